@@ -1,0 +1,96 @@
+//! Backends: liveness, and how to reach them, in one cache line each.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Number of a backend: its index in `BACKENDS`. 0 is no backend: its state is never alive.
+pub type BackendNumber = u16;
+
+/// Address family of a backend's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Family {
+    V4 = 4,
+    V6 = 6,
+}
+
+/// A backend as the packet path needs it.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Backend {
+    /// [`State`] bits. A liveness change is one atomic store here.
+    pub state: u32,
+    /// Interface index of the egress; meaningful while the next hop is known.
+    pub egress: u32,
+    /// A [`NextHop`] as raw bits: the neighbour's MAC address; one atomic store. 0: unknown, ask the kernel's tables.
+    pub next_hop: u64,
+    /// MAC address of the egress interface.
+    pub source_mac: [u8; 6],
+    /// MTU of the egress, bytes of IP packet; 0: unknown, not checked.
+    pub mtu: u16,
+    /// VLAN identifier that frames to this backend carry, host order; 0: untagged.
+    pub vlan: u16,
+    /// Number of its pool.
+    pub pool: u16,
+    /// 4 or 6: family of `address`.
+    pub family: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// Address, network order; IPv4 in the first four bytes, the rest zero.
+    pub address: [u8; 16],
+    /// Zero.
+    pub reserved_tail: [u8; 16],
+}
+
+/// State of a backend, one `u32` so that a change is one store.
+///
+/// The packet path reads only [`NEW`](Self::NEW), [`ALIVE`](Self::ALIVE) and [`ENABLED`](Self::ENABLED). The other bits
+/// say why, so that whoever finds the pinned maps knows health and the operator's word without asking anyone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State(pub u32);
+
+impl State {
+    /// Takes new flows.
+    pub const NEW: u32 = 1;
+    /// Its running flows may go on.
+    pub const ALIVE: u32 = 1 << 1;
+    /// Not administratively disabled: may serve when all else is exhausted.
+    pub const ENABLED: u32 = 1 << 2;
+    /// The operator drains it.
+    pub const DRAINED: u32 = 1 << 3;
+    /// The operator disabled it.
+    pub const DISABLED: u32 = 1 << 4;
+    /// Probes say up. Neither this nor [`DOWN`](Self::DOWN): unknown, which counts as up.
+    pub const UP: u32 = 1 << 5;
+    /// Probes say down.
+    pub const DOWN: u32 = 1 << 6;
+
+    /// Whether all of `bits` are set.
+    #[inline(always)]
+    pub const fn has(self, bits: u32) -> bool {
+        self.0 & bits == bits
+    }
+}
+
+/// The neighbour's MAC address, kept in one `u64` so that it changes with one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    pub mac: [u8; 6],
+}
+
+impl NextHop {
+    /// The next hop that `raw` holds; `None` when it is unknown.
+    #[inline(always)]
+    pub const fn from_raw(raw: u64) -> Option<Self> {
+        if raw == 0 {
+            return None;
+        }
+        let [a, b, c, d, e, f, _, _] = raw.to_ne_bytes();
+        Some(Self { mac: [a, b, c, d, e, f] })
+    }
+
+    /// Never 0: byte 6 marks it as known.
+    pub const fn to_raw(self) -> u64 {
+        let [a, b, c, d, e, f] = self.mac;
+        u64::from_ne_bytes([a, b, c, d, e, f, 1, 0])
+    }
+}

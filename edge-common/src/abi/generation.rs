@@ -1,0 +1,25 @@
+//! What one published configuration fixes for every packet.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::hash::HashKey;
+
+/// One complete, validated, published configuration, as the packet path needs it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Generation {
+    /// Counts published configurations; 0: none was published yet, and nothing is ours.
+    pub number: u64,
+    /// Key of the flow hash and of the service index; equal on every edge with the same configuration.
+    pub hash_key: HashKey,
+    /// Positions per half of `SERVICE_INDEX_V4` in use, less one; a power of two less one.
+    pub index_mask_v4: u32,
+    /// The same for `SERVICE_INDEX_V6`.
+    pub index_mask_v6: u32,
+    /// Slots of every service, less one; a power of two less one.
+    pub slot_mask: u32,
+    /// Outer source address of IPv4 tunnels, network order; all zero: none.
+    pub tunnel_source_v4: [u8; 4],
+    /// Outer source address of IPv6 tunnels, network order; all zero: none.
+    pub tunnel_source_v6: [u8; 16],
+}

@@ -1,0 +1,89 @@
+//! The binary interface between the packet path and user space: every type that lies in a BPF map.
+//!
+//! Each type is declared once, `#[repr(C)]`, without implicit padding (bytemuck's `Pod` refuses it), and its size is
+//! asserted here. Addresses and ports keep network order as byte arrays; everything else is in host order.
+//!
+//! | map | key -> value | writer | reader | lives |
+//! |---|---|---|---|---|
+//! | `ACTIVE` | 0 -> `u32` half | controller | packet path | as long as the pin |
+//! | `GENERATIONS` | half -> [`Generation`] | controller | packet path | one generation |
+//! | `SERVICE_INDEX_V4` | half, position -> [`ServiceEntryV4`] | controller | packet path | one generation |
+//! | `SERVICE_INDEX_V6` | half, position -> [`ServiceEntryV6`] | controller | packet path | one generation |
+//! | `SERVICES` | half, service -> [`Service`] | controller | packet path | one generation, `failover` changes in it |
+//! | `POOLS` | half, pool -> [`Pool`] | controller | packet path | one generation, the two counts change in it |
+//! | `BACKENDS` | backend -> [`Backend`] | controller | packet path | while anything refers to the number |
+//! | `CANDIDATES` | cell -> [`Cell`] | controller | packet path | while a generation refers to the cells |
+//! | `OWNERS` | cell -> [`Cell`] | controller, packet path | packet path | as long as the service |
+//! | `EXITS` | exit -> `u64` per CPU | packet path | controller | as long as the pin |
+//! | `SERVICE_STATS` | service -> [`Traffic`] per CPU | packet path | controller | as long as the service |
+//! | `BACKEND_STATS` | backend -> [`Traffic`] per CPU | packet path | controller | as long as the backend |
+//! | `NOTES` | backend -> [`Note`] | controller | `edge-ctl` | as long as the backend |
+//! | `SNAPSHOT` | half, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
+//!
+//! "Half": what belongs to a generation is kept twice. The controller writes the half that is not active, whole, and
+//! publishes it with one store to `ACTIVE`. An index into a halved map is `half * capacity + position`; the capacity is
+//! half of the map's `max_entries`, and [`Generation`] carries what the packet path needs of it.
+
+mod backend;
+mod generation;
+mod pool;
+mod service;
+mod snapshot;
+mod stats;
+
+pub use backend::{Backend, BackendNumber, Family, NextHop, State};
+pub use generation::Generation;
+pub use pool::{CELL, Cell, Pool};
+pub use service::{
+    Failover, MAX_POOLS, Mode, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, VIP_ENTRY,
+    WhenExhausted,
+};
+pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
+pub use stats::Traffic;
+
+/// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
+pub const ABI_VERSION: u32 = 1;
+
+/// Map names, as in the object file and under the pin directory.
+pub mod map {
+    pub const ACTIVE: &str = "ACTIVE";
+    pub const GENERATIONS: &str = "GENERATIONS";
+    pub const SERVICE_INDEX_V4: &str = "SERVICE_INDEX_V4";
+    pub const SERVICE_INDEX_V6: &str = "SERVICE_INDEX_V6";
+    pub const SERVICES: &str = "SERVICES";
+    pub const POOLS: &str = "POOLS";
+    pub const BACKENDS: &str = "BACKENDS";
+    pub const CANDIDATES: &str = "CANDIDATES";
+    pub const OWNERS: &str = "OWNERS";
+    pub const EXITS: &str = "EXITS";
+    pub const SERVICE_STATS: &str = "SERVICE_STATS";
+    pub const BACKEND_STATS: &str = "BACKEND_STATS";
+    pub const NOTES: &str = "NOTES";
+    pub const SNAPSHOT: &str = "SNAPSHOT";
+    pub const DECAP_SOURCES: &str = "DECAP_SOURCES";
+    pub const DECAP_EXITS: &str = "DECAP_EXITS";
+}
+
+/// Program names in the object file.
+pub mod program {
+    /// The load balancer.
+    pub const EDGE: &str = "edge";
+    /// The decapsulation program of a tunnel backend.
+    pub const DECAP: &str = "decap";
+}
+
+const _: () = {
+    assert!(size_of::<Generation>() == 88);
+    assert!(size_of::<ServiceKeyV4>() == 8);
+    assert!(size_of::<ServiceKeyV6>() == 24);
+    assert!(size_of::<ServiceEntryV4>() == 16);
+    assert!(size_of::<ServiceEntryV6>() == 32);
+    assert!(size_of::<Service>() == 48);
+    assert!(size_of::<Pool>() == 24);
+    assert!(size_of::<Backend>() == 64);
+    assert!(size_of::<Cell>() == 8);
+    assert!(size_of::<Traffic>() == 24);
+    assert!(size_of::<Note>() == 128);
+    assert!(size_of::<SnapshotPage>() == 4096);
+    assert!(size_of::<SnapshotHead>() == 16);
+};

@@ -1,0 +1,151 @@
+//! Services: the index from a packet's destination to a service, and what a service says about its packets.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Pools that one service can list.
+pub const MAX_POOLS: usize = 8;
+
+/// Service number of an index entry that marks a VIP itself (protocol ICMP or ICMPv6, port 0) and not a service on it.
+pub const VIP_ENTRY: u32 = u32::MAX;
+
+/// Destination of a packet, IPv4.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct ServiceKeyV4 {
+    /// Virtual address, network order.
+    pub vip: [u8; 4],
+    /// Destination port, network order; 0 in the VIP's own entry.
+    pub port: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 1 in a used entry and in every key that is looked up, 0 in an empty entry.
+    pub used: u8,
+}
+
+/// Destination of a packet, IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct ServiceKeyV6 {
+    /// Virtual address, network order.
+    pub vip: [u8; 16],
+    /// Destination port, network order; 0 in the VIP's own entry.
+    pub port: [u8; 2],
+    /// Upper-layer protocol number.
+    pub protocol: u8,
+    /// 1 in a used entry and in every key that is looked up, 0 in an empty entry.
+    pub used: u8,
+    /// Zero.
+    pub reserved: [u8; 4],
+}
+
+/// A position of the IPv4 service index. Each key stands at one of its two positions (`hash::index_positions`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceEntryV4 {
+    pub key: ServiceKeyV4,
+    /// Service number, or [`VIP_ENTRY`].
+    pub service: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A position of the IPv6 service index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceEntryV6 {
+    pub key: ServiceKeyV6,
+    /// Service number, or [`VIP_ENTRY`].
+    pub service: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// How a packet reaches its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Rewrites the MAC addresses; the backend is on the edge's own L2 network.
+    Dsr = 1,
+    /// Encapsulates in IPv4 or IPv6 (protocol 4 or 41); the backend is anywhere.
+    Ipip = 2,
+}
+
+impl Mode {
+    #[inline(always)]
+    pub const fn from_raw(raw: u8) -> Option<Self> {
+        match raw {
+            1 => Some(Self::Dsr),
+            2 => Some(Self::Ipip),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of a packet when no backend takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WhenExhausted {
+    /// Use the backends that are not administratively disabled as if they were up.
+    #[default]
+    Open = 1,
+    /// Answer with a TCP RST, an ICMP or an ICMPv6 port unreachable.
+    Reject = 2,
+    /// Drop.
+    Drop = 3,
+}
+
+impl WhenExhausted {
+    /// The policy that `raw` stands for. Doubt keeps traffic flowing: an unknown value is `Open`.
+    #[inline(always)]
+    pub const fn from_raw(raw: u8) -> Self {
+        match raw {
+            2 => Self::Reject,
+            3 => Self::Drop,
+            _ => Self::Open,
+        }
+    }
+}
+
+/// A service as the packet path needs it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Service {
+    /// Bits of [`Failover`]; changes within a generation with one atomic store.
+    pub failover: u32,
+    /// First cell of this service in `OWNERS`.
+    pub owners: u32,
+    /// Numbers of its pools in order of priority; only the first `pool_count` count.
+    pub pools: [u16; MAX_POOLS],
+    /// How many pools it has, 1 to [`MAX_POOLS`].
+    pub pool_count: u8,
+    /// A [`Mode`].
+    pub mode: u8,
+    /// A [`WhenExhausted`].
+    pub when_exhausted: u8,
+    /// Zero. A later ABI keeps the flow records' flags here.
+    pub reserved: [u8; 5],
+    /// Zero.
+    pub reserved_tail: [u8; 16],
+}
+
+/// Which pools of a service an operator has taken out of it: all that stand before `first`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    /// Position (not number) of the first pool that takes new flows; 0: no failover.
+    pub first: u8,
+    /// Whether the pools before `first` lose their running flows, too.
+    pub evacuate: bool,
+}
+
+impl Failover {
+    const EVACUATE: u32 = 1 << 8;
+
+    #[inline(always)]
+    pub const fn from_raw(raw: u32) -> Self {
+        Self { first: (raw & 0xff) as u8, evacuate: raw & Self::EVACUATE != 0 }
+    }
+
+    pub const fn to_raw(self) -> u32 {
+        self.first as u32 | if self.evacuate { Self::EVACUATE } else { 0 }
+    }
+}

@@ -1,0 +1,1 @@
+//! Candidate tables: which backends take the flows of each slot of a pool, best first.

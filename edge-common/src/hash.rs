@@ -1,0 +1,141 @@
+//! The keyed hash that gives a packet its place in the service index and a flow its slot.
+//!
+//! NH, the universal hash of UMAC (RFC 4418, section 5.2): sums of products of pairs of 32-bit words, each with a
+//! secret added. Over random keys two different inputs collide with probability 2^-32, whatever they are, so someone
+//! who does not know the key can't choose addresses and ports that meet in one slot. It is a few multiplications, where
+//! a general keyed hash (SipHash) costs over a hundred instructions. A finaliser (the one of MurmurHash3) spreads the
+//! result over all bits, since the low bits of a product are weak.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Key of the hash: words of NH, used in order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct HashKey(pub [u32; 12]);
+
+/// Where a flow or a destination stands: 64 well-mixed bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash(pub u64);
+
+impl Hash {
+    /// The slot of a flow, for a mask of slots less one.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the high half of the hash is the slot's source")]
+    pub const fn slot(self, mask: u32) -> u32 {
+        (self.0 >> 32) as u32 & mask
+    }
+
+    /// Twenty bits for the flow label of an outer IPv6 header (RFC 6438), from other bits than the slot's.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "twenty bits are wanted")]
+    pub const fn flow_label(self) -> u32 {
+        self.0 as u32 & 0xf_ffff
+    }
+
+    /// The two positions of a destination in a service index.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "each half of the hash is one position's source")]
+    pub const fn index_positions(self, mask: u32) -> [u32; 2] {
+        [(self.0 >> 32) as u32 & mask, self.0 as u32 & mask]
+    }
+}
+
+impl HashKey {
+    /// Hash of an IPv4 flow or destination: an address and 32 more bits (two ports, or port and protocol).
+    #[inline(always)]
+    pub const fn hash_v4(&self, address: [u8; 4], rest: u32) -> Hash {
+        let [k0, k1, ..] = self.0;
+        Hash(finish(pair(u32::from_be_bytes(address), k0, rest, k1)))
+    }
+
+    /// Hash of an IPv6 flow or destination.
+    #[inline(always)]
+    pub const fn hash_v6(&self, address: [u8; 16], rest: u32) -> Hash {
+        let [k0, k1, k2, k3, k4, k5, ..] = self.0;
+        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = address;
+        let sum = pair(u32::from_be_bytes([a0, a1, a2, a3]), k0, u32::from_be_bytes([b0, b1, b2, b3]), k1)
+            .wrapping_add(pair(u32::from_be_bytes([c0, c1, c2, c3]), k2, u32::from_be_bytes([d0, d1, d2, d3]), k3))
+            .wrapping_add(pair(rest, k4, 0, k5));
+        Hash(finish(sum))
+    }
+
+    /// Rehashes `hash` for step `round` of a search, from words that nothing else uses.
+    #[inline(always)]
+    pub const fn again(&self, hash: Hash, round: u32) -> Hash {
+        let [.., k10, k11] = self.0;
+        let seed = (k10 as u64) << 32 | k11 as u64;
+        Hash(finish(hash.0 ^ seed.wrapping_mul(2 * round as u64 + 1)))
+    }
+}
+
+/// One pair of NH: (a + ka) * (b + kb), the sums modulo 2^32, the product in full.
+#[inline(always)]
+const fn pair(a: u32, ka: u32, b: u32, kb: u32) -> u64 {
+    a.wrapping_add(ka) as u64 * b.wrapping_add(kb) as u64
+}
+
+#[inline(always)]
+const fn finish(mut x: u64) -> u64 {
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: HashKey = HashKey([
+        0x9e37_79b9,
+        0x7f4a_7c15,
+        0xf39c_c060,
+        0x5ced_c834,
+        0x1082_276b,
+        0xf3a2_7251,
+        0xf86c_6a11,
+        0xd0c1_8e95,
+        0x2767_f0b1,
+        0x53d2_7b7f,
+        0x0347_045b,
+        0x5bf1_827f,
+    ]);
+
+    /// Chi-square of `hashes` over 1,024 slots, per degree of freedom: near 1 when they are spread evenly.
+    fn spread(hashes: impl Iterator<Item = Hash>) -> f64 {
+        let mut slots = [0u32; 1024];
+        let mut total = 0u32;
+        for hash in hashes {
+            slots[hash.slot(1023) as usize] += 1;
+            total += 1;
+        }
+        let mean = f64::from(total) / 1024.0;
+        slots.iter().map(|&n| (f64::from(n) - mean).powi(2) / mean).sum::<f64>() / 1023.0
+    }
+
+    #[test]
+    fn consecutive_ports_of_one_client_spread_evenly() {
+        let v4 = spread((1024..65_000).map(|port| KEY.hash_v4([198, 51, 100, 7], port << 16 | 443)));
+        let v6 = spread((1024..65_000).map(|port| KEY.hash_v6([0x20; 16], port << 16 | 443)));
+        assert!((0.8..1.2).contains(&v4), "{v4}");
+        assert!((0.8..1.2).contains(&v6), "{v6}");
+    }
+
+    #[test]
+    fn consecutive_clients_spread_evenly() {
+        let v4 = spread((0u32..65_536).map(|i| KEY.hash_v4((0x0a00_0000 + i).to_be_bytes(), 40_000 << 16 | 443)));
+        let v6 = spread((0u128..65_536).map(|i| KEY.hash_v6((i << 64).to_be_bytes(), 40_000 << 16 | 443)));
+        assert!((0.8..1.2).contains(&v4), "{v4}");
+        assert!((0.8..1.2).contains(&v6), "{v6}");
+    }
+
+    #[test]
+    fn another_key_gives_other_slots() {
+        let mut other = KEY;
+        other.0[0] ^= 1;
+        let same = (0..1000u32)
+            .filter(|&p| KEY.hash_v4([1, 2, 3, 4], p).slot(0xffff) == other.hash_v4([1, 2, 3, 4], p).slot(0xffff));
+        assert!(same.count() < 5);
+    }
+}

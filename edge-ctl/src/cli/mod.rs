@@ -1,0 +1,1 @@
+//! The command line: arguments, requests to the daemon, and what to do without one.

@@ -1,0 +1,1 @@
+//! The daemon: one loop that takes probe results, network events and the operator's word to the kernel.

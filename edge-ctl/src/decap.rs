@@ -1,0 +1,1 @@
+//! `edge-ctl decap`: our own decapsulation program on a tunnel backend.

@@ -1,0 +1,1 @@
+//! The kernel side: object, pins, maps, links. The only module that writes a map.

@@ -1,0 +1,1 @@
+//! Probes: asking backends how they are, at a constant rate.

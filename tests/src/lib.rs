@@ -1,0 +1,1 @@
+//! What packet tests and labs are made of.

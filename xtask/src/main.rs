@@ -1,0 +1,2 @@
+//! `cargo xtask`: the one way in.
+fn main() {}
