@@ -156,10 +156,10 @@ fn line_ends_of_windows_and_a_byte_order_mark_are_fine() {
 
 #[test]
 fn limits_grow_with_the_configuration() {
-    let backends: String = (0..600u32)
+    let backends: Vec<_> = (0..600u32)
         .map(|i| format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"10.9.{}.{}\"\n", i / 250, i % 250 + 1))
         .collect();
-    let config = good(&GOOD.replace("[[service]]", &format!("{backends}[[service]]")));
+    let config = good(&GOOD.replace("[[service]]", &format!("{}[[service]]", backends.concat())));
     assert_eq!(config.limits, Limits { services: 256, pools: 64, backends: 2048 });
 }
 
