@@ -56,11 +56,11 @@ impl PoolDraft {
 }
 
 pub(super) fn read(root: &Table<'_>) -> Read<Vec<PoolDraft>> {
-    let mut names = Vec::new();
+    let mut names = HashMap::new();
     Ok(root.tables("pool", &POOL)?.iter().map(|table| pool(table, &mut names)).collect())
 }
 
-fn pool(table: &Table<'_>, names: &mut Vec<Found<String>>) -> PoolDraft {
+fn pool(table: &Table<'_>, names: &mut HashMap<String, usize>) -> PoolDraft {
     let name = table
         .required("name", "name = \"provider-a\"", values::name)
         .and_then(|name| distinct(table, names, name, "pool"));
