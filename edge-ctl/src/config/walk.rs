@@ -135,7 +135,11 @@ impl<'a> Table<'a> {
         let mut meant = Vec::new();
         for key in entries.keys().filter(|key| !section.keys.contains(&key.get_ref().as_ref())) {
             if problems.enough() {
-                problems.add(key.span().start, "this key is unknown, like many before it", "a configuration; this is something else");
+                problems.add(
+                    key.span().start,
+                    "this key is unknown, like many before it",
+                    "a configuration; this is something else",
+                );
                 continue;
             }
             meant.extend(section.meant(key.get_ref()));
