@@ -9,8 +9,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// The calling thread is in the namespace of an edge, whose `edge0` (10.0.0.1/24, fd00::1/64, 02:00:00:00:00:01)
-/// leads to a `peer0` (.2, ::2, :02) in another one.
+/// The calling thread is in the namespace of an edge, whose `edge0` (`10.0.0.1/24`, `fd00::1/64`,
+/// `02:00:00:00:00:01`) leads to a `peer0` (the same with 2 for 1) in another one.
 pub(crate) struct Lab {
     peer: File,
 }

@@ -5,7 +5,6 @@ use std::{io, net::IpAddr, time::Duration};
 use futures::{Stream, TryStreamExt};
 use rtnetlink::{
     Handle,
-    packet_core::ErrorMessage,
     packet_route::{
         AddressFamily,
         address::AddressMessage,
@@ -224,8 +223,7 @@ async fn all<T>(
 async fn one<T>(what: &'static str, answer: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, NetError> {
     match timeout(DEADLINE, answer).await {
         Err(_) => Err(NetError::Late),
-        Ok(Err(rtnetlink::Error::NetlinkError(ErrorMessage { code: None, .. })))
-        | Ok(Err(rtnetlink::Error::RequestFailed)) => Err(NetError::Closed),
+        Ok(Err(rtnetlink::Error::RequestFailed)) => Err(NetError::Closed),
         Ok(answer) => answer.map_err(|error| NetError::new(what, error)),
     }
 }

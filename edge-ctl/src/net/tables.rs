@@ -85,7 +85,7 @@ fn changed(key: NeighbourKey, before: Neighbour, now: Neighbour) -> Change {
 }
 
 /// A bridge tells of its ports in the same group. Such a message, "deleted" above all, is about the port and not about
-/// the link (`br_ifinfo_notify` in the kernel's net/bridge/br_netlink.c).
+/// the link (`br_ifinfo_notify` in the kernel's `net/bridge/br_netlink.c`).
 fn is_bridge_port(message: &LinkMessage) -> bool {
     message.header.interface_family != AddressFamily::Unspec
 }

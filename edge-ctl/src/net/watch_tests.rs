@@ -45,10 +45,8 @@ impl Watching {
         while self.known.get(&number).map(|entry| entry.map(|entry| entry.mac)) != Some(mac) {
             let left = SOON.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            match event {
-                Ok(event) => self.take(event.expect("the watch runs")),
-                Err(_) => panic!("backend {number}: expected {mac:?}, know {:?}", self.known),
-            }
+            let Ok(event) = event else { panic!("backend {number}: expected {mac:?}, know {:?}", self.known) };
+            self.take(event.expect("the watch runs"));
         }
         started.elapsed()
     }
