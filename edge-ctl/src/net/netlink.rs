@@ -8,7 +8,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::AddressMessage,
-        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+        link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAttribute, RouteMessage},
     },
@@ -123,7 +123,7 @@ impl Requests {
                 }
                 _ => None,
             }),
-            up: link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+            up: link.header.flags.contains(tables::UP),
         }))
     }
 
