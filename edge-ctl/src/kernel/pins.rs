@@ -14,7 +14,7 @@ use crate::config::AttachMode;
 
 /// Directories in a BPF file system; the interface's version is part of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinDir {
+pub(crate) struct PinDir {
     version: PathBuf,
 }
 
@@ -23,7 +23,7 @@ impl PinDir {
     ///
     /// # Errors
     /// When `root` is not in a BPF file system.
-    pub fn new(root: &Path) -> Result<Self, KernelError> {
+    pub(crate) fn new(root: &Path) -> Result<Self, KernelError> {
         // The nearest directory that exists says on which file system the others will be.
         let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let stat =
@@ -35,7 +35,7 @@ impl PinDir {
     }
 
     /// The directory of this version of the interface.
-    pub fn version_dir(&self) -> &Path {
+    pub(crate) fn version_dir(&self) -> &Path {
         &self.version
     }
 

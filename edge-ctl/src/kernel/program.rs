@@ -18,14 +18,14 @@ use super::{Kernel, KernelError, PinDir, pins, spec, sys};
 use crate::config::AttachMode;
 
 /// The eBPF object: the load balancer and the decapsulation program.
-pub const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_OBJECT"));
+pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_OBJECT"));
 
 impl Kernel {
     /// Loads the embedded program onto the pinned maps, and pins it.
     ///
     /// # Errors
     /// When the object does not fit the maps, or the kernel refuses the program; what is attached stays.
-    pub fn load_program(&mut self) -> Result<(), KernelError> {
+    pub(crate) fn load_program(&mut self) -> Result<(), KernelError> {
         spec::check_object(OBJECT, &self.capacity)?;
         let mut loader = EbpfLoader::new();
         for spec in spec::all(&self.capacity) {
@@ -48,7 +48,7 @@ impl Kernel {
     /// Attaches the loaded program to an interface, so that it stays when this process ends. Where a link is pinned
     /// already its program is replaced, between two packets; only another mode, or an interface that was made anew,
     /// needs a new link.
-    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), KernelError> {
+    pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), KernelError> {
         let index =
             if_nametoindex(interface).map_err(|_| KernelError::NoInterface { interface: interface.to_owned() })?;
         let xdp = edge(self.program.as_mut().ok_or(KernelError::NotLoaded)?)?;
@@ -80,14 +80,14 @@ impl Kernel {
     }
 
     /// The interfaces that the program is attached to.
-    pub fn attached(&self) -> Vec<String> {
+    pub(crate) fn attached(&self) -> Vec<String> {
         let links = self.pins.pinned_links().unwrap_or_default();
         let attached = links.into_iter().filter(|(_, _, path)| sys::link_interface(path).is_ok_and(|index| index != 0));
         attached.map(|(interface, ..)| interface).collect()
     }
 
     /// Detaches from one interface. Returns whether it was attached.
-    pub fn detach_interface(&mut self, interface: &str) -> Result<bool, KernelError> {
+    pub(crate) fn detach_interface(&mut self, interface: &str) -> Result<bool, KernelError> {
         let mut found = false;
         for mode in [AttachMode::Native, AttachMode::Generic] {
             let path = self.pins.link(interface, mode);
@@ -100,7 +100,7 @@ impl Kernel {
     /// Detaches from all interfaces and removes everything that is pinned. Returns the interfaces.
     ///
     /// It works on pins that [`open`](Self::open) refuses, too.
-    pub fn detach(pins: &PinDir) -> Result<Vec<String>, KernelError> {
+    pub(crate) fn detach(pins: &PinDir) -> Result<Vec<String>, KernelError> {
         pins.remove_all()
     }
 }

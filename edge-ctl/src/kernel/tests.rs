@@ -10,13 +10,13 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use edge_common::abi::{Backend, CELL, Failover, NextHop, Pool, State, map};
+use edge_common::abi::{Backend, Failover, NextHop, Pool, State, map};
 
 use super::*;
 use crate::{
     config::{AttachMode, Config, Protocol},
     health::Health,
-    model::{Admin, Image, state, tests as samples},
+    model::{Admin, Image, LANES, state, tests as samples},
     net::NextHopEntry,
 };
 
@@ -46,10 +46,7 @@ impl Drop for Bpffs {
 
 fn config() -> Config {
     let mut config = samples::empty(1024);
-    config.pools = vec![
-        samples::pool("one", &[(0, 1), (1, 2), (2, 3)]),
-        samples::pool("two", &[(0, 1), (1, 2)]),
-    ];
+    config.pools = vec![samples::pool("one", &[(0, 1), (1, 2), (2, 3)]), samples::pool("two", &[(0, 1), (1, 2)])];
     let vip = Ipv4Addr::new(192, 0, 2, 1).into();
     config.services = vec![
         samples::service("web", vip, 80, Protocol::Tcp, vec![0, 1]),
@@ -90,7 +87,7 @@ fn pool_counts(kernel: &Kernel, name: &str) -> (u32, u32) {
 fn owners(kernel: &Kernel, name: &str) -> Vec<u16> {
     let snapshot = kernel.snapshot().expect("readable").expect("published");
     let first = snapshot.service(name).expect(name).owners;
-    let cells = snapshot.slots / CELL as u32;
+    let cells = snapshot.slots / LANES;
     (first..first + cells).flat_map(|cell| kernel.maps.owners.read(cell).expect("in range").0).collect()
 }
 
@@ -320,7 +317,8 @@ fn a_next_hop_is_written_beside_the_state() {
     let mut kernel = started(&bpffs.pins(), &config());
     let number = backend(&kernel, "one/b0");
     let before = kernel.maps.backends.read(number.into()).expect("in range");
-    let entry = NextHopEntry { egress: 7, mac: [2, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 12 };
+    let entry =
+        NextHopEntry { egress: 7, mac: [2, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 12 };
     kernel.set_next_hop(number, Some(entry)).expect("known");
     let expected = Backend {
         egress: 7,
@@ -347,12 +345,12 @@ fn a_damaged_snapshot_is_not_believed() {
     assert!(error.contains("checksum") && error.contains("edge-ctl detach"), "{error}");
 }
 
-/// Runs `test` in a network namespace with a pair of veths, `a` and `b`; both go with the thread.
+/// Runs `test` in a network namespace with a pair of veths, `left` and `right`; both go with the thread.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let done = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
-        ip("link add name a type veth peer name b");
-        ip("link set a up");
+        ip("link add left type veth peer name right");
+        ip("link set left up");
         test();
     });
     if let Err(panic) = done.join() {
@@ -362,6 +360,12 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
 
 fn ip(arguments: &str) {
     assert!(Command::new("ip").args(arguments.split(' ')).status().expect("iproute2").success(), "ip {arguments}");
+}
+
+/// Identifiers of the loaded program's maps.
+fn map_ids(kernel: &Kernel) -> Vec<u32> {
+    let program = kernel.program.as_ref().and_then(|object| object.program("edge")).expect("loaded");
+    program.info().and_then(|info| Ok(info.map_ids()?.unwrap_or_default())).expect("loaded")
 }
 
 fn attached_program(interface: &str) -> String {
@@ -378,41 +382,44 @@ fn links_outlive_the_process_and_are_replaced_in_place() {
     let pins = bpffs.pins();
     in_namespace(move || {
         let mut kernel = started(&pins, &config());
-        assert!(matches!(kernel.attach("a", AttachMode::Native), Err(KernelError::NotLoaded)));
+        assert!(matches!(kernel.attach("left", AttachMode::Native), Err(KernelError::NotLoaded)));
         kernel.load_program().expect("the kernel takes it");
-        kernel.attach("a", AttachMode::Native).expect("veth has native XDP");
-        kernel.attach("b", AttachMode::Generic).expect("generic works everywhere");
-        assert!(matches!(kernel.attach("c", AttachMode::Native), Err(KernelError::NoInterface { .. })));
-        assert_eq!(kernel.attached(), ["a", "b"]);
-        let first = attached_program("a");
+        let info = map_ids(&kernel);
+        let active = MapData::from_pin(pins.map(map::ACTIVE)).and_then(|map| map.info()).expect("pinned").id();
+        assert!(info.contains(&active), "the program reads the pinned maps: {info:?}");
+        kernel.attach("left", AttachMode::Native).expect("veth has native XDP");
+        kernel.attach("right", AttachMode::Generic).expect("generic works everywhere");
+        assert!(matches!(kernel.attach("middle", AttachMode::Native), Err(KernelError::NoInterface { .. })));
+        assert_eq!(kernel.attached(), ["left", "right"]);
+        let first = attached_program("left");
         assert!(first.starts_with("native "), "{first}");
         drop(kernel);
-        assert_eq!(attached_program("a"), first, "it stays when the process goes");
+        assert_eq!(attached_program("left"), first, "it stays when the process goes");
 
         let mut kernel = reopened(&pins);
-        assert_eq!(kernel.attached(), ["a", "b"]);
+        assert_eq!(kernel.attached(), ["left", "right"]);
         kernel.load_program().expect("loaded again");
-        let link = fs::metadata(pins.link("a", AttachMode::Native)).expect("pinned");
-        kernel.attach("a", AttachMode::Native).expect("replaced");
-        let second = attached_program("a");
+        let link = fs::metadata(pins.link("left", AttachMode::Native)).expect("pinned");
+        kernel.attach("left", AttachMode::Native).expect("replaced");
+        let second = attached_program("left");
         assert!(second.starts_with("native ") && second != first, "{first} -> {second}");
-        let same = fs::metadata(pins.link("a", AttachMode::Native)).expect("pinned");
+        let same = fs::metadata(pins.link("left", AttachMode::Native)).expect("pinned");
         assert_eq!(std::os::unix::fs::MetadataExt::ino(&link), std::os::unix::fs::MetadataExt::ino(&same));
 
-        kernel.attach("a", AttachMode::Generic).expect("another mode, another link");
-        assert!(attached_program("a").starts_with("generic "));
-        assert_eq!(kernel.attached(), ["a", "b"]);
+        kernel.attach("left", AttachMode::Generic).expect("another mode, another link");
+        assert!(attached_program("left").starts_with("generic "));
+        assert_eq!(kernel.attached(), ["left", "right"]);
 
         // The interface goes and comes back: the link is a dead one.
-        ip("link del a");
+        ip("link del left");
         assert_eq!(kernel.attached(), Vec::<String>::new());
-        ip("link add name a type veth peer name b");
-        kernel.attach("a", AttachMode::Generic).expect("a new link");
-        assert_eq!(kernel.attached(), ["a"]);
+        ip("link add left type veth peer name right");
+        kernel.attach("left", AttachMode::Generic).expect("a new link");
+        assert_eq!(kernel.attached(), ["left"]);
 
         drop(kernel);
-        assert_eq!(Kernel::detach(&pins).expect("detached"), ["a", "b"]);
-        assert_eq!(attached_program("a"), "none");
+        assert_eq!(Kernel::detach(&pins).expect("detached"), ["left", "right"]);
+        assert_eq!(attached_program("left"), "none");
         assert!(!pins.version_dir().exists());
     });
 }
@@ -422,10 +429,11 @@ fn a_name_with_a_dot_can_be_attached() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
     in_namespace(move || {
-        ip("link set a name a.100");
+        ip("link set left down");
+        ip("link set left name left.100");
         let mut kernel = started(&pins, &config());
         kernel.load_program().expect("the kernel takes it");
-        kernel.attach("a.100", AttachMode::Native).expect("attached");
-        assert_eq!(kernel.attached(), ["a.100"]);
+        kernel.attach("left.100", AttachMode::Native).expect("attached");
+        assert_eq!(kernel.attached(), ["left.100"]);
     });
 }
