@@ -9,7 +9,7 @@ use nix::sys::statfs::{FsType, statfs};
 
 use edge_common::abi::{ABI_VERSION, program};
 
-use super::KernelError;
+use super::{KernelError, sys};
 use crate::config::AttachMode;
 
 /// Directories in a BPF file system; the interface's version is part of the path.
@@ -104,7 +104,7 @@ impl PinDir {
     pub(super) fn remove_all(&self) -> Result<Vec<String>, KernelError> {
         let mut interfaces = Vec::new();
         for (interface, _, path) in self.pinned_links()? {
-            remove_file(&path)?;
+            remove_link(&path)?;
             interfaces.push(interface);
         }
         for path in [self.links(), self.programs(), self.maps(), self.unfinished()] {
@@ -125,6 +125,15 @@ pub(super) fn make_dir(path: &Path) -> Result<(), KernelError> {
 
 pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
     absent_is_fine(fs::remove_file(path), path)
+}
+
+/// Detaches and removes a pinned link; nothing where there is none.
+pub(super) fn remove_link(path: &Path) -> Result<(), KernelError> {
+    if path.exists() {
+        // What is no link, or one whose interface has gone, needs no more than the next line.
+        let _unused = sys::detach_link(path);
+    }
+    remove_file(path)
 }
 
 fn remove_dir(path: &Path) -> Result<(), KernelError> {

@@ -59,13 +59,13 @@ impl Kernel {
             AttachMode::Generic => AttachMode::Native,
         };
         // The kernel has one mode on an interface at a time.
-        pins::remove_file(&self.pins.link(interface, other))?;
+        pins::remove_link(&self.pins.link(interface, other))?;
         let path = self.pins.link(interface, mode);
         if path.exists() {
             if sys::link_interface(&path).is_ok_and(|attached| attached == index) {
                 return replace(xdp, &path, interface);
             }
-            pins::remove_file(&path)?;
+            pins::remove_link(&path)?;
         }
 
         let xdp_mode = match mode {
@@ -92,7 +92,7 @@ impl Kernel {
         for mode in [AttachMode::Native, AttachMode::Generic] {
             let path = self.pins.link(interface, mode);
             found |= path.exists();
-            pins::remove_file(&path)?;
+            pins::remove_link(&path)?;
         }
         Ok(found)
     }
