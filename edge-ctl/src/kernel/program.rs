@@ -48,6 +48,10 @@ impl Kernel {
     /// Attaches the loaded program to an interface, so that it stays when this process ends. Where a link is pinned
     /// already its program is replaced, between two packets; only another mode, or an interface that was made anew,
     /// needs a new link.
+    ///
+    /// # Errors
+    /// When there is no such interface, its driver refuses the mode, or another XDP program is attached to it. What was
+    /// attached before stays.
     pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), KernelError> {
         let index =
             if_nametoindex(interface).map_err(|_| KernelError::NoInterface { interface: interface.to_owned() })?;
@@ -59,7 +63,9 @@ impl Kernel {
             AttachMode::Generic => AttachMode::Native,
         };
         // The kernel has one mode on an interface at a time.
-        pins::remove_link(&self.pins.link(interface, other))?;
+        let before = self.pins.link(interface, other);
+        let changes_mode = sys::link_interface(&before).is_ok_and(|attached| attached == index);
+        pins::remove_link(&before)?;
         let path = self.pins.link(interface, mode);
         if path.exists() {
             if sys::link_interface(&path).is_ok_and(|attached| attached == index) {
@@ -67,16 +73,12 @@ impl Kernel {
             }
             pins::remove_link(&path)?;
         }
-
-        let xdp_mode = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        let id = xdp.attach_to_if_index(index, xdp_mode).map_err(|source| refused(interface, source))?;
-        let link = xdp.take_link(id).map_err(|source| refused(interface, source))?;
-        let link = FdLink::try_from(link).map_err(|source| no_link(interface, source))?;
-        link.pin(&path).map_err(|source| KernelError::Pin { path, source })?;
-        Ok(())
+        let result = new_link(xdp, interface, index, mode, &path);
+        if result.is_err() && changes_mode {
+            // A mode that the driver refuses must not cost the one that worked; the first error is the one to tell.
+            let _unused = new_link(xdp, interface, index, other, &before);
+        }
+        result
     }
 
     /// The interfaces that the program is attached to.
@@ -108,6 +110,19 @@ impl Kernel {
 fn edge(object: &mut aya::Ebpf) -> Result<&mut Xdp, KernelError> {
     let missing = KernelError::NoProgram { name: program::EDGE };
     object.program_mut(program::EDGE).and_then(|program| program.try_into().ok()).ok_or(missing)
+}
+
+/// Attaches the program by a link of its own, pinned at `path`.
+fn new_link(xdp: &mut Xdp, interface: &str, index: u32, mode: AttachMode, path: &Path) -> Result<(), KernelError> {
+    let mode = match mode {
+        AttachMode::Native => XdpMode::Driver,
+        AttachMode::Generic => XdpMode::Skb,
+    };
+    let id = xdp.attach_to_if_index(index, mode).map_err(|source| refused(interface, source))?;
+    let link = xdp.take_link(id).map_err(|source| refused(interface, source))?;
+    let link = FdLink::try_from(link).map_err(|source| no_link(interface, source))?;
+    link.pin(path).map_err(|source| KernelError::Pin { path: path.to_owned(), source })?;
+    Ok(())
 }
 
 /// Puts the program into the link pinned at `path`.
