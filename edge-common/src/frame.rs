@@ -43,7 +43,7 @@ impl Link {
                 };
             }
         }
-        link.l3 = packet.merge_paths(link.l3);
+        link.l3 = packet.merge_paths(link.l3, 31);
         Some(link)
     }
 

@@ -75,11 +75,11 @@ pub trait Packet {
     /// Cuts the frame off after `length` bytes. `None`, and no change, if it is shorter or can't be cut.
     fn truncate(&mut self, length: usize) -> Option<()>;
 
-    /// Returns `offset`, less than 32. The eBPF program hides from the verifier which value it is: paths that differ only
-    /// in it (a frame with no VLAN tag, one or two) are then verified once, not each for itself.
+    /// Returns `value`, of which only bits in `mask` may be set. The eBPF program hides from the verifier which value it
+    /// is: paths that differ only in it (a frame with no VLAN tag, one or two) are then verified once, not each for itself.
     #[inline(always)]
-    fn merge_paths(&self, offset: usize) -> usize {
-        offset
+    fn merge_paths(&self, value: usize, mask: usize) -> usize {
+        value & mask
     }
 
     /// Whether the frame is empty; no driver delivers such a one.

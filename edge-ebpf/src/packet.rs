@@ -65,9 +65,9 @@ impl Packet for ContextPacket<'_> {
     }
 
     #[inline(always)]
-    fn merge_paths(&self, offset: usize) -> usize {
+    fn merge_paths(&self, value: usize, mask: usize) -> usize {
         let unknown = u64::from(self.ingress());
-        let mut hidden = offset as u64;
+        let mut hidden = value as u64;
         // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
         unsafe {
             asm!(
@@ -78,7 +78,7 @@ impl Packet for ContextPacket<'_> {
                 options(pure, nomem, nostack, preserves_flags)
             );
         };
-        hidden as usize & 31
+        hidden as usize & mask
     }
 
     #[inline(always)]

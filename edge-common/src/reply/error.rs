@@ -15,10 +15,13 @@ pub enum Message {
     TooBig,
 }
 
-/// Four-byte steps through the longest quotation.
-const MAX_QUOTED_QUADS: usize = 308;
+/// Groups of four bytes in the longest quotation.
+const MAX_QUOTED: usize = 308;
+/// Bits of its length.
+const QUOTED: usize = 0x7fc;
 
-/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `mtu` goes into its last
+/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows, in whole groups of four
+/// bytes: never less than the IP header and the eight bytes after it. `mtu` goes into its last
 /// two bytes: 0 unless it says "too big".
 #[inline(never)]
 pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> Answer {
@@ -28,6 +31,7 @@ pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: 
         return Answer::Forbidden;
     }
     let quoted = F::length(header).min(F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN);
+    let quoted = packet.merge_paths(quoted & !3, QUOTED);
     match write::<F, P>(packet, link, quoted, F::message(message), mtu) {
         Some(()) => Answer::Made,
         None => Answer::NoRoom,
@@ -54,7 +58,7 @@ fn write<F: Reply, P: Packet>(
     let check = F::pseudo_header(&answer, F::ICMP, length)
         .word([type_, code])
         .word([high, low])
-        .packet::<P, MAX_QUOTED_QUADS>(packet, link.l3 + overhead, quoted)?
+        .packet::<P, MAX_QUOTED>(packet, link.l3 + overhead, quoted)?
         .finish();
     packet.store(link.l3, answer)?;
     packet.store(link.l3 + F::HEADER, Icmpv4Hdr { type_, code, check, data: [0, 0, high, low] })
