@@ -2,12 +2,12 @@
 
 mod cli;
 mod config;
-mod model;
-mod health;
-mod probe;
-mod kernel;
-mod net;
 mod daemon;
 mod decap;
+mod health;
+mod kernel;
+mod model;
+mod net;
+mod probe;
 
 fn main() {}
