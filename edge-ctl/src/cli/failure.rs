@@ -16,7 +16,6 @@ use crate::{
         inventory::{InventoryError, NameError},
         operate::OperateError,
     },
-    decap::DecapError,
     kernel::{KernelError, LockError},
 };
 
@@ -53,8 +52,6 @@ pub(crate) enum Failure {
     NothingThere { socket: PathBuf, pin_dir: PathBuf },
     #[error("no daemon answers on {}, and {verb} needs one", socket.display())]
     DaemonNeeded { socket: PathBuf, verb: &'static str },
-    #[error(transparent)]
-    Decap(#[from] DecapError),
     #[error("the async runtime did not start")]
     Runtime(#[source] io::Error),
 }
@@ -89,7 +86,7 @@ impl Failure {
             },
             Self::Lock(LockError::Held { .. }) | Self::Deaf { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Kernel(_) | Self::Inventory(_) | Self::Lock(_) | Self::Decap(_) | Self::Runtime(_) => Code::Failed,
+            Self::Kernel(_) | Self::Inventory(_) | Self::Lock(_) | Self::Runtime(_) => Code::Failed,
         }
     }
 

@@ -29,7 +29,6 @@ use crate::{
         operate::{Operation, Outcome},
         status::{Sample, Status},
     },
-    decap,
 };
 
 /// How often `--watch` looks.
@@ -74,7 +73,6 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Reload => runtime(false)?.block_on(reload(dirs)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Detach => detach(dirs),
-        Command::Decap(args) => Ok(decap::run(&args, &dirs.pin_dir)?),
     }
 }
 
@@ -223,13 +221,14 @@ async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
 }
 
 fn detach(dirs: &Dirs) -> Result<(), Failure> {
-    let asked = runtime(false)?.block_on(async {
+    let runtime = runtime(false)?;
+    let asked = runtime.block_on(async {
         let mut client = Client::connect(&dirs.socket()).await?;
         client.post("/v1/detach", &()).await
     });
     let outcome = match asked {
         Err(ClientError::Absent { .. }) => {
-            let outcome = offline::detach(dirs)?;
+            let outcome = runtime.block_on(offline::detach(dirs))?;
             eprintln!("{}", offline::NOTICE);
             outcome
         }

@@ -1,15 +1,15 @@
 //! Without the daemon: the same questions and operations on the pinned maps themselves.
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use super::{args::Dirs, failure::Failure};
 use crate::{
-    config::Announce,
     daemon::{
+        self,
+        api::chain,
         events::Events,
         inventory::Inventory,
         operate::{self, Operation, Outcome},
-        plane::Plane,
         status::{self, Clock, Sample, Status},
     },
     kernel::{self, Kernel, LockError, PinDir, WriterLock},
@@ -38,33 +38,26 @@ pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>) -> Result<Status
 pub(crate) fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
     let _lock = lock(dirs)?;
     let (inventory, mut kernel) = open(dirs)?;
-    let states: std::collections::BTreeMap<_, _> =
+    let states: BTreeMap<_, _> =
         inventory.members().map(|member| (member.number, kernel.state(member.number))).collect();
     let health = |backend| operate::health_of(states.get(&backend).copied().unwrap_or_default());
     Ok(operate::operate(&inventory, &mut kernel, health, &Events::new(), operation)?)
 }
 
 /// Takes everything down: announced addresses, links, programs and maps.
-pub(crate) fn detach(dirs: &Dirs) -> Result<Outcome, Failure> {
+pub(crate) async fn detach(dirs: &Dirs) -> Result<Outcome, Failure> {
     let _lock = lock(dirs)?;
     let pins = PinDir::new(&dirs.pin_dir)?;
-    let mut warnings = Vec::new();
-    match open(dirs) {
-        Ok((inventory, _)) => withdraw(&inventory, &mut warnings),
+    let (announced, warnings) = match open(dirs) {
+        Ok((inventory, _)) => (daemon::announced(&inventory.config), Vec::new()),
         Err(nothing @ Failure::NothingThere { .. }) => return Err(nothing),
         // Maps that can't be read must not keep anyone from taking them down.
-        Err(unreadable) => warnings.push(format!(
-            "announced addresses, if any, stay on their interfaces: {}",
-            crate::daemon::api::chain(&unreadable)
-        )),
-    }
-    let detached = Kernel::detach(&pins)?;
-    Ok(Outcome { changed: true, message: crate::daemon::detached_message(&detached), warnings })
-}
-
-/// Takes announced VIPs off their interfaces.
-pub(crate) fn withdraw(inventory: &Inventory, warnings: &mut Vec<String>) {
-    let _ = (inventory, warnings, Announce::None);
+        Err(unreadable) => {
+            let why = chain(&unreadable);
+            (Vec::new(), vec![format!("announced VIPs, if any, stay on their interfaces: {why}")])
+        }
+    };
+    Ok(daemon::detach(&pins, &announced, warnings).await?)
 }
 
 fn open(dirs: &Dirs) -> Result<(Inventory, Kernel), Failure> {

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
 
 use super::{
-    Input,
     events::{self, Event, Events},
     operate::{OperateError, Operation, Outcome},
     status::Status,
@@ -99,12 +98,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// What the handlers share.
 #[derive(Clone, Debug)]
 struct Shared {
-    inputs: mpsc::Sender<Input>,
+    commands: mpsc::Sender<Command>,
     events: Events,
 }
 
 /// All routes.
-pub(crate) fn router(inputs: mpsc::Sender<Input>, events: Events) -> Router {
+pub(crate) fn router(commands: mpsc::Sender<Command>, events: Events) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/exits", get(exits))
@@ -119,7 +118,7 @@ pub(crate) fn router(inputs: mpsc::Sender<Input>, events: Events) -> Router {
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path is not for this method", Some(ROUTES))
         })
-        .with_state(Shared { inputs, events })
+        .with_state(Shared { commands, events })
 }
 
 const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true]; \
@@ -252,6 +251,6 @@ async fn ask<T>(
 ) -> Result<T, Refusal> {
     let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", None);
     let (back, answer) = oneshot::channel();
-    shared.inputs.send(Input::Command(command(back))).await.map_err(|_| stopping())?;
+    shared.commands.send(command(back)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use edge_common::abi::BackendNumber;
 use thiserror::Error;
 
-use crate::config::{Backend, Config, Pool, Protocol, Service};
+use crate::{
+    config::{self, Backend, Config, ConfigError, Pool, Protocol, Service},
+    model::Snapshot,
+};
 
 /// A configuration with the numbers that it was published under.
 #[derive(Clone, Debug)]
@@ -32,6 +35,15 @@ impl Member<'_> {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.pool.name, self.backend.name)
     }
+}
+
+/// What was published is not what this program can read.
+#[derive(Debug, Error)]
+pub(crate) enum InventoryError {
+    #[error("the published configuration is not understood: it is of another version of edge-ctl")]
+    Text(#[source] ConfigError),
+    #[error("nothing was published under the name {name:?}: the snapshot in the maps contradicts itself")]
+    Missing { name: String },
 }
 
 /// A name that leads nowhere, or to several places.
@@ -65,6 +77,35 @@ impl NameError {
 }
 
 impl Inventory {
+    /// `config` under the numbers that `snapshot` has for it.
+    pub(crate) fn new(config: Config, snapshot: &Snapshot) -> Result<Self, InventoryError> {
+        let missing = |name: &str| InventoryError::Missing { name: name.to_owned() };
+        let services = config
+            .services
+            .iter()
+            .map(|service| Ok(snapshot.service(&service.name).ok_or_else(|| missing(&service.name))?.number))
+            .collect::<Result<_, _>>()?;
+        let backends = config
+            .pools
+            .iter()
+            .map(|pool| {
+                let record = snapshot.pool(&pool.name).ok_or_else(|| missing(&pool.name))?;
+                let number = |backend: &Backend| {
+                    let known = record.backends.iter().find(|known| known.name == backend.name);
+                    Ok(known.ok_or_else(|| missing(&backend.name))?.number)
+                };
+                pool.backends.iter().map(number).collect::<Result<_, _>>()
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { config, services, backends })
+    }
+
+    /// What the maps say was published.
+    pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Result<Self, InventoryError> {
+        let config = config::parse(&snapshot.config, "published configuration").map_err(InventoryError::Text)?;
+        Self::new(config, snapshot)
+    }
+
     /// All backends, pool by pool in the configuration's order.
     pub(crate) fn members(&self) -> impl Iterator<Item = Member<'_>> {
         (0..self.config.pools.len()).flat_map(|pool| self.members_of(pool))

@@ -18,6 +18,6 @@ mod socket;
 pub(crate) mod fixture;
 
 pub(crate) use self::{
-    apply::{detach, withdraw},
+    apply::{announced, detach},
     run::{RunError, run},
 };

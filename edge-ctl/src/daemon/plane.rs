@@ -5,7 +5,7 @@ use edge_common::{
     exit::Exit,
 };
 
-use crate::kernel::KernelError;
+use crate::kernel::{Kernel, KernelError};
 
 /// Since when a backend is in its state, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,4 +33,57 @@ pub(crate) trait Plane {
     fn exits(&self) -> Result<Vec<(Exit, u64)>, KernelError>;
     /// Interfaces that the program is attached to.
     fn attached(&self) -> Result<Vec<String>, KernelError>;
+}
+
+impl Plane for Kernel {
+    fn generation(&self) -> u64 {
+        self.generation()
+    }
+
+    fn state(&self, backend: BackendNumber) -> State {
+        self.state(backend)
+    }
+
+    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), KernelError> {
+        self.set_state(backend, state, reason)
+    }
+
+    fn failover(&self, service: u32) -> Failover {
+        self.failover(service)
+    }
+
+    fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError> {
+        self.set_failover(service, failover)
+    }
+
+    fn follow_owners(&mut self, service: u32) -> Result<(), KernelError> {
+        self.follow_owners(service)
+    }
+
+    fn why(&self, backend: BackendNumber) -> Result<Why, KernelError> {
+        let note = self.note(backend)?;
+        let end = note.reason.iter().position(|byte| *byte == 0).unwrap_or(note.reason.len());
+        let reason = String::from_utf8_lossy(&note.reason[..end]).into_owned();
+        Ok(Why { changed_ms: note.changed_ms, reason })
+    }
+
+    fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
+        self.next_hop(backend)
+    }
+
+    fn service_traffic(&self, service: u32) -> Result<Traffic, KernelError> {
+        self.service_traffic(service)
+    }
+
+    fn backend_traffic(&self, backend: BackendNumber) -> Result<Traffic, KernelError> {
+        self.backend_traffic(backend)
+    }
+
+    fn exits(&self) -> Result<Vec<(Exit, u64)>, KernelError> {
+        self.exits()
+    }
+
+    fn attached(&self) -> Result<Vec<String>, KernelError> {
+        self.attached()
+    }
 }

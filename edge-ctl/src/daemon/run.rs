@@ -24,7 +24,6 @@ use super::{
     events::{Events, Kind, unix_ms},
     inventory::Inventory,
     operate::Outcome,
-    plane::Plane,
     socket,
     status::{self, Clock, DaemonStatus, Sample, Status},
 };
