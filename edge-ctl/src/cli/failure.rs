@@ -47,7 +47,7 @@ pub(crate) enum Failure {
     #[error("the writer's lock cannot be taken")]
     Lock(#[source] LockError),
     #[error("a daemon runs (PID {pid}) but does not answer on {}", socket.display())]
-    Deaf { pid: i32, socket: PathBuf },
+    Deaf { pid: u32, socket: PathBuf },
     #[error("no daemon answers on {}, and nothing is pinned under {}", socket.display(), pin_dir.display())]
     NothingThere { socket: PathBuf, pin_dir: PathBuf },
     #[error("no daemon answers on {}, and {verb} needs one", socket.display())]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{self, Announce, Config, ConfigError},
     kernel::{Kernel, KernelError, PinDir},
-    model::{self, Capacity, PlanError, Previous, Snapshot},
+    model::{Capacity, PlanError, Snapshot},
     net::{self, Announced, NetError},
 };
 
@@ -54,16 +54,17 @@ pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start
     let Some((mut kernel, snapshot)) = pinned else {
         let config = file?;
         let mut kernel = Kernel::create(pins, &Capacity::of(&config))?;
-        let inventory = publish(&mut kernel, config, None, events)?;
+        let inventory = publish(&mut kernel, config, events)?;
         return Ok(Start { kernel, inventory, fresh: true, refused: None });
     };
-    tell_of_adoption(&kernel, &snapshot, events)?;
+    kernel.settle()?;
+    tell_of_adoption(&kernel, &snapshot, events);
     let applied = match file {
         Ok(config) if config.text == snapshot.config => {
             let inventory = Inventory::new(config, &snapshot)?;
             return Ok(Start { kernel, inventory, fresh: false, refused: None });
         }
-        Ok(config) => publish(&mut kernel, config, Some(&snapshot), events),
+        Ok(config) => publish(&mut kernel, config, events),
         Err(error) => Err(error.into()),
     };
     match applied {
@@ -76,19 +77,13 @@ pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start
     }
 }
 
-/// Publishes `config` after `previous`.
+/// Publishes `config` after what is published.
 pub(crate) fn publish(
     kernel: &mut Kernel,
     config: Config,
-    previous: Option<&Snapshot>,
     events: &Events,
 ) -> Result<Inventory, ApplyError> {
-    let image = {
-        let state = |backend| kernel.state(backend);
-        let failover = |service| kernel.failover(service);
-        let previous = previous.map(|snapshot| Previous { snapshot, state: &state, failover: &failover });
-        model::plan(&config, &kernel.capacity(), previous)?
-    };
+    let image = kernel.plan(&config)??;
     let inventory = Inventory::new(config, &image.snapshot)?;
     kernel.publish(&image)?;
     events.tell(
@@ -161,11 +156,11 @@ pub(crate) async fn detach(pins: &PinDir, vips: &[Announced], mut warnings: Vec<
     Ok(Outcome { changed: true, message, warnings })
 }
 
-fn tell_of_adoption(kernel: &Kernel, snapshot: &Snapshot, events: &Events) -> Result<(), KernelError> {
+fn tell_of_adoption(kernel: &Kernel, snapshot: &Snapshot, events: &Events) {
     let states: Vec<_> = snapshot.backends().map(|(_, backend)| kernel.state(backend.number)).collect();
     let with = |bits| states.iter().filter(|state| state.has(bits)).count();
     let failovers = snapshot.services.iter().filter(|service| kernel.failover(service.number).first > 0).count();
-    let attached = kernel.attached()?;
+    let attached = kernel.attached();
     events.tell(
         Kind::Adopted,
         &format!("generation {}", snapshot.generation),
@@ -178,5 +173,4 @@ fn tell_of_adoption(kernel: &Kernel, snapshot: &Snapshot, events: &Events) -> Re
             if attached.is_empty() { "nothing".to_owned() } else { attached.join(", ") }
         ),
     );
-    Ok(())
 }

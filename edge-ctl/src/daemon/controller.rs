@@ -12,6 +12,7 @@ use super::{
     selection::{self, Serving},
 };
 use crate::{
+    config::Protocol,
     health::{Health, Machine, Transition},
     kernel::KernelError,
     model::{self, Admin},
@@ -35,6 +36,7 @@ impl<P: Plane> Controller<P> {
     pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, KernelError> {
         let mut controller = Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new() };
         controller.rebuild_machines()?;
+        controller.follow_all()?;
         controller.serving = selection::all(&controller.inventory, &controller.plane);
         Ok(controller)
     }
@@ -51,6 +53,7 @@ impl<P: Plane> Controller<P> {
             .collect();
         self.inventory = inventory;
         self.rebuild_machines()?;
+        self.follow_all()?;
         let now = selection::all(&self.inventory, &self.plane);
         // Positions may mean other pools than before: only services that lost or found any pool at all are told of.
         self.serving = now
@@ -97,6 +100,16 @@ impl<P: Plane> Controller<P> {
         if after != before {
             operate::follow(&self.inventory, &mut self.plane, member.pool_position)?;
             self.tell_of_moves();
+        }
+        Ok(())
+    }
+
+    /// Whoever ran before may have been stopped between a state and the owners that follow it.
+    fn follow_all(&mut self) -> Result<(), KernelError> {
+        for (service, number) in self.inventory.services() {
+            if service.protocol == Protocol::Udp {
+                self.plane.follow_owners(number)?;
+            }
         }
         Ok(())
     }
@@ -186,7 +199,7 @@ mod tests {
         assert!(controller.plane.state(1).has(State::NEW));
         fail(&mut controller, 1, 1);
         assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
-        assert!(controller.plane.why(1).unwrap().reason.contains("connection refused"));
+        assert!(controller.plane.why(1).reason.contains("connection refused"));
         assert_eq!(kinds(&controller), [Kind::BackendDown]);
     }
 
@@ -269,10 +282,11 @@ mod tests {
     #[test]
     fn owners_of_udp_services_follow_any_change_of_their_pools() {
         let mut controller = controller();
-        fail(&mut controller, 1, 3);
-        assert_eq!(controller.plane.followed, Vec::<u32>::new());
-        fail(&mut controller, 4, 3);
         assert_eq!(controller.plane.followed, [2]);
+        fail(&mut controller, 1, 3);
+        assert_eq!(controller.plane.followed, [2]);
+        fail(&mut controller, 4, 3);
+        assert_eq!(controller.plane.followed, [2, 2]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ when_exhausted = "reject"
 /// Services 1 and 2, backends 1 to 6.
 pub(crate) fn inventory() -> Inventory {
     let config = config::parse(TEXT, "edge.toml").expect("the fixture is a good configuration");
-    Inventory { config, services: vec![1, 2], backends: vec![vec![1, 2, 3], vec![4, 5, 6]] }
+    Inventory { generation: 7, config, services: vec![1, 2], backends: vec![vec![1, 2, 3], vec![4, 5, 6]] }
 }
 
 /// Maps in plain memory.
@@ -85,10 +85,6 @@ impl FakePlane {
 }
 
 impl Plane for FakePlane {
-    fn generation(&self) -> u64 {
-        7
-    }
-
     fn state(&self, backend: BackendNumber) -> State {
         self.states.get(&backend).copied().unwrap_or_default()
     }
@@ -114,29 +110,29 @@ impl Plane for FakePlane {
         Ok(())
     }
 
-    fn why(&self, backend: BackendNumber) -> Result<Why, KernelError> {
-        Ok(self.whys.get(&backend).cloned().unwrap_or_default())
+    fn why(&self, backend: BackendNumber) -> Why {
+        self.whys.get(&backend).cloned().unwrap_or_default()
     }
 
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
         (backend != 3).then_some([2, 0, 0, 0, 0, backend.to_be_bytes()[1]])
     }
 
-    fn service_traffic(&self, service: u32) -> Result<Traffic, KernelError> {
+    fn service_traffic(&self, service: u32) -> Traffic {
         let packets = self.packets * u64::from(service);
-        Ok(Traffic { packets, bytes: packets * 1000, flows: packets / 10 })
+        Traffic { packets, bytes: packets * 1000, flows: packets / 10 }
     }
 
-    fn backend_traffic(&self, backend: BackendNumber) -> Result<Traffic, KernelError> {
+    fn backend_traffic(&self, backend: BackendNumber) -> Traffic {
         let packets = self.packets / u64::from(backend);
-        Ok(Traffic { packets, bytes: packets * 1000, flows: packets / 10 })
+        Traffic { packets, bytes: packets * 1000, flows: packets / 10 }
     }
 
-    fn exits(&self) -> Result<Vec<(Exit, u64)>, KernelError> {
-        Ok(Exit::ALL.iter().map(|exit| (*exit, if *exit == Exit::DsrTx { self.packets } else { 0 })).collect())
+    fn exits(&self) -> Vec<(Exit, u64)> {
+        Exit::ALL.iter().map(|exit| (*exit, if *exit == Exit::DsrTx { self.packets } else { 0 })).collect()
     }
 
-    fn attached(&self) -> Result<Vec<String>, KernelError> {
-        Ok(vec!["eth0".to_owned()])
+    fn attached(&self) -> Vec<String> {
+        vec!["eth0".to_owned()]
     }
 }

@@ -13,6 +13,8 @@ use crate::{
 /// A configuration with the numbers that it was published under.
 #[derive(Clone, Debug)]
 pub(crate) struct Inventory {
+    /// Counts published configurations.
+    pub(crate) generation: u64,
     pub(crate) config: Config,
     /// Numbers of `config.services`, in their order.
     pub(crate) services: Vec<u32>,
@@ -97,7 +99,7 @@ impl Inventory {
                 pool.backends.iter().map(number).collect::<Result<_, _>>()
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { config, services, backends })
+        Ok(Self { generation: snapshot.generation, config, services, backends })
     }
 
     /// What the maps say was published.

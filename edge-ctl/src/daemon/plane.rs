@@ -17,7 +17,6 @@ pub(crate) struct Why {
 
 /// The packet path's maps.
 pub(crate) trait Plane {
-    fn generation(&self) -> u64;
     fn state(&self, backend: BackendNumber) -> State;
     /// Stores the state, then what is counted from it, then the note.
     fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), KernelError>;
@@ -25,21 +24,17 @@ pub(crate) trait Plane {
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError>;
     /// Makes all owners of a service what they would be if all its flows started now.
     fn follow_owners(&mut self, service: u32) -> Result<(), KernelError>;
-    fn why(&self, backend: BackendNumber) -> Result<Why, KernelError>;
+    fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, where the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
-    fn service_traffic(&self, service: u32) -> Result<Traffic, KernelError>;
-    fn backend_traffic(&self, backend: BackendNumber) -> Result<Traffic, KernelError>;
-    fn exits(&self) -> Result<Vec<(Exit, u64)>, KernelError>;
+    fn service_traffic(&self, service: u32) -> Traffic;
+    fn backend_traffic(&self, backend: BackendNumber) -> Traffic;
+    fn exits(&self) -> Vec<(Exit, u64)>;
     /// Interfaces that the program is attached to.
-    fn attached(&self) -> Result<Vec<String>, KernelError>;
+    fn attached(&self) -> Vec<String>;
 }
 
 impl Plane for Kernel {
-    fn generation(&self) -> u64 {
-        self.generation()
-    }
-
     fn state(&self, backend: BackendNumber) -> State {
         self.state(backend)
     }
@@ -60,30 +55,30 @@ impl Plane for Kernel {
         self.follow_owners(service)
     }
 
-    fn why(&self, backend: BackendNumber) -> Result<Why, KernelError> {
-        let note = self.note(backend)?;
+    fn why(&self, backend: BackendNumber) -> Why {
+        let note = self.note(backend);
         let end = note.reason.iter().position(|byte| *byte == 0).unwrap_or(note.reason.len());
         let reason = String::from_utf8_lossy(&note.reason[..end]).into_owned();
-        Ok(Why { changed_ms: note.changed_ms, reason })
+        Why { changed_ms: note.changed_ms, reason }
     }
 
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
         self.next_hop(backend)
     }
 
-    fn service_traffic(&self, service: u32) -> Result<Traffic, KernelError> {
+    fn service_traffic(&self, service: u32) -> Traffic {
         self.service_traffic(service)
     }
 
-    fn backend_traffic(&self, backend: BackendNumber) -> Result<Traffic, KernelError> {
+    fn backend_traffic(&self, backend: BackendNumber) -> Traffic {
         self.backend_traffic(backend)
     }
 
-    fn exits(&self) -> Result<Vec<(Exit, u64)>, KernelError> {
+    fn exits(&self) -> Vec<(Exit, u64)> {
         self.exits()
     }
 
-    fn attached(&self) -> Result<Vec<String>, KernelError> {
+    fn attached(&self) -> Vec<String> {
         self.attached()
     }
 }

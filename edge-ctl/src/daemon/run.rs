@@ -236,7 +236,7 @@ impl Daemon {
         let Some(interface) = self.controller.inventory.config.interfaces.iter().find(|known| known.name == name) else {
             return;
         };
-        if self.controller.plane.attached().is_ok_and(|attached| attached.iter().any(|known| known == name)) {
+        if self.controller.plane.attached().iter().any(|known| known == name) {
             return;
         }
         match self.controller.plane.attach(name, interface.mode) {
@@ -249,8 +249,7 @@ impl Daemon {
         // Who asked may have gone: then nobody needs the answer.
         match command {
             Command::Status(back) => {
-                let status = self.status().map(Box::new).map_err(|error| Refusal::internal(&error));
-                let _ = back.send(status);
+                let _ = back.send(Ok(Box::new(self.status())));
             }
             Command::Operate(operation, back) => {
                 let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
@@ -300,15 +299,14 @@ impl Daemon {
 
     async fn try_reload(&mut self) -> Result<Outcome, ApplyError> {
         let config = config::load(&self.config_path)?;
-        let generation = self.controller.plane.generation();
+        let generation = self.controller.inventory.generation;
         if config.text == self.controller.inventory.config.text {
             let message = format!("the file is as before: generation {generation} stays");
             return Ok(Outcome { changed: false, message, warnings: Vec::new() });
         }
         let before = self.controller.inventory.config.clone();
         let events = self.controller.events.clone();
-        let snapshot = self.controller.plane.snapshot()?;
-        let inventory: Inventory = apply::publish(&mut self.controller.plane, config, snapshot.as_ref(), &events)?;
+        let inventory: Inventory = apply::publish(&mut self.controller.plane, config, &events)?;
         self.controller.replace(inventory)?;
         let config = &self.controller.inventory.config;
         let mut warnings = Vec::new();
@@ -318,7 +316,7 @@ impl Daemon {
             }
             for gone in before.interfaces.iter().filter(|old| config.interfaces.iter().all(|new| new.name != old.name)) {
                 match self.controller.plane.detach_interface(&gone.name) {
-                    Ok(()) => events.tell(Kind::Detached, &gone.name, "the configuration does not name it any more"),
+                    Ok(_) => events.tell(Kind::Detached, &gone.name, "the configuration does not name it any more"),
                     Err(error) => warnings.push(chain(&error)),
                 }
             }
@@ -334,23 +332,18 @@ impl Daemon {
         self.older = None;
         self.newer = None;
         self.sample();
-        let message = format!("generation {} is in force", self.controller.plane.generation());
+        let message = format!("generation {} is in force", self.controller.inventory.generation);
         Ok(Outcome { changed: true, message, warnings })
     }
 
     fn sample(&mut self) {
-        match Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now()) {
-            Ok(sample) => {
-                self.older = self.newer.take();
-                self.newer = Some(sample);
-            }
-            Err(error) => self.trouble("counters", &error),
-        }
+        let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
+        self.older = self.newer.replace(sample);
     }
 
-    fn status(&self) -> Result<Status, KernelError> {
+    fn status(&self) -> Status {
         let Controller { inventory, plane, .. } = &self.controller;
-        let now = Sample::take(inventory, plane, Clock::now())?;
+        let now = Sample::take(inventory, plane, Clock::now());
         let earlier = self.older.as_ref().or(self.newer.as_ref());
         let daemon = DaemonStatus {
             pid: std::process::id(),
@@ -378,7 +371,7 @@ fn attach_at_start(start: &mut apply::Start, pins: &PinDir, events: &Events) -> 
             vec![error]
         }
     };
-    if !start.kernel.attached()?.is_empty() {
+    if !start.kernel.attached().is_empty() {
         return Ok(());
     }
     let Some(failure) = failures.into_iter().next() else { return Ok(()) };

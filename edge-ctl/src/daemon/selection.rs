@@ -86,7 +86,7 @@ pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Servi
             format!("goes to what is left of pool {}: no pool has as many backends as it needs", name(position))
         }
         Serving::Open(position) => {
-            format!("goes to pool {} although all of it is down (when_exhausted = open)", name(position))
+            format!("goes to pool {} although none of it is available (when_exhausted = open)", name(position))
         }
         Serving::Exhausted => match service.when_exhausted {
             WhenExhausted::Open => "has no backend that is not disabled: its clients are refused".to_owned(),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{Probe, ProbeKind, Service},
     health::Health,
-    kernel::KernelError,
+    kernel::boot_time,
     model::{self, Admin},
 };
 
@@ -192,24 +192,15 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn now() -> Self {
-        Self { unix_ms: super::events::unix_ms(), boot_ms: boot_ms() }
+        Self { unix_ms: super::events::unix_ms(), boot_ms: u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX) }
     }
 }
 
 impl Sample {
-    pub(crate) fn take(inventory: &Inventory, plane: &impl Plane, at: Clock) -> Result<Self, KernelError> {
-        Ok(Self {
-            at,
-            services: inventory
-                .services
-                .iter()
-                .map(|number| Ok((*number, plane.service_traffic(*number)?)))
-                .collect::<Result<_, KernelError>>()?,
-            backends: inventory
-                .members()
-                .map(|member| Ok((member.number, plane.backend_traffic(member.number)?)))
-                .collect::<Result<_, KernelError>>()?,
-        })
+    pub(crate) fn take(inventory: &Inventory, plane: &impl Plane, at: Clock) -> Self {
+        let services = inventory.services.iter().map(|number| (*number, plane.service_traffic(*number)));
+        let backends = inventory.members().map(|member| (member.number, plane.backend_traffic(member.number)));
+        Self { at, services: services.collect(), backends: backends.collect() }
     }
 }
 
@@ -220,16 +211,16 @@ pub(crate) fn build(
     earlier: Option<&Sample>,
     now: &Sample,
     daemon: Option<DaemonStatus>,
-) -> Result<Status, KernelError> {
-    let attached = plane.attached()?;
+) -> Status {
+    let attached = plane.attached();
     let interfaces = inventory.config.interfaces.iter().map(|interface| InterfaceStatus {
         name: interface.name.clone(),
         attached: attached.contains(&interface.name),
     });
-    Ok(Status {
+    Status {
         source: if daemon.is_some() { Source::Daemon } else { Source::PinnedMaps },
         at: now.at.unix_ms,
-        generation: plane.generation(),
+        generation: inventory.generation,
         daemon,
         interfaces: interfaces.collect(),
         services: inventory
@@ -242,9 +233,9 @@ pub(crate) fn build(
             .collect(),
         pools: (0..inventory.config.pools.len())
             .map(|pool| pool_status(inventory, plane, pool, earlier, now))
-            .collect::<Result<_, _>>()?,
+            .collect(),
         exits: plane
-            .exits()?
+            .exits()
             .into_iter()
             .map(|(exit, packets)| ExitStatus {
                 name: exit.name().to_owned(),
@@ -259,7 +250,7 @@ pub(crate) fn build(
                 meaning: exit.meaning().trim().to_owned(),
             })
             .collect(),
-    })
+    }
 }
 
 fn service_status(
@@ -287,7 +278,7 @@ fn service_status(
                 true => String::new(),
                 false => format!("; {}", lacks(inventory, plane, service, usize::from(first)..position)),
             };
-            (ServiceState::Failover, format!("failed over to {to}{evacuating} by an operator{why}"))
+            (ServiceState::Failover, format!("failed over to {to} by an operator{evacuating}{why}"))
         }
         (Serving::Pool(0), None) => (ServiceState::Ok, String::new()),
         (Serving::Pool(position), None) => {
@@ -335,9 +326,9 @@ fn pool_status(
     position: usize,
     earlier: Option<&Sample>,
     now: &Sample,
-) -> Result<PoolStatus, KernelError> {
+) -> PoolStatus {
     let pool = &inventory.config.pools[position];
-    Ok(PoolStatus {
+    PoolStatus {
         name: pool.name.clone(),
         min_healthy: pool.min_healthy,
         available: selection::available(inventory, plane, position),
@@ -345,8 +336,8 @@ fn pool_status(
         backends: inventory
             .members_of(position)
             .map(|member| backend_status(&member, plane, earlier, now))
-            .collect::<Result<_, _>>()?,
-    })
+            .collect(),
+    }
 }
 
 fn backend_status(
@@ -354,12 +345,12 @@ fn backend_status(
     plane: &impl Plane,
     earlier: Option<&Sample>,
     now: &Sample,
-) -> Result<BackendStatus, KernelError> {
+) -> BackendStatus {
     let (state, health) = state_status(plane.state(member.number));
-    let why = plane.why(member.number)?;
+    let why = plane.why(member.number);
     let age = (why.changed_ms > 0).then(|| now.at.boot_ms.saturating_sub(why.changed_ms));
     let earlier = earlier.and_then(|sample| Some((sample.at, *sample.backends.get(&member.number)?)));
-    Ok(BackendStatus {
+    BackendStatus {
         name: member.name(),
         address: member.backend.address.to_string(),
         weight: member.backend.weight,
@@ -370,7 +361,7 @@ fn backend_status(
         reason: why.reason,
         next_hop: plane.next_hop(member.number).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
         traffic: traffic(earlier, now.at, now.backends.get(&member.number).copied().unwrap_or_default()),
-    })
+    }
 }
 
 fn state_status(state: State) -> (BackendState, HealthStatus) {
@@ -406,11 +397,4 @@ fn traffic(earlier: Option<(Clock, Traffic)>, at: Clock, now: Traffic) -> Traffi
         })
     });
     TrafficStatus { packets: now.packets, bytes: now.bytes, flows: now.flows, rates }
-}
-
-/// `CLOCK_BOOTTIME` in milliseconds: the clock of the notes in the maps.
-fn boot_ms() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
-        u64::try_from(time.tv_sec()).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec()).unwrap_or(0) / 1_000_000
-    })
 }
