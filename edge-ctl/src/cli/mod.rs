@@ -1,7 +1,7 @@
 //! `edge-ctl`'s verbs: ask the daemon, or else the pinned maps, and say what came of it.
 
 mod args;
-mod client;
+pub(crate) mod client;
 mod failure;
 mod offline;
 mod render;

@@ -254,3 +254,6 @@ async fn ask<T>(
     shared.commands.send(command(back)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }
+
+#[cfg(test)]
+mod tests;
