@@ -264,7 +264,10 @@ fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], inter
 }
 
 fn unknown_pool(problems: &Problems<'_>, name: &Found<String>, pools: &[PoolDraft]) {
-    // A pool whose name was refused may be the one that is meant.
+    if pools.iter().any(|pool| pool.name.is_err()) {
+        // The one whose name was refused may be the one that is meant.
+        return;
+    }
     let names: Vec<&str> = pools.iter().filter_map(|pool| Some(pool.name.as_ref().ok()?.value.as_str())).collect();
     let what = format!("there is no pool `{}`", shorten(&name.value));
     let write = match nearest(&name.value, names.iter().copied()) {

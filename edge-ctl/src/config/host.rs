@@ -37,6 +37,7 @@ pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
         key_bytes(text).ok_or_else(|| Wrong {
             what: format!("`hash_key` has {} characters; it must be 32 hexadecimal digits", text.chars().count()),
             write: example(),
+            at: None,
         })
     })?;
     let bytes = found.ok_or_else(|| root.missing("hash_key", &example()))?.value;

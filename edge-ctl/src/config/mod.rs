@@ -33,7 +33,7 @@ use edge_common::{
 };
 use toml::de::DeTable;
 
-pub(crate) use self::error::{ConfigError, Problem};
+pub(crate) use self::error::{ConfigError, Problem, Refusal};
 use self::walk::{Problems, Read, Table};
 
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration.

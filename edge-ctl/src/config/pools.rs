@@ -83,7 +83,7 @@ fn min_healthy(table: &Table<'_>, size: usize) -> Read<u16> {
     let found = table.optional("min_healthy", |entry: &Entry<'_>| {
         let least: u16 = values::integer(1..=u16::MAX.into(), "min_healthy = 1")(entry)?;
         if size > 0 && usize::from(least) > size {
-            let why = format!("but the pool has {size} backends: it would never be used");
+            let why = format!("but the pool has only {size} of them: it would never be used");
             return Err(entry.wrong(&why, format!("min_healthy = {size} or less")));
         }
         Ok(least)
@@ -157,16 +157,15 @@ fn probe(table: &Table<'_>) -> Read<Probe> {
     let interval = interval.map(|found| found.map_or(DEFAULT_INTERVAL, |found| found.value));
     let timeouts = Duration::from_millis(10)..=Duration::from_secs(3600);
     let timeout = table.optional("timeout", values::duration(timeouts, "timeout = \"500ms\""));
-    let timeout = timeout.map(|found| found.map_or(DEFAULT_TIMEOUT, |found| found.value));
-    let timeout = timeout.and_then(|timeout| match interval {
-        Ok(interval) if timeout > interval => {
+    let timeout = timeout.and_then(|found| match (found, interval) {
+        (None, Ok(interval)) => Ok(DEFAULT_TIMEOUT.min(interval)),
+        (None, Err(reported)) => Err(reported),
+        (Some(Found { value: timeout, at }), Ok(interval)) if timeout > interval => {
             let show = humantime::format_duration;
             let what = format!("`timeout` ({}) is longer than `interval` ({})", show(timeout), show(interval));
-            // Where the file sets neither key, the pair can't be wrong; so one of them stands there.
-            let key = if table.has("timeout") { "timeout" } else { "interval" };
-            Err(table.problems.add(table.place(key), what, format!("timeout = \"{}\" or less", show(interval))))
+            Err(table.problems.add(at, what, format!("timeout = \"{}\" or less", show(interval))))
         }
-        _ => Ok(timeout),
+        (Some(found), _) => Ok(found.value),
     });
     let rise = table.optional("rise", values::integer(1..=100, "rise = 2"));
     let fall = table.optional("fall", values::integer(1..=100, "fall = 3"));

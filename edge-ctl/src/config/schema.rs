@@ -28,23 +28,38 @@ pub(super) const SERVICE: Section = Section {
 pub(super) const ALL: [&Section; 8] = [&ROOT, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
 
 impl Section {
+    /// The key of this section that `key`, which it does not have, probably stands for.
+    pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
+        let near = nearest(key, self.keys.iter().copied())?;
+        // The right key of another section is no misspelling, unless it is almost one of this section, too (pool, pools).
+        let elsewhere = ALL.iter().any(|section| section.keys.contains(&key));
+        (!elsewhere || strsim::damerau_levenshtein(key, near) == 1).then_some(near)
+    }
+
     /// What to write instead of `key`, which this section does not have.
     pub(super) fn advice(&self, key: &str) -> String {
-        // The right key in the wrong section first: in TOML a key belongs to the heading above it, which surprises.
-        let elsewhere: Vec<_> = ALL.iter().filter(|section| section.keys.contains(&key)).collect();
-        if let [section] = elsewhere[..] {
-            return match section.heading {
-                heading if heading == ROOT.heading => {
-                    format!("`{key}` at the top of the file, before the first [section]")
-                }
-                heading => format!("`{key}` under {heading}, where it belongs"),
-            };
+        if let Some(near) = self.meant(key) {
+            return format!("{}, if that is what is meant", as_written(near));
         }
-        match nearest(key, self.keys.iter().copied()) {
-            Some(near) => format!("`{near}`, if that is what is meant"),
-            None => format!("one of `{}`, or remove it", self.keys.join("`, `")),
+        // In TOML a key belongs to the heading above it, which surprises.
+        let elsewhere: Vec<_> = ALL.iter().filter(|section| section.keys.contains(&key)).collect();
+        match elsewhere[..] {
+            [section] if section.heading == ROOT.heading => {
+                format!("{} at the top of the file, before the first [section]", as_written(key))
+            }
+            [section] => format!("{} under {}, where it belongs", as_written(key), section.heading),
+            _ => {
+                let all: Vec<_> = self.keys.iter().map(|key| as_written(key)).collect();
+                format!("one of {}, or remove it", all.join(", "))
+            }
         }
     }
+}
+
+/// A key, or the heading of the section that it opens.
+fn as_written(key: &str) -> String {
+    let opens = |section: &&&Section| section.heading.trim_matches(['[', ']']).rsplit('.').next() == Some(key);
+    ALL.iter().find(opens).map_or_else(|| format!("`{key}`"), |section| section.heading.to_owned())
 }
 
 /// The one of `known` that `word` is probably a misspelling of.

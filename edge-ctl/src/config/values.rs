@@ -20,12 +20,14 @@ pub(super) struct Entry<'a> {
 pub(super) struct Wrong {
     pub(super) what: String,
     pub(super) write: String,
+    /// Where, when it is not the start of the value.
+    pub(super) at: Option<usize>,
 }
 
 impl Entry<'_> {
     /// The value is of the right type, but `why`.
     pub(super) fn wrong(&self, why: &str, write: impl Into<String>) -> Wrong {
-        Wrong { what: format!("`{}` is {}, {why}", self.key, self.source), write: write.into() }
+        Wrong { what: format!("`{}` is {}, {why}", self.key, self.source), write: write.into(), at: None }
     }
 
     /// The value is of another type than `wanted`.
@@ -36,7 +38,7 @@ impl Entry<'_> {
             }
             value => format!("`{}` is {}, {}; it must be {wanted}", self.key, self.source, kind(value)),
         };
-        Wrong { what, write: write.into() }
+        Wrong { what, write: write.into(), at: None }
     }
 
     /// A string; `example` is a whole line of the file.
@@ -164,6 +166,9 @@ pub(super) fn duration(
             let write = format!("{key} = \"{number}s\" or \"{number}ms\"", key = entry.key);
             return Err(entry.mistyped("a duration with its unit, in quotes", write));
         }
+        if let DeValue::Float(_) = entry.value {
+            return Err(entry.mistyped("a duration with its unit, in quotes", example));
+        }
         let text = entry.string(&example)?;
         let Ok(duration) = humantime::parse_duration(text) else {
             return Err(entry.wrong("which is not a duration", format!("{example} (a number and ms, s, m or h)")));
@@ -202,7 +207,7 @@ pub(super) fn list<T>(
     let DeValue::Array(items) = entry.value else { return Err(entry.mistyped("a list in brackets", example)) };
     if !lengths.contains(&items.len()) {
         let what = format!("`{}` has {} entries, not {} to {}", entry.key, items.len(), lengths.start(), lengths.end());
-        return Err(Wrong { what, write: example.to_owned() });
+        return Err(Wrong { what, write: example.to_owned(), at: None });
     }
     items
         .iter()
@@ -213,7 +218,8 @@ pub(super) fn list<T>(
                 other => kind(other).to_owned(),
             };
             let entry = Entry { key: entry.key, value: value.get_ref(), source: &source };
-            item(&entry).map(|read| (value.span().start, read))
+            let at = value.span().start;
+            item(&entry).map(|read| (at, read)).map_err(|wrong| Wrong { at: Some(at), ..wrong })
         })
         .collect()
 }

@@ -102,7 +102,7 @@ fn syntax(message: &str) -> (String, &'static str) {
     let write = if message.contains("duplicate key") {
         "each key once; several pools, backends, services or interfaces each need `[[...]]` with two brackets"
     } else if message.contains("string") {
-        "a string in double quotes, closed on the same line, as name = \"web\""
+        "a string in double quotes, closed on the same line, as name = \"web\", or a number, as port = 80"
     } else if message.contains("newline") || message.contains("unexpected key or value") {
         "one key a line; lists in brackets, as pools = [\"a\", \"b\"]"
     } else {
@@ -117,6 +117,8 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     pub(super) section: &'static Section,
     pub(super) at: usize,
+    /// Keys that unknown ones probably stand for: when they are missing, that was said already.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
@@ -126,26 +128,31 @@ impl<'a> Table<'a> {
 
     /// Refuses the keys that `section` does not have.
     fn new(problems: &'a Problems<'a>, entries: &'a DeTable<'a>, section: &'static Section, at: usize) -> Self {
+        let mut meant = Vec::new();
         for key in entries.keys().filter(|key| !section.keys.contains(&key.get_ref().as_ref())) {
+            meant.extend(section.meant(key.get_ref()));
             let name = shorten(key.get_ref());
             let what = format!("{} has no key `{name}`", section.heading);
             problems.add(key.span().start, what, section.advice(key.get_ref()));
         }
-        Self { problems, entries, section, at }
+        Self { problems, entries, section, at, meant }
     }
 
-    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    fn get(&self, key: &str) -> Read<Option<&'a Spanned<DeValue<'a>>>> {
         debug_assert!(self.section.keys.contains(&key), "{key} is missing in the schema");
-        self.entries.get(key)
+        match self.entries.get(key) {
+            None if self.meant.contains(&key) => Err(Reported(())),
+            value => Ok(value),
+        }
     }
 
     /// Where the value of `key` stands; where the table stands when there is none.
     pub(super) fn place(&self, key: &str) -> usize {
-        self.get(key).map_or(self.at, |value| value.span().start)
+        self.entries.get(key).map_or(self.at, |value| value.span().start)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
+        self.entries.contains_key(key)
     }
 
     /// The value of `key`, if there is one.
@@ -154,12 +161,12 @@ impl<'a> Table<'a> {
         key: &'static str,
         read: impl FnOnce(&Entry<'_>) -> Result<T, Wrong>,
     ) -> Read<Option<Found<T>>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key)? else { return Ok(None) };
         let at = value.span().start;
         let source = self.problems.text.get(value.span()).unwrap_or_default();
         match read(&Entry { key, value: value.get_ref(), source: &shorten(source) }) {
             Ok(value) => Ok(Some(Found { value, at })),
-            Err(Wrong { what, write }) => Err(self.problems.add(at, what, write)),
+            Err(Wrong { what, write, at: within }) => Err(self.problems.add(within.unwrap_or(at), what, write)),
         }
     }
 
@@ -180,7 +187,7 @@ impl<'a> Table<'a> {
 
     /// The table `[key]`, if there is one.
     pub(super) fn table(&self, key: &'static str, section: &'static Section) -> Read<Option<Self>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key)? else { return Ok(None) };
         let at = value.span().start;
         match value.get_ref() {
             DeValue::Table(entries) => Ok(Some(Self::new(self.problems, entries, section, at))),
@@ -193,7 +200,7 @@ impl<'a> Table<'a> {
 
     /// The tables `[[key]]` in their order; the empty list when there are none.
     pub(super) fn tables(&self, key: &'static str, section: &'static Section) -> Read<Vec<Self>> {
-        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let Some(value) = self.get(key)? else { return Ok(Vec::new()) };
         let wrong = |at, found: &DeValue<'_>| {
             let what = format!("`{key}` is {}; it must be a list of tables", kind(found));
             self.problems.add(at, what, format!("{} with two brackets, once for each", section.heading))
@@ -218,7 +225,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

@@ -16,6 +16,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo},
+        link::LinkFlags,
     },
 };
 use tokio::{
@@ -118,7 +119,10 @@ async fn run(vips: &[Announced]) -> Result<(), NetError> {
                     continue;
                 }
                 sleep(DEBOUNCE).await;
-                while notifications.try_recv().is_ok() {}
+                forget_if_down(&message.payload, &mut announced);
+                while let Ok((message, _)) = notifications.try_recv() {
+                    forget_if_down(&message.payload, &mut announced);
+                }
             }
             _ = ticks.tick() => {}
         }
@@ -152,6 +156,15 @@ fn concerns_us(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
         ),
         NetlinkPayload::Overrun(_) => true,
         _ => false,
+    }
+}
+
+/// Forgets what was announced on a link that went down, though it may be up again by now.
+fn forget_if_down(payload: &NetlinkPayload<RouteNetlinkMessage>, announced: &mut BTreeMap<IpAddr, Interface>) {
+    if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = payload
+        && !link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+    {
+        announced.retain(|_, interface| interface.index != link.header.index);
     }
 }
 

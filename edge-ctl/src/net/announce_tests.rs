@@ -46,7 +46,7 @@ fn listen(lab: &Lab) -> mpsc::Receiver<Vec<u8>> {
 
 /// How often the announcement of `vip` arrived within `time`.
 fn count(received: &mpsc::Receiver<Vec<u8>>, runtime: &tokio::runtime::Runtime, vip: &str, time: Duration) -> usize {
-    runtime.block_on(sleep(time));
+    runtime.block_on(async { sleep(time).await });
     let vip: IpAddr = vip.parse().unwrap();
     received.try_iter().filter(|frame| *frame == frames::announcement(vip, MAC)).count()
 }
@@ -81,7 +81,7 @@ fn puts_the_address_on_the_interface_and_tells_of_it() {
 
             // The end of the announcer takes nothing away.
             drop(announcer);
-            runtime.block_on(sleep(Duration::from_millis(50)));
+            runtime.block_on(async { sleep(Duration::from_millis(50)).await });
             sh("ip address show dev edge0 | grep -q 'inet 10.0.0.100/32'");
         });
     }
@@ -94,7 +94,7 @@ fn withdraws_only_what_was_announced() {
         // The operator's own, which was there before.
         sh("ip address add 10.0.0.100/32 dev edge0");
         let announcer = runtime.block_on(async { announce(vips()) });
-        runtime.block_on(sleep(Duration::from_millis(300)));
+        runtime.block_on(async { sleep(Duration::from_millis(300)).await });
         drop(announcer);
         let withdrawn = runtime.block_on(withdraw(&vips())).unwrap();
         assert_eq!(withdrawn, vips()[1..]);

@@ -36,13 +36,16 @@ impl Lab {
         let peer = peer.join().expect("the peer's namespace");
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         let lab = Self { peer };
-        sh("ip link set lo up");
+        // Duplicate address detection would keep a link-local address, and so neighbour discovery, back for 2 s.
+        let no_dad = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad && ip link set lo up";
+        sh(no_dad);
+        lab.peer(no_dad);
         sh(&format!(
             "ip link add edge0 address 02:00:00:00:00:01 type veth peer name peer0 address 02:00:00:00:00:02 netns {}",
             lab.peer_path()
         ));
         sh("ip link set edge0 up && ip address add 10.0.0.1/24 dev edge0 && ip address add fd00::1/64 dev edge0 nodad");
-        lab.peer("ip link set lo up && ip link set peer0 up");
+        lab.peer("ip link set peer0 up");
         lab.peer("ip address add 10.0.0.2/24 dev peer0 && ip address add fd00::2/64 dev peer0 nodad");
         lab
     }

@@ -95,6 +95,7 @@ pub(super) fn watch_with(
         published: BTreeMap::new(),
         published_links: None,
         lost: BTreeSet::new(),
+        unresolved: BTreeSet::new(),
     };
     let task = async move {
         loop {
@@ -173,6 +174,8 @@ struct Watcher {
     published_links: Option<BTreeMap<u32, Link>>,
     /// Neighbours lost since the last look.
     lost: BTreeSet<NeighbourKey>,
+    /// Neighbours that were unknown at the last look.
+    unresolved: BTreeSet<NeighbourKey>,
 }
 
 impl Watcher {
@@ -294,6 +297,9 @@ impl Watcher {
         let (mut changed, mut unresolved) = (Vec::new(), BTreeSet::new());
         for (number, address) in &self.backends {
             let resolution = resolve(&self.tables, *address);
+            if let Resolution::Unresolved { neighbour, pending: false } = resolution {
+                unresolved.insert(neighbour);
+            }
             let entry = resolution.entry();
             if self.published.insert(*number, entry) == Some(entry) {
                 continue;
@@ -301,16 +307,15 @@ impl Watcher {
             changed.push((*number, entry));
             match resolution {
                 Resolution::Found { .. } => {}
-                Resolution::Unresolved { neighbour, pending } => {
-                    tracing::debug!(backend = number, %address, ?neighbour, "the next hop's MAC address is not known");
-                    if !pending {
-                        unresolved.insert(neighbour);
-                    }
+                Resolution::Unresolved { neighbour: (_, next_hop), .. } => {
+                    tracing::info!(backend = number, %address, %next_hop, "no next hop: it does not answer");
                 }
                 Resolution::NoWay(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
             }
         }
-        kick_all(requests, unresolved).await;
+        // Those that were asked for before wait for the next tick.
+        kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
+        self.unresolved = unresolved;
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
             return false;
         }

@@ -75,8 +75,9 @@ fn spread(interval: Duration, position: usize, count: usize) -> Duration {
 /// which leaves room for the slowest answer, and for any answer alike: the rate does not tell up from down.
 fn gap(probe: &Probe, random: f64) -> Duration {
     let factor = 1.0 + probe.jitter * (2.0 * random - 1.0);
-    // Configuration keeps the jitter within 0 and 0.5; a factor out of range must not panic all the same.
-    probe.interval.mul_f64(factor.clamp(0.5, 1.5)).max(probe.timeout)
+    // Configuration keeps the jitter within 0 and 0.5; what is no duration must not panic all the same.
+    let gap = Duration::try_from_secs_f64(probe.interval.as_secs_f64() * factor).unwrap_or(probe.interval);
+    gap.max(probe.timeout)
 }
 
 async fn run(target: Target, first: Instant, reports: Sender<Report>) {

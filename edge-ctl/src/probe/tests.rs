@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
 
@@ -91,8 +91,9 @@ fn target(address: SocketAddr, kind: ProbeKind) -> Target {
     let probe = Probe {
         kind,
         port: address.port(),
-        interval: Duration::from_millis(100),
-        timeout: Duration::from_millis(100),
+        interval: Duration::from_secs(5),
+        // Far more than any answer takes: these tests share the machine with others.
+        timeout: Duration::from_secs(5),
         rise: 2,
         fall: 3,
         jitter: 0.1,
@@ -100,23 +101,36 @@ fn target(address: SocketAddr, kind: ProbeKind) -> Target {
     Target { backend: 7, address: address.ip(), probe }
 }
 
+/// The same with an interval and a timeout that a test can wait for.
+fn quick(mut target: Target, time: Duration) -> Target {
+    (target.probe.interval, target.probe.timeout) = (time, time);
+    target
+}
+
+const SHORT: Duration = Duration::from_millis(100);
+
 fn http() -> ProbeKind {
     ProbeKind::Http { path: "/healthz".to_owned(), status: vec![200], host: None }
 }
 
 async fn http_against(server: Server) -> Verdict {
     let (address, _) = serve(server).await;
-    probe(&target(address, http())).await
+    let target = target(address, http());
+    match server {
+        Server::Silent | Server::Stalls => probe(&quick(target, SHORT)).await,
+        _ => probe(&target).await,
+    }
 }
 
 fn failed(why: &str) -> Verdict {
     Verdict::Fail(why.to_owned())
 }
 
-/// A port on which nobody listens.
-async fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    listener.local_addr().expect("bound")
+/// A port on which nobody listens; the socket keeps others from it.
+fn closed_port() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    (socket.local_addr().expect("bound"), socket)
 }
 
 #[tokio::test]
@@ -165,7 +179,7 @@ async fn any_expected_status_passes() {
 async fn tcp_verdicts() {
     let (address, _) = serve(Server::Silent).await;
     assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, Verdict::Pass);
-    let address = closed_port().await;
+    let (address, _held) = closed_port();
     assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, failed("connection refused"));
     assert_eq!(probe(&target(address, http())).await, failed("connection refused"));
 }
@@ -173,7 +187,7 @@ async fn tcp_verdicts() {
 #[tokio::test]
 async fn a_full_backlog_is_a_failure() {
     // A listener that accepts nothing: once its queue is full, the kernel answers no SYN.
-    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
     let listener = socket.listen(1).expect("listens");
     let address = listener.local_addr().expect("bound");
@@ -181,7 +195,7 @@ async fn a_full_backlog_is_a_failure() {
     for _ in 0..8 {
         held.push(tokio::time::timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
     }
-    assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, failed("no answer within 100ms"));
+    assert_eq!(probe(&quick(target(address, ProbeKind::Tcp), SHORT)).await, failed("no answer within 100ms"));
 }
 
 #[tokio::test]
@@ -223,11 +237,54 @@ async fn ipv6_is_probed_as_well() {
     assert_eq!(probe(&target(address, http())).await, Verdict::Pass);
 }
 
-#[tokio::test]
-async fn what_this_host_can_not_do_is_inconclusive() {
-    // The kernel refuses both at once: broadcast needs a permission, and class E has no route out of loopback.
-    let nowhere = target((Ipv4Addr::BROADCAST, 80).into(), ProbeKind::Tcp);
-    assert!(matches!(probe(&nowhere).await, Verdict::Inconclusive(_)), "{:?}", probe(&nowhere).await);
+/// Runs `future` on a thread of its own, so that what it does to itself stays there.
+fn apart<T: Send + 'static>(prepare: fn() -> bool, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        prepare().then(|| runtime.block_on(future))
+    });
+    thread.join().expect("no panic")
+}
+
+#[test]
+fn no_route_of_our_own_is_inconclusive() {
+    // A fresh network namespace has no route at all.
+    let enter = || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok();
+    for address in
+        [(Ipv4Addr::new(192, 0, 2, 1), 80).into(), ("2001:db8::1".parse::<Ipv6Addr>().expect("valid"), 80).into()]
+    {
+        let target: Target = target(address, ProbeKind::Tcp);
+        match apart(enter, async move { probe(&target).await }) {
+            Some(verdict) => assert_eq!(verdict, Verdict::Inconclusive("no route".to_owned())),
+            None => eprintln!("skipped: only root can make a network namespace"),
+        }
+    }
+}
+
+#[test]
+fn no_file_descriptor_is_inconclusive() {
+    // The limit is the whole process's, so a process of its own runs out of them.
+    let child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this test's path"))
+        .args(["--exact", "--ignored", "--test-threads=1", "probe::tests::without_file_descriptors"])
+        .output()
+        .expect("starts");
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && output.contains("1 passed"), "{output}");
+}
+
+#[test]
+#[ignore = "takes this process's file descriptors: no_file_descriptor_is_inconclusive runs it apart"]
+fn without_file_descriptors() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(!held.is_empty());
+    for kind in [ProbeKind::Tcp, http()] {
+        let target = target((Ipv4Addr::LOCALHOST, 80).into(), kind);
+        let verdict = runtime.block_on(probe(&target));
+        assert_eq!(verdict, Verdict::Inconclusive("too many open files in this process".to_owned()));
+    }
 }
 
 #[test]
@@ -287,7 +344,7 @@ fn a_standstill_of_this_host_is_inconclusive() {
 #[tokio::test]
 async fn a_process_that_was_stopped_blames_nobody() {
     let (address, _) = serve(Server::Silent).await;
-    let target = target(address, http());
+    let target = quick(target(address, http()), SHORT);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         // Holds the runtime's only thread, as a stopped process would.
@@ -341,25 +398,18 @@ async fn the_rate_is_the_same_up_or_down() {
     let (up, _) = serve(Server::Status(200)).await;
     let (wrong, _) = serve(Server::Status(500)).await;
     let (silent, _) = serve(Server::Silent).await;
-    let closed = closed_port().await;
-    let quick = |address| {
-        let mut target = target(address, http());
-        (target.probe.interval, target.probe.timeout) = (Duration::from_millis(50), Duration::from_millis(40));
-        target
-    };
-    let (up, wrong, silent, closed) = tokio::join!(
-        reports(quick(up), second),
-        reports(quick(wrong), second),
-        reports(quick(silent), second),
-        reports(quick(closed), second)
-    );
-    assert!(up.iter().all(|verdict| *verdict == Verdict::Pass));
+    let (closed, _held) = closed_port();
+    let each = Duration::from_millis(50);
+    let run = |address| reports(quick(target(address, http()), each), second);
+    let (up, wrong, silent, closed) = tokio::join!(run(up), run(wrong), run(silent), run(closed));
+    assert!(up.contains(&Verdict::Pass));
     for verdicts in [&wrong, &silent, &closed] {
-        assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Fail(_))), "{verdicts:?}");
+        assert!(!verdicts.contains(&Verdict::Pass), "{verdicts:?}");
     }
-    // Twenty fit; one is lost to the first delay, one to the end, and the rest is the machine's own slowness.
+    // Twenty fit; the first delay and the end cost one each, and a busy machine some more. What failures must not do is
+    // to add any, nor may silence halve them.
     for verdicts in [up, wrong, silent, closed] {
-        assert!((14..=22).contains(&verdicts.len()), "{}", verdicts.len());
+        assert!((12..=21).contains(&verdicts.len()), "{}", verdicts.len());
     }
 }
 
@@ -367,7 +417,7 @@ async fn the_rate_is_the_same_up_or_down() {
 async fn dropping_the_engine_ends_the_probes() {
     let (address, accepted) = serve(Server::Status(200)).await;
     let (sender, mut receiver) = mpsc::channel(10);
-    let engine = start(vec![target(address, http()); 3], sender);
+    let engine = start(vec![quick(target(address, http()), SHORT); 3], sender);
     assert_eq!(engine.targets(), 3);
     assert!(receiver.recv().await.is_some());
     drop(engine);
@@ -382,7 +432,7 @@ async fn dropping_the_engine_ends_the_probes() {
 async fn nobody_listening_ends_the_probes() {
     let (address, _) = serve(Server::Status(200)).await;
     let (sender, receiver) = mpsc::channel(10);
-    let mut engine = start(vec![target(address, http())], sender);
+    let mut engine = start(vec![quick(target(address, http()), SHORT)], sender);
     drop(receiver);
     tokio::time::timeout(Duration::from_secs(5), engine.tasks.join_next()).await.expect("the task ends");
 }

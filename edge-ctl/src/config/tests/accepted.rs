@@ -136,6 +136,12 @@ announce_interface = "eth1.100"
 }
 
 #[test]
+fn a_short_interval_shortens_the_default_timeout() {
+    let config = good(&GOOD.replace("type = \"http\"", "type = \"http\"\ninterval = \"200ms\""));
+    assert_eq!(config.pools[0].probe.as_ref().map(|probe| probe.timeout), Some(Duration::from_millis(200)));
+}
+
+#[test]
 fn the_only_interface_announces() {
     let config = good(&GOOD.replace("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"l2\""));
     assert_eq!(config.services[0].announce, Announce::L2 { interface: "eth0".to_owned() });
