@@ -32,7 +32,6 @@ pub(crate) enum ApplyError {
 }
 
 /// What a start found, and what it has made of it.
-#[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) kernel: Kernel,
     pub(crate) inventory: Inventory,

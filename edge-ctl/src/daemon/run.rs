@@ -129,7 +129,6 @@ enum Next {
 }
 
 /// What the loop owns.
-#[derive(Debug)]
 struct Daemon {
     controller: Controller<Kernel>,
     pins: PinDir,
