@@ -5,7 +5,7 @@
 mod announce;
 mod frames;
 #[cfg(test)]
-mod lab;
+pub(crate) mod lab;
 mod netlink;
 mod next_hop;
 mod tables;
