@@ -264,8 +264,8 @@ fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], inter
 }
 
 fn unknown_pool(problems: &Problems<'_>, name: &Found<String>, pools: &[PoolDraft]) {
-    if pools.iter().any(|pool| pool.name.is_err()) {
-        // The one whose name was refused may be the one that is meant.
+    // A pool whose name was refused may be the one that is meant.
+    if problems.enough() || pools.iter().any(|pool| pool.name.is_err()) {
         return;
     }
     let names: Vec<&str> = pools.iter().filter_map(|pool| Some(pool.name.as_ref().ok()?.value.as_str())).collect();

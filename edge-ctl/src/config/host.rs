@@ -1,6 +1,10 @@
 //! The sections that say how this host takes part: key, slots, tunnel source, map sizes, interfaces.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt::Write as _,
+    net::IpAddr,
+};
 
 use edge_common::hash::HashKey;
 use sha2::{Digest as _, Sha256};
@@ -8,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     AttachMode, DEFAULT_SLOTS, Interface, Tunnel,
     schema::{INTERFACE, LIMITS, TUNNEL},
-    values::{self, Entry, Wrong},
+    values::{self, Wrong},
     walk::{Found, Read, Table},
 };
 
@@ -32,7 +36,7 @@ pub(super) type LimitsDraft = Asked<Option<Found<u32>>>;
 pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
     let example =
         || format!("hash_key = \"{}\"   # random, made for you; the same on every edge", hex(&rand::random()));
-    let found = root.optional("hash_key", |entry: &Entry<'_>| {
+    let found = root.optional("hash_key", |entry: &values::Entry<'_>| {
         let text = entry.string(&example())?;
         key_bytes(text).ok_or_else(|| Wrong {
             what: format!("`hash_key` has {} characters; it must be 32 hexadecimal digits", text.chars().count()),
@@ -72,7 +76,7 @@ pub(super) fn expand_key(bytes: [u8; 16]) -> HashKey {
 
 pub(super) fn slots(root: &Table<'_>) -> Read<Found<u32>> {
     let (least, most) = SLOTS;
-    let read = root.optional("slots", |entry: &Entry<'_>| {
+    let read = root.optional("slots", |entry: &values::Entry<'_>| {
         let slots: u32 = values::integer(i64::from(least)..=i64::from(most), "slots = 65536")(entry)?;
         if slots.is_power_of_two() {
             return Ok(slots);
@@ -84,14 +88,14 @@ pub(super) fn slots(root: &Table<'_>) -> Read<Found<u32>> {
 
 pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
     let Some(table) = root.table("tunnel", &TUNNEL)? else { return Ok(Tunnel::default()) };
-    let source_v4 = table.optional("source_v4", |entry: &Entry<'_>| {
+    let source_v4 = table.optional("source_v4", |entry: &values::Entry<'_>| {
         let example = "source_v4 = \"10.0.0.1\", an address of this host";
         match values::address("source_v4 = \"10.0.0.1\"")(entry)? {
             IpAddr::V4(v4) => Ok(v4),
             IpAddr::V6(_) => Err(entry.wrong("which is IPv6", example)),
         }
     });
-    let source_v6 = table.optional("source_v6", |entry: &Entry<'_>| {
+    let source_v6 = table.optional("source_v6", |entry: &values::Entry<'_>| {
         let example = "source_v6 = \"fd00::1\", an address of this host";
         match values::address("source_v6 = \"fd00::1\"")(entry)? {
             IpAddr::V6(v6) => Ok(v6),
@@ -121,7 +125,7 @@ pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
             write,
         ));
     }
-    let mut names: Vec<Found<String>> = Vec::new();
+    let mut names = HashMap::new();
     let read: Vec<Read<Found<Interface>>> = tables
         .iter()
         .map(|table| {
@@ -138,22 +142,23 @@ pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
     read.into_iter().collect()
 }
 
-/// Refuses `name` when it is among `names` already; notes it otherwise.
+/// Refuses `name` when it is among `names` already; notes it and where it stands otherwise.
 pub(super) fn distinct(
     table: &Table<'_>,
-    names: &mut Vec<Found<String>>,
+    names: &mut HashMap<String, usize>,
     name: Found<String>,
     thing: &str,
 ) -> Read<Found<String>> {
-    if let Some(first) = names.iter().find(|first| first.value == name.value) {
-        let what =
-            format!("{thing} `{}` is defined twice; first on line {}", name.value, table.problems.line(first.at));
-        return Err(table.problems.add(
-            name.at,
-            what,
-            format!("another name, or remove one of the two {}", table.section.heading),
-        ));
+    match names.entry(name.value.clone()) {
+        Entry::Vacant(entry) => {
+            entry.insert(name.at);
+            Ok(name)
+        }
+        Entry::Occupied(first) => {
+            let line = table.problems.line(*first.get());
+            let what = format!("{thing} `{}` is defined twice; first on line {line}", name.value);
+            let write = format!("another name, or remove one of the two {}", table.section.heading);
+            Err(table.problems.add(name.at, what, write))
+        }
     }
-    names.push(name.clone());
-    Ok(name)
 }

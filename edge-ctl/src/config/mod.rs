@@ -33,7 +33,7 @@ use edge_common::{
 };
 use toml::de::DeTable;
 
-pub(crate) use self::error::{ConfigError, Problem, Refusal};
+pub(crate) use self::error::ConfigError;
 use self::walk::{Problems, Read, Table};
 
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration.
@@ -273,16 +273,17 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let limits = sections.limits();
     let across::Sections { slots, tunnel, interfaces, pools, services, .. } = sections;
     let interfaces = interfaces?;
-    let pools = pools?;
+    let pools = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?;
+    let positions = pools.iter().enumerate().map(|(position, pool)| (pool.name.clone(), position)).collect();
     let services =
-        services?.into_iter().map(|service| service.finish(&pools, &interfaces)).collect::<Read<Vec<_>>>()?;
+        services?.into_iter().map(|service| service.finish(&positions, &interfaces)).collect::<Read<Vec<_>>>()?;
     Ok(Config {
         hash_key: hash_key?,
         slots: slots?.value,
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         limits,
-        pools: pools.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?,
+        pools,
         services,
         text: text.to_owned(),
     })

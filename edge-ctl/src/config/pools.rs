@@ -56,11 +56,11 @@ impl PoolDraft {
 }
 
 pub(super) fn read(root: &Table<'_>) -> Read<Vec<PoolDraft>> {
-    let mut names = Vec::new();
+    let mut names = HashMap::new();
     Ok(root.tables("pool", &POOL)?.iter().map(|table| pool(table, &mut names)).collect())
 }
 
-fn pool(table: &Table<'_>, names: &mut Vec<Found<String>>) -> PoolDraft {
+fn pool(table: &Table<'_>, names: &mut HashMap<String, usize>) -> PoolDraft {
     let name = table
         .required("name", "name = \"provider-a\"", values::name)
         .and_then(|name| distinct(table, names, name, "pool"));
@@ -152,10 +152,10 @@ fn probe(table: &Table<'_>) -> Read<Probe> {
     });
     let port =
         table.required("port", "port = 80, the backends' port to probe", values::integer(1..=65_535, "port = 80"));
-    let intervals = Duration::from_millis(50)..=Duration::from_secs(3600);
+    let intervals = Duration::from_millis(50)..=Duration::from_hours(1);
     let interval = table.optional("interval", values::duration(intervals, "interval = \"1s\""));
     let interval = interval.map(|found| found.map_or(DEFAULT_INTERVAL, |found| found.value));
-    let timeouts = Duration::from_millis(10)..=Duration::from_secs(3600);
+    let timeouts = Duration::from_millis(10)..=Duration::from_hours(1);
     let timeout = table.optional("timeout", values::duration(timeouts, "timeout = \"500ms\""));
     let timeout = timeout.and_then(|found| match (found, interval) {
         (None, Ok(interval)) => Ok(DEFAULT_TIMEOUT.min(interval)),

@@ -1,13 +1,12 @@
 //! Services: what clients connect to.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
 use super::{
     Announce, Interface, Protocol, Service,
     host::distinct,
-    pools::PoolDraft,
     schema::SERVICE,
     values::{self, Entry},
     walk::{Found, Read, Table},
@@ -47,11 +46,8 @@ impl AnnounceDraft {
 
 impl ServiceDraft {
     /// The service, once everything across sections was checked.
-    pub(super) fn finish(self, pools: &[PoolDraft], interfaces: &[Found<Interface>]) -> Read<Service> {
-        let position = |name: &Found<String>| {
-            let same = |pool: &PoolDraft| pool.name.as_ref().is_ok_and(|found| found.value == name.value);
-            pools.iter().position(same)
-        };
+    /// `pools` has the position of each pool by its name.
+    pub(super) fn finish(self, pools: &HashMap<String, usize>, interfaces: &[Found<Interface>]) -> Read<Service> {
         let announce = self.announce?;
         Ok(Service {
             name: self.name?.value,
@@ -60,7 +56,7 @@ impl ServiceDraft {
             protocol: self.protocol?,
             mode: self.mode?,
             // Names that lead nowhere were reported when the sections were checked against each other.
-            pools: self.pools?.iter().filter_map(position).collect(),
+            pools: self.pools?.iter().filter_map(|name| pools.get(&name.value).copied()).collect(),
             when_exhausted: self.when_exhausted?,
             announce: match announce.interface(interfaces) {
                 Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
@@ -78,11 +74,11 @@ pub(super) fn read(root: &Table<'_>) -> Read<Vec<ServiceDraft>> {
             "[[service]] with name, vip, port, protocol, mode and pools; `edge-ctl detach` is the way to stop serving";
         return Err(root.problems.add(root.place("service"), what, write));
     }
-    let mut names = Vec::new();
+    let mut names = HashMap::new();
     Ok(tables.iter().map(|table| service(table, &mut names)).collect())
 }
 
-fn service(table: &Table<'_>, names: &mut Vec<Found<String>>) -> ServiceDraft {
+fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraft {
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let modes = [("dsr", Mode::Dsr), ("ipip", Mode::Ipip)];
     let policies = [("open", WhenExhausted::Open), ("reject", WhenExhausted::Reject), ("drop", WhenExhausted::Drop)];

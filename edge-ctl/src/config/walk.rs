@@ -1,6 +1,6 @@
 //! Reading keys of TOML tables while collecting what is wrong with them.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use toml::{
     Spanned,
@@ -31,16 +31,24 @@ pub(super) struct Found<T> {
 #[derive(Debug)]
 pub(super) struct Problems<'t> {
     text: &'t str,
+    /// Where each line ends, in bytes; found when the first place is asked for.
+    line_ends: OnceCell<Vec<usize>>,
     found: RefCell<Vec<(usize, String, String)>>,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, found: RefCell::default() }
+        Self { text, line_ends: OnceCell::new(), found: RefCell::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
+    }
+
+    /// Whether so much is wrong already that nobody reads what is found from here on. Suggestions take time, and a
+    /// daemon that reads a wrong file of many megabytes has other things to do.
+    pub(super) fn enough(&self) -> bool {
+        self.found.borrow().len() >= 1000
     }
 
     /// Records that at byte `at` stands something wrong, and what to write instead.
@@ -70,29 +78,25 @@ impl<'t> Problems<'t> {
 
     /// Line of byte `at`, counted from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
+        self.line_ends().partition_point(|&end| end < at) + 1
+    }
+
+    fn line_ends(&self) -> &[usize] {
+        self.line_ends.get_or_init(|| self.text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
     pub(super) fn into_refusal(self, file: &str) -> Refusal {
         let mut found = self.found.take();
         found.sort();
         found.dedup();
-        let mut problems = Vec::with_capacity(found.len());
-        // One pass over the text, since the places are sorted.
-        let (mut line, mut start, mut seen) = (1, 0, 0);
-        for (at, what, write) in found {
-            let at = at.min(self.text.len());
-            for (offset, byte) in self.text.bytes().enumerate().take(at).skip(seen) {
-                if byte == b'\n' {
-                    (line, start) = (line + 1, offset + 1);
-                }
-            }
-            seen = at;
+        let problem = |(at, what, write): (usize, String, String)| {
+            let line = self.line(at);
+            let start = line.checked_sub(2).map_or(0, |before| self.line_ends()[before] + 1);
             // Characters, as editors count: bytes that begin one.
             let column = self.text.bytes().take(at).skip(start).filter(|byte| byte & 0xc0 != 0x80).count() + 1;
-            problems.push(Problem { line, column, what, write });
-        }
-        Refusal { file: file.to_owned(), problems }
+            Problem { line, column, what, write }
+        };
+        Refusal { file: file.to_owned(), problems: found.into_iter().map(problem).collect() }
     }
 }
 
@@ -130,6 +134,14 @@ impl<'a> Table<'a> {
     fn new(problems: &'a Problems<'a>, entries: &'a DeTable<'a>, section: &'static Section, at: usize) -> Self {
         let mut meant = Vec::new();
         for key in entries.keys().filter(|key| !section.keys.contains(&key.get_ref().as_ref())) {
+            if problems.enough() {
+                problems.add(
+                    key.span().start,
+                    "this key is unknown, like many before it",
+                    "a configuration; this is something else",
+                );
+                continue;
+            }
             meant.extend(section.meant(key.get_ref()));
             let name = shorten(key.get_ref());
             let what = format!("{} has no key `{name}`", section.heading);

@@ -62,6 +62,8 @@ pub(crate) fn start(targets: Vec<Target>, reports: Sender<Report>) -> ProbeEngin
         let first = started + spread(target.probe.interval, position, count);
         tasks.spawn(run(target, first, reports.clone()));
     }
+    // Only the tasks report now: the channel ends with the last of them.
+    drop(reports);
     ProbeEngine { tasks }
 }
 

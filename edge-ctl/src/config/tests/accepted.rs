@@ -156,10 +156,10 @@ fn line_ends_of_windows_and_a_byte_order_mark_are_fine() {
 
 #[test]
 fn limits_grow_with_the_configuration() {
-    let backends: String = (0..600u32)
+    let backends: Vec<_> = (0..600u32)
         .map(|i| format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"10.9.{}.{}\"\n", i / 250, i % 250 + 1))
         .collect();
-    let config = good(&GOOD.replace("[[service]]", &format!("{backends}[[service]]")));
+    let config = good(&GOOD.replace("[[service]]", &format!("{}[[service]]", backends.concat())));
     assert_eq!(config.limits, Limits { services: 256, pools: 64, backends: 2048 });
 }
 
@@ -191,4 +191,21 @@ fn files_are_loaded() -> Result<(), Box<dyn std::error::Error>> {
     file.write_all(GOOD.as_bytes())?;
     assert_eq!(load(file.path())?, good(GOOD));
     Ok(())
+}
+
+#[test]
+fn the_largest_configuration_fits() {
+    // With 262,144 slots a pool can't have more than 2,621 backends, and backends' numbers end at 65,535.
+    let pool = |pool: u32| {
+        let backend = |i: u32| {
+            let address = Ipv4Addr::from_bits(0x0a00_0000 + i + 1);
+            format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"{address}\"\n")
+        };
+        format!("[[pool]]\nname = \"p{pool}\"\n{}", (0..2621).map(backend).collect::<Vec<_>>().concat())
+    };
+    let pools = (0..24).map(pool).collect::<Vec<_>>().concat();
+    let config =
+        good(&GOOD.replace("[tunnel]", "slots = 262144\n[tunnel]").replace("[[service]]", &(pools + "[[service]]")));
+    assert_eq!(config.pools.iter().map(|pool| pool.backends.len()).sum::<usize>(), 24 * 2621 + 1);
+    assert_eq!(config.limits.backends, 65_535);
 }

@@ -158,3 +158,18 @@ fn deep_nesting() {
 fn a_file_that_never_ends() {
     assert!(load(Path::new("/dev/zero")).is_err());
 }
+
+#[test]
+fn megabytes_of_mistakes_are_refused_in_reasonable_time() {
+    // Each of these took minutes with a careless loop or two.
+    for (mistake, count) in [
+        ("wrong = 1\n[[service]]\nname = \"web\"\n", 20_000),
+        ("[[pool]]\nname = \"a\"\n", 20_000),
+        ("[[service]]\nname = \"x\"\npools = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\"]\n", 20_000),
+        ("\0\n", 100_000),
+        ("a = [\n", 10_000),
+    ] {
+        let error = parse(&format!("{GOOD}{}", mistake.repeat(count)), "edge.toml").expect_err("mistakes");
+        assert!(!error.problems().is_empty());
+    }
+}

@@ -16,8 +16,9 @@ fn catalogue(cases: &[(&str, &str)]) -> String {
     for (old, new) in cases {
         assert!(GOOD.contains(old), "nothing to replace: {old}");
         let refusal = refusal(&GOOD.replacen(old, new, 1));
-        let new = if new.is_empty() { "(removed)" } else { new };
-        text += &format!("{} -> {}\n{refusal}\n\n", old.replace('\n', " ⏎ "), new.replace('\n', " ⏎ "));
+        let new = if new.is_empty() { "(removed)" } else { *new };
+        let [old, new] = [*old, new].map(|text| text.replace('\n', " ⏎ "));
+        text.extend([old.as_str(), " -> ", &new, "\n", &refusal, "\n\n"]);
     }
     text
 }
@@ -29,7 +30,7 @@ fn without_randomness(text: &str) -> String {
     for part in parts {
         let (key, rest) = part.split_at(32);
         assert!(key.bytes().all(|digit| digit.is_ascii_hexdigit()), "{key}");
-        steady += &format!("hash_key = \"{}{rest}", "?".repeat(32));
+        steady.extend(["hash_key = \"", &"?".repeat(32), rest]);
     }
     steady
 }
@@ -281,13 +282,14 @@ fn backends(count: u32) -> String {
             i % 250 + 1
         )
     };
-    (0..count).map(backend).collect()
+    (0..count).map(backend).collect::<Vec<_>>().concat()
 }
 
 #[test]
 fn capacities() {
     let with = |count| GOOD.replace("[[service]]", &format!("{}[[service]]", backends(count)));
-    let pools: String = (0..30).map(|i| format!("[[pool]]\nname = \"p{i}\"\n{}", backends(2200))).collect();
+    let pools: Vec<_> = (0..30).map(|i| format!("[[pool]]\nname = \"p{i}\"\n{}", backends(2200))).collect();
+    let pools = pools.concat();
     let cases = [
         with(1000),
         with(3000),
@@ -329,7 +331,8 @@ fn other_files() {
 
 #[test]
 fn a_long_row_of_problems_is_cut() {
-    let error = refusal(&format!("{GOOD}{}", (0..80).map(|i| format!("wrong{i} = 1\n")).collect::<String>()));
+    let wrong: Vec<_> = (0..80).map(|i| format!("wrong{i} = 1\n")).collect();
+    let error = refusal(&format!("{GOOD}{}", wrong.concat()));
     assert_eq!(error.lines().filter(|line| line.starts_with("  write: ")).count(), 50);
     assert!(error.ends_with("\nedge.toml: and 30 more problems"), "{error}");
 }
