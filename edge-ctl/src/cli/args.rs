@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::decap::DecapArgs;
+
 /// What `--help` says about exit codes; docs/cli.md says the same.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     },
     /// Stop the load balancer: stop the daemon, take the program off the interfaces, withdraw announced VIPs.
     Detach,
+    /// Take the packets of edges out of their tunnels, on a tunnel backend.
+    Decap(DecapArgs),
 }
 
 #[derive(Debug, clap::Args)]

@@ -52,6 +52,8 @@ pub(crate) enum Failure {
     NothingThere { socket: PathBuf, pin_dir: PathBuf },
     #[error("no daemon answers on {}, and {verb} needs one", socket.display())]
     DaemonNeeded { socket: PathBuf, verb: &'static str },
+    #[error("{0:#}")]
+    Decap(anyhow::Error),
     #[error("the async runtime did not start")]
     Runtime(#[source] io::Error),
 }
@@ -86,7 +88,7 @@ impl Failure {
             },
             Self::Lock(LockError::Held { .. }) | Self::Deaf { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Kernel(_) | Self::Inventory(_) | Self::Lock(_) | Self::Runtime(_) => Code::Failed,
+            Self::Kernel(_) | Self::Inventory(_) | Self::Lock(_) | Self::Decap(_) | Self::Runtime(_) => Code::Failed,
         }
     }
 

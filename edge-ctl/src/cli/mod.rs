@@ -29,6 +29,7 @@ use crate::{
         operate::{Operation, Outcome},
         status::{Sample, Status},
     },
+    decap, kernel,
 };
 
 /// How often `--watch` looks.
@@ -73,6 +74,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Reload => runtime(false)?.block_on(reload(dirs)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Detach => detach(dirs),
+        Command::Decap(args) => decap::run(&args, &dirs.pin_dir, kernel::OBJECT).map_err(Failure::Decap),
     }
 }
 

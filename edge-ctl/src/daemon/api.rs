@@ -80,7 +80,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -92,7 +92,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    shortened(&text)
+}
+
+/// The verifier's log, which some errors carry, may be of megabytes; its end says what it is about.
+fn shortened(text: &str) -> String {
+    const HEAD: usize = 1000;
+    const TAIL: usize = 3000;
+    if text.len() <= HEAD + TAIL {
+        return text.to_owned();
+    }
+    let (head, tail) = (text.floor_char_boundary(HEAD), text.ceil_char_boundary(text.len() - TAIL));
+    format!("{}\n[… {} bytes …]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
 /// What the handlers share.
