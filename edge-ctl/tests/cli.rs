@@ -1,5 +1,7 @@
 //! The built binary where there is no daemon and nothing is pinned: exit codes and error texts. Needs no root.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs::{self, File},
     io::Write,

@@ -1,5 +1,7 @@
 //! `edge-ctl`'s verbs: ask the daemon, or else the pinned maps, and say what came of it.
 
+#![expect(clippy::result_large_err, reason = "an error here ends the process")]
+
 mod args;
 pub(crate) mod client;
 mod failure;
@@ -65,23 +67,18 @@ fn log(default: &str) {
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { config } => {
-            runtime(true)?.block_on(daemon::run(&dirs.pin_dir, &dirs.run_dir, &dirs.socket(), &config))?;
-            Ok(())
+            let runtime = runtime(true)?;
+            let ended = runtime.block_on(daemon::run(&dirs.pin_dir, &dirs.run_dir, &dirs.socket(), &config));
+            // A program that is still being loaded is not waited for.
+            runtime.shutdown_background();
+            Ok(ended?)
         }
         Command::Check { config } => check(&config),
         Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
-        Command::Drain(args) => {
-            operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason })
-        }
-        Command::Enable(args) => {
-            operate(dirs, &Operation::Enable { backend: args.backend, reason: args.reason })
-        }
-        Command::Disable(args) => {
-            operate(dirs, &Operation::Disable { backend: args.backend, reason: args.reason })
-        }
-        Command::Failover { service, to, evacuate } => {
-            operate(dirs, &Operation::Failover { service, to, evacuate })
-        }
+        Command::Drain(args) => operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason }),
+        Command::Enable(args) => operate(dirs, &Operation::Enable { backend: args.backend, reason: args.reason }),
+        Command::Disable(args) => operate(dirs, &Operation::Disable { backend: args.backend, reason: args.reason }),
+        Command::Failover { service, to, evacuate } => operate(dirs, &Operation::Failover { service, to, evacuate }),
         Command::Failback { service } => operate(dirs, &Operation::Failback { service }),
         Command::Reload => runtime(false)?.block_on(reload(dirs)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
@@ -171,9 +168,7 @@ fn repaint(text: &str) -> io::Result<()> {
 async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> Result<Status, Failure> {
     match Client::connect(&dirs.socket()).await {
         Ok(mut client) => Ok(client.get("/v1/status").await?),
-        Err(ClientError::Absent { .. }) => {
-            offline::status(dirs, earlier, tell)
-        }
+        Err(ClientError::Absent { .. }) => offline::status(dirs, earlier, tell),
         Err(other) => Err(other.into()),
     }
 }
@@ -184,9 +179,7 @@ fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {
         post_operation(&mut client, operation).await
     });
     let outcome = match asked {
-        Err(ClientError::Absent { .. }) => {
-            offline::operate(dirs, operation)?
-        }
+        Err(ClientError::Absent { .. }) => offline::operate(dirs, operation)?,
         asked => asked?,
     };
     tell(&outcome);
@@ -242,9 +235,7 @@ fn detach(dirs: &Dirs) -> Result<(), Failure> {
         client.post("/v1/detach", &()).await
     });
     let outcome = match asked {
-        Err(ClientError::Absent { .. }) => {
-            runtime.block_on(offline::detach(dirs))?
-        }
+        Err(ClientError::Absent { .. }) => runtime.block_on(offline::detach(dirs))?,
         asked => asked?,
     };
     tell(&outcome);
@@ -276,7 +267,10 @@ fn to_json(value: &impl Serialize, pretty: bool) -> String {
 }
 
 fn runtime(threads: bool) -> Result<tokio::runtime::Runtime, Failure> {
-    let mut builder =
-        if threads { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let mut builder = if threads {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
     builder.enable_all().build().map_err(Failure::Runtime)
 }

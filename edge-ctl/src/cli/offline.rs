@@ -80,6 +80,6 @@ fn open(dirs: &Dirs) -> Result<(Inventory, Kernel), Failure> {
 fn lock(dirs: &Dirs) -> Result<WriterLock, Failure> {
     kernel::lock(&dirs.run_dir).map_err(|error| match error {
         LockError::Held { pid } => Failure::Deaf { pid, socket: dirs.socket() },
-        other => Failure::Lock(other),
+        error @ LockError::File { .. } => Failure::Lock(error),
     })
 }

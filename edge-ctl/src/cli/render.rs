@@ -6,7 +6,9 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets
 
 use crate::daemon::{
     events::Event,
-    status::{BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Source, Status, TrafficStatus},
+    status::{
+        BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Status, TrafficStatus,
+    },
 };
 
 /// The whole status. `colour` where it goes to a terminal.
@@ -42,33 +44,31 @@ pub(crate) fn event(event: &Event) -> String {
 
 fn head(status: &Status) -> String {
     let mut text = String::new();
-    match (&status.daemon, status.source) {
-        (Some(daemon), _) => {
-            let up = age(status.at.saturating_sub(daemon.started) / 1000);
-            let _ = writeln!(text, "daemon      running for {up}, PID {}, version {}", daemon.pid, daemon.version);
-            let _ = writeln!(text, "config      {}, generation {}", daemon.config, status.generation);
-            if let Some(refused) = &daemon.refused {
-                let _ = writeln!(text, "            REFUSED as it was last read; the one before stays in force:");
-                for line in refused.lines() {
-                    let _ = writeln!(text, "            {line}");
-                }
+    if let Some(daemon) = &status.daemon {
+        let up = age(status.at.saturating_sub(daemon.started) / 1000);
+        let _ = writeln!(text, "daemon      running for {up}, PID {}, version {}", daemon.pid, daemon.version);
+        let _ = writeln!(text, "config      {}, generation {}", daemon.config, status.generation);
+        if let Some(refused) = &daemon.refused {
+            let _ = writeln!(text, "            REFUSED as it was last read; the one before stays in force:");
+            for line in refused.lines() {
+                let _ = writeln!(text, "            {line}");
             }
         }
-        (None, Source::Daemon | Source::PinnedMaps) => {
-            let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
-            let _ = writeln!(text, "config      generation {}", status.generation);
-        }
+    } else {
+        let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
+        let _ = writeln!(text, "config      generation {}", status.generation);
     }
-    let interfaces = status.interfaces.iter().map(|interface| match interface.attached {
-        true => interface.name.clone(),
-        false => format!("{} NOT ATTACHED", interface.name),
+    let interfaces = status.interfaces.iter().map(|interface| {
+        let name = &interface.name;
+        if interface.attached { name.clone() } else { format!("{name} NOT ATTACHED") }
     });
     let _ = writeln!(text, "interfaces  {}", interfaces.collect::<Vec<_>>().join(", "));
     text
 }
 
 fn services(services: &[ServiceStatus], colour: bool) -> String {
-    let mut table = table(colour, &["SERVICE", "VIP", "MODE", "STATE", "SERVED BY", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
+    let mut table =
+        table(colour, &["SERVICE", "VIP", "MODE", "STATE", "SERVED BY", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
     for service in services {
         let (state, shade) = match service.state {
             ServiceState::Ok => ("ok", Color::Green),
@@ -94,7 +94,8 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
 }
 
 fn backends(pools: &[PoolStatus], colour: bool) -> String {
-    let mut table = table(colour, &["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
+    let mut table =
+        table(colour, &["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
     for pool in pools {
         let probe = pool.probe.as_deref().unwrap_or("not probed");
         let short = pool.available < usize::from(pool.min_healthy);
@@ -231,7 +232,7 @@ mod tests {
         events::Kind,
         fixture::{FakePlane, inventory},
         plane::Plane,
-        status::{Clock, DaemonStatus, Sample, build},
+        status::{Clock, DaemonStatus, Sample, Source, build},
     };
 
     const DAY: u64 = 1_763_424_000_000;
@@ -243,7 +244,13 @@ mod tests {
         plane.set_state(1, down, "3 probes failed: connection refused").unwrap();
         plane.set_state(2, down, "3 probes failed: timed out").unwrap();
         plane.clock = Duration::from_secs(1060);
-        plane.set_state(4, State(State::ALIVE | State::ENABLED | State::DRAINED | State::UP), "drained by an operator: disk swap").unwrap();
+        plane
+            .set_state(
+                4,
+                State(State::ALIVE | State::ENABLED | State::DRAINED | State::UP),
+                "drained by an operator: disk swap",
+            )
+            .unwrap();
         plane.set_state(5, State(State::NEW | State::ALIVE | State::ENABLED | State::UP), "1 probe passed").unwrap();
         plane.set_state(6, State(State::DISABLED), "disabled by an operator").unwrap();
         let earlier = Sample::take(&inventory, &plane, Clock { unix_ms: DAY, boot_ms: 1_080_000 });

@@ -175,7 +175,7 @@ async fn follow_events(State(shared): State<Shared>, Query(Follow { follow }): Q
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that a stream's map wants")]
+#[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "the shape that a stream wants")]
 fn line(event: Event) -> Result<Bytes, Infallible> {
     let mut line = serde_json::to_vec(&event).unwrap_or_default();
     line.push(b'\n');

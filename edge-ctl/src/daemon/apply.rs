@@ -77,11 +77,7 @@ pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start
 }
 
 /// Publishes `config` after what is published.
-pub(crate) fn publish(
-    kernel: &mut Kernel,
-    config: Config,
-    events: &Events,
-) -> Result<Inventory, ApplyError> {
+pub(crate) fn publish(kernel: &mut Kernel, config: Config, events: &Events) -> Result<Inventory, ApplyError> {
     let image = kernel.plan(&config)??;
     let inventory = Inventory::new(config, &image.snapshot)?;
     kernel.publish(&image)?;
@@ -141,7 +137,11 @@ pub(crate) async fn withdraw(vips: &[Announced], warnings: &mut Vec<String>) -> 
 }
 
 /// Takes everything down: announced addresses, links, programs and maps.
-pub(crate) async fn detach(pins: &PinDir, vips: &[Announced], mut warnings: Vec<String>) -> Result<Outcome, KernelError> {
+pub(crate) async fn detach(
+    pins: &PinDir,
+    vips: &[Announced],
+    mut warnings: Vec<String>,
+) -> Result<Outcome, KernelError> {
     // The address goes first: clients find nobody sooner than a program that is gone.
     let withdrawn = withdraw(vips, &mut warnings).await;
     let interfaces = Kernel::detach(pins)?;

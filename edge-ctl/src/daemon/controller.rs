@@ -157,7 +157,8 @@ impl<P: Plane> Controller<P> {
                 std::cmp::Ordering::Equal => continue,
                 std::cmp::Ordering::Greater => Kind::PoolLeft,
             };
-            let message = format!("service {} {}", service.name, selection::described(&self.inventory, service, *after));
+            let message =
+                format!("service {} {}", service.name, selection::described(&self.inventory, service, *after));
             self.events.tell(kind, &service.name, message);
         }
         self.serving = now;
@@ -276,8 +277,7 @@ mod tests {
         for backend in [4, 5, 6] {
             fail(&mut controller, backend, 3);
         }
-        let failover =
-            Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
+        let failover = Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
         let outcome = controller.operate(&failover).unwrap();
         assert!(outcome.changed);
         assert!(outcome.warnings[0].starts_with("pool provider-b has too few backends"), "{:?}", outcome.warnings);

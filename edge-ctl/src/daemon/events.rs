@@ -129,6 +129,7 @@ impl Events {
     }
 
     /// Those that are kept, oldest first.
+    #[cfg(test)]
     pub(crate) fn kept(&self) -> Vec<Event> {
         self.lock().kept.iter().cloned().collect()
     }
@@ -157,9 +158,7 @@ pub(crate) fn missed(count: u64) -> Event {
 
 /// The wall clock, milliseconds since 1970. For people to read; nothing is decided by it.
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

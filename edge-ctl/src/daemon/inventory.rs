@@ -133,9 +133,7 @@ impl Inventory {
     /// Numbers of the UDP services that list the pool.
     pub(crate) fn udp_services_of(&self, pool_position: usize) -> impl Iterator<Item = u32> {
         self.services()
-            .filter(move |(service, _)| {
-                service.protocol == Protocol::Udp && service.pools.contains(&pool_position)
-            })
+            .filter(move |(service, _)| service.protocol == Protocol::Udp && service.pools.contains(&pool_position))
             .map(|(_, number)| number)
     }
 
@@ -192,9 +190,9 @@ impl Inventory {
 /// `; did you mean "x"?`, where one of the known names is close.
 fn did_you_mean(name: &str, known: &[String]) -> String {
     // A bare BACKEND is compared with the bare names.
-    let comparable = |candidate: &str| match name.contains('/') {
-        true => candidate.to_owned(),
-        false => candidate.rsplit('/').next().unwrap_or(candidate).to_owned(),
+    let comparable = |candidate: &str| {
+        let bare = candidate.rsplit('/').next().unwrap_or(candidate);
+        if name.contains('/') { candidate.to_owned() } else { bare.to_owned() }
     };
     known
         .iter()
@@ -233,10 +231,7 @@ mod tests {
     #[test]
     fn a_bare_name_of_two_pools_is_refused() {
         let error = inventory().backend("shared").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            r#"several pools have a backend "shared": provider-a/shared, provider-b/shared"#
-        );
+        assert_eq!(error.to_string(), r#"several pools have a backend "shared": provider-a/shared, provider-b/shared"#);
     }
 
     #[test]

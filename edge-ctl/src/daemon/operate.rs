@@ -63,9 +63,7 @@ pub(crate) fn operate(
         Operation::Disable { backend, reason } => {
             set_admin(inventory, plane, health, events, backend, Admin::Disabled, reason.as_deref())
         }
-        Operation::Failover { service, to, evacuate } => {
-            fail_over(inventory, plane, events, service, to, *evacuate)
-        }
+        Operation::Failover { service, to, evacuate } => fail_over(inventory, plane, events, service, to, *evacuate),
         Operation::Failback { service } => fail_back(inventory, plane, events, service),
     }?;
     outcome.warnings.extend(consequences(inventory, plane, &before, operation));
@@ -170,8 +168,10 @@ fn fail_back(
         plane.follow_owners(number)?;
     }
     let serving = selection::serving(inventory, plane, service, number);
-    let message =
-        format!("the failover of service {name} is taken back: it {}", selection::described(inventory, service, serving));
+    let message = format!(
+        "the failover of service {name} is taken back: it {}",
+        selection::described(inventory, service, serving)
+    );
     events.tell(Kind::Failback, name, message.clone());
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
 }
@@ -185,12 +185,7 @@ pub(crate) fn follow(inventory: &Inventory, plane: &mut impl Plane, pool: usize)
 }
 
 /// What the change did to services beyond what was asked for.
-fn consequences(
-    inventory: &Inventory,
-    plane: &impl Plane,
-    before: &[Serving],
-    operation: &Operation,
-) -> Vec<String> {
+fn consequences(inventory: &Inventory, plane: &impl Plane, before: &[Serving], operation: &Operation) -> Vec<String> {
     let mut warnings = Vec::new();
     for (position, (service, number)) in inventory.services().enumerate() {
         let now = selection::serving(inventory, plane, service, number);

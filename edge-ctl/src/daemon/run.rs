@@ -24,6 +24,7 @@ use super::{
     events::{Events, Kind, unix_ms},
     inventory::Inventory,
     operate::Outcome,
+    program::{self, NotAttached, Program},
     socket,
     status::{self, Clock, DaemonStatus, Sample, Status},
 };
@@ -52,8 +53,8 @@ pub(crate) enum RunError {
     Apply(#[source] ApplyError),
     #[error("the maps cannot be used")]
     Kernel(#[from] KernelError),
-    #[error("no packet would reach us")]
-    Attach(#[source] KernelError),
+    #[error(transparent)]
+    Attach(#[from] NotAttached),
     #[error("cannot listen on {}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error("cannot listen for signals")]
@@ -106,6 +107,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
                     break "detached";
                 }
             }
+            loaded = daemon.program.loaded() => daemon.attach(loaded),
             _ = ticks.tick() => daemon.sample(),
             _ = hangup.recv() => drop(daemon.reload().await),
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
@@ -139,6 +141,7 @@ struct Daemon {
     reports: mpsc::Sender<Report>,
     net_events: mpsc::Sender<NetEvent>,
     outside: Option<Outside>,
+    program: Program,
     /// Backends whose next hop was known and is not any more.
     lost: BTreeSet<BackendNumber>,
     older: Option<Sample>,
@@ -161,9 +164,8 @@ impl Daemon {
         net_events: mpsc::Sender<NetEvent>,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let mut start = apply::start(&pins, config_path, &events)?;
-        attach_at_start(&mut start, &pins, &events)?;
-        let apply::Start { kernel, inventory, refused, .. } = start;
+        let apply::Start { kernel, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
+        let program = program::start(&pins, &kernel, &inventory.config, fresh, &events)?;
         let mut daemon = Self {
             controller: Controller::adopt(inventory, kernel, events)?,
             pins,
@@ -174,6 +176,7 @@ impl Daemon {
             reports,
             net_events,
             outside: None,
+            program,
             lost: BTreeSet::new(),
             older: None,
             newer: None,
@@ -221,7 +224,11 @@ impl Daemon {
                     }
                     let events = &self.controller.events;
                     if known && hop.is_none() && self.lost.insert(backend) {
-                        events.tell(Kind::NextHopLost, &name, "its MAC address is not known; the kernel is asked for each packet");
+                        events.tell(
+                            Kind::NextHopLost,
+                            &name,
+                            "its MAC address is not known; the kernel is asked for each packet",
+                        );
                     } else if hop.is_some() && self.lost.remove(&backend) {
                         events.tell(Kind::NextHopFound, &name, "its MAC address is known again");
                     }
@@ -231,16 +238,33 @@ impl Daemon {
         }
     }
 
+    /// The program is loaded: it takes the place of the one before on all interfaces.
+    fn attach(&mut self, loaded: Result<Kernel, KernelError>) {
+        match loaded {
+            Ok(mut kernel) => {
+                apply::attach(&mut kernel, &self.controller.inventory.config, &self.controller.events);
+                self.program = Program::Loaded(Box::new(kernel));
+            }
+            // What is attached goes on.
+            Err(error) => self.trouble("program", &error),
+        }
+    }
+
     /// An interface that came back has lost its program.
     fn link_changed(&mut self, name: &str) {
-        let Some(interface) = self.controller.inventory.config.interfaces.iter().find(|known| known.name == name) else {
+        let Some(interface) = self.controller.inventory.config.interfaces.iter().find(|known| known.name == name)
+        else {
             return;
         };
         if self.controller.plane.attached().iter().any(|known| known == name) {
             return;
         }
-        match self.controller.plane.attach(name, interface.mode) {
-            Ok(()) => self.controller.events.tell(Kind::Attached, name, "the interface came back, and the program with it"),
+        // What is still being loaded is attached to all interfaces once it is.
+        let Program::Loaded(kernel) = &mut self.program else { return };
+        match kernel.attach(name, interface.mode) {
+            Ok(()) => {
+                self.controller.events.tell(Kind::Attached, name, "the interface came back, and the program with it");
+            }
             Err(KernelError::NoInterface { .. }) => {
                 let told = "the interface is gone; if it comes back, the program is attached again";
                 self.controller.events.tell(Kind::Detached, name, told);
@@ -264,6 +288,10 @@ impl Daemon {
             Command::Detach(back) => {
                 // First those that would put back what is taken away.
                 self.outside = None;
+                if let Program::Loading(_) = self.program {
+                    let loaded = self.program.loaded().await;
+                    self.attach(loaded);
+                }
                 let announced = apply::announced(&self.controller.inventory.config);
                 match apply::detach(&self.pins, &announced, Vec::new()).await {
                     Ok(outcome) => {
@@ -315,10 +343,11 @@ impl Daemon {
         let config = &self.controller.inventory.config;
         let mut warnings = Vec::new();
         if config.interfaces != before.interfaces {
-            for failure in apply::attach(&mut self.controller.plane, config, &events) {
-                warnings.push(chain(&failure));
+            if let Program::Loaded(kernel) = &mut self.program {
+                warnings.extend(apply::attach(kernel, config, &events).iter().map(|failure| chain(failure)));
             }
-            for gone in before.interfaces.iter().filter(|old| config.interfaces.iter().all(|new| new.name != old.name)) {
+            for gone in before.interfaces.iter().filter(|old| config.interfaces.iter().all(|new| new.name != old.name))
+            {
                 match self.controller.plane.detach_interface(&gone.name) {
                     Ok(_) => events.tell(Kind::Detached, &gone.name, "the configuration does not name it any more"),
                     Err(error) => warnings.push(chain(&error)),
@@ -362,25 +391,4 @@ impl Daemon {
     fn trouble(&self, subject: &str, error: &dyn std::error::Error) {
         self.controller.events.tell(Kind::LocalTrouble, subject, chain(error));
     }
-}
-
-/// Loads the program and attaches it. A first start that attaches nothing leaves nothing behind; a later one goes on
-/// with what is attached already.
-fn attach_at_start(start: &mut apply::Start, pins: &PinDir, events: &Events) -> Result<(), RunError> {
-    let loaded = start.kernel.load_program();
-    let failures = match loaded {
-        Ok(()) => apply::attach(&mut start.kernel, &start.inventory.config, events),
-        Err(error) => {
-            events.tell(Kind::LocalTrouble, "program", chain(&error));
-            vec![error]
-        }
-    };
-    if !start.kernel.attached().is_empty() {
-        return Ok(());
-    }
-    let Some(failure) = failures.into_iter().next() else { return Ok(()) };
-    if start.fresh {
-        Kernel::detach(pins)?;
-    }
-    Err(RunError::Attach(failure))
 }

@@ -59,9 +59,8 @@ pub(crate) fn serving(inventory: &Inventory, plane: &impl Plane, service: &Servi
     // A failover passes pools over; unless they are evacuated, they are the last resort.
     let passed_over = if failover.evacuate { 0..0 } else { 0..first };
     let pools: Vec<_> = (first..service.pools.len()).chain(passed_over).map(|at| (at, service.pools[at])).collect();
-    let enough = |pool: usize| {
-        available(inventory, plane, pool) >= usize::from(inventory.config.pools[pool].min_healthy.max(1))
-    };
+    let enough =
+        |pool: usize| available(inventory, plane, pool) >= usize::from(inventory.config.pools[pool].min_healthy.max(1));
     let find = |fits: &dyn Fn(usize, usize) -> bool| {
         pools.iter().find(|(position, pool)| fits(*position, *pool)).map(|(position, _)| *position)
     };
@@ -98,7 +97,9 @@ pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Servi
         }
         Serving::Exhausted => match service.when_exhausted {
             WhenExhausted::Open => "has no backend that is not disabled: its clients are refused".to_owned(),
-            WhenExhausted::Reject => "has no backend left: its clients are refused (when_exhausted = reject)".to_owned(),
+            WhenExhausted::Reject => {
+                "has no backend left: its clients are refused (when_exhausted = reject)".to_owned()
+            }
             WhenExhausted::Drop => "has no backend left: its packets are dropped (when_exhausted = drop)".to_owned(),
         },
     }

@@ -275,16 +275,15 @@ fn service_status(
         (Serving::Pool(position), Some(failover)) => {
             let evacuating = if failover.evacuate { ", evacuating" } else { "" };
             let to = &failover.to;
-            let why = match pools[position] == *to {
-                true => String::new(),
-                false => format!("; {}", lacks(inventory, plane, service, usize::from(first)..position)),
+            let why = if pools[position] == *to {
+                String::new()
+            } else {
+                format!("; {}", lacks(inventory, plane, service, usize::from(first)..position))
             };
             (ServiceState::Failover, format!("failed over to {to} by an operator{evacuating}{why}"))
         }
         (Serving::Pool(0), None) => (ServiceState::Ok, String::new()),
-        (Serving::Pool(position), None) => {
-            (ServiceState::Fallback, lacks(inventory, plane, service, 0..position))
-        }
+        (Serving::Pool(position), None) => (ServiceState::Fallback, lacks(inventory, plane, service, 0..position)),
     };
     ServiceStatus {
         name: service.name.clone(),
@@ -334,19 +333,11 @@ fn pool_status(
         min_healthy: pool.min_healthy,
         available: selection::available(inventory, plane, position),
         probe: pool.probe.as_ref().map(probe_text),
-        backends: inventory
-            .members_of(position)
-            .map(|member| backend_status(&member, plane, earlier, now))
-            .collect(),
+        backends: inventory.members_of(position).map(|member| backend_status(&member, plane, earlier, now)).collect(),
     }
 }
 
-fn backend_status(
-    member: &Member<'_>,
-    plane: &impl Plane,
-    earlier: Option<&Sample>,
-    now: &Sample,
-) -> BackendStatus {
+fn backend_status(member: &Member<'_>, plane: &impl Plane, earlier: Option<&Sample>, now: &Sample) -> BackendStatus {
     let (state, health) = state_status(plane.state(member.number));
     let why = plane.why(member.number);
     let age = (why.changed_ms > 0).then(|| now.at.boot_ms.saturating_sub(why.changed_ms));

@@ -73,7 +73,10 @@ async fn an_operator_drains_and_sees_it_in_the_status() {
     assert_eq!(outcome.message, "provider-a/a1 is drained: it gets no new flows, and keeps those that it has");
     let status: Value = client.get("/v1/status").await.unwrap();
     let backend = &status["pools"][0]["backends"][0];
-    assert_eq!((&backend["state"], &backend["reason"]), (&json!("draining"), &json!("drained by an operator: disk swap")));
+    assert_eq!(
+        (&backend["state"], &backend["reason"]),
+        (&json!("draining"), &json!("drained by an operator: disk swap"))
+    );
     assert_eq!(served.events.kept()[0].kind, Kind::BackendDrained);
 }
 
@@ -89,10 +92,20 @@ async fn refusals_have_a_status_an_error_and_a_hint() {
     let served = serve();
     let to = |pool: &str| json!({ "to": pool });
     for (path, body, status, error) in [
-        ("/v1/backends/provider-a/a7/drain", json!({}), 404, r#"no backend "provider-a/a7"; did you mean "provider-a/a1"?"#),
+        (
+            "/v1/backends/provider-a/a7/drain",
+            json!({}),
+            404,
+            r#"no backend "provider-a/a7"; did you mean "provider-a/a1"?"#,
+        ),
         ("/v1/backends/shared/drain", json!({}), 409, "several pools have a backend"),
         ("/v1/services/wep/failback", json!(null), 404, r#"no service "wep"; did you mean "web"?"#),
-        ("/v1/services/dns/failover", to("provider-a"), 404, r#"pool "provider-a" is not one of service "dns": it has provider-b"#),
+        (
+            "/v1/services/dns/failover",
+            to("provider-a"),
+            404,
+            r#"pool "provider-a" is not one of service "dns": it has provider-b"#,
+        ),
         ("/v1/services/web/failover", json!({"too": "provider-b"}), 400, "the body is not what is expected here"),
         ("/v1/backends/provider-a/a1/kill", json!({}), 404, "there is nothing at this path"),
         ("/v1/else", json!({}), 404, "there is nothing at this path"),
