@@ -12,7 +12,7 @@ use crate::{
         operate::{self, Operation, Outcome},
         status::{self, Clock, Sample, Status},
     },
-    kernel::{self, Kernel, KernelError, LockError, PinDir, WriterLock},
+    kernel::{Kernel, KernelError, LockError, PinDir, WriterLock},
 };
 
 /// How long rates are told over where there is no earlier sample.
@@ -78,7 +78,7 @@ fn open(dirs: &Dirs) -> Result<(Inventory, Kernel), Failure> {
 }
 
 fn lock(dirs: &Dirs) -> Result<WriterLock, Failure> {
-    kernel::lock(&dirs.run_dir).map_err(|error| match error {
+    daemon::lock(&dirs.run_dir).map_err(|error| match error {
         LockError::Held { pid } => Failure::Deaf { pid, socket: dirs.socket() },
         error @ LockError::File { .. } => Failure::Lock(error),
     })

@@ -52,6 +52,8 @@ pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start
     };
     let Some((mut kernel, snapshot)) = pinned else {
         let config = file?;
+        // Left by a start that was killed before it published anything: perhaps of other sizes, and nobody's yet.
+        Kernel::detach(pins)?;
         let mut kernel = Kernel::create(pins, &Capacity::of(&config))?;
         let inventory = publish(&mut kernel, config, events)?;
         return Ok(Start { kernel, inventory, fresh: true, refused: None });

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     config::{self, ConfigError},
-    kernel::{self, Kernel, KernelError, LockError, PinDir},
+    kernel::{Kernel, KernelError, LockError, PinDir},
     net::{self, Announcer, NetEvent, Watch},
     probe::{self, ProbeEngine, Report, Target},
 };
@@ -72,7 +72,7 @@ impl From<ApplyError> for RunError {
 
 /// Runs until it is told to stop, which leaves everything attached, or to detach.
 pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &Path) -> Result<(), RunError> {
-    let _lock = kernel::lock(run_dir)?;
+    let _lock = super::lock(run_dir)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
