@@ -10,4 +10,8 @@ mod model;
 mod net;
 mod probe;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -73,6 +73,12 @@ impl Kernel {
         self.maps.services.word(position(self.maps.half(), service)?, offset_of!(Service, failover))
     }
 
+    /// MAC address that a backend's frames go to, where the packet path was told it.
+    pub fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
+        let raw = self.maps.backends.double(number.into(), offset_of!(Backend, next_hop))?.load(Ordering::Acquire);
+        NextHop::from_raw(raw).map(|hop| hop.mac)
+    }
+
     /// Tells the packet path how to reach a backend; with `None` it asks the kernel's tables itself.
     ///
     /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
