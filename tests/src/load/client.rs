@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -13,21 +13,20 @@ use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time};
 
-use super::{Progress, Record, Reuse, Stream, TIMEOUT};
+use super::{Log, Record, Reuse, Stream, TIMEOUT};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Connection = http1::SendRequest<Empty<Bytes>>;
 
-/// Asks until `stop`; returns a record for each request.
+/// Asks until `stop`, and logs each request.
 pub(super) async fn run(
     stream: Stream,
     number: usize,
     pace: Duration,
     delay: Duration,
     stop: Arc<AtomicBool>,
-    progress: Arc<Progress>,
-) -> Vec<Record> {
-    let mut records = Vec::new();
+    log: Log,
+) {
     let mut connection = None;
     time::sleep(delay).await;
     while !stop.load(Ordering::Relaxed) {
@@ -41,12 +40,10 @@ pub(super) async fn run(
         if outcome.is_err() || stream.reuse == Reuse::New {
             connection = None;
         }
-        progress.requests.fetch_add(1, Ordering::Relaxed);
-        progress.failed.fetch_add(u64::from(outcome.is_err()), Ordering::Relaxed);
-        records.push(Record { stream: number, start, end: Instant::now(), outcome });
+        let record = Record { stream: number, start, end: Instant::now(), outcome };
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(record);
         time::sleep(pace.saturating_sub(start.elapsed())).await;
     }
-    records
 }
 
 /// One request over `connection`, or over a new one left there. The whole answer is read.

@@ -6,8 +6,8 @@ pub mod report;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -47,28 +47,24 @@ pub struct Record {
     pub outcome: Result<String, String>,
 }
 
-/// Totals so far, for progress lines.
-#[derive(Debug, Default)]
-pub struct Progress {
-    pub requests: AtomicU64,
-    pub failed: AtomicU64,
-}
+/// Where streams put their records, in the order in which requests end.
+type Log = Arc<Mutex<Vec<Record>>>;
 
 /// Running load. Dropping it stops it too; [`Load::stop`] also gives the records.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<Result<Vec<Record>>>>,
+    log: Log,
+    thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Load {
     /// Starts all `streams` on a thread in `netns`, each with a request every `pace` at most. Streams are numbered
     /// from `first` on.
     pub fn start(netns: &Netns, streams: &[Stream], first: usize, pace: Duration) -> Result<Self> {
-        let (stop, progress) = (Arc::new(AtomicBool::new(false)), Arc::new(Progress::default()));
+        let (stop, log) = (Arc::new(AtomicBool::new(false)), Log::default());
         let (entered, waiting) = std::sync::mpsc::channel();
-        let (streams, stopping, counting) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&progress));
+        let (streams, stopping, logging) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&log));
         let file = std::fs::File::open(netns.path()).with_context(|| format!("namespace {} is gone", netns.name()))?;
         let thread = thread::spawn(move || {
             // The thread ends with the load, so it need not find its way back.
@@ -76,21 +72,23 @@ impl Load {
             // Nobody listens only if the starter panicked.
             let _ = entered.send(moved);
             moved?;
-            run(&streams, first, pace, &stopping, &counting)
+            run(&streams, first, pace, &stopping, &logging)
         });
         waiting.recv().context("the load's thread is gone")??;
-        Ok(Self { stop, progress, thread: Some(thread) })
+        Ok(Self { stop, log, thread: Some(thread) })
     }
 
-    pub fn progress(&self) -> &Progress {
-        &self.progress
+    /// The requests that have ended so far.
+    pub fn records(&self) -> Vec<Record> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets the running requests end; returns all records.
     pub fn stop(mut self) -> Result<Vec<Record>> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the load is stopped once")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(self.records())
     }
 }
 
@@ -103,30 +101,23 @@ impl Drop for Load {
     }
 }
 
-fn run(
-    streams: &[Stream],
-    first: usize,
-    pace: Duration,
-    stop: &Arc<AtomicBool>,
-    progress: &Arc<Progress>,
-) -> Result<Vec<Record>> {
+fn run(streams: &[Stream], first: usize, pace: Duration, stop: &Arc<AtomicBool>, log: &Log) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let tasks: Vec<_> = streams
             .iter()
             .enumerate()
             .map(|(index, stream)| {
-                let (stream, stop, progress) = (*stream, Arc::clone(stop), Arc::clone(progress));
+                let (stream, stop, log) = (*stream, Arc::clone(stop), Arc::clone(log));
                 // Spread over one pace: streams in step would hit the load balancer in bursts.
                 let delay = pace.mul_f64(index_fraction(index, streams.len()));
-                tokio::task::spawn_local(client::run(stream, first + index, pace, delay, stop, progress))
+                tokio::task::spawn_local(client::run(stream, first + index, pace, delay, stop, log))
             })
             .collect();
-        let mut records = Vec::new();
         for task in tasks {
-            records.extend(task.await?);
+            task.await?;
         }
-        Ok(records)
+        Ok(())
     })
 }
 
