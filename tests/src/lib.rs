@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// The root of the checkout.
 pub fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a member of the workspace")
 }
 
 /// `name` as built with the binary or test that runs now: the same profile, the same target directory.

@@ -64,9 +64,8 @@ fn flags(linker: &std::path::Path) -> Vec<String> {
     let fixed = [
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
-        // Atomics with fetch and 32-bit jumps: kernels from 5.12 have them.
+        // Atomics with fetch and 32-bit jumps: kernels from 5.12 have them. rustc hands it on to the linker.
         "-Ctarget-cpu=v3",
-        "-Clink-arg=--cpu=v3",
         // An IPv4 header behind an Ethernet one is not aligned; without this each of its fields is put together
         // from bytes.
         "-Clink-arg=--cpu-features=+alu32,+allows-misaligned-mem-access",
