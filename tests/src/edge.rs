@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{netns::Netns, process::Process};
+use crate::{netns::Netns, process::Process, status};
 
 /// How long the daemon may take to load its programs and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,8 +52,8 @@ impl Edge {
                 let log = std::fs::read_to_string(self.log()).unwrap_or_default();
                 bail!("edge-ctl run ended ({status}):\n{}", log.trim());
             }
-            // Offline status would answer as well: only the socket shows that the daemon does.
-            if self.dir.join("run/edge.sock").exists() && self.status(netns).is_ok_and(|(_, by_daemon)| by_daemon) {
+            // Without a daemon the command line reads pinned maps, and answers as well.
+            if self.status(netns).is_ok_and(|status| status::is_by_daemon(&status)) {
                 break;
             }
             if start.elapsed() > PATIENCE {
@@ -100,12 +100,9 @@ impl Edge {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// `edge-ctl status --json`, and whether the daemon gave it.
-    pub fn status(&self, netns: &Netns) -> Result<(Value, bool)> {
-        let output = self.output(netns, &["status", "--json"])?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "`edge-ctl status` failed ({}): {}", output.status, said.trim());
-        Ok((serde_json::from_slice(&output.stdout)?, !said.contains("does not answer")))
+    /// `edge-ctl status --json`.
+    pub fn status(&self, netns: &Netns) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ctl(netns, &["status", "--json"])?)?)
     }
 
     /// `edge-ctl` in `netns` with this edge's directories.

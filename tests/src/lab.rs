@@ -14,16 +14,20 @@ use crate::{
     configuration,
     edge::Edge,
     fabric::Fabric,
+    load::{Load, Reuse, Stream},
     netns::{self, Netns},
     nginx,
     process::Process,
     tool,
-    topology::{self, Backend, EDGE, EDGE_V4, EDGE_V6},
+    topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Service},
     udp_echo::UdpEcho,
 };
 
 /// What every namespace of every lab starts with; then the PID of its owner, `x`, a number, `-` and the host.
 const PREFIX: &str = "edgelab";
+
+/// How often each stream of [`Lab::load`] asks, at most.
+const PACE: Duration = Duration::from_millis(40);
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -70,6 +74,17 @@ impl Lab {
         Ok(lab)
     }
 
+    /// A lab for a test: with the `edge-ctl` that was built with it, and every backend seen up.
+    ///
+    /// # Panics
+    /// Anything is in the way of it.
+    pub fn with_edge() -> Self {
+        let edge_ctl = crate::built("edge-ctl").expect("edge-ctl is built");
+        let lab = Self::up(&Options { edge_ctl: Some(edge_ctl), ..Options::default() }).expect("the lab comes up");
+        lab.wait_for_health(|_| "up").expect("every backend is seen up");
+        lab
+    }
+
     /// The namespace of a host.
     ///
     /// # Panics
@@ -99,6 +114,11 @@ impl Lab {
     /// `edge-ctl ARGS` on the edge.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
         self.edge().ctl(self.netns(EDGE), args)
+    }
+
+    /// `edge-ctl status --json` on the edge.
+    pub fn status(&self) -> Result<serde_json::Value> {
+        self.edge().status(self.netns(EDGE))
     }
 
     pub fn start_daemon(&mut self) -> Result<()> {
@@ -138,11 +158,25 @@ impl Lab {
         Ok(answer.trim().to_owned())
     }
 
+    /// Load from both clients on `services`, each over a kept and over new connections, a request each 40 ms at most
+    /// in every one of these streams.
+    pub fn load(&self, services: impl IntoIterator<Item = Service>) -> Result<Vec<Load>> {
+        let streams: Vec<_> = services
+            .into_iter()
+            .flat_map(|service| [Reuse::KeepAlive, Reuse::New].map(|reuse| Stream { target: service.address(), reuse }))
+            .collect();
+        CLIENTS
+            .into_iter()
+            .enumerate()
+            .map(|(index, client)| Load::start(self.netns(client), &streams, index * streams.len(), PACE))
+            .collect()
+    }
+
     /// Waits until every backend's health is one of `wanted`, as the daemon sees it.
     pub fn wait_for_health(&self, wanted: impl Fn(Backend) -> &'static str) -> Result<()> {
         let mut last = String::new();
         let reached = wait_until(Duration::from_secs(15), || {
-            let (status, _) = self.edge().status(self.netns(EDGE))?;
+            let status = self.status()?;
             let wrong = crate::status::backends(&status)?
                 .into_iter()
                 .filter(|seen| Backend::named(&seen.name).is_some_and(|backend| wanted(backend) != seen.health))

@@ -9,8 +9,8 @@ pub struct BackendStatus {
     pub pool: String,
     pub name: String,
     pub health: String,
-    /// Whether it is drained, disabled or neither, as the status calls it.
-    pub admin: String,
+    /// What it is there for: operator's will and health together.
+    pub state: String,
 }
 
 /// Every backend of every pool.
@@ -21,15 +21,22 @@ pub fn backends(status: &Value) -> Result<Vec<BackendStatus>> {
     let mut found = Vec::new();
     for pool in array(status, "pools")? {
         for backend in array(pool, "backends")? {
+            let whole = text(backend, "name")?;
+            let (pool, name) = whole.split_once('/').context("a backend's name is POOL/BACKEND")?;
             found.push(BackendStatus {
-                pool: text(pool, "name")?,
-                name: text(backend, "name")?,
+                pool: pool.to_owned(),
+                name: name.to_owned(),
                 health: text(backend, "health")?,
-                admin: text(backend, "admin")?,
+                state: text(backend, "state")?,
             });
         }
     }
     Ok(found)
+}
+
+/// Whether the daemon made this status, rather than the command line from pinned maps.
+pub fn is_by_daemon(status: &Value) -> bool {
+    status.get("source").and_then(Value::as_str) == Some("daemon")
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {

@@ -28,6 +28,6 @@ pub(crate) fn ebpf() -> Result<Ebpf> {
 
 /// What a lab needs.
 pub(crate) fn lab() -> Result<()> {
-    packages::ensure(&["iproute2", "ethtool", "curl"], "the lab")?;
+    packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"], "the lab")?;
     nginx::ensure()
 }

@@ -92,6 +92,15 @@ impl Load {
     }
 }
 
+/// Stops them all; returns all their records.
+pub fn stop(loads: Vec<Load>) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for load in loads {
+        records.extend(load.stop()?);
+    }
+    Ok(records)
+}
+
 impl Drop for Load {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);

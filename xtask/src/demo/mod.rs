@@ -3,16 +3,13 @@
 mod script;
 mod story;
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use edge_tests::{
     lab::{Lab, Options},
     load::{
-        Load, Record, Reuse, Stream,
+        self, Load, Record,
         report::{Moment, report},
     },
     topology::{CLIENTS, Protocol, Service},
@@ -20,9 +17,6 @@ use edge_tests::{
 
 use self::{script::Act, story::Story};
 use crate::{build, interrupt, setup, step::step};
-
-/// Each stream asks this often, at most.
-const PACE: Duration = Duration::from_millis(40);
 
 /// Lays out the lab, plays the script under load, and tells what came of it.
 pub(crate) fn run(json: bool) -> Result<ExitCode> {
@@ -55,8 +49,8 @@ fn greet(lab: &Lab) -> Result<()> {
 
 fn play(lab: &mut Lab, story: &Story) -> Result<()> {
     let start = Instant::now();
-    let loads = start_load(lab)?;
-    story.opening(loads.len());
+    let loads = lab.load(Service::of(Protocol::Tcp))?;
+    story.opening();
     let mut moments: Vec<Moment> = Vec::new();
     for Act { name, tells, run, then } in script::acts() {
         let at = Instant::now();
@@ -66,20 +60,7 @@ fn play(lab: &mut Lab, story: &Story) -> Result<()> {
         interrupt::pause(then)?;
         story.outcome(&records(&loads), start, &moments);
     }
-    let mut all = Vec::new();
-    for load in loads {
-        all.extend(load.stop()?);
-    }
-    story.ending(&report(&all, start, &moments))
-}
-
-/// Both clients, each service, once with a connection that is kept and once with one per request.
-fn start_load(lab: &Lab) -> Result<Vec<Load>> {
-    let streams: Vec<_> = Service::of(Protocol::Tcp)
-        .flat_map(|service| [Reuse::KeepAlive, Reuse::New].map(|reuse| Stream { target: service.address(), reuse }))
-        .collect();
-    let start = |(index, client)| Load::start(lab.netns(client), &streams, index * streams.len(), PACE);
-    CLIENTS.into_iter().enumerate().map(start).collect()
+    story.ending(&report(&load::stop(loads)?, start, &moments))
 }
 
 fn records(loads: &[Load]) -> Vec<Record> {

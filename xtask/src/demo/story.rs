@@ -20,10 +20,10 @@ impl Story {
         Self { json }
     }
 
-    pub(super) fn opening(&self, clients: usize) {
+    pub(super) fn opening(&self) {
         if !self.json {
             println!(
-                "\n{clients} clients ask 7 services (IPv4 and IPv6; L2 and tunnels) over HTTP, on kept and on new \
+                "\nTwo clients ask 7 services (IPv4 and IPv6; L2 and tunnels) over HTTP, on kept and on new \
                  connections.\nTwo providers, a and b, with three backends each, probed each 200 ms, down after 3 \
                  misses.\n"
             );
