@@ -1,1 +1,271 @@
-//! The command line: arguments, requests to the daemon, and what to do without one.
+//! `edge-ctl`'s verbs: ask the daemon, or else the pinned maps, and say what came of it.
+
+mod args;
+pub(crate) mod client;
+mod failure;
+mod offline;
+mod render;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+use serde::Serialize;
+
+use self::{
+    args::{Args, Command, Dirs},
+    client::{Client, ClientError, segment},
+    failure::Failure,
+};
+use crate::{
+    config,
+    daemon::{
+        self,
+        api::{BackendBody, FailoverBody, chain},
+        events::Event,
+        operate::{Operation, Outcome},
+        status::{Sample, Status},
+    },
+    decap, kernel,
+};
+
+/// How often `--watch` looks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Does what the command line asks for.
+pub(crate) fn main() -> ExitCode {
+    let Args { dirs, command } = Args::parse();
+    match dispatch(&dirs, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("edge-ctl: {}", chain(&failure));
+            if let Some(hint) = failure.hint() {
+                eprintln!("  {hint}");
+            }
+            ExitCode::from(failure.code() as u8)
+        }
+    }
+}
+
+fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { config } => {
+            runtime(true)?.block_on(daemon::run(&dirs.pin_dir, &dirs.run_dir, &dirs.socket(), &config))?;
+            Ok(())
+        }
+        Command::Check { config } => check(&config),
+        Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
+        Command::Drain(args) => {
+            operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason })
+        }
+        Command::Enable(args) => {
+            operate(dirs, &Operation::Enable { backend: args.backend, reason: args.reason })
+        }
+        Command::Disable(args) => {
+            operate(dirs, &Operation::Disable { backend: args.backend, reason: args.reason })
+        }
+        Command::Failover { service, to, evacuate } => {
+            operate(dirs, &Operation::Failover { service, to, evacuate })
+        }
+        Command::Failback { service } => operate(dirs, &Operation::Failback { service }),
+        Command::Reload => runtime(false)?.block_on(reload(dirs)),
+        Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
+        Command::Detach => detach(dirs),
+        Command::Decap(args) => decap::run(&args, &dirs.pin_dir, kernel::OBJECT).map_err(Failure::Decap),
+    }
+}
+
+fn check(path: &std::path::Path) -> Result<(), Failure> {
+    let config = config::load(path)?;
+    let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
+    say(&format!(
+        "{}: good: {}, {}, {}, {}",
+        path.display(),
+        count(config.services.len(), "service"),
+        count(config.pools.len(), "pool"),
+        count(backends, "backend"),
+        count(config.interfaces.len(), "interface"),
+    ));
+    Ok(())
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
+    let mut earlier = None;
+    if !watch {
+        let status = status_once(dirs, &mut earlier, true).await?;
+        if json {
+            say(&to_json(&status, true));
+        } else {
+            let mut out = io::stdout();
+            let _ = write!(out, "{}", render::status(&status, out.is_terminal()));
+        }
+        return Ok(());
+    }
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    let mut offline_told = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+        let terminal = io::stdout().is_terminal();
+        // On a terminal the screen says it; a notice on standard error would tear it.
+        let looked = status_once(dirs, &mut earlier, !terminal && !offline_told).await;
+        let shown = match looked {
+            Ok(status) => {
+                offline_told = status.daemon.is_none();
+                if json { to_json(&status, false) } else { render::status(&status, terminal) }
+            }
+            // A watcher wants to see it come back.
+            Err(failure) if terminal => format!("edge-ctl: {}", chain(&failure)),
+            Err(failure) => return Err(failure),
+        };
+        let written = if terminal && !json {
+            repaint(&shown)
+        } else {
+            writeln!(io::stdout(), "{shown}").and_then(|()| io::stdout().flush())
+        };
+        if written.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Paints over what was there without a moment of emptiness in between.
+fn repaint(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "\x1b[H")?;
+    for line in text.lines() {
+        writeln!(out, "{line}\x1b[K")?;
+    }
+    write!(out, "\x1b[J")?;
+    out.flush()
+}
+
+async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> Result<Status, Failure> {
+    match Client::connect(&dirs.socket()).await {
+        Ok(mut client) => Ok(client.get("/v1/status").await?),
+        Err(ClientError::Absent { .. }) => {
+            let status = offline::status(dirs, earlier)?;
+            if tell {
+                eprintln!("{}", offline::NOTICE);
+            }
+            Ok(status)
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {
+    let asked = runtime(false)?.block_on(async {
+        let mut client = Client::connect(&dirs.socket()).await?;
+        post_operation(&mut client, operation).await
+    });
+    let outcome = match asked {
+        Err(ClientError::Absent { .. }) => {
+            let outcome = offline::operate(dirs, operation)?;
+            eprintln!("{}", offline::NOTICE);
+            outcome
+        }
+        asked => asked?,
+    };
+    tell(&outcome);
+    Ok(())
+}
+
+async fn post_operation(client: &mut Client, operation: &Operation) -> Result<Outcome, ClientError> {
+    let (verb, backend, reason) = match operation {
+        Operation::Drain { backend, reason } => ("drain", backend, reason),
+        Operation::Enable { backend, reason } => ("enable", backend, reason),
+        Operation::Disable { backend, reason } => ("disable", backend, reason),
+        Operation::Failover { service, to, evacuate } => {
+            let path = format!("/v1/services/{}/failover", segment(service));
+            return client.post(&path, &FailoverBody { to: to.clone(), evacuate: *evacuate }).await;
+        }
+        Operation::Failback { service } => {
+            return client.post(&format!("/v1/services/{}/failback", segment(service)), &()).await;
+        }
+    };
+    let backend = match backend.split_once('/') {
+        Some((pool, backend)) => format!("{}/{}", segment(pool), segment(backend)),
+        None => segment(backend),
+    };
+    client.post(&format!("/v1/backends/{backend}/{verb}"), &BackendBody { reason: reason.clone() }).await
+}
+
+async fn reload(dirs: &Dirs) -> Result<(), Failure> {
+    let mut client = needed(dirs, "reload").await?;
+    tell(&client.post("/v1/reload", &()).await?);
+    Ok(())
+}
+
+async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
+    let mut client = needed(dirs, "events").await?;
+    let path = if follow { "/v1/events?follow=true" } else { "/v1/events" };
+    let show = |line: &[u8]| {
+        let text = match serde_json::from_slice::<Event>(line) {
+            Ok(event) if !json => render::event(&event),
+            _ => String::from_utf8_lossy(line).into_owned(),
+        };
+        writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()).is_ok()
+    };
+    tokio::select! {
+        ended = client.lines(path, show) => Ok(ended?),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+fn detach(dirs: &Dirs) -> Result<(), Failure> {
+    let runtime = runtime(false)?;
+    let asked = runtime.block_on(async {
+        let mut client = Client::connect(&dirs.socket()).await?;
+        client.post("/v1/detach", &()).await
+    });
+    let outcome = match asked {
+        Err(ClientError::Absent { .. }) => {
+            let outcome = runtime.block_on(offline::detach(dirs))?;
+            eprintln!("{}", offline::NOTICE);
+            outcome
+        }
+        asked => asked?,
+    };
+    tell(&outcome);
+    Ok(())
+}
+
+async fn needed(dirs: &Dirs, verb: &'static str) -> Result<Client, Failure> {
+    Client::connect(&dirs.socket()).await.map_err(|error| match error {
+        ClientError::Absent { .. } => Failure::DaemonNeeded { socket: dirs.socket(), verb },
+        other => other.into(),
+    })
+}
+
+fn tell(outcome: &Outcome) {
+    say(&outcome.message);
+    for warning in &outcome.warnings {
+        eprintln!("edge-ctl: warning: {warning}");
+    }
+}
+
+/// A line on standard output. A reader who went away is no failure of ours.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn to_json(value: &impl Serialize, pretty: bool) -> String {
+    if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }
+        .expect("names are strings and numbers are finite")
+}
+
+fn runtime(threads: bool) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder =
+        if threads { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    builder.enable_all().build().map_err(Failure::Runtime)
+}

@@ -1,1 +1,290 @@
 //! The configuration: TOML text in, a value that can't be invalid out.
+//!
+//! [`parse`] checks everything that can be checked without the host: shapes, ranges, names, references between
+//! sections, and every limit of the maps. Whoever holds a [`Config`] need not check again. What is wrong is collected,
+//! so that one run shows all of it; each problem has its place in the file and what to write instead.
+//!
+//! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
+//! [`services`] one section each, [`across`] what sections say about each other.
+
+mod across;
+mod error;
+mod host;
+mod pools;
+mod schema;
+mod services;
+mod values;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::Read as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::Duration,
+};
+
+use edge_common::{
+    abi::{Mode, WhenExhausted},
+    hash::HashKey,
+};
+use toml::de::DeTable;
+
+pub(crate) use self::error::ConfigError;
+use self::walk::{Problems, Read, Table};
+
+/// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration.
+pub(crate) const MAX_FILE: usize = 16 << 20;
+
+/// Slots of a service when the file does not say.
+pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
+
+/// A complete and valid configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// Words of the keyed hash, expanded from the file's 16 bytes; see [`expand_key`].
+    pub hash_key: HashKey,
+    /// Slots of every service; a power of two.
+    pub slots: u32,
+    /// At least one, names distinct.
+    pub interfaces: Vec<Interface>,
+    pub tunnel: Tunnel,
+    /// Sizes of the maps, resolved: at least what is configured.
+    pub limits: Limits,
+    /// Names distinct, none of them empty.
+    pub pools: Vec<Pool>,
+    /// At least one, names distinct, destinations distinct.
+    pub services: Vec<Service>,
+    /// The text that this was read from.
+    pub text: String,
+}
+
+/// An interface that the packet path is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub name: String,
+    pub mode: AttachMode,
+}
+
+/// How the packet path is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AttachMode {
+    /// In the driver.
+    #[default]
+    Native,
+    /// In the kernel's own receive path: slower, works with every driver.
+    Generic,
+}
+
+/// Outer source addresses of tunnels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    /// Present when an ipip service has an IPv4 backend.
+    pub source_v4: Option<Ipv4Addr>,
+    /// Present when an ipip service has an IPv6 backend.
+    pub source_v6: Option<Ipv6Addr>,
+}
+
+/// Sizes of the maps, counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub services: u32,
+    pub pools: u32,
+    pub backends: u32,
+}
+
+/// Backends that fail together.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pool {
+    pub name: String,
+    /// The pool is left when fewer backends than this take new flows; 1 to the number of backends.
+    pub min_healthy: u16,
+    /// `None`: its backends are not probed and stay unknown, which serves.
+    pub probe: Option<Probe>,
+    /// At least one, names distinct, addresses distinct.
+    pub backends: Vec<Backend>,
+}
+
+/// A real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub name: String,
+    pub address: IpAddr,
+    /// Share of the pool's flows relative to the other backends, 1 to 65,535.
+    pub weight: u32,
+}
+
+/// How the backends of a pool are probed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Probe {
+    pub kind: ProbeKind,
+    pub port: u16,
+    /// From the start of a probe to the start of the next.
+    pub interval: Duration,
+    /// For the whole exchange; at most `interval`.
+    pub timeout: Duration,
+    /// Passes in a row that make a backend up which was down.
+    pub rise: u32,
+    /// Failures in a row that make a backend down.
+    pub fall: u32,
+    /// Each interval is longer or shorter by up to this share of it, 0 to 0.5.
+    pub jitter: f64,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProbeKind {
+    /// Whether a TCP connection is accepted.
+    Tcp,
+    /// Whether a GET is answered with one of the statuses.
+    Http {
+        /// Path and query, as `/healthz?full=1`.
+        path: String,
+        /// At least one, each 200 to 599.
+        status: Vec<u16>,
+        /// Host header; `None`: the backend's address.
+        host: Option<String>,
+    },
+}
+
+/// A virtual address, protocol and port that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub name: String,
+    pub vip: IpAddr,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub mode: Mode,
+    /// Positions in [`Config::pools`] in order of priority, distinct, 1 to 8.
+    pub pools: Vec<usize>,
+    pub when_exhausted: WhenExhausted,
+    pub announce: Announce,
+}
+
+/// Transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// IP protocol number.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// As the file writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// Who tells the network where a VIP is. All services of a VIP agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// Somebody routes it here.
+    #[default]
+    None,
+    /// The daemon puts it on this interface, which is one of [`Config::interfaces`], and announces it there.
+    L2 { interface: String },
+}
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+///
+/// [`ConfigError::Unreadable`] when there is no such file or it can't be read, [`ConfigError::Refused`] with everything
+/// that is wrong in it.
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let unreadable = |source| ConfigError::Unreadable { file: file.clone(), source };
+    let mut bytes = Vec::new();
+    // Not more than the limit: the path may lead to a device that never ends.
+    let opened = File::open(path).map_err(unreadable)?;
+    opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    parse_bytes(&bytes, &file)
+}
+
+/// Checks the text of a configuration; `file` is its name in the errors.
+///
+/// # Errors
+///
+/// [`ConfigError::Refused`] with everything that is wrong.
+pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+    let problems = Problems::new(text);
+    match check(text, &problems) {
+        Ok(config) if problems.is_empty() => Ok(config),
+        _ => Err(ConfigError::Refused(problems.into_refusal(file))),
+    }
+}
+
+fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
+    match str::from_utf8(bytes) {
+        Ok(text) => parse(text, file),
+        Err(error) => {
+            // Everything before the fault is text: it gives the place.
+            let (text, _) = bytes.split_at(error.valid_up_to());
+            let problems = Problems::new(str::from_utf8(text).unwrap_or_default());
+            problems.add(
+                text.len(),
+                "this byte is not UTF-8",
+                "the file in UTF-8; an editor's \"save with encoding\" converts it",
+            );
+            Err(ConfigError::Refused(problems.into_refusal(file)))
+        }
+    }
+}
+
+fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
+    if text.len() > MAX_FILE {
+        return Err(problems.add(
+            0,
+            format!("the file is longer than {MAX_FILE} bytes"),
+            "the path of a configuration; this is something else",
+        ));
+    }
+    let (root, faults) = DeTable::parse_recoverable(text);
+    if !faults.is_empty() {
+        // What the parser made of the rest is guesswork; judging it would report what nobody wrote.
+        return Err(problems.add_syntax(&faults));
+    }
+    let root = Table::root(problems, root.get_ref());
+
+    let hash_key = host::hash_key(&root);
+    let slots = host::slots(&root);
+    let tunnel = host::tunnel(&root);
+    let limits = host::limits(&root);
+    let interfaces = host::interfaces(&root);
+    let pools = pools::read(&root);
+    let services = services::read(&root);
+    let sections = across::Sections { slots, tunnel, limits, interfaces, pools, services };
+    sections.check(problems);
+
+    let limits = sections.limits();
+    let across::Sections { slots, tunnel, interfaces, pools, services, .. } = sections;
+    let interfaces = interfaces?;
+    let pools = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?;
+    let positions = pools.iter().enumerate().map(|(position, pool)| (pool.name.clone(), position)).collect();
+    let services =
+        services?.into_iter().map(|service| service.finish(&positions, &interfaces)).collect::<Read<Vec<_>>>()?;
+    Ok(Config {
+        hash_key: hash_key?,
+        slots: slots?.value,
+        interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
+        tunnel: tunnel?,
+        limits,
+        pools,
+        services,
+        text: text.to_owned(),
+    })
+}

@@ -1,1 +1,71 @@
 //! The kernel side: object, pins, maps, links. The only module that writes a map.
+//!
+//! All that it keeps lives in pinned maps. Whoever opens the pins finds the published configuration, the state of every
+//! backend and the operator's word; nobody needs to be running for that. Writing takes the [`WriterLock`] first.
+
+mod counters;
+mod error;
+mod lock;
+mod mapped;
+mod maps;
+mod pins;
+mod program;
+mod publish;
+mod spec;
+mod states;
+mod sys;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use self::maps::Maps;
+pub use self::{
+    error::KernelError,
+    lock::{LockError, WriterLock, lock},
+    pins::PinDir,
+    program::OBJECT,
+    states::boot_time,
+};
+use crate::model::Capacity;
+
+/// The pinned maps, and the program that this process has loaded onto them.
+pub struct Kernel {
+    pins: PinDir,
+    maps: Maps,
+    capacity: Capacity,
+    program: Option<aya::Ebpf>,
+}
+
+impl Kernel {
+    /// Opens the maps that are pinned; `None` when there are none.
+    ///
+    /// # Errors
+    /// When a pin is missing, or is not the map that this version makes. Nothing is changed then.
+    pub fn open(pins: &PinDir) -> Result<Option<Self>, KernelError> {
+        if !pins.has_maps()? {
+            return Ok(None);
+        }
+        let (maps, capacity) = Maps::open(pins)?;
+        Ok(Some(Self { pins: pins.clone(), maps, capacity, program: None }))
+    }
+
+    /// Makes the maps and pins them: all, or none.
+    ///
+    /// # Errors
+    /// When there are pinned maps already, or the kernel makes none.
+    pub fn create(pins: &PinDir, capacity: &Capacity) -> Result<Self, KernelError> {
+        if pins.has_maps()? {
+            return Err(KernelError::AlreadyPinned { path: pins.maps() });
+        }
+        Maps::create(pins, capacity)?;
+        // What was pinned is what is used, now and after every restart.
+        let (maps, capacity) = Maps::open(pins)?;
+        Ok(Self { pins: pins.clone(), maps, capacity, program: None })
+    }
+
+    /// Sizes of the maps.
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+}

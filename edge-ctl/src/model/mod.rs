@@ -1,1 +1,18 @@
 //! The model: configuration, health and the operator's word in, the exact content of the maps out. Pure.
+
+mod capacity;
+mod index;
+mod plan;
+mod regions;
+mod snapshot;
+mod state;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use self::{
+    capacity::Capacity,
+    plan::{Image, NewService, PlanError, Previous, Region, plan},
+    snapshot::{BackendRecord, PoolRecord, ServiceRecord, Snapshot},
+    state::{Admin, admin, health, state},
+};

@@ -1,1 +1,17 @@
 //! The host's network: neighbours, routes and links by netlink, and the announcement of VIPs.
+//!
+//! Nothing here writes a BPF map: what was found goes to the daemon as [`NetEvent`]s.
+
+mod announce;
+mod frames;
+#[cfg(test)]
+pub(crate) mod lab;
+mod netlink;
+mod next_hop;
+mod tables;
+mod watch;
+
+pub(crate) use announce::{Announced, Announcer, announce, withdraw};
+pub(crate) use netlink::{AttachedXdp, NetError, attached_xdp};
+pub(crate) use next_hop::NextHopEntry;
+pub(crate) use watch::{NetEvent, Watch, watch};

@@ -1,1 +1,124 @@
 //! Probes: asking backends how they are, at a constant rate.
+//!
+//! Constant work: a probe starts one interval (give or take the jitter) after the one before it started, whatever the
+//! answer was. When everything fails at once, this host is no busier than when all is well.
+
+mod classify;
+mod exchange;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::IpAddr, time::Duration};
+
+use edge_common::abi::BackendNumber;
+use tokio::{
+    sync::mpsc::Sender,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    config::{Probe, ProbeKind},
+    health::Verdict,
+};
+
+/// A backend to probe.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) backend: BackendNumber,
+    pub(crate) address: IpAddr,
+    pub(crate) probe: Probe,
+}
+
+/// What one probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) backend: BackendNumber,
+    pub(crate) verdict: Verdict,
+}
+
+/// Running probes; dropping it ends them, those in flight as well.
+#[derive(Debug)]
+#[must_use = "dropping the engine ends its probes"]
+pub(crate) struct ProbeEngine {
+    tasks: JoinSet<()>,
+}
+
+impl ProbeEngine {
+    /// How many backends are probed.
+    pub(crate) fn targets(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
+/// Starts to probe `targets`, one task each, inside the current tokio runtime. The first probes are spread evenly over
+/// the interval. A task ends when nobody receives `reports` any more.
+pub(crate) fn start(targets: Vec<Target>, reports: Sender<Report>) -> ProbeEngine {
+    let count = targets.len().max(1);
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (position, target) in targets.into_iter().enumerate() {
+        let first = started + spread(target.probe.interval, position, count);
+        tasks.spawn(run(target, first, reports.clone()));
+    }
+    // Only the tasks report now: the channel ends with the last of them.
+    drop(reports);
+    ProbeEngine { tasks }
+}
+
+/// When the target at `position` of `count` starts within its first interval: at a random point of its own share.
+#[expect(clippy::cast_precision_loss, reason = "a count of backends is far below 2^52")]
+fn spread(interval: Duration, position: usize, count: usize) -> Duration {
+    interval.mul_f64((position as f64 + rand::random::<f64>()) / count as f64)
+}
+
+/// From the start of one probe to the start of the next: the interval with its jitter. Never less than the timeout,
+/// which leaves room for the slowest answer, and for any answer alike: the rate does not tell up from down.
+fn gap(probe: &Probe, random: f64) -> Duration {
+    let factor = 1.0 + probe.jitter * (2.0 * random - 1.0);
+    // Configuration keeps the jitter within 0 and 0.5; what is no duration must not panic all the same.
+    let gap = Duration::try_from_secs_f64(probe.interval.as_secs_f64() * factor).unwrap_or(probe.interval);
+    gap.max(probe.timeout)
+}
+
+async fn run(target: Target, first: Instant, reports: Sender<Report>) {
+    let mut next = first;
+    loop {
+        sleep_until(next).await;
+        // From now and not from `next`: after a standstill of this host the missed probes are not made up for.
+        next = Instant::now() + gap(&target.probe, rand::random());
+        let verdict = probe(&target).await;
+        if reports.send(Report { backend: target.backend, verdict }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes one probe, which takes at most its timeout.
+async fn probe(target: &Target) -> Verdict {
+    let limit = target.probe.timeout;
+    let started = Instant::now();
+    let exchange = async {
+        match &target.probe.kind {
+            ProbeKind::Tcp => exchange::tcp(target.address, target.probe.port).await,
+            ProbeKind::Http { path, status, host } => {
+                exchange::http(target.address, target.probe.port, path, host.as_deref(), status).await
+            }
+        }
+    };
+    match timeout(limit, exchange).await {
+        Ok(verdict) => verdict,
+        Err(_) => timed_out(limit, started.elapsed()),
+    }
+}
+
+/// No answer within `limit`. When much more than that went by, it was this process that stood still (stopped, starved
+/// of processor time) and not the backend that was silent.
+fn timed_out(limit: Duration, elapsed: Duration) -> Verdict {
+    let late = elapsed.saturating_sub(limit);
+    if late > limit.max(Duration::from_millis(100)) {
+        return Verdict::Inconclusive(format!("this host was late by {} ms", late.as_millis()));
+    }
+    Verdict::Fail(format!("no answer within {}", humantime::format_duration(limit)))
+}

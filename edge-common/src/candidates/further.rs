@@ -1,0 +1,23 @@
+//! Third and fourth candidates: drawn by weight among those that a slot does not have yet.
+
+use super::{
+    Candidates, NOBODY, Place,
+    draws::{DRAWS, Draws, random},
+    roster::Roster,
+};
+
+/// All candidates of each slot, from its first and second ones.
+pub(super) fn complete(roster: &Roster, first: &[Place], second: &[Place], draws: Draws) -> Vec<Candidates> {
+    let complete_slot = |slot: usize| {
+        let mut candidates = [first[slot], second[slot], NOBODY, NOBODY];
+        // The heir of a member that was drawn but is a candidate already is the next best: by weight among the others.
+        let mut drawn = draws.of(slot).flat_map(|at| [first[at], second[at]]);
+        for i in 2..candidates.len().min(roster.len()) {
+            candidates[i] = drawn
+                .find(|place| !candidates.contains(place))
+                .unwrap_or_else(|| roster.at_weight(random(slot, DRAWS + i as u64), candidates));
+        }
+        candidates
+    };
+    (0..first.len()).map(complete_slot).collect()
+}

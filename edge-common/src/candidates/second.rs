@@ -1,0 +1,106 @@
+//! Second candidates: who inherits each slot of a member that dies, balanced for every member that can.
+//!
+//! Drawing them at random would not do: of 100 freed slots and ten heirs, some would inherit 5 and some 15. So each
+//! member's slots are dealt out by weight, as exactly as whole slots allow, and chance only says which heir has which.
+
+use super::{NOBODY, Place, draws::Draws, roster::Roster};
+
+/// The heir of each slot: of the slots that are first one member's, every other member is heir of its weight's share
+/// among the others, rounded down or up. [`NOBODY`] where there is one member only.
+pub(super) fn deal_out(roster: &Roster, first: &[Place], draws: Draws) -> Vec<Place> {
+    let mut heirs = vec![NOBODY; first.len()];
+    if roster.len() == 1 {
+        return heirs;
+    }
+    let mut estate = Estate::default();
+    let mut late = Vec::new();
+    for (place, slots) in roster.places().zip(slots_by_member(first, roster.len())) {
+        if slots.is_empty() {
+            continue;
+        }
+        estate.open(roster, place, slots.len());
+        for slot in slots {
+            match draws.of(slot).map(|at| first[at]).find(|&heir| estate.take(heir)) {
+                Some(heir) => heirs[slot] = heir,
+                None => late.push(slot),
+            }
+        }
+        for (slot, heir) in late.drain(..).zip(estate.rest()) {
+            heirs[slot] = heir;
+        }
+    }
+    heirs
+}
+
+/// The slots that are first each member's, ascending.
+fn slots_by_member(first: &[Place], members: usize) -> Vec<Vec<usize>> {
+    let mut slots = vec![Vec::with_capacity(first.len() / members + 1); members];
+    for (slot, &place) in first.iter().enumerate() {
+        slots[usize::from(place)].push(slot);
+    }
+    slots
+}
+
+/// The slots that one member leaves, as numbers: how many may still go to whom.
+#[derive(Default)]
+struct Estate {
+    shares: Vec<Share>,
+    /// How many slots are left when everybody has what is certain.
+    spare: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Share {
+    /// This many more for certain: the share rounded down, less what was taken.
+    certain: u32,
+    /// Perhaps one more: the share was no whole number, and the one more was not taken.
+    more: bool,
+}
+
+impl Share {
+    /// The share `exact / rest`.
+    fn new(exact: u64, rest: u64) -> Self {
+        // Only the dead member's own share, which nobody reads, can be greater than the number of slots.
+        Self { certain: u32::try_from(exact / rest).unwrap_or_default(), more: !exact.is_multiple_of(rest) }
+    }
+}
+
+impl Estate {
+    /// Divides the `slots` slots of `dead` among all others by weight.
+    fn open(&mut self, roster: &Roster, dead: Place, slots: usize) {
+        let slots = slots as u64;
+        let rest = roster.total() - u64::from(roster.weight(dead));
+        self.shares.clear();
+        if slots * u64::from(roster.heaviest()) < rest {
+            // Where members are many, nobody's share is a whole slot, and a division for each pair of members would
+            // take longer than all the rest.
+            self.shares.resize(roster.len(), Share { certain: 0, more: true });
+        } else {
+            self.shares.extend(roster.weights().iter().map(|&weight| Share::new(slots * u64::from(weight), rest)));
+        }
+        self.shares[usize::from(dead)] = Share::default();
+        self.spare = slots - self.shares.iter().map(|share| u64::from(share.certain)).sum::<u64>();
+    }
+
+    /// Takes one slot for `heir`, if it may have one more.
+    fn take(&mut self, heir: Place) -> bool {
+        let share = &mut self.shares[usize::from(heir)];
+        if share.certain > 0 {
+            share.certain -= 1;
+            true
+        } else if share.more && self.spare > 0 {
+            share.more = false;
+            self.spare -= 1;
+            true
+        } else {
+            false
+        }
+    }
+
+    /// The heirs of as many slots as are left, in order.
+    fn rest(&self) -> impl Iterator<Item = Place> {
+        let each = || (0..).zip(&self.shares);
+        let certain = each().flat_map(|(heir, share)| (0..share.certain).map(move |_| heir));
+        certain.chain(each().filter(|(_, share)| share.more).map(|(heir, _)| heir))
+    }
+}

@@ -1,0 +1,133 @@
+//! The command line: every verb and flag of `edge-ctl`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::decap::DecapArgs;
+
+/// What `--help` says about exit codes; docs/cli.md says the same.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; the message says why
+  2  wrong usage, or a configuration that was refused
+  3  no daemon answers, and there are no pinned maps to work on instead
+  4  no such backend, service or pool
+  5  another daemon runs; the message names its PID
+
+BACKEND is POOL/BACKEND; the bare name will do where only one pool has it.
+Without a daemon, status, drain, enable, disable, failover, failback and detach work on the pinned maps and say so.";
+
+/// XDP load balancer: runs it, watches it and moves its traffic.
+#[derive(Debug, Parser)]
+#[command(name = "edge-ctl", version, after_help = EXIT_CODES, max_term_width = 120)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the daemon and the packet path are found.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Dirs {
+    /// Directory on a bpffs under which maps, programs and links are pinned.
+    #[arg(long, global = true, env = "EDGE_PIN_DIR", default_value = "/sys/fs/bpf/edge", value_name = "DIR")]
+    pub(crate) pin_dir: PathBuf,
+    /// Directory of the daemon's socket and lock file.
+    #[arg(long, global = true, env = "EDGE_RUN_DIR", default_value = "/run/edge", value_name = "DIR")]
+    pub(crate) run_dir: PathBuf,
+}
+
+impl Dirs {
+    /// The daemon's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run_dir.join("edge.sock")
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon. SIGHUP reads the file again; SIGTERM stops the daemon and leaves the traffic flowing.
+    Run {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration file and change nothing.
+    Check {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show services, pools and backends: their state, since when, why, and their traffic.
+    Status {
+        /// One JSON object (with --watch: one a line).
+        #[arg(long)]
+        json: bool,
+        /// Show it again each second, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Give a backend no new flows; the ones that it has stay.
+    Drain(BackendArgs),
+    /// Take back a drain or a disable.
+    Enable(BackendArgs),
+    /// Take a backend out of service at once, with its running flows.
+    Disable(BackendArgs),
+    /// Send a service's new flows to another of its pools.
+    Failover {
+        service: String,
+        /// The pool to go to; the pools before it in the service's order are left.
+        #[arg(long, value_name = "POOL")]
+        to: String,
+        /// Move the running flows of the pools that are left, too.
+        #[arg(long)]
+        evacuate: bool,
+    },
+    /// Take back a failover.
+    Failback { service: String },
+    /// Make the daemon read its configuration file again; a bad one changes nothing.
+    Reload,
+    /// Show the daemon's last events.
+    Events {
+        /// Go on with new ones as they happen, until Ctrl-C.
+        #[arg(long)]
+        follow: bool,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop the load balancer: stop the daemon, take the program off the interfaces, withdraw announced VIPs.
+    Detach,
+    /// Take the packets of edges out of their tunnels, on a tunnel backend.
+    Decap(DecapArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackendArgs {
+    /// POOL/BACKEND, or BACKEND where only one pool has it.
+    pub(crate) backend: String,
+    /// Why; `status` shows it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_verb_and_exit_code() {
+        let help = Args::command().mut_args(|arg| arg.hide_env_values(true)).term_width(120).render_help().to_string();
+        insta::assert_snapshot!(help);
+    }
+}

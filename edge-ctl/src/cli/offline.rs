@@ -1,0 +1,76 @@
+//! Without the daemon: the same questions and operations on the pinned maps themselves.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use super::{args::Dirs, failure::Failure};
+use crate::{
+    daemon::{
+        self,
+        api::chain,
+        events::Events,
+        inventory::Inventory,
+        operate::{self, Operation, Outcome},
+        status::{self, Clock, Sample, Status},
+    },
+    kernel::{self, Kernel, LockError, PinDir, WriterLock},
+};
+
+/// How long rates are told over where there is no earlier sample.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// What `edge-ctl` says on standard error before it does anything here.
+pub(crate) const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinned maps directly";
+
+/// Status as the maps tell it. `earlier` is the sample to tell rates from, and becomes the present one.
+pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>) -> Result<Status, Failure> {
+    let (inventory, kernel) = open(dirs)?;
+    if earlier.is_none() {
+        *earlier = Some(Sample::take(&inventory, &kernel, Clock::now()));
+        thread::sleep(GLANCE);
+    }
+    let now = Sample::take(&inventory, &kernel, Clock::now());
+    let status = status::build(&inventory, &kernel, earlier.as_ref(), &now, None);
+    *earlier = Some(now);
+    Ok(status)
+}
+
+/// Does what an operator asks for. A daemon that starts later adopts it.
+pub(crate) fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
+    let _lock = lock(dirs)?;
+    let (inventory, mut kernel) = open(dirs)?;
+    let states: BTreeMap<_, _> =
+        inventory.members().map(|member| (member.number, kernel.state(member.number))).collect();
+    let health = |backend| operate::health_of(states.get(&backend).copied().unwrap_or_default());
+    Ok(operate::operate(&inventory, &mut kernel, health, &Events::new(), operation)?)
+}
+
+/// Takes everything down: announced addresses, links, programs and maps.
+pub(crate) async fn detach(dirs: &Dirs) -> Result<Outcome, Failure> {
+    let _lock = lock(dirs)?;
+    let pins = PinDir::new(&dirs.pin_dir)?;
+    let (announced, warnings) = match open(dirs) {
+        Ok((inventory, _)) => (daemon::announced(&inventory.config), Vec::new()),
+        Err(nothing @ Failure::NothingThere { .. }) => return Err(nothing),
+        // Maps that can't be read must not keep anyone from taking them down.
+        Err(unreadable) => {
+            let why = chain(&unreadable);
+            (Vec::new(), vec![format!("announced VIPs, if any, stay on their interfaces: {why}")])
+        }
+    };
+    Ok(daemon::detach(&pins, &announced, warnings).await?)
+}
+
+fn open(dirs: &Dirs) -> Result<(Inventory, Kernel), Failure> {
+    let nothing = || Failure::nothing_there(&dirs.socket(), &dirs.pin_dir);
+    let pins = PinDir::new(&dirs.pin_dir)?;
+    let kernel = Kernel::open(&pins)?.ok_or_else(nothing)?;
+    let snapshot = kernel.snapshot()?.ok_or_else(nothing)?;
+    Ok((Inventory::from_snapshot(&snapshot)?, kernel))
+}
+
+fn lock(dirs: &Dirs) -> Result<WriterLock, Failure> {
+    kernel::lock(&dirs.run_dir).map_err(|error| match error {
+        LockError::Held { pid } => Failure::Deaf { pid, socket: dirs.socket() },
+        other => Failure::Lock(other),
+    })
+}

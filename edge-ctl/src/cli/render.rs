@@ -1,0 +1,324 @@
+//! A [`Status`] and events as a person reads them in a terminal.
+
+use std::fmt::Write;
+
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+
+use crate::daemon::{
+    events::Event,
+    status::{BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Source, Status, TrafficStatus},
+};
+
+/// The whole status. `colour` where it goes to a terminal.
+pub(crate) fn status(status: &Status, colour: bool) -> String {
+    let mut text = head(status);
+    if !status.services.is_empty() {
+        text += "\n";
+        text += &services(&status.services, colour);
+    }
+    if !status.pools.is_empty() {
+        text += "\n";
+        text += &backends(&status.pools, colour);
+    }
+    let exits = exits(status, colour);
+    if !exits.is_empty() {
+        text += "\n";
+        text += &exits;
+    }
+    text
+}
+
+/// One line.
+pub(crate) fn event(event: &Event) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(event.at);
+    format!(
+        "{}  {:<16}  {:<20}  {}",
+        humantime::format_rfc3339_millis(at),
+        event.kind.name(),
+        event.subject,
+        event.message
+    )
+}
+
+fn head(status: &Status) -> String {
+    let mut text = String::new();
+    match (&status.daemon, status.source) {
+        (Some(daemon), _) => {
+            let up = age(status.at.saturating_sub(daemon.started) / 1000);
+            let _ = writeln!(text, "daemon      running for {up}, PID {}, version {}", daemon.pid, daemon.version);
+            let _ = writeln!(text, "config      {}, generation {}", daemon.config, status.generation);
+            if let Some(refused) = &daemon.refused {
+                let _ = writeln!(text, "            REFUSED as it was last read; the one before stays in force:");
+                for line in refused.lines() {
+                    let _ = writeln!(text, "            {line}");
+                }
+            }
+        }
+        (None, Source::Daemon | Source::PinnedMaps) => {
+            let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
+            let _ = writeln!(text, "config      generation {}", status.generation);
+        }
+    }
+    let interfaces = status.interfaces.iter().map(|interface| match interface.attached {
+        true => interface.name.clone(),
+        false => format!("{} NOT ATTACHED", interface.name),
+    });
+    let _ = writeln!(text, "interfaces  {}", interfaces.collect::<Vec<_>>().join(", "));
+    text
+}
+
+fn services(services: &[ServiceStatus], colour: bool) -> String {
+    let mut table = table(colour, &["SERVICE", "VIP", "MODE", "STATE", "SERVED BY", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
+    for service in services {
+        let (state, shade) = match service.state {
+            ServiceState::Ok => ("ok", Color::Green),
+            ServiceState::Failover => ("failover", Color::Yellow),
+            ServiceState::Fallback => ("fallback", Color::Yellow),
+            ServiceState::Exhausted => ("exhausted", Color::Red),
+        };
+        let vip = if service.vip.contains(':') { format!("[{}]", service.vip) } else { service.vip.clone() };
+        let [packets, bits, flows] = rates(&service.traffic);
+        table.add_row([
+            Cell::new(&service.name),
+            Cell::new(format!("{vip}:{}/{}", service.port, service.protocol)),
+            Cell::new(&service.mode),
+            shaded(state, shade, colour),
+            Cell::new(service.serving.as_deref().unwrap_or("-")),
+            packets,
+            bits,
+            flows,
+            Cell::new(&service.reason),
+        ]);
+    }
+    finish(&table)
+}
+
+fn backends(pools: &[PoolStatus], colour: bool) -> String {
+    let mut table = table(colour, &["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
+    for pool in pools {
+        let probe = pool.probe.as_deref().unwrap_or("not probed");
+        let short = pool.available < usize::from(pool.min_healthy);
+        let available = format!("{} of {} available", pool.available, pool.backends.len());
+        let needs = if pool.min_healthy > 1 || short { format!(", needs {}", pool.min_healthy) } else { String::new() };
+        table.add_row([
+            Cell::new(&pool.name),
+            Cell::new(""),
+            Cell::new(""),
+            if short { shaded("short", Color::Red, colour) } else { Cell::new("") },
+            Cell::new(""),
+            Cell::new(""),
+            Cell::new(""),
+            Cell::new(""),
+            Cell::new(format!("{available}{needs}; {probe}")),
+        ]);
+        for backend in &pool.backends {
+            table.add_row(backend_row(pool, backend, colour));
+        }
+    }
+    finish(&table)
+}
+
+fn backend_row(pool: &PoolStatus, backend: &BackendStatus, colour: bool) -> Vec<Cell> {
+    let (state, shade) = match (backend.state, backend.health) {
+        (BackendState::Up, _) => ("up", Color::Green),
+        (BackendState::Down, _) => ("down", Color::Red),
+        (BackendState::Unknown, _) => ("unknown", Color::Yellow),
+        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Color::Red),
+        (BackendState::Draining, _) => ("draining", Color::Yellow),
+        (BackendState::Disabled, _) => ("disabled", Color::Yellow),
+    };
+    let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
+    let [packets, bits, flows] = rates(&backend.traffic);
+    vec![
+        Cell::new(format!("  {bare}")),
+        Cell::new(&backend.address),
+        Cell::new(backend.weight).set_alignment(CellAlignment::Right),
+        shaded(state, shade, colour),
+        Cell::new(backend.for_seconds.map_or("-".to_owned(), age)).set_alignment(CellAlignment::Right),
+        packets,
+        bits,
+        flows,
+        Cell::new(&backend.reason),
+    ]
+}
+
+fn exits(status: &Status, colour: bool) -> String {
+    let mut table = table(colour, &["EXIT", "VERDICT", "PACKETS", "MEANING"]);
+    for exit in status.exits.iter().filter(|exit| exit.packets > 0) {
+        table.add_row([
+            Cell::new(&exit.name),
+            Cell::new(&exit.verdict),
+            Cell::new(exit.packets).set_alignment(CellAlignment::Right),
+            Cell::new(&exit.meaning),
+        ]);
+    }
+    if table.row_count() == 0 { String::new() } else { finish(&table) }
+}
+
+fn table(colour: bool, header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(header.iter().map(|name| {
+        let right = matches!(*name, "WEIGHT" | "FOR" | "PKT/S" | "BIT/S" | "FLOWS/S" | "PACKETS");
+        Cell::new(name).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left })
+    }));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn finish(table: &Table) -> String {
+    let mut text = String::new();
+    for line in table.lines() {
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn shaded(text: &str, shade: Color, colour: bool) -> Cell {
+    let cell = Cell::new(text);
+    if colour { cell.fg(shade) } else { cell }
+}
+
+fn rates(traffic: &TrafficStatus) -> [Cell; 3] {
+    let cell = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    match traffic.rates {
+        Some(rates) => [cell(short(rates.packets)), cell(short(rates.bytes * 8.0)), cell(short(rates.flows))],
+        None => [cell("-".to_owned()), cell("-".to_owned()), cell("-".to_owned())],
+    }
+}
+
+/// A number in at most five characters: `0`, `9.5`, `120`, `1.2k`, `34M`.
+fn short(number: f64) -> String {
+    if number < 0.05 {
+        return "0".to_owned();
+    }
+    if number < 9.95 {
+        return format!("{number:.1}");
+    }
+    let (scaled, unit) = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
+        .into_iter()
+        .find(|(size, _)| number >= size * 0.9995)
+        .map_or((number, ""), |(size, unit)| (number / size, unit));
+    if scaled < 9.95 && !unit.is_empty() { format!("{scaled:.1}{unit}") } else { format!("{scaled:.0}{unit}") }
+}
+
+/// Seconds as the two largest units: `12s`, `3m 20s`, `5h 2m`, `8d 1h`.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use edge_common::abi::{Failover, State};
+
+    use super::*;
+    use crate::daemon::{
+        events::Kind,
+        fixture::{FakePlane, inventory},
+        plane::Plane,
+        status::{Clock, DaemonStatus, Sample, build},
+    };
+
+    const DAY: u64 = 1_763_424_000_000;
+
+    fn a_bad_day() -> Status {
+        let inventory = inventory();
+        let mut plane = FakePlane::fresh(&inventory);
+        let down = State(State::ENABLED | State::DOWN);
+        plane.set_state(1, down, "3 probes failed: connection refused").unwrap();
+        plane.set_state(2, down, "3 probes failed: timed out").unwrap();
+        plane.clock = Duration::from_secs(1060);
+        plane.set_state(4, State(State::ALIVE | State::ENABLED | State::DRAINED | State::UP), "drained by an operator: disk swap").unwrap();
+        plane.set_state(5, State(State::NEW | State::ALIVE | State::ENABLED | State::UP), "1 probe passed").unwrap();
+        plane.set_state(6, State(State::DISABLED), "disabled by an operator").unwrap();
+        let earlier = Sample::take(&inventory, &plane, Clock { unix_ms: DAY, boot_ms: 1_080_000 });
+        plane.packets = 12_500;
+        let now = Sample::take(&inventory, &plane, Clock { unix_ms: DAY + 1000, boot_ms: 1_081_000 });
+        let daemon = DaemonStatus {
+            pid: 4242,
+            version: "0.1.0".to_owned(),
+            started: DAY - 7_200_000,
+            config: "/etc/edge/edge.toml".to_owned(),
+            refused: None,
+        };
+        build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
+    }
+
+    #[test]
+    fn a_status_with_everything_in_it() {
+        insta::assert_snapshot!(status(&a_bad_day(), false));
+    }
+
+    #[test]
+    fn a_status_without_a_daemon_and_with_a_refused_file() {
+        let mut offline = a_bad_day();
+        offline.pools.clear();
+        offline.exits.clear();
+        offline.interfaces[0].attached = false;
+        let mut refused = offline.clone();
+        offline.daemon = None;
+        offline.source = Source::PinnedMaps;
+        refused.daemon.as_mut().unwrap().refused = Some("edge.toml:3:1: unknown key `slot`\n  write: slots".to_owned());
+        insta::assert_snapshot!(format!("{}\n---\n\n{}", status(&offline, false), status(&refused, false)));
+    }
+
+    #[test]
+    fn a_failover_and_an_exhausted_service() {
+        let inventory = inventory();
+        let mut plane = FakePlane::fresh(&inventory);
+        plane.set_failover(1, Failover { first: 1, evacuate: true }).unwrap();
+        let clock = Clock { unix_ms: DAY, boot_ms: 1_080_000 };
+        let now = Sample::take(&inventory, &plane, clock);
+        let failed_over = build(&inventory, &plane, None, &now, None);
+        for backend in 4..=6 {
+            plane.set_state(backend, State(State::ENABLED | State::DOWN), "").unwrap();
+        }
+        let exhausted = build(&inventory, &plane, None, &now, None);
+        let both = services(&failed_over.services, false) + "\n" + &services(&exhausted.services, false);
+        insta::assert_snapshot!(both);
+    }
+
+    #[test]
+    fn json_is_stable() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&a_bad_day()).unwrap());
+    }
+
+    #[test]
+    fn colour_is_only_added() {
+        assert!(status(&a_bad_day(), true).contains("\u{1b}["));
+        assert!(!status(&a_bad_day(), false).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let told = Event {
+            at: DAY,
+            kind: Kind::BackendDown,
+            subject: "provider-a/a1".to_owned(),
+            message: "3 probes failed: connection refused".to_owned(),
+        };
+        insta::assert_snapshot!(event(&told));
+    }
+
+    #[test]
+    fn numbers_and_ages_are_short() {
+        let shown = [0.0, 0.4, 9.94, 9.96, 120.0, 999.4, 999.6, 1234.0, 34_000_000.0].map(short);
+        assert_eq!(shown, ["0", "0.4", "9.9", "10", "120", "999", "1.0k", "1.2k", "34M"]);
+        assert_eq!([5, 200, 18_120, 694_800].map(age), ["5s", "3m 20s", "5h 2m", "8d 1h"]);
+    }
+}

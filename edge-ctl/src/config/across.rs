@@ -1,0 +1,278 @@
+//! What sections say about each other: references, families, capacities.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use edge_common::abi::Mode;
+
+use super::{
+    Interface, Limits, Protocol, Tunnel,
+    host::{Asked, LimitsDraft, MOST, SLOTS},
+    pools::PoolDraft,
+    schema::nearest,
+    services::{AnnounceDraft, ServiceDraft},
+    walk::{Found, Problems, Read, shorten},
+};
+
+/// Slots that each backend of a pool needs for a balance within 1 %.
+const SLOTS_PER_BACKEND: usize = 100;
+
+/// Sizes of the maps when the file does not say and does not need more.
+const BASE: Asked = Asked { services: 256, pools: 64, backends: 1024 };
+
+/// Most memory of the tables that grow with slots, bytes: 8 for each cell, see `edge_common::abi::Cell`.
+const TABLE_MEMORY: u64 = 4 << 30;
+
+/// All sections, each as far as it could be read.
+pub(super) struct Sections {
+    pub(super) slots: Read<Found<u32>>,
+    pub(super) tunnel: Read<Tunnel>,
+    pub(super) limits: Read<LimitsDraft>,
+    pub(super) interfaces: Read<Vec<Found<Interface>>>,
+    pub(super) pools: Read<Vec<PoolDraft>>,
+    pub(super) services: Read<Vec<ServiceDraft>>,
+}
+
+impl Sections {
+    /// Records what does not fit together. A section that could not be read is not held against the others.
+    pub(super) fn check(&self, problems: &Problems<'_>) {
+        self.check_capacities(problems);
+        let pools = self.pools.as_deref().unwrap_or_default();
+        let services = self.services.as_deref().unwrap_or_default();
+        check_slots(problems, self.slots.ok(), pools);
+        check_destinations(problems, services);
+        check_announcements(problems, services, self.interfaces.as_deref().ok());
+        check_loops(problems, services, pools);
+        if self.pools.is_ok() {
+            let by_name: HashMap<&str, &PoolDraft> =
+                pools.iter().filter_map(|pool| Some((pool.name.as_ref().ok()?.value.as_str(), pool))).collect();
+            let mut lacking = BTreeMap::new();
+            for service in services {
+                for name in service.pools.as_deref().unwrap_or_default() {
+                    match by_name.get(name.value.as_str()) {
+                        Some(pool) => self.check_families(problems, service, name, pool, &mut lacking),
+                        None => unknown_pool(problems, name, pools),
+                    }
+                }
+            }
+            for (what, (at, write)) in lacking {
+                problems.add(at, what, write);
+            }
+        }
+    }
+
+    /// Sizes of the maps: as asked for, else enough for a configuration that grows to twice its size.
+    pub(super) fn limits(&self) -> Limits {
+        let need = self.need();
+        let size = |asked: Option<Found<u32>>, need: u32, base: u32, most: u32| match asked {
+            Some(asked) => asked.value,
+            None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
+        };
+        let asked = self.limits.unwrap_or(LimitsDraft { services: None, pools: None, backends: None });
+        Limits {
+            services: size(asked.services, need.services, BASE.services, MOST.services),
+            pools: size(asked.pools, need.pools, BASE.pools, MOST.pools),
+            backends: size(asked.backends, need.backends, BASE.backends, MOST.backends),
+        }
+    }
+
+    /// How many of each are configured.
+    fn need(&self) -> Asked {
+        let pools = self.pools.as_deref().unwrap_or_default();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Asked {
+            services: count(self.services.as_ref().map_or(0, Vec::len)),
+            pools: count(pools.len()),
+            backends: count(pools.iter().map(|pool| pool.size).sum()),
+        }
+    }
+
+    fn check_capacities(&self, problems: &Problems<'_>) {
+        let need = self.need();
+        let Ok(asked) = self.limits else { return };
+        for (key, asked, need, most) in [
+            ("services", asked.services, need.services, MOST.services),
+            ("pools", asked.pools, need.pools, MOST.pools),
+            ("backends", asked.backends, need.backends, MOST.backends),
+        ] {
+            if need > most {
+                problems.add(0, format!("{need} {key} are configured; {most} is the most"), "fewer, or another edge");
+            } else if let Some(asked) = asked.filter(|asked| asked.value < need) {
+                let what = format!("`{key}` is {}, but {need} are configured", asked.value);
+                let room = need.saturating_mul(2).min(most);
+                problems.add(asked.at, what, format!("{key} = {room}, which leaves room to grow"));
+            }
+        }
+        let Ok(slots) = self.slots else { return };
+        let limits = self.limits();
+        // Owners: four slots a cell, for each service. Candidates: a slot a cell, for each pool, in both halves.
+        let cells = u64::from(limits.services) * u64::from(slots.value) / 4
+            + u64::from(limits.pools) * u64::from(slots.value) * 2;
+        if cells * 8 > TABLE_MEMORY {
+            let what = format!(
+                "{} slots for {} services and {} pools take {} MiB of kernel memory; {} is the most",
+                slots.value,
+                limits.services,
+                limits.pools,
+                (cells * 8) >> 20,
+                TABLE_MEMORY >> 20,
+            );
+            let at = asked.services.or(asked.pools).map_or(slots.at, |found| found.at);
+            problems.add(at, what, "a smaller `slots`, or smaller `services` and `pools` under [limits]");
+        }
+    }
+
+    /// Whether `service` can reach the backends of `pool`, which it lists at `name`.
+    fn check_families(
+        &self,
+        problems: &Problems<'_>,
+        service: &ServiceDraft,
+        name: &Found<String>,
+        pool: &PoolDraft,
+        lacking: &mut BTreeMap<String, (usize, String)>,
+    ) {
+        match service.mode {
+            Ok(Mode::Dsr) => {
+                let Ok(vip) = &service.vip else { return };
+                let other = pool.backends.iter().find(|backend| backend.address.value.is_ipv4() != vip.value.is_ipv4());
+                if let Some(backend) = other {
+                    let what = format!(
+                        "mode \"dsr\" keeps the packet {}, but backend `{}/{}` has {}",
+                        family(vip.value),
+                        name.value,
+                        backend.name,
+                        backend.address.value
+                    );
+                    problems.add(
+                        name.at,
+                        what,
+                        "mode = \"ipip\", or a pool whose backends have addresses of the VIP's family",
+                    );
+                }
+            }
+            Ok(Mode::Ipip) => {
+                let Ok(tunnel) = self.tunnel else { return };
+                let lacks = |v4: bool| if v4 { tunnel.source_v4.is_none() } else { tunnel.source_v6.is_none() };
+                for (v4, key, example) in [(true, "source_v4", "10.0.0.1"), (false, "source_v6", "fd00::1")] {
+                    let found = pool.backends.iter().find(|backend| backend.address.value.is_ipv4() == v4);
+                    if let (Some(backend), true) = (found, lacks(v4)) {
+                        let backend = format!("`{}/{}`", name.value, backend.name);
+                        let what = format!(
+                            "mode \"ipip\" to {} backends needs [tunnel] `{key}`",
+                            if v4 { "IPv4" } else { "IPv6" }
+                        );
+                        let write = format!(
+                            "[tunnel] with {key} = \"{example}\", an address of this host (first needed for {backend})"
+                        );
+                        lacking.entry(what).or_insert((name.at, write));
+                    }
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+fn check_slots(problems: &Problems<'_>, slots: Option<Found<u32>>, pools: &[PoolDraft]) {
+    let Some(slots) = slots else { return };
+    let Some(largest) = pools.iter().max_by_key(|pool| pool.size) else { return };
+    let need = largest.size.saturating_mul(SLOTS_PER_BACKEND);
+    if need <= slots.value as usize {
+        return;
+    }
+    let name = largest.name.as_ref().map_or("?", |name| name.value.as_str());
+    let what = format!("{} slots are too few for the {} backends of pool `{name}`", slots.value, largest.size);
+    let enough = need.next_power_of_two();
+    if enough <= SLOTS.1 as usize {
+        problems.add(slots.at, what, format!("slots = {enough} (100 for each backend and a power of two)"));
+    } else {
+        let most = SLOTS.1 as usize / SLOTS_PER_BACKEND;
+        problems.add(largest.at, what, format!("several pools of at most {most} backends, with slots = {}", SLOTS.1));
+    }
+}
+
+fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
+    let mut seen: HashMap<(IpAddr, u16, Protocol), usize> = HashMap::new();
+    for service in services {
+        let (Ok(vip), Ok(port), Ok(protocol)) = (&service.vip, service.port, service.protocol) else { continue };
+        if let Some(first) = seen.insert((vip.value, port, protocol), vip.at) {
+            let what = format!(
+                "{} port {port} {} has a service already, on line {}",
+                vip.value,
+                protocol.name(),
+                problems.line(first)
+            );
+            problems.add(vip.at, what, "another vip, port or protocol, or one service with the pools of both");
+        }
+    }
+}
+
+/// A backend that is a VIP of ours would send its packets back to us.
+fn check_loops(problems: &Problems<'_>, services: &[ServiceDraft], pools: &[PoolDraft]) {
+    let vips: HashMap<IpAddr, usize> =
+        services.iter().filter_map(|service| service.vip.as_ref().ok()).map(|vip| (vip.value, vip.at)).collect();
+    for backend in pools.iter().flat_map(|pool| &pool.backends) {
+        if let Some(vip) = vips.get(&backend.address.value) {
+            let what = format!(
+                "backend address {} is the VIP on line {}: its packets would come back here",
+                backend.address.value,
+                problems.line(*vip)
+            );
+            problems.add(backend.address.at, what, "the backend's own address; the VIP goes on its loopback interface");
+        }
+    }
+}
+
+fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], interfaces: Option<&[Found<Interface>]>) {
+    let Some(interfaces) = interfaces else { return };
+    let mut seen: HashMap<IpAddr, (Option<&str>, &AnnounceDraft)> = HashMap::new();
+    for service in services {
+        let Ok(announce) = &service.announce else { continue };
+        let interface = announce.interface(interfaces).filter(|_| announce.l2);
+        if let Some(named) = &announce.interface
+            && !interfaces.iter().any(|interface| interface.value.name == named.value)
+        {
+            let known = || interfaces.iter().map(|interface| interface.value.name.as_str());
+            let write = nearest(&named.value, known()).or(known().next()).unwrap_or("eth0");
+            let what = format!("`announce_interface` is \"{}\", which is no [[interface]] of this file", named.value);
+            problems.add(named.at, what, format!("announce_interface = \"{write}\""));
+            continue;
+        }
+        if announce.l2 && interface.is_none() {
+            let names: Vec<_> = interfaces.iter().map(|interface| format!("\"{}\"", interface.value.name)).collect();
+            let write = format!("announce_interface = {}", names.join(" or "));
+            problems.add(announce.at, "announce = \"l2\" with several interfaces needs `announce_interface`", write);
+            continue;
+        }
+        let Ok(vip) = &service.vip else { continue };
+        let (first, first_draft) = *seen.entry(vip.value).or_insert((interface, announce));
+        if first != interface {
+            let what = format!(
+                "services of VIP {} disagree on `announce`; see line {}",
+                vip.value,
+                problems.line(first_draft.at)
+            );
+            problems.add(announce.at, what, "the same `announce` and `announce_interface` in all services of a VIP");
+        }
+    }
+}
+
+fn unknown_pool(problems: &Problems<'_>, name: &Found<String>, pools: &[PoolDraft]) {
+    // A pool whose name was refused may be the one that is meant.
+    if problems.enough() || pools.iter().any(|pool| pool.name.is_err()) {
+        return;
+    }
+    let names: Vec<&str> = pools.iter().filter_map(|pool| Some(pool.name.as_ref().ok()?.value.as_str())).collect();
+    let what = format!("there is no pool `{}`", shorten(&name.value));
+    let write = match nearest(&name.value, names.iter().copied()) {
+        Some(near) => format!("\"{near}\", if that is what is meant"),
+        None => format!("[[pool]] with name = \"{}\", or the name of a pool that is there", shorten(&name.value)),
+    };
+    problems.add(name.at, what, write);
+}

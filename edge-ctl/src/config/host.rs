@@ -1,0 +1,164 @@
+//! The sections that say how this host takes part: key, slots, tunnel source, map sizes, interfaces.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt::Write as _,
+    net::IpAddr,
+};
+
+use edge_common::hash::HashKey;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    AttachMode, DEFAULT_SLOTS, Interface, Tunnel,
+    schema::{INTERFACE, LIMITS, TUNNEL},
+    values::{self, Wrong},
+    walk::{Found, Read, Table},
+};
+
+/// Least and most slots of a service.
+pub(super) const SLOTS: (u32, u32) = (1024, 262_144);
+
+/// Most services, pools and backends that the maps can be made for. A backend's number has 16 bits and 0 is none.
+pub(super) const MOST: Asked = Asked { services: 16_384, pools: 4_096, backends: 65_535 };
+
+/// `[limits]` as asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<T = u32> {
+    pub(super) services: T,
+    pub(super) pools: T,
+    pub(super) backends: T,
+}
+
+/// `[limits]` as it stands in the file.
+pub(super) type LimitsDraft = Asked<Option<Found<u32>>>;
+
+pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
+    let example =
+        || format!("hash_key = \"{}\"   # random, made for you; the same on every edge", hex(&rand::random()));
+    let found = root.optional("hash_key", |entry: &values::Entry<'_>| {
+        let text = entry.string(&example())?;
+        key_bytes(text).ok_or_else(|| Wrong {
+            what: format!("`hash_key` has {} characters; it must be 32 hexadecimal digits", text.chars().count()),
+            write: example(),
+            at: None,
+        })
+    })?;
+    let bytes = found.ok_or_else(|| root.missing("hash_key", &example()))?.value;
+    Ok(expand_key(bytes))
+}
+
+fn key_bytes(text: &str) -> Option<[u8; 16]> {
+    let digits = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    digits.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(u128::to_be_bytes)
+}
+
+fn hex(bytes: &[u8; 16]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The twelve words of the hash from the 16 bytes of the file: SHA-256 of the bytes and a counter (four bytes, big
+/// endian, from 0), read as big-endian words. Part of what makes edges agree: never change it.
+pub(super) fn expand_key(bytes: [u8; 16]) -> HashKey {
+    let mut words = [0; 12];
+    for (counter, block) in (0u32..).zip(words.chunks_mut(8)) {
+        let digest = Sha256::new().chain_update(bytes).chain_update(counter.to_be_bytes()).finalize();
+        for (word, four) in block.iter_mut().zip(digest.as_chunks::<4>().0) {
+            *word = u32::from_be_bytes(*four);
+        }
+    }
+    HashKey(words)
+}
+
+pub(super) fn slots(root: &Table<'_>) -> Read<Found<u32>> {
+    let (least, most) = SLOTS;
+    let read = root.optional("slots", |entry: &values::Entry<'_>| {
+        let slots: u32 = values::integer(i64::from(least)..=i64::from(most), "slots = 65536")(entry)?;
+        if slots.is_power_of_two() {
+            return Ok(slots);
+        }
+        Err(entry.wrong("not a power of two", format!("slots = {}", slots.next_power_of_two().min(most))))
+    })?;
+    Ok(read.unwrap_or(Found { value: DEFAULT_SLOTS, at: root.at }))
+}
+
+pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
+    let Some(table) = root.table("tunnel", &TUNNEL)? else { return Ok(Tunnel::default()) };
+    let source_v4 = table.optional("source_v4", |entry: &values::Entry<'_>| {
+        let example = "source_v4 = \"10.0.0.1\", an address of this host";
+        match values::address("source_v4 = \"10.0.0.1\"")(entry)? {
+            IpAddr::V4(v4) => Ok(v4),
+            IpAddr::V6(_) => Err(entry.wrong("which is IPv6", example)),
+        }
+    });
+    let source_v6 = table.optional("source_v6", |entry: &values::Entry<'_>| {
+        let example = "source_v6 = \"fd00::1\", an address of this host";
+        match values::address("source_v6 = \"fd00::1\"")(entry)? {
+            IpAddr::V6(v6) => Ok(v6),
+            IpAddr::V4(_) => Err(entry.wrong("which is IPv4", example)),
+        }
+    });
+    Ok(Tunnel { source_v4: source_v4?.map(|found| found.value), source_v6: source_v6?.map(|found| found.value) })
+}
+
+pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
+    let Some(table) = root.table("limits", &LIMITS)? else {
+        return Ok(LimitsDraft { services: None, pools: None, backends: None });
+    };
+    let services = table.optional("services", values::integer(1..=MOST.services.into(), "services = 256"));
+    let pools = table.optional("pools", values::integer(1..=MOST.pools.into(), "pools = 64"));
+    let backends = table.optional("backends", values::integer(1..=MOST.backends.into(), "backends = 1024"));
+    Ok(LimitsDraft { services: services?, pools: pools?, backends: backends? })
+}
+
+pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
+    let tables = root.tables("interface", &INTERFACE)?;
+    if tables.is_empty() {
+        let write = "[[interface]] and below it name = \"eth0\", the interface that clients' packets come in on";
+        return Err(root.problems.add(
+            root.place("interface"),
+            "there is no interface, so no packet would be seen",
+            write,
+        ));
+    }
+    let mut names = HashMap::new();
+    let read: Vec<Read<Found<Interface>>> = tables
+        .iter()
+        .map(|table| {
+            let name = table.required("name", "name = \"eth0\"", values::interface_name);
+            let modes = [("native", AttachMode::Native), ("generic", AttachMode::Generic)];
+            let mode = table.optional("mode", values::choice(&modes));
+            let name = name.and_then(|name| distinct(table, &mut names, name, "interface"))?;
+            Ok(Found {
+                value: Interface { name: name.value, mode: mode?.map_or_else(AttachMode::default, |f| f.value) },
+                at: name.at,
+            })
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+/// Refuses `name` when it is among `names` already; notes it and where it stands otherwise.
+pub(super) fn distinct(
+    table: &Table<'_>,
+    names: &mut HashMap<String, usize>,
+    name: Found<String>,
+    thing: &str,
+) -> Read<Found<String>> {
+    match names.entry(name.value.clone()) {
+        Entry::Vacant(entry) => {
+            entry.insert(name.at);
+            Ok(name)
+        }
+        Entry::Occupied(first) => {
+            let line = table.problems.line(*first.get());
+            let what = format!("{thing} `{}` is defined twice; first on line {line}", name.value);
+            let write = format!("another name, or remove one of the two {}", table.section.heading);
+            Err(table.problems.add(name.at, what, write))
+        }
+    }
+}

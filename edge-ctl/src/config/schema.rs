@@ -1,0 +1,77 @@
+//! Which keys each section of the file has; the only place that lists them.
+
+/// A section: its heading as it is written, and its keys.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) heading: &'static str,
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) const ROOT: Section = Section {
+    heading: "the top of the file",
+    keys: &["hash_key", "slots", "tunnel", "limits", "interface", "pool", "service"],
+};
+pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
+pub(super) const LIMITS: Section = Section { heading: "[limits]", keys: &["services", "pools", "backends"] };
+pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode"] };
+pub(super) const POOL: Section = Section { heading: "[[pool]]", keys: &["name", "min_healthy", "probe", "backend"] };
+pub(super) const PROBE: Section = Section {
+    heading: "[pool.probe]",
+    keys: &["type", "port", "path", "status", "host", "interval", "timeout", "rise", "fall", "jitter"],
+};
+pub(super) const BACKEND: Section = Section { heading: "[[pool.backend]]", keys: &["name", "address", "weight"] };
+pub(super) const SERVICE: Section = Section {
+    heading: "[[service]]",
+    keys: &["name", "vip", "port", "protocol", "mode", "pools", "when_exhausted", "announce", "announce_interface"],
+};
+
+pub(super) const ALL: [&Section; 8] = [&ROOT, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
+
+impl Section {
+    /// The key of this section that `key`, which it does not have, probably stands for.
+    pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
+        let near = nearest(key, self.keys.iter().copied())?;
+        // The right key of another section is no misspelling, unless it is almost one of this section, too (pool, pools).
+        let elsewhere = ALL.iter().any(|section| section.keys.contains(&key));
+        (!elsewhere || strsim::damerau_levenshtein(key, near) == 1).then_some(near)
+    }
+
+    /// What to write instead of `key`, which this section does not have.
+    pub(super) fn advice(&self, key: &str) -> String {
+        if let Some(near) = self.meant(key) {
+            return format!("{}, if that is what is meant", as_written(near));
+        }
+        // In TOML a key belongs to the heading above it, which surprises.
+        let elsewhere: Vec<_> = ALL.iter().filter(|section| section.keys.contains(&key)).collect();
+        match elsewhere[..] {
+            [section] if section.heading == ROOT.heading => {
+                format!("{} at the top of the file, before the first [section]", as_written(key))
+            }
+            [section] => format!("{} under {}, where it belongs", as_written(key), section.heading),
+            _ => {
+                let all: Vec<_> = self.keys.iter().map(|key| as_written(key)).collect();
+                format!("one of {}, or remove it", all.join(", "))
+            }
+        }
+    }
+}
+
+/// A key, or the heading of the section that it opens.
+fn as_written(key: &str) -> String {
+    let opens = |section: &&&Section| section.heading.trim_matches(['[', ']']).rsplit('.').next() == Some(key);
+    ALL.iter().find(opens).map_or_else(|| format!("`{key}`"), |section| section.heading.to_owned())
+}
+
+/// The one of `known` that `word` is probably a misspelling of.
+pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    // Longer words are no misspellings of ours, and the distance takes quadratic time.
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase();
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

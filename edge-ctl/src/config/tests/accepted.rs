@@ -1,0 +1,211 @@
+//! What good files give.
+
+use std::io::Write as _;
+
+use super::*;
+
+#[test]
+fn a_small_file_gets_the_defaults() {
+    let config = good(GOOD);
+    assert_eq!(config.slots, 65_536);
+    assert_eq!(config.limits, Limits { services: 256, pools: 64, backends: 1024 });
+    assert_eq!(config.interfaces, [Interface { name: "eth0".to_owned(), mode: AttachMode::Native }]);
+    assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None });
+    assert_eq!(config.text, GOOD);
+    let probe = Probe {
+        kind: ProbeKind::Http { path: "/".to_owned(), status: vec![200], host: None },
+        port: 80,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        rise: 2,
+        fall: 3,
+        jitter: 0.1,
+    };
+    let backend = Backend { name: "a1".to_owned(), address: Ipv4Addr::new(10, 1, 0, 11).into(), weight: 100 };
+    let pool = Pool { name: "provider-a".to_owned(), min_healthy: 1, probe: Some(probe), backends: vec![backend] };
+    assert_eq!(config.pools, [pool]);
+    let service = Service {
+        name: "web".to_owned(),
+        vip: Ipv4Addr::new(192, 0, 2, 10).into(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        mode: Mode::Ipip,
+        pools: vec![0],
+        when_exhausted: WhenExhausted::Open,
+        announce: Announce::None,
+    };
+    assert_eq!(config.services, [service]);
+}
+
+#[test]
+fn every_key_has_its_effect() {
+    let config = good(
+        r#"
+hash_key = "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
+slots = 1024
+tunnel = { source_v4 = "10.0.0.1", source_v6 = "fd00::1" }
+[limits]
+services = 10
+pools = 20
+backends = 30
+[[interface]]
+name = "eth0"
+[[interface]]
+name = "eth1.100"
+mode = "generic"
+[[pool]]
+name = "unused"
+backend = [{ name = "x", address = "fd00::2", weight = 65535 }, { name = "y", address = "10.0.0.2", weight = 1 }]
+[[pool]]
+name = "a"
+min_healthy = 2
+[pool.probe]
+type = "http"
+port = 8080
+path = "/healthz?full=1"
+status = [200, 204]
+host = "www.example.org:8080"
+interval = "200ms"
+timeout = "200ms"
+rise = 1
+fall = 5
+jitter = 0
+[[pool.backend]]
+name = "1"
+address = "2001:db8::1"
+[[pool.backend]]
+name = "2"
+address = "2001:db8::2"
+[[pool]]
+name = "b"
+[pool.probe]
+type = "tcp"
+port = 53
+[[pool.backend]]
+name = "1"
+address = "2001:db8::1"
+[[service]]
+name = "dns"
+vip = "2001:db8::53"
+port = 53
+protocol = "udp"
+mode = "dsr"
+pools = ["b", "a"]
+when_exhausted = "drop"
+announce = "l2"
+announce_interface = "eth1.100"
+[[service]]
+name = "dns-tcp"
+vip = "2001:db8:0::53"
+port = 53
+protocol = "tcp"
+mode = "ipip"
+pools = ["b", "unused"]
+when_exhausted = "reject"
+announce = "l2"
+announce_interface = "eth1.100"
+"#,
+    );
+    assert_eq!(config.slots, 1024);
+    assert_eq!(config.limits, Limits { services: 10, pools: 20, backends: 30 });
+    assert_eq!(config.tunnel.source_v6, "fd00::1".parse().ok());
+    assert_eq!(config.interfaces[1].mode, AttachMode::Generic);
+    assert_eq!(config.pools[0].backends[0].weight, 65_535);
+    assert_eq!(config.pools[0].probe, None);
+    assert_eq!(config.pools[1].min_healthy, 2);
+    let probe = Probe {
+        kind: ProbeKind::Http {
+            path: "/healthz?full=1".to_owned(),
+            status: vec![200, 204],
+            host: Some("www.example.org:8080".to_owned()),
+        },
+        port: 8080,
+        interval: Duration::from_millis(200),
+        timeout: Duration::from_millis(200),
+        rise: 1,
+        fall: 5,
+        jitter: 0.0,
+    };
+    assert_eq!(config.pools[1].probe, Some(probe));
+    assert_eq!(config.pools[2].probe.as_ref().map(|probe| &probe.kind), Some(&ProbeKind::Tcp));
+    let [dns, dns_tcp] = &config.services[..] else { panic!("{:?}", config.services) };
+    assert_eq!((dns.mode, dns.protocol, &dns.pools[..]), (Mode::Dsr, Protocol::Udp, &[2, 1][..]));
+    assert_eq!(dns.announce, Announce::L2 { interface: "eth1.100".to_owned() });
+    assert_eq!((dns.when_exhausted, dns_tcp.when_exhausted), (WhenExhausted::Drop, WhenExhausted::Reject));
+    assert_eq!(dns_tcp.pools, [2, 0]);
+}
+
+#[test]
+fn a_short_interval_shortens_the_default_timeout() {
+    let config = good(&GOOD.replace("type = \"http\"", "type = \"http\"\ninterval = \"200ms\""));
+    assert_eq!(config.pools[0].probe.as_ref().map(|probe| probe.timeout), Some(Duration::from_millis(200)));
+}
+
+#[test]
+fn the_only_interface_announces() {
+    let config = good(&GOOD.replace("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"l2\""));
+    assert_eq!(config.services[0].announce, Announce::L2 { interface: "eth0".to_owned() });
+}
+
+#[test]
+fn line_ends_of_windows_and_a_byte_order_mark_are_fine() {
+    let text = GOOD.replace('\n', "\r\n");
+    assert_eq!(good(&text).services, good(GOOD).services);
+    assert_eq!(good(&format!("\u{feff}{GOOD}")).services, good(GOOD).services);
+}
+
+#[test]
+fn limits_grow_with_the_configuration() {
+    let backends: Vec<_> = (0..600u32)
+        .map(|i| format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"10.9.{}.{}\"\n", i / 250, i % 250 + 1))
+        .collect();
+    let config = good(&GOOD.replace("[[service]]", &format!("{}[[service]]", backends.concat())));
+    assert_eq!(config.limits, Limits { services: 256, pools: 64, backends: 2048 });
+}
+
+#[test]
+fn the_key_is_expanded_in_the_same_way_for_ever() {
+    // Computed with another implementation of SHA-256:
+    // for i in 0 1; do printf '000102030405060708090a0b0c0d0e0f0000000%d' $i | xxd -r -p | sha256sum; done
+    let HashKey(words) = good(GOOD).hash_key;
+    let expected = [
+        0x855d_3b82,
+        0x555e_a5b9,
+        0x0c7f_5093,
+        0x6e97_413a,
+        0xaf21_d250,
+        0x473a_02e7,
+        0x69bc_a0ef,
+        0x2836_69a2,
+        0xb086_4542,
+        0x1176_609d,
+        0xbfe7_9f23,
+        0x1102_0208,
+    ];
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn files_are_loaded() -> Result<(), Box<dyn std::error::Error>> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(GOOD.as_bytes())?;
+    assert_eq!(load(file.path())?, good(GOOD));
+    Ok(())
+}
+
+#[test]
+fn the_largest_configuration_fits() {
+    // With 262,144 slots a pool can't have more than 2,621 backends, and backends' numbers end at 65,535.
+    let pool = |pool: u32| {
+        let backend = |i: u32| {
+            let address = Ipv4Addr::from_bits(0x0a00_0000 + i + 1);
+            format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"{address}\"\n")
+        };
+        format!("[[pool]]\nname = \"p{pool}\"\n{}", (0..2621).map(backend).collect::<Vec<_>>().concat())
+    };
+    let pools = (0..24).map(pool).collect::<Vec<_>>().concat();
+    let config =
+        good(&GOOD.replace("[tunnel]", "slots = 262144\n[tunnel]").replace("[[service]]", &(pools + "[[service]]")));
+    assert_eq!(config.pools.iter().map(|pool| pool.backends.len()).sum::<usize>(), 24 * 2621 + 1);
+    assert_eq!(config.limits.backends, 65_535);
+}

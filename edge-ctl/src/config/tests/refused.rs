@@ -1,0 +1,349 @@
+//! The text of every refusal, as snapshots: this is what a tired operator reads.
+
+use super::*;
+
+/// Compares with the snapshot, which does not repeat the source text.
+macro_rules! check {
+    ($text:expr) => {{
+        let text = $text;
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(text) });
+    }};
+}
+
+/// For each case what was changed, and what the refusal says.
+fn catalogue(cases: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (old, new) in cases {
+        assert!(GOOD.contains(old), "nothing to replace: {old}");
+        let refusal = refusal(&GOOD.replacen(old, new, 1));
+        let new = if new.is_empty() { "(removed)" } else { *new };
+        let [old, new] = [*old, new].map(|text| text.replace('\n', " ⏎ "));
+        text.extend([old.as_str(), " -> ", &new, "\n", &refusal, "\n\n"]);
+    }
+    text
+}
+
+/// With the random key that errors offer made constant.
+fn without_randomness(text: &str) -> String {
+    let mut parts = text.split("hash_key = \"");
+    let mut steady = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (key, rest) = part.split_at(32);
+        assert!(key.bytes().all(|digit| digit.is_ascii_hexdigit()), "{key}");
+        steady.extend(["hash_key = \"", &"?".repeat(32), rest]);
+    }
+    steady
+}
+
+#[test]
+fn syntax() {
+    check!(catalogue(&[
+        ("name = \"web\"", "name = \"web"),
+        ("name = \"web\"", "name = 'web"),
+        ("name = \"web\"", "name web"),
+        ("name = \"web\"", "name = web"),
+        ("name = \"web\"", "name ="),
+        ("name = \"web\"", "= \"web\""),
+        ("name = \"web\"", "name = \"web\"\nname = \"again\""),
+        ("name = \"web\"", "name = \"web\" port = 80"),
+        ("name = \"web\"", "name = \"we\\b\""),
+        ("pools = [\"provider-a\"]", "pools = [\"provider-a\""),
+        ("[[service]]", "[service"),
+        ("[[service]]", "[[service]"),
+        ("[[service]]", "[tunnel]"),
+        ("port = 80", "port = 08"),
+        ("port = 80", "port = 8O"),
+    ]));
+}
+
+#[test]
+fn unknown_keys() {
+    check!(catalogue(&[
+        ("[tunnel]", "slot = 1024\n[tunnel]"),
+        ("[tunnel]", "something_else = 1024\n[tunnel]"),
+        ("source_v4", "source_v5"),
+        ("source_v4 = \"10.0.0.1\"", "source_v4 = \"10.0.0.1\"\nslots = 1024"),
+        ("[tunnel]", "[limit]\nservices = 1\n[tunnel]"),
+        ("[tunnel]", "[limits]\nservice = 1\n[tunnel]"),
+        ("name = \"eth0\"", "name = \"eth0\"\nmod = \"native\""),
+        ("name = \"provider-a\"", "name = \"provider-a\"\nweight = 10"),
+        ("name = \"provider-a\"", "name = \"provider-a\"\n\"min\\u001bhealthy\" = 10"),
+        ("type = \"http\"", "type = \"http\"\nintervall = \"1s\""),
+        ("[pool.probe]", "[probe]"),
+        ("address", "addres"),
+        ("address", "ip"),
+        ("mode = \"ipip\"", "mode = \"ipip\"\npool = [\"provider-a\"]"),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nwhen-exhausted = \"open\""),
+        ("[[pool.backend]]", "[[backend]]"),
+        ("[[service]]", "[[services]]"),
+    ]));
+}
+
+#[test]
+fn keys_that_are_missing() {
+    check!(without_randomness(&catalogue(&[
+        ("hash_key = \"000102030405060708090a0b0c0d0e0f\"", ""),
+        ("[[interface]]\nname = \"eth0\"", ""),
+        ("name = \"eth0\"", ""),
+        ("name = \"provider-a\"", ""),
+        ("[[pool.backend]]\nname = \"a1\"\naddress = \"10.1.0.11\"\n", ""),
+        ("type = \"http\"", ""),
+        ("port = 80\n[[pool", "[[pool"),
+        ("name = \"a1\"", ""),
+        ("address = \"10.1.0.11\"", ""),
+        ("name = \"web\"", ""),
+        ("vip = \"192.0.2.10\"", ""),
+        ("port = 80\nprotocol", "protocol"),
+        ("protocol = \"tcp\"", ""),
+        ("mode = \"ipip\"", ""),
+        ("pools = [\"provider-a\"]", ""),
+    ])));
+}
+
+#[test]
+fn wrong_types() {
+    check!(without_randomness(&catalogue(&[
+        ("\"000102030405060708090a0b0c0d0e0f\"", "10"),
+        ("[tunnel]", "slots = \"1024\"\n[tunnel]"),
+        ("[tunnel]", "slots = 1024.5\n[tunnel]"),
+        ("[tunnel]", "[[tunnel]]"),
+        ("[tunnel]", "limits = 5\n[tunnel]"),
+        ("[[interface]]", "[interface]"),
+        ("[[interface]]\nname = \"eth0\"", ""),
+        ("[tunnel]\nsource_v4 = \"10.0.0.1\"\n[[interface]]\nname = \"eth0\"", "interface = \"eth0\""),
+        ("[tunnel]\nsource_v4 = \"10.0.0.1\"\n[[interface]]\nname = \"eth0\"", "interface = [\"eth0\"]"),
+        ("[pool.probe]", "[[pool.probe]]"),
+        ("[[pool.backend]]", "[pool.backend]"),
+        ("type = \"http\"", "type = \"http\"\ninterval = 1"),
+        ("type = \"http\"", "type = \"http\"\ninterval = 0.5"),
+        ("type = \"http\"", "type = \"http\"\njitter = \"10%\""),
+        ("type = \"http\"", "type = \"http\"\nstatus = \"200\""),
+        ("type = \"http\"", "type = \"http\"\nstatus = [200, \"204\"]"),
+        ("type = \"http\"", "type = \"http\"\npath = 1"),
+        ("\"10.1.0.11\"", "10"),
+        ("\"192.0.2.10\"", "[\"192.0.2.10\"]"),
+        ("port = 80\nprotocol", "port = \"80\"\nprotocol"),
+        ("port = 80\nprotocol", "port = \"http\"\nprotocol"),
+        ("port = 80\nprotocol", "port = 1979-05-27\nprotocol"),
+        ("protocol = \"tcp\"", "protocol = 6"),
+        ("protocol = \"tcp\"", "protocol = true"),
+        ("pools = [\"provider-a\"]", "pools = \"provider-a\""),
+        ("pools = [\"provider-a\"]", "pools = [1]"),
+        ("pools = [\"provider-a\"]", "pools = [[\"provider-a\"]]"),
+    ])));
+}
+
+#[test]
+fn wrong_values() {
+    check!(without_randomness(&catalogue(&[
+        ("000102030405060708090a0b0c0d0e0f", "000102030405060708090a0b0c0d0e0"),
+        ("000102030405060708090a0b0c0d0e0f", "+00102030405060708090a0b0c0d0e0f"),
+        ("000102030405060708090a0b0c0d0e0f", "äää10203040506070809000b0c0d0e0f"),
+        ("[tunnel]", "slots = 1000\n[tunnel]"),
+        ("[tunnel]", "slots = 100000\n[tunnel]"),
+        ("[tunnel]", "slots = 524288\n[tunnel]"),
+        ("[tunnel]", "slots = 99999999999999999999999999\n[tunnel]"),
+        ("[tunnel]", "[limits]\nbackends = 65536\n[tunnel]"),
+        ("\"eth0\"", "\"eth0/1\""),
+        ("\"eth0\"", "\"an-interface-with-a-long-name\""),
+        ("name = \"eth0\"", "name = \"eth0\"\nmode = \"nativ\""),
+        ("name = \"eth0\"", "name = \"eth0\"\nmode = \"offload\""),
+        ("name = \"provider-a\"", "name = \"Provider A\""),
+        ("name = \"provider-a\"", "name = \"\""),
+        ("name = \"provider-a\"", "name = \"provider/a\""),
+        ("name = \"provider-a\"", "name = \"a-name-that-is-longer-than-thirty-two-characters\""),
+        ("name = \"provider-a\"", "name = \"provider-a\"\nmin_healthy = 0"),
+        ("name = \"provider-a\"", "name = \"provider-a\"\nmin_healthy = 2"),
+        ("\"http\"", "\"https\""),
+        ("\"http\"", "\"icmp\""),
+        ("type = \"http\"\nport = 80", "type = \"http\"\nport = 0"),
+        ("type = \"http\"", "type = \"http\"\npath = \"healthz\""),
+        ("type = \"http\"", "type = \"http\"\npath = \"/a b\""),
+        ("type = \"http\"", "type = \"http\"\npath = \"/a#b\""),
+        ("type = \"http\"", "type = \"http\"\nhost = \"http://example.org/\""),
+        ("type = \"http\"", "type = \"http\"\nhost = \"a\\r\\nb: c\""),
+        ("type = \"http\"", "type = \"http\"\nstatus = 100"),
+        ("type = \"http\"", "type = \"http\"\nstatus = []"),
+        ("type = \"http\"", "type = \"http\"\nstatus = [200, 2000]"),
+        ("type = \"http\"", "type = \"http\"\ninterval = \"1\""),
+        ("type = \"http\"", "type = \"http\"\ninterval = \"1ms\""),
+        ("type = \"http\"", "type = \"http\"\ninterval = \"soon\""),
+        ("type = \"http\"", "type = \"http\"\ninterval = \"200ms\"\ntimeout = \"300ms\""),
+        ("type = \"http\"", "type = \"http\"\ntimeout = \"2s\""),
+        ("type = \"http\"", "type = \"http\"\nrise = 0"),
+        ("type = \"http\"", "type = \"http\"\nfall = 101"),
+        ("type = \"http\"", "type = \"http\"\njitter = 0.6"),
+        ("type = \"http\"", "type = \"http\"\njitter = nan"),
+        ("type = \"http\"", "type = \"http\"\njitter = -1"),
+        ("type = \"http\"", "type = \"tcp\"\npath = \"/\"\nstatus = 200"),
+        ("address = \"10.1.0.11\"", "address = \"10.1.0.11\"\nweight = 0"),
+        ("address = \"10.1.0.11\"", "address = \"10.1.0.11\"\nweight = 65536"),
+        ("port = 80\nprotocol", "port = 65536\nprotocol"),
+        ("port = 80\nprotocol", "port = 0x1ffff\nprotocol"),
+        ("protocol = \"tcp\"", "protocol = \"TCP\""),
+        ("protocol = \"tcp\"", "protocol = \"sctp\""),
+        ("mode = \"ipip\"", "mode = \"nat\""),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nwhen_exhausted = \"closed\""),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"bgp\""),
+        ("pools = [\"provider-a\"]", "pools = []"),
+        ("pools = [\"provider-a\"]", "pools = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]"),
+    ])));
+}
+
+#[test]
+fn addresses() {
+    let vips = [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "ff02::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "::ffff:192.0.2.10",
+        "192.0.2.10/32",
+        "192.0.2.10:80",
+        "[2001:db8::1]:80",
+        "192.0.2",
+        "192.0.2.010",
+        "www.example.org",
+        "",
+    ];
+    let vips: Vec<_> = vips.iter().map(|vip| format!("vip = \"{vip}\"")).collect();
+    let mut cases: Vec<_> = vips.iter().map(|vip| ("vip = \"192.0.2.10\"", vip.as_str())).collect();
+    cases.push(("source_v4 = \"10.0.0.1\"", "source_v4 = \"fd00::1\""));
+    cases.push(("source_v4 = \"10.0.0.1\"", "source_v6 = \"10.0.0.1\""));
+    cases.push(("source_v4 = \"10.0.0.1\"", "source_v4 = \"0.0.0.0\""));
+    cases.push(("address = \"10.1.0.11\"", "address = \"ff02::1\""));
+    check!(catalogue(&cases));
+}
+
+const WEB: &str = "[[service]]\nname = \"web\"\nvip = \"192.0.2.10\"";
+const SECOND: &str = "[[service]]\nname = \"second\"\nvip = \"192.0.2.10\"\nport = 443\nprotocol = \"tcp\"\nmode = \"ipip\"\n\
+                      pools = [\"provider-a\"]";
+
+#[test]
+fn sections_that_do_not_fit_together() {
+    let a1 = "[[pool.backend]]\nname = \"a1\"\naddress = \"10.1.0.11\"";
+    let twice = |line: &str| format!("{line}\n{line}");
+    let [two_interfaces, two_backends, two_names, two_addresses, two_pools] = [
+        twice("[[interface]]\nname = \"eth0\""),
+        twice(a1),
+        format!("{a1}\n{}", a1.replace("11", "12")),
+        format!("{a1}\n{}", a1.replace("a1", "a2")),
+        format!("[[pool]]\nname = \"provider-a\"\n{a1}\n[[pool]]\nname = \"provider-a\""),
+    ];
+    let same_name = format!("{}\n{WEB}", SECOND.replace("second", "web"));
+    let same_port = format!("{}\n{WEB}", SECOND.replace("443", "80"));
+    let announces = format!("{SECOND}\nannounce = \"l2\"\n{WEB}");
+    check!(catalogue(&[
+        ("[[interface]]\nname = \"eth0\"", &two_interfaces),
+        (a1, &two_backends),
+        (a1, &two_names),
+        (a1, &two_addresses),
+        ("[[pool]]\nname = \"provider-a\"", &two_pools),
+        (WEB, &same_name),
+        (WEB, &same_port),
+        (WEB, &announces),
+        ("pools = [\"provider-a\"]", "pools = [\"provider-a\", \"provider-a\"]"),
+        ("pools = [\"provider-a\"]", "pools = [\"provider-b\"]"),
+        ("pools = [\"provider-a\"]", "pools = [\"elsewhere\"]"),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nannounce_interface = \"eth0\""),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"none\"\nannounce_interface = \"eth0\""),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"l2\"\nannounce_interface = \"eth1\""),
+        (
+            "mode = \"ipip\"",
+            "mode = \"dsr\"\nannounce = \"l2\"\n[[interface]]\nname = \"eth1\"\n[[pool]]\nname = \"x\"\n[[pool.backend]]\nname = \"x\"\naddress = \"10.0.0.9\"\n[[service]]\nname = \"y\"\nvip = \"192.0.2.11\"\nport = 80\nprotocol = \"udp\"\nmode = \"dsr\""
+        ),
+        ("address = \"10.1.0.11\"", "address = \"192.0.2.10\""),
+        (
+            "vip = \"192.0.2.10\"\nport = 80\nprotocol = \"tcp\"\nmode = \"ipip\"",
+            "vip = \"2001:db8::10\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dsr\""
+        ),
+        ("[tunnel]\nsource_v4 = \"10.0.0.1\"", ""),
+        ("address = \"10.1.0.11\"", "address = \"fd00::11\""),
+        (
+            "[tunnel]",
+            "[limits]\nservices = 1\n[[service]]\nname = \"other\"\nvip = \"192.0.2.11\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dsr\"\npools = [\"provider-a\"]\n[tunnel]"
+        ),
+        ("[tunnel]", "slots = 262144\n[limits]\nservices = 16384\n[tunnel]"),
+    ]));
+}
+
+fn backends(count: u32) -> String {
+    let backend = |i: u32| {
+        format!(
+            "[[pool.backend]]\nname = \"n{i}\"\naddress = \"10.{}.{}.{}\"\n",
+            9 + i / 62_500,
+            i / 250 % 250,
+            i % 250 + 1
+        )
+    };
+    (0..count).map(backend).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn capacities() {
+    let with = |count| GOOD.replace("[[service]]", &format!("{}[[service]]", backends(count)));
+    let pools: Vec<_> = (0..30).map(|i| format!("[[pool]]\nname = \"p{i}\"\n{}", backends(2200))).collect();
+    let pools = pools.concat();
+    let cases = [
+        with(1000),
+        with(3000),
+        with(100).replace("[tunnel]", "slots = 1024\n[tunnel]"),
+        with(100).replace("[tunnel]", "[limits]\nbackends = 100\n[tunnel]"),
+        GOOD.replace("[tunnel]", "slots = 262144\n[limits]\nservices = 1\n[tunnel]")
+            .replace("[[service]]", &format!("{pools}[[service]]")),
+    ];
+    let texts: Vec<_> = cases.iter().map(|text| refusal(text)).collect();
+    check!(texts.join("\n\n"));
+}
+
+#[test]
+fn several_problems_at_once() {
+    let text = GOOD
+        .replace("name = \"eth0\"", "name = \"eth0\"\nmode = \"xdp\"")
+        .replace("type = \"http\"", "type = \"http\"\ninterval = 1\nstatus = 99\ntimeot = \"1s\"")
+        .replace("address = \"10.1.0.11\"", "address = \"a1.example.org\"\nweight = -5")
+        .replace("protocol = \"tcp\"\n", "protcol = \"tcp\"\n")
+        .replace("pools = [\"provider-a\"]", "pools = [\"provider-a\", \"provider-b\"]");
+    check!(refusal(&text));
+}
+
+#[test]
+fn other_files() {
+    let binary = |bytes: &[u8]| parse_bytes(bytes, "edge.toml").expect_err("not a configuration").to_string();
+    let empty = without_randomness(&refusal(""));
+    let texts = [
+        empty,
+        binary(&[GOOD.as_bytes(), b"# caf\xe9\n"].concat()),
+        binary(b"\x7fELF\x02\x01\x01\0\0\0"),
+        refusal("{\"hash_key\": 1}"),
+        refusal("hash_key: abc\nslots: 5\n"),
+        load(Path::new("/nonexistent/edge.toml")).expect_err("no such file").to_string(),
+        load(Path::new("/proc")).expect_err("a directory").to_string(),
+    ];
+    check!(texts.join("\n\n"));
+}
+
+#[test]
+fn a_long_row_of_problems_is_cut() {
+    let wrong: Vec<_> = (0..80).map(|i| format!("wrong{i} = 1\n")).collect();
+    let error = refusal(&format!("{GOOD}{}", wrong.concat()));
+    assert_eq!(error.lines().filter(|line| line.starts_with("  write: ")).count(), 50);
+    assert!(error.ends_with("\nedge.toml: and 30 more problems"), "{error}");
+}
+
+#[test]
+fn columns_are_characters() {
+    let text = GOOD.replace("name = \"a1\"", "name = \"ä1\" # ünï").replace("[[pool.backend]]", "[[pool.backend]] # ä");
+    let error = parse(&text, "edge.toml").expect_err("a bad name");
+    assert_eq!(error.problems().iter().map(|problem| (problem.line, problem.column)).collect::<Vec<_>>(), [(12, 8)]);
+    let inline = GOOD.replace("pools = [\"provider-a\"]", "pools = [\"ä\", \"provider-a\", \"ü\"]");
+    let error = parse(&inline, "edge.toml").expect_err("unknown pools");
+    let places: Vec<_> = error.problems().iter().map(|problem| (problem.line, problem.column)).collect();
+    assert_eq!(places, [(20, 10), (20, 29)]);
+}

@@ -1,0 +1,225 @@
+//! Single values of the file: each reader takes an entry and gives a value, or what is wrong and what to write.
+
+use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+
+use toml::de::DeValue;
+
+use super::{
+    schema::nearest,
+    walk::{kind, shorten},
+};
+
+/// A key, its value, and how the value is written in the file.
+pub(super) struct Entry<'a> {
+    pub(super) key: &'a str,
+    pub(super) value: &'a DeValue<'a>,
+    pub(super) source: &'a str,
+}
+
+/// Why a value is refused.
+pub(super) struct Wrong {
+    pub(super) what: String,
+    pub(super) write: String,
+    /// Where, when it is not the start of the value.
+    pub(super) at: Option<usize>,
+}
+
+impl Entry<'_> {
+    /// The value is of the right type, but `why`.
+    pub(super) fn wrong(&self, why: &str, write: impl Into<String>) -> Wrong {
+        Wrong { what: format!("`{}` is {}, {why}", self.key, self.source), write: write.into(), at: None }
+    }
+
+    /// The value is of another type than `wanted`.
+    fn mistyped(&self, wanted: &str, write: impl Into<String>) -> Wrong {
+        let what = match self.value {
+            DeValue::Array(_) | DeValue::Table(_) => {
+                format!("`{}` is {}; it must be {wanted}", self.key, kind(self.value))
+            }
+            value => format!("`{}` is {}, {}; it must be {wanted}", self.key, self.source, kind(value)),
+        };
+        Wrong { what, write: write.into(), at: None }
+    }
+
+    /// A string; `example` is a whole line of the file.
+    pub(super) fn string(&self, example: &str) -> Result<&str, Wrong> {
+        match self.value {
+            DeValue::String(text) => Ok(text),
+            _ => Err(self.mistyped("a string in quotes", example)),
+        }
+    }
+}
+
+/// A whole number in `range`.
+pub(super) fn integer<T: TryFrom<i64>>(
+    range: RangeInclusive<i64>,
+    example: &str,
+) -> impl FnOnce(&Entry<'_>) -> Result<T, Wrong> {
+    let example = example.to_owned();
+    move |entry| match entry.value {
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .filter(|number| range.contains(number))
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| entry.wrong(&format!("not from {} to {}", range.start(), range.end()), example)),
+        DeValue::String(text) if text.parse::<i64>().is_ok_and(|number| range.contains(&number)) => {
+            Err(entry.mistyped("a number", format!("{} = {text}, without quotes", entry.key)))
+        }
+        _ => Err(entry.mistyped("a whole number", example)),
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl FnOnce(&Entry<'_>) -> Result<T, Wrong> {
+    move |entry| {
+        let quoted = |word: &str| format!("{} = \"{word}\"", entry.key);
+        let all = words.iter().map(|(word, _)| quoted(word)).collect::<Vec<_>>().join(" or ");
+        let text = entry.string(&all)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Ok(*value);
+        }
+        let near = nearest(text, words.iter().map(|(word, _)| *word));
+        Err(entry.wrong("which is none of the words it can be", near.map_or(all, quoted)))
+    }
+}
+
+/// A name of a pool, backend or service.
+pub(super) fn name(entry: &Entry<'_>) -> Result<String, Wrong> {
+    const RULE: &str = "1 to 32 of a-z, 0-9, dot, underscore and hyphen";
+    let text = entry.string("name = \"a1\"")?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if (1..=32).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    let near: String = text.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).take(32).collect();
+    let write = if near.is_empty() { RULE.to_owned() } else { format!("name = \"{near}\" ({RULE})") };
+    Err(entry.wrong("which is not a name", write))
+}
+
+/// A network interface's name, by the kernel's rules (`dev_valid_name`).
+pub(super) fn interface_name(entry: &Entry<'_>) -> Result<String, Wrong> {
+    let example = format!("{} = \"eth0\"", entry.key);
+    let text = entry.string(&example)?;
+    let allowed = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+    if (1..=15).contains(&text.len()) && text.chars().all(allowed) && text != "." && text != ".." {
+        return Ok(text.to_owned());
+    }
+    Err(entry
+        .wrong("which can't be an interface's name", format!("{example}; `ip link` lists them (1 to 15 characters)")))
+}
+
+/// An address that a packet can go to or come from, of one host.
+pub(super) fn address(example: &str) -> impl FnOnce(&Entry<'_>) -> Result<IpAddr, Wrong> {
+    let example = format!("an address of one host, as {example}");
+    move |entry| {
+        let text = entry.string(&example)?;
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let why = match text
+                .rsplit_once(['/', ':', '%'])
+                .map(|(front, _)| front.trim_matches(['[', ']']).parse::<IpAddr>())
+            {
+                Some(Ok(front)) => {
+                    let write = format!("{} = \"{front}\", without prefix length, port or zone", entry.key);
+                    return Err(entry.wrong("which is more than an address", write));
+                }
+                _ => "which is not an IP address (a host name would need a resolver that may be down)",
+            };
+            return Err(entry.wrong(why, example));
+        };
+        match unfit(address) {
+            Some(why) => Err(entry.wrong(why, example)),
+            None => match address {
+                IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+                    let v4 = address.to_canonical();
+                    Err(entry.wrong("an IPv4 address in disguise", format!("{} = \"{v4}\"", entry.key)))
+                }
+                _ => Ok(address),
+            },
+        }
+    }
+}
+
+/// Why packets can't be forwarded to or from `address`.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("the unspecified address"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        _ if address.is_loopback() => Some("a loopback address, which never leaves a host"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("in 0.0.0.0/8, which is no destination"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Some("a link-local address, which needs a zone to mean something")
+        }
+        _ => None,
+    }
+}
+
+/// A duration with its unit, in `range`.
+pub(super) fn duration(
+    range: RangeInclusive<Duration>,
+    example: &str,
+) -> impl FnOnce(&Entry<'_>) -> Result<Duration, Wrong> {
+    let example = example.to_owned();
+    move |entry| {
+        if let DeValue::Integer(number) = entry.value {
+            let number = shorten(number.as_str());
+            let write = format!("{key} = \"{number}s\" or \"{number}ms\"", key = entry.key);
+            return Err(entry.mistyped("a duration with its unit, in quotes", write));
+        }
+        if let DeValue::Float(_) = entry.value {
+            return Err(entry.mistyped("a duration with its unit, in quotes", example));
+        }
+        let text = entry.string(&example)?;
+        let Ok(duration) = humantime::parse_duration(text) else {
+            return Err(entry.wrong("which is not a duration", format!("{example} (a number and ms, s, m or h)")));
+        };
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let (from, to) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        Err(entry.wrong(&format!("not from {from} to {to}"), example))
+    }
+}
+
+/// A fraction in `range`.
+pub(super) fn fraction(range: RangeInclusive<f64>, example: &str) -> impl FnOnce(&Entry<'_>) -> Result<f64, Wrong> {
+    let example = example.to_owned();
+    move |entry| {
+        let number = match entry.value {
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+            _ => return Err(entry.mistyped("a number", example)),
+        };
+        // NaN is in no range.
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| entry.wrong(&format!("not from {} to {}", range.start(), range.end()), example))
+    }
+}
+
+/// A list whose items `item` reads; `example` is a whole line.
+pub(super) fn list<T>(
+    entry: &Entry<'_>,
+    lengths: RangeInclusive<usize>,
+    example: &str,
+    mut item: impl FnMut(&Entry<'_>) -> Result<T, Wrong>,
+) -> Result<Vec<(usize, T)>, Wrong> {
+    let DeValue::Array(items) = entry.value else { return Err(entry.mistyped("a list in brackets", example)) };
+    if !lengths.contains(&items.len()) {
+        let what = format!("`{}` has {} entries, not {} to {}", entry.key, items.len(), lengths.start(), lengths.end());
+        return Err(Wrong { what, write: example.to_owned(), at: None });
+    }
+    items
+        .iter()
+        .map(|value| {
+            let source = match value.get_ref() {
+                DeValue::String(text) => format!("\"{}\"", shorten(text)),
+                DeValue::Integer(number) => shorten(number.as_str()),
+                other => kind(other).to_owned(),
+            };
+            let entry = Entry { key: entry.key, value: value.get_ref(), source: &source };
+            let at = value.span().start;
+            item(&entry).map(|read| (at, read)).map_err(|wrong| Wrong { at: Some(at), ..wrong })
+        })
+        .collect()
+}

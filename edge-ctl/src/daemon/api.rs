@@ -1,0 +1,270 @@
+//! The daemon's interface: HTTP with JSON, each request handed to the one task that owns the maps.
+
+use std::convert::Infallible;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
+
+use super::{
+    events::{self, Event, Events},
+    operate::{OperateError, Operation, Outcome},
+    status::Status,
+};
+
+/// What every refusal looks like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ErrorBody {
+    pub(crate) error: String,
+    /// What to do instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+/// A request to the task that owns the maps, each with the way back.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Status(oneshot::Sender<Result<Box<Status>, Refusal>>),
+    Operate(Operation, oneshot::Sender<Result<Outcome, Refusal>>),
+    Reload(oneshot::Sender<Result<Outcome, Refusal>>),
+    Detach(oneshot::Sender<Result<Outcome, Refusal>>),
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) body: ErrorBody,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { status, body: ErrorBody { error: error.into(), hint: hint.map(str::to_owned) } }
+    }
+
+    /// A failure of ours, with all its causes.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error), None)
+    }
+}
+
+impl From<OperateError> for Refusal {
+    fn from(error: OperateError) -> Self {
+        match &error {
+            OperateError::Name(name) => {
+                let status = match name {
+                    super::inventory::NameError::AmbiguousBackend { .. } => StatusCode::CONFLICT,
+                    super::inventory::NameError::NoSuchBackend { .. }
+                    | super::inventory::NameError::NoSuchService { .. }
+                    | super::inventory::NameError::NoSuchPool { .. }
+                    | super::inventory::NameError::PoolNotInService { .. } => StatusCode::NOT_FOUND,
+                };
+                Self::new(status, error.to_string(), Some(&name.hint()))
+            }
+            OperateError::Kernel(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+/// An error and what caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        // Some errors repeat their source in their own words.
+        if !text.ends_with(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    shortened(&text)
+}
+
+/// The verifier's log, which some errors carry, may be of megabytes; its end says what it is about.
+fn shortened(text: &str) -> String {
+    const HEAD: usize = 1000;
+    const TAIL: usize = 3000;
+    if text.len() <= HEAD + TAIL {
+        return text.to_owned();
+    }
+    let (head, tail) = (text.floor_char_boundary(HEAD), text.ceil_char_boundary(text.len() - TAIL));
+    format!("{}\n[… {} bytes …]\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    events: Events,
+}
+
+/// All routes.
+pub(crate) fn router(commands: mpsc::Sender<Command>, events: Events) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/exits", get(exits))
+        .route("/v1/events", get(follow_events))
+        .route("/v1/backends/{backend}/{verb}", post(bare_backend))
+        .route("/v1/backends/{backend}/{verb}/{last}", post(backend))
+        .route("/v1/services/{service}/failover", post(failover))
+        .route("/v1/services/{service}/failback", post(failback))
+        .route("/v1/reload", post(reload))
+        .route("/v1/detach", post(detach))
+        .fallback(async || no_such_route())
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path is not for this method", Some(ROUTES))
+        })
+        .with_state(Shared { commands, events })
+}
+
+const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true]; \
+    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/reload, /v1/detach";
+
+fn no_such_route() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
+}
+
+async fn status(State(shared): State<Shared>) -> Result<Json<Status>, Refusal> {
+    Ok(Json(*ask(&shared, Command::Status).await?))
+}
+
+async fn exits(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    Ok(Json(ask(&shared, Command::Status).await?.exits).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Follow {
+    #[serde(default)]
+    follow: bool,
+}
+
+/// One JSON object a line: what is kept, then (with `follow`) what comes, as it comes.
+async fn follow_events(State(shared): State<Shared>, Query(Follow { follow }): Query<Follow>) -> Response {
+    let (kept, coming) = shared.events.follow();
+    let kept = stream::iter(kept);
+    let body = if follow {
+        let coming = stream::unfold(coming, |mut coming| async {
+            match coming.recv().await {
+                Ok(event) => Some((event, coming)),
+                Err(RecvError::Lagged(count)) => Some((events::missed(count), coming)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        Body::from_stream(kept.chain(coming).map(line))
+    } else {
+        Body::from_stream(kept.map(line))
+    };
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that a stream's map wants")]
+fn line(event: Event) -> Result<Bytes, Infallible> {
+    let mut line = serde_json::to_vec(&event).unwrap_or_default();
+    line.push(b'\n');
+    Ok(line.into())
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BackendBody {
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FailoverBody {
+    pub(crate) to: String,
+    #[serde(default)]
+    pub(crate) evacuate: bool,
+}
+
+async fn backend(
+    State(shared): State<Shared>,
+    Path((pool, backend, verb)): Path<(String, String, String)>,
+    body: Bytes,
+) -> Result<Json<Outcome>, Refusal> {
+    set_backend(&shared, format!("{pool}/{backend}"), &verb, &body).await
+}
+
+async fn bare_backend(
+    State(shared): State<Shared>,
+    Path((backend, verb)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<Outcome>, Refusal> {
+    set_backend(&shared, backend, &verb, &body).await
+}
+
+async fn set_backend(shared: &Shared, backend: String, verb: &str, body: &[u8]) -> Result<Json<Outcome>, Refusal> {
+    let BackendBody { reason } = if body.is_empty() { BackendBody::default() } else { parse(body)? };
+    let operation = match verb {
+        "drain" => Operation::Drain { backend, reason },
+        "enable" => Operation::Enable { backend, reason },
+        "disable" => Operation::Disable { backend, reason },
+        _ => return Err(no_such_route()),
+    };
+    operate(shared, operation).await
+}
+
+async fn failover(
+    State(shared): State<Shared>,
+    Path(service): Path<String>,
+    body: Bytes,
+) -> Result<Json<Outcome>, Refusal> {
+    let FailoverBody { to, evacuate } = parse(&body)?;
+    operate(&shared, Operation::Failover { service, to, evacuate }).await
+}
+
+async fn failback(State(shared): State<Shared>, Path(service): Path<String>) -> Result<Json<Outcome>, Refusal> {
+    operate(&shared, Operation::Failback { service }).await
+}
+
+async fn reload(State(shared): State<Shared>) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(ask(&shared, Command::Reload).await?))
+}
+
+async fn detach(State(shared): State<Shared>) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(ask(&shared, Command::Detach).await?))
+}
+
+async fn operate(shared: &Shared, operation: Operation) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(ask(shared, |back| Command::Operate(operation, back)).await?))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body is not what is expected here: {error}"),
+            Some(r#"drain, enable, disable: nothing or {"reason": TEXT}; failover: {"to": POOL, "evacuate": BOOL}"#),
+        )
+    })
+}
+
+async fn ask<T>(
+    shared: &Shared,
+    command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
+) -> Result<T, Refusal> {
+    let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", None);
+    let (back, answer) = oneshot::channel();
+    shared.commands.send(command(back)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}
+
+#[cfg(test)]
+mod tests;

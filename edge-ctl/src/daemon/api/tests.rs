@@ -1,0 +1,138 @@
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    cli::client::{Client, ClientError},
+    daemon::{
+        controller::Controller,
+        events::Kind,
+        fixture::{FakePlane, inventory},
+        socket,
+        status::{self, Clock, Sample},
+    },
+};
+
+struct Served {
+    _dir: tempfile::TempDir,
+    socket: PathBuf,
+    events: Events,
+}
+
+impl Served {
+    async fn client(&self) -> Client {
+        Client::connect(&self.socket).await.unwrap()
+    }
+
+    async fn refused(&self, path: &str, body: &Value) -> (u16, ErrorBody) {
+        match self.client().await.post::<Value>(path, body).await {
+            Err(ClientError::Refused { status, body }) => (status.as_u16(), body),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+}
+
+/// The real routes on a real socket, and a loop over maps in plain memory.
+fn serve() -> Served {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("edge.sock");
+    let (listener, file) = socket::listen(&socket).unwrap();
+    let events = Events::new();
+    let (sender, mut commands) = mpsc::channel(8);
+    let inventory = inventory();
+    let plane = FakePlane::fresh(&inventory);
+    let mut controller = Controller::adopt(inventory, plane, events.clone()).unwrap();
+    tokio::spawn(axum::serve(listener, router(sender, events.clone())).into_future());
+    tokio::spawn(async move {
+        let _file = file;
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Status(back) => {
+                    let Controller { inventory, plane, .. } = &controller;
+                    let now = Sample::take(inventory, plane, Clock::now());
+                    back.send(Ok(Box::new(status::build(inventory, plane, None, &now, None)))).unwrap();
+                }
+                Command::Operate(operation, back) => {
+                    back.send(controller.operate(&operation).map_err(Refusal::from)).unwrap();
+                }
+                // As a daemon that ends before it has answered.
+                Command::Reload(back) | Command::Detach(back) => drop(back),
+            }
+        }
+    });
+    Served { _dir: dir, socket, events }
+}
+
+#[tokio::test]
+async fn an_operator_drains_and_sees_it_in_the_status() {
+    let served = serve();
+    let mut client = served.client().await;
+    let body = json!({"reason": "disk swap"});
+    let outcome: Outcome = client.post("/v1/backends/provider-a/a1/drain", &body).await.unwrap();
+    assert_eq!(outcome.message, "provider-a/a1 is drained: it gets no new flows, and keeps those that it has");
+    let status: Value = client.get("/v1/status").await.unwrap();
+    let backend = &status["pools"][0]["backends"][0];
+    assert_eq!((&backend["state"], &backend["reason"]), (&json!("draining"), &json!("drained by an operator: disk swap")));
+    assert_eq!(served.events.kept()[0].kind, Kind::BackendDrained);
+}
+
+#[tokio::test]
+async fn a_bare_name_and_no_body_will_do() {
+    let mut client = serve().client().await;
+    let outcome: Outcome = client.post("/v1/backends/b2/disable", &json!({})).await.unwrap();
+    assert!(outcome.changed);
+}
+
+#[tokio::test]
+async fn refusals_have_a_status_an_error_and_a_hint() {
+    let served = serve();
+    let to = |pool: &str| json!({ "to": pool });
+    for (path, body, status, error) in [
+        ("/v1/backends/provider-a/a7/drain", json!({}), 404, r#"no backend "provider-a/a7"; did you mean "provider-a/a1"?"#),
+        ("/v1/backends/shared/drain", json!({}), 409, "several pools have a backend"),
+        ("/v1/services/wep/failback", json!(null), 404, r#"no service "wep"; did you mean "web"?"#),
+        ("/v1/services/dns/failover", to("provider-a"), 404, r#"pool "provider-a" is not one of service "dns": it has provider-b"#),
+        ("/v1/services/web/failover", json!({"too": "provider-b"}), 400, "the body is not what is expected here"),
+        ("/v1/backends/provider-a/a1/kill", json!({}), 404, "there is nothing at this path"),
+        ("/v1/else", json!({}), 404, "there is nothing at this path"),
+        ("/v1/status", json!({}), 405, "this path is not for this method"),
+        ("/v1/reload", json!({}), 503, "the daemon is stopping"),
+    ] {
+        let (got, body) = served.refused(path, &body).await;
+        assert_eq!(got, status, "{path}: {body:?}");
+        assert!(body.error.starts_with(error), "{path}: {body:?}");
+        assert_eq!(body.hint.is_some(), status != 503, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn events_are_followed_line_by_line() {
+    let served = serve();
+    served.events.tell(Kind::DaemonStarted, "edge-ctl", "started");
+    let mut client = served.client().await;
+    let mut kept = Vec::new();
+    client
+        .lines("/v1/events", |line| {
+            kept.push(serde_json::from_slice::<Event>(line).unwrap().kind);
+            true
+        })
+        .await
+        .unwrap();
+    assert_eq!(kept, [Kind::DaemonStarted]);
+
+    let mut seen = 0;
+    let mut client = served.client().await;
+    client
+        .lines("/v1/events?follow=true", |line| {
+            let event: Event = serde_json::from_slice(line).unwrap();
+            seen += 1;
+            if seen == 1 {
+                served.events.tell(Kind::BackendDown, "provider-a/a1", "connection refused");
+            }
+            event.kind != Kind::BackendDown
+        })
+        .await
+        .unwrap();
+    assert_eq!(seen, 2);
+}

@@ -1,0 +1,301 @@
+//! What the daemon decides: probe reports and operator's wishes in, states out. No I/O but that of the [`Plane`].
+
+use std::collections::BTreeMap;
+
+use edge_common::abi::BackendNumber;
+
+use super::{
+    events::{Events, Kind},
+    inventory::Inventory,
+    operate::{self, OperateError, Operation, Outcome},
+    plane::Plane,
+    selection::{self, Serving},
+};
+use crate::{
+    config::Protocol,
+    health::{Health, Machine, Transition},
+    kernel::KernelError,
+    model::{self, Admin},
+    probe::Report,
+};
+
+/// The configuration in force, the health of its backends, and the maps. The only writer of states.
+#[derive(Debug)]
+pub(crate) struct Controller<P> {
+    pub(crate) inventory: Inventory,
+    pub(crate) plane: P,
+    pub(crate) events: Events,
+    /// One for each backend whose pool has a probe.
+    machines: BTreeMap<BackendNumber, Machine>,
+    /// Where new flows of each service went when last looked at.
+    serving: Vec<Serving>,
+}
+
+impl<P: Plane> Controller<P> {
+    /// Takes over the maps as they are: a backend that was down stays down until probes say otherwise.
+    pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, KernelError> {
+        let mut controller = Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new() };
+        controller.rebuild_machines()?;
+        controller.follow_all()?;
+        controller.serving = selection::all(&controller.inventory, &controller.plane);
+        Ok(controller)
+    }
+
+    /// Goes on with a configuration that has just been published.
+    pub(crate) fn replace(&mut self, inventory: Inventory) -> Result<(), KernelError> {
+        let before: BTreeMap<String, Serving> = self
+            .inventory
+            .config
+            .services
+            .iter()
+            .map(|service| service.name.clone())
+            .zip(self.serving.drain(..))
+            .collect();
+        self.inventory = inventory;
+        self.rebuild_machines()?;
+        self.follow_all()?;
+        let now = selection::all(&self.inventory, &self.plane);
+        // Positions may mean other pools than before: only services that lost or found any pool at all are told of.
+        self.serving = now
+            .iter()
+            .zip(&self.inventory.config.services)
+            .map(|(now, service)| match before.get(&service.name) {
+                Some(worse @ (Serving::Open(_) | Serving::Exhausted)) => *worse,
+                Some(Serving::Pool(_) | Serving::Short(_)) | None => *now,
+            })
+            .collect();
+        self.tell_of_moves();
+        Ok(())
+    }
+
+    /// A probe's verdict.
+    pub(crate) fn report(&mut self, report: &Report) -> Result<(), KernelError> {
+        let Some(machine) = self.machines.get_mut(&report.backend) else { return Ok(()) };
+        let Some(transition) = machine.observe(&report.verdict) else { return Ok(()) };
+        self.apply(report.backend, &transition)
+    }
+
+    /// An operator's wish.
+    pub(crate) fn operate(&mut self, operation: &Operation) -> Result<Outcome, OperateError> {
+        let machines = &self.machines;
+        let health = |backend| machines.get(&backend).map_or(Health::Unknown, Machine::health);
+        let outcome = operate::operate(&self.inventory, &mut self.plane, health, &self.events, operation)?;
+        self.tell_of_moves();
+        Ok(outcome)
+    }
+
+    fn apply(&mut self, backend: BackendNumber, transition: &Transition) -> Result<(), KernelError> {
+        let before = self.plane.state(backend);
+        let after = model::state(model::admin(before), transition.to);
+        if after != before {
+            self.plane.set_state(backend, after, &transition.reason)?;
+        }
+        let Some(member) = self.inventory.member(backend) else { return Ok(()) };
+        let kind = match transition.to {
+            Health::Up => Kind::BackendUp,
+            Health::Down => Kind::BackendDown,
+            Health::Unknown => Kind::BackendUnknown,
+        };
+        self.events.tell(kind, &member.name(), transition.reason.clone());
+        if after != before {
+            operate::follow(&self.inventory, &mut self.plane, member.pool_position)?;
+            self.tell_of_moves();
+        }
+        Ok(())
+    }
+
+    /// Whoever ran before may have been stopped between a state and the owners that follow it.
+    fn follow_all(&mut self) -> Result<(), KernelError> {
+        for (service, number) in self.inventory.services() {
+            if service.protocol == Protocol::Udp {
+                self.plane.follow_owners(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rebuild_machines(&mut self) -> Result<(), KernelError> {
+        let mut machines = BTreeMap::new();
+        let mut unprobed = Vec::new();
+        for member in self.inventory.members() {
+            let state = self.plane.state(member.number);
+            let (admin, pinned) = (model::admin(state), model::health(state));
+            match &member.pool.probe {
+                Some(probe) => {
+                    // The bits of a disabled backend don't tell its health; its machine does, if there is one.
+                    let health = match admin {
+                        Admin::Disabled => self.machines.get(&member.number).map_or(pinned, Machine::health),
+                        Admin::Enabled | Admin::Drained => pinned,
+                    };
+                    machines.insert(member.number, Machine::starting_from(health, probe.rise, probe.fall));
+                }
+                None if pinned != Health::Unknown => {
+                    unprobed.push((member.number, model::state(admin, Health::Unknown), member.pool_position));
+                }
+                None => {}
+            }
+        }
+        self.machines = machines;
+        for (number, state, pool) in unprobed {
+            self.plane.set_state(number, state, "its pool has no probe")?;
+            operate::follow(&self.inventory, &mut self.plane, pool)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of services whose new flows go elsewhere than when last looked at.
+    fn tell_of_moves(&mut self) {
+        let now = selection::all(&self.inventory, &self.plane);
+        for ((service, before), after) in self.inventory.config.services.iter().zip(&self.serving).zip(&now) {
+            let kind = match after.rank().cmp(&before.rank()) {
+                std::cmp::Ordering::Less => Kind::PoolReturned,
+                std::cmp::Ordering::Equal => continue,
+                std::cmp::Ordering::Greater => Kind::PoolLeft,
+            };
+            let message = format!("service {} {}", service.name, selection::described(&self.inventory, service, *after));
+            self.events.tell(kind, &service.name, message);
+        }
+        self.serving = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_common::abi::{Failover, State};
+
+    use super::*;
+    use crate::{
+        daemon::fixture::{FakePlane, inventory},
+        health::Verdict,
+    };
+
+    fn controller() -> Controller<FakePlane> {
+        let inventory = inventory();
+        let plane = FakePlane::fresh(&inventory);
+        Controller::adopt(inventory, plane, Events::new()).unwrap()
+    }
+
+    fn fail(controller: &mut Controller<FakePlane>, backend: BackendNumber, times: u32) {
+        for _ in 0..times {
+            let verdict = Verdict::Fail("connection refused".to_owned());
+            controller.report(&Report { backend, verdict }).unwrap();
+        }
+    }
+
+    fn pass(controller: &mut Controller<FakePlane>, backend: BackendNumber, times: u32) {
+        for _ in 0..times {
+            controller.report(&Report { backend, verdict: Verdict::Pass }).unwrap();
+        }
+    }
+
+    fn kinds(controller: &Controller<FakePlane>) -> Vec<Kind> {
+        controller.events.kept().iter().map(|event| event.kind).collect()
+    }
+
+    #[test]
+    fn a_backend_goes_down_after_fall_failures_and_says_why() {
+        let mut controller = controller();
+        fail(&mut controller, 1, 2);
+        assert!(controller.plane.state(1).has(State::NEW));
+        fail(&mut controller, 1, 1);
+        assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
+        assert!(controller.plane.why(1).reason.contains("connection refused"));
+        assert_eq!(kinds(&controller), [Kind::BackendDown]);
+    }
+
+    #[test]
+    fn a_pool_below_min_healthy_is_left_and_returned_to() {
+        let mut controller = controller();
+        fail(&mut controller, 1, 3);
+        fail(&mut controller, 2, 3);
+        assert_eq!(kinds(&controller), [Kind::BackendDown, Kind::BackendDown, Kind::PoolLeft]);
+        assert_eq!(controller.events.kept()[2].message, "service web goes to pool provider-b");
+        pass(&mut controller, 1, 2);
+        assert_eq!(kinds(&controller)[3..], [Kind::BackendUp, Kind::PoolReturned]);
+    }
+
+    #[test]
+    fn what_was_down_before_a_restart_stays_down_until_its_probes_pass() {
+        let inventory = inventory();
+        let mut plane = FakePlane::fresh(&inventory);
+        plane.states.insert(1, State(State::ENABLED | State::DOWN));
+        let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+        pass(&mut controller, 1, 1);
+        assert!(controller.plane.state(1).has(State::DOWN));
+        pass(&mut controller, 1, 1);
+        assert!(controller.plane.state(1).has(State::UP | State::NEW | State::ALIVE));
+    }
+
+    #[test]
+    fn a_drain_outlives_probes_and_restarts() {
+        let mut controller = controller();
+        let drain = Operation::Drain { backend: "provider-a/a1".to_owned(), reason: Some("disk swap".to_owned()) };
+        assert!(controller.operate(&drain).unwrap().changed);
+        assert!(!controller.operate(&drain).unwrap().changed);
+        pass(&mut controller, 1, 3);
+        assert_eq!(controller.plane.state(1), State(State::ALIVE | State::ENABLED | State::DRAINED | State::UP));
+        let Controller { inventory, plane, .. } = controller;
+        let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+        fail(&mut controller, 1, 3);
+        assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DRAINED | State::DOWN));
+        let enable = Operation::Enable { backend: "a1".to_owned(), reason: None };
+        let outcome = controller.operate(&enable).unwrap();
+        assert_eq!(outcome.message, "provider-a/a1 is enabled, but down: it serves once its probes pass");
+    }
+
+    #[test]
+    fn a_disabled_backend_comes_back_with_the_health_it_has_by_then() {
+        let mut controller = controller();
+        controller.operate(&Operation::Disable { backend: "a1".to_owned(), reason: None }).unwrap();
+        assert_eq!(controller.plane.state(1), State(State::DISABLED));
+        fail(&mut controller, 1, 3);
+        assert_eq!(controller.plane.state(1), State(State::DISABLED));
+        controller.operate(&Operation::Enable { backend: "a1".to_owned(), reason: None }).unwrap();
+        assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
+    }
+
+    #[test]
+    fn draining_the_last_backend_is_done_with_a_warning() {
+        let mut controller = controller();
+        fail(&mut controller, 2, 3);
+        let outcome = controller.operate(&Operation::Drain { backend: "a1".to_owned(), reason: None }).unwrap();
+        assert_eq!(
+            outcome.warnings,
+            ["its pool has too few backends left that take new flows: service web goes to pool provider-b"]
+        );
+    }
+
+    #[test]
+    fn failing_over_to_an_empty_pool_is_done_with_a_warning() {
+        let mut controller = controller();
+        for backend in [4, 5, 6] {
+            fail(&mut controller, backend, 3);
+        }
+        let failover =
+            Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
+        let outcome = controller.operate(&failover).unwrap();
+        assert!(outcome.changed);
+        assert!(outcome.warnings[0].starts_with("pool provider-b has too few backends"), "{:?}", outcome.warnings);
+        assert_eq!(controller.plane.failover(1), Failover { first: 1, evacuate: false });
+    }
+
+    #[test]
+    fn owners_of_udp_services_follow_any_change_of_their_pools() {
+        let mut controller = controller();
+        assert_eq!(controller.plane.followed, [2]);
+        fail(&mut controller, 1, 3);
+        assert_eq!(controller.plane.followed, [2]);
+        fail(&mut controller, 4, 3);
+        assert_eq!(controller.plane.followed, [2, 2]);
+    }
+
+    #[test]
+    fn a_pool_whose_probe_was_taken_away_is_unknown_again() {
+        let mut controller = controller();
+        fail(&mut controller, 4, 3);
+        let mut inventory = inventory();
+        inventory.config.pools[1].probe = None;
+        controller.replace(inventory).unwrap();
+        assert_eq!(controller.plane.state(4), State(State::NEW | State::ALIVE | State::ENABLED));
+    }
+}

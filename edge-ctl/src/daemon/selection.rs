@@ -1,0 +1,145 @@
+//! Which pool new flows of a service go to, told from the backends' states by the packet path's own rule.
+
+use edge_common::abi::{State, WhenExhausted};
+
+use super::{inventory::Inventory, plane::Plane};
+use crate::config::Service;
+
+/// Where new flows of a service go. Numbers are positions in the service's list of pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serving {
+    /// To this pool, which has enough backends.
+    Pool(usize),
+    /// To this pool, which has too few, since no pool has enough.
+    Short(usize),
+    /// To this pool as if all of its backends were up, since no pool has any (`when_exhausted = open`).
+    Open(usize),
+    /// Nowhere.
+    Exhausted,
+}
+
+impl Serving {
+    /// The pool that new flows go to.
+    pub(crate) fn position(self) -> Option<usize> {
+        match self {
+            Self::Pool(position) | Self::Short(position) | Self::Open(position) => Some(position),
+            Self::Exhausted => None,
+        }
+    }
+
+    /// Orders from best to worst.
+    pub(crate) fn rank(self) -> (u8, usize) {
+        match self {
+            Self::Pool(position) => (0, position),
+            Self::Short(position) => (1, position),
+            Self::Open(position) => (2, position),
+            Self::Exhausted => (3, 0),
+        }
+    }
+}
+
+/// Backends of the pool that take new flows.
+pub(crate) fn available(inventory: &Inventory, plane: &impl Plane, pool: usize) -> usize {
+    with(inventory, plane, pool, State::NEW)
+}
+
+fn with(inventory: &Inventory, plane: &impl Plane, pool: usize, bits: u32) -> usize {
+    inventory.members_of(pool).filter(|member| plane.state(member.number).has(bits)).count()
+}
+
+/// Where new flows of the service go now: as `edge_common::select::pick` decides it.
+pub(crate) fn serving(inventory: &Inventory, plane: &impl Plane, service: &Service, number: u32) -> Serving {
+    let failover = plane.failover(number);
+    let first = usize::from(failover.first);
+    // A failover passes pools over; unless they are evacuated, they are the last resort.
+    let passed_over = if failover.evacuate { 0..0 } else { 0..first };
+    let pools: Vec<_> = (first..service.pools.len()).chain(passed_over).map(|at| (at, service.pools[at])).collect();
+    let enough = |pool: usize| {
+        available(inventory, plane, pool) >= usize::from(inventory.config.pools[pool].min_healthy.max(1))
+    };
+    let find = |fits: &dyn Fn(usize, usize) -> bool| {
+        pools.iter().find(|(position, pool)| fits(*position, *pool)).map(|(position, _)| *position)
+    };
+    if let Some(position) = find(&|position, pool| position >= first && enough(pool)) {
+        return Serving::Pool(position);
+    }
+    if let Some(position) = find(&|_, pool| available(inventory, plane, pool) > 0) {
+        return Serving::Short(position);
+    }
+    match (service.when_exhausted, find(&|_, pool| with(inventory, plane, pool, State::ENABLED) > 0)) {
+        (WhenExhausted::Open, Some(position)) => Serving::Open(position),
+        _ => Serving::Exhausted,
+    }
+}
+
+/// All services', in their order.
+pub(crate) fn all(inventory: &Inventory, plane: &impl Plane) -> Vec<Serving> {
+    inventory.services().map(|(service, number)| serving(inventory, plane, service, number)).collect()
+}
+
+/// What becomes of new flows, as a sentence whose subject is the service.
+pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Serving) -> String {
+    let name = |position: usize| &inventory.config.pools[service.pools[position]].name;
+    match serving {
+        Serving::Pool(position) => format!("goes to pool {}", name(position)),
+        Serving::Short(position) => {
+            format!("goes to what is left of pool {}: no pool has as many backends as it needs", name(position))
+        }
+        Serving::Open(position) => {
+            format!("goes to pool {} although none of it is available (when_exhausted = open)", name(position))
+        }
+        Serving::Exhausted => match service.when_exhausted {
+            WhenExhausted::Open => "has no backend that is not disabled: its clients are refused".to_owned(),
+            WhenExhausted::Reject => "has no backend left: its clients are refused (when_exhausted = reject)".to_owned(),
+            WhenExhausted::Drop => "has no backend left: its packets are dropped (when_exhausted = drop)".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_common::abi::Failover;
+
+    use super::*;
+    use crate::daemon::fixture::{FakePlane, inventory};
+
+    /// The states of provider-a's three backends (which needs 2) and of provider-b's: a letter each.
+    fn web(states: &str, failover: Failover, policy: WhenExhausted) -> Serving {
+        let mut inventory = inventory();
+        inventory.config.services[0].when_exhausted = policy;
+        let mut plane = FakePlane::fresh(&inventory);
+        for (number, letter) in (1..).zip(states.chars()) {
+            let bits = match letter {
+                'u' => State::NEW | State::ALIVE | State::ENABLED | State::UP,
+                'd' => State::ENABLED | State::DOWN,
+                _ => State::DISABLED,
+            };
+            plane.states.insert(number, State(bits));
+        }
+        plane.failovers.insert(1, failover);
+        serving(&inventory, &plane, &inventory.config.services[0], 1)
+    }
+
+    #[test]
+    fn pools_are_asked_in_order() {
+        let (none, open) = (Failover::default(), WhenExhausted::Open);
+        let over = Failover { first: 1, evacuate: false };
+        let evacuated = Failover { first: 1, evacuate: true };
+        for (states, failover, policy, expected) in [
+            ("uuuuuu", none, open, Serving::Pool(0)),
+            ("uudddd", none, open, Serving::Pool(0)),
+            ("udduuu", none, open, Serving::Pool(1)),
+            ("uddddd", none, open, Serving::Short(0)),
+            ("dddddd", none, open, Serving::Open(0)),
+            ("xxxddd", none, open, Serving::Open(1)),
+            ("xxxxxx", none, open, Serving::Exhausted),
+            ("dddddd", none, WhenExhausted::Reject, Serving::Exhausted),
+            ("uuuuuu", over, open, Serving::Pool(1)),
+            ("uuuddd", over, open, Serving::Short(0)),
+            ("uuuddd", evacuated, open, Serving::Open(1)),
+            ("uuuxxx", evacuated, open, Serving::Exhausted),
+        ] {
+            assert_eq!(web(states, failover, policy), expected, "{states} {failover:?} {policy:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The daemon's Unix socket: in place all at once, with its mode, over whatever a killed daemon left there.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tokio::net::UnixListener;
+
+/// Owner and group may ask.
+const MODE: u32 = 0o660;
+
+/// A listening socket; its file goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // What is left behind is replaced by the next daemon.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Listens at `path`. The caller holds the writer's lock: a socket that is there already is a dead daemon's.
+///
+/// # Errors
+/// As `bind`, `chmod` and `rename` have them.
+pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    // Nobody can connect in between with rights that the mode would have refused: nobody knows this name.
+    fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
+    fs::rename(&new, path)?;
+    Ok((listener, SocketFile(path.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_daemons_socket_is_replaced_and_the_mode_is_0660() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_err());
+        let (_listener, file) = listen(&path).unwrap();
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        drop(file);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,165 @@
+//! Every transition of the health machine in a table, and its promises as properties.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::{
+    Health::{self, Down, Unknown, Up},
+    Machine, Transition, Verdict,
+};
+
+/// `p` pass, `f` fail, `i` inconclusive.
+fn verdict(letter: char) -> Verdict {
+    match letter {
+        'p' => Verdict::Pass,
+        'f' => Verdict::Fail("connection refused".to_owned()),
+        _ => Verdict::Inconclusive("too many open files".to_owned()),
+    }
+}
+
+/// Health after each letter, `u` unknown, `U` up, `D` down.
+fn run(machine: &mut Machine, letters: &str) -> String {
+    let letter = |health| match health {
+        Unknown => 'u',
+        Up => 'U',
+        Down => 'D',
+    };
+    letters
+        .chars()
+        .map(|c| {
+            machine.observe(&verdict(c));
+            letter(machine.health())
+        })
+        .collect()
+}
+
+#[test]
+fn every_transition() {
+    // From, verdicts, health after each; rise 2, fall 3.
+    let table = [
+        (Unknown, "p", "U", "one pass makes an unknown backend up"),
+        (Unknown, "fff", "uuD", "fall fails make it down"),
+        (Unknown, "ffpff", "uuUUU", "a pass between starts the count anew"),
+        (Unknown, "iiiiii", "uuuuuu", "inconclusive probes leave it unknown"),
+        (Unknown, "ffifff", "uuuuuD", "an inconclusive one between starts the count anew"),
+        (Up, "pppp", "UUUU", "passes leave it up"),
+        (Up, "fff", "UUD", "fall fails make it down"),
+        (Up, "ffpffp", "UUUUUU", "a pass between starts the count anew"),
+        (Up, "ffiffi", "UUUUUU", "an inconclusive one, too"),
+        (Up, "iii", "UUu", "fall inconclusive ones make it unknown"),
+        (Up, "iifiip", "UUUUUU", "a fail between starts that count anew"),
+        (Up, "iiifff", "UUuuuD", "unknown, then down by fails of their own"),
+        (Down, "ffff", "DDDD", "fails leave it down"),
+        (Down, "iiiiii", "DDDDDD", "inconclusive ones leave it down: the last evidence stands"),
+        (Down, "pp", "DU", "rise passes make it up"),
+        (Down, "pfpfpp", "DDDDDU", "a fail between starts the count anew"),
+        (Down, "pipipp", "DDDDDU", "an inconclusive one, too"),
+    ];
+    for (from, verdicts, expected, what) in table {
+        let mut machine = Machine::starting_from(from, 2, 3);
+        assert_eq!(run(&mut machine, verdicts), expected, "{from} {verdicts}: {what}");
+    }
+}
+
+#[test]
+fn a_transition_says_why() {
+    let mut machine = Machine::new(2, 3);
+    let up = machine.observe(&verdict('p'));
+    assert_eq!(up, Some(Transition { from: Unknown, to: Up, reason: "1 probe passed".to_owned() }));
+    run(&mut machine, "ff");
+    let down = machine.observe(&Verdict::Fail("HTTP status 503".to_owned()));
+    let reason = "3 probes in a row failed: HTTP status 503".to_owned();
+    assert_eq!(down, Some(Transition { from: Up, to: Down, reason }));
+    run(&mut machine, "p");
+    let reason = "2 probes in a row passed".to_owned();
+    assert_eq!(machine.observe(&verdict('p')), Some(Transition { from: Down, to: Up, reason }));
+    run(&mut machine, "ii");
+    let reason = "3 probes in a row could not be made: too many open files".to_owned();
+    assert_eq!(machine.observe(&verdict('i')), Some(Transition { from: Up, to: Unknown, reason }));
+}
+
+#[test]
+fn counts_of_zero_count_as_one() {
+    let mut machine = Machine::new(0, 0);
+    assert_eq!(run(&mut machine, "fpi"), "DUu");
+}
+
+#[test]
+fn a_new_machine_is_unknown() {
+    assert_eq!(Machine::new(2, 3).health(), Unknown);
+    assert_eq!(Health::default(), Unknown);
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    prop_oneof![Just(Unknown), Just(Up), Just(Down)]
+}
+
+fn letters() -> impl Strategy<Value = Vec<char>> {
+    vec(prop_oneof![Just('p'), Just('f'), Just('i')], 0..200)
+}
+
+/// Length of the run of `letter` that ends `letters`.
+fn tail(letters: &[char], letter: char) -> usize {
+    letters.iter().rev().take_while(|&&c| c == letter).count()
+}
+
+proptest! {
+    #[test]
+    fn a_change_has_its_run_of_evidence(from in health(), rise in 1u32..6, fall in 1u32..6, letters in letters()) {
+        let mut machine = Machine::starting_from(from, rise, fall);
+        for (i, &letter) in letters.iter().enumerate() {
+            let before = machine.health();
+            let transition = machine.observe(&verdict(letter));
+            let seen = &letters[..=i];
+            match transition {
+                None => prop_assert_eq!(machine.health(), before),
+                Some(Transition { from, to, .. }) => {
+                    prop_assert_eq!((from, to), (before, machine.health()));
+                    prop_assert_ne!(from, to);
+                    match to {
+                        Down => prop_assert!(tail(seen, 'f') >= fall as usize),
+                        Up if from == Down => prop_assert!(tail(seen, 'p') >= rise as usize),
+                        Up => prop_assert_eq!(letter, 'p'),
+                        Unknown => {
+                            prop_assert_eq!(from, Up);
+                            prop_assert!(tail(seen, 'i') >= fall as usize);
+                        }
+                    }
+                }
+            }
+            // And the other way round: a long enough run always has its effect.
+            if tail(seen, 'f') >= fall as usize {
+                prop_assert_eq!(machine.health(), Down);
+            }
+            if tail(seen, 'p') >= rise as usize {
+                prop_assert_eq!(machine.health(), Up);
+            }
+        }
+    }
+
+    #[test]
+    fn inconclusive_probes_never_bring_down(from in health(), fall in 1u32..6, count in 0usize..500, pass_each in 1usize..9) {
+        let mut machine = Machine::starting_from(from, 2, fall);
+        for i in 0..count {
+            let transition = machine.observe(&verdict(if i % pass_each == 0 { 'p' } else { 'i' }));
+            prop_assert!(transition.is_none_or(|transition| transition.to != Down));
+        }
+    }
+
+    #[test]
+    fn fails_mixed_with_inconclusive_ones_bring_down_only_in_a_row(fall in 2u32..6, letters in letters()) {
+        let mut machine = Machine::new(2, fall);
+        for pair in letters.chunks(fall as usize - 1) {
+            for _ in pair {
+                machine.observe(&verdict('f'));
+            }
+            machine.observe(&verdict('i'));
+            prop_assert_ne!(machine.health(), Down);
+        }
+    }
+
+    #[test]
+    fn the_same_verdicts_give_the_same_health(rise in 1u32..6, fall in 1u32..6, letters in letters()) {
+        let letters: String = letters.into_iter().collect();
+        prop_assert_eq!(run(&mut Machine::new(rise, fall), &letters), run(&mut Machine::new(rise, fall), &letters));
+    }
+}

@@ -1,0 +1,43 @@
+//! What the packet path has counted.
+
+use aya::maps::{MapData, PerCpuArray};
+
+use edge_common::{
+    abi::{BackendNumber, Traffic},
+    exit::Exit,
+};
+
+use super::{Kernel, maps::RawTraffic};
+
+impl Kernel {
+    /// Packets that left by each exit, since the maps were made.
+    pub fn exits(&self) -> Vec<(Exit, u64)> {
+        Exit::ALL
+            .iter()
+            .map(|&exit| {
+                let count = self.maps.exits.get(&(exit as u32), 0).map_or(0, |values| values.iter().sum());
+                (exit, count)
+            })
+            .collect()
+    }
+
+    /// What went to a service.
+    pub fn service_traffic(&self, number: u32) -> Traffic {
+        sum(&self.maps.service_stats, number)
+    }
+
+    /// What went to a backend.
+    pub fn backend_traffic(&self, number: BackendNumber) -> Traffic {
+        sum(&self.maps.backend_stats, number.into())
+    }
+}
+
+/// The sum over CPUs. The lookup of an array entry fails only past the array's end, where nothing was counted.
+fn sum(counters: &PerCpuArray<MapData, RawTraffic>, index: u32) -> Traffic {
+    let Ok(values) = counters.get(&index, 0) else { return Traffic::default() };
+    values.iter().fold(Traffic::default(), |sum, &[packets, bytes, flows]| Traffic {
+        packets: sum.packets + packets,
+        bytes: sum.bytes + bytes,
+        flows: sum.flows + flows,
+    })
+}

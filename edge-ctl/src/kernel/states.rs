@@ -1,0 +1,133 @@
+//! What changes within a generation: states, next hops, failovers, each with one store that the next packet sees.
+
+use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+
+use edge_common::abi::{Backend, BackendNumber, Failover, NextHop, Note, Service, State};
+
+use super::{Kernel, KernelError, maps::position};
+use crate::net::NextHopEntry;
+
+impl Kernel {
+    /// State of a backend; empty for a number that is nobody's.
+    pub fn state(&self, number: BackendNumber) -> State {
+        State(
+            self.maps
+                .backends
+                .word(number.into(), offset_of!(Backend, state))
+                .map_or(0, |state| state.load(Ordering::Acquire)),
+        )
+    }
+
+    /// Changes a backend's state, then its pool's counts, then the note that says why.
+    ///
+    /// In this order, since the state is what packets wait for. UDP services follow with
+    /// [`follow_owners`](Self::follow_owners).
+    pub fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), KernelError> {
+        let index = u32::from(number);
+        let word = self
+            .maps
+            .backends
+            .word(index, offset_of!(Backend, state))
+            .filter(|_| number != 0)
+            .ok_or(KernelError::NoSuchBackend(number))?;
+        word.store(state.0, Ordering::Release);
+        if let Some(backend) = self.maps.backends.read(index) {
+            self.recount(backend.pool);
+        }
+        self.write_note(number, reason);
+        Ok(())
+    }
+
+    /// Why a backend's state is what it is, and since when.
+    pub fn note(&self, number: BackendNumber) -> Note {
+        self.maps.notes.read(number.into()).unwrap_or(Note { changed_ms: 0, reason: [0; 120] })
+    }
+
+    pub(super) fn write_note(&self, number: BackendNumber, text: &str) {
+        let mut note =
+            Note { changed_ms: u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX), reason: [0; 120] };
+        let mut length = text.len().min(note.reason.len());
+        while !text.is_char_boundary(length) {
+            length -= 1;
+        }
+        note.reason[..length].copy_from_slice(&text.as_bytes()[..length]);
+        // A note is for people: where there is no room for one there is nothing to be said.
+        let _past_the_end = self.maps.notes.write(number.into(), note);
+    }
+
+    /// Failover of a service; none for a number that is nobody's.
+    pub fn failover(&self, service: u32) -> Failover {
+        self.failover_word(service).map_or(Failover::default(), |word| Failover::from_raw(word.load(Ordering::Acquire)))
+    }
+
+    /// Changes a service's failover. UDP services follow with [`follow_owners`](Self::follow_owners).
+    pub fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError> {
+        let word = self.failover_word(service).ok_or(KernelError::NoSuchService(service))?;
+        word.store(failover.to_raw(), Ordering::Release);
+        Ok(())
+    }
+
+    fn failover_word(&self, service: u32) -> Option<&std::sync::atomic::AtomicU32> {
+        self.maps.services.word(position(self.maps.half(), service)?, offset_of!(Service, failover))
+    }
+
+    /// MAC address that a backend's frames go to, where the packet path was told it.
+    pub fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
+        let raw = self.maps.backends.double(number.into(), offset_of!(Backend, next_hop))?.load(Ordering::Acquire);
+        NextHop::from_raw(raw).map(|hop| hop.mac)
+    }
+
+    /// Tells the packet path how to reach a backend; with `None` it asks the kernel's tables itself.
+    ///
+    /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
+    /// written.
+    pub fn set_next_hop(&mut self, number: BackendNumber, entry: Option<NextHopEntry>) -> Result<(), KernelError> {
+        let index = u32::from(number);
+        let missing = KernelError::NoSuchBackend(number);
+        let (Some(next_hop), Some(old)) = (
+            self.maps.backends.double(index, offset_of!(Backend, next_hop)).filter(|_| number != 0),
+            self.maps.backends.read(index),
+        ) else {
+            return Err(missing);
+        };
+        let Some(entry) = entry else {
+            next_hop.store(0, Ordering::Release);
+            return Ok(());
+        };
+        let new =
+            Backend { egress: entry.egress, source_mac: entry.source_mac, mtu: entry.mtu, vlan: entry.vlan, ..old };
+        if new != old {
+            next_hop.store(0, Ordering::Release);
+            self.write_egress(index, &new);
+        }
+        next_hop.store(NextHop { mac: entry.mac }.to_raw(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
+    fn write_egress(&self, index: u32, new: &Backend) {
+        let [a, b, c, d, e, f] = new.source_mac;
+        let halves = [
+            (offset_of!(Backend, source_mac), u16::from_ne_bytes([a, b])),
+            (offset_of!(Backend, source_mac) + 2, u16::from_ne_bytes([c, d])),
+            (offset_of!(Backend, source_mac) + 4, u16::from_ne_bytes([e, f])),
+            (offset_of!(Backend, mtu), new.mtu),
+            (offset_of!(Backend, vlan), new.vlan),
+        ];
+        if let Some(egress) = self.maps.backends.word(index, offset_of!(Backend, egress)) {
+            egress.store(new.egress, Ordering::Release);
+        }
+        for (offset, value) in halves {
+            if let Some(half) = self.maps.backends.half(index, offset) {
+                half.store(value, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Time since the host started, its sleep included: the clock of [`Note::changed_ms`].
+pub fn boot_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}

@@ -1,0 +1,431 @@
+//! The maps for real: made, adopted, refused. Needs root; a BPF file system is mounted for each test.
+
+use std::{fs, net::Ipv4Addr, process::Command, thread};
+
+use aya::maps::MapData;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+    unistd::Uid,
+};
+use tempfile::TempDir;
+
+use edge_common::abi::{Backend, CELL, Failover, NextHop, Pool, State, map};
+
+use super::*;
+use crate::{
+    config::{AttachMode, Config, Protocol},
+    health::Health,
+    model::{Admin, Image, state, tests as samples},
+    net::NextHopEntry,
+};
+
+/// A BPF file system of the test's own.
+struct Bpffs {
+    directory: TempDir,
+}
+
+impl Bpffs {
+    fn mount() -> Self {
+        assert!(Uid::effective().is_root(), "these tests need root");
+        let directory = TempDir::new().expect("a temporary directory");
+        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), None::<&str>).expect("bpffs");
+        Self { directory }
+    }
+
+    fn pins(&self) -> PinDir {
+        PinDir::new(&self.directory.path().join("edge")).expect("it is a BPF file system")
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _unused = umount2(self.directory.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+fn config() -> Config {
+    let mut config = samples::empty(1024);
+    config.pools = vec![
+        samples::pool("one", &[(0, 1), (1, 2), (2, 3)]),
+        samples::pool("two", &[(0, 1), (1, 2)]),
+    ];
+    let vip = Ipv4Addr::new(192, 0, 2, 1).into();
+    config.services = vec![
+        samples::service("web", vip, 80, Protocol::Tcp, vec![0, 1]),
+        samples::service("dns", vip, 53, Protocol::Udp, vec![1, 0]),
+    ];
+    config
+}
+
+fn plan(kernel: &Kernel, config: &Config) -> Image {
+    kernel.plan(config).expect("what is published is readable").expect("it fits")
+}
+
+fn started(pins: &PinDir, config: &Config) -> Kernel {
+    let mut kernel = Kernel::create(pins, &Capacity::of(config)).expect("maps");
+    let image = plan(&kernel, config);
+    kernel.publish(&image).expect("published");
+    kernel
+}
+
+fn reopened(pins: &PinDir) -> Kernel {
+    Kernel::open(pins).expect("as they were made").expect("pinned")
+}
+
+fn backend(kernel: &Kernel, name: &str) -> u16 {
+    kernel.snapshot().expect("readable").expect("published").backend(name).expect(name).number
+}
+
+fn service_number(kernel: &Kernel, name: &str) -> u32 {
+    kernel.snapshot().expect("readable").expect("published").service(name).expect(name).number
+}
+
+fn pool_counts(kernel: &Kernel, name: &str) -> (u32, u32) {
+    let number = kernel.snapshot().expect("readable").expect("published").pool(name).expect(name).number;
+    let Pool { available, enabled, .. } = kernel.maps.pool(kernel.maps.half(), number).expect("in range");
+    (available, enabled)
+}
+
+fn owners(kernel: &Kernel, name: &str) -> Vec<u16> {
+    let snapshot = kernel.snapshot().expect("readable").expect("published");
+    let first = snapshot.service(name).expect(name).owners;
+    let cells = snapshot.slots / CELL as u32;
+    (first..first + cells).flat_map(|cell| kernel.maps.owners.read(cell).expect("in range").0).collect()
+}
+
+#[test]
+fn what_was_published_is_found_again() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    assert!(Kernel::open(&pins).expect("nothing is not an error").is_none());
+
+    let config = config();
+    let mut kernel = Kernel::create(&pins, &Capacity::of(&config)).expect("maps");
+    assert_eq!(kernel.capacity(), &Capacity::of(&config));
+    assert_eq!(kernel.snapshot().expect("readable"), None);
+    let image = plan(&kernel, &config);
+    kernel.publish(&image).expect("published");
+    let drained = state(Admin::Drained, Health::Up);
+    kernel.set_state(backend(&kernel, "one/b1"), drained, "by an operator").expect("known");
+    let web = service_number(&kernel, "web");
+    kernel.set_failover(web, Failover { first: 1, evacuate: true }).expect("known");
+    drop(kernel);
+
+    let mut kernel = reopened(&pins);
+    kernel.settle().expect("settled");
+    assert_eq!(kernel.snapshot().expect("readable"), Some(image.snapshot));
+    assert_eq!(kernel.state(backend(&kernel, "one/b1")), drained);
+    assert_eq!(kernel.failover(web), Failover { first: 1, evacuate: true });
+    let note = kernel.note(backend(&kernel, "one/b1"));
+    assert!(note.reason.starts_with(b"by an operator\0"));
+    assert!(note.changed_ms > 0);
+    assert_eq!(pool_counts(&kernel, "one"), (2, 3));
+
+    // And it all goes on over the next generation.
+    let image = plan(&kernel, &config);
+    kernel.publish(&image).expect("published");
+    assert_eq!(kernel.state(backend(&kernel, "one/b1")), drained);
+    assert_eq!(kernel.failover(web), Failover { first: 1, evacuate: true });
+    assert_eq!(pool_counts(&kernel, "one"), (2, 3));
+    assert!(kernel.exits().iter().all(|&(_, count)| count == 0));
+    assert_eq!(kernel.service_traffic(web).packets + kernel.backend_traffic(1).packets, 0);
+}
+
+#[test]
+fn maps_are_made_once() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let _kernel = started(&pins, &config());
+    let again = Kernel::create(&pins, &Capacity::of(&config())).err().expect("they are there");
+    assert!(matches!(again, KernelError::AlreadyPinned { .. }));
+}
+
+#[test]
+fn a_first_start_that_was_killed_leaves_nothing_in_the_way() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let unfinished = pins.version_dir().join("maps-unfinished");
+    fs::create_dir_all(&unfinished).expect("a directory");
+    let stray = aya_obj::Map::new_from_params(2, 4, 4, 1, 0);
+    MapData::create(stray, "ACTIVE", None).expect("a map").pin(unfinished.join(map::ACTIVE)).expect("pinned");
+
+    assert!(Kernel::open(&pins).expect("no error").is_none());
+    let _kernel = started(&pins, &config());
+    assert!(!unfinished.exists());
+    reopened(&pins);
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_pins() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let capacity = Capacity { candidates: 0, ..Capacity::of(&config()) };
+    let error = Kernel::create(&pins, &capacity).err().expect("there is no empty map");
+    assert!(error.to_string().contains("CANDIDATES"), "{error}");
+    assert!(Kernel::open(&pins).expect("no error").is_none());
+    assert!(!pins.version_dir().join("maps-unfinished").exists());
+}
+
+#[test]
+fn a_pin_that_is_another_map_is_refused() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    drop(started(&pins, &config()));
+    let entries = Capacity::of(&config()).backends;
+    // Type, key, value, entries, flags; and what is wrong about it.
+    let wrong = [
+        ((1, 4, 64, entries, 0), "type is Hash, not Array"),
+        ((2, 4, 56, entries, 1024), "value size is 56, not 64"),
+        ((2, 4, 64, entries, 0), "flags word is 0, not 1024"),
+        ((2, 4, 64, entries + 1, 1024), "number of entries"),
+    ];
+    for ((kind, key, value, entries, flags), what) in wrong {
+        let stray = aya_obj::Map::new_from_params(kind, key, value, entries, flags);
+        fs::remove_file(pins.map(map::BACKENDS)).expect("pinned before");
+        MapData::create(stray, "BACKENDS", None).expect("a map").pin(pins.map(map::BACKENDS)).expect("pinned");
+        let error = Kernel::open(&pins).err().expect("it is another map").to_string();
+        assert!(error.contains(what), "{error}");
+        assert!(error.contains("edge-ctl detach"), "{error}");
+    }
+    fs::remove_file(pins.map(map::BACKENDS)).expect("pinned before");
+    let error = Kernel::open(&pins).err().expect("it is missing").to_string();
+    assert!(error.contains("BACKENDS is missing"), "{error}");
+
+    assert_eq!(Kernel::detach(&pins).expect("it removes what cannot be opened"), Vec::<String>::new());
+    assert!(!pins.version_dir().exists());
+    drop(started(&pins, &config()));
+}
+
+#[test]
+fn a_directory_elsewhere_is_refused() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let error = PinDir::new(&directory.path().join("edge")).expect_err("not a BPF file system").to_string();
+    assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
+}
+
+#[test]
+fn a_second_writer_learns_the_first_ones_pid() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let run = directory.path().join("run");
+    let held = lock(&run).expect("nobody holds it");
+    match lock(&run) {
+        Err(LockError::Held { pid }) => assert_eq!(pid, std::process::id()),
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+    lock(&run).expect("it was given up");
+}
+
+#[test]
+fn an_image_is_published_once_and_in_order() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = started(&bpffs.pins(), &config());
+    let image = plan(&kernel, &config());
+    kernel.publish(&image).expect("it is the next");
+    assert!(matches!(kernel.publish(&image), Err(KernelError::Stale { planned: 2, published: 2 })));
+}
+
+#[test]
+fn a_configuration_that_outgrows_the_maps_is_refused_before_the_first_write() {
+    let bpffs = Bpffs::mount();
+    let kernel = started(&bpffs.pins(), &config());
+    let before = kernel.snapshot().expect("readable");
+    let mut large = config();
+    large.slots = 1 << 18;
+    let error = kernel.plan(&large).expect("readable").expect_err("too large").to_string();
+    assert!(error.contains("CANDIDATES") && error.contains("edge-ctl detach"), "{error}");
+    assert_eq!(kernel.snapshot().expect("readable"), before);
+}
+
+#[test]
+fn owners_change_only_where_their_backend_has_gone() {
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    let mut kernel = started(&bpffs.pins(), &config);
+    let before = owners(&kernel, "web");
+    let (stays, goes) = ([backend(&kernel, "one/b0"), backend(&kernel, "one/b2")], backend(&kernel, "one/b1"));
+    assert!(before.iter().all(|owner| stays.contains(owner) || *owner == goes), "pool one takes all");
+
+    config.pools[0].backends.remove(1);
+    let image = plan(&kernel, &config);
+    kernel.publish(&image).expect("published");
+    assert_eq!(kernel.state(goes), State(0), "nothing goes to it any more");
+    let after = owners(&kernel, "web");
+    for (old, new) in before.iter().zip(&after) {
+        assert!(if *old == goes { stays.contains(new) } else { new == old }, "{old} -> {new}");
+    }
+
+    // A weight moves candidates; running flows are where they were.
+    config.pools[0].backends[0].weight = 1;
+    let image = plan(&kernel, &config);
+    kernel.publish(&image).expect("published");
+    assert_eq!(owners(&kernel, "web"), after);
+}
+
+#[test]
+fn a_publication_that_was_killed_after_its_store_is_settled_by_the_next_start() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut kernel = started(&pins, &config());
+    let (gone, known) = (40, backend(&kernel, "one/b0"));
+    let first = kernel.snapshot().expect("readable").expect("published").services[0].owners;
+    kernel.maps.owners.half(first, 0).expect("in range").store(gone, std::sync::atomic::Ordering::Relaxed);
+    let word = |n: u16| kernel.maps.backends.word(n.into(), std::mem::offset_of!(Backend, state)).expect("in range");
+    word(gone).store(state(Admin::Enabled, Health::Up).0, std::sync::atomic::Ordering::Relaxed);
+    word(known).store(state(Admin::Enabled, Health::Down).0, std::sync::atomic::Ordering::Relaxed);
+
+    kernel = reopened(&pins);
+    assert_eq!(pool_counts(&kernel, "one"), (3, 3), "opening changes nothing");
+    kernel.settle().expect("settled");
+    assert_eq!(kernel.state(gone), State(0));
+    assert_eq!(pool_counts(&kernel, "one"), (2, 3));
+    assert!(!owners(&kernel, "web").contains(&gone));
+}
+
+#[test]
+fn states_move_counts_and_udp_owners_when_they_are_told_to_follow() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = started(&bpffs.pins(), &config());
+    let dns = service_number(&kernel, "dns");
+    let (b0, b1) = (backend(&kernel, "two/b0"), backend(&kernel, "two/b1"));
+    let before = owners(&kernel, "dns");
+    assert!(before.contains(&b0) && before.contains(&b1));
+
+    kernel.set_state(b0, state(Admin::Enabled, Health::Down), "no answer").expect("known");
+    assert_eq!(pool_counts(&kernel, "two"), (1, 2));
+    assert_eq!(owners(&kernel, "dns"), before);
+    kernel.follow_owners(dns).expect("known");
+    assert!(owners(&kernel, "dns").iter().all(|&owner| owner == b1));
+
+    kernel.set_state(b0, state(Admin::Enabled, Health::Up), "answers").expect("known");
+    kernel.follow_owners(dns).expect("known");
+    assert_eq!(owners(&kernel, "dns"), before);
+
+    kernel.set_failover(dns, Failover { first: 1, evacuate: false }).expect("known");
+    kernel.follow_owners(dns).expect("known");
+    assert!(owners(&kernel, "dns").iter().all(|owner| ![b0, b1].contains(owner)));
+
+    let long = "é".repeat(100);
+    kernel.set_state(b0, state(Admin::Disabled, Health::Up), &long).expect("known");
+    assert_eq!(pool_counts(&kernel, "two"), (1, 1));
+    assert_eq!(kernel.note(b0).reason, *"é".repeat(60).as_bytes());
+    assert!(matches!(kernel.set_state(0, State(0), ""), Err(KernelError::NoSuchBackend(0))));
+    assert!(matches!(kernel.follow_owners(1 << 31), Err(KernelError::NoSuchService(_))));
+}
+
+#[test]
+fn a_next_hop_is_written_beside_the_state() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = started(&bpffs.pins(), &config());
+    let number = backend(&kernel, "one/b0");
+    let before = kernel.maps.backends.read(number.into()).expect("in range");
+    let entry = NextHopEntry { egress: 7, mac: [2, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 12 };
+    kernel.set_next_hop(number, Some(entry)).expect("known");
+    let expected = Backend {
+        egress: 7,
+        next_hop: NextHop { mac: entry.mac }.to_raw(),
+        source_mac: entry.source_mac,
+        mtu: 1500,
+        vlan: 12,
+        ..before
+    };
+    assert_eq!(kernel.maps.backends.read(number.into()), Some(expected));
+    kernel.set_next_hop(number, None).expect("known");
+    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { next_hop: 0, ..expected }));
+}
+
+#[test]
+fn a_damaged_snapshot_is_not_believed() {
+    let bpffs = Bpffs::mount();
+    let kernel = started(&bpffs.pins(), &config());
+    let at = edge_common::abi::halved(kernel.maps.half(), 0);
+    let mut page = kernel.maps.snapshot.read(at).expect("in range");
+    page.0[100] ^= 1;
+    kernel.maps.snapshot.write(at, page).expect("in range");
+    let error = kernel.snapshot().expect_err("damaged").to_string();
+    assert!(error.contains("checksum") && error.contains("edge-ctl detach"), "{error}");
+}
+
+/// Runs `test` in a network namespace with a pair of veths, `a` and `b`; both go with the thread.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let done = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        ip("link add name a type veth peer name b");
+        ip("link set a up");
+        test();
+    });
+    if let Err(panic) = done.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().expect("iproute2").success(), "ip {arguments}");
+}
+
+fn attached_program(interface: &str) -> String {
+    let output = Command::new("ip").args(["-d", "link", "show", interface]).output().expect("iproute2");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let at = text.find("prog/xdp id ").map(|at| text[at..].split(' ').nth(2).unwrap_or_default().to_owned());
+    let mode = if text.contains("xdpgeneric") { "generic" } else { "native" };
+    at.map_or_else(|| "none".to_owned(), |id| format!("{mode} {id}"))
+}
+
+#[test]
+fn links_outlive_the_process_and_are_replaced_in_place() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    in_namespace(move || {
+        let mut kernel = started(&pins, &config());
+        assert!(matches!(kernel.attach("a", AttachMode::Native), Err(KernelError::NotLoaded)));
+        kernel.load_program().expect("the kernel takes it");
+        kernel.attach("a", AttachMode::Native).expect("veth has native XDP");
+        kernel.attach("b", AttachMode::Generic).expect("generic works everywhere");
+        assert!(matches!(kernel.attach("c", AttachMode::Native), Err(KernelError::NoInterface { .. })));
+        assert_eq!(kernel.attached(), ["a", "b"]);
+        let first = attached_program("a");
+        assert!(first.starts_with("native "), "{first}");
+        drop(kernel);
+        assert_eq!(attached_program("a"), first, "it stays when the process goes");
+
+        let mut kernel = reopened(&pins);
+        assert_eq!(kernel.attached(), ["a", "b"]);
+        kernel.load_program().expect("loaded again");
+        let link = fs::metadata(pins.link("a", AttachMode::Native)).expect("pinned");
+        kernel.attach("a", AttachMode::Native).expect("replaced");
+        let second = attached_program("a");
+        assert!(second.starts_with("native ") && second != first, "{first} -> {second}");
+        let same = fs::metadata(pins.link("a", AttachMode::Native)).expect("pinned");
+        assert_eq!(std::os::unix::fs::MetadataExt::ino(&link), std::os::unix::fs::MetadataExt::ino(&same));
+
+        kernel.attach("a", AttachMode::Generic).expect("another mode, another link");
+        assert!(attached_program("a").starts_with("generic "));
+        assert_eq!(kernel.attached(), ["a", "b"]);
+
+        // The interface goes and comes back: the link is a dead one.
+        ip("link del a");
+        assert_eq!(kernel.attached(), Vec::<String>::new());
+        ip("link add name a type veth peer name b");
+        kernel.attach("a", AttachMode::Generic).expect("a new link");
+        assert_eq!(kernel.attached(), ["a"]);
+
+        drop(kernel);
+        assert_eq!(Kernel::detach(&pins).expect("detached"), ["a", "b"]);
+        assert_eq!(attached_program("a"), "none");
+        assert!(!pins.version_dir().exists());
+    });
+}
+
+#[test]
+fn a_name_with_a_dot_can_be_attached() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    in_namespace(move || {
+        ip("link set a name a.100");
+        let mut kernel = started(&pins, &config());
+        kernel.load_program().expect("the kernel takes it");
+        kernel.attach("a.100", AttachMode::Native).expect("attached");
+        assert_eq!(kernel.attached(), ["a.100"]);
+    });
+}

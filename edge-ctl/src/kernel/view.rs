@@ -1,0 +1,136 @@
+//! Selection over the maps: the packet path's own rule, run by the controller.
+
+use std::sync::atomic::Ordering;
+
+use edge_common::{
+    abi::{self, Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, State},
+    exit::Exit,
+    select,
+    tables::{Address, Route, Tables, View},
+};
+
+use super::maps::Maps;
+
+/// One half of the maps, as it is at one moment: pools and backends are copies, so that no reference points into memory
+/// that others write.
+pub(super) struct Picker<'a> {
+    maps: &'a Maps,
+    half: u32,
+    generation: Generation,
+    pools: Vec<Pool>,
+    backends: Vec<Backend>,
+}
+
+impl<'a> Picker<'a> {
+    pub(super) fn new(maps: &'a Maps, half: u32, generation: Generation) -> Self {
+        let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::halved(half, n))).collect();
+        let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
+        Self { maps, half, generation, pools, backends }
+    }
+
+    /// Who takes the flows that start in `slot` now.
+    pub(super) fn pick(&self, service: &Service, slot: u32) -> Option<BackendNumber> {
+        select::pick(self, View { half: self.half, generation: &self.generation }, service, slot)
+    }
+
+    /// Members of a pool.
+    pub(super) fn members(&self, pool: u16) -> Vec<BackendNumber> {
+        let Some(pool) = self.pools.get(usize::from(pool)) else { return Vec::new() };
+        members(self.maps, pool)
+    }
+
+    /// For every slot of `service`: `next` is given the slot and its owner, and says who is to be the owner instead. A
+    /// slot whose owner the packet path changes meanwhile keeps the packet path's choice.
+    pub(super) fn change_owners(
+        &self,
+        service: &Service,
+        mut next: impl FnMut(u32, BackendNumber) -> Option<BackendNumber>,
+    ) {
+        for slot in 0..=self.generation.slot_mask {
+            let cell = service.owners.wrapping_add(slot / CELL as u32);
+            let Some(lane) = self.maps.owners.half(cell, lane(slot)) else { return };
+            let owner = lane.load(Ordering::Relaxed);
+            if let Some(new) = next(slot, owner)
+                && new != owner
+            {
+                let _changed_meanwhile = lane.compare_exchange(owner, new, Ordering::Release, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Members of `pool`, from its member list.
+pub(super) fn members(maps: &Maps, pool: &Pool) -> Vec<BackendNumber> {
+    let count = usize::from(pool.members);
+    (0..u32::from(pool.members).div_ceil(CELL as u32))
+        .filter_map(|cell| maps.candidates.read(pool.member_list.wrapping_add(cell)))
+        .flat_map(|Cell(numbers)| numbers)
+        .take(count)
+        .collect()
+}
+
+/// How many of `numbers` take new flows, and how many are not disabled.
+pub(super) fn count(maps: &Maps, numbers: &[BackendNumber]) -> (u32, u32) {
+    numbers.iter().fold((0, 0), |(available, enabled), &number| {
+        let state = State(maps.backends.read(number.into()).map_or(0, |backend| backend.state));
+        (available + u32::from(state.has(State::NEW)), enabled + u32::from(state.has(State::ENABLED)))
+    })
+}
+
+/// Bytes into its cell of a slot's owner.
+const fn lane(slot: u32) -> usize {
+    slot as usize % CELL * size_of::<BackendNumber>()
+}
+
+impl Tables for Picker<'_> {
+    fn active(&self) -> u32 {
+        self.half
+    }
+
+    fn generation(&self, half: u32) -> Option<&Generation> {
+        (half == self.half).then_some(&self.generation)
+    }
+
+    // Selection starts where a service is known already.
+    fn service_entry_v4(&self, _half: u32, _position: u32) -> Option<&ServiceEntryV4> {
+        None
+    }
+
+    fn service_entry_v6(&self, _half: u32, _position: u32) -> Option<&ServiceEntryV6> {
+        None
+    }
+
+    fn service(&self, _half: u32, _number: u32) -> Option<&Service> {
+        None
+    }
+
+    fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
+        if half != self.half {
+            return None;
+        }
+        self.pools.get(usize::from(number))
+    }
+
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        self.backends.get(usize::from(number))
+    }
+
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        self.maps.candidates.read(cell)
+    }
+
+    fn owner(&self, cell: u32, slot: u32) -> Option<BackendNumber> {
+        self.maps.owners.half(cell, lane(slot)).map(|lane| lane.load(Ordering::Relaxed))
+    }
+
+    // Owners change in `change_owners`, and counters count packets.
+    fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
+
+    fn route(&self, _source: Address, _destination: Address) -> Option<Route> {
+        None
+    }
+
+    fn count_exit(&self, _exit: Exit) {}
+
+    fn count_forwarded(&self, _service: u32, _backend: BackendNumber, _bytes: u64, _starts: bool) {}
+}

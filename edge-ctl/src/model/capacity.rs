@@ -1,0 +1,68 @@
+//! How large the maps are made, from what the configuration allows.
+
+use serde::{Deserialize, Serialize};
+
+use edge_common::abi::{CELL, SNAPSHOT_PAGE};
+
+use crate::config::Config;
+
+/// Sizes of the maps, entries. Of a map with two halves: entries of one half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Service numbers.
+    pub services: u32,
+    /// Pool numbers.
+    pub pools: u32,
+    /// Backend numbers, the unused number 0 among them.
+    pub backends: u32,
+    /// Positions of the IPv4 service index.
+    pub index_v4: u32,
+    /// Positions of the IPv6 service index.
+    pub index_v6: u32,
+    /// Cells of candidate tables and member lists.
+    pub candidates: u32,
+    /// Cells of owners.
+    pub owners: u32,
+    /// Pages of the snapshot.
+    pub snapshot: u32,
+}
+
+/// Backend numbers are 16 bits wide.
+const MOST_BACKENDS: u32 = 1 << 16;
+
+impl Capacity {
+    /// Room for every configuration within the limits of `config`, at its number of slots, to follow any other.
+    ///
+    /// Numbers and cells of one generation may not be written while the one before may still be read, so there is room
+    /// for two.
+    pub fn of(config: &Config) -> Self {
+        let limits = config.limits;
+        let services = limits.services.max(1).saturating_mul(2);
+        let pools = limits.pools.clamp(1, 1 << 15) * 2;
+        let backends = limits.backends.saturating_mul(2).saturating_add(1).min(MOST_BACKENDS);
+        // Each service may stand on a VIP of its own, which is an entry more. Two-choice hashing fills a quarter without
+        // trouble; the second half of the room is for a set of keys that it does not.
+        let index = services.saturating_mul(8).next_power_of_two();
+        let lane = cells(limits.backends).saturating_add(limits.pools);
+        let snapshot =
+            (u64::from(limits.backends) * 256 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
+                .saturating_add(config.text.len() as u64 * 4)
+                .div_ceil(SNAPSHOT_PAGE as u64);
+        Self {
+            services,
+            pools,
+            backends,
+            index_v4: index,
+            index_v6: index,
+            // Lists vary in length, so twice the room again keeps gaps between them from mattering.
+            candidates: pools.saturating_mul(config.slots).saturating_add(lane.saturating_mul(4)),
+            owners: services.saturating_mul(cells(config.slots)),
+            snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Cells that `numbers` backend numbers fill.
+pub(super) const fn cells(numbers: u32) -> u32 {
+    numbers.div_ceil(CELL as u32)
+}

@@ -1,0 +1,60 @@
+//! Where in a map of cells the next run of them goes.
+
+/// The free and taken cells of a map.
+#[derive(Clone, Debug)]
+pub(super) struct Regions {
+    /// Taken runs, first cell and length, by first cell.
+    taken: Vec<(u32, u32)>,
+    size: u32,
+}
+
+impl Regions {
+    /// A map of `size` cells in which `taken` runs must not be touched; runs may be empty, and may overlap.
+    pub(super) fn new(size: u32, taken: impl IntoIterator<Item = (u32, u32)>) -> Self {
+        let mut taken: Vec<_> = taken.into_iter().filter(|&(_, length)| length > 0).collect();
+        taken.sort_unstable();
+        Self { taken, size }
+    }
+
+    /// Takes the lowest free run of `length` cells.
+    pub(super) fn lowest(&mut self, length: u32) -> Option<u32> {
+        let first = self.gaps().into_iter().find(|&(_, room)| room >= length).map(|(first, _)| first)?;
+        self.take(first, length);
+        Some(first)
+    }
+
+    /// Takes the highest free run of `length` cells: runs of a kind that must not fragment the other's end of the map.
+    pub(super) fn highest(&mut self, length: u32) -> Option<u32> {
+        let (first, room) = self.gaps().into_iter().rfind(|&(_, room)| room >= length)?;
+        let first = first + (room - length);
+        self.take(first, length);
+        Some(first)
+    }
+
+    /// Taken cells.
+    pub(super) fn used(&self) -> u32 {
+        self.size - self.gaps().into_iter().map(|(_, room)| room).sum::<u32>()
+    }
+
+    fn take(&mut self, first: u32, length: u32) {
+        if length > 0 {
+            let at = self.taken.partition_point(|&(other, _)| other < first);
+            self.taken.insert(at, (first, length));
+        }
+    }
+
+    fn gaps(&self) -> Vec<(u32, u32)> {
+        let mut gaps = Vec::new();
+        let mut free_from = 0u32;
+        for &(first, length) in &self.taken {
+            if first > free_from {
+                gaps.push((free_from, first.min(self.size) - free_from.min(self.size)));
+            }
+            free_from = free_from.max(first.saturating_add(length));
+        }
+        if free_from < self.size {
+            gaps.push((free_from, self.size - free_from));
+        }
+        gaps
+    }
+}

@@ -1,0 +1,101 @@
+//! What a published configuration was given: numbers and cells. Kept in the maps beside it, as JSON.
+
+use serde::{Deserialize, Serialize};
+
+use edge_common::abi::{BackendNumber, CELL};
+
+use super::capacity::cells;
+
+/// One published configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Counts published configurations, from 1.
+    pub generation: u64,
+    /// Slots of every service.
+    pub slots: u32,
+    /// Text of the configuration file.
+    pub config: String,
+    /// In the order of the configuration.
+    pub services: Vec<ServiceRecord>,
+    /// In the order of the configuration.
+    pub pools: Vec<PoolRecord>,
+}
+
+/// What a service was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    pub name: String,
+    pub number: u32,
+    /// First of its cells in `OWNERS`.
+    pub owners: u32,
+    /// Positions of its pools in [`Snapshot::pools`], in order of priority.
+    pub pools: Vec<usize>,
+}
+
+/// What a pool was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    pub name: String,
+    pub number: u16,
+    /// First cell of its candidate table in `CANDIDATES`; one cell a slot.
+    pub table: u32,
+    /// First cell of its member list in `CANDIDATES`.
+    pub member_list: u32,
+    /// CRC-32 (IEEE) of the table's and then the list's bytes.
+    pub checksum: u32,
+    /// In the order of the configuration.
+    pub backends: Vec<BackendRecord>,
+}
+
+/// What a backend was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendRecord {
+    pub name: String,
+    pub number: BackendNumber,
+    pub address: std::net::IpAddr,
+}
+
+impl Snapshot {
+    /// The service called `name`.
+    pub fn service(&self, name: &str) -> Option<&ServiceRecord> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    /// The pool called `name`.
+    pub fn pool(&self, name: &str) -> Option<&PoolRecord> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// The backend called `POOL/BACKEND`.
+    pub fn backend(&self, name: &str) -> Option<&BackendRecord> {
+        let (pool, backend) = name.split_once('/')?;
+        self.pool(pool)?.backends.iter().find(|record| record.name == backend)
+    }
+
+    /// All backends, each with its pool.
+    pub fn backends(&self) -> impl Iterator<Item = (&PoolRecord, &BackendRecord)> {
+        self.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
+    }
+
+    /// The services that list the pool numbered `pool`.
+    pub fn services_of(&self, pool: u16) -> impl Iterator<Item = &ServiceRecord> {
+        self.services
+            .iter()
+            .filter(move |service| service.pools.iter().any(|&at| self.pools.get(at).is_some_and(|p| p.number == pool)))
+    }
+
+    /// The runs of `CANDIDATES` in use: first cell and length.
+    pub(super) fn candidate_cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.pools.iter().flat_map(|pool| [(pool.table, self.slots), (pool.member_list, list_cells(&pool.backends))])
+    }
+
+    /// The runs of `OWNERS` in use: first cell and length.
+    pub(super) fn owner_cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.services.iter().map(|service| (service.owners, self.slots / CELL as u32))
+    }
+}
+
+/// Cells of a pool's member list.
+pub(super) fn list_cells(backends: &[BackendRecord]) -> u32 {
+    cells(u32::try_from(backends.len()).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,59 @@
+//! A backend's state word: the operator's word and health, folded into what the packet path reads, and back.
+
+use edge_common::abi::State;
+
+use crate::health::Health;
+
+/// What the operator says about a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admin {
+    #[default]
+    Enabled,
+    /// Running flows stay, no new ones come.
+    Drained,
+    /// Nothing comes, not even when all else is exhausted.
+    Disabled,
+}
+
+/// The state of a backend.
+///
+/// Unknown health serves as up does: not having looked is no evidence against a backend. A disabled backend's health is
+/// not kept: nothing asks for it until the operator enables it, when it starts as unknown.
+pub const fn state(admin: Admin, health: Health) -> State {
+    let evidence = match health {
+        Health::Unknown => 0,
+        Health::Up => State::UP,
+        Health::Down => State::DOWN,
+    };
+    let alive = match health {
+        Health::Unknown | Health::Up => State::ALIVE,
+        Health::Down => 0,
+    };
+    State(match admin {
+        Admin::Disabled => State::DISABLED,
+        Admin::Drained => State::ENABLED | State::DRAINED | alive | evidence,
+        Admin::Enabled => State::ENABLED | if alive == 0 { 0 } else { State::NEW } | alive | evidence,
+    })
+}
+
+/// The operator's word in `state`.
+pub const fn admin(state: State) -> Admin {
+    if state.has(State::DISABLED) {
+        Admin::Disabled
+    } else if state.has(State::DRAINED) {
+        Admin::Drained
+    } else {
+        Admin::Enabled
+    }
+}
+
+/// The health in `state`; unknown for a disabled backend.
+pub const fn health(state: State) -> Health {
+    if state.has(State::UP) {
+        Health::Up
+    } else if state.has(State::DOWN) {
+        Health::Down
+    } else {
+        Health::Unknown
+    }
+}

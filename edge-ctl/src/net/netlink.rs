@@ -1,0 +1,231 @@
+//! Requests to the kernel over rtnetlink, each with a deadline.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use futures::{Stream, TryStreamExt};
+use rtnetlink::{
+    Handle,
+    packet_core::ErrorMessage,
+    packet_route::{
+        AddressFamily,
+        address::AddressMessage,
+        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+        neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
+        route::{RouteAttribute, RouteMessage},
+    },
+};
+use tokio::{task::AbortHandle, time::timeout};
+
+use super::{
+    next_hop::{Lookup, NeighbourKey, NoWay},
+    tables,
+};
+
+/// Longest wait for an answer. The kernel answers in the system call; an answer that does not come was lost, or is one
+/// that we can't read.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Why a request to the kernel failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetError {
+    #[error("can't open a netlink socket")]
+    Open(#[source] io::Error),
+    #[error("can't open a packet socket")]
+    PacketSocket(#[source] io::Error),
+    #[error("can't send on the packet socket")]
+    Send(#[source] io::Error),
+    #[error("the netlink socket was closed")]
+    Closed,
+    #[error("the kernel did not answer over netlink within {} s", DEADLINE.as_secs())]
+    Late,
+    #[error("no interface `{0}`; `ip link` lists those that there are")]
+    NoInterface(String),
+    #[error("interface `{0}` has no Ethernet address, so nothing can be announced on it")]
+    NotEthernet(String),
+    #[error("the kernel refused to {what}")]
+    Refused {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("can't {what}")]
+    Request {
+        what: &'static str,
+        #[source]
+        source: rtnetlink::Error,
+    },
+}
+
+impl NetError {
+    fn new(what: &'static str, error: rtnetlink::Error) -> Self {
+        match error {
+            rtnetlink::Error::NetlinkError(message) => Self::Refused { what, source: message.to_io() },
+            source => Self::Request { what, source },
+        }
+    }
+}
+
+/// A socket for requests. Nothing is subscribed on it, so that no flood of notifications can push an answer out.
+pub(super) struct Requests {
+    handle: Handle,
+    connection: AbortHandle,
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// An interface, as far as an announcement depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub index: u32,
+    /// `None`: not Ethernet.
+    pub mac: Option<[u8; 6]>,
+    pub up: bool,
+}
+
+impl Requests {
+    pub(super) fn open() -> Result<Self, NetError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Open)?;
+        Ok(Self { handle, connection: tokio::spawn(connection).abort_handle() })
+    }
+
+    pub(super) async fn links(&self) -> Result<Vec<LinkMessage>, NetError> {
+        all("list links", self.handle.link().get().execute()).await
+    }
+
+    pub(super) async fn neighbours(&self) -> Result<Vec<NeighbourMessage>, NetError> {
+        all("list neighbours", self.handle.neighbours().get().execute()).await
+    }
+
+    pub(super) async fn addresses(&self) -> Result<Vec<AddressMessage>, NetError> {
+        all("list addresses", self.handle.address().get().execute()).await
+    }
+
+    pub(super) async fn add_address(&self, message: AddressMessage) -> Result<(), NetError> {
+        let mut request = self.handle.address().add(0, std::net::Ipv4Addr::UNSPECIFIED.into(), 32).replace();
+        *request.message_mut() = message;
+        one("add an address", request.execute()).await
+    }
+
+    pub(super) async fn delete_address(&self, message: AddressMessage) -> Result<(), NetError> {
+        one("delete an address", self.handle.address().del(message).execute()).await
+    }
+
+    /// The interface `name`; `None` when there is none.
+    pub(super) async fn interface(&self, name: &str) -> Result<Option<Interface>, NetError> {
+        Ok(self.link(name).await?.map(|link| Interface {
+            index: link.header.index,
+            mac: link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) if link.header.link_layer_type == LinkLayerType::Ether => {
+                    bytes.as_slice().try_into().ok()
+                }
+                _ => None,
+            }),
+            up: link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        }))
+    }
+
+    async fn link(&self, name: &str) -> Result<Option<LinkMessage>, NetError> {
+        let found = all("look a link up", self.handle.link().get().match_name(name).execute()).await;
+        match found {
+            Ok(links) => Ok(links.into_iter().next()),
+            Err(NetError::Refused { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for the way to `address`, as a packet of this host would take it.
+    ///
+    /// Fails only when the kernel could not be asked; that there is no way is a [`Lookup`].
+    pub(super) async fn lookup(&self, address: IpAddr) -> Result<Lookup, NetError> {
+        let (family, prefix) = match address {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.destination_prefix_length = prefix;
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        match all("look a route up", self.handle.route().get(message).execute()).await {
+            Ok(routes) => {
+                Ok(routes.first().map_or(Lookup::NoWay(NoWay::NoRoute), |route| tables::lookup(address, route)))
+            }
+            Err(NetError::Refused { source, .. }) => match source.raw_os_error() {
+                Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => {
+                    Ok(Lookup::NoWay(NoWay::NoRoute))
+                }
+                // unreachable, prohibit and blackhole routes, in this order
+                Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(Lookup::NoWay(NoWay::NotUnicast)),
+                _ => Err(NetError::Refused { what: "look a route up", source }),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the kernel ask for a neighbour's MAC address, as if a packet for it had come by. Not for permanent entries:
+    /// `NTF_USE` takes that state away (`__neigh_update` in the kernel's net/core/neighbour.c).
+    pub(super) async fn kick(&self, (link, address): NeighbourKey) -> Result<(), NetError> {
+        let request = self.handle.neighbours().add(link, address).replace();
+        one("ask for a neighbour", request.state(NeighbourState::None).flags(NeighbourFlags::Use).execute()).await
+    }
+}
+
+/// The XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AttachedXdp {
+    /// The kernel's number of the program.
+    pub program: u32,
+    /// In generic mode.
+    pub generic: bool,
+}
+
+/// The XDP program on `interface`; `None` when there is none. Waits for the kernel; not for asynchronous code.
+pub(crate) fn attached_xdp(interface: &str) -> Result<Option<AttachedXdp>, NetError> {
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NetError::Open)?;
+        runtime.block_on(async {
+            let link = Requests::open()?.link(interface).await?;
+            Ok(xdp_of(&link.ok_or_else(|| NetError::NoInterface(interface.to_owned()))?))
+        })
+    };
+    // A thread of its own: the caller may stand in a runtime already, and one can't start in another.
+    std::thread::scope(|scope| scope.spawn(ask).join().unwrap_or(Err(NetError::Closed)))
+}
+
+fn xdp_of(link: &LinkMessage) -> Option<AttachedXdp> {
+    let parts = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(parts) => Some(parts),
+        _ => None,
+    })?;
+    let (mut program, mut generic) = (None, false);
+    for part in parts {
+        match part {
+            LinkXdp::ProgId(number) | LinkXdp::DrvProgId(number) | LinkXdp::HwProgId(number) => {
+                program = Some(*number);
+            }
+            LinkXdp::SkbProgId(number) => program = program.or(Some(*number)),
+            LinkXdp::Attached(mode) => generic = *mode == XdpAttached::SocketBuffer,
+            _ => {}
+        }
+    }
+    program.filter(|number| *number != 0).map(|program| AttachedXdp { program, generic })
+}
+
+async fn all<T>(
+    what: &'static str,
+    answers: impl Stream<Item = Result<T, rtnetlink::Error>>,
+) -> Result<Vec<T>, NetError> {
+    one(what, answers.try_collect()).await
+}
+
+async fn one<T>(what: &'static str, answer: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, NetError> {
+    match timeout(DEADLINE, answer).await {
+        Err(_) => Err(NetError::Late),
+        Ok(Err(rtnetlink::Error::NetlinkError(ErrorMessage { code: None, .. })))
+        | Ok(Err(rtnetlink::Error::RequestFailed)) => Err(NetError::Closed),
+        Ok(answer) => answer.map_err(|error| NetError::new(what, error)),
+    }
+}

@@ -1,0 +1,190 @@
+//! The mirror of the kernel's tables: what each netlink message changes in it.
+
+use std::net::IpAddr;
+
+use rtnetlink::packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
+    },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
+};
+
+use super::next_hop::{Link, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan};
+
+/// What a message changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Nothing,
+    /// A neighbour became usable, or another.
+    Neighbour,
+    /// A neighbour that was usable is no more.
+    NeighbourLost(NeighbourKey),
+    /// Links, addresses, routes or rules: any route may be another now.
+    Routes,
+}
+
+impl Tables {
+    /// Applies one notification.
+    pub(super) fn apply(&mut self, message: &RouteNetlinkMessage) -> Change {
+        match message {
+            RouteNetlinkMessage::NewLink(link) => self.link_is(link),
+            RouteNetlinkMessage::DelLink(link) => self.link_gone(link),
+            RouteNetlinkMessage::NewNeighbour(neighbour) => self.neighbour_is(neighbour),
+            RouteNetlinkMessage::DelNeighbour(neighbour) => self.neighbour_gone(neighbour),
+            RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_)
+            | RouteNetlinkMessage::NewRoute(_)
+            | RouteNetlinkMessage::DelRoute(_)
+            | RouteNetlinkMessage::NewRule(_)
+            | RouteNetlinkMessage::DelRule(_) => Change::Routes,
+            _ => Change::Nothing,
+        }
+    }
+
+    fn link_is(&mut self, message: &LinkMessage) -> Change {
+        if is_bridge_port(message) {
+            return Change::Nothing;
+        }
+        let link = self.links.entry(message.header.index).or_default();
+        let before = link.clone();
+        update_link(link, message);
+        // Statistics and the like are sent, too; they change no route.
+        if *link == before { Change::Nothing } else { Change::Routes }
+    }
+
+    fn link_gone(&mut self, message: &LinkMessage) -> Change {
+        let index = message.header.index;
+        if is_bridge_port(message) || self.links.remove(&index).is_none() {
+            return Change::Nothing;
+        }
+        self.neighbours.retain(|(link, _), _| *link != index);
+        Change::Routes
+    }
+
+    fn neighbour_is(&mut self, message: &NeighbourMessage) -> Change {
+        let Some((key, now)) = neighbour(message) else { return Change::Nothing };
+        let before = self.neighbours.insert(key, now).unwrap_or(Neighbour::Unknown);
+        changed(key, before, now)
+    }
+
+    fn neighbour_gone(&mut self, message: &NeighbourMessage) -> Change {
+        let Some((key, _)) = neighbour(message) else { return Change::Nothing };
+        let before = self.neighbours.remove(&key).unwrap_or(Neighbour::Unknown);
+        changed(key, before, Neighbour::Unknown)
+    }
+}
+
+fn changed(key: NeighbourKey, before: Neighbour, now: Neighbour) -> Change {
+    match (before.mac(), now.mac()) {
+        (before, now) if before == now => Change::Nothing,
+        (Some(_), None) => Change::NeighbourLost(key),
+        _ => Change::Neighbour,
+    }
+}
+
+/// A bridge tells of its ports in the same group. Such a message, "deleted" above all, is about the port and not about
+/// the link (`br_ifinfo_notify` in the kernel's net/bridge/br_netlink.c).
+fn is_bridge_port(message: &LinkMessage) -> bool {
+    message.header.interface_family != AddressFamily::Unspec
+}
+
+/// Some messages about a link carry few of its attributes; those that are absent stay as they were.
+pub(super) fn update_link(link: &mut Link, message: &LinkMessage) {
+    link.up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let mut parent = link.vlan.map(|vlan| vlan.parent);
+    let mut tag = link.vlan.map(|vlan| (vlan.id, vlan.customer_tag));
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::Address(bytes) => {
+                let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+                link.mac = bytes.as_slice().try_into().ok().filter(|_| ethernet);
+            }
+            LinkAttribute::LinkInfo(info) => tag = vlan_tag(info),
+            _ => {}
+        }
+    }
+    link.vlan = parent.zip(tag).map(|(parent, (id, customer_tag))| Vlan { parent, id, customer_tag });
+}
+
+fn vlan_tag(info: &[LinkInfo]) -> Option<(u16, bool)> {
+    if !info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan))) {
+        return None;
+    }
+    let (mut id, mut customer_tag) = (0, true);
+    for info in info {
+        let LinkInfo::Data(InfoData::Vlan(data)) = info else { continue };
+        for item in data {
+            match item {
+                InfoVlan::Id(number) => id = *number,
+                InfoVlan::Protocol(protocol) => customer_tag = *protocol == VlanProtocol::Ieee8021Q,
+                _ => {}
+            }
+        }
+    }
+    Some((id, customer_tag))
+}
+
+/// Key and state of a neighbour; `None` for what is no neighbour of IPv4 or IPv6 (a bridge's forwarding entries).
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Neighbour)> {
+    let mut address = None;
+    let mut mac: Option<[u8; 6]> = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
+            _ => {}
+        }
+    }
+    let mac = mac.filter(|mac| *mac != [0; 6]);
+    let state = match (message.header.state, mac) {
+        (NeighbourState::Stale, Some(mac)) => Neighbour::Stale(mac),
+        (
+            NeighbourState::Reachable
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+            | NeighbourState::Noarp,
+            Some(mac),
+        ) => Neighbour::Usable(mac),
+        (NeighbourState::Incomplete, _) => Neighbour::Pending,
+        _ => Neighbour::Unknown,
+    };
+    Some(((message.header.ifindex, address?), state))
+}
+
+/// What the kernel's answer about `address` says.
+pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
+    match message.header.kind {
+        RouteType::Unicast => {}
+        RouteType::Local => return Lookup::NoWay(NoWay::OwnAddress),
+        _ => return Lookup::NoWay(NoWay::NotUnicast),
+    }
+    let (mut egress, mut next_hop, mut mtu) = (None, address, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => egress = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(v4)) | RouteAttribute::Via(RouteVia::Inet(v4)) => {
+                next_hop = IpAddr::V4(*v4);
+            }
+            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) | RouteAttribute::Via(RouteVia::Inet6(v6)) => {
+                next_hop = IpAddr::V6(*v6);
+            }
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    // 0: the route has none of its own.
+                    RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+                    _ => None,
+                });
+            }
+            RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => return Lookup::NoWay(NoWay::Encapsulates),
+            _ => {}
+        }
+    }
+    egress.map_or(Lookup::NoWay(NoWay::NoRoute), |egress| Lookup::Via { egress, next_hop, mtu })
+}

@@ -1,0 +1,381 @@
+//! Keeps the next hop of every backend, from netlink's notifications.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use edge_common::abi::BackendNumber;
+use futures::{StreamExt, stream};
+use rtnetlink::{
+    MulticastGroup,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+    sys::AsyncSocket as _,
+};
+use tokio::{
+    sync::mpsc::Sender,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+
+use super::{
+    netlink::{NetError, Requests},
+    next_hop::{Link, Lookup, NeighbourKey, NextHopEntry, Resolution, Tables, resolve},
+    tables::{self, Change},
+};
+
+/// Changes are collected for this long, counted from the first, before next hops are looked at anew. Short enough for
+/// nobody to notice, long enough for a neighbour that was flushed to answer before it counts as lost.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Looking routes up may take a fifth of the time at most, however much the routing table is in motion.
+const REST_FACTOR: u32 = 4;
+/// After routes changed they are looked at once more: the kernel tells of a link before it removes its routes, and of
+/// many removals not at all (`fib_sync_down_dev`).
+const SETTLE: Duration = Duration::from_millis(300);
+/// How often a neighbour that does not answer is asked for again; the kernel itself asks once a second while it tries.
+const KICK: Duration = Duration::from_secs(1);
+/// In every so manieth `KICK`, stale neighbours are asked for and everything is read anew: what no message tells (next
+/// hop objects, the path MTU) is seen then.
+const RESYNC: u64 = 10;
+/// Requests on their way at a time: their answers must fit into the socket's buffer.
+const PARALLEL: usize = 32;
+
+const GROUPS: [MulticastGroup; 8] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+];
+
+/// What changed in the host's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NetEvent {
+    /// Next hops that changed; in the first event, those of all backends. `None`: unknown, ask the kernel per packet.
+    NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
+    /// The interface of this name came, went, came up, went down, or has another MAC address or MTU.
+    LinkChanged(String),
+}
+
+/// A running watch; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Watch(AbortHandle);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Watches the next hops of `backends` and sends what changes to `events`, until the [`Watch`] is dropped or nobody
+/// receives any more. Outlives any failure of netlink: then the last knowledge stands until it can ask again.
+///
+/// Must be called in a tokio runtime.
+pub(crate) fn watch(backends: Vec<(BackendNumber, IpAddr)>, events: Sender<NetEvent>) -> Watch {
+    watch_with(backends, events, None)
+}
+
+/// As [`watch`], with notifications in a socket buffer of `buffer` bytes.
+pub(super) fn watch_with(
+    backends: Vec<(BackendNumber, IpAddr)>,
+    events: Sender<NetEvent>,
+    buffer: Option<u32>,
+) -> Watch {
+    let backends = backends.into_iter().map(|(number, address)| (number, address.to_canonical())).collect();
+    let mut watcher = Watcher {
+        backends,
+        events,
+        buffer,
+        tables: Tables::default(),
+        published: BTreeMap::new(),
+        published_links: None,
+        lost: BTreeSet::new(),
+        unresolved: BTreeSet::new(),
+    };
+    let task = async move {
+        loop {
+            match watcher.run().await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "lost the kernel's network notifications; trying again in 1 s"),
+            }
+            sleep(KICK).await;
+        }
+    };
+    Watch(tokio::spawn(task).abort_handle())
+}
+
+/// What is to be done at a later time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// Compare next hops with what was published.
+    Evaluate,
+    /// Look the routes up first.
+    Lookups,
+    /// Read everything first.
+    Everything,
+}
+
+/// The work that is due, and when.
+#[derive(Debug, Default)]
+struct Agenda {
+    due: Option<(Instant, Work)>,
+    /// When routes are to be looked up once more, after they have settled.
+    settle: Option<Instant>,
+    /// Not before this, for work that looks routes up.
+    rest_until: Option<Instant>,
+}
+
+impl Agenda {
+    /// Adds `work`, `after` from now at the latest; what is due earlier stays due then.
+    fn add(&mut self, work: Work, after: Duration) {
+        let now = Instant::now();
+        let mut at = now + after;
+        if work > Work::Evaluate {
+            at = at.max(self.rest_until.unwrap_or(now));
+        }
+        self.due = Some(match self.due {
+            None => (at, work),
+            Some((earlier, other)) => (earlier.min(at), other.max(work)),
+        });
+    }
+
+    async fn wait(&self) -> Work {
+        let Some((at, work)) = self.next() else { return std::future::pending().await };
+        sleep_until(at).await;
+        work
+    }
+
+    fn next(&self) -> Option<(Instant, Work)> {
+        self.due.into_iter().chain(self.settle.map(|at| (at, Work::Lookups))).min()
+    }
+
+    /// Forgets what [`Self::wait`] returned, and what the same work does along with it.
+    fn done(&mut self) {
+        let now = Instant::now();
+        self.due = self.due.filter(|(at, _)| *at > now);
+        self.settle = self.settle.filter(|at| *at > now);
+    }
+}
+
+/// Whether the receiver of the events is still there.
+type Listening = bool;
+
+struct Watcher {
+    backends: Vec<(BackendNumber, IpAddr)>,
+    events: Sender<NetEvent>,
+    buffer: Option<u32>,
+    tables: Tables,
+    published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    published_links: Option<BTreeMap<u32, Link>>,
+    /// Neighbours lost since the last look.
+    lost: BTreeSet<NeighbourKey>,
+    /// Neighbours that were unknown at the last look.
+    unresolved: BTreeSet<NeighbourKey>,
+}
+
+impl Watcher {
+    /// Runs until nobody listens; fails when netlink does.
+    async fn run(&mut self) -> Result<(), NetError> {
+        let mut connections = JoinSet::new();
+        // Subscribed first, read after: a change in between is seen twice rather than not at all.
+        let (mut connection, handle, mut notifications) =
+            rtnetlink::new_multicast_connection(&GROUPS).map_err(NetError::Open)?;
+        if let Some(bytes) = self.buffer {
+            connection.socket_mut().socket_ref().set_rx_buf_sz(bytes).map_err(NetError::Open)?;
+        }
+        connections.spawn(connection);
+        let requests = Requests::open()?;
+        let mut agenda = Agenda::default();
+        agenda.add(Work::Everything, Duration::ZERO);
+        let mut ticks = interval(KICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut tick = 1u64;
+        loop {
+            tokio::select! {
+                biased;
+                notification = notifications.next() => {
+                    let (message, _) = notification.ok_or(NetError::Closed)?;
+                    self.note(&message, &mut agenda);
+                    while let Ok((message, _)) = notifications.try_recv() {
+                        self.note(&message, &mut agenda);
+                    }
+                    self.kick_lost(&requests).await;
+                }
+                work = agenda.wait() => {
+                    agenda.done();
+                    if !self.work(work, &requests, &mut agenda).await? {
+                        return Ok(());
+                    }
+                }
+                _ = ticks.tick() => {
+                    let resync = tick.is_multiple_of(RESYNC);
+                    tick += 1;
+                    self.kick_unresolved(&requests, resync).await;
+                    if resync {
+                        agenda.add(Work::Everything, DEBOUNCE);
+                    }
+                }
+                () = self.events.closed() => {
+                    drop(handle);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, message: &NetlinkMessage<RouteNetlinkMessage>, agenda: &mut Agenda) {
+        match &message.payload {
+            NetlinkPayload::InnerMessage(message) => match self.tables.apply(message) {
+                Change::Nothing => {}
+                Change::Neighbour => agenda.add(Work::Evaluate, DEBOUNCE),
+                Change::NeighbourLost(key) => {
+                    self.lost.insert(key);
+                    agenda.add(Work::Evaluate, DEBOUNCE);
+                }
+                Change::Routes => {
+                    agenda.add(Work::Lookups, DEBOUNCE);
+                    agenda.settle = Some(Instant::now() + SETTLE);
+                }
+            },
+            // The kernel had more to say than the socket holds, and dropped some of it.
+            NetlinkPayload::Overrun(_) => {
+                tracing::warn!("missed network notifications; reading everything anew");
+                agenda.add(Work::Everything, DEBOUNCE);
+            }
+            _ => {}
+        }
+    }
+
+    async fn work(&mut self, work: Work, requests: &Requests, agenda: &mut Agenda) -> Result<Listening, NetError> {
+        let started = Instant::now();
+        if work >= Work::Everything {
+            self.read_everything(requests).await?;
+        }
+        if work >= Work::Lookups {
+            self.look_up(requests).await?;
+            agenda.rest_until = Some(Instant::now() + started.elapsed() * REST_FACTOR);
+        }
+        Ok(self.publish(requests).await)
+    }
+
+    async fn read_everything(&mut self, requests: &Requests) -> Result<(), NetError> {
+        let (links, neighbours) = tokio::try_join!(requests.links(), requests.neighbours())?;
+        self.tables.links.clear();
+        for message in &links {
+            tables::update_link(self.tables.links.entry(message.header.index).or_default(), message);
+        }
+        self.tables.neighbours = neighbours.iter().filter_map(tables::neighbour).collect();
+        Ok(())
+    }
+
+    /// Looks up the route to every backend. A route that can't be looked up stays as it was.
+    async fn look_up(&mut self, requests: &Requests) -> Result<(), NetError> {
+        let addresses: BTreeSet<IpAddr> = self.backends.iter().map(|(_, address)| *address).collect();
+        let answers: Vec<(IpAddr, Result<Lookup, NetError>)> = stream::iter(addresses)
+            .map(|address| async move { (address, requests.lookup(address).await) })
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        for (address, answer) in answers {
+            match answer {
+                Ok(lookup) => {
+                    self.tables.lookups.insert(address, lookup);
+                }
+                Err(error @ (NetError::Closed | NetError::Late)) => return Err(error),
+                Err(error) => tracing::warn!(%address, %error, "can't look the route of a backend up"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, requests: &Requests) -> Listening {
+        let (mut changed, mut unresolved) = (Vec::new(), BTreeSet::new());
+        for (number, address) in &self.backends {
+            let resolution = resolve(&self.tables, *address);
+            if let Resolution::Unresolved { neighbour, pending: false } = resolution {
+                unresolved.insert(neighbour);
+            }
+            let entry = resolution.entry();
+            if self.published.insert(*number, entry) == Some(entry) {
+                continue;
+            }
+            changed.push((*number, entry));
+            match resolution {
+                Resolution::Found { .. } => {}
+                Resolution::Unresolved { neighbour: (_, next_hop), .. } => {
+                    tracing::info!(backend = number, %address, %next_hop, "no next hop: it does not answer");
+                }
+                Resolution::NoWay(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
+            }
+        }
+        // Those that were asked for before wait for the next tick.
+        kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
+        self.unresolved = unresolved;
+        if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
+            return false;
+        }
+        for name in self.changed_links() {
+            if self.events.send(NetEvent::LinkChanged(name)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Names of the links that are not as they were at the last call; none at the first.
+    fn changed_links(&mut self) -> BTreeSet<String> {
+        let now = &self.tables.links;
+        let before = self.published_links.replace(now.clone());
+        let Some(before) = before else { return BTreeSet::new() };
+        let gone_or_other = before.iter().filter(|(index, link)| now.get(index) != Some(link));
+        let new_or_other = now.iter().filter(|(index, link)| before.get(index) != Some(link));
+        gone_or_other.chain(new_or_other).map(|(_, link)| link.name.clone()).collect()
+    }
+
+    /// Asks at once for the neighbours that were just lost and that a backend needs: one that lives answers before it
+    /// counts as lost.
+    async fn kick_lost(&mut self, requests: &Requests) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let lost = std::mem::take(&mut self.lost);
+        let needed = self.resolutions().filter_map(|resolution| match resolution {
+            Resolution::Unresolved { neighbour, pending: false } => Some(neighbour),
+            _ => None,
+        });
+        kick_all(requests, needed.filter(|neighbour| lost.contains(neighbour)).collect()).await;
+    }
+
+    async fn kick_unresolved(&self, requests: &Requests, stale_too: bool) {
+        let wanted = self.resolutions().filter_map(|resolution| match resolution {
+            Resolution::Unresolved { neighbour, pending: false } => Some(neighbour),
+            Resolution::Found { neighbour, stale: true, .. } if stale_too => Some(neighbour),
+            _ => None,
+        });
+        kick_all(requests, wanted.collect()).await;
+    }
+
+    fn resolutions(&self) -> impl Iterator<Item = Resolution> {
+        self.backends.iter().map(|(_, address)| resolve(&self.tables, *address))
+    }
+}
+
+/// A neighbour that can't be asked for is asked for again soon, so a failure needs no more than a trace.
+async fn kick_all(requests: &Requests, neighbours: BTreeSet<NeighbourKey>) {
+    stream::iter(neighbours)
+        .for_each_concurrent(PARALLEL, |neighbour| async move {
+            if let Err(error) = requests.kick(neighbour).await {
+                tracing::debug!(?neighbour, %error, "can't ask for a neighbour");
+            }
+        })
+        .await;
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod watch_tests;

@@ -1,0 +1,250 @@
+//! The watch in a network namespace, with real neighbours that come, change and go.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::timeout};
+
+use super::*;
+use crate::net::lab::{in_lab, sh};
+
+const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+/// Longest that anything may take to be told.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A watch, and what it told so far.
+struct Watching {
+    runtime: tokio::runtime::Runtime,
+    events: mpsc::Receiver<NetEvent>,
+    known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    links: Vec<String>,
+    _watch: Watch,
+}
+
+impl Watching {
+    fn new(addresses: &[&str], buffer: Option<u32>) -> Self {
+        // One thread, so that the sockets are of this thread's namespace.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (sender, events) = mpsc::channel(64);
+        let backends = (1u16..).zip(addresses.iter().map(|text| text.parse().unwrap())).collect();
+        let watch = runtime.block_on(async { watch_with(backends, sender, buffer) });
+        Self { runtime, events, known: BTreeMap::new(), links: Vec::new(), _watch: watch }
+    }
+
+    fn take(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::NextHops(changes) => self.known.extend(changes),
+            NetEvent::LinkChanged(name) => self.links.push(name),
+        }
+    }
+
+    /// Waits until the MAC address of backend `number`'s next hop is `mac`; returns how long that took.
+    #[track_caller]
+    fn expect(&mut self, number: BackendNumber, mac: Option<[u8; 6]>) -> Duration {
+        let started = Instant::now();
+        while self.known.get(&number).map(|entry| entry.map(|entry| entry.mac)) != Some(mac) {
+            let left = SOON.saturating_sub(started.elapsed());
+            let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
+            match event {
+                Ok(event) => self.take(event.expect("the watch runs")),
+                Err(_) => panic!("backend {number}: expected {mac:?}, know {:?}", self.known),
+            }
+        }
+        started.elapsed()
+    }
+
+    /// Everything that is told within `time`.
+    fn quiet(&mut self, time: Duration) -> usize {
+        let mut count = 0;
+        let until = Instant::now() + time;
+        while let Ok(event) = {
+            let left = until.saturating_duration_since(Instant::now());
+            self.runtime.block_on(async { timeout(left, self.events.recv()).await })
+        } {
+            self.take(event.expect("the watch runs"));
+            count += 1;
+        }
+        count
+    }
+}
+
+#[test]
+fn asks_for_neighbours_that_nobody_asked_for() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2", "fd00::2", "10.0.0.77", "198.51.100.1", "10.0.0.1"], None);
+        watching.expect(1, Some(PEER));
+        watching.expect(2, Some(PEER));
+        let entry = watching.known[&1].unwrap();
+        assert_eq!((entry.source_mac, entry.mtu, entry.vlan), ([2, 0, 0, 0, 0, 1], 1500, 0));
+        watching.expect(3, None);
+        watching.expect(4, None);
+        watching.expect(5, None);
+        assert_eq!(watching.quiet(Duration::from_millis(1500)), 0, "nothing changes, nothing is told");
+    });
+}
+
+#[test]
+fn follows_a_neighbour_that_changes() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2", "fd00::2"], None);
+        watching.expect(1, Some(PEER));
+        watching.expect(2, Some(PEER));
+        sh("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:09 dev edge0");
+        sh("ip neigh replace fd00::2 lladdr 02:00:00:00:00:09 dev edge0");
+        watching.expect(1, Some(OTHER));
+        watching.expect(2, Some(OTHER));
+        // Deleted, and the peer answers: its own address again.
+        sh("ip neigh del 10.0.0.2 dev edge0; ip neigh del fd00::2 dev edge0");
+        watching.expect(1, Some(PEER));
+        watching.expect(2, Some(PEER));
+    });
+}
+
+#[test]
+fn tells_of_a_neighbour_that_is_lost_and_found() {
+    in_lab(|lab| {
+        let mut watching = Watching::new(&["10.0.0.2"], None);
+        watching.expect(1, Some(PEER));
+        lab.peer("ip link set peer0 arp off");
+        sh("ip neigh del 10.0.0.2 dev edge0");
+        watching.expect(1, None);
+        lab.peer("ip link set peer0 arp on");
+        // The kernel asks once a second, so the answer may be that late.
+        let waited = watching.quiet(Duration::from_millis(1200));
+        assert_eq!((waited, watching.known[&1].map(|entry| entry.mac)), (1, Some(PEER)));
+    });
+}
+
+#[test]
+fn a_permanent_neighbour_stays_permanent() {
+    in_lab(|_| {
+        sh("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:09 dev edge0 nud permanent");
+        let mut watching = Watching::new(&["10.0.0.2"], None);
+        watching.expect(1, Some(OTHER));
+        watching.quiet(Duration::from_millis(2500));
+        sh("ip neigh show 10.0.0.2 dev edge0 | grep -q PERMANENT");
+    });
+}
+
+#[test]
+fn neighbours_that_live_are_not_lost_by_a_flush() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2", "fd00::2"], None);
+        watching.expect(1, Some(PEER));
+        watching.expect(2, Some(PEER));
+        sh("ip neigh flush all; ip -6 neigh flush all");
+        assert_eq!(watching.quiet(SOON), 0, "they answered before they were missed");
+        assert_eq!(watching.known.values().filter(|entry| entry.is_some()).count(), 2);
+    });
+}
+
+#[test]
+fn follows_a_link_down_and_up() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2", "fd00::2"], None);
+        watching.expect(1, Some(PEER));
+        watching.expect(2, Some(PEER));
+        watching.quiet(Duration::from_millis(500));
+        watching.links.clear();
+        sh("ip link set edge0 down");
+        watching.expect(1, None);
+        watching.expect(2, None);
+        watching.quiet(Duration::from_millis(100));
+        assert!(watching.links.contains(&"edge0".to_owned()), "{:?}", watching.links);
+        // IPv6 addresses are gone with the link.
+        sh("ip link set edge0 up && ip address add fd00::1/64 dev edge0 nodad");
+        watching.expect(1, Some(PEER));
+        watching.expect(2, Some(PEER));
+    });
+}
+
+#[test]
+fn follows_the_peers_carrier() {
+    in_lab(|lab| {
+        let mut watching = Watching::new(&["10.0.0.2"], None);
+        watching.expect(1, Some(PEER));
+        lab.peer("ip link set peer0 down");
+        watching.expect(1, None);
+        lab.peer("ip link set peer0 up");
+        watching.expect(1, Some(PEER));
+    });
+}
+
+#[test]
+fn follows_routes() {
+    in_lab(|lab| {
+        lab.peer("ip address add 10.0.0.3/24 dev peer0");
+        let mut watching = Watching::new(&["198.51.100.1", "2001:db8::1"], None);
+        watching.expect(1, None);
+        sh("ip route add 198.51.100.0/24 via 10.0.0.2 mtu 1400");
+        watching.expect(1, Some(PEER));
+        assert_eq!(watching.known[&1].unwrap().mtu, 1400);
+        sh("ip -6 route add 2001:db8::/32 via fd00::2");
+        watching.expect(2, Some(PEER));
+        sh("ip neigh replace 10.0.0.9 lladdr 02:00:00:00:00:09 dev edge0");
+        sh("ip route replace 198.51.100.0/24 via 10.0.0.9");
+        watching.expect(1, Some(OTHER));
+        sh("ip route add blackhole 198.51.100.1/32");
+        watching.expect(1, None);
+        sh("ip route del blackhole 198.51.100.1/32");
+        watching.expect(1, Some(OTHER));
+        // An IPv4 route by an IPv6 gateway.
+        sh("ip route replace 198.51.100.0/24 via inet6 fd00::2");
+        watching.expect(1, Some(PEER));
+    });
+}
+
+#[test]
+fn recovers_from_a_flush_of_everything() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2", "fd00::2", "198.51.100.1"], None);
+        sh("ip route add default via 10.0.0.2");
+        for number in 1..=3 {
+            watching.expect(number, Some(PEER));
+        }
+        sh("ip route flush table main; ip -6 route flush table main; ip neigh flush all; ip -6 neigh flush all");
+        for number in 1..=3 {
+            watching.expect(number, None);
+        }
+        sh("ip route add 10.0.0.0/24 dev edge0 && ip route add default via 10.0.0.2");
+        sh("ip -6 route add fd00::/64 dev edge0");
+        for number in 1..=3 {
+            watching.expect(number, Some(PEER));
+        }
+    });
+}
+
+#[test]
+fn survives_an_overrun_of_the_socket() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2"], Some(2048));
+        watching.expect(1, Some(PEER));
+        watching.quiet(Duration::from_millis(500));
+        // Nobody reads while this runs: the runtime has one thread, and it waits here. What counts comes last, when
+        // the buffer is long full.
+        sh(
+            "for i in $(seq 1 250); do echo neigh replace 10.0.0.$i lladdr 02:00:00:00:01:00 dev edge0 nud stale; done \
+            | grep -v '10.0.0.[12] ' | ip -batch -",
+        );
+        sh("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:09 dev edge0");
+        assert!(watching.expect(1, Some(OTHER)) < SOON);
+    });
+}
+
+#[test]
+fn a_thousand_backends_behind_one_gateway() {
+    in_lab(|_| {
+        sh("ip route add 198.51.0.0/16 via 10.0.0.2");
+        let addresses: Vec<String> = (0..1000).map(|i| format!("198.51.{}.{}", i / 250, i % 250 + 1)).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let mut watching = Watching::new(&addresses, None);
+        for number in 1..=1000 {
+            watching.expect(number, Some(PEER));
+        }
+        sh("ip route flush table main");
+        let lost: Duration = (1..=1000).map(|number| watching.expect(number, None)).sum();
+        sh("ip route add 10.0.0.0/24 dev edge0 && ip route add 198.51.0.0/16 via 10.0.0.2");
+        let found: Duration = (1..=1000).map(|number| watching.expect(number, Some(PEER))).sum();
+        assert!(lost < SOON && found < SOON, "{lost:?} {found:?}");
+    });
+}

@@ -1,0 +1,439 @@
+//! The probe engine against real servers on the loopback interface, each behaving in its own way.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use http_body_util::Full;
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
+};
+
+use super::{
+    classify::{Stage, classify},
+    *,
+};
+
+/// How a server answers a connection.
+#[derive(Clone, Copy)]
+enum Server {
+    /// HTTP with this status.
+    Status(u16),
+    /// These bytes, then the end.
+    Says(&'static str),
+    /// Reads the request, then closes.
+    Closes,
+    /// Reads the request, then resets.
+    Resets,
+    /// Never answers.
+    Silent,
+    /// Sends the head at once and the body never.
+    Stalls,
+}
+
+/// A listener on loopback, and how many connections it took.
+async fn serve(server: Server) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("accepts");
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(answer(stream, server));
+        }
+    });
+    (address, accepted)
+}
+
+async fn answer(mut stream: TcpStream, server: Server) {
+    if let Server::Status(status) = server {
+        let respond = service_fn(move |_: Request<Incoming>| async move {
+            let response = Response::builder().status(status).body(Full::new(Bytes::from_static(b"body")));
+            Ok::<_, Infallible>(response.expect("a valid response"))
+        });
+        // The client may go at any time.
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), respond).await;
+        return;
+    }
+    let mut request = [0; 1024];
+    if !matches!(stream.read(&mut request).await, Ok(1..)) {
+        return;
+    }
+    match server {
+        Server::Says(bytes) => drop(stream.write_all(bytes.as_bytes()).await),
+        Server::Resets => stream.set_zero_linger().expect("a socket option"),
+        Server::Silent => std::future::pending().await,
+        Server::Stalls => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await;
+            std::future::pending::<()>().await;
+        }
+        Server::Closes | Server::Status(_) => {}
+    }
+}
+
+fn target(address: SocketAddr, kind: ProbeKind) -> Target {
+    let probe = Probe {
+        kind,
+        port: address.port(),
+        interval: Duration::from_secs(5),
+        // Far more than any answer takes: these tests share the machine with others.
+        timeout: Duration::from_secs(5),
+        rise: 2,
+        fall: 3,
+        jitter: 0.1,
+    };
+    Target { backend: 7, address: address.ip(), probe }
+}
+
+/// The same with an interval and a timeout that a test can wait for.
+fn quick(mut target: Target, time: Duration) -> Target {
+    (target.probe.interval, target.probe.timeout) = (time, time);
+    target
+}
+
+const SHORT: Duration = Duration::from_millis(100);
+
+fn http() -> ProbeKind {
+    ProbeKind::Http { path: "/healthz".to_owned(), status: vec![200], host: None }
+}
+
+async fn http_against(server: Server) -> Verdict {
+    let (address, _) = serve(server).await;
+    let target = target(address, http());
+    match server {
+        Server::Silent | Server::Stalls => probe(&quick(target, SHORT)).await,
+        _ => probe(&target).await,
+    }
+}
+
+fn failed(why: &str) -> Verdict {
+    Verdict::Fail(why.to_owned())
+}
+
+/// A port on which nobody listens; the socket keeps others from it.
+fn closed_port() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    (socket.local_addr().expect("bound"), socket)
+}
+
+#[tokio::test]
+async fn http_verdicts() {
+    for (server, expected) in [
+        (Server::Status(200), Verdict::Pass),
+        (Server::Status(500), failed("HTTP status 500, not 200")),
+        (Server::Status(204), failed("HTTP status 204, not 200")),
+        (Server::Says("HTTP/1.1 200 OK\r\n\r\n"), Verdict::Pass),
+        (Server::Says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), Verdict::Pass),
+        (
+            Server::Says("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"),
+            failed("end of file before message length reached"),
+        ),
+        (Server::Says("SSH-2.0-OpenSSH_9.2\r\n"), failed("not HTTP: invalid HTTP version parsed")),
+        (Server::Says("HTTP/1.1 200"), failed("closed without a complete answer")),
+        (Server::Closes, failed("closed without a complete answer")),
+        (Server::Resets, failed("connection reset")),
+        (Server::Silent, failed("no answer within 100ms")),
+        (Server::Stalls, failed("no answer within 100ms")),
+    ] {
+        assert_eq!(http_against(server).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_to_memory() {
+    let endless = Box::leak(format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(1 << 20)).into_boxed_str());
+    let verdict = http_against(Server::Says(endless)).await;
+    assert_eq!(verdict, failed("not HTTP: message head is too large"));
+    let long = Box::leak(
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n{}", "y".repeat(1 << 20)).into_boxed_str(),
+    );
+    assert_eq!(http_against(Server::Says(long)).await, Verdict::Pass);
+}
+
+#[tokio::test]
+async fn any_expected_status_passes() {
+    let (address, _) = serve(Server::Status(404)).await;
+    let kind = |status| ProbeKind::Http { path: "/".to_owned(), status, host: None };
+    assert_eq!(probe(&target(address, kind(vec![200, 404]))).await, Verdict::Pass);
+    assert_eq!(probe(&target(address, kind(vec![200, 204]))).await, failed("HTTP status 404, not 200 or 204"));
+}
+
+#[tokio::test]
+async fn tcp_verdicts() {
+    let (address, _) = serve(Server::Silent).await;
+    assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, Verdict::Pass);
+    let (address, _held) = closed_port();
+    assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, failed("connection refused"));
+    assert_eq!(probe(&target(address, http())).await, failed("connection refused"));
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_a_failure() {
+    // A listener that accepts nothing: once its queue is full, the kernel answers no SYN.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let listener = socket.listen(1).expect("listens");
+    let address = listener.local_addr().expect("bound");
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
+    }
+    assert_eq!(probe(&quick(target(address, ProbeKind::Tcp), SHORT)).await, failed("no answer within 100ms"));
+}
+
+#[tokio::test]
+async fn the_request_is_what_the_configuration_says() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            let mut request = vec![0; 1024];
+            let length = stream.read(&mut request).await.expect("reads");
+            request.truncate(length);
+            note.lock().expect("no panic").push(String::from_utf8(request).expect("text").to_lowercase());
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("writes");
+        }
+    });
+    let named =
+        ProbeKind::Http { path: "/a?b=c".to_owned(), status: vec![200], host: Some("www.example.org".to_owned()) };
+    assert_eq!(probe(&target(address, named)).await, Verdict::Pass);
+    assert_eq!(probe(&target(address, http())).await, Verdict::Pass);
+    let seen = seen.lock().expect("no panic");
+    let rest = "user-agent: edge-probe/0.1.0\r\naccept: */*\r\nconnection: close\r\n\r\n";
+    assert_eq!(seen[0], format!("get /a?b=c http/1.1\r\nhost: www.example.org\r\n{rest}"));
+    assert_eq!(seen[1], format!("get /healthz http/1.1\r\nhost: {address}\r\n{rest}"));
+}
+
+#[tokio::test]
+async fn ipv6_is_probed_as_well() {
+    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else {
+        panic!("the loopback interface has no IPv6: enable it (net.ipv6.conf.lo.disable_ipv6=0)");
+    };
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        answer(stream, Server::Status(200)).await;
+    });
+    assert_eq!(probe(&target(address, http())).await, Verdict::Pass);
+}
+
+/// Runs `future` on a thread of its own, so that what it does to itself stays there.
+fn apart<T: Send + 'static>(prepare: fn() -> bool, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        prepare().then(|| runtime.block_on(future))
+    });
+    thread.join().expect("no panic")
+}
+
+#[test]
+fn no_route_of_our_own_is_inconclusive() {
+    // A fresh network namespace has no route at all.
+    let enter = || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok();
+    for address in
+        [(Ipv4Addr::new(192, 0, 2, 1), 80).into(), ("2001:db8::1".parse::<Ipv6Addr>().expect("valid"), 80).into()]
+    {
+        let target: Target = target(address, ProbeKind::Tcp);
+        match apart(enter, async move { probe(&target).await }) {
+            // IPv6 misses an address to send from before it misses the route.
+            Some(verdict) => assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}"),
+            None => eprintln!("skipped: only root can make a network namespace"),
+        }
+    }
+}
+
+#[test]
+fn no_file_descriptor_is_inconclusive() {
+    // The limit is the whole process's, so a process of its own runs out of them.
+    let child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this test's path"))
+        .args(["--exact", "--ignored", "--test-threads=1", "probe::tests::without_file_descriptors"])
+        .output()
+        .expect("starts");
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && output.contains("1 passed"), "{output}");
+}
+
+#[test]
+#[ignore = "takes this process's file descriptors: no_file_descriptor_is_inconclusive runs it apart"]
+fn without_file_descriptors() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(!held.is_empty());
+    for kind in [ProbeKind::Tcp, http()] {
+        let target = target((Ipv4Addr::LOCALHOST, 80).into(), kind);
+        let verdict = runtime.block_on(probe(&target));
+        assert_eq!(verdict, Verdict::Inconclusive("too many open files in this process".to_owned()));
+    }
+}
+
+#[test]
+fn errors_by_whose_fault_they_are() {
+    use Stage::{Local, Network};
+    let is_fail = |code, stage| match classify(&io::Error::from_raw_os_error(code), stage) {
+        Verdict::Fail(_) => true,
+        Verdict::Inconclusive(_) => false,
+        Verdict::Pass => panic!("an error passed"),
+    };
+    for code in [
+        libc::ECONNREFUSED,
+        libc::ECONNRESET,
+        libc::ECONNABORTED,
+        libc::EPIPE,
+        libc::ETIMEDOUT,
+        libc::EHOSTUNREACH,
+        libc::EHOSTDOWN,
+        libc::ENOPROTOOPT,
+        libc::ENONET,
+        libc::EPROTO,
+    ] {
+        assert!(is_fail(code, Local) && is_fail(code, Network), "{code}");
+    }
+    for code in [libc::ENETUNREACH, libc::EACCES] {
+        assert!(!is_fail(code, Local) && is_fail(code, Network), "{code}");
+    }
+    for code in [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::EADDRNOTAVAIL,
+        libc::EADDRINUSE,
+        libc::EAGAIN,
+        libc::EPERM,
+        libc::ENETDOWN,
+        libc::ENODEV,
+        libc::EAFNOSUPPORT,
+        libc::EINVAL,
+        libc::EIO,
+        4095,
+    ] {
+        assert!(!is_fail(code, Local) && !is_fail(code, Network), "{code}");
+    }
+}
+
+#[test]
+fn a_standstill_of_this_host_is_inconclusive() {
+    let ms = Duration::from_millis;
+    assert_eq!(timed_out(ms(200), ms(201)), failed("no answer within 200ms"));
+    assert_eq!(timed_out(ms(200), ms(400)), failed("no answer within 200ms"));
+    assert_eq!(timed_out(ms(200), ms(1200)), Verdict::Inconclusive("this host was late by 1000 ms".to_owned()));
+    assert_eq!(timed_out(ms(10), ms(100)), failed("no answer within 10ms"));
+}
+
+#[tokio::test]
+async fn a_process_that_was_stopped_blames_nobody() {
+    let (address, _) = serve(Server::Silent).await;
+    let target = quick(target(address, http()), SHORT);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Holds the runtime's only thread, as a stopped process would.
+        std::thread::sleep(Duration::from_millis(600));
+    };
+    let (verdict, ()) = tokio::join!(probe(&target), stop);
+    assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}");
+}
+
+#[test]
+fn gaps_keep_to_jitter_and_timeout() {
+    let mut probe = target((Ipv4Addr::LOCALHOST, 80).into(), ProbeKind::Tcp).probe;
+    (probe.interval, probe.timeout, probe.jitter) = (Duration::from_secs(1), Duration::from_millis(500), 0.2);
+    assert_eq!(gap(&probe, 0.0), Duration::from_millis(800));
+    assert_eq!(gap(&probe, 0.5), Duration::from_secs(1));
+    assert_eq!(gap(&probe, 1.0), Duration::from_millis(1200));
+    probe.timeout = probe.interval;
+    assert_eq!(gap(&probe, 0.0), Duration::from_secs(1), "never shorter than the timeout");
+    probe.jitter = f64::NAN;
+    assert!(gap(&probe, 0.3) >= probe.timeout, "no panic, no spin");
+}
+
+#[test]
+fn first_probes_are_spread_over_the_interval() {
+    let interval = Duration::from_secs(1);
+    for position in 0..10u32 {
+        let delay = spread(interval, position as usize, 10);
+        let share = interval / 10;
+        assert!((share * position..=share * (position + 1)).contains(&delay), "{position}: {delay:?}");
+    }
+}
+
+/// Reports within `time` of the virtual clock, of an engine with one target.
+async fn reports(target: Target, time: Duration) -> Vec<Verdict> {
+    let (sender, mut receiver) = mpsc::channel(1000);
+    let engine = start(vec![target], sender);
+    assert_eq!(engine.targets(), 1);
+    tokio::time::sleep(time).await;
+    drop(engine);
+    let mut verdicts = Vec::new();
+    while let Some(report) = receiver.recv().await {
+        assert_eq!(report.backend, 7);
+        verdicts.push(report.verdict);
+    }
+    verdicts
+}
+
+#[tokio::test]
+async fn the_rate_is_the_same_up_or_down() {
+    let second = Duration::from_secs(1);
+    let (up, _) = serve(Server::Status(200)).await;
+    let (wrong, _) = serve(Server::Status(500)).await;
+    let (silent, _) = serve(Server::Silent).await;
+    let (closed, _held) = closed_port();
+    let each = Duration::from_millis(50);
+    let run = |address| reports(quick(target(address, http()), each), second);
+    let (up, wrong, silent, closed) = tokio::join!(run(up), run(wrong), run(silent), run(closed));
+    assert!(up.contains(&Verdict::Pass));
+    for verdicts in [&wrong, &silent, &closed] {
+        assert!(!verdicts.contains(&Verdict::Pass), "{verdicts:?}");
+    }
+    // Twenty fit; the first delay and the end cost one each, and a busy machine some more. What failures must not do is
+    // to add any, nor may silence halve them.
+    for verdicts in [up, wrong, silent, closed] {
+        assert!((12..=21).contains(&verdicts.len()), "{}", verdicts.len());
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_engine_ends_the_probes() {
+    let (address, accepted) = serve(Server::Status(200)).await;
+    let (sender, mut receiver) = mpsc::channel(10);
+    let engine = start(vec![quick(target(address, http()), SHORT); 3], sender);
+    assert_eq!(engine.targets(), 3);
+    assert!(receiver.recv().await.is_some());
+    drop(engine);
+    // The tasks hold the senders: the channel ends when the last of them is gone.
+    while receiver.recv().await.is_some() {}
+    let seen = accepted.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(accepted.load(Ordering::Relaxed), seen);
+}
+
+#[tokio::test]
+async fn nobody_listening_ends_the_probes() {
+    let (address, _) = serve(Server::Status(200)).await;
+    let (sender, receiver) = mpsc::channel(10);
+    let mut engine = start(vec![quick(target(address, http()), SHORT)], sender);
+    drop(receiver);
+    timeout(Duration::from_secs(5), engine.tasks.join_next()).await.expect("the task ends");
+}
