@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     cargo::{self, output},
-    packages,
+    packages::{self, Package},
 };
 
 /// The newest LLVM whose bitcode our bpf-linker reads.
@@ -33,15 +33,16 @@ impl EbpfToolchain {
         if let Some(nightly) = rustup_nightly() {
             return Ok(nightly);
         }
-        packages::ensure(&["rustc-web", "cargo-web", "rust-web-src"], "building eBPF programs")?;
+        // They must be of one version; apt sees to that.
+        let wanted = ["rustc-web", "cargo-web", "rust-web-src"].map(|name| Package::at_least(name, "1.95"));
+        packages::ensure(&wanted, "building eBPF programs")?;
         let debian =
             Self { name: "Debian's rustc".to_owned(), cargo: "/usr/bin/cargo".into(), rustc: "/usr/bin/rustc".into() };
         match debian.versions() {
             Some((rust, llvm)) if rust >= RUST && llvm <= LLVM => Ok(debian),
             Some((rust, llvm)) => bail!(
                 "/usr/bin/rustc is Rust 1.{rust} with LLVM {llvm}; needed are Rust 1.{RUST} or newer and LLVM {LLVM} \
-                 or older. Debian 12 has them in its suite bookworm-security: enable it in /etc/apt/sources.list, \
-                 then run `apt-get update && apt-get install rustc-web cargo-web rust-web-src`"
+                 or older"
             ),
             None => bail!("/usr/bin/rustc does not run"),
         }

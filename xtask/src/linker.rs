@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     cargo::{self, output},
     ebpf_toolchain::LLVM,
-    packages,
+    packages::{self, Package},
     step::step,
 };
 
@@ -20,7 +20,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     if output(Command::new(&binary).arg("--version")).is_some_and(|said| said.trim().ends_with(VERSION)) {
         return Ok(binary);
     }
-    packages::ensure(&[&format!("llvm-{LLVM}-dev")], "building bpf-linker")?;
+    packages::ensure(&[Package::any("llvm-22-dev")], "building bpf-linker")?;
     step(&format!("building bpf-linker {VERSION} (a minute or two, once)"), || {
         let mut install = cargo::cargo();
         install.env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     cargo::{self, output},
-    packages,
+    packages::{self, Package},
     step::step,
 };
 
@@ -19,7 +19,7 @@ pub(crate) fn ensure() -> Result<()> {
     }
     // Installing the package would start a web server on port 80, now and at every boot. Its binary runs from
     // anywhere, given the libraries.
-    packages::ensure(&["libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g"], "the lab's nginx")?;
+    packages::ensure(&["libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g"].map(Package::any), "the lab's nginx")?;
     step("fetching nginx", || {
         let downloads = cargo::tools().join("downloads");
         std::fs::create_dir_all(&downloads)?;

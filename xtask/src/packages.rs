@@ -9,16 +9,51 @@ use crate::{
     step::step,
 };
 
+/// A package, and the oldest version that will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Package {
+    name: &'static str,
+    at_least: Option<&'static str>,
+}
+
+impl Package {
+    pub(crate) const fn any(name: &'static str) -> Self {
+        Self { name, at_least: None }
+    }
+
+    pub(crate) const fn at_least(name: &'static str, version: &'static str) -> Self {
+        Self { name, at_least: Some(version) }
+    }
+
+    fn is_new_enough(self, version: &str) -> bool {
+        // Not installed, or not to be had: the tools show an empty version, or "(none)".
+        let exists = version.starts_with(|first: char| first.is_ascii_digit());
+        exists
+            && self.at_least.is_none_or(|oldest| {
+                let mut compare = Command::new("dpkg");
+                compare.args(["--compare-versions", version, "ge", oldest]);
+                compare.status().is_ok_and(|status| status.success())
+            })
+    }
+
+    /// Whether the package lists have it.
+    fn is_available(self) -> bool {
+        let policy = output(Command::new("apt-cache").args(["policy", self.name])).unwrap_or_default();
+        let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"));
+        candidate.is_some_and(|version| self.is_new_enough(version.trim()))
+    }
+}
+
 /// Makes sure that `packages` are installed; `purpose` says what for.
 ///
 /// # Errors
 /// They are not, and this can't be mended from here: the message has the command that does.
-pub(crate) fn ensure(packages: &[&str], purpose: &str) -> Result<()> {
+pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
     let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }
-    let list = missing.join(" ");
+    let list = missing.iter().map(|package| package.name).collect::<Vec<_>>().join(" ");
     if !is_debian() {
         bail!(
             "{purpose} needs what Debian 12 calls {list}. This is not Debian: install the same with your system's \
@@ -28,12 +63,14 @@ pub(crate) fn ensure(packages: &[&str], purpose: &str) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("{purpose} needs {list}. Run this, then try again:\n\n  sudo apt-get install {list}\n");
     }
-    if !missing.iter().all(|package| has_candidate(package)) {
+    if !missing.iter().all(|package| package.is_available()) {
         update()?;
-        if let Some(unknown) = missing.iter().find(|package| !has_candidate(package)) {
+        if let Some(unknown) = missing.iter().find(|package| !package.is_available()) {
+            let version = unknown.at_least.map(|version| format!(" {version} or newer")).unwrap_or_default();
             bail!(
-                "{purpose} needs {unknown}, which none of this system's package sources has. Debian 12 has it in its \
-                 suites bookworm and bookworm-security: enable both in /etc/apt/sources.list, then try again"
+                "{purpose} needs {}{version}, which none of this system's package sources has. Debian 12 has it in \
+                 its suites bookworm and bookworm-security: enable both in /etc/apt/sources.list, then try again",
+                unknown.name
             );
         }
     }
@@ -64,20 +101,22 @@ pub(crate) fn apt() -> Command {
     command
 }
 
-fn install(packages: &[&str]) -> Result<()> {
-    cargo::run(apt().args(["-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "install"]).args(packages))
+fn install(packages: &[Package]) -> Result<()> {
+    let names = packages.iter().map(|package| package.name);
+    cargo::run(apt().args(["-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "install"]).args(names))
 }
 
-fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    let query =
-        Command::new("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(packages).output();
+fn missing(packages: &[Package]) -> Vec<Package> {
+    let names = packages.iter().map(|package| package.name);
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status} ${Version}\n"])
+        .args(names)
+        .output();
     // dpkg-query fails when it does not know one of them, and still lists the others.
-    let installed = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let is_installed = |package: &str| installed.lines().any(|line| line == format!("{package} installed"));
-    packages.iter().copied().filter(|package| !is_installed(package)).collect()
-}
-
-fn has_candidate(package: &str) -> bool {
-    let policy = output(Command::new("apt-cache").args(["policy", package])).unwrap_or_default();
-    policy.lines().any(|line| line.trim().strip_prefix("Candidate:").is_some_and(|version| version.trim() != "(none)"))
+    let listed = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let is_installed = |package: Package| {
+        let prefix = format!("{} installed ", package.name);
+        listed.lines().filter_map(|line| line.strip_prefix(&prefix)).any(|version| package.is_new_enough(version))
+    };
+    packages.iter().copied().filter(|package| !is_installed(*package)).collect()
 }

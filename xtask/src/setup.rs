@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{ebpf_toolchain::EbpfToolchain, linker, nginx, packages};
+use crate::{
+    ebpf_toolchain::EbpfToolchain,
+    linker, nginx,
+    packages::{self, Package},
+};
 
 /// What builds eBPF programs.
 #[derive(Debug)]
@@ -28,6 +32,6 @@ pub(crate) fn ebpf() -> Result<Ebpf> {
 
 /// What a lab needs.
 pub(crate) fn lab() -> Result<()> {
-    packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"], "the lab")?;
+    packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
     nginx::ensure()
 }
