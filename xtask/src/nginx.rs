@@ -23,7 +23,13 @@ pub(crate) fn ensure() -> Result<()> {
     step("fetching nginx", || {
         let downloads = cargo::tools().join("downloads");
         std::fs::create_dir_all(&downloads)?;
-        let fetch = || cargo::run(packages::apt().args(["-qq", "download", "nginx"]).current_dir(&downloads));
+        let fetch = || {
+            cargo::run(
+                packages::apt()
+                    .args(["-qq", "-o", "APT::Sandbox::User=root", "download", "nginx"])
+                    .current_dir(&downloads),
+            )
+        };
         if fetch().is_err() {
             packages::update()?;
             fetch()?;
