@@ -14,6 +14,7 @@ use std::{
 
 use clap::Parser;
 use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
 use self::{
     args::{Args, Command, Dirs},
@@ -38,6 +39,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Does what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
+    log(if matches!(command, Command::Run { .. }) { "info" } else { "warn" });
     match dispatch(&dirs, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -48,6 +50,16 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(failure.code() as u8)
         }
     }
+}
+
+/// Logs to standard error. `EDGE_LOG` takes what tracing's filters take: `debug`, `info,edge_ctl::net=trace`.
+fn log(default: &str) {
+    let filter = EnvFilter::try_from_env("EDGE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
@@ -153,11 +165,7 @@ async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> R
     match Client::connect(&dirs.socket()).await {
         Ok(mut client) => Ok(client.get("/v1/status").await?),
         Err(ClientError::Absent { .. }) => {
-            let status = offline::status(dirs, earlier)?;
-            if tell {
-                eprintln!("{}", offline::NOTICE);
-            }
-            Ok(status)
+            offline::status(dirs, earlier, tell)
         }
         Err(other) => Err(other.into()),
     }
@@ -170,9 +178,7 @@ fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {
     });
     let outcome = match asked {
         Err(ClientError::Absent { .. }) => {
-            let outcome = offline::operate(dirs, operation)?;
-            eprintln!("{}", offline::NOTICE);
-            outcome
+            offline::operate(dirs, operation)?
         }
         asked => asked?,
     };
@@ -230,9 +236,7 @@ fn detach(dirs: &Dirs) -> Result<(), Failure> {
     });
     let outcome = match asked {
         Err(ClientError::Absent { .. }) => {
-            let outcome = runtime.block_on(offline::detach(dirs))?;
-            eprintln!("{}", offline::NOTICE);
-            outcome
+            runtime.block_on(offline::detach(dirs))?
         }
         asked => asked?,
     };

@@ -18,12 +18,16 @@ use crate::{
 /// How long rates are told over where there is no earlier sample.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// What `edge-ctl` says on standard error before it does anything here.
-pub(crate) const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinned maps directly";
+/// Said on standard error before anything is done here.
+const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinned maps directly";
 
-/// Status as the maps tell it. `earlier` is the sample to tell rates from, and becomes the present one.
-pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>) -> Result<Status, Failure> {
+/// Status as the maps tell it. `tell`: say so on standard error.
+/// `earlier` is the sample to tell rates from, and becomes the present one.
+pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> Result<Status, Failure> {
     let (inventory, kernel) = open(dirs)?;
+    if tell {
+        eprintln!("{NOTICE}");
+    }
     if earlier.is_none() {
         *earlier = Some(Sample::take(&inventory, &kernel, Clock::now()));
         thread::sleep(GLANCE);
@@ -38,6 +42,7 @@ pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>) -> Result<Status
 pub(crate) fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
     let _lock = lock(dirs)?;
     let (inventory, mut kernel) = open(dirs)?;
+    eprintln!("{NOTICE}");
     let states: BTreeMap<_, _> =
         inventory.members().map(|member| (member.number, kernel.state(member.number))).collect();
     let health = |backend| operate::health_of(states.get(&backend).copied().unwrap_or_default());
@@ -57,6 +62,7 @@ pub(crate) async fn detach(dirs: &Dirs) -> Result<Outcome, Failure> {
             (Vec::new(), vec![format!("announced VIPs, if any, stay on their interfaces: {why}")])
         }
     };
+    eprintln!("{NOTICE}");
     Ok(daemon::detach(&pins, &announced, warnings).await?)
 }
 

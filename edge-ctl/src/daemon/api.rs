@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
 
 use super::{
-    events::{self, Event, Events},
+    events::{self, Event, Events, Kind},
     operate::{OperateError, Operation, Outcome},
     status::Status,
 };
@@ -158,10 +158,13 @@ async fn follow_events(State(shared): State<Shared>, Query(Follow { follow }): Q
     let (kept, coming) = shared.events.follow();
     let kept = stream::iter(kept);
     let body = if follow {
-        let coming = stream::unfold(coming, |mut coming| async {
+        let coming = stream::unfold(Some(coming), |coming| async {
+            let mut coming = coming?;
             match coming.recv().await {
-                Ok(event) => Some((event, coming)),
-                Err(RecvError::Lagged(count)) => Some((events::missed(count), coming)),
+                // Nothing comes after this; the follower shall see an end and not a broken connection.
+                Ok(event) if event.kind == Kind::DaemonStopped => Some((event, None)),
+                Ok(event) => Some((event, Some(coming))),
+                Err(RecvError::Lagged(count)) => Some((events::missed(count), Some(coming))),
                 Err(RecvError::Closed) => None,
             }
         });

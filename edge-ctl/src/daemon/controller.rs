@@ -61,7 +61,7 @@ impl<P: Plane> Controller<P> {
             .zip(&self.inventory.config.services)
             .map(|(now, service)| match before.get(&service.name) {
                 Some(worse @ (Serving::Open(_) | Serving::Exhausted)) => *worse,
-                Some(Serving::Pool(_) | Serving::Short(_)) | None => *now,
+                Some(Serving::Pool(_) | Serving::Short(_) | Serving::PassedOver(_)) | None => *now,
             })
             .collect();
         self.tell_of_moves();
@@ -96,7 +96,12 @@ impl<P: Plane> Controller<P> {
             Health::Down => Kind::BackendDown,
             Health::Unknown => Kind::BackendUnknown,
         };
-        self.events.tell(kind, &member.name(), transition.reason.clone());
+        let but = match model::admin(after) {
+            Admin::Enabled => "",
+            Admin::Drained => "; it stays drained",
+            Admin::Disabled => "; it stays disabled",
+        };
+        self.events.tell(kind, &member.name(), format!("{}{but}", transition.reason));
         if after != before {
             operate::follow(&self.inventory, &mut self.plane, member.pool_position)?;
             self.tell_of_moves();

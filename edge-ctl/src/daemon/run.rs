@@ -167,7 +167,8 @@ impl Daemon {
         let mut daemon = Self {
             controller: Controller::adopt(inventory, kernel, events)?,
             pins,
-            config_path: config_path.to_owned(),
+            // For `status`; the working directory does not change.
+            config_path: std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned()),
             refused: refused.map(|error| chain(&error)),
             started: unix_ms(),
             reports,

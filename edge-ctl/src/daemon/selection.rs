@@ -12,6 +12,8 @@ pub(crate) enum Serving {
     Pool(usize),
     /// To this pool, which has too few, since no pool has enough.
     Short(usize),
+    /// To this pool, which a failover has passed over, since no pool after it has enough.
+    PassedOver(usize),
     /// To this pool as if all of its backends were up, since no pool has any (`when_exhausted = open`).
     Open(usize),
     /// Nowhere.
@@ -22,7 +24,9 @@ impl Serving {
     /// The pool that new flows go to.
     pub(crate) fn position(self) -> Option<usize> {
         match self {
-            Self::Pool(position) | Self::Short(position) | Self::Open(position) => Some(position),
+            Self::Pool(position) | Self::Short(position) | Self::PassedOver(position) | Self::Open(position) => {
+                Some(position)
+            }
             Self::Exhausted => None,
         }
     }
@@ -32,8 +36,9 @@ impl Serving {
         match self {
             Self::Pool(position) => (0, position),
             Self::Short(position) => (1, position),
-            Self::Open(position) => (2, position),
-            Self::Exhausted => (3, 0),
+            Self::PassedOver(position) => (2, position),
+            Self::Open(position) => (3, position),
+            Self::Exhausted => (4, 0),
         }
     }
 }
@@ -64,7 +69,7 @@ pub(crate) fn serving(inventory: &Inventory, plane: &impl Plane, service: &Servi
         return Serving::Pool(position);
     }
     if let Some(position) = find(&|_, pool| available(inventory, plane, pool) > 0) {
-        return Serving::Short(position);
+        return if position < first { Serving::PassedOver(position) } else { Serving::Short(position) };
     }
     match (service.when_exhausted, find(&|_, pool| with(inventory, plane, pool, State::ENABLED) > 0)) {
         (WhenExhausted::Open, Some(position)) => Serving::Open(position),
@@ -84,6 +89,9 @@ pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Servi
         Serving::Pool(position) => format!("goes to pool {}", name(position)),
         Serving::Short(position) => {
             format!("goes to what is left of pool {}: no pool has as many backends as it needs", name(position))
+        }
+        Serving::PassedOver(position) => {
+            format!("goes to pool {} in spite of the failover: no pool after it has enough backends", name(position))
         }
         Serving::Open(position) => {
             format!("goes to pool {} although none of it is available (when_exhausted = open)", name(position))
@@ -135,7 +143,7 @@ mod tests {
             ("xxxxxx", none, open, Serving::Exhausted),
             ("dddddd", none, WhenExhausted::Reject, Serving::Exhausted),
             ("uuuuuu", over, open, Serving::Pool(1)),
-            ("uuuddd", over, open, Serving::Short(0)),
+            ("uuuddd", over, open, Serving::PassedOver(0)),
             ("uuuddd", evacuated, open, Serving::Open(1)),
             ("uuuxxx", evacuated, open, Serving::Exhausted),
         ] {

@@ -271,6 +271,7 @@ fn service_status(
     let described = selection::described(inventory, service, serving);
     let (state, reason) = match (serving, &failover) {
         (Serving::Exhausted | Serving::Open(_) | Serving::Short(_), _) => (ServiceState::Exhausted, described),
+        (Serving::PassedOver(_), _) => (ServiceState::Fallback, described),
         (Serving::Pool(position), Some(failover)) => {
             let evacuating = if failover.evacuate { ", evacuating" } else { "" };
             let to = &failover.to;

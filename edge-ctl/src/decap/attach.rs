@@ -1,6 +1,12 @@
 //! Loading, attaching, replacing and detaching the decapsulation program.
 
-use std::{io, net::IpAddr, path::Path};
+use std::{
+    io,
+    net::IpAddr,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -25,6 +31,8 @@ use crate::net::{AttachedXdp, NetError, attached_xdp};
 
 /// Edges that a backend can be told of, at the least.
 const SOURCES: u32 = 256;
+/// How long the kernel may take to let go of the link.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the program could not be attached, detached or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +90,11 @@ pub(super) enum DecapError {
     OtherMode { interface: String, attached: Mode },
     #[error("can't attach")]
     Attach(#[source] ProgramError),
+    #[error(
+        "the pins are gone, but the program is still on {0}: another process holds the link open\n  do: find it with \
+         `bpftool link show`, whose `pids` name it"
+    )]
+    StillAttached(String),
     #[error("no decapsulation is attached to {0}\n  do: edge-ctl decap --interface {0} --from ADDR")]
     NotAttached(String),
 }
@@ -145,26 +158,37 @@ fn attach_locked(
     let program: &mut Xdp = program.try_into().map_err(DecapError::Verify)?;
     program.load().map_err(DecapError::Verify)?;
 
-    let replaced = match ours {
-        Some(link) => {
-            let link = XdpLink::try_from(FdLink::from(link)).map_err(DecapError::Link)?;
-            program.attach_to_link(link).map_err(DecapError::Attach)?;
-            true
-        }
-        None => {
-            // A link of ours that is left here is one of an interface that is gone.
-            Pins::remove(&pins.link())?;
-            pin_new_link(program, pins, mode)?;
-            false
-        }
-    };
+    let replaced = ours.is_some();
+    if let Some(link) = ours {
+        let link = XdpLink::try_from(FdLink::from(link)).map_err(DecapError::Link)?;
+        program.attach_to_link(link).map_err(DecapError::Attach)?;
+    } else {
+        // A link of ours that is left here is one of an interface that is gone.
+        Pins::remove(&pins.link())?;
+        pin_new_link(program, pins, mode)?;
+    }
     Pins::rename(&pins.next_sources(), &pins.sources())?;
     Ok(Done { replaced, counters_restarted })
 }
 
-/// Takes the program off the interface; false when there was none of ours.
+/// Takes the program off the interface, and waits until it is off; false when there was none of ours.
 pub(super) fn detach(pins: &Pins) -> Result<bool, DecapError> {
-    Ok(pins.remove_all()?)
+    let present = attached_xdp(pins.interface()).or_else(|error| match error {
+        // What is left of an interface that is gone can be removed.
+        NetError::NoInterface(_) => Ok(None),
+        error => Err(error),
+    })?;
+    let was_attached = our_link(pins, present)?.is_some();
+    pins.remove_all()?;
+    // The kernel lets go of a link some time after its last name is gone.
+    let started = Instant::now();
+    while was_attached && attached_xdp(pins.interface())? == present {
+        if started.elapsed() > PATIENCE {
+            return Err(DecapError::StillAttached(pins.interface().to_owned()));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(was_attached)
 }
 
 /// What is attached.

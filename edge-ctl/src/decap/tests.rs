@@ -194,6 +194,21 @@ fn says_what_to_do_when_refused() {
 }
 
 #[test]
+fn says_so_without_privileges() {
+    in_bpf_lab(|_, pins| {
+        let unprivileged = || {
+            // SAFETY: no pointers are involved. The system call itself, since the library's function would change the
+            // user of all threads.
+            let result = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+            assert_eq!(result, 0);
+            decap(pins, "--interface edge0 --from 10.0.0.2").unwrap_err()
+        };
+        let error = std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap());
+        assert!(error.contains("do: run it as root"), "{error}");
+    });
+}
+
+#[test]
 fn a_mtu_beyond_the_drivers_limit_is_named() {
     in_bpf_lab(|lab, pins| {
         lab.peer("ip link set peer0 mtu 9000");
@@ -212,6 +227,9 @@ fn an_interface_that_came_back_is_attached_anew() {
         let said = decap(pins, "--interface again.1 --from 10.0.0.2").unwrap();
         assert!(said.starts_with("again.1: takes"), "{said}");
         sh("ip link show dev again.1 | grep -q xdp");
+        sh("ip link del again.1");
+        assert!(decap(pins, "--interface again.1 --detach").is_ok());
+        assert!(!pins.join("v1/decap/again:d1").exists(), "what a lost interface leaves can be removed");
     });
 }
 

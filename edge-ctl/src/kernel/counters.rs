@@ -11,7 +11,7 @@ use super::{Kernel, maps::RawTraffic};
 
 impl Kernel {
     /// Packets that left by each exit, since the maps were made.
-    pub fn exits(&self) -> Vec<(Exit, u64)> {
+    pub(crate) fn exits(&self) -> Vec<(Exit, u64)> {
         Exit::ALL
             .iter()
             .map(|&exit| {
@@ -22,12 +22,12 @@ impl Kernel {
     }
 
     /// What went to a service.
-    pub fn service_traffic(&self, number: u32) -> Traffic {
+    pub(crate) fn service_traffic(&self, number: u32) -> Traffic {
         sum(&self.maps.service_stats, number)
     }
 
     /// What went to a backend.
-    pub fn backend_traffic(&self, number: BackendNumber) -> Traffic {
+    pub(crate) fn backend_traffic(&self, number: BackendNumber) -> Traffic {
         sum(&self.maps.backend_stats, number.into())
     }
 }

@@ -14,7 +14,7 @@ use edge_common::abi::BackendNumber;
 
 /// Each says what to do where there is something to do.
 #[derive(Debug, Error)]
-pub enum KernelError {
+pub(crate) enum KernelError {
     #[error("{path} is not on a BPF file system: run `mount -t bpf bpf /sys/fs/bpf`, or give another --pin-dir", path = .path.display())]
     NotBpffs { path: PathBuf },
     #[error("cannot use {path}", path = .path.display())]

@@ -19,7 +19,7 @@ const FILE: &str = "edge.lock";
 
 /// Why the lock was not taken.
 #[derive(Debug, Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// `pid` is 0 when the holder has not written it yet.
     #[error("another edge-ctl is running: PID {pid}")]
     Held { pid: u32 },
@@ -33,7 +33,7 @@ pub enum LockError {
 
 /// The right to write the maps, until it is dropped; the kernel drops it with the process, however that ends.
 #[derive(Debug)]
-pub struct WriterLock {
+pub(crate) struct WriterLock {
     _file: Flock<File>,
 }
 
@@ -41,7 +41,7 @@ pub struct WriterLock {
 ///
 /// # Errors
 /// At once when another process holds it.
-pub fn lock(run_dir: &Path) -> Result<WriterLock, LockError> {
+pub(crate) fn lock(run_dir: &Path) -> Result<WriterLock, LockError> {
     let path = run_dir.join(FILE);
     let failed = |source| LockError::File { path: path.clone(), source };
     fs::create_dir_all(run_dir).map_err(failed)?;

@@ -67,7 +67,7 @@ impl<T: Pod> Mapped<T> {
 
     /// A `u32` at `offset` bytes into a value.
     pub(super) fn word(&self, index: u32, offset: usize) -> Option<&AtomicU32> {
-        assert!(offset % 4 == 0 && offset + 4 <= size_of::<T>());
+        assert!(offset.is_multiple_of(4) && offset + 4 <= size_of::<T>());
         // SAFETY: inside the value and aligned (asserted); lives as long as the mapping that `self` owns; all of this
         // process's accesses to such a word while others may change it go through this atomic.
         self.at(index).map(|value| unsafe { AtomicU32::from_ptr(value.byte_add(offset).cast()) })
@@ -75,14 +75,14 @@ impl<T: Pod> Mapped<T> {
 
     /// A `u64` at `offset` bytes into a value.
     pub(super) fn double(&self, index: u32, offset: usize) -> Option<&AtomicU64> {
-        assert!(offset % 8 == 0 && offset + 8 <= size_of::<T>());
+        assert!(offset.is_multiple_of(8) && offset + 8 <= size_of::<T>());
         // SAFETY: as in `word`.
         self.at(index).map(|value| unsafe { AtomicU64::from_ptr(value.byte_add(offset).cast()) })
     }
 
     /// A `u16` at `offset` bytes into a value.
     pub(super) fn half(&self, index: u32, offset: usize) -> Option<&AtomicU16> {
-        assert!(offset % 2 == 0 && offset + 2 <= size_of::<T>());
+        assert!(offset.is_multiple_of(2) && offset + 2 <= size_of::<T>());
         // SAFETY: as in `word`.
         self.at(index).map(|value| unsafe { AtomicU16::from_ptr(value.byte_add(offset).cast()) })
     }

@@ -20,7 +20,7 @@ mod view;
 mod tests;
 
 use self::maps::Maps;
-pub use self::{
+pub(crate) use self::{
     error::KernelError,
     lock::{LockError, WriterLock, lock},
     pins::PinDir,
@@ -30,7 +30,7 @@ pub use self::{
 use crate::model::Capacity;
 
 /// The pinned maps, and the program that this process has loaded onto them.
-pub struct Kernel {
+pub(crate) struct Kernel {
     pins: PinDir,
     maps: Maps,
     capacity: Capacity,
@@ -42,7 +42,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When a pin is missing, or is not the map that this version makes. Nothing is changed then.
-    pub fn open(pins: &PinDir) -> Result<Option<Self>, KernelError> {
+    pub(crate) fn open(pins: &PinDir) -> Result<Option<Self>, KernelError> {
         if !pins.has_maps()? {
             return Ok(None);
         }
@@ -54,7 +54,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When there are pinned maps already, or the kernel makes none.
-    pub fn create(pins: &PinDir, capacity: &Capacity) -> Result<Self, KernelError> {
+    pub(crate) fn create(pins: &PinDir, capacity: &Capacity) -> Result<Self, KernelError> {
         if pins.has_maps()? {
             return Err(KernelError::AlreadyPinned { path: pins.maps() });
         }
@@ -65,7 +65,7 @@ impl Kernel {
     }
 
     /// Sizes of the maps.
-    pub const fn capacity(&self) -> &Capacity {
+    pub(crate) const fn capacity(&self) -> &Capacity {
         &self.capacity
     }
 }

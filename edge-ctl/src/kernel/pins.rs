@@ -9,12 +9,12 @@ use nix::sys::statfs::{FsType, statfs};
 
 use edge_common::abi::{ABI_VERSION, program};
 
-use super::KernelError;
+use super::{KernelError, sys};
 use crate::config::AttachMode;
 
 /// Directories in a BPF file system; the interface's version is part of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinDir {
+pub(crate) struct PinDir {
     version: PathBuf,
 }
 
@@ -23,7 +23,7 @@ impl PinDir {
     ///
     /// # Errors
     /// When `root` is not in a BPF file system.
-    pub fn new(root: &Path) -> Result<Self, KernelError> {
+    pub(crate) fn new(root: &Path) -> Result<Self, KernelError> {
         // The nearest directory that exists says on which file system the others will be.
         let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let stat =
@@ -35,7 +35,7 @@ impl PinDir {
     }
 
     /// The directory of this version of the interface.
-    pub fn version_dir(&self) -> &Path {
+    pub(crate) fn version_dir(&self) -> &Path {
         &self.version
     }
 
@@ -104,7 +104,7 @@ impl PinDir {
     pub(super) fn remove_all(&self) -> Result<Vec<String>, KernelError> {
         let mut interfaces = Vec::new();
         for (interface, _, path) in self.pinned_links()? {
-            remove_file(&path)?;
+            remove_link(&path)?;
             interfaces.push(interface);
         }
         for path in [self.links(), self.programs(), self.maps(), self.unfinished()] {
@@ -125,6 +125,15 @@ pub(super) fn make_dir(path: &Path) -> Result<(), KernelError> {
 
 pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
     absent_is_fine(fs::remove_file(path), path)
+}
+
+/// Detaches and removes a pinned link; nothing where there is none.
+pub(super) fn remove_link(path: &Path) -> Result<(), KernelError> {
+    if path.exists() {
+        // What is no link, or one whose interface has gone, needs no more than the next line.
+        let _unused = sys::detach_link(path);
+    }
+    remove_file(path)
 }
 
 fn remove_dir(path: &Path) -> Result<(), KernelError> {

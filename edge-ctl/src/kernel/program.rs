@@ -18,14 +18,14 @@ use super::{Kernel, KernelError, PinDir, pins, spec, sys};
 use crate::config::AttachMode;
 
 /// The eBPF object: the load balancer and the decapsulation program.
-pub const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_OBJECT"));
+pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_OBJECT"));
 
 impl Kernel {
     /// Loads the embedded program onto the pinned maps, and pins it.
     ///
     /// # Errors
     /// When the object does not fit the maps, or the kernel refuses the program; what is attached stays.
-    pub fn load_program(&mut self) -> Result<(), KernelError> {
+    pub(crate) fn load_program(&mut self) -> Result<(), KernelError> {
         spec::check_object(OBJECT, &self.capacity)?;
         let mut loader = EbpfLoader::new();
         for spec in spec::all(&self.capacity) {
@@ -48,7 +48,11 @@ impl Kernel {
     /// Attaches the loaded program to an interface, so that it stays when this process ends. Where a link is pinned
     /// already its program is replaced, between two packets; only another mode, or an interface that was made anew,
     /// needs a new link.
-    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), KernelError> {
+    ///
+    /// # Errors
+    /// When there is no such interface, its driver refuses the mode, or another XDP program is attached to it. What was
+    /// attached before stays.
+    pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), KernelError> {
         let index =
             if_nametoindex(interface).map_err(|_| KernelError::NoInterface { interface: interface.to_owned() })?;
         let xdp = edge(self.program.as_mut().ok_or(KernelError::NotLoaded)?)?;
@@ -59,40 +63,38 @@ impl Kernel {
             AttachMode::Generic => AttachMode::Native,
         };
         // The kernel has one mode on an interface at a time.
-        pins::remove_file(&self.pins.link(interface, other))?;
+        let before = self.pins.link(interface, other);
+        let changes_mode = sys::link_interface(&before).is_ok_and(|attached| attached == index);
+        pins::remove_link(&before)?;
         let path = self.pins.link(interface, mode);
         if path.exists() {
             if sys::link_interface(&path).is_ok_and(|attached| attached == index) {
                 return replace(xdp, &path, interface);
             }
-            pins::remove_file(&path)?;
+            pins::remove_link(&path)?;
         }
-
-        let xdp_mode = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        let id = xdp.attach_to_if_index(index, xdp_mode).map_err(|source| refused(interface, source))?;
-        let link = xdp.take_link(id).map_err(|source| refused(interface, source))?;
-        let link = FdLink::try_from(link).map_err(|source| no_link(interface, source))?;
-        link.pin(&path).map_err(|source| KernelError::Pin { path, source })?;
-        Ok(())
+        let result = new_link(xdp, interface, index, mode, &path);
+        if result.is_err() && changes_mode {
+            // A mode that the driver refuses must not cost the one that worked; the first error is the one to tell.
+            let _unused = new_link(xdp, interface, index, other, &before);
+        }
+        result
     }
 
     /// The interfaces that the program is attached to.
-    pub fn attached(&self) -> Vec<String> {
+    pub(crate) fn attached(&self) -> Vec<String> {
         let links = self.pins.pinned_links().unwrap_or_default();
         let attached = links.into_iter().filter(|(_, _, path)| sys::link_interface(path).is_ok_and(|index| index != 0));
         attached.map(|(interface, ..)| interface).collect()
     }
 
     /// Detaches from one interface. Returns whether it was attached.
-    pub fn detach_interface(&mut self, interface: &str) -> Result<bool, KernelError> {
+    pub(crate) fn detach_interface(&mut self, interface: &str) -> Result<bool, KernelError> {
         let mut found = false;
         for mode in [AttachMode::Native, AttachMode::Generic] {
             let path = self.pins.link(interface, mode);
             found |= path.exists();
-            pins::remove_file(&path)?;
+            pins::remove_link(&path)?;
         }
         Ok(found)
     }
@@ -100,7 +102,7 @@ impl Kernel {
     /// Detaches from all interfaces and removes everything that is pinned. Returns the interfaces.
     ///
     /// It works on pins that [`open`](Self::open) refuses, too.
-    pub fn detach(pins: &PinDir) -> Result<Vec<String>, KernelError> {
+    pub(crate) fn detach(pins: &PinDir) -> Result<Vec<String>, KernelError> {
         pins.remove_all()
     }
 }
@@ -108,6 +110,19 @@ impl Kernel {
 fn edge(object: &mut aya::Ebpf) -> Result<&mut Xdp, KernelError> {
     let missing = KernelError::NoProgram { name: program::EDGE };
     object.program_mut(program::EDGE).and_then(|program| program.try_into().ok()).ok_or(missing)
+}
+
+/// Attaches the program by a link of its own, pinned at `path`.
+fn new_link(xdp: &mut Xdp, interface: &str, index: u32, mode: AttachMode, path: &Path) -> Result<(), KernelError> {
+    let mode = match mode {
+        AttachMode::Native => XdpMode::Driver,
+        AttachMode::Generic => XdpMode::Skb,
+    };
+    let id = xdp.attach_to_if_index(index, mode).map_err(|source| refused(interface, source))?;
+    let link = xdp.take_link(id).map_err(|source| refused(interface, source))?;
+    let link = FdLink::try_from(link).map_err(|source| no_link(interface, source))?;
+    link.pin(path).map_err(|source| KernelError::Pin { path: path.to_owned(), source })?;
+    Ok(())
 }
 
 /// Puts the program into the link pinned at `path`.

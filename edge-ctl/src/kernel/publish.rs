@@ -23,7 +23,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When what is there is not what its generation says.
-    pub fn snapshot(&self) -> Result<Option<Snapshot>, KernelError> {
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, KernelError> {
         let mut damage = KernelError::Unpublished;
         for _ in 0..ATTEMPTS {
             let Some((half, generation)) = self.maps.published() else { return Ok(None) };
@@ -64,7 +64,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When it does not fit, or what is published can't be read.
-    pub fn plan(&self, config: &Config) -> Result<Result<Image, PlanError>, KernelError> {
+    pub(crate) fn plan(&self, config: &Config) -> Result<Result<Image, PlanError>, KernelError> {
         let snapshot = self.snapshot()?;
         let state = |number| self.state(number);
         let failover = |number| self.failover(number);
@@ -79,7 +79,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Up to the store, when nothing has changed for any packet; the same image or another can be published then.
-    pub fn publish(&mut self, image: &Image) -> Result<(), KernelError> {
+    pub(crate) fn publish(&mut self, image: &Image) -> Result<(), KernelError> {
         let published = self.maps.published();
         let before = published.map_or(0, |(_, generation)| generation.number);
         if image.generation.number != before + 1 {
@@ -100,7 +100,7 @@ impl Kernel {
     ///
     /// [`publish`](Self::publish) ends with this. Whoever adopts pinned maps does it first, since the one before may have
     /// been killed in the middle. It changes nothing where nothing is amiss.
-    pub fn settle(&mut self) -> Result<(), KernelError> {
+    pub(crate) fn settle(&mut self) -> Result<(), KernelError> {
         let Some((half, generation)) = self.maps.published() else { return Ok(()) };
         let Some(snapshot) = self.snapshot()? else { return Ok(()) };
         let live: BTreeSet<BackendNumber> = snapshot.backends().map(|(_, backend)| backend.number).collect();
@@ -136,7 +136,7 @@ impl Kernel {
     ///
     /// For UDP services after any change of states, pools or failover: nothing in a UDP packet says that it starts a
     /// flow, so the packet path can't. For TCP the packet path does it at a slot's next SYN.
-    pub fn follow_owners(&mut self, service: u32) -> Result<(), KernelError> {
+    pub(crate) fn follow_owners(&mut self, service: u32) -> Result<(), KernelError> {
         let (half, generation) = self.maps.published().ok_or(KernelError::Unpublished)?;
         let record = self.maps.service(half, service).ok_or(KernelError::NoSuchService(service))?;
         let picker = Picker::new(&self.maps, half, generation);

@@ -48,11 +48,15 @@ impl Kind {
 
 /// All maps of the load balancer, of this capacity.
 pub(super) fn all(capacity: &Capacity) -> [Spec; 14] {
+    #[expect(clippy::cast_possible_truncation, reason = "the largest value is a page")]
+    const fn size<T>() -> u32 {
+        size_of::<T>() as u32
+    }
     const fn shared<T>(name: &'static str, entries: u32) -> Spec {
-        Spec { name, kind: Kind::Shared, value: size_of::<T>() as u32, entries }
+        Spec { name, kind: Kind::Shared, value: size::<T>(), entries }
     }
     const fn per_cpu<T>(name: &'static str, entries: u32) -> Spec {
-        Spec { name, kind: Kind::PerCpu, value: size_of::<T>() as u32, entries }
+        Spec { name, kind: Kind::PerCpu, value: size::<T>(), entries }
     }
     let twice = |half: u32| half.saturating_mul(2);
     [

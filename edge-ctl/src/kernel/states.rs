@@ -11,7 +11,7 @@ use crate::net::NextHopEntry;
 
 impl Kernel {
     /// State of a backend; empty for a number that is nobody's.
-    pub fn state(&self, number: BackendNumber) -> State {
+    pub(crate) fn state(&self, number: BackendNumber) -> State {
         State(
             self.maps
                 .backends
@@ -24,7 +24,7 @@ impl Kernel {
     ///
     /// In this order, since the state is what packets wait for. UDP services follow with
     /// [`follow_owners`](Self::follow_owners).
-    pub fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), KernelError> {
+    pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), KernelError> {
         let index = u32::from(number);
         let word = self
             .maps
@@ -41,7 +41,7 @@ impl Kernel {
     }
 
     /// Why a backend's state is what it is, and since when.
-    pub fn note(&self, number: BackendNumber) -> Note {
+    pub(crate) fn note(&self, number: BackendNumber) -> Note {
         self.maps.notes.read(number.into()).unwrap_or(Note { changed_ms: 0, reason: [0; 120] })
     }
 
@@ -58,12 +58,12 @@ impl Kernel {
     }
 
     /// Failover of a service; none for a number that is nobody's.
-    pub fn failover(&self, service: u32) -> Failover {
+    pub(crate) fn failover(&self, service: u32) -> Failover {
         self.failover_word(service).map_or(Failover::default(), |word| Failover::from_raw(word.load(Ordering::Acquire)))
     }
 
     /// Changes a service's failover. UDP services follow with [`follow_owners`](Self::follow_owners).
-    pub fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError> {
+    pub(crate) fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError> {
         let word = self.failover_word(service).ok_or(KernelError::NoSuchService(service))?;
         word.store(failover.to_raw(), Ordering::Release);
         Ok(())
@@ -83,7 +83,11 @@ impl Kernel {
     ///
     /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
     /// written.
-    pub fn set_next_hop(&mut self, number: BackendNumber, entry: Option<NextHopEntry>) -> Result<(), KernelError> {
+    pub(crate) fn set_next_hop(
+        &mut self,
+        number: BackendNumber,
+        entry: Option<NextHopEntry>,
+    ) -> Result<(), KernelError> {
         let index = u32::from(number);
         let missing = KernelError::NoSuchBackend(number);
         let (Some(next_hop), Some(old)) = (
@@ -108,11 +112,11 @@ impl Kernel {
 
     /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
     fn write_egress(&self, index: u32, new: &Backend) {
-        let [a, b, c, d, e, f] = new.source_mac;
+        let [first, second, third]: [u16; 3] = bytemuck::cast(new.source_mac);
         let halves = [
-            (offset_of!(Backend, source_mac), u16::from_ne_bytes([a, b])),
-            (offset_of!(Backend, source_mac) + 2, u16::from_ne_bytes([c, d])),
-            (offset_of!(Backend, source_mac) + 4, u16::from_ne_bytes([e, f])),
+            (offset_of!(Backend, source_mac), first),
+            (offset_of!(Backend, source_mac) + 2, second),
+            (offset_of!(Backend, source_mac) + 4, third),
             (offset_of!(Backend, mtu), new.mtu),
             (offset_of!(Backend, vlan), new.vlan),
         ];
@@ -128,6 +132,6 @@ impl Kernel {
 }
 
 /// Time since the host started, its sleep included: the clock of [`Note::changed_ms`].
-pub fn boot_time() -> Duration {
+pub(crate) fn boot_time() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }

@@ -8,7 +8,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
-    thread,
+    ptr, thread,
     time::Duration,
 };
 
@@ -23,21 +23,44 @@ pub(super) fn link_interface(path: &Path) -> io::Result<u32> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"))
 }
 
+/// Takes the program of the link pinned at `path` off its interface before this returns. Removing the pin alone does so
+/// at some later moment, and an interface that is not free yet refuses the next link.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let link = open_pin(path)?;
+    let mut attr = no_attr();
+    attr.link_detach.link_fd = link.as_raw_fd().unsigned_abs();
+    // SAFETY: BPF_LINK_DETACH reads a descriptor, no pointer; `link` keeps it open.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &attr)? };
+    Ok(())
+}
+
+/// What the kernel wants in all that a command does not use.
+fn no_attr() -> bpf_attr {
+    // SAFETY: `bpf_attr` is a union of structs of integers; zero is a value of each.
+    unsafe { std::mem::zeroed() }
+}
+
 fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `bpf_attr` is a union of integers and arrays of them; zero is a value of each, and what the kernel wants in
-    // all that a command does not use.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    let mut attr = no_attr();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    // SAFETY: BPF_OBJ_GET reads a zero-terminated string at `pathname`, which `path` keeps alive until after the call, and
-    // no more of `attr` than the size given.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_OBJ_GET, &raw const attr, size_of::<bpf_attr>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: BPF_OBJ_GET reads a zero-terminated string at `pathname`, which `path` keeps alive until after the call.
+    let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &attr)? };
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs a bpf command.
+///
+/// # Safety
+/// The pointers that the command reads from `attr` must be good until it returns.
+unsafe fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<i32> {
+    // SAFETY: the kernel reads no more of `attr` than the size given; what it points to is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_ref(attr), size_of::<bpf_attr>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
 }
 
 /// Waits until no packet is in the packet path that was in it when this was called.

@@ -10,6 +10,7 @@ use edge_common::{
 };
 
 use super::maps::Maps;
+use crate::model::LANES;
 
 /// One half of the maps, as it is at one moment: pools and backends are copies, so that no reference points into memory
 /// that others write.
@@ -47,7 +48,7 @@ impl<'a> Picker<'a> {
         mut next: impl FnMut(u32, BackendNumber) -> Option<BackendNumber>,
     ) {
         for slot in 0..=self.generation.slot_mask {
-            let cell = service.owners.wrapping_add(slot / CELL as u32);
+            let cell = service.owners.wrapping_add(slot / LANES);
             let Some(lane) = self.maps.owners.half(cell, lane(slot)) else { return };
             let owner = lane.load(Ordering::Relaxed);
             if let Some(new) = next(slot, owner)
@@ -62,7 +63,7 @@ impl<'a> Picker<'a> {
 /// Members of `pool`, from its member list.
 pub(super) fn members(maps: &Maps, pool: &Pool) -> Vec<BackendNumber> {
     let count = usize::from(pool.members);
-    (0..u32::from(pool.members).div_ceil(CELL as u32))
+    (0..u32::from(pool.members).div_ceil(LANES))
         .filter_map(|cell| maps.candidates.read(pool.member_list.wrapping_add(cell)))
         .flat_map(|Cell(numbers)| numbers)
         .take(count)

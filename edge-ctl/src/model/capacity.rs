@@ -8,7 +8,7 @@ use crate::config::Config;
 
 /// Sizes of the maps, entries. Of a map with two halves: entries of one half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capacity {
+pub(crate) struct Capacity {
     /// Service numbers.
     pub services: u32,
     /// Pool numbers.
@@ -27,6 +27,10 @@ pub struct Capacity {
     pub snapshot: u32,
 }
 
+/// Backend numbers in a cell.
+#[expect(clippy::cast_possible_truncation, reason = "it is four")]
+pub(crate) const LANES: u32 = CELL as u32;
+
 /// Backend numbers are 16 bits wide.
 const MOST_BACKENDS: u32 = 1 << 16;
 
@@ -35,7 +39,7 @@ impl Capacity {
     ///
     /// Numbers and cells of one generation may not be written while the one before may still be read, so there is room
     /// for two.
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         let limits = config.limits;
         let services = limits.services.max(1).saturating_mul(2);
         let pools = limits.pools.clamp(1, 1 << 15) * 2;
@@ -64,5 +68,5 @@ impl Capacity {
 
 /// Cells that `numbers` backend numbers fill.
 pub(super) const fn cells(numbers: u32) -> u32 {
-    numbers.div_ceil(CELL as u32)
+    numbers.div_ceil(LANES)
 }

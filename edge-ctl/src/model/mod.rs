@@ -10,8 +10,8 @@ mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use self::{
-    capacity::Capacity,
+pub(crate) use self::{
+    capacity::{Capacity, LANES},
     plan::{Image, NewService, PlanError, Previous, Region, plan},
     snapshot::{BackendRecord, PoolRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, health, state},

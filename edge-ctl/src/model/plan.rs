@@ -10,24 +10,24 @@ use thiserror::Error;
 use edge_common::{
     abi::{
         self, BackendNumber, CELL, Cell, Failover, Family, Generation, MAX_POOLS, SNAPSHOT_PAGE, ServiceEntryV4,
-        ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, SnapshotHead, State, VIP_ENTRY, map,
+        ServiceEntryV6, SnapshotHead, State, map,
     },
     candidates::{self, Member},
     select::MAX_MEMBERS,
 };
 
 use super::{
-    BackendRecord, Capacity, PoolRecord, ServiceRecord, Snapshot, admin, index, regions::Regions, snapshot::list_cells,
-    state,
+    BackendRecord, Capacity, LANES, PoolRecord, ServiceRecord, Snapshot, admin, index, regions::Regions,
+    snapshot::list_cells, state,
 };
 use crate::{
-    config::{self, Config, Protocol},
+    config::{self, Config},
     health::Health,
 };
 
 /// What was published before, and what has become of it since.
 #[derive(Clone, Copy)]
-pub struct Previous<'a> {
+pub(crate) struct Previous<'a> {
     pub snapshot: &'a Snapshot,
     pub state: &'a dyn Fn(BackendNumber) -> State,
     /// Asked by service number.
@@ -37,7 +37,7 @@ pub struct Previous<'a> {
 /// All that a new generation writes, and where. Nothing in it touches what the previous generation reads, but the owners
 /// of services that stay.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub(crate) struct Image {
     pub snapshot: Snapshot,
     /// The snapshot as JSON; it fits into its pages.
     pub json: Vec<u8>,
@@ -57,7 +57,7 @@ pub struct Image {
 
 /// A service of the new generation.
 #[derive(Clone, Debug)]
-pub struct NewService {
+pub(crate) struct NewService {
     pub number: u32,
     pub service: abi::Service,
     /// Whether the number was free before, so that its counters are somebody else's.
@@ -68,7 +68,7 @@ pub struct NewService {
 
 /// A run of cells.
 #[derive(Clone, Debug)]
-pub struct Region {
+pub(crate) struct Region {
     /// The first cell's index.
     pub first: u32,
     pub cells: Vec<Cell>,
@@ -76,7 +76,7 @@ pub struct Region {
 
 /// Why a configuration cannot be published into these maps.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     #[error(
         "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
          use): run `edge-ctl detach`, then start again, which makes maps that are large enough"
@@ -100,7 +100,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// When the configuration does not fit; nothing needs to be undone.
-pub fn plan(config: &Config, capacity: &Capacity, previous: Option<Previous<'_>>) -> Result<Image, PlanError> {
+pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previous<'_>>) -> Result<Image, PlanError> {
     let mut image = Image {
         snapshot: Snapshot {
             generation: previous.map_or(0, |p| p.snapshot.generation) + 1,
@@ -120,7 +120,7 @@ pub fn plan(config: &Config, capacity: &Capacity, previous: Option<Previous<'_>>
     };
     plan_pools(config, capacity, previous, &mut image)?;
     plan_services(config, capacity, previous, &mut image)?;
-    plan_index(config, capacity, &mut image)?;
+    (image.index_v4, image.index_v6) = index::build(config, capacity, &image.services)?;
     let mask = |length: usize| u32::try_from(length.max(1) - 1).unwrap_or(u32::MAX);
     image.generation = Generation {
         number: image.snapshot.generation,
@@ -290,7 +290,7 @@ fn plan_services(
         let kept = old.filter(|_| before.is_some_and(|s| s.slots == config.slots));
         let owners = match kept {
             Some(old) => old.owners,
-            None => regions.lowest(config.slots / CELL as u32).ok_or_else(|| {
+            None => regions.lowest(config.slots / LANES).ok_or_else(|| {
                 let needs = regions.used() as usize + config.slots as usize / CELL;
                 full(map::OWNERS, "cells", capacity.owners, needs)
             })?,
@@ -341,48 +341,6 @@ fn failover_after(
         None | Some(0) => Failover::default(),
         Some(first) => Failover { first: narrow(first), ..failover },
     }
-}
-
-fn plan_index(config: &Config, capacity: &Capacity, image: &mut Image) -> Result<(), PlanError> {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    let mut vips = BTreeSet::new();
-    for (service, new) in config.services.iter().zip(&image.services) {
-        let protocol = match service.protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-        };
-        let port = service.port.to_be_bytes();
-        match service.vip {
-            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), new.number)),
-            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), new.number)),
-        }
-        vips.insert(service.vip);
-    }
-    for vip in vips {
-        match vip {
-            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], 1), VIP_ENTRY)),
-            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), [0; 2], 58), VIP_ENTRY)),
-        }
-    }
-    let smallest = |keys: usize| u32::try_from(keys).unwrap_or(u32::MAX).saturating_mul(4).max(1);
-    let key = &config.hash_key;
-    image.index_v4 =
-        index::place(v4.len(), smallest(v4.len()), capacity.index_v4, |i, mask| v4[i].0.positions(key, mask))
-            .ok_or(PlanError::Index { map: map::SERVICE_INDEX_V4 })?
-            .into_iter()
-            .map(|at| {
-                at.map_or_else(Default::default, |at| ServiceEntryV4 { key: v4[at].0, service: v4[at].1, reserved: 0 })
-            })
-            .collect();
-    image.index_v6 =
-        index::place(v6.len(), smallest(v6.len()), capacity.index_v6, |i, mask| v6[i].0.positions(key, mask))
-            .ok_or(PlanError::Index { map: map::SERVICE_INDEX_V6 })?
-            .into_iter()
-            .map(|at| {
-                at.map_or_else(Default::default, |at| ServiceEntryV6 { key: v6[at].0, service: v6[at].1, reserved: 0 })
-            })
-            .collect();
-    Ok(())
 }
 
 /// A backend whose next hop nobody has looked up yet.

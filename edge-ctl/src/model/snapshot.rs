@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use edge_common::abi::{BackendNumber, CELL};
+use edge_common::abi::BackendNumber;
 
-use super::capacity::cells;
+use super::capacity::{LANES, cells};
 
 /// One published configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Counts published configurations, from 1.
     pub generation: u64,
     /// Slots of every service.
@@ -23,7 +23,7 @@ pub struct Snapshot {
 
 /// What a service was given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceRecord {
+pub(crate) struct ServiceRecord {
     pub name: String,
     pub number: u32,
     /// First of its cells in `OWNERS`.
@@ -34,7 +34,7 @@ pub struct ServiceRecord {
 
 /// What a pool was given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PoolRecord {
+pub(crate) struct PoolRecord {
     pub name: String,
     pub number: u16,
     /// First cell of its candidate table in `CANDIDATES`; one cell a slot.
@@ -49,7 +49,7 @@ pub struct PoolRecord {
 
 /// What a backend was given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackendRecord {
+pub(crate) struct BackendRecord {
     pub name: String,
     pub number: BackendNumber,
     pub address: std::net::IpAddr,
@@ -57,28 +57,28 @@ pub struct BackendRecord {
 
 impl Snapshot {
     /// The service called `name`.
-    pub fn service(&self, name: &str) -> Option<&ServiceRecord> {
+    pub(crate) fn service(&self, name: &str) -> Option<&ServiceRecord> {
         self.services.iter().find(|service| service.name == name)
     }
 
     /// The pool called `name`.
-    pub fn pool(&self, name: &str) -> Option<&PoolRecord> {
+    pub(crate) fn pool(&self, name: &str) -> Option<&PoolRecord> {
         self.pools.iter().find(|pool| pool.name == name)
     }
 
     /// The backend called `POOL/BACKEND`.
-    pub fn backend(&self, name: &str) -> Option<&BackendRecord> {
+    pub(crate) fn backend(&self, name: &str) -> Option<&BackendRecord> {
         let (pool, backend) = name.split_once('/')?;
         self.pool(pool)?.backends.iter().find(|record| record.name == backend)
     }
 
     /// All backends, each with its pool.
-    pub fn backends(&self) -> impl Iterator<Item = (&PoolRecord, &BackendRecord)> {
+    pub(crate) fn backends(&self) -> impl Iterator<Item = (&PoolRecord, &BackendRecord)> {
         self.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
     }
 
     /// The services that list the pool numbered `pool`.
-    pub fn services_of(&self, pool: u16) -> impl Iterator<Item = &ServiceRecord> {
+    pub(crate) fn services_of(&self, pool: u16) -> impl Iterator<Item = &ServiceRecord> {
         self.services
             .iter()
             .filter(move |service| service.pools.iter().any(|&at| self.pools.get(at).is_some_and(|p| p.number == pool)))
@@ -91,7 +91,7 @@ impl Snapshot {
 
     /// The runs of `OWNERS` in use: first cell and length.
     pub(super) fn owner_cells(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.services.iter().map(|service| (service.owners, self.slots / CELL as u32))
+        self.services.iter().map(|service| (service.owners, self.slots / LANES))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::health::Health;
 
 /// What the operator says about a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Admin {
+pub(crate) enum Admin {
     #[default]
     Enabled,
     /// Running flows stay, no new ones come.
@@ -19,7 +19,7 @@ pub enum Admin {
 ///
 /// Unknown health serves as up does: not having looked is no evidence against a backend. A disabled backend's health is
 /// not kept: nothing asks for it until the operator enables it, when it starts as unknown.
-pub const fn state(admin: Admin, health: Health) -> State {
+pub(crate) const fn state(admin: Admin, health: Health) -> State {
     let evidence = match health {
         Health::Unknown => 0,
         Health::Up => State::UP,
@@ -37,7 +37,7 @@ pub const fn state(admin: Admin, health: Health) -> State {
 }
 
 /// The operator's word in `state`.
-pub const fn admin(state: State) -> Admin {
+pub(crate) const fn admin(state: State) -> Admin {
     if state.has(State::DISABLED) {
         Admin::Disabled
     } else if state.has(State::DRAINED) {
@@ -48,7 +48,7 @@ pub const fn admin(state: State) -> Admin {
 }
 
 /// The health in `state`; unknown for a disabled backend.
-pub const fn health(state: State) -> Health {
+pub(crate) const fn health(state: State) -> Health {
     if state.has(State::UP) {
         Health::Up
     } else if state.has(State::DOWN) {

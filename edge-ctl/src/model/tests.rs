@@ -1,5 +1,7 @@
 //! Properties of planning, over sequences of random configurations.
 
+#![expect(clippy::cast_possible_truncation, reason = "every number here is small")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -216,15 +218,15 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, world:
     assert_disjoint(&after.candidate_cells().collect::<Vec<_>>(), capacity.candidates);
     assert_disjoint(&after.owner_cells().collect::<Vec<_>>(), capacity.owners);
     for record in &after.services {
-        match before.and_then(|s| s.service(&record.name)) {
-            Some(old) => assert_eq!(record.owners, old.owners, "a kept service's owners moved"),
-            None => {
-                let run = (record.owners, after.slots / CELL as u32);
-                assert!(before.iter().flat_map(|s| s.owner_cells()).all(|old| !overlap(run, old)));
-            }
+        let kept = before.and_then(|s| s.service(&record.name));
+        if let Some(old) = kept {
+            assert_eq!(record.owners, old.owners, "a kept service's owners moved");
+        } else {
+            let run = (record.owners, after.slots / LANES);
+            assert!(before.iter().flat_map(|s| s.owner_cells()).all(|old| !overlap(run, old)));
         }
         let new = image.services.iter().find(|new| new.number == record.number).expect("every service is written");
-        assert_eq!(new.fresh_owners, before.and_then(|s| s.service(&record.name)).is_none());
+        assert_eq!(new.fresh_owners, kept.is_none());
     }
     for ((pool, record), (number, written)) in config.pools.iter().zip(&after.pools).zip(&image.pools) {
         let members: Vec<_> = pool
@@ -291,7 +293,7 @@ proptest! {
     fn an_index_half_full_is_placed_or_grown(keys in 1usize..200, seed in any::<u32>()) {
         let key = HashKey(std::array::from_fn(|i| seed.wrapping_mul(2 * i as u32 + 1).rotate_left(i as u32)));
         let positions = |n: usize, mask: u32| key.hash_v4((n as u32).to_be_bytes(), 7).index_positions(mask);
-        let table = super::index::place(keys, keys as u32 * 2, 1 << 14, positions).expect("there is room");
+        let table = index::place(keys, keys as u32 * 2, 1 << 14, positions).expect("there is room");
         for n in 0..keys {
             let mask = table.len() as u32 - 1;
             prop_assert!(positions(n, mask).iter().any(|&at| table[at as usize] == Some(n)));

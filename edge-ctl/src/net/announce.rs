@@ -16,7 +16,6 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo},
-        link::LinkFlags,
     },
 };
 use tokio::{
@@ -27,6 +26,7 @@ use tokio::{
 use super::{
     frames,
     netlink::{Interface, NetError, Requests},
+    tables,
 };
 
 /// When the frames go out, after the address was put on the interface or the link came up. Some are lost: a switch port
@@ -162,7 +162,7 @@ fn concerns_us(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
 /// Forgets what was announced on a link that went down, though it may be up again by now.
 fn forget_if_down(payload: &NetlinkPayload<RouteNetlinkMessage>, announced: &mut BTreeMap<IpAddr, Interface>) {
     if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = payload
-        && !link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+        && !link.header.flags.contains(tables::UP)
     {
         announced.retain(|_, interface| interface.index != link.header.index);
     }

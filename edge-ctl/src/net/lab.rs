@@ -9,8 +9,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// The calling thread is in the namespace of an edge, whose `edge0` (10.0.0.1/24, fd00::1/64, 02:00:00:00:00:01)
-/// leads to a `peer0` (.2, ::2, :02) in another one.
+/// The calling thread is in the namespace of an edge, whose `edge0` (`10.0.0.1/24`, `fd00::1/64`,
+/// `02:00:00:00:00:01`) leads to a `peer0` (the same with 2 for 1) in another one.
 pub(crate) struct Lab {
     peer: File,
 }
@@ -47,7 +47,15 @@ impl Lab {
         sh("ip link set edge0 up && ip address add 10.0.0.1/24 dev edge0 && ip address add fd00::1/64 dev edge0 nodad");
         lab.peer("ip link set peer0 up");
         lab.peer("ip address add 10.0.0.2/24 dev peer0 && ip address add fd00::2/64 dev peer0 nodad");
+        lab.settle();
         lab
+    }
+
+    /// Waits until the link runs, which the kernel lets it up to a second after its carrier is there.
+    pub(crate) fn settle(&self) {
+        let wait = |link: &str| format!("until ip link show {link} | grep -q \"state UP\"; do sleep 0.01; done");
+        sh(&wait("edge0"));
+        self.peer(&wait("peer0"));
     }
 
     fn peer_path(&self) -> String {

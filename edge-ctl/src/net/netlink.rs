@@ -5,11 +5,10 @@ use std::{io, net::IpAddr, time::Duration};
 use futures::{Stream, TryStreamExt};
 use rtnetlink::{
     Handle,
-    packet_core::ErrorMessage,
     packet_route::{
         AddressFamily,
         address::AddressMessage,
-        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+        link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAttribute, RouteMessage},
     },
@@ -124,7 +123,7 @@ impl Requests {
                 }
                 _ => None,
             }),
-            up: link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+            up: link.header.flags.contains(tables::UP),
         }))
     }
 
@@ -224,8 +223,7 @@ async fn all<T>(
 async fn one<T>(what: &'static str, answer: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, NetError> {
     match timeout(DEADLINE, answer).await {
         Err(_) => Err(NetError::Late),
-        Ok(Err(rtnetlink::Error::NetlinkError(ErrorMessage { code: None, .. })))
-        | Ok(Err(rtnetlink::Error::RequestFailed)) => Err(NetError::Closed),
+        Ok(Err(rtnetlink::Error::RequestFailed)) => Err(NetError::Closed),
         Ok(answer) => answer.map_err(|error| NetError::new(what, error)),
     }
 }

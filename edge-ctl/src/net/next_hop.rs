@@ -25,7 +25,7 @@ pub(super) struct Link {
     pub mac: Option<[u8; 6]>,
     /// Bytes of IP packet.
     pub mtu: u32,
-    /// Administratively up and with a carrier.
+    /// Administratively up, with a carrier, and running.
     pub up: bool,
     pub vlan: Option<Vlan>,
 }

@@ -85,14 +85,18 @@ fn changed(key: NeighbourKey, before: Neighbour, now: Neighbour) -> Change {
 }
 
 /// A bridge tells of its ports in the same group. Such a message, "deleted" above all, is about the port and not about
-/// the link (`br_ifinfo_notify` in the kernel's net/bridge/br_netlink.c).
+/// the link (`br_ifinfo_notify` in the kernel's `net/bridge/br_netlink.c`).
 fn is_bridge_port(message: &LinkMessage) -> bool {
     message.header.interface_family != AddressFamily::Unspec
 }
 
+/// Flags of a link that frames can leave by. With a carrier only (`LowerUp`) it is not yet running: until the kernel has
+/// given it its queue, a frame, as the question for a neighbour, is lost (`linkwatch_do_dev` in `net/core/link_watch.c`).
+pub(super) const UP: LinkFlags = LinkFlags::Up.union(LinkFlags::LowerUp).union(LinkFlags::Running);
+
 /// Some messages about a link carry few of its attributes; those that are absent stay as they were.
 pub(super) fn update_link(link: &mut Link, message: &LinkMessage) {
-    link.up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    link.up = message.header.flags.contains(UP);
     let mut parent = link.vlan.map(|vlan| vlan.parent);
     let mut tag = link.vlan.map(|vlan| (vlan.id, vlan.customer_tag));
     for attribute in &message.attributes {

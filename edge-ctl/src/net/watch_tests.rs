@@ -45,10 +45,8 @@ impl Watching {
         while self.known.get(&number).map(|entry| entry.map(|entry| entry.mac)) != Some(mac) {
             let left = SOON.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            match event {
-                Ok(event) => self.take(event.expect("the watch runs")),
-                Err(_) => panic!("backend {number}: expected {mac:?}, know {:?}", self.known),
-            }
+            let Ok(event) = event else { panic!("backend {number}: expected {mac:?}, know {:?}", self.known) };
+            self.take(event.expect("the watch runs"));
         }
         started.elapsed()
     }
@@ -140,7 +138,7 @@ fn neighbours_that_live_are_not_lost_by_a_flush() {
 
 #[test]
 fn follows_a_link_down_and_up() {
-    in_lab(|_| {
+    in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2", "fd00::2"], None);
         watching.expect(1, Some(PEER));
         watching.expect(2, Some(PEER));
@@ -153,6 +151,7 @@ fn follows_a_link_down_and_up() {
         assert!(watching.links.contains(&"edge0".to_owned()), "{:?}", watching.links);
         // IPv6 addresses are gone with the link.
         sh("ip link set edge0 up && ip address add fd00::1/64 dev edge0 nodad");
+        lab.settle();
         watching.expect(1, Some(PEER));
         watching.expect(2, Some(PEER));
     });
@@ -164,8 +163,10 @@ fn follows_the_peers_carrier() {
         let mut watching = Watching::new(&["10.0.0.2"], None);
         watching.expect(1, Some(PEER));
         lab.peer("ip link set peer0 down");
+        sh("until ip link show edge0 | grep -q \"state DOWN\\|state LOWER\"; do sleep 0.01; done");
         watching.expect(1, None);
         lab.peer("ip link set peer0 up");
+        lab.settle();
         watching.expect(1, Some(PEER));
     });
 }
