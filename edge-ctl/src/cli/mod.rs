@@ -125,7 +125,12 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = tokio::signal::ctrl_c() => {
+                if io::stdout().is_terminal() && !json {
+                    say("");
+                }
+                return Ok(());
+            }
         }
         let terminal = io::stdout().is_terminal();
         // On a terminal the screen says it; a notice on standard error would tear it.
@@ -150,14 +155,16 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
     }
 }
 
-/// Paints over what was there without a moment of emptiness in between.
+/// Paints over what was there without a moment of emptiness in between. What does not fit is cut off.
 fn repaint(text: &str) -> io::Result<()> {
+    let rows = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
     let mut out = io::stdout().lock();
-    write!(out, "\x1b[H")?;
-    for line in text.lines() {
-        writeln!(out, "{line}\x1b[K")?;
+    // Home, without wrapping of long lines.
+    write!(out, "\x1b[H\x1b[?7l")?;
+    for (row, line) in text.lines().take(rows).enumerate() {
+        write!(out, "{}{line}\x1b[K", if row == 0 { "" } else { "\r\n" })?;
     }
-    write!(out, "\x1b[J")?;
+    write!(out, "\x1b[J\x1b[?7h")?;
     out.flush()
 }
 

@@ -12,7 +12,7 @@ use crate::{
         operate::{self, Operation, Outcome},
         status::{self, Clock, Sample, Status},
     },
-    kernel::{self, Kernel, LockError, PinDir, WriterLock},
+    kernel::{self, Kernel, KernelError, LockError, PinDir, WriterLock},
 };
 
 /// How long rates are told over where there is no earlier sample.
@@ -52,7 +52,6 @@ pub(crate) fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Fai
 /// Takes everything down: announced addresses, links, programs and maps.
 pub(crate) async fn detach(dirs: &Dirs) -> Result<Outcome, Failure> {
     let _lock = lock(dirs)?;
-    let pins = PinDir::new(&dirs.pin_dir)?;
     let (announced, warnings) = match open(dirs) {
         Ok((inventory, _)) => (daemon::announced(&inventory.config), Vec::new()),
         Err(nothing @ Failure::NothingThere { .. }) => return Err(nothing),
@@ -62,13 +61,17 @@ pub(crate) async fn detach(dirs: &Dirs) -> Result<Outcome, Failure> {
             (Vec::new(), vec![format!("announced VIPs, if any, stay on their interfaces: {why}")])
         }
     };
+    let pins = PinDir::new(&dirs.pin_dir)?;
     eprintln!("{NOTICE}");
     Ok(daemon::detach(&pins, &announced, warnings).await?)
 }
 
 fn open(dirs: &Dirs) -> Result<(Inventory, Kernel), Failure> {
     let nothing = || Failure::nothing_there(&dirs.socket(), &dirs.pin_dir);
-    let pins = PinDir::new(&dirs.pin_dir)?;
+    let pins = PinDir::new(&dirs.pin_dir).map_err(|error| match error {
+        KernelError::NotBpffs { .. } => nothing(),
+        other => other.into(),
+    })?;
     let kernel = Kernel::open(&pins)?.ok_or_else(nothing)?;
     let snapshot = kernel.snapshot()?.ok_or_else(nothing)?;
     Ok((Inventory::from_snapshot(&snapshot)?, kernel))

@@ -241,6 +241,10 @@ impl Daemon {
         }
         match self.controller.plane.attach(name, interface.mode) {
             Ok(()) => self.controller.events.tell(Kind::Attached, name, "the interface came back, and the program with it"),
+            Err(KernelError::NoInterface { .. }) => {
+                let told = "the interface is gone; if it comes back, the program is attached again";
+                self.controller.events.tell(Kind::Detached, name, told);
+            }
             Err(error) => self.trouble(name, &error),
         }
     }

@@ -1,0 +1,144 @@
+//! The built binary where there is no daemon and nothing is pinned: exit codes and error texts. Needs no root.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::{fs::FileTypeExt, net::UnixListener},
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+const GOOD: &str = r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+[[interface]]
+name = "eth0"
+[[pool]]
+name = "provider-a"
+backend = [{ name = "a1", address = "10.1.0.11" }]
+[[service]]
+name = "web"
+vip = "192.0.2.10"
+port = 80
+protocol = "tcp"
+mode = "dsr"
+pools = ["provider-a"]
+"#;
+
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, text: &str) -> String {
+        let path = self.path("edge.toml");
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// Exit code, standard output, standard error.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_edge-ctl"))
+            .args(arguments)
+            .env("EDGE_RUN_DIR", self.path("run"))
+            .env("EDGE_PIN_DIR", self.path("bpf"))
+            .env_remove("EDGE_LOG")
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+
+    /// Holds the writer's lock as a daemon of that PID does.
+    fn hold_lock(&self, pid: u32) -> Flock<File> {
+        fs::create_dir_all(self.path("run")).unwrap();
+        let mut file = File::create(self.path("run/edge.lock")).unwrap();
+        writeln!(file, "{pid}").unwrap();
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap()
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let host = Host::new();
+    assert_eq!(host.run(&[]).0, 2);
+    assert_eq!(host.run(&["drain"]).0, 2);
+    assert_eq!(host.run(&["failover", "web"]).0, 2);
+}
+
+#[test]
+fn check_tells_good_from_bad() {
+    let host = Host::new();
+    let good = host.file(GOOD);
+    let (code, told, _) = host.run(&["check", "--config", &good]);
+    assert_eq!((code, told), (0, format!("{good}: good: 1 service, 1 pool, 1 backend, 1 interface\n")));
+    let bad = host.file(&GOOD.replace("slots", "slot"));
+    let (code, _, told) = host.run(&["check", "--config", &bad]);
+    assert_eq!(code, 2);
+    assert!(told.starts_with(&format!("edge-ctl: {bad}:3:1: ")), "{told}");
+    let (code, _, told) = host.run(&["check", "--config", "/nowhere/edge.toml"]);
+    assert_eq!(code, 2);
+    assert!(told.contains("/nowhere/edge.toml"), "{told}");
+}
+
+#[test]
+fn without_daemon_and_maps_every_verb_is_3_and_says_where_it_looked() {
+    let host = Host::new();
+    for verb in [
+        &["status"][..],
+        &["status", "--json"],
+        &["drain", "a1"],
+        &["enable", "a1"],
+        &["disable", "a1"],
+        &["failover", "web", "--to", "b"],
+        &["failback", "web"],
+        &["detach"],
+        &["events"],
+        &["events", "--follow"],
+        &["reload"],
+    ] {
+        let (code, out, told) = host.run(verb);
+        assert_eq!(code, 3, "{verb:?}: {told}");
+        assert!(out.is_empty(), "{verb:?}: {out}");
+        assert!(told.contains("run/edge.sock") && told.contains("edge-ctl run --config FILE"), "{verb:?}: {told}");
+    }
+}
+
+#[test]
+fn a_dead_daemons_socket_is_as_none() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("run")).unwrap();
+    drop(UnixListener::bind(host.path("run/edge.sock")).unwrap());
+    assert!(fs::metadata(host.path("run/edge.sock")).unwrap().file_type().is_socket());
+    assert_eq!(host.run(&["status"]).0, 3);
+}
+
+#[test]
+fn a_second_daemon_is_5_and_names_the_first() {
+    let host = Host::new();
+    let _lock = host.hold_lock(4242);
+    let (code, _, told) = host.run(&["run", "--config", &host.file(GOOD)]);
+    assert_eq!(code, 5, "{told}");
+    assert!(told.contains("PID 4242"), "{told}");
+}
+
+#[test]
+fn nobody_writes_beside_a_daemon_that_does_not_answer() {
+    let host = Host::new();
+    let _lock = host.hold_lock(4242);
+    for verb in [&["drain", "a1"][..], &["failback", "web"], &["detach"]] {
+        let (code, _, told) = host.run(verb);
+        assert_eq!(code, 5, "{told}");
+        assert!(told.contains("a daemon runs (PID 4242) but does not answer"), "{told}");
+    }
+}
