@@ -1,13 +1,31 @@
 //! What the packet path and the control plane share.
 //!
 //! The packet path is written once, here, over two small traits: [`packet::Packet`] (a frame's bytes) and
-//! [`tables::Tables`] (the maps). `edge-ebpf` implements them on the packet pointer and the BPF maps; host tests
-//! implement them on a byte vector and plain memory.
+//! [`tables::Tables`] (the maps). `edge-ebpf` implements them on the packet pointer and the BPF maps; [`host`] implements
+//! them on a byte vector and plain memory, for tests.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 pub mod abi;
-#[cfg(feature = "std")]
-pub mod candidates;
+pub mod packet;
+pub mod tables;
+
 pub mod exit;
+pub mod pipeline;
+
+pub mod decap;
+pub mod encap;
+pub mod forward;
+pub mod frame;
+pub mod ip;
+pub mod reply;
+pub mod select;
+pub mod transport;
+
+pub mod checksum;
 pub mod hash;
+
+#[cfg(any(test, feature = "std"))]
+pub mod candidates;
+#[cfg(any(test, feature = "std"))]
+pub mod host;

@@ -21,8 +21,8 @@
 //! | `SNAPSHOT` | half, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
 //!
 //! "Half": what belongs to a generation is kept twice. The controller writes the half that is not active, whole, and
-//! publishes it with one store to `ACTIVE`. An index into a halved map is `half * capacity + position`; the capacity is
-//! half of the map's `max_entries`, and [`Generation`] carries what the packet path needs of it.
+//! publishes it with one store to `ACTIVE`. The two lie interleaved ([`halved`]), so that the packet path needs to know
+//! no map's size.
 
 mod backend;
 mod generation;
@@ -43,6 +43,12 @@ pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
 pub const ABI_VERSION: u32 = 1;
+
+/// Index into a map that is kept in two halves.
+#[inline(always)]
+pub const fn halved(half: u32, position: u32) -> u32 {
+    position << 1 | (half & 1)
+}
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {

@@ -19,7 +19,9 @@ pub struct Cell(pub [u16; CELL]);
 pub struct Pool {
     /// First cell of the candidate table in `CANDIDATES`; it has one cell a slot.
     pub table: u32,
-    /// First cell of the member list in `CANDIDATES`; it has `members` numbers, four a cell.
+    /// First cell of the member list in `CANDIDATES`: `members` numbers, four a cell. The `available` ones stand first,
+    /// then the other `enabled` ones, then the rest, each part in the order of the members' addresses. The controller
+    /// brings it up to date after each change of a state.
     pub member_list: u32,
     /// How many backends the pool has.
     pub members: u16,
@@ -32,4 +34,16 @@ pub struct Pool {
     pub enabled: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+impl Cell {
+    /// The number in `lane`, counted modulo [`CELL`]. A shift, since the verifier lets no variable index point into what
+    /// lies on the stack.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "one lane is wanted")]
+    pub const fn lane(self, lane: u32) -> u16 {
+        let Self([a, b, c, d]) = self;
+        let all = a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48;
+        (all >> (16 * (lane % CELL as u32))) as u16
+    }
 }

@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::hash::HashKey;
+
 /// Pools that one service can list.
 pub const MAX_POOLS: usize = 8;
 
@@ -38,7 +40,35 @@ pub struct ServiceKeyV6 {
     pub reserved: [u8; 4],
 }
 
-/// A position of the IPv4 service index. Each key stands at one of its two positions (`hash::index_positions`).
+impl ServiceKeyV4 {
+    #[inline(always)]
+    pub const fn new(vip: [u8; 4], port: [u8; 2], protocol: u8) -> Self {
+        Self { vip, port, protocol, used: 1 }
+    }
+
+    /// The two positions at which this key can stand.
+    #[inline(always)]
+    pub const fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
+        let [a, b] = self.port;
+        key.hash_v4(self.vip, u32::from_be_bytes([a, b, 0, self.protocol])).index_positions(mask)
+    }
+}
+
+impl ServiceKeyV6 {
+    #[inline(always)]
+    pub const fn new(vip: [u8; 16], port: [u8; 2], protocol: u8) -> Self {
+        Self { vip, port, protocol, used: 1, reserved: [0; 4] }
+    }
+
+    /// The two positions at which this key can stand.
+    #[inline(always)]
+    pub const fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
+        let [a, b] = self.port;
+        key.hash_v6(self.vip, u32::from_be_bytes([a, b, 0, self.protocol])).index_positions(mask)
+    }
+}
+
+/// A position of the IPv4 service index. Each key stands at one of its two positions ([`ServiceKeyV4::positions`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV4 {

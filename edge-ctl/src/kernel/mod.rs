@@ -27,7 +27,7 @@ pub(crate) use self::{
     program::OBJECT,
     states::boot_time,
 };
-use crate::model::Capacity;
+use crate::model::{Capacity, PoolRecord};
 
 /// The pinned maps, and the program that this process has loaded onto them.
 pub(crate) struct Kernel {
@@ -35,6 +35,8 @@ pub(crate) struct Kernel {
     maps: Maps,
     capacity: Capacity,
     program: Option<aya::Ebpf>,
+    /// The pools of a generation, that a change of a state need not read its snapshot.
+    pools: (u64, Vec<PoolRecord>),
 }
 
 impl Kernel {
@@ -47,7 +49,7 @@ impl Kernel {
             return Ok(None);
         }
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Some(Self { pins: pins.clone(), maps, capacity, program: None }))
+        Ok(Some(Self { pins: pins.clone(), maps, capacity, program: None, pools: (0, Vec::new()) }))
     }
 
     /// Makes the maps and pins them: all, or none.
@@ -61,7 +63,7 @@ impl Kernel {
         Maps::create(pins, capacity)?;
         // What was pinned is what is used, now and after every restart.
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Self { pins: pins.clone(), maps, capacity, program: None })
+        Ok(Self { pins: pins.clone(), maps, capacity, program: None, pools: (0, Vec::new()) })
     }
 
     /// Sizes of the maps.

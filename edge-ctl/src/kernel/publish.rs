@@ -4,16 +4,18 @@ use std::{collections::BTreeSet, mem::offset_of, sync::atomic::Ordering};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 
-use edge_common::abi::{Backend, BackendNumber, CELL, Pool, SNAPSHOT_PAGE, Service, SnapshotHead, SnapshotPage, map};
+use edge_common::abi::{
+    Backend, BackendNumber, CELL, Pool, SNAPSHOT_PAGE, Service, SnapshotHead, SnapshotPage, State, map,
+};
 
 use super::{
     Kernel, KernelError,
     maps::{RawTraffic, position},
     sys,
-    view::{self, Picker},
+    view::Picker,
 };
 use crate::config::Config;
-use crate::model::{self, Image, PlanError, Previous, Snapshot};
+use crate::model::{self, BackendRecord, Image, PlanError, PoolRecord, Previous, Snapshot};
 
 /// Tries to read a snapshot that is being replaced.
 const ATTEMPTS: usize = 10;
@@ -110,17 +112,16 @@ impl Kernel {
             }
         }
         for pool in &snapshot.pools {
-            self.recount(pool.number);
+            self.count(half, pool);
         }
         let picker = Picker::new(&self.maps, half, generation);
         for record in &snapshot.services {
             let Some(service) = self.maps.service(half, record.number) else { continue };
             let mut serves = vec![false; self.maps.backends.len() as usize];
-            for &pool in service.pools.iter().take(service.pool_count.into()) {
-                for number in picker.members(pool) {
-                    if let Some(entry) = serves.get_mut(usize::from(number)) {
-                        *entry = true;
-                    }
+            for backend in record.pools.iter().filter_map(|&at| snapshot.pools.get(at)).flat_map(|pool| &pool.backends)
+            {
+                if let Some(entry) = serves.get_mut(usize::from(backend.number)) {
+                    *entry = true;
                 }
             }
             picker.change_owners(&service, |slot, owner| {
@@ -144,16 +145,33 @@ impl Kernel {
         Ok(())
     }
 
-    /// Counts the backends of a pool of the active half anew.
-    pub(super) fn recount(&self, number: u16) {
-        let half = self.maps.half();
-        let Some(pool) = self.maps.pool(half, number) else { return };
-        let (available, enabled) = view::count(&self.maps, &view::members(&self.maps, &pool));
-        let word = |offset| position(half, number.into()).and_then(|at| self.maps.pools.word(at, offset));
-        for (offset, value) in [(offset_of!(Pool, available), available), (offset_of!(Pool, enabled), enabled)] {
-            if let Some(word) = word(offset)
-                && word.load(Ordering::Relaxed) != value
-            {
+    /// Brings a pool of the published generation in line with the states of its backends: the order of its member list,
+    /// and its counts.
+    pub(super) fn recount(&mut self, number: u16) -> Result<(), KernelError> {
+        let Some((half, generation)) = self.maps.published() else { return Ok(()) };
+        if self.pools.0 != generation.number {
+            let snapshot = self.snapshot()?.ok_or(KernelError::Unpublished)?;
+            self.pools = (snapshot.generation, snapshot.pools);
+        }
+        if let Some(pool) = self.pools.1.iter().find(|pool| pool.number == number) {
+            self.count(half, pool);
+        }
+        Ok(())
+    }
+
+    fn count(&self, half: u32, pool: &PoolRecord) {
+        let members: Vec<_> = pool.backends.iter().map(|backend| (backend, self.state(backend.number))).collect();
+        let counts = [
+            (offset_of!(Pool, available), takers(&members, State::NEW)),
+            (offset_of!(Pool, enabled), takers(&members, State::ENABLED)),
+        ];
+        for (cell, numbers) in (pool.member_list..).zip(model::member_list(members)) {
+            if let Some(word) = self.maps.candidates.double(cell, 0) {
+                word.store(bytemuck::cast(numbers), Ordering::Release);
+            }
+        }
+        for (offset, value) in counts {
+            if let Some(word) = position(half, pool.number.into()).and_then(|at| self.maps.pools.word(at, offset)) {
                 word.store(value, Ordering::Release);
             }
         }
@@ -194,13 +212,12 @@ impl Kernel {
                 .ok_or(out_of(map::SERVICES, new.number))?;
         }
         for (number, pool) in &image.pools {
-            // Counted here, not when it was planned: states may have changed in between.
-            let (available, enabled) = view::count(&self.maps, &view::members(&self.maps, pool));
             let number = u32::from(*number);
-            self.maps
-                .pools
-                .write(at(map::POOLS, number)?, Pool { available, enabled, ..*pool })
-                .ok_or(out_of(map::POOLS, number))?;
+            self.maps.pools.write(at(map::POOLS, number)?, *pool).ok_or(out_of(map::POOLS, number))?;
+        }
+        // Counted again, since states may have changed after the image was planned.
+        for pool in &image.snapshot.pools {
+            self.count(half, pool);
         }
         Ok(())
     }
@@ -228,6 +245,11 @@ impl Kernel {
             picker.change_owners(service, |slot, _| Some(picker.pick(service, slot).unwrap_or_default()));
         }
     }
+}
+
+/// How many of `members` have `bits`.
+fn takers(members: &[(&BackendRecord, State)], bits: u32) -> u32 {
+    members.iter().map(|(_, state)| u32::from(state.has(bits))).sum()
 }
 
 const fn out_of(map: &'static str, index: u32) -> KernelError {

@@ -20,7 +20,7 @@ impl Kernel {
         )
     }
 
-    /// Changes a backend's state, then its pool's counts, then the note that says why.
+    /// Changes a backend's state, then its pool's member list and counts, then the note that says why.
     ///
     /// In this order, since the state is what packets wait for. UDP services follow with
     /// [`follow_owners`](Self::follow_owners).
@@ -34,7 +34,7 @@ impl Kernel {
             .ok_or(KernelError::NoSuchBackend(number))?;
         word.store(state.0, Ordering::Release);
         if let Some(backend) = self.maps.backends.read(index) {
-            self.recount(backend.pool);
+            self.recount(backend.pool)?;
         }
         self.write_note(number, reason);
         Ok(())

@@ -85,6 +85,13 @@ fn pool_counts(kernel: &Kernel, name: &str) -> (u32, u32) {
     (available, enabled)
 }
 
+/// Member list of a pool of up to four.
+fn listed(kernel: &Kernel, name: &str) -> Vec<u16> {
+    let snapshot = kernel.snapshot().expect("readable").expect("published");
+    let pool = snapshot.pool(name).expect(name);
+    kernel.maps.candidates.read(pool.member_list).expect("in range").0[..pool.backends.len()].to_vec()
+}
+
 fn owners(kernel: &Kernel, name: &str) -> Vec<u16> {
     let snapshot = kernel.snapshot().expect("readable").expect("published");
     let first = snapshot.service(name).expect(name).owners;
@@ -299,11 +306,13 @@ fn states_move_counts_and_udp_owners_when_they_are_told_to_follow() {
 
     kernel.set_state(b0, state(Admin::Enabled, Health::Down), "no answer").expect("known");
     assert_eq!(pool_counts(&kernel, "two"), (1, 2));
+    assert_eq!(listed(&kernel, "two"), [b1, b0], "those that take flows stand first");
     assert_eq!(owners(&kernel, "dns"), before);
     kernel.follow_owners(dns).expect("known");
     assert!(owners(&kernel, "dns").iter().all(|&owner| owner == b1));
 
     kernel.set_state(b0, state(Admin::Enabled, Health::Up), "answers").expect("known");
+    assert_eq!(listed(&kernel, "two"), [b0, b1], "by their addresses");
     kernel.follow_owners(dns).expect("known");
     assert_eq!(owners(&kernel, "dns"), before);
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use edge_common::{
-    abi::{self, Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, State},
+    abi::{self, Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6},
     exit::Exit,
     select,
-    tables::{Address, Route, Tables, View},
+    tables::{Route, Tables, View},
 };
 
 use super::maps::Maps;
@@ -34,12 +34,6 @@ impl<'a> Picker<'a> {
         select::pick(self, View { half: self.half, generation: &self.generation }, service, slot)
     }
 
-    /// Members of a pool.
-    pub(super) fn members(&self, pool: u16) -> Vec<BackendNumber> {
-        let Some(pool) = self.pools.get(usize::from(pool)) else { return Vec::new() };
-        members(self.maps, pool)
-    }
-
     /// For every slot of `service`: `next` is given the slot and its owner, and says who is to be the owner instead. A
     /// slot whose owner the packet path changes meanwhile keeps the packet path's choice.
     pub(super) fn change_owners(
@@ -58,24 +52,6 @@ impl<'a> Picker<'a> {
             }
         }
     }
-}
-
-/// Members of `pool`, from its member list.
-pub(super) fn members(maps: &Maps, pool: &Pool) -> Vec<BackendNumber> {
-    let count = usize::from(pool.members);
-    (0..u32::from(pool.members).div_ceil(LANES))
-        .filter_map(|cell| maps.candidates.read(pool.member_list.wrapping_add(cell)))
-        .flat_map(|Cell(numbers)| numbers)
-        .take(count)
-        .collect()
-}
-
-/// How many of `numbers` take new flows, and how many are not disabled.
-pub(super) fn count(maps: &Maps, numbers: &[BackendNumber]) -> (u32, u32) {
-    numbers.iter().fold((0, 0), |(available, enabled), &number| {
-        let state = State(maps.backends.read(number.into()).map_or(0, |backend| backend.state));
-        (available + u32::from(state.has(State::NEW)), enabled + u32::from(state.has(State::ENABLED)))
-    })
 }
 
 /// Bytes into its cell of a slot's owner.
@@ -127,7 +103,7 @@ impl Tables for Picker<'_> {
     // Owners change in `change_owners`, and counters count packets.
     fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
 
-    fn route(&self, _source: Address, _destination: Address) -> Option<Route> {
+    fn route(&self, _generation: &Generation, _backend: &Backend) -> Option<Route> {
         None
     }
 

@@ -12,7 +12,7 @@ pub(crate) mod tests;
 
 pub(crate) use self::{
     capacity::{Capacity, LANES},
-    plan::{Image, NewService, PlanError, Previous, Region, plan},
+    plan::{Image, NewService, PlanError, Previous, member_list, plan},
     snapshot::{BackendRecord, PoolRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, health, state},
 };

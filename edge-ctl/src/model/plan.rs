@@ -13,7 +13,7 @@ use edge_common::{
         ServiceEntryV6, SnapshotHead, State, map,
     },
     candidates::{self, Member},
-    select::MAX_MEMBERS,
+    select,
 };
 
 use super::{
@@ -87,8 +87,6 @@ pub(crate) enum PlanError {
          larger [limits] services"
     )]
     Index { map: &'static str },
-    #[error("pool \"{pool}\" has {members} backends; {MAX_MEMBERS} are the most that one pool can have")]
-    PoolTooLarge { pool: String, members: usize },
     #[error("the snapshot of this configuration cannot be written as JSON")]
     Json(String),
 }
@@ -153,9 +151,6 @@ fn plan_pools(
     let mut regions = Regions::new(capacity.candidates, before.iter().flat_map(|s| s.candidate_cells()));
 
     for pool in &config.pools {
-        if pool.backends.len() > MAX_MEMBERS as usize {
-            return Err(PlanError::PoolTooLarge { pool: pool.name.clone(), members: pool.backends.len() });
-        }
         let old = before.and_then(|s| s.pool(&pool.name));
         let number = match old {
             Some(old) => old.number,
@@ -171,7 +166,7 @@ fn plan_pools(
             checksum: 0,
             backends: Vec::with_capacity(pool.backends.len()),
         };
-        let (mut available, mut enabled) = (0, 0);
+        let mut states = Vec::with_capacity(pool.backends.len());
         for backend in &pool.backends {
             let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
             let (number, state) = match (namesake, previous) {
@@ -189,16 +184,18 @@ fn plan_pools(
                     (new, state)
                 }
             };
-            available += u32::from(state.has(State::NEW));
-            enabled += u32::from(state.has(State::ENABLED));
+            states.push(state);
             record.backends.push(BackendRecord { name: backend.name.clone(), number, address: backend.address });
         }
         let same_slots = before.is_some_and(|s| s.slots == config.slots);
         let old = old.filter(|_| same_slots);
-        place_tables(pool, config.slots, old, &mut regions, &mut record, &mut image.candidates).ok_or_else(|| {
-            let needs = regions.used() as usize + config.slots as usize + list_cells(&record.backends) as usize;
-            full(map::CANDIDATES, "cells", capacity.candidates, needs)
-        })?;
+        place_tables(pool, &states, config.slots, old, &mut regions, &mut record, &mut image.candidates).ok_or_else(
+            || {
+                let needs = regions.used() as usize + config.slots as usize + list_cells(&record.backends) as usize;
+                full(map::CANDIDATES, "cells", capacity.candidates, needs)
+            },
+        )?;
+        let count = |bits| narrow(states.iter().filter(|state| state.has(bits)).count());
         image.pools.push((
             record.number,
             abi::Pool {
@@ -206,8 +203,8 @@ fn plan_pools(
                 member_list: record.member_list,
                 members: narrow(record.backends.len()),
                 min_healthy: pool.min_healthy,
-                available,
-                enabled,
+                available: count(State::NEW),
+                enabled: count(State::ENABLED),
                 reserved: 0,
             },
         ));
@@ -219,13 +216,14 @@ fn plan_pools(
 /// Builds a pool's candidate table and member list, and finds them a place: the old one when both are what they were.
 fn place_tables(
     pool: &config::Pool,
+    states: &[State],
     slots: u32,
     old: Option<&PoolRecord>,
     regions: &mut Regions,
     record: &mut PoolRecord,
     new: &mut Vec<Region>,
 ) -> Option<()> {
-    let mut members: Vec<_> = pool
+    let members: Vec<_> = pool
         .backends
         .iter()
         .zip(&record.backends)
@@ -235,23 +233,8 @@ fn place_tables(
             identity: identity(given.address),
         })
         .collect();
-    // The list's order decides picks, too: by identity, so that every edge has the same.
-    members.sort_unstable_by_key(|member| member.identity);
     let table = candidates::build(&members, slots);
-    let list: Vec<_> = members
-        .chunks(CELL)
-        .map(|chunk| {
-            let mut cell = Cell::default();
-            for (number, member) in cell.0.iter_mut().zip(chunk) {
-                *number = member.number;
-            }
-            cell
-        })
-        .collect();
-    let mut checksum = crc32fast::Hasher::new();
-    checksum.update(bytemuck::cast_slice(&table));
-    checksum.update(bytemuck::cast_slice(&list));
-    record.checksum = checksum.finalize();
+    record.checksum = crc32fast::hash(bytemuck::cast_slice(&table));
 
     if let Some(old) = old.filter(|old| is_unchanged(old, record)) {
         record.table = old.table;
@@ -262,8 +245,21 @@ fn place_tables(
     record.table = regions.lowest(slots)?;
     record.member_list = regions.highest(list_cells(&record.backends))?;
     new.push(Region { first: record.table, cells: table });
-    new.push(Region { first: record.member_list, cells: list });
+    let states: Vec<_> = record.backends.iter().zip(states).map(|(given, &state)| (given, state)).collect();
+    new.push(Region { first: record.member_list, cells: member_list(states) });
     Some(())
+}
+
+/// The member list of a pool (see [`abi::Pool::member_list`]) as it is to be for these states.
+pub(crate) fn member_list(mut members: Vec<(&BackendRecord, State)>) -> Vec<Cell> {
+    members.sort_unstable_by_key(|(record, _)| identity(record.address));
+    let members: Vec<_> = members.into_iter().map(|(record, state)| (record.number, state)).collect();
+    let cell = |numbers: &[BackendNumber]| {
+        let mut cell = Cell::default();
+        cell.0[..numbers.len()].copy_from_slice(numbers);
+        cell
+    };
+    select::member_list(&members).chunks(CELL).map(cell).collect()
 }
 
 /// Whether the old cells hold what `new` is to hold. The checksum covers weights, and a change of the algorithm.

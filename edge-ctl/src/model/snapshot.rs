@@ -41,7 +41,7 @@ pub(crate) struct PoolRecord {
     pub table: u32,
     /// First cell of its member list in `CANDIDATES`.
     pub member_list: u32,
-    /// CRC-32 (IEEE) of the table's and then the list's bytes.
+    /// CRC-32 (IEEE) of the table's bytes. The list's order changes with states.
     pub checksum: u32,
     /// In the order of the configuration.
     pub backends: Vec<BackendRecord>,

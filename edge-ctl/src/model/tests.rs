@@ -246,6 +246,13 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, world:
         );
         let list = &world.candidates[written.member_list as usize..][..members.len().div_ceil(CELL)];
         let mut listed: Vec<_> = list.iter().flat_map(|cell| cell.0).filter(|&number| number != 0).collect();
+        let rank = |number: &u16| {
+            let state = world.states[number];
+            (!state.has(State::NEW), !state.has(State::ENABLED))
+        };
+        if image.candidates.iter().any(|region| region.first == written.member_list) {
+            assert!(listed.is_sorted_by_key(rank), "those that take flows stand first");
+        }
         let mut numbers: Vec<_> = members.iter().map(|member| member.number).collect();
         listed.sort_unstable();
         numbers.sort_unstable();

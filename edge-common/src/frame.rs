@@ -1,0 +1,147 @@
+//! The link layer: Ethernet, with up to two VLAN tags.
+
+use network_types::{
+    eth::{EthHdr, EtherType},
+    vlan::VlanHdr,
+};
+
+use crate::packet::Packet;
+
+/// EtherTypes as they stand in a header.
+pub const IPV4: u16 = EtherType::Ipv4 as u16;
+pub const IPV6: u16 = EtherType::Ipv6 as u16;
+const VLAN: u16 = EtherType::Ieee8021q as u16;
+const SERVICE_VLAN: u16 = EtherType::Ieee8021ad as u16;
+
+/// Where the link layer of a received frame ends, and what follows.
+#[derive(Clone, Copy)]
+pub struct Link {
+    /// Offset of the network header: 14, 18 or 22.
+    pub l3: usize,
+    /// EtherType of the network header, as it stands in the frame.
+    pub ether_type: u16,
+}
+
+/// Offset of the first EtherType in a frame; each tag moves the one that counts by four bytes.
+const ETHER_TYPE: usize = 12;
+/// Where the network header stands behind one tag.
+const ONE_TAG: usize = EthHdr::LEN + VlanHdr::LEN;
+/// 16-bit words after the addresses, at most.
+const MAX_WORDS: usize = 5;
+
+impl Link {
+    /// Reads the link layer; `None` if the frame ends in it.
+    #[inline(always)]
+    pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
+        let mut link = Self { l3: EthHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE)? };
+        if is_tag(link.ether_type) {
+            link = Self { l3: EthHdr::LEN + VlanHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE + VlanHdr::LEN)? };
+            if is_tag(link.ether_type) {
+                link = Self {
+                    l3: EthHdr::LEN + 2 * VlanHdr::LEN,
+                    ether_type: ether_type(packet, ETHER_TYPE + 2 * VlanHdr::LEN)?,
+                };
+            }
+        }
+        link.l3 = packet.merge_paths(link.l3);
+        Some(link)
+    }
+
+    /// Copies the link layer, tags and all, from offset `from` to offset `to`, at least 20 bytes away.
+    #[inline(always)]
+    pub fn copy<P: Packet>(&self, packet: &mut P, from: usize, to: usize) -> Option<()> {
+        // What follows the addresses first: the addresses' new place may be its old one.
+        for word in 0..MAX_WORDS {
+            let at = ETHER_TYPE + 2 * word;
+            if at >= self.l3 {
+                break;
+            }
+            let word: [u8; 2] = packet.load(from + at)?;
+            packet.store(to + at, word)?;
+        }
+        let addresses: [u8; ETHER_TYPE] = packet.load(from)?;
+        packet.store(to, addresses)
+    }
+
+    /// Makes `now` the EtherType of what follows the link layer that starts at offset `at`.
+    #[inline(always)]
+    pub fn set_ether_type<P: Packet>(&self, packet: &mut P, at: usize, now: u16) -> Option<()> {
+        let now = now.to_ne_bytes();
+        match self.l3 {
+            EthHdr::LEN => packet.store(at + ETHER_TYPE, now),
+            ONE_TAG => packet.store(at + ETHER_TYPE + VlanHdr::LEN, now),
+            _ => packet.store(at + ETHER_TYPE + 2 * VlanHdr::LEN, now),
+        }
+    }
+
+    /// Makes the frame one to whoever sent it.
+    #[inline(always)]
+    pub fn turn<P: Packet>(packet: &mut P) -> Option<()> {
+        let destination: [u8; 6] = packet.load(0)?;
+        let source: [u8; 6] = packet.load(6)?;
+        packet.store(0, source)?;
+        packet.store(6, destination)
+    }
+
+    /// Whether the frame was meant for one host alone.
+    #[inline(always)]
+    pub fn is_unicast<P: Packet>(packet: &P) -> bool {
+        matches!(packet.load(0), Some([first]) if first & 1 == 0)
+    }
+
+    /// Priority and drop eligibility of the outermost tag, where there is one: the upper four bits of its first byte.
+    #[inline(always)]
+    fn priority<P: Packet>(&self, packet: &P) -> u8 {
+        match packet.load(EthHdr::LEN) {
+            Some([first]) if self.l3 > EthHdr::LEN => first & 0xf0,
+            _ => 0,
+        }
+    }
+}
+
+/// The link layer of a frame that goes to a next hop.
+#[derive(Clone, Copy)]
+pub struct Egress {
+    pub mac: [u8; 6],
+    pub source_mac: [u8; 6],
+    /// VLAN identifier, host order; 0: untagged.
+    pub vlan: u16,
+    /// EtherType of the network header, as it stands in the frame.
+    pub ether_type: u16,
+}
+
+impl Egress {
+    /// Bytes of it: 14 or 18.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        if self.vlan == 0 { EthHdr::LEN } else { EthHdr::LEN + VlanHdr::LEN }
+    }
+
+    /// Makes room for this link layer and `more` bytes in the place of `came`, and writes it. A tag keeps the priority
+    /// that the frame came with.
+    #[inline(always)]
+    pub fn replace<P: Packet>(&self, packet: &mut P, came: Link, more: usize) -> Option<()> {
+        let priority = came.priority(packet);
+        let longer = (self.len() + more) as i32 - came.l3 as i32;
+        if longer != 0 {
+            packet.grow_head(longer)?;
+        }
+        let Self { mac: dst_addr, source_mac: src_addr, vlan, ether_type } = *self;
+        if vlan == 0 {
+            return packet.store(0, EthHdr { dst_addr, src_addr, ether_type });
+        }
+        packet.store(0, EthHdr { dst_addr, src_addr, ether_type: VLAN })?;
+        let [high, low] = vlan.to_be_bytes();
+        packet.store(EthHdr::LEN, VlanHdr { tci: [high & 0x0f | priority, low], ether_type })
+    }
+}
+
+#[inline(always)]
+fn ether_type<P: Packet>(packet: &P, offset: usize) -> Option<u16> {
+    packet.load(offset).map(u16::from_ne_bytes)
+}
+
+#[inline(always)]
+const fn is_tag(ether_type: u16) -> bool {
+    ether_type == VLAN || ether_type == SERVICE_VLAN
+}

@@ -1,0 +1,78 @@
+//! A frame in a byte vector.
+
+use crate::packet::{Packet, Wire};
+
+/// Room before a frame, as the kernel gives it (`XDP_PACKET_HEADROOM`), bytes.
+const HEADROOM: usize = 256;
+
+/// Bytes that a frame keeps at least (`ETH_HLEN`).
+const SHORTEST: usize = 14;
+
+/// A frame in a byte vector, with as much room before it as the kernel gives.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    buffer: Vec<u8>,
+    start: usize,
+    ingress: u32,
+}
+
+impl Frame {
+    /// A frame of `bytes` that came in by interface 1.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend_from_slice(bytes);
+        Self { buffer, start: HEADROOM, ingress: 1 }
+    }
+
+    /// The same frame, come in by interface `index`.
+    #[must_use]
+    pub fn from_interface(self, index: u32) -> Self {
+        Self { ingress: index, ..self }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+impl Packet for Frame {
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
+        const { assert!(align_of::<T>() == 1) };
+        let bytes = self.bytes().get(offset..)?.get(..size_of::<T>())?;
+        // SAFETY: `bytes` is as long as a `T`, which has no alignment, and every bit pattern is a value of a `Wire` type.
+        Some(unsafe { &*bytes.as_ptr().cast::<T>() })
+    }
+
+    fn store<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+        let start = self.start;
+        let bytes = self.buffer[start..].get_mut(offset..)?.get_mut(..size_of::<T>())?;
+        // SAFETY: `bytes` is as long as a `T`, and a `Wire` type has no padding.
+        unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(value) };
+        Some(())
+    }
+
+    fn grow_head(&mut self, bytes: i32) -> Option<()> {
+        let start = self.start.checked_add_signed(-isize::try_from(bytes).ok()?)?;
+        if start + SHORTEST > self.buffer.len() {
+            return None;
+        }
+        self.start = start;
+        Some(())
+    }
+
+    fn truncate(&mut self, length: usize) -> Option<()> {
+        if length < SHORTEST || length > self.len() {
+            return None;
+        }
+        self.buffer.truncate(self.start + length);
+        Some(())
+    }
+}

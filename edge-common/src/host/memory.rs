@@ -1,0 +1,133 @@
+//! The maps in plain memory.
+
+use std::{
+    cell::{Cell as Mutable, RefCell},
+    collections::BTreeMap,
+};
+
+use crate::{
+    abi::{
+        Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, Traffic, halved,
+    },
+    decap::Sources,
+    exit::{DecapExit, Exit},
+    tables::{Route, Tables},
+};
+
+/// The maps in plain memory, one field a map, as the ABI lays them out. Whoever makes one fills the fields; what the
+/// packet path itself writes stands behind methods.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    pub active: u32,
+    pub generations: [Generation; 2],
+    pub service_index_v4: Vec<ServiceEntryV4>,
+    pub service_index_v6: Vec<ServiceEntryV6>,
+    pub services: Vec<Service>,
+    pub pools: Vec<Pool>,
+    pub backends: Vec<Backend>,
+    pub candidates: Vec<Cell>,
+    pub owners: RefCell<Vec<Cell>>,
+    /// What the kernel's own routing would answer, by a backend's address.
+    pub routes: Vec<([u8; 16], Route)>,
+    pub decap_sources: Vec<[u8; 16]>,
+    exits: RefCell<BTreeMap<&'static str, u64>>,
+    service_stats: RefCell<BTreeMap<u32, Traffic>>,
+    backend_stats: RefCell<BTreeMap<BackendNumber, Traffic>>,
+    last_backend: Mutable<BackendNumber>,
+}
+
+impl Memory {
+    pub fn exit_count(&self, exit: Exit) -> u64 {
+        self.exits.borrow().get(exit.name()).copied().unwrap_or_default()
+    }
+
+    pub fn service_traffic(&self, service: u32) -> Traffic {
+        self.service_stats.borrow().get(&service).copied().unwrap_or_default()
+    }
+
+    pub fn backend_traffic(&self, backend: BackendNumber) -> Traffic {
+        self.backend_stats.borrow().get(&backend).copied().unwrap_or_default()
+    }
+
+    /// The backend of the last forwarded packet; 0: none was.
+    pub fn last_backend(&self) -> BackendNumber {
+        self.last_backend.get()
+    }
+}
+
+fn at<T>(map: &[T], index: u32) -> Option<&T> {
+    map.get(usize::try_from(index).ok()?)
+}
+
+impl Tables for Memory {
+    fn active(&self) -> u32 {
+        self.active
+    }
+
+    fn generation(&self, half: u32) -> Option<&Generation> {
+        at(&self.generations, half)
+    }
+
+    fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4> {
+        at(&self.service_index_v4, halved(half, position))
+    }
+
+    fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6> {
+        at(&self.service_index_v6, halved(half, position))
+    }
+
+    fn service(&self, half: u32, number: u32) -> Option<&Service> {
+        at(&self.services, halved(half, number))
+    }
+
+    fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
+        at(&self.pools, halved(half, u32::from(number)))
+    }
+
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        at(&self.backends, u32::from(number))
+    }
+
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        at(&self.candidates, cell).copied()
+    }
+
+    fn owner(&self, cell: u32, lane: u32) -> Option<BackendNumber> {
+        Some(at(&self.owners.borrow(), cell)?.lane(lane))
+    }
+
+    fn set_owner(&self, cell: u32, lane: u32, owner: BackendNumber) {
+        if let Some(cell) = self.owners.borrow_mut().get_mut(cell as usize) {
+            cell.0[lane as usize % CELL] = owner;
+        }
+    }
+
+    fn route(&self, _generation: &Generation, backend: &Backend) -> Option<Route> {
+        self.routes.iter().find(|(address, _)| *address == backend.address).map(|(_, route)| *route)
+    }
+
+    fn count_exit(&self, exit: Exit) {
+        *self.exits.borrow_mut().entry(exit.name()).or_default() += 1;
+    }
+
+    fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool) {
+        self.last_backend.set(backend);
+        let mut service_stats = self.service_stats.borrow_mut();
+        let mut backend_stats = self.backend_stats.borrow_mut();
+        for traffic in [service_stats.entry(service).or_default(), backend_stats.entry(backend).or_default()] {
+            traffic.packets += 1;
+            traffic.bytes += bytes;
+            traffic.flows += u64::from(starts);
+        }
+    }
+}
+
+impl Sources for Memory {
+    fn knows(&self, source: [u8; 16]) -> bool {
+        self.decap_sources.contains(&source)
+    }
+
+    fn count_exit(&self, exit: DecapExit) {
+        *self.exits.borrow_mut().entry(exit.name()).or_default() += 1;
+    }
+}

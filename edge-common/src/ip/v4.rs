@@ -1,0 +1,95 @@
+//! IPv4 (RFC 791).
+
+use network_types::ip::Ipv4Hdr;
+
+use super::{Family, Payload, Transport, protocol};
+use crate::{
+    abi::ServiceKeyV4,
+    checksum, frame,
+    hash::{Hash, HashKey},
+    packet::Packet,
+    tables::{Tables, View},
+};
+
+/// "Don't fragment", in the first byte of the fragmentation field.
+pub const DONT_FRAGMENT: u8 = 0x40;
+/// "More fragments", likewise.
+const MORE_FRAGMENTS: u8 = 0x20;
+
+/// The IPv4 family.
+pub struct V4;
+
+impl Family for V4 {
+    type Header = Ipv4Hdr;
+
+    const ICMP: u8 = protocol::ICMP;
+    const TUNNELLED: u8 = protocol::IPV4;
+    const ETHER_TYPE: u16 = frame::IPV4;
+
+    #[inline(always)]
+    fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Payload {
+        let header_length = usize::from(header.vihl & 0x0f) * 4;
+        let length = Self::length(header);
+        if header.vihl >> 4 != 4 || header_length < Ipv4Hdr::LEN || length < header_length || l3 + length > packet.len()
+        {
+            return Payload::Malformed;
+        }
+        let [high, low] = header.frags;
+        if high & MORE_FRAGMENTS != 0 || high & 0x1f != 0 || low != 0 {
+            return Payload::Fragment;
+        }
+        Payload::Transport(Transport { protocol: header.proto, offset: l3 + header_length })
+    }
+
+    #[inline(always)]
+    fn length(header: &Ipv4Hdr) -> usize {
+        usize::from(u16::from_be_bytes(header.tot_len))
+    }
+
+    #[inline(always)]
+    fn ttl(header: &Ipv4Hdr) -> u8 {
+        header.ttl
+    }
+
+    #[inline(always)]
+    fn decrement_ttl<P: Packet>(packet: &mut P, l3: usize) -> Option<()> {
+        let [ttl, proto, high, low] = packet.load(l3 + 8)?;
+        let less = ttl.wrapping_sub(1);
+        let [high, low] = checksum::update([high, low], [ttl, proto], [less, proto]);
+        packet.store(l3 + 8, [less, proto, high, low])
+    }
+
+    #[inline(always)]
+    fn tos(header: &Ipv4Hdr) -> u8 {
+        header.tos
+    }
+
+    #[inline(always)]
+    fn dont_fragment(header: &Ipv4Hdr) -> bool {
+        header.frags[0] & DONT_FRAGMENT != 0
+    }
+
+    /// Neither "this network", nor loopback, nor multicast, nor reserved, nor broadcast (RFC 1122, section 3.2.2).
+    #[inline(always)]
+    fn answerable(header: &Ipv4Hdr) -> bool {
+        let first = header.src_addr[0];
+        first != 0 && first != 127 && first < 224
+    }
+
+    #[inline(always)]
+    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv4Hdr, port: [u8; 2], protocol: u8) -> Option<u32> {
+        let key = ServiceKeyV4::new(header.dst_addr, port, protocol);
+        let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v4);
+        let entry = tables.service_entry_v4(view.half, first)?;
+        if entry.key == key {
+            return Some(entry.service);
+        }
+        let entry = tables.service_entry_v4(view.half, second)?;
+        if entry.key == key { Some(entry.service) } else { None }
+    }
+
+    #[inline(always)]
+    fn flow(key: &HashKey, header: &Ipv4Hdr, ports: [u8; 4]) -> Hash {
+        key.hash_v4(header.src_addr, u32::from_be_bytes(ports))
+    }
+}

@@ -1,0 +1,129 @@
+//! IPv6 (RFC 8200).
+
+use network_types::ip::Ipv6Hdr;
+
+use super::{Family, Payload, Transport, protocol};
+use crate::{
+    abi::ServiceKeyV6,
+    frame,
+    hash::{Hash, HashKey},
+    packet::Packet,
+    tables::{Tables, View},
+};
+
+/// Extension headers that are looked through on the way to the transport header. Real packets have one or two.
+const MAX_EXTENSIONS: usize = 4;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const ENCRYPTED: u8 = 50;
+const AUTHENTICATED: u8 = 51;
+const DESTINATION: u8 = 60;
+const MOBILITY: u8 = 135;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// The IPv6 family.
+pub struct V6;
+
+impl Family for V6 {
+    type Header = Ipv6Hdr;
+
+    const ICMP: u8 = protocol::ICMPV6;
+    const TUNNELLED: u8 = protocol::IPV6;
+    const ETHER_TYPE: u16 = frame::IPV6;
+
+    #[inline(always)]
+    fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Payload {
+        if header.vcf[0] >> 4 != 6 || l3 + Self::length(header) > packet.len() {
+            return Payload::Malformed;
+        }
+        let offset = l3 + Ipv6Hdr::LEN;
+        if is_extension(header.next_hdr) {
+            look_through(packet, header.next_hdr, offset, l3 + Self::length(header))
+        } else {
+            Payload::Transport(Transport { protocol: header.next_hdr, offset })
+        }
+    }
+
+    #[inline(always)]
+    fn length(header: &Ipv6Hdr) -> usize {
+        Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(header.payload_len))
+    }
+
+    #[inline(always)]
+    fn ttl(header: &Ipv6Hdr) -> u8 {
+        header.hop_limit
+    }
+
+    #[inline(always)]
+    fn decrement_ttl<P: Packet>(packet: &mut P, l3: usize) -> Option<()> {
+        let [hop_limit] = packet.load(l3 + 7)?;
+        packet.store(l3 + 7, [hop_limit.wrapping_sub(1)])
+    }
+
+    #[inline(always)]
+    fn tos(header: &Ipv6Hdr) -> u8 {
+        header.vcf[0] << 4 | header.vcf[1] >> 4
+    }
+
+    /// No router fragments IPv6.
+    #[inline(always)]
+    fn dont_fragment(_header: &Ipv6Hdr) -> bool {
+        true
+    }
+
+    /// Neither multicast, nor unspecified, nor loopback (RFC 4443, section 2.4).
+    #[inline(always)]
+    fn answerable(header: &Ipv6Hdr) -> bool {
+        header.src_addr[0] != 0xff && u128::from_be_bytes(header.src_addr) > 1
+    }
+
+    #[inline(always)]
+    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv6Hdr, port: [u8; 2], protocol: u8) -> Option<u32> {
+        let key = ServiceKeyV6::new(header.dst_addr, port, protocol);
+        let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v6);
+        let entry = tables.service_entry_v6(view.half, first)?;
+        if entry.key == key {
+            return Some(entry.service);
+        }
+        let entry = tables.service_entry_v6(view.half, second)?;
+        if entry.key == key { Some(entry.service) } else { None }
+    }
+
+    #[inline(always)]
+    fn flow(key: &HashKey, header: &Ipv6Hdr, ports: [u8; 4]) -> Hash {
+        key.hash_v6(header.src_addr, u32::from_be_bytes(ports))
+    }
+}
+
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        HOP_BY_HOP | ROUTING | FRAGMENT | ENCRYPTED | AUTHENTICATED | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6
+    )
+}
+
+/// Walks from the extension header `next` at `offset` to the transport header; `end` is the packet's.
+#[inline(always)]
+fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usize) -> Payload {
+    for _ in 0..MAX_EXTENSIONS {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => {
+                let Some([following, eights]) = packet.load::<2>(offset) else { return Payload::Malformed };
+                next = following;
+                offset += 8 * (usize::from(eights) + 1);
+                if offset > end {
+                    return Payload::Malformed;
+                }
+            }
+            // An "atomic" fragment (RFC 6946) has nothing to reassemble, but the host treats it as well as we could.
+            FRAGMENT => return Payload::Fragment,
+            _ if is_extension(next) => return Payload::Hidden,
+            _ => return Payload::Transport(Transport { protocol: next, offset }),
+        }
+    }
+    if is_extension(next) { Payload::Hidden } else { Payload::Transport(Transport { protocol: next, offset }) }
+}

@@ -1,0 +1,89 @@
+//! A frame's bytes, as the packet path sees them.
+
+use network_types::{
+    eth::EthHdr,
+    icmp::{Icmpv4Hdr, Icmpv6Hdr},
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+    udp::UdpHdr,
+    vlan::VlanHdr,
+};
+
+/// Something that can be copied out of a frame and into it, byte by byte.
+///
+/// # Safety
+/// The type is `repr(C)`, has no padding, and every bit pattern is a value of it.
+pub unsafe trait Wire: Copy {}
+
+// SAFETY: all of them are `repr(C)` structs of bytes and `u16`s whose sizes (asserted below) leave no room for padding.
+unsafe impl Wire for EthHdr {}
+// SAFETY: as above.
+unsafe impl Wire for VlanHdr {}
+// SAFETY: as above.
+unsafe impl Wire for Ipv4Hdr {}
+// SAFETY: as above.
+unsafe impl Wire for Ipv6Hdr {}
+// SAFETY: as above.
+unsafe impl Wire for TcpHdr {}
+// SAFETY: as above.
+unsafe impl Wire for UdpHdr {}
+// SAFETY: as above.
+unsafe impl Wire for Icmpv4Hdr {}
+// SAFETY: as above.
+unsafe impl Wire for Icmpv6Hdr {}
+// SAFETY: bytes.
+unsafe impl<const N: usize> Wire for [u8; N] {}
+
+const _: () = {
+    assert!(size_of::<EthHdr>() == 14);
+    assert!(size_of::<VlanHdr>() == 4);
+    assert!(size_of::<Ipv4Hdr>() == 20);
+    assert!(size_of::<Ipv6Hdr>() == 40);
+    assert!(size_of::<TcpHdr>() == 20);
+    assert!(size_of::<UdpHdr>() == 8);
+    assert!(size_of::<Icmpv4Hdr>() == 8);
+    assert!(size_of::<Icmpv6Hdr>() == 8);
+};
+
+/// One frame. Offsets count bytes from its start, the Ethernet header.
+pub trait Packet {
+    /// Length of the frame, bytes.
+    fn len(&self) -> usize;
+
+    /// Interface index that the frame came in by.
+    fn ingress(&self) -> u32;
+
+    /// The `T` at `offset`, where it lies; `None` if it is not wholly in the frame. `T` has no alignment.
+    ///
+    /// Headers are looked at in place, not copied out: a copy would lie on the eBPF stack, which the verifier wants
+    /// aligned as no header is.
+    fn view<T: Wire>(&self, offset: usize) -> Option<&T>;
+
+    /// A copy of the few bytes at `offset`; `None` if they are not wholly in the frame.
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.view::<[u8; N]>(offset).copied()
+    }
+
+    /// Writes `value` at `offset`; `None`, and no change, if that is not wholly in the frame.
+    fn store<T: Wire>(&mut self, offset: usize, value: T) -> Option<()>;
+
+    /// Adds `bytes` of undefined content before the frame, or removes as many if negative. `None`, and no change, if
+    /// there is no room.
+    fn grow_head(&mut self, bytes: i32) -> Option<()>;
+
+    /// Cuts the frame off after `length` bytes. `None`, and no change, if it is shorter or can't be cut.
+    fn truncate(&mut self, length: usize) -> Option<()>;
+
+    /// Returns `offset`, less than 32. The eBPF program hides from the verifier which value it is: paths that differ only
+    /// in it (a frame with no VLAN tag, one or two) are then verified once, not each for itself.
+    #[inline(always)]
+    fn merge_paths(&self, offset: usize) -> usize {
+        offset
+    }
+
+    /// Whether the frame is empty; no driver delivers such a one.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,181 @@
+//! A packet's whole way, from frame to exit.
+//!
+//! ```text
+//! frame -> link -> network -> transport -> service -> slot -> owner or candidate -> rewrite -> exit
+//!            |        |           |           |                      |                 |
+//!         not ours  fragment,  malformed   not ours            when exhausted:     time exceeded, too big,
+//!                   hidden,                                    reject, drop        no next hop, no room
+//!                   malformed, ICMP
+//! ```
+
+use network_types::icmp::Icmpv4Hdr;
+
+use crate::{
+    abi::{Service, VIP_ENTRY, WhenExhausted},
+    exit::Exit,
+    forward::{self, Received},
+    frame::{self, Link},
+    ip::{Payload, Transport, V4, V6, protocol},
+    packet::Packet,
+    reply::{self, Reply},
+    select,
+    tables::{Tables, View},
+    transport,
+};
+
+/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::exit::Verdict::Redirect).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub exit: Exit,
+    /// Interface index; 0 unless the packet was forwarded.
+    pub egress: u32,
+}
+
+/// How a packet is to leave, before it is answered.
+#[derive(Clone, Copy)]
+pub struct Decision {
+    pub exit: Exit,
+    /// What the exit needs: of a forwarded packet the egress interface's index, of a packet to answer the offset of its
+    /// transport header, of one that is too big the MTU.
+    pub detail: u32,
+}
+
+impl From<Exit> for Decision {
+    #[inline(always)]
+    fn from(exit: Exit) -> Self {
+        Self { exit, detail: 0 }
+    }
+}
+
+/// Takes one packet all its way, and counts it.
+#[inline(always)]
+pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
+    let decided = decide(packet, tables);
+    let exit = reply::answer(packet, decided);
+    tables.count_exit(exit);
+    let forwarded = matches!(exit, Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect);
+    Outcome { exit, egress: if forwarded { decided.detail } else { 0 } }
+}
+
+/// Decides how the packet leaves; a packet to forward is rewritten then, any other is as it came.
+#[inline(never)]
+fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Decision {
+    match route(packet, tables) {
+        Ok(decision) | Err(decision) => decision,
+    }
+}
+
+/// The packets that are forwarded are its result, all others its errors.
+#[inline(always)]
+fn route<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Decision, Decision> {
+    let link = Link::parse(packet).ok_or(Exit::NotOurs)?;
+    let view = tables.view().ok_or(Exit::NotOurs)?;
+    match link.ether_type {
+        frame::IPV4 => network::<V4, P, T>(packet, tables, view, link),
+        frame::IPV6 => network::<V6, P, T>(packet, tables, view, link),
+        _ => Err(Exit::NotOurs.into()),
+    }
+}
+
+#[inline(always)]
+fn network<F: Reply, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    view: View<'_>,
+    link: Link,
+) -> Result<Decision, Decision> {
+    let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
+    let at = match F::payload(packet, link.l3, header) {
+        Payload::Transport(at) => at,
+        Payload::Fragment => return Err(for_a_vip::<F, T>(tables, view, header, Exit::Fragment).into()),
+        Payload::Hidden => return Err(for_a_vip::<F, T>(tables, view, header, Exit::ExtensionHeaders).into()),
+        Payload::Malformed => return Err(for_a_vip::<F, T>(tables, view, header, Exit::Malformed).into()),
+    };
+    match at.protocol {
+        protocol::TCP | protocol::UDP => service::<F, P, T>(packet, tables, view, link, at),
+        icmp if icmp == F::ICMP => Err(control::<F, P, T>(packet, tables, view, link, at)),
+        _ => Err(Exit::NotOurs.into()),
+    }
+}
+
+/// A TCP or UDP packet.
+#[inline(always)]
+fn service<F: Reply, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    view: View<'_>,
+    link: Link,
+    at: Transport,
+) -> Result<Decision, Decision> {
+    let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
+    let Some(ports) = packet.load::<4>(at.offset) else {
+        return Err(for_a_vip::<F, T>(tables, view, header, Exit::Malformed).into());
+    };
+    let [_, _, port_high, port_low] = ports;
+    let number = F::find(tables, view, header, [port_high, port_low], at.protocol).ok_or(Exit::NotOurs)?;
+    let service = tables.service(view.half, number).ok_or(Exit::BadTables)?;
+    let length = F::length(header);
+    let starts = match transport::check(packet, at.protocol, at.offset, link.l3 + length) {
+        Ok(starts) => starts,
+        Err(transport::Malformed) => return Err(Exit::Malformed.into()),
+    };
+
+    let flow = F::flow(&view.generation.hash_key, header, ports);
+    let received = Received::new::<F>(link, header, flow);
+    let (chosen, backend) = match select::select(tables, view, service, flow, starts) {
+        Ok(chosen) => chosen,
+        Err(Exit::Exhausted) => return Err(exhausted(service, at)),
+        Err(exit) => return Err(exit.into()),
+    };
+    let forwarded = forward::forward::<F, P, T>(packet, tables, view, received, service, backend)?;
+    tables.count_forwarded(number, chosen, length as u64, starts);
+    Ok(forwarded)
+}
+
+/// A packet of a service that has no backend left. `Open` has none left either only when all are disabled; its clients,
+/// too, learn it at once.
+#[inline(always)]
+fn exhausted(service: &Service, at: Transport) -> Decision {
+    let exit = match WhenExhausted::from_raw(service.when_exhausted) {
+        WhenExhausted::Drop => Exit::Exhausted,
+        WhenExhausted::Open | WhenExhausted::Reject if at.protocol == protocol::TCP => Exit::RejectReset,
+        WhenExhausted::Open | WhenExhausted::Reject => Exit::RejectUnreachable,
+    };
+    Decision { exit, detail: at.offset as u32 }
+}
+
+/// An ICMP or ICMPv6 packet.
+#[inline(always)]
+fn control<F: Reply, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    view: View<'_>,
+    link: Link,
+    at: Transport,
+) -> Decision {
+    let Some(header) = packet.view::<F::Header>(link.l3) else { return Exit::NotOurs.into() };
+    if F::find(tables, view, header, [0; 2], F::ICMP) != Some(VIP_ENTRY) {
+        return Exit::NotOurs.into();
+    }
+    let Some([kind, code]) = packet.load(at.offset) else { return Exit::Malformed.into() };
+    if at.offset + Icmpv4Hdr::LEN > link.l3 + F::length(header) {
+        return Exit::Malformed.into();
+    }
+    let exit = if kind == F::ECHO_REQUEST && code == 0 {
+        Exit::EchoReply
+    } else if F::is_error(kind) {
+        Exit::IcmpError
+    } else {
+        Exit::IcmpOther
+    };
+    Decision { exit, detail: at.offset as u32 }
+}
+
+/// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.
+#[inline(always)]
+fn for_a_vip<F: Reply, T: Tables>(tables: &T, view: View<'_>, header: &F::Header, exit: Exit) -> Exit {
+    match F::find(tables, view, header, [0; 2], F::ICMP) {
+        Some(VIP_ENTRY) => exit,
+        _ => Exit::NotOurs,
+    }
+}

@@ -1,0 +1,193 @@
+//! The maps, and the kernel's routing.
+//!
+//! The sizes here are those of a minimal map: user space sets the real ones, from the configuration, before it loads the
+//! object. Who writes and reads each is in `edge_common::abi`.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibLookup},
+    helpers::bpf_fib_lookup,
+    macros::map,
+    maps::{Array, PerCpuArray},
+    programs::XdpContext,
+};
+use edge_common::{
+    abi::{
+        Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, Traffic, halved,
+    },
+    exit::Exit,
+    tables::{Route, Tables},
+};
+
+#[map]
+static ACTIVE: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static GENERATIONS: Array<Generation> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static SERVICE_INDEX_V4: Array<ServiceEntryV4> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static SERVICE_INDEX_V6: Array<ServiceEntryV6> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static SERVICES: Array<Service> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static POOLS: Array<Pool> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static BACKENDS: Array<Backend> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static CANDIDATES: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static OWNERS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::COUNT, 0);
+#[map]
+static SERVICE_STATS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static BACKEND_STATS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
+
+/// Address families as `bpf_fib_lookup` wants them.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The maps above, and the routing of the namespace that the context's frame came into.
+pub struct KernelTables<'a> {
+    ctx: &'a XdpContext,
+}
+
+impl<'a> KernelTables<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx }
+    }
+
+    /// Asks with `flags`; the helper's verdict stays in its own terms.
+    #[inline(always)]
+    fn look_up(&self, request: &mut FibLookup, flags: u32) -> i64 {
+        // SAFETY: the pointer and the size are those of `request`, which outlives the call.
+        unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), request, size_of::<FibLookup>() as i32, flags) }
+    }
+}
+
+impl Tables for KernelTables<'_> {
+    #[inline(always)]
+    fn active(&self) -> u32 {
+        match ACTIVE.get(0) {
+            // SAFETY: a valid reference; volatile, as user space changes it at any time.
+            Some(active) => unsafe { ptr::read_volatile(active) },
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn generation(&self, half: u32) -> Option<&Generation> {
+        GENERATIONS.get(half)
+    }
+
+    #[inline(always)]
+    fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4> {
+        SERVICE_INDEX_V4.get(halved(half, position))
+    }
+
+    #[inline(always)]
+    fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6> {
+        SERVICE_INDEX_V6.get(halved(half, position))
+    }
+
+    #[inline(always)]
+    fn service(&self, half: u32, number: u32) -> Option<&Service> {
+        SERVICES.get(halved(half, number))
+    }
+
+    #[inline(always)]
+    fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
+        POOLS.get(halved(half, u32::from(number)))
+    }
+
+    #[inline(always)]
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        BACKENDS.get(u32::from(number))
+    }
+
+    #[inline(always)]
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        CANDIDATES.get(cell).copied()
+    }
+
+    #[inline(always)]
+    fn owner(&self, cell: u32, lane: u32) -> Option<BackendNumber> {
+        OWNERS.get(cell).map(|owners| owners.lane(lane))
+    }
+
+    #[inline(always)]
+    fn set_owner(&self, cell: u32, lane: u32, owner: BackendNumber) {
+        if let Some(cell) = OWNERS.get_ptr_mut(cell) {
+            // SAFETY: the lane is one of the cell's; a 16-bit store is atomic, and the last writer is as right as any.
+            unsafe { ptr::write_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL), owner) };
+        }
+    }
+
+    #[inline(never)]
+    fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route> {
+        // SAFETY: all-zero bytes are a request that asks for nothing.
+        let mut request: FibLookup = unsafe { core::mem::zeroed() };
+        let ingress = self.ctx.ingress_ifindex() as u32;
+        request.ifindex = ingress;
+        match backend.family {
+            4 => {
+                let [a, b, c, d, ..] = backend.address;
+                request.family = AF_INET;
+                request.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(generation.tunnel_source_v4);
+                request.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes([a, b, c, d]);
+            }
+            6 => {
+                request.family = AF_INET6;
+                request.__bindgen_anon_3.ipv6_src = words(generation.tunnel_source_v6);
+                request.__bindgen_anon_4.ipv6_dst = words(backend.address);
+            }
+            _ => return None,
+        }
+        let mut verdict = self.look_up(&mut request, 0);
+        if verdict == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED) {
+            // The host forwards nothing by itself; then what it would send out of this interface is still known.
+            request.ifindex = ingress;
+            verdict = self.look_up(&mut request, BPF_FIB_LOOKUP_OUTPUT);
+        }
+        if verdict != 0 {
+            return None;
+        }
+        Some(Route { egress: request.ifindex, mac: request.dmac, source_mac: request.smac })
+    }
+
+    #[inline(always)]
+    fn count_exit(&self, exit: Exit) {
+        if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
+            // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
+            unsafe { *count = (*count).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool) {
+        for traffic in [SERVICE_STATS.get_ptr_mut(service), BACKEND_STATS.get_ptr_mut(u32::from(backend))] {
+            if let Some(traffic) = traffic {
+                // SAFETY: as above.
+                let traffic = unsafe { &mut *traffic };
+                traffic.packets = traffic.packets.wrapping_add(1);
+                traffic.bytes = traffic.bytes.wrapping_add(bytes);
+                traffic.flows = traffic.flows.wrapping_add(u64::from(starts));
+            }
+        }
+    }
+}
+
+/// An IPv6 address as the helper's four words, in network order.
+#[inline(always)]
+fn words(address: [u8; 16]) -> [u32; 4] {
+    let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = address;
+    [
+        u32::from_ne_bytes([a0, a1, a2, a3]),
+        u32::from_ne_bytes([b0, b1, b2, b3]),
+        u32::from_ne_bytes([c0, c1, c2, c3]),
+        u32::from_ne_bytes([d0, d1, d2, d3]),
+    ]
+}
