@@ -1,1 +1,33 @@
 //! What packet tests and labs are made of.
+
+pub mod bpffs;
+pub mod configuration;
+pub mod edge;
+pub mod fabric;
+pub mod lab;
+pub mod link;
+pub mod load;
+pub mod netns;
+pub mod nginx;
+pub mod process;
+pub mod status;
+pub mod tool;
+pub mod topology;
+pub mod udp_echo;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the checkout.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a member of the workspace")
+}
+
+/// `name` as built with the binary or test that runs now: the same profile, the same target directory.
+///
+/// # Errors
+/// It isn't there: it has not been built.
+pub fn built(name: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let found = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.exists());
+    found.ok_or_else(|| anyhow::anyhow!("{name} is not built: run `cargo xtask build`"))
+}

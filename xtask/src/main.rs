@@ -1,2 +1,78 @@
-//! `cargo xtask`: the one way in.
-fn main() {}
+//! `cargo xtask`: the one way in. Set-up, build, test, lab and demo.
+
+mod build;
+mod cargo;
+mod counts;
+mod demo;
+mod ebpf_toolchain;
+mod interrupt;
+mod lab;
+mod linker;
+mod lints;
+mod nginx;
+mod packages;
+mod setup;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and shows the load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 120)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Get everything that the others need: eBPF toolchain, bpf-linker, packages. They do it by themselves.
+    Setup,
+    /// Build the eBPF programs, then edge-ctl with them inside.
+    Build {
+        /// As it is shipped.
+        #[arg(long)]
+        release: bool,
+        /// With traces in the packet path, for development; never in a release.
+        #[arg(long, conflicts_with = "release")]
+        trace: bool,
+    },
+    /// Run every check and every test there is (root, for packets and labs).
+    Test,
+    /// Formatting, clippy and dependencies.
+    Lints,
+    /// A network of namespaces with clients, the load balancer, and two providers.
+    #[command(subcommand)]
+    Lab(lab::Command),
+    /// Show what the load balancer does while backends, a provider and its own controller die.
+    Demo {
+        /// One JSON object instead of the story.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Setup => setup::everything().map(|_| ExitCode::SUCCESS),
+        Command::Build { release, trace } => build::all(build::Options { release, trace }).map(|_| ExitCode::SUCCESS),
+        Command::Test => test::all(),
+        Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
+        Command::Lab(command) => lab::run(command),
+        Command::Demo { json } => demo::run(json),
+    }
+}

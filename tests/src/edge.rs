@@ -1,0 +1,114 @@
+//! The load balancer under test: its daemon and its command line.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::{netns::Netns, process::Process, status};
+
+/// How long the daemon may take to load its programs and to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `edge-ctl` with directories of its own, in one namespace.
+#[derive(Debug)]
+pub struct Edge {
+    binary: PathBuf,
+    dir: PathBuf,
+    pins: PathBuf,
+    daemon: Option<Process>,
+}
+
+impl Edge {
+    /// Files go to `dir`, pins to `pins` (on a bpffs). Nothing is started.
+    pub fn new(binary: &Path, dir: &Path, pins: &Path, configuration: &str) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let edge = Self { binary: binary.to_owned(), dir: dir.to_owned(), pins: pins.to_owned(), daemon: None };
+        std::fs::write(edge.configuration(), configuration)?;
+        Ok(edge)
+    }
+
+    pub fn configuration(&self) -> PathBuf {
+        self.dir.join("edge.toml")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("daemon.log")
+    }
+
+    /// Starts the daemon; returns when it answers.
+    pub fn start(&mut self, netns: &Netns) -> Result<()> {
+        let mut command = self.command(netns)?;
+        command.arg("run").arg("--config").arg(self.configuration());
+        let mut daemon = Process::start("edge-ctl run", &mut command, &self.log())?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = daemon.ended()? {
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                bail!("edge-ctl run ended ({status}):\n{}", log.trim());
+            }
+            // Without a daemon the command line reads pinned maps, and answers as well.
+            if self.status(netns).is_ok_and(|status| status::is_by_daemon(&status)) {
+                break;
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("edge-ctl run did not answer within {} s; see {}", PATIENCE.as_secs(), self.log().display());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// SIGKILL to the daemon.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.take().context("the daemon does not run")?.kill()
+    }
+
+    /// SIGTERM to the daemon, and wait for its end.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.daemon.take().context("the daemon does not run")?.stop()?;
+        anyhow::ensure!(status.success(), "the daemon ended with {status} after SIGTERM");
+        Ok(())
+    }
+
+    /// Signals the daemon, for example with SIGHUP.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> Result<()> {
+        self.daemon.as_ref().context("the daemon does not run")?.signal(signal)
+    }
+
+    /// Runs `edge-ctl ARGS`, whatever comes of it.
+    pub fn output(&self, netns: &Netns, args: &[&str]) -> Result<Output> {
+        Ok(self.command(netns)?.args(args).output()?)
+    }
+
+    /// Runs `edge-ctl ARGS`; returns what it printed.
+    ///
+    /// # Errors
+    /// It failed; the error has what it said.
+    pub fn ctl(&self, netns: &Netns, args: &[&str]) -> Result<String> {
+        let output = self.output(netns, args)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`edge-ctl {}` failed ({}): {}", args.join(" "), output.status, said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// `edge-ctl status --json`.
+    pub fn status(&self, netns: &Netns) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ctl(netns, &["status", "--json"])?)?)
+    }
+
+    /// `edge-ctl` in `netns` with this edge's directories.
+    pub fn command(&self, netns: &Netns) -> Result<Command> {
+        let mut command = netns.command(&self.binary)?;
+        command.env("EDGE_PIN_DIR", &self.pins).env("EDGE_RUN_DIR", self.dir.join("run"));
+        Ok(command)
+    }
+}

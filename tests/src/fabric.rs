@@ -1,0 +1,150 @@
+//! The lab's namespaces and cables, as [`topology`] draws them.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    link::{self, End},
+    netns::Netns,
+    topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, Part, Provider, ROUTER},
+};
+
+/// The router's address in the front segment.
+const FRONT_ROUTER: (&str, &str) = ("10.0.0.254", "fd00::fe");
+
+/// Every namespace of one lab.
+#[derive(Debug)]
+pub struct Fabric {
+    hosts: Vec<(String, Netns)>,
+}
+
+impl Fabric {
+    /// Makes the namespaces, the cables between them, addresses and routes.
+    pub fn build(prefix: &str) -> Result<Self> {
+        let mut fabric = Self { hosts: Vec::new() };
+        let backends: Vec<_> = Backend::all().collect();
+        let names = [ROUTER, EDGE].into_iter().chain(CLIENTS).map(str::to_owned);
+        for host in names.chain(backends.iter().map(Backend::to_string)) {
+            let netns = Netns::create(&format!("{prefix}{host}"))?;
+            settings(&netns, host == ROUTER || host == EDGE)?;
+            fabric.hosts.push((host, netns));
+        }
+        fabric.router()?;
+        fabric.edge()?;
+        for (index, client) in CLIENTS.iter().enumerate() {
+            fabric.client(client, 11 + index)?;
+        }
+        for backend in backends {
+            fabric.backend(backend)?;
+        }
+        Ok(fabric)
+    }
+
+    /// The namespace of a host.
+    ///
+    /// # Panics
+    /// There is no such host.
+    pub fn netns(&self, host: &str) -> &Netns {
+        let found = self.hosts.iter().find(|(name, _)| name == host);
+        &found.unwrap_or_else(|| panic!("the lab has no host {host}")).1
+    }
+
+    /// Plugs both cables of a backend in or out. At the router's end: the backend's own routes and addresses stay.
+    pub fn set_cables(&self, backend: Backend, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.netns(ROUTER).ip(&format!("link set lan-{backend} {state}\nlink set wan-{backend} {state}"))
+    }
+
+    fn router(&self) -> Result<()> {
+        let mut lines = String::new();
+        for bridge in ["front".to_owned(), "lan".to_owned()].into_iter().chain(Provider::ALL.map(Provider::bridge)) {
+            // Without a querier, snooping only forgets who wants neighbour solicitations.
+            line(&mut lines, &format!("link add {bridge} type bridge mcast_snooping 0"));
+            line(&mut lines, &format!("link set {bridge} up"));
+        }
+        let (v4, v6) = FRONT_ROUTER;
+        line(&mut lines, &format!("addr add {v4}/24 dev front"));
+        line(&mut lines, &format!("addr add {v6}/64 dev front nodad"));
+        for provider in Provider::ALL {
+            let bridge = provider.bridge();
+            line(&mut lines, &format!("addr add {}/24 dev {bridge}", provider.router_v4()));
+            line(&mut lines, &format!("addr add {}/64 dev {bridge} nodad", provider.router_v6()));
+        }
+        self.netns(ROUTER).ip(&lines)
+    }
+
+    fn edge(&self) -> Result<()> {
+        self.cable(EDGE, "eth0", "front-edge", "front")?;
+        self.cable(EDGE, "eth1", "lan-edge", "lan")?;
+        self.netns(EDGE).ip(&format!(
+            "addr add {EDGE_V4}/24 dev eth0\naddr add {EDGE_V6}/64 dev eth0 nodad\n\
+             addr add 10.0.1.1/24 dev eth1\naddr add fd00:1::1/64 dev eth1 nodad\n{}",
+            default_routes("eth0", FRONT_ROUTER.0, FRONT_ROUTER.1, ""),
+        ))
+    }
+
+    fn client(&self, name: &str, host: usize) -> Result<()> {
+        self.cable(name, "eth0", &format!("front-{name}"), "front")?;
+        self.netns(name).ip(&format!(
+            "addr add 10.0.0.{host}/24 dev eth0\naddr add fd00::{host}/64 dev eth0 nodad\n\
+             route add 192.0.2.0/24 via {EDGE_V4}\nroute add 2001:db8::/64 via {EDGE_V6}\n{}",
+            default_routes("eth0", FRONT_ROUTER.0, FRONT_ROUTER.1, ""),
+        ))
+    }
+
+    fn backend(&self, backend: Backend) -> Result<()> {
+        let name = backend.to_string();
+        let bridge = backend.provider.bridge();
+        self.cable(&name, "lan", &format!("lan-{name}"), "lan")?;
+        self.cable(&name, "wan", &format!("wan-{name}"), &bridge)?;
+        let mut lines = String::new();
+        for (device, part) in [("lan", Part::Lan), ("wan", Part::Wan)] {
+            line(&mut lines, &format!("addr add {}/24 dev {device}", backend.address(part, Family::V4)));
+            line(&mut lines, &format!("addr add {}/64 dev {device} nodad", backend.address(part, Family::V6)));
+        }
+        for vip in topology::vips() {
+            let (length, more) = if vip.is_ipv4() { (32, "") } else { (128, " nodad") };
+            line(&mut lines, &format!("addr add {vip}/{length} dev lo{more}"));
+        }
+        // Clients must not send segments that no longer fit into the MTU once they are in a tunnel.
+        let (v4, v6) = (backend.provider.router_v4().to_string(), backend.provider.router_v6().to_string());
+        lines.push_str(&default_routes("wan", &v4, &v6, " advmss 1380"));
+        self.netns(&name).ip(&lines)?;
+        // A VIP on the loopback must not be claimed in the segment that the backend shares with the edge.
+        self.netns(&name).set("ipv4/conf/all/arp_ignore", "1")?;
+        self.netns(&name).set("ipv4/conf/all/arp_announce", "2")
+    }
+
+    /// A cable from `device` of `host` to a port of a bridge in the router namespace.
+    fn cable(&self, host: &str, device: &str, port: &str, bridge: &str) -> Result<()> {
+        let router = self.netns(ROUTER);
+        link::pair(End { netns: self.netns(host), name: device }, End { netns: router, name: port })
+            .with_context(|| format!("cable {host}/{device}"))?;
+        router.ip(&format!("link set {port} master {bridge}"))
+    }
+}
+
+/// What holds in each namespace: addresses usable at once, and no check of the way back, which in these modes is
+/// another one than the way in.
+fn settings(netns: &Netns, forwards: bool) -> Result<()> {
+    if forwards {
+        // The edge too: the kernel's lookup for the packet path answers only where forwarding is on.
+        netns.set("ipv4/ip_forward", "1")?;
+        netns.set("ipv6/conf/all/forwarding", "1")?;
+    }
+    for scope in ["all", "default"] {
+        netns.set(&format!("ipv4/conf/{scope}/rp_filter"), "0")?;
+        netns.set(&format!("ipv4/conf/{scope}/send_redirects"), "0")?;
+        netns.set(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
+    }
+    Ok(())
+}
+
+fn default_routes(device: &str, v4: &str, v6: &str, more: &str) -> String {
+    format!("route add default via {v4} dev {device}{more}\nroute add default via {v6} dev {device}{more}\n")
+}
+
+fn line(lines: &mut String, line: &str) {
+    writeln!(lines, "{line}").expect("writing to a string succeeds");
+}

@@ -1,0 +1,274 @@
+//! The whole lab, up and running; gone when dropped.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    bpffs::{self, BpfFs},
+    configuration,
+    edge::Edge,
+    fabric::Fabric,
+    load::{Load, Reuse, Stream},
+    netns::{self, Netns},
+    nginx,
+    process::Process,
+    tool,
+    topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Service},
+    udp_echo::UdpEcho,
+};
+
+/// What every namespace of every lab starts with; then the PID of its owner, `x`, a number, `-` and the host.
+const PREFIX: &str = "edgelab";
+
+/// How often each stream of [`Lab::load`] asks, at most.
+const PACE: Duration = Duration::from_millis(40);
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The `edge-ctl` to run. Without one there is no load balancer, and VIPs lead to `edge` and no further.
+    pub edge_ctl: Option<PathBuf>,
+    pub probing: configuration::Probing,
+}
+
+/// A running lab. The fields are in the order in which they have to go.
+#[derive(Debug)]
+pub struct Lab {
+    edge: Option<Edge>,
+    echoes: Vec<UdpEcho>,
+    servers: Vec<(Backend, Process)>,
+    bpffs: BpfFs,
+    fabric: Fabric,
+    dir: Dir,
+    prefix: String,
+}
+
+impl Lab {
+    /// Lays out the lab, starts the servers, decapsulation on each backend, and the load balancer.
+    pub fn up(options: &Options) -> Result<Self> {
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
+        sweep()?;
+        let name = format!("{PREFIX}{}x{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let dir = Dir::create(&base().join(&name))?;
+        let prefix = format!("{name}-");
+        let fabric = Fabric::build(&prefix)?;
+        let bpffs = BpfFs::mount(&dir.0.join("bpf"))?;
+        let mut lab = Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
+        for backend in Backend::all() {
+            lab.serve(backend)?;
+            let echo = UdpEcho::start(lab.netns(&backend.to_string()), &backend.to_string(), &topology::vips())?;
+            lab.echoes.push(echo);
+        }
+        if let Some(edge_ctl) = &options.edge_ctl {
+            lab.decapsulate(edge_ctl)?;
+            let text = configuration::text(options.probing);
+            lab.edge = Some(Edge::new(edge_ctl, &lab.dir.0.join(EDGE), &lab.bpffs.path().join(EDGE), &text)?);
+            lab.start_daemon()?;
+        }
+        Ok(lab)
+    }
+
+    /// A lab for a test: with the `edge-ctl` that was built with it, and every backend seen up.
+    ///
+    /// # Panics
+    /// Anything is in the way of it.
+    pub fn with_edge() -> Self {
+        let edge_ctl = crate::built("edge-ctl").expect("edge-ctl is built");
+        let lab = Self::up(&Options { edge_ctl: Some(edge_ctl), ..Options::default() }).expect("the lab comes up");
+        lab.wait_for_health(|_| "up").expect("every backend is seen up");
+        lab
+    }
+
+    /// The namespace of a host.
+    ///
+    /// # Panics
+    /// There is no such host.
+    pub fn netns(&self, host: &str) -> &Netns {
+        self.fabric.netns(host)
+    }
+
+    /// Where the lab keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir.0
+    }
+
+    /// What each namespace's name starts with; the host's name follows.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The load balancer.
+    ///
+    /// # Panics
+    /// The lab was made without one.
+    pub fn edge(&self) -> &Edge {
+        self.edge.as_ref().expect("this lab has a load balancer")
+    }
+
+    /// `edge-ctl ARGS` on the edge.
+    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+        self.edge().ctl(self.netns(EDGE), args)
+    }
+
+    /// `edge-ctl status --json` on the edge.
+    pub fn status(&self) -> Result<serde_json::Value> {
+        self.edge().status(self.netns(EDGE))
+    }
+
+    pub fn start_daemon(&mut self) -> Result<()> {
+        let edge = self.edge.as_mut().context("this lab has no load balancer")?;
+        edge.start(self.fabric.netns(EDGE))
+    }
+
+    /// SIGKILL.
+    pub fn kill_daemon(&mut self) -> Result<()> {
+        self.edge.as_mut().context("this lab has no load balancer")?.kill()
+    }
+
+    /// SIGTERM.
+    pub fn stop_daemon(&mut self) -> Result<()> {
+        self.edge.as_mut().context("this lab has no load balancer")?.stop()
+    }
+
+    /// A dead machine: both its links go down at the far end, then its server is killed, so that nothing of it can
+    /// say goodbye.
+    pub fn kill_backend(&mut self, backend: Backend) -> Result<()> {
+        self.fabric.set_cables(backend, false)?;
+        let at = self.servers.iter().position(|(who, _)| *who == backend).context("this backend is dead already")?;
+        self.servers.swap_remove(at).1.kill()
+    }
+
+    /// The machine is back: its server first, its links then.
+    pub fn heal_backend(&mut self, backend: Backend) -> Result<()> {
+        self.serve(backend)?;
+        self.fabric.set_cables(backend, true)
+    }
+
+    /// The answer of `curl URL` from a host: the name of the backend that served it.
+    pub fn curl(&self, host: &str, url: &str) -> Result<String> {
+        let mut curl = self.netns(host).command("curl")?;
+        // No proxy of the environment may come between a client and the load balancer.
+        let answer = tool::run(curl.args(["-gsS", "--noproxy", "*", "--max-time", "3", url]))?;
+        Ok(answer.trim().to_owned())
+    }
+
+    /// Load from both clients on `services`, each over a kept and over new connections, a request each 40 ms at most
+    /// in every one of these streams.
+    pub fn load(&self, services: impl IntoIterator<Item = Service>) -> Result<Vec<Load>> {
+        let streams: Vec<_> = services
+            .into_iter()
+            .flat_map(|service| [Reuse::KeepAlive, Reuse::New].map(|reuse| Stream { target: service.address(), reuse }))
+            .collect();
+        CLIENTS
+            .into_iter()
+            .enumerate()
+            .map(|(index, client)| Load::start(self.netns(client), &streams, index * streams.len(), PACE))
+            .collect()
+    }
+
+    /// Waits until every backend's health is one of `wanted`, as the daemon sees it.
+    pub fn wait_for_health(&self, wanted: impl Fn(Backend) -> &'static str) -> Result<()> {
+        let mut last = String::new();
+        let reached = wait_until(Duration::from_secs(15), || {
+            let status = self.status()?;
+            let wrong = crate::status::backends(&status)?
+                .into_iter()
+                .filter(|seen| Backend::named(&seen.name).is_some_and(|backend| wanted(backend) != seen.health))
+                .map(|seen| format!("{}/{} is {}", seen.pool, seen.name, seen.health))
+                .collect::<Vec<_>>();
+            last = wrong.join(", ");
+            Ok(wrong.is_empty())
+        })?;
+        ensure!(reached, "the daemon does not see the backends as they are: {last}");
+        Ok(())
+    }
+
+    fn serve(&mut self, backend: Backend) -> Result<()> {
+        let name = backend.to_string();
+        let server = nginx::start(self.fabric.netns(&name), &name, &self.dir.0.join(&name))?;
+        self.servers.push((backend, server));
+        Ok(())
+    }
+
+    fn decapsulate(&self, edge_ctl: &Path) -> Result<()> {
+        for backend in Backend::all() {
+            let name = backend.to_string();
+            let mut command = self.netns(&name).command(edge_ctl)?;
+            command.env("EDGE_PIN_DIR", self.bpffs.path().join(&name)).env("EDGE_RUN_DIR", self.dir.0.join(&name));
+            command.args(["decap", "--interface", "wan"]);
+            command.args(["--from", &EDGE_V4.to_string(), "--from", &EDGE_V6.to_string()]);
+            tool::run(&mut command)?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks `condition` every 10 ms until it holds; false if it did not within `patience`.
+pub fn wait_until(patience: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let start = Instant::now();
+    loop {
+        if condition()? {
+            return Ok(true);
+        }
+        if start.elapsed() > patience {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Removes what labs left behind whose owner is dead, as after a SIGKILL.
+pub fn sweep() -> Result<()> {
+    netns::sweep(PREFIX, ownerless)?;
+    let Ok(leftovers) = std::fs::read_dir(base()) else { return Ok(()) };
+    for entry in leftovers {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().strip_prefix(PREFIX).is_some_and(ownerless) {
+            bpffs::unmount(&entry.path().join("bpf"));
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Where labs keep their files.
+pub fn base() -> PathBuf {
+    crate::workspace().join("target/lab")
+}
+
+/// Whether the PID that `name` starts with is nobody's.
+fn ownerless(name: &str) -> bool {
+    name.split_once('x')
+        .is_some_and(|(pid, _)| pid.parse::<u32>().is_ok_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()))
+}
+
+/// A directory that is removed on drop, unless a panic unwinds: its logs are then what explains the failure.
+#[derive(Debug)]
+struct Dir(PathBuf);
+
+impl Dir {
+    fn create(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).with_context(|| format!("could not make {}", path.display()))?;
+        match path.canonicalize() {
+            Ok(path) => Ok(Self(path)),
+            Err(error) => bail!("{}: {error}", path.display()),
+        }
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("lab: logs are kept in {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! veth pairs, with the settings without which XDP on them loses or mangles packets.
+//!
+//! Two facts about veth decide the settings:
+//! - A frame that leaves by `XDP_TX` or a redirect arrives only if the *receiving* end polls through NAPI, which it does
+//!   with an XDP program attached or with GRO on. Both ends have GRO on, so neither needs a program of its own.
+//! - A locally sent packet keeps a partial checksum, to be completed by hardware that isn't there: to an XDP program
+//!   it looks wrong, and after encapsulation nobody completes it. `tx off` makes the sender complete it.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{netns::Netns, tool};
+
+/// One end of a pair: the namespace that it lives in, and its name there.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    pub netns: &'a Netns,
+    pub name: &'a str,
+}
+
+/// Makes a veth pair with an end in each namespace, both up. The namespaces own it: deleting one deletes the pair.
+pub fn pair(one: End<'_>, other: End<'_>) -> Result<()> {
+    let (one_name, other_name) = (one.name, other.name);
+    one.netns.ip(&format!("link add {one_name} type veth peer name {other_name} netns {}", other.netns.name()))?;
+    for end in [one, other] {
+        let mut ethtool: Command = end.netns.command("ethtool")?;
+        tool::run(ethtool.args(["-K", end.name, "tx", "off", "gro", "on"]))?;
+        end.netns.ip(&format!("link set {} up", end.name))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! HTTP load from one host of the lab, and what came of it.
+
+pub mod client;
+pub mod report;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{runtime, task::LocalSet};
+
+use crate::netns::Netns;
+
+/// How long a request may take before it counts as failed.
+pub const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One client that asks for one thing after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    pub target: SocketAddr,
+    pub reuse: Reuse,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// All requests over one connection, and over a new one once that breaks.
+    KeepAlive,
+    /// A connection for each request.
+    New,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Which stream's; unique within a load.
+    pub stream: usize,
+    pub start: Instant,
+    pub end: Instant,
+    /// The backend that answered, or why nobody did.
+    pub outcome: Result<String, String>,
+}
+
+/// Where streams put their records, in the order in which requests end.
+type Log = Arc<Mutex<Vec<Record>>>;
+
+/// Running load. Dropping it stops it too; [`Load::stop`] also gives the records.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    log: Log,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Load {
+    /// Starts all `streams` on a thread in `netns`, each with a request every `pace` at most. Streams are numbered
+    /// from `first` on.
+    pub fn start(netns: &Netns, streams: &[Stream], first: usize, pace: Duration) -> Result<Self> {
+        let (stop, log) = (Arc::new(AtomicBool::new(false)), Log::default());
+        let (entered, waiting) = std::sync::mpsc::channel();
+        let (streams, stopping, logging) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&log));
+        let file = std::fs::File::open(netns.path()).with_context(|| format!("namespace {} is gone", netns.name()))?;
+        let thread = thread::spawn(move || {
+            // The thread ends with the load, so it need not find its way back.
+            let moved = nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET);
+            // Nobody listens only if the starter panicked.
+            let _ = entered.send(moved);
+            moved?;
+            run(&streams, first, pace, &stopping, &logging)
+        });
+        waiting.recv().context("the load's thread is gone")??;
+        Ok(Self { stop, log, thread: Some(thread) })
+    }
+
+    /// The requests that have ended so far.
+    pub fn records(&self) -> Vec<Record> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets the running requests end; returns all records.
+    pub fn stop(mut self) -> Result<Vec<Record>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("the load is stopped once")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(self.records())
+    }
+}
+
+/// Stops them all; returns all their records.
+pub fn stop(loads: Vec<Load>) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for load in loads {
+        records.extend(load.stop()?);
+    }
+    Ok(records)
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(streams: &[Stream], first: usize, pace: Duration, stop: &Arc<AtomicBool>, log: &Log) -> Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let tasks: Vec<_> = streams
+            .iter()
+            .enumerate()
+            .map(|(index, stream)| {
+                let (stream, stop, log) = (*stream, Arc::clone(stop), Arc::clone(log));
+                // Spread over one pace: streams in step would hit the load balancer in bursts.
+                let delay = pace.mul_f64(index_fraction(index, streams.len()));
+                tokio::task::spawn_local(client::run(stream, first + index, pace, delay, stop, log))
+            })
+            .collect();
+        for task in tasks {
+            task.await?;
+        }
+        Ok(())
+    })
+}
+
+/// `index / count`, for counts of streams, which are small.
+fn index_fraction(index: usize, count: usize) -> f64 {
+    let small = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    small(index) / small(count.max(1))
+}

@@ -1,0 +1,81 @@
+//! A real web server per backend, which says who it is.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{netns::Netns, process::Process, topology::HTTP};
+
+/// How long a server may take to listen, on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts nginx in `netns` with everything that it writes in `dir`; returns once it listens. It answers `/healthz`
+/// with `ok`, and everything else with `name`, in the body and in the header `x-backend`.
+pub fn start(netns: &Netns, name: &str, dir: &Path) -> Result<Process> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join("nginx.conf"), configuration(name, dir))?;
+    let mut command = netns.command(binary()?)?;
+    command.arg("-p").arg(dir).arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("nginx.conf"));
+    let mut process = Process::start(&format!("nginx of {name}"), &mut command, &dir.join("output.log"))?;
+    let start = Instant::now();
+    while !netns.within(listens)? {
+        if let Some(status) = process.ended()? {
+            let log = std::fs::read_to_string(dir.join("output.log")).unwrap_or_default();
+            bail!("nginx of {name} ended ({status}): {}", log.trim());
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("nginx of {name} did not listen within {} s", PATIENCE.as_secs());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(process)
+}
+
+/// The system's nginx, or the one that set-up unpacked below `target/tools`.
+fn binary() -> Result<PathBuf> {
+    let unpacked = crate::workspace().join("target/tools/nginx/usr/sbin/nginx");
+    [PathBuf::from("/usr/sbin/nginx"), unpacked]
+        .into_iter()
+        .find(|path| path.exists())
+        .context("there is no nginx: run `cargo xtask setup`")
+}
+
+fn listens() -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP));
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+/// One process without a master: killing it kills the server, as a dead machine would.
+fn configuration(name: &str, dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        r#"daemon off;
+master_process off;
+worker_processes 1;
+pid {dir}/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    default_type text/plain;
+    keepalive_requests 10000000;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    server {{
+        listen 80 backlog=4096;
+        listen [::]:80 backlog=4096;
+        add_header x-backend {name} always;
+        location = /healthz {{ return 200 "ok\n"; }}
+        location / {{ return 200 "{name}\n"; }}
+    }}
+}}
+"#
+    )
+}

@@ -1,0 +1,93 @@
+//! A UDP service that answers each datagram with its host's name and the datagram.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{netns::Netns, topology::ECHO};
+
+/// A running echo; stopped on drop.
+#[derive(Debug)]
+pub struct UdpEcho {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpEcho {
+    /// Listens on each of `vips` in `netns`. One socket per address, so that an answer leaves from the address that
+    /// was asked.
+    pub fn start(netns: &Netns, name: &str, vips: &[IpAddr]) -> Result<Self> {
+        let sockets = netns.within(|| bind(vips))??;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (name, stopping) = (name.to_owned(), Arc::clone(&stop));
+        // A socket stays in the namespace in which it was made, whatever thread uses it.
+        let thread = thread::spawn(move || serve(&sockets, &name, &stopping));
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for UdpEcho {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends `payload` from the calling thread's namespace, and returns the name of the backend that answered.
+///
+/// # Errors
+/// No answer within `patience`, or one without the payload.
+pub fn ask(service: SocketAddr, payload: &[u8], patience: Duration) -> io::Result<String> {
+    let any: IpAddr = match service {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.connect(service)?;
+    socket.send(payload)?;
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer)?;
+    let answer = &buffer[..length];
+    let name = answer.strip_suffix(payload).ok_or_else(|| io::Error::other("the answer lacks the payload"))?;
+    Ok(String::from_utf8_lossy(name).trim_end().to_owned())
+}
+
+fn bind(vips: &[IpAddr]) -> Result<Vec<UdpSocket>> {
+    vips.iter()
+        .map(|vip| {
+            let socket = UdpSocket::bind((*vip, ECHO))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+fn serve(sockets: &[UdpSocket], name: &str, stop: &AtomicBool) {
+    let mut buffer = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        let mut waiting: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        // The timeout bounds how long a stop takes; an interrupted wait is only a shorter one.
+        let _ = poll(&mut waiting, PollTimeout::from(50_u8));
+        for socket in sockets {
+            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                let answer = [name.as_bytes(), b"\n", &buffer[..length]].concat();
+                // A client that went away is no reason to stop serving the others.
+                let _ = socket.send_to(&answer, client);
+            }
+        }
+    }
+}

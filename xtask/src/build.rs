@@ -1,0 +1,75 @@
+//! Builds the eBPF object, then `edge-ctl` around it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cargo,
+    setup::{self, Ebpf},
+    step::step,
+};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) release: bool,
+    pub(crate) trace: bool,
+}
+
+/// Builds both; returns the path of `edge-ctl`.
+pub(crate) fn all(options: Options) -> Result<PathBuf> {
+    object(options.trace)?;
+    step("building edge-ctl", || {
+        let mut build = cargo::cargo();
+        build.args(["build", "--quiet", "--package", "edge-ctl"]);
+        if options.release {
+            build.arg("--release");
+        }
+        // One target directory for all, also when the user moved it.
+        build.arg("--target-dir").arg(cargo::target_dir()?);
+        cargo::run(&mut build)
+    })?;
+    let profile = if options.release { "release" } else { "debug" };
+    Ok(cargo::target_dir()?.join(profile).join("edge-ctl"))
+}
+
+/// Builds the eBPF programs into `target/bpf/edge`.
+pub(crate) fn object(trace: bool) -> Result<()> {
+    let Ebpf { toolchain, linker } = setup::ebpf()?;
+    step("building the eBPF programs", || {
+        // Not the target directory of everything else: two cargos of different versions would undo each other's work.
+        let dir = cargo::root().join("target/bpf-build");
+        let mut build = toolchain.cargo();
+        build.env("CARGO_ENCODED_RUSTFLAGS", flags(&linker).join("\x1f"));
+        build.args(["build", "--quiet", "--release", "--package", "edge-ebpf", "--target", "bpfel-unknown-none"]);
+        build.args(["-Z", "build-std=core", "--target-dir"]).arg(&dir);
+        if trace {
+            build.args(["--features", "trace"]);
+        }
+        cargo::run(&mut build)?;
+        let built = std::fs::read(dir.join("bpfel-unknown-none/release/edge")).context("cargo built no object")?;
+        let object = cargo::root().join("target/bpf/edge");
+        // A new time stamp alone would make cargo build edge-ctl again.
+        if std::fs::read(&object).ok().as_ref() != Some(&built) {
+            std::fs::create_dir_all(cargo::root().join("target/bpf"))?;
+            std::fs::write(&object, built)?;
+        }
+        Ok(())
+    })
+}
+
+fn flags(linker: &std::path::Path) -> Vec<String> {
+    let linker = format!("-Clinker={}", linker.display());
+    let mut flags = vec![linker, format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)];
+    let fixed = [
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        // Atomics with fetch and 32-bit jumps: kernels from 5.12 have them. rustc hands it on to the linker.
+        "-Ctarget-cpu=v3",
+        // An IPv4 header behind an Ethernet one is not aligned; without this each of its fields is put together
+        // from bytes.
+        "-Clink-arg=--cpu-features=+alu32,+allows-misaligned-mem-access",
+    ];
+    flags.extend(fixed.map(str::to_owned));
+    flags
+}

@@ -1,0 +1,75 @@
+//! Runs cargo from within cargo.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The checkout.
+pub(crate) fn root() -> &'static Path {
+    edge_tests::workspace()
+}
+
+/// The project's own tools.
+pub(crate) fn tools() -> PathBuf {
+    root().join("target/tools")
+}
+
+/// Where cargo put this program, and puts what it builds next to it (`debug`, `release`).
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("could not find this program's own file")?;
+    Ok(this.parent().and_then(Path::parent).context("this program is not in a target directory")?.to_owned())
+}
+
+/// The cargo that runs this task, as the user would start it.
+pub(crate) fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    command(cargo)
+}
+
+/// A command in the checkout without what the running cargo and rustup put into the environment: a nested cargo of
+/// another toolchain would take it for its own. What the user says about registries and the network stays.
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let of_this_run = name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_MANIFEST_")
+            || name.starts_with("CARGO_BIN_")
+            || name.starts_with("CARGO_TARGET_BPFEL")
+            || ["CARGO", "CARGO_PRIMARY_PACKAGE", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTC", "RUSTDOC"]
+                .contains(&name)
+            || name.starts_with("RUSTC_")
+            || name.starts_with("RUSTUP_TOOLCHAIN");
+        if of_this_run {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs `command` with its output on the terminal.
+///
+/// # Errors
+/// It can't be started, or it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("could not start {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} failed ({status})", shown(command));
+    }
+    Ok(())
+}
+
+/// What `command` printed, if it can be run and succeeds.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    format!("`{}`", words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "))
+}

@@ -1,0 +1,68 @@
+//! `cargo xtask demo`: real traffic through the load balancer while things around it die.
+
+mod script;
+mod story;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use edge_tests::{
+    lab::{Lab, Options},
+    load::{
+        self, Load, Record,
+        report::{Moment, report},
+    },
+    topology::{CLIENTS, Protocol, Service},
+};
+
+use self::{script::Act, story::Story};
+use crate::{build, interrupt, setup, step::step};
+
+/// Lays out the lab, plays the script under load, and tells what came of it.
+pub(crate) fn run(json: bool) -> Result<ExitCode> {
+    interrupt::install()?;
+    setup::lab()?;
+    let edge_ctl = build::all(build::Options { release: true, trace: false })?;
+    let mut lab = step("laying out the lab", || {
+        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), ..Options::default() })?;
+        lab.wait_for_health(|_| "up")?;
+        greet(&lab)?;
+        Ok(lab)
+    });
+    // An interrupted system call is not the reason; the user's Ctrl-C is.
+    interrupt::check()?;
+    let played = play(lab.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?, &Story::new(json));
+    interrupt::check()?;
+    played?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One request to each service: it works before anything is broken.
+fn greet(lab: &Lab) -> Result<()> {
+    for service in Service::of(Protocol::Tcp) {
+        let answer = lab.curl(CLIENTS[0], &format!("http://{}/", service.address()));
+        let backend = answer.with_context(|| format!("service {} does not answer", service.name))?;
+        ensure!(backend.starts_with('a'), "service {} is served by {backend}, not by provider a", service.name);
+    }
+    Ok(())
+}
+
+fn play(lab: &mut Lab, story: &Story) -> Result<()> {
+    let start = Instant::now();
+    let loads = lab.load(Service::of(Protocol::Tcp))?;
+    story.opening();
+    let mut moments: Vec<Moment> = Vec::new();
+    for Act { name, tells, run, then } in script::acts() {
+        let at = Instant::now();
+        moments.push(Moment { name, at });
+        story.act(start, at, tells);
+        run(lab).with_context(|| format!("in the act \"{name}\""))?;
+        interrupt::pause(then)?;
+        story.outcome(&records(&loads), start, &moments);
+    }
+    story.ending(&report(&load::stop(loads)?, start, &moments))
+}
+
+fn records(loads: &[Load]) -> Vec<Record> {
+    loads.iter().flat_map(Load::records).collect()
+}

@@ -1,0 +1,74 @@
+//! What happens in the demo, in order.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use edge_tests::{
+    lab::Lab,
+    topology::{Backend, Protocol, Provider, Service},
+};
+
+/// Something that happens under load.
+pub(super) struct Act {
+    /// As the JSON has it.
+    pub(super) name: &'static str,
+    /// As the story has it.
+    pub(super) tells: &'static str,
+    pub(super) run: fn(&mut Lab) -> Result<()>,
+    /// How long to watch before the next act.
+    pub(super) then: Duration,
+}
+
+/// Longer than detection (0.8 s at most) and a client's patience (1 s) together: failures end before the next act.
+const LONG: Duration = Duration::from_millis(2500);
+const SHORT: Duration = Duration::from_millis(1500);
+
+const A1: Backend = Backend { provider: Provider::A, number: 1 };
+const A2: Backend = Backend { provider: Provider::A, number: 2 };
+
+pub(super) fn acts() -> Vec<Act> {
+    let act = |name, tells, run, then| Act { name, tells, run, then };
+    vec![
+        act("load_started", "All is well; provider a, the first choice, serves.", |_| Ok(()), SHORT),
+        act("backend_killed", "Backend a2 loses power: no goodbye, just silence.", |lab| lab.kill_backend(A2), LONG),
+        act("backend_healed", "a2 is back.", heal_a2, SHORT),
+        act("provider_killed", "Provider a is gone: all three of its backends at once.", kill_provider, LONG),
+        act("provider_healed", "Provider a is back, and takes its traffic back by itself.", heal_provider, SHORT),
+        act("controller_killed", "kill -9 of the controller: nobody watches, nobody steers.", Lab::kill_daemon, LONG),
+        act("controller_restarted", "The controller starts again and adopts what it finds.", Lab::start_daemon, SHORT),
+        act("drained", "edge-ctl drain a1: it gets no new connections.", |lab| each_pool(lab, "drain"), SHORT),
+        act("enabled", "edge-ctl enable a1.", |lab| each_pool(lab, "enable"), SHORT),
+        act("failover", "edge-ctl failover SERVICE --to provider b, for each service.", failover, SHORT),
+        act("failback", "edge-ctl failback SERVICE, for each service.", failback, SHORT),
+    ]
+}
+
+fn heal_a2(lab: &mut Lab) -> Result<()> {
+    lab.heal_backend(A2)?;
+    lab.wait_for_health(|_| "up")
+}
+
+fn kill_provider(lab: &mut Lab) -> Result<()> {
+    Backend::of(Provider::A).try_for_each(|backend| lab.kill_backend(backend))
+}
+
+fn heal_provider(lab: &mut Lab) -> Result<()> {
+    Backend::of(Provider::A).try_for_each(|backend| lab.heal_backend(backend))?;
+    lab.wait_for_health(|_| "up")
+}
+
+/// The same verb for every pool that the host `a1` is in.
+fn each_pool(lab: &Lab, verb: &str) -> Result<()> {
+    A1.pools().iter().try_for_each(|pool| lab.ctl(&[verb, &format!("{pool}/{A1}")]).map(drop))
+}
+
+fn failover(lab: &mut Lab) -> Result<()> {
+    Service::of(Protocol::Tcp).try_for_each(|service| {
+        let [_, second] = service.pools();
+        lab.ctl(&["failover", service.name, "--to", &second]).map(drop)
+    })
+}
+
+fn failback(lab: &mut Lab) -> Result<()> {
+    Service::of(Protocol::Tcp).try_for_each(|service| lab.ctl(&["failback", service.name]).map(drop))
+}

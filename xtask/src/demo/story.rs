@@ -1,0 +1,69 @@
+//! How the demo tells what happens: a timeline for people, or one JSON object.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use edge_tests::load::{
+    Record,
+    report::{Moment, Report, report, served},
+};
+
+/// Answers younger than this show who serves once an act has settled.
+const SETTLED: Duration = Duration::from_millis(500);
+
+pub(super) struct Story {
+    json: bool,
+}
+
+impl Story {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(super) fn opening(&self) {
+        if !self.json {
+            println!(
+                "\nTwo clients ask 7 services (IPv4 and IPv6; L2 and tunnels) over HTTP, on kept and on new \
+                 connections.\nTwo providers, a and b, with three backends each, probed each 200 ms, down after 3 \
+                 misses.\n"
+            );
+        }
+    }
+
+    /// An act begins.
+    pub(super) fn act(&self, start: Instant, at: Instant, tells: &str) {
+        if !self.json {
+            println!("{:6.1} s  {tells}", at.saturating_duration_since(start).as_secs_f64());
+        }
+    }
+
+    /// What the last of `moments` did to the requests.
+    pub(super) fn outcome(&self, records: &[Record], start: Instant, moments: &[Moment]) {
+        if self.json {
+            return;
+        }
+        let so_far = report(records, start, moments);
+        let Some(event) = so_far.events.last() else { return };
+        let failed = match event.failed {
+            0 => "no request failed".to_owned(),
+            1 => format!("1 request failed, sent {} ms after it", event.recovered_after_ms),
+            many => format!("{many} requests failed, the last one sent {} ms after it", event.recovered_after_ms),
+        };
+        let now = Instant::now();
+        let serving: Vec<_> = served(records, now.checked_sub(SETTLED).unwrap_or(now), now).into_keys().collect();
+        println!("          -> {failed}; now served by {}", serving.join(" "));
+    }
+
+    pub(super) fn ending(&self, report: &Report) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(report)?);
+        } else {
+            println!(
+                "\n{} requests, {} failed; the longest that any client went without an answer: {} ms (it gives up \
+                 on a request after 1000 ms).",
+                report.requests, report.failed, report.longest_gap_ms
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Debian packages: which are missing, and how to get them.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    cargo::{self, output},
+    step::step,
+};
+
+/// A package, and the oldest version that will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Package {
+    name: &'static str,
+    at_least: Option<&'static str>,
+}
+
+impl Package {
+    pub(crate) const fn any(name: &'static str) -> Self {
+        Self { name, at_least: None }
+    }
+
+    pub(crate) const fn at_least(name: &'static str, version: &'static str) -> Self {
+        Self { name, at_least: Some(version) }
+    }
+
+    fn is_new_enough(self, version: &str) -> bool {
+        // Not installed, or not to be had: the tools show an empty version, or "(none)".
+        let exists = version.starts_with(|first: char| first.is_ascii_digit());
+        exists
+            && self.at_least.is_none_or(|oldest| {
+                let mut compare = Command::new("dpkg");
+                compare.args(["--compare-versions", version, "ge", oldest]);
+                compare.status().is_ok_and(|status| status.success())
+            })
+    }
+
+    /// Whether the package lists have it.
+    fn is_available(self) -> bool {
+        let policy = output(Command::new("apt-cache").args(["policy", self.name])).unwrap_or_default();
+        let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"));
+        candidate.is_some_and(|version| self.is_new_enough(version.trim()))
+    }
+}
+
+/// Makes sure that `packages` are installed; `purpose` says what for.
+///
+/// # Errors
+/// They are not, and this can't be mended from here: the message has the command that does.
+pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
+    let missing = missing(packages);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.iter().map(|package| package.name).collect::<Vec<_>>().join(" ");
+    if !is_debian() {
+        bail!(
+            "{purpose} needs what Debian 12 calls {list}. This is not Debian: install the same with your system's \
+             package manager"
+        );
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!("{purpose} needs {list}. Run this, then try again:\n\n  sudo apt-get install {list}\n");
+    }
+    if !missing.iter().all(|package| package.is_available()) {
+        update()?;
+        if let Some(unknown) = missing.iter().find(|package| !package.is_available()) {
+            let version = unknown.at_least.map(|version| format!(" {version} or newer")).unwrap_or_default();
+            bail!(
+                "{purpose} needs {}{version}, which none of this system's package sources has. Debian 12 has it in \
+                 its suites bookworm and bookworm-security: enable both in /etc/apt/sources.list, then try again",
+                unknown.name
+            );
+        }
+    }
+    step(&format!("installing {list}"), || {
+        if install(&missing).is_err() {
+            // Lists that are out of date name files that are no longer there.
+            update()?;
+            install(&missing)?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether apt and dpkg are what manages this system.
+pub(crate) fn is_debian() -> bool {
+    Path::new("/etc/debian_version").exists() && output(Command::new("apt-get").arg("--version")).is_some()
+}
+
+/// Brings the package lists up to date.
+pub(crate) fn update() -> Result<()> {
+    step("updating the package lists", || cargo::run(apt().args(["-qq", "update"])))
+}
+
+/// An `apt-get` that asks nothing.
+pub(crate) fn apt() -> Command {
+    let mut command = cargo::command("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
+    command
+}
+
+fn install(packages: &[Package]) -> Result<()> {
+    let names = packages.iter().map(|package| package.name);
+    cargo::run(apt().args(["-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "install"]).args(names))
+}
+
+fn missing(packages: &[Package]) -> Vec<Package> {
+    let names = packages.iter().map(|package| package.name);
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status} ${Version}\n"])
+        .args(names)
+        .output();
+    // dpkg-query fails when it does not know one of them, and still lists the others.
+    let listed = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let is_installed = |package: Package| {
+        let prefix = format!("{} installed ", package.name);
+        listed.lines().filter_map(|line| line.strip_prefix(&prefix)).any(|version| package.is_new_enough(version))
+    };
+    packages.iter().copied().filter(|package| !is_installed(*package)).collect()
+}

@@ -1,0 +1,37 @@
+//! Everything that has to be there before a build, a test or a lab.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{
+    ebpf_toolchain::EbpfToolchain,
+    linker, nginx,
+    packages::{self, Package},
+};
+
+/// What builds eBPF programs.
+#[derive(Debug)]
+pub(crate) struct Ebpf {
+    pub(crate) toolchain: EbpfToolchain,
+    pub(crate) linker: PathBuf,
+}
+
+/// All of it.
+pub(crate) fn everything() -> Result<Ebpf> {
+    let ebpf = ebpf()?;
+    lab()?;
+    eprintln!("xtask: ready; eBPF is built by {}", ebpf.toolchain.name);
+    Ok(ebpf)
+}
+
+/// What a build needs.
+pub(crate) fn ebpf() -> Result<Ebpf> {
+    Ok(Ebpf { toolchain: EbpfToolchain::ensure()?, linker: linker::ensure()? })
+}
+
+/// What a lab needs.
+pub(crate) fn lab() -> Result<()> {
+    packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
+    nginx::ensure()
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask test`: every check and every test, and one line with their number.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build::{self, Options},
+    cargo,
+    counts::Counts,
+    lints, setup,
+    step::step,
+};
+
+/// Runs them all, whatever fails on the way; fails if anything did.
+pub(crate) fn all() -> Result<ExitCode> {
+    setup::everything()?;
+    build::all(Options::default())?;
+    let mut counts = Counts::default();
+    lints::counted(&mut counts);
+    let fast = ["--package", "edge-common", "--package", "edge-ctl", "--package", "xtask"];
+    tests("unit and property tests", &mut counts, cargo::cargo().args(["test", "--no-fail-fast"]).args(fast))?;
+    if nix::unistd::geteuid().is_root() {
+        // One at a time: labs share the machine's processors, and some tests measure time.
+        let slow = ["test", "--no-fail-fast", "--package", "edge-tests", "--", "--test-threads=1"];
+        tests("packet and lab tests", &mut counts, cargo::cargo().args(slow))?;
+    } else {
+        eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
+        counts.check(false);
+    }
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a test command, shows what it prints, and counts its results.
+fn tests(what: &str, counts: &mut Counts, command: &mut Command) -> Result<()> {
+    let before = counts.failed;
+    step(what, || {
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("could not start the {what}"))?;
+        for line in BufReader::new(child.stdout.take().context("the tests have no output")?).lines() {
+            let line = line?;
+            counts.read(&line);
+            println!("{line}");
+        }
+        // A program that does not build, or that dies, prints no result line.
+        if !child.wait()?.success() && counts.failed == before {
+            counts.check(false);
+        }
+        Ok(())
+    })
+}
