@@ -8,6 +8,7 @@ use crate::{
     link::{self, End},
     netns::Netns,
     topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, Part, Provider, ROUTER},
+    xdp_pass::XdpPass,
 };
 
 /// The router's address in the front segment.
@@ -16,13 +17,17 @@ const FRONT_ROUTER: (&str, &str) = ("10.0.0.254", "fd00::fe");
 /// Every namespace of one lab.
 #[derive(Debug)]
 pub struct Fabric {
+    /// Programs on the far ends of the edge's cables. A veth hands a frame that left by `XDP_TX` to its peer at once only
+    /// if the peer has an XDP program: with GRO alone the frame lies in the peer's ring until some other packet comes
+    /// along (`veth_xdp_flush` in the kernel's drivers/net/veth.c). A redirected frame needs the one or the other.
+    far_ends: Vec<XdpPass>,
     hosts: Vec<(String, Netns)>,
 }
 
 impl Fabric {
     /// Makes the namespaces, the cables between them, addresses and routes.
     pub fn build(prefix: &str) -> Result<Self> {
-        let mut fabric = Self { hosts: Vec::new() };
+        let mut fabric = Self { far_ends: Vec::new(), hosts: Vec::new() };
         let backends: Vec<_> = Backend::all().collect();
         let names = [ROUTER, EDGE].into_iter().chain(CLIENTS).map(str::to_owned);
         for host in names.chain(backends.iter().map(Backend::to_string)) {
@@ -74,9 +79,13 @@ impl Fabric {
         self.netns(ROUTER).ip(&lines)
     }
 
-    fn edge(&self) -> Result<()> {
+    fn edge(&mut self) -> Result<()> {
         self.cable(EDGE, "eth0", "front-edge", "front")?;
         self.cable(EDGE, "eth1", "lan-edge", "lan")?;
+        for port in ["front-edge", "lan-edge"] {
+            let program = XdpPass::attach(self.netns(ROUTER), port)?;
+            self.far_ends.push(program);
+        }
         self.netns(EDGE).ip(&format!(
             "addr add {EDGE_V4}/24 dev eth0\naddr add {EDGE_V6}/64 dev eth0 nodad\n\
              addr add 10.0.1.1/24 dev eth1\naddr add fd00:1::1/64 dev eth1 nodad\n{}",

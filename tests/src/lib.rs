@@ -14,6 +14,7 @@ pub mod status;
 pub mod tool;
 pub mod topology;
 pub mod udp_echo;
+pub mod xdp_pass;
 
 use std::path::{Path, PathBuf};
 

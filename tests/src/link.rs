@@ -1,10 +1,7 @@
-//! veth pairs, with the settings without which XDP on them loses or mangles packets.
+//! veth pairs whose packets XDP programs can work with.
 //!
-//! Two facts about veth decide the settings:
-//! - A frame that leaves by `XDP_TX` or a redirect arrives only if the *receiving* end polls through NAPI, which it does
-//!   with an XDP program attached or with GRO on. Both ends have GRO on, so neither needs a program of its own.
-//! - A locally sent packet keeps a partial checksum, to be completed by hardware that isn't there: to an XDP program
-//!   it looks wrong, and after encapsulation nobody completes it. `tx off` makes the sender complete it.
+//! A locally sent packet keeps a partial checksum, to be completed by hardware that isn't there: to an XDP program it
+//! looks wrong, and after encapsulation nobody completes it. `tx off` makes the sender complete it.
 
 use std::process::Command;
 
@@ -25,7 +22,7 @@ pub fn pair(one: End<'_>, other: End<'_>) -> Result<()> {
     one.netns.ip(&format!("link add {one_name} type veth peer name {other_name} netns {}", other.netns.name()))?;
     for end in [one, other] {
         let mut ethtool: Command = end.netns.command("ethtool")?;
-        tool::run(ethtool.args(["-K", end.name, "tx", "off", "gro", "on"]))?;
+        tool::run(ethtool.args(["-K", end.name, "tx", "off"]))?;
         end.netns.ip(&format!("link set {} up", end.name))?;
     }
     Ok(())
