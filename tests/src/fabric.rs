@@ -55,10 +55,14 @@ impl Fabric {
         &found.unwrap_or_else(|| panic!("the lab has no host {host}")).1
     }
 
-    /// Plugs both cables of a backend in or out. At the router's end: the backend's own routes and addresses stay.
-    pub fn set_cables(&self, backend: Backend, plugged: bool) -> Result<()> {
+    /// Plugs a cable of a backend in or out. At the router's end: the backend's own routes and addresses stay.
+    pub fn set_cable(&self, backend: Backend, part: Part, plugged: bool) -> Result<()> {
         let state = if plugged { "up" } else { "down" };
-        self.netns(ROUTER).ip(&format!("link set lan-{backend} {state}\nlink set wan-{backend} {state}"))
+        let cable = match part {
+            Part::Lan => "lan",
+            Part::Wan => "wan",
+        };
+        self.netns(ROUTER).ip(&format!("link set {cable}-{backend} {state}"))
     }
 
     fn router(&self) -> Result<()> {

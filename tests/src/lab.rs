@@ -1,6 +1,7 @@
 //! The whole lab, up and running; gone when dropped.
 
 use std::{
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -19,7 +20,7 @@ use crate::{
     nginx,
     process::Process,
     tool,
-    topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Service},
+    topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, HTTP, Part, ROUTER, Service},
     udp_echo::UdpEcho,
 };
 
@@ -139,15 +140,27 @@ impl Lab {
     /// A dead machine: both its links go down at the far end, then its server is killed, so that nothing of it can
     /// say goodbye.
     pub fn kill_backend(&mut self, backend: Backend) -> Result<()> {
-        self.fabric.set_cables(backend, false)?;
+        for part in [Part::Lan, Part::Wan] {
+            self.fabric.set_cable(backend, part, false)?;
+        }
         let at = self.servers.iter().position(|(who, _)| *who == backend).context("this backend is dead already")?;
         self.servers.swap_remove(at).1.kill()
     }
 
-    /// The machine is back: its server first, its links then.
+    /// The machine is back: its server first, then the cable by which answers leave, then the other. The kernel takes
+    /// up to a second to use a cable again, and probes of a `dsr` backend don't see the way that its answers take.
     pub fn heal_backend(&mut self, backend: Backend) -> Result<()> {
         self.serve(backend)?;
-        self.fabric.set_cables(backend, true)
+        self.fabric.set_cable(backend, Part::Wan, true)?;
+        for family in [Family::V4, Family::V6] {
+            let address = SocketAddr::new(backend.address(Part::Wan, family), HTTP);
+            let reached = wait_until(Duration::from_secs(10), || {
+                let attempt = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).is_ok();
+                self.netns(ROUTER).within(attempt)
+            })?;
+            ensure!(reached, "{backend} does not come back on {address}");
+        }
+        self.fabric.set_cable(backend, Part::Lan, true)
     }
 
     /// The answer of `curl URL` from a host: the name of the backend that served it.
