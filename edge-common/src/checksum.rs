@@ -54,7 +54,6 @@ impl Sum {
 
     /// The checksum field's value.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "four folds leave 16 bits")]
     pub const fn finish(self) -> [u8; 2] {
         let mut sum = self.0;
         sum = (sum & 0xffff_ffff) + (sum >> 32);

@@ -31,7 +31,7 @@ impl Outer {
 
     /// Bytes of the outer header.
     #[inline(always)]
-    pub const fn len(self) -> usize {
+    pub const fn length(self) -> usize {
         match self {
             Self::V4 => Ipv4Hdr::LEN,
             Self::V6 => Ipv6Hdr::LEN,

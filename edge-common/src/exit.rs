@@ -25,7 +25,6 @@ macro_rules! exits {
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// How many there are: the size of their counter map.
-            #[expect(clippy::cast_possible_truncation, reason = "a few dozen")]
             pub const COUNT: u32 = Self::ALL.len() as u32;
 
             /// Name, as in `edge-ctl status` and in JSON.

@@ -60,7 +60,7 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
         Mode::Dsr => None,
         Mode::Ipip => Some(Outer::towards(backend).ok_or(Exit::BadTables)?),
     };
-    let overhead = outer.map_or(0, Outer::len);
+    let overhead = outer.map_or(0, Outer::length);
     let mtu = usize::from(backend.mtu);
     if mtu != 0 && received.length + overhead > mtu {
         return Err(Decision { exit: Exit::TooBig, detail: mtu.saturating_sub(overhead) as u32 });
@@ -76,7 +76,7 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     };
     egress.replace(packet, received.link, overhead).ok_or(Exit::NoRoom)?;
     if let Some(outer) = outer {
-        outer.store(packet, egress.len(), view.generation, backend, F::TUNNELLED, received).ok_or(Exit::NoRoom)?;
+        outer.store(packet, egress.length(), view.generation, backend, F::TUNNELLED, received).ok_or(Exit::NoRoom)?;
     }
 
     let back = route.egress == packet.ingress();

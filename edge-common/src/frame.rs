@@ -113,7 +113,7 @@ pub struct Egress {
 impl Egress {
     /// Bytes of it: 14 or 18.
     #[inline(always)]
-    pub const fn len(&self) -> usize {
+    pub const fn length(&self) -> usize {
         if self.vlan == 0 { EthHdr::LEN } else { EthHdr::LEN + VlanHdr::LEN }
     }
 
@@ -122,7 +122,7 @@ impl Egress {
     #[inline(always)]
     pub fn replace<P: Packet>(&self, packet: &mut P, came: Link, more: usize) -> Option<()> {
         let priority = came.priority(packet);
-        let longer = (self.len() + more) as i32 - came.l3 as i32;
+        let longer = (self.length() + more) as i32 - came.l3 as i32;
         if longer != 0 {
             packet.grow_head(longer)?;
         }

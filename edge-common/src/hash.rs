@@ -20,21 +20,18 @@ pub struct Hash(pub u64);
 impl Hash {
     /// The slot of a flow, for a mask of slots less one.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the high half of the hash is the slot's source")]
     pub const fn slot(self, mask: u32) -> u32 {
         (self.0 >> 32) as u32 & mask
     }
 
     /// Twenty bits for the flow label of an outer IPv6 header (RFC 6438), from other bits than the slot's.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "twenty bits are wanted")]
     pub const fn flow_label(self) -> u32 {
         self.0 as u32 & 0xf_ffff
     }
 
     /// The two positions of a destination in a service index.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "each half of the hash is one position's source")]
     pub const fn index_positions(self, mask: u32) -> [u32; 2] {
         [(self.0 >> 32) as u32 & mask, self.0 as u32 & mask]
     }

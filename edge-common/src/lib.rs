@@ -5,22 +5,27 @@
 //! them on a byte vector and plain memory, for tests.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "lengths and offsets of a packet fit 16 bits; where they might not, the conversion is checked"
+)]
 
 pub mod abi;
 pub mod packet;
 pub mod tables;
 
-pub mod exit;
 pub mod pipeline;
+pub mod exit;
 
-pub mod decap;
-pub mod encap;
-pub mod forward;
 pub mod frame;
 pub mod ip;
-pub mod reply;
-pub mod select;
 pub mod transport;
+pub mod select;
+pub mod forward;
+pub mod encap;
+pub mod reply;
+pub mod decap;
 
 pub mod checksum;
 pub mod hash;

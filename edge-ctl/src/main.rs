@@ -1,14 +1,14 @@
 //! `edge-ctl`: the controller and its command line.
 
 mod cli;
-mod config;
 mod daemon;
-mod decap;
-mod health;
-mod kernel;
+mod config;
 mod model;
-mod net;
+mod health;
 mod probe;
+mod kernel;
+mod net;
+mod decap;
 
 use std::process::ExitCode;
 

@@ -45,7 +45,7 @@ impl Sources for KernelSources {
 
 /// Decapsulation on a tunnel's backend.
 #[xdp]
-pub fn decap(ctx: XdpContext) -> u32 {
+fn decap(ctx: XdpContext) -> u32 {
     let exit = decap::process(&mut ContextPacket::new(&ctx), &KernelSources);
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(&ctx, "decap exit {}", exit.name());

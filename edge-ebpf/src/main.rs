@@ -20,7 +20,7 @@ use crate::{maps::KernelTables, packet::ContextPacket};
 
 /// The load balancer.
 #[xdp]
-pub fn edge(ctx: XdpContext) -> u32 {
+fn edge(ctx: XdpContext) -> u32 {
     let Outcome { exit, egress } = pipeline::process(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx));
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(&ctx, "exit {} egress {}", exit.name(), egress);

@@ -50,13 +50,13 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// The maps above, and the routing of the namespace that the context's frame came into.
-pub struct KernelTables<'a> {
+pub(crate) struct KernelTables<'a> {
     ctx: &'a XdpContext,
 }
 
 impl<'a> KernelTables<'a> {
     #[inline(always)]
-    pub fn new(ctx: &'a XdpContext) -> Self {
+    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
     }
 

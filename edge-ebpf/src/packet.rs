@@ -9,13 +9,13 @@ use aya_ebpf::{
 use edge_common::packet::{Packet, Wire};
 
 /// The frame of an XDP program's context.
-pub struct ContextPacket<'a> {
+pub(crate) struct ContextPacket<'a> {
     ctx: &'a XdpContext,
 }
 
 impl<'a> ContextPacket<'a> {
     #[inline(always)]
-    pub fn new(ctx: &'a XdpContext) -> Self {
+    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
     }
 

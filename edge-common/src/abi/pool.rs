@@ -40,7 +40,6 @@ impl Cell {
     /// The number in `lane`, counted modulo [`CELL`]. A shift, since the verifier lets no variable index point into what
     /// lies on the stack.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "one lane is wanted")]
     pub const fn lane(self, lane: u32) -> u16 {
         let Self([a, b, c, d]) = self;
         let all = a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48;

@@ -35,6 +35,7 @@ pub(crate) struct Problem {
     pub write: String,
 }
 
+#[cfg(test)]
 impl ConfigError {
     /// The problems in the file; none when it could not be read.
     pub(crate) fn problems(&self) -> &[Problem] {

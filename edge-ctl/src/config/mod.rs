@@ -30,6 +30,7 @@ use std::{
 use edge_common::{
     abi::{Mode, WhenExhausted},
     hash::HashKey,
+    ip::protocol,
 };
 use toml::de::DeTable;
 
@@ -175,8 +176,8 @@ impl Protocol {
     /// IP protocol number.
     pub(crate) const fn number(self) -> u8 {
         match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
         }
     }
 

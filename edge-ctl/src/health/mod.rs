@@ -88,6 +88,7 @@ enum Kind {
 
 impl Machine {
     /// A backend that nobody has looked at yet. `rise` and `fall` count probes; 0 counts as 1.
+    #[cfg(test)]
     pub(crate) fn new(rise: u32, fall: u32) -> Self {
         Self::starting_from(Health::Unknown, rise, fall)
     }

@@ -86,6 +86,7 @@ impl Maps {
         self.services.read(position(half, number)?)
     }
 
+    #[cfg(test)]
     pub(super) fn pool(&self, half: u32, number: u16) -> Option<Pool> {
         self.pools.read(position(half, number.into())?)
     }

@@ -67,6 +67,7 @@ impl Kernel {
     }
 
     /// Sizes of the maps.
+    #[cfg(test)]
     pub(crate) const fn capacity(&self) -> &Capacity {
         &self.capacity
     }

@@ -35,6 +35,7 @@ impl PinDir {
     }
 
     /// The directory of this version of the interface.
+    #[cfg(test)]
     pub(crate) fn version_dir(&self) -> &Path {
         &self.version
     }

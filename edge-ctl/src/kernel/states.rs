@@ -74,7 +74,7 @@ impl Kernel {
     }
 
     /// MAC address that a backend's frames go to, where the packet path was told it.
-    pub fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
+    pub(crate) fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
         let raw = self.maps.backends.double(number.into(), offset_of!(Backend, next_hop))?.load(Ordering::Acquire);
         NextHop::from_raw(raw).map(|hop| hop.mac)
     }

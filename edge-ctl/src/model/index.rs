@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use edge_common::abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, VIP_ENTRY, map};
+use edge_common::{
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, VIP_ENTRY, map},
+    ip::protocol,
+};
 
 use super::{Capacity, NewService, PlanError};
-use crate::config::{Config, Protocol};
+use crate::config::Config;
 
 /// Moves after which a table counts as too small. A table a quarter full needs a handful.
 const MOST_MOVES: usize = 500;
@@ -22,10 +25,7 @@ pub(super) fn build(
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     let mut vips = BTreeSet::new();
     for (service, new) in config.services.iter().zip(services) {
-        let protocol = match service.protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-        };
+        let protocol = service.protocol.number();
         let port = service.port.to_be_bytes();
         match service.vip {
             IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), new.number)),
@@ -35,8 +35,8 @@ pub(super) fn build(
     }
     for vip in vips {
         match vip {
-            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], 1), VIP_ENTRY)),
-            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), [0; 2], 58), VIP_ENTRY)),
+            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], protocol::ICMP), VIP_ENTRY)),
+            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), [0; 2], protocol::ICMPV6), VIP_ENTRY)),
         }
     }
     let smallest = |keys: usize| u32::try_from(keys.saturating_mul(POSITIONS)).unwrap_or(u32::MAX);

@@ -67,6 +67,7 @@ impl Snapshot {
     }
 
     /// The backend called `POOL/BACKEND`.
+    #[cfg(test)]
     pub(crate) fn backend(&self, name: &str) -> Option<&BackendRecord> {
         let (pool, backend) = name.split_once('/')?;
         self.pool(pool)?.backends.iter().find(|record| record.name == backend)
@@ -75,13 +76,6 @@ impl Snapshot {
     /// All backends, each with its pool.
     pub(crate) fn backends(&self) -> impl Iterator<Item = (&PoolRecord, &BackendRecord)> {
         self.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
-    }
-
-    /// The services that list the pool numbered `pool`.
-    pub(crate) fn services_of(&self, pool: u16) -> impl Iterator<Item = &ServiceRecord> {
-        self.services
-            .iter()
-            .filter(move |service| service.pools.iter().any(|&at| self.pools.get(at).is_some_and(|p| p.number == pool)))
     }
 
     /// The runs of `CANDIDATES` in use: first cell and length.

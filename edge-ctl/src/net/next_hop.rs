@@ -125,6 +125,7 @@ impl Resolution {
     }
 
     /// The neighbour that this result stands and falls with.
+    #[cfg(test)]
     pub(super) fn neighbour(&self) -> Option<NeighbourKey> {
         match self {
             Self::Found { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),

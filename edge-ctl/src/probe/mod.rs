@@ -42,9 +42,11 @@ pub(crate) struct Report {
 #[derive(Debug)]
 #[must_use = "dropping the engine ends its probes"]
 pub(crate) struct ProbeEngine {
+    #[cfg_attr(not(test), expect(dead_code, reason = "held, so that the probes run as long as it lives"))]
     tasks: JoinSet<()>,
 }
 
+#[cfg(test)]
 impl ProbeEngine {
     /// How many backends are probed.
     pub(crate) fn targets(&self) -> usize {
