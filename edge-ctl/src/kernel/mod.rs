@@ -14,6 +14,7 @@ mod publish;
 mod spec;
 mod states;
 mod sys;
+mod traces;
 mod view;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use nix::{errno::Errno, net::if_::if_nametoindex};
 
 use edge_common::abi::program;
 
-use super::{Kernel, KernelError, PinDir, pins, spec, sys};
+use super::{Kernel, KernelError, PinDir, pins, spec, sys, traces};
 use crate::config::AttachMode;
 
 /// The eBPF object: the load balancer and the decapsulation program.
@@ -41,6 +41,7 @@ impl Kernel {
         pins::remove_file(&new)?;
         xdp.pin(&new).map_err(|source| KernelError::Pin { path: new.clone(), source })?;
         fs::rename(&new, &path).map_err(|source| KernelError::File { path, source })?;
+        traces::follow(&mut object);
         self.program = Some(object);
         Ok(())
     }
