@@ -49,20 +49,24 @@ impl Edge {
         let start = Instant::now();
         loop {
             if let Some(status) = daemon.ended()? {
-                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-                bail!("edge-ctl run ended ({status}):\n{}", log.trim());
+                bail!("edge-ctl run ended ({status}):\n{}", self.said());
             }
             // Without a daemon the command line reads pinned maps, and answers as well.
             if self.status(netns).is_ok_and(|status| status::is_by_daemon(&status)) {
                 break;
             }
             if start.elapsed() > PATIENCE {
-                bail!("edge-ctl run did not answer within {} s; see {}", PATIENCE.as_secs(), self.log().display());
+                bail!("edge-ctl run did not answer within {} s:\n{}", PATIENCE.as_secs(), self.said());
             }
             thread::sleep(Duration::from_millis(20));
         }
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// What the daemon has logged so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default().trim().to_owned()
     }
 
     /// SIGKILL to the daemon.
