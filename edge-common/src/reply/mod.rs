@@ -19,7 +19,7 @@ use crate::{
     checksum,
     exit::Exit,
     frame::Link,
-    ip::{DEFAULT_TTL, DONT_FRAGMENT, Family, V4, V6, protocol},
+    ip::{DEFAULT_TTL, DONT_FRAGMENT, Family, V4, V6},
     packet::Packet,
     pipeline::Decision,
 };
