@@ -1,5 +1,14 @@
 //! What packet tests and labs are made of.
 
+pub mod packet;
+pub mod world;
+
+pub mod both;
+pub mod kernel;
+pub mod namespace;
+
+pub mod cases;
+
 pub mod bpffs;
 pub mod configuration;
 pub mod edge;

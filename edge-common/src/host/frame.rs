@@ -2,8 +2,9 @@
 
 use crate::packet::{Packet, Wire};
 
-/// Room before a frame, as the kernel gives it (`XDP_PACKET_HEADROOM`), bytes.
-const HEADROOM: usize = 256;
+/// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM`, less the `struct xdp_frame` that the kernel
+/// keeps at its start.
+const HEADROOM: usize = 256 - 40;
 
 /// Bytes that a frame keeps at least (`ETH_HLEN`).
 const SHORTEST: usize = 14;
@@ -19,9 +20,14 @@ pub struct Frame {
 impl Frame {
     /// A frame of `bytes` that came in by interface 1.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut buffer = vec![0; HEADROOM];
+        Self::with_headroom(bytes, HEADROOM)
+    }
+
+    /// The same with `headroom` bytes of room before it.
+    pub fn with_headroom(bytes: &[u8], headroom: usize) -> Self {
+        let mut buffer = vec![0; headroom];
         buffer.extend_from_slice(bytes);
-        Self { buffer, start: HEADROOM, ingress: 1 }
+        Self { buffer, start: headroom, ingress: 1 }
     }
 
     /// The same frame, come in by interface `index`.

@@ -30,7 +30,8 @@ pub struct Memory {
     /// What the kernel's own routing would answer, by a backend's address.
     pub routes: Vec<([u8; 16], Route)>,
     pub decap_sources: Vec<[u8; 16]>,
-    exits: RefCell<BTreeMap<&'static str, u64>>,
+    exits: RefCell<BTreeMap<u32, u64>>,
+    decap_exits: RefCell<BTreeMap<u32, u64>>,
     service_stats: RefCell<BTreeMap<u32, Traffic>>,
     backend_stats: RefCell<BTreeMap<BackendNumber, Traffic>>,
     last_backend: Mutable<BackendNumber>,
@@ -38,7 +39,11 @@ pub struct Memory {
 
 impl Memory {
     pub fn exit_count(&self, exit: Exit) -> u64 {
-        self.exits.borrow().get(exit.name()).copied().unwrap_or_default()
+        self.exits.borrow().get(&(exit as u32)).copied().unwrap_or_default()
+    }
+
+    pub fn decap_exit_count(&self, exit: DecapExit) -> u64 {
+        self.decap_exits.borrow().get(&(exit as u32)).copied().unwrap_or_default()
     }
 
     pub fn service_traffic(&self, service: u32) -> Traffic {
@@ -107,7 +112,7 @@ impl Tables for Memory {
     }
 
     fn count_exit(&self, exit: Exit) {
-        *self.exits.borrow_mut().entry(exit.name()).or_default() += 1;
+        *self.exits.borrow_mut().entry(exit as u32).or_default() += 1;
     }
 
     fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool) {
@@ -128,6 +133,6 @@ impl Sources for Memory {
     }
 
     fn count_exit(&self, exit: DecapExit) {
-        *self.exits.borrow_mut().entry(exit.name()).or_default() += 1;
+        *self.decap_exits.borrow_mut().entry(exit as u32).or_default() += 1;
     }
 }

@@ -1,0 +1,203 @@
+//! The same packet through the host pipeline and through the real program: whatever can be seen of it must be equal.
+
+use edge_common::{
+    abi::program,
+    decap,
+    exit::{DecapExit, Exit, Verdict},
+    host::{Frame, Memory},
+    pipeline,
+};
+
+use crate::{
+    kernel::{self, Arrival, Kernel},
+    world::World,
+};
+
+/// An exit of one of the two programs, and so which program it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Edge(Exit),
+    Decap(DecapExit),
+}
+
+/// One of the two programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Edge,
+    Decap,
+}
+
+impl Program {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Edge => program::EDGE,
+            Self::Decap => program::DECAP,
+        }
+    }
+}
+
+impl Way {
+    pub const fn program(self) -> Program {
+        match self {
+            Self::Edge(_) => Program::Edge,
+            Self::Decap(_) => Program::Decap,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Edge(exit) => exit.name(),
+            Self::Decap(exit) => exit.name(),
+        }
+    }
+
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Edge(exit) => exit.verdict(),
+            Self::Decap(exit) => exit.verdict(),
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub way: Way,
+    /// Interface index of a forwarded packet, as the host pipeline says; else 0.
+    pub egress: u32,
+    pub frame: Vec<u8>,
+}
+
+/// Sends a frame through the host pipeline.
+pub fn on_host(memory: &Memory, program: Program, frame: &[u8], arrival: Arrival) -> Seen {
+    let room = kernel::HEADROOM - arrival.metadata;
+    let mut frame = Frame::with_headroom(frame, room).from_interface(arrival.ingress);
+    let (way, egress) = match program {
+        Program::Edge => {
+            let outcome = pipeline::process(&mut frame, memory);
+            (Way::Edge(outcome.exit), outcome.egress)
+        }
+        Program::Decap => (Way::Decap(decap::process(&mut frame, memory)), 0),
+    };
+    Seen { way, egress, frame: frame.bytes().to_vec() }
+}
+
+/// One world, twice.
+pub struct Both {
+    pub world: World,
+    pub memory: Memory,
+    pub kernel: Kernel,
+}
+
+impl Both {
+    pub fn new(world: World) -> Self {
+        let memory = world.memory();
+        Self::with_memory(world, memory)
+    }
+
+    /// With a memory that differs from the world's.
+    pub fn with_memory(world: World, memory: Memory) -> Self {
+        let kernel = Kernel::load(&memory);
+        Self { world, memory, kernel }
+    }
+
+    /// Changes the world; owners and counters stay.
+    pub fn change(&mut self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world);
+        let new = self.world.memory_after(&self.memory);
+        self.memory.generations = new.generations;
+        self.memory.services = new.services;
+        self.memory.pools = new.pools;
+        self.memory.backends = new.backends;
+        self.memory.candidates = new.candidates;
+        self.kernel.copy(&self.memory);
+    }
+
+    /// Sends a frame through both.
+    ///
+    /// # Errors
+    /// Says what differs, or that the program aborted.
+    pub fn try_run(&self, program: Program, frame: &[u8], arrival: Arrival) -> Result<Seen, String> {
+        let seen = on_host(&self.memory, program, frame, arrival);
+        if frame.len() < kernel::SHORTEST {
+            return Ok(seen);
+        }
+        let ran = self.kernel.run(program.name(), frame, arrival);
+        let expected = match seen.way.verdict() {
+            Verdict::Pass => kernel::PASS,
+            Verdict::Drop => kernel::DROP,
+            Verdict::Tx => kernel::TX,
+            Verdict::Redirect => kernel::REDIRECT,
+        };
+        if ran.verdict != expected {
+            let way = seen.way;
+            return Err(format!("verdict {} in the kernel, {expected} ({way:?}) on the host", ran.verdict));
+        }
+        if ran.frame != seen.frame {
+            return Err(format!("{:?}: {}", seen.way, difference(&ran.frame, &seen.frame)));
+        }
+        Ok(seen)
+    }
+
+    /// Sends a frame that came in by `lo` through the load balancer, twice.
+    ///
+    /// # Panics
+    /// If the two differ.
+    pub fn run(&self, frame: &[u8]) -> Seen {
+        let seen = self.try_run(Program::Edge, frame, Arrival::by(1));
+        seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
+    }
+
+    /// Compares all counters and owners since the start.
+    ///
+    /// # Errors
+    /// Says which differ.
+    pub fn settle(&self) -> Result<(), String> {
+        let exits = Exit::ALL.iter().map(|exit| self.memory.exit_count(*exit)).collect::<Vec<_>>();
+        same("exits", &self.kernel.exits(), &exits)?;
+        let exits = DecapExit::ALL.iter().map(|exit| self.memory.decap_exit_count(*exit)).collect::<Vec<_>>();
+        same("exits of decap", &self.kernel.decap_exits(), &exits)?;
+        let services = self.kernel.service_traffic();
+        let host = (0..).zip(&services).map(|(number, _)| self.memory.service_traffic(number)).collect::<Vec<_>>();
+        same("services", &services, &host)?;
+        let backends = self.kernel.backend_traffic();
+        let host = (0..).zip(&backends).map(|(number, _)| self.memory.backend_traffic(number)).collect::<Vec<_>>();
+        same("backends", &backends, &host)?;
+        same("owners", &self.kernel.owners(), &self.memory.owners.borrow())
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &[T], host: &[T]) -> Result<(), String> {
+    if kernel == host {
+        return Ok(());
+    }
+    let at = kernel.iter().zip(host).position(|(kernel, host)| kernel != host).unwrap_or(kernel.len().min(host.len()));
+    Err(format!("{what} differ at {at}: kernel {:?}, host {:?}", kernel.get(at), host.get(at)))
+}
+
+/// Where two frames differ, and both.
+pub fn difference(found: &[u8], expected: &[u8]) -> String {
+    let at = found.iter().zip(expected).position(|(found, expected)| found != expected);
+    let at = at.unwrap_or(found.len().min(expected.len()));
+    format!(
+        "frames differ at byte {at} of {} (expected {})\nfound    {}\nexpected {}",
+        found.len(),
+        expected.len(),
+        hex(found),
+        hex(expected)
+    )
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that hexadecimal digits stand for.
+///
+/// # Panics
+/// If they are none.
+pub fn unhex(digits: &str) -> Vec<u8> {
+    let digits: Vec<_> = digits.chars().map(|digit| digit.to_digit(16).expect("a hexadecimal digit")).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).expect("two digits")).collect()
+}

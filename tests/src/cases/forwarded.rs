@@ -1,0 +1,193 @@
+//! Packets that are forwarded, in every mode.
+
+use edge_common::exit::Exit;
+
+use super::{
+    Case, Forwarded, Scene, protocol_name,
+    scene::{AWAY, from_client, ip, port, tcp, transport, udp, with_ip},
+    side_name,
+};
+use crate::{
+    both::Way,
+    namespace::{EDGE0, LO},
+    packet::{ACK, Extension, FIN, Frame, Ip, PSH, Payload, RST, SYN, Tag, Udp, protocol},
+    world::{Side, World},
+};
+
+/// What a service does with its packets: its port, the exit, the egress, the family of its tunnel.
+struct Mode(u16, Exit, u32, Option<Side>, &'static str);
+
+const MODES: [Mode; 13] = [
+    Mode(port::DSR, Exit::DsrTx, LO, None, "to a backend on the L2 network that it came from"),
+    Mode(port::DSR_AWAY, Exit::DsrRedirect, AWAY, None, "to a backend on another L2 network"),
+    Mode(port::DSR_VLAN, Exit::DsrTx, LO, None, "to a backend in a VLAN"),
+    Mode(port::DSR_VLAN_AWAY, Exit::DsrRedirect, AWAY, None, "to a backend in a VLAN behind another interface"),
+    Mode(port::IN4, Exit::IpipTx, LO, Some(Side::V4), "in IPv4, back out"),
+    Mode(port::IN6, Exit::IpipTx, LO, Some(Side::V6), "in IPv6, back out"),
+    Mode(port::IN4_AWAY, Exit::IpipRedirect, AWAY, Some(Side::V4), "in IPv4, by another interface"),
+    Mode(port::IN6_AWAY, Exit::IpipRedirect, AWAY, Some(Side::V6), "in IPv6, by another interface"),
+    Mode(port::IN4_VLAN, Exit::IpipTx, LO, Some(Side::V4), "in IPv4, in a VLAN"),
+    Mode(port::IN6_VLAN, Exit::IpipTx, LO, Some(Side::V6), "in IPv6, in a VLAN"),
+    Mode(port::DSR_ROUTED, Exit::DsrRedirect, EDGE0, None, "to a neighbour that only the kernel knows"),
+    Mode(port::IN4_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V4), "in IPv4, by a route that only the kernel knows"),
+    Mode(port::IN6_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V6), "in IPv6, by a route that only the kernel knows"),
+];
+
+/// Tags that a frame can come with.
+fn tags() -> [(&'static str, Vec<Tag>); 4] {
+    let priority = Tag::new(5).with_priority(6, true);
+    [
+        ("untagged", vec![]),
+        ("one tag", vec![Tag::new(100)]),
+        ("a tag with priority", vec![priority]),
+        ("two tags", vec![Tag::service(7).with_priority(3, false), Tag::new(200)]),
+    ]
+}
+
+pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
+    for mode in &MODES {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            for (tagging, tags) in tags() {
+                let frame = from_client(side, transport(protocol, mode.0, 33)).tagged(&tags);
+                cases.push(forwarded(scene, side, protocol, mode, tagging, mode.4, &frame));
+            }
+        }
+        special(cases, scene, side, mode);
+    }
+    let open = Mode(port::OPEN, Exit::DsrTx, LO, None, "");
+    let what = "All backends are down, but none is disabled: open serves as if they were up.";
+    for payload in [tcp(open.0, SYN), tcp(open.0, ACK), udp(open.0)] {
+        let name = match &payload {
+            Payload::Tcp(tcp) if tcp.flags == SYN => "SYN, all down",
+            Payload::Tcp(_) => "ACK, all down",
+            _ => "all down",
+        };
+        let protocol = if matches!(payload, Payload::Udp(_)) { protocol::UDP } else { protocol::TCP };
+        cases.push(forwarded(scene, side, protocol, &open, name, what, &from_client(side, payload)));
+    }
+}
+
+/// Packets of unusual shape through one mode.
+fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
+    let port = mode.0;
+    let mut push = |protocol, name: &str, what, frame: &Frame| {
+        cases.push(forwarded(scene, side, protocol, mode, name, what, frame));
+    };
+    for (name, flags) in
+        [("SYN", SYN), ("SYN with data bits", SYN | PSH), ("SYN+ACK", SYN | ACK), ("FIN", FIN | ACK), ("RST", RST)]
+    {
+        let what = "TCP flags decide whether a flow starts, not where its packet goes while the owner lives.";
+        push(protocol::TCP, name, what, &from_client(side, tcp(port, flags)));
+    }
+    let what = "The last hop that a TTL allows.";
+    push(protocol::UDP, "TTL 2", what, &with_ip(from_client(side, udp(port)), |ip| ip.ttl = 2));
+    let what = "The largest TTL, which no sum may overflow.";
+    push(protocol::UDP, "TTL 255", what, &with_ip(from_client(side, udp(port)), |ip| ip.ttl = 255));
+    let what = "Padding behind the packet stays there: it is not the packet's.";
+    push(protocol::UDP, "padded", what, &from_client(side, udp(port)).padded());
+    let what = "DSCP and ECN are the client's, and copied to a tunnel's header.";
+    push(protocol::TCP, "DSCP and ECN", what, &with_ip(from_client(side, tcp(port, ACK)), |ip| ip.tos = 0xbb));
+    let longest = 1500 - length_of_headers(side, mode);
+    push(protocol::UDP, "as long as the MTU", "Exactly the MTU of the way.", &{
+        from_client(side, transport(protocol::UDP, port, longest))
+    });
+    push(protocol::UDP, "without data", "A datagram with nothing in it.", &{
+        from_client(side, transport(protocol::UDP, port, 0))
+    });
+    let no_checksum = Payload::Udp(Udp { destination: port, checksum: Some(0), ..Udp::default() });
+    let mut case = forwarded(scene, side, protocol::UDP, mode, "without checksum", "Not ours to judge.", &{
+        from_client(side, no_checksum)
+    });
+    case.sound = false;
+    cases.push(case);
+
+    let mut push = |protocol, name: &str, what, frame: &Frame| {
+        cases.push(forwarded(scene, side, protocol, mode, name, what, frame));
+    };
+    match side {
+        Side::V4 => {
+            let what = "IP options are the backend's business.";
+            push(protocol::TCP, "IP options", what, &{
+                with_ip(from_client(side, tcp(port, ACK)), |ip| ip.options = vec![0x94, 4, 0, 0, 1, 1, 1, 0])
+            });
+            push(protocol::UDP, "all IP options", what, &{
+                with_ip(from_client(side, udp(port)), |ip| ip.options = vec![1; 40])
+            });
+            let what = "Routers may fragment it, and a tunnel's header says so, too.";
+            push(protocol::UDP, "without DF", what, &{
+                with_ip(from_client(side, udp(port)), |ip| (ip.dont_fragment, ip.id) = (false, 0x1234))
+            });
+        }
+        Side::V6 => {
+            let what = "Up to four extension headers are looked through.";
+            let chain = [
+                Extension::filler(protocol::HOP_BY_HOP, 0),
+                Extension::filler(protocol::DESTINATION, 2),
+                Extension::filler(protocol::ROUTING, 1),
+                Extension::filler(protocol::DESTINATION, 33),
+            ];
+            for count in 1..=chain.len() {
+                let name = format!("{count} extension headers");
+                let frame = with_ip(from_client(side, tcp(port, ACK)), |ip| ip.extensions = chain[..count].to_vec());
+                push(protocol::TCP, &name, what, &frame);
+            }
+            push(protocol::UDP, "flow label", "A client's own flow label stays.", &{
+                with_ip(from_client(side, udp(port)), |ip| ip.flow_label = 0xa_bcde)
+            });
+        }
+    }
+}
+
+/// IP and UDP headers of a packet that a mode sends.
+fn length_of_headers(side: Side, mode: &Mode) -> usize {
+    let of = |side| if side == Side::V4 { 20 } else { 40 };
+    8 + of(side) + mode.3.map_or(0, of)
+}
+
+fn forwarded(
+    scene: &Scene,
+    side: Side,
+    protocol: u8,
+    mode: &Mode,
+    name: &str,
+    what: &'static str,
+    frame: &Frame,
+) -> Case {
+    let &Mode(port, exit, egress, tunnel, _) = mode;
+    let mut inner = ip(frame).clone();
+    let bytes = inner.bytes().len() as u64;
+    inner.ttl -= 1;
+    let sent = match tunnel {
+        None => inner,
+        Some(tunnel) => {
+            let mut outer = Ip::new(
+                tunnel.tunnel(),
+                scene.backend_address(side, protocol, port),
+                Payload::Ip(Box::new(inner.clone())),
+            );
+            outer.tos = inner.tos;
+            if tunnel == Side::V4 {
+                outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
+            } else {
+                let source = source_port(&inner);
+                outer.flow_label = World::flow(side.client(), source, port).flow_label();
+            }
+            outer
+        }
+    };
+    let out = scene.towards(side, protocol, port, frame, sent);
+    let (service, backend) = scene.behind(side, protocol, port);
+    let starts = matches!(&ip(frame).payload, Payload::Tcp(tcp) if tcp.flags & (SYN | ACK) == SYN);
+    let name = format!("{} {} port {port}: {name}", side_name(side), protocol_name(protocol));
+    let mut case = Case::new(Way::Edge(exit), &name, what, frame, Some(&out));
+    case.forwarded = Some(Forwarded { egress, service, backend, bytes, starts });
+    case
+}
+
+fn source_port(ip: &Ip) -> u16 {
+    match &ip.payload {
+        Payload::Tcp(tcp) => tcp.source,
+        Payload::Udp(udp) => udp.source,
+        _ => panic!("a packet with ports"),
+    }
+}

@@ -1,0 +1,107 @@
+//! The table of cases: for each way a packet can leave the two programs, packets that take it, and what comes out.
+
+mod answered;
+mod decapsulated;
+mod dropped;
+mod forwarded;
+mod passed;
+pub mod scene;
+
+use edge_common::exit::{DecapExit, Exit};
+
+use crate::{
+    both::Way,
+    kernel::Arrival,
+    namespace::LO,
+    packet::{Frame, protocol},
+    world::Side,
+};
+pub use scene::Scene;
+
+/// What a case says about a packet that was forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    pub egress: u32,
+    pub service: u32,
+    pub backend: u16,
+    /// Of the client's IP packet.
+    pub bytes: u64,
+    pub starts: bool,
+}
+
+/// A packet, and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Exit, and what is special; unique.
+    pub name: String,
+    /// One line: what the packet is, and why it leaves so.
+    pub what: &'static str,
+    pub frame: Vec<u8>,
+    pub arrival: Arrival,
+    pub way: Way,
+    /// The frame that leaves; `None` where it is dropped.
+    pub out: Option<Vec<u8>>,
+    pub forwarded: Option<Forwarded>,
+    /// Whether every checksum in what leaves is right. Not so where the case is about a packet that came broken.
+    pub sound: bool,
+}
+
+impl Case {
+    fn new(way: Way, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
+        let out = out.map(Frame::bytes);
+        let name = format!("{} {name}", way.name());
+        let (arrival, frame) = (Arrival::by(LO), frame.bytes());
+        Self { name, what, frame, arrival, way, out, forwarded: None, sound: true }
+    }
+
+    /// A packet that is passed on to the host as it came.
+    fn untouched(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
+        Self::new(Way::Edge(exit), name, what, frame, Some(frame)).unsound()
+    }
+
+    /// A packet that is dropped.
+    fn dropped(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
+        Self::new(Way::Edge(exit), name, what, frame, None)
+    }
+
+    /// A packet that is answered by `reply`.
+    fn answered(exit: Exit, name: &str, what: &'static str, frame: &Frame, reply: &Frame) -> Self {
+        Self::new(Way::Edge(exit), name, what, frame, Some(reply))
+    }
+
+    fn decapsulated(exit: DecapExit, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
+        Self::new(Way::Decap(exit), name, what, frame, out)
+    }
+
+    fn unsound(mut self) -> Self {
+        self.sound = false;
+        self
+    }
+}
+
+/// All cases, in a scene. They change neither owners nor states, so their order does not matter.
+pub fn all(scene: &Scene) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for side in Side::BOTH {
+        forwarded::add(&mut cases, scene, side);
+        answered::add(&mut cases, side);
+        passed::add(&mut cases, side);
+        dropped::add(&mut cases, scene, side);
+        decapsulated::add(&mut cases, side);
+    }
+    passed::add_other(&mut cases);
+    cases
+}
+
+/// Name of a protocol number.
+fn protocol_name(number: u8) -> &'static str {
+    if number == protocol::TCP { "tcp" } else { "udp" }
+}
+
+/// Name of a side.
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::V4 => "v4",
+        Side::V6 => "v6",
+    }
+}

@@ -1,0 +1,242 @@
+//! The world that all cases play in: for each family and protocol one service a port, each with a single backend, so
+//! that a test can say where a packet goes without asking the code that it tests.
+
+use std::net::IpAddr;
+
+use edge_common::{
+    abi::{Backend, Mode, NextHop, WhenExhausted},
+    tables::Route,
+};
+
+use crate::{
+    namespace::{EDGE0, EDGE0_MAC, LO, NEIGHBOUR_MAC, NEIGHBOUR_V4, NEIGHBOUR_V6},
+    packet::{Frame, Ip, Payload, Tag, Tcp, Udp, protocol},
+    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, Side, World, octets},
+};
+
+/// Another interface than that which frames come in by. It need not exist: a test run does not deliver.
+pub const AWAY: u32 = 77;
+/// VLAN of the backends that have one.
+pub const VLAN: u16 = 300;
+/// MTU of the narrow ways.
+pub const NARROW: u16 = 1300;
+
+/// Ports, each a service in TCP and in UDP, on both VIPs.
+pub mod port {
+    pub const DSR: u16 = 80;
+    pub const DSR_AWAY: u16 = 81;
+    pub const DSR_VLAN: u16 = 82;
+    pub const DSR_VLAN_AWAY: u16 = 83;
+    /// Tunnels, by the family of the backend.
+    pub const IN4: u16 = 84;
+    pub const IN6: u16 = 85;
+    pub const IN4_AWAY: u16 = 86;
+    pub const IN6_AWAY: u16 = 87;
+    pub const IN4_VLAN: u16 = 88;
+    pub const IN6_VLAN: u16 = 89;
+    /// No backend left: all down.
+    pub const REJECT: u16 = 90;
+    pub const DROP: u16 = 91;
+    pub const OPEN: u16 = 92;
+    /// Fails open, too, but all are disabled.
+    pub const ALL_DISABLED: u16 = 93;
+    pub const DSR_NARROW: u16 = 94;
+    pub const IN4_NARROW: u16 = 95;
+    pub const IN6_NARROW: u16 = 96;
+    /// The next hop is unknown to everybody.
+    pub const LOST: u16 = 97;
+    /// The next hop is known to the kernel alone.
+    pub const DSR_ROUTED: u16 = 98;
+    pub const IN4_ROUTED: u16 = 99;
+    pub const IN6_ROUTED: u16 = 100;
+    /// Faulty tables: no such mode, no such family, no such service.
+    pub const BAD_MODE: u16 = 101;
+    pub const BAD_FAMILY: u16 = 102;
+    pub const BAD_SERVICE: u16 = 103;
+    /// No service at all.
+    pub const NOBODY: u16 = 999;
+}
+
+/// The world, and whose each port is.
+pub struct Scene {
+    pub world: World,
+    /// Side, protocol, port; service, backend.
+    whose: Vec<(Side, u8, u16, u32, u16)>,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let mut scene = Self { world: World::new(16), whose: Vec::new() };
+        for side in Side::BOTH {
+            for protocol in [protocol::TCP, protocol::UDP] {
+                scene.services(side, protocol);
+                scene.world.strays.push((side.vip(), port::BAD_SERVICE, protocol, 60_000));
+            }
+        }
+        scene.world.decap_sources = Side::BOTH.map(|side| crate::world::mapped(side.tunnel())).to_vec();
+        let route = Route { egress: EDGE0, mac: NEIGHBOUR_MAC, source_mac: EDGE0_MAC };
+        scene.world.routes = Side::BOTH.map(|side| (octets(neighbour(side)), route)).to_vec();
+        scene
+    }
+
+    fn services(&mut self, side: Side, protocol: u8) {
+        let plain = |_: &mut Backend| {};
+        let vlan = |backend: &mut Backend| backend.vlan = VLAN;
+        let narrow = |backend: &mut Backend| backend.mtu = NARROW;
+        let down = |backend: &mut Backend| backend.state = DOWN;
+        let lost = |backend: &mut Backend| backend.next_hop = 0;
+        let mut add = |port, mode, to, egress, tweak: &dyn Fn(&mut Backend)| {
+            let backend = self.world.backend(to, egress);
+            tweak(&mut self.world.backends[usize::from(backend)]);
+            let pool = self.world.pool(&[backend], 1);
+            let service = self.world.service(side.vip(), port, protocol, mode, &[pool]);
+            self.whose.push((side, protocol, port, service, backend));
+            service as usize
+        };
+        add(port::DSR, Mode::Dsr, side, LO, &plain);
+        add(port::DSR_AWAY, Mode::Dsr, side, AWAY, &plain);
+        add(port::DSR_VLAN, Mode::Dsr, side, LO, &vlan);
+        add(port::DSR_VLAN_AWAY, Mode::Dsr, side, AWAY, &vlan);
+        add(port::IN4, Mode::Ipip, Side::V4, LO, &plain);
+        add(port::IN6, Mode::Ipip, Side::V6, LO, &plain);
+        add(port::IN4_AWAY, Mode::Ipip, Side::V4, AWAY, &plain);
+        add(port::IN6_AWAY, Mode::Ipip, Side::V6, AWAY, &plain);
+        add(port::IN4_VLAN, Mode::Ipip, Side::V4, LO, &vlan);
+        add(port::IN6_VLAN, Mode::Ipip, Side::V6, LO, &vlan);
+        add(port::OPEN, Mode::Dsr, side, LO, &down);
+        add(port::ALL_DISABLED, Mode::Dsr, side, LO, &|backend| backend.state = DISABLED);
+        add(port::DSR_NARROW, Mode::Dsr, side, LO, &narrow);
+        add(port::IN4_NARROW, Mode::Ipip, Side::V4, LO, &narrow);
+        add(port::IN6_NARROW, Mode::Ipip, Side::V6, LO, &narrow);
+        add(port::LOST, Mode::Dsr, side, LO, &lost);
+        for (port, mode, to) in [
+            (port::DSR_ROUTED, Mode::Dsr, side),
+            (port::IN4_ROUTED, Mode::Ipip, Side::V4),
+            (port::IN6_ROUTED, Mode::Ipip, Side::V6),
+        ] {
+            add(port, mode, to, LO, &|backend| {
+                backend.next_hop = 0;
+                backend.address = octets(neighbour(to));
+            });
+        }
+        add(port::BAD_FAMILY, Mode::Ipip, side, LO, &|backend| backend.family = 0);
+        let bad_mode = add(port::BAD_MODE, Mode::Dsr, side, LO, &plain);
+        let reject = add(port::REJECT, Mode::Dsr, side, LO, &down);
+        let drop = add(port::DROP, Mode::Dsr, side, LO, &down);
+        self.world.services[bad_mode].mode = 9;
+        self.world.services[reject].when_exhausted = WhenExhausted::Reject;
+        self.world.services[drop].when_exhausted = WhenExhausted::Drop;
+    }
+
+    /// Service and backend behind a port.
+    pub fn behind(&self, side: Side, protocol: u8, port: u16) -> (u32, u16) {
+        let found = self.whose.iter().find(|whose| (whose.0, whose.1, whose.2) == (side, protocol, port));
+        let (.., service, backend) = *found.expect("a port of the scene");
+        (service, backend)
+    }
+
+    /// The link layer of a frame to the backend behind a port, with the priority that it came with.
+    pub fn towards(&self, side: Side, protocol: u8, port: u16, came: &Frame, ip: Ip) -> Frame {
+        let (_, number) = self.behind(side, protocol, port);
+        let backend = &self.world.backends[usize::from(number)];
+        let (to, from) = match NextHop::from_raw(backend.next_hop) {
+            Some(NextHop { mac }) => (mac, backend.source_mac),
+            None => (NEIGHBOUR_MAC, EDGE0_MAC),
+        };
+        let mut frame = Frame::new(to, from, ip);
+        frame.trailer.clone_from(&came.trailer);
+        if backend.vlan != 0 {
+            let came = came.tags.first().map_or((0, false), |tag| (tag.priority, tag.drop_eligible));
+            frame.tags.push(Tag::new(backend.vlan).with_priority(came.0, came.1));
+        }
+        frame
+    }
+
+    /// Address of the backend behind a port.
+    pub fn backend_address(&self, side: Side, protocol: u8, port: u16) -> IpAddr {
+        let (_, number) = self.behind(side, protocol, port);
+        let Backend { family, address, .. } = self.world.backends[usize::from(number)];
+        if family == 4 { IpAddr::from([address[0], address[1], address[2], address[3]]) } else { IpAddr::from(address) }
+    }
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn neighbour(side: Side) -> IpAddr {
+    match side {
+        Side::V4 => IpAddr::from(NEIGHBOUR_V4),
+        Side::V6 => NEIGHBOUR_V6.parse().expect("an address"),
+    }
+}
+
+/// A frame from the client to the VIP.
+pub fn from_client(side: Side, payload: Payload) -> Frame {
+    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.client(), side.vip(), payload))
+}
+
+/// A frame from the VIP back to the client.
+pub fn to_client(side: Side, payload: Payload) -> Frame {
+    Frame::new(CLIENT_MAC, EDGE_MAC, Ip::new(side.vip(), side.client(), payload))
+}
+
+/// A frame to an address that is no VIP.
+pub fn to_other(side: Side, payload: Payload) -> Frame {
+    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.client(), side.other(), payload))
+}
+
+/// A tunnel packet from the edge to a backend.
+pub fn tunnelled(outer: Side, inner: Ip) -> Frame {
+    let outer = Ip::new(outer.tunnel(), outer.backend(1), Payload::Ip(Box::new(inner)));
+    Frame::new(EDGE_MAC, CLIENT_MAC, outer)
+}
+
+/// What is left of it.
+pub fn bare(inner: Ip) -> Frame {
+    Frame::new(EDGE_MAC, CLIENT_MAC, inner)
+}
+
+pub fn tcp(port: u16, flags: u8) -> Payload {
+    Payload::Tcp(Tcp { destination: port, flags, ..Tcp::default() })
+}
+
+pub fn udp(port: u16) -> Payload {
+    Payload::Udp(Udp { destination: port, ..Udp::default() })
+}
+
+/// A datagram or a segment of a running connection, with `data` bytes of data.
+pub fn transport(protocol: u8, port: u16, data: usize) -> Payload {
+    let data = (0..=255).cycle().take(data).collect();
+    if protocol == protocol::TCP {
+        Payload::Tcp(Tcp { destination: port, data, ..Tcp::default() })
+    } else {
+        Payload::Udp(Udp { destination: port, data, ..Udp::default() })
+    }
+}
+
+/// The IP packet of a frame.
+///
+/// # Panics
+/// If the frame carries none.
+pub fn ip(frame: &Frame) -> &Ip {
+    match &frame.network {
+        crate::packet::Network::Ip(ip) => ip,
+        crate::packet::Network::Other(..) => panic!("no IP packet"),
+    }
+}
+
+/// The same frame with its IP packet changed.
+///
+/// # Panics
+/// If the frame carries none.
+#[must_use]
+pub fn with_ip(mut frame: Frame, change: impl FnOnce(&mut Ip)) -> Frame {
+    match &mut frame.network {
+        crate::packet::Network::Ip(ip) => change(ip),
+        crate::packet::Network::Other(..) => panic!("no IP packet"),
+    }
+    frame
+}

@@ -1,0 +1,223 @@
+//! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
+//! time by `BPF_PROG_TEST_RUN`.
+
+use std::path::PathBuf;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+    programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+};
+use bytemuck::Pod;
+use edge_common::{
+    abi::{Backend, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program},
+    exit::{DecapExit, Exit},
+    host::Memory,
+};
+
+/// Verdicts of an XDP program (`enum xdp_action`).
+pub const ABORTED: u32 = 0;
+pub const DROP: u32 = 1;
+pub const PASS: u32 = 2;
+pub const TX: u32 = 3;
+pub const REDIRECT: u32 = 4;
+
+/// The longest frame that fits a page with the room that the kernel keeps before and behind it, bytes.
+pub const LONGEST: usize = 3500;
+/// The shortest frame that a test run takes, bytes.
+pub const SHORTEST: usize = 14;
+/// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM` less `struct xdp_frame`.
+pub const HEADROOM: usize = 256 - 40;
+
+/// How a frame comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Interface index; one other than that of `lo` must have an XDP program attached.
+    pub ingress: u32,
+    /// Bytes of metadata before the frame, a multiple of four: they take the room that a header could be put into.
+    pub metadata: usize,
+}
+
+impl Arrival {
+    pub const fn by(ingress: u32) -> Self {
+        Self { ingress, metadata: 0 }
+    }
+}
+
+/// What a run of a program gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    pub verdict: u32,
+    pub frame: Vec<u8>,
+}
+
+/// The object in the kernel.
+pub struct Kernel {
+    object: Ebpf,
+    exits: PerCpuArray<MapData, u64>,
+    decap_exits: PerCpuArray<MapData, u64>,
+    service_stats: PerCpuArray<MapData, [u64; 3]>,
+    backend_stats: PerCpuArray<MapData, [u64; 3]>,
+    owners: Array<MapData, [u16; 4]>,
+}
+
+impl Kernel {
+    /// Loads the object, `target/bpf/edge` of this checkout, with maps as large as those of `memory`, and fills them.
+    ///
+    /// # Panics
+    /// When the object is not there, the verifier refuses it, or this is not root.
+    pub fn load(memory: &Memory) -> Self {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/edge"));
+        assert!(path.exists(), "{} is not there: run `cargo xtask build`", path.display());
+        let entries = |count: usize| u32::try_from(count.max(1)).expect("a small world");
+        let mut loader = EbpfLoader::new();
+        for (name, count) in [
+            (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
+            (map::SERVICE_INDEX_V6, memory.service_index_v6.len()),
+            (map::SERVICES, memory.services.len()),
+            (map::POOLS, memory.pools.len()),
+            (map::BACKENDS, memory.backends.len()),
+            (map::CANDIDATES, memory.candidates.len()),
+            (map::OWNERS, memory.owners.borrow().len()),
+            (map::SERVICE_STATS, memory.services.len() / 2),
+            (map::BACKEND_STATS, memory.backends.len()),
+        ] {
+            loader.map_max_entries(name, entries(count));
+        }
+        let mut object = loader.load_file(&path).expect("the object loads");
+        for name in [program::EDGE, program::DECAP] {
+            let xdp: &mut Xdp = object.program_mut(name).expect(name).try_into().expect("an XDP program");
+            xdp.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
+        }
+        let mut kernel = Self {
+            exits: per_cpu(&mut object, map::EXITS),
+            decap_exits: per_cpu(&mut object, map::DECAP_EXITS),
+            service_stats: per_cpu(&mut object, map::SERVICE_STATS),
+            backend_stats: per_cpu(&mut object, map::BACKEND_STATS),
+            owners: Array::try_from(object.take_map(map::OWNERS).expect("OWNERS")).expect("an array"),
+            object,
+        };
+        let mut sources: HashMap<_, [u8; 16], u32> =
+            HashMap::try_from(kernel.object.map_mut(map::DECAP_SOURCES).expect("DECAP_SOURCES")).expect("a hash map");
+        for source in &memory.decap_sources {
+            sources.insert(source, 1, 0).expect("room for a source");
+        }
+        kernel.copy(memory);
+        kernel
+    }
+
+    /// Writes the content of `memory`, of the size that this was loaded with, into the maps.
+    pub fn copy(&mut self, memory: &Memory) {
+        self.fill::<u32, 4>(map::ACTIVE, &[memory.active]);
+        self.fill::<Generation, { size_of::<Generation>() }>(map::GENERATIONS, &memory.generations);
+        self.fill::<_, { size_of::<ServiceEntryV4>() }>(map::SERVICE_INDEX_V4, &memory.service_index_v4);
+        self.fill::<_, { size_of::<ServiceEntryV6>() }>(map::SERVICE_INDEX_V6, &memory.service_index_v6);
+        self.fill::<_, { size_of::<Service>() }>(map::SERVICES, &memory.services);
+        self.fill::<_, { size_of::<Pool>() }>(map::POOLS, &memory.pools);
+        self.fill::<_, { size_of::<Backend>() }>(map::BACKENDS, &memory.backends);
+        self.fill::<_, { size_of::<Cell>() }>(map::CANDIDATES, &memory.candidates);
+        for (index, cell) in (0..).zip(memory.owners.borrow().iter()) {
+            self.owners.set(index, cell.0, 0).expect("room for the owners");
+        }
+    }
+
+    fn fill<T: Pod, const N: usize>(&mut self, name: &str, values: &[T]) {
+        let map = self.object.map_mut(name).expect("a map of the object");
+        let mut map: Array<_, [u8; N]> = Array::try_from(map).expect("an array of such values");
+        for (index, value) in (0..).zip(values) {
+            let bytes: [u8; N] = bytemuck::bytes_of(value).try_into().expect("`N` is the size of a `T`");
+            map.set(index, bytes, 0).unwrap_or_else(|error| panic!("{name} {index}: {error}"));
+        }
+    }
+
+    pub fn program_mut(&mut self, name: &str) -> &mut Xdp {
+        self.object.program_mut(name).expect("a program of the object").try_into().expect("an XDP program")
+    }
+
+    /// Runs a program, by its name, on a frame.
+    pub fn run(&self, name: &str, frame: &[u8], arrival: Arrival) -> Ran {
+        let mut out = vec![0; frame.len() + arrival.metadata + 256];
+        let data = [&vec![0; arrival.metadata], frame].concat();
+        let context = context(data.len(), arrival);
+        let options = TestRunOptions {
+            data_in: Some(&data),
+            data_out: Some(&mut out),
+            ctx_in: (arrival.ingress != 1 || arrival.metadata != 0).then_some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = self.test_run(name, options);
+        let result = result.unwrap_or_else(|error| panic!("a run of {} bytes {arrival:?}: {error:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        out.drain(..arrival.metadata);
+        Ran { verdict: result.return_value, frame: out }
+    }
+
+    /// Runs the load balancer on a frame and lets the kernel do what the verdict says.
+    ///
+    /// # Panics
+    /// When the kernel refuses to.
+    pub fn run_live(&self, frame: &[u8], ingress: u32) {
+        let context = context(frame.len(), Arrival::by(ingress));
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            attrs: TestRunAttrs::new().xdp_live_frames(1),
+            ..TestRunOptions::default()
+        };
+        self.test_run(program::EDGE, options).unwrap_or_else(|error| panic!("a live run: {error:?}"));
+    }
+
+    fn test_run(&self, name: &str, options: TestRunOptions<'_>) -> Result<aya::programs::TestRunResult, ProgramError> {
+        let xdp: &Xdp = self.object.program(name).expect("a program of the object").try_into()?;
+        xdp.test_run(options)
+    }
+
+    /// Packets by exit, in the exits' order.
+    pub fn exits(&self) -> Vec<u64> {
+        (0..Exit::COUNT).map(|index| sum(&self.exits, index)).collect()
+    }
+
+    /// The same of the decapsulation program.
+    pub fn decap_exits(&self) -> Vec<u64> {
+        (0..DecapExit::COUNT).map(|index| sum(&self.decap_exits, index)).collect()
+    }
+
+    pub fn service_traffic(&self) -> Vec<Traffic> {
+        (0..self.service_stats.len()).map(|index| traffic(&self.service_stats, index)).collect()
+    }
+
+    pub fn backend_traffic(&self) -> Vec<Traffic> {
+        (0..self.backend_stats.len()).map(|index| traffic(&self.backend_stats, index)).collect()
+    }
+
+    pub fn owners(&self) -> Vec<Cell> {
+        (0..self.owners.len()).map(|index| Cell(self.owners.get(&index, 0).expect("an owner"))).collect()
+    }
+}
+
+/// A `struct xdp_md`: where the metadata ends and the data ends, and the interface that the frame came in by.
+fn context(data_end: usize, arrival: Arrival) -> [u8; 24] {
+    let mut context = [0; 24];
+    let data_end = u32::try_from(data_end).expect("a frame's length");
+    let metadata = u32::try_from(arrival.metadata).expect("a few bytes");
+    // Without an interface the kernel takes `lo`, whose receive queue it knows but does not let us name.
+    let ingress = if arrival.ingress == 1 { 0 } else { arrival.ingress };
+    for (field, value) in context.chunks_exact_mut(4).zip([metadata, data_end, 0, ingress, 0, 0]) {
+        field.copy_from_slice(&value.to_ne_bytes());
+    }
+    context
+}
+
+fn per_cpu<T: aya::Pod>(object: &mut Ebpf, name: &str) -> PerCpuArray<MapData, T> {
+    PerCpuArray::try_from(object.take_map(name).expect("a map of the object")).expect("an array per CPU")
+}
+
+fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
+    map.get(&index, 0).expect("a counter").iter().sum()
+}
+
+fn traffic(map: &PerCpuArray<MapData, [u64; 3]>, index: u32) -> Traffic {
+    let each = map.get(&index, 0).expect("a counter");
+    let [packets, bytes, flows] = [0, 1, 2].map(|field| each.iter().map(|values| values[field]).sum());
+    Traffic { packets, bytes, flows }
+}

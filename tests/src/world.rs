@@ -1,0 +1,363 @@
+//! A small world: services, pools and backends, laid out as the maps want them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edge_common::{
+    abi::{
+        Backend, CELL, Cell, Failover, Generation, Mode, NextHop, Pool, Service, ServiceEntryV4, ServiceEntryV6,
+        ServiceKeyV4, ServiceKeyV6, State, VIP_ENTRY, WhenExhausted,
+    },
+    candidates::{self, Member},
+    hash::{Hash, HashKey},
+    host::Memory,
+    select,
+    tables::{Route, Tables as _, View},
+};
+
+pub const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0xcc, 0, 1];
+pub const EDGE_MAC: [u8; 6] = [0x02, 0, 0, 0xed, 0, 1];
+
+/// State of a backend that is up, drained, and down.
+pub const UP: u32 = State::NEW | State::ALIVE | State::ENABLED | State::UP;
+pub const DRAINED: u32 = State::ALIVE | State::ENABLED | State::DRAINED | State::UP;
+pub const DOWN: u32 = State::ENABLED | State::DOWN;
+pub const DISABLED: u32 = State::DISABLED;
+
+const KEY: HashKey = HashKey([
+    0x243f_6a88,
+    0x85a3_08d3,
+    0x1319_8a2e,
+    0x0370_7344,
+    0xa409_3822,
+    0x299f_31d0,
+    0x082e_fa98,
+    0xec4e_6c89,
+    0x4528_21e6,
+    0x38d0_1377,
+    0xbe54_66cf,
+    0x34e9_0c6c,
+]);
+
+/// An address family, and who lives in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    V4,
+    V6,
+}
+
+impl Side {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    const fn address(self, v4: [u8; 4], v6: u16) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::from_octets(v4)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, v6)),
+        }
+    }
+
+    pub const fn vip(self) -> IpAddr {
+        self.address([192, 0, 2, 10], 0x10)
+    }
+
+    pub const fn client(self) -> IpAddr {
+        self.address([198, 51, 100, 7], 0x7)
+    }
+
+    /// An address that is no VIP.
+    pub const fn other(self) -> IpAddr {
+        self.address([192, 0, 2, 11], 0x11)
+    }
+
+    /// The edge's end of tunnels.
+    pub const fn tunnel(self) -> IpAddr {
+        self.address([203, 0, 113, 1], 0x1)
+    }
+
+    /// Address of a backend by its number.
+    pub const fn backend(self, number: u8) -> IpAddr {
+        self.address([10, 1, 0, number], 0x100 + number as u16)
+    }
+}
+
+/// An address as the ABI keeps it.
+pub fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// An address as a decapsulating backend keeps it.
+pub fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// A pool as it is described.
+#[derive(Clone, Debug)]
+pub struct PoolPlan {
+    pub members: Vec<u16>,
+    pub min_healthy: u16,
+}
+
+/// A service as it is described.
+#[derive(Clone, Debug)]
+pub struct ServicePlan {
+    pub vip: IpAddr,
+    pub port: u16,
+    pub protocol: u8,
+    /// A [`Mode`], or what is none.
+    pub mode: u8,
+    pub pools: Vec<u16>,
+    pub when_exhausted: WhenExhausted,
+    pub failover: Failover,
+}
+
+/// The whole description. Change it, then make the [`Memory`] anew.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// A power of two.
+    pub slots: u32,
+    /// Entry 0 is no backend.
+    pub backends: Vec<Backend>,
+    pub pools: Vec<PoolPlan>,
+    pub services: Vec<ServicePlan>,
+    /// Index entries beside those of the services: destinations, and what they lead to.
+    pub strays: Vec<(IpAddr, u16, u8, u32)>,
+    pub routes: Vec<([u8; 16], Route)>,
+    pub decap_sources: Vec<[u8; 16]>,
+}
+
+impl World {
+    pub fn new(slots: u32) -> Self {
+        Self {
+            slots,
+            backends: vec![Backend::default()],
+            pools: Vec::new(),
+            services: Vec::new(),
+            strays: Vec::new(),
+            routes: Vec::new(),
+            decap_sources: Vec::new(),
+        }
+    }
+
+    /// Adds a backend that is up, behind interface `egress`, its next hop known; returns its number.
+    pub fn backend(&mut self, side: Side, egress: u32) -> u16 {
+        let number = u8::try_from(self.backends.len()).expect("a small world");
+        self.backends.push(Backend {
+            state: UP,
+            egress,
+            next_hop: NextHop { mac: [0x02, 0, 0, 0xbb, 0, number] }.to_raw(),
+            source_mac: [0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")],
+            mtu: 1500,
+            family: if side == Side::V4 { 4 } else { 6 },
+            address: octets(side.backend(number)),
+            ..Backend::default()
+        });
+        number.into()
+    }
+
+    /// Adds a pool of backends; returns its number.
+    pub fn pool(&mut self, members: &[u16], min_healthy: u16) -> u16 {
+        let number = u16::try_from(self.pools.len()).expect("a small world");
+        for member in members {
+            self.backends[usize::from(*member)].pool = number;
+        }
+        self.pools.push(PoolPlan { members: members.to_vec(), min_healthy });
+        number
+    }
+
+    /// Adds a service that fails open; returns its number.
+    pub fn service(&mut self, vip: IpAddr, port: u16, protocol: u8, mode: Mode, pools: &[u16]) -> u32 {
+        let number = u32::try_from(self.services.len()).expect("a small world");
+        self.services.push(ServicePlan {
+            vip,
+            port,
+            protocol,
+            mode: mode as u8,
+            pools: pools.to_vec(),
+            when_exhausted: WhenExhausted::Open,
+            failover: Failover::default(),
+        });
+        number
+    }
+
+    /// Cells of owners that a service has.
+    pub fn owner_cells(&self) -> u32 {
+        self.slots.div_ceil(4)
+    }
+
+    /// The flow's hash, from `client` and its source port to `port`.
+    pub fn flow(client: IpAddr, source: u16, port: u16) -> Hash {
+        let ports = u32::from(source) << 16 | u32::from(port);
+        match client {
+            IpAddr::V4(address) => KEY.hash_v4(address.octets(), ports),
+            IpAddr::V6(address) => KEY.hash_v6(address.octets(), ports),
+        }
+    }
+
+    /// The flow's slot.
+    pub fn slot(&self, client: IpAddr, source: u16, port: u16) -> u32 {
+        Self::flow(client, source, port).slot(self.slots - 1)
+    }
+
+    /// The maps, with the owners that a controller gives to new services.
+    pub fn memory(&self) -> Memory {
+        let memory = self.without_owners();
+        let mut owners = Vec::new();
+        for number in 0..self.services.len() {
+            owners.extend(self.picks(&memory, number));
+        }
+        *memory.owners.borrow_mut() = owners;
+        memory
+    }
+
+    /// The maps, with the owners of `before`.
+    pub fn memory_after(&self, before: &Memory) -> Memory {
+        let memory = self.without_owners();
+        memory.owners.borrow_mut().clone_from(&before.owners.borrow());
+        memory
+    }
+
+    /// Who takes new flows in each slot of a service; 0 where nobody does.
+    pub fn picks(&self, memory: &Memory, service: usize) -> Vec<Cell> {
+        let view = View { half: ACTIVE, generation: &memory.generations[ACTIVE as usize] };
+        let number = u32::try_from(service).expect("a small world");
+        let service = memory.service(ACTIVE, number).expect("it was just laid out");
+        let pick = |slot| if slot < self.slots { select::pick(memory, view, service, slot).unwrap_or(0) } else { 0 };
+        (0..self.owner_cells()).map(|cell| Cell([0, 1, 2, 3].map(|lane| pick(4 * cell + lane)))).collect()
+    }
+
+    fn without_owners(&self) -> Memory {
+        let mut memory = Memory::default();
+        memory.active = ACTIVE;
+        memory.backends.clone_from(&self.backends);
+        memory.routes.clone_from(&self.routes);
+        memory.decap_sources.clone_from(&self.decap_sources);
+        let generation = &mut memory.generations[ACTIVE as usize];
+        *generation = Generation { number: 7, hash_key: KEY, slot_mask: self.slots - 1, ..Generation::default() };
+        generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
+        generation.tunnel_source_v6 = octets(Side::V6.tunnel());
+
+        for (number, pool) in self.pools.iter().enumerate() {
+            let laid_out = self.lay_out(pool, &mut memory.candidates);
+            put(&mut memory.pools, number, laid_out);
+        }
+        for (number, service) in self.services.iter().enumerate() {
+            let mut pools = [0; 8];
+            pools[..service.pools.len()].copy_from_slice(&service.pools);
+            let number_32 = u32::try_from(number).expect("a small world");
+            put(
+                &mut memory.services,
+                number,
+                Service {
+                    failover: service.failover.to_raw(),
+                    owners: number_32 * self.owner_cells(),
+                    pools,
+                    pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
+                    mode: service.mode,
+                    when_exhausted: service.when_exhausted as u8,
+                    ..Service::default()
+                },
+            );
+        }
+        self.index(&mut memory);
+        memory
+    }
+
+    /// Writes a pool's cells to the end of `candidates`.
+    fn lay_out(&self, pool: &PoolPlan, candidates: &mut Vec<Cell>) -> Pool {
+        let state = |number: u16| State(self.backends[usize::from(number)].state);
+        let count = |bits| pool.members.iter().filter(|number| state(**number).has(bits)).count();
+        let small = |number: usize| u32::try_from(number).expect("a small world");
+        let identity = |number: u16| self.backends[usize::from(number)].address;
+        let members: Vec<_> = pool
+            .members
+            .iter()
+            .map(|number| Member { number: *number, weight: 100, identity: identity(*number) })
+            .collect();
+        let table = small(candidates.len());
+        candidates.extend(candidates::build(&members, self.slots));
+        let member_list = small(candidates.len());
+        let states: Vec<_> = pool.members.iter().map(|number| (*number, state(*number))).collect();
+        for four in select::member_list(&states).chunks(CELL) {
+            let mut cell = Cell::default();
+            cell.0[..four.len()].copy_from_slice(four);
+            candidates.push(cell);
+        }
+        Pool {
+            table,
+            member_list,
+            members: u16::try_from(pool.members.len()).expect("a small world"),
+            min_healthy: pool.min_healthy,
+            available: small(count(State::NEW)),
+            enabled: small(count(State::ENABLED)),
+            reserved: 0,
+        }
+    }
+
+    fn index(&self, memory: &mut Memory) {
+        let mut keys = self.strays.clone();
+        for (number, service) in self.services.iter().enumerate() {
+            let number = u32::try_from(number).expect("a small world");
+            keys.push((service.vip, service.port, service.protocol, number));
+            let icmp = if service.vip.is_ipv4() { 1 } else { 58 };
+            keys.push((service.vip, 0, icmp, VIP_ENTRY));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (vip, port, protocol, service) in keys {
+            let port = port.to_be_bytes();
+            match vip {
+                IpAddr::V4(vip) => {
+                    let key = ServiceKeyV4::new(vip.octets(), port, protocol);
+                    v4.push(ServiceEntryV4 { key, service, reserved: 0 });
+                }
+                IpAddr::V6(vip) => {
+                    let key = ServiceKeyV6::new(vip.octets(), port, protocol);
+                    v6.push(ServiceEntryV6 { key, service, reserved: 0 });
+                }
+            }
+        }
+        let generation = &mut memory.generations[ACTIVE as usize];
+        (memory.service_index_v4, generation.index_mask_v4) = place(&v4, |entry, mask| entry.key.positions(&KEY, mask));
+        (memory.service_index_v6, generation.index_mask_v6) = place(&v6, |entry, mask| entry.key.positions(&KEY, mask));
+    }
+}
+
+/// The half that is published. Not 0, so that who forgets about halves is found out.
+const ACTIVE: u32 = 1;
+
+/// Puts `value` into the published half of a map, at `number`.
+fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
+    let place = 2 * number + ACTIVE as usize;
+    if map.len() <= place {
+        map.resize(place + 1, T::default());
+    }
+    map[place] = value;
+}
+
+/// A table, large enough that each entry finds one of its two positions free, and its mask.
+fn place<T: Clone + Default>(entries: &[T], positions: impl Fn(&T, u32) -> [u32; 2]) -> (Vec<T>, u32) {
+    let mut mask = 15;
+    'larger: loop {
+        let size = mask as usize + 1;
+        let (mut table, mut taken) = (vec![T::default(); 2 * size], vec![false; size]);
+        for entry in entries {
+            let Some(free) = positions(entry, mask).into_iter().find(|position| !taken[*position as usize]) else {
+                mask = 2 * mask + 1;
+                continue 'larger;
+            };
+            taken[free as usize] = true;
+            table[2 * free as usize + ACTIVE as usize] = entry.clone();
+        }
+        return (table, mask);
+    }
+}
