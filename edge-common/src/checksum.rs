@@ -39,10 +39,19 @@ impl Sum {
         Self(0).address_v6(header.src_addr).address_v6(header.dst_addr).word([0, protocol]).word(length.to_be_bytes())
     }
 
-    /// Adds `length` bytes of the frame from `offset` on: whole groups of four bytes, `MAX` of them at most. `None` if they
-    /// are not all in the frame.
+    /// Adds `length` bytes of the frame from `offset` on, at most `4 * MAX` and three; an odd last byte counts
+    /// as if a zero byte followed. `None` if they are not all in the frame.
     #[inline(always)]
     pub fn packet<P: Packet, const MAX: usize>(mut self, packet: &P, offset: usize, length: usize) -> Option<Self> {
+        // The end first, so that its four cases are one again before the loop, which the verifier walks through.
+        if length & 2 != 0 {
+            self = self.word(packet.load(offset + (length & !3))?);
+        }
+        if length & 1 != 0 {
+            let [last] = packet.load(offset + (length & !1))?;
+            self = self.word([last, 0]);
+        }
+        let length = packet.merge_paths(length & !3, (4 * MAX).next_power_of_two() - 1);
         for group in 0..MAX {
             if 4 * group >= length {
                 break;
@@ -109,10 +118,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_frame_sums_as_the_rfc_says(groups in proptest::collection::vec(any::<[u8; 4]>(), 0..50)) {
-            let bytes = groups.concat();
+        fn a_frame_sums_as_the_rfc_says(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let frame = Frame::new(&bytes);
-            let sum = Sum(0).packet::<_, 50>(&frame, 0, bytes.len()).unwrap();
+            let sum = Sum(0).packet::<_, 64>(&frame, 0, bytes.len()).unwrap();
             prop_assert_eq!(sum.finish(), reference(&bytes));
         }
 

@@ -43,8 +43,13 @@ impl Link {
                 };
             }
         }
-        link.l3 = packet.merge_paths(link.l3, 31);
-        Some(link)
+        Some(link.merged(packet))
+    }
+
+    /// The same, without what the verifier has learnt of its length on the way ([`Packet::merge_paths`]).
+    #[inline(always)]
+    pub fn merged<P: Packet>(self, packet: &P) -> Self {
+        Self { l3: packet.merge_paths(self.l3, 31), ..self }
     }
 
     /// Copies the link layer, tags and all, from offset `from` to offset `to`, at least 20 bytes away.

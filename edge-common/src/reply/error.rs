@@ -17,11 +17,8 @@ pub enum Message {
 
 /// Groups of four bytes in the longest quotation.
 const MAX_QUOTED: usize = 308;
-/// Bits of its length.
-const QUOTED: usize = 0x7fc;
 
-/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows, in whole groups of four
-/// bytes: never less than the IP header and the eight bytes after it. `mtu` goes into its last
+/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `mtu` goes into its last
 /// two bytes: 0 unless it says "too big".
 #[inline(never)]
 pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> Answer {
@@ -31,7 +28,6 @@ pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: 
         return Answer::Forbidden;
     }
     let quoted = F::length(header).min(F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN);
-    let quoted = packet.merge_paths(quoted & !3, QUOTED);
     match write::<F, P>(packet, link, quoted, F::message(message), mtu) {
         Some(()) => Answer::Made,
         None => Answer::NoRoom,
@@ -51,6 +47,7 @@ fn write<F: Reply, P: Packet>(
     packet.truncate(link.l3 + overhead + quoted)?;
     link.copy(packet, overhead, 0)?;
     Link::turn(packet)?;
+    let link = link.merged(packet);
 
     let length = (Icmpv4Hdr::LEN + quoted) as u16;
     let answer = F::answer(packet.view(link.l3 + overhead)?, F::ICMP, length);
