@@ -20,7 +20,7 @@ use super::{
 const SLOTS_PER_BACKEND: usize = 100;
 
 /// Sizes of the maps when the file does not say and does not need more.
-const BASE: Asked = Asked { services: 256, pools: 64, backends: 1024 };
+const BASE: Asked = Asked { services: 64, pools: 16, backends: 1024 };
 
 /// Most memory of the tables that grow with slots, bytes: 8 for each cell, see `edge_common::abi::Cell`.
 const TABLE_MEMORY: u64 = 4 << 30;

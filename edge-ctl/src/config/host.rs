@@ -109,7 +109,7 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let Some(table) = root.table("limits", &LIMITS)? else {
         return Ok(LimitsDraft { services: None, pools: None, backends: None });
     };
-    let services = table.optional("services", values::integer(1..=MOST.services.into(), "services = 256"));
+    let services = table.optional("services", values::integer(1..=MOST.services.into(), "services = 64"));
     let pools = table.optional("pools", values::integer(1..=MOST.pools.into(), "pools = 64"));
     let backends = table.optional("backends", values::integer(1..=MOST.backends.into(), "backends = 1024"));
     Ok(LimitsDraft { services: services?, pools: pools?, backends: backends? })

@@ -8,7 +8,7 @@ use super::*;
 fn a_small_file_gets_the_defaults() {
     let config = good(GOOD);
     assert_eq!(config.slots, 65_536);
-    assert_eq!(config.limits, Limits { services: 256, pools: 64, backends: 1024 });
+    assert_eq!(config.limits, Limits { services: 64, pools: 16, backends: 1024 });
     assert_eq!(config.interfaces, [Interface { name: "eth0".to_owned(), mode: AttachMode::Native }]);
     assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None });
     assert_eq!(config.text, GOOD);
@@ -160,7 +160,7 @@ fn limits_grow_with_the_configuration() {
         .map(|i| format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"10.9.{}.{}\"\n", i / 250, i % 250 + 1))
         .collect();
     let config = good(&GOOD.replace("[[service]]", &format!("{}[[service]]", backends.concat())));
-    assert_eq!(config.limits, Limits { services: 256, pools: 64, backends: 2048 });
+    assert_eq!(config.limits, Limits { services: 64, pools: 16, backends: 2048 });
 }
 
 #[test]
