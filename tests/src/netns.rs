@@ -48,7 +48,8 @@ impl Netns {
 
     /// Runs `lines` of iproute2 in the namespace, one command a line without the leading `ip`.
     pub fn ip(&self, lines: &str) -> Result<()> {
-        tool::run_with_input(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)
+        // Not `ip -n`: that remounts /sys, which a chroot does not allow.
+        tool::run_with_input(self.command("ip")?.args(["-batch", "-"]), lines)
             .with_context(|| format!("in namespace {}", self.name))?;
         Ok(())
     }
