@@ -1,0 +1,90 @@
+//! Hostile frames: noise, and valid frames with something done to them.
+
+use edge_tests::{
+    both::Program,
+    cases::Case,
+    kernel::{Arrival, LONGEST},
+};
+use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+/// A frame to try.
+#[derive(Clone, Debug)]
+pub(super) struct Try {
+    pub(super) program: Program,
+    pub(super) arrival: Arrival,
+    pub(super) frame: Vec<u8>,
+}
+
+/// Bytes that headers are afraid of: lengths, protocol numbers, flags, and the ends of ranges.
+const NASTY: [u8; 24] =
+    [0, 1, 2, 4, 6, 8, 17, 20, 41, 43, 44, 50, 51, 58, 60, 0x45, 0x4f, 0x60, 0x7f, 0x80, 0x81, 0xa8, 0xfe, 0xff];
+
+/// A hostile frame. Every random choice comes from `random`.
+pub(super) fn frame(cases: &[Case], random: &mut StdRng) -> Try {
+    let case = cases.choose(random).expect("there are cases");
+    let mut frame = case.frame.clone();
+    match random.random_range(0..10) {
+        0 => noise(&mut frame, 0, random),
+        1 => {
+            // Noise behind a link layer that leads somewhere.
+            let start = [14, 18, 22, 34, 54][random.random_range(0..5)];
+            noise(&mut frame, start, random);
+        }
+        2 => splice(&mut frame, &cases.choose(random).expect("there are cases").frame, random),
+        _ => {}
+    }
+    for _ in 0..random.random_range(0..5) {
+        change(&mut frame, random);
+    }
+    if random.random_ratio(1, 8) {
+        let length = random.random_range(0..=frame.len());
+        frame.truncate(length);
+    }
+    if random.random_ratio(1, 16) {
+        frame.resize((frame.len() + random.random_range(0..200)).min(LONGEST), random.random());
+    }
+    let mut arrival = case.arrival;
+    if random.random_ratio(1, 16) {
+        // 216 bytes is all the room there is.
+        arrival.metadata = 4 * random.random_range(0..=50);
+    }
+    let program = if random.random_ratio(1, 20) { other(case.way.program()) } else { case.way.program() };
+    Try { program, arrival, frame }
+}
+
+fn other(program: Program) -> Program {
+    match program {
+        Program::Edge => Program::Decap,
+        Program::Decap => Program::Edge,
+    }
+}
+
+fn noise(frame: &mut Vec<u8>, from: usize, random: &mut StdRng) {
+    frame.resize(random.random_range(from.max(14)..300), 0);
+    random.fill(&mut frame[from..]);
+}
+
+/// Replaces the frame's end with that of another.
+fn splice(frame: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
+    let (keep, from) = (random.random_range(0..=frame.len()), random.random_range(0..=other.len()));
+    frame.truncate(keep);
+    frame.extend(&other[from..]);
+    frame.truncate(LONGEST);
+}
+
+/// Does one thing to the frame, most likely to its headers.
+fn change(frame: &mut Vec<u8>, random: &mut StdRng) {
+    if frame.is_empty() {
+        return;
+    }
+    let headers = if random.random_ratio(7, 8) { frame.len().min(100) } else { frame.len() };
+    let at = random.random_range(0..headers);
+    match random.random_range(0..6) {
+        0 => frame[at] = random.random(),
+        1 => frame[at] ^= 1 << random.random_range(0..8),
+        2 => frame[at] = *NASTY.choose(random).expect("some bytes"),
+        3 => frame[at] = frame[at].wrapping_add(if random.random() { 1 } else { 255 }),
+        4 => frame.insert(at, random.random()),
+        _ => drop(frame.remove(at)),
+    }
+}

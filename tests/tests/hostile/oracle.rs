@@ -1,0 +1,107 @@
+//! What must hold for any frame whatever, said without the code that is tested.
+
+use edge_common::exit::{DecapExit, Exit, Verdict};
+use edge_tests::{
+    both::{Program, Seen, Way},
+    packet::{rfc_1071, verify},
+    world::{Side, octets},
+};
+
+/// Checks what became of a frame.
+///
+/// # Errors
+/// Says what is wrong.
+pub(super) fn check(program: Program, frame: &[u8], seen: &Seen) -> Result<(), String> {
+    let packet = Packet::of(frame);
+    match seen.way {
+        Way::Edge(exit) => {
+            if exit.verdict() == Verdict::Pass && seen.frame != frame {
+                return Err(format!("{exit:?}: passed, but not as it came"));
+            }
+            let vip = packet.as_ref().is_some_and(|packet| packet.for_a_vip);
+            if !vip && exit != Exit::NotOurs {
+                return Err(format!("{exit:?}: not for a VIP"));
+            }
+            let whole = packet.as_ref().is_some_and(|packet| packet.whole);
+            if !whole && !matches!(exit, Exit::NotOurs | Exit::Malformed) {
+                return Err(format!("{exit:?}: the packet is longer than its frame"));
+            }
+            sent(exit, frame, &seen.frame)
+        }
+        Way::Decap(exit) => {
+            let touched = matches!(exit, DecapExit::Decapsulated | DecapExit::BadInner | DecapExit::Congested);
+            if !touched && seen.frame != frame {
+                return Err(format!("{exit:?}: passed, but not as it came"));
+            }
+            let whole = packet.as_ref().is_some_and(|packet| packet.whole);
+            if !whole && exit != DecapExit::NotTunnel {
+                return Err(format!("{exit:?}: the packet is longer than its frame"));
+            }
+            if exit == DecapExit::Decapsulated && !Packet::of(&seen.frame).is_some_and(|inner| inner.whole) {
+                return Err("decapsulated to a packet that is longer than its frame".to_owned());
+            }
+            assert_eq!(program, Program::Decap);
+            Ok(())
+        }
+    }
+}
+
+/// What must hold for a frame that is sent.
+fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
+    match exit {
+        Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig => verify::checksums(out),
+        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply => {
+            let Some(packet) = Packet::of(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
+            if !packet.whole {
+                return Err(format!("{exit:?}: sent a packet that is longer than its frame"));
+            }
+            let was_right = Packet::of(came).is_some_and(|packet| packet.header_is_right);
+            let made_here = matches!(exit, Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply);
+            if (was_right || made_here) && !packet.header_is_right {
+                return Err(format!("{exit:?}: the header's checksum was right before"));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The network layer of a frame, as far as the checks need it.
+struct Packet {
+    for_a_vip: bool,
+    /// Whether all of it is in the frame.
+    whole: bool,
+    /// IPv4: whether its header's checksum is right.
+    header_is_right: bool,
+}
+
+impl Packet {
+    /// `None` if there is no whole IP header behind two tags at most.
+    fn of(frame: &[u8]) -> Option<Self> {
+        let mut at = 12;
+        for _ in 0..2 {
+            if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
+                at += 4;
+            }
+        }
+        let packet = frame.get(at + 2..)?;
+        let number = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
+        match frame.get(at..at + 2)? {
+            [0x08, 0x00] if packet.len() >= 20 => {
+                let header = usize::from(packet[0] & 0x0f) * 4;
+                let whole = packet[0] >> 4 == 4 && header >= 20 && number(2) >= header && number(2) <= packet.len();
+                Some(Self {
+                    for_a_vip: packet[16..20] == octets(Side::V4.vip())[..4],
+                    whole,
+                    header_is_right: whole && rfc_1071(&[&packet[..header]]) == 0,
+                })
+            }
+            [0x86, 0xdd] if packet.len() >= 40 => Some(Self {
+                for_a_vip: packet[24..40] == octets(Side::V6.vip()),
+                whole: packet[0] >> 4 == 6 && 40 + number(4) <= packet.len(),
+                header_is_right: true,
+            }),
+            _ => None,
+        }
+    }
+}
