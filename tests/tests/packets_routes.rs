@@ -107,16 +107,12 @@ fn ways() -> impl Iterator<Item = (Side, u16)> {
 fn listen(interface: u32) -> OwnedFd {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("a packet socket");
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-        sll_ifindex: interface.try_into().expect("an index"),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let size = size_of::<libc::sockaddr_ll>() as u32;
+    // SAFETY: all-zero bytes are an address of no family.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET.try_into().expect("a family");
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).expect("an EtherType").to_be();
+    address.sll_ifindex = interface.try_into().expect("an index");
+    let size = size_of::<libc::sockaddr_ll>().try_into().expect("a few bytes");
     // SAFETY: the pointer and the size are those of `address`, which outlives the call.
     let bound = unsafe { libc::bind(ear.as_raw_fd(), (&raw const address).cast(), size) };
     assert_eq!(bound, 0, "a packet socket binds to an interface");

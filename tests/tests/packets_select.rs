@@ -13,11 +13,11 @@ use edge_common::{
 use edge_tests::{
     both::Both,
     namespace::in_namespace,
-    packet::{ACK, FIN, RST, SYN},
+    packet::{ACK, FIN, Payload, RST, SYN, Udp},
     world::{DISABLED, DOWN, DRAINED, UP, World},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use select::{model, ports, reached, tcp, to, udp};
+use select::{model, ports, reached, tcp};
 
 /// Pools A (1, 2, 3) and B (4, 5, 6).
 const A: std::ops::RangeInclusive<u16> = 1..=3;
@@ -30,6 +30,15 @@ fn with_both(world: World, test: impl FnOnce(&mut Both, &[u16]) + Send) {
         test(&mut both, &ports);
         both.settle().unwrap_or_else(|error| panic!("{error}"));
     });
+}
+
+fn udp(source: u16) -> Vec<u8> {
+    select::frame(Payload::Udp(Udp { source, destination: select::PORT, ..Udp::default() }))
+}
+
+/// Sends a frame through host and kernel and says which backend got it.
+fn to(both: &Both, frame: &[u8]) -> Option<u16> {
+    reached(&both.run(frame)).1
 }
 
 fn set(both: &mut Both, backends: impl IntoIterator<Item = u16>, state: u32) {
@@ -274,17 +283,17 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
             for _ in 0..25 {
                 let slot = random.random_range(0..select::SLOTS);
                 let port = ports[slot as usize];
-                let (service, starts, frame) = match random.random_range(0..3) {
+                let (service, starts, frame): (u32, _, _) = match random.random_range(0..3) {
                     0 => (0, true, tcp(port, SYN)),
                     1 => (0, false, tcp(port, ACK)),
                     _ => (1, false, udp(port)),
                 };
                 let owner_of = |both: &Both| {
-                    let cell = service as u32 * both.world.owner_cells() + slot / 4;
+                    let cell = service * both.world.owner_cells() + slot / 4;
                     both.memory.owners.borrow()[cell as usize].0[slot as usize % 4]
                 };
                 let owner = owner_of(both);
-                let plan = &both.world.services[service];
+                let plan = &both.world.services[service as usize];
                 let expected = model::select(&both.world, &both.memory, plan, slot, owner, starts);
                 let went = to(both, &frame);
                 assert!(expected.allows(went), "step {step}, slot {slot}: {went:?}, not {expected:?}");

@@ -9,8 +9,8 @@ use edge_common::{
     exit::{Exit, Verdict},
 };
 use edge_tests::{
-    both::{Both, Seen, Way},
-    packet::{Frame, Ip, Payload, Tcp, Udp, protocol},
+    both::{Seen, Way},
+    packet::{Frame, Ip, Payload, Tcp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
 
@@ -43,16 +43,13 @@ pub(crate) fn ports(world: &World) -> Vec<u16> {
     ports.into_values().collect()
 }
 
-fn frame(payload: Payload) -> Vec<u8> {
+/// A frame from the client to the VIP.
+pub(crate) fn frame(payload: Payload) -> Vec<u8> {
     Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(Side::V4.client(), Side::V4.vip(), payload)).bytes()
 }
 
 pub(crate) fn tcp(source: u16, flags: u8) -> Vec<u8> {
     frame(Payload::Tcp(Tcp { source, destination: PORT, flags, ..Tcp::default() }))
-}
-
-pub(crate) fn udp(source: u16) -> Vec<u8> {
-    frame(Payload::Udp(Udp { source, destination: PORT, ..Udp::default() }))
 }
 
 /// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.
@@ -61,9 +58,4 @@ pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
     let forwarded = exit == Exit::DsrTx;
     assert!(!forwarded || exit.verdict() == Verdict::Tx);
     (exit, forwarded.then(|| u16::from(seen.frame[5])))
-}
-
-/// Sends a frame through host and kernel and says which backend got it.
-pub(crate) fn to(both: &Both, frame: &[u8]) -> Option<u16> {
-    reached(&both.run(frame)).1
 }
