@@ -6,7 +6,7 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibLookup},
+    bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
     helpers::bpf_fib_lookup,
     macros::map,
     maps::{Array, PerCpuArray},
@@ -58,13 +58,6 @@ impl<'a> KernelTables<'a> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
-    }
-
-    /// Asks with `flags`; the helper's verdict stays in its own terms.
-    #[inline(always)]
-    fn look_up(&self, request: &mut FibLookup, flags: u32) -> i64 {
-        // SAFETY: the pointer and the size are those of `request`, which outlives the call.
-        unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), request, size_of::<FibLookup>() as i32, flags) }
     }
 }
 
@@ -126,12 +119,13 @@ impl Tables for KernelTables<'_> {
         }
     }
 
+    /// The kernel answers only where forwarding is enabled on the ingress (`net.ipv4.conf.IF.forwarding`, and the same of
+    /// `ipv6`), whatever the flags.
     #[inline(never)]
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route> {
         // SAFETY: all-zero bytes are a request that asks for nothing.
         let mut request: FibLookup = unsafe { core::mem::zeroed() };
-        let ingress = self.ctx.ingress_ifindex() as u32;
-        request.ifindex = ingress;
+        request.ifindex = self.ctx.ingress_ifindex() as u32;
         match backend.family {
             4 => {
                 let [a, b, c, d, ..] = backend.address;
@@ -146,12 +140,8 @@ impl Tables for KernelTables<'_> {
             }
             _ => return None,
         }
-        let mut verdict = self.look_up(&mut request, 0);
-        if verdict == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED) {
-            // The host forwards nothing by itself; then what it would send out of this interface is still known.
-            request.ifindex = ingress;
-            verdict = self.look_up(&mut request, BPF_FIB_LOOKUP_OUTPUT);
-        }
+        // SAFETY: the pointer and the size are those of `request`, which outlives the call.
+        let verdict = unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &mut request, size_of::<FibLookup>() as i32, 0) };
         if verdict != 0 {
             return None;
         }

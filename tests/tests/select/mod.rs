@@ -1,0 +1,61 @@
+//! What the selection tests share: a model, and worlds whose slots can be aimed at.
+
+pub(crate) mod model;
+
+use std::collections::BTreeMap;
+
+use edge_common::{
+    abi::Mode,
+    exit::{Exit, Verdict},
+};
+use edge_tests::{
+    both::{Seen, Way},
+    packet::{Frame, Ip, Payload, Tcp, protocol},
+    world::{CLIENT_MAC, EDGE_MAC, Side, World},
+};
+
+pub(crate) const SLOTS: u32 = 64;
+pub(crate) const PORT: u16 = 443;
+
+/// A world with pools of `sizes` backends and two services on them all, TCP (0) and UDP (1).
+pub(crate) fn world(sizes: &[usize]) -> World {
+    let mut world = World::new(SLOTS);
+    let pools: Vec<_> = sizes
+        .iter()
+        .map(|size| {
+            let members: Vec<_> = (0..*size).map(|_| world.backend(Side::V4, 1)).collect();
+            world.pool(&members, 1)
+        })
+        .collect();
+    for protocol in [protocol::TCP, protocol::UDP] {
+        world.service(Side::V4.vip(), PORT, protocol, Mode::Dsr, &pools);
+    }
+    world
+}
+
+/// For each slot a source port of the client that leads to it.
+pub(crate) fn ports(world: &World) -> Vec<u16> {
+    let mut ports = BTreeMap::new();
+    for port in 1024..=u16::MAX {
+        ports.entry(world.slot(Side::V4.client(), port, PORT)).or_insert(port);
+    }
+    assert_eq!(ports.len(), world.slots as usize, "every slot has a port");
+    ports.into_values().collect()
+}
+
+/// A frame from the client to the VIP.
+pub(crate) fn frame(payload: Payload) -> Vec<u8> {
+    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(Side::V4.client(), Side::V4.vip(), payload)).bytes()
+}
+
+pub(crate) fn tcp(source: u16, flags: u8) -> Vec<u8> {
+    frame(Payload::Tcp(Tcp { source, destination: PORT, flags, ..Tcp::default() }))
+}
+
+/// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.
+pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
+    let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
+    let forwarded = exit == Exit::DsrTx;
+    assert!(!forwarded || exit.verdict() == Verdict::Tx);
+    (exit, forwarded.then(|| u16::from(seen.frame[5])))
+}
