@@ -142,7 +142,7 @@ fn under_load(lab: &mut Lab, event: impl FnOnce(&mut Lab), watch: Duration) -> (
 
 /// Whether a request went over a kept connection: [`Lab::load`] numbers those streams evenly.
 fn is_kept(record: &Record) -> bool {
-    record.stream % 2 == 0
+    record.stream.is_multiple_of(2)
 }
 
 /// What failed, and when it was sent.
