@@ -3,27 +3,12 @@
 pub mod packet;
 pub mod world;
 
-pub mod both;
 pub mod kernel;
 pub mod namespace;
-
+pub mod both;
 pub mod cases;
 
-pub mod bpffs;
-pub mod configuration;
-pub mod edge;
-pub mod fabric;
 pub mod lab;
-pub mod link;
-pub mod load;
-pub mod netns;
-pub mod nginx;
-pub mod process;
-pub mod status;
-pub mod tool;
-pub mod topology;
-pub mod udp_echo;
-pub mod xdp_pass;
 
 use std::path::{Path, PathBuf};
 

@@ -2,8 +2,8 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use edge_tests::{
-    lab::{Lab, Options},
+use edge_tests::lab::{
+    Lab, Options,
     load::{Load, Reuse, Stream, report},
     topology::{Backend, EDGE, Family, HTTP, Part},
     udp_echo,

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_tests::{
-    lab::Lab,
+use edge_tests::lab::{
+    Lab,
     load::{self, Load, Record, report},
     topology::{Backend, Protocol, Provider, Service},
     udp_echo,
@@ -39,10 +39,10 @@ fn every_service_is_served_by_the_first_pool_over_all_its_backends() {
 #[test]
 fn a_vip_answers_ping() {
     let lab = Lab::with_edge();
-    for vip in edge_tests::topology::vips() {
+    for vip in edge_tests::lab::topology::vips() {
         let vip = vip.to_string();
         let mut ping = lab.netns("client1").command("ping").unwrap();
-        edge_tests::tool::run(ping.args(["-n", "-c", "1", "-W", "1", &vip])).unwrap();
+        edge_tests::lab::tool::run(ping.args(["-n", "-c", "1", "-W", "1", &vip])).unwrap();
     }
 }
 

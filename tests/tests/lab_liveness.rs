@@ -9,8 +9,8 @@ use std::{
 
 use aya::maps::MapData;
 use edge_common::abi::{Backend as Entry, State, map};
-use edge_tests::{
-    lab::Lab,
+use edge_tests::lab::{
+    Lab,
     topology::{Backend, Family, Part, Service},
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};

@@ -6,8 +6,8 @@ mod story;
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use edge_tests::{
-    lab::{Lab, Options},
+use edge_tests::lab::{
+    Lab, Options,
     load::{
         self, Load, Record,
         report::{Moment, report},

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use edge_tests::{
-    lab::Lab,
+use edge_tests::lab::{
+    Lab,
     topology::{Backend, Protocol, Provider, Service},
 };
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use edge_tests::load::{
+use edge_tests::lab::load::{
     Record,
     report::{Moment, Report, report, served},
 };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 
-use crate::{
+use crate::lab::{
     link::{self, End},
     netns::Netns,
     topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, Part, Provider, ROUTER},

@@ -1,5 +1,23 @@
 //! The whole lab, up and running; gone when dropped.
 
+pub mod topology;
+pub mod configuration;
+
+pub mod netns;
+pub mod link;
+pub mod fabric;
+pub mod xdp_pass;
+
+pub mod process;
+pub mod tool;
+pub mod bpffs;
+pub mod nginx;
+pub mod udp_echo;
+
+pub mod edge;
+pub mod status;
+pub mod load;
+
 use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -10,17 +28,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{
-    bpffs::{self, BpfFs},
-    configuration,
+use self::{
+    bpffs::BpfFs,
     edge::Edge,
     fabric::Fabric,
     load::{Load, Reuse, Stream},
-    netns::{self, Netns},
-    nginx,
+    netns::Netns,
     process::Process,
-    tool,
-    topology::{self, Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, HTTP, Part, ROUTER, Service},
+    topology::{Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, HTTP, Part, ROUTER, Service},
     udp_echo::UdpEcho,
 };
 
@@ -190,7 +205,7 @@ impl Lab {
         let mut last = String::new();
         let reached = wait_until(Duration::from_secs(15), || {
             let status = self.status()?;
-            let wrong = crate::status::backends(&status)?
+            let wrong = status::backends(&status)?
                 .into_iter()
                 .filter(|seen| Backend::named(&seen.name).is_some_and(|backend| wanted(backend) != seen.health))
                 .map(|seen| format!("{}/{} is {}", seen.pool, seen.name, seen.health))

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{netns::Netns, process::Process, status};
+use crate::lab::{netns::Netns, process::Process, status};
 
 /// How long the daemon may take to load its programs and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{netns::Netns, process::Process, topology::HTTP};
+use crate::lab::{netns::Netns, process::Process, topology::HTTP};
 
 /// How long a server may take to listen, on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{netns::Netns, tool};
+use crate::lab::{netns::Netns, tool};
 
 /// One end of a pair: the namespace that it lives in, and its name there.
 #[derive(Clone, Copy, Debug)]

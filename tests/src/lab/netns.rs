@@ -15,7 +15,7 @@ use nix::{
     sys::{prctl, signal::Signal},
 };
 
-use crate::tool;
+use crate::lab::tool;
 
 /// Where iproute2 keeps the names.
 const NAMES: &str = "/run/netns";

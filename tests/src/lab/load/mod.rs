@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{runtime, task::LocalSet};
 
-use crate::netns::Netns;
+use crate::lab::netns::Netns;
 
 /// How long a request may take before it counts as failed.
 pub const TIMEOUT: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use std::{
 use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{netns::Netns, topology::ECHO};
+use crate::lab::{netns::Netns, topology::ECHO};
 
 /// A running echo; stopped on drop.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::topology::{Backend, EDGE_V4, EDGE_V6, Family, HTTP, Part, Protocol, Provider, SERVICES, Service};
+use crate::lab::topology::{Backend, EDGE_V4, EDGE_V6, Family, HTTP, Part, Protocol, Provider, SERVICES, Service};
 
 /// How the lab's backends are probed.
 #[derive(Clone, Copy, Debug)]

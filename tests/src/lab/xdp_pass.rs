@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use bytemuck::{Pod, Zeroable};
 use nix::net::if_::if_nametoindex;
 
-use crate::netns::Netns;
+use crate::lab::netns::Netns;
 
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
