@@ -1,6 +1,6 @@
 //! Packets that are forwarded, in every mode.
 
-use edge_common::exit::Exit;
+use edge_common::exit::{Exit, Verdict};
 
 use super::{
     Case, Forwarded, Scene, protocol_name,
@@ -179,7 +179,8 @@ fn forwarded(
     let (service, backend) = scene.behind(side, protocol, port);
     let starts = matches!(&ip(frame).payload, Payload::Tcp(tcp) if tcp.flags & (SYN | ACK) == SYN);
     let name = format!("{} {} port {port}: {name}", side_name(side), protocol_name(protocol));
-    let mut case = Case::new(Way::Edge(exit), &name, what, frame, Some(&out));
+    let verdict = if egress == LO { Verdict::Tx } else { Verdict::Redirect };
+    let mut case = Case::new(Way::Edge(exit), verdict, &name, what, frame, Some(&out));
     case.forwarded = Some(Forwarded { egress, service, backend, bytes, starts });
     case
 }
