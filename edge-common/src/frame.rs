@@ -150,3 +150,53 @@ fn ether_type<P: Packet>(packet: &P, offset: usize) -> Option<u16> {
 const fn is_tag(ether_type: u16) -> bool {
     ether_type == VLAN || ether_type == SERVICE_VLAN
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::Frame;
+
+    fn frame(types: &[u16]) -> Frame {
+        let mut bytes = vec![2; 12];
+        for (position, ether_type) in types.iter().enumerate() {
+            if position > 0 {
+                bytes.extend([0x60, 7]);
+            }
+            bytes.extend(ether_type.to_be_bytes());
+        }
+        Frame::new(&bytes)
+    }
+
+    #[test]
+    fn up_to_two_tags_are_looked_through() {
+        let found = |types: &[u16]| Link::parse(&frame(types)).map(|link| (link.l3, u16::from_be(link.ether_type)));
+        assert_eq!(found(&[0x0800]), Some((14, 0x0800)));
+        assert_eq!(found(&[0x8100, 0x86dd]), Some((18, 0x86dd)));
+        assert_eq!(found(&[0x88a8, 0x8100, 0x0800]), Some((22, 0x0800)));
+        assert_eq!(found(&[0x8100, 0x8100, 0x8100, 0x0800]), Some((22, 0x8100)), "a third tag is no IP");
+        assert_eq!(found(&[0x8100]), None, "the tag is cut off");
+    }
+
+    #[test]
+    fn a_copy_leaves_out_nothing() {
+        for types in [&[0x0800][..], &[0x8100, 0x0800], &[0x88a8, 0x8100, 0x0800]] {
+            let mut moved = frame(types);
+            let (before, link) = (moved.bytes().to_vec(), Link::parse(&moved).unwrap());
+            moved.grow_head(28).unwrap();
+            link.copy(&mut moved, 28, 0).unwrap();
+            assert_eq!(moved.bytes()[..link.l3], before);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_an_end_of_their_link_layer_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(link) = Link::parse(&Frame::new(&bytes)) {
+                prop_assert!([14, 18, 22].contains(&link.l3));
+                prop_assert!(link.l3 <= bytes.len());
+            }
+        }
+    }
+}

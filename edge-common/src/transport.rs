@@ -39,3 +39,52 @@ pub fn check<P: Packet>(packet: &P, protocol: u8, offset: usize, end: usize) -> 
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Frame;
+
+    fn tcp(data_offset: u8, flags: u8, length: usize) -> Option<bool> {
+        let mut bytes = vec![0; length];
+        for (at, byte) in [(12, data_offset << 4), (13, flags)] {
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+        }
+        check(&Frame::new(&bytes), protocol::TCP, 0, length).ok()
+    }
+
+    fn udp(says: u16, length: usize) -> Option<bool> {
+        let mut bytes = vec![0; length];
+        if let Some(place) = bytes.get_mut(4..6) {
+            place.copy_from_slice(&says.to_be_bytes());
+        }
+        check(&Frame::new(&bytes), protocol::UDP, 0, length).ok()
+    }
+
+    #[test]
+    fn only_a_pure_syn_starts_a_flow() {
+        for all in 0..=u8::MAX {
+            let rest = all & !(flags::SYN | flags::ACK | flags::RST | flags::FIN);
+            assert_eq!(tcp(5, all, 20), Some(all == flags::SYN | rest), "{all:08b}");
+        }
+    }
+
+    #[test]
+    fn tcp_headers_end_in_the_packet() {
+        assert_eq!(tcp(15, flags::ACK, 60), Some(false));
+        for (data_offset, length) in [(4, 20), (0, 20), (6, 20), (15, 59), (5, 19), (5, 13), (5, 0)] {
+            assert_eq!(tcp(data_offset, flags::SYN, length), None, "{data_offset} {length}");
+        }
+    }
+
+    #[test]
+    fn udp_lengths_agree_with_the_packet() {
+        assert_eq!(udp(8, 8), Some(false));
+        assert_eq!(udp(8, 20), Some(false), "padding is no contradiction");
+        for (says, length) in [(7, 8), (0, 8), (9, 8), (u16::MAX, 100), (8, 7), (8, 5)] {
+            assert_eq!(udp(says, length), None, "{says} {length}");
+        }
+    }
+}

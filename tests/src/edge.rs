@@ -37,6 +37,11 @@ impl Edge {
         self.dir.join("edge.toml")
     }
 
+    /// Where its pins are.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
     pub fn log(&self) -> PathBuf {
         self.dir.join("daemon.log")
     }

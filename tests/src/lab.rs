@@ -172,7 +172,7 @@ impl Lab {
     }
 
     /// Load from both clients on `services`, each over a kept and over new connections, a request each 40 ms at most
-    /// in every one of these streams.
+    /// in every one of these streams. Streams over kept connections have even numbers, the others odd ones.
     pub fn load(&self, services: impl IntoIterator<Item = Service>) -> Result<Vec<Load>> {
         let streams: Vec<_> = services
             .into_iter()

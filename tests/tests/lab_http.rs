@@ -68,7 +68,12 @@ fn a_dead_provider_fails_over_to_the_next_and_back() {
     };
     let (records, _) = under_load(&mut lab, heal, Duration::ZERO);
     let (again, _) = under_load(&mut lab, |_| (), WATCH);
-    assert_eq!(failures(&records), Vec::<String>::new());
+    // A kept connection breaks when a new one of its slot moves the slot back: there are no flow records yet.
+    let (kept, new): (Vec<_>, Vec<_>) = records.into_iter().partition(is_kept);
+    assert_eq!(failures(&new), Vec::<String>::new());
+    let streams = 2 * Service::of(Protocol::Tcp).count();
+    assert!(failures(&kept).len() <= streams, "{:?}", failures(&kept));
+    let again: Vec<_> = again.into_iter().filter(|record| !is_kept(record)).collect();
     assert_eq!(served_after(&again, again[0].start), ["a1", "a2", "a3"]);
 }
 
@@ -102,8 +107,7 @@ fn a_drained_backend_gets_no_new_connections() {
     };
     let (records, from) = under_load(&mut lab, drain, WATCH);
     let settled = from + Duration::from_millis(400);
-    // Even streams keep their connection; odd ones make a new one for each request.
-    let new: Vec<_> = records.into_iter().filter(|record| record.stream % 2 == 1).collect();
+    let new: Vec<_> = records.into_iter().filter(|record| !is_kept(record)).collect();
     assert_eq!(served_after(&new, settled), ["a2", "a3"]);
 }
 
@@ -116,7 +120,7 @@ fn an_operator_fails_over_and_back() {
         }
     };
     let (records, from) = under_load(&mut lab, failover, WATCH);
-    let new: Vec<_> = records.into_iter().filter(|record| record.stream % 2 == 1).collect();
+    let new: Vec<_> = records.into_iter().filter(|record| !is_kept(record)).collect();
     assert_eq!(served_after(&new, from + WATCH / 2), ["b1", "b2", "b3"]);
     for service in Service::of(Protocol::Tcp) {
         lab.ctl(&["failback", service.name]).unwrap();
@@ -134,6 +138,11 @@ fn under_load(lab: &mut Lab, event: impl FnOnce(&mut Lab), watch: Duration) -> (
     let records = load::stop(loads).expect("load ends");
     assert!(records.len() > 100, "only {} requests", records.len());
     (records, from)
+}
+
+/// Whether a request went over a kept connection: [`Lab::load`] numbers those streams evenly.
+fn is_kept(record: &Record) -> bool {
+    record.stream.is_multiple_of(2)
 }
 
 /// What failed, and when it was sent.

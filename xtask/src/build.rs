@@ -33,7 +33,7 @@ pub(crate) fn all(options: Options) -> Result<PathBuf> {
     Ok(cargo::target_dir()?.join(profile).join("edge-ctl"))
 }
 
-/// Builds the eBPF programs into `target/bpf/edge`.
+/// Builds the eBPF programs into `target/bpf`: `edge`, and those of the bench.
 pub(crate) fn object(trace: bool) -> Result<()> {
     let Ebpf { toolchain, linker } = setup::ebpf()?;
     step("building the eBPF programs", || {
@@ -41,18 +41,22 @@ pub(crate) fn object(trace: bool) -> Result<()> {
         let dir = cargo::root().join("target/bpf-build");
         let mut build = toolchain.cargo();
         build.env("CARGO_ENCODED_RUSTFLAGS", flags(&linker).join("\x1f"));
-        build.args(["build", "--quiet", "--release", "--package", "edge-ebpf", "--target", "bpfel-unknown-none"]);
+        build.args(["build", "--quiet", "--release", "--target", "bpfel-unknown-none"]);
+        build.args(["--package", "edge-ebpf", "--package", "edge-bench-ebpf"]);
         build.args(["-Z", "build-std=core", "--target-dir"]).arg(&dir);
         if trace {
-            build.args(["--features", "trace"]);
+            build.args(["--features", "edge-ebpf/trace"]);
         }
         cargo::run(&mut build)?;
-        let built = std::fs::read(dir.join("bpfel-unknown-none/release/edge")).context("cargo built no object")?;
-        let object = cargo::root().join("target/bpf/edge");
-        // A new time stamp alone would make cargo build edge-ctl again.
-        if std::fs::read(&object).ok().as_ref() != Some(&built) {
-            std::fs::create_dir_all(cargo::root().join("target/bpf"))?;
-            std::fs::write(&object, built)?;
+        let objects = cargo::root().join("target/bpf");
+        std::fs::create_dir_all(&objects)?;
+        for name in ["edge", "bench"] {
+            let built = std::fs::read(dir.join("bpfel-unknown-none/release").join(name));
+            let built = built.with_context(|| format!("cargo built no object `{name}`"))?;
+            // A new time stamp alone would make cargo build edge-ctl again.
+            if std::fs::read(objects.join(name)).ok().as_ref() != Some(&built) {
+                std::fs::write(objects.join(name), built)?;
+            }
         }
         Ok(())
     })

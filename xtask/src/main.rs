@@ -1,5 +1,6 @@
-//! `cargo xtask`: the one way in. Set-up, build, test, lab and demo.
+//! `cargo xtask`: the one way in. Set-up, build, test, lab, demo and bench.
 
+mod bench;
 mod build;
 mod cargo;
 mod counts;
@@ -43,6 +44,8 @@ enum Command {
     },
     /// Run every check and every test there is (root, for packets and labs).
     Test,
+    /// Measure what each packet costs (root).
+    Bench(bench::Options),
     /// Formatting, clippy and dependencies.
     Lints,
     /// A network of namespaces with clients, the load balancer, and two providers.
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup => setup::everything().map(|_| ExitCode::SUCCESS),
         Command::Build { release, trace } => build::all(build::Options { release, trace }).map(|_| ExitCode::SUCCESS),
         Command::Test => test::all(),
+        Command::Bench(options) => bench::run(&options),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command),
         Command::Demo { json } => demo::run(json),

@@ -26,7 +26,7 @@ pub mod protocol {
 pub const DEFAULT_TTL: u8 = 64;
 
 /// Where the transport header of a packet is, and which.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     pub protocol: u8,
     /// Offset in the frame.
@@ -34,7 +34,7 @@ pub struct Transport {
 }
 
 /// What stands between the network header and its transport header.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// A transport header, which may still be cut off.
     Transport(Transport),
@@ -84,4 +84,89 @@ pub trait Family {
 
     /// Hash of the flow from the source, its `ports` as they stand in the transport header.
     fn flow(key: &HashKey, header: &Self::Header, ports: [u8; 4]) -> Hash;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::Frame;
+
+    /// Where the network header starts in these tests.
+    const L3: usize = 14;
+
+    /// A frame whose network header is `header`, with `more` bytes after it.
+    fn frame(header: &[u8], more: usize) -> Frame {
+        Frame::new(&[&[0; L3][..], header, &vec![0; more]].concat())
+    }
+
+    fn payload<F: Family>(frame: &Frame) -> Option<Payload> {
+        frame.view(L3).map(|header| F::payload(frame, L3, header))
+    }
+
+    fn v4(vihl: u8, length: u16, fragment: u16, more: usize) -> Option<Payload> {
+        let [a, b] = length.to_be_bytes();
+        let [c, d] = fragment.to_be_bytes();
+        payload::<V4>(&frame(&[vihl, 0, a, b, 0, 0, c, d, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], more))
+    }
+
+    /// An IPv6 packet whose header is followed by `chain`, its first header being `next`.
+    fn v6(next: u8, chain: &[u8]) -> Option<Payload> {
+        let mut header = [0; 40];
+        header[0] = 0x60;
+        header[5] = u8::try_from(chain.len()).unwrap();
+        header[6] = next;
+        payload::<V6>(&frame(&[&header, chain].concat(), 0))
+    }
+
+    #[test]
+    fn ipv4_lengths_must_agree() {
+        assert_eq!(v4(0x45, 40, 0, 20), Some(Payload::Transport(Transport { protocol: 6, offset: L3 + 20 })));
+        assert_eq!(v4(0x47, 40, 0, 20), Some(Payload::Transport(Transport { protocol: 6, offset: L3 + 28 })));
+        assert_eq!(v4(0x45, 40, 0, 26), v4(0x45, 40, 0, 20), "padding is no contradiction");
+        for (vihl, length, more) in [(0x44, 40, 20), (0x55, 40, 20), (0x45, 19, 20), (0x45, 41, 20), (0x4f, 40, 40)] {
+            assert_eq!(v4(vihl, length, 0, more), Some(Payload::Malformed), "{vihl:x} {length} {more}");
+        }
+        assert_eq!(v4(0x45, u16::MAX, 0, 20), Some(Payload::Malformed));
+    }
+
+    #[test]
+    fn ipv4_fragments_are_seen_by_offset_and_by_mark() {
+        for fragment in [0x2000, 0x0001, 0x1fff, 0x3fff] {
+            assert_eq!(v4(0x45, 40, fragment, 20), Some(Payload::Fragment), "{fragment:x}");
+        }
+        assert!(matches!(v4(0x45, 40, 0x4000, 20), Some(Payload::Transport(_))), "DF is no fragment");
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_looked_through() {
+        let tcp = |offset| Some(Payload::Transport(Transport { protocol: 6, offset }));
+        let options = [60, 0, 0, 0, 0, 0, 0, 0];
+        let last = [6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(v6(6, &[0; 20]), tcp(L3 + 40));
+        assert_eq!(v6(0, &[&options[..], &last, &[0; 20]].concat()), tcp(L3 + 40 + 8 + 16));
+        assert_eq!(v6(44, &options), Some(Payload::Fragment));
+        assert_eq!(v6(50, &options), Some(Payload::Hidden), "encrypted");
+        assert_eq!(v6(60, &options.repeat(5)), Some(Payload::Hidden), "one more than are looked through");
+        assert_eq!(v6(60, &[6, 255, 0, 0, 0, 0, 0, 0]), Some(Payload::Malformed), "longer than the packet");
+        assert_eq!(v6(60, &[6]), Some(Payload::Malformed), "cut off");
+    }
+
+    proptest! {
+        #[test]
+        fn a_transport_header_starts_in_the_packet(bytes in proptest::collection::vec(any::<u8>(), 0..200), version: bool) {
+            let mut bytes = [vec![0; L3], bytes].concat();
+            // Else hardly any would be of the right version.
+            if let Some(first) = bytes.get_mut(L3) {
+                *first = if version { 0x45 } else { 0x60 };
+            }
+            let frame = Frame::new(&bytes);
+            for found in [payload::<V4>(&frame), payload::<V6>(&frame)] {
+                if let Some(Payload::Transport(at)) = found {
+                    prop_assert!((L3 + 20..=bytes.len()).contains(&at.offset));
+                }
+            }
+        }
+    }
 }

@@ -4,36 +4,20 @@ use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    path::PathBuf,
     time::Duration,
 };
 
 use clap::Parser;
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 
 use super::*;
-use crate::net::lab::{Lab, in_lab, sh};
+use crate::{
+    kernel::{OBJECT, bpffs::Bpffs},
+    net::lab::{Lab, in_lab, sh},
+};
 
-/// A lab with a BPF file system of its own, which is gone with the thread.
+/// A lab with a BPF file system of its own.
 fn in_bpf_lab(test: impl FnOnce(&Lab, &Path) + Send) {
-    in_lab(|lab| {
-        let directory = tempfile::tempdir().unwrap();
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-        let nothing = None::<&str>;
-        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).expect("private mounts");
-        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), nothing).expect("a BPF file system");
-        test(lab, &directory.path().join("edge"));
-        nix::mount::umount(directory.path()).expect("the file system is not in use");
-    });
-}
-
-fn object() -> Vec<u8> {
-    let path = std::env::var_os("EDGE_EBPF_OBJECT")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/edge"), PathBuf::from);
-    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask build`", path.display()))
+    in_lab(|lab| test(lab, &Bpffs::mount().path().join("edge")));
 }
 
 #[derive(Debug, Parser)]
@@ -46,7 +30,7 @@ struct Line {
 fn decap(pins: &Path, line: &str) -> Result<String, String> {
     let words = ["decap"].into_iter().chain(line.split_whitespace());
     let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    execute(&line.args, pins, &object()).map_err(|error| format!("{error:#}"))
+    execute(&line.args, pins, OBJECT).map_err(|error| format!("{error:#}"))
 }
 
 /// Packets that left by the exit `name`.

@@ -18,6 +18,8 @@ mod traces;
 mod view;
 
 #[cfg(test)]
+pub(crate) mod bpffs;
+#[cfg(test)]
 mod tests;
 
 use self::maps::Maps;

@@ -3,47 +3,18 @@
 use std::{fs, net::Ipv4Addr};
 
 use aya::maps::MapData;
-use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
-    unistd::Uid,
-};
-use tempfile::TempDir;
 
 use edge_common::abi::{Backend, Failover, NextHop, Pool, State, map};
 
 mod links;
 
-use super::*;
+use super::{bpffs::Bpffs, *};
 use crate::{
     config::{Config, Protocol},
     health::Health,
     model::{Admin, Image, LANES, state, tests as samples},
     net::NextHopEntry,
 };
-
-/// A BPF file system of the test's own.
-struct Bpffs {
-    directory: TempDir,
-}
-
-impl Bpffs {
-    fn mount() -> Self {
-        assert!(Uid::effective().is_root(), "these tests need root");
-        let directory = TempDir::new().expect("a temporary directory");
-        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), None::<&str>).expect("bpffs");
-        Self { directory }
-    }
-
-    fn pins(&self) -> PinDir {
-        PinDir::new(&self.directory.path().join("edge")).expect("it is a BPF file system")
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let _unused = umount2(self.directory.path(), MntFlags::MNT_DETACH);
-    }
-}
 
 fn config() -> Config {
     let mut config = samples::empty(1024);
@@ -204,14 +175,14 @@ fn a_pin_that_is_another_map_is_refused() {
 
 #[test]
 fn a_directory_elsewhere_is_refused() {
-    let directory = TempDir::new().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let error = PinDir::new(&directory.path().join("edge")).expect_err("not a BPF file system").to_string();
     assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
 }
 
 #[test]
 fn a_second_writer_learns_the_first_ones_pid() {
-    let directory = TempDir::new().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let run = directory.path().join("run");
     let held = lock(&run).expect("nobody holds it");
     match lock(&run) {

@@ -1,0 +1,234 @@
+//! The maps' contents for the bench: services that forward in every way there is, as many as asked for.
+
+use std::{iter, net::Ipv6Addr};
+
+use anyhow::{Context as _, Result};
+use edge_common::{
+    abi::{
+        Backend, CELL, Cell, Generation, Mode, NextHop, Pool, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4,
+        ServiceKeyV6, State, VIP_ENTRY, WhenExhausted, halved,
+    },
+    candidates::{self, Member},
+    hash::HashKey,
+    host::Memory,
+    ip::protocol,
+    select,
+};
+
+/// Port of the first service of a VIP; the others follow.
+pub(super) const FIRST_PORT: u16 = 1000;
+/// The half that is published.
+const HALF: u32 = 0;
+/// Interface that test runs come in by, and that all backends are behind: `lo`.
+const INTERFACE: u32 = 1;
+
+const KEY: HashKey = HashKey([
+    0x8c5a_1d3f,
+    0x17e0_b246,
+    0xd98b_6cf1,
+    0x5e23_0a87,
+    0x3bf4_91d2,
+    0xa06c_7e59,
+    0x61d7_f308,
+    0xf215_48bc,
+    0x0e9a_c573,
+    0x94b8_267d,
+    0xc7f1_5be0,
+    0x2d46_8a9f,
+]);
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    V4,
+    V6,
+}
+
+/// What a service's packets meet: how they are forwarded, and to backends of which family. `None`: to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Form {
+    pub(super) vip: Side,
+    pub(super) backends: Option<Side>,
+    pub(super) ipip: bool,
+    pub(super) protocol: u8,
+}
+
+/// How large everything is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct World {
+    /// Of each form.
+    pub(super) services: u32,
+    /// Of each family.
+    pub(super) backends: u16,
+    /// Of each service; a power of two.
+    pub(super) slots: u32,
+    pub(super) forms: Vec<Form>,
+}
+
+/// The VIP of the form at `place` in a world's list, without those of the other family.
+pub(super) const fn vip_v4(place: u8) -> [u8; 4] {
+    [192, 0, 2, 10 + place]
+}
+
+pub(super) const fn vip_v6(place: u8) -> [u8; 16] {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10 + place as u16).octets()
+}
+
+impl World {
+    /// The maps, with the owners that a controller gives to new services.
+    pub(super) fn memory(&self) -> Result<Memory> {
+        let mut memory = Memory::default();
+        memory.active = HALF;
+        self.fill_backends(&mut memory);
+        let pools = [
+            Some(self.pool(&mut memory, &self.numbers(Side::V4))),
+            Some(self.pool(&mut memory, &self.numbers(Side::V6))),
+            Some(Pool { min_healthy: 1, ..Pool::default() }),
+        ];
+        memory.pools = pools.into_iter().flatten().flat_map(|pool| [pool, Pool::default()]).collect();
+
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let mut owners = Vec::new();
+        for (place, form) in (0u8..).zip(&self.forms) {
+            let first = u32::try_from(memory.services.len() / 2)?;
+            let pool: u16 = match form.backends {
+                Some(Side::V4) => 0,
+                Some(Side::V6) => 1,
+                None => 2,
+            };
+            let cells = self.first_candidates(&memory, pool);
+            for number in 0..self.services {
+                let service = Service {
+                    owners: u32::try_from(owners.len())?,
+                    pools: [pool, 0, 0, 0, 0, 0, 0, 0],
+                    pool_count: 1,
+                    mode: if form.ipip { Mode::Ipip } else { Mode::Dsr } as u8,
+                    when_exhausted: WhenExhausted::Reject as u8,
+                    ..Service::default()
+                };
+                owners.extend_from_slice(&cells);
+                memory.services.extend([service, Service::default()]);
+                let port = (FIRST_PORT + u16::try_from(number)?).to_be_bytes();
+                let service = first + number;
+                match form.vip {
+                    Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), port, form.protocol), service)),
+                    Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), port, form.protocol), service)),
+                }
+            }
+            match form.vip {
+                Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), VIP_ENTRY)),
+                Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), VIP_ENTRY)),
+            }
+        }
+        *memory.owners.borrow_mut() = owners;
+
+        let (index_v4, index_mask_v4) = index(&v4, |key, mask| key.positions(&KEY, mask))?;
+        let (index_v6, index_mask_v6) = index(&v6, |key, mask| key.positions(&KEY, mask))?;
+        memory.service_index_v4 = halves(index_v4, |(key, service)| ServiceEntryV4 { key, service, reserved: 0 });
+        memory.service_index_v6 = halves(index_v6, |(key, service)| ServiceEntryV6 { key, service, reserved: 0 });
+        memory.generations[HALF as usize] = Generation {
+            number: 1,
+            hash_key: KEY,
+            index_mask_v4,
+            index_mask_v6,
+            slot_mask: self.slots - 1,
+            tunnel_source_v4: [10, 0, 0, 1],
+            tunnel_source_v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).octets(),
+        };
+        Ok(memory)
+    }
+
+    /// Numbers of the backends of one family.
+    fn numbers(&self, side: Side) -> Vec<u16> {
+        let before = if side == Side::V4 { 0 } else { self.backends };
+        (before + 1..=before + self.backends).collect()
+    }
+
+    fn fill_backends(&self, memory: &mut Memory) {
+        memory.backends.push(Backend::default());
+        for side in [Side::V4, Side::V6] {
+            for number in self.numbers(side) {
+                let [high, low] = number.to_be_bytes();
+                let (family, address) = match side {
+                    Side::V4 => (4, [10, 1, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                    Side::V6 => (6, Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, number).octets()),
+                };
+                memory.backends.push(Backend {
+                    state: State::NEW | State::ALIVE | State::ENABLED | State::UP,
+                    egress: INTERFACE,
+                    next_hop: NextHop { mac: [2, 0, 0, 0xbb, high, low] }.to_raw(),
+                    source_mac: [2, 0, 0, 0xee, 0, 1],
+                    mtu: 1500,
+                    pool: u16::from(side == Side::V6),
+                    family,
+                    address,
+                    ..Backend::default()
+                });
+            }
+        }
+    }
+
+    /// A pool of backends that are all up, its cells at the end of the candidates.
+    fn pool(&self, memory: &mut Memory, numbers: &[u16]) -> Pool {
+        let all = &memory.backends;
+        let identity = |number: u16| all[usize::from(number)].address;
+        let members: Vec<_> =
+            numbers.iter().map(|&number| Member { number, weight: 100, identity: identity(number) }).collect();
+        let states: Vec<_> = numbers.iter().map(|&number| (number, State(all[usize::from(number)].state))).collect();
+        let candidates = &mut memory.candidates;
+        let end = |candidates: &Vec<Cell>| u32::try_from(candidates.len()).expect("far fewer cells");
+        let table = end(candidates);
+        candidates.extend(candidates::build(&members, self.slots));
+        let member_list = end(candidates);
+        for four in select::member_list(&states).chunks(CELL) {
+            let mut cell = Cell::default();
+            cell.0[..four.len()].copy_from_slice(four);
+            candidates.push(cell);
+        }
+        let count = u16::try_from(numbers.len()).expect("no more than there are numbers");
+        let (available, enabled) = (count.into(), count.into());
+        Pool { table, member_list, members: count, min_healthy: 1, available, enabled, reserved: 0 }
+    }
+
+    /// Owners of a service of `pool`: all backends are up, so each slot's first candidate.
+    fn first_candidates(&self, memory: &Memory, pool: u16) -> Vec<Cell> {
+        let pool = memory.pools[halved(HALF, pool.into()) as usize];
+        let start = pool.table as usize;
+        if pool.members == 0 {
+            return vec![Cell::default(); self.slots as usize / CELL];
+        }
+        let table = &memory.candidates[start..start + self.slots as usize];
+        table.chunks_exact(CELL).map(|four| Cell([0, 1, 2, 3].map(|lane: usize| four[lane].0[0]))).collect()
+    }
+}
+
+/// A service index: keys and services at their positions.
+type Index<K> = Vec<Option<(K, u32)>>;
+
+/// A two-choice table with four positions a key, as a controller makes it, and its mask. Who comes to a taken position
+/// puts out who is there.
+fn index<K: Copy>(entries: &[(K, u32)], positions: impl Fn(&K, u32) -> [u32; 2]) -> Result<(Index<K>, u32)> {
+    let size = (4 * entries.len()).next_power_of_two();
+    let mask = u32::try_from(size)? - 1;
+    let mut table = vec![None; size];
+    for &entry in entries {
+        let mut homeless = entry;
+        let mut place = positions(&homeless.0, mask)[0];
+        let mut steps = 0..1000;
+        while let Some(other) = table[place as usize].replace(homeless) {
+            homeless = other;
+            let [first, second] = positions(&homeless.0, mask);
+            place = if place == first { second } else { first };
+            steps.next().context("the service index has no room")?;
+        }
+    }
+    Ok((table, mask))
+}
+
+/// Both halves of a map, interleaved; the other one is empty.
+fn halves<K, T: Default>(entries: Vec<Option<K>>, make: impl Fn(K) -> T) -> Vec<T> {
+    entries
+        .into_iter()
+        .flat_map(|entry| iter::once(entry.map_or_else(T::default, &make)).chain([T::default()]))
+        .collect()
+}
