@@ -168,6 +168,11 @@ fn forwarded(
             outer.tos = inner.tos;
             if tunnel == Side::V4 {
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
+                if !outer.dont_fragment {
+                    // Different for each packet, as RFC 6864 wants it of what may be fragmented.
+                    let flow = World::flow(side.client(), source_port(&inner), port).0.to_be_bytes();
+                    outer.id = inner.id ^ u16::from_be_bytes([flow[6], flow[7]]);
+                }
             } else {
                 let source = source_port(&inner);
                 outer.flow_label = World::flow(side.client(), source, port).flow_label();
