@@ -51,7 +51,8 @@ impl Outer {
     /// would be longer than IP can say.
     ///
     /// DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. So is DF (RFC 2003, section
-    /// 3.1), so that path MTU discovery sees the whole way.
+    /// 3.1), so that path MTU discovery sees the whole way. A header without DF has an identification (RFC 6864, section
+    /// 4.1), or a backend would put fragments of different packets together.
     #[inline(always)]
     pub fn store<P: Packet>(
         self,
@@ -69,7 +70,7 @@ impl Outer {
                     vihl: 0x45,
                     tos: inner.tos,
                     tot_len: u16::try_from(inner.length + Ipv4Hdr::LEN).ok()?.to_be_bytes(),
-                    id: [0; 2],
+                    id: if inner.dont_fragment { [0; 2] } else { identification(inner) },
                     frags: [if inner.dont_fragment { DONT_FRAGMENT } else { 0 }, 0],
                     ttl: DEFAULT_TTL,
                     proto: protocol,
@@ -96,4 +97,13 @@ impl Outer {
             }
         }
     }
+}
+
+/// The inner packet's identification, mixed with its flow: all packets to a backend have the same outer addresses, and
+/// clients count alike.
+#[inline(always)]
+const fn identification(inner: Received) -> [u8; 2] {
+    let [a, b] = inner.identification;
+    let [.., c, d] = inner.flow.0.to_be_bytes();
+    [a ^ c, b ^ d]
 }

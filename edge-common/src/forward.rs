@@ -22,6 +22,8 @@ pub struct Received {
     /// DSCP and ECN.
     pub tos: u8,
     pub dont_fragment: bool,
+    /// See [`Family::identification`].
+    pub identification: [u8; 2],
     pub flow: Hash,
 }
 
@@ -34,6 +36,7 @@ impl Received {
             ttl: F::ttl(header),
             tos: F::tos(header),
             dont_fragment: F::dont_fragment(header),
+            identification: F::identification(header),
             flow,
         }
     }

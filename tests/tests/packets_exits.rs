@@ -47,6 +47,9 @@ fn check(both: &Both, case: &Case) -> Result<(), String> {
     if seen.way != case.way {
         return Err(format!("left by {:?}, not by {:?}", seen.way, case.way));
     }
+    if case.way.verdict() != case.verdict {
+        return Err(format!("{:?}, not {:?}", case.way.verdict(), case.verdict));
+    }
     if let Some(out) = &case.out {
         if seen.frame != *out {
             return Err(difference(&seen.frame, out));

@@ -75,6 +75,9 @@ pub trait Family {
     /// Whether routers on the way must not fragment the packet.
     fn dont_fragment(header: &Self::Header) -> bool;
 
+    /// What tells the fragments of this packet from those of others, should it be fragmented on the way.
+    fn identification(header: &Self::Header) -> [u8; 2];
+
     /// Whether the source is a single host that can be answered.
     fn answerable(header: &Self::Header) -> bool;
 

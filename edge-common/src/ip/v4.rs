@@ -69,6 +69,11 @@ impl Family for V4 {
         header.frags[0] & DONT_FRAGMENT != 0
     }
 
+    #[inline(always)]
+    fn identification(header: &Ipv4Hdr) -> [u8; 2] {
+        header.id
+    }
+
     /// Neither "this network", nor loopback, nor multicast, nor reserved, nor broadcast (RFC 1122, section 3.2.2).
     #[inline(always)]
     fn answerable(header: &Ipv4Hdr) -> bool {

@@ -74,6 +74,12 @@ impl Family for V6 {
         true
     }
 
+    /// None: no router fragments IPv6.
+    #[inline(always)]
+    fn identification(_header: &Ipv6Hdr) -> [u8; 2] {
+        [0; 2]
+    }
+
     /// Neither multicast, nor unspecified, nor loopback (RFC 4443, section 2.4).
     #[inline(always)]
     fn answerable(header: &Ipv6Hdr) -> bool {

@@ -1,6 +1,6 @@
 //! Packets that are forwarded, in every mode.
 
-use edge_common::exit::Exit;
+use edge_common::exit::{Exit, Verdict};
 
 use super::{
     Case, Forwarded, Scene, protocol_name,
@@ -168,6 +168,11 @@ fn forwarded(
             outer.tos = inner.tos;
             if tunnel == Side::V4 {
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
+                if !outer.dont_fragment {
+                    // Different for each packet, as RFC 6864 wants it of what may be fragmented.
+                    let flow = World::flow(side.client(), source_port(&inner), port).0.to_be_bytes();
+                    outer.id = inner.id ^ u16::from_be_bytes([flow[6], flow[7]]);
+                }
             } else {
                 let source = source_port(&inner);
                 outer.flow_label = World::flow(side.client(), source, port).flow_label();
@@ -179,7 +184,8 @@ fn forwarded(
     let (service, backend) = scene.behind(side, protocol, port);
     let starts = matches!(&ip(frame).payload, Payload::Tcp(tcp) if tcp.flags & (SYN | ACK) == SYN);
     let name = format!("{} {} port {port}: {name}", side_name(side), protocol_name(protocol));
-    let mut case = Case::new(Way::Edge(exit), &name, what, frame, Some(&out));
+    let verdict = if egress == LO { Verdict::Tx } else { Verdict::Redirect };
+    let mut case = Case::new(Way::Edge(exit), verdict, &name, what, frame, Some(&out));
     case.forwarded = Some(Forwarded { egress, service, backend, bytes, starts });
     case
 }

@@ -7,7 +7,7 @@ mod forwarded;
 mod passed;
 pub mod scene;
 
-use edge_common::exit::{DecapExit, Exit};
+use edge_common::exit::{DecapExit, Exit, Verdict};
 
 use crate::{
     both::Way,
@@ -39,6 +39,8 @@ pub struct Case {
     pub frame: Vec<u8>,
     pub arrival: Arrival,
     pub way: Way,
+    /// What the kernel is told to do with it: said here, since the exit's own word is what is tested.
+    pub verdict: Verdict,
     /// The frame that leaves; `None` where it is dropped.
     pub out: Option<Vec<u8>>,
     pub forwarded: Option<Forwarded>,
@@ -47,30 +49,31 @@ pub struct Case {
 }
 
 impl Case {
-    fn new(way: Way, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
+    fn new(way: Way, verdict: Verdict, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
         let out = out.map(Frame::bytes);
         let name = format!("{} {name}", way.name());
         let (arrival, frame) = (Arrival::by(LO), frame.bytes());
-        Self { name, what, frame, arrival, way, out, forwarded: None, sound: true }
+        Self { name, what, frame, arrival, way, verdict, out, forwarded: None, sound: true }
     }
 
     /// A packet that is passed on to the host as it came.
     fn untouched(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
-        Self::new(Way::Edge(exit), name, what, frame, Some(frame)).unsound()
+        Self::new(Way::Edge(exit), Verdict::Pass, name, what, frame, Some(frame)).unsound()
     }
 
     /// A packet that is dropped.
     fn dropped(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
-        Self::new(Way::Edge(exit), name, what, frame, None)
+        Self::new(Way::Edge(exit), Verdict::Drop, name, what, frame, None)
     }
 
     /// A packet that is answered by `reply`.
     fn answered(exit: Exit, name: &str, what: &'static str, frame: &Frame, reply: &Frame) -> Self {
-        Self::new(Way::Edge(exit), name, what, frame, Some(reply))
+        Self::new(Way::Edge(exit), Verdict::Tx, name, what, frame, Some(reply))
     }
 
     fn decapsulated(exit: DecapExit, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
-        Self::new(Way::Decap(exit), name, what, frame, out)
+        let verdict = if out.is_some() { Verdict::Pass } else { Verdict::Drop };
+        Self::new(Way::Decap(exit), verdict, name, what, frame, out)
     }
 
     fn unsound(mut self) -> Self {
