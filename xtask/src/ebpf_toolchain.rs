@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cargo::{self, output},
@@ -53,6 +53,13 @@ impl EbpfToolchain {
         let mut command = cargo::command(&self.cargo);
         command.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
         command
+    }
+
+    /// Version of the compiler and of its LLVM.
+    pub(crate) fn compiler(&self) -> Result<String> {
+        let said = output(cargo::command(&self.rustc).arg("-vV")).context("rustc does not say its version")?;
+        let field = |name| said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
+        Ok(format!("rustc {}, LLVM {}", field("release: "), field("LLVM version: ")))
     }
 
     /// The minor version of Rust, and the major one of its LLVM.

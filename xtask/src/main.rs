@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one way in. Set-up, build, test, lab, demo and bench.
 
 mod bench;
+mod budget;
 mod build;
 mod cargo;
 mod counts;
@@ -12,6 +13,7 @@ mod linker;
 mod lints;
 mod nginx;
 mod packages;
+mod programs;
 mod setup;
 mod step;
 mod test;

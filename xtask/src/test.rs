@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    budget,
     build::{self, Options},
     cargo,
     counts::Counts,
@@ -24,6 +25,11 @@ pub(crate) fn all() -> Result<ExitCode> {
     let fast = ["--package", "edge-common", "--package", "edge-ctl", "--package", "xtask"];
     tests("unit and property tests", &mut counts, cargo::cargo().args(["test", "--no-fail-fast"]).args(fast))?;
     if nix::unistd::geteuid().is_root() {
+        let budgets = step("comparing the programs with their budgets", budget::check);
+        if let Err(error) = &budgets {
+            eprintln!("xtask: {error:#}");
+        }
+        counts.check(budgets.is_ok());
         // One at a time: labs share the machine's processors, and some tests measure time.
         let slow = ["test", "--no-fail-fast", "--package", "edge-tests", "--", "--test-threads=1"];
         tests("packet and lab tests", &mut counts, cargo::cargo().args(slow))?;

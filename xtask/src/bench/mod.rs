@@ -27,7 +27,7 @@ use self::{
     report::{Report, Row},
     rig::{Rig, Target},
 };
-use crate::{build, step::step};
+use crate::{build, programs, step::step};
 
 /// How long it takes, and where the figures go.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,9 +47,9 @@ pub(crate) struct Options {
 }
 
 /// Samples that a row's medians are of, at least.
-const SAMPLES: usize = 21;
+const SAMPLES: usize = 20;
 /// Samples that are taken for them at most: those in which the machine had its mind on other things do not count.
-const TRIES: usize = 42;
+const TRIES: usize = 32;
 /// How far the bases before and after a sample may be apart, and above the best of the whole run.
 const PACE: f64 = 0.12;
 /// Runs of a sample.
@@ -70,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     let mut now: Option<(world::World, Memory, Rig)> = None;
     let wanted = |case: &Case| options.only.as_ref().is_none_or(|text| report::name(case).contains(text.as_str()));
+    report.programs = programs::sizes()?;
     let mut fastest = f64::INFINITY;
     println!("{}", Report::heading());
     for case in cases::all(options.quick).into_iter().filter(wanted) {
@@ -79,14 +80,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                 "{} services, {} backends, {} slots",
                 case.world.services, case.world.backends, case.world.slots
             );
-            let (memory, mut rig) = step(&what, || {
+            let (memory, rig) = step(&what, || {
                 let memory = case.world.memory()?;
                 let rig = Rig::load(&memory)?;
                 Ok((memory, rig))
             })?;
-            if report.programs.is_empty() {
-                report.programs = rig.sizes()?;
-            }
             now = Some((case.world.clone(), memory, rig));
         }
         let Some((_, memory, rig)) = now.as_mut() else { continue };

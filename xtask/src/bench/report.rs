@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Case, Sample, rig::Size};
+use super::{Case, Sample};
+use crate::programs::Size;
 
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]

@@ -15,10 +15,9 @@ use edge_common::{
     host::Memory,
 };
 use memmap2::{MmapOptions, MmapRaw};
-use serde::Serialize;
 
 use super::world::{FIRST_PORT, Side};
-use crate::cargo;
+use crate::programs::{object, xdp};
 
 /// Bytes that the driver restores in an answered packet.
 const RESTORED: usize = 96;
@@ -61,22 +60,10 @@ pub(super) enum Target {
     Edge(Exit, u32),
 }
 
-/// Size of a program.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Size {
-    pub(super) program: String,
-    /// Instructions that the kernel runs.
-    pub(super) translated: u32,
-    /// Bytes of machine code.
-    pub(super) jited: u32,
-    /// Instructions that the verifier looked at.
-    pub(super) verified: u32,
-}
-
 /// The bench's own object, and the load balancer over one world.
 pub(super) struct Rig {
     bench: Ebpf,
-    edge: Ebpf,
+    _edge: Ebpf,
     /// The kernel empties it when nobody holds it any more.
     _programs: ProgramArray<MapData>,
     exits: PerCpuArray<MapData, u64>,
@@ -101,20 +88,9 @@ impl Rig {
         fill(&mut edge, memory)?;
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let owners = mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
-        let mut rig = Self { bench, edge, _programs: programs, exits, owners };
+        let mut rig = Self { bench, _edge: edge, _programs: programs, exits, owners };
         rig.write_owners(&memory.owners.borrow());
         Ok(rig)
-    }
-
-    pub(super) fn sizes(&mut self) -> Result<Vec<Size>> {
-        let mut sizes = Vec::new();
-        for name in [program::EDGE, program::DECAP] {
-            sizes.push(size(&mut self.edge, name)?);
-        }
-        for name in ["bench_driver", "bench_return", "bench_head"] {
-            sizes.push(size(&mut self.bench, name)?);
-        }
-        Ok(sizes)
     }
 
     pub(super) fn write_owners(&mut self, owners: &[Cell]) {
@@ -187,30 +163,6 @@ impl Rig {
         let Target::Edge(exit, _) = target else { return Ok(None) };
         Ok(Some(self.exits.get(&(exit as u32), 0)?.iter().sum()))
     }
-}
-
-fn object(name: &str) -> Result<Vec<u8>> {
-    let path = cargo::root().join("target/bpf").join(name);
-    std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))
-}
-
-fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    Ok(object.program_mut(name).with_context(|| format!("no program `{name}`"))?.try_into()?)
-}
-
-fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
-    let program = xdp(object, name)?;
-    if program.fd().is_err() {
-        program.load().with_context(|| format!("the kernel refuses `{name}`"))?;
-    }
-    let info = program.info()?;
-    let unknown = || format!("this kernel does not say how large `{name}` is");
-    Ok(Size {
-        program: name.to_owned(),
-        translated: info.size_translated().with_context(unknown)? / 8,
-        jited: info.size_jitted(),
-        verified: info.verified_instruction_count().with_context(unknown)?,
-    })
 }
 
 fn load_edge(memory: &Memory) -> Result<Ebpf> {

@@ -1,0 +1,84 @@
+//! What the programs may cost: `tests/budgets.toml`.
+//!
+//! Instruction counts are exact, so they are asserted, where times are only printed. They depend on the compiler, so they
+//! are asserted only for the one that the budget was made with.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    cargo,
+    ebpf_toolchain::EbpfToolchain,
+    programs::{self, Size},
+};
+
+const FILE: &str = "tests/budgets.toml";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Budgets {
+    compiler: String,
+    programs: BTreeMap<String, Budget>,
+}
+
+/// The most that a program may have.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Budget {
+    translated: u32,
+    verified: u32,
+}
+
+/// Loads the built programs, and compares them with their budgets.
+///
+/// # Errors
+/// A program is over its budget; the error says what to write where.
+pub(crate) fn check() -> Result<()> {
+    let text = std::fs::read_to_string(cargo::root().join(FILE)).with_context(|| format!("could not read {FILE}"))?;
+    let budgets: Budgets = toml::from_str(&text).with_context(|| FILE.to_owned())?;
+    let sizes = programs::sizes()?;
+    for Size { program, translated, jited, verified } in &sizes {
+        eprintln!("xtask: {program}: {translated} instructions, {jited} bytes jited, {verified} verified");
+    }
+    let compiler = EbpfToolchain::ensure()?.compiler()?;
+    if compiler != budgets.compiler {
+        eprintln!("xtask: not compared with {FILE}, which is for {}: this is {compiler}", budgets.compiler);
+        return Ok(());
+    }
+    let over = excess(&budgets, &sizes)?;
+    ensure!(over.is_empty(), "{over}Make them smaller, or say in {FILE}, in a commit that says why, what they need");
+    Ok(())
+}
+
+/// A line for each count that is over its budget.
+fn excess(budgets: &Budgets, sizes: &[Size]) -> Result<String> {
+    let mut over = String::new();
+    for Size { program, translated, verified, .. } in sizes {
+        let budget = budgets.programs.get(program).with_context(|| format!("{FILE} has no `{program}`"))?;
+        for (what, now, most) in
+            [("translated", *translated, budget.translated), ("verified", *verified, budget.verified)]
+        {
+            if now > most {
+                writeln!(over, "`{program}` has {what} = {now}; its budget is {most}")?;
+            }
+        }
+    }
+    Ok(over)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_over_its_budget_is_named() {
+        let text = "compiler = \"x\"\nprograms.edge = { translated = 10, verified = 20 }\n";
+        let budgets: Budgets = toml::from_str(text).expect("a budget");
+        let size = |translated, verified| [Size { program: "edge".to_owned(), translated, jited: 0, verified }];
+        assert_eq!(excess(&budgets, &size(10, 20)).expect("a budget for each"), "");
+        let over = excess(&budgets, &size(10, 21)).expect("a budget for each");
+        assert_eq!(over, "`edge` has verified = 21; its budget is 20\n");
+    }
+}

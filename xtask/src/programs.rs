@@ -1,0 +1,50 @@
+//! The built eBPF programs, and how large they are.
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader, programs::Xdp};
+use edge_common::abi::program;
+use serde::Serialize;
+
+use crate::cargo;
+
+/// Size of a program.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Size {
+    pub(crate) program: String,
+    /// Instructions that the kernel runs.
+    pub(crate) translated: u32,
+    /// Bytes of machine code.
+    pub(crate) jited: u32,
+    /// Instructions that the verifier looked at.
+    pub(crate) verified: u32,
+}
+
+/// Content of `target/bpf/NAME`.
+pub(crate) fn object(name: &str) -> Result<Vec<u8>> {
+    let path = cargo::root().join("target/bpf").join(name);
+    std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))
+}
+
+/// An XDP program of a loaded object.
+pub(crate) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    Ok(object.program_mut(name).with_context(|| format!("no program `{name}`"))?.try_into()?)
+}
+
+/// Loads the programs that are shipped, and says how large they are.
+pub(crate) fn sizes() -> Result<Vec<Size>> {
+    let mut edge = EbpfLoader::new().load(&object("edge")?)?;
+    [program::EDGE, program::DECAP].into_iter().map(|name| size(&mut edge, name)).collect()
+}
+
+fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
+    let program = xdp(object, name)?;
+    program.load().with_context(|| format!("the kernel refuses `{name}`"))?;
+    let info = program.info()?;
+    let unknown = || format!("this kernel does not say how large `{name}` is");
+    Ok(Size {
+        program: name.to_owned(),
+        translated: info.size_translated().with_context(unknown)? / 8,
+        jited: info.size_jitted(),
+        verified: info.verified_instruction_count().with_context(unknown)?,
+    })
+}
