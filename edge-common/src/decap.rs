@@ -36,6 +36,9 @@ trait Source: Family {
     fn source(header: &Self::Header) -> [u8; 16];
 }
 
+/// What an IPv4 address starts with when it is written as an IPv6 one.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
 impl Source for V4 {
     #[inline(always)]
     fn source(header: &Self::Header) -> [u8; 16] {
@@ -47,7 +50,9 @@ impl Source for V4 {
 impl Source for V6 {
     #[inline(always)]
     fn source(header: &Self::Header) -> [u8; 16] {
-        header.src_addr
+        // An IPv4-mapped address on the wire (RFC 4291, section 2.5.5.2) is nobody's, least of all an IPv4 edge's.
+        let [a @ .., _, _, _, _] = header.src_addr;
+        if a == MAPPED { [0; 16] } else { header.src_addr }
     }
 }
 
@@ -134,6 +139,21 @@ impl Marked for V6 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::{Frame, Memory};
+
+    #[test]
+    fn a_mapped_address_on_the_wire_is_no_edge() {
+        let edge = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+        let mut sources = Memory::default();
+        sources.decap_sources.push(edge);
+        let mut outer = vec![0; 14 + 40 + 20];
+        outer[12..14].copy_from_slice(&[0x86, 0xdd]);
+        outer[14] = 0x60;
+        outer[19] = 20;
+        outer[20] = protocol::IPV4;
+        outer[22..38].copy_from_slice(&edge);
+        assert_eq!(process(&mut Frame::new(&outer), &sources), DecapExit::UnknownSource);
+    }
 
     /// RFC 6040, figure 4: rows are the inner field, columns the outer one, both in the order Not-ECT, ECT(0), ECT(1), CE.
     #[test]
