@@ -63,6 +63,7 @@ fn up() -> Result<()> {
     if let Some(kept) = kept() {
         bail!("a lab is up already (PID {}): `cargo xtask lab down` takes it down", kept.pid);
     }
+    setup::root("lab up")?;
     setup::lab()?;
     let edge_ctl = build::all(build::Options::default())?;
     std::fs::create_dir_all(lab::base())?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     ebpf_toolchain::EbpfToolchain,
@@ -23,6 +23,19 @@ pub(crate) fn everything() -> Result<Ebpf> {
     lab()?;
     eprintln!("xtask: ready; eBPF is built by {}", ebpf.toolchain.name);
     Ok(ebpf)
+}
+
+/// Refuses to go on as anyone but root.
+///
+/// # Errors
+/// With the command line that does it, for `cargo xtask VERB`.
+pub(crate) fn root(verb: &str) -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "this makes network namespaces and loads eBPF programs, which needs root:\n\n  \
+         sudo -E env PATH=\"$PATH\" cargo xtask {verb}\n"
+    );
+    Ok(())
 }
 
 /// What a build needs.

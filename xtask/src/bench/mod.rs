@@ -27,7 +27,7 @@ use self::{
     report::{Report, Row},
     rig::{Rig, Target},
 };
-use crate::{build, programs, step::step};
+use crate::{build, programs, setup, step::step};
 
 /// How long it takes, and where the figures go.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +56,7 @@ const PACE: f64 = 0.12;
 const RUNS: u32 = 8;
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    ensure!(nix::unistd::geteuid().is_root(), "the bench needs root: sudo -E env PATH=\"$PATH\" cargo xtask bench");
+    setup::root("bench")?;
     if !options.no_build {
         build::object(false)?;
     }

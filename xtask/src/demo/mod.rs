@@ -21,6 +21,7 @@ use crate::{build, interrupt, setup, step::step};
 /// Lays out the lab, plays the script under load, and tells what came of it.
 pub(crate) fn run(json: bool) -> Result<ExitCode> {
     interrupt::install()?;
+    setup::root("demo")?;
     setup::lab()?;
     let edge_ctl = build::all(build::Options { release: true, trace: false })?;
     let mut lab = step("laying out the lab", || {
