@@ -64,7 +64,6 @@ impl Outer {
     ) -> Option<()> {
         match self {
             Self::V4 => {
-                let [a, b, c, d, ..] = backend.address;
                 let mut header = Ipv4Hdr {
                     vihl: 0x45,
                     tos: inner.tos,
@@ -75,7 +74,7 @@ impl Outer {
                     proto: protocol,
                     check: [0; 2],
                     src_addr: generation.tunnel_source_v4,
-                    dst_addr: [a, b, c, d],
+                    dst_addr: backend.address_v4(),
                 };
                 header.check = checksum::ipv4_header(&header);
                 packet.store(l3, header)
@@ -89,11 +88,17 @@ impl Outer {
                         payload_len: u16::try_from(inner.length).ok()?.to_be_bytes(),
                         next_hdr: protocol,
                         hop_limit: DEFAULT_TTL,
-                        src_addr: generation.tunnel_source_v6,
-                        dst_addr: backend.address,
+                        src_addr: whole(generation.tunnel_source_v6),
+                        dst_addr: whole(backend.address),
                     },
                 )
             }
         }
     }
+}
+
+/// An address as one integer and back. As sixteen bytes it would be copied byte by byte.
+#[inline(always)]
+const fn whole(address: [u8; 16]) -> [u8; 16] {
+    u128::from_ne_bytes(address).to_ne_bytes()
 }
