@@ -4,19 +4,20 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::packet::Packet;
 
-/// A sum of 16-bit words in network order, not folded yet. It holds 2^48 words.
+/// A sum of words as they stand in memory, not folded yet; it holds 2^32 of them. In what order their bytes are added
+/// makes no difference to the checksum (RFC 1071, section 2), nor whether they are added in twos or fours.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(pub u64);
 
 impl Sum {
     #[inline(always)]
     pub const fn word(self, word: [u8; 2]) -> Self {
-        Self(self.0 + u16::from_be_bytes(word) as u64)
+        Self(self.0 + u16::from_ne_bytes(word) as u64)
     }
 
     #[inline(always)]
-    pub const fn words(self, [a, b, c, d]: [u8; 4]) -> Self {
-        self.word([a, b]).word([c, d])
+    pub const fn words(self, words: [u8; 4]) -> Self {
+        Self(self.0 + u32::from_ne_bytes(words) as u64)
     }
 
     #[inline(always)]
@@ -69,7 +70,7 @@ impl Sum {
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
-        (!(sum as u16)).to_be_bytes()
+        (!(sum as u16)).to_ne_bytes()
     }
 }
 

@@ -65,7 +65,6 @@ impl Outer {
     ) -> Option<()> {
         match self {
             Self::V4 => {
-                let [a, b, c, d, ..] = backend.address;
                 let mut header = Ipv4Hdr {
                     vihl: 0x45,
                     tos: inner.tos,
@@ -76,7 +75,7 @@ impl Outer {
                     proto: protocol,
                     check: [0; 2],
                     src_addr: generation.tunnel_source_v4,
-                    dst_addr: [a, b, c, d],
+                    dst_addr: backend.address_v4(),
                 };
                 header.check = checksum::ipv4_header(&header);
                 packet.store(l3, header)
@@ -90,8 +89,8 @@ impl Outer {
                         payload_len: u16::try_from(inner.length).ok()?.to_be_bytes(),
                         next_hdr: protocol,
                         hop_limit: DEFAULT_TTL,
-                        src_addr: generation.tunnel_source_v6,
-                        dst_addr: backend.address,
+                        src_addr: whole(generation.tunnel_source_v6),
+                        dst_addr: whole(backend.address),
                     },
                 )
             }
@@ -106,4 +105,10 @@ const fn identification(inner: Received) -> [u8; 2] {
     let [a, b] = inner.identification;
     let [.., c, d] = inner.flow.0.to_be_bytes();
     [a ^ c, b ^ d]
+}
+
+/// An address as one integer and back. As sixteen bytes it would be copied byte by byte.
+#[inline(always)]
+const fn whole(address: [u8; 16]) -> [u8; 16] {
+    u128::from_ne_bytes(address).to_ne_bytes()
 }

@@ -4,12 +4,12 @@ use crate::{
     abi::{Backend, Mode, NextHop, Service},
     encap::Outer,
     exit::Exit,
-    frame::{Egress, Link},
+    frame::{Egress, Link, Mac},
     hash::Hash,
     ip::Family,
     packet::Packet,
     pipeline::Decision,
-    tables::{Route, Tables, View},
+    tables::{Tables, View},
 };
 
 /// A received packet of a service: what forwarding needs of it.
@@ -92,11 +92,23 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     Ok(Decision { exit, detail: route.egress })
 }
 
+/// Where frames to a backend go.
+#[derive(Clone, Copy)]
+struct Way {
+    egress: u32,
+    mac: Mac,
+    source_mac: Mac,
+}
+
 /// The next hop: the neighbour that the controller keeps, else what the kernel's own tables say.
 #[inline(always)]
-fn way_to<T: Tables>(tables: &T, view: View<'_>, backend: &Backend) -> Result<Route, Exit> {
-    if let Some(NextHop { mac }) = NextHop::from_raw(backend.next_hop) {
-        return Ok(Route { egress: backend.egress, mac, source_mac: backend.source_mac });
+fn way_to<T: Tables>(tables: &T, view: View<'_>, backend: &Backend) -> Result<Way, Exit> {
+    // Read once: the controller changes it at any time.
+    let next_hop = backend.next_hop;
+    if NextHop::from_raw(next_hop).is_some() {
+        let source_mac = Mac::new(&backend.source_mac);
+        return Ok(Way { egress: backend.egress, mac: Mac::of_next_hop(next_hop), source_mac });
     }
-    tables.route(view.generation, backend).ok_or(Exit::NoNextHop)
+    let route = tables.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
+    Ok(Way { egress: route.egress, mac: Mac::new(&route.mac), source_mac: Mac::new(&route.source_mac) })
 }

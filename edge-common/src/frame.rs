@@ -104,11 +104,47 @@ impl Link {
     }
 }
 
+/// A MAC address in two words. As six bytes it would be copied byte by byte.
+#[derive(Clone, Copy)]
+pub struct Mac {
+    start: u32,
+    end: u16,
+}
+
+impl Mac {
+    #[inline(always)]
+    pub const fn new(bytes: &[u8; 6]) -> Self {
+        match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(start), Some(end)) => Self { start: u32::from_ne_bytes(*start), end: u16::from_ne_bytes(*end) },
+            // Six bytes have a first four and a last two.
+            _ => Self { start: 0, end: 0 },
+        }
+    }
+
+    /// The address in the raw bits of a [`NextHop`](crate::abi::NextHop).
+    #[inline(always)]
+    pub const fn of_next_hop(raw: u64) -> Self {
+        let bytes = raw.to_le();
+        Self { start: (bytes as u32).to_le(), end: ((bytes >> 32) as u16).to_le() }
+    }
+}
+
+/// An Ethernet header as it is written.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    destination_start: u32,
+    destination_end: u16,
+    source_start: u32,
+    source_end: u16,
+    ether_type: u16,
+}
+
 /// The link layer of a frame that goes to a next hop.
 #[derive(Clone, Copy)]
 pub struct Egress {
-    pub mac: [u8; 6],
-    pub source_mac: [u8; 6],
+    pub mac: Mac,
+    pub source_mac: Mac,
     /// VLAN identifier, host order; 0: untagged.
     pub vlan: u16,
     /// EtherType of the network header, as it stands in the frame.
@@ -126,16 +162,23 @@ impl Egress {
     /// that the frame came with.
     #[inline(always)]
     pub fn replace<P: Packet>(&self, packet: &mut P, came: Link, more: usize) -> Option<()> {
-        let priority = came.priority(packet);
+        let priority = if self.vlan == 0 { 0 } else { came.priority(packet) };
         let longer = (self.length() + more) as i32 - came.l3 as i32;
         if longer != 0 {
             packet.grow_head(longer)?;
         }
-        let Self { mac: dst_addr, source_mac: src_addr, vlan, ether_type } = *self;
+        let Self { mac, source_mac, vlan, ether_type } = *self;
+        let header = Ethernet {
+            destination_start: mac.start,
+            destination_end: mac.end,
+            source_start: source_mac.start,
+            source_end: source_mac.end,
+            ether_type: if vlan == 0 { ether_type } else { VLAN },
+        };
+        packet.store(0, header)?;
         if vlan == 0 {
-            return packet.store(0, EthHdr { dst_addr, src_addr, ether_type });
+            return Some(());
         }
-        packet.store(0, EthHdr { dst_addr, src_addr, ether_type: VLAN })?;
         let [high, low] = vlan.to_be_bytes();
         packet.store(EthHdr::LEN, VlanHdr { tci: [high & 0x0f | priority, low], ether_type })
     }

@@ -9,6 +9,8 @@ use network_types::{
     vlan::VlanHdr,
 };
 
+use crate::frame::Ethernet;
+
 /// Something that can be copied out of a frame and into it, byte by byte.
 ///
 /// # Safety
@@ -31,11 +33,14 @@ unsafe impl Wire for UdpHdr {}
 unsafe impl Wire for Icmpv4Hdr {}
 // SAFETY: as above.
 unsafe impl Wire for Icmpv6Hdr {}
+// SAFETY: packed integers.
+unsafe impl Wire for Ethernet {}
 // SAFETY: bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}
 
 const _: () = {
     assert!(size_of::<EthHdr>() == 14);
+    assert!(size_of::<Ethernet>() == 14);
     assert!(size_of::<VlanHdr>() == 4);
     assert!(size_of::<Ipv4Hdr>() == 20);
     assert!(size_of::<Ipv6Hdr>() == 40);

@@ -6,12 +6,15 @@ use crate::{
 };
 
 /// A way to a backend that the kernel's own routing and neighbour tables know.
+///
+/// In this order, and so aligned, each field can be read from the stack in words, as the verifier wants them aligned.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Interface index of the egress.
-    pub egress: u32,
     /// MAC address of the next hop.
     pub mac: [u8; 6],
+    /// Interface index of the egress.
+    pub egress: u32,
     /// MAC address of the egress interface.
     pub source_mac: [u8; 6],
 }

@@ -59,6 +59,38 @@ impl<'a> KernelTables<'a> {
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
     }
+
+    /// Asks the kernel for the way to `backend`. It answers only where forwarding is enabled on the ingress
+    /// (`net.ipv4.conf.IF.forwarding`, and the same of `ipv6`), whatever the flags.
+    ///
+    /// A function of its own that returns a number: one that returns more may leave a pointer to the stack in the
+    /// register that the verifier takes for its result.
+    #[inline(never)]
+    fn resolve(&self, generation: &Generation, backend: &Backend, route: &mut Route) -> bool {
+        // SAFETY: all-zero bytes are a request that asks for nothing.
+        let mut request: FibLookup = unsafe { core::mem::zeroed() };
+        request.ifindex = self.ctx.ingress_ifindex() as u32;
+        match backend.family {
+            4 => {
+                request.family = AF_INET;
+                request.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(generation.tunnel_source_v4);
+                request.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(backend.address_v4());
+            }
+            6 => {
+                request.family = AF_INET6;
+                request.__bindgen_anon_3.ipv6_src = words(generation.tunnel_source_v6);
+                request.__bindgen_anon_4.ipv6_dst = words(backend.address);
+            }
+            _ => return false,
+        }
+        // SAFETY: the pointer and the size are those of `request`, which outlives the call.
+        let verdict = unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &mut request, size_of::<FibLookup>() as i32, 0) };
+        if verdict != 0 {
+            return false;
+        }
+        *route = Route { egress: request.ifindex, mac: in_pairs(&request.dmac), source_mac: in_pairs(&request.smac) };
+        true
+    }
 }
 
 impl Tables for KernelTables<'_> {
@@ -119,33 +151,10 @@ impl Tables for KernelTables<'_> {
         }
     }
 
-    /// The kernel answers only where forwarding is enabled on the ingress (`net.ipv4.conf.IF.forwarding`, and the same of
-    /// `ipv6`), whatever the flags.
-    #[inline(never)]
+    #[inline(always)]
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route> {
-        // SAFETY: all-zero bytes are a request that asks for nothing.
-        let mut request: FibLookup = unsafe { core::mem::zeroed() };
-        request.ifindex = self.ctx.ingress_ifindex() as u32;
-        match backend.family {
-            4 => {
-                let [a, b, c, d, ..] = backend.address;
-                request.family = AF_INET;
-                request.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(generation.tunnel_source_v4);
-                request.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes([a, b, c, d]);
-            }
-            6 => {
-                request.family = AF_INET6;
-                request.__bindgen_anon_3.ipv6_src = words(generation.tunnel_source_v6);
-                request.__bindgen_anon_4.ipv6_dst = words(backend.address);
-            }
-            _ => return None,
-        }
-        // SAFETY: the pointer and the size are those of `request`, which outlives the call.
-        let verdict = unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &mut request, size_of::<FibLookup>() as i32, 0) };
-        if verdict != 0 {
-            return None;
-        }
-        Some(Route { egress: request.ifindex, mac: request.dmac, source_mac: request.smac })
+        let mut route = Route::default();
+        if self.resolve(generation, backend, &mut route) { Some(route) } else { None }
     }
 
     #[inline(always)]
@@ -168,6 +177,18 @@ impl Tables for KernelTables<'_> {
             }
         }
     }
+}
+
+/// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier wants what
+/// it reads from the stack aligned.
+#[inline(always)]
+fn in_pairs(mac: &[u8; 6]) -> [u8; 6] {
+    let pair = |place: usize| -> [u8; 2] {
+        // SAFETY: within the six bytes, aligned in its struct, and volatile so that reads are not joined.
+        unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) }.to_ne_bytes()
+    };
+    let ([a, b], [c, d], [e, f]) = (pair(0), pair(1), pair(2));
+    [a, b, c, d, e, f]
 }
 
 /// An IPv6 address as the helper's four words, in network order.

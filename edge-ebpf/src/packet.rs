@@ -66,7 +66,7 @@ impl Packet for ContextPacket<'_> {
 
     #[inline(always)]
     fn merge_paths(&self, value: usize, mask: usize) -> usize {
-        let unknown = u64::from(self.ingress());
+        let unknown = self.len() as u64;
         let mut hidden = value as u64;
         // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
         unsafe {

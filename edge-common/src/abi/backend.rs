@@ -41,6 +41,17 @@ pub struct Backend {
     pub reserved_tail: [u8; 16],
 }
 
+impl Backend {
+    /// The address of a backend of family 4.
+    #[inline(always)]
+    pub const fn address_v4(&self) -> [u8; 4] {
+        match self.address.first_chunk() {
+            Some(first) => *first,
+            None => [0; 4],
+        }
+    }
+}
+
 /// State of a backend, one `u32` so that a change is one store.
 ///
 /// The packet path reads only [`NEW`](Self::NEW), [`ALIVE`](Self::ALIVE) and [`ENABLED`](Self::ENABLED). The other bits
