@@ -82,6 +82,8 @@ const fn finish(mut x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const KEY: HashKey = HashKey([
@@ -125,6 +127,26 @@ mod tests {
         let v6 = spread((0u128..65_536).map(|i| KEY.hash_v6((i << 64).to_be_bytes(), 40_000 << 16 | 443)));
         assert!((0.8..1.2).contains(&v4), "{v4}");
         assert!((0.8..1.2).contains(&v6), "{v6}");
+    }
+
+    proptest! {
+        /// Two flows that differ anywhere differ in their hash, but for one pair in 2^32: none in a test's lifetime.
+        #[test]
+        fn every_word_of_a_flow_counts(key: [u32; 12], v4: ([u8; 4], u32), v6: ([u8; 16], u32), bit in 0u32..128) {
+            let key = HashKey(key);
+            let other = (u128::from_be_bytes(v6.0) ^ 1 << bit).to_be_bytes();
+            prop_assert_ne!(key.hash_v6(v6.0, v6.1), key.hash_v6(other, v6.1));
+            let other = (u32::from_be_bytes(v4.0) ^ 1 << (bit % 32)).to_be_bytes();
+            prop_assert_ne!(key.hash_v4(v4.0, v4.1), key.hash_v4(other, v4.1));
+            prop_assert_ne!(key.hash_v4(v4.0, v4.1), key.hash_v4(v4.0, v4.1 ^ 1 << (bit % 32)));
+        }
+
+        #[test]
+        fn slots_and_positions_are_in_range(hash: u64, bits in 0u32..20) {
+            let mask = (1 << bits) - 1;
+            prop_assert!(Hash(hash).slot(mask) <= mask);
+            prop_assert!(Hash(hash).index_positions(mask).iter().all(|&position| position <= mask));
+        }
     }
 
     #[test]
