@@ -22,7 +22,7 @@ impl Default for Probing {
 /// The whole file.
 pub fn text(probing: Probing) -> String {
     let mut text = format!(
-        "hash_key = \"6564676520696e2061206c6162212121\"\nslots = 4096\n\n\
+        "hash_key = \"6564676520696e2061206c6162212121\"\n\n\
          [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
          [[interface]]\nname = \"eth0\"\n\n[[interface]]\nname = \"eth1\"\n"
     );
