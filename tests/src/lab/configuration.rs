@@ -20,9 +20,10 @@ impl Default for Probing {
 }
 
 /// The whole file.
-pub fn text(probing: Probing) -> String {
+pub fn text(probing: Probing, all_slots: bool) -> String {
+    let slots = if all_slots { 65_536 } else { 4_096 };
     let mut text = format!(
-        "hash_key = \"6564676520696e2061206c6162212121\"\n\n\
+        "hash_key = \"6564676520696e2061206c6162212121\"\nslots = {slots}\n\n\
          [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
          [[interface]]\nname = \"eth0\"\n\n[[interface]]\nname = \"eth1\"\n"
     );

@@ -25,7 +25,7 @@ pub(crate) fn run(json: bool) -> Result<ExitCode> {
     setup::lab()?;
     let edge_ctl = build::all(build::Options { release: true, trace: false })?;
     let mut lab = step("laying out the lab", || {
-        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), ..Options::default() })?;
+        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), all_slots: true, ..Options::default() })?;
         lab.wait_for_health(|_| "up")?;
         greet(&lab)?;
         Ok(lab)
