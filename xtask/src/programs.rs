@@ -3,12 +3,12 @@
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use edge_common::abi::program;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cargo;
 
 /// Size of a program.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Size {
     pub(crate) program: String,
     /// Instructions that the kernel runs.

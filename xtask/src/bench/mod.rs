@@ -1,33 +1,14 @@
-//! `cargo xtask bench`: what each packet costs.
-//!
-//! A test run of the kernel repeats one packet, as the last round left it. So the timed program is a driver (see
-//! `edge-bench-ebpf`) that makes the packet new, stamps the next flow into it, and goes on to the program under test.
-//! What the driver itself costs is measured beside each sample, with a program that returns at once.
+//! `cargo xtask bench`: what a packet costs, what the control plane costs, and how others do beside it.
 
-mod cases;
-mod frames;
-mod report;
-mod rig;
-mod world;
+mod packets;
+mod results;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, ensure};
-use edge_common::{abi::Cell, host::Memory};
-use nix::{
-    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
-    unistd::Pid,
-};
+use anyhow::{Context as _, Result};
 
-use self::{
-    cases::{Case, State},
-    report::{Report, Row},
-    rig::{Rig, Target},
-};
-use crate::{build, programs, setup, step::step};
+use self::results::{Machine, Results};
+use crate::{build, programs::Size, setup};
 
 /// How long it takes, and where the figures go.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,129 +27,34 @@ pub(crate) struct Options {
     no_build: bool,
 }
 
-/// Samples that a row's medians are of, at least.
-const SAMPLES: usize = 20;
-/// Samples that are taken for them at most: those in which the machine had its mind on other things do not count.
-const TRIES: usize = 32;
-/// How far the bases before and after a sample may be apart, and above the best of the whole run.
-const PACE: f64 = 0.12;
-/// Runs of a sample.
-const RUNS: u32 = 8;
-
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     setup::root("bench")?;
     if !options.no_build {
         build::object(false)?;
     }
-    let mut report = Report::new();
-    let mut last = CpuSet::new();
-    // The last processor, as interrupts tend to go to the first one.
-    last.set(std::thread::available_parallelism()?.get() - 1)?;
-    sched_setaffinity(Pid::from_raw(0), &last).context("could not stay on one processor")?;
-    // The driver is put on an interface; on one that nobody else has.
-    unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
-
-    let mut now: Option<(world::World, Memory, Rig)> = None;
-    let wanted = |case: &Case| options.only.as_ref().is_none_or(|text| report::name(case).contains(text.as_str()));
-    report.programs = programs::sizes()?;
-    let mut fastest = f64::INFINITY;
-    println!("{}", Report::heading());
-    for case in cases::all(options.quick).into_iter().filter(wanted) {
-        if now.as_ref().is_none_or(|(world, ..)| *world != case.world) {
-            drop(now.take());
-            let what = format!(
-                "{} services, {} backends, {} slots",
-                case.world.services, case.world.backends, case.world.slots
-            );
-            let (memory, rig) = step(&what, || {
-                let memory = case.world.memory()?;
-                let rig = Rig::load(&memory)?;
-                Ok((memory, rig))
-            })?;
-            now = Some((case.world.clone(), memory, rig));
-        }
-        let Some((_, memory, rig)) = now.as_mut() else { continue };
-        let row = measure(&case, memory, rig, options.quick, &mut fastest).with_context(|| report::name(&case))?;
-        println!("{row}");
-        report.rows.push(row);
-    }
-    report.summarise();
-    print!("{report}");
+    let mut results = Results { machine: Machine::this(), ..Results::default() };
+    // A thread of its own, since it leaves its processor and its network namespace changed.
+    std::thread::scope(|scope| {
+        let packets = scope.spawn(|| packets::measure(&mut results, options.quick, options.only.as_deref()));
+        packets.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    print(&results);
     if let Some(path) = &options.json {
-        write(&report, path)?;
+        std::fs::write(path, serde_json::to_string_pretty(&results)?)
+            .with_context(|| format!("could not write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(report: &Report, path: &Path) -> Result<()> {
-    std::fs::write(path, serde_json::to_string_pretty(report)?)
-        .with_context(|| format!("could not write {}", path.display()))
-}
-
-/// One sample: nanoseconds a packet of each program.
-#[derive(Clone, Copy)]
-struct Sample {
-    base: f64,
-    /// Between the bases before and after the others.
-    drift: f64,
-    head: f64,
-    raw: f64,
-}
-
-impl Sample {
-    /// Whether the machine ran at its full pace all the time.
-    fn is_quiet(&self, fastest: f64) -> bool {
-        self.drift < PACE * self.base && self.base < (1.0 + PACE) * fastest
+fn print(results: &Results) {
+    println!("\n{:<14} {:>10} {:>10} {:>10}", "program", "translated", "jited", "verified");
+    for Size { program, translated, jited, verified } in &results.programs {
+        println!("{program:<14} {translated:>10} {jited:>10} {verified:>10}");
     }
-}
-
-fn measure(case: &Case, memory: &Memory, rig: &mut Rig, quick: bool, fastest: &mut f64) -> Result<Row> {
-    let rounds = match (case.state, quick) {
-        // So few that each SYN finds a slot of its own.
-        (State::OwnerMoved, _) => 1 << 14,
-        (_, true) => 10_000,
-        (_, false) => 30_000,
-    };
-    if case.state != State::OwnerMoved {
-        // Every flow once, so that what can be in a cache is there.
-        rig.run(Target::Edge(case.exit, case.moved), &case.stream, case.stream.flows.max(rounds))?;
+    println!("\n{}", results.machine);
+    let results::Baselines { return_ns, head_ns } = results.baselines;
+    println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
+    for note in &results.notes {
+        println!("not measured: {note}");
     }
-    let mut samples: Vec<Sample> = Vec::new();
-    let mut quiet = 0;
-    while quiet < SAMPLES && samples.len() < TRIES {
-        samples.push(sample(case, memory, rig, rounds)?);
-        *fastest = samples.iter().map(|sample| sample.base).fold(*fastest, f64::min);
-        quiet = samples.iter().filter(|sample| sample.is_quiet(*fastest)).count();
-    }
-    if quiet >= SAMPLES / 3 {
-        samples.retain(|sample| sample.is_quiet(*fastest));
-    }
-    // Else the machine was busy all the time, and the ratios, taken within each sample, say more than the times.
-    Ok(Row::new(case, &samples))
-}
-
-/// Takes one sample: the mean of several runs, as the kernel puts its stack elsewhere in each, and caches and store
-/// forwarding like some places better than others.
-fn sample(case: &Case, memory: &Memory, rig: &mut Rig, rounds: u32) -> Result<Sample> {
-    let target = Target::Edge(case.exit, case.moved);
-    let mut sums = [0.0; 4];
-    for _ in 0..RUNS {
-        let before = rig.run(Target::Return, &case.stream, rounds)?;
-        let head = rig.run(Target::Head, &case.stream, rounds)?;
-        let raw = if case.state == State::OwnerMoved {
-            rig.write_owners(&vec![Cell::default(); memory.owners.borrow().len()]);
-            let raw = rig.run(target, &case.stream, rounds)?;
-            let moved = rig.owned();
-            ensure!(moved * 20 > rounds as usize * 19, "only {moved} of {rounds} SYNs moved an owner");
-            raw
-        } else {
-            rig.run(target, &case.stream, rounds)?
-        };
-        let after = rig.run(Target::Return, &case.stream, rounds)?;
-        for (sum, time) in sums.iter_mut().zip([before, head, raw, after]) {
-            *sum += time / f64::from(RUNS);
-        }
-    }
-    let [before, head, raw, after] = sums;
-    Ok(Sample { base: f64::midpoint(before, after), drift: (before - after).abs(), head, raw })
 }

@@ -1,3 +1,5 @@
+//! The API through its own router: requests, answers, refusals.
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};

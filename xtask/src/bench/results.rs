@@ -1,0 +1,179 @@
+//! What a run found: one struct for each section, as `--json` writes them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::programs::Size;
+
+/// Everything that a run found. A section that was not run is empty.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Results {
+    pub(super) machine: Machine,
+    pub(super) baselines: Baselines,
+    pub(super) programs: Vec<Size>,
+    pub(super) rows: Vec<Row>,
+    pub(super) live: Vec<Live>,
+    pub(super) control: Vec<Control>,
+    pub(super) peers: Vec<Peer>,
+    /// What is not measured, and why.
+    pub(super) notes: Vec<String>,
+}
+
+/// Where it was measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Machine {
+    pub(super) processor: String,
+    pub(super) processors: usize,
+    pub(super) kernel: String,
+}
+
+/// Medians over all rows, nanoseconds: what the driver costs with the two programs that do next to nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Baselines {
+    pub(super) return_ns: f64,
+    pub(super) head_ns: f64,
+}
+
+/// One kind of packet through one program. Times are medians, nanoseconds a packet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) program: String,
+    pub(super) mode: String,
+    pub(super) family: String,
+    pub(super) protocol: String,
+    pub(super) state: String,
+    pub(super) flows: u32,
+    pub(super) services: u32,
+    pub(super) backends: u16,
+    /// With the driver.
+    pub(super) raw_ns: f64,
+    /// Without it.
+    pub(super) net_ns: f64,
+    /// Raw, over a program that returns at once.
+    pub(super) ratio_return: f64,
+    /// Raw, over a program that moves the head by 20 bytes.
+    pub(super) ratio_head: f64,
+    /// Half of the samples lie within this part of the median of `raw_ns`.
+    pub(super) spread: f64,
+    /// The two baselines, in the same samples.
+    pub(super) base_ns: f64,
+    pub(super) head_ns: f64,
+}
+
+/// One kind of packet sent through the program and out of a device, frame by frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Live {
+    pub(super) mode: String,
+    pub(super) family: String,
+    pub(super) protocol: String,
+    pub(super) flows: u32,
+    /// Frames that arrived on the other side, a second of one processor.
+    pub(super) packets_per_second: f64,
+    /// The same over a program that sends each frame back as it is.
+    pub(super) ratio: f64,
+    pub(super) spread: f64,
+}
+
+/// One figure of the control plane.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Control {
+    /// What is done, as "table build".
+    pub(super) bench: String,
+    /// How much of it, as "65,536 slots, 1,000 backends".
+    pub(super) size: String,
+    /// Median.
+    pub(super) value: f64,
+    /// `ns`, `probes/s`, `CPU s/s` and the like.
+    pub(super) unit: String,
+    /// Half of the samples lie within this part of the median.
+    pub(super) spread: f64,
+}
+
+/// One load balancer in the lab, with real clients.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Peer {
+    /// As "edge ipip" or "nginx stream".
+    pub(super) name: String,
+    pub(super) version: String,
+    /// The committed configuration, a path from the project's root.
+    pub(super) configuration: Option<String>,
+    pub(super) connections_per_second: f64,
+    /// Over connections that are kept.
+    pub(super) requests_per_second: f64,
+    pub(super) latency: Latency,
+    /// Of the whole machine, clients and backends included, at the rate of `latency`.
+    pub(super) cpu_seconds_per_million: f64,
+    pub(super) failover: Failover,
+}
+
+/// Latency at a fixed rate, counted from when a request was due.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Latency {
+    /// Requests a second.
+    pub(super) rate: u32,
+    pub(super) requests: u64,
+    /// Microseconds.
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) p999_us: f64,
+}
+
+/// What clients see when a backend dies.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Failover {
+    pub(super) requests: u64,
+    pub(super) failed: u64,
+    /// The longest time in which a client that asked had no answer, milliseconds.
+    pub(super) longest_gap_ms: f64,
+    /// Answers in each tenth of a second, from the start.
+    pub(super) answers: Vec<u32>,
+    /// The tenth in which the backend died.
+    pub(super) died_at: usize,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, processors, kernel } = self;
+        write!(f, "{processor}, {processors} processors, Linux {kernel}")
+    }
+}
+
+impl Machine {
+    /// This one.
+    pub(super) fn this() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let processor = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| Some(line.strip_prefix("model name")?.trim_start_matches([' ', '\t', ':']).to_owned()))
+            .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        Self {
+            processor,
+            processors: std::thread::available_parallelism().map_or(1, Into::into),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        }
+    }
+}
+
+/// The middle of `values`; not a number when there is none.
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        count => f64::midpoint(values[(count - 1) / 2], values[count / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "halves are exact")]
+    fn a_median_is_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert!(median(std::iter::empty()).is_nan());
+    }
+}
