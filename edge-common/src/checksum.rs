@@ -65,13 +65,21 @@ impl Sum {
     /// The checksum field's value.
     #[inline(always)]
     pub const fn finish(self) -> [u8; 2] {
-        let mut sum = self.0;
-        sum = (sum & 0xffff_ffff) + (sum >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        (!(sum as u16)).to_ne_bytes()
+        Self((self.0 & 0xffff_ffff) + (self.0 >> 32)).finish_short()
     }
+
+    /// The same for a sum below 2^36: a few words, as an IPv4 header has them.
+    #[inline(always)]
+    const fn finish_short(self) -> [u8; 2] {
+        let sum = fold(fold(self.0));
+        (!((sum + (sum >> 16)) as u16)).to_ne_bytes()
+    }
+}
+
+/// Adds the carries of the lowest word to it.
+#[inline(always)]
+const fn fold(sum: u64) -> u64 {
+    (sum & 0xffff) + (sum >> 16)
 }
 
 /// Checksum of an IPv4 header without options, whatever its checksum field holds.
@@ -85,14 +93,28 @@ pub const fn ipv4_header(header: &Ipv4Hdr) -> [u8; 2] {
         .word([header.ttl, header.proto])
         .words(header.src_addr)
         .words(header.dst_addr)
-        .finish()
+        .finish_short()
+}
+
+/// Checksum of an IPv4 header of five words, as they stand in memory, whose checksum field is zero.
+#[inline(always)]
+pub const fn ipv4_words([a, b, c, d, e]: [u32; 5]) -> [u8; 2] {
+    Sum(a as u64 + b as u64 + c as u64 + d as u64 + e as u64).finish_short()
+}
+
+/// The checksum after the TTL, the first byte of a word, went down by one: one more, as [`update`] would say.
+#[inline(always)]
+pub const fn ttl_decremented(checksum: [u8; 2]) -> [u8; 2] {
+    // Low byte first, so that one more in the first byte is one more in the word, carries and all.
+    let sum = u16::from_le_bytes(checksum) as u32 + 1;
+    ((sum + (sum >= 0xffff) as u32) as u16).to_le_bytes()
 }
 
 /// The checksum after one word that it covers changed from `old` to `new` (RFC 1624, equation 3). A checksum that was
 /// wrong stays wrong.
 #[inline(always)]
 pub const fn update(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
-    Sum(0).word(not(checksum)).word(not(old)).word(new).finish()
+    Sum(0).word(not(checksum)).word(not(old)).word(new).finish_short()
 }
 
 #[inline(always)]

@@ -1,114 +1,111 @@
 //! Encapsulation: the outer header of a tunnel (RFC 2003, RFC 2473).
+//!
+//! DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. So is DF (RFC 2003, section 3.1),
+//! so that path MTU discovery sees the whole way. A header without DF has an identification (RFC 6864, section 4.1), or
+//! a backend would put fragments of different packets together.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::{
     abi::{Backend, Generation},
-    checksum,
-    forward::Received,
-    frame,
-    ip::{DEFAULT_TTL, DONT_FRAGMENT},
-    packet::Packet,
+    checksum, frame,
+    hash::Hash,
+    ip::{DEFAULT_TTL, DONT_FRAGMENT, Family},
+    packet::Wire,
 };
 
-/// The family of an outer header.
+/// What an outer header takes from the packet behind it.
 #[derive(Clone, Copy)]
-pub enum Outer {
-    V4,
-    V6,
+pub struct Inner {
+    /// Bytes of the IP packet.
+    length: usize,
+    /// DSCP and ECN.
+    tos: u8,
+    /// The second word of an outer IPv4 header: identification, flags.
+    fragmentation: [u8; 4],
+    flow: Hash,
 }
 
-impl Outer {
-    /// The family that reaches `backend`; `None` if it has none.
+impl Inner {
     #[inline(always)]
-    pub const fn towards(backend: &Backend) -> Option<Self> {
-        match backend.family {
-            4 => Some(Self::V4),
-            6 => Some(Self::V6),
-            _ => None,
-        }
+    pub fn of<F: Family>(header: &F::Header, length: usize, flow: Hash) -> Self {
+        let fragmentation = if F::dont_fragment(header) {
+            [0, 0, DONT_FRAGMENT, 0]
+        } else {
+            // Mixed with the flow: all packets to a backend have the same outer addresses, and clients count alike.
+            let [a, b] = F::identification(header);
+            let [.., c, d] = flow.flow_label().to_be_bytes();
+            [a ^ c, b ^ d, 0, 0]
+        };
+        Self { length, tos: F::tos(header), fragmentation, flow }
     }
+}
 
-    /// Bytes of the outer header.
-    #[inline(always)]
-    pub const fn length(self) -> usize {
-        match self {
-            Self::V4 => Ipv4Hdr::LEN,
-            Self::V6 => Ipv6Hdr::LEN,
-        }
-    }
+/// An outer IPv4 header, in words as they stand in a frame.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct V4([u32; 5]);
 
+// SAFETY: packed integers.
+unsafe impl Wire for V4 {}
+
+impl V4 {
+    /// Bytes of it.
+    pub const LENGTH: usize = Ipv4Hdr::LEN;
     /// EtherType, as it stands in a frame.
-    #[inline(always)]
-    pub const fn ether_type(self) -> u16 {
-        match self {
-            Self::V4 => frame::IPV4,
-            Self::V6 => frame::IPV6,
-        }
-    }
+    pub const ETHER_TYPE: u16 = frame::IPV4;
 
-    /// Writes the outer header of a packet of the family `protocol` at `l3`. `None` if it does not fit, or if the whole
-    /// would be longer than IP can say.
-    ///
-    /// DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. So is DF (RFC 2003, section
-    /// 3.1), so that path MTU discovery sees the whole way. A header without DF has an identification (RFC 6864, section
-    /// 4.1), or a backend would put fragments of different packets together.
+    /// The outer header of a packet of the family `protocol` to `backend`. `None` if the whole would be longer than IP can
+    /// say.
     #[inline(always)]
-    pub fn store<P: Packet>(
-        self,
-        packet: &mut P,
-        l3: usize,
-        generation: &Generation,
-        backend: &Backend,
-        protocol: u8,
-        inner: Received,
-    ) -> Option<()> {
-        match self {
-            Self::V4 => {
-                let mut header = Ipv4Hdr {
-                    vihl: 0x45,
-                    tos: inner.tos,
-                    tot_len: u16::try_from(inner.length + Ipv4Hdr::LEN).ok()?.to_be_bytes(),
-                    id: if inner.dont_fragment { [0; 2] } else { identification(inner) },
-                    frags: [if inner.dont_fragment { DONT_FRAGMENT } else { 0 }, 0],
-                    ttl: DEFAULT_TTL,
-                    proto: protocol,
-                    check: [0; 2],
-                    src_addr: generation.tunnel_source_v4,
-                    dst_addr: backend.address_v4(),
-                };
-                header.check = checksum::ipv4_header(&header);
-                packet.store(l3, header)
-            }
-            Self::V6 => {
-                let [_, high, middle, low] = inner.flow.flow_label().to_be_bytes();
-                packet.store(
-                    l3,
-                    Ipv6Hdr {
-                        vcf: [0x60 | inner.tos >> 4, inner.tos << 4 | high, middle, low],
-                        payload_len: u16::try_from(inner.length).ok()?.to_be_bytes(),
-                        next_hdr: protocol,
-                        hop_limit: DEFAULT_TTL,
-                        src_addr: whole(generation.tunnel_source_v6),
-                        dst_addr: whole(backend.address),
-                    },
-                )
-            }
-        }
+    pub fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
+        let [high, low] = u16::try_from(inner.length + Self::LENGTH).ok()?.to_be_bytes();
+        let header = |check: [u8; 2]| {
+            [
+                u32::from_ne_bytes([0x45, inner.tos, high, low]),
+                u32::from_ne_bytes(inner.fragmentation),
+                u32::from_ne_bytes([DEFAULT_TTL, protocol, check[0], check[1]]),
+                u32::from_ne_bytes(generation.tunnel_source_v4),
+                u32::from_ne_bytes(backend.address_v4()),
+            ]
+        };
+        Some(Self(header(checksum::ipv4_words(header([0; 2])))))
     }
 }
 
-/// The inner packet's identification, mixed with its flow: all packets to a backend have the same outer addresses, and
-/// clients count alike.
-#[inline(always)]
-const fn identification(inner: Received) -> [u8; 2] {
-    let [a, b] = inner.identification;
-    let [.., c, d] = inner.flow.0.to_be_bytes();
-    [a ^ c, b ^ d]
+/// An outer IPv6 header.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct V6 {
+    start: [u32; 2],
+    source: u128,
+    destination: u128,
 }
 
-/// An address as one integer and back. As sixteen bytes it would be copied byte by byte.
-#[inline(always)]
-const fn whole(address: [u8; 16]) -> [u8; 16] {
-    u128::from_ne_bytes(address).to_ne_bytes()
+// SAFETY: packed integers.
+unsafe impl Wire for V6 {}
+
+impl V6 {
+    /// Bytes of it.
+    pub const LENGTH: usize = Ipv6Hdr::LEN;
+    /// EtherType, as it stands in a frame.
+    pub const ETHER_TYPE: u16 = frame::IPV6;
+
+    /// As [`V4::outer`]; the length of what is inside is all that an IPv6 header says.
+    #[inline(always)]
+    pub fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
+        let [high, low] = u16::try_from(inner.length).ok()?.to_be_bytes();
+        let first = 6 << 28 | u32::from(inner.tos) << 20 | inner.flow.flow_label();
+        Some(Self {
+            start: [first.to_be(), u32::from_ne_bytes([high, low, protocol, DEFAULT_TTL])],
+            // As sixteen bytes they would be copied byte by byte.
+            source: u128::from_ne_bytes(generation.tunnel_source_v6),
+            destination: u128::from_ne_bytes(backend.address),
+        })
+    }
 }
+
+const _: () = {
+    assert!(size_of::<V4>() == V4::LENGTH);
+    assert!(size_of::<V6>() == V6::LENGTH);
+};

@@ -37,6 +37,15 @@ macro_rules! exits {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
 
+            /// The exit whose counter is `raw`.
+            #[inline(always)]
+            pub const fn from_raw(raw: u32) -> Option<Self> {
+                match raw {
+                    $(raw if raw == Self::$variant as u32 => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
             /// What the kernel does with a packet that leaves here.
             #[inline(always)]
             pub const fn verdict(self) -> Verdict {
@@ -47,8 +56,16 @@ macro_rules! exits {
 }
 
 exits! {
-    /// Exits of the load balancer.
+    /// Exits of the load balancer; those of forwarded packets first.
     pub enum Exit {
+        /// Forwarded on L2 by the interface that it came in by.
+        DsrTx = "dsr_tx", Tx;
+        /// Forwarded on L2 by another interface.
+        DsrRedirect = "dsr_redirect", Redirect;
+        /// Encapsulated, and sent by the interface that it came in by.
+        IpipTx = "ipip_tx", Tx;
+        /// Encapsulated, and sent by another interface.
+        IpipRedirect = "ipip_redirect", Redirect;
         /// Not for a service of ours.
         NotOurs = "not_ours", Pass;
         /// An IP fragment to a VIP; the host's.
@@ -59,14 +76,6 @@ exits! {
         IcmpOther = "icmp_other", Pass;
         /// An echo request to a VIP, answered.
         EchoReply = "echo_reply", Tx;
-        /// Forwarded on L2 by the interface that it came in by.
-        DsrTx = "dsr_tx", Tx;
-        /// Forwarded on L2 by another interface.
-        DsrRedirect = "dsr_redirect", Redirect;
-        /// Encapsulated, and sent by the interface that it came in by.
-        IpipTx = "ipip_tx", Tx;
-        /// Encapsulated, and sent by another interface.
-        IpipRedirect = "ipip_redirect", Redirect;
         /// No backend left, answered with a TCP RST.
         RejectReset = "reject_reset", Tx;
         /// No backend left, answered with an ICMP or ICMPv6 port unreachable.

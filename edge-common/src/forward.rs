@@ -1,10 +1,10 @@
 //! Forwarding: a packet and its backend in, a frame to the next hop out.
 
 use crate::{
-    abi::{Backend, Mode, NextHop, Service},
-    encap::Outer,
+    abi::{Backend, Mac, Mode, NextHop, Service},
+    encap,
     exit::Exit,
-    frame::{Egress, Link, Mac},
+    frame::{Egress, Link},
     hash::Hash,
     ip::Family,
     packet::Packet,
@@ -12,34 +12,13 @@ use crate::{
     tables::{Tables, View},
 };
 
-/// A received packet of a service: what forwarding needs of it.
+/// A packet of a service, as forwarding needs it.
 #[derive(Clone, Copy)]
 pub struct Received {
     pub link: Link,
     /// Bytes of the IP packet.
     pub length: usize,
-    pub ttl: u8,
-    /// DSCP and ECN.
-    pub tos: u8,
-    pub dont_fragment: bool,
-    /// See [`Family::identification`].
-    pub identification: [u8; 2],
     pub flow: Hash,
-}
-
-impl Received {
-    #[inline(always)]
-    pub fn new<F: Family>(link: Link, header: &F::Header, flow: Hash) -> Self {
-        Self {
-            link,
-            length: F::length(header),
-            ttl: F::ttl(header),
-            tos: F::tos(header),
-            dont_fragment: F::dont_fragment(header),
-            identification: F::identification(header),
-            flow,
-        }
-    }
 }
 
 /// Sends the packet to `backend`, as a router does (`dsr`) or as a tunnel's entry does (`ipip`).
@@ -55,49 +34,50 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     service: &Service,
     backend: &Backend,
 ) -> Result<Decision, Decision> {
-    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
-    if received.ttl <= 1 {
+    let Received { link, length, flow } = received;
+    let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
+    if F::ttl(header) <= 1 {
         return Err(Exit::TtlExceeded.into());
     }
-    let outer = match mode {
-        Mode::Dsr => None,
-        Mode::Ipip => Some(Outer::towards(backend).ok_or(Exit::BadTables)?),
+    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
+    let overhead = match (mode, backend.family) {
+        (Mode::Dsr, _) => 0,
+        (Mode::Ipip, 4) => encap::V4::LENGTH,
+        (Mode::Ipip, 6) => encap::V6::LENGTH,
+        _ => return Err(Exit::BadTables.into()),
     };
-    let overhead = outer.map_or(0, Outer::length);
     let mtu = usize::from(backend.mtu);
-    if mtu != 0 && received.length + overhead > mtu {
-        return Err(Decision { exit: Exit::TooBig, detail: mtu.saturating_sub(overhead) as u32 });
+    if mtu != 0 && length + overhead > mtu {
+        return Err(Decision::new(Exit::TooBig, mtu.saturating_sub(overhead) as u32));
     }
-    let route = way_to(tables, view, backend)?;
+    let Way { egress, link_layer } = way_to(tables, view, backend)?;
 
-    F::decrement_ttl(packet, received.link.l3).ok_or(Exit::Malformed)?;
-    let egress = Egress {
-        mac: route.mac,
-        source_mac: route.source_mac,
-        vlan: backend.vlan,
-        ether_type: outer.map_or(F::ETHER_TYPE, Outer::ether_type),
+    let inner = encap::Inner::of::<F>(header, length, flow);
+    F::decrement_ttl(header);
+    let sent = match (mode, backend.family) {
+        (Mode::Dsr, _) => link_layer.send(packet, link, F::ETHER_TYPE, []),
+        (Mode::Ipip, 4) => encap::V4::outer(view.generation, backend, F::TUNNELLED, inner)
+            .and_then(|outer| link_layer.send(packet, link, encap::V4::ETHER_TYPE, outer)),
+        (Mode::Ipip, _) => encap::V6::outer(view.generation, backend, F::TUNNELLED, inner)
+            .and_then(|outer| link_layer.send(packet, link, encap::V6::ETHER_TYPE, outer)),
     };
-    egress.replace(packet, received.link, overhead).ok_or(Exit::NoRoom)?;
-    if let Some(outer) = outer {
-        outer.store(packet, egress.length(), view.generation, backend, F::TUNNELLED, received).ok_or(Exit::NoRoom)?;
-    }
+    sent.ok_or(Exit::NoRoom)?;
 
-    let back = route.egress == packet.ingress();
+    let back = egress == packet.ingress();
     let exit = match (mode, back) {
         (Mode::Dsr, true) => Exit::DsrTx,
         (Mode::Dsr, false) => Exit::DsrRedirect,
         (Mode::Ipip, true) => Exit::IpipTx,
         (Mode::Ipip, false) => Exit::IpipRedirect,
     };
-    Ok(Decision { exit, detail: route.egress })
+    Ok(Decision::new(exit, egress))
 }
 
 /// Where frames to a backend go.
 #[derive(Clone, Copy)]
 struct Way {
     egress: u32,
-    mac: Mac,
-    source_mac: Mac,
+    link_layer: Egress,
 }
 
 /// The next hop: the neighbour that the controller keeps, else what the kernel's own tables say.
@@ -105,10 +85,12 @@ struct Way {
 fn way_to<T: Tables>(tables: &T, view: View<'_>, backend: &Backend) -> Result<Way, Exit> {
     // Read once: the controller changes it at any time.
     let next_hop = backend.next_hop;
-    if NextHop::from_raw(next_hop).is_some() {
-        let source_mac = Mac::new(&backend.source_mac);
-        return Ok(Way { egress: backend.egress, mac: Mac::of_next_hop(next_hop), source_mac });
+    if NextHop::is_known(next_hop) {
+        let link_layer = Egress { destination: Mac(next_hop), source: backend.source_mac, vlan: backend.vlan };
+        return Ok(Way { egress: backend.egress, link_layer });
     }
     let route = tables.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
-    Ok(Way { egress: route.egress, mac: Mac::new(&route.mac), source_mac: Mac::new(&route.source_mac) })
+    let link_layer =
+        Egress { destination: Mac::new(route.mac), source: Mac::new(route.source_mac), vlan: backend.vlan };
+    Ok(Way { egress: route.egress, link_layer })
 }

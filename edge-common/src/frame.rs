@@ -5,7 +5,10 @@ use network_types::{
     vlan::VlanHdr,
 };
 
-use crate::packet::Packet;
+use crate::{
+    abi::Mac,
+    packet::{Packet, Wire},
+};
 
 /// EtherTypes as they stand in a header.
 pub const IPV4: u16 = EtherType::Ipv4 as u16;
@@ -104,84 +107,84 @@ impl Link {
     }
 }
 
-/// A MAC address in two words. As six bytes it would be copied byte by byte.
-#[derive(Clone, Copy)]
-pub struct Mac {
-    start: u32,
-    end: u16,
-}
-
-impl Mac {
-    #[inline(always)]
-    pub const fn new(bytes: &[u8; 6]) -> Self {
-        match (bytes.first_chunk(), bytes.last_chunk()) {
-            (Some(start), Some(end)) => Self { start: u32::from_ne_bytes(*start), end: u16::from_ne_bytes(*end) },
-            // Six bytes have a first four and a last two.
-            _ => Self { start: 0, end: 0 },
-        }
-    }
-
-    /// The address in the raw bits of a [`NextHop`](crate::abi::NextHop).
-    #[inline(always)]
-    pub const fn of_next_hop(raw: u64) -> Self {
-        let bytes = raw.to_le();
-        Self { start: (bytes as u32).to_le(), end: ((bytes >> 32) as u16).to_le() }
-    }
-}
-
-/// An Ethernet header as it is written.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Ethernet {
-    destination_start: u32,
-    destination_end: u16,
-    source_start: u32,
-    source_end: u16,
-    ether_type: u16,
-}
-
 /// The link layer of a frame that goes to a next hop.
 #[derive(Clone, Copy)]
 pub struct Egress {
-    pub mac: Mac,
-    pub source_mac: Mac,
+    pub destination: Mac,
+    pub source: Mac,
     /// VLAN identifier, host order; 0: untagged.
     pub vlan: u16,
-    /// EtherType of the network header, as it stands in the frame.
-    pub ether_type: u16,
 }
 
-impl Egress {
-    /// Bytes of it: 14 or 18.
-    #[inline(always)]
-    pub const fn length(&self) -> usize {
-        if self.vlan == 0 { EthHdr::LEN } else { EthHdr::LEN + VlanHdr::LEN }
-    }
+/// What a sent frame starts with: the link layer, and the headers that were put before the packet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Start<L, H> {
+    link: L,
+    headers: H,
+}
 
-    /// Makes room for this link layer and `more` bytes in the place of `came`, and writes it. A tag keeps the priority
-    /// that the frame came with.
+// SAFETY: packed, of types without padding that any bit pattern is a value of.
+unsafe impl<L: Wire, H: Wire> Wire for Start<L, H> {}
+
+/// The addresses of an Ethernet header, in words as they stand in a frame.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Addresses(u64, u32);
+
+/// An Ethernet header.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Untagged {
+    addresses: Addresses,
+    ether_type: u16,
+}
+
+/// An Ethernet header with one tag.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Tagged {
+    addresses: Addresses,
+    tag_type: u16,
+    tag: [u8; 2],
+    ether_type: u16,
+}
+
+// SAFETY: packed integers.
+unsafe impl Wire for Untagged {}
+// SAFETY: packed integers.
+unsafe impl Wire for Tagged {}
+
+const _: () = {
+    assert!(size_of::<Untagged>() == EthHdr::LEN);
+    assert!(size_of::<Tagged>() == ONE_TAG);
+};
+
+impl Egress {
+    /// Makes room for this link layer and for `headers` in the place of the link layer `came`, and writes both. A tag
+    /// keeps the priority that the frame came with. `ether_type` is that of what follows the link layer, as it stands in
+    /// a frame.
     #[inline(always)]
-    pub fn replace<P: Packet>(&self, packet: &mut P, came: Link, more: usize) -> Option<()> {
-        let priority = if self.vlan == 0 { 0 } else { came.priority(packet) };
-        let longer = (self.length() + more) as i32 - came.l3 as i32;
-        if longer != 0 {
-            packet.grow_head(longer)?;
-        }
-        let Self { mac, source_mac, vlan, ether_type } = *self;
-        let header = Ethernet {
-            destination_start: mac.start,
-            destination_end: mac.end,
-            source_start: source_mac.start,
-            source_end: source_mac.end,
-            ether_type: if vlan == 0 { ether_type } else { VLAN },
-        };
-        packet.store(0, header)?;
+    pub fn send<P: Packet, H: Wire>(&self, packet: &mut P, came: Link, ether_type: u16, headers: H) -> Option<()> {
+        let Self { destination: Mac(destination), source: Mac(source), vlan } = *self;
+        let addresses = Addresses((destination | source << 48).to_le(), ((source >> 16) as u32).to_le());
         if vlan == 0 {
-            return Some(());
+            return replace(packet, came, Start { link: Untagged { addresses, ether_type }, headers });
         }
         let [high, low] = vlan.to_be_bytes();
-        packet.store(EthHdr::LEN, VlanHdr { tci: [high & 0x0f | priority, low], ether_type })
+        let tag = [high & 0x0f | came.priority(packet), low];
+        replace(packet, came, Start { link: Tagged { addresses, tag_type: VLAN, tag, ether_type }, headers })
     }
+}
+
+/// Puts `start` in the place of the link layer `came`.
+#[inline(always)]
+fn replace<P: Packet, T: Wire>(packet: &mut P, came: Link, start: T) -> Option<()> {
+    let longer = size_of::<T>() as i32 - came.l3 as i32;
+    if longer != 0 {
+        packet.grow_head(longer)?;
+    }
+    packet.store(0, start)
 }
 
 #[inline(always)]

@@ -3,8 +3,10 @@
 //! NH, the universal hash of UMAC (RFC 4418, section 5.2): sums of products of pairs of 32-bit words, each with a
 //! secret added. Over random keys two different inputs collide with probability 2^-32, whatever they are, so someone
 //! who does not know the key can't choose addresses and ports that meet in one slot. It is a few multiplications, where
-//! a general keyed hash (SipHash) costs over a hundred instructions. A finaliser (the one of MurmurHash3) spreads the
-//! result over all bits, since the low bits of a product are weak.
+//! a general keyed hash (SipHash) costs over a hundred instructions. A shift and one more multiplication spread the
+//! result: the low bits of a product are weak, and are left out.
+//!
+//! What is hashed stands in a frame, and is taken in words of the lowest byte first, as NH takes them: no byte is moved.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -13,7 +15,7 @@ use bytemuck::{Pod, Zeroable};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct HashKey(pub [u32; 12]);
 
-/// Where a flow or a destination stands: 64 well-mixed bits.
+/// Where a flow or a destination stands: 64 bits, of which all but the lowest are well mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(pub u64);
 
@@ -27,13 +29,13 @@ impl Hash {
     /// Twenty bits for the flow label of an outer IPv6 header (RFC 6438), from other bits than the slot's.
     #[inline(always)]
     pub const fn flow_label(self) -> u32 {
-        self.0 as u32 & 0xf_ffff
+        (self.0 >> 12) as u32 & 0xf_ffff
     }
 
     /// The two positions of a destination in a service index.
     #[inline(always)]
     pub const fn index_positions(self, mask: u32) -> [u32; 2] {
-        [(self.0 >> 32) as u32 & mask, self.0 as u32 & mask]
+        [(self.0 >> 32) as u32 & mask, (self.0 >> 12) as u32 & mask]
     }
 }
 
@@ -42,7 +44,7 @@ impl HashKey {
     #[inline(always)]
     pub const fn hash_v4(&self, address: [u8; 4], rest: u32) -> Hash {
         let [k0, k1, ..] = self.0;
-        Hash(finish(pair(u32::from_be_bytes(address), k0, rest, k1)))
+        Hash(finish(pair(u32::from_le_bytes(address), k0, rest, k1)))
     }
 
     /// Hash of an IPv6 flow or destination.
@@ -50,8 +52,8 @@ impl HashKey {
     pub const fn hash_v6(&self, address: [u8; 16], rest: u32) -> Hash {
         let [k0, k1, k2, k3, k4, k5, ..] = self.0;
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = address;
-        let sum = pair(u32::from_be_bytes([a0, a1, a2, a3]), k0, u32::from_be_bytes([b0, b1, b2, b3]), k1)
-            .wrapping_add(pair(u32::from_be_bytes([c0, c1, c2, c3]), k2, u32::from_be_bytes([d0, d1, d2, d3]), k3))
+        let sum = pair(u32::from_le_bytes([a0, a1, a2, a3]), k0, u32::from_le_bytes([b0, b1, b2, b3]), k1)
+            .wrapping_add(pair(u32::from_le_bytes([c0, c1, c2, c3]), k2, u32::from_le_bytes([d0, d1, d2, d3]), k3))
             .wrapping_add(pair(rest, k4, 0, k5));
         Hash(finish(sum))
     }
@@ -61,7 +63,8 @@ impl HashKey {
     pub const fn again(&self, hash: Hash, round: u32) -> Hash {
         let [.., k10, k11] = self.0;
         let seed = (k10 as u64) << 32 | k11 as u64;
-        Hash(finish(hash.0 ^ seed.wrapping_mul(2 * round as u64 + 1)))
+        // Twice, since what comes in is a slot: a few low bits, of which one product would make a lattice.
+        Hash(finish(finish(hash.0 ^ seed.wrapping_mul(2 * round as u64 + 1))))
     }
 }
 
@@ -73,11 +76,9 @@ const fn pair(a: u32, ka: u32, b: u32, kb: u32) -> u64 {
 
 #[inline(always)]
 const fn finish(mut x: u64) -> u64 {
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
+    x ^= x >> 32;
+    // 2^64 over the golden ratio, made odd: the multiplier of Fibonacci hashing.
+    x.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

@@ -33,4 +33,6 @@ pub mod hash;
 #[cfg(any(test, feature = "std"))]
 pub mod candidates;
 #[cfg(any(test, feature = "std"))]
+pub mod service_index;
+#[cfg(any(test, feature = "std"))]
 pub mod host;

@@ -9,8 +9,6 @@ use network_types::{
     vlan::VlanHdr,
 };
 
-use crate::frame::Ethernet;
-
 /// Something that can be copied out of a frame and into it, byte by byte.
 ///
 /// # Safety
@@ -33,14 +31,11 @@ unsafe impl Wire for UdpHdr {}
 unsafe impl Wire for Icmpv4Hdr {}
 // SAFETY: as above.
 unsafe impl Wire for Icmpv6Hdr {}
-// SAFETY: packed integers.
-unsafe impl Wire for Ethernet {}
 // SAFETY: bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}
 
 const _: () = {
     assert!(size_of::<EthHdr>() == 14);
-    assert!(size_of::<Ethernet>() == 14);
     assert!(size_of::<VlanHdr>() == 4);
     assert!(size_of::<Ipv4Hdr>() == 20);
     assert!(size_of::<Ipv6Hdr>() == 40);
@@ -64,6 +59,9 @@ pub trait Packet {
     /// aligned as no header is.
     fn view<T: Wire>(&self, offset: usize) -> Option<&T>;
 
+    /// The same, to be changed where it lies.
+    fn view_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T>;
+
     /// A copy of the few bytes at `offset`; `None` if they are not wholly in the frame.
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
@@ -71,7 +69,11 @@ pub trait Packet {
     }
 
     /// Writes `value` at `offset`; `None`, and no change, if that is not wholly in the frame.
-    fn store<T: Wire>(&mut self, offset: usize, value: T) -> Option<()>;
+    #[inline(always)]
+    fn store<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+        *self.view_mut(offset)? = value;
+        Some(())
+    }
 
     /// Adds `bytes` of undefined content before the frame, or removes as many if negative. `None`, and no change, if
     /// there is no room.

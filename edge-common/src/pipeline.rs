@@ -31,19 +31,51 @@ pub struct Outcome {
     pub egress: u32,
 }
 
-/// How a packet is to leave, before it is answered.
+/// How a packet is to leave, before it is answered: an exit and what it needs, in one word, which a function can return
+/// in a register.
 #[derive(Clone, Copy)]
-pub struct Decision {
-    pub exit: Exit,
-    /// What the exit needs: of a forwarded packet the egress interface's index, of a packet to answer the offset of its
-    /// transport header, of one that is too big the MTU.
-    pub detail: u32,
+pub struct Decision(pub u64);
+
+impl Decision {
+    /// `detail` is, of a forwarded packet, the egress interface's index; of a packet to answer the offset of its transport
+    /// header; of one that is too big the MTU.
+    #[inline(always)]
+    pub const fn new(exit: Exit, detail: u32) -> Self {
+        Self((detail as u64) << 32 | exit as u64)
+    }
+
+    #[inline(always)]
+    pub const fn exit(self) -> Exit {
+        match Exit::from_raw(self.0 as u32) {
+            Some(exit) => exit,
+            // There is no such decision.
+            None => Exit::BadTables,
+        }
+    }
+
+    /// The exit, if it is one of those of forwarded packets.
+    #[inline(always)]
+    const fn forwarded(self) -> Option<Exit> {
+        const FORWARDED: [Exit; 4] = [Exit::DsrTx, Exit::DsrRedirect, Exit::IpipTx, Exit::IpipRedirect];
+        match self.0 as u32 {
+            0 => Some(FORWARDED[0]),
+            1 => Some(FORWARDED[1]),
+            2 => Some(FORWARDED[2]),
+            3 => Some(FORWARDED[3]),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn detail(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl From<Exit> for Decision {
     #[inline(always)]
     fn from(exit: Exit) -> Self {
-        Self { exit, detail: 0 }
+        Self::new(exit, 0)
     }
 }
 
@@ -51,18 +83,27 @@ impl From<Exit> for Decision {
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
     let decided = decide(packet, tables);
-    let exit = reply::answer(packet, decided);
-    tables.count_exit(exit);
-    let forwarded = matches!(exit, Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect);
-    Outcome { exit, egress: if forwarded { decided.detail } else { 0 } }
+    conclude(packet, tables, decided)
 }
 
 /// Decides how the packet leaves; a packet to forward is rewritten then, any other is as it came.
-#[inline(never)]
-fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Decision {
+#[inline(always)]
+pub fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Decision {
     match route(packet, tables) {
         Ok(decision) | Err(decision) => decision,
     }
+}
+
+/// Makes the answer that `decided` calls for, if it calls for one, and counts how the packet leaves.
+#[inline(always)]
+pub fn conclude<P: Packet, T: Tables>(packet: &mut P, tables: &T, decided: Decision) -> Outcome {
+    if let Some(exit) = decided.forwarded() {
+        tables.count_exit(exit);
+        return Outcome { exit, egress: decided.detail() };
+    }
+    let exit = reply::answer(packet, decided);
+    tables.count_exit(exit);
+    Outcome { exit, egress: 0 }
 }
 
 /// The packets that are forwarded are its result, all others its errors.
@@ -108,20 +149,19 @@ fn service<F: Reply, P: Packet, T: Tables>(
     at: Transport,
 ) -> Result<Decision, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
-    let Some(ports) = packet.load::<4>(at.offset) else {
+    let Some(head) = transport::Head::read(packet, at.protocol, at.offset) else {
         return Err(for_a_vip::<F, T>(tables, view, header, Exit::Malformed).into());
     };
-    let [_, _, port_high, port_low] = ports;
-    let number = F::find(tables, view, header, [port_high, port_low], at.protocol).ok_or(Exit::NotOurs)?;
+    let number = F::find(tables, view, header, head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
     let service = tables.service(view.half, number).ok_or(Exit::BadTables)?;
     let length = F::length(header);
-    let starts = match transport::check(packet, at.protocol, at.offset, link.l3 + length) {
+    let starts = match head.check(at.protocol, at.offset, link.l3 + length) {
         Ok(starts) => starts,
         Err(transport::Malformed) => return Err(Exit::Malformed.into()),
     };
 
-    let flow = F::flow(&view.generation.hash_key, header, ports);
-    let received = Received::new::<F>(link, header, flow);
+    let flow = F::flow(&view.generation.hash_key, header, head.ports);
+    let received = Received { link, length, flow };
     let (chosen, backend) = match select::select(tables, view, service, flow, starts) {
         Ok(chosen) => chosen,
         Err(Exit::Exhausted) => return Err(exhausted(service, at)),
@@ -141,7 +181,7 @@ fn exhausted(service: &Service, at: Transport) -> Decision {
         WhenExhausted::Open | WhenExhausted::Reject if at.protocol == protocol::TCP => Exit::RejectReset,
         WhenExhausted::Open | WhenExhausted::Reject => Exit::RejectUnreachable,
     };
-    Decision { exit, detail: at.offset as u32 }
+    Decision::new(exit, at.offset as u32)
 }
 
 /// An ICMP or ICMPv6 packet.
@@ -168,7 +208,7 @@ fn control<F: Reply, P: Packet, T: Tables>(
     } else {
         Exit::IcmpOther
     };
-    Decision { exit, detail: at.offset as u32 }
+    Decision::new(exit, at.offset as u32)
 }
 
 /// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.

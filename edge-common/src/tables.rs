@@ -1,7 +1,7 @@
 //! The maps, as the packet path sees them.
 
 use crate::{
-    abi::{Backend, BackendNumber, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6},
+    abi::{Backend, BackendNumber, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6},
     exit::Exit,
 };
 
@@ -31,15 +31,15 @@ pub struct View<'a> {
 ///
 /// A reader returns `None` for an index past the map's end.
 pub trait Tables {
-    /// The half of the maps that is published.
-    fn active(&self) -> u32;
-    fn generation(&self, half: u32) -> Option<&Generation>;
+    /// What is published, and which half of the maps that is.
+    fn published(&self) -> Option<(&Published, u32)>;
 
     /// The published generation; `None` before the first.
     #[inline(always)]
     fn view(&self) -> Option<View<'_>> {
-        let half = self.active();
-        let generation = self.generation(half)?;
+        let (published, active) = self.published()?;
+        let half = active & 1;
+        let generation = &published.generations[half as usize];
         if generation.number == 0 { None } else { Some(View { half, generation }) }
     }
 

@@ -2,7 +2,10 @@
 
 use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
-use crate::{ip::protocol, packet::Packet};
+use crate::{
+    ip::protocol,
+    packet::{Packet, Wire},
+};
 
 /// TCP flags, as they stand in byte 13 of the header.
 pub mod flags {
@@ -18,25 +21,74 @@ pub const FLAGS: usize = 13;
 /// What is wrong with a transport header.
 pub struct Malformed;
 
-/// Checks the header at `offset` of a packet that ends at `end`; says whether the packet starts a flow.
-///
-/// Only a TCP SYN without ACK says that it starts one; nothing in a UDP packet does.
-#[inline(always)]
-pub fn check<P: Packet>(packet: &P, protocol: u8, offset: usize, end: usize) -> Result<bool, Malformed> {
-    if protocol == protocol::TCP {
-        let Some([data_offset, flags]) = packet.load::<2>(offset + FLAGS - 1) else { return Err(Malformed) };
-        let header = usize::from(data_offset >> 4) * 4;
-        if header < TcpHdr::LEN || offset + header > end {
+/// What forwarding reads of a transport header, read at once.
+#[derive(Clone, Copy)]
+pub struct Head {
+    /// Source and destination port, as they stand there, in a word of the lowest byte first.
+    pub ports: u32,
+    /// Two more bytes, likewise: of TCP the data offset and the flags, of UDP the length.
+    more: u16,
+}
+
+/// The start of a TCP header, up to the flags.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct TcpStart {
+    ports: u32,
+    numbers: [u32; 2],
+    offset_and_flags: u16,
+}
+
+/// The start of a UDP header, up to the length.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct UdpStart {
+    ports: u32,
+    length: u16,
+}
+
+// SAFETY: packed integers.
+unsafe impl Wire for TcpStart {}
+// SAFETY: packed integers.
+unsafe impl Wire for UdpStart {}
+
+impl Head {
+    /// Reads the header at `offset`; `None` if the frame ends in it.
+    #[inline(always)]
+    pub fn read<P: Packet>(packet: &P, protocol: u8, offset: usize) -> Option<Self> {
+        let (ports, more) = if protocol == protocol::TCP {
+            let TcpStart { ports, offset_and_flags, .. } = *packet.view(offset)?;
+            (ports, offset_and_flags)
+        } else {
+            let UdpStart { ports, length } = *packet.view(offset)?;
+            (ports, length)
+        };
+        Some(Self { ports: u32::from_le(ports), more: u16::from_le(more) })
+    }
+
+    /// The port that the packet is for, as it stands in the header.
+    #[inline(always)]
+    pub const fn destination(self) -> [u8; 2] {
+        ((self.ports >> 16) as u16).to_le_bytes()
+    }
+
+    /// Checks the header at `offset` of a packet that ends at `end`; says whether the packet starts a flow.
+    ///
+    /// Only a TCP SYN without ACK says that it starts one; nothing in a UDP packet does.
+    #[inline(always)]
+    pub fn check(self, protocol: u8, offset: usize, end: usize) -> Result<bool, Malformed> {
+        let tcp = protocol == protocol::TCP;
+        let (length, least) = if tcp {
+            // The upper four bits of the first byte, in words of four.
+            (usize::from(self.more >> 2 & 0x3c), TcpHdr::LEN)
+        } else {
+            (usize::from(self.more.swap_bytes()), UdpHdr::LEN)
+        };
+        if length < least || offset + length > end {
             return Err(Malformed);
         }
-        Ok(flags & (flags::SYN | flags::ACK | flags::RST | flags::FIN) == flags::SYN)
-    } else {
-        let Some(length) = packet.load::<2>(offset + 4) else { return Err(Malformed) };
-        let length = usize::from(u16::from_be_bytes(length));
-        if length < UdpHdr::LEN || offset + length > end {
-            return Err(Malformed);
-        }
-        Ok(false)
+        let flags = (self.more >> 8) as u8;
+        Ok(tcp && flags & (flags::SYN | flags::ACK | flags::RST | flags::FIN) == flags::SYN)
     }
 }
 
@@ -52,7 +104,7 @@ mod tests {
                 *place = byte;
             }
         }
-        check(&Frame::new(&bytes), protocol::TCP, 0, length).ok()
+        Head::read(&Frame::new(&bytes), protocol::TCP, 0)?.check(protocol::TCP, 0, length).ok()
     }
 
     fn udp(says: u16, length: usize) -> Option<bool> {
@@ -60,7 +112,7 @@ mod tests {
         if let Some(place) = bytes.get_mut(4..6) {
             place.copy_from_slice(&says.to_be_bytes());
         }
-        check(&Frame::new(&bytes), protocol::UDP, 0, length).ok()
+        Head::read(&Frame::new(&bytes), protocol::UDP, 0)?.check(protocol::UDP, 0, length).ok()
     }
 
     #[test]

@@ -10,10 +10,15 @@ mod decap;
 mod maps;
 mod packet;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    helpers::bpf_redirect,
+    macros::xdp,
+    programs::XdpContext,
+};
 use edge_common::{
     exit::Verdict,
-    pipeline::{self, Outcome},
+    pipeline::{self, Decision, Outcome},
 };
 
 use crate::{maps::KernelTables, packet::ContextPacket};
@@ -21,7 +26,8 @@ use crate::{maps::KernelTables, packet::ContextPacket};
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
-    let Outcome { exit, egress } = pipeline::process(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx));
+    let decided = Decision(edge_decide(ctx.ctx));
+    let Outcome { exit, egress } = pipeline::conclude(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), decided);
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(&ctx, "exit {} egress {}", exit.name(), egress);
     match exit.verdict() {
@@ -30,6 +36,19 @@ fn edge(ctx: XdpContext) -> u32 {
         Verdict::Tx => xdp_action::XDP_TX,
         Verdict::Redirect => redirect(egress),
     }
+}
+
+/// Decides how the packet leaves.
+///
+/// A function of its own, so that neither deciding nor answering has the other's variables on its stack; and a global one
+/// (not mangled, with C's ABI), so that the verifier looks at it once, for any packet, and takes its result for any
+/// number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn edge_decide(ctx: *mut xdp_md) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Decision(decided) = pipeline::decide(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx));
+    decided
 }
 
 /// Sends the frame out of interface `egress`.

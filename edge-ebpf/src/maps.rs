@@ -14,16 +14,15 @@ use aya_ebpf::{
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, Traffic, halved,
+        Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6,
+        Traffic, halved,
     },
     exit::Exit,
     tables::{Route, Tables},
 };
 
 #[map]
-static ACTIVE: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static GENERATIONS: Array<Generation> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+static PUBLISHED: Array<Published> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SERVICE_INDEX_V4: Array<ServiceEntryV4> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
@@ -95,17 +94,10 @@ impl<'a> KernelTables<'a> {
 
 impl Tables for KernelTables<'_> {
     #[inline(always)]
-    fn active(&self) -> u32 {
-        match ACTIVE.get(0) {
-            // SAFETY: a valid reference; volatile, as user space changes it at any time.
-            Some(active) => unsafe { ptr::read_volatile(active) },
-            None => 0,
-        }
-    }
-
-    #[inline(always)]
-    fn generation(&self, half: u32) -> Option<&Generation> {
-        GENERATIONS.get(half)
+    fn published(&self) -> Option<(&Published, u32)> {
+        let published = PUBLISHED.get(0)?;
+        // SAFETY: a valid reference; volatile, as user space changes it at any time.
+        Some((published, unsafe { ptr::read_volatile(&raw const published.active) }))
     }
 
     #[inline(always)]
@@ -140,7 +132,9 @@ impl Tables for KernelTables<'_> {
 
     #[inline(always)]
     fn owner(&self, cell: u32, lane: u32) -> Option<BackendNumber> {
-        OWNERS.get(cell).map(|owners| owners.lane(lane))
+        let cell = OWNERS.get_ptr(cell)?;
+        // SAFETY: the lane is one of the cell's; volatile, as another CPU changes it at any time.
+        Some(unsafe { ptr::read_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL)) })
     }
 
     #[inline(always)]
@@ -173,7 +167,9 @@ impl Tables for KernelTables<'_> {
                 let traffic = unsafe { &mut *traffic };
                 traffic.packets = traffic.packets.wrapping_add(1);
                 traffic.bytes = traffic.bytes.wrapping_add(bytes);
-                traffic.flows = traffic.flows.wrapping_add(u64::from(starts));
+                if starts {
+                    traffic.flows = traffic.flows.wrapping_add(1);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A frame behind the kernel's packet pointers: the only place that touches them.
 
-use core::{arch::asm, hint, ptr};
+use core::{arch::asm, hint};
 
 use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
@@ -57,11 +57,11 @@ impl Packet for ContextPacket<'_> {
     }
 
     #[inline(always)]
-    fn store<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+    fn view_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        const { assert!(align_of::<T>() == 1) };
         let at = self.at::<T>(offset)?;
-        // SAFETY: `at` lies in the frame, as just checked, and a `Wire` type has no padding.
-        unsafe { ptr::write_unaligned(at, value) };
-        Some(())
+        // SAFETY: as in `view`; a `Wire` type has no padding, so that it leaves no byte undefined.
+        Some(unsafe { &mut *at })
     }
 
     #[inline(always)]

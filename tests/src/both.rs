@@ -105,7 +105,7 @@ impl Both {
     pub fn change(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
         let new = self.world.memory_after(&self.memory);
-        self.memory.generations = new.generations;
+        self.memory.published = new.published;
         self.memory.services = new.services;
         self.memory.pools = new.pools;
         self.memory.backends = new.backends;

@@ -10,7 +10,7 @@ use aya::{
 };
 use bytemuck::Pod;
 use edge_common::{
-    abi::{Backend, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program},
+    abi::{Backend, Cell, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program},
     exit::{DecapExit, Exit},
     host::Memory,
 };
@@ -108,8 +108,7 @@ impl Kernel {
 
     /// Writes the content of `memory`, of the size that this was loaded with, into the maps.
     pub fn copy(&mut self, memory: &Memory) {
-        self.fill::<u32, 4>(map::ACTIVE, &[memory.active]);
-        self.fill::<Generation, { size_of::<Generation>() }>(map::GENERATIONS, &memory.generations);
+        self.fill::<_, { size_of::<Published>() }>(map::PUBLISHED, &[memory.published]);
         self.fill::<_, { size_of::<ServiceEntryV4>() }>(map::SERVICE_INDEX_V4, &memory.service_index_v4);
         self.fill::<_, { size_of::<ServiceEntryV6>() }>(map::SERVICE_INDEX_V6, &memory.service_index_v6);
         self.fill::<_, { size_of::<Service>() }>(map::SERVICES, &memory.services);

@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Failover, Generation, Mode, NextHop, Pool, Service, ServiceEntryV4, ServiceEntryV6,
-        ServiceKeyV4, ServiceKeyV6, State, VIP_ENTRY, WhenExhausted,
+        Backend, CELL, Cell, Failover, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6,
+        State, VIP_ENTRY, WhenExhausted,
     },
     candidates::{self, Member},
     hash::{Hash, HashKey},
     host::Memory,
     select,
+    service_index::{self, Key},
     tables::{Route, Tables as _, View},
 };
 
@@ -154,7 +155,7 @@ impl World {
             state: UP,
             egress,
             next_hop: NextHop { mac: [0x02, 0, 0, 0xbb, 0, number] }.to_raw(),
-            source_mac: [0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")],
+            source_mac: Mac::new([0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")]),
             mtu: 1500,
             family: if side == Side::V4 { 4 } else { 6 },
             address: octets(side.backend(number)),
@@ -195,7 +196,8 @@ impl World {
 
     /// The flow's hash, from `client` and its source port to `port`.
     pub fn flow(client: IpAddr, source: u16, port: u16) -> Hash {
-        let ports = u32::from(source) << 16 | u32::from(port);
+        let ([a, b], [c, d]) = (source.to_be_bytes(), port.to_be_bytes());
+        let ports = u32::from_le_bytes([a, b, c, d]);
         match client {
             IpAddr::V4(address) => KEY.hash_v4(address.octets(), ports),
             IpAddr::V6(address) => KEY.hash_v6(address.octets(), ports),
@@ -227,7 +229,7 @@ impl World {
 
     /// Who takes new flows in each slot of a service; 0 where nobody does.
     pub fn picks(&self, memory: &Memory, service: usize) -> Vec<Cell> {
-        let view = View { half: ACTIVE, generation: &memory.generations[ACTIVE as usize] };
+        let view = View { half: ACTIVE, generation: &memory.published.generations[ACTIVE as usize] };
         let number = u32::try_from(service).expect("a small world");
         let service = memory.service(ACTIVE, number).expect("it was just laid out");
         let pick = |slot| if slot < self.slots { select::pick(memory, view, service, slot).unwrap_or(0) } else { 0 };
@@ -236,11 +238,11 @@ impl World {
 
     fn without_owners(&self) -> Memory {
         let mut memory = Memory::default();
-        memory.active = ACTIVE;
+        memory.published.active = ACTIVE;
         memory.backends.clone_from(&self.backends);
         memory.routes.clone_from(&self.routes);
         memory.decap_sources.clone_from(&self.decap_sources);
-        let generation = &mut memory.generations[ACTIVE as usize];
+        let generation = &mut memory.published.generations[ACTIVE as usize];
         *generation = Generation { number: 7, hash_key: KEY, slot_mask: self.slots - 1, ..Generation::default() };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
         generation.tunnel_source_v6 = octets(Side::V6.tunnel());
@@ -318,17 +320,17 @@ impl World {
             match vip {
                 IpAddr::V4(vip) => {
                     let key = ServiceKeyV4::new(vip.octets(), port, protocol);
-                    v4.push(ServiceEntryV4 { key, service, reserved: 0 });
+                    v4.push((key, service));
                 }
                 IpAddr::V6(vip) => {
                     let key = ServiceKeyV6::new(vip.octets(), port, protocol);
-                    v6.push(ServiceEntryV6 { key, service, reserved: 0 });
+                    v6.push((key, service));
                 }
             }
         }
-        let generation = &mut memory.generations[ACTIVE as usize];
-        (memory.service_index_v4, generation.index_mask_v4) = place(&v4, |entry, mask| entry.key.positions(&KEY, mask));
-        (memory.service_index_v6, generation.index_mask_v6) = place(&v6, |entry, mask| entry.key.positions(&KEY, mask));
+        let generation = &mut memory.published.generations[ACTIVE as usize];
+        (memory.service_index_v4, generation.index_mask_v4) = index(&v4);
+        (memory.service_index_v6, generation.index_mask_v6) = index(&v6);
     }
 }
 
@@ -344,20 +346,12 @@ fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
     map[place] = value;
 }
 
-/// A table, large enough that each entry finds one of its two positions free, and its mask.
-fn place<T: Clone + Default>(entries: &[T], positions: impl Fn(&T, u32) -> [u32; 2]) -> (Vec<T>, u32) {
-    let mut mask = 15;
-    'larger: loop {
-        let size = mask as usize + 1;
-        let (mut table, mut taken) = (vec![T::default(); 2 * size], vec![false; size]);
-        for entry in entries {
-            let Some(free) = positions(entry, mask).into_iter().find(|position| !taken[*position as usize]) else {
-                mask = 2 * mask + 1;
-                continue 'larger;
-            };
-            taken[free as usize] = true;
-            table[2 * free as usize + ACTIVE as usize] = entry.clone();
-        }
-        return (table, mask);
+/// A service index in the published half, and its mask.
+fn index<K: Key>(destinations: &[(K, u32)]) -> (Vec<K::Entry>, u32) {
+    let index = service_index::build(destinations, &KEY, 1 << 16).expect("room for a few services");
+    let mut halves = Vec::new();
+    for (number, entry) in index.iter().enumerate() {
+        put(&mut halves, number, *entry);
     }
+    (halves, u32::try_from(index.len()).expect("a small index") - 1)
 }

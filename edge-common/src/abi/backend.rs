@@ -24,7 +24,7 @@ pub struct Backend {
     /// A [`NextHop`] as raw bits: the neighbour's MAC address; one atomic store. 0: unknown, ask the kernel's tables.
     pub next_hop: u64,
     /// MAC address of the egress interface.
-    pub source_mac: [u8; 6],
+    pub source_mac: Mac,
     /// MTU of the egress, bytes of IP packet; 0: unknown, not checked.
     pub mtu: u16,
     /// VLAN identifier that frames to this backend carry, host order; 0: untagged.
@@ -34,7 +34,7 @@ pub struct Backend {
     /// 4 or 6: family of `address`.
     pub family: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
     /// Address, network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],
     /// Zero.
@@ -82,6 +82,23 @@ impl State {
     }
 }
 
+/// A MAC address in the first six bytes of one word; the last two are zero. As six bytes it would be copied byte by byte.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Mac(pub u64);
+
+impl Mac {
+    #[inline(always)]
+    pub const fn new([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    pub const fn octets(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
 /// The neighbour's MAC address, kept in one `u64` so that it changes with one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
@@ -89,19 +106,24 @@ pub struct NextHop {
 }
 
 impl NextHop {
+    /// Whether `raw` holds a next hop.
+    #[inline(always)]
+    pub const fn is_known(raw: u64) -> bool {
+        raw != 0
+    }
+
     /// The next hop that `raw` holds; `None` when it is unknown.
     #[inline(always)]
     pub const fn from_raw(raw: u64) -> Option<Self> {
         if raw == 0 {
             return None;
         }
-        let [a, b, c, d, e, f, _, _] = raw.to_ne_bytes();
+        let [a, b, c, d, e, f, _, _] = raw.to_le_bytes();
         Some(Self { mac: [a, b, c, d, e, f] })
     }
 
-    /// Never 0: byte 6 marks it as known.
+    /// As [`Mac`] has it. The address that is all zero is nobody's, and so "unknown".
     pub const fn to_raw(self) -> u64 {
-        let [a, b, c, d, e, f] = self.mac;
-        u64::from_ne_bytes([a, b, c, d, e, f, 1, 0])
+        Mac::new(self.mac).0
     }
 }

@@ -1,8 +1,19 @@
-//! What one published configuration fixes for every packet.
+//! What is published, and what one published configuration fixes for every packet.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::hash::HashKey;
+
+/// The two halves, and which of them is published. One value, so that a packet finds it by one lookup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Published {
+    /// The half that packets use, 0 or 1: the one store that publishes a configuration.
+    pub active: u32,
+    /// Zero.
+    pub reserved: u32,
+    pub generations: [Generation; 2],
+}
 
 /// One complete, validated, published configuration, as the packet path needs it.
 #[repr(C)]

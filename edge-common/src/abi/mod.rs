@@ -5,8 +5,7 @@
 //!
 //! | map | key -> value | writer | reader | lives |
 //! |---|---|---|---|---|
-//! | `ACTIVE` | 0 -> `u32` half | controller | packet path | as long as the pin |
-//! | `GENERATIONS` | half -> [`Generation`] | controller | packet path | one generation |
+//! | `PUBLISHED` | 0 -> [`Published`] | controller | packet path | as long as the pin |
 //! | `SERVICE_INDEX_V4` | half, position -> [`ServiceEntryV4`] | controller | packet path | one generation |
 //! | `SERVICE_INDEX_V6` | half, position -> [`ServiceEntryV6`] | controller | packet path | one generation |
 //! | `SERVICES` | half, service -> [`Service`] | controller | packet path | one generation, `failover` changes in it |
@@ -21,7 +20,7 @@
 //! | `SNAPSHOT` | half, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
 //!
 //! "Half": what belongs to a generation is kept twice. The controller writes the half that is not active, whole, and
-//! publishes it with one store to `ACTIVE`. The two lie interleaved ([`halved`]), so that the packet path needs to know
+//! publishes it with one store to `PUBLISHED`. The two lie interleaved ([`halved`]), so that the packet path needs to know
 //! no map's size.
 
 mod backend;
@@ -31,8 +30,8 @@ mod service;
 mod snapshot;
 mod stats;
 
-pub use backend::{Backend, BackendNumber, Family, NextHop, State};
-pub use generation::Generation;
+pub use backend::{Backend, BackendNumber, Family, Mac, NextHop, State};
+pub use generation::{Generation, Published};
 pub use pool::{CELL, Cell, Pool};
 pub use service::{
     Failover, MAX_POOLS, Mode, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, VIP_ENTRY,
@@ -52,8 +51,7 @@ pub const fn halved(half: u32, position: u32) -> u32 {
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
-    pub const ACTIVE: &str = "ACTIVE";
-    pub const GENERATIONS: &str = "GENERATIONS";
+    pub const PUBLISHED: &str = "PUBLISHED";
     pub const SERVICE_INDEX_V4: &str = "SERVICE_INDEX_V4";
     pub const SERVICE_INDEX_V6: &str = "SERVICE_INDEX_V6";
     pub const SERVICES: &str = "SERVICES";
@@ -80,6 +78,7 @@ pub mod program {
 
 const _: () = {
     assert!(size_of::<Generation>() == 88);
+    assert!(size_of::<Published>() == 184);
     assert!(size_of::<ServiceKeyV4>() == 8);
     assert!(size_of::<ServiceKeyV6>() == 24);
     assert!(size_of::<ServiceEntryV4>() == 16);

@@ -49,8 +49,20 @@ impl ServiceKeyV4 {
     /// The two positions at which this key can stand.
     #[inline(always)]
     pub const fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        let [a, b] = self.port;
-        key.hash_v4(self.vip, u32::from_be_bytes([a, b, 0, self.protocol])).index_positions(mask)
+        key.hash_v4(self.vip, port_and_protocol(self.port, self.protocol)).index_positions(mask)
+    }
+
+    /// Whether `self` and `other` are the same; in one comparison, not one for each byte.
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        self.word() == other.word()
+    }
+
+    #[inline(always)]
+    const fn word(self) -> u64 {
+        u32::from_le_bytes(self.vip) as u64
+            | (port_and_protocol(self.port, self.protocol) as u64) << 32
+            | (self.used as u64) << 56
     }
 }
 
@@ -63,9 +75,25 @@ impl ServiceKeyV6 {
     /// The two positions at which this key can stand.
     #[inline(always)]
     pub const fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        let [a, b] = self.port;
-        key.hash_v6(self.vip, u32::from_be_bytes([a, b, 0, self.protocol])).index_positions(mask)
+        key.hash_v6(self.vip, port_and_protocol(self.port, self.protocol)).index_positions(mask)
     }
+
+    /// Whether `self` and `other` are the same; in few comparisons, not one for each byte.
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        u128::from_ne_bytes(self.vip) == u128::from_ne_bytes(other.vip) && self.rest() == other.rest()
+    }
+
+    #[inline(always)]
+    const fn rest(&self) -> u32 {
+        port_and_protocol(self.port, self.protocol) | (self.used as u32) << 24
+    }
+}
+
+/// Both in one word, whose last byte is zero. Put together by shifts: from four bytes it would be, byte by byte.
+#[inline(always)]
+const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u32 {
+    u16::from_le_bytes(port) as u32 | (protocol as u32) << 16
 }
 
 /// A position of the IPv4 service index. Each key stands at one of its two positions ([`ServiceKeyV4::positions`]).
@@ -75,8 +103,8 @@ pub struct ServiceEntryV4 {
     pub key: ServiceKeyV4,
     /// Service number, or [`VIP_ENTRY`].
     pub service: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not 0 where some key, whose first position this is, stands at its second one: only then need that be looked at.
+    pub displaced: u32,
 }
 
 /// A position of the IPv6 service index.
@@ -86,8 +114,8 @@ pub struct ServiceEntryV6 {
     pub key: ServiceKeyV6,
     /// Service number, or [`VIP_ENTRY`].
     pub service: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// As in [`ServiceEntryV4`].
+    pub displaced: u32,
 }
 
 /// How a packet reaches its backend.

@@ -57,12 +57,12 @@ impl Packet for Frame {
         Some(unsafe { &*bytes.as_ptr().cast::<T>() })
     }
 
-    fn store<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+    fn view_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        const { assert!(align_of::<T>() == 1) };
         let start = self.start;
         let bytes = self.buffer[start..].get_mut(offset..)?.get_mut(..size_of::<T>())?;
-        // SAFETY: `bytes` is as long as a `T`, and a `Wire` type has no padding.
-        unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(value) };
-        Some(())
+        // SAFETY: as in `view`; a `Wire` type has no padding, so that it leaves no byte undefined.
+        Some(unsafe { &mut *bytes.as_mut_ptr().cast::<T>() })
     }
 
     fn grow_head(&mut self, bytes: i32) -> Option<()> {

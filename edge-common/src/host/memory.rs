@@ -7,7 +7,8 @@ use std::{
 
 use crate::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6, Traffic, halved,
+        Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6,
+        Traffic, halved,
     },
     decap::Sources,
     exit::{DecapExit, Exit},
@@ -18,8 +19,7 @@ use crate::{
 /// packet path itself writes stands behind methods.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    pub active: u32,
-    pub generations: [Generation; 2],
+    pub published: Published,
     pub service_index_v4: Vec<ServiceEntryV4>,
     pub service_index_v6: Vec<ServiceEntryV6>,
     pub services: Vec<Service>,
@@ -65,12 +65,8 @@ fn at<T>(map: &[T], index: u32) -> Option<&T> {
 }
 
 impl Tables for Memory {
-    fn active(&self) -> u32 {
-        self.active
-    }
-
-    fn generation(&self, half: u32) -> Option<&Generation> {
-        at(&self.generations, half)
+    fn published(&self) -> Option<(&Published, u32)> {
+        Some((&self.published, self.published.active))
     }
 
     fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4> {

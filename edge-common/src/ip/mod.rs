@@ -66,8 +66,8 @@ pub trait Family {
     /// TTL or hop limit.
     fn ttl(header: &Self::Header) -> u8;
 
-    /// Takes one off the TTL of the header at `l3`.
-    fn decrement_ttl<P: Packet>(packet: &mut P, l3: usize) -> Option<()>;
+    /// Takes one off the TTL, which is not 0.
+    fn decrement_ttl(header: &mut Self::Header);
 
     /// DSCP and ECN: the TOS byte, the traffic class.
     fn tos(header: &Self::Header) -> u8;
@@ -85,8 +85,8 @@ pub trait Family {
     /// or [`VIP_ENTRY`](crate::abi::VIP_ENTRY).
     fn find<T: Tables>(tables: &T, view: View<'_>, header: &Self::Header, port: [u8; 2], protocol: u8) -> Option<u32>;
 
-    /// Hash of the flow from the source, its `ports` as they stand in the transport header.
-    fn flow(key: &HashKey, header: &Self::Header, ports: [u8; 4]) -> Hash;
+    /// Hash of the flow from the source; `ports` as [`Head`](crate::transport::Head) has them.
+    fn flow(key: &HashKey, header: &Self::Header, ports: u32) -> Hash;
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::{
 
 /// "Don't fragment", in the first byte of the fragmentation field.
 pub const DONT_FRAGMENT: u8 = 0x40;
-/// "More fragments", likewise.
-const MORE_FRAGMENTS: u8 = 0x20;
+/// What is set in the fragmentation field of any fragment: "more fragments", or an offset.
+const IS_FRAGMENT: u16 = 0x3fff;
 
 /// The IPv4 family.
 pub struct V4;
@@ -34,8 +34,7 @@ impl Family for V4 {
         {
             return Payload::Malformed;
         }
-        let [high, low] = header.frags;
-        if high & MORE_FRAGMENTS != 0 || high & 0x1f != 0 || low != 0 {
+        if u16::from_be_bytes(header.frags) & IS_FRAGMENT != 0 {
             return Payload::Fragment;
         }
         Payload::Transport(Transport { protocol: header.proto, offset: l3 + header_length })
@@ -52,11 +51,9 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn decrement_ttl<P: Packet>(packet: &mut P, l3: usize) -> Option<()> {
-        let [ttl, proto, high, low] = packet.load(l3 + 8)?;
-        let less = ttl.wrapping_sub(1);
-        let [high, low] = checksum::update([high, low], [ttl, proto], [less, proto]);
-        packet.store(l3 + 8, [less, proto, high, low])
+    fn decrement_ttl(header: &mut Ipv4Hdr) {
+        header.ttl = header.ttl.wrapping_sub(1);
+        header.check = checksum::ttl_decremented(header.check);
     }
 
     #[inline(always)]
@@ -85,16 +82,21 @@ impl Family for V4 {
     fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv4Hdr, port: [u8; 2], protocol: u8) -> Option<u32> {
         let key = ServiceKeyV4::new(header.dst_addr, port, protocol);
         let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v4);
-        let entry = tables.service_entry_v4(view.half, first)?;
-        if entry.key == key {
-            return Some(entry.service);
+        let mut entry = tables.service_entry_v4(view.half, first)?;
+        if !entry.key.is(&key) {
+            if entry.displaced == 0 {
+                return None;
+            }
+            entry = tables.service_entry_v4(view.half, second)?;
+            if !entry.key.is(&key) {
+                return None;
+            }
         }
-        let entry = tables.service_entry_v4(view.half, second)?;
-        if entry.key == key { Some(entry.service) } else { None }
+        Some(entry.service)
     }
 
     #[inline(always)]
-    fn flow(key: &HashKey, header: &Ipv4Hdr, ports: [u8; 4]) -> Hash {
-        key.hash_v4(header.src_addr, u32::from_be_bytes(ports))
+    fn flow(key: &HashKey, header: &Ipv4Hdr, ports: u32) -> Hash {
+        key.hash_v4(header.src_addr, ports)
     }
 }

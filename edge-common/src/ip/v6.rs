@@ -58,9 +58,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn decrement_ttl<P: Packet>(packet: &mut P, l3: usize) -> Option<()> {
-        let [hop_limit] = packet.load(l3 + 7)?;
-        packet.store(l3 + 7, [hop_limit.wrapping_sub(1)])
+    fn decrement_ttl(header: &mut Ipv6Hdr) {
+        header.hop_limit = header.hop_limit.wrapping_sub(1);
     }
 
     #[inline(always)]
@@ -90,17 +89,22 @@ impl Family for V6 {
     fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv6Hdr, port: [u8; 2], protocol: u8) -> Option<u32> {
         let key = ServiceKeyV6::new(header.dst_addr, port, protocol);
         let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v6);
-        let entry = tables.service_entry_v6(view.half, first)?;
-        if entry.key == key {
-            return Some(entry.service);
+        let mut entry = tables.service_entry_v6(view.half, first)?;
+        if !entry.key.is(&key) {
+            if entry.displaced == 0 {
+                return None;
+            }
+            entry = tables.service_entry_v6(view.half, second)?;
+            if !entry.key.is(&key) {
+                return None;
+            }
         }
-        let entry = tables.service_entry_v6(view.half, second)?;
-        if entry.key == key { Some(entry.service) } else { None }
+        Some(entry.service)
     }
 
     #[inline(always)]
-    fn flow(key: &HashKey, header: &Ipv6Hdr, ports: [u8; 4]) -> Hash {
-        key.hash_v6(header.src_addr, u32::from_be_bytes(ports))
+    fn flow(key: &HashKey, header: &Ipv6Hdr, ports: u32) -> Hash {
+        key.hash_v6(header.src_addr, ports)
     }
 }
 

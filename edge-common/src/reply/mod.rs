@@ -30,7 +30,7 @@ use crate::{
 /// each answer once.
 #[inline(always)]
 pub fn answer<P: Packet>(packet: &mut P, decided: Decision) -> Exit {
-    match decided.exit {
+    match decided.exit() {
         Exit::EchoReply | Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig => {}
         exit => return exit,
     }
@@ -42,7 +42,8 @@ pub fn answer<P: Packet>(packet: &mut P, decided: Decision) -> Exit {
 }
 
 #[inline(always)]
-fn make<F: Reply, P: Packet>(packet: &mut P, Decision { exit, detail }: Decision) -> Exit {
+fn make<F: Reply, P: Packet>(packet: &mut P, decided: Decision) -> Exit {
+    let (exit, detail) = (decided.exit(), decided.detail());
     let (answer, silent) = match exit {
         Exit::EchoReply => (echo::<F, P>(packet, detail as usize), Exit::IcmpOther),
         Exit::RejectReset => (reset::<F, P>(packet, detail as usize), Exit::RejectSilent),

@@ -65,6 +65,13 @@ impl<T: Pod> Mapped<T> {
         (first..end).zip(values).try_for_each(|(index, value)| self.write(index, *value))
     }
 
+    /// Writes the `U` at `offset` bytes into a value; `None` past the end.
+    pub(super) fn write_part<U: Pod>(&self, index: u32, offset: usize, part: U) -> Option<()> {
+        assert!(offset.is_multiple_of(align_of::<U>()) && offset + size_of::<U>() <= size_of::<T>());
+        // SAFETY: inside the value and aligned (asserted); else as in `write`.
+        self.at(index).map(|value| unsafe { ptr::write_volatile(value.byte_add(offset).cast(), part) })
+    }
+
     /// A `u32` at `offset` bytes into a value.
     pub(super) fn word(&self, index: u32, offset: usize) -> Option<&AtomicU32> {
         assert!(offset.is_multiple_of(4) && offset + 4 <= size_of::<T>());

@@ -1,12 +1,13 @@
 //! The maps: made, pinned, opened.
 
-use std::os::fd::AsFd as _;
+use std::{mem::offset_of, os::fd::AsFd as _};
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use bytemuck::Pod;
 
 use edge_common::abi::{
-    Backend, Cell, Generation, Note, Pool, Service, ServiceEntryV4, ServiceEntryV6, SnapshotPage, halved, map,
+    Backend, Cell, Generation, Note, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, SnapshotPage, halved,
+    map,
 };
 
 use super::{
@@ -21,8 +22,7 @@ pub(super) type RawTraffic = [u64; 3];
 
 /// The opened maps.
 pub(super) struct Maps {
-    pub(super) active: Mapped<u32>,
-    pub(super) generations: Mapped<Generation>,
+    pub(super) published: Mapped<Published>,
     pub(super) index_v4: Mapped<ServiceEntryV4>,
     pub(super) index_v6: Mapped<ServiceEntryV6>,
     pub(super) services: Mapped<Service>,
@@ -52,8 +52,7 @@ impl Maps {
     pub(super) fn open(pins: &PinDir) -> Result<(Self, Capacity), KernelError> {
         let capacity = spec::check_pins(pins)?;
         let maps = Self {
-            active: shared(pins, map::ACTIVE)?,
-            generations: shared(pins, map::GENERATIONS)?,
+            published: shared(pins, map::PUBLISHED)?,
             index_v4: shared(pins, map::SERVICE_INDEX_V4)?,
             index_v6: shared(pins, map::SERVICE_INDEX_V6)?,
             services: shared(pins, map::SERVICES)?,
@@ -73,13 +72,16 @@ impl Maps {
     /// The published half, and its generation; `None` before the first.
     pub(super) fn published(&self) -> Option<(u32, Generation)> {
         let half = self.half();
-        let generation = self.generations.read(half)?;
+        let generation = self.published.read(0)?.generations[half as usize];
         (generation.number != 0).then_some((half, generation))
     }
 
-    /// The half that `ACTIVE` names.
+    /// The half that is published.
     pub(super) fn half(&self) -> u32 {
-        self.active.word(0, 0).map_or(0, |word| word.load(std::sync::atomic::Ordering::Acquire)) & 1
+        self.published
+            .word(0, offset_of!(Published, active))
+            .map_or(0, |word| word.load(std::sync::atomic::Ordering::Acquire))
+            & 1
     }
 
     pub(super) fn service(&self, half: u32, number: u32) -> Option<Service> {

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, mem::offset_of, sync::atomic::Ordering};
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 
 use edge_common::abi::{
-    Backend, BackendNumber, CELL, Pool, SNAPSHOT_PAGE, Service, SnapshotHead, SnapshotPage, State, map,
+    Backend, BackendNumber, CELL, Generation, Pool, Published, SNAPSHOT_PAGE, Service, SnapshotHead, SnapshotPage,
+    State, map,
 };
 
 use super::{
@@ -92,7 +93,8 @@ impl Kernel {
         self.write_half(image, half)?;
         self.write_snapshot(image, half)?;
         self.write_fresh_owners(image, half);
-        self.maps.active.word(0, 0).ok_or(out_of(map::ACTIVE, 0))?.store(half, Ordering::Release);
+        let active = self.maps.published.word(0, offset_of!(Published, active));
+        active.ok_or(out_of(map::PUBLISHED, 0))?.store(half, Ordering::Release);
         sys::wait_for_packets();
         self.settle()
     }
@@ -196,7 +198,8 @@ impl Kernel {
 
     fn write_half(&self, image: &Image, half: u32) -> Result<(), KernelError> {
         let at = |map, number| position(half, number).ok_or(out_of(map, number));
-        self.maps.generations.write(half, image.generation).ok_or(out_of(map::GENERATIONS, half))?;
+        let generation = offset_of!(Published, generations) + half as usize * size_of::<Generation>();
+        self.maps.published.write_part(0, generation, image.generation).ok_or(out_of(map::PUBLISHED, half))?;
         for (n, entry) in (0..).zip(&image.index_v4) {
             let name = map::SERVICE_INDEX_V4;
             self.maps.index_v4.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;

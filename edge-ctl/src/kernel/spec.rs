@@ -47,7 +47,7 @@ impl Kind {
 }
 
 /// All maps of the load balancer, of this capacity.
-pub(super) fn all(capacity: &Capacity) -> [Spec; 14] {
+pub(super) fn all(capacity: &Capacity) -> [Spec; 13] {
     #[expect(clippy::cast_possible_truncation, reason = "the largest value is a page")]
     const fn size<T>() -> u32 {
         size_of::<T>() as u32
@@ -60,8 +60,7 @@ pub(super) fn all(capacity: &Capacity) -> [Spec; 14] {
     }
     let twice = |half: u32| half.saturating_mul(2);
     [
-        shared::<u32>(map::ACTIVE, 1),
-        shared::<abi::Generation>(map::GENERATIONS, 2),
+        shared::<abi::Published>(map::PUBLISHED, 1),
         shared::<abi::ServiceEntryV4>(map::SERVICE_INDEX_V4, twice(capacity.index_v4)),
         shared::<abi::ServiceEntryV6>(map::SERVICE_INDEX_V6, twice(capacity.index_v6)),
         shared::<abi::Service>(map::SERVICES, twice(capacity.services)),

@@ -4,7 +4,7 @@ use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 
-use edge_common::abi::{Backend, BackendNumber, Failover, NextHop, Note, Service, State};
+use edge_common::abi::{Backend, BackendNumber, Failover, Mac, NextHop, Note, Service, State};
 
 use super::{Kernel, KernelError, maps::position};
 use crate::net::NextHopEntry;
@@ -100,8 +100,13 @@ impl Kernel {
             next_hop.store(0, Ordering::Release);
             return Ok(());
         };
-        let new =
-            Backend { egress: entry.egress, source_mac: entry.source_mac, mtu: entry.mtu, vlan: entry.vlan, ..old };
+        let new = Backend {
+            egress: entry.egress,
+            source_mac: Mac::new(entry.source_mac),
+            mtu: entry.mtu,
+            vlan: entry.vlan,
+            ..old
+        };
         if new != old {
             next_hop.store(0, Ordering::Release);
             self.write_egress(index, &new);
@@ -112,14 +117,10 @@ impl Kernel {
 
     /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
     fn write_egress(&self, index: u32, new: &Backend) {
-        let [first, second, third]: [u16; 3] = bytemuck::cast(new.source_mac);
-        let halves = [
-            (offset_of!(Backend, source_mac), first),
-            (offset_of!(Backend, source_mac) + 2, second),
-            (offset_of!(Backend, source_mac) + 4, third),
-            (offset_of!(Backend, mtu), new.mtu),
-            (offset_of!(Backend, vlan), new.vlan),
-        ];
+        let halves = [(offset_of!(Backend, mtu), new.mtu), (offset_of!(Backend, vlan), new.vlan)];
+        if let Some(source) = self.maps.backends.double(index, offset_of!(Backend, source_mac)) {
+            source.store(new.source_mac.0, Ordering::Release);
+        }
         if let Some(egress) = self.maps.backends.word(index, offset_of!(Backend, egress)) {
             egress.store(new.egress, Ordering::Release);
         }

@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr};
 
 use aya::maps::MapData;
 
-use edge_common::abi::{Backend, Failover, NextHop, Pool, State, map};
+use edge_common::abi::{Backend, Failover, Mac, NextHop, Pool, State, map};
 
 mod links;
 
@@ -124,7 +124,7 @@ fn a_first_start_that_was_killed_leaves_nothing_in_the_way() {
     let unfinished = pins.version_dir().join("maps-unfinished");
     fs::create_dir_all(&unfinished).expect("a directory");
     let stray = aya_obj::Map::new_from_params(2, 4, 4, 1, 0);
-    MapData::create(stray, "ACTIVE", None).expect("a map").pin(unfinished.join(map::ACTIVE)).expect("pinned");
+    MapData::create(stray, "PUBLISHED", None).expect("a map").pin(unfinished.join(map::PUBLISHED)).expect("pinned");
 
     assert!(Kernel::open(&pins).expect("no error").is_none());
     let _kernel = started(&pins, &config());
@@ -311,7 +311,7 @@ fn a_next_hop_is_written_beside_the_state() {
     let expected = Backend {
         egress: 7,
         next_hop: NextHop { mac: entry.mac }.to_raw(),
-        source_mac: entry.source_mac,
+        source_mac: Mac::new(entry.source_mac),
         mtu: 1500,
         vlan: 12,
         ..before

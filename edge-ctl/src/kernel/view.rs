@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use edge_common::{
-    abi::{self, Backend, BackendNumber, CELL, Cell, Generation, Pool, Service, ServiceEntryV4, ServiceEntryV6},
+    abi::{
+        self, Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6,
+    },
     exit::Exit,
     select,
     tables::{Route, Tables, View},
@@ -60,15 +62,11 @@ const fn lane(slot: u32) -> usize {
 }
 
 impl Tables for Picker<'_> {
-    fn active(&self) -> u32 {
-        self.half
-    }
-
-    fn generation(&self, half: u32) -> Option<&Generation> {
-        (half == self.half).then_some(&self.generation)
-    }
-
     // Selection starts where a service is known already.
+    fn published(&self) -> Option<(&Published, u32)> {
+        None
+    }
+
     fn service_entry_v4(&self, _half: u32, _position: u32) -> Option<&ServiceEntryV4> {
         None
     }

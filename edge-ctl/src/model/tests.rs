@@ -295,18 +295,6 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn an_index_half_full_is_placed_or_grown(keys in 1usize..200, seed in any::<u32>()) {
-        let key = HashKey(std::array::from_fn(|i| seed.wrapping_mul(2 * i as u32 + 1).rotate_left(i as u32)));
-        let positions = |n: usize, mask: u32| key.hash_v4((n as u32).to_be_bytes(), 7).index_positions(mask);
-        let table = index::place(keys, keys as u32 * 2, 1 << 14, positions).expect("there is room");
-        for n in 0..keys {
-            let mask = table.len() as u32 - 1;
-            prop_assert!(positions(n, mask).iter().any(|&at| table[at as usize] == Some(n)));
-        }
-        prop_assert_eq!(table.iter().flatten().count(), keys);
-    }
 }
 
 #[test]

@@ -170,8 +170,8 @@ fn forwarded(
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
                 if !outer.dont_fragment {
                     // Different for each packet, as RFC 6864 wants it of what may be fragmented.
-                    let flow = World::flow(side.client(), source_port(&inner), port).0.to_be_bytes();
-                    outer.id = inner.id ^ u16::from_be_bytes([flow[6], flow[7]]);
+                    let flow = World::flow(side.client(), source_port(&inner), port).flow_label().to_be_bytes();
+                    outer.id = inner.id ^ u16::from_be_bytes([flow[2], flow[3]]);
                 }
             } else {
                 let source = source_port(&inner);

@@ -140,7 +140,7 @@ impl Scene {
         let (_, number) = self.behind(side, protocol, port);
         let backend = &self.world.backends[usize::from(number)];
         let (to, from) = match NextHop::from_raw(backend.next_hop) {
-            Some(NextHop { mac }) => (mac, backend.source_mac),
+            Some(NextHop { mac }) => (mac, backend.source_mac.octets()),
             None => (NEIGHBOUR_MAC, EDGE0_MAC),
         };
         let mut frame = Frame::new(to, from, ip);

@@ -53,7 +53,7 @@ fn links_outlive_the_process_and_are_replaced_in_place() {
         assert!(matches!(kernel.attach("left", AttachMode::Native), Err(KernelError::NotLoaded)));
         kernel.load_program().expect("the kernel takes it");
         let info = map_ids(&kernel);
-        let active = MapData::from_pin(pins.map(map::ACTIVE)).and_then(|map| map.info()).expect("pinned").id();
+        let active = MapData::from_pin(pins.map(map::PUBLISHED)).and_then(|map| map.info()).expect("pinned").id();
         assert!(info.contains(&active), "the program reads the pinned maps: {info:?}");
         kernel.attach("left", AttachMode::Native).expect("veth has native XDP");
         kernel.attach("right", AttachMode::Generic).expect("generic works everywhere");

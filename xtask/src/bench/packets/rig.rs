@@ -199,8 +199,7 @@ fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
         }
         Ok(())
     }
-    write(edge, map::ACTIVE, &[memory.active])?;
-    write(edge, map::GENERATIONS, &memory.generations)?;
+    write(edge, map::PUBLISHED, &[memory.published])?;
     write(edge, map::SERVICE_INDEX_V4, &memory.service_index_v4)?;
     write(edge, map::SERVICE_INDEX_V6, &memory.service_index_v6)?;
     write(edge, map::SERVICES, &memory.services)?;

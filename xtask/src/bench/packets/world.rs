@@ -1,18 +1,19 @@
 //! The maps' contents for the bench: services that forward in every way there is, as many as asked for.
 
-use std::{iter, net::Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, Mode, NextHop, Pool, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4,
-        ServiceKeyV6, State, VIP_ENTRY, WhenExhausted, halved,
+        Backend, CELL, Cell, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6, State,
+        VIP_ENTRY, WhenExhausted, halved,
     },
     candidates::{self, Member},
     hash::HashKey,
     host::Memory,
     ip::protocol,
     select,
+    service_index::{self, Key},
 };
 
 /// Port of the first service of a VIP; the others follow.
@@ -78,7 +79,7 @@ impl World {
     /// The maps, with the owners that a controller gives to new services.
     pub(super) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
-        memory.active = HALF;
+        memory.published.active = HALF;
         self.fill_backends(&mut memory);
         let pools = [
             Some(self.pool(&mut memory, &self.numbers(Side::V4))),
@@ -122,11 +123,10 @@ impl World {
         }
         *memory.owners.borrow_mut() = owners;
 
-        let (index_v4, index_mask_v4) = index(&v4, |key, mask| key.positions(&KEY, mask))?;
-        let (index_v6, index_mask_v6) = index(&v6, |key, mask| key.positions(&KEY, mask))?;
-        memory.service_index_v4 = halves(index_v4, |(key, service)| ServiceEntryV4 { key, service, reserved: 0 });
-        memory.service_index_v6 = halves(index_v6, |(key, service)| ServiceEntryV6 { key, service, reserved: 0 });
-        memory.generations[HALF as usize] = Generation {
+        let (service_index_v4, index_mask_v4) = index(&v4)?;
+        let (service_index_v6, index_mask_v6) = index(&v6)?;
+        (memory.service_index_v4, memory.service_index_v6) = (service_index_v4, service_index_v6);
+        memory.published.generations[HALF as usize] = Generation {
             number: 1,
             hash_key: KEY,
             index_mask_v4,
@@ -157,7 +157,7 @@ impl World {
                     state: State::NEW | State::ALIVE | State::ENABLED | State::UP,
                     egress: INTERFACE,
                     next_hop: NextHop { mac: [2, 0, 0, 0xbb, high, low] }.to_raw(),
-                    source_mac: [2, 0, 0, 0xee, 0, 1],
+                    source_mac: Mac::new([2, 0, 0, 0xee, 0, 1]),
                     mtu: 1500,
                     pool: u16::from(side == Side::V6),
                     family,
@@ -202,33 +202,9 @@ impl World {
     }
 }
 
-/// A service index: keys and services at their positions.
-type Index<K> = Vec<Option<(K, u32)>>;
-
-/// A two-choice table with four positions a key, as a controller makes it, and its mask. Who comes to a taken position
-/// puts out who is there.
-fn index<K: Copy>(entries: &[(K, u32)], positions: impl Fn(&K, u32) -> [u32; 2]) -> Result<(Index<K>, u32)> {
-    let size = (4 * entries.len()).next_power_of_two();
-    let mask = u32::try_from(size)? - 1;
-    let mut table = vec![None; size];
-    for &entry in entries {
-        let mut homeless = entry;
-        let mut place = positions(&homeless.0, mask)[0];
-        let mut steps = 0..1000;
-        while let Some(other) = table[place as usize].replace(homeless) {
-            homeless = other;
-            let [first, second] = positions(&homeless.0, mask);
-            place = if place == first { second } else { first };
-            steps.next().context("the service index has no room")?;
-        }
-    }
-    Ok((table, mask))
-}
-
-/// Both halves of a map, interleaved; the other one is empty.
-fn halves<K, T: Default>(entries: Vec<Option<K>>, make: impl Fn(K) -> T) -> Vec<T> {
-    entries
-        .into_iter()
-        .flat_map(|entry| iter::once(entry.map_or_else(T::default, &make)).chain([T::default()]))
-        .collect()
+/// A service index and an empty one, interleaved, and the mask of either.
+fn index<K: Key>(destinations: &[(K, u32)]) -> Result<(Vec<K::Entry>, u32)> {
+    let index = service_index::build(destinations, &KEY, 1 << 20).context("the service index has no room")?;
+    let mask = u32::try_from(index.len())? - 1;
+    Ok((index.into_iter().flat_map(|entry| [entry, K::Entry::default()]).collect(), mask))
 }

@@ -1,0 +1,166 @@
+//! The service index: each key at one of its two positions, found by moving others to theirs (cuckoo hashing).
+
+use crate::{
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6},
+    hash::HashKey,
+};
+
+/// Moves after which a table counts as too small. A table a quarter full needs a handful.
+const MOST_MOVES: usize = 500;
+
+/// Positions for each key: three in four stay empty, so that a lookup for what is not ours ends at once.
+const POSITIONS: usize = 4;
+
+/// A destination of either family, and the entry that it stands in.
+pub trait Key: Copy {
+    type Entry: Copy + Default;
+
+    /// The two positions at which this key can stand.
+    fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2];
+    fn entry(self, service: u32) -> Self::Entry;
+    /// Marks the first position of a key that stands at its second one.
+    fn mark_displaced(entry: &mut Self::Entry);
+}
+
+/// A table with all of `destinations` and their service numbers, as the packet path looks them up. Its size is a power of
+/// two, as small as the keys need and at most `largest`; `None` when even that has no place for all. The result depends
+/// on nothing but the arguments.
+pub fn build<K: Key>(destinations: &[(K, u32)], hash_key: &HashKey, largest: u32) -> Option<Vec<K::Entry>> {
+    let smallest = u32::try_from(destinations.len() * POSITIONS).ok()?;
+    let mut size = smallest.max(1).checked_next_power_of_two()?;
+    while size <= largest {
+        let positions = |n: usize| destinations[n].0.positions(hash_key, size - 1);
+        if let Some(places) = place(destinations.len(), size, positions) {
+            return Some(fill(destinations, &places, positions));
+        }
+        size = size.checked_mul(2)?;
+    }
+    None
+}
+
+/// Which of the keys `0..count` stands at each of `size` positions; `None` when there are too many.
+fn place(count: usize, size: u32, positions: impl Fn(usize) -> [u32; 2]) -> Option<Vec<Option<usize>>> {
+    let mut places: Vec<Option<usize>> = vec![None; size as usize];
+    for key in 0..count {
+        let [first, second] = positions(key);
+        let mut moving = key;
+        let mut to = if places[first as usize].is_none() { first } else { second };
+        let mut moves = 0;
+        while let Some(evicted) = places[to as usize].replace(moving) {
+            moves += 1;
+            if moves > MOST_MOVES {
+                return None;
+            }
+            let [first, second] = positions(evicted);
+            to = if to == first { second } else { first };
+            moving = evicted;
+        }
+    }
+    Some(places)
+}
+
+fn fill<K: Key>(
+    destinations: &[(K, u32)],
+    places: &[Option<usize>],
+    positions: impl Fn(usize) -> [u32; 2],
+) -> Vec<K::Entry> {
+    let entry = |n: usize| destinations[n].0.entry(destinations[n].1);
+    let mut entries: Vec<_> = places.iter().map(|place| place.map(entry).unwrap_or_default()).collect();
+    for (position, place) in places.iter().enumerate() {
+        if let Some(key) = *place
+            && let [first, _] = positions(key)
+            && first as usize != position
+        {
+            K::mark_displaced(&mut entries[first as usize]);
+        }
+    }
+    entries
+}
+
+impl Key for ServiceKeyV4 {
+    type Entry = ServiceEntryV4;
+
+    fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
+        self.positions(key, mask)
+    }
+
+    fn entry(self, service: u32) -> ServiceEntryV4 {
+        ServiceEntryV4 { key: self, service, displaced: 0 }
+    }
+
+    fn mark_displaced(entry: &mut ServiceEntryV4) {
+        entry.displaced = 1;
+    }
+}
+
+impl Key for ServiceKeyV6 {
+    type Entry = ServiceEntryV6;
+
+    fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
+        self.positions(key, mask)
+    }
+
+    fn entry(self, service: u32) -> ServiceEntryV6 {
+        ServiceEntryV6 { key: self, service, displaced: 0 }
+    }
+
+    fn mark_displaced(entry: &mut ServiceEntryV6) {
+        entry.displaced = 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{abi::halved, host::Memory, ip::Family as _};
+    use network_types::ip::Ipv4Hdr;
+
+    proptest! {
+        #[test]
+        fn every_key_is_found_and_no_other(
+            all in proptest::collection::btree_set((any::<[u8; 4]>(), any::<[u8; 2]>()), 2..400),
+            key: [u32; 12],
+        ) {
+            let key = HashKey(key);
+            let all: Vec<_> = all.into_iter().map(|(vip, port)| ServiceKeyV4::new(vip, port, 6)).collect();
+            let (ours, others) = all.split_at(all.len() / 2);
+            let services: Vec<_> = ours.iter().copied().zip(0..).collect();
+            let index = build(&services, &key, 1 << 14).expect("there is room");
+
+            let mut memory = Memory::default();
+            let generation = &mut memory.published.generations[0];
+            (generation.number, generation.hash_key) = (1, key);
+            generation.index_mask_v4 = u32::try_from(index.len()).unwrap() - 1;
+            memory.service_index_v4 = vec![ServiceEntryV4::default(); 2 * index.len()];
+            for (place, entry) in (0u32..).zip(&index) {
+                memory.service_index_v4[halved(0, place) as usize] = *entry;
+            }
+            let find = |wanted: &ServiceKeyV4| {
+                use crate::tables::Tables as _;
+                // SAFETY: all-zero bytes are a header.
+                let mut header: Ipv4Hdr = unsafe { std::mem::zeroed() };
+                header.dst_addr = wanted.vip;
+                crate::ip::V4::find(&memory, memory.view().expect("published"), &header, wanted.port, 6)
+            };
+            for (number, wanted) in (0..).zip(ours) {
+                prop_assert_eq!(find(wanted), Some(number));
+            }
+            for wanted in others {
+                prop_assert_eq!(find(wanted), None);
+            }
+            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.service).collect();
+            prop_assert_eq!(used.len(), ours.len());
+        }
+    }
+
+    #[test]
+    fn too_many_keys_for_the_largest_table_are_refused() {
+        let services: Vec<_> = (0..17u32).map(|n| (ServiceKeyV4::new(n.to_be_bytes(), [0, 80], 6), n)).collect();
+        assert_eq!(build(&services, &HashKey::default(), 16), None);
+        assert_eq!(build::<ServiceKeyV4>(&[], &HashKey::default(), 16).map(|table| table.len()), Some(1));
+    }
+}
