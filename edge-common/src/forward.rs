@@ -8,7 +8,7 @@ use crate::{
     hash::Hash,
     ip::Family,
     packet::Packet,
-    pipeline::Decision,
+    pipeline::{Decision, Outcome},
     tables::{Tables, View},
 };
 
@@ -33,7 +33,7 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     received: Received,
     service: &Service,
     backend: &Backend,
-) -> Result<Decision, Decision> {
+) -> Result<Outcome, Decision> {
     let Received { link, length, flow } = received;
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
     if F::ttl(header) <= 1 {
@@ -70,7 +70,7 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
         (Mode::Ipip, true) => Exit::IpipTx,
         (Mode::Ipip, false) => Exit::IpipRedirect,
     };
-    Ok(Decision::new(exit, egress))
+    Ok(Outcome { exit, egress })
 }
 
 /// Where frames to a backend go.

@@ -11,7 +11,7 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use crate::{
-    abi::{Service, VIP_ENTRY, WhenExhausted},
+    abi::{Service, WhenExhausted},
     exit::Exit,
     forward::{self, Received},
     frame::{self, Link},
@@ -53,19 +53,6 @@ impl Decision {
         }
     }
 
-    /// The exit, if it is one of those of forwarded packets.
-    #[inline(always)]
-    const fn forwarded(self) -> Option<Exit> {
-        const FORWARDED: [Exit; 4] = [Exit::DsrTx, Exit::DsrRedirect, Exit::IpipTx, Exit::IpipRedirect];
-        match self.0 as u32 {
-            0 => Some(FORWARDED[0]),
-            1 => Some(FORWARDED[1]),
-            2 => Some(FORWARDED[2]),
-            3 => Some(FORWARDED[3]),
-            _ => None,
-        }
-    }
-
     #[inline(always)]
     pub const fn detail(self) -> u32 {
         (self.0 >> 32) as u32
@@ -82,33 +69,32 @@ impl From<Exit> for Decision {
 /// Takes one packet all its way, and counts it.
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let decided = decide(packet, tables);
-    conclude(packet, tables, decided)
+    match decide(packet, tables) {
+        Ok(forwarded) => {
+            tables.count_exit(forwarded.exit);
+            forwarded
+        }
+        Err(decided) => Outcome { exit: conclude(packet, tables, decided), egress: 0 },
+    }
 }
 
-/// Decides how the packet leaves; a packet to forward is rewritten then, any other is as it came.
+/// Decides how the packet leaves. One that is forwarded is rewritten then, any other is as it came.
 #[inline(always)]
-pub fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Decision {
-    match route(packet, tables) {
-        Ok(decision) | Err(decision) => decision,
-    }
+pub fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Outcome, Decision> {
+    route(packet, tables)
 }
 
 /// Makes the answer that `decided` calls for, if it calls for one, and counts how the packet leaves.
 #[inline(always)]
-pub fn conclude<P: Packet, T: Tables>(packet: &mut P, tables: &T, decided: Decision) -> Outcome {
-    if let Some(exit) = decided.forwarded() {
-        tables.count_exit(exit);
-        return Outcome { exit, egress: decided.detail() };
-    }
+pub fn conclude<P: Packet, T: Tables>(packet: &mut P, tables: &T, decided: Decision) -> Exit {
     let exit = reply::answer(packet, decided);
     tables.count_exit(exit);
-    Outcome { exit, egress: 0 }
+    exit
 }
 
 /// The packets that are forwarded are its result, all others its errors.
 #[inline(always)]
-fn route<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Decision, Decision> {
+fn route<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Outcome, Decision> {
     let link = Link::parse(packet).ok_or(Exit::NotOurs)?;
     let view = tables.view().ok_or(Exit::NotOurs)?;
     match link.ether_type {
@@ -124,7 +110,7 @@ fn network<F: Reply, P: Packet, T: Tables>(
     tables: &T,
     view: View<'_>,
     link: Link,
-) -> Result<Decision, Decision> {
+) -> Result<Outcome, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
     let at = match F::payload(packet, link.l3, header) {
         Payload::Transport(at) => at,
@@ -147,13 +133,13 @@ fn service<F: Reply, P: Packet, T: Tables>(
     view: View<'_>,
     link: Link,
     at: Transport,
-) -> Result<Decision, Decision> {
+) -> Result<Outcome, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
     let Some(head) = transport::Head::read(packet, at.protocol, at.offset) else {
         return Err(for_a_vip::<F, T>(tables, view, header, Exit::Malformed).into());
     };
-    let number = F::find(tables, view, header, head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
-    let service = tables.service(view.half, number).ok_or(Exit::BadTables)?;
+    let target = F::find(tables, view, header, head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
+    let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
     let length = F::length(header);
     let starts = match head.check(at.protocol, at.offset, link.l3 + length) {
         Ok(starts) => starts,
@@ -162,13 +148,13 @@ fn service<F: Reply, P: Packet, T: Tables>(
 
     let flow = F::flow(&view.generation.hash_key, header, head.ports);
     let received = Received { link, length, flow };
-    let (chosen, backend) = match select::select(tables, view, service, flow, starts) {
+    let (chosen, backend) = match select::select(tables, view, service, target.owners(), flow, starts) {
         Ok(chosen) => chosen,
         Err(Exit::Exhausted) => return Err(exhausted(service, at)),
         Err(exit) => return Err(exit.into()),
     };
     let forwarded = forward::forward::<F, P, T>(packet, tables, view, received, service, backend)?;
-    tables.count_forwarded(number, chosen, length as u64, starts);
+    tables.count_forwarded(target.service, chosen, length as u64, starts);
     Ok(forwarded)
 }
 
@@ -194,7 +180,7 @@ fn control<F: Reply, P: Packet, T: Tables>(
     at: Transport,
 ) -> Decision {
     let Some(header) = packet.view::<F::Header>(link.l3) else { return Exit::NotOurs.into() };
-    if F::find(tables, view, header, [0; 2], F::ICMP) != Some(VIP_ENTRY) {
+    if !F::is_vip(tables, view, header) {
         return Exit::NotOurs.into();
     }
     let Some([kind, code]) = packet.load(at.offset) else { return Exit::Malformed.into() };
@@ -214,8 +200,5 @@ fn control<F: Reply, P: Packet, T: Tables>(
 /// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.
 #[inline(always)]
 fn for_a_vip<F: Reply, T: Tables>(tables: &T, view: View<'_>, header: &F::Header, exit: Exit) -> Exit {
-    match F::find(tables, view, header, [0; 2], F::ICMP) {
-        Some(VIP_ENTRY) => exit,
-        _ => Exit::NotOurs,
-    }
+    if F::is_vip(tables, view, header) { exit } else { Exit::NotOurs }
 }

@@ -25,7 +25,7 @@ const ROUNDS: u32 = 3;
 /// end of the list.
 const TRIES: u32 = 8;
 
-/// Selects the backend for a packet of the slot that `flow` falls into.
+/// Selects the backend for a packet of the slot that `flow` falls into; `owners` is the service's first cell of them.
 ///
 /// # Errors
 /// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's owners are not there.
@@ -34,11 +34,12 @@ pub fn select<'a, T: Tables>(
     tables: &'a T,
     view: View<'_>,
     service: &Service,
+    owners: u32,
     flow: Hash,
     starts: bool,
 ) -> Result<(BackendNumber, &'a Backend), Exit> {
     let slot = flow.slot(view.generation.slot_mask);
-    let cell = service.owners.wrapping_add(slot / CELL as u32);
+    let cell = owners.wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
     let failover = Failover::from_raw(service.failover);
     // Flow records, when they come, are asked here: after the owner's read, before its verdict counts.

@@ -1,7 +1,7 @@
 //! The service index: each key at one of its two positions, found by moving others to theirs (cuckoo hashing).
 
 use crate::{
-    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6},
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target},
     hash::HashKey,
 };
 
@@ -17,15 +17,14 @@ pub trait Key: Copy {
 
     /// The two positions at which this key can stand.
     fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2];
-    fn entry(self, service: u32) -> Self::Entry;
-    /// Marks the first position of a key that stands at its second one.
-    fn mark_displaced(entry: &mut Self::Entry);
+    fn entry(self, target: Target) -> Self::Entry;
+    fn target(entry: &mut Self::Entry) -> &mut Target;
 }
 
-/// A table with all of `destinations` and their service numbers, as the packet path looks them up. Its size is a power of
+/// A table with all of `destinations`, as the packet path looks them up. Its size is a power of
 /// two, as small as the keys need and at most `largest`; `None` when even that has no place for all. The result depends
 /// on nothing but the arguments.
-pub fn build<K: Key>(destinations: &[(K, u32)], hash_key: &HashKey, largest: u32) -> Option<Vec<K::Entry>> {
+pub fn build<K: Key>(destinations: &[(K, Target)], hash_key: &HashKey, largest: u32) -> Option<Vec<K::Entry>> {
     let smallest = u32::try_from(destinations.len() * POSITIONS).ok()?;
     let mut size = smallest.max(1).checked_next_power_of_two()?;
     while size <= largest {
@@ -60,7 +59,7 @@ fn place(count: usize, size: u32, positions: impl Fn(usize) -> [u32; 2]) -> Opti
 }
 
 fn fill<K: Key>(
-    destinations: &[(K, u32)],
+    destinations: &[(K, Target)],
     places: &[Option<usize>],
     positions: impl Fn(usize) -> [u32; 2],
 ) -> Vec<K::Entry> {
@@ -71,7 +70,7 @@ fn fill<K: Key>(
             && let [first, _] = positions(key)
             && first as usize != position
         {
-            K::mark_displaced(&mut entries[first as usize]);
+            K::target(&mut entries[first as usize]).leave();
         }
     }
     entries
@@ -84,12 +83,12 @@ impl Key for ServiceKeyV4 {
         self.positions(key, mask)
     }
 
-    fn entry(self, service: u32) -> ServiceEntryV4 {
-        ServiceEntryV4 { key: self, service, displaced: 0 }
+    fn entry(self, target: Target) -> ServiceEntryV4 {
+        ServiceEntryV4 { key: self, target }
     }
 
-    fn mark_displaced(entry: &mut ServiceEntryV4) {
-        entry.displaced = 1;
+    fn target(entry: &mut ServiceEntryV4) -> &mut Target {
+        &mut entry.target
     }
 }
 
@@ -100,12 +99,12 @@ impl Key for ServiceKeyV6 {
         self.positions(key, mask)
     }
 
-    fn entry(self, service: u32) -> ServiceEntryV6 {
-        ServiceEntryV6 { key: self, service, displaced: 0 }
+    fn entry(self, target: Target) -> ServiceEntryV6 {
+        ServiceEntryV6 { key: self, target }
     }
 
-    fn mark_displaced(entry: &mut ServiceEntryV6) {
-        entry.displaced = 1;
+    fn target(entry: &mut ServiceEntryV6) -> &mut Target {
+        &mut entry.target
     }
 }
 
@@ -128,7 +127,8 @@ mod tests {
             let key = HashKey(key);
             let all: Vec<_> = all.into_iter().map(|(vip, port)| ServiceKeyV4::new(vip, port, 6)).collect();
             let (ours, others) = all.split_at(all.len() / 2);
-            let services: Vec<_> = ours.iter().copied().zip(0..).collect();
+            let targets = (0..).map(|number| Target::new(number, 7 * number));
+            let services: Vec<_> = ours.iter().copied().zip(targets).collect();
             let index = build(&services, &key, 1 << 14).expect("there is room");
 
             let mut memory = Memory::default();
@@ -147,19 +147,21 @@ mod tests {
                 crate::ip::V4::find(&memory, memory.view().expect("published"), &header, wanted.port, 6)
             };
             for (number, wanted) in (0..).zip(ours) {
-                prop_assert_eq!(find(wanted), Some(number));
+                let found = find(wanted).map(|target| (target.service, target.owners()));
+                prop_assert_eq!(found, Some((number, 7 * number)));
             }
             for wanted in others {
                 prop_assert_eq!(find(wanted), None);
             }
-            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.service).collect();
+            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.target.service).collect();
             prop_assert_eq!(used.len(), ours.len());
         }
     }
 
     #[test]
     fn too_many_keys_for_the_largest_table_are_refused() {
-        let services: Vec<_> = (0..17u32).map(|n| (ServiceKeyV4::new(n.to_be_bytes(), [0, 80], 6), n)).collect();
+        let services: Vec<_> =
+            (0..17u32).map(|n| (ServiceKeyV4::new(n.to_be_bytes(), [0, 80], 6), Target::new(n, 0))).collect();
         assert_eq!(build(&services, &HashKey::default(), 16), None);
         assert_eq!(build::<ServiceKeyV4>(&[], &HashKey::default(), 16).map(|table| table.len()), Some(1));
     }

@@ -19,6 +19,7 @@ use aya_ebpf::{
 use edge_common::{
     exit::Verdict,
     pipeline::{self, Decision, Outcome},
+    tables::Tables as _,
 };
 
 use crate::{maps::KernelTables, packet::ContextPacket};
@@ -26,29 +27,26 @@ use crate::{maps::KernelTables, packet::ContextPacket};
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
-    let decided = Decision(edge_decide(ctx.ctx));
-    let Outcome { exit, egress } = pipeline::conclude(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), decided);
-    #[cfg(feature = "trace")]
-    aya_log_ebpf::info!(&ctx, "exit {} egress {}", exit.name(), egress);
-    match exit.verdict() {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Drop => xdp_action::XDP_DROP,
-        Verdict::Tx => xdp_action::XDP_TX,
-        Verdict::Redirect => redirect(egress),
+    let (packet, tables) = (&mut ContextPacket::new(&ctx), KernelTables::new(&ctx));
+    match pipeline::decide(packet, &tables) {
+        Ok(Outcome { exit, egress }) => {
+            tables.count_exit(exit);
+            if exit.verdict() == Verdict::Tx { xdp_action::XDP_TX } else { redirect(egress) }
+        }
+        Err(Decision(decided)) => edge_answer(ctx.ctx, decided),
     }
 }
 
-/// Decides how the packet leaves.
-///
-/// A function of its own, so that neither deciding nor answering has the other's variables on its stack; and a global one
-/// (not mangled, with C's ABI), so that the verifier looks at it once, for any packet, and takes its result for any
-/// number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn edge_decide(ctx: *mut xdp_md) -> u64 {
+extern "C" fn edge_answer(ctx: *mut xdp_md, decided: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let Decision(decided) = pipeline::decide(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx));
-    decided
+    let exit = pipeline::conclude(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), Decision(decided));
+    match exit.verdict() {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Tx | Verdict::Redirect => xdp_action::XDP_TX,
+    }
 }
 
 /// Sends the frame out of interface `egress`.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use edge_common::{
     abi::{
         Backend, CELL, Cell, Failover, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6,
-        State, VIP_ENTRY, WhenExhausted,
+        State, Target, VIP_ENTRY, WhenExhausted,
     },
     candidates::{self, Member},
     hash::{Hash, HashKey},
@@ -317,14 +317,17 @@ impl World {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (vip, port, protocol, service) in keys {
             let port = port.to_be_bytes();
+            // Strays and VIPs themselves have no owners.
+            let owners = memory.service(ACTIVE, service).map_or(0, |service| service.owners);
+            let target = Target::new(service, owners);
             match vip {
                 IpAddr::V4(vip) => {
                     let key = ServiceKeyV4::new(vip.octets(), port, protocol);
-                    v4.push((key, service));
+                    v4.push((key, target));
                 }
                 IpAddr::V6(vip) => {
                     let key = ServiceKeyV6::new(vip.octets(), port, protocol);
-                    v6.push((key, service));
+                    v6.push((key, target));
                 }
             }
         }
@@ -347,7 +350,7 @@ fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
 }
 
 /// A service index in the published half, and its mask.
-fn index<K: Key>(destinations: &[(K, u32)]) -> (Vec<K::Entry>, u32) {
+fn index<K: Key>(destinations: &[(K, Target)]) -> (Vec<K::Entry>, u32) {
     let index = service_index::build(destinations, &KEY, 1 << 16).expect("room for a few services");
     let mut halves = Vec::new();
     for (number, entry) in index.iter().enumerate() {

@@ -33,4 +33,6 @@ pub struct Generation {
     pub tunnel_source_v4: [u8; 4],
     /// Outer source address of IPv6 tunnels, network order; all zero: none.
     pub tunnel_source_v6: [u8; 16],
+    /// Zero. It makes the size a power of two, which saves a packet a multiplication.
+    pub reserved: [u64; 5],
 }

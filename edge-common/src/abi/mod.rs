@@ -34,7 +34,7 @@ pub use backend::{Backend, BackendNumber, Family, Mac, NextHop, State};
 pub use generation::{Generation, Published};
 pub use pool::{CELL, Cell, Pool};
 pub use service::{
-    Failover, MAX_POOLS, Mode, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, VIP_ENTRY,
+    Failover, MAX_POOLS, Mode, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY,
     WhenExhausted,
 };
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
@@ -77,8 +77,8 @@ pub mod program {
 }
 
 const _: () = {
-    assert!(size_of::<Generation>() == 88);
-    assert!(size_of::<Published>() == 184);
+    assert!(size_of::<Generation>() == 128);
+    assert!(size_of::<Published>() == 264);
     assert!(size_of::<ServiceKeyV4>() == 8);
     assert!(size_of::<ServiceKeyV6>() == 24);
     assert!(size_of::<ServiceEntryV4>() == 16);

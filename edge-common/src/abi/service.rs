@@ -96,15 +96,47 @@ const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u32 {
     u16::from_le_bytes(port) as u32 | (protocol as u32) << 16
 }
 
+/// What the service index says of a destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Target {
+    /// Service number, or [`VIP_ENTRY`].
+    pub service: u32,
+    /// First cell of the service in `OWNERS`, as its [`Service`] has it: a packet finds its owner without waiting for that.
+    /// The highest bit is the position's own ([`Target::is_left`]).
+    owners: u32,
+}
+
+impl Target {
+    const LEFT: u32 = 1 << 31;
+
+    /// `owners` is below 2^31; 0 for a VIP's own entry.
+    pub const fn new(service: u32, owners: u32) -> Self {
+        Self { service, owners: owners & !Self::LEFT }
+    }
+
+    #[inline(always)]
+    pub const fn owners(self) -> u32 {
+        self.owners & !Self::LEFT
+    }
+
+    /// Whether some key whose first position this is stands at its second one: only then need that be looked at.
+    #[inline(always)]
+    pub const fn is_left(self) -> bool {
+        self.owners & Self::LEFT != 0
+    }
+
+    pub const fn leave(&mut self) {
+        self.owners |= Self::LEFT;
+    }
+}
+
 /// A position of the IPv4 service index. Each key stands at one of its two positions ([`ServiceKeyV4::positions`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV4 {
     pub key: ServiceKeyV4,
-    /// Service number, or [`VIP_ENTRY`].
-    pub service: u32,
-    /// Not 0 where some key, whose first position this is, stands at its second one: only then need that be looked at.
-    pub displaced: u32,
+    pub target: Target,
 }
 
 /// A position of the IPv6 service index.
@@ -112,10 +144,7 @@ pub struct ServiceEntryV4 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV6 {
     pub key: ServiceKeyV6,
-    /// Service number, or [`VIP_ENTRY`].
-    pub service: u32,
-    /// As in [`ServiceEntryV4`].
-    pub displaced: u32,
+    pub target: Target,
 }
 
 /// How a packet reaches its backend.

@@ -7,6 +7,7 @@ pub use v4::{DONT_FRAGMENT, V4};
 pub use v6::V6;
 
 use crate::{
+    abi::{Target, VIP_ENTRY},
     hash::{Hash, HashKey},
     packet::{Packet, Wire},
     tables::{Tables, View},
@@ -81,9 +82,20 @@ pub trait Family {
     /// Whether the source is a single host that can be answered.
     fn answerable(header: &Self::Header) -> bool;
 
-    /// Looks the destination, with `port` (network order) and `protocol`, up in the service index: the service's number,
-    /// or [`VIP_ENTRY`](crate::abi::VIP_ENTRY).
-    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Self::Header, port: [u8; 2], protocol: u8) -> Option<u32>;
+    /// Looks the destination, with `port` (network order) and `protocol`, up in the service index.
+    fn find<T: Tables>(
+        tables: &T,
+        view: View<'_>,
+        header: &Self::Header,
+        port: [u8; 2],
+        protocol: u8,
+    ) -> Option<Target>;
+
+    /// Whether the destination is a VIP, whatever the port.
+    #[inline(always)]
+    fn is_vip<T: Tables>(tables: &T, view: View<'_>, header: &Self::Header) -> bool {
+        matches!(Self::find(tables, view, header, [0; 2], Self::ICMP), Some(target) if target.service == VIP_ENTRY)
+    }
 
     /// Hash of the flow from the source; `ports` as [`Head`](crate::transport::Head) has them.
     fn flow(key: &HashKey, header: &Self::Header, ports: u32) -> Hash;

@@ -4,7 +4,7 @@ use network_types::ip::Ipv4Hdr;
 
 use super::{Family, Payload, Transport, protocol};
 use crate::{
-    abi::ServiceKeyV4,
+    abi::{ServiceKeyV4, Target},
     checksum, frame,
     hash::{Hash, HashKey},
     packet::Packet,
@@ -79,12 +79,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv4Hdr, port: [u8; 2], protocol: u8) -> Option<u32> {
+    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv4Hdr, port: [u8; 2], protocol: u8) -> Option<Target> {
         let key = ServiceKeyV4::new(header.dst_addr, port, protocol);
         let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v4);
         let mut entry = tables.service_entry_v4(view.half, first)?;
         if !entry.key.is(&key) {
-            if entry.displaced == 0 {
+            if !entry.target.is_left() {
                 return None;
             }
             entry = tables.service_entry_v4(view.half, second)?;
@@ -92,7 +92,7 @@ impl Family for V4 {
                 return None;
             }
         }
-        Some(entry.service)
+        Some(entry.target)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use network_types::ip::Ipv6Hdr;
 
 use super::{Family, Payload, Transport, protocol};
 use crate::{
-    abi::ServiceKeyV6,
+    abi::{ServiceKeyV6, Target},
     frame,
     hash::{Hash, HashKey},
     packet::Packet,
@@ -86,12 +86,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv6Hdr, port: [u8; 2], protocol: u8) -> Option<u32> {
+    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv6Hdr, port: [u8; 2], protocol: u8) -> Option<Target> {
         let key = ServiceKeyV6::new(header.dst_addr, port, protocol);
         let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v6);
         let mut entry = tables.service_entry_v6(view.half, first)?;
         if !entry.key.is(&key) {
-            if entry.displaced == 0 {
+            if !entry.target.is_left() {
                 return None;
             }
             entry = tables.service_entry_v6(view.half, second)?;
@@ -99,7 +99,7 @@ impl Family for V6 {
                 return None;
             }
         }
-        Some(entry.service)
+        Some(entry.target)
     }
 
     #[inline(always)]

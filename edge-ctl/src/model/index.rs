@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::{
-    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, VIP_ENTRY, map},
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY, map},
     ip::protocol,
     service_index,
 };
@@ -22,16 +22,18 @@ pub(super) fn build(
     for (service, new) in config.services.iter().zip(services) {
         let protocol = service.protocol.number();
         let port = service.port.to_be_bytes();
+        let target = Target::new(new.number, new.service.owners);
         match service.vip {
-            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), new.number)),
-            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), new.number)),
+            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),
+            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), target)),
         }
         vips.insert(service.vip);
     }
+    let vip_itself = Target::new(VIP_ENTRY, 0);
     for vip in vips {
         match vip {
-            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], protocol::ICMP), VIP_ENTRY)),
-            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), [0; 2], protocol::ICMPV6), VIP_ENTRY)),
+            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], protocol::ICMP), vip_itself)),
+            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), [0; 2], protocol::ICMPV6), vip_itself)),
         }
     }
     let key = &config.hash_key;

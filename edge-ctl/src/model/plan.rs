@@ -128,6 +128,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         slot_mask: config.slots - 1,
         tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
+        reserved: [0; 5],
     };
     image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);

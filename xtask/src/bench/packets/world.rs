@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6, State,
+        Backend, CELL, Cell, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
         VIP_ENTRY, WhenExhausted, halved,
     },
     candidates::{self, Member},
@@ -110,15 +110,19 @@ impl World {
                 owners.extend_from_slice(&cells);
                 memory.services.extend([service, Service::default()]);
                 let port = (FIRST_PORT + u16::try_from(number)?).to_be_bytes();
-                let service = first + number;
+                let service = Target::new(first + number, service.owners);
                 match form.vip {
                     Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), port, form.protocol), service)),
                     Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), port, form.protocol), service)),
                 }
             }
             match form.vip {
-                Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), VIP_ENTRY)),
-                Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), VIP_ENTRY)),
+                Side::V4 => {
+                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), Target::new(VIP_ENTRY, 0)))
+                }
+                Side::V6 => {
+                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), Target::new(VIP_ENTRY, 0)))
+                }
             }
         }
         *memory.owners.borrow_mut() = owners;
@@ -134,6 +138,7 @@ impl World {
             slot_mask: self.slots - 1,
             tunnel_source_v4: [10, 0, 0, 1],
             tunnel_source_v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).octets(),
+            ..Generation::default()
         };
         Ok(memory)
     }
@@ -203,7 +208,7 @@ impl World {
 }
 
 /// A service index and an empty one, interleaved, and the mask of either.
-fn index<K: Key>(destinations: &[(K, u32)]) -> Result<(Vec<K::Entry>, u32)> {
+fn index<K: Key>(destinations: &[(K, Target)]) -> Result<(Vec<K::Entry>, u32)> {
     let index = service_index::build(destinations, &KEY, 1 << 20).context("the service index has no room")?;
     let mask = u32::try_from(index.len())? - 1;
     Ok((index.into_iter().flat_map(|entry| [entry, K::Entry::default()]).collect(), mask))
