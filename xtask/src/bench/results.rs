@@ -58,9 +58,10 @@ pub(super) struct Row {
     pub(super) spread: f64,
     /// Samples that the medians are of.
     pub(super) samples: usize,
-    /// As many of them as were taken while the machine ran at its full pace. Times are medians of these alone, if they
-    /// are enough; else the ratios, each taken within one sample, say more than the times.
+    /// Samples that were taken while the machine ran at its full pace.
     pub(super) quiet: usize,
+    /// Whether they were too few, and the medians are of all that were taken: not even the ratios say much.
+    pub(super) noisy: bool,
     /// The two baselines, in the same samples.
     pub(super) base_ns: f64,
     pub(super) head_ns: f64,
@@ -77,7 +78,11 @@ pub(super) struct Live {
     pub(super) packets_per_second: f64,
     /// The same over a program that sends each frame back as it is.
     pub(super) ratio: f64,
+    /// As of a row.
     pub(super) spread: f64,
+    pub(super) samples: usize,
+    pub(super) quiet: usize,
+    pub(super) noisy: bool,
 }
 
 /// One figure of the control plane.
@@ -135,13 +140,6 @@ pub(super) struct Failover {
     pub(super) answers: Vec<u32>,
     /// The tenth in which the backend died.
     pub(super) died_at: usize,
-}
-
-impl Row {
-    /// Whether so few samples were quiet that its times are not to be trusted.
-    pub(super) const fn is_noisy(&self) -> bool {
-        3 * self.quiet < self.samples
-    }
 }
 
 impl fmt::Display for Machine {

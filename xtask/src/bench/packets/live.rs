@@ -4,6 +4,8 @@
 //! at the other end a program counts them. All of it is one processor's work. What the veth costs is not the load
 //! balancer's: so each figure is compared with that of a program that sends each frame back as it is.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use edge_tests::namespace;
 
@@ -12,13 +14,12 @@ use super::{
     cases::{self, Case},
     is_wanted, load,
     rig::{Rig, Target},
+    sample::{Sample, Sampler, Samples},
     stay_on_one_processor, table,
 };
 
-/// Samples that a row's medians are of.
-const SAMPLES: usize = 20;
 /// Packets of a run.
-const ROUNDS: u32 = 19_999;
+const ROUNDS: u32 = 9_999;
 
 /// Measures the rows whose name contains `only`, and prints each.
 pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
@@ -28,13 +29,16 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
         stay_on_one_processor()?;
         // Nobody else's frames are to be counted.
         namespace::sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
-        let (_, mut rig) = load(&first.world)?;
+        let mut rig = load(&first.world)?;
         rig.attach("bench_sink", "peer0")?;
         // The kernel takes frames for an interface that runs some program.
         rig.attach("bench_return", "edge0")?;
+        let (wanted, seconds) = if quick { (20, 5) } else { (60, 25) };
+        let mut sampler = Sampler::new(wanted, cases.len(), Duration::from_secs(seconds));
         println!("{}", table::live_heading());
         for case in &cases {
-            let row = row(case, &mut rig, if quick { 2 } else { 8 }).with_context(|| table::name(case))?;
+            let samples = sampler.take(false, || turn(case, &mut rig)).with_context(|| table::name(case))?;
+            let row = summary(case, &samples);
             println!("{row}");
             results.live.push(row);
         }
@@ -42,26 +46,28 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
     })
 }
 
-fn row(case: &Case, rig: &mut Rig, runs: u32) -> Result<Live> {
-    let mut rates = Vec::new();
-    let mut ratios = Vec::new();
-    for _ in 0..SAMPLES {
-        let (mut base, mut ours) = (0.0, 0.0);
-        for _ in 0..runs {
-            base += rig.run_live(Target::Return, &case.stream, ROUNDS, namespace::EDGE0)?;
-            ours += rig.run_live(Target::Ours(case.leaving), &case.stream, ROUNDS, namespace::EDGE0)?;
-        }
-        rates.push(1e9 * f64::from(runs) / ours);
-        ratios.push(base / ours);
-    }
-    let packets_per_second = median(rates.iter().copied());
-    Ok(Live {
+fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
+    let mut run = |target| rig.run_live(target, &case.stream, ROUNDS, namespace::EDGE0);
+    let before = run(Target::Return)?;
+    let raw = run(Target::Ours(case.leaving))?;
+    let after = run(Target::Return)?;
+    let base = f64::midpoint(before, after);
+    Ok(Sample { base, slower_base: before.max(after), head: base, tail: base, raw })
+}
+
+fn summary(case: &Case, Samples { all, quiet, noisy }: &Samples) -> Live {
+    let rates = || all.iter().map(|sample| 1e9 / sample.raw);
+    let packets_per_second = median(rates());
+    Live {
         mode: case.mode.to_owned(),
         family: case.family.to_owned(),
         protocol: case.protocol.to_owned(),
         flows: case.stream.flows,
         packets_per_second,
-        ratio: median(ratios.into_iter()),
-        spread: median(rates.iter().map(|rate| (rate - packets_per_second).abs())) / packets_per_second,
-    })
+        ratio: median(all.iter().map(|sample| sample.base / sample.raw)),
+        spread: median(rates().map(|rate| (rate - packets_per_second).abs())) / packets_per_second,
+        samples: all.len(),
+        quiet: *quiet,
+        noisy: *noisy,
+    }
 }

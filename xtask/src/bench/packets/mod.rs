@@ -12,8 +12,9 @@ mod sample;
 mod table;
 mod world;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
-use edge_common::host::Memory;
 use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
     unistd::Pid,
@@ -32,26 +33,29 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     // The driver is put on an interface; on one that nobody else has.
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
 
-    let mut now: Option<(world::World, Memory, Rig)> = None;
-    let mut sampler = Sampler::new(quick);
+    let mut now: Option<(world::World, Rig)> = None;
+    let cases: Vec<_> = cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)).collect();
+    let (wanted, seconds) = if quick { (30, 46) } else { (100, 440) };
+    // Of a few rows, none may take longer than one of many.
+    let seconds = seconds.min(5 * cases.len() as u64);
+    let mut sampler = Sampler::new(wanted, cases.len(), Duration::from_secs(seconds));
     println!("{}", table::heading());
-    for case in cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)) {
-        if now.as_ref().is_none_or(|(world, ..)| *world != case.world) {
+    for case in cases {
+        if now.as_ref().is_none_or(|(world, _)| *world != case.world) {
             drop(now.take());
-            let (memory, rig) = load(&case.world)?;
-            now = Some((case.world.clone(), memory, rig));
+            now = Some((case.world.clone(), load(&case.world)?));
         }
-        let Some((_, memory, rig)) = now.as_mut() else { continue };
-        let row = sampler.row(&case, memory, rig).with_context(|| table::name(&case))?;
+        let Some((_, rig)) = now.as_mut() else { continue };
+        let row = sampler.row(&case, rig).with_context(|| table::name(&case))?;
         println!("{row}");
         results.rows.push(row);
     }
     results.programs = programs::sizes()?;
     results.baselines.return_ns = median(results.rows.iter().map(|row| row.base_ns));
     results.baselines.head_ns = median(results.rows.iter().map(|row| row.head_ns));
-    let noisy = results.rows.iter().filter(|row| row.is_noisy()).count();
+    let noisy = results.rows.iter().filter(|row| row.noisy).count();
     if noisy > 0 {
-        println!("*: the machine was busy or slow in most samples; take the ratios, not the times ({noisy} rows)");
+        println!("*: the machine was busy nearly all the time, and slower than it is alone ({noisy} rows)");
     }
     results.notes.push("in transition (flow records read, written): there are no flow records yet".to_owned());
     Ok(())
@@ -69,11 +73,7 @@ fn stay_on_one_processor() -> Result<()> {
 }
 
 /// Lays out `world`, and loads the programs over it.
-fn load(world: &world::World) -> Result<(Memory, Rig)> {
+fn load(world: &world::World) -> Result<Rig> {
     let what = format!("{} services, {} backends, {} slots", world.services, world.backends, world.slots);
-    step(&what, || {
-        let memory = world.memory()?;
-        let rig = Rig::load(&memory)?;
-        Ok((memory, rig))
-    })
+    step(&what, || Rig::load(&world.memory()?))
 }

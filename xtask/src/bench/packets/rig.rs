@@ -132,10 +132,16 @@ impl Rig {
         attached.with_context(|| format!("could not attach `{name}` to {interface}")).map(drop)
     }
 
-    pub(super) fn write_owners(&mut self, owners: &[Cell]) {
+    fn write_owners(&mut self, owners: &[Cell]) {
         let bytes: &[u8] = cast_slice(owners);
         // SAFETY: the mapping has as many bytes (it was made so, for the same memory), and nothing runs that uses it now.
         unsafe { self.owners.as_mut_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// Takes the owners of all slots away.
+    pub(super) fn clear_owners(&mut self) {
+        // SAFETY: within the mapping, and nothing runs that uses it now.
+        unsafe { self.owners.as_mut_ptr().write_bytes(0, self.owners.len()) };
     }
 
     /// How many slots have an owner.

@@ -1,11 +1,15 @@
 //! How a row's figures are sampled.
 //!
-//! The processor may be slow for seconds at a time, other work comes in between, and each run finds the kernel's stack
-//! elsewhere, which caches and store forwarding may like more or less. So a sample is of many short runs, the baselines'
-//! and those of the program under test in turn; ratios are taken within a sample, and the row has the medians.
+//! Whatever else the machine does slows its processors down, some programs more than others: a busy sibling thread makes
+//! a program that returns at once take half as long again, and one that does more take twice as long. And each run finds
+//! the kernel's stack elsewhere, which caches and store forwarding may like more or less. So there are many short turns,
+//! in each of which the baselines and the program under test run one after the other. Those in which the baseline shows
+//! that the machine was at its full pace are put together to samples; ratios are taken within a sample, and the row has
+//! the medians.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use edge_common::{abi::Cell, host::Memory};
 
 use super::{
     super::results::{Row, median},
@@ -13,112 +17,132 @@ use super::{
     rig::{Leaving, Rig, Target},
 };
 
-/// Samples that a row's medians are of, at least.
-const SAMPLES: usize = 20;
-/// Samples that are taken for them at most: those in which the machine had its mind on other things do not count.
-const TRIES: usize = 32;
-/// How far the bases before and after a sample may be apart, and above the best of the whole run.
+/// Turns of a sample.
+const TURNS: usize = 8;
+/// Quiet samples without which a row's times are not to be trusted.
+const ENOUGH: usize = 5;
+/// How far the baseline may be above the best of the whole run.
 const PACE: f64 = 0.12;
-/// Rounds of a run in which each SYN must find a slot of its own: few of them.
-const MOVING_ROUNDS: u32 = 1 << 14;
+/// Packets of a run. No power of two divides it, so that each program comes by all flows.
+const ROUNDS: u32 = 2_999;
+/// The same where each SYN must find a slot of its own.
+const MOVING_ROUNDS: u32 = 11_999;
 
-/// One sample: nanoseconds a packet of each program, the mean of its runs.
-#[derive(Clone, Copy, Default)]
-struct Sample {
-    base: f64,
-    /// Between the bases before and after the others.
-    drift: f64,
-    head: f64,
+/// Nanoseconds a packet of each program: one run of each, or the mean of several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sample {
+    pub(super) base: f64,
+    /// The slower one of those before and after the others.
+    pub(super) slower_base: f64,
+    pub(super) head: f64,
     /// Of cutting the end off; as `base` if the program under test does not.
-    tail: f64,
-    raw: f64,
+    pub(super) tail: f64,
+    pub(super) raw: f64,
 }
 
 impl Sample {
-    /// Whether the machine ran at its full pace all the time.
-    fn is_quiet(&self, fastest: f64) -> bool {
-        self.drift.abs() < PACE * self.base && self.base < (1.0 + PACE) * fastest
+    fn mean(turns: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| turns.iter().map(|turn| figure(turn) / TURNS as f64).sum();
+        Self {
+            base: of(|turn| turn.base),
+            slower_base: of(|turn| turn.slower_base),
+            head: of(|turn| turn.head),
+            tail: of(|turn| turn.tail),
+            raw: of(|turn| turn.raw),
+        }
+    }
+
+    /// What the program under test costs without the driver.
+    fn net(&self, moves: bool) -> f64 {
+        // Half of what a move costs is the driver's, which undoes it. How far it goes costs nothing.
+        let head = if moves { (self.head - self.base) / 2.0 } else { 0.0 };
+        self.raw - self.base - head - (self.tail - self.base) / 2.0
     }
 }
 
 /// Takes the samples of all rows.
 pub(super) struct Sampler {
-    /// Runs of each program in a sample.
-    runs: u32,
-    /// Packets of a run. No power of two divides it, so that each program comes by all flows.
-    rounds: u32,
-    /// The fastest base so far.
-    fastest: f64,
+    /// Quiet samples that a row is to have.
+    wanted: usize,
+    /// When all rows are to be done, and how many are left: what quiet rows leave of the time is the others'.
+    end: Instant,
+    rows: u32,
+    /// The fastest base so far: where the driver restores what forwarding rewrites, and where it restores more.
+    fastest: [f64; 2],
+}
+
+/// What was found of one row.
+pub(super) struct Samples {
+    /// Quiet ones, or if those are too few all.
+    pub(super) all: Vec<Sample>,
+    pub(super) quiet: usize,
+    pub(super) noisy: bool,
 }
 
 impl Sampler {
-    pub(super) fn new(quick: bool) -> Self {
-        let env = |n: &str, d: u32| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let (runs, rounds) = if quick { (env("RUNS", 16), env("ROUNDS", 4_999)) } else { (32, 9_999) };
-        Self { runs, rounds, fastest: f64::INFINITY }
+    /// For so many rows, in so much time.
+    pub(super) fn new(wanted: usize, rows: usize, time: Duration) -> Self {
+        let rows = u32::try_from(rows).expect("a table that somebody reads");
+        Self { wanted, end: Instant::now() + time, rows, fastest: [f64::INFINITY; 2] }
     }
 
-    /// Measures one row.
-    pub(super) fn row(&mut self, case: &Case, memory: &Memory, rig: &mut Rig) -> Result<Row> {
-        if case.state != State::OwnerMoved {
+    /// Takes turns until enough were quiet.
+    pub(super) fn take(&mut self, rewritten: bool, mut turn: impl FnMut() -> Result<Sample>) -> Result<Samples> {
+        let fastest = &mut self.fastest[usize::from(rewritten)];
+        let start = Instant::now();
+        let patience = self.end.saturating_duration_since(start) / self.rows.max(1);
+        self.rows = self.rows.saturating_sub(1);
+        let mut turns: Vec<Sample> = Vec::new();
+        let mut quiet: Vec<Sample> = Vec::new();
+        while turns.len() < TURNS * ENOUGH || quiet.len() < TURNS * self.wanted && start.elapsed() < patience {
+            let turn = turn()?;
+            *fastest = fastest.min(turn.base);
+            turns.push(turn);
+            quiet.push(turn);
+            quiet.retain(|turn| turn.slower_base < (1.0 + PACE) * *fastest);
+        }
+        let noisy = quiet.len() < TURNS * ENOUGH;
+        let all = if noisy { &turns } else { &quiet }.chunks_exact(TURNS).map(Sample::mean).collect();
+        Ok(Samples { all, quiet: quiet.len() / TURNS, noisy })
+    }
+
+    /// Measures one row of timed runs.
+    pub(super) fn row(&mut self, case: &Case, rig: &mut Rig) -> Result<Row> {
+        let moving = case.state == State::OwnerMoved;
+        if !moving {
             // Every flow once, so that what can be in a cache is there.
-            rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(self.rounds))?;
+            rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
         }
-        let mut samples: Vec<Sample> = Vec::new();
-        let mut quiet = 0;
-        while quiet < SAMPLES && samples.len() < TRIES {
-            samples.push(self.sample(case, memory, rig)?);
-            self.fastest = samples.iter().map(|sample| sample.base).fold(self.fastest, f64::min);
-            quiet = samples.iter().filter(|sample| sample.is_quiet(self.fastest)).count();
+        let samples = self.take(case.stream.rewritten, || turn(case, rig))?;
+        if moving {
+            let moved = rig.owned();
+            ensure!(moved * 20 > MOVING_ROUNDS as usize * 19, "only {moved} of {MOVING_ROUNDS} SYNs moved an owner");
         }
-        if 3 * quiet >= SAMPLES {
-            samples.retain(|sample| sample.is_quiet(self.fastest));
-        }
-        Ok(summary(case, &samples, quiet))
-    }
-
-    fn sample(&self, case: &Case, memory: &Memory, rig: &mut Rig) -> Result<Sample> {
-        let (runs, rounds) = match case.state {
-            State::OwnerMoved => (8, MOVING_ROUNDS),
-            _ => (self.runs, self.rounds),
-        };
-        let Leaving { cut, .. } = case.leaving;
-        let mut sum = Sample::default();
-        for _ in 0..runs {
-            let before = rig.run(Target::Return, &case.stream, rounds)?;
-            let head = rig.run(Target::Head, &case.stream, rounds)?;
-            let raw = if case.state == State::OwnerMoved {
-                rig.write_owners(&vec![Cell::default(); memory.owners.borrow().len()]);
-                let raw = rig.run(Target::Ours(case.leaving), &case.stream, rounds)?;
-                let moved = rig.owned();
-                ensure!(moved * 20 > rounds as usize * 19, "only {moved} of {rounds} SYNs moved an owner");
-                raw
-            } else {
-                rig.run(Target::Ours(case.leaving), &case.stream, rounds)?
-            };
-            let after = rig.run(Target::Return, &case.stream, rounds)?;
-            let tail = if cut == 0 { before } else { rig.run(Target::Tail(cut), &case.stream, rounds)? };
-            sum.base += f64::midpoint(before, after);
-            sum.drift += before - after;
-            sum.head += head;
-            sum.tail += if cut == 0 { f64::midpoint(before, after) } else { tail };
-            sum.raw += raw;
-        }
-        let Sample { base, drift, head, tail, raw } = sum;
-        let mean = |sum: f64| sum / f64::from(runs);
-        Ok(Sample { base: mean(base), drift: mean(drift), head: mean(head), tail: mean(tail), raw: mean(raw) })
+        Ok(summary(case, &samples))
     }
 }
 
+fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
+    let moving = case.state == State::OwnerMoved;
+    let rounds = if moving { MOVING_ROUNDS } else { ROUNDS };
+    let Leaving { cut, .. } = case.leaving;
+    let mut run = |target| rig.run(target, &case.stream, rounds);
+    let before = run(Target::Return)?;
+    let head = run(Target::Head)?;
+    let tail = if cut == 0 { None } else { Some(run(Target::Tail(cut))?) };
+    if moving {
+        rig.clear_owners();
+    }
+    let raw = rig.run(Target::Ours(case.leaving), &case.stream, rounds)?;
+    let after = rig.run(Target::Return, &case.stream, rounds)?;
+    let base = f64::midpoint(before, after);
+    Ok(Sample { base, slower_base: before.max(after), head, tail: tail.unwrap_or(base), raw })
+}
+
 /// Medians of `samples`.
-fn summary(case: &Case, samples: &[Sample], quiet: usize) -> Row {
+fn summary(case: &Case, Samples { all: samples, quiet, noisy }: &Samples) -> Row {
     let of = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
     let moves = case.leaving.moved != 0;
-    let net = |sample: &Sample| {
-        // Half of what a move costs is the driver's, which undoes it. How far it goes costs nothing.
-        let head = if moves { (sample.head - sample.base) / 2.0 } else { 0.0 };
-        sample.raw - sample.base - head - (sample.tail - sample.base) / 2.0
-    };
     let raw_ns = of(|sample| sample.raw);
     Row {
         program: case.leaving.way.program().name().to_owned(),
@@ -130,12 +154,13 @@ fn summary(case: &Case, samples: &[Sample], quiet: usize) -> Row {
         services: case.world.services,
         backends: case.world.backends,
         raw_ns,
-        net_ns: median(samples.iter().map(net)),
+        net_ns: median(samples.iter().map(|sample| sample.net(moves))),
         ratio_return: of(|sample| sample.raw / sample.base),
         ratio_head: of(|sample| sample.raw / sample.head),
         spread: median(samples.iter().map(|sample| (sample.raw - raw_ns).abs())) / raw_ns,
         samples: samples.len(),
-        quiet,
+        quiet: *quiet,
+        noisy: *noisy,
         base_ns: of(|sample| sample.base),
         head_ns: of(|sample| sample.head),
     }

@@ -52,7 +52,7 @@ impl fmt::Display for Row {
             self.ratio_return,
             self.ratio_head,
             100.0 * self.spread,
-            if self.is_noisy() { " *" } else { "" }
+            if self.noisy { " *" } else { "" }
         )
     }
 }
@@ -67,11 +67,11 @@ pub(super) fn live_heading() -> String {
 
 impl fmt::Display for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mode, family, protocol, flows, packets_per_second, ratio, spread } = self;
-        let spread = 100.0 * spread;
+        let Self { mode, family, protocol, flows, packets_per_second, ratio, spread, noisy, .. } = self;
+        let (spread, star) = (100.0 * spread, if *noisy { " *" } else { "" });
         write!(
             f,
-            "{mode:<5} {family:<5} {protocol:<8} {flows:>8} {packets_per_second:>12.0} {ratio:>12.3} {spread:>6.1}%"
+            "{mode:<5} {family:<5} {protocol:<8} {flows:>8} {packets_per_second:>12.0} {ratio:>12.3} {spread:>6.1}%{star}"
         )
     }
 }
