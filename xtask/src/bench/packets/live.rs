@@ -13,9 +13,11 @@ use super::{
     super::results::{Live, Results, median},
     cases::{self, Case},
     is_wanted, load,
-    rig::{Rig, Target},
+    rig::Rig,
     sample::{Sample, Sampler, Samples},
-    stay_on_one_processor, table,
+    stay_on_one_processor,
+    stream::Target,
+    table,
 };
 
 /// Packets of a run.

@@ -9,6 +9,8 @@ mod frames;
 mod live;
 mod rig;
 mod sample;
+mod state;
+mod stream;
 mod table;
 mod world;
 
@@ -23,7 +25,7 @@ use nix::{
 pub(super) use self::live::measure as measure_live;
 use self::{cases::Case, rig::Rig, sample::Sampler};
 use super::results::{Results, median};
-use crate::{programs, step::step};
+use crate::step::step;
 
 /// Measures the rows whose name (as in the table, spaces between its words) contains `only`, and prints each.
 ///
@@ -35,28 +37,34 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
 
     let mut now: Option<(world::World, Rig)> = None;
     let cases: Vec<_> = cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)).collect();
-    let (wanted, seconds) = if quick { (30, 46) } else { (100, 440) };
+    let (wanted, seconds) = if quick { (30, 42) } else { (100, 440) };
     // Of a few rows, none may take longer than one of many.
     let seconds = seconds.min(5 * cases.len() as u64);
     let mut sampler = Sampler::new(wanted, cases.len(), Duration::from_secs(seconds));
+    let mut rows = Vec::new();
     println!("{}", table::heading());
     for case in cases {
         if now.as_ref().is_none_or(|(world, _)| *world != case.world) {
             drop(now.take());
-            now = Some((case.world.clone(), load(&case.world)?));
+            let mut rig = load(&case.world)?;
+            if results.programs.is_empty() {
+                results.programs = rig.sizes()?;
+            }
+            now = Some((case.world.clone(), rig));
         }
         let Some((_, rig)) = now.as_mut() else { continue };
         let row = sampler.row(&case, rig).with_context(|| table::name(&case))?;
         println!("{row}");
-        results.rows.push(row);
+        rows.push((case.stream.rewritten, row));
     }
-    results.programs = programs::sizes()?;
+    let noisy = sampler.settle(&mut rows);
+    if noisy > 0 {
+        println!("*: the machine was busy nearly all the time, and slower than it is alone");
+        println!("so, or at a pace that was not yet known to be slow, came {noisy} of {} rows", rows.len());
+    }
+    results.rows = rows.into_iter().map(|(_, row)| row).collect();
     results.baselines.return_ns = median(results.rows.iter().map(|row| row.base_ns));
     results.baselines.head_ns = median(results.rows.iter().map(|row| row.head_ns));
-    let noisy = results.rows.iter().filter(|row| row.noisy).count();
-    if noisy > 0 {
-        println!("*: the machine was busy nearly all the time, and slower than it is alone ({noisy} rows)");
-    }
     results.notes.push("in transition (flow records read, written): there are no flow records yet".to_owned());
     Ok(())
 }

@@ -20,76 +20,19 @@ use edge_tests::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::{frames::Frame, world::FIRST_PORT};
-use crate::programs::{object, xdp};
-
-/// What is sent.
-#[derive(Clone, Debug)]
-pub(super) struct Stream {
-    pub(super) frame: Frame,
-    /// A power of two.
-    pub(super) flows: u32,
-    pub(super) services: u32,
-    /// Whether the program rewrites more of the frame than forwarding does.
-    pub(super) rewritten: bool,
-}
-
-/// A program that the driver goes on to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// Returns at once.
-    Return,
-    /// Moves the head by 20 bytes, and sends the frame back.
-    Head,
-    /// Cuts so many bytes off, and sends the frame back.
-    Tail(u32),
-    /// One of ours.
-    Ours(Leaving),
-}
-
-/// How each packet is to leave one of our programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leaving {
-    pub(super) way: Way,
-    /// Bytes that the frame is longer by at its head.
-    pub(super) moved: i32,
-    /// Bytes that are cut off at its end.
-    pub(super) cut: u32,
-}
-
-impl Target {
-    const fn place(self) -> u32 {
-        match self {
-            Self::Return => place::RETURN,
-            Self::Head => place::HEAD,
-            Self::Tail(_) => place::TAIL,
-            Self::Ours(Leaving { way: Way::Edge(_), .. }) => place::EDGE,
-            Self::Ours(Leaving { way: Way::Decap(_), .. }) => place::DECAP,
-        }
-    }
-
-    const fn moved(self) -> i32 {
-        match self {
-            Self::Return | Self::Tail(_) => 0,
-            Self::Head => 20,
-            Self::Ours(Leaving { moved, .. }) => moved,
-        }
-    }
-
-    const fn cut(self) -> u32 {
-        match self {
-            Self::Return | Self::Head => 0,
-            Self::Tail(cut) | Self::Ours(Leaving { cut, .. }) => cut,
-        }
-    }
-}
+use super::{
+    frames::Frame,
+    stream::{Leaving, Stream, Target},
+    world::FIRST_PORT,
+};
+use crate::programs::{self, SHIPPED, Size, object, xdp};
 
 /// The bench's own object, and the programs under test over one world.
 pub(super) struct Rig {
     bench: Ebpf,
-    _edge: Ebpf,
+    edge: Ebpf,
     /// The kernel empties it when nobody holds it any more.
-    _programs: ProgramArray<MapData>,
+    _targets: ProgramArray<MapData>,
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
     owners: MmapRaw,
@@ -103,27 +46,32 @@ impl Rig {
     pub(super) fn load(memory: &Memory) -> Result<Self> {
         let mut bench = EbpfLoader::new().load(&object("bench")?)?;
         for name in PROGRAMS {
-            xdp(&mut bench, name)?.load().with_context(|| format!("the kernel refuses `{name}`"))?;
+            programs::load(&mut bench, name)?;
         }
         // While a program is on some interface, the kernel need not patch its dispatcher for each run of it, which
         // takes longer than the run.
         xdp(&mut bench, "bench_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
         let mut edge = load_edge(memory)?;
-        let mut programs = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
+        let mut targets = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
         for (place, name) in [(place::RETURN, "bench_return"), (place::HEAD, "bench_head"), (place::TAIL, "bench_tail")]
         {
-            programs.set(place, xdp(&mut bench, name)?.fd()?, 0)?;
+            targets.set(place, xdp(&mut bench, name)?.fd()?, 0)?;
         }
         for (place, name) in [(place::EDGE, program::EDGE), (place::DECAP, program::DECAP)] {
-            programs.set(place, xdp(&mut edge, name)?.fd()?, 0)?;
+            targets.set(place, xdp(&mut edge, name)?.fd()?, 0)?;
         }
         fill(&mut edge, memory)?;
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
         let owners = mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
-        let mut rig = Self { bench, _edge: edge, _programs: programs, exits, decap_exits, owners };
+        let mut rig = Self { bench, edge, _targets: targets, exits, decap_exits, owners };
         rig.write_owners(&memory.owners.borrow());
         Ok(rig)
+    }
+
+    /// How large the programs under test are.
+    pub(super) fn sizes(&mut self) -> Result<Vec<Size>> {
+        programs::sizes_of(&mut self.edge)
     }
 
     /// Puts one of the bench's programs on an interface whose driver runs it.
@@ -162,7 +110,7 @@ impl Rig {
         let undone = self.progress()?.undone.wrapping_sub(undone_before).cast_signed();
         let expected = i64::from(target.moved()) * i64::from(rounds - 1);
         ensure!(undone == expected, "the head was moved by {undone} bytes in all, not by {expected}");
-        let length = length_after(target, stream)?;
+        let length = target.length_after(stream)?;
         ensure!(result.data_size_out == length, "{} bytes came out, not {length}", result.data_size_out);
         time(&result)
     }
@@ -181,7 +129,7 @@ impl Rig {
         let after = self.arrived()?;
         let frames = after.frames - before.frames;
         ensure!(frames == u64::from(rounds), "{frames} of {rounds} packets arrived");
-        let expected = u64::from(rounds) * u64::from(length_after(target, stream)?);
+        let expected = u64::from(rounds) * u64::from(target.length_after(stream)?);
         let bytes = after.bytes - before.bytes;
         ensure!(bytes == expected, "{bytes} bytes arrived, not {expected}");
         time(&result)
@@ -254,15 +202,6 @@ impl Rig {
     }
 }
 
-/// Bytes of a frame of `stream` behind `target`.
-fn length_after(target: Target, stream: &Stream) -> Result<u32> {
-    let length = u32::try_from(stream.frame.bytes.len())?;
-    length
-        .checked_add_signed(target.moved())
-        .and_then(|length| length.checked_sub(target.cut()))
-        .context("no frame left")
-}
-
 /// Nanoseconds a packet. The kernel says whole ones, rounded down; on average half a one is lost.
 fn time(result: &TestRunResult) -> Result<f64> {
     Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
@@ -274,8 +213,8 @@ fn load_edge(memory: &Memory) -> Result<Ebpf> {
         loader.map_max_entries(name, entries);
     }
     let mut edge = loader.load(&object("edge")?)?;
-    for name in [program::EDGE, program::DECAP] {
-        xdp(&mut edge, name)?.load().with_context(|| format!("the kernel refuses `{name}`"))?;
+    for name in SHIPPED {
+        programs::load(&mut edge, name)?;
     }
     Ok(edge)
 }

@@ -13,8 +13,10 @@ use anyhow::{Result, ensure};
 
 use super::{
     super::results::{Row, median},
-    cases::{Case, State},
-    rig::{Leaving, Rig, Target},
+    cases::Case,
+    rig::Rig,
+    state::State,
+    stream::{Leaving, Target},
 };
 
 /// Turns of a sample.
@@ -23,8 +25,9 @@ const TURNS: usize = 8;
 const ENOUGH: usize = 5;
 /// How far the baseline may be above the best of the whole run.
 const PACE: f64 = 0.12;
-/// Packets of a run. No power of two divides it, so that each program comes by all flows.
-const ROUNDS: u32 = 2_999;
+/// Packets of a run: as few as let a turn fit into a short pause of everything else. No power of two divides it, so that
+/// each program comes by all flows.
+const ROUNDS: u32 = 1_999;
 /// The same where each SYN must find a slot of its own.
 const MOVING_ROUNDS: u32 = 11_999;
 
@@ -41,8 +44,9 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Of several turns. The kernel tells time in whole nanoseconds, so a median alone would jump.
     fn mean(turns: &[Self]) -> Self {
-        let of = |figure: fn(&Self) -> f64| turns.iter().map(|turn| figure(turn) / TURNS as f64).sum();
+        let of = |figure: fn(&Self) -> f64| middle_mean(turns.iter().map(figure));
         Self {
             base: of(|turn| turn.base),
             slower_base: of(|turn| turn.slower_base),
@@ -52,12 +56,26 @@ impl Sample {
         }
     }
 
+    /// Whether the machine was at its full pace.
+    fn is_quiet(&self, fastest: f64) -> bool {
+        self.slower_base < (1.0 + PACE) * fastest
+    }
+
     /// What the program under test costs without the driver.
     fn net(&self, moves: bool) -> f64 {
         // Half of what a move costs is the driver's, which undoes it. How far it goes costs nothing.
         let head = if moves { (self.head - self.base) / 2.0 } else { 0.0 };
         self.raw - self.base - head - (self.tail - self.base) / 2.0
     }
+}
+
+/// The mean of the middle half of the values of a sample's turns: what came between in a single turn is in none of them.
+fn middle_mean(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = &values[TURNS / 4..TURNS - TURNS / 4];
+    let count = u32::try_from(middle.len()).expect("a few turns");
+    middle.iter().sum::<f64>() / f64::from(count)
 }
 
 /// Takes the samples of all rows.
@@ -73,7 +91,7 @@ pub(super) struct Sampler {
 
 /// What was found of one row.
 pub(super) struct Samples {
-    /// Quiet ones, or if those are too few all.
+    /// Quiet ones; if those are too few, [`ENOUGH`] of the least disturbed turns.
     pub(super) all: Vec<Sample>,
     pub(super) quiet: usize,
     pub(super) noisy: bool,
@@ -93,17 +111,31 @@ impl Sampler {
         let patience = self.end.saturating_duration_since(start) / self.rows.max(1);
         self.rows = self.rows.saturating_sub(1);
         let mut turns: Vec<Sample> = Vec::new();
-        let mut quiet: Vec<Sample> = Vec::new();
-        while turns.len() < TURNS * ENOUGH || quiet.len() < TURNS * self.wanted && start.elapsed() < patience {
+        let mut quiet = 0;
+        while turns.len() < TURNS * ENOUGH || quiet < TURNS * self.wanted && start.elapsed() < patience {
             let turn = turn()?;
-            *fastest = fastest.min(turn.base);
             turns.push(turn);
-            quiet.push(turn);
-            quiet.retain(|turn| turn.slower_base < (1.0 + PACE) * *fastest);
+            *fastest = fastest.min(turn.base);
+            quiet = turns.iter().filter(|turn| turn.is_quiet(*fastest)).count();
         }
-        let noisy = quiet.len() < TURNS * ENOUGH;
-        let all = if noisy { &turns } else { &quiet }.chunks_exact(TURNS).map(Sample::mean).collect();
-        Ok(Samples { all, quiet: quiet.len() / TURNS, noisy })
+        let noisy = quiet < TURNS * ENOUGH;
+        if noisy {
+            // The best there is.
+            turns.sort_by(|one, other| one.slower_base.total_cmp(&other.slower_base));
+            turns.truncate(TURNS * ENOUGH);
+        } else {
+            turns.retain(|turn| turn.is_quiet(*fastest));
+        }
+        let all = turns.chunks_exact(TURNS).map(Sample::mean).collect();
+        Ok(Samples { all, quiet: quiet / TURNS, noisy })
+    }
+
+    /// Marks rows whose pace turned out later not to have been the machine's best; how many are noisy.
+    pub(super) fn settle(&self, rows: &mut [(bool, Row)]) -> usize {
+        for (rewritten, row) in &mut *rows {
+            row.noisy |= row.base_ns > (1.0 + PACE) * self.fastest[usize::from(*rewritten)];
+        }
+        rows.iter().filter(|(_, row)| row.noisy).count()
     }
 
     /// Measures one row of timed runs.
