@@ -7,6 +7,7 @@
 mod cases;
 mod frames;
 mod live;
+mod others;
 mod rig;
 mod sample;
 mod state;
@@ -23,7 +24,7 @@ use nix::{
 };
 
 pub(super) use self::live::measure as measure_live;
-use self::{cases::Case, rig::Rig, sample::Sampler};
+use self::{cases::Case, others::Ticks, rig::Rig, sample::Sampler};
 use super::results::{Results, median};
 use crate::step::step;
 
@@ -31,7 +32,8 @@ use crate::step::step;
 ///
 /// The thread that calls it stays on one processor and in a network namespace of its own.
 pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
-    stay_on_one_processor()?;
+    let processor = stay_on_one_processor()?;
+    let before = Ticks::of_others(processor);
     // The driver is put on an interface; on one that nobody else has.
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
 
@@ -57,10 +59,18 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         println!("{row}");
         rows.push((case.stream.rewritten, row));
     }
-    let noisy = sampler.settle(&mut rows);
+    for (rewritten, row) in &mut rows {
+        row.noisy |= sampler.is_slow(*rewritten, row.base_ns);
+    }
+    let noisy = rows.iter().filter(|(_, row)| row.noisy).count();
     if noisy > 0 {
-        println!("*: the machine was busy nearly all the time, and slower than it is alone");
-        println!("so, or at a pace that was not yet known to be slow, came {noisy} of {} rows", rows.len());
+        let all = rows.len();
+        println!(
+            "*: slower than on a machine that does nothing else; with those found out later {noisy} of {all} rows"
+        );
+    }
+    if let (Some(before), Some(after)) = (before, Ticks::of_others(processor)) {
+        println!("other processors were busy {} % of the time", after.busy_since(before));
     }
     results.rows = rows.into_iter().map(|(_, row)| row).collect();
     results.baselines.return_ns = median(results.rows.iter().map(|row| row.base_ns));
@@ -73,11 +83,14 @@ fn is_wanted(case: &Case, only: Option<&str>) -> bool {
     only.is_none_or(|text| table::name(case).contains(text))
 }
 
-fn stay_on_one_processor() -> Result<()> {
+/// Keeps this thread on one processor, and says which.
+fn stay_on_one_processor() -> Result<usize> {
+    // The last one, as interrupts tend to go to the first one.
+    let number = std::thread::available_parallelism()?.get() - 1;
     let mut last = CpuSet::new();
-    // The last processor, as interrupts tend to go to the first one.
-    last.set(std::thread::available_parallelism()?.get() - 1)?;
-    sched_setaffinity(Pid::from_raw(0), &last).context("could not stay on one processor")
+    last.set(number)?;
+    sched_setaffinity(Pid::from_raw(0), &last).context("could not stay on one processor")?;
+    Ok(number)
 }
 
 /// Lays out `world`, and loads the programs over it.

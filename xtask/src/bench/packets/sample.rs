@@ -130,12 +130,9 @@ impl Sampler {
         Ok(Samples { all, quiet: quiet / TURNS, noisy })
     }
 
-    /// Marks rows whose pace turned out later not to have been the machine's best; how many are noisy.
-    pub(super) fn settle(&self, rows: &mut [(bool, Row)]) -> usize {
-        for (rewritten, row) in &mut *rows {
-            row.noisy |= row.base_ns > (1.0 + PACE) * self.fastest[usize::from(*rewritten)];
-        }
-        rows.iter().filter(|(_, row)| row.noisy).count()
+    /// Whether this base turned out, now that all is known, to be slower than the machine's best.
+    pub(super) fn is_slow(&self, rewritten: bool, base: f64) -> bool {
+        base > (1.0 + PACE) * self.fastest[usize::from(rewritten)]
     }
 
     /// Measures one row of timed runs.
