@@ -14,7 +14,7 @@ pub const FORWARDED_WORDS: usize = 4;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Plan {
     /// Start of the frame.
-    pub bytes: [[u8; 8]; WORDS],
+    pub bytes: [u64; WORDS],
     /// Length of the frame.
     pub length: u32,
     /// Flows, less one; a power of two less one.

@@ -95,7 +95,7 @@ fn restore<const FROM: usize, const TO: usize>(ctx: &XdpContext, plan: &Plan) ->
     }
     for word in FROM..TO {
         // SAFETY: as many bytes are in the frame, as just checked.
-        unsafe { ptr::write_unaligned((start as *mut u64).add(word), u64::from_ne_bytes(plan.bytes[word])) };
+        unsafe { ptr::write_unaligned((start as *mut u64).add(word), plan.bytes[word]) };
     }
     Some(())
 }

@@ -71,13 +71,17 @@ fn alone(measure: impl FnOnce() -> Result<()> + Send) -> Result<()> {
 }
 
 fn print(results: &Results) {
-    println!("\n{:<14} {:>10} {:>10} {:>10}", "program", "translated", "jited", "verified");
+    if !results.programs.is_empty() {
+        println!("\n{:<14} {:>10} {:>10} {:>10}", "program", "translated", "jited", "verified");
+    }
     for Size { program, translated, jited, verified } in &results.programs {
         println!("{program:<14} {translated:>10} {jited:>10} {verified:>10}");
     }
     println!("\n{}", results.machine);
-    let results::Baselines { return_ns, head_ns } = results.baselines;
-    println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
+    if !results.rows.is_empty() {
+        let results::Baselines { return_ns, head_ns } = results.baselines;
+        println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
+    }
     for note in &results.notes {
         println!("not measured: {note}");
     }

@@ -28,7 +28,7 @@ pub(super) struct Machine {
     pub(super) kernel: String,
 }
 
-/// Medians over all rows, nanoseconds: what the driver costs with the two programs that do next to nothing.
+/// Medians over the rows that are not noisy (if all are, over all), nanoseconds: what the driver costs with the two programs that do next to nothing.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Baselines {
     pub(super) return_ns: f64,

@@ -25,7 +25,7 @@ use nix::{
 
 pub(super) use self::live::measure as measure_live;
 use self::{cases::Case, others::Ticks, rig::Rig, sample::Sampler};
-use super::results::{Results, median};
+use super::results::{Baselines, Results, median};
 use crate::step::step;
 
 /// Measures the rows whose name (as in the table, spaces between its words) contains `only`, and prints each.
@@ -73,8 +73,11 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         println!("other processors were busy {} % of the time", after.busy_since(before));
     }
     results.rows = rows.into_iter().map(|(_, row)| row).collect();
-    results.baselines.return_ns = median(results.rows.iter().map(|row| row.base_ns));
-    results.baselines.head_ns = median(results.rows.iter().map(|row| row.head_ns));
+    let quiet = || results.rows.iter().filter(|row| !row.noisy || noisy == results.rows.len());
+    results.baselines = Baselines {
+        return_ns: median(quiet().map(|row| row.base_ns)),
+        head_ns: median(quiet().map(|row| row.head_ns)),
+    };
     results.notes.push("in transition (flow records read, written): there are no flow records yet".to_owned());
     Ok(())
 }

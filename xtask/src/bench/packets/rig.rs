@@ -163,7 +163,7 @@ impl Rig {
             ..Plan::zeroed()
         };
         let start = bytes.get(..8 * WORDS).context("a frame that is too short")?;
-        plan.bytes.as_flattened_mut().copy_from_slice(start);
+        bytemuck::cast_slice_mut(&mut plan.bytes).copy_from_slice(start);
         let mut plans: Array<_, [u8; size_of::<Plan>()]> =
             Array::try_from(self.bench.map_mut("BENCH_PLAN").context("no plan")?)?;
         plans.set(0, bytemuck::cast::<_, [u8; size_of::<Plan>()]>(plan), 0)?;
