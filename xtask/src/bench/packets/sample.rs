@@ -115,8 +115,12 @@ impl Sampler {
         while turns.len() < TURNS * ENOUGH || quiet < TURNS * self.wanted && start.elapsed() < patience {
             let turn = turn()?;
             turns.push(turn);
-            *fastest = fastest.min(turn.base);
-            quiet = turns.iter().filter(|turn| turn.is_quiet(*fastest)).count();
+            if turn.base < *fastest {
+                *fastest = turn.base;
+                quiet = turns.iter().filter(|turn| turn.is_quiet(*fastest)).count();
+            } else {
+                quiet += usize::from(turn.is_quiet(*fastest));
+            }
         }
         let noisy = quiet < TURNS * ENOUGH;
         if noisy {
