@@ -60,8 +60,8 @@ pub(super) struct Row {
     pub(super) samples: usize,
     /// Samples that were taken while the machine ran at its full pace.
     pub(super) quiet: usize,
-    /// Whether they were too few, and the medians are of the least disturbed ones: the row is slower than it is alone,
-    /// and even its ratios are larger.
+    /// Whether they were too few, and the medians are of the least disturbed ones: the row is slower than
+    /// this machine is at its best, and even its ratios are larger.
     pub(super) noisy: bool,
     /// The two baselines, in the same samples.
     pub(super) base_ns: f64,

@@ -65,9 +65,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     let noisy = rows.iter().filter(|(_, row)| row.noisy).count();
     if noisy > 0 {
         let all = rows.len();
-        println!(
-            "*: slower than on a machine that does nothing else; with those found out later {noisy} of {all} rows"
-        );
+        println!("*: slower than this machine is at its best; with those found out later {noisy} of {all} rows");
     }
     if let (Some(before), Some(after)) = (before, Ticks::of_others(processor)) {
         println!("other processors were busy {} % of the time", after.busy_since(before));

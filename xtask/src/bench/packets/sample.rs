@@ -1,7 +1,8 @@
 //! How a row's figures are sampled.
 //!
-//! Whatever else the machine does slows its processors down, some programs more than others: a busy sibling thread makes
-//! a program that returns at once take half as long again, and one that does more take twice as long. And each run finds
+//! A processor has slow times, by other work on this machine or beside it (on a virtual one nobody here can tell), and
+//! they slow some programs down more than others: seen were a base half as long again beside a program of ours that took
+//! twice as long. And each run finds
 //! the kernel's stack elsewhere, which caches and store forwarding may like more or less. So there are many short turns,
 //! in each of which the baselines and the program under test run one after the other. Those in which the baseline shows
 //! that the machine was at its full pace are put together to samples; ratios are taken within a sample, and the row has
@@ -23,8 +24,9 @@ use super::{
 const TURNS: usize = 8;
 /// Quiet samples without which a row's times are not to be trusted.
 const ENOUGH: usize = 5;
-/// How far the baseline may be above the best of the whole run.
-const PACE: f64 = 0.12;
+/// How far the baseline may be above the best of the whole run: more than the steps of a processor's clock, less than
+/// slow times make of it.
+const PACE: f64 = 0.25;
 /// Packets of a run: as few as let a turn fit into a short pause of everything else. No power of two divides it, so that
 /// each program comes by all flows.
 const ROUNDS: u32 = 1_999;
