@@ -33,12 +33,27 @@ pub(crate) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 /// Loads the programs that are shipped, and says how large they are.
 pub(crate) fn sizes() -> Result<Vec<Size>> {
     let mut edge = EbpfLoader::new().load(&object("edge")?)?;
-    [program::EDGE, program::DECAP].into_iter().map(|name| size(&mut edge, name)).collect()
+    for name in SHIPPED {
+        load(&mut edge, name)?;
+    }
+    sizes_of(&mut edge)
+}
+
+/// The programs that are shipped.
+pub(crate) const SHIPPED: [&str; 2] = [program::EDGE, program::DECAP];
+
+/// Loads a program into the kernel.
+pub(crate) fn load(object: &mut Ebpf, name: &str) -> Result<()> {
+    xdp(object, name)?.load().with_context(|| format!("the kernel refuses `{name}`"))
+}
+
+/// How large the programs that are shipped are, once they are loaded.
+pub(crate) fn sizes_of(edge: &mut Ebpf) -> Result<Vec<Size>> {
+    SHIPPED.into_iter().map(|name| size(edge, name)).collect()
 }
 
 fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
     let program = xdp(object, name)?;
-    program.load().with_context(|| format!("the kernel refuses `{name}`"))?;
     let info = program.info()?;
     let unknown = || format!("this kernel does not say how large `{name}` is");
     Ok(Size {

@@ -10,9 +10,20 @@ use anyhow::{Context as _, Result};
 use self::results::{Machine, Results};
 use crate::{build, programs::Size, setup};
 
+/// A part of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Section {
+    /// Nanoseconds a packet, of every kind of packet.
+    Packets,
+    /// Packets a second, sent and counted where they arrive.
+    Live,
+}
+
 /// How long it takes, and where the figures go.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
+    /// What to measure; without any, everything.
+    sections: Vec<Section>,
     /// Fewer rows and shorter samples: under two minutes.
     #[arg(long)]
     quick: bool,
@@ -33,11 +44,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         build::object(false)?;
     }
     let mut results = Results { machine: Machine::this(), ..Results::default() };
-    // A thread of its own, since it leaves its processor and its network namespace changed.
-    std::thread::scope(|scope| {
-        let packets = scope.spawn(|| packets::measure(&mut results, options.quick, options.only.as_deref()));
-        packets.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    let quick = options.quick;
+    if options.wants(Section::Packets) {
+        alone(|| packets::measure(&mut results, quick, options.only.as_deref()))?;
+    }
+    if options.wants(Section::Live) {
+        alone(|| packets::measure_live(&mut results, quick, options.only.as_deref()))?;
+    }
     print(&results);
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)
@@ -46,14 +59,29 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl Options {
+    fn wants(&self, section: Section) -> bool {
+        self.sections.is_empty() || self.sections.contains(&section)
+    }
+}
+
+/// Runs `measure` in a thread of its own, since it leaves its processor and its network namespace changed.
+fn alone(measure: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    std::thread::scope(|scope| scope.spawn(measure).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
 fn print(results: &Results) {
-    println!("\n{:<14} {:>10} {:>10} {:>10}", "program", "translated", "jited", "verified");
+    if !results.programs.is_empty() {
+        println!("\n{:<14} {:>10} {:>10} {:>10}", "program", "translated", "jited", "verified");
+    }
     for Size { program, translated, jited, verified } in &results.programs {
         println!("{program:<14} {translated:>10} {jited:>10} {verified:>10}");
     }
     println!("\n{}", results.machine);
-    let results::Baselines { return_ns, head_ns } = results.baselines;
-    println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
+    if !results.rows.is_empty() {
+        let results::Baselines { return_ns, head_ns } = results.baselines;
+        println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
+    }
     for note in &results.notes {
         println!("not measured: {note}");
     }

@@ -28,7 +28,7 @@ pub(super) struct Machine {
     pub(super) kernel: String,
 }
 
-/// Medians over all rows, nanoseconds: what the driver costs with the two programs that do next to nothing.
+/// Medians over the rows that are not noisy (if all are, over all), nanoseconds: what the driver costs with the two programs that do next to nothing.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Baselines {
     pub(super) return_ns: f64,
@@ -56,6 +56,13 @@ pub(super) struct Row {
     pub(super) ratio_head: f64,
     /// Half of the samples lie within this part of the median of `raw_ns`.
     pub(super) spread: f64,
+    /// Samples that the medians are of.
+    pub(super) samples: usize,
+    /// Samples that were taken while the machine ran at its full pace.
+    pub(super) quiet: usize,
+    /// Whether they were too few, and the medians are of the least disturbed ones: the row is slower than
+    /// this machine is at its best, and even its ratios are larger.
+    pub(super) noisy: bool,
     /// The two baselines, in the same samples.
     pub(super) base_ns: f64,
     pub(super) head_ns: f64,
@@ -72,7 +79,11 @@ pub(super) struct Live {
     pub(super) packets_per_second: f64,
     /// The same over a program that sends each frame back as it is.
     pub(super) ratio: f64,
+    /// As of a row.
     pub(super) spread: f64,
+    pub(super) samples: usize,
+    pub(super) quiet: usize,
+    pub(super) noisy: bool,
 }
 
 /// One figure of the control plane.

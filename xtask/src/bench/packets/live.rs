@@ -1,0 +1,89 @@
+//! Packets a second: frames that go through the program and out of a device, and are counted at its other end.
+//!
+//! The kernel hands them to the driver as if they had come in by one end of a veth, and sends what the program sends;
+//! at the other end a program counts them. All of it is one processor's work. What the veth costs is not the load
+//! balancer's: so each figure is compared with that of a program that sends each frame back as it is.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use edge_tests::namespace;
+
+use super::{
+    super::results::{Live, Results, median},
+    cases::{self, Case},
+    is_wanted, load,
+    rig::Rig,
+    sample::{Sample, Sampler, Samples},
+    stay_on_one_processor,
+    stream::Target,
+    table,
+};
+
+/// Packets of a run.
+const ROUNDS: u32 = 9_999;
+/// A device's queue may run over while the kernel leaves it to be emptied later; not often.
+const TRIES: usize = 5;
+
+/// Measures the rows whose name contains `only`, and prints each.
+pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
+    let cases: Vec<_> = cases::live(quick).into_iter().filter(|case| is_wanted(case, only)).collect();
+    let Some(first) = cases.first() else { return Ok(()) };
+    namespace::in_namespace(|| {
+        stay_on_one_processor()?;
+        // Nobody else's frames are to be counted.
+        namespace::sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
+        let mut rig = load(&first.world)?;
+        rig.attach("bench_sink", "peer0")?;
+        // The kernel takes frames for an interface that runs some program.
+        rig.attach("bench_return", "edge0")?;
+        let (wanted, seconds) = if quick { (20, 5) } else { (60, 25) };
+        let mut sampler = Sampler::new(wanted, cases.len(), Duration::from_secs(seconds));
+        let mut rows = Vec::new();
+        println!("{}", table::live_heading());
+        for case in &cases {
+            let samples = sampler.take(false, || turn(case, &mut rig)).with_context(|| table::name(case))?;
+            let row = summary(case, &samples);
+            println!("{row}");
+            rows.push((median(samples.all.iter().map(|sample| sample.base)), row));
+        }
+        results.live = rows
+            .into_iter()
+            .map(|(base, row)| Live { noisy: row.noisy || sampler.is_slow(false, base), ..row })
+            .collect();
+        Ok(())
+    })
+}
+
+fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
+    let mut run = |target| {
+        for _ in 0..TRIES {
+            if let Some(time) = rig.run_live(target, &case.stream, ROUNDS, namespace::EDGE0)? {
+                return Ok(time);
+            }
+        }
+        bail!("some packets never arrive, {TRIES} times in a row")
+    };
+    let before = run(Target::Return)?;
+    let raw = run(Target::Ours(case.leaving))?;
+    let after = run(Target::Return)?;
+    let base = f64::midpoint(before, after);
+    Ok(Sample { base, slower_base: before.max(after), head: base, tail: base, raw })
+}
+
+fn summary(case: &Case, Samples { all, quiet, noisy }: &Samples) -> Live {
+    let rates = || all.iter().map(|sample| 1e9 / sample.raw);
+    let packets_per_second = median(rates());
+    Live {
+        mode: case.mode.to_owned(),
+        family: case.family.to_owned(),
+        protocol: case.protocol.to_owned(),
+        flows: case.stream.flows,
+        packets_per_second,
+        ratio: median(all.iter().map(|sample| sample.base / sample.raw)),
+        spread: median(rates().map(|rate| (rate - packets_per_second).abs())) / packets_per_second,
+        samples: all.len(),
+        quiet: *quiet,
+        noisy: *noisy,
+    }
+}

@@ -1,0 +1,74 @@
+//! What is sent to which program, and how it is to leave.
+
+use anyhow::{Context as _, Result};
+use edge_bench_ebpf::place;
+use edge_tests::both::Way;
+
+use super::frames::Frame;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    pub(super) frame: Frame,
+    /// A power of two.
+    pub(super) flows: u32,
+    pub(super) services: u32,
+    /// Whether the program rewrites more of the frame than forwarding does.
+    pub(super) rewritten: bool,
+}
+
+/// A program that the driver goes on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Returns at once.
+    Return,
+    /// Moves the head by 20 bytes, and sends the frame back.
+    Head,
+    /// Cuts so many bytes off, and sends the frame back.
+    Tail(u32),
+    /// One of ours.
+    Ours(Leaving),
+}
+
+/// How each packet is to leave one of our programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    pub(super) way: Way,
+    /// Bytes that the frame is longer by at its head.
+    pub(super) moved: i32,
+    /// Bytes that are cut off at its end.
+    pub(super) cut: u32,
+}
+
+impl Target {
+    pub(super) const fn place(self) -> u32 {
+        match self {
+            Self::Return => place::RETURN,
+            Self::Head => place::HEAD,
+            Self::Tail(_) => place::TAIL,
+            Self::Ours(Leaving { way: Way::Edge(_), .. }) => place::EDGE,
+            Self::Ours(Leaving { way: Way::Decap(_), .. }) => place::DECAP,
+        }
+    }
+
+    pub(super) const fn moved(self) -> i32 {
+        match self {
+            Self::Return | Self::Tail(_) => 0,
+            Self::Head => 20,
+            Self::Ours(Leaving { moved, .. }) => moved,
+        }
+    }
+
+    pub(super) const fn cut(self) -> u32 {
+        match self {
+            Self::Return | Self::Head => 0,
+            Self::Tail(cut) | Self::Ours(Leaving { cut, .. }) => cut,
+        }
+    }
+
+    /// Bytes of a frame of `stream` once it has left.
+    pub(super) fn length_after(self, stream: &Stream) -> Result<u32> {
+        let length = u32::try_from(stream.frame.bytes.len())?.checked_add_signed(self.moved());
+        length.and_then(|length| length.checked_sub(self.cut())).context("no frame left")
+    }
+}
