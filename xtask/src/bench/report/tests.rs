@@ -1,0 +1,1 @@
+//! That the page and its plots say what was found.
