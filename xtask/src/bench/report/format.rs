@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// What stands for a figure that there is not.
-const NONE: &str = "–";
+pub(super) const NONE: &str = "–";
 
 /// A whole number, its thousands apart.
 pub(super) fn count(value: impl Display) -> String {

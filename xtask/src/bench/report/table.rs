@@ -25,7 +25,7 @@ impl Table {
     }
 
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells: Vec<_> = cells.into_iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let cells: Vec<_> = cells.into_iter().map(|cell| cell.replace('|', "\\|").replace('<', "\\<")).collect();
         assert_eq!(cells.len(), self.columns.len(), "a cell for each column");
         self.rows.push(cells);
     }

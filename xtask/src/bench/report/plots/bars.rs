@@ -3,7 +3,7 @@
 use anyhow::Result;
 use plotters::{chart::ChartBuilder, style::RGBColor, style::TRANSPARENT};
 
-use super::canvas::{self, Area, At, FAINT, GRID, INK, TEXT, WIDTH};
+use super::canvas::{self, Area, At, FAINT, GRID, INK, WIDTH};
 
 /// One panel; its axis begins at zero.
 pub(super) struct Panel {
@@ -28,7 +28,7 @@ pub(super) struct Bars<'a> {
 /// Of a bar, of the room between two groups, of the axis, and of the legend.
 const BAR: i32 = 15;
 const GAP: i32 = 9;
-const AXIS: i32 = 50;
+const AXIS: i32 = 42;
 const LEGEND: i32 = 28;
 /// At the right end of a panel, for the figure of the longest bar.
 const FIGURE: i32 = 70;
@@ -67,14 +67,15 @@ impl Bars<'_> {
     }
 
     fn panel(&self, area: &Area<'_>, panel: &Panel) -> Result<()> {
-        let most = panel.groups.iter().flatten().flatten().copied().fold(f64::MIN_POSITIVE, f64::max);
-        let (width, height) = area.dim_in_pixel();
+        let most = panel.groups.iter().flatten().flatten().copied().fold(0.0, f64::max);
+        let most = if most > 0.0 { most } else { 1.0 };
+        let (width, _) = area.dim_in_pixel();
         let mut chart = ChartBuilder::on(area)
             .margin_right(FIGURE)
             .margin_top(self.top())
             .x_label_area_size(AXIS)
             .build_cartesian_2d(0.0..most, 0.0..1.0)?;
-        let labels = (width as usize / 90).clamp(2, 8);
+        let labels = (width as usize / 60).clamp(3, 8);
         chart
             .configure_mesh()
             .disable_y_mesh()
@@ -86,7 +87,6 @@ impl Bars<'_> {
             .x_label_formatter(&|value| super::super::format::tick(*value))
             .x_desc(panel.unit)
             .draw()?;
-        let _ = (height, TEXT);
         let (left, _) = area.get_base_pixel();
         for (group, figures) in panel.groups.iter().enumerate() {
             let top = self.top() + GAP + canvas::number(group) * self.group();

@@ -86,7 +86,7 @@ pub(super) fn rectangle(area: &Area<'_>, from: (i32, i32), to: (i32, i32), colou
 }
 
 pub(super) fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<()> {
-    Ok(area.draw(&PathElement::new([from, to], colour.stroke_width(1)))?)
+    Ok(area.draw(&PathElement::new([from, to], colour.stroke_width(2)))?)
 }
 
 /// Swatches and their names, from the left.

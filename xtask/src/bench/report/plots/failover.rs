@@ -14,7 +14,7 @@ use super::{
 };
 
 const ROW: i32 = 66;
-const AXIS: i32 = 50;
+const AXIS: i32 = 42;
 /// Right of the panels, for the figures.
 const FIGURES: i32 = 220;
 /// Tenths of a second that are shown before the death, and after it at most.

@@ -15,7 +15,7 @@ use super::{
 
 const ROW: i32 = 34;
 const LEGEND: i32 = 30;
-const AXIS: i32 = 50;
+const AXIS: i32 = 42;
 /// Right of the axis, for the figures.
 const FIGURES: i32 = 210;
 

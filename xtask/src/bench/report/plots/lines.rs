@@ -30,7 +30,7 @@ pub(super) struct Reference {
 }
 
 /// What is plotted, and how it is called.
-pub(super) struct Lines<'a> {
+pub(super) struct OverFlows<'a> {
     pub(super) title: &'a str,
     pub(super) subtitle: &'a str,
     pub(super) unit: &'a str,
@@ -40,13 +40,13 @@ pub(super) struct Lines<'a> {
 
 const HEIGHT: u32 = 420;
 /// Right of the lines, for their names.
-const NAMES: u32 = 210;
+const NAMES: u32 = 150;
 /// What is measured, at most.
 const FLOWS: [u32; 4] = [1, 1 << 10, 1 << 17, 1 << 20];
 /// Between two names.
 const LEADING: i32 = 17;
 
-impl Lines<'_> {
+impl OverFlows<'_> {
     pub(super) fn svg(&self) -> Result<String> {
         canvas::plot(HEIGHT, self.title, self.subtitle, |area| self.paint(area))
     }
@@ -60,8 +60,8 @@ impl Lines<'_> {
             .margin_right(NAMES)
             .margin_left(8)
             .margin_top(8)
-            .x_label_area_size(48)
-            .y_label_area_size(60)
+            .x_label_area_size(42)
+            .y_label_area_size(54)
             .build_cartesian_2d(Axis::new(first..last, FLOWS.map(place)), 0.0..top)?;
         chart
             .configure_mesh()
@@ -85,8 +85,8 @@ impl Lines<'_> {
             let points = line.points.iter().map(|(flows, value)| (place(*flows), *value));
             chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
             chart.draw_series(points.clone().map(|point| Circle::new(point, 4, colour.filled())))?;
-            let Some(end) = points.last() else { continue };
-            names.push(Name::new(chart.backend_coord(&end), &line.name, colour));
+            let Some(end) = line.points.last() else { continue };
+            names.push(Name::new(chart.backend_coord(&(place(end.0), end.1)), &line.name, colour));
         }
         let right = chart.plotting_area().get_pixel_range().0.end;
         spread(&mut names);
@@ -94,7 +94,7 @@ impl Lines<'_> {
         for Name { end: (x, y), y: own, text, colour } in names {
             let leader = [(x.max(right - 8) + 6 - left, y - down), (right + 22 - left, own - down)];
             canvas::line(area, leader[0], leader[1], colour)?;
-            canvas::write(area, (right + 27 - left, own - down), text, colour, At::Right)?;
+            canvas::write(area, (right + 27 - left, own - down), text, INK, At::Right)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use anyhow::Result;
 use self::{
     bars::{Bars, Panel},
     canvas::COLOURS,
-    lines::{Line, Lines, Reference},
+    lines::{Line, OverFlows, Reference},
 };
 use super::{
     super::results::{Peer, Results, Row},
@@ -92,8 +92,8 @@ fn flows(results: &Results, title: &str) -> Result<Option<String>> {
         reference("moves the head", results.baselines.head_ns),
         reference("returns at once", results.baselines.return_ns),
     ];
-    let subtitle = "TCP data, steady, 1 service, 3 backends; with the driver, as are the two baselines (dashed)";
-    let plot = Lines { title, subtitle, unit: "ns a packet", lines: &lines, references: &references };
+    let subtitle = "TCP data, steady, 1 service, 3 backends; driver included, as in the two baselines (dashed)";
+    let plot = OverFlows { title, subtitle, unit: "ns a packet", lines: &lines, references: &references };
     if lines.is_empty() { Ok(None) } else { plot.svg().map(Some) }
 }
 
@@ -106,12 +106,14 @@ fn ratios(results: &Results, title: &str) -> Result<Option<String>> {
         reference(format!("aim {HEAD_AIM}"), HEAD_AIM, true),
     ];
     let subtitle = "TCP data, steady, 1 service, 3 backends; the target is for ipip 4in4";
-    let plot = Lines { title, subtitle, unit: "times the baseline", lines: &lines, references: &references };
+    let plot = OverFlows { title, subtitle, unit: "times the baseline", lines: &lines, references: &references };
     if lines.is_empty() { Ok(None) } else { plot.svg().map(Some) }
 }
 
-/// What is done with a packet, and its rows by IPv4 and by IPv6.
-const KINDS: [(&str, &str, [&str; 2], &str, &str, u32); 15] = [
+/// A name, and where its two figures are: mode, families of IPv4 and IPv6, protocol, state, flows.
+type Kind = (&'static str, &'static str, [&'static str; 2], &'static str, &'static str, u32);
+
+const KINDS: [Kind; 15] = [
     ("ARP", "none", ["none", ""], "arp", "not_ours", FEW),
     ("TCP, not ours", "none", ["4", "6"], "tcp", "not_ours", FEW),
     ("UDP, not ours", "none", ["4", "6"], "udp", "not_ours", FEW),
@@ -177,7 +179,8 @@ fn services(results: &Results, title: &str) -> Result<Option<String>> {
 fn live(results: &Results, title: &str) -> Result<Option<String>> {
     let label = |live: &super::super::results::Live| {
         let way = names::way(&live.mode, &live.family);
-        format!("{}, {way}, {} flows", names::packet(&live.protocol), format::count(live.flows))
+        let plural = if live.flows == 1 { "flow" } else { "flows" };
+        format!("{}, {way}, {} {plural}", names::packet(&live.protocol), format::count(live.flows))
     };
     let labels: Vec<_> = results.live.iter().map(label).collect();
     let groups = results.live.iter().map(|live| vec![Some(live.packets_per_second / 1e3)]).collect();
@@ -206,22 +209,22 @@ fn throughput(results: &Results, title: &str) -> Result<Option<String>> {
         panels: &[
             panel("new connections/s", |peer| peer.connections_per_second),
             panel("requests/s, connections kept", |peer| peer.requests_per_second),
-            panel("CPU s a million requests", |peer| peer.cpu_seconds_per_million),
+            panel("CPU seconds a million requests", |peer| peer.cpu_seconds_per_million),
         ],
     };
     if labels.is_empty() { Ok(None) } else { plot.svg().map(Some) }
 }
 
 fn latencies(results: &Results, title: &str) -> Result<Option<String>> {
-    let peers: Vec<_> = results.peers.iter().filter(|peer| peer.latency.requests > 0).collect();
+    let peers: Vec<_> = results.peers.iter().filter(|peer| peer.latency.p50_us > 0.0).collect();
     let rates: BTreeSet<_> = peers.iter().map(|peer| peer.latency.rate).collect();
     let rates: Vec<_> = rates.into_iter().map(format::count).collect();
-    let subtitle = format!("at {} requests a second, over connections that are kept", rates.join(" or "));
+    let subtitle = format!("At {} requests a second, over connections that are kept", rates.join(" or "));
     if peers.is_empty() { Ok(None) } else { latency::svg(title, &subtitle, &peers).map(Some) }
 }
 
 fn failovers(results: &Results, title: &str) -> Result<Option<String>> {
     let peers: Vec<_> = results.peers.iter().filter(|peer| !peer.failover.answers.is_empty()).collect();
-    let subtitle = "answers in each tenth of a second, in percent of what they were before; at most 150 % are shown";
+    let subtitle = "Answers in each tenth of a second, in percent of what they were before; at most 150 % are shown";
     if peers.is_empty() { Ok(None) } else { failover::svg(title, subtitle, &peers).map(Some) }
 }
