@@ -28,7 +28,7 @@ pub enum Program {
 }
 
 impl Program {
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Edge => program::EDGE,
             Self::Decap => program::DECAP,

@@ -69,20 +69,9 @@ impl Kernel {
     pub fn load(memory: &Memory) -> Self {
         let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/edge"));
         assert!(path.exists(), "{} is not there: run `cargo xtask build`", path.display());
-        let entries = |count: usize| u32::try_from(count.max(1)).expect("a small world");
         let mut loader = EbpfLoader::new();
-        for (name, count) in [
-            (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
-            (map::SERVICE_INDEX_V6, memory.service_index_v6.len()),
-            (map::SERVICES, memory.services.len()),
-            (map::POOLS, memory.pools.len()),
-            (map::BACKENDS, memory.backends.len()),
-            (map::CANDIDATES, memory.candidates.len()),
-            (map::OWNERS, memory.owners.borrow().len()),
-            (map::SERVICE_STATS, memory.services.len() / 2),
-            (map::BACKEND_STATS, memory.backends.len()),
-        ] {
-            loader.map_max_entries(name, entries(count));
+        for (name, entries) in sizes(memory) {
+            loader.map_max_entries(name, entries);
         }
         let mut object = loader.load_file(&path).expect("the object loads");
         for name in [program::EDGE, program::DECAP] {
@@ -195,8 +184,30 @@ impl Kernel {
     }
 }
 
+/// Entries that each map needs to hold `memory`.
+///
+/// # Panics
+/// When they are more than a map can have.
+pub fn sizes(memory: &Memory) -> [(&'static str, u32); 9] {
+    [
+        (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
+        (map::SERVICE_INDEX_V6, memory.service_index_v6.len()),
+        (map::SERVICES, memory.services.len()),
+        (map::POOLS, memory.pools.len()),
+        (map::BACKENDS, memory.backends.len()),
+        (map::CANDIDATES, memory.candidates.len()),
+        (map::OWNERS, memory.owners.borrow().len()),
+        (map::SERVICE_STATS, memory.services.len() / 2),
+        (map::BACKEND_STATS, memory.backends.len()),
+    ]
+    .map(|(name, count)| (name, u32::try_from(count.max(1)).expect("a map's size")))
+}
+
 /// A `struct xdp_md`: where the metadata ends and the data ends, and the interface that the frame came in by.
-fn context(data_end: usize, arrival: Arrival) -> [u8; 24] {
+///
+/// # Panics
+/// When the frame is longer than any.
+pub fn context(data_end: usize, arrival: Arrival) -> [u8; 24] {
     let mut context = [0; 24];
     let data_end = u32::try_from(data_end).expect("a frame's length");
     let metadata = u32::try_from(arrival.metadata).expect("a few bytes");

@@ -1,8 +1,9 @@
-//! The driver of a timed run, and the two programs that every figure is compared with.
+//! The driver of a timed run, the programs that every figure is compared with, and one that counts what arrives.
 //!
 //! A test run with many rounds hands the packet as one round left it to the next one. The driver makes it new: it undoes
 //! the move of the frame's head, restores the bytes that may have been rewritten, stamps the next flow into them, and
-//! goes on to the program under test by a tail call.
+//! goes on to the program under test by a tail call. In a live run, where the kernel undoes the moves itself but leaves
+//! the bytes of a recycled page as they are (Documentation/bpf/bpf_prog_run.rst), it does the same.
 
 use core::{arch::asm, ptr};
 
@@ -10,65 +11,36 @@ use aya_ebpf::{
     bindings::xdp_action,
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::{map, xdp},
-    maps::{Array, ProgramArray},
+    maps::{Array, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
-
-/// Restored bytes, in words of eight: the most that an answer rewrites (Ethernet, IPv6 and TCP headers), and more.
-const WORDS: usize = 12;
-/// As many of them as forwarding rewrites: the Ethernet header, and the TTL or hop limit.
-const FORWARDED_WORDS: usize = 4;
-
-/// What each round does. User space has the same struct.
-#[repr(C)]
-struct Plan {
-    /// Start of the frame.
-    bytes: [u64; WORDS],
-    /// Length of the frame.
-    length: u32,
-    /// Flows, less one; a power of two less one.
-    flow_mask: u32,
-    /// Services that the flows go to, by consecutive ports.
-    services: u32,
-    /// Port of the first one, host order.
-    first_port: u32,
-    /// 1: IPv6 addresses and ports are stamped, else those of IPv4.
-    v6: u32,
-    /// 1: the packet is answered: all of `bytes` are restored, and the frame's end, too.
-    answered: u32,
-    /// Bytes that an answer moves the head by.
-    head: u32,
-    /// Place of the program under test in `BENCH_PROGRAMS`.
-    target: u32,
-}
-
-/// What the rounds did. User space has the same struct.
-#[repr(C)]
-struct Progress {
-    rounds: u64,
-    /// Sum of the undone moves of the head, bytes.
-    undone: u64,
-}
+use edge_bench_ebpf::{Arrived, FORWARDED_WORDS, Plan, Progress, WORDS, place};
 
 #[map]
 static BENCH_PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
 static BENCH_PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
 #[map]
-static BENCH_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+static BENCH_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(place::COUNT, 0);
+#[map]
+static BENCH_ARRIVED: PerCpuArray<Arrived> = PerCpuArray::with_max_entries(1, 0);
 
 /// Goes on to the program under test with a new packet.
 #[xdp]
 fn bench_driver(ctx: XdpContext) -> u32 {
     let target = prepare(&ctx);
-    // Three jumps with fixed aims: an aim that is looked up costs an indirect jump.
+    // Jumps with fixed aims: an aim that is looked up costs an indirect jump.
     match target {
         // SAFETY: the context is this program's own; likewise below.
-        Some(0) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, 0) },
+        Some(place::RETURN) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::RETURN) },
         // SAFETY: as above.
-        Some(1) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, 1) },
+        Some(place::HEAD) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::HEAD) },
         // SAFETY: as above.
-        Some(2) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, 2) },
+        Some(place::TAIL) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::TAIL) },
+        // SAFETY: as above.
+        Some(place::EDGE) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::EDGE) },
+        // SAFETY: as above.
+        Some(place::DECAP) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::DECAP) },
         _ => {}
     }
     // It comes back only when there is none.
@@ -82,9 +54,9 @@ fn prepare(ctx: &XdpContext) -> Option<u32> {
     let progress = BENCH_PROGRESS.get_ptr_mut(0)?;
     let longer = (ctx.data_end() - ctx.data()) as i32 - plan.length as i32;
     if longer != 0 {
-        let moved = if plan.answered != 0 { plan.head as i32 } else { longer };
+        let moved = if plan.rewritten != 0 { plan.head } else { longer };
         // SAFETY: the helper checks the room; no pointer into the frame is kept over the call.
-        if unsafe { bpf_xdp_adjust_head(ctx.ctx, moved) } != 0 {
+        if moved != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, moved) } != 0 {
             return None;
         }
         // SAFETY: likewise.
@@ -97,7 +69,7 @@ fn prepare(ctx: &XdpContext) -> Option<u32> {
     // SAFETY: as above.
     let flow = unsafe { (*progress).rounds } as u32 & plan.flow_mask;
     restore::<0, FORWARDED_WORDS>(ctx, plan)?;
-    if plan.answered != 0 {
+    if plan.rewritten != 0 {
         restore::<FORWARDED_WORDS, WORDS>(ctx, plan)?;
     }
 
@@ -106,13 +78,8 @@ fn prepare(ctx: &XdpContext) -> Option<u32> {
     let address = (0xc612_0000 + (flow >> 14)).to_be();
     let port = |host: u32| (host as u16).to_be();
     let ports = u32::from(port(0x4000 | flow & 0x3fff)) | u32::from(port(plan.first_port + service as u32)) << 16;
-    if plan.v6 != 0 {
-        store(ctx, 34, address)?;
-        store(ctx, 54, ports)?;
-    } else {
-        store(ctx, 26, address)?;
-        store(ctx, 34, ports)?;
-    }
+    store(ctx, plan.address_at, address)?;
+    store(ctx, plan.ports_at, ports)?;
     // A locked instruction: it waits until all these stores are in the cache, where the packets of a driver are, too.
     // SAFETY: adds to a field of a live value.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut (*progress).rounds, in(reg) 1u64) };
@@ -128,14 +95,14 @@ fn restore<const FROM: usize, const TO: usize>(ctx: &XdpContext, plan: &Plan) ->
     }
     for word in FROM..TO {
         // SAFETY: as many bytes are in the frame, as just checked.
-        unsafe { ptr::write_unaligned((start as *mut u64).add(word), plan.bytes[word]) };
+        unsafe { ptr::write_unaligned((start as *mut u64).add(word), u64::from_ne_bytes(plan.bytes[word])) };
     }
     Some(())
 }
 
 #[inline(always)]
-fn store(ctx: &XdpContext, offset: usize, value: u32) -> Option<()> {
-    let at = ctx.data() + offset;
+fn store(ctx: &XdpContext, offset: u32, value: u32) -> Option<()> {
+    let at = ctx.data() + (offset & 0xff) as usize;
     if at + size_of::<u32>() > ctx.data_end() {
         return None;
     }
@@ -144,10 +111,10 @@ fn store(ctx: &XdpContext, offset: usize, value: u32) -> Option<()> {
     Some(())
 }
 
-/// The least that any program costs: returns at once.
+/// The least that any program costs: returns at once, and lets the frame go back as it came.
 #[xdp]
 fn bench_return(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+    xdp_action::XDP_TX
 }
 
 /// The least that a tunnel's entry costs: makes room for an IPv4 header, and sends the frame back.
@@ -155,6 +122,29 @@ fn bench_return(_ctx: XdpContext) -> u32 {
 fn bench_head(ctx: XdpContext) -> u32 {
     // SAFETY: the helper checks the room.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -20) } == 0 { xdp_action::XDP_TX } else { xdp_action::XDP_ABORTED }
+}
+
+/// The least that an answer shorter than its packet costs: cuts the frame's end off, and sends it back.
+#[xdp]
+fn bench_tail(ctx: XdpContext) -> u32 {
+    let Some(plan) = BENCH_PLAN.get(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: the helper checks the length.
+    match unsafe { bpf_xdp_adjust_tail(ctx.ctx, -(plan.cut as i32)) } {
+        0 => xdp_action::XDP_TX,
+        _ => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Counts what comes out of a device, and drops it.
+#[xdp]
+fn bench_sink(ctx: XdpContext) -> u32 {
+    if let Some(arrived) = BENCH_ARRIVED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
+        let arrived = unsafe { &mut *arrived };
+        arrived.frames += 1;
+        arrived.bytes += (ctx.data_end() - ctx.data()) as u64;
+    }
+    xdp_action::XDP_DROP
 }
 
 #[panic_handler]

@@ -52,6 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.wants(Section::Packets) {
         alone(|| packets::measure(&mut results, quick, options.only.as_deref()))?;
     }
+    if options.wants(Section::Live) {
+        alone(|| packets::measure_live(&mut results, quick, options.only.as_deref()))?;
+    }
     print(&results);
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)

@@ -56,6 +56,11 @@ pub(super) struct Row {
     pub(super) ratio_head: f64,
     /// Half of the samples lie within this part of the median of `raw_ns`.
     pub(super) spread: f64,
+    /// Samples that the medians are of.
+    pub(super) samples: usize,
+    /// As many of them as were taken while the machine ran at its full pace. Times are medians of these alone, if they
+    /// are enough; else the ratios, each taken within one sample, say more than the times.
+    pub(super) quiet: usize,
     /// The two baselines, in the same samples.
     pub(super) base_ns: f64,
     pub(super) head_ns: f64,
@@ -130,6 +135,13 @@ pub(super) struct Failover {
     pub(super) answers: Vec<u32>,
     /// The tenth in which the backend died.
     pub(super) died_at: usize,
+}
+
+impl Row {
+    /// Whether so few samples were quiet that its times are not to be trusted.
+    pub(super) const fn is_noisy(&self) -> bool {
+        3 * self.quiet < self.samples
+    }
 }
 
 impl fmt::Display for Machine {

@@ -1,10 +1,11 @@
 //! What is measured: the rows of the table.
 
-use edge_common::exit::Exit;
+use edge_common::exit::{DecapExit, Exit};
+use edge_tests::{both::Way, namespace};
 
 use super::{
-    frames::{self, Content, Flaw},
-    rig::Stream,
+    frames::{self, Content, Frame, Shape},
+    rig::{Leaving, Stream},
     world::{Form, Side, World, vip_v4, vip_v6},
 };
 
@@ -15,11 +16,22 @@ pub(super) enum State {
     Steady,
     /// Each SYN finds that another backend takes new flows, and makes it the owner.
     OwnerMoved,
+    /// As steady; packets come in a VLAN.
+    Vlan,
+    /// As steady; packets have an extension header.
+    Extension,
     /// No backend is left.
     Reject,
+    TtlExceeded,
+    TooBig,
+    Echo,
+    IcmpError,
     NotOurs,
     Fragment,
     Malformed,
+    /// At the other end of a tunnel.
+    Decapsulated,
+    NotTunnel,
 }
 
 impl State {
@@ -27,11 +39,55 @@ impl State {
         match self {
             Self::Steady => "steady",
             Self::OwnerMoved => "owner_moved",
+            Self::Vlan => "vlan",
+            Self::Extension => "extension",
             Self::Reject => "reject",
+            Self::TtlExceeded => "ttl_exceeded",
+            Self::TooBig => "too_big",
+            Self::Echo => "echo",
+            Self::IcmpError => "icmp_error",
             Self::NotOurs => "not_ours",
             Self::Fragment => "fragment",
             Self::Malformed => "malformed",
+            Self::Decapsulated => "decapsulated",
+            Self::NotTunnel => "not_tunnel",
         }
+    }
+
+    const fn shape(self) -> Shape {
+        match self {
+            Self::Vlan => Shape::Tagged,
+            Self::Extension => Shape::Extended,
+            Self::TtlExceeded => Shape::LastHop,
+            Self::TooBig => Shape::Long,
+            Self::Fragment => Shape::Fragment,
+            Self::Malformed => Shape::CutOff,
+            _ => Shape::Plain,
+        }
+    }
+
+    /// Whether packets get as far as a service's backend, or to where there is none.
+    const fn is_forwarded(self) -> bool {
+        match self {
+            Self::Steady
+            | Self::OwnerMoved
+            | Self::Vlan
+            | Self::Extension
+            | Self::Reject
+            | Self::TtlExceeded
+            | Self::TooBig => true,
+            Self::Echo
+            | Self::IcmpError
+            | Self::NotOurs
+            | Self::Fragment
+            | Self::Malformed
+            | Self::Decapsulated
+            | Self::NotTunnel => false,
+        }
+    }
+
+    const fn is_answered(self) -> bool {
+        matches!(self, Self::Reject | Self::TtlExceeded | Self::TooBig | Self::Echo)
     }
 }
 
@@ -45,9 +101,7 @@ pub(super) struct Case {
     pub(super) state: State,
     pub(super) world: World,
     pub(super) stream: Stream,
-    pub(super) exit: Exit,
-    /// Bytes that the program moves the head by.
-    pub(super) moved: u32,
+    pub(super) leaving: Leaving,
 }
 
 const SLOTS: u32 = 65_536;
@@ -58,158 +112,206 @@ const HUNDRED_THOUSAND: u32 = 1 << 17;
 const MILLION: u32 = 1 << 20;
 
 /// Every way to forward.
-const WAYS: [Way; 6] = [
-    Way { mode: "dsr", family: "4", vip: Side::V4, backends: Side::V4 },
-    Way { mode: "dsr", family: "6", vip: Side::V6, backends: Side::V6 },
+const ROUTES: [Route; 6] = [
+    Route { mode: "dsr", family: "4", vip: Side::V4, backends: Side::V4 },
+    Route { mode: "dsr", family: "6", vip: Side::V6, backends: Side::V6 },
     TUNNEL_V4,
     TUNNEL_V6,
-    Way { mode: "ipip", family: "4in6", vip: Side::V4, backends: Side::V6 },
-    Way { mode: "ipip", family: "6in4", vip: Side::V6, backends: Side::V4 },
+    Route { mode: "ipip", family: "4in6", vip: Side::V4, backends: Side::V6 },
+    Route { mode: "ipip", family: "6in4", vip: Side::V6, backends: Side::V4 },
 ];
-const TUNNEL_V4: Way = Way { mode: "ipip", family: "4in4", vip: Side::V4, backends: Side::V4 };
-const TUNNEL_V6: Way = Way { mode: "ipip", family: "6in6", vip: Side::V6, backends: Side::V6 };
+const TUNNEL_V4: Route = Route { mode: "ipip", family: "4in4", vip: Side::V4, backends: Side::V4 };
+const TUNNEL_V6: Route = Route { mode: "ipip", family: "6in6", vip: Side::V6, backends: Side::V6 };
+const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
 #[derive(Clone, Copy)]
-struct Way {
+struct Route {
     mode: &'static str,
     family: &'static str,
     vip: Side,
     backends: Side,
 }
 
-/// All rows, those of one world together.
-pub(super) fn all(quick: bool) -> Vec<Case> {
+/// All rows of timed runs, those of one world together.
+pub(super) fn timed(quick: bool) -> Vec<Case> {
     let flows: &[u32] = if quick { &[THOUSAND, MILLION] } else { &[1, THOUSAND, HUNDRED_THOUSAND, MILLION] };
     let contents = [Content::TcpData, Content::TcpSyn, Content::Udp];
+    let here = small(namespace::LO);
     let mut cases = Vec::new();
-    for way in WAYS {
+    for route in ROUTES {
         for content in contents {
-            let all = way.mode == "ipip" && content == Content::TcpData;
+            let all = route.mode == "ipip" && content == Content::TcpData;
             let wanted = |count: u32| if quick { all || count == THOUSAND } else { all || count >= THOUSAND };
             for &count in flows.iter().filter(|count| wanted(**count)) {
-                cases.push(way.case(content, State::Steady, count, small()));
+                cases.push(route.case(content, State::Steady, count, &here));
             }
         }
     }
     for content in contents {
-        for way in [TUNNEL_V4, TUNNEL_V6] {
-            cases.push(way.case(content, State::Reject, THOUSAND, small()));
-        }
+        cases.extend(TUNNELS.map(|route| route.case(content, State::Reject, THOUSAND, &here)));
     }
-    for way in [TUNNEL_V4, TUNNEL_V6] {
-        for state in [State::Fragment, State::Malformed, State::NotOurs] {
-            cases.push(way.case(Content::TcpData, state, THOUSAND, small()));
-        }
-        cases.push(way.case(Content::Udp, State::NotOurs, THOUSAND, small()));
+    let others = [State::Vlan, State::TtlExceeded, State::TooBig, State::Fragment, State::Malformed, State::NotOurs];
+    for route in TUNNELS {
+        cases.extend(others.map(|state| route.case(Content::TcpData, state, THOUSAND, &here)));
+        cases.push(route.case(Content::Udp, State::NotOurs, THOUSAND, &here));
+        cases.push(route.case(Content::Echo, State::Echo, THOUSAND, &here));
+        cases.push(route.case(Content::Unreachable, State::IcmpError, THOUSAND, &here));
     }
-    cases.push(arp());
+    cases.push(TUNNEL_V6.case(Content::TcpData, State::Extension, THOUSAND, &here));
+    cases.push(arp(&here));
+    cases.extend(ROUTES.into_iter().filter(|route| route.mode == "ipip").map(|route| route.decapsulated(&here)));
+    cases.extend(TUNNELS.map(|route| route.case(Content::TcpData, State::NotTunnel, THOUSAND, &here)));
 
     let sizes: &[(u32, u16)] =
         if quick { &[(1000, 1000)] } else { &[(1, 1000), (100, 3), (100, 1000), (1000, 3), (1000, 1000)] };
     for &(services, backends) in sizes {
-        let world =
-            World { services, backends, slots: SLOTS, forms: forms(&[TUNNEL_V4, TUNNEL_V6], &[Content::TcpData]) };
-        for way in [TUNNEL_V4, TUNNEL_V6] {
+        let world = World { services, backends, forms: forms(&TUNNELS, &[Content::TcpData]), ..here.clone() };
+        for route in TUNNELS {
             for &count in flows.iter().filter(|count| **count == THOUSAND || **count == MILLION) {
-                cases.push(way.case(Content::TcpData, State::Steady, count, world.clone()));
+                cases.push(route.case(Content::TcpData, State::Steady, count, &world));
             }
-            cases.push(way.case(Content::TcpData, State::NotOurs, THOUSAND, world.clone()));
+            cases.push(route.case(Content::TcpData, State::NotOurs, THOUSAND, &world));
         }
     }
 
-    let world = World {
-        services: 1,
-        backends: 3,
-        slots: MANY_SLOTS,
-        forms: forms(&[TUNNEL_V4, TUNNEL_V6], &[Content::TcpSyn]),
-    };
-    for way in [TUNNEL_V4, TUNNEL_V6] {
-        cases.push(way.case(Content::TcpSyn, State::OwnerMoved, MILLION, world.clone()));
-    }
+    let world = World { slots: MANY_SLOTS, forms: forms(&TUNNELS, &[Content::TcpSyn]), ..here };
+    cases.extend(TUNNELS.map(|route| route.case(Content::TcpSyn, State::OwnerMoved, MILLION, &world)));
     cases
 }
 
+/// All rows of live runs, of one world.
+pub(super) fn live(quick: bool) -> Vec<Case> {
+    let world = small(namespace::EDGE0);
+    let case = |route: &Route, flows| route.case(Content::TcpData, State::Steady, flows, &world);
+    if quick {
+        return ROUTES[..4].iter().map(|route| case(route, THOUSAND)).collect();
+    }
+    let many = TUNNELS.iter().map(|route| case(route, MILLION));
+    ROUTES.iter().map(|route| case(route, THOUSAND)).chain(many).collect()
+}
+
 /// One service of each form, three backends, and services that have none.
-fn small() -> World {
-    let mut all = forms(&WAYS, &[Content::TcpData, Content::Udp]);
+fn small(interface: u32) -> World {
+    let mut all = forms(&ROUTES, &[Content::TcpData, Content::Udp]);
     for vip in [Side::V4, Side::V6] {
         for content in [Content::TcpData, Content::Udp] {
-            all.push(Form { vip, backends: None, ipip: true, protocol: content.protocol() });
+            all.push(Form { vip, backends: None, ipip: true, protocol: content.protocol(vip) });
         }
     }
-    World { services: 1, backends: 3, slots: SLOTS, forms: all }
+    World { services: 1, backends: 3, slots: SLOTS, interface, forms: all }
 }
 
-fn forms(ways: &[Way], contents: &[Content]) -> Vec<Form> {
-    ways.iter().flat_map(|way| contents.iter().map(|content| way.form(*content))).collect()
+fn forms(routes: &[Route], contents: &[Content]) -> Vec<Form> {
+    routes.iter().flat_map(|route| contents.iter().map(|content| route.form(*content))).collect()
 }
 
-impl Way {
+impl Route {
     fn form(self, content: Content) -> Form {
-        Form { vip: self.vip, backends: Some(self.backends), ipip: self.mode == "ipip", protocol: content.protocol() }
+        let protocol = content.protocol(self.vip);
+        Form { vip: self.vip, backends: Some(self.backends), ipip: self.mode == "ipip", protocol }
     }
 
-    fn case(self, content: Content, state: State, flows: u32, world: World) -> Case {
-        let form =
-            Form { backends: if state == State::Reject { None } else { Some(self.backends) }, ..self.form(content) };
+    fn case(self, content: Content, state: State, flows: u32, world: &World) -> Case {
+        let place = match state {
+            // An address that is nobody's.
+            State::NotOurs => 200,
+            // Any VIP answers for itself.
+            State::Echo | State::IcmpError => self.place(Content::TcpData, state, world),
+            _ => self.place(content, state, world),
+        };
+        let frame = match self.vip {
+            Side::V4 => frames::to_v4(vip_v4(place), content, state.shape()),
+            Side::V6 => frames::to_v6(vip_v6(place), content, state.shape()),
+        };
+        let leaving = self.leaving(content, state, frame.bytes.len());
+        let family = match self.vip {
+            _ if state.is_forwarded() && state != State::Reject => self.family,
+            Side::V4 => "4",
+            Side::V6 => "6",
+        };
+        Case {
+            mode: if state.is_forwarded() { self.mode } else { "none" },
+            family,
+            protocol: content.name(),
+            state,
+            world: world.clone(),
+            stream: Stream { frame, flows, services: world.services, rewritten: state.is_answered() },
+            leaving,
+        }
+    }
+
+    /// Place of the service's form in the world's list.
+    fn place(self, content: Content, state: State, world: &World) -> u8 {
+        let mut form = self.form(content);
+        if state == State::Reject {
+            form.backends = None;
+        }
         let place = world.forms.iter().position(|other| *other == form).expect("a world with this form");
-        // An address that is nobody's.
-        let place = if state == State::NotOurs { 200 } else { u8::try_from(place).expect("a few forms") };
-        let flaw = match state {
-            State::Fragment => Flaw::Fragment,
-            State::Malformed => Flaw::CutOff,
-            _ => Flaw::None,
-        };
-        let (frame, side) = match self.vip {
-            Side::V4 => frames::ip(&vip_v4(place), content, flaw),
-            Side::V6 => frames::ip(&vip_v6(place), content, flaw),
-        };
-        let outer = match (self.mode, self.backends) {
-            ("dsr", _) => 0,
-            (_, Side::V4) => 20,
-            (_, Side::V6) => 40,
-        };
+        u8::try_from(place).expect("a few forms")
+    }
+
+    fn leaving(self, content: Content, state: State, length: usize) -> Leaving {
+        // Of an ICMP error's headers, and bytes of the longest one (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4).
+        let (error, longest) = if self.vip == Side::V4 { (28, 576) } else { (48, 1280) };
+        let tag = if state == State::Vlan { 4 } else { 0 };
         let (exit, moved) = match state {
-            State::Steady | State::OwnerMoved if self.mode == "dsr" => (Exit::DsrTx, 0),
-            State::Steady | State::OwnerMoved => (Exit::IpipTx, outer),
-            State::Reject if content == Content::Udp => {
-                (Exit::RejectUnreachable, if self.vip == Side::V4 { 28 } else { 48 })
+            State::Steady | State::OwnerMoved | State::Vlan | State::Extension if self.mode == "dsr" => {
+                (Exit::DsrTx, -tag)
             }
+            State::Steady | State::OwnerMoved | State::Vlan | State::Extension => {
+                (Exit::IpipTx, header(self.backends) - tag)
+            }
+            State::Reject if content == Content::Udp => (Exit::RejectUnreachable, error),
             State::Reject => (Exit::RejectReset, 0),
+            State::TtlExceeded => (Exit::TtlExceeded, error),
+            State::TooBig => (Exit::TooBig, error),
+            State::Echo => (Exit::EchoReply, 0),
+            State::IcmpError => (Exit::IcmpError, 0),
             State::NotOurs => (Exit::NotOurs, 0),
             State::Fragment => (Exit::Fragment, 0),
             State::Malformed => (Exit::Malformed, 0),
+            State::Decapsulated => return Leaving::decap(DecapExit::Decapsulated, -header(self.backends)),
+            State::NotTunnel => return Leaving::decap(DecapExit::NotTunnel, 0),
         };
-        let services = world.services;
-        let forwarded = matches!(state, State::Steady | State::OwnerMoved | State::Reject);
-        Case {
-            mode: if forwarded { self.mode } else { "none" },
-            family: match (forwarded, self.vip) {
-                (true, _) if state != State::Reject => self.family,
-                (_, Side::V4) => "4",
-                (_, Side::V6) => "6",
-            },
-            protocol: content.name(),
-            state,
-            world,
-            stream: Stream { frame, side, flows, services, answered: state == State::Reject },
-            exit,
-            moved,
-        }
+        let most = match exit {
+            Exit::RejectReset => (14 + header(self.vip) + 20).cast_unsigned(),
+            Exit::TooBig => 14 + longest,
+            _ => u32::MAX,
+        };
+        let longer = u32::try_from(length).expect("a frame").strict_add_signed(moved);
+        Leaving { way: Way::Edge(exit), moved, cut: longer.saturating_sub(most) }
+    }
+
+    /// What the route's backend gets, through the decapsulation program.
+    fn decapsulated(self, world: &World) -> Case {
+        let mut case = self.case(Content::TcpData, State::Decapsulated, THOUSAND, world);
+        case.mode = self.mode;
+        case.family = self.family;
+        case.stream.frame = frames::tunnelled(self.backends, self.vip, &case.stream.frame);
+        // Its link layer takes the place of the outer header's end.
+        case.stream.rewritten = true;
+        case
     }
 }
 
-fn arp() -> Case {
-    let (frame, side) = frames::arp();
-    let stream = Stream { frame, side, flows: THOUSAND, services: 1, answered: false };
-    Case {
-        mode: "none",
-        family: "none",
-        protocol: "arp",
-        state: State::NotOurs,
-        world: small(),
-        stream,
-        exit: Exit::NotOurs,
-        moved: 0,
+impl Leaving {
+    const fn decap(exit: DecapExit, moved: i32) -> Self {
+        Self { way: Way::Decap(exit), moved, cut: 0 }
     }
+}
+
+/// Bytes of an IP header.
+const fn header(side: Side) -> i32 {
+    match side {
+        Side::V4 => 20,
+        Side::V6 => 40,
+    }
+}
+
+fn arp(world: &World) -> Case {
+    let frame: Frame = frames::arp();
+    let stream = Stream { frame, flows: THOUSAND, services: 1, rewritten: false };
+    let leaving = Leaving { way: Way::Edge(Exit::NotOurs), moved: 0, cut: 0 };
+    let (mode, family, protocol, state) = ("none", "none", "arp", State::NotOurs);
+    Case { mode, family, protocol, state, world: world.clone(), stream, leaving }
 }

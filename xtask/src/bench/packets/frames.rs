@@ -2,7 +2,17 @@
 
 use edge_common::ip::protocol;
 
-use super::world::{FIRST_PORT, Side};
+use super::world::{self, FIRST_PORT, Side};
+
+/// A frame, and where the driver stamps a flow into it.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) bytes: Vec<u8>,
+    /// Offset of the source address's last four bytes.
+    pub(super) address_at: u32,
+    /// Offset of both ports; of what tells flows apart, where there are none.
+    pub(super) ports_at: u32,
+}
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,13 +20,19 @@ pub(super) enum Content {
     TcpData,
     TcpSyn,
     Udp,
+    /// A ping.
+    Echo,
+    /// ICMP, port unreachable.
+    Unreachable,
 }
 
 impl Content {
-    pub(super) const fn protocol(self) -> u8 {
-        match self {
-            Self::TcpData | Self::TcpSyn => protocol::TCP,
-            Self::Udp => protocol::UDP,
+    pub(super) const fn protocol(self, side: Side) -> u8 {
+        match (self, side) {
+            (Self::TcpData | Self::TcpSyn, _) => protocol::TCP,
+            (Self::Udp, _) => protocol::UDP,
+            (Self::Echo | Self::Unreachable, Side::V4) => protocol::ICMP,
+            (Self::Echo | Self::Unreachable, Side::V6) => protocol::ICMPV6,
         }
     }
 
@@ -25,67 +41,143 @@ impl Content {
             Self::TcpData => "tcp",
             Self::TcpSyn => "tcp_syn",
             Self::Udp => "udp",
+            Self::Echo | Self::Unreachable => "icmp",
         }
     }
 }
 
-/// What is wrong with a frame.
+/// What is special about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
-    None,
+pub(super) enum Shape {
+    Plain,
+    /// With a VLAN tag.
+    Tagged,
+    /// IPv6 with a header of destination options.
+    Extended,
     Fragment,
     /// Says that it is longer than the frame.
     CutOff,
+    /// With a TTL or hop limit of 1.
+    LastHop,
+    /// As long as an interface takes.
+    Long,
 }
 
-/// Bytes after the transport header.
+/// Bytes of a frame's packet after the transport header.
 const DATA: usize = 64;
+/// Bytes of the longest IP packet.
+const MTU: usize = 1500;
 /// `02:00:00:00:ed:01` from `02:00:00:00:cc:01`.
 const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0xed, 1, 2, 0, 0, 0, 0xcc, 1];
+const DESTINATION_OPTIONS: u8 = 60;
+const FRAGMENT: u8 = 44;
 
-/// A frame to a VIP. The driver stamps the source and both ports into it.
-pub(super) fn ip(vip: &[u8], content: Content, flaw: Flaw) -> (Vec<u8>, Side) {
-    let transport = transport(content);
-    let length = u16::try_from(transport.len()).expect("a small frame");
-    let wrong = if flaw == Flaw::CutOff { 100 } else { 0 };
-    let mut frame = ADDRESSES.to_vec();
-    let side = if vip.len() == 4 { Side::V4 } else { Side::V6 };
-    if side == Side::V4 {
-        let [high, low] = (20 + length + wrong).to_be_bytes();
-        let fragment = if flaw == Flaw::Fragment { 0x20 } else { 0x40 };
-        frame.extend([8, 0, 0x45, 0, high, low, 0, 1, fragment, 0, 64, content.protocol(), 0, 0, 198, 18, 0, 0]);
-        frame.extend(vip);
-    } else {
-        let fragment = flaw == Flaw::Fragment;
-        let [high, low] = (length + wrong + if fragment { 8 } else { 0 }).to_be_bytes();
-        let next = if fragment { 44 } else { content.protocol() };
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, high, low, next, 64]);
-        frame.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        frame.extend(vip);
-        if fragment {
-            frame.extend([content.protocol(), 0, 0, 1, 0, 0, 0, 1]);
-        }
-    }
-    frame.extend(transport);
-    (frame, side)
+/// A frame to a VIP.
+pub(super) fn to_v4(vip: [u8; 4], content: Content, shape: Shape) -> Frame {
+    let mut bytes = link(shape, [8, 0]);
+    let l3 = bytes.len();
+    let transport = transport(content, Side::V4, if shape == Shape::Long { MTU - 20 } else { 0 });
+    let [high, low] = length(20 + transport.len(), shape);
+    let fragment = if shape == Shape::Fragment { 0x20 } else { 0x40 };
+    let ttl = if shape == Shape::LastHop { 1 } else { 64 };
+    bytes.extend([0x45, 0, high, low, 0, 1, fragment, 0, ttl, content.protocol(Side::V4), 0, 0, 198, 18, 0, 0]);
+    bytes.extend(vip);
+    bytes.extend(transport);
+    Frame { bytes, address_at: offset(l3 + 12), ports_at: ports_at(l3 + 20, content) }
 }
 
-fn transport(content: Content) -> Vec<u8> {
+pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
+    let mut bytes = link(shape, [0x86, 0xdd]);
+    let l3 = bytes.len();
+    let protocol = content.protocol(Side::V6);
+    let transport = transport(content, Side::V6, if shape == Shape::Long { MTU - 40 } else { 0 });
+    let (next, extension): (_, &[u8]) = match shape {
+        Shape::Fragment => (FRAGMENT, &[protocol, 0, 0, 1, 0, 0, 0, 1]),
+        // Padded with an option of four bytes.
+        Shape::Extended => (DESTINATION_OPTIONS, &[protocol, 0, 1, 4, 0, 0, 0, 0]),
+        _ => (protocol, &[]),
+    };
+    let [high, low] = length(extension.len() + transport.len(), shape);
+    let hops = if shape == Shape::LastHop { 1 } else { 64 };
+    bytes.extend([0x60, 0, 0, 0, high, low, next, hops]);
+    bytes.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend(vip);
+    bytes.extend(extension);
+    bytes.extend(transport);
+    Frame { bytes, address_at: offset(l3 + 20), ports_at: ports_at(l3 + 40 + extension.len(), content) }
+}
+
+/// The same packet as an edge sends it to a backend through a tunnel.
+pub(super) fn tunnelled(outer: Side, inner_side: Side, inner: &Frame) -> Frame {
+    let packet = &inner.bytes[ADDRESSES.len() + 2..];
+    let next = if inner_side == Side::V4 { protocol::IPV4 } else { protocol::IPV6 };
+    let mut bytes;
+    match outer {
+        Side::V4 => {
+            bytes = link(Shape::Plain, [8, 0]);
+            let [high, low] = length(20 + packet.len(), Shape::Plain);
+            bytes.extend([0x45, 0, high, low, 0, 0, 0x40, 0, 64, next, 0, 0]);
+            bytes.extend(world::TUNNEL_V4.octets());
+            bytes.extend([10, 1, 0, 1]);
+        }
+        Side::V6 => {
+            bytes = link(Shape::Plain, [0x86, 0xdd]);
+            let [high, low] = length(packet.len(), Shape::Plain);
+            bytes.extend([0x60, 0, 0, 0, high, low, next, 64]);
+            bytes.extend(world::TUNNEL_V6.octets());
+            bytes.extend([0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        }
+    }
+    bytes.extend(packet);
+    let more = offset(bytes.len() - inner.bytes.len());
+    Frame { bytes, address_at: inner.address_at + more, ports_at: inner.ports_at + more }
+}
+
+/// An ARP request, padded as on a wire.
+pub(super) fn arp() -> Frame {
+    let mut bytes = link(Shape::Plain, [8, 6]);
+    bytes.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    bytes.resize(100, 0);
+    Frame { bytes, address_at: 26, ports_at: 34 }
+}
+
+fn link(shape: Shape, ether_type: [u8; 2]) -> Vec<u8> {
+    let mut bytes = ADDRESSES.to_vec();
+    if shape == Shape::Tagged {
+        bytes.extend([0x81, 0, 0, 7]);
+    }
+    bytes.extend(ether_type);
+    bytes
+}
+
+/// The header and data, zeros up to `fill` bytes.
+fn transport(content: Content, side: Side, fill: usize) -> Vec<u8> {
     let [high, low] = FIRST_PORT.to_be_bytes();
     let mut bytes = vec![0x40, 0, high, low];
     match content {
         Content::Udp => bytes.extend([0, 8 + u8::try_from(DATA).expect("a few bytes"), 0, 0]),
         Content::TcpData => bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]),
         Content::TcpSyn => bytes.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]),
+        Content::Echo => bytes = vec![if side == Side::V4 { 8 } else { 128 }, 0, 0, 0, 0, 0, 0, 0],
+        Content::Unreachable => {
+            bytes = if side == Side::V4 { vec![3, 3, 0, 0, 0, 0, 0, 0] } else { vec![1, 4, 0, 0, 0, 0, 0, 0] };
+        }
     }
-    bytes.extend([0; DATA]);
+    let length = (bytes.len() + DATA).max(fill);
+    bytes.resize(length, 0);
     bytes
 }
 
-/// An ARP request, padded as on a wire.
-pub(super) fn arp() -> (Vec<u8>, Side) {
-    let mut frame = ADDRESSES.to_vec();
-    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-    frame.resize(100, 0);
-    (frame, Side::V4)
+/// The flow of an ICMP packet: its identifier and sequence number.
+fn ports_at(transport: usize, content: Content) -> u32 {
+    offset(transport + if matches!(content, Content::Echo | Content::Unreachable) { 4 } else { 0 })
+}
+
+fn length(bytes: usize, shape: Shape) -> [u8; 2] {
+    let wrong = if shape == Shape::CutOff { 100 } else { 0 };
+    u16::try_from(bytes + wrong).expect("a small frame").to_be_bytes()
+}
+
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a small frame")
 }

@@ -5,48 +5,33 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, PerCpuArray, ProgramArray},
-    programs::{TestRun as _, TestRunOptions, Xdp, XdpMode},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray},
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
-use bytemuck::{Pod, Zeroable, bytes_of, cast_slice};
+use bytemuck::{Pod, Zeroable as _, bytes_of, cast_slice};
+use edge_bench_ebpf::{Arrived, Plan, Progress, WORDS, place};
 use edge_common::{
     abi::{Cell, map, program},
-    exit::Exit,
     host::Memory,
+};
+use edge_tests::{
+    both::Way,
+    kernel::{self, Arrival},
 };
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::world::{FIRST_PORT, Side};
+use super::{frames::Frame, world::FIRST_PORT};
 use crate::programs::{object, xdp};
-
-/// Bytes that the driver restores in an answered packet.
-const RESTORED: usize = 96;
-
-/// What each round does, as the driver has it.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Plan {
-    bytes: [u8; RESTORED],
-    length: u32,
-    flow_mask: u32,
-    services: u32,
-    first_port: u32,
-    v6: u32,
-    answered: u32,
-    head: u32,
-    target: u32,
-}
 
 /// What is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
-    pub(super) frame: Vec<u8>,
-    pub(super) side: Side,
+    pub(super) frame: Frame,
     /// A power of two.
     pub(super) flows: u32,
     pub(super) services: u32,
-    /// Whether the program writes an answer into the frame.
-    pub(super) answered: bool,
+    /// Whether the program rewrites more of the frame than forwarding does.
+    pub(super) rewritten: bool,
 }
 
 /// A program that the driver goes on to.
@@ -56,25 +41,68 @@ pub(super) enum Target {
     Return,
     /// Moves the head by 20 bytes, and sends the frame back.
     Head,
-    /// The load balancer; each packet is to leave by this exit, its head moved by so many bytes.
-    Edge(Exit, u32),
+    /// Cuts so many bytes off, and sends the frame back.
+    Tail(u32),
+    /// One of ours.
+    Ours(Leaving),
 }
 
-/// The bench's own object, and the load balancer over one world.
+/// How each packet is to leave one of our programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    pub(super) way: Way,
+    /// Bytes that the frame is longer by at its head.
+    pub(super) moved: i32,
+    /// Bytes that are cut off at its end.
+    pub(super) cut: u32,
+}
+
+impl Target {
+    const fn place(self) -> u32 {
+        match self {
+            Self::Return => place::RETURN,
+            Self::Head => place::HEAD,
+            Self::Tail(_) => place::TAIL,
+            Self::Ours(Leaving { way: Way::Edge(_), .. }) => place::EDGE,
+            Self::Ours(Leaving { way: Way::Decap(_), .. }) => place::DECAP,
+        }
+    }
+
+    const fn moved(self) -> i32 {
+        match self {
+            Self::Return | Self::Tail(_) => 0,
+            Self::Head => 20,
+            Self::Ours(Leaving { moved, .. }) => moved,
+        }
+    }
+
+    const fn cut(self) -> u32 {
+        match self {
+            Self::Return | Self::Head => 0,
+            Self::Tail(cut) | Self::Ours(Leaving { cut, .. }) => cut,
+        }
+    }
+}
+
+/// The bench's own object, and the programs under test over one world.
 pub(super) struct Rig {
     bench: Ebpf,
     _edge: Ebpf,
     /// The kernel empties it when nobody holds it any more.
     _programs: ProgramArray<MapData>,
     exits: PerCpuArray<MapData, u64>,
+    decap_exits: PerCpuArray<MapData, u64>,
     owners: MmapRaw,
 }
+
+/// The driver first.
+const PROGRAMS: [&str; 5] = ["bench_driver", "bench_return", "bench_head", "bench_tail", "bench_sink"];
 
 impl Rig {
     /// Loads both objects, and fills the maps from `memory`.
     pub(super) fn load(memory: &Memory) -> Result<Self> {
         let mut bench = EbpfLoader::new().load(&object("bench")?)?;
-        for name in ["bench_driver", "bench_return", "bench_head"] {
+        for name in PROGRAMS {
             xdp(&mut bench, name)?.load().with_context(|| format!("the kernel refuses `{name}`"))?;
         }
         // While a program is on some interface, the kernel need not patch its dispatcher for each run of it, which
@@ -82,15 +110,26 @@ impl Rig {
         xdp(&mut bench, "bench_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
         let mut edge = load_edge(memory)?;
         let mut programs = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
-        programs.set(0, xdp(&mut bench, "bench_return")?.fd()?, 0)?;
-        programs.set(1, xdp(&mut bench, "bench_head")?.fd()?, 0)?;
-        programs.set(2, xdp(&mut edge, program::EDGE)?.fd()?, 0)?;
+        for (place, name) in [(place::RETURN, "bench_return"), (place::HEAD, "bench_head"), (place::TAIL, "bench_tail")]
+        {
+            programs.set(place, xdp(&mut bench, name)?.fd()?, 0)?;
+        }
+        for (place, name) in [(place::EDGE, program::EDGE), (place::DECAP, program::DECAP)] {
+            programs.set(place, xdp(&mut edge, name)?.fd()?, 0)?;
+        }
         fill(&mut edge, memory)?;
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
+        let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
         let owners = mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
-        let mut rig = Self { bench, _edge: edge, _programs: programs, exits, owners };
+        let mut rig = Self { bench, _edge: edge, _programs: programs, exits, decap_exits, owners };
         rig.write_owners(&memory.owners.borrow());
         Ok(rig)
+    }
+
+    /// Puts one of the bench's programs on an interface whose driver runs it.
+    pub(super) fn attach(&mut self, name: &str, interface: &str) -> Result<()> {
+        let attached = xdp(&mut self.bench, name)?.attach(interface, XdpMode::Driver);
+        attached.with_context(|| format!("could not attach `{name}` to {interface}")).map(drop)
     }
 
     pub(super) fn write_owners(&mut self, owners: &[Cell]) {
@@ -111,77 +150,127 @@ impl Rig {
     /// # Errors
     /// The run did not do what it is meant to time.
     pub(super) fn run(&mut self, target: Target, stream: &Stream, rounds: u32) -> Result<f64> {
-        let (place, moved) = match target {
-            Target::Return => (0, 0),
-            Target::Head => (1, 20),
-            Target::Edge(_, moved) => (2, moved),
-        };
+        let undone_before = self.progress()?.undone;
+        let result = self.drive(target, stream, rounds, TestRunOptions::default())?;
+        ensure!(result.return_value != 0, "the driver aborted");
+        let undone = self.progress()?.undone.wrapping_sub(undone_before).cast_signed();
+        let expected = i64::from(target.moved()) * i64::from(rounds - 1);
+        ensure!(undone == expected, "the head was moved by {undone} bytes in all, not by {expected}");
+        let length = length_after(target, stream)?;
+        ensure!(result.data_size_out == length, "{} bytes came out, not {length}", result.data_size_out);
+        time(&result)
+    }
+
+    /// Runs `target` on `rounds` packets of `stream` as if they had come in by interface `ingress`, and lets the kernel
+    /// do with them what the program says; nanoseconds a packet.
+    ///
+    /// # Errors
+    /// Not all of them came out of the other end of the interface, each as long as it should be.
+    pub(super) fn run_live(&mut self, target: Target, stream: &Stream, rounds: u32, ingress: u32) -> Result<f64> {
+        let context = kernel::context(stream.frame.bytes.len(), Arrival::by(ingress));
+        let attrs = TestRunAttrs::new().xdp_live_frames(0);
+        let before = self.arrived()?;
+        let options = TestRunOptions { ctx_in: Some(&context), attrs, ..TestRunOptions::default() };
+        let result = self.drive(target, stream, rounds, options)?;
+        let after = self.arrived()?;
+        let frames = after.frames - before.frames;
+        ensure!(frames == u64::from(rounds), "{frames} of {rounds} packets arrived");
+        let expected = u64::from(rounds) * u64::from(length_after(target, stream)?);
+        let bytes = after.bytes - before.bytes;
+        ensure!(bytes == expected, "{bytes} bytes arrived, not {expected}");
+        time(&result)
+    }
+
+    /// Runs the driver, and checks that it went on to `target` each time, and that each packet left as it should.
+    fn drive(
+        &mut self,
+        target: Target,
+        stream: &Stream,
+        rounds: u32,
+        options: TestRunOptions<'_>,
+    ) -> Result<TestRunResult> {
+        let Stream { frame: Frame { bytes, address_at, ports_at }, flows, services, rewritten } = stream;
         let mut plan = Plan {
-            length: u32::try_from(stream.frame.len())?,
-            flow_mask: stream.flows - 1,
-            services: stream.services,
+            length: u32::try_from(bytes.len())?,
+            flow_mask: flows - 1,
+            services: *services,
             first_port: FIRST_PORT.into(),
-            v6: u32::from(stream.side == Side::V6),
-            answered: stream.answered.into(),
-            head: moved,
-            target: place,
+            address_at: *address_at,
+            ports_at: *ports_at,
+            rewritten: (*rewritten).into(),
+            head: target.moved(),
+            cut: target.cut(),
+            target: target.place(),
             ..Plan::zeroed()
         };
-        plan.bytes.copy_from_slice(stream.frame.get(..RESTORED).context("a frame that is too short")?);
+        let start = bytes.get(..8 * WORDS).context("a frame that is too short")?;
+        plan.bytes.as_flattened_mut().copy_from_slice(start);
         let mut plans: Array<_, [u8; size_of::<Plan>()]> =
             Array::try_from(self.bench.map_mut("BENCH_PLAN").context("no plan")?)?;
         plans.set(0, bytemuck::cast::<_, [u8; size_of::<Plan>()]>(plan), 0)?;
 
-        let before = (self.progress()?, self.count(target)?);
+        let before = (self.progress()?.rounds, self.count(target)?);
         let driver: &Xdp = self.bench.program("bench_driver").context("no driver")?.try_into()?;
-        let options = TestRunOptions { data_in: Some(&stream.frame), repeat: rounds, ..TestRunOptions::default() };
-        let result = driver.test_run(options)?;
-        let after = (self.progress()?, self.count(target)?);
-
-        ensure!(result.return_value != 0, "the driver aborted");
-        let ([rounds_before, undone_before], [rounds_after, undone_after]) = (before.0, after.0);
-        ensure!(rounds_after - rounds_before == u64::from(rounds), "not all rounds were run");
-        let undone = undone_after.wrapping_sub(undone_before);
-        let expected = u64::from(moved) * u64::from(rounds - 1);
-        ensure!(undone == expected, "the head was moved by {undone} bytes in all, not by {expected}");
-        if let (Some(before), Some(after), Target::Edge(exit, _)) = (before.1, after.1, target) {
-            let name = exit.name();
-            ensure!(after - before == u64::from(rounds), "{} of {rounds} packets left by {name}", after - before);
+        let result = driver.test_run(TestRunOptions { data_in: Some(bytes), repeat: rounds, ..options })?;
+        let after = (self.progress()?.rounds, self.count(target)?);
+        ensure!(after.0 - before.0 == u64::from(rounds), "not all rounds were run");
+        if let (Some(before), Some(after), Target::Ours(leaving)) = (before.1, after.1, target) {
+            let (left, name) = (after - before, leaving.way.name());
+            ensure!(left == u64::from(rounds), "{left} of {rounds} packets left by {name}");
         }
-        // Whole nanoseconds, rounded down; on average half a one is lost.
-        Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
+        Ok(result)
     }
 
-    /// Rounds, and bytes of undone moves.
-    fn progress(&self) -> Result<[u64; 2]> {
+    fn progress(&self) -> Result<Progress> {
         let progress: Array<_, [u64; 2]> = Array::try_from(self.bench.map("BENCH_PROGRESS").context("no progress")?)?;
-        Ok(progress.get(&0, 0)?)
+        Ok(bytemuck::cast(progress.get(&0, 0)?))
+    }
+
+    /// What came out of the device so far.
+    fn arrived(&self) -> Result<Arrived> {
+        let map = self.bench.map("BENCH_ARRIVED").context("no count of arrivals")?;
+        let arrived: PerCpuArray<_, [u64; 2]> = PerCpuArray::try_from(map)?;
+        let each = arrived.get(&0, 0)?;
+        Ok(each.iter().fold(Arrived::zeroed(), |Arrived { frames, bytes }, [more_frames, more_bytes]| Arrived {
+            frames: frames + more_frames,
+            bytes: bytes + more_bytes,
+        }))
     }
 
     /// Packets that left by the target's exit so far.
     fn count(&self, target: Target) -> Result<Option<u64>> {
-        let Target::Edge(exit, _) = target else { return Ok(None) };
-        Ok(Some(self.exits.get(&(exit as u32), 0)?.iter().sum()))
+        let Target::Ours(Leaving { way, .. }) = target else { return Ok(None) };
+        let count = match way {
+            Way::Edge(exit) => self.exits.get(&(exit as u32), 0)?,
+            Way::Decap(exit) => self.decap_exits.get(&(exit as u32), 0)?,
+        };
+        Ok(Some(count.iter().sum()))
     }
+}
+
+/// Bytes of a frame of `stream` behind `target`.
+fn length_after(target: Target, stream: &Stream) -> Result<u32> {
+    let length = u32::try_from(stream.frame.bytes.len())?;
+    length
+        .checked_add_signed(target.moved())
+        .and_then(|length| length.checked_sub(target.cut()))
+        .context("no frame left")
+}
+
+/// Nanoseconds a packet. The kernel says whole ones, rounded down; on average half a one is lost.
+fn time(result: &TestRunResult) -> Result<f64> {
+    Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
 }
 
 fn load_edge(memory: &Memory) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    for (name, entries) in [
-        (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
-        (map::SERVICE_INDEX_V6, memory.service_index_v6.len()),
-        (map::SERVICES, memory.services.len()),
-        (map::POOLS, memory.pools.len()),
-        (map::BACKENDS, memory.backends.len()),
-        (map::CANDIDATES, memory.candidates.len()),
-        (map::OWNERS, memory.owners.borrow().len()),
-        (map::SERVICE_STATS, memory.services.len() / 2),
-        (map::BACKEND_STATS, memory.backends.len()),
-    ] {
-        loader.map_max_entries(name, u32::try_from(entries.max(1))?);
+    for (name, entries) in kernel::sizes(memory) {
+        loader.map_max_entries(name, entries);
     }
     let mut edge = loader.load(&object("edge")?)?;
-    xdp(&mut edge, program::EDGE)?.load().context("the kernel refuses the load balancer")?;
+    for name in [program::EDGE, program::DECAP] {
+        xdp(&mut edge, name)?.load().with_context(|| format!("the kernel refuses `{name}`"))?;
+    }
     Ok(edge)
 }
 
@@ -206,7 +295,10 @@ fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
     write(edge, map::SERVICES, &memory.services)?;
     write(edge, map::POOLS, &memory.pools)?;
     write(edge, map::BACKENDS, &memory.backends)?;
-    write(edge, map::CANDIDATES, &memory.candidates)
+    write(edge, map::CANDIDATES, &memory.candidates)?;
+    let sources = edge.map_mut(map::DECAP_SOURCES).context("no DECAP_SOURCES")?;
+    let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources)?;
+    memory.decap_sources.iter().try_for_each(|source| Ok(sources.insert(source, 1, 0)?))
 }
 
 /// The first `bytes` of an array map.

@@ -2,20 +2,35 @@
 
 use std::fmt;
 
-use super::{super::results::Row, cases::Case};
+use super::{
+    super::results::{Live, Row},
+    cases::Case,
+};
 
 /// Name of a row.
 pub(super) fn name(case: &Case) -> String {
-    let Case { mode, family, protocol, state, stream, world, .. } = case;
-    let state = state.name();
-    format!("{mode} {family} {protocol} {state} {} {} {}", stream.flows, world.services, world.backends)
+    let Case { mode, family, protocol, state, stream, world, leaving } = case;
+    let (program, state) = (leaving.way.program().name(), state.name());
+    format!("{program} {mode} {family} {protocol} {state} {} {} {}", stream.flows, world.services, world.backends)
 }
 
 /// What the table is headed by.
 pub(super) fn heading() -> String {
     format!(
-        "{:<5} {:<5} {:<8} {:<12} {:>8} {:>5} {:>5} {:>7} {:>7} {:>8} {:>7} {:>7}",
-        "mode", "fam", "packet", "state", "flows", "serv", "back", "raw ns", "net ns", "x return", "x head", "spread"
+        "{:<7} {:<5} {:<5} {:<8} {:<12} {:>8} {:>5} {:>5} {:>7} {:>7} {:>8} {:>7} {:>7}",
+        "program",
+        "mode",
+        "fam",
+        "packet",
+        "state",
+        "flows",
+        "serv",
+        "back",
+        "raw ns",
+        "net ns",
+        "x return",
+        "x head",
+        "spread"
     )
 }
 
@@ -23,7 +38,8 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<5} {:<5} {:<8} {:<12} {:>8} {:>5} {:>5} {:>7.1} {:>7.1} {:>8.2} {:>7.2} {:>6.1}%",
+            "{:<7} {:<5} {:<5} {:<8} {:<12} {:>8} {:>5} {:>5} {:>7.1} {:>7.1} {:>8.2} {:>7.2} {:>6.1}%{}",
+            self.program,
             self.mode,
             self.family,
             self.protocol,
@@ -35,7 +51,27 @@ impl fmt::Display for Row {
             self.net_ns,
             self.ratio_return,
             self.ratio_head,
-            100.0 * self.spread
+            100.0 * self.spread,
+            if self.is_noisy() { " *" } else { "" }
+        )
+    }
+}
+
+/// What the live table is headed by.
+pub(super) fn live_heading() -> String {
+    format!(
+        "{:<5} {:<5} {:<8} {:>8} {:>12} {:>12} {:>7}",
+        "mode", "fam", "packet", "flows", "packets/s", "x returned", "spread"
+    )
+}
+
+impl fmt::Display for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mode, family, protocol, flows, packets_per_second, ratio, spread } = self;
+        let spread = 100.0 * spread;
+        write!(
+            f,
+            "{mode:<5} {family:<5} {protocol:<8} {flows:>8} {packets_per_second:>12.0} {ratio:>12.3} {spread:>6.1}%"
         )
     }
 }

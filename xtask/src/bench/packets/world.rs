@@ -1,6 +1,9 @@
 //! The maps' contents for the bench: services that forward in every way there is, as many as asked for.
 
-use std::{iter, net::Ipv6Addr};
+use std::{
+    iter,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::{Context as _, Result};
 use edge_common::{
@@ -14,13 +17,15 @@ use edge_common::{
     ip::protocol,
     select,
 };
+use edge_tests::world;
 
 /// Port of the first service of a VIP; the others follow.
 pub(super) const FIRST_PORT: u16 = 1000;
 /// The half that is published.
 const HALF: u32 = 0;
-/// Interface that test runs come in by, and that all backends are behind: `lo`.
-const INTERFACE: u32 = 1;
+/// The edge's end of tunnels.
+pub(super) const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 
 const KEY: HashKey = HashKey([
     0x8c5a_1d3f,
@@ -62,6 +67,8 @@ pub(super) struct World {
     pub(super) backends: u16,
     /// Of each service; a power of two.
     pub(super) slots: u32,
+    /// Interface that all backends are behind; packets that come in by it are sent back.
+    pub(super) interface: u32,
     pub(super) forms: Vec<Form>,
 }
 
@@ -132,9 +139,10 @@ impl World {
             index_mask_v4,
             index_mask_v6,
             slot_mask: self.slots - 1,
-            tunnel_source_v4: [10, 0, 0, 1],
-            tunnel_source_v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).octets(),
+            tunnel_source_v4: TUNNEL_V4.octets(),
+            tunnel_source_v6: TUNNEL_V6.octets(),
         };
+        memory.decap_sources = vec![world::mapped(TUNNEL_V4.into()), world::mapped(TUNNEL_V6.into())];
         Ok(memory)
     }
 
@@ -155,7 +163,7 @@ impl World {
                 };
                 memory.backends.push(Backend {
                     state: State::NEW | State::ALIVE | State::ENABLED | State::UP,
-                    egress: INTERFACE,
+                    egress: self.interface,
                     next_hop: NextHop { mac: [2, 0, 0, 0xbb, high, low] }.to_raw(),
                     source_mac: [2, 0, 0, 0xee, 0, 1],
                     mtu: 1500,
