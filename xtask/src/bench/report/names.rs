@@ -31,6 +31,7 @@ pub(super) fn packet(protocol: &str) -> &str {
         "tcp" => "TCP data",
         "tcp_syn" => "TCP SYN",
         "udp" => "UDP",
+        "icmp" => "ICMP",
         "arp" => "ARP",
         other => other,
     }

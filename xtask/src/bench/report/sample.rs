@@ -43,6 +43,7 @@ fn rows() -> Vec<Row> {
         rows.push(row(["ipip", v, "udp", "reject"], 1 << 10, (1, 3), 120.0 + more));
         rows.push(row(["none", v, "tcp", "fragment"], 1 << 10, (1, 3), 45.0 + more));
         rows.push(row(["none", v, "tcp", "malformed"], 1 << 10, (1, 3), 36.0 + more));
+        rows.push(row(["none", v, "icmp", "echo"], 1 << 10, (1, 3), 99.0 + more));
         rows.push(row(["none", v, "tcp", "not_ours"], 1 << 10, (1, 3), 44.0 + more));
         let tunnel = format!("{v}in{v}");
         rows.push(row(["ipip", &tunnel, "tcp_syn", "owner_moved"], 1 << 20, (1, 3), 210.0 + more));
@@ -70,6 +71,8 @@ fn row(kind: [&str; 4], flows: u32, world: (u32, u16), raw_ns: f64) -> Row {
         ratio_return: raw_ns / base_ns,
         ratio_head: raw_ns / head_ns,
         spread: 0.0123,
+        samples: 20,
+        quiet: if flows == 1 { 5 } else { 20 },
         base_ns,
         head_ns,
     }

@@ -27,10 +27,16 @@ impl Page<'_> {
         self.table(&table)?;
         self.prose(
             "In the tables, *raw* is a packet's time with the driver; *net* is without it: less what it takes to return at \
-             once and, where the program moves the head, less half of what that costs, as the driver moves it back. *× \
-             return* and *× head* are *raw* over the two baselines. All are medians; half of the samples of *raw* lie \
-             within *spread* of theirs. The ratios compare across machines, the nanoseconds do not.",
+             once and, where the program moves the head or cuts the frame's end off, less half of what that costs, which is \
+             the driver's part. *× return* and *× head* are *raw* over the two baselines. All are medians; half of the \
+             samples of *raw* lie within *spread* of theirs. The ratios compare across machines, the nanoseconds do not.",
         )?;
+        if results.rows.iter().any(Row::is_noisy) {
+            self.prose(
+                "Where times have a star, the machine ran at its full pace in few of the samples only: there, the ratios, \
+                 each of one sample's times, say more.",
+            )?;
+        }
         self.prose(
             "`4in6` is IPv4 in a tunnel of IPv6. A TCP SYN is the first packet of a connection. *Steady*: the backend that \
              owns the flow's slot is alive, and is the one that takes new flows.",
@@ -51,8 +57,10 @@ impl Page<'_> {
             self.heading("### Other packets")?;
             self.prose(
                 "*owner moved*: each SYN finds that another backend takes new flows, and makes it the owner of its slot. \
-                 *reject*: no backend is left, and the client is told so. Fragments, malformed packets and what is not \
-                 ours go on to the host as they are. One service of each kind, three backends.",
+                 *reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
+                 or when it is too big for the tunnel. Fragments, malformed packets, ICMP errors and what is not ours go on \
+                 to the host as they are. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
+                 service of each kind, three backends.",
             )?;
             self.plot("kinds.svg")?;
             self.rows(&["services", "backends"], &other)?;
@@ -89,6 +97,7 @@ impl Page<'_> {
         let wanted = headings.map(|heading| !without.contains(&heading.trim_start_matches('>')));
         let mut table = Table::new(&only(headings, wanted));
         for row in rows {
+            let star = if row.is_noisy() { "\\*" } else { "" };
             let cells = [
                 row.program.clone(),
                 row.mode.clone(),
@@ -98,8 +107,8 @@ impl Page<'_> {
                 format::count(row.flows),
                 format::count(row.services),
                 format::count(row.backends),
-                format::nanoseconds(row.raw_ns),
-                format::nanoseconds(row.net_ns),
+                format!("{}{star}", format::nanoseconds(row.raw_ns)),
+                format!("{}{star}", format::nanoseconds(row.net_ns)),
                 format::ratio(row.ratio_return),
                 format::ratio(row.ratio_head),
                 format::percent(row.spread),

@@ -58,7 +58,7 @@ impl Page<'_> {
         self.heading("### When a backend dies")?;
         self.prose(
             "*longest gap* is the longest time in which a client that asked had no answer; *failed* are the requests that \
-             never had one.",
+             had none in time.",
         )?;
         self.plot("failover.svg")?;
         let headings = ["load balancer", ">requests", ">failed", ">longest gap, ms"];

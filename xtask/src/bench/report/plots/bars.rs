@@ -26,7 +26,7 @@ pub(super) struct Bars<'a> {
 }
 
 /// Of a bar, of the room between two groups, of the axis, and of the legend.
-const BAR: i32 = 15;
+const BAR: i32 = 14;
 const GAP: i32 = 9;
 const AXIS: i32 = 42;
 const LEGEND: i32 = 28;

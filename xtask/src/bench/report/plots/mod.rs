@@ -113,22 +113,30 @@ fn ratios(results: &Results, title: &str) -> Result<Option<String>> {
 /// A name, and where its two figures are: mode, families of IPv4 and IPv6, protocol, state, flows.
 type Kind = (&'static str, &'static str, [&'static str; 2], &'static str, &'static str, u32);
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 23] = [
     ("ARP", "none", ["none", ""], "arp", "not_ours", FEW),
-    ("TCP, not ours", "none", ["4", "6"], "tcp", "not_ours", FEW),
+    ("TCP data, not ours", "none", ["4", "6"], "tcp", "not_ours", FEW),
     ("UDP, not ours", "none", ["4", "6"], "udp", "not_ours", FEW),
     ("malformed", "none", ["4", "6"], "tcp", "malformed", FEW),
     ("fragment", "none", ["4", "6"], "tcp", "fragment", FEW),
+    ("ICMP error", "none", ["4", "6"], "icmp", "icmp_error", FEW),
+    ("ping, answered", "none", ["4", "6"], "icmp", "echo", FEW),
     ("TCP data, dsr", "dsr", ["4", "6"], "tcp", "steady", FEW),
     ("TCP SYN, dsr", "dsr", ["4", "6"], "tcp_syn", "steady", FEW),
     ("UDP, dsr", "dsr", ["4", "6"], "udp", "steady", FEW),
     ("TCP data, ipip", "ipip", ["4in4", "6in6"], "tcp", "steady", FEW),
     ("TCP SYN, ipip", "ipip", ["4in4", "6in6"], "tcp_syn", "steady", FEW),
     ("UDP, ipip", "ipip", ["4in4", "6in6"], "udp", "steady", FEW),
+    ("TCP data in a VLAN, ipip", "ipip", ["4in4", "6in6"], "tcp", "vlan", FEW),
+    ("TCP data, extension header, ipip", "ipip", ["", "6in6"], "tcp", "extension", FEW),
     ("TCP SYN that moves the owner, ipip", "ipip", ["4in4", "6in6"], "tcp_syn", "owner_moved", MANY),
     ("TCP data, rejected", "ipip", ["4", "6"], "tcp", "reject", FEW),
     ("TCP SYN, rejected", "ipip", ["4", "6"], "tcp_syn", "reject", FEW),
     ("UDP, rejected", "ipip", ["4", "6"], "udp", "reject", FEW),
+    ("TTL exceeded, answered", "ipip", ["4in4", "6in6"], "tcp", "ttl_exceeded", FEW),
+    ("too big, answered", "ipip", ["4in4", "6in6"], "tcp", "too_big", FEW),
+    ("TCP data, decapsulated", "ipip", ["4in4", "6in6"], "tcp", "decapsulated", FEW),
+    ("TCP data, not a tunnel's", "none", ["4", "6"], "tcp", "not_tunnel", FEW),
 ];
 
 fn kinds(results: &Results, title: &str) -> Result<Option<String>> {
