@@ -2,13 +2,14 @@
 
 mod packets;
 mod results;
+mod report;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
 use self::results::{Machine, Results};
-use crate::{build, programs::Size, setup};
+use crate::{build, cargo, programs::Size, setup};
 
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -33,6 +34,9 @@ pub(crate) struct Options {
     /// Only rows whose name (as in the table, spaces between its words) contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Write performance.md and its plots into this directory; a full run writes them into docs/.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Take the objects in target/bpf as they are.
     #[arg(long)]
     no_build: bool,
@@ -56,10 +60,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)
             .with_context(|| format!("could not write {}", path.display()))?;
     }
+    if let Some(directory) = options.report_directory() {
+        report::write(&results, &directory)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Options {
+    /// Where the page goes. Part of the figures, or hasty ones, are nothing to be committed.
+    fn report_directory(&self) -> Option<PathBuf> {
+        let is_full = self.sections.is_empty() && self.only.is_none() && !self.quick;
+        self.report.clone().or_else(|| is_full.then(|| cargo::root().join("docs")))
+    }
+
     fn wants(&self, section: Section) -> bool {
         self.sections.is_empty() || self.sections.contains(&section)
     }

@@ -1,0 +1,107 @@
+//! Figures as people read them.
+
+use std::fmt::Display;
+
+/// What stands for a figure that there is not.
+pub(super) const NONE: &str = "–";
+
+/// A whole number, its thousands apart.
+pub(super) fn count(value: impl Display) -> String {
+    let plain = value.to_string();
+    let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
+    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
+    let mut text = sign.to_owned();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if !fraction.is_empty() {
+        text.push('.');
+        text.push_str(fraction);
+    }
+    text
+}
+
+/// A number with so many decimals.
+pub(super) fn decimals(value: f64, decimals: usize) -> String {
+    if value.is_finite() { count(format!("{value:.decimals$}")) } else { NONE.to_owned() }
+}
+
+/// Nanoseconds of a packet.
+pub(super) fn nanoseconds(value: f64) -> String {
+    decimals(value, 1)
+}
+
+/// One time over another one.
+pub(super) fn ratio(value: f64) -> String {
+    decimals(value, 2)
+}
+
+/// A part of one.
+pub(super) fn percent(value: f64) -> String {
+    if value.is_finite() { format!("{} %", decimals(100.0 * value, 1)) } else { NONE.to_owned() }
+}
+
+/// Three digits that say something, and all that stand before the point.
+pub(super) fn significant(value: f64) -> String {
+    let places = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    decimals(value, places)
+}
+
+/// A round number beside an axis.
+pub(super) fn tick(value: f64) -> String {
+    // Sums of steps are not quite round.
+    count((value * 1e6).round() / 1e6)
+}
+
+/// A figure and its unit; times in the unit that fits them.
+pub(super) fn with_unit(value: f64, unit: &str) -> (String, String) {
+    let scales = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let Some((_, scale)) = scales.iter().find(|(name, _)| *name == unit) else {
+        return (significant(value), unit.to_owned());
+    };
+    let nanoseconds = value * scale;
+    let (name, scale) = scales.into_iter().rev().find(|(_, scale)| nanoseconds.abs() >= *scale).unwrap_or(("ns", 1.0));
+    (significant(nanoseconds / scale), name.to_owned())
+}
+
+/// A time in the unit that fits it.
+pub(super) fn time(microseconds: f64) -> String {
+    let (value, unit) = with_unit(microseconds, "µs");
+    format!("{value} {unit}")
+}
+
+/// A round time beside an axis.
+pub(super) fn round_time(microseconds: f64) -> String {
+    let units = [("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
+    let (name, scale) = units.into_iter().rev().find(|(_, scale)| microseconds >= scale * 0.99).unwrap_or(units[0]);
+    format!("{} {name}", tick((microseconds / scale * 1e3).round() / 1e3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1000, 65_536, 1_048_576].map(count), ["0", "999", "1,000", "65,536", "1,048,576"]);
+        assert_eq!(count(-123_456), "-123,456");
+        assert_eq!(decimals(12_345.678, 1), "12,345.7");
+        assert_eq!(decimals(f64::NAN, 1), "–");
+    }
+
+    #[test]
+    fn a_time_gets_the_unit_that_fits() {
+        let all = [(0.4, "ns"), (812.0, "ns"), (1_234_567.0, "ns"), (1500.0, "µs"), (2.5e10, "ns")];
+        let texts = all.map(|(value, unit)| with_unit(value, unit)).map(|(value, unit)| format!("{value} {unit}"));
+        assert_eq!(texts, ["0.400 ns", "812 ns", "1.23 ms", "1.50 ms", "25.0 s"]);
+        assert_eq!(with_unit(45_678.0, "probes/s"), ("45,678".to_owned(), "probes/s".to_owned()));
+    }
+}

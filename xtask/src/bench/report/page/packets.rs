@@ -1,0 +1,124 @@
+//! What a packet costs.
+
+use std::fmt;
+
+use super::{
+    super::{
+        super::results::{Results, Row},
+        format, names,
+        table::Table,
+    },
+    Page,
+};
+
+impl Page<'_> {
+    pub(super) fn packets(&mut self, results: &Results) -> fmt::Result {
+        self.heading("## Cost of a packet")?;
+        self.prose(
+            "The kernel's test run hands a program the same packet over and over, as the last round left it. So what is \
+             timed is a driver: an XDP program that undoes what was done to the packet, restores its bytes, stamps the \
+             next flow into it, and tail-calls the program under test. Beside each sample the driver is timed with two \
+             programs that do next to nothing, the *baselines*: one returns at once, one moves the head of the frame by \
+             20 bytes and sends it.",
+        )?;
+        let mut table = Table::new(&["baseline, driver included", ">ns a packet"]);
+        table.row(["returns at once".to_owned(), format::nanoseconds(results.baselines.return_ns)]);
+        table.row(["moves the head".to_owned(), format::nanoseconds(results.baselines.head_ns)]);
+        self.table(&table)?;
+        self.prose(
+            "In the tables, *raw* is a packet's time with the driver; *net* is without it: less what it takes to return at \
+             once and, where the program moves the head or cuts the frame's end off, less half of what that costs, which is \
+             the driver's part. *× return* and *× head* are *raw* over the two baselines. All are medians; half of the \
+             samples of *raw* lie within *spread* of theirs. The ratios compare across machines, the nanoseconds do not.",
+        )?;
+        if results.rows.iter().any(Row::is_noisy) {
+            self.prose(
+                "Where times have a star, the machine ran at its full pace in few of the samples only: there, the ratios, \
+                 each of one sample's times, say more.",
+            )?;
+        }
+        self.prose(
+            "`4in6` is IPv4 in a tunnel of IPv6. A TCP SYN is the first packet of a connection. *Steady*: the backend that \
+             owns the flow's slot is alive, and is the one that takes new flows.",
+        )?;
+        self.plot("flows.svg")?;
+        self.plot("flows-ratio.svg")?;
+
+        let is_small = |row: &&Row| names::world(row) == names::SMALL;
+        let steady: Vec<_> = results.rows.iter().filter(is_small).filter(|row| row.state == "steady").collect();
+        let other: Vec<_> = results.rows.iter().filter(is_small).filter(|row| row.state != "steady").collect();
+        let large: Vec<_> = results.rows.iter().filter(|row| !is_small(row)).collect();
+        if !steady.is_empty() {
+            self.heading("### Forwarded, steady")?;
+            self.prose("One service of each kind, three backends.")?;
+            self.rows(&["state", "services", "backends"], &steady)?;
+        }
+        if !other.is_empty() {
+            self.heading("### Other packets")?;
+            self.prose(
+                "*owner moved*: each SYN finds that another backend takes new flows, and makes it the owner of its slot. \
+                 *reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
+                 or when it is too big for the tunnel. Fragments, malformed packets, ICMP errors and what is not ours go on \
+                 to the host as they are. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
+                 service of each kind, three backends.",
+            )?;
+            self.plot("kinds.svg")?;
+            self.rows(&["services", "backends"], &other)?;
+        }
+        if !large.is_empty() {
+            self.heading("### More services and backends")?;
+            self.prose(
+                "Flows are spread over all services. Each service has slots of its own, so that with more of them the \
+                 packets read more of the memory.",
+            )?;
+            self.plot("services.svg")?;
+            self.rows(&[], &large)?;
+        }
+        Ok(())
+    }
+
+    /// A table of `rows`, without the columns that the text beside it speaks for.
+    fn rows(&mut self, without: &[&str], rows: &[&Row]) -> fmt::Result {
+        let headings = [
+            "program",
+            "mode",
+            "family",
+            "packet",
+            "state",
+            ">flows",
+            ">services",
+            ">backends",
+            ">raw ns",
+            ">net ns",
+            ">× return",
+            ">× head",
+            ">spread",
+        ];
+        let wanted = headings.map(|heading| !without.contains(&heading.trim_start_matches('>')));
+        let mut table = Table::new(&only(headings, wanted));
+        for row in rows {
+            let star = if row.is_noisy() { "\\*" } else { "" };
+            let cells = [
+                row.program.clone(),
+                row.mode.clone(),
+                row.family.clone(),
+                names::packet(&row.protocol).to_owned(),
+                names::state(&row.state),
+                format::count(row.flows),
+                format::count(row.services),
+                format::count(row.backends),
+                format!("{}{star}", format::nanoseconds(row.raw_ns)),
+                format!("{}{star}", format::nanoseconds(row.net_ns)),
+                format::ratio(row.ratio_return),
+                format::ratio(row.ratio_head),
+                format::percent(row.spread),
+            ];
+            table.row(only(cells, wanted));
+        }
+        self.table(&table)
+    }
+}
+
+fn only<T, const N: usize>(all: [T; N], wanted: [bool; N]) -> Vec<T> {
+    all.into_iter().zip(wanted).filter_map(|(one, wanted)| wanted.then_some(one)).collect()
+}

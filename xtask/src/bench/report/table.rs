@@ -1,0 +1,61 @@
+//! A Markdown table.
+
+use std::fmt;
+
+/// Columns and rows; it is written with its columns aligned, so that the source can be read, too.
+pub(super) struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<String>>,
+}
+
+struct Column {
+    heading: &'static str,
+    /// Figures stand at the right.
+    right: bool,
+}
+
+impl Table {
+    /// A table with these columns. Those whose heading begins with `>` are figures.
+    pub(super) fn new(headings: &[&'static str]) -> Self {
+        let column = |heading: &&'static str| match heading.strip_prefix('>') {
+            Some(heading) => Column { heading, right: true },
+            None => Column { heading, right: false },
+        };
+        Self { columns: headings.iter().map(column).collect(), rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<_> = cells.into_iter().map(|cell| cell.replace('|', "\\|").replace('<', "\\<")).collect();
+        assert_eq!(cells.len(), self.columns.len(), "a cell for each column");
+        self.rows.push(cells);
+    }
+
+    fn line(&self, f: &mut fmt::Formatter<'_>, widths: &[usize], cells: &[&str]) -> fmt::Result {
+        for ((column, width), cell) in self.columns.iter().zip(widths).zip(cells) {
+            if column.right { write!(f, "| {cell:>width$} ")? } else { write!(f, "| {cell:<width$} ")? }
+        }
+        writeln!(f, "|")
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths: Vec<_> = (0..self.columns.len())
+            .map(|place| {
+                let cells = self.rows.iter().map(|row| row[place].chars().count());
+                cells.chain([self.columns[place].heading.chars().count(), 3]).max().unwrap_or(3)
+            })
+            .collect();
+        let headings: Vec<_> = self.columns.iter().map(|column| column.heading).collect();
+        self.line(f, &widths, &headings)?;
+        for (column, width) in self.columns.iter().zip(&widths) {
+            let dashes = "-".repeat(width - 1);
+            if column.right { write!(f, "| {dashes}: ")? } else { write!(f, "| {dashes}- ")? }
+        }
+        writeln!(f, "|")?;
+        for row in &self.rows {
+            self.line(f, &widths, &row.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+}
