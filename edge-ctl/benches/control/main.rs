@@ -19,7 +19,7 @@ use self::{place::Place, text::World};
 fn main() {
     let place = Place::enter();
     let quick = std::env::var_os("EDGE_BENCH_QUICK").is_some();
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default().nresamples(10_000).configure_from_args();
     tables::bench(&mut criterion, quick);
     configurations::bench(&mut criterion, quick);
     maps::bench(&mut criterion, &place, quick);
@@ -30,7 +30,8 @@ fn main() {
 /// The small and the large installation.
 fn worlds(quick: bool) -> Vec<World> {
     let small = World { services: 10, backends: 3, slots: 65_536 };
-    let large = World { services: 1000, backends: 1000, slots: 65_536 };
+    // With the fewest slots that a pool of so many backends may have, which are half a gigabyte of owners.
+    let large = World { services: 1000, backends: 1000, slots: 131_072 };
     if quick { vec![small] } else { vec![small, large] }
 }
 
@@ -43,10 +44,10 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, quick: bool) -> Benchmark
     group
 }
 
-/// A group of benches whose rounds take a good part of a second: as many rounds as samples, and few.
-fn slow_group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+/// A group of benches of which each sample is one round: for rounds that take long, or that vary much.
+fn single_rounds<'a>(criterion: &'a mut Criterion, name: &str, samples: usize) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
-    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.sampling_mode(SamplingMode::Flat).sample_size(samples);
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(1));
     group
 }

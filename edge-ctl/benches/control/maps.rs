@@ -3,7 +3,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use edge_ctl::bench::Maps;
 
-use crate::{group, place::Place, slow_group, text::World};
+use crate::{group, place::Place, single_rounds, text::World};
 
 pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
     for world in crate::worlds(quick) {
@@ -17,7 +17,7 @@ pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
 fn first(criterion: &mut Criterion, place: &Place, world: World) {
     let config = world.config(100);
     let pins = place.pins("first");
-    slow_group(criterion, "publish, first").bench_function(BenchmarkId::from_parameter(world), |bencher| {
+    single_rounds(criterion, "publish, first", 10).bench_function(BenchmarkId::from_parameter(world), |bencher| {
         let fresh = || {
             let maps = Maps::create(&pins, &config).expect("maps");
             let image = maps.plan(&config).expect("it fits");
@@ -33,11 +33,14 @@ fn next(criterion: &mut Criterion, place: &Place, world: World) {
     let configs = [50, 100].map(|weight| world.config(weight));
     let maps = std::cell::RefCell::new(published(place, "next", world));
     let mut turn = configs.iter().cycle();
-    slow_group(criterion, "publish, a weight changed").bench_function(BenchmarkId::from_parameter(world), |bencher| {
-        let plan = || maps.borrow().plan(turn.next().expect("it never ends")).expect("it fits");
-        let publish = |image| maps.borrow_mut().publish(&image).expect("it is the next");
-        bencher.iter_batched(plan, publish, BatchSize::PerIteration);
-    });
+    single_rounds(criterion, "publish, a weight changed", 10).bench_function(
+        BenchmarkId::from_parameter(world),
+        |bencher| {
+            let plan = || maps.borrow().plan(turn.next().expect("it never ends")).expect("it fits");
+            let publish = |image| maps.borrow_mut().publish(&image).expect("it is the next");
+            bencher.iter_batched(plan, publish, BatchSize::PerIteration);
+        },
+    );
 }
 
 /// The owners of one UDP service, after one backend of all has come or gone.

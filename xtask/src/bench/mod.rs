@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a packet costs, what the control plane costs, and how others do beside it.
 
 mod packets;
+mod control;
 mod results;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -38,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let packets = scope.spawn(|| packets::measure(&mut results, options.quick, options.only.as_deref()));
         packets.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
+    control::measure(&mut results, options.quick)?;
     print(&results);
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)
