@@ -36,9 +36,9 @@ impl Config {
 pub struct Image(model::Image);
 
 impl Image {
-    /// Number of the service called `name`.
-    pub fn service(&self, name: &str) -> Option<u32> {
-        Some(self.0.snapshot.service(name)?.number)
+    /// Numbers of all services, in the order of the configuration.
+    pub fn services(&self) -> impl Iterator<Item = u32> {
+        self.0.snapshot.services.iter().map(|service| service.number)
     }
 
     /// Numbers of all backends.
@@ -70,9 +70,9 @@ impl Maps {
         Ok(self.kernel.publish(&image.0)?)
     }
 
-    /// Makes the owner of each slot of a service whoever takes its new flows now.
-    pub fn follow_owners(&mut self, service: u32) -> Result<()> {
-        Ok(self.kernel.follow_owners(service)?)
+    /// Makes the owner of each slot of these services whoever takes its new flows now.
+    pub fn follow_owners(&mut self, services: &[u32]) -> Result<()> {
+        Ok(self.kernel.follow_owners(services)?)
     }
 
     /// Stores what the daemon stores when a backend's probes say that it is up, or down.

@@ -1,6 +1,6 @@
 //! What the control plane's work takes: tables, configurations, publications, owners, and a backend's death (root).
 //!
-//! `cargo bench --package edge-ctl --bench control` measures everything, some two minutes. `EDGE_BENCH_QUICK=1` leaves
+//! `cargo bench --package edge-ctl --bench control` measures everything, about a minute. `EDGE_BENCH_QUICK=1` leaves
 //! out what takes long.
 
 mod configurations;
@@ -38,9 +38,9 @@ fn worlds(quick: bool) -> Vec<World> {
 /// A group of benches whose rounds take from a tenth of a millisecond to some milliseconds.
 fn group<'a>(criterion: &'a mut Criterion, name: &str, quick: bool) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
-    group.warm_up_time(Duration::from_millis(if quick { 100 } else { 500 }));
-    group.measurement_time(Duration::from_millis(if quick { 400 } else { 2000 }));
-    group.sample_size(if quick { 10 } else { 50 });
+    group.warm_up_time(Duration::from_millis(if quick { 100 } else { 200 }));
+    group.measurement_time(Duration::from_millis(if quick { 300 } else { 1000 }));
+    group.sample_size(if quick { 10 } else { 20 });
     group
 }
 

@@ -1,15 +1,17 @@
 //! Publications into the kernel's maps, and owners that follow.
 
+use std::cell::RefCell;
+
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use edge_ctl::bench::Maps;
 
-use crate::{group, place::Place, single_rounds, text::World};
+use crate::{place::Place, single_rounds, text::World};
 
 pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
     for world in crate::worlds(quick) {
         first(criterion, place, world);
         next(criterion, place, world);
-        follow(criterion, place, world, quick);
+        follow(criterion, place, world);
     }
 }
 
@@ -31,7 +33,7 @@ fn first(criterion: &mut Criterion, place: &Place, world: World) {
 /// One that changes a weight: the pool's table is written anew, all else is checked.
 fn next(criterion: &mut Criterion, place: &Place, world: World) {
     let configs = [50, 100].map(|weight| world.config(weight));
-    let maps = std::cell::RefCell::new(published(place, "next", world));
+    let maps = RefCell::new(published(place, "next", world));
     let mut turn = configs.iter().cycle();
     single_rounds(criterion, "publish, a weight changed", 10).bench_function(
         BenchmarkId::from_parameter(world),
@@ -43,25 +45,24 @@ fn next(criterion: &mut Criterion, place: &Place, world: World) {
     );
 }
 
-/// The owners of one UDP service, after one backend of all has come or gone.
-fn follow(criterion: &mut Criterion, place: &Place, world: World, quick: bool) {
-    let mut maps = published(place, "follow", world);
+/// The owners of UDP services, one and all that there are, after one backend of all has come or gone.
+fn follow(criterion: &mut Criterion, place: &Place, world: World) {
+    let maps = RefCell::new(published(place, "follow", world));
     let image = world.config(100).plan().expect("it fits");
-    let service = image.service(World::UDP).expect("it is configured");
+    let services: Vec<_> = image.services().skip(1).step_by(2).collect();
     let backend = image.backends().next().expect("there is one");
-    let maps = std::cell::RefCell::new(&mut maps);
-    let mut up = false;
-    group(criterion, "owners of a service follow", quick).bench_function(
-        BenchmarkId::from_parameter(world),
-        |bencher| {
+    let mut group = single_rounds(criterion, "owners follow", 10);
+    for (what, services) in [("one UDP service", &services[..1]), ("all UDP services", &services[..])] {
+        let mut up = false;
+        group.bench_function(BenchmarkId::new(what, world), |bencher| {
             let change = || {
                 maps.borrow_mut().set_up(backend, up).expect("it is configured");
                 up = !up;
             };
-            let follow = |()| maps.borrow_mut().follow_owners(service).expect("it is configured");
+            let follow = |()| maps.borrow_mut().follow_owners(services).expect("they are configured");
             bencher.iter_batched(change, follow, BatchSize::PerIteration);
-        },
-    );
+        });
+    }
 }
 
 /// Maps in which the world, all weights equal, is published.

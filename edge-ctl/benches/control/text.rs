@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use edge_ctl::bench::Config;
 
-/// Services that all have the same backends, in one pool. Every other one is a UDP service, the second the first.
+/// Services that all have the same backends, in one pool. Every other one is a UDP service, the second among them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct World {
     pub(crate) services: u32,
@@ -14,8 +14,6 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The first UDP service.
-    pub(crate) const UDP: &str = "service-1";
     /// VIP and port of the first service.
     pub(crate) const VIP: ([u8; 4], u16) = ([198, 18, 0, 1], 80);
 
