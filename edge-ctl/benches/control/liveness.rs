@@ -11,6 +11,10 @@ use criterion::{BenchmarkId, Criterion};
 use edge_common::abi::BackendNumber;
 use edge_ctl::bench::Maps;
 use edge_tests::packet::{Frame, Ip, Payload, Tcp};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 use crate::{group, maps::published, place::Place, single_rounds, text::World};
 
@@ -119,8 +123,10 @@ impl Scene {
                 std::thread::yield_now();
             }
         };
+        let (all, [first, last]) = processors();
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                stay_on(&last);
                 while !end.load(Ordering::Relaxed) {
                     let sent = nanoseconds();
                     if flow.packet() == *home {
@@ -131,6 +137,7 @@ impl Scene {
                 }
             });
             let _end = End(&end);
+            stay_on(&first);
             let mut total = 0;
             for _ in 0..rounds {
                 at_home.store(0, Ordering::Relaxed);
@@ -144,9 +151,27 @@ impl Scene {
                 assert!(at_home.load(Ordering::Relaxed) <= stored, "a packet went to the dead backend");
                 maps.set_up(*home, true).expect("it is configured");
             }
+            stay_on(&all);
             Duration::from_nanos(total)
         })
     }
+}
+
+/// The processors that this thread may use, and the first and the last of them.
+fn processors() -> (CpuSet, [CpuSet; 2]) {
+    let all = sched_getaffinity(Pid::from_raw(0)).expect("it is known");
+    let usable = || (0..CpuSet::count()).filter(|&cpu| all.is_set(cpu).unwrap_or_default());
+    let ends = [usable().next(), usable().next_back()].map(|cpu| {
+        let mut one = CpuSet::new();
+        one.set(cpu.expect("this thread runs on one")).expect("it is a processor");
+        one
+    });
+    (all, ends)
+}
+
+/// Keeps this thread on these processors: two that wait for each other on one would be measured by its time slices.
+fn stay_on(processors: &CpuSet) {
+    sched_setaffinity(Pid::from_raw(0), processors).expect("they were allowed");
 }
 
 /// Ends the other thread with this one's round, also when that panics.
