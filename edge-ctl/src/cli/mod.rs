@@ -39,7 +39,7 @@ use crate::{
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Does what the command line asks for.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
     log(if matches!(command, Command::Run { .. }) { "info" } else { "warn" });
     match dispatch(&dirs, command) {

@@ -111,12 +111,9 @@ impl<P: Plane> Controller<P> {
 
     /// Whoever ran before may have been stopped between a state and the owners that follow it.
     fn follow_all(&mut self) -> Result<(), KernelError> {
-        for (service, number) in self.inventory.services() {
-            if service.protocol == Protocol::Udp {
-                self.plane.follow_owners(number)?;
-            }
-        }
-        Ok(())
+        let udp = self.inventory.services().filter(|(service, _)| service.protocol == Protocol::Udp);
+        let numbers: Vec<_> = udp.map(|(_, number)| number).collect();
+        self.plane.follow_owners(&numbers)
     }
 
     fn rebuild_machines(&mut self) -> Result<(), KernelError> {

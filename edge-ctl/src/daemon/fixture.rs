@@ -105,8 +105,8 @@ impl Plane for FakePlane {
         Ok(())
     }
 
-    fn follow_owners(&mut self, service: u32) -> Result<(), KernelError> {
-        self.followed.push(service);
+    fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError> {
+        self.followed.extend(services);
         Ok(())
     }
 

@@ -139,7 +139,7 @@ fn fail_over(
     }
     plane.set_failover(number, wanted)?;
     if service.protocol == crate::config::Protocol::Udp {
-        plane.follow_owners(number)?;
+        plane.follow_owners(&[number])?;
     }
     let left = inventory.pool_names(service)[..position].join(", ");
     let message = if evacuate {
@@ -165,7 +165,7 @@ fn fail_back(
     }
     plane.set_failover(number, Failover::default())?;
     if service.protocol == crate::config::Protocol::Udp {
-        plane.follow_owners(number)?;
+        plane.follow_owners(&[number])?;
     }
     let serving = selection::serving(inventory, plane, service, number);
     let message = format!(
@@ -178,10 +178,8 @@ fn fail_back(
 
 /// Nothing in a UDP packet says that it starts a flow, so that owners of UDP services follow any change at once.
 pub(crate) fn follow(inventory: &Inventory, plane: &mut impl Plane, pool: usize) -> Result<(), KernelError> {
-    for service in inventory.udp_services_of(pool) {
-        plane.follow_owners(service)?;
-    }
-    Ok(())
+    let services: Vec<_> = inventory.udp_services_of(pool).collect();
+    if services.is_empty() { Ok(()) } else { plane.follow_owners(&services) }
 }
 
 /// What the change did to services beyond what was asked for.

@@ -22,8 +22,8 @@ pub(crate) trait Plane {
     fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), KernelError>;
     fn failover(&self, service: u32) -> Failover;
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError>;
-    /// Makes all owners of a service what they would be if all its flows started now.
-    fn follow_owners(&mut self, service: u32) -> Result<(), KernelError>;
+    /// Makes all owners of these services what they would be if all their flows started now.
+    fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError>;
     fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, where the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
@@ -51,8 +51,8 @@ impl Plane for Kernel {
         self.set_failover(service, failover)
     }
 
-    fn follow_owners(&mut self, service: u32) -> Result<(), KernelError> {
-        self.follow_owners(service)
+    fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError> {
+        self.follow_owners(services)
     }
 
     fn why(&self, backend: BackendNumber) -> Why {

@@ -57,7 +57,7 @@ impl PinDir {
         self.version.join("programs")
     }
 
-    pub(super) fn program(&self) -> PathBuf {
+    pub(crate) fn program(&self) -> PathBuf {
         self.programs().join(program::EDGE)
     }
 

@@ -5,8 +5,7 @@ use std::{collections::BTreeSet, mem::offset_of, sync::atomic::Ordering};
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 
 use edge_common::abi::{
-    Backend, BackendNumber, CELL, Generation, Pool, Published, SNAPSHOT_PAGE, Service, SnapshotHead, SnapshotPage,
-    State, map,
+    Backend, BackendNumber, CELL, Generation, Pool, Published, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, State, map,
 };
 
 use super::{
@@ -135,15 +134,17 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes the owner of each slot of `service` whoever takes its new flows now.
+    /// Makes the owner of each slot of `services` whoever takes its new flows now.
     ///
     /// For UDP services after any change of states, pools or failover: nothing in a UDP packet says that it starts a
     /// flow, so the packet path can't. For TCP the packet path does it at a slot's next SYN.
-    pub(crate) fn follow_owners(&mut self, service: u32) -> Result<(), KernelError> {
+    pub(crate) fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError> {
         let (half, generation) = self.maps.published().ok_or(KernelError::Unpublished)?;
-        let record = self.maps.service(half, service).ok_or(KernelError::NoSuchService(service))?;
-        let picker = Picker::new(&self.maps, half, generation);
-        picker.change_owners(&record, |slot, _| picker.pick(&record, slot));
+        let mut picker = Picker::new(&self.maps, half, generation);
+        for &number in services {
+            let service = self.maps.service(half, number).ok_or(KernelError::NoSuchService(number))?;
+            picker.follow(&service, None);
+        }
         Ok(())
     }
 
@@ -241,11 +242,11 @@ impl Kernel {
     }
 
     fn write_fresh_owners(&self, image: &Image, half: u32) {
-        let picker = Picker::new(&self.maps, half, image.generation);
+        debug_assert_eq!(image.snapshot.slots as usize % CELL, 0);
+        let mut picker = Picker::new(&self.maps, half, image.generation);
         for new in image.services.iter().filter(|new| new.fresh_owners) {
-            let service: &Service = &new.service;
-            debug_assert_eq!(image.snapshot.slots as usize % CELL, 0);
-            picker.change_owners(service, |slot, _| Some(picker.pick(service, slot).unwrap_or_default()));
+            // What is there was another service's.
+            picker.follow(&new.service, Some(0));
         }
     }
 }

@@ -279,16 +279,16 @@ fn states_move_counts_and_udp_owners_when_they_are_told_to_follow() {
     assert_eq!(pool_counts(&kernel, "two"), (1, 2));
     assert_eq!(listed(&kernel, "two"), [b1, b0], "those that take flows stand first");
     assert_eq!(owners(&kernel, "dns"), before);
-    kernel.follow_owners(dns).expect("known");
+    kernel.follow_owners(&[dns]).expect("known");
     assert!(owners(&kernel, "dns").iter().all(|&owner| owner == b1));
 
     kernel.set_state(b0, state(Admin::Enabled, Health::Up), "answers").expect("known");
     assert_eq!(listed(&kernel, "two"), [b0, b1], "by their addresses");
-    kernel.follow_owners(dns).expect("known");
+    kernel.follow_owners(&[dns]).expect("known");
     assert_eq!(owners(&kernel, "dns"), before);
 
     kernel.set_failover(dns, Failover { first: 1, evacuate: false }).expect("known");
-    kernel.follow_owners(dns).expect("known");
+    kernel.follow_owners(&[dns]).expect("known");
     assert!(owners(&kernel, "dns").iter().all(|owner| ![b0, b1].contains(owner)));
 
     let long = "é".repeat(100);
@@ -296,7 +296,36 @@ fn states_move_counts_and_udp_owners_when_they_are_told_to_follow() {
     assert_eq!(pool_counts(&kernel, "two"), (1, 1));
     assert_eq!(kernel.note(b0).reason, *"é".repeat(60).as_bytes());
     assert!(matches!(kernel.set_state(0, State(0), ""), Err(KernelError::NoSuchBackend(0))));
-    assert!(matches!(kernel.follow_owners(1 << 31), Err(KernelError::NoSuchService(_))));
+    assert!(matches!(kernel.follow_owners(&[1 << 31]), Err(KernelError::NoSuchService(_))));
+}
+
+#[test]
+fn services_that_follow_together_end_where_each_would_alone() {
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    let vip = Ipv4Addr::new(192, 0, 2, 2).into();
+    // Alike, alike but for the order of pools, and alike but for a failover.
+    for (name, port, pools) in [("same", 1, vec![1, 0]), ("other", 2, vec![0, 1]), ("over", 3, vec![1, 0])] {
+        config.services.push(samples::service(name, vip, port, Protocol::Udp, pools));
+    }
+    let mut kernel = started(&bpffs.pins(), &config);
+    let names = ["dns", "same", "other", "over"];
+    let numbers = names.map(|name| service_number(&kernel, name));
+    kernel.set_failover(numbers[3], Failover { first: 1, evacuate: false }).expect("known");
+    let dead = backend(&kernel, "two/b0");
+    kernel.set_state(dead, state(Admin::Enabled, Health::Down), "no answer").expect("known");
+
+    kernel.follow_owners(&numbers).expect("known");
+    let together = names.map(|name| owners(&kernel, name));
+    for number in numbers {
+        kernel.follow_owners(&[number]).expect("known");
+    }
+    assert_eq!(names.map(|name| owners(&kernel, name)), together);
+    let [dns, same, other, over] = together;
+    assert!(dns.iter().all(|&owner| owner == backend(&kernel, "two/b1")));
+    assert_eq!(same, dns);
+    assert_eq!(other, over, "pool one takes both");
+    assert!(!other.contains(&dead) && !other.contains(&dns[0]));
 }
 
 #[test]

@@ -22,18 +22,33 @@ pub(super) struct Picker<'a> {
     generation: Generation,
     pools: Vec<Pool>,
     backends: Vec<Backend>,
+    /// Who takes the flows of each slot, and of which services: see [`alike`].
+    picks: (Option<Service>, Vec<Option<BackendNumber>>),
 }
 
 impl<'a> Picker<'a> {
     pub(super) fn new(maps: &'a Maps, half: u32, generation: Generation) -> Self {
         let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::halved(half, n))).collect();
         let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
-        Self { maps, half, generation, pools, backends }
+        Self { maps, half, generation, pools, backends, picks: (None, Vec::new()) }
     }
 
     /// Who takes the flows that start in `slot` now.
     pub(super) fn pick(&self, service: &Service, slot: u32) -> Option<BackendNumber> {
         select::pick(self, View { half: self.half, generation: &self.generation }, service, slot)
+    }
+
+    /// Makes the owner of each slot of `service` whoever takes its new flows; of a slot that nobody takes, `nobody`, or
+    /// with `None` whoever it was.
+    ///
+    /// To pick for a slot takes ten times as long as to store it, so services that are alike share their picks: one
+    /// backend's death moves the owners of all UDP services of its pool.
+    pub(super) fn follow(&mut self, service: &Service, nobody: Option<BackendNumber>) {
+        if self.picks.0 != Some(alike(service)) {
+            let picks = (0..=self.generation.slot_mask).map(|slot| self.pick(service, slot)).collect();
+            self.picks = (Some(alike(service)), picks);
+        }
+        self.change_owners(service, |slot, _| self.picks.1.get(slot as usize).copied().flatten().or(nobody));
     }
 
     /// For every slot of `service`: `next` is given the slot and its owner, and says who is to be the owner instead. A
@@ -54,6 +69,11 @@ impl<'a> Picker<'a> {
             }
         }
     }
+}
+
+/// What selection sees of a service: those that are equal in this have the same picks.
+const fn alike(service: &Service) -> Service {
+    Service { owners: 0, mode: 0, ..*service }
 }
 
 /// Bytes into its cell of a slot's owner.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a packet costs, what the control plane costs, and how others do beside it.
 
 mod packets;
+mod control;
 mod results;
 mod report;
 
@@ -18,6 +19,8 @@ enum Section {
     Packets,
     /// Packets a second, sent and counted where they arrive.
     Live,
+    /// Tables, publication, liveness, configuration and probes.
+    Control,
 }
 
 /// How long it takes, and where the figures go.
@@ -54,6 +57,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.wants(Section::Live) {
         alone(|| packets::measure_live(&mut results, quick, options.only.as_deref()))?;
+    }
+    if options.wants(Section::Control) {
+        control::measure(&mut results, quick)?;
     }
     print(&results);
     if let Some(path) = &options.json {

@@ -73,6 +73,7 @@ fn row(kind: [&str; 4], flows: u32, world: (u32, u16), raw_ns: f64) -> Row {
         spread: 0.0123,
         samples: 20,
         quiet: if flows == 1 { 5 } else { 20 },
+        noisy: flows == 1,
         base_ns,
         head_ns,
     }
@@ -87,6 +88,9 @@ fn live(mode: &str, family: &str, packets_per_second: f64) -> Live {
         packets_per_second,
         ratio: packets_per_second / 2e6,
         spread: 0.02,
+        samples: 20,
+        quiet: 20,
+        noisy: false,
     }
 }
 

@@ -37,7 +37,7 @@ fn the_page_has_every_row() {
     let page = &files(&results)["performance.md"];
     let lines: Vec<Vec<&str>> = page.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
     for row in &results.rows {
-        let star = if row.is_noisy() { "\\*" } else { "" };
+        let star = if row.noisy { "\\*" } else { "" };
         let cells = [
             row.mode.clone(),
             row.family.clone(),

@@ -31,7 +31,7 @@ impl Page<'_> {
              the driver's part. *× return* and *× head* are *raw* over the two baselines. All are medians; half of the \
              samples of *raw* lie within *spread* of theirs. The ratios compare across machines, the nanoseconds do not.",
         )?;
-        if results.rows.iter().any(Row::is_noisy) {
+        if results.rows.iter().any(|row| row.noisy) {
             self.prose(
                 "Where times have a star, the machine ran at its full pace in few of the samples only: there, the ratios, \
                  each of one sample's times, say more.",
@@ -97,7 +97,7 @@ impl Page<'_> {
         let wanted = headings.map(|heading| !without.contains(&heading.trim_start_matches('>')));
         let mut table = Table::new(&only(headings, wanted));
         for row in rows {
-            let star = if row.is_noisy() { "\\*" } else { "" };
+            let star = if row.noisy { "\\*" } else { "" };
             let cells = [
                 row.program.clone(),
                 row.mode.clone(),

@@ -1,0 +1,134 @@
+//! Doors for the benches: what they time, each behind as little as they need. No interface for anything else.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use edge_common::abi::BackendNumber;
+use tokio::sync::mpsc::{self, Receiver};
+
+use crate::{
+    config,
+    health::{Health, Verdict},
+    kernel::{Kernel, PinDir},
+    model::{self, Admin, Capacity},
+    net::NextHopEntry,
+    probe::{self, ProbeEngine, Report, Target},
+};
+
+/// A valid configuration.
+#[derive(Debug)]
+pub struct Config(config::Config);
+
+impl Config {
+    /// Reads and checks the text of a configuration.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(Self(config::parse(text, "the bench's configuration")?))
+    }
+
+    /// Plans its publication into empty maps of the size that it asks for.
+    pub fn plan(&self) -> Result<Image> {
+        Ok(Image(model::plan(&self.0, &Capacity::of(&self.0), None)?))
+    }
+}
+
+/// All that a generation writes.
+#[derive(Debug)]
+pub struct Image(model::Image);
+
+impl Image {
+    /// Numbers of all services, in the order of the configuration.
+    pub fn services(&self) -> impl Iterator<Item = u32> {
+        self.0.snapshot.services.iter().map(|service| service.number)
+    }
+
+    /// Numbers of all backends.
+    pub fn backends(&self) -> impl Iterator<Item = BackendNumber> {
+        self.0.snapshot.backends().map(|(_, backend)| backend.number)
+    }
+}
+
+/// Pinned maps; gone with their owner.
+pub struct Maps {
+    kernel: Kernel,
+    pins: PinDir,
+}
+
+impl Maps {
+    /// Makes maps for `config`, empty, and pins them under `pins`, which is in a BPF file system.
+    pub fn create(pins: &Path, config: &Config) -> Result<Self> {
+        let pins = PinDir::new(pins)?;
+        Ok(Self { kernel: Kernel::create(&pins, &Capacity::of(&config.0))?, pins })
+    }
+
+    /// Plans the publication of `config` after what is published.
+    pub fn plan(&self, config: &Config) -> Result<Image> {
+        Ok(Image(self.kernel.plan(&config.0)??))
+    }
+
+    /// Publishes an image, once; returns when no packet sees the generation before it.
+    pub fn publish(&mut self, image: &Image) -> Result<()> {
+        Ok(self.kernel.publish(&image.0)?)
+    }
+
+    /// Makes the owner of each slot of these services whoever takes its new flows now.
+    pub fn follow_owners(&mut self, services: &[u32]) -> Result<()> {
+        Ok(self.kernel.follow_owners(services)?)
+    }
+
+    /// Stores what the daemon stores when a backend's probes say that it is up, or down.
+    pub fn set_up(&mut self, backend: BackendNumber, up: bool) -> Result<()> {
+        let (health, why) = if up { (Health::Up, "its probes pass") } else { (Health::Down, "its probes fail") };
+        Ok(self.kernel.set_state(backend, model::state(Admin::Enabled, health), why)?)
+    }
+
+    /// Stores the next hop of a backend: a neighbour on the interface with index `egress`.
+    pub fn set_next_hop(&mut self, backend: BackendNumber, egress: u32, mac: [u8; 6]) -> Result<()> {
+        let hop = NextHopEntry { egress, mac, source_mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vlan: 0 };
+        Ok(self.kernel.set_next_hop(backend, Some(hop))?)
+    }
+
+    /// Loads the program onto the maps; returns where it is pinned.
+    pub fn load_program(&mut self) -> Result<PathBuf> {
+        self.kernel.load_program()?;
+        Ok(self.pins.program())
+    }
+}
+
+impl Drop for Maps {
+    fn drop(&mut self) {
+        // What can't be removed goes with the bench's file system.
+        let _unused = Kernel::detach(&self.pins);
+    }
+}
+
+/// A running probe engine, and what it reports.
+#[derive(Debug)]
+pub struct Probes {
+    _engine: ProbeEngine,
+    reports: Receiver<Report>,
+}
+
+impl Probes {
+    /// Starts to probe all backends of `config` that have a probe, in the current tokio runtime, as the daemon does.
+    pub fn start(config: &Config) -> Self {
+        let backends = config.0.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+        let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
+            Some(Target { backend: number, address: backend.address, probe: pool.probe.clone()? })
+        });
+        // As much room as the daemon gives.
+        let (sender, reports) = mpsc::channel(1024);
+        Self { _engine: probe::start(targets.collect(), sender), reports }
+    }
+
+    /// What the next probe that ends says.
+    ///
+    /// # Errors
+    /// Why it did not pass.
+    pub async fn next(&mut self) -> Result<()> {
+        let report = self.reports.recv().await.context("the engine has ended")?;
+        match report.verdict {
+            Verdict::Pass => Ok(()),
+            Verdict::Fail(why) | Verdict::Inconclusive(why) => Err(anyhow::anyhow!(why)),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the control plane's work costs: runs its benches as anyone would, and reads what they found.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::results::{Control, Results};
+use crate::{cargo, step::step};
+
+/// The median absolute deviation of a normal distribution, over its standard deviation. criterion divides by it.
+const DEVIATION: f64 = 0.674_489_75;
+
+/// Runs them all; some 90 s, or 15 s if `quick`, and the time that it takes to build them.
+///
+/// # Errors
+/// When one does not build, or finds that the control plane does not do what it should. What was found before is kept.
+pub(super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
+    step("building the control plane's benches", || {
+        let mut build = bench()?;
+        cargo::run(build.args(["--quiet", "--bench", "control", "--bench", "probes", "--no-run"]))
+    })?;
+    println!();
+    let home = cargo::target_dir()?.join("criterion");
+    let start = SystemTime::now();
+    step("measuring the control plane", || output("control", quick, &home))?;
+    keep(results, timings(&home, start)?);
+    let lines = step("measuring the probe engine", || output("probes", quick, &home))?;
+    let figures = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Control>, _>>();
+    keep(results, figures.context("the bench of the probe engine printed something else than figures")?);
+    Ok(())
+}
+
+fn keep(results: &mut Results, figures: Vec<Control>) {
+    for figure in figures {
+        let Control { bench, size, value, unit, spread } = &figure;
+        println!("{bench:<46} {size:<50} {} \u{b1} {:.0} %", shown(*value, unit), spread * 100.0);
+        results.control.push(figure);
+    }
+}
+
+/// A value with its unit; a time in the unit that suits it.
+fn shown(value: f64, unit: &str) -> String {
+    let (value, unit) = match unit {
+        "ns" if value >= 1e9 => (value / 1e9, "s"),
+        "ns" if value >= 1e6 => (value / 1e6, "ms"),
+        "ns" if value >= 1e3 => (value / 1e3, "\u{b5}s"),
+        unit => (value, unit),
+    };
+    let digits = if value >= 100.0 { 0 } else { 2 };
+    format!("{value:>8.digits$} {unit:<8}")
+}
+
+/// `cargo bench` of the controller, with what this one was built with.
+fn bench() -> Result<Command> {
+    let mut bench = cargo::cargo();
+    bench.args(["bench", "--package", "edge-ctl", "--target-dir"]).arg(cargo::target_dir()?);
+    Ok(bench)
+}
+
+/// Runs a bench; returns what it printed.
+fn output(name: &str, quick: bool, home: &Path) -> Result<String> {
+    let mut bench = bench()?;
+    bench.args(["--quiet", "--bench", name]).env("CRITERION_HOME", home).env_remove("EDGE_BENCH_QUICK");
+    if quick {
+        bench.env("EDGE_BENCH_QUICK", "1");
+    }
+    let output = bench.output().context("could not start cargo")?;
+    ensure!(
+        output.status.success(),
+        "the bench `{name}` failed ({}):\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What criterion has written below `home` since `start`, in that order.
+fn timings(home: &Path, start: SystemTime) -> Result<Vec<Control>> {
+    let mut found = Vec::new();
+    find(home, start, &mut found).with_context(|| format!("could not look through {}", home.display()))?;
+    ensure!(!found.is_empty(), "criterion has written nothing to {}", home.display());
+    found.sort();
+    let read = |path: PathBuf| std::fs::read_to_string(&path).with_context(|| path.display().to_string());
+    found
+        .iter()
+        .map(|(_, dir)| timing(&read(dir.join("benchmark.json"))?, &read(dir.join("estimates.json"))?))
+        .collect()
+}
+
+/// Collects the directories `new` with estimates that were written since `start`, with when.
+fn find(dir: &Path, start: SystemTime, found: &mut Vec<(SystemTime, PathBuf)>) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        if path.ends_with("new")
+            && let Ok(written) = path.join("estimates.json").metadata().and_then(|file| file.modified())
+        {
+            if written >= start {
+                found.push((written, path));
+            }
+        } else {
+            find(&path, start, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// A figure from criterion's two files.
+fn timing(benchmark: &str, estimates: &str) -> Result<Control> {
+    #[derive(Deserialize)]
+    struct Benchmark {
+        group_id: String,
+        function_id: Option<String>,
+        value_str: Option<String>,
+    }
+    /// Nanoseconds.
+    #[derive(Deserialize)]
+    struct Estimates {
+        median: Estimate,
+        median_abs_dev: Estimate,
+    }
+    #[derive(Deserialize)]
+    struct Estimate {
+        point_estimate: f64,
+    }
+    let Benchmark { group_id, function_id, value_str } = serde_json::from_str(benchmark)?;
+    let Estimates { median, median_abs_dev } = serde_json::from_str(estimates)?;
+    let value = median.point_estimate;
+    Ok(Control {
+        bench: function_id.map_or(group_id.clone(), |function| format!("{group_id}: {function}")),
+        size: value_str.unwrap_or_default(),
+        value,
+        unit: "ns".to_owned(),
+        spread: median_abs_dev.point_estimate * DEVIATION / value,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "it is copied")]
+    fn criterions_files_are_understood() {
+        let figure = timing(
+            r#"{"group_id":"plan","function_id":null,"value_str":"3 backends","throughput":null,"full_id":"plan/3"}"#,
+            r#"{"mean":{"point_estimate":9.0},"median":{"point_estimate":1000.0},"median_abs_dev":{"point_estimate":148.26}}"#,
+        )
+        .expect("as criterion writes them");
+        assert_eq!((&*figure.bench, &*figure.size, &*figure.unit), ("plan", "3 backends", "ns"));
+        assert_eq!(figure.value, 1000.0);
+        assert!((figure.spread - 0.1).abs() < 1e-4);
+    }
+
+    #[test]
+    fn times_are_shown_in_the_unit_that_suits_them() {
+        for (value, unit, expected) in [
+            (512.0, "ns", "512 ns"),
+            (2_130.0, "ns", "2.13 \u{b5}s"),
+            (3.3e9, "ns", "3.30 s"),
+            (9446.2, "probes/s", "9446 probes/s"),
+        ] {
+            assert_eq!(shown(value, unit).trim(), expected);
+        }
+    }
+}
