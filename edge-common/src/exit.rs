@@ -37,12 +37,12 @@ macro_rules! exits {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
 
-            /// The exit whose counter is `raw`.
+            /// The exit whose counter is `raw`; the last one for a number that is none's.
             #[inline(always)]
-            pub const fn from_raw(raw: u32) -> Option<Self> {
+            pub const fn from_raw(raw: u32) -> Self {
                 match raw {
-                    $(raw if raw == Self::$variant as u32 => Some(Self::$variant),)+
-                    _ => None,
+                    $(raw if raw == Self::$variant as u32 => Self::$variant,)+
+                    _ => Self::ALL[Self::ALL.len() - 1],
                 }
             }
 

@@ -31,14 +31,13 @@ pub struct Outcome {
     pub egress: u32,
 }
 
-/// How a packet is to leave, before it is answered: an exit and what it needs, in one word, which a function can return
-/// in a register.
+/// How a packet that is not forwarded is to leave, before it is answered: an exit and what its answer needs, in one word,
+/// which a function can take in a register.
 #[derive(Clone, Copy)]
 pub struct Decision(pub u64);
 
 impl Decision {
-    /// `detail` is, of a forwarded packet, the egress interface's index; of a packet to answer the offset of its transport
-    /// header; of one that is too big the MTU.
+    /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU.
     #[inline(always)]
     pub const fn new(exit: Exit, detail: u32) -> Self {
         Self((detail as u64) << 32 | exit as u64)
@@ -46,16 +45,21 @@ impl Decision {
 
     #[inline(always)]
     pub const fn exit(self) -> Exit {
-        match Exit::from_raw(self.0 as u32) {
-            Some(exit) => exit,
-            // There is no such decision.
-            None => Exit::BadTables,
-        }
+        Exit::from_raw(self.0 as u32)
     }
 
     #[inline(always)]
     pub const fn detail(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// Whether the packet is to be answered.
+    #[inline(always)]
+    pub const fn wants_answer(self) -> bool {
+        matches!(
+            self.exit(),
+            Exit::EchoReply | Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig
+        )
     }
 }
 
@@ -69,27 +73,23 @@ impl From<Exit> for Decision {
 /// Takes one packet all its way, and counts it.
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    match decide(packet, tables) {
-        Ok(forwarded) => {
-            tables.count_exit(forwarded.exit);
-            forwarded
-        }
-        Err(decided) => Outcome { exit: conclude(packet, tables, decided), egress: 0 },
-    }
+    process_with(packet, tables, |packet, decided| reply::answer(packet, decided))
 }
 
-/// Decides how the packet leaves. One that is forwarded is rewritten then, any other is as it came.
+/// The same, with a function of the caller's that makes the answers: how the packet leaves in the end.
 #[inline(always)]
-pub fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Outcome, Decision> {
-    route(packet, tables)
-}
-
-/// Makes the answer that `decided` calls for, if it calls for one, and counts how the packet leaves.
-#[inline(always)]
-pub fn conclude<P: Packet, T: Tables>(packet: &mut P, tables: &T, decided: Decision) -> Exit {
-    let exit = reply::answer(packet, decided);
-    tables.count_exit(exit);
-    exit
+pub fn process_with<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    answer: impl FnOnce(&mut P, Decision) -> Exit,
+) -> Outcome {
+    let outcome = match route(packet, tables) {
+        Ok(forwarded) => forwarded,
+        Err(decided) if decided.wants_answer() => Outcome { exit: answer(packet, decided), egress: 0 },
+        Err(decided) => Outcome { exit: decided.exit(), egress: 0 },
+    };
+    tables.count_exit(outcome.exit);
+    outcome
 }
 
 /// The packets that are forwarded are its result, all others its errors.

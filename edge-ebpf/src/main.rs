@@ -17,9 +17,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use edge_common::{
-    exit::Verdict,
+    exit::{Exit, Verdict},
     pipeline::{self, Decision, Outcome},
-    tables::Tables as _,
+    reply,
 };
 
 use crate::{maps::KernelTables, packet::ContextPacket};
@@ -27,26 +27,28 @@ use crate::{maps::KernelTables, packet::ContextPacket};
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
-    let (packet, tables) = (&mut ContextPacket::new(&ctx), KernelTables::new(&ctx));
-    match pipeline::decide(packet, &tables) {
-        Ok(Outcome { exit, egress }) => {
-            tables.count_exit(exit);
-            if exit.verdict() == Verdict::Tx { xdp_action::XDP_TX } else { redirect(egress) }
-        }
-        Err(Decision(decided)) => edge_answer(ctx.ctx, decided),
+    let answer = |_: &mut _, Decision(decided)| Exit::from_raw(edge_answer(ctx.ctx, decided));
+    let Outcome { exit, egress } =
+        pipeline::process_with(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), answer);
+    #[cfg(feature = "trace")]
+    aya_log_ebpf::info!(&ctx, "exit {} egress {}", exit.name(), egress);
+    match exit.verdict() {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Tx => xdp_action::XDP_TX,
+        Verdict::Redirect => redirect(egress),
     }
 }
 
+/// Answers a packet as a [`Decision`] says; the exit by which it leaves in the end.
+///
+/// A function of its own, so that neither deciding nor answering has the other's variables on its stack; and a global one
+/// (not mangled, with C's ABI), so that the verifier looks at it once, for any packet and any decision.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn edge_answer(ctx: *mut xdp_md, decided: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let exit = pipeline::conclude(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), Decision(decided));
-    match exit.verdict() {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Drop => xdp_action::XDP_DROP,
-        Verdict::Tx | Verdict::Redirect => xdp_action::XDP_TX,
-    }
+    reply::answer(&mut ContextPacket::new(&ctx), Decision(decided)) as u32
 }
 
 /// Sends the frame out of interface `egress`.

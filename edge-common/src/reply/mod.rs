@@ -30,10 +30,6 @@ use crate::{
 /// each answer once.
 #[inline(always)]
 pub fn answer<P: Packet>(packet: &mut P, decided: Decision) -> Exit {
-    match decided.exit() {
-        Exit::EchoReply | Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig => {}
-        exit => return exit,
-    }
     match Link::parse(packet) {
         Some(link) if link.ether_type == V4::ETHER_TYPE => make::<V4, P>(packet, decided),
         Some(link) if link.ether_type == V6::ETHER_TYPE => make::<V6, P>(packet, decided),

@@ -122,10 +122,10 @@ impl World {
             }
             match form.vip {
                 Side::V4 => {
-                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), Target::new(VIP_ENTRY, 0)))
+                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), Target::new(VIP_ENTRY, 0)));
                 }
                 Side::V6 => {
-                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), Target::new(VIP_ENTRY, 0)))
+                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), Target::new(VIP_ENTRY, 0)));
                 }
             }
         }
