@@ -16,6 +16,7 @@ pub mod udp_echo;
 
 pub mod edge;
 pub mod status;
+pub mod instead;
 pub mod load;
 
 use std::{
@@ -35,7 +36,7 @@ use self::{
     load::{Load, Reuse, Stream},
     netns::Netns,
     process::Process,
-    topology::{Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, HTTP, Part, ROUTER, Service},
+    topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, ROUTER, Service},
     udp_echo::UdpEcho,
 };
 
@@ -224,18 +225,6 @@ impl Lab {
         let name = backend.to_string();
         let server = nginx::start(self.fabric.netns(&name), &name, &self.dir.0.join(&name))?;
         self.servers.push((backend, server));
-        Ok(())
-    }
-
-    fn decapsulate(&self, edge_ctl: &Path) -> Result<()> {
-        for backend in Backend::all() {
-            let name = backend.to_string();
-            let mut command = self.netns(&name).command(edge_ctl)?;
-            command.env("EDGE_PIN_DIR", self.bpffs.path().join(&name)).env("EDGE_RUN_DIR", self.dir.0.join(&name));
-            command.args(["decap", "--interface", "wan"]);
-            command.args(["--from", &EDGE_V4.to_string(), "--from", &EDGE_V6.to_string()]);
-            tool::run(&mut command)?;
-        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a packet costs, what the control plane costs, and how others do beside it.
 
 mod packets;
+mod peers;
 mod results;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -8,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result};
 
 use self::results::{Machine, Results};
-use crate::{build, programs::Size, setup};
+use crate::{build, cargo, programs::Size, setup};
 
 /// How long it takes, and where the figures go.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +39,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let packets = scope.spawn(|| packets::measure(&mut results, options.quick, options.only.as_deref()));
         packets.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
+    let edge_ctl = if options.no_build {
+        cargo::target_dir()?.join("release/edge-ctl")
+    } else {
+        build::all(build::Options { release: true, trace: false })?
+    };
+    peers::measure(&mut results, options.quick, &edge_ctl)?;
     print(&results);
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)

@@ -1,0 +1,111 @@
+//! Latency and work at a rate that everybody carries: open loop, over connections that are kept.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use edge_tests::lab::{
+    Lab,
+    load::{self, Load, Manner, Pace, Reuse, Stream},
+    topology::CLIENTS,
+};
+
+use super::super::results::Latency;
+use crate::interrupt;
+
+/// Requests a second, of all clients together.
+const RATE: u32 = 2000;
+/// Until all connections are made.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// Ticks a second, as /proc counts for user space on every machine that Linux still runs on but Alpha.
+const USER_HZ: f64 = 100.0;
+
+#[derive(Clone, Debug)]
+pub(super) struct Steady {
+    pub(super) latency: Latency,
+    /// Processor time of the whole machine: clients and backends are in it, and so is whatever else runs.
+    pub(super) cpu_seconds_per_million: f64,
+}
+
+/// Asks at the fixed rate for `time`, over `connections` connections in all.
+pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: Duration) -> Result<Steady> {
+    let pace = Duration::from_secs(1).mul_f64(f64::from(u32::try_from(connections)?) / f64::from(RATE));
+    let each = connections / CLIENTS.len();
+    let streams: Vec<_> =
+        (0..each).map(|index| Stream { target: targets[index % targets.len()], reuse: Reuse::KeepAlive }).collect();
+    let manner = Manner { pace: Pace::Due(pace), patience: load::TIMEOUT };
+    let clients = CLIENTS.into_iter().enumerate();
+    let loads = clients.map(|(index, client)| Load::with(lab.netns(client), &streams, index * each, manner));
+    let loads = loads.collect::<Result<Vec<_>>>()?;
+    interrupt::pause(WARM_UP)?;
+    let (from, busy_before) = (Instant::now(), busy_seconds()?);
+    interrupt::pause(time)?;
+    let (to, busy_after) = (Instant::now(), busy_seconds()?);
+
+    let mut records = load::stop(loads)?;
+    records.retain(|record| record.start >= from && record.start < to);
+    let failed = records.iter().filter(|record| record.outcome.is_err()).count();
+    ensure!(failed == 0, "{failed} of {} requests failed at a rate that is far from the most", records.len());
+    let backends: BTreeSet<_> = records.iter().flat_map(|record| &record.outcome).collect();
+    ensure!(backends.len() > 1, "all answers came from {backends:?}");
+    let count = records.len() as f64;
+    let due = (to - from).as_secs_f64() * f64::from(RATE);
+    ensure!((count / due - 1.0).abs() < 0.05, "{count} requests were due, not {due:.0}");
+    let latencies = records.iter().map(|record| record.end.saturating_duration_since(record.start));
+    Ok(Steady {
+        latency: latency(latencies.collect()),
+        cpu_seconds_per_million: (busy_after - busy_before) / count * 1e6,
+    })
+}
+
+fn latency(mut sorted: Vec<Duration>) -> Latency {
+    sorted.sort();
+    let at = |part| percentile(&sorted, part).as_secs_f64() * 1e6;
+    Latency { rate: RATE, requests: sorted.len() as u64, p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
+}
+
+/// The smallest value that is not less than this `part` of all.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a length is a length")]
+fn percentile(sorted: &[Duration], part: f64) -> Duration {
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
+}
+
+/// Processor time that the machine spent on anything since it started, seconds.
+fn busy_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let ticks = busy_ticks(&stat);
+    ensure!(ticks > 0, "/proc/stat does not count");
+    Ok(ticks as f64 / USER_HZ)
+}
+
+/// user, nice, system, irq, softirq; neither idle, waiting for disks, nor stolen by other machines.
+fn busy_ticks(stat: &str) -> u64 {
+    let Some(all) = stat.lines().find_map(|line| line.strip_prefix("cpu ")) else { return 0 };
+    let ticks: Vec<u64> = all.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    [0, 1, 2, 5, 6].iter().filter_map(|index| ticks.get(*index)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_seen() {
+        let values: Vec<_> = (1..=1000).map(Duration::from_micros).collect();
+        let at = |part| percentile(&values, part).as_micros();
+        assert_eq!([at(0.5), at(0.99), at(0.999), at(1.0)], [500, 990, 999, 1000]);
+        assert_eq!(percentile(&values[..3], 0.999), Duration::from_micros(3));
+        assert_eq!(percentile(&values[..1], 0.5), Duration::from_micros(1));
+        assert_eq!(percentile(&[], 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn idle_and_stolen_time_is_not_work() {
+        let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 9 9 9 9 9 9 9 9 0 0\n";
+        assert_eq!(busy_ticks(stat), 7_600_321);
+    }
+}
