@@ -9,6 +9,7 @@
 
 mod tools;
 mod way;
+mod running;
 
 mod wrk;
 mod steady;
@@ -19,10 +20,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use edge_tests::lab::{Lab, Options, topology::CLIENTS};
 
-use self::{
-    tools::Tools,
-    way::{Running, Way},
-};
+use self::{running::Running, tools::Tools, way::Way};
 use super::results::{Peer, Results};
 use crate::{interrupt, step::step};
 
@@ -50,10 +48,10 @@ const FULL: Times = Times {
 
 /// The last phase is as long as the slowest check takes, and the last client's patience.
 const QUICK: Times = Times {
-    maximum: Duration::from_millis(700),
-    steady: Duration::from_millis(800),
-    before: Duration::from_millis(400),
-    after: Duration::from_millis(2000),
+    maximum: Duration::from_millis(500),
+    steady: Duration::from_millis(500),
+    before: Duration::from_millis(300),
+    after: Duration::from_millis(1900),
 };
 
 /// Measures one after the other, and prints each.
@@ -66,6 +64,13 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
         settings(&lab)?;
         Ok(lab)
     })?;
+    let idle = steady::busy_part(Duration::from_millis(300))?;
+    if idle > 0.1 {
+        let percent = idle * 100.0;
+        results.notes.push(format!(
+            "CPU seconds in the lab without others: {percent:.0} % of the machine were busy before it began"
+        ));
+    }
     println!("\n{}", heading());
     for (index, way) in Way::ALL.into_iter().enumerate() {
         if index > 0 {

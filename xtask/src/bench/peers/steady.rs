@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use edge_tests::lab::{
     Lab,
     load::{self, Load, Manner, Pace, Reuse, Stream},
@@ -20,8 +20,8 @@ use crate::interrupt;
 const RATE: u32 = 2000;
 /// Until all connections are made.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// Ticks a second, as /proc counts for user space on every machine that Linux still runs on but Alpha.
-const USER_HZ: f64 = 100.0;
+/// As /proc/stat counts for user space, whatever the kernel's own ticks are.
+const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 pub(super) struct Steady {
@@ -41,9 +41,9 @@ pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: D
     let loads = clients.map(|(index, client)| Load::with(lab.netns(client), &streams, index * each, manner));
     let loads = loads.collect::<Result<Vec<_>>>()?;
     interrupt::pause(WARM_UP)?;
-    let (from, busy_before) = (Instant::now(), busy_seconds()?);
+    let (from, busy_before) = (Instant::now(), busy()?);
     interrupt::pause(time)?;
-    let (to, busy_after) = (Instant::now(), busy_seconds()?);
+    let (to, busy_after) = (Instant::now(), busy()?);
 
     let mut records = load::stop(loads)?;
     records.retain(|record| record.start >= from && record.start < to);
@@ -51,35 +51,41 @@ pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: D
     ensure!(failed == 0, "{failed} of {} requests failed at a rate that is far from the most", records.len());
     let backends: BTreeSet<_> = records.iter().flat_map(|record| &record.outcome).collect();
     ensure!(backends.len() > 1, "all answers came from {backends:?}");
-    let count = records.len() as f64;
+    let count = f64::from(u32::try_from(records.len())?);
     let due = (to - from).as_secs_f64() * f64::from(RATE);
     ensure!((count / due - 1.0).abs() < 0.05, "{count} requests were due, not {due:.0}");
     let latencies = records.iter().map(|record| record.end.saturating_duration_since(record.start));
     Ok(Steady {
         latency: latency(latencies.collect()),
-        cpu_seconds_per_million: (busy_after - busy_before) / count * 1e6,
+        cpu_seconds_per_million: (busy_after - busy_before).as_secs_f64() / count * 1e6,
     })
+}
+
+/// How much of the machine is busy now, as seen for `time`: 0 to 1.
+pub(super) fn busy_part(time: Duration) -> Result<f64> {
+    let (from, before) = (Instant::now(), busy()?);
+    interrupt::pause(time)?;
+    let processors = u32::try_from(std::thread::available_parallelism()?.get())?;
+    Ok((busy()? - before).div_duration_f64(from.elapsed()) / f64::from(processors))
 }
 
 fn latency(mut sorted: Vec<Duration>) -> Latency {
     sorted.sort();
-    let at = |part| percentile(&sorted, part).as_secs_f64() * 1e6;
-    Latency { rate: RATE, requests: sorted.len() as u64, p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
+    let at = |thousandths| percentile(&sorted, thousandths).as_secs_f64() * 1e6;
+    Latency { rate: RATE, requests: sorted.len() as u64, p50_us: at(500), p99_us: at(990), p999_us: at(999) }
 }
 
-/// The smallest value that is not less than this `part` of all.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a length is a length")]
-fn percentile(sorted: &[Duration], part: f64) -> Duration {
-    let rank = (part * sorted.len() as f64).ceil() as usize;
+/// The smallest value that is not less than `thousandths` of all.
+fn percentile(sorted: &[Duration], thousandths: usize) -> Duration {
+    let rank = (sorted.len() * thousandths).div_ceil(1000);
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
 }
 
-/// Processor time that the machine spent on anything since it started, seconds.
-fn busy_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/stat")?;
-    let ticks = busy_ticks(&stat);
+/// Processor time that the machine spent on anything since it started.
+fn busy() -> Result<Duration> {
+    let ticks = busy_ticks(&std::fs::read_to_string("/proc/stat")?);
     ensure!(ticks > 0, "/proc/stat does not count");
-    Ok(ticks as f64 / USER_HZ)
+    Ok(TICK * u32::try_from(ticks).context("this machine is older than its counters")?)
 }
 
 /// user, nice, system, irq, softirq; neither idle, waiting for disks, nor stolen by other machines.
@@ -96,11 +102,11 @@ mod tests {
     #[test]
     fn a_percentile_is_a_value_that_was_seen() {
         let values: Vec<_> = (1..=1000).map(Duration::from_micros).collect();
-        let at = |part| percentile(&values, part).as_micros();
-        assert_eq!([at(0.5), at(0.99), at(0.999), at(1.0)], [500, 990, 999, 1000]);
-        assert_eq!(percentile(&values[..3], 0.999), Duration::from_micros(3));
-        assert_eq!(percentile(&values[..1], 0.5), Duration::from_micros(1));
-        assert_eq!(percentile(&[], 0.5), Duration::ZERO);
+        let at = |thousandths| percentile(&values, thousandths).as_micros();
+        assert_eq!([at(500), at(990), at(999), at(1000)], [500, 990, 999, 1000]);
+        assert_eq!(percentile(&values[..3], 999), Duration::from_micros(3));
+        assert_eq!(percentile(&values[..1], 500), Duration::from_micros(1));
+        assert_eq!(percentile(&[], 500), Duration::ZERO);
     }
 
     #[test]
