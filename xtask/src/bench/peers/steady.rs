@@ -57,7 +57,7 @@ pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: D
     let latencies = records.iter().map(|record| record.end.saturating_duration_since(record.start));
     Ok(Steady {
         latency: latency(latencies.collect()),
-        cpu_seconds_per_million: (busy_after - busy_before).as_secs_f64() / count * 1e6,
+        cpu_seconds_per_million: busy_after.saturating_sub(busy_before).as_secs_f64() / count * 1e6,
     })
 }
 
@@ -66,7 +66,7 @@ pub(super) fn busy_part(time: Duration) -> Result<f64> {
     let (from, before) = (Instant::now(), busy()?);
     interrupt::pause(time)?;
     let processors = u32::try_from(std::thread::available_parallelism()?.get())?;
-    Ok((busy()? - before).div_duration_f64(from.elapsed()) / f64::from(processors))
+    Ok(busy()?.saturating_sub(before).div_duration_f64(from.elapsed()) / f64::from(processors))
 }
 
 fn latency(mut sorted: Vec<Duration>) -> Latency {
