@@ -13,7 +13,7 @@ use edge_tests::lab::{
     netns::Netns,
     process::Process,
     tool,
-    topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, Provider, ROUTER},
+    topology::{Backend, CLIENTS, EDGE, HTTP, Provider},
 };
 
 use super::{
@@ -35,7 +35,6 @@ pub(super) struct Running {
 impl Running {
     /// Returns when it answers on behalf of the backends.
     pub(super) fn start(lab: &mut Lab, way: Way, tools: &Tools) -> Result<Self> {
-        backends_answer(lab)?;
         let mut running = Self { way, process: None };
         match way {
             Way::EdgeDsr | Way::EdgeIpip => {
@@ -178,18 +177,6 @@ fn log(lab: &Lab, way: Way) -> PathBuf {
 fn said(lab: &Lab, way: Way) -> String {
     let said = std::fs::read_to_string(log(lab, way)).unwrap_or_default();
     if said.is_empty() { said } else { format!(":\n{}", said.trim()) }
-}
-
-/// Waits until each backend answers in both its segments: one may just have come back.
-fn backends_answer(lab: &Lab) -> Result<()> {
-    for backend in Backend::of(Provider::A) {
-        for (host, part) in [(EDGE, Part::Lan), (ROUTER, Part::Wan)] {
-            let address = SocketAddr::new(backend.address(part, Family::V4), HTTP);
-            let answers = lab::wait_until(Duration::from_secs(10), || connects(lab.netns(host), address))?;
-            ensure!(answers, "{backend} does not answer on {address}");
-        }
-    }
-    Ok(())
 }
 
 fn connects(netns: &Netns, address: SocketAddr) -> Result<bool> {
