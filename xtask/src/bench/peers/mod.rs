@@ -12,6 +12,7 @@ mod way;
 mod running;
 
 mod wrk;
+mod machine;
 mod steady;
 mod failover;
 
@@ -20,7 +21,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use edge_tests::lab::{Lab, Options, topology::CLIENTS};
 
-use self::{running::Running, tools::Tools, way::Way};
+use self::{machine::Meter, running::Running, tools::Tools, way::Way};
 use super::results::{Peer, Results};
 use crate::{interrupt, step::step};
 
@@ -64,9 +65,11 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
         settings(&lab)?;
         Ok(lab)
     })?;
-    let idle = steady::busy_part(Duration::from_millis(300))?;
-    if idle > 0.1 {
-        let percent = idle * 100.0;
+    let meter = Meter::start()?;
+    interrupt::pause(Duration::from_millis(300))?;
+    let busy = meter.busy_part()?;
+    if busy > 0.1 {
+        let percent = busy * 100.0;
         results.notes.push(format!(
             "CPU seconds in the lab without others: {percent:.0} % of the machine were busy before it began"
         ));

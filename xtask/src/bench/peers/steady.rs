@@ -6,22 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use edge_tests::lab::{
     Lab,
     load::{self, Load, Manner, Pace, Reuse, Stream},
     topology::CLIENTS,
 };
 
-use super::super::results::Latency;
+use super::{super::results::Latency, machine::Meter};
 use crate::interrupt;
 
-/// Requests a second, of all clients together.
-const RATE: u32 = 2000;
+/// Requests a second, of all clients together. Not in step with anything that ticks in a whole number of milliseconds.
+const RATE: u32 = 1900;
 /// Until all connections are made.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// As /proc/stat counts for user space, whatever the kernel's own ticks are.
-const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 pub(super) struct Steady {
@@ -41,32 +39,25 @@ pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: D
     let loads = clients.map(|(index, client)| Load::with(lab.netns(client), &streams, index * each, manner));
     let loads = loads.collect::<Result<Vec<_>>>()?;
     interrupt::pause(WARM_UP)?;
-    let (from, busy_before) = (Instant::now(), busy()?);
+    let (from, meter) = (Instant::now(), Meter::start()?);
     interrupt::pause(time)?;
-    let (to, busy_after) = (Instant::now(), busy()?);
+    let (to, busy) = (Instant::now(), meter.busy()?);
 
     let mut records = load::stop(loads)?;
     records.retain(|record| record.start >= from && record.start < to);
     let failed = records.iter().filter(|record| record.outcome.is_err()).count();
-    ensure!(failed == 0, "{failed} of {} requests failed at a rate that is far from the most", records.len());
+    ensure!(
+        failed * 100 <= records.len(),
+        "{failed} of {} requests failed at a rate that is far from the most",
+        records.len()
+    );
     let backends: BTreeSet<_> = records.iter().flat_map(|record| &record.outcome).collect();
     ensure!(backends.len() > 1, "all answers came from {backends:?}");
     let count = f64::from(u32::try_from(records.len())?);
     let due = (to - from).as_secs_f64() * f64::from(RATE);
     ensure!((count / due - 1.0).abs() < 0.05, "{count} requests were due, not {due:.0}");
     let latencies = records.iter().map(|record| record.end.saturating_duration_since(record.start));
-    Ok(Steady {
-        latency: latency(latencies.collect()),
-        cpu_seconds_per_million: busy_after.saturating_sub(busy_before).as_secs_f64() / count * 1e6,
-    })
-}
-
-/// How much of the machine is busy now, as seen for `time`: 0 to 1.
-pub(super) fn busy_part(time: Duration) -> Result<f64> {
-    let (from, before) = (Instant::now(), busy()?);
-    interrupt::pause(time)?;
-    let processors = u32::try_from(std::thread::available_parallelism()?.get())?;
-    Ok(busy()?.saturating_sub(before).div_duration_f64(from.elapsed()) / f64::from(processors))
+    Ok(Steady { latency: latency(latencies.collect()), cpu_seconds_per_million: busy.as_secs_f64() / count * 1e6 })
 }
 
 fn latency(mut sorted: Vec<Duration>) -> Latency {
@@ -81,20 +72,6 @@ fn percentile(sorted: &[Duration], thousandths: usize) -> Duration {
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
 }
 
-/// Processor time that the machine spent on anything since it started.
-fn busy() -> Result<Duration> {
-    let ticks = busy_ticks(&std::fs::read_to_string("/proc/stat")?);
-    ensure!(ticks > 0, "/proc/stat does not count");
-    Ok(TICK * u32::try_from(ticks).context("this machine is older than its counters")?)
-}
-
-/// user, nice, system, irq, softirq; neither idle, waiting for disks, nor stolen by other machines.
-fn busy_ticks(stat: &str) -> u64 {
-    let Some(all) = stat.lines().find_map(|line| line.strip_prefix("cpu ")) else { return 0 };
-    let ticks: Vec<u64> = all.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    [0, 1, 2, 5, 6].iter().filter_map(|index| ticks.get(*index)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,11 +84,5 @@ mod tests {
         assert_eq!(percentile(&values[..3], 999), Duration::from_micros(3));
         assert_eq!(percentile(&values[..1], 500), Duration::from_micros(1));
         assert_eq!(percentile(&[], 500), Duration::ZERO);
-    }
-
-    #[test]
-    fn idle_and_stolen_time_is_not_work() {
-        let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 9 9 9 9 9 9 9 9 0 0\n";
-        assert_eq!(busy_ticks(stat), 7_600_321);
     }
 }
