@@ -21,7 +21,7 @@ pub(super) struct Meter {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Left {
     processors: u32,
-    /// Idle, waiting for disks, or given to other machines by the host.
+    /// Idle, or waiting for disks. Time that a host gave to other machines is booked late, so it stays what it looks like.
     time: Duration,
 }
 
@@ -49,9 +49,9 @@ impl Left {
 
     fn parse(stat: &str) -> Option<Self> {
         let all = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-        // user nice system idle iowait irq softirq steal
+        // user nice system idle iowait, and more
         let ticks = all.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
-        let left = ticks.get(3)?.checked_add(*ticks.get(4)?)?.checked_add(*ticks.get(7)?)?;
+        let left = ticks.get(3)?.checked_add(*ticks.get(4)?)?;
         let processors = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
         Some(Self {
             processors: u32::try_from(processors).ok()?,
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_idle_waiting_or_stolen() {
+    fn what_is_left_is_idle_or_waiting() {
         let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 9 9 9 9\ncpu1 9 9 9 9\nintr 5\n";
-        assert_eq!(Left::parse(stat), Some(Left { processors: 2, time: Duration::from_millis(800_540_000) }));
+        assert_eq!(Left::parse(stat), Some(Left { processors: 2, time: Duration::from_secs(540) }));
         assert_eq!(Left::parse("intr 5\n"), None);
     }
 }
