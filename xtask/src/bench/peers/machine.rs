@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn what_is_left_is_idle_or_waiting() {
         let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 9 9 9 9\ncpu1 9 9 9 9\nintr 5\n";
-        assert_eq!(Left::parse(stat), Some(Left { processors: 2, time: Duration::from_secs(540) }));
+        assert_eq!(Left::parse(stat), Some(Left { processors: 2, time: Duration::from_mins(9) }));
         assert_eq!(Left::parse("intr 5\n"), None);
     }
 }
