@@ -17,6 +17,7 @@ mod programs;
 mod setup;
 mod step;
 mod test;
+mod unpacked;
 
 use std::process::ExitCode;
 

@@ -22,12 +22,14 @@ pub struct Fabric {
     /// along (`veth_xdp_flush` in the kernel's drivers/net/veth.c). A redirected frame needs the one or the other.
     far_ends: Vec<XdpPass>,
     hosts: Vec<(String, Netns)>,
+    /// Both ends of each cable: the host and the device.
+    ends: Vec<(String, String)>,
 }
 
 impl Fabric {
     /// Makes the namespaces, the cables between them, addresses and routes.
     pub fn build(prefix: &str) -> Result<Self> {
-        let mut fabric = Self { far_ends: Vec::new(), hosts: Vec::new() };
+        let mut fabric = Self { far_ends: Vec::new(), hosts: Vec::new(), ends: Vec::new() };
         let backends: Vec<_> = Backend::all().collect();
         let names = [ROUTER, EDGE].into_iter().chain(CLIENTS).map(str::to_owned);
         for host in names.chain(backends.iter().map(Backend::to_string)) {
@@ -65,6 +67,15 @@ impl Fabric {
         self.netns(ROUTER).ip(&format!("link set {cable}-{backend} {state}"))
     }
 
+    /// Makes every cable what the kernel makes it by default, if it isn't yet.
+    pub fn without_xdp(&mut self) -> Result<()> {
+        if self.far_ends.is_empty() {
+            return Ok(());
+        }
+        self.far_ends.clear();
+        self.ends.iter().try_for_each(|(host, device)| link::offload_checksums(self.netns(host), device, true))
+    }
+
     fn router(&self) -> Result<()> {
         let mut lines = String::new();
         for bridge in ["front".to_owned(), "lan".to_owned()].into_iter().chain(Provider::ALL.map(Provider::bridge)) {
@@ -97,7 +108,7 @@ impl Fabric {
         ))
     }
 
-    fn client(&self, name: &str, host: usize) -> Result<()> {
+    fn client(&mut self, name: &str, host: usize) -> Result<()> {
         self.cable(name, "eth0", &format!("front-{name}"), "front")?;
         self.netns(name).ip(&format!(
             "addr add 10.0.0.{host}/24 dev eth0\naddr add fd00::{host}/64 dev eth0 nodad\n\
@@ -106,7 +117,7 @@ impl Fabric {
         ))
     }
 
-    fn backend(&self, backend: Backend) -> Result<()> {
+    fn backend(&mut self, backend: Backend) -> Result<()> {
         let name = backend.to_string();
         let bridge = backend.provider.bridge();
         self.cable(&name, "lan", &format!("lan-{name}"), "lan")?;
@@ -130,11 +141,13 @@ impl Fabric {
     }
 
     /// A cable from `device` of `host` to a port of a bridge in the router namespace.
-    fn cable(&self, host: &str, device: &str, port: &str, bridge: &str) -> Result<()> {
+    fn cable(&mut self, host: &str, device: &str, port: &str, bridge: &str) -> Result<()> {
         let router = self.netns(ROUTER);
         link::pair(End { netns: self.netns(host), name: device }, End { netns: router, name: port })
             .with_context(|| format!("cable {host}/{device}"))?;
-        router.ip(&format!("link set {port} master {bridge}"))
+        router.ip(&format!("link set {port} master {bridge}"))?;
+        self.ends.extend([(host.to_owned(), device.to_owned()), (ROUTER.to_owned(), port.to_owned())]);
+        Ok(())
     }
 }
 

@@ -16,9 +16,11 @@ pub mod udp_echo;
 
 pub mod edge;
 pub mod status;
+pub mod instead;
 pub mod load;
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -35,7 +37,7 @@ use self::{
     load::{Load, Reuse, Stream},
     netns::Netns,
     process::Process,
-    topology::{Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Family, HTTP, Part, ROUTER, Service},
+    topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, ROUTER, Service},
     udp_echo::UdpEcho,
 };
 
@@ -165,20 +167,19 @@ impl Lab {
         self.servers.swap_remove(at).1.kill()
     }
 
-    /// The machine is back: its server first, then the cable by which answers leave, then the other. The kernel takes
-    /// up to a second to use a cable again, and probes of a `dsr` backend don't see the way that its answers take.
+    /// The machine is back. The kernel takes up to a second to use a cable again, and longer for IPv6 than for IPv4, so
+    /// the server comes last: a probe sees one cable and one family only, and clients may need the others.
     pub fn heal_backend(&mut self, backend: Backend) -> Result<()> {
-        self.serve(backend)?;
-        self.fabric.set_cable(backend, Part::Wan, true)?;
-        for family in [Family::V4, Family::V6] {
-            let address = SocketAddr::new(backend.address(Part::Wan, family), HTTP);
-            let reached = wait_until(Duration::from_secs(10), || {
-                let attempt = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).is_ok();
-                self.netns(ROUTER).within(attempt)
-            })?;
-            ensure!(reached, "{backend} does not come back on {address}");
+        for (part, neighbour) in [(Part::Wan, ROUTER), (Part::Lan, EDGE)] {
+            self.fabric.set_cable(backend, part, true)?;
+            for family in [Family::V4, Family::V6] {
+                let address = SocketAddr::new(backend.address(part, family), HTTP);
+                let reached =
+                    wait_until(Duration::from_secs(10), || self.netns(neighbour).within(|| reaches(address)))?;
+                ensure!(reached, "{backend} does not come back on {address}");
+            }
         }
-        self.fabric.set_cable(backend, Part::Lan, true)
+        self.serve(backend)
     }
 
     /// The answer of `curl URL` from a host: the name of the backend that served it.
@@ -226,18 +227,12 @@ impl Lab {
         self.servers.push((backend, server));
         Ok(())
     }
+}
 
-    fn decapsulate(&self, edge_ctl: &Path) -> Result<()> {
-        for backend in Backend::all() {
-            let name = backend.to_string();
-            let mut command = self.netns(&name).command(edge_ctl)?;
-            command.env("EDGE_PIN_DIR", self.bpffs.path().join(&name)).env("EDGE_RUN_DIR", self.dir.0.join(&name));
-            command.args(["decap", "--interface", "wan"]);
-            command.args(["--from", &EDGE_V4.to_string(), "--from", &EDGE_V6.to_string()]);
-            tool::run(&mut command)?;
-        }
-        Ok(())
-    }
+/// Whether a host is there, be it to say that nobody listens.
+fn reaches(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(50))
+        .map_or_else(|error| error.kind() == ErrorKind::ConnectionRefused, |_| true)
 }
 
 /// Asks `condition` every 10 ms until it holds; false if it did not within `patience`.

@@ -15,15 +15,18 @@ use crate::{cargo, step::step};
 /// The median absolute deviation of a normal distribution, over its standard deviation. criterion divides by it.
 const DEVIATION: f64 = 0.674_489_75;
 
-/// Runs them all; some 90 s, or 15 s if `quick`, and the time that it takes to build them.
+/// Builds them, and `edge-ctl` with them, as it is released.
+pub(super) fn build() -> Result<()> {
+    step("building edge-ctl and the control plane's benches", || {
+        cargo::run(bench()?.args(["--quiet", "--bench", "control", "--bench", "probes", "--no-run"]))
+    })
+}
+
+/// Runs them all; some 90 s, or 15 s if `quick`.
 ///
 /// # Errors
-/// When one does not build, or finds that the control plane does not do what it should. What was found before is kept.
+/// When one finds that the control plane does not do what it should. What was found before is kept.
 pub(super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
-    step("building the control plane's benches", || {
-        let mut build = bench()?;
-        cargo::run(build.args(["--quiet", "--bench", "control", "--bench", "probes", "--no-run"]))
-    })?;
     println!();
     let home = cargo::target_dir()?.join("criterion");
     let start = SystemTime::now();

@@ -2,15 +2,17 @@
 
 mod packets;
 mod control;
+mod peers;
 mod results;
 mod report;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 
 use self::results::{Machine, Results};
-use crate::{build, cargo, programs::Size, setup};
+use crate::{build, cargo, interrupt, programs::Size, setup};
 
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,6 +23,8 @@ enum Section {
     Live,
     /// Tables, publication, liveness, configuration and probes.
     Control,
+    /// This load balancer and others in the lab, with real clients.
+    Peers,
 }
 
 /// How long it takes, and where the figures go.
@@ -40,26 +44,29 @@ pub(crate) struct Options {
     /// Write performance.md and its plots into this directory; a full run writes them into docs/.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Take the objects in target/bpf as they are.
+    /// Take what is built in target/ as it is.
     #[arg(long)]
     no_build: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     setup::root("bench")?;
-    if !options.no_build {
-        build::object(false)?;
-    }
+    let edge_ctl = build(options)?;
+    let (quick, only) = (options.quick, options.only.as_deref());
     let mut results = Results { machine: Machine::this(), ..Results::default() };
-    let quick = options.quick;
-    if options.wants(Section::Packets) {
-        alone(|| packets::measure(&mut results, quick, options.only.as_deref()))?;
-    }
-    if options.wants(Section::Live) {
-        alone(|| packets::measure_live(&mut results, quick, options.only.as_deref()))?;
-    }
-    if options.wants(Section::Control) {
-        control::measure(&mut results, quick)?;
+    // The lab comes last: it takes Ctrl-C for itself.
+    for section in Section::value_variants().iter().filter(|section| options.wants(**section)) {
+        let measured = match section {
+            Section::Packets => alone(|| packets::measure(&mut results, quick, only)),
+            Section::Live => alone(|| packets::measure_live(&mut results, quick, only)),
+            Section::Control => control::measure(&mut results, quick),
+            Section::Peers => peers::measure(&mut results, quick, &edge_ctl),
+        };
+        // What was found before must not be lost with it.
+        if let Err(error) = measured {
+            interrupt::check()?;
+            results.failures.push(format!("{error:#}"));
+        }
     }
     print(&results);
     if let Some(path) = &options.json {
@@ -69,7 +76,23 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if let Some(directory) = options.report_directory() {
         report::write(&results, &directory)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds what the wanted sections run, before any of them measures; returns where `edge-ctl` is.
+fn build(options: &Options) -> Result<PathBuf> {
+    let edge_ctl = cargo::target_dir()?.join("release/edge-ctl");
+    if options.no_build {
+        return Ok(edge_ctl);
+    }
+    build::object(false)?;
+    if options.wants(Section::Control) {
+        // Builds edge-ctl, too.
+        control::build()?;
+    } else if options.wants(Section::Peers) {
+        return build::all(build::Options { release: true, trace: false });
+    }
+    Ok(edge_ctl)
 }
 
 impl Options {
@@ -102,6 +125,9 @@ fn print(results: &Results) {
         println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
     }
     for note in &results.notes {
-        println!("not measured: {note}");
+        println!("note: {note}");
+    }
+    for failure in &results.failures {
+        println!("FAILED: {failure}");
     }
 }

@@ -16,8 +16,10 @@ pub(super) struct Results {
     pub(super) live: Vec<Live>,
     pub(super) control: Vec<Control>,
     pub(super) peers: Vec<Peer>,
-    /// What is not measured, and why.
+    /// What is not measured, and why; what makes a figure worth less.
     pub(super) notes: Vec<String>,
+    /// What went wrong, instead of a figure.
+    pub(super) failures: Vec<String>,
 }
 
 /// Where it was measured.

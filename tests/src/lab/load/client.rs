@@ -13,7 +13,7 @@ use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time};
 
-use super::{Log, Record, Reuse, Stream, TIMEOUT};
+use super::{Log, Manner, Pace, Record, Reuse, Stream, ticks::Ticks};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Connection = http1::SendRequest<Empty<Bytes>>;
@@ -22,27 +22,54 @@ type Connection = http1::SendRequest<Empty<Bytes>>;
 pub(super) async fn run(
     stream: Stream,
     number: usize,
-    pace: Duration,
+    manner: Manner,
     delay: Duration,
     stop: Arc<AtomicBool>,
     log: Log,
-) {
+) -> std::io::Result<()> {
     let mut connection = None;
-    time::sleep(delay).await;
-    while !stop.load(Ordering::Relaxed) {
-        let start = Instant::now();
-        let answer = time::timeout(TIMEOUT, request(stream, &mut connection)).await;
+    let mut clock = match manner.pace {
+        Pace::Answered(interval) => Clock::Answered(interval, Instant::now() + delay),
+        Pace::Due(interval) => Clock::Due(Ticks::start(delay, interval)?),
+    };
+    loop {
+        let start = clock.next().await?;
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let answer = time::timeout(manner.patience, request(stream, &mut connection)).await;
         let outcome = match answer {
             Ok(Ok(backend)) => Ok(backend),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {} ms", TIMEOUT.as_millis())),
+            Err(_) => Err(format!("no answer within {} ms", manner.patience.as_millis())),
         };
         if outcome.is_err() || stream.reuse == Reuse::New {
             connection = None;
         }
         let record = Record { stream: number, start, end: Instant::now(), outcome };
         log.lock().unwrap_or_else(PoisonError::into_inner).push(record);
-        time::sleep(pace.saturating_sub(start.elapsed())).await;
+    }
+}
+
+/// What says when the next request is.
+enum Clock {
+    /// The interval, and when the next one may be sent.
+    Answered(Duration, Instant),
+    Due(Ticks),
+}
+
+impl Clock {
+    /// Waits for the next request's time; returns what it counts from.
+    async fn next(&mut self) -> std::io::Result<Instant> {
+        match self {
+            Self::Answered(interval, next) => {
+                time::sleep_until((*next).into()).await;
+                let now = Instant::now();
+                *next = now + *interval;
+                Ok(now)
+            }
+            Self::Due(ticks) => ticks.next().await,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP load from one host of the lab, and what came of it.
 
 pub mod client;
+pub mod ticks;
 pub mod report;
 
 use std::{
@@ -18,7 +19,7 @@ use tokio::{runtime, task::LocalSet};
 
 use crate::lab::netns::Netns;
 
-/// How long a request may take before it counts as failed.
+/// How long a request may take before it counts as failed, unless a [`Manner`] says something else.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One client that asks for one thing after the other.
@@ -36,11 +37,38 @@ pub enum Reuse {
     New,
 }
 
+/// When streams ask, and how long they wait for an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub pace: Pace,
+    /// How long a request may take before it counts as failed.
+    pub patience: Duration,
+}
+
+/// When the next request of a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// This long after the last one, and not before that is answered.
+    Answered(Duration),
+    /// Due this long after the last one was due. One that has to wait for an answer to the one before counts from when
+    /// it was due, so that no stall hides the requests that it held up.
+    Due(Duration),
+}
+
+impl Pace {
+    fn interval(self) -> Duration {
+        match self {
+            Self::Answered(interval) | Self::Due(interval) => interval,
+        }
+    }
+}
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Which stream's; unique within a load.
     pub stream: usize,
+    /// When it was sent, or due.
     pub start: Instant,
     pub end: Instant,
     /// The backend that answered, or why nobody did.
@@ -62,6 +90,11 @@ impl Load {
     /// Starts all `streams` on a thread in `netns`, each with a request every `pace` at most. Streams are numbered
     /// from `first` on.
     pub fn start(netns: &Netns, streams: &[Stream], first: usize, pace: Duration) -> Result<Self> {
+        Self::with(netns, streams, first, Manner { pace: Pace::Answered(pace), patience: TIMEOUT })
+    }
+
+    /// The same in some other manner.
+    pub fn with(netns: &Netns, streams: &[Stream], first: usize, manner: Manner) -> Result<Self> {
         let (stop, log) = (Arc::new(AtomicBool::new(false)), Log::default());
         let (entered, waiting) = std::sync::mpsc::channel();
         let (streams, stopping, logging) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&log));
@@ -72,7 +105,7 @@ impl Load {
             // Nobody listens only if the starter panicked.
             let _ = entered.send(moved);
             moved?;
-            run(&streams, first, pace, &stopping, &logging)
+            run(&streams, first, manner, &stopping, &logging)
         });
         waiting.recv().context("the load's thread is gone")??;
         Ok(Self { stop, log, thread: Some(thread) })
@@ -110,7 +143,7 @@ impl Drop for Load {
     }
 }
 
-fn run(streams: &[Stream], first: usize, pace: Duration, stop: &Arc<AtomicBool>, log: &Log) -> Result<()> {
+fn run(streams: &[Stream], first: usize, manner: Manner, stop: &Arc<AtomicBool>, log: &Log) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let tasks: Vec<_> = streams
@@ -119,12 +152,12 @@ fn run(streams: &[Stream], first: usize, pace: Duration, stop: &Arc<AtomicBool>,
             .map(|(index, stream)| {
                 let (stream, stop, log) = (*stream, Arc::clone(stop), Arc::clone(log));
                 // Spread over one pace: streams in step would hit the load balancer in bursts.
-                let delay = pace.mul_f64(index_fraction(index, streams.len()));
-                tokio::task::spawn_local(client::run(stream, first + index, pace, delay, stop, log))
+                let delay = manner.pace.interval().mul_f64(index_fraction(index, streams.len()));
+                tokio::task::spawn_local(client::run(stream, first + index, manner, delay, stop, log))
             })
             .collect();
         for task in tasks {
-            task.await?;
+            task.await??;
         }
         Ok(())
     })

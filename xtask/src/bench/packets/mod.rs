@@ -76,7 +76,9 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         return_ns: median(quiet().map(|row| row.base_ns)),
         head_ns: median(quiet().map(|row| row.head_ns)),
     };
-    results.notes.push("in transition (flow records read, written): there are no flow records yet".to_owned());
+    results.notes.push(
+        "not measured: packets in transition (flow records read, written); there are no flow records yet".to_owned(),
+    );
     Ok(())
 }
 

@@ -23,6 +23,7 @@ pub(super) fn results() -> Results {
         ],
         peers: peers(),
         notes: vec!["something that is not there yet".to_owned()],
+        failures: vec!["a way that did not start".to_owned()],
     }
 }
 

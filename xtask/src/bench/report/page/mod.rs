@@ -27,10 +27,12 @@ pub(super) fn markdown(results: &Results, plots: &[Plot]) -> Result<String, fmt:
     if !results.peers.is_empty() {
         page.peers(results)?;
     }
-    if !results.notes.is_empty() {
-        page.heading("## Not measured")?;
-        page.text.push('\n');
-        results.notes.iter().try_for_each(|note| writeln!(page.text, "- {note}"))?;
+    for (heading, lines) in [("## Notes", &results.notes), ("## What failed", &results.failures)] {
+        if !lines.is_empty() {
+            page.heading(heading)?;
+            page.text.push('\n');
+            lines.iter().try_for_each(|line| writeln!(page.text, "- {line}"))?;
+        }
     }
     Ok(page.text)
 }

@@ -1,0 +1,153 @@
+//! How this load balancer does beside what one would use instead: same lab, same clients, same backends, one run.
+//!
+//! Clients, load balancer and backends share the machine's processors, so figures compare within a run and say little
+//! beyond it. "No balancer" is the floor: clients that know the three backends and spread themselves over them.
+//!
+//! The two XDP ways need cables with checksums made by the sender and a program at the far end (see `lab::link` and
+//! `lab::fabric`), on which others would pay for something that they don't need. So these come first, and then all cables
+//! become what the kernel makes them by default.
+
+mod tools;
+mod way;
+mod running;
+
+mod wrk;
+mod machine;
+mod steady;
+mod failover;
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use edge_tests::lab::{Lab, Options, topology::CLIENTS};
+
+use self::{machine::Meter, running::Running, tools::Tools, way::Way};
+use super::results::{Peer, Results};
+use crate::{interrupt, step::step};
+
+/// Connections of the two maxima, and of the steady phase: of all clients together.
+const CONNECTIONS: usize = 48;
+
+/// How long each phase lasts.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// Each of the two maxima.
+    maximum: Duration,
+    steady: Duration,
+    /// With all backends.
+    before: Duration,
+    /// With a dead one.
+    after: Duration,
+}
+
+const FULL: Times = Times {
+    maximum: Duration::from_secs(5),
+    steady: Duration::from_secs(10),
+    before: Duration::from_secs(2),
+    after: Duration::from_secs(8),
+};
+
+/// The last phase is as long as the slowest check takes, and the last client's patience.
+const QUICK: Times = Times {
+    maximum: Duration::from_millis(500),
+    steady: Duration::from_millis(500),
+    before: Duration::from_millis(300),
+    after: Duration::from_millis(1900),
+};
+
+/// Measures one after the other, and prints each.
+pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Result<()> {
+    interrupt::install()?;
+    let tools = Tools::ensure(edge_ctl)?;
+    let times = if quick { QUICK } else { FULL };
+    let mut lab = step("laying out the lab", || {
+        let lab = Lab::up(&Options::default())?;
+        settings(&lab)?;
+        Ok(lab)
+    })?;
+    let meter = Meter::start()?;
+    interrupt::pause(Duration::from_millis(300))?;
+    let busy = meter.busy_part()?;
+    if busy > 0.1 {
+        let percent = busy * 100.0;
+        results.notes.push(format!(
+            "CPU seconds in the lab without others: {percent:.0} % of the machine were busy before it began"
+        ));
+    }
+    println!("\n{}", heading());
+    for (index, way) in Way::ALL.into_iter().enumerate() {
+        if index > 0 {
+            lab.heal_backend(failover::VICTIM)?;
+        }
+        if !way.is_xdp() {
+            lab.without_xdp()?;
+        }
+        let measured = peer(&mut lab, way, &tools, times);
+        // An interrupted system call is not the reason; the user's Ctrl-C is.
+        interrupt::check()?;
+        match measured {
+            Ok(peer) => {
+                println!("{}", line(&peer));
+                results.peers.push(peer);
+            }
+            Err(error) => results.failures.push(format!("{}: {error:#}", way.name())),
+        }
+    }
+    Ok(())
+}
+
+/// Room for many connections in a short time.
+fn settings(lab: &Lab) -> Result<()> {
+    for host in CLIENTS.into_iter().chain([edge_tests::lab::topology::EDGE]) {
+        lab.netns(host).set("ipv4/ip_local_port_range", "10000 65000")?;
+        lab.netns(host).set("ipv4/tcp_tw_reuse", "1")?;
+    }
+    Ok(())
+}
+
+fn peer(lab: &mut Lab, way: Way, tools: &Tools, times: Times) -> Result<Peer> {
+    let running = Running::start(lab, way, tools).context("it does not start")?;
+    let targets = running.targets();
+    let connections_per_second = {
+        let before = running.carried(lab)?;
+        let found = wrk::run(lab, &targets, CONNECTIONS, wrk::Reuse::New, times.maximum)?;
+        running.has_carried(running.carried(lab)? - before, found.requests)?;
+        found.per_second
+    };
+    let requests_per_second = wrk::run(lab, &targets, CONNECTIONS, wrk::Reuse::KeepAlive, times.maximum)?.per_second;
+    let steady = steady::run(lab, &targets, CONNECTIONS, times.steady)?;
+    let failover = failover::run(lab, &targets, way.balances(), times.before, times.after)?;
+    let peer = Peer {
+        name: way.name().to_owned(),
+        version: way.version(tools)?,
+        configuration: way.configuration().map(|file| format!("xtask/src/bench/peers/{file}")),
+        connections_per_second,
+        requests_per_second,
+        latency: steady.latency,
+        cpu_seconds_per_million: steady.cpu_seconds_per_million,
+        failover,
+    };
+    running.stop(lab, tools).context("it does not stop")?;
+    Ok(peer)
+}
+
+fn heading() -> String {
+    format!(
+        "{:<16} {:>8} {:>8} {:>9} {:>9} {:>9} {:>10} {:>13} {:>8}",
+        "in the lab", "conn/s", "req/s", "p50 us", "p99 us", "p99.9 us", "CPU s/M", "failed", "gap ms"
+    )
+}
+
+fn line(peer: &Peer) -> String {
+    let Peer { name, connections_per_second, requests_per_second, latency, cpu_seconds_per_million, failover, .. } =
+        peer;
+    format!(
+        "{name:<16} {connections_per_second:>8.0} {requests_per_second:>8.0} {:>9.0} {:>9.0} {:>9.0} \
+         {cpu_seconds_per_million:>10.1} {:>13} {:>8.0}",
+        latency.p50_us,
+        latency.p99_us,
+        latency.p999_us,
+        format!("{} of {}", failover.failed, failover.requests),
+        failover.longest_gap_ms,
+    )
+}

@@ -1,0 +1,203 @@
+//! One of the ways at work: how it starts, what shows that it does the work, how it ends.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use edge_tests::lab::{
+    self, Lab,
+    netns::Netns,
+    process::Process,
+    tool,
+    topology::{Backend, CLIENTS, EDGE, HTTP, Provider},
+};
+
+use super::{
+    tools::Tools,
+    way::{VIP, Way},
+};
+
+/// The clients' segment, and the balancer in the segment of the backends.
+const CLIENTS_NET: &str = "10.0.0.0/24";
+const GATEWAY: &str = "10.0.1.1";
+
+/// The lab has room for one at a time.
+#[derive(Debug)]
+pub(super) struct Running {
+    way: Way,
+    process: Option<Process>,
+}
+
+impl Running {
+    /// Returns when it answers on behalf of the backends.
+    pub(super) fn start(lab: &mut Lab, way: Way, tools: &Tools) -> Result<Self> {
+        let mut running = Self { way, process: None };
+        match way {
+            Way::EdgeDsr | Way::EdgeIpip => {
+                if way == Way::EdgeIpip {
+                    lab.decapsulate(&tools.edge_ctl)?;
+                }
+                lab.install_edge(&tools.edge_ctl, &way.text())?;
+                lab.wait_for_health(|_| "up")?;
+            }
+            Way::NftNumgen => running.process = Some(nftables(lab, way, "numgen inc")?),
+            Way::NftJhash => running.process = Some(nftables(lab, way, "jhash ip saddr . tcp sport")?),
+            Way::HaProxy | Way::Nginx => running.process = Some(proxy(lab, way, tools)?),
+            Way::Direct => (),
+        }
+        for target in running.targets() {
+            for client in CLIENTS {
+                let answers = lab::wait_until(Duration::from_secs(5), || connects(lab.netns(client), target))?;
+                ensure!(answers, "{target} does not answer {client}{}", said(lab, way));
+            }
+        }
+        Ok(running)
+    }
+
+    /// Where clients connect to: one address, or, without a balancer, each of the backends'.
+    pub(super) fn targets(&self) -> Vec<SocketAddr> {
+        if self.way.balances() {
+            vec![SocketAddr::new(VIP.parse().expect("this is an address"), HTTP)]
+        } else {
+            self.way.addresses().into_iter().map(|address| SocketAddr::new(address, HTTP)).collect()
+        }
+    }
+
+    /// What went through it since it started: packets of an edge, connections of the others.
+    pub(super) fn carried(&self, lab: &Lab) -> Result<u64> {
+        let count = match self.way {
+            Way::EdgeDsr | Way::EdgeIpip => lab.status()?["services"][0]["traffic"]["packets"].as_u64(),
+            Way::NftNumgen | Way::NftJhash => {
+                let list = tool::run(lab.netns(EDGE).command("nft")?.args(["-j", "list", "counters"]))?;
+                let list: serde_json::Value = serde_json::from_str(&list)?;
+                let of = |item: &serde_json::Value| item["counter"]["packets"].as_u64();
+                list["nftables"].as_array().and_then(|items| items.iter().find_map(of))
+            }
+            Way::HaProxy | Way::Nginx => {
+                // The thread's own, as `/proc/net` is the whole process's.
+                let snmp = lab.netns(EDGE).within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
+                tcp_counter(&snmp, "PassiveOpens")
+            }
+            Way::Direct => Some(0),
+        };
+        count.with_context(|| format!("{} does not count what it carries", self.way.name()))
+    }
+
+    /// Whether `carried` fits `connections` that clients made meanwhile.
+    ///
+    /// # Errors
+    /// Most of them went some other way.
+    pub(super) fn has_carried(&self, carried: u64, connections: u64) -> Result<()> {
+        // Of each connection an edge sees six packets and more: SYN, its ACK, the request, the answer's ACK, FIN, an ACK.
+        let each = if self.way.is_xdp() { 4 } else { 1 };
+        let enough = !self.way.balances() || carried * 10 >= connections * each * 9;
+        ensure!(enough, "it carried {carried}, but clients made {connections} connections");
+        Ok(())
+    }
+
+    /// Leaves the lab as it was before.
+    pub(super) fn stop(self, lab: &mut Lab, tools: &Tools) -> Result<()> {
+        if let Some(process) = self.process {
+            process.kill()?;
+        }
+        let edge = lab.netns(EDGE);
+        match self.way {
+            Way::EdgeDsr | Way::EdgeIpip => {
+                lab.remove_edge()?;
+                if self.way == Way::EdgeIpip {
+                    lab.stop_decapsulating(&tools.edge_ctl)?;
+                }
+            }
+            Way::NftNumgen | Way::NftJhash => {
+                tool::run(edge.command("nft")?.args(["delete", "table", "ip", "balancer"]))?;
+                for backend in Backend::of(Provider::A) {
+                    lab.netns(&backend.to_string()).ip(&format!("route del {CLIENTS_NET} via {GATEWAY} dev lan"))?;
+                }
+            }
+            Way::HaProxy | Way::Nginx => edge.ip(&format!("addr del {VIP}/32 dev lo"))?,
+            Way::Direct => (),
+        }
+        Ok(())
+    }
+}
+
+/// The rules, and the script that checks the backends.
+fn nftables(lab: &Lab, way: Way, choose: &str) -> Result<Process> {
+    for backend in Backend::of(Provider::A) {
+        lab.netns(&backend.to_string()).ip(&format!("route add {CLIENTS_NET} via {GATEWAY} dev lan"))?;
+    }
+    let edge = lab.netns(EDGE);
+    tool::run_with_input(edge.command("nft")?.args(["-f", "-"]), &way.text())?;
+    // Else each connection stays in the table for two minutes after its end, and the machine's table is full in seconds.
+    edge.set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10")?;
+    let mut check = contained(edge, Path::new("sh"))?;
+    check.args(["-c", include_str!("nft-check.sh"), "nft-check.sh", choose, VIP]);
+    check.args(way.addresses().iter().map(ToString::to_string));
+    // Where its own files are goes with the lab.
+    check.env("TMPDIR", lab.dir());
+    Process::start("nft-check.sh", &mut check, &log(lab, way))
+}
+
+fn proxy(lab: &Lab, way: Way, tools: &Tools) -> Result<Process> {
+    let edge = lab.netns(EDGE);
+    edge.ip(&format!("addr add {VIP}/32 dev lo"))?;
+    let dir = lab.dir().join(EDGE);
+    std::fs::create_dir_all(&dir)?;
+    let file = dir.join(way.configuration().context("a proxy has a configuration")?);
+    std::fs::write(&file, way.text())?;
+    let mut command = if way == Way::HaProxy {
+        let mut haproxy = contained(edge, &tools.haproxy)?;
+        haproxy.args(["-db", "-f"]).arg(&file);
+        haproxy
+    } else {
+        let mut nginx = contained(edge, &tools.nginx)?;
+        let here = format!("daemon off; pid {}/nginx.pid; load_module {};", dir.display(), tools.stream.display());
+        nginx.arg("-p").arg(&dir).arg("-e").arg(dir.join("error.log")).arg("-c").arg(&file).args(["-g", &here]);
+        nginx
+    };
+    Process::start(way.name(), &mut command, &log(lab, way))
+}
+
+/// A command in `netns` whose children end with it, however it ends.
+fn contained(netns: &Netns, program: &Path) -> Result<Command> {
+    let mut command = netns.command("unshare")?;
+    command.args(["--pid", "--fork", "--kill-child", "--"]).arg(program);
+    Ok(command)
+}
+
+fn log(lab: &Lab, way: Way) -> PathBuf {
+    lab.dir().join(format!("{way:?}.log"))
+}
+
+/// What it printed, for a message about its failure.
+fn said(lab: &Lab, way: Way) -> String {
+    let said = std::fs::read_to_string(log(lab, way)).unwrap_or_default();
+    if said.is_empty() { said } else { format!(":\n{}", said.trim()) }
+}
+
+fn connects(netns: &Netns, address: SocketAddr) -> Result<bool> {
+    netns.within(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok())
+}
+
+/// A counter of the kernel's TCP in one namespace: a line with names, then one with values.
+fn tcp_counter(snmp: &str, name: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    names.split(' ').zip(values.split(' ')).find(|(found, _)| *found == name)?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_found_by_its_name() {
+        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoMin ActiveOpens PassiveOpens\nTcp: 200 7 42\n";
+        assert_eq!(tcp_counter(snmp, "PassiveOpens"), Some(42));
+        assert_eq!(tcp_counter(snmp, "Sorrows"), None);
+    }
+}
