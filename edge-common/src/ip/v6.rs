@@ -40,10 +40,16 @@ impl Family for V6 {
             return Payload::Malformed;
         }
         let offset = l3 + Ipv6Hdr::LEN;
-        if is_extension(header.next_hdr) {
-            look_through(packet, header.next_hdr, offset, l3 + Self::length(header))
+        let next = header.next_hdr;
+        if next == protocol::TCP || next == protocol::UDP {
+            return Payload::Transport(Transport { protocol: next, offset });
+        }
+        // Hidden, or the compiler would join this question with that, and ask nearly all packets for the whole list.
+        let next = packet.merge_paths(next.into(), 0xff) as u8;
+        if is_extension(next) {
+            look_through(packet, next, offset, l3 + Self::length(header))
         } else {
-            Payload::Transport(Transport { protocol: header.next_hdr, offset })
+            Payload::Transport(Transport { protocol: next, offset })
         }
     }
 

@@ -38,7 +38,8 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
         // The kernel takes frames for an interface that runs some program.
         rig.attach("bench_return", "edge0")?;
         let (wanted, seconds) = if quick { (20, 5) } else { (60, 25) };
-        let mut sampler = Sampler::new(wanted, cases.len(), Duration::from_secs(seconds));
+        let mut sampler = Sampler::new(wanted);
+        sampler.begin(cases.len(), Duration::from_secs(seconds));
         let mut rows = Vec::new();
         println!("{}", table::live_heading());
         for case in &cases {

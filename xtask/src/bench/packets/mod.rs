@@ -15,7 +15,7 @@ mod stream;
 mod table;
 mod world;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -25,8 +25,8 @@ use nix::{
 
 pub(super) use self::live::measure as measure_live;
 use self::{cases::Case, others::Ticks, rig::Rig, sample::Sampler};
-use super::results::{Baselines, Results, median};
-use crate::step::step;
+use super::results::{Baselines, Results, Row, median};
+use crate::{programs::Size, step::step};
 
 /// Measures the rows whose name (as in the table, spaces between its words) contains `only`, and prints each.
 ///
@@ -37,40 +37,21 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     // The driver is put on an interface; on one that nobody else has.
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
 
-    let mut now: Option<(world::World, Rig)> = None;
-    let cases: Vec<_> = cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)).collect();
-    let (wanted, seconds) = if quick { (30, 42) } else { (100, 440) };
-    // Of a few rows, none may take longer than one of many.
-    let seconds = seconds.min(5 * cases.len() as u64);
-    let mut sampler = Sampler::new(wanted, cases.len(), Duration::from_secs(seconds));
-    let mut rows = Vec::new();
+    let mut bench = Bench::new(cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)), quick);
     println!("{}", table::heading());
-    for case in cases {
-        if now.as_ref().is_none_or(|(world, _)| *world != case.world) {
-            drop(now.take());
-            let mut rig = load(&case.world)?;
-            if results.programs.is_empty() {
-                results.programs = rig.sizes()?;
-            }
-            now = Some((case.world.clone(), rig));
-        }
-        let Some((_, rig)) = now.as_mut() else { continue };
-        let row = sampler.row(&case, rig).with_context(|| table::name(&case))?;
-        println!("{row}");
-        rows.push((case.stream.rewritten, row));
-    }
-    for (rewritten, row) in &mut rows {
-        row.noisy |= sampler.is_slow(*rewritten, row.base_ns);
-    }
-    let noisy = rows.iter().filter(|(_, row)| row.noisy).count();
+    let seconds = if quick { 40 } else { 420 };
+    // Of a few rows, none may take longer than one of many.
+    let end = Instant::now() + Duration::from_secs(seconds.min(5 * bench.rows.len() as u64));
+    while bench.pass(end)? {}
+    results.programs = bench.programs;
+    let noisy = bench.rows.iter().filter(|measured| measured.noisy()).count();
     if noisy > 0 {
-        let all = rows.len();
-        println!("*: slower than this machine is at its best; with those found out later {noisy} of {all} rows");
+        println!("*: slower than this machine is at its best, {noisy} of {} rows in the end", bench.rows.len());
     }
     if let (Some(before), Some(after)) = (before, Ticks::of_others(processor)) {
         println!("other processors were busy {} % of the time", after.busy_since(before));
     }
-    results.rows = rows.into_iter().map(|(_, row)| row).collect();
+    results.rows = bench.rows.into_iter().filter_map(|measured| measured.row).collect();
     let quiet = || results.rows.iter().filter(|row| !row.noisy || noisy == results.rows.len());
     results.baselines = Baselines {
         return_ns: median(quiet().map(|row| row.base_ns)),
@@ -80,6 +61,74 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         "not measured: packets in transition (flow records read, written); there are no flow records yet".to_owned(),
     );
     Ok(())
+}
+
+/// All rows, and what they are measured with.
+struct Bench {
+    rows: Vec<Measured>,
+    sampler: Sampler,
+    /// The world that is loaded.
+    now: Option<(world::World, Rig)>,
+    programs: Vec<Size>,
+}
+
+/// A row, and its best figures so far.
+struct Measured {
+    case: Case,
+    row: Option<Row>,
+}
+
+impl Measured {
+    fn noisy(&self) -> bool {
+        self.row.as_ref().is_none_or(|row| row.noisy)
+    }
+}
+
+impl Bench {
+    fn new(cases: impl Iterator<Item = Case>, quick: bool) -> Self {
+        let rows = cases.map(|case| Measured { case, row: None }).collect();
+        Self { rows, sampler: Sampler::new(if quick { 30 } else { 100 }), now: None, programs: Vec::new() }
+    }
+
+    /// Measures all rows that have no figures to be trusted yet, in half of the time that is left until `end`; says whether
+    /// another pass has sense.
+    fn pass(&mut self, end: Instant) -> Result<bool> {
+        let left = end.saturating_duration_since(Instant::now());
+        let todo = self.rows.iter().filter(|measured| measured.noisy()).count();
+        let is_first = self.now.is_none();
+        // Loading a world takes a while, too.
+        if todo == 0 || !is_first && left < Duration::from_secs(4) {
+            return Ok(false);
+        }
+        self.sampler.begin(todo, left / 2);
+        for index in 0..self.rows.len() {
+            let Measured { case, row } = &self.rows[index];
+            if row.as_ref().is_some_and(|row| !row.noisy) || !is_first && Instant::now() > end {
+                continue;
+            }
+            if self.now.as_ref().is_none_or(|(world, _)| *world != case.world) {
+                drop(self.now.take());
+                let mut rig = load(&case.world)?;
+                if self.programs.is_empty() {
+                    self.programs = rig.sizes()?;
+                }
+                self.now = Some((case.world.clone(), rig));
+            }
+            let Some((_, rig)) = self.now.as_mut() else { continue };
+            let new = self.sampler.row(case, rig).with_context(|| table::name(case))?;
+            println!("{new}");
+            if row.as_ref().is_none_or(|old| new.base_ns < old.base_ns) {
+                self.rows[index].row = Some(new);
+            }
+        }
+        // Some are slow only beside what was found later.
+        for Measured { case, row } in &mut self.rows {
+            if let Some(row) = row {
+                row.noisy |= self.sampler.is_slow(case.stream.rewritten, row.base_ns);
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn is_wanted(case: &Case, only: Option<&str>) -> bool {

@@ -80,13 +80,12 @@ fn middle_mean(values: impl Iterator<Item = f64>) -> f64 {
     middle.iter().sum::<f64>() / f64::from(count)
 }
 
-/// Takes the samples of all rows.
+/// Takes the samples of all rows, in several passes: a slow time may last longer than anyone should wait at one row.
 pub(super) struct Sampler {
     /// Quiet samples that a row is to have.
     wanted: usize,
-    /// When all rows are to be done, and how many are left: what quiet rows leave of the time is the others'.
-    end: Instant,
-    rows: u32,
+    /// How long a row may take in this pass.
+    patience: Duration,
     /// The fastest base so far: where the driver restores what forwarding rewrites, and where it restores more.
     fastest: [f64; 2],
 }
@@ -100,21 +99,22 @@ pub(super) struct Samples {
 }
 
 impl Sampler {
-    /// For so many rows, in so much time.
-    pub(super) fn new(wanted: usize, rows: usize, time: Duration) -> Self {
-        let rows = u32::try_from(rows).expect("a table that somebody reads");
-        Self { wanted, end: Instant::now() + time, rows, fastest: [f64::INFINITY; 2] }
+    pub(super) fn new(wanted: usize) -> Self {
+        Self { wanted, patience: Duration::ZERO, fastest: [f64::INFINITY; 2] }
+    }
+
+    /// Begins a pass over so many rows that may take so much time.
+    pub(super) fn begin(&mut self, rows: usize, time: Duration) {
+        self.patience = time / u32::try_from(rows.max(1)).expect("a table that somebody reads");
     }
 
     /// Takes turns until enough were quiet.
     pub(super) fn take(&mut self, rewritten: bool, mut turn: impl FnMut() -> Result<Sample>) -> Result<Samples> {
         let fastest = &mut self.fastest[usize::from(rewritten)];
         let start = Instant::now();
-        let patience = self.end.saturating_duration_since(start) / self.rows.max(1);
-        self.rows = self.rows.saturating_sub(1);
         let mut turns: Vec<Sample> = Vec::new();
         let mut quiet = 0;
-        while turns.len() < TURNS * ENOUGH || quiet < TURNS * self.wanted && start.elapsed() < patience {
+        while turns.len() < TURNS * ENOUGH || quiet < TURNS * self.wanted && start.elapsed() < self.patience {
             let turn = turn()?;
             turns.push(turn);
             if turn.base < *fastest {
