@@ -29,10 +29,9 @@ pub mod decap;
 
 pub mod checksum;
 pub mod hash;
+pub mod service_index;
 
 #[cfg(any(test, feature = "std"))]
 pub mod candidates;
-#[cfg(any(test, feature = "std"))]
-pub mod service_index;
 #[cfg(any(test, feature = "std"))]
 pub mod host;

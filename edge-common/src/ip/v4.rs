@@ -8,6 +8,7 @@ use crate::{
     checksum, frame,
     hash::{Hash, HashKey},
     packet::Packet,
+    service_index,
     tables::{Tables, View},
 };
 
@@ -81,18 +82,10 @@ impl Family for V4 {
     #[inline(always)]
     fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv4Hdr, port: [u8; 2], protocol: u8) -> Option<Target> {
         let key = ServiceKeyV4::new(header.dst_addr, port, protocol);
-        let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v4);
-        let mut entry = tables.service_entry_v4(view.half, first)?;
-        if !entry.key.is(&key) {
-            if !entry.target.is_left() {
-                return None;
-            }
-            entry = tables.service_entry_v4(view.half, second)?;
-            if !entry.key.is(&key) {
-                return None;
-            }
-        }
-        Some(entry.target)
+        let generation = view.generation;
+        service_index::find(&key, &generation.hash_key, generation.index_mask_v4, |position| {
+            tables.service_entry_v4(view.half, position)
+        })
     }
 
     #[inline(always)]

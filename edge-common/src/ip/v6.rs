@@ -8,6 +8,7 @@ use crate::{
     frame,
     hash::{Hash, HashKey},
     packet::Packet,
+    service_index,
     tables::{Tables, View},
 };
 
@@ -94,18 +95,10 @@ impl Family for V6 {
     #[inline(always)]
     fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv6Hdr, port: [u8; 2], protocol: u8) -> Option<Target> {
         let key = ServiceKeyV6::new(header.dst_addr, port, protocol);
-        let [first, second] = key.positions(&view.generation.hash_key, view.generation.index_mask_v6);
-        let mut entry = tables.service_entry_v6(view.half, first)?;
-        if !entry.key.is(&key) {
-            if !entry.target.is_left() {
-                return None;
-            }
-            entry = tables.service_entry_v6(view.half, second)?;
-            if !entry.key.is(&key) {
-                return None;
-            }
-        }
-        Some(entry.target)
+        let generation = view.generation;
+        service_index::find(&key, &generation.hash_key, generation.index_mask_v6, |position| {
+            tables.service_entry_v6(view.half, position)
+        })
     }
 
     #[inline(always)]

@@ -1,25 +1,13 @@
-//! The service index: each key at one of its two positions, found by moving others to theirs (cuckoo hashing).
+//! How the index is filled: each key at one of its two positions, found by moving others to theirs (cuckoo hashing).
 
-use crate::{
-    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target},
-    hash::HashKey,
-};
+use super::Key;
+use crate::{abi::Target, hash::HashKey};
 
 /// Moves after which a table counts as too small. A table a quarter full needs a handful.
 const MOST_MOVES: usize = 500;
 
 /// Positions for each key: three in four stay empty, so that a lookup for what is not ours ends at once.
 const POSITIONS: usize = 4;
-
-/// A destination of either family, and the entry that it stands in.
-pub trait Key: Copy {
-    type Entry: Copy + Default;
-
-    /// The two positions at which this key can stand.
-    fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2];
-    fn entry(self, target: Target) -> Self::Entry;
-    fn target(entry: &mut Self::Entry) -> &mut Target;
-}
 
 /// A table with all of `destinations`, as the packet path looks them up. Its size is a power of
 /// two, as small as the keys need and at most `largest`; `None` when even that has no place for all. The result depends
@@ -70,42 +58,10 @@ fn fill<K: Key>(
             && let [first, _] = positions(key)
             && first as usize != position
         {
-            K::target(&mut entries[first as usize]).leave();
+            K::target_mut(&mut entries[first as usize]).leave();
         }
     }
     entries
-}
-
-impl Key for ServiceKeyV4 {
-    type Entry = ServiceEntryV4;
-
-    fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        self.positions(key, mask)
-    }
-
-    fn entry(self, target: Target) -> ServiceEntryV4 {
-        ServiceEntryV4 { key: self, target }
-    }
-
-    fn target(entry: &mut ServiceEntryV4) -> &mut Target {
-        &mut entry.target
-    }
-}
-
-impl Key for ServiceKeyV6 {
-    type Entry = ServiceEntryV6;
-
-    fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        self.positions(key, mask)
-    }
-
-    fn entry(self, target: Target) -> ServiceEntryV6 {
-        ServiceEntryV6 { key: self, target }
-    }
-
-    fn target(entry: &mut ServiceEntryV6) -> &mut Target {
-        &mut entry.target
-    }
 }
 
 #[cfg(test)]
@@ -115,7 +71,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{abi::halved, host::Memory, ip::Family as _};
+    use crate::{
+        abi::{ServiceEntryV4, ServiceKeyV4, halved},
+        host::Memory,
+        ip::Family as _,
+    };
     use network_types::ip::Ipv4Hdr;
 
     proptest! {
