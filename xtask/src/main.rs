@@ -47,7 +47,7 @@ enum Command {
     },
     /// Run every check and every test there is (root, for packets and labs).
     Test,
-    /// Measure what each packet costs (root).
+    /// Measure packets, the control plane, and others beside this load balancer (root).
     Bench(bench::Options),
     /// Formatting, clippy and dependencies.
     Lints,

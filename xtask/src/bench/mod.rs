@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// Write the figures as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only rows whose name (as in the table, spaces between its words) contains this.
+    /// Only rows of packets whose name (as in the table, spaces between its words) contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Write performance.md and its plots into this directory; a full run writes them into docs/.
@@ -67,6 +67,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             interrupt::check()?;
             results.failures.push(format!("{error:#}"));
         }
+    }
+    if let Some(text) = only
+        && results.rows.is_empty()
+        && results.live.is_empty()
+    {
+        results.failures.push(format!("no row has `{text}` in its name: run without --only to see the names"));
     }
     print(&results);
     if let Some(path) = &options.json {
@@ -103,7 +109,8 @@ impl Options {
     }
 
     fn wants(&self, section: Section) -> bool {
-        self.sections.is_empty() || self.sections.contains(&section)
+        let has_rows = matches!(section, Section::Packets | Section::Live);
+        self.sections.contains(&section) || self.sections.is_empty() && (has_rows || self.only.is_none())
     }
 }
 
