@@ -37,7 +37,8 @@ impl Link {
     #[inline(always)]
     pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
         let mut link = Self { l3: EthHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE)? };
-        if is_tag(link.ether_type) {
+        // What nearly all frames carry is asked first.
+        if link.ether_type != IPV4 && link.ether_type != IPV6 && is_tag(link.ether_type) {
             link = Self { l3: EthHdr::LEN + VlanHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE + VlanHdr::LEN)? };
             if is_tag(link.ether_type) {
                 link = Self {
