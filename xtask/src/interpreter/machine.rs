@@ -30,6 +30,7 @@ const EXIT: u8 = 0x95;
 /// Helpers, by the kernel's numbers.
 const LOOKUP: i64 = 1;
 const ADJUST_HEAD: i64 = 44;
+const ADJUST_TAIL: i64 = 65;
 const INVALID: i64 = -22;
 
 /// An array; of a per-CPU one, the part of this CPU.
@@ -194,19 +195,24 @@ impl<'a> Machine<'a> {
                 let at = entry * self.memory.load(second, 4)?;
                 Ok(if at < self.memory.all(map).len() as u64 { address(map, at) } else { 0 })
             }
-            ADJUST_HEAD => {
-                // The second argument is an `int`.
-                let by = (second << 32).cast_signed() >> 32;
-                let start = run.start.checked_add_signed(by).filter(|start| *start >= KEPT);
-                let Some(start) = start.filter(|start| start + SHORTEST <= run.end) else {
-                    return Ok(INVALID.cast_unsigned());
-                };
-                run.start = start;
-                self.lay_out_context(run)?;
-                Ok(0)
+            ADJUST_HEAD => self.resize(run, run.start.checked_add_signed(int(second)), Some(run.end)),
+            // There is no room behind a frame.
+            ADJUST_TAIL => {
+                self.resize(run, Some(run.start), run.end.checked_add_signed(int(second)).filter(|end| *end <= run.end))
             }
             _ => bail!("unknown helper {helper}"),
         }
+    }
+
+    /// Moves the frame's ends, if there is room for that; what the helpers then return.
+    fn resize(&mut self, run: &mut Run, start: Option<u64>, end: Option<u64>) -> Result<u64> {
+        let (Some(start), Some(end)) = (start, end) else { return Ok(INVALID.cast_unsigned()) };
+        if start < KEPT || start + SHORTEST > end {
+            return Ok(INVALID.cast_unsigned());
+        }
+        (run.start, run.end) = (start, end);
+        self.lay_out_context(run)?;
+        Ok(0)
     }
 }
 
@@ -217,6 +223,11 @@ impl Run {
         ensure!(region(at) != PACKET || (self.start..self.end).contains(&at), "an access outside the frame");
         Ok(())
     }
+}
+
+/// An argument of C's type `int`.
+const fn int(argument: u64) -> i64 {
+    (argument << 32).cast_signed() >> 32
 }
 
 /// Bytes that a load or a store moves.

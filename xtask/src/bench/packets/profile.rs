@@ -155,7 +155,23 @@ mod tests {
         assert_eq!(name("/rustc/1/library/core/src/ptr/mod.rs"), None);
     }
 
-    /// That they are as on the host is looked at where they are counted.
+    /// Of those that are timed, too, which are more.
+    #[test]
+    fn packets_are_as_on_the_host() {
+        let object = programs::object("edge").expect("the built object (`cargo xtask build`)");
+        let program = Program::link(&object, program::EDGE).expect("a program");
+        let cases = cases::timed(true);
+        let world = &cases[0].world;
+        let memory = world.memory().expect("a world");
+        let mut machine = Machine::new(&program, maps(&memory));
+        let ours = cases.iter().filter(|case| case.world == *world && matches!(case.leaving.way, both::Way::Edge(_)));
+        for case in ours {
+            if let Err(error) = one(&mut machine, &memory, case) {
+                panic!("{}: {error:#}", name(case));
+            }
+        }
+    }
+
     #[test]
     fn packets_take_the_steps_that_they_should() {
         let all = all().expect("the built object (`cargo xtask build`) does what the host pipeline does");
