@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use crate::{
+    bench::{self, Profile},
     cargo,
     ebpf_toolchain::EbpfToolchain,
     programs::{self, Size},
@@ -21,6 +22,8 @@ const FILE: &str = "tests/budgets.toml";
 struct Budgets {
     compiler: String,
     programs: BTreeMap<String, Budget>,
+    /// The most instructions that the load balancer may execute for one packet of a kind.
+    executed: BTreeMap<String, u32>,
 }
 
 /// The most that a program may have.
@@ -31,10 +34,11 @@ struct Budget {
     verified: u32,
 }
 
-/// Loads the built programs, and compares them with their budgets.
+/// Loads the built programs, runs the load balancer in the interpreter, and compares both with their budgets.
 ///
 /// # Errors
-/// A program is over its budget; the error says what to write where.
+/// The interpreter and the host pipeline make different things of a packet; or a program is over its budget, and the error
+/// says what to write where.
 pub(crate) fn check() -> Result<()> {
     let text = std::fs::read_to_string(cargo::root().join(FILE)).with_context(|| format!("could not read {FILE}"))?;
     let budgets: Budgets = toml::from_str(&text).with_context(|| FILE.to_owned())?;
@@ -42,12 +46,16 @@ pub(crate) fn check() -> Result<()> {
     for Size { program, translated, jited, verified } in &sizes {
         eprintln!("xtask: {program}: {translated} instructions, {jited} bytes jited, {verified} verified");
     }
+    let profile = bench::profile()?;
+    for kind in &profile {
+        eprintln!("xtask: {}: {} instructions executed", kind.name(), kind.instructions);
+    }
     let compiler = EbpfToolchain::ensure()?.compiler()?;
     if compiler != budgets.compiler {
         eprintln!("xtask: not compared with {FILE}, which is for {}: this is {compiler}", budgets.compiler);
         return Ok(());
     }
-    let over = excess(&budgets, &sizes)?;
+    let over = excess(&budgets, &sizes)? + &executed_excess(&budgets, &counts(&profile))?;
     ensure!(over.is_empty(), "{over}Make them smaller, or say in {FILE}, in a commit that says why, what they need");
     Ok(())
 }
@@ -68,17 +76,39 @@ fn excess(budgets: &Budgets, sizes: &[Size]) -> Result<String> {
     Ok(over)
 }
 
+fn counts(profile: &[Profile]) -> BTreeMap<String, u32> {
+    profile.iter().map(|kind| (kind.name(), kind.instructions)).collect()
+}
+
+/// A line for each kind of packet that is over its budget.
+fn executed_excess(budgets: &Budgets, counts: &BTreeMap<String, u32>) -> Result<String> {
+    let mut over = String::new();
+    for (kind, most) in &budgets.executed {
+        let now = counts.get(kind).with_context(|| format!("{FILE} has `{kind}`, which is not counted"))?;
+        if now > most {
+            writeln!(over, "`{kind}` has executed = {now}; its budget is {most}")?;
+        }
+    }
+    Ok(over)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_what_is_over_its_budget_is_named() {
-        let text = "compiler = \"x\"\nprograms.edge = { translated = 10, verified = 20 }\n";
+        let text = "compiler = \"x\"\nprograms.edge = { translated = 10, verified = 20 }\nexecuted.a = 5";
         let budgets: Budgets = toml::from_str(text).expect("a budget");
         let size = |translated, verified| [Size { program: "edge".to_owned(), translated, jited: 0, verified }];
         assert_eq!(excess(&budgets, &size(10, 20)).expect("a budget for each"), "");
         let over = excess(&budgets, &size(10, 21)).expect("a budget for each");
         assert_eq!(over, "`edge` has verified = 21; its budget is 20\n");
+
+        let counts = |now| BTreeMap::from([("a".to_owned(), now), ("b".to_owned(), 1000)]);
+        assert_eq!(executed_excess(&budgets, &counts(5)).expect("a count for each"), "");
+        let over = executed_excess(&budgets, &counts(6)).expect("a count for each");
+        assert_eq!(over, "`a` has executed = 6; its budget is 5\n");
+        assert!(executed_excess(&budgets, &BTreeMap::new()).is_err());
     }
 }

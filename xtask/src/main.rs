@@ -7,6 +7,7 @@ mod cargo;
 mod counts;
 mod demo;
 mod ebpf_toolchain;
+mod interpreter;
 mod interrupt;
 mod lab;
 mod linker;

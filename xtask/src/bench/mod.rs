@@ -11,6 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 
+pub(crate) use self::results::Profile;
 use self::results::{Machine, Results};
 use crate::{build, cargo, interrupt, programs::Size, setup};
 
@@ -114,6 +115,14 @@ impl Options {
     }
 }
 
+/// What packets make the load balancer execute; no root is needed.
+///
+/// # Errors
+/// The host pipeline makes something else of one of them.
+pub(crate) fn profile() -> Result<Vec<Profile>> {
+    packets::profile()
+}
+
 /// Runs `measure` in a thread of its own, since it leaves its processor and its network namespace changed.
 fn alone(measure: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| scope.spawn(measure).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -126,6 +135,7 @@ fn print(results: &Results) {
     for Size { program, translated, jited, verified } in &results.programs {
         println!("{program:<14} {translated:>10} {jited:>10} {verified:>10}");
     }
+    print_profile(&results.profile);
     println!("\n{}", results.machine);
     if !results.rows.is_empty() {
         let results::Baselines { return_ns, head_ns } = results.baselines;
@@ -137,4 +147,20 @@ fn print(results: &Results) {
     for failure in &results.failures {
         println!("FAILED: {failure}");
     }
+}
+
+/// Instructions by step, a line for each kind of packet.
+fn print_profile(profile: &[Profile]) {
+    let Some(first) = profile.first() else { return };
+    print!("\n{:<18} {:>8} {:>8} {:>6}", "instructions", "executed", "look-ups", "stack");
+    for (step, _) in &first.steps {
+        print!("  {step:>4}");
+    }
+    for kind in profile {
+        print!("\n{:<18} {:>8} {:>8} {:>6}", kind.name(), kind.instructions, kind.lookups, kind.stack);
+        for (step, count) in &kind.steps {
+            print!("  {count:>width$}", width = step.len().max(4));
+        }
+    }
+    println!();
 }

@@ -12,6 +12,7 @@ pub(super) struct Results {
     pub(super) machine: Machine,
     pub(super) baselines: Baselines,
     pub(super) programs: Vec<Size>,
+    pub(super) profile: Vec<Profile>,
     pub(super) rows: Vec<Row>,
     pub(super) live: Vec<Live>,
     pub(super) control: Vec<Control>,
@@ -68,6 +69,23 @@ pub(super) struct Row {
     /// The two baselines, in the same samples.
     pub(super) base_ns: f64,
     pub(super) head_ns: f64,
+}
+
+/// What one kind of packet makes the load balancer execute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    pub(super) mode: String,
+    pub(super) family: String,
+    pub(super) protocol: String,
+    pub(super) state: String,
+    /// Instructions of the object; one that loads 64 bits is one.
+    pub(crate) instructions: u32,
+    /// Look-ups in maps: one instruction each, which the kernel replaces by some seven more.
+    pub(super) lookups: u32,
+    /// Loads from the stack and stores to it.
+    pub(super) stack: u32,
+    /// How many instructions each step of the path has, in the path's order.
+    pub(super) steps: Vec<(String, u32)>,
 }
 
 /// One kind of packet sent through the program and out of a device, frame by frame.
@@ -149,6 +167,14 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { processor, processors, kernel } = self;
         write!(f, "{processor}, {processors} processors, Linux {kernel}")
+    }
+}
+
+impl Profile {
+    /// What it is called in a budget: of packets that are not simply forwarded, what they are stands first.
+    pub(crate) fn name(&self) -> String {
+        let Self { mode, family, protocol, state, .. } = self;
+        format!("{} {family} {protocol}", if state == "steady" { mode } else { state })
     }
 }
 

@@ -109,6 +109,25 @@ pub(super) fn live(quick: bool) -> Vec<Case> {
     ROUTES.iter().map(|route| case(route, THOUSAND)).chain(many).collect()
 }
 
+/// One of each important kind, over one world: packets whose instructions are counted.
+pub(super) fn profiled() -> Vec<Case> {
+    let world = small(namespace::LO);
+    let case = |route: Route, content, state| route.case(content, state, 1, &world);
+    let [dsr_v4, dsr_v6, ..] = ROUTES;
+    vec![
+        case(TUNNEL_V4, Content::TcpData, State::Steady),
+        case(TUNNEL_V4, Content::TcpSyn, State::Steady),
+        case(TUNNEL_V4, Content::Udp, State::Steady),
+        case(TUNNEL_V4, Content::TcpData, State::Vlan),
+        case(TUNNEL_V6, Content::TcpData, State::Steady),
+        case(dsr_v4, Content::TcpData, State::Steady),
+        case(dsr_v6, Content::TcpData, State::Steady),
+        case(TUNNEL_V4, Content::TcpData, State::NotOurs),
+        case(TUNNEL_V6, Content::TcpData, State::NotOurs),
+        arp(&world),
+    ]
+}
+
 /// One service of each form, three backends, and services that have none.
 fn small(interface: u32) -> World {
     let mut all = forms(&ROUTES, &[Content::TcpData, Content::Udp]);

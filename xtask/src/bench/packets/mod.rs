@@ -8,6 +8,7 @@ mod cases;
 mod frames;
 mod live;
 mod others;
+mod profile;
 mod rig;
 mod sample;
 mod state;
@@ -23,8 +24,8 @@ use nix::{
     unistd::Pid,
 };
 
-pub(super) use self::live::measure as measure_live;
 use self::{cases::Case, others::Ticks, rig::Rig, sample::Sampler};
+pub(super) use self::{live::measure as measure_live, profile::all as profile};
 use super::results::{Baselines, Results, Row, median};
 use crate::{programs::Size, step::step};
 
@@ -32,6 +33,10 @@ use crate::{programs::Size, step::step};
 ///
 /// The thread that calls it stays on one processor and in a network namespace of its own.
 pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
+    match profile().context("could not count instructions") {
+        Ok(profile) => results.profile = profile,
+        Err(error) => results.failures.push(format!("{error:#}")),
+    }
     let processor = stay_on_one_processor()?;
     let before = Ticks::of_others(processor);
     // The driver is put on an interface; on one that nobody else has.

@@ -1,6 +1,6 @@
 //! Results that nobody measured: made up, with something in each section.
 
-use super::super::results::{Baselines, Control, Failover, Latency, Live, Machine, Peer, Results, Row};
+use super::super::results::{Baselines, Control, Failover, Latency, Live, Machine, Peer, Profile, Results, Row};
 use crate::programs::Size;
 
 pub(super) fn results() -> Results {
@@ -14,6 +14,11 @@ pub(super) fn results() -> Results {
         programs: vec![
             Size { program: "edge".to_owned(), translated: 6837, jited: 28_592, verified: 595_729 },
             Size { program: "decap".to_owned(), translated: 1798, jited: 8029, verified: 25_354 },
+        ],
+        profile: vec![
+            profile(["ipip", "4in4", "tcp", "steady"], [417, 9, 60], [11, 130, 80, 50, 60, 45, 30, 11]),
+            profile(["dsr", "6", "tcp", "steady"], [360, 9, 40], [11, 110, 80, 50, 23, 45, 30, 11]),
+            profile(["none", "none", "arp", "not_ours"], [31, 1, 2], [11, 0, 0, 0, 0, 4, 6, 10]),
         ],
         rows: rows(),
         live: vec![live("ipip", "4in4", 812_345.6), live("dsr", "4", 1_204_000.0)],
@@ -78,6 +83,13 @@ fn row(kind: [&str; 4], flows: u32, world: (u32, u16), raw_ns: f64) -> Row {
         base_ns,
         head_ns,
     }
+}
+
+fn profile(kind: [&str; 4], [instructions, lookups, stack]: [u32; 3], steps: [u32; 8]) -> Profile {
+    let [mode, family, protocol, state] = kind.map(str::to_owned);
+    let names = ["link layer", "IP, transport", "hash, index", "selection", "rewrite", "maps", "bounds", "rest"];
+    let steps = names.map(str::to_owned).into_iter().zip(steps).collect();
+    Profile { mode, family, protocol, state, instructions, lookups, stack, steps }
 }
 
 fn live(mode: &str, family: &str, packets_per_second: f64) -> Live {

@@ -3,21 +3,21 @@
 use std::fmt;
 
 /// Columns and rows; it is written with its columns aligned, so that the source can be read, too.
-pub(super) struct Table {
-    columns: Vec<Column>,
+pub(super) struct Table<'a> {
+    columns: Vec<Column<'a>>,
     rows: Vec<Vec<String>>,
 }
 
-struct Column {
-    heading: &'static str,
+struct Column<'a> {
+    heading: &'a str,
     /// Figures stand at the right.
     right: bool,
 }
 
-impl Table {
+impl<'a> Table<'a> {
     /// A table with these columns. Those whose heading begins with `>` are figures.
-    pub(super) fn new(headings: &[&'static str]) -> Self {
-        let column = |heading: &&'static str| match heading.strip_prefix('>') {
+    pub(super) fn new(headings: &[&'a str]) -> Self {
+        let column = |heading: &&'a str| match heading.strip_prefix('>') {
             Some(heading) => Column { heading, right: true },
             None => Column { heading, right: false },
         };
@@ -38,7 +38,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widths: Vec<_> = (0..self.columns.len())
             .map(|place| {

@@ -2,6 +2,7 @@
 
 mod packets;
 mod peers;
+mod profile;
 
 use std::fmt::{self, Write as _};
 
@@ -14,6 +15,9 @@ pub(super) fn markdown(results: &Results, plots: &[Plot]) -> Result<String, fmt:
     if !results.rows.is_empty() {
         page.targets(results)?;
         page.packets(results)?;
+    }
+    if !results.profile.is_empty() {
+        page.profile(&results.profile)?;
     }
     if !results.programs.is_empty() {
         page.programs(results)?;
@@ -67,7 +71,7 @@ impl Page<'_> {
         }
     }
 
-    fn table(&mut self, table: &Table) -> fmt::Result {
+    fn table(&mut self, table: &Table<'_>) -> fmt::Result {
         write!(self.text, "\n{table}")
     }
 

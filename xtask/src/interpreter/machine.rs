@@ -1,0 +1,241 @@
+//! A processor that runs a program on frames.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    arithmetic::{self, ALU, ALU64, CLASS, END, JMP, JMP32, OPERATION, REGISTER},
+    memory::{CONTEXT, DATA, MAPS, Memory, PACKET, STACK, address, region},
+    object::{CALL, IN_PROGRAM, Instruction, LOAD_64, Program},
+};
+
+/// Room before a frame, bytes, and the part of it that the kernel keeps for itself.
+const HEADROOM: u64 = 256;
+const KEPT: u64 = 40;
+/// Bytes that a frame keeps at least (`ETH_HLEN`).
+const SHORTEST: u64 = 14;
+/// Bytes of a function's stack, and how deep calls go.
+const FRAME: u64 = 512;
+const DEPTH: usize = 8;
+/// Far more than any packet needs.
+const MOST: usize = 1 << 20;
+
+const LDX: u8 = 1;
+const ST: u8 = 2;
+const STX: u8 = 3;
+const MODE: u8 = 0xe0;
+const PLAIN: u8 = 0x60;
+const EXIT: u8 = 0x95;
+/// Helpers, by the kernel's numbers.
+const LOOKUP: i64 = 1;
+const ADJUST_HEAD: i64 = 44;
+const ADJUST_TAIL: i64 = 65;
+const INVALID: i64 = -22;
+
+/// An array; of a per-CPU one, the part of this CPU.
+#[derive(Debug)]
+pub(crate) struct Map {
+    /// Bytes of an entry, a multiple of eight.
+    pub(crate) entry: usize,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) verdict: u64,
+    pub(crate) frame: Vec<u8>,
+    /// Places of the instructions, in the order in which they ran.
+    pub(crate) trace: Vec<usize>,
+    /// Look-ups in maps.
+    pub(crate) lookups: u32,
+    /// Loads from the stack and stores to it.
+    pub(crate) stack: u32,
+}
+
+/// A program and its maps, which keep what it writes.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    program: &'a Program,
+    memory: Memory,
+    /// Bytes of an entry of each map.
+    entries: Vec<usize>,
+}
+
+/// What lasts as long as one packet.
+struct Run {
+    registers: [u64; 11],
+    /// The place to go back to, and the registers that are the caller's.
+    calls: Vec<(usize, [u64; 5])>,
+    /// Addresses.
+    start: u64,
+    end: u64,
+    ingress: u32,
+    trace: Vec<usize>,
+    lookups: u32,
+    stack: u32,
+}
+
+impl<'a> Machine<'a> {
+    /// Over `maps`, by their names. One that is left out is empty.
+    pub(crate) fn new(program: &'a Program, mut maps: BTreeMap<&str, Map>) -> Self {
+        let mut memory = Memory::default();
+        for (number, bytes) in (DATA..).zip(&program.data) {
+            memory.put(number, bytes.clone());
+        }
+        let mut entries = Vec::new();
+        for (number, name) in (MAPS..).zip(&program.maps) {
+            let Map { entry, bytes } = maps.remove(name.as_str()).unwrap_or(Map { entry: 8, bytes: Vec::new() });
+            entries.push(entry);
+            memory.put(number, bytes);
+        }
+        Self { program, memory, entries }
+    }
+
+    /// Content of a map that the program uses.
+    pub(crate) fn map(&self, name: &str) -> &[u8] {
+        let number = (MAPS..).zip(&self.program.maps).find(|(_, map)| *map == name);
+        number.map_or(&[], |(number, _)| self.memory.all(number))
+    }
+
+    /// Runs the program on a frame that came in by interface `ingress`.
+    pub(crate) fn run(&mut self, frame: &[u8], ingress: u32) -> Result<Ran> {
+        let mut packet = vec![0; usize::try_from(HEADROOM)?];
+        packet.extend_from_slice(frame);
+        let end = address(PACKET, packet.len() as u64);
+        self.memory.put(PACKET, packet);
+        self.memory.put(STACK, vec![0; usize::try_from(FRAME)? * DEPTH]);
+        let mut registers = [0; 11];
+        registers[1] = address(CONTEXT, 0);
+        registers[10] = address(STACK, FRAME);
+        let start = address(PACKET, HEADROOM);
+        let (calls, trace) = (Vec::new(), Vec::new());
+        let mut run = Run { registers, calls, start, end, ingress, trace, lookups: 0, stack: 0 };
+        self.lay_out_context(&run)?;
+
+        let mut place = Some(self.program.entry);
+        while let Some(now) = place {
+            ensure!(run.trace.len() < MOST, "the program does not end");
+            let instruction = *self.program.instructions.get(now).context("a jump out of the program")?;
+            run.trace.push(now);
+            place = self.step(&mut run, now, instruction).with_context(|| format!("instruction {now}"))?;
+        }
+        let frame = self.memory.at(run.start, usize::try_from(run.end - run.start)?)?.to_vec();
+        Ok(Ran { verdict: run.registers[0], frame, trace: run.trace, lookups: run.lookups, stack: run.stack })
+    }
+
+    /// As `struct xdp_md`: `data`, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`, `egress_ifindex`.
+    fn lay_out_context(&mut self, run: &Run) -> Result<()> {
+        let [start, end] = [u32::try_from(run.start)?, u32::try_from(run.end)?];
+        let fields = [start, end, start, run.ingress, 0, 0];
+        self.memory.put(CONTEXT, fields.into_iter().flat_map(u32::to_le_bytes).collect());
+        Ok(())
+    }
+
+    /// Runs one instruction; returns the place of the next.
+    fn step(&mut self, run: &mut Run, now: usize, instruction: Instruction) -> Result<Option<usize>> {
+        let Instruction { code, destination, source, offset, immediate } = instruction;
+        let right = if code & REGISTER == 0 { immediate.cast_unsigned() } else { run.registers[source] };
+        let left = run.registers[destination];
+        let after = |jump: i64| Ok(Some((now + 1).checked_add_signed(isize::try_from(jump)?).context("a wild jump")?));
+        match code & CLASS {
+            _ if code == LOAD_64 => {
+                run.registers[destination] = immediate.cast_unsigned();
+                return after(1);
+            }
+            ALU | ALU64 => {
+                ensure!(offset == 0, "unknown instruction {code:#x} with offset {offset}");
+                let right = if code & OPERATION == END { immediate.cast_unsigned() } else { right };
+                run.registers[destination] = arithmetic::result(code, left, right)?;
+            }
+            JMP if code == CALL && source == IN_PROGRAM => {
+                ensure!(run.calls.len() + 1 < DEPTH, "calls are too deep");
+                let [.., r6, r7, r8, r9, r10] = run.registers;
+                run.calls.push((now + 1, [r6, r7, r8, r9, r10]));
+                run.registers[10] += FRAME;
+                return Ok(Some(usize::try_from(immediate)?));
+            }
+            JMP if code == CALL => run.registers[0] = self.help(run, immediate)?,
+            JMP if code == EXIT => {
+                let Some((place, callers)) = run.calls.pop() else { return Ok(None) };
+                run.registers[6..].copy_from_slice(&callers);
+                return Ok(Some(place));
+            }
+            class @ (JMP | JMP32) if code & OPERATION == 0 => {
+                return after(if class == JMP { offset } else { immediate });
+            }
+            JMP | JMP32 if arithmetic::holds(code, left, right)? => return after(offset),
+            JMP | JMP32 => {}
+            LDX if code & MODE == PLAIN => {
+                let from = run.registers[source].wrapping_add_signed(offset);
+                run.note(from)?;
+                run.registers[destination] = self.memory.load(from, size(code))?;
+            }
+            class @ (ST | STX) if code & MODE == PLAIN => {
+                let to = left.wrapping_add_signed(offset);
+                run.note(to)?;
+                let value = if class == ST { immediate.cast_unsigned() } else { run.registers[source] };
+                self.memory.store(to, size(code), value)?;
+            }
+            _ => bail!("unknown instruction {code:#x}"),
+        }
+        after(0)
+    }
+
+    /// What a helper returns.
+    fn help(&mut self, run: &mut Run, helper: i64) -> Result<u64> {
+        let [_, first, second, ..] = run.registers;
+        match helper {
+            LOOKUP => {
+                run.lookups += 1;
+                let map = region(first);
+                let entry = map.checked_sub(MAPS).and_then(|place| self.entries.get(usize::try_from(place).ok()?));
+                let entry = *entry.context("a look-up in what is no map")? as u64;
+                let at = entry * self.memory.load(second, 4)?;
+                Ok(if at < self.memory.all(map).len() as u64 { address(map, at) } else { 0 })
+            }
+            ADJUST_HEAD => self.resize(run, run.start.checked_add_signed(int(second)), Some(run.end)),
+            // There is no room behind a frame.
+            ADJUST_TAIL => {
+                self.resize(run, Some(run.start), run.end.checked_add_signed(int(second)).filter(|end| *end <= run.end))
+            }
+            _ => bail!("unknown helper {helper}"),
+        }
+    }
+
+    /// Moves the frame's ends, if there is room for that; what the helpers then return.
+    fn resize(&mut self, run: &mut Run, start: Option<u64>, end: Option<u64>) -> Result<u64> {
+        let (Some(start), Some(end)) = (start, end) else { return Ok(INVALID.cast_unsigned()) };
+        if start < KEPT || start + SHORTEST > end {
+            return Ok(INVALID.cast_unsigned());
+        }
+        (run.start, run.end) = (start, end);
+        self.lay_out_context(run)?;
+        Ok(0)
+    }
+}
+
+impl Run {
+    /// Looks at an access's address before it is made.
+    fn note(&mut self, at: u64) -> Result<()> {
+        self.stack += u32::from(region(at) == STACK);
+        ensure!(region(at) != PACKET || (self.start..self.end).contains(&at), "an access outside the frame");
+        Ok(())
+    }
+}
+
+/// An argument of C's type `int`.
+const fn int(argument: u64) -> i64 {
+    (argument << 32).cast_signed() >> 32
+}
+
+/// Bytes that a load or a store moves.
+const fn size(code: u8) -> usize {
+    match code & 0x18 {
+        0x00 => 4,
+        0x08 => 2,
+        0x10 => 1,
+        _ => 8,
+    }
+}

@@ -1,0 +1,16 @@
+//! Runs an eBPF program instruction by instruction, outside the kernel: what it executes can be counted exactly.
+//!
+//! It trusts the program: that is for the kernel's verifier to look at. It knows as much of the instruction set and as many
+//! of the helpers as the packets need that it is used for, and refuses the rest.
+
+mod object;
+mod machine;
+mod memory;
+mod arithmetic;
+mod lines;
+
+pub(crate) use self::{
+    lines::files,
+    machine::{Machine, Map, Ran},
+    object::Program,
+};
