@@ -13,9 +13,9 @@ use super::{
     super::results::{Live, Results, median},
     cases::{self, Case},
     is_wanted, load,
+    processors::Processors,
     rig::Rig,
     sample::{Sample, Sampler, Samples},
-    stay_on_one_processor,
     stream::Target,
     table,
 };
@@ -30,7 +30,7 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
     let cases: Vec<_> = cases::live(quick).into_iter().filter(|case| is_wanted(case, only)).collect();
     let Some(first) = cases.first() else { return Ok(()) };
     namespace::in_namespace(|| {
-        stay_on_one_processor()?;
+        let processors = Processors::all()?;
         // Nobody else's frames are to be counted.
         namespace::sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
         let mut rig = load(&first.world)?;
@@ -43,6 +43,7 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
         let mut rows = Vec::new();
         println!("{}", table::live_heading());
         for case in &cases {
+            processors.choose(|| rig.base(&case.stream))?;
             let samples = sampler.take(false, || turn(case, &mut rig)).with_context(|| table::name(case))?;
             let row = summary(case, &samples);
             println!("{row}");

@@ -7,7 +7,7 @@
 mod cases;
 mod frames;
 mod live;
-mod others;
+mod processors;
 mod profile;
 mod rig;
 mod sample;
@@ -19,30 +19,25 @@ mod world;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
-    unistd::Pid,
-};
+use nix::sched::{CloneFlags, unshare};
 
-use self::{cases::Case, others::Ticks, rig::Rig, sample::Sampler};
+use self::{cases::Case, processors::Processors, rig::Rig, sample::Sampler};
 pub(super) use self::{live::measure as measure_live, profile::all as profile};
 use super::results::{Baselines, Results, Row, median};
 use crate::{programs::Size, step::step};
 
 /// Measures the rows whose name (as in the table, spaces between its words) contains `only`, and prints each.
 ///
-/// The thread that calls it stays on one processor and in a network namespace of its own.
+/// The thread that calls it is left on one processor and in a network namespace of its own.
 pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
     match profile().context("could not count instructions") {
         Ok(profile) => results.profile = profile,
         Err(error) => results.failures.push(format!("{error:#}")),
     }
-    let processor = stay_on_one_processor()?;
-    let before = Ticks::of_others(processor);
     // The driver is put on an interface; on one that nobody else has.
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
 
-    let mut bench = Bench::new(cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)), quick);
+    let mut bench = Bench::new(cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)), quick)?;
     if bench.rows.is_empty() {
         return Ok(());
     }
@@ -55,9 +50,6 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     let noisy = bench.rows.iter().filter(|measured| measured.noisy()).count();
     if noisy > 0 {
         println!("*: slower than this machine is at its best, {noisy} of {} rows in the end", bench.rows.len());
-    }
-    if let (Some(before), Some(after)) = (before, Ticks::of_others(processor)) {
-        println!("other processors were busy {} % of the time", after.busy_since(before));
     }
     results.rows = bench.rows.into_iter().filter_map(|measured| measured.row).collect();
     let quiet = || results.rows.iter().filter(|row| !row.noisy || noisy == results.rows.len());
@@ -74,6 +66,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
 /// All rows, and what they are measured with.
 struct Bench {
     rows: Vec<Measured>,
+    processors: Processors,
     sampler: Sampler,
     /// The world that is loaded.
     now: Option<(world::World, Rig)>,
@@ -93,9 +86,10 @@ impl Measured {
 }
 
 impl Bench {
-    fn new(cases: impl Iterator<Item = Case>, quick: bool) -> Self {
+    fn new(cases: impl Iterator<Item = Case>, quick: bool) -> Result<Self> {
         let rows = cases.map(|case| Measured { case, row: None }).collect();
-        Self { rows, sampler: Sampler::new(if quick { 30 } else { 100 }), now: None, programs: Vec::new() }
+        let (processors, sampler) = (Processors::all()?, Sampler::new(if quick { 30 } else { 100 }));
+        Ok(Self { rows, processors, sampler, now: None, programs: Vec::new() })
     }
 
     /// Measures all rows that have no figures to be trusted yet, in half of the time that is left until `end`; says whether
@@ -123,6 +117,7 @@ impl Bench {
                 self.now = Some((case.world.clone(), rig));
             }
             let Some((_, rig)) = self.now.as_mut() else { continue };
+            self.processors.choose(|| rig.base(&case.stream))?;
             let new = self.sampler.row(case, rig).with_context(|| table::name(case))?;
             println!("{new}");
             if row.as_ref().is_none_or(|old| new.base_ns < old.base_ns) {
@@ -141,16 +136,6 @@ impl Bench {
 
 fn is_wanted(case: &Case, only: Option<&str>) -> bool {
     only.is_none_or(|text| table::name(case).contains(text))
-}
-
-/// Keeps this thread on one processor, and says which.
-fn stay_on_one_processor() -> Result<usize> {
-    // The last one, as interrupts tend to go to the first one.
-    let number = std::thread::available_parallelism()?.get() - 1;
-    let mut last = CpuSet::new();
-    last.set(number)?;
-    sched_setaffinity(Pid::from_raw(0), &last).context("could not stay on one processor")?;
-    Ok(number)
 }
 
 /// Lays out `world`, and loads the programs over it.

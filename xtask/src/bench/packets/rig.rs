@@ -99,6 +99,11 @@ impl Rig {
         bytes.chunks_exact(2).filter(|owner| *owner != [0, 0]).count()
     }
 
+    /// What the driver takes now with a program that returns at once, over a few packets.
+    pub(super) fn base(&mut self, stream: &Stream) -> Result<f64> {
+        self.run(Target::Return, stream, 999)
+    }
+
     /// Runs `target` on `rounds` packets of `stream`; nanoseconds a packet.
     ///
     /// # Errors
