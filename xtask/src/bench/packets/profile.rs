@@ -28,7 +28,7 @@ use crate::{
 const STEPS: [(&str, &[&str]); 8] = [
     ("link layer", &["edge-common/src/frame.rs"]),
     ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs"]),
-    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/abi/service.rs", "edge-common/src/service_index.rs"]),
+    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/abi/service.rs", "edge-common/src/service_index/"]),
     ("selection", &["edge-common/src/select.rs", "edge-common/src/abi/pool.rs", "edge-common/src/abi/backend.rs"]),
     ("rewrite", &["edge-common/src/forward.rs", "edge-common/src/encap.rs", "edge-common/src/checksum.rs"]),
     ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/tables.rs", "edge-common/src/abi/"]),
@@ -153,6 +153,10 @@ mod tests {
         assert_eq!(name("edge-common/src/abi/mod.rs"), Some("maps"));
         assert_eq!(name("edge-ebpf/src/main.rs"), Some("rest"));
         assert_eq!(name("/rustc/1/library/core/src/ptr/mod.rs"), None);
+        // A source that was moved would be part of the rest.
+        for source in STEPS.iter().flat_map(|(_, sources)| *sources) {
+            assert!(crate::cargo::root().join(source).exists(), "{source}");
+        }
     }
 
     /// Of those that are timed, too, which are more.
