@@ -1,7 +1,7 @@
 //! Forwarding: a packet and its backend in, a frame to the next hop out.
 
 use crate::{
-    abi::{Backend, Mac, Mode, NextHop, Service},
+    abi::{Backend, Mac, Mode, Service},
     encap,
     exit::Exit,
     frame::{Egress, Link},
@@ -85,8 +85,8 @@ struct Way {
 fn way_to<T: Tables>(tables: &T, view: View<'_>, backend: &Backend) -> Result<Way, Exit> {
     // Read once: the controller changes it at any time.
     let next_hop = backend.next_hop;
-    if NextHop::is_known(next_hop) {
-        let link_layer = Egress { destination: Mac(next_hop), source: backend.source_mac, vlan: backend.vlan };
+    if next_hop.is_known() {
+        let link_layer = Egress { destination: next_hop, source: backend.source_mac, vlan: backend.vlan };
         return Ok(Way { egress: backend.egress, link_layer });
     }
     let route = tables.route(view.generation, backend).ok_or(Exit::NoNextHop)?;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Failover, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6,
-        State, Target, VIP_ENTRY, WhenExhausted,
+        Backend, CELL, Cell, Failover, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
+        VIP_ENTRY, WhenExhausted,
     },
     candidates::{self, Member},
     hash::{Hash, HashKey},
@@ -154,7 +154,7 @@ impl World {
         self.backends.push(Backend {
             state: UP,
             egress,
-            next_hop: NextHop { mac: [0x02, 0, 0, 0xbb, 0, number] }.to_raw(),
+            next_hop: Mac::new([0x02, 0, 0, 0xbb, 0, number]),
             source_mac: Mac::new([0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")]),
             mtu: 1500,
             family: if side == Side::V4 { 4 } else { 6 },

@@ -21,8 +21,8 @@ pub struct Backend {
     pub state: u32,
     /// Interface index of the egress; meaningful while the next hop is known.
     pub egress: u32,
-    /// A [`NextHop`] as raw bits: the neighbour's MAC address; one atomic store. 0: unknown, ask the kernel's tables.
-    pub next_hop: u64,
+    /// MAC address of the neighbour; one atomic store. All zero, which is nobody's: unknown, ask the kernel's tables.
+    pub next_hop: Mac,
     /// MAC address of the egress interface.
     pub source_mac: Mac,
     /// MTU of the egress, bytes of IP packet; 0: unknown, not checked.
@@ -93,37 +93,14 @@ impl Mac {
         Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
     }
 
+    /// Whether it is an address at all: the one that is all zero is nobody's.
+    #[inline(always)]
+    pub const fn is_known(self) -> bool {
+        self.0 != 0
+    }
+
     pub const fn octets(self) -> [u8; 6] {
         let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
         [a, b, c, d, e, f]
-    }
-}
-
-/// The neighbour's MAC address, kept in one `u64` so that it changes with one store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextHop {
-    pub mac: [u8; 6],
-}
-
-impl NextHop {
-    /// Whether `raw` holds a next hop.
-    #[inline(always)]
-    pub const fn is_known(raw: u64) -> bool {
-        raw != 0
-    }
-
-    /// The next hop that `raw` holds; `None` when it is unknown.
-    #[inline(always)]
-    pub const fn from_raw(raw: u64) -> Option<Self> {
-        if raw == 0 {
-            return None;
-        }
-        let [a, b, c, d, e, f, _, _] = raw.to_le_bytes();
-        Some(Self { mac: [a, b, c, d, e, f] })
-    }
-
-    /// As [`Mac`] has it. The address that is all zero is nobody's, and so "unknown".
-    pub const fn to_raw(self) -> u64 {
-        Mac::new(self.mac).0
     }
 }

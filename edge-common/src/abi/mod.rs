@@ -30,7 +30,7 @@ mod service;
 mod snapshot;
 mod stats;
 
-pub use backend::{Backend, BackendNumber, Family, Mac, NextHop, State};
+pub use backend::{Backend, BackendNumber, Family, Mac, State};
 pub use generation::{Generation, Published};
 pub use pool::{CELL, Cell, Pool};
 pub use service::{
@@ -41,7 +41,7 @@ pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Index into a map that is kept in two halves.
 #[inline(always)]

@@ -33,7 +33,7 @@ pub(super) enum PinError {
     },
 }
 
-/// Paths of one interface's pins: `PIN/v1/decap/IFNAME/{link,maps/NAME}`.
+/// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,maps/NAME}`, N the version of the interface.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     interface: String,

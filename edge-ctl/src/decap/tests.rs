@@ -4,10 +4,12 @@ use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
 use clap::Parser;
+use edge_common::abi::ABI_VERSION;
 
 use super::*;
 use crate::{
@@ -18,6 +20,11 @@ use crate::{
 /// A lab with a BPF file system of its own.
 fn in_bpf_lab(test: impl FnOnce(&Lab, &Path) + Send) {
     in_lab(|lab| test(lab, &Bpffs::mount().path().join("edge")));
+}
+
+/// Where the pins of this version are.
+fn own(pins: &Path) -> PathBuf {
+    pins.join(format!("v{ABI_VERSION}")).join("decap")
 }
 
 #[derive(Debug, Parser)]
@@ -127,7 +134,7 @@ fn takes_packets_of_the_edges_that_it_was_told() {
 
             assert_eq!(decap(pins, "--interface edge0 --detach").unwrap(), "edge0: decapsulation detached\n");
             sh("! ip link show dev edge0 | grep -q xdp");
-            assert_eq!(fs::read_dir(pins.join("v1/decap")).unwrap().count(), 0, "no pins are left");
+            assert_eq!(fs::read_dir(own(pins)).unwrap().count(), 0, "no pins are left");
             send_one(lab, SECOND);
             assert_eq!(arrived(), None);
             let said = decap(pins, "--interface edge0 --detach").unwrap();
@@ -165,7 +172,7 @@ fn says_what_to_do_when_refused() {
         refused(pins, "--interface lo --from 10.0.0.2", "add --mode generic");
         refused(pins, "--interface edge0 --status", "edge-ctl decap --interface edge0 --from ADDR");
         refused(pins, "--interface edge0 --from 10.0.0.2 --detach", "cannot be used with");
-        assert!(!pins.join("v1/decap/nowhere0").exists() && !pins.join("v1/decap/lo").exists(), "no pins are left");
+        assert!(!own(pins).join("nowhere0").exists() && !own(pins).join("lo").exists(), "no pins are left");
 
         decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
         refused(pins, "--interface edge0 --from 10.0.0.2 --mode generic", "--detach");
@@ -213,14 +220,14 @@ fn an_interface_that_came_back_is_attached_anew() {
         sh("ip link show dev again.1 | grep -q xdp");
         sh("ip link del again.1");
         assert!(decap(pins, "--interface again.1 --detach").is_ok());
-        assert!(!pins.join("v1/decap/again:d1").exists(), "what a lost interface leaves can be removed");
+        assert!(!own(pins).join("again:d1").exists(), "what a lost interface leaves can be removed");
     });
 }
 
 #[test]
 fn counters_of_another_shape_are_not_taken() {
     in_bpf_lab(|lab, pins| {
-        let maps = pins.join("v1/decap/edge0/maps");
+        let maps = own(pins).join("edge0/maps");
         fs::create_dir_all(&maps).unwrap();
         let other = aya::maps::Array::<aya::maps::MapData, u32>::create(3, 0).unwrap();
         other.pin(maps.join("DECAP_EXITS")).unwrap();

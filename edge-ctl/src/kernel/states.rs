@@ -4,7 +4,7 @@ use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 
-use edge_common::abi::{Backend, BackendNumber, Failover, Mac, NextHop, Note, Service, State};
+use edge_common::abi::{Backend, BackendNumber, Failover, Mac, Note, Service, State};
 
 use super::{Kernel, KernelError, maps::position};
 use crate::net::NextHopEntry;
@@ -75,8 +75,8 @@ impl Kernel {
 
     /// MAC address that a backend's frames go to, where the packet path was told it.
     pub(crate) fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
-        let raw = self.maps.backends.double(number.into(), offset_of!(Backend, next_hop))?.load(Ordering::Acquire);
-        NextHop::from_raw(raw).map(|hop| hop.mac)
+        let word = self.maps.backends.double(number.into(), offset_of!(Backend, next_hop))?;
+        Some(Mac(word.load(Ordering::Acquire))).filter(|mac| mac.is_known()).map(Mac::octets)
     }
 
     /// Tells the packet path how to reach a backend; with `None` it asks the kernel's tables itself.
@@ -111,7 +111,7 @@ impl Kernel {
             next_hop.store(0, Ordering::Release);
             self.write_egress(index, &new);
         }
-        next_hop.store(NextHop { mac: entry.mac }.to_raw(), Ordering::Release);
+        next_hop.store(Mac::new(entry.mac).0, Ordering::Release);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr};
 
 use aya::maps::MapData;
 
-use edge_common::abi::{Backend, Failover, Mac, NextHop, Pool, State, map};
+use edge_common::abi::{Backend, Failover, Mac, Pool, State, map};
 
 mod links;
 
@@ -339,7 +339,7 @@ fn a_next_hop_is_written_beside_the_state() {
     kernel.set_next_hop(number, Some(entry)).expect("known");
     let expected = Backend {
         egress: 7,
-        next_hop: NextHop { mac: entry.mac }.to_raw(),
+        next_hop: Mac::new(entry.mac),
         source_mac: Mac::new(entry.source_mac),
         mtu: 1500,
         vlan: 12,
@@ -347,7 +347,7 @@ fn a_next_hop_is_written_beside_the_state() {
     };
     assert_eq!(kernel.maps.backends.read(number.into()), Some(expected));
     kernel.set_next_hop(number, None).expect("known");
-    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { next_hop: 0, ..expected }));
+    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { next_hop: Mac::default(), ..expected }));
 }
 
 #[test]

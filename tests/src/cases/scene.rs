@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use edge_common::{
-    abi::{Backend, Mode, NextHop, WhenExhausted},
+    abi::{Backend, Mac, Mode, WhenExhausted},
     tables::Route,
 };
 
@@ -84,7 +84,7 @@ impl Scene {
         let vlan = |backend: &mut Backend| backend.vlan = VLAN;
         let narrow = |backend: &mut Backend| backend.mtu = NARROW;
         let down = |backend: &mut Backend| backend.state = DOWN;
-        let lost = |backend: &mut Backend| backend.next_hop = 0;
+        let lost = |backend: &mut Backend| backend.next_hop = Mac::default();
         let mut add = |port, mode, to, egress, tweak: &dyn Fn(&mut Backend)| {
             let backend = self.world.backend(to, egress);
             tweak(&mut self.world.backends[usize::from(backend)]);
@@ -115,7 +115,7 @@ impl Scene {
             (port::IN6_ROUTED, Mode::Ipip, Side::V6),
         ] {
             add(port, mode, to, LO, &|backend| {
-                backend.next_hop = 0;
+                backend.next_hop = Mac::default();
                 backend.address = octets(neighbour(to));
             });
         }
@@ -139,9 +139,10 @@ impl Scene {
     pub fn towards(&self, side: Side, protocol: u8, port: u16, came: &Frame, ip: Ip) -> Frame {
         let (_, number) = self.behind(side, protocol, port);
         let backend = &self.world.backends[usize::from(number)];
-        let (to, from) = match NextHop::from_raw(backend.next_hop) {
-            Some(NextHop { mac }) => (mac, backend.source_mac.octets()),
-            None => (NEIGHBOUR_MAC, EDGE0_MAC),
+        let (to, from) = if backend.next_hop.is_known() {
+            (backend.next_hop.octets(), backend.source_mac.octets())
+        } else {
+            (NEIGHBOUR_MAC, EDGE0_MAC)
         };
         let mut frame = Frame::new(to, from, ip);
         frame.trailer.clone_from(&came.trailer);

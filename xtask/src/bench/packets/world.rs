@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, Mac, Mode, NextHop, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
+        Backend, CELL, Cell, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
         VIP_ENTRY, WhenExhausted, halved,
     },
     candidates::{self, Member},
@@ -166,7 +166,7 @@ impl World {
                 memory.backends.push(Backend {
                     state: State::NEW | State::ALIVE | State::ENABLED | State::UP,
                     egress: self.interface,
-                    next_hop: NextHop { mac: [2, 0, 0, 0xbb, high, low] }.to_raw(),
+                    next_hop: Mac::new([2, 0, 0, 0xbb, high, low]),
                     source_mac: Mac::new([2, 0, 0, 0xee, 0, 1]),
                     mtu: 1500,
                     pool: u16::from(side == Side::V6),
