@@ -156,6 +156,22 @@ mod tests {
             bytes[8..10].copy_from_slice(&word);
             prop_assert_eq!(update(before, old, word), reference(&bytes));
         }
+
+        #[test]
+        fn five_words_sum_as_their_bytes(words: [u32; 5]) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            prop_assert_eq!(ipv4_words(words), reference(&bytes));
+        }
+    }
+
+    #[test]
+    fn every_checksum_follows_a_ttl_as_any_other_change() {
+        for check in 0..=u16::MAX {
+            let check = check.to_be_bytes();
+            for ttl in [1, 2, 64, 255] {
+                assert_eq!(ttl_decremented(check), update(check, [ttl, 6], [ttl - 1, 6]), "{check:?} {ttl}");
+            }
+        }
     }
 
     #[test]
