@@ -104,10 +104,10 @@ impl Bench {
         }
         self.sampler.begin(todo, left / 2);
         for index in 0..self.rows.len() {
-            let Measured { case, row } = &self.rows[index];
-            if row.as_ref().is_some_and(|row| !row.noisy) || !is_first && Instant::now() > end {
+            if !self.rows[index].noisy() || !is_first && Instant::now() > end {
                 continue;
             }
+            let Measured { case, row } = &self.rows[index];
             if self.now.as_ref().is_none_or(|(world, _)| *world != case.world) {
                 drop(self.now.take());
                 let mut rig = load(&case.world)?;

@@ -1,9 +1,9 @@
 //! Horizontal bars, in panels side by side.
 
 use anyhow::Result;
-use plotters::{chart::ChartBuilder, style::RGBColor, style::TRANSPARENT};
+use plotters::{chart::ChartBuilder, style::RGBColor};
 
-use super::canvas::{self, Area, At, FAINT, GRID, INK, WIDTH};
+use super::canvas::{self, Area, At, INK, WIDTH};
 
 /// One panel; its axis begins at zero.
 pub(super) struct Panel {
@@ -76,14 +76,9 @@ impl Bars<'_> {
             .x_label_area_size(AXIS)
             .build_cartesian_2d(0.0..most, 0.0..1.0)?;
         let labels = (width as usize / 60).clamp(3, 8);
-        chart
-            .configure_mesh()
+        canvas::plain(&mut chart.configure_mesh())
             .disable_y_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(FAINT)
             .x_labels(labels)
-            .label_style(canvas::style(INK, At::Middle))
             .x_label_formatter(&|value| super::super::format::tick(*value))
             .x_desc(panel.unit)
             .draw()?;

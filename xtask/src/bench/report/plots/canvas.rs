@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use plotters::{
-    coord::Shift,
+    chart::MeshStyle,
+    coord::{Shift, ranged1d::Ranged},
     prelude::{DrawingArea, IntoDrawingArea as _, PathElement, Rectangle, SVGBackend, Text},
     style::{
-        Color as _, FontStyle, IntoFont as _, RGBColor, TextStyle, WHITE,
+        Color as _, FontStyle, IntoFont as _, RGBColor, TRANSPARENT, TextStyle, WHITE,
         text_anchor::{HPos, Pos, VPos},
     },
 };
@@ -75,6 +76,13 @@ fn pos(at: At) -> Pos {
         At::Middle => HPos::Center,
     };
     Pos::new(horizontal, VPos::Center)
+}
+
+/// Axes and grid as all charts have them.
+pub(super) fn plain<'m, 'a, 'b, 'c, X: Ranged, Y: Ranged>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, SVGBackend<'c>>,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, SVGBackend<'c>> {
+    mesh.light_line_style(TRANSPARENT).bold_line_style(GRID).axis_style(FAINT).label_style(style(INK, At::Middle))
 }
 
 pub(super) fn write(area: &Area<'_>, point: (i32, i32), text: &str, colour: RGBColor, at: At) -> Result<()> {

@@ -4,13 +4,13 @@ use anyhow::Result;
 use plotters::{
     chart::ChartBuilder,
     element::{PathElement, Rectangle},
-    style::{Color as _, TRANSPARENT},
+    style::Color as _,
 };
 
 use super::{
     super::{super::results::Peer, format},
     axis::Axis,
-    canvas::{self, Area, At, COLOURS, FAINT, GRID, INK},
+    canvas::{self, Area, At, COLOURS, FAINT, INK},
 };
 
 const ROW: i32 = 66;
@@ -45,12 +45,7 @@ fn paint(area: &Area<'_>, peers: &[&Peer]) -> Result<()> {
             .margin_right(FIGURES)
             .x_label_area_size(axis)
             .build_cartesian_2d(Axis::new(first..last, seconds(first, last)), Axis::new(0.0..TOP, [0.0, 1.0]))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(FAINT)
-            .label_style(canvas::style(INK, At::Middle))
+        canvas::plain(&mut chart.configure_mesh())
             .x_label_formatter(&|value| format::tick(*value))
             .x_desc(if is_last { "seconds since the backend died" } else { "" })
             .draw()?;

@@ -1,7 +1,7 @@
 //! Latencies of each peer, on one logarithmic axis.
 
 use anyhow::Result;
-use plotters::{chart::ChartBuilder, style::TRANSPARENT};
+use plotters::chart::ChartBuilder;
 use plotters::{
     element::{Circle, PathElement},
     style::Color as _,
@@ -10,7 +10,7 @@ use plotters::{
 use super::{
     super::{super::results::Peer, format},
     axis::Axis,
-    canvas::{self, Area, At, COLOURS, FAINT, GRID, INK},
+    canvas::{self, Area, At, COLOURS, FAINT, INK},
 };
 
 const ROW: i32 = 34;
@@ -42,13 +42,8 @@ fn paint(area: &Area<'_>, peers: &[&Peer]) -> Result<()> {
         .margin_right(FIGURES)
         .x_label_area_size(AXIS)
         .build_cartesian_2d(Axis::new(least.log10()..most.log10(), ticks(least, most)), bottom..0.0)?;
-    chart
-        .configure_mesh()
+    canvas::plain(&mut chart.configure_mesh())
         .disable_y_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(FAINT)
-        .label_style(canvas::style(INK, At::Middle))
         .x_label_formatter(&|value| format::round_time(10f64.powf(*value)))
         .x_desc("latency from when the request was due (log scale)")
         .draw()?;

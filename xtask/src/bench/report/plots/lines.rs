@@ -5,13 +5,13 @@ use plotters::{
     chart::ChartBuilder,
     element::Circle,
     series::{DashedLineSeries, LineSeries},
-    style::{Color as _, RGBColor, TRANSPARENT},
+    style::{Color as _, RGBColor},
 };
 
 use super::{
     super::format,
     axis::Axis,
-    canvas::{self, At, COLOURS, FAINT, GRID, INK},
+    canvas::{self, At, COLOURS, FAINT, INK},
 };
 
 /// One line.
@@ -63,12 +63,7 @@ impl OverFlows<'_> {
             .x_label_area_size(42)
             .y_label_area_size(54)
             .build_cartesian_2d(Axis::new(first..last, FLOWS.map(place)), 0.0..top)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(FAINT)
-            .label_style(canvas::style(INK, At::Middle))
+        canvas::plain(&mut chart.configure_mesh())
             .x_label_formatter(&|place: &f64| format::decimals(place.exp2(), 0))
             .y_label_formatter(&|value| format::tick(*value))
             .x_desc("flows (log scale)")
