@@ -74,6 +74,8 @@ impl State {
     pub const UP: u32 = 1 << 5;
     /// Probes say down.
     pub const DOWN: u32 = 1 << 6;
+    /// It is not in the configuration any more: it takes no new flows, and keeps its number for those that it has.
+    pub const REMOVED: u32 = 1 << 7;
 
     /// Whether all of `bits` are set.
     #[inline(always)]

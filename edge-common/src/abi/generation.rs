@@ -33,6 +33,8 @@ pub struct Generation {
     pub tunnel_source_v4: [u8; 4],
     /// Outer source address of IPv6 tunnels, network order; all zero: none.
     pub tunnel_source_v6: [u8; 16],
+    /// How many flows a CPU may record in a second when they start, and as many again of those that run.
+    pub records_per_second: u32,
     /// Zero. It makes the size a power of two, which saves a packet a multiplication.
-    pub reserved: [u64; 5],
+    pub reserved: [u32; 9],
 }

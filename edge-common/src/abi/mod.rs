@@ -13,17 +13,29 @@
 //! | `BACKENDS` | backend -> [`Backend`] | controller | packet path | while anything refers to the number |
 //! | `CANDIDATES` | cell -> [`Cell`] | controller | packet path | while a generation refers to the cells |
 //! | `OWNERS` | cell -> [`Cell`] | controller, packet path | packet path | as long as the service |
+//! | `MISSED` | cell -> [`Cell`] | packet path sets, controller clears | controller | as long as the service |
+//! | `FLOWS_V4` | [`FlowKeyV4`] -> [`FlowRecord`] | packet path; controller deletes | packet path | until it is redundant, or its flow silent |
+//! | `FLOWS_V6` | [`FlowKeyV6`] -> [`FlowRecord`] | the same | packet path | the same |
+//! | `FLOW_STATS` | service -> [`FlowCounts`] per CPU | packet path | controller | as long as the service |
+//! | `FRAGMENTS_V4` | [`FlowKeyV4`] -> [`FragmentRecord`] | packet path | packet path | seconds; the oldest makes room |
+//! | `FRAGMENTS_V6` | [`FlowKeyV6`] -> [`FragmentRecord`] | packet path | packet path | seconds; the oldest makes room |
+//! | `BUDGETS` | 0 -> [`Budget`] per CPU | packet path | packet path | a second |
+//! | `TRANSITIONS` | service -> [`Note`] | controller | `edge-ctl` | while the service is unsettled |
 //! | `EXITS` | exit -> `u64` per CPU | packet path | controller | as long as the pin |
 //! | `SERVICE_STATS` | service -> [`Traffic`] per CPU | packet path | controller | as long as the service |
 //! | `BACKEND_STATS` | backend -> [`Traffic`] per CPU | packet path | controller | as long as the backend |
 //! | `NOTES` | backend -> [`Note`] | controller | `edge-ctl` | as long as the backend |
 //! | `SNAPSHOT` | half, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
 //!
+//! `MISSED` has the cells of `OWNERS`: a lane that is not 0 says that a flow of this slot should have been recorded and was
+//! not. In a fragment's key the identification stands where a flow's has the ports.
+//!
 //! "Half": what belongs to a generation is kept twice. The controller writes the half that is not active, whole, and
 //! publishes it with one store to `PUBLISHED`. The two lie interleaved ([`halved`]), so that the packet path needs to know
 //! no map's size.
 
 mod backend;
+mod flow;
 mod generation;
 mod pool;
 mod service;
@@ -31,17 +43,18 @@ mod snapshot;
 mod stats;
 
 pub use backend::{Backend, BackendNumber, Family, Mac, State};
+pub use flow::{Budget, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Spending};
 pub use generation::{Generation, Published};
 pub use pool::{CELL, Cell, Pool};
 pub use service::{
-    Failover, MAX_POOLS, Mode, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY,
-    WhenExhausted,
+    Failover, MAX_POOLS, Mode, Service, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, Tracking,
+    VIP_ENTRY, WhenExhausted,
 };
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Index into a map that is kept in two halves.
 #[inline(always)]
@@ -59,6 +72,14 @@ pub mod map {
     pub const BACKENDS: &str = "BACKENDS";
     pub const CANDIDATES: &str = "CANDIDATES";
     pub const OWNERS: &str = "OWNERS";
+    pub const MISSED: &str = "MISSED";
+    pub const FLOWS_V4: &str = "FLOWS_V4";
+    pub const FLOWS_V6: &str = "FLOWS_V6";
+    pub const FLOW_STATS: &str = "FLOW_STATS";
+    pub const FRAGMENTS_V4: &str = "FRAGMENTS_V4";
+    pub const FRAGMENTS_V6: &str = "FRAGMENTS_V6";
+    pub const BUDGETS: &str = "BUDGETS";
+    pub const TRANSITIONS: &str = "TRANSITIONS";
     pub const EXITS: &str = "EXITS";
     pub const SERVICE_STATS: &str = "SERVICE_STATS";
     pub const BACKEND_STATS: &str = "BACKEND_STATS";
@@ -88,6 +109,12 @@ const _: () = {
     assert!(size_of::<Backend>() == 64);
     assert!(size_of::<Cell>() == 8);
     assert!(size_of::<Traffic>() == 24);
+    assert!(size_of::<FlowKeyV4>() == 16);
+    assert!(size_of::<FlowKeyV6>() == 40);
+    assert!(size_of::<FlowRecord>() == 16);
+    assert!(size_of::<FlowCounts>() == 64);
+    assert!(size_of::<FragmentRecord>() == 16);
+    assert!(size_of::<Budget>() == 24);
     assert!(size_of::<Note>() == 128);
     assert!(size_of::<SnapshotPage>() == 4096);
     assert!(size_of::<SnapshotHead>() == 16);

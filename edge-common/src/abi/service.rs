@@ -103,21 +103,35 @@ pub struct Target {
     /// Service number, or [`VIP_ENTRY`].
     pub service: u32,
     /// First cell of the service in `OWNERS`, as its [`Service`] has it: a packet finds its owner without waiting for that.
-    /// The highest bit is the position's own ([`Target::is_left`]).
+    /// The highest bit is the position's own ([`Target::is_left`]), the next one says [`Target::by_source`].
     owners: u32,
 }
 
 impl Target {
     const LEFT: u32 = 1 << 31;
+    const BY_SOURCE: u32 = 1 << 30;
+    const OWNERS: u32 = Self::BY_SOURCE - 1;
 
-    /// `owners` is below 2^31; 0 for a VIP's own entry.
+    /// `owners` is below 2^30; 0 for a VIP's own entry.
     pub const fn new(service: u32, owners: u32) -> Self {
-        Self { service, owners: owners & !Self::LEFT }
+        Self { service, owners: owners & Self::OWNERS }
+    }
+
+    /// The same for a service whose flows are hashed by their client's address alone.
+    #[must_use]
+    pub const fn hashed_by_source(self) -> Self {
+        Self { owners: self.owners | Self::BY_SOURCE, ..self }
     }
 
     #[inline(always)]
     pub const fn owners(self) -> u32 {
-        self.owners & !Self::LEFT
+        self.owners & Self::OWNERS
+    }
+
+    /// Whether flows are hashed by their client's address alone, and not by ports.
+    #[inline(always)]
+    pub const fn by_source(self) -> bool {
+        self.owners & Self::BY_SOURCE != 0
     }
 
     /// Whether some key whose first position this is stands at its second one: only then need that be looked at.
@@ -209,10 +223,43 @@ pub struct Service {
     pub mode: u8,
     /// A [`WhenExhausted`].
     pub when_exhausted: u8,
-    /// Zero. A later ABI keeps the flow records' flags here.
-    pub reserved: [u8; 5],
+    /// A [`Tracking`].
+    pub tracking: u8,
+    /// 0 only while each slot's owner is who takes its new flows, and no flow is recorded: packets then ask neither.
+    /// The controller sets it before each change that could make it wrong, and so does the packet path before it records a
+    /// flow; only the controller clears it. Each with one atomic store.
+    pub unsettled: u32,
+    /// With [`Target::by_source`]: how many leading bits of the client's address are hashed.
+    pub affinity_prefix: u8,
     /// Zero.
-    pub reserved_tail: [u8; 16],
+    pub reserved: [u8; 15],
+}
+
+/// How the flows of a service are told from each other in time, and so which of them can be recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tracking {
+    /// Not at all: nothing is recorded, and each packet goes where a flow that starts now would go.
+    #[default]
+    Stateless = 1,
+    /// TCP: a SYN without ACK starts a flow.
+    Tcp = 2,
+    /// QUIC: an Initial packet starts a flow.
+    Quic = 3,
+    /// No packet says that it starts a flow: those that were not seen while there was time to learn of them are new.
+    Learn = 4,
+}
+
+impl Tracking {
+    #[inline(always)]
+    pub const fn from_raw(raw: u8) -> Self {
+        match raw {
+            2 => Self::Tcp,
+            3 => Self::Quic,
+            4 => Self::Learn,
+            _ => Self::Stateless,
+        }
+    }
 }
 
 /// Which pools of a service an operator has taken out of it: all that stand before `first`.

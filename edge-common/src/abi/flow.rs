@@ -1,0 +1,190 @@
+//! Flow records: where a flow goes whose slot's owner would be the wrong answer, and what is counted of them.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::{Pod, Zeroable};
+
+use super::BackendNumber;
+
+/// A flow of IPv4 from a client to a VIP. Words of the frame, in the order of its bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct FlowKeyV4 {
+    /// The client's address.
+    pub client: u32,
+    pub vip: u32,
+    /// The client's port and the VIP's, as [`Head`](crate::transport::Head) has them.
+    pub ports: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// A flow of IPv6 from a client to a VIP. Words of the frame, in the order of its bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct FlowKeyV6 {
+    /// The client's address.
+    pub client: [u64; 2],
+    pub vip: [u64; 2],
+    /// The client's port and the VIP's, as [`Head`](crate::transport::Head) has them.
+    pub ports: u32,
+    /// Upper-layer protocol number.
+    pub protocol: u32,
+}
+
+/// A flow's ends, for people and for user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowEnds {
+    pub client: IpAddr,
+    pub client_port: u16,
+    pub vip: IpAddr,
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl FlowKeyV4 {
+    pub const fn ends(&self) -> FlowEnds {
+        let (client_port, port) = ports(self.ports);
+        FlowEnds {
+            client: IpAddr::V4(Ipv4Addr::from_octets(self.client.to_ne_bytes())),
+            client_port,
+            vip: IpAddr::V4(Ipv4Addr::from_octets(self.vip.to_ne_bytes())),
+            port,
+            protocol: self.protocol as u8,
+        }
+    }
+}
+
+impl FlowKeyV6 {
+    pub const fn ends(&self) -> FlowEnds {
+        let (client_port, port) = ports(self.ports);
+        FlowEnds {
+            client: address(self.client),
+            client_port,
+            vip: address(self.vip),
+            port,
+            protocol: self.protocol as u8,
+        }
+    }
+}
+
+/// The two ports of a word of them, in host order.
+const fn ports(word: u32) -> (u16, u16) {
+    ((word as u16).swap_bytes(), ((word >> 16) as u16).swap_bytes())
+}
+
+const fn address([high, low]: [u64; 2]) -> IpAddr {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (high.to_ne_bytes(), low.to_ne_bytes());
+    IpAddr::V6(Ipv6Addr::from_octets([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
+}
+
+/// Where a recorded flow goes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FlowRecord {
+    /// When its last packet came: nanoseconds of `CLOCK_MONOTONIC`.
+    pub seen_ns: u64,
+    /// When it was recorded: seconds of the same clock.
+    pub recorded_s: u32,
+    pub backend: BackendNumber,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// What the packet path did with a service's flow records, per CPU, since the service got its number; it only grows. A
+/// service with none of it in a span of time was stateless in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FlowCounts(pub [u64; FlowCount::COUNT]);
+
+/// One of the [`FlowCounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowCount {
+    /// A packet asked for its flow's record.
+    Asked,
+    /// It found one whose backend takes it, and went there.
+    Found,
+    /// A flow started at another backend than its slot's owner, and was recorded there.
+    RecordedAtNew,
+    /// A running flow was recorded at its slot's owner, which is to change.
+    RecordedAtOwner,
+    /// A flow started, but at its slot's owner: there was no room for a record, or too many were made in this second.
+    SentToOwner,
+    /// A running flow was not recorded, for the same reasons.
+    Missed,
+    /// There was no room, and the slot's owner was dead: whom the flow started at is the owner now.
+    OwnerTakenOver,
+    /// The record named a backend that is dead, and was dropped.
+    DeadDropped,
+}
+
+impl FlowCount {
+    pub const COUNT: usize = 8;
+    /// In the order of their places.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Asked,
+        Self::Found,
+        Self::RecordedAtNew,
+        Self::RecordedAtOwner,
+        Self::SentToOwner,
+        Self::Missed,
+        Self::OwnerTakenOver,
+        Self::DeadDropped,
+    ];
+
+    /// Name, as in `edge-ctl status` and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Found => "found",
+            Self::RecordedAtNew => "recorded_at_new",
+            Self::RecordedAtOwner => "recorded_at_owner",
+            Self::SentToOwner => "sent_to_owner",
+            Self::Missed => "missed",
+            Self::OwnerTakenOver => "owner_taken_over",
+            Self::DeadDropped => "dead_dropped",
+        }
+    }
+}
+
+/// Where the later fragments of a packet go: to where the first one went.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FragmentRecord {
+    /// When the first fragment came: nanoseconds of `CLOCK_MONOTONIC`.
+    pub seen_ns: u64,
+    pub backend: BackendNumber,
+    /// The VIP's port, network order: with it the service is looked up anew.
+    pub port: [u8; 2],
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a CPU may still do in this second.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Budget {
+    /// Which second: nanoseconds of `CLOCK_MONOTONIC` over 2^30.
+    pub second: u64,
+    /// How often each [`Spending`] was done in it.
+    pub spent: [u32; Spending::COUNT],
+}
+
+/// What is limited to so many times a second and CPU, so that a flood can't do it for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Spending {
+    /// To record a flow that starts.
+    NewRecord,
+    /// To record a running flow.
+    OwnerRecord,
+    /// To send an ICMP or ICMPv6 error.
+    Error,
+}
+
+impl Spending {
+    /// One more than there are: the size is a multiple of eight bytes.
+    pub const COUNT: usize = 4;
+}
