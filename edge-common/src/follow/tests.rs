@@ -187,8 +187,8 @@ proptest! {
             for (slot, (history, seen)) in (0..).zip(history.iter_mut().zip(slots)) {
                 history.push((now, changes, seen));
                 match (reference(history), seen.pick) {
-                    (Some(since), Some(to)) if now - since > LINGER => moves.push(Move { slot, from: seen.owner, to }),
-                    (Some(since), _) => waits.push(since + LINGER + MS - now),
+                    (Some(since), Some(to)) if now > since + LINGER => moves.push(Move { slot, from: seen.owner, to }),
+                    (Some(since), _) => waits.push((since + LINGER + MS).saturating_sub(now)),
                     (None, pick) => differing += u32::from(pick != Some(seen.owner)),
                 }
             }
@@ -212,7 +212,7 @@ proptest! {
         for gap in gaps {
             now += Duration::from_nanos(gap);
             let look = follower.look(now, 0, [seen(A, B)]);
-            let waited = now - begin;
+            let waited = now.saturating_sub(begin);
             prop_assert!(look.moves.is_empty() || waited > linger, "moved after {waited:?} of {linger:?}");
             prop_assert!(!look.moves.is_empty() || waited < linger + 3 * MS, "waits after {waited:?} of {linger:?}");
         }
