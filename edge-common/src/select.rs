@@ -89,6 +89,11 @@ pub fn choose<F: Family, T: Tables>(
     let slot = asked.flow.slot(view.generation.slot_mask);
     let cell = asked.owners.wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
+    // A packet that is not plain comes here without having asked.
+    let wanted = if asked.starts { State::NEW } else { State::ALIVE };
+    if !tables.is_unsettled(view.half, asked.service, service) && alive(tables, service, owner, wanted) {
+        return Ok(owner);
+    }
     let tracking = Tracking::from_raw(service.tracking);
     let exhausted = |pick: BackendNumber| if pick == 0 { Err(Exit::Exhausted) } else { Ok(pick) };
     if tracking == Tracking::Stateless {
@@ -109,8 +114,8 @@ pub fn choose<F: Family, T: Tables>(
     }
 
     let (pick, bits) = pick_and_bits(tables, view, service, slot);
-    // When nothing is left and the service fails open, who is not disabled counts as alive.
-    let living = if bits == State::ENABLED { State::ENABLED } else { State::ALIVE };
+    // When nothing is left and the service fails open, who is not disabled counts as alive, too.
+    let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
     let recorded_lives = alive(tables, service, recorded, if asked.starts { bits } else { living });
     if recorded_lives {
         count(FlowCount::Found);
@@ -188,15 +193,14 @@ fn record<F: Family, T: Tables>(
     F::flows(tables).insert(&asked.key, FlowRecord::new(backend, asked.flow.mark(), now))
 }
 
-/// Whether the backend has `bits`, and no failover with evacuation has taken it out of the service.
+/// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
 #[inline(always)]
 fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
     let failover = Failover::from_raw(service.failover);
     match tables.backend(number) {
         Some(backend) => {
             number != 0
-                && bits != 0
-                && State(backend.state).has(bits)
+                && backend.state & bits != 0
                 && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
         }
         None => false,
