@@ -137,6 +137,8 @@ pub struct World {
     pub strays: Vec<(IpAddr, u16, u8, u32)>,
     pub routes: Vec<([u8; 16], Route)>,
     pub decap_sources: Vec<[u8; 16]>,
+    /// How many flows a CPU may record in a second, of either kind.
+    pub records_per_second: u32,
 }
 
 impl World {
@@ -149,6 +151,7 @@ impl World {
             strays: Vec::new(),
             routes: Vec::new(),
             decap_sources: Vec::new(),
+            records_per_second: 1 << 30,
         }
     }
 
@@ -256,7 +259,7 @@ impl World {
             number: 7,
             hash_key: KEY,
             slot_mask: self.slots - 1,
-            records_per_second: 1 << 30,
+            records_per_second: self.records_per_second,
             errors_per_second: 1 << 30,
             ..Generation::default()
         };
