@@ -17,7 +17,7 @@ use crate::{
 
 /// Flow records at one moment.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Flows {
+pub(crate) struct Listing {
     /// How many there are of what was asked for, listed or not.
     pub(crate) records: usize,
     /// By service in the configuration's order, then by backend, then by client.
@@ -50,7 +50,7 @@ pub(crate) struct Flow {
 /// What is to be listed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'a> {
-    /// Flows of this service only.
+    /// Listing of this service only.
     pub(crate) service: Option<&'a str>,
     /// At most so many.
     pub(crate) limit: Option<usize>,
@@ -65,7 +65,7 @@ pub(crate) fn list(
     records: &[(FlowEnds, FlowRecord)],
     wanted: Wanted<'_>,
     now: Duration,
-) -> Result<Flows, NameError> {
+) -> Result<Listing, NameError> {
     let only = wanted.service.map(|name| inventory.service(name)).transpose()?.map(|(service, _)| service);
     let services: BTreeMap<_, _> =
         inventory.config.services.iter().enumerate().map(|at| (destination(at.1), at)).collect();
@@ -86,7 +86,7 @@ pub(crate) fn list(
     });
     let records = flows.len();
     flows.truncate(wanted.limit.unwrap_or(usize::MAX));
-    Ok(Flows { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
+    Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
 }
 
 fn destination(service: &Service) -> (IpAddr, u16, u8) {
@@ -128,7 +128,7 @@ fn none(only: Option<&Service>) -> String {
 }
 
 /// For a terminal.
-pub(crate) fn render(flows: &Flows, colour: bool) -> String {
+pub(crate) fn render(flows: &Listing, colour: bool) -> String {
     if flows.records == 0 {
         return format!("{}\n", flows.none);
     }
@@ -182,7 +182,7 @@ mod tests {
         let [client, vip]: [std::net::SocketAddr; 2] = [client, vip].map(|text| text.parse().unwrap());
         let ends =
             FlowEnds { client: client.ip(), client_port: client.port(), vip: vip.ip(), port: vip.port(), protocol };
-        let seen_ns = u64::try_from((NOW - Duration::from_secs(ago) / 2).as_nanos()).unwrap();
+        let seen_ns = u64::try_from((NOW.saturating_sub(Duration::from_secs(ago) / 2)).as_nanos()).unwrap();
         let recorded_s = u32::try_from(NOW.as_secs() - ago).unwrap();
         (ends, FlowRecord { seen_ns, recorded_s, backend, ..FlowRecord::default() })
     }
@@ -201,7 +201,7 @@ mod tests {
         ]
     }
 
-    fn listed(records: &[(FlowEnds, FlowRecord)], service: Option<&str>, limit: Option<usize>) -> Flows {
+    fn listed(records: &[(FlowEnds, FlowRecord)], service: Option<&str>, limit: Option<usize>) -> Listing {
         list(&inventory(), records, Wanted { service, limit }, NOW).unwrap()
     }
 

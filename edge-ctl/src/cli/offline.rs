@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use super::{
     args::Dirs,
     failure::Failure,
-    flows::{self, Flows, Wanted},
+    flows::{self, Listing, Wanted},
 };
 use crate::{
     daemon::{
@@ -43,7 +43,7 @@ pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> R
 }
 
 /// The flow records. These are the packet path's own, so the daemon is not asked, and nothing is locked.
-pub(crate) fn flows(dirs: &Dirs, wanted: Wanted<'_>) -> Result<Flows, Failure> {
+pub(crate) fn flows(dirs: &Dirs, wanted: Wanted<'_>) -> Result<Listing, Failure> {
     let (inventory, kernel) = open(dirs)?;
     let records = kernel.flows()?;
     Ok(flows::list(&inventory, &records, wanted, monotonic_time()).map_err(OperateError::Name)?)

@@ -115,7 +115,7 @@ mod tests {
     const DAY: u64 = 1_763_424_000_000;
 
     /// A backend was taken out of the configuration a minute ago, and `transition` is where service `web` is with it.
-    fn a_change(transition: Transition, held: Option<Held>) -> Status {
+    fn a_change(transition: &Transition, held: Option<Held>) -> Status {
         let mut inventory = inventory();
         let (pool, name) = ("provider-a".to_owned(), "a3".to_owned());
         inventory.leaving.push(RetiredRecord { pool, name, number: 9, address: "10.1.0.14".parse().unwrap() });
@@ -124,7 +124,7 @@ mod tests {
             .set_state(9, State(State::ALIVE | State::ENABLED | State::REMOVED | State::UP), "1 probe passed")
             .unwrap();
         let (changed_ms, why) = (1_020_000, "provider-a/a3 left the configuration".to_owned());
-        plane.transitions.insert(1, Transition { changed_ms, why, ..transition });
+        plane.transitions.insert(1, Transition { changed_ms, why, ..transition.clone() });
         plane.held.extend(held.map(|held| (9, held)));
         let at = Clock { unix_ms: DAY, boot_ms: 1_080_000 };
         let earlier = Sample::take(&inventory, &plane, Clock { unix_ms: DAY - 1000, boot_ms: 1_079_000 });
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_backend_that_leaves() {
-        let change = a_change(waiting(), Some(Held { slots: 312, records: 340 }));
+        let change = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
         insta::assert_snapshot!(render::status(&change, false));
     }
 
@@ -172,7 +172,7 @@ mod tests {
             (Transition { next_ms: None, last_ms: None, ..waiting() }, None, false),
             (Transition { differing: Some(0), ..Transition::default() }, None, false),
         ] {
-            let mut status = a_change(transition, held);
+            let mut status = a_change(&transition, held);
             status.daemon = status.daemon.filter(|_| daemon);
             shown.push(transitions(&status, false) + &leaving(&status.leaving, false));
         }
@@ -181,14 +181,14 @@ mod tests {
 
     #[test]
     fn json_is_stable() {
-        let Status { services, leaving, .. } = a_change(waiting(), Some(Held { slots: 312, records: 340 }));
+        let Status { services, leaving, .. } = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
         let web = &services[0];
         insta::assert_snapshot!(serde_json::to_string_pretty(&(&web.transition, &web.flows, leaving)).unwrap());
     }
 
     #[test]
     fn nothing_is_shown_of_nothing() {
-        let mut settled = a_change(waiting(), Some(Held::default()));
+        let mut settled = a_change(&waiting(), Some(Held::default()));
         settled.services[0].transition = None;
         settled.services[0].flows.clear();
         let shown = [transitions(&settled, true), leaving(&settled.leaving, true), counts(&settled.services, true)];
