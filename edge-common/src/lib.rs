@@ -37,4 +37,6 @@ pub mod service_index;
 #[cfg(any(test, feature = "std"))]
 pub mod candidates;
 #[cfg(any(test, feature = "std"))]
+pub mod follow;
+#[cfg(any(test, feature = "std"))]
 pub mod host;
