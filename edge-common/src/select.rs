@@ -287,6 +287,10 @@ fn search<T: Tables>(tables: &T, view: View<'_>, pool: &Pool, slot: u32, bits: u
     for step in 0..TRIES {
         let place = slot % takers.max(1) + step;
         let place = if place < takers { place } else { place.saturating_sub(takers) };
+        if place >= u32::from(pool.members) {
+            // Behind the list stand other pools' cells.
+            break;
+        }
         let number = tables.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.lane(place);
         if takes(number) {
             return Some(number);
