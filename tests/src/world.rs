@@ -1,6 +1,9 @@
 //! A small world: services, pools and backends, laid out as the maps want them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use edge_common::{
     abi::{
@@ -104,6 +107,8 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
 #[derive(Clone, Debug)]
 pub struct PoolPlan {
     pub members: Vec<u16>,
+    /// Of the members that have another weight than 100.
+    pub weights: BTreeMap<u16, u32>,
     pub min_healthy: u16,
 }
 
@@ -174,7 +179,7 @@ impl World {
         for member in members {
             self.backends[usize::from(*member)].pool = number;
         }
-        self.pools.push(PoolPlan { members: members.to_vec(), min_healthy });
+        self.pools.push(PoolPlan { members: members.to_vec(), weights: BTreeMap::new(), min_healthy });
         number
     }
 
@@ -297,10 +302,11 @@ impl World {
         let count = |bits| pool.members.iter().filter(|number| state(**number).has(bits)).count();
         let small = |number: usize| u32::try_from(number).expect("a small world");
         let identity = |number: u16| self.backends[usize::from(number)].address;
+        let weight = |number| pool.weights.get(number).copied().unwrap_or(100);
         let members: Vec<_> = pool
             .members
             .iter()
-            .map(|number| Member { number: *number, weight: 100, identity: identity(*number) })
+            .map(|number| Member { number: *number, weight: weight(number), identity: identity(*number) })
             .collect();
         let table = small(candidates.len());
         candidates.extend(candidates::build(&members, self.slots));
