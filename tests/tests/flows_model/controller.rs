@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Controller {
     plan: Plan,
     services: Vec<Care>,
-    /// For a broken rule: since when the first slot of a service has waited for a backend.
+    /// For a broken rule: since when a backend has been the pick of any slot of a service.
     waiting: BTreeMap<(usize, BackendNumber), u64>,
     pub(crate) done: Done,
 }
@@ -36,6 +36,15 @@ pub(crate) struct Done {
     pub(crate) collected: u64,
     pub(crate) settled: u64,
     pub(crate) restarts: u64,
+}
+
+impl Done {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.moves += other.moves;
+        self.collected += other.collected;
+        self.settled += other.settled;
+        self.restarts += other.restarts;
+    }
 }
 
 /// What it knows of a service.
@@ -119,6 +128,9 @@ impl Controller {
             (false, _) => Settling::Not,
         };
         if self.plan.broken == Broken::FollowPerBackend && linger > 0 {
+            if changes > 1 {
+                self.waiting.retain(|(of, _), _| *of != service);
+            }
             look.moves = self.moves_per_backend(service, &slots, now, linger);
         }
         self.done.moves += look.moves.len() as u64;
@@ -133,20 +145,16 @@ impl Controller {
         Seen { owner: edge.owner(service, slot), pick, missed }
     }
 
-    /// For a broken rule: which slots move if each waits no longer than the first one that waits for the same backend.
+    /// For a broken rule: which slots move if each waits for as long as its pick has been anybody's.
     fn moves_per_backend(&mut self, service: usize, slots: &[Seen], now: u64, linger: u64) -> Vec<Move> {
-        let differing = |seen: &&Seen| seen.pick.is_some_and(|pick| pick != seen.owner);
-        let awaited: Vec<_> = slots.iter().filter(differing).filter_map(|seen| seen.pick).collect();
-        self.waiting.retain(|(of, pick), _| *of != service || awaited.contains(pick));
-        let mut moves = Vec::new();
-        for (slot, Seen { owner, pick, .. }) in (0..).zip(slots) {
-            if let Some(to) = pick.filter(|pick| pick != owner)
-                && now > *self.waiting.entry((service, to)).or_insert(now) + linger
-            {
-                moves.push(Move { slot, from: *owner, to });
-            }
+        let picks: BTreeSet<_> = slots.iter().filter_map(|seen| seen.pick).collect();
+        self.waiting.retain(|(of, pick), _| *of != service || picks.contains(pick));
+        for pick in picks {
+            self.waiting.entry((service, pick)).or_insert(now);
         }
-        moves
+        let due = |pick: &BackendNumber| now > self.waiting[&(service, *pick)] + linger;
+        let differing = (0..).zip(slots).filter(|(_, seen)| seen.pick != Some(seen.owner));
+        differing.filter_map(|(slot, seen)| Some(Move { slot, from: seen.owner, to: seen.pick.filter(due)? })).collect()
     }
 
     /// Deletes the records that are needed no more.

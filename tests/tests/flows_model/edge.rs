@@ -1,7 +1,9 @@
 //! The edge under test: the host pipeline, alone or side by side with the real program.
 
+use std::collections::BTreeMap;
+
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, FlowCounts, FlowEnds, FlowRecord, Service, halved},
+    abi::{BackendNumber, CELL, Cell, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, halved},
     exit::Exit,
     host::Memory,
     tables::{Tables as _, View},
@@ -23,7 +25,14 @@ const CELLS: usize = 1 << 8;
 
 pub(crate) enum Edge {
     Host(Box<Memory>),
-    Both(Box<Both>),
+    Both(Box<Both>, Copied),
+}
+
+/// When the records were last seen, as it was last copied to the real program, which has a clock of its own.
+#[derive(Default)]
+pub(crate) struct Copied {
+    v4: BTreeMap<FlowKeyV4, FlowRecord>,
+    v6: BTreeMap<FlowKeyV6, FlowRecord>,
 }
 
 impl Edge {
@@ -32,7 +41,7 @@ impl Edge {
         (memory.flows_v4.room, memory.flows_v6.room) = (plan.room, plan.room);
         complete(&mut memory, plan);
         if kernel {
-            Self::Both(Box::new(Both::with_memory(scene.world.clone(), memory)))
+            Self::Both(Box::new(Both::with_memory(scene.world.clone(), memory)), Copied::default())
         } else {
             Self::Host(Box::new(memory))
         }
@@ -41,7 +50,7 @@ impl Edge {
     pub(crate) fn memory(&self) -> &Memory {
         match self {
             Self::Host(memory) => memory,
-            Self::Both(both) => &both.memory,
+            Self::Both(both, _) => &both.memory,
         }
     }
 
@@ -50,10 +59,12 @@ impl Edge {
     /// # Panics
     /// If the real program does something else than the host pipeline.
     pub(crate) fn send(&self, now: u64, frame: &[u8]) -> Option<BackendNumber> {
-        self.memory().clock_ns.set(now * 1_000_000);
+        // Each packet has a time of its own.
+        let clock = &self.memory().clock_ns;
+        clock.set((now * 1_000_000).max(clock.get() + 1));
         let Seen { way, frame, .. } = match self {
             Self::Host(memory) => on_host(memory, Program::Edge, frame, Arrival::by(1)),
-            Self::Both(both) => {
+            Self::Both(both, _) => {
                 let seen = both.try_run(Program::Edge, frame, Arrival::by(1));
                 seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
             }
@@ -72,8 +83,10 @@ impl Edge {
     pub(crate) fn write<T>(&mut self, write: impl FnOnce(&mut Memory) -> T) -> T {
         let memory = match self {
             Self::Host(memory) => memory,
-            Self::Both(both) => {
+            Self::Both(both, copied) => {
                 both.settle().unwrap_or_else(|error| panic!("{error}"));
+                same_seen(&both.kernel.flows_v4(), &both.memory.flows_v4.records.borrow(), &copied.v4);
+                same_seen(&both.kernel.flows_v6(), &both.memory.flows_v6.records.borrow(), &copied.v6);
                 &mut both.memory
             }
         };
@@ -81,8 +94,10 @@ impl Edge {
             memory.services[halved(half, service) as usize].unsettled = 1;
         }
         let result = write(memory);
-        if let Self::Both(both) = self {
+        if let Self::Both(both, copied) = self {
             both.kernel.copy(&both.memory);
+            copied.v4.clone_from(&both.memory.flows_v4.records.borrow());
+            copied.v6.clone_from(&both.memory.flows_v6.records.borrow());
         }
         result
     }
@@ -171,6 +186,19 @@ pub(crate) fn set(cells: &mut [Cell], service: &Service, slot: u32, value: u16) 
 
 fn cell(cells: &[Cell], service: &Service, slot: u32) -> u16 {
     cells[service.owners as usize + slot as usize / CELL].lane(slot)
+}
+
+/// Compares whose last packet came since the records were copied.
+fn same_seen<K: Ord + std::fmt::Debug>(
+    kernel: &BTreeMap<K, FlowRecord>,
+    host: &BTreeMap<K, FlowRecord>,
+    copied: &BTreeMap<K, FlowRecord>,
+) {
+    for (key, copied) in copied {
+        let [kernel, host] =
+            [kernel, host].map(|records| records.get(key).map(|record| record.seen_ns != copied.seen_ns));
+        assert_eq!(kernel, host, "whether a packet of {key:?} was seen: in the kernel, on the host");
+    }
 }
 
 /// What a world does not say: the budget, and as many cells as the maps have.

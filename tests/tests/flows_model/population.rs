@@ -36,24 +36,29 @@ pub(crate) struct Life {
 pub(crate) struct Population {
     lives: BTreeMap<Flow, Life>,
     due: BTreeSet<(u64, Flow)>,
+    /// All that ever were: a record of one that has ended would decide about another one.
+    had: BTreeSet<Flow>,
 }
 
 impl Population {
-    /// A flow that nobody has, of any service.
-    pub(crate) fn any(&self, random: &mut Random, scene: &Scene) -> Flow {
+    /// A flow that nobody has or had, of any service.
+    pub(crate) fn any(&mut self, random: &mut Random, scene: &Scene) -> Flow {
         loop {
             let service = random.place(scene.world.services.len());
             let bits = random.next();
             let client = match scene.world.services[service].vip {
                 // In a few networks, so that some that are hashed by their source meet.
-                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_octets([100, 64, bits.to_be_bytes()[0] % 64, 7])),
+                IpAddr::V4(_) => {
+                    let [network, host, ..] = bits.to_be_bytes();
+                    IpAddr::V4(Ipv4Addr::from_octets([100, 64, network % 64, host]))
+                }
                 IpAddr::V6(_) => {
                     let network = u128::from(bits % 64) << 64 | 0x2001_0db8_00ff << 80;
                     IpAddr::V6(Ipv6Addr::from_bits(network | u128::from(bits >> 32)))
                 }
             };
             let flow = Flow { service, client, port: random.port() };
-            if !self.lives.contains_key(&flow) {
+            if self.had.insert(flow) {
                 return flow;
             }
         }

@@ -1,7 +1,6 @@
 //! A run: time goes by, flows send, the world changes, a controller looks, and each packet is judged.
 
-use edge_common::abi::{BackendNumber, FlowCounts, Tracking};
-use edge_tests::packet::protocol;
+use edge_common::abi::{BackendNumber, FlowCount, FlowCounts, Tracking};
 
 use crate::{
     controller::{Controller, Done},
@@ -50,6 +49,26 @@ pub(crate) struct Report {
     pub(crate) counts: FlowCounts,
 }
 
+impl Report {
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.packets += other.packets;
+        self.changes += other.changes;
+        self.orphaned += other.orphaned;
+        self.forgotten += other.forgotten;
+        self.moved.extend(other.moved);
+        self.shaken.extend(other.shaken);
+        self.misplaced.extend(other.misplaced);
+        self.done.add(other.done);
+        self.counts.0.iter_mut().zip(other.counts.0).for_each(|(sum, count)| *sum += count);
+    }
+
+    pub(crate) fn count(&self, what: FlowCount) -> u64 {
+        self.counts.0[what as usize]
+    }
+}
+
 impl Run {
     pub(crate) fn new(plan: Plan, kernel: bool) -> Self {
         let mut scene = Scene::new(&plan);
@@ -73,7 +92,7 @@ impl Run {
         }
     }
 
-    /// Runs to the end.
+    /// Runs to the end; each line of the report says in which run.
     pub(crate) fn run(mut self) -> Report {
         let mut tick = self.now + TICK;
         let mut event = self.now;
@@ -95,6 +114,10 @@ impl Run {
         self.edge.write(|_| ());
         self.report.done = self.controller.done;
         self.report.counts = self.edge.flow_counts(self.scene.world.services.len());
+        let Report { moved, shaken, misplaced, .. } = &mut self.report;
+        for line in moved.iter_mut().chain(shaken).chain(misplaced) {
+            *line = format!("{:?} at {line}", self.plan);
+        }
         self.report
     }
 
@@ -200,7 +223,8 @@ impl Run {
     /// The packet of the flow that is due, or would be soonest.
     fn next_packet(&mut self) {
         let Some(life) = self.flows.take() else { return };
-        let again = self.plan_tracking(&life.flow) && self.random.chance(if life.started { 200 } else { 10 });
+        let starts = matches!(Scene::tracking(life.flow.service), Tracking::Tcp | Tracking::Quic);
+        let again = starts && self.random.chance(if life.started { 200 } else { 10 });
         let reached = self.send(&life.flow, again);
         if !has_home(life.flow.service) {
             self.check_start(&life.flow, reached);
@@ -265,19 +289,9 @@ impl Run {
         }
     }
 
-    fn slot(&self, flow: &Flow) -> u32 {
+    pub(crate) fn slot(&self, flow: &Flow) -> u32 {
         let service = &self.scene.world.services[flow.service];
         flow::slot(&self.edge.view().generation.hash_key, &flow.ends(service), service, SLOTS)
-    }
-
-    pub(crate) fn slot_of(&self, flow: &Flow) -> u32 {
-        self.slot(flow)
-    }
-
-    /// Whether something in a packet says that it starts a flow.
-    fn plan_tracking(&self, flow: &Flow) -> bool {
-        let tcp = self.scene.world.services[flow.service].protocol == protocol::TCP;
-        tcp || Scene::tracking(flow.service) == Tracking::Quic
     }
 
     fn send(&mut self, flow: &Flow, starts: bool) -> Option<BackendNumber> {

@@ -36,6 +36,7 @@ pub(crate) struct Scene {
 }
 
 /// What became of the backend that has a number; of nobody, where that is free.
+#[expect(clippy::struct_excessive_bools, reason = "what probes and operators say of it comes and goes separately")]
 #[derive(Clone, Copy, Default)]
 struct Fate {
     incarnation: Incarnation,

@@ -3,12 +3,7 @@
 
 use edge_common::abi::{BackendNumber, State};
 
-use crate::{
-    edge::Part,
-    flow::Flow,
-    run::Run,
-    scene::Turn,
-};
+use crate::{edge::Part, flow::Flow, run::Run, scene::Turn};
 
 /// One change.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +28,8 @@ impl Run {
 
     /// A change that is undone before anybody looks, with flows that start meanwhile.
     pub(crate) fn blink(&mut self) {
-        let drained = self.scene.drained();
+        let mut drained = self.scene.drained();
+        drained.retain(|number| self.edge.owns(*number));
         let Some(number) = self.random.choose(&drained) else { return self.change() };
         if !self.make(Change::Backend(number, Turn::Undrained)) {
             return;
@@ -41,7 +37,7 @@ impl Run {
         // Where it is the owner, they start without a record.
         let its: Vec<Flow> = (0..60).map(|_| self.flows.any(&mut self.random, &self.scene)).collect();
         for flow in its {
-            if self.edge.owner(flow.service, self.slot_of(&flow)) == number {
+            if self.edge.owner(flow.service, self.slot(&flow)) == number {
                 self.begin(flow);
             }
         }
