@@ -18,6 +18,9 @@ pub mod edge;
 pub mod status;
 pub mod instead;
 pub mod load;
+pub mod pace;
+pub mod flows;
+pub mod flood;
 
 use std::{
     io::ErrorKind,

@@ -69,6 +69,14 @@ impl Provider {
         format!("provider-{}", self.letter())
     }
 
+    /// The router's address in this provider's segment.
+    pub fn router(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.router_v4().into(),
+            Family::V6 => self.router_v6().into(),
+        }
+    }
+
     pub fn router_v4(self) -> Ipv4Addr {
         Ipv4Addr::new(10, self.index(), 0, 254)
     }
