@@ -128,7 +128,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         slot_mask: config.slots - 1,
         tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
-        records_per_second: 1 << 16,
+        records_per_second: config.limits.flows_per_second,
         reserved: [0; 9],
     };
     image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
@@ -310,9 +310,9 @@ fn plan_services(
                 pool_count: narrow(service.pools.len()),
                 mode: service.mode as u8,
                 when_exhausted: service.when_exhausted as u8,
-                tracking: abi::Tracking::Tcp as u8,
+                tracking: service.tracking as u8,
                 unsettled: 1,
-                affinity_prefix: 0,
+                affinity_prefix: service.affinity_prefix.unwrap_or(0),
                 reserved: [0; 15],
             },
             fresh_number: old.is_none(),

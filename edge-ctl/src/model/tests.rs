@@ -5,12 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use proptest::{collection::vec, prelude::*};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, Failover, Mode, State, VIP_ENTRY, WhenExhausted},
+    abi::{BackendNumber, CELL, Cell, Failover, Mode, State, Target, Tracking, VIP_ENTRY, WhenExhausted},
     candidates::{self, Member},
     hash::HashKey,
 };
@@ -24,7 +25,8 @@ use crate::{
 const ADMINS: [Admin; 3] = [Admin::Enabled, Admin::Drained, Admin::Disabled];
 const HEALTHS: [Health; 3] = [Health::Unknown, Health::Up, Health::Down];
 
-pub(crate) const LIMITS: Limits = Limits { services: 6, pools: 5, backends: 30 };
+pub(crate) const LIMITS: Limits =
+    Limits { services: 6, pools: 5, backends: 30, flows: 1024, flows_per_second: 256, fragments: 64 };
 
 /// A configuration with nothing in it.
 pub(crate) fn empty(slots: u32) -> Config {
@@ -63,6 +65,10 @@ pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, po
         pools,
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
+        tracking: if protocol == Protocol::Tcp { Tracking::Tcp } else { Tracking::Stateless },
+        linger: Duration::from_mins(5),
+        learn: Duration::from_secs(30),
+        affinity_prefix: None,
     }
 }
 
@@ -336,6 +342,33 @@ fn the_same_configuration_again_writes_no_cell() {
     assert!(second.backends.is_empty());
     assert_eq!(second.snapshot.pools, first.snapshot.pools);
     assert_eq!(second.generation.number, 2);
+}
+
+#[test]
+fn what_a_service_says_of_its_flows_reaches_the_packet_path() {
+    let mut config = simple();
+    config.limits.flows_per_second = 77;
+    let vips = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+    for (port, tracking) in (81..).zip([Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn]) {
+        let made = service(&format!("s{port}"), vips[0], port, Protocol::Udp, vec![0]);
+        config.services.push(Service { tracking, ..made });
+    }
+    for (port, vip) in (90..).zip(vips) {
+        let made = service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0]);
+        config.services.push(Service { affinity_prefix: Some(24), ..made });
+    }
+    let image = plan(&config, &Capacity::of(&config), None).expect("it is within the limits");
+    assert_eq!(image.generation.records_per_second, 77);
+    let (v4, v6) = (image.index_v4.iter().map(|e| e.target), image.index_v6.iter().map(|e| e.target));
+    let targets: Vec<_> = v4.chain(v6).collect();
+    for (service, new) in config.services.iter().zip(&image.services) {
+        assert_eq!(Tracking::from_raw(new.service.tracking), service.tracking, "{}", service.name);
+        assert_eq!(new.service.unsettled, 1, "{}", service.name);
+        assert_eq!(new.service.affinity_prefix, service.affinity_prefix.unwrap_or(0), "{}", service.name);
+        let is_its = |target: &&Target| target.service == new.number && target.owners() == new.service.owners;
+        let target = targets.iter().find(is_its).expect("in the index");
+        assert_eq!(target.by_source(), service.affinity_prefix.is_some(), "{}", service.name);
+    }
 }
 
 #[test]
