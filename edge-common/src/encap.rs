@@ -9,7 +9,6 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use crate::{
     abi::{Backend, Generation},
     checksum, frame,
-    hash::Hash,
     ip::{DEFAULT_TTL, DONT_FRAGMENT, Family},
     packet::Wire,
 };
@@ -23,21 +22,22 @@ pub struct Inner {
     tos: u8,
     /// The second word of an outer IPv4 header: identification, flags.
     fragmentation: [u8; 4],
-    flow: Hash,
+    /// Twenty bits that are the flow's.
+    label: u32,
 }
 
 impl Inner {
     #[inline(always)]
-    pub fn of<F: Family>(header: &F::Header, length: usize, flow: Hash) -> Self {
+    pub fn of<F: Family>(header: &F::Header, length: usize, label: u32) -> Self {
         let fragmentation = if F::dont_fragment(header) {
             [0, 0, DONT_FRAGMENT, 0]
         } else {
             // Mixed with the flow: all packets to a backend have the same outer addresses, and clients count alike.
             let [a, b] = F::identification(header);
-            let [.., c, d] = flow.flow_label().to_be_bytes();
+            let [.., c, d] = label.to_be_bytes();
             [a ^ c, b ^ d, 0, 0]
         };
-        Self { length, tos: F::tos(header), fragmentation, flow }
+        Self { length, tos: F::tos(header), fragmentation, label }
     }
 }
 
@@ -95,7 +95,7 @@ impl V6 {
     #[inline(always)]
     pub fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
         let [high, low] = u16::try_from(inner.length).ok()?.to_be_bytes();
-        let first = 6 << 28 | u32::from(inner.tos) << 20 | inner.flow.flow_label();
+        let first = 6 << 28 | u32::from(inner.tos) << 20 | inner.label;
         Some(Self {
             start: [first.to_be(), u32::from_ne_bytes([high, low, protocol, DEFAULT_TTL])],
             // As sixteen bytes they would be copied byte by byte.

@@ -5,7 +5,6 @@ use crate::{
     encap,
     exit::Exit,
     frame::{Egress, Link},
-    hash::Hash,
     ip::Family,
     packet::Packet,
     pipeline::{Decision, Outcome},
@@ -18,7 +17,8 @@ pub struct Received {
     pub link: Link,
     /// Bytes of the IP packet.
     pub length: usize,
-    pub flow: Hash,
+    /// Twenty bits for an outer header to tell the flow by.
+    pub label: u32,
 }
 
 /// Sends the packet to `backend`, as a router does (`dsr`) or as a tunnel's entry does (`ipip`).
@@ -34,7 +34,7 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     service: &Service,
     backend: &Backend,
 ) -> Result<Outcome, Decision> {
-    let Received { link, length, flow } = received;
+    let Received { link, length, label } = received;
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
     if F::ttl(header) <= 1 {
         return Err(Exit::TtlExceeded.into());
@@ -52,7 +52,7 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     }
     let Way { egress, link_layer } = way_to(tables, view, backend)?;
 
-    let inner = encap::Inner::of::<F>(header, length, flow);
+    let inner = encap::Inner::of::<F>(header, length, label);
     F::decrement_ttl(header);
     let sent = match (mode, backend.family) {
         (Mode::Dsr, _) => link_layer.send(packet, link, F::ETHER_TYPE, []),

@@ -32,6 +32,12 @@ impl Hash {
         (self.0 >> 12) as u32 & 0xf_ffff
     }
 
+    /// Sixteen bits that tell a flow from nearly all others, from other bits than the slot's.
+    #[inline(always)]
+    pub const fn mark(self) -> u16 {
+        (self.0 >> 12) as u16
+    }
+
     /// The two positions of a destination in a service index.
     #[inline(always)]
     pub const fn index_positions(self, mask: u32) -> [u32; 2] {
@@ -58,6 +64,23 @@ impl HashKey {
         Hash(finish(sum))
     }
 
+    /// Hash of a client's IPv4 address alone, of which the first `prefix` bits count.
+    #[inline(always)]
+    pub const fn hash_source_v4(&self, address: [u8; 4], prefix: u8) -> Hash {
+        let masked = u32::from_be_bytes(address) as u64 & leading(prefix as u32 + 32);
+        self.hash_v4((masked as u32).to_be_bytes(), 0)
+    }
+
+    /// Hash of a client's IPv6 address alone, of which the first `prefix` bits count.
+    #[inline(always)]
+    pub const fn hash_source_v6(&self, address: [u8; 16], prefix: u8) -> Hash {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+        let high = u64::from_be_bytes([a, b, c, d, e, f, g, h]) & leading(prefix as u32);
+        let low = u64::from_be_bytes([i, j, k, l, m, n, o, p]) & leading((prefix as u32).saturating_sub(64));
+        let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (high.to_be_bytes(), low.to_be_bytes());
+        self.hash_v6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p], 0)
+    }
+
     /// Rehashes `hash` for step `round` of a search, from words that nothing else uses.
     #[inline(always)]
     pub const fn again(&self, hash: Hash, round: u32) -> Hash {
@@ -65,6 +88,16 @@ impl HashKey {
         let seed = (k10 as u64) << 32 | k11 as u64;
         // Twice, since what comes in is a slot: a few low bits, of which one product would make a lattice.
         Hash(finish(finish(hash.0 ^ seed.wrapping_mul(2 * round as u64 + 1))))
+    }
+}
+
+/// A word whose first `bits` bits are set; all of them from 64 on.
+#[inline(always)]
+const fn leading(bits: u32) -> u64 {
+    match bits {
+        0 => 0,
+        1..64 => u64::MAX << (64 - bits),
+        _ => u64::MAX,
     }
 }
 
@@ -140,6 +173,16 @@ mod tests {
             let other = (u32::from_be_bytes(v4.0) ^ 1 << (bit % 32)).to_be_bytes();
             prop_assert_ne!(key.hash_v4(v4.0, v4.1), key.hash_v4(other, v4.1));
             prop_assert_ne!(key.hash_v4(v4.0, v4.1), key.hash_v4(v4.0, v4.1 ^ 1 << (bit % 32)));
+        }
+
+        #[test]
+        fn a_source_is_its_prefix_and_no_port(key: [u32; 12], v4: u32, v6: u128, prefix in 1u8..=32, bit in 0u32..128) {
+            let key = HashKey(key);
+            let source = |address: u32| key.hash_source_v4(address.to_be_bytes(), prefix);
+            let (bit4, counts) = (bit % 32, bit % 32 < prefix.into());
+            prop_assert_eq!(source(v4) != source(v4 ^ 1 << (31 - bit4)), counts);
+            let source = |address: u128| key.hash_source_v6(address.to_be_bytes(), 4 * prefix);
+            prop_assert_eq!(source(v6) != source(v6 ^ 1 << (127 - bit)), bit < 4 * u32::from(prefix));
         }
 
         #[test]

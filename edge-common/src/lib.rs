@@ -16,11 +16,13 @@ pub mod packet;
 pub mod tables;
 
 pub mod pipeline;
+pub mod odd;
 pub mod exit;
 
 pub mod frame;
 pub mod ip;
 pub mod transport;
+pub mod quic;
 pub mod select;
 pub mod forward;
 pub mod encap;

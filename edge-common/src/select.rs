@@ -1,20 +1,36 @@
 //! Selection: which backend gets a packet.
 //!
 //! Each slot of a service has an *owner*, whose its running flows are, and in each pool *candidates*, who take the flows
-//! that start now. A running flow's packet costs one read of the owner. A SYN asks [`pick`]; if that is another backend
-//! than the owner, the owner follows at once, with one store.
+//! that start now: [`pick`]. While the service is settled these are the same, and a packet costs one read of the owner:
+//! [`settled`]. After a change they differ in some slots, for a time. Then flows are recorded, but only where the owner
+//! would be the wrong answer, now or once it follows: [`choose`]. So a flow whose backend lives stays there.
 //!
-//! A UDP packet does not say whether it starts a flow, so it goes to the owner while that lives; whoever changes what
-//! `pick` would say (the controller) moves the owners of UDP services after it.
+//! ```text
+//! packet      record              owner                pick(NEW)          goes to
+//! starts      takes new flows                                             the record's backend
+//!             none, or replaced                        is the owner       the owner
+//!                                                      another one        the pick, recorded
+//!                                 alive                no room            the owner; the slot is marked as missed
+//!                                 dead                 no room            the pick, which becomes the owner
+//! runs        its backend lives                                           the record's backend
+//!             its backend died                                            the pick; the record is dropped
+//!             none                alive                is the owner       the owner
+//!                                 alive                another one        the owner, recorded, or marked as missed
+//!                                 dead                                    the pick, whose host answers with a RST
+//! ```
 //!
-//! Everything here depends on the slot and the published state alone, never on the packet: all packets of a slot go the
-//! same way, on every edge.
+//! No record ever makes room for another one. A flood of new flows so costs them the choice of their backend, and nobody
+//! a flow. Only the controller moves owners, but for the one case above.
 
 use crate::{
-    abi::{Backend, BackendNumber, CELL, Failover, MAX_POOLS, Pool, Service, State, WhenExhausted},
+    abi::{
+        Backend, BackendNumber, CELL, Failover, FlowCount, FlowRecord, MAX_POOLS, Pool, Service, Spending, State,
+        Target, Tracking, WhenExhausted,
+    },
     exit::Exit,
     hash::Hash,
-    tables::{Tables, View},
+    ip::Family,
+    tables::{Flows as _, Tables, View},
 };
 
 /// Rounds of looking at other slots' candidates when all of the slot's own are gone. Together with the slot's own they
@@ -25,36 +41,166 @@ const ROUNDS: u32 = 3;
 /// end of the list.
 const TRIES: u32 = 8;
 
-/// Selects the backend for a packet of the slot that `flow` falls into; `owners` is the service's first cell of them.
-///
-/// # Errors
-/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's owners are not there.
+/// The owner of the slot that `flow` falls into, if that is all that needs to be known: the service is settled, and the
+/// owner alive (takes new flows, for a packet that starts one).
 #[inline(always)]
-pub fn select<'a, T: Tables>(
+pub fn settled<'a, T: Tables>(
     tables: &'a T,
     view: View<'_>,
+    target: Target,
     service: &Service,
-    owners: u32,
     flow: Hash,
     starts: bool,
-) -> Result<(BackendNumber, &'a Backend), Exit> {
+) -> Option<(BackendNumber, &'a Backend)> {
     let slot = flow.slot(view.generation.slot_mask);
-    let cell = owners.wrapping_add(slot / CELL as u32);
+    let owner = tables.owner(target.owners().wrapping_add(slot / CELL as u32), slot)?;
+    let backend = tables.backend(owner)?;
+    let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
+    let settled = !tables.is_unsettled(view.half, target.service, service);
+    if settled && State(backend.state).has(wanted) { Some((owner, backend)) } else { None }
+}
+
+/// A packet whose backend is to be chosen.
+#[derive(Clone, Copy)]
+pub struct Asked<K> {
+    /// Service number.
+    pub service: u32,
+    /// The service's first cell of owners.
+    pub owners: u32,
+    pub flow: Hash,
+    pub key: K,
+    /// Whether the packet starts a flow.
+    pub starts: bool,
+    /// Whether the flow may be recorded: not for a packet that only concerns it.
+    pub records: bool,
+}
+
+/// Chooses the backend for a packet by all that is known of its flow.
+///
+/// # Errors
+/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service or its owners are not there.
+#[inline(always)]
+pub fn choose<F: Family, T: Tables>(
+    tables: &T,
+    view: View<'_>,
+    asked: &Asked<F::FlowKey>,
+) -> Result<BackendNumber, Exit> {
+    let service = tables.service(view.half, asked.service).ok_or(Exit::BadTables)?;
+    let slot = asked.flow.slot(view.generation.slot_mask);
+    let cell = asked.owners.wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
+    let tracking = Tracking::from_raw(service.tracking);
+    let exhausted = |pick: BackendNumber| if pick == 0 { Err(Exit::Exhausted) } else { Ok(pick) };
+    if tracking == Tracking::Stateless {
+        return pick(tables, view, service, slot).ok_or(Exit::Exhausted);
+    }
+
+    let count = |what| tables.count_flow(asked.service, what);
+    let flows = F::flows(tables);
+    let now = tables.now_ns();
+    count(FlowCount::Asked);
+    let recorded = match flows.find(&asked.key, if asked.records { Some(now) } else { None }) {
+        Some(record) if record.mark == asked.flow.mark() => record.backend,
+        _ => 0,
+    };
+    if !asked.starts && alive(tables, service, recorded, State::ALIVE) {
+        count(FlowCount::Found);
+        return Ok(recorded);
+    }
+
+    let (pick, bits) = pick_and_bits(tables, view, service, slot);
+    // When nothing is left and the service fails open, who is not disabled counts as alive.
+    let living = if bits == State::ENABLED { State::ENABLED } else { State::ALIVE };
+    let recorded_lives = alive(tables, service, recorded, if asked.starts { bits } else { living });
+    if recorded_lives {
+        count(FlowCount::Found);
+        return Ok(recorded);
+    }
+    let owner_lives = alive(tables, service, owner, living);
+    if !asked.records {
+        return if owner_lives { Ok(owner) } else { exhausted(pick) };
+    }
+    // Where nothing says that a flow starts, one starts anew whose backend has died.
+    let learns = tracking == Tracking::Learn;
+    let starts = asked.starts || learns && (recorded != 0 || !owner_lives);
+    if !starts {
+        if recorded != 0 {
+            flows.remove(&asked.key);
+            count(FlowCount::DeadDropped);
+            return exhausted(pick);
+        }
+        if !owner_lives {
+            return exhausted(pick);
+        }
+        if pick != 0 && pick != owner {
+            if record::<F, T>(tables, view, service, asked, owner, now, Spending::OwnerRecord) {
+                count(FlowCount::RecordedAtOwner);
+            } else {
+                tables.miss(cell, slot);
+                count(FlowCount::Missed);
+            }
+        }
+        return Ok(owner);
+    }
+
+    if pick == 0 {
+        return Err(Exit::Exhausted);
+    }
+    if pick != owner && record::<F, T>(tables, view, service, asked, pick, now, Spending::NewRecord) {
+        count(FlowCount::RecordedAtNew);
+        return Ok(pick);
+    }
+    // It goes to the owner, then or from now on, and an older record would say something else.
+    if recorded != 0 {
+        flows.remove(&asked.key);
+    }
+    if pick == owner {
+        return Ok(owner);
+    }
+    if owner_lives {
+        tables.miss(cell, slot);
+        count(FlowCount::SentToOwner);
+        return Ok(owner);
+    }
+    tables.set_owner(cell, slot, pick);
+    count(FlowCount::OwnerTakenOver);
+    Ok(pick)
+}
+
+/// Records the flow at `backend`; false if there is no room, or too much was recorded in this second.
+#[inline(always)]
+fn record<F: Family, T: Tables>(
+    tables: &T,
+    view: View<'_>,
+    service: &Service,
+    asked: &Asked<F::FlowKey>,
+    backend: BackendNumber,
+    now: u64,
+    spending: Spending,
+) -> bool {
+    if !tables.spend(spending, now, view.generation.records_per_second) {
+        return false;
+    }
+    // Before the record is there, or a packet might not look for it.
+    if !tables.is_unsettled(view.half, asked.service, service) {
+        tables.unsettle(view.half, asked.service);
+    }
+    F::flows(tables).insert(&asked.key, FlowRecord::new(backend, asked.flow.mark(), now))
+}
+
+/// Whether the backend has `bits`, and no failover with evacuation has taken it out of the service.
+#[inline(always)]
+fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
     let failover = Failover::from_raw(service.failover);
-    // Flow records, when they come, are asked here: after the owner's read, before its verdict counts.
-    if !starts
-        && let Some(backend) = tables.backend(owner)
-        && State(backend.state).has(State::ALIVE)
-        && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
-    {
-        return Ok((owner, backend));
+    match tables.backend(number) {
+        Some(backend) => {
+            number != 0
+                && bits != 0
+                && State(backend.state).has(bits)
+                && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
+        }
+        None => false,
     }
-    let chosen = pick(tables, view, service, slot).ok_or(Exit::Exhausted)?;
-    if starts && chosen != owner {
-        tables.set_owner(cell, slot, chosen);
-    }
-    Ok((chosen, tables.backend(chosen).ok_or(Exit::BadTables)?))
 }
 
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
@@ -62,10 +208,22 @@ pub fn select<'a, T: Tables>(
 /// Pools are asked in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
 /// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over
 /// last; when there is none of these either, `when_exhausted` decides. An evacuated pool serves in no case.
-#[inline(never)]
+///
+#[inline(always)]
 pub fn pick<T: Tables>(tables: &T, view: View<'_>, service: &Service, slot: u32) -> Option<BackendNumber> {
-    let (pool, bits) = eligible(tables, view, service)?;
-    search(tables, view, pool, slot, bits)
+    match pick_and_bits(tables, view, service, slot) {
+        (0, _) => None,
+        (number, _) => Some(number),
+    }
+}
+
+/// The same, 0 for nobody, and the [`State`] bits that a backend needs for it now: none when none would do.
+#[inline(always)]
+fn pick_and_bits<T: Tables>(tables: &T, view: View<'_>, service: &Service, slot: u32) -> (BackendNumber, u32) {
+    match eligible(tables, view, service) {
+        Some((pool, bits)) => (search(tables, view, pool, slot, bits).unwrap_or(0), bits),
+        None => (0, 0),
+    }
 }
 
 /// The pool that takes the flows that start now, and the [`State`] bits that its backends need for it.

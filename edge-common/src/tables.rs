@@ -1,7 +1,10 @@
 //! The maps, as the packet path sees them.
 
 use crate::{
-    abi::{Backend, BackendNumber, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6},
+    abi::{
+        Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Pool,
+        Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
+    },
     exit::Exit,
 };
 
@@ -25,6 +28,22 @@ pub struct View<'a> {
     /// The half of the maps that was published.
     pub half: u32,
     pub generation: &'a Generation,
+}
+
+/// The flow records of one family.
+pub trait Flows<K> {
+    /// The flow's record, which was seen now; with `None` it is only looked at.
+    fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord>;
+    /// Records the flow, in the place of an older record of it. False if there is no room; no other flow makes room.
+    fn insert(&self, key: &K, record: FlowRecord) -> bool;
+    fn remove(&self, key: &K);
+}
+
+/// The fragmented packets of one family that are on their way.
+pub trait Fragments<K> {
+    fn find(&self, key: &K) -> Option<FragmentRecord>;
+    /// Where there is no room the oldest makes it.
+    fn insert(&self, key: &K, record: FragmentRecord);
 }
 
 /// Read access to the maps, the few writes that the packet path makes, and the kernel's routing as a last resort.
@@ -55,10 +74,30 @@ pub trait Tables {
     /// Makes `owner` the owner, with one store; nothing for a cell past the map's end.
     fn set_owner(&self, cell: u32, lane: u32, owner: BackendNumber);
 
+    /// Says that a flow of this slot should have been recorded and was not, for the controller.
+    fn miss(&self, cell: u32, lane: u32);
+    /// Whether flows of the service, which is `number`, may be recorded ([`Service::unsettled`]).
+    #[inline(always)]
+    fn is_unsettled(&self, _half: u32, _number: u32, service: &Service) -> bool {
+        service.unsettled != 0
+    }
+    /// Says that flows of the service may be recorded from now on.
+    fn unsettle(&self, half: u32, service: u32);
+    fn flows_v4(&self) -> impl Flows<FlowKeyV4>;
+    fn flows_v6(&self) -> impl Flows<FlowKeyV6>;
+    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4>;
+    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6>;
+
+    /// Nanoseconds of `CLOCK_MONOTONIC`, coarse.
+    fn now_ns(&self) -> u64;
+    /// Takes one `spending` of this CPU's `limit` of this second; false if there are none left.
+    fn spend(&self, spending: Spending, now_ns: u64, limit: u32) -> bool;
+
     /// The kernel's own way to `backend`, from the tunnel source of its family.
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route>;
 
     fn count_exit(&self, exit: Exit);
+    fn count_flow(&self, service: u32, what: FlowCount);
     /// Counts a forwarded packet of `bytes` for the service and the backend; `starts` if it starts a flow.
     fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool);
 }

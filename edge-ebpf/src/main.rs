@@ -7,6 +7,7 @@
 #![feature(asm_experimental_arch)]
 
 mod decap;
+mod hashed;
 mod maps;
 mod packet;
 
@@ -17,8 +18,12 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use edge_common::{
+    abi::Target,
     exit::{Exit, Verdict},
-    pipeline::{self, Decision, Outcome},
+    frame::Link,
+    hash::Hash,
+    odd,
+    pipeline::{self, Decision, Detours, Found, Outcome, Place},
     reply,
 };
 
@@ -27,9 +32,8 @@ use crate::{maps::KernelTables, packet::ContextPacket};
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
-    let answer = |_: &mut _, Decision(decided)| Exit::from_raw(edge_answer(ctx.ctx, decided));
     let Outcome { exit, egress } =
-        pipeline::process_with(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), answer);
+        pipeline::process_with(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), &Calls(ctx.ctx));
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(&ctx, "exit {} egress {}", exit.name(), egress);
     match exit.verdict() {
@@ -40,10 +44,53 @@ fn edge(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Answers a packet as a [`Decision`] says; the exit by which it leaves in the end.
-///
-/// A function of its own, so that neither deciding nor answering has the other's variables on its stack; and a global one
-/// (not mangled, with C's ABI), so that the verifier looks at it once, for any packet and any decision.
+/// The detours as functions of their own, and global ones (not mangled, with C's ABI): the verifier looks at each once, for
+/// any packet and any arguments.
+struct Calls(*mut xdp_md);
+
+impl<P> Detours<P> for Calls {
+    #[inline(always)]
+    fn choose(&self, _packet: &P, target: Target, flow: Hash, place: Place) -> Found {
+        Found(edge_choose(self.0, target.word(), flow.0, place.pack()))
+    }
+
+    #[inline(always)]
+    fn odd(&self, _packet: &P, link: Link, half: u32) -> Found {
+        Found(edge_odd(self.0, link.l3 as u32, link.ether_type.into(), half))
+    }
+
+    #[inline(always)]
+    fn answer(&self, _packet: &mut P, Decision(decided): Decision) -> Exit {
+        Exit::from_raw(edge_answer(self.0, decided))
+    }
+}
+
+/// [`pipeline::choose`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn edge_choose(ctx: *mut xdp_md, target: u64, flow: u64, place: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let Found(found) = pipeline::choose(
+        &ContextPacket::new(&ctx),
+        &KernelTables::new(&ctx),
+        Target::from_word(target),
+        Hash(flow),
+        Place::unpack(place),
+    );
+    found
+}
+
+/// [`odd::find`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn edge_odd(ctx: *mut xdp_md, l3: u32, ether_type: u32, half: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let link = Link { l3: l3 as usize & 31, ether_type: ether_type as u16 };
+    let Found(found) = odd::find(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), &Calls(ctx.ctx), link, half & 1);
+    found
+}
+
+/// [`reply::answer`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn edge_answer(ctx: *mut xdp_md, decided: u64) -> u32 {

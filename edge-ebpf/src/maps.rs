@@ -7,19 +7,22 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
-    helpers::bpf_fib_lookup,
+    helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns},
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::XdpContext,
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6,
-        Traffic, halved,
+        Backend, BackendNumber, Budget, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
+        FragmentRecord, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
+        halved,
     },
     exit::Exit,
-    tables::{Route, Tables},
+    tables::{Flows, Fragments, Route, Tables},
 };
+
+use crate::hashed::{Aging, Hashed};
 
 #[map]
 static PUBLISHED: Array<Published> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -37,6 +40,20 @@ static BACKENDS: Array<Backend> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static CANDIDATES: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static OWNERS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static MISSED: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static FLOWS_V4: HashMap<FlowKeyV4, FlowRecord> = HashMap::with_max_entries(1, 0);
+#[map]
+static FLOWS_V6: HashMap<FlowKeyV6, FlowRecord> = HashMap::with_max_entries(1, 0);
+#[map]
+static FLOW_STATS: PerCpuArray<FlowCounts> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static FRAGMENTS_V4: LruHashMap<FlowKeyV4, FragmentRecord> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static FRAGMENTS_V6: LruHashMap<FlowKeyV6, FragmentRecord> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::COUNT, 0);
 #[map]
@@ -146,6 +163,57 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
+    fn miss(&self, cell: u32, lane: u32) {
+        if let Some(cell) = MISSED.get_ptr_mut(cell) {
+            // SAFETY: as above; whoever writes writes the same.
+            unsafe { ptr::write_volatile(cell.cast::<u16>().add(lane as usize % CELL), 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn unsettle(&self, half: u32, service: u32) {
+        if let Some(service) = SERVICES.get_ptr_mut(halved(half, service)) {
+            // SAFETY: a valid pointer, and a store of one word.
+            unsafe { ptr::write_volatile(&raw mut (*service).unsettled, 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
+        Hashed(&FLOWS_V4)
+    }
+
+    #[inline(always)]
+    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
+        Hashed(&FLOWS_V6)
+    }
+
+    #[inline(always)]
+    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {
+        Aging(&FRAGMENTS_V4)
+    }
+
+    #[inline(always)]
+    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6> {
+        Aging(&FRAGMENTS_V6)
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: the helper takes nothing and reads a clock.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn spend(&self, spending: Spending, now_ns: u64, limit: u32) -> bool {
+        match BUDGETS.get_ptr_mut(0) {
+            // SAFETY: this CPU's own, which no other program on it can interrupt us to change.
+            Some(budget) => unsafe { (*budget).take(spending, now_ns, limit) },
+            None => false,
+        }
+    }
+
+    #[inline(always)]
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route> {
         let mut route = Route::default();
         if self.resolve(generation, backend, &mut route) { Some(route) } else { None }
@@ -156,6 +224,16 @@ impl Tables for KernelTables<'_> {
         if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
             // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
             unsafe { *count = (*count).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_flow(&self, service: u32, what: FlowCount) {
+        if let Some(FlowCounts(counts)) = FLOW_STATS.get_ptr_mut(service).map(|counts| {
+            // SAFETY: as above.
+            unsafe { &mut *counts }
+        }) {
+            counts[what as usize] = counts[what as usize].wrapping_add(1);
         }
     }
 

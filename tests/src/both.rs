@@ -1,7 +1,9 @@
 //! The same packet through the host pipeline and through the real program: whatever can be seen of it must be equal.
 
+use std::collections::BTreeMap;
+
 use edge_common::{
-    abi::program,
+    abi::{BackendNumber, FlowRecord, program},
     decap,
     exit::{DecapExit, Exit, Verdict},
     host::{Frame, Memory},
@@ -164,8 +166,19 @@ impl Both {
         let backends = self.kernel.backend_traffic();
         let host = (0..).zip(&backends).map(|(number, _)| self.memory.backend_traffic(number)).collect::<Vec<_>>();
         same("backends", &backends, &host)?;
+        let flows = self.kernel.flow_counts();
+        let host = (0..).zip(&flows).map(|(number, _)| self.memory.flow_counts(number)).collect::<Vec<_>>();
+        same("what was done with records", &flows, &host)?;
+        same("missed", &self.kernel.missed(), &self.memory.missed.borrow())?;
+        same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
+        same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;
         same("owners", &self.kernel.owners(), &self.memory.owners.borrow())
     }
+}
+
+/// Records without their times, which are of two clocks.
+fn places<K: Copy>(records: &BTreeMap<K, FlowRecord>) -> Vec<(K, BackendNumber, u16)> {
+    records.iter().map(|(key, record)| (*key, record.backend, record.mark)).collect()
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &[T], host: &[T]) -> Result<(), String> {

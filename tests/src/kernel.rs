@@ -1,7 +1,7 @@
 //! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
 //! time by `BPF_PROG_TEST_RUN`.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,7 +10,10 @@ use aya::{
 };
 use bytemuck::Pod;
 use edge_common::{
-    abi::{Backend, Cell, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program},
+    abi::{
+        Backend, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, Pool, Published, Service,
+        ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
+    },
     exit::{DecapExit, Exit},
     host::Memory,
 };
@@ -59,6 +62,10 @@ pub struct Kernel {
     service_stats: PerCpuArray<MapData, [u64; 3]>,
     backend_stats: PerCpuArray<MapData, [u64; 3]>,
     owners: Array<MapData, [u16; 4]>,
+    missed: Array<MapData, [u16; 4]>,
+    flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
+    flows_v4: HashMap<MapData, [u8; size_of::<FlowKeyV4>()], [u8; size_of::<FlowRecord>()]>,
+    flows_v6: HashMap<MapData, [u8; size_of::<FlowKeyV6>()], [u8; size_of::<FlowRecord>()]>,
 }
 
 impl Kernel {
@@ -84,6 +91,10 @@ impl Kernel {
             service_stats: per_cpu(&mut object, map::SERVICE_STATS),
             backend_stats: per_cpu(&mut object, map::BACKEND_STATS),
             owners: Array::try_from(object.take_map(map::OWNERS).expect("OWNERS")).expect("an array"),
+            missed: Array::try_from(object.take_map(map::MISSED).expect("MISSED")).expect("an array"),
+            flow_stats: per_cpu(&mut object, map::FLOW_STATS),
+            flows_v4: HashMap::try_from(object.take_map(map::FLOWS_V4).expect("FLOWS_V4")).expect("a hash map"),
+            flows_v6: HashMap::try_from(object.take_map(map::FLOWS_V6).expect("FLOWS_V6")).expect("a hash map"),
             object,
         };
         let mut sources: HashMap<_, [u8; 16], u32> =
@@ -107,6 +118,11 @@ impl Kernel {
         for (index, cell) in (0..).zip(memory.owners.borrow().iter()) {
             self.owners.set(index, cell.0, 0).expect("room for the owners");
         }
+        for (index, cell) in (0..).zip(memory.missed.borrow().iter()) {
+            self.missed.set(index, cell.0, 0).expect("room for what is missed");
+        }
+        replace(&mut self.flows_v4, &memory.flows_v4.records.borrow());
+        replace(&mut self.flows_v6, &memory.flows_v6.records.borrow());
     }
 
     fn fill<T: Pod, const N: usize>(&mut self, name: &str, values: &[T]) {
@@ -178,16 +194,63 @@ impl Kernel {
         (0..self.backend_stats.len()).map(|index| traffic(&self.backend_stats, index)).collect()
     }
 
+    /// What was done with records, by service.
+    pub fn flow_counts(&self) -> Vec<FlowCounts> {
+        let sum = |index| {
+            let each = self.flow_stats.get(&index, 0).expect("a counter");
+            FlowCounts(std::array::from_fn(|what| each.iter().map(|counts| counts[what]).sum()))
+        };
+        (0..self.flow_stats.len()).map(sum).collect()
+    }
+
+    /// The records of IPv4 flows; when they were made and seen is of the kernel's clock.
+    pub fn flows_v4(&self) -> BTreeMap<FlowKeyV4, FlowRecord> {
+        records(&self.flows_v4)
+    }
+
+    /// The records of IPv6 flows.
+    pub fn flows_v6(&self) -> BTreeMap<FlowKeyV6, FlowRecord> {
+        records(&self.flows_v6)
+    }
+
+    pub fn missed(&self) -> Vec<Cell> {
+        (0..self.missed.len()).map(|index| Cell(self.missed.get(&index, 0).expect("a cell"))).collect()
+    }
+
     pub fn owners(&self) -> Vec<Cell> {
         (0..self.owners.len()).map(|index| Cell(self.owners.get(&index, 0).expect("an owner"))).collect()
     }
+}
+
+type Records<const K: usize> = HashMap<MapData, [u8; K], [u8; size_of::<FlowRecord>()]>;
+
+fn records<K: Pod + Ord, const N: usize>(map: &Records<N>) -> BTreeMap<K, FlowRecord> {
+    let entry = |entry: Result<_, _>| {
+        let (key, record): ([u8; N], [u8; size_of::<FlowRecord>()]) = entry.expect("nobody else changes it");
+        (bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&record))
+    };
+    map.iter().map(entry).collect()
+}
+
+/// Makes the records of `map` those of `wanted`.
+fn replace<K: Pod + Ord, const N: usize>(map: &mut Records<N>, wanted: &BTreeMap<K, FlowRecord>) {
+    for key in records::<K, N>(map).into_keys().filter(|key| !wanted.contains_key(key)) {
+        map.remove(&bytes(&key)).expect("it was there");
+    }
+    for (key, record) in wanted {
+        map.insert(bytes::<_, N>(key), bytes(record), 0).expect("room for the records");
+    }
+}
+
+fn bytes<T: Pod, const N: usize>(value: &T) -> [u8; N] {
+    bytemuck::bytes_of(value).try_into().expect("`N` is the size of a `T`")
 }
 
 /// Entries that each map needs to hold `memory`.
 ///
 /// # Panics
 /// When they are more than a map can have.
-pub fn sizes(memory: &Memory) -> [(&'static str, u32); 9] {
+pub fn sizes(memory: &Memory) -> [(&'static str, u32); 15] {
     [
         (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
         (map::SERVICE_INDEX_V6, memory.service_index_v6.len()),
@@ -196,6 +259,12 @@ pub fn sizes(memory: &Memory) -> [(&'static str, u32); 9] {
         (map::BACKENDS, memory.backends.len()),
         (map::CANDIDATES, memory.candidates.len()),
         (map::OWNERS, memory.owners.borrow().len()),
+        (map::MISSED, memory.missed.borrow().len()),
+        (map::FLOWS_V4, memory.flows_v4.room),
+        (map::FLOWS_V6, memory.flows_v6.room),
+        (map::FRAGMENTS_V4, 1024),
+        (map::FRAGMENTS_V6, 1024),
+        (map::FLOW_STATS, memory.services.len() / 2),
         (map::SERVICE_STATS, memory.services.len() / 2),
         (map::BACKEND_STATS, memory.backends.len()),
     ]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use edge_common::{
     abi::{
         Backend, CELL, Cell, Failover, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
-        VIP_ENTRY, WhenExhausted,
+        Tracking, VIP_ENTRY, WhenExhausted,
     },
     candidates::{self, Member},
     hash::{Hash, HashKey},
@@ -118,6 +118,10 @@ pub struct ServicePlan {
     pub pools: Vec<u16>,
     pub when_exhausted: WhenExhausted,
     pub failover: Failover,
+    pub tracking: Tracking,
+    pub unsettled: bool,
+    /// How many bits of the client's address are hashed, instead of the whole flow.
+    pub affinity: Option<u8>,
 }
 
 /// The whole description. Change it, then make the [`Memory`] anew.
@@ -185,6 +189,9 @@ impl World {
             pools: pools.to_vec(),
             when_exhausted: WhenExhausted::Open,
             failover: Failover::default(),
+            tracking: if protocol == 6 { Tracking::Tcp } else { Tracking::Stateless },
+            unsettled: true,
+            affinity: None,
         });
         number
     }
@@ -216,6 +223,7 @@ impl World {
         for number in 0..self.services.len() {
             owners.extend(self.picks(&memory, number));
         }
+        *memory.missed.borrow_mut() = vec![Cell::default(); owners.len()];
         *memory.owners.borrow_mut() = owners;
         memory
     }
@@ -224,6 +232,7 @@ impl World {
     pub fn memory_after(&self, before: &Memory) -> Memory {
         let memory = self.without_owners();
         memory.owners.borrow_mut().clone_from(&before.owners.borrow());
+        memory.missed.borrow_mut().clone_from(&before.missed.borrow());
         memory
     }
 
@@ -243,7 +252,13 @@ impl World {
         memory.routes.clone_from(&self.routes);
         memory.decap_sources.clone_from(&self.decap_sources);
         let generation = &mut memory.published.generations[ACTIVE as usize];
-        *generation = Generation { number: 7, hash_key: KEY, slot_mask: self.slots - 1, ..Generation::default() };
+        *generation = Generation {
+            number: 7,
+            hash_key: KEY,
+            slot_mask: self.slots - 1,
+            records_per_second: 1 << 30,
+            ..Generation::default()
+        };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
         generation.tunnel_source_v6 = octets(Side::V6.tunnel());
 
@@ -265,6 +280,9 @@ impl World {
                     pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
                     mode: service.mode,
                     when_exhausted: service.when_exhausted as u8,
+                    tracking: service.tracking as u8,
+                    unsettled: service.unsettled.into(),
+                    affinity_prefix: service.affinity.unwrap_or_default(),
                     ..Service::default()
                 },
             );
@@ -319,7 +337,9 @@ impl World {
             let port = port.to_be_bytes();
             // Strays and VIPs themselves have no owners.
             let owners = memory.service(ACTIVE, service).map_or(0, |service| service.owners);
+            let by_source = self.services.get(service as usize).is_some_and(|service| service.affinity.is_some());
             let target = Target::new(service, owners);
+            let target = if by_source { target.hashed_by_source() } else { target };
             match vip {
                 IpAddr::V4(vip) => {
                     let key = ServiceKeyV4::new(vip.octets(), port, protocol);

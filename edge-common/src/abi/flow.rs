@@ -88,8 +88,16 @@ pub struct FlowRecord {
     /// When it was recorded: seconds of the same clock.
     pub recorded_s: u32,
     pub backend: BackendNumber,
-    /// Zero.
-    pub reserved: u16,
+    /// [`Hash::mark`](crate::hash::Hash::mark) of the flow, in one word with the backend. Its place may be given to another
+    /// flow between a packet's search for it and the reading of it; then this is not what was looked for.
+    pub mark: u16,
+}
+
+impl FlowRecord {
+    #[inline(always)]
+    pub const fn new(backend: BackendNumber, mark: u16, now_ns: u64) -> Self {
+        Self { seen_ns: now_ns, recorded_s: (now_ns / 1_000_000_000) as u32, backend, mark }
+    }
 }
 
 /// What the packet path did with a service's flow records, per CPU, since the service got its number; it only grows. A
@@ -187,4 +195,25 @@ pub enum Spending {
 impl Spending {
     /// One more than there are: the size is a multiple of eight bytes.
     pub const COUNT: usize = 4;
+}
+
+impl Budget {
+    /// Takes one `spending` of the `limit` that there are in each second; false, and nothing taken, if there are none left.
+    #[inline(always)]
+    pub const fn take(&mut self, spending: Spending, now_ns: u64, limit: u32) -> bool {
+        let second = now_ns >> 30;
+        if self.second != second {
+            *self = Self { second, spent: [0; Spending::COUNT] };
+        }
+        let spent = match spending {
+            Spending::NewRecord => &mut self.spent[0],
+            Spending::OwnerRecord => &mut self.spent[1],
+            Spending::Error => &mut self.spent[2],
+        };
+        if *spent >= limit {
+            return false;
+        }
+        *spent += 1;
+        true
+    }
 }

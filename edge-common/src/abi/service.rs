@@ -140,6 +140,17 @@ impl Target {
         self.owners & Self::LEFT != 0
     }
 
+    /// In one word.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        (self.owners as u64) << 32 | self.service as u64
+    }
+
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { service: word as u32, owners: (word >> 32) as u32 }
+    }
+
     pub const fn leave(&mut self) {
         self.owners |= Self::LEFT;
     }

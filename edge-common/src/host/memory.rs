@@ -2,17 +2,18 @@
 
 use std::{
     cell::{Cell as Mutable, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use crate::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6,
-        Traffic, halved,
+        Backend, BackendNumber, Budget, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
+        FragmentRecord, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
+        halved,
     },
     decap::Sources,
     exit::{DecapExit, Exit},
-    tables::{Route, Tables},
+    tables::{Flows, Fragments, Route, Tables},
 };
 
 /// The maps in plain memory, one field a map, as the ABI lays them out. Whoever makes one fills the fields; what the
@@ -27,17 +28,46 @@ pub struct Memory {
     pub backends: Vec<Backend>,
     pub candidates: Vec<Cell>,
     pub owners: RefCell<Vec<Cell>>,
+    /// As many cells as owners have.
+    pub missed: RefCell<Vec<Cell>>,
+    pub flows_v4: FlowTable<FlowKeyV4>,
+    pub flows_v6: FlowTable<FlowKeyV6>,
+    pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
+    pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
+    /// Services that the packet path has unsettled: half and number.
+    pub unsettled: RefCell<BTreeSet<(u32, u32)>>,
+    /// What the clock says, nanoseconds.
+    pub clock_ns: Mutable<u64>,
     /// What the kernel's own routing would answer, by a backend's address.
     pub routes: Vec<([u8; 16], Route)>,
     pub decap_sources: Vec<[u8; 16]>,
     exits: RefCell<BTreeMap<u32, u64>>,
     decap_exits: RefCell<BTreeMap<u32, u64>>,
+    budget: Mutable<Budget>,
+    flow_stats: RefCell<BTreeMap<u32, FlowCounts>>,
     service_stats: RefCell<BTreeMap<u32, Traffic>>,
     backend_stats: RefCell<BTreeMap<BackendNumber, Traffic>>,
     last_backend: Mutable<BackendNumber>,
 }
 
+/// Flow records of one family, of which there can be no more than `room`.
+#[derive(Clone, Debug)]
+pub struct FlowTable<K> {
+    pub records: RefCell<BTreeMap<K, FlowRecord>>,
+    pub room: usize,
+}
+
+impl<K> Default for FlowTable<K> {
+    fn default() -> Self {
+        Self { records: RefCell::default(), room: 1 << 12 }
+    }
+}
+
 impl Memory {
+    pub fn flow_counts(&self, service: u32) -> FlowCounts {
+        self.flow_stats.borrow().get(&service).copied().unwrap_or_default()
+    }
+
     pub fn exit_count(&self, exit: Exit) -> u64 {
         self.exits.borrow().get(&(exit as u32)).copied().unwrap_or_default()
     }
@@ -62,6 +92,38 @@ impl Memory {
 
 fn at<T>(map: &[T], index: u32) -> Option<&T> {
     map.get(usize::try_from(index).ok()?)
+}
+
+impl<K: Ord + Copy> Flows<K> for &FlowTable<K> {
+    fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord> {
+        let mut records = self.records.borrow_mut();
+        let record = records.get_mut(key)?;
+        record.seen_ns = now_ns.unwrap_or(record.seen_ns);
+        Some(*record)
+    }
+
+    fn insert(&self, key: &K, record: FlowRecord) -> bool {
+        let mut records = self.records.borrow_mut();
+        let fits = records.contains_key(key) || records.len() < self.room;
+        if fits {
+            records.insert(*key, record);
+        }
+        fits
+    }
+
+    fn remove(&self, key: &K) {
+        self.records.borrow_mut().remove(key);
+    }
+}
+
+impl<K: Ord + Copy> Fragments<K> for &RefCell<BTreeMap<K, FragmentRecord>> {
+    fn find(&self, key: &K) -> Option<FragmentRecord> {
+        self.borrow().get(key).copied()
+    }
+
+    fn insert(&self, key: &K, record: FragmentRecord) {
+        self.borrow_mut().insert(*key, record);
+    }
 }
 
 impl Tables for Memory {
@@ -103,12 +165,57 @@ impl Tables for Memory {
         }
     }
 
+    fn miss(&self, cell: u32, lane: u32) {
+        if let Some(cell) = self.missed.borrow_mut().get_mut(cell as usize) {
+            cell.0[lane as usize % CELL] = 1;
+        }
+    }
+
+    fn is_unsettled(&self, half: u32, number: u32, service: &Service) -> bool {
+        service.unsettled != 0 || self.unsettled.borrow().contains(&(half, number))
+    }
+
+    fn unsettle(&self, half: u32, service: u32) {
+        self.unsettled.borrow_mut().insert((half, service));
+    }
+
+    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
+        &self.flows_v4
+    }
+
+    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
+        &self.flows_v6
+    }
+
+    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {
+        &self.fragments_v4
+    }
+
+    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6> {
+        &self.fragments_v6
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.clock_ns.get()
+    }
+
+    fn spend(&self, spending: Spending, now_ns: u64, limit: u32) -> bool {
+        let mut budget = self.budget.get();
+        let taken = budget.take(spending, now_ns, limit);
+        self.budget.set(budget);
+        taken
+    }
+
     fn route(&self, _generation: &Generation, backend: &Backend) -> Option<Route> {
         self.routes.iter().find(|(address, _)| *address == backend.address).map(|(_, route)| *route)
     }
 
     fn count_exit(&self, exit: Exit) {
         *self.exits.borrow_mut().entry(exit as u32).or_default() += 1;
+    }
+
+    fn count_flow(&self, service: u32, what: FlowCount) {
+        self.flow_stats.borrow_mut().entry(service).or_default().0[what as usize] += 1;
     }
 
     fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool) {

@@ -4,4 +4,4 @@ mod frame;
 mod memory;
 
 pub use frame::Frame;
-pub use memory::Memory;
+pub use memory::{FlowTable, Memory};

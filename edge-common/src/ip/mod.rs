@@ -10,7 +10,7 @@ use crate::{
     abi::{Target, VIP_ENTRY},
     hash::{Hash, HashKey},
     packet::{Packet, Wire},
-    tables::{Tables, View},
+    tables::{Flows, Fragments, Tables, View},
 };
 
 /// Protocol numbers.
@@ -50,6 +50,8 @@ pub enum Payload {
 /// An address family: its header, and what differs with it.
 pub trait Family {
     type Header: Wire;
+    /// A flow, and with an identification in the place of the ports a fragmented packet.
+    type FlowKey;
 
     /// Protocol number of its ICMP.
     const ICMP: u8;
@@ -57,6 +59,10 @@ pub trait Family {
     const TUNNELLED: u8;
     /// EtherType, as it stands in a frame.
     const ETHER_TYPE: u16;
+
+    /// The transport header of a packet as nearly all are: whole, TCP or UDP directly behind `header`, which stands at `l3`
+    /// and is of the plainest form. All others need a longer look.
+    fn plain<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Option<Transport>;
 
     /// Finds the transport header behind `header`, which stands at `l3`.
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Payload;
@@ -99,6 +105,18 @@ pub trait Family {
 
     /// Hash of the flow from the source; `ports` as [`Head`](crate::transport::Head) has them.
     fn flow(key: &HashKey, header: &Self::Header, ports: u32) -> Hash;
+
+    /// Hash of the first `prefix` bits of the source.
+    fn source_flow(key: &HashKey, header: &Self::Header, prefix: u8) -> Hash;
+
+    /// The flow from the source to the destination; `ports` as [`Head`](crate::transport::Head) has them.
+    fn flow_key(header: &Self::Header, ports: u32, protocol: u8) -> Self::FlowKey;
+
+    /// The flow that a packet from the destination to the source belongs to: the VIP is the source.
+    fn quoted_flow_key(header: &Self::Header, ports: u32, protocol: u8) -> Self::FlowKey;
+
+    fn flows<T: Tables>(tables: &T) -> impl Flows<Self::FlowKey>;
+    fn fragments<T: Tables>(tables: &T) -> impl Fragments<Self::FlowKey>;
 }
 
 #[cfg(test)]

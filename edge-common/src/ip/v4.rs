@@ -4,16 +4,18 @@ use network_types::ip::Ipv4Hdr;
 
 use super::{Family, Payload, Transport, protocol};
 use crate::{
-    abi::{ServiceKeyV4, Target},
+    abi::{FlowKeyV4, ServiceKeyV4, Target},
     checksum, frame,
     hash::{Hash, HashKey},
     packet::Packet,
     service_index,
-    tables::{Tables, View},
+    tables::{Flows, Fragments, Tables, View},
 };
 
 /// "Don't fragment", in the first byte of the fragmentation field.
 pub const DONT_FRAGMENT: u8 = 0x40;
+/// Version and length of a header without options.
+const PLAIN: u8 = 0x45;
 /// What is set in the fragmentation field of any fragment: "more fragments", or an offset.
 const IS_FRAGMENT: u16 = 0x3fff;
 
@@ -22,10 +24,23 @@ pub struct V4;
 
 impl Family for V4 {
     type Header = Ipv4Hdr;
+    type FlowKey = FlowKeyV4;
 
     const ICMP: u8 = protocol::ICMP;
     const TUNNELLED: u8 = protocol::IPV4;
     const ETHER_TYPE: u16 = frame::IPV4;
+
+    /// Without options, and no fragment.
+    #[inline(always)]
+    fn plain<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Option<Transport> {
+        let length = Self::length(header);
+        let plain = header.vihl == PLAIN
+            && u16::from_ne_bytes(header.frags) & IS_FRAGMENT.to_be() == 0
+            && (header.proto == protocol::TCP || header.proto == protocol::UDP)
+            && length >= Ipv4Hdr::LEN
+            && l3 + length <= packet.len();
+        if plain { Some(Transport { protocol: header.proto, offset: l3 + Ipv4Hdr::LEN }) } else { None }
+    }
 
     #[inline(always)]
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Payload {
@@ -91,5 +106,36 @@ impl Family for V4 {
     #[inline(always)]
     fn flow(key: &HashKey, header: &Ipv4Hdr, ports: u32) -> Hash {
         key.hash_v4(header.src_addr, ports)
+    }
+
+    #[inline(always)]
+    fn source_flow(key: &HashKey, header: &Ipv4Hdr, prefix: u8) -> Hash {
+        key.hash_source_v4(header.src_addr, prefix)
+    }
+
+    #[inline(always)]
+    fn flow_key(header: &Ipv4Hdr, ports: u32, protocol: u8) -> FlowKeyV4 {
+        FlowKeyV4 {
+            client: u32::from_ne_bytes(header.src_addr),
+            vip: u32::from_ne_bytes(header.dst_addr),
+            ports,
+            protocol: protocol.into(),
+        }
+    }
+
+    #[inline(always)]
+    fn quoted_flow_key(header: &Ipv4Hdr, ports: u32, protocol: u8) -> FlowKeyV4 {
+        let FlowKeyV4 { client, vip, ports, protocol } = Self::flow_key(header, ports, protocol);
+        FlowKeyV4 { client: vip, vip: client, ports, protocol }
+    }
+
+    #[inline(always)]
+    fn flows<T: Tables>(tables: &T) -> impl Flows<FlowKeyV4> {
+        tables.flows_v4()
+    }
+
+    #[inline(always)]
+    fn fragments<T: Tables>(tables: &T) -> impl Fragments<FlowKeyV4> {
+        tables.fragments_v4()
     }
 }

@@ -4,12 +4,12 @@ use network_types::ip::Ipv6Hdr;
 
 use super::{Family, Payload, Transport, protocol};
 use crate::{
-    abi::{ServiceKeyV6, Target},
+    abi::{FlowKeyV6, ServiceKeyV6, Target},
     frame,
     hash::{Hash, HashKey},
     packet::Packet,
     service_index,
-    tables::{Tables, View},
+    tables::{Flows, Fragments, Tables, View},
 };
 
 /// Extension headers that are looked through on the way to the transport header. Real packets have one or two.
@@ -30,28 +30,28 @@ pub struct V6;
 
 impl Family for V6 {
     type Header = Ipv6Hdr;
+    type FlowKey = FlowKeyV6;
 
     const ICMP: u8 = protocol::ICMPV6;
     const TUNNELLED: u8 = protocol::IPV6;
     const ETHER_TYPE: u16 = frame::IPV6;
+
+    /// Without extension headers.
+    #[inline(always)]
+    fn plain<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Option<Transport> {
+        let next = header.next_hdr;
+        let plain = header.vcf[0] >> 4 == 6
+            && (next == protocol::TCP || next == protocol::UDP)
+            && l3 + Self::length(header) <= packet.len();
+        if plain { Some(Transport { protocol: next, offset: l3 + Ipv6Hdr::LEN }) } else { None }
+    }
 
     #[inline(always)]
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Payload {
         if header.vcf[0] >> 4 != 6 || l3 + Self::length(header) > packet.len() {
             return Payload::Malformed;
         }
-        let offset = l3 + Ipv6Hdr::LEN;
-        let next = header.next_hdr;
-        if next == protocol::TCP || next == protocol::UDP {
-            return Payload::Transport(Transport { protocol: next, offset });
-        }
-        // Hidden, or the compiler would join this question with that, and ask nearly all packets for the whole list.
-        let next = packet.merge_paths(next.into(), 0xff) as u8;
-        if is_extension(next) {
-            look_through(packet, next, offset, l3 + Self::length(header))
-        } else {
-            Payload::Transport(Transport { protocol: next, offset })
-        }
+        look_through(packet, header.next_hdr, l3 + Ipv6Hdr::LEN, l3 + Self::length(header))
     }
 
     #[inline(always)]
@@ -105,6 +105,39 @@ impl Family for V6 {
     fn flow(key: &HashKey, header: &Ipv6Hdr, ports: u32) -> Hash {
         key.hash_v6(header.src_addr, ports)
     }
+
+    #[inline(always)]
+    fn source_flow(key: &HashKey, header: &Ipv6Hdr, prefix: u8) -> Hash {
+        key.hash_source_v6(header.src_addr, prefix)
+    }
+
+    #[inline(always)]
+    fn flow_key(header: &Ipv6Hdr, ports: u32, protocol: u8) -> FlowKeyV6 {
+        FlowKeyV6 { client: words(header.src_addr), vip: words(header.dst_addr), ports, protocol: protocol.into() }
+    }
+
+    #[inline(always)]
+    fn quoted_flow_key(header: &Ipv6Hdr, ports: u32, protocol: u8) -> FlowKeyV6 {
+        let FlowKeyV6 { client, vip, ports, protocol } = Self::flow_key(header, ports, protocol);
+        FlowKeyV6 { client: vip, vip: client, ports, protocol }
+    }
+
+    #[inline(always)]
+    fn flows<T: Tables>(tables: &T) -> impl Flows<FlowKeyV6> {
+        tables.flows_v6()
+    }
+
+    #[inline(always)]
+    fn fragments<T: Tables>(tables: &T) -> impl Fragments<FlowKeyV6> {
+        tables.fragments_v6()
+    }
+}
+
+/// An address in two words, in the order of its bytes.
+#[inline(always)]
+const fn words(address: [u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 #[inline(always)]

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 
 use edge_common::{
     abi::{
-        self, Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6,
+        self, Backend, BackendNumber, CELL, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
+        Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
     },
     exit::Exit,
     select,
-    tables::{Route, Tables, View},
+    tables::{Flows, Fragments, Route, Tables, View},
 };
 
 use super::maps::Maps;
@@ -121,11 +122,65 @@ impl Tables for Picker<'_> {
     // Owners change in `change_owners`, and counters count packets.
     fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
 
+    // Picks ask no records.
+    fn miss(&self, _cell: u32, _lane: u32) {}
+
+    fn unsettle(&self, _half: u32, _service: u32) {}
+
+    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
+        Nothing
+    }
+
+    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
+        Nothing
+    }
+
+    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {
+        Nothing
+    }
+
+    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6> {
+        Nothing
+    }
+
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn spend(&self, _spending: Spending, _now_ns: u64, _limit: u32) -> bool {
+        false
+    }
+
     fn route(&self, _generation: &Generation, _backend: &Backend) -> Option<Route> {
         None
     }
 
     fn count_exit(&self, _exit: Exit) {}
 
+    fn count_flow(&self, _service: u32, _what: FlowCount) {}
+
     fn count_forwarded(&self, _service: u32, _backend: BackendNumber, _bytes: u64, _starts: bool) {}
+}
+
+/// Tables that have nothing in them.
+struct Nothing;
+
+impl<K> Flows<K> for Nothing {
+    fn find(&self, _key: &K, _now_ns: Option<u64>) -> Option<FlowRecord> {
+        None
+    }
+
+    fn insert(&self, _key: &K, _record: FlowRecord) -> bool {
+        false
+    }
+
+    fn remove(&self, _key: &K) {}
+}
+
+impl<K> Fragments<K> for Nothing {
+    fn find(&self, _key: &K) -> Option<FragmentRecord> {
+        None
+    }
+
+    fn insert(&self, _key: &K, _record: FragmentRecord) {}
 }
