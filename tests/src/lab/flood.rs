@@ -23,7 +23,7 @@ use nix::{
 };
 
 use crate::{
-    lab::{Lab, netns::Netns, pace::Pace, topology::ROUTER},
+    lab::{Lab, netns::Netns, pace::Pace, random::Random, topology::ROUTER},
     packet::{Frame, Ip, Payload, SYN, Tcp},
 };
 
@@ -104,14 +104,14 @@ struct Out {
 }
 
 fn run(out: &Out, plan: &Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
-    let mut random = Random(plan.seed);
+    let mut random = Random::new(plan.seed);
     let pace = Pace::start(plan.per_second);
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) && count < plan.most {
         // What was missed while the processor was elsewhere is made up for slowly: else that would be a burst.
         let burst = pace.due().saturating_sub(count).min(2 * u64::from(plan.per_second) / 1000 + 1);
         for _ in 0..burst {
-            let frame = frame(out, plan, &mut random);
+            let frame = frame(out, plan, &mut random).context("a flood has somewhere to go")?;
             match send(out.socket.as_raw_fd(), &frame, MsgFlags::empty()) {
                 // A full queue drops, as a network would.
                 Ok(_) | Err(nix::errno::Errno::ENOBUFS) => {}
@@ -125,12 +125,12 @@ fn run(out: &Out, plan: &Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()
     Ok(())
 }
 
-/// A segment of a connection that there never was.
-fn frame(out: &Out, plan: &Plan, random: &mut Random) -> Vec<u8> {
-    let to = plan.to[random.below(u32::try_from(plan.to.len()).unwrap_or(u32::MAX)) as usize];
+/// A segment of a connection that there never was. `None`: there is no service to send it to.
+fn frame(out: &Out, plan: &Plan, random: &mut Random) -> Option<Vec<u8>> {
+    let to = *random.choose(&plan.to)?;
     let source = match to.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(SOURCES_V4.0.to_bits() | random.word() >> SOURCES_V4.1)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(SOURCES_V6.0.to_bits() | u128::from(random.next()))),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(SOURCES_V6.0.to_bits() | u128::from(random.long()))),
     };
     let segment = Tcp {
         source: 1024 | (random.word() >> 16) as u16,
@@ -141,28 +141,7 @@ fn frame(out: &Out, plan: &Plan, random: &mut Random) -> Vec<u8> {
         data: Vec::new(),
         ..Tcp::default()
     };
-    Frame::new(out.edge, out.own, Ip::new(source, to.ip(), Payload::Tcp(segment))).bytes()
-}
-
-/// `SplitMix64`: the same numbers for the same seed, on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn word(&mut self) -> u32 {
-        (self.next() >> 32) as u32
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        ((u64::from(self.word()) * u64::from(bound)) >> 32) as u32
-    }
+    Some(Frame::new(out.edge, out.own, Ip::new(source, to.ip(), Payload::Tcp(segment))).bytes())
 }
 
 /// The MAC address of `device` in this thread's namespace.

@@ -20,8 +20,10 @@ pub mod status;
 pub mod instead;
 pub mod load;
 pub mod pace;
+pub mod random;
 pub mod flows;
 pub mod flood;
+pub mod upheaval;
 
 use std::{
     io::ErrorKind,
