@@ -1,17 +1,23 @@
 //! Packets that are too long for the way to a backend, and packets in parts: everything arrives all the same.
 
+use std::{collections::BTreeSet, io, sync::mpsc, time::Duration};
+
 use anyhow::Result;
 use edge_tests::lab::{
     Lab, Options,
     configuration::Configuration,
     tcp_echo::{self, Exchange, TcpEcho},
-    topology::{Backend, ECHO, EDGE, Family, Part, Protocol, ROUTER, SERVICES, Service},
+    topology::{Backend, ECHO, EDGE, EDGE_V4, EDGE_V6, Family, Part, Protocol, ROUTER, SERVICES, Service},
+    udp_echo,
+    udp_late::{self, UdpLate},
 };
 
 /// An upload: 1 MB.
 const UPLOAD: usize = 1_000_000;
 /// Bytes of IP packet that the narrow link takes.
 const NARROW: u32 = 1400;
+/// The same for a link on the way to the clients.
+const NARROWER: u32 = 1300;
 /// Of an Ethernet link, which the clients believe to have all the way.
 const WIDE: u32 = 1500;
 
@@ -31,6 +37,70 @@ fn an_upload_completes_through_a_narrow_link_of_the_edge() {
         let segments = [WIDE, NARROW - tunnel(service)].map(|mtu| segment(service, mtu));
         assert_eq!(exchange.segments, segments, "{}", service.name);
     }
+}
+
+#[test]
+fn an_upload_completes_through_a_narrow_link_behind_the_edge() {
+    // The router tells the edge, whose packets they are on this way.
+    let world = World::new(|lab| narrow(lab, &["provider-a", "provider-b"], NARROW));
+    for service in bulk().filter(|service| service.part == Part::Wan) {
+        let exchange = world.upload(service);
+        let segments = [WIDE, NARROW - tunnel(service)].map(|mtu| segment(service, mtu));
+        assert_eq!(exchange.segments, segments, "{}", service.name);
+    }
+}
+
+#[test]
+fn a_download_completes_through_a_narrow_link_to_the_client() {
+    // The router tells the backend, by way of the VIP that the backend's packets come from.
+    let world = World::new(|lab| {
+        narrow(lab, &["front"], NARROWER)?;
+        lab.netns(ROUTER).ip(&format!("route add 192.0.2.0/24 via {EDGE_V4}\nroute add 2001:db8::/64 via {EDGE_V6}\n"))
+    });
+    for service in bulk() {
+        world.upload(service);
+    }
+}
+
+#[test]
+fn a_datagram_in_parts_arrives_whole() {
+    let world = World::new(|lab| {
+        // Room for a tunnel around each part: nobody may cut a part again, or answer that it is too long.
+        let routes = format!(
+            "route replace 192.0.2.0/24 via {EDGE_V4} mtu {NARROW}\nroute replace 2001:db8::/64 via {EDGE_V6} mtu {NARROW}\n"
+        );
+        lab.netns("client1").ip(&routes)
+    });
+    for service in Service::of(Protocol::Udp) {
+        let ask = |number: u8| udp_echo::ask(service.address(), &[number; 4000], Duration::from_secs(1));
+        let answers = world.client(|| (0..30).map(ask).collect::<io::Result<BTreeSet<_>>>());
+        let served = answers.unwrap_or_else(|error| panic!("{}: {error}", service.name));
+        assert_eq!(served.into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"], "{}", service.name);
+    }
+}
+
+#[test]
+fn a_backend_hears_that_its_client_is_gone() {
+    let world = World::new(|lab| {
+        lab.netns("client1").set("ipv4/icmp_ratelimit", "0")?;
+        lab.netns("client1").set("ipv6/icmp/ratelimit", "0")
+    });
+    for service in late() {
+        let (sender, heard) = mpsc::channel();
+        let servers = Backend::all()
+            .map(|backend| UdpLate::start(world.lab.netns(&backend.to_string()), service.address(), sender.clone()));
+        let _servers: Vec<_> = servers.collect::<Result<_>>().expect("backends listen");
+        for flow in 0..8 {
+            world.client(|| udp_late::leave(service.address())).expect("a datagram is sent");
+            let error = heard.recv_timeout(Duration::from_secs(2)).expect("a backend answered");
+            assert_eq!(error, Some(io::ErrorKind::ConnectionRefused), "{}, flow {flow}", service.name);
+        }
+    }
+}
+
+/// Lets the router's links to these segments take packets of `mtu` bytes, and no longer ones.
+fn narrow(lab: &Lab, segments: &[&str], mtu: u32) -> Result<()> {
+    segments.iter().try_for_each(|segment| lab.netns(ROUTER).ip(&format!("link set {segment} mtu {mtu}")))
 }
 
 /// A lab with an echo over TCP in each mode, whose hosts all send segments as long as their own link takes.
@@ -53,7 +123,7 @@ impl World {
         narrow(&lab).expect("a way becomes narrow");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
         lab.decapsulate(&edge_ctl).expect("backends decapsulate");
-        let services = SERVICES.into_iter().chain(bulk()).collect();
+        let services = SERVICES.into_iter().chain(bulk()).chain(late()).collect();
         let configuration = Configuration { services, ..Configuration::default() };
         lab.install_edge(&edge_ctl, &configuration.text()).expect("the load balancer starts");
         lab.wait_for_health(|_| "up").expect("every backend is seen up");
@@ -64,8 +134,13 @@ impl World {
     #[track_caller]
     fn upload(&self, service: Service) -> Exchange {
         let data: Vec<u8> = (0..=250).cycle().take(UPLOAD).collect();
-        let exchange = self.lab.netns("client1").within(|| tcp_echo::exchange(service.address(), &data));
-        exchange.expect("the namespace is there").unwrap_or_else(|error| panic!("{}: {error}", service.name))
+        let exchange = self.client(|| tcp_echo::exchange(service.address(), &data));
+        exchange.unwrap_or_else(|error| panic!("{}: {error}", service.name))
+    }
+
+    /// Does `work` on a client.
+    fn client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.lab.netns("client1").within(work).expect("the client is there")
     }
 }
 
@@ -74,6 +149,12 @@ fn bulk() -> impl Iterator<Item = Service> {
     let names = ["bulk-dsr4", "bulk-dsr6", "bulk-4in4", "bulk-6in6", "bulk-4in6", "bulk-6in4"];
     let webs = Service::of(Protocol::Tcp).filter(|service| !service.announced);
     webs.zip(names).map(|(web, name)| Service { name, port: ECHO, ..web })
+}
+
+/// A service that answers late, on the VIP of each echo.
+fn late() -> impl Iterator<Item = Service> {
+    let names = ["late-dsr4", "late-dsr6", "late-4in4", "late-6in6", "late-4in6", "late-6in4"];
+    Service::of(Protocol::Udp).zip(names).map(|(echo, name)| Service { name, port: 9, ..echo })
 }
 
 /// What the tunnel to a service's backends adds to a packet.

@@ -14,6 +14,7 @@ pub mod bpffs;
 pub mod nginx;
 pub mod udp_echo;
 pub mod tcp_echo;
+pub mod udp_late;
 
 pub mod edge;
 pub mod status;
