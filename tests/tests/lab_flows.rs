@@ -10,12 +10,12 @@ use std::{
 
 use edge_tests::{
     lab::{
-        Lab, Options,
+        self, Lab, Options,
         configuration::{Configuration, Probing},
         flood::{self, Flood},
-        flows::{self, Flows, Kind, Tally, addresses, signature},
+        flows::{self, Broken, Flows, Kind, Tally, addresses, signature},
         topology::{CLIENTS, EDGE, Protocol, Service},
-        upheaval::{self, Upheaval, outage},
+        upheaval::{self, Done, Upheaval, outage, watch::Watch},
     },
     packet::{ACK, SYN},
 };
@@ -29,8 +29,8 @@ const NEW: u32 = 2_000;
 const FLOOD: u32 = 20_000;
 /// What every TCP service says in these labs: owners follow while one watches.
 const RECORDED: &str = "linger = \"2s\"\n";
-/// Room for the records that the connections need, and little more: a flood fills it.
-const LIMITS: &str = "flows = 4096\n";
+/// Records that there is room for, of each IP version: what the connections need, and little more. A flood fills it.
+const FLOWS: u32 = 4_096;
 
 #[test]
 fn nothing_breaks_where_nothing_changes() {
@@ -47,85 +47,109 @@ fn nothing_breaks_where_nothing_changes() {
     assert!(sent > u64::from(FLOOD) * 3, "{sent} frames");
 }
 
+#[test]
+fn no_connection_breaks_whose_backend_lives() {
+    let _alone = alone();
+    let run = run(RECORDED, Script { bursts: 20, floods: true });
+    assert_eq!(run.unexplained, 0, "connections broke whose backend lived");
+    let lost = run.tally.broken.len() as u64;
+    assert!(run.tally.answers > 100 * u64::from(NEW), "{} answers, {lost} lost", run.tally.answers);
+
+    // It was what it is meant to be: every kind of change, and every rule about records.
+    assert_eq!(run.kinds.values().sum::<usize>(), 100);
+    assert_eq!(run.kinds.len(), upheaval::Kind::ALL.len(), "{:?}", run.kinds);
+    let watch = run.watch;
+    for name in ["asked", "found", "recorded_at_new", "recorded_at_owner", "sent_to_owner", "missed", "dead_dropped"] {
+        assert!(watch.count(name) > 0, "{name}: {watch:?}");
+    }
+    for most in watch.most_records {
+        assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
+    }
+    assert!(watch.followed >= 10, "owners followed only {} times: {watch:?}", watch.followed);
+    assert!(run.settled, "with all connections gone, no record is left: {watch:?}");
+}
+
+#[test]
+fn without_records_connections_do_break() {
+    let _alone = alone();
+    let run = run("records = false\n", Script { bursts: 4, floods: false });
+    assert!(run.unexplained > 50, "only {} broke", run.unexplained);
+    assert_eq!(run.watch.most_records, [0, 0]);
+}
+
 /// How much happens in a run.
+#[derive(Clone, Copy)]
 struct Script {
-    /// Changes in a burst, and after each burst time for owners to follow.
+    /// Bursts of five changes; after each there is time for owners to follow.
     bursts: u32,
-    burst: u32,
-    /// Whether floods run in every other four bursts.
+    /// Whether floods run through every other four bursts.
     floods: bool,
 }
 
 /// What came of a run.
 struct Run {
     tally: Tally,
-    /// Connections whose backend lived.
+    /// Connections that broke though their backend lived.
     unexplained: usize,
     kinds: BTreeMap<upheaval::Kind, usize>,
+    watch: Watch,
+    /// Whether every service settled after the last connection.
+    settled: bool,
 }
 
-/// Connections through `script`, with services that say `tcp`.
-fn run(tcp: &str, script: &Script) -> Run {
+/// All connections through `script`, with TCP services that say `tcp`.
+fn run(tcp: &str, script: Script) -> Run {
     let seed = seed();
     let mut lab = lab(tcp);
-    let configuration = configuration(tcp);
     let start = Instant::now();
-    let since = |at: Instant| at.saturating_duration_since(start).as_millis();
     let crowd = Crowd::start(&lab);
     thread::sleep(Duration::from_secs(2));
-    let mut upheaval = Upheaval::new(&mut lab, configuration, seed);
+    let mut upheaval = Upheaval::new(&mut lab, configuration(tcp), seed);
+    let mut watch = Watch::default();
     let mut running = Vec::new();
     for burst in 0..script.bursts {
         if script.floods && burst % 4 == 0 {
             running = if burst % 8 == 0 { floods(upheaval.lab, 60) } else { Vec::new() };
         }
-        for _ in 0..script.burst {
+        for _ in 0..5 {
             upheaval.change().expect("a change is made");
             upheaval.pause(Duration::from_millis(700));
         }
-        thread::sleep(Duration::from_millis(3500));
+        for _ in 0..7 {
+            watch.look(upheaval.lab).expect("a status is told");
+            thread::sleep(Duration::from_millis(500));
+        }
     }
     drop(running);
     let (done, outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
     let tally = crowd.stop();
-    for done in &done {
-        println!("{:>7} ms  {:?} {}", since(done.at), done.kind, done.what);
-    }
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let unexplained = outage::unexplained(&tally.broken, &outages, &services);
-    println!(
-        "{} opened, {} answers, {} held, {} broke, {} of them with a backend that lived; {} s",
-        tally.opened,
-        tally.answers,
-        tally.held,
-        tally.broken.len(),
-        unexplained.len(),
-        start.elapsed().as_secs()
-    );
-    for broken in unexplained.iter().take(40) {
-        println!("{:>7} ms  {broken}", since(broken.at));
-    }
+    tell(start, &done, &tally, &unexplained);
     let unexplained = unexplained.len();
+    let settled = lab::wait_until(Duration::from_secs(20), || watch.look(&lab)).expect("a status is told");
+    println!("{watch:?}; {} s", start.elapsed().as_secs());
     let mut kinds = BTreeMap::new();
     for done in done {
         *kinds.entry(done.kind).or_default() += 1;
     }
-    println!("{kinds:?}");
-    Run { tally, unexplained, kinds }
+    Run { tally, unexplained, kinds, watch, settled }
 }
 
-#[test]
-fn no_connection_breaks_whose_backend_lives() {
-    let _alone = alone();
-    let run = run(RECORDED, &Script { bursts: 20, burst: 5, floods: true });
-    assert_eq!(run.unexplained, 0);
-}
-
-#[test]
-fn without_records_connections_do_break() {
-    let _alone = alone();
-    let run = run("records = false\n", &Script { bursts: 4, burst: 5, floods: false });
-    assert!(run.unexplained > 50, "only {} broke", run.unexplained);
+/// What happened, for whoever has to find out why.
+fn tell(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
+    let since = |at: Instant| at.saturating_duration_since(start).as_millis();
+    for done in done {
+        println!("{:>7} ms  {:?} {}", since(done.at), done.kind, done.what);
+    }
+    let Tally { opened, answers, held, broken, .. } = tally;
+    println!(
+        "{opened} opened, {answers} answers, {held} held, {} broke; these though their backend lived:",
+        broken.len()
+    );
+    for broken in unexplained.iter().take(40) {
+        println!("{:>7} ms  {broken}", since(broken.at));
+    }
 }
 
 /// All the connections of a run, from all clients to all TCP services.
@@ -171,7 +195,7 @@ fn targets() -> Vec<SocketAddr> {
 fn configuration(tcp: &str) -> Configuration {
     // Slow enough to be answered in time on processors that are busy with floods.
     let probing = Probing { interval_ms: 700, timeout_ms: 700, rise: 2, fall: 3 };
-    Configuration { probing, limits: LIMITS.to_owned(), tcp: tcp.to_owned(), ..Configuration::default() }
+    Configuration { probing, limits: format!("flows = {FLOWS}\n"), tcp: tcp.to_owned(), ..Configuration::default() }
 }
 
 fn lab(tcp: &str) -> Lab {

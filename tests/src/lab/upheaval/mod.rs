@@ -1,7 +1,8 @@
 //! Membership that changes all the time, at random: what operators, deaths and configurations do in a year, in a minute.
 
-pub mod outage;
 mod change;
+pub mod outage;
+pub mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,7 +76,7 @@ impl<'a> Upheaval<'a> {
     pub fn change(&mut self) -> Result<()> {
         // Most kinds can be made at any time; some need that another one was made before.
         loop {
-            let kind = *self.random.choose(&Kind::ALL).context("there are kinds of changes")?;
+            let kind = self.rarer()?;
             let at = Instant::now();
             if let Some(what) = self.make(kind).with_context(|| format!("{kind:?}"))? {
                 self.done.push(Done { kind, what, at });
@@ -96,6 +97,14 @@ impl<'a> Upheaval<'a> {
 
     pub fn outages(&self) -> &[Outage] {
         &self.outages
+    }
+
+    /// One of the kinds; of two that are drawn the one that was made less often, so that all come in any run.
+    fn rarer(&mut self) -> Result<Kind> {
+        let mut draw = || self.random.choose(&Kind::ALL).copied().context("there are kinds of changes");
+        let (one, other) = (draw()?, draw()?);
+        let made = |kind| self.done.iter().filter(|done| done.kind == kind).count();
+        Ok(if made(one) <= made(other) { one } else { other })
     }
 
     fn members() -> impl Iterator<Item = Member> {
