@@ -36,4 +36,6 @@ pub mod service_index;
 #[cfg(any(test, feature = "std"))]
 pub mod candidates;
 #[cfg(any(test, feature = "std"))]
+pub mod follow;
+#[cfg(any(test, feature = "std"))]
 pub mod host;

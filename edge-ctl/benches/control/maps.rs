@@ -1,11 +1,14 @@
 //! Publications into the kernel's maps, and owners that follow.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use edge_ctl::bench::Maps;
 
 use crate::{place::Place, single_rounds, text::World};
+
+/// The time at which rounds are made.
+const NOW: Duration = Duration::from_secs(1000);
 
 pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
     for world in crate::worlds(quick) {
@@ -45,24 +48,22 @@ fn next(criterion: &mut Criterion, place: &Place, world: World) {
     );
 }
 
-/// The owners of UDP services, one and all that there are, after one backend of all has come or gone.
+/// A round over all services, each of which a backend has left, and no owner follows yet: the services that are alike are
+/// looked at, and records are read, of which there are none.
 fn follow(criterion: &mut Criterion, place: &Place, world: World) {
+    let config = world.config(100);
     let maps = RefCell::new(published(place, "follow", world));
-    let image = world.config(100).plan().expect("it fits");
-    let services: Vec<_> = image.services().skip(1).step_by(2).collect();
-    let backend = image.backends().next().expect("there is one");
+    let backend = config.plan().expect("it fits").backends().next().expect("there is one");
     let mut group = single_rounds(criterion, "owners follow", 10);
-    for (what, services) in [("one UDP service", &services[..1]), ("all UDP services", &services[..])] {
-        let mut up = false;
-        group.bench_function(BenchmarkId::new(what, world), |bencher| {
-            let change = || {
-                maps.borrow_mut().set_up(backend, up).expect("it is configured");
-                up = !up;
-            };
-            let follow = |()| maps.borrow_mut().follow_owners(services).expect("they are configured");
-            bencher.iter_batched(change, follow, BatchSize::PerIteration);
-        });
-    }
+    let mut up = false;
+    group.bench_function(BenchmarkId::new("a round over all services", world), |bencher| {
+        let change = || {
+            maps.borrow_mut().set_up(backend, up).expect("it is configured");
+            up = !up;
+        };
+        let round = |()| maps.borrow_mut().round(&config, NOW).expect("it ends");
+        bencher.iter_batched(change, round, BatchSize::PerIteration);
+    });
 }
 
 /// Maps in which the world, all weights equal, is published.

@@ -43,8 +43,7 @@ pub(crate) fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Fai
     let _lock = lock(dirs)?;
     let (inventory, mut kernel) = open(dirs)?;
     eprintln!("{NOTICE}");
-    let states: BTreeMap<_, _> =
-        inventory.members().map(|member| (member.number, kernel.state(member.number))).collect();
+    let states: BTreeMap<_, _> = inventory.known().map(|known| (known.number, kernel.state(known.number))).collect();
     let health = |backend| operate::health_of(states.get(&backend).copied().unwrap_or_default());
     Ok(operate::operate(&inventory, &mut kernel, health, &Events::new(), operation)?)
 }

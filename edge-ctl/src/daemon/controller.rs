@@ -1,8 +1,8 @@
 //! What the daemon decides: probe reports and operator's wishes in, states out. No I/O but that of the [`Plane`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use edge_common::abi::BackendNumber;
+use edge_common::abi::{BackendNumber, State};
 
 use super::{
     events::{Events, Kind},
@@ -10,11 +10,11 @@ use super::{
     operate::{self, OperateError, Operation, Outcome},
     plane::Plane,
     selection::{self, Serving},
+    transitions,
 };
 use crate::{
-    config::Protocol,
     health::{Health, Machine, Transition},
-    kernel::KernelError,
+    kernel::{Held, KernelError, Progress},
     model::{self, Admin},
     probe::Report,
 };
@@ -36,7 +36,6 @@ impl<P: Plane> Controller<P> {
     pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, KernelError> {
         let mut controller = Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new() };
         controller.rebuild_machines()?;
-        controller.follow_all()?;
         controller.serving = selection::all(&controller.inventory, &controller.plane);
         Ok(controller)
     }
@@ -53,7 +52,6 @@ impl<P: Plane> Controller<P> {
             .collect();
         self.inventory = inventory;
         self.rebuild_machines()?;
-        self.follow_all()?;
         let now = selection::all(&self.inventory, &self.plane);
         // Positions may mean other pools than before: only services that lost or found any pool at all are told of.
         self.serving = now
@@ -86,61 +84,71 @@ impl<P: Plane> Controller<P> {
 
     fn apply(&mut self, backend: BackendNumber, transition: &Transition) -> Result<(), KernelError> {
         let before = self.plane.state(backend);
-        let after = model::state(model::admin(before), transition.to);
+        let after = model::changed(before, model::admin(before), transition.to);
         if after != before {
             self.plane.set_state(backend, after, &transition.reason)?;
         }
-        let Some(member) = self.inventory.member(backend) else { return Ok(()) };
+        let Some(name) = self.inventory.name(backend) else { return Ok(()) };
         let kind = match transition.to {
             Health::Up => Kind::BackendUp,
             Health::Down => Kind::BackendDown,
             Health::Unknown => Kind::BackendUnknown,
         };
         let but = match model::admin(after) {
+            Admin::Enabled if after.has(State::REMOVED) => "; it has left the configuration",
             Admin::Enabled => "",
             Admin::Drained => "; it stays drained",
             Admin::Disabled => "; it stays disabled",
         };
-        self.events.tell(kind, &member.name(), format!("{}{but}", transition.reason));
+        self.events.tell(kind, &name, format!("{}{but}", transition.reason));
         if after != before {
-            operate::follow(&self.inventory, &mut self.plane, member.pool_position)?;
             self.tell_of_moves();
         }
         Ok(())
     }
 
-    /// Whoever ran before may have been stopped between a state and the owners that follow it.
-    fn follow_all(&mut self) -> Result<(), KernelError> {
-        let udp = self.inventory.services().filter(|(service, _)| service.protocol == Protocol::Udp);
-        let numbers: Vec<_> = udp.map(|(_, number)| number).collect();
-        self.plane.follow_owners(&numbers)
+    /// Begins a round over the services that are not settled.
+    pub(crate) fn begin_round(&mut self) -> Result<(), KernelError> {
+        let waits = self.inventory.waits();
+        self.plane.begin_round(&waits)
+    }
+
+    /// Does a few milliseconds' work of the round, and tells what came of it. `now` is `CLOCK_MONOTONIC`.
+    pub(crate) fn go_on(&mut self, now: Duration) -> Result<Progress, KernelError> {
+        let progress = self.plane.go_on(now)?;
+        if let Progress::Done { begun, settled } = &progress {
+            transitions::tell(&self.inventory, &self.plane, &self.events, begun, settled);
+            let plane = &self.plane;
+            self.inventory.leaving.retain(|gone| plane.held(gone.number) != Some(Held::default()));
+        }
+        Ok(progress)
     }
 
     fn rebuild_machines(&mut self) -> Result<(), KernelError> {
         let mut machines = BTreeMap::new();
         let mut unprobed = Vec::new();
-        for member in self.inventory.members() {
-            let state = self.plane.state(member.number);
+        for (number, _, pool) in self.inventory.addresses() {
+            let state = self.plane.state(number);
             let (admin, pinned) = (model::admin(state), model::health(state));
-            match &member.pool.probe {
-                Some(probe) => {
+            match pool.map(|pool| &pool.probe) {
+                Some(Some(probe)) => {
                     // The bits of a disabled backend don't tell its health; its machine does, if there is one.
                     let health = match admin {
-                        Admin::Disabled => self.machines.get(&member.number).map_or(pinned, Machine::health),
+                        Admin::Disabled => self.machines.get(&number).map_or(pinned, Machine::health),
                         Admin::Enabled | Admin::Drained => pinned,
                     };
-                    machines.insert(member.number, Machine::starting_from(health, probe.rise, probe.fall));
+                    machines.insert(number, Machine::starting_from(health, probe.rise, probe.fall));
                 }
-                None if pinned != Health::Unknown => {
-                    unprobed.push((member.number, model::state(admin, Health::Unknown), member.pool_position));
+                Some(None) if pinned != Health::Unknown => {
+                    unprobed.push((number, model::changed(state, admin, Health::Unknown)));
                 }
-                None => {}
+                // The last evidence of a backend whose pool is gone stands.
+                Some(None) | None => {}
             }
         }
         self.machines = machines;
-        for (number, state, pool) in unprobed {
+        for (number, state) in unprobed {
             self.plane.set_state(number, state, "its pool has no probe")?;
-            operate::follow(&self.inventory, &mut self.plane, pool)?;
         }
         Ok(())
     }
@@ -164,7 +172,7 @@ impl<P: Plane> Controller<P> {
 
 #[cfg(test)]
 mod tests {
-    use edge_common::abi::{Failover, State};
+    use edge_common::abi::Failover;
 
     use super::*;
     use crate::{
@@ -279,16 +287,6 @@ mod tests {
         assert!(outcome.changed);
         assert!(outcome.warnings[0].starts_with("pool provider-b has too few backends"), "{:?}", outcome.warnings);
         assert_eq!(controller.plane.failover(1), Failover { first: 1, evacuate: false });
-    }
-
-    #[test]
-    fn owners_of_udp_services_follow_any_change_of_their_pools() {
-        let mut controller = controller();
-        assert_eq!(controller.plane.followed, [2]);
-        fail(&mut controller, 1, 3);
-        assert_eq!(controller.plane.followed, [2]);
-        fail(&mut controller, 4, 3);
-        assert_eq!(controller.plane.followed, [2, 2]);
     }
 
     #[test]

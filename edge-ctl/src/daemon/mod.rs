@@ -17,6 +17,7 @@ mod run;
 mod selection;
 mod socket;
 pub(crate) mod status;
+mod transitions;
 
 use std::{
     path::Path,

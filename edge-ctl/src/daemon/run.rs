@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    future, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,13 +30,15 @@ use super::{
 };
 use crate::{
     config::{self, ConfigError},
-    kernel::{Kernel, KernelError, LockError, PinDir},
+    kernel::{Kernel, KernelError, LockError, PinDir, Progress, monotonic_time},
     net::{self, Announcer, NetEvent, Watch},
     probe::{self, ProbeEngine, Report, Target},
 };
 
 /// How often counters are sampled; rates are told over one to two of these.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether packets that are waited for have gone.
+const WAIT: Duration = Duration::from_millis(5);
 /// How long requests that are being answered may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(300);
 /// Messages that may wait for the loop.
@@ -109,6 +111,8 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
             }
             loaded = daemon.program.loaded() => daemon.attach(loaded),
             _ = ticks.tick() => daemon.sample(),
+            () = tokio::time::sleep_until(daemon.next_round) => daemon.begin_round(),
+            () = pause(&daemon.progress) => daemon.go_on(),
             _ = hangup.recv() => drop(daemon.reload().await),
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
             _ = interrupt.recv() => break "SIGINT; everything stays attached",
@@ -122,6 +126,15 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
         abort.abort();
     }
     Ok(())
+}
+
+/// Until the next step of a round: everybody else is heard in between.
+async fn pause(progress: &Progress) {
+    match progress {
+        Progress::GoOn => tokio::task::yield_now().await,
+        Progress::Wait => tokio::time::sleep(WAIT).await,
+        Progress::Idle | Progress::Done { .. } => future::pending().await,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +155,11 @@ struct Daemon {
     net_events: mpsc::Sender<NetEvent>,
     outside: Option<Outside>,
     program: Program,
+    /// When services that are not settled are looked at again, and how far the round over them is.
+    next_round: Instant,
+    progress: Progress,
+    /// Why the last round broke off; it is told once.
+    broken: Option<String>,
     /// Backends whose next hop was known and is not any more.
     lost: BTreeSet<BackendNumber>,
     older: Option<Sample>,
@@ -177,6 +195,9 @@ impl Daemon {
             net_events,
             outside: None,
             program,
+            next_round: Instant::now(),
+            progress: Progress::Idle,
+            broken: None,
             lost: BTreeSet::new(),
             older: None,
             newer: None,
@@ -190,15 +211,15 @@ impl Daemon {
     fn look_outside(&mut self) {
         self.outside = None;
         let inventory = &self.controller.inventory;
-        let targets = inventory.members().filter_map(|member| {
-            let probe = member.pool.probe.clone()?;
-            Some(Target { backend: member.number, address: member.backend.address, probe })
+        let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
+            let probe = pool?.probe.clone()?;
+            Some(Target { backend, address, probe })
         });
         let announced = apply::announced(&inventory.config);
         self.outside = Some(Outside {
             _probes: probe::start(targets.collect(), self.reports.clone()),
             _watch: net::watch(
-                inventory.members().map(|member| (member.number, member.backend.address)).collect(),
+                inventory.addresses().map(|(backend, address, _)| (backend, address)).collect(),
                 self.net_events.clone(),
             ),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
@@ -215,8 +236,7 @@ impl Daemon {
         match event {
             NetEvent::NextHops(hops) => {
                 for (backend, hop) in hops {
-                    let Some(member) = self.controller.inventory.member(backend) else { continue };
-                    let name = member.name();
+                    let Some(name) = self.controller.inventory.name(backend) else { continue };
                     let known = self.controller.plane.next_hop(backend).is_some();
                     if let Err(error) = self.controller.plane.set_next_hop(backend, hop) {
                         self.trouble(&name, &error);
@@ -367,6 +387,36 @@ impl Daemon {
         self.sample();
         let message = format!("generation {} is in force", self.controller.inventory.generation);
         Ok(Outcome { changed: true, message, warnings })
+    }
+
+    fn begin_round(&mut self) {
+        self.next_round = Instant::now() + self.controller.inventory.round_interval();
+        if let Err(error) = self.controller.begin_round() {
+            return self.break_off(&error);
+        }
+        if self.progress == Progress::Idle {
+            self.progress = Progress::GoOn;
+        }
+    }
+
+    fn go_on(&mut self) {
+        match self.controller.go_on(monotonic_time()) {
+            Ok(Progress::Done { .. }) => {
+                self.progress = Progress::Idle;
+                self.broken = None;
+            }
+            Ok(progress) => self.progress = progress,
+            Err(error) => self.break_off(&error),
+        }
+    }
+
+    fn break_off(&mut self, error: &KernelError) {
+        self.progress = Progress::Idle;
+        let told = chain(error);
+        if self.broken.as_ref() != Some(&told) {
+            self.trouble("owners", error);
+            self.broken = Some(told);
+        }
     }
 
     fn sample(&mut self) {

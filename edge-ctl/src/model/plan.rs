@@ -17,8 +17,8 @@ use edge_common::{
 };
 
 use super::{
-    BackendRecord, Capacity, LANES, PoolRecord, ServiceRecord, Snapshot, admin, index, regions::Regions,
-    snapshot::list_cells, state,
+    BackendRecord, Capacity, LANES, PoolRecord, RetiredRecord, ServiceRecord, Snapshot, admin, health, index,
+    regions::Regions, snapshot::list_cells, state,
 };
 use crate::{
     config::{self, Config},
@@ -32,6 +32,8 @@ pub(crate) struct Previous<'a> {
     pub state: &'a dyn Fn(BackendNumber) -> State,
     /// Asked by service number.
     pub failover: &'a dyn Fn(u32) -> Failover,
+    /// Whether a slot's owner or a flow record names the backend.
+    pub in_use: &'a dyn Fn(BackendNumber) -> bool,
 }
 
 /// All that a new generation writes, and where. Nothing in it touches what the previous generation reads, but the owners
@@ -51,6 +53,8 @@ pub(crate) struct Image {
     pub pools: Vec<(u16, abi::Pool)>,
     /// Backends with new numbers; the others stay as they are.
     pub backends: Vec<(BackendNumber, abi::Backend)>,
+    /// Backends that are in the configuration again.
+    pub returned: Vec<Returned>,
     /// Candidate tables and member lists with new places; the others stay as they are.
     pub candidates: Vec<Region>,
 }
@@ -66,6 +70,15 @@ pub(crate) struct NewService {
     pub fresh_owners: bool,
 }
 
+/// A backend that had left the configuration and comes back before its flows have ended: it has its number again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Returned {
+    pub number: BackendNumber,
+    /// Number of its pool, which may have left and come back, too.
+    pub pool: u16,
+    pub state: State,
+}
+
 /// A run of cells.
 #[derive(Clone, Debug)]
 pub(crate) struct Region {
@@ -79,9 +92,17 @@ pub(crate) struct Region {
 pub(crate) enum PlanError {
     #[error(
         "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
-         use): run `edge-ctl detach`, then start again, which makes maps that are large enough"
+         use): {wait}run `edge-ctl detach`, then start again, which makes maps that are large enough",
+        wait = wait(*.leaving)
     )]
-    Full { map: &'static str, unit: &'static str, has: u32, needs: u32 },
+    Full {
+        map: &'static str,
+        unit: &'static str,
+        has: u32,
+        needs: u32,
+        /// Of those needed: how many are backends that were removed, whose numbers come free by themselves.
+        leaving: usize,
+    },
     #[error(
         "the services do not fit into the map {map} with this `hash_key`: run `edge-ctl detach`, then start again with \
          larger [limits] services"
@@ -91,10 +112,33 @@ pub(crate) enum PlanError {
     Json(String),
 }
 
+impl PlanError {
+    /// Some of the numbers that there is no room for will be free by and by.
+    fn with_leaving(self, backends: usize) -> Self {
+        match self {
+            Self::Full { map, unit, has, needs, .. } => Self::Full { map, unit, has, needs, leaving: backends },
+            other => other,
+        }
+    }
+}
+
+/// The way out that costs nothing but time.
+fn wait(leaving: usize) -> String {
+    match leaving {
+        0 => String::new(),
+        1 => "wait until the flows of the backend that was removed have ended (see `edge-ctl status`); or ".to_owned(),
+        _ => format!(
+            "wait until the flows of the {leaving} backends that were removed have ended (see `edge-ctl status`); or "
+        ),
+    }
+}
+
 /// Plans the publication of `config` into maps of `capacity`, after `previous`.
 ///
 /// Numbers are kept by name, and a backend's also by address: what belongs to the old address must not follow it.
-/// Numbers and cells that the previous generation uses are not given anew.
+/// Numbers and cells that the previous generation uses are not given anew. A backend that leaves the configuration keeps
+/// its number in the generation after it, and then for as long as an owner or a record names it; if it comes back by then,
+/// it has it again.
 ///
 /// # Errors
 /// When the configuration does not fit; nothing needs to be undone.
@@ -106,6 +150,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
             config: config.text.clone(),
             services: Vec::new(),
             pools: Vec::new(),
+            retired: Vec::new(),
         },
         json: Vec::new(),
         generation: Generation::default(),
@@ -114,9 +159,12 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         services: Vec::new(),
         pools: Vec::new(),
         backends: Vec::new(),
+        returned: Vec::new(),
         candidates: Vec::new(),
     };
-    plan_pools(config, capacity, previous, &mut image)?;
+    let kept = kept(config, previous);
+    plan_pools(config, capacity, previous, &kept, &mut image)?;
+    image.snapshot.retired = retired(previous, &kept, &image.snapshot);
     plan_services(config, capacity, previous, &mut image)?;
     (image.index_v4, image.index_v6) = index::build(config, capacity, &image.services)?;
     let mask = |length: usize| u32::try_from(length.max(1) - 1).unwrap_or(u32::MAX);
@@ -139,17 +187,40 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
     Ok(image)
 }
 
+/// Those retired backends of the previous generation whose numbers are not free: something names them, or they come back.
+fn kept<'a>(config: &Config, previous: Option<Previous<'a>>) -> Vec<&'a RetiredRecord> {
+    let Some(Previous { snapshot, in_use, .. }) = previous else { return Vec::new() };
+    let returns = |known: &RetiredRecord| {
+        let pool = config.pools.iter().find(|pool| pool.name == known.pool);
+        let same = |backend: &config::Backend| backend.name == known.name && backend.address == known.address;
+        pool.is_some_and(|pool| pool.backends.iter().any(same))
+    };
+    snapshot.retired.iter().filter(|known| in_use(known.number) || returns(known)).collect()
+}
+
+/// The backends that are to be retired: those that were, and those that leave now.
+fn retired(previous: Option<Previous<'_>>, kept: &[&RetiredRecord], new: &Snapshot) -> Vec<RetiredRecord> {
+    let configured: BTreeSet<_> = new.backends().map(|(_, backend)| backend.number).collect();
+    let leaves = previous.into_iter().flat_map(|previous| previous.snapshot.backends()).map(|(pool, backend)| {
+        let BackendRecord { name, number, address } = backend.clone();
+        RetiredRecord { pool: pool.name.clone(), name, number, address }
+    });
+    kept.iter().map(|&known| known.clone()).chain(leaves).filter(|known| !configured.contains(&known.number)).collect()
+}
+
 fn plan_pools(
     config: &Config,
     capacity: &Capacity,
     previous: Option<Previous<'_>>,
+    kept: &[&RetiredRecord],
     image: &mut Image,
 ) -> Result<(), PlanError> {
     let before = previous.map(|p| p.snapshot);
     let mut pool_numbers =
         Numbers::new(0, capacity.pools, before.iter().flat_map(|s| &s.pools).map(|p| p.number.into()));
+    let configured = before.iter().flat_map(|s| s.backends()).map(|(_, b)| b.number.into());
     let mut backend_numbers =
-        Numbers::new(1, capacity.backends, before.iter().flat_map(|s| s.backends()).map(|(_, b)| b.number.into()));
+        Numbers::new(1, capacity.backends, configured.chain(kept.iter().map(|known| known.number.into())));
     let mut regions = Regions::new(capacity.candidates, before.iter().flat_map(|s| s.candidate_cells()));
 
     for pool in &config.pools {
@@ -171,17 +242,25 @@ fn plan_pools(
         let mut states = Vec::with_capacity(pool.backends.len());
         for backend in &pool.backends {
             let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
-            let (number, state) = match (namesake, previous) {
-                (Some(old), Some(previous)) if old.address == backend.address => {
+            // The operator's word is about the name; what probes found out is about the address.
+            let word = namesake.zip(previous).map(|(old, p)| admin((p.state)(old.number)));
+            let back = before.and_then(|s| s.retired(&pool.name, &backend.name, backend.address));
+            let (number, state) = match (namesake, back, previous) {
+                (Some(old), _, Some(previous)) if old.address == backend.address => {
                     (old.number, (previous.state)(old.number))
                 }
+                (_, Some(back), Some(previous)) => {
+                    let known = (previous.state)(back.number);
+                    let state = state(word.unwrap_or(admin(known)), health(known));
+                    image.returned.push(Returned { number: back.number, pool: record.number, state });
+                    (back.number, state)
+                }
                 _ => {
-                    // The operator's word is about the name; what probes found out is about the address.
-                    let word = namesake.zip(previous).map(|(old, p)| admin((p.state)(old.number))).unwrap_or_default();
-                    let state = state(word, Health::Unknown);
-                    let count = config.pools.iter().map(|p| p.backends.len()).sum();
+                    let state = state(word.unwrap_or_default(), Health::Unknown);
+                    let count: usize = config.pools.iter().map(|p| p.backends.len()).sum();
                     let free = backend_numbers.next();
-                    let new = narrow(free.ok_or_else(|| backend_numbers.full(map::BACKENDS, "backends", count))?);
+                    let full = || backend_numbers.full(map::BACKENDS, "backends", count).with_leaving(kept.len());
+                    let new = narrow(free.ok_or_else(full)?);
                     image.backends.push((new, new_backend(backend.address, record.number, state)));
                     (new, state)
                 }
@@ -392,7 +471,7 @@ impl Numbers {
 }
 
 fn full(map: &'static str, unit: &'static str, has: u32, needs: usize) -> PlanError {
-    PlanError::Full { map, unit, has, needs: u32::try_from(needs).unwrap_or(u32::MAX) }
+    PlanError::Full { map, unit, has, needs: u32::try_from(needs).unwrap_or(u32::MAX), leaving: 0 }
 }
 
 /// A count or number that the configuration's limits keep in range.
