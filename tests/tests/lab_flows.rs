@@ -95,6 +95,8 @@ struct Run {
     watch: Watch,
     /// Whether every service settled after the last connection.
     settled: bool,
+    /// Here, so that it ends with the test that fails: its logs are kept then.
+    _lab: Lab,
 }
 
 /// All connections through `script`, with TCP services that say `tcp`.
@@ -125,7 +127,7 @@ fn run(tcp: &str, script: Script) -> Run {
     let tally = crowd.stop();
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let unexplained = outage::unexplained(&tally.broken, &outages, &services);
-    tell(start, &done, &tally, &unexplained);
+    tell(&lab, start, &done, &tally, &unexplained);
     let unexplained = unexplained.len();
     let settled = lab::wait_until(Duration::from_secs(20), || watch.look(&lab)).expect("a status is told");
     println!("{watch:?}; {} s", start.elapsed().as_secs());
@@ -133,11 +135,11 @@ fn run(tcp: &str, script: Script) -> Run {
     for done in done {
         *kinds.entry(done.kind).or_default() += 1;
     }
-    Run { tally, unexplained, kinds, watch, settled }
+    Run { tally, unexplained, kinds, watch, settled, _lab: lab }
 }
 
 /// What happened, for whoever has to find out why.
-fn tell(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
+fn tell(lab: &Lab, start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
     let since = |at: Instant| at.saturating_duration_since(start).as_millis();
     for done in done {
         println!("{:>7} ms  {:?} {}", since(done.at), done.kind, done.what);
@@ -149,6 +151,11 @@ fn tell(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
     );
     for broken in unexplained.iter().take(40) {
         println!("{:>7} ms  {broken}", since(broken.at));
+    }
+    // Whom the daemon took for dead, on a clock of its own.
+    println!("it was {:?} {} ms after the start", SystemTime::now(), start.elapsed().as_millis());
+    for line in lab.edge().said().lines().filter(|line| line.contains("backend_down") || line.contains("backend_up")) {
+        println!("{line}");
     }
 }
 
@@ -193,8 +200,9 @@ fn targets() -> Vec<SocketAddr> {
 }
 
 fn configuration(tcp: &str) -> Configuration {
-    // Slow enough to be answered in time on processors that are busy with floods.
-    let probing = Probing { interval_ms: 700, timeout_ms: 700, rise: 2, fall: 3 };
+    // A flood loses packets, those of probes too. One that is sent again after a second still comes in time, so that no
+    // machine that lives is taken for dead. A SYN to one that dies is sent again until that is seen, after 6 s at most.
+    let probing = Probing { interval_ms: 1500, timeout_ms: 1500, rise: 2, fall: 3 };
     Configuration { probing, limits: format!("flows = {FLOWS}\n"), tcp: tcp.to_owned(), ..Configuration::default() }
 }
 

@@ -27,7 +27,7 @@ use crate::lab::{netns::Netns, topology::Backend};
 
 /// How long a handshake or an answer may take before the connection counts as broken. A SYN is sent again after 1, 3 and
 /// 7 s: one that went to a backend which was dying gets its second chance.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(12);
 
 /// What connections there are to be.
 #[derive(Clone, Debug)]
