@@ -75,18 +75,18 @@ impl Maps {
     }
 
     /// A round over the services that are not settled, from its beginning to its end, at this time of the flow records'
-    /// clock; each service's flows are waited for as long as the configuration says. Returns the longest step that it took
-    /// without giving others their turn.
-    pub fn round(&mut self, config: &Config, now: Duration) -> Result<Duration> {
+    /// clock; each service's flows are waited for as long as the configuration says. Returns how long it took, and the
+    /// longest step of it: what the daemon does besides comes between two.
+    pub fn round(&mut self, config: &Config, now: Duration) -> Result<(Duration, Duration)> {
         let waits: Vec<_> = self.waits(config)?;
-        let mut longest = Duration::ZERO;
-        let mut step = Instant::now();
+        let start = Instant::now();
+        let (mut longest, mut step) = (Duration::ZERO, start);
         self.kernel.begin_round(&waits)?;
         loop {
             let progress = self.kernel.go_on(now)?;
             longest = longest.max(step.elapsed());
             match progress {
-                Progress::Idle | Progress::Done { .. } => return Ok(longest),
+                Progress::Idle | Progress::Done { .. } => return Ok((start.elapsed(), longest)),
                 Progress::GoOn => {}
                 Progress::Wait => std::thread::sleep(Duration::from_millis(1)),
             }

@@ -24,10 +24,11 @@ const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinne
 /// Status as the maps tell it. `tell`: say so on standard error.
 /// `earlier` is the sample to tell rates from, and becomes the present one.
 pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> Result<Status, Failure> {
-    let (inventory, kernel) = open(dirs)?;
+    let (inventory, mut kernel) = open(dirs)?;
     if tell {
         eprintln!("{NOTICE}");
     }
+    kernel.glance()?;
     if earlier.is_none() {
         *earlier = Some(Sample::take(&inventory, &kernel, Clock::now()));
         thread::sleep(GLANCE);

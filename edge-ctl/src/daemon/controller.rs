@@ -178,6 +178,8 @@ mod tests {
     use crate::{
         daemon::fixture::{FakePlane, inventory},
         health::Verdict,
+        kernel::{Settled, Transition},
+        model::RetiredRecord,
     };
 
     fn controller() -> Controller<FakePlane> {
@@ -297,5 +299,105 @@ mod tests {
         inventory.config.pools[1].probe = None;
         controller.replace(inventory).unwrap();
         assert_eq!(controller.plane.state(4), State(State::NEW | State::ALIVE | State::ENABLED));
+    }
+
+    /// The inventory after `shared` of provider-a was removed, and the plane with it.
+    fn with_leaving() -> Controller<FakePlane> {
+        let mut inventory = inventory();
+        inventory.config.pools[0].backends.pop();
+        inventory.backends[0].pop();
+        let address = "10.1.0.13".parse().unwrap();
+        let (pool, name) = ("provider-a".to_owned(), "shared".to_owned());
+        inventory.leaving.push(RetiredRecord { pool, name, number: 3, address });
+        let mut plane = FakePlane::fresh(&inventory);
+        plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::REMOVED));
+        Controller::adopt(inventory, plane, Events::new()).unwrap()
+    }
+
+    #[test]
+    fn who_leaves_is_probed_as_before_and_takes_no_new_flows_again() {
+        let mut controller = with_leaving();
+        fail(&mut controller, 3, 3);
+        assert_eq!(controller.plane.state(3), State(State::ENABLED | State::DOWN | State::REMOVED));
+        pass(&mut controller, 3, 2);
+        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::UP | State::REMOVED));
+        let told: Vec<_> = controller.events.kept().into_iter().map(|event| (event.kind, event.subject)).collect();
+        let name = || "provider-a/shared".to_owned();
+        assert_eq!(told, [(Kind::BackendDown, name()), (Kind::BackendUp, name())]);
+    }
+
+    #[test]
+    fn an_operators_word_reaches_who_leaves() {
+        let mut controller = with_leaving();
+        let backend = || "provider-a/shared".to_owned();
+        let outcome = controller.operate(&Operation::Disable { backend: backend(), reason: None }).unwrap();
+        assert!(outcome.changed);
+        assert_eq!(controller.plane.state(3), State(State::DISABLED | State::REMOVED));
+        let enable = Operation::Enable { backend: "provider-a/shared@10.1.0.13".to_owned(), reason: None };
+        let outcome = controller.operate(&enable).unwrap();
+        assert_eq!(
+            outcome.message,
+            "provider-a/shared is enabled; it has left the configuration, and keeps the flows that it has"
+        );
+        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::REMOVED));
+        // The bare name is that of the one in the configuration.
+        controller.operate(&Operation::Drain { backend: "shared".to_owned(), reason: None }).unwrap();
+        assert!(controller.plane.state(6).has(State::DRAINED));
+    }
+
+    #[test]
+    fn transitions_are_told_when_they_begin_and_when_they_end() {
+        let mut controller = with_leaving();
+        let why = "provider-a/a1: connection refused".to_owned();
+        let transition = Transition { why, differing: Some(300), ..Transition::default() };
+        controller.plane.transitions.insert(1, transition);
+        let settled = |service, begun| Settled { service, since_ms: 0, moved: 300, begun };
+        controller.plane.steps.extend([
+            Progress::GoOn,
+            Progress::Done { begun: vec![1], settled: vec![settled(2, false)] },
+            Progress::Done { begun: Vec::new(), settled: vec![settled(1, true)] },
+        ]);
+        controller.begin_round().unwrap();
+        assert_eq!(controller.plane.rounds[0].iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+        while controller.go_on(Duration::ZERO).unwrap() != Progress::Idle {}
+        let told: Vec<_> =
+            controller.events.kept().into_iter().map(|event| (event.kind, event.subject, event.message)).collect();
+        let web = || "web".to_owned();
+        assert_eq!(
+            told,
+            [
+                (Kind::Unsettled, web(), "provider-a/a1: connection refused".to_owned()),
+                (Kind::Settled, web(), "300 slots have another owner, and no flow needs a record".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten_once_nothing_names_it() {
+        let mut controller = with_leaving();
+        let done = || Progress::Done { begun: Vec::new(), settled: Vec::new() };
+        for (held, left) in [(None, 1), (Some(Held { slots: 0, records: 1 }), 1), (Some(Held::default()), 0)] {
+            controller.plane.held.extend(held.map(|held| (3, held)));
+            controller.plane.steps.push_back(done());
+            controller.go_on(Duration::ZERO).unwrap();
+            assert_eq!(controller.inventory.leaving.len(), left);
+        }
+    }
+
+    #[test]
+    fn flows_are_waited_for_as_their_service_says() {
+        let mut inventory = inventory();
+        let seconds = Duration::from_secs;
+        assert_eq!(inventory.round_interval(), seconds(1));
+        inventory.config.services[0].linger = seconds(2);
+        let waits = |inventory: &Inventory| inventory.waits().into_iter().map(|(_, waits)| waits).collect::<Vec<_>>();
+        let found = waits(&inventory);
+        assert_eq!((found[0].linger, found[0].expiry), (seconds(2), seconds(31)));
+        assert_eq!(found[1].linger, Duration::ZERO, "nothing is recorded of it");
+        assert_eq!(inventory.round_interval(), Duration::from_millis(500));
+        inventory.config.services[1].tracking = edge_common::abi::Tracking::Learn;
+        inventory.config.services[1].learn = seconds(1);
+        assert_eq!(waits(&inventory)[1].linger, seconds(1));
+        assert_eq!(inventory.round_interval(), Duration::from_millis(250));
     }
 }

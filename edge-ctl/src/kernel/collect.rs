@@ -183,6 +183,16 @@ impl Reading {
         Ok(false)
     }
 
+    /// Counts all records, and deletes none.
+    pub(super) fn count(mut self, maps: &Maps) -> Result<Tally, KernelError> {
+        let v4 = maps.flows_v4.all()?.into_iter().map(|(key, record)| (key.ends(), record));
+        let v6 = maps.flows_v6.all()?.into_iter().map(|(key, record)| (key.ends(), record));
+        for (ends, record) in v4.chain(v6) {
+            self.tally.count(self.destinations.get(&ends).map(|found| found.number), &record);
+        }
+        Ok(self.tally)
+    }
+
     /// What has been kept.
     pub(super) fn finish(&mut self) -> Tally {
         std::mem::take(&mut self.tally)

@@ -58,7 +58,7 @@ impl<K: Pod> FlowTable<K> {
     }
 
     /// All records, in no order.
-    fn all(&self) -> Result<Vec<(K, FlowRecord)>, KernelError> {
+    pub(super) fn all(&self) -> Result<Vec<(K, FlowRecord)>, KernelError> {
         let mut records = Vec::new();
         let mut from = None;
         loop {

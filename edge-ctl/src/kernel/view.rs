@@ -101,6 +101,8 @@ impl Tables for Picker<'_> {
 
     fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
 
+    fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
+
     // Nor records.
     fn miss(&self, _cell: u32, _lane: u32) {}
 

@@ -303,6 +303,28 @@ impl Kernel {
         Ok(Progress::Done { begun: Vec::new(), settled: settled.collect() })
     }
 
+    /// Looks at everything once and changes nothing, for who has no daemon to ask: then [`transition`](Self::transition)
+    /// and [`held`](Self::held) know what can be told from the maps. Needs no lock.
+    pub(crate) fn glance(&mut self) -> Result<(), KernelError> {
+        let Some((half, generation)) = self.maps.published() else { return Ok(()) };
+        let known = self.known()?;
+        let copies = Copies::take(&self.maps, half, generation);
+        let picker = Picker::new(&self.maps, &copies);
+        let mut picks = Picks::default();
+        for record in &known.services {
+            if !self.is_unsettled(record.number) {
+                continue;
+            }
+            let Some(service) = self.maps.service(half, record.number) else { continue };
+            picks.start(&service, 0);
+            picks.go_on(&picker, u32::MAX);
+            let followed = Followed::glance(&Owners::of(&self.maps, &service), picks.all(), boot_time());
+            self.following.services.insert(record.number, followed);
+        }
+        self.following.tally = Some(Reading::new(&self.maps, half, Duration::ZERO).count(&self.maps)?);
+        Ok(())
+    }
+
     /// What is under way in a service; `None` when it is settled.
     pub(crate) fn transition(&self, service: u32) -> Option<Transition> {
         if !self.is_unsettled(service) {

@@ -66,6 +66,20 @@ impl Followed {
         self.last.as_ref()
     }
 
+    /// Counts what differs, for somebody who does not follow anything: nothing is moved, and nothing remembered.
+    pub(super) fn glance(owners: &Owners<'_>, picks: &[BackendNumber], boot: Duration) -> Self {
+        let (mut owned, mut differing) = (Vec::new(), 0);
+        for (slot, &pick) in (0..).zip(picks) {
+            let owner = owners.get(slot);
+            count(&mut owned, owner, 1);
+            differing += u32::from(owner != pick);
+        }
+        let owned = (0..).zip(owned).filter(|(_, slots)| *slots > 0).collect();
+        let last =
+            LastLook { at: Duration::ZERO, differing, calm: differing == 0, next: None, last: None, boot, owned };
+        Self { last: Some(last), ..Self::default() }
+    }
+
     /// Looks at all slots, and moves those whose time has come. Returns whether slots differ that did not before.
     pub(super) fn look(
         &mut self,
