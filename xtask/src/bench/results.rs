@@ -80,8 +80,10 @@ pub(crate) struct Profile {
     pub(super) state: String,
     /// Instructions of the object; one that loads 64 bits is one.
     pub(crate) instructions: u32,
-    /// Look-ups in maps: one instruction each, which the kernel replaces by some seven more.
+    /// Look-ups in arrays: one instruction each, which the kernel replaces by some seven more.
     pub(super) lookups: u32,
+    /// Calls of functions of the kernel: one instruction each, and what the kernel does.
+    pub(super) calls: u32,
     /// Loads from the stack and stores to it.
     pub(super) stack: u32,
     /// How many instructions each step of the path has, in the path's order.

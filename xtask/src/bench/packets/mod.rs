@@ -9,6 +9,7 @@ mod frames;
 mod live;
 mod processors;
 mod profile;
+mod records;
 mod rig;
 mod sample;
 mod state;

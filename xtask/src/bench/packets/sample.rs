@@ -143,7 +143,7 @@ impl Sampler {
 
     /// Measures one row of timed runs.
     pub(super) fn row(&mut self, case: &Case, rig: &mut Rig) -> Result<Row> {
-        let moving = case.state == State::OwnerMoved;
+        let moving = case.state == State::OwnerTakenOver;
         if !moving {
             // Every flow once, so that what can be in a cache is there.
             rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
@@ -158,7 +158,7 @@ impl Sampler {
 }
 
 fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
-    let moving = case.state == State::OwnerMoved;
+    let moving = case.state == State::OwnerTakenOver;
     let rounds = if moving { MOVING_ROUNDS } else { ROUNDS };
     let Leaving { cut, .. } = case.leaving;
     let mut run = |target| rig.run(target, &case.stream, rounds);

@@ -9,9 +9,13 @@ use super::{
 
 /// Name of a row.
 pub(super) fn name(case: &Case) -> String {
-    let Case { mode, family, protocol, state, stream, world, leaving } = case;
+    let Case { mode, family, protocol, state, stream, world, leaving, .. } = case;
     let (program, state) = (leaving.way.program().name(), state.name());
-    format!("{program} {mode} {family} {protocol} {state} {} {} {}", stream.flows, world.services, world.backends)
+    let table = world.table.map(|table| format!(" {}", table.name())).unwrap_or_default();
+    format!(
+        "{program} {mode} {family} {protocol} {state} {} {} {}{table}",
+        stream.flows, world.services, world.backends
+    )
 }
 
 /// What the table is headed by.

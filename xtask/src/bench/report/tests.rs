@@ -78,7 +78,7 @@ fn every_plot_is_on_the_page_and_says_what_it_shows() {
     let flows = ["1", "1,024", "131,072", "1,048,576"];
     has("flows.svg", &[&ways[..], &flows, &["moves the head", "returns at once", "ns a packet"]].concat());
     has("flows-ratio.svg", &[&ways[..], &flows, &["target 1.7", "aim 1.45", "times the baseline"]].concat());
-    has("kinds.svg", &["ARP", "fragment", "TCP SYN that moves the owner, ipip", "IPv6", "ns a packet", "180.0"]);
+    has("kinds.svg", &["ARP", "fragment", "TCP SYN that takes the owner over, ipip", "IPv6", "ns a packet", "180.0"]);
     has("services.svg", &["1 service, 3 backends", "1,000 services, 1,000 backends", "1,048,576 flows", "160.0"]);
     has("live.svg", &["UDP, ipip 4in4, 1 flow", "812", "1,204"]);
     let peers: Vec<_> = results.peers.iter().map(|peer| peer.name.as_str()).collect();

@@ -56,8 +56,8 @@ impl Page<'_> {
         if !other.is_empty() {
             self.heading("### Other packets")?;
             self.prose(
-                "*owner moved*: each SYN finds that another backend takes new flows, and makes it the owner of its slot. \
-                 *reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
+                "*owner taken over*: each SYN finds that its slot's owner is dead and that there is no room for a record, and \
+                 makes the backend that takes it the owner. *reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
                  or when it is too big for the tunnel. Fragments, malformed packets, ICMP errors and what is not ours go on \
                  to the host as they are. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
                  service of each kind, three backends.",

@@ -129,7 +129,7 @@ const KINDS: [Kind; 23] = [
     ("UDP, ipip", "ipip", ["4in4", "6in6"], "udp", "steady", FEW),
     ("TCP data in a VLAN, ipip", "ipip", ["4in4", "6in6"], "tcp", "vlan", FEW),
     ("TCP data, extension header, ipip", "ipip", ["", "6in6"], "tcp", "extension", FEW),
-    ("TCP SYN that moves the owner, ipip", "ipip", ["4in4", "6in6"], "tcp_syn", "owner_moved", MANY),
+    ("TCP SYN that takes the owner over, ipip", "ipip", ["4in4", "6in6"], "tcp_syn", "owner_taken_over", MANY),
     ("TCP data, rejected", "ipip", ["4", "6"], "tcp", "reject", FEW),
     ("TCP SYN, rejected", "ipip", ["4", "6"], "tcp_syn", "reject", FEW),
     ("UDP, rejected", "ipip", ["4", "6"], "udp", "reject", FEW),
@@ -147,7 +147,7 @@ fn kinds(results: &Results, title: &str) -> Result<Option<String>> {
     let (labels, groups) = measured(found.map(|(name, figures)| (name.to_owned(), figures)).into());
     let plot = Bars {
         title,
-        subtitle: "1 service, 3 backends, 1,024 flows (1,048,576 where the owner moves); without the driver",
+        subtitle: "1 service, 3 backends, 1,024 flows (1,048,576 where an owner is taken over); without the driver",
         labels: &labels,
         series: &[("IPv4, or no IP at all", COLOURS[0]), ("IPv6", COLOURS[5])],
         panels: &[Panel { unit: "ns a packet", format: format::nanoseconds, groups }],
