@@ -46,6 +46,9 @@ pub(super) struct Row {
     pub(super) family: String,
     pub(super) protocol: String,
     pub(super) state: String,
+    /// Of a service that is not settled, what the table of its flow records is like: `fresh` or `aged`; else empty.
+    #[serde(default)]
+    pub(super) table: String,
     pub(super) flows: u32,
     pub(super) services: u32,
     pub(super) backends: u16,

@@ -45,6 +45,16 @@ const TUNNEL_V4: Route = Route { mode: "ipip", family: "4in4", vip: Side::V4, ba
 const TUNNEL_V6: Route = Route { mode: "ipip", family: "6in6", vip: Side::V6, backends: Side::V6 };
 const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
+/// What packets meet while a service is not settled, and which they are. In this order the fewest records change from one to
+/// the next.
+const TRANSITION: [(State, Content); 5] = [
+    (State::Unconcerned, Content::TcpData),
+    (State::RecordedAtNew, Content::TcpSyn),
+    (State::RecordedAtOwner, Content::TcpData),
+    (State::NoRoom, Content::TcpSyn),
+    (State::RecordRead, Content::TcpData),
+];
+
 #[derive(Clone, Copy)]
 struct Route {
     mode: &'static str,
@@ -95,9 +105,28 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
         }
     }
 
+    cases.extend(transition(quick, &here));
+
     let table = Some(Table { room: 1, aged: false });
     let world = World { slots: MANY_SLOTS, forms: forms(&TUNNELS, &[Content::TcpSyn]), table, ..here };
     cases.extend(TUNNELS.map(|route| route.case(Content::TcpSyn, State::OwnerTakenOver, MILLION, &world)));
+    cases
+}
+
+/// Rows of services that are not settled, over tables in which the most flows are nine tenths.
+fn transition(quick: bool, here: &World) -> Vec<Case> {
+    let flows: &[u32] = if quick { &[HUNDRED_THOUSAND] } else { &[THOUSAND, HUNDRED_THOUSAND, MILLION] };
+    let most = flows.iter().max().expect("some flows");
+    let mut cases = Vec::new();
+    for aged in if quick { vec![true] } else { vec![false, true] } {
+        let table = Some(Table { room: (most * 10).div_ceil(9), aged });
+        let world = World { forms: forms(&TUNNELS, &[Content::TcpData]), table, ..here.clone() };
+        for route in TUNNELS {
+            for (state, content) in TRANSITION {
+                cases.extend(flows.iter().map(|&count| route.case(content, state, count, &world)));
+            }
+        }
+    }
     cases
 }
 
@@ -112,20 +141,11 @@ pub(super) fn live(quick: bool) -> Vec<Case> {
     ROUTES.iter().map(|route| case(route, THOUSAND)).chain(many).collect()
 }
 
-/// What packets meet while a service is not settled, and what shows it best.
-const TRANSITION: [(State, Content); 5] = [
-    (State::Unconcerned, Content::TcpData),
-    (State::RecordRead, Content::TcpData),
-    (State::RecordedAtNew, Content::TcpSyn),
-    (State::RecordedAtOwner, Content::TcpData),
-    (State::NoRoom, Content::TcpSyn),
-];
-
 /// One of each important kind: packets whose instructions are counted.
 pub(super) fn profiled() -> Vec<Case> {
     let world = small(namespace::LO);
     let unsettled = World { table: Some(Table { room: 2, aged: false }), ..world.clone() };
-    let transition = |route: Route| TRANSITION.map(|(state, content)| route.case(content, state, 1, &unsettled));
+    let in_transition = |route: Route| TRANSITION.map(|(state, content)| route.case(content, state, 1, &unsettled));
     let case = |route: Route, content, state| route.case(content, state, 1, &world);
     let [dsr_v4, dsr_v6, ..] = ROUTES;
     let mut cases = vec![
@@ -141,8 +161,8 @@ pub(super) fn profiled() -> Vec<Case> {
         case(TUNNEL_V6, Content::TcpData, State::NotOurs),
         arp(&world),
     ];
-    cases.extend(transition(TUNNEL_V4));
-    cases.extend(transition(TUNNEL_V6));
+    cases.extend(in_transition(TUNNEL_V4));
+    cases.extend(in_transition(TUNNEL_V6));
     cases.push(TUNNEL_V4.case(Content::TcpSyn, State::OwnerTakenOver, 1, &unsettled));
     cases
 }

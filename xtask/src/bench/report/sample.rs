@@ -69,6 +69,7 @@ fn row(kind: [&str; 4], flows: u32, world: (u32, u16), raw_ns: f64) -> Row {
         family,
         protocol,
         state,
+        table: String::new(),
         flows,
         services: world.0,
         backends: world.1,
