@@ -52,7 +52,16 @@ fn rows() -> Vec<Row> {
         rows.push(row(["none", v, "icmp", "echo"], 1 << 10, (1, 3), 99.0 + more));
         rows.push(row(["none", v, "tcp", "not_ours"], 1 << 10, (1, 3), 44.0 + more));
         let tunnel = format!("{v}in{v}");
-        rows.push(row(["ipip", &tunnel, "tcp_syn", "owner_taken_over"], 1 << 20, (1, 3), 210.0 + more));
+        for (table, times) in [("fresh", 1.0), ("aged", 1.5)] {
+            for (protocol, state, raw) in [("tcp", "unconcerned", 101.0), ("tcp_syn", "recorded_at_new", 202.0)] {
+                for (flows, missed) in [(1 << 10, 1.0), (1 << 17, 2.0), (1 << 20, 3.0)] {
+                    let row = row(["ipip", &tunnel, protocol, state], flows, (1, 3), times * missed * raw + more);
+                    rows.push(Row { table: table.to_owned(), ..row });
+                }
+            }
+        }
+        let taken_over = row(["ipip", &tunnel, "tcp_syn", "owner_taken_over"], 1 << 20, (1, 3), 210.0 + more);
+        rows.push(Row { table: "fresh".to_owned(), ..taken_over });
         rows.push(row(["ipip", &tunnel, "tcp", "steady"], 1 << 10, (1000, 1000), 80.0 + more));
         rows.push(row(["ipip", &tunnel, "tcp", "steady"], 1 << 20, (1000, 1000), 190.0 + more));
     }
