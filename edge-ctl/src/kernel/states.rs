@@ -129,6 +129,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which nothing tells.
+    pub(crate) fn forget_path_mtus(&self) {
+        for index in 0..self.maps.backends.len() {
+            if let Some(learnt) = self.maps.backends.half(index, offset_of!(Backend, path_mtu)) {
+                learnt.store(0, Ordering::Release);
+            }
+        }
+    }
+
     /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
     fn write_egress(&self, index: u32, new: &Backend) {
         let halves = [(offset_of!(Backend, mtu), new.mtu), (offset_of!(Backend, vlan), new.vlan)];

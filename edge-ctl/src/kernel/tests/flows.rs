@@ -204,7 +204,8 @@ fn a_failover_unsettles_its_service_alone() {
 #[test]
 fn owners_follow_after_the_linger_and_the_service_is_settled_then() {
     let bpffs = Bpffs::mount();
-    let mut kernel = settled(&bpffs.pins(), &config());
+    let pins = bpffs.pins();
+    let mut kernel = settled(&pins, &config());
     let (web, b0) = (service_number(&kernel, "web"), backend(&kernel, "one/b0"));
     let before = owners(&kernel, "web");
     let theirs = before.iter().filter(|&&owner| owner == b0).count();
@@ -215,6 +216,13 @@ fn owners_follow_after_the_linger_and_the_service_is_settled_then() {
     let transition = kernel.transition(web).expect("under way");
     assert_eq!(transition.differing, Some(u32::try_from(theirs).expect("few")));
     assert!(transition.next_ms.expect("they will") > transition.changed_ms);
+    // The same from the maps alone, but for what only the one who waits can know.
+    let mut other = reopened(&pins);
+    assert_eq!(other.transition(web).expect("under way").differing, None, "it has not looked");
+    other.glance().expect("readable");
+    assert_eq!(other.transition(web), Some(Transition { next_ms: None, last_ms: None, ..transition }));
+    assert_eq!(other.held(b0), kernel.held(b0));
+    assert_eq!(owners(&other, "web"), before, "a glance moves nothing");
 
     assert_eq!(round(&mut kernel, START + LINGER), Round::default());
     assert_eq!(owners(&kernel, "web"), before);
