@@ -4,9 +4,10 @@
 //! versions that live, send at least once a linger and end, floods of spoofed packets, and backends that die, recover, are
 //! drained, disabled, added, removed and weighed anew, pools that fall below `min_healthy`, failovers of both kinds, changes
 //! that are undone at once, and controllers that die in any phase and start again ([`upheaval`]). A controller that does what
-//! it must ([`controller`]) moves owners by the real `follow`; the packets go through the host pipeline, and in half of the
-//! tests through the real program as well, which must do the same at each step ([`edge`]). Where a packet must have gone
-//! says [`truth`]. That the model sees what goes wrong is tested, too: by breaking one rule at a time.
+//! it must ([`controller`]) moves owners by the real `follow`; the packets go through the host pipeline, and in some of the
+//! tests through the real program as well, which must do the same at each step ([`edge`]). Whose each flow is and whether its
+//! backend has lived is known apart from all that ([`truth`]), and by it each packet is judged ([`judge`]). That this sees
+//! what goes wrong is tested, too: by breaking one rule at a time.
 //!
 //! `FLOWS_STEPS` and `FLOWS_SEED` in the environment make the runs longer and others, for example a million steps each on
 //! the host and in the kernel:
@@ -21,12 +22,16 @@ mod controller;
 mod edge;
 #[path = "flows_model/flow.rs"]
 mod flow;
+#[path = "flows_model/judge.rs"]
+mod judge;
 #[path = "flows_model/plan.rs"]
 mod plan;
 #[path = "flows_model/population.rs"]
 mod population;
 #[path = "flows_model/random.rs"]
 mod random;
+#[path = "flows_model/report.rs"]
+mod report;
 #[path = "flows_model/run.rs"]
 mod run;
 #[path = "flows_model/scene.rs"]
@@ -39,7 +44,8 @@ mod upheaval;
 use edge_common::abi::FlowCount;
 use edge_tests::namespace::in_namespace;
 use plan::{Broken, Plan};
-use run::{Report, Run};
+use report::Report;
+use run::Run;
 
 /// Steps of each test, unless `FLOWS_STEPS` says otherwise.
 const STEPS: u64 = 120_000;
@@ -90,6 +96,7 @@ fn with_room(kernel: bool) {
         ("controller died", done.restarts),
         ("backend was forgotten", report.forgotten),
         ("flow lost its backend", report.orphaned),
+        ("packet came while all was well", report.at_rest),
     ] {
         assert!(count > 0, "no {what}: {report:?}");
     }

@@ -184,7 +184,7 @@ impl Controller {
     pub(crate) fn settle(&mut self, edge: &mut Edge, scene: &Scene) {
         for service in 0..self.services.len() {
             let scan = self.plan.broken != Broken::ClearedUnscanned;
-            let recorded = || edge.records().iter().any(|(ends, _)| home(edge, scene, ends).0 == service);
+            let recorded = || is_recorded(edge, scene, service);
             let care = &mut self.services[service];
             match care.settling {
                 Settling::Not => {}
@@ -209,6 +209,11 @@ impl Controller {
         }
         removed
     }
+}
+
+/// Whether any flow of the service is recorded.
+pub(crate) fn is_recorded(edge: &Edge, scene: &Scene, service: usize) -> bool {
+    edge.records().iter().any(|(ends, _)| home(edge, scene, ends).0 == service)
 }
 
 /// The service and the slot of a recorded flow.

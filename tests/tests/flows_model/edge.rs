@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, halved},
+    abi::{
+        BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, State,
+        halved,
+    },
     exit::Exit,
     host::Memory,
     tables::{Tables as _, View},
@@ -140,6 +143,16 @@ impl Edge {
 
     pub(crate) fn is_missed(&self, service: usize, slot: u32) -> bool {
         cell(&self.memory().missed.borrow(), self.service(service), slot) != 0
+    }
+
+    /// How often packets of a service have asked for a record.
+    pub(crate) fn asked(&self, service: usize) -> u64 {
+        let number = u32::try_from(service).expect("a few services");
+        self.memory().flow_counts(number).0[FlowCount::Asked as usize]
+    }
+
+    pub(crate) fn takes_new(&self, number: BackendNumber) -> bool {
+        State(self.memory().backends[usize::from(number)].state).has(State::NEW)
     }
 
     /// All records.

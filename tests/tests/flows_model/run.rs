@@ -1,16 +1,18 @@
 //! A run: time goes by, flows send, the world changes, a controller looks, and each packet is judged.
 
-use edge_common::abi::{BackendNumber, FlowCount, FlowCounts, Tracking};
+use edge_common::abi::{BackendNumber, Tracking};
 
 use crate::{
-    controller::{Controller, Done},
+    controller::Controller,
     edge::Edge,
     flow::{self, Flow},
+    judge::has_home,
     plan::{LINGER, Plan, TICK},
     population::{Life, Population},
     random::Random,
+    report::Report,
     scene::{SLOTS, Scene},
-    truth::{self, Truth},
+    truth::Truth,
 };
 
 pub(crate) struct Run {
@@ -28,45 +30,6 @@ pub(crate) struct Run {
     /// Whether the maps say less than the scene: a change has been begun and not ended.
     pub(crate) torn: bool,
     pub(crate) report: Report,
-}
-
-/// What a run has seen.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) steps: u64,
-    pub(crate) packets: u64,
-    pub(crate) changes: u64,
-    /// Flows whose backend had died, and which so went elsewhere.
-    pub(crate) orphaned: u64,
-    pub(crate) forgotten: u64,
-    /// Flows that moved although their backend lived.
-    pub(crate) moved: Vec<String>,
-    /// Flows that moved, and whose backend lived, but had been dead for a moment in which they did not send.
-    pub(crate) shaken: Vec<String>,
-    /// Packets that went where a flow that starts must not.
-    pub(crate) misplaced: Vec<String>,
-    pub(crate) done: Done,
-    pub(crate) counts: FlowCounts,
-}
-
-impl Report {
-    /// Adds another run's.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.steps += other.steps;
-        self.packets += other.packets;
-        self.changes += other.changes;
-        self.orphaned += other.orphaned;
-        self.forgotten += other.forgotten;
-        self.moved.extend(other.moved);
-        self.shaken.extend(other.shaken);
-        self.misplaced.extend(other.misplaced);
-        self.done.add(other.done);
-        self.counts.0.iter_mut().zip(other.counts.0).for_each(|(sum, count)| *sum += count);
-    }
-
-    pub(crate) fn count(&self, what: FlowCount) -> u64 {
-        self.counts.0[what as usize]
-    }
 }
 
 impl Run {
@@ -134,23 +97,10 @@ impl Run {
             self.repair();
         }
         self.controller.tick(&mut self.edge, &self.scene, self.now);
+        self.check_settled();
         for number in self.controller.forgettable(&self.edge, &self.scene) {
             self.forget(number);
         }
-    }
-
-    /// Gives a number free.
-    fn forget(&mut self, number: BackendNumber) {
-        let incarnation = self.scene.incarnation(number);
-        let left: Vec<_> = self.flows.of(incarnation).copied().collect();
-        for life in left.iter().filter(|life| self.truth.lived(life.flow.service, incarnation, life.moment)) {
-            if has_home(life.flow.service) {
-                self.report.moved.push(format!("{}: backend {number} is forgotten, and has {life:?}", self.now));
-            }
-        }
-        self.truth.forget(incarnation);
-        self.scene.forget(number);
-        self.report.forgotten += 1;
     }
 
     /// Something that nobody has announced.
@@ -215,11 +165,6 @@ impl Run {
         }
     }
 
-    fn at_home(&mut self, life: Life, home: BackendNumber) -> Life {
-        let incarnation = self.scene.incarnation(home);
-        Life { home, incarnation, sent: self.now, moment: self.truth.next(), ..life }
-    }
-
     /// The packet of the flow that is due, or would be soonest.
     fn next_packet(&mut self) {
         let Some(life) = self.flows.take() else { return };
@@ -240,55 +185,6 @@ impl Run {
         }
     }
 
-    /// The rule of all rules: where the packet of a running flow must have gone.
-    fn judge(&mut self, life: Life, reached: Option<BackendNumber>) {
-        // Who is forgotten had nobody left: that was judged then.
-        let is_known = self.scene.incarnation(life.home) == life.incarnation;
-        let lived = is_known && self.truth.lived(life.flow.service, life.incarnation, life.moment);
-        let same = reached.is_some_and(|number| self.scene.incarnation(number) == life.incarnation);
-        if same {
-            let life = self.at_home(Life { started: false, shaken: life.shaken || !lived, ..life }, life.home);
-            self.flows.sent(&mut self.random, life);
-            return;
-        }
-        if lived {
-            let what = self.describe(&life, reached);
-            if life.shaken { &mut self.report.shaken } else { &mut self.report.moved }.push(what);
-        } else {
-            self.report.orphaned += 1;
-        }
-        // The host that it came to answers with a reset, unless it is of a kind that knows no start.
-        if let Some(home) = reached.filter(|_| Scene::tracking(life.flow.service) == Tracking::Learn) {
-            let life = self.at_home(Life { started: false, shaken: false, ..life }, home);
-            self.flows.sent(&mut self.random, life);
-        }
-    }
-
-    fn describe(&self, life: &Life, reached: Option<BackendNumber>) -> String {
-        let service = life.flow.service;
-        let slot = self.slot(&life.flow);
-        let (owner, takers) = (self.edge.owner(service, slot), truth::takers(&self.edge, service, slot));
-        format!("{}: to {reached:?}, slot {slot} of {owner}, new to {takers:?}, {life:?}", self.now)
-    }
-
-    /// A flow that starts goes to who takes new flows, or, if that can't be recorded, to the slot's owner.
-    fn check_start(&mut self, flow: &Flow, reached: Option<BackendNumber>) {
-        if Scene::tracking(flow.service) == Tracking::Learn {
-            return;
-        }
-        let slot = self.slot(flow);
-        let takers = truth::takers(&self.edge, flow.service, slot);
-        let missed = has_home(flow.service) && !self.plan.has_room();
-        let right = match reached {
-            Some(number) => takers.contains(&number) || missed && number == self.edge.owner(flow.service, slot),
-            None => takers.is_empty() || self.torn,
-        };
-        if !right {
-            let what = format!("{}: {flow:?} starts at {reached:?}, not at one of {takers:?}", self.now);
-            self.report.misplaced.push(what);
-        }
-    }
-
     pub(crate) fn slot(&self, flow: &Flow) -> u32 {
         let service = &self.scene.world.services[flow.service];
         flow::slot(&self.edge.view().generation.hash_key, &flow.ends(service), service, SLOTS)
@@ -297,12 +193,17 @@ impl Run {
     fn send(&mut self, flow: &Flow, starts: bool) -> Option<BackendNumber> {
         self.report.steps += 1;
         self.report.packets += 1;
+        let settled = !self.edge.is_unsettled(flow.service);
+        let asked = self.edge.asked(flow.service);
         let frame = flow.frame(&self.scene.world.services[flow.service], starts);
-        self.edge.send(self.now, &frame)
+        let reached = self.edge.send(self.now, &frame);
+        // Unless nothing is left and all are used as if they were up.
+        if settled && reached.is_some_and(|number| self.edge.takes_new(number)) {
+            self.report.at_rest += 1;
+            if self.edge.asked(flow.service) != asked {
+                self.report.misplaced.push(format!("{}: {flow:?} asked for a record of a settled service", self.now));
+            }
+        }
+        reached
     }
-}
-
-/// Whether a service's flows have a backend of theirs.
-fn has_home(service: usize) -> bool {
-    Scene::tracking(service) != Tracking::Stateless
 }
