@@ -15,7 +15,7 @@ use edge_tests::{
         flood::{self, Flood},
         flows::{self, Broken, Flows, Kind, Tally, addresses, signature},
         topology::{CLIENTS, EDGE, Protocol, Service},
-        upheaval::{self, Done, Upheaval, outage, watch::Watch},
+        upheaval::{self, Done, Upheaval, believed, outage, watch::Watch},
     },
     packet::{ACK, SYN},
 };
@@ -123,11 +123,16 @@ fn run(tcp: &str, script: Script) -> Run {
         }
     }
     drop(running);
-    let (done, outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
+    let (done, mut outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
     let tally = crowd.stop();
+    let believed = believed::outages(&lab.edge().said());
+    for wrong in believed::wrong(&believed, &outages) {
+        println!("{:>7} ms  taken for dead: {}, {:?}", since(start, wrong.from), wrong.backend, wrong.reach);
+    }
+    outages.extend(believed);
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let unexplained = outage::unexplained(&tally.broken, &outages, &services);
-    tell(&lab, start, &done, &tally, &unexplained);
+    tell(start, &done, &tally, &unexplained);
     let unexplained = unexplained.len();
     let settled = lab::wait_until(Duration::from_secs(20), || watch.look(&lab)).expect("a status is told");
     println!("{watch:?}; {} s", start.elapsed().as_secs());
@@ -139,10 +144,9 @@ fn run(tcp: &str, script: Script) -> Run {
 }
 
 /// What happened, for whoever has to find out why.
-fn tell(lab: &Lab, start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
-    let since = |at: Instant| at.saturating_duration_since(start).as_millis();
+fn tell(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
     for done in done {
-        println!("{:>7} ms  {:?} {}", since(done.at), done.kind, done.what);
+        println!("{:>7} ms  {:?} {}", since(start, done.at), done.kind, done.what);
     }
     let Tally { opened, answers, held, broken, .. } = tally;
     println!(
@@ -150,13 +154,12 @@ fn tell(lab: &Lab, start: Instant, done: &[Done], tally: &Tally, unexplained: &[
         broken.len()
     );
     for broken in unexplained.iter().take(40) {
-        println!("{:>7} ms  {broken}", since(broken.at));
+        println!("{:>7} ms  {broken}", since(start, broken.at));
     }
-    // Whom the daemon took for dead, on a clock of its own.
-    println!("it was {:?} {} ms after the start", SystemTime::now(), start.elapsed().as_millis());
-    for line in lab.edge().said().lines().filter(|line| line.contains("backend_down") || line.contains("backend_up")) {
-        println!("{line}");
-    }
+}
+
+fn since(start: Instant, at: Instant) -> u128 {
+    at.saturating_duration_since(start).as_millis()
 }
 
 /// All the connections of a run, from all clients to all TCP services.
@@ -203,7 +206,13 @@ fn configuration(tcp: &str) -> Configuration {
     // A flood loses packets, those of probes too. One that is sent again after a second still comes in time, so that no
     // machine that lives is taken for dead. A SYN to one that dies is sent again until that is seen, after 6 s at most.
     let probing = Probing { interval_ms: 1500, timeout_ms: 1500, rise: 2, fall: 3 };
-    Configuration { probing, limits: format!("flows = {FLOWS}\n"), tcp: tcp.to_owned(), ..Configuration::default() }
+    Configuration {
+        probing,
+        limits: format!("flows = {FLOWS}\n"),
+        pool: "min_healthy = 2\n".to_owned(),
+        tcp: tcp.to_owned(),
+        ..Configuration::default()
+    }
 }
 
 fn lab(tcp: &str) -> Lab {

@@ -25,9 +25,9 @@ use tokio::{runtime, task::LocalSet};
 pub use self::broken::{Broken, How};
 use crate::lab::{netns::Netns, topology::Backend};
 
-/// How long a handshake or an answer may take before the connection counts as broken. A SYN is sent again after 1, 3 and
-/// 7 s: one that went to a backend which was dying gets its second chance.
-pub const PATIENCE: Duration = Duration::from_secs(12);
+/// How long a handshake or an answer may take before the connection counts as broken. A SYN is sent again after 1, 3, 7 and
+/// 15 s: one that went to a backend which was dying gets its second chance.
+pub const PATIENCE: Duration = Duration::from_secs(18);
 
 /// What connections there are to be.
 #[derive(Clone, Debug)]

@@ -62,7 +62,7 @@ impl Upheaval<'_> {
             Kind::Recover => self.recover(),
             Kind::Failover => self.failover(),
             Kind::Failback => self.failback(),
-            Kind::Restart => self.restart().map(Some),
+            Kind::Restart => self.restart(),
         }
     }
 
@@ -178,12 +178,16 @@ impl Upheaval<'_> {
         Ok(Some(service.to_owned()))
     }
 
-    fn restart(&mut self) -> Result<String> {
+    fn restart(&mut self) -> Result<Option<String>> {
+        // A daemon that has just started counts failed probes anew: a machine that dies now would be dead for twice as long.
+        if !self.all_dead_are_seen()? {
+            return Ok(None);
+        }
         self.lab.kill_daemon()?;
         let pause = Duration::from_millis(self.random.below(1000).into());
         std::thread::sleep(pause);
         self.lab.start_daemon()?;
-        Ok(format!("after {} ms", pause.as_millis()))
+        Ok(Some(format!("after {} ms", pause.as_millis())))
     }
 
     fn all_dead_are_seen(&self) -> Result<bool> {

@@ -2,6 +2,7 @@
 
 mod change;
 pub mod outage;
+pub mod believed;
 pub mod watch;
 
 use std::{
@@ -122,14 +123,14 @@ impl<'a> Upheaval<'a> {
         self.is_configured(member) && !self.off.contains_key(&member) && !self.dead.contains(&member.2)
     }
 
-    /// Whether services get on without `gone`: each pool keeps a member, and each pair of pools two that serve.
+    /// Whether services get on without `gone`: each pool keeps two members, and each pair of pools three that serve.
     fn spares(&self, gone: &[Member]) -> bool {
         let left = |member: &Member| !gone.contains(member);
         gone.iter().all(|&(part, via, backend)| {
             let of_way = || Self::members().filter(move |member| (member.0, member.1) == (part, via)).filter(left);
             let configured =
                 of_way().filter(|member| member.2.provider == backend.provider && self.is_configured(*member));
-            configured.count() >= 1 && of_way().filter(|member| self.serves(*member)).count() >= 2
+            configured.count() >= 2 && of_way().filter(|member| self.serves(*member)).count() >= 3
         })
     }
 
