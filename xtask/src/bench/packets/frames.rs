@@ -4,7 +4,7 @@ use edge_common::ip::protocol;
 
 use super::world::{self, FIRST_PORT, Side};
 
-/// A frame, and where the driver stamps a flow into it.
+/// A frame of the first flow, and where the driver stamps others into it.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
@@ -100,7 +100,7 @@ pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
     let [high, low] = length(extension.len() + transport.len(), shape);
     let hops = if shape == Shape::LastHop { 1 } else { 64 };
     bytes.extend([0x60, 0, 0, 0, high, low, next, hops]);
-    bytes.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 198, 18, 0, 0]);
     bytes.extend(vip);
     bytes.extend(extension);
     bytes.extend(transport);

@@ -4,11 +4,14 @@
 //! `edge-bench-ebpf`) that makes the packet new, stamps the next flow into it, and goes on to the program under test.
 //! What the driver itself costs is measured beside each sample, with a program that returns at once.
 
+mod batch;
 mod cases;
+mod flow_table;
 mod frames;
 mod live;
 mod processors;
 mod profile;
+mod records;
 mod rig;
 mod sample;
 mod state;
@@ -57,9 +60,6 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         return_ns: median(quiet().map(|row| row.base_ns)),
         head_ns: median(quiet().map(|row| row.head_ns)),
     };
-    results.notes.push(
-        "not measured: packets in transition (flow records read, written); there are no flow records yet".to_owned(),
-    );
     Ok(())
 }
 
@@ -140,6 +140,8 @@ fn is_wanted(case: &Case, only: Option<&str>) -> bool {
 
 /// Lays out `world`, and loads the programs over it.
 fn load(world: &world::World) -> Result<Rig> {
-    let what = format!("{} services, {} backends, {} slots", world.services, world.backends, world.slots);
-    step(&what, || Rig::load(&world.memory()?))
+    let table = world.table.map(|table| format!(", {} tables of {} flows", table.name(), table.room));
+    let table = table.unwrap_or_default();
+    let what = format!("{} services, {} backends, {} slots{table}", world.services, world.backends, world.slots);
+    step(&what, || Rig::load(world))
 }
