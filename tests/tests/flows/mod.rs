@@ -2,6 +2,12 @@
 
 pub(crate) mod cases;
 
+mod affinity;
+mod budget;
+mod kept;
+mod starts;
+mod times;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use edge_common::{
@@ -61,8 +67,12 @@ pub(crate) fn world(side: Side) -> World {
 
 /// The world, twice, with little room for records.
 pub(crate) fn both(world: World) -> Both {
+    both_with_room(world, ROOM)
+}
+
+pub(crate) fn both_with_room(world: World, room: usize) -> Both {
     let mut memory = world.memory();
-    (memory.flows_v4.room, memory.flows_v6.room) = (ROOM, ROOM);
+    (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
     Both::with_memory(world, memory)
 }
 
@@ -82,7 +92,7 @@ impl Flow {
         Self { client: side.client(), source, service }
     }
 
-    fn ends(&self) -> FlowEnds {
+    pub(crate) fn ends(&self) -> FlowEnds {
         let (vip, protocol) = match self.client {
             IpAddr::V4(_) => (Side::V4.vip(), self.protocol()),
             IpAddr::V6(_) => (Side::V6.vip(), self.protocol()),
@@ -168,17 +178,18 @@ pub(crate) fn put_records(memory: &Memory, records: &[(Flow, FlowRecord)]) {
     }
 }
 
+/// The record of a flow.
+pub(crate) fn record(memory: &Memory, flow: &Flow) -> Option<FlowRecord> {
+    records(memory).get(&flow.ends()).copied()
+}
+
 /// What happened to flows of a service between two readings.
 pub(crate) fn counted(before: FlowCounts, after: FlowCounts) -> Vec<FlowCount> {
     let times = |what: &FlowCount| usize::try_from(after.0[*what as usize] - before.0[*what as usize]).expect("a few");
     FlowCount::ALL.into_iter().flat_map(|what| std::iter::repeat_n(what, times(&what))).collect()
 }
 
-/// Owner of a service's slot, or whether something was missed in it.
-pub(crate) fn lane(cells: &[Cell], service: u32, slot: u32) -> u16 {
-    cells[(service * SLOTS / 4 + slot / 4) as usize].lane(slot)
-}
-
+/// Sets the owner of a service's slot, or whether something was missed in it.
 pub(crate) fn set_lane(cells: &mut [Cell], service: u32, slot: u32, value: u16) {
     cells[(service * SLOTS / 4 + slot / 4) as usize].0[slot as usize % 4] = value;
 }

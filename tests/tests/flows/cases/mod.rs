@@ -38,6 +38,16 @@ pub(crate) enum Goes {
     Dropped,
 }
 
+/// What becomes of the flow's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Same,
+    /// Something was missed in it.
+    Marked,
+    /// It has a new owner.
+    TakenBy(Who),
+}
+
 /// A packet, what there is when it comes, and what is expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
@@ -60,10 +70,7 @@ pub(crate) struct Case {
     pub(crate) goes: Goes,
     /// The record afterwards.
     pub(crate) then: Option<Who>,
-    /// The new owner, if it is not who it was.
-    pub(crate) taken_by: Option<Who>,
-    /// Whether the slot is marked.
-    pub(crate) missed: bool,
+    pub(crate) slot: Slot,
     /// Whether the service is unsettled now that was settled before.
     pub(crate) unsettles: bool,
     /// What is counted, each once, in the counts' order.
@@ -93,8 +100,7 @@ const STARTING: Case = Case {
     room: Room::Free,
     goes: Goes::To(Who::First),
     then: None,
-    taken_by: None,
-    missed: false,
+    slot: Slot::Same,
     unsettles: false,
     counts: &[FlowCount::Asked],
 };
