@@ -23,6 +23,7 @@ pub mod frame;
 pub mod ip;
 pub mod transport;
 pub mod quic;
+pub mod flow;
 pub mod select;
 pub mod forward;
 pub mod encap;

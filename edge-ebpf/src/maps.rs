@@ -15,7 +15,7 @@ use aya_ebpf::{
 use edge_common::{
     abi::{
         Backend, BackendNumber, Budget, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
+        FragmentRecord, Generation, Mac, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
         halved,
     },
     exit::Exit,
@@ -163,6 +163,19 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
+    fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
+        if let Some(backend) = BACKENDS.get_ptr_mut(u32::from(backend)) {
+            // SAFETY: a valid pointer, and a store of one half-word; of two that come at once either may stay.
+            unsafe {
+                let known = ptr::read_volatile(&raw const (*backend).path_mtu);
+                if known == 0 || mtu < known {
+                    ptr::write_volatile(&raw mut (*backend).path_mtu, mtu);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     fn miss(&self, cell: u32, lane: u32) {
         if let Some(cell) = MISSED.get_ptr_mut(cell) {
             // SAFETY: as above; whoever writes writes the same.
@@ -256,13 +269,13 @@ impl Tables for KernelTables<'_> {
 /// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier wants what
 /// it reads from the stack aligned.
 #[inline(always)]
-fn in_pairs(mac: &[u8; 6]) -> [u8; 6] {
-    let pair = |place: usize| -> [u8; 2] {
+fn in_pairs(mac: &[u8; 6]) -> Mac {
+    let pair = |place: usize| -> u64 {
         // SAFETY: within the six bytes, aligned in its struct, and volatile so that reads are not joined.
-        unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) }.to_ne_bytes()
+        let pair = unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) };
+        u16::from_le(pair).into()
     };
-    let ([a, b], [c, d], [e, f]) = (pair(0), pair(1), pair(2));
-    [a, b, c, d, e, f]
+    Mac(pair(0) | pair(1) << 16 | pair(2) << 32)
 }
 
 /// An IPv6 address as the helper's four words, in network order.

@@ -260,6 +260,7 @@ impl World {
             hash_key: KEY,
             slot_mask: self.slots - 1,
             records_per_second: self.records_per_second,
+            errors_per_second: 1 << 30,
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);

@@ -60,6 +60,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let is_tcp = both.world.services[service as usize].protocol == protocol::TCP;
     let goes = match case.goes {
         Goes::To(to) => (Exit::DsrTx, Some(who(both, to))),
+        Goes::Passed => (Exit::IcmpError, None),
         Goes::Dropped => (Exit::Exhausted, None),
         Goes::Rejected if is_tcp => (Exit::RejectReset, None),
         Goes::Rejected => (Exit::RejectUnreachable, None),

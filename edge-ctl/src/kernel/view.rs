@@ -123,6 +123,8 @@ impl Tables for Picker<'_> {
     fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
 
     // Picks ask no records.
+    fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
+
     fn miss(&self, _cell: u32, _lane: u32) {}
 
     fn unsettle(&self, _half: u32, _service: u32) {}

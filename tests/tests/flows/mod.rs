@@ -17,7 +17,7 @@ use edge_common::{
 };
 use edge_tests::{
     both::{Both, Seen, Way},
-    packet::{ACK, Extension, Frame, Ip, Payload, SYN, Tcp, Udp, protocol},
+    packet::{ACK, Extension, Frame, Icmp, Ip, Payload, SYN, Tcp, Udp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
 
@@ -49,6 +49,8 @@ pub(crate) enum Who {
 pub(crate) enum Says {
     Starts,
     Runs,
+    /// It is none of it, but an ICMP error that quotes an answer to the client.
+    Concerns,
 }
 
 /// Two pools of three backends, and two services on both, of TCP and UDP.
@@ -109,8 +111,11 @@ impl Flow {
         FlowRecord { backend, mark: World::flow(self.client, self.source, PORT).mark(), ..FlowRecord::default() }
     }
 
-    /// A packet of it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
+    /// A packet of it, or about it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
     pub(crate) fn packet(&self, says: Says) -> Ip {
+        if says == Says::Concerns {
+            return self.error(usize::MAX);
+        }
         let (source, destination) = (self.source, PORT);
         let payload = if self.service == TCP {
             let flags = if says == Says::Starts { SYN } else { ACK };
@@ -123,13 +128,31 @@ impl Flow {
         Ip::new(self.client, self.ends().vip, payload)
     }
 
+    /// Port unreachable, from the client's own host; it quotes so many bytes of the answer.
+    fn error(&self, quoted: usize) -> Ip {
+        let (source, destination) = (PORT, self.source);
+        let payload = if self.service == TCP {
+            Payload::Tcp(Tcp { source, destination, ..Tcp::default() })
+        } else {
+            Payload::Udp(Udp { source, destination, ..Udp::default() })
+        };
+        let vip = self.ends().vip;
+        let answer = Ip::new(vip, self.client, payload).bytes();
+        let (kind, code) = if vip.is_ipv4() { (3, 3) } else { (1, 4) };
+        let error = Icmp::error(kind, code, 0, &answer[..quoted.min(answer.len())]);
+        Ip::new(self.client, vip, Payload::Icmp(error))
+    }
+
     pub(crate) fn frame(&self, says: Says) -> Vec<u8> {
         framed(self.packet(says))
     }
 
-    /// The same behind an option or an extension header that says nothing.
+    /// The same behind an option or an extension header that says nothing. An error quotes the least that it may.
     pub(crate) fn odd_frame(&self, says: Says) -> Vec<u8> {
         let mut packet = self.packet(says);
+        if says == Says::Concerns {
+            packet = self.error(if self.client.is_ipv4() { 28 } else { 48 });
+        }
         match self.client {
             IpAddr::V4(_) => packet.options = vec![1; 4],
             IpAddr::V6(_) => packet.extensions = vec![Extension::filler(protocol::DESTINATION, 0)],

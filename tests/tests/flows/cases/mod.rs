@@ -1,5 +1,6 @@
 //! What becomes of a packet: described cases, one for each row of the rules and each way through them.
 
+mod concerning;
 mod running;
 mod settled;
 mod starting;
@@ -16,7 +17,7 @@ use super::{Says, Who};
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    starting::CASES.iter().chain(running::CASES).chain(settled::CASES).chain(stateless::CASES)
+    starting::CASES.iter().chain(running::CASES).chain(settled::CASES).chain(stateless::CASES).chain(concerning::CASES)
 }
 
 /// Whether there is room for one more record.
@@ -36,6 +37,8 @@ pub(crate) enum Goes {
     /// Answered with a RST or an ICMP error.
     Rejected,
     Dropped,
+    /// Left to the host.
+    Passed,
 }
 
 /// What becomes of the flow's slot.
