@@ -349,6 +349,39 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
 }
 
 #[test]
+fn records_of_a_service_that_is_gone_are_nobodys() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut many = config();
+    let vip = Ipv4Addr::from(VIP).into();
+    many.services.extend((1..5).map(|port| samples::service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0])));
+    let mut kernel = settled(&pins, &many);
+    let b0 = backend(&kernel, "one/b0");
+    for port in [1, 2, 3, 4, 80] {
+        record(&pins, key(7, port, protocol::TCP), b0, START);
+    }
+    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
+    for (config, records) in [(&config(), [1, 0]), (&many, [1, 1])] {
+        let image = plan(&kernel, config);
+        kernel.publish(&image).expect("published");
+        round(&mut kernel, START);
+        let of = |name: &str| {
+            let snapshot = kernel.snapshot().expect("readable").expect("published");
+            let number = snapshot.service(name).map(|service| service.number);
+            number.and_then(|number| kernel.transition(number)).map_or(0, |transition| transition.records)
+        };
+        assert_eq!([of("web"), of("s3")], records);
+        assert_eq!(kernel.held(b0).expect("looked at").records, 5);
+    }
+    // Nobody's are forgotten when their time is over, too.
+    let image = plan(&kernel, &config());
+    kernel.publish(&image).expect("published");
+    let late = START + WAITS.expiry + Duration::from_secs(1);
+    round(&mut kernel, late);
+    assert!(kernel.flows().expect("readable").is_empty());
+}
+
+#[test]
 fn a_look_into_a_large_table_sees_each_record_once() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
