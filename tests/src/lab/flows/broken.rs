@@ -1,8 +1,15 @@
 //! A connection that did not go as it should.
 
-use std::{fmt, io, net::SocketAddr, time::Instant};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use crate::lab::topology::Backend;
+
+/// After this the kernel sends a SYN again.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct Broken {
@@ -12,6 +19,10 @@ pub struct Broken {
     pub backend: Option<Backend>,
     /// When it was begun.
     pub began: Instant,
+    /// When it stood, for the client.
+    pub stood: Option<Instant>,
+    /// Requests that were answered.
+    pub answers: u32,
     /// When it broke.
     pub at: Instant,
     pub how: How,
@@ -36,6 +47,16 @@ pub enum How {
     Failed(String),
 }
 
+impl Broken {
+    /// Whether its SYN was sent more than once, and it broke in what the first request should have brought. The SYNs may
+    /// have met a change between them and two backends behind it, who both accept: the client then talks to the one and is
+    /// heard by the other. No record can prevent that where there was no room for one.
+    pub fn had_two_starts(&self) -> bool {
+        let resent = self.stood.is_some_and(|stood| stood.saturating_duration_since(self.began) >= RETRY);
+        resent && self.answers == 0 && matches!(self.how, How::Reset)
+    }
+}
+
 impl From<io::Error> for How {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -49,7 +70,12 @@ impl From<io::Error> for How {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = self.backend.map_or_else(|| "nobody".to_owned(), |backend| backend.to_string());
-        let age = self.at.saturating_duration_since(self.began).as_millis();
-        write!(f, "{} -> {} with {backend}, {:?} after {age} ms", self.client, self.service, self.how)
+        let age = |at: Instant| at.saturating_duration_since(self.began).as_millis();
+        let Self { client, service, answers, how, .. } = self;
+        write!(f, "{client} -> {service} with {backend}, {how:?} after {} ms", age(self.at))?;
+        match self.stood {
+            Some(stood) => write!(f, ", {} ms of handshake, {answers} answers", age(stood)),
+            None => Ok(()),
+        }
     }
 }

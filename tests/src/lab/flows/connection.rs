@@ -27,6 +27,8 @@ pub(super) struct Connection {
     service: SocketAddr,
     backend: Option<Backend>,
     began: Instant,
+    stood: Instant,
+    answers: u32,
 }
 
 impl Connection {
@@ -44,9 +46,12 @@ impl Connection {
         match opening.await {
             Ok(stream) => {
                 let backend = signature::of(&stream);
-                Ok(Self { stream, client, service, backend, began })
+                Ok(Self { stream, client, service, backend, began, stood: Instant::now(), answers: 0 })
             }
-            Err(how) => Err(Broken { client, service, backend: None, began, at: Instant::now(), how }),
+            Err(how) => {
+                let at = Instant::now();
+                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, at, how })
+            }
         }
     }
 
@@ -54,7 +59,10 @@ impl Connection {
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Backend, Broken> {
         let answer = timeout(PATIENCE, self.answer(request)).await.unwrap_or(Err(How::Silent));
         let how = match (answer, self.backend) {
-            (Ok(name), Some(backend)) if backend.to_string() == name => return Ok(backend),
+            (Ok(name), Some(backend)) if backend.to_string() == name => {
+                self.answers += 1;
+                return Ok(backend);
+            }
             (Ok(name), Some(_)) => How::Moved(name),
             (Ok(name), None) => How::Garbled(format!("{name} answers, whose MSS is not its own")),
             (Err(how), _) => how,
@@ -88,8 +96,8 @@ impl Connection {
     }
 
     fn broken(&self, how: How) -> Broken {
-        let Self { client, service, backend, began, .. } = *self;
-        Broken { client, service, backend, began, at: Instant::now(), how }
+        let Self { client, service, backend, began, stood, answers, .. } = *self;
+        Broken { client, service, backend, began, stood: Some(stood), answers, at: Instant::now(), how }
     }
 }
 

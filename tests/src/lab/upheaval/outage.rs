@@ -68,6 +68,8 @@ mod tests {
                 service,
                 backend,
                 began: at(began),
+                stood: None,
+                answers: 0,
                 at: at(broke),
                 how: How::Reset,
             };
