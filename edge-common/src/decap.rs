@@ -32,24 +32,24 @@ pub fn process<P: Packet, S: Sources>(packet: &mut P, sources: &S) -> DecapExit 
 }
 
 /// An outer header's source, in one form for both families.
-trait Source: Family {
-    fn source(header: &Self::Header) -> [u8; 16];
+trait Edge: Family {
+    fn edge(header: &Self::Header) -> [u8; 16];
 }
 
 /// What an IPv4 address starts with when it is written as an IPv6 one.
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
-impl Source for V4 {
+impl Edge for V4 {
     #[inline(always)]
-    fn source(header: &Self::Header) -> [u8; 16] {
+    fn edge(header: &Self::Header) -> [u8; 16] {
         let [a, b, c, d] = header.src_addr;
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
     }
 }
 
-impl Source for V6 {
+impl Edge for V6 {
     #[inline(always)]
-    fn source(header: &Self::Header) -> [u8; 16] {
+    fn edge(header: &Self::Header) -> [u8; 16] {
         // An IPv4-mapped address on the wire (RFC 4291, section 2.5.5.2) is nobody's, least of all an IPv4 edge's.
         let [a @ .., _, _, _, _] = header.src_addr;
         if a == MAPPED { [0; 16] } else { header.src_addr }
@@ -57,11 +57,11 @@ impl Source for V6 {
 }
 
 #[inline(always)]
-fn outer<F: Source, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Link) -> Result<(), DecapExit> {
+fn outer<F: Edge, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Link) -> Result<(), DecapExit> {
     let header: &F::Header = packet.view(link.l3).ok_or(DecapExit::NotTunnel)?;
     match F::payload(packet, link.l3, header) {
         Payload::Transport(Transport { protocol: tunnelled @ (protocol::IPV4 | protocol::IPV6), offset }) => {
-            if !sources.knows(F::source(header)) {
+            if !sources.knows(F::edge(header)) {
                 return Err(DecapExit::UnknownSource);
             }
             let end = link.l3 + F::length(header);
@@ -71,7 +71,7 @@ fn outer<F: Source, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Li
                 inner::<V6, P>(packet, link, offset, end, F::tos(header))
             }
         }
-        Payload::Fragment if sources.knows(F::source(header)) => Err(DecapExit::TunnelFragment),
+        Payload::Fragment(_) if sources.knows(F::edge(header)) => Err(DecapExit::TunnelFragment),
         _ => Err(DecapExit::NotTunnel),
     }
 }

@@ -68,10 +68,12 @@ exits! {
         IpipRedirect = "ipip_redirect", Redirect;
         /// Not for a service of ours.
         NotOurs = "not_ours", Pass;
-        /// An IP fragment to a VIP; the host's.
-        Fragment = "fragment", Pass;
-        /// An ICMP or ICMPv6 error to a VIP; the host's.
+        /// The first fragment of a packet to a VIP that is neither TCP nor UDP; the host's.
+        FragmentOther = "fragment_other", Pass;
+        /// An ICMP or ICMPv6 error to a VIP that concerns no flow of a service; the host's.
         IcmpError = "icmp_error", Pass;
+        /// An ICMP or ICMPv6 error to the tunnel's source from which the MTU of a backend's way was learnt; the host's, too.
+        PathMtu = "path_mtu", Pass;
         /// Other ICMP or ICMPv6 to a VIP, neighbour discovery among it; the host's.
         IcmpOther = "icmp_other", Pass;
         /// An echo request to a VIP, answered.
@@ -92,6 +94,10 @@ exits! {
         TooBig = "too_big", Tx;
         /// Too long for the way to the backend, and not to be answered (no DF bit, or from no single host).
         TooBigSilent = "too_big_silent", Drop;
+        /// An ICMP or ICMPv6 error was due, and this CPU has sent as many as it may in this second.
+        ErrorLimited = "error_limited", Drop;
+        /// A later fragment of a packet to a VIP whose first one was not seen, or too long ago.
+        FragmentUnknown = "fragment_unknown", Drop;
         /// To a VIP, with a header that is cut off or lengths that contradict the frame.
         Malformed = "malformed", Drop;
         /// To a VIP, with more IPv6 extension headers than are looked through, or one that hides the transport.

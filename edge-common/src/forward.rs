@@ -1,7 +1,7 @@
 //! Forwarding: a packet and its backend in, a frame to the next hop out.
 
 use crate::{
-    abi::{Backend, Mac, Mode, Service},
+    abi::{Backend, Mode, Service},
     encap,
     exit::Exit,
     frame::{Egress, Link},
@@ -46,9 +46,10 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
         (Mode::Ipip, 6) => encap::V6::LENGTH,
         _ => return Err(Exit::BadTables.into()),
     };
-    let mtu = usize::from(backend.mtu);
-    if mtu != 0 && length + overhead > mtu {
-        return Err(Decision::new(Exit::TooBig, mtu.saturating_sub(overhead) as u32));
+    for mtu in [backend.mtu, backend.path_mtu] {
+        if mtu != 0 && length + overhead > usize::from(mtu) {
+            return Err(too_big(backend, overhead));
+        }
     }
     let Way { egress, link_layer } = way_to(tables, view, backend)?;
 
@@ -73,6 +74,14 @@ pub fn forward<F: Family, P: Packet, T: Tables>(
     Ok(Outcome { exit, egress })
 }
 
+/// How a packet leaves that is too long for the egress, or for the way behind it: with what would fit both.
+#[inline(always)]
+fn too_big(backend: &Backend, overhead: usize) -> Decision {
+    let (egress, path) = (backend.mtu, backend.path_mtu);
+    let mtu = if egress == 0 || path != 0 && path < egress { path } else { egress };
+    Decision::new(Exit::TooBig, usize::from(mtu).saturating_sub(overhead) as u32)
+}
+
 /// Where frames to a backend go.
 #[derive(Clone, Copy)]
 struct Way {
@@ -90,7 +99,6 @@ fn way_to<T: Tables>(tables: &T, view: View<'_>, backend: &Backend) -> Result<Wa
         return Ok(Way { egress: backend.egress, link_layer });
     }
     let route = tables.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
-    let link_layer =
-        Egress { destination: Mac::new(route.mac), source: Mac::new(route.source_mac), vlan: backend.vlan };
+    let link_layer = Egress { destination: route.mac, source: route.source_mac, vlan: backend.vlan };
     Ok(Way { egress: route.egress, link_layer })
 }

@@ -23,6 +23,7 @@ pub mod frame;
 pub mod ip;
 pub mod transport;
 pub mod quic;
+pub mod flow;
 pub mod select;
 pub mod forward;
 pub mod encap;
@@ -35,5 +36,7 @@ pub mod service_index;
 
 #[cfg(any(test, feature = "std"))]
 pub mod candidates;
+#[cfg(any(test, feature = "std"))]
+pub mod follow;
 #[cfg(any(test, feature = "std"))]
 pub mod host;

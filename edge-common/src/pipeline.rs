@@ -11,17 +11,17 @@
 //! choose a backend when the service is not settled, to look longer at an odd packet, and to answer one.
 
 use crate::{
-    abi::{Backend, BackendNumber, Service, Target, Tracking, WhenExhausted},
+    abi::{Backend, BackendNumber, Service, Target},
     exit::Exit,
+    flow,
     forward::{self, Received},
     frame::{self, Link},
     hash::Hash,
-    ip::{Transport, V4, V6, protocol},
+    ip::{Transport, V4, V6},
     odd,
     packet::Packet,
-    quic,
     reply::{self, Reply},
-    select::{self, Asked},
+    select,
     tables::{Tables, View},
     transport,
 };
@@ -41,7 +41,7 @@ pub struct Decision(pub u64);
 
 impl Decision {
     /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU. It is below
-    /// 2^31.
+    /// 2^30.
     #[inline(always)]
     pub const fn new(exit: Exit, detail: u32) -> Self {
         Self((detail as u64) << 32 | exit as u64)
@@ -65,6 +65,12 @@ impl Decision {
             Exit::EchoReply | Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig
         )
     }
+
+    /// Whether the answer is an ICMP or ICMPv6 error.
+    #[inline(always)]
+    pub const fn is_error(self) -> bool {
+        matches!(self.exit(), Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig)
+    }
 }
 
 impl From<Exit> for Decision {
@@ -74,100 +80,148 @@ impl From<Exit> for Decision {
     }
 }
 
-/// What a detour found, in one word: the backend that the packet goes to, or how else it leaves.
+/// What a detour found, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found(pub u64);
 
-/// A service and its backend for one packet.
+/// What a detour found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The packet leaves otherwise than to a backend.
+    Out(Decision),
+    /// It goes to a backend.
+    To(Chosen),
+    /// A backend is to be chosen for a flow.
+    Choose(Place),
+}
+
+/// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// Service number; below 2^16.
     pub service: u32,
-    pub backend: BackendNumber,
     /// Twenty bits for an outer header to tell the flow by.
     pub label: u32,
+    pub backend: BackendNumber,
     /// Whether the packet starts a flow.
     pub starts: bool,
 }
 
-impl Found {
-    const FORWARDED: u64 = 1 << 63;
-    const STARTS: u64 = 1 << 62;
-
-    #[inline(always)]
-    pub const fn split(self) -> Result<Chosen, Decision> {
-        if self.0 & Self::FORWARDED == 0 {
-            return Err(Decision(self.0));
-        }
-        Ok(Chosen {
-            service: (self.0 >> 16) as u32 & 0xffff,
-            backend: self.0 as u16,
-            label: (self.0 >> 32) as u32 & 0xf_ffff,
-            starts: self.0 & Self::STARTS != 0,
-        })
-    }
-}
-
-impl From<Result<Chosen, Decision>> for Found {
-    #[inline(always)]
-    fn from(found: Result<Chosen, Decision>) -> Self {
-        match found {
-            Ok(Chosen { service, backend, label, starts }) => {
-                let starts = if starts { Self::STARTS } else { 0 };
-                let label = u64::from(label & 0xf_ffff) << 32;
-                Self(Self::FORWARDED | starts | label | u64::from(service & 0xffff) << 16 | u64::from(backend))
-            }
-            Err(Decision(out)) => Self(out & !Self::FORWARDED),
-        }
-    }
-}
-
-/// Where in a frame the flow of a packet is to be read, and what is known of it, in one word.
+/// Where in a frame a flow is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
+    pub kind: Kind,
     /// Offset of the network header; below 256.
     pub l3: usize,
+    /// Offset of the transport header; below 2^14.
+    pub l4: usize,
     pub protocol: u8,
-    /// As [`Head`](transport::Head) has them, from the client's side.
-    pub ports: u32,
+    /// Half of the maps that the packet has seen published.
     pub half: u32,
+    /// Whether the packet starts a flow, by all that can be told without knowing its service.
     pub starts: bool,
-    /// Whether it is an IPv6 header.
+    /// Whether the network header is one of IPv6.
     pub v6: bool,
-    /// Whether the header is that of a packet from the backend to the client, which an ICMP error quotes.
-    pub quoted: bool,
 }
 
-impl Place {
+/// What a packet has to do with the flow that is read in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// It is one of the flow.
+    Whole,
+    /// It is the first fragment of one of the flow.
+    First,
+    /// It is an ICMP error that quotes an answer of the flow's backend to the client.
+    Quoted,
+    /// It is an ICMP error that quotes one of the flow in a tunnel of ours.
+    Tunnelled,
+}
+
+impl Found {
+    const TO: u64 = 1 << 63;
+    const CHOOSE: u64 = 1 << 62;
+    const STARTS: u64 = 1 << 61;
+    const V6: u64 = 1 << 60;
+
     #[inline(always)]
-    pub const fn pack(self) -> u64 {
-        let flags =
-            self.half as u64 & 1 | (self.starts as u64) << 1 | (self.v6 as u64) << 2 | (self.quoted as u64) << 3;
-        (self.ports as u64) << 32 | flags << 16 | (self.protocol as u64) << 8 | self.l3 as u64 & 0xff
+    pub const fn next(self) -> Next {
+        if self.0 & Self::TO != 0 {
+            return Next::To(Chosen {
+                service: (self.0 >> 16) as u32 & 0xffff,
+                backend: self.0 as u16,
+                label: (self.0 >> 32) as u32 & 0xf_ffff,
+                starts: self.0 & Self::STARTS != 0,
+            });
+        }
+        if self.0 & Self::CHOOSE != 0 { Next::Choose(self.place()) } else { Next::Out(Decision(self.0)) }
     }
 
     #[inline(always)]
-    pub const fn unpack(word: u64) -> Self {
-        let flags = word >> 16;
-        Self {
-            l3: word as usize & 0xff,
-            protocol: (word >> 8) as u8,
-            ports: (word >> 32) as u32,
-            half: flags as u32 & 1,
-            starts: flags & 2 != 0,
-            v6: flags & 4 != 0,
-            quoted: flags & 8 != 0,
+    pub const fn place(self) -> Place {
+        Place {
+            kind: match self.0 >> 32 & 3 {
+                1 => Kind::First,
+                2 => Kind::Quoted,
+                3 => Kind::Tunnelled,
+                _ => Kind::Whole,
+            },
+            l3: self.0 as usize & 0xff,
+            l4: (self.0 >> 16) as usize & 0x3fff,
+            protocol: (self.0 >> 8) as u8,
+            half: (self.0 >> 34) as u32 & 1,
+            starts: self.0 & Self::STARTS != 0,
+            v6: self.0 & Self::V6 != 0,
         }
+    }
+
+    const fn flag(is: bool, flag: u64) -> u64 {
+        if is { flag } else { 0 }
+    }
+}
+
+impl From<Decision> for Found {
+    #[inline(always)]
+    fn from(Decision(out): Decision) -> Self {
+        Self(out & (Self::CHOOSE - 1))
+    }
+}
+
+impl From<Exit> for Found {
+    #[inline(always)]
+    fn from(exit: Exit) -> Self {
+        Decision::from(exit).into()
+    }
+}
+
+impl From<Chosen> for Found {
+    #[inline(always)]
+    fn from(Chosen { service, label, backend, starts }: Chosen) -> Self {
+        let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
+        Self(Self::TO | Self::flag(starts, Self::STARTS) | label << 32 | service << 16 | u64::from(backend))
+    }
+}
+
+impl From<Place> for Found {
+    #[inline(always)]
+    fn from(Place { kind, l3, l4, protocol, half, starts, v6 }: Place) -> Self {
+        let flags = Self::CHOOSE | Self::flag(starts, Self::STARTS) | Self::flag(v6, Self::V6);
+        let word = u64::from(half & 1) << 34 | (kind as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
+        Self(flags | word | u64::from(protocol) << 8 | l3 as u64 & 0xff)
     }
 }
 
 /// The parts of the way that the kernel has as functions of their own: the verifier looks at each once, not once for each
-/// way that leads to it, and its variables are not on the stack of a packet that does not need it.
+/// way that leads to it, and its variables are not on the stack of a packet that does not need it. None calls another: their
+/// stacks together would be too deep.
 pub trait Detours<P> {
-    /// Chooses a backend by all that is known of the flow.
-    fn choose(&self, packet: &P, target: Target, flow: Hash, place: Place) -> Found;
-    /// Finds out about a packet that is not plain.
+    /// Finds out what an odd packet is.
     fn odd(&self, packet: &P, link: Link, half: u32) -> Found;
+    /// Chooses a backend for the flow at `place`; its service and hash are looked up where they are not known yet.
+    fn choose(&self, packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found;
+    /// Does what follows for an odd packet from the backend that was found for it.
+    fn conclude(&self, packet: &P, link: Link, place: Place, found: Found) -> Found;
     /// Makes the answer; how the packet leaves in the end.
     fn answer(&self, packet: &mut P, decided: Decision) -> Exit;
 }
@@ -176,16 +230,20 @@ pub trait Detours<P> {
 pub struct Direct<'a, T>(pub &'a T);
 
 impl<P: Packet, T: Tables> Detours<P> for Direct<'_, T> {
-    fn choose(&self, packet: &P, target: Target, flow: Hash, place: Place) -> Found {
-        choose(packet, self.0, target, flow, place)
+    fn odd(&self, packet: &P, link: Link, half: u32) -> Found {
+        odd::find(packet, self.0, link, half)
     }
 
-    fn odd(&self, packet: &P, link: Link, half: u32) -> Found {
-        odd::find(packet, self.0, self, link, half)
+    fn choose(&self, packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found {
+        flow::choose(packet, self.0, known, place)
+    }
+
+    fn conclude(&self, packet: &P, link: Link, place: Place, found: Found) -> Found {
+        odd::conclude(packet, self.0, link, place, found)
     }
 
     fn answer(&self, packet: &mut P, decided: Decision) -> Exit {
-        reply::answer(packet, decided)
+        reply::answer(packet, self.0, decided)
     }
 }
 
@@ -261,33 +319,29 @@ fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
     head: transport::Head,
 ) -> Result<Forwarded<'a>, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
-    let target = F::find(tables, view, header, head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
+    let target = F::find(tables, view, F::destination(header), head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
     let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
     let Ok(syn) = head.check(at.protocol, at.offset, link.l3 + F::length(header)) else {
         return Err(Exit::Malformed.into());
     };
-    let starts = syn || at.protocol == protocol::UDP && starts_quic(packet, service, at);
-    let flow = flow_of::<F>(view, target, service, header, head.ports);
+    let starts = syn || flow::starts_quic(packet, service, at);
+    let flow = flow::hash::<F>(view, target, service, F::source(header), head.ports);
     if let Some((number, backend)) = select::settled(tables, view, target, service, flow, starts) {
         let chosen = Chosen { service: target.service, backend: number, label: flow.flow_label(), starts };
         return Ok(Forwarded { service, backend, chosen });
     }
     let place = Place {
+        kind: Kind::Whole,
         l3: link.l3,
+        l4: at.offset,
         protocol: at.protocol,
-        ports: head.ports,
         half: view.half,
         starts,
         v6: F::ETHER_TYPE == frame::IPV6,
-        quoted: false,
     };
-    match detours.choose(packet, target, flow, place).split() {
-        Ok(chosen) => {
-            let backend = tables.backend(chosen.backend).ok_or(Exit::BadTables)?;
-            Ok(Forwarded { service, backend, chosen })
-        }
-        Err(decided) => Err(exhausted(service, decided, at)),
-    }
+    let chosen = sent(detours.choose(packet, Some((target, flow)), place))?;
+    let backend = tables.backend(chosen.backend).ok_or(Exit::BadTables)?;
+    Ok(Forwarded { service, backend, chosen })
 }
 
 /// A packet that needs a longer look.
@@ -299,78 +353,28 @@ fn odd_packet<'a, P: Packet, T: Tables>(
     view: View<'_>,
     link: Link,
 ) -> Result<Forwarded<'a>, Decision> {
-    let chosen = detours.odd(packet, link, view.half).split()?;
+    let mut found = detours.odd(packet, link, view.half);
+    if let Next::Choose(place) = found.next() {
+        found = detours.choose(packet, None, place);
+        if place.kind != Kind::Whole {
+            found = detours.conclude(packet, link, place, found);
+        }
+    }
+    let chosen = sent(found)?;
     let service = tables.service(view.half, chosen.service).ok_or(Exit::BadTables)?;
     let backend = tables.backend(chosen.backend).ok_or(Exit::BadTables)?;
     Ok(Forwarded { service, backend, chosen })
 }
 
-/// The flow's hash, by which it has its slot.
+/// The backend that was found, or how else the packet leaves.
 #[inline(always)]
-pub(crate) fn flow_of<F: Reply>(
-    view: View<'_>,
-    target: Target,
-    service: &Service,
-    header: &F::Header,
-    ports: u32,
-) -> Hash {
-    if target.by_source() {
-        F::source_flow(&view.generation.hash_key, header, service.affinity_prefix)
-    } else {
-        F::flow(&view.generation.hash_key, header, ports)
+const fn sent(found: Found) -> Result<Chosen, Decision> {
+    match found.next() {
+        Next::To(chosen) => Ok(chosen),
+        Next::Out(decided) => Err(decided),
+        // Whoever chooses does not ask for it.
+        Next::Choose(_) => Err(Decision::new(Exit::BadTables, 0)),
     }
-}
-
-/// Whether a UDP packet of the service starts a flow.
-#[inline(always)]
-pub(crate) fn starts_quic<P: Packet>(packet: &P, service: &Service, at: Transport) -> bool {
-    service.tracking == Tracking::Quic as u8 && quic::is_initial(packet, at.offset)
-}
-
-/// Chooses a backend by all that is known of the flow that is read at `place`.
-#[inline(always)]
-pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, target: Target, flow: Hash, place: Place) -> Found {
-    if place.v6 {
-        choose_in::<V6, P, T>(packet, tables, target, flow, place)
-    } else {
-        choose_in::<V4, P, T>(packet, tables, target, flow, place)
-    }
-}
-
-#[inline(always)]
-fn choose_in<F: Reply, P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    target: Target,
-    flow: Hash,
-    place: Place,
-) -> Found {
-    let Place { l3, protocol, ports, half, starts, quoted, .. } = place;
-    let (Some(header), Some(published)) = (packet.view::<F::Header>(l3), tables.published()) else {
-        return Err(Exit::BadTables.into()).into();
-    };
-    let view = View { half, generation: &published.0.generations[half as usize & 1] };
-    let key = if quoted { F::quoted_flow_key(header, ports, protocol) } else { F::flow_key(header, ports, protocol) };
-    let asked = Asked { service: target.service, owners: target.owners(), flow, key, starts, records: !quoted };
-    match select::choose::<F, T>(tables, view, &asked) {
-        Ok(backend) => Ok(Chosen { service: target.service, backend, label: flow.flow_label(), starts }).into(),
-        Err(exit) => Err(exit.into()).into(),
-    }
-}
-
-/// How a packet leaves whose service has no backend left, once its service's word counts. `Open` has none left either only
-/// when all are disabled; its clients, too, learn it at once.
-#[inline(always)]
-pub(crate) fn exhausted(service: &Service, decided: Decision, at: Transport) -> Decision {
-    if decided.exit() != Exit::Exhausted {
-        return decided;
-    }
-    let exit = match WhenExhausted::from_raw(service.when_exhausted) {
-        WhenExhausted::Drop => Exit::Exhausted,
-        WhenExhausted::Open | WhenExhausted::Reject if at.protocol == protocol::TCP => Exit::RejectReset,
-        WhenExhausted::Open | WhenExhausted::Reject => Exit::RejectUnreachable,
-    };
-    Decision::new(exit, at.offset as u32)
 }
 
 #[cfg(test)]
@@ -382,20 +386,25 @@ mod tests {
     proptest! {
         #[test]
         fn words_hold_what_was_put_in(
-            service in 0u32..1 << 16, backend: u16, label in 0u32..1 << 20, starts: bool, detail in 0u32..1 << 31, exit in 0..Exit::COUNT,
+            service in 0u32..1 << 16, backend: u16, label in 0u32..1 << 20, starts: bool,
+            detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
         ) {
-            let chosen = Chosen { service, backend, label, starts };
-            prop_assert_eq!(Found::from(Ok(chosen)).split(), Ok(chosen));
+            let chosen = Chosen { service, label, backend, starts };
+            prop_assert_eq!(Found::from(chosen).next(), Next::To(chosen));
             let decided = Decision::new(Exit::from_raw(exit), detail);
-            prop_assert_eq!(Found::from(Err(decided)).split(), Err(decided));
+            prop_assert_eq!(Found::from(decided).next(), Next::Out(decided));
             prop_assert_eq!((decided.exit() as u32, decided.detail()), (exit, detail));
         }
 
         #[test]
-        fn places_are_packed_whole(l3 in 0usize..256, protocol: u8, ports: u32, half in 0u32..2, flags: [bool; 3]) {
-            let [starts, v6, quoted] = flags;
-            let place = Place { l3, protocol, ports, half, starts, v6, quoted };
-            prop_assert_eq!(Place::unpack(place.pack()), place);
+        fn places_are_packed_whole(
+            l3 in 0usize..256, l4 in 0usize..1 << 14, protocol: u8, half in 0u32..2, starts: bool, v6: bool,
+        ) {
+            for kind in [Kind::Whole, Kind::First, Kind::Quoted, Kind::Tunnelled] {
+                let place = Place { kind, l3, l4, protocol, half, starts, v6 };
+                prop_assert_eq!(Found::from(place).next(), Next::Choose(place));
+                prop_assert_eq!(Found::from(place).place(), place);
+            }
         }
     }
 }

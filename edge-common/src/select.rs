@@ -29,8 +29,7 @@ use crate::{
     },
     exit::Exit,
     hash::Hash,
-    ip::Family,
-    tables::{Flows as _, Tables, View},
+    tables::{FlowKey, Tables, View},
 };
 
 /// Rounds of looking at other slots' candidates when all of the slot's own are gone. Together with the slot's own they
@@ -62,13 +61,10 @@ pub fn settled<'a, T: Tables>(
 
 /// A packet whose backend is to be chosen.
 #[derive(Clone, Copy)]
-pub struct Asked<K> {
-    /// Service number.
-    pub service: u32,
-    /// The service's first cell of owners.
-    pub owners: u32,
-    pub flow: Hash,
-    pub key: K,
+pub struct Asked<'a> {
+    pub target: Target,
+    pub hash: Hash,
+    pub key: FlowKey<'a>,
     /// Whether the packet starts a flow.
     pub starts: bool,
     /// Whether the flow may be recorded: not for a packet that only concerns it.
@@ -78,39 +74,46 @@ pub struct Asked<K> {
 /// Chooses the backend for a packet by all that is known of its flow.
 ///
 /// # Errors
-/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service or its owners are not there.
+/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's owners are not there.
 #[inline(always)]
-pub fn choose<F: Family, T: Tables>(
+pub fn choose<T: Tables>(
     tables: &T,
     view: View<'_>,
-    asked: &Asked<F::FlowKey>,
+    service: &Service,
+    asked: &Asked<'_>,
 ) -> Result<BackendNumber, Exit> {
-    let service = tables.service(view.half, asked.service).ok_or(Exit::BadTables)?;
-    let slot = asked.flow.slot(view.generation.slot_mask);
-    let cell = asked.owners.wrapping_add(slot / CELL as u32);
+    let slot = asked.hash.slot(view.generation.slot_mask);
+    let cell = asked.target.owners().wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
+    // A packet that is not plain comes here without having asked.
+    if settled(tables, view, asked.target, service, asked.hash, asked.starts).is_some() {
+        return Ok(owner);
+    }
     let tracking = Tracking::from_raw(service.tracking);
     let exhausted = |pick: BackendNumber| if pick == 0 { Err(Exit::Exhausted) } else { Ok(pick) };
-    if tracking == Tracking::Stateless {
-        return pick(tables, view, service, slot).ok_or(Exit::Exhausted);
-    }
+    let count = |what| tables.count_flow(asked.target.service, what);
 
-    let count = |what| tables.count_flow(asked.service, what);
-    let flows = F::flows(tables);
     let now = tables.now_ns();
-    count(FlowCount::Asked);
-    let recorded = match flows.find(&asked.key, if asked.records { Some(now) } else { None }) {
-        Some(record) if record.mark == asked.flow.mark() => record.backend,
-        _ => 0,
-    };
-    if !asked.starts && alive(tables, service, recorded, State::ALIVE) {
-        count(FlowCount::Found);
-        return Ok(recorded);
+    let mut recorded = 0;
+    if tracking != Tracking::Stateless {
+        count(FlowCount::Asked);
+        if let Some(record) = asked.key.find(tables, if asked.records { Some(now) } else { None })
+            && record.mark == asked.hash.mark()
+        {
+            recorded = record.backend;
+        }
+        if !asked.starts && alive(tables, service, recorded, State::ALIVE) {
+            count(FlowCount::Found);
+            return Ok(recorded);
+        }
     }
 
     let (pick, bits) = pick_and_bits(tables, view, service, slot);
-    // When nothing is left and the service fails open, who is not disabled counts as alive.
-    let living = if bits == State::ENABLED { State::ENABLED } else { State::ALIVE };
+    if tracking == Tracking::Stateless {
+        return exhausted(pick);
+    }
+    // When nothing is left and the service fails open, who is not disabled counts as alive, too.
+    let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
     let recorded_lives = alive(tables, service, recorded, if asked.starts { bits } else { living });
     if recorded_lives {
         count(FlowCount::Found);
@@ -123,43 +126,33 @@ pub fn choose<F: Family, T: Tables>(
     // Where nothing says that a flow starts, one starts anew whose backend has died.
     let learns = tracking == Tracking::Learn;
     let starts = asked.starts || learns && (recorded != 0 || !owner_lives);
-    if !starts {
-        if recorded != 0 {
-            flows.remove(&asked.key);
-            count(FlowCount::DeadDropped);
-            return exhausted(pick);
-        }
-        if !owner_lives {
-            return exhausted(pick);
-        }
-        if pick != 0 && pick != owner {
-            if record::<F, T>(tables, view, service, asked, owner, now, Spending::OwnerRecord) {
-                count(FlowCount::RecordedAtOwner);
-            } else {
-                tables.miss(cell, slot);
-                count(FlowCount::Missed);
-            }
-        }
-        return Ok(owner);
+    if !starts && recorded != 0 {
+        asked.key.remove(tables);
+        count(FlowCount::DeadDropped);
+    }
+    if !starts && (recorded != 0 || !owner_lives) || pick == 0 && starts {
+        return exhausted(pick);
     }
 
-    if pick == 0 {
-        return Err(Exit::Exhausted);
+    // It goes to the pick or, running, to the owner; and is recorded where these are not the same.
+    let goes = if starts { pick } else { owner };
+    if pick != owner && pick != 0 {
+        let spending = if starts { Spending::NewRecord } else { Spending::OwnerRecord };
+        if record(tables, view, service, asked, goes, now, spending) {
+            count(if starts { FlowCount::RecordedAtNew } else { FlowCount::RecordedAtOwner });
+            return Ok(goes);
+        }
     }
-    if pick != owner && record::<F, T>(tables, view, service, asked, pick, now, Spending::NewRecord) {
-        count(FlowCount::RecordedAtNew);
-        return Ok(pick);
-    }
-    // It goes to the owner, then or from now on, and an older record would say something else.
+    // An older record would say something else.
     if recorded != 0 {
-        flows.remove(&asked.key);
+        asked.key.remove(tables);
     }
-    if pick == owner {
-        return Ok(owner);
+    if pick == owner || pick == 0 {
+        return Ok(goes);
     }
     if owner_lives {
         tables.miss(cell, slot);
-        count(FlowCount::SentToOwner);
+        count(if starts { FlowCount::SentToOwner } else { FlowCount::Missed });
         return Ok(owner);
     }
     tables.set_owner(cell, slot, pick);
@@ -169,11 +162,11 @@ pub fn choose<F: Family, T: Tables>(
 
 /// Records the flow at `backend`; false if there is no room, or too much was recorded in this second.
 #[inline(always)]
-fn record<F: Family, T: Tables>(
+fn record<T: Tables>(
     tables: &T,
     view: View<'_>,
     service: &Service,
-    asked: &Asked<F::FlowKey>,
+    asked: &Asked<'_>,
     backend: BackendNumber,
     now: u64,
     spending: Spending,
@@ -182,25 +175,26 @@ fn record<F: Family, T: Tables>(
         return false;
     }
     // Before the record is there, or a packet might not look for it.
-    if !tables.is_unsettled(view.half, asked.service, service) {
-        tables.unsettle(view.half, asked.service);
+    if !tables.is_unsettled(view.half, asked.target.service, service) {
+        tables.unsettle(view.half, asked.target.service);
     }
-    F::flows(tables).insert(&asked.key, FlowRecord::new(backend, asked.flow.mark(), now))
+    asked.key.insert(tables, FlowRecord::new(backend, asked.hash.mark(), now))
 }
 
-/// Whether the backend has `bits`, and no failover with evacuation has taken it out of the service.
+/// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
 #[inline(always)]
 fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
-    let failover = Failover::from_raw(service.failover);
-    match tables.backend(number) {
+    // Hidden, or the verifier would remember for each of these questions how far it had to look.
+    let failover = Failover::from_raw(tables.merge_paths(service.failover, u32::MAX));
+    let alive = match tables.backend(number) {
         Some(backend) => {
             number != 0
-                && bits != 0
-                && State(backend.state).has(bits)
+                && backend.state & bits != 0
                 && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
         }
         None => false,
-    }
+    };
+    tables.merge_paths(alive.into(), 1) != 0
 }
 
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
@@ -287,6 +281,10 @@ fn search<T: Tables>(tables: &T, view: View<'_>, pool: &Pool, slot: u32, bits: u
     for step in 0..TRIES {
         let place = slot % takers.max(1) + step;
         let place = if place < takers { place } else { place.saturating_sub(takers) };
+        if place >= u32::from(pool.members) {
+            // Behind the list stand other pools' cells.
+            break;
+        }
         let number = tables.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.lane(place);
         if takes(number) {
             return Some(number);

@@ -2,24 +2,22 @@
 
 use crate::{
     abi::{
-        Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Pool,
-        Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
+        Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Mac,
+        Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
     },
     exit::Exit,
 };
 
-/// A way to a backend that the kernel's own routing and neighbour tables know.
-///
-/// In this order, and so aligned, each field can be read from the stack in words, as the verifier wants them aligned.
-#[repr(C, align(8))]
+/// A way to a backend that the kernel's own routing and neighbour tables know. In words, each as the eBPF stack aligns it.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// MAC address of the next hop.
-    pub mac: [u8; 6],
+    pub mac: Mac,
+    /// MAC address of the egress interface.
+    pub source_mac: Mac,
     /// Interface index of the egress.
     pub egress: u32,
-    /// MAC address of the egress interface.
-    pub source_mac: [u8; 6],
 }
 
 /// What a packet reads once and then uses throughout, so that it sees one generation.
@@ -37,6 +35,39 @@ pub trait Flows<K> {
     /// Records the flow, in the place of an older record of it. False if there is no room; no other flow makes room.
     fn insert(&self, key: &K, record: FlowRecord) -> bool;
     fn remove(&self, key: &K);
+}
+
+/// A flow of either family, and with it the table that has its record.
+#[derive(Clone, Copy)]
+pub enum FlowKey<'a> {
+    V4(&'a FlowKeyV4),
+    V6(&'a FlowKeyV6),
+}
+
+impl FlowKey<'_> {
+    #[inline(always)]
+    pub fn find<T: Tables>(&self, tables: &T, now_ns: Option<u64>) -> Option<FlowRecord> {
+        match self {
+            Self::V4(key) => tables.flows_v4().find(key, now_ns),
+            Self::V6(key) => tables.flows_v6().find(key, now_ns),
+        }
+    }
+
+    #[inline(always)]
+    pub fn insert<T: Tables>(&self, tables: &T, record: FlowRecord) -> bool {
+        match self {
+            Self::V4(key) => tables.flows_v4().insert(key, record),
+            Self::V6(key) => tables.flows_v6().insert(key, record),
+        }
+    }
+
+    #[inline(always)]
+    pub fn remove<T: Tables>(&self, tables: &T) {
+        match self {
+            Self::V4(key) => tables.flows_v4().remove(key),
+            Self::V6(key) => tables.flows_v6().remove(key),
+        }
+    }
 }
 
 /// The fragmented packets of one family that are on their way.
@@ -62,6 +93,12 @@ pub trait Tables {
         if generation.number == 0 { None } else { Some(View { half, generation }) }
     }
 
+    /// As [`Packet::merge_paths`](crate::packet::Packet::merge_paths).
+    #[inline(always)]
+    fn merge_paths(&self, value: u32, mask: u32) -> u32 {
+        value & mask
+    }
+
     fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4>;
     fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6>;
     fn service(&self, half: u32, number: u32) -> Option<&Service>;
@@ -74,6 +111,8 @@ pub trait Tables {
     /// Makes `owner` the owner, with one store; nothing for a cell past the map's end.
     fn set_owner(&self, cell: u32, lane: u32, owner: BackendNumber);
 
+    /// Makes `mtu` that of the way to a backend, unless a smaller one is known.
+    fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16);
     /// Says that a flow of this slot should have been recorded and was not, for the controller.
     fn miss(&self, cell: u32, lane: u32);
     /// Whether flows of the service, which is `number`, may be recorded ([`Service::unsettled`]).

@@ -72,6 +72,16 @@ impl Head {
         ((self.ports >> 16) as u16).to_le_bytes()
     }
 
+    /// As [`check`](Self::check), of the first fragment of a packet: it need not have all of what a UDP header says.
+    #[inline(always)]
+    pub fn check_first(self, protocol: u8, offset: usize, end: usize) -> Result<bool, Malformed> {
+        if protocol == protocol::TCP {
+            return self.check(protocol, offset, end);
+        }
+        let says = usize::from(self.more.swap_bytes());
+        if says < UdpHdr::LEN || offset + UdpHdr::LEN > end { Err(Malformed) } else { Ok(false) }
+    }
+
     /// Checks the header at `offset` of a packet that ends at `end`; says whether the packet starts a flow.
     ///
     /// Only a TCP SYN without ACK says that it starts one; nothing in a UDP packet does.

@@ -1,6 +1,9 @@
 //! Doors for the benches: what they time, each behind as little as they need. No interface for anything else.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use edge_common::abi::BackendNumber;
@@ -8,8 +11,9 @@ use tokio::sync::mpsc::{self, Receiver};
 
 use crate::{
     config,
+    daemon::inventory::Inventory,
     health::{Health, Verdict},
-    kernel::{Kernel, PinDir},
+    kernel::{self, Kernel, PinDir, Progress},
     model::{self, Admin, Capacity},
     net::NextHopEntry,
     probe::{self, ProbeEngine, Report, Target},
@@ -70,9 +74,29 @@ impl Maps {
         Ok(self.kernel.publish(&image.0)?)
     }
 
-    /// Makes the owner of each slot of these services whoever takes its new flows now.
-    pub fn follow_owners(&mut self, services: &[u32]) -> Result<()> {
-        Ok(self.kernel.follow_owners(services)?)
+    /// A round over the services that are not settled, from its beginning to its end, at this time of the flow records'
+    /// clock; each service's flows are waited for as long as the configuration says. Returns how long it took, and the
+    /// longest step of it: what the daemon does besides comes between two.
+    pub fn round(&mut self, config: &Config, now: Duration) -> Result<(Duration, Duration)> {
+        let waits: Vec<_> = self.waits(config)?;
+        let start = Instant::now();
+        let (mut longest, mut step) = (Duration::ZERO, start);
+        self.kernel.begin_round(&waits)?;
+        loop {
+            let progress = self.kernel.go_on(now)?;
+            longest = longest.max(step.elapsed());
+            match progress {
+                Progress::Idle | Progress::Done { .. } => return Ok((start.elapsed(), longest)),
+                Progress::GoOn => {}
+                Progress::Wait => std::thread::sleep(Duration::from_millis(1)),
+            }
+            step = Instant::now();
+        }
+    }
+
+    fn waits(&self, config: &Config) -> Result<Vec<(u32, kernel::Waits)>> {
+        let snapshot = self.kernel.snapshot()?.context("nothing is published")?;
+        Ok(Inventory::new(config.0.clone(), &snapshot)?.waits())
     }
 
     /// Stores what the daemon stores when a backend's probes say that it is up, or down.

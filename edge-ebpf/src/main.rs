@@ -20,6 +20,7 @@ use aya_ebpf::{
 use edge_common::{
     abi::Target,
     exit::{Exit, Verdict},
+    flow,
     frame::Link,
     hash::Hash,
     odd,
@@ -50,13 +51,19 @@ struct Calls(*mut xdp_md);
 
 impl<P> Detours<P> for Calls {
     #[inline(always)]
-    fn choose(&self, _packet: &P, target: Target, flow: Hash, place: Place) -> Found {
-        Found(edge_choose(self.0, target.word(), flow.0, place.pack()))
+    fn odd(&self, _packet: &P, link: Link, half: u32) -> Found {
+        Found(edge_odd(self.0, link.l3 as u32, link.ether_type.into(), half))
     }
 
     #[inline(always)]
-    fn odd(&self, _packet: &P, link: Link, half: u32) -> Found {
-        Found(edge_odd(self.0, link.l3 as u32, link.ether_type.into(), half))
+    fn choose(&self, _packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found {
+        let (known, (target, hash)) = (known.is_some(), known.unwrap_or((Target::default(), Hash(0))));
+        Found(edge_choose(self.0, Found::from(place).0, known.into(), target.word(), hash.0))
+    }
+
+    #[inline(always)]
+    fn conclude(&self, _packet: &P, link: Link, place: Place, found: Found) -> Found {
+        Found(edge_conclude(self.0, link.l3 as u32, link.ether_type.into(), Found::from(place).0, found.0))
     }
 
     #[inline(always)]
@@ -65,29 +72,39 @@ impl<P> Detours<P> for Calls {
     }
 }
 
-/// [`pipeline::choose`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn edge_choose(ctx: *mut xdp_md, target: u64, flow: u64, place: u64) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    let Found(found) = pipeline::choose(
-        &ContextPacket::new(&ctx),
-        &KernelTables::new(&ctx),
-        Target::from_word(target),
-        Hash(flow),
-        Place::unpack(place),
-    );
-    found
-}
-
 /// [`odd::find`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn edge_odd(ctx: *mut xdp_md, l3: u32, ether_type: u32, half: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
-    let link = Link { l3: l3 as usize & 31, ether_type: ether_type as u16 };
-    let Found(found) = odd::find(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), &Calls(ctx.ctx), link, half & 1);
+    let Found(found) = odd::find(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), link(l3, ether_type), half & 1);
     found
+}
+
+/// [`flow::choose`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn edge_choose(ctx: *mut xdp_md, place: u64, known: u64, target: u64, hash: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let known = if known == 0 { None } else { Some((Target::from_word(target), Hash(hash))) };
+    let Found(found) = flow::choose(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), known, Found(place).place());
+    found
+}
+
+/// [`odd::conclude`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn edge_conclude(ctx: *mut xdp_md, l3: u32, ether_type: u32, place: u64, found: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let (packet, tables) = (ContextPacket::new(&ctx), KernelTables::new(&ctx));
+    let Found(found) = odd::conclude(&packet, &tables, link(l3, ether_type), Found(place).place(), Found(found));
+    found
+}
+
+/// A link layer that was parsed before.
+#[inline(always)]
+fn link(l3: u32, ether_type: u32) -> Link {
+    Link { l3: l3 as usize & 31, ether_type: ether_type as u16 }
 }
 
 /// [`reply::answer`].
@@ -95,7 +112,7 @@ extern "C" fn edge_odd(ctx: *mut xdp_md, l3: u32, ether_type: u32, half: u32) ->
 #[inline(never)]
 extern "C" fn edge_answer(ctx: *mut xdp_md, decided: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
-    reply::answer(&mut ContextPacket::new(&ctx), Decision(decided)) as u32
+    reply::answer(&mut ContextPacket::new(&ctx), &KernelTables::new(&ctx), Decision(decided)) as u32
 }
 
 /// Sends the frame out of interface `egress`.

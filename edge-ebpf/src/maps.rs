@@ -15,14 +15,17 @@ use aya_ebpf::{
 use edge_common::{
     abi::{
         Backend, BackendNumber, Budget, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
+        FragmentRecord, Generation, Mac, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
         halved,
     },
     exit::Exit,
     tables::{Flows, Fragments, Route, Tables},
 };
 
-use crate::hashed::{Aging, Hashed};
+use crate::{
+    hashed::{Aging, Hashed},
+    packet::hide,
+};
 
 #[map]
 static PUBLISHED: Array<Published> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -118,6 +121,11 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
+    fn merge_paths(&self, value: u32, mask: u32) -> u32 {
+        hide(value.into(), self.ctx.ingress_ifindex() as u64) as u32 & mask
+    }
+
+    #[inline(always)]
     fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4> {
         SERVICE_INDEX_V4.get(halved(half, position))
     }
@@ -159,6 +167,19 @@ impl Tables for KernelTables<'_> {
         if let Some(cell) = OWNERS.get_ptr_mut(cell) {
             // SAFETY: the lane is one of the cell's; a 16-bit store is atomic, and the last writer is as right as any.
             unsafe { ptr::write_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL), owner) };
+        }
+    }
+
+    #[inline(always)]
+    fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
+        if let Some(backend) = BACKENDS.get_ptr_mut(u32::from(backend)) {
+            // SAFETY: a valid pointer, and a store of one half-word; of two that come at once either may stay.
+            unsafe {
+                let known = ptr::read_volatile(&raw const (*backend).path_mtu);
+                if known == 0 || mtu < known {
+                    ptr::write_volatile(&raw mut (*backend).path_mtu, mtu);
+                }
+            }
         }
     }
 
@@ -256,13 +277,13 @@ impl Tables for KernelTables<'_> {
 /// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier wants what
 /// it reads from the stack aligned.
 #[inline(always)]
-fn in_pairs(mac: &[u8; 6]) -> [u8; 6] {
-    let pair = |place: usize| -> [u8; 2] {
+fn in_pairs(mac: &[u8; 6]) -> Mac {
+    let pair = |place: usize| -> u64 {
         // SAFETY: within the six bytes, aligned in its struct, and volatile so that reads are not joined.
-        unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) }.to_ne_bytes()
+        let pair = unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) };
+        u16::from_le(pair).into()
     };
-    let ([a, b], [c, d], [e, f]) = (pair(0), pair(1), pair(2));
-    [a, b, c, d, e, f]
+    Mac(pair(0) | pair(1) << 16 | pair(2) << 32)
 }
 
 /// An IPv6 address as the helper's four words, in network order.

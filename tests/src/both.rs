@@ -8,6 +8,7 @@ use edge_common::{
     exit::{DecapExit, Exit, Verdict},
     host::{Frame, Memory},
     pipeline,
+    tables::Tables as _,
 };
 
 use crate::{
@@ -103,12 +104,13 @@ impl Both {
         Self { world, memory, kernel }
     }
 
-    /// Changes the world; owners and counters stay.
+    /// Changes the world; owners, records and counters stay. Services are as unsettled as the world says.
     pub fn change(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
         let new = self.world.memory_after(&self.memory);
         self.memory.published = new.published;
         self.memory.services = new.services;
+        self.memory.unsettled.borrow_mut().clear();
         self.memory.pools = new.pools;
         self.memory.backends = new.backends;
         self.memory.candidates = new.candidates;
@@ -151,7 +153,13 @@ impl Both {
         seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
     }
 
-    /// Compares all counters and owners since the start.
+    /// Whether each service, of either half, is unsettled in the memory.
+    fn unsettled(&self) -> Vec<bool> {
+        let unsettled = |(number, service): (u32, &_)| self.memory.is_unsettled(number % 2, number / 2, service);
+        (0..).zip(&self.memory.services).map(unsettled).collect()
+    }
+
+    /// Compares all counters since the start, and all that the packet path has written: owners, records, marks.
     ///
     /// # Errors
     /// Says which differ.
@@ -169,6 +177,7 @@ impl Both {
         let flows = self.kernel.flow_counts();
         let host = (0..).zip(&flows).map(|(number, _)| self.memory.flow_counts(number)).collect::<Vec<_>>();
         same("what was done with records", &flows, &host)?;
+        same("unsettled services", &self.kernel.unsettled(), &self.unsettled())?;
         same("missed", &self.kernel.missed(), &self.memory.missed.borrow())?;
         same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
         same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;

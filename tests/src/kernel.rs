@@ -213,6 +213,15 @@ impl Kernel {
         records(&self.flows_v6)
     }
 
+    /// Whether each service, of either half, is unsettled.
+    pub fn unsettled(&self) -> Vec<bool> {
+        let services = self.object.map(map::SERVICES).expect("SERVICES");
+        let services: Array<_, [u8; size_of::<Service>()]> = Array::try_from(services).expect("an array");
+        let service = |index| services.get(&index, 0).expect("a service");
+        let unsettled = |index| bytemuck::pod_read_unaligned::<Service>(&service(index)).unsettled != 0;
+        (0..services.len()).map(unsettled).collect()
+    }
+
     pub fn missed(&self) -> Vec<Cell> {
         (0..self.missed.len()).map(|index| Cell(self.missed.get(&index, 0).expect("a cell"))).collect()
     }

@@ -1,6 +1,9 @@
 //! A small world: services, pools and backends, laid out as the maps want them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use edge_common::{
     abi::{
@@ -104,6 +107,8 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
 #[derive(Clone, Debug)]
 pub struct PoolPlan {
     pub members: Vec<u16>,
+    /// Of the members that have another weight than 100.
+    pub weights: BTreeMap<u16, u32>,
     pub min_healthy: u16,
 }
 
@@ -137,6 +142,8 @@ pub struct World {
     pub strays: Vec<(IpAddr, u16, u8, u32)>,
     pub routes: Vec<([u8; 16], Route)>,
     pub decap_sources: Vec<[u8; 16]>,
+    /// How many flows a CPU may record in a second, of either kind.
+    pub records_per_second: u32,
 }
 
 impl World {
@@ -149,6 +156,7 @@ impl World {
             strays: Vec::new(),
             routes: Vec::new(),
             decap_sources: Vec::new(),
+            records_per_second: 1 << 30,
         }
     }
 
@@ -174,7 +182,7 @@ impl World {
         for member in members {
             self.backends[usize::from(*member)].pool = number;
         }
-        self.pools.push(PoolPlan { members: members.to_vec(), min_healthy });
+        self.pools.push(PoolPlan { members: members.to_vec(), weights: BTreeMap::new(), min_healthy });
         number
     }
 
@@ -256,7 +264,8 @@ impl World {
             number: 7,
             hash_key: KEY,
             slot_mask: self.slots - 1,
-            records_per_second: 1 << 30,
+            records_per_second: self.records_per_second,
+            errors_per_second: 1 << 30,
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
@@ -297,10 +306,11 @@ impl World {
         let count = |bits| pool.members.iter().filter(|number| state(**number).has(bits)).count();
         let small = |number: usize| u32::try_from(number).expect("a small world");
         let identity = |number: u16| self.backends[usize::from(number)].address;
+        let weight = |number| pool.weights.get(number).copied().unwrap_or(100);
         let members: Vec<_> = pool
             .members
             .iter()
-            .map(|number| Member { number: *number, weight: 100, identity: identity(*number) })
+            .map(|number| Member { number: *number, weight: weight(number), identity: identity(*number) })
             .collect();
         let table = small(candidates.len());
         candidates.extend(candidates::build(&members, self.slots));

@@ -1,12 +1,19 @@
 //! The lab by itself, without a load balancer: a failure here is the lab's.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr},
+    sync::mpsc,
+    time::Duration,
+};
 
 use edge_tests::lab::{
     Lab, Options,
     load::{Load, Reuse, Stream, report},
-    topology::{Backend, EDGE, Family, HTTP, Part},
+    tcp_echo::{self, TcpEcho},
+    topology::{Backend, ECHO, EDGE, Family, HTTP, Part, ROUTER},
     udp_echo,
+    udp_late::{self, UdpLate},
 };
 
 #[test]
@@ -31,6 +38,35 @@ fn a_vip_that_the_edge_routes_to_a_backend_is_served_by_it() {
     let target = (Ipv4Addr::new(192, 0, 2, 10), 7).into();
     let asked = lab.netns("client2").within(|| udp_echo::ask(target, b"who?", Duration::from_secs(1)));
     assert_eq!(asked.unwrap().unwrap(), "b2");
+}
+
+#[test]
+fn parts_and_errors_reach_a_backend_that_the_edge_routes_to() {
+    let lab = Lab::up(&Options::default()).unwrap();
+    lab.netns(EDGE).ip("route add 192.0.2.10 via 10.0.1.22\nroute add 2001:db8::10 via fd00:1::22\n").unwrap();
+    let backend = lab.netns("b2");
+    let _echo = TcpEcho::start(backend, "b2").unwrap();
+    let vips = [IpAddr::from([192, 0, 2, 10]), "2001:db8::10".parse().unwrap()];
+    let client = lab.netns("client1");
+    for vip in vips {
+        let asked = client.within(|| udp_echo::ask((vip, ECHO).into(), &[7; 4000], Duration::from_secs(1)));
+        assert_eq!(asked.unwrap().unwrap(), "b2", "{vip}");
+
+        let (sender, heard) = mpsc::channel();
+        let _late = UdpLate::start(backend, (vip, 9).into(), sender).unwrap();
+        client.within(|| udp_late::leave((vip, 9).into())).unwrap().unwrap();
+        let error = heard.recv_timeout(Duration::from_secs(2)).unwrap();
+        assert_eq!(error, Some(ErrorKind::ConnectionRefused), "{vip}");
+    }
+    // A narrow way back, whose router knows the way to the sender of what is too long for it.
+    lab.netns(ROUTER)
+        .ip("link set front mtu 1300\nroute add 192.0.2.0/24 via 10.0.0.1\nroute add 2001:db8::/64 via fd00::1\n")
+        .unwrap();
+    let data: Vec<u8> = (0..=250).cycle().take(1_000_000).collect();
+    for vip in vips {
+        let exchange = client.within(|| tcp_echo::exchange((vip, ECHO).into(), &data)).unwrap();
+        assert_eq!(exchange.unwrap().backend, "b2", "{vip}");
+    }
 }
 
 #[test]

@@ -37,8 +37,11 @@ pub struct Backend {
     pub reserved: u8,
     /// Address, network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],
+    /// MTU of the whole way, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0: nothing learnt.
+    /// The controller forgets it from time to time, since ways change.
+    pub path_mtu: u16,
     /// Zero.
-    pub reserved_tail: [u8; 16],
+    pub reserved_tail: [u8; 14],
 }
 
 impl Backend {

@@ -6,8 +6,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::BackendNumber;
 
-/// A flow of IPv4 from a client to a VIP. Words of the frame, in the order of its bytes.
-#[repr(C)]
+/// A flow of IPv4 from a client to a VIP. Words of the frame, in the order of its bytes. Aligned so that two of them can be
+/// written to the stack at once.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct FlowKeyV4 {
     /// The client's address.
@@ -166,8 +167,10 @@ pub struct FragmentRecord {
     pub backend: BackendNumber,
     /// The VIP's port, network order: with it the service is looked up anew.
     pub port: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u8; 3],
 }
 
 /// What a CPU may still do in this second.

@@ -35,6 +35,8 @@ pub struct Generation {
     pub tunnel_source_v6: [u8; 16],
     /// How many flows a CPU may record in a second when they start, and as many again of those that run.
     pub records_per_second: u32,
+    /// How many ICMP and ICMPv6 errors a CPU may send in a second.
+    pub errors_per_second: u32,
     /// Zero. It makes the size a power of two, which saves a packet a multiplication.
-    pub reserved: [u32; 9],
+    pub reserved: [u32; 8],
 }

@@ -36,6 +36,8 @@ pub struct Memory {
     pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
     /// Services that the packet path has unsettled: half and number.
     pub unsettled: RefCell<BTreeSet<(u32, u32)>>,
+    /// What the packet path has learnt, for whoever keeps the backends.
+    pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
     /// What the clock says, nanoseconds.
     pub clock_ns: Mutable<u64>,
     /// What the kernel's own routing would answer, by a backend's address.
@@ -163,6 +165,10 @@ impl Tables for Memory {
         if let Some(cell) = self.owners.borrow_mut().get_mut(cell as usize) {
             cell.0[lane as usize % CELL] = owner;
         }
+    }
+
+    fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
+        self.path_mtus.borrow_mut().entry(backend).and_modify(|known| *known = mtu.min(*known)).or_insert(mtu);
     }
 
     fn miss(&self, cell: u32, lane: u32) {

@@ -7,10 +7,10 @@ pub use v4::{DONT_FRAGMENT, V4};
 pub use v6::V6;
 
 use crate::{
-    abi::{Target, VIP_ENTRY},
+    abi::{Backend, Generation, Target, VIP_ENTRY},
     hash::{Hash, HashKey},
     packet::{Packet, Wire},
-    tables::{Flows, Fragments, Tables, View},
+    tables::{Fragments, Tables, View},
 };
 
 /// Protocol numbers.
@@ -20,6 +20,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const IPV6: u8 = 41;
+    /// A fragment header of IPv6.
+    pub const IPV6_FRAGMENT: u8 = 44;
     pub const ICMPV6: u8 = 58;
 }
 
@@ -39,17 +41,30 @@ pub struct Transport {
 pub enum Payload {
     /// A transport header, which may still be cut off.
     Transport(Transport),
-    /// A fragment: what follows need not be a transport header.
-    Fragment,
+    /// A fragment, of a whole that was larger.
+    Fragment(Fragment),
     /// More extension headers than are looked through, or one that hides the transport.
     Hidden,
     /// A header that contradicts itself or the frame.
     Malformed,
 }
 
+/// A fragment of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// What all fragments of a packet have in common, with their addresses.
+    pub identification: u32,
+    /// The protocol that it says, and where its own part of the packet starts: in the first one, at the transport header.
+    pub at: Transport,
+    /// Bytes of the packet before this part; 0 in the first one.
+    pub before: u16,
+}
+
 /// An address family: its header, and what differs with it.
 pub trait Family {
     type Header: Wire;
+    /// An address as it stands in a header.
+    type Address: PartialEq;
     /// A flow, and with an identification in the place of the ports a fragmented packet.
     type FlowKey;
 
@@ -66,6 +81,10 @@ pub trait Family {
 
     /// Finds the transport header behind `header`, which stands at `l3`.
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Payload;
+
+    /// Where the transport header of a packet is of which an ICMP error quotes the start, from `l3` on; `None` if it has
+    /// none, or none directly behind its header.
+    fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport>;
 
     /// Length of the IP packet, header included, as its header says it; bytes.
     fn length(header: &Self::Header) -> usize;
@@ -88,34 +107,34 @@ pub trait Family {
     /// Whether the source is a single host that can be answered.
     fn answerable(header: &Self::Header) -> bool;
 
-    /// Looks the destination, with `port` (network order) and `protocol`, up in the service index.
-    fn find<T: Tables>(
-        tables: &T,
-        view: View<'_>,
-        header: &Self::Header,
-        port: [u8; 2],
-        protocol: u8,
-    ) -> Option<Target>;
+    fn source(header: &Self::Header) -> &Self::Address;
 
-    /// Whether the destination is a VIP, whatever the port.
+    fn destination(header: &Self::Header) -> &Self::Address;
+
+    /// Whether it is the outer source address of our tunnels of this family.
+    fn is_tunnel_source(generation: &Generation, address: &Self::Address) -> bool;
+
+    /// Whether a backend has this address.
+    fn is_backend(backend: &Backend, address: &Self::Address) -> bool;
+
+    /// Looks a VIP, with `port` (network order) and `protocol`, up in the service index.
+    fn find<T: Tables>(tables: &T, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target>;
+
+    /// Whether an address is a VIP, whatever the port.
     #[inline(always)]
-    fn is_vip<T: Tables>(tables: &T, view: View<'_>, header: &Self::Header) -> bool {
-        matches!(Self::find(tables, view, header, [0; 2], Self::ICMP), Some(target) if target.service == VIP_ENTRY)
+    fn is_vip<T: Tables>(tables: &T, view: View<'_>, address: &Self::Address) -> bool {
+        matches!(Self::find(tables, view, address, [0; 2], Self::ICMP), Some(target) if target.service == VIP_ENTRY)
     }
 
-    /// Hash of the flow from the source; `ports` as [`Head`](crate::transport::Head) has them.
-    fn flow(key: &HashKey, header: &Self::Header, ports: u32) -> Hash;
+    /// Hash of a client's flow; `ports` as [`Head`](crate::transport::Head) has them.
+    fn flow(key: &HashKey, client: &Self::Address, ports: u32) -> Hash;
 
-    /// Hash of the first `prefix` bits of the source.
-    fn source_flow(key: &HashKey, header: &Self::Header, prefix: u8) -> Hash;
+    /// Hash of the first `prefix` bits of a client's address.
+    fn flow_of_source(key: &HashKey, client: &Self::Address, prefix: u8) -> Hash;
 
-    /// The flow from the source to the destination; `ports` as [`Head`](crate::transport::Head) has them.
-    fn flow_key(header: &Self::Header, ports: u32, protocol: u8) -> Self::FlowKey;
+    /// A client's flow to a VIP; `ports` as [`Head`](crate::transport::Head) has them.
+    fn flow_key(client: &Self::Address, vip: &Self::Address, ports: u32, protocol: u8) -> Self::FlowKey;
 
-    /// The flow that a packet from the destination to the source belongs to: the VIP is the source.
-    fn quoted_flow_key(header: &Self::Header, ports: u32, protocol: u8) -> Self::FlowKey;
-
-    fn flows<T: Tables>(tables: &T) -> impl Flows<Self::FlowKey>;
     fn fragments<T: Tables>(tables: &T) -> impl Fragments<Self::FlowKey>;
 }
 
@@ -166,8 +185,10 @@ mod tests {
 
     #[test]
     fn ipv4_fragments_are_seen_by_offset_and_by_mark() {
-        for fragment in [0x2000, 0x0001, 0x1fff, 0x3fff] {
-            assert_eq!(v4(0x45, 40, fragment, 20), Some(Payload::Fragment), "{fragment:x}");
+        for (fragment, before) in [(0x2000, 0), (0x0001, 8), (0x1fff, 0xfff8), (0x3fff, 0xfff8)] {
+            let at = Transport { protocol: 6, offset: L3 + 20 };
+            let expected = Payload::Fragment(Fragment { identification: 0, at, before });
+            assert_eq!(v4(0x45, 40, fragment, 20), Some(expected), "{fragment:x}");
         }
         assert!(matches!(v4(0x45, 40, 0x4000, 20), Some(Payload::Transport(_))), "DF is no fragment");
     }
@@ -179,7 +200,16 @@ mod tests {
         let last = [6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(v6(6, &[0; 20]), tcp(L3 + 40));
         assert_eq!(v6(0, &[&options[..], &last, &[0; 20]].concat()), tcp(L3 + 40 + 8 + 16));
-        assert_eq!(v6(44, &options), Some(Payload::Fragment));
+        let fragment = |offset: u16| {
+            let [high, low] = offset.to_be_bytes();
+            v6(44, &[17, 0, high, low, 1, 2, 3, 4])
+        };
+        let at = Transport { protocol: 17, offset: L3 + 48 };
+        for (offset, before) in [(1, 0), (8, 8), (9, 8), (0xfff9, 0xfff8)] {
+            let expected = Payload::Fragment(Fragment { identification: 0x0403_0201, at, before });
+            assert_eq!(fragment(offset), Some(expected), "{offset:x}");
+        }
+        assert_eq!(fragment(0), Some(Payload::Transport(at)), "the whole of itself");
         assert_eq!(v6(50, &options), Some(Payload::Hidden), "encrypted");
         assert_eq!(v6(60, &options.repeat(5)), Some(Payload::Hidden), "one more than are looked through");
         assert_eq!(v6(60, &[6, 255, 0, 0, 0, 0, 0, 0]), Some(Payload::Malformed), "longer than the packet");

@@ -2,14 +2,14 @@
 
 use network_types::ip::Ipv4Hdr;
 
-use super::{Family, Payload, Transport, protocol};
+use super::{Family, Fragment, Payload, Transport, protocol};
 use crate::{
-    abi::{FlowKeyV4, ServiceKeyV4, Target},
+    abi::{Backend, FlowKeyV4, Generation, ServiceKeyV4, Target},
     checksum, frame,
     hash::{Hash, HashKey},
     packet::Packet,
     service_index,
-    tables::{Flows, Fragments, Tables, View},
+    tables::{Fragments, Tables, View},
 };
 
 /// "Don't fragment", in the first byte of the fragmentation field.
@@ -18,12 +18,15 @@ pub const DONT_FRAGMENT: u8 = 0x40;
 const PLAIN: u8 = 0x45;
 /// What is set in the fragmentation field of any fragment: "more fragments", or an offset.
 const IS_FRAGMENT: u16 = 0x3fff;
+/// A fragment's offset in it, in units of eight bytes.
+const OFFSET: u16 = 0x1fff;
 
 /// The IPv4 family.
 pub struct V4;
 
 impl Family for V4 {
     type Header = Ipv4Hdr;
+    type Address = [u8; 4];
     type FlowKey = FlowKeyV4;
 
     const ICMP: u8 = protocol::ICMP;
@@ -50,10 +53,22 @@ impl Family for V4 {
         {
             return Payload::Malformed;
         }
-        if u16::from_be_bytes(header.frags) & IS_FRAGMENT != 0 {
-            return Payload::Fragment;
+        let at = Transport { protocol: header.proto, offset: l3 + header_length };
+        let place = u16::from_be_bytes(header.frags);
+        if place & IS_FRAGMENT == 0 {
+            return Payload::Transport(at);
         }
-        Payload::Transport(Transport { protocol: header.proto, offset: l3 + header_length })
+        let identification = u16::from_ne_bytes(header.id).into();
+        Payload::Fragment(Fragment { identification, at, before: (place & OFFSET) << 3 })
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
+        let header: &Ipv4Hdr = packet.view(l3)?;
+        let header_length = usize::from(header.vihl & 0x0f) * 4;
+        let first = u16::from_be_bytes(header.frags) & OFFSET == 0;
+        let sound = header.vihl >> 4 == 4 && header_length >= Ipv4Hdr::LEN && first;
+        if sound { Some(Transport { protocol: header.proto, offset: l3 + header_length }) } else { None }
     }
 
     #[inline(always)]
@@ -95,8 +110,28 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv4Hdr, port: [u8; 2], protocol: u8) -> Option<Target> {
-        let key = ServiceKeyV4::new(header.dst_addr, port, protocol);
+    fn source(header: &Ipv4Hdr) -> &[u8; 4] {
+        &header.src_addr
+    }
+
+    #[inline(always)]
+    fn destination(header: &Ipv4Hdr) -> &[u8; 4] {
+        &header.dst_addr
+    }
+
+    #[inline(always)]
+    fn is_tunnel_source(generation: &Generation, address: &[u8; 4]) -> bool {
+        generation.tunnel_source_v4 == *address
+    }
+
+    #[inline(always)]
+    fn is_backend(backend: &Backend, address: &[u8; 4]) -> bool {
+        backend.family == 4 && backend.address_v4() == *address
+    }
+
+    #[inline(always)]
+    fn find<T: Tables>(tables: &T, view: View<'_>, vip: &[u8; 4], port: [u8; 2], protocol: u8) -> Option<Target> {
+        let key = ServiceKeyV4::new(*vip, port, protocol);
         let generation = view.generation;
         service_index::find(&key, &generation.hash_key, generation.index_mask_v4, |position| {
             tables.service_entry_v4(view.half, position)
@@ -104,34 +139,23 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn flow(key: &HashKey, header: &Ipv4Hdr, ports: u32) -> Hash {
-        key.hash_v4(header.src_addr, ports)
+    fn flow(key: &HashKey, client: &[u8; 4], ports: u32) -> Hash {
+        key.hash_v4(*client, ports)
     }
 
     #[inline(always)]
-    fn source_flow(key: &HashKey, header: &Ipv4Hdr, prefix: u8) -> Hash {
-        key.hash_source_v4(header.src_addr, prefix)
+    fn flow_of_source(key: &HashKey, client: &[u8; 4], prefix: u8) -> Hash {
+        key.hash_source_v4(*client, prefix)
     }
 
     #[inline(always)]
-    fn flow_key(header: &Ipv4Hdr, ports: u32, protocol: u8) -> FlowKeyV4 {
+    fn flow_key(client: &[u8; 4], vip: &[u8; 4], ports: u32, protocol: u8) -> FlowKeyV4 {
         FlowKeyV4 {
-            client: u32::from_ne_bytes(header.src_addr),
-            vip: u32::from_ne_bytes(header.dst_addr),
+            client: u32::from_ne_bytes(*client),
+            vip: u32::from_ne_bytes(*vip),
             ports,
             protocol: protocol.into(),
         }
-    }
-
-    #[inline(always)]
-    fn quoted_flow_key(header: &Ipv4Hdr, ports: u32, protocol: u8) -> FlowKeyV4 {
-        let FlowKeyV4 { client, vip, ports, protocol } = Self::flow_key(header, ports, protocol);
-        FlowKeyV4 { client: vip, vip: client, ports, protocol }
-    }
-
-    #[inline(always)]
-    fn flows<T: Tables>(tables: &T) -> impl Flows<FlowKeyV4> {
-        tables.flows_v4()
     }
 
     #[inline(always)]

@@ -2,22 +2,27 @@
 
 use network_types::ip::Ipv6Hdr;
 
-use super::{Family, Payload, Transport, protocol};
+use super::{Family, Fragment, Payload, Transport, protocol};
 use crate::{
-    abi::{FlowKeyV6, ServiceKeyV6, Target},
+    abi::{Backend, FlowKeyV6, Generation, ServiceKeyV6, Target},
     frame,
     hash::{Hash, HashKey},
     packet::Packet,
     service_index,
-    tables::{Flows, Fragments, Tables, View},
+    tables::{Fragments, Tables, View},
 };
 
 /// Extension headers that are looked through on the way to the transport header. Real packets have one or two.
 const MAX_EXTENSIONS: usize = 4;
 
+/// What is set in the offset field of a fragment that is not all of itself: "more fragments", or an offset.
+const IS_FRAGMENT: u16 = 0xfff9;
+/// The offset in it, bytes.
+const OFFSET: u16 = 0xfff8;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+const FRAGMENT: u8 = protocol::IPV6_FRAGMENT;
 const ENCRYPTED: u8 = 50;
 const AUTHENTICATED: u8 = 51;
 const DESTINATION: u8 = 60;
@@ -30,6 +35,7 @@ pub struct V6;
 
 impl Family for V6 {
     type Header = Ipv6Hdr;
+    type Address = [u8; 16];
     type FlowKey = FlowKeyV6;
 
     const ICMP: u8 = protocol::ICMPV6;
@@ -52,6 +58,13 @@ impl Family for V6 {
             return Payload::Malformed;
         }
         look_through(packet, header.next_hdr, l3 + Ipv6Hdr::LEN, l3 + Self::length(header))
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
+        let header: &Ipv6Hdr = packet.view(l3)?;
+        let sound = header.vcf[0] >> 4 == 6 && !is_extension(header.next_hdr);
+        if sound { Some(Transport { protocol: header.next_hdr, offset: l3 + Ipv6Hdr::LEN }) } else { None }
     }
 
     #[inline(always)]
@@ -93,8 +106,28 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn find<T: Tables>(tables: &T, view: View<'_>, header: &Ipv6Hdr, port: [u8; 2], protocol: u8) -> Option<Target> {
-        let key = ServiceKeyV6::new(header.dst_addr, port, protocol);
+    fn source(header: &Ipv6Hdr) -> &[u8; 16] {
+        &header.src_addr
+    }
+
+    #[inline(always)]
+    fn destination(header: &Ipv6Hdr) -> &[u8; 16] {
+        &header.dst_addr
+    }
+
+    #[inline(always)]
+    fn is_tunnel_source(generation: &Generation, address: &[u8; 16]) -> bool {
+        words(&generation.tunnel_source_v6) == words(address)
+    }
+
+    #[inline(always)]
+    fn is_backend(backend: &Backend, address: &[u8; 16]) -> bool {
+        backend.family == 6 && words(&backend.address) == words(address)
+    }
+
+    #[inline(always)]
+    fn find<T: Tables>(tables: &T, view: View<'_>, vip: &[u8; 16], port: [u8; 2], protocol: u8) -> Option<Target> {
+        let key = ServiceKeyV6::new(*vip, port, protocol);
         let generation = view.generation;
         service_index::find(&key, &generation.hash_key, generation.index_mask_v6, |position| {
             tables.service_entry_v6(view.half, position)
@@ -102,29 +135,18 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn flow(key: &HashKey, header: &Ipv6Hdr, ports: u32) -> Hash {
-        key.hash_v6(header.src_addr, ports)
+    fn flow(key: &HashKey, client: &[u8; 16], ports: u32) -> Hash {
+        key.hash_v6(*client, ports)
     }
 
     #[inline(always)]
-    fn source_flow(key: &HashKey, header: &Ipv6Hdr, prefix: u8) -> Hash {
-        key.hash_source_v6(header.src_addr, prefix)
+    fn flow_of_source(key: &HashKey, client: &[u8; 16], prefix: u8) -> Hash {
+        key.hash_source_v6(*client, prefix)
     }
 
     #[inline(always)]
-    fn flow_key(header: &Ipv6Hdr, ports: u32, protocol: u8) -> FlowKeyV6 {
-        FlowKeyV6 { client: words(header.src_addr), vip: words(header.dst_addr), ports, protocol: protocol.into() }
-    }
-
-    #[inline(always)]
-    fn quoted_flow_key(header: &Ipv6Hdr, ports: u32, protocol: u8) -> FlowKeyV6 {
-        let FlowKeyV6 { client, vip, ports, protocol } = Self::flow_key(header, ports, protocol);
-        FlowKeyV6 { client: vip, vip: client, ports, protocol }
-    }
-
-    #[inline(always)]
-    fn flows<T: Tables>(tables: &T) -> impl Flows<FlowKeyV6> {
-        tables.flows_v6()
+    fn flow_key(client: &[u8; 16], vip: &[u8; 16], ports: u32, protocol: u8) -> FlowKeyV6 {
+        FlowKeyV6 { client: words(client), vip: words(vip), ports, protocol: protocol.into() }
     }
 
     #[inline(always)]
@@ -135,8 +157,8 @@ impl Family for V6 {
 
 /// An address in two words, in the order of its bytes.
 #[inline(always)]
-const fn words(address: [u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+const fn words(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
     [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
@@ -161,8 +183,22 @@ fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usi
                     return Payload::Malformed;
                 }
             }
-            // An "atomic" fragment (RFC 6946) has nothing to reassemble, but the host treats it as well as we could.
-            FRAGMENT => return Payload::Fragment,
+            FRAGMENT => {
+                let Some([following, _, high, low, a, b, c, d]) = packet.load::<8>(offset) else {
+                    return Payload::Malformed;
+                };
+                (next, offset) = (following, offset + 8);
+                let place = u16::from_be_bytes([high, low]);
+                if offset > end {
+                    return Payload::Malformed;
+                }
+                // One that is all of itself ("atomic", RFC 6946) has nothing to be put together with.
+                if place & IS_FRAGMENT != 0 {
+                    let at = Transport { protocol: next, offset };
+                    let identification = u32::from_ne_bytes([a, b, c, d]);
+                    return Payload::Fragment(Fragment { identification, at, before: place & OFFSET });
+                }
+            }
             _ if is_extension(next) => return Payload::Hidden,
             _ => return Payload::Transport(Transport { protocol: next, offset }),
         }

@@ -23,7 +23,11 @@ const MAX_QUOTED: usize = 308;
 #[inline(never)]
 pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> Answer {
     let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
-    if !Link::is_unicast(packet) || !F::answerable(header) || (message == Message::TooBig && !F::dont_fragment(header))
+    let exempt = F::is_exempt(header);
+    if exempt
+        || !Link::is_unicast(packet)
+        || !F::answerable(header)
+        || (message == Message::TooBig && !F::dont_fragment(header))
     {
         return Answer::Forbidden;
     }

@@ -8,7 +8,10 @@ mod echo;
 mod error;
 mod reset;
 
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use network_types::{
+    icmp::Icmpv4Hdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
 
 use self::{
     echo::echo,
@@ -16,12 +19,14 @@ use self::{
     reset::reset,
 };
 use crate::{
+    abi::Spending,
     checksum,
     exit::Exit,
     frame::Link,
-    ip::{DEFAULT_TTL, DONT_FRAGMENT, Family, V4, V6},
+    ip::{DEFAULT_TTL, DONT_FRAGMENT, Family, V4, V6, protocol},
     packet::Packet,
     pipeline::Decision,
+    tables::Tables,
 };
 
 /// Makes the answer that `decided` calls for, if it calls for one, and says how the packet leaves in the end.
@@ -29,7 +34,13 @@ use crate::{
 /// Deciding and answering are two steps, so that neither has the other's variables on its stack, and the verifier sees
 /// each answer once.
 #[inline(always)]
-pub fn answer<P: Packet>(packet: &mut P, decided: Decision) -> Exit {
+pub fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, decided: Decision) -> Exit {
+    if decided.is_error() {
+        let limit = tables.view().map_or(0, |view| view.generation.errors_per_second);
+        if !tables.spend(Spending::Error, tables.now_ns(), limit) {
+            return Exit::ErrorLimited;
+        }
+    }
     match Link::parse(packet) {
         Some(link) if link.ether_type == V4::ETHER_TYPE => make::<V4, P>(packet, decided),
         Some(link) if link.ether_type == V6::ETHER_TYPE => make::<V6, P>(packet, decided),
@@ -86,6 +97,16 @@ pub trait Reply: Family {
     /// Whether an ICMP type is an error, about a packet of a flow.
     fn is_error(kind: u8) -> bool;
 
+    /// Whether it is one about a packet of a flow that whoever sent that packet is to hear of.
+    fn concerns_a_flow(kind: u8) -> bool;
+
+    /// The MTU that an ICMP header says when it is that of "too big": of what is next on the way, bytes of IP packet.
+    fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
+
+    /// Whether no error may be sent about a packet: one that is an error itself, or no first fragment (RFC 1122, section
+    /// 3.2.2; RFC 4443, section 2.4).
+    fn is_exempt(header: &Self::Header) -> bool;
+
     /// Type and code of a message.
     fn message(message: Message) -> [u8; 2];
 
@@ -106,6 +127,24 @@ impl Reply for V4 {
     #[inline(always)]
     fn is_error(kind: u8) -> bool {
         matches!(kind, 3 | 4 | 5 | 11 | 12)
+    }
+
+    /// Destination unreachable, time exceeded, parameter problem. What else was an error is out of use, or for hosts.
+    #[inline(always)]
+    fn concerns_a_flow(kind: u8) -> bool {
+        matches!(kind, 3 | 11 | 12)
+    }
+
+    /// Not less than 576, which anybody can carry (RFC 791): less would be somebody's mistake, or attack.
+    #[inline(always)]
+    fn path_mtu([kind, code, _, _, _, _, high, low]: [u8; 8]) -> Option<u16> {
+        let mtu = u16::from_be_bytes([high, low]);
+        if kind == 3 && code == 4 && mtu != 0 { Some(mtu.max(576)) } else { None }
+    }
+
+    #[inline(always)]
+    fn is_exempt(header: &Ipv4Hdr) -> bool {
+        header.proto == protocol::ICMP || u16::from_be_bytes(header.frags) & 0x1fff != 0
     }
 
     #[inline(always)]
@@ -151,6 +190,25 @@ impl Reply for V6 {
     #[inline(always)]
     fn is_error(kind: u8) -> bool {
         kind < 128
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem.
+    #[inline(always)]
+    fn concerns_a_flow(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    /// Not less than 1,280, which anybody can carry (RFC 8200, section 5).
+    #[inline(always)]
+    fn path_mtu([kind, _, _, _, a, b, c, d]: [u8; 8]) -> Option<u16> {
+        let mtu = u32::from_be_bytes([a, b, c, d]);
+        if kind == 2 && mtu <= 0xffff { Some((mtu as u16).max(1280)) } else { None }
+    }
+
+    /// Fragments as well, first ones too: which one it is stands farther behind.
+    #[inline(always)]
+    fn is_exempt(header: &Ipv6Hdr) -> bool {
+        header.next_hdr == protocol::ICMPV6 || header.next_hdr == protocol::IPV6_FRAGMENT
     }
 
     #[inline(always)]

@@ -1,11 +1,16 @@
 //! Publications into the kernel's maps, and owners that follow.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
+use aya::maps::{HashMap, Map, MapData};
 use criterion::{BatchSize, BenchmarkId, Criterion};
+use edge_common::abi::{FlowKeyV4, FlowRecord, map};
 use edge_ctl::bench::Maps;
 
 use crate::{place::Place, single_rounds, text::World};
+
+/// The time at which rounds are made.
+const NOW: Duration = Duration::from_secs(1000);
 
 pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
     for world in crate::worlds(quick) {
@@ -13,6 +18,7 @@ pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
         next(criterion, place, world);
         follow(criterion, place, world);
     }
+    records(criterion, place);
 }
 
 /// The first publication into empty maps: tables are written and each slot of each service gets its owner.
@@ -45,22 +51,56 @@ fn next(criterion: &mut Criterion, place: &Place, world: World) {
     );
 }
 
-/// The owners of UDP services, one and all that there are, after one backend of all has come or gone.
+/// Rounds over services that a backend has left or come back to: of these the owners of every other one follow at once, the
+/// flows of the rest are waited for. How long the whole of a round takes, and the longest of its steps, which nothing else
+/// that the daemon does can come between.
 fn follow(criterion: &mut Criterion, place: &Place, world: World) {
-    let maps = RefCell::new(published(place, "follow", world));
-    let image = world.config(100).plan().expect("it fits");
-    let services: Vec<_> = image.services().skip(1).step_by(2).collect();
-    let backend = image.backends().next().expect("there is one");
+    let config = world.config(100);
+    let mut maps = published(place, "follow", world);
+    let backend = config.plan().expect("it fits").backends().next().expect("there is one");
+    let mut up = false;
+    let mut round = |step: bool| {
+        maps.set_up(backend, up).expect("it is configured");
+        up = !up;
+        let (whole, longest) = maps.round(&config, NOW).expect("it ends");
+        if step { longest } else { whole }
+    };
     let mut group = single_rounds(criterion, "owners follow", 10);
-    for (what, services) in [("one UDP service", &services[..1]), ("all UDP services", &services[..])] {
-        let mut up = false;
+    for (what, step) in [("a round over all services", false), ("its longest step", true)] {
         group.bench_function(BenchmarkId::new(what, world), |bencher| {
-            let change = || {
-                maps.borrow_mut().set_up(backend, up).expect("it is configured");
-                up = !up;
-            };
-            let follow = |()| maps.borrow_mut().follow_owners(services).expect("they are configured");
-            bencher.iter_batched(change, follow, BatchSize::PerIteration);
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| round(step)).sum());
+        });
+    }
+}
+
+/// The same over as many flow records as there are room for by default, which stay.
+fn records(criterion: &mut Criterion, place: &Place) {
+    const RECORDS: u32 = 131_072;
+    let world = World { services: 2, backends: 3, slots: 1024 };
+    let config = world.config(100);
+    let mut maps = published(place, "records", world);
+    let table = place.pins("records").join(format!("v{}/maps/{}", edge_common::abi::ABI_VERSION, map::FLOWS_V4));
+    let table = MapData::from_pin(table).and_then(Map::from_map_data).expect("it is pinned");
+    let mut table: HashMap<_, [u32; 4], [u32; 4]> = table.try_into().expect("it is a hash");
+    let (vip, port) = World::VIP;
+    for n in 0..RECORDS {
+        let (client, vip) = (n.wrapping_mul(0x9e37_79b9), u32::from_ne_bytes(vip));
+        let key = FlowKeyV4 { client, vip, ports: n % 50_000 | u32::from(port.to_be()) << 16, protocol: 6 };
+        // At nobody's: no owner of a slot can make it needless.
+        let record = FlowRecord { seen_ns: u64::MAX, recorded_s: 0, backend: 7, ..FlowRecord::default() };
+        let (key, record): ([u32; 4], [u32; 4]) = (bytemuck::cast(key), bytemuck::cast(record));
+        table.insert(key, record, 0).expect("there is room");
+    }
+    let mut group = single_rounds(criterion, "owners follow", 10);
+    for (what, step) in [("a round over 131,072 records", false), ("its longest step, over records", true)] {
+        group.bench_function(BenchmarkId::new(what, world), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut round = || {
+                    let (whole, longest) = maps.round(&config, NOW).expect("it ends");
+                    if step { longest } else { whole }
+                };
+                (0..rounds).map(|_| round()).sum()
+            });
         });
     }
 }

@@ -2,17 +2,21 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use super::{args::Dirs, failure::Failure};
+use super::{
+    args::Dirs,
+    failure::Failure,
+    flows::{self, Listing, Wanted},
+};
 use crate::{
     daemon::{
         self,
         api::chain,
         events::Events,
         inventory::Inventory,
-        operate::{self, Operation, Outcome},
+        operate::{self, OperateError, Operation, Outcome},
         status::{self, Clock, Sample, Status},
     },
-    kernel::{Kernel, KernelError, LockError, PinDir, WriterLock},
+    kernel::{Kernel, KernelError, LockError, PinDir, WriterLock, monotonic_time},
 };
 
 /// How long rates are told over where there is no earlier sample.
@@ -24,10 +28,11 @@ const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinne
 /// Status as the maps tell it. `tell`: say so on standard error.
 /// `earlier` is the sample to tell rates from, and becomes the present one.
 pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> Result<Status, Failure> {
-    let (inventory, kernel) = open(dirs)?;
+    let (inventory, mut kernel) = open(dirs)?;
     if tell {
         eprintln!("{NOTICE}");
     }
+    kernel.glance()?;
     if earlier.is_none() {
         *earlier = Some(Sample::take(&inventory, &kernel, Clock::now()));
         thread::sleep(GLANCE);
@@ -38,13 +43,19 @@ pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> R
     Ok(status)
 }
 
+/// The flow records. These are the packet path's own, so the daemon is not asked, and nothing is locked.
+pub(crate) fn flows(dirs: &Dirs, wanted: Wanted<'_>) -> Result<Listing, Failure> {
+    let (inventory, kernel) = open(dirs)?;
+    let records = kernel.flows()?;
+    Ok(flows::list(&inventory, &records, wanted, monotonic_time()).map_err(OperateError::Name)?)
+}
+
 /// Does what an operator asks for. A daemon that starts later adopts it.
 pub(crate) fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
     let _lock = lock(dirs)?;
     let (inventory, mut kernel) = open(dirs)?;
     eprintln!("{NOTICE}");
-    let states: BTreeMap<_, _> =
-        inventory.members().map(|member| (member.number, kernel.state(member.number))).collect();
+    let states: BTreeMap<_, _> = inventory.known().map(|known| (known.number, kernel.state(known.number))).collect();
     let health = |backend| operate::health_of(states.get(&backend).copied().unwrap_or_default());
     Ok(operate::operate(&inventory, &mut kernel, health, &Events::new(), operation)?)
 }

@@ -70,11 +70,14 @@ impl Sections {
             Some(asked) => asked.value,
             None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
         };
-        let asked = self.limits.unwrap_or(LimitsDraft { services: None, pools: None, backends: None });
+        let LimitsDraft { asked, flows, flows_per_second, fragments } = self.limits.unwrap_or_default();
         Limits {
             services: size(asked.services, need.services, BASE.services, MOST.services),
             pools: size(asked.pools, need.pools, BASE.pools, MOST.pools),
             backends: size(asked.backends, need.backends, BASE.backends, MOST.backends),
+            flows,
+            flows_per_second,
+            fragments,
         }
     }
 
@@ -91,7 +94,7 @@ impl Sections {
 
     fn check_capacities(&self, problems: &Problems<'_>) {
         let need = self.need();
-        let Ok(asked) = self.limits else { return };
+        let Ok(LimitsDraft { asked, .. }) = self.limits else { return };
         for (key, asked, need, most) in [
             ("services", asked.services, need.services, MOST.services),
             ("pools", asked.pools, need.pools, MOST.pools),

@@ -22,7 +22,18 @@ pub(super) const SLOTS: (u32, u32) = (1024, 262_144);
 /// Most services, pools and backends that the maps can be made for. A backend's number has 16 bits and 0 is none.
 pub(super) const MOST: Asked = Asked { services: 16_384, pools: 4_096, backends: 65_535 };
 
-/// `[limits]` as asked for.
+/// Least and most flow records of an IP version.
+const FLOWS: (i64, i64) = (1024, 1 << 24);
+const DEFAULT_FLOWS: u32 = 131_072;
+
+/// At the rate that the file does not say, one CPU fills the records in as many seconds.
+const FLOWS_OVER_RATE: u32 = 4;
+
+/// Least and most fragmented packets of an IP version that are followed at a time.
+const FRAGMENTS: (i64, i64) = (64, 1 << 20);
+const DEFAULT_FRAGMENTS: u32 = 8192;
+
+/// The part of `[limits]` that depends on what is configured, as asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<T = u32> {
     pub(super) services: T,
@@ -31,7 +42,25 @@ pub(super) struct Asked<T = u32> {
 }
 
 /// `[limits]` as it stands in the file.
-pub(super) type LimitsDraft = Asked<Option<Found<u32>>>;
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LimitsDraft {
+    /// What has to be enough for what is configured.
+    pub(super) asked: Asked<Option<Found<u32>>>,
+    pub(super) flows: u32,
+    pub(super) flows_per_second: u32,
+    pub(super) fragments: u32,
+}
+
+impl Default for LimitsDraft {
+    fn default() -> Self {
+        Self {
+            asked: Asked { services: None, pools: None, backends: None },
+            flows: DEFAULT_FLOWS,
+            flows_per_second: DEFAULT_FLOWS / FLOWS_OVER_RATE,
+            fragments: DEFAULT_FRAGMENTS,
+        }
+    }
+}
 
 pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
     let example =
@@ -106,13 +135,22 @@ pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
 }
 
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
-    let Some(table) = root.table("limits", &LIMITS)? else {
-        return Ok(LimitsDraft { services: None, pools: None, backends: None });
-    };
+    let Some(table) = root.table("limits", &LIMITS)? else { return Ok(LimitsDraft::default()) };
     let services = table.optional("services", values::integer(1..=MOST.services.into(), "services = 64"));
     let pools = table.optional("pools", values::integer(1..=MOST.pools.into(), "pools = 64"));
     let backends = table.optional("backends", values::integer(1..=MOST.backends.into(), "backends = 1024"));
-    Ok(LimitsDraft { services: services?, pools: pools?, backends: backends? })
+    let (least, most) = FLOWS;
+    let flows = table.optional("flows", values::integer(least..=most, "flows = 131072"));
+    let rate = table.optional("flows_per_second", values::integer(1..=most, "flows_per_second = 32768"));
+    let (least, most) = FRAGMENTS;
+    let fragments = table.optional("fragments", values::integer(least..=most, "fragments = 8192"));
+    let flows = flows?.map_or(DEFAULT_FLOWS, |found| found.value);
+    Ok(LimitsDraft {
+        asked: Asked { services: services?, pools: pools?, backends: backends? },
+        flows,
+        flows_per_second: rate?.map_or(flows / FLOWS_OVER_RATE, |found| found.value),
+        fragments: fragments?.map_or(DEFAULT_FRAGMENTS, |found| found.value),
+    })
 }
 
 pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {

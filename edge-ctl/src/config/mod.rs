@@ -5,10 +5,11 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`across`] what sections say about each other.
+//! [`services`] one section each, [`flows`] what a service says of its flows, [`across`] what sections say about each other.
 
 mod across;
 mod error;
+mod flows;
 mod host;
 mod pools;
 mod schema;
@@ -28,7 +29,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{Mode, WhenExhausted},
+    abi::{Mode, Tracking, WhenExhausted},
     hash::HashKey,
     ip::protocol,
 };
@@ -95,6 +96,12 @@ pub(crate) struct Limits {
     pub services: u32,
     pub pools: u32,
     pub backends: u32,
+    /// Flow records of each IP version.
+    pub flows: u32,
+    /// Flows that a CPU may record in a second.
+    pub flows_per_second: u32,
+    /// Fragmented packets of each IP version whose later fragments are known to belong to them.
+    pub fragments: u32,
 }
 
 /// Backends that fail together.
@@ -163,6 +170,14 @@ pub(crate) struct Service {
     pub pools: Vec<usize>,
     pub when_exhausted: WhenExhausted,
     pub announce: Announce,
+    /// Which packets start a flow, and so whether its flows can be recorded.
+    pub tracking: Tracking,
+    /// How long a flow may be silent and still be known; see docs/config.md.
+    pub linger: Duration,
+    /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
+    pub learn: Duration,
+    /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
+    pub affinity_prefix: Option<u8>,
 }
 
 /// Transport protocol of a service.

@@ -12,7 +12,8 @@ pub(super) const ROOT: Section = Section {
     keys: &["hash_key", "slots", "tunnel", "limits", "interface", "pool", "service"],
 };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
-pub(super) const LIMITS: Section = Section { heading: "[limits]", keys: &["services", "pools", "backends"] };
+pub(super) const LIMITS: Section =
+    Section { heading: "[limits]", keys: &["services", "pools", "backends", "flows", "flows_per_second", "fragments"] };
 pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode"] };
 pub(super) const POOL: Section = Section { heading: "[[pool]]", keys: &["name", "min_healthy", "probe", "backend"] };
 pub(super) const PROBE: Section = Section {
@@ -22,7 +23,24 @@ pub(super) const PROBE: Section = Section {
 pub(super) const BACKEND: Section = Section { heading: "[[pool.backend]]", keys: &["name", "address", "weight"] };
 pub(super) const SERVICE: Section = Section {
     heading: "[[service]]",
-    keys: &["name", "vip", "port", "protocol", "mode", "pools", "when_exhausted", "announce", "announce_interface"],
+    keys: &[
+        "name",
+        "vip",
+        "port",
+        "protocol",
+        "mode",
+        "pools",
+        "when_exhausted",
+        "records",
+        "linger",
+        "quic",
+        "udp",
+        "learn",
+        "affinity",
+        "affinity_prefix",
+        "announce",
+        "announce_interface",
+    ],
 };
 
 pub(super) const ALL: [&Section; 8] = [&ROOT, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];

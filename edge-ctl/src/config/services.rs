@@ -6,6 +6,7 @@ use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
 use super::{
     Announce, Interface, Protocol, Service,
+    flows::{self, Flows},
     host::distinct,
     schema::SERVICE,
     values::{self, Entry},
@@ -22,6 +23,7 @@ pub(super) struct ServiceDraft {
     pub(super) pools: Read<Vec<Found<String>>>,
     when_exhausted: Read<WhenExhausted>,
     pub(super) announce: Read<AnnounceDraft>,
+    flows: Read<Flows>,
 }
 
 /// `announce` and `announce_interface` of a service.
@@ -49,6 +51,7 @@ impl ServiceDraft {
     /// `pools` has the position of each pool by its name.
     pub(super) fn finish(self, pools: &HashMap<String, usize>, interfaces: &[Found<Interface>]) -> Read<Service> {
         let announce = self.announce?;
+        let flows = self.flows?;
         Ok(Service {
             name: self.name?.value,
             vip: self.vip?.value,
@@ -62,6 +65,10 @@ impl ServiceDraft {
                 Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
                 _ => Announce::None,
             },
+            tracking: flows.tracking,
+            linger: flows.linger,
+            learn: flows.learn,
+            affinity_prefix: flows.affinity_prefix,
         })
     }
 }
@@ -84,15 +91,18 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraf
     let policies = [("open", WhenExhausted::Open), ("reject", WhenExhausted::Reject), ("drop", WhenExhausted::Drop)];
     let name = table.required("name", "name = \"web\"", values::name);
     let when_exhausted = table.optional("when_exhausted", values::choice(&policies));
+    let vip = table.required("vip", "vip = \"192.0.2.10\"", values::address("vip = \"192.0.2.10\""));
+    let protocol = table
+        .required("protocol", "protocol = \"tcp\" or protocol = \"udp\"", values::choice(&protocols))
+        .map(|found| found.value);
     ServiceDraft {
         name: name.and_then(|name| distinct(table, names, name, "service")),
-        vip: table.required("vip", "vip = \"192.0.2.10\"", values::address("vip = \"192.0.2.10\"")),
+        flows: flows::read(table, protocol, vip.as_ref().map(|found| found.value).map_err(|&reported| reported)),
+        vip,
         port: table
             .required("port", "port = 80, 1 to 65535", values::integer(1..=65_535, "port = 80"))
             .map(|found| found.value),
-        protocol: table
-            .required("protocol", "protocol = \"tcp\" or protocol = \"udp\"", values::choice(&protocols))
-            .map(|found| found.value),
+        protocol,
         mode: table
             .required(
                 "mode",

@@ -69,6 +69,17 @@ pub(super) fn integer<T: TryFrom<i64>>(
     }
 }
 
+/// `true` or `false`.
+pub(super) fn boolean(entry: &Entry<'_>) -> Result<bool, Wrong> {
+    match entry.value {
+        DeValue::Boolean(value) => Ok(*value),
+        DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
+            Err(entry.mistyped("true or false", format!("{} = {text}, without quotes", entry.key)))
+        }
+        _ => Err(entry.mistyped("true or false", format!("{key} = true or {key} = false", key = entry.key))),
+    }
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl FnOnce(&Entry<'_>) -> Result<T, Wrong> {
     move |entry| {
@@ -162,8 +173,10 @@ pub(super) fn duration(
     let example = example.to_owned();
     move |entry| {
         if let DeValue::Integer(number) = entry.value {
-            let number = shorten(number.as_str());
-            let write = format!("{key} = \"{number}s\" or \"{number}ms\"", key = entry.key);
+            let fits = |text: &String| humantime::parse_duration(text).is_ok_and(|duration| range.contains(&duration));
+            let meant: Vec<_> = ["s", "ms"].iter().map(|unit| format!("{number}{unit}")).filter(fits).collect();
+            let write =
+                if meant.is_empty() { example } else { format!("{} = \"{}\"", entry.key, meant.join("\" or \"")) };
             return Err(entry.mistyped("a duration with its unit, in quotes", write));
         }
         if let DeValue::Float(_) = entry.value {

@@ -1,8 +1,8 @@
 //! What the daemon decides: probe reports and operator's wishes in, states out. No I/O but that of the [`Plane`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use edge_common::abi::BackendNumber;
+use edge_common::abi::{BackendNumber, State};
 
 use super::{
     events::{Events, Kind},
@@ -10,11 +10,11 @@ use super::{
     operate::{self, OperateError, Operation, Outcome},
     plane::Plane,
     selection::{self, Serving},
+    transitions,
 };
 use crate::{
-    config::Protocol,
     health::{Health, Machine, Transition},
-    kernel::KernelError,
+    kernel::{Held, KernelError, Progress},
     model::{self, Admin},
     probe::Report,
 };
@@ -36,7 +36,6 @@ impl<P: Plane> Controller<P> {
     pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, KernelError> {
         let mut controller = Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new() };
         controller.rebuild_machines()?;
-        controller.follow_all()?;
         controller.serving = selection::all(&controller.inventory, &controller.plane);
         Ok(controller)
     }
@@ -53,7 +52,6 @@ impl<P: Plane> Controller<P> {
             .collect();
         self.inventory = inventory;
         self.rebuild_machines()?;
-        self.follow_all()?;
         let now = selection::all(&self.inventory, &self.plane);
         // Positions may mean other pools than before: only services that lost or found any pool at all are told of.
         self.serving = now
@@ -86,61 +84,71 @@ impl<P: Plane> Controller<P> {
 
     fn apply(&mut self, backend: BackendNumber, transition: &Transition) -> Result<(), KernelError> {
         let before = self.plane.state(backend);
-        let after = model::state(model::admin(before), transition.to);
+        let after = model::changed(before, model::admin(before), transition.to);
         if after != before {
             self.plane.set_state(backend, after, &transition.reason)?;
         }
-        let Some(member) = self.inventory.member(backend) else { return Ok(()) };
+        let Some(name) = self.inventory.name(backend) else { return Ok(()) };
         let kind = match transition.to {
             Health::Up => Kind::BackendUp,
             Health::Down => Kind::BackendDown,
             Health::Unknown => Kind::BackendUnknown,
         };
         let but = match model::admin(after) {
+            Admin::Enabled if after.has(State::REMOVED) => "; it has left the configuration",
             Admin::Enabled => "",
             Admin::Drained => "; it stays drained",
             Admin::Disabled => "; it stays disabled",
         };
-        self.events.tell(kind, &member.name(), format!("{}{but}", transition.reason));
+        self.events.tell(kind, &name, format!("{}{but}", transition.reason));
         if after != before {
-            operate::follow(&self.inventory, &mut self.plane, member.pool_position)?;
             self.tell_of_moves();
         }
         Ok(())
     }
 
-    /// Whoever ran before may have been stopped between a state and the owners that follow it.
-    fn follow_all(&mut self) -> Result<(), KernelError> {
-        let udp = self.inventory.services().filter(|(service, _)| service.protocol == Protocol::Udp);
-        let numbers: Vec<_> = udp.map(|(_, number)| number).collect();
-        self.plane.follow_owners(&numbers)
+    /// Begins a round over the services that are not settled.
+    pub(crate) fn begin_round(&mut self) -> Result<(), KernelError> {
+        let waits = self.inventory.waits();
+        self.plane.begin_round(&waits)
+    }
+
+    /// Does a few milliseconds' work of the round, and tells what came of it. `now` is `CLOCK_MONOTONIC`.
+    pub(crate) fn go_on(&mut self, now: Duration) -> Result<Progress, KernelError> {
+        let progress = self.plane.go_on(now)?;
+        if let Progress::Done { begun, settled } = &progress {
+            transitions::tell(&self.inventory, &self.plane, &self.events, begun, settled);
+            let plane = &self.plane;
+            self.inventory.leaving.retain(|gone| plane.held(gone.number) != Some(Held::default()));
+        }
+        Ok(progress)
     }
 
     fn rebuild_machines(&mut self) -> Result<(), KernelError> {
         let mut machines = BTreeMap::new();
         let mut unprobed = Vec::new();
-        for member in self.inventory.members() {
-            let state = self.plane.state(member.number);
+        for (number, _, pool) in self.inventory.addresses() {
+            let state = self.plane.state(number);
             let (admin, pinned) = (model::admin(state), model::health(state));
-            match &member.pool.probe {
-                Some(probe) => {
+            match pool.map(|pool| &pool.probe) {
+                Some(Some(probe)) => {
                     // The bits of a disabled backend don't tell its health; its machine does, if there is one.
                     let health = match admin {
-                        Admin::Disabled => self.machines.get(&member.number).map_or(pinned, Machine::health),
+                        Admin::Disabled => self.machines.get(&number).map_or(pinned, Machine::health),
                         Admin::Enabled | Admin::Drained => pinned,
                     };
-                    machines.insert(member.number, Machine::starting_from(health, probe.rise, probe.fall));
+                    machines.insert(number, Machine::starting_from(health, probe.rise, probe.fall));
                 }
-                None if pinned != Health::Unknown => {
-                    unprobed.push((member.number, model::state(admin, Health::Unknown), member.pool_position));
+                Some(None) if pinned != Health::Unknown => {
+                    unprobed.push((number, model::changed(state, admin, Health::Unknown)));
                 }
-                None => {}
+                // The last evidence of a backend whose pool is gone stands.
+                Some(None) | None => {}
             }
         }
         self.machines = machines;
-        for (number, state, pool) in unprobed {
+        for (number, state) in unprobed {
             self.plane.set_state(number, state, "its pool has no probe")?;
-            operate::follow(&self.inventory, &mut self.plane, pool)?;
         }
         Ok(())
     }
@@ -164,12 +172,14 @@ impl<P: Plane> Controller<P> {
 
 #[cfg(test)]
 mod tests {
-    use edge_common::abi::{Failover, State};
+    use edge_common::abi::Failover;
 
     use super::*;
     use crate::{
         daemon::fixture::{FakePlane, inventory},
         health::Verdict,
+        kernel::{Settled, Transition},
+        model::RetiredRecord,
     };
 
     fn controller() -> Controller<FakePlane> {
@@ -282,16 +292,6 @@ mod tests {
     }
 
     #[test]
-    fn owners_of_udp_services_follow_any_change_of_their_pools() {
-        let mut controller = controller();
-        assert_eq!(controller.plane.followed, [2]);
-        fail(&mut controller, 1, 3);
-        assert_eq!(controller.plane.followed, [2]);
-        fail(&mut controller, 4, 3);
-        assert_eq!(controller.plane.followed, [2, 2]);
-    }
-
-    #[test]
     fn a_pool_whose_probe_was_taken_away_is_unknown_again() {
         let mut controller = controller();
         fail(&mut controller, 4, 3);
@@ -299,5 +299,105 @@ mod tests {
         inventory.config.pools[1].probe = None;
         controller.replace(inventory).unwrap();
         assert_eq!(controller.plane.state(4), State(State::NEW | State::ALIVE | State::ENABLED));
+    }
+
+    /// The inventory after `shared` of provider-a was removed, and the plane with it.
+    fn with_leaving() -> Controller<FakePlane> {
+        let mut inventory = inventory();
+        inventory.config.pools[0].backends.pop();
+        inventory.backends[0].pop();
+        let address = "10.1.0.13".parse().unwrap();
+        let (pool, name) = ("provider-a".to_owned(), "shared".to_owned());
+        inventory.leaving.push(RetiredRecord { pool, name, number: 3, address });
+        let mut plane = FakePlane::fresh(&inventory);
+        plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::REMOVED));
+        Controller::adopt(inventory, plane, Events::new()).unwrap()
+    }
+
+    #[test]
+    fn who_leaves_is_probed_as_before_and_takes_no_new_flows_again() {
+        let mut controller = with_leaving();
+        fail(&mut controller, 3, 3);
+        assert_eq!(controller.plane.state(3), State(State::ENABLED | State::DOWN | State::REMOVED));
+        pass(&mut controller, 3, 2);
+        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::UP | State::REMOVED));
+        let told: Vec<_> = controller.events.kept().into_iter().map(|event| (event.kind, event.subject)).collect();
+        let name = || "provider-a/shared".to_owned();
+        assert_eq!(told, [(Kind::BackendDown, name()), (Kind::BackendUp, name())]);
+    }
+
+    #[test]
+    fn an_operators_word_reaches_who_leaves() {
+        let mut controller = with_leaving();
+        let backend = || "provider-a/shared".to_owned();
+        let outcome = controller.operate(&Operation::Disable { backend: backend(), reason: None }).unwrap();
+        assert!(outcome.changed);
+        assert_eq!(controller.plane.state(3), State(State::DISABLED | State::REMOVED));
+        let enable = Operation::Enable { backend: "provider-a/shared@10.1.0.13".to_owned(), reason: None };
+        let outcome = controller.operate(&enable).unwrap();
+        assert_eq!(
+            outcome.message,
+            "provider-a/shared is enabled; it has left the configuration, and keeps the flows that it has"
+        );
+        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::REMOVED));
+        // The bare name is that of the one in the configuration.
+        controller.operate(&Operation::Drain { backend: "shared".to_owned(), reason: None }).unwrap();
+        assert!(controller.plane.state(6).has(State::DRAINED));
+    }
+
+    #[test]
+    fn transitions_are_told_when_they_begin_and_when_they_end() {
+        let mut controller = with_leaving();
+        let why = "provider-a/a1: connection refused".to_owned();
+        let transition = Transition { why, differing: Some(300), ..Transition::default() };
+        controller.plane.transitions.insert(1, transition);
+        let settled = |service, begun| Settled { service, since_ms: 0, moved: 300, begun };
+        controller.plane.steps.extend([
+            Progress::GoOn,
+            Progress::Done { begun: vec![1], settled: vec![settled(2, false)] },
+            Progress::Done { begun: Vec::new(), settled: vec![settled(1, true)] },
+        ]);
+        controller.begin_round().unwrap();
+        assert_eq!(controller.plane.rounds[0].iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+        while controller.go_on(Duration::ZERO).unwrap() != Progress::Idle {}
+        let told: Vec<_> =
+            controller.events.kept().into_iter().map(|event| (event.kind, event.subject, event.message)).collect();
+        let web = || "web".to_owned();
+        assert_eq!(
+            told,
+            [
+                (Kind::Unsettled, web(), "provider-a/a1: connection refused".to_owned()),
+                (Kind::Settled, web(), "300 slots have another owner, and no flow needs a record".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten_once_nothing_names_it() {
+        let mut controller = with_leaving();
+        let done = || Progress::Done { begun: Vec::new(), settled: Vec::new() };
+        for (held, left) in [(None, 1), (Some(Held { slots: 0, records: 1 }), 1), (Some(Held::default()), 0)] {
+            controller.plane.held.extend(held.map(|held| (3, held)));
+            controller.plane.steps.push_back(done());
+            controller.go_on(Duration::ZERO).unwrap();
+            assert_eq!(controller.inventory.leaving.len(), left);
+        }
+    }
+
+    #[test]
+    fn flows_are_waited_for_as_their_service_says() {
+        let mut inventory = inventory();
+        let seconds = Duration::from_secs;
+        assert_eq!(inventory.round_interval(), seconds(1));
+        inventory.config.services[0].linger = seconds(2);
+        let waits = |inventory: &Inventory| inventory.waits().into_iter().map(|(_, waits)| waits).collect::<Vec<_>>();
+        let found = waits(&inventory);
+        assert_eq!((found[0].linger, found[0].expiry), (seconds(2), seconds(31)));
+        assert_eq!(found[1].linger, Duration::ZERO, "nothing is recorded of it");
+        assert_eq!(inventory.round_interval(), Duration::from_millis(500));
+        inventory.config.services[1].tracking = edge_common::abi::Tracking::Learn;
+        inventory.config.services[1].learn = seconds(1);
+        assert_eq!(waits(&inventory)[1].linger, seconds(1));
+        assert_eq!(inventory.round_interval(), Duration::from_millis(250));
     }
 }

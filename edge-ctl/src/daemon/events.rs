@@ -33,6 +33,10 @@ pub(crate) enum Kind {
     Failback,
     PoolLeft,
     PoolReturned,
+    /// Owners of a service's slots are not who takes their new flows.
+    Unsettled,
+    /// They are again, and no flow is recorded.
+    Settled,
     NextHopLost,
     NextHopFound,
     LocalTrouble,
@@ -61,6 +65,8 @@ impl Kind {
             Self::Failback => "failback",
             Self::PoolLeft => "pool_left",
             Self::PoolReturned => "pool_returned",
+            Self::Unsettled => "unsettled",
+            Self::Settled => "settled",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
             Self::LocalTrouble => "local_trouble",
@@ -189,7 +195,14 @@ mod tests {
 
     #[test]
     fn json_names_are_the_names() {
-        for kind in [Kind::DaemonStarted, Kind::BackendDown, Kind::NextHopFound, Kind::PoolReturned, Kind::Missed] {
+        for kind in [
+            Kind::DaemonStarted,
+            Kind::BackendDown,
+            Kind::NextHopFound,
+            Kind::PoolReturned,
+            Kind::Unsettled,
+            Kind::Missed,
+        ] {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.name()));
         }
     }

@@ -1,9 +1,12 @@
 //! For tests: two providers with three backends each, a TCP and a UDP service, and maps in plain memory.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use edge_common::{
-    abi::{BackendNumber, Failover, State, Traffic},
+    abi::{BackendNumber, Failover, FlowCounts, State, Traffic},
     exit::Exit,
 };
 
@@ -11,7 +14,10 @@ use super::{
     inventory::Inventory,
     plane::{Plane, Why},
 };
-use crate::{config, kernel::KernelError};
+use crate::{
+    config,
+    kernel::{Held, KernelError, Progress, Transition, Waits},
+};
 
 const TEXT: &str = r#"
 hash_key = "000102030405060708090a0b0c0d0e0f"
@@ -60,7 +66,13 @@ when_exhausted = "reject"
 /// Services 1 and 2, backends 1 to 6.
 pub(crate) fn inventory() -> Inventory {
     let config = config::parse(TEXT, "edge.toml").expect("the fixture is a good configuration");
-    Inventory { generation: 7, config, services: vec![1, 2], backends: vec![vec![1, 2, 3], vec![4, 5, 6]] }
+    Inventory {
+        generation: 7,
+        config,
+        services: vec![1, 2],
+        backends: vec![vec![1, 2, 3], vec![4, 5, 6]],
+        leaving: Vec::new(),
+    }
 }
 
 /// Maps in plain memory.
@@ -69,8 +81,12 @@ pub(crate) struct FakePlane {
     pub(crate) states: BTreeMap<BackendNumber, State>,
     pub(crate) failovers: BTreeMap<u32, Failover>,
     pub(crate) whys: BTreeMap<BackendNumber, Why>,
-    /// Services whose owners were made to follow, in order.
-    pub(crate) followed: Vec<u32>,
+    /// What is under way.
+    pub(crate) transitions: BTreeMap<u32, Transition>,
+    pub(crate) held: BTreeMap<BackendNumber, Held>,
+    /// The waits that rounds were begun with, and what their steps give.
+    pub(crate) rounds: Vec<Vec<(u32, Waits)>>,
+    pub(crate) steps: VecDeque<Progress>,
     pub(crate) packets: u64,
     pub(crate) clock: Duration,
 }
@@ -105,9 +121,25 @@ impl Plane for FakePlane {
         Ok(())
     }
 
-    fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError> {
-        self.followed.extend(services);
+    fn begin_round(&mut self, waits: &[(u32, Waits)]) -> Result<(), KernelError> {
+        self.rounds.push(waits.to_vec());
         Ok(())
+    }
+
+    fn go_on(&mut self, _now: Duration) -> Result<Progress, KernelError> {
+        Ok(self.steps.pop_front().unwrap_or_default())
+    }
+
+    fn transition(&self, service: u32) -> Option<Transition> {
+        self.transitions.get(&service).cloned()
+    }
+
+    fn held(&self, backend: BackendNumber) -> Option<Held> {
+        self.held.get(&backend).copied()
+    }
+
+    fn flow_counts(&self, service: u32) -> FlowCounts {
+        FlowCounts(std::array::from_fn(|n| self.packets * u64::from(service) / (n as u64 + 1)))
     }
 
     fn why(&self, backend: BackendNumber) -> Why {

@@ -1,14 +1,18 @@
 //! What is configured, and under which numbers the packet path knows it; people's names are looked up here.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr, time::Duration};
 
-use edge_common::abi::BackendNumber;
+use edge_common::abi::{BackendNumber, Tracking};
 use thiserror::Error;
 
 use crate::{
-    config::{self, Backend, Config, ConfigError, Pool, Protocol, Service},
-    model::Snapshot,
+    config::{self, Backend, Config, ConfigError, Pool, Service},
+    kernel::Waits,
+    model::{RetiredRecord, Snapshot},
 };
+
+/// How often services that are not settled are looked at, unless flows are waited for less than four times as long.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// A configuration with the numbers that it was published under.
 #[derive(Clone, Debug)]
@@ -20,13 +24,13 @@ pub(crate) struct Inventory {
     pub(crate) services: Vec<u32>,
     /// Numbers of each of `config.pools`' backends, in their order.
     pub(crate) backends: Vec<Vec<BackendNumber>>,
+    /// Backends that the configuration has no more, and flows may still go to.
+    pub(crate) leaving: Vec<RetiredRecord>,
 }
 
 /// A backend of an [`Inventory`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member<'a> {
-    /// Position of its pool in `config.pools`.
-    pub(crate) pool_position: usize,
     pub(crate) pool: &'a Pool,
     pub(crate) backend: &'a Backend,
     pub(crate) number: BackendNumber,
@@ -37,6 +41,15 @@ impl Member<'_> {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.pool.name, self.backend.name)
     }
+}
+
+/// Any backend that has a number, in the configuration or leaving it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) number: BackendNumber,
+    /// `POOL/BACKEND`.
+    pub(crate) name: String,
+    pub(crate) leaves: bool,
 }
 
 /// What was published is not what this program can read.
@@ -70,7 +83,9 @@ impl NameError {
             Self::NoSuchBackend { known, .. } => listed("backends", known),
             Self::NoSuchService { known, .. } => listed("services", known),
             Self::NoSuchPool { known, .. } => listed("pools", known),
-            Self::AmbiguousBackend { .. } => "write POOL/BACKEND".to_owned(),
+            Self::AmbiguousBackend { .. } => {
+                "write POOL/BACKEND, and POOL/BACKEND@ADDRESS for one that has left the configuration".to_owned()
+            }
             Self::PoolNotInService { .. } => {
                 "name one of its pools, or add the pool to the service's `pools` in the configuration".to_owned()
             }
@@ -99,7 +114,8 @@ impl Inventory {
                 pool.backends.iter().map(number).collect::<Result<_, _>>()
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { generation: snapshot.generation, config, services, backends })
+        let leaving = snapshot.retired.clone();
+        Ok(Self { generation: snapshot.generation, config, services, backends, leaving })
     }
 
     /// What the maps say was published.
@@ -117,12 +133,7 @@ impl Inventory {
     pub(crate) fn members_of(&self, pool_position: usize) -> impl Iterator<Item = Member<'_>> {
         let pool = &self.config.pools[pool_position];
         let numbers = &self.backends[pool_position];
-        pool.backends.iter().zip(numbers).map(move |(backend, number)| Member {
-            pool_position,
-            pool,
-            backend,
-            number: *number,
-        })
+        pool.backends.iter().zip(numbers).map(move |(backend, number)| Member { pool, backend, number: *number })
     }
 
     /// Services with their numbers.
@@ -130,32 +141,75 @@ impl Inventory {
         self.config.services.iter().zip(self.services.iter().copied())
     }
 
-    /// Numbers of the UDP services that list the pool.
-    pub(crate) fn udp_services_of(&self, pool_position: usize) -> impl Iterator<Item = u32> {
-        self.services()
-            .filter(move |(service, _)| service.protocol == Protocol::Udp && service.pools.contains(&pool_position))
-            .map(|(_, number)| number)
+    /// How long the flows of each service are waited for.
+    pub(crate) fn waits(&self) -> Vec<(u32, Waits)> {
+        let waits = |service: &Service| Waits {
+            linger: match service.tracking {
+                Tracking::Stateless => Duration::ZERO,
+                Tracking::Learn => service.learn,
+                Tracking::Tcp | Tracking::Quic => service.linger,
+            },
+            // A second more than any slot waits: a record that was looked at in this one may have a packet on its way.
+            expiry: service.linger.max(service.learn) + Duration::from_secs(1),
+        };
+        self.services().map(|(service, number)| (number, waits(service))).collect()
     }
 
-    /// The backend `POOL/BACKEND`, or `BACKEND` where it is the only one.
-    pub(crate) fn backend(&self, name: &str) -> Result<Member<'_>, NameError> {
-        let found: Vec<_> = match name.split_once('/') {
-            Some((pool, backend)) => {
-                self.members().filter(|member| member.pool.name == pool && member.backend.name == backend).collect()
-            }
-            None => self.members().filter(|member| member.backend.name == name).collect(),
+    /// How often services that are not settled are looked at: each linger is seen in time.
+    pub(crate) fn round_interval(&self) -> Duration {
+        let lingers = self.waits().into_iter().map(|(_, waits)| waits.linger).filter(|linger| !linger.is_zero());
+        lingers.min().map_or(ROUND, |linger| (linger / 4).min(ROUND))
+    }
+
+    /// All backends that have a number.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Known> {
+        let members = self.members().map(|member| Known { number: member.number, name: member.name(), leaves: false });
+        members.chain(self.leaving.iter().map(|gone| Known {
+            number: gone.number,
+            name: format!("{}/{}", gone.pool, gone.name),
+            leaves: true,
+        }))
+    }
+
+    /// The pool that a leaving backend was in, if the configuration still has it.
+    pub(crate) fn pool_left(&self, gone: &RetiredRecord) -> Option<&Pool> {
+        self.config.pools.iter().find(|pool| pool.name == gone.pool)
+    }
+
+    /// What probes are made for: number, address, pool. A leaving backend is asked as its pool is.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (BackendNumber, IpAddr, Option<&Pool>)> {
+        let members = self.members().map(|member| (member.number, member.backend.address, Some(member.pool)));
+        members.chain(self.leaving.iter().map(|gone| (gone.number, gone.address, self.pool_left(gone))))
+    }
+
+    /// The backend `POOL/BACKEND`, or `BACKEND` where it is the only one. One that is leaving may be named by its address,
+    /// too (`POOL/BACKEND@ADDRESS`), and has to be where the configuration has another of its name.
+    pub(crate) fn backend(&self, name: &str) -> Result<Known, NameError> {
+        let is_named = |full: &str| match name.split_once('/') {
+            Some(_) => full == name,
+            None => full.split_once('/').is_some_and(|(_, bare)| bare == name),
         };
+        let mut found: Vec<_> = self.known().filter(|known| !known.leaves && is_named(&known.name)).collect();
+        if found.is_empty() {
+            let leaving = self.known().filter(|known| known.leaves).zip(&self.leaving);
+            let named = leaving
+                .filter(|(known, gone)| is_named(&known.name) || format!("{}@{}", known.name, gone.address) == name);
+            found = named.map(|(known, _)| known).collect();
+        }
         let name = name.to_owned();
-        match found[..] {
-            [member] => Ok(member),
-            [] => Err(NameError::NoSuchBackend { name, known: self.members().map(|member| member.name()).collect() }),
-            _ => Err(NameError::AmbiguousBackend { name, known: found.iter().map(Member::name).collect() }),
+        match &found[..] {
+            [known] => Ok(known.clone()),
+            [] => Err(NameError::NoSuchBackend { name, known: self.known().map(|known| known.name).collect() }),
+            _ => {
+                let known = found.into_iter().map(|known| known.name).collect();
+                Err(NameError::AmbiguousBackend { name, known })
+            }
         }
     }
 
-    /// Number of the backend back to its member.
-    pub(crate) fn member(&self, number: BackendNumber) -> Option<Member<'_>> {
-        self.members().find(|member| member.number == number)
+    /// `POOL/BACKEND` of a number.
+    pub(crate) fn name(&self, number: BackendNumber) -> Option<String> {
+        self.known().find(|known| known.number == number).map(|known| known.name)
     }
 
     /// The service of that name, and its number.
@@ -225,7 +279,7 @@ mod tests {
     fn a_backend_is_found_by_its_full_name_and_by_a_unique_bare_one() {
         let inventory = inventory();
         assert_eq!(inventory.backend("provider-a/a1").unwrap().number, 1);
-        assert_eq!(inventory.backend("b2").unwrap().name(), "provider-b/b2");
+        assert_eq!(inventory.backend("b2").unwrap().name, "provider-b/b2");
     }
 
     #[test]

@@ -13,10 +13,12 @@ pub(crate) mod inventory;
 pub(crate) mod operate;
 pub(crate) mod plane;
 mod program;
+mod rounds;
 mod run;
 mod selection;
 mod socket;
 pub(crate) mod status;
+mod transitions;
 
 use std::{
     path::Path,

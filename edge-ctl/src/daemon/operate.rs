@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{
     events::{Events, Kind},
-    inventory::{Inventory, NameError},
+    inventory::{Inventory, Known, NameError},
     plane::Plane,
     selection::{self, Serving},
 };
@@ -84,28 +84,30 @@ fn set_admin(
     admin: Admin,
     reason: Option<&str>,
 ) -> Result<Outcome, OperateError> {
-    let member = inventory.backend(backend)?;
+    let Known { number, name, leaves } = inventory.backend(backend)?;
     let (kind, done) = match admin {
         Admin::Drained => (Kind::BackendDrained, "drained"),
         Admin::Disabled => (Kind::BackendDisabled, "disabled"),
         Admin::Enabled => (Kind::BackendEnabled, "enabled"),
     };
-    let name = member.name();
-    if model::admin(plane.state(member.number)) == admin {
+    let before = plane.state(number);
+    if model::admin(before) == admin {
         let message = format!("{name} is {done} already");
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
-    let health = health(member.number);
+    let health = health(number);
     let why = match reason {
         Some(reason) => format!("{done} by an operator: {reason}"),
         None => format!("{done} by an operator"),
     };
-    plane.set_state(member.number, model::state(admin, health), &why)?;
-    follow(inventory, plane, member.pool_position)?;
+    plane.set_state(number, model::changed(before, admin, health), &why)?;
     events.tell(kind, &name, why);
     let message = match (admin, health) {
         (Admin::Drained, _) => format!("{name} is drained: it gets no new flows, and keeps those that it has"),
         (Admin::Disabled, _) => format!("{name} is disabled: it gets no packets"),
+        (Admin::Enabled, _) if leaves => {
+            format!("{name} is enabled; it has left the configuration, and keeps the flows that it has")
+        }
         (Admin::Enabled, Health::Up) => format!("{name} is enabled, and up"),
         (Admin::Enabled, Health::Unknown) => format!("{name} is enabled; it is not known to be up or down, and serves"),
         (Admin::Enabled, Health::Down) => format!("{name} is enabled, but down: it serves once its probes pass"),
@@ -138,9 +140,6 @@ fn fail_over(
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     plane.set_failover(number, wanted)?;
-    if service.protocol == crate::config::Protocol::Udp {
-        plane.follow_owners(&[number])?;
-    }
     let left = inventory.pool_names(service)[..position].join(", ");
     let message = if evacuate {
         format!("service {name} is failed over to pool {to}, and the running flows of {left} with it")
@@ -164,9 +163,6 @@ fn fail_back(
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     plane.set_failover(number, Failover::default())?;
-    if service.protocol == crate::config::Protocol::Udp {
-        plane.follow_owners(&[number])?;
-    }
     let serving = selection::serving(inventory, plane, service, number);
     let message = format!(
         "the failover of service {name} is taken back: it {}",
@@ -174,12 +170,6 @@ fn fail_back(
     );
     events.tell(Kind::Failback, name, message.clone());
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
-}
-
-/// Nothing in a UDP packet says that it starts a flow, so that owners of UDP services follow any change at once.
-pub(crate) fn follow(inventory: &Inventory, plane: &mut impl Plane, pool: usize) -> Result<(), KernelError> {
-    let services: Vec<_> = inventory.udp_services_of(pool).collect();
-    if services.is_empty() { Ok(()) } else { plane.follow_owners(&services) }
 }
 
 /// What the change did to services beyond what was asked for.

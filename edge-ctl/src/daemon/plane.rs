@@ -1,11 +1,13 @@
 //! What the controller asks of the packet path's maps, so that its decisions can be tested without a kernel.
 
+use std::time::Duration;
+
 use edge_common::{
-    abi::{BackendNumber, Failover, State, Traffic},
+    abi::{BackendNumber, Failover, FlowCounts, State, Traffic},
     exit::Exit,
 };
 
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{self, Held, Kernel, KernelError, Progress, Transition, Waits};
 
 /// Since when a backend is in its state, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +24,15 @@ pub(crate) trait Plane {
     fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), KernelError>;
     fn failover(&self, service: u32) -> Failover;
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError>;
-    /// Makes all owners of these services what they would be if all their flows started now.
-    fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError>;
+    /// Begins a round over the services that are not settled, unless one is under way; these are the waits of all.
+    fn begin_round(&mut self, waits: &[(u32, Waits)]) -> Result<(), KernelError>;
+    /// Does a few milliseconds' work of the round; `now` is `CLOCK_MONOTONIC`.
+    fn go_on(&mut self, now: Duration) -> Result<Progress, KernelError>;
+    /// What is under way in a service that is not settled.
+    fn transition(&self, service: u32) -> Option<Transition>;
+    /// What still names a backend, where somebody has looked.
+    fn held(&self, backend: BackendNumber) -> Option<Held>;
+    fn flow_counts(&self, service: u32) -> FlowCounts;
     fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, where the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
@@ -51,15 +60,29 @@ impl Plane for Kernel {
         self.set_failover(service, failover)
     }
 
-    fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError> {
-        self.follow_owners(services)
+    fn begin_round(&mut self, waits: &[(u32, Waits)]) -> Result<(), KernelError> {
+        self.begin_round(waits)
+    }
+
+    fn go_on(&mut self, now: Duration) -> Result<Progress, KernelError> {
+        self.go_on(now)
+    }
+
+    fn transition(&self, service: u32) -> Option<Transition> {
+        self.transition(service)
+    }
+
+    fn held(&self, backend: BackendNumber) -> Option<Held> {
+        self.held(backend)
+    }
+
+    fn flow_counts(&self, service: u32) -> FlowCounts {
+        self.flow_counts(service)
     }
 
     fn why(&self, backend: BackendNumber) -> Why {
         let note = self.note(backend);
-        let end = note.reason.iter().position(|byte| *byte == 0).unwrap_or(note.reason.len());
-        let reason = String::from_utf8_lossy(&note.reason[..end]).into_owned();
-        Why { changed_ms: note.changed_ms, reason }
+        Why { changed_ms: note.changed_ms, reason: kernel::text_of(&note).into_owned() }
     }
 
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {

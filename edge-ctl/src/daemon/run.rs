@@ -25,6 +25,7 @@ use super::{
     inventory::Inventory,
     operate::Outcome,
     program::{self, NotAttached, Program},
+    rounds::Rounds,
     socket,
     status::{self, Clock, DaemonStatus, Sample, Status},
 };
@@ -37,6 +38,8 @@ use crate::{
 
 /// How often counters are sampled; rates are told over one to two of these.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a path's MTU is believed in that an ICMP error has told (RFC 1191, section 6.3, RFC 8201, section 4).
+const PATH_MTU: Duration = Duration::from_mins(10);
 /// How long requests that are being answered may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(300);
 /// Messages that may wait for the loop.
@@ -98,6 +101,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
 
     let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
     let why = loop {
         tokio::select! {
             Some(report) = reports.recv() => daemon.report(&report),
@@ -109,6 +113,8 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
             }
             loaded = daemon.program.loaded() => daemon.attach(loaded),
             _ = ticks.tick() => daemon.sample(),
+            () = daemon.rounds.due() => daemon.rounds.step(&mut daemon.controller),
+            _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
             _ = hangup.recv() => drop(daemon.reload().await),
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
             _ = interrupt.recv() => break "SIGINT; everything stays attached",
@@ -142,6 +148,7 @@ struct Daemon {
     net_events: mpsc::Sender<NetEvent>,
     outside: Option<Outside>,
     program: Program,
+    rounds: Rounds,
     /// Backends whose next hop was known and is not any more.
     lost: BTreeSet<BackendNumber>,
     older: Option<Sample>,
@@ -177,6 +184,7 @@ impl Daemon {
             net_events,
             outside: None,
             program,
+            rounds: Rounds::new(),
             lost: BTreeSet::new(),
             older: None,
             newer: None,
@@ -190,15 +198,15 @@ impl Daemon {
     fn look_outside(&mut self) {
         self.outside = None;
         let inventory = &self.controller.inventory;
-        let targets = inventory.members().filter_map(|member| {
-            let probe = member.pool.probe.clone()?;
-            Some(Target { backend: member.number, address: member.backend.address, probe })
+        let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
+            let probe = pool?.probe.clone()?;
+            Some(Target { backend, address, probe })
         });
         let announced = apply::announced(&inventory.config);
         self.outside = Some(Outside {
             _probes: probe::start(targets.collect(), self.reports.clone()),
             _watch: net::watch(
-                inventory.members().map(|member| (member.number, member.backend.address)).collect(),
+                inventory.addresses().map(|(backend, address, _)| (backend, address)).collect(),
                 self.net_events.clone(),
             ),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
@@ -215,8 +223,7 @@ impl Daemon {
         match event {
             NetEvent::NextHops(hops) => {
                 for (backend, hop) in hops {
-                    let Some(member) = self.controller.inventory.member(backend) else { continue };
-                    let name = member.name();
+                    let Some(name) = self.controller.inventory.name(backend) else { continue };
                     let known = self.controller.plane.next_hop(backend).is_some();
                     if let Err(error) = self.controller.plane.set_next_hop(backend, hop) {
                         self.trouble(&name, &error);

@@ -1,5 +1,7 @@
 //! What `status` shows, made by one function from the configuration and the maps, with and without the daemon.
 
+mod flows;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use edge_common::{
@@ -8,6 +10,7 @@ use edge_common::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::flows::{LeavingStatus, TransitionStatus};
 use super::{
     inventory::{Inventory, Member},
     plane::Plane,
@@ -32,6 +35,8 @@ pub(crate) struct Status {
     pub(crate) interfaces: Vec<InterfaceStatus>,
     pub(crate) services: Vec<ServiceStatus>,
     pub(crate) pools: Vec<PoolStatus>,
+    /// Backends that the configuration has no more, as long as slots or flow records name them.
+    pub(crate) leaving: Vec<LeavingStatus>,
     pub(crate) exits: Vec<ExitStatus>,
 }
 
@@ -78,6 +83,10 @@ pub(crate) struct ServiceStatus {
     pub(crate) failover: Option<FailoverStatus>,
     pub(crate) when_exhausted: String,
     pub(crate) traffic: TrafficStatus,
+    /// What is under way after a change; absent when the service is settled.
+    pub(crate) transition: Option<TransitionStatus>,
+    /// What was done with flow records since the service was first configured, by the names of `FlowCount`.
+    pub(crate) flows: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,13 +203,23 @@ impl Clock {
     pub(crate) fn now() -> Self {
         Self { unix_ms: super::events::unix_ms(), boot_ms: u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX) }
     }
+
+    /// Milliseconds since a moment of the second clock; `None` for one that was not written down.
+    fn age(self, boot_ms: u64) -> Option<u64> {
+        (boot_ms > 0).then(|| self.boot_ms.saturating_sub(boot_ms))
+    }
 }
 
 impl Sample {
     pub(crate) fn take(inventory: &Inventory, plane: &impl Plane, at: Clock) -> Self {
         let services = inventory.services.iter().map(|number| (*number, plane.service_traffic(*number)));
-        let backends = inventory.members().map(|member| (member.number, plane.backend_traffic(member.number)));
+        let backends = inventory.known().map(|known| (known.number, plane.backend_traffic(known.number)));
         Self { at, services: services.collect(), backends: backends.collect() }
+    }
+
+    fn backend_traffic(&self, number: BackendNumber, earlier: Option<&Self>) -> TrafficStatus {
+        let earlier = earlier.and_then(|sample| Some((sample.at, *sample.backends.get(&number)?)));
+        traffic(earlier, self.at, self.backends.get(&number).copied().unwrap_or_default())
     }
 }
 
@@ -228,12 +247,13 @@ pub(crate) fn build(
             .map(|(service, number)| {
                 let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
                 let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
-                service_status(inventory, plane, service, number, traffic)
+                service_status(inventory, plane, service, number, traffic, now.at)
             })
             .collect(),
         pools: (0..inventory.config.pools.len())
             .map(|pool| pool_status(inventory, plane, pool, earlier, now))
             .collect(),
+        leaving: inventory.leaving.iter().filter_map(|gone| flows::leaving(gone, plane, earlier, now)).collect(),
         exits: plane
             .exits()
             .into_iter()
@@ -259,6 +279,7 @@ fn service_status(
     service: &Service,
     number: u32,
     traffic: TrafficStatus,
+    at: Clock,
 ) -> ServiceStatus {
     let pools = inventory.pool_names(service);
     let failover = plane.failover(number);
@@ -307,6 +328,8 @@ fn service_status(
         }
         .to_owned(),
         traffic,
+        transition: flows::transition(plane, number, at),
+        flows: flows::counts(plane, number),
     }
 }
 
@@ -340,8 +363,7 @@ fn pool_status(
 fn backend_status(member: &Member<'_>, plane: &impl Plane, earlier: Option<&Sample>, now: &Sample) -> BackendStatus {
     let (state, health) = state_status(plane.state(member.number));
     let why = plane.why(member.number);
-    let age = (why.changed_ms > 0).then(|| now.at.boot_ms.saturating_sub(why.changed_ms));
-    let earlier = earlier.and_then(|sample| Some((sample.at, *sample.backends.get(&member.number)?)));
+    let age = now.at.age(why.changed_ms);
     BackendStatus {
         name: member.name(),
         address: member.backend.address.to_string(),
@@ -352,7 +374,7 @@ fn backend_status(member: &Member<'_>, plane: &impl Plane, earlier: Option<&Samp
         for_seconds: age.map(|age| age / 1000),
         reason: why.reason,
         next_hop: plane.next_hop(member.number).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
-        traffic: traffic(earlier, now.at, now.backends.get(&member.number).copied().unwrap_or_default()),
+        traffic: now.backend_traffic(member.number, earlier),
     }
 }
 

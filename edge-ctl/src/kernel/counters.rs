@@ -3,7 +3,7 @@
 use aya::maps::{MapData, PerCpuArray};
 
 use edge_common::{
-    abi::{BackendNumber, Traffic},
+    abi::{BackendNumber, FlowCount, FlowCounts, Traffic},
     exit::Exit,
 };
 
@@ -24,6 +24,17 @@ impl Kernel {
     /// What went to a service.
     pub(crate) fn service_traffic(&self, number: u32) -> Traffic {
         sum(&self.maps.service_stats, number)
+    }
+
+    /// What the packet path did with a service's flow records.
+    pub(crate) fn flow_counts(&self, number: u32) -> FlowCounts {
+        let mut sum = FlowCounts([0; FlowCount::COUNT]);
+        // As in `sum` below.
+        let Ok(values) = self.maps.flow_stats.get(&number, 0) else { return sum };
+        for value in values.iter() {
+            sum.0.iter_mut().zip(value).for_each(|(sum, count)| *sum += count);
+        }
+        sum
     }
 
     /// What went to a backend.

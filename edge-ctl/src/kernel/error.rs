@@ -75,6 +75,12 @@ pub(crate) enum KernelError {
         #[source]
         source: MapError,
     },
+    #[error("cannot read or delete the flow records in {map}; this needs Linux 5.6 or newer")]
+    Records {
+        map: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("entry {index} is past the end of the map {map}; nothing was published")]
     OutOfRange { map: &'static str, index: u32 },
     #[error("this was planned as generation {planned}, but {published} is published by now")]

@@ -6,12 +6,13 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use bytemuck::Pod;
 
 use edge_common::abi::{
-    Backend, Cell, Generation, Note, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, SnapshotPage, halved,
-    map,
+    Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, Generation, Note, Pool, Published, Service, ServiceEntryV4,
+    ServiceEntryV6, SnapshotPage, halved, map,
 };
 
 use super::{
     KernelError, PinDir,
+    flows::FlowTable,
     mapped::Mapped,
     spec::{self, Spec},
 };
@@ -19,6 +20,9 @@ use crate::model::Capacity;
 
 /// A counter of packets, bytes and flows, as aya takes it.
 pub(super) type RawTraffic = [u64; 3];
+
+/// A service's counts of its flow records, as aya takes them.
+pub(super) type RawFlowCounts = [u64; FlowCount::COUNT];
 
 /// The opened maps.
 pub(super) struct Maps {
@@ -30,9 +34,14 @@ pub(super) struct Maps {
     pub(super) backends: Mapped<Backend>,
     pub(super) candidates: Mapped<Cell>,
     pub(super) owners: Mapped<Cell>,
+    pub(super) missed: Mapped<Cell>,
+    pub(super) flows_v4: FlowTable<FlowKeyV4>,
+    pub(super) flows_v6: FlowTable<FlowKeyV6>,
+    pub(super) transitions: Mapped<Note>,
     pub(super) notes: Mapped<Note>,
     pub(super) snapshot: Mapped<SnapshotPage>,
     pub(super) exits: PerCpuArray<MapData, u64>,
+    pub(super) flow_stats: PerCpuArray<MapData, RawFlowCounts>,
     pub(super) service_stats: PerCpuArray<MapData, RawTraffic>,
     pub(super) backend_stats: PerCpuArray<MapData, RawTraffic>,
 }
@@ -60,9 +69,14 @@ impl Maps {
             backends: shared(pins, map::BACKENDS)?,
             candidates: shared(pins, map::CANDIDATES)?,
             owners: shared(pins, map::OWNERS)?,
+            missed: shared(pins, map::MISSED)?,
+            flows_v4: FlowTable::open(pins, map::FLOWS_V4)?,
+            flows_v6: FlowTable::open(pins, map::FLOWS_V6)?,
+            transitions: shared(pins, map::TRANSITIONS)?,
             notes: shared(pins, map::NOTES)?,
             snapshot: shared(pins, map::SNAPSHOT)?,
             exits: per_cpu(pins, map::EXITS)?,
+            flow_stats: per_cpu(pins, map::FLOW_STATS)?,
             service_stats: per_cpu(pins, map::SERVICE_STATS)?,
             backend_stats: per_cpu(pins, map::BACKEND_STATS)?,
         };
@@ -100,8 +114,13 @@ pub(super) fn position(half: u32, number: u32) -> Option<u32> {
 }
 
 fn create(spec: Spec) -> Result<MapData, KernelError> {
-    let map =
-        aya_obj::Map::new_from_params(spec.kind.map_type() as u32, 4, spec.value, spec.entries, spec.kind.flags());
+    let map = aya_obj::Map::new_from_params(
+        spec.kind.map_type() as u32,
+        spec.key,
+        spec.value,
+        spec.entries,
+        spec.kind.flags(),
+    );
     MapData::create(map, spec.name, None).map_err(|source| {
         let hint = match errno(&source) {
             Some(libc::EPERM | libc::EACCES) => ": run it as root",

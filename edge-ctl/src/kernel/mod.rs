@@ -3,11 +3,16 @@
 //! All that it keeps lives in pinned maps. Whoever opens the pins finds the published configuration, the state of every
 //! backend and the operator's word; nobody needs to be running for that. Writing takes the [`WriterLock`] first.
 
+mod collect;
 mod counters;
 mod error;
+mod flows;
+mod follow;
 mod lock;
 mod mapped;
 mod maps;
+mod owners;
+mod picks;
 mod pins;
 mod program;
 mod publish;
@@ -15,6 +20,7 @@ mod spec;
 mod states;
 mod sys;
 mod traces;
+mod unsettle;
 mod view;
 
 #[cfg(test)]
@@ -22,15 +28,18 @@ pub(crate) mod bpffs;
 #[cfg(test)]
 mod tests;
 
-use self::maps::Maps;
+use std::sync::Arc;
+
 pub(crate) use self::{
     error::KernelError,
+    follow::{Held, Progress, Settled, Transition, Waits},
     lock::{LockError, WriterLock, lock},
     pins::PinDir,
     program::OBJECT,
-    states::boot_time,
+    states::{boot_time, monotonic_time, text_of},
 };
-use crate::model::{Capacity, PoolRecord};
+use self::{follow::Following, maps::Maps};
+use crate::model::{Capacity, Snapshot};
 
 /// The pinned maps, and the program that this process has loaded onto them.
 pub(crate) struct Kernel {
@@ -38,8 +47,9 @@ pub(crate) struct Kernel {
     maps: Maps,
     capacity: Capacity,
     program: Option<aya::Ebpf>,
-    /// The pools of a generation, that a change of a state need not read its snapshot.
-    pools: (u64, Vec<PoolRecord>),
+    /// What is published, that a change of a state need not read it.
+    known: Option<Arc<Snapshot>>,
+    following: Following,
 }
 
 impl Kernel {
@@ -52,7 +62,14 @@ impl Kernel {
             return Ok(None);
         }
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Some(Self { pins: pins.clone(), maps, capacity, program: None, pools: (0, Vec::new()) }))
+        Ok(Some(Self {
+            pins: pins.clone(),
+            maps,
+            capacity,
+            program: None,
+            known: None,
+            following: Following::default(),
+        }))
     }
 
     /// Makes the maps and pins them: all, or none.
@@ -66,7 +83,7 @@ impl Kernel {
         Maps::create(pins, capacity)?;
         // What was pinned is what is used, now and after every restart.
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Self { pins: pins.clone(), maps, capacity, program: None, pools: (0, Vec::new()) })
+        Ok(Self { pins: pins.clone(), maps, capacity, program: None, known: None, following: Following::default() })
     }
 
     /// Sizes of the maps.

@@ -1,21 +1,23 @@
 //! Publication: an image into the half that nobody reads, then one store.
 
-use std::{collections::BTreeSet, mem::offset_of, sync::atomic::Ordering};
+use std::{mem::offset_of, sync::atomic::Ordering};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 
 use edge_common::abi::{
-    Backend, BackendNumber, CELL, Generation, Pool, Published, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, State, map,
+    Backend, BackendNumber, CELL, Cell, Generation, Pool, Published, SNAPSHOT_PAGE, Service, SnapshotHead,
+    SnapshotPage, State, map,
 };
 
 use super::{
     Kernel, KernelError,
-    maps::{RawTraffic, position},
+    maps::position,
+    picks::Picks,
     sys,
-    view::Picker,
+    view::{Copies, Picker},
 };
 use crate::config::Config;
-use crate::model::{self, BackendRecord, Image, PlanError, PoolRecord, Previous, Snapshot};
+use crate::model::{self, BackendRecord, Image, NewService, PlanError, PoolRecord, Previous, Returned, Snapshot};
 
 /// Tries to read a snapshot that is being replaced.
 const ATTEMPTS: usize = 10;
@@ -70,14 +72,37 @@ impl Kernel {
         let snapshot = self.snapshot()?;
         let state = |number| self.state(number);
         let failover = |number| self.failover(number);
-        let previous = snapshot.as_ref().map(|snapshot| Previous { snapshot, state: &state, failover: &failover });
+        let used = match &snapshot {
+            Some(snapshot) if !snapshot.retired.is_empty() => self.numbers_in_use(snapshot)?,
+            _ => Vec::new(),
+        };
+        let in_use = |number| used.get(usize::from(number)).copied().unwrap_or_default();
+        let previous = snapshot.as_ref();
+        let previous =
+            previous.map(|snapshot| Previous { snapshot, state: &state, failover: &failover, in_use: &in_use });
         Ok(model::plan(config, &self.capacity, previous))
+    }
+
+    /// By number: whether an owner or a record names the backend.
+    fn numbers_in_use(&self, snapshot: &Snapshot) -> Result<Vec<bool>, KernelError> {
+        let mut used = vec![false; self.maps.backends.len() as usize];
+        let mut names = |number: BackendNumber| {
+            if let Some(entry) = used.get_mut(usize::from(number)) {
+                *entry = true;
+            }
+        };
+        for cell in snapshot.services.iter().flat_map(|service| (service.owners..).take(snapshot.slots as usize / CELL))
+        {
+            self.maps.owners.read(cell).unwrap_or_default().0.into_iter().for_each(&mut names);
+        }
+        self.flows()?.into_iter().for_each(|(_, record)| names(record.backend));
+        Ok(used)
     }
 
     /// Publishes `image`: the half that is not active is written whole, and then becomes active with one store.
     ///
-    /// Returns when no packet sees the previous generation any more. After this, what a new generation changes for
-    /// UDP services is up to [`follow_owners`](Self::follow_owners).
+    /// Returns when no packet sees the previous generation any more. No service of the new generation is settled; owners
+    /// follow as after any other change.
     ///
     /// # Errors
     /// Up to the store, when nothing has changed for any packet; the same image or another can be published then.
@@ -92,71 +117,67 @@ impl Kernel {
         self.write_half(image, half)?;
         self.write_snapshot(image, half)?;
         self.write_fresh_owners(image, half);
+        let settled = |new: &&NewService| new.fresh_number || !self.is_unsettled(new.number);
+        let unsettled: Vec<_> = image.services.iter().filter(settled).map(|new| new.number).collect();
         let active = self.maps.published.word(0, offset_of!(Published, active));
         active.ok_or(out_of(map::PUBLISHED, 0))?.store(half, Ordering::Release);
+        self.following.published();
         sys::wait_for_packets();
+        self.note_transitions(&unsettled, &format!("generation {}", image.generation.number));
         self.settle()
     }
 
-    /// Brings what outlives generations in line with the published one: backends that are gone are dead, slots that were
-    /// theirs have another owner, pools' counts are those of their backends' states.
+    /// Brings what outlives generations in line with the published one: backends that have left the configuration take no
+    /// new flows, those that nothing names any more are dead, pools' counts are those of their backends' states.
     ///
     /// [`publish`](Self::publish) ends with this. Whoever adopts pinned maps does it first, since the one before may have
     /// been killed in the middle. It changes nothing where nothing is amiss.
     pub(crate) fn settle(&mut self) -> Result<(), KernelError> {
-        let Some((half, generation)) = self.maps.published() else { return Ok(()) };
-        let Some(snapshot) = self.snapshot()? else { return Ok(()) };
-        let live: BTreeSet<BackendNumber> = snapshot.backends().map(|(_, backend)| backend.number).collect();
-        for number in (0..self.maps.backends.len()).filter(|&n| !u16::try_from(n).is_ok_and(|n| live.contains(&n))) {
-            if let Some(state) = self.maps.backends.word(number, offset_of!(Backend, state)) {
-                state.store(0, Ordering::Release);
+        let Some((half, _)) = self.maps.published() else { return Ok(()) };
+        let snapshot = self.known()?;
+        let mut free = vec![true; self.maps.backends.len() as usize];
+        let mut take = |number: BackendNumber| {
+            if let Some(entry) = free.get_mut(usize::from(number)) {
+                *entry = false;
             }
+        };
+        for (pool, backend) in snapshot.backends() {
+            take(backend.number);
+            self.write_pool(backend.number, pool.number);
+            let state = self.state(backend.number);
+            if state.has(State::REMOVED) {
+                self.store_state(backend.number, model::returned(state));
+            }
+        }
+        for known in &snapshot.retired {
+            take(known.number);
+            self.write_pool(known.number, snapshot.pool(&known.pool).map_or(u16::MAX, |pool| pool.number));
+            let state = self.state(known.number);
+            if !state.has(State::REMOVED) {
+                self.store_state(known.number, model::removed(state));
+                self.write_note(known.number, &format!("removed in generation {}", snapshot.generation));
+            }
+        }
+        for (number, _) in (0..=BackendNumber::MAX).zip(free).filter(|(_, free)| *free) {
+            self.store_state(number, State(0));
         }
         for pool in &snapshot.pools {
             self.count(half, pool);
         }
-        let picker = Picker::new(&self.maps, half, generation);
-        for record in &snapshot.services {
-            let Some(service) = self.maps.service(half, record.number) else { continue };
-            let mut serves = vec![false; self.maps.backends.len() as usize];
-            for backend in record.pools.iter().filter_map(|&at| snapshot.pools.get(at)).flat_map(|pool| &pool.backends)
-            {
-                if let Some(entry) = serves.get_mut(usize::from(backend.number)) {
-                    *entry = true;
-                }
-            }
-            picker.change_owners(&service, |slot, owner| {
-                let stays = serves.get(usize::from(owner)).copied().unwrap_or_default();
-                // Number 0, which no pool has, makes the packet path pick for itself.
-                (!stays).then(|| picker.pick(&service, slot).unwrap_or_default())
-            });
-        }
         Ok(())
     }
 
-    /// Makes the owner of each slot of `services` whoever takes its new flows now.
-    ///
-    /// For UDP services after any change of states, pools or failover: nothing in a UDP packet says that it starts a
-    /// flow, so the packet path can't. For TCP the packet path does it at a slot's next SYN.
-    pub(crate) fn follow_owners(&mut self, services: &[u32]) -> Result<(), KernelError> {
-        let (half, generation) = self.maps.published().ok_or(KernelError::Unpublished)?;
-        let mut picker = Picker::new(&self.maps, half, generation);
-        for &number in services {
-            let service = self.maps.service(half, number).ok_or(KernelError::NoSuchService(number))?;
-            picker.follow(&service, None);
+    fn write_pool(&self, number: BackendNumber, pool: u16) {
+        if let Some(half) = self.maps.backends.half(number.into(), offset_of!(Backend, pool)) {
+            half.store(pool, Ordering::Release);
         }
-        Ok(())
     }
 
     /// Brings a pool of the published generation in line with the states of its backends: the order of its member list,
     /// and its counts.
     pub(super) fn recount(&mut self, number: u16) -> Result<(), KernelError> {
-        let Some((half, generation)) = self.maps.published() else { return Ok(()) };
-        if self.pools.0 != generation.number {
-            let snapshot = self.snapshot()?.ok_or(KernelError::Unpublished)?;
-            self.pools = (snapshot.generation, snapshot.pools);
-        }
-        if let Some(pool) = self.pools.1.iter().find(|pool| pool.number == number) {
+        let Some((half, _)) = self.maps.published() else { return Ok(()) };
+        if let Some(pool) = self.known()?.pools.iter().find(|pool| pool.number == number) {
             self.count(half, pool);
         }
         Ok(())
@@ -180,8 +201,8 @@ impl Kernel {
         }
     }
 
-    /// What nothing that is published refers to: new backends, new tables.
-    fn write_new_numbers(&mut self, image: &Image) -> Result<(), KernelError> {
+    /// What nothing that is published refers to: backends, tables.
+    pub(super) fn write_new_numbers(&mut self, image: &Image) -> Result<(), KernelError> {
         for region in &image.candidates {
             self.maps.candidates.write_run(region.first, &region.cells).ok_or(out_of(map::CANDIDATES, region.first))?;
         }
@@ -191,13 +212,20 @@ impl Kernel {
             reset(&mut self.maps.backend_stats, index, map::BACKEND_STATS)?;
             self.write_note(*number, "new in the configuration");
         }
+        // No table that is published has them, so that nothing goes to them yet.
+        for &Returned { number, pool, state } in &image.returned {
+            self.write_pool(number, pool);
+            self.store_state(number, state);
+            self.write_note(number, "in the configuration again");
+        }
         for service in image.services.iter().filter(|service| service.fresh_number) {
             reset(&mut self.maps.service_stats, service.number, map::SERVICE_STATS)?;
+            reset(&mut self.maps.flow_stats, service.number, map::FLOW_STATS)?;
         }
         Ok(())
     }
 
-    fn write_half(&self, image: &Image, half: u32) -> Result<(), KernelError> {
+    pub(super) fn write_half(&self, image: &Image, half: u32) -> Result<(), KernelError> {
         let at = |map, number| position(half, number).ok_or(out_of(map, number));
         let generation = offset_of!(Published, generations) + half as usize * size_of::<Generation>();
         self.maps.published.write_part(0, generation, image.generation).ok_or(out_of(map::PUBLISHED, half))?;
@@ -210,10 +238,9 @@ impl Kernel {
             self.maps.index_v6.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;
         }
         for new in &image.services {
-            self.maps
-                .services
-                .write(at(map::SERVICES, new.number)?, new.service)
-                .ok_or(out_of(map::SERVICES, new.number))?;
+            let service = Service { unsettled: 1, ..new.service };
+            let name = map::SERVICES;
+            self.maps.services.write(at(name, new.number)?, service).ok_or(out_of(name, new.number))?;
         }
         for (number, pool) in &image.pools {
             let number = u32::from(*number);
@@ -226,7 +253,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn write_snapshot(&self, image: &Image, half: u32) -> Result<(), KernelError> {
+    pub(super) fn write_snapshot(&self, image: &Image, half: u32) -> Result<(), KernelError> {
         let head = SnapshotHead {
             generation: image.generation.number,
             length: u32::try_from(image.json.len()).map_err(|_| out_of(map::SNAPSHOT, u32::MAX))?,
@@ -241,12 +268,18 @@ impl Kernel {
         Ok(())
     }
 
-    fn write_fresh_owners(&self, image: &Image, half: u32) {
+    pub(super) fn write_fresh_owners(&self, image: &Image, half: u32) {
         debug_assert_eq!(image.snapshot.slots as usize % CELL, 0);
-        let mut picker = Picker::new(&self.maps, half, image.generation);
+        let copies = Copies::take(&self.maps, half, image.generation);
+        let mut picks = Picks::default();
         for new in image.services.iter().filter(|new| new.fresh_owners) {
-            // What is there was another service's.
-            picker.follow(&new.service, Some(0));
+            picks.start(&new.service, 0);
+            picks.go_on(&Picker::new(&self.maps, &copies), u32::MAX);
+            for (cell, picked) in (new.service.owners..).zip(picks.cells()) {
+                // What is there was another service's.
+                let _past_the_end = self.maps.owners.write(cell, picked);
+                let _past_the_end = self.maps.missed.write(cell, Cell::default());
+            }
         }
     }
 }
@@ -261,9 +294,13 @@ const fn out_of(map: &'static str, index: u32) -> KernelError {
 }
 
 /// Sets the counters of a number that was somebody else's to zero.
-fn reset(counters: &mut PerCpuArray<MapData, RawTraffic>, index: u32, name: &'static str) -> Result<(), KernelError> {
+fn reset<const N: usize>(
+    counters: &mut PerCpuArray<MapData, [u64; N]>,
+    index: u32,
+    name: &'static str,
+) -> Result<(), KernelError> {
     let failed = |source| KernelError::Counter { map: name, source };
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(MapError::IoError(error)))?;
-    let zero = PerCpuValues::try_from(vec![[0u64; 3]; cpus]).map_err(|error| failed(MapError::IoError(error)))?;
+    let zero = PerCpuValues::try_from(vec![[0u64; N]; cpus]).map_err(|error| failed(MapError::IoError(error)))?;
     counters.set(index, zero, 0).map_err(failed)
 }

@@ -16,18 +16,24 @@ use crate::model::Capacity;
 pub(super) struct Spec {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
+    /// Bytes of a key: the four of an index, but in a hash.
+    pub(super) key: u32,
     /// Bytes of a value.
     pub(super) value: u32,
     pub(super) entries: u32,
 }
 
-/// Every map is an array, with a `u32` for a key.
+/// What the kernel does with a map's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Mapped into the controller's memory.
+    /// An array, mapped into the controller's memory.
     Shared,
-    /// One value for each CPU.
+    /// An array with one value for each CPU.
     PerCpu,
+    /// A hash with room for all of its entries from the beginning, which refuses one more.
+    Hash,
+    /// A hash in which the entry that was not used for longest makes room.
+    Recent,
 }
 
 impl Kind {
@@ -35,28 +41,36 @@ impl Kind {
         match self {
             Self::Shared => MapType::Array,
             Self::PerCpu => MapType::PerCpuArray,
+            Self::Hash => MapType::Hash,
+            Self::Recent => MapType::LruHash,
         }
     }
 
     pub(super) const fn flags(self) -> u32 {
         match self {
             Self::Shared => BPF_F_MMAPABLE,
-            Self::PerCpu => 0,
+            Self::PerCpu | Self::Hash | Self::Recent => 0,
         }
     }
 }
 
 /// All maps of the load balancer, of this capacity.
-pub(super) fn all(capacity: &Capacity) -> [Spec; 13] {
+pub(super) fn all(capacity: &Capacity) -> [Spec; 21] {
     #[expect(clippy::cast_possible_truncation, reason = "the largest value is a page")]
     const fn size<T>() -> u32 {
         size_of::<T>() as u32
     }
+    const fn array<T>(name: &'static str, kind: Kind, entries: u32) -> Spec {
+        Spec { name, kind, key: size::<u32>(), value: size::<T>(), entries }
+    }
     const fn shared<T>(name: &'static str, entries: u32) -> Spec {
-        Spec { name, kind: Kind::Shared, value: size::<T>(), entries }
+        array::<T>(name, Kind::Shared, entries)
     }
     const fn per_cpu<T>(name: &'static str, entries: u32) -> Spec {
-        Spec { name, kind: Kind::PerCpu, value: size::<T>(), entries }
+        array::<T>(name, Kind::PerCpu, entries)
+    }
+    const fn hash<K, V>(name: &'static str, kind: Kind, entries: u32) -> Spec {
+        Spec { name, kind, key: size::<K>(), value: size::<V>(), entries }
     }
     let twice = |half: u32| half.saturating_mul(2);
     [
@@ -68,6 +82,14 @@ pub(super) fn all(capacity: &Capacity) -> [Spec; 13] {
         shared::<abi::Backend>(map::BACKENDS, capacity.backends),
         shared::<abi::Cell>(map::CANDIDATES, capacity.candidates),
         shared::<abi::Cell>(map::OWNERS, capacity.owners),
+        shared::<abi::Cell>(map::MISSED, capacity.owners),
+        hash::<abi::FlowKeyV4, abi::FlowRecord>(map::FLOWS_V4, Kind::Hash, capacity.flows),
+        hash::<abi::FlowKeyV6, abi::FlowRecord>(map::FLOWS_V6, Kind::Hash, capacity.flows),
+        per_cpu::<abi::FlowCounts>(map::FLOW_STATS, capacity.services),
+        hash::<abi::FlowKeyV4, abi::FragmentRecord>(map::FRAGMENTS_V4, Kind::Recent, capacity.fragments),
+        hash::<abi::FlowKeyV6, abi::FragmentRecord>(map::FRAGMENTS_V6, Kind::Recent, capacity.fragments),
+        per_cpu::<abi::Budget>(map::BUDGETS, 1),
+        shared::<abi::Note>(map::TRANSITIONS, capacity.services),
         per_cpu::<u64>(map::EXITS, Exit::COUNT),
         per_cpu::<abi::Traffic>(map::SERVICE_STATS, capacity.services),
         per_cpu::<abi::Traffic>(map::BACKEND_STATS, capacity.backends),
@@ -89,6 +111,8 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, KernelError> {
         index_v6: half(map::SERVICE_INDEX_V6)?,
         candidates: entries(map::CANDIDATES)?,
         owners: entries(map::OWNERS)?,
+        flows: entries(map::FLOWS_V4)?,
+        fragments: entries(map::FRAGMENTS_V4)?,
         snapshot: half(map::SNAPSHOT)?,
     };
     for spec in all(&capacity) {
@@ -108,7 +132,7 @@ fn check_pin(pins: &PinDir, spec: Spec) -> Result<(), KernelError> {
     let open = |source| KernelError::Open { map: spec.name, source };
     compare("type", format!("{:?}", info.map_type().map_err(open)?), format!("{:?}", spec.kind.map_type()))?;
     for (what, found, expected) in [
-        ("key size", info.key_size(), 4),
+        ("key size", info.key_size(), spec.key),
         ("value size", info.value_size(), spec.value),
         ("number of entries", info.max_entries(), spec.entries),
         ("flags word", info.map_flags(), spec.kind.flags()),
@@ -134,7 +158,7 @@ pub(super) fn check_object(object: &[u8], capacity: &Capacity) -> Result<(), Ker
         let Some(map) = object.maps.get(spec.name) else { continue };
         for (what, found, expected) in [
             ("type", map.map_type(), spec.kind.map_type() as u32),
-            ("key size", map.key_size(), 4),
+            ("key size", map.key_size(), spec.key),
             ("value size", map.value_size(), spec.value),
             ("flags word", map.map_flags(), spec.kind.flags()),
         ] {

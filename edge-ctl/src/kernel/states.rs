@@ -1,6 +1,6 @@
 //! What changes within a generation: states, next hops, failovers, each with one store that the next packet sees.
 
-use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
+use std::{borrow::Cow, mem::offset_of, sync::atomic::Ordering, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -20,41 +20,44 @@ impl Kernel {
         )
     }
 
-    /// Changes a backend's state, then its pool's member list and counts, then the note that says why.
+    /// Changes a backend's state, then its pool's member list and counts, then the notes that say why.
     ///
-    /// In this order, since the state is what packets wait for. UDP services follow with
-    /// [`follow_owners`](Self::follow_owners).
+    /// In this order, since the state is what packets wait for. Only one thing comes before it: services whose flows it
+    /// may send elsewhere are not settled any more.
     pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), KernelError> {
         let index = u32::from(number);
-        let word = self
-            .maps
-            .backends
-            .word(index, offset_of!(Backend, state))
-            .filter(|_| number != 0)
-            .ok_or(KernelError::NoSuchBackend(number))?;
-        word.store(state.0, Ordering::Release);
-        if let Some(backend) = self.maps.backends.read(index) {
-            self.recount(backend.pool)?;
-        }
+        let missing = KernelError::NoSuchBackend(number);
+        let backend = self.maps.backends.read(index).filter(|_| number != 0).ok_or(missing)?;
+        let unsettled = if decides(State(backend.state)) == decides(state) {
+            Vec::new()
+        } else {
+            self.unsettle(&self.services_of(backend.pool))
+        };
+        self.store_state(number, state);
+        self.recount(backend.pool)?;
         self.write_note(number, reason);
+        if !unsettled.is_empty() {
+            let why = self.known()?.name_of(number).map_or(reason.to_owned(), |name| format!("{name}: {reason}"));
+            self.note_transitions(&unsettled, &why);
+        }
         Ok(())
+    }
+
+    pub(super) fn store_state(&self, number: BackendNumber, state: State) {
+        if let Some(word) = self.maps.backends.word(number.into(), offset_of!(Backend, state)) {
+            word.store(state.0, Ordering::Release);
+        }
     }
 
     /// Why a backend's state is what it is, and since when.
     pub(crate) fn note(&self, number: BackendNumber) -> Note {
-        self.maps.notes.read(number.into()).unwrap_or(Note { changed_ms: 0, reason: [0; 120] })
+        self.maps.notes.read(number.into()).unwrap_or(note(0, ""))
     }
 
     pub(super) fn write_note(&self, number: BackendNumber, text: &str) {
-        let mut note =
-            Note { changed_ms: u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX), reason: [0; 120] };
-        let mut length = text.len().min(note.reason.len());
-        while !text.is_char_boundary(length) {
-            length -= 1;
-        }
-        note.reason[..length].copy_from_slice(&text.as_bytes()[..length]);
+        let now = u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX);
         // A note is for people: where there is no room for one there is nothing to be said.
-        let _past_the_end = self.maps.notes.write(number.into(), note);
+        let _past_the_end = self.maps.notes.write(number.into(), note(now, text));
     }
 
     /// Failover of a service; none for a number that is nobody's.
@@ -62,10 +65,21 @@ impl Kernel {
         self.failover_word(service).map_or(Failover::default(), |word| Failover::from_raw(word.load(Ordering::Acquire)))
     }
 
-    /// Changes a service's failover. UDP services follow with [`follow_owners`](Self::follow_owners).
+    /// Changes a service's failover.
     pub(crate) fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), KernelError> {
-        let word = self.failover_word(service).ok_or(KernelError::NoSuchService(service))?;
-        word.store(failover.to_raw(), Ordering::Release);
+        self.failover_word(service).ok_or(KernelError::NoSuchService(service))?;
+        let unsettled = self.unsettle(&[service]);
+        if let Some(word) = self.failover_word(service) {
+            word.store(failover.to_raw(), Ordering::Release);
+        }
+        if !unsettled.is_empty() {
+            let pool = self.known()?.pool_of(service, failover.first.into()).map(|pool| pool.name.clone());
+            let why = match (failover.first, pool) {
+                (0, _) | (_, None) => "failback".to_owned(),
+                (_, Some(pool)) => format!("failover to {pool}"),
+            };
+            self.note_transitions(&unsettled, &why);
+        }
         Ok(())
     }
 
@@ -115,6 +129,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which nothing tells.
+    pub(crate) fn forget_path_mtus(&self) {
+        for index in 0..self.maps.backends.len() {
+            if let Some(learnt) = self.maps.backends.half(index, offset_of!(Backend, path_mtu)) {
+                learnt.store(0, Ordering::Release);
+            }
+        }
+    }
+
     /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
     fn write_egress(&self, index: u32, new: &Backend) {
         let halves = [(offset_of!(Backend, mtu), new.mtu), (offset_of!(Backend, vlan), new.vlan)];
@@ -130,6 +153,30 @@ impl Kernel {
             }
         }
     }
+}
+
+/// What of a state says where packets go.
+const fn decides(state: State) -> u32 {
+    state.0 & (State::NEW | State::ALIVE | State::ENABLED)
+}
+
+/// A note of `text`, cut off where there is no more room.
+pub(super) fn note(changed_ms: u64, text: &str) -> Note {
+    let mut note = Note { changed_ms, reason: [0; 120] };
+    let length = text.floor_char_boundary(note.reason.len());
+    note.reason[..length].copy_from_slice(&text.as_bytes()[..length]);
+    note
+}
+
+/// The text of a note.
+pub(crate) fn text_of(note: &Note) -> Cow<'_, str> {
+    let end = note.reason.iter().position(|byte| *byte == 0).unwrap_or(note.reason.len());
+    String::from_utf8_lossy(&note.reason[..end])
+}
+
+/// `CLOCK_MONOTONIC`, the clock of flow records.
+pub(crate) fn monotonic_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Time since the host started, its sleep included: the clock of [`Note::changed_ms`].

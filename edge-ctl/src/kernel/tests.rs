@@ -6,7 +6,11 @@ use aya::maps::MapData;
 
 use edge_common::abi::{Backend, Failover, Mac, Pool, State, map};
 
+mod flows;
 mod links;
+mod removal;
+
+use std::time::Duration;
 
 use super::{bpffs::Bpffs, *};
 use crate::{
@@ -36,6 +40,11 @@ fn started(pins: &PinDir, config: &Config) -> Kernel {
     let image = plan(&kernel, config);
     kernel.publish(&image).expect("published");
     kernel
+}
+
+fn started_again(pins: &PinDir) -> Kernel {
+    Kernel::detach(pins).expect("what is pinned can be removed");
+    started(pins, &config())
 }
 
 fn reopened(pins: &PinDir) -> Kernel {
@@ -164,6 +173,14 @@ fn a_pin_that_is_another_map_is_refused() {
         assert!(error.contains(what), "{error}");
         assert!(error.contains("edge-ctl detach"), "{error}");
     }
+    drop(started_again(&pins));
+    let stray = aya_obj::Map::new_from_params(1, 20, 16, Capacity::of(&config()).flows, 0);
+    fs::remove_file(pins.map(map::FLOWS_V4)).expect("pinned before");
+    MapData::create(stray, "FLOWS_V4", None).expect("a map").pin(pins.map(map::FLOWS_V4)).expect("pinned");
+    let error = Kernel::open(&pins).err().expect("it is another map").to_string();
+    assert!(error.contains("key size is 20, not 16"), "{error}");
+
+    drop(started_again(&pins));
     fs::remove_file(pins.map(map::BACKENDS)).expect("pinned before");
     let error = Kernel::open(&pins).err().expect("it is missing").to_string();
     assert!(error.contains("BACKENDS is missing"), "{error}");
@@ -215,117 +232,59 @@ fn a_configuration_that_outgrows_the_maps_is_refused_before_the_first_write() {
 }
 
 #[test]
-fn owners_change_only_where_their_backend_has_gone() {
+fn a_publication_moves_no_owner_and_kills_only_what_nothing_names() {
     let bpffs = Bpffs::mount();
     let mut config = config();
     let mut kernel = started(&bpffs.pins(), &config);
-    // The slot of a backend that was down for a while: another has the running flows, the backend has the new ones.
-    let first = kernel.snapshot().expect("readable").expect("published").service("web").expect("configured").owners;
-    let other = [backend(&kernel, "one/b0"), backend(&kernel, "one/b2")]
-        .into_iter()
-        .find(|&other| other != owners(&kernel, "web")[0])
-        .expect("two of them");
-    kernel.maps.owners.half(first, 0).expect("in range").store(other, std::sync::atomic::Ordering::Relaxed);
     let before = owners(&kernel, "web");
-    let (stays, goes) = ([backend(&kernel, "one/b0"), backend(&kernel, "one/b2")], backend(&kernel, "one/b1"));
-    assert!(before.iter().all(|owner| stays.contains(owner) || *owner == goes), "pool one takes all");
+    let goes = backend(&kernel, "one/b1");
+    assert!(before.contains(&goes));
+    kernel.set_state(goes, state(Admin::Enabled, Health::Up), "it answers").expect("known");
 
     config.pools[0].backends.remove(1);
-    let image = plan(&kernel, &config);
-    kernel.publish(&image).expect("published");
-    assert_eq!(kernel.state(goes), State(0), "nothing goes to it any more");
-    let after = owners(&kernel, "web");
-    for (old, new) in before.iter().zip(&after) {
-        assert!(if *old == goes { stays.contains(new) } else { new == old }, "{old} -> {new}");
-    }
-
-    // A weight moves candidates; running flows are where they were.
     config.pools[0].backends[0].weight = 1;
     let image = plan(&kernel, &config);
     kernel.publish(&image).expect("published");
-    assert_eq!(owners(&kernel, "web"), after);
+    assert_eq!(owners(&kernel, "web"), before);
+    let left = state(Admin::Enabled, Health::Up).0 & !State::NEW | State::REMOVED;
+    assert_eq!(kernel.state(goes), State(left), "its flows stay, and no new ones come");
 }
 
 #[test]
-fn a_publication_that_was_killed_after_its_store_is_settled_by_the_next_start() {
+fn what_a_killed_publication_left_is_settled_by_the_next_start() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
     let mut kernel = started(&pins, &config());
-    let (gone, known) = (40, backend(&kernel, "one/b0"));
-    let first = kernel.snapshot().expect("readable").expect("published").services[0].owners;
-    kernel.maps.owners.half(first, 0).expect("in range").store(gone, std::sync::atomic::Ordering::Relaxed);
+    let (nobody, known) = (40, backend(&kernel, "one/b0"));
     let word = |n: u16| kernel.maps.backends.word(n.into(), std::mem::offset_of!(Backend, state)).expect("in range");
-    word(gone).store(state(Admin::Enabled, Health::Up).0, std::sync::atomic::Ordering::Relaxed);
+    word(nobody).store(state(Admin::Enabled, Health::Up).0, std::sync::atomic::Ordering::Relaxed);
     word(known).store(state(Admin::Enabled, Health::Down).0, std::sync::atomic::Ordering::Relaxed);
 
     kernel = reopened(&pins);
     assert_eq!(pool_counts(&kernel, "one"), (3, 3), "opening changes nothing");
     kernel.settle().expect("settled");
-    assert_eq!(kernel.state(gone), State(0));
+    assert_eq!(kernel.state(nobody), State(0));
     assert_eq!(pool_counts(&kernel, "one"), (2, 3));
-    assert!(!owners(&kernel, "web").contains(&gone));
 }
 
 #[test]
-fn states_move_counts_and_udp_owners_when_they_are_told_to_follow() {
+fn states_move_counts_and_lists() {
     let bpffs = Bpffs::mount();
     let mut kernel = started(&bpffs.pins(), &config());
-    let dns = service_number(&kernel, "dns");
     let (b0, b1) = (backend(&kernel, "two/b0"), backend(&kernel, "two/b1"));
-    let before = owners(&kernel, "dns");
-    assert!(before.contains(&b0) && before.contains(&b1));
-
     kernel.set_state(b0, state(Admin::Enabled, Health::Down), "no answer").expect("known");
     assert_eq!(pool_counts(&kernel, "two"), (1, 2));
     assert_eq!(listed(&kernel, "two"), [b1, b0], "those that take flows stand first");
-    assert_eq!(owners(&kernel, "dns"), before);
-    kernel.follow_owners(&[dns]).expect("known");
-    assert!(owners(&kernel, "dns").iter().all(|&owner| owner == b1));
-
     kernel.set_state(b0, state(Admin::Enabled, Health::Up), "answers").expect("known");
     assert_eq!(listed(&kernel, "two"), [b0, b1], "by their addresses");
-    kernel.follow_owners(&[dns]).expect("known");
-    assert_eq!(owners(&kernel, "dns"), before);
-
-    kernel.set_failover(dns, Failover { first: 1, evacuate: false }).expect("known");
-    kernel.follow_owners(&[dns]).expect("known");
-    assert!(owners(&kernel, "dns").iter().all(|owner| ![b0, b1].contains(owner)));
 
     let long = "é".repeat(100);
     kernel.set_state(b0, state(Admin::Disabled, Health::Up), &long).expect("known");
     assert_eq!(pool_counts(&kernel, "two"), (1, 1));
     assert_eq!(kernel.note(b0).reason, *"é".repeat(60).as_bytes());
     assert!(matches!(kernel.set_state(0, State(0), ""), Err(KernelError::NoSuchBackend(0))));
-    assert!(matches!(kernel.follow_owners(&[1 << 31]), Err(KernelError::NoSuchService(_))));
-}
-
-#[test]
-fn services_that_follow_together_end_where_each_would_alone() {
-    let bpffs = Bpffs::mount();
-    let mut config = config();
-    let vip = Ipv4Addr::new(192, 0, 2, 2).into();
-    // Alike, alike but for the order of pools, and alike but for a failover.
-    for (name, port, pools) in [("same", 1, vec![1, 0]), ("other", 2, vec![0, 1]), ("over", 3, vec![1, 0])] {
-        config.services.push(samples::service(name, vip, port, Protocol::Udp, pools));
-    }
-    let mut kernel = started(&bpffs.pins(), &config);
-    let names = ["dns", "same", "other", "over"];
-    let numbers = names.map(|name| service_number(&kernel, name));
-    kernel.set_failover(numbers[3], Failover { first: 1, evacuate: false }).expect("known");
-    let dead = backend(&kernel, "two/b0");
-    kernel.set_state(dead, state(Admin::Enabled, Health::Down), "no answer").expect("known");
-
-    kernel.follow_owners(&numbers).expect("known");
-    let together = names.map(|name| owners(&kernel, name));
-    for number in numbers {
-        kernel.follow_owners(&[number]).expect("known");
-    }
-    assert_eq!(names.map(|name| owners(&kernel, name)), together);
-    let [dns, same, other, over] = together;
-    assert!(dns.iter().all(|&owner| owner == backend(&kernel, "two/b1")));
-    assert_eq!(same, dns);
-    assert_eq!(other, over, "pool one takes both");
-    assert!(!other.contains(&dead) && !other.contains(&dns[0]));
+    let nowhere = kernel.set_failover(1 << 31, Failover::default());
+    assert!(matches!(nowhere, Err(KernelError::NoSuchService(_))));
 }
 
 #[test]
@@ -346,6 +305,11 @@ fn a_next_hop_is_written_beside_the_state() {
         ..before
     };
     assert_eq!(kernel.maps.backends.read(number.into()), Some(expected));
+    let learnt = kernel.maps.backends.half(number.into(), std::mem::offset_of!(Backend, path_mtu)).expect("in range");
+    learnt.store(1400, std::sync::atomic::Ordering::Relaxed);
+    kernel.set_next_hop(number, Some(entry)).expect("known");
+    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { path_mtu: 1400, ..expected }));
+    kernel.forget_path_mtus();
     kernel.set_next_hop(number, None).expect("known");
     assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { next_hop: Mac::default(), ..expected }));
 }

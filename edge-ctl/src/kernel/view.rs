@@ -1,85 +1,64 @@
 //! Selection over the maps: the packet path's own rule, run by the controller.
 
-use std::sync::atomic::Ordering;
-
 use edge_common::{
     abi::{
-        self, Backend, BackendNumber, CELL, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
-        Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
+        self, Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation,
+        Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
     },
     exit::Exit,
+    hash::{Hash, HashKey},
     select,
     tables::{Flows, Fragments, Route, Tables, View},
 };
 
 use super::maps::Maps;
-use crate::model::LANES;
 
-/// One half of the maps, as it is at one moment: pools and backends are copies, so that no reference points into memory
-/// that others write.
-pub(super) struct Picker<'a> {
-    maps: &'a Maps,
+/// Pools and backends as they are at one moment, so that no reference points into memory that others write.
+#[derive(Debug)]
+pub(super) struct Copies {
     half: u32,
     generation: Generation,
     pools: Vec<Pool>,
     backends: Vec<Backend>,
-    /// Who takes the flows of each slot, and of which services: see [`alike`].
-    picks: (Option<Service>, Vec<Option<BackendNumber>>),
+}
+
+impl Copies {
+    pub(super) fn take(maps: &Maps, half: u32, generation: Generation) -> Self {
+        let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::halved(half, n))).collect();
+        let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
+        Self { half, generation, pools, backends }
+    }
+
+    pub(super) const fn hash_key(&self) -> &HashKey {
+        &self.generation.hash_key
+    }
+
+    /// The slot of a flow.
+    pub(super) const fn slot(&self, flow: Hash) -> u32 {
+        flow.slot(self.generation.slot_mask)
+    }
+}
+
+/// One half of the maps, as it was when `copies` were taken.
+pub(super) struct Picker<'a> {
+    maps: &'a Maps,
+    copies: &'a Copies,
 }
 
 impl<'a> Picker<'a> {
-    pub(super) fn new(maps: &'a Maps, half: u32, generation: Generation) -> Self {
-        let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::halved(half, n))).collect();
-        let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
-        Self { maps, half, generation, pools, backends, picks: (None, Vec::new()) }
+    pub(super) const fn new(maps: &'a Maps, copies: &'a Copies) -> Self {
+        Self { maps, copies }
+    }
+
+    pub(super) const fn slots(&self) -> u32 {
+        self.copies.generation.slot_mask.saturating_add(1)
     }
 
     /// Who takes the flows that start in `slot` now.
     pub(super) fn pick(&self, service: &Service, slot: u32) -> Option<BackendNumber> {
-        select::pick(self, View { half: self.half, generation: &self.generation }, service, slot)
+        let Copies { half, generation, .. } = self.copies;
+        select::pick(self, View { half: *half, generation }, service, slot)
     }
-
-    /// Makes the owner of each slot of `service` whoever takes its new flows; of a slot that nobody takes, `nobody`, or
-    /// with `None` whoever it was.
-    ///
-    /// To pick for a slot takes ten times as long as to store it, so services that are alike share their picks: one
-    /// backend's death moves the owners of all UDP services of its pool.
-    pub(super) fn follow(&mut self, service: &Service, nobody: Option<BackendNumber>) {
-        if self.picks.0 != Some(alike(service)) {
-            let picks = (0..=self.generation.slot_mask).map(|slot| self.pick(service, slot)).collect();
-            self.picks = (Some(alike(service)), picks);
-        }
-        self.change_owners(service, |slot, _| self.picks.1.get(slot as usize).copied().flatten().or(nobody));
-    }
-
-    /// For every slot of `service`: `next` is given the slot and its owner, and says who is to be the owner instead. A
-    /// slot whose owner the packet path changes meanwhile keeps the packet path's choice.
-    pub(super) fn change_owners(
-        &self,
-        service: &Service,
-        mut next: impl FnMut(u32, BackendNumber) -> Option<BackendNumber>,
-    ) {
-        for slot in 0..=self.generation.slot_mask {
-            let cell = service.owners.wrapping_add(slot / LANES);
-            let Some(lane) = self.maps.owners.half(cell, lane(slot)) else { return };
-            let owner = lane.load(Ordering::Relaxed);
-            if let Some(new) = next(slot, owner)
-                && new != owner
-            {
-                let _changed_meanwhile = lane.compare_exchange(owner, new, Ordering::Release, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// What selection sees of a service: those that are equal in this have the same picks.
-const fn alike(service: &Service) -> Service {
-    Service { owners: 0, mode: 0, ..*service }
-}
-
-/// Bytes into its cell of a slot's owner.
-const fn lane(slot: u32) -> usize {
-    slot as usize % CELL * size_of::<BackendNumber>()
 }
 
 impl Tables for Picker<'_> {
@@ -101,28 +80,30 @@ impl Tables for Picker<'_> {
     }
 
     fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
-        if half != self.half {
+        if half != self.copies.half {
             return None;
         }
-        self.pools.get(usize::from(number))
+        self.copies.pools.get(usize::from(number))
     }
 
     fn backend(&self, number: BackendNumber) -> Option<&Backend> {
-        self.backends.get(usize::from(number))
+        self.copies.backends.get(usize::from(number))
     }
 
     fn candidates(&self, cell: u32) -> Option<Cell> {
         self.maps.candidates.read(cell)
     }
 
-    fn owner(&self, cell: u32, slot: u32) -> Option<BackendNumber> {
-        self.maps.owners.half(cell, lane(slot)).map(|lane| lane.load(Ordering::Relaxed))
+    // Picks ask no owners.
+    fn owner(&self, _cell: u32, _slot: u32) -> Option<BackendNumber> {
+        None
     }
 
-    // Owners change in `change_owners`, and counters count packets.
     fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
 
-    // Picks ask no records.
+    fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
+
+    // Nor records.
     fn miss(&self, _cell: u32, _lane: u32) {}
 
     fn unsettle(&self, _half: u32, _service: u32) {}

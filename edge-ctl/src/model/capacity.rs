@@ -23,6 +23,10 @@ pub(crate) struct Capacity {
     pub candidates: u32,
     /// Cells of owners.
     pub owners: u32,
+    /// Flow records of each IP version.
+    pub flows: u32,
+    /// Fragmented packets of each IP version.
+    pub fragments: u32,
     /// Pages of the snapshot.
     pub snapshot: u32,
 }
@@ -49,7 +53,7 @@ impl Capacity {
         let index = services.saturating_mul(8).next_power_of_two();
         let lane = cells(limits.backends).saturating_add(limits.pools);
         let snapshot =
-            (u64::from(limits.backends) * 256 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
+            (u64::from(limits.backends) * 512 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
                 .saturating_add(config.text.len() as u64 * 4)
                 .div_ceil(SNAPSHOT_PAGE as u64);
         Self {
@@ -61,6 +65,8 @@ impl Capacity {
             // Lists vary in length, so twice the room again keeps gaps between them from mattering.
             candidates: pools.saturating_mul(config.slots).saturating_add(lane.saturating_mul(4)),
             owners: services.saturating_mul(cells(config.slots)),
+            flows: limits.flows,
+            fragments: limits.fragments,
             snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
         }
     }

@@ -23,6 +23,7 @@ pub(super) fn build(
         let protocol = service.protocol.number();
         let port = service.port.to_be_bytes();
         let target = Target::new(new.number, new.service.owners);
+        let target = if service.affinity_prefix.is_some() { target.hashed_by_source() } else { target };
         match service.vip {
             IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),
             IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), target)),

@@ -12,7 +12,7 @@ pub(crate) mod tests;
 
 pub(crate) use self::{
     capacity::{Capacity, LANES},
-    plan::{Image, NewService, PlanError, Previous, member_list, plan},
-    snapshot::{BackendRecord, PoolRecord, ServiceRecord, Snapshot},
-    state::{Admin, admin, health, state},
+    plan::{Image, NewService, PlanError, Previous, Returned, member_list, plan},
+    snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
+    state::{Admin, admin, changed, health, removed, returned, state},
 };

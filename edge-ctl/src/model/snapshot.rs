@@ -19,6 +19,8 @@ pub(crate) struct Snapshot {
     pub services: Vec<ServiceRecord>,
     /// In the order of the configuration.
     pub pools: Vec<PoolRecord>,
+    /// Backends that the configuration has no more, and whose numbers flows may still be known by.
+    pub retired: Vec<RetiredRecord>,
 }
 
 /// What a service was given.
@@ -55,6 +57,16 @@ pub(crate) struct BackendRecord {
     pub address: std::net::IpAddr,
 }
 
+/// What a backend was given that has left the configuration. Pool, name and address together are nobody else's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetiredRecord {
+    /// Name of its pool, which the configuration may have or not.
+    pub pool: String,
+    pub name: String,
+    pub number: BackendNumber,
+    pub address: std::net::IpAddr,
+}
+
 impl Snapshot {
     /// The service called `name`.
     pub(crate) fn service(&self, name: &str) -> Option<&ServiceRecord> {
@@ -76,6 +88,26 @@ impl Snapshot {
     /// All backends, each with its pool.
     pub(crate) fn backends(&self) -> impl Iterator<Item = (&PoolRecord, &BackendRecord)> {
         self.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
+    }
+
+    /// `POOL/BACKEND` of a number, also of one that is retired.
+    pub(crate) fn name_of(&self, number: BackendNumber) -> Option<String> {
+        let configured = self.backends().find(|(_, backend)| backend.number == number);
+        let retired = || self.retired.iter().find(|known| known.number == number);
+        configured
+            .map(|(pool, backend)| format!("{}/{}", pool.name, backend.name))
+            .or_else(|| retired().map(|known| format!("{}/{}", known.pool, known.name)))
+    }
+
+    /// The pool at a position in the list of the service that has this number.
+    pub(crate) fn pool_of(&self, service: u32, position: usize) -> Option<&PoolRecord> {
+        let service = self.services.iter().find(|record| record.number == service)?;
+        self.pools.get(*service.pools.get(position)?)
+    }
+
+    /// The retired backend of this pool, name and address.
+    pub(super) fn retired(&self, pool: &str, name: &str, address: std::net::IpAddr) -> Option<&RetiredRecord> {
+        self.retired.iter().find(|known| known.pool == pool && known.name == name && known.address == address)
     }
 
     /// The runs of `CANDIDATES` in use: first cell and length.

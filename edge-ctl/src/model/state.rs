@@ -36,6 +36,23 @@ pub(crate) const fn state(admin: Admin, health: Health) -> State {
     })
 }
 
+/// The state of a backend that was in `before`, with another word of the operator's or other health. Who has left the
+/// configuration takes no new flows, whatever else is said.
+pub(crate) const fn changed(before: State, admin: Admin, health: Health) -> State {
+    let after = state(admin, health);
+    if before.has(State::REMOVED) { removed(after) } else { after }
+}
+
+/// The same state, of a backend that is not in the configuration any more.
+pub(crate) const fn removed(state: State) -> State {
+    State(state.0 & !State::NEW | State::REMOVED)
+}
+
+/// The same state, of a backend that is in the configuration.
+pub(crate) const fn returned(removed: State) -> State {
+    state(admin(removed), health(removed))
+}
+
 /// The operator's word in `state`.
 pub(crate) const fn admin(state: State) -> Admin {
     if state.has(State::DISABLED) {

@@ -5,12 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use proptest::{collection::vec, prelude::*};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, Failover, Mode, State, VIP_ENTRY, WhenExhausted},
+    abi::{BackendNumber, CELL, Cell, Failover, Mode, State, Target, Tracking, VIP_ENTRY, WhenExhausted},
     candidates::{self, Member},
     hash::HashKey,
 };
@@ -24,7 +25,8 @@ use crate::{
 const ADMINS: [Admin; 3] = [Admin::Enabled, Admin::Drained, Admin::Disabled];
 const HEALTHS: [Health; 3] = [Health::Unknown, Health::Up, Health::Down];
 
-pub(crate) const LIMITS: Limits = Limits { services: 6, pools: 5, backends: 30 };
+pub(crate) const LIMITS: Limits =
+    Limits { services: 6, pools: 5, backends: 30, flows: 1024, flows_per_second: 256, fragments: 64 };
 
 /// A configuration with nothing in it.
 pub(crate) fn empty(slots: u32) -> Config {
@@ -63,6 +65,10 @@ pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, po
         pools,
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
+        tracking: if protocol == Protocol::Tcp { Tracking::Tcp } else { Tracking::Stateless },
+        linger: Duration::from_mins(5),
+        learn: Duration::from_secs(30),
+        affinity_prefix: None,
     }
 }
 
@@ -116,6 +122,8 @@ struct World {
     states: BTreeMap<BackendNumber, State>,
     failovers: BTreeMap<u32, Failover>,
     candidates: Vec<Cell>,
+    /// Backends that an owner or a record names.
+    used: BTreeSet<BackendNumber>,
     published: Option<Snapshot>,
 }
 
@@ -123,8 +131,10 @@ impl World {
     fn plan(&self, config: &Config, capacity: &Capacity) -> Image {
         let state = |number| self.states.get(&number).copied().unwrap_or_default();
         let failover = |number| self.failovers.get(&number).copied().unwrap_or_default();
+        let in_use = |number| self.used.contains(&number);
+        let previous = self.published.as_ref();
         let previous =
-            self.published.as_ref().map(|snapshot| Previous { snapshot, state: &state, failover: &failover });
+            previous.map(|snapshot| Previous { snapshot, state: &state, failover: &failover, in_use: &in_use });
         plan(config, capacity, previous).expect("it is within the limits")
     }
 
@@ -135,6 +145,11 @@ impl World {
             self.candidates[first..first + region.cells.len()].copy_from_slice(&region.cells);
         }
         self.states.extend(image.backends.iter().map(|(number, backend)| (*number, State(backend.state))));
+        self.states.extend(image.returned.iter().map(|back| (back.number, back.state)));
+        for gone in &image.snapshot.retired {
+            let state = self.states.entry(gone.number).or_default();
+            *state = removed(*state);
+        }
         self.failovers =
             image.services.iter().map(|new| (new.number, Failover::from_raw(new.service.failover))).collect();
         self.published = Some(image.snapshot.clone());
@@ -178,33 +193,53 @@ fn check_index(config: &Config, image: &Image) {
     assert_eq!(found, wanted);
 }
 
-/// Numbers stay with names and addresses, and are not given to others while the generation before has them.
-fn check_numbers(before: Option<&Snapshot>, after: &Snapshot) {
-    fn check<K: Ord + Clone>(before: Vec<(K, u32)>, after: Vec<(K, u32)>) {
-        let held: BTreeMap<_, _> = before.iter().cloned().map(|(key, number)| (number, key)).collect();
+/// Numbers stay with names and addresses, and are not given to others while the generation before has them, or, of
+/// backends, while a flow may be known by them.
+fn check_numbers(before: Option<&Snapshot>, after: &Snapshot, used: &BTreeSet<BackendNumber>) {
+    /// `held` says of which of the numbers before.
+    fn check<K: Ord + Clone>(before: Vec<(K, u32)>, after: &[(K, u32)], held: impl Fn(u32) -> bool) {
+        let held: BTreeMap<_, _> =
+            before.iter().filter(|(_, number)| held(*number)).cloned().map(|(key, number)| (number, key)).collect();
         let old: BTreeMap<_, _> = before.into_iter().collect();
         let distinct: BTreeSet<_> = after.iter().map(|&(_, number)| number).collect();
         assert_eq!(distinct.len(), after.len(), "a number was given twice");
         for (key, number) in after {
-            if let Some(&old) = old.get(&key) {
+            if let Some(old) = old.get(key) {
                 assert_eq!(number, old, "a number changed");
             }
-            if let Some(holder) = held.get(&number) {
-                assert!(*holder == key, "a number was reused at once");
+            if let Some(holder) = held.get(number) {
+                assert!(*holder == *key, "a number was reused at once");
             }
         }
     }
     let services = |s: &Snapshot| s.services.iter().map(|x| (x.name.clone(), x.number)).collect::<Vec<_>>();
     let pools = |s: &Snapshot| s.pools.iter().map(|x| (x.name.clone(), x.number.into())).collect::<Vec<_>>();
-    let backends = |s: &Snapshot| {
+    let configured = |s: &Snapshot| {
         s.backends()
             .map(|(pool, b)| ((pool.name.clone(), b.name.clone(), b.address), b.number.into()))
             .collect::<Vec<_>>()
     };
-    check(before.map(services).unwrap_or_default(), services(after));
-    check(before.map(pools).unwrap_or_default(), pools(after));
-    check(before.map(backends).unwrap_or_default(), backends(after));
+    let retired = |s: &Snapshot| {
+        let gone = s.retired.iter();
+        gone.map(|b| ((b.pool.clone(), b.name.clone(), b.address), b.number.into())).collect::<Vec<_>>()
+    };
+    let backends = |s: &Snapshot| [configured(s), retired(s)].concat();
+    check(before.map(services).unwrap_or_default(), &services(after), |_| true);
+    check(before.map(pools).unwrap_or_default(), &pools(after), |_| true);
+    let free: BTreeSet<_> = before.map(retired).unwrap_or_default().into_iter().map(|(_, number)| number).collect();
+    let is_used = |number: u32| used.iter().any(|&used| u32::from(used) == number);
+    check(before.map(backends).unwrap_or_default(), &backends(after), |n| !free.contains(&n) || is_used(n));
     assert!(after.backends().all(|(_, b)| b.number != 0));
+
+    // Who left in this generation, or is still used, is retired; who comes back is not, and nobody else is.
+    let now: BTreeSet<_> = configured(after).into_iter().collect();
+    let expected: BTreeSet<_> = before
+        .map(backends)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|known| !now.contains(known) && (!free.contains(&known.1) || is_used(known.1)))
+        .collect();
+    assert_eq!(retired(after).into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 /// What the new generation writes lies outside of what the old one reads, and each pool finds its table.
@@ -278,7 +313,7 @@ proptest! {
             let image = world.plan(&config, &capacity);
             world.publish(&image, &capacity);
             check_index(&config, &image);
-            check_numbers(before.as_ref(), &image.snapshot);
+            check_numbers(before.as_ref(), &image.snapshot, &world.used);
             check_cells(&config, before.as_ref(), &image, &world, &capacity);
             let read: Snapshot = serde_json::from_slice(&image.json).expect("it is JSON");
             prop_assert_eq!(&read, &image.snapshot);
@@ -286,8 +321,9 @@ proptest! {
             // Time goes by: probes and the operator have their say.
             for (number, state_now) in &mut world.states {
                 let (word, evidence) = states[usize::from(*number) % states.len()];
-                *state_now = state(ADMINS[word], HEALTHS[evidence]);
+                *state_now = changed(*state_now, ADMINS[word], HEALTHS[evidence]);
             }
+            world.used = world.states.keys().copied().filter(|n| states[usize::from(*n + 7) % states.len()].0 > 0).collect();
             for (service, new) in config.services.iter().zip(&image.services) {
                 let (first, evacuate) = failovers[new.number as usize % failovers.len()];
                 let first = first % u8::try_from(service.pools.len()).expect("few");
@@ -316,6 +352,21 @@ fn state_and_its_meaning_are_the_same_both_ways() {
     assert_eq!(bits(Admin::Disabled, Health::Up), State::DISABLED);
 }
 
+#[test]
+fn who_has_left_takes_no_new_flows_whatever_is_said_until_it_returns() {
+    for (word, evidence) in ADMINS.into_iter().flat_map(|word| HEALTHS.map(|evidence| (word, evidence))) {
+        let before = state(word, evidence);
+        let gone = removed(before);
+        assert_eq!(gone.0 & !State::REMOVED, before.0 & !State::NEW);
+        assert_eq!((admin(gone), health(gone)), (admin(before), health(before)));
+        assert_eq!(returned(gone), before);
+        for (other, found) in ADMINS.into_iter().flat_map(|word| HEALTHS.map(|evidence| (word, evidence))) {
+            assert_eq!(changed(gone, other, found), removed(state(other, found)));
+            assert_eq!(changed(before, other, found), state(other, found));
+        }
+    }
+}
+
 /// Two pools, one service.
 fn simple() -> Config {
     let mut config = empty(1024);
@@ -339,6 +390,33 @@ fn the_same_configuration_again_writes_no_cell() {
 }
 
 #[test]
+fn what_a_service_says_of_its_flows_reaches_the_packet_path() {
+    let mut config = simple();
+    config.limits.flows_per_second = 77;
+    let vips = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+    for (port, tracking) in (81..).zip([Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn]) {
+        let made = service(&format!("s{port}"), vips[0], port, Protocol::Udp, vec![0]);
+        config.services.push(Service { tracking, ..made });
+    }
+    for (port, vip) in (90..).zip(vips) {
+        let made = service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0]);
+        config.services.push(Service { affinity_prefix: Some(24), ..made });
+    }
+    let image = plan(&config, &Capacity::of(&config), None).expect("it is within the limits");
+    assert_eq!(image.generation.records_per_second, 77);
+    let (v4, v6) = (image.index_v4.iter().map(|e| e.target), image.index_v6.iter().map(|e| e.target));
+    let targets: Vec<_> = v4.chain(v6).collect();
+    for (service, new) in config.services.iter().zip(&image.services) {
+        assert_eq!(Tracking::from_raw(new.service.tracking), service.tracking, "{}", service.name);
+        assert_eq!(new.service.unsettled, 1, "{}", service.name);
+        assert_eq!(new.service.affinity_prefix, service.affinity_prefix.unwrap_or(0), "{}", service.name);
+        let is_its = |target: &&Target| target.service == new.number && target.owners() == new.service.owners;
+        let target = targets.iter().find(is_its).expect("in the index");
+        assert_eq!(target.by_source(), service.affinity_prefix.is_some(), "{}", service.name);
+    }
+}
+
+#[test]
 fn the_operators_word_stays_with_a_name_whose_address_changes() {
     let mut config = simple();
     let capacity = Capacity::of(&config);
@@ -353,6 +431,65 @@ fn the_operators_word_stays_with_a_name_whose_address_changes() {
     let (number, backend) = image.backends[0];
     assert_ne!(number, old);
     assert_eq!(State(backend.state), state(Admin::Drained, Health::Unknown));
+}
+
+#[test]
+fn a_number_is_free_when_nothing_names_it_and_comes_back_with_its_backend_until_then() {
+    let full = simple();
+    let capacity = Capacity::of(&full);
+    let mut world = World::default();
+    let image = world.plan(&full, &capacity);
+    world.publish(&image, &capacity);
+    let number = image.snapshot.backend("one/b1").expect("configured").number;
+    world.states.insert(number, state(Admin::Drained, Health::Up));
+
+    let mut smaller = full.clone();
+    smaller.pools[0].backends.remove(1);
+    let image = world.plan(&smaller, &capacity);
+    world.publish(&image, &capacity);
+    assert_eq!(image.snapshot.retired.iter().map(|gone| gone.number).collect::<Vec<_>>(), [number]);
+
+    // Another backend of its name, while a record names it, and then while none does.
+    let mut other = smaller.clone();
+    other.pools[0]
+        .backends
+        .push(Backend { address: Ipv4Addr::new(10, 9, 9, 9).into(), ..full.pools[0].backends[1].clone() });
+    world.used.insert(number);
+    assert_ne!(world.plan(&other, &capacity).snapshot.backend("one/b1").expect("configured").number, number);
+    world.used.clear();
+    assert_eq!(world.plan(&other, &capacity).snapshot.backend("one/b1").expect("configured").number, number);
+
+    for used in [BTreeSet::from([number]), BTreeSet::new()] {
+        world.used = used;
+        let image = world.plan(&full, &capacity);
+        assert_eq!(image.snapshot.backend("one/b1").expect("configured").number, number);
+        let pool = image.snapshot.pool("one").expect("configured").number;
+        assert_eq!(image.returned, [Returned { number, pool, state: state(Admin::Drained, Health::Up) }]);
+        assert!(image.backends.is_empty() && image.snapshot.retired.is_empty());
+    }
+    let image = world.plan(&smaller, &capacity);
+    assert!(image.snapshot.retired.is_empty(), "nothing names it");
+}
+
+#[test]
+fn no_room_for_backends_may_be_a_matter_of_time() {
+    let mut config = simple();
+    let capacity = Capacity { backends: 5, ..Capacity::of(&config) };
+    let mut world = World::default();
+    for last in [1, 100] {
+        config.pools[1].backends[0].address = Ipv4Addr::new(10, 9, 9, last).into();
+        let image = world.plan(&config, &capacity);
+        world.publish(&image, &capacity);
+    }
+    config.pools[1].backends[0].address = Ipv4Addr::new(10, 9, 9, 200).into();
+    world.used.extend(1..5);
+    let state = |number| world.states.get(&number).copied().unwrap_or_default();
+    let (failover, in_use) = (|_| Failover::default(), |number| world.used.contains(&number));
+    let snapshot = world.published.as_ref().expect("published");
+    let previous = Previous { snapshot, state: &state, failover: &failover, in_use: &in_use };
+    let error = plan(&config, &capacity, Some(previous)).expect_err("all four numbers are taken").to_string();
+    assert!(error.contains("wait until the flows of the backend that was removed have ended"), "{error}");
+    assert!(error.contains("BACKENDS has room for 5"), "{error}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::world::{CLIENT_MAC, EDGE_MAC, Side};
 pub(super) fn add(cases: &mut Vec<Case>, _scene: &Scene, side: Side) {
     exhausted(cases, side);
     silent(cases, side);
+    fragments(cases, side);
     malformed(cases, side);
     if side == Side::V6 {
         extension_headers(cases, side);
@@ -30,6 +31,19 @@ fn exhausted(cases: &mut Vec<Case>, side: Side) {
     let what = "No backend is left, and the service says drop.";
     for (name, payload) in [("SYN", tcp(port::DROP, SYN)), ("ACK", tcp(port::DROP, ACK)), ("UDP", udp(port::DROP))] {
         push(cases, side, Exit::Exhausted, name, what, &from_client(side, payload));
+    }
+}
+
+fn fragments(cases: &mut Vec<Case>, side: Side) {
+    let what = "Where the first one went nobody knows: it was not seen.";
+    for (name, offset, more) in [("middle", 10, true), ("last", 185, false), ("far", 0x1fff, false)] {
+        let frame = with_ip(from_client(side, udp(port::DSR)), |ip| {
+            (ip.id, ip.dont_fragment, ip.fragment_offset, ip.more_fragments) = (78, false, offset, more);
+            if side == Side::V6 {
+                ip.extensions = vec![Extension::fragment(offset, more, 78)];
+            }
+        });
+        push(cases, side, Exit::FragmentUnknown, name, what, &frame);
     }
 }
 

@@ -70,24 +70,15 @@ fn not_ours(cases: &mut Vec<Case>, side: Side) {
 }
 
 fn fragments(cases: &mut Vec<Case>, side: Side) {
-    let mut push = |name: &str, what, frame: &Frame| push(cases, side, Exit::Fragment, name, what, frame);
-    let what = "The host reassembles fragments.";
-    for (name, offset, more) in [("first", 0, true), ("middle", 10, true), ("last", 185, false), ("far", 0x1fff, false)]
-    {
-        let frame = with_ip(from_client(side, udp(port::DSR)), |ip| {
-            (ip.dont_fragment, ip.fragment_offset, ip.more_fragments) = (false, offset, more);
-            if side == Side::V6 {
-                ip.extensions = vec![Extension::fragment(offset, more, 77)];
-            }
-        });
-        push(name, what, &frame);
-    }
-    if side == Side::V6 {
-        let frame = with_ip(from_client(side, udp(port::DSR)), |ip| {
-            ip.extensions = vec![Extension::filler(protocol::DESTINATION, 0), Extension::fragment(0, false, 77)];
-        });
-        push("atomic, behind options", "Whole, but the host's as any fragment.", &frame);
-    }
+    let what = "A packet that is neither TCP nor UDP is the host's, and so is its first fragment.";
+    let other = Payload::Other(protocol::ENCRYPTED, vec![7; 24]);
+    let frame = with_ip(from_client(side, other), |ip| {
+        (ip.dont_fragment, ip.more_fragments) = (false, true);
+        if side == Side::V6 {
+            ip.extensions = vec![Extension::fragment(0, true, 77)];
+        }
+    });
+    push(cases, side, Exit::FragmentOther, "first", what, &frame);
 }
 
 fn control(cases: &mut Vec<Case>, side: Side) {
@@ -97,7 +88,7 @@ fn control(cases: &mut Vec<Case>, side: Side) {
     };
     let mut quoted = Ip::new(side.vip(), side.client(), udp(40_000)).bytes();
     quoted.truncate(if side == Side::V4 { 28 } else { 48 });
-    let what = "Errors about a flow's packets are the host's; the least that RFC 792 has them quote is enough.";
+    let what = "Errors about packets that no service of ours sent are the host's.";
     for kind in errors {
         let frame = from_client(side, Payload::Icmp(Icmp::error(*kind, 4, 1400, &quoted)));
         push(cases, side, Exit::IcmpError, &format!("type {kind}"), what, &frame);

@@ -74,7 +74,7 @@ impl Scene {
             }
         }
         scene.world.decap_sources = Side::BOTH.map(|side| crate::world::mapped(side.tunnel())).to_vec();
-        let route = Route { egress: EDGE0, mac: NEIGHBOUR_MAC, source_mac: EDGE0_MAC };
+        let route = Route { egress: EDGE0, mac: Mac::new(NEIGHBOUR_MAC), source_mac: Mac::new(EDGE0_MAC) };
         scene.world.routes = Side::BOTH.map(|side| (octets(neighbour(side)), route)).to_vec();
         scene
     }

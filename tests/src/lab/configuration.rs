@@ -1,6 +1,6 @@
 //! The configuration file of the lab's load balancer.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::lab::topology::{Backend, EDGE_V4, EDGE_V6, Family, HTTP, Part, Protocol, Provider, SERVICES, Service};
 
@@ -19,60 +19,102 @@ impl Default for Probing {
     }
 }
 
-/// The whole file.
-pub fn text(probing: Probing, all_slots: bool) -> String {
-    let slots = if all_slots { 65_536 } else { 4_096 };
-    let mut text = format!(
-        "hash_key = \"6564676520696e2061206c6162212121\"\nslots = {slots}\n\n\
-         [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
-         [[interface]]\nname = \"eth0\"\n\n[[interface]]\nname = \"eth1\"\n"
-    );
-    for provider in Provider::ALL {
-        for part in [Part::Lan, Part::Wan] {
-            for family in [Family::V4, Family::V6] {
-                text.push_str(&pool(provider, part, family, probing));
-            }
+/// What labs differ in.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    pub probing: Probing,
+    /// The default number of slots; else 4,096, since what a release build of the daemon does in time for 65,536 a debug
+    /// build does not.
+    pub all_slots: bool,
+    /// Lines of `[limits]`.
+    pub limits: String,
+    /// More lines of each pool.
+    pub pool: String,
+    pub services: Vec<Service>,
+    /// More lines of each TCP service.
+    pub tcp: String,
+    /// Members of pools, by the pool's name, that have not the default weight: another one, or none since they are left out.
+    pub weights: BTreeMap<(String, Backend), Option<u32>>,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            probing: Probing::default(),
+            all_slots: false,
+            limits: String::new(),
+            pool: String::new(),
+            services: SERVICES.to_vec(),
+            tcp: String::new(),
+            weights: BTreeMap::new(),
         }
     }
-    for service in SERVICES {
-        text.push_str(&service_section(service));
-    }
-    text
 }
 
-fn pool(provider: Provider, part: Part, family: Family, probing: Probing) -> String {
-    let Probing { interval_ms, timeout_ms, rise, fall } = probing;
-    let name = provider.pool(part, family);
-    let mut text = format!(
-        "\n[[pool]]\nname = \"{name}\"\n\
-         [pool.probe]\ntype = \"http\"\nport = {HTTP}\npath = \"/healthz\"\n\
-         interval = \"{interval_ms}ms\"\ntimeout = \"{timeout_ms}ms\"\nrise = {rise}\nfall = {fall}\n"
-    );
-    for backend in Backend::of(provider) {
-        let address = backend.address(part, family);
-        write!(text, "[[pool.backend]]\nname = \"{backend}\"\naddress = \"{address}\"\n")
-            .expect("writing to a string succeeds");
+impl Configuration {
+    /// The whole file.
+    pub fn text(&self) -> String {
+        let slots = if self.all_slots { 65_536 } else { 4_096 };
+        let mut text = format!(
+            "hash_key = \"6564676520696e2061206c6162212121\"\nslots = {slots}\n\n\
+             [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
+             [limits]\n{}\n\
+             [[interface]]\nname = \"eth0\"\n\n[[interface]]\nname = \"eth1\"\n",
+            self.limits
+        );
+        for provider in Provider::ALL {
+            for part in [Part::Lan, Part::Wan] {
+                for family in [Family::V4, Family::V6] {
+                    text.push_str(&self.pool(provider, part, family));
+                }
+            }
+        }
+        for service in &self.services {
+            text.push_str(&self.service(*service));
+        }
+        text
     }
-    text
-}
 
-fn service_section(service: Service) -> String {
-    let address = service.address();
-    let mode = match service.part {
-        Part::Lan => "dsr",
-        Part::Wan => "ipip",
-    };
-    let protocol = match service.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    let [first, second] = service.pools();
-    let announce = if service.announced { "announce = \"l2\"\nannounce_interface = \"eth0\"\n" } else { "" };
-    format!(
-        "\n[[service]]\nname = \"{}\"\nvip = \"{}\"\nport = {}\nprotocol = \"{protocol}\"\nmode = \"{mode}\"\n\
-         pools = [\"{first}\", \"{second}\"]\n{announce}",
-        service.name,
-        address.ip(),
-        address.port(),
-    )
+    fn pool(&self, provider: Provider, part: Part, family: Family) -> String {
+        let Probing { interval_ms, timeout_ms, rise, fall } = self.probing;
+        let name = provider.pool(part, family);
+        let mut text = format!(
+            "\n[[pool]]\nname = \"{name}\"\n{}\
+             [pool.probe]\ntype = \"http\"\nport = {HTTP}\npath = \"/healthz\"\n\
+             interval = \"{interval_ms}ms\"\ntimeout = \"{timeout_ms}ms\"\nrise = {rise}\nfall = {fall}\n",
+            self.pool
+        );
+        for backend in Backend::of(provider) {
+            let address = backend.address(part, family);
+            let weight = match self.weights.get(&(name.clone(), backend)) {
+                Some(None) => continue,
+                Some(Some(weight)) => format!("weight = {weight}\n"),
+                None => String::new(),
+            };
+            write!(text, "[[pool.backend]]\nname = \"{backend}\"\naddress = \"{address}\"\n{weight}")
+                .expect("writing to a string succeeds");
+        }
+        text
+    }
+
+    fn service(&self, service: Service) -> String {
+        let address = service.address();
+        let mode = match service.part {
+            Part::Lan => "dsr",
+            Part::Wan => "ipip",
+        };
+        let (protocol, more) = match service.protocol {
+            Protocol::Tcp => ("tcp", self.tcp.as_str()),
+            Protocol::Udp => ("udp", ""),
+        };
+        let [first, second] = service.pools();
+        let announce = if service.announced { "announce = \"l2\"\nannounce_interface = \"eth0\"\n" } else { "" };
+        format!(
+            "\n[[service]]\nname = \"{}\"\nvip = \"{}\"\nport = {}\nprotocol = \"{protocol}\"\nmode = \"{mode}\"\n\
+             pools = [\"{first}\", \"{second}\"]\n{announce}{more}",
+            service.name,
+            address.ip(),
+            address.port(),
+        )
+    }
 }

@@ -13,11 +13,18 @@ pub mod tool;
 pub mod bpffs;
 pub mod nginx;
 pub mod udp_echo;
+pub mod tcp_echo;
+pub mod udp_late;
 
 pub mod edge;
 pub mod status;
 pub mod instead;
 pub mod load;
+pub mod pace;
+pub mod random;
+pub mod flows;
+pub mod flood;
+pub mod upheaval;
 
 use std::{
     io::ErrorKind,
@@ -32,6 +39,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     bpffs::BpfFs,
+    configuration::Configuration,
     edge::Edge,
     fabric::Fabric,
     load::{Load, Reuse, Stream},
@@ -51,10 +59,8 @@ const PACE: Duration = Duration::from_millis(40);
 pub struct Options {
     /// The `edge-ctl` to run. Without one there is no load balancer, and VIPs lead to `edge` and no further.
     pub edge_ctl: Option<PathBuf>,
-    pub probing: configuration::Probing,
-    /// The default number of slots; else 4,096, since what a release build of the daemon does in time for 65,536 a debug
-    /// build does not. With few slots a kept connection now and then loses its slot to somebody's SYN.
-    pub all_slots: bool,
+    /// What it is told.
+    pub configuration: Configuration,
 }
 
 /// A running lab. The fields are in the order in which they have to go.
@@ -88,9 +94,7 @@ impl Lab {
         }
         if let Some(edge_ctl) = &options.edge_ctl {
             lab.decapsulate(edge_ctl)?;
-            let text = configuration::text(options.probing, options.all_slots);
-            lab.edge = Some(Edge::new(edge_ctl, &lab.dir.0.join(EDGE), &lab.bpffs.path().join(EDGE), &text)?);
-            lab.start_daemon()?;
+            lab.install_edge(edge_ctl, &options.configuration.text())?;
         }
         Ok(lab)
     }

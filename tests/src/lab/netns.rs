@@ -6,7 +6,8 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
-    thread,
+    sync::mpsc,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result};
@@ -95,6 +96,24 @@ impl Netns {
             });
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Runs `work` on a new thread that is in the namespace, from before this returns until it ends.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T>>> {
+        let file = self.open()?;
+        let (entered, waiting) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let moved = setns(file, CloneFlags::CLONE_NEWNET);
+            // Nobody listens only if the starter panicked.
+            let _ = entered.send(moved);
+            moved?;
+            work()
+        });
+        waiting.recv().context("the thread is gone")?.with_context(|| format!("could not enter {}", self.name))?;
+        Ok(thread)
     }
 
     fn open(&self) -> Result<File> {

@@ -28,20 +28,20 @@ pub const EDGE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 pub const HTTP: u16 = 80;
 pub const ECHO: u16 = 7;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     V4,
     V6,
 }
 
 /// Where a backend is reached: in the edge's own segment, or behind the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Lan,
     Wan,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Provider {
     A,
     B,
@@ -67,6 +67,14 @@ impl Provider {
     /// The bridge of this provider's segment in the router namespace.
     pub fn bridge(self) -> String {
         format!("provider-{}", self.letter())
+    }
+
+    /// The router's address in this provider's segment.
+    pub fn router(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.router_v4().into(),
+            Family::V6 => self.router_v6().into(),
+        }
     }
 
     pub fn router_v4(self) -> Ipv4Addr {
@@ -96,7 +104,7 @@ impl Provider {
 }
 
 /// A backend host: `a1` to `b3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backend {
     pub provider: Provider,
     pub number: u8,
@@ -158,6 +166,7 @@ pub enum Protocol {
 pub struct Service {
     pub name: &'static str,
     pub vip: IpAddr,
+    pub port: u16,
     pub protocol: Protocol,
     /// `Lan` means mode `dsr`, `Wan` means `ipip`.
     pub part: Part,
@@ -178,11 +187,11 @@ const fn v6(last: u16) -> IpAddr {
 const ON_LINK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
 
 const fn web(name: &'static str, vip: IpAddr, part: Part, via: Family) -> Service {
-    Service { name, vip, protocol: Protocol::Tcp, part, via, announced: false }
+    Service { name, vip, port: HTTP, protocol: Protocol::Tcp, part, via, announced: false }
 }
 
 const fn echo(name: &'static str, vip: IpAddr, part: Part, via: Family) -> Service {
-    Service { name, vip, protocol: Protocol::Udp, part, via, announced: false }
+    Service { name, vip, port: ECHO, protocol: Protocol::Udp, part, via, announced: false }
 }
 
 /// Every mode, in every pairing of families that it has, over TCP and UDP.
@@ -216,11 +225,7 @@ impl Service {
     }
 
     pub fn address(self) -> SocketAddr {
-        let port = match self.protocol {
-            Protocol::Tcp => HTTP,
-            Protocol::Udp => ECHO,
-        };
-        SocketAddr::new(self.vip, port)
+        SocketAddr::new(self.vip, self.port)
     }
 
     pub fn pools(self) -> [String; 2] {

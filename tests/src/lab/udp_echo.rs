@@ -17,6 +17,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::{netns::Netns, topology::ECHO};
 
+/// Bytes of the longest datagram.
+const LONGEST: usize = 8192;
+
 /// A running echo; stopped on drop.
 #[derive(Debug)]
 pub struct UdpEcho {
@@ -59,7 +62,7 @@ pub fn ask(service: SocketAddr, payload: &[u8], patience: Duration) -> io::Resul
     socket.set_read_timeout(Some(patience))?;
     socket.connect(service)?;
     socket.send(payload)?;
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; LONGEST];
     let length = socket.recv(&mut buffer)?;
     let answer = &buffer[..length];
     let name = answer.strip_suffix(payload).ok_or_else(|| io::Error::other("the answer lacks the payload"))?;
@@ -77,7 +80,7 @@ fn bind(vips: &[IpAddr]) -> Result<Vec<UdpSocket>> {
 }
 
 fn serve(sockets: &[UdpSocket], name: &str, stop: &AtomicBool) {
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; LONGEST];
     while !stop.load(Ordering::Relaxed) {
         let mut waiting: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
         // The timeout bounds how long a stop takes; an interrupted wait is only a shorter one.

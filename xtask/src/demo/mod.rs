@@ -8,6 +8,7 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use edge_tests::lab::{
     Lab, Options,
+    configuration::Configuration,
     load::{
         self, Load, Record,
         report::{Moment, report},
@@ -25,7 +26,8 @@ pub(crate) fn run(json: bool) -> Result<ExitCode> {
     setup::lab()?;
     let edge_ctl = build::all(build::Options { release: true, trace: false })?;
     let mut lab = step("laying out the lab", || {
-        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), all_slots: true, ..Options::default() })?;
+        let configuration = Configuration { all_slots: true, ..Configuration::default() };
+        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration })?;
         lab.wait_for_health(|_| "up")?;
         greet(&lab)?;
         Ok(lab)

@@ -8,7 +8,9 @@ use super::*;
 fn a_small_file_gets_the_defaults() {
     let config = good(GOOD);
     assert_eq!(config.slots, 65_536);
-    assert_eq!(config.limits, Limits { services: 64, pools: 16, backends: 1024 });
+    let sizes =
+        Limits { services: 64, pools: 16, backends: 1024, flows: 131_072, flows_per_second: 32_768, fragments: 8192 };
+    assert_eq!(config.limits, sizes);
     assert_eq!(config.interfaces, [Interface { name: "eth0".to_owned(), mode: AttachMode::Native }]);
     assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None });
     assert_eq!(config.text, GOOD);
@@ -33,14 +35,15 @@ fn a_small_file_gets_the_defaults() {
         pools: vec![0],
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
+        tracking: Tracking::Tcp,
+        linger: Duration::from_mins(5),
+        learn: Duration::from_secs(30),
+        affinity_prefix: None,
     };
     assert_eq!(config.services, [service]);
 }
 
-#[test]
-fn every_key_has_its_effect() {
-    let config = good(
-        r#"
+const EVERY_KEY: &str = r#"
 hash_key = "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
 slots = 1024
 tunnel = { source_v4 = "10.0.0.1", source_v6 = "fd00::1" }
@@ -48,6 +51,9 @@ tunnel = { source_v4 = "10.0.0.1", source_v6 = "fd00::1" }
 services = 10
 pools = 20
 backends = 30
+flows = 16777216
+flows_per_second = 1
+fragments = 64
 [[interface]]
 name = "eth0"
 [[interface]]
@@ -92,6 +98,11 @@ protocol = "udp"
 mode = "dsr"
 pools = ["b", "a"]
 when_exhausted = "drop"
+udp = "learn"
+learn = "1h"
+linger = "24h"
+affinity = "source"
+affinity_prefix = 128
 announce = "l2"
 announce_interface = "eth1.100"
 [[service]]
@@ -102,12 +113,18 @@ protocol = "tcp"
 mode = "ipip"
 pools = ["b", "unused"]
 when_exhausted = "reject"
+records = false
+affinity = "source"
 announce = "l2"
 announce_interface = "eth1.100"
-"#,
-    );
+"#;
+
+#[test]
+fn every_key_has_its_effect() {
+    let config = good(EVERY_KEY);
     assert_eq!(config.slots, 1024);
-    assert_eq!(config.limits, Limits { services: 10, pools: 20, backends: 30 });
+    let sizes = Limits { services: 10, pools: 20, backends: 30, flows: 16_777_216, flows_per_second: 1, fragments: 64 };
+    assert_eq!(config.limits, sizes);
     assert_eq!(config.tunnel.source_v6, "fd00::1".parse().ok());
     assert_eq!(config.interfaces[1].mode, AttachMode::Generic);
     assert_eq!(config.pools[0].backends[0].weight, 65_535);
@@ -133,6 +150,9 @@ announce_interface = "eth1.100"
     assert_eq!(dns.announce, Announce::L2 { interface: "eth1.100".to_owned() });
     assert_eq!((dns.when_exhausted, dns_tcp.when_exhausted), (WhenExhausted::Drop, WhenExhausted::Reject));
     assert_eq!(dns_tcp.pools, [2, 0]);
+    assert_eq!((dns.tracking, dns_tcp.tracking), (Tracking::Learn, Tracking::Stateless));
+    assert_eq!((dns.linger, dns.learn), (Duration::from_hours(24), Duration::from_hours(1)));
+    assert_eq!((dns.affinity_prefix, dns_tcp.affinity_prefix), (Some(128), Some(64)));
 }
 
 #[test]
@@ -160,7 +180,14 @@ fn limits_grow_with_the_configuration() {
         .map(|i| format!("[[pool.backend]]\nname = \"n{i}\"\naddress = \"10.9.{}.{}\"\n", i / 250, i % 250 + 1))
         .collect();
     let config = good(&GOOD.replace("[[service]]", &format!("{}[[service]]", backends.concat())));
-    assert_eq!(config.limits, Limits { services: 64, pools: 16, backends: 2048 });
+    assert_eq!(config.limits, Limits { backends: 2048, ..good(GOOD).limits });
+}
+
+#[test]
+fn a_cpu_fills_the_records_in_four_seconds() {
+    let with = |keys: &str| good(&GOOD.replace("[tunnel]", &format!("[limits]\n{keys}\n[tunnel]"))).limits;
+    assert_eq!(with("flows = 1048576").flows_per_second, 262_144);
+    assert_eq!(with("flows_per_second = 1000"), Limits { flows_per_second: 1000, ..good(GOOD).limits });
 }
 
 #[test]

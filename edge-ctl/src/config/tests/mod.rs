@@ -2,6 +2,7 @@
 
 mod accepted;
 mod documents;
+mod flows;
 mod mangled;
 mod refused;
 

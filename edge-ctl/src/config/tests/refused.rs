@@ -221,6 +221,45 @@ fn addresses() {
     check!(catalogue(&cases));
 }
 
+#[test]
+fn flows() {
+    let udp = |keys: &str| format!("protocol = \"udp\"\n{keys}");
+    let [on_udp, quic_and_udp, learn_alone, learn_stateless, linger_stateless, all] = [
+        udp("records = true"),
+        udp("quic = true\nudp = \"learn\""),
+        udp("quic = false\nlearn = \"10s\""),
+        udp("udp = \"stateless\"\nlearn = \"10s\""),
+        udp("linger = \"1m\""),
+        udp("quic = \"true\"\nudp = \"lern\"\nlearn = 30\nlinger = 5\naffinity = \"client\"\naffinity_prefix = 0"),
+    ];
+    let tcp = "protocol = \"tcp\"";
+    check!(catalogue(&[
+        ("[tunnel]", "[limits]\nflows = 1000\n[tunnel]"),
+        ("[tunnel]", "[limits]\nflows = 16777217\nflows_per_second = 0\nfragments = 63\n[tunnel]"),
+        ("[tunnel]", "[limits]\nflow = 131072\nflows_per_sec = 1\nfragment = 64\n[tunnel]"),
+        ("[tunnel]", "flows = 131072\n[tunnel]"),
+        (tcp, "protocol = \"tcp\"\nrecord = true"),
+        (tcp, "protocol = \"tcp\"\naffinity-prefix = 24"),
+        (tcp, "protocol = \"tcp\"\nrecords = 1"),
+        (tcp, "protocol = \"tcp\"\nrecords = \"no\""),
+        (tcp, "protocol = \"tcp\"\nlinger = \"500ms\""),
+        (tcp, "protocol = \"tcp\"\nlinger = \"25h\""),
+        (tcp, "protocol = \"tcp\"\nlinger = 300"),
+        (tcp, "protocol = \"tcp\"\nrecords = false\nlinger = \"5m\""),
+        (tcp, "protocol = \"tcp\"\nquic = true\nudp = \"learn\"\nlearn = \"30s\""),
+        (tcp, "protocol = \"tcp\"\naffinity = \"sourc\""),
+        (tcp, "protocol = \"tcp\"\naffinity_prefix = 24"),
+        (tcp, "protocol = \"tcp\"\naffinity = \"source\"\naffinity_prefix = 64"),
+        (tcp, "protocol = \"tcp\"\naffinity = \"source\"\naffinity_prefix = 129"),
+        (tcp, &on_udp),
+        (tcp, &quic_and_udp),
+        (tcp, &learn_alone),
+        (tcp, &learn_stateless),
+        (tcp, &linger_stateless),
+        (tcp, &all),
+    ]));
+}
+
 const WEB: &str = "[[service]]\nname = \"web\"\nvip = \"192.0.2.10\"";
 const SECOND: &str = "[[service]]\nname = \"second\"\nvip = \"192.0.2.10\"\nport = 443\nprotocol = \"tcp\"\nmode = \"ipip\"\n\
                       pools = [\"provider-a\"]";

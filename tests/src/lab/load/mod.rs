@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -96,18 +96,8 @@ impl Load {
     /// The same in some other manner.
     pub fn with(netns: &Netns, streams: &[Stream], first: usize, manner: Manner) -> Result<Self> {
         let (stop, log) = (Arc::new(AtomicBool::new(false)), Log::default());
-        let (entered, waiting) = std::sync::mpsc::channel();
         let (streams, stopping, logging) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&log));
-        let file = std::fs::File::open(netns.path()).with_context(|| format!("namespace {} is gone", netns.name()))?;
-        let thread = thread::spawn(move || {
-            // The thread ends with the load, so it need not find its way back.
-            let moved = nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET);
-            // Nobody listens only if the starter panicked.
-            let _ = entered.send(moved);
-            moved?;
-            run(&streams, first, manner, &stopping, &logging)
-        });
-        waiting.recv().context("the load's thread is gone")??;
+        let thread = netns.spawn(move || run(&streams, first, manner, &stopping, &logging))?;
         Ok(Self { stop, log, thread: Some(thread) })
     }
 

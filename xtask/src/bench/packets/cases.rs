@@ -240,7 +240,7 @@ impl Route {
             State::Echo => (Exit::EchoReply, 0),
             State::IcmpError => (Exit::IcmpError, 0),
             State::NotOurs => (Exit::NotOurs, 0),
-            State::Fragment => (Exit::Fragment, 0),
+            State::Fragment => (Exit::FragmentUnknown, 0),
             State::Malformed => (Exit::Malformed, 0),
             State::Decapsulated => return Leaving::decap(DecapExit::Decapsulated, -header(self.backends)),
             State::NotTunnel => return Leaving::decap(DecapExit::NotTunnel, 0),

@@ -93,8 +93,8 @@ fn key<F: Family>(frame: &Frame) -> Result<F::FlowKey> {
     let ports = frame.bytes.get(frame.ports_at as usize..).and_then(|bytes| bytes.first_chunk());
     let ports = u32::from_ne_bytes(*ports.context("a frame without ports")?);
     let frame = host::Frame::new(&frame.bytes);
-    let header = frame.view(L3).context("a frame that is too short")?;
-    Ok(F::flow_key(header, ports, protocol::TCP))
+    let header: &F::Header = frame.view(L3).context("a frame that is too short")?;
+    Ok(F::flow_key(F::source(header), F::destination(header), ports, protocol::TCP))
 }
 
 /// The two ports with another one of the client.

@@ -1,0 +1,114 @@
+//! From a packet to its flow: its service, its hash, and by these its backend.
+
+use crate::{
+    abi::{Service, Target, Tracking, WhenExhausted},
+    exit::Exit,
+    hash::Hash,
+    ip::{Transport, V4, V6, protocol},
+    packet::Packet,
+    pipeline::{Chosen, Decision, Found, Kind, Place},
+    quic,
+    reply::Reply,
+    select::{self, Asked},
+    tables::{FlowKey, Tables, View},
+};
+
+/// The flow's hash, by which it has its slot.
+#[inline(always)]
+pub(crate) fn hash<F: Reply>(
+    view: View<'_>,
+    target: Target,
+    service: &Service,
+    client: &F::Address,
+    ports: u32,
+) -> Hash {
+    let key = &view.generation.hash_key;
+    if target.by_source() {
+        F::flow_of_source(key, client, service.affinity_prefix)
+    } else {
+        F::flow(key, client, ports)
+    }
+}
+
+/// Whether a packet is one of QUIC, and starts a flow.
+#[inline(always)]
+pub(crate) fn starts_quic<P: Packet>(packet: &P, service: &Service, at: Transport) -> bool {
+    at.protocol == protocol::UDP && service.tracking == Tracking::Quic as u8 && quic::is_initial(packet, at.offset)
+}
+
+/// Chooses a backend for the flow that is read at `place`, by all that is known of it.
+#[inline(always)]
+pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Target, Hash)>, place: Place) -> Found {
+    let Some((published, _)) = tables.published() else { return Exit::BadTables.into() };
+    let view = View { half: place.half, generation: &published.generations[place.half as usize & 1] };
+    let at = Transport { protocol: place.protocol, offset: place.l4 };
+    // Of either family, in its own place, so that what follows is there once for both.
+    let (v4, v6);
+    let (target, hash, key) = if place.v6 {
+        match read::<V6, P, T>(packet, tables, view, known, place) {
+            Ok((target, hash, key)) => {
+                v6 = key;
+                (target, hash, FlowKey::V6(&v6))
+            }
+            Err(exit) => return exit.into(),
+        }
+    } else {
+        match read::<V4, P, T>(packet, tables, view, known, place) {
+            Ok((target, hash, key)) => {
+                v4 = key;
+                (target, hash, FlowKey::V4(&v4))
+            }
+            Err(exit) => return exit.into(),
+        }
+    };
+    let Some(service) = tables.service(view.half, target.service) else { return Exit::BadTables.into() };
+    let own = matches!(place.kind, Kind::Whole | Kind::First);
+    let starts = place.starts || known.is_none() && own && starts_quic(packet, service, at);
+    let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
+    let (own, starts) = (flags & 1 != 0, flags & 2 != 0);
+    match select::choose(tables, view, service, &Asked { target, hash, key, starts, records: own }) {
+        Ok(backend) => Chosen { service: target.service, backend, label: hash.flow_label(), starts }.into(),
+        Err(Exit::Exhausted) => exhausted(service, at).into(),
+        Err(exit) => exit.into(),
+    }
+}
+
+/// Service, hash and key of the flow at `place`.
+#[inline(always)]
+fn read<F: Reply, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    view: View<'_>,
+    known: Option<(Target, Hash)>,
+    place: Place,
+) -> Result<(Target, Hash, F::FlowKey), Exit> {
+    let ports = u32::from_le_bytes(packet.load(place.l4).ok_or(Exit::Malformed)?);
+    let header: &F::Header = packet.view(place.l3).ok_or(Exit::Malformed)?;
+    let (source, destination) = (F::source(header), F::destination(header));
+    // What a backend sent has both ends the other way round.
+    let (client, vip, ports) = match place.kind {
+        Kind::Quoted => (destination, source, ports.rotate_left(16)),
+        Kind::Whole | Kind::First | Kind::Tunnelled => (source, destination, ports),
+    };
+    let (target, hash) = if let Some(known) = known {
+        known
+    } else {
+        let port = ((ports >> 16) as u16).to_le_bytes();
+        let target = F::find(tables, view, vip, port, place.protocol).ok_or(Exit::NotOurs)?;
+        let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
+        (target, hash::<F>(view, target, service, client, ports))
+    };
+    Ok((target, hash, F::flow_key(client, vip, ports, place.protocol)))
+}
+
+/// How a packet leaves whose service has no backend left. `Open` has none left either only when all are disabled; its
+/// clients, too, learn it at once.
+#[inline(always)]
+fn exhausted(service: &Service, at: Transport) -> Decision {
+    let exit = match WhenExhausted::from_raw(service.when_exhausted) {
+        WhenExhausted::Drop => Exit::Exhausted,
+        WhenExhausted::Open | WhenExhausted::Reject if at.protocol == protocol::TCP => Exit::RejectReset,
+        WhenExhausted::Open | WhenExhausted::Reject => Exit::RejectUnreachable,
+    };
+    Decision::new(exit, at.offset as u32)
+}

@@ -1,0 +1,220 @@
+//! Each transition in a table, and any sequence of looks against a reference that remembers all of them.
+
+use proptest::{prelude::*, sample};
+
+use super::*;
+
+const LINGER: Duration = Duration::from_secs(10);
+const A: BackendNumber = 1;
+const B: BackendNumber = 2;
+const C: BackendNumber = 3;
+
+const fn seen(owner: BackendNumber, pick: BackendNumber) -> Seen {
+    Seen { owner, pick: if pick == 0 { None } else { Some(pick) }, missed: false }
+}
+
+const fn missed(owner: BackendNumber, pick: BackendNumber) -> Seen {
+    Seen { missed: true, ..seen(owner, pick) }
+}
+
+/// Looks at one slot, one after the other: when, how many changes there were, what is seen; says what each gave.
+fn looks(linger: Duration, steps: &[(f64, u32, Seen)]) -> Vec<Look> {
+    let mut follower = Follower::new(linger, Duration::ZERO);
+    steps.iter().map(|&(at, changes, seen)| follower.look(Duration::from_secs_f64(at), changes, [seen])).collect()
+}
+
+/// When the slot that does not move at this look will; `None`: it is settled.
+fn rest(look: &Look) -> Option<f64> {
+    assert_eq!((look.next, look.moves.len()), (look.last, 0), "one slot, which does not move");
+    assert_eq!(look.differing, u32::from(look.next.is_some()));
+    look.next.map(|rest| rest.as_secs_f64())
+}
+
+#[test]
+fn every_transition_of_a_slot() {
+    // What is seen after it has differed for 6 seconds of 10, and how long it then has to wait.
+    let cases = [
+        ("nothing changed", 0, seen(A, B), Some(4.001)),
+        ("something changed, but not here", 1, seen(A, B), Some(4.001)),
+        ("its pick changed", 1, seen(A, C), Some(10.001)),
+        ("a record was missed", 0, missed(A, B), Some(10.001)),
+        ("its pick may have changed twice", 2, seen(A, B), Some(10.001)),
+        ("its pick is its owner again", 1, seen(A, A), None),
+        ("its owner was taken over by its pick", 0, seen(B, B), None),
+        ("a record was missed, but it is settled", 1, missed(A, A), None),
+    ];
+    for (what, changes, now, expected) in cases {
+        let all = looks(LINGER, &[(100.0, 1, seen(A, B)), (106.0, changes, now)]);
+        assert_eq!(rest(&all[0]), Some(10.001), "a slot that begins to differ waits");
+        assert_eq!(rest(&all[1]), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_slot_moves_once_it_has_differed_for_longer_than_the_linger() {
+    let all = looks(LINGER, &[(1.0, 1, seen(A, B)), (11.0, 0, seen(A, B)), (11.001, 0, seen(A, B))]);
+    assert_eq!(rest(&all[1]), Some(0.001), "not after exactly the linger");
+    assert_eq!(all[2], Look { moves: vec![Move { slot: 0, from: A, to: B }], ..Look::default() });
+}
+
+#[test]
+fn a_slot_that_was_settled_in_between_waits_the_whole_linger() {
+    let all =
+        looks(LINGER, &[(1.0, 1, seen(A, B)), (9.0, 1, seen(A, A)), (10.0, 1, seen(A, B)), (15.0, 0, seen(A, B))]);
+    assert_eq!(rest(&all[3]), Some(5.001));
+}
+
+#[test]
+fn a_slot_that_nobody_takes_differs_and_never_moves() {
+    let nobody = seen(A, 0);
+    let mut follower = Follower::new(LINGER, Duration::ZERO);
+    for at in [1, 20, 1_000_000] {
+        let look = follower.look(Duration::from_secs(at), 0, [nobody, seen(B, B)]);
+        assert_eq!(look, Look { differing: 1, ..Look::default() });
+    }
+    let look = follower.look(Duration::from_secs(1_000_001), 1, [seen(A, B)]);
+    assert_eq!(rest(&look), Some(10.001), "it waits from when somebody takes it");
+    assert_eq!(
+        follower.look(Duration::from_secs(1_000_002), 1, [seen(0, 0)]),
+        Look::default(),
+        "nobody's, and settled"
+    );
+}
+
+#[test]
+fn without_records_an_owner_follows_at_the_first_look() {
+    for (changes, seen) in [(0, seen(A, B)), (1, seen(A, B)), (7, missed(A, B))] {
+        let all = looks(Duration::ZERO, &[(0.0, changes, seen)]);
+        assert_eq!(all[0], Look { moves: vec![Move { slot: 0, from: A, to: B }], ..Look::default() });
+    }
+    assert_eq!(looks(Duration::ZERO, &[(0.0, 1, seen(A, 0))])[0], Look { differing: 1, ..Look::default() });
+}
+
+#[test]
+fn each_slot_waits_for_itself() {
+    let mut follower = Follower::new(LINGER, Duration::ZERO);
+    let at = Duration::from_secs;
+    follower.look(at(1), 1, [seen(A, B), seen(A, A), seen(C, C)]);
+    follower.look(at(5), 1, [seen(A, B), seen(A, B), seen(C, C)]);
+    let look = follower.look(at(8), 0, [seen(A, B), missed(A, B), seen(C, C)]);
+    assert_eq!((look.differing, look.next, look.last), (2, Some(at(3) + MS), Some(at(10) + MS)));
+    let look = follower.look(at(12), 0, [seen(A, B), seen(A, B), seen(C, C)]);
+    assert_eq!(look.moves, [Move { slot: 0, from: A, to: B }]);
+    assert_eq!((look.differing, look.next), (1, Some(at(6) + MS)));
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_move_that_was_not_done_is_asked_for_again() {
+    let all = looks(LINGER, &[(1.0, 1, seen(A, B)), (12.0, 0, seen(A, B)), (13.0, 0, seen(A, B))]);
+    assert_eq!(all[1].moves, all[2].moves);
+}
+
+#[test]
+fn a_clock_that_goes_back_makes_nobody_older() {
+    let all = looks(LINGER, &[(50.0, 1, seen(A, B)), (3.0, 0, seen(A, B)), (55.0, 0, seen(A, B))]);
+    assert_eq!((rest(&all[1]), rest(&all[2])), (Some(10.001), Some(5.001)));
+}
+
+#[test]
+fn a_clock_of_many_days_is_a_clock() {
+    // The milliseconds begin anew after 2^32 of them.
+    let begin = 4_294_967.296 * 3.0 - 4.0;
+    let all = looks(LINGER, &[(begin, 1, seen(A, B)), (begin + 9.0, 0, seen(A, B)), (begin + 10.5, 0, seen(A, B))]);
+    assert!((rest(&all[1]).expect("it waits") - 1.001).abs() < 0.0015);
+    assert_eq!(all[2].moves.len(), 1);
+}
+
+#[test]
+fn records_that_are_needed_no_more() {
+    let record = FlowRecord { backend: A, ..FlowRecord::default() };
+    let (expiry, late) = (LINGER, LINGER + MS);
+    let cases = [
+        ("its flow runs, and the owner is another one", B, Some(B), expiry, false),
+        ("its owner is about to change", A, Some(B), expiry, false),
+        ("the owner has nobody to follow", A, None, expiry, false),
+        ("the pick is its backend, the owner not yet", B, Some(A), expiry, false),
+        ("the settled owner says the same", A, Some(A), Duration::ZERO, true),
+        ("its flow is silent", B, Some(B), late, true),
+    ];
+    for (what, owner, pick, silent, expected) in cases {
+        assert_eq!(is_done(&record, owner, pick, silent, expiry), expected, "{what}");
+    }
+}
+
+/// A step: milliseconds since the last look, changes, and what is seen in each of three slots.
+type Step = (u64, u32, [Seen; 3]);
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let gap = sample::select(vec![1u64, 500, 999, 1000, 3000, 9999, 10_000, 10_001, 40_000]);
+    let slot =
+        (sample::select(vec![A, A, A, B]), sample::select(vec![0, A, B, B, B, B, C]), prop::bool::weighted(0.05));
+    let slot = slot.prop_map(|(owner, pick, missed)| Seen { missed, ..seen(owner, pick) });
+    (gap, sample::select(vec![0u32, 0, 0, 1, 1, 2, 9]), [slot.clone(), slot.clone(), slot])
+}
+
+/// Since when the slot has waited for its pick at the last of `steps`, which are when, how many changes, and what.
+fn reference(steps: &[(Duration, u32, Seen)]) -> Option<Duration> {
+    let (_, _, last) = steps.last()?;
+    last.pick.filter(|pick| *pick != last.owner)?;
+    let mut since = None;
+    for (at, changes, seen) in steps.iter().rev() {
+        if seen.pick != last.pick || seen.pick == Some(seen.owner) {
+            break;
+        }
+        since = Some(*at);
+        if *changes > 1 || seen.missed {
+            break;
+        }
+    }
+    since
+}
+
+proptest! {
+    #[test]
+    fn every_look_says_what_one_says_that_remembers_all(
+        begin in 0u64..1 << 34,
+        steps in prop::collection::vec(any_step(), 1..40),
+    ) {
+        let mut now = Duration::from_millis(begin);
+        let mut follower = Follower::new(LINGER, now);
+        let mut history: [Vec<_>; 3] = Default::default();
+        for (gap, changes, slots) in steps {
+            now += Duration::from_millis(gap);
+            let look = follower.look(now, changes, slots);
+            let (mut moves, mut waits, mut differing) = (Vec::new(), Vec::new(), 0);
+            for (slot, (history, seen)) in (0..).zip(history.iter_mut().zip(slots)) {
+                history.push((now, changes, seen));
+                match (reference(history), seen.pick) {
+                    (Some(since), Some(to)) if now > since + LINGER => moves.push(Move { slot, from: seen.owner, to }),
+                    (Some(since), _) => waits.push((since + LINGER + MS).saturating_sub(now)),
+                    (None, pick) => differing += u32::from(pick != Some(seen.owner)),
+                }
+            }
+            differing += u32::try_from(waits.len()).unwrap();
+            let (next, last) = (waits.iter().min().copied(), waits.iter().max().copied());
+            prop_assert_eq!(look, Look { moves, differing, next, last });
+        }
+    }
+
+    /// Times that are no whole milliseconds are never rounded in favour of a move.
+    #[test]
+    fn no_slot_moves_within_the_linger(
+        linger in 1u64..5_000_000_000,
+        gaps in prop::collection::vec(0u64..2_000_000_000, 1..20),
+    ) {
+        let linger = Duration::from_nanos(linger);
+        let mut now = Duration::from_nanos(123_456_789);
+        let begin = now;
+        let mut follower = Follower::new(linger, now);
+        follower.look(now, 1, [seen(A, B)]);
+        for gap in gaps {
+            now += Duration::from_nanos(gap);
+            let look = follower.look(now, 0, [seen(A, B)]);
+            let waited = now.saturating_sub(begin);
+            prop_assert!(look.moves.is_empty() || waited > linger, "moved after {waited:?} of {linger:?}");
+            prop_assert!(!look.moves.is_empty() || waited < linger + 3 * MS, "waits after {waited:?} of {linger:?}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! ICMP and ICMPv6 to a VIP: echo is answered, errors about a flow go where the flow goes, the rest is the host's.
+
+use network_types::icmp::Icmpv4Hdr;
+
+use super::Look;
+use crate::{
+    exit::Exit,
+    ip::{Transport, protocol},
+    packet::Packet,
+    pipeline::{Decision, Found, Kind, Next},
+    reply::Reply,
+    tables::Tables,
+};
+
+/// The farthest place of a quoted packet that a [`Place`](crate::pipeline::Place) can say.
+pub(super) const FARTHEST: usize = 0xff;
+
+impl<P: Packet, T: Tables> Look<'_, P, T> {
+    #[inline(always)]
+    pub(super) fn control<F: Reply>(&self, header: &F::Header, at: Transport) -> Result<Found, Decision> {
+        let vip = F::destination(header);
+        if !F::is_vip(self.tables, self.view, vip) {
+            let tunnel = F::is_tunnel_source(self.view.generation, vip);
+            return if tunnel { self.tunnelled::<F>(header, at) } else { None }.ok_or(Exit::NotOurs.into());
+        }
+        let Some([kind, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
+        if at.offset + Icmpv4Hdr::LEN > self.link.l3 + F::length(header) {
+            return Err(Exit::Malformed.into());
+        }
+        if kind == F::ECHO_REQUEST && code == 0 {
+            return Err(Decision::new(Exit::EchoReply, at.offset as u32));
+        }
+        if !F::is_error(kind) {
+            return Err(Exit::IcmpOther.into());
+        }
+        let quoted = if F::concerns_a_flow(kind) { self.quoted::<F>(header, at) } else { None };
+        quoted.ok_or(Exit::IcmpError.into())
+    }
+
+    /// The packet that an error quotes: a backend's, from the VIP to a client. Eight bytes of that packet's transport header
+    /// are all that some routers quote, and the first four are enough.
+    #[inline(always)]
+    fn quoted<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<Found> {
+        let l3 = at.offset + Icmpv4Hdr::LEN;
+        let quoted: &F::Header = self.packet.view(l3)?;
+        let from = F::quoted(self.packet, l3)?;
+        let ours = F::source(quoted) == F::destination(header);
+        if l3 <= FARTHEST && ours && matches!(from.protocol, protocol::TCP | protocol::UDP) {
+            return Some(self.place::<F>(Kind::Quoted, l3, from, false));
+        }
+        None
+    }
+
+    /// An error goes where its flow goes; one about nobody's flow is the host's.
+    #[inline(always)]
+    pub(super) fn concerned(found: Found) -> Found {
+        match found.next() {
+            Next::To(_) => found,
+            Next::Out(_) | Next::Choose(_) => Exit::IcmpError.into(),
+        }
+    }
+}

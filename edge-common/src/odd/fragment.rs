@@ -1,0 +1,74 @@
+//! Fragments: the first one of a packet has ports, and the later ones follow it.
+//!
+//! Nothing is put together: each goes to the backend, which does that. A later one that comes before the first one is dropped;
+//! its sender will send the packet again, as after any loss.
+
+use super::Look;
+use crate::{
+    abi::FragmentRecord,
+    exit::Exit,
+    ip::{Fragment, Payload, protocol},
+    packet::Packet,
+    pipeline::{Chosen, Decision, Found, Kind, Next},
+    reply::Reply,
+    tables::{Fragments as _, Tables},
+    transport::Head,
+};
+
+/// How long after the first fragment later ones follow it, nanoseconds. They come one behind the other; hosts that put them
+/// together wait for 15 s at least (RFC 1122, section 3.3.2).
+const LIFE_NS: u64 = 5_000_000_000;
+
+impl<P: Packet, T: Tables> Look<'_, P, T> {
+    #[inline(always)]
+    pub(super) fn fragment<F: Reply>(&self, header: &F::Header, fragment: Fragment) -> Result<Found, Decision> {
+        let Fragment { identification, at, before } = fragment;
+        if before == 0 {
+            if at.protocol != protocol::TCP && at.protocol != protocol::UDP {
+                return Err(self.for_a_vip::<F>(header, Exit::FragmentOther));
+            }
+            let end = self.link.l3 + F::length(header);
+            let head = Head::read(self.packet, at.protocol, at.offset);
+            return match head.and_then(|head| head.check_first(at.protocol, at.offset, end).ok()) {
+                Some(starts) => Ok(self.place::<F>(Kind::First, self.link.l3, at, starts)),
+                None => Err(self.for_a_vip::<F>(header, Exit::Malformed)),
+            };
+        }
+        let now = self.tables.now_ns();
+        let first = match F::fragments(self.tables).find(&key::<F>(header, fragment)) {
+            Some(first) if now.wrapping_sub(first.seen_ns) < LIFE_NS => first,
+            _ => return Err(self.for_a_vip::<F>(header, Exit::FragmentUnknown)),
+        };
+        let vip = F::destination(header);
+        let target = F::find(self.tables, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
+        // Of its place, too: an outer header has an identification of its own, which tells fragments apart.
+        let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
+        Ok(Chosen { service: target.service, backend: first.backend, label: hash.flow_label(), starts: false }.into())
+    }
+
+    /// Remembers where a first fragment goes.
+    #[inline(always)]
+    pub(super) fn remember<F: Reply>(&self, found: Found) -> Found {
+        let Some(header) = self.packet.view::<F::Header>(self.link.l3) else { return found };
+        let Next::To(Chosen { backend, .. }) = found.next() else { return found };
+        let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else { return found };
+        let Some(head) = Head::read(self.packet, fragment.at.protocol, fragment.at.offset) else { return found };
+        let record = FragmentRecord {
+            seen_ns: self.tables.now_ns(),
+            backend,
+            port: head.destination(),
+            protocol: fragment.at.protocol,
+            reserved: [0; 3],
+        };
+        F::fragments(self.tables).insert(&key::<F>(header, fragment), record);
+        found
+    }
+}
+
+/// What all fragments of a packet have in common. IPv6 tells packets apart without a protocol (RFC 8200, section 4.5), which
+/// the later fragments of one may not say.
+#[inline(always)]
+fn key<F: Reply>(header: &F::Header, fragment: Fragment) -> F::FlowKey {
+    let protocol = if F::ICMP == protocol::ICMP { fragment.at.protocol } else { 0 };
+    F::flow_key(F::source(header), F::destination(header), fragment.identification, protocol)
+}

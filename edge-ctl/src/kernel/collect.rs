@@ -1,0 +1,237 @@
+//! Flow records are read: those that are needed no more are deleted, and the others counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    time::Duration,
+};
+
+use bytemuck::Pod;
+
+use edge_common::{
+    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, VIP_ENTRY},
+    follow::is_done,
+    hash::{Hash, HashKey},
+};
+
+use super::{
+    KernelError,
+    flows::{FlowTable, Run},
+    follow::Waits,
+    maps::{Maps, position},
+    owners::Owners,
+    view::{Copies, Picker},
+};
+
+/// The records that were kept in one reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// By service number.
+    services: BTreeMap<u32, u64>,
+    backends: BTreeMap<BackendNumber, u64>,
+    /// Records of no service, which are kept until their time is over: the service may come back.
+    strays: u64,
+}
+
+impl Tally {
+    pub(super) fn of_service(&self, number: u32) -> u64 {
+        self.services.get(&number).copied().unwrap_or_default()
+    }
+
+    pub(super) fn of_backend(&self, number: BackendNumber) -> u64 {
+        self.backends.get(&number).copied().unwrap_or_default()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.strays == 0
+    }
+
+    fn count(&mut self, service: Option<u32>, record: &FlowRecord) {
+        match service {
+            Some(number) => *self.services.entry(number).or_default() += 1,
+            None => self.strays += 1,
+        }
+        *self.backends.entry(record.backend).or_default() += 1;
+    }
+}
+
+/// What a packet's destination leads to.
+#[derive(Clone, Copy, Debug)]
+struct Destination {
+    number: u32,
+    service: Service,
+    by_source: bool,
+}
+
+/// All destinations of a published half.
+#[derive(Debug)]
+struct Destinations(HashMap<(IpAddr, u16, u8), Destination>);
+
+impl Destinations {
+    fn of(maps: &Maps, half: u32) -> Self {
+        let mut found = HashMap::new();
+        let mut add = |vip: IpAddr, port: [u8; 2], protocol, target: edge_common::abi::Target| {
+            if let Some(service) = maps.service(half, target.service) {
+                let destination = Destination { number: target.service, service, by_source: target.by_source() };
+                found.insert((vip, u16::from_be_bytes(port), protocol), destination);
+            }
+        };
+        for at in (0..maps.index_v4.len() / 2).filter_map(|n| position(half, n)) {
+            if let Some(entry) = maps.index_v4.read(at)
+                && entry.key.used == 1
+                && entry.target.service != VIP_ENTRY
+            {
+                add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
+            }
+        }
+        for at in (0..maps.index_v6.len() / 2).filter_map(|n| position(half, n)) {
+            if let Some(entry) = maps.index_v6.read(at)
+                && entry.key.used == 1
+                && entry.target.service != VIP_ENTRY
+            {
+                add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
+            }
+        }
+        Self(found)
+    }
+
+    fn get(&self, ends: &FlowEnds) -> Option<&Destination> {
+        self.0.get(&(ends.vip, ends.port, ends.protocol))
+    }
+}
+
+/// A flow's key, which the packet path has its slot from.
+trait FlowKey: Pod {
+    fn ends(&self) -> FlowEnds;
+    /// `prefix`: only as many leading bits of the client's address count, and no ports.
+    fn hash(&self, key: &HashKey, prefix: Option<u8>) -> Hash;
+}
+
+impl FlowKey for FlowKeyV4 {
+    fn ends(&self) -> FlowEnds {
+        self.ends()
+    }
+
+    fn hash(&self, key: &HashKey, prefix: Option<u8>) -> Hash {
+        let client = self.client.to_ne_bytes();
+        match prefix {
+            None => key.hash_v4(client, self.ports),
+            Some(prefix) => key.hash_source_v4(client, prefix),
+        }
+    }
+}
+
+impl FlowKey for FlowKeyV6 {
+    fn ends(&self) -> FlowEnds {
+        self.ends()
+    }
+
+    fn hash(&self, key: &HashKey, prefix: Option<u8>) -> Hash {
+        let client = bytemuck::cast(self.client);
+        match prefix {
+            None => key.hash_v6(client, self.ports),
+            Some(prefix) => key.hash_source_v6(client, prefix),
+        }
+    }
+}
+
+/// Where a reading is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    V4(Option<u32>),
+    V6(Option<u32>),
+}
+
+/// All records, read a run at a time.
+#[derive(Debug)]
+pub(super) struct Reading {
+    destinations: Destinations,
+    place: Place,
+    tally: Tally,
+    began: Duration,
+}
+
+impl Reading {
+    pub(super) fn new(maps: &Maps, half: u32, now: Duration) -> Self {
+        let destinations = Destinations::of(maps, half);
+        Self { destinations, place: Place::V4(None), tally: Tally::default(), began: now }
+    }
+
+    /// When it was begun.
+    pub(super) const fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// Reads a run more; true when it was the last one. `now` is the clock of the records.
+    pub(super) fn go_on(
+        &mut self,
+        maps: &Maps,
+        copies: &Copies,
+        waits: &BTreeMap<u32, Waits>,
+        now: Duration,
+    ) -> Result<bool, KernelError> {
+        match self.place {
+            Place::V4(from) => {
+                let next = self.read(&maps.flows_v4, from, maps, copies, waits, now)?;
+                self.place = next.map_or(Place::V6(None), |next| Place::V4(Some(next)));
+            }
+            Place::V6(from) => match self.read(&maps.flows_v6, from, maps, copies, waits, now)? {
+                Some(next) => self.place = Place::V6(Some(next)),
+                None => return Ok(true),
+            },
+        }
+        Ok(false)
+    }
+
+    /// Counts all records, and deletes none.
+    pub(super) fn count(mut self, maps: &Maps) -> Result<Tally, KernelError> {
+        let v4 = maps.flows_v4.all()?.into_iter().map(|(key, record)| (key.ends(), record));
+        let v6 = maps.flows_v6.all()?.into_iter().map(|(key, record)| (key.ends(), record));
+        for (ends, record) in v4.chain(v6) {
+            self.tally.count(self.destinations.get(&ends).map(|found| found.number), &record);
+        }
+        Ok(self.tally)
+    }
+
+    /// What has been kept.
+    pub(super) fn finish(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    fn read<K: FlowKey>(
+        &mut self,
+        table: &FlowTable<K>,
+        from: Option<u32>,
+        maps: &Maps,
+        copies: &Copies,
+        waits: &BTreeMap<u32, Waits>,
+        now: Duration,
+    ) -> Result<Option<u32>, KernelError> {
+        let picker = Picker::new(maps, copies);
+        let longest = waits.values().map(|waits| waits.expiry).max().unwrap_or(Waits::UNKNOWN.expiry);
+        let Run { records, next } = table.read(from)?;
+        let mut done = Vec::new();
+        for (key, record) in &records {
+            let silent = now.saturating_sub(Duration::from_nanos(record.seen_ns));
+            let found = self.destinations.get(&key.ends());
+            let needless = match found {
+                None => silent > longest,
+                Some(Destination { number, service, by_source }) => {
+                    let expiry = waits.get(number).unwrap_or(&Waits::UNKNOWN).expiry;
+                    let slot = copies.slot(key.hash(copies.hash_key(), by_source.then_some(service.affinity_prefix)));
+                    let owner = Owners::of(maps, service).get(slot);
+                    // Asked only where it matters: it takes longer than all the rest.
+                    let pick = if owner == record.backend { picker.pick(service, slot) } else { None };
+                    is_done(record, owner, pick, silent, expiry)
+                }
+            };
+            if needless {
+                done.push(*key);
+            } else {
+                self.tally.count(found.map(|found| found.number), record);
+            }
+        }
+        table.delete(&done)?;
+        Ok(next)
+    }
+}

@@ -1,0 +1,56 @@
+//! The owners of a service's slots, and what was missed in these: what the packet path changes at the same time.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use edge_common::abi::{BackendNumber, CELL, Service};
+
+use super::maps::Maps;
+use crate::model::LANES;
+
+/// The owners of one service, and what was missed in its slots.
+pub(super) struct Owners<'a> {
+    maps: &'a Maps,
+    /// The service's first cell.
+    first: u32,
+}
+
+impl<'a> Owners<'a> {
+    pub(super) const fn of(maps: &'a Maps, service: &Service) -> Self {
+        Self { maps, first: service.owners }
+    }
+
+    /// The owner of `slot`; nobody past the map's end.
+    pub(super) fn get(&self, slot: u32) -> BackendNumber {
+        self.owner(slot).map_or(0, |owner| owner.load(Ordering::Relaxed))
+    }
+
+    /// Makes `to` the owner if `from` is it. Returns whether it was: the packet path may have given the slot away.
+    pub(super) fn change(&self, slot: u32, from: BackendNumber, to: BackendNumber) -> bool {
+        let change = |owner: &AtomicU16| owner.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        self.owner(slot).is_some_and(|owner| change(owner).is_ok())
+    }
+
+    /// Whether a flow of `slot` was missed since this was last asked.
+    pub(super) fn take_missed(&self, slot: u32) -> bool {
+        // A swap costs as much as twenty reads, and hardly ever there is anything.
+        self.was_missed(slot) && self.missed(slot).is_some_and(|missed| missed.swap(0, Ordering::AcqRel) != 0)
+    }
+
+    /// The same, and it can be asked again.
+    pub(super) fn was_missed(&self, slot: u32) -> bool {
+        self.missed(slot).is_some_and(|missed| missed.load(Ordering::Acquire) != 0)
+    }
+
+    fn owner(&self, slot: u32) -> Option<&'a AtomicU16> {
+        self.maps.owners.half(self.first.wrapping_add(slot / LANES), lane(slot))
+    }
+
+    fn missed(&self, slot: u32) -> Option<&'a AtomicU16> {
+        self.maps.missed.half(self.first.wrapping_add(slot / LANES), lane(slot))
+    }
+}
+
+/// Bytes into its cell of a slot's owner.
+const fn lane(slot: u32) -> usize {
+    slot as usize % CELL * size_of::<BackendNumber>()
+}

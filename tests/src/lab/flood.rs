@@ -1,0 +1,170 @@
+//! A flood: TCP segments from hosts that don't exist, to services, by the ten thousand a second.
+//!
+//! Sources are drawn from the ranges for benchmarks (RFC 2544, RFC 5180), which the lab uses for nothing else. What
+//! answers them is a real server: SYN-ACKs, SYN cookies once its queue is full (Linux's default), RSTs to ACKs of no
+//! connection. The router drops all of it ([`contain`]), as it would end at hosts that know nothing of it.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    net::if_::if_nametoindex,
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket},
+};
+
+use crate::{
+    lab::{Lab, netns::Netns, pace::Pace, random::Random, topology::ROUTER},
+    packet::{Frame, Ip, Payload, SYN, Tcp},
+};
+
+const SOURCES_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
+const SOURCES_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48);
+
+/// How often frames are sent: often enough that a burst fits into a queue of a veth, which has 256 places.
+const TICK: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Services, drawn at random.
+    pub to: Vec<SocketAddr>,
+    /// Of the TCP header.
+    pub flags: u8,
+    pub per_second: u32,
+    /// It ends by itself after so many.
+    pub most: u64,
+    pub seed: u64,
+}
+
+/// A running flood; ended on drop.
+#[derive(Debug)]
+pub struct Flood {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+/// Lets the router drop what answers floods. Else it would tell each backend for each answer that there is no such network.
+pub fn contain(lab: &Lab) -> Result<()> {
+    let ((v4, v4_length), (v6, v6_length)) = (SOURCES_V4, SOURCES_V6);
+    let routes = format!("route add blackhole {v4}/{v4_length}\nroute add blackhole {v6}/{v6_length}\n");
+    lab.netns(ROUTER).ip(&routes)
+}
+
+impl Flood {
+    /// Starts `plan` from `device` of `netns`, to the host with the MAC address `edge`.
+    pub fn start(netns: &Netns, device: &str, edge: [u8; 6], plan: Plan) -> Result<Self> {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&sent));
+        let device = device.to_owned();
+        let thread = netns.spawn(move || {
+            let out = Out { socket: open(&device)?, edge, own: mac(&device)? };
+            run(&out, &plan, &stopping, &counting)
+        })?;
+        Ok(Self { stop, sent, thread: Some(thread) })
+    }
+
+    /// Frames sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; returns how many frames were sent.
+    pub fn stop(mut self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("a flood is stopped once")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(self.sent())
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where frames leave.
+struct Out {
+    socket: OwnedFd,
+    edge: [u8; 6],
+    own: [u8; 6],
+}
+
+fn run(out: &Out, plan: &Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+    let mut random = Random::new(plan.seed);
+    let pace = Pace::start(plan.per_second);
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) && count < plan.most {
+        // What was missed while the processor was elsewhere is made up for slowly: else that would be a burst.
+        let burst = pace.due().saturating_sub(count).min(2 * u64::from(plan.per_second) / 1000 + 1);
+        for _ in 0..burst {
+            let frame = frame(out, plan, &mut random).context("a flood has somewhere to go")?;
+            match send(out.socket.as_raw_fd(), &frame, MsgFlags::empty()) {
+                // A full queue drops, as a network would.
+                Ok(_) | Err(nix::errno::Errno::ENOBUFS) => {}
+                Err(error) => return Err(error).context("could not send a frame"),
+            }
+        }
+        count += burst;
+        sent.store(count, Ordering::Relaxed);
+        thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+/// A segment of a connection that there never was. `None`: there is no service to send it to.
+fn frame(out: &Out, plan: &Plan, random: &mut Random) -> Option<Vec<u8>> {
+    let to = *random.choose(&plan.to)?;
+    let source = match to.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(SOURCES_V4.0.to_bits() | random.word() >> SOURCES_V4.1)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(SOURCES_V6.0.to_bits() | u128::from(random.long()))),
+    };
+    let segment = Tcp {
+        source: 1024 | (random.word() >> 16) as u16,
+        destination: to.port(),
+        sequence: random.word(),
+        acknowledgment: if plan.flags == SYN { 0 } else { random.word() },
+        flags: plan.flags,
+        data: Vec::new(),
+        ..Tcp::default()
+    };
+    Some(Frame::new(out.edge, out.own, Ip::new(source, to.ip(), Payload::Tcp(segment))).bytes())
+}
+
+/// The MAC address of `device` in this thread's namespace.
+pub fn mac(device: &str) -> Result<[u8; 6]> {
+    // Not from /sys: that shows the devices of the namespace in which it was mounted.
+    let found = nix::ifaddrs::getifaddrs()?
+        .filter(|interface| interface.interface_name == device)
+        .find_map(|interface| interface.address?.as_link_addr()?.addr());
+    found.with_context(|| format!("{device} has no MAC address"))
+}
+
+/// A socket that sends frames by `device`.
+fn open(device: &str) -> Result<OwnedFd> {
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all-zero bytes are an address of no family.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET.try_into()?;
+    address.sll_ifindex = if_nametoindex(device)?.try_into()?;
+    let size = size_of::<libc::sockaddr_ll>().try_into()?;
+    // SAFETY: the pointer and the size are those of `address`, which outlives the call.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
+    if bound != 0 {
+        return Err(io::Error::last_os_error()).with_context(|| format!("could not bind to {device}"));
+    }
+    Ok(socket)
+}

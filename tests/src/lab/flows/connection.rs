@@ -1,0 +1,130 @@
+//! One connection: a handshake, and small HTTP requests whose answer is the backend's name.
+//!
+//! Written out, since it is done some thousand times a second on the processors that also are the lab's network.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use super::{Broken, How, PATIENCE, signature};
+use crate::lab::topology::Backend;
+
+/// Asks for one more answer.
+pub(super) const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
+/// Asks for the last one, after which the server closes.
+pub(super) const ASK_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    client: SocketAddr,
+    service: SocketAddr,
+    backend: Option<Backend>,
+    began: Instant,
+}
+
+impl Connection {
+    pub(super) async fn open((from, service): (IpAddr, SocketAddr)) -> Result<Self, Broken> {
+        let began = Instant::now();
+        let mut client = SocketAddr::new(from, 0);
+        let opening = async {
+            let socket = if from.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.bind(client)?;
+            client = socket.local_addr()?;
+            let stream = timeout(PATIENCE, socket.connect(service)).await.map_err(|_| How::Silent)??;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        match opening.await {
+            Ok(stream) => {
+                let backend = signature::of(&stream);
+                Ok(Self { stream, client, service, backend, began })
+            }
+            Err(how) => Err(Broken { client, service, backend: None, began, at: Instant::now(), how }),
+        }
+    }
+
+    /// Sends a request, and reads the whole answer.
+    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Backend, Broken> {
+        let answer = timeout(PATIENCE, self.answer(request)).await.unwrap_or(Err(How::Silent));
+        let how = match (answer, self.backend) {
+            (Ok(name), Some(backend)) if backend.to_string() == name => return Ok(backend),
+            (Ok(name), Some(_)) => How::Moved(name),
+            (Ok(name), None) => How::Garbled(format!("{name} answers, whose MSS is not its own")),
+            (Err(how), _) => how,
+        };
+        Err(self.broken(how))
+    }
+
+    /// Waits until the server closes, and closes then.
+    pub(super) async fn end(mut self) -> Result<(), Broken> {
+        match timeout(PATIENCE, self.stream.read(&mut [0; 1])).await {
+            Ok(Ok(0)) => Ok(()),
+            Ok(Ok(_)) => Err(self.broken(How::Garbled("more than one answer".to_owned()))),
+            Ok(Err(error)) => Err(self.broken(error.into())),
+            Err(_) => Err(self.broken(How::Silent)),
+        }
+    }
+
+    async fn answer(&mut self, request: &[u8]) -> Result<String, How> {
+        self.stream.write_all(request).await?;
+        let mut buffer = [0; 1024];
+        let mut length = 0;
+        loop {
+            match self.stream.read(&mut buffer[length..]).await? {
+                0 => return Err(How::Closed),
+                more => length += more,
+            }
+            if let Some(name) = name(&buffer[..length])? {
+                return Ok(name);
+            }
+        }
+    }
+
+    fn broken(&self, how: How) -> Broken {
+        let Self { client, service, backend, began, .. } = *self;
+        Broken { client, service, backend, began, at: Instant::now(), how }
+    }
+}
+
+/// The body of an answer; `None` while it is not whole.
+fn name(answer: &[u8]) -> Result<Option<String>, How> {
+    let text = str::from_utf8(answer).map_err(|error| How::Garbled(error.to_string()))?;
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(None) };
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap_or_default();
+    if status != "HTTP/1.1 200 OK" {
+        return Err(How::Garbled(status.to_owned()));
+    }
+    let length = lines.find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+    match length {
+        Some(length) if body.len() < length => Ok(None),
+        Some(_) => Ok(Some(body.trim_end().to_owned())),
+        None => Err(How::Garbled(head.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_when_it_is_whole() {
+        let whole = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 3\r\nx-backend: a1\r\n\r\na1\n";
+        for cut in 0..whole.len() {
+            assert_eq!(name(&whole[..cut]), Ok(None), "{cut}");
+        }
+        assert_eq!(name(whole), Ok(Some("a1".to_owned())));
+    }
+
+    #[test]
+    fn an_error_is_no_answer() {
+        assert!(name(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! TCP connections from one host of the lab, by the thousand, and what became of each.
+
+pub mod addresses;
+pub mod broken;
+pub mod signature;
+mod connection;
+mod long;
+mod fresh;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{runtime, task::LocalSet};
+
+pub use self::broken::{Broken, How};
+use crate::lab::{netns::Netns, topology::Backend};
+
+/// How long a handshake or an answer may take before the connection counts as broken. A SYN is sent again after 1, 3, 7 and
+/// 15 s: one that went to a backend which was dying gets its second chance.
+pub const PATIENCE: Duration = Duration::from_secs(18);
+
+/// What connections there are to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Addresses of the host, used in turn.
+    pub from: Vec<IpAddr>,
+    /// Services, used in turn; those of the other IP version than the address's are skipped.
+    pub to: Vec<SocketAddr>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Connections that stay. Over each there is a request every `pace`; one that breaks is replaced.
+    Long { connections: usize, pace: Duration },
+    /// Connections that end with their first answer. The server closes first, so that no port waits at the client.
+    New { per_second: u32 },
+}
+
+impl Plan {
+    /// From where to where connection `number` goes. Every pair comes equally often if the numbers of addresses and of
+    /// services of an IP version have no common divisor, and near that if they do.
+    fn ends(&self, number: usize) -> Option<(IpAddr, SocketAddr)> {
+        let to = *self.to.get(number % self.to.len().max(1))?;
+        let mut from = self.from.iter().filter(|from| from.is_ipv4() == to.is_ipv4()).cycle();
+        // A round over the services later comes the next address.
+        let turn = number / self.to.len() % self.from.len().max(1);
+        Some((*from.nth(turn)?, to))
+    }
+}
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Handshakes that ended well.
+    pub opened: u64,
+    /// Connections that are open now.
+    pub open: u64,
+    /// Requests answered, each by whom its connection is with.
+    pub answers: u64,
+    pub served: BTreeMap<String, u64>,
+    /// Connections that were due, and not made since too many others were open.
+    pub held: u64,
+    pub broken: Vec<Broken>,
+}
+
+impl Tally {
+    /// Adds what another one saw.
+    pub fn add(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.open += other.open;
+        self.answers += other.answers;
+        self.held += other.held;
+        for (backend, count) in other.served {
+            *self.served.entry(backend).or_default() += count;
+        }
+        self.broken.extend(other.broken);
+    }
+
+    fn answered(&mut self, backend: Backend) {
+        self.answers += 1;
+        *self.served.entry(backend.to_string()).or_default() += 1;
+    }
+}
+
+/// Running connections. Dropping it ends them too; [`Flows::stop`] also says what was seen.
+#[derive(Debug)]
+pub struct Flows {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+/// What the tasks of one [`Flows`] share.
+#[derive(Clone)]
+struct Shared {
+    plan: Arc<Plan>,
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl Shared {
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn note<T>(&self, what: impl FnOnce(&mut Tally) -> T) -> T {
+        what(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Flows {
+    /// Starts `plan` on a thread in `netns`. The backends have to be [signed](signature::sign).
+    pub fn start(netns: &Netns, plan: Plan) -> Result<Self> {
+        more_files()?;
+        let shared = Shared { plan: Arc::new(plan), stop: Arc::default(), tally: Arc::default() };
+        let (stop, tally) = (Arc::clone(&shared.stop), Arc::clone(&shared.tally));
+        let thread = netns.spawn(move || -> Result<()> {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            LocalSet::new().block_on(&runtime, async {
+                match shared.plan.kind {
+                    Kind::Long { connections, pace } => long::run(&shared, connections, pace).await,
+                    Kind::New { per_second } => fresh::run(&shared, per_second).await,
+                }
+            });
+            Ok(())
+        })?;
+        Ok(Self { stop, tally, thread: Some(thread) })
+    }
+
+    /// What was seen so far.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets running requests end, and closes all connections; returns what was seen.
+    pub fn stop(mut self) -> Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("connections are stopped once")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(self.tally())
+    }
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Lets this process have as many files open as it may: a system's default of 1,024 is less than the connections.
+fn more_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("could not raise the number of open files")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ends_are_of_one_family_and_all_are_used() {
+        let addresses = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let to = addresses(&["192.0.2.1", "2001:db8::1", "192.0.2.2"]).into_iter().map(|vip| (vip, 80).into());
+        let from = addresses(&["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"]);
+        let plan = Plan { from, to: to.collect(), kind: Kind::New { per_second: 1 } };
+        let ends: BTreeSet<_> = (0..12).map(|number| plan.ends(number).unwrap()).collect();
+        assert_eq!(ends.len(), 6);
+        assert!(ends.iter().all(|(from, to)| from.is_ipv4() == to.is_ipv4()));
+    }
+}

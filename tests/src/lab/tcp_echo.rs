@@ -1,0 +1,105 @@
+//! A TCP service that reads all that a client sends, then says its host's name and sends it all back.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Result;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{getsockopt, sockopt::TcpMaxSeg},
+};
+
+use crate::lab::{netns::Netns, topology::ECHO};
+
+/// How long either side waits for the other's next bytes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running echo; stopped on drop.
+#[derive(Debug)]
+pub struct TcpEcho {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// An exchange as its client saw it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Who served it.
+    pub backend: String,
+    /// Bytes of data in a segment, when the connection stood and when all was sent.
+    pub segments: [u32; 2],
+}
+
+impl TcpEcho {
+    /// Listens on every address of `netns`.
+    pub fn start(netns: &Netns, name: &str) -> Result<Self> {
+        let listener = netns.within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, ECHO)))??;
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (name, stopping) = (name.to_owned(), Arc::clone(&stop));
+        // A socket stays in the namespace in which it was made, whatever thread uses it.
+        let thread = thread::spawn(move || serve(&listener, &name, &stopping));
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for TcpEcho {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends `data` from the calling thread's namespace, and reads it back.
+///
+/// # Errors
+/// It stalls, or what comes back is not what was sent.
+pub fn exchange(service: SocketAddr, data: &[u8]) -> io::Result<Exchange> {
+    let mut stream = TcpStream::connect_timeout(&service, PATIENCE)?;
+    be_patient(&stream)?;
+    let first = getsockopt(&stream, TcpMaxSeg)?;
+    stream.write_all(data)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let segments = [first, getsockopt(&stream, TcpMaxSeg)?];
+    let name = answer.strip_suffix(data).ok_or_else(|| io::Error::other("the answer is not what was sent"))?;
+    Ok(Exchange { backend: String::from_utf8_lossy(name).trim_end().to_owned(), segments })
+}
+
+/// One client after the other: there are few.
+fn serve(listener: &TcpListener, name: &str, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        // The timeout bounds how long a stop takes; an interrupted wait is only a shorter one.
+        let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::from(50_u8));
+        while let Ok((stream, _)) = listener.accept() {
+            // A client that went away is no reason to stop serving the others.
+            let _ = echo(stream, name);
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream, name: &str) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    be_patient(&stream)?;
+    let mut data = Vec::new();
+    stream.read_to_end(&mut data)?;
+    stream.write_all(format!("{name}\n").as_bytes())?;
+    stream.write_all(&data)
+}
+
+fn be_patient(stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
+}

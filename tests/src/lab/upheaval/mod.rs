@@ -1,0 +1,170 @@
+//! Membership that changes all the time, at random: what operators, deaths and configurations do in a year, in a minute.
+
+mod change;
+pub mod outage;
+pub mod believed;
+pub mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+pub use self::{
+    change::Kind,
+    outage::{Outage, Reach},
+};
+use crate::lab::{
+    Lab,
+    configuration::Configuration,
+    random::Random,
+    status,
+    topology::{Backend, Family, Part, Protocol, Service},
+};
+
+/// Machines that may be dead at once.
+const MOST_DEAD: usize = 2;
+
+/// A member of a pool, as its configuration has it.
+type Member = (Part, Family, Backend);
+
+/// The lab, what was done to it, and what that may have broken.
+pub struct Upheaval<'a> {
+    pub lab: &'a mut Lab,
+    random: Random,
+    configuration: Configuration,
+    /// Members of pools that are drained or disabled.
+    off: BTreeMap<Member, Off>,
+    dead: BTreeSet<Backend>,
+    /// Services that an operator sent to their second pool.
+    failed_over: BTreeSet<&'static str>,
+    outages: Vec<Outage>,
+    done: Vec<Done>,
+}
+
+/// A change that was made.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub kind: Kind,
+    pub what: String,
+    pub at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Off {
+    Drained,
+    Disabled,
+}
+
+impl<'a> Upheaval<'a> {
+    /// Nothing has happened to `lab`, which runs with `configuration`.
+    pub fn new(lab: &'a mut Lab, configuration: Configuration, seed: u64) -> Self {
+        Self {
+            lab,
+            random: Random::new(seed),
+            configuration,
+            off: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            failed_over: BTreeSet::new(),
+            outages: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// Makes one change.
+    pub fn change(&mut self) -> Result<()> {
+        // Most kinds can be made at any time; some need that another one was made before.
+        loop {
+            let kind = self.rarer()?;
+            let at = Instant::now();
+            if let Some(what) = self.make(kind).with_context(|| format!("{kind:?}"))? {
+                self.done.push(Done { kind, what, at });
+                return Ok(());
+            }
+        }
+    }
+
+    /// A pause of less than `most`.
+    pub fn pause(&mut self, most: Duration) {
+        let most = u32::try_from(most.as_millis()).unwrap_or(u32::MAX);
+        std::thread::sleep(Duration::from_millis(self.random.below(most).into()));
+    }
+
+    pub fn done(&self) -> &[Done] {
+        &self.done
+    }
+
+    pub fn outages(&self) -> &[Outage] {
+        &self.outages
+    }
+
+    /// One of the kinds; of two that are drawn the one that was made less often, so that all come in any run.
+    fn rarer(&mut self) -> Result<Kind> {
+        let mut draw = || self.random.choose(&Kind::ALL).copied().context("there are kinds of changes");
+        let (one, other) = (draw()?, draw()?);
+        let made = |kind| self.done.iter().filter(|done| done.kind == kind).count();
+        Ok(if made(one) <= made(other) { one } else { other })
+    }
+
+    fn members() -> impl Iterator<Item = Member> {
+        let ways = [Part::Lan, Part::Wan].into_iter().flat_map(|part| [Family::V4, Family::V6].map(|via| (part, via)));
+        ways.flat_map(|(part, via)| Backend::all().map(move |backend| (part, via, backend)))
+    }
+
+    /// Whether the configuration has it.
+    fn is_configured(&self, member: Member) -> bool {
+        self.configuration.weights.get(&(Self::pool(member), member.2)) != Some(&None)
+    }
+
+    /// Whether it takes new flows, as far as we have a hand in that.
+    fn serves(&self, member: Member) -> bool {
+        self.is_configured(member) && !self.off.contains_key(&member) && !self.dead.contains(&member.2)
+    }
+
+    /// Whether services get on without `gone`: each pool keeps two members, and each pair of pools three that serve.
+    fn spares(&self, gone: &[Member]) -> bool {
+        let left = |member: &Member| !gone.contains(member);
+        gone.iter().all(|&(part, via, backend)| {
+            let of_way = || Self::members().filter(move |member| (member.0, member.1) == (part, via)).filter(left);
+            let configured =
+                of_way().filter(|member| member.2.provider == backend.provider && self.is_configured(*member));
+            configured.count() >= 2 && of_way().filter(|member| self.serves(*member)).count() >= 3
+        })
+    }
+
+    fn is_seen_down(&self, backend: Backend) -> Result<bool> {
+        let seen = status::backends(&self.lab.status()?)?;
+        let mut own = seen.iter().filter(|seen| seen.name == backend.to_string() && seen.state != "disabled");
+        Ok(own.all(|seen| seen.health == "down"))
+    }
+
+    fn begin(&mut self, backend: Backend, reach: Reach) {
+        self.outages.push(Outage { backend, reach, from: Instant::now(), to: None });
+    }
+
+    fn end(&mut self, backend: Backend, reach: Reach) {
+        let lasting = |outage: &&mut Outage| outage.to.is_none() && (outage.backend, outage.reach) == (backend, reach);
+        if let Some(outage) = self.outages.iter_mut().find(lasting) {
+            outage.to = Some(Instant::now());
+        }
+    }
+
+    fn pool((part, via, backend): Member) -> String {
+        backend.provider.pool(part, via)
+    }
+
+    /// As the command line has it.
+    fn name(member: Member) -> String {
+        format!("{}/{}", Self::pool(member), member.2)
+    }
+
+    fn names(members: &[Member]) -> String {
+        members.iter().map(|member| Self::name(*member)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn services() -> Vec<Service> {
+        Service::of(Protocol::Tcp).collect()
+    }
+}

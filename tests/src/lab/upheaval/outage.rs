@@ -1,0 +1,84 @@
+//! When connections may break: while their backend was dead, or taken out of service.
+
+use std::time::Instant;
+
+use crate::lab::{
+    flows::Broken,
+    topology::{Backend, Family, Part, Service},
+};
+
+/// A time in which a backend's connections may break.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    pub backend: Backend,
+    /// Where: the whole machine, or in one pool.
+    pub reach: Reach,
+    pub from: Instant,
+    /// `None`: it lasts.
+    pub to: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    Machine,
+    /// The pool of its provider that reaches it so.
+    Pool(Part, Family),
+}
+
+impl Outage {
+    /// Whether it explains why this connection broke: that was with this backend, by this pool, at some time in it.
+    pub fn explains(&self, broken: &Broken, services: &[Service]) -> bool {
+        let reached = match self.reach {
+            Reach::Machine => true,
+            Reach::Pool(part, via) => services
+                .iter()
+                .filter(|service| service.address() == broken.service)
+                .any(|service| (service.part, service.via) == (part, via)),
+        };
+        reached
+            && broken.backend == Some(self.backend)
+            && broken.at >= self.from
+            && self.to.is_none_or(|to| broken.began <= to)
+    }
+}
+
+/// The connections among `broken` that nothing explains.
+pub fn unexplained<'a>(broken: &'a [Broken], outages: &[Outage], services: &[Service]) -> Vec<&'a Broken> {
+    broken.iter().filter(|broken| !outages.iter().any(|outage| outage.explains(broken, services))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lab::{flows::How, topology::SERVICES};
+
+    #[test]
+    fn an_outage_explains_its_own_connections_only() {
+        let zero = Instant::now();
+        let at = |seconds| zero + Duration::from_secs(seconds);
+        let [a1, a2] = ["a1", "a2"].map(|name| Backend::named(name).unwrap());
+        let reach = Reach::Pool(Part::Wan, Family::V4);
+        let outage = Outage { backend: a1, reach, from: at(10), to: Some(at(20)) };
+        let explained = |backend, service, began, broke| {
+            let service = Service::named(service).address();
+            let broken = Broken {
+                client: "10.0.0.1:1".parse().unwrap(),
+                service,
+                backend,
+                began: at(began),
+                at: at(broke),
+                how: How::Reset,
+            };
+            outage.explains(&broken, &SERVICES)
+        };
+        assert!(explained(Some(a1), "web-4in4", 1, 10));
+        assert!(explained(Some(a1), "web-6in4", 12, 25));
+        assert!(!explained(Some(a1), "web-4in6", 1, 10), "another pool");
+        assert!(!explained(Some(a2), "web-4in4", 1, 10), "another backend");
+        assert!(!explained(None, "web-4in4", 1, 10), "nobody's");
+        assert!(!explained(Some(a1), "web-4in4", 1, 9), "before");
+        assert!(!explained(Some(a1), "web-4in4", 21, 25), "after");
+    }
+}

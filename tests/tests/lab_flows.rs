@@ -1,0 +1,242 @@
+//! A flow whose backend lives never moves: thousands of real connections, changes of every kind, and floods.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use edge_tests::{
+    lab::{
+        self, Lab, Options,
+        configuration::{Configuration, Probing},
+        flood::{self, Flood},
+        flows::{self, Broken, Flows, Kind, Tally, addresses, signature},
+        topology::{CLIENTS, EDGE, Protocol, Service},
+        upheaval::{self, Done, Upheaval, believed, outage, watch::Watch},
+    },
+    packet::{ACK, SYN},
+};
+
+/// Connections that stay, of all clients together, and how often each of them asks: more often than the linger.
+const LONG: usize = 1_000;
+const PACE: Duration = Duration::from_millis(700);
+/// New connections a second, of all clients together.
+const NEW: u32 = 2_000;
+/// Frames a second of each flood.
+const FLOOD: u32 = 20_000;
+/// What every TCP service says in these labs: owners follow while one watches.
+const RECORDED: &str = "linger = \"2s\"\n";
+/// Records that there is room for, of each IP version: what the connections need, and little more. A flood fills it.
+const FLOWS: u32 = 4_096;
+
+#[test]
+fn nothing_breaks_where_nothing_changes() {
+    let _alone = alone();
+    let lab = lab(RECORDED);
+    let crowd = Crowd::start(&lab);
+    thread::sleep(Duration::from_secs(2));
+    let floods = floods(&lab, 5);
+    thread::sleep(Duration::from_secs(3));
+    let sent: u64 = floods.into_iter().map(|flood| flood.stop().expect("a flood ends")).sum();
+    let tally = crowd.stop();
+    assert!(tally.broken.is_empty(), "{} broke: {}", tally.broken.len(), tally.broken[0]);
+    assert!(tally.opened > LONG as u64 + 4 * u64::from(NEW), "{} opened", tally.opened);
+    assert!(sent > u64::from(FLOOD) * 3, "{sent} frames");
+}
+
+#[test]
+fn no_connection_breaks_whose_backend_lives() {
+    let _alone = alone();
+    let run = run(RECORDED, Script { bursts: 20, floods: true });
+    assert_eq!(run.unexplained, 0, "connections broke whose backend lived");
+    let lost = run.tally.broken.len() as u64;
+    assert!(run.tally.answers > 100 * u64::from(NEW), "{} answers, {lost} lost", run.tally.answers);
+
+    // It was what it is meant to be: every kind of change, and every rule about records.
+    assert_eq!(run.kinds.values().sum::<usize>(), 100);
+    assert_eq!(run.kinds.len(), upheaval::Kind::ALL.len(), "{:?}", run.kinds);
+    let watch = run.watch;
+    for name in ["asked", "found", "recorded_at_new", "recorded_at_owner", "sent_to_owner", "missed", "dead_dropped"] {
+        assert!(watch.count(name) > 0, "{name}: {watch:?}");
+    }
+    for most in watch.most_records {
+        assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
+    }
+    assert!(watch.followed >= 10, "owners followed only {} times: {watch:?}", watch.followed);
+    assert!(run.settled, "with all connections gone, no record is left: {watch:?}");
+}
+
+#[test]
+fn without_records_connections_do_break() {
+    let _alone = alone();
+    let run = run("records = false\n", Script { bursts: 4, floods: false });
+    assert!(run.unexplained > 50, "only {} broke", run.unexplained);
+    assert_eq!(run.watch.most_records, [0, 0]);
+}
+
+/// How much happens in a run.
+#[derive(Clone, Copy)]
+struct Script {
+    /// Bursts of five changes; after each there is time for owners to follow.
+    bursts: u32,
+    /// Whether floods run through every other four bursts.
+    floods: bool,
+}
+
+/// What came of a run.
+struct Run {
+    tally: Tally,
+    /// Connections that broke though their backend lived.
+    unexplained: usize,
+    kinds: BTreeMap<upheaval::Kind, usize>,
+    watch: Watch,
+    /// Whether every service settled after the last connection.
+    settled: bool,
+    /// Here, so that it ends with the test that fails: its logs are kept then.
+    _lab: Lab,
+}
+
+/// All connections through `script`, with TCP services that say `tcp`.
+fn run(tcp: &str, script: Script) -> Run {
+    let seed = seed();
+    let mut lab = lab(tcp);
+    let start = Instant::now();
+    let crowd = Crowd::start(&lab);
+    thread::sleep(Duration::from_secs(2));
+    let mut upheaval = Upheaval::new(&mut lab, configuration(tcp), seed);
+    let mut watch = Watch::default();
+    let mut running = Vec::new();
+    for burst in 0..script.bursts {
+        if script.floods && burst % 4 == 0 {
+            running = if burst % 8 == 0 { floods(upheaval.lab, 60) } else { Vec::new() };
+        }
+        for _ in 0..5 {
+            upheaval.change().expect("a change is made");
+            upheaval.pause(Duration::from_millis(700));
+        }
+        for _ in 0..7 {
+            watch.look(upheaval.lab).expect("a status is told");
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+    drop(running);
+    let (done, mut outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
+    let tally = crowd.stop();
+    let believed = believed::outages(&lab.edge().said());
+    for wrong in believed::wrong(&believed, &outages) {
+        println!("{:>7} ms  taken for dead: {}, {:?}", since(start, wrong.from), wrong.backend, wrong.reach);
+    }
+    outages.extend(believed);
+    let services: Vec<_> = Service::of(Protocol::Tcp).collect();
+    let unexplained = outage::unexplained(&tally.broken, &outages, &services);
+    tell(start, &done, &tally, &unexplained);
+    let unexplained = unexplained.len();
+    let settled = lab::wait_until(Duration::from_secs(20), || watch.look(&lab)).expect("a status is told");
+    println!("{watch:?}; {} s", start.elapsed().as_secs());
+    let mut kinds = BTreeMap::new();
+    for done in done {
+        *kinds.entry(done.kind).or_default() += 1;
+    }
+    Run { tally, unexplained, kinds, watch, settled, _lab: lab }
+}
+
+/// What happened, for whoever has to find out why.
+fn tell(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
+    for done in done {
+        println!("{:>7} ms  {:?} {}", since(start, done.at), done.kind, done.what);
+    }
+    let Tally { opened, answers, held, broken, .. } = tally;
+    println!(
+        "{opened} opened, {answers} answers, {held} held, {} broke; these though their backend lived:",
+        broken.len()
+    );
+    for broken in unexplained.iter().take(40) {
+        println!("{:>7} ms  {broken}", since(start, broken.at));
+    }
+}
+
+fn since(start: Instant, at: Instant) -> u128 {
+    at.saturating_duration_since(start).as_millis()
+}
+
+/// All the connections of a run, from all clients to all TCP services.
+struct Crowd(Vec<Flows>);
+
+impl Crowd {
+    fn start(lab: &Lab) -> Self {
+        let clients = CLIENTS.into_iter().flat_map(|client| {
+            let from = addresses::add(lab, client, 8).expect("a client gets more addresses");
+            let long = Kind::Long { connections: LONG / CLIENTS.len(), pace: PACE };
+            let new = Kind::New { per_second: NEW / 2 };
+            [long, new].map(|kind| {
+                let plan = flows::Plan { from: from.clone(), to: targets(), kind };
+                Flows::start(lab.netns(client), plan).expect("connections start")
+            })
+        });
+        Self(clients.collect())
+    }
+
+    fn stop(self) -> Tally {
+        let mut all = Tally::default();
+        for flows in self.0 {
+            all.add(flows.stop().expect("connections end"));
+        }
+        all
+    }
+}
+
+/// A flood of SYNs and one of ACKs, for at most so many seconds.
+fn floods(lab: &Lab, seconds: u32) -> Vec<Flood> {
+    let edge = lab.netns(EDGE).within(|| flood::mac("eth0")).expect("the edge is there").expect("eth0 is there");
+    let floods = [(SYN, 1), (ACK, 2)].map(|(flags, seed)| {
+        let plan = flood::Plan { to: targets(), flags, per_second: FLOOD, most: u64::from(FLOOD * seconds), seed };
+        Flood::start(lab.netns("client2"), "eth0", edge, plan).expect("a flood starts")
+    });
+    floods.into()
+}
+
+fn targets() -> Vec<SocketAddr> {
+    Service::of(Protocol::Tcp).map(Service::address).collect()
+}
+
+fn configuration(tcp: &str) -> Configuration {
+    // A flood loses packets, those of probes too. One that is sent again after a second still comes in time, so that no
+    // machine that lives is taken for dead. A SYN to one that dies is sent again until that is seen, after 6 s at most.
+    let probing = Probing { interval_ms: 1500, timeout_ms: 1500, rise: 2, fall: 3 };
+    Configuration {
+        probing,
+        limits: format!("flows = {FLOWS}\n"),
+        pool: "min_healthy = 2\n".to_owned(),
+        tcp: tcp.to_owned(),
+        ..Configuration::default()
+    }
+}
+
+fn lab(tcp: &str) -> Lab {
+    let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
+    let options = Options { edge_ctl: Some(edge_ctl), configuration: configuration(tcp) };
+    let lab = Lab::up(&options).expect("the lab comes up");
+    lab.wait_for_health(|_| "up").expect("every backend is seen up");
+    signature::sign(&lab).expect("backends are signed");
+    flood::contain(&lab).expect("floods are contained");
+    lab
+}
+
+/// From `LAB_SEED`, or new each time; printed.
+fn seed() -> u64 {
+    let given = std::env::var("LAB_SEED").ok().and_then(|text| text.parse().ok());
+    let clock =
+        || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos().into());
+    let seed = given.unwrap_or_else(clock);
+    println!("LAB_SEED={seed}");
+    seed
+}
+
+/// One of these at a time: each keeps the processors busy by itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
