@@ -204,7 +204,7 @@ fn step(file: &str, function: &str) -> Option<usize> {
 
 /// The last parts of a path as they stand in the name of a function: each after its length.
 fn mangled(path: &str) -> String {
-    path.split("::").map(|part| format!("{}{part}", part.len())).collect()
+    path.split("::").flat_map(|part| [part.len().to_string(), part.to_owned()]).collect()
 }
 
 fn profile(case: &Case, ran: &Ran, steps: &BTreeMap<usize, usize>) -> Profile {

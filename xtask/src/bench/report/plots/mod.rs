@@ -168,7 +168,7 @@ fn transition(results: &Results, title: &str) -> Result<Option<String>> {
         format::decimals(row.map_or(f64::NAN, |row| row.net_ns), 1)
     });
     let subtitle = format!(
-        "1 service, 3 backends; without the driver. While it is settled, 1,024 flows: {} ns",
+        "1 service, 3 backends; without the driver. While it is settled: {} ns with 1,024 flows",
         steady.join(" and ")
     );
     let plot = Bars {
