@@ -8,9 +8,6 @@ use std::{
 
 use crate::lab::topology::Backend;
 
-/// After this the kernel sends a SYN again.
-const RETRY: Duration = Duration::from_secs(1);
-
 #[derive(Clone, Debug)]
 pub struct Broken {
     pub client: SocketAddr,
@@ -23,6 +20,8 @@ pub struct Broken {
     pub stood: Option<Instant>,
     /// Requests that were answered.
     pub answers: u32,
+    /// When the last one was sent.
+    pub asked: Option<Instant>,
     /// When it broke.
     pub at: Instant,
     pub how: How,
@@ -48,12 +47,10 @@ pub enum How {
 }
 
 impl Broken {
-    /// Whether its SYN was sent more than once, and it broke in what the first request should have brought. The SYNs may
-    /// have met a change between them and two backends behind it, who both accept: the client then talks to the one and is
-    /// heard by the other. No record can prevent that where there was no room for one.
-    pub fn had_two_starts(&self) -> bool {
-        let resent = self.stood.is_some_and(|stood| stood.saturating_duration_since(self.began) >= RETRY);
-        resent && self.answers == 0 && matches!(self.how, How::Reset)
+    /// Whether the client had waited for so long: it then says no more than what its kernel sends again, which is twice as
+    /// far apart each time.
+    pub fn had_waited(&self, long: Duration) -> bool {
+        self.asked.is_some_and(|asked| self.at.saturating_duration_since(asked) > long)
     }
 }
 
@@ -73,9 +70,9 @@ impl fmt::Display for Broken {
         let age = |at: Instant| at.saturating_duration_since(self.began).as_millis();
         let Self { client, service, answers, how, .. } = self;
         write!(f, "{client} -> {service} with {backend}, {how:?} after {} ms", age(self.at))?;
-        match self.stood {
-            Some(stood) => write!(f, ", {} ms of handshake, {answers} answers", age(stood)),
-            None => Ok(()),
+        if let Some(stood) = self.stood {
+            write!(f, ", {} ms of handshake, {answers} answers", age(stood))?;
         }
+        self.asked.map_or(Ok(()), |asked| write!(f, ", asked after {} ms", age(asked)))
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Connection {
     began: Instant,
     stood: Instant,
     answers: u32,
+    asked: Option<Instant>,
 }
 
 impl Connection {
@@ -46,17 +47,19 @@ impl Connection {
         match opening.await {
             Ok(stream) => {
                 let backend = signature::of(&stream);
-                Ok(Self { stream, client, service, backend, began, stood: Instant::now(), answers: 0 })
+                let stood = Instant::now();
+                Ok(Self { stream, client, service, backend, began, stood, answers: 0, asked: None })
             }
             Err(how) => {
                 let at = Instant::now();
-                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, at, how })
+                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, asked: None, at, how })
             }
         }
     }
 
     /// Sends a request, and reads the whole answer.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Backend, Broken> {
+        self.asked = Some(Instant::now());
         let answer = timeout(PATIENCE, self.answer(request)).await.unwrap_or(Err(How::Silent));
         let how = match (answer, self.backend) {
             (Ok(name), Some(backend)) if backend.to_string() == name => {
@@ -96,8 +99,8 @@ impl Connection {
     }
 
     fn broken(&self, how: How) -> Broken {
-        let Self { client, service, backend, began, stood, answers, .. } = *self;
-        Broken { client, service, backend, began, stood: Some(stood), answers, at: Instant::now(), how }
+        let Self { client, service, backend, began, stood, answers, asked, .. } = *self;
+        Broken { client, service, backend, began, stood: Some(stood), answers, asked, at: Instant::now(), how }
     }
 }
 

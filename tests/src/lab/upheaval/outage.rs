@@ -70,6 +70,7 @@ mod tests {
                 began: at(began),
                 stood: None,
                 answers: 0,
+                asked: None,
                 at: at(broke),
                 how: How::Reset,
             };
