@@ -126,8 +126,10 @@ impl Both {
             // On the host alone, and so not where both count.
             return Ok(on_host(&self.memory.clone(), program, frame, arrival));
         }
+        let learnt = self.memory.path_mtus.take();
         let seen = on_host(&self.memory, program, frame, arrival);
         let ran = self.kernel.run(program.name(), frame, arrival);
+        self.learnt(learnt, seen.way == Way::Edge(Exit::PathMtu))?;
         let expected = match seen.way.verdict() {
             Verdict::Pass => kernel::PASS,
             Verdict::Drop => kernel::DROP,
@@ -142,6 +144,23 @@ impl Both {
             return Err(format!("{:?}: {}", seen.way, difference(&ran.frame, &seen.frame)));
         }
         Ok(seen)
+    }
+
+    /// Checks that the kernel has learnt the same path MTU as the host from the packet that just ran, if any, and takes it
+    /// back there: a backend changes when the test changes it. What was learnt before is `before`.
+    fn learnt(&self, before: BTreeMap<BackendNumber, u16>, learns: bool) -> Result<(), String> {
+        let now = self.memory.path_mtus.replace(before);
+        if now.len() != usize::from(learns) {
+            return Err(format!("{} path MTUs learnt from one packet", now.len()));
+        }
+        for (number, mtu) in now {
+            let mut expected = self.memory.backends[usize::from(number)];
+            let restored = self.kernel.restore(number, &expected);
+            expected.path_mtu = if expected.path_mtu == 0 { mtu } else { mtu.min(expected.path_mtu) };
+            same("backends' path MTUs", &[restored], &[expected])?;
+            self.memory.learn_path_mtu(number, mtu);
+        }
+        Ok(())
     }
 
     /// Sends a frame that came in by `lo` through the load balancer, twice.
@@ -177,6 +196,9 @@ impl Both {
         let flows = self.kernel.flow_counts();
         let host = (0..).zip(&flows).map(|(number, _)| self.memory.flow_counts(number)).collect::<Vec<_>>();
         same("what was done with records", &flows, &host)?;
+        let backends =
+            (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
+        same("backends' entries", &backends, &self.memory.backends)?;
         same("unsettled services", &self.kernel.unsettled(), &self.unsettled())?;
         same("missed", &self.kernel.missed(), &self.memory.missed.borrow())?;
         same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;

@@ -77,6 +77,11 @@ impl Side {
         self.address([203, 0, 113, 1], 0x1)
     }
 
+    /// A router on the way from the edge to a backend.
+    pub const fn router(self) -> IpAddr {
+        self.address([203, 0, 113, 99], 0x99)
+    }
+
     /// Address of a backend by its number.
     pub const fn backend(self, number: u8) -> IpAddr {
         self.address([10, 1, 0, number], 0x100 + number as u16)
@@ -144,6 +149,8 @@ pub struct World {
     pub decap_sources: Vec<[u8; 16]>,
     /// How many flows a CPU may record in a second, of either kind.
     pub records_per_second: u32,
+    /// How many ICMP errors a CPU may send in a second.
+    pub errors_per_second: u32,
 }
 
 impl World {
@@ -157,6 +164,7 @@ impl World {
             routes: Vec::new(),
             decap_sources: Vec::new(),
             records_per_second: 1 << 30,
+            errors_per_second: 1 << 30,
         }
     }
 
@@ -265,7 +273,7 @@ impl World {
             hash_key: KEY,
             slot_mask: self.slots - 1,
             records_per_second: self.records_per_second,
-            errors_per_second: 1 << 30,
+            errors_per_second: self.errors_per_second,
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);

@@ -4,12 +4,15 @@
 #[path = "flows/mod.rs"]
 mod flows;
 
-use edge_common::{abi::Tracking, exit::Exit};
+use edge_common::{
+    abi::{Cell, Tracking},
+    exit::Exit,
+};
 use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
 use flows::{
     Flow, ROOM, Says, Who,
-    cases::{self, Case, Goes, Room},
-    counted, lane, number, put_records, reached, records, set_lane,
+    cases::{self, Case, Goes, Room, Slot},
+    counted, number, put_records, reached, records, set_lane,
 };
 
 /// Slots that the cases are played in.
@@ -57,6 +60,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let is_tcp = both.world.services[service as usize].protocol == protocol::TCP;
     let goes = match case.goes {
         Goes::To(to) => (Exit::DsrTx, Some(who(both, to))),
+        Goes::Passed => (Exit::IcmpError, None),
         Goes::Dropped => (Exit::Exhausted, None),
         Goes::Rejected if is_tcp => (Exit::RejectReset, None),
         Goes::Rejected => (Exit::RejectUnreachable, None),
@@ -71,13 +75,14 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let found = records(&both.memory);
     put_records(&both.memory, &expected);
     assert_eq!(found, records(&both.memory), "records");
-    let mut after = owners;
-    let owner = case.taken_by.map_or(owner, |taken_by| who(both, taken_by));
-    set_lane(&mut after, service, slot, owner);
-    assert_eq!(*both.memory.owners.borrow(), after, "no other owner changes");
-    let missed = both.memory.missed.borrow().iter().flat_map(|cell| cell.0).filter(|missed| *missed != 0).count();
-    assert_eq!(missed, usize::from(case.missed), "marked slots");
-    assert_eq!(lane(&both.memory.missed.borrow(), service, slot), u16::from(case.missed), "the slot's mark");
+    let (mut after, mut marks) = (owners, vec![Cell::default(); both.memory.missed.borrow().len()]);
+    match case.slot {
+        Slot::Same => {}
+        Slot::Marked => set_lane(&mut marks, service, slot, 1),
+        Slot::TakenBy(taken_by) => set_lane(&mut after, service, slot, who(both, taken_by)),
+    }
+    assert_eq!(*both.memory.owners.borrow(), after, "owners");
+    assert_eq!(*both.memory.missed.borrow(), marks, "marked slots");
     let unsettled = both.memory.unsettled.borrow().iter().copied().collect::<Vec<_>>();
     assert_eq!(unsettled, Vec::from_iter(case.unsettles.then_some((1, service))), "unsettled by the packet path");
     assert_eq!(counted(counts, both.memory.flow_counts(service)), case.counts);

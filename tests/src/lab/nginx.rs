@@ -50,15 +50,19 @@ fn listens() -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
+/// Connections that one server may have: what clients began while another one was dying all comes to those that are left.
+const CONNECTIONS: u32 = 16_384;
+
 /// One process without a master: killing it kills the server, as a dead machine would.
 fn configuration(name: &str, dir: &Path) -> String {
-    let dir = dir.display();
+    let (dir, files) = (dir.display(), 2 * CONNECTIONS);
     format!(
         r#"daemon off;
 master_process off;
 worker_processes 1;
+worker_rlimit_nofile {files};
 pid {dir}/nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {CONNECTIONS}; }}
 http {{
     access_log off;
     default_type text/plain;

@@ -2,6 +2,12 @@
 
 pub(crate) mod cases;
 
+mod affinity;
+mod budget;
+mod kept;
+mod starts;
+mod times;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use edge_common::{
@@ -11,7 +17,7 @@ use edge_common::{
 };
 use edge_tests::{
     both::{Both, Seen, Way},
-    packet::{ACK, Extension, Frame, Ip, Payload, SYN, Tcp, Udp, protocol},
+    packet::{ACK, Extension, Frame, Icmp, Ip, Payload, SYN, Tcp, Udp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
 
@@ -43,6 +49,8 @@ pub(crate) enum Who {
 pub(crate) enum Says {
     Starts,
     Runs,
+    /// It is none of it, but an ICMP error that quotes an answer to the client.
+    Concerns,
 }
 
 /// Two pools of three backends, and two services on both, of TCP and UDP.
@@ -61,8 +69,12 @@ pub(crate) fn world(side: Side) -> World {
 
 /// The world, twice, with little room for records.
 pub(crate) fn both(world: World) -> Both {
+    both_with_room(world, ROOM)
+}
+
+pub(crate) fn both_with_room(world: World, room: usize) -> Both {
     let mut memory = world.memory();
-    (memory.flows_v4.room, memory.flows_v6.room) = (ROOM, ROOM);
+    (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
     Both::with_memory(world, memory)
 }
 
@@ -82,7 +94,7 @@ impl Flow {
         Self { client: side.client(), source, service }
     }
 
-    fn ends(&self) -> FlowEnds {
+    pub(crate) fn ends(&self) -> FlowEnds {
         let (vip, protocol) = match self.client {
             IpAddr::V4(_) => (Side::V4.vip(), self.protocol()),
             IpAddr::V6(_) => (Side::V6.vip(), self.protocol()),
@@ -99,8 +111,11 @@ impl Flow {
         FlowRecord { backend, mark: World::flow(self.client, self.source, PORT).mark(), ..FlowRecord::default() }
     }
 
-    /// A packet of it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
+    /// A packet of it, or about it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
     pub(crate) fn packet(&self, says: Says) -> Ip {
+        if says == Says::Concerns {
+            return self.error(usize::MAX);
+        }
         let (source, destination) = (self.source, PORT);
         let payload = if self.service == TCP {
             let flags = if says == Says::Starts { SYN } else { ACK };
@@ -113,13 +128,31 @@ impl Flow {
         Ip::new(self.client, self.ends().vip, payload)
     }
 
+    /// Port unreachable, from the client's own host; it quotes so many bytes of the answer.
+    fn error(&self, quoted: usize) -> Ip {
+        let (source, destination) = (PORT, self.source);
+        let payload = if self.service == TCP {
+            Payload::Tcp(Tcp { source, destination, ..Tcp::default() })
+        } else {
+            Payload::Udp(Udp { source, destination, ..Udp::default() })
+        };
+        let vip = self.ends().vip;
+        let answer = Ip::new(vip, self.client, payload).bytes();
+        let (kind, code) = if vip.is_ipv4() { (3, 3) } else { (1, 4) };
+        let error = Icmp::error(kind, code, 0, &answer[..quoted.min(answer.len())]);
+        Ip::new(self.client, vip, Payload::Icmp(error))
+    }
+
     pub(crate) fn frame(&self, says: Says) -> Vec<u8> {
         framed(self.packet(says))
     }
 
-    /// The same behind an option or an extension header that says nothing.
+    /// The same behind an option or an extension header that says nothing. An error quotes the least that it may.
     pub(crate) fn odd_frame(&self, says: Says) -> Vec<u8> {
         let mut packet = self.packet(says);
+        if says == Says::Concerns {
+            packet = self.error(if self.client.is_ipv4() { 28 } else { 48 });
+        }
         match self.client {
             IpAddr::V4(_) => packet.options = vec![1; 4],
             IpAddr::V6(_) => packet.extensions = vec![Extension::filler(protocol::DESTINATION, 0)],
@@ -168,17 +201,18 @@ pub(crate) fn put_records(memory: &Memory, records: &[(Flow, FlowRecord)]) {
     }
 }
 
+/// The record of a flow.
+pub(crate) fn record(memory: &Memory, flow: &Flow) -> Option<FlowRecord> {
+    records(memory).get(&flow.ends()).copied()
+}
+
 /// What happened to flows of a service between two readings.
 pub(crate) fn counted(before: FlowCounts, after: FlowCounts) -> Vec<FlowCount> {
     let times = |what: &FlowCount| usize::try_from(after.0[*what as usize] - before.0[*what as usize]).expect("a few");
     FlowCount::ALL.into_iter().flat_map(|what| std::iter::repeat_n(what, times(&what))).collect()
 }
 
-/// Owner of a service's slot, or whether something was missed in it.
-pub(crate) fn lane(cells: &[Cell], service: u32, slot: u32) -> u16 {
-    cells[(service * SLOTS / 4 + slot / 4) as usize].lane(slot)
-}
-
+/// Sets the owner of a service's slot, or whether something was missed in it.
 pub(crate) fn set_lane(cells: &mut [Cell], service: u32, slot: u32, value: u16) {
     cells[(service * SLOTS / 4 + slot / 4) as usize].0[slot as usize % 4] = value;
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use addr2line::{
-    Context,
+    Context, FunctionName,
     gimli::{self, Dwarf, EndianSlice, LittleEndian},
 };
 use anyhow::{Context as _, Result};
@@ -32,7 +32,7 @@ pub(crate) fn sources<T>(
     for &place in places {
         let mut frames = context.find_frames(START + (place * INSTRUCTION) as u64).skip_all_loads()?;
         while let Some(frame) = frames.next()? {
-            let function = frame.function.as_ref().map(|function| function.raw_name()).transpose()?;
+            let function = frame.function.as_ref().map(FunctionName::raw_name).transpose()?;
             let function = function.as_deref().unwrap_or_default();
             if let Some(this) = frame.location.and_then(|location| wanted(location.file?, function)) {
                 found.insert(place, this);

@@ -1,6 +1,10 @@
 //! A connection that did not go as it should.
 
-use std::{fmt, io, net::SocketAddr, time::Instant};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use crate::lab::topology::Backend;
 
@@ -12,6 +16,12 @@ pub struct Broken {
     pub backend: Option<Backend>,
     /// When it was begun.
     pub began: Instant,
+    /// When it stood, for the client.
+    pub stood: Option<Instant>,
+    /// Requests that were answered.
+    pub answers: u32,
+    /// When the last one was sent.
+    pub asked: Option<Instant>,
     /// When it broke.
     pub at: Instant,
     pub how: How,
@@ -36,6 +46,14 @@ pub enum How {
     Failed(String),
 }
 
+impl Broken {
+    /// Whether the client had waited for so long: it then says no more than what its kernel sends again, which is twice as
+    /// far apart each time.
+    pub fn had_waited(&self, long: Duration) -> bool {
+        self.asked.is_some_and(|asked| self.at.saturating_duration_since(asked) > long)
+    }
+}
+
 impl From<io::Error> for How {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -49,7 +67,12 @@ impl From<io::Error> for How {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = self.backend.map_or_else(|| "nobody".to_owned(), |backend| backend.to_string());
-        let age = self.at.saturating_duration_since(self.began).as_millis();
-        write!(f, "{} -> {} with {backend}, {:?} after {age} ms", self.client, self.service, self.how)
+        let age = |at: Instant| at.saturating_duration_since(self.began).as_millis();
+        let Self { client, service, answers, how, .. } = self;
+        write!(f, "{client} -> {service} with {backend}, {how:?} after {} ms", age(self.at))?;
+        if let Some(stood) = self.stood {
+            write!(f, ", {} ms of handshake, {answers} answers", age(stood))?;
+        }
+        self.asked.map_or(Ok(()), |asked| write!(f, ", asked after {} ms", age(asked)))
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct Connection {
     service: SocketAddr,
     backend: Option<Backend>,
     began: Instant,
+    stood: Instant,
+    answers: u32,
+    asked: Option<Instant>,
 }
 
 impl Connection {
@@ -44,17 +47,25 @@ impl Connection {
         match opening.await {
             Ok(stream) => {
                 let backend = signature::of(&stream);
-                Ok(Self { stream, client, service, backend, began })
+                let stood = Instant::now();
+                Ok(Self { stream, client, service, backend, began, stood, answers: 0, asked: None })
             }
-            Err(how) => Err(Broken { client, service, backend: None, began, at: Instant::now(), how }),
+            Err(how) => {
+                let at = Instant::now();
+                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, asked: None, at, how })
+            }
         }
     }
 
     /// Sends a request, and reads the whole answer.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Backend, Broken> {
+        self.asked = Some(Instant::now());
         let answer = timeout(PATIENCE, self.answer(request)).await.unwrap_or(Err(How::Silent));
         let how = match (answer, self.backend) {
-            (Ok(name), Some(backend)) if backend.to_string() == name => return Ok(backend),
+            (Ok(name), Some(backend)) if backend.to_string() == name => {
+                self.answers += 1;
+                return Ok(backend);
+            }
             (Ok(name), Some(_)) => How::Moved(name),
             (Ok(name), None) => How::Garbled(format!("{name} answers, whose MSS is not its own")),
             (Err(how), _) => how,
@@ -88,8 +99,8 @@ impl Connection {
     }
 
     fn broken(&self, how: How) -> Broken {
-        let Self { client, service, backend, began, .. } = *self;
-        Broken { client, service, backend, began, at: Instant::now(), how }
+        let Self { client, service, backend, began, stood, answers, asked, .. } = *self;
+        Broken { client, service, backend, began, stood: Some(stood), answers, asked, at: Instant::now(), how }
     }
 }
 

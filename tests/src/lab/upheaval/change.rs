@@ -51,6 +51,12 @@ impl Kind {
 impl Upheaval<'_> {
     /// Makes a change of this kind, if one can be made now; says what it was.
     pub(super) fn make(&mut self, kind: Kind) -> Result<Option<String>> {
+        // A daemon that has just started, or read its file again, counts failed probes anew: who dies meanwhile would be
+        // dead for longer than clients have patience.
+        let counts_anew = matches!(kind, Kind::Add | Kind::Remove | Kind::Weigh | Kind::Restart);
+        if counts_anew && !self.all_dead_are_seen()? {
+            return Ok(None);
+        }
         match kind {
             Kind::Add => self.add(),
             Kind::Remove => self.remove(),
@@ -62,7 +68,7 @@ impl Upheaval<'_> {
             Kind::Recover => self.recover(),
             Kind::Failover => self.failover(),
             Kind::Failback => self.failback(),
-            Kind::Restart => self.restart(),
+            Kind::Restart => self.restart().map(Some),
         }
     }
 
@@ -178,16 +184,12 @@ impl Upheaval<'_> {
         Ok(Some(service.to_owned()))
     }
 
-    fn restart(&mut self) -> Result<Option<String>> {
-        // A daemon that has just started counts failed probes anew: a machine that dies now would be dead for twice as long.
-        if !self.all_dead_are_seen()? {
-            return Ok(None);
-        }
+    fn restart(&mut self) -> Result<String> {
         self.lab.kill_daemon()?;
         let pause = Duration::from_millis(self.random.below(1000).into());
         std::thread::sleep(pause);
         self.lab.start_daemon()?;
-        Ok(Some(format!("after {} ms", pause.as_millis())))
+        Ok(format!("after {} ms", pause.as_millis()))
     }
 
     fn all_dead_are_seen(&self) -> Result<bool> {

@@ -68,6 +68,9 @@ mod tests {
                 service,
                 backend,
                 began: at(began),
+                stood: None,
+                answers: 0,
+                asked: None,
                 at: at(broke),
                 how: How::Reset,
             };

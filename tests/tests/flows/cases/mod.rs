@@ -1,5 +1,6 @@
 //! What becomes of a packet: described cases, one for each row of the rules and each way through them.
 
+mod concerning;
 mod running;
 mod settled;
 mod starting;
@@ -16,7 +17,7 @@ use super::{Says, Who};
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    starting::CASES.iter().chain(running::CASES).chain(settled::CASES).chain(stateless::CASES)
+    starting::CASES.iter().chain(running::CASES).chain(settled::CASES).chain(stateless::CASES).chain(concerning::CASES)
 }
 
 /// Whether there is room for one more record.
@@ -36,6 +37,18 @@ pub(crate) enum Goes {
     /// Answered with a RST or an ICMP error.
     Rejected,
     Dropped,
+    /// Left to the host.
+    Passed,
+}
+
+/// What becomes of the flow's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Same,
+    /// Something was missed in it.
+    Marked,
+    /// It has a new owner.
+    TakenBy(Who),
 }
 
 /// A packet, what there is when it comes, and what is expected.
@@ -60,10 +73,7 @@ pub(crate) struct Case {
     pub(crate) goes: Goes,
     /// The record afterwards.
     pub(crate) then: Option<Who>,
-    /// The new owner, if it is not who it was.
-    pub(crate) taken_by: Option<Who>,
-    /// Whether the slot is marked.
-    pub(crate) missed: bool,
+    pub(crate) slot: Slot,
     /// Whether the service is unsettled now that was settled before.
     pub(crate) unsettles: bool,
     /// What is counted, each once, in the counts' order.
@@ -93,8 +103,7 @@ const STARTING: Case = Case {
     room: Room::Free,
     goes: Goes::To(Who::First),
     then: None,
-    taken_by: None,
-    missed: false,
+    slot: Slot::Same,
     unsettles: false,
     counts: &[FlowCount::Asked],
 };

@@ -14,6 +14,7 @@ use super::{
     Goes::{Dropped, Rejected, To},
     PASSED_OVER, RUNNING,
     Room::{Full, Spent},
+    Slot::{Marked, TakenBy},
     WITH_START,
 };
 
@@ -50,7 +51,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Full,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, Missed],
         ..RUNNING
     },
@@ -59,7 +60,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Spent,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, Missed],
         ..RUNNING
     },
@@ -86,7 +87,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DOWN)],
         room: Full,
         goes: To(Second),
-        taken_by: Some(Second),
+        slot: TakenBy(Second),
         counts: &[Asked, OwnerTakenOver],
         ..RUNNING
     },
@@ -199,7 +200,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         room: Spent,
         goes: To(Third),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..RUNNING
     },
@@ -210,7 +211,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Third,
         record: Some(Second),
         room: Spent,
-        taken_by: Some(First),
+        slot: TakenBy(First),
         counts: &[Asked, OwnerTakenOver],
         ..RUNNING
     },

@@ -12,7 +12,9 @@ use super::{
     Goes::To,
     RUNNING,
     Room::{Full, Spent},
-    STARTING, WITH_START,
+    STARTING,
+    Slot::TakenBy,
+    WITH_START,
 };
 
 const STARTING_SETTLED: Case = Case { settled: true, counts: &[], ..STARTING };
@@ -49,7 +51,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DOWN)],
         room: Full,
         goes: To(Second),
-        taken_by: Some(Second),
+        slot: TakenBy(Second),
         unsettles: true,
         counts: &[Asked, OwnerTakenOver],
         ..STARTING_SETTLED
@@ -59,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DOWN)],
         room: Spent,
         goes: To(Second),
-        taken_by: Some(Second),
+        slot: TakenBy(Second),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING_SETTLED
     },

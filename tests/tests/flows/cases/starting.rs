@@ -14,6 +14,7 @@ use super::{
     PASSED_OVER,
     Room::{Full, Spent},
     STARTING,
+    Slot::{Marked, TakenBy},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -137,7 +138,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Full,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -145,7 +146,7 @@ pub(super) const CASES: &[Case] = &[
         name: "also to one that is drained",
         states: &[(First, DRAINED)],
         room: Full,
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -154,7 +155,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DOWN)],
         room: Full,
         goes: To(Second),
-        taken_by: Some(Second),
+        slot: TakenBy(Second),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING
     },
@@ -162,7 +163,7 @@ pub(super) const CASES: &[Case] = &[
         name: "the same where nobody owned it",
         owner: Nobody,
         room: Full,
-        taken_by: Some(First),
+        slot: TakenBy(First),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING
     },
@@ -170,7 +171,7 @@ pub(super) const CASES: &[Case] = &[
         name: "the same where the owner is not there",
         owner: Absent,
         room: Full,
-        taken_by: Some(First),
+        slot: TakenBy(First),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING
     },
@@ -180,7 +181,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Spent,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -189,7 +190,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         states: &[(Second, DOWN)],
         room: Spent,
-        taken_by: Some(First),
+        slot: TakenBy(First),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING
     },
@@ -200,7 +201,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         room: Spent,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -210,7 +211,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         record: Some(Third),
         room: Spent,
-        taken_by: Some(First),
+        slot: TakenBy(First),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING
     },
@@ -251,7 +252,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Full,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -275,7 +276,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Full,
         goes: To(Second),
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -301,7 +302,7 @@ pub(super) const CASES: &[Case] = &[
         name: "the pool is passed over: without room the owner in it",
         failover: PASSED_OVER,
         room: Full,
-        missed: true,
+        slot: Marked,
         counts: &[Asked, SentToOwner],
         ..STARTING
     },
@@ -318,7 +319,7 @@ pub(super) const CASES: &[Case] = &[
         failover: EVACUATED,
         room: Full,
         goes: To(Behind),
-        taken_by: Some(Behind),
+        slot: TakenBy(Behind),
         counts: &[Asked, OwnerTakenOver],
         ..STARTING
     },

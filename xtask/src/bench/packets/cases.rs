@@ -81,9 +81,10 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
     for content in contents {
         cases.extend(TUNNELS.map(|route| route.case(content, State::Reject, THOUSAND, &here)));
     }
-    let others = [State::Vlan, State::TtlExceeded, State::TooBig, State::Fragment, State::Malformed, State::NotOurs];
+    let others = [State::Vlan, State::TtlExceeded, State::TooBig, State::FirstFragment, State::Fragment];
+    let others = others.into_iter().chain([State::Malformed, State::NotOurs]);
     for route in TUNNELS {
-        cases.extend(others.map(|state| route.case(Content::TcpData, state, THOUSAND, &here)));
+        cases.extend(others.clone().map(|state| route.case(Content::TcpData, state, THOUSAND, &here)));
         cases.push(route.case(Content::Udp, State::NotOurs, THOUSAND, &here));
         cases.push(route.case(Content::Echo, State::Echo, THOUSAND, &here));
         cases.push(route.case(Content::Unreachable, State::IcmpError, THOUSAND, &here));
@@ -155,6 +156,7 @@ pub(super) fn profiled() -> Vec<Case> {
         case(TUNNEL_V4, Content::TcpData, State::Vlan),
         case(TUNNEL_V6, Content::TcpData, State::Steady),
         case(TUNNEL_V6, Content::TcpData, State::Extension),
+        case(TUNNEL_V4, Content::TcpData, State::FirstFragment),
         case(dsr_v4, Content::TcpData, State::Steady),
         case(dsr_v6, Content::TcpData, State::Steady),
         case(TUNNEL_V4, Content::TcpData, State::NotOurs),

@@ -9,6 +9,7 @@ mod cases;
 mod flow_table;
 mod frames;
 mod live;
+mod loaded;
 mod processors;
 mod profile;
 mod records;
@@ -45,7 +46,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         return Ok(());
     }
     println!("{}", table::heading());
-    let seconds = if quick { 40 } else { 420 };
+    let seconds = if quick { 36 } else { 560 };
     // Of a few rows, none may take longer than one of many.
     let end = Instant::now() + Duration::from_secs(seconds.min(5 * bench.rows.len() as u64));
     while bench.pass(end)? {}

@@ -1,6 +1,9 @@
 //! Which instructions a packet costs, counted where nothing else runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::{NoUninit, bytes_of};
@@ -29,8 +32,8 @@ use crate::{
 /// have no `/`. The first that has a function counts, and else the first that has its file.
 const STEPS: [(&str, &[&str]); 11] = [
     ("link layer", &["edge-common/src/frame.rs"]),
-    ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs"]),
-    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/service_index/"]),
+    ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs", "flow::starts_quic"]),
+    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/service_index/", "flow::hash"]),
     ("owner", &["select::settled", "edge-common/src/select.rs"]),
     (
         "record",
@@ -39,7 +42,8 @@ const STEPS: [(&str, &[&str]); 11] = [
             "select::record",
             "select::alive",
             "select::is_evacuated",
-            "pipeline::choose",
+            "flow::choose",
+            "flow::read",
             "edge_choose",
             "edge-ebpf/src/hashed.rs",
         ],
@@ -48,7 +52,7 @@ const STEPS: [(&str, &[&str]); 11] = [
     ("rewrite", &["edge-common/src/forward.rs", "edge-common/src/encap.rs", "edge-common/src/checksum.rs"]),
     ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/tables.rs"]),
     ("bounds", &["edge-ebpf/src/packet.rs", "edge-common/src/packet.rs"]),
-    ("odd", &["edge-common/src/odd.rs", "edge_odd"]),
+    ("odd", &["edge-common/src/odd/", "edge_odd", "edge_conclude"]),
     ("rest", &["edge-common/src/", "edge-ebpf/src/"]),
 ];
 /// What the clock says, nanoseconds.
@@ -105,7 +109,7 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         Content::Array(bytemuck::cast_slice(entries).to_vec())
     }
     fn hash<K: NoUninit>(table: &FlowTable<K>) -> Content {
-        Content::Hash { entries: recorded(table), room: table.room }
+        Content::Hash { entries: recorded(&table.records), room: table.room }
     }
     let services = memory.services.len() / 2;
     BTreeMap::from([
@@ -131,9 +135,8 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
 }
 
 /// Keys and records as they lie in the kernel's maps.
-fn recorded<K: NoUninit>(table: &FlowTable<K>) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let records = table.records.borrow();
-    records.iter().map(|(key, record)| (bytes_of(key).to_vec(), bytes_of(record).to_vec())).collect()
+fn recorded<K: NoUninit, V: NoUninit>(records: &RefCell<BTreeMap<K, V>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    records.borrow().iter().map(|(key, record)| (bytes_of(key).to_vec(), bytes_of(record).to_vec())).collect()
 }
 
 /// Runs a packet; the host pipeline must make the same of it.
@@ -183,7 +186,12 @@ fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Resu
         (map::MISSED, bytemuck::cast_slice(&missed)),
     ];
     let arrays = arrays.map(|(map, on_host)| (map, machine.array(map) == on_host));
-    let hashes = [(map::FLOWS_V4, recorded(&memory.flows_v4)), (map::FLOWS_V6, recorded(&memory.flows_v6))];
+    let hashes = [
+        (map::FLOWS_V4, recorded(&memory.flows_v4.records)),
+        (map::FLOWS_V6, recorded(&memory.flows_v6.records)),
+        (map::FRAGMENTS_V4, recorded(&memory.fragments_v4)),
+        (map::FRAGMENTS_V6, recorded(&memory.fragments_v6)),
+    ];
     let hashes = hashes.map(|(map, on_host)| (map, machine.hash(map) == on_host));
     for (map, same) in arrays.into_iter().chain(hashes) {
         ensure!(same, "{map} differs between the interpreter and the host");
@@ -204,7 +212,7 @@ fn step(file: &str, function: &str) -> Option<usize> {
 
 /// The last parts of a path as they stand in the name of a function: each after its length.
 fn mangled(path: &str) -> String {
-    path.split("::").map(|part| format!("{}{part}", part.len())).collect()
+    path.split("::").flat_map(|part| [part.len().to_string(), part.to_owned()]).collect()
 }
 
 fn profile(case: &Case, ran: &Ran, steps: &BTreeMap<usize, usize>) -> Profile {
@@ -271,14 +279,13 @@ mod tests {
             assert!(taken("link layer") && taken("maps") && taken("bounds") && taken("rest"), "{kind:?}");
             let is_ours = kind.state != "not_ours";
             assert_eq!(taken("rewrite"), is_ours, "{kind:?}");
-            assert_eq!(taken("owner"), is_ours && kind.state != "extension", "{kind:?}");
-            assert_eq!(taken("odd"), kind.state == "extension", "{kind:?}");
-            // An odd packet may look for a record of a settled service, too.
-            if kind.state != "extension" {
-                let is_settled = matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
-                assert_eq!(taken("record"), !is_settled, "{kind:?}");
-                assert_eq!(taken("pick"), !is_settled && kind.state != "record_read", "{kind:?}");
-            }
+            assert_eq!(taken("owner"), is_ours, "{kind:?}");
+            let is_odd = matches!(kind.state.as_str(), "extension" | "first_fragment");
+            assert_eq!(taken("odd"), is_odd, "{kind:?}");
+            let is_settled = is_odd || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
+            // An odd packet gets there, and learns that its service is settled.
+            assert_eq!(taken("record"), !is_settled || is_odd, "{kind:?}");
+            assert_eq!(taken("pick"), !is_settled && kind.state != "record_read", "{kind:?}");
             assert_eq!(taken("hash, index"), kind.name() != "not_ours none arp", "{kind:?}");
         }
     }

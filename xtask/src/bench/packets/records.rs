@@ -105,7 +105,8 @@ const fn from_port(ports: u32, [high, low]: [u8; 2]) -> u32 {
 /// What is recorded of a flow: some backend of its family.
 pub(super) fn record<K: FlowKey>(key: &K, flow: Flow, world: &World, side: Side) -> FlowRecord {
     let (Flow::Own(number) | Flow::Other(number)) = flow;
-    let backend = world.first_backend(side) + (number % u32::from(world.backends)) as u16;
+    let place = u16::try_from(number % u32::from(world.backends)).expect("below another one");
+    let backend = world.first_backend(side) + place;
     FlowRecord::new(backend, key.hash().mark(), 0)
 }
 
@@ -138,4 +139,39 @@ fn prepare_table<K: FlowKey>(
         (key, record(&key, flow, world, side))
     }));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            frames::{self, Content, Shape},
+            world::{vip_v4, vip_v6},
+        },
+        *,
+    };
+
+    #[test]
+    fn the_first_flow_is_that_of_a_frame_as_it_is_built() {
+        let frame = frames::to_v4(vip_v4(0), Content::TcpData, Shape::Plain);
+        let key = FlowKeyV4::of(&frame).expect("a plain frame");
+        assert_eq!(key.with(Flow::Own(0)), key);
+        let frame = frames::to_v6(vip_v6(0), Content::TcpSyn, Shape::Plain);
+        let key = FlowKeyV6::of(&frame).expect("a plain frame");
+        assert_eq!(key.with(Flow::Own(0)), key);
+    }
+
+    #[test]
+    fn flows_differ_in_what_the_driver_stamps() {
+        let frame = frames::to_v6(vip_v6(0), Content::TcpData, Shape::Plain);
+        let key = FlowKeyV6::of(&frame).expect("a plain frame");
+        let ends = |flow| {
+            let ends = key.with(flow).ends();
+            (ends.client.to_string(), ends.client_port, ends.port)
+        };
+        let client = |end: &str| format!("2001:db8:1::{end}");
+        assert_eq!(ends(Flow::Own(0x3fff)), (client("c612:0"), 0x7fff, 1000));
+        assert_eq!(ends(Flow::Own(0x4001)), (client("c612:1"), 0x4001, 1000));
+        assert_eq!(ends(Flow::Other(0x4001)), (client("c613:1"), 0x4001, 1000));
+    }
 }

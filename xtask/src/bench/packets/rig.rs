@@ -1,14 +1,12 @@
 //! The programs in the kernel, and timed runs of them.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
-
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray},
+    maps::{Array, Map, MapData, PerCpuArray, ProgramArray},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
-use bytemuck::{Pod, Zeroable as _, bytes_of, cast_slice};
+use bytemuck::{Zeroable as _, cast_slice};
 use edge_bench_ebpf::{Arrived, Plan, Progress, WORDS, place};
 use edge_common::{
     abi::{FlowCount, FlowKeyV4, FlowKeyV6, map, program},
@@ -18,17 +16,18 @@ use edge_tests::{
     both::Way,
     kernel::{self, Arrival},
 };
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapRaw;
 
 use super::{
     cases::Case,
     flow_table::FlowTable,
     frames::Frame,
+    loaded,
     state::State,
     stream::{Leaving, Stream, Target},
     world::{FIRST_PORT, Side, World},
 };
-use crate::programs::{self, SHIPPED, Size, object, xdp};
+use crate::programs::{self, Size, object, xdp};
 
 /// The bench's own object, and the programs under test over one world.
 pub(super) struct Rig {
@@ -62,7 +61,7 @@ impl Rig {
         // While a program is on some interface, the kernel need not patch its dispatcher for each run of it, which
         // takes longer than the run.
         xdp(&mut bench, "bench_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
-        let mut edge = load_edge(&memory)?;
+        let mut edge = loaded::load(&memory)?;
         let mut targets = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
         for (place, name) in [(place::RETURN, "bench_return"), (place::HEAD, "bench_head"), (place::TAIL, "bench_tail")]
         {
@@ -71,10 +70,10 @@ impl Rig {
         for (place, name) in [(place::EDGE, program::EDGE), (place::DECAP, program::DECAP)] {
             targets.set(place, xdp(&mut edge, name)?.fd()?, 0)?;
         }
-        fill(&mut edge, &memory)?;
+        loaded::fill(&mut edge, &memory)?;
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
-        let owners = mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
+        let owners = loaded::mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
         let mut hash = |name: &str| match edge.take_map(name) {
             Some(Map::HashMap(map)) => Ok(map),
             _ => bail!("no hash map `{name}`"),
@@ -299,48 +298,4 @@ impl Rig {
 /// Nanoseconds a packet. The kernel says whole ones, rounded down; on average half a one is lost.
 fn time(result: &TestRunResult) -> Result<f64> {
     Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
-}
-
-fn load_edge(memory: &Memory) -> Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    for (name, entries) in kernel::sizes(memory) {
-        loader.map_max_entries(name, entries);
-    }
-    let mut edge = loader.load(&object("edge")?)?;
-    for name in SHIPPED {
-        programs::load(&mut edge, name)?;
-    }
-    Ok(edge)
-}
-
-fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
-    fn write<T: Pod>(edge: &mut Ebpf, name: &str, values: &[T]) -> Result<()> {
-        if values.is_empty() {
-            return Ok(());
-        }
-        let stride = size_of::<T>().next_multiple_of(8);
-        let to = mapped(edge, name, stride * values.len())?;
-        for (place, value) in values.iter().enumerate() {
-            let bytes = bytes_of(value);
-            // SAFETY: the mapping has a stride for each of the values, and nothing runs that uses it now.
-            unsafe { to.as_mut_ptr().add(place * stride).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        }
-        Ok(())
-    }
-    write(edge, map::PUBLISHED, &[memory.published])?;
-    write(edge, map::SERVICE_INDEX_V4, &memory.service_index_v4)?;
-    write(edge, map::SERVICE_INDEX_V6, &memory.service_index_v6)?;
-    write(edge, map::SERVICES, &memory.services)?;
-    write(edge, map::POOLS, &memory.pools)?;
-    write(edge, map::BACKENDS, &memory.backends)?;
-    write(edge, map::CANDIDATES, &memory.candidates)?;
-    let sources = edge.map_mut(map::DECAP_SOURCES).context("no DECAP_SOURCES")?;
-    let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources)?;
-    memory.decap_sources.iter().try_for_each(|source| Ok(sources.insert(source, 1, 0)?))
-}
-
-/// The first `bytes` of an array map.
-fn mapped(edge: &mut Ebpf, name: &str, bytes: usize) -> Result<MmapRaw> {
-    let Some(Map::Array(data)) = edge.map(name) else { bail!("no array `{name}`") };
-    MmapOptions::new().len(bytes).map_raw(data.fd().as_fd().as_raw_fd()).with_context(|| format!("mapping {name}"))
 }

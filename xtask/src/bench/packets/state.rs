@@ -32,6 +32,9 @@ pub(super) enum State {
     Echo,
     IcmpError,
     NotOurs,
+    /// The first fragment of a packet: the later ones are to follow it.
+    FirstFragment,
+    /// A later one, whose first one was not seen.
     Fragment,
     Malformed,
     /// At the other end of a tunnel.
@@ -57,6 +60,7 @@ impl State {
             Self::Echo => "echo",
             Self::IcmpError => "icmp_error",
             Self::NotOurs => "not_ours",
+            Self::FirstFragment => "first_fragment",
             Self::Fragment => "fragment",
             Self::Malformed => "malformed",
             Self::Decapsulated => "decapsulated",
@@ -70,6 +74,7 @@ impl State {
             Self::Extension => Shape::Extended,
             Self::TtlExceeded => Shape::LastHop,
             Self::TooBig => Shape::Long,
+            Self::FirstFragment => Shape::FirstFragment,
             Self::Fragment => Shape::Fragment,
             Self::Malformed => Shape::CutOff,
             _ => Shape::Plain,
@@ -88,6 +93,7 @@ impl State {
             | Self::OwnerTakenOver
             | Self::Vlan
             | Self::Extension
+            | Self::FirstFragment
             | Self::Reject
             | Self::TtlExceeded
             | Self::TooBig => true,
@@ -118,9 +124,9 @@ impl State {
         }
     }
 
-    /// Whether packets may ask for records of a settled service, too, since they take the long way; then they find none.
+    /// Whether packets may ask for records of a settled service, too: where nobody owns their slot, they look everywhere.
     pub(super) const fn may_ask(self) -> bool {
-        matches!(self, Self::Extension | Self::Reject)
+        matches!(self, Self::Reject)
     }
 
     pub(super) const fn owners(self) -> Owners {

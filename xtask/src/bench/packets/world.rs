@@ -170,6 +170,7 @@ impl World {
             tunnel_source_v6: TUNNEL_V6.octets(),
             // No test run is that fast.
             records_per_second: u32::MAX,
+            errors_per_second: u32::MAX,
             ..Generation::default()
         };
         memory.decap_sources = vec![world::mapped(TUNNEL_V4.into()), world::mapped(TUNNEL_V6.into())];

@@ -79,7 +79,7 @@ fn every_plot_is_on_the_page_and_says_what_it_shows() {
     let flows = ["1", "1,024", "131,072", "1,048,576"];
     has("flows.svg", &[&ways[..], &flows, &["moves the head", "returns at once", "ns a packet"]].concat());
     has("flows-ratio.svg", &[&ways[..], &flows, &["target 1.7", "aim 1.45", "times the baseline"]].concat());
-    has("kinds.svg", &["ARP", "fragment", "IPv6", "ns a packet", "116.0"]);
+    has("kinds.svg", &["ARP", "fragment, first not seen", "IPv6", "ns a packet", "116.0"]);
     let transition = ["unconcerned, 1,024 flows", "recorded at new, 1,048,576 flows", "fresh table", "aged table"];
     // Less the driver's 30 ns, and 6 ns more in IPv6.
     has("transition.svg", &[&transition[..], &["71.0", "122", "77.0", "owner taken over, 1,048,576 flows"]].concat());

@@ -61,8 +61,9 @@ impl Page<'_> {
             self.heading("### Other packets")?;
             self.prose(
                 "*reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
-                 or when it is too big for the tunnel. Fragments, malformed packets, ICMP errors and what is not ours go on \
-                 to the host as they are. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
+                 or when it is too big for the tunnel. *first fragment* is forwarded, and remembered, so that later ones follow it. \
+                 ICMP errors that concern no flow, and what is not ours, go on to the host as they are; a malformed packet, \
+                 and a later *fragment* whose first one was not seen, are dropped. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
                  service of each kind, three backends.",
             )?;
             self.plot("kinds.svg")?;

@@ -114,12 +114,12 @@ fn ratios(results: &Results, title: &str) -> Result<Option<String>> {
 /// A name, and where its two figures are: mode, families of IPv4 and IPv6, protocol, state, flows.
 type Kind = (&'static str, &'static str, [&'static str; 2], &'static str, &'static str, u32);
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 23] = [
     ("ARP", "none", ["none", ""], "arp", "not_ours", FEW),
     ("TCP data, not ours", "none", ["4", "6"], "tcp", "not_ours", FEW),
     ("UDP, not ours", "none", ["4", "6"], "udp", "not_ours", FEW),
     ("malformed", "none", ["4", "6"], "tcp", "malformed", FEW),
-    ("fragment", "none", ["4", "6"], "tcp", "fragment", FEW),
+    ("fragment, first not seen", "none", ["4", "6"], "tcp", "fragment", FEW),
     ("ICMP error", "none", ["4", "6"], "icmp", "icmp_error", FEW),
     ("ping, answered", "none", ["4", "6"], "icmp", "echo", FEW),
     ("TCP data, dsr", "dsr", ["4", "6"], "tcp", "steady", FEW),
@@ -130,6 +130,7 @@ const KINDS: [Kind; 22] = [
     ("UDP, ipip", "ipip", ["4in4", "6in6"], "udp", "steady", FEW),
     ("TCP data in a VLAN, ipip", "ipip", ["4in4", "6in6"], "tcp", "vlan", FEW),
     ("TCP data, extension header, ipip", "ipip", ["", "6in6"], "tcp", "extension", FEW),
+    ("TCP data, first fragment, ipip", "ipip", ["4in4", "6in6"], "tcp", "first_fragment", FEW),
     ("TCP data, rejected", "ipip", ["4", "6"], "tcp", "reject", FEW),
     ("TCP SYN, rejected", "ipip", ["4", "6"], "tcp_syn", "reject", FEW),
     ("UDP, rejected", "ipip", ["4", "6"], "udp", "reject", FEW),
@@ -168,7 +169,7 @@ fn transition(results: &Results, title: &str) -> Result<Option<String>> {
         format::decimals(row.map_or(f64::NAN, |row| row.net_ns), 1)
     });
     let subtitle = format!(
-        "1 service, 3 backends; without the driver. While it is settled, 1,024 flows: {} ns",
+        "1 service, 3 backends; without the driver. While it is settled: {} ns with 1,024 flows",
         steady.join(" and ")
     );
     let plot = Bars {
