@@ -90,14 +90,13 @@ fn read<F: Reply, P: Packet, T: Tables>(
         Kind::Quoted => (destination, source, ports.rotate_left(16)),
         Kind::Whole | Kind::First | Kind::Tunnelled => (source, destination, ports),
     };
-    let (target, hash) = match known {
-        Some(known) => known,
-        None => {
-            let port = ((ports >> 16) as u16).to_le_bytes();
-            let target = F::find(tables, view, vip, port, place.protocol).ok_or(Exit::NotOurs)?;
-            let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
-            (target, hash::<F>(view, target, service, client, ports))
-        }
+    let (target, hash) = if let Some(known) = known {
+        known
+    } else {
+        let port = ((ports >> 16) as u16).to_le_bytes();
+        let target = F::find(tables, view, vip, port, place.protocol).ok_or(Exit::NotOurs)?;
+        let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
+        (target, hash::<F>(view, target, service, client, ports))
     };
     Ok((target, hash, F::flow_key(client, vip, ports, place.protocol)))
 }

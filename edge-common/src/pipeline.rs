@@ -197,7 +197,7 @@ impl From<Exit> for Found {
 
 impl From<Chosen> for Found {
     #[inline(always)]
-    fn from(Chosen { service, backend, label, starts }: Chosen) -> Self {
+    fn from(Chosen { service, label, backend, starts }: Chosen) -> Self {
         let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
         Self(Self::TO | Self::flag(starts, Self::STARTS) | label << 32 | service << 16 | u64::from(backend))
     }
@@ -389,7 +389,7 @@ mod tests {
             service in 0u32..1 << 16, backend: u16, label in 0u32..1 << 20, starts: bool,
             detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
         ) {
-            let chosen = Chosen { service, backend, label, starts };
+            let chosen = Chosen { service, label, backend, starts };
             prop_assert_eq!(Found::from(chosen).next(), Next::To(chosen));
             let decided = Decision::new(Exit::from_raw(exit), detail);
             prop_assert_eq!(Found::from(decided).next(), Next::Out(decided));

@@ -85,6 +85,10 @@ pub fn choose<T: Tables>(
     let slot = asked.hash.slot(view.generation.slot_mask);
     let cell = asked.target.owners().wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
+    // A packet that is not plain comes here without having asked.
+    if settled(tables, view, asked.target, service, asked.hash, asked.starts).is_some() {
+        return Ok(owner);
+    }
     let tracking = Tracking::from_raw(service.tracking);
     let exhausted = |pick: BackendNumber| if pick == 0 { Err(Exit::Exhausted) } else { Ok(pick) };
     let count = |what| tables.count_flow(asked.target.service, what);
@@ -108,8 +112,8 @@ pub fn choose<T: Tables>(
     if tracking == Tracking::Stateless {
         return exhausted(pick);
     }
-    // When nothing is left and the service fails open, who is not disabled counts as alive.
-    let living = if bits == State::ENABLED { State::ENABLED } else { State::ALIVE };
+    // When nothing is left and the service fails open, who is not disabled counts as alive, too.
+    let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
     let recorded_lives = alive(tables, service, recorded, if asked.starts { bits } else { living });
     if recorded_lives {
         count(FlowCount::Found);
@@ -177,19 +181,20 @@ fn record<T: Tables>(
     asked.key.insert(tables, FlowRecord::new(backend, asked.hash.mark(), now))
 }
 
-/// Whether the backend has `bits`, and no failover with evacuation has taken it out of the service.
+/// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
 #[inline(always)]
 fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
-    let failover = Failover::from_raw(service.failover);
-    match tables.backend(number) {
+    // Hidden, or the verifier would remember for each of these questions how far it had to look.
+    let failover = Failover::from_raw(tables.merge_paths(service.failover, u32::MAX));
+    let alive = match tables.backend(number) {
         Some(backend) => {
             number != 0
-                && bits != 0
-                && State(backend.state).has(bits)
+                && backend.state & bits != 0
                 && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
         }
         None => false,
-    }
+    };
+    tables.merge_paths(alive.into(), 1) != 0
 }
 
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
@@ -276,6 +281,10 @@ fn search<T: Tables>(tables: &T, view: View<'_>, pool: &Pool, slot: u32, bits: u
     for step in 0..TRIES {
         let place = slot % takers.max(1) + step;
         let place = if place < takers { place } else { place.saturating_sub(takers) };
+        if place >= u32::from(pool.members) {
+            // Behind the list stand other pools' cells.
+            break;
+        }
         let number = tables.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.lane(place);
         if takes(number) {
             return Some(number);

@@ -93,6 +93,12 @@ pub trait Tables {
         if generation.number == 0 { None } else { Some(View { half, generation }) }
     }
 
+    /// As [`Packet::merge_paths`](crate::packet::Packet::merge_paths).
+    #[inline(always)]
+    fn merge_paths(&self, value: u32, mask: u32) -> u32 {
+        value & mask
+    }
+
     fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4>;
     fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6>;
     fn service(&self, half: u32, number: u32) -> Option<&Service>;

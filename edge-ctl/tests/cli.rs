@@ -76,6 +76,8 @@ fn wrong_usage_is_2() {
     assert_eq!(host.run(&[]).0, 2);
     assert_eq!(host.run(&["drain"]).0, 2);
     assert_eq!(host.run(&["failover", "web"]).0, 2);
+    assert_eq!(host.run(&["flows", "--limit", "-1"]).0, 2);
+    assert_eq!(host.run(&["flows", "web"]).0, 2);
 }
 
 #[test]
@@ -99,6 +101,8 @@ fn without_daemon_and_maps_every_verb_is_3_and_says_where_it_looked() {
     for verb in [
         &["status"][..],
         &["status", "--json"],
+        &["flows"],
+        &["flows", "--service", "web", "--limit", "10", "--json"],
         &["drain", "a1"],
         &["enable", "a1"],
         &["disable", "a1"],

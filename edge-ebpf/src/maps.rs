@@ -22,7 +22,10 @@ use edge_common::{
     tables::{Flows, Fragments, Route, Tables},
 };
 
-use crate::hashed::{Aging, Hashed};
+use crate::{
+    hashed::{Aging, Hashed},
+    packet::hide,
+};
 
 #[map]
 static PUBLISHED: Array<Published> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -115,6 +118,11 @@ impl Tables for KernelTables<'_> {
         let published = PUBLISHED.get(0)?;
         // SAFETY: a valid reference; volatile, as user space changes it at any time.
         Some((published, unsafe { ptr::read_volatile(&raw const published.active) }))
+    }
+
+    #[inline(always)]
+    fn merge_paths(&self, value: u32, mask: u32) -> u32 {
+        hide(value.into(), self.ctx.ingress_ifindex() as u64) as u32 & mask
     }
 
     #[inline(always)]

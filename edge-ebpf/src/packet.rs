@@ -66,19 +66,7 @@ impl Packet for ContextPacket<'_> {
 
     #[inline(always)]
     fn merge_paths(&self, value: usize, mask: usize) -> usize {
-        let unknown = self.len() as u64;
-        let mut hidden = value as u64;
-        // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
-        unsafe {
-            asm!(
-                "{0} ^= {1}",
-                "{0} ^= {1}",
-                inout(reg) hidden,
-                in(reg) unknown,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        };
-        hidden as usize & mask
+        hide(value as u64, self.len() as u64) as usize & mask
     }
 
     #[inline(always)]
@@ -98,4 +86,21 @@ impl Packet for ContextPacket<'_> {
         let failed = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, more) };
         if failed == 0 { Some(()) } else { None }
     }
+}
+
+/// `value`, hidden from the verifier behind something that it does not know.
+#[inline(always)]
+pub(crate) fn hide(value: u64, unknown: u64) -> u64 {
+    let mut hidden = value;
+    // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
+    unsafe {
+        asm!(
+            "{0} ^= {1}",
+            "{0} ^= {1}",
+            inout(reg) hidden,
+            in(reg) unknown,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    };
+    hidden
 }

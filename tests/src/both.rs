@@ -8,6 +8,7 @@ use edge_common::{
     exit::{DecapExit, Exit, Verdict},
     host::{Frame, Memory},
     pipeline,
+    tables::Tables as _,
 };
 
 use crate::{
@@ -103,12 +104,13 @@ impl Both {
         Self { world, memory, kernel }
     }
 
-    /// Changes the world; owners and counters stay.
+    /// Changes the world; owners, records and counters stay. Services are as unsettled as the world says.
     pub fn change(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
         let new = self.world.memory_after(&self.memory);
         self.memory.published = new.published;
         self.memory.services = new.services;
+        self.memory.unsettled.borrow_mut().clear();
         self.memory.pools = new.pools;
         self.memory.backends = new.backends;
         self.memory.candidates = new.candidates;
@@ -124,8 +126,10 @@ impl Both {
             // On the host alone, and so not where both count.
             return Ok(on_host(&self.memory.clone(), program, frame, arrival));
         }
+        let learnt = self.memory.path_mtus.take();
         let seen = on_host(&self.memory, program, frame, arrival);
         let ran = self.kernel.run(program.name(), frame, arrival);
+        self.learnt(learnt, seen.way == Way::Edge(Exit::PathMtu))?;
         let expected = match seen.way.verdict() {
             Verdict::Pass => kernel::PASS,
             Verdict::Drop => kernel::DROP,
@@ -142,6 +146,23 @@ impl Both {
         Ok(seen)
     }
 
+    /// Checks that the kernel has learnt the same path MTU as the host from the packet that just ran, if any, and takes it
+    /// back there: a backend changes when the test changes it. What was learnt before is `before`.
+    fn learnt(&self, before: BTreeMap<BackendNumber, u16>, learns: bool) -> Result<(), String> {
+        let now = self.memory.path_mtus.replace(before);
+        if now.len() != usize::from(learns) {
+            return Err(format!("{} path MTUs learnt from one packet", now.len()));
+        }
+        for (number, mtu) in now {
+            let mut expected = self.memory.backends[usize::from(number)];
+            let restored = self.kernel.restore(number, &expected);
+            expected.path_mtu = if expected.path_mtu == 0 { mtu } else { mtu.min(expected.path_mtu) };
+            same("backends' path MTUs", &[restored], &[expected])?;
+            self.memory.learn_path_mtu(number, mtu);
+        }
+        Ok(())
+    }
+
     /// Sends a frame that came in by `lo` through the load balancer, twice.
     ///
     /// # Panics
@@ -151,7 +172,13 @@ impl Both {
         seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
     }
 
-    /// Compares all counters and owners since the start.
+    /// Whether each service, of either half, is unsettled in the memory.
+    fn unsettled(&self) -> Vec<bool> {
+        let unsettled = |(number, service): (u32, &_)| self.memory.is_unsettled(number % 2, number / 2, service);
+        (0..).zip(&self.memory.services).map(unsettled).collect()
+    }
+
+    /// Compares all counters since the start, and all that the packet path has written: owners, records, marks.
     ///
     /// # Errors
     /// Says which differ.
@@ -169,6 +196,10 @@ impl Both {
         let flows = self.kernel.flow_counts();
         let host = (0..).zip(&flows).map(|(number, _)| self.memory.flow_counts(number)).collect::<Vec<_>>();
         same("what was done with records", &flows, &host)?;
+        let backends =
+            (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
+        same("backends' entries", &backends, &self.memory.backends)?;
+        same("unsettled services", &self.kernel.unsettled(), &self.unsettled())?;
         same("missed", &self.kernel.missed(), &self.memory.missed.borrow())?;
         same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
         same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;

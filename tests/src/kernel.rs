@@ -1,7 +1,7 @@
 //! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
 //! time by `BPF_PROG_TEST_RUN`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -11,8 +11,8 @@ use aya::{
 use bytemuck::Pod;
 use edge_common::{
     abi::{
-        Backend, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, Pool, Published, Service,
-        ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
+        Backend, BackendNumber, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, Pool, Published,
+        Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
     },
     exit::{DecapExit, Exit},
     host::Memory,
@@ -61,6 +61,8 @@ pub struct Kernel {
     decap_exits: PerCpuArray<MapData, u64>,
     service_stats: PerCpuArray<MapData, [u64; 3]>,
     backend_stats: PerCpuArray<MapData, [u64; 3]>,
+    /// Changed by whoever runs a packet, too: what a packet teaches is taken back (see [`Self::restore`]).
+    backends: RefCell<Array<MapData, [u8; size_of::<Backend>()]>>,
     owners: Array<MapData, [u16; 4]>,
     missed: Array<MapData, [u16; 4]>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
@@ -90,6 +92,9 @@ impl Kernel {
             decap_exits: per_cpu(&mut object, map::DECAP_EXITS),
             service_stats: per_cpu(&mut object, map::SERVICE_STATS),
             backend_stats: per_cpu(&mut object, map::BACKEND_STATS),
+            backends: RefCell::new(
+                Array::try_from(object.take_map(map::BACKENDS).expect("BACKENDS")).expect("an array"),
+            ),
             owners: Array::try_from(object.take_map(map::OWNERS).expect("OWNERS")).expect("an array"),
             missed: Array::try_from(object.take_map(map::MISSED).expect("MISSED")).expect("an array"),
             flow_stats: per_cpu(&mut object, map::FLOW_STATS),
@@ -113,7 +118,9 @@ impl Kernel {
         self.fill::<_, { size_of::<ServiceEntryV6>() }>(map::SERVICE_INDEX_V6, &memory.service_index_v6);
         self.fill::<_, { size_of::<Service>() }>(map::SERVICES, &memory.services);
         self.fill::<_, { size_of::<Pool>() }>(map::POOLS, &memory.pools);
-        self.fill::<_, { size_of::<Backend>() }>(map::BACKENDS, &memory.backends);
+        for (index, backend) in (0..).zip(&memory.backends) {
+            self.backends.get_mut().set(index, bytes(backend), 0).expect("room for the backends");
+        }
         self.fill::<_, { size_of::<Cell>() }>(map::CANDIDATES, &memory.candidates);
         for (index, cell) in (0..).zip(memory.owners.borrow().iter()) {
             self.owners.set(index, cell.0, 0).expect("room for the owners");
@@ -213,6 +220,26 @@ impl Kernel {
         records(&self.flows_v6)
     }
 
+    /// Whether each service, of either half, is unsettled.
+    pub fn unsettled(&self) -> Vec<bool> {
+        let services = self.object.map(map::SERVICES).expect("SERVICES");
+        let services: Array<_, [u8; size_of::<Service>()]> = Array::try_from(services).expect("an array");
+        let service = |index| services.get(&index, 0).expect("a service");
+        let unsettled = |index| bytemuck::pod_read_unaligned::<Service>(&service(index)).unsettled != 0;
+        (0..services.len()).map(unsettled).collect()
+    }
+
+    pub fn backend(&self, number: BackendNumber) -> Backend {
+        bytemuck::pod_read_unaligned(&self.backends.borrow().get(&number.into(), 0).expect("a backend"))
+    }
+
+    /// Puts a backend back as it was; returns what it had become.
+    pub fn restore(&self, number: BackendNumber, as_it_was: &Backend) -> Backend {
+        let found = self.backend(number);
+        self.backends.borrow_mut().set(number.into(), bytes(as_it_was), 0).expect("it was there");
+        found
+    }
+
     pub fn missed(&self) -> Vec<Cell> {
         (0..self.missed.len()).map(|index| Cell(self.missed.get(&index, 0).expect("a cell"))).collect()
     }
@@ -262,8 +289,9 @@ pub fn sizes(memory: &Memory) -> [(&'static str, u32); 15] {
         (map::MISSED, memory.missed.borrow().len()),
         (map::FLOWS_V4, memory.flows_v4.room),
         (map::FLOWS_V6, memory.flows_v6.room),
-        (map::FRAGMENTS_V4, 1024),
-        (map::FRAGMENTS_V6, 1024),
+        // None is forgotten to make room: the memory forgets none either.
+        (map::FRAGMENTS_V4, 1 << 16),
+        (map::FRAGMENTS_V6, 1 << 16),
         (map::FLOW_STATS, memory.services.len() / 2),
         (map::SERVICE_STATS, memory.services.len() / 2),
         (map::BACKEND_STATS, memory.backends.len()),

@@ -1,6 +1,9 @@
 //! A small world: services, pools and backends, laid out as the maps want them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use edge_common::{
     abi::{
@@ -74,6 +77,11 @@ impl Side {
         self.address([203, 0, 113, 1], 0x1)
     }
 
+    /// A router on the way from the edge to a backend.
+    pub const fn router(self) -> IpAddr {
+        self.address([203, 0, 113, 99], 0x99)
+    }
+
     /// Address of a backend by its number.
     pub const fn backend(self, number: u8) -> IpAddr {
         self.address([10, 1, 0, number], 0x100 + number as u16)
@@ -104,6 +112,8 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
 #[derive(Clone, Debug)]
 pub struct PoolPlan {
     pub members: Vec<u16>,
+    /// Of the members that have another weight than 100.
+    pub weights: BTreeMap<u16, u32>,
     pub min_healthy: u16,
 }
 
@@ -137,6 +147,10 @@ pub struct World {
     pub strays: Vec<(IpAddr, u16, u8, u32)>,
     pub routes: Vec<([u8; 16], Route)>,
     pub decap_sources: Vec<[u8; 16]>,
+    /// How many flows a CPU may record in a second, of either kind.
+    pub records_per_second: u32,
+    /// How many ICMP errors a CPU may send in a second.
+    pub errors_per_second: u32,
 }
 
 impl World {
@@ -149,6 +163,8 @@ impl World {
             strays: Vec::new(),
             routes: Vec::new(),
             decap_sources: Vec::new(),
+            records_per_second: 1 << 30,
+            errors_per_second: 1 << 30,
         }
     }
 
@@ -174,7 +190,7 @@ impl World {
         for member in members {
             self.backends[usize::from(*member)].pool = number;
         }
-        self.pools.push(PoolPlan { members: members.to_vec(), min_healthy });
+        self.pools.push(PoolPlan { members: members.to_vec(), weights: BTreeMap::new(), min_healthy });
         number
     }
 
@@ -256,8 +272,8 @@ impl World {
             number: 7,
             hash_key: KEY,
             slot_mask: self.slots - 1,
-            records_per_second: 1 << 30,
-            errors_per_second: 1 << 30,
+            records_per_second: self.records_per_second,
+            errors_per_second: self.errors_per_second,
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
@@ -298,10 +314,11 @@ impl World {
         let count = |bits| pool.members.iter().filter(|number| state(**number).has(bits)).count();
         let small = |number: usize| u32::try_from(number).expect("a small world");
         let identity = |number: u16| self.backends[usize::from(number)].address;
+        let weight = |number| pool.weights.get(number).copied().unwrap_or(100);
         let members: Vec<_> = pool
             .members
             .iter()
-            .map(|number| Member { number: *number, weight: 100, identity: identity(*number) })
+            .map(|number| Member { number: *number, weight: weight(number), identity: identity(*number) })
             .collect();
         let table = small(candidates.len());
         candidates.extend(candidates::build(&members, self.slots));

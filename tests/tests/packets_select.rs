@@ -7,17 +7,21 @@ mod select;
 use std::collections::BTreeSet;
 
 use edge_common::{
-    abi::{Failover, State, WhenExhausted},
+    abi::{Failover, State, Tracking, WhenExhausted},
     exit::Exit,
 };
 use edge_tests::{
     both::Both,
     namespace::in_namespace,
-    packet::{ACK, FIN, Payload, RST, SYN, Udp},
+    packet::{ACK, FIN, Payload, RST, SYN, Udp, protocol},
     world::{DISABLED, DOWN, DRAINED, UP, World},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use select::{model, ports, reached, tcp};
+use select::{
+    lane,
+    model::{self, Becomes, Flow},
+    more_ports, ports, reached, recorded, tcp,
+};
 
 /// Pools A (1, 2, 3) and B (4, 5, 6).
 const A: std::ops::RangeInclusive<u16> = 1..=3;
@@ -43,6 +47,10 @@ fn to(both: &Both, frame: &[u8]) -> Option<u16> {
 
 fn set(both: &mut Both, backends: impl IntoIterator<Item = u16>, state: u32) {
     both.change(|world| backends.into_iter().for_each(|number| world.backends[usize::from(number)].state = state));
+}
+
+fn track(both: &mut Both, tracking: Tracking) {
+    both.change(|world| world.services[1].tracking = tracking);
 }
 
 fn fail_over(both: &mut Both, first: u8, evacuate: bool) {
@@ -104,15 +112,23 @@ fn a_death_moves_its_flows_at_the_next_packet_and_no_others() {
 }
 
 #[test]
-fn the_owner_follows_a_packet_that_starts_a_flow_and_no_other() {
+fn a_flow_that_starts_elsewhere_is_recorded_there_and_the_owner_stays() {
     with_both(select::world(&[3, 3]), |both, ports| {
-        let before = running(both, ports);
+        let others = more_ports(&both.world, 1);
+        let (before, owners) = (running(both, ports), both.memory.owners.borrow().clone());
         set(both, [2], DOWN);
         let during = new(both, ports);
+        for ((port, before), during) in ports.iter().zip(&before).zip(&during) {
+            let elsewhere = during.filter(|_| before != during);
+            assert_eq!(recorded(&both.memory, protocol::TCP, *port), elsewhere, "only where the owner would be wrong");
+        }
         set(both, [2], UP);
         assert_eq!(running(both, ports), during, "flows that started during its death stay where they are");
-        assert_eq!(new(both, ports), before, "new ones come back");
-        assert_eq!(running(both, ports), before);
+        assert_eq!(new(both, ports), during, "when their first packet comes again, too");
+        assert_eq!(new(both, &others), before, "new ones come back");
+        assert_eq!(running(both, &others), before);
+        assert_eq!(running(both, ports), during);
+        assert_eq!(*both.memory.owners.borrow(), owners);
     });
 }
 
@@ -144,13 +160,15 @@ fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones() {
         let before = running(both, ports);
         set(both, [2], DRAINED);
         assert_eq!(running(both, ports), before);
-        assert_eq!(all(both, ports, udp), before);
         let new = new(both, ports);
         assert!(within(&new, &A));
         assert!(!new.contains(&Some(2)));
         for (before, new) in before.iter().zip(&new) {
             assert!(*before == Some(2) || before == new);
         }
+        assert_eq!(all(both, ports, udp), new, "without a start of flow each packet goes where it would");
+        track(both, Tracking::Learn);
+        assert_eq!(all(both, ports, udp), before, "unless its flows are learnt");
     });
 }
 
@@ -159,6 +177,7 @@ fn a_pool_below_min_healthy_is_left_and_found_again() {
     let mut world = select::world(&[3, 3]);
     world.pools[0].min_healthy = 2;
     with_both(world, |both, ports| {
+        let others = more_ports(&both.world, 1);
         let before = running(both, ports);
         set(both, [1], DOWN);
         assert!(within(&new(both, ports), &A), "two of three are enough");
@@ -166,9 +185,13 @@ fn a_pool_below_min_healthy_is_left_and_found_again() {
         let after = running(both, ports);
         assert!(after.iter().all(|backend| *backend == Some(3) || B.contains(&backend.expect("somebody"))));
         assert!(after.contains(&Some(3)), "running flows of the one that lives stay");
-        assert!(within(&new(both, ports), &B), "one of three is not");
+        let of_three = |went: &[Option<u16>]| went.iter().map(|to| *to == Some(3)).collect::<Vec<_>>();
+        assert_eq!(of_three(&running(both, &others)), of_three(&before), "those that were never recorded, too");
+        let during = new(both, &more_ports(&both.world, 2));
+        assert!(within(&during, &B), "one of three is not");
         set(both, A, UP);
-        assert_eq!(new(both, ports), before);
+        assert_eq!(running(both, &more_ports(&both.world, 2)), during, "and what started there stays");
+        assert_eq!(new(both, &more_ports(&both.world, 3)), before);
     });
 }
 
@@ -187,16 +210,21 @@ fn when_no_pool_has_enough_the_first_with_anybody_serves() {
 #[test]
 fn a_failover_moves_new_flows_and_leaves_the_running_ones() {
     with_both(select::world(&[3, 3]), |both, ports| {
+        let [others, unseen] = [1, 2].map(|before| more_ports(&both.world, before));
         let before = running(both, ports);
         fail_over(both, 1, false);
         assert_eq!(running(both, ports), before);
-        assert_eq!(all(both, ports, udp), before);
-        assert!(within(&new(both, ports), &B));
-        assert!(within(&running(both, ports), &B), "the owners followed");
-        assert_eq!(all(both, ports, udp), before, "those of UDP are the controller's to move");
+        let during = new(both, &others);
+        assert!(within(&during, &B));
+        assert_eq!(running(both, &others), during, "they stay where they started");
+        assert_eq!(all(both, ports, udp), during, "without a start of flow each packet goes where it would");
+        assert_eq!(running(both, ports), before, "the owners did not follow: they are the controller's to move");
+        track(both, Tracking::Learn);
+        assert_eq!(all(both, ports, udp), before, "flows that are learnt stay");
         fail_over(both, 0, false);
-        assert!(within(&running(both, ports), &B), "failback moves no running flow");
-        assert_eq!(new(both, ports), before);
+        assert_eq!(running(both, &others), during, "failback moves no running flow");
+        assert_eq!(running(both, ports), before);
+        assert_eq!(new(both, &unseen), before);
     });
 }
 
@@ -212,8 +240,11 @@ fn an_evacuation_moves_the_running_flows_too() {
         assert!(within(&went, &B), "open, but never back to what was evacuated");
         set(both, B, DISABLED);
         assert_eq!(reached(&both.run(&tcp(ports[0], SYN))), (Exit::RejectReset, None));
+        set(both, B, UP);
+        let stayed = new(both, &more_ports(&both.world, 1));
         fail_over(both, 0, false);
-        assert_eq!(new(both, ports), before);
+        assert_eq!(running(both, &more_ports(&both.world, 1)), stayed, "failback moves no running flow");
+        assert_eq!(new(both, &more_ports(&both.world, 2)), before);
     });
 }
 
@@ -288,18 +319,27 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
                     1 => (0, false, tcp(port, ACK)),
                     _ => (1, false, udp(port)),
                 };
-                let owner_of = |both: &Both| {
-                    let cell = service * both.world.owner_cells() + slot / 4;
-                    both.memory.owners.borrow()[cell as usize].0[slot as usize % 4]
+                let plan = both.world.services[service as usize].clone();
+                let picks = both.world.picks(&both.memory, service as usize);
+                let pick = Some(lane(&picks, 0, slot)).filter(|pick| *pick != 0);
+                let expected = model::pick(&both.world, &both.memory, &plan, slot);
+                assert!(expected.allows(pick), "step {step}, slot {slot}: {pick:?}, not {expected:?}");
+                let now = |both: &Both| Becomes {
+                    goes: to(both, &frame),
+                    record: recorded(&both.memory, plan.protocol, port),
+                    owner: lane(&both.memory.owners.borrow(), service, slot),
+                    missed: lane(&both.memory.missed.borrow(), service, slot) != 0,
                 };
-                let owner = owner_of(both);
-                let plan = &both.world.services[service as usize];
-                let expected = model::select(&both.world, &both.memory, plan, slot, owner, starts);
-                let went = to(both, &frame);
-                assert!(expected.allows(went), "step {step}, slot {slot}: {went:?}, not {expected:?}");
-                let owner = if starts { went.unwrap_or(owner) } else { owner };
-                assert_eq!(owner_of(both), owner, "step {step}: a SYN alone moves the owner");
-                assert_eq!(to(both, &frame), went, "step {step}: the same again");
+                let record = recorded(&both.memory, plan.protocol, port);
+                let owner = lane(&both.memory.owners.borrow(), service, slot);
+                let flow = Flow { starts, record, owner, pick };
+                let becomes = model::select(&both.world, &plan, flow, true);
+                assert_eq!(now(both), becomes, "step {step}, slot {slot}: {plan:?} {flow:?}");
+                assert!(!becomes.missed && becomes.owner == owner, "step {step}: there is room, and no owner moves");
+                let again = model::select(&both.world, &plan, Flow { record: becomes.record, ..flow }, true);
+                assert_eq!(now(both), again, "step {step}: the same again");
+                // The backend of a dropped record is dead, and the flow with it.
+                assert!(again.goes == becomes.goes || record.is_some() && becomes.record.is_none(), "step {step}");
             }
             both.settle().unwrap_or_else(|error| panic!("step {step}: {error}"));
         }
@@ -320,6 +360,10 @@ fn upset(world: &mut World, random: &mut StdRng) {
     if random.random_ratio(1, 4) {
         let pool = random.random_range(0..world.pools.len());
         world.pools[pool].min_healthy = random.random_range(1..5);
+    }
+    if random.random_ratio(1, 10) {
+        let ways = [Tracking::Stateless, Tracking::Learn];
+        world.services[1].tracking = *ways.choose(random).expect("some");
     }
     for service in &mut world.services {
         if random.random_ratio(1, 4) {

@@ -14,7 +14,11 @@ use edge_tests::{
     world::{DISABLED, DOWN, DRAINED, UP, World},
 };
 use proptest::{prelude::*, sample};
-use select::{SLOTS, model, ports, reached, tcp};
+use select::{
+    SLOTS, lane,
+    model::{self, Becomes, Flow},
+    ports, reached, recorded, tcp,
+};
 
 fn state() -> impl Strategy<Value = u32> {
     let unknown = State::NEW | State::ALIVE | State::ENABLED;
@@ -50,7 +54,7 @@ fn send(memory: &Memory, frame: &[u8]) -> Option<u16> {
 }
 
 fn owner(memory: &Memory, slot: u32) -> u16 {
-    memory.owners.borrow()[slot as usize / 4].0[slot as usize % 4]
+    lane(&memory.owners.borrow(), 0, slot)
 }
 
 /// Where the flows that start in each slot would go, without starting one.
@@ -66,26 +70,43 @@ proptest! {
     fn every_packet_goes_where_the_model_says(
         world in any_world(),
         owners in prop::collection::vec(0u16..60, SLOTS as usize),
+        order: [bool; 4],
+        room in sample::select(vec![0, 1, 8, 1 << 12]),
     ) {
-        let (memory, ports) = (world.memory(), ports(&world));
+        let (mut memory, ports) = (world.memory(), ports(&world));
         // Owners of any kind, also such as are not there.
         for (slot, owner) in owners.iter().enumerate() {
             memory.owners.borrow_mut()[slot / 4].0[slot % 4] = *owner;
         }
         let plan = &world.services[0];
+        memory.flows_v4.room = room;
+        let picks = picks(&world, &memory);
         for slot in 0..SLOTS {
-            let before = owner(&memory, slot);
-            let port = ports[slot as usize];
-            let went = send(&memory, &tcp(port, ACK));
-            let expected = model::select(&world, &memory, plan, slot, before, false);
-            prop_assert!(expected.allows(went), "slot {slot}: {went:?}, not {expected:?}");
-            prop_assert_eq!(owner(&memory, slot), before, "no running flow moves an owner");
-
-            let went = send(&memory, &tcp(port, SYN));
-            let expected = model::select(&world, &memory, plan, slot, before, true);
-            prop_assert!(expected.allows(went), "slot {slot}: {went:?}, not {expected:?}");
-            prop_assert_eq!(owner(&memory, slot), went.unwrap_or(before));
-            prop_assert_eq!(send(&memory, &tcp(port, SYN)), went, "the same every time");
+            let (port, before) = (ports[slot as usize], owner(&memory, slot));
+            let pick = Some(picks[slot as usize]).filter(|pick| *pick != 0);
+            let expected = model::pick(&world, &memory, plan, slot);
+            prop_assert!(expected.allows(pick), "slot {slot}: {pick:?}, not {expected:?}");
+            for starts in order {
+                let record = recorded(&memory, plan.protocol, port);
+                let flow = Flow { starts, record, owner: owner(&memory, slot), pick };
+                let fits = memory.flows_v4.records.borrow().len() < room;
+                let mut expected = model::select(&world, plan, flow, fits);
+                // What was missed stays marked.
+                expected.missed |= lane(&memory.missed.borrow(), 0, slot) != 0;
+                let found = Becomes {
+                    goes: send(&memory, &tcp(port, if starts { SYN } else { ACK })),
+                    record: recorded(&memory, plan.protocol, port),
+                    owner: owner(&memory, slot),
+                    missed: lane(&memory.missed.borrow(), 0, slot) != 0,
+                };
+                prop_assert_eq!(found, expected, "slot {}: {:?}, room {}", slot, flow, fits);
+                prop_assert!(starts || found.owner == flow.owner, "no running flow moves an owner");
+                prop_assert!(found.owner == before || !fits, "and no flow at all where there is room");
+                if starts {
+                    let again = send(&memory, &tcp(port, SYN));
+                    prop_assert_eq!(again, found.goes, "the same every time");
+                }
+            }
         }
     }
 

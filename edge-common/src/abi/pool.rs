@@ -27,8 +27,8 @@ pub struct Pool {
     pub members: u16,
     /// The pool is left when fewer of its backends than this take new flows; at least 1.
     pub min_healthy: u16,
-    /// How many of its backends take new flows (`State::NEW`). Changes within a generation with one atomic store,
-    /// after the state that it counts.
+    /// How many of its backends take new flows (`State::NEW`), or fewer: it changes within a generation with one atomic store,
+    /// before a state that makes it smaller and after one that makes it larger.
     pub available: u32,
     /// How many of its backends are not administratively disabled (`State::ENABLED`). Changes likewise.
     pub enabled: u32,

@@ -53,7 +53,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
 
     /// An error goes where its flow goes; one about nobody's flow is the host's.
     #[inline(always)]
-    pub(super) fn concerned(&self, found: Found) -> Found {
+    pub(super) fn concerned(found: Found) -> Found {
         match found.next() {
             Next::To(_) => found,
             Next::Out(_) | Next::Choose(_) => Exit::IcmpError.into(),

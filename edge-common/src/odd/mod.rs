@@ -81,7 +81,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
         match place.kind {
             Kind::Whole => found,
             Kind::First => self.remember::<F>(found),
-            Kind::Quoted => self.concerned(found),
+            Kind::Quoted => Self::concerned(found),
             Kind::Tunnelled => self.learn_path_mtu::<F>(place, found),
         }
     }

@@ -85,7 +85,7 @@ fn records(criterion: &mut Criterion, place: &Place) {
     let (vip, port) = World::VIP;
     for n in 0..RECORDS {
         let (client, vip) = (n.wrapping_mul(0x9e37_79b9), u32::from_ne_bytes(vip));
-        let key = FlowKeyV4 { client, vip, ports: n % 50_000 | u32::from(port.to_be()) << 16, protocol: 6 };
+        let key = FlowKeyV4 { client, vip, ports: (n % 50_000) | (u32::from(port.to_be()) << 16), protocol: 6 };
         // At nobody's: no owner of a slot can make it needless.
         let record = FlowRecord { seen_ns: u64::MAX, recorded_s: 0, backend: 7, ..FlowRecord::default() };
         let (key, record): ([u32; 4], [u32; 4]) = (bytemuck::cast(key), bytemuck::cast(record));

@@ -17,7 +17,8 @@ Exit codes:
   5  another daemon runs; the message names its PID
 
 BACKEND is POOL/BACKEND; the bare name will do where only one pool has it.
-Without a daemon, status, drain, enable, disable, failover, failback and detach work on the pinned maps and say so.";
+Without a daemon, status, drain, enable, disable, failover, failback and detach work on the pinned maps and say so;
+flows always reads the pinned maps.";
 
 /// XDP load balancer: runs it, watches it and moves its traffic.
 #[derive(Debug, Parser)]
@@ -69,6 +70,18 @@ pub(crate) enum Command {
         /// Show it again each second, until Ctrl-C.
         #[arg(long)]
         watch: bool,
+    },
+    /// List the flow records: where the flows go that a change would have moved.
+    Flows {
+        /// Only flows of this service.
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+        /// List at most N of them; all are counted.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
     },
     /// Give a backend no new flows; the ones that it has stay.
     Drain(BackendArgs),

@@ -5,6 +5,7 @@
 mod args;
 pub(crate) mod client;
 mod failure;
+mod flows;
 mod offline;
 mod render;
 
@@ -22,6 +23,7 @@ use self::{
     args::{Args, Command, Dirs},
     client::{Client, ClientError, segment},
     failure::Failure,
+    flows::Wanted,
 };
 use crate::{
     config,
@@ -75,6 +77,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         }
         Command::Check { config } => check(&config),
         Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
+        Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
         Command::Drain(args) => operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason }),
         Command::Enable(args) => operate(dirs, &Operation::Enable { backend: args.backend, reason: args.reason }),
         Command::Disable(args) => operate(dirs, &Operation::Disable { backend: args.backend, reason: args.reason }),
@@ -171,6 +174,18 @@ async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> R
         Err(ClientError::Absent { .. }) => offline::status(dirs, earlier, tell),
         Err(other) => Err(other.into()),
     }
+}
+
+fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
+    let flows = offline::flows(dirs, wanted)?;
+    let mut out = io::stdout();
+    // As in `say`.
+    let _ = if json {
+        writeln!(out, "{}", to_json(&flows, true))
+    } else {
+        write!(out, "{}", flows::render(&flows, out.is_terminal()))
+    };
+    Ok(())
 }
 
 fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {

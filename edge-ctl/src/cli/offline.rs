@@ -2,17 +2,21 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use super::{args::Dirs, failure::Failure};
+use super::{
+    args::Dirs,
+    failure::Failure,
+    flows::{self, Listing, Wanted},
+};
 use crate::{
     daemon::{
         self,
         api::chain,
         events::Events,
         inventory::Inventory,
-        operate::{self, Operation, Outcome},
+        operate::{self, OperateError, Operation, Outcome},
         status::{self, Clock, Sample, Status},
     },
-    kernel::{Kernel, KernelError, LockError, PinDir, WriterLock},
+    kernel::{Kernel, KernelError, LockError, PinDir, WriterLock, monotonic_time},
 };
 
 /// How long rates are told over where there is no earlier sample.
@@ -37,6 +41,13 @@ pub(crate) fn status(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> R
     let status = status::build(&inventory, &kernel, earlier.as_ref(), &now, None);
     *earlier = Some(now);
     Ok(status)
+}
+
+/// The flow records. These are the packet path's own, so the daemon is not asked, and nothing is locked.
+pub(crate) fn flows(dirs: &Dirs, wanted: Wanted<'_>) -> Result<Listing, Failure> {
+    let (inventory, kernel) = open(dirs)?;
+    let records = kernel.flows()?;
+    Ok(flows::list(&inventory, &records, wanted, monotonic_time()).map_err(OperateError::Name)?)
 }
 
 /// Does what an operator asks for. A daemon that starts later adopts it.

@@ -1,5 +1,7 @@
 //! A [`Status`] and events as a person reads them in a terminal.
 
+mod transition;
+
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
@@ -18,15 +20,19 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
         text += "\n";
         text += &services(&status.services, colour);
     }
+    let mut add = |part: String| {
+        if !part.is_empty() {
+            text += "\n";
+            text += &part;
+        }
+    };
+    add(transition::transitions(status, colour));
     if !status.pools.is_empty() {
-        text += "\n";
-        text += &backends(&status.pools, colour);
+        add(backends(&status.pools, colour));
     }
-    let exits = exits(status, colour);
-    if !exits.is_empty() {
-        text += "\n";
-        text += &exits;
-    }
+    add(transition::leaving(&status.leaving, colour));
+    add(transition::counts(&status.services, colour));
+    add(exits(status, colour));
     text
 }
 
@@ -120,14 +126,7 @@ fn backends(pools: &[PoolStatus], colour: bool) -> String {
 }
 
 fn backend_row(pool: &PoolStatus, backend: &BackendStatus, colour: bool) -> Vec<Cell> {
-    let (state, shade) = match (backend.state, backend.health) {
-        (BackendState::Up, _) => ("up", Color::Green),
-        (BackendState::Down, _) => ("down", Color::Red),
-        (BackendState::Unknown, _) => ("unknown", Color::Yellow),
-        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Color::Red),
-        (BackendState::Draining, _) => ("draining", Color::Yellow),
-        (BackendState::Disabled, _) => ("disabled", Color::Yellow),
-    };
+    let (state, shade) = backend_state(backend.state, backend.health);
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
     vec![
@@ -143,6 +142,17 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus, colour: bool) -> Vec<
     ]
 }
 
+fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Color) {
+    match (state, health) {
+        (BackendState::Up, _) => ("up", Color::Green),
+        (BackendState::Down, _) => ("down", Color::Red),
+        (BackendState::Unknown, _) => ("unknown", Color::Yellow),
+        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Color::Red),
+        (BackendState::Draining, _) => ("draining", Color::Yellow),
+        (BackendState::Disabled, _) => ("disabled", Color::Yellow),
+    }
+}
+
 fn exits(status: &Status, colour: bool) -> String {
     let mut table = table(colour, &["EXIT", "VERDICT", "PACKETS", "MEANING"]);
     for exit in status.exits.iter().filter(|exit| exit.packets > 0) {
@@ -156,7 +166,7 @@ fn exits(status: &Status, colour: bool) -> String {
     if table.row_count() == 0 { String::new() } else { finish(&table) }
 }
 
-fn table(colour: bool, header: &[&str]) -> Table {
+pub(super) fn table(colour: bool, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if colour {
@@ -165,7 +175,10 @@ fn table(colour: bool, header: &[&str]) -> Table {
         table.force_no_tty();
     }
     table.set_header(header.iter().map(|name| {
-        let right = matches!(*name, "WEIGHT" | "FOR" | "PKT/S" | "BIT/S" | "FLOWS/S" | "PACKETS");
+        let right = matches!(
+            *name,
+            "WEIGHT" | "FOR" | "PKT/S" | "BIT/S" | "FLOWS/S" | "PACKETS" | "SLOTS" | "RECORDS" | "AGE" | "SILENT"
+        );
         Cell::new(name).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left })
     }));
     for column in table.column_iter_mut() {
@@ -174,7 +187,7 @@ fn table(colour: bool, header: &[&str]) -> Table {
     table
 }
 
-fn finish(table: &Table) -> String {
+pub(super) fn finish(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
         text += line.trim_end();
@@ -212,7 +225,7 @@ fn short(number: f64) -> String {
 }
 
 /// Seconds as the two largest units: `12s`, `3m 20s`, `5h 2m`, `8d 1h`.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),

@@ -13,6 +13,7 @@ pub(crate) mod inventory;
 pub(crate) mod operate;
 pub(crate) mod plane;
 mod program;
+mod rounds;
 mod run;
 mod selection;
 mod socket;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    future, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,20 +25,21 @@ use super::{
     inventory::Inventory,
     operate::Outcome,
     program::{self, NotAttached, Program},
+    rounds::Rounds,
     socket,
     status::{self, Clock, DaemonStatus, Sample, Status},
 };
 use crate::{
     config::{self, ConfigError},
-    kernel::{Kernel, KernelError, LockError, PinDir, Progress, monotonic_time},
+    kernel::{Kernel, KernelError, LockError, PinDir},
     net::{self, Announcer, NetEvent, Watch},
     probe::{self, ProbeEngine, Report, Target},
 };
 
 /// How often counters are sampled; rates are told over one to two of these.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is looked whether packets that are waited for have gone.
-const WAIT: Duration = Duration::from_millis(5);
+/// How long a path's MTU is believed in that an ICMP error has told (RFC 1191, section 6.3, RFC 8201, section 4).
+const PATH_MTU: Duration = Duration::from_mins(10);
 /// How long requests that are being answered may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(300);
 /// Messages that may wait for the loop.
@@ -100,6 +101,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
 
     let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
     let why = loop {
         tokio::select! {
             Some(report) = reports.recv() => daemon.report(&report),
@@ -111,8 +113,8 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
             }
             loaded = daemon.program.loaded() => daemon.attach(loaded),
             _ = ticks.tick() => daemon.sample(),
-            () = tokio::time::sleep_until(daemon.next_round) => daemon.begin_round(),
-            () = pause(&daemon.progress) => daemon.go_on(),
+            () = daemon.rounds.due() => daemon.rounds.step(&mut daemon.controller),
+            _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
             _ = hangup.recv() => drop(daemon.reload().await),
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
             _ = interrupt.recv() => break "SIGINT; everything stays attached",
@@ -126,15 +128,6 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
         abort.abort();
     }
     Ok(())
-}
-
-/// Until the next step of a round: everybody else is heard in between.
-async fn pause(progress: &Progress) {
-    match progress {
-        Progress::GoOn => tokio::task::yield_now().await,
-        Progress::Wait => tokio::time::sleep(WAIT).await,
-        Progress::Idle | Progress::Done { .. } => future::pending().await,
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,11 +148,7 @@ struct Daemon {
     net_events: mpsc::Sender<NetEvent>,
     outside: Option<Outside>,
     program: Program,
-    /// When services that are not settled are looked at again, and how far the round over them is.
-    next_round: Instant,
-    progress: Progress,
-    /// Why the last round broke off; it is told once.
-    broken: Option<String>,
+    rounds: Rounds,
     /// Backends whose next hop was known and is not any more.
     lost: BTreeSet<BackendNumber>,
     older: Option<Sample>,
@@ -195,9 +184,7 @@ impl Daemon {
             net_events,
             outside: None,
             program,
-            next_round: Instant::now(),
-            progress: Progress::Idle,
-            broken: None,
+            rounds: Rounds::new(),
             lost: BTreeSet::new(),
             older: None,
             newer: None,
@@ -387,36 +374,6 @@ impl Daemon {
         self.sample();
         let message = format!("generation {} is in force", self.controller.inventory.generation);
         Ok(Outcome { changed: true, message, warnings })
-    }
-
-    fn begin_round(&mut self) {
-        self.next_round = Instant::now() + self.controller.inventory.round_interval();
-        if let Err(error) = self.controller.begin_round() {
-            return self.break_off(&error);
-        }
-        if self.progress == Progress::Idle {
-            self.progress = Progress::GoOn;
-        }
-    }
-
-    fn go_on(&mut self) {
-        match self.controller.go_on(monotonic_time()) {
-            Ok(Progress::Done { .. }) => {
-                self.progress = Progress::Idle;
-                self.broken = None;
-            }
-            Ok(progress) => self.progress = progress,
-            Err(error) => self.break_off(&error),
-        }
-    }
-
-    fn break_off(&mut self, error: &KernelError) {
-        self.progress = Progress::Idle;
-        let told = chain(error);
-        if self.broken.as_ref() != Some(&told) {
-            self.trouble("owners", error);
-            self.broken = Some(told);
-        }
     }
 
     fn sample(&mut self) {

@@ -9,7 +9,7 @@ use std::{
 use bytemuck::Pod;
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, VIP_ENTRY},
+    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, Target, VIP_ENTRY},
     follow::is_done,
     hash::{Hash, HashKey},
 };
@@ -58,8 +58,8 @@ impl Tally {
 /// What a packet's destination leads to.
 #[derive(Clone, Copy, Debug)]
 struct Destination {
+    /// Of the service.
     number: u32,
-    service: Service,
     by_source: bool,
 }
 
@@ -68,29 +68,25 @@ struct Destination {
 struct Destinations(HashMap<(IpAddr, u16, u8), Destination>);
 
 impl Destinations {
-    fn of(maps: &Maps, half: u32) -> Self {
+    fn of(maps: &Maps, half: u32, generation: &Generation) -> Self {
         let mut found = HashMap::new();
-        let mut add = |vip: IpAddr, port: [u8; 2], protocol, target: edge_common::abi::Target| {
-            if let Some(service) = maps.service(half, target.service) {
-                let destination = Destination { number: target.service, service, by_source: target.by_source() };
+        let mut add = |vip: IpAddr, port: [u8; 2], protocol, target: Target| {
+            if target.service != VIP_ENTRY {
+                let destination = Destination { number: target.service, by_source: target.by_source() };
                 found.insert((vip, u16::from_be_bytes(port), protocol), destination);
             }
         };
-        for at in (0..maps.index_v4.len() / 2).filter_map(|n| position(half, n)) {
-            if let Some(entry) = maps.index_v4.read(at)
-                && entry.key.used == 1
-                && entry.target.service != VIP_ENTRY
-            {
-                add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
-            }
+        // What lies behind the mask is of an older generation.
+        let at = |mask: u32| (0..=mask).filter_map(move |n| position(half, n));
+        for entry in
+            at(generation.index_mask_v4).filter_map(|at| maps.index_v4.read(at)).filter(|entry| entry.key.used == 1)
+        {
+            add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
         }
-        for at in (0..maps.index_v6.len() / 2).filter_map(|n| position(half, n)) {
-            if let Some(entry) = maps.index_v6.read(at)
-                && entry.key.used == 1
-                && entry.target.service != VIP_ENTRY
-            {
-                add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
-            }
+        for entry in
+            at(generation.index_mask_v6).filter_map(|at| maps.index_v6.read(at)).filter(|entry| entry.key.used == 1)
+        {
+            add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
         }
         Self(found)
     }
@@ -145,6 +141,7 @@ enum Place {
 /// All records, read a run at a time.
 #[derive(Debug)]
 pub(super) struct Reading {
+    half: u32,
     destinations: Destinations,
     place: Place,
     tally: Tally,
@@ -152,9 +149,14 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(maps: &Maps, half: u32, now: Duration) -> Self {
-        let destinations = Destinations::of(maps, half);
-        Self { destinations, place: Place::V4(None), tally: Tally::default(), began: now }
+    pub(super) fn new(maps: &Maps, half: u32, generation: &Generation, now: Duration) -> Self {
+        Self {
+            half,
+            destinations: Destinations::of(maps, half, generation),
+            place: Place::V4(None),
+            tally: Tally::default(),
+            began: now,
+        }
     }
 
     /// When it was begun.
@@ -214,16 +216,17 @@ impl Reading {
         for (key, record) in &records {
             let silent = now.saturating_sub(Duration::from_nanos(record.seen_ns));
             let found = self.destinations.get(&key.ends());
-            let needless = match found {
-                None => silent > longest,
-                Some(Destination { number, service, by_source }) => {
+            let service = found.and_then(|found| maps.service(self.half, found.number));
+            let needless = match (found, service) {
+                (Some(Destination { number, by_source }), Some(service)) => {
                     let expiry = waits.get(number).unwrap_or(&Waits::UNKNOWN).expiry;
                     let slot = copies.slot(key.hash(copies.hash_key(), by_source.then_some(service.affinity_prefix)));
-                    let owner = Owners::of(maps, service).get(slot);
+                    let owner = Owners::of(maps, &service).get(slot);
                     // Asked only where it matters: it takes longer than all the rest.
-                    let pick = if owner == record.backend { picker.pick(service, slot) } else { None };
+                    let pick = if owner == record.backend { picker.pick(&service, slot) } else { None };
                     is_done(record, owner, pick, silent, expiry)
                 }
+                _ => silent > longest,
             };
             if needless {
                 done.push(*key);

@@ -183,17 +183,34 @@ impl Kernel {
         Ok(())
     }
 
+    /// Counts a pool as if the state of one of its backends were another one already.
+    pub(super) fn count_ahead(&mut self, number: u16, backend: BackendNumber, state: State) -> Result<(), KernelError> {
+        let Some((half, _)) = self.maps.published() else { return Ok(()) };
+        let known = self.known()?;
+        let Some(pool) = known.pools.iter().find(|pool| pool.number == number) else { return Ok(()) };
+        let members = pool
+            .backends
+            .iter()
+            .map(|member| (member, if member.number == backend { state } else { self.state(member.number) }));
+        self.store_counts(half, pool, &members.collect::<Vec<_>>());
+        Ok(())
+    }
+
     fn count(&self, half: u32, pool: &PoolRecord) {
         let members: Vec<_> = pool.backends.iter().map(|backend| (backend, self.state(backend.number))).collect();
-        let counts = [
-            (offset_of!(Pool, available), takers(&members, State::NEW)),
-            (offset_of!(Pool, enabled), takers(&members, State::ENABLED)),
-        ];
-        for (cell, numbers) in (pool.member_list..).zip(model::member_list(members)) {
+        for (cell, numbers) in (pool.member_list..).zip(model::member_list(members.clone())) {
             if let Some(word) = self.maps.candidates.double(cell, 0) {
                 word.store(bytemuck::cast(numbers), Ordering::Release);
             }
         }
+        self.store_counts(half, pool, &members);
+    }
+
+    fn store_counts(&self, half: u32, pool: &PoolRecord, members: &[(&BackendRecord, State)]) {
+        let counts = [
+            (offset_of!(Pool, available), takers(members, State::NEW)),
+            (offset_of!(Pool, enabled), takers(members, State::ENABLED)),
+        ];
         for (offset, value) in counts {
             if let Some(word) = position(half, pool.number.into()).and_then(|at| self.maps.pools.word(at, offset)) {
                 word.store(value, Ordering::Release);

@@ -22,8 +22,8 @@ impl Kernel {
 
     /// Changes a backend's state, then its pool's member list and counts, then the notes that say why.
     ///
-    /// In this order, since the state is what packets wait for. Only one thing comes before it: services whose flows it
-    /// may send elsewhere are not settled any more.
+    /// In this order, since the state is what packets wait for. Two things come before it: services whose flows it may send
+    /// elsewhere are not settled any more, and counts that get smaller.
     pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), KernelError> {
         let index = u32::from(number);
         let missing = KernelError::NoSuchBackend(number);
@@ -33,6 +33,12 @@ impl Kernel {
         } else {
             self.unsettle(&self.services_of(backend.pool))
         };
+        // A pool must not count on a backend that is gone: whoever dies in between leaves a pool that says it has one, and
+        // new flows that find nobody.
+        let lost = backend.state & !state.0 & (State::NEW | State::ENABLED);
+        if lost != 0 {
+            self.count_ahead(backend.pool, number, state)?;
+        }
         self.store_state(number, state);
         self.recount(backend.pool)?;
         self.write_note(number, reason);
@@ -127,6 +133,15 @@ impl Kernel {
         }
         next_hop.store(Mac::new(entry.mac).0, Ordering::Release);
         Ok(())
+    }
+
+    /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which nothing tells.
+    pub(crate) fn forget_path_mtus(&self) {
+        for index in 0..self.maps.backends.len() {
+            if let Some(learnt) = self.maps.backends.half(index, offset_of!(Backend, path_mtu)) {
+                learnt.store(0, Ordering::Release);
+            }
+        }
     }
 
     /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.

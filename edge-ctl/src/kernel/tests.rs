@@ -305,6 +305,11 @@ fn a_next_hop_is_written_beside_the_state() {
         ..before
     };
     assert_eq!(kernel.maps.backends.read(number.into()), Some(expected));
+    let learnt = kernel.maps.backends.half(number.into(), std::mem::offset_of!(Backend, path_mtu)).expect("in range");
+    learnt.store(1400, std::sync::atomic::Ordering::Relaxed);
+    kernel.set_next_hop(number, Some(entry)).expect("known");
+    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { path_mtu: 1400, ..expected }));
+    kernel.forget_path_mtus();
     kernel.set_next_hop(number, None).expect("known");
     assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { next_hop: Mac::default(), ..expected }));
 }

@@ -88,7 +88,7 @@ pub fn all(scene: &Scene) -> Vec<Case> {
     for side in Side::BOTH {
         forwarded::add(&mut cases, scene, side);
         answered::add(&mut cases, side);
-        passed::add(&mut cases, side);
+        passed::add(&mut cases, scene, side);
         dropped::add(&mut cases, scene, side);
         decapsulated::add(&mut cases, side);
     }

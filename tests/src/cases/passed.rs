@@ -3,18 +3,20 @@
 use edge_common::exit::Exit;
 
 use super::{
-    Case,
+    Case, Scene,
     answered::from_nobody,
-    scene::{from_client, port, tcp, to_other, udp, with_ip},
+    protocol_name,
+    scene::{from_client, port, tcp, to_other, to_tunnel, tunnelled_to, udp, with_ip},
     side_name,
 };
 use crate::packet::{ACK, Extension, Frame, Icmp, Ip, Network, Payload, SYN, Tag, Tcp, Udp, protocol};
 use crate::world::{CLIENT_MAC, EDGE_MAC, Side};
 
-pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
+pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     not_ours(cases, side);
     fragments(cases, side);
     control(cases, side);
+    path_mtu(cases, scene, side);
 }
 
 fn push(cases: &mut Vec<Case>, side: Side, exit: Exit, name: &str, what: &'static str, frame: &Frame) {
@@ -115,6 +117,32 @@ fn control(cases: &mut Vec<Case>, side: Side) {
         Side::V6 => ip.extensions = vec![Extension::filler(protocol::DESTINATION, 0)],
     });
     push("echo with options", what, &frame);
+}
+
+/// What a router on the way to a backend says about an outer packet, `side` being the tunnel's family.
+fn path_mtu(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
+    let port = if side == Side::V4 { port::IN4 } else { port::IN6 };
+    let (kind, code, name) = if side == Side::V4 { (3, 4, "fragmentation needed") } else { (2, 0, "packet too big") };
+    let what = "The backend of the flow in the tunnel packet has a narrow way; the host hears of it, too.";
+    for inside in Side::BOTH {
+        for (protocol, payload) in [(protocol::TCP, tcp(port, ACK)), (protocol::UDP, udp(port))] {
+            let inner = Ip::new(inside.client(), inside.vip(), payload);
+            let outer = tunnelled_to(side, scene.backend_address(inside, protocol, port), inner.clone()).bytes();
+            let header = if side == Side::V4 { 20 } else { 40 };
+            let inner_header = if inside == Side::V4 { 20 } else { 40 };
+            for (quoted, length) in [("all", outer.len()), ("eight bytes", header + inner_header + 8)] {
+                let error = Payload::Icmp(Icmp::error(kind, code, 1400, &outer[..length]));
+                let frame = to_tunnel(side, error);
+                let name = format!(
+                    "{name} of {} {} in {}, {quoted} quoted",
+                    protocol_name(protocol),
+                    side_name(inside),
+                    side_name(side)
+                );
+                cases.push(Case::untouched(Exit::PathMtu, &name, what, &frame));
+            }
+        }
+    }
 }
 
 /// Frames that carry no IP.

@@ -195,6 +195,16 @@ pub fn tunnelled(outer: Side, inner: Ip) -> Frame {
     Frame::new(EDGE_MAC, CLIENT_MAC, outer)
 }
 
+/// The tunnel packet that the edge sends to a backend at `to`.
+pub fn tunnelled_to(outer: Side, to: IpAddr, inner: Ip) -> Ip {
+    Ip::new(outer.tunnel(), to, Payload::Ip(Box::new(inner)))
+}
+
+/// A frame from a router on the way to a backend, to the tunnel's source.
+pub fn to_tunnel(side: Side, payload: Payload) -> Frame {
+    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.router(), side.tunnel(), payload))
+}
+
 /// What is left of it.
 pub fn bare(inner: Ip) -> Frame {
     Frame::new(EDGE_MAC, CLIENT_MAC, inner)

@@ -19,8 +19,11 @@ pub(super) fn check(program: Program, frame: &[u8], seen: &Seen) -> Result<(), S
                 return Err(format!("{exit:?}: passed, but not as it came"));
             }
             let vip = packet.as_ref().is_some_and(|packet| packet.for_a_vip);
-            if !vip && exit != Exit::NotOurs {
+            if !vip && !matches!(exit, Exit::NotOurs | Exit::PathMtu) {
                 return Err(format!("{exit:?}: not for a VIP"));
+            }
+            if exit == Exit::PathMtu && !packet.as_ref().is_some_and(|packet| packet.for_a_tunnel) {
+                return Err("PathMtu: not for a tunnel's source".to_owned());
             }
             let whole = packet.as_ref().is_some_and(|packet| packet.whole);
             if !whole && !matches!(exit, Exit::NotOurs | Exit::Malformed) {
@@ -69,6 +72,7 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
 /// The network layer of a frame, as far as the checks need it.
 struct Packet {
     for_a_vip: bool,
+    for_a_tunnel: bool,
     /// Whether all of it is in the frame.
     whole: bool,
     /// IPv4: whether its header's checksum is right.
@@ -92,12 +96,14 @@ impl Packet {
                 let whole = packet[0] >> 4 == 4 && header >= 20 && number(2) >= header && number(2) <= packet.len();
                 Some(Self {
                     for_a_vip: packet[16..20] == octets(Side::V4.vip())[..4],
+                    for_a_tunnel: packet[16..20] == octets(Side::V4.tunnel())[..4],
                     whole,
                     header_is_right: whole && rfc_1071(&[&packet[..header]]) == 0,
                 })
             }
             [0x86, 0xdd] if packet.len() >= 40 => Some(Self {
                 for_a_vip: packet[24..40] == octets(Side::V6.vip()),
+                for_a_tunnel: packet[24..40] == octets(Side::V6.tunnel()),
                 whole: packet[0] >> 4 == 6 && 40 + number(4) <= packet.len(),
                 header_is_right: true,
             }),

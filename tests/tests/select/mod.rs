@@ -5,8 +5,9 @@ pub(crate) mod model;
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::Mode,
+    abi::{Cell, Mode},
     exit::{Exit, Verdict},
+    host::Memory,
 };
 use edge_tests::{
     both::{Seen, Way},
@@ -35,12 +36,32 @@ pub(crate) fn world(sizes: &[usize]) -> World {
 
 /// For each slot a source port of the client that leads to it.
 pub(crate) fn ports(world: &World) -> Vec<u16> {
-    let mut ports = BTreeMap::new();
+    more_ports(world, 0)
+}
+
+/// The same, with `before` others of each slot left out: flows that nobody has seen.
+pub(crate) fn more_ports(world: &World, before: usize) -> Vec<u16> {
+    let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for port in 1024..=u16::MAX {
-        ports.entry(world.slot(Side::V4.client(), port, PORT)).or_insert(port);
+        ports.entry(world.slot(Side::V4.client(), port, PORT)).or_default().push(port);
     }
     assert_eq!(ports.len(), world.slots as usize, "every slot has a port");
-    ports.into_values().collect()
+    ports.into_values().map(|of_slot| of_slot[before]).collect()
+}
+
+/// The backend at which the client's flow from port `source` is recorded.
+pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16> {
+    let records = memory.flows_v4.records.borrow();
+    let of_flow = records.iter().find(|(key, _)| {
+        let ends = key.ends();
+        (ends.protocol, ends.client_port, ends.client) == (protocol, source, Side::V4.client())
+    });
+    of_flow.map(|(_, record)| record.backend)
+}
+
+/// The owner of a service's slot, or whether something was missed in it.
+pub(crate) fn lane(cells: &[Cell], service: u32, slot: u32) -> u16 {
+    cells[(service * SLOTS / 4 + slot / 4) as usize].lane(slot)
 }
 
 /// A frame from the client to the VIP.

@@ -1,10 +1,10 @@
-//! Selection in a few plain lines, to compare the packet path with: what the rules say, not how they are kept fast.
+//! Selection in plain lines, to compare the packet path with: what the rules say, not how they are kept fast.
 //!
-//! It knows the candidate tables and the world, nothing else. Where a slot's own candidates are all gone, it does not say
-//! which backend of the pool serves, only that one does.
+//! It knows the candidate tables, the world, and what is known of a flow. Where a slot's own candidates are all gone, it
+//! does not say which backend of the pool serves, only that one does.
 
 use edge_common::{
-    abi::{State, WhenExhausted},
+    abi::{State, Tracking, WhenExhausted},
     host::Memory,
 };
 use edge_tests::world::{ServicePlan, World};
@@ -33,55 +33,106 @@ fn has(world: &World, backend: u16, bits: u32) -> bool {
     world.backends.get(usize::from(backend)).is_some_and(|backend| State(backend.state).has(bits))
 }
 
-/// Who takes the flows that start now in a slot.
-pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: u32) -> Goes {
+/// The pool that takes the flows that start now, and the state that its backends need for it.
+fn chosen(world: &World, service: &ServicePlan) -> Option<(u16, u32)> {
     let first = usize::from(service.failover.first).min(service.pools.len());
     let (passed_over, rest) = service.pools.split_at(first);
-    let with = |pool: u16, bits| {
-        let members = world.pools[usize::from(pool)].members.iter().copied();
-        members.filter(|member| has(world, *member, bits)).collect::<Vec<_>>()
-    };
     let healthy = |pool: &&u16| {
-        let available = with(**pool, State::NEW).len();
+        let available = members(world, **pool, State::NEW).len();
         available > 0 && available >= usize::from(world.pools[usize::from(**pool)].min_healthy)
     };
     let passed_over = if service.failover.evacuate { &[] } else { passed_over };
     let every = || rest.iter().chain(passed_over);
-    let any = |bits: u32| every().find(|pool| !with(**pool, bits).is_empty());
-    let chosen = match rest.iter().find(healthy).or_else(|| any(State::NEW)) {
+    let any = |bits: u32| every().find(|pool| !members(world, **pool, bits).is_empty());
+    match rest.iter().find(healthy).or_else(|| any(State::NEW)) {
         Some(pool) => Some((*pool, State::NEW)),
         None if service.when_exhausted == WhenExhausted::Open => {
             any(State::ENABLED).map(|pool| (*pool, State::ENABLED))
         }
         None => None,
-    };
-    let Some((pool, bits)) = chosen else { return Goes::Nowhere };
+    }
+}
+
+fn members(world: &World, pool: u16, bits: u32) -> Vec<u16> {
+    world.pools[usize::from(pool)].members.iter().copied().filter(|member| has(world, *member, bits)).collect()
+}
+
+/// Who takes the flows that start now in a slot.
+pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: u32) -> Goes {
+    let Some((pool, bits)) = chosen(world, service) else { return Goes::Nowhere };
     // The published half is the odd one.
     let table = memory.pools[2 * usize::from(pool) + 1].table;
     let candidates = memory.candidates[(table + slot) as usize].0;
     match candidates.into_iter().find(|candidate| *candidate != 0 && has(world, *candidate, bits)) {
         Some(best) => Goes::To(best),
-        None => Goes::Among(with(pool, bits)),
+        None => Goes::Among(members(world, pool, bits)),
     }
 }
 
-/// Where a packet of a slot goes whose owner is `owner`.
-pub(crate) fn select(
-    world: &World,
-    memory: &Memory,
-    service: &ServicePlan,
-    slot: u32,
-    owner: u16,
-    starts: bool,
-) -> Goes {
-    let evacuated = service.failover.evacuate
-        && service
-            .pools
-            .iter()
-            .take(service.failover.first.into())
-            .any(|pool| world.backends.get(usize::from(owner)).is_some_and(|backend| backend.pool == *pool));
-    if !starts && has(world, owner, State::ALIVE) && !evacuated {
-        return Goes::To(owner);
+/// A packet's flow, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    /// Whether the packet starts it.
+    pub(crate) starts: bool,
+    pub(crate) record: Option<u16>,
+    /// Who owns its slot.
+    pub(crate) owner: u16,
+    /// Who takes the slot's new flows.
+    pub(crate) pick: Option<u16>,
+}
+
+/// What becomes of a packet, and what is known afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Becomes {
+    pub(crate) goes: Option<u16>,
+    pub(crate) record: Option<u16>,
+    pub(crate) owner: u16,
+    /// Whether the slot is marked.
+    pub(crate) missed: bool,
+}
+
+/// Where a packet of an unsettled service goes; `room`: whether there is any for one more record.
+pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: bool) -> Becomes {
+    let Flow { starts, record, owner, pick } = flow;
+    let evacuated = |backend: u16| {
+        let pools = service.pools.iter().take(service.failover.first.into());
+        service.failover.evacuate && pools.into_iter().any(|pool| world.backends[usize::from(backend)].pool == *pool)
+    };
+    let lives = |backend, bits| has(world, backend, bits) && !evacuated(backend);
+    let bits = chosen(world, service).map(|(_, bits)| bits);
+    let alive =
+        |backend| lives(backend, State::ALIVE) || bits == Some(State::ENABLED) && lives(backend, State::ENABLED);
+    let takes = |backend| bits.is_some_and(|bits| lives(backend, bits));
+
+    let same = Becomes { goes: None, record, owner, missed: false };
+    if service.tracking == Tracking::Stateless {
+        return Becomes { goes: pick, ..same };
     }
-    pick(world, memory, service, slot)
+    if let Some(backend) = record.filter(|backend| if starts { takes(*backend) } else { alive(*backend) }) {
+        return Becomes { goes: Some(backend), ..same };
+    }
+    let starts = starts || service.tracking == Tracking::Learn && (record.is_some() || !alive(owner));
+    if !starts {
+        return if record.is_some() {
+            Becomes { goes: pick, record: None, ..same }
+        } else if !alive(owner) {
+            Becomes { goes: pick, ..same }
+        } else if pick.is_none_or(|pick| pick == owner) {
+            Becomes { goes: Some(owner), ..same }
+        } else if room {
+            Becomes { goes: Some(owner), record: Some(owner), ..same }
+        } else {
+            Becomes { goes: Some(owner), missed: true, ..same }
+        };
+    }
+    let Some(pick) = pick else { return same };
+    if pick == owner {
+        Becomes { goes: Some(owner), record: None, ..same }
+    } else if room || record.is_some() {
+        Becomes { goes: Some(pick), record: Some(pick), ..same }
+    } else if alive(owner) {
+        Becomes { goes: Some(owner), missed: true, ..same }
+    } else {
+        Becomes { goes: Some(pick), owner: pick, ..same }
+    }
 }

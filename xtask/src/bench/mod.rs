@@ -152,12 +152,13 @@ fn print(results: &Results) {
 /// Instructions by step, a line for each kind of packet.
 fn print_profile(profile: &[Profile]) {
     let Some(first) = profile.first() else { return };
-    print!("\n{:<18} {:>8} {:>8} {:>6}", "instructions", "executed", "look-ups", "stack");
+    print!("\n{:<26} {:>8} {:>8} {:>5} {:>6}", "instructions", "executed", "look-ups", "calls", "stack");
     for (step, _) in &first.steps {
         print!("  {step:>4}");
     }
     for kind in profile {
-        print!("\n{:<18} {:>8} {:>8} {:>6}", kind.name(), kind.instructions, kind.lookups, kind.stack);
+        let Profile { instructions, lookups, calls, stack, .. } = kind;
+        print!("\n{:<26} {instructions:>8} {lookups:>8} {calls:>5} {stack:>6}", kind.name());
         for (step, count) in &kind.steps {
             print!("  {count:>width$}", width = step.len().max(4));
         }

@@ -46,6 +46,9 @@ pub(super) struct Row {
     pub(super) family: String,
     pub(super) protocol: String,
     pub(super) state: String,
+    /// Of a service that is not settled, what the table of its flow records is like: `fresh` or `aged`; else empty.
+    #[serde(default)]
+    pub(super) table: String,
     pub(super) flows: u32,
     pub(super) services: u32,
     pub(super) backends: u16,
@@ -80,8 +83,10 @@ pub(crate) struct Profile {
     pub(super) state: String,
     /// Instructions of the object; one that loads 64 bits is one.
     pub(crate) instructions: u32,
-    /// Look-ups in maps: one instruction each, which the kernel replaces by some seven more.
+    /// Look-ups in arrays: one instruction each, which the kernel replaces by some seven more.
     pub(super) lookups: u32,
+    /// Calls of functions of the kernel: one instruction each, and what the kernel does.
+    pub(super) calls: u32,
     /// Loads from the stack and stores to it.
     pub(super) stack: u32,
     /// How many instructions each step of the path has, in the path's order.

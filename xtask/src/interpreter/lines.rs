@@ -1,9 +1,9 @@
-//! The source files that instructions come from, as the object's DWARF says.
+//! The source files and functions that instructions come from, as the object's DWARF says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use addr2line::{
-    Context,
+    Context, FunctionName,
     gimli::{self, Dwarf, EndianSlice, LittleEndian},
 };
 use anyhow::{Context as _, Result};
@@ -14,12 +14,12 @@ use super::object::{INSTRUCTION, places};
 /// Address of the first instruction; none is at 0, which DWARF's readers may take for one that was left out.
 const START: u64 = 1 << 16;
 
-/// For each place of a program's instructions, the first file that `wanted` makes something of: from the innermost function
-/// that is inlined there outwards.
-pub(crate) fn files<T>(
+/// For each place of a program's instructions, the first that `wanted` makes something of a file and a function (by its name
+/// as the linker knows it): from the innermost function that is inlined there outwards.
+pub(crate) fn sources<T>(
     object: &[u8],
     places: &BTreeSet<usize>,
-    wanted: impl Fn(&str) -> Option<T>,
+    wanted: impl Fn(&str, &str) -> Option<T>,
 ) -> Result<BTreeMap<usize, T>> {
     let file = File::parse(object)?;
     let sections = sections(&file)?;
@@ -32,7 +32,9 @@ pub(crate) fn files<T>(
     for &place in places {
         let mut frames = context.find_frames(START + (place * INSTRUCTION) as u64).skip_all_loads()?;
         while let Some(frame) = frames.next()? {
-            if let Some(this) = frame.location.and_then(|location| wanted(location.file?)) {
+            let function = frame.function.as_ref().map(FunctionName::raw_name).transpose()?;
+            let function = function.as_deref().unwrap_or_default();
+            if let Some(this) = frame.location.and_then(|location| wanted(location.file?, function)) {
                 found.insert(place, this);
                 break;
             }

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     arithmetic::{self, ALU, ALU64, CLASS, END, JMP, JMP32, OPERATION, REGISTER},
-    memory::{CONTEXT, DATA, MAPS, Memory, PACKET, STACK, address, region},
+    maps::{Content, Maps},
+    memory::{CONTEXT, DATA, Memory, PACKET, STACK, address, region},
     object::{CALL, IN_PROGRAM, Instruction, LOAD_64, Program},
 };
 
@@ -29,17 +30,12 @@ const PLAIN: u8 = 0x60;
 const EXIT: u8 = 0x95;
 /// Helpers, by the kernel's numbers.
 const LOOKUP: i64 = 1;
+const UPDATE: i64 = 2;
+const DELETE: i64 = 3;
 const ADJUST_HEAD: i64 = 44;
 const ADJUST_TAIL: i64 = 65;
+const CLOCK: i64 = 160;
 const INVALID: i64 = -22;
-
-/// An array; of a per-CPU one, the part of this CPU.
-#[derive(Debug)]
-pub(crate) struct Map {
-    /// Bytes of an entry, a multiple of eight.
-    pub(crate) entry: usize,
-    pub(crate) bytes: Vec<u8>,
-}
 
 /// What a run gave.
 #[derive(Debug)]
@@ -48,8 +44,10 @@ pub(crate) struct Ran {
     pub(crate) frame: Vec<u8>,
     /// Places of the instructions, in the order in which they ran.
     pub(crate) trace: Vec<usize>,
-    /// Look-ups in maps.
+    /// Look-ups in arrays.
     pub(crate) lookups: u32,
+    /// Calls of functions of the kernel: to move an end of the frame, to use a hash map, to read the clock.
+    pub(crate) calls: u32,
     /// Loads from the stack and stores to it.
     pub(crate) stack: u32,
 }
@@ -59,8 +57,9 @@ pub(crate) struct Ran {
 pub(crate) struct Machine<'a> {
     program: &'a Program,
     memory: Memory,
-    /// Bytes of an entry of each map.
-    entries: Vec<usize>,
+    maps: Maps,
+    /// Nanoseconds that the clock says.
+    clock: u64,
 }
 
 /// What lasts as long as one packet.
@@ -74,29 +73,30 @@ struct Run {
     ingress: u32,
     trace: Vec<usize>,
     lookups: u32,
+    helped: u32,
     stack: u32,
 }
 
 impl<'a> Machine<'a> {
-    /// Over `maps`, by their names. One that is left out is empty.
-    pub(crate) fn new(program: &'a Program, mut maps: BTreeMap<&str, Map>) -> Self {
+    /// Over maps with such `content`, by their names, and a clock that says so many nanoseconds. A map that is left out is
+    /// empty, and has no room.
+    pub(crate) fn new(program: &'a Program, content: BTreeMap<&str, Content>, clock: u64) -> Result<Self> {
         let mut memory = Memory::default();
         for (number, bytes) in (DATA..).zip(&program.data) {
             memory.put(number, bytes.clone());
         }
-        let mut entries = Vec::new();
-        for (number, name) in (MAPS..).zip(&program.maps) {
-            let Map { entry, bytes } = maps.remove(name.as_str()).unwrap_or(Map { entry: 8, bytes: Vec::new() });
-            entries.push(entry);
-            memory.put(number, bytes);
-        }
-        Self { program, memory, entries }
+        let maps = Maps::new(&program.maps, content, &mut memory)?;
+        Ok(Self { program, memory, maps, clock })
     }
 
-    /// Content of a map that the program uses.
-    pub(crate) fn map(&self, name: &str) -> &[u8] {
-        let number = (MAPS..).zip(&self.program.maps).find(|(_, map)| *map == name);
-        number.map_or(&[], |(number, _)| self.memory.all(number))
+    /// What is in an array that the program uses.
+    pub(crate) fn array(&self, name: &str) -> &[u8] {
+        self.maps.array(name, &self.memory)
+    }
+
+    /// What is in a hash map that the program uses: keys and values.
+    pub(crate) fn hash(&self, name: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.maps.hash(name, &self.memory)
     }
 
     /// Runs the program on a frame that came in by interface `ingress`.
@@ -111,7 +111,7 @@ impl<'a> Machine<'a> {
         registers[10] = address(STACK, FRAME);
         let start = address(PACKET, HEADROOM);
         let (calls, trace) = (Vec::new(), Vec::new());
-        let mut run = Run { registers, calls, start, end, ingress, trace, lookups: 0, stack: 0 };
+        let mut run = Run { registers, calls, start, end, ingress, trace, lookups: 0, helped: 0, stack: 0 };
         self.lay_out_context(&run)?;
 
         let mut place = Some(self.program.entry);
@@ -122,7 +122,8 @@ impl<'a> Machine<'a> {
             place = self.step(&mut run, now, instruction).with_context(|| format!("instruction {now}"))?;
         }
         let frame = self.memory.at(run.start, usize::try_from(run.end - run.start)?)?.to_vec();
-        Ok(Ran { verdict: run.registers[0], frame, trace: run.trace, lookups: run.lookups, stack: run.stack })
+        let Run { registers: [verdict, ..], trace, lookups, helped: calls, stack, .. } = run;
+        Ok(Ran { verdict, frame, trace, lookups, calls, stack })
     }
 
     /// As `struct xdp_md`: `data`, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`, `egress_ifindex`.
@@ -185,16 +186,17 @@ impl<'a> Machine<'a> {
 
     /// What a helper returns.
     fn help(&mut self, run: &mut Run, helper: i64) -> Result<u64> {
-        let [_, first, second, ..] = run.registers;
+        let [_, first, second, third, fourth, ..] = run.registers;
+        if helper == LOOKUP && self.maps.is_array(first)? {
+            run.lookups += 1;
+        } else {
+            run.helped += 1;
+        }
         match helper {
-            LOOKUP => {
-                run.lookups += 1;
-                let map = region(first);
-                let entry = map.checked_sub(MAPS).and_then(|place| self.entries.get(usize::try_from(place).ok()?));
-                let entry = *entry.context("a look-up in what is no map")? as u64;
-                let at = entry * self.memory.load(second, 4)?;
-                Ok(if at < self.memory.all(map).len() as u64 { address(map, at) } else { 0 })
-            }
+            LOOKUP => self.maps.look_up(&mut self.memory, first, second),
+            UPDATE => self.maps.update(&mut self.memory, first, second, third, fourth),
+            DELETE => self.maps.delete(&mut self.memory, first, second),
+            CLOCK => Ok(self.clock),
             ADJUST_HEAD => self.resize(run, run.start.checked_add_signed(int(second)), Some(run.end)),
             // There is no room behind a frame.
             ADJUST_TAIL => {

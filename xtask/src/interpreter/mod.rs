@@ -5,12 +5,14 @@
 
 mod object;
 mod machine;
+mod maps;
 mod memory;
 mod arithmetic;
 mod lines;
 
 pub(crate) use self::{
-    lines::files,
-    machine::{Machine, Map, Ran},
+    lines::sources,
+    machine::{Machine, Ran},
+    maps::Content,
     object::Program,
 };

@@ -37,8 +37,19 @@ pub(crate) struct Program {
     pub(super) entry: usize,
     /// Sections of constants.
     pub(super) data: Vec<Vec<u8>>,
-    /// Names of the maps that it uses.
-    pub(super) maps: Vec<String>,
+    /// The maps that it uses.
+    pub(super) maps: Vec<Definition>,
+}
+
+/// What the object says of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Definition {
+    pub(super) name: String,
+    /// As the kernel numbers them.
+    pub(super) kind: u32,
+    /// Bytes of a key and of a value.
+    pub(super) key: usize,
+    pub(super) value: usize,
 }
 
 /// Where the instructions of each section begin in a [`Program`], by the section's number.
@@ -74,7 +85,7 @@ impl Program {
 struct Linker<'a> {
     file: &'a File<'a>,
     places: &'a BTreeMap<usize, usize>,
-    maps: Vec<String>,
+    maps: Vec<Definition>,
     data: Vec<(SectionIndex, Vec<u8>)>,
 }
 
@@ -130,7 +141,12 @@ impl Linker<'_> {
         let index = symbol.section_index().with_context(|| format!("`{name}` is nowhere"))?;
         let section = self.file.section_by_index(index)?;
         if section.name()? == MAP_SECTION {
-            let place = position_or_push(&mut self.maps, |map| *map == name, || name.clone());
+            let words = section.data()?.get(usize::try_from(start)?..).context("a map without a definition")?;
+            let (words, _) = words.as_chunks().0.split_first_chunk().context("a map without a whole definition")?;
+            let [kind, key, value] = words.map(u32::from_le_bytes);
+            let (key, value) = (usize::try_from(key)?, usize::try_from(value)?);
+            let new = Definition { name: name.clone(), kind, key, value };
+            let place = position_or_push(&mut self.maps, |map| map.name == name, || new);
             return Ok(address(MAPS + place, 0));
         }
         let bytes = section.data()?.to_vec();

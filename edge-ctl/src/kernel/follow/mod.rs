@@ -222,7 +222,7 @@ impl Kernel {
                     return Ok(Progress::Done { begun: Vec::new(), settled: Vec::new() });
                 }
                 if all {
-                    round.stage = Stage::Read(Box::new(Reading::new(&self.maps, round.half, now)));
+                    round.stage = Stage::Read(Box::new(Reading::new(&self.maps, round.half, &round.generation, now)));
                 }
                 Ok(Progress::GoOn)
             }
@@ -231,7 +231,7 @@ impl Kernel {
                 if !waiting.is_finished() {
                     return Ok(Progress::Wait);
                 }
-                round.stage = Stage::Confirm(Box::new(Reading::new(&self.maps, round.half, now)));
+                round.stage = Stage::Confirm(Box::new(Reading::new(&self.maps, round.half, &round.generation, now)));
                 Ok(Progress::GoOn)
             }
         }
@@ -291,7 +291,12 @@ impl Kernel {
             return Ok(Progress::Done { begun: Vec::new(), settled: Vec::new() });
         }
         if let Stage::Read(_) = round.stage {
-            round.stage = Stage::Wait(thread::spawn(sys::wait_for_packets));
+            let at_once = |_| {
+                // Without a thread of its own the wait takes its time here.
+                sys::wait_for_packets();
+                Stage::Confirm(Box::new(Reading::new(&self.maps, round.half, &round.generation, now)))
+            };
+            round.stage = thread::Builder::new().spawn(sys::wait_for_packets).map_or_else(at_once, Stage::Wait);
             return Ok(Progress::Wait);
         }
         let settled = calm.into_iter().filter_map(|service| {
@@ -321,7 +326,7 @@ impl Kernel {
             let followed = Followed::glance(&Owners::of(&self.maps, &service), picks.all(), boot_time());
             self.following.services.insert(record.number, followed);
         }
-        self.following.tally = Some(Reading::new(&self.maps, half, Duration::ZERO).count(&self.maps)?);
+        self.following.tally = Some(Reading::new(&self.maps, half, &generation, Duration::ZERO).count(&self.maps)?);
         Ok(())
     }
 

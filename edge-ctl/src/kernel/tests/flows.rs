@@ -204,7 +204,8 @@ fn a_failover_unsettles_its_service_alone() {
 #[test]
 fn owners_follow_after_the_linger_and_the_service_is_settled_then() {
     let bpffs = Bpffs::mount();
-    let mut kernel = settled(&bpffs.pins(), &config());
+    let pins = bpffs.pins();
+    let mut kernel = settled(&pins, &config());
     let (web, b0) = (service_number(&kernel, "web"), backend(&kernel, "one/b0"));
     let before = owners(&kernel, "web");
     let theirs = before.iter().filter(|&&owner| owner == b0).count();
@@ -215,6 +216,13 @@ fn owners_follow_after_the_linger_and_the_service_is_settled_then() {
     let transition = kernel.transition(web).expect("under way");
     assert_eq!(transition.differing, Some(u32::try_from(theirs).expect("few")));
     assert!(transition.next_ms.expect("they will") > transition.changed_ms);
+    // The same from the maps alone, but for what only the one who waits can know.
+    let mut other = reopened(&pins);
+    assert_eq!(other.transition(web).expect("under way").differing, None, "it has not looked");
+    other.glance().expect("readable");
+    assert_eq!(other.transition(web), Some(Transition { next_ms: None, last_ms: None, ..transition }));
+    assert_eq!(other.held(b0), kernel.held(b0));
+    assert_eq!(owners(&other, "web"), before, "a glance moves nothing");
 
     assert_eq!(round(&mut kernel, START + LINGER), Round::default());
     assert_eq!(owners(&kernel, "web"), before);
@@ -337,6 +345,39 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
     // It ends.
     let (_, done) = round(&mut kernel, late + WAITS.expiry + Duration::from_secs(1));
     assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [web]);
+    assert!(kernel.flows().expect("readable").is_empty());
+}
+
+#[test]
+fn records_of_a_service_that_is_gone_are_nobodys() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut many = config();
+    let vip = Ipv4Addr::from(VIP).into();
+    many.services.extend((1..5).map(|port| samples::service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0])));
+    let mut kernel = settled(&pins, &many);
+    let b0 = backend(&kernel, "one/b0");
+    for port in [1, 2, 3, 4, 80] {
+        record(&pins, key(7, port, protocol::TCP), b0, START);
+    }
+    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
+    for (config, records) in [(&config(), [1, 0]), (&many, [1, 1])] {
+        let image = plan(&kernel, config);
+        kernel.publish(&image).expect("published");
+        round(&mut kernel, START);
+        let of = |name: &str| {
+            let snapshot = kernel.snapshot().expect("readable").expect("published");
+            let number = snapshot.service(name).map(|service| service.number);
+            number.and_then(|number| kernel.transition(number)).map_or(0, |transition| transition.records)
+        };
+        assert_eq!([of("web"), of("s3")], records);
+        assert_eq!(kernel.held(b0).expect("looked at").records, 5);
+    }
+    // Nobody's are forgotten when their time is over, too.
+    let image = plan(&kernel, &config());
+    kernel.publish(&image).expect("published");
+    let late = START + WAITS.expiry + Duration::from_secs(1);
+    round(&mut kernel, late);
     assert!(kernel.flows().expect("readable").is_empty());
 }
 

@@ -7,7 +7,7 @@ use super::{
     frames::{self, Content, Frame},
     state::State,
     stream::{Leaving, Stream},
-    world::{Form, Side, World, vip_v4, vip_v6},
+    world::{Form, Side, Table, World, vip_v4, vip_v6},
 };
 
 /// One row.
@@ -16,6 +16,8 @@ pub(super) struct Case {
     pub(super) mode: &'static str,
     /// Inner family, and outer one: `4in6` is IPv4 in IPv6.
     pub(super) family: &'static str,
+    /// The inner one, of the packets' flows.
+    pub(super) side: Side,
     pub(super) protocol: &'static str,
     pub(super) state: State,
     pub(super) world: World,
@@ -43,6 +45,16 @@ const TUNNEL_V4: Route = Route { mode: "ipip", family: "4in4", vip: Side::V4, ba
 const TUNNEL_V6: Route = Route { mode: "ipip", family: "6in6", vip: Side::V6, backends: Side::V6 };
 const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
+/// What packets meet while a service is not settled, and which they are. In this order the fewest records change from one to
+/// the next.
+const TRANSITION: [(State, Content); 5] = [
+    (State::Unconcerned, Content::TcpData),
+    (State::RecordedAtNew, Content::TcpSyn),
+    (State::RecordedAtOwner, Content::TcpData),
+    (State::NoRoom, Content::TcpSyn),
+    (State::RecordRead, Content::TcpData),
+];
+
 #[derive(Clone, Copy)]
 struct Route {
     mode: &'static str,
@@ -69,9 +81,10 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
     for content in contents {
         cases.extend(TUNNELS.map(|route| route.case(content, State::Reject, THOUSAND, &here)));
     }
-    let others = [State::Vlan, State::TtlExceeded, State::TooBig, State::Fragment, State::Malformed, State::NotOurs];
+    let others = [State::Vlan, State::TtlExceeded, State::TooBig, State::FirstFragment, State::Fragment];
+    let others = others.into_iter().chain([State::Malformed, State::NotOurs]);
     for route in TUNNELS {
-        cases.extend(others.map(|state| route.case(Content::TcpData, state, THOUSAND, &here)));
+        cases.extend(others.clone().map(|state| route.case(Content::TcpData, state, THOUSAND, &here)));
         cases.push(route.case(Content::Udp, State::NotOurs, THOUSAND, &here));
         cases.push(route.case(Content::Echo, State::Echo, THOUSAND, &here));
         cases.push(route.case(Content::Unreachable, State::IcmpError, THOUSAND, &here));
@@ -93,8 +106,28 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
         }
     }
 
-    let world = World { slots: MANY_SLOTS, forms: forms(&TUNNELS, &[Content::TcpSyn]), ..here };
-    cases.extend(TUNNELS.map(|route| route.case(Content::TcpSyn, State::OwnerMoved, MILLION, &world)));
+    cases.extend(transition(quick, &here));
+
+    let table = Some(Table { room: 1, aged: false });
+    let world = World { slots: MANY_SLOTS, forms: forms(&TUNNELS, &[Content::TcpSyn]), table, ..here };
+    cases.extend(TUNNELS.map(|route| route.case(Content::TcpSyn, State::OwnerTakenOver, MILLION, &world)));
+    cases
+}
+
+/// Rows of services that are not settled, over tables in which the most flows are nine tenths.
+fn transition(quick: bool, here: &World) -> Vec<Case> {
+    let flows: &[u32] = if quick { &[HUNDRED_THOUSAND] } else { &[THOUSAND, HUNDRED_THOUSAND, MILLION] };
+    let most = flows.iter().max().expect("some flows");
+    let mut cases = Vec::new();
+    for aged in if quick { vec![true] } else { vec![false, true] } {
+        let table = Some(Table { room: (most * 10).div_ceil(9), aged });
+        let world = World { forms: forms(&TUNNELS, &[Content::TcpData]), table, ..here.clone() };
+        for route in TUNNELS {
+            for (state, content) in TRANSITION {
+                cases.extend(flows.iter().map(|&count| route.case(content, state, count, &world)));
+            }
+        }
+    }
     cases
 }
 
@@ -109,23 +142,31 @@ pub(super) fn live(quick: bool) -> Vec<Case> {
     ROUTES.iter().map(|route| case(route, THOUSAND)).chain(many).collect()
 }
 
-/// One of each important kind, over one world: packets whose instructions are counted.
+/// One of each important kind: packets whose instructions are counted.
 pub(super) fn profiled() -> Vec<Case> {
     let world = small(namespace::LO);
+    let unsettled = World { table: Some(Table { room: 2, aged: false }), ..world.clone() };
+    let in_transition = |route: Route| TRANSITION.map(|(state, content)| route.case(content, state, 1, &unsettled));
     let case = |route: Route, content, state| route.case(content, state, 1, &world);
     let [dsr_v4, dsr_v6, ..] = ROUTES;
-    vec![
+    let mut cases = vec![
         case(TUNNEL_V4, Content::TcpData, State::Steady),
         case(TUNNEL_V4, Content::TcpSyn, State::Steady),
         case(TUNNEL_V4, Content::Udp, State::Steady),
         case(TUNNEL_V4, Content::TcpData, State::Vlan),
         case(TUNNEL_V6, Content::TcpData, State::Steady),
+        case(TUNNEL_V6, Content::TcpData, State::Extension),
+        case(TUNNEL_V4, Content::TcpData, State::FirstFragment),
         case(dsr_v4, Content::TcpData, State::Steady),
         case(dsr_v6, Content::TcpData, State::Steady),
         case(TUNNEL_V4, Content::TcpData, State::NotOurs),
         case(TUNNEL_V6, Content::TcpData, State::NotOurs),
         arp(&world),
-    ]
+    ];
+    cases.extend(in_transition(TUNNEL_V4));
+    cases.extend(in_transition(TUNNEL_V6));
+    cases.push(TUNNEL_V4.case(Content::TcpSyn, State::OwnerTakenOver, 1, &unsettled));
+    cases
 }
 
 /// One service of each form, three backends, and services that have none.
@@ -136,7 +177,7 @@ fn small(interface: u32) -> World {
             all.push(Form { vip, backends: None, ipip: true, protocol: content.protocol(vip) });
         }
     }
-    World { services: 1, backends: 3, slots: SLOTS, interface, forms: all }
+    World { services: 1, backends: 3, slots: SLOTS, interface, forms: all, table: None }
 }
 
 fn forms(routes: &[Route], contents: &[Content]) -> Vec<Form> {
@@ -170,6 +211,7 @@ impl Route {
         Case {
             mode: if state.is_forwarded() { self.mode } else { "none" },
             family,
+            side: self.vip,
             protocol: content.name(),
             state,
             world: world.clone(),
@@ -193,12 +235,6 @@ impl Route {
         let (error, longest) = if self.vip == Side::V4 { (28, 576) } else { (48, 1280) };
         let tag = if state == State::Vlan { 4 } else { 0 };
         let (exit, moved) = match state {
-            State::Steady | State::OwnerMoved | State::Vlan | State::Extension if self.mode == "dsr" => {
-                (Exit::DsrTx, -tag)
-            }
-            State::Steady | State::OwnerMoved | State::Vlan | State::Extension => {
-                (Exit::IpipTx, header(self.backends) - tag)
-            }
             State::Reject if content == Content::Udp => (Exit::RejectUnreachable, error),
             State::Reject => (Exit::RejectReset, 0),
             State::TtlExceeded => (Exit::TtlExceeded, error),
@@ -210,6 +246,8 @@ impl Route {
             State::Malformed => (Exit::Malformed, 0),
             State::Decapsulated => return Leaving::decap(DecapExit::Decapsulated, -header(self.backends)),
             State::NotTunnel => return Leaving::decap(DecapExit::NotTunnel, 0),
+            _ if self.mode == "dsr" => (Exit::DsrTx, -tag),
+            _ => (Exit::IpipTx, header(self.backends) - tag),
         };
         let most = match exit {
             Exit::RejectReset => (14 + header(self.vip) + 20).cast_unsigned(),
@@ -251,5 +289,5 @@ fn arp(world: &World) -> Case {
     let stream = Stream { frame, flows: THOUSAND, services: 1, rewritten: false };
     let leaving = Leaving { way: Way::Edge(Exit::NotOurs), moved: 0, cut: 0 };
     let (mode, family, protocol, state) = ("none", "none", "arp", State::NotOurs);
-    Case { mode, family, protocol, state, world: world.clone(), stream, leaving }
+    Case { mode, family, side: Side::V4, protocol, state, world: world.clone(), stream, leaving }
 }

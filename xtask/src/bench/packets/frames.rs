@@ -4,7 +4,7 @@ use edge_common::ip::protocol;
 
 use super::world::{self, FIRST_PORT, Side};
 
-/// A frame, and where the driver stamps a flow into it.
+/// A frame of the first flow, and where the driver stamps others into it.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
@@ -54,6 +54,8 @@ pub(super) enum Shape {
     Tagged,
     /// IPv6 with a header of destination options.
     Extended,
+    FirstFragment,
+    /// A later one.
     Fragment,
     /// Says that it is longer than the frame.
     CutOff,
@@ -78,9 +80,14 @@ pub(super) fn to_v4(vip: [u8; 4], content: Content, shape: Shape) -> Frame {
     let l3 = bytes.len();
     let transport = transport(content, Side::V4, if shape == Shape::Long { MTU - 20 } else { 0 });
     let [high, low] = length(20 + transport.len(), shape);
-    let fragment = if shape == Shape::Fragment { 0x20 } else { 0x40 };
+    // Flags, and the offset in units of eight bytes.
+    let [fragment, offset_8] = match shape {
+        Shape::FirstFragment => [0x20, 0],
+        Shape::Fragment => [0, 181],
+        _ => [0x40, 0],
+    };
     let ttl = if shape == Shape::LastHop { 1 } else { 64 };
-    bytes.extend([0x45, 0, high, low, 0, 1, fragment, 0, ttl, content.protocol(Side::V4), 0, 0, 198, 18, 0, 0]);
+    bytes.extend([0x45, 0, high, low, 0, 1, fragment, offset_8, ttl, content.protocol(Side::V4), 0, 0, 198, 18, 0, 0]);
     bytes.extend(vip);
     bytes.extend(transport);
     Frame { bytes, address_at: offset(l3 + 12), ports_at: ports_at(l3 + 20, content) }
@@ -92,7 +99,8 @@ pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
     let protocol = content.protocol(Side::V6);
     let transport = transport(content, Side::V6, if shape == Shape::Long { MTU - 40 } else { 0 });
     let (next, extension): (_, &[u8]) = match shape {
-        Shape::Fragment => (FRAGMENT, &[protocol, 0, 0, 1, 0, 0, 0, 1]),
+        Shape::FirstFragment => (FRAGMENT, &[protocol, 0, 0, 1, 0, 0, 0, 1]),
+        Shape::Fragment => (FRAGMENT, &[protocol, 0, 5, 0xa8, 0, 0, 0, 1]),
         // Padded with an option of four bytes.
         Shape::Extended => (DESTINATION_OPTIONS, &[protocol, 0, 1, 4, 0, 0, 0, 0]),
         _ => (protocol, &[]),
@@ -100,7 +108,7 @@ pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
     let [high, low] = length(extension.len() + transport.len(), shape);
     let hops = if shape == Shape::LastHop { 1 } else { 64 };
     bytes.extend([0x60, 0, 0, 0, high, low, next, hops]);
-    bytes.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 198, 18, 0, 0]);
     bytes.extend(vip);
     bytes.extend(extension);
     bytes.extend(transport);

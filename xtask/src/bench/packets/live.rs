@@ -44,7 +44,8 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
         println!("{}", table::live_heading());
         for case in &cases {
             processors.choose(|| rig.base(&case.stream))?;
-            let samples = sampler.take(false, || turn(case, &mut rig)).with_context(|| table::name(case))?;
+            let samples = rig.checked(case.state, |rig| sampler.take(false, || turn(case, rig)));
+            let samples = samples.with_context(|| table::name(case))?;
             let row = summary(case, &samples);
             println!("{row}");
             rows.push((median(samples.all.iter().map(|sample| sample.base)), row));

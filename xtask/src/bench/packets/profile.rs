@@ -1,13 +1,16 @@
 //! Which instructions a packet costs, counted where nothing else runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use bytemuck::NoUninit;
+use bytemuck::{NoUninit, bytes_of};
 use edge_common::{
-    abi::{Traffic, map, program},
+    abi::{Budget, FlowCount, FlowCounts, Traffic, map, program},
     exit::{Exit, Verdict},
-    host::Memory,
+    host::{FlowTable, Memory},
 };
 use edge_tests::{
     both::{self, Program as Which},
@@ -17,25 +20,46 @@ use edge_tests::{
 use super::{
     super::results::Profile,
     cases::{self, Case},
+    records,
+    world::World,
 };
 use crate::{
-    interpreter::{Machine, Map, Program, Ran, files},
+    interpreter::{Content, Machine, Program, Ran, sources},
     programs,
 };
 
-/// Steps of a packet's way, in order, with the sources of each: files, or directories, which end in `/`. The first that has
-/// a file counts.
-const STEPS: [(&str, &[&str]); 8] = [
+/// Steps of a packet's way, in order, with the sources of each: files, directories, which end in `/`, or functions, which
+/// have no `/`. The first that has a function counts, and else the first that has its file.
+const STEPS: [(&str, &[&str]); 11] = [
     ("link layer", &["edge-common/src/frame.rs"]),
-    ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs"]),
-    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/abi/service.rs", "edge-common/src/service_index/"]),
-    ("selection", &["edge-common/src/select.rs", "edge-common/src/abi/pool.rs", "edge-common/src/abi/backend.rs"]),
+    ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs", "flow::starts_quic"]),
+    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/service_index/", "flow::hash"]),
+    ("owner", &["select::settled", "edge-common/src/select.rs"]),
+    (
+        "record",
+        &[
+            "select::choose",
+            "select::record",
+            "select::alive",
+            "select::is_evacuated",
+            "flow::choose",
+            "flow::read",
+            "edge_choose",
+            "edge-ebpf/src/hashed.rs",
+        ],
+    ),
+    ("pick", &["select::pick", "select::pick_and_bits", "select::eligible", "select::search"]),
     ("rewrite", &["edge-common/src/forward.rs", "edge-common/src/encap.rs", "edge-common/src/checksum.rs"]),
-    ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/tables.rs", "edge-common/src/abi/"]),
+    ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/tables.rs"]),
     ("bounds", &["edge-ebpf/src/packet.rs", "edge-common/src/packet.rs"]),
+    ("odd", &["edge-common/src/odd/", "edge_odd", "edge_conclude"]),
     ("rest", &["edge-common/src/", "edge-ebpf/src/"]),
 ];
+/// What the clock says, nanoseconds.
+const CLOCK: u64 = 12_345_678_901;
 const REST: usize = STEPS.len() - 1;
+/// What an entry of a map says is part of the step that asks it.
+const ENTRIES: &str = "edge-common/src/abi/";
 
 /// Runs one packet of each important kind through the built load balancer.
 ///
@@ -45,48 +69,83 @@ pub(in super::super) fn all() -> Result<Vec<Profile>> {
     let object = programs::object("edge")?;
     let program = Program::link(&object, program::EDGE)?;
     let cases = cases::profiled();
-    let world = &cases.first().context("no cases")?.world;
-    let memory = world.memory()?;
-    let mut machine = Machine::new(&program, maps(&memory));
-    let run = |case| one(&mut machine, &memory, case).with_context(|| name(case));
-    let ran = cases.iter().map(run).collect::<Result<Vec<_>>>()?;
+    let ran = run(&program, &cases)?;
 
     let places: BTreeSet<_> = ran.iter().flat_map(|ran| &ran.trace).copied().collect();
-    let steps = files(&object, &places, step)?;
+    let steps = sources(&object, &places, step)?;
     ensure!(!steps.is_empty(), "the object has no debugging information");
     Ok(cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran, &steps)).collect())
+}
+
+/// Runs a packet of each of `cases`.
+fn run<'a>(program: &Program, cases: &'a [Case]) -> Result<Vec<Ran>> {
+    let mut worlds: Vec<(&'a World, Memory)> = Vec::new();
+    let mut run = |case: &'a Case| {
+        let known = worlds.iter().position(|(world, _)| **world == case.world);
+        let place = known.map_or_else(
+            || {
+                worlds.push((&case.world, case.world.memory()?));
+                anyhow::Ok(worlds.len() - 1)
+            },
+            Ok,
+        )?;
+        let mut memory = worlds[place].1.clone();
+        if case.world.table.is_some() {
+            records::prepare(&mut memory, &case.world, &case.stream.frame, case.side, case.state)?;
+        }
+        one(program, &memory, case)
+    };
+    cases.iter().map(|case| run(case).with_context(|| name(case))).collect()
 }
 
 fn name(case: &Case) -> String {
     format!("{} {} {} {}", case.mode, case.family, case.protocol, case.state.name())
 }
 
-/// What the load balancer's maps are in the kernel.
-fn maps(memory: &Memory) -> BTreeMap<&'static str, Map> {
-    fn map<T: NoUninit>(entries: &[T]) -> Map {
+/// What is in the load balancer's maps.
+fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
+    fn array<T: NoUninit>(entries: &[T]) -> Content {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
-        Map { entry: size_of::<T>(), bytes: bytemuck::cast_slice(entries).to_vec() }
+        Content::Array(bytemuck::cast_slice(entries).to_vec())
     }
+    fn hash<K: NoUninit>(table: &FlowTable<K>) -> Content {
+        Content::Hash { entries: recorded(&table.records), room: table.room }
+    }
+    let services = memory.services.len() / 2;
     BTreeMap::from([
-        (map::PUBLISHED, map(&[memory.published])),
-        (map::SERVICE_INDEX_V4, map(&memory.service_index_v4)),
-        (map::SERVICE_INDEX_V6, map(&memory.service_index_v6)),
-        (map::SERVICES, map(&memory.services)),
-        (map::POOLS, map(&memory.pools)),
-        (map::BACKENDS, map(&memory.backends)),
-        (map::CANDIDATES, map(&memory.candidates)),
-        (map::OWNERS, map(&memory.owners.borrow())),
-        (map::EXITS, map(&[0u64; Exit::ALL.len()])),
-        (map::SERVICE_STATS, map(&vec![Traffic::default(); memory.services.len() / 2])),
-        (map::BACKEND_STATS, map(&vec![Traffic::default(); memory.backends.len()])),
+        (map::PUBLISHED, array(&[memory.published])),
+        (map::SERVICE_INDEX_V4, array(&memory.service_index_v4)),
+        (map::SERVICE_INDEX_V6, array(&memory.service_index_v6)),
+        (map::SERVICES, array(&memory.services)),
+        (map::POOLS, array(&memory.pools)),
+        (map::BACKENDS, array(&memory.backends)),
+        (map::CANDIDATES, array(&memory.candidates)),
+        (map::OWNERS, array(&memory.owners.borrow())),
+        (map::MISSED, array(&memory.missed.borrow())),
+        (map::FLOWS_V4, hash(&memory.flows_v4)),
+        (map::FLOWS_V6, hash(&memory.flows_v6)),
+        (map::FLOW_STATS, array(&vec![FlowCounts::default(); services])),
+        (map::FRAGMENTS_V4, Content::Hash { entries: BTreeMap::new(), room: 16 }),
+        (map::FRAGMENTS_V6, Content::Hash { entries: BTreeMap::new(), room: 16 }),
+        (map::BUDGETS, array(&[Budget::default()])),
+        (map::EXITS, array(&[0u64; Exit::ALL.len()])),
+        (map::SERVICE_STATS, array(&vec![Traffic::default(); services])),
+        (map::BACKEND_STATS, array(&vec![Traffic::default(); memory.backends.len()])),
     ])
 }
 
+/// Keys and records as they lie in the kernel's maps.
+fn recorded<K: NoUninit, V: NoUninit>(records: &RefCell<BTreeMap<K, V>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    records.borrow().iter().map(|(key, record)| (bytes_of(key).to_vec(), bytes_of(record).to_vec())).collect()
+}
+
 /// Runs a packet; the host pipeline must make the same of it.
-fn one(machine: &mut Machine<'_>, memory: &Memory, case: &Case) -> Result<Ran> {
-    let interface = case.world.interface;
-    let seen = both::on_host(memory, Which::Edge, &case.stream.frame.bytes, Arrival::by(interface));
-    let ran = machine.run(&case.stream.frame.bytes, interface)?;
+fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
+    let (interface, frame) = (case.world.interface, &case.stream.frame.bytes);
+    memory.clock_ns.set(CLOCK);
+    let mut machine = Machine::new(program, content(memory), CLOCK)?;
+    let ran = machine.run(frame, interface)?;
+    let seen = both::on_host(memory, Which::Edge, frame, Arrival::by(interface));
     ensure!(seen.way == case.leaving.way, "it left by {}, not {}", seen.way.name(), case.leaving.way.name());
     let verdict = match seen.way.verdict() {
         Verdict::Pass => kernel::PASS,
@@ -96,29 +155,64 @@ fn one(machine: &mut Machine<'_>, memory: &Memory, case: &Case) -> Result<Ran> {
     };
     ensure!(ran.verdict == u64::from(verdict), "verdict {} in the interpreter, {verdict} on the host", ran.verdict);
     ensure!(ran.frame == seen.frame, "{}", both::difference(&ran.frame, &seen.frame));
+    let services = u32::try_from(memory.services.len() / 2)?;
+    let flows: Vec<_> = (0..services).map(|number| memory.flow_counts(number)).collect();
+    let counted = |what: FlowCount| flows.iter().map(|counts| counts.0[what as usize]).sum::<u64>();
+    for what in FlowCount::ALL {
+        let expected = u64::from(case.state.counts().contains(&what));
+        if case.state.may_ask() && what == FlowCount::Asked {
+            continue;
+        }
+        ensure!(counted(what) == expected, "`{}` is counted {} times", what.name(), counted(what));
+    }
+    compare(&machine, memory, &flows)?;
+    Ok(ran)
+}
+
+/// Compares what the interpreter left in the maps with what the host did.
+fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Result<()> {
     let exits = Exit::ALL.iter().map(|exit| memory.exit_count(*exit)).collect::<Vec<_>>();
     let traffic = |count, of: &dyn Fn(u16) -> Traffic| (0..count).map(of).collect::<Vec<_>>();
     let services = traffic(u16::try_from(memory.services.len() / 2)?, &|number| memory.service_traffic(number.into()));
     let backends = traffic(u16::try_from(memory.backends.len())?, &|number| memory.backend_traffic(number));
     let owners = memory.owners.borrow();
-    let kept: [(_, &[u8]); 4] = [
+    let missed = memory.missed.borrow();
+    let arrays: [(_, &[u8]); 6] = [
         (map::EXITS, bytemuck::cast_slice(&exits)),
         (map::SERVICE_STATS, bytemuck::cast_slice(&services)),
         (map::BACKEND_STATS, bytemuck::cast_slice(&backends)),
+        (map::FLOW_STATS, bytemuck::cast_slice(flows)),
         (map::OWNERS, bytemuck::cast_slice(&owners)),
+        (map::MISSED, bytemuck::cast_slice(&missed)),
     ];
-    for (map, on_host) in kept {
-        ensure!(machine.map(map) == on_host, "{map} differs between the interpreter and the host");
+    let arrays = arrays.map(|(map, on_host)| (map, machine.array(map) == on_host));
+    let hashes = [
+        (map::FLOWS_V4, recorded(&memory.flows_v4.records)),
+        (map::FLOWS_V6, recorded(&memory.flows_v6.records)),
+        (map::FRAGMENTS_V4, recorded(&memory.fragments_v4)),
+        (map::FRAGMENTS_V6, recorded(&memory.fragments_v6)),
+    ];
+    let hashes = hashes.map(|(map, on_host)| (map, machine.hash(map) == on_host));
+    for (map, same) in arrays.into_iter().chain(hashes) {
+        ensure!(same, "{map} differs between the interpreter and the host");
     }
-    Ok(ran)
+    Ok(())
 }
 
-/// Number of the step that a source file is part of; none for a library's.
-fn step(file: &str) -> Option<usize> {
-    let has = |source: &str| {
-        if source.ends_with('/') { file.contains(source) } else { file.ends_with(source) }
+/// Number of the step that a function of a source file is part of; none for a library's.
+fn step(file: &str, function: &str) -> Option<usize> {
+    let is_file = |source: &str| {
+        if source.ends_with('/') { file.contains(source) } else { source.contains('/') && file.ends_with(source) }
     };
-    STEPS.iter().position(|(_, sources)| sources.iter().any(|source| has(source)))
+    let is_function = |source: &str| function == source || !source.contains('/') && function.contains(&mangled(source));
+    let first =
+        |is: &dyn Fn(&str) -> bool| STEPS.iter().position(|(_, sources)| sources.iter().any(|source| is(source)));
+    first(&is_function).or_else(|| if file.contains(ENTRIES) { None } else { first(&is_file) })
+}
+
+/// The last parts of a path as they stand in the name of a function: each after its length.
+fn mangled(path: &str) -> String {
+    path.split("::").flat_map(|part| [part.len().to_string(), part.to_owned()]).collect()
 }
 
 fn profile(case: &Case, ran: &Ran, steps: &BTreeMap<usize, usize>) -> Profile {
@@ -136,6 +230,7 @@ fn profile(case: &Case, ran: &Ran, steps: &BTreeMap<usize, usize>) -> Profile {
         state: case.state.name().to_owned(),
         instructions: counts.iter().sum(),
         lookups: ran.lookups,
+        calls: ran.calls,
         stack: ran.stack,
         steps: STEPS.iter().zip(counts).map(|((name, _), count)| ((*name).to_owned(), count)).collect(),
     }
@@ -147,14 +242,16 @@ mod tests {
 
     #[test]
     fn a_source_is_part_of_one_step() {
-        let name = |file| step(file).map(|number| STEPS[number].0);
-        assert_eq!(name("/home/me/edge/edge-common/src/ip/v4.rs"), Some("IP, transport"));
-        assert_eq!(name("/home/me/edge/edge-common/src/abi/pool.rs"), Some("selection"));
-        assert_eq!(name("edge-common/src/abi/mod.rs"), Some("maps"));
-        assert_eq!(name("edge-ebpf/src/main.rs"), Some("rest"));
-        assert_eq!(name("/rustc/1/library/core/src/ptr/mod.rs"), None);
+        let name = |file, function| step(file, function).map(|number| STEPS[number].0);
+        assert_eq!(name("/home/me/edge/edge-common/src/ip/v4.rs", ""), Some("IP, transport"));
+        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select7settledNtE"), Some("owner"));
+        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select5aliveNtE"), Some("record"));
+        assert_eq!(name("edge-common/src/select.rs", "_RNCINvNtC1_11edge_common6select6searchNtE0E"), Some("pick"));
+        assert_eq!(name("edge-ebpf/src/main.rs", ""), Some("rest"));
+        assert_eq!(name("edge-common/src/abi/pool.rs", ""), None);
+        assert_eq!(name("/rustc/1/library/core/src/ptr/mod.rs", ""), None);
         // A source that was moved would be part of the rest.
-        for source in STEPS.iter().flat_map(|(_, sources)| *sources) {
+        for source in STEPS.iter().flat_map(|(_, sources)| *sources).filter(|source| source.contains('/')) {
             assert!(crate::cargo::root().join(source).exists(), "{source}");
         }
     }
@@ -164,15 +261,12 @@ mod tests {
     fn packets_are_as_on_the_host() {
         let object = programs::object("edge").expect("the built object (`cargo xtask build`)");
         let program = Program::link(&object, program::EDGE).expect("a program");
-        let cases = cases::timed(true);
-        let world = &cases[0].world;
-        let memory = world.memory().expect("a world");
-        let mut machine = Machine::new(&program, maps(&memory));
-        let ours = cases.iter().filter(|case| case.world == *world && matches!(case.leaving.way, both::Way::Edge(_)));
-        for case in ours {
-            if let Err(error) = one(&mut machine, &memory, case) {
-                panic!("{}: {error:#}", name(case));
-            }
+        let is_ours = |case: &Case| matches!(case.leaving.way, both::Way::Edge(_));
+        let is_small = |case: &Case| case.world.backends <= 3 && case.world.table.is_none_or(|table| table.room <= 2);
+        let cases: Vec<_> = cases::timed(true).into_iter().filter(|case| is_ours(case) && is_small(case)).collect();
+        assert!(cases.len() > 40, "{}", cases.len());
+        if let Err(error) = run(&program, &cases) {
+            panic!("{error:#}");
         }
     }
 
@@ -180,10 +274,18 @@ mod tests {
     fn packets_take_the_steps_that_they_should() {
         let all = all().expect("the built object (`cargo xtask build`) does what the host pipeline does");
         for kind in &all {
-            let taken = |name: &str| kind.steps.iter().any(|(step, count)| step == name && *count > 0);
-            let is_ours = !kind.name().starts_with("not_ours");
+            let count = |name: &str| kind.steps.iter().find(|(step, _)| step == name).map_or(0, |(_, count)| *count);
+            let taken = |name: &str| count(name) > 0;
             assert!(taken("link layer") && taken("maps") && taken("bounds") && taken("rest"), "{kind:?}");
-            assert_eq!([taken("selection"), taken("rewrite")], [is_ours; 2], "{kind:?}");
+            let is_ours = kind.state != "not_ours";
+            assert_eq!(taken("rewrite"), is_ours, "{kind:?}");
+            assert_eq!(taken("owner"), is_ours, "{kind:?}");
+            let is_odd = matches!(kind.state.as_str(), "extension" | "first_fragment");
+            assert_eq!(taken("odd"), is_odd, "{kind:?}");
+            let is_settled = is_odd || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
+            // An odd packet gets there, and learns that its service is settled.
+            assert_eq!(taken("record"), !is_settled || is_odd, "{kind:?}");
+            assert_eq!(taken("pick"), !is_settled && kind.state != "record_read", "{kind:?}");
             assert_eq!(taken("hash, index"), kind.name() != "not_ours none arp", "{kind:?}");
         }
     }

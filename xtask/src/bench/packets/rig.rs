@@ -1,31 +1,33 @@
 //! The programs in the kernel, and timed runs of them.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
-
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray},
+    maps::{Array, Map, MapData, PerCpuArray, ProgramArray},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
-use bytemuck::{Pod, Zeroable as _, bytes_of, cast_slice};
+use bytemuck::{Zeroable as _, cast_slice};
 use edge_bench_ebpf::{Arrived, Plan, Progress, WORDS, place};
 use edge_common::{
-    abi::{Cell, map, program},
+    abi::{FlowCount, FlowKeyV4, FlowKeyV6, map, program},
     host::Memory,
 };
 use edge_tests::{
     both::Way,
     kernel::{self, Arrival},
 };
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapRaw;
 
 use super::{
+    cases::Case,
+    flow_table::FlowTable,
     frames::Frame,
+    loaded,
+    state::State,
     stream::{Leaving, Stream, Target},
-    world::FIRST_PORT,
+    world::{FIRST_PORT, Side, World},
 };
-use crate::programs::{self, SHIPPED, Size, object, xdp};
+use crate::programs::{self, Size, object, xdp};
 
 /// The bench's own object, and the programs under test over one world.
 pub(super) struct Rig {
@@ -36,14 +38,22 @@ pub(super) struct Rig {
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
     owners: MmapRaw,
+    flows_v4: FlowTable<FlowKeyV4>,
+    flows_v6: FlowTable<FlowKeyV6>,
+    flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
+    world: World,
+    memory: Memory,
+    /// Packets that the load balancer had so far.
+    sent: u64,
 }
 
 /// The driver first.
 const PROGRAMS: [&str; 5] = ["bench_driver", "bench_return", "bench_head", "bench_tail", "bench_sink"];
 
 impl Rig {
-    /// Loads both objects, and fills the maps from `memory`.
-    pub(super) fn load(memory: &Memory) -> Result<Self> {
+    /// Loads both objects, and fills the maps with what `world` has.
+    pub(super) fn load(world: &World) -> Result<Self> {
+        let memory = world.memory()?;
         let mut bench = EbpfLoader::new().load(&object("bench")?)?;
         for name in PROGRAMS {
             programs::load(&mut bench, name)?;
@@ -51,7 +61,7 @@ impl Rig {
         // While a program is on some interface, the kernel need not patch its dispatcher for each run of it, which
         // takes longer than the run.
         xdp(&mut bench, "bench_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
-        let mut edge = load_edge(memory)?;
+        let mut edge = loaded::load(&memory)?;
         let mut targets = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
         for (place, name) in [(place::RETURN, "bench_return"), (place::HEAD, "bench_head"), (place::TAIL, "bench_tail")]
         {
@@ -60,12 +70,32 @@ impl Rig {
         for (place, name) in [(place::EDGE, program::EDGE), (place::DECAP, program::DECAP)] {
             targets.set(place, xdp(&mut edge, name)?.fd()?, 0)?;
         }
-        fill(&mut edge, memory)?;
+        loaded::fill(&mut edge, &memory)?;
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
-        let owners = mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
-        let mut rig = Self { bench, edge, _targets: targets, exits, decap_exits, owners };
-        rig.write_owners(&memory.owners.borrow());
+        let owners = loaded::mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
+        let mut hash = |name: &str| match edge.take_map(name) {
+            Some(Map::HashMap(map)) => Ok(map),
+            _ => bail!("no hash map `{name}`"),
+        };
+        let flows_v4 = FlowTable::new(hash(map::FLOWS_V4)?, world, Side::V4);
+        let flows_v6 = FlowTable::new(hash(map::FLOWS_V6)?, world, Side::V6);
+        let flow_stats = PerCpuArray::try_from(edge.take_map(map::FLOW_STATS).context("no FLOW_STATS")?)?;
+        let mut rig = Self {
+            bench,
+            edge,
+            _targets: targets,
+            exits,
+            decap_exits,
+            owners,
+            flows_v4,
+            flows_v6,
+            flow_stats,
+            world: world.clone(),
+            memory,
+            sent: 0,
+        };
+        rig.write_owners(State::Steady);
         Ok(rig)
     }
 
@@ -80,16 +110,66 @@ impl Rig {
         attached.with_context(|| format!("could not attach `{name}` to {interface}")).map(drop)
     }
 
-    fn write_owners(&mut self, owners: &[Cell]) {
-        let bytes: &[u8] = cast_slice(owners);
+    /// Makes owners and records those that packets of `case` are to meet.
+    pub(super) fn prepare(&mut self, case: &Case) -> Result<()> {
+        self.write_owners(case.state);
+        let (frame, records, flows) = (&case.stream.frame, case.state.records(), case.stream.flows);
+        match case.side {
+            _ if !case.state.is_transition() => Ok(()),
+            Side::V4 => self.flows_v4.prepare(frame, records, flows),
+            Side::V6 => self.flows_v6.prepare(frame, records, flows),
+        }
+    }
+
+    /// Makes room for the records that `rounds` packets of `case` are about to leave.
+    pub(super) fn make_room(&mut self, case: &Case, rounds: u32) -> Result<()> {
+        let (start, flows) = (self.progress()?.rounds, case.stream.flows);
+        match case.side {
+            Side::V4 => self.flows_v4.make_room(start, rounds, flows),
+            Side::V6 => self.flows_v6.make_room(start, rounds, flows),
+        }
+    }
+
+    /// Gives the slots the owners that packets in `state` are to meet.
+    pub(super) fn write_owners(&mut self, state: State) {
+        let owners = self.world.owners(&self.memory, state.owners());
+        let bytes: &[u8] = cast_slice(&owners);
         // SAFETY: the mapping has as many bytes (it was made so, for the same memory), and nothing runs that uses it now.
         unsafe { self.owners.as_mut_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
-    /// Takes the owners of all slots away.
-    pub(super) fn clear_owners(&mut self) {
-        // SAFETY: within the mapping, and nothing runs that uses it now.
-        unsafe { self.owners.as_mut_ptr().write_bytes(0, self.owners.len()) };
+    /// Runs `measure` on packets in `state`.
+    ///
+    /// # Errors
+    /// The program made something else of flow records than the state says; of a settled service, anything at all.
+    pub(super) fn checked<T>(&mut self, state: State, measure: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let (before, sent) = (self.flow_counts()?, self.sent);
+        let result = measure(self)?;
+        let (after, sent) = (self.flow_counts()?, self.sent - sent);
+        for (what, count) in
+            FlowCount::ALL.into_iter().zip(after.iter().zip(before).map(|(after, before)| after - before))
+        {
+            let expected = if state.counts().contains(&what) { sent } else { 0 };
+            let is_right = match state {
+                _ if state.may_ask() && what == FlowCount::Asked => true,
+                // Now and then two packets are of one slot.
+                State::OwnerTakenOver => count <= expected && 20 * count >= 19 * expected,
+                _ => count == expected,
+            };
+            ensure!(is_right, "`{}` was counted {count} times for {sent} packets", what.name());
+        }
+        Ok(result)
+    }
+
+    /// What the program did with flow records so far, of all services.
+    fn flow_counts(&self) -> Result<[u64; FlowCount::COUNT]> {
+        let mut sum = [0; FlowCount::COUNT];
+        for service in 0..self.flow_stats.len() {
+            for counts in self.flow_stats.get(&service, 0)?.iter() {
+                sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        Ok(sum)
     }
 
     /// How many slots have an owner.
@@ -178,6 +258,9 @@ impl Rig {
         let result = driver.test_run(TestRunOptions { data_in: Some(bytes), repeat: rounds, ..options })?;
         let after = (self.progress()?.rounds, self.count(target)?);
         ensure!(after.0 - before.0 == u64::from(rounds), "not all rounds were run");
+        if target.place() == place::EDGE {
+            self.sent += u64::from(rounds);
+        }
         if let (Some(before), Some(after), Target::Ours(leaving)) = (before.1, after.1, target) {
             let (left, name) = (after - before, leaving.way.name());
             ensure!(left == u64::from(rounds), "{left} of {rounds} packets left by {name}");
@@ -215,48 +298,4 @@ impl Rig {
 /// Nanoseconds a packet. The kernel says whole ones, rounded down; on average half a one is lost.
 fn time(result: &TestRunResult) -> Result<f64> {
     Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
-}
-
-fn load_edge(memory: &Memory) -> Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    for (name, entries) in kernel::sizes(memory) {
-        loader.map_max_entries(name, entries);
-    }
-    let mut edge = loader.load(&object("edge")?)?;
-    for name in SHIPPED {
-        programs::load(&mut edge, name)?;
-    }
-    Ok(edge)
-}
-
-fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
-    fn write<T: Pod>(edge: &mut Ebpf, name: &str, values: &[T]) -> Result<()> {
-        if values.is_empty() {
-            return Ok(());
-        }
-        let stride = size_of::<T>().next_multiple_of(8);
-        let to = mapped(edge, name, stride * values.len())?;
-        for (place, value) in values.iter().enumerate() {
-            let bytes = bytes_of(value);
-            // SAFETY: the mapping has a stride for each of the values, and nothing runs that uses it now.
-            unsafe { to.as_mut_ptr().add(place * stride).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        }
-        Ok(())
-    }
-    write(edge, map::PUBLISHED, &[memory.published])?;
-    write(edge, map::SERVICE_INDEX_V4, &memory.service_index_v4)?;
-    write(edge, map::SERVICE_INDEX_V6, &memory.service_index_v6)?;
-    write(edge, map::SERVICES, &memory.services)?;
-    write(edge, map::POOLS, &memory.pools)?;
-    write(edge, map::BACKENDS, &memory.backends)?;
-    write(edge, map::CANDIDATES, &memory.candidates)?;
-    let sources = edge.map_mut(map::DECAP_SOURCES).context("no DECAP_SOURCES")?;
-    let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources)?;
-    memory.decap_sources.iter().try_for_each(|source| Ok(sources.insert(source, 1, 0)?))
-}
-
-/// The first `bytes` of an array map.
-fn mapped(edge: &mut Ebpf, name: &str, bytes: usize) -> Result<MmapRaw> {
-    let Some(Map::Array(data)) = edge.map(name) else { bail!("no array `{name}`") };
-    MmapOptions::new().len(bytes).map_raw(data.fd().as_fd().as_raw_fd()).with_context(|| format!("mapping {name}"))
 }

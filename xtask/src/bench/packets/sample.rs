@@ -143,13 +143,15 @@ impl Sampler {
 
     /// Measures one row of timed runs.
     pub(super) fn row(&mut self, case: &Case, rig: &mut Rig) -> Result<Row> {
-        let moving = case.state == State::OwnerMoved;
-        if !moving {
-            // Every flow once, so that what can be in a cache is there.
-            rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
-        }
-        let samples = self.take(case.stream.rewritten, || turn(case, rig))?;
-        if moving {
+        rig.prepare(case)?;
+        let samples = rig.checked(case.state, |rig| {
+            if !moves_owners(case) && !case.state.records_flows() {
+                // Every flow once, so that what can be in a cache is there.
+                rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
+            }
+            self.take(case.stream.rewritten, || turn(case, rig))
+        })?;
+        if moves_owners(case) {
             let moved = rig.owned();
             ensure!(moved * 20 > MOVING_ROUNDS as usize * 19, "only {moved} of {MOVING_ROUNDS} SYNs moved an owner");
         }
@@ -157,16 +159,25 @@ impl Sampler {
     }
 }
 
+/// Whether each packet makes another backend the owner of its slot.
+fn moves_owners(case: &Case) -> bool {
+    case.state == State::OwnerTakenOver
+}
+
 fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
-    let moving = case.state == State::OwnerMoved;
-    let rounds = if moving { MOVING_ROUNDS } else { ROUNDS };
+    // A flow is recorded once.
+    let most = if case.state.records_flows() { case.stream.flows - 1 } else { u32::MAX };
+    let rounds = if moves_owners(case) { MOVING_ROUNDS } else { ROUNDS.min(most) };
     let Leaving { cut, .. } = case.leaving;
     let mut run = |target| rig.run(target, &case.stream, rounds);
     let before = run(Target::Return)?;
     let head = run(Target::Head)?;
     let tail = if cut == 0 { None } else { Some(run(Target::Tail(cut))?) };
-    if moving {
-        rig.clear_owners();
+    if moves_owners(case) {
+        rig.write_owners(case.state);
+    }
+    if case.state.records_flows() {
+        rig.make_room(case, rounds)?;
     }
     let raw = rig.run(Target::Ours(case.leaving), &case.stream, rounds)?;
     let after = rig.run(Target::Return, &case.stream, rounds)?;
@@ -185,6 +196,7 @@ fn summary(case: &Case, Samples { all: samples, quiet, noisy }: &Samples) -> Row
         family: case.family.to_owned(),
         protocol: case.protocol.to_owned(),
         state: case.state.name().to_owned(),
+        table: case.world.table.map(|table| table.name().to_owned()).unwrap_or_default(),
         flows: case.stream.flows,
         services: case.world.services,
         backends: case.world.backends,

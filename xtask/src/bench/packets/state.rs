@@ -1,14 +1,26 @@
 //! What packets meet on their way.
 
+use edge_common::abi::FlowCount;
+
 use super::frames::Shape;
 
 /// What the packets of a row meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The slot's owner is alive, and the one that takes new flows.
+    /// The service is settled: the slot's owner is alive, and the one that takes new flows, and no flow is recorded.
     Steady,
-    /// Each SYN finds that another backend takes new flows, and makes it the owner.
-    OwnerMoved,
+    /// The service is not settled, but that changes nothing for this flow.
+    Unconcerned,
+    /// The flow is recorded, and its backend alive.
+    RecordRead,
+    /// The flow starts while another backend than the owner takes new flows, and is recorded there.
+    RecordedAtNew,
+    /// The flow runs while another backend than the owner takes new flows, and is recorded at the owner.
+    RecordedAtOwner,
+    /// The flow starts while another backend than the owner takes new flows; but there is no room for a record.
+    NoRoom,
+    /// The same, and the owner is dead: who takes the flow becomes the owner.
+    OwnerTakenOver,
     /// As steady; packets come in a VLAN.
     Vlan,
     /// As steady; packets have an extension header.
@@ -20,6 +32,9 @@ pub(super) enum State {
     Echo,
     IcmpError,
     NotOurs,
+    /// The first fragment of a packet: the later ones are to follow it.
+    FirstFragment,
+    /// A later one, whose first one was not seen.
     Fragment,
     Malformed,
     /// At the other end of a tunnel.
@@ -31,7 +46,12 @@ impl State {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Steady => "steady",
-            Self::OwnerMoved => "owner_moved",
+            Self::Unconcerned => "unconcerned",
+            Self::RecordRead => "record_read",
+            Self::RecordedAtNew => "recorded_at_new",
+            Self::RecordedAtOwner => "recorded_at_owner",
+            Self::NoRoom => "no_room",
+            Self::OwnerTakenOver => "owner_taken_over",
             Self::Vlan => "vlan",
             Self::Extension => "extension",
             Self::Reject => "reject",
@@ -40,6 +60,7 @@ impl State {
             Self::Echo => "echo",
             Self::IcmpError => "icmp_error",
             Self::NotOurs => "not_ours",
+            Self::FirstFragment => "first_fragment",
             Self::Fragment => "fragment",
             Self::Malformed => "malformed",
             Self::Decapsulated => "decapsulated",
@@ -53,6 +74,7 @@ impl State {
             Self::Extension => Shape::Extended,
             Self::TtlExceeded => Shape::LastHop,
             Self::TooBig => Shape::Long,
+            Self::FirstFragment => Shape::FirstFragment,
             Self::Fragment => Shape::Fragment,
             Self::Malformed => Shape::CutOff,
             _ => Shape::Plain,
@@ -63,9 +85,15 @@ impl State {
     pub(super) const fn is_forwarded(self) -> bool {
         match self {
             Self::Steady
-            | Self::OwnerMoved
+            | Self::Unconcerned
+            | Self::RecordRead
+            | Self::RecordedAtNew
+            | Self::RecordedAtOwner
+            | Self::NoRoom
+            | Self::OwnerTakenOver
             | Self::Vlan
             | Self::Extension
+            | Self::FirstFragment
             | Self::Reject
             | Self::TtlExceeded
             | Self::TooBig => true,
@@ -82,4 +110,69 @@ impl State {
     pub(super) const fn is_answered(self) -> bool {
         matches!(self, Self::Reject | Self::TtlExceeded | Self::TooBig | Self::Echo)
     }
+
+    /// What each packet makes the program count of flow records; a settled service's packets nothing.
+    pub(super) const fn counts(self) -> &'static [FlowCount] {
+        match self {
+            Self::Unconcerned => &[FlowCount::Asked],
+            Self::RecordRead => &[FlowCount::Asked, FlowCount::Found],
+            Self::RecordedAtNew => &[FlowCount::Asked, FlowCount::RecordedAtNew],
+            Self::RecordedAtOwner => &[FlowCount::Asked, FlowCount::RecordedAtOwner],
+            Self::NoRoom => &[FlowCount::Asked, FlowCount::SentToOwner],
+            Self::OwnerTakenOver => &[FlowCount::Asked, FlowCount::OwnerTakenOver],
+            _ => &[],
+        }
+    }
+
+    /// Whether packets may ask for records of a settled service, too: where nobody owns their slot, they look everywhere.
+    pub(super) const fn may_ask(self) -> bool {
+        matches!(self, Self::Reject)
+    }
+
+    pub(super) const fn owners(self) -> Owners {
+        match self {
+            Self::RecordRead | Self::RecordedAtNew | Self::RecordedAtOwner | Self::NoRoom => Owners::Others,
+            Self::OwnerTakenOver => Owners::Nobody,
+            _ => Owners::Picks,
+        }
+    }
+
+    pub(super) const fn records(self) -> Records {
+        match self {
+            Self::RecordRead => Records::Own,
+            Self::NoRoom | Self::OwnerTakenOver => Records::Full,
+            _ => Records::Free,
+        }
+    }
+
+    /// Whether each packet leaves a record behind.
+    pub(super) const fn records_flows(self) -> bool {
+        matches!(self, Self::RecordedAtNew | Self::RecordedAtOwner)
+    }
+
+    /// Whether it is about a service that is not settled.
+    pub(super) const fn is_transition(self) -> bool {
+        !self.counts().is_empty()
+    }
+}
+
+/// Who owns the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Who takes their new flows.
+    Picks,
+    /// Another backend.
+    Others,
+    Nobody,
+}
+
+/// Which records there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Records {
+    /// None of the flows that packets are of; there is room.
+    Free,
+    /// One of each flow that packets are of.
+    Own,
+    /// None of these flows; there is no room.
+    Full,
 }

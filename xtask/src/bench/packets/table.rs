@@ -9,20 +9,25 @@ use super::{
 
 /// Name of a row.
 pub(super) fn name(case: &Case) -> String {
-    let Case { mode, family, protocol, state, stream, world, leaving } = case;
+    let Case { mode, family, protocol, state, stream, world, leaving, .. } = case;
     let (program, state) = (leaving.way.program().name(), state.name());
-    format!("{program} {mode} {family} {protocol} {state} {} {} {}", stream.flows, world.services, world.backends)
+    let table = world.table.map(|table| format!(" {}", table.name())).unwrap_or_default();
+    format!(
+        "{program} {mode} {family} {protocol} {state} {} {} {}{table}",
+        stream.flows, world.services, world.backends
+    )
 }
 
 /// What the table is headed by.
 pub(super) fn heading() -> String {
     format!(
-        "{:<7} {:<5} {:<5} {:<8} {:<12} {:>8} {:>5} {:>5} {:>7} {:>7} {:>8} {:>7} {:>7}",
+        "{:<7} {:<5} {:<5} {:<8} {:<17} {:<5} {:>8} {:>5} {:>5} {:>7} {:>7} {:>8} {:>7} {:>7}",
         "program",
         "mode",
         "fam",
         "packet",
         "state",
+        "table",
         "flows",
         "serv",
         "back",
@@ -38,12 +43,13 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<7} {:<5} {:<5} {:<8} {:<12} {:>8} {:>5} {:>5} {:>7.1} {:>7.1} {:>8.2} {:>7.2} {:>6.1}%{}",
+            "{:<7} {:<5} {:<5} {:<8} {:<17} {:<5} {:>8} {:>5} {:>5} {:>7.1} {:>7.1} {:>8.2} {:>7.2} {:>6.1}%{}",
             self.program,
             self.mode,
             self.family,
             self.protocol,
             self.state,
+            self.table,
             self.flows,
             self.services,
             self.backends,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
+        Backend, CELL, Cell, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target, Tracking,
         VIP_ENTRY, WhenExhausted, halved,
     },
     candidates::{self, Member},
@@ -17,6 +17,8 @@ use edge_common::{
 };
 use edge_tests::world;
 
+use super::state::Owners;
+
 /// Port of the first service of a VIP; the others follow.
 pub(super) const FIRST_PORT: u16 = 1000;
 /// The half that is published.
@@ -25,7 +27,7 @@ const HALF: u32 = 0;
 pub(super) const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(super) const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 
-const KEY: HashKey = HashKey([
+pub(super) const KEY: HashKey = HashKey([
     0x8c5a_1d3f,
     0x17e0_b246,
     0xd98b_6cf1,
@@ -68,6 +70,23 @@ pub(super) struct World {
     /// Interface that all backends are behind; packets that come in by it are sent back.
     pub(super) interface: u32,
     pub(super) forms: Vec<Form>,
+    /// What holds the flow records. With it no service is settled, without it all are.
+    pub(super) table: Option<Table>,
+}
+
+/// A table of flow records, of each family one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Table {
+    /// Records that it has room for.
+    pub(super) room: u32,
+    /// Whether records came and went before, in any order, so that what is free lies anywhere, and most is taken.
+    pub(super) aged: bool,
+}
+
+impl Table {
+    pub(super) const fn name(self) -> &'static str {
+        if self.aged { "aged" } else { "fresh" }
+    }
 }
 
 /// The VIP of the form at `place` in a world's list, without those of the other family.
@@ -109,6 +128,8 @@ impl World {
                     pool_count: 1,
                     mode: if form.ipip { Mode::Ipip } else { Mode::Dsr } as u8,
                     when_exhausted: WhenExhausted::Reject as u8,
+                    tracking: if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless } as u8,
+                    unsettled: self.table.is_some().into(),
                     ..Service::default()
                 };
                 owners.extend_from_slice(&cells);
@@ -129,7 +150,12 @@ impl World {
                 }
             }
         }
-        *memory.owners.borrow_mut() = owners;
+        *memory.missed.get_mut() = vec![Cell::default(); owners.len()];
+        *memory.owners.get_mut() = owners;
+        if let Some(Table { room, .. }) = self.table {
+            let room = usize::try_from(room)?;
+            (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
+        }
 
         let (service_index_v4, index_mask_v4) = index(&v4)?;
         let (service_index_v6, index_mask_v6) = index(&v6)?;
@@ -142,16 +168,38 @@ impl World {
             slot_mask: self.slots - 1,
             tunnel_source_v4: TUNNEL_V4.octets(),
             tunnel_source_v6: TUNNEL_V6.octets(),
+            // No test run is that fast.
+            records_per_second: u32::MAX,
+            errors_per_second: u32::MAX,
             ..Generation::default()
         };
         memory.decap_sources = vec![world::mapped(TUNNEL_V4.into()), world::mapped(TUNNEL_V6.into())];
         Ok(memory)
     }
 
+    /// Whom the slots belong to, if `memory` has the owners that a controller gives to new services.
+    pub(super) fn owners(&self, memory: &Memory, owners: Owners) -> Vec<Cell> {
+        let other = |number: u16| match number {
+            0 => 0,
+            number if number.is_multiple_of(self.backends) => number + 1 - self.backends,
+            number => number + 1,
+        };
+        let picks = memory.owners.borrow();
+        match owners {
+            Owners::Picks => picks.clone(),
+            Owners::Others => picks.iter().map(|cell| Cell(cell.0.map(other))).collect(),
+            Owners::Nobody => vec![Cell::default(); picks.len()],
+        }
+    }
+
     /// Numbers of the backends of one family.
     fn numbers(&self, side: Side) -> Vec<u16> {
-        let before = if side == Side::V4 { 0 } else { self.backends };
-        (before + 1..=before + self.backends).collect()
+        let first = self.first_backend(side);
+        (first..first + self.backends).collect()
+    }
+
+    pub(super) const fn first_backend(&self, side: Side) -> u16 {
+        if matches!(side, Side::V4) { 1 } else { 1 + self.backends }
     }
 
     fn fill_backends(&self, memory: &mut Memory) {

@@ -8,6 +8,9 @@ pub(super) const SMALL: (u32, u16) = (1, 3);
 pub(super) const FEW: u32 = 1 << 10;
 pub(super) const MANY: u32 = 1 << 20;
 
+/// All numbers of flows of which there are rows.
+pub(super) const FLOWS: [u32; 4] = [1, FEW, 1 << 17, MANY];
+
 /// How many services and backends a row was measured with.
 pub(super) fn world(row: &Row) -> (u32, u16) {
     (row.services, row.backends)

@@ -45,25 +45,29 @@ impl Page<'_> {
         self.plot("flows-ratio.svg")?;
 
         let is_small = |row: &&Row| names::world(row) == names::SMALL;
-        let steady: Vec<_> = results.rows.iter().filter(is_small).filter(|row| row.state == "steady").collect();
-        let other: Vec<_> = results.rows.iter().filter(is_small).filter(|row| row.state != "steady").collect();
+        let (settled, transition): (Vec<_>, Vec<_>) =
+            results.rows.iter().filter(is_small).partition(|row| row.table.is_empty());
+        let (steady, other): (Vec<_>, Vec<_>) = settled.into_iter().partition(|row| row.state == "steady");
         let large: Vec<_> = results.rows.iter().filter(|row| !is_small(row)).collect();
         if !steady.is_empty() {
             self.heading("### Forwarded, steady")?;
             self.prose("One service of each kind, three backends.")?;
-            self.rows(&["state", "services", "backends"], &steady)?;
+            self.rows(&["state", "table", "services", "backends"], &steady)?;
+        }
+        if !transition.is_empty() {
+            self.transition(&transition)?;
         }
         if !other.is_empty() {
             self.heading("### Other packets")?;
             self.prose(
-                "*owner moved*: each SYN finds that another backend takes new flows, and makes it the owner of its slot. \
-                 *reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
-                 or when it is too big for the tunnel. Fragments, malformed packets, ICMP errors and what is not ours go on \
-                 to the host as they are. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
+                "*reject*: no backend is left, and the client is told so; it is told, too, when a packet's TTL is exceeded \
+                 or when it is too big for the tunnel. *first fragment* is forwarded, and remembered, so that later ones follow it. \
+                 ICMP errors that concern no flow, and what is not ours, go on to the host as they are; a malformed packet, \
+                 and a later *fragment* whose first one was not seen, are dropped. *decapsulated* and *not tunnel* are packets at the tunnel's other end. One \
                  service of each kind, three backends.",
             )?;
             self.plot("kinds.svg")?;
-            self.rows(&["services", "backends"], &other)?;
+            self.rows(&["table", "services", "backends"], &other)?;
         }
         if !large.is_empty() {
             self.heading("### More services and backends")?;
@@ -72,9 +76,31 @@ impl Page<'_> {
                  packets read more of the memory.",
             )?;
             self.plot("services.svg")?;
-            self.rows(&[], &large)?;
+            self.rows(&["table"], &large)?;
         }
         Ok(())
+    }
+
+    fn transition(&mut self, rows: &[&Row]) -> fmt::Result {
+        self.heading("### While a service is not settled")?;
+        self.prose(
+            "After a change, and until owners have followed, packets of the services that it concerns ask for their flow's \
+             record. *unconcerned*: a packet of a running flow that has none and needs none: what a change costs those whom \
+             it does not concern. *record read*: the flow has a record, and its backend lives. *recorded at new*: a SYN goes \
+             to another backend than its slot's owner, and is recorded there. *recorded at owner*: so is a running flow, at \
+             its slot's owner, which is to change. *no room*: a SYN for whose record there is no room goes to the owner. \
+             *owner taken over*: the owner is dead, too, and who takes the SYN becomes the owner; here the table has room for \
+             one flow only.",
+        )?;
+        self.prose(
+            "*fresh* is a table in which nothing was before. *aged* is one in which records came and went, in any order, and \
+             of which nine tenths are taken, by these flows or by others: so is one that was in use. In the rows that leave \
+             records each packet is of another flow, and the records are taken out from time to time while nothing is timed. \
+             The more flows, the more of the table is in no cache near the processor: that is what these packets wait for, and \
+             why those of a settled service ask no table. One service of each kind, three backends, 65,536 slots.",
+        )?;
+        self.plot("transition.svg")?;
+        self.rows(&["services", "backends"], rows)
     }
 
     /// A table of `rows`, without the columns that the text beside it speaks for.
@@ -85,6 +111,7 @@ impl Page<'_> {
             "family",
             "packet",
             "state",
+            "table",
             ">flows",
             ">services",
             ">backends",
@@ -104,6 +131,7 @@ impl Page<'_> {
                 row.family.clone(),
                 names::packet(&row.protocol).to_owned(),
                 names::state(&row.state),
+                row.table.clone(),
                 format::count(row.flows),
                 format::count(row.services),
                 format::count(row.backends),

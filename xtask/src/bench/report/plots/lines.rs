@@ -9,7 +9,7 @@ use plotters::{
 };
 
 use super::{
-    super::format,
+    super::{format, names::FLOWS},
     axis::Axis,
     canvas::{self, At, COLOURS, FAINT, INK},
 };
@@ -41,8 +41,6 @@ pub(super) struct OverFlows<'a> {
 const HEIGHT: u32 = 420;
 /// Right of the lines, for their names.
 const NAMES: u32 = 150;
-/// What is measured, at most.
-const FLOWS: [u32; 4] = [1, 1 << 10, 1 << 17, 1 << 20];
 /// Between two names.
 const LEADING: i32 = 17;
 

@@ -36,9 +36,10 @@ pub(super) struct Plot {
 type Draw = fn(&Results, &str) -> Result<Option<String>>;
 
 /// A plot that may be made: its file, its title, and what draws it.
-const ALL: [(&str, &str, Draw); 8] = [
+const ALL: [(&str, &str, Draw); 9] = [
     ("flows.svg", "Cost of a packet against the number of flows", flows),
     ("flows-ratio.svg", "Cost of a packet over the program that moves the head, against the number of flows", ratios),
+    ("transition.svg", "Cost of a packet while its service is not settled", transition),
     ("kinds.svg", "Cost of each kind of packet", kinds),
     ("services.svg", "Cost of a packet with more services and backends", services),
     ("live.svg", "Packets a second, sent and counted where they arrive", live),
@@ -118,7 +119,7 @@ const KINDS: [Kind; 23] = [
     ("TCP data, not ours", "none", ["4", "6"], "tcp", "not_ours", FEW),
     ("UDP, not ours", "none", ["4", "6"], "udp", "not_ours", FEW),
     ("malformed", "none", ["4", "6"], "tcp", "malformed", FEW),
-    ("fragment", "none", ["4", "6"], "tcp", "fragment", FEW),
+    ("fragment, first not seen", "none", ["4", "6"], "tcp", "fragment", FEW),
     ("ICMP error", "none", ["4", "6"], "icmp", "icmp_error", FEW),
     ("ping, answered", "none", ["4", "6"], "icmp", "echo", FEW),
     ("TCP data, dsr", "dsr", ["4", "6"], "tcp", "steady", FEW),
@@ -129,7 +130,7 @@ const KINDS: [Kind; 23] = [
     ("UDP, ipip", "ipip", ["4in4", "6in6"], "udp", "steady", FEW),
     ("TCP data in a VLAN, ipip", "ipip", ["4in4", "6in6"], "tcp", "vlan", FEW),
     ("TCP data, extension header, ipip", "ipip", ["", "6in6"], "tcp", "extension", FEW),
-    ("TCP SYN that moves the owner, ipip", "ipip", ["4in4", "6in6"], "tcp_syn", "owner_moved", MANY),
+    ("TCP data, first fragment, ipip", "ipip", ["4in4", "6in6"], "tcp", "first_fragment", FEW),
     ("TCP data, rejected", "ipip", ["4", "6"], "tcp", "reject", FEW),
     ("TCP SYN, rejected", "ipip", ["4", "6"], "tcp_syn", "reject", FEW),
     ("UDP, rejected", "ipip", ["4", "6"], "udp", "reject", FEW),
@@ -139,6 +140,48 @@ const KINDS: [Kind; 23] = [
     ("TCP data, not a tunnel's", "none", ["4", "6"], "tcp", "not_tunnel", FEW),
 ];
 
+/// A group for each state and number of flows, a panel for each family.
+fn transition(results: &Results, title: &str) -> Result<Option<String>> {
+    const FAMILIES: [(&str, &str); 2] = [("4in4", "ns a packet, ipip 4in4"), ("6in6", "ns a packet, ipip 6in6")];
+    const TABLES: [&str; 2] = ["fresh", "aged"];
+    let rows = || results.rows.iter().filter(|row| !row.table.is_empty());
+    let mut kinds: Vec<(&str, u32)> = Vec::new();
+    for row in rows() {
+        let kind = (row.state.as_str(), row.flows);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let labels: Vec<_> =
+        kinds.iter().map(|(state, flows)| format!("{}, {} flows", names::state(state), format::count(flows))).collect();
+    let figure = |family: &str, table: &str, kind: (&str, u32)| {
+        let is = |row: &&Row| {
+            (row.family.as_str(), row.table.as_str()) == (family, table) && (row.state.as_str(), row.flows) == kind
+        };
+        rows().find(is).map(|row| row.net_ns)
+    };
+    let panels = FAMILIES.map(|(family, unit)| {
+        let groups = kinds.iter().map(|kind| TABLES.map(|table| figure(family, table, *kind)).to_vec()).collect();
+        Panel { unit, format: format::significant, groups }
+    });
+    let steady = FAMILIES.map(|(family, _)| {
+        let row = find(results, ["ipip", family, "tcp", "steady"], FEW);
+        format::decimals(row.map_or(f64::NAN, |row| row.net_ns), 1)
+    });
+    let subtitle = format!(
+        "1 service, 3 backends; without the driver. While it is settled: {} ns with 1,024 flows",
+        steady.join(" and ")
+    );
+    let plot = Bars {
+        title,
+        subtitle: &subtitle,
+        labels: &labels,
+        series: &[("fresh table", COLOURS[0]), ("aged table", COLOURS[5])],
+        panels: &panels,
+    };
+    if labels.is_empty() { Ok(None) } else { plot.svg().map(Some) }
+}
+
 fn kinds(results: &Results, title: &str) -> Result<Option<String>> {
     let found = KINDS.map(|(name, mode, families, protocol, state, flows)| {
         let figure = |family| find(results, [mode, family, protocol, state], flows).map(|row| row.net_ns);
@@ -147,7 +190,7 @@ fn kinds(results: &Results, title: &str) -> Result<Option<String>> {
     let (labels, groups) = measured(found.map(|(name, figures)| (name.to_owned(), figures)).into());
     let plot = Bars {
         title,
-        subtitle: "1 service, 3 backends, 1,024 flows (1,048,576 where the owner moves); without the driver",
+        subtitle: "1 service, 3 backends, 1,024 flows; without the driver",
         labels: &labels,
         series: &[("IPv4, or no IP at all", COLOURS[0]), ("IPv6", COLOURS[5])],
         panels: &[Panel { unit: "ns a packet", format: format::nanoseconds, groups }],

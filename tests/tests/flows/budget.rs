@@ -1,0 +1,148 @@
+//! How many flows may be recorded in a second: those that start, and those that run, each for themselves.
+
+use std::{iter::repeat_n, thread::sleep, time::Duration};
+
+use edge_common::abi::FlowCount::{self, Asked, Missed, RecordedAtNew, RecordedAtOwner, SentToOwner};
+use edge_tests::{
+    both::{Both, Program, on_host},
+    kernel::Arrival,
+    namespace::in_namespace,
+    world::{Side, World},
+};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::{
+    Flow,
+    Says::{Runs, Starts},
+    TCP, Who, both_with_room, counted, number, put_records, record, set_lane, world,
+};
+
+const SLOT: u32 = 9;
+/// What the packet path takes for a second, nanoseconds.
+const SECOND: u64 = 1 << 30;
+
+/// A world in which so many flows may be recorded in a second.
+fn limited(side: Side, limit: u32) -> World {
+    let mut world = world(side);
+    world.records_per_second = limit;
+    world
+}
+
+/// So many flows of the slot start, and so many others run, in turn; nobody has seen those from the `first` one on.
+fn send_each(world: &World, side: Side, first: usize, each: usize, mut send: impl FnMut(&[u8])) {
+    for nth in (first..).step_by(2).take(each) {
+        send(&Flow::into_slot(world, side, TCP, SLOT, nth).frame(Starts));
+        send(&Flow::into_slot(world, side, TCP, SLOT, nth + 1).frame(Runs));
+    }
+}
+
+/// What is counted of it where the owner is alive, but takes no new flows.
+fn expected(limit: usize, each: usize) -> Vec<FlowCount> {
+    let recorded = limit.min(each);
+    let rest = each - recorded;
+    let counts = [
+        (Asked, 2 * each),
+        (RecordedAtNew, recorded),
+        (RecordedAtOwner, recorded),
+        (SentToOwner, rest),
+        (Missed, rest),
+    ];
+    counts.into_iter().flat_map(|(what, times)| repeat_n(what, times)).collect()
+}
+
+#[test]
+fn each_second_has_its_own_records_and_each_kind_of_them() {
+    for side in Side::BOTH {
+        for limit in [0, 1, 2, 3, 5] {
+            let world = limited(side, limit);
+            let memory = world.memory();
+            set_lane(&mut memory.owners.borrow_mut(), TCP, SLOT, number(&memory, SLOT, Who::Second));
+            // Also late in a second, and after some in which nothing came.
+            for (nth, now) in [0, SECOND, 4 * SECOND - 1, 4 * SECOND, 1000 * SECOND + 5].into_iter().enumerate() {
+                memory.clock_ns.set(now);
+                let before = memory.flow_counts(TCP);
+                send_each(&world, side, 6 * nth, 3, |frame| {
+                    on_host(&memory, Program::Edge, frame, Arrival::by(1));
+                });
+                let found = counted(before, memory.flow_counts(TCP));
+                assert_eq!(found, expected(limit as usize, 3), "{side:?}, {limit} a second, at {now}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_needs_no_record_takes_none_of_anothers() {
+    let (world, side) = (limited(Side::V4, 1), Side::V4);
+    let memory = world.memory();
+    let send = |nth, says| {
+        let frame = Flow::into_slot(&world, side, TCP, SLOT, nth).frame(says);
+        on_host(&memory, Program::Edge, &frame, Arrival::by(1));
+    };
+    let at = |nth| record(&memory, &Flow::into_slot(&world, side, TCP, SLOT, nth)).map(|record| record.backend);
+    // The owner takes new flows: nothing is to be recorded.
+    (0..5).for_each(|nth| [Starts, Runs].into_iter().for_each(|says| send(nth, says)));
+    let [first, second] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
+    set_lane(&mut memory.owners.borrow_mut(), TCP, SLOT, second);
+    // Recorded once, then found.
+    (0..5).for_each(|_| [Starts, Runs].into_iter().for_each(|says| send(5, says)));
+    (0..5).for_each(|_| send(6, Runs));
+    assert_eq!([at(5), at(6)], [Some(first), Some(second)]);
+    [Starts, Runs].into_iter().zip([7, 8]).for_each(|(says, nth)| send(nth, says));
+    assert_eq!([at(7), at(8)], [None, None], "that was all");
+}
+
+#[test]
+fn the_kernel_counts_the_same_in_seconds_of_its_own_clock() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            stay_on_one_cpu();
+            assert!((0..10).any(|_| in_whole_seconds(side)), "ten times in a row a second ended in the middle");
+        });
+    }
+}
+
+/// Makes this thread run on one CPU, whose records of a second are then all that there are.
+fn stay_on_one_cpu() {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).expect("CPUs");
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).expect("a CPU")).expect("some CPU");
+    let mut only = CpuSet::new();
+    only.set(first).expect("a CPU");
+    sched_setaffinity(this, &only).expect("an allowed CPU");
+}
+
+/// Spends what there is in one second, and in a later one again. False if one ended meanwhile, and nothing is known.
+fn in_whole_seconds(side: Side) -> bool {
+    let mut both = both_with_room(limited(side, 2), 64);
+    let owner = number(&both.memory, SLOT, Who::Second);
+    set_lane(&mut both.memory.owners.borrow_mut(), TCP, SLOT, owner);
+    let known = Flow::into_slot(&both.world, side, TCP, SLOT, 100);
+    put_records(&both.memory, &[(known, known.record(owner))]);
+    both.change(|_| ());
+    for nth in 0..2 {
+        let (start, before) = (second(&both, &known), both.memory.flow_counts(TCP));
+        send_each(&both.world, side, 20 * nth, 4, |frame| drop(both.run(frame)));
+        let found = counted(before, both.memory.flow_counts(TCP));
+        if second(&both, &known) != start {
+            return false;
+        }
+        assert_eq!(found, expected(2, 4));
+        both.settle().unwrap_or_else(|error| panic!("{side:?}: {error}"));
+        while second(&both, &known) == start {
+            sleep(Duration::from_millis(20));
+        }
+        both.memory.clock_ns.set(both.memory.clock_ns.get() + SECOND);
+    }
+    true
+}
+
+/// The second of the kernel's clock: it says when the known flow was last seen, which is now.
+fn second(both: &Both, known: &Flow) -> u64 {
+    both.run(&known.frame(Runs));
+    let newest = both.kernel.flows_v4().into_values().chain(both.kernel.flows_v6().into_values());
+    newest.map(|record| record.seen_ns).max().expect("the known flow's") / SECOND
+}

@@ -1,0 +1,357 @@
+//! Packets that start a flow.
+
+use edge_common::abi::{
+    FlowCount::{Asked, Found, OwnerTakenOver, RecordedAtNew, SentToOwner},
+    State,
+    WhenExhausted::{Open, Reject},
+};
+use edge_tests::world::{DISABLED, DOWN, DRAINED};
+
+use super::{
+    super::Who::{Absent, Behind, First, Nobody, Second, Third},
+    Case, EVACUATED,
+    Goes::{Dropped, Rejected, To},
+    PASSED_OVER,
+    Room::{Full, Spent},
+    STARTING,
+    Slot::{Marked, TakenBy},
+};
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "the owner takes new flows, and no record is needed", ..STARTING },
+    Case {
+        name: "another one takes new flows: recorded there",
+        owner: Second,
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the same where the owner is dead",
+        states: &[(First, DOWN)],
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the same where the owner is drained",
+        states: &[(First, DRAINED)],
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    // Records that are there.
+    Case {
+        name: "a first packet that comes again keeps its record, whoever takes new flows now",
+        record: Some(Second),
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Asked, Found],
+        ..STARTING
+    },
+    Case {
+        name: "the same where the owner is a third one",
+        owner: Third,
+        record: Some(Second),
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Asked, Found],
+        ..STARTING
+    },
+    Case {
+        name: "a record that is kept needs no room",
+        record: Some(Second),
+        room: Full,
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Asked, Found],
+        ..STARTING
+    },
+    Case {
+        name: "nor must more be recorded in this second",
+        owner: Third,
+        record: Some(Second),
+        room: Spent,
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Asked, Found],
+        ..STARTING
+    },
+    Case {
+        name: "the record's backend is drained: the flow that starts replaces the one that was",
+        states: &[(Second, DRAINED)],
+        owner: Second,
+        record: Some(Second),
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the record's backend is dead: likewise, and no running flow is dropped",
+        states: &[(Third, DOWN)],
+        owner: Second,
+        record: Some(Third),
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "a record is replaced in a table that is full",
+        states: &[(Third, DRAINED)],
+        owner: Second,
+        record: Some(Third),
+        room: Full,
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the owner takes the flow: an old record would say something else, and goes",
+        states: &[(Second, DRAINED)],
+        record: Some(Second),
+        ..STARTING
+    },
+    Case { name: "a dead one's record goes likewise", states: &[(Second, DOWN)], record: Some(Second), ..STARTING },
+    Case { name: "the record of a backend that is not there goes likewise", record: Some(Absent), ..STARTING },
+    Case {
+        name: "a record that is marked as another flow's is none",
+        record: Some(Second),
+        alien: true,
+        then: Some(Second),
+        ..STARTING
+    },
+    Case {
+        name: "and makes room for the flow's own",
+        owner: Third,
+        record: Some(Second),
+        alien: true,
+        room: Full,
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    // No room.
+    Case {
+        name: "no room: the flow goes to the owner that it needs no record for",
+        owner: Second,
+        room: Full,
+        goes: To(Second),
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case {
+        name: "also to one that is drained",
+        states: &[(First, DRAINED)],
+        room: Full,
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case {
+        name: "no room, and the owner is dead: who takes new flows owns the slot",
+        states: &[(First, DOWN)],
+        room: Full,
+        goes: To(Second),
+        slot: TakenBy(Second),
+        counts: &[Asked, OwnerTakenOver],
+        ..STARTING
+    },
+    Case {
+        name: "the same where nobody owned it",
+        owner: Nobody,
+        room: Full,
+        slot: TakenBy(First),
+        counts: &[Asked, OwnerTakenOver],
+        ..STARTING
+    },
+    Case {
+        name: "the same where the owner is not there",
+        owner: Absent,
+        room: Full,
+        slot: TakenBy(First),
+        counts: &[Asked, OwnerTakenOver],
+        ..STARTING
+    },
+    Case { name: "no room, and none needed", room: Full, ..STARTING },
+    Case {
+        name: "too many were recorded in this second: as if there were no room",
+        owner: Second,
+        room: Spent,
+        goes: To(Second),
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case {
+        name: "the same where the owner is dead",
+        owner: Second,
+        states: &[(Second, DOWN)],
+        room: Spent,
+        slot: TakenBy(First),
+        counts: &[Asked, OwnerTakenOver],
+        ..STARTING
+    },
+    Case {
+        name: "a record that can't be replaced in this second goes: it is not the flow's that starts",
+        states: &[(Third, DRAINED)],
+        owner: Second,
+        record: Some(Third),
+        room: Spent,
+        goes: To(Second),
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case {
+        name: "the same where the owner is dead",
+        states: &[(Third, DRAINED), (Second, DOWN)],
+        owner: Second,
+        record: Some(Third),
+        room: Spent,
+        slot: TakenBy(First),
+        counts: &[Asked, OwnerTakenOver],
+        ..STARTING
+    },
+    // Nobody left.
+    Case {
+        name: "nobody takes new flows: the living owner none either",
+        others: DRAINED,
+        policy: Reject,
+        goes: Rejected,
+        ..STARTING
+    },
+    Case { name: "all are dead, dropped", others: DOWN, goes: Dropped, ..STARTING },
+    Case { name: "all are dead, rejected", others: DOWN, policy: Reject, goes: Rejected, ..STARTING },
+    Case { name: "all are dead, and serve none the less", others: DOWN, policy: Open, ..STARTING },
+    Case {
+        name: "all are dead and serve: recorded where the owner is another one",
+        others: DOWN,
+        policy: Open,
+        owner: Second,
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "all are dead and serve: the record is kept",
+        others: DOWN,
+        policy: Open,
+        record: Some(Third),
+        goes: To(Third),
+        then: Some(Third),
+        counts: &[Asked, Found],
+        ..STARTING
+    },
+    Case {
+        name: "all are dead and serve: without room the owner",
+        others: DOWN,
+        policy: Open,
+        owner: Second,
+        room: Full,
+        goes: To(Second),
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case {
+        name: "all are dead and serve, but not who is disabled",
+        others: DOWN,
+        states: &[(Second, DISABLED)],
+        policy: Open,
+        owner: Second,
+        record: Some(Second),
+        room: Full,
+        then: Some(First),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "all are dead, who was removed lives: without room its flows",
+        others: DOWN,
+        states: &[(Second, State::REMOVED | State::ALIVE)],
+        policy: Open,
+        owner: Second,
+        room: Full,
+        goes: To(Second),
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case { name: "all are disabled", others: DISABLED, policy: Open, goes: Rejected, ..STARTING },
+    Case {
+        name: "nothing is left, and the record stays for when there is",
+        others: DOWN,
+        record: Some(Second),
+        goes: Dropped,
+        then: Some(Second),
+        ..STARTING
+    },
+    // Failover.
+    Case {
+        name: "the pool is passed over",
+        failover: PASSED_OVER,
+        goes: To(Behind),
+        then: Some(Behind),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is passed over: without room the owner in it",
+        failover: PASSED_OVER,
+        room: Full,
+        slot: Marked,
+        counts: &[Asked, SentToOwner],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is evacuated",
+        failover: EVACUATED,
+        goes: To(Behind),
+        then: Some(Behind),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is evacuated, and the owner with it",
+        failover: EVACUATED,
+        room: Full,
+        goes: To(Behind),
+        slot: TakenBy(Behind),
+        counts: &[Asked, OwnerTakenOver],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is evacuated, and the record of one in it replaced",
+        failover: EVACUATED,
+        record: Some(Second),
+        goes: To(Behind),
+        then: Some(Behind),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is evacuated: a record of one behind it is kept",
+        failover: EVACUATED,
+        record: Some(Behind),
+        goes: To(Behind),
+        then: Some(Behind),
+        counts: &[Asked, Found],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is evacuated, the other one dead, and serves",
+        failover: EVACUATED,
+        states: &[(First, DOWN), (Second, DOWN), (Third, DOWN)],
+        others: DOWN,
+        policy: Open,
+        owner: First,
+        record: Some(Second),
+        goes: To(Behind),
+        then: Some(Behind),
+        counts: &[Asked, RecordedAtNew],
+        ..STARTING
+    },
+];

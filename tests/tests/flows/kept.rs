@@ -1,0 +1,257 @@
+//! What holds whatever comes: no flow costs another one its record, none moves while its backend lives, and a settled
+//! service asks for none.
+
+use edge_common::{
+    abi::{Failover, FlowCounts, FlowEnds, FlowRecord, State, Tracking, WhenExhausted},
+    host::Memory,
+};
+use edge_tests::{
+    both::{Both, Program, on_host},
+    kernel::Arrival,
+    namespace::in_namespace,
+    world::{DISABLED, DOWN, DRAINED, Side, UP, World},
+};
+use proptest::{prelude::*, sample};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+use super::{
+    Flow, ROOM, SLOTS,
+    Says::{self, Runs, Starts},
+    TCP, UDP, Who, both, number, reached, record, records, world,
+};
+
+const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::REMOVED | State::ALIVE];
+const WAYS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    /// A packet of a flow, behind options or not.
+    Packet {
+        flow: usize,
+        says: Says,
+        odd: bool,
+    },
+    /// A backend has another state.
+    State {
+        backend: usize,
+        state: u32,
+    },
+    Failover(Failover),
+    /// Another second.
+    Second,
+}
+
+fn happens(evacuations: bool) -> impl Strategy<Value = Happens> {
+    let packet = (0usize..16, any::<bool>(), any::<bool>()).prop_map(|(flow, starts, odd)| Happens::Packet {
+        flow,
+        says: if starts { Starts } else { Runs },
+        odd,
+    });
+    let state =
+        (1usize..7, sample::select(STATES.to_vec())).prop_map(|(backend, state)| Happens::State { backend, state });
+    let failover = (0u8..3, any::<bool>())
+        .prop_map(move |(first, evacuate)| Happens::Failover(Failover { first, evacuate: evacuate && evacuations }));
+    prop_oneof![20 => packet, 4 => state, 1 => failover, 1 => Just(Happens::Second)]
+}
+
+/// A few flows of each service, some of them in one slot.
+fn flows(world: &World, side: Side) -> Vec<Flow> {
+    let flow = |nth: usize| {
+        let slot = [7, 7, 20, 51][nth / 2 % 4];
+        Flow::into_slot(world, side, [TCP, UDP][nth % 2], slot, nth)
+    };
+    (0..16).map(flow).collect()
+}
+
+/// Lets something other than a packet happen to the host's world; as the controller does it, services that were settled
+/// are not any more.
+fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
+    match what {
+        Happens::Packet { .. } => {}
+        Happens::State { backend, state } => world.backends[backend].state = state,
+        Happens::Failover(failover) => world.services.iter_mut().for_each(|service| service.failover = failover),
+        Happens::Second => memory.clock_ns.set(memory.clock_ns.get() + (1 << 30)),
+    }
+    world.services.iter_mut().for_each(|service| service.unsettled = true);
+    let new = world.memory_after(memory);
+    (memory.services, memory.pools) = (new.services, new.pools);
+    (memory.backends, memory.candidates) = (new.backends, new.candidates);
+}
+
+/// A world whose services' flows are told apart in this way, where that fits the protocol.
+fn world_of(side: Side, way: Tracking, policy: WhenExhausted) -> World {
+    let mut world = world(side);
+    world.services[UDP as usize].tracking = tracking(way, UDP);
+    world.services.iter_mut().for_each(|service| service.when_exhausted = policy);
+    world
+}
+
+fn policy() -> impl Strategy<Value = WhenExhausted> {
+    sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop])
+}
+
+fn frame(flow: &Flow, says: Says, odd: bool) -> Vec<u8> {
+    if odd { flow.odd_frame(says) } else { flow.frame(says) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn no_packet_costs_another_flow_its_record(
+        side in sample::select(Side::BOTH.to_vec()),
+        way in sample::select(WAYS.to_vec()),
+        policy in policy(),
+        settled: bool,
+        limit in sample::select(vec![0u32, 1, 3, 1 << 30]),
+        room in 0usize..6,
+        happening in prop::collection::vec(happens(true), 1..150),
+    ) {
+        let mut world = world_of(side, way, policy);
+        world.records_per_second = limit;
+        world.services.iter_mut().for_each(|service| service.unsettled = !settled);
+        let flows = flows(&world, side);
+        let mut memory = world.memory();
+        (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
+        for what in happening {
+            let Happens::Packet { flow, says, odd } = what else {
+                upset(&mut world, &mut memory, what);
+                continue;
+            };
+            let flow = &flows[flow];
+            let (mut before, recorded) = (records(&memory), record(&memory, flow).is_some());
+            on_host(&memory, Program::Edge, &frame(flow, says, odd), Arrival::by(1));
+            let mut after = records(&memory);
+            prop_assert!(after.len() <= room);
+            for records in [&mut before, &mut after] {
+                records.retain(|ends, _| *ends != flow.ends());
+            }
+            prop_assert_eq!(before, after, "{:?} of {:?}, recorded: {}", says, flow, recorded);
+        }
+    }
+
+    #[test]
+    fn no_flow_moves_while_its_backend_lives(
+        side in sample::select(Side::BOTH.to_vec()),
+        way in sample::select(WAYS.to_vec()),
+        policy in policy(),
+        settled: bool,
+        happening in prop::collection::vec(happens(false), 1..150),
+    ) {
+        let mut world = world_of(side, way, policy);
+        world.services.iter_mut().for_each(|service| service.unsettled = !settled);
+        let flows = flows(&world, side);
+        let mut memory = world.memory();
+        let goes = |memory: &Memory, flow: &Flow, says, odd| {
+            reached(&on_host(memory, Program::Edge, &frame(flow, says, odd), Arrival::by(1))).1
+        };
+        let stateless = |flow: &Flow| tracking(way, flow.service) == Tracking::Stateless;
+        // Where each flow is at home; nowhere, once its backend has died.
+        let mut homes: Vec<_> = flows.iter().map(|flow| goes(&memory, flow, Runs, false)).collect();
+        for what in happening {
+            let Happens::Packet { flow: nth, says, odd } = what else {
+                upset(&mut world, &mut memory, what);
+                for home in &mut homes {
+                    *home = home.filter(|home| State(world.backends[usize::from(*home)].state).has(State::ALIVE));
+                }
+                continue;
+            };
+            let (flow, home) = (&flows[nth], homes[nth]);
+            let to = goes(&memory, flow, says, odd);
+            let starts = says == Starts && tracking(way, flow.service) != Tracking::Learn;
+            if stateless(flow) {
+                continue;
+            }
+            if starts {
+                homes[nth] = to.or(home);
+                // The same first packet again, however late.
+                prop_assert_eq!(goes(&memory, flow, says, odd), to);
+            } else if home.is_some() {
+                prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
+            } else if tracking(way, flow.service) == Tracking::Learn {
+                let lives = |to: &u16| State(world.backends[usize::from(*to)].state).has(State::ALIVE);
+                homes[nth] = to.filter(lives);
+            }
+        }
+    }
+}
+
+/// How a service tells its flows apart in a world of this way.
+fn tracking(way: Tracking, service: u32) -> Tracking {
+    match (service, way) {
+        (TCP, _) => Tracking::Tcp,
+        (_, Tracking::Tcp) => Tracking::Stateless,
+        (_, way) => way,
+    }
+}
+
+#[test]
+fn a_settled_service_asks_for_no_record_whatever_its_packets_say() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            for way in WAYS {
+                both.change(|world| {
+                    world.services[UDP as usize].tracking = tracking(way, UDP);
+                    world.services.iter_mut().for_each(|service| service.unsettled = false);
+                });
+                for slot in 0..SLOTS {
+                    for service in [TCP, UDP] {
+                        let flow = Flow::into_slot(&both.world, side, service, slot, 1);
+                        let owner = number(&both.memory, slot, Who::First);
+                        for (says, odd) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
+                            assert_eq!(reached(&both.run(&frame(&flow, says, odd))).1, Some(owner));
+                        }
+                    }
+                }
+            }
+            assert_eq!([TCP, UDP].map(|service| both.memory.service_traffic(service).packets), [3 * 4 * 64; 2]);
+            assert_eq!([TCP, UDP].map(|service| both.memory.flow_counts(service)), [FlowCounts::default(); 2]);
+            assert!(both.memory.unsettled.borrow().is_empty());
+            assert!(records(&both.memory).is_empty());
+            both.settle().unwrap_or_else(|error| panic!("{error}"));
+        });
+    }
+}
+
+#[test]
+fn a_flood_of_new_flows_costs_no_flow_its_record_in_the_kernel() {
+    const SEED: u64 = 0x00f1_00d5;
+    println!("seed {SEED:#x}");
+    for side in Side::BOTH {
+        let mut random = StdRng::seed_from_u64(SEED);
+        in_namespace(|| {
+            let mut both = both(world_of(side, Tracking::Learn, WhenExhausted::Open));
+            let mut full = 0;
+            for step in 0..60 {
+                both.change(|world| {
+                    let backend = random.random_range(1..world.backends.len());
+                    world.backends[backend].state = *STATES.choose(&mut random).expect("some");
+                });
+                for _ in 0..20 {
+                    let service = *[TCP, UDP].choose(&mut random).expect("some");
+                    let slot = random.random_range(0..SLOTS);
+                    let flow = Flow::into_slot(&both.world, side, service, slot, random.random_range(0..40));
+                    let says = *[Starts, Runs].choose(&mut random).expect("some");
+                    let mut before = in_kernel(&both);
+                    both.run(&frame(&flow, says, random.random()));
+                    let mut after = in_kernel(&both);
+                    full += usize::from(after.len() == ROOM);
+                    for records in [&mut before, &mut after] {
+                        records.retain(|(ends, _)| *ends != flow.ends());
+                    }
+                    assert_eq!(before, after, "step {step}: {says:?} of {flow:?}");
+                }
+                both.settle().unwrap_or_else(|error| panic!("step {step}: {error}"));
+            }
+            assert!(full > 300, "the table was full {full} times");
+        });
+    }
+}
+
+/// All records in the kernel's maps, of both families.
+fn in_kernel(both: &Both) -> Vec<(FlowEnds, FlowRecord)> {
+    let v4 = both.kernel.flows_v4().into_iter().map(|(key, record)| (key.ends(), record));
+    v4.chain(both.kernel.flows_v6().into_iter().map(|(key, record)| (key.ends(), record))).collect()
+}

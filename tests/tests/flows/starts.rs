@@ -1,0 +1,118 @@
+//! Which packets start a flow: plain SYNs, and QUIC's Initials where a service knows of QUIC.
+
+use edge_common::abi::{FlowCount, Tracking};
+use edge_tests::{
+    both::Both,
+    namespace::in_namespace,
+    packet::{ACK, FIN, PSH, Payload, RST, SYN, Tcp, Udp},
+    world::{DRAINED, Side},
+};
+
+use super::{Flow, Says, TCP, UDP, Who, counted, framed, number, put_records, reached, set_lane};
+
+/// First bytes of datagrams, and whether QUIC starts with them (RFC 9000, section 17.2; RFC 9369, section 3.2).
+const DATAGRAMS: &[(&str, &[u8], bool)] = &[
+    ("Initial of version 1", &[0xc0, 0, 0, 0, 1, 8], true),
+    ("Initial of version 1, protected bits set", &[0xcf, 0, 0, 0, 1, 8], true),
+    ("Initial of version 2", &[0xd0, 0x6b, 0x33, 0x43, 0xcf, 8], true),
+    ("Initial of version 2, protected bits set", &[0xdf, 0x6b, 0x33, 0x43, 0xcf, 8], true),
+    ("0-RTT of version 1", &[0xd0, 0, 0, 0, 1, 8], false),
+    ("Handshake of version 1", &[0xe0, 0, 0, 0, 1, 8], false),
+    ("Retry of version 1", &[0xf0, 0, 0, 0, 1, 8], false),
+    ("0-RTT of version 2", &[0xe0, 0x6b, 0x33, 0x43, 0xcf, 8], false),
+    ("Handshake of version 2", &[0xf0, 0x6b, 0x33, 0x43, 0xcf, 8], false),
+    ("Retry of version 2", &[0xc0, 0x6b, 0x33, 0x43, 0xcf, 8], false),
+    ("1-RTT", &[0x40, 0, 0, 0, 1, 8], false),
+    ("without the fixed bit", &[0x80, 0, 0, 0, 1, 8], false),
+    ("version negotiation", &[0xc0, 0, 0, 0, 0, 8], false),
+    ("a version that nobody knows", &[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8], false),
+    ("the shortest", &[0xc0, 0, 0, 0, 1], true),
+    ("cut off", &[0xc0, 0, 0, 0], false),
+    ("empty", &[], false),
+];
+
+/// In a slot whose owner is drained, sends a packet of a flow that nobody knows; whether it started the flow.
+fn starts(both: &mut Both, slot: u32, flow: Flow, payload: impl FnOnce(Payload) -> Payload) -> bool {
+    put_records(&both.memory, &[]);
+    both.change(|_| ());
+    let before = both.memory.flow_counts(flow.service);
+    let mut packet = flow.packet(Says::Runs);
+    packet.payload = payload(packet.payload);
+    let (_, to) = reached(&both.run(&framed(packet)));
+    let counts = counted(before, both.memory.flow_counts(flow.service));
+    let [owner, pick] = [Who::First, Who::Second].map(|who| Some(number(&both.memory, slot, who)));
+    match counts.as_slice() {
+        [FlowCount::Asked, FlowCount::RecordedAtNew] if to == pick => true,
+        [FlowCount::Asked, FlowCount::RecordedAtOwner] if to == owner => false,
+        _ => panic!("{counts:?}, to {to:?}, not {pick:?} or {owner:?}"),
+    }
+}
+
+fn with_both(side: Side, tracking: Tracking, test: impl FnOnce(&mut Both, Flow, u32) + Send) {
+    const SLOT: u32 = 5;
+    let mut world = super::world(side);
+    let service = if tracking == Tracking::Tcp { TCP } else { UDP };
+    world.services[service as usize].tracking = tracking;
+    let drained = number(&world.memory(), SLOT, Who::First);
+    world.backends[usize::from(drained)].state = DRAINED;
+    let flow = Flow::into_slot(&world, side, service, SLOT, 0);
+    in_namespace(|| {
+        let mut both = super::both(world);
+        let owner = number(&both.memory, SLOT, Who::First);
+        set_lane(&mut both.memory.owners.borrow_mut(), service, SLOT, owner);
+        test(&mut both, flow, SLOT);
+        both.settle().unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+#[test]
+fn initials_of_both_versions_start_flows_and_no_other_datagram_does() {
+    for side in Side::BOTH {
+        with_both(side, Tracking::Quic, |both, flow, slot| {
+            for (name, data, expected) in DATAGRAMS {
+                let with = |payload| {
+                    let Payload::Udp(udp) = payload else { panic!("a flow of UDP") };
+                    Payload::Udp(Udp { data: data.to_vec(), ..udp })
+                };
+                assert_eq!(starts(both, slot, flow, with), *expected, "{name}, {side:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn where_nobody_knows_of_quic_an_initial_is_a_datagram_like_any() {
+    for side in Side::BOTH {
+        with_both(side, Tracking::Learn, |both, flow, slot| {
+            for (name, data, _) in DATAGRAMS {
+                let with = |payload| {
+                    let Payload::Udp(udp) = payload else { panic!("a flow of UDP") };
+                    Payload::Udp(Udp { data: data.to_vec(), ..udp })
+                };
+                assert!(!starts(both, slot, flow, with), "{name}, {side:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn of_tcp_a_syn_without_ack_rst_and_fin_starts_a_flow() {
+    for side in Side::BOTH {
+        with_both(side, Tracking::Tcp, |both, flow, slot| {
+            for flags in 0..=u8::MAX {
+                let with = |payload| {
+                    let Payload::Tcp(tcp) = payload else { panic!("a flow of TCP") };
+                    Payload::Tcp(Tcp { flags, ..tcp })
+                };
+                let expected = flags & (SYN | ACK | RST | FIN) == SYN;
+                assert_eq!(starts(both, slot, flow, with), expected, "flags {flags:#04x}, {side:?}");
+            }
+            // Data may come with it (RFC 7413).
+            let with = |payload| {
+                let Payload::Tcp(tcp) = payload else { panic!("a flow of TCP") };
+                Payload::Tcp(Tcp { flags: SYN | PSH, data: vec![0x55; 100], ..tcp })
+            };
+            assert!(starts(both, slot, flow, with));
+        });
+    }
+}

@@ -1,0 +1,237 @@
+//! A controller that does what it must, and nothing else: it looks, lets owners follow, collects records, settles services.
+//!
+//! It uses the real `select::pick` and the real `follow`, unless the plan says which of its rules is to be broken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use edge_common::{
+    abi::{BackendNumber, FlowEnds, FlowRecord, Tracking},
+    follow::{Follower, Move, Seen, is_done},
+    host::Memory,
+    select,
+};
+
+use crate::{
+    edge::{self, Edge, place},
+    flow,
+    plan::{Broken, LEARN, LINGER, Plan, TICK},
+    scene::{SLOTS, Scene},
+};
+
+pub(crate) struct Controller {
+    plan: Plan,
+    services: Vec<Care>,
+    /// For a broken rule: since when a backend has been the pick of any slot of a service.
+    waiting: BTreeMap<(usize, BackendNumber), u64>,
+    pub(crate) done: Done,
+}
+
+/// What it has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) moves: u64,
+    pub(crate) collected: u64,
+    pub(crate) settled: u64,
+    pub(crate) restarts: u64,
+}
+
+impl Done {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.moves += other.moves;
+        self.collected += other.collected;
+        self.settled += other.settled;
+        self.restarts += other.restarts;
+    }
+}
+
+/// What it knows of a service.
+#[derive(Default)]
+struct Care {
+    follower: Option<Follower>,
+    changes: u32,
+    settling: Settling,
+}
+
+/// How far a service has come on its way to be settled; back to the start with each change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Settling {
+    #[default]
+    Not,
+    /// A look found every owner to be its slot's pick.
+    Looked,
+    /// After that, a scan found no record.
+    Scanned,
+}
+
+impl Controller {
+    pub(crate) fn new(plan: Plan, services: usize) -> Self {
+        let services = (0..services).map(|_| Care::default()).collect();
+        Self { plan, services, waiting: BTreeMap::new(), done: Done::default() }
+    }
+
+    /// It was killed and started again: it knows nothing.
+    pub(crate) fn restart(&mut self) {
+        for care in &mut self.services {
+            *care = Care::default();
+        }
+        self.waiting.clear();
+        self.done.restarts += 1;
+    }
+
+    /// Before anything changes that these services' picks may depend on.
+    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize]) {
+        edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].unsettled = 1));
+        for service in services {
+            self.services[*service].settling = Settling::Not;
+        }
+    }
+
+    /// After each change.
+    pub(crate) fn changed(&mut self, services: &[usize]) {
+        for service in services {
+            self.services[*service].changes += 1;
+            self.services[*service].settling = Settling::Not;
+        }
+    }
+
+    /// What it does once a second.
+    pub(crate) fn tick(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
+        for service in 0..self.services.len() {
+            if edge.is_unsettled(service) {
+                self.look(edge, service, now);
+            } else {
+                self.services[service] = Care::default();
+            }
+        }
+        self.collect(edge, scene, now);
+    }
+
+    fn look(&mut self, edge: &mut Edge, service: usize, now: u64) {
+        let slots: Vec<Seen> = (0..SLOTS).map(|slot| self.see(edge, service, slot)).collect();
+        let care = &mut self.services[service];
+        let linger = match (Scene::tracking(service), self.plan.broken) {
+            (_, Broken::FollowAtOnce | Broken::Stateless) | (Tracking::Stateless, _) => 0,
+            (Tracking::Learn, _) => LEARN,
+            (Tracking::Tcp | Tracking::Quic, _) => LINGER,
+        };
+        let changes = std::mem::take(&mut care.changes);
+        let changes = if self.plan.broken == Broken::ChangesUncounted { changes.min(1) } else { changes };
+        let time = Duration::from_millis(now);
+        let follower = care.follower.get_or_insert_with(|| Follower::new(Duration::from_millis(linger), time));
+        let mut look = follower.look(time, changes, slots.iter().copied());
+        care.settling = match (look.moves.is_empty() && look.differing == 0, care.settling) {
+            (true, Settling::Not) => Settling::Looked,
+            (true, settling) => settling,
+            (false, _) => Settling::Not,
+        };
+        if self.plan.broken == Broken::FollowPerBackend && linger > 0 {
+            if changes > 1 {
+                self.waiting.retain(|(of, _), _| *of != service);
+            }
+            look.moves = self.moves_per_backend(service, &slots, now, linger);
+        }
+        self.done.moves += look.moves.len() as u64;
+        if !look.moves.is_empty() || slots.iter().any(|seen| seen.missed) {
+            edge.write(|memory| follow(memory, service, &look.moves));
+        }
+    }
+
+    fn see(&self, edge: &Edge, service: usize, slot: u32) -> Seen {
+        let missed = self.plan.broken != Broken::MissedIgnored && edge.is_missed(service, slot);
+        let pick = select::pick(edge.memory(), edge.view(), edge.service(service), slot);
+        Seen { owner: edge.owner(service, slot), pick, missed }
+    }
+
+    /// For a broken rule: which slots move if each waits for as long as its pick has been anybody's.
+    fn moves_per_backend(&mut self, service: usize, slots: &[Seen], now: u64, linger: u64) -> Vec<Move> {
+        let picks: BTreeSet<_> = slots.iter().filter_map(|seen| seen.pick).collect();
+        self.waiting.retain(|(of, pick), _| *of != service || picks.contains(pick));
+        for pick in picks {
+            self.waiting.entry((service, pick)).or_insert(now);
+        }
+        let due = |pick: &BackendNumber| now > self.waiting[&(service, *pick)] + linger;
+        let differing = (0..).zip(slots).filter(|(_, seen)| seen.pick != Some(seen.owner));
+        differing.filter_map(|(slot, seen)| Some(Move { slot, from: seen.owner, to: seen.pick.filter(due)? })).collect()
+    }
+
+    /// Deletes the records that are needed no more.
+    fn collect(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
+        // All services' records may live as long as the longest linger asks.
+        let expiry = if self.plan.broken == Broken::ExpiredEarly { LINGER * 9 / 10 } else { LINGER.max(LEARN) + TICK };
+        let expiry = Duration::from_millis(expiry);
+        let is_done = |(ends, record): &(FlowEnds, FlowRecord)| {
+            let (service, slot) = home(edge, scene, ends);
+            let Seen { owner, pick, .. } = self.see(edge, service, slot);
+            let silent = Duration::from_millis(now).saturating_sub(Duration::from_nanos(record.seen_ns));
+            is_done(record, owner, pick, silent, expiry)
+        };
+        let done: BTreeSet<_> = edge.records().into_iter().filter(is_done).map(|(ends, _)| ends).collect();
+        if done.is_empty() {
+            return;
+        }
+        self.done.collected += done.len() as u64;
+        edge.write(|memory| {
+            memory.flows_v4.records.borrow_mut().retain(|key, _| !done.contains(&key.ends()));
+            memory.flows_v6.records.borrow_mut().retain(|key, _| !done.contains(&key.ends()));
+        });
+    }
+
+    /// Goes one step towards settling each service that a look has found ready. Between two steps packets come, and what
+    /// was on its way before arrives.
+    pub(crate) fn settle(&mut self, edge: &mut Edge, scene: &Scene) {
+        for service in 0..self.services.len() {
+            let scan = self.plan.broken != Broken::ClearedUnscanned;
+            let recorded = || is_recorded(edge, scene, service);
+            let care = &mut self.services[service];
+            match care.settling {
+                Settling::Not => {}
+                Settling::Looked if scan && recorded() => {}
+                Settling::Looked => care.settling = Settling::Scanned,
+                Settling::Scanned => {
+                    *care = Care::default();
+                    edge.write(|memory| memory.services[place(service)].unsettled = 0);
+                    self.done.settled += 1;
+                }
+            }
+        }
+    }
+
+    /// The removed backends that nothing names any more.
+    pub(crate) fn forgettable(&self, edge: &Edge, scene: &Scene) -> Vec<BackendNumber> {
+        let mut removed = scene.removed();
+        removed.retain(|number| !edge.owns(*number));
+        if self.plan.broken != Broken::NumberGivenAway {
+            let named: Vec<_> = edge.records().iter().map(|(_, record)| record.backend).collect();
+            removed.retain(|number| !named.contains(number));
+        }
+        removed
+    }
+}
+
+/// Whether any flow of the service is recorded.
+pub(crate) fn is_recorded(edge: &Edge, scene: &Scene, service: usize) -> bool {
+    edge.records().iter().any(|(ends, _)| home(edge, scene, ends).0 == service)
+}
+
+/// The service and the slot of a recorded flow.
+fn home(edge: &Edge, scene: &Scene, ends: &FlowEnds) -> (usize, u32) {
+    let same = |plan: &edge_tests::world::ServicePlan| {
+        (plan.vip, plan.port, plan.protocol) == (ends.vip, ends.port, ends.protocol)
+    };
+    let service = scene.world.services.iter().position(same).expect("a record of a service");
+    (service, flow::slot(&edge.view().generation.hash_key, ends, &scene.world.services[service], SLOTS))
+}
+
+/// Takes what was missed, and makes the moves.
+fn follow(memory: &Memory, service: usize, moves: &[Move]) {
+    let service = &memory.services[place(service)];
+    for slot in 0..SLOTS {
+        edge::set(&mut memory.missed.borrow_mut(), service, slot, 0);
+    }
+    for Move { slot, to, .. } in moves {
+        edge::set(&mut memory.owners.borrow_mut(), service, *slot, *to);
+    }
+}

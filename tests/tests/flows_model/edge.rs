@@ -1,0 +1,222 @@
+//! The edge under test: the host pipeline, alone or side by side with the real program.
+
+use std::collections::BTreeMap;
+
+use edge_common::{
+    abi::{
+        BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, State,
+        halved,
+    },
+    exit::Exit,
+    host::Memory,
+    tables::{Tables as _, View},
+};
+use edge_tests::{
+    both::{Both, Program, Seen, Way, hex, on_host},
+    kernel::Arrival,
+};
+
+use crate::{
+    plan::Plan,
+    scene::{SLOTS, Scene},
+};
+
+/// The half of the maps that a [`World`](edge_tests::world::World) publishes.
+const HALF: u32 = 1;
+/// Candidate cells that the maps have room for.
+const CELLS: usize = 1 << 8;
+
+pub(crate) enum Edge {
+    Host(Box<Memory>),
+    Both(Box<Both>, Copied),
+}
+
+/// When the records were last seen, as it was last copied to the real program, which has a clock of its own.
+#[derive(Default)]
+pub(crate) struct Copied {
+    v4: BTreeMap<FlowKeyV4, FlowRecord>,
+    v6: BTreeMap<FlowKeyV6, FlowRecord>,
+}
+
+impl Edge {
+    pub(crate) fn new(scene: &Scene, plan: &Plan, kernel: bool) -> Self {
+        let mut memory = scene.world.memory();
+        (memory.flows_v4.room, memory.flows_v6.room) = (plan.room, plan.room);
+        complete(&mut memory, plan);
+        if kernel {
+            Self::Both(Box::new(Both::with_memory(scene.world.clone(), memory)), Copied::default())
+        } else {
+            Self::Host(Box::new(memory))
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        match self {
+            Self::Host(memory) => memory,
+            Self::Both(both, _) => &both.memory,
+        }
+    }
+
+    /// Sends a frame and says which backend it reached.
+    ///
+    /// # Panics
+    /// If the real program does something else than the host pipeline.
+    pub(crate) fn send(&self, now: u64, frame: &[u8]) -> Option<BackendNumber> {
+        // Each packet has a time of its own.
+        let clock = &self.memory().clock_ns;
+        clock.set((now * 1_000_000).max(clock.get() + 1));
+        let Seen { way, frame, .. } = match self {
+            Self::Host(memory) => on_host(memory, Program::Edge, frame, Arrival::by(1)),
+            Self::Both(both, _) => {
+                let seen = both.try_run(Program::Edge, frame, Arrival::by(1));
+                seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
+            }
+        };
+        match way {
+            Way::Edge(Exit::DsrTx) => Some(frame[5].into()),
+            Way::Edge(Exit::Exhausted | Exit::RejectReset | Exit::RejectUnreachable) => None,
+            Way::Edge(_) | Way::Decap(_) => panic!("a packet left by {way:?}"),
+        }
+    }
+
+    /// Writes maps, as the controller does.
+    ///
+    /// # Panics
+    /// If the packets until now have left another state in the real program than on the host.
+    pub(crate) fn write<T>(&mut self, write: impl FnOnce(&mut Memory) -> T) -> T {
+        let memory = match self {
+            Self::Host(memory) => memory,
+            Self::Both(both, copied) => {
+                both.settle().unwrap_or_else(|error| panic!("{error}"));
+                same_seen(&both.kernel.flows_v4(), &both.memory.flows_v4.records.borrow(), &copied.v4);
+                same_seen(&both.kernel.flows_v6(), &both.memory.flows_v6.records.borrow(), &copied.v6);
+                &mut both.memory
+            }
+        };
+        for (half, service) in memory.unsettled.take() {
+            memory.services[halved(half, service) as usize].unsettled = 1;
+        }
+        let result = write(memory);
+        if let Self::Both(both, copied) = self {
+            both.kernel.copy(&both.memory);
+            copied.v4.clone_from(&both.memory.flows_v4.records.borrow());
+            copied.v6.clone_from(&both.memory.flows_v6.records.borrow());
+        }
+        result
+    }
+
+    /// Writes the backends of the scene, or all the rest of it, which is published with one store.
+    pub(crate) fn publish(&mut self, scene: &mut Scene, plan: &Plan, part: Part) {
+        for service in 0..scene.world.services.len() {
+            scene.world.services[service].unsettled = self.is_unsettled(service);
+        }
+        self.write(|memory| {
+            let mut new = scene.world.memory_after(memory);
+            complete(&mut new, plan);
+            if part == Part::Backends {
+                memory.backends = new.backends;
+            } else {
+                memory.published = new.published;
+                memory.services = new.services;
+                memory.pools = new.pools;
+                memory.candidates = new.candidates;
+            }
+        });
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        self.memory().view().expect("a world is published")
+    }
+
+    pub(crate) fn service(&self, service: usize) -> &Service {
+        &self.memory().services[place(service)]
+    }
+
+    pub(crate) fn is_unsettled(&self, service: usize) -> bool {
+        let number = u32::try_from(service).expect("a few services");
+        self.memory().is_unsettled(HALF, number, self.service(service))
+    }
+
+    pub(crate) fn owner(&self, service: usize, slot: u32) -> BackendNumber {
+        cell(&self.memory().owners.borrow(), self.service(service), slot)
+    }
+
+    pub(crate) fn is_missed(&self, service: usize, slot: u32) -> bool {
+        cell(&self.memory().missed.borrow(), self.service(service), slot) != 0
+    }
+
+    /// How often packets of a service have asked for a record.
+    pub(crate) fn asked(&self, service: usize) -> u64 {
+        let number = u32::try_from(service).expect("a few services");
+        self.memory().flow_counts(number).0[FlowCount::Asked as usize]
+    }
+
+    pub(crate) fn takes_new(&self, number: BackendNumber) -> bool {
+        State(self.memory().backends[usize::from(number)].state).has(State::NEW)
+    }
+
+    /// All records.
+    pub(crate) fn records(&self) -> Vec<(FlowEnds, FlowRecord)> {
+        let (v4, v6) = (self.memory().flows_v4.records.borrow(), self.memory().flows_v6.records.borrow());
+        let v4 = v4.iter().map(|(key, record)| (key.ends(), *record));
+        v4.chain(v6.iter().map(|(key, record)| (key.ends(), *record))).collect()
+    }
+
+    /// Names that stand in owners anywhere.
+    pub(crate) fn owns(&self, number: BackendNumber) -> bool {
+        self.memory().owners.borrow().iter().any(|cell| cell.0.contains(&number))
+    }
+
+    /// What was done with the records of all services.
+    pub(crate) fn flow_counts(&self, services: usize) -> FlowCounts {
+        let mut sum = FlowCounts::default();
+        for service in (0..).take(services) {
+            let counts = self.memory().flow_counts(service);
+            sum.0.iter_mut().zip(counts.0).for_each(|(sum, count)| *sum += count);
+        }
+        sum
+    }
+}
+
+/// What is written at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The states of backends, and their addresses.
+    Backends,
+    /// Services, pools and candidates.
+    Generation,
+}
+
+/// Where the published half has a service.
+pub(crate) fn place(service: usize) -> usize {
+    2 * service + HALF as usize
+}
+
+/// Changes the lane of a slot of a service in owners or in what was missed.
+pub(crate) fn set(cells: &mut [Cell], service: &Service, slot: u32, value: u16) {
+    cells[service.owners as usize + slot as usize / CELL].0[slot as usize % CELL] = value;
+}
+
+fn cell(cells: &[Cell], service: &Service, slot: u32) -> u16 {
+    cells[service.owners as usize + slot as usize / CELL].lane(slot)
+}
+
+/// Compares whose last packet came since the records were copied.
+fn same_seen<K: Ord + std::fmt::Debug>(
+    kernel: &BTreeMap<K, FlowRecord>,
+    host: &BTreeMap<K, FlowRecord>,
+    copied: &BTreeMap<K, FlowRecord>,
+) {
+    for (key, copied) in copied {
+        let [kernel, host] =
+            [kernel, host].map(|records| records.get(key).map(|record| record.seen_ns != copied.seen_ns));
+        assert_eq!(kernel, host, "whether a packet of {key:?} was seen: in the kernel, on the host");
+    }
+}
+
+/// What a world does not say: the budget, and as many cells as the maps have.
+fn complete(memory: &mut Memory, plan: &Plan) {
+    memory.published.generations[HALF as usize].records_per_second = plan.records_per_second;
+    assert!(memory.candidates.len() <= CELLS && SLOTS as usize * 3 < CELLS, "the maps have no room for the candidates");
+    memory.candidates.resize(CELLS, Cell::default());
+}

@@ -1,0 +1,104 @@
+//! The judgement of a run: what each packet should have done, and what should never be.
+
+use edge_common::abi::{BackendNumber, Tracking};
+
+use crate::{
+    controller::is_recorded,
+    flow::Flow,
+    population::Life,
+    run::Run,
+    scene::{SLOTS, Scene},
+    truth,
+};
+
+impl Run {
+    /// The rule of all rules: where the packet of a running flow must have gone.
+    pub(crate) fn judge(&mut self, life: Life, reached: Option<BackendNumber>) {
+        // Who is forgotten had nobody left: that was judged then.
+        let is_known = self.scene.incarnation(life.home) == life.incarnation;
+        let lived = is_known && self.truth.lived(life.flow.service, life.incarnation, life.moment);
+        let same = reached.is_some_and(|number| self.scene.incarnation(number) == life.incarnation);
+        if same {
+            let life = self.at_home(Life { started: false, shaken: life.shaken || !lived, ..life }, life.home);
+            self.flows.sent(&mut self.random, life);
+            return;
+        }
+        if lived {
+            let what = self.describe(&life, reached);
+            if life.shaken { &mut self.report.shaken } else { &mut self.report.moved }.push(what);
+        } else {
+            self.report.orphaned += 1;
+        }
+        // The host that it came to answers with a reset, unless it is of a kind that knows no start.
+        if let Some(home) = reached.filter(|_| Scene::tracking(life.flow.service) == Tracking::Learn) {
+            let life = self.at_home(Life { started: false, shaken: false, ..life }, home);
+            self.flows.sent(&mut self.random, life);
+        }
+    }
+
+    fn describe(&self, life: &Life, reached: Option<BackendNumber>) -> String {
+        let service = life.flow.service;
+        let slot = self.slot(&life.flow);
+        let (owner, takers) = (self.edge.owner(service, slot), truth::takers(&self.edge, service, slot));
+        format!("{}: to {reached:?}, slot {slot} of {owner}, new to {takers:?}, {life:?}", self.now)
+    }
+
+    /// A flow that starts goes to who takes new flows, or, if that can't be recorded, to the slot's owner.
+    pub(crate) fn check_start(&mut self, flow: &Flow, reached: Option<BackendNumber>) {
+        if Scene::tracking(flow.service) == Tracking::Learn {
+            return;
+        }
+        let slot = self.slot(flow);
+        let takers = truth::takers(&self.edge, flow.service, slot);
+        let missed = has_home(flow.service) && !self.plan.has_room();
+        let right = match reached {
+            Some(number) => takers.contains(&number) || missed && number == self.edge.owner(flow.service, slot),
+            None => takers.is_empty() || self.torn,
+        };
+        if !right {
+            let what = format!("{}: {flow:?} starts at {reached:?}, not at one of {takers:?}", self.now);
+            self.report.misplaced.push(what);
+        }
+    }
+
+    pub(crate) fn at_home(&mut self, life: Life, home: BackendNumber) -> Life {
+        let incarnation = self.scene.incarnation(home);
+        Life { home, incarnation, sent: self.now, moment: self.truth.next(), ..life }
+    }
+
+    /// A settled service has no record, and the owner of each slot is who takes its new flows.
+    pub(crate) fn check_settled(&mut self) {
+        for service in (0..self.scene.world.services.len()).filter(|service| !self.edge.is_unsettled(*service)) {
+            let right = |slot| {
+                let (owner, takers) = (self.edge.owner(service, slot), truth::takers(&self.edge, service, slot));
+                if takers.is_empty() { owner == 0 } else { takers.contains(&owner) }
+            };
+            let wrong = (0..SLOTS).filter(|slot| !right(*slot)).count();
+            let records = is_recorded(&self.edge, &self.scene, service);
+            if wrong != 0 || records {
+                let what =
+                    format!("{}: service {service} is settled, {wrong} slots are not, records: {records}", self.now);
+                self.report.misplaced.push(what);
+            }
+        }
+    }
+
+    /// Gives a number free.
+    pub(crate) fn forget(&mut self, number: BackendNumber) {
+        let incarnation = self.scene.incarnation(number);
+        let left: Vec<_> = self.flows.of(incarnation).copied().collect();
+        for life in left.iter().filter(|life| self.truth.lived(life.flow.service, incarnation, life.moment)) {
+            if has_home(life.flow.service) {
+                self.report.moved.push(format!("{}: backend {number} is forgotten, and has {life:?}", self.now));
+            }
+        }
+        self.truth.forget(incarnation);
+        self.scene.forget(number);
+        self.report.forgotten += 1;
+    }
+}
+
+/// Whether a service's flows have a backend of theirs.
+pub(crate) fn has_home(service: usize) -> bool {
+    Scene::tracking(service) != Tracking::Stateless
+}

@@ -1,0 +1,90 @@
+//! What a run is: how long, how upset, with how much room for records, and which rule is broken in it.
+
+/// Times of a run, virtual milliseconds. A controller looks once a second; the linger is shorter than in life, so that much
+/// happens in each.
+pub(crate) const LINGER: u64 = 20_000;
+pub(crate) const LEARN: u64 = 6_000;
+pub(crate) const TICK: u64 = 1_000;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Packets, changes and looks.
+    pub(crate) steps: u64,
+    /// Records of each IP version.
+    pub(crate) room: usize,
+    /// Flows that may be recorded in a second as they start, and as many as they run. The real program keeps its own time,
+    /// so that a run on both takes all or nothing.
+    pub(crate) records_per_second: u32,
+    /// How often a thousand events there is a change, a flood, a change that is undone before anybody looks, and a death of
+    /// the controller.
+    pub(crate) changes: u64,
+    pub(crate) floods: u64,
+    pub(crate) blinks: u64,
+    pub(crate) deaths: u64,
+    /// Whether there are times without any, in which services settle.
+    pub(crate) calms: bool,
+    pub(crate) broken: Broken,
+}
+
+/// The rule that is not kept, to see that it is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Nothing,
+    /// Services that have flows are said to have none (`records = false`).
+    Stateless,
+    /// Running flows are not recorded, nor is it said that they were missed.
+    MissedIgnored,
+    /// A slot waits no longer than since its pick has been that of any slot.
+    FollowPerBackend,
+    /// A slot moves as soon as it is looked at.
+    FollowAtOnce,
+    /// However many changes there were since the last look, it is one.
+    ChangesUncounted,
+    /// A service counts as settled although flows are recorded.
+    ClearedUnscanned,
+    /// Records are deleted before their flows have had their time.
+    ExpiredEarly,
+    /// The number of a removed backend is given away while records have it.
+    NumberGivenAway,
+}
+
+impl Plan {
+    /// Room for all records. Every other run is more upset.
+    pub(crate) const fn roomy(seed: u64, steps: u64) -> Self {
+        let (changes, blinks) = if seed.is_multiple_of(2) { (8, 3) } else { (4, 5) };
+        Self {
+            seed,
+            steps,
+            room: PLENTY,
+            records_per_second: NO_LIMIT,
+            changes,
+            floods: 2,
+            blinks,
+            deaths: 1,
+            calms: true,
+            broken: Broken::Nothing,
+        }
+    }
+
+    /// Room for `room` records of each IP version, and floods that fill it.
+    pub(crate) const fn tight(seed: u64, steps: u64, room: usize) -> Self {
+        let plan = Self { floods: 10, ..Self::roomy(seed, steps) };
+        // There is no map without any room.
+        if room == 0 { Self { room: 1, records_per_second: 0, ..plan } } else { Self { room, ..plan } }
+    }
+
+    pub(crate) const fn broken(self, broken: Broken) -> Self {
+        Self { broken, ..self }
+    }
+
+    /// Whether no record can be missed.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.room == PLENTY && self.records_per_second == NO_LIMIT
+    }
+}
+
+/// More records than there can be flows in a linger.
+const PLENTY: usize = 1 << 14;
+/// More than there are packets in a second.
+const NO_LIMIT: u32 = 1 << 30;

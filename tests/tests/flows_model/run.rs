@@ -1,0 +1,209 @@
+//! A run: time goes by, flows send, the world changes, a controller looks, and each packet is judged.
+
+use edge_common::abi::{BackendNumber, Tracking};
+
+use crate::{
+    controller::Controller,
+    edge::Edge,
+    flow::{self, Flow},
+    judge::has_home,
+    plan::{LINGER, Plan, TICK},
+    population::{Life, Population},
+    random::Random,
+    report::Report,
+    scene::{SLOTS, Scene},
+    truth::Truth,
+};
+
+pub(crate) struct Run {
+    pub(crate) plan: Plan,
+    pub(crate) random: Random,
+    pub(crate) scene: Scene,
+    pub(crate) edge: Edge,
+    pub(crate) controller: Controller,
+    pub(crate) truth: Truth,
+    pub(crate) flows: Population,
+    /// Virtual milliseconds.
+    pub(crate) now: u64,
+    /// Until when there is no controller; 0: there is one.
+    pub(crate) dead_until: u64,
+    /// Whether the maps say less than the scene: a change has been begun and not ended.
+    pub(crate) torn: bool,
+    pub(crate) report: Report,
+}
+
+impl Run {
+    pub(crate) fn new(plan: Plan, kernel: bool) -> Self {
+        let mut scene = Scene::new(&plan);
+        for service in &mut scene.world.services {
+            service.unsettled = true;
+        }
+        let edge = Edge::new(&scene, &plan, kernel);
+        let controller = Controller::new(plan, scene.world.services.len());
+        Self {
+            plan,
+            random: Random(plan.seed),
+            scene,
+            edge,
+            controller,
+            truth: Truth::default(),
+            flows: Population::default(),
+            now: 1000,
+            dead_until: 0,
+            torn: false,
+            report: Report::default(),
+        }
+    }
+
+    /// Runs to the end; each line of the report says in which run.
+    pub(crate) fn run(mut self) -> Report {
+        let mut tick = self.now + TICK;
+        let mut event = self.now;
+        while self.report.steps < self.plan.steps {
+            let due = self.flows.next_due().unwrap_or(u64::MAX);
+            if due <= tick.min(event) {
+                self.now = due;
+                self.next_packet();
+            } else if tick <= event {
+                self.now = tick;
+                self.look();
+                tick += TICK;
+            } else {
+                self.now = event;
+                self.event();
+                event += 1 + self.random.below(60);
+            }
+        }
+        self.edge.write(|_| ());
+        self.report.done = self.controller.done;
+        self.report.counts = self.edge.flow_counts(self.scene.world.services.len());
+        let Report { moved, shaken, misplaced, .. } = &mut self.report;
+        for line in moved.iter_mut().chain(shaken).chain(misplaced) {
+            *line = format!("{:?} at {line}", self.plan);
+        }
+        self.report
+    }
+
+    /// What the controller does once a second.
+    fn look(&mut self) {
+        self.report.steps += 1;
+        self.flows.bury(self.now);
+        if self.now < self.dead_until {
+            return;
+        }
+        if self.dead_until != 0 {
+            self.dead_until = 0;
+            self.controller.restart();
+            self.repair();
+        }
+        self.controller.tick(&mut self.edge, &self.scene, self.now);
+        self.check_settled();
+        for number in self.controller.forgettable(&self.edge, &self.scene) {
+            self.forget(number);
+        }
+    }
+
+    /// Something that nobody has announced.
+    fn event(&mut self) {
+        if self.dead_until == 0 {
+            self.controller.settle(&mut self.edge, &self.scene);
+        }
+        // Three lingers of upheaval, then as much peace.
+        let calm = self.plan.calms && self.now / (3 * LINGER) % 2 == 1;
+        let times = |often| if calm { 0 } else { often };
+        if self.random.chance(times(self.plan.changes)) {
+            self.change();
+        } else if self.random.chance(times(self.plan.blinks)) {
+            self.blink();
+        } else if self.random.chance(times(self.plan.floods)) {
+            self.flood();
+        } else if self.random.chance(times(self.plan.deaths)) {
+            self.kill();
+        } else if self.random.chance(if self.flows.len() < 400 { 300 } else { 20 }) {
+            self.start();
+        }
+    }
+
+    /// The controller dies, for a while.
+    pub(crate) fn kill(&mut self) {
+        self.dead_until = self.dead_until.max(self.now) + 1 + self.random.below(2 * LINGER);
+    }
+
+    /// A few packets between two stores.
+    pub(crate) fn meanwhile(&mut self) {
+        for _ in 0..self.random.below(4) {
+            if self.random.chance(500) {
+                self.start();
+            } else {
+                self.next_packet();
+            }
+        }
+    }
+
+    /// Spoofed packets, each of another flow, all that start one or none.
+    fn flood(&mut self) {
+        let starts = self.random.chance(500);
+        for _ in 0..self.random.below(150) {
+            let flow = self.flows.any(&mut self.random, &self.scene);
+            self.send(&flow, starts);
+        }
+    }
+
+    pub(crate) fn start(&mut self) {
+        let flow = self.flows.any(&mut self.random, &self.scene);
+        self.begin(flow);
+    }
+
+    /// A flow's first packet.
+    pub(crate) fn begin(&mut self, flow: Flow) {
+        let reached = self.send(&flow, true);
+        self.check_start(&flow, reached);
+        if let Some(home) = reached {
+            let life = Life { started: true, ..Life::new(flow, self.now) };
+            let life = self.at_home(life, home);
+            self.flows.begin(&mut self.random, life);
+        }
+    }
+
+    /// The packet of the flow that is due, or would be soonest.
+    fn next_packet(&mut self) {
+        let Some(life) = self.flows.take() else { return };
+        let starts = matches!(Scene::tracking(life.flow.service), Tracking::Tcp | Tracking::Quic);
+        let again = starts && self.random.chance(if life.started { 200 } else { 10 });
+        let reached = self.send(&life.flow, again);
+        if !has_home(life.flow.service) {
+            self.check_start(&life.flow, reached);
+            self.flows.sent(&mut self.random, Life { sent: self.now, ..life });
+        } else if again {
+            // Whatever it was, it is a new flow now, which is where its packet went.
+            if let Some(home) = reached {
+                let life = self.at_home(Life { started: true, shaken: false, ..life }, home);
+                self.flows.sent(&mut self.random, life);
+            }
+        } else {
+            self.judge(life, reached);
+        }
+    }
+
+    pub(crate) fn slot(&self, flow: &Flow) -> u32 {
+        let service = &self.scene.world.services[flow.service];
+        flow::slot(&self.edge.view().generation.hash_key, &flow.ends(service), service, SLOTS)
+    }
+
+    fn send(&mut self, flow: &Flow, starts: bool) -> Option<BackendNumber> {
+        self.report.steps += 1;
+        self.report.packets += 1;
+        let settled = !self.edge.is_unsettled(flow.service);
+        let asked = self.edge.asked(flow.service);
+        let frame = flow.frame(&self.scene.world.services[flow.service], starts);
+        let reached = self.edge.send(self.now, &frame);
+        // Unless nothing is left and all are used as if they were up.
+        if settled && reached.is_some_and(|number| self.edge.takes_new(number)) {
+            self.report.at_rest += 1;
+            if self.edge.asked(flow.service) != asked {
+                self.report.misplaced.push(format!("{}: {flow:?} asked for a record of a settled service", self.now));
+            }
+        }
+        reached
+    }
+}

@@ -1,0 +1,104 @@
+//! The reference: who owns a flow, and whether its backend has lived. Plain, and apart from the code under test.
+//!
+//! A flow belongs to the backend that its first packet reached. It is told apart from others of the same number before and
+//! after it. Moments are counted, not measured: each packet and each store is one.
+
+use std::collections::BTreeMap;
+
+use edge_common::{
+    abi::{BackendNumber, CELL, Failover, Pool, Service, State, WhenExhausted},
+    host::Memory,
+};
+
+use crate::{
+    edge::Edge,
+    scene::{Incarnation, Scene},
+};
+
+#[derive(Default)]
+pub(crate) struct Truth {
+    moment: u64,
+    /// When a backend was last not alive, as a service sees it.
+    died: BTreeMap<(usize, Incarnation), u64>,
+}
+
+impl Truth {
+    /// The next moment.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// Looks at every backend, after something was stored.
+    pub(crate) fn observe(&mut self, edge: &Edge, scene: &Scene) {
+        let moment = self.next();
+        for number in scene.all() {
+            for service in 0..scene.world.services.len() {
+                if !is_alive(edge, service, number) {
+                    self.died.insert((service, scene.incarnation(number)), moment);
+                }
+            }
+        }
+    }
+
+    /// Whether a backend is alive, and has been since that moment.
+    pub(crate) fn lived(&self, service: usize, home: Incarnation, since: u64) -> bool {
+        self.died.get(&(service, home)).is_none_or(|died| *died < since)
+    }
+
+    /// Nobody asks any more after a backend that is forgotten.
+    pub(crate) fn forget(&mut self, home: Incarnation) {
+        self.died.retain(|(_, of), _| *of != home);
+    }
+}
+
+/// The pools of a service that an evacuation has not taken from it.
+fn pools<'a>(memory: &'a Memory, service: &'a Service) -> impl Iterator<Item = (u16, &'a Pool)> {
+    let failover = Failover::from_raw(service.failover);
+    let taken = if failover.evacuate { failover.first.into() } else { 0 };
+    let all = service.pools[..service.pool_count.into()].iter().skip(taken);
+    all.map(|number| (*number, &memory.pools[2 * usize::from(*number) + 1]))
+}
+
+/// Whether nobody takes new flows and those do that are not disabled.
+fn is_open(memory: &Memory, service: &Service) -> bool {
+    WhenExhausted::from_raw(service.when_exhausted) == WhenExhausted::Open
+        && pools(memory, service).all(|(_, pool)| pool.available == 0)
+        && pools(memory, service).any(|(_, pool)| pool.enabled > 0)
+}
+
+fn is_alive(edge: &Edge, service: usize, number: BackendNumber) -> bool {
+    let (memory, service) = (edge.memory(), edge.service(service));
+    let backend = &memory.backends[usize::from(number)];
+    let state = State(backend.state);
+    let listed = &service.pools[..service.pool_count.into()];
+    let evacuated = listed.contains(&backend.pool) && pools(memory, service).all(|(pool, _)| pool != backend.pool);
+    !evacuated && (state.has(State::ALIVE) || is_open(memory, service) && state.has(State::ENABLED))
+}
+
+/// Who may take a flow that starts now in a slot. Where the slot's own candidates are all gone, it does not say which of the
+/// pool's backends does.
+pub(crate) fn takers(edge: &Edge, service: usize, slot: u32) -> Vec<BackendNumber> {
+    let (memory, service) = (edge.memory(), edge.service(service));
+    let failover = Failover::from_raw(service.failover);
+    let with = |pool: &Pool, bits| {
+        let cells = &memory.candidates[pool.member_list as usize..];
+        let members = cells.iter().flat_map(|cell| cell.0).take(pool.members.into());
+        members.filter(|number| State(memory.backends[usize::from(*number)].state).has(bits)).collect::<Vec<_>>()
+    };
+    let left: Vec<_> = pools(memory, service).map(|(_, pool)| pool).collect();
+    let passed_over = if failover.evacuate { 0 } else { failover.first.into() };
+    let (passed_over, ahead) = left.split_at(passed_over);
+    let healthy = |pool: &&&Pool| pool.available > 0 && pool.available >= pool.min_healthy.into();
+    let any = || ahead.iter().chain(passed_over);
+    let (pool, bits) = match ahead.iter().find(healthy).or_else(|| any().find(|pool| pool.available > 0)) {
+        Some(pool) => (*pool, State::NEW),
+        None if is_open(memory, service) => {
+            (*any().find(|pool| pool.enabled > 0).expect("an open pool"), State::ENABLED)
+        }
+        None => return Vec::new(),
+    };
+    let all = with(pool, bits);
+    let own: [BackendNumber; CELL] = memory.candidates[(pool.table + slot) as usize].0;
+    own.into_iter().find(|candidate| all.contains(candidate)).map_or(all, |best| vec![best])
+}

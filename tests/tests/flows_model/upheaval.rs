@@ -1,0 +1,168 @@
+//! What changes: backends, pools, weights, the operator's word; in which order it is stored, and where the controller dies
+//! on the way.
+
+use edge_common::abi::{BackendNumber, State};
+
+use crate::{edge::Part, flow::Flow, run::Run, scene::Turn};
+
+/// One change.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Backend(BackendNumber, Turn),
+    Added(u16, u32),
+    Weighed(BackendNumber, u32),
+    FailedOver(usize, usize, bool),
+    MinHealthy(u16, u16),
+}
+
+impl Run {
+    /// A change, or several that are stored one after the other before anybody looks.
+    pub(crate) fn change(&mut self) {
+        let changes = self.draw();
+        for change in changes {
+            if !self.make(change) {
+                return;
+            }
+        }
+    }
+
+    /// A change that is undone before anybody looks, with flows that start meanwhile.
+    pub(crate) fn blink(&mut self) {
+        let mut drained = self.scene.drained();
+        drained.retain(|number| self.edge.owns(*number));
+        let Some(number) = self.random.choose(&drained) else { return self.change() };
+        if !self.make(Change::Backend(number, Turn::Undrained)) {
+            return;
+        }
+        // Where it is the owner, they start without a record.
+        let its: Vec<Flow> = (0..60).map(|_| self.flows.any(&mut self.random, &self.scene)).collect();
+        for flow in its {
+            if self.edge.owner(flow.service, self.slot(&flow)) == number {
+                self.begin(flow);
+            }
+        }
+        self.make(Change::Backend(number, Turn::Drained));
+    }
+
+    /// After a death the maps may say less than was decided: a new controller stores it all.
+    pub(crate) fn repair(&mut self) {
+        let all: Vec<_> = (0..self.scene.world.services.len()).collect();
+        self.controller.before_change(&mut self.edge, &all);
+        self.store(Part::Backends);
+        self.store(Part::Generation);
+        self.torn = false;
+        self.controller.changed(&all);
+    }
+
+    /// Makes a change, step by step; false if the controller died in it.
+    fn make(&mut self, change: Change) -> bool {
+        self.report.changes += 1;
+        self.report.steps += 1;
+        let concerned = self.concerned(change);
+        self.controller.before_change(&mut self.edge, &concerned);
+        if self.random.chance(20) {
+            self.kill();
+            return false;
+        }
+        self.meanwhile();
+        self.apply(change);
+        // A backend that is new is there before it is published, one that is gone may be so before or after.
+        let mut parts = [Part::Backends, Part::Generation];
+        if matches!(change, Change::Backend(..)) && self.random.chance(300) {
+            parts.reverse();
+        }
+        self.torn = true;
+        self.store(parts[0]);
+        if self.random.chance(300) {
+            self.meanwhile();
+        }
+        if self.random.chance(20) {
+            self.kill();
+            return false;
+        }
+        self.store(parts[1]);
+        self.torn = false;
+        self.controller.changed(&concerned);
+        self.meanwhile();
+        true
+    }
+
+    fn store(&mut self, part: Part) {
+        self.edge.publish(&mut self.scene, &self.plan, part);
+        self.truth.observe(&self.edge, &self.scene);
+    }
+
+    /// The services whose new flows may go elsewhere with it.
+    fn concerned(&self, change: Change) -> Vec<usize> {
+        match change {
+            Change::Backend(number, turn) if turn != Turn::Removed && !self.torn => {
+                self.scene.services_of(self.scene.world.backends[usize::from(number)].pool)
+            }
+            Change::FailedOver(service, ..) if !self.torn => vec![service],
+            // A new generation, or the rest of one that was left behind.
+            _ => (0..self.scene.world.services.len()).collect(),
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Backend(number, turn) => self.scene.turn(number, turn),
+            Change::Added(pool, weight) => {
+                self.scene.add(pool, weight);
+            }
+            Change::Weighed(number, weight) => self.scene.weigh(number, weight),
+            Change::FailedOver(service, first, evacuate) => self.scene.fail_over(service, first, evacuate),
+            Change::MinHealthy(pool, count) => self.scene.world.pools[usize::from(pool)].min_healthy = count,
+        }
+    }
+
+    /// What is to change: mostly one thing, now and then many at once.
+    fn draw(&mut self) -> Vec<Change> {
+        let members = self.scene.members();
+        let of = |pool: u16| {
+            let members = &self.scene.world.pools[usize::from(pool)].members;
+            members.iter().map(|member| Change::Backend(*member, Turn::Dies)).collect::<Vec<_>>()
+        };
+        let pool = u16::try_from(self.random.below(3)).expect("one of three pools");
+        match self.random.below(100) {
+            0..6 => members.iter().map(|member| Change::Backend(*member, Turn::Recovers)).collect(),
+            6..9 => of(pool),
+            9..11 => [of(0), of(1), of(2)].concat(),
+            _ => {
+                let count = if self.random.chance(800) { 1 } else { 3 };
+                (0..count).filter_map(|_| self.draw_one(pool)).collect()
+            }
+        }
+    }
+
+    fn draw_one(&mut self, pool: u16) -> Option<Change> {
+        let all = self.scene.all();
+        let member = self.random.choose(&self.scene.members())?;
+        let weight = [50, 100, 200, 300][self.random.place(4)];
+        let service = self.random.place(self.scene.world.services.len());
+        let state = |number: &BackendNumber| State(self.scene.world.backends[usize::from(*number)].state);
+        let with = |bits| all.iter().copied().filter(|number| state(number).has(bits)).collect::<Vec<_>>();
+        let (dead, drained, disabled) = (with(State::DOWN), with(State::DRAINED), with(State::DISABLED));
+        Some(match self.random.below(100) {
+            // Removed ones are probed, too.
+            0..15 => Change::Backend(self.random.choose(&all)?, Turn::Dies),
+            15..35 => Change::Backend(self.random.choose(&dead)?, Turn::Recovers),
+            35..45 => Change::Backend(member, Turn::Drained),
+            45..52 => Change::Backend(self.random.choose(&drained)?, Turn::Undrained),
+            52..54 => Change::Backend(member, Turn::Disabled),
+            54..60 => Change::Backend(self.random.choose(&disabled)?, Turn::Enabled),
+            60..68 => Change::Added(pool, weight),
+            68..76 => {
+                let pool = self.scene.world.backends[usize::from(member)].pool;
+                let many = self.scene.world.pools[usize::from(pool)].members.len() > 2;
+                return many.then_some(Change::Backend(member, Turn::Removed));
+            }
+            76..84 => Change::Weighed(member, weight),
+            84..95 => {
+                let evacuate = self.random.chance(300);
+                Change::FailedOver(service, self.random.place(3), evacuate)
+            }
+            _ => Change::MinHealthy(pool, 1 + u16::try_from(self.random.below(3)).expect("a few")),
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! The load balancer in the kernel, and the maps that it is given.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, Map},
+};
+use bytemuck::{Pod, bytes_of};
+use edge_common::{abi::map, host::Memory};
+use edge_tests::kernel;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::programs::{self, SHIPPED, object};
+
+/// Loads the object, its maps as large as `memory` needs them.
+pub(super) fn load(memory: &Memory) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for (name, entries) in kernel::sizes(memory) {
+        loader.map_max_entries(name, entries);
+    }
+    let mut edge = loader.load(&object("edge")?)?;
+    for name in SHIPPED {
+        programs::load(&mut edge, name)?;
+    }
+    Ok(edge)
+}
+
+/// Writes into the maps what only user space writes.
+pub(super) fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
+    fn write<T: Pod>(edge: &mut Ebpf, name: &str, values: &[T]) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let stride = size_of::<T>().next_multiple_of(8);
+        let to = mapped(edge, name, stride * values.len())?;
+        for (place, value) in values.iter().enumerate() {
+            let bytes = bytes_of(value);
+            // SAFETY: the mapping has a stride for each of the values, and nothing runs that uses it now.
+            unsafe { to.as_mut_ptr().add(place * stride).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        }
+        Ok(())
+    }
+    write(edge, map::PUBLISHED, &[memory.published])?;
+    write(edge, map::SERVICE_INDEX_V4, &memory.service_index_v4)?;
+    write(edge, map::SERVICE_INDEX_V6, &memory.service_index_v6)?;
+    write(edge, map::SERVICES, &memory.services)?;
+    write(edge, map::POOLS, &memory.pools)?;
+    write(edge, map::BACKENDS, &memory.backends)?;
+    write(edge, map::CANDIDATES, &memory.candidates)?;
+    let sources = edge.map_mut(map::DECAP_SOURCES).context("no DECAP_SOURCES")?;
+    let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources)?;
+    memory.decap_sources.iter().try_for_each(|source| Ok(sources.insert(source, 1, 0)?))
+}
+
+/// The first `bytes` of an array map.
+pub(super) fn mapped(edge: &mut Ebpf, name: &str, bytes: usize) -> Result<MmapRaw> {
+    let Some(Map::Array(data)) = edge.map(name) else { bail!("no array `{name}`") };
+    MmapOptions::new().len(bytes).map_raw(data.fd().as_fd().as_raw_fd()).with_context(|| format!("mapping {name}"))
+}
