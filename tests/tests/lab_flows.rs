@@ -69,7 +69,7 @@ fn no_connection_breaks_whose_backend_lives() {
         assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     }
     assert!(watch.followed >= 10, "owners followed only {} times: {watch:?}", watch.followed);
-    assert!(run.settled, "with all connections gone, no record is left: {watch:?}");
+    assert!(run.settled, "connections are gone, but not their records: {:?}", watch.under_way);
 }
 
 #[test]

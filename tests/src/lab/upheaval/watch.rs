@@ -15,6 +15,8 @@ use crate::lab::{
 pub struct Watch {
     /// Slots whose owner is not who takes their new flows, by service; as last seen.
     differing: BTreeMap<String, u64>,
+    /// What is under way in which service; as last seen.
+    pub under_way: BTreeMap<String, Value>,
     /// How often all slots of a service had followed, after some had not.
     pub followed: u64,
     /// The most records there were of IPv4 and of IPv6.
@@ -29,15 +31,17 @@ impl Watch {
         let status = lab.status()?;
         let services = status.get("services").and_then(Value::as_array).context("a status has services")?;
         let mut records = [0, 0];
-        let mut settled = true;
         self.counts.clear();
+        self.under_way.clear();
         for service in services {
             let name = service.get("name").and_then(Value::as_str).context("a service has a name")?;
             for (count, value) in service.get("flows").and_then(Value::as_object).into_iter().flatten() {
                 *self.counts.entry(count.clone()).or_default() += value.as_u64().unwrap_or_default();
             }
             let transition = service.get("transition").filter(|transition| !transition.is_null());
-            settled &= transition.is_none();
+            if let Some(transition) = transition {
+                self.under_way.insert(name.to_owned(), transition.clone());
+            }
             let number = |key: &str| transition.and_then(|transition| transition.get(key)?.as_u64());
             records[family(name) as usize] += number("records").unwrap_or_default();
             // Nobody may have looked yet.
@@ -49,7 +53,7 @@ impl Watch {
         for (most, now) in self.most_records.iter_mut().zip(records) {
             *most = now.max(*most);
         }
-        Ok(settled)
+        Ok(self.under_way.is_empty())
     }
 
     /// How often the packet path did what has this name.
