@@ -2,11 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use edge_common::abi::BackendNumber;
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::{
@@ -75,22 +76,22 @@ impl Maps {
     }
 
     /// A round over the services that are not settled, from its beginning to its end, at this time of the flow records'
-    /// clock; each service's flows are waited for as long as the configuration says. Returns how long it took, and the
-    /// longest step of it: what the daemon does besides comes between two.
+    /// clock; each service's flows are waited for as long as the configuration says. Returns how much of a
+    /// processor it took, and the longest step of it: what the daemon does besides comes between two.
     pub fn round(&mut self, config: &Config, now: Duration) -> Result<(Duration, Duration)> {
         let waits: Vec<_> = self.waits(config)?;
-        let start = Instant::now();
+        let start = processor_time();
         let (mut longest, mut step) = (Duration::ZERO, start);
         self.kernel.begin_round(&waits)?;
         loop {
             let progress = self.kernel.go_on(now)?;
-            longest = longest.max(step.elapsed());
+            longest = longest.max(processor_time().saturating_sub(step));
             match progress {
-                Progress::Idle | Progress::Done { .. } => return Ok((start.elapsed(), longest)),
+                Progress::Idle | Progress::Done { .. } => return Ok((processor_time().saturating_sub(start), longest)),
                 Progress::GoOn => {}
                 Progress::Wait => std::thread::sleep(Duration::from_millis(1)),
             }
-            step = Instant::now();
+            step = processor_time();
         }
     }
 
@@ -123,6 +124,11 @@ impl Drop for Maps {
         // What can't be removed goes with the bench's file system.
         let _unused = Kernel::detach(&self.pins);
     }
+}
+
+/// How long this thread has run on a processor.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// A running probe engine, and what it reports.

@@ -16,7 +16,12 @@ pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
     for world in crate::worlds(quick) {
         first(criterion, place, world);
         next(criterion, place, world);
-        follow(criterion, place, world);
+    }
+    for services in [1, 100] {
+        follow(criterion, place, World { services, backends: 3, slots: 65_536 });
+    }
+    if !quick {
+        follow(criterion, place, World { services: 1000, backends: 1000, slots: 131_072 });
     }
     records(criterion, place);
 }
@@ -52,7 +57,7 @@ fn next(criterion: &mut Criterion, place: &Place, world: World) {
 }
 
 /// Rounds over services that a backend has left or come back to: of these the owners of every other one follow at once, the
-/// flows of the rest are waited for. How long the whole of a round takes, and the longest of its steps, which nothing else
+/// flows of the rest are waited for. How much of a processor a round takes, and the longest of its steps, which nothing else
 /// that the daemon does can come between.
 fn follow(criterion: &mut Criterion, place: &Place, world: World) {
     let config = world.config(100);

@@ -26,33 +26,39 @@ use super::{
 /// The records that were kept in one reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// By service number.
-    services: BTreeMap<u32, u64>,
-    backends: BTreeMap<BackendNumber, u64>,
-    /// Records of no service, which are kept until their time is over: the service may come back.
-    strays: u64,
+    /// By number. Records of no service, which are kept until their time is over since it may come back, are in none.
+    services: Vec<u64>,
+    backends: Vec<u64>,
 }
 
 impl Tally {
     pub(super) fn of_service(&self, number: u32) -> u64 {
-        self.services.get(&number).copied().unwrap_or_default()
+        self.services.get(number as usize).copied().unwrap_or_default()
     }
 
     pub(super) fn of_backend(&self, number: BackendNumber) -> u64 {
-        self.backends.get(&number).copied().unwrap_or_default()
+        self.backends.get(usize::from(number)).copied().unwrap_or_default()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.strays == 0
+    /// Whether there were none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.backends.is_empty()
     }
 
     fn count(&mut self, service: Option<u32>, record: &FlowRecord) {
-        match service {
-            Some(number) => *self.services.entry(number).or_default() += 1,
-            None => self.strays += 1,
+        if let Some(number) = service {
+            count(&mut self.services, number as usize);
         }
-        *self.backends.entry(record.backend).or_default() += 1;
+        count(&mut self.backends, record.backend.into());
     }
+}
+
+/// One more at `number`.
+fn count(numbers: &mut Vec<u64>, number: usize) {
+    if numbers.len() <= number {
+        numbers.resize(number + 1, 0);
+    }
+    numbers[number] += 1;
 }
 
 /// What a packet's destination leads to.

@@ -10,7 +10,7 @@ use edge_common::abi::{FlowEnds, FlowRecord};
 use super::{Kernel, KernelError, PinDir, sys};
 
 /// Records that one system call copies. A bucket has a few; one that has more gets the room that it needs.
-const RUN: usize = 4096;
+const RUN: usize = 2048;
 
 /// The flow records of one IP version.
 #[derive(Debug)]

@@ -24,29 +24,36 @@ impl<'a> Owners<'a> {
         self.owner(slot).map_or(0, |owner| owner.load(Ordering::Relaxed))
     }
 
+    /// The owners of the service's `cell`; nobody past the map's end.
+    pub(super) fn cell(&self, cell: u32) -> [BackendNumber; CELL] {
+        let owners = self.maps.owners.double(self.first.wrapping_add(cell), 0);
+        owners.map_or([0; CELL], |owners| bytemuck::cast(owners.load(Ordering::Relaxed)))
+    }
+
     /// Makes `to` the owner if `from` is it. Returns whether it was: the packet path may have given the slot away.
     pub(super) fn change(&self, slot: u32, from: BackendNumber, to: BackendNumber) -> bool {
         let change = |owner: &AtomicU16| owner.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
         self.owner(slot).is_some_and(|owner| change(owner).is_ok())
     }
 
-    /// Whether a flow of `slot` was missed since this was last asked.
-    pub(super) fn take_missed(&self, slot: u32) -> bool {
+    /// In which slots of the service's `cell` a flow was missed since this was last asked.
+    pub(super) fn take_missed(&self, cell: u32) -> [bool; CELL] {
+        let missed = self.maps.missed.double(self.first.wrapping_add(cell), 0);
         // A swap costs as much as twenty reads, and hardly ever there is anything.
-        self.was_missed(slot) && self.missed(slot).is_some_and(|missed| missed.swap(0, Ordering::AcqRel) != 0)
+        match missed.filter(|missed| missed.load(Ordering::Acquire) != 0) {
+            Some(missed) => bytemuck::cast::<_, [u16; CELL]>(missed.swap(0, Ordering::AcqRel)).map(|lane| lane != 0),
+            None => [false; CELL],
+        }
     }
 
-    /// The same, and it can be asked again.
+    /// Whether a flow of `slot` was missed.
     pub(super) fn was_missed(&self, slot: u32) -> bool {
-        self.missed(slot).is_some_and(|missed| missed.load(Ordering::Acquire) != 0)
+        let missed = self.maps.missed.half(self.first.wrapping_add(slot / LANES), lane(slot));
+        missed.is_some_and(|missed| missed.load(Ordering::Acquire) != 0)
     }
 
     fn owner(&self, slot: u32) -> Option<&'a AtomicU16> {
         self.maps.owners.half(self.first.wrapping_add(slot / LANES), lane(slot))
-    }
-
-    fn missed(&self, slot: u32) -> Option<&'a AtomicU16> {
-        self.maps.missed.half(self.first.wrapping_add(slot / LANES), lane(slot))
     }
 }
 

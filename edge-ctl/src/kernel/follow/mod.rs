@@ -29,7 +29,7 @@ use super::{
 };
 
 /// Slots of work in a step, as much as takes some milliseconds: to look at a slot is one, to pick for it several.
-const STEP: u32 = 1 << 20;
+const STEP: u32 = 1 << 17;
 /// How much longer it takes to pick for a slot than to look at it.
 const PICK: u32 = 16;
 /// Records are read again after this many times as long as it took.

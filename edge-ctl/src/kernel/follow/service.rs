@@ -3,7 +3,7 @@
 use std::{mem, time::Duration};
 
 use edge_common::{
-    abi::{BackendNumber, Service},
+    abi::{BackendNumber, CELL, Service},
     follow::{Follower, Seen},
 };
 
@@ -96,15 +96,16 @@ impl Followed {
             _ => Follower::new(waits.linger, now),
         };
         let mut owned = Vec::new();
-        let look = follower.look(
-            now,
-            changes,
-            (0..).zip(picks).map(|(slot, &pick)| {
-                let owner = owners.get(slot);
-                count(&mut owned, owner, 1);
-                Seen { owner, pick: (pick != 0).then_some(pick), missed: owners.take_missed(slot) }
-            }),
-        );
+        let slots = (0..).zip(picks.as_chunks::<CELL>().0).flat_map(|(cell, picks)| {
+            let (owners, missed) = (owners.cell(cell), owners.take_missed(cell));
+            owners.iter().for_each(|&owner| count(&mut owned, owner, 1));
+            std::array::from_fn::<_, CELL, _>(|lane| Seen {
+                owner: owners[lane],
+                pick: (picks[lane] != 0).then_some(picks[lane]),
+                missed: missed[lane],
+            })
+        });
+        let look = follower.look(now, changes, slots);
         for to_move in &look.moves {
             if !owners.change(to_move.slot, to_move.from, to_move.to) {
                 continue;
