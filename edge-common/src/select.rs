@@ -186,11 +186,9 @@ fn record<T: Tables>(
 fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
     // Hidden, or the verifier would remember for each of these questions how far it had to look.
     let failover = Failover::from_raw(tables.merge_paths(service.failover, u32::MAX));
-    let alive = match tables.backend(number) {
+    let alive = match if number == 0 { None } else { tables.backend(number) } {
         Some(backend) => {
-            number != 0
-                && backend.state & bits != 0
-                && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
+            backend.state & bits != 0 && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
         }
         None => false,
     };

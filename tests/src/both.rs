@@ -109,6 +109,7 @@ impl Both {
         change(&mut self.world);
         let new = self.world.memory_after(&self.memory);
         self.memory.published = new.published;
+        (self.memory.service_index_v4, self.memory.service_index_v6) = (new.service_index_v4, new.service_index_v6);
         self.memory.services = new.services;
         self.memory.unsettled.borrow_mut().clear();
         self.memory.pools = new.pools;

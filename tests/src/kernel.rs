@@ -11,8 +11,8 @@ use aya::{
 use bytemuck::Pod;
 use edge_common::{
     abi::{
-        Backend, BackendNumber, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, Pool, Published,
-        Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
+        Backend, BackendNumber, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Pool,
+        Published, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
     },
     exit::{DecapExit, Exit},
     host::Memory,
@@ -29,6 +29,8 @@ pub const REDIRECT: u32 = 4;
 pub const LONGEST: usize = 3500;
 /// The shortest frame that a test run takes, bytes.
 pub const SHORTEST: usize = 14;
+/// Packets in fragments that are remembered, of each family: so many that none is forgotten, as the memory forgets none.
+const FRAGMENTS: u32 = 1 << 16;
 /// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM` less `struct xdp_frame`.
 pub const HEADROOM: usize = 256 - 40;
 
@@ -76,11 +78,22 @@ impl Kernel {
     /// # Panics
     /// When the object is not there, the verifier refuses it, or this is not root.
     pub fn load(memory: &Memory) -> Self {
+        Self::load_with_fragments(memory, FRAGMENTS)
+    }
+
+    /// The same with room for this many packets in fragments, of each family.
+    ///
+    /// # Panics
+    /// As [`load`](Self::load).
+    pub fn load_with_fragments(memory: &Memory, fragments: u32) -> Self {
         let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/edge"));
         assert!(path.exists(), "{} is not there: run `cargo xtask build`", path.display());
         let mut loader = EbpfLoader::new();
         for (name, entries) in sizes(memory) {
             loader.map_max_entries(name, entries);
+        }
+        for name in [map::FRAGMENTS_V4, map::FRAGMENTS_V6] {
+            loader.map_max_entries(name, fragments);
         }
         let mut object = loader.load_file(&path).expect("the object loads");
         for name in [program::EDGE, program::DECAP] {
@@ -220,6 +233,25 @@ impl Kernel {
         records(&self.flows_v6)
     }
 
+    /// The packets in fragments that are remembered.
+    pub fn fragments_v4(&self) -> BTreeMap<FlowKeyV4, FragmentRecord> {
+        self.fragments::<_, { size_of::<FlowKeyV4>() }>(map::FRAGMENTS_V4)
+    }
+
+    pub fn fragments_v6(&self) -> BTreeMap<FlowKeyV6, FragmentRecord> {
+        self.fragments::<_, { size_of::<FlowKeyV6>() }>(map::FRAGMENTS_V6)
+    }
+
+    fn fragments<K: Pod + Ord, const N: usize>(&self, name: &str) -> BTreeMap<K, FragmentRecord> {
+        let map = self.object.map(name).expect("a map of the object");
+        let map: HashMap<_, [u8; N], [u8; size_of::<FragmentRecord>()]> =
+            HashMap::try_from(map).expect("a hash map that forgets");
+        let entries = map.iter().map(|entry| entry.expect("nobody else changes it"));
+        entries
+            .map(|(key, record)| (bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&record)))
+            .collect()
+    }
+
     /// Whether each service, of either half, is unsettled.
     pub fn unsettled(&self) -> Vec<bool> {
         let services = self.object.map(map::SERVICES).expect("SERVICES");
@@ -289,9 +321,8 @@ pub fn sizes(memory: &Memory) -> [(&'static str, u32); 15] {
         (map::MISSED, memory.missed.borrow().len()),
         (map::FLOWS_V4, memory.flows_v4.room),
         (map::FLOWS_V6, memory.flows_v6.room),
-        // None is forgotten to make room: the memory forgets none either.
-        (map::FRAGMENTS_V4, 1 << 16),
-        (map::FRAGMENTS_V6, 1 << 16),
+        (map::FRAGMENTS_V4, FRAGMENTS as usize),
+        (map::FRAGMENTS_V6, FRAGMENTS as usize),
         (map::FLOW_STATS, memory.services.len() / 2),
         (map::SERVICE_STATS, memory.services.len() / 2),
         (map::BACKEND_STATS, memory.backends.len()),

@@ -87,6 +87,8 @@ pub(crate) struct FakePlane {
     /// The waits that rounds were begun with, and what their steps give.
     pub(crate) rounds: Vec<Vec<(u32, Waits)>>,
     pub(crate) steps: VecDeque<Progress>,
+    /// Whether steps fail instead.
+    pub(crate) fails: bool,
     pub(crate) packets: u64,
     pub(crate) clock: Duration,
 }
@@ -127,7 +129,7 @@ impl Plane for FakePlane {
     }
 
     fn go_on(&mut self, _now: Duration) -> Result<Progress, KernelError> {
-        Ok(self.steps.pop_front().unwrap_or_default())
+        if self.fails { Err(KernelError::Unpublished) } else { Ok(self.steps.pop_front().unwrap_or_default()) }
     }
 
     fn transition(&self, service: u32) -> Option<Transition> {

@@ -64,3 +64,52 @@ impl Rounds {
         controller.go_on(monotonic_time())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::{
+        events::Events,
+        fixture::{FakePlane, inventory},
+    };
+
+    fn controller() -> Controller<FakePlane> {
+        let inventory = inventory();
+        let plane = FakePlane::fresh(&inventory);
+        Controller::adopt(inventory, plane, Events::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_round_is_begun_once_and_its_steps_are_done_as_soon_as_others_were_heard() {
+        let mut controller = controller();
+        let done = || Progress::Done { begun: Vec::new(), settled: Vec::new() };
+        controller.plane.steps.extend([Progress::GoOn, Progress::Wait, done(), Progress::Idle]);
+        let mut rounds = Rounds::new();
+        let start = Instant::now();
+        for (begun, active) in [(1, true), (1, true), (1, false)] {
+            rounds.due().await;
+            rounds.step(&mut controller);
+            assert_eq!((controller.plane.rounds.len(), rounds.active), (begun, active));
+        }
+        assert!((WAIT..Duration::from_millis(900)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        // The next one is a second after the first.
+        rounds.due().await;
+        assert!(start.elapsed() >= Duration::from_millis(990), "{:?}", start.elapsed());
+        rounds.step(&mut controller);
+        assert_eq!((controller.plane.rounds.len(), rounds.active), (2, false));
+    }
+
+    #[test]
+    fn trouble_is_told_once_and_again_after_a_round_that_went_well() {
+        let mut controller = controller();
+        let mut rounds = Rounds::new();
+        let told = |controller: &Controller<FakePlane>| controller.events.kept().len();
+        for (fails, events) in [(true, 1), (true, 1), (false, 1), (true, 2)] {
+            controller.plane.fails = fails;
+            controller.plane.steps.push_back(Progress::Done { begun: Vec::new(), settled: Vec::new() });
+            rounds.step(&mut controller);
+            assert_eq!((told(&controller), rounds.active), (events, false));
+        }
+        assert_eq!(controller.events.kept()[0].kind, Kind::LocalTrouble);
+    }
+}

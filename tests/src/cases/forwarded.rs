@@ -10,7 +10,7 @@ use super::{
 use crate::{
     both::Way,
     namespace::{EDGE0, LO},
-    packet::{ACK, Extension, FIN, Frame, Ip, PSH, Payload, RST, SYN, Tag, Udp, protocol},
+    packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, Udp, protocol},
     world::{Side, World},
 };
 
@@ -53,6 +53,8 @@ pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
             }
         }
         special(cases, scene, side, mode);
+        fragments(cases, scene, side, mode);
+        errors(cases, scene, side, mode);
     }
     let open = Mode(port::OPEN, Exit::DsrTx, LO, None, "");
     let what = "All backends are down, but none is disabled: open serves as if they were up.";
@@ -138,6 +140,57 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     }
 }
 
+/// First fragments, which go where the whole packet would.
+fn fragments(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
+    let port = mode.0;
+    let first = |payload| {
+        with_ip(from_client(side, payload), |ip| match side {
+            Side::V4 => (ip.id, ip.dont_fragment, ip.more_fragments) = (77, false, true),
+            Side::V6 => ip.extensions = vec![Extension::fragment(0, true, 77)],
+        })
+    };
+    let long = Payload::Udp(Udp { destination: port, data: vec![9; 64], length: Some(4_000), ..Udp::default() });
+    let segment = |flags| Payload::Tcp(Tcp { destination: port, flags, data: vec![9; 64], ..Tcp::default() });
+    for (protocol, name, what, payload) in [
+        (protocol::UDP, "first fragment", "It has no more than a part of the datagram that its header says.", long),
+        (protocol::TCP, "first fragment", "A segment in parts, against all advice.", segment(ACK)),
+        (protocol::TCP, "first fragment, SYN", "A flow may start with it, too.", segment(SYN)),
+    ] {
+        let mut case = forwarded(scene, side, protocol, mode, name, what, &first(payload));
+        case.sound = false;
+        cases.push(case);
+    }
+    if side == Side::V6 {
+        let what = "A fragment header, but all of the packet behind it (RFC 6946).";
+        let frame = with_ip(from_client(side, udp(port)), |ip| ip.extensions = vec![Extension::fragment(0, false, 77)]);
+        cases.push(forwarded(scene, side, protocol::UDP, mode, "atomic fragment", what, &frame));
+    }
+}
+
+/// ICMP errors about what a backend sent, which go where its flow goes.
+fn errors(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
+    let what = "It quotes an answer to the client, whose flow is a backend's.";
+    let (kinds, header): (&[(u8, u8)], usize) = match side {
+        Side::V4 => (&[(3, 4), (3, 1), (11, 0), (12, 0)], 20),
+        Side::V6 => (&[(1, 0), (2, 0), (3, 0), (4, 1)], 40),
+    };
+    for protocol in [protocol::TCP, protocol::UDP] {
+        let (source, destination) = (mode.0, Tcp::default().source);
+        let answer = match protocol {
+            protocol::TCP => Payload::Tcp(Tcp { source, destination, ..Tcp::default() }),
+            _ => Payload::Udp(Udp { source, destination, ..Udp::default() }),
+        };
+        let answer = Ip::new(side.vip(), side.client(), answer).bytes();
+        for (kind, code) in kinds {
+            for (quoted, length) in [("all", answer.len()), ("eight bytes", header + 8), ("the ports", header + 4)] {
+                let error = Payload::Icmp(Icmp::error(*kind, *code, 1400, &answer[..length]));
+                let name = format!("error {kind}, {code}, {quoted} quoted");
+                cases.push(forwarded(scene, side, protocol, mode, &name, what, &from_client(side, error)));
+            }
+        }
+    }
+}
+
 /// IP and UDP headers of a packet that a mode sends.
 fn length_of_headers(side: Side, mode: &Mode) -> usize {
     let of = |side| if side == Side::V4 { 20 } else { 40 };
@@ -194,6 +247,8 @@ fn source_port(ip: &Ip) -> u16 {
     match &ip.payload {
         Payload::Tcp(tcp) => tcp.source,
         Payload::Udp(udp) => udp.source,
+        // The quoted packet's destination.
+        Payload::Icmp(_) => Tcp::default().source,
         _ => panic!("a packet with ports"),
     }
 }

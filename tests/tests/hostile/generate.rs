@@ -31,6 +31,7 @@ pub(super) fn frame(cases: &[Case], random: &mut StdRng) -> Try {
             noise(&mut frame, start, random);
         }
         2 => splice(&mut frame, &cases.choose(random).expect("there are cases").frame, random),
+        3 => fragment(&mut frame, random),
         _ => {}
     }
     for _ in 0..random.random_range(0..5) {
@@ -70,6 +71,28 @@ fn splice(frame: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
     frame.truncate(keep);
     frame.extend(&other[from..]);
     frame.truncate(LONGEST);
+}
+
+/// Makes a frame that carries IP behind no tag a fragment, of one of few packets.
+fn fragment(frame: &mut Vec<u8>, random: &mut StdRng) {
+    let id = random.random_range(0..4u8);
+    let offset = if random.random() { 0 } else { random.random_range(0..8u16) * 8 };
+    let more = u16::from(random.random_ratio(3, 4));
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) if frame.len() >= 34 => {
+            frame[18..20].copy_from_slice(&[0, id]);
+            frame[20..22].copy_from_slice(&(offset >> 3 | more << 13).to_be_bytes());
+        }
+        Some([0x86, 0xdd]) if frame.len() >= 54 => {
+            let [high, low] = (offset | more).to_be_bytes();
+            let header = [frame[20], 0, high, low, 0, 0, 0, id];
+            frame.splice(54..54, header);
+            frame[20] = 44;
+            let length = u16::from_be_bytes([frame[18], frame[19]]).wrapping_add(8);
+            frame[18..20].copy_from_slice(&length.to_be_bytes());
+        }
+        _ => {}
+    }
 }
 
 /// Does one thing to the frame, most likely to its headers.

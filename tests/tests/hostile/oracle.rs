@@ -70,6 +70,7 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
 }
 
 /// The network layer of a frame, as far as the checks need it.
+#[expect(clippy::struct_excessive_bools, reason = "four answers to four questions")]
 struct Packet {
     for_a_vip: bool,
     for_a_tunnel: bool,

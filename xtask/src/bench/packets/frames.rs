@@ -55,7 +55,7 @@ pub(super) enum Shape {
     /// IPv6 with a header of destination options.
     Extended,
     FirstFragment,
-    /// A later one.
+    /// A later one, of another packet.
     Fragment,
     /// Says that it is longer than the frame.
     CutOff,
@@ -80,14 +80,31 @@ pub(super) fn to_v4(vip: [u8; 4], content: Content, shape: Shape) -> Frame {
     let l3 = bytes.len();
     let transport = transport(content, Side::V4, if shape == Shape::Long { MTU - 20 } else { 0 });
     let [high, low] = length(20 + transport.len(), shape);
-    // Flags, and the offset in units of eight bytes.
-    let [fragment, offset_8] = match shape {
-        Shape::FirstFragment => [0x20, 0],
-        Shape::Fragment => [0, 181],
-        _ => [0x40, 0],
+    // Identification, flags, and the offset in units of eight bytes.
+    let [packet, fragment, place] = match shape {
+        Shape::FirstFragment => [1, 0x20, 0],
+        Shape::Fragment => [2, 0, 181],
+        _ => [1, 0x40, 0],
     };
     let ttl = if shape == Shape::LastHop { 1 } else { 64 };
-    bytes.extend([0x45, 0, high, low, 0, 1, fragment, offset_8, ttl, content.protocol(Side::V4), 0, 0, 198, 18, 0, 0]);
+    bytes.extend([
+        0x45,
+        0,
+        high,
+        low,
+        0,
+        packet,
+        fragment,
+        place,
+        ttl,
+        content.protocol(Side::V4),
+        0,
+        0,
+        198,
+        18,
+        0,
+        0,
+    ]);
     bytes.extend(vip);
     bytes.extend(transport);
     Frame { bytes, address_at: offset(l3 + 12), ports_at: ports_at(l3 + 20, content) }
@@ -100,7 +117,7 @@ pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
     let transport = transport(content, Side::V6, if shape == Shape::Long { MTU - 40 } else { 0 });
     let (next, extension): (_, &[u8]) = match shape {
         Shape::FirstFragment => (FRAGMENT, &[protocol, 0, 0, 1, 0, 0, 0, 1]),
-        Shape::Fragment => (FRAGMENT, &[protocol, 0, 5, 0xa8, 0, 0, 0, 1]),
+        Shape::Fragment => (FRAGMENT, &[protocol, 0, 5, 0xa8, 0, 0, 0, 2]),
         // Padded with an option of four bytes.
         Shape::Extended => (DESTINATION_OPTIONS, &[protocol, 0, 1, 4, 0, 0, 0, 0]),
         _ => (protocol, &[]),

@@ -1,0 +1,269 @@
+//! A stage for packets that need a longer look: services in each mode, flows, what their packets look like, and what leaves.
+
+use std::net::IpAddr;
+
+use edge_common::{
+    abi::{BackendNumber, Mode, Tracking},
+    exit::Exit,
+};
+use edge_tests::{
+    both::{Both, Seen, Way, hex},
+    namespace::in_namespace,
+    packet::{ACK, Extension, Frame, Icmp, Ip, Payload, Tcp, Udp, protocol},
+    world::{CLIENT_MAC, DRAINED, EDGE_MAC, Side, World, octets},
+};
+
+pub(crate) const SLOTS: u32 = 64;
+
+/// Ports, each a service in TCP and in UDP, on both VIPs, of three backends each.
+pub(crate) mod port {
+    pub(crate) const DSR: u16 = 80;
+    /// In tunnels of IPv4 and of IPv6.
+    pub(crate) const IN4: u16 = 84;
+    pub(crate) const IN6: u16 = 85;
+    pub(crate) const ALL: [u16; 3] = [DSR, IN4, IN6];
+}
+
+pub(crate) fn world() -> World {
+    let mut world = World::new(SLOTS);
+    let pools = Side::BOTH.map(|side| {
+        let members = [0; 3].map(|_| world.backend(side, 1));
+        world.pool(&members, 1)
+    });
+    for side in Side::BOTH {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            for (port, mode, of) in
+                [(port::DSR, Mode::Dsr, side), (port::IN4, Mode::Ipip, Side::V4), (port::IN6, Mode::Ipip, Side::V6)]
+            {
+                let service = world.service(side.vip(), port, protocol, mode, &[pools[of as usize]]);
+                if protocol == protocol::UDP {
+                    world.services[service as usize].tracking = Tracking::Learn;
+                }
+            }
+        }
+    }
+    world
+}
+
+/// Runs `test` on that world, twice, and compares all that is counted and written after it.
+pub(crate) fn with_both(test: impl FnOnce(&mut Both) + Send) {
+    with_world(world(), test);
+}
+
+pub(crate) fn with_world(world: World, test: impl FnOnce(&mut Both) + Send) {
+    in_namespace(|| {
+        let mut both = Both::new(world);
+        test(&mut both);
+        both.settle().unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+/// Runs `test` for each of [`flows`], in that world as it was at first but for what is counted.
+pub(crate) fn for_each_flow(mut test: impl FnMut(&mut Both, Flow) + Send) {
+    with_both(|both| {
+        for flow in flows() {
+            let first = both.world.memory();
+            both.memory.owners.replace(first.owners.take());
+            both.memory.missed.replace(first.missed.take());
+            both.memory.flows_v4.records.borrow_mut().clear();
+            both.memory.flows_v6.records.borrow_mut().clear();
+            both.memory.path_mtus.borrow_mut().clear();
+            both.change(|_| ());
+            test(both, flow);
+            both.change(|changed| *changed = world());
+        }
+    });
+}
+
+/// A flow from the client to a VIP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    pub(crate) side: Side,
+    pub(crate) protocol: u8,
+    pub(crate) port: u16,
+    pub(crate) source: u16,
+}
+
+/// One of each family, protocol and mode.
+pub(crate) fn flows() -> Vec<Flow> {
+    let mut flows = Vec::new();
+    for side in Side::BOTH {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            flows.extend(port::ALL.map(|port| Flow { side, protocol, port, source: 40_000 }));
+        }
+    }
+    flows
+}
+
+impl Flow {
+    /// One of its packets, with `data` bytes of data.
+    pub(crate) fn packet(&self, data: usize) -> Ip {
+        self.with_flags(ACK, data)
+    }
+
+    /// The same with these TCP flags.
+    pub(crate) fn with_flags(&self, flags: u8, data: usize) -> Ip {
+        Ip::new(self.side.client(), self.side.vip(), self.transport(self.source, self.port, flags, data))
+    }
+
+    /// What its backend answers.
+    pub(crate) fn answer(&self) -> Ip {
+        Ip::new(self.side.vip(), self.side.client(), self.transport(self.port, self.source, ACK, 20))
+    }
+
+    fn transport(&self, source: u16, destination: u16, flags: u8, data: usize) -> Payload {
+        let data = (0..=255).cycle().take(data).collect();
+        if self.protocol == protocol::TCP {
+            Payload::Tcp(Tcp { source, destination, flags, data, ..Tcp::default() })
+        } else {
+            Payload::Udp(Udp { source, destination, data, ..Udp::default() })
+        }
+    }
+
+    /// The family of its tunnel.
+    pub(crate) const fn tunnel(&self) -> Option<Side> {
+        match self.port {
+            port::IN4 => Some(Side::V4),
+            port::IN6 => Some(Side::V6),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn exit(&self) -> Exit {
+        if self.tunnel().is_some() { Exit::IpipTx } else { Exit::DsrTx }
+    }
+
+    /// Number of its service.
+    pub(crate) fn service(&self, world: &World) -> usize {
+        let mine = (self.side.vip(), self.port, self.protocol);
+        let found = world.services.iter().position(|service| (service.vip, service.port, service.protocol) == mine);
+        found.expect("a service of the world")
+    }
+
+    /// Twenty bits of its hash, for outer headers.
+    pub(crate) fn label(&self) -> u32 {
+        World::flow(self.side.client(), self.source, self.port).flow_label()
+    }
+
+    /// Its slot's owner.
+    pub(crate) fn owner(&self, both: &Both) -> BackendNumber {
+        let (cell, lane) = self.lane(both);
+        both.memory.owners.borrow()[cell].0[lane]
+    }
+
+    fn lane(&self, both: &Both) -> (usize, usize) {
+        let slot = both.world.slot(self.side.client(), self.source, self.port) as usize;
+        (self.service(&both.world) * both.world.owner_cells() as usize + slot / 4, slot % 4)
+    }
+
+    /// Gives its slot to another owner.
+    pub(crate) fn set_owner(&self, both: &mut Both, owner: BackendNumber) {
+        let (cell, lane) = self.lane(both);
+        both.memory.owners.borrow_mut()[cell].0[lane] = owner;
+        both.change(|_| ());
+    }
+
+    /// Drains its owner, so that the pick differs.
+    pub(crate) fn drain_owner(&self, both: &mut Both) -> BackendNumber {
+        let owner = self.owner(both);
+        both.change(|world| world.backends[usize::from(owner)].state = DRAINED);
+        owner
+    }
+}
+
+/// A packet's IP packet in fragments, of which the first has `first` bytes of payload and all but the last of the others 64.
+pub(crate) fn fragments(packet: &Ip, first: usize, id: u16) -> Vec<Ip> {
+    let bytes = packet.bytes();
+    let (header, carries) = match packet.source {
+        IpAddr::V4(_) => (20, bytes[9]),
+        IpAddr::V6(_) => (40, bytes[6]),
+    };
+    let payload = &bytes[header..];
+    let mut pieces = vec![(0, &payload[..first])];
+    for (number, piece) in payload[first..].chunks(64).enumerate() {
+        pieces.push((first + 64 * number, piece));
+    }
+    let of = |(at, piece): &(usize, &[u8])| {
+        let more = at + piece.len() < payload.len();
+        fragment(packet, Payload::Other(carries, piece.to_vec()), u16::try_from(at / 8).expect("a place"), more, id)
+    };
+    pieces.iter().map(of).collect()
+}
+
+/// A fragment at an offset of so many eights of bytes.
+pub(crate) fn fragment(of: &Ip, payload: Payload, offset: u16, more: bool, id: u16) -> Ip {
+    let mut ip = Ip { payload, ..of.clone() };
+    match of.source {
+        IpAddr::V4(_) => {
+            (ip.id, ip.dont_fragment, ip.more_fragments, ip.fragment_offset) = (id, false, more, offset);
+        }
+        IpAddr::V6(_) => ip.extensions = vec![Extension::fragment(offset, more, id.into())],
+    }
+    ip
+}
+
+/// An ICMP error to the VIP, from a router on the way to the client.
+pub(crate) fn error(side: Side, kind: u8, code: u8, quoted: &[u8]) -> Ip {
+    Ip::new(side.router(), side.vip(), Payload::Icmp(Icmp::error(kind, code, 1400, quoted)))
+}
+
+/// Bytes of a plain header.
+pub(crate) const fn header(side: Side) -> usize {
+    match side {
+        Side::V4 => 20,
+        Side::V6 => 40,
+    }
+}
+
+pub(crate) fn frame(packet: &Ip) -> Vec<u8> {
+    Frame::new(EDGE_MAC, CLIENT_MAC, packet.clone()).bytes()
+}
+
+pub(crate) fn run(both: &Both, packet: &Ip) -> Seen {
+    both.run(&frame(packet))
+}
+
+pub(crate) fn exit(both: &Both, packet: &Ip) -> Exit {
+    let Way::Edge(exit) = run(both, packet).way else { panic!("the wrong program") };
+    exit
+}
+
+/// Checks that `packet` goes to a backend as one of a flow does, and is counted so. Returns the backend, and by what the
+/// outer header tells packets apart: identification or flow label.
+pub(crate) fn forwarded(both: &Both, flow: &Flow, packet: &Ip) -> (BackendNumber, u32) {
+    let seen = run(both, packet);
+    assert_eq!(seen.way, Way::Edge(flow.exit()), "{flow:?}: {packet:?}");
+    let backend = u16::from(seen.frame[5]);
+    let mut inner = packet.clone();
+    inner.ttl -= 1;
+    let (mut sent, mut told_by) = (inner.clone(), 0);
+    if let Some(tunnel) = flow.tunnel() {
+        let to = &both.world.backends[usize::from(backend)].address;
+        let (address, [a, b, c, d]) = match tunnel {
+            Side::V4 => (IpAddr::from([to[0], to[1], to[2], to[3]]), [0, 0, seen.frame[18], seen.frame[19]]),
+            Side::V6 => (IpAddr::from(*to), [0, seen.frame[15] & 0x0f, seen.frame[16], seen.frame[17]]),
+        };
+        assert_eq!(*to, octets(address));
+        told_by = u32::from_be_bytes([a, b, c, d]);
+        sent = Ip::new(tunnel.tunnel(), address, Payload::Ip(Box::new(inner.clone())));
+        sent.tos = inner.tos;
+        match tunnel {
+            Side::V4 => {
+                sent.dont_fragment = flow.side == Side::V6 || inner.dont_fragment;
+                sent.id = if sent.dont_fragment { 0 } else { u16::try_from(told_by).expect("two bytes") };
+            }
+            Side::V6 => sent.flow_label = told_by,
+        }
+    }
+    let [_, number] = backend.to_be_bytes();
+    let expected = Frame::new([0x02, 0, 0, 0xbb, 0, number], [0x02, 0, 0, 0xee, 0, 1], sent).bytes();
+    assert_eq!(hex(&seen.frame), hex(&expected), "{flow:?}: {packet:?}");
+    (backend, told_by)
+}
+
+/// Packets and bytes that are counted of the flow's service and of a backend.
+pub(crate) fn traffic(both: &Both, flow: &Flow, backend: BackendNumber) -> [(u64, u64, u64); 2] {
+    let service = u32::try_from(flow.service(&both.world)).expect("a small world");
+    [both.memory.service_traffic(service), both.memory.backend_traffic(backend)]
+        .map(|traffic| (traffic.packets, traffic.bytes, traffic.flows))
+}
