@@ -1,5 +1,7 @@
 //! ICMP errors about what a backend sent reach that backend, change nothing, and are never answered by errors.
 
+use std::net::IpAddr;
+
 use edge_common::{
     abi::{FlowCount, FlowCounts, Mode, WhenExhausted},
     exit::Exit,
@@ -13,8 +15,8 @@ use edge_tests::{
 };
 
 use super::odd::{
-    Flow, error, exit, flows, for_each_flow, forwarded, fragments, frame, header, run, traffic, with_both, with_world,
-    world,
+    Flow, error, exit, flows, for_each_flow, forwarded, fragment, fragments, frame, header, run, traffic, with_both,
+    with_world, world,
 };
 
 /// Types of errors about a flow, and those that are the host's although they are errors.
@@ -110,6 +112,8 @@ fn what_is_quoted_need_not_be_plain_but_must_be_ours() {
                 ("a version that is none", with(&|ip| ip.version = Some(5))),
                 ("another protocol", with(&|ip| ip.protocol = Some(protocol::SCTP))),
                 ("a later fragment", of(fragments(&flow.answer(), 16, 3).remove(1))),
+                // Its data look like the flow's ports.
+                ("a later fragment like a first one", of(fragment(&flow.answer(), flow.answer().payload, 5, true, 3))),
             ];
             let echo = Icmp::echo(if flow.side == Side::V4 { 0 } else { 129 }, 1, 1, b"pong");
             hosts.push(("ICMP", with(&|ip| ip.payload = Payload::Icmp(echo.clone()))));
@@ -122,6 +126,12 @@ fn what_is_quoted_need_not_be_plain_but_must_be_ours() {
                     reach.push(("all options", with(&|ip| ip.options = vec![1; 40])));
                     reach.push(("a first fragment", first));
                     hosts.push(("a header too short", with(&|ip| ip.header_words = Some(4))));
+                    // Read by that, the client's address would be the ports.
+                    let [a, b] = flow.port.to_be_bytes();
+                    let alike = with(&|ip| {
+                        (ip.header_words, ip.destination) = (Some(4), IpAddr::from([a, b, 0x9c, 0x40]));
+                    });
+                    hosts.push(("a header too short before what would be ports", alike));
                     hosts.push(("a header longer than the rest", with(&|ip| ip.header_words = Some(15))));
                 }
                 Side::V6 => {
@@ -161,6 +171,41 @@ fn options_and_extension_headers_of_the_error_itself_are_looked_through_so_far()
                     assert_eq!(exit(both, &packet) == flow.exit(), near, "{flow:?}: {eights}");
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn a_quote_too_far_behind_is_not_looked_for_elsewhere() {
+    with_both(|both| {
+        for flow in flows().into_iter().filter(|flow| flow.side == Side::V6) {
+            let mut packet = about(&flow);
+            let mut extension = Extension::filler(protocol::DESTINATION, 31);
+            // 256 bytes before the quote stands another one.
+            extension.rest[7..47].copy_from_slice(&flow.answer().bytes()[..40]);
+            packet.extensions = vec![extension];
+            assert_eq!(exit(both, &packet), Exit::IcmpError, "{flow:?}");
+        }
+    });
+}
+
+#[test]
+fn an_error_to_one_vip_says_nothing_about_what_another_one_sent() {
+    let mut world = world();
+    let pools = [world.services[0].pools[0], world.backends.last().expect("a backend").pool];
+    for (side, pool) in Side::BOTH.into_iter().zip(pools) {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            world.service(side.other(), 80, protocol, Mode::Dsr, &[pool]);
+        }
+    }
+    with_world(world, |both| {
+        for flow in flows().into_iter().filter(|flow| flow.port == 80) {
+            let mut quoted = flow.answer();
+            quoted.source = flow.side.other();
+            let mut packet = error(flow.side, kinds(flow.side).0[0], 1, &quoted.bytes());
+            assert_eq!(exit(both, &packet), Exit::IcmpError, "{flow:?}");
+            packet.destination = flow.side.other();
+            assert_eq!(exit(both, &packet), Exit::DsrTx, "{flow:?}");
         }
     });
 }

@@ -189,6 +189,9 @@ fn what_is_not_of_the_same_packet_does_not_follow() {
                 high.extensions = vec![Extension::fragment(20, false, u32::from(id) | 1 << 24)];
                 others.push(("high bits of the identification", high));
             }
+            let mut nobody = last.clone();
+            nobody.destination = flow.side.router();
+            assert_eq!(exit(both, &nobody), Exit::NotOurs, "not for a VIP");
             for (what, packet) in others {
                 assert_eq!(exit(both, &packet), Exit::FragmentUnknown, "{flow:?}: other {what}");
             }

@@ -15,7 +15,9 @@ use edge_tests::{
     world::Side,
 };
 
-use super::odd::{Flow, exit, flows, for_each_flow, forwarded, fragments, frame, header, run, traffic, world};
+use super::odd::{
+    Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, frame, header, run, traffic, world,
+};
 
 /// Flows in tunnels, and the tunnels' families.
 fn tunnelled() -> Vec<(Flow, Side)> {
@@ -146,6 +148,10 @@ fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
             ("no service", tunnelled_to(tunnel, to, port.packet(10))),
             ("ICMP in the tunnel", tunnelled_to(tunnel, to, icmp)),
             ("no tunnel", Ip::new(tunnel.tunnel(), to, flow.packet(10).payload)),
+            (
+                "a later fragment like a first one",
+                tunnelled_to(tunnel, to, fragment(&inner, inner.payload.clone(), 5, true, 3)),
+            ),
             ("a later fragment", tunnelled_to(tunnel, to, fragments(&inner, 24, 3).remove(1))),
             (
                 "a later fragment of the outer packet",
@@ -162,6 +168,11 @@ fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
             assert_eq!(is_learnt(both, &frame), learns, "{flow:?}: type {kind}, code {code}");
         }
         both.memory.path_mtus.borrow_mut().clear();
+        if tunnel == Side::V6 {
+            // The backend's address starts like this one of IPv4.
+            let alike = tunnelled_to(Side::V4, IpAddr::from([0x20, 0x01, 0x0d, 0xb8]), inner);
+            assert!(!is_learnt(both, &too_big(Side::V4, 1_300, &alike.bytes())), "{flow:?}");
+        }
         // To an address that is neither a tunnel's source nor a VIP; and to a VIP, where it is an error about no answer.
         let mut packet = Ip::new(tunnel.router(), tunnel.other(), Payload::Icmp(Icmp::error(3, 4, 1_300, &quoted)));
         assert_eq!(exit(both, &packet), Exit::NotOurs);
@@ -214,6 +225,12 @@ fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
             let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
             ip.extensions = vec![Extension::filler(protocol::DESTINATION, 30)];
             assert!(!is_learnt(both, &frame), "{flow:?}: what it quotes stands too far behind");
+            // Also when something like it stands 256 bytes before.
+            let mut extension = Extension::filler(protocol::DESTINATION, 31);
+            extension.rest[47..][..header(flow.side)].copy_from_slice(&quoted[40..][..header(flow.side)]);
+            let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
+            ip.extensions = vec![extension];
+            assert!(!is_learnt(both, &frame), "{flow:?}: that is not what it quotes");
         }
     });
 }
