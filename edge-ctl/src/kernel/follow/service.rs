@@ -98,7 +98,9 @@ impl Followed {
         let mut owned = Vec::new();
         let slots = (0..).zip(picks.as_chunks::<CELL>().0).flat_map(|(cell, picks)| {
             let (owners, missed) = (owners.cell(cell), owners.take_missed(cell));
-            owners.iter().for_each(|&owner| count(&mut owned, owner, 1));
+            for &owner in &owners {
+                count(&mut owned, owner, 1);
+            }
             std::array::from_fn::<_, CELL, _>(|lane| Seen {
                 owner: owners[lane],
                 pick: (picks[lane] != 0).then_some(picks[lane]),
