@@ -31,7 +31,7 @@ const FLOOD: u32 = 10_000;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the last records may take to go: whoever reads them rests for nine times as long as it took him, and that is
 /// long where much else goes on.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// What every TCP service says in these labs.
 const RECORDED: &str = "linger = \"2s\"\n";
 /// Records that there is room for, of each IP version: what the connections need, and little more. A flood fills it.
@@ -152,6 +152,9 @@ fn run(tcp: &str, script: Script) -> Run {
         }
         // The daemon has better things to do than to say how far it is.
         thread::sleep(Duration::from_secs(1));
+    }
+    if !settled {
+        println!("{}", lab.ctl(&["flows"]).expect("flows are listed"));
     }
     println!("{watch:?}; {} s", start.elapsed().as_secs());
     let mut kinds = BTreeMap::new();
