@@ -19,7 +19,7 @@ fn limited(errors_per_second: u32) -> World {
 }
 
 /// What is answered by an error: TTL used up.
-fn expired(flow: &Flow) -> Vec<u8> {
+fn expired(flow: Flow) -> Vec<u8> {
     let mut packet = flow.packet(10);
     packet.ttl = 1;
     frame(&packet)
@@ -32,7 +32,7 @@ fn exactly_so_many_as_are_allowed_in_each_second_of_the_clock() {
     for second in [0, 1, 2, 700, 701] {
         for within in [0, (1 << 30) - 1] {
             memory.clock_ns.set((second << 30) + within);
-            for (number, flow) in flows().iter().enumerate() {
+            for (number, flow) in flows().into_iter().enumerate() {
                 let expected = if within == 0 && number < 5 { Exit::TtlExceeded } else { Exit::ErrorLimited };
                 assert_eq!(way(&expired(flow)), Way::Edge(expected), "second {second}, error {number}");
             }
@@ -58,7 +58,7 @@ fn none_when_none_is_allowed_but_other_answers_are_no_errors() {
             changed.backends.iter_mut().for_each(|backend| backend.mtu = 100);
         });
         for flow in flows() {
-            assert_eq!(both.run(&expired(&flow)).way, Way::Edge(Exit::ErrorLimited));
+            assert_eq!(both.run(&expired(flow)).way, Way::Edge(Exit::ErrorLimited));
             assert_eq!(exit(both, &flow.packet(200)), Exit::ErrorLimited);
         }
     });
@@ -73,7 +73,7 @@ fn the_kernel_counts_by_its_own_seconds() {
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("this thread may");
         let before = both.kernel.exits();
         let mut answered = 0;
-        for flow in flows().iter().cycle().take(60) {
+        for flow in flows().into_iter().cycle().take(60) {
             answered += u64::from(both.kernel.run("edge", &expired(flow), Arrival::by(1)).verdict == kernel::TX);
         }
         let after = both.kernel.exits();
@@ -82,7 +82,7 @@ fn the_kernel_counts_by_its_own_seconds() {
         // Sixty runs take no second, but one may begin among them.
         assert!((5..=10).contains(&answered), "{answered} errors");
         // The host, too, so that what is counted is equal: as many in as many seconds.
-        for (number, flow) in (0..60).zip(flows().iter().cycle()) {
+        for (number, flow) in (0..60).zip(flows().into_iter().cycle()) {
             both.memory.clock_ns.set(if number < 60 - (answered - 5) { 1 << 30 } else { 2 << 30 });
             on_host(&both.memory, Program::Edge, &expired(flow), Arrival::by(1));
         }

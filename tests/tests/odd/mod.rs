@@ -97,21 +97,21 @@ pub(crate) fn flows() -> Vec<Flow> {
 
 impl Flow {
     /// One of its packets, with `data` bytes of data.
-    pub(crate) fn packet(&self, data: usize) -> Ip {
+    pub(crate) fn packet(self, data: usize) -> Ip {
         self.with_flags(ACK, data)
     }
 
     /// The same with these TCP flags.
-    pub(crate) fn with_flags(&self, flags: u8, data: usize) -> Ip {
+    pub(crate) fn with_flags(self, flags: u8, data: usize) -> Ip {
         Ip::new(self.side.client(), self.side.vip(), self.transport(self.source, self.port, flags, data))
     }
 
     /// What its backend answers.
-    pub(crate) fn answer(&self) -> Ip {
+    pub(crate) fn answer(self) -> Ip {
         Ip::new(self.side.vip(), self.side.client(), self.transport(self.port, self.source, ACK, 20))
     }
 
-    fn transport(&self, source: u16, destination: u16, flags: u8, data: usize) -> Payload {
+    fn transport(self, source: u16, destination: u16, flags: u8, data: usize) -> Payload {
         let data = (0..=255).cycle().take(data).collect();
         if self.protocol == protocol::TCP {
             Payload::Tcp(Tcp { source, destination, flags, data, ..Tcp::default() })
@@ -121,7 +121,7 @@ impl Flow {
     }
 
     /// The family of its tunnel.
-    pub(crate) const fn tunnel(&self) -> Option<Side> {
+    pub(crate) const fn tunnel(self) -> Option<Side> {
         match self.port {
             port::IN4 => Some(Side::V4),
             port::IN6 => Some(Side::V6),
@@ -129,42 +129,42 @@ impl Flow {
         }
     }
 
-    pub(crate) const fn exit(&self) -> Exit {
+    pub(crate) const fn exit(self) -> Exit {
         if self.tunnel().is_some() { Exit::IpipTx } else { Exit::DsrTx }
     }
 
     /// Number of its service.
-    pub(crate) fn service(&self, world: &World) -> usize {
+    pub(crate) fn service(self, world: &World) -> usize {
         let mine = (self.side.vip(), self.port, self.protocol);
         let found = world.services.iter().position(|service| (service.vip, service.port, service.protocol) == mine);
         found.expect("a service of the world")
     }
 
     /// Twenty bits of its hash, for outer headers.
-    pub(crate) fn label(&self) -> u32 {
+    pub(crate) fn label(self) -> u32 {
         World::flow(self.side.client(), self.source, self.port).flow_label()
     }
 
     /// Its slot's owner.
-    pub(crate) fn owner(&self, both: &Both) -> BackendNumber {
+    pub(crate) fn owner(self, both: &Both) -> BackendNumber {
         let (cell, lane) = self.lane(both);
         both.memory.owners.borrow()[cell].0[lane]
     }
 
-    fn lane(&self, both: &Both) -> (usize, usize) {
+    fn lane(self, both: &Both) -> (usize, usize) {
         let slot = both.world.slot(self.side.client(), self.source, self.port) as usize;
         (self.service(&both.world) * both.world.owner_cells() as usize + slot / 4, slot % 4)
     }
 
     /// Gives its slot to another owner.
-    pub(crate) fn set_owner(&self, both: &mut Both, owner: BackendNumber) {
+    pub(crate) fn set_owner(self, both: &mut Both, owner: BackendNumber) {
         let (cell, lane) = self.lane(both);
         both.memory.owners.borrow_mut()[cell].0[lane] = owner;
         both.change(|_| ());
     }
 
     /// Drains its owner, so that the pick differs.
-    pub(crate) fn drain_owner(&self, both: &mut Both) -> BackendNumber {
+    pub(crate) fn drain_owner(self, both: &mut Both) -> BackendNumber {
         let owner = self.owner(both);
         both.change(|world| world.backends[usize::from(owner)].state = DRAINED);
         owner
@@ -230,7 +230,7 @@ pub(crate) fn exit(both: &Both, packet: &Ip) -> Exit {
 
 /// Checks that `packet` goes to a backend as one of a flow does, and is counted so. Returns the backend, and by what the
 /// outer header tells packets apart: identification or flow label.
-pub(crate) fn forwarded(both: &Both, flow: &Flow, packet: &Ip) -> (BackendNumber, u32) {
+pub(crate) fn forwarded(both: &Both, flow: Flow, packet: &Ip) -> (BackendNumber, u32) {
     let seen = run(both, packet);
     assert_eq!(seen.way, Way::Edge(flow.exit()), "{flow:?}: {packet:?}");
     let backend = u16::from(seen.frame[5]);
@@ -262,7 +262,7 @@ pub(crate) fn forwarded(both: &Both, flow: &Flow, packet: &Ip) -> (BackendNumber
 }
 
 /// Packets and bytes that are counted of the flow's service and of a backend.
-pub(crate) fn traffic(both: &Both, flow: &Flow, backend: BackendNumber) -> [(u64, u64, u64); 2] {
+pub(crate) fn traffic(both: &Both, flow: Flow, backend: BackendNumber) -> [(u64, u64, u64); 2] {
     let service = u32::try_from(flow.service(&both.world)).expect("a small world");
     [both.memory.service_traffic(service), both.memory.backend_traffic(backend)]
         .map(|traffic| (traffic.packets, traffic.bytes, traffic.flows))

@@ -1,6 +1,6 @@
 //! The path MTU of a tunnel is learnt from errors about its packets, and only from those.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use edge_common::{
     abi::{Backend, BackendNumber},
@@ -9,23 +9,19 @@ use edge_common::{
 use edge_tests::{
     both::{Both, Way},
     cases::scene::{to_tunnel, tunnelled_to},
-    kernel::{self, Arrival},
-    namespace::in_namespace,
-    packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, protocol, verify},
+    packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, protocol},
     world::Side,
 };
 
-use super::odd::{
-    Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, frame, header, run, traffic, world,
-};
+use super::odd::{Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, header, traffic};
 
 /// Flows in tunnels, and the tunnels' families.
-fn tunnelled() -> Vec<(Flow, Side)> {
+pub(crate) fn tunnelled() -> Vec<(Flow, Side)> {
     flows().into_iter().filter_map(|flow| Some((flow, flow.tunnel()?))).collect()
 }
 
 /// Runs `test` for each of these.
-fn for_each_tunnel(mut test: impl FnMut(&mut Both, Flow, Side) + Send) {
+pub(crate) fn for_each_tunnel(mut test: impl FnMut(&mut Both, Flow, Side) + Send) {
     for_each_flow(|both, flow| {
         if let Some(tunnel) = flow.tunnel() {
             test(both, flow, tunnel);
@@ -40,19 +36,19 @@ fn address(both: &Both, backend: BackendNumber) -> IpAddr {
 }
 
 /// What a router says that quotes `outer`.
-fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
+pub(crate) fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
     let (kind, code) = if tunnel == Side::V4 { (3, 4) } else { (2, 0) };
     let icmp = Icmp { kind, code, rest: mtu.to_be_bytes(), data: outer.to_vec(), ..Icmp::default() };
     to_tunnel(tunnel, Payload::Icmp(icmp))
 }
 
 /// The flow's packet in its tunnel to `backend`.
-fn outer(both: &Both, flow: &Flow, backend: BackendNumber) -> Ip {
+pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
     tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), flow.packet(100))
 }
 
 /// Learns `mtu` from a packet of the flow to `backend`; says whether that was learnt from.
-fn learns(both: &Both, flow: &Flow, backend: BackendNumber, mtu: u32) -> bool {
+pub(crate) fn learns(both: &Both, flow: Flow, backend: BackendNumber, mtu: u32) -> bool {
     let tunnel = flow.tunnel().expect("a tunnel");
     is_learnt(both, &too_big(tunnel, mtu, &outer(both, flow, backend).bytes()))
 }
@@ -68,7 +64,7 @@ fn is_learnt(both: &Both, frame: &Frame) -> bool {
     }
 }
 
-fn learnt(both: &Both, backend: BackendNumber) -> Option<u16> {
+pub(crate) fn learnt(both: &Both, backend: BackendNumber) -> Option<u16> {
     both.memory.path_mtus.borrow().get(&backend).copied()
 }
 
@@ -80,24 +76,24 @@ fn others(both: &Both, backend: BackendNumber) -> Vec<BackendNumber> {
 fn it_is_learnt_for_the_backend_of_the_flow_and_not_less_than_anybody_can_carry() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
-        let before = traffic(both, &flow, owner);
+        let before = traffic(both, flow, owner);
         let floor = if tunnel == Side::V4 { 576 } else { 1280 };
         for (says, is) in
             [(1_400, 1_400), (1_450, 1_450), (floor, floor), (floor - 1, floor), (1, floor), (65_535, 65_535)]
         {
             both.memory.path_mtus.borrow_mut().clear();
-            assert!(learns(both, &flow, owner, says), "{flow:?}: {says}");
+            assert!(learns(both, flow, owner, says), "{flow:?}: {says}");
             assert_eq!(learnt(both, owner).map(u32::from), Some(is), "{flow:?}: {says}");
         }
         both.memory.path_mtus.borrow_mut().clear();
         // Routers older than RFC 1191 say 0; no IPv6 MTU is above what a length can say.
         if tunnel == Side::V4 {
-            assert!(!learns(both, &flow, owner, 0));
+            assert!(!learns(both, flow, owner, 0));
         } else {
-            assert!(!learns(both, &flow, owner, 65_536) && !learns(both, &flow, owner, 1 << 31 | 1_400));
+            assert!(!learns(both, flow, owner, 65_536) && !learns(both, flow, owner, 1 << 31 | 1_400));
         }
         assert_eq!(learnt(both, owner), None);
-        assert_eq!(traffic(both, &flow, owner), before, "none of it is the flow's traffic");
+        assert_eq!(traffic(both, flow, owner), before, "none of it is the flow's traffic");
     });
 }
 
@@ -109,7 +105,7 @@ fn only_lower_values_are_learnt() {
             // In both, since `run` compares what the kernel's map has become with what it should.
             let known = learnt(both, owner).unwrap_or_default();
             both.change(|world| world.backends[usize::from(owner)].path_mtu = known);
-            assert!(learns(both, &flow, owner, says));
+            assert!(learns(both, flow, owner, says));
             assert_eq!(learnt(both, owner), Some(is), "{flow:?}: {says}");
         }
     });
@@ -123,7 +119,7 @@ fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
             let same_family =
                 both.world.backends[usize::from(other)].family == both.world.backends[usize::from(owner)].family;
             if same_family {
-                assert!(!learns(both, &flow, other, 1_300), "{flow:?}: {other} is not the flow's");
+                assert!(!learns(both, flow, other, 1_300), "{flow:?}: {other} is not the flow's");
             }
         }
         let inner = flow.packet(100);
@@ -161,7 +157,7 @@ fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
         for (what, quoted) in quotes {
             assert!(!is_learnt(both, &too_big(tunnel, 1_300, &quoted.bytes())), "{flow:?}: quotes {what}");
         }
-        let quoted = outer(both, &flow, owner).bytes();
+        let quoted = outer(both, flow, owner).bytes();
         for (kind, code) in [(3, 3), (3, 0), (11, 0), (2, 4), (1, 0), (4, 4), (3, 5), (8, 0), (128, 0)] {
             let learns = tunnel == Side::V6 && kind == 2;
             let frame = to_tunnel(tunnel, Payload::Icmp(Icmp::error(kind, code, 1_300, &quoted)));
@@ -186,7 +182,7 @@ fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
 fn a_quote_cut_off_before_the_ports_teaches_nothing() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
-        let quoted = outer(both, &flow, owner).bytes();
+        let quoted = outer(both, flow, owner).bytes();
         let least = header(tunnel) + header(flow.side) + 4;
         for length in 0..=quoted.len() {
             assert_eq!(
@@ -242,98 +238,10 @@ fn it_is_learnt_for_the_backend_that_the_flows_record_names() {
             return;
         }
         let owner = flow.drain_owner(both);
-        let (pick, _) = forwarded(both, &flow, &flow.with_flags(SYN, 0));
-        assert!(!learns(both, &flow, owner, 1_300), "{flow:?}: it is not the owner's");
-        assert!(learns(both, &flow, pick, 1_300));
+        let (pick, _) = forwarded(both, flow, &flow.with_flags(SYN, 0));
+        assert!(!learns(both, flow, owner, 1_300), "{flow:?}: it is not the owner's");
+        assert!(learns(both, flow, pick, 1_300));
         assert_eq!((learnt(both, pick), learnt(both, owner)), (Some(1_300), None));
         assert_eq!(both.memory.missed.borrow().iter().filter(|cell| cell.0 != [0; 4]).count(), 0);
-    });
-}
-
-/// Bytes of an outer header.
-fn overhead(flow: &Flow) -> u16 {
-    flow.tunnel().map_or(0, |tunnel| if tunnel == Side::V4 { 20 } else { 40 })
-}
-
-/// A packet of the flow of so many bytes.
-fn of_length(flow: &Flow, length: u16) -> Ip {
-    let transport = if flow.protocol == protocol::TCP { 20 } else { 8 };
-    flow.packet(usize::from(length) - header(flow.side) - transport)
-}
-
-/// Checks that packets to the flow's owner fit up to `mtu`, and that a longer one is answered with what would fit.
-fn check_fits(both: &Both, flow: &Flow, mtu: u16) {
-    let fits = mtu - overhead(flow);
-    assert_eq!(forwarded(both, flow, &of_length(flow, fits)).0, flow.owner(both));
-    for length in [fits + 1, 1500] {
-        let long = of_length(flow, length);
-        let seen = run(both, &long);
-        assert_eq!(seen.way, Way::Edge(Exit::TooBig), "{flow:?}: {length} bytes, {mtu}");
-        verify::checksums(&seen.frame).expect("right checksums");
-        let icmp = 14 + header(flow.side);
-        let expected = if flow.side == Side::V4 { [3, 4] } else { [2, 0] };
-        assert_eq!(seen.frame[icmp..icmp + 2], expected);
-        assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(fits).to_be_bytes(), "{flow:?}: the MTU that is said");
-        assert_eq!(seen.frame[icmp + 8..][..64], frame(&long)[14..][..64], "the packet is quoted");
-    }
-}
-
-#[test]
-fn what_is_too_long_for_the_way_is_answered_with_what_fits() {
-    for_each_flow(|both, flow| {
-        let owner = usize::from(flow.owner(both));
-        for (egress, path, smaller) in
-            [(1500, 1_400, 1_400), (1_380, 1_400, 1_380), (0, 1_400, 1_400), (1_400, 0, 1_400), (1_400, 1_400, 1_400)]
-        {
-            both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (egress, path));
-            check_fits(both, &flow, smaller);
-        }
-    });
-}
-
-#[test]
-fn from_the_next_packet_on_the_client_is_told() {
-    for_each_tunnel(|both, flow, _| {
-        let owner = flow.owner(both);
-        let long = of_length(&flow, 1500 - overhead(&flow));
-        forwarded(both, &flow, &long);
-        assert!(learns(both, &flow, owner, 1_400));
-        let mtu = learnt(both, owner).expect("just learnt");
-        both.change(|world| world.backends[usize::from(owner)].path_mtu = mtu);
-        check_fits(both, &flow, 1_400);
-        assert_eq!(exit(both, &long), Exit::TooBig);
-    });
-}
-
-/// The same with nobody's help: in the other tests what the kernel has learnt is looked at, and taken back.
-#[test]
-fn the_kernels_own_backends_change() {
-    in_namespace(|| {
-        let both = Both::new(world());
-        let ran = |packet: &[u8]| both.kernel.run("edge", packet, Arrival::by(1));
-        let mut least = BTreeMap::new();
-        for ((flow, tunnel), start) in
-            tunnelled().into_iter().zip([1_480, 1_470, 1_460, 1_450, 1_440, 1_430, 1_420, 1_410])
-        {
-            let owner = flow.owner(&both);
-            let long = frame(&of_length(&flow, 1500 - overhead(&flow)));
-            for says in [start, start + 5, start - 5] {
-                let error = too_big(tunnel, says.into(), &outer(&both, &flow, owner).bytes()).bytes();
-                assert_eq!(ran(&error).verdict, kernel::PASS);
-                let mtu = least.entry(owner).or_insert(says);
-                *mtu = says.min(*mtu);
-                assert_eq!(both.kernel.backend(owner).path_mtu, *mtu, "{flow:?}");
-                let answer = ran(&long);
-                let icmp = 14 + header(flow.side);
-                assert_eq!(answer.verdict, kernel::TX);
-                assert_eq!(answer.frame[icmp + 4..icmp + 8], u32::from(*mtu - overhead(&flow)).to_be_bytes());
-                verify::checksums(&answer.frame).expect("right checksums");
-            }
-            // Nothing else of it changes, nor does any other.
-            for (number, backend) in (0..).zip(&both.world.backends) {
-                let expected = Backend { path_mtu: least.get(&number).copied().unwrap_or_default(), ..*backend };
-                assert_eq!(both.kernel.backend(number), expected);
-            }
-        }
     });
 }
