@@ -19,18 +19,20 @@ pub struct Watch {
     pub under_way: BTreeMap<String, Value>,
     /// How often all slots of a service had followed, after some had not.
     pub followed: u64,
-    /// The most records there were of IPv4 and of IPv6.
+    /// Records of IPv4 and of IPv6; as last seen.
+    pub records: [u64; 2],
+    /// The most of them that there were.
     pub most_records: [u64; 2],
     /// What the packet path did with records, of all services, by name; as last seen.
     pub counts: BTreeMap<String, u64>,
 }
 
 impl Watch {
-    /// Looks once. True: no service is in transition.
-    pub fn look(&mut self, lab: &Lab) -> Result<bool> {
+    /// Looks once.
+    pub fn look(&mut self, lab: &Lab) -> Result<()> {
         let status = lab.status()?;
         let services = status.get("services").and_then(Value::as_array).context("a status has services")?;
-        let mut records = [0, 0];
+        self.records = [0, 0];
         self.counts.clear();
         self.under_way.clear();
         for service in services {
@@ -43,17 +45,17 @@ impl Watch {
                 self.under_way.insert(name.to_owned(), transition.clone());
             }
             let number = |key: &str| transition.and_then(|transition| transition.get(key)?.as_u64());
-            records[family(name) as usize] += number("records").unwrap_or_default();
+            self.records[family(name) as usize] += number("records").unwrap_or_default();
             // Nobody may have looked yet.
             let differing = if transition.is_some() { number("slots_differing") } else { Some(0) };
             let Some(differing) = differing else { continue };
             let before = self.differing.insert(name.to_owned(), differing).unwrap_or_default();
             self.followed += u64::from(before > 0 && differing == 0);
         }
-        for (most, now) in self.most_records.iter_mut().zip(records) {
+        for (most, now) in self.most_records.iter_mut().zip(self.records) {
             *most = now.max(*most);
         }
-        Ok(self.under_way.is_empty())
+        Ok(())
     }
 
     /// How often the packet path did what has this name.
