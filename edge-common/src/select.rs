@@ -114,8 +114,7 @@ pub fn choose<T: Tables>(
     }
     // When nothing is left and the service fails open, who is not disabled counts as alive, too.
     let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
-    let recorded_lives = alive(tables, service, recorded, if asked.starts { bits } else { living });
-    if recorded_lives {
+    if alive(tables, service, recorded, if asked.starts { bits } else { living }) {
         count(FlowCount::Found);
         return Ok(recorded);
     }
@@ -188,7 +187,7 @@ fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: 
     let failover = Failover::from_raw(tables.merge_paths(service.failover, u32::MAX));
     let alive = match if number == 0 { None } else { tables.backend(number) } {
         Some(backend) => {
-            backend.state & bits != 0 && !(failover.evacuate && is_evacuated(service, failover, backend.pool))
+            backend.state & bits != 0 && !(failover.evacuate && is_evacuated(tables, service, failover, backend.pool))
         }
         None => false,
     };
@@ -200,7 +199,6 @@ fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: 
 /// Pools are asked in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
 /// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over
 /// last; when there is none of these either, `when_exhausted` decides. An evacuated pool serves in no case.
-///
 #[inline(always)]
 pub fn pick<T: Tables>(tables: &T, view: View<'_>, service: &Service, slot: u32) -> Option<BackendNumber> {
     match pick_and_bits(tables, view, service, slot) {
@@ -292,17 +290,17 @@ fn search<T: Tables>(tables: &T, view: View<'_>, pool: &Pool, slot: u32, bits: u
 }
 
 /// Whether a failover with evacuation has taken `pool` out of the service.
+///
+/// The loop always runs over all positions, and its paths are merged after each: a verifier before Linux 6.8 does not
+/// follow a loop that ends at a number unknown to it, and refuses the access that comes of it.
 #[inline(always)]
-fn is_evacuated(service: &Service, failover: Failover, pool: u16) -> bool {
+fn is_evacuated<T: Tables>(tables: &T, service: &Service, failover: Failover, pool: u16) -> bool {
+    let mut evacuated = 0;
     for position in 0..MAX_POOLS {
-        if position >= usize::from(failover.first) {
-            break;
-        }
-        if service.pools[position] == pool {
-            return true;
-        }
+        let here = position < usize::from(failover.first) && service.pools[position] == pool;
+        evacuated = tables.merge_paths(evacuated | u32::from(here), 1);
     }
-    false
+    evacuated != 0
 }
 
 /// The member list of a pool (see [`Pool`]): `members` in the order of their addresses, with their states.

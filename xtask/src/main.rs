@@ -52,6 +52,8 @@ enum Command {
     Bench(bench::Options),
     /// Formatting, clippy and dependencies.
     Lints,
+    /// Count the instructions of the programs, and compare them with `tests/budgets.toml` (root).
+    Budgets,
     /// A network of namespaces with clients, the load balancer, and two providers.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -79,8 +81,15 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build { release, trace } => build::all(build::Options { release, trace }).map(|_| ExitCode::SUCCESS),
         Command::Test => test::all(),
         Command::Bench(options) => bench::run(&options),
+        Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command),
         Command::Demo { json } => demo::run(json),
     }
+}
+
+fn budgets() -> Result<ExitCode> {
+    setup::root("budgets")?;
+    build::object(false)?;
+    budget::check().map(|()| ExitCode::SUCCESS)
 }
