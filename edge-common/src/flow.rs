@@ -39,8 +39,7 @@ pub(crate) fn starts_quic<P: Packet>(packet: &P, service: &Service, at: Transpor
 /// Chooses a backend for the flow that is read at `place`, by all that is known of it.
 #[inline(always)]
 pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Target, Hash)>, place: Place) -> Found {
-    let Some((published, _)) = tables.published() else { return Exit::BadTables.into() };
-    let view = View { half: place.half, generation: &published.generations[place.half as usize & 1] };
+    let Some(view) = tables.view_of(place.half) else { return Exit::BadTables.into() };
     let at = Transport { protocol: place.protocol, offset: place.l4 };
     // Of either family, in its own place, so that what follows is there once for both.
     let (v4, v6);

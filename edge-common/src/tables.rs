@@ -28,6 +28,14 @@ pub struct View<'a> {
     pub generation: &'a Generation,
 }
 
+impl<'a> View<'a> {
+    #[inline(always)]
+    const fn of(published: &'a Published, half: u32) -> Self {
+        let half = half & 1;
+        Self { half, generation: &published.generations[half as usize] }
+    }
+}
+
 /// The flow records of one family.
 pub trait Flows<K> {
     /// The flow's record, which was seen now; with `None` it is only looked at.
@@ -88,9 +96,15 @@ pub trait Tables {
     #[inline(always)]
     fn view(&self) -> Option<View<'_>> {
         let (published, active) = self.published()?;
-        let half = active & 1;
-        let generation = &published.generations[half as usize];
-        if generation.number == 0 { None } else { Some(View { half, generation }) }
+        let view = View::of(published, active);
+        if view.generation.number == 0 { None } else { Some(view) }
+    }
+
+    /// What a packet goes on with that has seen this half published.
+    #[inline(always)]
+    fn view_of(&self, half: u32) -> Option<View<'_>> {
+        let (published, _) = self.published()?;
+        Some(View::of(published, half))
     }
 
     /// As [`Packet::merge_paths`](crate::packet::Packet::merge_paths).

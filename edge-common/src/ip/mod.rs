@@ -23,6 +23,12 @@ pub mod protocol {
     /// A fragment header of IPv6.
     pub const IPV6_FRAGMENT: u8 = 44;
     pub const ICMPV6: u8 = 58;
+
+    /// Whether it is one that services have: TCP or UDP, whose headers start with two ports.
+    #[inline(always)]
+    pub const fn has_ports(protocol: u8) -> bool {
+        matches!(protocol, TCP | UDP)
+    }
 }
 
 /// TTL and hop limit of the packets that we make.

@@ -45,7 +45,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
         let quoted: &F::Header = self.packet.view(l3)?;
         let from = F::quoted(self.packet, l3)?;
         let ours = F::source(quoted) == F::destination(header);
-        if l3 <= FARTHEST && ours && matches!(from.protocol, protocol::TCP | protocol::UDP) {
+        if l3 <= FARTHEST && ours && protocol::has_ports(from.protocol) {
             return Some(self.place::<F>(Kind::Quoted, l3, from, false));
         }
         None

@@ -24,15 +24,10 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
     pub(super) fn fragment<F: Reply>(&self, header: &F::Header, fragment: Fragment) -> Result<Found, Decision> {
         let Fragment { identification, at, before } = fragment;
         if before == 0 {
-            if at.protocol != protocol::TCP && at.protocol != protocol::UDP {
+            if !protocol::has_ports(at.protocol) {
                 return Err(self.for_a_vip::<F>(header, Exit::FragmentOther));
             }
-            let end = self.link.l3 + F::length(header);
-            let head = Head::read(self.packet, at.protocol, at.offset);
-            return match head.and_then(|head| head.check_first(at.protocol, at.offset, end).ok()) {
-                Some(starts) => Ok(self.place::<F>(Kind::First, self.link.l3, at, starts)),
-                None => Err(self.for_a_vip::<F>(header, Exit::Malformed)),
-            };
+            return self.own::<F>(header, Kind::First, at, Head::check_first);
         }
         let now = self.tables.now_ns();
         let first = match F::fragments(self.tables).find(&key::<F>(header, fragment)) {

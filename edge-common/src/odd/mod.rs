@@ -15,14 +15,13 @@ use crate::{
     pipeline::{Decision, Found, Kind, Place},
     reply::Reply,
     tables::{Tables, View},
-    transport::Head,
+    transport::{Head, Malformed},
 };
 
 /// Finds out what the packet behind `link` is, in the half of the maps that it has seen published.
 #[inline(always)]
 pub fn find<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, half: u32) -> Found {
-    let Some((published, _)) = tables.published() else { return Exit::NotOurs.into() };
-    let view = View { half, generation: &published.generations[half as usize & 1] };
+    let Some(view) = tables.view_of(half) else { return Exit::NotOurs.into() };
     let look = Look { packet, tables, view, link };
     match link.ether_type {
         frame::IPV4 => look.network::<V4>(),
@@ -34,8 +33,7 @@ pub fn find<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, half: u32)
 /// Does what follows from what was found for the flow at `place`.
 #[inline(always)]
 pub fn conclude<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, place: Place, found: Found) -> Found {
-    let Some((published, _)) = tables.published() else { return Exit::NotOurs.into() };
-    let view = View { half: place.half, generation: &published.generations[place.half as usize & 1] };
+    let Some(view) = tables.view_of(place.half) else { return Exit::NotOurs.into() };
     let look = Look { packet, tables, view, link };
     match link.ether_type {
         frame::IPV4 => look.conclude::<V4>(place, found),
@@ -63,14 +61,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
             Payload::Malformed => return Err(self.for_a_vip::<F>(header, Exit::Malformed)),
         };
         match at.protocol {
-            protocol::TCP | protocol::UDP => {
-                let end = self.link.l3 + F::length(header);
-                let head = Head::read(self.packet, at.protocol, at.offset);
-                match head.and_then(|head| head.check(at.protocol, at.offset, end).ok()) {
-                    Some(starts) => Ok(self.place::<F>(Kind::Whole, self.link.l3, at, starts)),
-                    None => Err(self.for_a_vip::<F>(header, Exit::Malformed)),
-                }
-            }
+            protocol::TCP | protocol::UDP => self.own::<F>(header, Kind::Whole, at, Head::check),
             icmp if icmp == F::ICMP => self.control::<F>(header, at),
             _ => Err(Exit::NotOurs.into()),
         }
@@ -83,6 +74,23 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
             Kind::First => self.remember::<F>(found),
             Kind::Quoted => Self::concerned(found),
             Kind::Tunnelled => self.learn_path_mtu::<F>(place, found),
+        }
+    }
+
+    /// Asks for the backend of the flow that the packet is one of, if `check` finds its transport header sound.
+    #[inline(always)]
+    fn own<F: Reply>(
+        &self,
+        header: &F::Header,
+        kind: Kind,
+        at: Transport,
+        check: impl FnOnce(Head, u8, usize, usize) -> Result<bool, Malformed>,
+    ) -> Result<Found, Decision> {
+        let end = self.link.l3 + F::length(header);
+        let head = Head::read(self.packet, at.protocol, at.offset);
+        match head.and_then(|head| check(head, at.protocol, at.offset, end).ok()) {
+            Some(starts) => Ok(self.place::<F>(kind, self.link.l3, at, starts)),
+            None => Err(self.for_a_vip::<F>(header, Exit::Malformed)),
         }
     }
 

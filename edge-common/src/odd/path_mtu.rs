@@ -37,8 +37,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
     #[inline(always)]
     fn client_packet<F: Reply>(&self, l3: usize) -> Option<Found> {
         let at = F::quoted(self.packet, l3)?;
-        let known = matches!(at.protocol, protocol::TCP | protocol::UDP);
-        if known { Some(self.place::<F>(Kind::Tunnelled, l3, at, false)) } else { None }
+        if protocol::has_ports(at.protocol) { Some(self.place::<F>(Kind::Tunnelled, l3, at, false)) } else { None }
     }
 
     /// Learns the MTU, if the backend that was found is the one that the outer packet went to: whoever makes such an error up
