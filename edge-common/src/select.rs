@@ -96,14 +96,14 @@ pub fn choose<T: Tables>(
     let now = tables.now_ns();
     let mut recorded = 0;
     if tracking != Tracking::Stateless {
-        count(FlowCount::Asked);
+        count(FlowCount::Lookups);
         if let Some(record) = asked.key.find(tables, if asked.records { Some(now) } else { None })
             && record.mark == asked.hash.mark()
         {
             recorded = record.backend;
         }
         if !asked.starts && alive(tables, service, recorded, State::ALIVE) {
-            count(FlowCount::Found);
+            count(FlowCount::Hits);
             return Ok(recorded);
         }
     }
@@ -115,7 +115,7 @@ pub fn choose<T: Tables>(
     // When nothing is left and the service fails open, who is not disabled counts as alive, too.
     let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
     if alive(tables, service, recorded, if asked.starts { bits } else { living }) {
-        count(FlowCount::Found);
+        count(FlowCount::Hits);
         return Ok(recorded);
     }
     let owner_lives = alive(tables, service, owner, living);
@@ -127,7 +127,7 @@ pub fn choose<T: Tables>(
     let starts = asked.starts || learns && (recorded != 0 || !owner_lives);
     if !starts && recorded != 0 {
         asked.key.remove(tables);
-        count(FlowCount::DeadDropped);
+        count(FlowCount::StaleRemoved);
     }
     if !starts && (recorded != 0 || !owner_lives) || pick == 0 && starts {
         return exhausted(pick);
@@ -151,7 +151,7 @@ pub fn choose<T: Tables>(
     }
     if owner_lives {
         tables.miss(cell, slot);
-        count(if starts { FlowCount::SentToOwner } else { FlowCount::Missed });
+        count(if starts { FlowCount::KeptAtOwner } else { FlowCount::InsertFailed });
         return Ok(owner);
     }
     tables.set_owner(cell, slot, pick);

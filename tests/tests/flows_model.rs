@@ -82,10 +82,10 @@ fn with_room(kernel: bool) {
     assert!(report.moved.is_empty(), "flows moved although their backends lived:\n{}", report.moved.join("\n"));
     assert!(report.shaken.is_empty(), "flows were found again, and then moved:\n{}", report.shaken.join("\n"));
     assert!(report.misplaced.is_empty(), "flows started elsewhere:\n{}", report.misplaced.join("\n"));
-    for what in [FlowCount::SentToOwner, FlowCount::Missed, FlowCount::OwnerTakenOver] {
+    for what in [FlowCount::KeptAtOwner, FlowCount::InsertFailed, FlowCount::OwnerTakenOver] {
         assert_eq!(report.count(what), 0, "{} although there was room", what.name());
     }
-    for what in [FlowCount::Found, FlowCount::RecordedAtNew, FlowCount::RecordedAtOwner, FlowCount::DeadDropped] {
+    for what in [FlowCount::Hits, FlowCount::RecordedAtNew, FlowCount::RecordedAtOwner, FlowCount::StaleRemoved] {
         assert!(report.count(what) > 0, "nothing was {}", what.name());
     }
     let done = report.done;
@@ -143,7 +143,7 @@ fn a_spent_budget_is_like_a_full_table() {
     // By the host's clock, which is the run's.
     let report = run_all(false, |seed| Plan { records_per_second: 3, ..Plan::tight(seed, RUN, 200) });
     assert!(report.moved.is_empty(), "{}", report.moved.join("\n"));
-    assert!(report.count(FlowCount::SentToOwner) > 0 && report.count(FlowCount::RecordedAtNew) > 0);
+    assert!(report.count(FlowCount::KeptAtOwner) > 0 && report.count(FlowCount::RecordedAtNew) > 0);
 }
 
 #[test]

@@ -67,7 +67,9 @@ fn no_connection_breaks_whose_backend_lives() {
     assert_eq!(run.kinds.values().sum::<usize>(), 100);
     assert_eq!(run.kinds.len(), upheaval::Kind::ALL.len(), "{:?}", run.kinds);
     let watch = run.watch;
-    for name in ["asked", "found", "recorded_at_new", "recorded_at_owner", "sent_to_owner", "missed", "dead_dropped"] {
+    for name in
+        ["lookups", "hits", "recorded_at_new", "recorded_at_owner", "kept_at_owner", "insert_failed", "stale_removed"]
+    {
         assert!(watch.count(name) > 0, "{name}: {watch:?}");
     }
     for most in watch.most_records {

@@ -111,49 +111,49 @@ pub struct FlowCounts(pub [u64; FlowCount::COUNT]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum FlowCount {
-    /// A packet asked for its flow's record.
-    Asked,
-    /// It found one whose backend takes it, and went there.
-    Found,
-    /// A flow started at another backend than its slot's owner, and was recorded there.
+    /// Lookups of a packet's flow in the flow table.
+    Lookups,
+    /// Lookups that found a record whose backend serves the packet.
+    Hits,
+    /// New flows that went to another backend than their slot's owner, and were recorded there.
     RecordedAtNew,
-    /// A running flow was recorded at its slot's owner, which is to change.
+    /// Established flows that were recorded at their slot's owner, which is about to change.
     RecordedAtOwner,
-    /// A flow started, but at its slot's owner: there was no room for a record, or too many were made in this second.
-    SentToOwner,
-    /// A running flow was not recorded, for the same reasons.
-    Missed,
-    /// There was no room, and the slot's owner was dead: whom the flow started at is the owner now.
+    /// New flows that went to their slot's owner, because the table was full or the rate limit was reached.
+    KeptAtOwner,
+    /// Established flows that were not recorded, for the same reasons.
+    InsertFailed,
+    /// New flows that could not be recorded and whose slot's owner was dead: the flow's backend became the owner.
     OwnerTakenOver,
-    /// The record named a backend that is dead, and was dropped.
-    DeadDropped,
+    /// Records that named a dead backend, and were removed.
+    StaleRemoved,
 }
 
 impl FlowCount {
     pub const COUNT: usize = 8;
     /// In the order of their places.
     pub const ALL: [Self; Self::COUNT] = [
-        Self::Asked,
-        Self::Found,
+        Self::Lookups,
+        Self::Hits,
         Self::RecordedAtNew,
         Self::RecordedAtOwner,
-        Self::SentToOwner,
-        Self::Missed,
+        Self::KeptAtOwner,
+        Self::InsertFailed,
         Self::OwnerTakenOver,
-        Self::DeadDropped,
+        Self::StaleRemoved,
     ];
 
     /// Name, as in `edge-ctl status` and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Asked => "asked",
-            Self::Found => "found",
+            Self::Lookups => "lookups",
+            Self::Hits => "hits",
             Self::RecordedAtNew => "recorded_at_new",
             Self::RecordedAtOwner => "recorded_at_owner",
-            Self::SentToOwner => "sent_to_owner",
-            Self::Missed => "missed",
+            Self::KeptAtOwner => "kept_at_owner",
+            Self::InsertFailed => "insert_failed",
             Self::OwnerTakenOver => "owner_taken_over",
-            Self::DeadDropped => "dead_dropped",
+            Self::StaleRemoved => "stale_removed",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{iter::repeat_n, thread::sleep, time::Duration};
 
-use edge_common::abi::FlowCount::{self, Asked, Missed, RecordedAtNew, RecordedAtOwner, SentToOwner};
+use edge_common::abi::FlowCount::{self, InsertFailed, KeptAtOwner, Lookups, RecordedAtNew, RecordedAtOwner};
 use edge_tests::{
     both::{Both, Program, on_host},
     kernel::Arrival,
@@ -44,11 +44,11 @@ fn expected(limit: usize, each: usize) -> Vec<FlowCount> {
     let recorded = limit.min(each);
     let rest = each - recorded;
     let counts = [
-        (Asked, 2 * each),
+        (Lookups, 2 * each),
         (RecordedAtNew, recorded),
         (RecordedAtOwner, recorded),
-        (SentToOwner, rest),
-        (Missed, rest),
+        (KeptAtOwner, rest),
+        (InsertFailed, rest),
     ];
     counts.into_iter().flat_map(|(what, times)| repeat_n(what, times)).collect()
 }

@@ -42,8 +42,8 @@ fn starts(both: &mut Both, slot: u32, flow: Flow, payload: impl FnOnce(Payload) 
     let counts = counted(before, both.memory.flow_counts(flow.service));
     let [owner, pick] = [Who::First, Who::Second].map(|who| Some(number(&both.memory, slot, who)));
     match counts.as_slice() {
-        [FlowCount::Asked, FlowCount::RecordedAtNew] if to == pick => true,
-        [FlowCount::Asked, FlowCount::RecordedAtOwner] if to == owner => false,
+        [FlowCount::Lookups, FlowCount::RecordedAtNew] if to == pick => true,
+        [FlowCount::Lookups, FlowCount::RecordedAtOwner] if to == owner => false,
         _ => panic!("{counts:?}, to {to:?}, not {pick:?} or {owner:?}"),
     }
 }

@@ -148,7 +148,7 @@ impl Edge {
     /// How often packets of a service have asked for a record.
     pub(crate) fn asked(&self, service: usize) -> u64 {
         let number = u32::try_from(service).expect("a few services");
-        self.memory().flow_counts(number).0[FlowCount::Asked as usize]
+        self.memory().flow_counts(number).0[FlowCount::Lookups as usize]
     }
 
     pub(crate) fn takes_new(&self, number: BackendNumber) -> bool {

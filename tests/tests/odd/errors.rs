@@ -81,8 +81,8 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
             let after = both.memory.flow_counts(service);
             for what in FlowCount::ALL {
                 let by = after.0[what as usize] - before.0[what as usize];
-                let expected = u64::from(what == FlowCount::Asked);
-                assert!(by == expected || what == FlowCount::Found && by <= 1, "{flow:?}: {what:?} {by} times");
+                let expected = u64::from(what == FlowCount::Lookups);
+                assert!(by == expected || what == FlowCount::Hits && by <= 1, "{flow:?}: {what:?} {by} times");
             }
         };
         quiet(both, before.0);

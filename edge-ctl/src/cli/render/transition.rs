@@ -139,7 +139,7 @@ mod tests {
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // As most are: only some of the counts are not 0.
-        status.services[0].flows.extend([("asked".to_owned(), 0), ("missed".to_owned(), 0)]);
+        status.services[0].flows.extend([("lookups".to_owned(), 0), ("insert_failed".to_owned(), 0)]);
         status.services[1].flows.values_mut().for_each(|count| *count = 0);
         status
     }

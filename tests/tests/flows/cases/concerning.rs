@@ -1,7 +1,7 @@
 //! ICMP errors about a flow: they go where the flow goes, and change nothing of what is known of it.
 
 use edge_common::abi::{
-    FlowCount::{Asked, Found},
+    FlowCount::{Hits, Lookups},
     Tracking::Stateless,
     WhenExhausted::{Open, Reject},
 };
@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         goes: To(Third),
         then: Some(Third),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..CONCERNING
     },
     Case {
@@ -52,7 +52,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Third),
         then: Some(Third),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..CONCERNING
     },
     Case {

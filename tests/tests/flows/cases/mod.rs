@@ -105,7 +105,7 @@ const STARTING: Case = Case {
     then: None,
     slot: Slot::Same,
     unsettles: false,
-    counts: &[FlowCount::Asked],
+    counts: &[FlowCount::Lookups],
 };
 
 /// The same for a flow that runs.

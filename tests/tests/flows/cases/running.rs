@@ -1,7 +1,9 @@
 //! Packets of flows that run.
 
 use edge_common::abi::{
-    FlowCount::{Asked, DeadDropped, Found, Missed, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, SentToOwner},
+    FlowCount::{
+        Hits, InsertFailed, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, StaleRemoved,
+    },
     State,
     Tracking::{self, Learn},
     WhenExhausted::{Open, Reject},
@@ -29,21 +31,21 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     Case {
         name: "the same where the owner is drained",
         states: &[(First, DRAINED)],
         then: Some(First),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     Case {
         name: "the same where the owner was removed",
         states: &[(First, State::REMOVED | State::ALIVE | State::ENABLED)],
         then: Some(First),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     Case {
@@ -52,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, Missed],
+        counts: &[Lookups, InsertFailed],
         ..RUNNING
     },
     Case {
@@ -61,7 +63,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, Missed],
+        counts: &[Lookups, InsertFailed],
         ..RUNNING
     },
     Case { name: "no room, and none needed", room: Full, ..RUNNING },
@@ -78,7 +80,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DOWN)],
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
     Case {
@@ -88,7 +90,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         slot: TakenBy(Second),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..RUNNING
     },
     Case {
@@ -107,7 +109,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..RUNNING
     },
     Case {
@@ -116,7 +118,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         goes: To(Third),
         then: Some(Third),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..RUNNING
     },
     Case {
@@ -126,7 +128,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..RUNNING
     },
     Case {
@@ -136,7 +138,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..RUNNING
     },
     Case {
@@ -144,7 +146,7 @@ pub(super) const CASES: &[Case] = &[
         of: WITH_START,
         states: &[(Second, DOWN)],
         record: Some(Second),
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
@@ -153,7 +155,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(Second, DOWN)],
         owner: Third,
         record: Some(Second),
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
@@ -161,7 +163,7 @@ pub(super) const CASES: &[Case] = &[
         of: WITH_START,
         owner: Third,
         record: Some(Absent),
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
@@ -171,7 +173,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Third,
         record: Some(Second),
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
     Case {
@@ -182,7 +184,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         room: Full,
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
     Case {
@@ -201,7 +203,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Third),
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..RUNNING
     },
     Case {
@@ -212,7 +214,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         room: Spent,
         slot: TakenBy(First),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..RUNNING
     },
     Case {
@@ -230,7 +232,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Third),
         then: Some(Third),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     // Nobody left.
@@ -252,7 +254,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     Case {
@@ -262,7 +264,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         goes: To(Third),
         then: Some(Third),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..RUNNING
     },
     Case {
@@ -272,7 +274,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(Second, DISABLED)],
         policy: Open,
         record: Some(Second),
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
@@ -292,7 +294,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     Case {
@@ -310,7 +312,7 @@ pub(super) const CASES: &[Case] = &[
         others: DOWN,
         record: Some(Second),
         goes: Dropped,
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
@@ -327,7 +329,7 @@ pub(super) const CASES: &[Case] = &[
         name: "the pool is passed over: the owner keeps its flows, recorded",
         failover: PASSED_OVER,
         then: Some(First),
-        counts: &[Asked, RecordedAtOwner],
+        counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
     },
     Case {
@@ -337,7 +339,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..RUNNING
     },
     Case { name: "the owner is evacuated", of: WITH_START, failover: EVACUATED, goes: To(Behind), ..RUNNING },
@@ -347,7 +349,7 @@ pub(super) const CASES: &[Case] = &[
         failover: EVACUATED,
         goes: To(Behind),
         then: Some(Behind),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
     Case {
@@ -357,7 +359,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Behind,
         record: Some(Second),
         goes: To(Behind),
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
@@ -368,7 +370,7 @@ pub(super) const CASES: &[Case] = &[
         failover: EVACUATED,
         record: Some(Second),
         goes: To(Behind),
-        counts: &[Asked, DeadDropped],
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
 ];

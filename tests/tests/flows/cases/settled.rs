@@ -1,7 +1,7 @@
 //! Packets of a service that is settled: nothing is asked unless the owner can't take them.
 
 use edge_common::abi::{
-    FlowCount::{Asked, OwnerTakenOver, RecordedAtNew},
+    FlowCount::{Lookups, OwnerTakenOver, RecordedAtNew},
     Tracking::Learn,
 };
 use edge_tests::world::{DOWN, DRAINED};
@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
         goes: To(Second),
         then: Some(Second),
         unsettles: true,
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING_SETTLED
     },
     Case {
@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
         goes: To(Second),
         then: Some(Second),
         unsettles: true,
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING_SETTLED
     },
     Case {
@@ -53,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
         goes: To(Second),
         slot: TakenBy(Second),
         unsettles: true,
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING_SETTLED
     },
     Case {
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         slot: TakenBy(Second),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING_SETTLED
     },
     Case { name: "settled: a flow runs at the owner", ..RUNNING_SETTLED },
@@ -80,7 +80,7 @@ pub(super) const CASES: &[Case] = &[
         of: WITH_START,
         states: &[(First, DOWN)],
         goes: To(Second),
-        counts: &[Asked],
+        counts: &[Lookups],
         ..RUNNING_SETTLED
     },
     Case {
@@ -90,7 +90,7 @@ pub(super) const CASES: &[Case] = &[
         goes: To(Second),
         then: Some(Second),
         unsettles: true,
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING_SETTLED
     },
 ];

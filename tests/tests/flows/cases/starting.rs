@@ -1,7 +1,7 @@
 //! Packets that start a flow.
 
 use edge_common::abi::{
-    FlowCount::{Asked, Found, OwnerTakenOver, RecordedAtNew, SentToOwner},
+    FlowCount::{Hits, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew},
     State,
     WhenExhausted::{Open, Reject},
 };
@@ -23,7 +23,7 @@ pub(super) const CASES: &[Case] = &[
         name: "another one takes new flows: recorded there",
         owner: Second,
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DOWN)],
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DRAINED)],
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     // Records that are there.
@@ -48,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
@@ -66,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
@@ -76,7 +76,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         then: Some(Second),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
@@ -85,7 +85,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         record: Some(Second),
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -94,7 +94,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         record: Some(Third),
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -104,7 +104,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         room: Full,
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -129,7 +129,7 @@ pub(super) const CASES: &[Case] = &[
         alien: true,
         room: Full,
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     // No room.
@@ -139,7 +139,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case {
@@ -147,7 +147,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(First, DRAINED)],
         room: Full,
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case {
@@ -156,7 +156,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         slot: TakenBy(Second),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     Case {
@@ -164,7 +164,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Nobody,
         room: Full,
         slot: TakenBy(First),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     Case {
@@ -172,7 +172,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Absent,
         room: Full,
         slot: TakenBy(First),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     Case { name: "no room, and none needed", room: Full, ..STARTING },
@@ -182,7 +182,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case {
@@ -191,7 +191,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(Second, DOWN)],
         room: Spent,
         slot: TakenBy(First),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     Case {
@@ -202,7 +202,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case {
@@ -212,7 +212,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         room: Spent,
         slot: TakenBy(First),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     // Nobody left.
@@ -232,7 +232,7 @@ pub(super) const CASES: &[Case] = &[
         policy: Open,
         owner: Second,
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -242,7 +242,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Third),
         goes: To(Third),
         then: Some(Third),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
@@ -253,7 +253,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case {
@@ -265,7 +265,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         room: Full,
         then: Some(First),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -277,7 +277,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Second),
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case { name: "all are disabled", others: DISABLED, policy: Open, goes: Rejected, ..STARTING },
@@ -295,7 +295,7 @@ pub(super) const CASES: &[Case] = &[
         failover: PASSED_OVER,
         goes: To(Behind),
         then: Some(Behind),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -303,7 +303,7 @@ pub(super) const CASES: &[Case] = &[
         failover: PASSED_OVER,
         room: Full,
         slot: Marked,
-        counts: &[Asked, SentToOwner],
+        counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
     Case {
@@ -311,7 +311,7 @@ pub(super) const CASES: &[Case] = &[
         failover: EVACUATED,
         goes: To(Behind),
         then: Some(Behind),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -320,7 +320,7 @@ pub(super) const CASES: &[Case] = &[
         room: Full,
         goes: To(Behind),
         slot: TakenBy(Behind),
-        counts: &[Asked, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     Case {
@@ -329,7 +329,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Behind),
         then: Some(Behind),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
@@ -338,7 +338,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Behind),
         goes: To(Behind),
         then: Some(Behind),
-        counts: &[Asked, Found],
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
@@ -351,7 +351,7 @@ pub(super) const CASES: &[Case] = &[
         record: Some(Second),
         goes: To(Behind),
         then: Some(Behind),
-        counts: &[Asked, RecordedAtNew],
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
 ];

@@ -160,7 +160,7 @@ fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
     let counted = |what: FlowCount| flows.iter().map(|counts| counts.0[what as usize]).sum::<u64>();
     for what in FlowCount::ALL {
         let expected = u64::from(case.state.counts().contains(&what));
-        if case.state.may_ask() && what == FlowCount::Asked {
+        if case.state.may_ask() && what == FlowCount::Lookups {
             continue;
         }
         ensure!(counted(what) == expected, "`{}` is counted {} times", what.name(), counted(what));

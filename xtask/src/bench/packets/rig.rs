@@ -151,7 +151,7 @@ impl Rig {
         {
             let expected = if state.counts().contains(&what) { sent } else { 0 };
             let is_right = match state {
-                _ if state.may_ask() && what == FlowCount::Asked => true,
+                _ if state.may_ask() && what == FlowCount::Lookups => true,
                 // Now and then two packets are of one slot.
                 State::OwnerTakenOver => count <= expected && 20 * count >= 19 * expected,
                 _ => count == expected,

@@ -114,12 +114,12 @@ impl State {
     /// What each packet makes the program count of flow records; a settled service's packets nothing.
     pub(super) const fn counts(self) -> &'static [FlowCount] {
         match self {
-            Self::Unconcerned => &[FlowCount::Asked],
-            Self::RecordRead => &[FlowCount::Asked, FlowCount::Found],
-            Self::RecordedAtNew => &[FlowCount::Asked, FlowCount::RecordedAtNew],
-            Self::RecordedAtOwner => &[FlowCount::Asked, FlowCount::RecordedAtOwner],
-            Self::NoRoom => &[FlowCount::Asked, FlowCount::SentToOwner],
-            Self::OwnerTakenOver => &[FlowCount::Asked, FlowCount::OwnerTakenOver],
+            Self::Unconcerned => &[FlowCount::Lookups],
+            Self::RecordRead => &[FlowCount::Lookups, FlowCount::Hits],
+            Self::RecordedAtNew => &[FlowCount::Lookups, FlowCount::RecordedAtNew],
+            Self::RecordedAtOwner => &[FlowCount::Lookups, FlowCount::RecordedAtOwner],
+            Self::NoRoom => &[FlowCount::Lookups, FlowCount::KeptAtOwner],
+            Self::OwnerTakenOver => &[FlowCount::Lookups, FlowCount::OwnerTakenOver],
             _ => &[],
         }
     }
