@@ -10,12 +10,12 @@
 //! starts      takes new flows                                             the record's backend
 //!             none, or replaced                        is the owner       the owner
 //!                                                      another one        the pick, recorded
-//!                                 alive                no room            the owner; the slot is marked as missed
+//!                                 alive                no room            the owner; the slot is marked as unrecorded
 //!                                 dead                 no room            the pick, which becomes the owner
 //! runs        its backend lives                                           the record's backend
 //!             its backend died                                            the pick; the record is dropped
 //!             none                alive                is the owner       the owner
-//!                                 alive                another one        the owner, recorded, or marked as missed
+//!                                 alive                another one        the owner, recorded, or marked as unrecorded
 //!                                 dead                                    the pick, whose host answers with a RST
 //! ```
 //!
@@ -150,7 +150,7 @@ pub fn choose<T: Tables>(
         return Ok(goes);
     }
     if owner_lives {
-        tables.miss(cell, slot);
+        tables.set_unrecorded(cell, slot);
         count(if starts { FlowCount::KeptAtOwner } else { FlowCount::InsertFailed });
         return Ok(owner);
     }

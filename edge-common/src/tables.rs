@@ -128,7 +128,7 @@ pub trait Tables {
     /// Makes `mtu` that of the way to a backend, unless a smaller one is known.
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16);
     /// Says that a flow of this slot should have been recorded and was not, for the controller.
-    fn miss(&self, cell: u32, lane: u32);
+    fn set_unrecorded(&self, cell: u32, lane: u32);
     /// Whether flows of the service, which is `number`, may be recorded ([`Service::unsettled`]).
     #[inline(always)]
     fn is_unsettled(&self, _half: u32, _number: u32, service: &Service) -> bool {

@@ -44,7 +44,7 @@ static CANDIDATES: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static OWNERS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static MISSED: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static UNRECORDED: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static FLOWS_V4: HashMap<FlowKeyV4, FlowRecord> = HashMap::with_max_entries(1, 0);
 #[map]
@@ -184,8 +184,8 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn miss(&self, cell: u32, lane: u32) {
-        if let Some(cell) = MISSED.get_ptr_mut(cell) {
+    fn set_unrecorded(&self, cell: u32, lane: u32) {
+        if let Some(cell) = UNRECORDED.get_ptr_mut(cell) {
             // SAFETY: as above; whoever writes writes the same.
             unsafe { ptr::write_volatile(cell.cast::<u16>().add(lane as usize % CELL), 1) };
         }

@@ -201,7 +201,7 @@ impl Both {
             (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
         same("backends' entries", &backends, &self.memory.backends)?;
         same("unsettled services", &self.kernel.unsettled(), &self.unsettled())?;
-        same("missed", &self.kernel.missed(), &self.memory.missed.borrow())?;
+        same("unrecorded", &self.kernel.unrecorded(), &self.memory.unrecorded.borrow())?;
         same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
         same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;
         same("owners", &self.kernel.owners(), &self.memory.owners.borrow())

@@ -66,7 +66,7 @@ pub struct Kernel {
     /// Changed by whoever runs a packet, too: what a packet teaches is taken back (see [`Self::restore`]).
     backends: RefCell<Array<MapData, [u8; size_of::<Backend>()]>>,
     owners: Array<MapData, [u16; 4]>,
-    missed: Array<MapData, [u16; 4]>,
+    unrecorded: Array<MapData, [u16; 4]>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
     flows_v4: HashMap<MapData, [u8; size_of::<FlowKeyV4>()], [u8; size_of::<FlowRecord>()]>,
     flows_v6: HashMap<MapData, [u8; size_of::<FlowKeyV6>()], [u8; size_of::<FlowRecord>()]>,
@@ -109,7 +109,7 @@ impl Kernel {
                 Array::try_from(object.take_map(map::BACKENDS).expect("BACKENDS")).expect("an array"),
             ),
             owners: Array::try_from(object.take_map(map::OWNERS).expect("OWNERS")).expect("an array"),
-            missed: Array::try_from(object.take_map(map::MISSED).expect("MISSED")).expect("an array"),
+            unrecorded: Array::try_from(object.take_map(map::UNRECORDED).expect("UNRECORDED")).expect("an array"),
             flow_stats: per_cpu(&mut object, map::FLOW_STATS),
             flows_v4: HashMap::try_from(object.take_map(map::FLOWS_V4).expect("FLOWS_V4")).expect("a hash map"),
             flows_v6: HashMap::try_from(object.take_map(map::FLOWS_V6).expect("FLOWS_V6")).expect("a hash map"),
@@ -138,8 +138,8 @@ impl Kernel {
         for (index, cell) in (0..).zip(memory.owners.borrow().iter()) {
             self.owners.set(index, cell.0, 0).expect("room for the owners");
         }
-        for (index, cell) in (0..).zip(memory.missed.borrow().iter()) {
-            self.missed.set(index, cell.0, 0).expect("room for what is missed");
+        for (index, cell) in (0..).zip(memory.unrecorded.borrow().iter()) {
+            self.unrecorded.set(index, cell.0, 0).expect("room for the unrecorded slots");
         }
         replace(&mut self.flows_v4, &memory.flows_v4.records.borrow());
         replace(&mut self.flows_v6, &memory.flows_v6.records.borrow());
@@ -272,8 +272,8 @@ impl Kernel {
         found
     }
 
-    pub fn missed(&self) -> Vec<Cell> {
-        (0..self.missed.len()).map(|index| Cell(self.missed.get(&index, 0).expect("a cell"))).collect()
+    pub fn unrecorded(&self) -> Vec<Cell> {
+        (0..self.unrecorded.len()).map(|index| Cell(self.unrecorded.get(&index, 0).expect("a cell"))).collect()
     }
 
     pub fn owners(&self) -> Vec<Cell> {
@@ -318,7 +318,7 @@ pub fn sizes(memory: &Memory) -> [(&'static str, u32); 15] {
         (map::BACKENDS, memory.backends.len()),
         (map::CANDIDATES, memory.candidates.len()),
         (map::OWNERS, memory.owners.borrow().len()),
-        (map::MISSED, memory.missed.borrow().len()),
+        (map::UNRECORDED, memory.unrecorded.borrow().len()),
         (map::FLOWS_V4, memory.flows_v4.room),
         (map::FLOWS_V6, memory.flows_v6.room),
         (map::FRAGMENTS_V4, FRAGMENTS as usize),

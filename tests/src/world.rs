@@ -239,7 +239,7 @@ impl World {
         for number in 0..self.services.len() {
             owners.extend(self.picks(&memory, number));
         }
-        *memory.missed.borrow_mut() = vec![Cell::default(); owners.len()];
+        *memory.unrecorded.borrow_mut() = vec![Cell::default(); owners.len()];
         *memory.owners.borrow_mut() = owners;
         memory
     }
@@ -248,7 +248,7 @@ impl World {
     pub fn memory_after(&self, before: &Memory) -> Memory {
         let memory = self.without_owners();
         memory.owners.borrow_mut().clone_from(&before.owners.borrow());
-        memory.missed.borrow_mut().clone_from(&before.missed.borrow());
+        memory.unrecorded.borrow_mut().clone_from(&before.unrecorded.borrow());
         memory
     }
 

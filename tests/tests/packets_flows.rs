@@ -37,7 +37,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
 
     // What there is.
     put_records(&both.memory, &expected.iter().copied().chain(own).collect::<Vec<_>>());
-    both.memory.missed.borrow_mut().fill_with(Default::default);
+    both.memory.unrecorded.borrow_mut().fill_with(Default::default);
     let owner = who(both, case.owner);
     set_lane(&mut both.memory.owners.borrow_mut(), service, slot, owner);
     let states = case.states.iter().map(|(role, state)| (who(both, *role), *state)).collect::<Vec<_>>();
@@ -75,14 +75,14 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let found = records(&both.memory);
     put_records(&both.memory, &expected);
     assert_eq!(found, records(&both.memory), "records");
-    let (mut after, mut marks) = (owners, vec![Cell::default(); both.memory.missed.borrow().len()]);
+    let (mut after, mut marks) = (owners, vec![Cell::default(); both.memory.unrecorded.borrow().len()]);
     match case.slot {
         Slot::Same => {}
         Slot::Marked => set_lane(&mut marks, service, slot, 1),
         Slot::TakenBy(taken_by) => set_lane(&mut after, service, slot, who(both, taken_by)),
     }
     assert_eq!(*both.memory.owners.borrow(), after, "owners");
-    assert_eq!(*both.memory.missed.borrow(), marks, "marked slots");
+    assert_eq!(*both.memory.unrecorded.borrow(), marks, "marked slots");
     let unsettled = both.memory.unsettled.borrow().iter().copied().collect::<Vec<_>>();
     assert_eq!(unsettled, Vec::from_iter(case.unsettles.then_some((1, service))), "unsettled by the packet path");
     assert_eq!(counted(counts, both.memory.flow_counts(service)), case.counts);

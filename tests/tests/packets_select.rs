@@ -328,14 +328,17 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
                     goes: to(both, &frame),
                     record: recorded(&both.memory, plan.protocol, port),
                     owner: lane(&both.memory.owners.borrow(), service, slot),
-                    missed: lane(&both.memory.missed.borrow(), service, slot) != 0,
+                    unrecorded: lane(&both.memory.unrecorded.borrow(), service, slot) != 0,
                 };
                 let record = recorded(&both.memory, plan.protocol, port);
                 let owner = lane(&both.memory.owners.borrow(), service, slot);
                 let flow = Flow { starts, record, owner, pick };
                 let becomes = model::select(&both.world, &plan, flow, true);
                 assert_eq!(now(both), becomes, "step {step}, slot {slot}: {plan:?} {flow:?}");
-                assert!(!becomes.missed && becomes.owner == owner, "step {step}: there is room, and no owner moves");
+                assert!(
+                    !becomes.unrecorded && becomes.owner == owner,
+                    "step {step}: there is room, and no owner moves"
+                );
                 let again = model::select(&both.world, &plan, Flow { record: becomes.record, ..flow }, true);
                 assert_eq!(now(both), again, "step {step}: the same again");
                 // The backend of a dropped record is dead, and the flow with it.

@@ -91,13 +91,13 @@ proptest! {
                 let flow = Flow { starts, record, owner: owner(&memory, slot), pick };
                 let fits = memory.flows_v4.records.borrow().len() < room;
                 let mut expected = model::select(&world, plan, flow, fits);
-                // What was missed stays marked.
-                expected.missed |= lane(&memory.missed.borrow(), 0, slot) != 0;
+                // What was unrecorded stays marked.
+                expected.unrecorded |= lane(&memory.unrecorded.borrow(), 0, slot) != 0;
                 let found = Becomes {
                     goes: send(&memory, &tcp(port, if starts { SYN } else { ACK })),
                     record: recorded(&memory, plan.protocol, port),
                     owner: owner(&memory, slot),
-                    missed: lane(&memory.missed.borrow(), 0, slot) != 0,
+                    unrecorded: lane(&memory.unrecorded.borrow(), 0, slot) != 0,
                 };
                 prop_assert_eq!(found, expected, "slot {}: {:?}, room {}", slot, flow, fits);
                 prop_assert!(starts || found.owner == flow.owner, "no running flow moves an owner");

@@ -13,7 +13,7 @@
 //! | `BACKENDS` | backend -> [`Backend`] | controller | packet path | while anything refers to the number |
 //! | `CANDIDATES` | cell -> [`Cell`] | controller | packet path | while a generation refers to the cells |
 //! | `OWNERS` | cell -> [`Cell`] | controller, packet path | packet path | as long as the service |
-//! | `MISSED` | cell -> [`Cell`] | packet path sets, controller clears | controller | as long as the service |
+//! | `UNRECORDED` | cell -> [`Cell`] | packet path sets, controller clears | controller | as long as the service |
 //! | `FLOWS_V4` | [`FlowKeyV4`] -> [`FlowRecord`] | packet path; controller deletes | packet path | until it is redundant, or its flow silent |
 //! | `FLOWS_V6` | [`FlowKeyV6`] -> [`FlowRecord`] | the same | packet path | the same |
 //! | `FLOW_STATS` | service -> [`FlowCounts`] per CPU | packet path | controller | as long as the service |
@@ -27,7 +27,7 @@
 //! | `NOTES` | backend -> [`Note`] | controller | `edge-ctl` | as long as the backend |
 //! | `SNAPSHOT` | half, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
 //!
-//! `MISSED` has the cells of `OWNERS`: a lane that is not 0 says that a flow of this slot should have been recorded and was
+//! `UNRECORDED` has the cells of `OWNERS`: a lane that is not 0 says that a flow of this slot should have been recorded and was
 //! not. In a fragment's key the identification stands where a flow's has the ports.
 //!
 //! "Half": what belongs to a generation is kept twice. The controller writes the half that is not active, whole, and
@@ -72,7 +72,7 @@ pub mod map {
     pub const BACKENDS: &str = "BACKENDS";
     pub const CANDIDATES: &str = "CANDIDATES";
     pub const OWNERS: &str = "OWNERS";
-    pub const MISSED: &str = "MISSED";
+    pub const UNRECORDED: &str = "UNRECORDED";
     pub const FLOWS_V4: &str = "FLOWS_V4";
     pub const FLOWS_V6: &str = "FLOWS_V6";
     pub const FLOW_STATS: &str = "FLOW_STATS";

@@ -9,13 +9,13 @@
 //!               owner != pick                   longer than the linger
 //!     settled ---------------> waits for pick -----------------------> moves, and is settled
 //!        ^                       |       ^  |
-//!        +-- owner == pick ------+       +--+ anew: the pick is another one, a record was missed,
+//!        +-- owner == pick ------+       +--+ anew: the pick is another one, a record was unrecorded,
 //!                                             or a pick may have come and gone unseen
 //! ```
 //!
-//! - *Per slot*: two slots of one backend differ since different times, and a record missed in the one says nothing about
+//! - *Per slot*: two slots of one backend differ since different times, and a record unrecorded in the one says nothing about
 //!   the other. Owners that follow per backend, or all at once, take flows with them that nobody has recorded.
-//! - *A missed record makes the slot wait anew*: a flow went to the owner and there was no room to say so. It has as much
+//! - *A unrecorded record makes the slot wait anew*: a flow went to the owner and there was no room to say so. It has as much
 //!   time as any to send once more, and if there is room then, the move will not hurt it.
 //! - *More than one change since the last look makes every slot that differs wait anew*: between them the pick may have
 //!   been the owner, so that flows started there without a record, and looks the same now. After a single change what is
@@ -36,7 +36,7 @@ pub struct Seen {
     /// Who takes the flows that start now; `None`: nobody is left.
     pub pick: Option<BackendNumber>,
     /// Whether a flow of this slot should have been recorded and was not, since the last look.
-    pub missed: bool,
+    pub unrecorded: bool,
 }
 
 /// A slot's owner is to change. Only if it still is `from`: the packet path may have given the slot to somebody else.
@@ -109,7 +109,7 @@ impl Follower {
             return;
         }
         let now = milliseconds(self.now);
-        if pick != *awaited || seen.missed || unseen {
+        if pick != *awaited || seen.unrecorded || unseen {
             *awaited = pick;
             *since = now;
         }

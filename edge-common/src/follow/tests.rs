@@ -10,11 +10,11 @@ const B: BackendNumber = 2;
 const C: BackendNumber = 3;
 
 const fn seen(owner: BackendNumber, pick: BackendNumber) -> Seen {
-    Seen { owner, pick: if pick == 0 { None } else { Some(pick) }, missed: false }
+    Seen { owner, pick: if pick == 0 { None } else { Some(pick) }, unrecorded: false }
 }
 
-const fn missed(owner: BackendNumber, pick: BackendNumber) -> Seen {
-    Seen { missed: true, ..seen(owner, pick) }
+const fn unrecorded(owner: BackendNumber, pick: BackendNumber) -> Seen {
+    Seen { unrecorded: true, ..seen(owner, pick) }
 }
 
 /// Looks at one slot, one after the other: when, how many changes there were, what is seen; says what each gave.
@@ -37,11 +37,11 @@ fn every_transition_of_a_slot() {
         ("nothing changed", 0, seen(A, B), Some(4.001)),
         ("something changed, but not here", 1, seen(A, B), Some(4.001)),
         ("its pick changed", 1, seen(A, C), Some(10.001)),
-        ("a record was missed", 0, missed(A, B), Some(10.001)),
+        ("a record was unrecorded", 0, unrecorded(A, B), Some(10.001)),
         ("its pick may have changed twice", 2, seen(A, B), Some(10.001)),
         ("its pick is its owner again", 1, seen(A, A), None),
         ("its owner was taken over by its pick", 0, seen(B, B), None),
-        ("a record was missed, but it is settled", 1, missed(A, A), None),
+        ("a record was unrecorded, but it is settled", 1, unrecorded(A, A), None),
     ];
     for (what, changes, now, expected) in cases {
         let all = looks(LINGER, &[(100.0, 1, seen(A, B)), (106.0, changes, now)]);
@@ -83,7 +83,7 @@ fn a_slot_that_nobody_takes_differs_and_never_moves() {
 
 #[test]
 fn without_records_an_owner_follows_at_the_first_look() {
-    for (changes, seen) in [(0, seen(A, B)), (1, seen(A, B)), (7, missed(A, B))] {
+    for (changes, seen) in [(0, seen(A, B)), (1, seen(A, B)), (7, unrecorded(A, B))] {
         let all = looks(Duration::ZERO, &[(0.0, changes, seen)]);
         assert_eq!(all[0], Look { moves: vec![Move { slot: 0, from: A, to: B }], ..Look::default() });
     }
@@ -96,7 +96,7 @@ fn each_slot_waits_for_itself() {
     let at = Duration::from_secs;
     follower.look(at(1), 1, [seen(A, B), seen(A, A), seen(C, C)]);
     follower.look(at(5), 1, [seen(A, B), seen(A, B), seen(C, C)]);
-    let look = follower.look(at(8), 0, [seen(A, B), missed(A, B), seen(C, C)]);
+    let look = follower.look(at(8), 0, [seen(A, B), unrecorded(A, B), seen(C, C)]);
     assert_eq!((look.differing, look.next, look.last), (2, Some(at(3) + MS), Some(at(10) + MS)));
     let look = follower.look(at(12), 0, [seen(A, B), seen(A, B), seen(C, C)]);
     assert_eq!(look.moves, [Move { slot: 0, from: A, to: B }]);
@@ -150,7 +150,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let gap = sample::select(vec![1u64, 500, 999, 1000, 3000, 9999, 10_000, 10_001, 40_000]);
     let slot =
         (sample::select(vec![A, A, A, B]), sample::select(vec![0, A, B, B, B, B, C]), prop::bool::weighted(0.05));
-    let slot = slot.prop_map(|(owner, pick, missed)| Seen { missed, ..seen(owner, pick) });
+    let slot = slot.prop_map(|(owner, pick, unrecorded)| Seen { unrecorded, ..seen(owner, pick) });
     (gap, sample::select(vec![0u32, 0, 0, 1, 1, 2, 9]), [slot.clone(), slot.clone(), slot])
 }
 
@@ -164,7 +164,7 @@ fn reference(steps: &[(Duration, u32, Seen)]) -> Option<Duration> {
             break;
         }
         since = Some(*at);
-        if *changes > 1 || seen.missed {
+        if *changes > 1 || seen.unrecorded {
             break;
         }
     }

@@ -29,7 +29,7 @@ pub struct Memory {
     pub candidates: Vec<Cell>,
     pub owners: RefCell<Vec<Cell>>,
     /// As many cells as owners have.
-    pub missed: RefCell<Vec<Cell>>,
+    pub unrecorded: RefCell<Vec<Cell>>,
     pub flows_v4: FlowTable<FlowKeyV4>,
     pub flows_v6: FlowTable<FlowKeyV6>,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
@@ -171,8 +171,8 @@ impl Tables for Memory {
         self.path_mtus.borrow_mut().entry(backend).and_modify(|known| *known = mtu.min(*known)).or_insert(mtu);
     }
 
-    fn miss(&self, cell: u32, lane: u32) {
-        if let Some(cell) = self.missed.borrow_mut().get_mut(cell as usize) {
+    fn set_unrecorded(&self, cell: u32, lane: u32) {
+        if let Some(cell) = self.unrecorded.borrow_mut().get_mut(cell as usize) {
             cell.0[lane as usize % CELL] = 1;
         }
     }

@@ -69,7 +69,7 @@ impl Maps {
             backends: shared(pins, map::BACKENDS)?,
             candidates: shared(pins, map::CANDIDATES)?,
             owners: shared(pins, map::OWNERS)?,
-            missed: shared(pins, map::MISSED)?,
+            missed: shared(pins, map::UNRECORDED)?,
             flows_v4: FlowTable::open(pins, map::FLOWS_V4)?,
             flows_v6: FlowTable::open(pins, map::FLOWS_V6)?,
             transitions: shared(pins, map::TRANSITIONS)?,

@@ -82,7 +82,7 @@ pub(super) fn all(capacity: &Capacity) -> [Spec; 21] {
         shared::<abi::Backend>(map::BACKENDS, capacity.backends),
         shared::<abi::Cell>(map::CANDIDATES, capacity.candidates),
         shared::<abi::Cell>(map::OWNERS, capacity.owners),
-        shared::<abi::Cell>(map::MISSED, capacity.owners),
+        shared::<abi::Cell>(map::UNRECORDED, capacity.owners),
         hash::<abi::FlowKeyV4, abi::FlowRecord>(map::FLOWS_V4, Kind::Hash, capacity.flows),
         hash::<abi::FlowKeyV6, abi::FlowRecord>(map::FLOWS_V6, Kind::Hash, capacity.flows),
         per_cpu::<abi::FlowCounts>(map::FLOW_STATS, capacity.services),

@@ -104,7 +104,7 @@ impl Tables for Picker<'_> {
     fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
 
     // Nor records.
-    fn miss(&self, _cell: u32, _lane: u32) {}
+    fn set_unrecorded(&self, _cell: u32, _lane: u32) {}
 
     fn unsettle(&self, _half: u32, _service: u32) {}
 

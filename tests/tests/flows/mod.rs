@@ -212,7 +212,7 @@ pub(crate) fn counted(before: FlowCounts, after: FlowCounts) -> Vec<FlowCount> {
     FlowCount::ALL.into_iter().flat_map(|what| std::iter::repeat_n(what, times(&what))).collect()
 }
 
-/// Sets the owner of a service's slot, or whether something was missed in it.
+/// Sets the owner of a service's slot, or whether a flow of it was not recorded.
 pub(crate) fn set_lane(cells: &mut [Cell], service: u32, slot: u32, value: u16) {
     cells[(service * SLOTS / 4 + slot / 4) as usize].0[slot as usize % 4] = value;
 }

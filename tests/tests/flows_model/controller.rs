@@ -134,15 +134,15 @@ impl Controller {
             look.moves = self.moves_per_backend(service, &slots, now, linger);
         }
         self.done.moves += look.moves.len() as u64;
-        if !look.moves.is_empty() || slots.iter().any(|seen| seen.missed) {
+        if !look.moves.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
             edge.write(|memory| follow(memory, service, &look.moves));
         }
     }
 
     fn see(&self, edge: &Edge, service: usize, slot: u32) -> Seen {
-        let missed = self.plan.broken != Broken::MissedIgnored && edge.is_missed(service, slot);
+        let unrecorded = self.plan.broken != Broken::MissedIgnored && edge.is_missed(service, slot);
         let pick = select::pick(edge.memory(), edge.view(), edge.service(service), slot);
-        Seen { owner: edge.owner(service, slot), pick, missed }
+        Seen { owner: edge.owner(service, slot), pick, unrecorded }
     }
 
     /// For a broken rule: which slots move if each waits for as long as its pick has been anybody's.
@@ -225,11 +225,11 @@ fn home(edge: &Edge, scene: &Scene, ends: &FlowEnds) -> (usize, u32) {
     (service, flow::slot(&edge.view().generation.hash_key, ends, &scene.world.services[service], SLOTS))
 }
 
-/// Takes what was missed, and makes the moves.
+/// Takes what was unrecorded, and makes the moves.
 fn follow(memory: &Memory, service: usize, moves: &[Move]) {
     let service = &memory.services[place(service)];
     for slot in 0..SLOTS {
-        edge::set(&mut memory.missed.borrow_mut(), service, slot, 0);
+        edge::set(&mut memory.unrecorded.borrow_mut(), service, slot, 0);
     }
     for Move { slot, to, .. } in moves {
         edge::set(&mut memory.owners.borrow_mut(), service, *slot, *to);

@@ -142,7 +142,7 @@ impl Edge {
     }
 
     pub(crate) fn is_missed(&self, service: usize, slot: u32) -> bool {
-        cell(&self.memory().missed.borrow(), self.service(service), slot) != 0
+        cell(&self.memory().unrecorded.borrow(), self.service(service), slot) != 0
     }
 
     /// How often packets of a service have asked for a record.
@@ -192,7 +192,7 @@ pub(crate) fn place(service: usize) -> usize {
     2 * service + HALF as usize
 }
 
-/// Changes the lane of a slot of a service in owners or in what was missed.
+/// Changes the lane of a slot of a service in owners or in what was unrecorded.
 pub(crate) fn set(cells: &mut [Cell], service: &Service, slot: u32, value: u16) {
     cells[service.owners as usize + slot as usize / CELL].0[slot as usize % CELL] = value;
 }

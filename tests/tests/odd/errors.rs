@@ -86,7 +86,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
             }
         };
         quiet(both, before.0);
-        assert!(both.memory.missed.borrow().iter().all(|cell| cell.0 == [0; 4]));
+        assert!(both.memory.unrecorded.borrow().iter().all(|cell| cell.0 == [0; 4]));
 
         // One that is recorded where it started, or where it runs.
         let at = forwarded(both, flow, &flow.with_flags(SYN, 0)).0;

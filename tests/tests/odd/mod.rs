@@ -64,7 +64,7 @@ pub(crate) fn for_each_flow(mut test: impl FnMut(&mut Both, Flow) + Send) {
         for flow in flows() {
             let first = both.world.memory();
             both.memory.owners.replace(first.owners.take());
-            both.memory.missed.replace(first.missed.take());
+            both.memory.unrecorded.replace(first.unrecorded.take());
             both.memory.flows_v4.records.borrow_mut().clear();
             both.memory.flows_v6.records.borrow_mut().clear();
             both.memory.path_mtus.borrow_mut().clear();

@@ -59,7 +59,7 @@ pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16
     of_flow.map(|(_, record)| record.backend)
 }
 
-/// The owner of a service's slot, or whether something was missed in it.
+/// The owner of a service's slot, or whether something was not recorded in it.
 pub(crate) fn lane(cells: &[Cell], service: u32, slot: u32) -> u16 {
     cells[(service * SLOTS / 4 + slot / 4) as usize].lane(slot)
 }

@@ -88,7 +88,7 @@ pub(crate) struct Becomes {
     pub(crate) record: Option<u16>,
     pub(crate) owner: u16,
     /// Whether the slot is marked.
-    pub(crate) missed: bool,
+    pub(crate) unrecorded: bool,
 }
 
 /// Where a packet of an unsettled service goes; `room`: whether there is any for one more record.
@@ -104,7 +104,7 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
         |backend| lives(backend, State::ALIVE) || bits == Some(State::ENABLED) && lives(backend, State::ENABLED);
     let takes = |backend| bits.is_some_and(|bits| lives(backend, bits));
 
-    let same = Becomes { goes: None, record, owner, missed: false };
+    let same = Becomes { goes: None, record, owner, unrecorded: false };
     if service.tracking == Tracking::Stateless {
         return Becomes { goes: pick, ..same };
     }
@@ -122,7 +122,7 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
         } else if room {
             Becomes { goes: Some(owner), record: Some(owner), ..same }
         } else {
-            Becomes { goes: Some(owner), missed: true, ..same }
+            Becomes { goes: Some(owner), unrecorded: true, ..same }
         };
     }
     let Some(pick) = pick else { return same };
@@ -131,7 +131,7 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
     } else if room || record.is_some() {
         Becomes { goes: Some(pick), record: Some(pick), ..same }
     } else if alive(owner) {
-        Becomes { goes: Some(owner), missed: true, ..same }
+        Becomes { goes: Some(owner), unrecorded: true, ..same }
     } else {
         Becomes { goes: Some(pick), owner: pick, ..same }
     }

@@ -97,14 +97,14 @@ impl Followed {
         };
         let mut owned = Vec::new();
         let slots = (0..).zip(picks.as_chunks::<CELL>().0).flat_map(|(cell, picks)| {
-            let (owners, missed) = (owners.cell(cell), owners.take_missed(cell));
+            let (owners, unrecorded) = (owners.cell(cell), owners.take_missed(cell));
             for &owner in &owners {
                 count(&mut owned, owner, 1);
             }
             std::array::from_fn::<_, CELL, _>(|lane| Seen {
                 owner: owners[lane],
                 pick: (picks[lane] != 0).then_some(picks[lane]),
-                missed: missed[lane],
+                unrecorded: unrecorded[lane],
             })
         });
         let look = follower.look(now, changes, slots);
@@ -112,7 +112,7 @@ impl Followed {
             if !owners.change(to_move.slot, to_move.from, to_move.to) {
                 continue;
             }
-            // A flow may have been missed between the look and the move: then the slot was not to move yet.
+            // A flow may have been unrecorded between the look and the move: then the slot was not to move yet.
             if owners.was_missed(to_move.slot) && owners.change(to_move.slot, to_move.to, to_move.from) {
                 continue;
             }

@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
         ..CONCERNING
     },
     Case {
-        name: "error: to the owner, and nothing is missed",
+        name: "error: to the owner, and nothing is not recorded",
         states: &[(Second, DRAINED)],
         owner: Second,
         room: Full,

@@ -45,7 +45,7 @@ pub(crate) enum Goes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     Same,
-    /// Something was missed in it.
+    /// A flow of it was not recorded.
     Marked,
     /// It has a new owner.
     TakenBy(Who),

@@ -49,7 +49,7 @@ pub(super) const CASES: &[Case] = &[
         ..RUNNING
     },
     Case {
-        name: "no room: missed",
+        name: "no room: not recorded",
         owner: Second,
         room: Full,
         goes: To(Second),
@@ -58,7 +58,7 @@ pub(super) const CASES: &[Case] = &[
         ..RUNNING
     },
     Case {
-        name: "too many were recorded in this second: missed",
+        name: "too many were recorded in this second: not recorded",
         owner: Second,
         room: Spent,
         goes: To(Second),

@@ -150,7 +150,7 @@ impl World {
                 }
             }
         }
-        *memory.missed.get_mut() = vec![Cell::default(); owners.len()];
+        *memory.unrecorded.get_mut() = vec![Cell::default(); owners.len()];
         *memory.owners.get_mut() = owners;
         if let Some(Table { room, .. }) = self.table {
             let room = usize::try_from(room)?;
