@@ -24,7 +24,7 @@
 
 use crate::{
     abi::{
-        Backend, BackendNumber, CELL, Failover, FlowCount, FlowRecord, MAX_POOLS, Pool, Service, Spending, State,
+        Backend, BackendNumber, CELL, Failover, FlowCount, FlowRecord, MAX_POOLS, Pool, RateLimited, Service, State,
         Target, Tracking, WhenExhausted,
     },
     exit::Exit,
@@ -136,8 +136,8 @@ pub fn choose<T: Tables>(
     // It goes to the pick or, running, to the owner; and is recorded where these are not the same.
     let goes = if starts { pick } else { owner };
     if pick != owner && pick != 0 {
-        let spending = if starts { Spending::NewRecord } else { Spending::OwnerRecord };
-        if record(tables, view, service, asked, goes, now, spending) {
+        let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
+        if record(tables, view, service, asked, goes, now, action) {
             count(if starts { FlowCount::RecordedAtNew } else { FlowCount::RecordedAtOwner });
             return Ok(goes);
         }
@@ -168,9 +168,9 @@ fn record<T: Tables>(
     asked: &Asked<'_>,
     backend: BackendNumber,
     now: u64,
-    spending: Spending,
+    action: RateLimited,
 ) -> bool {
-    if !tables.spend(spending, now, view.generation.records_per_second) {
+    if !tables.try_take(action, now, view.generation.records_per_second) {
         return false;
     }
     // Before the record is there, or a packet might not look for it.

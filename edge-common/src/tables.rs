@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Mac,
-        Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
+        Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6,
     },
     exit::Exit,
 };
@@ -143,8 +143,8 @@ pub trait Tables {
 
     /// Nanoseconds of `CLOCK_MONOTONIC`, coarse.
     fn now_ns(&self) -> u64;
-    /// Takes one `spending` of this CPU's `limit` of this second; false if there are none left.
-    fn spend(&self, spending: Spending, now_ns: u64, limit: u32) -> bool;
+    /// [`RateLimiter::try_take`](crate::abi::RateLimiter::try_take) on this CPU.
+    fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool;
 
     /// The kernel's own way to `backend`, from the tunnel source of its family.
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route>;

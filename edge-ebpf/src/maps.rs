@@ -14,8 +14,8 @@ use aya_ebpf::{
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, Budget, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Generation, Mac, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
+        Backend, BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
+        Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic,
         halved,
     },
     exit::Exit,
@@ -56,7 +56,7 @@ static FRAGMENTS_V4: LruHashMap<FlowKeyV4, FragmentRecord> = LruHashMap::with_ma
 #[map]
 static FRAGMENTS_V6: LruHashMap<FlowKeyV6, FragmentRecord> = LruHashMap::with_max_entries(1, 0);
 #[map]
-static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+static RATE_LIMITS: PerCpuArray<RateLimiter> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::COUNT, 0);
 #[map]
@@ -226,10 +226,10 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn spend(&self, spending: Spending, now_ns: u64, limit: u32) -> bool {
-        match BUDGETS.get_ptr_mut(0) {
+    fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
+        match RATE_LIMITS.get_ptr_mut(0) {
             // SAFETY: this CPU's own, which no other program on it can interrupt us to change.
-            Some(budget) => unsafe { (*budget).take(spending, now_ns, limit) },
+            Some(limiter) => unsafe { (*limiter).try_take(action, now_ns, limit) },
             None => false,
         }
     }

@@ -173,50 +173,50 @@ pub struct FragmentRecord {
     pub reserved: [u8; 3],
 }
 
-/// What a CPU may still do in this second.
+/// Limits how often a CPU does each [`RateLimited`] action in a second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Budget {
-    /// Which second: nanoseconds of `CLOCK_MONOTONIC` over 2^30.
+pub struct RateLimiter {
+    /// The second that is counted: nanoseconds of `CLOCK_MONOTONIC` over 2^30.
     pub second: u64,
-    /// How often each [`Spending`] was done in it.
-    pub spent: [u32; Spending::COUNT],
+    /// How often each action was taken in it.
+    pub taken: [u32; RateLimited::COUNT],
 }
 
-/// What is limited to so many times a second and CPU, so that a flood can't do it for all.
+/// An action that is limited to so many times a second and CPU, so that a flood does not consume all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Spending {
-    /// To record a flow that starts.
+pub enum RateLimited {
+    /// Recording a new flow.
     NewRecord,
-    /// To record a running flow.
+    /// Recording an established flow.
     OwnerRecord,
-    /// To send an ICMP or ICMPv6 error.
+    /// Sending an ICMP or ICMPv6 error.
     Error,
 }
 
-impl Spending {
+impl RateLimited {
     /// One more than there are: the size is a multiple of eight bytes.
     pub const COUNT: usize = 4;
 }
 
-impl Budget {
-    /// Takes one `spending` of the `limit` that there are in each second; false, and nothing taken, if there are none left.
+impl RateLimiter {
+    /// Takes one of the `limit` actions of this second; false, and nothing taken, if none is left.
     #[inline(always)]
-    pub const fn take(&mut self, spending: Spending, now_ns: u64, limit: u32) -> bool {
+    pub const fn try_take(&mut self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
         let second = now_ns >> 30;
         if self.second != second {
-            *self = Self { second, spent: [0; Spending::COUNT] };
+            *self = Self { second, taken: [0; RateLimited::COUNT] };
         }
-        let spent = match spending {
-            Spending::NewRecord => &mut self.spent[0],
-            Spending::OwnerRecord => &mut self.spent[1],
-            Spending::Error => &mut self.spent[2],
+        let taken = match action {
+            RateLimited::NewRecord => &mut self.taken[0],
+            RateLimited::OwnerRecord => &mut self.taken[1],
+            RateLimited::Error => &mut self.taken[2],
         };
-        if *spent >= limit {
+        if *taken >= limit {
             return false;
         }
-        *spent += 1;
+        *taken += 1;
         true
     }
 }

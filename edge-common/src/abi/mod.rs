@@ -19,7 +19,7 @@
 //! | `FLOW_STATS` | service -> [`FlowCounts`] per CPU | packet path | controller | as long as the service |
 //! | `FRAGMENTS_V4` | [`FlowKeyV4`] -> [`FragmentRecord`] | packet path | packet path | seconds; the oldest makes room |
 //! | `FRAGMENTS_V6` | [`FlowKeyV6`] -> [`FragmentRecord`] | packet path | packet path | seconds; the oldest makes room |
-//! | `BUDGETS` | 0 -> [`Budget`] per CPU | packet path | packet path | a second |
+//! | `RATE_LIMITS` | 0 -> [`RateLimiter`] per CPU | packet path | packet path | a second |
 //! | `TRANSITIONS` | service -> [`Note`] | controller | `edge-ctl` | while the service is unsettled |
 //! | `EXITS` | exit -> `u64` per CPU | packet path | controller | as long as the pin |
 //! | `SERVICE_STATS` | service -> [`Traffic`] per CPU | packet path | controller | as long as the service |
@@ -43,7 +43,9 @@ mod snapshot;
 mod stats;
 
 pub use backend::{Backend, BackendNumber, Family, Mac, State};
-pub use flow::{Budget, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Spending};
+pub use flow::{
+    FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, RateLimited, RateLimiter,
+};
 pub use generation::{Generation, Published};
 pub use pool::{CELL, Cell, Pool};
 pub use service::{
@@ -78,7 +80,7 @@ pub mod map {
     pub const FLOW_STATS: &str = "FLOW_STATS";
     pub const FRAGMENTS_V4: &str = "FRAGMENTS_V4";
     pub const FRAGMENTS_V6: &str = "FRAGMENTS_V6";
-    pub const BUDGETS: &str = "BUDGETS";
+    pub const RATE_LIMITS: &str = "RATE_LIMITS";
     pub const TRANSITIONS: &str = "TRANSITIONS";
     pub const EXITS: &str = "EXITS";
     pub const SERVICE_STATS: &str = "SERVICE_STATS";
@@ -114,7 +116,7 @@ const _: () = {
     assert!(size_of::<FlowRecord>() == 16);
     assert!(size_of::<FlowCounts>() == 64);
     assert!(size_of::<FragmentRecord>() == 16);
-    assert!(size_of::<Budget>() == 24);
+    assert!(size_of::<RateLimiter>() == 24);
     assert!(size_of::<Note>() == 128);
     assert!(size_of::<SnapshotPage>() == 4096);
     assert!(size_of::<SnapshotHead>() == 16);

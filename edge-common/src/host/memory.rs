@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     abi::{
-        Backend, BackendNumber, Budget, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Generation, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending, Traffic,
+        Backend, BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
+        Generation, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic,
         halved,
     },
     decap::Sources,
@@ -45,7 +45,7 @@ pub struct Memory {
     pub decap_sources: Vec<[u8; 16]>,
     exits: RefCell<BTreeMap<u32, u64>>,
     decap_exits: RefCell<BTreeMap<u32, u64>>,
-    budget: Mutable<Budget>,
+    limiter: Mutable<RateLimiter>,
     flow_stats: RefCell<BTreeMap<u32, FlowCounts>>,
     service_stats: RefCell<BTreeMap<u32, Traffic>>,
     backend_stats: RefCell<BTreeMap<BackendNumber, Traffic>>,
@@ -205,10 +205,10 @@ impl Tables for Memory {
         self.clock_ns.get()
     }
 
-    fn spend(&self, spending: Spending, now_ns: u64, limit: u32) -> bool {
-        let mut budget = self.budget.get();
-        let taken = budget.take(spending, now_ns, limit);
-        self.budget.set(budget);
+    fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
+        let mut limiter = self.limiter.get();
+        let taken = limiter.try_take(action, now_ns, limit);
+        self.limiter.set(limiter);
         taken
     }
 

@@ -19,7 +19,7 @@ use self::{
     reset::reset,
 };
 use crate::{
-    abi::Spending,
+    abi::RateLimited,
     checksum,
     exit::Exit,
     frame::Link,
@@ -37,7 +37,7 @@ use crate::{
 pub fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, decided: Decision) -> Exit {
     if decided.is_error() {
         let limit = tables.view().map_or(0, |view| view.generation.errors_per_second);
-        if !tables.spend(Spending::Error, tables.now_ns(), limit) {
+        if !tables.try_take(RateLimited::Error, tables.now_ns(), limit) {
             return Exit::ErrorLimited;
         }
     }

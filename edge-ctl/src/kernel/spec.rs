@@ -88,7 +88,7 @@ pub(super) fn all(capacity: &Capacity) -> [Spec; 21] {
         per_cpu::<abi::FlowCounts>(map::FLOW_STATS, capacity.services),
         hash::<abi::FlowKeyV4, abi::FragmentRecord>(map::FRAGMENTS_V4, Kind::Recent, capacity.fragments),
         hash::<abi::FlowKeyV6, abi::FragmentRecord>(map::FRAGMENTS_V6, Kind::Recent, capacity.fragments),
-        per_cpu::<abi::Budget>(map::BUDGETS, 1),
+        per_cpu::<abi::RateLimiter>(map::RATE_LIMITS, 1),
         shared::<abi::Note>(map::TRANSITIONS, capacity.services),
         per_cpu::<u64>(map::EXITS, Exit::COUNT),
         per_cpu::<abi::Traffic>(map::SERVICE_STATS, capacity.services),

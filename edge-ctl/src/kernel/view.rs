@@ -3,7 +3,7 @@
 use edge_common::{
     abi::{
         self, Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation,
-        Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Spending,
+        Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6,
     },
     exit::Exit,
     hash::{Hash, HashKey},
@@ -128,7 +128,7 @@ impl Tables for Picker<'_> {
         0
     }
 
-    fn spend(&self, _spending: Spending, _now_ns: u64, _limit: u32) -> bool {
+    fn try_take(&self, _action: RateLimited, _now_ns: u64, _limit: u32) -> bool {
         false
     }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::{NoUninit, bytes_of};
 use edge_common::{
-    abi::{Budget, FlowCount, FlowCounts, Traffic, map, program},
+    abi::{FlowCount, FlowCounts, RateLimiter, Traffic, map, program},
     exit::{Exit, Verdict},
     host::{FlowTable, Memory},
 };
@@ -127,7 +127,7 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         (map::FLOW_STATS, array(&vec![FlowCounts::default(); services])),
         (map::FRAGMENTS_V4, Content::Hash { entries: BTreeMap::new(), room: 16 }),
         (map::FRAGMENTS_V6, Content::Hash { entries: BTreeMap::new(), room: 16 }),
-        (map::BUDGETS, array(&[Budget::default()])),
+        (map::RATE_LIMITS, array(&[RateLimiter::default()])),
         (map::EXITS, array(&[0u64; Exit::ALL.len()])),
         (map::SERVICE_STATS, array(&vec![Traffic::default(); services])),
         (map::BACKEND_STATS, array(&vec![Traffic::default(); memory.backends.len()])),
