@@ -77,7 +77,7 @@ fn outer<F: Edge, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Link
 }
 
 #[inline(always)]
-fn inner<F: Marked, P: Packet>(packet: &mut P, link: Link, at: usize, end: usize, tos: u8) -> Result<(), DecapExit> {
+fn inner<F: SetEcn, P: Packet>(packet: &mut P, link: Link, at: usize, end: usize, tos: u8) -> Result<(), DecapExit> {
     let header: &F::Header = packet.view(at).ok_or(DecapExit::BadInner)?;
     if at + F::length(header) > end || matches!(F::payload(packet, at, header), Payload::Malformed) {
         return Err(DecapExit::BadInner);
@@ -85,7 +85,7 @@ fn inner<F: Marked, P: Packet>(packet: &mut P, link: Link, at: usize, end: usize
     let was = F::tos(header) & ECN;
     let now = decapsulated_ecn(was, tos & ECN).ok_or(DecapExit::Congested)?;
     if now != was {
-        F::mark(packet, at, now).ok_or(DecapExit::BadInner)?;
+        F::set_ecn(packet, at, now).ok_or(DecapExit::BadInner)?;
     }
     // The link layer moves up first: what is cut off then is as long, and nobody's.
     let cut = at - link.l3;
@@ -113,13 +113,13 @@ const fn decapsulated_ecn(inner: u8, outer: u8) -> Option<u8> {
 }
 
 /// A header whose ECN field can be changed.
-trait Marked: Family {
-    fn mark<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()>;
+trait SetEcn: Family {
+    fn set_ecn<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()>;
 }
 
-impl Marked for V4 {
+impl SetEcn for V4 {
     #[inline(always)]
-    fn mark<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()> {
+    fn set_ecn<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()> {
         let header: &Self::Header = packet.view(l3)?;
         let tos = header.tos & !ECN | ecn;
         let check = checksum::update(header.check, [header.vihl, header.tos], [header.vihl, tos]);
@@ -128,9 +128,9 @@ impl Marked for V4 {
     }
 }
 
-impl Marked for V6 {
+impl SetEcn for V6 {
     #[inline(always)]
-    fn mark<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()> {
+    fn set_ecn<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()> {
         let [second] = packet.load(l3 + 1)?;
         packet.store(l3 + 1, [second & !(ECN << 4) | ecn << 4])
     }

@@ -34,7 +34,7 @@ impl Hash {
 
     /// Sixteen bits that tell a flow from nearly all others, from other bits than the slot's.
     #[inline(always)]
-    pub const fn mark(self) -> u16 {
+    pub const fn fingerprint(self) -> u16 {
         (self.0 >> 12) as u16
     }
 

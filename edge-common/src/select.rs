@@ -98,7 +98,7 @@ pub fn choose<T: Tables>(
     if tracking != Tracking::Stateless {
         count(FlowCount::Lookups);
         if let Some(record) = asked.key.find(tables, if asked.records { Some(now) } else { None })
-            && record.mark == asked.hash.mark()
+            && record.fingerprint == asked.hash.fingerprint()
         {
             recorded = record.backend;
         }
@@ -177,7 +177,7 @@ fn record<T: Tables>(
     if !tables.is_unsettled(view.half, asked.target.service, service) {
         tables.unsettle(view.half, asked.target.service);
     }
-    asked.key.insert(tables, FlowRecord::new(backend, asked.hash.mark(), now))
+    asked.key.insert(tables, FlowRecord::new(backend, asked.hash.fingerprint(), now))
 }
 
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.

@@ -22,14 +22,14 @@ impl<K> Flows<K> for Hashed<K> {
     fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord> {
         let record = self.0.get_ptr_mut(key)?;
         // SAFETY: a valid pointer. The record's place may be given to another flow at any time: then it was seen a little
-        // later than it was, and what is read here has another mark. All but the time is one word, read at once.
+        // later than it was, and what is read here has another fingerprint. All but the time is one word, read at once.
         unsafe {
             if let Some(now_ns) = now_ns {
                 ptr::write_volatile(&raw mut (*record).seen_ns, now_ns);
             }
             let rest = ptr::read_volatile((&raw const (*record).recorded_s).cast::<u64>());
-            let (recorded_s, backend, mark) = (rest as u32, (rest >> 32) as u16, (rest >> 48) as u16);
-            Some(FlowRecord { seen_ns: 0, recorded_s, backend, mark })
+            let (recorded_s, backend, fingerprint) = (rest as u32, (rest >> 32) as u16, (rest >> 48) as u16);
+            Some(FlowRecord { seen_ns: 0, recorded_s, backend, fingerprint })
         }
     }
 

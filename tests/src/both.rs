@@ -210,7 +210,7 @@ impl Both {
 
 /// Records without their times, which are of two clocks.
 fn places<K: Copy>(records: &BTreeMap<K, FlowRecord>) -> Vec<(K, BackendNumber, u16)> {
-    records.iter().map(|(key, record)| (*key, record.backend, record.mark)).collect()
+    records.iter().map(|(key, record)| (*key, record.backend, record.fingerprint)).collect()
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &[T], host: &[T]) -> Result<(), String> {

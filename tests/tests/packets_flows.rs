@@ -31,7 +31,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
         .collect();
     let own = case.record.map(|at| {
         let mut record = flow.record(who(both, at));
-        record.mark ^= u16::from(case.alien);
+        record.fingerprint ^= u16::from(case.alien);
         (flow, record)
     });
 
@@ -69,7 +69,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     expected.extend(case.then.map(|then| {
         let mut record = flow.record(who(both, then));
         // Nobody touches one that is not the flow's.
-        record.mark ^= u16::from(case.alien && case.then == case.record);
+        record.fingerprint ^= u16::from(case.alien && case.then == case.record);
         (flow, record)
     }));
     let found = records(&both.memory);

@@ -89,15 +89,15 @@ pub struct FlowRecord {
     /// When it was recorded: seconds of the same clock.
     pub recorded_s: u32,
     pub backend: BackendNumber,
-    /// [`Hash::mark`](crate::hash::Hash::mark) of the flow, in one word with the backend. Its place may be given to another
+    /// [`Hash::fingerprint`](crate::hash::Hash::fingerprint) of the flow, in one word with the backend. Its place may be given to another
     /// flow between a packet's search for it and the reading of it; then this is not what was looked for.
-    pub mark: u16,
+    pub fingerprint: u16,
 }
 
 impl FlowRecord {
     #[inline(always)]
-    pub const fn new(backend: BackendNumber, mark: u16, now_ns: u64) -> Self {
-        Self { seen_ns: now_ns, recorded_s: (now_ns / 1_000_000_000) as u32, backend, mark }
+    pub const fn new(backend: BackendNumber, fingerprint: u16, now_ns: u64) -> Self {
+        Self { seen_ns: now_ns, recorded_s: (now_ns / 1_000_000_000) as u32, backend, fingerprint }
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answe
         // What the segment occupies of the sequence space: its data, and one each for SYN and FIN.
         let headers = offset - link.l3 + usize::from(data_offset >> 4) * 4;
         let data = F::length(header).wrapping_sub(headers) as u32;
-        let marks = u32::from(was & flags::SYN != 0) + u32::from(was & flags::FIN != 0);
-        let next = u32::from_be_bytes(sequence).wrapping_add(data).wrapping_add(marks);
+        let flags_length = u32::from(was & flags::SYN != 0) + u32::from(was & flags::FIN != 0);
+        let next = u32::from_be_bytes(sequence).wrapping_add(data).wrapping_add(flags_length);
         ([0; 4], next.to_be_bytes(), flags::RST | flags::ACK)
     };
     match write::<F, P>(packet, link, ports, number, acknowledges, now) {

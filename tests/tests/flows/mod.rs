@@ -108,7 +108,11 @@ impl Flow {
 
     /// A record of it at `backend`, which was made and last seen when the clock started.
     pub(crate) fn record(&self, backend: BackendNumber) -> FlowRecord {
-        FlowRecord { backend, mark: World::flow(self.client, self.source, PORT).mark(), ..FlowRecord::default() }
+        FlowRecord {
+            backend,
+            fingerprint: World::flow(self.client, self.source, PORT).fingerprint(),
+            ..FlowRecord::default()
+        }
     }
 
     /// A packet of it, or about it. Of UDP, a first one is QUIC's, whether the service knows of that or not.

@@ -107,7 +107,7 @@ pub(super) fn record<K: FlowKey>(key: &K, flow: Flow, world: &World, side: Side)
     let (Flow::Own(number) | Flow::Other(number)) = flow;
     let place = u16::try_from(number % u32::from(world.backends)).expect("below another one");
     let backend = world.first_backend(side) + place;
-    FlowRecord::new(backend, key.hash().mark(), 0)
+    FlowRecord::new(backend, key.hash().fingerprint(), 0)
 }
 
 /// Puts into `memory` what a packet of `frame` in `state` is to find: the records that there are, and who owns the slots.
