@@ -56,7 +56,7 @@ pub fn settled<'a, T: Tables>(
     let backend = tables.backend(owner)?;
     let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
     let settled = !tables.is_unsettled(view.half, target.service, service);
-    if settled && State(backend.state).has(wanted) { Some((owner, backend)) } else { None }
+    if settled && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
 }
 
 /// A packet whose backend is to be chosen.
@@ -102,7 +102,7 @@ pub fn choose<T: Tables>(
         {
             recorded = record.backend;
         }
-        if !asked.starts && alive(tables, service, recorded, State::ALIVE) {
+        if !asked.starts && serves_any(tables, service, recorded, State::ALIVE) {
             count(FlowCount::Hits);
             return Ok(recorded);
         }
@@ -114,11 +114,11 @@ pub fn choose<T: Tables>(
     }
     // When nothing is left and the service fails open, who is not disabled counts as alive, too.
     let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
-    if alive(tables, service, recorded, if asked.starts { bits } else { living }) {
+    if serves_any(tables, service, recorded, if asked.starts { bits } else { living }) {
         count(FlowCount::Hits);
         return Ok(recorded);
     }
-    let owner_lives = alive(tables, service, owner, living);
+    let owner_lives = serves_any(tables, service, owner, living);
     if !asked.records {
         return if owner_lives { Ok(owner) } else { exhausted(pick) };
     }
@@ -182,16 +182,17 @@ fn record<T: Tables>(
 
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
 #[inline(always)]
-fn alive<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
+fn serves_any<T: Tables>(tables: &T, service: &Service, number: BackendNumber, bits: u32) -> bool {
     // Hidden, or the verifier would remember for each of these questions how far it had to look.
     let failover = Failover::from_raw(tables.merge_paths(service.failover, u32::MAX));
-    let alive = match if number == 0 { None } else { tables.backend(number) } {
+    let serves = match if number == 0 { None } else { tables.backend(number) } {
         Some(backend) => {
-            backend.state & bits != 0 && !(failover.evacuate && is_evacuated(tables, service, failover, backend.pool))
+            State(backend.state).has_any(bits)
+                && !(failover.evacuate && is_evacuated(tables, service, failover, backend.pool))
         }
         None => false,
     };
-    tables.merge_paths(alive.into(), 1) != 0
+    tables.merge_paths(serves.into(), 1) != 0
 }
 
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
@@ -260,7 +261,7 @@ fn eligible<'a, T: Tables>(tables: &'a T, view: View<'_>, service: &Service) -> 
 #[inline(always)]
 fn search<T: Tables>(tables: &T, view: View<'_>, pool: &Pool, slot: u32, bits: u32) -> Option<BackendNumber> {
     let takes = |number: BackendNumber| match tables.backend(number) {
-        Some(backend) => State(backend.state).has(bits),
+        Some(backend) => State(backend.state).has_all(bits),
         None => false,
     };
     let start = Hash(u64::from(slot));
@@ -308,8 +309,8 @@ fn is_evacuated<T: Tables>(tables: &T, service: &Service, failover: Failover, po
 pub fn member_list(members: &[(BackendNumber, State)]) -> Vec<BackendNumber> {
     let part =
         |wanted: fn(State) -> bool| members.iter().filter(move |(_, state)| wanted(*state)).map(|(number, _)| *number);
-    part(|state| state.has(State::NEW))
-        .chain(part(|state| !state.has(State::NEW) && state.has(State::ENABLED)))
-        .chain(part(|state| !state.has(State::NEW) && !state.has(State::ENABLED)))
+    part(|state| state.has_all(State::NEW))
+        .chain(part(|state| !state.has_all(State::NEW) && state.has_all(State::ENABLED)))
+        .chain(part(|state| !state.has_all(State::NEW) && !state.has_all(State::ENABLED)))
         .collect()
 }

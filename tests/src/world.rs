@@ -311,7 +311,7 @@ impl World {
     /// Writes a pool's cells to the end of `candidates`.
     fn lay_out(&self, pool: &PoolPlan, candidates: &mut Vec<Cell>) -> Pool {
         let state = |number: u16| State(self.backends[usize::from(number)].state);
-        let count = |bits| pool.members.iter().filter(|number| state(**number).has(bits)).count();
+        let count = |bits| pool.members.iter().filter(|number| state(**number).has_all(bits)).count();
         let small = |number: usize| u32::try_from(number).expect("a small world");
         let identity = |number: u16| self.backends[usize::from(number)].address;
         let weight = |number| pool.weights.get(number).copied().unwrap_or(100);

@@ -37,7 +37,7 @@ fn take_away_one(lab: &Lab, service: SocketAddr, part: Part, family: Family, bac
     let backend = Backend::named(&home).expect("a backend answered");
     let state = backends.state(backend.address(part, family));
     let was = state.load(Ordering::Relaxed);
-    assert!(State(was).has(State::NEW | State::ALIVE), "{home} served");
+    assert!(State(was).has_all(State::NEW | State::ALIVE), "{home} served");
     for number in 1..DATAGRAMS {
         assert_eq!(ask(&flow, number).expect("an answer"), home, "a flow stays where it is");
     }

@@ -128,7 +128,7 @@ proptest! {
         world.backends[victim].state = DOWN;
         let after = picks(&world, &world.memory());
         let pool = &world.pools[usize::from(world.backends[victim].pool)];
-        let alone = !pool.members.iter().any(|member| State(world.backends[usize::from(*member)].state).has(State::NEW));
+        let alone = !pool.members.iter().any(|member| State(world.backends[usize::from(*member)].state).has_all(State::NEW));
         for (slot, (before, after)) in before.iter().zip(&after).enumerate() {
             // The last one of a pool takes the pool with it.
             let its = usize::from(*before) == victim || alone;
@@ -154,7 +154,7 @@ proptest! {
             memory = world.memory_after(&memory);
             for slot in 0..SLOTS {
                 let owner = owner(&memory, slot);
-                let lives = State(world.backends[usize::from(owner)].state).has(State::ALIVE);
+                let lives = State(world.backends[usize::from(owner)].state).has_all(State::ALIVE);
                 if lives {
                     prop_assert_eq!(send(&memory, &tcp(ports[slot as usize], ACK)), Some(owner));
                 }

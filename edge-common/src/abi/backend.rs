@@ -58,14 +58,14 @@ impl Backend {
 /// State of a backend, one `u32` so that a change is one store.
 ///
 /// The packet path reads only [`NEW`](Self::NEW), [`ALIVE`](Self::ALIVE) and [`ENABLED`](Self::ENABLED). The other bits
-/// say why, so that whoever finds the pinned maps knows health and the operator's word without asking anyone.
+/// say why, so that the pinned maps alone show health and the operator's decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State(pub u32);
 
 impl State {
     /// Takes new flows.
     pub const NEW: u32 = 1;
-    /// Its running flows may go on.
+    /// Serves its established flows.
     pub const ALIVE: u32 = 1 << 1;
     /// Not administratively disabled: may serve when all else is exhausted.
     pub const ENABLED: u32 = 1 << 2;
@@ -73,17 +73,23 @@ impl State {
     pub const DRAINED: u32 = 1 << 3;
     /// The operator disabled it.
     pub const DISABLED: u32 = 1 << 4;
-    /// Probes say up. Neither this nor [`DOWN`](Self::DOWN): unknown, which counts as up.
+    /// Probes found it up. Neither this nor [`DOWN`](Self::DOWN): unknown, which counts as up.
     pub const UP: u32 = 1 << 5;
-    /// Probes say down.
+    /// Probes found it down.
     pub const DOWN: u32 = 1 << 6;
-    /// It is not in the configuration any more: it takes no new flows, and keeps its number for those that it has.
-    pub const REMOVED: u32 = 1 << 7;
+    /// Not in the configuration any more: it takes no new flows, and keeps its number for its established ones.
+    pub const RETIRED: u32 = 1 << 7;
 
     /// Whether all of `bits` are set.
     #[inline(always)]
-    pub const fn has(self, bits: u32) -> bool {
+    pub const fn has_all(self, bits: u32) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Whether any of `bits` is set.
+    #[inline(always)]
+    pub const fn has_any(self, bits: u32) -> bool {
+        self.0 & bits != 0
     }
 }
 

@@ -159,7 +159,7 @@ pub(crate) async fn detach(
 
 fn tell_of_adoption(kernel: &Kernel, snapshot: &Snapshot, events: &Events) {
     let states: Vec<_> = snapshot.backends().map(|(_, backend)| kernel.state(backend.number)).collect();
-    let with = |bits| states.iter().filter(|state| state.has(bits)).count();
+    let with = |bits| states.iter().filter(|state| state.has_all(bits)).count();
     let failovers = snapshot.services.iter().filter(|service| kernel.failover(service.number).first > 0).count();
     let attached = kernel.attached();
     events.tell(

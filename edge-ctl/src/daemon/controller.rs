@@ -95,7 +95,7 @@ impl<P: Plane> Controller<P> {
             Health::Unknown => Kind::BackendUnknown,
         };
         let but = match model::admin(after) {
-            Admin::Enabled if after.has(State::REMOVED) => "; it has left the configuration",
+            Admin::Enabled if after.has_all(State::RETIRED) => "; it has left the configuration",
             Admin::Enabled => "",
             Admin::Drained => "; it stays drained",
             Admin::Disabled => "; it stays disabled",
@@ -209,7 +209,7 @@ mod tests {
     fn a_backend_goes_down_after_fall_failures_and_says_why() {
         let mut controller = controller();
         fail(&mut controller, 1, 2);
-        assert!(controller.plane.state(1).has(State::NEW));
+        assert!(controller.plane.state(1).has_all(State::NEW));
         fail(&mut controller, 1, 1);
         assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
         assert!(controller.plane.why(1).reason.contains("connection refused"));
@@ -234,9 +234,9 @@ mod tests {
         plane.states.insert(1, State(State::ENABLED | State::DOWN));
         let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
         pass(&mut controller, 1, 1);
-        assert!(controller.plane.state(1).has(State::DOWN));
+        assert!(controller.plane.state(1).has_all(State::DOWN));
         pass(&mut controller, 1, 1);
-        assert!(controller.plane.state(1).has(State::UP | State::NEW | State::ALIVE));
+        assert!(controller.plane.state(1).has_all(State::UP | State::NEW | State::ALIVE));
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         let (pool, name) = ("provider-a".to_owned(), "shared".to_owned());
         inventory.leaving.push(RetiredRecord { pool, name, number: 3, address });
         let mut plane = FakePlane::fresh(&inventory);
-        plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::REMOVED));
+        plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::RETIRED));
         Controller::adopt(inventory, plane, Events::new()).unwrap()
     }
 
@@ -318,9 +318,9 @@ mod tests {
     fn who_leaves_is_probed_as_before_and_takes_no_new_flows_again() {
         let mut controller = with_leaving();
         fail(&mut controller, 3, 3);
-        assert_eq!(controller.plane.state(3), State(State::ENABLED | State::DOWN | State::REMOVED));
+        assert_eq!(controller.plane.state(3), State(State::ENABLED | State::DOWN | State::RETIRED));
         pass(&mut controller, 3, 2);
-        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::UP | State::REMOVED));
+        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::UP | State::RETIRED));
         let told: Vec<_> = controller.events.kept().into_iter().map(|event| (event.kind, event.subject)).collect();
         let name = || "provider-a/shared".to_owned();
         assert_eq!(told, [(Kind::BackendDown, name()), (Kind::BackendUp, name())]);
@@ -332,17 +332,17 @@ mod tests {
         let backend = || "provider-a/shared".to_owned();
         let outcome = controller.operate(&Operation::Disable { backend: backend(), reason: None }).unwrap();
         assert!(outcome.changed);
-        assert_eq!(controller.plane.state(3), State(State::DISABLED | State::REMOVED));
+        assert_eq!(controller.plane.state(3), State(State::DISABLED | State::RETIRED));
         let enable = Operation::Enable { backend: "provider-a/shared@10.1.0.13".to_owned(), reason: None };
         let outcome = controller.operate(&enable).unwrap();
         assert_eq!(
             outcome.message,
             "provider-a/shared is enabled; it has left the configuration, and keeps the flows that it has"
         );
-        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::REMOVED));
+        assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::RETIRED));
         // The bare name is that of the one in the configuration.
         controller.operate(&Operation::Drain { backend: "shared".to_owned(), reason: None }).unwrap();
-        assert!(controller.plane.state(6).has(State::DRAINED));
+        assert!(controller.plane.state(6).has_all(State::DRAINED));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) fn available(inventory: &Inventory, plane: &impl Plane, pool: usize) 
 }
 
 fn with(inventory: &Inventory, plane: &impl Plane, pool: usize, bits: u32) -> usize {
-    inventory.members_of(pool).filter(|member| plane.state(member.number).has(bits)).count()
+    inventory.members_of(pool).filter(|member| plane.state(member.number).has_all(bits)).count()
 }
 
 /// Where new flows of the service go now: as `edge_common::select::pick` decides it.

@@ -145,7 +145,7 @@ impl Kernel {
             take(backend.number);
             self.write_pool(backend.number, pool.number);
             let state = self.state(backend.number);
-            if state.has(State::REMOVED) {
+            if state.has_all(State::RETIRED) {
                 self.store_state(backend.number, model::returned(state));
             }
         }
@@ -153,7 +153,7 @@ impl Kernel {
             take(known.number);
             self.write_pool(known.number, snapshot.pool(&known.pool).map_or(u16::MAX, |pool| pool.number));
             let state = self.state(known.number);
-            if !state.has(State::REMOVED) {
+            if !state.has_all(State::RETIRED) {
                 self.store_state(known.number, model::removed(state));
                 self.write_note(known.number, &format!("removed in generation {}", snapshot.generation));
             }
@@ -303,7 +303,7 @@ impl Kernel {
 
 /// How many of `members` have `bits`.
 fn takers(members: &[(&BackendRecord, State)], bits: u32) -> u32 {
-    members.iter().map(|(_, state)| u32::from(state.has(bits))).sum()
+    members.iter().map(|(_, state)| u32::from(state.has_all(bits))).sum()
 }
 
 const fn out_of(map: &'static str, index: u32) -> KernelError {

@@ -246,7 +246,7 @@ fn a_publication_moves_no_owner_and_kills_only_what_nothing_names() {
     let image = plan(&kernel, &config);
     kernel.publish(&image).expect("published");
     assert_eq!(owners(&kernel, "web"), before);
-    let left = state(Admin::Enabled, Health::Up).0 & !State::NEW | State::REMOVED;
+    let left = state(Admin::Enabled, Health::Up).0 & !State::NEW | State::RETIRED;
     assert_eq!(kernel.state(goes), State(left), "its flows stay, and no new ones come");
 }
 

@@ -40,12 +40,12 @@ pub(crate) const fn state(admin: Admin, health: Health) -> State {
 /// configuration takes no new flows, whatever else is said.
 pub(crate) const fn changed(before: State, admin: Admin, health: Health) -> State {
     let after = state(admin, health);
-    if before.has(State::REMOVED) { removed(after) } else { after }
+    if before.has_all(State::RETIRED) { removed(after) } else { after }
 }
 
 /// The same state, of a backend that is not in the configuration any more.
 pub(crate) const fn removed(state: State) -> State {
-    State(state.0 & !State::NEW | State::REMOVED)
+    State(state.0 & !State::NEW | State::RETIRED)
 }
 
 /// The same state, of a backend that is in the configuration.
@@ -55,9 +55,9 @@ pub(crate) const fn returned(removed: State) -> State {
 
 /// The operator's word in `state`.
 pub(crate) const fn admin(state: State) -> Admin {
-    if state.has(State::DISABLED) {
+    if state.has_all(State::DISABLED) {
         Admin::Disabled
-    } else if state.has(State::DRAINED) {
+    } else if state.has_all(State::DRAINED) {
         Admin::Drained
     } else {
         Admin::Enabled
@@ -66,9 +66,9 @@ pub(crate) const fn admin(state: State) -> Admin {
 
 /// The health in `state`; unknown for a disabled backend.
 pub(crate) const fn health(state: State) -> Health {
-    if state.has(State::UP) {
+    if state.has_all(State::UP) {
         Health::Up
-    } else if state.has(State::DOWN) {
+    } else if state.has_all(State::DOWN) {
         Health::Down
     } else {
         Health::Unknown

@@ -20,7 +20,7 @@ use super::{
     TCP, UDP, Who, both, number, reached, record, records, world,
 };
 
-const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::REMOVED | State::ALIVE];
+const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::RETIRED | State::ALIVE];
 const WAYS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
 
 /// Something that happens.
@@ -153,7 +153,7 @@ proptest! {
             let Happens::Packet { flow: nth, says, odd } = what else {
                 upset(&mut world, &mut memory, what);
                 for home in &mut homes {
-                    *home = home.filter(|home| State(world.backends[usize::from(*home)].state).has(State::ALIVE));
+                    *home = home.filter(|home| State(world.backends[usize::from(*home)].state).has_all(State::ALIVE));
                 }
                 continue;
             };
@@ -170,7 +170,7 @@ proptest! {
             } else if home.is_some() {
                 prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
             } else if tracking(way, flow.service) == Tracking::Learn {
-                let lives = |to: &u16| State(world.backends[usize::from(*to)].state).has(State::ALIVE);
+                let lives = |to: &u16| State(world.backends[usize::from(*to)].state).has_all(State::ALIVE);
                 homes[nth] = to.filter(lives);
             }
         }

@@ -152,7 +152,7 @@ impl Edge {
     }
 
     pub(crate) fn takes_new(&self, number: BackendNumber) -> bool {
-        State(self.memory().backends[usize::from(number)].state).has(State::NEW)
+        State(self.memory().backends[usize::from(number)].state).has_all(State::NEW)
     }
 
     /// All records.

@@ -55,7 +55,7 @@ impl Fate {
             Self { drained: true, .. } => DRAINED,
             _ => UP,
         };
-        if self.removed { state & !State::NEW | State::REMOVED } else { state }
+        if self.removed { state & !State::NEW | State::RETIRED } else { state }
     }
 }
 

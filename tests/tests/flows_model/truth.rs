@@ -73,7 +73,7 @@ fn is_alive(edge: &Edge, service: usize, number: BackendNumber) -> bool {
     let state = State(backend.state);
     let listed = &service.pools[..service.pool_count.into()];
     let evacuated = listed.contains(&backend.pool) && pools(memory, service).all(|(pool, _)| pool != backend.pool);
-    !evacuated && (state.has(State::ALIVE) || is_open(memory, service) && state.has(State::ENABLED))
+    !evacuated && (state.has_all(State::ALIVE) || is_open(memory, service) && state.has_all(State::ENABLED))
 }
 
 /// Who may take a flow that starts now in a slot. Where the slot's own candidates are all gone, it does not say which of the
@@ -84,7 +84,7 @@ pub(crate) fn takers(edge: &Edge, service: usize, slot: u32) -> Vec<BackendNumbe
     let with = |pool: &Pool, bits| {
         let cells = &memory.candidates[pool.member_list as usize..];
         let members = cells.iter().flat_map(|cell| cell.0).take(pool.members.into());
-        members.filter(|number| State(memory.backends[usize::from(*number)].state).has(bits)).collect::<Vec<_>>()
+        members.filter(|number| State(memory.backends[usize::from(*number)].state).has_all(bits)).collect::<Vec<_>>()
     };
     let left: Vec<_> = pools(memory, service).map(|(_, pool)| pool).collect();
     let passed_over = if failover.evacuate { 0 } else { failover.first.into() };

@@ -141,7 +141,7 @@ impl Run {
         let weight = [50, 100, 200, 300][self.random.place(4)];
         let service = self.random.place(self.scene.world.services.len());
         let state = |number: &BackendNumber| State(self.scene.world.backends[usize::from(*number)].state);
-        let with = |bits| all.iter().copied().filter(|number| state(number).has(bits)).collect::<Vec<_>>();
+        let with = |bits| all.iter().copied().filter(|number| state(number).has_all(bits)).collect::<Vec<_>>();
         let (dead, drained, disabled) = (with(State::DOWN), with(State::DRAINED), with(State::DISABLED));
         Some(match self.random.below(100) {
             // Removed ones are probed, too.

@@ -30,7 +30,7 @@ impl Goes {
 }
 
 fn has(world: &World, backend: u16, bits: u32) -> bool {
-    world.backends.get(usize::from(backend)).is_some_and(|backend| State(backend.state).has(bits))
+    world.backends.get(usize::from(backend)).is_some_and(|backend| State(backend.state).has_all(bits))
 }
 
 /// The pool that takes the flows that start now, and the state that its backends need for it.

@@ -121,7 +121,7 @@ mod tests {
         inventory.leaving.push(RetiredRecord { pool, name, number: 9, address: "10.1.0.14".parse().unwrap() });
         let mut plane = FakePlane::fresh(&inventory);
         plane
-            .set_state(9, State(State::ALIVE | State::ENABLED | State::REMOVED | State::UP), "1 probe passed")
+            .set_state(9, State(State::ALIVE | State::ENABLED | State::RETIRED | State::UP), "1 probe passed")
             .unwrap();
         let (changed_ms, why) = (1_020_000, "provider-a/a3 left the configuration".to_owned());
         plane.transitions.insert(1, Transition { changed_ms, why, ..transition.clone() });

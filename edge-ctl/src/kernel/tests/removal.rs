@@ -39,7 +39,7 @@ fn a_number_is_kept_while_an_owner_names_it() {
     round(&mut kernel, START);
     assert!(owners(&kernel, "web").contains(&b1));
     assert!(kernel.held(b1).expect("looked at").slots > 0);
-    assert!(kernel.state(b1).has(State::ALIVE | State::REMOVED));
+    assert!(kernel.state(b1).has_all(State::ALIVE | State::RETIRED));
     publish(&mut kernel, &smaller);
     assert_eq!(retired(&kernel), [b1], "its slots have not moved");
 
@@ -69,7 +69,7 @@ fn a_number_is_kept_while_a_record_names_it() {
     assert!(!owners(&kernel, "web").contains(&b1));
     publish(&mut kernel, &smaller);
     assert_eq!(retired(&kernel), [b1]);
-    assert!(kernel.state(b1).has(State::ALIVE));
+    assert!(kernel.state(b1).has_all(State::ALIVE));
 
     settle_all(&mut kernel, late + LINGER);
     publish(&mut kernel, &smaller);
@@ -85,7 +85,7 @@ fn who_comes_back_has_its_number_and_its_flows() {
     let up = state(Admin::Enabled, Health::Up);
     kernel.set_state(b1, up, "answers").expect("known");
     publish(&mut kernel, &without(&config(), 0, 1));
-    assert_eq!(kernel.state(b1), State(up.0 & !State::NEW | State::REMOVED));
+    assert_eq!(kernel.state(b1), State(up.0 & !State::NEW | State::RETIRED));
     assert_eq!(pool_counts(&kernel, "one"), (2, 2));
     round(&mut kernel, START);
 
@@ -109,11 +109,11 @@ fn whose_pool_is_gone_is_in_none_until_both_come_back() {
     without_pool.services.iter_mut().for_each(|service| service.pools = vec![0]);
     publish(&mut kernel, &without_pool);
     assert_eq!(pool_number(&kernel, b0), u16::MAX);
-    assert!(kernel.state(b0).has(State::ALIVE | State::REMOVED));
+    assert!(kernel.state(b0).has_all(State::ALIVE | State::RETIRED));
     // Its death is its own matter: no service lists it, and no change of one is to be told.
     let down = model_changed(&kernel, b0, Health::Down);
     kernel.set_state(b0, down, "no answer").expect("known");
-    assert!(!kernel.state(b0).has(State::ALIVE) && kernel.state(b0).has(State::REMOVED));
+    assert!(!kernel.state(b0).has_all(State::ALIVE) && kernel.state(b0).has_all(State::RETIRED));
 
     publish(&mut kernel, &config());
     assert_eq!(backend(&kernel, "one/b0"), b0);
@@ -168,9 +168,9 @@ fn a_publication_that_is_killed_after_its_store_is_finished_by_the_next_start() 
 
     let mut kernel = reopened(&pins);
     assert!(kernel.is_unsettled(service_number(&kernel, "web")), "all are, before anybody has looked");
-    assert!(owners(&kernel, "web").contains(&b1) && kernel.state(b1).has(State::ALIVE), "its flows go on");
+    assert!(owners(&kernel, "web").contains(&b1) && kernel.state(b1).has_all(State::ALIVE), "its flows go on");
     kernel.settle().expect("settled");
-    assert!(kernel.state(b1).has(State::ALIVE | State::REMOVED) && !kernel.state(b1).has(State::NEW));
+    assert!(kernel.state(b1).has_all(State::ALIVE | State::RETIRED) && !kernel.state(b1).has_all(State::NEW));
     round(&mut kernel, START);
     round(&mut kernel, START + LINGER);
     settle_all(&mut kernel, START + LINGER);

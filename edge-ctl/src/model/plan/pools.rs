@@ -89,7 +89,7 @@ pub(super) fn plan(
                 full(map::CANDIDATES, "cells", capacity.candidates, needs)
             },
         )?;
-        let count = |bits| narrow(states.iter().filter(|state| state.has(bits)).count());
+        let count = |bits| narrow(states.iter().filter(|state| state.has_all(bits)).count());
         image.pools.push((
             record.number,
             abi::Pool {

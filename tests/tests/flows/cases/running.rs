@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "the same where the owner was removed",
-        states: &[(First, State::REMOVED | State::ALIVE | State::ENABLED)],
+        states: &[(First, State::RETIRED | State::ALIVE | State::ENABLED)],
         then: Some(First),
         counts: &[Lookups, RecordedAtOwner],
         ..RUNNING
@@ -133,7 +133,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "recorded at a backend that was removed",
-        states: &[(Second, State::REMOVED | State::ALIVE)],
+        states: &[(Second, State::RETIRED | State::ALIVE)],
         record: Some(Second),
         room: Full,
         goes: To(Second),
@@ -289,7 +289,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "all are dead and serve; the owner was removed, and lives",
         others: DOWN,
-        states: &[(Second, State::REMOVED | State::ALIVE)],
+        states: &[(Second, State::RETIRED | State::ALIVE)],
         policy: Open,
         owner: Second,
         goes: To(Second),

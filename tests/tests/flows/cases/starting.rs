@@ -271,7 +271,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "all are dead, who was removed lives: without room its flows",
         others: DOWN,
-        states: &[(Second, State::REMOVED | State::ALIVE)],
+        states: &[(Second, State::RETIRED | State::ALIVE)],
         policy: Open,
         owner: Second,
         room: Full,
