@@ -39,7 +39,7 @@ pub(crate) fn starts_quic<P: Packet>(packet: &P, service: &Service, at: Transpor
 /// Chooses a backend for the flow that is read at `place`, by all that is known of it.
 #[inline(always)]
 pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Target, Hash)>, place: Place) -> Found {
-    let Some(view) = tables.view_of(place.half) else { return Exit::BadTables.into() };
+    let Some(view) = tables.view_of(place.bank) else { return Exit::BadTables.into() };
     let at = Transport { protocol: place.protocol, offset: place.l4 };
     // Of either family, in its own place, so that what follows is there once for both.
     let (v4, v6);
@@ -60,7 +60,7 @@ pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Targe
             Err(exit) => return exit.into(),
         }
     };
-    let Some(service) = tables.service(view.half, target.service) else { return Exit::BadTables.into() };
+    let Some(service) = tables.service(view.bank, target.service) else { return Exit::BadTables.into() };
     let own = matches!(place.kind, Kind::Whole | Kind::First);
     let starts = place.starts || known.is_none() && own && starts_quic(packet, service, at);
     let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
@@ -94,7 +94,7 @@ fn read<F: Reply, P: Packet, T: Tables>(
     } else {
         let port = ((ports >> 16) as u16).to_le_bytes();
         let target = F::find(tables, view, vip, port, place.protocol).ok_or(Exit::NotOurs)?;
-        let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
+        let service = tables.service(view.bank, target.service).ok_or(Exit::BadTables)?;
         (target, hash::<F>(view, target, service, client, ports))
     };
     Ok((target, hash, F::flow_key(client, vip, ports, place.protocol)))

@@ -118,7 +118,7 @@ pub struct Place {
     pub l4: usize,
     pub protocol: u8,
     /// Half of the maps that the packet has seen published.
-    pub half: u32,
+    pub bank: u32,
     /// Whether the packet starts a flow, by all that can be told without knowing its service.
     pub starts: bool,
     /// Whether the network header is one of IPv6.
@@ -170,7 +170,7 @@ impl Found {
             l3: self.0 as usize & 0xff,
             l4: (self.0 >> 16) as usize & 0x3fff,
             protocol: (self.0 >> 8) as u8,
-            half: (self.0 >> 34) as u32 & 1,
+            bank: (self.0 >> 34) as u32 & 1,
             starts: self.0 & Self::STARTS != 0,
             v6: self.0 & Self::V6 != 0,
         }
@@ -205,9 +205,9 @@ impl From<Chosen> for Found {
 
 impl From<Place> for Found {
     #[inline(always)]
-    fn from(Place { kind, l3, l4, protocol, half, starts, v6 }: Place) -> Self {
+    fn from(Place { kind, l3, l4, protocol, bank, starts, v6 }: Place) -> Self {
         let flags = Self::CHOOSE | Self::flag(starts, Self::STARTS) | Self::flag(v6, Self::V6);
-        let word = u64::from(half & 1) << 34 | (kind as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
+        let word = u64::from(bank & 1) << 34 | (kind as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
         Self(flags | word | u64::from(protocol) << 8 | l3 as u64 & 0xff)
     }
 }
@@ -217,7 +217,7 @@ impl From<Place> for Found {
 /// stacks together would be too deep.
 pub trait Detours<P> {
     /// Finds out what an odd packet is.
-    fn odd(&self, packet: &P, link: Link, half: u32) -> Found;
+    fn odd(&self, packet: &P, link: Link, bank: u32) -> Found;
     /// Chooses a backend for the flow at `place`; its service and hash are looked up where they are not known yet.
     fn choose(&self, packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found;
     /// Does what follows for an odd packet from the backend that was found for it.
@@ -230,8 +230,8 @@ pub trait Detours<P> {
 pub struct Direct<'a, T>(pub &'a T);
 
 impl<P: Packet, T: Tables> Detours<P> for Direct<'_, T> {
-    fn odd(&self, packet: &P, link: Link, half: u32) -> Found {
-        odd::find(packet, self.0, link, half)
+    fn odd(&self, packet: &P, link: Link, bank: u32) -> Found {
+        odd::find(packet, self.0, link, bank)
     }
 
     fn choose(&self, packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found {
@@ -320,7 +320,7 @@ fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
 ) -> Result<Forwarded<'a>, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
     let target = F::find(tables, view, F::destination(header), head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
-    let service = tables.service(view.half, target.service).ok_or(Exit::BadTables)?;
+    let service = tables.service(view.bank, target.service).ok_or(Exit::BadTables)?;
     let Ok(syn) = head.check(at.protocol, at.offset, link.l3 + F::length(header)) else {
         return Err(Exit::Malformed.into());
     };
@@ -335,7 +335,7 @@ fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
         l3: link.l3,
         l4: at.offset,
         protocol: at.protocol,
-        half: view.half,
+        bank: view.bank,
         starts,
         v6: F::ETHER_TYPE == frame::IPV6,
     };
@@ -353,7 +353,7 @@ fn odd_packet<'a, P: Packet, T: Tables>(
     view: View<'_>,
     link: Link,
 ) -> Result<Forwarded<'a>, Decision> {
-    let mut found = detours.odd(packet, link, view.half);
+    let mut found = detours.odd(packet, link, view.bank);
     if let Next::Choose(place) = found.next() {
         found = detours.choose(packet, None, place);
         if place.kind != Kind::Whole {
@@ -361,7 +361,7 @@ fn odd_packet<'a, P: Packet, T: Tables>(
         }
     }
     let chosen = sent(found)?;
-    let service = tables.service(view.half, chosen.service).ok_or(Exit::BadTables)?;
+    let service = tables.service(view.bank, chosen.service).ok_or(Exit::BadTables)?;
     let backend = tables.backend(chosen.backend).ok_or(Exit::BadTables)?;
     Ok(Forwarded { service, backend, chosen })
 }
@@ -398,10 +398,10 @@ mod tests {
 
         #[test]
         fn places_are_packed_whole(
-            l3 in 0usize..256, l4 in 0usize..1 << 14, protocol: u8, half in 0u32..2, starts: bool, v6: bool,
+            l3 in 0usize..256, l4 in 0usize..1 << 14, protocol: u8, bank in 0u32..2, starts: bool, v6: bool,
         ) {
             for kind in [Kind::Whole, Kind::First, Kind::Quoted, Kind::Tunnelled] {
-                let place = Place { kind, l3, l4, protocol, half, starts, v6 };
+                let place = Place { kind, l3, l4, protocol, bank, starts, v6 };
                 prop_assert_eq!(Found::from(place).next(), Next::Choose(place));
                 prop_assert_eq!(Found::from(place).place(), place);
             }

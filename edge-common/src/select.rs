@@ -55,7 +55,7 @@ pub fn settled<'a, T: Tables>(
     let owner = tables.owner(target.owners().wrapping_add(slot / CELL as u32), slot)?;
     let backend = tables.backend(owner)?;
     let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
-    let settled = !tables.is_unsettled(view.half, target.service, service);
+    let settled = !tables.is_unsettled(view.bank, target.service, service);
     if settled && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
 }
 
@@ -174,8 +174,8 @@ fn record<T: Tables>(
         return false;
     }
     // Before the record is there, or a packet might not look for it.
-    if !tables.is_unsettled(view.half, asked.target.service, service) {
-        tables.unsettle(view.half, asked.target.service);
+    if !tables.is_unsettled(view.bank, asked.target.service, service) {
+        tables.unsettle(view.bank, asked.target.service);
     }
     asked.key.insert(tables, FlowRecord::new(backend, asked.hash.fingerprint(), now))
 }
@@ -235,7 +235,7 @@ fn eligible<'a, T: Tables>(tables: &'a T, view: View<'_>, service: &Service) -> 
             break;
         }
         let position = if passed_over { first + step - count } else { first + step };
-        let pool = tables.pool(view.half, service.pools[position % MAX_POOLS])?;
+        let pool = tables.pool(view.bank, service.pools[position % MAX_POOLS])?;
         if !passed_over && pool.available > 0 && pool.available >= u32::from(pool.min_healthy) {
             few = Some(pool);
             break;

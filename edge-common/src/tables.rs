@@ -23,16 +23,16 @@ pub struct Route {
 /// What a packet reads once and then uses throughout, so that it sees one generation.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The half of the maps that was published.
-    pub half: u32,
+    /// The bank of the maps that was published.
+    pub bank: u32,
     pub generation: &'a Generation,
 }
 
 impl<'a> View<'a> {
     #[inline(always)]
-    const fn of(published: &'a Published, half: u32) -> Self {
-        let half = half & 1;
-        Self { half, generation: &published.generations[half as usize] }
+    const fn of(published: &'a Published, bank: u32) -> Self {
+        let bank = bank & 1;
+        Self { bank, generation: &published.generations[bank as usize] }
     }
 }
 
@@ -89,7 +89,7 @@ pub trait Fragments<K> {
 ///
 /// A reader returns `None` for an index past the map's end.
 pub trait Tables {
-    /// What is published, and which half of the maps that is.
+    /// What is published, and which bank of the maps that is.
     fn published(&self) -> Option<(&Published, u32)>;
 
     /// The published generation; `None` before the first.
@@ -100,11 +100,11 @@ pub trait Tables {
         if view.generation.number == 0 { None } else { Some(view) }
     }
 
-    /// What a packet goes on with that has seen this half published.
+    /// What a packet goes on with that has seen this bank published.
     #[inline(always)]
-    fn view_of(&self, half: u32) -> Option<View<'_>> {
+    fn view_of(&self, bank: u32) -> Option<View<'_>> {
         let (published, _) = self.published()?;
-        Some(View::of(published, half))
+        Some(View::of(published, bank))
     }
 
     /// As [`Packet::merge_paths`](crate::packet::Packet::merge_paths).
@@ -113,10 +113,10 @@ pub trait Tables {
         value & mask
     }
 
-    fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4>;
-    fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6>;
-    fn service(&self, half: u32, number: u32) -> Option<&Service>;
-    fn pool(&self, half: u32, number: u16) -> Option<&Pool>;
+    fn service_entry_v4(&self, bank: u32, position: u32) -> Option<&ServiceEntryV4>;
+    fn service_entry_v6(&self, bank: u32, position: u32) -> Option<&ServiceEntryV6>;
+    fn service(&self, bank: u32, number: u32) -> Option<&Service>;
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool>;
     fn backend(&self, number: BackendNumber) -> Option<&Backend>;
     /// A slot's candidates, or four members of a pool.
     fn candidates(&self, cell: u32) -> Option<Cell>;
@@ -131,11 +131,11 @@ pub trait Tables {
     fn set_unrecorded(&self, cell: u32, lane: u32);
     /// Whether flows of the service, which is `number`, may be recorded ([`Service::unsettled`]).
     #[inline(always)]
-    fn is_unsettled(&self, _half: u32, _number: u32, service: &Service) -> bool {
+    fn is_unsettled(&self, _bank: u32, _number: u32, service: &Service) -> bool {
         service.unsettled != 0
     }
     /// Says that flows of the service may be recorded from now on.
-    fn unsettle(&self, half: u32, service: u32);
+    fn unsettle(&self, bank: u32, service: u32);
     fn flows_v4(&self) -> impl Flows<FlowKeyV4>;
     fn flows_v6(&self) -> impl Flows<FlowKeyV6>;
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4>;

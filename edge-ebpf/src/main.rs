@@ -51,8 +51,8 @@ struct Calls(*mut xdp_md);
 
 impl<P> Detours<P> for Calls {
     #[inline(always)]
-    fn odd(&self, _packet: &P, link: Link, half: u32) -> Found {
-        Found(edge_odd(self.0, link.l3 as u32, link.ether_type.into(), half))
+    fn odd(&self, _packet: &P, link: Link, bank: u32) -> Found {
+        Found(edge_odd(self.0, link.l3 as u32, link.ether_type.into(), bank))
     }
 
     #[inline(always)]
@@ -75,9 +75,9 @@ impl<P> Detours<P> for Calls {
 /// [`odd::find`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn edge_odd(ctx: *mut xdp_md, l3: u32, ether_type: u32, half: u32) -> u64 {
+extern "C" fn edge_odd(ctx: *mut xdp_md, l3: u32, ether_type: u32, bank: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
-    let Found(found) = odd::find(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), link(l3, ether_type), half & 1);
+    let Found(found) = odd::find(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), link(l3, ether_type), bank & 1);
     found
 }
 

@@ -16,7 +16,7 @@ use edge_common::{
     abi::{
         Backend, BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
         Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic,
-        halved,
+        banked,
     },
     exit::Exit,
     tables::{Flows, Fragments, Route, Tables},
@@ -126,23 +126,23 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4> {
-        SERVICE_INDEX_V4.get(halved(half, position))
+    fn service_entry_v4(&self, bank: u32, position: u32) -> Option<&ServiceEntryV4> {
+        SERVICE_INDEX_V4.get(banked(bank, position))
     }
 
     #[inline(always)]
-    fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6> {
-        SERVICE_INDEX_V6.get(halved(half, position))
+    fn service_entry_v6(&self, bank: u32, position: u32) -> Option<&ServiceEntryV6> {
+        SERVICE_INDEX_V6.get(banked(bank, position))
     }
 
     #[inline(always)]
-    fn service(&self, half: u32, number: u32) -> Option<&Service> {
-        SERVICES.get(halved(half, number))
+    fn service(&self, bank: u32, number: u32) -> Option<&Service> {
+        SERVICES.get(banked(bank, number))
     }
 
     #[inline(always)]
-    fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
-        POOLS.get(halved(half, u32::from(number)))
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
+        POOLS.get(banked(bank, u32::from(number)))
     }
 
     #[inline(always)]
@@ -192,8 +192,8 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn unsettle(&self, half: u32, service: u32) {
-        if let Some(service) = SERVICES.get_ptr_mut(halved(half, service)) {
+    fn unsettle(&self, bank: u32, service: u32) {
+        if let Some(service) = SERVICES.get_ptr_mut(banked(bank, service)) {
             // SAFETY: a valid pointer, and a store of one word.
             unsafe { ptr::write_volatile(&raw mut (*service).unsettled, 1) };
         }

@@ -173,7 +173,7 @@ impl Both {
         seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
     }
 
-    /// Whether each service, of either half, is unsettled in the memory.
+    /// Whether each service, of either bank, is unsettled in the memory.
     fn unsettled(&self) -> Vec<bool> {
         let unsettled = |(number, service): (u32, &_)| self.memory.is_unsettled(number % 2, number / 2, service);
         (0..).zip(&self.memory.services).map(unsettled).collect()

@@ -252,7 +252,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Whether each service, of either half, is unsettled.
+    /// Whether each service, of either bank, is unsettled.
     pub fn unsettled(&self) -> Vec<bool> {
         let services = self.object.map(map::SERVICES).expect("SERVICES");
         let services: Array<_, [u8; size_of::<Service>()]> = Array::try_from(services).expect("an array");

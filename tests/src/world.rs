@@ -254,7 +254,7 @@ impl World {
 
     /// Who takes new flows in each slot of a service; 0 where nobody does.
     pub fn picks(&self, memory: &Memory, service: usize) -> Vec<Cell> {
-        let view = View { half: ACTIVE, generation: &memory.published.generations[ACTIVE as usize] };
+        let view = View { bank: ACTIVE, generation: &memory.published.generations[ACTIVE as usize] };
         let number = u32::try_from(service).expect("a small world");
         let service = memory.service(ACTIVE, number).expect("it was just laid out");
         let pick = |slot| if slot < self.slots { select::pick(memory, view, service, slot).unwrap_or(0) } else { 0 };
@@ -375,10 +375,10 @@ impl World {
     }
 }
 
-/// The half that is published. Not 0, so that who forgets about halves is found out.
+/// The bank that is published. Not 0, so that who forgets about banks is found out.
 const ACTIVE: u32 = 1;
 
-/// Puts `value` into the published half of a map, at `number`.
+/// Puts `value` into the published bank of a map, at `number`.
 fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
     let place = 2 * number + ACTIVE as usize;
     if map.len() <= place {
@@ -387,12 +387,12 @@ fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
     map[place] = value;
 }
 
-/// A service index in the published half, and its mask.
+/// A service index in the published bank, and its mask.
 fn index<K: Key>(destinations: &[(K, Target)]) -> (Vec<K::Entry>, u32) {
     let index = service_index::build(destinations, &KEY, 1 << 16).expect("room for a few services");
-    let mut halves = Vec::new();
+    let mut entries = Vec::new();
     for (number, entry) in index.iter().enumerate() {
-        put(&mut halves, number, *entry);
+        put(&mut entries, number, *entry);
     }
-    (halves, u32::try_from(index.len()).expect("a small index") - 1)
+    (entries, u32::try_from(index.len()).expect("a small index") - 1)
 }

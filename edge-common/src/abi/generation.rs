@@ -4,11 +4,11 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::hash::HashKey;
 
-/// The two halves, and which of them is published. One value, so that a packet finds it by one lookup.
+/// The two banks, and which of them is published. One value, so that a packet finds it by one lookup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Published {
-    /// The half that packets use, 0 or 1: the one store that publishes a configuration.
+    /// The bank that packets use, 0 or 1: the one store that publishes a configuration.
     pub active: u32,
     /// Zero.
     pub reserved: u32,
@@ -23,7 +23,7 @@ pub struct Generation {
     pub number: u64,
     /// Key of the flow hash and of the service index; equal on every edge with the same configuration.
     pub hash_key: HashKey,
-    /// Positions per half of `SERVICE_INDEX_V4` in use, less one; a power of two less one.
+    /// Positions per bank of `SERVICE_INDEX_V4` in use, less one; a power of two less one.
     pub index_mask_v4: u32,
     /// The same for `SERVICE_INDEX_V6`.
     pub index_mask_v6: u32,

@@ -6,10 +6,10 @@
 //! | map | key -> value | writer | reader | lives |
 //! |---|---|---|---|---|
 //! | `PUBLISHED` | 0 -> [`Published`] | controller | packet path | as long as the pin |
-//! | `SERVICE_INDEX_V4` | half, position -> [`ServiceEntryV4`] | controller | packet path | one generation |
-//! | `SERVICE_INDEX_V6` | half, position -> [`ServiceEntryV6`] | controller | packet path | one generation |
-//! | `SERVICES` | half, service -> [`Service`] | controller | packet path | one generation, `failover` changes in it |
-//! | `POOLS` | half, pool -> [`Pool`] | controller | packet path | one generation, the two counts change in it |
+//! | `SERVICE_INDEX_V4` | bank, position -> [`ServiceEntryV4`] | controller | packet path | one generation |
+//! | `SERVICE_INDEX_V6` | bank, position -> [`ServiceEntryV6`] | controller | packet path | one generation |
+//! | `SERVICES` | bank, service -> [`Service`] | controller | packet path | one generation, `failover` changes in it |
+//! | `POOLS` | bank, pool -> [`Pool`] | controller | packet path | one generation, the two counts change in it |
 //! | `BACKENDS` | backend -> [`Backend`] | controller | packet path | while anything refers to the number |
 //! | `CANDIDATES` | cell -> [`Cell`] | controller | packet path | while a generation refers to the cells |
 //! | `OWNERS` | cell -> [`Cell`] | controller, packet path | packet path | as long as the service |
@@ -25,13 +25,13 @@
 //! | `SERVICE_STATS` | service -> [`Traffic`] per CPU | packet path | controller | as long as the service |
 //! | `BACKEND_STATS` | backend -> [`Traffic`] per CPU | packet path | controller | as long as the backend |
 //! | `NOTES` | backend -> [`Note`] | controller | `edge-ctl` | as long as the backend |
-//! | `SNAPSHOT` | half, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
+//! | `SNAPSHOT` | bank, page -> [`SnapshotPage`] | controller | `edge-ctl` | one generation |
 //!
 //! `UNRECORDED` has the cells of `OWNERS`: a lane that is not 0 says that a flow of this slot should have been recorded and was
 //! not. In a fragment's key the identification stands where a flow's has the ports.
 //!
-//! "Half": what belongs to a generation is kept twice. The controller writes the half that is not active, whole, and
-//! publishes it with one store to `PUBLISHED`. The two lie interleaved ([`halved`]), so that the packet path needs to know
+//! Banks (double buffering): what belongs to a generation is kept twice. The controller writes the bank that is not active, whole, and
+//! publishes it with one store to `PUBLISHED`. The two lie interleaved ([`banked`]), so that the packet path needs to know
 //! no map's size.
 
 mod backend;
@@ -58,10 +58,10 @@ pub use stats::Traffic;
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
 pub const ABI_VERSION: u32 = 3;
 
-/// Index into a map that is kept in two halves.
+/// Index into a map that is kept in two banks.
 #[inline(always)]
-pub const fn halved(half: u32, position: u32) -> u32 {
-    position << 1 | (half & 1)
+pub const fn banked(bank: u32, position: u32) -> u32 {
+    position << 1 | (bank & 1)
 }
 
 /// Map names, as in the object file and under the pin directory.

@@ -25,7 +25,7 @@ pub struct SnapshotPage(pub [u8; SNAPSHOT_PAGE]);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SnapshotHead {
-    /// Generation that it describes; it must equal that of the half that it lies in.
+    /// Generation that it describes; it must equal that of the bank that it lies in.
     pub generation: u64,
     /// Bytes of JSON that follow.
     pub length: u32,

@@ -14,7 +14,7 @@ pub(super) const fn mix(x: u64) -> u64 {
 /// 64 bits that stand for an identity.
 pub(super) fn mix_identity(identity: [u8; 16]) -> u64 {
     let bits = u128::from_be_bytes(identity);
-    let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|half| u64::try_from(half).expect("half of 128"));
+    let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|bank| u64::try_from(bank).expect("bank of 128"));
     mix(mix(high) ^ low)
 }
 

@@ -9,7 +9,7 @@ use crate::{
     abi::{
         Backend, BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
         Generation, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic,
-        halved,
+        banked,
     },
     decap::Sources,
     exit::{DecapExit, Exit},
@@ -34,7 +34,7 @@ pub struct Memory {
     pub flows_v6: FlowTable<FlowKeyV6>,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
-    /// Services that the packet path has unsettled: half and number.
+    /// Services that the packet path has unsettled: bank and number.
     pub unsettled: RefCell<BTreeSet<(u32, u32)>>,
     /// What the packet path has learnt, for whoever keeps the backends.
     pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
@@ -133,20 +133,20 @@ impl Tables for Memory {
         Some((&self.published, self.published.active))
     }
 
-    fn service_entry_v4(&self, half: u32, position: u32) -> Option<&ServiceEntryV4> {
-        at(&self.service_index_v4, halved(half, position))
+    fn service_entry_v4(&self, bank: u32, position: u32) -> Option<&ServiceEntryV4> {
+        at(&self.service_index_v4, banked(bank, position))
     }
 
-    fn service_entry_v6(&self, half: u32, position: u32) -> Option<&ServiceEntryV6> {
-        at(&self.service_index_v6, halved(half, position))
+    fn service_entry_v6(&self, bank: u32, position: u32) -> Option<&ServiceEntryV6> {
+        at(&self.service_index_v6, banked(bank, position))
     }
 
-    fn service(&self, half: u32, number: u32) -> Option<&Service> {
-        at(&self.services, halved(half, number))
+    fn service(&self, bank: u32, number: u32) -> Option<&Service> {
+        at(&self.services, banked(bank, number))
     }
 
-    fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
-        at(&self.pools, halved(half, u32::from(number)))
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
+        at(&self.pools, banked(bank, u32::from(number)))
     }
 
     fn backend(&self, number: BackendNumber) -> Option<&Backend> {
@@ -177,12 +177,12 @@ impl Tables for Memory {
         }
     }
 
-    fn is_unsettled(&self, half: u32, number: u32, service: &Service) -> bool {
-        service.unsettled != 0 || self.unsettled.borrow().contains(&(half, number))
+    fn is_unsettled(&self, bank: u32, number: u32, service: &Service) -> bool {
+        service.unsettled != 0 || self.unsettled.borrow().contains(&(bank, number))
     }
 
-    fn unsettle(&self, half: u32, service: u32) {
-        self.unsettled.borrow_mut().insert((half, service));
+    fn unsettle(&self, bank: u32, service: u32) {
+        self.unsettled.borrow_mut().insert((bank, service));
     }
 
     fn flows_v4(&self) -> impl Flows<FlowKeyV4> {

@@ -134,7 +134,7 @@ impl Family for V4 {
         let key = ServiceKeyV4::new(*vip, port, protocol);
         let generation = view.generation;
         service_index::find(&key, &generation.hash_key, generation.index_mask_v4, |position| {
-            tables.service_entry_v4(view.half, position)
+            tables.service_entry_v4(view.bank, position)
         })
     }
 

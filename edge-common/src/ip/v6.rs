@@ -130,7 +130,7 @@ impl Family for V6 {
         let key = ServiceKeyV6::new(*vip, port, protocol);
         let generation = view.generation;
         service_index::find(&key, &generation.hash_key, generation.index_mask_v6, |position| {
-            tables.service_entry_v6(view.half, position)
+            tables.service_entry_v6(view.bank, position)
         })
     }
 

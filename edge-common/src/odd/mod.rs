@@ -18,10 +18,10 @@ use crate::{
     transport::{Head, Malformed},
 };
 
-/// Finds out what the packet behind `link` is, in the half of the maps that it has seen published.
+/// Finds out what the packet behind `link` is, in the bank of the maps that it has seen published.
 #[inline(always)]
-pub fn find<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, half: u32) -> Found {
-    let Some(view) = tables.view_of(half) else { return Exit::NotOurs.into() };
+pub fn find<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, bank: u32) -> Found {
+    let Some(view) = tables.view_of(bank) else { return Exit::NotOurs.into() };
     let look = Look { packet, tables, view, link };
     match link.ether_type {
         frame::IPV4 => look.network::<V4>(),
@@ -33,7 +33,7 @@ pub fn find<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, half: u32)
 /// Does what follows from what was found for the flow at `place`.
 #[inline(always)]
 pub fn conclude<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, place: Place, found: Found) -> Found {
-    let Some(view) = tables.view_of(place.half) else { return Exit::NotOurs.into() };
+    let Some(view) = tables.view_of(place.bank) else { return Exit::NotOurs.into() };
     let look = Look { packet, tables, view, link };
     match link.ether_type {
         frame::IPV4 => look.conclude::<V4>(place, found),
@@ -98,7 +98,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
     #[inline(always)]
     fn place<F: Reply>(&self, kind: Kind, l3: usize, at: Transport, starts: bool) -> Found {
         let v6 = F::ETHER_TYPE == frame::IPV6;
-        Place { kind, l3, l4: at.offset, protocol: at.protocol, half: self.view.half, starts, v6 }.into()
+        Place { kind, l3, l4: at.offset, protocol: at.protocol, bank: self.view.bank, starts, v6 }.into()
     }
 
     /// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.

@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        abi::{ServiceEntryV4, ServiceKeyV4, halved},
+        abi::{ServiceEntryV4, ServiceKeyV4, banked},
         host::Memory,
         ip::Family as _,
     };
@@ -96,7 +96,7 @@ mod tests {
             generation.index_mask_v4 = u32::try_from(index.len()).unwrap() - 1;
             memory.service_index_v4 = vec![ServiceEntryV4::default(); 2 * index.len()];
             for (place, entry) in (0u32..).zip(&index) {
-                memory.service_index_v4[halved(0, place) as usize] = *entry;
+                memory.service_index_v4[banked(0, place) as usize] = *entry;
             }
             let find = |wanted: &ServiceKeyV4| {
                 use crate::tables::Tables as _;

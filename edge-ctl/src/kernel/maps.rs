@@ -7,7 +7,7 @@ use bytemuck::Pod;
 
 use edge_common::abi::{
     Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, Generation, Note, Pool, Published, Service, ServiceEntryV4,
-    ServiceEntryV6, SnapshotPage, halved, map,
+    ServiceEntryV6, SnapshotPage, banked, map,
 };
 
 use super::{
@@ -108,9 +108,9 @@ impl Maps {
     }
 }
 
-/// Index into a halved map; `None` when there is no such index in any map.
+/// Index into a banked map; `None` when there is no such index in any map.
 pub(super) fn position(half: u32, number: u32) -> Option<u32> {
-    (number < 1 << 31).then(|| halved(half, number))
+    (number < 1 << 31).then(|| banked(half, number))
 }
 
 fn create(spec: Spec) -> Result<MapData, KernelError> {

@@ -318,7 +318,7 @@ fn a_next_hop_is_written_beside_the_state() {
 fn a_damaged_snapshot_is_not_believed() {
     let bpffs = Bpffs::mount();
     let kernel = started(&bpffs.pins(), &config());
-    let at = edge_common::abi::halved(kernel.maps.half(), 0);
+    let at = edge_common::abi::banked(kernel.maps.half(), 0);
     let mut page = kernel.maps.snapshot.read(at).expect("in range");
     page.0[100] ^= 1;
     kernel.maps.snapshot.write(at, page).expect("in range");

@@ -24,7 +24,7 @@ pub(super) struct Copies {
 
 impl Copies {
     pub(super) fn take(maps: &Maps, half: u32, generation: Generation) -> Self {
-        let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::halved(half, n))).collect();
+        let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::banked(half, n))).collect();
         let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
         Self { half, generation, pools, backends }
     }
@@ -57,7 +57,7 @@ impl<'a> Picker<'a> {
     /// Who takes the flows that start in `slot` now.
     pub(super) fn pick(&self, service: &Service, slot: u32) -> Option<BackendNumber> {
         let Copies { half, generation, .. } = self.copies;
-        select::pick(self, View { half: *half, generation }, service, slot)
+        select::pick(self, View { bank: *half, generation }, service, slot)
     }
 }
 

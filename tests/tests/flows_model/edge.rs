@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use edge_common::{
     abi::{
         BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, State,
-        halved,
+        banked,
     },
     exit::Exit,
     host::Memory,
@@ -21,8 +21,8 @@ use crate::{
     scene::{SLOTS, Scene},
 };
 
-/// The half of the maps that a [`World`](edge_tests::world::World) publishes.
-const HALF: u32 = 1;
+/// The bank of the maps that a [`World`](edge_tests::world::World) publishes.
+const BANK: u32 = 1;
 /// Candidate cells that the maps have room for.
 const CELLS: usize = 1 << 8;
 
@@ -93,8 +93,8 @@ impl Edge {
                 &mut both.memory
             }
         };
-        for (half, service) in memory.unsettled.take() {
-            memory.services[halved(half, service) as usize].unsettled = 1;
+        for (bank, service) in memory.unsettled.take() {
+            memory.services[banked(bank, service) as usize].unsettled = 1;
         }
         let result = write(memory);
         if let Self::Both(both, copied) = self {
@@ -134,7 +134,7 @@ impl Edge {
 
     pub(crate) fn is_unsettled(&self, service: usize) -> bool {
         let number = u32::try_from(service).expect("a few services");
-        self.memory().is_unsettled(HALF, number, self.service(service))
+        self.memory().is_unsettled(BANK, number, self.service(service))
     }
 
     pub(crate) fn owner(&self, service: usize, slot: u32) -> BackendNumber {
@@ -187,9 +187,9 @@ pub(crate) enum Part {
     Generation,
 }
 
-/// Where the published half has a service.
+/// Where the published bank has a service.
 pub(crate) fn place(service: usize) -> usize {
-    2 * service + HALF as usize
+    2 * service + BANK as usize
 }
 
 /// Changes the lane of a slot of a service in owners or in what was unrecorded.
@@ -216,7 +216,7 @@ fn same_seen<K: Ord + std::fmt::Debug>(
 
 /// What a world does not say: the budget, and as many cells as the maps have.
 fn complete(memory: &mut Memory, plan: &Plan) {
-    memory.published.generations[HALF as usize].records_per_second = plan.records_per_second;
+    memory.published.generations[BANK as usize].records_per_second = plan.records_per_second;
     assert!(memory.candidates.len() <= CELLS && SLOTS as usize * 3 < CELLS, "the maps have no room for the candidates");
     memory.candidates.resize(CELLS, Cell::default());
 }

@@ -135,7 +135,7 @@ fn fragments_go_on_when_their_service_gets_another_number_or_another_half() {
     });
 }
 
-/// Publishes the same in the other half, and leaves nothing in the first one.
+/// Publishes the same in the other bank, and leaves nothing in the first one.
 fn to_the_other_half(both: &mut Both) {
     fn swap<T: Default>(map: &mut [T]) {
         for pair in map.chunks_mut(2) {

@@ -60,7 +60,7 @@ fn members(world: &World, pool: u16, bits: u32) -> Vec<u16> {
 /// Who takes the flows that start now in a slot.
 pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: u32) -> Goes {
     let Some((pool, bits)) = chosen(world, service) else { return Goes::Nowhere };
-    // The published half is the odd one.
+    // The published bank is the odd one.
     let table = memory.pools[2 * usize::from(pool) + 1].table;
     let candidates = memory.candidates[(table + slot) as usize].0;
     match candidates.into_iter().find(|candidate| *candidate != 0 && has(world, *candidate, bits)) {

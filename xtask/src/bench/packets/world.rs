@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
         Backend, CELL, Cell, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target, Tracking,
-        VIP_ENTRY, WhenExhausted, halved,
+        VIP_ENTRY, WhenExhausted, banked,
     },
     candidates::{self, Member},
     hash::HashKey,
@@ -21,8 +21,8 @@ use super::state::Owners;
 
 /// Port of the first service of a VIP; the others follow.
 pub(super) const FIRST_PORT: u16 = 1000;
-/// The half that is published.
-const HALF: u32 = 0;
+/// The bank that is published.
+const BANK: u32 = 0;
 /// The edge's end of tunnels.
 pub(super) const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(super) const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
@@ -102,7 +102,7 @@ impl World {
     /// The maps, with the owners that a controller gives to new services.
     pub(super) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
-        memory.published.active = HALF;
+        memory.published.active = BANK;
         self.fill_backends(&mut memory);
         let pools = [
             Some(self.pool(&mut memory, &self.numbers(Side::V4))),
@@ -160,7 +160,7 @@ impl World {
         let (service_index_v4, index_mask_v4) = index(&v4)?;
         let (service_index_v6, index_mask_v6) = index(&v6)?;
         (memory.service_index_v4, memory.service_index_v6) = (service_index_v4, service_index_v6);
-        memory.published.generations[HALF as usize] = Generation {
+        memory.published.generations[BANK as usize] = Generation {
             number: 1,
             hash_key: KEY,
             index_mask_v4,
@@ -250,7 +250,7 @@ impl World {
 
     /// Owners of a service of `pool`: all backends are up, so each slot's first candidate.
     fn first_candidates(&self, memory: &Memory, pool: u16) -> Vec<Cell> {
-        let pool = memory.pools[halved(HALF, pool.into()) as usize];
+        let pool = memory.pools[banked(BANK, pool.into()) as usize];
         let start = pool.table as usize;
         if pool.members == 0 {
             return vec![Cell::default(); self.slots as usize / CELL];
