@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What nearly all packets need stands here. Three ways off it are functions of their own in the kernel ([`Detours`]): to
-//! choose a backend when the service is not settled, to look longer at an odd packet, and to answer one.
+//! choose a backend when the service is in transition, to look longer at an odd packet, and to answer one.
 
 use crate::{
     abi::{Backend, BackendNumber, Service, Target},
@@ -326,7 +326,7 @@ fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
     };
     let starts = syn || flow::starts_quic(packet, service, at);
     let flow = flow::hash::<F>(view, target, service, F::source(header), head.ports);
-    if let Some((number, backend)) = select::settled(tables, view, target, service, flow, starts) {
+    if let Some((number, backend)) = select::stable_owner(tables, view, target, service, flow, starts) {
         let chosen = Chosen { service: target.service, backend: number, label: flow.flow_label(), starts };
         return Ok(Forwarded { service, backend, chosen });
     }

@@ -1,8 +1,8 @@
 //! Selection: which backend gets a packet.
 //!
 //! Each slot of a service has an *owner*, whose its running flows are, and in each pool *candidates*, who take the flows
-//! that start now: [`pick`]. While the service is settled these are the same, and a packet costs one read of the owner:
-//! [`settled`]. After a change they differ in some slots, for a time. Then flows are recorded, but only where the owner
+//! that start now: [`pick`]. While the service is stable these are the same, and a packet costs one read of the owner:
+//! [`stable_owner`]. After a change they differ in some slots, for a time. Then flows are recorded, but only where the owner
 //! would be the wrong answer, now or once it follows: [`choose`]. So a flow whose backend lives stays there.
 //!
 //! ```text
@@ -40,10 +40,10 @@ const ROUNDS: u32 = 3;
 /// end of the list.
 const TRIES: u32 = 8;
 
-/// The owner of the slot that `flow` falls into, if that is all that needs to be known: the service is settled, and the
+/// The owner of the slot that `flow` falls into, if that is all that needs to be known: the service is stable, and the
 /// owner alive (takes new flows, for a packet that starts one).
 #[inline(always)]
-pub fn settled<'a, T: Tables>(
+pub fn stable_owner<'a, T: Tables>(
     tables: &'a T,
     view: View<'_>,
     target: Target,
@@ -55,8 +55,8 @@ pub fn settled<'a, T: Tables>(
     let owner = tables.owner(target.owners().wrapping_add(slot / CELL as u32), slot)?;
     let backend = tables.backend(owner)?;
     let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
-    let settled = !tables.is_unsettled(view.bank, target.service, service);
-    if settled && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
+    let stable = !tables.is_in_transition(view.bank, target.service, service);
+    if stable && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
 }
 
 /// A packet whose backend is to be chosen.
@@ -86,7 +86,7 @@ pub fn choose<T: Tables>(
     let cell = asked.target.owners().wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
     // A packet that is not plain comes here without having asked.
-    if settled(tables, view, asked.target, service, asked.hash, asked.starts).is_some() {
+    if stable_owner(tables, view, asked.target, service, asked.hash, asked.starts).is_some() {
         return Ok(owner);
     }
     let tracking = Tracking::from_raw(service.tracking);
@@ -174,8 +174,8 @@ fn record<T: Tables>(
         return false;
     }
     // Before the record is there, or a packet might not look for it.
-    if !tables.is_unsettled(view.bank, asked.target.service, service) {
-        tables.unsettle(view.bank, asked.target.service);
+    if !tables.is_in_transition(view.bank, asked.target.service, service) {
+        tables.start_transition(view.bank, asked.target.service);
     }
     asked.key.insert(tables, FlowRecord::new(backend, asked.hash.fingerprint(), now))
 }

@@ -127,15 +127,15 @@ pub trait Tables {
 
     /// Makes `mtu` that of the way to a backend, unless a smaller one is known.
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16);
-    /// Says that a flow of this slot should have been recorded and was not, for the controller.
+    /// Reports to the controller that a flow of this slot should have been recorded and was not.
     fn set_unrecorded(&self, cell: u32, lane: u32);
-    /// Whether flows of the service, which is `number`, may be recorded ([`Service::unsettled`]).
+    /// Whether flows of the service, which is `number`, may be recorded ([`Service::in_transition`]).
     #[inline(always)]
-    fn is_unsettled(&self, _bank: u32, _number: u32, service: &Service) -> bool {
-        service.unsettled != 0
+    fn is_in_transition(&self, _bank: u32, _number: u32, service: &Service) -> bool {
+        service.in_transition != 0
     }
-    /// Says that flows of the service may be recorded from now on.
-    fn unsettle(&self, bank: u32, service: u32);
+    /// Sets [`Service::in_transition`]: flows of the service may be recorded from now on.
+    fn start_transition(&self, bank: u32, service: u32);
     fn flows_v4(&self) -> impl Flows<FlowKeyV4>;
     fn flows_v6(&self) -> impl Flows<FlowKeyV6>;
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4>;

@@ -192,10 +192,10 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn unsettle(&self, bank: u32, service: u32) {
+    fn start_transition(&self, bank: u32, service: u32) {
         if let Some(service) = SERVICES.get_ptr_mut(banked(bank, service)) {
             // SAFETY: a valid pointer, and a store of one word.
-            unsafe { ptr::write_volatile(&raw mut (*service).unsettled, 1) };
+            unsafe { ptr::write_volatile(&raw mut (*service).in_transition, 1) };
         }
     }
 

@@ -104,14 +104,14 @@ impl Both {
         Self { world, memory, kernel }
     }
 
-    /// Changes the world; owners, records and counters stay. Services are as unsettled as the world says.
+    /// Changes the world; owners, records and counters stay. Services are in transition as the world says.
     pub fn change(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
         let new = self.world.memory_after(&self.memory);
         self.memory.published = new.published;
         (self.memory.service_index_v4, self.memory.service_index_v6) = (new.service_index_v4, new.service_index_v6);
         self.memory.services = new.services;
-        self.memory.unsettled.borrow_mut().clear();
+        self.memory.in_transition.borrow_mut().clear();
         self.memory.pools = new.pools;
         self.memory.backends = new.backends;
         self.memory.candidates = new.candidates;
@@ -173,10 +173,11 @@ impl Both {
         seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
     }
 
-    /// Whether each service, of either bank, is unsettled in the memory.
-    fn unsettled(&self) -> Vec<bool> {
-        let unsettled = |(number, service): (u32, &_)| self.memory.is_unsettled(number % 2, number / 2, service);
-        (0..).zip(&self.memory.services).map(unsettled).collect()
+    /// Whether each service, of either bank, is in transition in the memory.
+    fn in_transition(&self) -> Vec<bool> {
+        let in_transition =
+            |(number, service): (u32, &_)| self.memory.is_in_transition(number % 2, number / 2, service);
+        (0..).zip(&self.memory.services).map(in_transition).collect()
     }
 
     /// Compares all counters since the start, and all that the packet path has written: owners, records, marks.
@@ -200,7 +201,7 @@ impl Both {
         let backends =
             (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
         same("backends' entries", &backends, &self.memory.backends)?;
-        same("unsettled services", &self.kernel.unsettled(), &self.unsettled())?;
+        same("services in transition", &self.kernel.in_transition(), &self.in_transition())?;
         same("unrecorded", &self.kernel.unrecorded(), &self.memory.unrecorded.borrow())?;
         same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
         same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;

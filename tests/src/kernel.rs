@@ -252,13 +252,13 @@ impl Kernel {
             .collect()
     }
 
-    /// Whether each service, of either bank, is unsettled.
-    pub fn unsettled(&self) -> Vec<bool> {
+    /// Whether each service, of either bank, is in transition.
+    pub fn in_transition(&self) -> Vec<bool> {
         let services = self.object.map(map::SERVICES).expect("SERVICES");
         let services: Array<_, [u8; size_of::<Service>()]> = Array::try_from(services).expect("an array");
         let service = |index| services.get(&index, 0).expect("a service");
-        let unsettled = |index| bytemuck::pod_read_unaligned::<Service>(&service(index)).unsettled != 0;
-        (0..services.len()).map(unsettled).collect()
+        let in_transition = |index| bytemuck::pod_read_unaligned::<Service>(&service(index)).in_transition != 0;
+        (0..services.len()).map(in_transition).collect()
     }
 
     pub fn backend(&self, number: BackendNumber) -> Backend {

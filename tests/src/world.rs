@@ -129,7 +129,7 @@ pub struct ServicePlan {
     pub when_exhausted: WhenExhausted,
     pub failover: Failover,
     pub tracking: Tracking,
-    pub unsettled: bool,
+    pub in_transition: bool,
     /// How many bits of the client's address are hashed, instead of the whole flow.
     pub affinity: Option<u8>,
 }
@@ -206,7 +206,7 @@ impl World {
             when_exhausted: WhenExhausted::Open,
             failover: Failover::default(),
             tracking: if protocol == 6 { Tracking::Tcp } else { Tracking::Stateless },
-            unsettled: true,
+            in_transition: true,
             affinity: None,
         });
         number
@@ -298,7 +298,7 @@ impl World {
                     mode: service.mode,
                     when_exhausted: service.when_exhausted as u8,
                     tracking: service.tracking as u8,
-                    unsettled: service.unsettled.into(),
+                    in_transition: service.in_transition.into(),
                     affinity_prefix: service.affinity.unwrap_or_default(),
                     ..Service::default()
                 },

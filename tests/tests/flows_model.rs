@@ -92,7 +92,7 @@ fn with_room(kernel: bool) {
     for (what, count) in [
         ("owner followed", done.moves),
         ("record was collected", done.collected),
-        ("service was settled", done.settled),
+        ("service was stable", done.stable),
         ("controller died", done.restarts),
         ("backend was forgotten", report.forgotten),
         ("flow lost its backend", report.orphaned),

@@ -48,7 +48,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
             world.backends[usize::from(backend)].state = state;
         }
         let plan = &mut world.services[service as usize];
-        (plan.tracking, plan.unsettled) = (tracking, !case.settled);
+        (plan.tracking, plan.in_transition) = (tracking, !case.stable);
         (plan.when_exhausted, plan.failover) = (case.policy, case.failover);
     });
     let owners = both.memory.owners.borrow().clone();
@@ -83,8 +83,12 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     }
     assert_eq!(*both.memory.owners.borrow(), after, "owners");
     assert_eq!(*both.memory.unrecorded.borrow(), marks, "marked slots");
-    let unsettled = both.memory.unsettled.borrow().iter().copied().collect::<Vec<_>>();
-    assert_eq!(unsettled, Vec::from_iter(case.unsettles.then_some((1, service))), "unsettled by the packet path");
+    let in_transition = both.memory.in_transition.borrow().iter().copied().collect::<Vec<_>>();
+    assert_eq!(
+        in_transition,
+        Vec::from_iter(case.starts_transition.then_some((1, service))),
+        "transitions that the packet path started"
+    );
     assert_eq!(counted(counts, both.memory.flow_counts(service)), case.counts);
     let (packets, flows) =
         (u64::from(goes.1.is_some()), u64::from(goes.1.is_some() && starts(tracking, case.says, is_tcp)));

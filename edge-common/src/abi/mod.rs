@@ -20,7 +20,7 @@
 //! | `FRAGMENTS_V4` | [`FlowKeyV4`] -> [`FragmentRecord`] | packet path | packet path | seconds; the oldest makes room |
 //! | `FRAGMENTS_V6` | [`FlowKeyV6`] -> [`FragmentRecord`] | packet path | packet path | seconds; the oldest makes room |
 //! | `RATE_LIMITS` | 0 -> [`RateLimiter`] per CPU | packet path | packet path | a second |
-//! | `TRANSITIONS` | service -> [`Note`] | controller | `edge-ctl` | while the service is unsettled |
+//! | `TRANSITIONS` | service -> [`Note`] | controller | `edge-ctl` | while the service is in transition |
 //! | `EXITS` | exit -> `u64` per CPU | packet path | controller | as long as the pin |
 //! | `SERVICE_STATS` | service -> [`Traffic`] per CPU | packet path | controller | as long as the service |
 //! | `BACKEND_STATS` | backend -> [`Traffic`] per CPU | packet path | controller | as long as the backend |

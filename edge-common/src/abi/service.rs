@@ -236,10 +236,11 @@ pub struct Service {
     pub when_exhausted: u8,
     /// A [`Tracking`].
     pub tracking: u8,
-    /// 0 only while each slot's owner is who takes its new flows, and no flow is recorded: packets then ask neither.
-    /// The controller sets it before each change that could make it wrong, and so does the packet path before it records a
-    /// flow; only the controller clears it. Each with one atomic store.
-    pub unsettled: u32,
+    /// Whether the service is in transition. 0 only while each slot's owner is also its pick and no flow is recorded: packets
+    /// then look up neither. The controller sets it before each change that could make a slot's owner and pick differ, and the
+    /// packet path before it records a flow; only the controller clears it. Each with one atomic store. Setting it needlessly
+    /// is safe; it only costs a lookup.
+    pub in_transition: u32,
     /// With [`Target::by_source`]: how many leading bits of the client's address are hashed.
     pub affinity_prefix: u8,
     /// Zero.

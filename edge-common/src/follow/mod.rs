@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!               owner != pick                   longer than the linger
-//!     settled ---------------> waits for pick -----------------------> moves, and is settled
+//!     stable ---------------> waits for pick -----------------------> moves, and is stable
 //!        ^                       |       ^  |
 //!        +-- owner == pick ------+       +--+ anew: the pick is another one, a record was unrecorded,
 //!                                             or a pick may have come and gone unseen
@@ -20,7 +20,7 @@
 //! - *More than one change since the last look makes every slot that differs wait anew*: between them the pick may have
 //!   been the owner, so that flows started there without a record, and looks the same now. After a single change what is
 //!   seen is all there was.
-//! - *A record that says what the owner of its settled slot says is needless*: without it the packet goes to the same
+//! - *A record that says what the owner of its stable slot says is needless*: without it the packet goes to the same
 //!   backend, and is recorded there again before the owner can follow anybody else.
 //!
 //! Pure: time is an argument, and whoever looks does what the look says.
@@ -67,7 +67,7 @@ pub struct Follower {
     linger: u32,
     /// The latest time of all looks: a clock that goes back must not make anybody older.
     now: Duration,
-    /// By slot: the pick that is to become the owner; 0: the slot is settled, or there is no pick.
+    /// By slot: the pick that is to become the owner; 0: the slot is stable, or there is no pick.
     awaited: Vec<BackendNumber>,
     /// By slot: since when, in milliseconds of the clock modulo 2^32. What is older than 2^32 looks younger than it is,
     /// never the other way round, so it waits once more.
@@ -75,7 +75,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// A controller that has just started, or a service that was settled: it knows nothing, and waits anew.
+    /// A controller that has just started, or a service that was stable: it knows nothing, and waits anew.
     ///
     /// `linger` zero is for services without records: their owners follow at the first look. `now` is of a clock that only
     /// goes forward.
@@ -135,7 +135,7 @@ fn milliseconds(time: Duration) -> u32 {
     (time.as_millis() % (1 << 32)) as u32
 }
 
-/// Whether a record is needed no more: silent for longer than `expiry`, or saying what the owner of its settled slot says.
+/// Whether a record is needed no more: silent for longer than `expiry`, or saying what the owner of its stable slot says.
 pub fn is_done(
     record: &FlowRecord,
     owner: BackendNumber,

@@ -23,7 +23,7 @@ fn looks(linger: Duration, steps: &[(f64, u32, Seen)]) -> Vec<Look> {
     steps.iter().map(|&(at, changes, seen)| follower.look(Duration::from_secs_f64(at), changes, [seen])).collect()
 }
 
-/// When the slot that does not move at this look will; `None`: it is settled.
+/// When the slot that does not move at this look will; `None`: it is stable.
 fn rest(look: &Look) -> Option<f64> {
     assert_eq!((look.next, look.moves.len()), (look.last, 0), "one slot, which does not move");
     assert_eq!(look.differing, u32::from(look.next.is_some()));
@@ -37,11 +37,11 @@ fn every_transition_of_a_slot() {
         ("nothing changed", 0, seen(A, B), Some(4.001)),
         ("something changed, but not here", 1, seen(A, B), Some(4.001)),
         ("its pick changed", 1, seen(A, C), Some(10.001)),
-        ("a record was unrecorded", 0, unrecorded(A, B), Some(10.001)),
+        ("a flow was not recorded", 0, unrecorded(A, B), Some(10.001)),
         ("its pick may have changed twice", 2, seen(A, B), Some(10.001)),
         ("its pick is its owner again", 1, seen(A, A), None),
         ("its owner was taken over by its pick", 0, seen(B, B), None),
-        ("a record was unrecorded, but it is settled", 1, unrecorded(A, A), None),
+        ("a flow was not recorded, but it is stable", 1, unrecorded(A, A), None),
     ];
     for (what, changes, now, expected) in cases {
         let all = looks(LINGER, &[(100.0, 1, seen(A, B)), (106.0, changes, now)]);
@@ -58,7 +58,7 @@ fn a_slot_moves_once_it_has_differed_for_longer_than_the_linger() {
 }
 
 #[test]
-fn a_slot_that_was_settled_in_between_waits_the_whole_linger() {
+fn a_slot_that_was_stable_in_between_waits_the_whole_linger() {
     let all =
         looks(LINGER, &[(1.0, 1, seen(A, B)), (9.0, 1, seen(A, A)), (10.0, 1, seen(A, B)), (15.0, 0, seen(A, B))]);
     assert_eq!(rest(&all[3]), Some(5.001));
@@ -74,11 +74,7 @@ fn a_slot_that_nobody_takes_differs_and_never_moves() {
     }
     let look = follower.look(Duration::from_secs(1_000_001), 1, [seen(A, B)]);
     assert_eq!(rest(&look), Some(10.001), "it waits from when somebody takes it");
-    assert_eq!(
-        follower.look(Duration::from_secs(1_000_002), 1, [seen(0, 0)]),
-        Look::default(),
-        "nobody's, and settled"
-    );
+    assert_eq!(follower.look(Duration::from_secs(1_000_002), 1, [seen(0, 0)]), Look::default(), "nobody's, and stable");
 }
 
 #[test]
@@ -135,7 +131,7 @@ fn records_that_are_needed_no_more() {
         ("its owner is about to change", A, Some(B), expiry, false),
         ("the owner has nobody to follow", A, None, expiry, false),
         ("the pick is its backend, the owner not yet", B, Some(A), expiry, false),
-        ("the settled owner says the same", A, Some(A), Duration::ZERO, true),
+        ("the stable owner says the same", A, Some(A), Duration::ZERO, true),
         ("its flow is silent", B, Some(B), late, true),
     ];
     for (what, owner, pick, silent, expected) in cases {

@@ -34,8 +34,8 @@ pub struct Memory {
     pub flows_v6: FlowTable<FlowKeyV6>,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
-    /// Services that the packet path has unsettled: bank and number.
-    pub unsettled: RefCell<BTreeSet<(u32, u32)>>,
+    /// Services that whose transition the packet path has started: bank and number.
+    pub in_transition: RefCell<BTreeSet<(u32, u32)>>,
     /// What the packet path has learnt, for whoever keeps the backends.
     pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
     /// What the clock says, nanoseconds.
@@ -177,12 +177,12 @@ impl Tables for Memory {
         }
     }
 
-    fn is_unsettled(&self, bank: u32, number: u32, service: &Service) -> bool {
-        service.unsettled != 0 || self.unsettled.borrow().contains(&(bank, number))
+    fn is_in_transition(&self, bank: u32, number: u32, service: &Service) -> bool {
+        service.in_transition != 0 || self.in_transition.borrow().contains(&(bank, number))
     }
 
-    fn unsettle(&self, bank: u32, service: u32) {
-        self.unsettled.borrow_mut().insert((bank, service));
+    fn start_transition(&self, bank: u32, service: u32) {
+        self.in_transition.borrow_mut().insert((bank, service));
     }
 
     fn flows_v4(&self) -> impl Flows<FlowKeyV4> {

@@ -45,5 +45,5 @@ impl Picks {
 /// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
 /// as to look at an owner.
 const fn alike(service: &Service) -> Service {
-    Service { owners: 0, mode: 0, tracking: 0, unsettled: 0, affinity_prefix: 0, ..*service }
+    Service { owners: 0, mode: 0, tracking: 0, in_transition: 0, affinity_prefix: 0, ..*service }
 }

@@ -255,7 +255,7 @@ impl Kernel {
             self.maps.index_v6.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;
         }
         for new in &image.services {
-            let service = Service { unsettled: 1, ..new.service };
+            let service = Service { in_transition: 1, ..new.service };
             let name = map::SERVICES;
             self.maps.services.write(at(name, new.number)?, service).ok_or(out_of(name, new.number))?;
         }

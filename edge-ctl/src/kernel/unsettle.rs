@@ -78,7 +78,7 @@ impl Kernel {
     }
 
     pub(super) fn unsettled_word(&self, half: u32, service: u32) -> Option<&AtomicU32> {
-        self.maps.services.word(position(half, service)?, offset_of!(Service, unsettled))
+        self.maps.services.word(position(half, service)?, offset_of!(Service, in_transition))
     }
 }
 

@@ -106,7 +106,7 @@ impl Tables for Picker<'_> {
     // Nor records.
     fn set_unrecorded(&self, _cell: u32, _lane: u32) {}
 
-    fn unsettle(&self, _half: u32, _service: u32) {}
+    fn start_transition(&self, _half: u32, _service: u32) {}
 
     fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
         Nothing

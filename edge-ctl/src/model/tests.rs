@@ -408,7 +408,7 @@ fn what_a_service_says_of_its_flows_reaches_the_packet_path() {
     let targets: Vec<_> = v4.chain(v6).collect();
     for (service, new) in config.services.iter().zip(&image.services) {
         assert_eq!(Tracking::from_raw(new.service.tracking), service.tracking, "{}", service.name);
-        assert_eq!(new.service.unsettled, 1, "{}", service.name);
+        assert_eq!(new.service.in_transition, 1, "{}", service.name);
         assert_eq!(new.service.affinity_prefix, service.affinity_prefix.unwrap_or(0), "{}", service.name);
         let is_its = |target: &&Target| target.service == new.number && target.owners() == new.service.owners;
         let target = targets.iter().find(is_its).expect("in the index");

@@ -1,4 +1,4 @@
-//! What holds whatever comes: no flow costs another one its record, none moves while its backend lives, and a settled
+//! What holds whatever comes: no flow costs another one its record, none moves while its backend lives, and a stable
 //! service asks for none.
 
 use edge_common::{
@@ -64,7 +64,7 @@ fn flows(world: &World, side: Side) -> Vec<Flow> {
     (0..16).map(flow).collect()
 }
 
-/// Lets something other than a packet happen to the host's world; as the controller does it, services that were settled
+/// Lets something other than a packet happen to the host's world; as the controller does it, services that were stable
 /// are not any more.
 fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
     match what {
@@ -73,7 +73,7 @@ fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
         Happens::Failover(failover) => world.services.iter_mut().for_each(|service| service.failover = failover),
         Happens::Second => memory.clock_ns.set(memory.clock_ns.get() + (1 << 30)),
     }
-    world.services.iter_mut().for_each(|service| service.unsettled = true);
+    world.services.iter_mut().for_each(|service| service.in_transition = true);
     let new = world.memory_after(memory);
     (memory.services, memory.pools) = (new.services, new.pools);
     (memory.backends, memory.candidates) = (new.backends, new.candidates);
@@ -103,14 +103,14 @@ proptest! {
         side in sample::select(Side::BOTH.to_vec()),
         way in sample::select(WAYS.to_vec()),
         policy in policy(),
-        settled: bool,
+        stable: bool,
         limit in sample::select(vec![0u32, 1, 3, 1 << 30]),
         room in 0usize..6,
         happening in prop::collection::vec(happens(true), 1..150),
     ) {
         let mut world = world_of(side, way, policy);
         world.records_per_second = limit;
-        world.services.iter_mut().for_each(|service| service.unsettled = !settled);
+        world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
         (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
@@ -136,11 +136,11 @@ proptest! {
         side in sample::select(Side::BOTH.to_vec()),
         way in sample::select(WAYS.to_vec()),
         policy in policy(),
-        settled: bool,
+        stable: bool,
         happening in prop::collection::vec(happens(false), 1..150),
     ) {
         let mut world = world_of(side, way, policy);
-        world.services.iter_mut().for_each(|service| service.unsettled = !settled);
+        world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
         let goes = |memory: &Memory, flow: &Flow, says, odd| {
@@ -187,14 +187,14 @@ fn tracking(way: Tracking, service: u32) -> Tracking {
 }
 
 #[test]
-fn a_settled_service_asks_for_no_record_whatever_its_packets_say() {
+fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));
             for way in WAYS {
                 both.change(|world| {
                     world.services[UDP as usize].tracking = tracking(way, UDP);
-                    world.services.iter_mut().for_each(|service| service.unsettled = false);
+                    world.services.iter_mut().for_each(|service| service.in_transition = false);
                 });
                 for slot in 0..SLOTS {
                     for service in [TCP, UDP] {
@@ -208,7 +208,7 @@ fn a_settled_service_asks_for_no_record_whatever_its_packets_say() {
             }
             assert_eq!([TCP, UDP].map(|service| both.memory.service_traffic(service).packets), [3 * 4 * 64; 2]);
             assert_eq!([TCP, UDP].map(|service| both.memory.flow_counts(service)), [FlowCounts::default(); 2]);
-            assert!(both.memory.unsettled.borrow().is_empty());
+            assert!(both.memory.in_transition.borrow().is_empty());
             assert!(records(&both.memory).is_empty());
             both.settle().unwrap_or_else(|error| panic!("{error}"));
         });

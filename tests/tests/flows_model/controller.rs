@@ -1,4 +1,4 @@
-//! A controller that does what it must, and nothing else: it looks, lets owners follow, collects records, settles services.
+//! A controller that does what it must, and nothing else: it looks, lets owners follow, collects records, ends transitions.
 //!
 //! It uses the real `select::pick` and the real `follow`, unless the plan says which of its rules is to be broken.
 
@@ -34,7 +34,7 @@ pub(crate) struct Controller {
 pub(crate) struct Done {
     pub(crate) moves: u64,
     pub(crate) collected: u64,
-    pub(crate) settled: u64,
+    pub(crate) stable: u64,
     pub(crate) restarts: u64,
 }
 
@@ -42,7 +42,7 @@ impl Done {
     pub(crate) fn add(&mut self, other: Self) {
         self.moves += other.moves;
         self.collected += other.collected;
-        self.settled += other.settled;
+        self.stable += other.stable;
         self.restarts += other.restarts;
     }
 }
@@ -55,7 +55,7 @@ struct Care {
     settling: Settling,
 }
 
-/// How far a service has come on its way to be settled; back to the start with each change.
+/// How far a service has come on its way to be stable; back to the start with each change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Settling {
     #[default]
@@ -83,7 +83,7 @@ impl Controller {
 
     /// Before anything changes that these services' picks may depend on.
     pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize]) {
-        edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].unsettled = 1));
+        edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].in_transition = 1));
         for service in services {
             self.services[*service].settling = Settling::Not;
         }
@@ -100,7 +100,7 @@ impl Controller {
     /// What it does once a second.
     pub(crate) fn tick(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
         for service in 0..self.services.len() {
-            if edge.is_unsettled(service) {
+            if edge.is_in_transition(service) {
                 self.look(edge, service, now);
             } else {
                 self.services[service] = Care::default();
@@ -181,7 +181,7 @@ impl Controller {
 
     /// Goes one step towards settling each service that a look has found ready. Between two steps packets come, and what
     /// was on its way before arrives.
-    pub(crate) fn settle(&mut self, edge: &mut Edge, scene: &Scene) {
+    pub(crate) fn end_transitions(&mut self, edge: &mut Edge, scene: &Scene) {
         for service in 0..self.services.len() {
             let scan = self.plan.broken != Broken::ClearedUnscanned;
             let recorded = || is_recorded(edge, scene, service);
@@ -192,8 +192,8 @@ impl Controller {
                 Settling::Looked => care.settling = Settling::Scanned,
                 Settling::Scanned => {
                     *care = Care::default();
-                    edge.write(|memory| memory.services[place(service)].unsettled = 0);
-                    self.done.settled += 1;
+                    edge.write(|memory| memory.services[place(service)].in_transition = 0);
+                    self.done.stable += 1;
                 }
             }
         }

@@ -93,8 +93,8 @@ impl Edge {
                 &mut both.memory
             }
         };
-        for (bank, service) in memory.unsettled.take() {
-            memory.services[banked(bank, service) as usize].unsettled = 1;
+        for (bank, service) in memory.in_transition.take() {
+            memory.services[banked(bank, service) as usize].in_transition = 1;
         }
         let result = write(memory);
         if let Self::Both(both, copied) = self {
@@ -108,7 +108,7 @@ impl Edge {
     /// Writes the backends of the scene, or all the rest of it, which is published with one store.
     pub(crate) fn publish(&mut self, scene: &mut Scene, plan: &Plan, part: Part) {
         for service in 0..scene.world.services.len() {
-            scene.world.services[service].unsettled = self.is_unsettled(service);
+            scene.world.services[service].in_transition = self.is_in_transition(service);
         }
         self.write(|memory| {
             let mut new = scene.world.memory_after(memory);
@@ -132,9 +132,9 @@ impl Edge {
         &self.memory().services[place(service)]
     }
 
-    pub(crate) fn is_unsettled(&self, service: usize) -> bool {
+    pub(crate) fn is_in_transition(&self, service: usize) -> bool {
         let number = u32::try_from(service).expect("a few services");
-        self.memory().is_unsettled(BANK, number, self.service(service))
+        self.memory().is_in_transition(BANK, number, self.service(service))
     }
 
     pub(crate) fn owner(&self, service: usize, slot: u32) -> BackendNumber {

@@ -66,9 +66,9 @@ impl Run {
         Life { home, incarnation, sent: self.now, moment: self.truth.next(), ..life }
     }
 
-    /// A settled service has no record, and the owner of each slot is who takes its new flows.
-    pub(crate) fn check_settled(&mut self) {
-        for service in (0..self.scene.world.services.len()).filter(|service| !self.edge.is_unsettled(*service)) {
+    /// A stable service has no record, and the owner of each slot is who takes its new flows.
+    pub(crate) fn check_stable(&mut self) {
+        for service in (0..self.scene.world.services.len()).filter(|service| !self.edge.is_in_transition(*service)) {
             let right = |slot| {
                 let (owner, takers) = (self.edge.owner(service, slot), truth::takers(&self.edge, service, slot));
                 if takers.is_empty() { owner == 0 } else { takers.contains(&owner) }
@@ -77,7 +77,7 @@ impl Run {
             let records = is_recorded(&self.edge, &self.scene, service);
             if wrong != 0 || records {
                 let what =
-                    format!("{}: service {service} is settled, {wrong} slots are not, records: {records}", self.now);
+                    format!("{}: service {service} is stable, {wrong} slots are not, records: {records}", self.now);
                 self.report.misplaced.push(what);
             }
         }

@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     pub(crate) floods: u64,
     pub(crate) blinks: u64,
     pub(crate) deaths: u64,
-    /// Whether there are times without any, in which services settle.
+    /// Whether there are times without any, in which services become stable.
     pub(crate) calms: bool,
     pub(crate) broken: Broken,
 }
@@ -41,7 +41,7 @@ pub(crate) enum Broken {
     FollowAtOnce,
     /// However many changes there were since the last look, it is one.
     ChangesUncounted,
-    /// A service counts as settled although flows are recorded.
+    /// A service counts as stable although flows are recorded.
     ClearedUnscanned,
     /// Records are deleted before their flows have had their time.
     ExpiredEarly,

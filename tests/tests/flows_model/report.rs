@@ -8,7 +8,7 @@ use crate::controller::Done;
 pub(crate) struct Report {
     pub(crate) steps: u64,
     pub(crate) packets: u64,
-    /// Packets of settled services.
+    /// Packets of stable services.
     pub(crate) at_rest: u64,
     pub(crate) changes: u64,
     /// Flows whose backend had died, and which so went elsewhere.
@@ -18,7 +18,7 @@ pub(crate) struct Report {
     pub(crate) moved: Vec<String>,
     /// Flows that moved, and whose backend lived, but had been dead for a moment in which they did not send.
     pub(crate) shaken: Vec<String>,
-    /// Packets that went where a flow that starts must not, and services that were settled and should not have been.
+    /// Packets that went where a flow that starts must not, and services that were stable and should not have been.
     pub(crate) misplaced: Vec<String>,
     pub(crate) done: Done,
     pub(crate) counts: FlowCounts,

@@ -36,7 +36,7 @@ impl Run {
     pub(crate) fn new(plan: Plan, kernel: bool) -> Self {
         let mut scene = Scene::new(&plan);
         for service in &mut scene.world.services {
-            service.unsettled = true;
+            service.in_transition = true;
         }
         let edge = Edge::new(&scene, &plan, kernel);
         let controller = Controller::new(plan, scene.world.services.len());
@@ -97,7 +97,7 @@ impl Run {
             self.repair();
         }
         self.controller.tick(&mut self.edge, &self.scene, self.now);
-        self.check_settled();
+        self.check_stable();
         for number in self.controller.forgettable(&self.edge, &self.scene) {
             self.forget(number);
         }
@@ -106,7 +106,7 @@ impl Run {
     /// Something that nobody has announced.
     fn event(&mut self) {
         if self.dead_until == 0 {
-            self.controller.settle(&mut self.edge, &self.scene);
+            self.controller.end_transitions(&mut self.edge, &self.scene);
         }
         // Three lingers of upheaval, then as much peace.
         let calm = self.plan.calms && self.now / (3 * LINGER) % 2 == 1;
@@ -193,15 +193,15 @@ impl Run {
     fn send(&mut self, flow: &Flow, starts: bool) -> Option<BackendNumber> {
         self.report.steps += 1;
         self.report.packets += 1;
-        let settled = !self.edge.is_unsettled(flow.service);
+        let stable = !self.edge.is_in_transition(flow.service);
         let asked = self.edge.asked(flow.service);
         let frame = flow.frame(&self.scene.world.services[flow.service], starts);
         let reached = self.edge.send(self.now, &frame);
         // Unless nothing is left and all are used as if they were up.
-        if settled && reached.is_some_and(|number| self.edge.takes_new(number)) {
+        if stable && reached.is_some_and(|number| self.edge.takes_new(number)) {
             self.report.at_rest += 1;
             if self.edge.asked(flow.service) != asked {
-                self.report.misplaced.push(format!("{}: {flow:?} asked for a record of a settled service", self.now));
+                self.report.misplaced.push(format!("{}: {flow:?} asked for a record of a stable service", self.now));
             }
         }
         reached

@@ -117,9 +117,9 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
 }
 
 #[test]
-fn they_follow_the_owner_of_a_settled_service_without_asking() {
+fn they_follow_the_owner_of_a_stable_service_without_asking() {
     for_each_flow(|both, flow| {
-        both.change(|world| world.services.iter_mut().for_each(|service| service.unsettled = false));
+        both.change(|world| world.services.iter_mut().for_each(|service| service.in_transition = false));
         let service = u32::try_from(flow.service(&both.world)).expect("a small world");
         let before = both.memory.flow_counts(service);
         assert_eq!(forwarded(both, flow, &about(flow)).0, flow.owner(both));

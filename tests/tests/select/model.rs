@@ -91,7 +91,7 @@ pub(crate) struct Becomes {
     pub(crate) unrecorded: bool,
 }
 
-/// Where a packet of an unsettled service goes; `room`: whether there is any for one more record.
+/// Where a packet of a service in transition goes; `room`: whether there is any for one more record.
 pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: bool) -> Becomes {
     let Flow { starts, record, owner, pick } = flow;
     let evacuated = |backend: u16| {

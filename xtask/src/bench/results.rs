@@ -46,7 +46,7 @@ pub(super) struct Row {
     pub(super) family: String,
     pub(super) protocol: String,
     pub(super) state: String,
-    /// Of a service that is not settled, what the table of its flow records is like: `fresh` or `aged`; else empty.
+    /// Of a service that is in transition, what the table of its flow records is like: `fresh` or `aged`; else empty.
     #[serde(default)]
     pub(super) table: String,
     pub(super) flows: u32,

@@ -52,7 +52,7 @@ pub(super) fn plan(
                 mode: service.mode as u8,
                 when_exhausted: service.when_exhausted as u8,
                 tracking: service.tracking as u8,
-                unsettled: 1,
+                in_transition: 1,
                 affinity_prefix: service.affinity_prefix.unwrap_or(0),
                 reserved: [0; 15],
             },

@@ -108,8 +108,8 @@ pub(super) const CASES: &[Case] = &[
         ..CONCERNING
     },
     Case {
-        name: "error: settled",
-        settled: true,
+        name: "error: stable",
+        stable: true,
         owner: Third,
         record: Some(Second),
         goes: To(Third),
@@ -118,8 +118,8 @@ pub(super) const CASES: &[Case] = &[
         ..CONCERNING
     },
     Case {
-        name: "error: settled, the owner dead",
-        settled: true,
+        name: "error: stable, the owner dead",
+        stable: true,
         states: &[(First, DOWN)],
         goes: To(Second),
         ..CONCERNING

@@ -2,7 +2,7 @@
 
 mod concerning;
 mod running;
-mod settled;
+mod stable;
 mod starting;
 mod stateless;
 
@@ -17,7 +17,7 @@ use super::{Says, Who};
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    starting::CASES.iter().chain(running::CASES).chain(settled::CASES).chain(stateless::CASES).chain(concerning::CASES)
+    starting::CASES.iter().chain(running::CASES).chain(stable::CASES).chain(stateless::CASES).chain(concerning::CASES)
 }
 
 /// Whether there is room for one more record.
@@ -63,7 +63,7 @@ pub(crate) struct Case {
     pub(crate) others: u32,
     pub(crate) policy: WhenExhausted,
     pub(crate) failover: Failover,
-    pub(crate) settled: bool,
+    pub(crate) stable: bool,
     pub(crate) owner: Who,
     pub(crate) record: Option<Who>,
     /// Whether the record is marked as another flow's.
@@ -74,8 +74,8 @@ pub(crate) struct Case {
     /// The record afterwards.
     pub(crate) then: Option<Who>,
     pub(crate) slot: Slot,
-    /// Whether the service is unsettled now that was settled before.
-    pub(crate) unsettles: bool,
+    /// Whether the service is in transition now that was stable before.
+    pub(crate) starts_transition: bool,
     /// What is counted, each once, in the counts' order.
     pub(crate) counts: &'static [FlowCount],
 }
@@ -96,7 +96,7 @@ const STARTING: Case = Case {
     others: UP,
     policy: WhenExhausted::Drop,
     failover: Failover { first: 0, evacuate: false },
-    settled: false,
+    stable: false,
     owner: Who::First,
     record: None,
     alien: false,
@@ -104,7 +104,7 @@ const STARTING: Case = Case {
     goes: Goes::To(Who::First),
     then: None,
     slot: Slot::Same,
-    unsettles: false,
+    starts_transition: false,
     counts: &[FlowCount::Lookups],
 };
 

@@ -28,11 +28,11 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "stateless: nobody takes new flows", others: DRAINED, goes: Dropped, ..LATER },
     Case { name: "stateless: all are dead, rejected", others: DOWN, policy: Reject, goes: Rejected, ..LATER },
     Case { name: "stateless: all are dead, and serve", others: DOWN, policy: Open, ..LATER },
-    Case { name: "stateless and settled: a first packet", owner: Second, settled: true, goes: To(Second), ..FIRST },
-    Case { name: "stateless and settled: a later packet", owner: Second, settled: true, goes: To(Second), ..LATER },
+    Case { name: "stateless and stable: a first packet", owner: Second, stable: true, goes: To(Second), ..FIRST },
+    Case { name: "stateless and stable: a later packet", owner: Second, stable: true, goes: To(Second), ..LATER },
     Case {
-        name: "stateless and settled: a dead owner is left at the next packet",
-        settled: true,
+        name: "stateless and stable: a dead owner is left at the next packet",
+        stable: true,
         states: &[(First, DOWN)],
         goes: To(Second),
         ..LATER

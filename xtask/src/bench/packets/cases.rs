@@ -45,7 +45,7 @@ const TUNNEL_V4: Route = Route { mode: "ipip", family: "4in4", vip: Side::V4, ba
 const TUNNEL_V6: Route = Route { mode: "ipip", family: "6in6", vip: Side::V6, backends: Side::V6 };
 const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
-/// What packets meet while a service is not settled, and which they are. In this order the fewest records change from one to
+/// What packets meet while a service is in transition, and which they are. In this order the fewest records change from one to
 /// the next.
 const TRANSITION: [(State, Content); 5] = [
     (State::Unconcerned, Content::TcpData),
@@ -114,7 +114,7 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
     cases
 }
 
-/// Rows of services that are not settled, over tables in which the most flows are nine tenths.
+/// Rows of services that are in transition, over tables in which the most flows are nine tenths.
 fn transition(quick: bool, here: &World) -> Vec<Case> {
     let flows: &[u32] = if quick { &[HUNDRED_THOUSAND] } else { &[THOUSAND, HUNDRED_THOUSAND, MILLION] };
     let most = flows.iter().max().expect("some flows");
@@ -145,8 +145,8 @@ pub(super) fn live(quick: bool) -> Vec<Case> {
 /// One of each important kind: packets whose instructions are counted.
 pub(super) fn profiled() -> Vec<Case> {
     let world = small(namespace::LO);
-    let unsettled = World { table: Some(Table { room: 2, aged: false }), ..world.clone() };
-    let in_transition = |route: Route| TRANSITION.map(|(state, content)| route.case(content, state, 1, &unsettled));
+    let changing = World { table: Some(Table { room: 2, aged: false }), ..world.clone() };
+    let in_transition = |route: Route| TRANSITION.map(|(state, content)| route.case(content, state, 1, &changing));
     let case = |route: Route, content, state| route.case(content, state, 1, &world);
     let [dsr_v4, dsr_v6, ..] = ROUTES;
     let mut cases = vec![
@@ -165,7 +165,7 @@ pub(super) fn profiled() -> Vec<Case> {
     ];
     cases.extend(in_transition(TUNNEL_V4));
     cases.extend(in_transition(TUNNEL_V6));
-    cases.push(TUNNEL_V4.case(Content::TcpSyn, State::OwnerTakenOver, 1, &unsettled));
+    cases.push(TUNNEL_V4.case(Content::TcpSyn, State::OwnerTakenOver, 1, &changing));
     cases
 }
 

@@ -34,7 +34,7 @@ const STEPS: [(&str, &[&str]); 11] = [
     ("link layer", &["edge-common/src/frame.rs"]),
     ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs", "flow::starts_quic"]),
     ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/service_index/", "flow::hash"]),
-    ("owner", &["select::settled", "edge-common/src/select.rs"]),
+    ("owner", &["select::stable_owner", "edge-common/src/select.rs"]),
     (
         "record",
         &[
@@ -282,10 +282,10 @@ mod tests {
             assert_eq!(taken("owner"), is_ours, "{kind:?}");
             let is_odd = matches!(kind.state.as_str(), "extension" | "first_fragment");
             assert_eq!(taken("odd"), is_odd, "{kind:?}");
-            let is_settled = is_odd || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
-            // An odd packet gets there, and learns that its service is settled.
-            assert_eq!(taken("record"), !is_settled || is_odd, "{kind:?}");
-            assert_eq!(taken("pick"), !is_settled && kind.state != "record_read", "{kind:?}");
+            let is_stable = is_odd || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
+            // An odd packet gets there, and learns that its service is stable.
+            assert_eq!(taken("record"), !is_stable || is_odd, "{kind:?}");
+            assert_eq!(taken("pick"), !is_stable && kind.state != "record_read", "{kind:?}");
             assert_eq!(taken("hash, index"), kind.name() != "not_ours none arp", "{kind:?}");
         }
     }

@@ -141,7 +141,7 @@ impl Rig {
     /// Runs `measure` on packets in `state`.
     ///
     /// # Errors
-    /// The program made something else of flow records than the state says; of a settled service, anything at all.
+    /// The program made something else of flow records than the state says; of a stable service, anything at all.
     pub(super) fn checked<T>(&mut self, state: State, measure: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let (before, sent) = (self.flow_counts()?, self.sent);
         let result = measure(self)?;

@@ -7,9 +7,9 @@ use super::frames::Shape;
 /// What the packets of a row meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The service is settled: the slot's owner is alive, and the one that takes new flows, and no flow is recorded.
+    /// The service is stable: the slot's owner is alive, and the one that takes new flows, and no flow is recorded.
     Steady,
-    /// The service is not settled, but that changes nothing for this flow.
+    /// The service is in transition, but that changes nothing for this flow.
     Unconcerned,
     /// The flow is recorded, and its backend alive.
     RecordRead,
@@ -111,7 +111,7 @@ impl State {
         matches!(self, Self::Reject | Self::TtlExceeded | Self::TooBig | Self::Echo)
     }
 
-    /// What each packet makes the program count of flow records; a settled service's packets nothing.
+    /// What each packet makes the program count of flow records; a stable service's packets nothing.
     pub(super) const fn counts(self) -> &'static [FlowCount] {
         match self {
             Self::Unconcerned => &[FlowCount::Lookups],
@@ -124,7 +124,7 @@ impl State {
         }
     }
 
-    /// Whether packets may ask for records of a settled service, too: where nobody owns their slot, they look everywhere.
+    /// Whether packets may ask for records of a stable service, too: where nobody owns their slot, they look everywhere.
     pub(super) const fn may_ask(self) -> bool {
         matches!(self, Self::Reject)
     }
@@ -150,7 +150,7 @@ impl State {
         matches!(self, Self::RecordedAtNew | Self::RecordedAtOwner)
     }
 
-    /// Whether it is about a service that is not settled.
+    /// Whether it is about a service that is in transition.
     pub(super) const fn is_transition(self) -> bool {
         !self.counts().is_empty()
     }

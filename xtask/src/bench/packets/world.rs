@@ -70,7 +70,7 @@ pub(super) struct World {
     /// Interface that all backends are behind; packets that come in by it are sent back.
     pub(super) interface: u32,
     pub(super) forms: Vec<Form>,
-    /// What holds the flow records. With it no service is settled, without it all are.
+    /// What holds the flow records. With it each service is in transition, without it none is.
     pub(super) table: Option<Table>,
 }
 
@@ -129,7 +129,7 @@ impl World {
                     mode: if form.ipip { Mode::Ipip } else { Mode::Dsr } as u8,
                     when_exhausted: WhenExhausted::Reject as u8,
                     tracking: if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless } as u8,
-                    unsettled: self.table.is_some().into(),
+                    in_transition: self.table.is_some().into(),
                     ..Service::default()
                 };
                 owners.extend_from_slice(&cells);

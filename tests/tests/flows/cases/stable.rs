@@ -1,4 +1,4 @@
-//! Packets of a service that is settled: nothing is asked unless the owner can't take them.
+//! Packets of a service that is stable: nothing is asked unless the owner can't take them.
 
 use edge_common::abi::{
     FlowCount::{Lookups, OwnerTakenOver, RecordedAtNew},
@@ -17,80 +17,80 @@ use super::{
     WITH_START,
 };
 
-const STARTING_SETTLED: Case = Case { settled: true, counts: &[], ..STARTING };
-const RUNNING_SETTLED: Case = Case { settled: true, counts: &[], ..RUNNING };
+const STARTING_STABLE: Case = Case { stable: true, counts: &[], ..STARTING };
+const RUNNING_STABLE: Case = Case { stable: true, counts: &[], ..RUNNING };
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "settled: a flow starts at the owner", ..STARTING_SETTLED },
+    Case { name: "stable: a flow starts at the owner", ..STARTING_STABLE },
     Case {
-        name: "settled: it is the owner's, whoever takes new flows",
+        name: "stable: it is the owner's, whoever takes new flows",
         owner: Third,
         goes: To(Third),
-        ..STARTING_SETTLED
+        ..STARTING_STABLE
     },
     Case {
-        name: "settled: the owner is dead, the flow recorded",
+        name: "stable: the owner is dead, the flow recorded",
         states: &[(First, DOWN)],
         goes: To(Second),
         then: Some(Second),
-        unsettles: true,
+        starts_transition: true,
         counts: &[Lookups, RecordedAtNew],
-        ..STARTING_SETTLED
+        ..STARTING_STABLE
     },
     Case {
-        name: "settled: the owner is drained, the flow recorded",
+        name: "stable: the owner is drained, the flow recorded",
         states: &[(First, DRAINED)],
         goes: To(Second),
         then: Some(Second),
-        unsettles: true,
+        starts_transition: true,
         counts: &[Lookups, RecordedAtNew],
-        ..STARTING_SETTLED
+        ..STARTING_STABLE
     },
     Case {
-        name: "settled: the owner is dead, and no room, which is known only after the service was unsettled",
+        name: "stable: the owner is dead, and no room, which is known only after its transition was started",
         states: &[(First, DOWN)],
         room: Full,
         goes: To(Second),
         slot: TakenBy(Second),
-        unsettles: true,
+        starts_transition: true,
         counts: &[Lookups, OwnerTakenOver],
-        ..STARTING_SETTLED
+        ..STARTING_STABLE
     },
     Case {
-        name: "settled: the owner is dead, and no more may be recorded",
+        name: "stable: the owner is dead, and no more may be recorded",
         states: &[(First, DOWN)],
         room: Spent,
         goes: To(Second),
         slot: TakenBy(Second),
         counts: &[Lookups, OwnerTakenOver],
-        ..STARTING_SETTLED
+        ..STARTING_STABLE
     },
-    Case { name: "settled: a flow runs at the owner", ..RUNNING_SETTLED },
+    Case { name: "stable: a flow runs at the owner", ..RUNNING_STABLE },
     Case {
-        name: "settled: it is the owner's, whoever takes new flows and whatever is recorded",
+        name: "stable: it is the owner's, whoever takes new flows and whatever is recorded",
         owner: Third,
         record: Some(Second),
         goes: To(Third),
         then: Some(Second),
-        ..RUNNING_SETTLED
+        ..RUNNING_STABLE
     },
-    Case { name: "settled: a drained owner keeps its flows", states: &[(First, DRAINED)], ..RUNNING_SETTLED },
+    Case { name: "stable: a drained owner keeps its flows", states: &[(First, DRAINED)], ..RUNNING_STABLE },
     Case {
-        name: "settled: a dead owner is left at the next packet, and nothing recorded",
+        name: "stable: a dead owner is left at the next packet, and nothing recorded",
         of: WITH_START,
         states: &[(First, DOWN)],
         goes: To(Second),
         counts: &[Lookups],
-        ..RUNNING_SETTLED
+        ..RUNNING_STABLE
     },
     Case {
-        name: "settled: the owner is dead, and no start to wait for",
+        name: "stable: the owner is dead, and no start to wait for",
         of: &[Learn],
         states: &[(First, DOWN)],
         goes: To(Second),
         then: Some(Second),
-        unsettles: true,
+        starts_transition: true,
         counts: &[Lookups, RecordedAtNew],
-        ..RUNNING_SETTLED
+        ..RUNNING_STABLE
     },
 ];
