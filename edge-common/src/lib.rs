@@ -37,6 +37,6 @@ pub mod service_index;
 #[cfg(any(test, feature = "std"))]
 pub mod candidates;
 #[cfg(any(test, feature = "std"))]
-pub mod follow;
+pub mod handover;
 #[cfg(any(test, feature = "std"))]
 pub mod host;

@@ -10,7 +10,7 @@ use bytemuck::Pod;
 
 use edge_common::{
     abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, Target, VIP_ENTRY},
-    follow::is_done,
+    handover::is_redundant,
     hash::{Hash, HashKey},
 };
 
@@ -230,7 +230,7 @@ impl Reading {
                     let owner = Owners::of(maps, &service).get(slot);
                     // Asked only where it matters: it takes longer than all the rest.
                     let pick = if owner == record.backend { picker.pick(&service, slot) } else { None };
-                    is_done(record, owner, pick, silent, expiry)
+                    is_redundant(record, owner, pick, silent, expiry)
                 }
                 _ => silent > longest,
             };

@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::{
     abi::{BackendNumber, FlowEnds, FlowRecord, Tracking},
-    follow::{Follower, Move, Seen, is_done},
+    handover::{Move, SlotState, SlotTimers, is_redundant},
     host::Memory,
     select,
 };
@@ -50,7 +50,7 @@ impl Done {
 /// What it knows of a service.
 #[derive(Default)]
 struct Care {
-    follower: Option<Follower>,
+    timers: Option<SlotTimers>,
     changes: u32,
     settling: Settling,
 }
@@ -110,7 +110,7 @@ impl Controller {
     }
 
     fn look(&mut self, edge: &mut Edge, service: usize, now: u64) {
-        let slots: Vec<Seen> = (0..SLOTS).map(|slot| self.see(edge, service, slot)).collect();
+        let slots: Vec<SlotState> = (0..SLOTS).map(|slot| self.see(edge, service, slot)).collect();
         let care = &mut self.services[service];
         let linger = match (Scene::tracking(service), self.plan.broken) {
             (_, Broken::FollowAtOnce | Broken::Stateless) | (Tracking::Stateless, _) => 0,
@@ -120,9 +120,9 @@ impl Controller {
         let changes = std::mem::take(&mut care.changes);
         let changes = if self.plan.broken == Broken::ChangesUncounted { changes.min(1) } else { changes };
         let time = Duration::from_millis(now);
-        let follower = care.follower.get_or_insert_with(|| Follower::new(Duration::from_millis(linger), time));
-        let mut look = follower.look(time, changes, slots.iter().copied());
-        care.settling = match (look.moves.is_empty() && look.differing == 0, care.settling) {
+        let timers = care.timers.get_or_insert_with(|| SlotTimers::new(Duration::from_millis(linger), time));
+        let mut pass = timers.reconcile(time, changes, slots.iter().copied());
+        care.settling = match (pass.moves.is_empty() && pass.differing == 0, care.settling) {
             (true, Settling::Not) => Settling::Looked,
             (true, settling) => settling,
             (false, _) => Settling::Not,
@@ -131,22 +131,22 @@ impl Controller {
             if changes > 1 {
                 self.waiting.retain(|(of, _), _| *of != service);
             }
-            look.moves = self.moves_per_backend(service, &slots, now, linger);
+            pass.moves = self.moves_per_backend(service, &slots, now, linger);
         }
-        self.done.moves += look.moves.len() as u64;
-        if !look.moves.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
-            edge.write(|memory| follow(memory, service, &look.moves));
+        self.done.moves += pass.moves.len() as u64;
+        if !pass.moves.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
+            edge.write(|memory| hand_over(memory, service, &pass.moves));
         }
     }
 
-    fn see(&self, edge: &Edge, service: usize, slot: u32) -> Seen {
+    fn see(&self, edge: &Edge, service: usize, slot: u32) -> SlotState {
         let unrecorded = self.plan.broken != Broken::MissedIgnored && edge.is_missed(service, slot);
         let pick = select::pick(edge.memory(), edge.view(), edge.service(service), slot);
-        Seen { owner: edge.owner(service, slot), pick, unrecorded }
+        SlotState { owner: edge.owner(service, slot), pick, unrecorded }
     }
 
     /// For a broken rule: which slots move if each waits for as long as its pick has been anybody's.
-    fn moves_per_backend(&mut self, service: usize, slots: &[Seen], now: u64, linger: u64) -> Vec<Move> {
+    fn moves_per_backend(&mut self, service: usize, slots: &[SlotState], now: u64, linger: u64) -> Vec<Move> {
         let picks: BTreeSet<_> = slots.iter().filter_map(|seen| seen.pick).collect();
         self.waiting.retain(|(of, pick), _| *of != service || picks.contains(pick));
         for pick in picks {
@@ -164,9 +164,9 @@ impl Controller {
         let expiry = Duration::from_millis(expiry);
         let is_done = |(ends, record): &(FlowEnds, FlowRecord)| {
             let (service, slot) = home(edge, scene, ends);
-            let Seen { owner, pick, .. } = self.see(edge, service, slot);
+            let SlotState { owner, pick, .. } = self.see(edge, service, slot);
             let silent = Duration::from_millis(now).saturating_sub(Duration::from_nanos(record.seen_ns));
-            is_done(record, owner, pick, silent, expiry)
+            is_redundant(record, owner, pick, silent, expiry)
         };
         let done: BTreeSet<_> = edge.records().into_iter().filter(is_done).map(|(ends, _)| ends).collect();
         if done.is_empty() {
@@ -225,8 +225,8 @@ fn home(edge: &Edge, scene: &Scene, ends: &FlowEnds) -> (usize, u32) {
     (service, flow::slot(&edge.view().generation.hash_key, ends, &scene.world.services[service], SLOTS))
 }
 
-/// Takes what was unrecorded, and makes the moves.
-fn follow(memory: &Memory, service: usize, moves: &[Move]) {
+/// Clears the unrecorded slots, and makes the moves.
+fn hand_over(memory: &Memory, service: usize, moves: &[Move]) {
     let service = &memory.services[place(service)];
     for slot in 0..SLOTS {
         edge::set(&mut memory.unrecorded.borrow_mut(), service, slot, 0);

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use edge_common::{
     abi::{BackendNumber, CELL, Service},
-    follow::{Follower, Seen},
+    handover::{SlotState, SlotTimers},
 };
 
 use super::Waits;
@@ -17,7 +17,7 @@ const REPEAT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     /// For which owners and which linger. `None` while nothing differs: there is nothing to remember then.
-    follower: Option<(u32, Duration, Follower)>,
+    follower: Option<(u32, Duration, SlotTimers)>,
     /// Changes since the last look.
     changes: u32,
     last: Option<LastLook>,
@@ -93,7 +93,7 @@ impl Followed {
         let changes = mem::take(&mut self.changes);
         let mut follower = match self.follower.take() {
             Some((first, linger, follower)) if first == service.owners && linger == waits.linger => follower,
-            _ => Follower::new(waits.linger, now),
+            _ => SlotTimers::new(waits.linger, now),
         };
         let mut owned = Vec::new();
         let slots = (0..).zip(picks.as_chunks::<CELL>().0).flat_map(|(cell, picks)| {
@@ -101,13 +101,13 @@ impl Followed {
             for &owner in &owners {
                 count(&mut owned, owner, 1);
             }
-            std::array::from_fn::<_, CELL, _>(|lane| Seen {
+            std::array::from_fn::<_, CELL, _>(|lane| SlotState {
                 owner: owners[lane],
                 pick: (picks[lane] != 0).then_some(picks[lane]),
                 unrecorded: unrecorded[lane],
             })
         });
-        let look = follower.look(now, changes, slots);
+        let look = follower.reconcile(now, changes, slots);
         for to_move in &look.moves {
             if !owners.change(to_move.slot, to_move.from, to_move.to) {
                 continue;

@@ -4,30 +4,30 @@ use proptest::{prelude::*, sample};
 
 use super::*;
 
-const LINGER: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const A: BackendNumber = 1;
 const B: BackendNumber = 2;
 const C: BackendNumber = 3;
 
-const fn seen(owner: BackendNumber, pick: BackendNumber) -> Seen {
-    Seen { owner, pick: if pick == 0 { None } else { Some(pick) }, unrecorded: false }
+const fn seen(owner: BackendNumber, pick: BackendNumber) -> SlotState {
+    SlotState { owner, pick: if pick == 0 { None } else { Some(pick) }, unrecorded: false }
 }
 
-const fn unrecorded(owner: BackendNumber, pick: BackendNumber) -> Seen {
-    Seen { unrecorded: true, ..seen(owner, pick) }
+const fn unrecorded(owner: BackendNumber, pick: BackendNumber) -> SlotState {
+    SlotState { unrecorded: true, ..seen(owner, pick) }
 }
 
 /// Looks at one slot, one after the other: when, how many changes there were, what is seen; says what each gave.
-fn looks(linger: Duration, steps: &[(f64, u32, Seen)]) -> Vec<Look> {
-    let mut follower = Follower::new(linger, Duration::ZERO);
-    steps.iter().map(|&(at, changes, seen)| follower.look(Duration::from_secs_f64(at), changes, [seen])).collect()
+fn passes(flow_idle_timeout: Duration, steps: &[(f64, u32, SlotState)]) -> Vec<Pass> {
+    let mut timers = SlotTimers::new(flow_idle_timeout, Duration::ZERO);
+    steps.iter().map(|&(at, changes, seen)| timers.reconcile(Duration::from_secs_f64(at), changes, [seen])).collect()
 }
 
-/// When the slot that does not move at this look will; `None`: it is stable.
-fn rest(look: &Look) -> Option<f64> {
-    assert_eq!((look.next, look.moves.len()), (look.last, 0), "one slot, which does not move");
-    assert_eq!(look.differing, u32::from(look.next.is_some()));
-    look.next.map(|rest| rest.as_secs_f64())
+/// When the slot that does not move at this pass will; `None`: it is stable.
+fn rest(pass: &Pass) -> Option<f64> {
+    assert_eq!((pass.next, pass.moves.len()), (pass.last, 0), "one slot, which does not move");
+    assert_eq!(pass.differing, u32::from(pass.next.is_some()));
+    pass.next.map(|rest| rest.as_secs_f64())
 }
 
 #[test]
@@ -44,72 +44,78 @@ fn every_transition_of_a_slot() {
         ("a flow was not recorded, but it is stable", 1, unrecorded(A, A), None),
     ];
     for (what, changes, now, expected) in cases {
-        let all = looks(LINGER, &[(100.0, 1, seen(A, B)), (106.0, changes, now)]);
+        let all = passes(IDLE_TIMEOUT, &[(100.0, 1, seen(A, B)), (106.0, changes, now)]);
         assert_eq!(rest(&all[0]), Some(10.001), "a slot that begins to differ waits");
         assert_eq!(rest(&all[1]), expected, "{what}");
     }
 }
 
 #[test]
-fn a_slot_moves_once_it_has_differed_for_longer_than_the_linger() {
-    let all = looks(LINGER, &[(1.0, 1, seen(A, B)), (11.0, 0, seen(A, B)), (11.001, 0, seen(A, B))]);
-    assert_eq!(rest(&all[1]), Some(0.001), "not after exactly the linger");
-    assert_eq!(all[2], Look { moves: vec![Move { slot: 0, from: A, to: B }], ..Look::default() });
+fn a_slot_moves_once_it_has_differed_for_longer_than_the_timeout() {
+    let all = passes(IDLE_TIMEOUT, &[(1.0, 1, seen(A, B)), (11.0, 0, seen(A, B)), (11.001, 0, seen(A, B))]);
+    assert_eq!(rest(&all[1]), Some(0.001), "not after exactly the timeout");
+    assert_eq!(all[2], Pass { moves: vec![Move { slot: 0, from: A, to: B }], ..Pass::default() });
 }
 
 #[test]
-fn a_slot_that_was_stable_in_between_waits_the_whole_linger() {
-    let all =
-        looks(LINGER, &[(1.0, 1, seen(A, B)), (9.0, 1, seen(A, A)), (10.0, 1, seen(A, B)), (15.0, 0, seen(A, B))]);
+fn a_slot_that_was_stable_in_between_waits_the_whole_timeout() {
+    let all = passes(
+        IDLE_TIMEOUT,
+        &[(1.0, 1, seen(A, B)), (9.0, 1, seen(A, A)), (10.0, 1, seen(A, B)), (15.0, 0, seen(A, B))],
+    );
     assert_eq!(rest(&all[3]), Some(5.001));
 }
 
 #[test]
 fn a_slot_that_nobody_takes_differs_and_never_moves() {
     let nobody = seen(A, 0);
-    let mut follower = Follower::new(LINGER, Duration::ZERO);
+    let mut timers = SlotTimers::new(IDLE_TIMEOUT, Duration::ZERO);
     for at in [1, 20, 1_000_000] {
-        let look = follower.look(Duration::from_secs(at), 0, [nobody, seen(B, B)]);
-        assert_eq!(look, Look { differing: 1, ..Look::default() });
+        let pass = timers.reconcile(Duration::from_secs(at), 0, [nobody, seen(B, B)]);
+        assert_eq!(pass, Pass { differing: 1, ..Pass::default() });
     }
-    let look = follower.look(Duration::from_secs(1_000_001), 1, [seen(A, B)]);
-    assert_eq!(rest(&look), Some(10.001), "it waits from when somebody takes it");
-    assert_eq!(follower.look(Duration::from_secs(1_000_002), 1, [seen(0, 0)]), Look::default(), "nobody's, and stable");
+    let pass = timers.reconcile(Duration::from_secs(1_000_001), 1, [seen(A, B)]);
+    assert_eq!(rest(&pass), Some(10.001), "it waits from when somebody takes it");
+    assert_eq!(
+        timers.reconcile(Duration::from_secs(1_000_002), 1, [seen(0, 0)]),
+        Pass::default(),
+        "nobody's, and stable"
+    );
 }
 
 #[test]
-fn without_records_an_owner_follows_at_the_first_look() {
+fn without_records_a_slot_moves_at_the_first_pass() {
     for (changes, seen) in [(0, seen(A, B)), (1, seen(A, B)), (7, unrecorded(A, B))] {
-        let all = looks(Duration::ZERO, &[(0.0, changes, seen)]);
-        assert_eq!(all[0], Look { moves: vec![Move { slot: 0, from: A, to: B }], ..Look::default() });
+        let all = passes(Duration::ZERO, &[(0.0, changes, seen)]);
+        assert_eq!(all[0], Pass { moves: vec![Move { slot: 0, from: A, to: B }], ..Pass::default() });
     }
-    assert_eq!(looks(Duration::ZERO, &[(0.0, 1, seen(A, 0))])[0], Look { differing: 1, ..Look::default() });
+    assert_eq!(passes(Duration::ZERO, &[(0.0, 1, seen(A, 0))])[0], Pass { differing: 1, ..Pass::default() });
 }
 
 #[test]
 fn each_slot_waits_for_itself() {
-    let mut follower = Follower::new(LINGER, Duration::ZERO);
+    let mut timers = SlotTimers::new(IDLE_TIMEOUT, Duration::ZERO);
     let at = Duration::from_secs;
-    follower.look(at(1), 1, [seen(A, B), seen(A, A), seen(C, C)]);
-    follower.look(at(5), 1, [seen(A, B), seen(A, B), seen(C, C)]);
-    let look = follower.look(at(8), 0, [seen(A, B), unrecorded(A, B), seen(C, C)]);
-    assert_eq!((look.differing, look.next, look.last), (2, Some(at(3) + MS), Some(at(10) + MS)));
-    let look = follower.look(at(12), 0, [seen(A, B), seen(A, B), seen(C, C)]);
-    assert_eq!(look.moves, [Move { slot: 0, from: A, to: B }]);
-    assert_eq!((look.differing, look.next), (1, Some(at(6) + MS)));
+    timers.reconcile(at(1), 1, [seen(A, B), seen(A, A), seen(C, C)]);
+    timers.reconcile(at(5), 1, [seen(A, B), seen(A, B), seen(C, C)]);
+    let pass = timers.reconcile(at(8), 0, [seen(A, B), unrecorded(A, B), seen(C, C)]);
+    assert_eq!((pass.differing, pass.next, pass.last), (2, Some(at(3) + MS), Some(at(10) + MS)));
+    let pass = timers.reconcile(at(12), 0, [seen(A, B), seen(A, B), seen(C, C)]);
+    assert_eq!(pass.moves, [Move { slot: 0, from: A, to: B }]);
+    assert_eq!((pass.differing, pass.next), (1, Some(at(6) + MS)));
 }
 
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn a_move_that_was_not_done_is_asked_for_again() {
-    let all = looks(LINGER, &[(1.0, 1, seen(A, B)), (12.0, 0, seen(A, B)), (13.0, 0, seen(A, B))]);
+    let all = passes(IDLE_TIMEOUT, &[(1.0, 1, seen(A, B)), (12.0, 0, seen(A, B)), (13.0, 0, seen(A, B))]);
     assert_eq!(all[1].moves, all[2].moves);
 }
 
 #[test]
 fn a_clock_that_goes_back_makes_nobody_older() {
-    let all = looks(LINGER, &[(50.0, 1, seen(A, B)), (3.0, 0, seen(A, B)), (55.0, 0, seen(A, B))]);
+    let all = passes(IDLE_TIMEOUT, &[(50.0, 1, seen(A, B)), (3.0, 0, seen(A, B)), (55.0, 0, seen(A, B))]);
     assert_eq!((rest(&all[1]), rest(&all[2])), (Some(10.001), Some(5.001)));
 }
 
@@ -117,7 +123,8 @@ fn a_clock_that_goes_back_makes_nobody_older() {
 fn a_clock_of_many_days_is_a_clock() {
     // The milliseconds begin anew after 2^32 of them.
     let begin = 4_294_967.296 * 3.0 - 4.0;
-    let all = looks(LINGER, &[(begin, 1, seen(A, B)), (begin + 9.0, 0, seen(A, B)), (begin + 10.5, 0, seen(A, B))]);
+    let all =
+        passes(IDLE_TIMEOUT, &[(begin, 1, seen(A, B)), (begin + 9.0, 0, seen(A, B)), (begin + 10.5, 0, seen(A, B))]);
     assert!((rest(&all[1]).expect("it waits") - 1.001).abs() < 0.0015);
     assert_eq!(all[2].moves.len(), 1);
 }
@@ -125,7 +132,7 @@ fn a_clock_of_many_days_is_a_clock() {
 #[test]
 fn records_that_are_needed_no_more() {
     let record = FlowRecord { backend: A, ..FlowRecord::default() };
-    let (expiry, late) = (LINGER, LINGER + MS);
+    let (expiry, late) = (IDLE_TIMEOUT, IDLE_TIMEOUT + MS);
     let cases = [
         ("its flow runs, and the owner is another one", B, Some(B), expiry, false),
         ("its owner is about to change", A, Some(B), expiry, false),
@@ -135,23 +142,23 @@ fn records_that_are_needed_no_more() {
         ("its flow is silent", B, Some(B), late, true),
     ];
     for (what, owner, pick, silent, expected) in cases {
-        assert_eq!(is_done(&record, owner, pick, silent, expiry), expected, "{what}");
+        assert_eq!(is_redundant(&record, owner, pick, silent, expiry), expected, "{what}");
     }
 }
 
-/// A step: milliseconds since the last look, changes, and what is seen in each of three slots.
-type Step = (u64, u32, [Seen; 3]);
+/// A step: milliseconds since the last pass, changes, and what is seen in each of three slots.
+type Step = (u64, u32, [SlotState; 3]);
 
 fn any_step() -> impl Strategy<Value = Step> {
     let gap = sample::select(vec![1u64, 500, 999, 1000, 3000, 9999, 10_000, 10_001, 40_000]);
     let slot =
         (sample::select(vec![A, A, A, B]), sample::select(vec![0, A, B, B, B, B, C]), prop::bool::weighted(0.05));
-    let slot = slot.prop_map(|(owner, pick, unrecorded)| Seen { unrecorded, ..seen(owner, pick) });
+    let slot = slot.prop_map(|(owner, pick, unrecorded)| SlotState { unrecorded, ..seen(owner, pick) });
     (gap, sample::select(vec![0u32, 0, 0, 1, 1, 2, 9]), [slot.clone(), slot.clone(), slot])
 }
 
 /// Since when the slot has waited for its pick at the last of `steps`, which are when, how many changes, and what.
-fn reference(steps: &[(Duration, u32, Seen)]) -> Option<Duration> {
+fn reference(steps: &[(Duration, u32, SlotState)]) -> Option<Duration> {
     let (_, _, last) = steps.last()?;
     last.pick.filter(|pick| *pick != last.owner)?;
     let mut since = None;
@@ -174,43 +181,43 @@ proptest! {
         steps in prop::collection::vec(any_step(), 1..40),
     ) {
         let mut now = Duration::from_millis(begin);
-        let mut follower = Follower::new(LINGER, now);
+        let mut timers = SlotTimers::new(IDLE_TIMEOUT, now);
         let mut history: [Vec<_>; 3] = Default::default();
         for (gap, changes, slots) in steps {
             now += Duration::from_millis(gap);
-            let look = follower.look(now, changes, slots);
+            let pass = timers.reconcile(now, changes, slots);
             let (mut moves, mut waits, mut differing) = (Vec::new(), Vec::new(), 0);
             for (slot, (history, seen)) in (0..).zip(history.iter_mut().zip(slots)) {
                 history.push((now, changes, seen));
                 match (reference(history), seen.pick) {
-                    (Some(since), Some(to)) if now > since + LINGER => moves.push(Move { slot, from: seen.owner, to }),
-                    (Some(since), _) => waits.push((since + LINGER + MS).saturating_sub(now)),
+                    (Some(since), Some(to)) if now > since + IDLE_TIMEOUT => moves.push(Move { slot, from: seen.owner, to }),
+                    (Some(since), _) => waits.push((since + IDLE_TIMEOUT + MS).saturating_sub(now)),
                     (None, pick) => differing += u32::from(pick != Some(seen.owner)),
                 }
             }
             differing += u32::try_from(waits.len()).unwrap();
             let (next, last) = (waits.iter().min().copied(), waits.iter().max().copied());
-            prop_assert_eq!(look, Look { moves, differing, next, last });
+            prop_assert_eq!(pass, Pass { moves, differing, next, last });
         }
     }
 
     /// Times that are no whole milliseconds are never rounded in favour of a move.
     #[test]
     fn no_slot_moves_within_the_linger(
-        linger in 1u64..5_000_000_000,
+        flow_idle_timeout in 1u64..5_000_000_000,
         gaps in prop::collection::vec(0u64..2_000_000_000, 1..20),
     ) {
-        let linger = Duration::from_nanos(linger);
+        let flow_idle_timeout = Duration::from_nanos(flow_idle_timeout);
         let mut now = Duration::from_nanos(123_456_789);
         let begin = now;
-        let mut follower = Follower::new(linger, now);
-        follower.look(now, 1, [seen(A, B)]);
+        let mut timers = SlotTimers::new(flow_idle_timeout, now);
+        timers.reconcile(now, 1, [seen(A, B)]);
         for gap in gaps {
             now += Duration::from_nanos(gap);
-            let look = follower.look(now, 0, [seen(A, B)]);
+            let pass = timers.reconcile(now, 0, [seen(A, B)]);
             let waited = now.saturating_sub(begin);
-            prop_assert!(look.moves.is_empty() || waited > linger, "moved after {waited:?} of {linger:?}");
-            prop_assert!(!look.moves.is_empty() || waited < linger + 3 * MS, "waits after {waited:?} of {linger:?}");
+            prop_assert!(pass.moves.is_empty() || waited > flow_idle_timeout, "moved after {waited:?} of {flow_idle_timeout:?}");
+            prop_assert!(!pass.moves.is_empty() || waited < flow_idle_timeout + 3 * MS, "waits after {waited:?} of {flow_idle_timeout:?}");
         }
     }
 }

@@ -1,0 +1,150 @@
+//! Handover: when a slot's pick becomes its owner, and which flow records are redundant.
+//!
+//! A slot's owner serves the flows that are not recorded; its pick receives new flows. After a change the two differ in some
+//! slots, and each packet of an established flow in such a slot records its flow at the owner. A live flow sends at least once
+//! in a flow idle timeout. So once pick and owner have differed for longer than that, every live flow is recorded, and the pick
+//! can become the owner without moving any.
+//!
+//! ```text
+//!               owner != pick                   longer than the flow idle timeout
+//!     stable ---------------> timer of the pick ---------------------------------> moves, and is stable
+//!        ^                       |       ^  |
+//!        +-- owner == pick ------+       +--+ restarts: the pick changed, a flow could not be recorded,
+//!                                             or a pick may have come and gone between two passes
+//! ```
+//!
+//! - *One timer per slot*: two slots of one backend differ since different times, and a flow that could not be recorded in one
+//!   slot does not concern the other. A handover per backend, or of all slots at once, would move flows that are not recorded.
+//! - *A flow that could not be recorded restarts the slot's timer*: the flow went to the owner, and the table was full. The flow
+//!   has a whole timeout to send once more, and if the table has room then, the handover does not move it.
+//! - *More than one change since the last pass restarts the timer of every slot that differs*: between the changes the pick may
+//!   have been the owner, so that flows started there without a record, and a pass would not see it. After a single change a
+//!   pass sees all there was.
+//! - *A record that names the owner of its stable slot is redundant*: without it the packet goes to the same backend, and is
+//!   recorded there again before the slot's next handover.
+//!
+//! Pure: time is an argument, and the caller applies the result of a pass.
+
+use std::time::Duration;
+
+use crate::abi::{BackendNumber, FlowRecord};
+
+/// What a pass sees of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    pub owner: BackendNumber,
+    /// The backend that receives new flows; `None`: none is left.
+    pub pick: Option<BackendNumber>,
+    /// Whether a flow of this slot should have been recorded and was not, since the last pass.
+    pub unrecorded: bool,
+}
+
+/// The handover of a slot, valid only while its owner is `from`: the packet path may have changed the owner meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    pub slot: u32,
+    pub from: BackendNumber,
+    pub to: BackendNumber,
+}
+
+/// The result of a pass over all slots of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// The slots that move now, ascending.
+    pub moves: Vec<Move>,
+    /// How many slots differ and don't move yet, including those without a pick, which don't move at all.
+    pub differing: u32,
+    /// How long from now until the first of these moves, if nothing changes; `None`: none of them will.
+    pub next: Option<Duration>,
+    /// How long from now until the last of those that will has moved.
+    pub last: Option<Duration>,
+}
+
+/// The timers of a service's slots: six bytes a slot.
+#[derive(Clone, Debug)]
+pub struct SlotTimers {
+    /// Milliseconds, rounded up. Zero: slots move at once.
+    flow_idle_timeout: u32,
+    /// The latest time of all passes: a clock that goes back must not advance any timer.
+    now: Duration,
+    /// By slot: the pick that is to become the owner; 0: the slot is stable, or there is no pick.
+    awaited: Vec<BackendNumber>,
+    /// By slot: since when, in milliseconds of the clock modulo 2^32. What is older than 2^32 looks younger than it is,
+    /// never the other way round, so it waits once more.
+    since: Vec<u32>,
+}
+
+impl SlotTimers {
+    /// Timers that start anew: for a controller that has just started, or a service that was stable.
+    ///
+    /// `flow_idle_timeout` zero is for services without records: their owners follow at the first pass. `now` is of a clock that only
+    /// goes forward.
+    pub fn new(flow_idle_timeout: Duration, now: Duration) -> Self {
+        let flow_idle_timeout = u32::try_from(flow_idle_timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        Self { flow_idle_timeout, now, awaited: Vec::new(), since: Vec::new() }
+    }
+
+    /// Does a reconcile pass over all slots, in order.
+    ///
+    /// `changes`: how many changes of states, failovers or generations there were since the last pass.
+    pub fn reconcile(&mut self, now: Duration, changes: u32, slots: impl IntoIterator<Item = SlotState>) -> Pass {
+        self.now = self.now.max(now);
+        let mut pass = Pass::default();
+        for (slot, seen) in (0..).zip(slots) {
+            self.reconcile_slot(slot, seen, changes > 1, &mut pass);
+        }
+        pass
+    }
+
+    fn reconcile_slot(&mut self, slot: u32, seen: SlotState, unseen: bool, pass: &mut Pass) {
+        let index = slot as usize;
+        if index >= self.awaited.len() {
+            self.awaited.push(0);
+            self.since.push(0);
+        }
+        let (awaited, since) = (&mut self.awaited[index], &mut self.since[index]);
+        let pick = seen.pick.unwrap_or_default();
+        if pick == seen.owner {
+            *awaited = 0;
+            return;
+        }
+        let now = milliseconds(self.now);
+        if pick != *awaited || seen.unrecorded || unseen {
+            *awaited = pick;
+            *since = now;
+        }
+        if pick == 0 {
+            pass.differing += 1;
+            return;
+        }
+        // Both times are rounded down, so one that differs by more than the flow_idle_timeout is past it, however they were rounded.
+        let age = now.wrapping_sub(*since);
+        if self.flow_idle_timeout == 0 || age > self.flow_idle_timeout {
+            pass.moves.push(Move { slot, from: seen.owner, to: pick });
+            return;
+        }
+        pass.differing += 1;
+        let rest = Duration::from_millis(u64::from(self.flow_idle_timeout - age) + 1);
+        pass.next = Some(pass.next.map_or(rest, |next| next.min(rest)));
+        pass.last = Some(pass.last.map_or(rest, |last| last.max(rest)));
+    }
+}
+
+/// Modulo 2^32.
+fn milliseconds(time: Duration) -> u32 {
+    (time.as_millis() % (1 << 32)) as u32
+}
+
+/// Whether a record is redundant: silent for longer than `expiry`, or naming the owner of its stable slot.
+pub fn is_redundant(
+    record: &FlowRecord,
+    owner: BackendNumber,
+    pick: Option<BackendNumber>,
+    silent: Duration,
+    expiry: Duration,
+) -> bool {
+    silent > expiry || (record.backend == owner && pick == Some(owner))
+}
+
+#[cfg(test)]
+mod tests;
