@@ -6,10 +6,10 @@ use crate::{
     hash::Hash,
     ip::{Transport, V4, V6, protocol},
     packet::Packet,
-    pipeline::{Chosen, Decision, Found, Kind, Place},
+    pipeline::{Chosen, Decision, FlowLocation, FlowRelation, StepResult},
     quic,
     reply::Reply,
-    select::{self, Asked},
+    select::{self, FlowQuery},
     tables::{FlowKey, Tables, View},
 };
 
@@ -36,15 +36,20 @@ pub(crate) fn starts_quic<P: Packet>(packet: &P, service: &Service, at: Transpor
     at.protocol == protocol::UDP && service.tracking == Tracking::Quic as u8 && quic::is_initial(packet, at.offset)
 }
 
-/// Chooses a backend for the flow that is read at `place`, by all that is known of it.
+/// Chooses a backend for the flow that is read at `location`, by all that is known of it.
 #[inline(always)]
-pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Target, Hash)>, place: Place) -> Found {
-    let Some(view) = tables.view_of(place.bank) else { return Exit::BadTables.into() };
-    let at = Transport { protocol: place.protocol, offset: place.l4 };
-    // Of either family, in its own place, so that what follows is there once for both.
+pub fn choose<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    known: Option<(Target, Hash)>,
+    location: FlowLocation,
+) -> StepResult {
+    let Some(view) = tables.view_of(location.bank) else { return Exit::BadTables.into() };
+    let at = Transport { protocol: location.protocol, offset: location.l4 };
+    // Of either family, in its own variable, so that what follows is there once for both.
     let (v4, v6);
-    let (target, hash, key) = if place.v6 {
-        match read::<V6, P, T>(packet, tables, view, known, place) {
+    let (target, hash, key) = if location.v6 {
+        match read::<V6, P, T>(packet, tables, view, known, location) {
             Ok((target, hash, key)) => {
                 v6 = key;
                 (target, hash, FlowKey::V6(&v6))
@@ -52,7 +57,7 @@ pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Targe
             Err(exit) => return exit.into(),
         }
     } else {
-        match read::<V4, P, T>(packet, tables, view, known, place) {
+        match read::<V4, P, T>(packet, tables, view, known, location) {
             Ok((target, hash, key)) => {
                 v4 = key;
                 (target, hash, FlowKey::V4(&v4))
@@ -61,43 +66,43 @@ pub fn choose<P: Packet, T: Tables>(packet: &P, tables: &T, known: Option<(Targe
         }
     };
     let Some(service) = tables.service(view.bank, target.service) else { return Exit::BadTables.into() };
-    let own = matches!(place.kind, Kind::Whole | Kind::First);
-    let starts = place.starts || known.is_none() && own && starts_quic(packet, service, at);
+    let own = matches!(location.relation, FlowRelation::Whole | FlowRelation::FirstFragment);
+    let starts = location.starts || known.is_none() && own && starts_quic(packet, service, at);
     let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
     let (own, starts) = (flags & 1 != 0, flags & 2 != 0);
-    match select::choose(tables, view, service, &Asked { target, hash, key, starts, records: own }) {
+    match select::choose(tables, view, service, &FlowQuery { target, hash, key, starts, may_record: own }) {
         Ok(backend) => Chosen { service: target.service, backend, label: hash.flow_label(), starts }.into(),
         Err(Exit::Exhausted) => exhausted(service, at).into(),
         Err(exit) => exit.into(),
     }
 }
 
-/// Service, hash and key of the flow at `place`.
+/// Service, hash and key of the flow at `location`.
 #[inline(always)]
 fn read<F: Reply, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     view: View<'_>,
     known: Option<(Target, Hash)>,
-    place: Place,
+    location: FlowLocation,
 ) -> Result<(Target, Hash, F::FlowKey), Exit> {
-    let ports = u32::from_le_bytes(packet.load(place.l4).ok_or(Exit::Malformed)?);
-    let header: &F::Header = packet.view(place.l3).ok_or(Exit::Malformed)?;
+    let ports = u32::from_le_bytes(packet.load(location.l4).ok_or(Exit::Malformed)?);
+    let header: &F::Header = packet.view(location.l3).ok_or(Exit::Malformed)?;
     let (source, destination) = (F::source(header), F::destination(header));
     // What a backend sent has both ends the other way round.
-    let (client, vip, ports) = match place.kind {
-        Kind::Quoted => (destination, source, ports.rotate_left(16)),
-        Kind::Whole | Kind::First | Kind::Tunnelled => (source, destination, ports),
+    let (client, vip, ports) = match location.relation {
+        FlowRelation::IcmpQuote => (destination, source, ports.rotate_left(16)),
+        FlowRelation::Whole | FlowRelation::FirstFragment | FlowRelation::TunnelQuote => (source, destination, ports),
     };
     let (target, hash) = if let Some(known) = known {
         known
     } else {
         let port = ((ports >> 16) as u16).to_le_bytes();
-        let target = F::find(tables, view, vip, port, place.protocol).ok_or(Exit::NotOurs)?;
+        let target = F::find(tables, view, vip, port, location.protocol).ok_or(Exit::NotOurs)?;
         let service = tables.service(view.bank, target.service).ok_or(Exit::BadTables)?;
         (target, hash::<F>(view, target, service, client, ports))
     };
-    Ok((target, hash, F::flow_key(client, vip, ports, place.protocol)))
+    Ok((target, hash, F::flow_key(client, vip, ports, location.protocol)))
 }
 
 /// How a packet leaves whose service has no backend left. `Open` has none left either only when all are disabled; its

@@ -16,7 +16,7 @@ pub mod packet;
 pub mod tables;
 
 pub mod pipeline;
-pub mod odd;
+pub mod slow;
 pub mod exit;
 
 pub mod frame;

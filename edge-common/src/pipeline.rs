@@ -4,11 +4,11 @@
 //! frame -> link -> network -> transport -> service -> slot -> owner -> rewrite -> exit
 //!            |        |           |           |         |                 |
 //!         not ours    +-----------+        not ours   choose: record,   time exceeded, too big,
-//!                         odd                         owner, pick(NEW)  no next hop, no room
+//!                         slow                         owner, pick(NEW)  no next hop, no room
 //! ```
 //!
-//! What nearly all packets need stands here. Three ways off it are functions of their own in the kernel ([`Detours`]): to
-//! choose a backend when the service is in transition, to look longer at an odd packet, and to answer one.
+//! What nearly all packets need stands here. Three ways off it are functions of their own in the kernel ([`Subprograms`]): to
+//! choose a backend when the service is in transition, to look longer at an slow-path packet, and to answer one.
 
 use crate::{
     abi::{Backend, BackendNumber, Service, Target},
@@ -18,10 +18,9 @@ use crate::{
     frame::{self, Link},
     hash::Hash,
     ip::{Transport, V4, V6},
-    odd,
     packet::Packet,
     reply::{self, Reply},
-    select,
+    select, slow,
     tables::{Tables, View},
     transport,
 };
@@ -80,19 +79,19 @@ impl From<Exit> for Decision {
     }
 }
 
-/// What a detour found, in one word.
+/// What a subprogram found, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found(pub u64);
+pub struct StepResult(pub u64);
 
-/// What a detour found.
+/// What a subprogram found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Step {
     /// The packet leaves otherwise than to a backend.
-    Out(Decision),
+    Leave(Decision),
     /// It goes to a backend.
-    To(Chosen),
+    Forward(Chosen),
     /// A backend is to be chosen for a flow.
-    Choose(Place),
+    Select(FlowLocation),
 }
 
 /// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
@@ -110,8 +109,8 @@ pub struct Chosen {
 
 /// Where in a frame a flow is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub kind: Kind,
+pub struct FlowLocation {
+    pub relation: FlowRelation,
     /// Offset of the network header; below 256.
     pub l3: usize,
     /// Offset of the transport header; below 2^14.
@@ -128,44 +127,44 @@ pub struct Place {
 /// What a packet has to do with the flow that is read in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FlowRelation {
     /// It is one of the flow.
     Whole,
     /// It is the first fragment of one of the flow.
-    First,
+    FirstFragment,
     /// It is an ICMP error that quotes an answer of the flow's backend to the client.
-    Quoted,
+    IcmpQuote,
     /// It is an ICMP error that quotes one of the flow in a tunnel of ours.
-    Tunnelled,
+    TunnelQuote,
 }
 
-impl Found {
+impl StepResult {
     const TO: u64 = 1 << 63;
     const CHOOSE: u64 = 1 << 62;
     const STARTS: u64 = 1 << 61;
     const V6: u64 = 1 << 60;
 
     #[inline(always)]
-    pub const fn next(self) -> Next {
+    pub const fn step(self) -> Step {
         if self.0 & Self::TO != 0 {
-            return Next::To(Chosen {
+            return Step::Forward(Chosen {
                 service: (self.0 >> 16) as u32 & 0xffff,
                 backend: self.0 as u16,
                 label: (self.0 >> 32) as u32 & 0xf_ffff,
                 starts: self.0 & Self::STARTS != 0,
             });
         }
-        if self.0 & Self::CHOOSE != 0 { Next::Choose(self.place()) } else { Next::Out(Decision(self.0)) }
+        if self.0 & Self::CHOOSE != 0 { Step::Select(self.location()) } else { Step::Leave(Decision(self.0)) }
     }
 
     #[inline(always)]
-    pub const fn place(self) -> Place {
-        Place {
-            kind: match self.0 >> 32 & 3 {
-                1 => Kind::First,
-                2 => Kind::Quoted,
-                3 => Kind::Tunnelled,
-                _ => Kind::Whole,
+    pub const fn location(self) -> FlowLocation {
+        FlowLocation {
+            relation: match self.0 >> 32 & 3 {
+                1 => FlowRelation::FirstFragment,
+                2 => FlowRelation::IcmpQuote,
+                3 => FlowRelation::TunnelQuote,
+                _ => FlowRelation::Whole,
             },
             l3: self.0 as usize & 0xff,
             l4: (self.0 >> 16) as usize & 0x3fff,
@@ -181,21 +180,21 @@ impl Found {
     }
 }
 
-impl From<Decision> for Found {
+impl From<Decision> for StepResult {
     #[inline(always)]
     fn from(Decision(out): Decision) -> Self {
         Self(out & (Self::CHOOSE - 1))
     }
 }
 
-impl From<Exit> for Found {
+impl From<Exit> for StepResult {
     #[inline(always)]
     fn from(exit: Exit) -> Self {
         Decision::from(exit).into()
     }
 }
 
-impl From<Chosen> for Found {
+impl From<Chosen> for StepResult {
     #[inline(always)]
     fn from(Chosen { service, label, backend, starts }: Chosen) -> Self {
         let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
@@ -203,11 +202,11 @@ impl From<Chosen> for Found {
     }
 }
 
-impl From<Place> for Found {
+impl From<FlowLocation> for StepResult {
     #[inline(always)]
-    fn from(Place { kind, l3, l4, protocol, bank, starts, v6 }: Place) -> Self {
+    fn from(FlowLocation { relation, l3, l4, protocol, bank, starts, v6 }: FlowLocation) -> Self {
         let flags = Self::CHOOSE | Self::flag(starts, Self::STARTS) | Self::flag(v6, Self::V6);
-        let word = u64::from(bank & 1) << 34 | (kind as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
+        let word = u64::from(bank & 1) << 34 | (relation as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
         Self(flags | word | u64::from(protocol) << 8 | l3 as u64 & 0xff)
     }
 }
@@ -215,31 +214,31 @@ impl From<Place> for Found {
 /// The parts of the way that the kernel has as functions of their own: the verifier looks at each once, not once for each
 /// way that leads to it, and its variables are not on the stack of a packet that does not need it. None calls another: their
 /// stacks together would be too deep.
-pub trait Detours<P> {
-    /// Finds out what an odd packet is.
-    fn odd(&self, packet: &P, link: Link, bank: u32) -> Found;
-    /// Chooses a backend for the flow at `place`; its service and hash are looked up where they are not known yet.
-    fn choose(&self, packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found;
-    /// Does what follows for an odd packet from the backend that was found for it.
-    fn conclude(&self, packet: &P, link: Link, place: Place, found: Found) -> Found;
+pub trait Subprograms<P> {
+    /// Finds out what an slow-path packet is.
+    fn classify(&self, packet: &P, link: Link, bank: u32) -> StepResult;
+    /// Chooses a backend for the flow at `location`; its service and hash are looked up where they are not known yet.
+    fn choose(&self, packet: &P, known: Option<(Target, Hash)>, location: FlowLocation) -> StepResult;
+    /// Does what follows for an slow-path packet from the backend that was found for it.
+    fn finish(&self, packet: &P, link: Link, location: FlowLocation, result: StepResult) -> StepResult;
     /// Makes the answer; how the packet leaves in the end.
     fn answer(&self, packet: &mut P, decided: Decision) -> Exit;
 }
 
-/// The detours, taken by plain calls.
-pub struct Direct<'a, T>(pub &'a T);
+/// The subprograms, taken by plain calls.
+pub struct Inlined<'a, T>(pub &'a T);
 
-impl<P: Packet, T: Tables> Detours<P> for Direct<'_, T> {
-    fn odd(&self, packet: &P, link: Link, bank: u32) -> Found {
-        odd::find(packet, self.0, link, bank)
+impl<P: Packet, T: Tables> Subprograms<P> for Inlined<'_, T> {
+    fn classify(&self, packet: &P, link: Link, bank: u32) -> StepResult {
+        slow::classify(packet, self.0, link, bank)
     }
 
-    fn choose(&self, packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found {
-        flow::choose(packet, self.0, known, place)
+    fn choose(&self, packet: &P, known: Option<(Target, Hash)>, location: FlowLocation) -> StepResult {
+        flow::choose(packet, self.0, known, location)
     }
 
-    fn conclude(&self, packet: &P, link: Link, place: Place, found: Found) -> Found {
-        odd::conclude(packet, self.0, link, place, found)
+    fn finish(&self, packet: &P, link: Link, location: FlowLocation, result: StepResult) -> StepResult {
+        slow::finish(packet, self.0, link, location, result)
     }
 
     fn answer(&self, packet: &mut P, decided: Decision) -> Exit {
@@ -249,15 +248,15 @@ impl<P: Packet, T: Tables> Detours<P> for Direct<'_, T> {
 
 /// Takes one packet all its way, and counts it.
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    process_with(packet, tables, &Direct(tables))
+    process_with(packet, tables, &Inlined(tables))
 }
 
-/// The same with detours of the caller's.
+/// The same with subprograms of the caller's.
 #[inline(always)]
-pub fn process_with<P: Packet, T: Tables>(packet: &mut P, tables: &T, detours: &impl Detours<P>) -> Outcome {
-    let outcome = match route(packet, tables, detours) {
+pub fn process_with<P: Packet, T: Tables>(packet: &mut P, tables: &T, subprograms: &impl Subprograms<P>) -> Outcome {
+    let outcome = match route(packet, tables, subprograms) {
         Ok(forwarded) => forwarded,
-        Err(decided) if decided.wants_answer() => Outcome { exit: detours.answer(packet, decided), egress: 0 },
+        Err(decided) if decided.wants_answer() => Outcome { exit: subprograms.answer(packet, decided), egress: 0 },
         Err(decided) => Outcome { exit: decided.exit(), egress: 0 },
     };
     tables.count_exit(outcome.exit);
@@ -266,12 +265,16 @@ pub fn process_with<P: Packet, T: Tables>(packet: &mut P, tables: &T, detours: &
 
 /// The packets that are forwarded are its result, all others its errors.
 #[inline(always)]
-fn route<P: Packet, T: Tables>(packet: &mut P, tables: &T, detours: &impl Detours<P>) -> Result<Outcome, Decision> {
+fn route<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    subprograms: &impl Subprograms<P>,
+) -> Result<Outcome, Decision> {
     let link = Link::parse(packet).ok_or(Exit::NotOurs)?;
     let view = tables.view().ok_or(Exit::NotOurs)?;
     match link.ether_type {
-        frame::IPV4 => network::<V4, P, T>(packet, tables, detours, view, link),
-        frame::IPV6 => network::<V6, P, T>(packet, tables, detours, view, link),
+        frame::IPV4 => network::<V4, P, T>(packet, tables, subprograms, view, link),
+        frame::IPV6 => network::<V6, P, T>(packet, tables, subprograms, view, link),
         _ => Err(Exit::NotOurs.into()),
     }
 }
@@ -287,7 +290,7 @@ struct Forwarded<'a> {
 fn network<F: Reply, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    detours: &impl Detours<P>,
+    subprograms: &impl Subprograms<P>,
     view: View<'_>,
     link: Link,
 ) -> Result<Outcome, Decision> {
@@ -298,8 +301,8 @@ fn network<F: Reply, P: Packet, T: Tables>(
         None => None,
     };
     let Forwarded { service, backend, chosen } = match plain {
-        Some((at, head)) => plain_packet::<F, P, T>(packet, tables, detours, view, link, at, head)?,
-        None => odd_packet::<P, T>(packet, tables, detours, view, link)?,
+        Some((at, head)) => fast_packet::<F, P, T>(packet, tables, subprograms, view, link, at, head)?,
+        None => slow_packet::<P, T>(packet, tables, subprograms, view, link)?,
     };
     let received = Received { link, length, label: chosen.label };
     let forwarded = forward::forward::<F, P, T>(packet, tables, view, received, service, backend)?;
@@ -309,10 +312,10 @@ fn network<F: Reply, P: Packet, T: Tables>(
 
 /// A whole TCP or UDP packet.
 #[inline(always)]
-fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
+fn fast_packet<'a, F: Reply, P: Packet, T: Tables>(
     packet: &P,
     tables: &'a T,
-    detours: &impl Detours<P>,
+    subprograms: &impl Subprograms<P>,
     view: View<'_>,
     link: Link,
     at: Transport,
@@ -330,8 +333,8 @@ fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
         let chosen = Chosen { service: target.service, backend: number, label: flow.flow_label(), starts };
         return Ok(Forwarded { service, backend, chosen });
     }
-    let place = Place {
-        kind: Kind::Whole,
+    let location = FlowLocation {
+        relation: FlowRelation::Whole,
         l3: link.l3,
         l4: at.offset,
         protocol: at.protocol,
@@ -339,28 +342,28 @@ fn plain_packet<'a, F: Reply, P: Packet, T: Tables>(
         starts,
         v6: F::ETHER_TYPE == frame::IPV6,
     };
-    let chosen = sent(detours.choose(packet, Some((target, flow)), place))?;
+    let chosen = sent(subprograms.choose(packet, Some((target, flow)), location))?;
     let backend = tables.backend(chosen.backend).ok_or(Exit::BadTables)?;
     Ok(Forwarded { service, backend, chosen })
 }
 
 /// A packet that needs a longer look.
 #[inline(always)]
-fn odd_packet<'a, P: Packet, T: Tables>(
+fn slow_packet<'a, P: Packet, T: Tables>(
     packet: &P,
     tables: &'a T,
-    detours: &impl Detours<P>,
+    subprograms: &impl Subprograms<P>,
     view: View<'_>,
     link: Link,
 ) -> Result<Forwarded<'a>, Decision> {
-    let mut found = detours.odd(packet, link, view.bank);
-    if let Next::Choose(place) = found.next() {
-        found = detours.choose(packet, None, place);
-        if place.kind != Kind::Whole {
-            found = detours.conclude(packet, link, place, found);
+    let mut result = subprograms.classify(packet, link, view.bank);
+    if let Step::Select(location) = result.step() {
+        result = subprograms.choose(packet, None, location);
+        if location.relation != FlowRelation::Whole {
+            result = subprograms.finish(packet, link, location, result);
         }
     }
-    let chosen = sent(found)?;
+    let chosen = sent(result)?;
     let service = tables.service(view.bank, chosen.service).ok_or(Exit::BadTables)?;
     let backend = tables.backend(chosen.backend).ok_or(Exit::BadTables)?;
     Ok(Forwarded { service, backend, chosen })
@@ -368,12 +371,12 @@ fn odd_packet<'a, P: Packet, T: Tables>(
 
 /// The backend that was found, or how else the packet leaves.
 #[inline(always)]
-const fn sent(found: Found) -> Result<Chosen, Decision> {
-    match found.next() {
-        Next::To(chosen) => Ok(chosen),
-        Next::Out(decided) => Err(decided),
+const fn sent(result: StepResult) -> Result<Chosen, Decision> {
+    match result.step() {
+        Step::Forward(chosen) => Ok(chosen),
+        Step::Leave(decided) => Err(decided),
         // Whoever chooses does not ask for it.
-        Next::Choose(_) => Err(Decision::new(Exit::BadTables, 0)),
+        Step::Select(_) => Err(Decision::new(Exit::BadTables, 0)),
     }
 }
 
@@ -390,9 +393,9 @@ mod tests {
             detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
         ) {
             let chosen = Chosen { service, label, backend, starts };
-            prop_assert_eq!(Found::from(chosen).next(), Next::To(chosen));
+            prop_assert_eq!(StepResult::from(chosen).step(), Step::Forward(chosen));
             let decided = Decision::new(Exit::from_raw(exit), detail);
-            prop_assert_eq!(Found::from(decided).next(), Next::Out(decided));
+            prop_assert_eq!(StepResult::from(decided).step(), Step::Leave(decided));
             prop_assert_eq!((decided.exit() as u32, decided.detail()), (exit, detail));
         }
 
@@ -400,10 +403,10 @@ mod tests {
         fn places_are_packed_whole(
             l3 in 0usize..256, l4 in 0usize..1 << 14, protocol: u8, bank in 0u32..2, starts: bool, v6: bool,
         ) {
-            for kind in [Kind::Whole, Kind::First, Kind::Quoted, Kind::Tunnelled] {
-                let place = Place { kind, l3, l4, protocol, bank, starts, v6 };
-                prop_assert_eq!(Found::from(place).next(), Next::Choose(place));
-                prop_assert_eq!(Found::from(place).place(), place);
+            for relation in [FlowRelation::Whole, FlowRelation::FirstFragment, FlowRelation::IcmpQuote, FlowRelation::TunnelQuote] {
+                let location = FlowLocation { relation, l3, l4, protocol, bank, starts, v6 };
+                prop_assert_eq!(StepResult::from(location).step(), Step::Select(location));
+                prop_assert_eq!(StepResult::from(location).location(), location);
             }
         }
     }

@@ -61,14 +61,14 @@ pub fn stable_owner<'a, T: Tables>(
 
 /// A packet whose backend is to be chosen.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct FlowQuery<'a> {
     pub target: Target,
     pub hash: Hash,
     pub key: FlowKey<'a>,
     /// Whether the packet starts a flow.
     pub starts: bool,
     /// Whether the flow may be recorded: not for a packet that only concerns it.
-    pub records: bool,
+    pub may_record: bool,
 }
 
 /// Chooses the backend for a packet by all that is known of its flow.
@@ -80,29 +80,29 @@ pub fn choose<T: Tables>(
     tables: &T,
     view: View<'_>,
     service: &Service,
-    asked: &Asked<'_>,
+    query: &FlowQuery<'_>,
 ) -> Result<BackendNumber, Exit> {
-    let slot = asked.hash.slot(view.generation.slot_mask);
-    let cell = asked.target.owners().wrapping_add(slot / CELL as u32);
+    let slot = query.hash.slot(view.generation.slot_mask);
+    let cell = query.target.owners().wrapping_add(slot / CELL as u32);
     let owner = tables.owner(cell, slot).ok_or(Exit::BadTables)?;
-    // A packet that is not plain comes here without having asked.
-    if stable_owner(tables, view, asked.target, service, asked.hash, asked.starts).is_some() {
+    // A slow-path packet comes here without having looked for a stable owner.
+    if stable_owner(tables, view, query.target, service, query.hash, query.starts).is_some() {
         return Ok(owner);
     }
     let tracking = Tracking::from_raw(service.tracking);
     let exhausted = |pick: BackendNumber| if pick == 0 { Err(Exit::Exhausted) } else { Ok(pick) };
-    let count = |what| tables.count_flow(asked.target.service, what);
+    let count = |what| tables.count_flow(query.target.service, what);
 
     let now = tables.now_ns();
     let mut recorded = 0;
     if tracking != Tracking::Stateless {
         count(FlowCount::Lookups);
-        if let Some(record) = asked.key.find(tables, if asked.records { Some(now) } else { None })
-            && record.fingerprint == asked.hash.fingerprint()
+        if let Some(record) = query.key.find(tables, if query.may_record { Some(now) } else { None })
+            && record.fingerprint == query.hash.fingerprint()
         {
             recorded = record.backend;
         }
-        if !asked.starts && serves_any(tables, service, recorded, State::ALIVE) {
+        if !query.starts && serves_any(tables, service, recorded, State::ALIVE) {
             count(FlowCount::Hits);
             return Ok(recorded);
         }
@@ -114,19 +114,19 @@ pub fn choose<T: Tables>(
     }
     // When nothing is left and the service fails open, who is not disabled counts as alive, too.
     let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
-    if serves_any(tables, service, recorded, if asked.starts { bits } else { living }) {
+    if serves_any(tables, service, recorded, if query.starts { bits } else { living }) {
         count(FlowCount::Hits);
         return Ok(recorded);
     }
     let owner_lives = serves_any(tables, service, owner, living);
-    if !asked.records {
+    if !query.may_record {
         return if owner_lives { Ok(owner) } else { exhausted(pick) };
     }
     // Where nothing says that a flow starts, one starts anew whose backend has died.
     let learns = tracking == Tracking::Learn;
-    let starts = asked.starts || learns && (recorded != 0 || !owner_lives);
+    let starts = query.starts || learns && (recorded != 0 || !owner_lives);
     if !starts && recorded != 0 {
-        asked.key.remove(tables);
+        query.key.remove(tables);
         count(FlowCount::StaleRemoved);
     }
     if !starts && (recorded != 0 || !owner_lives) || pick == 0 && starts {
@@ -137,14 +137,14 @@ pub fn choose<T: Tables>(
     let goes = if starts { pick } else { owner };
     if pick != owner && pick != 0 {
         let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
-        if record(tables, view, service, asked, goes, now, action) {
+        if record(tables, view, service, query, goes, now, action) {
             count(if starts { FlowCount::RecordedAtNew } else { FlowCount::RecordedAtOwner });
             return Ok(goes);
         }
     }
     // An older record would say something else.
     if recorded != 0 {
-        asked.key.remove(tables);
+        query.key.remove(tables);
     }
     if pick == owner || pick == 0 {
         return Ok(goes);
@@ -165,7 +165,7 @@ fn record<T: Tables>(
     tables: &T,
     view: View<'_>,
     service: &Service,
-    asked: &Asked<'_>,
+    query: &FlowQuery<'_>,
     backend: BackendNumber,
     now: u64,
     action: RateLimited,
@@ -174,10 +174,10 @@ fn record<T: Tables>(
         return false;
     }
     // Before the record is there, or a packet might not look for it.
-    if !tables.is_in_transition(view.bank, asked.target.service, service) {
-        tables.start_transition(view.bank, asked.target.service);
+    if !tables.is_in_transition(view.bank, query.target.service, service) {
+        tables.start_transition(view.bank, query.target.service);
     }
-    asked.key.insert(tables, FlowRecord::new(backend, asked.hash.fingerprint(), now))
+    query.key.insert(tables, FlowRecord::new(backend, query.hash.fingerprint(), now))
 }
 
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
@@ -197,7 +197,7 @@ fn serves_any<T: Tables>(tables: &T, service: &Service, number: BackendNumber, b
 
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
 ///
-/// Pools are asked in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
+/// Pools are tried in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
 /// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over
 /// last; when there is none of these either, `when_exhausted` decides. An evacuated pool serves in no case.
 #[inline(always)]

@@ -23,9 +23,8 @@ use edge_common::{
     flow,
     frame::Link,
     hash::Hash,
-    odd,
-    pipeline::{self, Decision, Detours, Found, Outcome, Place},
-    reply,
+    pipeline::{self, Decision, FlowLocation, Outcome, StepResult, Subprograms},
+    reply, slow,
 };
 
 use crate::{maps::KernelTables, packet::ContextPacket};
@@ -45,25 +44,25 @@ fn edge(ctx: XdpContext) -> u32 {
     }
 }
 
-/// The detours as functions of their own, and global ones (not mangled, with C's ABI): the verifier looks at each once, for
+/// The subprograms as functions of their own, and global ones (not mangled, with C's ABI): the verifier looks at each once, for
 /// any packet and any arguments.
 struct Calls(*mut xdp_md);
 
-impl<P> Detours<P> for Calls {
+impl<P> Subprograms<P> for Calls {
     #[inline(always)]
-    fn odd(&self, _packet: &P, link: Link, bank: u32) -> Found {
-        Found(edge_odd(self.0, link.l3 as u32, link.ether_type.into(), bank))
+    fn classify(&self, _packet: &P, link: Link, bank: u32) -> StepResult {
+        StepResult(edge_classify(self.0, link.l3 as u32, link.ether_type.into(), bank))
     }
 
     #[inline(always)]
-    fn choose(&self, _packet: &P, known: Option<(Target, Hash)>, place: Place) -> Found {
+    fn choose(&self, _packet: &P, known: Option<(Target, Hash)>, location: FlowLocation) -> StepResult {
         let (known, (target, hash)) = (known.is_some(), known.unwrap_or((Target::default(), Hash(0))));
-        Found(edge_choose(self.0, Found::from(place).0, known.into(), target.word(), hash.0))
+        StepResult(edge_choose(self.0, StepResult::from(location).0, known.into(), target.word(), hash.0))
     }
 
     #[inline(always)]
-    fn conclude(&self, _packet: &P, link: Link, place: Place, found: Found) -> Found {
-        Found(edge_conclude(self.0, link.l3 as u32, link.ether_type.into(), Found::from(place).0, found.0))
+    fn finish(&self, _packet: &P, link: Link, location: FlowLocation, result: StepResult) -> StepResult {
+        StepResult(edge_finish(self.0, link.l3 as u32, link.ether_type.into(), StepResult::from(location).0, result.0))
     }
 
     #[inline(always)]
@@ -72,33 +71,36 @@ impl<P> Detours<P> for Calls {
     }
 }
 
-/// [`odd::find`].
+/// [`slow::classify`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn edge_odd(ctx: *mut xdp_md, l3: u32, ether_type: u32, bank: u32) -> u64 {
+extern "C" fn edge_classify(ctx: *mut xdp_md, l3: u32, ether_type: u32, bank: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
-    let Found(found) = odd::find(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), link(l3, ether_type), bank & 1);
-    found
+    let StepResult(result) =
+        slow::classify(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), link(l3, ether_type), bank & 1);
+    result
 }
 
 /// [`flow::choose`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn edge_choose(ctx: *mut xdp_md, place: u64, known: u64, target: u64, hash: u64) -> u64 {
+extern "C" fn edge_choose(ctx: *mut xdp_md, location: u64, known: u64, target: u64, hash: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
     let known = if known == 0 { None } else { Some((Target::from_word(target), Hash(hash))) };
-    let Found(found) = flow::choose(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), known, Found(place).place());
-    found
+    let StepResult(result) =
+        flow::choose(&ContextPacket::new(&ctx), &KernelTables::new(&ctx), known, StepResult(location).location());
+    result
 }
 
-/// [`odd::conclude`].
+/// [`slow::finish`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn edge_conclude(ctx: *mut xdp_md, l3: u32, ether_type: u32, place: u64, found: u64) -> u64 {
+extern "C" fn edge_finish(ctx: *mut xdp_md, l3: u32, ether_type: u32, location: u64, result: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
     let (packet, tables) = (ContextPacket::new(&ctx), KernelTables::new(&ctx));
-    let Found(found) = odd::conclude(&packet, &tables, link(l3, ether_type), Found(place).place(), Found(found));
-    found
+    let StepResult(result) =
+        slow::finish(&packet, &tables, link(l3, ether_type), StepResult(location).location(), StepResult(result));
+    result
 }
 
 /// A link layer that was parsed before.

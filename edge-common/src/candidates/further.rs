@@ -1,13 +1,18 @@
 //! Third and fourth candidates: drawn by weight among those that a slot does not have yet.
 
 use super::{
-    Candidates, NOBODY, Place,
+    Candidates, MemberIndex, NOBODY,
     draws::{DRAWS, Draws, random},
     roster::Roster,
 };
 
 /// All candidates of each slot, from its first and second ones.
-pub(super) fn complete(roster: &Roster, first: &[Place], second: &[Place], draws: Draws) -> Vec<Candidates> {
+pub(super) fn complete(
+    roster: &Roster,
+    first: &[MemberIndex],
+    second: &[MemberIndex],
+    draws: Draws,
+) -> Vec<Candidates> {
     let complete_slot = |slot: usize| {
         let mut candidates = [first[slot], second[slot], NOBODY, NOBODY];
         // The heir of a member that was drawn but is a candidate already is the next best: by weight among the others.

@@ -63,10 +63,10 @@ pub fn build(members: &[Member], slots: u32) -> Vec<Cell> {
 }
 
 /// A member's place in the [`Roster`]; what the steps of building hand to each other in place of backend numbers.
-type Place = u16;
+type MemberIndex = u16;
 
 /// The candidates of one slot while they are found; [`NOBODY`] where there is none.
-type Candidates = [Place; CELL];
+type Candidates = [MemberIndex; CELL];
 
-/// In place of a [`Place`]: no member. Never one, as there are 65,535 members at most.
-const NOBODY: Place = Place::MAX;
+/// In place of a [`MemberIndex`]: no member. Never one, as there are 65,535 members at most.
+const NOBODY: MemberIndex = MemberIndex::MAX;

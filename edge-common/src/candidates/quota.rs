@@ -2,15 +2,15 @@
 
 use std::cmp::Reverse;
 
-use super::{Place, mix::mix, roster::Roster};
+use super::{MemberIndex, mix::mix, roster::Roster};
 
 /// Slots of each member, `slots` in all, by largest remainder: each has its exact share, rounded down or up.
 pub(super) fn quotas(roster: &Roster, slots: u32) -> Vec<u32> {
-    let exact = |place: Place| u64::from(slots) * u64::from(roster.weight(place));
+    let exact = |place: MemberIndex| u64::from(slots) * u64::from(roster.weight(place));
     let mut quotas: Vec<u32> =
         roster.places().map(|place| u32::try_from(exact(place) / roster.total()).expect("at most `slots`")).collect();
     let left = slots - quotas.iter().sum::<u32>();
-    let mut by_remainder: Vec<Place> = roster.places().collect();
+    let mut by_remainder: Vec<MemberIndex> = roster.places().collect();
     // Equal remainders, the rule where weights are equal, go by the seed: another member that comes or goes leaves
     // their order as it was.
     by_remainder

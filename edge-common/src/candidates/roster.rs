@@ -1,6 +1,6 @@
 //! The members of a pool in an order of their own, which is the same on every edge.
 
-use super::{Candidates, Member, NOBODY, Place, mix::mix_identity};
+use super::{Candidates, Member, MemberIndex, NOBODY, mix::mix_identity};
 use crate::abi::BackendNumber;
 
 /// Members in order of identity.
@@ -43,16 +43,16 @@ impl Roster {
     }
 
     /// All members, in order.
-    pub(super) fn places(&self) -> std::ops::Range<Place> {
-        0..Place::try_from(self.len()).expect("as many as `new` has checked")
+    pub(super) fn places(&self) -> std::ops::Range<MemberIndex> {
+        0..MemberIndex::try_from(self.len()).expect("as many as `new` has checked")
     }
 
     /// The backend number of a member, 0 of nobody.
-    pub(super) fn number(&self, place: Place) -> BackendNumber {
+    pub(super) fn number(&self, place: MemberIndex) -> BackendNumber {
         if place == NOBODY { 0 } else { self.numbers[usize::from(place)] }
     }
 
-    pub(super) fn weight(&self, place: Place) -> u32 {
+    pub(super) fn weight(&self, place: MemberIndex) -> u32 {
         self.weights[usize::from(place)]
     }
 
@@ -72,12 +72,12 @@ impl Roster {
     }
 
     /// 64 bits that are a member's own.
-    pub(super) fn seed(&self, place: Place) -> u64 {
+    pub(super) fn seed(&self, place: MemberIndex) -> u64 {
         self.seeds[usize::from(place)]
     }
 
     /// One of the members that are not among `chosen`, by weight: the one at `random` / 2^64 of the sum of their weights.
-    pub(super) fn at_weight(&self, random: u64, mut chosen: Candidates) -> Place {
+    pub(super) fn at_weight(&self, random: u64, mut chosen: Candidates) -> MemberIndex {
         chosen.sort_unstable();
         let chosen = &chosen[..chosen.partition_point(|&place| place != NOBODY)];
         let rest = self.total() - chosen.iter().map(|&place| u64::from(self.weight(place))).sum::<u64>();
@@ -92,7 +92,7 @@ impl Roster {
                 at += weight;
             }
         }
-        Place::try_from(self.running.partition_point(|&end| end <= at)).expect("a member's place")
+        MemberIndex::try_from(self.running.partition_point(|&end| end <= at)).expect("a member's place")
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let roster = roster(&[1, 2, 3, 4]);
         let found =
             |chosen| (0..u64::from(u16::MAX)).map(move |i| roster.at_weight(i << 48, chosen)).collect::<Vec<_>>();
-        let count = |found: &[Place]| {
+        let count = |found: &[MemberIndex]| {
             std::array::from_fn::<_, 4, _>(|i| found.iter().filter(|&&at| usize::from(at) == i).count() / 6553)
         };
         assert_eq!(count(&found([NOBODY; 4])), [1, 2, 3, 4]);

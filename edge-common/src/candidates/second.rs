@@ -3,11 +3,11 @@
 //! Drawing them at random would not do: of 100 freed slots and ten heirs, some would inherit 5 and some 15. So each
 //! member's slots are dealt out by weight, as exactly as whole slots allow, and chance only says which heir has which.
 
-use super::{NOBODY, Place, draws::Draws, roster::Roster};
+use super::{MemberIndex, NOBODY, draws::Draws, roster::Roster};
 
 /// The heir of each slot: of the slots that are first one member's, every other member is heir of its weight's share
 /// among the others, rounded down or up. [`NOBODY`] where there is one member only.
-pub(super) fn deal_out(roster: &Roster, first: &[Place], draws: Draws) -> Vec<Place> {
+pub(super) fn deal_out(roster: &Roster, first: &[MemberIndex], draws: Draws) -> Vec<MemberIndex> {
     let mut heirs = vec![NOBODY; first.len()];
     if roster.len() == 1 {
         return heirs;
@@ -33,7 +33,7 @@ pub(super) fn deal_out(roster: &Roster, first: &[Place], draws: Draws) -> Vec<Pl
 }
 
 /// The slots that are first each member's, ascending.
-fn slots_by_member(first: &[Place], members: usize) -> Vec<Vec<usize>> {
+fn slots_by_member(first: &[MemberIndex], members: usize) -> Vec<Vec<usize>> {
     let mut slots = vec![Vec::with_capacity(first.len() / members + 1); members];
     for (slot, &place) in first.iter().enumerate() {
         slots[usize::from(place)].push(slot);
@@ -67,7 +67,7 @@ impl Share {
 
 impl Estate {
     /// Divides the `slots` slots of `dead` among all others by weight.
-    fn open(&mut self, roster: &Roster, dead: Place, slots: usize) {
+    fn open(&mut self, roster: &Roster, dead: MemberIndex, slots: usize) {
         let slots = slots as u64;
         let rest = roster.total() - u64::from(roster.weight(dead));
         self.shares.clear();
@@ -83,7 +83,7 @@ impl Estate {
     }
 
     /// Takes one slot for `heir`, if it may have one more.
-    fn take(&mut self, heir: Place) -> bool {
+    fn take(&mut self, heir: MemberIndex) -> bool {
         let share = &mut self.shares[usize::from(heir)];
         if share.certain > 0 {
             share.certain -= 1;
@@ -98,7 +98,7 @@ impl Estate {
     }
 
     /// The heirs of as many slots as are left, in order.
-    fn rest(&self) -> impl Iterator<Item = Place> {
+    fn rest(&self) -> impl Iterator<Item = MemberIndex> {
         let each = || (0..).zip(&self.shares);
         let certain = each().flat_map(|(heir, share)| (0..share.certain).map(move |_| heir));
         certain.chain(each().filter(|(_, share)| share.more).map(|(heir, _)| heir))

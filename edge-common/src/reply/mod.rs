@@ -95,10 +95,10 @@ pub trait Reply: Family {
     const HEADER: usize;
 
     /// Whether an ICMP type is an error, about a packet of a flow.
-    fn is_error(kind: u8) -> bool;
+    fn is_error(type_: u8) -> bool;
 
     /// Whether it is one about a packet of a flow that whoever sent that packet is to hear of.
-    fn concerns_a_flow(kind: u8) -> bool;
+    fn concerns_a_flow(type_: u8) -> bool;
 
     /// The MTU that an ICMP header says when it is that of "too big": of what is next on the way, bytes of IP packet.
     fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
@@ -125,21 +125,21 @@ impl Reply for V4 {
 
     /// Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
     #[inline(always)]
-    fn is_error(kind: u8) -> bool {
-        matches!(kind, 3 | 4 | 5 | 11 | 12)
+    fn is_error(type_: u8) -> bool {
+        matches!(type_, 3 | 4 | 5 | 11 | 12)
     }
 
     /// Destination unreachable, time exceeded, parameter problem. What else was an error is out of use, or for hosts.
     #[inline(always)]
-    fn concerns_a_flow(kind: u8) -> bool {
-        matches!(kind, 3 | 11 | 12)
+    fn concerns_a_flow(type_: u8) -> bool {
+        matches!(type_, 3 | 11 | 12)
     }
 
     /// Not less than 576, which anybody can carry (RFC 791): less would be somebody's mistake, or attack.
     #[inline(always)]
-    fn path_mtu([kind, code, _, _, _, _, high, low]: [u8; 8]) -> Option<u16> {
+    fn path_mtu([type_, code, _, _, _, _, high, low]: [u8; 8]) -> Option<u16> {
         let mtu = u16::from_be_bytes([high, low]);
-        if kind == 3 && code == 4 && mtu != 0 { Some(mtu.max(576)) } else { None }
+        if type_ == 3 && code == 4 && mtu != 0 { Some(mtu.max(576)) } else { None }
     }
 
     #[inline(always)]
@@ -188,21 +188,21 @@ impl Reply for V6 {
 
     /// Types below 128 (RFC 4443, section 2.1).
     #[inline(always)]
-    fn is_error(kind: u8) -> bool {
-        kind < 128
+    fn is_error(type_: u8) -> bool {
+        type_ < 128
     }
 
     /// Destination unreachable, packet too big, time exceeded, parameter problem.
     #[inline(always)]
-    fn concerns_a_flow(kind: u8) -> bool {
-        matches!(kind, 1..=4)
+    fn concerns_a_flow(type_: u8) -> bool {
+        matches!(type_, 1..=4)
     }
 
     /// Not less than 1,280, which anybody can carry (RFC 8200, section 5).
     #[inline(always)]
-    fn path_mtu([kind, _, _, _, a, b, c, d]: [u8; 8]) -> Option<u16> {
+    fn path_mtu([type_, _, _, _, a, b, c, d]: [u8; 8]) -> Option<u16> {
         let mtu = u32::from_be_bytes([a, b, c, d]);
-        if kind == 2 && mtu <= 0xffff { Some((mtu as u16).max(1280)) } else { None }
+        if type_ == 2 && mtu <= 0xffff { Some((mtu as u16).max(1280)) } else { None }
     }
 
     /// Fragments as well, first ones too: which one it is stands farther behind.

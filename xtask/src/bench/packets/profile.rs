@@ -40,7 +40,7 @@ const STEPS: [(&str, &[&str]); 11] = [
         &[
             "select::choose",
             "select::record",
-            "select::alive",
+            "select::serves_any",
             "select::is_evacuated",
             "flow::choose",
             "flow::read",
@@ -52,7 +52,7 @@ const STEPS: [(&str, &[&str]); 11] = [
     ("rewrite", &["edge-common/src/forward.rs", "edge-common/src/encap.rs", "edge-common/src/checksum.rs"]),
     ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/tables.rs"]),
     ("bounds", &["edge-ebpf/src/packet.rs", "edge-common/src/packet.rs"]),
-    ("odd", &["edge-common/src/odd/", "edge_odd", "edge_conclude"]),
+    ("slow path", &["edge-common/src/slow/", "edge_classify", "edge_finish"]),
     ("rest", &["edge-common/src/", "edge-ebpf/src/"]),
 ];
 /// What the clock says, nanoseconds.
@@ -244,8 +244,8 @@ mod tests {
     fn a_source_is_part_of_one_step() {
         let name = |file, function| step(file, function).map(|number| STEPS[number].0);
         assert_eq!(name("/home/me/edge/edge-common/src/ip/v4.rs", ""), Some("IP, transport"));
-        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select7settledNtE"), Some("owner"));
-        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select5aliveNtE"), Some("record"));
+        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select12stable_ownerNtE"), Some("owner"));
+        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select10serves_anyNtE"), Some("record"));
         assert_eq!(name("edge-common/src/select.rs", "_RNCINvNtC1_11edge_common6select6searchNtE0E"), Some("pick"));
         assert_eq!(name("edge-ebpf/src/main.rs", ""), Some("rest"));
         assert_eq!(name("edge-common/src/abi/pool.rs", ""), None);
@@ -280,11 +280,11 @@ mod tests {
             let is_ours = kind.state != "not_ours";
             assert_eq!(taken("rewrite"), is_ours, "{kind:?}");
             assert_eq!(taken("owner"), is_ours, "{kind:?}");
-            let is_odd = matches!(kind.state.as_str(), "extension" | "first_fragment");
-            assert_eq!(taken("odd"), is_odd, "{kind:?}");
-            let is_stable = is_odd || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
-            // An odd packet gets there, and learns that its service is stable.
-            assert_eq!(taken("record"), !is_stable || is_odd, "{kind:?}");
+            let is_slow = matches!(kind.state.as_str(), "extension" | "first_fragment");
+            assert_eq!(taken("slow path"), is_slow, "{kind:?}");
+            let is_stable = is_slow || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
+            // A slow-path packet gets there, and learns that its service is stable.
+            assert_eq!(taken("record"), !is_stable || is_slow, "{kind:?}");
             assert_eq!(taken("pick"), !is_stable && kind.state != "record_read", "{kind:?}");
             assert_eq!(taken("hash, index"), kind.name() != "not_ours none arp", "{kind:?}");
         }

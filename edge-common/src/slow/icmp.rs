@@ -7,56 +7,56 @@ use crate::{
     exit::Exit,
     ip::{Transport, protocol},
     packet::Packet,
-    pipeline::{Decision, Found, Kind, Next},
+    pipeline::{Decision, FlowRelation, Step, StepResult},
     reply::Reply,
     tables::Tables,
 };
 
-/// The farthest place of a quoted packet that a [`Place`](crate::pipeline::Place) can say.
+/// The farthest location of a quoted packet that a [`FlowLocation`](crate::pipeline::FlowLocation) can say.
 pub(super) const FARTHEST: usize = 0xff;
 
 impl<P: Packet, T: Tables> Look<'_, P, T> {
     #[inline(always)]
-    pub(super) fn control<F: Reply>(&self, header: &F::Header, at: Transport) -> Result<Found, Decision> {
+    pub(super) fn icmp<F: Reply>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
         let vip = F::destination(header);
         if !F::is_vip(self.tables, self.view, vip) {
             let tunnel = F::is_tunnel_source(self.view.generation, vip);
             return if tunnel { self.tunnelled::<F>(header, at) } else { None }.ok_or(Exit::NotOurs.into());
         }
-        let Some([kind, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
+        let Some([type_, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
         if at.offset + Icmpv4Hdr::LEN > self.link.l3 + F::length(header) {
             return Err(Exit::Malformed.into());
         }
-        if kind == F::ECHO_REQUEST && code == 0 {
+        if type_ == F::ECHO_REQUEST && code == 0 {
             return Err(Decision::new(Exit::EchoReply, at.offset as u32));
         }
-        if !F::is_error(kind) {
+        if !F::is_error(type_) {
             return Err(Exit::IcmpOther.into());
         }
-        let quoted = if F::concerns_a_flow(kind) { self.quoted::<F>(header, at) } else { None };
+        let quoted = if F::concerns_a_flow(type_) { self.quoted::<F>(header, at) } else { None };
         quoted.ok_or(Exit::IcmpError.into())
     }
 
     /// The packet that an error quotes: a backend's, from the VIP to a client. Eight bytes of that packet's transport header
     /// are all that some routers quote, and the first four are enough.
     #[inline(always)]
-    fn quoted<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<Found> {
+    fn quoted<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
         let l3 = at.offset + Icmpv4Hdr::LEN;
         let quoted: &F::Header = self.packet.view(l3)?;
         let from = F::quoted(self.packet, l3)?;
         let ours = F::source(quoted) == F::destination(header);
         if l3 <= FARTHEST && ours && protocol::has_ports(from.protocol) {
-            return Some(self.place::<F>(Kind::Quoted, l3, from, false));
+            return Some(self.location::<F>(FlowRelation::IcmpQuote, l3, from, false));
         }
         None
     }
 
     /// An error goes where its flow goes; one about nobody's flow is the host's.
     #[inline(always)]
-    pub(super) fn concerned(found: Found) -> Found {
-        match found.next() {
-            Next::To(_) => found,
-            Next::Out(_) | Next::Choose(_) => Exit::IcmpError.into(),
+    pub(super) fn concerned(result: StepResult) -> StepResult {
+        match result.step() {
+            Step::Forward(_) => result,
+            Step::Leave(_) | Step::Select(_) => Exit::IcmpError.into(),
         }
     }
 }

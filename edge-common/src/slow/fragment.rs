@@ -9,7 +9,7 @@ use crate::{
     exit::Exit,
     ip::{Fragment, Payload, protocol},
     packet::Packet,
-    pipeline::{Chosen, Decision, Found, Kind, Next},
+    pipeline::{Chosen, Decision, FlowRelation, Step, StepResult},
     reply::Reply,
     tables::{Fragments as _, Tables},
     transport::Head,
@@ -21,13 +21,13 @@ const LIFE_NS: u64 = 5_000_000_000;
 
 impl<P: Packet, T: Tables> Look<'_, P, T> {
     #[inline(always)]
-    pub(super) fn fragment<F: Reply>(&self, header: &F::Header, fragment: Fragment) -> Result<Found, Decision> {
+    pub(super) fn fragment<F: Reply>(&self, header: &F::Header, fragment: Fragment) -> Result<StepResult, Decision> {
         let Fragment { identification, at, before } = fragment;
         if before == 0 {
             if !protocol::has_ports(at.protocol) {
                 return Err(self.for_a_vip::<F>(header, Exit::FragmentOther));
             }
-            return self.own::<F>(header, Kind::First, at, Head::check_first);
+            return self.own::<F>(header, FlowRelation::FirstFragment, at, Head::check_first);
         }
         let now = self.tables.now_ns();
         let first = match F::fragments(self.tables).find(&key::<F>(header, fragment)) {
@@ -43,11 +43,11 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
 
     /// Remembers where a first fragment goes.
     #[inline(always)]
-    pub(super) fn remember<F: Reply>(&self, found: Found) -> Found {
-        let Some(header) = self.packet.view::<F::Header>(self.link.l3) else { return found };
-        let Next::To(Chosen { backend, .. }) = found.next() else { return found };
-        let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else { return found };
-        let Some(head) = Head::read(self.packet, fragment.at.protocol, fragment.at.offset) else { return found };
+    pub(super) fn remember<F: Reply>(&self, result: StepResult) -> StepResult {
+        let Some(header) = self.packet.view::<F::Header>(self.link.l3) else { return result };
+        let Step::Forward(Chosen { backend, .. }) = result.step() else { return result };
+        let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else { return result };
+        let Some(head) = Head::read(self.packet, fragment.at.protocol, fragment.at.offset) else { return result };
         let record = FragmentRecord {
             seen_ns: self.tables.now_ns(),
             backend,
@@ -56,7 +56,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
             reserved: [0; 3],
         };
         F::fragments(self.tables).insert(&key::<F>(header, fragment), record);
-        found
+        result
     }
 }
 
