@@ -1,16 +1,21 @@
 //! Decapsulation on a tunnel's backend: IPv4 and IPv6 in either, without a kernel module.
 
 use crate::{
-    checksum,
-    exit::DecapExit,
-    frame::{self, Link},
-    ip::{Family, Payload, Transport, V4, V6, protocol},
-    packet::Packet,
+    abi::DecapExit,
+    wire::{
+        checksum, ethernet,
+        ip::{Family, Payload, Transport},
+        ipv4::V4,
+        ipv6::V6,
+        link::Link,
+        packet::Packet,
+        protocol,
+    },
 };
 
 /// The edges that a backend takes packets from.
 pub trait Sources {
-    /// Whether we were told of `source`; IPv4 as an IPv4-mapped IPv6 address.
+    /// Whether `source` is a configured edge; IPv4 as an IPv4-mapped IPv6 address.
     fn knows(&self, source: [u8; 16]) -> bool;
     fn count_exit(&self, exit: DecapExit);
 }
@@ -19,8 +24,8 @@ pub trait Sources {
 #[inline(always)]
 pub fn process<P: Packet, S: Sources>(packet: &mut P, sources: &S) -> DecapExit {
     let exit = match Link::parse(packet) {
-        Some(link) if link.ether_type == frame::IPV4 => outer::<V4, P, S>(packet, sources, link),
-        Some(link) if link.ether_type == frame::IPV6 => outer::<V6, P, S>(packet, sources, link),
+        Some(link) if link.ether_type == ethernet::IPV4 => outer::<V4, P, S>(packet, sources, link),
+        Some(link) if link.ether_type == ethernet::IPV6 => outer::<V6, P, S>(packet, sources, link),
         _ => Err(DecapExit::NotTunnel),
     };
     let exit = match exit {

@@ -1,8 +1,10 @@
 //! What the packet path and the control plane share.
 //!
-//! The packet path is written once, here, over two small traits: [`packet::Packet`] (a frame's bytes) and
-//! [`tables::Tables`] (the maps). `edge-ebpf` implements them on the packet pointer and the BPF maps; [`host`] implements
+//! The packet path is written once, here, over two small traits: [`wire::packet::Packet`] (a frame's bytes) and
+//! [`maps::Maps`] (the BPF maps). `edge-ebpf` implements them on the packet pointer and the BPF maps; [`host`] implements
 //! them on a byte vector and plain memory, for tests.
+//!
+//! A module imports only modules that stand before it here.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![expect(
@@ -12,31 +14,18 @@
 )]
 
 pub mod abi;
-pub mod packet;
-pub mod tables;
+pub mod wire;
+pub mod maps;
+pub mod step;
 
-pub mod pipeline;
-pub mod slow;
-pub mod exit;
-
-pub mod frame;
-pub mod ip;
-pub mod transport;
-pub mod quic;
-pub mod flow;
+pub mod lookup;
 pub mod select;
 pub mod forward;
-pub mod encap;
-pub mod reply;
+pub mod slow;
+pub mod pipeline;
 pub mod decap;
 
-pub mod checksum;
-pub mod hash;
-pub mod service_index;
-
 #[cfg(any(test, feature = "std"))]
-pub mod candidates;
-#[cfg(any(test, feature = "std"))]
-pub mod handover;
+pub mod tables;
 #[cfg(any(test, feature = "std"))]
 pub mod host;

@@ -11,7 +11,7 @@ mod tests;
 use std::{net::IpAddr, path::Path};
 
 use anyhow::Context as _;
-use edge_common::exit::DecapExit;
+use edge_common::abi::DecapExit;
 use serde::Serialize;
 
 use self::{attach::Attached, pins::Pins};

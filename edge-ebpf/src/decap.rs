@@ -7,13 +7,13 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use edge_common::{
+    abi::{DecapExit, Verdict},
     decap::{self, Sources},
-    exit::{DecapExit, Verdict},
 };
 
 use crate::packet::ContextPacket;
 
-/// Edges that a backend can be told of.
+/// Edges that can be configured on a backend.
 const MAX_SOURCES: u32 = 256;
 
 /// An address as a map's key, aligned as the verifier wants what lies on the stack.
@@ -30,7 +30,7 @@ struct KernelSources;
 impl Sources for KernelSources {
     #[inline(always)]
     fn knows(&self, source: [u8; 16]) -> bool {
-        // SAFETY: only whether there is one is asked; no reference to the value is kept.
+        // SAFETY: only its presence matters; no reference to the value is kept.
         unsafe { DECAP_SOURCES.get(Source(source)) }.is_some()
     }
 

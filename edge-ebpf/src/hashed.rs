@@ -8,10 +8,10 @@ use aya_ebpf::{
 };
 use edge_common::{
     abi::{FlowRecord, FragmentRecord},
-    tables::{Flows, Fragments},
+    maps::{Flows, Fragments},
 };
 
-/// A hash map that is full when it is full.
+/// A hash map that rejects inserts when it is full.
 pub(crate) struct Hashed<K: 'static>(pub(crate) &'static HashMap<K, FlowRecord>);
 
 /// A hash map in which the oldest makes room.

@@ -1,7 +1,7 @@
 //! The maps, and the kernel's routing.
 //!
 //! The sizes here are those of a minimal map: user space sets the real ones, from the configuration, before it loads the
-//! object. Who writes and reads each is in `edge_common::abi`.
+//! object. Who writes and reads each is in `edge_common::abi::map`.
 
 use core::ptr;
 
@@ -14,12 +14,11 @@ use aya_ebpf::{
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
-        Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic,
-        banked,
+        Backend, BackendNumber, CELL, Cell, Dimension, Entries, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6,
+        FlowRecord, FragmentRecord, Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service,
+        ServiceEntryV4, ServiceEntryV6, SlotAddress, Traffic, banked,
     },
-    exit::Exit,
-    tables::{Flows, Fragments, Route, Tables},
+    maps::{Flows, Fragments, Maps, PoolMaps, Route},
 };
 
 use crate::{
@@ -27,66 +26,58 @@ use crate::{
     packet::hide,
 };
 
-#[map]
-static PUBLISHED: Array<Published> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static SERVICE_INDEX_V4: Array<ServiceEntryV4> = Array::with_max_entries(2, BPF_F_MMAPABLE);
-#[map]
-static SERVICE_INDEX_V6: Array<ServiceEntryV6> = Array::with_max_entries(2, BPF_F_MMAPABLE);
-#[map]
-static SERVICES: Array<Service> = Array::with_max_entries(2, BPF_F_MMAPABLE);
-#[map]
-static POOLS: Array<Pool> = Array::with_max_entries(2, BPF_F_MMAPABLE);
-#[map]
-static BACKENDS: Array<Backend> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static CANDIDATES: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static OWNERS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static UNRECORDED: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static FLOWS_V4: HashMap<FlowKeyV4, FlowRecord> = HashMap::with_max_entries(1, 0);
-#[map]
-static FLOWS_V6: HashMap<FlowKeyV6, FlowRecord> = HashMap::with_max_entries(1, 0);
-#[map]
-static FLOW_STATS: PerCpuArray<FlowCounts> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static FRAGMENTS_V4: LruHashMap<FlowKeyV4, FragmentRecord> = LruHashMap::with_max_entries(1, 0);
-#[map]
-static FRAGMENTS_V6: LruHashMap<FlowKeyV6, FragmentRecord> = LruHashMap::with_max_entries(1, 0);
-#[map]
-static RATE_LIMITS: PerCpuArray<RateLimiter> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::COUNT, 0);
-#[map]
-static SERVICE_STATS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static BACKEND_STATS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
+/// Declares the maps that the packet path uses, each in the type of its kind.
+macro_rules! declare {
+    ($(
+        $name:ident: $user:ident $kind:ident($key:ty => $value:ty), $entries:expr;
+        $key_is:literal, $writer:literal, $reader:literal, $lives:literal;
+    )+) => {
+        $(declare!(@ $user $kind $name $key, $value, $entries);)+
+    };
+    (@ packet Shared $name:ident $key:ty, $value:ty, $entries:expr) => {
+        #[map]
+        static $name: Array<$value> = Array::with_max_entries($entries.smallest(), BPF_F_MMAPABLE);
+    };
+    (@ packet PerCpu $name:ident $key:ty, $value:ty, $entries:expr) => {
+        #[map]
+        static $name: PerCpuArray<$value> = PerCpuArray::with_max_entries($entries.smallest(), 0);
+    };
+    (@ packet Hash $name:ident $key:ty, $value:ty, $entries:expr) => {
+        #[map]
+        static $name: HashMap<$key, $value> = HashMap::with_max_entries($entries.smallest(), 0);
+    };
+    (@ packet Lru $name:ident $key:ty, $value:ty, $entries:expr) => {
+        #[map]
+        static $name: LruHashMap<$key, $value> = LruHashMap::with_max_entries($entries.smallest(), 0);
+    };
+    (@ control $($rest:tt)+) => {};
+}
+
+edge_common::maps!(declare);
 
 /// Address families as `bpf_fib_lookup` wants them.
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// The maps above, and the routing of the namespace that the context's frame came into.
-pub(crate) struct KernelTables<'a> {
+pub(crate) struct KernelMaps<'a> {
     ctx: &'a XdpContext,
 }
 
-impl<'a> KernelTables<'a> {
+impl<'a> KernelMaps<'a> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
     }
 
-    /// Asks the kernel for the way to `backend`. It answers only where forwarding is enabled on the ingress
+    /// Looks the route to `backend` up in the kernel, which finds one only where forwarding is enabled on the ingress
     /// (`net.ipv4.conf.IF.forwarding`, and the same of `ipv6`), whatever the flags.
     ///
     /// A function of its own that returns a number: one that returns more may leave a pointer to the stack in the
     /// register that the verifier takes for its result.
     #[inline(never)]
     fn resolve(&self, generation: &Generation, backend: &Backend, route: &mut Route) -> bool {
-        // SAFETY: all-zero bytes are a request that asks for nothing.
+        // SAFETY: all-zero bytes are a valid, empty request.
         let mut request: FibLookup = unsafe { core::mem::zeroed() };
         request.ifindex = self.ctx.ingress_ifindex() as u32;
         match backend.family {
@@ -112,17 +103,34 @@ impl<'a> KernelTables<'a> {
     }
 }
 
-impl Tables for KernelTables<'_> {
+impl PoolMaps for KernelMaps<'_> {
     #[inline(always)]
-    fn published(&self) -> Option<(&Published, u32)> {
-        let published = PUBLISHED.get(0)?;
-        // SAFETY: a valid reference; volatile, as user space changes it at any time.
-        Some((published, unsafe { ptr::read_volatile(&raw const published.active) }))
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
+        POOLS.get(banked(bank, u32::from(number)))
+    }
+
+    #[inline(always)]
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        BACKENDS.get(u32::from(number))
+    }
+
+    #[inline(always)]
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        CANDIDATES.get(cell).copied()
     }
 
     #[inline(always)]
     fn merge_paths(&self, value: u32, mask: u32) -> u32 {
         hide(value.into(), self.ctx.ingress_ifindex() as u64) as u32 & mask
+    }
+}
+
+impl Maps for KernelMaps<'_> {
+    #[inline(always)]
+    fn published(&self) -> Option<(&Published, u32)> {
+        let published = PUBLISHED.get(0)?;
+        // SAFETY: a valid reference; volatile, as user space changes it at any time.
+        Some((published, unsafe { ptr::read_volatile(&raw const published.active) }))
     }
 
     #[inline(always)]
@@ -141,29 +149,14 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
-        POOLS.get(banked(bank, u32::from(number)))
-    }
-
-    #[inline(always)]
-    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
-        BACKENDS.get(u32::from(number))
-    }
-
-    #[inline(always)]
-    fn candidates(&self, cell: u32) -> Option<Cell> {
-        CANDIDATES.get(cell).copied()
-    }
-
-    #[inline(always)]
-    fn owner(&self, cell: u32, lane: u32) -> Option<BackendNumber> {
+    fn owner(&self, SlotAddress { cell, lane }: SlotAddress) -> Option<BackendNumber> {
         let cell = OWNERS.get_ptr(cell)?;
         // SAFETY: the lane is one of the cell's; volatile, as another CPU changes it at any time.
         Some(unsafe { ptr::read_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL)) })
     }
 
     #[inline(always)]
-    fn set_owner(&self, cell: u32, lane: u32, owner: BackendNumber) {
+    fn set_owner(&self, SlotAddress { cell, lane }: SlotAddress, owner: BackendNumber) {
         if let Some(cell) = OWNERS.get_ptr_mut(cell) {
             // SAFETY: the lane is one of the cell's; a 16-bit store is atomic, and the last writer is as right as any.
             unsafe { ptr::write_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL), owner) };
@@ -184,7 +177,7 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn set_unrecorded(&self, cell: u32, lane: u32) {
+    fn set_unrecorded(&self, SlotAddress { cell, lane }: SlotAddress) {
         if let Some(cell) = UNRECORDED.get_ptr_mut(cell) {
             // SAFETY: as above; whoever writes writes the same.
             unsafe { ptr::write_volatile(cell.cast::<u16>().add(lane as usize % CELL), 1) };

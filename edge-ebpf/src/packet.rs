@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
-use edge_common::packet::{Packet, Wire};
+use edge_common::wire::packet::{Packet, Wire};
 
 /// The frame of an XDP program's context.
 pub(crate) struct ContextPacket<'a> {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::{BackendNumber, FlowRecord, program},
+    abi::{BackendNumber, DecapExit, Exit, FlowRecord, Verdict, program},
     decap,
-    exit::{DecapExit, Exit, Verdict},
     host::{Frame, Memory},
+    maps::Maps as _,
     pipeline,
-    tables::Tables as _,
 };
 
 use crate::{

@@ -11,10 +11,9 @@ use aya::{
 use bytemuck::Pod;
 use edge_common::{
     abi::{
-        Backend, BackendNumber, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Pool,
-        Published, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
+        Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
+        FragmentRecord, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
     },
-    exit::{DecapExit, Exit},
     host::Memory,
 };
 

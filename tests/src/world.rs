@@ -7,15 +7,18 @@ use std::{
 
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Failover, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
-        Tracking, VIP_ENTRY, WhenExhausted,
+        Backend, CELL, Cell, Failover, Generation, HashKey, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6,
+        State, Target, Tracking, VIP_ENTRY, WhenExhausted,
     },
-    candidates::{self, Member},
-    hash::{Hash, HashKey},
     host::Memory,
+    lookup::{hash::Hash, service_index::Key},
+    maps::{Maps as _, Route, View},
     select,
-    service_index::{self, Key},
-    tables::{Route, Tables as _, View},
+    tables::{
+        self,
+        candidates::{self, Member},
+        service_index,
+    },
 };
 
 pub const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0xcc, 0, 1];
@@ -324,7 +327,7 @@ impl World {
         candidates.extend(candidates::build(&members, self.slots));
         let member_list = small(candidates.len());
         let states: Vec<_> = pool.members.iter().map(|number| (*number, state(*number))).collect();
-        for four in select::member_list(&states).chunks(CELL) {
+        for four in tables::member_list(&states).chunks(CELL) {
             let mut cell = Cell::default();
             cell.0[..four.len()].copy_from_slice(four);
             candidates.push(cell);

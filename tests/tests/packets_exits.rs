@@ -3,10 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use edge_common::{
-    abi::Traffic,
-    exit::{DecapExit, Exit},
-};
+use edge_common::abi::{DecapExit, Exit, Traffic};
 use edge_tests::{
     both::{Both, Way, difference, hex},
     cases::{self, Case, Forwarded, Scene},

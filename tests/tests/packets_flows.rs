@@ -4,10 +4,7 @@
 #[path = "flows/mod.rs"]
 mod flows;
 
-use edge_common::{
-    abi::{Cell, Tracking},
-    exit::Exit,
-};
+use edge_common::abi::{Cell, Exit, Tracking};
 use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
 use flows::{
     Flow, ROOM, Says, Who,

@@ -8,7 +8,7 @@ mod oracle;
 
 use std::{env, fs, path::PathBuf, sync::LazyLock, time::Instant};
 
-use edge_common::exit::{DecapExit, Exit};
+use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{
     both::{Both, Program, Way, hex, on_host, unhex},
     cases::{self, Case, Scene},

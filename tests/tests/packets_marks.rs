@@ -1,6 +1,6 @@
 //! What a router and a tunnel's ends do to TTL, DSCP and ECN (RFC 1812, 2003, 2473, 2983, 6040), through both programs.
 
-use edge_common::exit::{DecapExit, Exit};
+use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{
     both::{Both, Program, Seen, Way, difference},
     cases::{

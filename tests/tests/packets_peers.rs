@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use edge_common::exit::{Exit, Verdict};
+use edge_common::abi::{Exit, Verdict};
 use edge_tests::{
     both::{Both, Program, Seen, Way, on_host},
     cases::{

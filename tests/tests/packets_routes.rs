@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_common::{
-    abi::program,
-    exit::{Exit, Verdict},
-};
+use edge_common::abi::{Exit, Verdict, program};
 use edge_tests::{
     both::{Both, Program, Way, difference},
     cases::{

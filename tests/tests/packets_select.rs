@@ -6,10 +6,7 @@ mod select;
 
 use std::collections::BTreeSet;
 
-use edge_common::{
-    abi::{Failover, State, Tracking, WhenExhausted},
-    exit::Exit,
-};
+use edge_common::abi::{Exit, Failover, State, Tracking, WhenExhausted};
 use edge_tests::{
     both::Both,
     namespace::in_namespace,

@@ -21,7 +21,7 @@ pub struct Backend {
     pub state: u32,
     /// Interface index of the egress; meaningful while the next hop is known.
     pub egress: u32,
-    /// MAC address of the neighbour; one atomic store. All zero, which is nobody's: unknown, ask the kernel's tables.
+    /// MAC address of the neighbour; one atomic store. All zero, which is no neighbour's: unknown, look it up in the kernel's tables.
     pub next_hop: Mac,
     /// MAC address of the egress interface.
     pub source_mac: Mac,
@@ -37,8 +37,8 @@ pub struct Backend {
     pub reserved: u8,
     /// Address, network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],
-    /// MTU of the whole way, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0: nothing learnt.
-    /// The controller forgets it from time to time, since ways change.
+    /// MTU of the whole path, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0: nothing learnt.
+    /// The controller clears it from time to time, since paths change.
     pub path_mtu: u16,
     /// Zero.
     pub reserved_tail: [u8; 14],

@@ -1,4 +1,4 @@
-//! Flow records: where a flow goes whose slot's owner would be the wrong answer, and what is counted of them.
+//! Flows: keys, and the records of flow table and fragment table.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ pub struct FlowKeyV4 {
     /// The client's address.
     pub client: u32,
     pub vip: u32,
-    /// The client's port and the VIP's, as [`Head`](crate::transport::Head) has them.
+    /// The client's port and the VIP's, as [`Head`](crate::wire::transport::Head) has them.
     pub ports: u32,
     /// IP protocol number.
     pub protocol: u32,
@@ -27,7 +27,7 @@ pub struct FlowKeyV6 {
     /// The client's address.
     pub client: [u64; 2],
     pub vip: [u64; 2],
-    /// The client's port and the VIP's, as [`Head`](crate::transport::Head) has them.
+    /// The client's port and the VIP's, as [`Head`](crate::wire::transport::Head) has them.
     pub ports: u32,
     /// Upper-layer protocol number.
     pub protocol: u32,
@@ -89,7 +89,7 @@ pub struct FlowRecord {
     /// When it was recorded: seconds of the same clock.
     pub recorded_s: u32,
     pub backend: BackendNumber,
-    /// [`Hash::fingerprint`](crate::hash::Hash::fingerprint) of the flow, in one word with the backend. Its place may be given to another
+    /// [`Hash::fingerprint`](crate::lookup::hash::Hash::fingerprint) of the flow, in one word with the backend. Its place may be given to another
     /// flow between a packet's search for it and the reading of it; then this is not what was looked for.
     pub fingerprint: u16,
 }
@@ -98,63 +98,6 @@ impl FlowRecord {
     #[inline(always)]
     pub const fn new(backend: BackendNumber, fingerprint: u16, now_ns: u64) -> Self {
         Self { seen_ns: now_ns, recorded_s: (now_ns / 1_000_000_000) as u32, backend, fingerprint }
-    }
-}
-
-/// What the packet path did with a service's flow records, per CPU, since the service got its number; it only grows. A
-/// service with none of it in a span of time was stateless in it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct FlowCounts(pub [u64; FlowCount::COUNT]);
-
-/// One of the [`FlowCounts`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum FlowCount {
-    /// Lookups of a packet's flow in the flow table.
-    Lookups,
-    /// Lookups that found a record whose backend serves the packet.
-    Hits,
-    /// New flows that went to another backend than their slot's owner, and were recorded there.
-    RecordedAtNew,
-    /// Established flows that were recorded at their slot's owner, which is about to change.
-    RecordedAtOwner,
-    /// New flows that went to their slot's owner, because the table was full or the rate limit was reached.
-    KeptAtOwner,
-    /// Established flows that were not recorded, for the same reasons.
-    InsertFailed,
-    /// New flows that could not be recorded and whose slot's owner was dead: the flow's backend became the owner.
-    OwnerTakenOver,
-    /// Records that named a dead backend, and were removed.
-    StaleRemoved,
-}
-
-impl FlowCount {
-    pub const COUNT: usize = 8;
-    /// In the order of their places.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Lookups,
-        Self::Hits,
-        Self::RecordedAtNew,
-        Self::RecordedAtOwner,
-        Self::KeptAtOwner,
-        Self::InsertFailed,
-        Self::OwnerTakenOver,
-        Self::StaleRemoved,
-    ];
-
-    /// Name, as in `edge-ctl status` and in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lookups => "lookups",
-            Self::Hits => "hits",
-            Self::RecordedAtNew => "recorded_at_new",
-            Self::RecordedAtOwner => "recorded_at_owner",
-            Self::KeptAtOwner => "kept_at_owner",
-            Self::InsertFailed => "insert_failed",
-            Self::OwnerTakenOver => "owner_taken_over",
-            Self::StaleRemoved => "stale_removed",
-        }
     }
 }
 
@@ -171,52 +114,4 @@ pub struct FragmentRecord {
     pub protocol: u8,
     /// Zero.
     pub reserved: [u8; 3],
-}
-
-/// Limits how often a CPU does each [`RateLimited`] action in a second.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct RateLimiter {
-    /// The second that is counted: nanoseconds of `CLOCK_MONOTONIC` over 2^30.
-    pub second: u64,
-    /// How often each action was taken in it.
-    pub taken: [u32; RateLimited::COUNT],
-}
-
-/// An action that is limited to so many times a second and CPU, so that a flood does not consume all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum RateLimited {
-    /// Recording a new flow.
-    NewRecord,
-    /// Recording an established flow.
-    OwnerRecord,
-    /// Sending an ICMP or ICMPv6 error.
-    Error,
-}
-
-impl RateLimited {
-    /// One more than there are: the size is a multiple of eight bytes.
-    pub const COUNT: usize = 4;
-}
-
-impl RateLimiter {
-    /// Takes one of the `limit` actions of this second; false, and nothing taken, if none is left.
-    #[inline(always)]
-    pub const fn try_take(&mut self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
-        let second = now_ns >> 30;
-        if self.second != second {
-            *self = Self { second, taken: [0; RateLimited::COUNT] };
-        }
-        let taken = match action {
-            RateLimited::NewRecord => &mut self.taken[0],
-            RateLimited::OwnerRecord => &mut self.taken[1],
-            RateLimited::Error => &mut self.taken[2],
-        };
-        if *taken >= limit {
-            return false;
-        }
-        *taken += 1;
-        true
-    }
 }

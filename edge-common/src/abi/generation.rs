@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::hash::HashKey;
+use super::HashKey;
 
 /// The two banks, and which of them is published. One value, so that a packet finds it by one lookup.
 #[repr(C)]

@@ -36,6 +36,20 @@ pub struct Pool {
     pub reserved: u32,
 }
 
+/// Where a map of slots (`OWNERS`, `UNRECORDED`) keeps a slot: [`CELL`] of them share a [`Cell`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotAddress {
+    pub cell: u32,
+    /// Counted modulo [`CELL`].
+    pub lane: u32,
+}
+
+/// Where a service's `slot` is kept whose first cell is `first`.
+#[inline(always)]
+pub const fn slot_address(first: u32, slot: u32) -> SlotAddress {
+    SlotAddress { cell: first.wrapping_add(slot / CELL as u32), lane: slot }
+}
+
 impl Cell {
     /// The number in `lane`, counted modulo [`CELL`]. A shift, since the verifier lets no variable index point into what
     /// lies on the stack.

@@ -10,6 +10,6 @@ pub struct Traffic {
     pub packets: u64,
     /// Bytes forwarded, of the client's IP packets: neither frame nor outer headers.
     pub bytes: u64,
-    /// Flows started: TCP SYNs without ACK. Nothing in a UDP packet says that it is the first of its flow.
+    /// Flows started: TCP SYNs without ACK. No UDP packet shows that it is the first of its flow.
     pub flows: u64,
 }

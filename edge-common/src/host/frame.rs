@@ -1,6 +1,6 @@
 //! A frame in a byte vector.
 
-use crate::packet::{Packet, Wire};
+use crate::wire::packet::{Packet, Wire};
 
 /// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM`, less the `struct xdp_frame` that the kernel
 /// keeps at its start.

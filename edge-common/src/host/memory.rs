@@ -7,16 +7,15 @@ use std::{
 
 use crate::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
-        Generation, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic,
-        banked,
+        Backend, BackendNumber, CELL, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
+        FragmentRecord, Generation, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6,
+        SlotAddress, Traffic, banked,
     },
     decap::Sources,
-    exit::{DecapExit, Exit},
-    tables::{Flows, Fragments, Route, Tables},
+    maps::{Flows, Fragments, Maps, PoolMaps, Route},
 };
 
-/// The maps in plain memory, one field a map, as the ABI lays them out. Whoever makes one fills the fields; what the
+/// The maps in plain memory, one field a map, as the ABI lays them out. Its maker fills the fields; what the
 /// packet path itself writes stands behind methods.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -34,11 +33,11 @@ pub struct Memory {
     pub flows_v6: FlowTable<FlowKeyV6>,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
-    /// Services that whose transition the packet path has started: bank and number.
+    /// Services whose transition the packet path has started: bank and number.
     pub in_transition: RefCell<BTreeSet<(u32, u32)>>,
-    /// What the packet path has learnt, for whoever keeps the backends.
+    /// Path MTUs that the packet path has learnt.
     pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
-    /// What the clock says, nanoseconds.
+    /// Time of the clock, nanoseconds.
     pub clock_ns: Mutable<u64>,
     /// What the kernel's own routing would answer, by a backend's address.
     pub routes: Vec<([u8; 16], Route)>,
@@ -128,7 +127,21 @@ impl<K: Ord + Copy> Fragments<K> for &RefCell<BTreeMap<K, FragmentRecord>> {
     }
 }
 
-impl Tables for Memory {
+impl PoolMaps for Memory {
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
+        at(&self.pools, banked(bank, u32::from(number)))
+    }
+
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        at(&self.backends, u32::from(number))
+    }
+
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        at(&self.candidates, cell).copied()
+    }
+}
+
+impl Maps for Memory {
     fn published(&self) -> Option<(&Published, u32)> {
         Some((&self.published, self.published.active))
     }
@@ -145,25 +158,13 @@ impl Tables for Memory {
         at(&self.services, banked(bank, number))
     }
 
-    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
-        at(&self.pools, banked(bank, u32::from(number)))
+    fn owner(&self, slot: SlotAddress) -> Option<BackendNumber> {
+        Some(at(&self.owners.borrow(), slot.cell)?.lane(slot.lane))
     }
 
-    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
-        at(&self.backends, u32::from(number))
-    }
-
-    fn candidates(&self, cell: u32) -> Option<Cell> {
-        at(&self.candidates, cell).copied()
-    }
-
-    fn owner(&self, cell: u32, lane: u32) -> Option<BackendNumber> {
-        Some(at(&self.owners.borrow(), cell)?.lane(lane))
-    }
-
-    fn set_owner(&self, cell: u32, lane: u32, owner: BackendNumber) {
-        if let Some(cell) = self.owners.borrow_mut().get_mut(cell as usize) {
-            cell.0[lane as usize % CELL] = owner;
+    fn set_owner(&self, slot: SlotAddress, owner: BackendNumber) {
+        if let Some(cell) = self.owners.borrow_mut().get_mut(slot.cell as usize) {
+            cell.0[slot.lane as usize % CELL] = owner;
         }
     }
 
@@ -171,9 +172,9 @@ impl Tables for Memory {
         self.path_mtus.borrow_mut().entry(backend).and_modify(|known| *known = mtu.min(*known)).or_insert(mtu);
     }
 
-    fn set_unrecorded(&self, cell: u32, lane: u32) {
-        if let Some(cell) = self.unrecorded.borrow_mut().get_mut(cell as usize) {
-            cell.0[lane as usize % CELL] = 1;
+    fn set_unrecorded(&self, slot: SlotAddress) {
+        if let Some(cell) = self.unrecorded.borrow_mut().get_mut(slot.cell as usize) {
+            cell.0[slot.lane as usize % CELL] = 1;
         }
     }
 

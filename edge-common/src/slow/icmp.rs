@@ -4,22 +4,21 @@ use network_types::icmp::Icmpv4Hdr;
 
 use super::Look;
 use crate::{
-    exit::Exit,
-    ip::{Transport, protocol},
-    packet::Packet,
-    pipeline::{Decision, FlowRelation, Step, StepResult},
-    reply::Reply,
-    tables::Tables,
+    abi::Exit,
+    lookup::Lookup,
+    maps::Maps,
+    step::{Decision, FlowRelation, Step, StepResult},
+    wire::{icmp::Icmp, ip::Transport, packet::Packet, protocol},
 };
 
-/// The farthest location of a quoted packet that a [`FlowLocation`](crate::pipeline::FlowLocation) can say.
+/// The farthest location of a quoted packet that a [`FlowLocation`](crate::step::FlowLocation) can hold.
 pub(super) const FARTHEST: usize = 0xff;
 
-impl<P: Packet, T: Tables> Look<'_, P, T> {
+impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
-    pub(super) fn icmp<F: Reply>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
+    pub(super) fn icmp<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
         let vip = F::destination(header);
-        if !F::is_vip(self.tables, self.view, vip) {
+        if !F::is_vip(self.maps, self.view, vip) {
             let tunnel = F::is_tunnel_source(self.view.generation, vip);
             return if tunnel { self.tunnelled::<F>(header, at) } else { None }.ok_or(Exit::NotOurs.into());
         }
@@ -40,7 +39,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
     /// The packet that an error quotes: a backend's, from the VIP to a client. Eight bytes of that packet's transport header
     /// are all that some routers quote, and the first four are enough.
     #[inline(always)]
-    fn quoted<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
+    fn quoted<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
         let l3 = at.offset + Icmpv4Hdr::LEN;
         let quoted: &F::Header = self.packet.view(l3)?;
         let from = F::quoted(self.packet, l3)?;

@@ -1,30 +1,38 @@
-//! Packets that need a longer look: with options or extension headers, fragments, ICMP, broken ones.
+//! The slow path: packets with options or extension headers, fragments, ICMP, malformed packets, and all answers.
 //!
-//! Once to find out what a packet is, and where in it a flow can be read; and for some once more, to do what follows from the
-//! backend that was chosen for that flow.
+//! [`classify`] finds out what a packet is, and where in it a flow can be read; after a backend was chosen for that flow,
+//! [`finish`] does what follows for the packet.
 
 mod icmp;
 mod fragment;
 mod path_mtu;
+pub mod reply;
 
 use crate::{
-    exit::Exit,
-    frame::{self, Link},
-    ip::{Payload, Transport, V4, V6, protocol},
-    packet::Packet,
-    pipeline::{Decision, FlowLocation, FlowRelation, StepResult},
-    reply::Reply,
-    tables::{Tables, View},
-    transport::{Head, Malformed},
+    abi::Exit,
+    lookup::Lookup,
+    maps::{Maps, View},
+    step::{Decision, FlowLocation, FlowRelation, StepResult},
+    wire::{
+        ethernet,
+        icmp::Icmp,
+        ip::{Payload, Transport},
+        ipv4::V4,
+        ipv6::V6,
+        link::Link,
+        packet::Packet,
+        protocol,
+        transport::{Head, Malformed},
+    },
 };
 
 /// Finds out what the packet behind `link` is, in the bank of the maps that it has seen published.
 #[inline(always)]
-pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, bank: u32) -> StepResult {
-    let Some(view) = tables.view_of(bank) else { return Exit::NotOurs.into() };
-    let look = Look { packet, tables, view, link };
+pub fn classify<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32) -> StepResult {
+    let Some(view) = maps.view_of(bank) else { return Exit::NotOurs.into() };
+    let look = Look { packet, maps, view, link };
     match link.ether_type {
-        frame::IPV4 => look.network::<V4>(),
+        ethernet::IPV4 => look.network::<V4>(),
         _ => look.network::<V6>(),
     }
     .unwrap_or_else(StepResult::from)
@@ -32,33 +40,33 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link, bank: 
 
 /// Does what follows from what was found for the flow at `location`.
 #[inline(always)]
-pub fn finish<P: Packet, T: Tables>(
+pub fn finish<P: Packet, M: Maps>(
     packet: &P,
-    tables: &T,
+    maps: &M,
     link: Link,
     location: FlowLocation,
     result: StepResult,
 ) -> StepResult {
-    let Some(view) = tables.view_of(location.bank) else { return Exit::NotOurs.into() };
-    let look = Look { packet, tables, view, link };
+    let Some(view) = maps.view_of(location.bank) else { return Exit::NotOurs.into() };
+    let look = Look { packet, maps, view, link };
     match link.ether_type {
-        frame::IPV4 => look.finish::<V4>(location, result),
+        ethernet::IPV4 => look.finish::<V4>(location, result),
         _ => look.finish::<V6>(location, result),
     }
 }
 
 /// A longer look at one packet.
 #[derive(Clone, Copy)]
-struct Look<'a, P, T> {
+struct Look<'a, P, M> {
     packet: &'a P,
-    tables: &'a T,
+    maps: &'a M,
     view: View<'a>,
     link: Link,
 }
 
-impl<P: Packet, T: Tables> Look<'_, P, T> {
+impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
-    fn network<F: Reply>(&self) -> Result<StepResult, Decision> {
+    fn network<F: Lookup + Icmp>(&self) -> Result<StepResult, Decision> {
         let header: &F::Header = self.packet.view(self.link.l3).ok_or(Exit::NotOurs)?;
         let at = match F::payload(self.packet, self.link.l3, header) {
             Payload::Transport(at) => at,
@@ -74,7 +82,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
     }
 
     #[inline(always)]
-    fn finish<F: Reply>(&self, location: FlowLocation, result: StepResult) -> StepResult {
+    fn finish<F: Lookup + Icmp>(&self, location: FlowLocation, result: StepResult) -> StepResult {
         match location.relation {
             FlowRelation::Whole => result,
             FlowRelation::FirstFragment => self.remember::<F>(result),
@@ -85,7 +93,7 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
 
     /// Asks for the backend of the flow that the packet is one of, if `check` finds its transport header sound.
     #[inline(always)]
-    fn own<F: Reply>(
+    fn own<F: Lookup + Icmp>(
         &self,
         header: &F::Header,
         relation: FlowRelation,
@@ -102,14 +110,14 @@ impl<P: Packet, T: Tables> Look<'_, P, T> {
 
     /// Asks for the backend of the flow that is read behind the network header at `l3`.
     #[inline(always)]
-    fn location<F: Reply>(&self, relation: FlowRelation, l3: usize, at: Transport, starts: bool) -> StepResult {
-        let v6 = F::ETHER_TYPE == frame::IPV6;
+    fn location<F: Lookup + Icmp>(&self, relation: FlowRelation, l3: usize, at: Transport, starts: bool) -> StepResult {
+        let v6 = F::ETHER_TYPE == ethernet::IPV6;
         FlowLocation { relation, l3, l4: at.offset, protocol: at.protocol, bank: self.view.bank, starts, v6 }.into()
     }
 
     /// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.
     #[inline(always)]
-    fn for_a_vip<F: Reply>(&self, header: &F::Header, exit: Exit) -> Decision {
-        if F::is_vip(self.tables, self.view, F::destination(header)) { exit.into() } else { Exit::NotOurs.into() }
+    fn for_a_vip<F: Lookup + Icmp>(&self, header: &F::Header, exit: Exit) -> Decision {
+        if F::is_vip(self.maps, self.view, F::destination(header)) { exit.into() } else { Exit::NotOurs.into() }
     }
 }

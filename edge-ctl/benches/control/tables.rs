@@ -1,7 +1,7 @@
 //! How long a pool's candidate table takes to build.
 
 use criterion::{BenchmarkId, Criterion};
-use edge_common::candidates::{self, Member};
+use edge_common::tables::candidates::{self, Member};
 
 use crate::{group, text::thousands};
 

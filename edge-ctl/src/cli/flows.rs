@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use comfy_table::{Cell, CellAlignment};
 use edge_common::{
     abi::{FlowEnds, FlowRecord, Tracking},
-    ip::protocol,
+    wire::protocol,
 };
 use serde::Serialize;
 

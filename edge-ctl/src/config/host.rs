@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use edge_common::hash::HashKey;
+use edge_common::abi::HashKey;
 use sha2::{Digest as _, Sha256};
 
 use super::{

@@ -29,9 +29,8 @@ use std::{
 };
 
 use edge_common::{
-    abi::{Mode, Tracking, WhenExhausted},
-    hash::HashKey,
-    ip::protocol,
+    abi::{HashKey, Mode, Tracking, WhenExhausted},
+    wire::protocol,
 };
 use toml::de::DeTable;
 

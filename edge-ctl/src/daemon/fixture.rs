@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use edge_common::{
-    abi::{BackendNumber, Failover, FlowCounts, State, Traffic},
-    exit::Exit,
-};
+use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
 
 use super::{
     inventory::Inventory,

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use edge_common::{
-    abi::{BackendNumber, Failover, FlowCounts, State, Traffic},
-    exit::Exit,
-};
+use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
 
 use crate::kernel::{self, Held, Kernel, KernelError, Progress, Transition, Waits};
 

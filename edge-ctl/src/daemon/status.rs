@@ -4,10 +4,7 @@ mod flows;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use edge_common::{
-    abi::{BackendNumber, Mode, State, Traffic, WhenExhausted},
-    exit::Verdict,
-};
+use edge_common::abi::{BackendNumber, Mode, State, Traffic, Verdict, WhenExhausted};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::flows::{LeavingStatus, TransitionStatus};

@@ -18,10 +18,7 @@ use aya::{
         xdp::{XdpError, XdpLink},
     },
 };
-use edge_common::{
-    abi::{map, program},
-    exit::DecapExit,
-};
+use edge_common::abi::{DecapExit, map, program};
 
 use super::{
     Mode,

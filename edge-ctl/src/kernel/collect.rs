@@ -9,9 +9,9 @@ use std::{
 use bytemuck::Pod;
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, Target, VIP_ENTRY},
-    handover::is_redundant,
-    hash::{Hash, HashKey},
+    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, HashKey, Target, VIP_ENTRY},
+    lookup::hash::Hash,
+    tables::handover::is_redundant,
 };
 
 use super::{

@@ -2,10 +2,7 @@
 
 use aya::maps::{MapData, PerCpuArray};
 
-use edge_common::{
-    abi::{BackendNumber, FlowCount, FlowCounts, Traffic},
-    exit::Exit,
-};
+use edge_common::abi::{BackendNumber, Exit, FlowCount, FlowCounts, Traffic};
 
 use super::{Kernel, maps::RawTraffic};
 

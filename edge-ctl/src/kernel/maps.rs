@@ -114,13 +114,7 @@ pub(super) fn position(half: u32, number: u32) -> Option<u32> {
 }
 
 fn create(spec: Spec) -> Result<MapData, KernelError> {
-    let map = aya_obj::Map::new_from_params(
-        spec.kind.map_type() as u32,
-        spec.key,
-        spec.value,
-        spec.entries,
-        spec.kind.flags(),
-    );
+    let map = aya_obj::Map::new_from_params(spec.map_type() as u32, spec.key, spec.value, spec.entries, spec.flags());
     MapData::create(map, spec.name, None).map_err(|source| {
         let hint = match errno(&source) {
             Some(libc::EPERM | libc::EACCES) => ": run it as root",

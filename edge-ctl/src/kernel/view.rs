@@ -1,14 +1,10 @@
 //! Selection over the maps: the packet path's own rule, run by the controller.
 
 use edge_common::{
-    abi::{
-        self, Backend, BackendNumber, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation,
-        Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6,
-    },
-    exit::Exit,
-    hash::{Hash, HashKey},
+    abi::{self, Backend, BackendNumber, Cell, Generation, HashKey, Pool, Service},
+    lookup::hash::Hash,
+    maps::{PoolMaps, View},
     select,
-    tables::{Flows, Fragments, Route, Tables, View},
 };
 
 use super::maps::Maps;
@@ -61,24 +57,7 @@ impl<'a> Picker<'a> {
     }
 }
 
-impl Tables for Picker<'_> {
-    // Selection starts where a service is known already.
-    fn published(&self) -> Option<(&Published, u32)> {
-        None
-    }
-
-    fn service_entry_v4(&self, _half: u32, _position: u32) -> Option<&ServiceEntryV4> {
-        None
-    }
-
-    fn service_entry_v6(&self, _half: u32, _position: u32) -> Option<&ServiceEntryV6> {
-        None
-    }
-
-    fn service(&self, _half: u32, _number: u32) -> Option<&Service> {
-        None
-    }
-
+impl PoolMaps for Picker<'_> {
     fn pool(&self, half: u32, number: u16) -> Option<&Pool> {
         if half != self.copies.half {
             return None;
@@ -93,75 +72,4 @@ impl Tables for Picker<'_> {
     fn candidates(&self, cell: u32) -> Option<Cell> {
         self.maps.candidates.read(cell)
     }
-
-    // Picks ask no owners.
-    fn owner(&self, _cell: u32, _slot: u32) -> Option<BackendNumber> {
-        None
-    }
-
-    fn set_owner(&self, _cell: u32, _lane: u32, _owner: BackendNumber) {}
-
-    fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
-
-    // Nor records.
-    fn set_unrecorded(&self, _cell: u32, _lane: u32) {}
-
-    fn start_transition(&self, _half: u32, _service: u32) {}
-
-    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
-        Nothing
-    }
-
-    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
-        Nothing
-    }
-
-    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {
-        Nothing
-    }
-
-    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6> {
-        Nothing
-    }
-
-    fn now_ns(&self) -> u64 {
-        0
-    }
-
-    fn try_take(&self, _action: RateLimited, _now_ns: u64, _limit: u32) -> bool {
-        false
-    }
-
-    fn route(&self, _generation: &Generation, _backend: &Backend) -> Option<Route> {
-        None
-    }
-
-    fn count_exit(&self, _exit: Exit) {}
-
-    fn count_flow(&self, _service: u32, _what: FlowCount) {}
-
-    fn count_forwarded(&self, _service: u32, _backend: BackendNumber, _bytes: u64, _starts: bool) {}
-}
-
-/// Tables that have nothing in them.
-struct Nothing;
-
-impl<K> Flows<K> for Nothing {
-    fn find(&self, _key: &K, _now_ns: Option<u64>) -> Option<FlowRecord> {
-        None
-    }
-
-    fn insert(&self, _key: &K, _record: FlowRecord) -> bool {
-        false
-    }
-
-    fn remove(&self, _key: &K) {}
-}
-
-impl<K> Fragments<K> for Nothing {
-    fn find(&self, _key: &K) -> Option<FragmentRecord> {
-        None
-    }
-
-    fn insert(&self, _key: &K, _record: FragmentRecord) {}
 }

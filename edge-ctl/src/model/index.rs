@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::{
     abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY, map},
-    ip::protocol,
-    service_index,
+    tables::service_index,
+    wire::protocol,
 };
 
 use super::{Capacity, NewService, PlanError};

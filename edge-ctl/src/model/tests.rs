@@ -11,9 +11,9 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, Failover, Mode, State, Target, Tracking, VIP_ENTRY, WhenExhausted},
-    candidates::{self, Member},
-    hash::HashKey,
+    abi::{BackendNumber, CELL, Cell, Failover, HashKey, Mode, State, Target, Tracking, VIP_ENTRY, WhenExhausted},
+    lookup::service_index::Key as _,
+    tables::candidates::{self, Member},
 };
 
 use super::*;

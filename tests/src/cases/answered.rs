@@ -1,6 +1,6 @@
 //! Packets that the packet path answers itself.
 
-use edge_common::exit::Exit;
+use edge_common::abi::Exit;
 
 use super::{
     Case,

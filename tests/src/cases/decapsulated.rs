@@ -1,6 +1,6 @@
 //! Packets at the other end of a tunnel.
 
-use edge_common::exit::DecapExit;
+use edge_common::abi::DecapExit;
 
 use super::{
     Case,

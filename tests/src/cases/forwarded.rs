@@ -1,6 +1,6 @@
 //! Packets that are forwarded, in every mode.
 
-use edge_common::exit::{Exit, Verdict};
+use edge_common::abi::{Exit, Verdict};
 
 use super::{
     Case, Forwarded, Scene, protocol_name,

@@ -7,7 +7,7 @@ mod forwarded;
 mod passed;
 pub mod scene;
 
-use edge_common::exit::{DecapExit, Exit, Verdict};
+use edge_common::abi::{DecapExit, Exit, Verdict};
 
 use crate::{
     both::Way,

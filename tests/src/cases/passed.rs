@@ -1,6 +1,6 @@
 //! Packets that the host's own stack gets, untouched.
 
-use edge_common::exit::Exit;
+use edge_common::abi::Exit;
 
 use super::{
     Case, Scene,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use edge_common::{
     abi::{Backend, Mac, Mode, WhenExhausted},
-    tables::Route,
+    maps::Route,
 };
 
 use crate::{

@@ -11,8 +11,7 @@ mod times;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use edge_common::{
-    abi::{BackendNumber, Cell, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Mode},
-    exit::Exit,
+    abi::{BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Mode},
     host::Memory,
 };
 use edge_tests::{

@@ -9,9 +9,9 @@ use std::{
 
 use edge_common::{
     abi::{BackendNumber, FlowEnds, FlowRecord, Tracking},
-    handover::{Move, SlotState, SlotTimers, is_redundant},
     host::Memory,
     select,
+    tables::handover::{Move, SlotState, SlotTimers, is_redundant},
 };
 
 use crate::{

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use edge_common::{
     abi::{
-        BackendNumber, CELL, Cell, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, State,
-        banked,
+        BackendNumber, CELL, Cell, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service,
+        State, banked,
     },
-    exit::Exit,
     host::Memory,
-    tables::{Tables as _, View},
+    maps::{Maps as _, View},
 };
 use edge_tests::{
     both::{Both, Program, Seen, Way, hex, on_host},

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use edge_common::{
-    abi::{FlowEnds, Tracking},
-    hash::{Hash, HashKey},
+    abi::{FlowEnds, HashKey, Tracking},
+    lookup::hash::Hash,
 };
 use edge_tests::{
     packet::{ACK, Frame, Ip, Payload, SYN, Tcp, Udp, protocol},

@@ -1,6 +1,6 @@
 //! What must hold for any frame whatever, said without the code that is tested.
 
-use edge_common::exit::{DecapExit, Exit, Verdict};
+use edge_common::abi::{DecapExit, Exit, Verdict};
 use edge_tests::{
     both::{Program, Seen, Way},
     packet::{rfc_1071, verify},

@@ -1,8 +1,7 @@
 //! ICMP errors about what a backend sent reach that backend, change nothing, and are never answered by errors.
 
 use edge_common::{
-    abi::{FlowCount, FlowCounts, Mode, WhenExhausted},
-    exit::Exit,
+    abi::{Exit, FlowCount, FlowCounts, Mode, WhenExhausted},
     host::Memory,
 };
 use edge_tests::{

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
-use edge_common::exit::Exit;
+use edge_common::abi::Exit;
 use edge_tests::{
     both::{Both, Program, Way, on_host},
     kernel::{Arrival, Kernel},

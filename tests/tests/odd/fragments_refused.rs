@@ -1,9 +1,6 @@
 //! Fragments that go nowhere, and those that are not remembered.
 
-use edge_common::{
-    abi::{Mode, WhenExhausted},
-    exit::Exit,
-};
+use edge_common::abi::{Exit, Mode, WhenExhausted};
 use edge_tests::{
     both::Way,
     packet::{Extension, Payload, Tcp, Udp, protocol},

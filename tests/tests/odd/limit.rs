@@ -1,6 +1,6 @@
 //! No more errors are sent than a second allows.
 
-use edge_common::{abi::WhenExhausted, exit::Exit};
+use edge_common::abi::{Exit, WhenExhausted};
 use edge_tests::{
     both::{Program, Way, on_host},
     kernel::{self, Arrival},

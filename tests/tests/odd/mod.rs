@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use edge_common::{
-    abi::{BackendNumber, Mode, Tracking},
-    exit::Exit,
-};
+use edge_common::abi::{BackendNumber, Exit, Mode, Tracking};
 use edge_tests::{
     both::{Both, Seen, Way, hex},
     namespace::in_namespace,

@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use edge_common::{
-    abi::{Backend, BackendNumber},
-    exit::Exit,
-};
+use edge_common::abi::{Backend, BackendNumber, Exit};
 use edge_tests::{
     both::{Both, Way},
     cases::scene::{to_tunnel, tunnelled_to},

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use edge_common::{abi::Mode, exit::Exit};
+use edge_common::abi::{Exit, Mode};
 use edge_tests::{
     packet::{Extension, Icmp, Ip, Payload, protocol},
     world::Side,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_common::{abi::Backend, exit::Exit};
+use edge_common::abi::{Backend, Exit};
 use edge_tests::{
     both::{Both, Way},
     kernel::{self, Arrival},

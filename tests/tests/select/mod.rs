@@ -5,8 +5,7 @@ pub(crate) mod model;
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::{Cell, Mode},
-    exit::{Exit, Verdict},
+    abi::{Cell, Exit, Mode, Verdict},
     host::Memory,
 };
 use edge_tests::{

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use edge_common::{
     abi::{BackendNumber, CELL, Service},
-    handover::{SlotState, SlotTimers},
+    tables::handover::{SlotState, SlotTimers},
 };
 
 use super::Waits;

@@ -7,7 +7,7 @@ use aya::maps::HashMap as BpfHash;
 
 use edge_common::{
     abi::{FlowKeyV4, FlowKeyV6, FlowRecord},
-    ip::protocol,
+    wire::protocol,
 };
 
 use super::*;

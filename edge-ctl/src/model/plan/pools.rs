@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::{
     abi::{self, BackendNumber, CELL, Cell, Family, State, map},
-    candidates::{self, Member},
-    select,
+    tables::{
+        self,
+        candidates::{self, Member},
+    },
 };
 
 use super::{
@@ -153,7 +155,7 @@ pub(crate) fn member_list(mut members: Vec<(&BackendRecord, State)>) -> Vec<Cell
         cell.0[..numbers.len()].copy_from_slice(numbers);
         cell
     };
-    select::member_list(&members).chunks(CELL).map(cell).collect()
+    tables::member_list(&members).chunks(CELL).map(cell).collect()
 }
 
 /// Whether the old cells hold what `new` is to hold. The checksum covers weights, and a change of the algorithm.

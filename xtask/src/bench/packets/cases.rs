@@ -1,6 +1,6 @@
 //! What is measured: the rows of the table.
 
-use edge_common::exit::{DecapExit, Exit};
+use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{both::Way, namespace};
 
 use super::{

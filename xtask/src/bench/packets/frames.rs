@@ -1,6 +1,6 @@
 //! The frames that the bench sends.
 
-use edge_common::ip::protocol;
+use edge_common::wire::protocol;
 
 use super::world::{self, FIRST_PORT, Side};
 

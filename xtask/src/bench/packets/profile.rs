@@ -8,8 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::{NoUninit, bytes_of};
 use edge_common::{
-    abi::{FlowCount, FlowCounts, RateLimiter, Traffic, map, program},
-    exit::{Exit, Verdict},
+    abi::{Exit, FlowCount, FlowCounts, RateLimiter, Traffic, Verdict, map, program},
     host::{FlowTable, Memory},
 };
 use edge_tests::{
@@ -31,27 +30,18 @@ use crate::{
 /// Steps of a packet's way, in order, with the sources of each: files, directories, which end in `/`, or functions, which
 /// have no `/`. The first that has a function counts, and else the first that has its file.
 const STEPS: [(&str, &[&str]); 11] = [
-    ("link layer", &["edge-common/src/frame.rs"]),
-    ("IP, transport", &["edge-common/src/ip/", "edge-common/src/transport.rs", "flow::starts_quic"]),
-    ("hash, index", &["edge-common/src/hash.rs", "edge-common/src/service_index/", "flow::hash"]),
-    ("owner", &["select::stable_owner", "edge-common/src/select.rs"]),
     (
-        "record",
-        &[
-            "select::choose",
-            "select::record",
-            "select::serves_any",
-            "select::is_evacuated",
-            "flow::choose",
-            "flow::read",
-            "edge_choose",
-            "edge-ebpf/src/hashed.rs",
-        ],
+        "link layer",
+        &["edge-common/src/wire/link.rs", "edge-common/src/wire/ethernet.rs", "edge-common/src/wire/vlan.rs"],
     ),
-    ("pick", &["select::pick", "select::pick_and_bits", "select::eligible", "select::search"]),
-    ("rewrite", &["edge-common/src/forward.rs", "edge-common/src/encap.rs", "edge-common/src/checksum.rs"]),
-    ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/tables.rs"]),
-    ("bounds", &["edge-ebpf/src/packet.rs", "edge-common/src/packet.rs"]),
+    ("rewrite", &["edge-common/src/forward/", "edge-common/src/wire/checksum.rs"]),
+    ("bounds", &["edge-ebpf/src/packet.rs", "edge-common/src/wire/packet.rs"]),
+    ("IP, transport", &["edge-common/src/wire/", "flow::starts_quic"]),
+    ("hash, index", &["edge-common/src/lookup/", "flow::hash"]),
+    ("owner", &["owner::stable_owner"]),
+    ("pick", &["edge-common/src/select/pools.rs"]),
+    ("record", &["edge-common/src/select/", "edge_choose", "edge-ebpf/src/hashed.rs"]),
+    ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/maps.rs"]),
     ("slow path", &["edge-common/src/slow/", "edge_classify", "edge_finish"]),
     ("rest", &["edge-common/src/", "edge-ebpf/src/"]),
 ];
@@ -243,10 +233,13 @@ mod tests {
     #[test]
     fn a_source_is_part_of_one_step() {
         let name = |file, function| step(file, function).map(|number| STEPS[number].0);
-        assert_eq!(name("/home/me/edge/edge-common/src/ip/v4.rs", ""), Some("IP, transport"));
-        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select12stable_ownerNtE"), Some("owner"));
-        assert_eq!(name("edge-common/src/select.rs", "_RINvNtC1_11edge_common6select10serves_anyNtE"), Some("record"));
-        assert_eq!(name("edge-common/src/select.rs", "_RNCINvNtC1_11edge_common6select6searchNtE0E"), Some("pick"));
+        assert_eq!(name("/home/me/edge/edge-common/src/wire/ipv4.rs", ""), Some("IP, transport"));
+        assert_eq!(
+            name("edge-common/src/select/owner.rs", "_RINvNtNtC1_11edge_common6select5owner12stable_ownerNtE"),
+            Some("owner")
+        );
+        assert_eq!(name("edge-common/src/select/owner.rs", ""), Some("record"));
+        assert_eq!(name("edge-common/src/select/pools.rs", ""), Some("pick"));
         assert_eq!(name("edge-ebpf/src/main.rs", ""), Some("rest"));
         assert_eq!(name("edge-common/src/abi/pool.rs", ""), None);
         assert_eq!(name("/rustc/1/library/core/src/ptr/mod.rs", ""), None);

@@ -4,10 +4,9 @@ use anyhow::{Context as _, Result};
 use bytemuck::NoUninit;
 use edge_common::{
     abi::{FlowKeyV4, FlowKeyV6, FlowRecord},
-    hash::Hash,
     host::{self, FlowTable, Memory},
-    ip::{Family, V4, V6, protocol},
-    packet::Packet as _,
+    lookup::{Lookup, hash::Hash},
+    wire::{ipv4::V4, ipv6::V6, packet::Packet as _, protocol},
 };
 
 use super::{
@@ -89,7 +88,7 @@ impl FlowKey for FlowKeyV6 {
     }
 }
 
-fn key<F: Family>(frame: &Frame) -> Result<F::FlowKey> {
+fn key<F: Lookup>(frame: &Frame) -> Result<F::FlowKey> {
     let ports = frame.bytes.get(frame.ports_at as usize..).and_then(|bytes| bytes.first_chunk());
     let ports = u32::from_ne_bytes(*ports.context("a frame without ports")?);
     let frame = host::Frame::new(&frame.bytes);

@@ -5,15 +5,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target, Tracking,
-        VIP_ENTRY, WhenExhausted, banked,
+        Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
+        Tracking, VIP_ENTRY, WhenExhausted, banked,
     },
-    candidates::{self, Member},
-    hash::HashKey,
     host::Memory,
-    ip::protocol,
-    select,
-    service_index::{self, Key},
+    lookup::service_index::Key,
+    tables::{
+        self,
+        candidates::{self, Member},
+        service_index,
+    },
+    wire::protocol,
 };
 use edge_tests::world;
 
@@ -238,7 +240,7 @@ impl World {
         let table = end(candidates);
         candidates.extend(candidates::build(&members, self.slots));
         let member_list = end(candidates);
-        for four in select::member_list(&states).chunks(CELL) {
+        for four in tables::member_list(&states).chunks(CELL) {
             let mut cell = Cell::default();
             cell.0[..four.len()].copy_from_slice(four);
             candidates.push(cell);

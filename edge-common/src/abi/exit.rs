@@ -1,0 +1,145 @@
+//! The exits of the packet path: all that can become of a packet, each with a name and a counter.
+
+/// What the kernel does with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// To the host's own network stack.
+    Pass,
+    /// Nowhere.
+    Drop,
+    /// Out of the interface that it came in by.
+    Tx,
+    /// Out of another interface.
+    Redirect,
+}
+
+macro_rules! exits {
+    ($(#[$meta:meta])* $vis:vis enum $enum:ident { $($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $verdict:ident;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        $vis enum $enum { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl $enum {
+            /// All of them, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// How many there are: the size of their counter map.
+            pub const COUNT: u32 = Self::ALL.len() as u32;
+
+            /// Name, as in `edge-ctl status` and in JSON.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence on when a packet leaves here.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+
+            /// The exit whose counter is `raw`; the last one for a number that is none's.
+            #[inline(always)]
+            pub const fn from_raw(raw: u32) -> Self {
+                match raw {
+                    $(raw if raw == Self::$variant as u32 => Self::$variant,)+
+                    _ => Self::ALL[Self::ALL.len() - 1],
+                }
+            }
+
+            /// What the kernel does with a packet that leaves here.
+            #[inline(always)]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$variant => Verdict::$verdict,)+ }
+            }
+        }
+    };
+}
+
+exits! {
+    /// Exits of the load balancer; those of forwarded packets first.
+    pub enum Exit {
+        /// Forwarded on L2 by the interface that it came in by.
+        DsrTx = "dsr_tx", Tx;
+        /// Forwarded on L2 by another interface.
+        DsrRedirect = "dsr_redirect", Redirect;
+        /// Encapsulated, and sent by the interface that it came in by.
+        IpipTx = "ipip_tx", Tx;
+        /// Encapsulated, and sent by another interface.
+        IpipRedirect = "ipip_redirect", Redirect;
+        /// Not for a service of ours.
+        NotOurs = "not_ours", Pass;
+        /// The first fragment of a packet to a VIP that is neither TCP nor UDP; the host's.
+        FragmentOther = "fragment_other", Pass;
+        /// An ICMP or ICMPv6 error to a VIP that concerns no flow of a service; the host's.
+        IcmpError = "icmp_error", Pass;
+        /// An ICMP or ICMPv6 error to the tunnel's source from which the path MTU of a backend was learnt; the host's, too.
+        PathMtu = "path_mtu", Pass;
+        /// Other ICMP or ICMPv6 to a VIP, neighbour discovery among it; the host's.
+        IcmpOther = "icmp_other", Pass;
+        /// An echo request to a VIP, answered.
+        EchoReply = "echo_reply", Tx;
+        /// No backend left, answered with a TCP RST.
+        RejectReset = "reject_reset", Tx;
+        /// No backend left, answered with an ICMP or ICMPv6 port unreachable.
+        RejectUnreachable = "reject_unreachable", Tx;
+        /// No backend left, and the packet is one that must not be answered (a RST, or from no single host).
+        RejectSilent = "reject_silent", Drop;
+        /// No backend left, dropped as configured.
+        Exhausted = "exhausted", Drop;
+        /// TTL or hop limit used up here, answered with an ICMP or ICMPv6 time exceeded.
+        TtlExceeded = "ttl_exceeded", Tx;
+        /// TTL or hop limit used up here, and the sender must not be answered.
+        TtlExceededSilent = "ttl_exceeded_silent", Drop;
+        /// Too long for the path to the backend, answered with ICMP fragmentation needed or ICMPv6 packet too big.
+        TooBig = "too_big", Tx;
+        /// Too long for the path to the backend, and not to be answered (no DF bit, or from no single host).
+        TooBigSilent = "too_big_silent", Drop;
+        /// An ICMP or ICMPv6 error was due, and this CPU has sent as many as it may in this second.
+        ErrorLimited = "error_limited", Drop;
+        /// A later fragment of a packet to a VIP whose first one was not seen, or too long ago.
+        FragmentUnknown = "fragment_unknown", Drop;
+        /// To a VIP, with a header that is cut off or lengths that contradict the frame.
+        Malformed = "malformed", Drop;
+        /// To a VIP, with more IPv6 extension headers than are looked through, or one that hides the transport.
+        ExtensionHeaders = "extension_headers", Drop;
+        /// The backend's next hop is unknown, to the controller and to the kernel.
+        NoNextHop = "no_next_hop", Drop;
+        /// The driver left no room to change the frame's length.
+        NoRoom = "no_room", Drop;
+        /// A table refers to something that is not there: a fault of whoever wrote it.
+        BadTables = "bad_tables", Drop;
+    }
+}
+
+exits! {
+    /// Exits of the decapsulation program.
+    pub enum DecapExit {
+        /// Not an IP-in-IP packet.
+        NotTunnel = "not_tunnel", Pass;
+        /// A tunnel packet from an edge that is not configured; the host's.
+        UnknownSource = "unknown_source", Pass;
+        /// A fragment of a tunnel packet from one of our edges; the host's.
+        TunnelFragment = "tunnel_fragment", Pass;
+        /// Decapsulated, and given to the host.
+        Decapsulated = "decapsulated", Pass;
+        /// From one of our edges, with an inner packet that is cut off or contradicts the outer one.
+        BadInner = "bad_inner", Drop;
+        /// Marked "congestion experienced" on the way although its sender does not know ECN (RFC 6040).
+        Congested = "congested", Drop;
+        /// The driver left no room to change the frame's length.
+        DecapNoRoom = "no_room", Drop;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_order_is_that_of_the_counters() {
+        for (number, exit) in (0u32..).zip(Exit::ALL) {
+            assert_eq!(*exit as u32, number);
+            assert_eq!(Exit::ALL.iter().filter(|other| other.name() == exit.name()).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Counters of a service's flow records.
+
+use bytemuck::{Pod, Zeroable};
+
+/// What the packet path did with a service's flow records, per CPU, since the service got its number; it only grows. A
+/// service with none of it in a span of time was stateless in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FlowCounts(pub [u64; FlowCount::COUNT]);
+
+/// One of the [`FlowCounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowCount {
+    /// Lookups of a packet's flow in the flow table.
+    Lookups,
+    /// Lookups that found a record whose backend serves the packet.
+    Hits,
+    /// New flows that went to another backend than their slot's owner, and were recorded there.
+    RecordedAtNew,
+    /// Established flows that were recorded at their slot's owner, which is about to change.
+    RecordedAtOwner,
+    /// New flows that went to their slot's owner, because the table was full or the rate limit was reached.
+    KeptAtOwner,
+    /// Established flows that were not recorded, for the same reasons.
+    InsertFailed,
+    /// New flows that could not be recorded and whose slot's owner was dead: the flow's backend became the owner.
+    OwnerTakenOver,
+    /// Records that named a dead backend, and were removed.
+    StaleRemoved,
+}
+
+impl FlowCount {
+    pub const COUNT: usize = 8;
+    /// In the order of their places.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Lookups,
+        Self::Hits,
+        Self::RecordedAtNew,
+        Self::RecordedAtOwner,
+        Self::KeptAtOwner,
+        Self::InsertFailed,
+        Self::OwnerTakenOver,
+        Self::StaleRemoved,
+    ];
+
+    /// Name, as in `edge-ctl status` and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lookups => "lookups",
+            Self::Hits => "hits",
+            Self::RecordedAtNew => "recorded_at_new",
+            Self::RecordedAtOwner => "recorded_at_owner",
+            Self::KeptAtOwner => "kept_at_owner",
+            Self::InsertFailed => "insert_failed",
+            Self::OwnerTakenOver => "owner_taken_over",
+            Self::StaleRemoved => "stale_removed",
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The maps of the load balancer, each declared once: its name, its place in `edge-ebpf`, how user space makes it, and the table
+//! in the documentation follow from this list.
+
+use core::mem::size_of;
+
+use super::{
+    Backend, Cell, Exit, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Note, Pool, Published,
+    RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SnapshotPage, Traffic,
+};
+
+/// Hands the list of maps to the macro `$then`.
+///
+/// Each line has a name; `packet` if the packet path uses the map, `control` if only user space does; kind, key and value; the
+/// number of entries; and in words the key, the writer, the reader, and how long an entry lives.
+#[macro_export]
+macro_rules! maps {
+    ($then:ident) => {
+        $then! {
+            PUBLISHED: packet Shared(u32 => Published), Entries::One;
+                "0", "controller", "packet path", "as long as the pin";
+            SERVICE_INDEX_V4: packet Shared(u32 => ServiceEntryV4), Entries::Banked(Dimension::IndexV4);
+                "bank, position", "controller", "packet path", "one generation";
+            SERVICE_INDEX_V6: packet Shared(u32 => ServiceEntryV6), Entries::Banked(Dimension::IndexV6);
+                "bank, position", "controller", "packet path", "one generation";
+            SERVICES: packet Shared(u32 => Service), Entries::Banked(Dimension::Services);
+                "bank, service", "controller", "packet path", "one generation, in which `failover` changes";
+            POOLS: packet Shared(u32 => Pool), Entries::Banked(Dimension::Pools);
+                "bank, pool", "controller", "packet path", "one generation, in which the two counts change";
+            BACKENDS: packet Shared(u32 => Backend), Entries::Each(Dimension::Backends);
+                "backend", "controller", "packet path", "while anything refers to the number";
+            CANDIDATES: packet Shared(u32 => Cell), Entries::Each(Dimension::Candidates);
+                "cell", "controller", "packet path", "while a generation refers to the cells";
+            OWNERS: packet Shared(u32 => Cell), Entries::Each(Dimension::Owners);
+                "cell", "controller, packet path", "packet path", "as long as the service";
+            UNRECORDED: packet Shared(u32 => Cell), Entries::Each(Dimension::Owners);
+                "cell", "packet path sets, controller clears", "controller", "as long as the service";
+            FLOWS_V4: packet Hash(FlowKeyV4 => FlowRecord), Entries::Each(Dimension::Flows);
+                "flow", "packet path; controller deletes", "packet path", "until it is redundant, or its flow silent";
+            FLOWS_V6: packet Hash(FlowKeyV6 => FlowRecord), Entries::Each(Dimension::Flows);
+                "flow", "packet path; controller deletes", "packet path", "until it is redundant, or its flow silent";
+            FLOW_STATS: packet PerCpu(u32 => FlowCounts), Entries::Each(Dimension::Services);
+                "service", "packet path", "controller", "as long as the service";
+            FRAGMENTS_V4: packet Lru(FlowKeyV4 => FragmentRecord), Entries::Each(Dimension::Fragments);
+                "packet", "packet path", "packet path", "seconds; the oldest makes room";
+            FRAGMENTS_V6: packet Lru(FlowKeyV6 => FragmentRecord), Entries::Each(Dimension::Fragments);
+                "packet", "packet path", "packet path", "seconds; the oldest makes room";
+            RATE_LIMITS: packet PerCpu(u32 => RateLimiter), Entries::One;
+                "0", "packet path", "packet path", "a second";
+            TRANSITIONS: control Shared(u32 => Note), Entries::Each(Dimension::Services);
+                "service", "controller", "`edge-ctl`", "while the service is in transition";
+            EXITS: packet PerCpu(u32 => u64), Entries::Exits;
+                "exit", "packet path", "controller", "as long as the pin";
+            SERVICE_STATS: packet PerCpu(u32 => Traffic), Entries::Each(Dimension::Services);
+                "service", "packet path", "controller", "as long as the service";
+            BACKEND_STATS: packet PerCpu(u32 => Traffic), Entries::Each(Dimension::Backends);
+                "backend", "packet path", "controller", "as long as the backend";
+            NOTES: control Shared(u32 => Note), Entries::Each(Dimension::Backends);
+                "backend", "controller", "`edge-ctl`", "as long as the backend";
+            SNAPSHOT: control Shared(u32 => SnapshotPage), Entries::Banked(Dimension::Snapshot);
+                "bank, page", "controller", "`edge-ctl`", "one generation";
+        }
+    };
+}
+
+/// What the kernel does with a map's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// An array, mapped into the controller's memory.
+    Shared,
+    /// An array with one value for each CPU.
+    PerCpu,
+    /// A hash table that is allocated whole. When full, it rejects inserts.
+    Hash,
+    /// A hash table in which the least recently used entry makes room.
+    Lru,
+}
+
+/// How many entries a map has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entries {
+    One,
+    /// One for each [`Exit`].
+    Exits,
+    Each(Dimension),
+    /// Two for each, one for each bank.
+    Banked(Dimension),
+}
+
+/// What the configuration sizes maps by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    IndexV4,
+    IndexV6,
+    Services,
+    Pools,
+    Backends,
+    Candidates,
+    Owners,
+    Flows,
+    Fragments,
+    Snapshot,
+}
+
+impl Entries {
+    /// In a map where `each` gives the size of a dimension.
+    pub fn count(self, each: impl FnOnce(Dimension) -> u32) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Exits => Exit::COUNT,
+            Self::Each(dimension) => each(dimension),
+            Self::Banked(dimension) => each(dimension).saturating_mul(2),
+        }
+    }
+
+    /// In the object, which user space loads with other sizes.
+    pub const fn smallest(self) -> u32 {
+        match self {
+            Self::One | Self::Each(_) => 1,
+            Self::Exits => Exit::COUNT,
+            Self::Banked(_) => 2,
+        }
+    }
+}
+
+/// A map, as it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    pub name: &'static str,
+    pub kind: MapKind,
+    /// Bytes of a key: the four of an index, but in a hash table.
+    pub key: u32,
+    /// Bytes of a value.
+    pub value: u32,
+    pub entries: Entries,
+}
+
+macro_rules! specs {
+    ($(
+        $name:ident: $user:ident $kind:ident($key:ty => $value:ty), $entries:expr;
+        $key_is:literal, $writer:literal, $reader:literal, $lives:literal;
+    )+) => {
+        /// Map names, as in the object file and under the pin directory.
+        ///
+        /// | map | key | value | writer | reader | an entry lives |
+        /// |---|---|---|---|---|---|
+        $(#[doc = concat!(
+            "| `", stringify!($name), "` | ", $key_is, " | `", stringify!($value), "` | ", $writer, " | ", $reader, " | ", $lives, " |"
+        )])+
+        pub mod map {
+            $(pub const $name: &str = stringify!($name);)+
+            pub const DECAP_SOURCES: &str = "DECAP_SOURCES";
+            pub const DECAP_EXITS: &str = "DECAP_EXITS";
+        }
+
+        /// All maps of the load balancer.
+        pub const MAPS: [MapSpec; [$(map::$name),+].len()] = [$(MapSpec {
+            name: map::$name,
+            kind: MapKind::$kind,
+            key: size_of::<$key>() as u32,
+            value: size_of::<$value>() as u32,
+            entries: $entries,
+        },)+];
+    };
+}
+
+maps!(specs);

@@ -1,0 +1,113 @@
+//! `ipip`: the packet in an outer IPv4 or IPv6 header, to a backend anywhere (RFC 2003, RFC 2473).
+//!
+//! DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. So is DF (RFC 2003, section 3.1),
+//! so that path MTU discovery sees the whole path. A header without DF has an identification (RFC 6864, section 4.1), or
+//! a backend would put fragments of different packets together.
+
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
+use crate::{
+    abi::{Backend, Generation},
+    wire::{
+        checksum, ethernet,
+        ip::{DEFAULT_TTL, Family},
+        ipv4::DONT_FRAGMENT,
+        packet::Wire,
+    },
+};
+
+/// What an outer header takes from the packet behind it.
+#[derive(Clone, Copy)]
+pub(super) struct Inner {
+    /// Bytes of the IP packet.
+    length: usize,
+    /// DSCP and ECN.
+    tos: u8,
+    /// The second word of an outer IPv4 header: identification, flags.
+    fragmentation: [u8; 4],
+    /// Twenty bits that are the flow's.
+    label: u32,
+}
+
+impl Inner {
+    #[inline(always)]
+    pub(super) fn of<F: Family>(header: &F::Header, length: usize, label: u32) -> Self {
+        let fragmentation = if F::dont_fragment(header) {
+            [0, 0, DONT_FRAGMENT, 0]
+        } else {
+            // Mixed with the flow: all packets to a backend have the same outer addresses, and clients count alike.
+            let [a, b] = F::identification(header);
+            let [.., c, d] = label.to_be_bytes();
+            [a ^ c, b ^ d, 0, 0]
+        };
+        Self { length, tos: F::tos(header), fragmentation, label }
+    }
+}
+
+/// An outer IPv4 header, in words as they stand in a frame.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct OuterV4([u32; 5]);
+
+// SAFETY: packed integers.
+unsafe impl Wire for OuterV4 {}
+
+impl OuterV4 {
+    /// Bytes of it.
+    pub(super) const LENGTH: usize = Ipv4Hdr::LEN;
+    /// EtherType, as it stands in a frame.
+    pub(super) const ETHER_TYPE: u16 = ethernet::IPV4;
+
+    /// The outer header of a packet of the family `protocol` to `backend`. `None` if the outer packet would be longer than IP allows.
+    #[inline(always)]
+    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
+        let [high, low] = u16::try_from(inner.length + Self::LENGTH).ok()?.to_be_bytes();
+        let header = |check: [u8; 2]| {
+            [
+                u32::from_ne_bytes([0x45, inner.tos, high, low]),
+                u32::from_ne_bytes(inner.fragmentation),
+                u32::from_ne_bytes([DEFAULT_TTL, protocol, check[0], check[1]]),
+                u32::from_ne_bytes(generation.tunnel_source_v4),
+                u32::from_ne_bytes(backend.address_v4()),
+            ]
+        };
+        Some(Self(header(checksum::ipv4_words(header([0; 2])))))
+    }
+}
+
+/// An outer IPv6 header.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct OuterV6 {
+    start: [u32; 2],
+    source: u128,
+    destination: u128,
+}
+
+// SAFETY: packed integers.
+unsafe impl Wire for OuterV6 {}
+
+impl OuterV6 {
+    /// Bytes of it.
+    pub(super) const LENGTH: usize = Ipv6Hdr::LEN;
+    /// EtherType, as it stands in a frame.
+    pub(super) const ETHER_TYPE: u16 = ethernet::IPV6;
+
+    /// As [`OuterV4::outer`]; an IPv6 header contains the length of its payload alone.
+    #[inline(always)]
+    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
+        let [high, low] = u16::try_from(inner.length).ok()?.to_be_bytes();
+        let first = 6 << 28 | u32::from(inner.tos) << 20 | inner.label;
+        Some(Self {
+            start: [first.to_be(), u32::from_ne_bytes([high, low, protocol, DEFAULT_TTL])],
+            // As sixteen bytes they would be copied byte by byte.
+            source: u128::from_ne_bytes(generation.tunnel_source_v6),
+            destination: u128::from_ne_bytes(backend.address),
+        })
+    }
+}
+
+const _: () = {
+    assert!(size_of::<OuterV4>() == OuterV4::LENGTH);
+    assert!(size_of::<OuterV6>() == OuterV6::LENGTH);
+};

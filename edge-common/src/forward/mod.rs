@@ -1,0 +1,107 @@
+//! Forwarding: a packet and its backend in, a frame to the next hop out. One forwarding mode, one file.
+
+mod dsr;
+mod ipip;
+
+use crate::{
+    abi::{Backend, Exit, Mode, Service},
+    maps::{Maps, View},
+    step::{Decision, Outcome},
+    wire::{
+        ip::Family,
+        link::{Egress, Link},
+        packet::Packet,
+    },
+};
+
+/// A packet of a service, as forwarding needs it.
+#[derive(Clone, Copy)]
+pub struct Received {
+    pub link: Link,
+    /// Bytes of the IP packet.
+    pub length: usize,
+    /// Twenty bits for an outer header to tell the flow by.
+    pub label: u32,
+}
+
+/// Sends the packet to `backend`, as a router does (`dsr`) or as a tunnel's entry does (`ipip`).
+///
+/// # Errors
+/// The exit of a packet that can't be sent there.
+#[inline(always)]
+pub fn forward<F: Family, P: Packet, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    view: View<'_>,
+    received: Received,
+    service: &Service,
+    backend: &Backend,
+) -> Result<Outcome, Decision> {
+    let Received { link, length, label } = received;
+    let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
+    if F::ttl(header) <= 1 {
+        return Err(Exit::TtlExceeded.into());
+    }
+    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
+    let overhead = match (mode, backend.family) {
+        (Mode::Dsr, _) => dsr::OVERHEAD,
+        (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
+        (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
+        _ => return Err(Exit::BadTables.into()),
+    };
+    for mtu in [backend.mtu, backend.path_mtu] {
+        if mtu != 0 && length + overhead > usize::from(mtu) {
+            return Err(too_big(backend, overhead));
+        }
+    }
+    let NextHop { egress, link_layer } = next_hop(maps, view, backend)?;
+
+    let inner = ipip::Inner::of::<F>(header, length, label);
+    F::decrement_ttl(header);
+    let sent = match (mode, backend.family) {
+        (Mode::Dsr, _) => dsr::send::<F, P>(packet, link, &link_layer),
+        (Mode::Ipip, 4) => ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner)
+            .and_then(|outer| link_layer.send(packet, link, ipip::OuterV4::ETHER_TYPE, outer)),
+        (Mode::Ipip, _) => ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner)
+            .and_then(|outer| link_layer.send(packet, link, ipip::OuterV6::ETHER_TYPE, outer)),
+    };
+    sent.ok_or(Exit::NoRoom)?;
+
+    let is_ingress = egress == packet.ingress();
+    let exit = match (mode, is_ingress) {
+        (Mode::Dsr, true) => Exit::DsrTx,
+        (Mode::Dsr, false) => Exit::DsrRedirect,
+        (Mode::Ipip, true) => Exit::IpipTx,
+        (Mode::Ipip, false) => Exit::IpipRedirect,
+    };
+    Ok(Outcome { exit, egress })
+}
+
+/// The exit of a packet that is too long for the egress, or for the path behind it: with an MTU that fits both.
+#[inline(always)]
+fn too_big(backend: &Backend, overhead: usize) -> Decision {
+    let (egress, path) = (backend.mtu, backend.path_mtu);
+    let mtu = if egress == 0 || path != 0 && path < egress { path } else { egress };
+    Decision::new(Exit::TooBig, usize::from(mtu).saturating_sub(overhead) as u32)
+}
+
+/// Where frames to a backend go next.
+#[derive(Clone, Copy)]
+struct NextHop {
+    egress: u32,
+    link_layer: Egress,
+}
+
+/// The next hop: the neighbour that the controller keeps, else the kernel's own route.
+#[inline(always)]
+fn next_hop<M: Maps>(maps: &M, view: View<'_>, backend: &Backend) -> Result<NextHop, Exit> {
+    // Read once: the controller changes it at any time.
+    let neighbour = backend.next_hop;
+    if neighbour.is_known() {
+        let link_layer = Egress { destination: neighbour, source: backend.source_mac, vlan: backend.vlan };
+        return Ok(NextHop { egress: backend.egress, link_layer });
+    }
+    let route = maps.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
+    let link_layer = Egress { destination: route.mac, source: route.source_mac, vlan: backend.vlan };
+    Ok(NextHop { egress: route.egress, link_layer })
+}

@@ -1,0 +1,138 @@
+//! What an address family has to do with the maps: its entries of the service index, its hash, its flow keys.
+
+use super::{hash::Hash, service_index};
+use crate::{
+    abi::{Backend, FlowKeyV4, FlowKeyV6, Generation, HashKey, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY},
+    maps::{Fragments, Maps, View},
+    wire::{ip::Family, ipv4::V4, ipv6::V6},
+};
+
+/// An address family, as the maps know it.
+pub trait Lookup: Family {
+    /// A flow, and with an identification in the place of the ports a fragmented packet.
+    type FlowKey;
+
+    /// Whether it is the outer source address of our tunnels of this family.
+    fn is_tunnel_source(generation: &Generation, address: &Self::Address) -> bool;
+
+    /// Whether a backend has this address.
+    fn is_backend(backend: &Backend, address: &Self::Address) -> bool;
+
+    /// Looks a VIP, with `port` (network order) and `protocol`, up in the service index.
+    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target>;
+
+    /// Whether an address is a VIP, whatever the port.
+    #[inline(always)]
+    fn is_vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> bool {
+        matches!(Self::find(maps, view, address, [0; 2], Self::ICMP), Some(target) if target.service == VIP_ENTRY)
+    }
+
+    /// Hash of a client's flow; `ports` as [`Head`](crate::wire::transport::Head) has them.
+    fn flow(key: &HashKey, client: &Self::Address, ports: u32) -> Hash;
+
+    /// Hash of the first `prefix` bits of a client's address.
+    fn flow_of_source(key: &HashKey, client: &Self::Address, prefix: u8) -> Hash;
+
+    /// A client's flow to a VIP; `ports` as [`Head`](crate::wire::transport::Head) has them.
+    fn flow_key(client: &Self::Address, vip: &Self::Address, ports: u32, protocol: u8) -> Self::FlowKey;
+
+    fn fragments<M: Maps>(maps: &M) -> impl Fragments<Self::FlowKey>;
+}
+
+impl Lookup for V4 {
+    type FlowKey = FlowKeyV4;
+
+    #[inline(always)]
+    fn is_tunnel_source(generation: &Generation, address: &[u8; 4]) -> bool {
+        generation.tunnel_source_v4 == *address
+    }
+
+    #[inline(always)]
+    fn is_backend(backend: &Backend, address: &[u8; 4]) -> bool {
+        backend.family == 4 && backend.address_v4() == *address
+    }
+
+    #[inline(always)]
+    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &[u8; 4], port: [u8; 2], protocol: u8) -> Option<Target> {
+        let key = ServiceKeyV4::new(*vip, port, protocol);
+        let generation = view.generation;
+        service_index::find(&key, &generation.hash_key, generation.index_mask_v4, |position| {
+            maps.service_entry_v4(view.bank, position)
+        })
+    }
+
+    #[inline(always)]
+    fn flow(key: &HashKey, client: &[u8; 4], ports: u32) -> Hash {
+        key.hash_v4(*client, ports)
+    }
+
+    #[inline(always)]
+    fn flow_of_source(key: &HashKey, client: &[u8; 4], prefix: u8) -> Hash {
+        key.hash_source_v4(*client, prefix)
+    }
+
+    #[inline(always)]
+    fn flow_key(client: &[u8; 4], vip: &[u8; 4], ports: u32, protocol: u8) -> FlowKeyV4 {
+        FlowKeyV4 {
+            client: u32::from_ne_bytes(*client),
+            vip: u32::from_ne_bytes(*vip),
+            ports,
+            protocol: protocol.into(),
+        }
+    }
+
+    #[inline(always)]
+    fn fragments<M: Maps>(maps: &M) -> impl Fragments<FlowKeyV4> {
+        maps.fragments_v4()
+    }
+}
+
+impl Lookup for V6 {
+    type FlowKey = FlowKeyV6;
+
+    #[inline(always)]
+    fn is_tunnel_source(generation: &Generation, address: &[u8; 16]) -> bool {
+        words(&generation.tunnel_source_v6) == words(address)
+    }
+
+    #[inline(always)]
+    fn is_backend(backend: &Backend, address: &[u8; 16]) -> bool {
+        backend.family == 6 && words(&backend.address) == words(address)
+    }
+
+    #[inline(always)]
+    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &[u8; 16], port: [u8; 2], protocol: u8) -> Option<Target> {
+        let key = ServiceKeyV6::new(*vip, port, protocol);
+        let generation = view.generation;
+        service_index::find(&key, &generation.hash_key, generation.index_mask_v6, |position| {
+            maps.service_entry_v6(view.bank, position)
+        })
+    }
+
+    #[inline(always)]
+    fn flow(key: &HashKey, client: &[u8; 16], ports: u32) -> Hash {
+        key.hash_v6(*client, ports)
+    }
+
+    #[inline(always)]
+    fn flow_of_source(key: &HashKey, client: &[u8; 16], prefix: u8) -> Hash {
+        key.hash_source_v6(*client, prefix)
+    }
+
+    #[inline(always)]
+    fn flow_key(client: &[u8; 16], vip: &[u8; 16], ports: u32, protocol: u8) -> FlowKeyV6 {
+        FlowKeyV6 { client: words(client), vip: words(vip), ports, protocol: protocol.into() }
+    }
+
+    #[inline(always)]
+    fn fragments<M: Maps>(maps: &M) -> impl Fragments<FlowKeyV6> {
+        maps.fragments_v6()
+    }
+}
+
+/// An address in two words, in the order of its bytes.
+#[inline(always)]
+const fn words(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+}

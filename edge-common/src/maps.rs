@@ -1,0 +1,159 @@
+//! The maps, as the packet path sees them: what selection reads, and the rest.
+
+use crate::abi::{
+    Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Mac,
+    Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, SlotAddress,
+};
+
+/// A route to a backend, from the kernel's own routing and neighbour tables. In words, each as the eBPF stack aligns it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// MAC address of the next hop.
+    pub mac: Mac,
+    /// MAC address of the egress interface.
+    pub source_mac: Mac,
+    /// Interface index of the egress.
+    pub egress: u32,
+}
+
+/// What a packet reads once and then uses throughout, so that it sees one generation.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The bank of the maps that was published.
+    pub bank: u32,
+    pub generation: &'a Generation,
+}
+
+impl<'a> View<'a> {
+    #[inline(always)]
+    const fn of(published: &'a Published, bank: u32) -> Self {
+        let bank = bank & 1;
+        Self { bank, generation: &published.generations[bank as usize] }
+    }
+}
+
+/// The flow records of one family.
+pub trait Flows<K> {
+    /// The flow's record, which was seen now; with `None` it is only looked at.
+    fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord>;
+    /// Records the flow, in the place of an older record of it. False if there is no room; no other flow makes room.
+    fn insert(&self, key: &K, record: FlowRecord) -> bool;
+    fn remove(&self, key: &K);
+}
+
+/// A flow of either family, and with it the table that has its record.
+#[derive(Clone, Copy)]
+pub enum FlowKey<'a> {
+    V4(&'a FlowKeyV4),
+    V6(&'a FlowKeyV6),
+}
+
+impl FlowKey<'_> {
+    #[inline(always)]
+    pub fn find<M: Maps>(&self, maps: &M, now_ns: Option<u64>) -> Option<FlowRecord> {
+        match self {
+            Self::V4(key) => maps.flows_v4().find(key, now_ns),
+            Self::V6(key) => maps.flows_v6().find(key, now_ns),
+        }
+    }
+
+    #[inline(always)]
+    pub fn insert<M: Maps>(&self, maps: &M, record: FlowRecord) -> bool {
+        match self {
+            Self::V4(key) => maps.flows_v4().insert(key, record),
+            Self::V6(key) => maps.flows_v6().insert(key, record),
+        }
+    }
+
+    #[inline(always)]
+    pub fn remove<M: Maps>(&self, maps: &M) {
+        match self {
+            Self::V4(key) => maps.flows_v4().remove(key),
+            Self::V6(key) => maps.flows_v6().remove(key),
+        }
+    }
+}
+
+/// The fragmented packets of one family that are on their way.
+pub trait Fragments<K> {
+    fn find(&self, key: &K) -> Option<FragmentRecord>;
+    /// Where there is no room the oldest makes it.
+    fn insert(&self, key: &K, record: FragmentRecord);
+}
+
+/// The maps that selection reads. A reader returns `None` for an index past the map's end.
+pub trait PoolMaps {
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool>;
+    fn backend(&self, number: BackendNumber) -> Option<&Backend>;
+    /// A slot's candidates, or four members of a pool.
+    fn candidates(&self, cell: u32) -> Option<Cell>;
+
+    /// As [`Packet::merge_paths`](crate::wire::packet::Packet::merge_paths).
+    #[inline(always)]
+    fn merge_paths(&self, value: u32, mask: u32) -> u32 {
+        value & mask
+    }
+}
+
+/// All maps: read access, the few writes of the packet path, and the kernel's routing as a last resort.
+///
+/// A reader returns `None` for an index past the map's end, and a writer ignores it.
+pub trait Maps: PoolMaps {
+    /// The published configurations, and the bank that is active.
+    fn published(&self) -> Option<(&Published, u32)>;
+
+    /// The published generation; `None` before the first.
+    #[inline(always)]
+    fn view(&self) -> Option<View<'_>> {
+        let (published, active) = self.published()?;
+        let view = View::of(published, active);
+        if view.generation.number == 0 { None } else { Some(view) }
+    }
+
+    /// The view of a packet that has seen this bank published.
+    #[inline(always)]
+    fn view_of(&self, bank: u32) -> Option<View<'_>> {
+        let (published, _) = self.published()?;
+        Some(View::of(published, bank))
+    }
+
+    fn service_entry_v4(&self, bank: u32, position: u32) -> Option<&ServiceEntryV4>;
+    fn service_entry_v6(&self, bank: u32, position: u32) -> Option<&ServiceEntryV6>;
+    fn service(&self, bank: u32, number: u32) -> Option<&Service>;
+
+    fn owner(&self, slot: SlotAddress) -> Option<BackendNumber>;
+    /// Makes `owner` the slot's owner, with one store.
+    fn set_owner(&self, slot: SlotAddress, owner: BackendNumber);
+    /// Reports to the controller that a flow of this slot should have been recorded and was not.
+    fn set_unrecorded(&self, slot: SlotAddress);
+
+    /// Stores `mtu` as that of the path to a backend, unless a smaller one is known.
+    fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16);
+
+    /// Whether the service, which is `number`, is in transition ([`Service::in_transition`]).
+    #[inline(always)]
+    fn is_in_transition(&self, _bank: u32, _number: u32, service: &Service) -> bool {
+        service.in_transition != 0
+    }
+    /// Sets [`Service::in_transition`]: flows of the service may be recorded from now on.
+    fn start_transition(&self, bank: u32, service: u32);
+
+    fn flows_v4(&self) -> impl Flows<FlowKeyV4>;
+    fn flows_v6(&self) -> impl Flows<FlowKeyV6>;
+    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4>;
+    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6>;
+
+    /// Nanoseconds of `CLOCK_MONOTONIC`, coarse.
+    fn now_ns(&self) -> u64;
+    /// [`RateLimiter::try_take`](crate::abi::RateLimiter::try_take) on this CPU.
+    fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool;
+
+    /// The kernel's own route to `backend`, from the tunnel source of its family.
+    fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route>;
+
+    fn count_exit(&self, exit: Exit);
+    fn count_flow(&self, service: u32, what: FlowCount);
+    /// Counts a forwarded packet of `bytes` for the service and the backend; `starts` if it starts a flow.
+    fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool);
+}

@@ -1,0 +1,55 @@
+//! Owners: who serves a slot's established flows, and whether a backend still serves a service.
+
+use crate::{
+    abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, State, Target, slot_address},
+    lookup::hash::Hash,
+    maps::{Maps, PoolMaps, View},
+};
+
+/// The owner of the slot that `flow` falls into, if that is all that needs to be known: the service is stable, and the
+/// owner alive (takes new flows, for a packet that starts one).
+#[inline(always)]
+pub fn stable_owner<'a, M: Maps>(
+    maps: &'a M,
+    view: View<'_>,
+    target: Target,
+    service: &Service,
+    flow: Hash,
+    starts: bool,
+) -> Option<(BackendNumber, &'a Backend)> {
+    let slot = flow.slot(view.generation.slot_mask);
+    let owner = maps.owner(slot_address(target.owners(), slot))?;
+    let backend = maps.backend(owner)?;
+    let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
+    let stable = !maps.is_in_transition(view.bank, target.service, service);
+    if stable && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
+}
+
+/// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
+#[inline(always)]
+pub(super) fn serves_any<M: PoolMaps>(maps: &M, service: &Service, number: BackendNumber, bits: u32) -> bool {
+    // Hidden, or the verifier would remember for each of these questions how far it had to look.
+    let failover = Failover::from_raw(maps.merge_paths(service.failover, u32::MAX));
+    let serves = match if number == 0 { None } else { maps.backend(number) } {
+        Some(backend) => {
+            State(backend.state).has_any(bits)
+                && !(failover.evacuate && is_evacuated(maps, service, failover, backend.pool))
+        }
+        None => false,
+    };
+    maps.merge_paths(serves.into(), 1) != 0
+}
+
+/// Whether a failover with evacuation has taken `pool` out of the service.
+///
+/// The loop always runs over all positions, and its paths are merged after each: a verifier before Linux 6.8 does not
+/// follow a loop that ends at a number unknown to it, and refuses the access that comes of it.
+#[inline(always)]
+fn is_evacuated<M: PoolMaps>(maps: &M, service: &Service, failover: Failover, pool: u16) -> bool {
+    let mut evacuated = 0;
+    for position in 0..MAX_POOLS {
+        let here = position < usize::from(failover.first) && service.pools[position] == pool;
+        evacuated = maps.merge_paths(evacuated | u32::from(here), 1);
+    }
+    evacuated != 0
+}

@@ -1,0 +1,115 @@
+//! Pools: which one receives a service's new flows, and which of its backends a slot's.
+
+use crate::{
+    abi::{BackendNumber, CELL, Failover, MAX_POOLS, Pool, Service, State, WhenExhausted},
+    lookup::hash::Hash,
+    maps::{PoolMaps, View},
+};
+
+/// Rounds of looking at other slots' candidates when all of the slot's own are gone. Together with the slot's own they
+/// see 16 backends, chosen as the weights say: enough while a fifth of a pool lives.
+const ROUNDS: u32 = 3;
+
+/// Members that the last resort looks at. One would do, but for the moment between a backend's death and its move to the
+/// end of the list.
+const TRIES: u32 = 8;
+
+/// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
+///
+/// Pools are tried in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
+/// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over
+/// last; when there is none of these either, `when_exhausted` decides. An evacuated pool serves in no case.
+#[inline(always)]
+pub fn pick<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, slot: u32) -> Option<BackendNumber> {
+    match pick_and_bits(maps, view, service, slot) {
+        (0, _) => None,
+        (number, _) => Some(number),
+    }
+}
+
+/// The same, 0 for nobody, and the [`State`] bits that a backend needs for it now: none when none would do.
+#[inline(always)]
+pub(super) fn pick_and_bits<M: PoolMaps>(
+    maps: &M,
+    view: View<'_>,
+    service: &Service,
+    slot: u32,
+) -> (BackendNumber, u32) {
+    match eligible(maps, view, service) {
+        Some((pool, bits)) => (search(maps, view, pool, slot, bits).unwrap_or(0), bits),
+        None => (0, 0),
+    }
+}
+
+/// The pool that takes the flows that start now, and the [`State`] bits that its backends need for it.
+#[inline(always)]
+fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service) -> Option<(&'a Pool, u32)> {
+    let failover = Failover::from_raw(service.failover);
+    let count = usize::from(service.pool_count);
+    let first = usize::from(failover.first);
+    let mut few: Option<&Pool> = None;
+    let mut open: Option<&Pool> = None;
+    for step in 0..MAX_POOLS {
+        if step >= count {
+            break;
+        }
+        // From the pool that a failover names to the last one, then those that it passed over.
+        let passed_over = first + step >= count;
+        if passed_over && failover.evacuate {
+            break;
+        }
+        let position = if passed_over { first + step - count } else { first + step };
+        let pool = maps.pool(view.bank, service.pools[position % MAX_POOLS])?;
+        if !passed_over && pool.available > 0 && pool.available >= u32::from(pool.min_healthy) {
+            few = Some(pool);
+            break;
+        }
+        if few.is_none() && pool.available > 0 {
+            few = Some(pool);
+        }
+        if open.is_none() && pool.enabled > 0 {
+            open = Some(pool);
+        }
+    }
+    match (few, open, WhenExhausted::from_raw(service.when_exhausted)) {
+        (Some(pool), ..) => Some((pool, State::NEW)),
+        (None, Some(pool), WhenExhausted::Open) => Some((pool, State::ENABLED)),
+        _ => None,
+    }
+}
+
+/// The first backend of the pool, in the order of this slot, whose state has `bits`.
+///
+/// First the slot's own candidates, then those of other slots in an order that the slot fixes (so that what is left of a
+/// pool shares the load by weight), and at last the member list, in which those that take flows stand first.
+#[inline(always)]
+fn search<M: PoolMaps>(maps: &M, view: View<'_>, pool: &Pool, slot: u32, bits: u32) -> Option<BackendNumber> {
+    let takes = |number: BackendNumber| match maps.backend(number) {
+        Some(backend) => State(backend.state).has_all(bits),
+        None => false,
+    };
+    let start = Hash(u64::from(slot));
+    let mut from = slot;
+    for round in 0..=ROUNDS {
+        for number in maps.candidates(pool.table.wrapping_add(from))?.0 {
+            if takes(number) {
+                return Some(number);
+            }
+        }
+        from = view.generation.hash_key.again(start, round).slot(view.generation.slot_mask);
+    }
+    let takers = if bits == State::NEW { pool.available } else { pool.enabled };
+    for step in 0..TRIES {
+        let place = slot % takers.max(1) + step;
+        let place = if place < takers { place } else { place.saturating_sub(takers) };
+        if place >= u32::from(pool.members) {
+            // Behind the list stand other pools' cells.
+            break;
+        }
+        let number = maps.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.lane(place);
+        if takes(number) {
+            return Some(number);
+        }
+    }
+    None
+}

@@ -1,0 +1,71 @@
+//! The IP header of an answer.
+
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
+use crate::wire::{
+    checksum,
+    icmp::Icmp,
+    ip::{DEFAULT_TTL, Family as _},
+    ipv4::{DONT_FRAGMENT, V4},
+    ipv6::V6,
+};
+
+/// A family in which the edge can answer.
+pub(super) trait Reply: Icmp {
+    /// Bytes of an answer's IP header.
+    const HEADER: usize;
+
+    /// An IP header for `length` bytes of `protocol`, from the destination of `header` to its source.
+    fn answer(header: &Self::Header, protocol: u8, length: u16) -> Self::Header;
+
+    /// Sum of the pseudo-header of what follows `header`, if the family's ICMP has one, or always for TCP.
+    fn pseudo_header(header: &Self::Header, protocol: u8, length: u16) -> checksum::Sum;
+}
+
+impl Reply for V4 {
+    const HEADER: usize = Ipv4Hdr::LEN;
+
+    #[inline(always)]
+    fn answer(header: &Ipv4Hdr, protocol: u8, length: u16) -> Ipv4Hdr {
+        let mut answer = Ipv4Hdr {
+            vihl: 0x45,
+            tos: 0,
+            tot_len: (length + Ipv4Hdr::LEN as u16).to_be_bytes(),
+            id: [0; 2],
+            frags: [DONT_FRAGMENT, 0],
+            ttl: DEFAULT_TTL,
+            proto: protocol,
+            check: [0; 2],
+            src_addr: header.dst_addr,
+            dst_addr: header.src_addr,
+        };
+        answer.check = checksum::ipv4_header(&answer);
+        answer
+    }
+
+    #[inline(always)]
+    fn pseudo_header(header: &Ipv4Hdr, protocol: u8, length: u16) -> checksum::Sum {
+        if protocol == Self::ICMP { checksum::Sum(0) } else { checksum::Sum::pseudo_v4(header, protocol, length) }
+    }
+}
+
+impl Reply for V6 {
+    const HEADER: usize = Ipv6Hdr::LEN;
+
+    #[inline(always)]
+    fn answer(header: &Ipv6Hdr, protocol: u8, length: u16) -> Ipv6Hdr {
+        Ipv6Hdr {
+            vcf: [0x60, 0, 0, 0],
+            payload_len: length.to_be_bytes(),
+            next_hdr: protocol,
+            hop_limit: DEFAULT_TTL,
+            src_addr: header.dst_addr,
+            dst_addr: header.src_addr,
+        }
+    }
+
+    #[inline(always)]
+    fn pseudo_header(header: &Ipv6Hdr, protocol: u8, length: u16) -> checksum::Sum {
+        checksum::Sum::pseudo_v6(header, protocol, length)
+    }
+}

@@ -1,0 +1,221 @@
+//! What the steps of the path hand to each other: where a flow is read, what a step found, how a packet leaves.
+
+use crate::abi::{BackendNumber, Exit};
+
+/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::exit::Verdict::Redirect).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub exit: Exit,
+    /// Interface index; 0 unless the packet was forwarded.
+    pub egress: u32,
+}
+
+/// The exit of a packet that is not forwarded, before it is answered, and what its answer needs: in one word, which a
+/// function takes in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision(pub u64);
+
+impl Decision {
+    /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU. It is below
+    /// 2^30.
+    #[inline(always)]
+    pub const fn new(exit: Exit, detail: u32) -> Self {
+        Self((detail as u64) << 32 | exit as u64)
+    }
+
+    #[inline(always)]
+    pub const fn exit(self) -> Exit {
+        Exit::from_raw(self.0 as u32)
+    }
+
+    #[inline(always)]
+    pub const fn detail(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Whether the packet is to be answered.
+    #[inline(always)]
+    pub const fn wants_answer(self) -> bool {
+        matches!(
+            self.exit(),
+            Exit::EchoReply | Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig
+        )
+    }
+
+    /// Whether the answer is an ICMP or ICMPv6 error.
+    #[inline(always)]
+    pub const fn is_error(self) -> bool {
+        matches!(self.exit(), Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig)
+    }
+}
+
+impl From<Exit> for Decision {
+    #[inline(always)]
+    fn from(exit: Exit) -> Self {
+        Self::new(exit, 0)
+    }
+}
+
+/// What a subprogram found, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepResult(pub u64);
+
+/// What a subprogram found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The packet leaves otherwise than to a backend.
+    Leave(Decision),
+    /// It goes to a backend.
+    Forward(Chosen),
+    /// A backend is to be chosen for a flow.
+    Select(FlowLocation),
+}
+
+/// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Service number; below 2^16.
+    pub service: u32,
+    /// Twenty bits for an outer header to tell the flow by.
+    pub label: u32,
+    pub backend: BackendNumber,
+    /// Whether the packet starts a flow.
+    pub starts: bool,
+}
+
+/// Where in a frame a flow is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowLocation {
+    pub relation: FlowRelation,
+    /// Offset of the network header; below 256.
+    pub l3: usize,
+    /// Offset of the transport header; below 2^14.
+    pub l4: usize,
+    pub protocol: u8,
+    /// Half of the maps that the packet has seen published.
+    pub bank: u32,
+    /// Whether the packet starts a flow, as far as it shows without its service.
+    pub starts: bool,
+    /// Whether the network header is one of IPv6.
+    pub v6: bool,
+}
+
+/// What a packet has to do with the flow that is read in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowRelation {
+    /// It is one of the flow.
+    Whole,
+    /// It is the first fragment of one of the flow.
+    FirstFragment,
+    /// It is an ICMP error that quotes an answer of the flow's backend to the client.
+    IcmpQuote,
+    /// It is an ICMP error that quotes one of the flow in a tunnel of ours.
+    TunnelQuote,
+}
+
+impl StepResult {
+    const TO: u64 = 1 << 63;
+    const CHOOSE: u64 = 1 << 62;
+    const STARTS: u64 = 1 << 61;
+    const V6: u64 = 1 << 60;
+
+    #[inline(always)]
+    pub const fn step(self) -> Step {
+        if self.0 & Self::TO != 0 {
+            return Step::Forward(Chosen {
+                service: (self.0 >> 16) as u32 & 0xffff,
+                backend: self.0 as u16,
+                label: (self.0 >> 32) as u32 & 0xf_ffff,
+                starts: self.0 & Self::STARTS != 0,
+            });
+        }
+        if self.0 & Self::CHOOSE != 0 { Step::Select(self.location()) } else { Step::Leave(Decision(self.0)) }
+    }
+
+    #[inline(always)]
+    pub const fn location(self) -> FlowLocation {
+        FlowLocation {
+            relation: match self.0 >> 32 & 3 {
+                1 => FlowRelation::FirstFragment,
+                2 => FlowRelation::IcmpQuote,
+                3 => FlowRelation::TunnelQuote,
+                _ => FlowRelation::Whole,
+            },
+            l3: self.0 as usize & 0xff,
+            l4: (self.0 >> 16) as usize & 0x3fff,
+            protocol: (self.0 >> 8) as u8,
+            bank: (self.0 >> 34) as u32 & 1,
+            starts: self.0 & Self::STARTS != 0,
+            v6: self.0 & Self::V6 != 0,
+        }
+    }
+
+    const fn flag(is: bool, flag: u64) -> u64 {
+        if is { flag } else { 0 }
+    }
+}
+
+impl From<Decision> for StepResult {
+    #[inline(always)]
+    fn from(Decision(out): Decision) -> Self {
+        Self(out & (Self::CHOOSE - 1))
+    }
+}
+
+impl From<Exit> for StepResult {
+    #[inline(always)]
+    fn from(exit: Exit) -> Self {
+        Decision::from(exit).into()
+    }
+}
+
+impl From<Chosen> for StepResult {
+    #[inline(always)]
+    fn from(Chosen { service, label, backend, starts }: Chosen) -> Self {
+        let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
+        Self(Self::TO | Self::flag(starts, Self::STARTS) | label << 32 | service << 16 | u64::from(backend))
+    }
+}
+
+impl From<FlowLocation> for StepResult {
+    #[inline(always)]
+    fn from(FlowLocation { relation, l3, l4, protocol, bank, starts, v6 }: FlowLocation) -> Self {
+        let flags = Self::CHOOSE | Self::flag(starts, Self::STARTS) | Self::flag(v6, Self::V6);
+        let word = u64::from(bank & 1) << 34 | (relation as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
+        Self(flags | word | u64::from(protocol) << 8 | l3 as u64 & 0xff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words_hold_what_was_put_in(
+            service in 0u32..1 << 16, backend: u16, label in 0u32..1 << 20, starts: bool,
+            detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
+        ) {
+            let chosen = Chosen { service, label, backend, starts };
+            prop_assert_eq!(StepResult::from(chosen).step(), Step::Forward(chosen));
+            let decided = Decision::new(Exit::from_raw(exit), detail);
+            prop_assert_eq!(StepResult::from(decided).step(), Step::Leave(decided));
+            prop_assert_eq!((decided.exit() as u32, decided.detail()), (exit, detail));
+        }
+
+        #[test]
+        fn places_are_packed_whole(
+            l3 in 0usize..256, l4 in 0usize..1 << 14, protocol: u8, bank in 0u32..2, starts: bool, v6: bool,
+        ) {
+            for relation in [FlowRelation::Whole, FlowRelation::FirstFragment, FlowRelation::IcmpQuote, FlowRelation::TunnelQuote] {
+                let location = FlowLocation { relation, l3, l4, protocol, bank, starts, v6 };
+                prop_assert_eq!(StepResult::from(location).step(), Step::Select(location));
+                prop_assert_eq!(StepResult::from(location).location(), location);
+            }
+        }
+    }
+}

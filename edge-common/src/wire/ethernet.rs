@@ -1,0 +1,49 @@
+//! Ethernet: EtherTypes, and the header in words.
+
+use network_types::eth::EtherType;
+
+use super::packet::Wire;
+use crate::abi::Mac;
+
+/// EtherTypes as they stand in a header.
+pub const IPV4: u16 = EtherType::Ipv4 as u16;
+pub const IPV6: u16 = EtherType::Ipv6 as u16;
+
+/// The addresses of an Ethernet header, in words as they stand in a frame.
+///
+/// Six bytes moved as bytes are a call of the compiler's copy function, whose frame counts as 32 bytes of the 512 that a
+/// chain of calls may have on the stack for verifiers before Linux 6.8.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct Addresses(pub(super) u64, pub(super) u32);
+
+// SAFETY: packed integers.
+unsafe impl Wire for Addresses {}
+
+impl Addresses {
+    #[inline(always)]
+    pub(super) const fn new(Mac(destination): Mac, Mac(source): Mac) -> Self {
+        Self((destination | source << 48).to_le(), ((source >> 16) as u32).to_le())
+    }
+
+    #[inline(always)]
+    pub(super) const fn destination(&self) -> Mac {
+        Mac(u64::from_le(self.0) << 16 >> 16)
+    }
+
+    #[inline(always)]
+    pub(super) const fn source(&self) -> Mac {
+        Mac(u64::from_le(self.0) >> 48 | (u32::from_le(self.1) as u64) << 16)
+    }
+}
+
+/// An Ethernet header.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct Untagged {
+    pub(super) addresses: Addresses,
+    pub(super) ether_type: u16,
+}
+
+// SAFETY: packed integers.
+unsafe impl Wire for Untagged {}

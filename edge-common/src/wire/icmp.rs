@@ -1,0 +1,123 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): types, the MTU that an error reports, and which packets must not cause an error.
+
+use network_types::{
+    icmp::Icmpv4Hdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use super::{ip::Family, ipv4::V4, ipv6::V6, protocol};
+
+/// An ICMP error that the edge sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Message {
+    PortUnreachable,
+    TimeExceeded,
+    /// Fragmentation needed (RFC 1191, section 4), packet too big (RFC 4443, section 3.2).
+    TooBig,
+}
+
+/// The ICMP of an address family.
+pub trait Icmp: Family {
+    /// ICMP types of an echo and its answer.
+    const ECHO_REQUEST: u8;
+    const ECHO_REPLY: u8;
+    /// Bytes of an ICMP error at most, IP header included, which limits the quoted packet: 576 (RFC 1812, section 4.3.2.3) or
+    /// 1,280 (RFC 4443, section 2.4).
+    const MAX_ERROR: usize;
+
+    /// Whether an ICMP type is an error, about a packet of a flow.
+    fn is_error(type_: u8) -> bool;
+
+    /// Whether it is an error that the sender of the quoted packet has to receive.
+    fn concerns_a_flow(type_: u8) -> bool;
+
+    /// The MTU of the next link, bytes of IP packet, if the ICMP header is that of "too big".
+    fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
+
+    /// Whether no error may be sent about a packet: one that is an error itself, or no first fragment (RFC 1122, section
+    /// 3.2.2; RFC 4443, section 2.4).
+    fn is_exempt(header: &Self::Header) -> bool;
+
+    /// Type and code of a message.
+    fn message(message: Message) -> [u8; 2];
+}
+
+impl Icmp for V4 {
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
+    const MAX_ERROR: usize = 576;
+
+    /// Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
+    #[inline(always)]
+    fn is_error(type_: u8) -> bool {
+        matches!(type_, 3 | 4 | 5 | 11 | 12)
+    }
+
+    /// Destination unreachable, time exceeded, parameter problem. What else was an error is out of use, or for hosts.
+    #[inline(always)]
+    fn concerns_a_flow(type_: u8) -> bool {
+        matches!(type_, 3 | 11 | 12)
+    }
+
+    /// Not less than 576, which anybody can carry (RFC 791): less would be somebody's mistake, or attack.
+    #[inline(always)]
+    fn path_mtu([type_, code, _, _, _, _, high, low]: [u8; 8]) -> Option<u16> {
+        let mtu = u16::from_be_bytes([high, low]);
+        if type_ == 3 && code == 4 && mtu != 0 { Some(mtu.max(576)) } else { None }
+    }
+
+    #[inline(always)]
+    fn is_exempt(header: &Ipv4Hdr) -> bool {
+        header.proto == protocol::ICMP || u16::from_be_bytes(header.frags) & 0x1fff != 0
+    }
+
+    #[inline(always)]
+    fn message(message: Message) -> [u8; 2] {
+        match message {
+            Message::PortUnreachable => [3, 3],
+            Message::TimeExceeded => [11, 0],
+            Message::TooBig => [3, 4],
+        }
+    }
+}
+
+impl Icmp for V6 {
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+    const MAX_ERROR: usize = 1280;
+
+    /// Types below 128 (RFC 4443, section 2.1).
+    #[inline(always)]
+    fn is_error(type_: u8) -> bool {
+        type_ < 128
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem.
+    #[inline(always)]
+    fn concerns_a_flow(type_: u8) -> bool {
+        matches!(type_, 1..=4)
+    }
+
+    /// Not less than 1,280, which anybody can carry (RFC 8200, section 5).
+    #[inline(always)]
+    fn path_mtu([type_, _, _, _, a, b, c, d]: [u8; 8]) -> Option<u16> {
+        let mtu = u32::from_be_bytes([a, b, c, d]);
+        if type_ == 2 && mtu <= 0xffff { Some((mtu as u16).max(1280)) } else { None }
+    }
+
+    /// Fragments as well, first ones too: which one it is stands farther behind.
+    #[inline(always)]
+    fn is_exempt(header: &Ipv6Hdr) -> bool {
+        header.next_hdr == protocol::ICMPV6 || header.next_hdr == protocol::IPV6_FRAGMENT
+    }
+
+    #[inline(always)]
+    fn message(message: Message) -> [u8; 2] {
+        match message {
+            Message::PortUnreachable => [1, 4],
+            Message::TimeExceeded => [3, 0],
+            Message::TooBig => [2, 0],
+        }
+    }
+}

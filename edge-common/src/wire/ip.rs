@@ -1,0 +1,187 @@
+//! The network layer: what the packet path needs of an IPv4 or IPv6 packet, once for each family.
+
+use super::packet::{Packet, Wire};
+
+/// TTL and hop limit of the packets that we make.
+pub const DEFAULT_TTL: u8 = 64;
+
+/// Where the transport header of a packet is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    pub protocol: u8,
+    /// Offset in the frame.
+    pub offset: usize,
+}
+
+/// What stands between the network header and its transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A transport header, which may still be cut off.
+    Transport(Transport),
+    /// A fragment, of a whole that was larger.
+    Fragment(Fragment),
+    /// More extension headers than are looked through, or one that hides the transport.
+    Hidden,
+    /// A header that contradicts itself or the frame.
+    Malformed,
+}
+
+/// A fragment of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// What all fragments of a packet have in common, with their addresses.
+    pub identification: u32,
+    /// Its protocol, and where its own part of the packet starts: in the first one, at the transport header.
+    pub at: Transport,
+    /// Bytes of the packet before this part; 0 in the first one.
+    pub before: u16,
+}
+
+/// An address family: its header, and what differs with it.
+pub trait Family {
+    type Header: Wire;
+    /// An address as it stands in a header.
+    type Address: PartialEq;
+
+    /// Protocol number of its ICMP.
+    const ICMP: u8;
+    /// Protocol number of its packets inside another.
+    const TUNNELLED: u8;
+    /// EtherType, as it stands in a frame.
+    const ETHER_TYPE: u16;
+
+    /// The transport header of a packet as nearly all are: whole, TCP or UDP directly behind `header`, which stands at `l3`
+    /// and is of the plainest form. All others take the slow path.
+    fn plain<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Option<Transport>;
+
+    /// Finds the transport header behind `header`, which stands at `l3`.
+    fn payload<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Payload;
+
+    /// Where the transport header of a packet is of which an ICMP error quotes the start, from `l3` on; `None` if it has
+    /// none, or none directly behind its header.
+    fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport>;
+
+    /// Length of the IP packet in its header, header included; bytes.
+    fn length(header: &Self::Header) -> usize;
+
+    /// TTL or hop limit.
+    fn ttl(header: &Self::Header) -> u8;
+
+    /// Takes one off the TTL, which is not 0.
+    fn decrement_ttl(header: &mut Self::Header);
+
+    /// DSCP and ECN: the TOS byte, the traffic class.
+    fn tos(header: &Self::Header) -> u8;
+
+    /// Whether routers must not fragment the packet.
+    fn dont_fragment(header: &Self::Header) -> bool;
+
+    /// What tells the fragments of this packet from those of others, should it be fragmented on the way.
+    fn identification(header: &Self::Header) -> [u8; 2];
+
+    /// Whether the source is a single host that can be answered.
+    fn answerable(header: &Self::Header) -> bool;
+
+    fn source(header: &Self::Header) -> &Self::Address;
+
+    fn destination(header: &Self::Header) -> &Self::Address;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{ipv4::V4, ipv6::V6},
+        *,
+    };
+    use crate::host::Frame;
+
+    /// Where the network header starts in these tests.
+    const L3: usize = 14;
+
+    /// A frame whose network header is `header`, with `more` bytes after it.
+    fn frame(header: &[u8], more: usize) -> Frame {
+        Frame::new(&[&[0; L3][..], header, &vec![0; more]].concat())
+    }
+
+    fn payload<F: Family>(frame: &Frame) -> Option<Payload> {
+        frame.view(L3).map(|header| F::payload(frame, L3, header))
+    }
+
+    fn v4(vihl: u8, length: u16, fragment: u16, more: usize) -> Option<Payload> {
+        let [a, b] = length.to_be_bytes();
+        let [c, d] = fragment.to_be_bytes();
+        payload::<V4>(&frame(&[vihl, 0, a, b, 0, 0, c, d, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], more))
+    }
+
+    /// An IPv6 packet whose header is followed by `chain`, its first header being `next`.
+    fn v6(next: u8, chain: &[u8]) -> Option<Payload> {
+        let mut header = [0; 40];
+        header[0] = 0x60;
+        header[5] = u8::try_from(chain.len()).unwrap();
+        header[6] = next;
+        payload::<V6>(&frame(&[&header, chain].concat(), 0))
+    }
+
+    #[test]
+    fn ipv4_lengths_must_agree() {
+        assert_eq!(v4(0x45, 40, 0, 20), Some(Payload::Transport(Transport { protocol: 6, offset: L3 + 20 })));
+        assert_eq!(v4(0x47, 40, 0, 20), Some(Payload::Transport(Transport { protocol: 6, offset: L3 + 28 })));
+        assert_eq!(v4(0x45, 40, 0, 26), v4(0x45, 40, 0, 20), "padding is no contradiction");
+        for (vihl, length, more) in [(0x44, 40, 20), (0x55, 40, 20), (0x45, 19, 20), (0x45, 41, 20), (0x4f, 40, 40)] {
+            assert_eq!(v4(vihl, length, 0, more), Some(Payload::Malformed), "{vihl:x} {length} {more}");
+        }
+        assert_eq!(v4(0x45, u16::MAX, 0, 20), Some(Payload::Malformed));
+    }
+
+    #[test]
+    fn ipv4_fragments_are_seen_by_offset_and_by_flag() {
+        for (fragment, before) in [(0x2000, 0), (0x0001, 8), (0x1fff, 0xfff8), (0x3fff, 0xfff8)] {
+            let at = Transport { protocol: 6, offset: L3 + 20 };
+            let expected = Payload::Fragment(Fragment { identification: 0, at, before });
+            assert_eq!(v4(0x45, 40, fragment, 20), Some(expected), "{fragment:x}");
+        }
+        assert!(matches!(v4(0x45, 40, 0x4000, 20), Some(Payload::Transport(_))), "DF is no fragment");
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_looked_through() {
+        let tcp = |offset| Some(Payload::Transport(Transport { protocol: 6, offset }));
+        let options = [60, 0, 0, 0, 0, 0, 0, 0];
+        let last = [6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(v6(6, &[0; 20]), tcp(L3 + 40));
+        assert_eq!(v6(0, &[&options[..], &last, &[0; 20]].concat()), tcp(L3 + 40 + 8 + 16));
+        let fragment = |offset: u16| {
+            let [high, low] = offset.to_be_bytes();
+            v6(44, &[17, 0, high, low, 1, 2, 3, 4])
+        };
+        let at = Transport { protocol: 17, offset: L3 + 48 };
+        for (offset, before) in [(1, 0), (8, 8), (9, 8), (0xfff9, 0xfff8)] {
+            let expected = Payload::Fragment(Fragment { identification: 0x0403_0201, at, before });
+            assert_eq!(fragment(offset), Some(expected), "{offset:x}");
+        }
+        assert_eq!(fragment(0), Some(Payload::Transport(at)), "the whole of itself");
+        assert_eq!(v6(50, &options), Some(Payload::Hidden), "encrypted");
+        assert_eq!(v6(60, &options.repeat(5)), Some(Payload::Hidden), "one more than are looked through");
+        assert_eq!(v6(60, &[6, 255, 0, 0, 0, 0, 0, 0]), Some(Payload::Malformed), "longer than the packet");
+        assert_eq!(v6(60, &[6]), Some(Payload::Malformed), "cut off");
+    }
+
+    proptest! {
+        #[test]
+        fn a_transport_header_starts_in_the_packet(bytes in proptest::collection::vec(any::<u8>(), 0..200), version: bool) {
+            let mut bytes = [vec![0; L3], bytes].concat();
+            // Else hardly any would be of the right version.
+            if let Some(first) = bytes.get_mut(L3) {
+                *first = if version { 0x45 } else { 0x60 };
+            }
+            let frame = Frame::new(&bytes);
+            for found in [payload::<V4>(&frame), payload::<V6>(&frame)] {
+                if let Some(Payload::Transport(at)) = found {
+                    prop_assert!((L3 + 20..=bytes.len()).contains(&at.offset));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! IPv4 (RFC 791).
+
+use network_types::ip::Ipv4Hdr;
+
+use super::{
+    checksum, ethernet,
+    ip::{Family, Fragment, Payload, Transport},
+    packet::Packet,
+    protocol,
+};
+
+/// "Don't fragment", in the first byte of the fragmentation field.
+pub const DONT_FRAGMENT: u8 = 0x40;
+/// Version and length of a header without options.
+const PLAIN: u8 = 0x45;
+/// What is set in the fragmentation field of any fragment: "more fragments", or an offset.
+const IS_FRAGMENT: u16 = 0x3fff;
+/// A fragment's offset in it, in units of eight bytes.
+const OFFSET: u16 = 0x1fff;
+
+/// The IPv4 family.
+pub struct V4;
+
+impl Family for V4 {
+    type Header = Ipv4Hdr;
+    type Address = [u8; 4];
+
+    const ICMP: u8 = protocol::ICMP;
+    const TUNNELLED: u8 = protocol::IPV4;
+    const ETHER_TYPE: u16 = ethernet::IPV4;
+
+    /// Without options, and no fragment.
+    #[inline(always)]
+    fn plain<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Option<Transport> {
+        let length = Self::length(header);
+        let plain = header.vihl == PLAIN
+            && u16::from_ne_bytes(header.frags) & IS_FRAGMENT.to_be() == 0
+            && (header.proto == protocol::TCP || header.proto == protocol::UDP)
+            && length >= Ipv4Hdr::LEN
+            && l3 + length <= packet.len();
+        if plain { Some(Transport { protocol: header.proto, offset: l3 + Ipv4Hdr::LEN }) } else { None }
+    }
+
+    #[inline(always)]
+    fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Payload {
+        let header_length = usize::from(header.vihl & 0x0f) * 4;
+        let length = Self::length(header);
+        if header.vihl >> 4 != 4 || header_length < Ipv4Hdr::LEN || length < header_length || l3 + length > packet.len()
+        {
+            return Payload::Malformed;
+        }
+        let at = Transport { protocol: header.proto, offset: l3 + header_length };
+        let place = u16::from_be_bytes(header.frags);
+        if place & IS_FRAGMENT == 0 {
+            return Payload::Transport(at);
+        }
+        let identification = u16::from_ne_bytes(header.id).into();
+        Payload::Fragment(Fragment { identification, at, before: (place & OFFSET) << 3 })
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
+        let header: &Ipv4Hdr = packet.view(l3)?;
+        let header_length = usize::from(header.vihl & 0x0f) * 4;
+        let first = u16::from_be_bytes(header.frags) & OFFSET == 0;
+        let sound = header.vihl >> 4 == 4 && header_length >= Ipv4Hdr::LEN && first;
+        if sound { Some(Transport { protocol: header.proto, offset: l3 + header_length }) } else { None }
+    }
+
+    #[inline(always)]
+    fn length(header: &Ipv4Hdr) -> usize {
+        usize::from(u16::from_be_bytes(header.tot_len))
+    }
+
+    #[inline(always)]
+    fn ttl(header: &Ipv4Hdr) -> u8 {
+        header.ttl
+    }
+
+    #[inline(always)]
+    fn decrement_ttl(header: &mut Ipv4Hdr) {
+        header.ttl = header.ttl.wrapping_sub(1);
+        header.check = checksum::ttl_decremented(header.check);
+    }
+
+    #[inline(always)]
+    fn tos(header: &Ipv4Hdr) -> u8 {
+        header.tos
+    }
+
+    #[inline(always)]
+    fn dont_fragment(header: &Ipv4Hdr) -> bool {
+        header.frags[0] & DONT_FRAGMENT != 0
+    }
+
+    #[inline(always)]
+    fn identification(header: &Ipv4Hdr) -> [u8; 2] {
+        header.id
+    }
+
+    /// Neither "this network", nor loopback, nor multicast, nor reserved, nor broadcast (RFC 1122, section 3.2.2).
+    #[inline(always)]
+    fn answerable(header: &Ipv4Hdr) -> bool {
+        let first = header.src_addr[0];
+        first != 0 && first != 127 && first < 224
+    }
+
+    #[inline(always)]
+    fn source(header: &Ipv4Hdr) -> &[u8; 4] {
+        &header.src_addr
+    }
+
+    #[inline(always)]
+    fn destination(header: &Ipv4Hdr) -> &[u8; 4] {
+        &header.dst_addr
+    }
+}

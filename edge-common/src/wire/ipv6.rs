@@ -1,0 +1,157 @@
+//! IPv6 (RFC 8200).
+
+use network_types::ip::Ipv6Hdr;
+
+use super::{
+    ethernet,
+    ip::{Family, Fragment, Payload, Transport},
+    packet::Packet,
+    protocol,
+};
+
+/// Extension headers that are looked through on the way to the transport header. Real packets have one or two.
+const MAX_EXTENSIONS: usize = 4;
+
+/// What is set in the offset field of a fragment that is not all of itself: "more fragments", or an offset.
+const IS_FRAGMENT: u16 = 0xfff9;
+/// The offset in it, bytes.
+const OFFSET: u16 = 0xfff8;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = protocol::IPV6_FRAGMENT;
+const ENCRYPTED: u8 = 50;
+const AUTHENTICATED: u8 = 51;
+const DESTINATION: u8 = 60;
+const MOBILITY: u8 = 135;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// The IPv6 family.
+pub struct V6;
+
+impl Family for V6 {
+    type Header = Ipv6Hdr;
+    type Address = [u8; 16];
+
+    const ICMP: u8 = protocol::ICMPV6;
+    const TUNNELLED: u8 = protocol::IPV6;
+    const ETHER_TYPE: u16 = ethernet::IPV6;
+
+    /// Without extension headers.
+    #[inline(always)]
+    fn plain<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Option<Transport> {
+        let next = header.next_hdr;
+        let plain = header.vcf[0] >> 4 == 6
+            && (next == protocol::TCP || next == protocol::UDP)
+            && l3 + Self::length(header) <= packet.len();
+        if plain { Some(Transport { protocol: next, offset: l3 + Ipv6Hdr::LEN }) } else { None }
+    }
+
+    #[inline(always)]
+    fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Payload {
+        if header.vcf[0] >> 4 != 6 || l3 + Self::length(header) > packet.len() {
+            return Payload::Malformed;
+        }
+        look_through(packet, header.next_hdr, l3 + Ipv6Hdr::LEN, l3 + Self::length(header))
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
+        let header: &Ipv6Hdr = packet.view(l3)?;
+        let sound = header.vcf[0] >> 4 == 6 && !is_extension(header.next_hdr);
+        if sound { Some(Transport { protocol: header.next_hdr, offset: l3 + Ipv6Hdr::LEN }) } else { None }
+    }
+
+    #[inline(always)]
+    fn length(header: &Ipv6Hdr) -> usize {
+        Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(header.payload_len))
+    }
+
+    #[inline(always)]
+    fn ttl(header: &Ipv6Hdr) -> u8 {
+        header.hop_limit
+    }
+
+    #[inline(always)]
+    fn decrement_ttl(header: &mut Ipv6Hdr) {
+        header.hop_limit = header.hop_limit.wrapping_sub(1);
+    }
+
+    #[inline(always)]
+    fn tos(header: &Ipv6Hdr) -> u8 {
+        header.vcf[0] << 4 | header.vcf[1] >> 4
+    }
+
+    /// No router fragments IPv6.
+    #[inline(always)]
+    fn dont_fragment(_header: &Ipv6Hdr) -> bool {
+        true
+    }
+
+    /// None: no router fragments IPv6.
+    #[inline(always)]
+    fn identification(_header: &Ipv6Hdr) -> [u8; 2] {
+        [0; 2]
+    }
+
+    /// Neither multicast, nor unspecified, nor loopback (RFC 4443, section 2.4).
+    #[inline(always)]
+    fn answerable(header: &Ipv6Hdr) -> bool {
+        header.src_addr[0] != 0xff && u128::from_be_bytes(header.src_addr) > 1
+    }
+
+    #[inline(always)]
+    fn source(header: &Ipv6Hdr) -> &[u8; 16] {
+        &header.src_addr
+    }
+
+    #[inline(always)]
+    fn destination(header: &Ipv6Hdr) -> &[u8; 16] {
+        &header.dst_addr
+    }
+}
+
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        HOP_BY_HOP | ROUTING | FRAGMENT | ENCRYPTED | AUTHENTICATED | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6
+    )
+}
+
+/// Walks from the extension header `next` at `offset` to the transport header; `end` is the packet's.
+#[inline(always)]
+fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usize) -> Payload {
+    for _ in 0..MAX_EXTENSIONS {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => {
+                let Some([following, eights]) = packet.load::<2>(offset) else { return Payload::Malformed };
+                next = following;
+                offset += 8 * (usize::from(eights) + 1);
+                if offset > end {
+                    return Payload::Malformed;
+                }
+            }
+            FRAGMENT => {
+                let Some([following, _, high, low, a, b, c, d]) = packet.load::<8>(offset) else {
+                    return Payload::Malformed;
+                };
+                (next, offset) = (following, offset + 8);
+                let place = u16::from_be_bytes([high, low]);
+                if offset > end {
+                    return Payload::Malformed;
+                }
+                // One that is all of itself ("atomic", RFC 6946) has nothing to be put together with.
+                if place & IS_FRAGMENT != 0 {
+                    let at = Transport { protocol: next, offset };
+                    let identification = u32::from_ne_bytes([a, b, c, d]);
+                    return Payload::Fragment(Fragment { identification, at, before: place & OFFSET });
+                }
+            }
+            _ if is_extension(next) => return Payload::Hidden,
+            _ => return Payload::Transport(Transport { protocol: next, offset }),
+        }
+    }
+    if is_extension(next) { Payload::Hidden } else { Payload::Transport(Transport { protocol: next, offset }) }
+}

@@ -1,0 +1,208 @@
+//! The link layer: Ethernet with up to two VLAN tags, received and sent.
+
+use network_types::{eth::EthHdr, vlan::VlanHdr};
+
+use super::{
+    ethernet::{Addresses, IPV4, IPV6, Untagged},
+    packet::{Packet, Wire},
+    vlan::{self, Tagged, is_tag},
+};
+use crate::abi::Mac;
+
+/// Where the link layer of a received frame ends, and what follows.
+#[derive(Clone, Copy)]
+pub struct Link {
+    /// Offset of the network header: 14, 18 or 22.
+    pub l3: usize,
+    /// EtherType of the network header, as it stands in the frame.
+    pub ether_type: u16,
+}
+
+/// Offset of the first EtherType in a frame; each tag moves the one that counts by four bytes.
+const ETHER_TYPE: usize = 12;
+/// Where the network header stands behind one tag.
+const ONE_TAG: usize = EthHdr::LEN + VlanHdr::LEN;
+/// 16-bit words after the addresses, at most.
+const MAX_WORDS: usize = 5;
+
+impl Link {
+    /// Reads the link layer; `None` if the frame ends in it.
+    #[inline(always)]
+    pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
+        let mut link = Self { l3: EthHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE)? };
+        // What nearly all frames carry is tested first.
+        if link.ether_type != IPV4 && link.ether_type != IPV6 && is_tag(link.ether_type) {
+            link = Self { l3: EthHdr::LEN + VlanHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE + VlanHdr::LEN)? };
+            if is_tag(link.ether_type) {
+                link = Self {
+                    l3: EthHdr::LEN + 2 * VlanHdr::LEN,
+                    ether_type: ether_type(packet, ETHER_TYPE + 2 * VlanHdr::LEN)?,
+                };
+            }
+        }
+        Some(link.merged(packet))
+    }
+
+    /// The same, without what the verifier knows of its length ([`Packet::merge_paths`]).
+    #[inline(always)]
+    pub fn merged<P: Packet>(self, packet: &P) -> Self {
+        Self { l3: packet.merge_paths(self.l3, 31), ..self }
+    }
+
+    /// Copies the link layer, tags and all, from offset `from` to offset `to`, at least 20 bytes away.
+    #[inline(always)]
+    pub fn copy<P: Packet>(&self, packet: &mut P, from: usize, to: usize) -> Option<()> {
+        // What follows the addresses first: the addresses' new place may be its old one.
+        for word in 0..MAX_WORDS {
+            let at = ETHER_TYPE + 2 * word;
+            if at >= self.l3 {
+                break;
+            }
+            let word: [u8; 2] = packet.load(from + at)?;
+            packet.store(to + at, word)?;
+        }
+        let &Addresses(first, second) = packet.view(from)?;
+        packet.store(to, Addresses(first, second))
+    }
+
+    /// Makes `now` the EtherType of what follows the link layer that starts at offset `at`.
+    #[inline(always)]
+    pub fn set_ether_type<P: Packet>(&self, packet: &mut P, at: usize, now: u16) -> Option<()> {
+        let now = now.to_ne_bytes();
+        match self.l3 {
+            EthHdr::LEN => packet.store(at + ETHER_TYPE, now),
+            ONE_TAG => packet.store(at + ETHER_TYPE + VlanHdr::LEN, now),
+            _ => packet.store(at + ETHER_TYPE + 2 * VlanHdr::LEN, now),
+        }
+    }
+
+    /// Exchanges source and destination: the frame goes back to its sender.
+    #[inline(always)]
+    pub fn turn<P: Packet>(packet: &mut P) -> Option<()> {
+        let came: &Addresses = packet.view(0)?;
+        let now = Addresses::new(came.source(), came.destination());
+        packet.store(0, now)
+    }
+
+    /// Whether the frame was meant for one host alone.
+    #[inline(always)]
+    pub fn is_unicast<P: Packet>(packet: &P) -> bool {
+        matches!(packet.load(0), Some([first]) if first & 1 == 0)
+    }
+
+    /// Priority and drop eligibility of the outermost tag, where there is one: the upper four bits of its first byte.
+    #[inline(always)]
+    fn priority<P: Packet>(&self, packet: &P) -> u8 {
+        match packet.load(EthHdr::LEN) {
+            Some([first]) if self.l3 > EthHdr::LEN => first & 0xf0,
+            _ => 0,
+        }
+    }
+}
+
+/// The link layer of a frame that goes to a next hop.
+#[derive(Clone, Copy)]
+pub struct Egress {
+    pub destination: Mac,
+    pub source: Mac,
+    /// VLAN identifier, host order; 0: untagged.
+    pub vlan: u16,
+}
+
+/// What a sent frame starts with: the link layer, and the headers that were put before the packet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Start<L, H> {
+    link: L,
+    headers: H,
+}
+
+// SAFETY: packed, of types without padding that any bit pattern is a value of.
+unsafe impl<L: Wire, H: Wire> Wire for Start<L, H> {}
+
+const _: () = {
+    assert!(size_of::<Untagged>() == EthHdr::LEN);
+    assert!(size_of::<Tagged>() == ONE_TAG);
+};
+
+impl Egress {
+    /// Makes room for this link layer and for `headers` in the place of the link layer `came`, and writes both. A tag
+    /// keeps the priority that the frame came with. `ether_type` is that of what follows the link layer, as it stands in
+    /// a frame.
+    #[inline(always)]
+    pub fn send<P: Packet, H: Wire>(&self, packet: &mut P, came: Link, ether_type: u16, headers: H) -> Option<()> {
+        let Self { destination, source, vlan } = *self;
+        let addresses = Addresses::new(destination, source);
+        if vlan == 0 {
+            return replace(packet, came, Start { link: Untagged { addresses, ether_type }, headers });
+        }
+        let [high, low] = vlan.to_be_bytes();
+        let tag = [high & 0x0f | came.priority(packet), low];
+        replace(packet, came, Start { link: Tagged { addresses, tag_type: vlan::TAG, tag, ether_type }, headers })
+    }
+}
+
+/// Puts `start` in the place of the link layer `came`.
+#[inline(always)]
+fn replace<P: Packet, T: Wire>(packet: &mut P, came: Link, start: T) -> Option<()> {
+    let longer = size_of::<T>() as i32 - came.l3 as i32;
+    if longer != 0 {
+        packet.grow_head(longer)?;
+    }
+    packet.store(0, start)
+}
+
+#[inline(always)]
+fn ether_type<P: Packet>(packet: &P, offset: usize) -> Option<u16> {
+    packet.load(offset).map(u16::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::Frame;
+
+    fn frame(types: &[u16]) -> Frame {
+        let mut bytes = vec![2; 12];
+        for (position, ether_type) in types.iter().enumerate() {
+            if position > 0 {
+                bytes.extend([0x60, 7]);
+            }
+            bytes.extend(ether_type.to_be_bytes());
+        }
+        Frame::new(&bytes)
+    }
+
+    #[test]
+    fn up_to_two_tags_are_looked_through() {
+        let found = |types: &[u16]| Link::parse(&frame(types)).map(|link| (link.l3, u16::from_be(link.ether_type)));
+        assert_eq!(found(&[0x0800]), Some((14, 0x0800)));
+        assert_eq!(found(&[0x8100, 0x86dd]), Some((18, 0x86dd)));
+        assert_eq!(found(&[0x88a8, 0x8100, 0x0800]), Some((22, 0x0800)));
+        assert_eq!(found(&[0x8100, 0x8100, 0x8100, 0x0800]), Some((22, 0x8100)), "a third tag is no IP");
+        assert_eq!(found(&[0x8100]), None, "the tag is cut off");
+    }
+
+    #[test]
+    fn a_copy_leaves_out_nothing() {
+        for types in [&[0x0800][..], &[0x8100, 0x0800], &[0x88a8, 0x8100, 0x0800]] {
+            let mut moved = frame(types);
+            let (before, link) = (moved.bytes().to_vec(), Link::parse(&moved).unwrap());
+            moved.grow_head(28).unwrap();
+            link.copy(&mut moved, 28, 0).unwrap();
+            assert_eq!(moved.bytes()[..link.l3], before);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_an_end_of_their_link_layer_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(link) = Link::parse(&Frame::new(&bytes)) {
+                prop_assert!([14, 18, 22].contains(&link.l3));
+                prop_assert!(link.l3 <= bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What stands in a frame: one protocol, one file. Bytes in, numbers out; nothing here knows a map.
+
+pub mod packet;
+
+pub mod ethernet;
+pub mod vlan;
+pub mod link;
+
+pub mod protocol;
+pub mod ip;
+pub mod ipv4;
+pub mod ipv6;
+pub mod icmp;
+
+pub mod transport;
+pub mod tcp;
+pub mod udp;
+pub mod quic;
+
+pub mod checksum;

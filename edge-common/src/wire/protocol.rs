@@ -1,0 +1,16 @@
+//! IP protocol numbers.
+
+pub const ICMP: u8 = 1;
+pub const IPV4: u8 = 4;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const IPV6: u8 = 41;
+/// A fragment header of IPv6.
+pub const IPV6_FRAGMENT: u8 = 44;
+pub const ICMPV6: u8 = 58;
+
+/// Whether a service can have this protocol: TCP or UDP, whose headers start with two ports.
+#[inline(always)]
+pub const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP)
+}
