@@ -2,7 +2,7 @@
 
 use crate::abi::{BackendNumber, Exit};
 
-/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::exit::Verdict::Redirect).
+/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub exit: Exit,
