@@ -40,3 +40,5 @@ pub mod candidates;
 pub mod follow;
 #[cfg(any(test, feature = "std"))]
 pub mod host;
+#[cfg(any(test, feature = "std"))]
+pub mod object;

@@ -1,12 +1,13 @@
 //! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
 //! time by `BPF_PROG_TEST_RUN`.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap};
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray},
-    programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+    programs::{ProgramError, ProgramType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+    sys::{BpfHelper, is_helper_supported},
 };
 use bytemuck::Pod;
 use edge_common::{
@@ -16,6 +17,7 @@ use edge_common::{
     },
     exit::{DecapExit, Exit},
     host::Memory,
+    object,
 };
 
 /// Verdicts of an XDP program (`enum xdp_action`).
@@ -72,8 +74,20 @@ pub struct Kernel {
     flows_v6: HashMap<MapData, [u8; size_of::<FlowKeyV6>()], [u8; size_of::<FlowRecord>()]>,
 }
 
+/// `target/bpf/edge` of this checkout, as this kernel takes it.
+///
+/// # Panics
+/// When it is not there.
+pub fn object() -> Vec<u8> {
+    let path = crate::workspace().join("target/bpf/edge");
+    let built = std::fs::read(&path);
+    let built = built.unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build`", path.display()));
+    let coarse = is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_ktime_get_coarse_ns).unwrap_or(true);
+    object::for_kernel(&built, coarse).into_owned()
+}
+
 impl Kernel {
-    /// Loads the object, `target/bpf/edge` of this checkout, with maps as large as those of `memory`, and fills them.
+    /// Loads the [`object`], with maps as large as those of `memory`, and fills them.
     ///
     /// # Panics
     /// When the object is not there, the verifier refuses it, or this is not root.
@@ -86,8 +100,6 @@ impl Kernel {
     /// # Panics
     /// As [`load`](Self::load).
     pub fn load_with_fragments(memory: &Memory, fragments: u32) -> Self {
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/edge"));
-        assert!(path.exists(), "{} is not there: run `cargo xtask build`", path.display());
         let mut loader = EbpfLoader::new();
         for (name, entries) in sizes(memory) {
             loader.map_max_entries(name, entries);
@@ -95,7 +107,7 @@ impl Kernel {
         for name in [map::FRAGMENTS_V4, map::FRAGMENTS_V6] {
             loader.map_max_entries(name, fragments);
         }
-        let mut object = loader.load_file(&path).expect("the object loads");
+        let mut object = loader.load(&object()).expect("the object loads");
         for name in [program::EDGE, program::DECAP] {
             let xdp: &mut Xdp = object.program_mut(name).expect(name).try_into().expect("an XDP program");
             xdp.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
