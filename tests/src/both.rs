@@ -12,7 +12,8 @@ use edge_common::{
 };
 
 use crate::{
-    kernel::{self, Arrival, Kernel},
+    kernel::{self, Arrival},
+    shared::Shared,
     world::World,
 };
 
@@ -89,7 +90,7 @@ pub fn on_host(memory: &Memory, program: Program, frame: &[u8], arrival: Arrival
 pub struct Both {
     pub world: World,
     pub memory: Memory,
-    pub kernel: Kernel,
+    pub kernel: Shared,
 }
 
 impl Both {
@@ -100,7 +101,7 @@ impl Both {
 
     /// With a memory that differs from the world's.
     pub fn with_memory(world: World, memory: Memory) -> Self {
-        let kernel = Kernel::load(&memory);
+        let kernel = Shared::load(&memory);
         Self { world, memory, kernel }
     }
 

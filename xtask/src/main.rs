@@ -19,6 +19,7 @@ mod setup;
 mod step;
 mod test;
 mod unpacked;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ enum Command {
     Lints,
     /// Count the instructions of the programs, and compare them with `tests/budgets.toml` (root).
     Budgets,
+    /// Load the programs, and run packets and a lab, on other kernels under qemu (root).
+    Vm(vm::Options),
     /// A network of namespaces with clients, the load balancer, and two providers.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => bench::run(&options),
         Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
+        Command::Vm(options) => vm::run(&options),
         Command::Lab(command) => lab::run(command),
         Command::Demo { json } => demo::run(json),
     }

@@ -10,7 +10,7 @@ use edge_tests::{
     world::{DOWN, Side},
 };
 
-use super::odd::{exit, flows, forwarded, fragment, fragments, header, port, run, with_both, with_world, world};
+use super::world::{exit, flows, forwarded, fragment, fragments, header, port, run, with_both, with_world, world};
 
 #[test]
 fn what_is_not_of_the_same_packet_does_not_follow() {

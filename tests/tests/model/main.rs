@@ -16,29 +16,17 @@
 //! FLOWS_STEPS=1000000 FLOWS_SEED=4711 cargo test -p edge-tests --test flows_model -- --nocapture
 //! ```
 
-#[path = "flows_model/controller.rs"]
 mod controller;
-#[path = "flows_model/edge.rs"]
 mod edge;
-#[path = "flows_model/flow.rs"]
 mod flow;
-#[path = "flows_model/judge.rs"]
 mod judge;
-#[path = "flows_model/plan.rs"]
 mod plan;
-#[path = "flows_model/population.rs"]
 mod population;
-#[path = "flows_model/random.rs"]
 mod random;
-#[path = "flows_model/report.rs"]
 mod report;
-#[path = "flows_model/run.rs"]
 mod run;
-#[path = "flows_model/scene.rs"]
 mod scene;
-#[path = "flows_model/truth.rs"]
 mod truth;
-#[path = "flows_model/upheaval.rs"]
 mod upheaval;
 
 use edge_common::abi::FlowCount;

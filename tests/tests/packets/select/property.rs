@@ -1,8 +1,10 @@
 //! Selection against a small reference model, on the host, in worlds of every shape.
 
-#[path = "select/mod.rs"]
-mod select;
-
+use super::{
+    SLOTS, lane,
+    model::{self, Becomes, Flow},
+    ports, reached, recorded, tcp,
+};
 use edge_common::{
     abi::{Failover, State, WhenExhausted},
     host::Memory,
@@ -14,11 +16,6 @@ use edge_tests::{
     world::{DISABLED, DOWN, DRAINED, UP, World},
 };
 use proptest::{prelude::*, sample};
-use select::{
-    SLOTS, lane,
-    model::{self, Becomes, Flow},
-    ports, reached, recorded, tcp,
-};
 
 fn state() -> impl Strategy<Value = u32> {
     let unknown = State::NEW | State::ALIVE | State::ENABLED;
@@ -32,7 +29,7 @@ fn any_world() -> impl Strategy<Value = World> {
     let policy = sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop]);
     (shape, prop::collection::vec(state(), 50), failover, policy).prop_map(|(shape, states, failover, policy)| {
         let sizes: Vec<_> = shape.iter().map(|(size, _)| *size).collect();
-        let mut world = select::world(&sizes);
+        let mut world = super::world(&sizes);
         for (pool, (_, min_healthy)) in world.pools.iter_mut().zip(&shape) {
             pool.min_healthy = *min_healthy;
         }

@@ -4,6 +4,7 @@ pub(crate) mod cases;
 
 mod affinity;
 mod budget;
+mod decided;
 mod kept;
 mod starts;
 mod times;

@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, thread::sleep, time::Duration};
 use edge_common::exit::Exit;
 use edge_tests::{
     both::{Both, Program, Way, on_host},
-    kernel::{Arrival, Kernel},
+    kernel::Arrival,
     namespace::in_namespace,
     packet::{Ip, SYN, protocol},
+    shared::Shared,
     world::{DOWN, Side},
 };
 
-use super::odd::{
+use super::world::{
     Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, frame, port, traffic, with_both, world,
 };
 
@@ -199,7 +200,7 @@ fn a_flood_of_first_fragments_takes_no_more_room_than_there_is() {
     in_namespace(|| {
         let world = world();
         let memory = world.memory();
-        let kernel = Kernel::load_with_fragments(&memory, 64);
+        let kernel = Shared::load_with_fragments(&memory, 64);
         let both = Both { world, memory, kernel };
         for flow in flows().into_iter().filter(|flow| flow.port == port::DSR) {
             for id in 0..2_000 {

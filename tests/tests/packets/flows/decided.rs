@@ -1,19 +1,16 @@
 //! Flow records in the packet path: who is recorded where, when nothing is, and what is counted of it, through host and
 //! kernel.
 
-#[path = "flows/mod.rs"]
-mod flows;
-
+use super::{
+    Flow, ROOM, Says, Who,
+    cases::{self, Case, Goes, Room, Slot},
+    counted, number, put_records, reached, records, set_lane,
+};
 use edge_common::{
     abi::{Cell, Tracking},
     exit::Exit,
 };
 use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
-use flows::{
-    Flow, ROOM, Says, Who,
-    cases::{self, Case, Goes, Room, Slot},
-    counted, number, put_records, reached, records, set_lane,
-};
 
 /// Slots that the cases are played in.
 const SLOTS: [u32; 3] = [0, 21, 62];
@@ -101,15 +98,15 @@ fn starts(tracking: Tracking, says: Says, is_tcp: bool) -> bool {
 /// The services that can have a tracking.
 fn services(tracking: Tracking) -> &'static [u32] {
     match tracking {
-        Tracking::Tcp => &[flows::TCP],
-        Tracking::Quic | Tracking::Learn => &[flows::UDP],
-        Tracking::Stateless => &[flows::TCP, flows::UDP],
+        Tracking::Tcp => &[super::TCP],
+        Tracking::Quic | Tracking::Learn => &[super::UDP],
+        Tracking::Stateless => &[super::TCP, super::UDP],
     }
 }
 
 fn play_all(side: Side, odd: bool) {
     in_namespace(|| {
-        let mut both = flows::both(flows::world(side));
+        let mut both = super::both(super::world(side));
         let mut played = 0;
         for case in cases::all() {
             for tracking in case.of {

@@ -12,7 +12,7 @@ use edge_tests::{
     world::{DISABLED, DOWN, Side},
 };
 
-use super::odd::{Flow, error, exit, flows, for_each_flow, forwarded, header, traffic, with_both, with_world, world};
+use super::world::{Flow, error, exit, flows, for_each_flow, forwarded, header, traffic, with_both, with_world, world};
 
 /// Types of errors about a flow, and those that are the host's although they are errors.
 pub(crate) const fn kinds(side: Side) -> (&'static [u8], &'static [u8]) {

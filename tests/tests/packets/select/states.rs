@@ -1,11 +1,13 @@
 //! Which backend gets a packet: death, drain, pools in order, failover and its two ways, and the end of all backends,
 //! through host and kernel.
 
-#[path = "select/mod.rs"]
-mod select;
-
 use std::collections::BTreeSet;
 
+use super::{
+    lane,
+    model::{self, Becomes, Flow},
+    more_ports, ports, reached, recorded, tcp,
+};
 use edge_common::{
     abi::{Failover, State, Tracking, WhenExhausted},
     exit::Exit,
@@ -17,11 +19,6 @@ use edge_tests::{
     world::{DISABLED, DOWN, DRAINED, UP, World},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use select::{
-    lane,
-    model::{self, Becomes, Flow},
-    more_ports, ports, reached, recorded, tcp,
-};
 
 /// Pools A (1, 2, 3) and B (4, 5, 6).
 const A: std::ops::RangeInclusive<u16> = 1..=3;
@@ -37,7 +34,7 @@ fn with_both(world: World, test: impl FnOnce(&mut Both, &[u16]) + Send) {
 }
 
 fn udp(source: u16) -> Vec<u8> {
-    select::frame(Payload::Udp(Udp { source, destination: select::PORT, ..Udp::default() }))
+    super::frame(Payload::Udp(Udp { source, destination: super::PORT, ..Udp::default() }))
 }
 
 /// Sends a frame through host and kernel and says which backend got it.
@@ -80,7 +77,7 @@ fn within(went: &[Option<u16>], pool: &std::ops::RangeInclusive<u16>) -> bool {
 
 #[test]
 fn all_is_well_and_every_backend_of_the_first_pool_serves() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let went = new(both, ports);
         assert!(within(&went, &A));
         assert_eq!(went.iter().collect::<BTreeSet<_>>().len(), 3);
@@ -92,7 +89,7 @@ fn all_is_well_and_every_backend_of_the_first_pool_serves() {
 
 #[test]
 fn a_death_moves_its_flows_at_the_next_packet_and_no_others() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let before = running(both, ports);
         set(both, [2], DOWN);
         let after = running(both, ports);
@@ -113,7 +110,7 @@ fn a_death_moves_its_flows_at_the_next_packet_and_no_others() {
 
 #[test]
 fn a_flow_that_starts_elsewhere_is_recorded_there_and_the_owner_stays() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let others = more_ports(&both.world, 1);
         let (before, owners) = (running(both, ports), both.memory.owners.borrow().clone());
         set(both, [2], DOWN);
@@ -134,7 +131,7 @@ fn a_flow_that_starts_elsewhere_is_recorded_there_and_the_owner_stays() {
 
 #[test]
 fn what_is_no_plain_syn_starts_no_flow() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let before = running(both, ports);
         set(both, [2], DRAINED);
         for flags in [0, ACK, SYN | ACK, SYN | RST, SYN | FIN, RST, FIN | ACK] {
@@ -145,7 +142,7 @@ fn what_is_no_plain_syn_starts_no_flow() {
 
 #[test]
 fn a_syn_that_offers_ecn_starts_a_flow() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         set(both, [2], DRAINED);
         let plain = new(both, ports);
         // RFC 3168, section 6.1.1: ECE and CWR are set in it.
@@ -156,7 +153,7 @@ fn a_syn_that_offers_ecn_starts_a_flow() {
 
 #[test]
 fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let before = running(both, ports);
         set(both, [2], DRAINED);
         assert_eq!(running(both, ports), before);
@@ -174,7 +171,7 @@ fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones() {
 
 #[test]
 fn a_pool_below_min_healthy_is_left_and_found_again() {
-    let mut world = select::world(&[3, 3]);
+    let mut world = super::world(&[3, 3]);
     world.pools[0].min_healthy = 2;
     with_both(world, |both, ports| {
         let others = more_ports(&both.world, 1);
@@ -197,7 +194,7 @@ fn a_pool_below_min_healthy_is_left_and_found_again() {
 
 #[test]
 fn when_no_pool_has_enough_the_first_with_anybody_serves() {
-    let mut world = select::world(&[3, 3]);
+    let mut world = super::world(&[3, 3]);
     (world.pools[0].min_healthy, world.pools[1].min_healthy) = (3, 3);
     with_both(world, |both, ports| {
         set(both, [1, 4], DOWN);
@@ -209,7 +206,7 @@ fn when_no_pool_has_enough_the_first_with_anybody_serves() {
 
 #[test]
 fn a_failover_moves_new_flows_and_leaves_the_running_ones() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let [others, unseen] = [1, 2].map(|before| more_ports(&both.world, before));
         let before = running(both, ports);
         fail_over(both, 1, false);
@@ -230,7 +227,7 @@ fn a_failover_moves_new_flows_and_leaves_the_running_ones() {
 
 #[test]
 fn an_evacuation_moves_the_running_flows_too() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let before = running(both, ports);
         fail_over(both, 1, true);
         assert!(within(&running(both, ports), &B));
@@ -250,7 +247,7 @@ fn an_evacuation_moves_the_running_flows_too() {
 
 #[test]
 fn a_failover_to_a_dead_pool_falls_back_to_those_that_it_passed_over() {
-    with_both(select::world(&[3, 3, 2]), |both, ports| {
+    with_both(super::world(&[3, 3, 2]), |both, ports| {
         fail_over(both, 1, false);
         set(both, B, DOWN);
         assert!(within(&new(both, ports), &(7..=8)), "the pools behind it first");
@@ -261,7 +258,7 @@ fn a_failover_to_a_dead_pool_falls_back_to_those_that_it_passed_over() {
 
 #[test]
 fn when_all_is_gone_the_service_says_what_becomes_of_packets() {
-    with_both(select::world(&[3, 3]), |both, ports| {
+    with_both(super::world(&[3, 3]), |both, ports| {
         let exits = |both: &Both| {
             let frames = [tcp(ports[0], SYN), tcp(ports[0], ACK), udp(ports[0])];
             frames.map(|frame| reached(&both.run(&frame)).0)
@@ -288,7 +285,7 @@ fn when_all_is_gone_the_service_says_what_becomes_of_packets() {
 
 #[test]
 fn a_large_pool_with_few_left_is_searched_to_the_last_backend() {
-    with_both(select::world(&[40]), |both, ports| {
+    with_both(super::world(&[40]), |both, ports| {
         for left in [1, 17, 40] {
             set(both, 1..=40, DOWN);
             set(both, [left], UP);
@@ -307,12 +304,12 @@ fn a_large_pool_with_few_left_is_searched_to_the_last_backend() {
 fn a_long_walk_through_all_states_stays_with_the_model() {
     const SEED: u64 = 0x5e1e_c700;
     println!("seed {SEED:#x}");
-    with_both(select::world(&[3, 4, 7]), |both, ports| {
+    with_both(super::world(&[3, 4, 7]), |both, ports| {
         let mut random = StdRng::seed_from_u64(SEED);
         for step in 0..400 {
             both.change(|world| upset(world, &mut random));
             for _ in 0..25 {
-                let slot = random.random_range(0..select::SLOTS);
+                let slot = random.random_range(0..super::SLOTS);
                 let port = ports[slot as usize];
                 let (service, starts, frame): (u32, _, _) = match random.random_range(0..3) {
                     0 => (0, true, tcp(port, SYN)),

@@ -9,7 +9,7 @@ use edge_tests::{
 };
 
 use super::errors::{about, check_label, kinds};
-use super::odd::{
+use super::world::{
     Flow, error, exit, flows, forwarded, fragment, fragments, frame, header, run, with_both, with_world, world,
 };
 

@@ -2,6 +2,9 @@
 
 pub(crate) mod model;
 
+mod property;
+mod states;
+
 use std::collections::BTreeMap;
 
 use edge_common::{

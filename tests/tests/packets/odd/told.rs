@@ -11,8 +11,8 @@ use edge_tests::{
     world::Side,
 };
 
-use super::odd::{Flow, exit, for_each_flow, forwarded, frame, header, run, world};
 use super::path_mtu::{for_each_tunnel, learns, learnt, outer, too_big, tunnelled};
+use super::world::{Flow, exit, for_each_flow, forwarded, frame, header, run, world};
 
 /// Bytes of an outer header.
 fn overhead(flow: Flow) -> u16 {

@@ -1,13 +1,12 @@
 //! Hostile packets: whatever comes, the real program never aborts, does exactly what the host pipeline does, and breaks
 //! none of the rules that hold for any frame.
 
-#[path = "hostile/generate.rs"]
 mod generate;
-#[path = "hostile/oracle.rs"]
 mod oracle;
 
 use std::{env, fs, path::PathBuf, sync::LazyLock, time::Instant};
 
+use self::generate::Try;
 use edge_common::exit::{DecapExit, Exit};
 use edge_tests::{
     both::{Both, Program, Way, hex, on_host, unhex},
@@ -15,7 +14,6 @@ use edge_tests::{
     kernel::Arrival,
     namespace::in_namespace,
 };
-use generate::Try;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// Frames of the random test, unless `PACKETS_COUNT` says otherwise.

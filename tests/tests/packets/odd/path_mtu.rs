@@ -13,7 +13,7 @@ use edge_tests::{
     world::Side,
 };
 
-use super::odd::{Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, header, traffic};
+use super::world::{Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, header, traffic};
 
 /// Flows in tunnels, and the tunnels' families.
 pub(crate) fn tunnelled() -> Vec<(Flow, Side)> {

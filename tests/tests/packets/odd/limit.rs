@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::odd::{Flow, exit, flows, frame, with_world, world};
+use super::world::{Flow, exit, flows, frame, with_world, world};
 
 fn limited(errors_per_second: u32) -> World {
     World { errors_per_second, ..world() }
