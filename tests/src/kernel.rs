@@ -18,6 +18,8 @@ use edge_common::{
     host::Memory,
 };
 
+use crate::feature::Feature;
+
 /// Verdicts of an XDP program (`enum xdp_action`).
 pub const ABORTED: u32 = 0;
 pub const DROP: u32 = 1;
@@ -31,6 +33,8 @@ pub const LONGEST: usize = 3500;
 pub const SHORTEST: usize = 14;
 /// Packets in fragments that are remembered, of each family: so many that none is forgotten, as the memory forgets none.
 const FRAGMENTS: u32 = 1 << 16;
+/// Metadata that every kernel allows before a frame, bytes.
+pub const SHORT_METADATA: usize = 32;
 /// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM` less `struct xdp_frame`.
 pub const HEADROOM: usize = 256 - 40;
 
@@ -46,6 +50,11 @@ pub struct Arrival {
 impl Arrival {
     pub const fn by(ingress: u32) -> Self {
         Self { ingress, metadata: 0 }
+    }
+
+    /// What a kernel needs to let a frame come in so.
+    pub const fn needs(self) -> &'static [Feature] {
+        if self.metadata > SHORT_METADATA { &[Feature::LongMetadata] } else { &[] }
     }
 }
 
