@@ -18,6 +18,7 @@ use edge_tests::{
     },
     feature::{Feature, missing},
     kernel::{self, Arrival},
+    lab::patience::patience,
     namespace::{EDGE0, LO, PEER0, in_namespace, sh},
     world::Side,
 };
@@ -125,7 +126,7 @@ fn listen(interface: u32) -> OwnedFd {
 
 /// Waits for a frame. Others, neighbour discovery for example, are none of our business.
 fn wait_for(ear: &OwnedFd, expected: &[u8], name: &str) {
-    let end = Instant::now() + Duration::from_secs(2);
+    let end = Instant::now() + patience(Duration::from_secs(2));
     let mut last = Vec::new();
     while Instant::now() < end {
         let mut buffer = vec![0; 4096];

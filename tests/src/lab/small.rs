@@ -271,12 +271,17 @@ impl Small {
         tool::run(command.args(["decap", "--interface", "eth0"]).args(args))
     }
 
-    /// Decapsulation on every backend, of what comes from `sources`.
-    pub fn decapsulate(&self, mode: Mode, sources: &[&str]) -> Result<()> {
+    /// Decapsulation on a host, of what comes from `sources`.
+    pub fn decapsulate(&self, host: &str, mode: Mode, sources: &[&str]) -> Result<()> {
         let mode = mode.to_string();
         let mut args = vec!["--mode", &mode];
         args.extend(sources.iter().flat_map(|source| ["--from", *source]));
-        self.backends.iter().try_for_each(|(backend, ..)| self.decap(backend, &args).map(drop))
+        self.decap(host, &args).map(drop)
+    }
+
+    /// The same on every backend.
+    pub fn decapsulate_all(&self, mode: Mode, sources: &[&str]) -> Result<()> {
+        self.backends.iter().try_for_each(|(backend, ..)| self.decapsulate(backend, mode, sources))
     }
 
     /// Starts the load balancer, and waits until it sees every backend up.
