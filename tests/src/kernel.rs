@@ -21,6 +21,8 @@ use edge_common::{
     object,
 };
 
+use crate::feature::Feature;
+
 /// Verdicts of an XDP program (`enum xdp_action`).
 pub const ABORTED: u32 = 0;
 pub const DROP: u32 = 1;
@@ -34,6 +36,8 @@ pub const LONGEST: usize = 3500;
 pub const SHORTEST: usize = 14;
 /// Packets in fragments that are remembered, of each family: so many that none is forgotten, as the memory forgets none.
 pub const FRAGMENTS: u32 = 1 << 16;
+/// Metadata that every kernel allows before a frame, bytes.
+pub const SHORT_METADATA: usize = 32;
 /// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM` less `struct xdp_frame`.
 pub const HEADROOM: usize = 256 - 40;
 
@@ -49,6 +53,11 @@ pub struct Arrival {
 impl Arrival {
     pub const fn by(ingress: u32) -> Self {
         Self { ingress, metadata: 0 }
+    }
+
+    /// What a kernel needs to let a frame come in so.
+    pub const fn needs(self) -> &'static [Feature] {
+        if self.metadata > SHORT_METADATA { &[Feature::LongMetadata] } else { &[] }
     }
 }
 
@@ -176,6 +185,10 @@ impl Kernel {
             let bytes: [u8; N] = bytemuck::bytes_of(value).try_into().expect("`N` is the size of a `T`");
             map.set(index, bytes, 0).unwrap_or_else(|error| panic!("{name} {index}: {error}"));
         }
+    }
+
+    pub fn program_mut(&mut self, name: &str) -> &mut Xdp {
+        self.object.program_mut(name).expect("a program of the object").try_into().expect("an XDP program")
     }
 
     /// Runs a program, by its name, on a frame.

@@ -3,6 +3,7 @@
 pub mod packet;
 pub mod world;
 
+pub mod feature;
 pub mod kernel;
 pub mod shared;
 pub mod namespace;

@@ -3,6 +3,7 @@
 mod fabric;
 mod flows;
 mod http;
+mod kernels;
 mod liveness;
 mod path_mtu;
 mod status;

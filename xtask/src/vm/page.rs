@@ -10,8 +10,8 @@ use crate::cargo;
 const PAGE: &str = "docs/kernels.md";
 /// What stands before the table.
 const HEAD: &str = include_str!("page.md");
-/// The lab's tests, of which each is a row.
-const LAB: &str = "lab kernels::";
+/// What the names of those tests start with of which each is a row.
+const ROWS: [&str; 2] = ["packets load::", "lab kernels::"];
 
 /// One kernel's results: what ran, what was left out and why, what failed.
 pub(super) fn summary(outcome: &Outcome) -> String {
@@ -51,10 +51,8 @@ fn page(outcomes: &[Outcome]) -> String {
     let counts = outcomes.iter().map(|outcome| verified(outcome).unwrap_or_else(|| "not told".to_owned()));
     row(&mut text, "instructions that the verifier looks at: edge, decap", counts);
     row(&mut text, "packet tests", outcomes.iter().map(packets));
-    let features: BTreeSet<_> = outcomes
-        .iter()
-        .flat_map(|outcome| outcome.tests.iter().filter_map(|test| test.name.strip_prefix(LAB)))
-        .collect();
+    let features: BTreeSet<_> =
+        outcomes.iter().flat_map(|outcome| outcome.tests.iter().filter_map(|test| feature(&test.name))).collect();
     for feature in features {
         row(
             &mut text,
@@ -85,11 +83,16 @@ fn cell(outcome: &Outcome, feature: &str) -> String {
     if let Some(skipped) = outcome.skipped.iter().find(|skipped| reason(skipped).starts_with(&format!("{feature}:"))) {
         return skipped.rsplit(": ").next().unwrap_or(skipped).to_owned();
     }
-    match outcome.tests.iter().find(|test| test.name.strip_prefix(LAB) == Some(feature)) {
+    match outcome.tests.iter().find(|test| self::feature(&test.name) == Some(feature)) {
         Some(test) if test.passed => "yes".to_owned(),
         Some(_) => "**no**".to_owned(),
         None => "not run".to_owned(),
     }
+}
+
+/// The row that a test is, if it is one.
+fn feature(test: &str) -> Option<&str> {
+    ROWS.iter().find_map(|start| test.strip_prefix(start))
 }
 
 /// What stands behind the word "skipped".

@@ -3,7 +3,7 @@
 use edge_tests::{
     both::Program,
     cases::Case,
-    kernel::{Arrival, LONGEST},
+    kernel::{Arrival, LONGEST, SHORT_METADATA},
 };
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -48,6 +48,9 @@ pub(super) fn frame(cases: &[Case], random: &mut StdRng) -> Try {
     if random.random_ratio(1, 16) {
         // 216 bytes is all the room there is.
         arrival.metadata = 4 * random.random_range(0..=50);
+        if !arrival.needs().iter().all(|feature| feature.is_there()) {
+            arrival.metadata = SHORT_METADATA;
+        }
     }
     let program = if random.random_ratio(1, 20) { other(case.way.program()) } else { case.way.program() };
     Try { program, arrival, frame }

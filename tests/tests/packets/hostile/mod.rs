@@ -151,7 +151,7 @@ fn altered(case: &Case, frame: Vec<u8>) -> Try {
 /// how many left the load balancer by each exit.
 fn run(tries: impl FnOnce(&[Case], &mut dyn FnMut(&mut dyn Iterator<Item = Try>)) + Send) -> Vec<u64> {
     let scene = Scene::new();
-    let cases = cases::all(&scene);
+    let cases = cases::runnable(&scene, "packets_hostile");
     in_namespace(|| {
         let both = Both::new(scene.world.clone());
         let (mut count, mut batch) = (0u64, Vec::new());
