@@ -1,7 +1,7 @@
 //! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
 //! time by `BPF_PROG_TEST_RUN`.
 
-use std::{borrow::BorrowMut, cell::RefCell, collections::BTreeMap};
+use std::{borrow::BorrowMut, cell::RefCell, collections::BTreeMap, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -207,6 +207,12 @@ impl Kernel {
         out.truncate(result.data_size_out as usize);
         out.drain(..arrival.metadata);
         Ran { verdict: result.return_value, frame: out }
+    }
+
+    /// The time that one run of a program on a frame takes, as the kernel says.
+    pub fn duration(&self, name: &str, frame: &[u8]) -> Duration {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        self.test_run(name, options).unwrap_or_else(|error| panic!("a run of {name}: {error:?}")).duration
     }
 
     /// Runs the load balancer on a frame and lets the kernel do what the verdict says.

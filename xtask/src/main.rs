@@ -57,6 +57,9 @@ enum Command {
     Budgets,
     /// Load the programs, and run packets and a lab, on other kernels under qemu (root).
     Vm(vm::Options),
+    /// What `vm --icount` runs in a guest.
+    #[command(hide = true)]
+    VmCost(vm::cost::GuestOptions),
     /// A network of namespaces with clients, the load balancer, and two providers.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
         Command::Vm(options) => vm::run(&options),
+        Command::VmCost(options) => vm::cost::guest(&options).map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command),
         Command::Demo { json } => demo::run(json),
     }

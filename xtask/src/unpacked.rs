@@ -52,12 +52,11 @@ pub(crate) fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<
         let words = simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
         Some(words.map(str::to_owned).collect::<Vec<_>>())
     };
-    let list = match needed() {
-        Some(list) => list,
-        None => {
-            packages::update()?;
-            needed().with_context(|| format!("apt-get knows no way to install {}", packages.join(" ")))?
-        }
+    let list = if let Some(list) = needed() {
+        list
+    } else {
+        packages::update()?;
+        needed().with_context(|| format!("apt-get knows no way to install {}", packages.join(" ")))?
     };
     fetch(&dir, &list)?;
     ensure!(wrapped()?, "{file} of {} does not start", packages.join(" "));

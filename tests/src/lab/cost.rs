@@ -13,13 +13,20 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::{
-    netns::Netns,
-    patience::patience,
-    small::{BACKENDS, CLIENT, Mode, SINK, Served, Small, UNSERVED},
-    tool,
-    topology::EDGE,
-    wait_until,
+use edge_common::{abi::program, exit::Exit};
+
+use crate::{
+    both::{self, Both},
+    cases::{self, Scene},
+    lab::{
+        netns::Netns,
+        patience::patience,
+        small::{BACKENDS, CLIENT, Mode, SINK, Served, Small, UNSERVED},
+        tool,
+        topology::EDGE,
+        wait_until,
+    },
+    namespace::in_namespace,
 };
 
 /// Datagrams of a measurement, and of the one before it, which counts for nothing.
@@ -64,6 +71,30 @@ impl Way {
 pub struct Tools<'a> {
     pub ipvsadm: &'a Path,
     pub nft: &'a Path,
+}
+
+/// The time of one run of the load balancer's program, for a packet of each kind; what the kernel does to start it is in it.
+///
+/// # Panics
+/// The program does not load.
+pub fn programs() -> Vec<(String, Duration)> {
+    let scene = Scene::new();
+    in_namespace(|| {
+        let both = Both::new(scene.world.clone());
+        let kinds = [Exit::IpipTx, Exit::DsrTx, Exit::NotOurs];
+        let cases = cases::all(&scene);
+        let first =
+            |exit: Exit| cases.iter().find(|case| case.way == both::Way::Edge(exit) && case.arrival.metadata == 0);
+        kinds
+            .into_iter()
+            .filter_map(first)
+            .map(|case| {
+                // The first runs meet what is not in place yet.
+                let runs = (0..20).map(|_| both.kernel.duration(program::EDGE, &case.frame));
+                (format!("program: {}", case.name), runs.min().unwrap_or_default())
+            })
+            .collect()
+    })
 }
 
 /// Time for each datagram.

@@ -78,11 +78,9 @@ impl Job<'_> {
     }
 
     fn why(&self, ended: bool) -> String {
-        let release = &self.kernel.release;
-        match ended {
-            true => format!("Linux {release} ended before its time"),
-            false => format!("Linux {release} had not ended after {} s", self.limit.as_secs()),
-        }
+        let limit = self.limit.as_secs();
+        let why = if ended { "ended before its time".to_owned() } else { format!("had not ended after {limit} s") };
+        format!("Linux {} {why}", self.kernel.release)
     }
 
     fn console(&self) -> String {

@@ -7,6 +7,7 @@ mod machine;
 mod plan;
 mod results;
 mod page;
+pub(crate) mod cost;
 
 use std::{
     path::PathBuf,
@@ -31,6 +32,7 @@ use crate::{build, cargo, counts::Counts, interrupt, setup, step::step};
 
 /// Which kernels, and what they run.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Options {
     /// Kernels by name, with commas between them: 5.10, 6.1, 6.12, newest.
     #[arg(long, value_name = "KERNELS", value_delimiter = ',', default_values_t = kernels::USUAL.map(str::to_owned))]
@@ -53,6 +55,9 @@ pub(crate) struct Options {
     /// Write the results as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Count the instructions of a packet's whole way, of this load balancer and of what the kernel has in its place.
+    #[arg(long, conflicts_with_all = ["all", "quick", "command"])]
+    icount: bool,
     /// Run this in each guest, as root and with this machine's files, in place of the tests.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -73,6 +78,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     setup::everything()?;
     build::all(build::Options::default())?;
+    if options.icount {
+        cost::run(&prepared, &tools, options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let extent = if options.quick { Extent::Core } else { Extent::Whole };
     let outcomes = test(&prepared, &tools, extent, options.jobs, options.limit)?;
     for outcome in &outcomes {
@@ -106,14 +115,11 @@ fn prepare(kernels: &[Kernel], tools: &Tools, fresh: bool) -> Result<Vec<Prepare
     let apt = Apt::open(fresh)?;
     let prepare =
         || kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, fresh)).collect::<Result<Vec<_>>>();
-    match prepare() {
-        Ok(prepared) => Ok(prepared),
-        Err(_) => {
-            // Lists that are out of date name files that are no longer there.
-            let apt = Apt::open(true)?;
-            kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, false)).collect()
-        }
-    }
+    prepare().or_else(|_| {
+        // Lists that are out of date name files that are no longer there.
+        let apt = Apt::open(true)?;
+        kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, false)).collect()
+    })
 }
 
 /// Runs the tests on each kernel.
@@ -167,8 +173,7 @@ fn side_by_side<T: Send>(
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                loop {
-                    let Some(place) = next.lock().ok().and_then(|mut places| places.next()) else { break };
+                while let Some(place) = next.lock().ok().and_then(|mut places| places.next()) {
                     let result = work(&prepared[place]);
                     if let Ok(mut done) = done.lock() {
                         done.push((place, result));
