@@ -23,7 +23,7 @@ impl Apt {
         let apt = Self { dir: cargo::tools().join("kernels/apt") };
         let lists = apt.dir.join("lists");
         let has_lists = std::fs::read_dir(&lists).is_ok_and(|mut files| {
-            files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().ends_with("Packages")))
+            files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().contains("_Packages")))
         });
         if has_lists && !fresh {
             return Ok(apt);
