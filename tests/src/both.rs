@@ -11,7 +11,8 @@ use edge_common::{
 };
 
 use crate::{
-    kernel::{self, Arrival, Kernel},
+    kernel::{self, Arrival},
+    shared::Shared,
     world::World,
 };
 
@@ -88,7 +89,7 @@ pub fn on_host(memory: &Memory, program: Program, frame: &[u8], arrival: Arrival
 pub struct Both {
     pub world: World,
     pub memory: Memory,
-    pub kernel: Kernel,
+    pub kernel: Shared,
 }
 
 impl Both {
@@ -99,7 +100,7 @@ impl Both {
 
     /// With a memory that differs from the world's.
     pub fn with_memory(world: World, memory: Memory) -> Self {
-        let kernel = Kernel::load(&memory);
+        let kernel = Shared::load(&memory);
         Self { world, memory, kernel }
     }
 

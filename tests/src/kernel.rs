@@ -1,21 +1,26 @@
 //! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
 //! time by `BPF_PROG_TEST_RUN`.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
+use std::{borrow::BorrowMut, cell::RefCell, collections::BTreeMap, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray},
-    programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
+    programs::{ProgramError, ProgramType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+    sys::{BpfHelper, is_helper_supported},
+    util::nr_cpus,
 };
 use bytemuck::Pod;
 use edge_common::{
     abi::{
         Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Pool, Published, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
+        FragmentRecord, Pool, Published, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Traffic, map, program,
     },
     host::Memory,
+    object,
 };
+
+use crate::feature::Feature;
 
 /// Verdicts of an XDP program (`enum xdp_action`).
 pub const ABORTED: u32 = 0;
@@ -29,7 +34,9 @@ pub const LONGEST: usize = 3500;
 /// The shortest frame that a test run takes, bytes.
 pub const SHORTEST: usize = 14;
 /// Packets in fragments that are remembered, of each family: so many that none is forgotten, as the memory forgets none.
-const FRAGMENTS: u32 = 1 << 16;
+pub const FRAGMENTS: u32 = 1 << 16;
+/// Metadata that every kernel allows before a frame, bytes.
+pub const SHORT_METADATA: usize = 32;
 /// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM` less `struct xdp_frame`.
 pub const HEADROOM: usize = 256 - 40;
 
@@ -45,6 +52,11 @@ pub struct Arrival {
 impl Arrival {
     pub const fn by(ingress: u32) -> Self {
         Self { ingress, metadata: 0 }
+    }
+
+    /// What a kernel needs to let a frame come in so.
+    pub const fn needs(self) -> &'static [Feature] {
+        if self.metadata > SHORT_METADATA { &[Feature::LongMetadata] } else { &[] }
     }
 }
 
@@ -71,35 +83,34 @@ pub struct Kernel {
     flows_v6: HashMap<MapData, [u8; size_of::<FlowKeyV6>()], [u8; size_of::<FlowRecord>()]>,
 }
 
+/// `target/bpf/edge` of this checkout, as this kernel takes it.
+///
+/// # Panics
+/// When it is not there.
+pub fn object() -> Vec<u8> {
+    let path = crate::workspace().join("target/bpf/edge");
+    let built = std::fs::read(&path);
+    let built = built.unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build`", path.display()));
+    let coarse = is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_ktime_get_coarse_ns).unwrap_or(true);
+    object::for_kernel(&built, coarse).into_owned()
+}
+
 impl Kernel {
-    /// Loads the object, `target/bpf/edge` of this checkout, with maps as large as those of `memory`, and fills them.
+    /// Loads the [`object`], with maps of these sizes.
     ///
     /// # Panics
     /// When the object is not there, the verifier refuses it, or this is not root.
-    pub fn load(memory: &Memory) -> Self {
-        Self::load_with_fragments(memory, FRAGMENTS)
-    }
-
-    /// The same with room for this many packets in fragments, of each family.
-    ///
-    /// # Panics
-    /// As [`load`](Self::load).
-    pub fn load_with_fragments(memory: &Memory, fragments: u32) -> Self {
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/edge"));
-        assert!(path.exists(), "{} is not there: run `cargo xtask build`", path.display());
+    pub fn load(sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
-        for (name, entries) in sizes(memory) {
+        for (name, entries) in *sizes {
             loader.map_max_entries(name, entries);
         }
-        for name in [map::FRAGMENTS_V4, map::FRAGMENTS_V6] {
-            loader.map_max_entries(name, fragments);
-        }
-        let mut object = loader.load_file(&path).expect("the object loads");
+        let mut object = loader.load(&object()).expect("the object loads");
         for name in [program::EDGE, program::DECAP] {
             let xdp: &mut Xdp = object.program_mut(name).expect(name).try_into().expect("an XDP program");
             xdp.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
         }
-        let mut kernel = Self {
+        Self {
             exits: per_cpu(&mut object, map::EXITS),
             decap_exits: per_cpu(&mut object, map::DECAP_EXITS),
             service_stats: per_cpu(&mut object, map::SERVICE_STATS),
@@ -113,14 +124,36 @@ impl Kernel {
             flows_v4: HashMap::try_from(object.take_map(map::FLOWS_V4).expect("FLOWS_V4")).expect("a hash map"),
             flows_v6: HashMap::try_from(object.take_map(map::FLOWS_V6).expect("FLOWS_V6")).expect("a hash map"),
             object,
-        };
-        let mut sources: HashMap<_, [u8; 16], u32> =
-            HashMap::try_from(kernel.object.map_mut(map::DECAP_SOURCES).expect("DECAP_SOURCES")).expect("a hash map");
+        }
+    }
+
+    /// Forgets all counters, budgets and fragments, and takes the content of `memory`, of the size that this was loaded with.
+    pub fn reset(&mut self, memory: &Memory) {
+        zero(&mut self.exits, 0);
+        zero(&mut self.decap_exits, 0);
+        zero(&mut self.service_stats, [0; 3]);
+        zero(&mut self.backend_stats, [0; 3]);
+        zero(&mut self.flow_stats, [0; FlowCount::COUNT]);
+        let limits = self.object.map_mut(map::RATE_LIMITS).expect("RATE_LIMITS");
+        zero(&mut PerCpuArray::try_from(limits).expect("an array per CPU"), [0_u8; size_of::<RateLimiter>()]);
+        self.forget::<{ size_of::<FlowKeyV4>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V4);
+        self.forget::<{ size_of::<FlowKeyV6>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V6);
+        self.forget::<16, 4>(map::DECAP_SOURCES);
+        let sources = self.object.map_mut(map::DECAP_SOURCES).expect("DECAP_SOURCES");
+        let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources).expect("a hash map");
         for source in &memory.decap_sources {
             sources.insert(source, 1, 0).expect("room for a source");
         }
-        kernel.copy(memory);
-        kernel
+        self.copy(memory);
+    }
+
+    fn forget<const K: usize, const V: usize>(&mut self, name: &str) {
+        let map = self.object.map_mut(name).expect("a map of the object");
+        let mut map: HashMap<_, [u8; K], [u8; V]> = HashMap::try_from(map).expect("a hash map");
+        let keys: Vec<_> = map.keys().map(|key| key.expect("nobody else changes it")).collect();
+        for key in keys {
+            map.remove(&key).expect("it was there");
+        }
     }
 
     /// Writes the content of `memory`, of the size that this was loaded with, into the maps.
@@ -175,6 +208,12 @@ impl Kernel {
         Ran { verdict: result.return_value, frame: out }
     }
 
+    /// The time that one run of a program on a frame takes, as the kernel says.
+    pub fn duration(&self, name: &str, frame: &[u8]) -> Duration {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        self.test_run(name, options).unwrap_or_else(|error| panic!("a run of {name}: {error:?}")).duration
+    }
+
     /// Runs the load balancer on a frame and lets the kernel do what the verdict says.
     ///
     /// # Panics
@@ -188,6 +227,12 @@ impl Kernel {
             ..TestRunOptions::default()
         };
         self.test_run(program::EDGE, options).unwrap_or_else(|error| panic!("a live run: {error:?}"));
+    }
+
+    /// Instructions that the verifier has looked at in a program, if this kernel says.
+    pub fn verified(&self, name: &str) -> Option<u32> {
+        let xdp: &Xdp = self.object.program(name)?.try_into().ok()?;
+        xdp.info().ok()?.verified_instruction_count()
     }
 
     fn test_run(&self, name: &str, options: TestRunOptions<'_>) -> Result<aya::programs::TestRunResult, ProgramError> {
@@ -304,11 +349,22 @@ fn bytes<T: Pod, const N: usize>(value: &T) -> [u8; N] {
     bytemuck::bytes_of(value).try_into().expect("`N` is the size of a `T`")
 }
 
-/// Entries that each map needs to hold `memory`.
+fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T) {
+    let cpus = nr_cpus().expect("the number of processors");
+    for index in 0..map.len() {
+        let values = PerCpuValues::try_from(vec![zero; cpus]).expect("a value for each of them");
+        map.set(index, values, 0).expect("an entry of the map");
+    }
+}
+
+/// Entries of each map.
+pub type Sizes = [(&'static str, u32); 15];
+
+/// Entries that each map needs to hold `memory`, and `fragments` packets in fragments of each family.
 ///
 /// # Panics
 /// When they are more than a map can have.
-pub fn sizes(memory: &Memory) -> [(&'static str, u32); 15] {
+pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
     [
         (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
         (map::SERVICE_INDEX_V6, memory.service_index_v6.len()),
@@ -320,8 +376,8 @@ pub fn sizes(memory: &Memory) -> [(&'static str, u32); 15] {
         (map::UNRECORDED, memory.unrecorded.borrow().len()),
         (map::FLOWS_V4, memory.flows_v4.room),
         (map::FLOWS_V6, memory.flows_v6.room),
-        (map::FRAGMENTS_V4, FRAGMENTS as usize),
-        (map::FRAGMENTS_V6, FRAGMENTS as usize),
+        (map::FRAGMENTS_V4, fragments as usize),
+        (map::FRAGMENTS_V6, fragments as usize),
         (map::FLOW_STATS, memory.services.len() / 2),
         (map::SERVICE_STATS, memory.services.len() / 2),
         (map::BACKEND_STATS, memory.backends.len()),

@@ -3,14 +3,19 @@
 pub mod packet;
 pub mod world;
 
+pub mod feature;
 pub mod kernel;
+pub mod shared;
 pub mod namespace;
 pub mod both;
 pub mod cases;
 
 pub mod lab;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 /// The root of the checkout.
 pub fn workspace() -> &'static Path {
@@ -25,4 +30,14 @@ pub fn built(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let found = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.exists());
     found.ok_or_else(|| anyhow::anyhow!("{name} is not built: run `cargo xtask build`"))
+}
+
+/// Reports a number to whoever runs the tests, if `EDGE_TEST_FIGURES` names a file for it.
+///
+/// # Panics
+/// It can't be written.
+pub fn figure(name: &str, value: u64) {
+    let Some(path) = std::env::var_os("EDGE_TEST_FIGURES") else { return };
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    writeln!(file.expect("the file for figures"), "{name}={value}").expect("room for a line");
 }

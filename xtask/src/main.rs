@@ -19,6 +19,7 @@ mod setup;
 mod step;
 mod test;
 mod unpacked;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,11 @@ enum Command {
     Lints,
     /// Count the instructions of the programs, and compare them with `tests/budgets.toml` (root).
     Budgets,
+    /// Load the programs, and run packets and a lab, on other kernels under qemu (root).
+    Vm(vm::Options),
+    /// What `vm --icount` runs in a guest.
+    #[command(hide = true)]
+    VmCost(vm::cost::GuestOptions),
     /// A network of namespaces with clients, the load balancer, and two providers.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -83,6 +89,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => bench::run(&options),
         Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
+        Command::Vm(options) => vm::run(&options),
+        Command::VmCost(options) => vm::cost::guest(&options).map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command),
         Command::Demo { json } => demo::run(json),
     }

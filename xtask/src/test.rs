@@ -14,6 +14,7 @@ use crate::{
     counts::Counts,
     lints, setup,
     step::step,
+    vm,
 };
 
 /// Runs them all, whatever fails on the way; fails if anything did.
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Result<ExitCode> {
             eprintln!("xtask: {error:#}");
         }
         counts.check(budgets.is_ok());
+        kernels(&mut counts);
         // One at a time: labs share the machine's processors, and some tests measure time.
         let slow = ["test", "--no-fail-fast", "--package", "edge-tests", "--", "--test-threads=1"];
         tests("packet and lab tests", &mut counts, cargo::cargo().args(slow))?;
@@ -39,6 +41,21 @@ pub(crate) fn all() -> Result<ExitCode> {
     }
     println!("{} passed, {} failed", counts.passed, counts.failed);
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The programs and a core of packets on other kernels than this one.
+fn kernels(counts: &mut Counts) {
+    if let Err(reason) = vm::possible() {
+        eprintln!("xtask: other kernels are not tested: {reason:#}");
+        return;
+    }
+    let before = counts.failed;
+    if let Err(error) = step("other kernels", || vm::core(counts)) {
+        eprintln!("xtask: {error:#}");
+        if counts.failed == before {
+            counts.check(false);
+        }
+    }
 }
 
 /// Runs a test command, shows what it prints, and counts its results.

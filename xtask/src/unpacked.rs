@@ -1,30 +1,100 @@
 //! Programs of Debian packages that are unpacked, not installed: installing them would start servers, now and at every
-//! boot. Their binaries run from anywhere, given the libraries.
+//! boot, or take others away that the user has. Their binaries run from anywhere, given the libraries.
 
-use std::path::PathBuf;
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{cargo, packages, step::step};
+use crate::{
+    cargo::{self, output},
+    packages,
+    step::step,
+};
 
 /// Makes sure that `packages` are unpacked in the folder `name` of the project's tools, and that `file` is one of theirs;
 /// returns its path.
 pub(crate) fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
-    let dir = cargo::tools().join(name);
-    let path = dir.join(file);
-    if path.exists() {
-        return Ok(path);
+    let path = cargo::tools().join(name).join(file);
+    if !path.exists() {
+        fetch(&cargo::tools().join(name), &packages.iter().map(|package| (*package).to_owned()).collect::<Vec<_>>())?;
+        ensure!(path.exists(), "the packages {} have no {file}", packages.join(" "));
     }
+    Ok(path)
+}
+
+/// The same with all that the packages need and the system has not, or as the system has it; returns a program that runs
+/// `file` with its libraries.
+pub(crate) fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
+    let dir = cargo::tools().join(name);
+    let wrapper = dir.join("run").join(Path::new(file).file_name().unwrap_or_default());
+    let wrapped = || -> Result<bool> {
+        let places = [dir.join(file), Path::new("/").join(file)];
+        let Some(program) = places.iter().find(|path| path.exists()) else { return Ok(false) };
+        wrap(&dir, program, &wrapper)?;
+        Ok(starts(&wrapper))
+    };
+    if starts(&wrapper) || wrapped()? {
+        return Ok(wrapper);
+    }
+    // What was unpacked may have been built on what was installed, and has been removed since.
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let needed = || {
+        let mut simulation = cargo::command("apt-get");
+        let simulated = output(simulation.args(SIMULATION).args(packages))?;
+        let words = simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
+        Some(words.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let list = if let Some(list) = needed() {
+        list
+    } else {
+        packages::update()?;
+        needed().with_context(|| format!("apt-get knows no way to install {}", packages.join(" ")))?
+    };
+    fetch(&dir, &list)?;
+    ensure!(wrapped()?, "{file} of {} does not start", packages.join(" "));
+    Ok(wrapper)
+}
+
+/// How to ask apt what it would install.
+const SIMULATION: [&str; 4] = ["-qq", "install", "-s", "--no-install-recommends"];
+
+/// A script that runs `program` with the libraries in `dir`.
+fn wrap(dir: &Path, program: &Path, wrapper: &Path) -> Result<()> {
+    let libraries = format!("{0}/usr/lib/x86_64-linux-gnu:{0}/lib/x86_64-linux-gnu", dir.display());
+    let script = format!("#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {} \"$@\"\n", program.display());
+    fs::create_dir_all(wrapper.parent().context("a wrapper lies in a folder")?)?;
+    fs::write(wrapper, script)?;
+    fs::set_permissions(wrapper, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Whether a program can be started at all: its file and its libraries are there.
+fn starts(program: &Path) -> bool {
+    let run = Command::new(program).arg("--version").output();
+    // The dynamic linker and the shell end with these when something is missing.
+    run.is_ok_and(|run| !matches!(run.status.code(), Some(126 | 127)))
+}
+
+/// Downloads `packages` and unpacks them into `dir`.
+fn fetch(dir: &Path, packages: &[String]) -> Result<()> {
     step(&format!("fetching {}", packages.join(" ")), || {
-        let downloads = cargo::tools().join("downloads");
         // Whole or not at all: what is interrupted is fetched again.
-        let draft = cargo::tools().join(format!("{name}.new"));
-        for leftover in [&downloads, &draft, &dir] {
-            if leftover.exists() {
-                std::fs::remove_dir_all(leftover)?;
+        let (downloads, draft) = (dir.with_extension("debs"), dir.with_extension("new"));
+        for leftover in [&downloads, &draft, &dir.to_owned()] {
+            match fs::remove_dir_all(leftover) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
         }
-        std::fs::create_dir_all(&downloads)?;
+        fs::create_dir_all(&downloads)?;
         let fetch = || {
             cargo::run(
                 packages::apt()
@@ -37,13 +107,16 @@ pub(crate) fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBu
             packages::update()?;
             fetch()?;
         }
-        for package in std::fs::read_dir(&downloads)? {
+        for package in fs::read_dir(&downloads)? {
             cargo::run(cargo::command("dpkg").arg("-x").arg(package?.path()).arg(&draft))?;
         }
-        std::fs::remove_dir_all(&downloads)?;
-        std::fs::rename(draft, &dir)?;
-        ensure!(path.exists(), "the packages {} have no {file}", packages.join(" "));
+        fs::remove_dir_all(&downloads)?;
+        // Links to absolute paths lead out of the folder.
+        let relink = r#"to=$(readlink "$1"); if [ -e ".$to" ]; then ln -sfn "$0$to" "$1"; fi"#;
+        let mut find = Command::new("find");
+        find.args([".", "-type", "l", "-lname", "/*", "-exec", "sh", "-c", relink]).arg(dir).args(["{}", ";"]);
+        cargo::run(find.current_dir(&draft))?;
+        fs::rename(draft, dir)?;
         Ok(())
-    })?;
-    Ok(path)
+    })
 }

@@ -24,7 +24,10 @@ use super::{
     Mode,
     pins::{PinError, Pins},
 };
-use crate::net::{AttachedXdp, NetError, attached_xdp};
+use crate::{
+    kernel::Lacks,
+    net::{AttachedXdp, NetError, attached_xdp},
+};
 
 /// Edges that a backend can be told of, at the least.
 const SOURCES: u32 = 256;
@@ -38,9 +41,9 @@ pub(super) enum DecapError {
     Pin(#[from] PinError),
     #[error(transparent)]
     Net(#[from] NetError),
-    #[error("can't load the program; the kernel must be 5.15 or newer")]
+    #[error("can't load the program{}", Lacks::here())]
     Load(#[source] EbpfError),
-    #[error("the kernel does not take the program; it must be 5.15 or newer")]
+    #[error("the kernel does not take the program{}", Lacks::here())]
     Verify(#[source] ProgramError),
     #[error("the embedded object has no `{0}`; it was built from other sources than this `edge-ctl`")]
     NotInObject(&'static str),

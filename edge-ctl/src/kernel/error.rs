@@ -12,6 +12,8 @@ use thiserror::Error;
 
 use edge_common::abi::BackendNumber;
 
+use super::Lacks;
+
 /// Each says what to do where there is something to do.
 #[derive(Debug, Error)]
 pub(crate) enum KernelError {
@@ -93,9 +95,9 @@ pub(crate) enum KernelError {
     NoSuchService(u32),
     #[error("nothing is published yet")]
     Unpublished,
-    #[error("the kernel refuses the object")]
+    #[error("the kernel refuses the object{}", Lacks::here())]
     Load(#[source] Box<EbpfError>),
-    #[error("the kernel refuses the program {name}")]
+    #[error("the kernel refuses the program {name}{}", Lacks::here())]
     Program {
         name: &'static str,
         #[source]

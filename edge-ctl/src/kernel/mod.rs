@@ -6,6 +6,7 @@
 mod collect;
 mod counters;
 mod error;
+mod features;
 mod flows;
 mod follow;
 mod lock;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 pub(crate) use self::{
     error::KernelError,
+    features::Lacks,
     follow::{Held, Progress, Settled, Transition, Waits},
     lock::{LockError, WriterLock, lock},
     pins::PinDir,

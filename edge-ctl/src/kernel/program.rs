@@ -14,7 +14,7 @@ use nix::{errno::Errno, net::if_::if_nametoindex};
 
 use edge_common::abi::program;
 
-use super::{Kernel, KernelError, PinDir, pins, spec, sys, traces};
+use super::{Kernel, KernelError, PinDir, features, pins, spec, sys, traces};
 use crate::config::AttachMode;
 
 /// The eBPF object: the load balancer and the decapsulation program.
@@ -31,7 +31,7 @@ impl Kernel {
         for spec in spec::all(&self.capacity) {
             loader.map_pin_path(spec.name, self.pins.map(spec.name));
         }
-        let mut object = loader.load(OBJECT).map_err(|source| KernelError::Load(Box::new(source)))?;
+        let mut object = loader.load(&features::object()).map_err(|source| KernelError::Load(Box::new(source)))?;
         let xdp = edge(&mut object)?;
         let refused = |source| KernelError::Program { name: program::EDGE, source: Box::new(source) };
         xdp.load().map_err(refused)?;

@@ -11,6 +11,7 @@ use edge_common::abi::{DecapExit, Exit, Verdict};
 
 use crate::{
     both::Way,
+    feature::missing,
     kernel::Arrival,
     namespace::LO,
     packet::{Frame, protocol},
@@ -93,6 +94,13 @@ pub fn all(scene: &Scene) -> Vec<Case> {
         decapsulated::add(&mut cases, side);
     }
     passed::add_other(&mut cases);
+    cases
+}
+
+/// The cases that can come in on the running kernel; `test` names what is skipped.
+pub fn runnable(scene: &Scene, test: &str) -> Vec<Case> {
+    let mut cases = all(scene);
+    cases.retain(|case| missing(&format!("{test}: {}", case.name), case.arrival.needs()).is_none());
     cases
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::lab::{netns::Netns, process::Process, status};
+use crate::lab::{netns::Netns, patience::patience, process::Process, status};
 
 /// How long the daemon may take to load its programs and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,8 +60,8 @@ impl Edge {
             if self.status(netns).is_ok_and(|status| status::is_by_daemon(&status)) {
                 break;
             }
-            if start.elapsed() > PATIENCE {
-                bail!("edge-ctl run did not answer within {} s:\n{}", PATIENCE.as_secs(), self.said());
+            if start.elapsed() > patience(PATIENCE) {
+                bail!("edge-ctl run did not answer within {} s:\n{}", patience(PATIENCE).as_secs(), self.said());
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -153,7 +153,7 @@ impl Fabric {
 
 /// What holds in each namespace: addresses usable at once, and no check of the way back, which in these modes is
 /// another one than the way in.
-fn settings(netns: &Netns, forwards: bool) -> Result<()> {
+pub(super) fn settings(netns: &Netns, forwards: bool) -> Result<()> {
     if forwards {
         // The edge too: the kernel's lookup for the packet path answers only where forwarding is on.
         netns.set("ipv4/ip_forward", "1")?;

@@ -3,6 +3,7 @@
 pub mod topology;
 pub mod configuration;
 
+pub mod patience;
 pub mod netns;
 pub mod link;
 pub mod fabric;
@@ -14,6 +15,8 @@ pub mod bpffs;
 pub mod nginx;
 pub mod udp_echo;
 pub mod tcp_echo;
+pub mod talk;
+pub mod kept;
 pub mod udp_late;
 
 pub mod edge;
@@ -25,6 +28,9 @@ pub mod random;
 pub mod flows;
 pub mod flood;
 pub mod upheaval;
+
+pub mod small;
+pub mod cost;
 
 use std::{
     io::ErrorKind,
@@ -44,6 +50,7 @@ use self::{
     fabric::Fabric,
     load::{Load, Reuse, Stream},
     netns::Netns,
+    patience::patience,
     process::Process,
     topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, ROUTER, Service},
     udp_echo::UdpEcho,
@@ -78,10 +85,9 @@ pub struct Lab {
 impl Lab {
     /// Lays out the lab, starts the servers, decapsulation on each backend, and the load balancer.
     pub fn up(options: &Options) -> Result<Self> {
-        static LABS: AtomicU32 = AtomicU32::new(0);
         ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
         sweep()?;
-        let name = format!("{PREFIX}{}x{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let name = fresh_name();
         let dir = Dir::create(&base().join(&name))?;
         let prefix = format!("{name}-");
         let fabric = Fabric::build(&prefix)?;
@@ -178,8 +184,9 @@ impl Lab {
             self.fabric.set_cable(backend, part, true)?;
             for family in [Family::V4, Family::V6] {
                 let address = SocketAddr::new(backend.address(part, family), HTTP);
-                let reached =
-                    wait_until(Duration::from_secs(10), || self.netns(neighbour).within(|| reaches(address)))?;
+                let reached = wait_until(patience(Duration::from_secs(10)), || {
+                    self.netns(neighbour).within(|| reaches(address))
+                })?;
                 ensure!(reached, "{backend} does not come back on {address}");
             }
         }
@@ -211,7 +218,7 @@ impl Lab {
     /// Waits until every backend's health is one of `wanted`, as the daemon sees it.
     pub fn wait_for_health(&self, wanted: impl Fn(Backend) -> &'static str) -> Result<()> {
         let mut last = String::new();
-        let reached = wait_until(Duration::from_secs(15), || {
+        let reached = wait_until(patience(Duration::from_secs(15)), || {
             let status = self.status()?;
             let wrong = status::backends(&status)?
                 .into_iter()
@@ -231,6 +238,12 @@ impl Lab {
         self.servers.push((backend, server));
         Ok(())
     }
+}
+
+/// A name that no other lab has, which says whose it is.
+fn fresh_name() -> String {
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    format!("{PREFIX}{}x{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether a host is there, be it to say that nobody listens.

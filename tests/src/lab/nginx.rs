@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::{netns::Netns, process::Process, topology::HTTP};
+use crate::lab::{netns::Netns, patience::patience, process::Process, topology::HTTP};
 
 /// How long a server may take to listen, on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,8 +28,8 @@ pub fn start(netns: &Netns, name: &str, dir: &Path) -> Result<Process> {
             let log = std::fs::read_to_string(dir.join("output.log")).unwrap_or_default();
             bail!("nginx of {name} ended ({status}): {}", log.trim());
         }
-        if start.elapsed() > PATIENCE {
-            bail!("nginx of {name} did not listen within {} s", PATIENCE.as_secs());
+        if start.elapsed() > patience(PATIENCE) {
+            bail!("nginx of {name} did not listen within {} s", patience(PATIENCE).as_secs());
         }
         thread::sleep(Duration::from_millis(2));
     }

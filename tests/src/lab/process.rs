@@ -14,6 +14,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::lab::patience::patience;
+
 /// How long a process that was asked to end may take before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -66,13 +68,13 @@ impl Process {
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < patience(PATIENCE) {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             thread::sleep(Duration::from_millis(5));
         }
-        bail!("{} ignored SIGTERM for {} s", self.what, PATIENCE.as_secs())
+        bail!("{} ignored SIGTERM for {} s", self.what, patience(PATIENCE).as_secs())
     }
 }
 

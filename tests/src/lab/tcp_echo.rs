@@ -18,7 +18,7 @@ use nix::{
     sys::socket::{getsockopt, sockopt::TcpMaxSeg},
 };
 
-use crate::lab::{netns::Netns, topology::ECHO};
+use crate::lab::{netns::Netns, patience::patience, topology::ECHO};
 
 /// How long either side waits for the other's next bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ impl Drop for TcpEcho {
 /// # Errors
 /// It stalls, or what comes back is not what was sent.
 pub fn exchange(service: SocketAddr, data: &[u8]) -> io::Result<Exchange> {
-    let mut stream = TcpStream::connect_timeout(&service, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&service, patience(PATIENCE))?;
     be_patient(&stream)?;
     let first = getsockopt(&stream, TcpMaxSeg)?;
     stream.write_all(data)?;
@@ -100,6 +100,6 @@ fn echo(mut stream: TcpStream, name: &str) -> io::Result<()> {
 }
 
 fn be_patient(stream: &TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
+    stream.set_write_timeout(Some(patience(PATIENCE)))
 }

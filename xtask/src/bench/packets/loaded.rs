@@ -17,7 +17,7 @@ use crate::programs::{self, SHIPPED, object};
 /// Loads the object, its maps as large as `memory` needs them.
 pub(super) fn load(memory: &Memory) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    for (name, entries) in kernel::sizes(memory) {
+    for (name, entries) in kernel::sizes(memory, kernel::FRAGMENTS) {
         loader.map_max_entries(name, entries);
     }
     let mut edge = loader.load(&object("edge")?)?;

@@ -1,0 +1,200 @@
+//! What a datagram costs on its whole way, from a client's `send` to a backend's socket, by this load balancer and by what
+//! the kernel has in its place, in one topology.
+//!
+//! Meant for a machine in which time is instructions (`cargo xtask vm --icount`): one processor, on which all of a packet's way
+//! is done before the sender goes on.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use edge_common::abi::{Exit, program};
+
+use crate::{
+    both::{self, Both},
+    cases::{self, Scene},
+    lab::{
+        netns::Netns,
+        patience::patience,
+        small::{BACKENDS, CLIENT, Mode, SINK, Served, Small, UNSERVED},
+        tool,
+        topology::EDGE,
+        wait_until,
+    },
+    namespace::in_namespace,
+};
+
+/// Datagrams of a measurement, and of the one before it, which counts for nothing.
+const COUNT: u32 = 4_000;
+const WARM_UP: u32 = 500;
+/// Bytes of data in a frame of 64 bytes over IPv4.
+const DATA: usize = 22;
+/// Datagrams that wait in the backend's socket at most.
+const BATCH: u32 = 32;
+
+/// A way for datagrams from the client to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The edge's kernel routes the VIP to the backend.
+    Forwarding,
+    EdgeDsr,
+    EdgeIpip,
+    IpvsDr,
+    IpvsTun,
+    /// Destination NAT.
+    Nftables,
+}
+
+impl Way {
+    pub const ALL: [Self; 6] =
+        [Self::Forwarding, Self::EdgeDsr, Self::EdgeIpip, Self::IpvsDr, Self::IpvsTun, Self::Nftables];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwarding => "plain forwarding",
+            Self::EdgeDsr => "edge dsr",
+            Self::EdgeIpip => "edge ipip, edge-ctl decap",
+            Self::IpvsDr => "IPVS DR",
+            Self::IpvsTun => "IPVS TUN, kernel ipip",
+            Self::Nftables => "nftables DNAT",
+        }
+    }
+}
+
+/// Programs that the ways need.
+#[derive(Clone, Copy, Debug)]
+pub struct Tools<'a> {
+    pub ipvsadm: &'a Path,
+    pub nft: &'a Path,
+}
+
+/// The time of one run of the load balancer's program, for a packet of each kind; what the kernel does to start it is in it.
+///
+/// # Panics
+/// The program does not load.
+pub fn programs() -> Vec<(String, Duration)> {
+    let scene = Scene::new();
+    in_namespace(|| {
+        let both = Both::new(scene.world.clone());
+        let kinds = [Exit::IpipTx, Exit::DsrTx, Exit::NotOurs];
+        let cases = cases::all(&scene);
+        let first =
+            |exit: Exit| cases.iter().find(|case| case.way == both::Way::Edge(exit) && case.arrival.metadata == 0);
+        kinds
+            .into_iter()
+            .filter_map(first)
+            .map(|case| {
+                // The first runs meet what is not in place yet.
+                let runs = (0..20).map(|_| both.kernel.duration(program::EDGE, &case.frame));
+                (format!("program: {}", case.name), runs.min().unwrap_or_default())
+            })
+            .collect()
+    })
+}
+
+/// Time for each datagram.
+///
+/// # Errors
+/// The way can't be set up, or does not bring every datagram to the backend.
+pub fn measure(way: Way, tools: Tools<'_>) -> Result<Duration> {
+    let mut lab = Small::on_veth()?;
+    let vip = set_up(&mut lab, way, tools)?;
+    let backend = BACKENDS[0];
+    let to = SocketAddr::new(vip, SINK);
+    // Destination NAT brings it to the backend's own address.
+    let sink = lab.netns(backend).within(|| UdpSocket::bind(("0.0.0.0", SINK)))??;
+    sink.set_nonblocking(true)?;
+    let client = lab.netns(CLIENT).within(|| UdpSocket::bind(("0.0.0.0", 40_000)))??;
+    client.connect(to)?;
+    let arrives = wait_until(patience(Duration::from_secs(5)), || {
+        client.send(&[0; DATA])?;
+        Ok(drain(&sink) > 0)
+    })?;
+    ensure!(arrives, "{}: no datagram arrives", way.name());
+    send(&client, &sink, WARM_UP)?;
+    let start = Instant::now();
+    let arrived = send(&client, &sink, COUNT)?;
+    let time = start.elapsed();
+    ensure!(arrived == COUNT, "{}: {arrived} of {COUNT} datagrams arrived", way.name());
+    Ok(time / COUNT)
+}
+
+fn send(client: &UdpSocket, sink: &UdpSocket, count: u32) -> Result<u32> {
+    drain(sink);
+    let mut arrived = 0;
+    for number in 1..=count {
+        client.send(&[0; DATA])?;
+        if number % BATCH == 0 || number == count {
+            arrived += drain(sink);
+        }
+    }
+    Ok(arrived)
+}
+
+fn drain(sink: &UdpSocket) -> u32 {
+    let mut data = [0; 64];
+    let mut count = 0;
+    while sink.recv(&mut data).is_ok() {
+        count += 1;
+    }
+    count
+}
+
+/// Makes the lab one in which datagrams go this way; returns the VIP.
+fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
+    let unserved = UNSERVED[0];
+    match way {
+        Way::Forwarding => {
+            lab.netns(EDGE).ip(&format!("route add {unserved} via 10.1.1.11\n"))?;
+            Ok(unserved)
+        }
+        Way::EdgeDsr | Way::EdgeIpip => {
+            if way == Way::EdgeIpip {
+                lab.decapsulate_all(Mode::Native, &["10.0.0.1"])?;
+            } else {
+                lab.pass(BACKENDS[0])?;
+            }
+            lab.balance(Mode::Native)?;
+            for pool in ["p4", "p6"] {
+                lab.ctl(&["disable", &format!("{pool}/{}", BACKENDS[1])])?;
+            }
+            // The packet path needs nobody alive, and a daemon's own work is none of a packet's.
+            lab.kill_daemon()?;
+            let name = if way == Way::EdgeDsr { "dsr4" } else { "4in4" };
+            Ok(Served::named(name).vip)
+        }
+        Way::IpvsDr | Way::IpvsTun => {
+            let edge = lab.netns(EDGE);
+            edge.ip(&format!("addr add {unserved}/32 dev lo\n"))?;
+            let service = format!("{unserved}:{SINK}");
+            run(edge, tools.ipvsadm, &["-A", "-u", &service, "-s", "rr"])?;
+            let method = if way == Way::IpvsDr { "-g" } else { "-i" };
+            run(edge, tools.ipvsadm, &["-a", "-u", &service, "-r", &format!("10.1.1.11:{SINK}"), method])?;
+            if way == Way::IpvsTun {
+                let backend = lab.netns(BACKENDS[0]);
+                backend.ip("link add ipip1 type ipip local 10.1.1.11 remote any\nlink set ipip1 up\n")?;
+                backend.set("ipv4/conf/ipip1/rp_filter", "0")?;
+            }
+            Ok(unserved)
+        }
+        Way::Nftables => {
+            let edge = lab.netns(EDGE);
+            run(edge, tools.nft, &["add table ip cost"])?;
+            run(edge, tools.nft, &["add chain ip cost pre { type nat hook prerouting priority dstnat; }"])?;
+            let rule = format!("add rule ip cost pre ip daddr {unserved} udp dport {SINK} dnat to 10.1.1.11");
+            run(edge, tools.nft, &[&rule])?;
+            Ok(unserved)
+        }
+    }
+}
+
+fn run(netns: &Netns, program: &Path, args: &[&str]) -> Result<()> {
+    let mut command: Command = netns.command(program)?;
+    tool::run(command.args(args)).with_context(|| format!("{} {}", program.display(), args.join(" ")))?;
+    Ok(())
+}

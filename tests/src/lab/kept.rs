@@ -1,0 +1,89 @@
+//! A client that stays: one flow that asks again and again, and minds every answer that does not come.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::lab::{netns::Netns, patience::patience};
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running flow.
+#[derive(Debug)]
+pub struct Kept {
+    what: String,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(u32, BTreeSet<String>)>>,
+}
+
+impl Kept {
+    /// A connection to a [`Talk`](crate::lab::talk::Talk).
+    pub fn tcp(netns: &Netns, service: SocketAddr) -> Result<Self> {
+        let mut stream = netns.within(|| TcpStream::connect_timeout(&service, patience(PATIENCE)))??;
+        stream.set_read_timeout(Some(patience(PATIENCE)))?;
+        Ok(Self::start(format!("TCP to {service}"), move || {
+            stream.write_all(b"?")?;
+            let mut answer = Vec::new();
+            while answer.last() != Some(&b'\n') {
+                let mut byte = [0];
+                stream.read_exact(&mut byte)?;
+                answer.extend(byte);
+            }
+            Ok(answer)
+        }))
+    }
+
+    /// A socket that asks a [`UdpEcho`](crate::lab::udp_echo::UdpEcho): nobody sends a lost datagram again.
+    pub fn udp(netns: &Netns, service: SocketAddr) -> Result<Self> {
+        let any: IpAddr = if service.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = netns.within(|| UdpSocket::bind((any, 0)))??;
+        socket.set_read_timeout(Some(patience(PATIENCE)))?;
+        socket.connect(service)?;
+        Ok(Self::start(format!("UDP to {service}"), move || {
+            socket.send(b"?")?;
+            let mut answer = [0; 64];
+            let length = socket.recv(&mut answer)?;
+            Ok(answer[..length].strip_suffix(b"?").unwrap_or_default().to_vec())
+        }))
+    }
+
+    fn start(what: String, mut ask: impl FnMut() -> io::Result<Vec<u8>> + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (mut count, mut backends) = (0, BTreeSet::new());
+            while !stopping.load(Ordering::Relaxed) {
+                let answer = ask().with_context(|| format!("after {count} answers from {backends:?}"))?;
+                backends.insert(String::from_utf8_lossy(&answer).trim_end().to_owned());
+                count += 1;
+                thread::sleep(PAUSE);
+            }
+            Ok((count, backends))
+        });
+        Self { what, stop, thread }
+    }
+
+    /// Ends the flow; who served it.
+    ///
+    /// # Errors
+    /// An answer did not come.
+    pub fn end(self) -> Result<BTreeSet<String>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (count, backends) = self.thread.join().expect("it does not panic").context(self.what.clone())?;
+        ensure!(count > 10, "{}: only {count} answers", self.what);
+        Ok(backends)
+    }
+}

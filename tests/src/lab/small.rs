@@ -1,0 +1,425 @@
+//! A small lab, for slow machines and for what the big one has not: other devices, other tunnels.
+//!
+//! ```text
+//!   client ------ edge ------ be1     10.0.0.0/24, fd00::/64 on the left; 10.1.N.0/24, fd01:N::/64 to backend N
+//!                      ------ be2     VIPs are routed to the edge, and answers go through its kernel
+//! ```
+//!
+//! Or, on network devices that there are, all of them in one segment, 10.0.0.0/24 and `fd00::/64`, with one backend.
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    feature,
+    lab::{
+        Dir, base,
+        bpffs::BpfFs,
+        edge::Edge,
+        fabric, fresh_name,
+        link::{self, End},
+        netns::Netns,
+        patience::patience,
+        status, sweep,
+        talk::{TALK, Talk},
+        tcp_echo::{self, TcpEcho},
+        tool,
+        topology::{ECHO, EDGE, EDGE_V4, EDGE_V6, Family},
+        udp_echo::{self, UdpEcho},
+        wait_until,
+        xdp_pass::XdpPass,
+    },
+};
+
+pub const CLIENT: &str = "client";
+pub const BACKENDS: [&str; 2] = ["be1", "be2"];
+
+/// A VIP that no service has: for what is routed to a backend without the load balancer.
+pub const UNSERVED: [IpAddr; 2] = [v4(99), v6(0x99)];
+
+/// How an XDP program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Native,
+    Generic,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// A VIP, how it is served, and by the backends' addresses of which family.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    pub name: &'static str,
+    pub vip: IpAddr,
+    mode: &'static str,
+    via: Family,
+}
+
+/// Every mode, in every pairing of families that it has.
+pub const SERVED: [Served; 6] = [
+    Served { name: "4in4", vip: v4(10), mode: "ipip", via: Family::V4 },
+    Served { name: "6in6", vip: v6(0x10), mode: "ipip", via: Family::V6 },
+    Served { name: "4in6", vip: v4(20), mode: "ipip", via: Family::V6 },
+    Served { name: "6in4", vip: v6(0x20), mode: "ipip", via: Family::V4 },
+    Served { name: "dsr4", vip: v4(30), mode: "dsr", via: Family::V4 },
+    Served { name: "dsr6", vip: v6(0x30), mode: "dsr", via: Family::V6 },
+];
+
+impl Served {
+    /// The one with this name.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn named(name: &str) -> Self {
+        *SERVED.iter().find(|served| served.name == name).expect("the lab serves this")
+    }
+
+    pub fn is_tunnel(&self) -> bool {
+        self.mode == "ipip"
+    }
+
+    pub const fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.vip, port)
+    }
+}
+
+const fn v4(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+}
+
+const fn v6(last: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
+}
+
+/// Each service of a backend: connections that end, connections that stay, datagrams with and
+/// without an answer.
+const PORTS: [(&str, u16, &str); 4] =
+    [("echo", ECHO, "tcp"), ("talk", TALK, "tcp"), ("ask", ECHO, "udp"), ("sink", SINK, "udp")];
+
+/// A port at which a backend says nothing.
+pub const SINK: u16 = 9;
+
+/// What a backend runs.
+#[derive(Debug)]
+struct Servers {
+    _echo: TcpEcho,
+    _talk: Talk,
+    _ask: UdpEcho,
+}
+
+/// A running small lab. The fields are in the order in which they have to go.
+#[derive(Debug)]
+pub struct Small {
+    edge: Option<Edge>,
+    servers: Vec<Servers>,
+    passing: Vec<XdpPass>,
+    bpffs: BpfFs,
+    hosts: Vec<(&'static str, Netns)>,
+    /// Name and addresses.
+    backends: Vec<(&'static str, Ipv4Addr, Ipv6Addr)>,
+    edge_ctl: PathBuf,
+    dir: Dir,
+}
+
+impl Small {
+    /// On veth, with two backends.
+    pub fn on_veth() -> Result<Self> {
+        let mut lab = Self::bare(&[CLIENT, EDGE, BACKENDS[0], BACKENDS[1]])?;
+        lab.cable(CLIENT, "eth0")?;
+        for (number, backend) in (1..).zip(BACKENDS) {
+            lab.cable(backend, &format!("eth{number}"))?;
+            let (v4, v6) =
+                (Ipv4Addr::new(10, 1, number, 11), Ipv6Addr::new(0xfd01, number.into(), 0, 0, 0, 0, 0, 0x11));
+            lab.netns(EDGE).ip(&format!(
+                "addr add 10.1.{number}.1/24 dev eth{number}\naddr add fd01:{number}::1/64 dev eth{number} nodad\n"
+            ))?;
+            lab.backend(backend, v4, v6)?;
+            lab.netns(backend)
+                .ip(&format!("route add default via 10.1.{number}.1\nroute add default via fd01:{number}::1\n"))?;
+        }
+        lab.front()?;
+        // What leaves by `XDP_TX` at the edge: see `Fabric::far_ends`.
+        lab.pass(CLIENT)?;
+        Ok(lab)
+    }
+
+    /// On the three network devices of this process's namespace with these MAC addresses: client, edge, backend. They
+    /// return to it when the lab is dropped.
+    ///
+    /// Native XDP on `virtio_net` (`virtnet_xdp_set` in the kernel's `drivers/net/virtio_net.c`) wants:
+    /// - before Linux 5.13, a pair of queues for each CPU beside those in use: with `mq=on` and fewer of them in use
+    ///   (`ethtool -L DEV combined N`). Since then transmit queues are shared, under a lock, and all queues may be in use.
+    /// - no receive offloads that merge packets or leave checksums open (`guest_tso4`, `guest_tso6`, `guest_ecn`,
+    ///   `guest_ufo`, `guest_csum`), or a device that lets the driver turn them off (`ctrl_guest_offloads`, which qemu
+    ///   has); the driver then does so itself. A hub of qemu has none of them.
+    /// - an MTU whose frames fit in a page with the room before and behind: at most some 3,500 bytes; in 6.3 and later
+    ///   longer ones only for programs that take fragmented frames.
+    ///
+    /// What a NIC sends by `XDP_TX` or redirection needs no program at the other end: that is veth's.
+    pub fn on_devices(addresses: &[[u8; 6]; 3]) -> Result<Self> {
+        let mut lab = Self::bare(&[CLIENT, EDGE, BACKENDS[0]])?;
+        for (host, address) in [CLIENT, EDGE, BACKENDS[0]].into_iter().zip(addresses) {
+            let device = feature::device(*address).context("the device is there")?;
+            let netns = lab.netns(host);
+            tool::run(Command::new("ip").args(["link", "set", &device, "netns", netns.name()]))?;
+            let name = if device == "eth0" { "" } else { " name eth0" };
+            netns.ip(&format!("link set {device} down\nlink set {device}{name} up\n"))?;
+        }
+        lab.front()?;
+        lab.backend(BACKENDS[0], Ipv4Addr::new(10, 0, 0, 11), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x11))?;
+        for setting in ["arp_ignore", "arp_announce"] {
+            lab.netns(BACKENDS[0]).set(&format!("ipv4/conf/all/{setting}"), "2")?;
+        }
+        Ok(lab)
+    }
+
+    /// Namespaces and nothing else.
+    fn bare(hosts: &[&'static str]) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
+        sweep()?;
+        let name = fresh_name();
+        let dir = Dir::create(&base().join(&name))?;
+        let bpffs = BpfFs::mount(&dir.0.join("bpf"))?;
+        let edge_ctl = crate::built("edge-ctl")?;
+        let mut lab = Self {
+            edge: None,
+            servers: Vec::new(),
+            passing: Vec::new(),
+            bpffs,
+            hosts: Vec::new(),
+            backends: Vec::new(),
+            edge_ctl,
+            dir,
+        };
+        for host in hosts {
+            let netns = Netns::create(&format!("{name}-{host}"))?;
+            fabric::settings(&netns, *host == EDGE)?;
+            lab.hosts.push((host, netns));
+        }
+        Ok(lab)
+    }
+
+    /// A cable between `eth0` of `host` and `device` of the edge.
+    fn cable(&self, host: &str, device: &str) -> Result<()> {
+        link::pair(End { netns: self.netns(host), name: "eth0" }, End { netns: self.netns(EDGE), name: device })
+    }
+
+    /// The segment of client and edge.
+    fn front(&self) -> Result<()> {
+        self.netns(EDGE).ip(&format!("addr add {EDGE_V4}/24 dev eth0\naddr add {EDGE_V6}/64 dev eth0 nodad\n"))?;
+        self.netns(CLIENT).ip(&format!(
+            "addr add 10.0.0.2/24 dev eth0\naddr add fd00::2/64 dev eth0 nodad\n\
+             route add default via {EDGE_V4}\nroute add default via {EDGE_V6}\n"
+        ))
+    }
+
+    /// Addresses and servers of a backend.
+    fn backend(&mut self, name: &'static str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<()> {
+        let netns = self.netns(name);
+        let mut lines = format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n");
+        let vips: Vec<_> = SERVED.iter().map(|served| served.vip).chain(UNSERVED).collect();
+        for vip in &vips {
+            let more = if vip.is_ipv4() { "/32" } else { "/128 nodad" };
+            let (length, nodad) = more.split_once(' ').unwrap_or((more, ""));
+            writeln!(lines, "addr add {vip}{length} dev lo {nodad}")?;
+        }
+        netns.ip(&lines)?;
+        let servers = Servers {
+            _echo: TcpEcho::start(netns, name)?,
+            _talk: Talk::start(netns, name)?,
+            _ask: UdpEcho::start(netns, name, &vips)?,
+        };
+        self.servers.push(servers);
+        self.backends.push((name, v4, v6));
+        Ok(())
+    }
+
+    /// The namespace of a host.
+    ///
+    /// # Panics
+    /// There is no such host.
+    pub fn netns(&self, host: &str) -> &Netns {
+        let found = self.hosts.iter().find(|(name, _)| *name == host);
+        &found.unwrap_or_else(|| panic!("the lab has no host {host}")).1
+    }
+
+    /// Names of the backends.
+    pub fn backends(&self) -> BTreeSet<String> {
+        self.backends.iter().map(|(name, ..)| (*name).to_owned()).collect()
+    }
+
+    /// Lets a host take what the edge's program sends: its veth needs a program for that, if only one that passes.
+    pub fn pass(&mut self, host: &str) -> Result<()> {
+        self.passing.push(XdpPass::attach(self.netns(host), "eth0")?);
+        Ok(())
+    }
+
+    /// `edge-ctl decap ARGS` for `eth0` of a host; what it printed.
+    pub fn decap(&self, host: &str, args: &[&str]) -> Result<String> {
+        let mut command = self.netns(host).command(&self.edge_ctl)?;
+        command.env("EDGE_PIN_DIR", self.bpffs.path().join(host)).env("EDGE_RUN_DIR", self.dir.0.join(host));
+        tool::run(command.args(["decap", "--interface", "eth0"]).args(args))
+    }
+
+    /// Decapsulation on a host, of what comes from `sources`.
+    pub fn decapsulate(&self, host: &str, mode: Mode, sources: &[&str]) -> Result<()> {
+        let mode = mode.to_string();
+        let mut args = vec!["--mode", &mode];
+        args.extend(sources.iter().flat_map(|source| ["--from", *source]));
+        self.decap(host, &args).map(drop)
+    }
+
+    /// The same on every backend.
+    pub fn decapsulate_all(&self, mode: Mode, sources: &[&str]) -> Result<()> {
+        self.backends.iter().try_for_each(|(backend, ..)| self.decapsulate(backend, mode, sources))
+    }
+
+    /// Starts the load balancer, and waits until it sees every backend up.
+    pub fn balance(&mut self, mode: Mode) -> Result<()> {
+        let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
+        self.edge = Some(Edge::new(&self.edge_ctl, &dir, &pins, &self.configuration(mode)?)?);
+        self.start_daemon()
+    }
+
+    /// Starts the daemon, anew or again.
+    pub fn start_daemon(&mut self) -> Result<()> {
+        let netns = self.hosts.iter().find(|(name, _)| *name == EDGE).context("there is an edge")?;
+        self.edge.as_mut().context("there is no load balancer")?.start(&netns.1)?;
+        let up = wait_until(patience(Duration::from_secs(10)), || {
+            let seen = status::backends(&self.edge()?.status(self.netns(EDGE))?)?;
+            Ok(seen.iter().all(|backend| backend.health == "up"))
+        })?;
+        ensure!(up, "the daemon does not see the backends up:\n{}", self.edge()?.said());
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill_daemon(&mut self) -> Result<()> {
+        self.edge.as_mut().context("there is no load balancer")?.kill()
+    }
+
+    /// The load balancer.
+    pub fn edge(&self) -> Result<&Edge> {
+        self.edge.as_ref().context("there is no load balancer")
+    }
+
+    /// `edge-ctl ARGS` on the edge.
+    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+        self.edge()?.ctl(self.netns(EDGE), args)
+    }
+
+    fn configuration(&self, mode: Mode) -> Result<String> {
+        let interval = patience(Duration::from_millis(100)).as_millis();
+        let mut text = format!(
+            "hash_key = \"6c1f0a3de75b4492b8d0914e27fa5c83\"\nslots = 1024\n\n\
+             [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
+             [[interface]]\nname = \"eth0\"\nmode = \"{mode}\"\n"
+        );
+        for pool in ["p4", "p6"] {
+            write!(
+                text,
+                "\n[[pool]]\nname = \"{pool}\"\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\n\
+                 interval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\nfall = 5\n"
+            )?;
+            for (name, v4, v6) in &self.backends {
+                let address: IpAddr = if pool == "p4" { (*v4).into() } else { (*v6).into() };
+                write!(text, "[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n")?;
+            }
+        }
+        for Served { name, vip, mode, via } in SERVED {
+            let pool = if via == Family::V4 { "p4" } else { "p6" };
+            for (what, port, protocol) in PORTS {
+                write!(
+                    text,
+                    "\n[[service]]\nname = \"{what}-{name}\"\nvip = \"{vip}\"\nport = {port}\n\
+                     protocol = \"{protocol}\"\nmode = \"{mode}\"\npools = [\"{pool}\"]\n"
+                )?;
+            }
+        }
+        Ok(text)
+    }
+
+    /// Who answers `count` datagrams of a client, each from a socket of its own, and as many connections.
+    pub fn ask(&self, vip: IpAddr, count: usize) -> Result<BTreeSet<String>> {
+        let service = SocketAddr::new(vip, ECHO);
+        let mut answered = BTreeSet::new();
+        let asked = self.netns(CLIENT).within(|| -> Result<()> {
+            for number in 0..count {
+                let ask = udp_echo::ask(service, &number.to_be_bytes(), patience(Duration::from_secs(1)));
+                answered.insert(ask.context("UDP")?);
+                answered.insert(tcp_echo::exchange(service, b"who?").context("TCP")?.backend);
+            }
+            Ok(())
+        })?;
+        asked.with_context(|| format!("{vip}, answered by {answered:?}"))?;
+        Ok(answered)
+    }
+
+    /// Many small questions to a VIP, one large upload and its answer; who answered.
+    pub fn use_it(&self, vip: IpAddr) -> Result<BTreeSet<String>> {
+        let answered = self.ask(vip, 12)?;
+        let data: Vec<u8> = (0..=250).cycle().take(300_000).collect();
+        let exchange = self.netns(CLIENT).within(|| tcp_echo::exchange(SocketAddr::new(vip, ECHO), &data))?;
+        exchange.with_context(|| format!("{vip}: an upload of {} bytes", data.len()))?;
+        self.ping(vip)?;
+        Ok(answered)
+    }
+
+    /// A ping from the client, to the VIP.
+    pub fn ping(&self, vip: IpAddr) -> Result<()> {
+        let wait = patience(Duration::from_secs(1)).as_secs().to_string();
+        let mut ping = self.netns(CLIENT).command("ping")?;
+        tool::run(ping.args(["-n", "-c", "1", "-W", &wait, &vip.to_string()]))?;
+        Ok(())
+    }
+
+    /// How an XDP program is on an interface of a host, and its number.
+    pub fn attached(&self, host: &str, interface: &str) -> Result<Option<(Mode, u32)>> {
+        let shown = tool::run(self.netns(host).command("ip")?.args(["link", "show", "dev", interface]))?;
+        let words: Vec<_> = shown.split_whitespace().collect();
+        let mode = words.iter().find_map(|word| match *word {
+            "xdp" => Some(Mode::Native),
+            "xdpgeneric" => Some(Mode::Generic),
+            _ => None,
+        });
+        let Some(mode) = mode else { return Ok(None) };
+        let id = words.windows(3).find(|words| words[..2] == ["prog/xdp", "id"]).context("a program has a number")?;
+        Ok(Some((mode, id[2].parse()?)))
+    }
+
+    /// Takes the load balancer away, by its own command.
+    pub fn detach(&mut self) -> Result<()> {
+        self.ctl(&["detach"])?;
+        self.edge = None;
+        Ok(())
+    }
+
+    /// Files that are pinned for a host.
+    pub fn pinned(&self, host: &str) -> Vec<PathBuf> {
+        files(&self.bpffs.path().join(host))
+    }
+}
+
+fn files(dir: &std::path::Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .collect()
+}

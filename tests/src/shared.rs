@@ -1,0 +1,66 @@
+//! Loaded objects that tests take turns with: the verifier needs seconds for one, and a test a fraction of that.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use edge_common::host::Memory;
+
+use crate::kernel::{self, FRAGMENTS, Kernel, Sizes};
+
+/// Those that no test has, of any sizes.
+static FREE: Mutex<Vec<(Sizes, Kernel)>> = Mutex::new(Vec::new());
+
+/// The object in the kernel, for one test at a time. A test that panics keeps what it had, since nobody knows in which state.
+pub struct Shared {
+    sizes: Sizes,
+    kernel: Option<Kernel>,
+}
+
+impl Shared {
+    /// An object with the content of `memory`, in maps of just its size.
+    ///
+    /// # Panics
+    /// As [`Kernel::load`].
+    pub fn load(memory: &Memory) -> Self {
+        Self::load_with_fragments(memory, FRAGMENTS)
+    }
+
+    /// The same with room for this many packets in fragments, of each family.
+    ///
+    /// # Panics
+    /// As [`Kernel::load`].
+    pub fn load_with_fragments(memory: &Memory, fragments: u32) -> Self {
+        let sizes = kernel::sizes(memory, fragments);
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = free.iter().position(|(of, _)| *of == sizes).map(|place| free.swap_remove(place).1);
+        drop(free);
+        let mut kernel = found.unwrap_or_else(|| Kernel::load(&sizes));
+        kernel.reset(memory);
+        Self { sizes, kernel: Some(kernel) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(kernel) = self.kernel.take().filter(|_| !thread::panicking()) {
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).push((self.sizes, kernel));
+        }
+    }
+}
+
+impl Deref for Shared {
+    type Target = Kernel;
+
+    fn deref(&self) -> &Kernel {
+        self.kernel.as_ref().expect("it is taken on drop only")
+    }
+}
+
+impl DerefMut for Shared {
+    fn deref_mut(&mut self) -> &mut Kernel {
+        self.kernel.as_mut().expect("it is taken on drop only")
+    }
+}

@@ -1,0 +1,9 @@
+//! Labs of network namespaces with real traffic: what users are promised, seen.
+
+mod fabric;
+mod flows;
+mod http;
+mod kernels;
+mod liveness;
+mod path_mtu;
+mod status;

@@ -1,0 +1,148 @@
+//! Flow records in the packet path: who is recorded where, when nothing is, and what is counted of it, through host and
+//! kernel.
+
+use edge_common::abi::{Cell, Exit, Tracking};
+
+use super::{
+    Flow, ROOM, Says, Who,
+    cases::{self, Case, Goes, Room, Slot},
+    counted, number, put_records, reached, records, set_lane,
+};
+use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
+
+/// Slots that the cases are played in.
+const SLOTS: [u32; 3] = [0, 21, 62];
+
+/// Plays a case in a slot of a service with this tracking; `odd`: with a packet that is looked at longer.
+fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32, case: &Case, odd: bool) {
+    let flow = Flow::into_slot(&both.world, side, service, slot, 0);
+    let who = |both: &Both, who| number(&both.memory, slot, who);
+    let others = if case.room == Room::Full { ROOM - usize::from(case.record.is_some()) } else { 1 };
+    let mut expected: Vec<_> = (0..others)
+        .map(|nth| {
+            let other = Flow::into_slot(&both.world, side, service, slot, 1 + nth);
+            (other, other.record(who(both, Who::Third)))
+        })
+        .collect();
+    let own = case.record.map(|at| {
+        let mut record = flow.record(who(both, at));
+        record.fingerprint ^= u16::from(case.alien);
+        (flow, record)
+    });
+
+    // What there is.
+    put_records(&both.memory, &expected.iter().copied().chain(own).collect::<Vec<_>>());
+    both.memory.unrecorded.borrow_mut().fill_with(Default::default);
+    let owner = who(both, case.owner);
+    set_lane(&mut both.memory.owners.borrow_mut(), service, slot, owner);
+    let states = case.states.iter().map(|(role, state)| (who(both, *role), *state)).collect::<Vec<_>>();
+    both.change(|world| {
+        world.records_per_second = if case.room == Room::Spent { 0 } else { 1 << 30 };
+        world.backends[1..].iter_mut().for_each(|backend| backend.state = case.others);
+        for (backend, state) in states {
+            world.backends[usize::from(backend)].state = state;
+        }
+        let plan = &mut world.services[service as usize];
+        (plan.tracking, plan.in_transition) = (tracking, !case.stable);
+        (plan.when_exhausted, plan.failover) = (case.policy, case.failover);
+    });
+    let owners = both.memory.owners.borrow().clone();
+    let (counts, traffic) = (both.memory.flow_counts(service), both.memory.service_traffic(service));
+
+    let seen = both.run(&if odd { flow.odd_frame(case.says) } else { flow.frame(case.says) });
+
+    // What is expected.
+    let is_tcp = both.world.services[service as usize].protocol == protocol::TCP;
+    let goes = match case.goes {
+        Goes::To(to) => (Exit::DsrTx, Some(who(both, to))),
+        Goes::Passed => (Exit::IcmpError, None),
+        Goes::Dropped => (Exit::Exhausted, None),
+        Goes::Rejected if is_tcp => (Exit::RejectReset, None),
+        Goes::Rejected => (Exit::RejectUnreachable, None),
+    };
+    assert_eq!(reached(&seen), goes);
+    expected.extend(case.then.map(|then| {
+        let mut record = flow.record(who(both, then));
+        // Nobody touches one that is not the flow's.
+        record.fingerprint ^= u16::from(case.alien && case.then == case.record);
+        (flow, record)
+    }));
+    let found = records(&both.memory);
+    put_records(&both.memory, &expected);
+    assert_eq!(found, records(&both.memory), "records");
+    let (mut after, mut marks) = (owners, vec![Cell::default(); both.memory.unrecorded.borrow().len()]);
+    match case.slot {
+        Slot::Same => {}
+        Slot::Marked => set_lane(&mut marks, service, slot, 1),
+        Slot::TakenBy(taken_by) => set_lane(&mut after, service, slot, who(both, taken_by)),
+    }
+    assert_eq!(*both.memory.owners.borrow(), after, "owners");
+    assert_eq!(*both.memory.unrecorded.borrow(), marks, "marked slots");
+    let in_transition = both.memory.in_transition.borrow().iter().copied().collect::<Vec<_>>();
+    assert_eq!(
+        in_transition,
+        Vec::from_iter(case.starts_transition.then_some((1, service))),
+        "transitions that the packet path started"
+    );
+    assert_eq!(counted(counts, both.memory.flow_counts(service)), case.counts);
+    let (packets, flows) =
+        (u64::from(goes.1.is_some()), u64::from(goes.1.is_some() && starts(tracking, case.says, is_tcp)));
+    let counted = both.memory.service_traffic(service);
+    assert_eq!((counted.packets - traffic.packets, counted.flows - traffic.flows), (packets, flows), "traffic");
+    both.settle().unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Whether a packet counts as the start of a flow.
+fn starts(tracking: Tracking, says: Says, is_tcp: bool) -> bool {
+    says == Says::Starts && (is_tcp || tracking == Tracking::Quic)
+}
+
+/// The services that can have a tracking.
+fn services(tracking: Tracking) -> &'static [u32] {
+    match tracking {
+        Tracking::Tcp => &[super::TCP],
+        Tracking::Quic | Tracking::Learn => &[super::UDP],
+        Tracking::Stateless => &[super::TCP, super::UDP],
+    }
+}
+
+fn play_all(side: Side, odd: bool) {
+    in_namespace(|| {
+        let mut both = super::both(super::world(side));
+        let mut played = 0;
+        for case in cases::all() {
+            for tracking in case.of {
+                for service in services(*tracking) {
+                    for slot in SLOTS {
+                        let name = format!("{}\n{side:?}, {tracking:?}, slot {slot}, odd: {odd}", case.name);
+                        let play = || play(&mut both, side, *service, *tracking, slot, case, odd);
+                        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(play));
+                        assert!(played.is_ok(), "{name}\n{case:#?}");
+                    }
+                    played += 1;
+                }
+            }
+        }
+        assert!(played > 150, "{played} cases");
+    });
+}
+
+#[test]
+fn every_case_of_ipv4() {
+    play_all(Side::V4, false);
+}
+
+#[test]
+fn every_case_of_ipv6() {
+    play_all(Side::V6, false);
+}
+
+#[test]
+fn every_case_of_ipv4_behind_options() {
+    play_all(Side::V4, true);
+}
+
+#[test]
+fn every_case_of_ipv6_behind_an_extension_header() {
+    play_all(Side::V6, true);
+}

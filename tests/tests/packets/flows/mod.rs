@@ -1,0 +1,237 @@
+//! A stage for one flow: a slot whose owner and candidates have roles, a record of it, and others that fill the table.
+
+pub(crate) mod cases;
+
+mod affinity;
+mod budget;
+mod decided;
+mod kept;
+mod starts;
+mod times;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use edge_common::{
+    abi::{BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Mode},
+    host::Memory,
+};
+use edge_tests::{
+    both::{Both, Seen, Way},
+    packet::{ACK, Extension, Frame, Icmp, Ip, Payload, SYN, Tcp, Udp, protocol},
+    world::{CLIENT_MAC, EDGE_MAC, Side, World},
+};
+
+pub(crate) const SLOTS: u32 = 64;
+pub(crate) const PORT: u16 = 443;
+/// Records that the table of either family takes.
+pub(crate) const ROOM: usize = 4;
+/// The numbers of the services.
+pub(crate) const TCP: u32 = 0;
+pub(crate) const UDP: u32 = 1;
+
+/// Who a backend is to a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The first pool's candidates, in the slot's order.
+    First,
+    Second,
+    Third,
+    /// The second pool's first candidate.
+    Behind,
+    /// Number 0.
+    Nobody,
+    /// A number that no backend has.
+    Absent,
+}
+
+/// What a packet says about its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Says {
+    Starts,
+    Runs,
+    /// It is none of it, but an ICMP error that quotes an answer to the client.
+    Concerns,
+}
+
+/// Two pools of three backends, and two services on both, of TCP and UDP.
+pub(crate) fn world(side: Side) -> World {
+    let mut world = World::new(SLOTS);
+    let mut pool = || {
+        let members = [0; 3].map(|_| world.backend(side, 1));
+        world.pool(&members, 1)
+    };
+    let pools = [pool(), pool()];
+    for protocol in [protocol::TCP, protocol::UDP] {
+        world.service(side.vip(), PORT, protocol, Mode::Dsr, &pools);
+    }
+    world
+}
+
+/// The world, twice, with little room for records.
+pub(crate) fn both(world: World) -> Both {
+    both_with_room(world, ROOM)
+}
+
+pub(crate) fn both_with_room(world: World, room: usize) -> Both {
+    let mut memory = world.memory();
+    (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
+    Both::with_memory(world, memory)
+}
+
+/// One flow of a service, from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Flow {
+    pub(crate) client: IpAddr,
+    pub(crate) source: u16,
+    pub(crate) service: u32,
+}
+
+impl Flow {
+    /// The `nth` one of the client that falls into `slot`.
+    pub(crate) fn into_slot(world: &World, side: Side, service: u32, slot: u32, nth: usize) -> Self {
+        let falls = |source: &u16| world.slot(side.client(), *source, PORT) == slot;
+        let source = (1024..=u16::MAX).filter(falls).nth(nth).expect("a thousand ports for each slot");
+        Self { client: side.client(), source, service }
+    }
+
+    pub(crate) fn ends(&self) -> FlowEnds {
+        let (vip, protocol) = match self.client {
+            IpAddr::V4(_) => (Side::V4.vip(), self.protocol()),
+            IpAddr::V6(_) => (Side::V6.vip(), self.protocol()),
+        };
+        FlowEnds { client: self.client, client_port: self.source, vip, port: PORT, protocol }
+    }
+
+    const fn protocol(&self) -> u8 {
+        if self.service == TCP { protocol::TCP } else { protocol::UDP }
+    }
+
+    /// A record of it at `backend`, which was made and last seen when the clock started.
+    pub(crate) fn record(&self, backend: BackendNumber) -> FlowRecord {
+        FlowRecord {
+            backend,
+            fingerprint: World::flow(self.client, self.source, PORT).fingerprint(),
+            ..FlowRecord::default()
+        }
+    }
+
+    /// A packet of it, or about it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
+    pub(crate) fn packet(&self, says: Says) -> Ip {
+        if says == Says::Concerns {
+            return self.error(usize::MAX);
+        }
+        let (source, destination) = (self.source, PORT);
+        let payload = if self.service == TCP {
+            let flags = if says == Says::Starts { SYN } else { ACK };
+            Payload::Tcp(Tcp { source, destination, flags, ..Tcp::default() })
+        } else {
+            let form = if says == Says::Starts { 0xc0 } else { 0x40 };
+            let data = [&[form, 0, 0, 0, 1], &[0x55; 40][..]].concat();
+            Payload::Udp(Udp { source, destination, data, ..Udp::default() })
+        };
+        Ip::new(self.client, self.ends().vip, payload)
+    }
+
+    /// Port unreachable, from the client's own host; it quotes so many bytes of the answer.
+    fn error(&self, quoted: usize) -> Ip {
+        let (source, destination) = (PORT, self.source);
+        let payload = if self.service == TCP {
+            Payload::Tcp(Tcp { source, destination, ..Tcp::default() })
+        } else {
+            Payload::Udp(Udp { source, destination, ..Udp::default() })
+        };
+        let vip = self.ends().vip;
+        let answer = Ip::new(vip, self.client, payload).bytes();
+        let (kind, code) = if vip.is_ipv4() { (3, 3) } else { (1, 4) };
+        let error = Icmp::error(kind, code, 0, &answer[..quoted.min(answer.len())]);
+        Ip::new(self.client, vip, Payload::Icmp(error))
+    }
+
+    pub(crate) fn frame(&self, says: Says) -> Vec<u8> {
+        framed(self.packet(says))
+    }
+
+    /// The same behind an option or an extension header that says nothing. An error quotes the least that it may.
+    pub(crate) fn odd_frame(&self, says: Says) -> Vec<u8> {
+        let mut packet = self.packet(says);
+        if says == Says::Concerns {
+            packet = self.error(if self.client.is_ipv4() { 28 } else { 48 });
+        }
+        match self.client {
+            IpAddr::V4(_) => packet.options = vec![1; 4],
+            IpAddr::V6(_) => packet.extensions = vec![Extension::filler(protocol::DESTINATION, 0)],
+        }
+        framed(packet)
+    }
+}
+
+pub(crate) fn framed(packet: Ip) -> Vec<u8> {
+    Frame::new(EDGE_MAC, CLIENT_MAC, packet).bytes()
+}
+
+/// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.
+pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
+    let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
+    (exit, (exit == Exit::DsrTx).then(|| u16::from(seen.frame[5])))
+}
+
+/// All records of both families, by their ends.
+pub(crate) fn records(memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
+    let v4 = memory.flows_v4.records.borrow();
+    let v6 = memory.flows_v6.records.borrow();
+    let v4 = v4.iter().map(|(key, record)| (key.ends(), *record));
+    v4.chain(v6.iter().map(|(key, record)| (key.ends(), *record))).collect()
+}
+
+/// Makes the records of both families those of `records`.
+pub(crate) fn put_records(memory: &Memory, records: &[(Flow, FlowRecord)]) {
+    memory.flows_v4.records.borrow_mut().clear();
+    memory.flows_v6.records.borrow_mut().clear();
+    for (flow, record) in records {
+        let ends = flow.ends();
+        let ([a, b], [c, d]) = (ends.client_port.to_be_bytes(), ends.port.to_be_bytes());
+        let (ports, protocol) = (u32::from_le_bytes([a, b, c, d]), ends.protocol.into());
+        match (ends.client, ends.vip) {
+            (IpAddr::V4(client), IpAddr::V4(vip)) => {
+                let [client, vip] = [client, vip].map(|address| u32::from_ne_bytes(address.octets()));
+                memory.flows_v4.records.borrow_mut().insert(FlowKeyV4 { client, vip, ports, protocol }, *record);
+            }
+            (IpAddr::V6(client), IpAddr::V6(vip)) => {
+                let [client, vip] = [client, vip].map(|address| bytemuck::cast(address.octets()));
+                memory.flows_v6.records.borrow_mut().insert(FlowKeyV6 { client, vip, ports, protocol }, *record);
+            }
+            _ => panic!("one flow is of one family"),
+        }
+    }
+}
+
+/// The record of a flow.
+pub(crate) fn record(memory: &Memory, flow: &Flow) -> Option<FlowRecord> {
+    records(memory).get(&flow.ends()).copied()
+}
+
+/// What happened to flows of a service between two readings.
+pub(crate) fn counted(before: FlowCounts, after: FlowCounts) -> Vec<FlowCount> {
+    let times = |what: &FlowCount| usize::try_from(after.0[*what as usize] - before.0[*what as usize]).expect("a few");
+    FlowCount::ALL.into_iter().flat_map(|what| std::iter::repeat_n(what, times(&what))).collect()
+}
+
+/// Sets the owner of a service's slot, or whether a flow of it was not recorded.
+pub(crate) fn set_lane(cells: &mut [Cell], service: u32, slot: u32, value: u16) {
+    cells[(service * SLOTS / 4 + slot / 4) as usize].0[slot as usize % 4] = value;
+}
+
+/// Who a role is in a slot.
+pub(crate) fn number(memory: &Memory, slot: u32, who: Who) -> BackendNumber {
+    // The published bank is the odd one.
+    let candidate =
+        |pool: usize, rank: usize| memory.candidates[(memory.pools[2 * pool + 1].table + slot) as usize].0[rank];
+    match who {
+        Who::First => candidate(0, 0),
+        Who::Second => candidate(0, 1),
+        Who::Third => candidate(0, 2),
+        Who::Behind => candidate(1, 0),
+        Who::Nobody => 0,
+        Who::Absent => 60,
+    }
+}

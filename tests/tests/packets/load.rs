@@ -1,0 +1,37 @@
+//! What each kernel's verifier makes of the programs, and where they can be attached.
+
+use aya::programs::XdpMode;
+use edge_common::{abi::program, host::Memory};
+use edge_tests::{
+    kernel::{self, FRAGMENTS, Kernel},
+    namespace::{EDGE0, in_namespace},
+};
+
+/// The most instructions that a verifier may look at in a program: the limit is a million, and each verifier comes to another
+/// number.
+const MOST: u32 = 700_000;
+
+/// One test, since loading is what takes its time.
+#[test]
+fn programs_load_and_attach_native_and_generic() {
+    in_namespace(|| {
+        let mut kernel = Kernel::load(&kernel::sizes(&Memory::default(), FRAGMENTS));
+        for name in [program::EDGE, program::DECAP] {
+            // Linux 5.16 is the first to say.
+            if let Some(verified) = kernel.verified(name) {
+                println!("{name}: {verified} instructions verified");
+                edge_tests::figure(&format!("verified_{name}"), verified.into());
+                assert!(
+                    verified <= MOST,
+                    "`{name}` has {verified} instructions verified; split it, the limit is {MOST}"
+                );
+            }
+            for mode in [XdpMode::Driver, XdpMode::Skb] {
+                let xdp = kernel.program_mut(name);
+                let link = xdp.attach_to_if_index(EDGE0, mode);
+                let link = link.unwrap_or_else(|error| panic!("{name}, {mode:?}: {error:#}"));
+                xdp.detach(link).unwrap_or_else(|error| panic!("{name}, {mode:?}: {error:#}"));
+            }
+        }
+    });
+}

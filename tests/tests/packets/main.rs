@@ -1,0 +1,14 @@
+//! Packets through the real program and through the host pipeline.
+//!
+//! One binary, so that its tests share what the kernel has loaded (`edge_tests::kernel`): the verifier's work is most of
+//! what a packet test costs.
+
+mod load;
+mod exits;
+mod routes;
+mod peers;
+mod marks;
+mod odd;
+mod select;
+mod flows;
+mod hostile;

@@ -1,0 +1,219 @@
+//! ICMP errors about what a backend sent reach that backend, change nothing, and are never answered by errors.
+
+use edge_common::{
+    abi::{Exit, FlowCount, FlowCounts, Mode, WhenExhausted},
+    host::Memory,
+};
+use edge_tests::{
+    both::{Both, Way},
+    cases::scene::to_tunnel,
+    packet::{Icmp, Ip, Payload, SYN, protocol},
+    world::{DISABLED, DOWN, Side},
+};
+
+use super::world::{Flow, error, exit, flows, for_each_flow, forwarded, header, traffic, with_both, with_world, world};
+
+/// Types of errors about a flow, and those that are the host's although they are errors.
+pub(crate) const fn kinds(side: Side) -> (&'static [u8], &'static [u8]) {
+    match side {
+        Side::V4 => (&[3, 11, 12], &[4, 5]),
+        Side::V6 => (&[1, 2, 3, 4], &[0, 5, 100, 127]),
+    }
+}
+
+/// One that quotes the first eight bytes behind the header.
+pub(crate) fn about(flow: Flow) -> Ip {
+    let quoted = flow.answer().bytes();
+    error(flow.side, kinds(flow.side).0[0], 1, &quoted[..header(flow.side) + 8])
+}
+
+pub(crate) fn check_label(flow: Flow, told_by: u32) {
+    let expected = if flow.tunnel() == Some(Side::V6) { flow.label() } else { 0 };
+    assert_eq!(told_by, expected, "{flow:?}: an outer header is told by the flow, and has DF as the error has");
+}
+
+#[test]
+fn errors_of_every_type_that_concerns_a_flow_reach_its_backend_and_others_the_host() {
+    with_both(|both| {
+        for flow in flows() {
+            let quoted = flow.answer().bytes();
+            let owner = flow.owner(both);
+            for kind in 0..=255 {
+                if kinds(flow.side).0.contains(&kind) {
+                    for code in [0, 1, 4, 255] {
+                        let packet = error(flow.side, kind, code, &quoted[..header(flow.side) + 8]);
+                        let before = traffic(both, flow, owner);
+                        let (backend, by) = forwarded(both, flow, &packet);
+                        assert_eq!(backend, owner, "{flow:?}: type {kind}");
+                        check_label(flow, by);
+                        let bytes = packet.bytes().len() as u64;
+                        for (before, after) in before.into_iter().zip(traffic(both, flow, owner)) {
+                            assert_eq!(after, (before.0 + 1, before.1 + bytes, before.2));
+                        }
+                    }
+                } else {
+                    let packet = error(flow.side, kind, 1, &quoted[..header(flow.side) + 8]);
+                    let others = kinds(flow.side).1.contains(&kind) || flow.side == Side::V6 && kind < 128;
+                    let expected = if others { Exit::IcmpError } else { Exit::IcmpOther };
+                    assert_eq!(exit(both, &packet), expected, "{flow:?}: type {kind}");
+                }
+            }
+        }
+    });
+}
+
+/// Records of both families in the kernel, with their times.
+fn kernel_records(both: &Both) -> String {
+    format!("{:?} {:?}", both.kernel.flows_v4(), both.kernel.flows_v6())
+}
+
+#[test]
+fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
+    for_each_flow(|both, flow| {
+        let service = u32::try_from(flow.service(&both.world)).expect("a small world");
+        let owner = flow.drain_owner(both);
+        // A flow without a record: the owner's, whoever is the pick.
+        let before = (both.memory.flow_counts(service), kernel_records(both));
+        assert_eq!(forwarded(both, flow, &about(flow)).0, owner, "{flow:?}");
+        assert_eq!(kernel_records(both), before.1, "nothing is recorded");
+        let quiet = |both: &Both, before: FlowCounts| {
+            let after = both.memory.flow_counts(service);
+            for what in FlowCount::ALL {
+                let by = after.0[what as usize] - before.0[what as usize];
+                let expected = u64::from(what == FlowCount::Lookups);
+                assert!(by == expected || what == FlowCount::Hits && by <= 1, "{flow:?}: {what:?} {by} times");
+            }
+        };
+        quiet(both, before.0);
+        assert!(both.memory.unrecorded.borrow().iter().all(|cell| cell.0 == [0; 4]));
+
+        // One that is recorded where it started, or where it runs.
+        let at = forwarded(both, flow, &flow.with_flags(SYN, 0)).0;
+        assert_eq!(at == owner, flow.protocol == protocol::UDP, "who learns records running flows at their owner");
+        let records = both.memory.flows_v4.records.borrow().len() + both.memory.flows_v6.records.borrow().len();
+        assert_eq!(records, 1);
+        let pool = &both.world.pools[usize::from(both.world.backends[usize::from(at)].pool)];
+        let third = *pool.members.iter().find(|member| **member != at && **member != owner).expect("three members");
+        flow.set_owner(both, third);
+        both.memory.clock_ns.set(both.memory.clock_ns.get() + 1_000_000_000);
+        let before = (both.memory.flow_counts(service), kernel_records(both));
+        let seen = both.memory.clone();
+        assert_eq!(forwarded(both, flow, &about(flow)).0, at, "{flow:?}: by its record");
+        quiet(both, before.0);
+        assert_eq!(kernel_records(both), before.1, "an error is no sign of life");
+        let same = |a: &Memory, b: &Memory| {
+            assert_eq!(*a.flows_v4.records.borrow(), *b.flows_v4.records.borrow());
+            assert_eq!(*a.flows_v6.records.borrow(), *b.flows_v6.records.borrow());
+        };
+        same(&seen, &both.memory);
+
+        // A record of a dead backend says nothing, and stays for a packet of the flow to drop.
+        both.change(|world| world.backends[usize::from(at)].state = DOWN);
+        let before = kernel_records(both);
+        assert_eq!(forwarded(both, flow, &about(flow)).0, third);
+        assert_eq!(kernel_records(both), before);
+    });
+}
+
+#[test]
+fn they_follow_the_owner_of_a_stable_service_without_asking() {
+    for_each_flow(|both, flow| {
+        both.change(|world| world.services.iter_mut().for_each(|service| service.in_transition = false));
+        let service = u32::try_from(flow.service(&both.world)).expect("a small world");
+        let before = both.memory.flow_counts(service);
+        assert_eq!(forwarded(both, flow, &about(flow)).0, flow.owner(both));
+        assert_eq!(both.memory.flow_counts(service), before);
+    });
+}
+
+#[test]
+fn they_go_to_the_pick_when_the_owner_is_dead_and_to_the_host_when_nobody_is_left() {
+    for_each_flow(|both, flow| {
+        let owner = flow.owner(both);
+        both.change(|world| world.backends[usize::from(owner)].state = DOWN);
+        let owners = both.memory.owners.borrow().clone();
+        let (backend, _) = forwarded(both, flow, &about(flow));
+        assert_ne!(backend, owner);
+        assert_eq!(*both.memory.owners.borrow(), owners, "no owner is taken over");
+        for policy in [WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop] {
+            both.change(|world| {
+                world.backends.iter_mut().for_each(|backend| backend.state = DISABLED);
+                world.services.iter_mut().for_each(|service| service.when_exhausted = policy);
+            });
+            assert_eq!(exit(both, &about(flow)), Exit::IcmpError, "{flow:?}: {policy:?}");
+        }
+    });
+}
+
+#[test]
+fn with_affinity_they_go_where_the_client_goes() {
+    let mut world = world();
+    let pool = world.services[0].pools[0];
+    for (side, prefix) in [(Side::V4, 24), (Side::V6, 64)] {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            let service = world.service(side.vip(), 86, protocol, Mode::Dsr, &[pool]);
+            world.services[service as usize].affinity = Some(prefix);
+        }
+    }
+    with_world(world, |both| {
+        for side in Side::BOTH {
+            for protocol in [protocol::TCP, protocol::UDP] {
+                let mut reached = Vec::new();
+                for source in 1_000..1_030 {
+                    let flow = Flow { side, protocol, port: 86, source };
+                    reached.push(forwarded(both, flow, &flow.packet(10)).0);
+                    reached.push(forwarded(both, flow, &about(flow)).0);
+                }
+                reached.dedup();
+                assert_eq!(reached.len(), 1, "{side:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn flows_of_all_slots_get_their_own_errors() {
+    with_both(|both| {
+        for of in flows() {
+            let mut backends = std::collections::BTreeSet::new();
+            for source in 2_000..2_040 {
+                let flow = Flow { source, ..of };
+                assert_eq!(forwarded(both, flow, &about(flow)).0, forwarded(both, flow, &flow.packet(0)).0);
+                backends.insert(flow.owner(both));
+            }
+            assert_eq!(backends.len(), 3, "else nothing was tested");
+        }
+    });
+}
+
+#[test]
+fn errors_are_not_answered_by_errors() {
+    with_both(|both| {
+        for flow in flows() {
+            let mut packet = about(flow);
+            packet.ttl = 1;
+            assert_eq!(exit(both, &packet), Exit::TtlExceededSilent, "{flow:?}");
+        }
+        both.change(|world| world.backends.iter_mut().for_each(|backend| backend.mtu = 64));
+        for flow in flows() {
+            let packet = error(flow.side, kinds(flow.side).0[0], 1, &flow.answer().bytes());
+            assert!(packet.bytes().len() > 64);
+            assert_eq!(exit(both, &packet), Exit::TooBigSilent, "{flow:?}");
+        }
+    });
+}
+
+#[test]
+fn an_error_to_a_tunnels_source_about_other_things_is_the_hosts() {
+    with_both(|both| {
+        for flow in flows() {
+            for kind in kinds(flow.side).0 {
+                let quoted = flow.answer().bytes();
+                let frame = to_tunnel(flow.side, Payload::Icmp(Icmp::error(*kind, 1, 1400, &quoted)));
+                let seen = both.run(&frame.bytes());
+                assert_eq!(seen.way, Way::Edge(Exit::NotOurs));
+                assert_eq!(seen.frame, frame.bytes());
+            }
+        }
+    });
+}

@@ -1,0 +1,158 @@
+//! Fragments that go nowhere, and those that are not remembered.
+
+use edge_common::abi::{Exit, Mode, WhenExhausted};
+use edge_tests::{
+    both::Way,
+    packet::{Extension, Payload, Tcp, Udp, protocol},
+    world::{DOWN, Side},
+};
+
+use super::world::{exit, flows, forwarded, fragment, fragments, header, port, run, with_both, with_world, world};
+
+#[test]
+fn what_is_not_of_the_same_packet_does_not_follow() {
+    let mut world = world();
+    let pool = world.services[0].pools[0];
+    for side in Side::BOTH {
+        world.service(side.other(), port::DSR, protocol::UDP, Mode::Dsr, &[pool]);
+    }
+    with_world(world, |both| {
+        let mut id = 7;
+        for flow in flows() {
+            id += 10;
+            let pieces = fragments(&flow.packet(240), 80, id);
+            for piece in &pieces[1..] {
+                assert_eq!(exit(both, piece), Exit::FragmentUnknown, "{flow:?}: none was seen");
+            }
+            forwarded(both, flow, &pieces[0]);
+            let last = &pieces[3];
+            let mut others = vec![("identification", fragments(&flow.packet(240), 80, id + 1)[3].clone())];
+            let mut client = last.clone();
+            client.source = flow.side.router();
+            others.push(("client", client));
+            let mut vip = last.clone();
+            vip.destination = flow.side.other();
+            others.push(("VIP", vip));
+            if flow.side == Side::V4 {
+                let mut protocol = last.clone();
+                protocol.protocol = Some(flow.protocol ^ protocol::TCP ^ protocol::UDP);
+                others.push(("protocol", protocol));
+            } else {
+                let mut high = last.clone();
+                high.extensions = vec![Extension::fragment(20, false, u32::from(id) | 1 << 24)];
+                others.push(("high bits of the identification", high));
+            }
+            let mut nobody = last.clone();
+            nobody.destination = flow.side.router();
+            assert_eq!(exit(both, &nobody), Exit::NotOurs, "not for a VIP");
+            for (what, packet) in others {
+                assert_eq!(exit(both, &packet), Exit::FragmentUnknown, "{flow:?}: other {what}");
+            }
+            if flow.side == Side::V6 {
+                // RFC 8200, section 4.5: only the first fragment's says what is in the packet.
+                let Payload::Other(_, data) = &last.payload else { panic!("a piece of a packet") };
+                let mut other = last.clone();
+                other.payload = Payload::Other(protocol::SCTP, data.clone());
+                forwarded(both, flow, &other);
+            }
+            forwarded(both, flow, last);
+        }
+    });
+}
+
+#[test]
+fn first_fragments_too_short_for_what_they_start_are_malformed() {
+    with_both(|both| {
+        for flow in flows() {
+            let bytes = flow.packet(100).bytes();
+            let transport = bytes[header(flow.side)..].to_vec();
+            let least = if flow.protocol == protocol::TCP { 20 } else { 8 };
+            let first = |payload| fragment(&flow.packet(0), payload, 0, true, 1);
+            for length in 0..least {
+                let cut = first(Payload::Other(flow.protocol, transport[..length].to_vec()));
+                assert_eq!(exit(both, &cut), Exit::Malformed, "{flow:?}: {length} bytes");
+                let mut others = cut;
+                others.destination = flow.side.other();
+                assert_eq!(exit(both, &others), Exit::NotOurs, "not for a VIP");
+            }
+            forwarded(both, flow, &first(Payload::Other(flow.protocol, transport[..least].to_vec())));
+            let (source, destination) = (flow.source, flow.port);
+            let broken = if flow.protocol == protocol::TCP {
+                let tcp = |data_offset| Tcp { source, destination, data_offset, ..Tcp::default() };
+                [Payload::Tcp(tcp(Some(4))), Payload::Tcp(tcp(Some(15)))]
+            } else {
+                let udp = |length| Udp { source, destination, length, ..Udp::default() };
+                [Payload::Udp(udp(Some(7))), Payload::Udp(udp(Some(0)))]
+            };
+            for payload in broken {
+                assert_eq!(exit(both, &first(payload)), Exit::Malformed, "{flow:?}");
+            }
+        }
+        for kernel in [both.kernel.fragments_v4().len(), both.kernel.fragments_v6().len()] {
+            assert!(kernel <= 2, "what is malformed is not remembered");
+        }
+    });
+}
+
+#[test]
+fn what_is_too_long_or_expired_is_answered_only_for_a_first_fragment_of_ipv4() {
+    with_both(|both| {
+        for flow in flows() {
+            let mut pieces = fragments(&flow.packet(240), 80, 3);
+            forwarded(both, flow, &pieces[0]);
+            for piece in &mut pieces {
+                piece.ttl = 1;
+            }
+            let first = if flow.side == Side::V4 { Exit::TtlExceeded } else { Exit::TtlExceededSilent };
+            assert_eq!(exit(both, &pieces[0]), first);
+            for piece in &pieces[1..] {
+                assert_eq!(exit(both, piece), Exit::TtlExceededSilent);
+            }
+        }
+        both.change(|world| world.backends.iter_mut().for_each(|backend| backend.mtu = 90));
+        for flow in flows() {
+            let pieces = fragments(&flow.packet(240), 80, 3);
+            assert_eq!(exit(both, &pieces[0]), Exit::TooBigSilent, "{flow:?}");
+            if flow.side == Side::V6 {
+                assert_eq!(exit(both, &pieces[1]), Exit::TooBigSilent, "{flow:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn first_fragments_of_a_service_without_backends_are_not_remembered() {
+    with_both(|both| {
+        both.change(|world| {
+            world.backends.iter_mut().for_each(|backend| backend.state = DOWN);
+            for service in &mut world.services {
+                service.when_exhausted = WhenExhausted::Reject;
+            }
+        });
+        for flow in flows() {
+            let pieces = fragments(&flow.packet(240), 80, 3);
+            let expected = match (flow.protocol, flow.side) {
+                (protocol::TCP, _) => Exit::RejectReset,
+                (_, Side::V4) => Exit::RejectUnreachable,
+                (_, Side::V6) => Exit::RejectSilent,
+            };
+            assert_eq!(exit(both, &pieces[0]), expected, "{flow:?}");
+            assert_eq!(exit(both, &pieces[1]), Exit::FragmentUnknown);
+        }
+        assert_eq!(both.kernel.fragments_v4().len() + both.kernel.fragments_v6().len(), 0);
+    });
+}
+
+#[test]
+fn an_atomic_fragment_has_none_that_follow() {
+    with_both(|both| {
+        for flow in flows().into_iter().filter(|flow| flow.side == Side::V6) {
+            let whole = fragment(&flow.packet(50), flow.packet(50).payload, 0, false, 3);
+            let (backend, by) = forwarded(both, flow, &whole);
+            assert_eq!(backend, flow.owner(both));
+            assert!(flow.tunnel() != Some(Side::V6) || by == flow.label());
+            let later = fragment(&flow.packet(50), Payload::Other(flow.protocol, vec![0; 24]), 6, false, 3);
+            assert_eq!(run(both, &later).way, Way::Edge(Exit::FragmentUnknown));
+        }
+    });
+}

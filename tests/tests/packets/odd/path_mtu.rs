@@ -1,0 +1,244 @@
+//! The path MTU of a tunnel is learnt from errors about its packets, and only from those.
+
+use std::net::IpAddr;
+
+use edge_common::abi::{Backend, BackendNumber, Exit};
+use edge_tests::{
+    both::{Both, Way},
+    cases::scene::{to_tunnel, tunnelled_to},
+    packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, protocol},
+    world::Side,
+};
+
+use super::world::{Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, header, traffic};
+
+/// Flows in tunnels, and the tunnels' families.
+pub(crate) fn tunnelled() -> Vec<(Flow, Side)> {
+    flows().into_iter().filter_map(|flow| Some((flow, flow.tunnel()?))).collect()
+}
+
+/// Runs `test` for each of these.
+pub(crate) fn for_each_tunnel(mut test: impl FnMut(&mut Both, Flow, Side) + Send) {
+    for_each_flow(|both, flow| {
+        if let Some(tunnel) = flow.tunnel() {
+            test(both, flow, tunnel);
+        }
+    });
+    assert_eq!(tunnelled().len(), 8);
+}
+
+fn address(both: &Both, backend: BackendNumber) -> IpAddr {
+    let Backend { family, address, .. } = both.world.backends[usize::from(backend)];
+    if family == 4 { IpAddr::from([address[0], address[1], address[2], address[3]]) } else { IpAddr::from(address) }
+}
+
+/// What a router says that quotes `outer`.
+pub(crate) fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
+    let (kind, code) = if tunnel == Side::V4 { (3, 4) } else { (2, 0) };
+    let icmp = Icmp { kind, code, rest: mtu.to_be_bytes(), data: outer.to_vec(), ..Icmp::default() };
+    to_tunnel(tunnel, Payload::Icmp(icmp))
+}
+
+/// The flow's packet in its tunnel to `backend`.
+pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
+    tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), flow.packet(100))
+}
+
+/// Learns `mtu` from a packet of the flow to `backend`; says whether that was learnt from.
+pub(crate) fn learns(both: &Both, flow: Flow, backend: BackendNumber, mtu: u32) -> bool {
+    let tunnel = flow.tunnel().expect("a tunnel");
+    is_learnt(both, &too_big(tunnel, mtu, &outer(both, flow, backend).bytes()))
+}
+
+fn is_learnt(both: &Both, frame: &Frame) -> bool {
+    let bytes = frame.bytes();
+    let seen = both.run(&bytes);
+    assert_eq!(seen.frame, bytes, "the host gets it as it came");
+    match seen.way {
+        Way::Edge(Exit::PathMtu) => true,
+        Way::Edge(Exit::NotOurs) => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn learnt(both: &Both, backend: BackendNumber) -> Option<u16> {
+    both.memory.path_mtus.borrow().get(&backend).copied()
+}
+
+fn others(both: &Both, backend: BackendNumber) -> Vec<BackendNumber> {
+    (0..).zip(&both.world.backends).map(|(number, _)| number).filter(|number| *number != backend).collect()
+}
+
+#[test]
+fn it_is_learnt_for_the_backend_of_the_flow_and_not_less_than_anybody_can_carry() {
+    for_each_tunnel(|both, flow, tunnel| {
+        let owner = flow.owner(both);
+        let before = traffic(both, flow, owner);
+        let floor = if tunnel == Side::V4 { 576 } else { 1280 };
+        for (says, is) in
+            [(1_400, 1_400), (1_450, 1_450), (floor, floor), (floor - 1, floor), (1, floor), (65_535, 65_535)]
+        {
+            both.memory.path_mtus.borrow_mut().clear();
+            assert!(learns(both, flow, owner, says), "{flow:?}: {says}");
+            assert_eq!(learnt(both, owner).map(u32::from), Some(is), "{flow:?}: {says}");
+        }
+        both.memory.path_mtus.borrow_mut().clear();
+        // Routers older than RFC 1191 say 0; no IPv6 MTU is above what a length can say.
+        if tunnel == Side::V4 {
+            assert!(!learns(both, flow, owner, 0));
+        } else {
+            assert!(!learns(both, flow, owner, 65_536) && !learns(both, flow, owner, 1 << 31 | 1_400));
+        }
+        assert_eq!(learnt(both, owner), None);
+        assert_eq!(traffic(both, flow, owner), before, "none of it is the flow's traffic");
+    });
+}
+
+#[test]
+fn only_lower_values_are_learnt() {
+    for_each_tunnel(|both, flow, _| {
+        let owner = flow.owner(both);
+        for (says, is) in [(1_450, 1_450), (1_400, 1_400), (1_460, 1_400), (1_300, 1_300), (1_301, 1_300)] {
+            // In both, since `run` compares what the kernel's map has become with what it should.
+            let known = learnt(both, owner).unwrap_or_default();
+            both.change(|world| world.backends[usize::from(owner)].path_mtu = known);
+            assert!(learns(both, flow, owner, says));
+            assert_eq!(learnt(both, owner), Some(is), "{flow:?}: {says}");
+        }
+    });
+}
+
+#[test]
+fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
+    for_each_tunnel(|both, flow, tunnel| {
+        let owner = flow.owner(both);
+        for other in others(both, owner) {
+            let same_family =
+                both.world.backends[usize::from(other)].family == both.world.backends[usize::from(owner)].family;
+            if same_family {
+                assert!(!learns(both, flow, other, 1_300), "{flow:?}: {other} is not the flow's");
+            }
+        }
+        let inner = flow.packet(100);
+        let to = address(both, owner);
+        let mut source = tunnelled_to(tunnel, to, inner.clone());
+        source.source = tunnel.other();
+        let mut sctp = inner.clone();
+        sctp.protocol = Some(protocol::SCTP);
+        let mut vip = inner.clone();
+        vip.destination = flow.side.other();
+        let mut version = inner.clone();
+        version.version = Some(7);
+        let mut port = flow;
+        port.port = 999;
+        let echo = if flow.side == Side::V4 { 8 } else { 128 };
+        let icmp = Ip { payload: Payload::Icmp(Icmp::echo(echo, 1, 1, b"ping")), ..inner.clone() };
+        let quotes = [
+            ("another tunnel's packet", source),
+            ("SCTP in the tunnel", tunnelled_to(tunnel, to, sctp)),
+            ("another VIP", tunnelled_to(tunnel, to, vip)),
+            ("no IP in the tunnel", tunnelled_to(tunnel, to, version)),
+            ("no service", tunnelled_to(tunnel, to, port.packet(10))),
+            ("ICMP in the tunnel", tunnelled_to(tunnel, to, icmp)),
+            ("no tunnel", Ip::new(tunnel.tunnel(), to, flow.packet(10).payload)),
+            (
+                "a later fragment like a first one",
+                tunnelled_to(tunnel, to, fragment(&inner, inner.payload.clone(), 5, true, 3)),
+            ),
+            ("a later fragment", tunnelled_to(tunnel, to, fragments(&inner, 24, 3).remove(1))),
+            (
+                "a later fragment of the outer packet",
+                fragments(&tunnelled_to(tunnel, to, inner.clone()), 64, 3).remove(1),
+            ),
+        ];
+        for (what, quoted) in quotes {
+            assert!(!is_learnt(both, &too_big(tunnel, 1_300, &quoted.bytes())), "{flow:?}: quotes {what}");
+        }
+        let quoted = outer(both, flow, owner).bytes();
+        for (kind, code) in [(3, 3), (3, 0), (11, 0), (2, 4), (1, 0), (4, 4), (3, 5), (8, 0), (128, 0)] {
+            let learns = tunnel == Side::V6 && kind == 2;
+            let frame = to_tunnel(tunnel, Payload::Icmp(Icmp::error(kind, code, 1_300, &quoted)));
+            assert_eq!(is_learnt(both, &frame), learns, "{flow:?}: type {kind}, code {code}");
+        }
+        both.memory.path_mtus.borrow_mut().clear();
+        if tunnel == Side::V6 {
+            // The backend's address starts like this one of IPv4.
+            let alike = tunnelled_to(Side::V4, IpAddr::from([0x20, 0x01, 0x0d, 0xb8]), inner);
+            assert!(!is_learnt(both, &too_big(Side::V4, 1_300, &alike.bytes())), "{flow:?}");
+        }
+        // To an address that is neither a tunnel's source nor a VIP; and to a VIP, where it is an error about no answer.
+        let mut packet = Ip::new(tunnel.router(), tunnel.other(), Payload::Icmp(Icmp::error(3, 4, 1_300, &quoted)));
+        assert_eq!(exit(both, &packet), Exit::NotOurs);
+        packet.destination = tunnel.vip();
+        assert_eq!(exit(both, &packet), Exit::IcmpError);
+        assert_eq!(learnt(both, owner), None);
+    });
+}
+
+#[test]
+fn a_quote_cut_off_before_the_ports_teaches_nothing() {
+    for_each_tunnel(|both, flow, tunnel| {
+        let owner = flow.owner(both);
+        let quoted = outer(both, flow, owner).bytes();
+        let least = header(tunnel) + header(flow.side) + 4;
+        for length in 0..=quoted.len() {
+            assert_eq!(
+                is_learnt(both, &too_big(tunnel, 1_300, &quoted[..length])),
+                length >= least,
+                "{flow:?}: {length}"
+            );
+        }
+        let mut cut = too_big(tunnel, 1_300, &quoted);
+        let Network::Ip(ip) = &mut cut.network else { panic!("an IP packet") };
+        for length in 0..8 {
+            ip.payload =
+                Payload::Other(if tunnel == Side::V4 { protocol::ICMP } else { protocol::ICMPV6 }, vec![3; length]);
+            assert_eq!(exit(both, ip), Exit::NotOurs, "{length} bytes of ICMP");
+        }
+    });
+}
+
+#[test]
+fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
+    for_each_tunnel(|both, flow, tunnel| {
+        let owner = flow.owner(both);
+        let mut inner = flow.packet(10);
+        if flow.side == Side::V4 {
+            inner.options = vec![1; 8];
+        }
+        let quoted = tunnelled_to(tunnel, address(both, owner), inner).bytes();
+        let mut frame = too_big(tunnel, 1_300, &quoted);
+        let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
+        match tunnel {
+            Side::V4 => ip.options = vec![1; 40],
+            Side::V6 => ip.extensions = vec![Extension::filler(protocol::DESTINATION, 1)],
+        }
+        assert!(is_learnt(both, &frame), "{flow:?}");
+        if tunnel == Side::V6 {
+            let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
+            ip.extensions = vec![Extension::filler(protocol::DESTINATION, 30)];
+            assert!(!is_learnt(both, &frame), "{flow:?}: what it quotes stands too far behind");
+            // Also when something like it stands 256 bytes before.
+            let mut extension = Extension::filler(protocol::DESTINATION, 31);
+            extension.rest[47..][..header(flow.side)].copy_from_slice(&quoted[40..][..header(flow.side)]);
+            let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
+            ip.extensions = vec![extension];
+            assert!(!is_learnt(both, &frame), "{flow:?}: that is not what it quotes");
+        }
+    });
+}
+
+#[test]
+fn it_is_learnt_for_the_backend_that_the_flows_record_names() {
+    for_each_tunnel(|both, flow, _| {
+        if flow.protocol == protocol::UDP {
+            return;
+        }
+        let owner = flow.drain_owner(both);
+        let (pick, _) = forwarded(both, flow, &flow.with_flags(SYN, 0));
+        assert!(!learns(both, flow, owner, 1_300), "{flow:?}: it is not the owner's");
+        assert!(learns(both, flow, pick, 1_300));
+        assert_eq!((learnt(both, pick), learnt(both, owner)), (Some(1_300), None));
+        assert_eq!(both.memory.unrecorded.borrow().iter().filter(|cell| cell.0 != [0; 4]).count(), 0);
+    });
+}

@@ -1,0 +1,103 @@
+//! What is too long for a way is answered with what fits: the egress, and what was learnt of the rest.
+
+use std::collections::BTreeMap;
+
+use edge_common::abi::{Backend, Exit};
+use edge_tests::{
+    both::{Both, Way},
+    kernel::{self, Arrival},
+    namespace::in_namespace,
+    packet::{Ip, protocol, verify},
+    world::Side,
+};
+
+use super::path_mtu::{for_each_tunnel, learns, learnt, outer, too_big, tunnelled};
+use super::world::{Flow, exit, for_each_flow, forwarded, frame, header, run, world};
+
+/// Bytes of an outer header.
+fn overhead(flow: Flow) -> u16 {
+    flow.tunnel().map_or(0, |tunnel| if tunnel == Side::V4 { 20 } else { 40 })
+}
+
+/// A packet of the flow of so many bytes.
+fn of_length(flow: Flow, length: u16) -> Ip {
+    let transport = if flow.protocol == protocol::TCP { 20 } else { 8 };
+    flow.packet(usize::from(length) - header(flow.side) - transport)
+}
+
+/// Checks that packets to the flow's owner fit up to `mtu`, and that a longer one is answered with what would fit.
+fn check_fits(both: &Both, flow: Flow, mtu: u16) {
+    let fits = mtu - overhead(flow);
+    assert_eq!(forwarded(both, flow, &of_length(flow, fits)).0, flow.owner(both));
+    for length in [fits + 1, 1500] {
+        let long = of_length(flow, length);
+        let seen = run(both, &long);
+        assert_eq!(seen.way, Way::Edge(Exit::TooBig), "{flow:?}: {length} bytes, {mtu}");
+        verify::checksums(&seen.frame).expect("right checksums");
+        let icmp = 14 + header(flow.side);
+        let expected = if flow.side == Side::V4 { [3, 4] } else { [2, 0] };
+        assert_eq!(seen.frame[icmp..icmp + 2], expected);
+        assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(fits).to_be_bytes(), "{flow:?}: the MTU that is said");
+        assert_eq!(seen.frame[icmp + 8..][..64], frame(&long)[14..][..64], "the packet is quoted");
+    }
+}
+
+#[test]
+fn what_is_too_long_for_the_way_is_answered_with_what_fits() {
+    for_each_flow(|both, flow| {
+        let owner = usize::from(flow.owner(both));
+        for (egress, path, smaller) in
+            [(1500, 1_400, 1_400), (1_380, 1_400, 1_380), (0, 1_400, 1_400), (1_400, 0, 1_400), (1_400, 1_400, 1_400)]
+        {
+            both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (egress, path));
+            check_fits(both, flow, smaller);
+        }
+    });
+}
+
+#[test]
+fn from_the_next_packet_on_the_client_is_told() {
+    for_each_tunnel(|both, flow, _| {
+        let owner = flow.owner(both);
+        let long = of_length(flow, 1500 - overhead(flow));
+        forwarded(both, flow, &long);
+        assert!(learns(both, flow, owner, 1_400));
+        let mtu = learnt(both, owner).expect("just learnt");
+        both.change(|world| world.backends[usize::from(owner)].path_mtu = mtu);
+        check_fits(both, flow, 1_400);
+        assert_eq!(exit(both, &long), Exit::TooBig);
+    });
+}
+
+/// The same with nobody's help: in the other tests what the kernel has learnt is looked at, and taken back.
+#[test]
+fn the_kernels_own_backends_change() {
+    in_namespace(|| {
+        let both = Both::new(world());
+        let ran = |packet: &[u8]| both.kernel.run("edge", packet, Arrival::by(1));
+        let mut least = BTreeMap::new();
+        for ((flow, tunnel), start) in
+            tunnelled().into_iter().zip([1_480, 1_470, 1_460, 1_450, 1_440, 1_430, 1_420, 1_410])
+        {
+            let owner = flow.owner(&both);
+            let long = frame(&of_length(flow, 1500 - overhead(flow)));
+            for says in [start, start + 5, start - 5] {
+                let error = too_big(tunnel, says.into(), &outer(&both, flow, owner).bytes()).bytes();
+                assert_eq!(ran(&error).verdict, kernel::PASS);
+                let mtu = least.entry(owner).or_insert(says);
+                *mtu = says.min(*mtu);
+                assert_eq!(both.kernel.backend(owner).path_mtu, *mtu, "{flow:?}");
+                let answer = ran(&long);
+                let icmp = 14 + header(flow.side);
+                assert_eq!(answer.verdict, kernel::TX);
+                assert_eq!(answer.frame[icmp + 4..icmp + 8], u32::from(*mtu - overhead(flow)).to_be_bytes());
+                verify::checksums(&answer.frame).expect("right checksums");
+            }
+            // Nothing else of it changes, nor does any other.
+            for (number, backend) in (0..).zip(&both.world.backends) {
+                let expected = Backend { path_mtu: least.get(&number).copied().unwrap_or_default(), ..*backend };
+                assert_eq!(both.kernel.backend(number), expected);
+            }
+        }
+    });
+}

@@ -1,0 +1,137 @@
+//! The kernel's own part: `bpf_fib_lookup` where the controller knows no next hop, and redirection out of another
+//! interface, seen from its far end.
+
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use edge_common::abi::{Exit, Verdict, program};
+use edge_tests::{
+    both::{Both, Program, Way, difference},
+    cases::{
+        self, Scene,
+        scene::{from_client, port, udp},
+    },
+    feature::{Feature, missing},
+    kernel::{self, Arrival},
+    lab::patience::patience,
+    namespace::{EDGE0, LO, PEER0, in_namespace, sh},
+    world::Side,
+};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
+
+/// Gives the interface a receive queue that XDP knows.
+const GRO: &str = "ethtool -K edge0 gro on && ethtool -K peer0 gro on";
+
+#[test]
+fn a_redirected_frame_comes_out_of_the_other_interface() {
+    if missing("a_redirected_frame_comes_out_of_the_other_interface", &[Feature::LiveFrames]).is_some() {
+        return;
+    }
+    let scene = Scene::new();
+    let cases = cases::all(&scene);
+    in_namespace(|| {
+        sh(GRO);
+        let both = Both::new(scene.world.clone());
+        let ear = listen(PEER0);
+        let mut seen = 0;
+        for case in &cases {
+            let Some(forwarded) = case.forwarded else { continue };
+            if case.way.verdict() != Verdict::Redirect || forwarded.egress != EDGE0 {
+                continue;
+            }
+            both.kernel.run_live(&case.frame, LO);
+            let expected = case.out.as_ref().expect("a frame that leaves");
+            wait_for(&ear, expected, &case.name);
+            seen += 1;
+        }
+        assert!(seen > 100, "{seen} cases redirect to an interface that is there");
+    });
+}
+
+#[test]
+fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
+    let scene = Scene::new();
+    in_namespace(|| {
+        sh(GRO);
+        let both = Both::new(scene.world.clone());
+        for side in Side::BOTH {
+            for (port, exit) in [
+                (port::DSR_ROUTED, Exit::DsrTx),
+                (port::IN4_ROUTED, Exit::IpipTx),
+                (port::IN6_ROUTED, Exit::IpipTx),
+                (port::DSR, Exit::DsrRedirect),
+            ] {
+                let frame = from_client(side, udp(port)).bytes();
+                let seen = both.try_run(Program::Edge, &frame, Arrival::by(EDGE0));
+                let seen = seen.unwrap_or_else(|error| panic!("{side:?}, port {port}: {error}"));
+                assert_eq!(seen.way, Way::Edge(exit), "{side:?}, port {port}");
+            }
+        }
+        both.settle().unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+#[test]
+fn no_forwarding_no_route_and_no_neighbour_are_no_next_hop() {
+    let mut scene = Scene::new();
+    scene.world.routes.clear();
+    in_namespace(|| {
+        let both = Both::new(scene.world.clone());
+        for upset in [
+            // The kernel tells no route where it does not forward. The controller's next hops need none of this.
+            "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding;
+             ip neighbour del 10.9.0.2 dev edge0; ip neighbour del fd09::2 dev edge0",
+            "ip address flush dev edge0",
+            "ip link set edge0 down",
+        ] {
+            sh(upset);
+            for (side, port) in ways() {
+                let frame = from_client(side, udp(port)).bytes();
+                let ran = both.kernel.run(program::EDGE, &frame, Arrival::by(LO));
+                assert_eq!(ran.verdict, kernel::DROP, "{side:?}, port {port} after `{upset}`");
+            }
+        }
+        assert_eq!(both.kernel.exits()[Exit::NoNextHop as usize], 4 * ways().count() as u64);
+    });
+}
+
+/// What goes by the kernel's own routes.
+fn ways() -> impl Iterator<Item = (Side, u16)> {
+    Side::BOTH.into_iter().flat_map(|side| {
+        [port::DSR_ROUTED, port::IN4_ROUTED, port::IN6_ROUTED].into_iter().map(move |port| (side, port))
+    })
+}
+
+/// A socket that gets all frames of an interface.
+fn listen(interface: u32) -> OwnedFd {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("a packet socket");
+    // SAFETY: all-zero bytes are an address of no family.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET.try_into().expect("a family");
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).expect("an EtherType").to_be();
+    address.sll_ifindex = interface.try_into().expect("an index");
+    let size = size_of::<libc::sockaddr_ll>().try_into().expect("a few bytes");
+    // SAFETY: the pointer and the size are those of `address`, which outlives the call.
+    let bound = unsafe { libc::bind(ear.as_raw_fd(), (&raw const address).cast(), size) };
+    assert_eq!(bound, 0, "a packet socket binds to an interface");
+    ear
+}
+
+/// Waits for a frame. Others, neighbour discovery for example, are none of our business.
+fn wait_for(ear: &OwnedFd, expected: &[u8], name: &str) {
+    let end = Instant::now() + patience(Duration::from_secs(2));
+    let mut last = Vec::new();
+    while Instant::now() < end {
+        let mut buffer = vec![0; 4096];
+        match recv(ear.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()) {
+            Ok(length) if buffer[..length] == *expected => return,
+            Ok(length) => last = buffer[..length].to_vec(),
+            Err(_) => std::thread::sleep(Duration::from_micros(200)),
+        }
+    }
+    panic!("{name}: it did not come out; {}", difference(&last, expected));
+}

@@ -1,0 +1,84 @@
+//! What the selection tests share: a model, and worlds whose slots can be aimed at.
+
+pub(crate) mod model;
+
+mod property;
+mod states;
+
+use std::collections::BTreeMap;
+
+use edge_common::{
+    abi::{Cell, Exit, Mode, Verdict},
+    host::Memory,
+};
+use edge_tests::{
+    both::{Seen, Way},
+    packet::{Frame, Ip, Payload, Tcp, protocol},
+    world::{CLIENT_MAC, EDGE_MAC, Side, World},
+};
+
+pub(crate) const SLOTS: u32 = 64;
+pub(crate) const PORT: u16 = 443;
+
+/// A world with pools of `sizes` backends and two services on them all, TCP (0) and UDP (1).
+pub(crate) fn world(sizes: &[usize]) -> World {
+    let mut world = World::new(SLOTS);
+    let pools: Vec<_> = sizes
+        .iter()
+        .map(|size| {
+            let members: Vec<_> = (0..*size).map(|_| world.backend(Side::V4, 1)).collect();
+            world.pool(&members, 1)
+        })
+        .collect();
+    for protocol in [protocol::TCP, protocol::UDP] {
+        world.service(Side::V4.vip(), PORT, protocol, Mode::Dsr, &pools);
+    }
+    world
+}
+
+/// For each slot a source port of the client that leads to it.
+pub(crate) fn ports(world: &World) -> Vec<u16> {
+    more_ports(world, 0)
+}
+
+/// The same, with `before` others of each slot left out: flows that nobody has seen.
+pub(crate) fn more_ports(world: &World, before: usize) -> Vec<u16> {
+    let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for port in 1024..=u16::MAX {
+        ports.entry(world.slot(Side::V4.client(), port, PORT)).or_default().push(port);
+    }
+    assert_eq!(ports.len(), world.slots as usize, "every slot has a port");
+    ports.into_values().map(|of_slot| of_slot[before]).collect()
+}
+
+/// The backend at which the client's flow from port `source` is recorded.
+pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16> {
+    let records = memory.flows_v4.records.borrow();
+    let of_flow = records.iter().find(|(key, _)| {
+        let ends = key.ends();
+        (ends.protocol, ends.client_port, ends.client) == (protocol, source, Side::V4.client())
+    });
+    of_flow.map(|(_, record)| record.backend)
+}
+
+/// The owner of a service's slot, or whether something was not recorded in it.
+pub(crate) fn lane(cells: &[Cell], service: u32, slot: u32) -> u16 {
+    cells[(service * SLOTS / 4 + slot / 4) as usize].lane(slot)
+}
+
+/// A frame from the client to the VIP.
+pub(crate) fn frame(payload: Payload) -> Vec<u8> {
+    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(Side::V4.client(), Side::V4.vip(), payload)).bytes()
+}
+
+pub(crate) fn tcp(source: u16, flags: u8) -> Vec<u8> {
+    frame(Payload::Tcp(Tcp { source, destination: PORT, flags, ..Tcp::default() }))
+}
+
+/// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.
+pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
+    let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
+    let forwarded = exit == Exit::DsrTx;
+    assert!(!forwarded || exit.verdict() == Verdict::Tx);
+    (exit, forwarded.then(|| u16::from(seen.frame[5])))
+}

@@ -1,0 +1,161 @@
+//! Selection against a small reference model, on the host, in worlds of every shape.
+
+use super::{
+    SLOTS, lane,
+    model::{self, Becomes, Flow},
+    ports, reached, recorded, tcp,
+};
+use edge_common::{
+    abi::{Failover, State, WhenExhausted},
+    host::Memory,
+};
+use edge_tests::{
+    both::{Program, on_host},
+    kernel::Arrival,
+    packet::{ACK, SYN},
+    world::{DISABLED, DOWN, DRAINED, UP, World},
+};
+use proptest::{prelude::*, sample};
+
+fn state() -> impl Strategy<Value = u32> {
+    let unknown = State::NEW | State::ALIVE | State::ENABLED;
+    sample::select(vec![UP, UP, UP, unknown, DRAINED, DOWN, DISABLED])
+}
+
+/// A world in any state.
+fn any_world() -> impl Strategy<Value = World> {
+    let shape = prop::collection::vec((1usize..12, 1u16..5), 1..5);
+    let failover = (0u8..5, any::<bool>());
+    let policy = sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop]);
+    (shape, prop::collection::vec(state(), 50), failover, policy).prop_map(|(shape, states, failover, policy)| {
+        let sizes: Vec<_> = shape.iter().map(|(size, _)| *size).collect();
+        let mut world = super::world(&sizes);
+        for (pool, (_, min_healthy)) in world.pools.iter_mut().zip(&shape) {
+            pool.min_healthy = *min_healthy;
+        }
+        for (backend, state) in world.backends[1..].iter_mut().zip(states) {
+            backend.state = state;
+        }
+        for service in &mut world.services {
+            // Also to behind the last pool, which no controller writes.
+            let first = failover.0.min(service.pools.len().try_into().expect("a few"));
+            service.failover = Failover { first, evacuate: failover.1 };
+            service.when_exhausted = policy;
+        }
+        world
+    })
+}
+
+fn send(memory: &Memory, frame: &[u8]) -> Option<u16> {
+    reached(&on_host(memory, Program::Edge, frame, Arrival::by(1))).1
+}
+
+fn owner(memory: &Memory, slot: u32) -> u16 {
+    lane(&memory.owners.borrow(), 0, slot)
+}
+
+/// Where the flows that start in each slot would go, without starting one.
+fn picks(world: &World, memory: &Memory) -> Vec<u16> {
+    let cells = world.picks(memory, 0);
+    cells.iter().flat_map(|cell| cell.0).take(SLOTS as usize).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_packet_goes_where_the_model_says(
+        world in any_world(),
+        owners in prop::collection::vec(0u16..60, SLOTS as usize),
+        order: [bool; 4],
+        room in sample::select(vec![0, 1, 8, 1 << 12]),
+    ) {
+        let (mut memory, ports) = (world.memory(), ports(&world));
+        // Owners of any kind, also such as are not there.
+        for (slot, owner) in owners.iter().enumerate() {
+            memory.owners.borrow_mut()[slot / 4].0[slot % 4] = *owner;
+        }
+        let plan = &world.services[0];
+        memory.flows_v4.room = room;
+        let picks = picks(&world, &memory);
+        for slot in 0..SLOTS {
+            let (port, before) = (ports[slot as usize], owner(&memory, slot));
+            let pick = Some(picks[slot as usize]).filter(|pick| *pick != 0);
+            let expected = model::pick(&world, &memory, plan, slot);
+            prop_assert!(expected.allows(pick), "slot {slot}: {pick:?}, not {expected:?}");
+            for starts in order {
+                let record = recorded(&memory, plan.protocol, port);
+                let flow = Flow { starts, record, owner: owner(&memory, slot), pick };
+                let fits = memory.flows_v4.records.borrow().len() < room;
+                let mut expected = model::select(&world, plan, flow, fits);
+                // What was unrecorded stays marked.
+                expected.unrecorded |= lane(&memory.unrecorded.borrow(), 0, slot) != 0;
+                let found = Becomes {
+                    goes: send(&memory, &tcp(port, if starts { SYN } else { ACK })),
+                    record: recorded(&memory, plan.protocol, port),
+                    owner: owner(&memory, slot),
+                    unrecorded: lane(&memory.unrecorded.borrow(), 0, slot) != 0,
+                };
+                prop_assert_eq!(found, expected, "slot {}: {:?}, room {}", slot, flow, fits);
+                prop_assert!(starts || found.owner == flow.owner, "no running flow moves an owner");
+                prop_assert!(found.owner == before || !fits, "and no flow at all where there is room");
+                if starts {
+                    let again = send(&memory, &tcp(port, SYN));
+                    prop_assert_eq!(again, found.goes, "the same every time");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_death_moves_nobody_elses_slots(world in any_world(), victim in 0usize..50) {
+        let mut world = world;
+        let victim = 1 + victim % (world.backends.len() - 1);
+        world.backends[victim].state = UP;
+        for pool in &mut world.pools {
+            pool.min_healthy = 1;
+            // Where fewer than half take new flows, a slot in some thousands finds none among the sixteen that it looks
+            // at, and takes its place in the member list, which does move.
+            let members = pool.members.len();
+            for member in pool.members.iter().take(members.div_ceil(2) + 1) {
+                world.backends[usize::from(*member)].state = UP;
+            }
+        }
+        let before = picks(&world, &world.memory());
+        world.backends[victim].state = DOWN;
+        let after = picks(&world, &world.memory());
+        let pool = &world.pools[usize::from(world.backends[victim].pool)];
+        let alone = !pool.members.iter().any(|member| State(world.backends[usize::from(*member)].state).has_all(State::NEW));
+        for (slot, (before, after)) in before.iter().zip(&after).enumerate() {
+            // The last one of a pool takes the pool with it.
+            let its = usize::from(*before) == victim || alone;
+            prop_assert!(its || before == after, "slot {slot}: from {before} to {after}");
+            prop_assert!(usize::from(*after) != victim || alone, "slot {slot} goes to the dead one");
+        }
+    }
+
+    #[test]
+    fn a_flow_whose_owner_lives_never_moves(
+        world in any_world(),
+        changes in prop::collection::vec((0usize..50, state()), 1..20),
+    ) {
+        let ports = ports(&world);
+        let mut world = world;
+        for service in &mut world.services {
+            service.failover.evacuate = false;
+        }
+        let mut memory = world.memory();
+        for (backend, state) in changes {
+            let backend = 1 + backend % (world.backends.len() - 1);
+            world.backends[backend].state = state;
+            memory = world.memory_after(&memory);
+            for slot in 0..SLOTS {
+                let owner = owner(&memory, slot);
+                let lives = State(world.backends[usize::from(owner)].state).has_all(State::ALIVE);
+                if lives {
+                    prop_assert_eq!(send(&memory, &tcp(ports[slot as usize], ACK)), Some(owner));
+                }
+            }
+        }
+    }
+}

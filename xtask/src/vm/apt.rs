@@ -1,0 +1,122 @@
+//! A view of Debian's packages of the project's own: other suites beside the system's, whose lists and caches stay untouched.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{cargo, packages, step::step};
+
+/// Suites that have the kernels, and whether they have a security archive.
+const SUITES: [(&str, bool); 3] = [("bullseye", true), ("bookworm", true), ("sid", false)];
+/// Keys of all of these suites; it comes with every Debian.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// An apt with folders of its own.
+#[derive(Debug)]
+pub(super) struct Apt {
+    dir: PathBuf,
+}
+
+impl Apt {
+    /// With fresh lists, unless there are some already and `fresh` is not asked for.
+    pub(super) fn open(fresh: bool) -> Result<Self> {
+        let apt = Self { dir: cargo::tools().join("kernels/apt") };
+        let lists = apt.dir.join("lists");
+        let has_lists = std::fs::read_dir(&lists).is_ok_and(|mut files| {
+            files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().contains("_Packages")))
+        });
+        if has_lists && !fresh {
+            return Ok(apt);
+        }
+        for folder in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(apt.dir.join(folder))?;
+        }
+        std::fs::write(apt.dir.join("sources.list"), sources()?)?;
+        step("fetching the package lists of the kernels' suites", || cargo::run(apt.get().args(["-qq", "update"])))?;
+        Ok(apt)
+    }
+
+    /// The newest package of those whose names fit.
+    pub(super) fn newest(&self, fits: impl Fn(&str) -> bool) -> Result<String> {
+        let mut names = self.command("apt-cache");
+        let listed = cargo::output(names.args(["pkgnames", "linux-"])).context("apt-cache fails")?;
+        let newest = listed.lines().filter(|name| fits(name)).max_by_key(|name| {
+            // Digits in groups, as versions are compared.
+            let groups = name.split(|other: char| !other.is_ascii_digit());
+            groups.filter_map(|group| group.parse::<u64>().ok()).collect::<Vec<_>>()
+        });
+        newest.map(str::to_owned).context("the package lists have none")
+    }
+
+    /// Fetches and unpacks `packages` into `to`.
+    pub(super) fn unpack(&self, packages: &[String], to: &std::path::Path) -> Result<()> {
+        let downloads = to.with_extension("debs");
+        if downloads.exists() {
+            std::fs::remove_dir_all(&downloads)?;
+        }
+        std::fs::create_dir_all(&downloads)?;
+        cargo::run(self.get().args(["-qq", "download"]).args(packages).current_dir(&downloads))?;
+        for package in std::fs::read_dir(&downloads)? {
+            cargo::run(cargo::command("dpkg").arg("-x").arg(package?.path()).arg(to))?;
+        }
+        std::fs::remove_dir_all(&downloads)?;
+        Ok(())
+    }
+
+    fn get(&self) -> Command {
+        let mut command = self.command("apt-get");
+        command.stdout(std::io::stderr());
+        command
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = cargo::command(program);
+        let folder = |name: &str| self.dir.join(name).display().to_string();
+        for (setting, value) in [
+            ("Dir::Etc::sourcelist", folder("sources.list")),
+            ("Dir::Etc::sourceparts", "/dev/null".to_owned()),
+            ("Dir::Etc::preferencesparts", "/dev/null".to_owned()),
+            ("Dir::State::lists", folder("lists")),
+            ("Dir::Cache", folder("cache")),
+            // This folder may be one that apt's own user can't read.
+            ("APT::Sandbox::User", "root".to_owned()),
+        ] {
+            command.args(["-o", &format!("{setting}={value}")]);
+        }
+        command
+    }
+}
+
+/// A sources.list with our suites on the mirrors that this system uses.
+fn sources() -> Result<String> {
+    if mirrors()?.is_empty() {
+        packages::update()?;
+    }
+    let mirrors = mirrors()?;
+    let find = |label: &str| mirrors.iter().find(|(of, _)| of == label).map(|(_, uri)| uri.as_str());
+    let main = find("Debian").context(
+        "none of this system's package sources is a Debian mirror, which has the kernels to test with: add one to \
+         /etc/apt/sources.list",
+    )?;
+    let mut list = String::new();
+    for (suite, has_security) in SUITES {
+        writeln!(list, "deb [signed-by={KEYRING}] {main} {suite} main")?;
+        match find("Debian-Security") {
+            Some(security) if has_security => {
+                writeln!(list, "deb [signed-by={KEYRING}] {security} {suite}-security main")?;
+            }
+            _ => {}
+        }
+    }
+    Ok(list)
+}
+
+/// Labels and addresses of the archives that the system's own lists came from.
+fn mirrors() -> Result<BTreeSet<(String, String)>> {
+    let mut targets = cargo::command("apt-get");
+    let listed =
+        cargo::output(targets.args(["indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]));
+    let listed = listed.context("`apt-get indextargets` fails")?;
+    ensure!(!listed.contains("E:"), "`apt-get indextargets` fails: {listed}");
+    Ok(listed.lines().filter_map(|line| line.split_once('|')).map(|(label, uri)| (label.into(), uri.into())).collect())
+}

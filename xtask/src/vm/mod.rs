@@ -1,0 +1,202 @@
+//! `cargo xtask vm`: the programs, packets and a lab on kernels that people have, each booted under qemu's emulation.
+
+mod apt;
+mod tools;
+mod kernels;
+mod machine;
+mod plan;
+mod results;
+mod page;
+pub(crate) mod cost;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use self::tools::possible;
+use self::{
+    apt::Apt,
+    kernels::{Kernel, Prepared},
+    machine::{Job, MEMORY},
+    plan::Extent,
+    results::Outcome,
+    tools::Tools,
+};
+use crate::{build, cargo, counts::Counts, interrupt, setup, step::step};
+
+/// Which kernels, and what they run.
+#[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct Options {
+    /// Kernels by name, with commas between them: 5.10, 6.1, 6.12, newest.
+    #[arg(long, value_name = "KERNELS", value_delimiter = ',', default_values_t = kernels::USUAL.map(str::to_owned))]
+    kernel: Vec<String>,
+    /// All kernels there are, and write the page about them, docs/kernels.md.
+    #[arg(long, conflicts_with_all = ["kernel", "quick", "command"])]
+    all: bool,
+    /// Only what each test run asks of a kernel: the programs load, and every case of the table of packets.
+    #[arg(long)]
+    quick: bool,
+    /// Get the newest packages of the kernels, also where older ones are there.
+    #[arg(long)]
+    fetch: bool,
+    /// Guests at one time; by default as many as processors and memory allow.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Seconds that a guest may take.
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
+    /// Write the results as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Count the instructions of a packet's whole way, of this load balancer and of what the kernel has in its place.
+    #[arg(long, conflicts_with_all = ["all", "quick", "command"])]
+    icount: bool,
+    /// Run this in each guest, as root and with this machine's files, in place of the tests.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    setup::root("vm")?;
+    interrupt::install()?;
+    let kernels = if options.all {
+        kernels::ALL.to_vec()
+    } else {
+        options.kernel.iter().map(|name| kernels::named(name)).collect::<Result<_>>()?
+    };
+    let tools = Tools::ensure()?;
+    let prepared = prepare(&kernels, &tools, options.fetch)?;
+    if !options.command.is_empty() {
+        return command(&prepared, &tools, options);
+    }
+    setup::everything()?;
+    build::all(build::Options::default())?;
+    if options.icount {
+        cost::run(&prepared, &tools, options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let extent = if options.quick { Extent::Core } else { Extent::Whole };
+    let outcomes = test(&prepared, &tools, extent, options.jobs, options.limit)?;
+    for outcome in &outcomes {
+        print!("{}", page::summary(outcome));
+    }
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&outcomes)?;
+        std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    if options.all {
+        page::write(&outcomes)?;
+    }
+    let failed = outcomes.iter().any(|outcome| !outcome.failures().is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What `cargo xtask test` asks of kernels, each result counted as a test.
+pub(crate) fn core(counts: &mut Counts) -> Result<()> {
+    let tools = Tools::ensure()?;
+    let kernels = kernels::USUAL.map(kernels::named).into_iter().collect::<Result<Vec<_>>>()?;
+    let prepared = prepare(&kernels, &tools, false)?;
+    for outcome in test(&prepared, &tools, Extent::Core, None, None)? {
+        print!("{}", page::summary(&outcome));
+        counts.passed += outcome.passed();
+        counts.failed += outcome.failures().len();
+    }
+    Ok(())
+}
+
+fn prepare(kernels: &[Kernel], tools: &Tools, fresh: bool) -> Result<Vec<Prepared>> {
+    let apt = Apt::open(fresh)?;
+    let prepare =
+        || kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, fresh)).collect::<Result<Vec<_>>>();
+    prepare().or_else(|_| {
+        // Lists that are out of date name files that are no longer there.
+        let apt = Apt::open(true)?;
+        kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, false)).collect()
+    })
+}
+
+/// Runs the tests on each kernel.
+fn test(
+    prepared: &[Prepared],
+    tools: &Tools,
+    extent: Extent,
+    jobs: Option<usize>,
+    limit: Option<u64>,
+) -> Result<Vec<Outcome>> {
+    let programs = step("building the tests", plan::programs)?;
+    let script = plan::script(extent, &programs, tools)?;
+    let limit = limit.map_or(plan::limit(extent), Duration::from_secs);
+    side_by_side(prepared, jobs, |kernel| {
+        let out = out(kernel);
+        let job = Job { kernel, tools, script: &script, out: &out, limit, counts_instructions: false };
+        let start = Instant::now();
+        let ended = step(&format!("Linux {}", kernel.release), || job.run());
+        interrupt::check()?;
+        Outcome::read(kernel, &out, start.elapsed(), &ended)
+    })
+}
+
+/// Runs a command of the user's on each kernel, one after the other, and ends as the first one that failed.
+fn command(prepared: &[Prepared], tools: &Tools, options: &Options) -> Result<ExitCode> {
+    let words = options.command.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+    let script = format!("cd '{}'\n{}\n", cargo::root().display(), words.collect::<Vec<_>>().join(" "));
+    let limit = Duration::from_secs(options.limit.unwrap_or(600));
+    let mut worst = 0;
+    for kernel in prepared {
+        let out = out(kernel);
+        let job = Job { kernel, tools, script: &script, out: &out, limit, counts_instructions: false };
+        let code = step(&format!("Linux {}", kernel.release), || job.run())?;
+        print!("{}", String::from_utf8_lossy(&std::fs::read(out.join("log"))?));
+        if worst == 0 {
+            worst = code;
+        }
+    }
+    Ok(ExitCode::from(u8::try_from(worst).unwrap_or(1)))
+}
+
+/// Does `work` for each kernel, for as many at one time as the machine has room for.
+fn side_by_side<T: Send>(
+    prepared: &[Prepared],
+    jobs: Option<usize>,
+    work: impl Fn(&Prepared) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let jobs = jobs.unwrap_or_else(room).clamp(1, prepared.len().max(1));
+    let next = Mutex::new(0..prepared.len());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(place) = next.lock().ok().and_then(|mut places| places.next()) {
+                    let result = work(&prepared[place]);
+                    if let Ok(mut done) = done.lock() {
+                        done.push((place, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().map_err(|_| anyhow::anyhow!("a guest's thread panicked"))?;
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Guests that this machine has room for: a processor each, and twice the memory that qemu gives them.
+fn room() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next());
+    let mib = available.and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) / 1024;
+    processors.min(mib / (2 * MEMORY as usize)).max(1)
+}
+
+/// Where a guest's output lies afterwards.
+fn out(kernel: &Prepared) -> PathBuf {
+    cargo::root().join("target/vm").join(kernel.kernel.name)
+}

@@ -1,0 +1,122 @@
+//! What a guest's tests found, read from what their programs printed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::kernels::Prepared;
+
+/// What one kernel did.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Outcome {
+    pub(crate) kernel: String,
+    /// Whose it is.
+    pub(crate) whose: String,
+    /// As `uname -r` says.
+    pub(crate) release: String,
+    pub(crate) seconds: f64,
+    pub(crate) tests: Vec<Test>,
+    /// What was left out, with the feature that is missing.
+    pub(crate) skipped: Vec<String>,
+    /// Numbers that tests report, such as how many instructions the verifier looked at.
+    pub(crate) figures: BTreeMap<String, u64>,
+    /// Why there is no more: the guest did not come to its end.
+    pub(crate) failure: Option<String>,
+}
+
+/// One test function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Test {
+    /// Program and path.
+    pub(crate) name: String,
+    pub(crate) passed: bool,
+}
+
+impl Outcome {
+    /// Of what lies in a guest's `/out`.
+    pub(super) fn read(kernel: &Prepared, out: &Path, time: Duration, ended: &Result<i32>) -> Result<Self> {
+        let mut outcome = Self {
+            kernel: kernel.kernel.name.to_owned(),
+            whose: kernel.kernel.whose.to_owned(),
+            release: kernel.release.clone(),
+            seconds: time.as_secs_f64(),
+            tests: Vec::new(),
+            // Tests that play the same cases skip the same ones.
+            skipped: lines(&out.join("skips")).into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
+            figures: BTreeMap::new(),
+            failure: ended.as_ref().err().map(|error| format!("{error:#}")),
+        };
+        for line in lines(&out.join("figures")) {
+            let figure = line.split_once('=').and_then(|(name, value)| Some((name, value.trim().parse().ok()?)));
+            let (name, value) = figure.with_context(|| format!("`{line}` is no figure"))?;
+            outcome.figures.insert(name.trim().to_owned(), value);
+        }
+        for line in lines(&out.join("runs")) {
+            // A program that ends otherwise than by a test that failed has not run the others.
+            let (program, code) = line.split_once(' ').with_context(|| format!("`{line}` is no run"))?;
+            let tests = read_tests(program, &lines(&out.join(format!("{program}.txt"))));
+            let told = tests.iter().any(|test| !test.passed);
+            outcome.tests.extend(tests);
+            if code != "0" && !told {
+                let why = if code == "124" { "did not end in time" } else { "did not come to its end" };
+                outcome.tests.push(Test { name: format!("{program} {why}"), passed: false });
+            }
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) fn passed(&self) -> usize {
+        self.tests.iter().filter(|test| test.passed).count()
+    }
+
+    /// Tests that failed, and the guest if it did.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let tests = self.tests.iter().filter(|test| !test.passed).map(|test| test.name.clone());
+        tests.chain(self.failure.clone()).collect()
+    }
+}
+
+/// The results in what a test program printed.
+fn read_tests(program: &str, printed: &[String]) -> Vec<Test> {
+    let result = |line: &String| {
+        let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ").or_else(|| {
+            // What a test prints itself comes between its name and its result.
+            let (name, _) = line.strip_prefix("test ")?.split_once(" ... ")?;
+            Some((name, "unknown"))
+        })?;
+        let passed = match result {
+            "ok" => true,
+            "FAILED" => false,
+            _ => return None,
+        };
+        Some(Test { name: format!("{program} {name}"), passed })
+    };
+    printed.iter().filter_map(result).collect()
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read_and_other_lines_are_not() {
+        let printed =
+            ["running 3 tests", "test a::b ... ok", "test c ... FAILED", "test d ... ignored", "test result: ok."];
+        let test = |name: &str, passed| Test { name: name.to_owned(), passed };
+        assert_eq!(
+            read_tests("packets", &printed.map(str::to_owned)),
+            [test("packets a::b", true), test("packets c", false)]
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! The programs that boot a kernel, and those that its guest runs and the system has not.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use crate::{packages, unpacked};
+
+/// Whether kernels can be booted on this machine.
+///
+/// # Errors
+/// Says why not.
+pub(crate) fn possible() -> Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), "kernels are booted on x86-64 only");
+    ensure!(packages::is_debian(), "kernels are fetched as Debian packages, and this is not Debian");
+    Ok(())
+}
+
+/// Where each is.
+#[derive(Clone, Debug)]
+pub(super) struct Tools {
+    pub(super) qemu: PathBuf,
+    pub(super) virtiofsd: PathBuf,
+    pub(super) busybox: PathBuf,
+    pub(super) modprobe: PathBuf,
+    pub(super) depmod: PathBuf,
+    /// A peer that the kernel has.
+    pub(super) ipvsadm: PathBuf,
+    pub(super) nft: PathBuf,
+    /// Where qemu's firmware is.
+    pub(super) firmware: Vec<PathBuf>,
+}
+
+impl Tools {
+    /// Fetches what is missing. Nothing is installed: qemu's package would take others away that the user has.
+    pub(super) fn ensure() -> Result<Self> {
+        possible()?;
+        let machine = |file| unpacked::ensure_whole("qemu", &["qemu-system-x86"], file);
+        let qemu = machine("usr/bin/qemu-system-x86_64")?;
+        let virtiofsd = machine("usr/lib/qemu/virtiofsd")?;
+        let guest = |file| unpacked::ensure_whole("guest", &["kmod", "ipvsadm", "nftables"], file);
+        let tools = crate::cargo::tools();
+        let firmware = [tools.join("qemu/usr"), "/usr".into()];
+        Ok(Self {
+            qemu,
+            virtiofsd,
+            busybox: unpacked::ensure("busybox", &["busybox-static"], "bin/busybox")?,
+            modprobe: guest("sbin/modprobe")?,
+            depmod: guest("sbin/depmod")?,
+            ipvsadm: guest("sbin/ipvsadm")?,
+            nft: guest("usr/sbin/nft")?,
+            firmware: firmware
+                .iter()
+                .flat_map(|usr| ["share/qemu", "share/seabios"].map(|folder| usr.join(folder)))
+                .filter(|folder| folder.exists())
+                .collect(),
+        })
+    }
+}
