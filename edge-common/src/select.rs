@@ -218,7 +218,7 @@ fn pick_and_bits<T: Tables>(tables: &T, view: View<'_>, service: &Service, slot:
 
 /// The pool that takes the flows that start now, and the [`State`] bits that its backends need for it.
 #[inline(always)]
-fn eligible<'a, T: Tables>(tables: &'a T, view: View<'_>, service: &Service) -> Option<(&'a Pool, u32)> {
+pub fn eligible<'a, T: Tables>(tables: &'a T, view: View<'_>, service: &Service) -> Option<(&'a Pool, u32)> {
     let failover = Failover::from_raw(service.failover);
     let count = usize::from(service.pool_count);
     let first = usize::from(failover.first);
