@@ -11,13 +11,14 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::{
+    bpf::{self, PinDir, PinnedMaps, Progress},
     config,
-    daemon::inventory::Inventory,
+    control::inventory::Inventory,
     health::{Health, Verdict},
-    kernel::{self, Kernel, PinDir, Progress},
-    model::{self, Admin, Capacity},
     net::NextHopEntry,
-    probe::{self, ProbeEngine, Report, Target},
+    plan::{self, Admin, Capacity},
+    probe::{self, ProbeEngine, ProbeTarget, Report},
+    xdp::{self, EdgeProgram},
 };
 
 /// A valid configuration.
@@ -30,15 +31,15 @@ impl Config {
         Ok(Self(config::parse(text, "the bench's configuration")?))
     }
 
-    /// Plans its publication into empty maps of the size that it asks for.
+    /// Plans its publication into empty maps of the size that it needs.
     pub fn plan(&self) -> Result<Image> {
-        Ok(Image(model::plan(&self.0, &Capacity::of(&self.0), None)?))
+        Ok(Image(plan::plan(&self.0, &Capacity::of(&self.0), None)?))
     }
 }
 
 /// All that a generation writes.
 #[derive(Debug)]
-pub struct Image(model::Image);
+pub struct Image(plan::Image);
 
 impl Image {
     /// Numbers of all services, in the order of the configuration.
@@ -54,7 +55,7 @@ impl Image {
 
 /// Pinned maps; gone with their owner.
 pub struct Maps {
-    kernel: Kernel,
+    maps: PinnedMaps,
     pins: PinDir,
 }
 
@@ -62,29 +63,30 @@ impl Maps {
     /// Makes maps for `config`, empty, and pins them under `pins`, which is in a BPF file system.
     pub fn create(pins: &Path, config: &Config) -> Result<Self> {
         let pins = PinDir::new(pins)?;
-        Ok(Self { kernel: Kernel::create(&pins, &Capacity::of(&config.0))?, pins })
+        Ok(Self { maps: PinnedMaps::create(&pins, &Capacity::of(&config.0))?, pins })
     }
 
     /// Plans the publication of `config` after what is published.
     pub fn plan(&self, config: &Config) -> Result<Image> {
-        Ok(Image(self.kernel.plan(&config.0)??))
+        let planned = self.maps.with_previous(|previous| plan::plan(&config.0, self.maps.capacity(), previous))?;
+        Ok(Image(planned?))
     }
 
     /// Publishes an image, once; returns when no packet sees the generation before it.
     pub fn publish(&mut self, image: &Image) -> Result<()> {
-        Ok(self.kernel.publish(&image.0)?)
+        Ok(self.maps.publish(&image.0)?)
     }
 
-    /// A round over the services that are not settled, from its beginning to its end, at this time of the flow records'
-    /// clock; each service's flows are waited for as long as the configuration says. Returns how much of a
-    /// processor it took, and the longest step of it: what the daemon does besides comes between two.
-    pub fn round(&mut self, config: &Config, now: Duration) -> Result<(Duration, Duration)> {
+    /// A reconcile pass from its beginning to its end, at this time of the flow records' clock, with the idle timeouts of
+    /// the configuration. Returns how much of a processor it took, and its longest step: the daemon does its other work
+    /// between two.
+    pub fn reconcile(&mut self, config: &Config, now: Duration) -> Result<(Duration, Duration)> {
         let waits: Vec<_> = self.waits(config)?;
         let start = processor_time();
         let (mut longest, mut step) = (Duration::ZERO, start);
-        self.kernel.begin_round(&waits)?;
+        self.maps.begin_pass(&waits)?;
         loop {
-            let progress = self.kernel.go_on(now)?;
+            let progress = self.maps.go_on(now)?;
             longest = longest.max(processor_time().saturating_sub(step));
             match progress {
                 Progress::Idle | Progress::Done { .. } => return Ok((processor_time().saturating_sub(start), longest)),
@@ -95,26 +97,26 @@ impl Maps {
         }
     }
 
-    fn waits(&self, config: &Config) -> Result<Vec<(u32, kernel::Waits)>> {
-        let snapshot = self.kernel.snapshot()?.context("nothing is published")?;
+    fn waits(&self, config: &Config) -> Result<Vec<(u32, bpf::Waits)>> {
+        let snapshot = self.maps.snapshot()?.context("nothing is published")?;
         Ok(Inventory::new(config.0.clone(), &snapshot)?.waits())
     }
 
-    /// Stores what the daemon stores when a backend's probes say that it is up, or down.
+    /// Stores what the daemon stores when a backend's probes find it up, or down.
     pub fn set_up(&mut self, backend: BackendNumber, up: bool) -> Result<()> {
         let (health, why) = if up { (Health::Up, "its probes pass") } else { (Health::Down, "its probes fail") };
-        Ok(self.kernel.set_state(backend, model::state(Admin::Enabled, health), why)?)
+        Ok(self.maps.set_state(backend, plan::state(Admin::Enabled, health), why)?)
     }
 
     /// Stores the next hop of a backend: a neighbour on the interface with index `egress`.
     pub fn set_next_hop(&mut self, backend: BackendNumber, egress: u32, mac: [u8; 6]) -> Result<()> {
         let hop = NextHopEntry { egress, mac, source_mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vlan: 0 };
-        Ok(self.kernel.set_next_hop(backend, Some(hop))?)
+        Ok(self.maps.set_next_hop(backend, Some(hop))?)
     }
 
     /// Loads the program onto the maps; returns where it is pinned.
     pub fn load_program(&mut self) -> Result<PathBuf> {
-        self.kernel.load_program()?;
+        EdgeProgram::load(&self.maps)?;
         Ok(self.pins.program())
     }
 }
@@ -122,7 +124,7 @@ impl Maps {
 impl Drop for Maps {
     fn drop(&mut self) {
         // What can't be removed goes with the bench's file system.
-        let _unused = Kernel::detach(&self.pins);
+        let _unused = xdp::detach_all(&self.pins);
     }
 }
 
@@ -143,14 +145,14 @@ impl Probes {
     pub fn start(config: &Config) -> Self {
         let backends = config.0.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
-            Some(Target { backend: number, address: backend.address, probe: pool.probe.clone()? })
+            Some(ProbeTarget { backend: number, address: backend.address, probe: pool.probe.clone()? })
         });
         // As much room as the daemon gives.
         let (sender, reports) = mpsc::channel(1024);
         Self { _engine: probe::start(targets.collect(), sender), reports }
     }
 
-    /// What the next probe that ends says.
+    /// The verdict of the next probe that ends.
     ///
     /// # Errors
     /// Why it did not pass.

@@ -1,14 +1,17 @@
 //! All of `edge-ctl`. A library for the sake of its benches: nothing else may depend on it.
+//!
+//! A module imports only from those that stand above it here.
 
-mod cli;
-mod daemon;
 mod config;
-mod model;
 mod health;
-mod probe;
-mod kernel;
+mod plan;
 mod net;
-mod decap;
+mod probe;
+mod bpf;
+mod xdp;
+mod control;
+mod daemon;
+mod cli;
 
 pub mod bench;
 

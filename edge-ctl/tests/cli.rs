@@ -84,15 +84,15 @@ fn wrong_usage_is_2() {
 fn check_tells_good_from_bad() {
     let host = Host::new();
     let good = host.file(GOOD);
-    let (code, told, _) = host.run(&["check", "--config", &good]);
-    assert_eq!((code, told), (0, format!("{good}: good: 1 service, 1 pool, 1 backend, 1 interface\n")));
+    let (code, output, _) = host.run(&["check", "--config", &good]);
+    assert_eq!((code, output), (0, format!("{good}: good: 1 service, 1 pool, 1 backend, 1 interface\n")));
     let bad = host.file(&GOOD.replace("slots", "slot"));
-    let (code, _, told) = host.run(&["check", "--config", &bad]);
+    let (code, _, output) = host.run(&["check", "--config", &bad]);
     assert_eq!(code, 2);
-    assert!(told.starts_with(&format!("edge-ctl: {bad}:3:1: ")), "{told}");
-    let (code, _, told) = host.run(&["check", "--config", "/nowhere/edge.toml"]);
+    assert!(output.starts_with(&format!("edge-ctl: {bad}:3:1: ")), "{output}");
+    let (code, _, output) = host.run(&["check", "--config", "/nowhere/edge.toml"]);
     assert_eq!(code, 2);
-    assert!(told.contains("/nowhere/edge.toml"), "{told}");
+    assert!(output.contains("/nowhere/edge.toml"), "{output}");
 }
 
 #[test]
@@ -113,10 +113,13 @@ fn without_daemon_and_maps_every_verb_is_3_and_says_where_it_looked() {
         &["events", "--follow"],
         &["reload"],
     ] {
-        let (code, out, told) = host.run(verb);
-        assert_eq!(code, 3, "{verb:?}: {told}");
+        let (code, out, output) = host.run(verb);
+        assert_eq!(code, 3, "{verb:?}: {output}");
         assert!(out.is_empty(), "{verb:?}: {out}");
-        assert!(told.contains("run/edge.sock") && told.contains("edge-ctl run --config FILE"), "{verb:?}: {told}");
+        assert!(
+            output.contains("run/edge.sock") && output.contains("edge-ctl run --config FILE"),
+            "{verb:?}: {output}"
+        );
     }
 }
 
@@ -133,9 +136,9 @@ fn a_dead_daemons_socket_is_as_none() {
 fn a_second_daemon_is_5_and_names_the_first() {
     let host = Host::new();
     let _lock = host.hold_lock(4242);
-    let (code, _, told) = host.run(&["run", "--config", &host.file(GOOD)]);
-    assert_eq!(code, 5, "{told}");
-    assert!(told.contains("PID 4242"), "{told}");
+    let (code, _, output) = host.run(&["run", "--config", &host.file(GOOD)]);
+    assert_eq!(code, 5, "{output}");
+    assert!(output.contains("PID 4242"), "{output}");
 }
 
 #[test]
@@ -143,8 +146,8 @@ fn nobody_writes_beside_a_daemon_that_does_not_answer() {
     let host = Host::new();
     let _lock = host.hold_lock(4242);
     for verb in [&["drain", "a1"][..], &["failback", "web"], &["detach"]] {
-        let (code, _, told) = host.run(verb);
-        assert_eq!(code, 5, "{told}");
-        assert!(told.contains("a daemon runs (PID 4242) but does not answer"), "{told}");
+        let (code, _, output) = host.run(verb);
+        assert_eq!(code, 5, "{output}");
+        assert!(output.contains("a daemon runs (PID 4242) but does not answer"), "{output}");
     }
 }

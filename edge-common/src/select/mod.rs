@@ -30,5 +30,5 @@ pub mod flow;
 pub use self::{
     choose::{FlowQuery, choose},
     owner::stable_owner,
-    pools::pick,
+    pools::{eligible, pick},
 };

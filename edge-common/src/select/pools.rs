@@ -43,7 +43,7 @@ pub(super) fn pick_and_bits<M: PoolMaps>(
 
 /// The pool that takes the flows that start now, and the [`State`] bits that its backends need for it.
 #[inline(always)]
-fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service) -> Option<(&'a Pool, u32)> {
+pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service) -> Option<(&'a Pool, u32)> {
     let failover = Failover::from_raw(service.failover);
     let count = usize::from(service.pool_count);
     let first = usize::from(failover.first);

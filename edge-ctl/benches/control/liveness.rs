@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{group, maps::published, place::Place, single_rounds, text::World};
+use crate::{group, maps::published, namespace::Namespace, single_rounds, size::Size};
 
 /// The interface that packets come by and leave by: `lo`, since nothing is sent.
 const LO: u32 = 1;
@@ -25,12 +25,12 @@ const TX: u32 = 3;
 /// Longest wait for another thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
-    let small = World { services: 10, backends: 3, slots: 65_536 };
-    let large = World { services: 10, backends: 1000, slots: 131_072 };
-    for world in if quick { vec![small] } else { vec![small, large] } {
-        let mut scene = Scene::new(place, world);
-        let name = |what| BenchmarkId::new(what, world);
+pub(crate) fn bench(criterion: &mut Criterion, namespace: &Namespace, quick: bool) {
+    let small = Size { services: 10, backends: 3, slots: 65_536 };
+    let large = Size { services: 10, backends: 1000, slots: 131_072 };
+    for size in if quick { vec![small] } else { vec![small, large] } {
+        let mut scene = Scene::new(namespace, size);
+        let name = |what| BenchmarkId::new(what, size);
         let mut group = group(criterion, "liveness", quick);
         group.bench_function(name("one packet"), |bencher| bencher.iter(|| assert_eq!(scene.packet(), scene.home)));
         group.bench_function(name("store"), |bencher| {
@@ -63,15 +63,15 @@ struct Flow {
 }
 
 impl Scene {
-    fn new(place: &Place, world: World) -> Self {
-        let mut maps = published(place, "liveness", world);
-        for number in world.config(100).plan().expect("it fits").backends() {
+    fn new(namespace: &Namespace, size: Size) -> Self {
+        let mut maps = published(namespace, "liveness", size);
+        for number in size.config(100).plan().expect("it fits").backends() {
             maps.set_next_hop(number, LO, mac(number)).expect("it is configured");
             maps.set_up(number, true).expect("it is configured");
         }
         let pin = maps.load_program().expect("the kernel takes it");
         let program = Xdp::from_pin(pin, XdpAttachType::Interface).expect("it is pinned");
-        let (vip, port) = World::VIP;
+        let (vip, port) = Size::VIP;
         let tcp = Tcp { destination: port, ..Tcp::default() };
         let ip = Ip::new([203, 0, 113, 7].into(), vip.into(), Payload::Tcp(tcp));
         let flow = Flow { program, frame: Frame::new([2; 6], [4; 6], ip).bytes() };

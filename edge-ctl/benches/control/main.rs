@@ -6,32 +6,32 @@
 mod configurations;
 mod liveness;
 mod maps;
-mod place;
+mod namespace;
 mod tables;
-mod text;
+mod size;
 
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, measurement::WallTime};
 
-use self::{place::Place, text::World};
+use self::{namespace::Namespace, size::Size};
 
 fn main() {
-    let place = Place::enter();
+    let namespace = Namespace::enter();
     let quick = std::env::var_os("EDGE_BENCH_QUICK").is_some();
     let mut criterion = Criterion::default().nresamples(10_000).configure_from_args();
     tables::bench(&mut criterion, quick);
     configurations::bench(&mut criterion, quick);
-    maps::bench(&mut criterion, &place, quick);
-    liveness::bench(&mut criterion, &place, quick);
+    maps::bench(&mut criterion, &namespace, quick);
+    liveness::bench(&mut criterion, &namespace, quick);
     criterion.final_summary();
 }
 
 /// The small and the large installation.
-fn worlds(quick: bool) -> Vec<World> {
-    let small = World { services: 10, backends: 3, slots: 65_536 };
+fn sizes(quick: bool) -> Vec<Size> {
+    let small = Size { services: 10, backends: 3, slots: 65_536 };
     // With the fewest slots that a pool of so many backends may have, which are half a gigabyte of owners.
-    let large = World { services: 1000, backends: 1000, slots: 131_072 };
+    let large = Size { services: 1000, backends: 1000, slots: 131_072 };
     if quick { vec![small] } else { vec![small, large] }
 }
 

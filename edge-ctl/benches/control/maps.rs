@@ -7,30 +7,30 @@ use criterion::{BatchSize, BenchmarkId, Criterion};
 use edge_common::abi::{FlowKeyV4, FlowRecord, map};
 use edge_ctl::bench::Maps;
 
-use crate::{place::Place, single_rounds, text::World};
+use crate::{namespace::Namespace, single_rounds, size::Size};
 
-/// The time at which rounds are made.
+/// The time at which passes are made.
 const NOW: Duration = Duration::from_secs(1000);
 
-pub(crate) fn bench(criterion: &mut Criterion, place: &Place, quick: bool) {
-    for world in crate::worlds(quick) {
-        first(criterion, place, world);
-        next(criterion, place, world);
+pub(crate) fn bench(criterion: &mut Criterion, namespace: &Namespace, quick: bool) {
+    for size in crate::sizes(quick) {
+        first(criterion, namespace, size);
+        next(criterion, namespace, size);
     }
     for services in [1, 100] {
-        follow(criterion, place, World { services, backends: 3, slots: 65_536 });
+        follow(criterion, namespace, Size { services, backends: 3, slots: 65_536 });
     }
     if !quick {
-        follow(criterion, place, World { services: 1000, backends: 1000, slots: 131_072 });
+        follow(criterion, namespace, Size { services: 1000, backends: 1000, slots: 131_072 });
     }
-    records(criterion, place);
+    records(criterion, namespace);
 }
 
 /// The first publication into empty maps: tables are written and each slot of each service gets its owner.
-fn first(criterion: &mut Criterion, place: &Place, world: World) {
-    let config = world.config(100);
-    let pins = place.pins("first");
-    single_rounds(criterion, "publish, first", 10).bench_function(BenchmarkId::from_parameter(world), |bencher| {
+fn first(criterion: &mut Criterion, namespace: &Namespace, size: Size) {
+    let config = size.config(100);
+    let pins = namespace.pins("first");
+    single_rounds(criterion, "publish, first", 10).bench_function(BenchmarkId::from_parameter(size), |bencher| {
         let fresh = || {
             let maps = Maps::create(&pins, &config).expect("maps");
             let image = maps.plan(&config).expect("it fits");
@@ -42,12 +42,12 @@ fn first(criterion: &mut Criterion, place: &Place, world: World) {
 }
 
 /// One that changes a weight: the pool's table is written anew, all else is checked.
-fn next(criterion: &mut Criterion, place: &Place, world: World) {
-    let configs = [50, 100].map(|weight| world.config(weight));
-    let maps = RefCell::new(published(place, "next", world));
+fn next(criterion: &mut Criterion, namespace: &Namespace, size: Size) {
+    let configs = [50, 100].map(|weight| size.config(weight));
+    let maps = RefCell::new(published(namespace, "next", size));
     let mut turn = configs.iter().cycle();
     single_rounds(criterion, "publish, a weight changed", 10).bench_function(
-        BenchmarkId::from_parameter(world),
+        BenchmarkId::from_parameter(size),
         |bencher| {
             let plan = || maps.borrow().plan(turn.next().expect("it never ends")).expect("it fits");
             let publish = |image| maps.borrow_mut().publish(&image).expect("it is the next");
@@ -56,38 +56,38 @@ fn next(criterion: &mut Criterion, place: &Place, world: World) {
     );
 }
 
-/// Rounds over services that a backend has left or come back to: of these the owners of every other one follow at once, the
-/// flows of the rest are waited for. How much of a processor a round takes, and the longest of its steps, which nothing else
+/// Passes over services that a backend has left or come back to: the slots of every other one are handed over at once, the
+/// flows of the rest are waited for. How much of a processor a pass takes, and the longest of its steps, which nothing else
 /// that the daemon does can come between.
-fn follow(criterion: &mut Criterion, place: &Place, world: World) {
-    let config = world.config(100);
-    let mut maps = published(place, "follow", world);
+fn follow(criterion: &mut Criterion, namespace: &Namespace, size: Size) {
+    let config = size.config(100);
+    let mut maps = published(namespace, "follow", size);
     let backend = config.plan().expect("it fits").backends().next().expect("there is one");
     let mut up = false;
-    let mut round = |step: bool| {
+    let mut pass = |step: bool| {
         maps.set_up(backend, up).expect("it is configured");
         up = !up;
-        let (whole, longest) = maps.round(&config, NOW).expect("it ends");
+        let (whole, longest) = maps.reconcile(&config, NOW).expect("it ends");
         if step { longest } else { whole }
     };
     let mut group = single_rounds(criterion, "owners follow", 10);
-    for (what, step) in [("a round over all services", false), ("its longest step", true)] {
-        group.bench_function(BenchmarkId::new(what, world), |bencher| {
-            bencher.iter_custom(|rounds| (0..rounds).map(|_| round(step)).sum());
+    for (what, step) in [("a pass over all services", false), ("its longest step", true)] {
+        group.bench_function(BenchmarkId::new(what, size), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| pass(step)).sum());
         });
     }
 }
 
 /// The same over as many flow records as there are room for by default, which stay.
-fn records(criterion: &mut Criterion, place: &Place) {
+fn records(criterion: &mut Criterion, namespace: &Namespace) {
     const RECORDS: u32 = 131_072;
-    let world = World { services: 2, backends: 3, slots: 1024 };
-    let config = world.config(100);
-    let mut maps = published(place, "records", world);
-    let table = place.pins("records").join(format!("v{}/maps/{}", edge_common::abi::ABI_VERSION, map::FLOWS_V4));
+    let size = Size { services: 2, backends: 3, slots: 1024 };
+    let config = size.config(100);
+    let mut maps = published(namespace, "records", size);
+    let table = namespace.pins("records").join(format!("v{}/maps/{}", edge_common::abi::ABI_VERSION, map::FLOWS_V4));
     let table = MapData::from_pin(table).and_then(Map::from_map_data).expect("it is pinned");
     let mut table: HashMap<_, [u32; 4], [u32; 4]> = table.try_into().expect("it is a hash");
-    let (vip, port) = World::VIP;
+    let (vip, port) = Size::VIP;
     for n in 0..RECORDS {
         let (client, vip) = (n.wrapping_mul(0x9e37_79b9), u32::from_ne_bytes(vip));
         let key = FlowKeyV4 { client, vip, ports: (n % 50_000) | (u32::from(port.to_be()) << 16), protocol: 6 };
@@ -97,23 +97,23 @@ fn records(criterion: &mut Criterion, place: &Place) {
         table.insert(key, record, 0).expect("there is room");
     }
     let mut group = single_rounds(criterion, "owners follow", 10);
-    for (what, step) in [("a round over 131,072 records", false), ("its longest step, over records", true)] {
-        group.bench_function(BenchmarkId::new(what, world), |bencher| {
+    for (what, step) in [("a pass over 131,072 records", false), ("its longest step, over records", true)] {
+        group.bench_function(BenchmarkId::new(what, size), |bencher| {
             bencher.iter_custom(|rounds| {
-                let mut round = || {
-                    let (whole, longest) = maps.round(&config, NOW).expect("it ends");
+                let mut pass = || {
+                    let (whole, longest) = maps.reconcile(&config, NOW).expect("it ends");
                     if step { longest } else { whole }
                 };
-                (0..rounds).map(|_| round()).sum()
+                (0..rounds).map(|_| pass()).sum()
             });
         });
     }
 }
 
-/// Maps in which the world, all weights equal, is published.
-pub(crate) fn published(place: &Place, name: &str, world: World) -> Maps {
-    let config = world.config(100);
-    let mut maps = Maps::create(&place.pins(name), &config).expect("maps");
+/// Maps in which a configuration of this size, all weights equal, is published.
+pub(crate) fn published(namespace: &Namespace, name: &str, size: Size) -> Maps {
+    let config = size.config(100);
+    let mut maps = Maps::create(&namespace.pins(name), &config).expect("maps");
     let image = maps.plan(&config).expect("it fits");
     maps.publish(&image).expect("it is the first");
     maps

@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion};
 use edge_common::tables::candidates::{self, Member};
 
-use crate::{group, text::thousands};
+use crate::{group, size::thousands};
 
 pub(crate) fn bench(criterion: &mut Criterion, quick: bool) {
     let mut group = group(criterion, "table build", quick);

@@ -18,7 +18,7 @@ const SLICES: usize = 5;
 const POOL: u32 = 1250;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProbeType {
     Tcp,
     Http,
 }
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
 /// Backends that are each probed once in an interval, which is also how long they may take to answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ProbeType,
     /// Up to 10,000.
     pub(crate) backends: u32,
     pub(crate) interval: Duration,
@@ -70,8 +70,8 @@ impl Load {
     /// A configuration with this load in it. All of 10.1.0.0/16 leads to the server.
     fn text(self) -> Result<String, fmt::Error> {
         let probe = match self.kind {
-            Kind::Tcp => format!("type = \"tcp\", port = {TCP}"),
-            Kind::Http => format!("type = \"http\", port = {HTTP}, path = \"/healthz\""),
+            ProbeType::Tcp => format!("type = \"tcp\", port = {TCP}"),
+            ProbeType::Http => format!("type = \"http\", port = {HTTP}, path = \"/healthz\""),
         };
         let interval = self.interval.as_millis();
         let pools = 0..self.backends.div_ceil(POOL);
@@ -102,8 +102,8 @@ impl Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Tcp => "TCP",
-            Kind::Http => "HTTP",
+            ProbeType::Tcp => "TCP",
+            ProbeType::Http => "HTTP",
         };
         let thousands = match (self.backends / 1000, self.backends % 1000) {
             (0, rest) => rest.to_string(),

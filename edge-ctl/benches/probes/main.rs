@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
 use self::{
-    engine::{Kind, Load},
+    engine::{Load, ProbeType},
     server::Server,
 };
 
@@ -38,14 +38,14 @@ fn main() {
     edge_tests::namespace::sh("ip link set lo up && ip route add local 10.1.0.0/16 dev lo");
     let _server = Server::start();
     let quick = std::env::var_os("EDGE_BENCH_QUICK").is_some();
-    for kind in [Kind::Tcp, Kind::Http] {
+    for kind in [ProbeType::Tcp, ProbeType::Http] {
         cost(kind, quick);
         rate(kind, quick);
     }
 }
 
 /// Processor time at an ordinary load.
-fn cost(kind: Kind, quick: bool) {
+fn cost(kind: ProbeType, quick: bool) {
     let load = Load { kind, backends: 1000, interval: Duration::from_secs(1) };
     let measured = load.measure(Duration::from_millis(if quick { 200 } else { 600 }));
     assert!(measured.is_sustained(load), "{load} is too much for this host: {measured:?}");
@@ -54,7 +54,7 @@ fn cost(kind: Kind, quick: bool) {
 }
 
 /// The highest rate at which all probes are made in time and answered in time, to within the steps in which it is sought.
-fn rate(kind: Kind, quick: bool) {
+fn rate(kind: ProbeType, quick: bool) {
     let (slice, more) = if quick { (80, 2.0) } else { (160, 1.4) };
     let mut best = None;
     let mut backends = 250.0_f64;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::decap::DecapArgs;
+use super::decap::DecapArgs;
 
-/// What `--help` says about exit codes; docs/cli.md says the same.
+/// Exit codes in `--help`; docs/cli.md has the same.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done

@@ -1,22 +1,16 @@
-//! How a command fails: what is said, what to do about it, and the exit code for scripts.
+//! How a command fails: the message, the remedy, and the exit code for scripts.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use hyper::StatusCode;
 use thiserror::Error;
 
-use super::client::ClientError;
+use super::args::Dirs;
 use crate::{
+    bpf::LockError,
     config::ConfigError,
-    daemon::{
-        RunError,
-        inventory::{InventoryError, NameError},
-        operate::OperateError,
-    },
-    kernel::{KernelError, LockError},
+    control::{inventory::NameError, offline::OfflineError, operations::OperationError},
+    daemon::{RunError, client::ClientError},
 };
 
 /// Exit codes. `--help` and docs/cli.md list them.
@@ -38,16 +32,10 @@ pub(crate) enum Failure {
     Run(#[from] RunError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("the pinned maps cannot be used")]
-    Kernel(#[from] KernelError),
     #[error(transparent)]
-    Operate(#[from] OperateError),
-    #[error("what the pinned maps say of their configuration cannot be used")]
-    Inventory(#[from] InventoryError),
-    #[error("the writer's lock cannot be taken")]
-    Lock(#[source] LockError),
+    Offline(OfflineError),
     #[error("a daemon runs (PID {pid}) but does not answer on {}", socket.display())]
-    Deaf { pid: u32, socket: PathBuf },
+    NoAnswer { pid: u32, socket: PathBuf },
     #[error("no daemon answers on {}, and nothing is pinned under {}", socket.display(), pin_dir.display())]
     NothingThere { socket: PathBuf, pin_dir: PathBuf },
     #[error("no daemon answers on {}, and {verb} needs one", socket.display())]
@@ -59,8 +47,13 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn nothing_there(socket: &Path, pin_dir: &Path) -> Self {
-        Self::NothingThere { socket: socket.to_owned(), pin_dir: pin_dir.to_owned() }
+    /// A failure of what was done without a daemon.
+    pub(crate) fn offline(error: OfflineError, dirs: &Dirs) -> Self {
+        match error {
+            OfflineError::NothingPinned { pin_dir } => Self::NothingThere { socket: dirs.socket(), pin_dir },
+            OfflineError::Lock(LockError::Held { pid }) => Self::NoAnswer { pid, socket: dirs.socket() },
+            other => Self::Offline(other),
+        }
     }
 
     pub(crate) fn code(&self) -> Code {
@@ -81,14 +74,20 @@ impl Failure {
                 | ClientError::Broken(_)
                 | ClientError::Misunderstood(_) => Code::Failed,
             },
-            Self::Operate(error) => match error {
-                OperateError::Name(NameError::AmbiguousBackend { .. }) => Code::Refused,
-                OperateError::Name(_) => Code::NotFound,
-                OperateError::Kernel(_) => Code::Failed,
+            Self::Offline(error) => match error {
+                OfflineError::Operation(OperationError::Name(NameError::AmbiguousBackend { .. })) => Code::Refused,
+                OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
+                OfflineError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
+                OfflineError::NothingPinned { .. } => Code::NothingThere,
+                OfflineError::Maps(_)
+                | OfflineError::Inventory(_)
+                | OfflineError::Operation(OperationError::Maps(_))
+                | OfflineError::Lock(LockError::File { .. })
+                | OfflineError::Detach(_) => Code::Failed,
             },
-            Self::Lock(LockError::Held { .. }) | Self::Deaf { .. } => Code::OtherDaemon,
+            Self::NoAnswer { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Kernel(_) | Self::Inventory(_) | Self::Lock(_) | Self::Decap(_) | Self::Runtime(_) => Code::Failed,
+            Self::Decap(_) | Self::Runtime(_) => Code::Failed,
         }
     }
 
@@ -99,8 +98,8 @@ impl Failure {
             Self::Client(ClientError::Connect { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run it as root, or as a member of the group that the socket belongs to".to_owned())
             }
-            Self::Operate(OperateError::Name(error)) => Some(error.hint()),
-            Self::Deaf { pid, .. } => Some(format!(
+            Self::Offline(OfflineError::Operation(OperationError::Name(error))) => Some(error.hint()),
+            Self::NoAnswer { pid, .. } => Some(format!(
                 "it may be starting or stopping: try again; else look at its log, and at --run-dir; `kill {pid}` stops \
                  it and leaves the traffic flowing"
             )),

@@ -1,149 +1,27 @@
-//! The flow records as a list: which flow of which service goes to which backend, since when, and how long it was silent.
+//! The flow records in a terminal.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::net::{IpAddr, SocketAddr};
 
-use comfy_table::{Cell, CellAlignment};
-use edge_common::{
-    abi::{FlowEnds, FlowRecord, Tracking},
-    wire::protocol,
-};
-use serde::Serialize;
-
-use super::render::{age, finish, table};
-use crate::{
-    config::{Protocol, Service},
-    daemon::inventory::{Inventory, Known, NameError},
-};
-
-/// Flow records at one moment.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Listing {
-    /// How many there are of what was asked for, listed or not.
-    pub(crate) records: usize,
-    /// By service in the configuration's order, then by backend, then by client.
-    pub(crate) flows: Vec<Flow>,
-    /// What it means if there are none, for people.
-    #[serde(skip)]
-    none: String,
-}
-
-/// One flow record.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Flow {
-    /// Absent where the configuration does not have the service any more.
-    pub(crate) service: Option<String>,
-    pub(crate) vip: IpAddr,
-    pub(crate) port: u16,
-    pub(crate) protocol: &'static str,
-    pub(crate) client: IpAddr,
-    pub(crate) client_port: u16,
-    /// `POOL/BACKEND`; absent where the number is nobody's.
-    pub(crate) backend: Option<String>,
-    /// The backend has left the configuration, and keeps its flows until they end.
-    pub(crate) leaving: bool,
-    /// Since it was recorded.
-    pub(crate) age_seconds: u64,
-    /// Since its last packet.
-    pub(crate) silent_seconds: u64,
-}
-
-/// What is to be listed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted<'a> {
-    /// Listing of this service only.
-    pub(crate) service: Option<&'a str>,
-    /// At most so many.
-    pub(crate) limit: Option<usize>,
-}
-
-/// Lists `records`, which come in no order. `now` is the present time on their clock.
-///
-/// # Errors
-/// When the service that is wanted is not there.
-pub(crate) fn list(
-    inventory: &Inventory,
-    records: &[(FlowEnds, FlowRecord)],
-    wanted: Wanted<'_>,
-    now: Duration,
-) -> Result<Listing, NameError> {
-    let only = wanted.service.map(|name| inventory.service(name)).transpose()?.map(|(service, _)| service);
-    let services: BTreeMap<_, _> =
-        inventory.config.services.iter().enumerate().map(|at| (destination(at.1), at)).collect();
-    let backends: BTreeMap<_, _> = inventory.known().map(|known| (known.number, known)).collect();
-    let mut flows = Vec::with_capacity(records.len());
-    for (ends, record) in records {
-        let to = (ends.vip, ends.port, ends.protocol);
-        if only.is_none_or(|only| destination(only) == to) {
-            let (position, service) =
-                services.get(&to).map_or((usize::MAX, None), |(at, service)| (*at, Some(*service)));
-            flows.push((position, flow(ends, record, service, backends.get(&record.backend), now)));
-        }
-    }
-    // What has no name comes last.
-    flows.sort_unstable_by(|(position, a), (other_position, b)| {
-        let unnamed = (position, a.backend.is_none()).cmp(&(other_position, b.backend.is_none()));
-        unnamed.then_with(|| (&a.backend, a.client, a.client_port).cmp(&(&b.backend, b.client, b.client_port)))
-    });
-    let records = flows.len();
-    flows.truncate(wanted.limit.unwrap_or(usize::MAX));
-    Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
-}
-
-fn destination(service: &Service) -> (IpAddr, u16, u8) {
-    (service.vip, service.port, service.protocol.number())
-}
-
-fn flow(
-    ends: &FlowEnds,
-    record: &FlowRecord,
-    service: Option<&Service>,
-    backend: Option<&Known>,
-    now: Duration,
-) -> Flow {
-    Flow {
-        service: service.map(|service| service.name.clone()),
-        vip: ends.vip,
-        port: ends.port,
-        protocol: if ends.protocol == protocol::TCP { Protocol::Tcp.name() } else { Protocol::Udp.name() },
-        client: ends.client,
-        client_port: ends.client_port,
-        backend: backend.map(|known| known.name.clone()),
-        leaving: backend.is_some_and(|known| known.leaves),
-        age_seconds: now.as_secs().saturating_sub(record.recorded_s.into()),
-        silent_seconds: now.saturating_sub(Duration::from_nanos(record.seen_ns)).as_secs(),
-    }
-}
-
-/// The normal state is said to be that: an empty list alone would look like a failure.
-fn none(only: Option<&Service>) -> String {
-    match only {
-        None => "no flow is recorded, as is normal: each goes to its slot's owner".to_owned(),
-        Some(Service { name, tracking: Tracking::Stateless, .. }) => {
-            format!("no flow of {name} is recorded: its configuration wants no records")
-        }
-        Some(Service { name, .. }) => {
-            format!("no flow of {name} is recorded, as is normal: each goes to its slot's owner")
-        }
-    }
-}
+use super::table::{Cell, Table, age};
+use crate::control::flow_list::Listing;
 
 /// For a terminal.
 pub(crate) fn render(flows: &Listing, colour: bool) -> String {
     if flows.records == 0 {
         return format!("{}\n", flows.none);
     }
-    let mut rows = table(colour, &["SERVICE", "CLIENT", "BACKEND", "AGE", "SILENT"]);
+    let mut rows = Table::new(colour, ["SERVICE", "CLIENT", "BACKEND", "AGE", "SILENT"]);
     for flow in &flows.flows {
         let service =
             flow.service.clone().unwrap_or_else(|| format!("{}/{}", ends(flow.vip, flow.port), flow.protocol));
         let backend = flow.backend.as_deref().unwrap_or("-");
-        let leaving = if flow.leaving { " (leaving)" } else { "" };
-        rows.add_row([
-            Cell::new(service),
-            Cell::new(ends(flow.client, flow.client_port)),
-            Cell::new(format!("{backend}{leaving}")),
-            Cell::new(age(flow.age_seconds)).set_alignment(CellAlignment::Right),
-            Cell::new(age(flow.silent_seconds)).set_alignment(CellAlignment::Right),
+        let retired = if flow.retired { " (retired)" } else { "" };
+        rows.row([
+            Cell::from(service),
+            Cell::from(ends(flow.client, flow.client_port)),
+            Cell::from(format!("{backend}{retired}")),
+            Cell::from(age(flow.age_seconds)),
+            Cell::from(age(flow.silent_seconds)),
         ]);
     }
     let records = match flows.records {
@@ -152,34 +30,48 @@ pub(crate) fn render(flows: &Listing, colour: bool) -> String {
     };
     match flows.flows.len() {
         0 => format!("{records}\n"),
-        all if all == flows.records => format!("{}\n{records}\n", finish(&rows)),
-        some => format!("{}\n{some} of {records}\n", finish(&rows)),
+        all if all == flows.records => format!("{}\n{records}\n", rows.finish()),
+        some => format!("{}\n{some} of {records}\n", rows.finish()),
     }
 }
 
 /// `192.0.2.10:80`, `[2001:db8::10]:80`.
 fn ends(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
+    SocketAddr::new(address, port).to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use edge_common::{
+        abi::{FlowEnds, FlowRecord},
+        wire::protocol,
+    };
+
     use super::*;
-    use crate::{daemon::fixture, model::RetiredRecord};
+    use crate::{
+        control::{
+            fixture,
+            flow_list::{Wanted, list},
+            inventory::Inventory,
+        },
+        plan::RetiredRecord,
+    };
 
     const NOW: Duration = Duration::from_secs(10_000);
 
-    /// With a backend that is leaving.
+    /// With a backend that is retired.
     fn inventory() -> Inventory {
         let mut inventory = fixture::inventory();
         let (pool, name) = ("provider-c".to_owned(), "c1".to_owned());
-        inventory.leaving.push(RetiredRecord { pool, name, number: 9, address: "10.3.0.11".parse().unwrap() });
+        inventory.retired.push(RetiredRecord { pool, name, number: 9, address: "10.3.0.11".parse().unwrap() });
         inventory
     }
 
     /// A record of a flow from `client` to `vip`, `ago` seconds old and half as long silent.
     fn record(client: &str, vip: &str, protocol: u8, backend: u16, ago: u64) -> (FlowEnds, FlowRecord) {
-        let [client, vip]: [std::net::SocketAddr; 2] = [client, vip].map(|text| text.parse().unwrap());
+        let [client, vip]: [SocketAddr; 2] = [client, vip].map(|text| text.parse().unwrap());
         let ends =
             FlowEnds { client: client.ip(), client_port: client.port(), vip: vip.ip(), port: vip.port(), protocol };
         let seen_ns = u64::try_from((NOW.saturating_sub(Duration::from_secs(ago) / 2)).as_nanos()).unwrap();

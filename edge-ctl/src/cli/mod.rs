@@ -1,13 +1,13 @@
-//! `edge-ctl`'s verbs: ask the daemon, or else the pinned maps, and say what came of it.
+//! `edge-ctl`'s verbs: each is a request to the daemon, or else done on the pinned maps, and its outcome printed.
 
 #![expect(clippy::result_large_err, reason = "an error here ends the process")]
 
 mod args;
-pub(crate) mod client;
 mod failure;
-mod flows;
-mod offline;
 mod render;
+mod table;
+mod flows;
+mod decap;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -21,26 +21,33 @@ use tracing_subscriber::EnvFilter;
 
 use self::{
     args::{Args, Command, Dirs},
-    client::{Client, ClientError, segment},
     failure::Failure,
-    flows::Wanted,
 };
 use crate::{
     config,
-    daemon::{
-        self,
-        api::{BackendBody, FailoverBody, chain},
+    control::{
+        chain,
         events::Event,
-        operate::{Operation, Outcome},
+        flow_list::Wanted,
+        offline::{self, Offline},
+        operations::{Operation, Outcome},
         status::{Sample, Status},
     },
-    decap, kernel,
+    daemon::{
+        self,
+        api::{BackendBody, FailoverBody},
+        client::{Client, ClientError, segment},
+    },
+    xdp,
 };
+
+/// Printed on standard error before the maps are used without a daemon.
+const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinned maps directly";
 
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Does what the command line asks for.
+/// Runs the command line.
 pub fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
     log(if matches!(command, Command::Run { .. }) { "info" } else { "warn" });
@@ -86,14 +93,14 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Reload => runtime(false)?.block_on(reload(dirs)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Detach => detach(dirs),
-        Command::Decap(args) => decap::run(&args, &dirs.pin_dir, kernel::OBJECT).map_err(Failure::Decap),
+        Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),
     }
 }
 
 fn check(path: &std::path::Path) -> Result<(), Failure> {
     let config = config::load(path)?;
     let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
-    say(&format!(
+    print_line(&format!(
         "{}: good: {}, {}, {}, {}",
         path.display(),
         count(config.services.len(), "service"),
@@ -113,7 +120,7 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
     if !watch {
         let status = status_once(dirs, &mut earlier, true).await?;
         if json {
-            say(&to_json(&status, true));
+            print_line(&to_json(&status, true));
         } else {
             let mut out = io::stdout();
             let _ = write!(out, "{}", render::status(&status, out.is_terminal()));
@@ -121,23 +128,23 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-    let mut offline_told = false;
+    let mut notified = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             _ = tokio::signal::ctrl_c() => {
                 if io::stdout().is_terminal() && !json {
-                    say("");
+                    print_line("");
                 }
                 return Ok(());
             }
         }
         let terminal = io::stdout().is_terminal();
-        // On a terminal the screen says it; a notice on standard error would tear it.
-        let looked = status_once(dirs, &mut earlier, !terminal && !offline_told).await;
+        // On a terminal the status itself shows it; a notice on standard error would tear the screen.
+        let looked = status_once(dirs, &mut earlier, !terminal && !notified).await;
         let shown = match looked {
             Ok(status) => {
-                offline_told = status.daemon.is_none();
+                notified = status.daemon.is_none();
                 if json { to_json(&status, false) } else { render::status(&status, terminal) }
             }
             // A watcher wants to see it come back.
@@ -157,7 +164,7 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
 
 /// Paints over what was there without a moment of emptiness in between. What does not fit is cut off.
 fn repaint(text: &str) -> io::Result<()> {
-    let rows = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
+    let rows = terminal_rows().unwrap_or(usize::MAX);
     let mut out = io::stdout().lock();
     // Home, without wrapping of long lines.
     write!(out, "\x1b[H\x1b[?7l")?;
@@ -168,18 +175,38 @@ fn repaint(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, tell: bool) -> Result<Status, Failure> {
+/// Rows of the terminal that standard output is.
+fn terminal_rows() -> Option<usize> {
+    // SAFETY: a `winsize` is four integers; zero is a value of each.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one `winsize`, to which the pointer goes for the whole call.
+    let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_row > 0).then(|| size.ws_row.into())
+}
+
+async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Result<Status, Failure> {
     match Client::connect(&dirs.socket()).await {
         Ok(mut client) => Ok(client.get("/v1/status").await?),
-        Err(ClientError::Absent { .. }) => offline::status(dirs, earlier, tell),
+        Err(ClientError::Absent { .. }) => offline_status(dirs, earlier, notify),
         Err(other) => Err(other.into()),
     }
 }
 
+fn offline_status(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Result<Status, Failure> {
+    let failed = |error| Failure::offline(error, dirs);
+    let mut offline = Offline::open(&dirs.pin_dir).map_err(failed)?;
+    if notify {
+        eprintln!("{NOTICE}");
+    }
+    offline.status(earlier).map_err(failed)
+}
+
 fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
-    let flows = offline::flows(dirs, wanted)?;
+    // The records are the packet path's own: neither the daemon nor the lock is needed.
+    let offline = Offline::open(&dirs.pin_dir);
+    let flows = offline.and_then(|offline| offline.flows(wanted)).map_err(|error| Failure::offline(error, dirs))?;
     let mut out = io::stdout();
-    // As in `say`.
+    // As in `print_line`.
     let _ = if json {
         writeln!(out, "{}", to_json(&flows, true))
     } else {
@@ -189,15 +216,19 @@ fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
 }
 
 fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {
-    let asked = runtime(false)?.block_on(async {
+    let answer = runtime(false)?.block_on(async {
         let mut client = Client::connect(&dirs.socket()).await?;
         post_operation(&mut client, operation).await
     });
-    let outcome = match asked {
-        Err(ClientError::Absent { .. }) => offline::operate(dirs, operation)?,
-        asked => asked?,
+    let outcome = match answer {
+        Err(ClientError::Absent { .. }) => {
+            let notify = || eprintln!("{NOTICE}");
+            offline::operate(&dirs.pin_dir, &dirs.run_dir, operation, notify)
+                .map_err(|error| Failure::offline(error, dirs))?
+        }
+        answer => answer?,
     };
-    tell(&outcome);
+    print_outcome(&outcome);
     Ok(())
 }
 
@@ -223,7 +254,7 @@ async fn post_operation(client: &mut Client, operation: &Operation) -> Result<Ou
 
 async fn reload(dirs: &Dirs) -> Result<(), Failure> {
     let mut client = needed(dirs, "reload").await?;
-    tell(&client.post("/v1/reload", &()).await?);
+    print_outcome(&client.post("/v1/reload", &()).await?);
     Ok(())
 }
 
@@ -245,15 +276,19 @@ async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
 
 fn detach(dirs: &Dirs) -> Result<(), Failure> {
     let runtime = runtime(false)?;
-    let asked = runtime.block_on(async {
+    let answer = runtime.block_on(async {
         let mut client = Client::connect(&dirs.socket()).await?;
         client.post("/v1/detach", &()).await
     });
-    let outcome = match asked {
-        Err(ClientError::Absent { .. }) => runtime.block_on(offline::detach(dirs))?,
-        asked => asked?,
+    let outcome = match answer {
+        Err(ClientError::Absent { .. }) => {
+            let notify = || eprintln!("{NOTICE}");
+            let detached = runtime.block_on(offline::detach(&dirs.pin_dir, &dirs.run_dir, notify));
+            detached.map_err(|error| Failure::offline(error, dirs))?
+        }
+        answer => answer?,
     };
-    tell(&outcome);
+    print_outcome(&outcome);
     Ok(())
 }
 
@@ -264,15 +299,15 @@ async fn needed(dirs: &Dirs, verb: &'static str) -> Result<Client, Failure> {
     })
 }
 
-fn tell(outcome: &Outcome) {
-    say(&outcome.message);
+fn print_outcome(outcome: &Outcome) {
+    print_line(&outcome.message);
     for warning in &outcome.warnings {
         eprintln!("edge-ctl: warning: {warning}");
     }
 }
 
-/// A line on standard output. A reader who went away is no failure of ours.
-fn say(line: &str) {
+/// A line on standard output. A closed pipe is no failure.
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 

@@ -1,12 +1,13 @@
 //! A [`Status`] and events as a person reads them in a terminal.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod transition;
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-
-use crate::daemon::{
+use super::table::{Cell, Shade, Table, age};
+use crate::control::{
     events::Event,
     status::{
         BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Status, TrafficStatus,
@@ -30,7 +31,7 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
     if !status.pools.is_empty() {
         add(backends(&status.pools, colour));
     }
-    add(transition::leaving(&status.leaving, colour));
+    add(transition::retired(&status.retired, colour));
     add(transition::counts(&status.services, colour));
     add(exits(status, colour));
     text
@@ -74,135 +75,104 @@ fn head(status: &Status) -> String {
 
 fn services(services: &[ServiceStatus], colour: bool) -> String {
     let mut table =
-        table(colour, &["SERVICE", "VIP", "MODE", "STATE", "SERVED BY", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
+        Table::new(colour, ["SERVICE", "VIP", "MODE", "STATE", "SERVED BY", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
     for service in services {
         let (state, shade) = match service.state {
-            ServiceState::Ok => ("ok", Color::Green),
-            ServiceState::Failover => ("failover", Color::Yellow),
-            ServiceState::Fallback => ("fallback", Color::Yellow),
-            ServiceState::Exhausted => ("exhausted", Color::Red),
+            ServiceState::Ok => ("ok", Shade::Green),
+            ServiceState::Failover => ("failover", Shade::Yellow),
+            ServiceState::Fallback => ("fallback", Shade::Yellow),
+            ServiceState::Exhausted => ("exhausted", Shade::Red),
         };
         let vip = if service.vip.contains(':') { format!("[{}]", service.vip) } else { service.vip.clone() };
         let [packets, bits, flows] = rates(&service.traffic);
-        table.add_row([
-            Cell::new(&service.name),
-            Cell::new(format!("{vip}:{}/{}", service.port, service.protocol)),
-            Cell::new(&service.mode),
-            shaded(state, shade, colour),
-            Cell::new(service.serving.as_deref().unwrap_or("-")),
+        table.row([
+            Cell::from(&service.name),
+            Cell::from(format!("{vip}:{}/{}", service.port, service.protocol)),
+            Cell::from(&service.mode),
+            shaded(state, shade),
+            Cell::from(service.serving.as_deref().unwrap_or("-")),
             packets,
             bits,
             flows,
-            Cell::new(&service.reason),
+            Cell::from(&service.reason),
         ]);
     }
-    finish(&table)
+    table.finish()
 }
 
 fn backends(pools: &[PoolStatus], colour: bool) -> String {
     let mut table =
-        table(colour, &["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
+        Table::new(colour, ["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
     for pool in pools {
         let probe = pool.probe.as_deref().unwrap_or("not probed");
         let short = pool.available < usize::from(pool.min_healthy);
         let available = format!("{} of {} available", pool.available, pool.backends.len());
         let needs = if pool.min_healthy > 1 || short { format!(", needs {}", pool.min_healthy) } else { String::new() };
-        table.add_row([
-            Cell::new(&pool.name),
-            Cell::new(""),
-            Cell::new(""),
-            if short { shaded("short", Color::Red, colour) } else { Cell::new("") },
-            Cell::new(""),
-            Cell::new(""),
-            Cell::new(""),
-            Cell::new(""),
-            Cell::new(format!("{available}{needs}; {probe}")),
+        table.row([
+            Cell::from(&pool.name),
+            "".into(),
+            "".into(),
+            if short { shaded("short", Shade::Red) } else { "".into() },
+            "".into(),
+            "".into(),
+            "".into(),
+            "".into(),
+            Cell::from(format!("{available}{needs}; {probe}")),
         ]);
         for backend in &pool.backends {
-            table.add_row(backend_row(pool, backend, colour));
+            table.row(backend_row(pool, backend));
         }
     }
-    finish(&table)
+    table.finish()
 }
 
-fn backend_row(pool: &PoolStatus, backend: &BackendStatus, colour: bool) -> Vec<Cell> {
+fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let (state, shade) = backend_state(backend.state, backend.health);
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
-    vec![
-        Cell::new(format!("  {bare}")),
-        Cell::new(&backend.address),
-        Cell::new(backend.weight).set_alignment(CellAlignment::Right),
-        shaded(state, shade, colour),
-        Cell::new(backend.for_seconds.map_or("-".to_owned(), age)).set_alignment(CellAlignment::Right),
+    [
+        Cell::from(format!("  {bare}")),
+        Cell::from(&backend.address),
+        Cell::from(backend.weight),
+        shaded(state, shade),
+        Cell::from(backend.for_seconds.map_or("-".to_owned(), age)),
         packets,
         bits,
         flows,
-        Cell::new(&backend.reason),
+        Cell::from(&backend.reason),
     ]
 }
 
-fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Color) {
+fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {
     match (state, health) {
-        (BackendState::Up, _) => ("up", Color::Green),
-        (BackendState::Down, _) => ("down", Color::Red),
-        (BackendState::Unknown, _) => ("unknown", Color::Yellow),
-        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Color::Red),
-        (BackendState::Draining, _) => ("draining", Color::Yellow),
-        (BackendState::Disabled, _) => ("disabled", Color::Yellow),
+        (BackendState::Up, _) => ("up", Shade::Green),
+        (BackendState::Down, _) => ("down", Shade::Red),
+        (BackendState::Unknown, _) => ("unknown", Shade::Yellow),
+        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Shade::Red),
+        (BackendState::Draining, _) => ("draining", Shade::Yellow),
+        (BackendState::Disabled, _) => ("disabled", Shade::Yellow),
     }
 }
 
 fn exits(status: &Status, colour: bool) -> String {
-    let mut table = table(colour, &["EXIT", "VERDICT", "PACKETS", "MEANING"]);
+    let mut table = Table::new(colour, ["EXIT", "VERDICT", "PACKETS", "MEANING"]);
     for exit in status.exits.iter().filter(|exit| exit.packets > 0) {
-        table.add_row([
-            Cell::new(&exit.name),
-            Cell::new(&exit.verdict),
-            Cell::new(exit.packets).set_alignment(CellAlignment::Right),
-            Cell::new(&exit.meaning),
+        table.row([
+            Cell::from(&exit.name),
+            Cell::from(&exit.verdict),
+            Cell::from(exit.packets),
+            Cell::from(&exit.meaning),
         ]);
     }
-    if table.row_count() == 0 { String::new() } else { finish(&table) }
+    table.finish()
 }
 
-pub(super) fn table(colour: bool, header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    if colour {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table.set_header(header.iter().map(|name| {
-        let right = matches!(
-            *name,
-            "WEIGHT" | "FOR" | "PKT/S" | "BIT/S" | "FLOWS/S" | "PACKETS" | "SLOTS" | "RECORDS" | "AGE" | "SILENT"
-        );
-        Cell::new(name).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left })
-    }));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
-pub(super) fn finish(table: &Table) -> String {
-    let mut text = String::new();
-    for line in table.lines() {
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-fn shaded(text: &str, shade: Color, colour: bool) -> Cell {
-    let cell = Cell::new(text);
-    if colour { cell.fg(shade) } else { cell }
+fn shaded(text: &str, shade: Shade) -> Cell {
+    Cell::shaded(text.to_owned(), shade)
 }
 
 fn rates(traffic: &TrafficStatus) -> [Cell; 3] {
-    let cell = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let cell = |text: String| Cell::from(text);
     match traffic.rates {
         Some(rates) => [cell(short(rates.packets)), cell(short(rates.bytes * 8.0)), cell(short(rates.flows))],
         None => [cell("-".to_owned()), cell("-".to_owned()), cell("-".to_owned())],
@@ -224,16 +194,6 @@ fn short(number: f64) -> String {
     if scaled < 9.95 && !unit.is_empty() { format!("{scaled:.1}{unit}") } else { format!("{scaled:.0}{unit}") }
 }
 
-/// Seconds as the two largest units: `12s`, `3m 20s`, `5h 2m`, `8d 1h`.
-pub(super) fn age(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -241,10 +201,10 @@ mod tests {
     use edge_common::abi::{Failover, State};
 
     use super::*;
-    use crate::daemon::{
-        events::Kind,
-        fixture::{FakePlane, inventory},
-        plane::Plane,
+    use crate::control::{
+        data_plane::DataPlane,
+        events::EventKind,
+        fixture::{FakeDataPlane, inventory},
         status::{Clock, DaemonStatus, Sample, Source, build},
     };
 
@@ -252,7 +212,7 @@ mod tests {
 
     fn a_bad_day() -> Status {
         let inventory = inventory();
-        let mut plane = FakePlane::fresh(&inventory);
+        let mut plane = FakeDataPlane::fresh(&inventory);
         let down = State(State::ENABLED | State::DOWN);
         plane.set_state(1, down, "3 probes failed: connection refused").unwrap();
         plane.set_state(2, down, "3 probes failed: timed out").unwrap();
@@ -300,7 +260,7 @@ mod tests {
     #[test]
     fn a_failover_and_an_exhausted_service() {
         let inventory = inventory();
-        let mut plane = FakePlane::fresh(&inventory);
+        let mut plane = FakeDataPlane::fresh(&inventory);
         plane.set_failover(1, Failover { first: 1, evacuate: true }).unwrap();
         let clock = Clock { unix_ms: DAY, boot_ms: 1_080_000 };
         let now = Sample::take(&inventory, &plane, clock);
@@ -326,19 +286,18 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line() {
-        let told = Event {
+        let down = Event {
             at: DAY,
-            kind: Kind::BackendDown,
+            kind: EventKind::BackendDown,
             subject: "provider-a/a1".to_owned(),
             message: "3 probes failed: connection refused".to_owned(),
         };
-        insta::assert_snapshot!(event(&told));
+        insta::assert_snapshot!(event(&down));
     }
 
     #[test]
-    fn numbers_and_ages_are_short() {
+    fn numbers_are_short() {
         let shown = [0.0, 0.4, 9.94, 9.96, 120.0, 999.4, 999.6, 1234.0, 34_000_000.0].map(short);
         assert_eq!(shown, ["0", "0.4", "9.9", "10", "120", "999", "1.0k", "1.2k", "34M"]);
-        assert_eq!([5, 200, 18_120, 694_800].map(age), ["5s", "3m 20s", "5h 2m", "8d 1h"]);
     }
 }

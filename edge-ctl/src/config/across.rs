@@ -1,4 +1,4 @@
-//! What sections say about each other: references, families, capacities.
+//! Checks across sections: references, families, capacities.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,7 @@ use edge_common::abi::Mode;
 
 use super::{
     Interface, Limits, Protocol, Tunnel,
-    host::{Asked, LimitsDraft, MOST, SLOTS},
+    host::{Counts, LimitsDraft, MOST, SLOTS},
     pools::PoolDraft,
     schema::nearest,
     services::{AnnounceDraft, ServiceDraft},
@@ -19,8 +19,8 @@ use super::{
 /// Slots that each backend of a pool needs for a balance within 1 %.
 const SLOTS_PER_BACKEND: usize = 100;
 
-/// Sizes of the maps when the file does not say and does not need more.
-const BASE: Asked = Asked { services: 64, pools: 16, backends: 1024 };
+/// Default sizes of the maps, for a file that needs no more.
+const BASE: Counts = Counts { services: 64, pools: 16, backends: 1024 };
 
 /// Most memory of the tables that grow with slots, bytes: 8 for each cell, see `edge_common::abi::Cell`.
 const TABLE_MEMORY: u64 = 4 << 30;
@@ -63,18 +63,18 @@ impl Sections {
         }
     }
 
-    /// Sizes of the maps: as asked for, else enough for a configuration that grows to twice its size.
+    /// Sizes of the maps: as configured, else enough for a configuration that grows to twice its size.
     pub(super) fn limits(&self) -> Limits {
         let need = self.need();
-        let size = |asked: Option<Found<u32>>, need: u32, base: u32, most: u32| match asked {
-            Some(asked) => asked.value,
+        let size = |wanted: Option<Found<u32>>, need: u32, base: u32, most: u32| match wanted {
+            Some(wanted) => wanted.value,
             None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
         };
-        let LimitsDraft { asked, flows, flows_per_second, fragments } = self.limits.unwrap_or_default();
+        let LimitsDraft { wanted, flows, flows_per_second, fragments } = self.limits.unwrap_or_default();
         Limits {
-            services: size(asked.services, need.services, BASE.services, MOST.services),
-            pools: size(asked.pools, need.pools, BASE.pools, MOST.pools),
-            backends: size(asked.backends, need.backends, BASE.backends, MOST.backends),
+            services: size(wanted.services, need.services, BASE.services, MOST.services),
+            pools: size(wanted.pools, need.pools, BASE.pools, MOST.pools),
+            backends: size(wanted.backends, need.backends, BASE.backends, MOST.backends),
             flows,
             flows_per_second,
             fragments,
@@ -82,10 +82,10 @@ impl Sections {
     }
 
     /// How many of each are configured.
-    fn need(&self) -> Asked {
+    fn need(&self) -> Counts {
         let pools = self.pools.as_deref().unwrap_or_default();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Asked {
+        Counts {
             services: count(self.services.as_ref().map_or(0, Vec::len)),
             pools: count(pools.len()),
             backends: count(pools.iter().map(|pool| pool.size).sum()),
@@ -94,18 +94,18 @@ impl Sections {
 
     fn check_capacities(&self, problems: &Problems<'_>) {
         let need = self.need();
-        let Ok(LimitsDraft { asked, .. }) = self.limits else { return };
-        for (key, asked, need, most) in [
-            ("services", asked.services, need.services, MOST.services),
-            ("pools", asked.pools, need.pools, MOST.pools),
-            ("backends", asked.backends, need.backends, MOST.backends),
+        let Ok(LimitsDraft { wanted, .. }) = self.limits else { return };
+        for (key, wanted, need, most) in [
+            ("services", wanted.services, need.services, MOST.services),
+            ("pools", wanted.pools, need.pools, MOST.pools),
+            ("backends", wanted.backends, need.backends, MOST.backends),
         ] {
             if need > most {
                 problems.add(0, format!("{need} {key} are configured; {most} is the most"), "fewer, or another edge");
-            } else if let Some(asked) = asked.filter(|asked| asked.value < need) {
-                let what = format!("`{key}` is {}, but {need} are configured", asked.value);
+            } else if let Some(wanted) = wanted.filter(|wanted| wanted.value < need) {
+                let what = format!("`{key}` is {}, but {need} are configured", wanted.value);
                 let room = need.saturating_mul(2).min(most);
-                problems.add(asked.at, what, format!("{key} = {room}, which leaves room to grow"));
+                problems.add(wanted.at, what, format!("{key} = {room}, which leaves room to grow"));
             }
         }
         let Ok(slots) = self.slots else { return };
@@ -122,7 +122,7 @@ impl Sections {
                 (cells * 8) >> 20,
                 TABLE_MEMORY >> 20,
             );
-            let at = asked.services.or(asked.pools).map_or(slots.at, |found| found.at);
+            let at = wanted.services.or(wanted.pools).map_or(slots.at, |found| found.at);
             problems.add(at, what, "a smaller `slots`, or smaller `services` and `pools` under [limits]");
         }
     }

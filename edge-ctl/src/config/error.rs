@@ -1,4 +1,4 @@
-//! What a refused configuration says: each problem with its place and what to write instead.
+//! A refused configuration: each problem with its place and the text to write instead.
 
 use std::{fmt, io};
 

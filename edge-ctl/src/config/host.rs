@@ -1,4 +1,4 @@
-//! The sections that say how this host takes part: key, slots, tunnel source, map sizes, interfaces.
+//! The sections about this host: key, slots, tunnel source, map sizes, interfaces.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,22 +20,22 @@ use super::{
 pub(super) const SLOTS: (u32, u32) = (1024, 262_144);
 
 /// Most services, pools and backends that the maps can be made for. A backend's number has 16 bits and 0 is none.
-pub(super) const MOST: Asked = Asked { services: 16_384, pools: 4_096, backends: 65_535 };
+pub(super) const MOST: Counts = Counts { services: 16_384, pools: 4_096, backends: 65_535 };
 
 /// Least and most flow records of an IP version.
 const FLOWS: (i64, i64) = (1024, 1 << 24);
 const DEFAULT_FLOWS: u32 = 131_072;
 
-/// At the rate that the file does not say, one CPU fills the records in as many seconds.
+/// At the default rate one CPU fills the records in as many seconds.
 const FLOWS_OVER_RATE: u32 = 4;
 
 /// Least and most fragmented packets of an IP version that are followed at a time.
 const FRAGMENTS: (i64, i64) = (64, 1 << 20);
 const DEFAULT_FRAGMENTS: u32 = 8192;
 
-/// The part of `[limits]` that depends on what is configured, as asked for.
+/// The part of `[limits]` that depends on the rest of the configuration.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<T = u32> {
+pub(super) struct Counts<T = u32> {
     pub(super) services: T,
     pub(super) pools: T,
     pub(super) backends: T,
@@ -45,7 +45,7 @@ pub(super) struct Asked<T = u32> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LimitsDraft {
     /// What has to be enough for what is configured.
-    pub(super) asked: Asked<Option<Found<u32>>>,
+    pub(super) wanted: Counts<Option<Found<u32>>>,
     pub(super) flows: u32,
     pub(super) flows_per_second: u32,
     pub(super) fragments: u32,
@@ -54,7 +54,7 @@ pub(super) struct LimitsDraft {
 impl Default for LimitsDraft {
     fn default() -> Self {
         Self {
-            asked: Asked { services: None, pools: None, backends: None },
+            wanted: Counts { services: None, pools: None, backends: None },
             flows: DEFAULT_FLOWS,
             flows_per_second: DEFAULT_FLOWS / FLOWS_OVER_RATE,
             fragments: DEFAULT_FRAGMENTS,
@@ -146,7 +146,7 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let fragments = table.optional("fragments", values::integer(least..=most, "fragments = 8192"));
     let flows = flows?.map_or(DEFAULT_FLOWS, |found| found.value);
     Ok(LimitsDraft {
-        asked: Asked { services: services?, pools: pools?, backends: backends? },
+        wanted: Counts { services: services?, pools: pools?, backends: backends? },
         flows,
         flows_per_second: rate?.map_or(flows / FLOWS_OVER_RATE, |found| found.value),
         fragments: fragments?.map_or(DEFAULT_FRAGMENTS, |found| found.value),

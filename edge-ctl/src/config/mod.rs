@@ -1,11 +1,14 @@
 //! The configuration: TOML text in, a value that can't be invalid out.
 //!
 //! [`parse`] checks everything that can be checked without the host: shapes, ranges, names, references between
-//! sections, and every limit of the maps. Whoever holds a [`Config`] need not check again. What is wrong is collected,
+//! sections, and every limit of the maps. A [`Config`] needs no further check. What is wrong is collected,
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`flows`] what a service says of its flows, [`across`] what sections say about each other.
+//! [`services`] one section each, [`flows`] the flow keys of a service, [`across`] references between sections.
+
+// Time is an argument here, or is not needed.
+#![deny(clippy::disallowed_methods)]
 
 mod across;
 mod error;
@@ -40,7 +43,7 @@ use self::walk::{Problems, Read, Table};
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration.
 pub(crate) const MAX_FILE: usize = 16 << 20;
 
-/// Slots of a service when the file does not say.
+/// Slots of a service by default.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 
 /// A complete and valid configuration.
@@ -70,14 +73,24 @@ pub(crate) struct Interface {
     pub mode: AttachMode,
 }
 
-/// How the packet path is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How an XDP program is attached.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum AttachMode {
-    /// In the driver.
+    /// In the driver
     #[default]
     Native,
-    /// In the kernel's own receive path: slower, works with every driver.
+    /// In the kernel's network stack: slower, for drivers without XDP
     Generic,
+}
+
+impl AttachMode {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
 }
 
 /// Outer source addresses of tunnels.
@@ -141,7 +154,7 @@ pub(crate) struct Probe {
     pub jitter: f64,
 }
 
-/// What a probe asks.
+/// The kind of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeKind {
     /// Whether a TCP connection is accepted.
@@ -172,7 +185,7 @@ pub(crate) struct Service {
     /// Which packets start a flow, and so whether its flows can be recorded.
     pub tracking: Tracking,
     /// How long a flow may be silent and still be known; see docs/config.md.
-    pub linger: Duration,
+    pub flow_idle_timeout: Duration,
     /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
     pub learn: Duration,
     /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
@@ -204,7 +217,7 @@ impl Protocol {
     }
 }
 
-/// Who tells the network where a VIP is. All services of a VIP agree.
+/// How a VIP is announced. All services of a VIP agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Announce {
     /// Somebody routes it here.
@@ -270,7 +283,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     }
     let (root, faults) = DeTable::parse_recoverable(text);
     if !faults.is_empty() {
-        // What the parser made of the rest is guesswork; judging it would report what nobody wrote.
+        // What the parser made of the rest is guesswork; judging it would report what is not in the file.
         return Err(problems.add_syntax(&faults));
     }
     let root = Table::root(problems, root.get_ref());

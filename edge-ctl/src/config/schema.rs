@@ -31,8 +31,8 @@ pub(super) const SERVICE: Section = Section {
         "mode",
         "pools",
         "when_exhausted",
-        "records",
-        "linger",
+        "flow_table",
+        "flow_idle_timeout",
         "quic",
         "udp",
         "learn",
@@ -45,7 +45,16 @@ pub(super) const SERVICE: Section = Section {
 
 pub(super) const ALL: [&Section; 8] = [&ROOT, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
 
+/// Keys of earlier versions, with their present names.
+const RENAMED: [(&str, &str); 2] = [("linger", "flow_idle_timeout"), ("records", "flow_table")];
+
 impl Section {
+    /// The present name of a key of an earlier version, if this section has it.
+    pub(super) fn renamed(&self, key: &str) -> Option<&'static str> {
+        let (_, name) = RENAMED.into_iter().find(|(old, name)| *old == key && self.keys.contains(name))?;
+        Some(name)
+    }
+
     /// The key of this section that `key`, which it does not have, probably stands for.
     pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
         let near = nearest(key, self.keys.iter().copied())?;
@@ -56,6 +65,9 @@ impl Section {
 
     /// What to write instead of `key`, which this section does not have.
     pub(super) fn advice(&self, key: &str) -> String {
+        if let Some(name) = self.renamed(key) {
+            return format!("`{name}`, which `{key}` is called now");
+        }
         if let Some(near) = self.meant(key) {
             return format!("{}, if that is what is meant", as_written(near));
         }

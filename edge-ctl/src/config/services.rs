@@ -66,7 +66,7 @@ impl ServiceDraft {
                 _ => Announce::None,
             },
             tracking: flows.tracking,
-            linger: flows.linger,
+            flow_idle_timeout: flows.flow_idle_timeout,
             learn: flows.learn,
             affinity_prefix: flows.affinity_prefix,
         })

@@ -14,13 +14,15 @@ use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
 
-use super::{
-    events::{self, Event, Events, Kind},
-    operate::{OperateError, Operation, Outcome},
+use crate::control::{
+    chain,
+    events::{self, Event, EventKind, Events},
+    inventory::NameError,
+    operations::{Operation, OperationError, Outcome},
     status::Status,
 };
 
-/// What every refusal looks like.
+/// The body of every refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ErrorBody {
     pub(crate) error: String,
@@ -56,20 +58,20 @@ impl Refusal {
     }
 }
 
-impl From<OperateError> for Refusal {
-    fn from(error: OperateError) -> Self {
+impl From<OperationError> for Refusal {
+    fn from(error: OperationError) -> Self {
         match &error {
-            OperateError::Name(name) => {
+            OperationError::Name(name) => {
                 let status = match name {
-                    super::inventory::NameError::AmbiguousBackend { .. } => StatusCode::CONFLICT,
-                    super::inventory::NameError::NoSuchBackend { .. }
-                    | super::inventory::NameError::NoSuchService { .. }
-                    | super::inventory::NameError::NoSuchPool { .. }
-                    | super::inventory::NameError::PoolNotInService { .. } => StatusCode::NOT_FOUND,
+                    NameError::AmbiguousBackend { .. } => StatusCode::CONFLICT,
+                    NameError::NoSuchBackend { .. }
+                    | NameError::NoSuchService { .. }
+                    | NameError::NoSuchPool { .. }
+                    | NameError::PoolNotInService { .. } => StatusCode::NOT_FOUND,
                 };
                 Self::new(status, error.to_string(), Some(&name.hint()))
             }
-            OperateError::Kernel(_) => Self::internal(&error),
+            OperationError::Maps(_) => Self::internal(&error),
         }
     }
 }
@@ -78,32 +80,6 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(self.body)).into_response()
     }
-}
-
-/// An error and what caused it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        // Some errors repeat their source in their own words.
-        if !text.ends_with(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = error.source();
-    }
-    shortened(&text)
-}
-
-/// The verifier's log, which some errors carry, may be of megabytes; its end says what it is about.
-fn shortened(text: &str) -> String {
-    const HEAD: usize = 1000;
-    const TAIL: usize = 3000;
-    if text.len() <= HEAD + TAIL {
-        return text.to_owned();
-    }
-    let (head, tail) = (text.floor_char_boundary(HEAD), text.ceil_char_boundary(text.len() - TAIL));
-    format!("{}\n[… {} bytes …]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
 /// What the handlers share.
@@ -140,11 +116,11 @@ fn no_such_route() -> Refusal {
 }
 
 async fn status(State(shared): State<Shared>) -> Result<Json<Status>, Refusal> {
-    Ok(Json(*ask(&shared, Command::Status).await?))
+    Ok(Json(*request(&shared, Command::Status).await?))
 }
 
 async fn exits(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    Ok(Json(ask(&shared, Command::Status).await?.exits).into_response())
+    Ok(Json(request(&shared, Command::Status).await?.exits).into_response())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -155,14 +131,14 @@ struct Follow {
 
 /// One JSON object a line: what is kept, then (with `follow`) what comes, as it comes.
 async fn follow_events(State(shared): State<Shared>, Query(Follow { follow }): Query<Follow>) -> Response {
-    let (kept, coming) = shared.events.follow();
+    let (kept, coming) = shared.events.subscribe();
     let kept = stream::iter(kept);
     let body = if follow {
         let coming = stream::unfold(Some(coming), |coming| async {
             let mut coming = coming?;
             match coming.recv().await {
-                // Nothing comes after this; the follower shall see an end and not a broken connection.
-                Ok(event) if event.kind == Kind::DaemonStopped => Some((event, None)),
+                // Nothing comes after this; the subscriber shall see an end and not a broken connection.
+                Ok(event) if event.kind == EventKind::DaemonStopped => Some((event, None)),
                 Ok(event) => Some((event, Some(coming))),
                 Err(RecvError::Lagged(count)) => Some((events::missed(count), Some(coming))),
                 Err(RecvError::Closed) => None,
@@ -238,15 +214,15 @@ async fn failback(State(shared): State<Shared>, Path(service): Path<String>) -> 
 }
 
 async fn reload(State(shared): State<Shared>) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(ask(&shared, Command::Reload).await?))
+    Ok(Json(request(&shared, Command::Reload).await?))
 }
 
 async fn detach(State(shared): State<Shared>) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(ask(&shared, Command::Detach).await?))
+    Ok(Json(request(&shared, Command::Detach).await?))
 }
 
 async fn operate(shared: &Shared, operation: Operation) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(ask(shared, |back| Command::Operate(operation, back)).await?))
+    Ok(Json(request(shared, |back| Command::Operate(operation, back)).await?))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
@@ -259,7 +235,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     })
 }
 
-async fn ask<T>(
+async fn request<T>(
     shared: &Shared,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Refusal> {

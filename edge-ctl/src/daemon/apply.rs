@@ -1,21 +1,20 @@
-//! From a configuration file to maps and links, and back to nothing.
+//! From a configuration file to published maps and attached links.
 
 use std::path::Path;
 
 use edge_common::abi::State;
 use thiserror::Error;
-use tracing::warn;
 
-use super::{
-    events::{Events, Kind},
-    inventory::{Inventory, InventoryError},
-    operate::Outcome,
-};
 use crate::{
-    config::{self, Announce, Config, ConfigError},
-    kernel::{Kernel, KernelError, PinDir},
-    model::{Capacity, PlanError, Snapshot},
-    net::{self, Announced, NetError},
+    bpf::{BpfError, PinDir, PinnedMaps},
+    config::{self, Config, ConfigError},
+    control::{
+        chain,
+        events::{EventKind, Events},
+        inventory::{Inventory, InventoryError},
+    },
+    plan::{self, Capacity, Image, PlanError, Snapshot},
+    xdp::{self, EdgeProgram, XdpError},
 };
 
 /// Why a configuration is not in force. Nothing was changed by it.
@@ -26,65 +25,75 @@ pub(crate) enum ApplyError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error("the maps cannot be read or written")]
-    Kernel(#[from] KernelError),
+    Maps(#[from] BpfError),
+    #[error("the maps of an unfinished start cannot be removed")]
+    Detach(#[from] XdpError),
     #[error(transparent)]
     Inventory(#[from] InventoryError),
 }
 
-/// What a start found, and what it has made of it.
+/// What a start found in the pinned maps, and the configuration that it has brought into force.
 pub(crate) struct Start {
-    pub(crate) kernel: Kernel,
+    pub(crate) maps: PinnedMaps,
     pub(crate) inventory: Inventory,
     /// Nothing was pinned before.
     pub(crate) fresh: bool,
-    /// Why the file is not in force, where what is pinned goes on instead.
+    /// Why the file is not in force, where the pinned configuration stays in force instead.
     pub(crate) refused: Option<ApplyError>,
 }
 
-/// Brings the file into force: over what is pinned, or else in new maps.
+/// Brings the file into force, in the pinned maps or else in new ones.
 ///
-/// What is pinned outlives a bad file: the configuration that was published last is gone on with.
+/// A bad file does not end what is pinned: the configuration that was published last stays in force.
 pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start, ApplyError> {
     let file = config::load(path);
-    let pinned = match Kernel::open(pins)? {
-        Some(kernel) => kernel.snapshot()?.map(|snapshot| (kernel, snapshot)),
+    let pinned = match PinnedMaps::open(pins)? {
+        Some(maps) => maps.snapshot()?.map(|snapshot| (maps, snapshot)),
         None => None,
     };
-    let Some((mut kernel, snapshot)) = pinned else {
+    let Some((mut maps, snapshot)) = pinned else {
         let config = file?;
-        // Left by a start that was killed before it published anything: perhaps of other sizes, and nobody's yet.
-        Kernel::detach(pins)?;
-        let mut kernel = Kernel::create(pins, &Capacity::of(&config))?;
-        let inventory = publish(&mut kernel, config, events)?;
-        return Ok(Start { kernel, inventory, fresh: true, refused: None });
+        // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
+        xdp::detach_all(pins)?;
+        let mut maps = PinnedMaps::create(pins, &Capacity::of(&config))?;
+        let inventory = publish(&mut maps, config, events)?;
+        return Ok(Start { maps, inventory, fresh: true, refused: None });
     };
-    kernel.settle()?;
-    tell_of_adoption(&kernel, &snapshot, events);
+    maps.repair()?;
+    report_adoption(&maps, &snapshot, events);
     let applied = match file {
         Ok(config) if config.text == snapshot.config => {
             let inventory = Inventory::new(config, &snapshot)?;
-            return Ok(Start { kernel, inventory, fresh: false, refused: None });
+            return Ok(Start { maps, inventory, fresh: false, refused: None });
         }
-        Ok(config) => publish(&mut kernel, config, events),
+        Ok(config) => publish(&mut maps, config, events),
         Err(error) => Err(error.into()),
     };
     match applied {
-        Ok(inventory) => Ok(Start { kernel, inventory, fresh: false, refused: None }),
+        Ok(inventory) => Ok(Start { maps, inventory, fresh: false, refused: None }),
         Err(error) => {
             let inventory = Inventory::from_snapshot(&snapshot)?;
-            events.tell(Kind::ConfigRefused, &path.display().to_string(), super::api::chain(&error));
-            Ok(Start { kernel, inventory, fresh: false, refused: Some(error) })
+            events.report(EventKind::ConfigRefused, &path.display().to_string(), chain(&error));
+            Ok(Start { maps, inventory, fresh: false, refused: Some(error) })
         }
     }
 }
 
-/// Publishes `config` after what is published.
-pub(crate) fn publish(kernel: &mut Kernel, config: Config, events: &Events) -> Result<Inventory, ApplyError> {
-    let image = kernel.plan(&config)??;
+/// Plans the publication of `config` after the published generation.
+///
+/// # Errors
+/// When it does not fit, or the published generation cannot be read.
+pub(crate) fn plan(maps: &PinnedMaps, config: &Config) -> Result<Result<Image, PlanError>, BpfError> {
+    maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous))
+}
+
+/// Publishes `config` after the published generation.
+pub(crate) fn publish(maps: &mut PinnedMaps, config: Config, events: &Events) -> Result<Inventory, ApplyError> {
+    let image = plan(maps, &config)??;
     let inventory = Inventory::new(config, &image.snapshot)?;
-    kernel.publish(&image)?;
-    events.tell(
-        Kind::ConfigApplied,
+    maps.publish(&image)?;
+    events.report(
+        EventKind::ConfigApplied,
         &format!("generation {}", image.snapshot.generation),
         format!(
             "{} services, {} pools, {} backends",
@@ -96,14 +105,14 @@ pub(crate) fn publish(kernel: &mut Kernel, config: Config, events: &Events) -> R
     Ok(inventory)
 }
 
-/// Makes the links what the configuration says. What fails is told, and the rest is done all the same.
-pub(crate) fn attach(kernel: &mut Kernel, config: &Config, events: &Events) -> Vec<KernelError> {
+/// Attaches the program as the configuration says. A failure is reported, and the rest is done all the same.
+pub(crate) fn attach(program: &mut EdgeProgram, config: &Config, events: &Events) -> Vec<XdpError> {
     let mut failures = Vec::new();
     for interface in &config.interfaces {
-        match kernel.attach(&interface.name, interface.mode) {
-            Ok(()) => events.tell(Kind::Attached, &interface.name, "the program is attached"),
+        match program.attach(&interface.name, interface.mode) {
+            Ok(()) => events.report(EventKind::Attached, &interface.name, "the program is attached"),
             Err(error) => {
-                events.tell(Kind::LocalTrouble, &interface.name, super::api::chain(&error));
+                events.report(EventKind::LocalFault, &interface.name, chain(&error));
                 failures.push(error);
             }
         }
@@ -111,59 +120,13 @@ pub(crate) fn attach(kernel: &mut Kernel, config: &Config, events: &Events) -> V
     failures
 }
 
-/// VIPs that the configuration wants announced, each once.
-pub(crate) fn announced(config: &Config) -> Vec<Announced> {
-    let mut announced: Vec<Announced> = Vec::new();
-    for service in &config.services {
-        if let Announce::L2 { interface } = &service.announce {
-            let one = Announced { vip: service.vip, interface: interface.clone() };
-            if !announced.contains(&one) {
-                announced.push(one);
-            }
-        }
-    }
-    announced
-}
-
-/// Takes announced VIPs off their interfaces.
-pub(crate) async fn withdraw(vips: &[Announced], warnings: &mut Vec<String>) -> Vec<String> {
-    let taken: Result<_, NetError> = net::withdraw(vips).await;
-    match taken {
-        Ok(taken) => taken.iter().map(|one| format!("{} from {}", one.vip, one.interface)).collect(),
-        Err(error) => {
-            warn!(%error, "announced VIPs could not be withdrawn");
-            warnings.push(format!("announced VIPs stay on their interfaces: {}", super::api::chain(&error)));
-            Vec::new()
-        }
-    }
-}
-
-/// Takes everything down: announced addresses, links, programs and maps.
-pub(crate) async fn detach(
-    pins: &PinDir,
-    vips: &[Announced],
-    mut warnings: Vec<String>,
-) -> Result<Outcome, KernelError> {
-    // The address goes first: clients find nobody sooner than a program that is gone.
-    let withdrawn = withdraw(vips, &mut warnings).await;
-    let interfaces = Kernel::detach(pins)?;
-    let mut message = match &interfaces[..] {
-        [] => "nothing was attached; the pinned maps are gone".to_owned(),
-        interfaces => format!("detached from {}; the pinned maps are gone", interfaces.join(", ")),
-    };
-    if !withdrawn.is_empty() {
-        message = format!("{message}; withdrawn: {}", withdrawn.join(", "));
-    }
-    Ok(Outcome { changed: true, message, warnings })
-}
-
-fn tell_of_adoption(kernel: &Kernel, snapshot: &Snapshot, events: &Events) {
-    let states: Vec<_> = snapshot.backends().map(|(_, backend)| kernel.state(backend.number)).collect();
+fn report_adoption(maps: &PinnedMaps, snapshot: &Snapshot, events: &Events) {
+    let states: Vec<_> = snapshot.backends().map(|(_, backend)| maps.state(backend.number)).collect();
     let with = |bits| states.iter().filter(|state| state.has_all(bits)).count();
-    let failovers = snapshot.services.iter().filter(|service| kernel.failover(service.number).first > 0).count();
-    let attached = kernel.attached();
-    events.tell(
-        Kind::Adopted,
+    let failovers = snapshot.services.iter().filter(|service| maps.failover(service.number).first > 0).count();
+    let attached = xdp::attached(maps.pins());
+    events.report(
+        EventKind::Adopted,
         &format!("generation {}", snapshot.generation),
         format!(
             "found {} backends: {} down, {} drained, {} disabled; {failovers} services failed over; attached to {}",

@@ -5,31 +5,33 @@ use std::future;
 use thiserror::Error;
 use tokio::task::{self, JoinHandle};
 
-use super::{apply, events::Events};
+use super::apply;
 use crate::{
+    bpf::{BpfError, PinDir, PinnedMaps},
     config::Config,
-    kernel::{Kernel, KernelError, PinDir},
+    control::events::Events,
+    xdp::{self, EdgeProgram, XdpError},
 };
 
 /// The program of this process.
 ///
-/// The verifier may take seconds, and states must follow probes meanwhile: the program has a view of the maps of its
-/// own, which stores nothing.
+/// The verifier may take seconds, and states must follow probes meanwhile: the program is loaded on a thread of
+/// its own, and stores nothing in the maps.
 pub(crate) enum Program {
     /// An older one is attached and goes on.
-    Loading(JoinHandle<Result<Kernel, KernelError>>),
-    Loaded(Box<Kernel>),
+    Loading(JoinHandle<Result<EdgeProgram, XdpError>>),
+    Loaded(Box<EdgeProgram>),
     /// It was refused; an older one is attached and goes on.
     Refused,
 }
 
 #[derive(Debug, Error)]
 #[error("no packet would reach us")]
-pub(crate) struct NotAttached(#[from] KernelError);
+pub(crate) struct NotAttached(#[from] XdpError);
 
 impl Program {
     /// Waits until it is loaded; for ever where it is, or was refused.
-    pub(crate) async fn loaded(&mut self) -> Result<Kernel, KernelError> {
+    pub(crate) async fn loaded(&mut self) -> Result<EdgeProgram, XdpError> {
         let Self::Loading(loading) = self else { return future::pending().await };
         let loaded = loading.await;
         *self = Self::Refused;
@@ -40,36 +42,29 @@ impl Program {
 
 /// Loads the program. Where nothing is attached it is attached before this returns, and a first start that can't leaves
 /// nothing behind.
-pub(crate) fn start(
-    pins: &PinDir,
-    kernel: &Kernel,
-    config: &Config,
-    fresh: bool,
-    events: &Events,
-) -> Result<Program, NotAttached> {
-    if !kernel.attached().is_empty() {
+pub(crate) fn start(pins: &PinDir, config: &Config, fresh: bool, events: &Events) -> Result<Program, NotAttached> {
+    if !xdp::attached(pins).is_empty() {
         let pins = pins.clone();
         return Ok(Program::Loading(task::spawn_blocking(move || load(&pins))));
     }
     let attached =
-        load(pins).and_then(|mut kernel| match apply::attach(&mut kernel, config, events).into_iter().next() {
-            Some(failure) if kernel.attached().is_empty() => Err(failure),
-            _ => Ok(kernel),
+        load(pins).and_then(|mut program| match apply::attach(&mut program, config, events).into_iter().next() {
+            Some(failure) if xdp::attached(pins).is_empty() => Err(failure),
+            _ => Ok(program),
         });
     match attached {
-        Ok(kernel) => Ok(Program::Loaded(Box::new(kernel))),
+        Ok(program) => Ok(Program::Loaded(Box::new(program))),
         Err(error) => {
             if fresh {
-                Kernel::detach(pins)?;
+                xdp::detach_all(pins)?;
             }
             Err(error.into())
         }
     }
 }
 
-fn load(pins: &PinDir) -> Result<Kernel, KernelError> {
-    // The pins were there a moment ago; who removed them will start anew, too.
-    let mut kernel = Kernel::open(pins)?.ok_or(KernelError::Unpublished)?;
-    kernel.load_program()?;
-    Ok(kernel)
+fn load(pins: &PinDir) -> Result<EdgeProgram, XdpError> {
+    // The pins were there a moment ago; whoever removed them starts anew, too.
+    let maps = PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)?;
+    EdgeProgram::load(&maps)
 }

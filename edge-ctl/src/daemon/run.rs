@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use axum::http::StatusCode;
 use edge_common::abi::BackendNumber;
 use thiserror::Error;
 use tokio::{
@@ -18,31 +17,34 @@ use tokio::{
 };
 
 use super::{
-    api::{self, Command, Refusal, chain},
+    api::{self, Command, Refusal},
     apply::{self, ApplyError},
     controller::Controller,
-    events::{Events, Kind, unix_ms},
-    inventory::Inventory,
-    operate::Outcome,
+    passes::Passes,
     program::{self, NotAttached, Program},
-    rounds::Rounds,
     socket,
-    status::{self, Clock, DaemonStatus, Sample, Status},
 };
 use crate::{
-    config::{self, ConfigError},
-    kernel::{Kernel, KernelError, LockError, PinDir},
+    bpf::{self, BpfError, LockError, PinDir, PinnedMaps},
+    config::ConfigError,
+    control::{
+        chain,
+        events::{EventKind, Events, unix_ms},
+        status::{self, Clock, DaemonStatus, Sample, Status},
+        takedown,
+    },
     net::{self, Announcer, NetEvent, Watch},
-    probe::{self, ProbeEngine, Report, Target},
+    probe::{self, ProbeEngine, ProbeTarget, Report},
+    xdp::{self, EdgeProgram, XdpError},
 };
 
-/// How often counters are sampled; rates are told over one to two of these.
+/// How often counters are sampled; rates are computed over one to two of these.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a path's MTU is believed in that an ICMP error has told (RFC 1191, section 6.3, RFC 8201, section 4).
+/// How long the MTU of a path that an ICMP error has reported is used (RFC 1191, section 6.3, RFC 8201, section 4).
 const PATH_MTU: Duration = Duration::from_mins(10);
 /// How long requests that are being answered may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(300);
-/// Messages that may wait for the loop.
+/// Messages that are queued for the loop at most.
 const WAITING: usize = 1024;
 
 /// Why the daemon did not start.
@@ -53,9 +55,9 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the configuration could not be brought into force")]
-    Apply(#[source] ApplyError),
+    Apply(#[source] Box<ApplyError>),
     #[error("the maps cannot be used")]
-    Kernel(#[from] KernelError),
+    Maps(#[from] BpfError),
     #[error(transparent)]
     Attach(#[from] NotAttached),
     #[error("cannot listen on {}", path.display())]
@@ -68,14 +70,14 @@ impl From<ApplyError> for RunError {
     fn from(error: ApplyError) -> Self {
         match error {
             ApplyError::Config(error) => Self::Config(error),
-            other => Self::Apply(other),
+            other => Self::Apply(Box::new(other)),
         }
     }
 }
 
-/// Runs until it is told to stop, which leaves everything attached, or to detach.
+/// Runs until a signal stops it, which leaves everything attached, or a request to detach.
 pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &Path) -> Result<(), RunError> {
-    let _lock = super::lock(run_dir)?;
+    let _lock = bpf::lock(run_dir)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
@@ -87,17 +89,17 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
         socket::listen(socket).map_err(|source| RunError::Socket { path: socket.to_owned(), source })?;
-    let (farewell, told) = oneshot::channel::<()>();
+    let (farewell, ended) = oneshot::channel::<()>();
     let router = api::router(command_sender, daemon.controller.events.clone());
     let server: JoinHandle<io::Result<()>> = tokio::spawn(
         axum::serve(listener, router)
             .with_graceful_shutdown(async {
-                let _ = told.await;
+                let _ = ended.await;
             })
             .into_future(),
     );
     let started = format!("PID {}, configuration {}", std::process::id(), config.display());
-    daemon.controller.events.tell(Kind::DaemonStarted, "edge-ctl", started);
+    daemon.controller.events.report(EventKind::DaemonStarted, "edge-ctl", started);
 
     let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -113,16 +115,16 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
             }
             loaded = daemon.program.loaded() => daemon.attach(loaded),
             _ = ticks.tick() => daemon.sample(),
-            () = daemon.rounds.due() => daemon.rounds.step(&mut daemon.controller),
+            () = daemon.passes.due() => daemon.passes.step(&mut daemon.controller),
             _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
             _ = hangup.recv() => drop(daemon.reload().await),
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
             _ = interrupt.recv() => break "SIGINT; everything stays attached",
         }
     };
-    daemon.controller.events.tell(Kind::DaemonStopped, "edge-ctl", why);
+    daemon.controller.events.report(EventKind::DaemonStopped, "edge-ctl", why);
     let _ = farewell.send(());
-    // Followers of events would stay for ever.
+    // Subscribers of events would stay for ever.
     let abort = server.abort_handle();
     if timeout(FAREWELL, server).await.is_err() {
         abort.abort();
@@ -136,28 +138,28 @@ enum Next {
     Stop,
 }
 
-/// What the loop owns.
-struct Daemon {
-    controller: Controller<Kernel>,
-    pins: PinDir,
-    config_path: PathBuf,
+/// All state that the loop owns.
+pub(super) struct Daemon {
+    pub(super) controller: Controller<PinnedMaps>,
+    pub(super) pins: PinDir,
+    pub(super) config_path: PathBuf,
     /// Why the file, as it was last read, is not in force.
-    refused: Option<String>,
+    pub(super) refused: Option<String>,
     started: u64,
     reports: mpsc::Sender<Report>,
     net_events: mpsc::Sender<NetEvent>,
-    outside: Option<Outside>,
-    program: Program,
-    rounds: Rounds,
+    pub(super) outside: Option<Outside>,
+    pub(super) program: Program,
+    passes: Passes,
     /// Backends whose next hop was known and is not any more.
     lost: BTreeSet<BackendNumber>,
-    older: Option<Sample>,
-    newer: Option<Sample>,
+    pub(super) older: Option<Sample>,
+    pub(super) newer: Option<Sample>,
 }
 
 /// What runs beside the loop, for one configuration. Dropping it ends it.
 #[derive(Debug)]
-struct Outside {
+pub(super) struct Outside {
     _probes: ProbeEngine,
     _watch: Watch,
     _announcer: Option<Announcer>,
@@ -171,10 +173,10 @@ impl Daemon {
         net_events: mpsc::Sender<NetEvent>,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let apply::Start { kernel, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
-        let program = program::start(&pins, &kernel, &inventory.config, fresh, &events)?;
+        let apply::Start { maps, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
+        let program = program::start(&pins, &inventory.config, fresh, &events)?;
         let mut daemon = Self {
-            controller: Controller::adopt(inventory, kernel, events)?,
+            controller: Controller::adopt(inventory, maps, events)?,
             pins,
             // For `status`; the working directory does not change.
             config_path: std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned()),
@@ -184,7 +186,7 @@ impl Daemon {
             net_events,
             outside: None,
             program,
-            rounds: Rounds::new(),
+            passes: Passes::new(),
             lost: BTreeSet::new(),
             older: None,
             newer: None,
@@ -195,14 +197,14 @@ impl Daemon {
     }
 
     /// Starts probes, the netlink watch and announcements for the configuration in force; ends those before.
-    fn look_outside(&mut self) {
+    pub(super) fn look_outside(&mut self) {
         self.outside = None;
         let inventory = &self.controller.inventory;
         let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
             let probe = pool?.probe.clone()?;
-            Some(Target { backend, address, probe })
+            Some(ProbeTarget { backend, address, probe })
         });
-        let announced = apply::announced(&inventory.config);
+        let announced = takedown::announced(&inventory.config);
         self.outside = Some(Outside {
             _probes: probe::start(targets.collect(), self.reports.clone()),
             _watch: net::watch(
@@ -215,7 +217,7 @@ impl Daemon {
 
     fn report(&mut self, report: &Report) {
         if let Err(error) = self.controller.report(report) {
-            self.trouble("probes", &error);
+            self.fault("probes", &error);
         }
     }
 
@@ -226,18 +228,18 @@ impl Daemon {
                     let Some(name) = self.controller.inventory.name(backend) else { continue };
                     let known = self.controller.plane.next_hop(backend).is_some();
                     if let Err(error) = self.controller.plane.set_next_hop(backend, hop) {
-                        self.trouble(&name, &error);
+                        self.fault(&name, &error);
                         continue;
                     }
                     let events = &self.controller.events;
                     if known && hop.is_none() && self.lost.insert(backend) {
-                        events.tell(
-                            Kind::NextHopLost,
+                        events.report(
+                            EventKind::NextHopLost,
                             &name,
-                            "its MAC address is not known; the kernel is asked for each packet",
+                            "its MAC address is not known; the packet path looks it up in the kernel's tables for each packet",
                         );
                     } else if hop.is_some() && self.lost.remove(&backend) {
-                        events.tell(Kind::NextHopFound, &name, "its MAC address is known again");
+                        events.report(EventKind::NextHopFound, &name, "its MAC address is known again");
                     }
                 }
             }
@@ -246,14 +248,14 @@ impl Daemon {
     }
 
     /// The program is loaded: it takes the place of the one before on all interfaces.
-    fn attach(&mut self, loaded: Result<Kernel, KernelError>) {
+    fn attach(&mut self, loaded: Result<EdgeProgram, XdpError>) {
         match loaded {
-            Ok(mut kernel) => {
-                apply::attach(&mut kernel, &self.controller.inventory.config, &self.controller.events);
-                self.program = Program::Loaded(Box::new(kernel));
+            Ok(mut program) => {
+                apply::attach(&mut program, &self.controller.inventory.config, &self.controller.events);
+                self.program = Program::Loaded(Box::new(program));
             }
             // What is attached goes on.
-            Err(error) => self.trouble("program", &error),
+            Err(error) => self.fault("program", &error),
         }
     }
 
@@ -263,25 +265,29 @@ impl Daemon {
         else {
             return;
         };
-        if self.controller.plane.attached().iter().any(|known| known == name) {
+        if xdp::attached(&self.pins).iter().any(|known| known == name) {
             return;
         }
-        // What is still being loaded is attached to all interfaces once it is.
-        let Program::Loaded(kernel) = &mut self.program else { return };
-        match kernel.attach(name, interface.mode) {
+        // A program that is still being loaded is attached to all interfaces once it is.
+        let Program::Loaded(program) = &mut self.program else { return };
+        match program.attach(name, interface.mode) {
             Ok(()) => {
-                self.controller.events.tell(Kind::Attached, name, "the interface came back, and the program with it");
+                self.controller.events.report(
+                    EventKind::Attached,
+                    name,
+                    "the interface came back, and the program with it",
+                );
             }
-            Err(KernelError::NoInterface { .. }) => {
-                let told = "the interface is gone; if it comes back, the program is attached again";
-                self.controller.events.tell(Kind::Detached, name, told);
+            Err(XdpError::NoInterface(_)) => {
+                let message = "the interface is gone; if it comes back, the program is attached again";
+                self.controller.events.report(EventKind::Detached, name, message);
             }
-            Err(error) => self.trouble(name, &error),
+            Err(error) => self.fault(name, &error),
         }
     }
 
     async fn command(&mut self, command: Command) -> Next {
-        // Who asked may have gone: then nobody needs the answer.
+        // The client may have gone: then the answer is dropped.
         match command {
             Command::Status(back) => {
                 let _ = back.send(Ok(Box::new(self.status())));
@@ -293,16 +299,16 @@ impl Daemon {
                 let _ = back.send(self.reload().await);
             }
             Command::Detach(back) => {
-                // First those that would put back what is taken away.
+                // First the tasks that would put back what is taken away.
                 self.outside = None;
                 if let Program::Loading(_) = self.program {
                     let loaded = self.program.loaded().await;
                     self.attach(loaded);
                 }
-                let announced = apply::announced(&self.controller.inventory.config);
-                match apply::detach(&self.pins, &announced, Vec::new()).await {
+                let announced = takedown::announced(&self.controller.inventory.config);
+                match takedown::detach(&self.pins, &announced, Vec::new()).await {
                     Ok(outcome) => {
-                        self.controller.events.tell(Kind::Detached, "edge-ctl", outcome.message.clone());
+                        self.controller.events.report(EventKind::Detached, "edge-ctl", outcome.message.clone());
                         let _ = back.send(Ok(outcome));
                         return Next::Stop;
                     }
@@ -316,67 +322,7 @@ impl Daemon {
         Next::GoOn
     }
 
-    /// Reads the file again. A bad one changes nothing.
-    async fn reload(&mut self) -> Result<Outcome, Refusal> {
-        match self.try_reload().await {
-            Ok(outcome) => {
-                self.refused = None;
-                Ok(outcome)
-            }
-            Err(error) => {
-                let told = chain(&error);
-                self.controller.events.tell(Kind::ConfigRefused, &self.config_path.display().to_string(), told.clone());
-                self.refused = Some(told.clone());
-                let status = match error {
-                    ApplyError::Config(_) | ApplyError::Plan(_) => StatusCode::BAD_REQUEST,
-                    ApplyError::Kernel(_) | ApplyError::Inventory(_) => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                Err(Refusal::new(status, told, Some("nothing was changed")))
-            }
-        }
-    }
-
-    async fn try_reload(&mut self) -> Result<Outcome, ApplyError> {
-        let config = config::load(&self.config_path)?;
-        let generation = self.controller.inventory.generation;
-        if config.text == self.controller.inventory.config.text {
-            let message = format!("the file is as before: generation {generation} stays");
-            return Ok(Outcome { changed: false, message, warnings: Vec::new() });
-        }
-        let before = self.controller.inventory.config.clone();
-        let events = self.controller.events.clone();
-        let inventory: Inventory = apply::publish(&mut self.controller.plane, config, &events)?;
-        self.controller.replace(inventory)?;
-        let config = &self.controller.inventory.config;
-        let mut warnings = Vec::new();
-        if config.interfaces != before.interfaces {
-            if let Program::Loaded(kernel) = &mut self.program {
-                warnings.extend(apply::attach(kernel, config, &events).iter().map(|failure| chain(failure)));
-            }
-            for gone in before.interfaces.iter().filter(|old| config.interfaces.iter().all(|new| new.name != old.name))
-            {
-                match self.controller.plane.detach_interface(&gone.name) {
-                    Ok(_) => events.tell(Kind::Detached, &gone.name, "the configuration does not name it any more"),
-                    Err(error) => warnings.push(chain(&error)),
-                }
-            }
-        }
-        let wanted = apply::announced(config);
-        let mut unwanted = apply::announced(&before);
-        unwanted.retain(|old| !wanted.contains(old));
-        self.outside = None;
-        if !unwanted.is_empty() {
-            apply::withdraw(&unwanted, &mut warnings).await;
-        }
-        self.look_outside();
-        self.older = None;
-        self.newer = None;
-        self.sample();
-        let message = format!("generation {} is in force", self.controller.inventory.generation);
-        Ok(Outcome { changed: true, message, warnings })
-    }
-
-    fn sample(&mut self) {
+    pub(super) fn sample(&mut self) {
         let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
         self.older = self.newer.replace(sample);
     }
@@ -395,7 +341,7 @@ impl Daemon {
         status::build(inventory, plane, earlier, &now, Some(daemon))
     }
 
-    fn trouble(&self, subject: &str, error: &dyn std::error::Error) {
-        self.controller.events.tell(Kind::LocalTrouble, subject, chain(error));
+    fn fault(&self, subject: &str, error: &dyn std::error::Error) {
+        self.controller.events.report(EventKind::LocalFault, subject, chain(error));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::net::UnixListener;
 
-/// Owner and group may ask.
+/// Owner and group may connect.
 const MODE: u32 = 0o660;
 
 /// A listening socket; its file goes when this is dropped.
@@ -35,7 +35,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         _ => {}
     }
     let listener = UnixListener::bind(&new)?;
-    // Nobody can connect in between with rights that the mode would have refused: nobody knows this name.
+    // A client that the mode refuses cannot connect in between: the name is not known yet.
     fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
     fs::rename(&new, path)?;
     Ok((listener, SocketFile(path.to_owned())))

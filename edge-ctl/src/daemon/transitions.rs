@@ -1,43 +1,51 @@
-//! What is told of services that are not settled, and of those that are again.
+//! Events of transitions that have started, and of transitions that have finished.
 
 use std::time::Duration;
 
-use super::{
-    events::{Events, Kind},
-    inventory::Inventory,
-    plane::Plane,
+use crate::{
+    bpf::{Finished, Transition, boot_ms},
+    control::{
+        data_plane::DataPlane,
+        events::{EventKind, Events},
+        inventory::Inventory,
+    },
 };
-use crate::kernel::{Settled, Transition, boot_time};
 
-/// Services that are told of one by one. One change may concern all that there are.
+/// So many services get an event each. One change may concern all services.
 const EACH: usize = 5;
 
-/// Tells what a round has found.
-pub(super) fn tell(inventory: &Inventory, plane: &impl Plane, events: &Events, begun: &[u32], settled: &[Settled]) {
-    let begun: Vec<_> =
-        begun.iter().filter_map(|&number| Some((name(inventory, number)?, plane.transition(number)?))).collect();
-    if begun.len() > EACH {
-        let names: Vec<_> = begun.iter().map(|(name, _)| *name).collect();
-        let (_, Transition { why, .. }) = &begun[0];
-        events.tell(Kind::Unsettled, &count(&names), format!("{why}: {}", shortened(&names)));
+/// Reports what a pass has found.
+pub(super) fn report(
+    inventory: &Inventory,
+    plane: &impl DataPlane,
+    events: &Events,
+    started: &[u32],
+    finished: &[Finished],
+) {
+    let started: Vec<_> =
+        started.iter().filter_map(|&number| Some((name(inventory, number)?, plane.transition(number)?))).collect();
+    if started.len() > EACH {
+        let names: Vec<_> = started.iter().map(|(name, _)| *name).collect();
+        let (_, Transition { why, .. }) = &started[0];
+        events.report(EventKind::TransitionStarted, &count(&names), format!("{why}: {}", shortened(&names)));
     } else {
-        for (name, transition) in &begun {
-            events.tell(Kind::Unsettled, name, beginning(transition));
+        for (name, transition) in &started {
+            events.report(EventKind::TransitionStarted, name, beginning(transition));
         }
     }
 
-    // What a new generation did not change at all was never told of.
-    let settled: Vec<_> = settled
+    // A new generation that changed nothing in a service has reported no start of its transition.
+    let finished: Vec<_> = finished
         .iter()
-        .filter(|settled| settled.begun)
-        .filter_map(|settled| Some((name(inventory, settled.service)?, settled)))
+        .filter(|finished| finished.started)
+        .filter_map(|finished| Some((name(inventory, finished.service)?, finished)))
         .collect();
-    if settled.len() > EACH {
-        let names: Vec<_> = settled.iter().map(|(name, _)| *name).collect();
-        events.tell(Kind::Settled, &count(&names), shortened(&names));
+    if finished.len() > EACH {
+        let names: Vec<_> = finished.iter().map(|(name, _)| *name).collect();
+        events.report(EventKind::TransitionFinished, &count(&names), shortened(&names));
     } else {
-        for (name, settled) in settled {
-            events.tell(Kind::Settled, name, end(settled));
+        for (name, finished) in finished {
+            events.report(EventKind::TransitionFinished, name, end(finished));
         }
     }
 }
@@ -47,22 +55,21 @@ fn name(inventory: &Inventory, number: u32) -> Option<&str> {
 }
 
 fn beginning(Transition { why, differing, next_ms, .. }: &Transition) -> String {
-    let now = u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX);
+    let now = boot_ms();
     let why = if why.is_empty() { "a flow was recorded" } else { why };
     match (differing, next_ms) {
-        (Some(slots @ 1..), Some(next)) => format!(
-            "{why}: {slots} slots wait for another owner, the first for {} more",
-            seconds(next.saturating_sub(now))
-        ),
+        (Some(slots @ 1..), Some(next)) => {
+            format!("{why}: {slots} slots are handed over, the first in {}", seconds(next.saturating_sub(now)))
+        }
         _ => why.to_owned(),
     }
 }
 
-fn end(Settled { since_ms, moved, .. }: &Settled) -> String {
-    let now = u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX);
+fn end(Finished { since_ms, moved, .. }: &Finished) -> String {
+    let now = boot_ms();
     let after =
         if *since_ms > 0 { format!("after {}: ", seconds(now.saturating_sub(*since_ms))) } else { String::new() };
-    format!("{after}{moved} slots have another owner, and no flow needs a record")
+    format!("{after}{moved} slots were handed over, and no flow needs a record")
 }
 
 fn seconds(ms: u64) -> humantime::FormattedDuration {

@@ -1,4 +1,7 @@
-//! Health: what a row of probe results says about a backend. Pure; it does not even know the time.
+//! Health: a backend's state from a row of probe results. Pure; it does not even know the time.
+
+// Time is an argument here, or is not needed.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +11,7 @@ use std::fmt;
 /// What is known of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Health {
-    /// Nobody could look. Serves: doubt keeps traffic flowing.
+    /// No probe could be made. Serves: doubt keeps traffic flowing.
     #[default]
     Unknown,
     Up,
@@ -39,13 +42,13 @@ pub(crate) enum Verdict {
     Pass,
     /// The backend, or the way to it, did not: what happened.
     Fail(String),
-    /// The probe could not be made for a reason of this host's own: which. Says nothing about the backend.
+    /// The probe could not be made for a reason of this host's own: which. No evidence about the backend.
     Inconclusive(String),
 }
 
 /// A change of health.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Transition {
+pub(crate) struct HealthChange {
     pub from: Health,
     pub to: Health,
     /// Why, for people: `3 probes in a row failed: connection refused`.
@@ -65,7 +68,7 @@ pub(crate) struct Transition {
 ///                                `fall` fails in a row
 /// ```
 ///
-/// In a row means that nothing else came between, an inconclusive probe neither: when this host has trouble of its own,
+/// In a row means that nothing else came between, an inconclusive probe neither: when this host has a fault of its own,
 /// failures next to it are doubtful, too, and doubt keeps traffic flowing. Down has no way to unknown: the last evidence
 /// stands until there is better.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,27 +76,27 @@ pub(crate) struct Machine {
     health: Health,
     rise: u32,
     fall: u32,
-    last: Option<Kind>,
+    last: Option<VerdictKind>,
     /// Verdicts of the kind `last` in a row. Stands still at its maximum.
     run: u32,
 }
 
 /// A verdict without its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum VerdictKind {
     Pass,
     Fail,
     Inconclusive,
 }
 
 impl Machine {
-    /// A backend that nobody has looked at yet. `rise` and `fall` count probes; 0 counts as 1.
+    /// A backend that was not probed yet. `rise` and `fall` count probes; 0 counts as 1.
     #[cfg(test)]
     pub(crate) fn new(rise: u32, fall: u32) -> Self {
         Self::starting_from(Health::Unknown, rise, fall)
     }
 
-    /// A backend whose health somebody else left behind.
+    /// A backend whose health an earlier daemon has left behind.
     pub(crate) fn starting_from(health: Health, rise: u32, fall: u32) -> Self {
         Self { health, rise: rise.max(1), fall: fall.max(1), last: None, run: 0 }
     }
@@ -103,38 +106,38 @@ impl Machine {
     }
 
     /// Takes the next verdict; gives the change of health when it makes one.
-    pub(crate) fn observe(&mut self, verdict: &Verdict) -> Option<Transition> {
+    pub(crate) fn observe(&mut self, verdict: &Verdict) -> Option<HealthChange> {
         let (kind, detail) = match verdict {
-            Verdict::Pass => (Kind::Pass, ""),
-            Verdict::Fail(why) => (Kind::Fail, why.as_str()),
-            Verdict::Inconclusive(why) => (Kind::Inconclusive, why.as_str()),
+            Verdict::Pass => (VerdictKind::Pass, ""),
+            Verdict::Fail(why) => (VerdictKind::Fail, why.as_str()),
+            Verdict::Inconclusive(why) => (VerdictKind::Inconclusive, why.as_str()),
         };
         self.run = if self.last == Some(kind) { self.run.saturating_add(1) } else { 1 };
         self.last = Some(kind);
 
         let (needed, to) = match (self.health, kind) {
-            (Health::Unknown, Kind::Pass) => (1, Health::Up),
-            (Health::Down, Kind::Pass) => (self.rise, Health::Up),
-            (Health::Unknown | Health::Up, Kind::Fail) => (self.fall, Health::Down),
-            (Health::Up, Kind::Inconclusive) => (self.fall, Health::Unknown),
-            (Health::Up, Kind::Pass)
-            | (Health::Down, Kind::Fail)
-            | (Health::Unknown | Health::Down, Kind::Inconclusive) => return None,
+            (Health::Unknown, VerdictKind::Pass) => (1, Health::Up),
+            (Health::Down, VerdictKind::Pass) => (self.rise, Health::Up),
+            (Health::Unknown | Health::Up, VerdictKind::Fail) => (self.fall, Health::Down),
+            (Health::Up, VerdictKind::Inconclusive) => (self.fall, Health::Unknown),
+            (Health::Up, VerdictKind::Pass)
+            | (Health::Down, VerdictKind::Fail)
+            | (Health::Unknown | Health::Down, VerdictKind::Inconclusive) => return None,
         };
         if self.run < needed {
             return None;
         }
         let from = self.health;
         self.health = to;
-        Some(Transition { from, to, reason: reason(kind, needed, detail) })
+        Some(HealthChange { from, to, reason: reason(kind, needed, detail) })
     }
 }
 
-fn reason(kind: Kind, needed: u32, detail: &str) -> String {
+fn reason(kind: VerdictKind, needed: u32, detail: &str) -> String {
     let probes = if needed == 1 { "1 probe".to_owned() } else { format!("{needed} probes in a row") };
     match kind {
-        Kind::Pass => format!("{probes} passed"),
-        Kind::Fail => format!("{probes} failed: {detail}"),
-        Kind::Inconclusive => format!("{probes} could not be made: {detail}"),
+        VerdictKind::Pass => format!("{probes} passed"),
+        VerdictKind::Fail => format!("{probes} failed: {detail}"),
+        VerdictKind::Inconclusive => format!("{probes} could not be made: {detail}"),
     }
 }

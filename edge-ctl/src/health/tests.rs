@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{
     Health::{self, Down, Unknown, Up},
-    Machine, Transition, Verdict,
+    HealthChange, Machine, Verdict,
 };
 
 /// `p` pass, `f` fail, `i` inconclusive.
@@ -64,17 +64,17 @@ fn every_transition() {
 fn a_transition_says_why() {
     let mut machine = Machine::new(2, 3);
     let up = machine.observe(&verdict('p'));
-    assert_eq!(up, Some(Transition { from: Unknown, to: Up, reason: "1 probe passed".to_owned() }));
+    assert_eq!(up, Some(HealthChange { from: Unknown, to: Up, reason: "1 probe passed".to_owned() }));
     run(&mut machine, "ff");
     let down = machine.observe(&Verdict::Fail("HTTP status 503".to_owned()));
     let reason = "3 probes in a row failed: HTTP status 503".to_owned();
-    assert_eq!(down, Some(Transition { from: Up, to: Down, reason }));
+    assert_eq!(down, Some(HealthChange { from: Up, to: Down, reason }));
     run(&mut machine, "p");
     let reason = "2 probes in a row passed".to_owned();
-    assert_eq!(machine.observe(&verdict('p')), Some(Transition { from: Down, to: Up, reason }));
+    assert_eq!(machine.observe(&verdict('p')), Some(HealthChange { from: Down, to: Up, reason }));
     run(&mut machine, "ii");
     let reason = "3 probes in a row could not be made: too many open files".to_owned();
-    assert_eq!(machine.observe(&verdict('i')), Some(Transition { from: Up, to: Unknown, reason }));
+    assert_eq!(machine.observe(&verdict('i')), Some(HealthChange { from: Up, to: Unknown, reason }));
 }
 
 #[test]
@@ -112,7 +112,7 @@ proptest! {
             let seen = &letters[..=i];
             match transition {
                 None => prop_assert_eq!(machine.health(), before),
-                Some(Transition { from, to, .. }) => {
+                Some(HealthChange { from, to, .. }) => {
                     prop_assert_eq!((from, to), (before, machine.health()));
                     prop_assert_ne!(from, to);
                     match to {

@@ -1,4 +1,4 @@
-//! Announcement of VIPs on the local network: the address on the interface, and the frames that tell of it.
+//! Announcement of VIPs on the local network: the address on the interface, and the frames that announce it.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use super::{
 /// When the frames go out, after the address was put on the interface or the link came up. Some are lost: a switch port
 /// does not forward in the first moments of its link.
 const SCHEDULE: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1)];
-/// Addresses and links are looked at this often whatever netlink tells.
+/// Addresses and links are looked at this often even without a netlink message.
 const RESYNC: Duration = Duration::from_secs(10);
 /// After a change everything is looked at this much later.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -80,7 +80,7 @@ pub(crate) fn announce(vips: Vec<Announced>) -> Announcer {
 ///
 /// # Errors
 ///
-/// When the kernel can't be asked, or refuses. An interface or address that is not there is no error.
+/// When a request to the kernel fails, or is refused. An interface or address that is not there is no error.
 pub(crate) async fn withdraw(vips: &[Announced]) -> Result<Vec<Announced>, NetError> {
     let requests = Requests::open()?;
     let present = requests.addresses().await?;
@@ -177,7 +177,7 @@ async fn ensure(requests: &Requests, announced: &Announced, interface: Interface
         Ok(()) => true,
         Err(error) => {
             let Announced { vip, interface } = announced;
-            tracing::warn!(%vip, %interface, %error, "can't put a VIP on its interface; nobody will find it there");
+            tracing::warn!(%vip, %interface, %error, "can't put a VIP on its interface; no client reaches it there");
             false
         }
     }

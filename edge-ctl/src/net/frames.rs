@@ -8,7 +8,7 @@ const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ICMPV6: u8 = 58;
 
-/// The frame that tells all on the network that `vip` is at `mac`.
+/// The frame that announces on the network that `vip` is at `mac`.
 pub(super) fn announcement(vip: IpAddr, mac: [u8; 6]) -> Vec<u8> {
     match vip {
         IpAddr::V4(vip) => gratuitous_arp(vip, mac),

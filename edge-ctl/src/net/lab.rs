@@ -15,7 +15,7 @@ pub(crate) struct Lab {
     peer: File,
 }
 
-/// Runs `test` in a [`Lab`], in a thread of its own. Without root it says so and passes.
+/// Runs `test` in a [`Lab`], in a thread of its own. Without root it prints a notice and passes.
 pub(crate) fn in_lab(test: impl FnOnce(&Lab) + Send) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: network namespaces need root");

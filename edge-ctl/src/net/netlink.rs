@@ -136,9 +136,9 @@ impl Requests {
         }
     }
 
-    /// Asks for the way to `address`, as a packet of this host would take it.
+    /// Looks up the route to `address`, as a packet of this host would take it.
     ///
-    /// Fails only when the kernel could not be asked; that there is no way is a [`Lookup`].
+    /// Only when the request fails; a missing route is a [`Lookup`].
     pub(super) async fn lookup(&self, address: IpAddr) -> Result<Lookup, NetError> {
         let (family, prefix) = match address {
             IpAddr::V4(_) => (AddressFamily::Inet, 32),

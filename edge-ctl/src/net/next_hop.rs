@@ -50,9 +50,9 @@ pub(super) enum Neighbour {
     /// Usable, and unconfirmed for a while. The kernel sees none of the packets that XDP sends, so nothing but us
     /// makes it ask again.
     Stale([u8; 6]),
-    /// The kernel asks at this moment.
+    /// The kernel has sent a request for it.
     Pending,
-    /// It did not answer, or nobody asked.
+    /// It did not answer, or no request was sent.
     Unknown,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Lookup {
 /// Why an address has no next hop.
 #[derive(Clone, Debug, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoWay {
-    #[error("the kernel was not asked yet")]
+    #[error("the kernel has not been queried yet")]
     NotAsked,
     #[error("no route")]
     NoRoute,

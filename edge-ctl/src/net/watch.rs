@@ -56,7 +56,7 @@ const GROUPS: [MulticastGroup; 8] = [
 /// What changed in the host's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NetEvent {
-    /// Next hops that changed; in the first event, those of all backends. `None`: unknown, ask the kernel per packet.
+    /// Next hops that changed; in the first event, those of all backends. `None`: unknown, the packet path looks it up per packet.
     NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
     /// The interface of this name came, went, came up, went down, or has another MAC address or MTU.
     LinkChanged(String),

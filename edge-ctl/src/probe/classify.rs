@@ -13,13 +13,13 @@ pub(super) enum Stage {
     Network,
 }
 
-/// What the error of a socket says about the backend.
+/// The verdict about a backend for the error of a socket.
 ///
 /// | error | at `Local` | at `Network` | why |
 /// |---|---|---|---|
-/// | `ECONNREFUSED`, `ECONNRESET`, `ECONNABORTED`, `EPIPE` | fail | fail | its host or a firewall before it said so |
-/// | `ETIMEDOUT` | fail | fail | nobody answered |
-/// | `EHOSTUNREACH`, `EHOSTDOWN` | fail | fail | its address did not resolve to a MAC (a host that died looks like this), a router says it is gone, or a route to it says `unreachable`: each is about this backend |
+/// | `ECONNREFUSED`, `ECONNRESET`, `ECONNABORTED`, `EPIPE` | fail | fail | its host, or a firewall before it, refused |
+/// | `ETIMEDOUT` | fail | fail | there was no answer |
+/// | `EHOSTUNREACH`, `EHOSTDOWN` | fail | fail | its address did not resolve to a MAC (a host that died looks like this), a router reports it as gone, or a route to it is `unreachable`: each is about this backend |
 /// | `ENOPROTOOPT`, `ENONET`, `EPROTO` | fail | fail | ICMP errors about its host, as Linux maps them |
 /// | `ENETUNREACH` | inconclusive | fail | no route in our own table; later it can only come from a router on the way |
 /// | `EACCES` | inconclusive | fail | a `prohibit` route of ours; later it is an ICMPv6 refusal from the way |

@@ -1,7 +1,7 @@
-//! Probes: asking backends how they are, at a constant rate.
+//! Probes: health checks of backends, at a constant rate.
 //!
-//! Constant work: a probe starts one interval (give or take the jitter) after the one before it started, whatever the
-//! answer was. When everything fails at once, this host is no busier than when all is well.
+//! Constant work: a probe starts one interval (give or take the jitter) after the one before it started, after any
+//! answer. When everything fails at once, this host is no busier than when all is well.
 
 mod classify;
 mod exchange;
@@ -25,7 +25,7 @@ use crate::{
 
 /// A backend to probe.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Target {
+pub(crate) struct ProbeTarget {
     pub(crate) backend: BackendNumber,
     pub(crate) address: IpAddr,
     pub(crate) probe: Probe,
@@ -55,8 +55,8 @@ impl ProbeEngine {
 }
 
 /// Starts to probe `targets`, one task each, inside the current tokio runtime. The first probes are spread evenly over
-/// the interval. A task ends when nobody receives `reports` any more.
-pub(crate) fn start(targets: Vec<Target>, reports: Sender<Report>) -> ProbeEngine {
+/// the interval. A task ends when the receiver of `reports` is dropped.
+pub(crate) fn start(targets: Vec<ProbeTarget>, reports: Sender<Report>) -> ProbeEngine {
     let count = targets.len().max(1);
     let started = Instant::now();
     let mut tasks = JoinSet::new();
@@ -84,7 +84,7 @@ fn gap(probe: &Probe, random: f64) -> Duration {
     gap.max(probe.timeout)
 }
 
-async fn run(target: Target, first: Instant, reports: Sender<Report>) {
+async fn run(target: ProbeTarget, first: Instant, reports: Sender<Report>) {
     let mut next = first;
     loop {
         sleep_until(next).await;
@@ -98,7 +98,7 @@ async fn run(target: Target, first: Instant, reports: Sender<Report>) {
 }
 
 /// Makes one probe, which takes at most its timeout.
-async fn probe(target: &Target) -> Verdict {
+async fn probe(target: &ProbeTarget) -> Verdict {
     let limit = target.probe.timeout;
     let started = Instant::now();
     let exchange = async {

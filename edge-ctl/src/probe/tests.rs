@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -23,10 +22,9 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{
-    classify::{Stage, classify},
-    *,
-};
+mod local_faults;
+
+use super::*;
 
 /// How a server answers a connection.
 #[derive(Clone, Copy)]
@@ -87,7 +85,7 @@ async fn answer(mut stream: TcpStream, server: Server) {
     }
 }
 
-fn target(address: SocketAddr, kind: ProbeKind) -> Target {
+fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
     let probe = Probe {
         kind,
         port: address.port(),
@@ -98,11 +96,11 @@ fn target(address: SocketAddr, kind: ProbeKind) -> Target {
         fall: 3,
         jitter: 0.1,
     };
-    Target { backend: 7, address: address.ip(), probe }
+    ProbeTarget { backend: 7, address: address.ip(), probe }
 }
 
 /// The same with an interval and a timeout that a test can wait for.
-fn quick(mut target: Target, time: Duration) -> Target {
+fn quick(mut target: ProbeTarget, time: Duration) -> ProbeTarget {
     (target.probe.interval, target.probe.timeout) = (time, time);
     target
 }
@@ -237,111 +235,6 @@ async fn ipv6_is_probed_as_well() {
     assert_eq!(probe(&target(address, http())).await, Verdict::Pass);
 }
 
-/// Runs `future` on a thread of its own, so that what it does to itself stays there.
-fn apart<T: Send + 'static>(prepare: fn() -> bool, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        prepare().then(|| runtime.block_on(future))
-    });
-    thread.join().expect("no panic")
-}
-
-#[test]
-fn no_route_of_our_own_is_inconclusive() {
-    // A fresh network namespace has no route at all.
-    let enter = || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok();
-    for address in
-        [(Ipv4Addr::new(192, 0, 2, 1), 80).into(), ("2001:db8::1".parse::<Ipv6Addr>().expect("valid"), 80).into()]
-    {
-        let target: Target = target(address, ProbeKind::Tcp);
-        match apart(enter, async move { probe(&target).await }) {
-            // IPv6 misses an address to send from before it misses the route.
-            Some(verdict) => assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}"),
-            None => eprintln!("skipped: only root can make a network namespace"),
-        }
-    }
-}
-
-#[test]
-fn no_file_descriptor_is_inconclusive() {
-    // The limit is the whole process's, so a process of its own runs out of them.
-    let child = std::process::Command::new("sh")
-        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
-        .arg(std::env::current_exe().expect("this test's path"))
-        .args(["--exact", "--ignored", "--test-threads=1", "probe::tests::without_file_descriptors"])
-        .output()
-        .expect("starts");
-    let output = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && output.contains("1 passed"), "{output}");
-}
-
-#[test]
-#[ignore = "takes this process's file descriptors: no_file_descriptor_is_inconclusive runs it apart"]
-fn without_file_descriptors() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
-    assert!(!held.is_empty());
-    for kind in [ProbeKind::Tcp, http()] {
-        let target = target((Ipv4Addr::LOCALHOST, 80).into(), kind);
-        let verdict = runtime.block_on(probe(&target));
-        assert_eq!(verdict, Verdict::Inconclusive("too many open files in this process".to_owned()));
-    }
-}
-
-#[test]
-fn errors_by_whose_fault_they_are() {
-    use Stage::{Local, Network};
-    let is_fail = |code, stage| match classify(&io::Error::from_raw_os_error(code), stage) {
-        Verdict::Fail(_) => true,
-        Verdict::Inconclusive(_) => false,
-        Verdict::Pass => panic!("an error passed"),
-    };
-    for code in [
-        libc::ECONNREFUSED,
-        libc::ECONNRESET,
-        libc::ECONNABORTED,
-        libc::EPIPE,
-        libc::ETIMEDOUT,
-        libc::EHOSTUNREACH,
-        libc::EHOSTDOWN,
-        libc::ENOPROTOOPT,
-        libc::ENONET,
-        libc::EPROTO,
-    ] {
-        assert!(is_fail(code, Local) && is_fail(code, Network), "{code}");
-    }
-    for code in [libc::ENETUNREACH, libc::EACCES] {
-        assert!(!is_fail(code, Local) && is_fail(code, Network), "{code}");
-    }
-    for code in [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOMEM,
-        libc::ENOBUFS,
-        libc::EADDRNOTAVAIL,
-        libc::EADDRINUSE,
-        libc::EAGAIN,
-        libc::EPERM,
-        libc::ENETDOWN,
-        libc::ENODEV,
-        libc::EAFNOSUPPORT,
-        libc::EINVAL,
-        libc::EIO,
-        4095,
-    ] {
-        assert!(!is_fail(code, Local) && !is_fail(code, Network), "{code}");
-    }
-}
-
-#[test]
-fn a_standstill_of_this_host_is_inconclusive() {
-    let ms = Duration::from_millis;
-    assert_eq!(timed_out(ms(200), ms(201)), failed("no answer within 200ms"));
-    assert_eq!(timed_out(ms(200), ms(400)), failed("no answer within 200ms"));
-    assert_eq!(timed_out(ms(200), ms(1200)), Verdict::Inconclusive("this host was late by 1000 ms".to_owned()));
-    assert_eq!(timed_out(ms(10), ms(100)), failed("no answer within 10ms"));
-}
-
 #[tokio::test]
 async fn a_process_that_was_stopped_blames_nobody() {
     let (address, _) = serve(Server::Silent).await;
@@ -379,7 +272,7 @@ fn first_probes_are_spread_over_the_interval() {
 }
 
 /// Reports within `time` of the virtual clock, of an engine with one target.
-async fn reports(target: Target, time: Duration) -> Vec<Verdict> {
+async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     let (sender, mut receiver) = mpsc::channel(1000);
     let engine = start(vec![target], sender);
     assert_eq!(engine.targets(), 1);

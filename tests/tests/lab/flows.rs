@@ -20,7 +20,7 @@ use edge_tests::{
     packet::{ACK, SYN},
 };
 
-/// Connections that stay, of all clients together, and how often each of them asks: more often than the linger.
+/// Connections that stay, of all clients together, and how often each of them asks: more often than the idle timeout.
 const LONG: usize = 1_000;
 const PACE: Duration = Duration::from_millis(700);
 /// New connections a second, of all clients together.
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Records that may be left then: of connections to machines that died, which clients' kernels end for minutes.
 const FEW: u64 = 40;
 /// What every TCP service says in these labs.
-const RECORDED: &str = "linger = \"2s\"\n";
+const RECORDED: &str = "flow_idle_timeout = \"2s\"\n";
 /// Records that there is room for, of each IP version: what the connections need, and little more. A flood fills it.
 const FLOWS: u32 = 4_096;
 
@@ -82,7 +82,7 @@ fn no_connection_breaks_whose_backend_lives() {
 #[test]
 fn without_records_connections_do_break() {
     let _alone = alone();
-    let run = run("records = false\n", Script { bursts: 2, floods: false });
+    let run = run("flow_table = false\n", Script { bursts: 2, floods: false });
     assert!(run.unexplained > 50, "only {} broke", run.unexplained);
     assert_eq!(run.watch.most_records, [0, 0]);
 }
@@ -147,7 +147,7 @@ fn run(tcp: &str, script: Script) -> Run {
     let silent = unexplained.extract_if(.., |broken| broken.had_waited(LINGER)).count();
     tell(start, &done, &tally, &unexplained);
     let unexplained = unexplained.len();
-    println!("{silent} more had been silent for longer than the linger");
+    println!("{silent} more had been silent for longer than the idle timeout");
     let mut left = u64::MAX;
     for _ in 0..PATIENCE.as_secs() {
         watch.look(&lab).expect("a status is told");

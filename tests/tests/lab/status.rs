@@ -17,13 +17,13 @@ use serde_json::Value;
 
 const SERVICE: &str = "web-4in4";
 
-/// Rounds over services that are in transition are a second apart, and ending a transition takes two or three.
+/// Reconcile passes over services in transition are a second apart, and finishing one takes two or three.
 const SOON: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_drained_backend_and_its_running_flow() {
     let mut lab = Lab::with_edge();
-    wait_for(&lab, "the transition to end", |status| service(status)["transition"].is_null());
+    wait_for(&lab, "the service to settle", |status| service(status)["transition"].is_null());
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
     assert!(lab.ctl(&["flows"]).unwrap().starts_with("no flow is recorded"));
 
@@ -41,7 +41,7 @@ fn a_drained_backend_and_its_running_flow() {
     let text = |key: &str| flow[key].as_str().unwrap_or_default().to_owned();
     assert_eq!((text("client"), flow["client_port"].as_u64()), (address.ip().to_string(), Some(address.port().into())));
     assert_eq!(
-        (text("service"), text("backend"), flow["leaving"].as_bool()),
+        (text("service"), text("backend"), flow["retired"].as_bool()),
         (SERVICE.to_owned(), backend.clone(), Some(false))
     );
     assert!(flow["age_seconds"].as_u64() < Some(5) && flow["silent_seconds"].as_u64() < Some(5), "{flow}");
@@ -56,8 +56,8 @@ fn a_drained_backend_and_its_running_flow() {
     });
     let transition = &service(&told)["transition"];
     assert!(transition["why"].as_str().unwrap_or_default().contains("drained"), "{transition}");
-    let [next, last] = ["next_follow_seconds", "last_follow_seconds"].map(|key| transition[key].as_f64().unwrap());
-    assert!(0.0 < next && next <= last && last <= 301.0, "owners follow after five minutes: {transition}");
+    let [next, last] = ["next_handover_seconds", "last_handover_seconds"].map(|key| transition[key].as_f64().unwrap());
+    assert!(0.0 < next && next <= last && last <= 301.0, "slots are handed over after five minutes: {transition}");
     assert_eq!(service(&told)["flows"]["recorded_at_owner"], 1);
     let shown = lab.ctl(&["status"]).unwrap();
     assert!(shown.contains("TRANSITION") && shown.contains("recorded_at_owner 1"), "{shown}");
@@ -70,20 +70,20 @@ fn a_drained_backend_and_its_running_flow() {
         let same = if key == "since" { without[key].is_u64() } else { without[key] == transition[key] };
         assert!(same, "{key}: {without}, before {transition}");
     }
-    assert!(without["next_follow_seconds"].is_null(), "nobody follows: {without}");
+    assert!(without["next_handover_seconds"].is_null(), "no daemon, no handover: {without}");
     assert_eq!(flows(&lab, &[]).0, 1);
 
     lab.start_daemon().unwrap();
     lab.ctl(&["enable", &backend]).unwrap();
-    wait_for(&lab, "the transition to end", |status| service(status)["transition"].is_null());
+    wait_for(&lab, "the service to settle", |status| service(status)["transition"].is_null());
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
     assert_eq!(connection.ask(), home);
 }
 
 #[test]
-fn a_removed_backend_is_leaving_until_nothing_names_it() {
+fn a_removed_backend_is_retired_until_nothing_names_it() {
     let lab = Lab::with_edge();
-    wait_for(&lab, "the transition to end", |status| service(status)["transition"].is_null());
+    wait_for(&lab, "the service to settle", |status| service(status)["transition"].is_null());
     let mut connection = Connection::open(&lab);
     let home = connection.ask();
     let backend = format!("{}/{home}", Service::named(SERVICE).pools()[0]);
@@ -96,22 +96,22 @@ fn a_removed_backend_is_leaving_until_nothing_names_it() {
 
     std::fs::write(&path, whole.replace(&section, "")).unwrap();
     lab.ctl(&["reload"]).unwrap();
-    assert_eq!(connection.ask(), home, "a running flow stays with a backend that has left the configuration");
+    assert_eq!(connection.ask(), home, "an established flow stays with a retired backend");
     let told = wait_for(&lab, "a look at what it still owns", |status| {
-        status["leaving"][0]["slots"].as_u64() > Some(0) && status["leaving"][0]["records"].as_u64() == Some(1)
+        status["retired"][0]["slots"].as_u64() > Some(0) && status["retired"][0]["records"].as_u64() == Some(1)
     });
-    assert_eq!(told["leaving"][0]["name"], backend.as_str(), "{told}");
-    assert_eq!(told["leaving"][0]["address"], address.to_string().as_str());
+    assert_eq!(told["retired"][0]["name"], backend.as_str(), "{told}");
+    assert_eq!(told["retired"][0]["address"], address.to_string().as_str());
     let shown = lab.ctl(&["status"]).unwrap();
-    assert!(shown.contains("LEAVING") && shown.contains(&backend), "{shown}");
+    assert!(shown.contains("RETIRED") && shown.contains(&backend), "{shown}");
     let (_, listed) = flows(&lab, &["--service", SERVICE]);
-    assert_eq!((listed[0]["backend"].as_str(), listed[0]["leaving"].as_bool()), (Some(backend.as_str()), Some(true)));
-    assert!(lab.ctl(&["flows"]).unwrap().contains(&format!("{backend} (leaving)")));
+    assert_eq!((listed[0]["backend"].as_str(), listed[0]["retired"].as_bool()), (Some(backend.as_str()), Some(true)));
+    assert!(lab.ctl(&["flows"]).unwrap().contains(&format!("{backend} (retired)")));
 
     std::fs::write(&path, whole).unwrap();
     lab.edge().signal(Signal::SIGHUP).unwrap();
-    wait_for(&lab, "it to be back, and the transition to end", |status| {
-        status["leaving"].as_array().is_some_and(Vec::is_empty) && service(status)["transition"].is_null()
+    wait_for(&lab, "it to be back, and the service to settle", |status| {
+        status["retired"].as_array().is_some_and(Vec::is_empty) && service(status)["transition"].is_null()
     });
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
     assert_eq!(connection.ask(), home);

@@ -1,34 +1,34 @@
-//! What is under way after a change: services in transition, backends that leave, and what was done with flow records.
+//! What is under way after a change: services in transition, retired backends, and counts of flow records.
 
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment};
 use edge_common::abi::FlowCount;
 
-use super::{age, backend_state, finish, rates, shaded, table};
-use crate::daemon::status::{LeavingStatus, ServiceStatus, Status, TransitionStatus};
+use super::{backend_state, rates, shaded};
+use crate::cli::table::{Cell, Table, age};
+use crate::control::status::{RetiredStatus, ServiceStatus, Status, TransitionStatus};
 
-/// The services whose owners still follow, or that have flow records; empty when all are settled.
+/// The services in transition; empty when all are stable.
 pub(super) fn transitions(status: &Status, colour: bool) -> String {
-    let mut rows = table(colour, &["TRANSITION", "FOR", "SLOTS", "RECORDS", "OWNERS FOLLOW", "WHY"]);
+    let mut rows = Table::new(colour, ["TRANSITION", "FOR", "SLOTS", "RECORDS", "HANDOVER", "WHY"]);
     for service in &status.services {
         let Some(transition) = &service.transition else { continue };
-        rows.add_row([
-            Cell::new(&service.name),
-            right(transition.for_seconds.map_or("-".to_owned(), age)),
-            right(number(transition.slots_differing)),
-            right(transition.records),
-            Cell::new(owners_follow(transition, status.daemon.is_some())),
-            Cell::new(&transition.why),
+        rows.row([
+            Cell::from(&service.name),
+            Cell::from(transition.for_seconds.map_or("-".to_owned(), age)),
+            Cell::from(number(transition.slots_differing)),
+            Cell::from(transition.records),
+            Cell::from(handover(transition, status.daemon.is_some())),
+            Cell::from(&transition.why),
         ]);
     }
-    shown(&rows)
+    rows.finish()
 }
 
-/// When the slots that differ get another owner.
-fn owners_follow(transition: &TransitionStatus, daemon: bool) -> String {
-    match (transition.slots_differing, transition.next_follow_seconds, transition.last_follow_seconds) {
-        (Some(0), ..) => "all have".to_owned(),
+/// When the slots that differ are handed over.
+fn handover(transition: &TransitionStatus, daemon: bool) -> String {
+    match (transition.slots_differing, transition.next_handover_seconds, transition.last_handover_seconds) {
+        (Some(0), ..) => "done".to_owned(),
         _ if !daemon => "once a daemon runs".to_owned(),
         (None, ..) => "-".to_owned(),
         (Some(_), Some(next), last) => {
@@ -39,32 +39,32 @@ fn owners_follow(transition: &TransitionStatus, daemon: bool) -> String {
     }
 }
 
-/// Backends that have left the configuration, and still have flows; empty when there are none.
-pub(super) fn leaving(leaving: &[LeavingStatus], colour: bool) -> String {
-    let header = ["LEAVING", "ADDRESS", "STATE", "FOR", "SLOTS", "RECORDS", "PKT/S", "BIT/S", "FLOWS/S", "WHY"];
-    let mut rows = table(colour, &header);
-    for backend in leaving {
+/// Retired backends that still have flows; empty when there are none.
+pub(super) fn retired(retired: &[RetiredStatus], colour: bool) -> String {
+    let header = ["RETIRED", "ADDRESS", "STATE", "FOR", "SLOTS", "RECORDS", "PKT/S", "BIT/S", "FLOWS/S", "WHY"];
+    let mut rows = Table::new(colour, header);
+    for backend in retired {
         let (state, shade) = backend_state(backend.state, backend.health);
         let [packets, bits, flows] = rates(&backend.traffic);
-        rows.add_row([
-            Cell::new(&backend.name),
-            Cell::new(&backend.address),
-            shaded(state, shade, colour),
-            right(backend.for_seconds.map_or("-".to_owned(), age)),
-            right(number(backend.slots)),
-            right(number(backend.records)),
+        rows.row([
+            Cell::from(&backend.name),
+            Cell::from(&backend.address),
+            shaded(state, shade),
+            Cell::from(backend.for_seconds.map_or("-".to_owned(), age)),
+            Cell::from(number(backend.slots)),
+            Cell::from(number(backend.records)),
             packets,
             bits,
             flows,
-            Cell::new(&backend.reason),
+            Cell::from(&backend.reason),
         ]);
     }
-    shown(&rows)
+    rows.finish()
 }
 
 /// What the packet path has done with flow records, where it has done anything; empty when it has not.
 pub(super) fn counts(services: &[ServiceStatus], colour: bool) -> String {
-    let mut rows = table(colour, &["FLOW RECORDS", "SO FAR"]);
+    let mut rows = Table::new(colour, ["FLOW RECORDS", "SO FAR"]);
     for service in services {
         let counted = FlowCount::ALL.iter().map(|what| what.name()).filter_map(|name| {
             let count = service.flows.get(name).filter(|count| **count > 0)?;
@@ -72,26 +72,18 @@ pub(super) fn counts(services: &[ServiceStatus], colour: bool) -> String {
         });
         let counted: Vec<_> = counted.collect();
         if !counted.is_empty() {
-            rows.add_row([Cell::new(&service.name), Cell::new(counted.join(", "))]);
+            rows.row([Cell::from(&service.name), Cell::from(counted.join(", "))]);
         }
     }
-    shown(&rows)
+    rows.finish()
 }
 
-/// Seconds, begun ones as whole ones: what is due in half a second is not due now.
+/// Whole seconds, rounded up: an event that is due in half a second is not due now.
 fn whole(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds.ceil()).unwrap_or_default().as_secs()
 }
 
-fn shown(rows: &comfy_table::Table) -> String {
-    if rows.row_count() == 0 { String::new() } else { finish(rows) }
-}
-
-fn right(text: impl ToString) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
-}
-
-/// What nobody has counted is a dash.
+/// A dash where nothing was counted.
 fn number(count: Option<impl ToString>) -> String {
     count.map_or("-".to_owned(), |count| count.to_string())
 }
@@ -102,14 +94,14 @@ mod tests {
 
     use super::*;
     use crate::{
+        bpf::{Held, Transition},
         cli::render,
-        daemon::{
-            fixture::{FakePlane, inventory},
-            plane::Plane as _,
+        control::{
+            data_plane::DataPlane as _,
+            fixture::{FakeDataPlane, inventory},
             status::{Clock, DaemonStatus, Sample, build},
         },
-        kernel::{Held, Transition},
-        model::RetiredRecord,
+        plan::RetiredRecord,
     };
 
     const DAY: u64 = 1_763_424_000_000;
@@ -118,8 +110,8 @@ mod tests {
     fn a_change(transition: &Transition, held: Option<Held>) -> Status {
         let mut inventory = inventory();
         let (pool, name) = ("provider-a".to_owned(), "a3".to_owned());
-        inventory.leaving.push(RetiredRecord { pool, name, number: 9, address: "10.1.0.14".parse().unwrap() });
-        let mut plane = FakePlane::fresh(&inventory);
+        inventory.retired.push(RetiredRecord { pool, name, number: 9, address: "10.1.0.14".parse().unwrap() });
+        let mut plane = FakeDataPlane::fresh(&inventory);
         plane
             .set_state(9, State(State::ALIVE | State::ENABLED | State::RETIRED | State::UP), "1 probe passed")
             .unwrap();
@@ -155,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_leaves() {
+    fn a_retired_backend() {
         let change = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
         insta::assert_snapshot!(render::status(&change, false));
     }
 
     #[test]
-    fn when_owners_follow() {
+    fn when_slots_are_handed_over() {
         let mut shown = Vec::new();
         for (transition, held, daemon) in [
             (waiting(), Some(Held { slots: 1, records: 0 }), true),
@@ -174,24 +166,24 @@ mod tests {
         ] {
             let mut status = a_change(&transition, held);
             status.daemon = status.daemon.filter(|_| daemon);
-            shown.push(transitions(&status, false) + &leaving(&status.leaving, false));
+            shown.push(transitions(&status, false) + &retired(&status.retired, false));
         }
         insta::assert_snapshot!(shown.join("---\n"));
     }
 
     #[test]
     fn json_is_stable() {
-        let Status { services, leaving, .. } = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
+        let Status { services, retired, .. } = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
         let web = &services[0];
-        insta::assert_snapshot!(serde_json::to_string_pretty(&(&web.transition, &web.flows, leaving)).unwrap());
+        insta::assert_snapshot!(serde_json::to_string_pretty(&(&web.transition, &web.flows, retired)).unwrap());
     }
 
     #[test]
     fn nothing_is_shown_of_nothing() {
-        let mut settled = a_change(&waiting(), Some(Held::default()));
-        settled.services[0].transition = None;
-        settled.services[0].flows.clear();
-        let shown = [transitions(&settled, true), leaving(&settled.leaving, true), counts(&settled.services, true)];
+        let mut stable = a_change(&waiting(), Some(Held::default()));
+        stable.services[0].transition = None;
+        stable.services[0].flows.clear();
+        let shown = [transitions(&stable, true), retired(&stable.retired, true), counts(&stable.services, true)];
         assert_eq!(shown, ["", "", ""]);
     }
 }

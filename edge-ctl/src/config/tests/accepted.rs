@@ -36,7 +36,7 @@ fn a_small_file_gets_the_defaults() {
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
         tracking: Tracking::Tcp,
-        linger: Duration::from_mins(5),
+        flow_idle_timeout: Duration::from_mins(5),
         learn: Duration::from_secs(30),
         affinity_prefix: None,
     };
@@ -100,7 +100,7 @@ pools = ["b", "a"]
 when_exhausted = "drop"
 udp = "learn"
 learn = "1h"
-linger = "24h"
+flow_idle_timeout = "24h"
 affinity = "source"
 affinity_prefix = 128
 announce = "l2"
@@ -113,7 +113,7 @@ protocol = "tcp"
 mode = "ipip"
 pools = ["b", "unused"]
 when_exhausted = "reject"
-records = false
+flow_table = false
 affinity = "source"
 announce = "l2"
 announce_interface = "eth1.100"
@@ -151,7 +151,7 @@ fn every_key_has_its_effect() {
     assert_eq!((dns.when_exhausted, dns_tcp.when_exhausted), (WhenExhausted::Drop, WhenExhausted::Reject));
     assert_eq!(dns_tcp.pools, [2, 0]);
     assert_eq!((dns.tracking, dns_tcp.tracking), (Tracking::Learn, Tracking::Stateless));
-    assert_eq!((dns.linger, dns.learn), (Duration::from_hours(24), Duration::from_hours(1)));
+    assert_eq!((dns.flow_idle_timeout, dns.learn), (Duration::from_hours(24), Duration::from_hours(1)));
     assert_eq!((dns.affinity_prefix, dns_tcp.affinity_prefix), (Some(128), Some(64)));
 }
 

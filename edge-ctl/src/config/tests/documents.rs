@@ -1,4 +1,4 @@
-//! What people are told about the file is true: the shipped example parses, and the reference has every key.
+//! The documents about the file are true: the shipped example parses, and the reference has every key.
 
 use super::{super::schema, *};
 

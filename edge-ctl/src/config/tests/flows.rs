@@ -29,20 +29,20 @@ fn each_combination_means_one_thing_or_is_refused() {
             choice
         };
         let protocol = ["tcp", "udp"][choose(2)];
-        let records = [None, Some(true), Some(false)][choose(3)];
+        let flow_table = [None, Some(true), Some(false)][choose(3)];
         let quic = [None, Some(true), Some(false)][choose(3)];
         let udp = [None, Some("stateless"), Some("learn")][choose(3)];
         let learn = [None, Some("7s")][choose(2)];
-        let linger = [None, Some("3m")][choose(2)];
+        let flow_idle_timeout = [None, Some("3m")][choose(2)];
         let keys = [
-            records.map(|value| format!("records = {value}")),
+            flow_table.map(|value| format!("flow_table = {value}")),
             quic.map(|value| format!("quic = {value}")),
             udp.map(|value| format!("udp = \"{value}\"")),
             learn.map(|value| format!("learn = \"{value}\"")),
-            linger.map(|value| format!("linger = \"{value}\"")),
+            flow_idle_timeout.map(|value| format!("flow_idle_timeout = \"{value}\"")),
         ];
         let text = with(protocol, V4, &keys);
-        let tracking = match (protocol, records, quic, udp) {
+        let tracking = match (protocol, flow_table, quic, udp) {
             ("tcp", Some(false), ..) => Tracking::Stateless,
             ("tcp", ..) => Tracking::Tcp,
             (_, _, Some(true), _) => Tracking::Quic,
@@ -50,11 +50,11 @@ fn each_combination_means_one_thing_or_is_refused() {
             _ => Tracking::Stateless,
         };
         let idle = [
-            ("records", records.is_some() && protocol == "udp"),
+            ("flow_table", flow_table.is_some() && protocol == "udp"),
             ("quic", quic.is_some() && protocol == "tcp"),
             ("udp", udp.is_some() && (protocol == "tcp" || quic == Some(true))),
             ("learn", learn.is_some() && tracking != Tracking::Learn),
-            ("linger", linger.is_some() && tracking == Tracking::Stateless),
+            ("flow_idle_timeout", flow_idle_timeout.is_some() && tracking == Tracking::Stateless),
         ];
         let idle: Vec<_> = idle.iter().filter(|(_, idle)| *idle).map(|(key, _)| (*key).to_owned()).collect();
         assert_eq!(refused_keys(&text), idle, "{text}");
@@ -63,11 +63,11 @@ fn each_combination_means_one_thing_or_is_refused() {
             let service = good(&text).services.remove(0);
             assert_eq!(service.tracking, tracking, "{text}");
             assert_eq!(service.learn, Duration::from_secs(learn.map_or(30, |_| 7)), "{text}");
-            assert_eq!(service.linger, Duration::from_mins(linger.map_or(5, |_| 3)), "{text}");
+            assert_eq!(service.flow_idle_timeout, Duration::from_mins(flow_idle_timeout.map_or(5, |_| 3)), "{text}");
         }
     }
-    // TCP: three ways to say `records`, with `linger` where it records. UDP: nothing, stateless or learn, each without
-    // `quic` and with false, learn with or without its two durations; and QUIC with or without `linger`.
+    // TCP: three ways to say `flow_table`, with `flow_idle_timeout` where it records. UDP: nothing, stateless or learn, each without
+    // `quic` and with false, learn with or without its two durations; and QUIC with or without `flow_idle_timeout`.
     assert_eq!(accepted, 5 + 2 * (2 + 4) + 2);
 }
 

@@ -224,12 +224,12 @@ fn addresses() {
 #[test]
 fn flows() {
     let udp = |keys: &str| format!("protocol = \"udp\"\n{keys}");
-    let [on_udp, quic_and_udp, learn_alone, learn_stateless, linger_stateless, all] = [
-        udp("records = true"),
+    let [on_udp, quic_and_udp, learn_alone, learn_stateless, idle_stateless, all] = [
+        udp("flow_table = true"),
         udp("quic = true\nudp = \"learn\""),
         udp("quic = false\nlearn = \"10s\""),
         udp("udp = \"stateless\"\nlearn = \"10s\""),
-        udp("linger = \"1m\""),
+        udp("flow_idle_timeout = \"1m\""),
         udp("quic = \"true\"\nudp = \"lern\"\nlearn = 30\nlinger = 5\naffinity = \"client\"\naffinity_prefix = 0"),
     ];
     let tcp = "protocol = \"tcp\"";
@@ -240,12 +240,14 @@ fn flows() {
         ("[tunnel]", "flows = 131072\n[tunnel]"),
         (tcp, "protocol = \"tcp\"\nrecord = true"),
         (tcp, "protocol = \"tcp\"\naffinity-prefix = 24"),
-        (tcp, "protocol = \"tcp\"\nrecords = 1"),
-        (tcp, "protocol = \"tcp\"\nrecords = \"no\""),
+        (tcp, "protocol = \"tcp\"\nrecords = false"),
+        (tcp, "protocol = \"tcp\"\nlinger = \"2m\""),
+        (tcp, "protocol = \"tcp\"\nflow_table = 1"),
+        (tcp, "protocol = \"tcp\"\nflow_table = \"no\""),
         (tcp, "protocol = \"tcp\"\nlinger = \"500ms\""),
         (tcp, "protocol = \"tcp\"\nlinger = \"25h\""),
         (tcp, "protocol = \"tcp\"\nlinger = 300"),
-        (tcp, "protocol = \"tcp\"\nrecords = false\nlinger = \"5m\""),
+        (tcp, "protocol = \"tcp\"\nflow_table = false\nlinger = \"5m\""),
         (tcp, "protocol = \"tcp\"\nquic = true\nudp = \"learn\"\nlearn = \"30s\""),
         (tcp, "protocol = \"tcp\"\naffinity = \"sourc\""),
         (tcp, "protocol = \"tcp\"\naffinity_prefix = 24"),
@@ -255,7 +257,7 @@ fn flows() {
         (tcp, &quic_and_udp),
         (tcp, &learn_alone),
         (tcp, &learn_stateless),
-        (tcp, &linger_stateless),
+        (tcp, &idle_stateless),
         (tcp, &all),
     ]));
 }

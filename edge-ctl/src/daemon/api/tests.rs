@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    cli::client::{Client, ClientError},
-    daemon::{
-        controller::Controller,
-        events::Kind,
-        fixture::{FakePlane, inventory},
-        socket,
+    control::{
+        events::EventKind,
+        fixture::{FakeDataPlane, inventory},
         status::{self, Clock, Sample},
+    },
+    daemon::{
+        client::{Client, ClientError},
+        controller::Controller,
+        socket,
     },
 };
 
@@ -43,7 +45,7 @@ fn serve() -> Served {
     let events = Events::new();
     let (sender, mut commands) = mpsc::channel(8);
     let inventory = inventory();
-    let plane = FakePlane::fresh(&inventory);
+    let plane = FakeDataPlane::fresh(&inventory);
     let mut controller = Controller::adopt(inventory, plane, events.clone()).unwrap();
     tokio::spawn(axum::serve(listener, router(sender, events.clone())).into_future());
     tokio::spawn(async move {
@@ -72,14 +74,14 @@ async fn an_operator_drains_and_sees_it_in_the_status() {
     let mut client = served.client().await;
     let body = json!({"reason": "disk swap"});
     let outcome: Outcome = client.post("/v1/backends/provider-a/a1/drain", &body).await.unwrap();
-    assert_eq!(outcome.message, "provider-a/a1 is drained: it gets no new flows, and keeps those that it has");
+    assert_eq!(outcome.message, "provider-a/a1 is drained: it gets no new flows, and keeps its established ones");
     let status: Value = client.get("/v1/status").await.unwrap();
     let backend = &status["pools"][0]["backends"][0];
     assert_eq!(
         (&backend["state"], &backend["reason"]),
         (&json!("draining"), &json!("drained by an operator: disk swap"))
     );
-    assert_eq!(served.events.kept()[0].kind, Kind::BackendDrained);
+    assert_eq!(served.events.kept()[0].kind, EventKind::BackendDrained);
 }
 
 #[tokio::test]
@@ -124,7 +126,7 @@ async fn refusals_have_a_status_an_error_and_a_hint() {
 #[tokio::test]
 async fn events_are_followed_line_by_line() {
     let served = serve();
-    served.events.tell(Kind::DaemonStarted, "edge-ctl", "started");
+    served.events.report(EventKind::DaemonStarted, "edge-ctl", "started");
     let mut client = served.client().await;
     let mut kept = Vec::new();
     client
@@ -134,7 +136,7 @@ async fn events_are_followed_line_by_line() {
         })
         .await
         .unwrap();
-    assert_eq!(kept, [Kind::DaemonStarted]);
+    assert_eq!(kept, [EventKind::DaemonStarted]);
 
     let mut seen = 0;
     let mut client = served.client().await;
@@ -143,9 +145,9 @@ async fn events_are_followed_line_by_line() {
             let event: Event = serde_json::from_slice(line).unwrap();
             seen += 1;
             if seen == 1 {
-                served.events.tell(Kind::BackendDown, "provider-a/a1", "connection refused");
+                served.events.report(EventKind::BackendDown, "provider-a/a1", "connection refused");
             }
-            event.kind != Kind::BackendDown
+            event.kind != EventKind::BackendDown
         })
         .await
         .unwrap();

@@ -1,0 +1,146 @@
+//! The maps, each declared once: made, pinned, opened.
+
+use std::{mem::offset_of, os::fd::AsFd as _, sync::atomic::Ordering};
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use bytemuck::Pod;
+use edge_common::abi::{
+    Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, Generation, Note, Pool, Published, Service, ServiceEntryV4,
+    ServiceEntryV6, SnapshotPage, Traffic, banked, map,
+};
+
+use super::{
+    BpfError, PinDir,
+    flows::FlowTable,
+    mapped::Mapped,
+    spec::{self, Spec},
+};
+use crate::plan::Capacity;
+
+/// Counters of a traffic: packets, bytes and flows.
+pub(super) type TrafficCounters = Counters<{ size_of::<Traffic>() / 8 }>;
+
+/// A map of one value of `N` counters for each CPU and index.
+pub(super) type Counters<const N: usize> = PerCpuArray<MapData, [u64; N]>;
+
+/// A way to open a map that is seen to be what it should be ([`spec::check_pins`]).
+pub(super) trait Handle: Sized {
+    fn open(pins: &PinDir, name: &'static str) -> Result<Self, BpfError>;
+}
+
+/// Declares the maps that the controller uses: field, handle, name.
+macro_rules! maps {
+    ($($field:ident: $handle:ty = $name:path;)+) => {
+        /// The opened maps.
+        pub(super) struct Maps {
+            $(pub(super) $field: $handle,)+
+        }
+
+        impl Maps {
+            fn open_all(pins: &PinDir) -> Result<Self, BpfError> {
+                Ok(Self { $($field: Handle::open(pins, $name)?,)+ })
+            }
+        }
+    };
+}
+
+maps! {
+    published: Mapped<Published> = map::PUBLISHED;
+    index_v4: Mapped<ServiceEntryV4> = map::SERVICE_INDEX_V4;
+    index_v6: Mapped<ServiceEntryV6> = map::SERVICE_INDEX_V6;
+    services: Mapped<Service> = map::SERVICES;
+    pools: Mapped<Pool> = map::POOLS;
+    backends: Mapped<Backend> = map::BACKENDS;
+    candidates: Mapped<Cell> = map::CANDIDATES;
+    owners: Mapped<Cell> = map::OWNERS;
+    unrecorded: Mapped<Cell> = map::UNRECORDED;
+    flows_v4: FlowTable<FlowKeyV4> = map::FLOWS_V4;
+    flows_v6: FlowTable<FlowKeyV6> = map::FLOWS_V6;
+    flow_stats: Counters<{ FlowCount::COUNT }> = map::FLOW_STATS;
+    transitions: Mapped<Note> = map::TRANSITIONS;
+    exits: Counters<1> = map::EXITS;
+    service_stats: TrafficCounters = map::SERVICE_STATS;
+    backend_stats: TrafficCounters = map::BACKEND_STATS;
+    notes: Mapped<Note> = map::NOTES;
+    snapshot: Mapped<SnapshotPage> = map::SNAPSHOT;
+}
+
+impl Maps {
+    pub(super) fn create(pins: &PinDir, capacity: &Capacity) -> Result<(), BpfError> {
+        pins.pin_maps(|directory| {
+            for spec in spec::all(capacity) {
+                let path = directory.join(spec.name);
+                create(spec)?.pin(&path).map_err(|source| BpfError::Pin { path, source })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Opens the pinned maps after checking that they are what they should be.
+    pub(super) fn open(pins: &PinDir) -> Result<(Self, Capacity), BpfError> {
+        let capacity = spec::check_pins(pins)?;
+        Ok((Self::open_all(pins)?, capacity))
+    }
+
+    /// The published bank, and its generation; `None` before the first.
+    pub(super) fn published(&self) -> Option<(u32, Generation)> {
+        let bank = self.bank();
+        let generation = self.published.read(0)?.generations[bank as usize];
+        (generation.number != 0).then_some((bank, generation))
+    }
+
+    /// The bank that is published.
+    pub(super) fn bank(&self) -> u32 {
+        let active = self.published.atomic_u32(0, offset_of!(Published, active));
+        active.map_or(0, |active| active.load(Ordering::Acquire)) & 1
+    }
+
+    pub(super) fn service(&self, bank: u32, number: u32) -> Option<Service> {
+        self.services.read(position(bank, number)?)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pool(&self, bank: u32, number: u16) -> Option<Pool> {
+        self.pools.read(position(bank, number.into())?)
+    }
+}
+
+/// Index into a map of two banks; `None` when there is no such index in any map.
+pub(super) fn position(bank: u32, number: u32) -> Option<u32> {
+    (number < 1 << 31).then(|| banked(bank, number))
+}
+
+impl<T: Pod> Handle for Mapped<T> {
+    fn open(pins: &PinDir, name: &'static str) -> Result<Self, BpfError> {
+        let open = |source| BpfError::Open { map: name, source };
+        let data = MapData::from_pin(pins.map(name)).map_err(open)?;
+        let entries = data.info().map_err(open)?.max_entries();
+        Self::new(data.fd().as_fd(), entries).map_err(|source| BpfError::Mmap { map: name, source })
+    }
+}
+
+impl<const N: usize> Handle for Counters<N> {
+    fn open(pins: &PinDir, name: &'static str) -> Result<Self, BpfError> {
+        let open = |source| BpfError::Open { map: name, source };
+        let data = MapData::from_pin(pins.map(name)).map_err(open)?;
+        Map::from_map_data(data).and_then(Self::try_from).map_err(open)
+    }
+}
+
+fn create(spec: Spec) -> Result<MapData, BpfError> {
+    let map = aya_obj::Map::new_from_params(spec.map_type() as u32, spec.key, spec.value, spec.entries, spec.flags());
+    MapData::create(map, spec.name, None).map_err(|source| {
+        let errno = match &source {
+            MapError::CreateError { io_error, .. } => io_error.raw_os_error(),
+            _ => None,
+        };
+        let hint = match errno {
+            Some(libc::EPERM | libc::EACCES) => ": run it as root",
+            Some(libc::ENOMEM | libc::E2BIG) => {
+                ": this is more memory than there is; write smaller [limits] or `slots`"
+            }
+            _ => "",
+        };
+        BpfError::Create { map: spec.name, entries: spec.entries, size: spec.value, hint, source }
+    })
+}

@@ -1,0 +1,49 @@
+//! The backend that takes the new flows of each slot, found bit by bit, and once for services that are alike.
+
+use edge_common::abi::{BackendNumber, Cell, Service};
+
+use super::view::Picker;
+
+/// The picks of all slots, or of the first ones so far. A slot takes some 80 ns.
+#[derive(Debug, Default)]
+pub(super) struct Picks {
+    /// Of which services, and as of which change.
+    of: Option<(Service, u64)>,
+    picks: Vec<BackendNumber>,
+}
+
+impl Picks {
+    /// Goes on with those for services like this one as of `change`, or starts anew.
+    pub(super) fn start(&mut self, service: &Service, change: u64) {
+        let of = Some((alike(service), change));
+        if self.of != of {
+            self.of = of;
+            self.picks.clear();
+        }
+    }
+
+    /// Picks for up to `slots` more slots. Returns how many it was.
+    pub(super) fn go_on(&mut self, picker: &Picker<'_>, slots: u32) -> u32 {
+        let Some((service, _)) = self.of else { return 0 };
+        let from = u32::try_from(self.picks.len()).unwrap_or(u32::MAX);
+        let to = picker.slots().min(from.saturating_add(slots));
+        self.picks.extend((from..to).map(|slot| picker.pick(&service, slot).unwrap_or(0)));
+        to.saturating_sub(from)
+    }
+
+    /// In the order of slots; 0 where no backend takes them.
+    pub(super) fn all(&self) -> &[BackendNumber] {
+        &self.picks
+    }
+
+    /// The same in cells.
+    pub(super) fn cells(&self) -> impl Iterator<Item = Cell> {
+        self.picks.as_chunks().0.iter().map(|&numbers| Cell(numbers))
+    }
+}
+
+/// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
+/// as to look at an owner.
+const fn alike(service: &Service) -> Service {
+    Service { owners: 0, mode: 0, tracking: 0, in_transition: 0, affinity_prefix: 0, ..*service }
+}

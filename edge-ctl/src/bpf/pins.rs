@@ -1,0 +1,137 @@
+//! The pin directory: where maps, programs and links stay when no process runs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::sys::statfs::{FsType, statfs};
+
+use edge_common::abi::{ABI_VERSION, program};
+
+use super::BpfError;
+
+/// Directories in a BPF file system; the interface's version is part of the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PinDir {
+    version: PathBuf,
+}
+
+impl PinDir {
+    /// The pins under `root`, as `/sys/fs/bpf/edge`, which need not exist yet.
+    ///
+    /// # Errors
+    /// When `root` is not in a BPF file system.
+    pub(crate) fn new(root: &Path) -> Result<Self, BpfError> {
+        // The nearest directory that exists is on the file system on which the others will be.
+        let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let stat = statfs(existing).map_err(|errno| BpfError::file(existing, errno.into()))?;
+        if stat.filesystem_type() != FsType(libc::BPF_FS_MAGIC) {
+            return Err(BpfError::NotBpffs { path: root.to_owned() });
+        }
+        Ok(Self { version: root.join(format!("v{ABI_VERSION}")) })
+    }
+
+    /// The directory of this version of the interface.
+    pub(crate) fn version_dir(&self) -> &Path {
+        &self.version
+    }
+
+    pub(super) fn maps(&self) -> PathBuf {
+        self.version.join("maps")
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// Where maps are pinned until all of them are, when the directory gets its name with one `rename`.
+    fn unfinished(&self) -> PathBuf {
+        self.version.join("maps-unfinished")
+    }
+
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.version.join("programs")
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.programs().join(program::EDGE)
+    }
+
+    pub(crate) fn links(&self) -> PathBuf {
+        self.version.join("links")
+    }
+
+    pub(super) fn has_maps(&self) -> Result<bool, BpfError> {
+        let path = self.maps();
+        path.try_exists().map_err(|source| BpfError::file(&path, source))
+    }
+
+    /// Pins a set of maps: `pin` is given the directory. A reader sees none of them or all.
+    pub(super) fn pin_maps(&self, pin: impl FnOnce(&Path) -> Result<(), BpfError>) -> Result<(), BpfError> {
+        let (unfinished, maps) = (self.unfinished(), self.maps());
+        // Left by a start that was killed; nothing was ever attached to these.
+        remove_dir(&unfinished)?;
+        make_dir(&unfinished)?;
+        pin(&unfinished).and_then(|()| rename(&unfinished, &maps)).inspect_err(|_| {
+            // The first error counts; what stays is removed by the next start.
+            let _unused = remove_dir(&unfinished);
+        })
+    }
+
+    /// Removes the pins of all maps, and the directories that are empty then.
+    pub(crate) fn remove_maps(&self) -> Result<(), BpfError> {
+        for path in [self.maps(), self.unfinished()] {
+            remove_dir(&path)?;
+        }
+        // These stay while they hold anything else: the decapsulation program, or another version.
+        for path in [Some(self.version.as_path()), self.version.parent()].into_iter().flatten() {
+            let _unused = fs::remove_dir(path);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn make_dir(path: &Path) -> Result<(), BpfError> {
+    fs::create_dir_all(path).map_err(|source| BpfError::file(path, source))
+}
+
+/// Removes a pin; true if there was one.
+pub(crate) fn remove_file(path: &Path) -> Result<bool, BpfError> {
+    was_there(fs::remove_file(path), path)
+}
+
+/// Removes a directory with all pins in it; true if there was one.
+pub(crate) fn remove_dir(path: &Path) -> Result<bool, BpfError> {
+    was_there(fs::remove_dir_all(path), path)
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), BpfError> {
+    fs::rename(from, to).map_err(|source| BpfError::file(to, source))
+}
+
+fn was_there(removed: io::Result<()>, path: &Path) -> Result<bool, BpfError> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(BpfError::file(path, source)),
+    }
+}
+
+/// The name of an interface as that of a pin. A BPF file system refuses dots, which an interface's name may have
+/// (`eth0.100`); a colon is in no interface's name.
+pub(crate) fn interface_file_name(interface: &str) -> String {
+    interface.replace('.', ":d").replace('/', ":s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_no_dots_and_stay_apart() {
+        assert_eq!(interface_file_name("eth0"), "eth0");
+        assert_eq!(interface_file_name("eth0.100"), "eth0:d100");
+        assert_eq!(interface_file_name("../x"), ":d:d:sx");
+    }
+}

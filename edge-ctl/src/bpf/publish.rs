@@ -1,0 +1,204 @@
+//! Publication: an image is written into the bank that is not active, and one store makes the bank active.
+
+use std::{mem::offset_of, sync::atomic::Ordering};
+
+use aya::maps::{MapError, PerCpuValues};
+
+use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Generation, Published, Service, State, map};
+
+use super::{
+    BpfError, PinnedMaps,
+    maps::{Counters, position},
+    picks::Picks,
+    sys,
+    view::{Copies, Picker},
+};
+use crate::plan::{self, Image, NewService, Previous, Returned, Snapshot};
+
+impl PinnedMaps {
+    /// Hands `look` the published generation and what has become of it since; `None` before the first.
+    ///
+    /// # Errors
+    /// When the published generation cannot be read.
+    pub(crate) fn with_previous<T>(&self, look: impl FnOnce(Option<Previous<'_>>) -> T) -> Result<T, BpfError> {
+        let snapshot = self.snapshot()?;
+        let state = |number| self.state(number);
+        let failover = |number| self.failover(number);
+        let used = match &snapshot {
+            Some(snapshot) if !snapshot.retired.is_empty() => self.numbers_in_use(snapshot)?,
+            _ => Vec::new(),
+        };
+        let in_use = |number| used.get(usize::from(number)).copied().unwrap_or_default();
+        let previous = snapshot.as_ref();
+        Ok(look(previous.map(|snapshot| Previous { snapshot, state: &state, failover: &failover, in_use: &in_use })))
+    }
+
+    /// By number: whether an owner or a record names the backend.
+    fn numbers_in_use(&self, snapshot: &Snapshot) -> Result<Vec<bool>, BpfError> {
+        let mut used = vec![false; self.maps.backends.len() as usize];
+        let mut names = |number: BackendNumber| {
+            if let Some(entry) = used.get_mut(usize::from(number)) {
+                *entry = true;
+            }
+        };
+        for cell in snapshot.services.iter().flat_map(|service| (service.owners..).take(snapshot.slots as usize / CELL))
+        {
+            self.maps.owners.read(cell).unwrap_or_default().0.into_iter().for_each(&mut names);
+        }
+        self.flows()?.into_iter().for_each(|(_, record)| names(record.backend));
+        Ok(used)
+    }
+
+    /// Publishes `image`: the bank that is not active is written whole, and then becomes active with one store.
+    ///
+    /// Returns when no packet sees the previous generation any more. All services of the new generation are in transition;
+    /// their slots are handed over as after any other change.
+    ///
+    /// # Errors
+    /// Up to the store, when nothing has changed for any packet; the same image or another can be published then.
+    pub(crate) fn publish(&mut self, image: &Image) -> Result<(), BpfError> {
+        let published = self.maps.published();
+        let before = published.map_or(0, |(_, generation)| generation.number);
+        if image.generation.number != before + 1 {
+            return Err(BpfError::Stale { planned: image.generation.number, published: before });
+        }
+        let bank = published.map_or(0, |(bank, _)| bank ^ 1);
+        self.write_new_numbers(image)?;
+        self.write_bank(image, bank)?;
+        self.write_snapshot(image, bank)?;
+        self.write_fresh_owners(image, bank);
+        let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
+        let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
+        let active = self.maps.published.atomic_u32(0, offset_of!(Published, active));
+        active.ok_or(out_of(map::PUBLISHED, 0))?.store(bank, Ordering::Release);
+        self.handover.published();
+        sys::wait_for_packets();
+        self.note_transitions(&changing, &format!("generation {}", image.generation.number));
+        self.repair()
+    }
+
+    /// Brings what outlives generations in line with the published one: retired backends take no new flows, backends that
+    /// nothing names any more are dead, and the counts of pools match the states of their backends.
+    ///
+    /// [`publish`](Self::publish) ends with this. A daemon that adopts pinned maps does it first, since the writer before
+    /// it may have been killed at any point. Maps without faults are not changed.
+    pub(crate) fn repair(&mut self) -> Result<(), BpfError> {
+        let Some((bank, _)) = self.maps.published() else { return Ok(()) };
+        let snapshot = self.known()?;
+        let mut free = vec![true; self.maps.backends.len() as usize];
+        let mut take = |number: BackendNumber| {
+            if let Some(entry) = free.get_mut(usize::from(number)) {
+                *entry = false;
+            }
+        };
+        for (pool, backend) in snapshot.backends() {
+            take(backend.number);
+            self.write_pool(backend.number, pool.number);
+            let state = self.state(backend.number);
+            if state.has_all(State::RETIRED) {
+                self.store_state(backend.number, plan::returned(state));
+            }
+        }
+        for known in &snapshot.retired {
+            take(known.number);
+            self.write_pool(known.number, snapshot.pool(&known.pool).map_or(u16::MAX, |pool| pool.number));
+            let state = self.state(known.number);
+            if !state.has_all(State::RETIRED) {
+                self.store_state(known.number, plan::removed(state));
+                self.write_note(known.number, &format!("removed in generation {}", snapshot.generation));
+            }
+        }
+        for (number, _) in (0..=BackendNumber::MAX).zip(free).filter(|(_, free)| *free) {
+            self.store_state(number, State(0));
+        }
+        for pool in &snapshot.pools {
+            self.count(bank, pool);
+        }
+        Ok(())
+    }
+
+    fn write_pool(&self, number: BackendNumber, pool: u16) {
+        if let Some(field) = self.maps.backends.atomic_u16(number.into(), offset_of!(Backend, pool)) {
+            field.store(pool, Ordering::Release);
+        }
+    }
+
+    /// What nothing that is published refers to: backends, tables.
+    pub(super) fn write_new_numbers(&mut self, image: &Image) -> Result<(), BpfError> {
+        for region in &image.candidates {
+            self.maps.candidates.write_run(region.first, &region.cells).ok_or(out_of(map::CANDIDATES, region.first))?;
+        }
+        for (number, backend) in &image.backends {
+            let index = u32::from(*number);
+            self.maps.backends.write(index, *backend).ok_or(out_of(map::BACKENDS, index))?;
+            reset(&mut self.maps.backend_stats, index, map::BACKEND_STATS)?;
+            self.write_note(*number, "new in the configuration");
+        }
+        // No table that is published has them, so that nothing goes to them yet.
+        for &Returned { number, pool, state } in &image.returned {
+            self.write_pool(number, pool);
+            self.store_state(number, state);
+            self.write_note(number, "in the configuration again");
+        }
+        for service in image.services.iter().filter(|service| service.fresh_number) {
+            reset(&mut self.maps.service_stats, service.number, map::SERVICE_STATS)?;
+            reset(&mut self.maps.flow_stats, service.number, map::FLOW_STATS)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_bank(&self, image: &Image, bank: u32) -> Result<(), BpfError> {
+        let at = |map, number| position(bank, number).ok_or(out_of(map, number));
+        let generation = offset_of!(Published, generations) + bank as usize * size_of::<Generation>();
+        self.maps.published.write_part(0, generation, image.generation).ok_or(out_of(map::PUBLISHED, bank))?;
+        for (n, entry) in (0..).zip(&image.index_v4) {
+            let name = map::SERVICE_INDEX_V4;
+            self.maps.index_v4.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;
+        }
+        for (n, entry) in (0..).zip(&image.index_v6) {
+            let name = map::SERVICE_INDEX_V6;
+            self.maps.index_v6.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;
+        }
+        for new in &image.services {
+            let service = Service { in_transition: 1, ..new.service };
+            let name = map::SERVICES;
+            self.maps.services.write(at(name, new.number)?, service).ok_or(out_of(name, new.number))?;
+        }
+        for (number, pool) in &image.pools {
+            let number = u32::from(*number);
+            self.maps.pools.write(at(map::POOLS, number)?, *pool).ok_or(out_of(map::POOLS, number))?;
+        }
+        // Counted again, since states may have changed after the image was planned.
+        for pool in &image.snapshot.pools {
+            self.count(bank, pool);
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_fresh_owners(&self, image: &Image, bank: u32) {
+        debug_assert_eq!(image.snapshot.slots as usize % CELL, 0);
+        let copies = Copies::take(&self.maps, bank, image.generation);
+        let mut picks = Picks::default();
+        for new in image.services.iter().filter(|new| new.fresh_owners) {
+            picks.start(&new.service, 0);
+            picks.go_on(&Picker::new(&self.maps, &copies), u32::MAX);
+            for (cell, picked) in (new.service.owners..).zip(picks.cells()) {
+                // What is there was another service's.
+                let _past_the_end = self.maps.owners.write(cell, picked);
+                let _past_the_end = self.maps.unrecorded.write(cell, Cell::default());
+            }
+        }
+    }
+}
+
+pub(super) const fn out_of(map: &'static str, index: u32) -> BpfError {
+    BpfError::OutOfRange { map, index }
+}
+
+/// Sets the counters of a number that was somebody else's to zero.
+fn reset<const N: usize>(counters: &mut Counters<N>, index: u32, name: &'static str) -> Result<(), BpfError> {
+    let failed = |source| BpfError::Counter { map: name, source };
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(MapError::IoError(error)))?;
+    let zero = PerCpuValues::try_from(vec![[0u64; N]; cpus]).map_err(|error| failed(MapError::IoError(error)))?;
+    counters.set(index, zero, 0).map_err(failed)
+}

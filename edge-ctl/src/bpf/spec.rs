@@ -1,0 +1,135 @@
+//! What a map must be: type, key, value, size and flags, checked on pins and on the embedded object.
+
+use aya::maps::{MapInfo, MapType};
+use aya_obj::generated::BPF_F_MMAPABLE;
+
+use edge_common::abi::{Dimension, MAPS, MapKind, map};
+
+use super::{BpfError, PinDir};
+use crate::plan::Capacity;
+
+/// A map as it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spec {
+    pub(super) name: &'static str,
+    pub(super) kind: MapKind,
+    /// Bytes of a key: the four of an index, but in a hash.
+    pub(super) key: u32,
+    /// Bytes of a value.
+    pub(super) value: u32,
+    pub(super) entries: u32,
+}
+
+impl Spec {
+    pub(super) const fn map_type(&self) -> MapType {
+        match self.kind {
+            MapKind::Shared => MapType::Array,
+            MapKind::PerCpu => MapType::PerCpuArray,
+            MapKind::Hash => MapType::Hash,
+            MapKind::Lru => MapType::LruHash,
+        }
+    }
+
+    pub(super) const fn flags(&self) -> u32 {
+        match self.kind {
+            MapKind::Shared => BPF_F_MMAPABLE,
+            MapKind::PerCpu | MapKind::Hash | MapKind::Lru => 0,
+        }
+    }
+}
+
+/// All maps of the load balancer, of this capacity.
+pub(super) fn all(capacity: &Capacity) -> [Spec; MAPS.len()] {
+    let each = |dimension| match dimension {
+        Dimension::IndexV4 => capacity.index_v4,
+        Dimension::IndexV6 => capacity.index_v6,
+        Dimension::Services => capacity.services,
+        Dimension::Pools => capacity.pools,
+        Dimension::Backends => capacity.backends,
+        Dimension::Candidates => capacity.candidates,
+        Dimension::Owners => capacity.owners,
+        Dimension::Flows => capacity.flows,
+        Dimension::Fragments => capacity.fragments,
+        Dimension::Snapshot => capacity.snapshot,
+    };
+    MAPS.map(|map| Spec {
+        name: map.name,
+        kind: map.kind,
+        key: map.key,
+        value: map.value,
+        entries: map.entries.count(each),
+    })
+}
+
+/// The capacity of the pinned maps, after each was seen to be what it should be. aya would take any map that bears the
+/// name.
+pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
+    let entries = |name: &'static str| info(pins, name).map(|info| info.max_entries());
+    let bank = |name| entries(name).map(|entries| entries / 2);
+    let capacity = Capacity {
+        services: bank(map::SERVICES)?,
+        pools: bank(map::POOLS)?,
+        backends: entries(map::BACKENDS)?,
+        index_v4: bank(map::SERVICE_INDEX_V4)?,
+        index_v6: bank(map::SERVICE_INDEX_V6)?,
+        candidates: entries(map::CANDIDATES)?,
+        owners: entries(map::OWNERS)?,
+        flows: entries(map::FLOWS_V4)?,
+        fragments: entries(map::FRAGMENTS_V4)?,
+        snapshot: bank(map::SNAPSHOT)?,
+    };
+    for spec in all(&capacity) {
+        check_pin(pins, spec)?;
+    }
+    Ok(capacity)
+}
+
+fn check_pin(pins: &PinDir, spec: Spec) -> Result<(), BpfError> {
+    let info = info(pins, spec.name)?;
+    let compare = |what, found: String, expected: String| {
+        if found == expected {
+            return Ok(());
+        }
+        Err(BpfError::Mismatch { path: pins.map(spec.name), what, found, expected })
+    };
+    let open = |source| BpfError::Open { map: spec.name, source };
+    compare("type", format!("{:?}", info.map_type().map_err(open)?), format!("{:?}", spec.map_type()))?;
+    for (what, found, expected) in [
+        ("key size", info.key_size(), spec.key),
+        ("value size", info.value_size(), spec.value),
+        ("number of entries", info.max_entries(), spec.entries),
+        ("flags word", info.map_flags(), spec.flags()),
+    ] {
+        compare(what, found.to_string(), expected.to_string())?;
+    }
+    Ok(())
+}
+
+fn info(pins: &PinDir, name: &'static str) -> Result<MapInfo, BpfError> {
+    let path = pins.map(name);
+    if !path.exists() {
+        return Err(BpfError::Incomplete { path: pins.maps(), map: name });
+    }
+    MapInfo::from_pin(path).map_err(|source| BpfError::Open { map: name, source })
+}
+
+/// Compares the maps that the object declares with the maps as they are made, but for the number of entries, which is
+/// the configuration's.
+pub(crate) fn check_object(object: &[u8], capacity: &Capacity) -> Result<(), BpfError> {
+    let object = aya_obj::Object::parse(object).map_err(|error| BpfError::Parse { reason: error.to_string() })?;
+    for spec in all(capacity) {
+        // The object has no map that its programs don't use.
+        let Some(map) = object.maps.get(spec.name) else { continue };
+        for (what, found, expected) in [
+            ("type", map.map_type(), spec.map_type() as u32),
+            ("key size", map.key_size(), spec.key),
+            ("value size", map.value_size(), spec.value),
+            ("flags word", map.map_flags(), spec.flags()),
+        ] {
+            if found != expected {
+                return Err(BpfError::Object { map: spec.name.to_owned(), what, found, expected });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What changes within a generation: states, next hops, failovers, each with one store that the next packet sees.
+
+use std::{mem::offset_of, sync::atomic::Ordering};
+
+use edge_common::abi::{Backend, BackendNumber, Failover, Mac, Service, State};
+
+use super::{BpfError, PinnedMaps, maps::position};
+use crate::net::NextHopEntry;
+
+impl PinnedMaps {
+    /// State of a backend; empty for a free number.
+    pub(crate) fn state(&self, number: BackendNumber) -> State {
+        State(
+            self.maps
+                .backends
+                .atomic_u32(number.into(), offset_of!(Backend, state))
+                .map_or(0, |state| state.load(Ordering::Acquire)),
+        )
+    }
+
+    /// Changes a backend's state, then its pool's member list and counts, then the notes that say why.
+    ///
+    /// In this order, since packets read the state. Two things come before it: the flag of services whose flows the change
+    /// may send elsewhere, and counts that get smaller.
+    pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
+        let index = u32::from(number);
+        let missing = BpfError::NoSuchBackend(number);
+        let backend = self.maps.backends.read(index).filter(|_| number != 0).ok_or(missing)?;
+        let changing = if decides(State(backend.state)) == decides(state) {
+            Vec::new()
+        } else {
+            self.begin_transition(&self.services_of(backend.pool))
+        };
+        // A pool must not count a backend that is gone: a daemon that dies in between would leave a pool whose count is too
+        // high, and new flows without a backend.
+        let lost = backend.state & !state.0 & (State::NEW | State::ENABLED);
+        if lost != 0 {
+            // An error is returned by the count after the store, which this one must not delay.
+            let _told_below = self.count_ahead(backend.pool, number, state);
+        }
+        self.store_state(number, state);
+        self.recount(backend.pool)?;
+        self.write_note(number, reason);
+        if !changing.is_empty() {
+            let why = self.known()?.name_of(number).map_or(reason.to_owned(), |name| format!("{name}: {reason}"));
+            self.note_transitions(&changing, &why);
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_state(&self, number: BackendNumber, state: State) {
+        if let Some(word) = self.maps.backends.atomic_u32(number.into(), offset_of!(Backend, state)) {
+            word.store(state.0, Ordering::Release);
+        }
+    }
+
+    /// Failover of a service; none for a free number.
+    pub(crate) fn failover(&self, service: u32) -> Failover {
+        self.failover_word(service).map_or(Failover::default(), |word| Failover::from_raw(word.load(Ordering::Acquire)))
+    }
+
+    /// Changes a service's failover.
+    pub(crate) fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
+        self.failover_word(service).ok_or(BpfError::NoSuchService(service))?;
+        let changing = self.begin_transition(&[service]);
+        if let Some(word) = self.failover_word(service) {
+            word.store(failover.to_raw(), Ordering::Release);
+        }
+        if !changing.is_empty() {
+            let pool = self.known()?.pool_of(service, failover.first.into()).map(|pool| pool.name.clone());
+            let why = match (failover.first, pool) {
+                (0, _) | (_, None) => "failback".to_owned(),
+                (_, Some(pool)) => format!("failover to {pool}"),
+            };
+            self.note_transitions(&changing, &why);
+        }
+        Ok(())
+    }
+
+    fn failover_word(&self, service: u32) -> Option<&std::sync::atomic::AtomicU32> {
+        self.maps.services.atomic_u32(position(self.maps.bank(), service)?, offset_of!(Service, failover))
+    }
+
+    /// MAC address that a backend's frames go to, where it is known.
+    pub(crate) fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
+        let word = self.maps.backends.atomic_u64(number.into(), offset_of!(Backend, next_hop))?;
+        Some(Mac(word.load(Ordering::Acquire))).filter(|mac| mac.is_known()).map(Mac::octets)
+    }
+
+    /// Writes how the packet path reaches a backend; with `None` it looks that up in the kernel's tables itself.
+    ///
+    /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
+    /// written.
+    pub(crate) fn set_next_hop(&mut self, number: BackendNumber, entry: Option<NextHopEntry>) -> Result<(), BpfError> {
+        let index = u32::from(number);
+        let missing = BpfError::NoSuchBackend(number);
+        let (Some(next_hop), Some(old)) = (
+            self.maps.backends.atomic_u64(index, offset_of!(Backend, next_hop)).filter(|_| number != 0),
+            self.maps.backends.read(index),
+        ) else {
+            return Err(missing);
+        };
+        let Some(entry) = entry else {
+            next_hop.store(0, Ordering::Release);
+            return Ok(());
+        };
+        let new = Backend {
+            egress: entry.egress,
+            source_mac: Mac::new(entry.source_mac),
+            mtu: entry.mtu,
+            vlan: entry.vlan,
+            ..old
+        };
+        if new != old {
+            next_hop.store(0, Ordering::Release);
+            self.write_egress(index, &new);
+        }
+        next_hop.store(Mac::new(entry.mac).0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which no message reports.
+    pub(crate) fn forget_path_mtus(&self) {
+        for index in 0..self.maps.backends.len() {
+            if let Some(learnt) = self.maps.backends.atomic_u16(index, offset_of!(Backend, path_mtu)) {
+                learnt.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
+    fn write_egress(&self, index: u32, new: &Backend) {
+        let fields = [(offset_of!(Backend, mtu), new.mtu), (offset_of!(Backend, vlan), new.vlan)];
+        if let Some(source) = self.maps.backends.atomic_u64(index, offset_of!(Backend, source_mac)) {
+            source.store(new.source_mac.0, Ordering::Release);
+        }
+        if let Some(egress) = self.maps.backends.atomic_u32(index, offset_of!(Backend, egress)) {
+            egress.store(new.egress, Ordering::Release);
+        }
+        for (offset, value) in fields {
+            if let Some(field) = self.maps.backends.atomic_u16(index, offset) {
+                field.store(value, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// What of a state says where packets go.
+const fn decides(state: State) -> u32 {
+    state.0 & (State::NEW | State::ALIVE | State::ENABLED)
+}

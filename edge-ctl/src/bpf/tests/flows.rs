@@ -1,0 +1,369 @@
+//! Services in transition: flagged before the change, handed over after it, and all of it once more after a controller's
+//! death in any phase.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aya::maps::HashMap as BpfHash;
+
+use edge_common::{
+    abi::{FlowKeyV4, FlowKeyV6, FlowRecord},
+    wire::protocol,
+};
+
+use super::*;
+
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+pub(super) const WAITS: Waits = Waits { flow_idle_timeout: IDLE_TIMEOUT, expiry: Duration::from_secs(301) };
+/// When the tests begin, on the records' clock.
+pub(super) const START: Duration = Duration::from_secs(5000);
+pub(super) const VIP: [u8; 4] = [192, 0, 2, 1];
+
+/// The services that a pass has started and finished.
+pub(super) type Pass = (Vec<u32>, Vec<Finished>);
+
+pub(super) fn waits(kernel: &PinnedMaps) -> Vec<(u32, Waits)> {
+    let snapshot = kernel.snapshot().expect("readable").expect("published");
+    snapshot.services.iter().map(|service| (service.number, WAITS)).collect()
+}
+
+pub(super) fn pass_of(kernel: &mut PinnedMaps, waits: &[(u32, Waits)], now: Duration) -> Pass {
+    kernel.begin_pass(waits).expect("begun");
+    loop {
+        match kernel.go_on(now).expect("a step") {
+            Progress::Idle => return Pass::default(),
+            Progress::GoOn => {}
+            Progress::Wait => std::thread::sleep(Duration::from_millis(1)),
+            Progress::Done { started, finished } => return (started, finished),
+        }
+    }
+}
+
+pub(super) fn pass(kernel: &mut PinnedMaps, now: Duration) -> Pass {
+    let waits = waits(kernel);
+    pass_of(kernel, &waits, now)
+}
+
+/// Passes until all services are stable: two more than there are looks with moves.
+pub(super) fn finish_all(kernel: &mut PinnedMaps, now: Duration) {
+    for _ in 0..4 {
+        pass(kernel, now);
+    }
+    let numbers: Vec<_> = waits(kernel).into_iter().map(|(number, _)| number).collect();
+    assert!(numbers.iter().all(|&number| !kernel.in_transition(number)), "all are stable");
+}
+
+pub(super) fn stable(pins: &PinDir, config: &Config) -> PinnedMaps {
+    let mut kernel = started(pins, config);
+    finish_all(&mut kernel, START);
+    kernel
+}
+
+/// A flow to the first VIP.
+pub(super) fn key(client_port: u16, port: u16, protocol: u8) -> FlowKeyV4 {
+    FlowKeyV4 {
+        client: u32::from_ne_bytes([203, 0, 113, 9]),
+        vip: u32::from_ne_bytes(VIP),
+        ports: u32::from(client_port.to_be()) | u32::from(port.to_be()) << 16,
+        protocol: protocol.into(),
+    }
+}
+
+/// Flow records of keys of `N` words, as the packet path has them.
+pub(super) type Records<const N: usize> = BpfHash<MapData, [u32; N], [u32; 4]>;
+
+pub(super) fn records<const N: usize>(pins: &PinDir, name: &str) -> Records<N>
+where
+    [u32; N]: aya::Pod,
+{
+    let table = MapData::from_pin(pins.map(name)).expect("pinned");
+    aya::maps::Map::from_map_data(table).and_then(BpfHash::try_from).expect("a hash")
+}
+
+/// Records a flow as the packet path does.
+pub(super) fn record(pins: &PinDir, key: FlowKeyV4, backend: u16, seen: Duration) {
+    let seen = u64::try_from(seen.as_nanos()).expect("small");
+    let key: [u32; 4] = bytemuck::cast(key);
+    let record: [u32; 4] = bytemuck::cast(FlowRecord::new(backend, 0, seen));
+    records(pins, map::FLOWS_V4).insert(key, record, 0).expect("there is room");
+}
+
+pub(super) fn record_v6(pins: &PinDir, key: FlowKeyV6, backend: u16) {
+    let key: [u32; 10] = bytemuck::cast(key);
+    let record: [u32; 4] = bytemuck::cast(FlowRecord::new(backend, 0, 0));
+    records(pins, map::FLOWS_V6).insert(key, record, 0).expect("there is room");
+}
+
+/// The slot of a flow whose ports are hashed.
+pub(super) fn slot(kernel: &PinnedMaps, key: FlowKeyV4) -> usize {
+    let (_, generation) = kernel.maps.published().expect("published");
+    generation.hash_key.hash_v4(key.client.to_ne_bytes(), key.ports).slot(generation.slot_mask) as usize
+}
+
+pub(super) fn set(kernel: &mut PinnedMaps, name: &str, admin: Admin, health: Health) {
+    let number = backend(kernel, name);
+    kernel.set_state(number, state(admin, health), "a test").expect("known");
+}
+
+pub(super) fn why(kernel: &PinnedMaps, service: &str) -> String {
+    kernel.transition(service_number(kernel, service)).expect("it is in transition").why
+}
+
+pub(super) fn miss(kernel: &PinnedMaps, service: &str, slot: usize) {
+    let first = kernel.snapshot().expect("readable").expect("published").service(service).expect(service).owners;
+    let slot = u32::try_from(slot).expect("few slots");
+    kernel
+        .maps
+        .unrecorded
+        .atomic_u16(first + slot / 4, slot as usize % 4 * 2)
+        .expect("in range")
+        .store(1, Ordering::Relaxed);
+}
+
+#[test]
+fn a_new_generation_is_stable_after_the_first_pass_that_finds_nothing_to_do() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = started(&bpffs.pins(), &config());
+    let [web, dns] = ["web", "dns"].map(|name| service_number(&kernel, name));
+    assert!(kernel.in_transition(web) && kernel.in_transition(dns));
+    assert_eq!(why(&kernel, "web"), "generation 1");
+    let (started, finished) = pass(&mut kernel, START);
+    assert!(started.is_empty());
+    assert_eq!(finished.iter().map(|one| (one.service, one.moved, one.started)).collect::<Vec<_>>().len(), 2);
+    assert!(!kernel.in_transition(web) && !kernel.in_transition(dns));
+    assert_eq!(kernel.transition(web), None);
+    assert_eq!(pass(&mut kernel, START), Pass::default(), "there is nothing to be done");
+}
+
+#[test]
+fn a_service_is_in_transition_before_its_backend_has_another_state() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut kernel = stable(&pins, &config());
+    let (web, dns) = (service_number(&kernel, "web"), service_number(&kernel, "dns"));
+    let number = backend(&kernel, "one/b0");
+    let (up, down) = (state(Admin::Enabled, Health::Up), state(Admin::Enabled, Health::Down));
+    kernel.set_state(number, up, "").expect("known");
+    // A reader looks all the time: if it sees the new state, it must see the service in transition.
+    let (end, mut eyes) = (AtomicBool::new(false), 0);
+    let other = reopened(&pins);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut seen = 0;
+            while !end.load(Ordering::Relaxed) {
+                // In the order of the packet path's trust: the state first, then what was to be there before it.
+                if other.state(number) == down {
+                    let unsettled = other.in_transition(web);
+                    if other.state(number) == down {
+                        assert!(unsettled, "the state was there first");
+                        seen += 1;
+                    }
+                }
+            }
+            seen
+        });
+        for _ in 0..2000 {
+            kernel.set_state(number, down, "").expect("known");
+            kernel.set_state(number, up, "").expect("known");
+            kernel.end_transition(web);
+            kernel.end_transition(dns);
+        }
+        end.store(true, Ordering::Relaxed);
+        eyes = watching.join().expect("it saw nothing wrong");
+    });
+    assert!(eyes > 0, "the watcher has seen the state");
+}
+
+#[test]
+fn only_a_state_that_changes_picks_begins_a_transition() {
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    config.services.push(samples::service("alone", Ipv4Addr::new(192, 0, 2, 7).into(), 80, Protocol::Tcp, vec![1]));
+    let mut kernel = stable(&bpffs.pins(), &config);
+    let unsettled = |kernel: &PinnedMaps| {
+        ["web", "dns", "alone"]
+            .into_iter()
+            .filter(|name| kernel.in_transition(service_number(kernel, name)))
+            .collect::<Vec<_>>()
+    };
+    set(&mut kernel, "one/b0", Admin::Enabled, Health::Up);
+    assert!(unsettled(&kernel).is_empty(), "unknown serves as up does");
+    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
+    assert_eq!(unsettled(&kernel), ["web", "dns"], "those that list its pool");
+    assert_eq!(why(&kernel, "web"), "one/b0: a test");
+    set(&mut kernel, "two/b0", Admin::Drained, Health::Up);
+    assert_eq!(unsettled(&kernel), ["web", "dns", "alone"]);
+    assert_eq!(why(&kernel, "web"), "one/b0: a test", "the first cause stays");
+    assert_eq!(why(&kernel, "alone"), "two/b0: a test");
+}
+
+#[test]
+fn a_failover_begins_a_transition_of_its_service_alone() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = stable(&bpffs.pins(), &config());
+    let (web, dns) = (service_number(&kernel, "web"), service_number(&kernel, "dns"));
+    kernel.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
+    assert!(kernel.in_transition(web) && !kernel.in_transition(dns));
+    assert_eq!(why(&kernel, "web"), "failover to two");
+}
+
+#[test]
+fn slots_are_handed_over_after_the_idle_timeout_and_the_service_is_stable_then() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut kernel = stable(&pins, &config());
+    let (web, b0) = (service_number(&kernel, "web"), backend(&kernel, "one/b0"));
+    let before = owners(&kernel, "web");
+    let theirs = before.iter().filter(|&&owner| owner == b0).count();
+    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
+    let (started, done) = pass(&mut kernel, START);
+    assert_eq!(started, [web], "no slot of the other goes to pool one");
+    assert_eq!(done.iter().map(|one| (one.started, one.moved)).collect::<Vec<_>>(), [(false, 0)]);
+    let transition = kernel.transition(web).expect("under way");
+    assert_eq!(transition.differing, Some(u32::try_from(theirs).expect("few")));
+    assert!(transition.next_ms.expect("they will") > transition.changed_ms);
+    // The same from the maps alone, but for what only the one who waits can know.
+    let mut other = reopened(&pins);
+    assert_eq!(other.transition(web).expect("under way").differing, None, "it has not looked");
+    other.survey().expect("readable");
+    assert_eq!(other.transition(web), Some(Transition { next_ms: None, last_ms: None, ..transition }));
+    assert_eq!(other.held(b0), kernel.held(b0));
+    assert_eq!(owners(&other, "web"), before, "a survey moves nothing");
+
+    assert_eq!(pass(&mut kernel, START + IDLE_TIMEOUT), Pass::default());
+    assert_eq!(owners(&kernel, "web"), before);
+    assert_eq!(pass(&mut kernel, START + IDLE_TIMEOUT + Duration::from_millis(2)), Pass::default());
+    let after = owners(&kernel, "web");
+    assert!(before.iter().zip(&after).all(|(old, new)| if *old == b0 { *new != b0 } else { new == old }));
+    assert!(kernel.in_transition(web), "it is seen to be so by a look of its own");
+
+    let (_, done) = pass(&mut kernel, START + IDLE_TIMEOUT + Duration::from_secs(1));
+    assert_eq!(
+        done.iter().map(|one| (one.service, one.started, one.moved)).collect::<Vec<_>>(),
+        [(web, true, theirs as u64)]
+    );
+    assert!(done[0].since_ms > 0);
+    assert!(!kernel.in_transition(web));
+}
+
+#[test]
+fn a_slot_in_which_a_flow_was_missed_waits_once_more() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = stable(&bpffs.pins(), &config());
+    let b0 = backend(&kernel, "one/b0");
+    let slot = owners(&kernel, "web").iter().position(|&owner| owner == b0).expect("it has some");
+    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
+    pass(&mut kernel, START);
+    miss(&kernel, "web", slot);
+    let late = START + IDLE_TIMEOUT + Duration::from_secs(1);
+    pass(&mut kernel, late);
+    let owned: Vec<_> = (0..).zip(owners(&kernel, "web")).filter(|&(_, owner)| owner == b0).map(|(at, _)| at).collect();
+    assert_eq!(owned, [slot]);
+    pass(&mut kernel, late + IDLE_TIMEOUT + Duration::from_secs(1));
+    assert!(!owners(&kernel, "web").contains(&b0));
+}
+
+#[test]
+fn a_stateless_service_moves_at_the_first_look() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = stable(&bpffs.pins(), &config());
+    let dns = service_number(&kernel, "dns");
+    let at_once = [(dns, Waits { flow_idle_timeout: Duration::ZERO, expiry: WAITS.expiry })];
+    set(&mut kernel, "two/b0", Admin::Enabled, Health::Down);
+    let (started, _) = pass_of(&mut kernel, &at_once, START);
+    assert_eq!(started, [dns]);
+    let b1 = backend(&kernel, "two/b1");
+    assert!(owners(&kernel, "dns").iter().all(|&owner| owner == b1));
+    let (_, done) = pass_of(&mut kernel, &at_once, START);
+    assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [dns]);
+}
+
+#[test]
+fn services_that_are_alike_end_where_each_would_alone() {
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    let vip = Ipv4Addr::new(192, 0, 2, 2).into();
+    // Alike, alike but for the order of pools, and alike but for a failover.
+    for (name, port, pools) in [("same", 1, vec![1, 0]), ("other", 2, vec![0, 1]), ("over", 3, vec![1, 0])] {
+        config.services.push(samples::service(name, vip, port, Protocol::Udp, pools));
+    }
+    let mut kernel = stable(&bpffs.pins(), &config);
+    let names = ["dns", "same", "other", "over"];
+    kernel.set_failover(service_number(&kernel, "over"), Failover { first: 1, evacuate: false }).expect("known");
+    set(&mut kernel, "two/b0", Admin::Enabled, Health::Down);
+    pass(&mut kernel, START);
+    pass(&mut kernel, START + IDLE_TIMEOUT + Duration::from_secs(1));
+    let (dead, living) = (backend(&kernel, "two/b0"), backend(&kernel, "two/b1"));
+    let [dns, same, other, over] = names.map(|name| owners(&kernel, name));
+    assert!(dns.iter().all(|&owner| owner == living));
+    assert_eq!(same, dns);
+    assert_eq!(other, over, "pool one takes both");
+    assert!(!other.contains(&dead) && !other.contains(&living));
+}
+
+#[test]
+fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    // How many steps of the passes the controller lives for, over and over.
+    for life in [1, 2, 3, 5] {
+        let mut kernel = Some(started_again(&pins));
+        let mut now = START;
+        finish_all(kernel.as_mut().expect("it lives"), now);
+        let web = service_number(kernel.as_ref().expect("it lives"), "web");
+        let b0 = backend(kernel.as_ref().expect("it lives"), "one/b0");
+        let before = owners(kernel.as_ref().expect("it lives"), "web");
+        set(kernel.as_mut().expect("it lives"), "one/b0", Admin::Drained, Health::Up);
+        let flow = key(77, 80, protocol::TCP);
+        record(&pins, flow, b0, now);
+        // Each dies before its idle timeout is over: nothing moves, and the record of a flow that sends stays.
+        for _ in 0..3 {
+            drop(kernel.take());
+            let mut next = reopened(&pins);
+            next.repair().expect("repaired");
+            let waits = waits(&next);
+            next.begin_pass(&waits).expect("begun");
+            for _ in 0..life {
+                next.go_on(now).expect("a step");
+            }
+            now += IDLE_TIMEOUT / 2;
+            record(&pins, flow, b0, now);
+            assert_eq!(owners(&next, "web"), before);
+            assert!(next.in_transition(web));
+            assert_eq!(next.flows().expect("readable").len(), 1);
+            kernel = Some(next);
+        }
+        // A controller that lives finishes the transition.
+        let mut last = reopened(&pins);
+        pass(&mut last, now);
+        assert_eq!(owners(&last, "web"), before, "it waits a whole idle timeout anew");
+        now += IDLE_TIMEOUT + Duration::from_secs(1);
+        pass(&mut last, now);
+        assert!(!owners(&last, "web").contains(&b0));
+        finish_all(&mut last, now + WAITS.expiry + Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_change_in_the_middle_of_a_pass_keeps_its_services_in_transition() {
+    let bpffs = Bpffs::mount();
+    let mut kernel = started(&bpffs.pins(), &config());
+    let [web, dns] = ["web", "dns"].map(|name| service_number(&kernel, name));
+    let waits = waits(&kernel);
+    kernel.begin_pass(&waits).expect("begun");
+    let mut steps = 0;
+    let (_, done) = loop {
+        match kernel.go_on(START).expect("a step") {
+            Progress::Done { started, finished } => break (started, finished),
+            Progress::Wait => {
+                // All was calm, and packets are waited for: now of all times.
+                kernel.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            _ => {}
+        }
+        steps += 1;
+        assert!(steps < 10_000);
+    };
+    assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [dns]);
+    assert!(kernel.in_transition(web) && !kernel.in_transition(dns));
+}

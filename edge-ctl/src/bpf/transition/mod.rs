@@ -1,0 +1,11 @@
+//! Services in transition: flagged before a change, reconciled until each slot's owner is its pick, and stable again.
+
+mod progress;
+mod flag;
+mod reconcile;
+mod service;
+mod collect;
+mod report;
+
+pub(crate) use self::progress::{Finished, Held, Progress, Transition, Waits};
+pub(in crate::bpf) use self::reconcile::Handover;

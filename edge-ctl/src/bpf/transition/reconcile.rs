@@ -1,0 +1,244 @@
+//! The reconcile pass: over all services in transition, in small steps, until each is stable.
+//!
+//! ```text
+//! every second    look at each service in transition: the slots whose time has come change owner
+//!                   -> read the records: needless ones are deleted, the others counted
+//!                      -> has a service no differing slot and no record? wait for packets on their way
+//!                         -> read the records again: still none, and no change since the look: it is stable
+//! ```
+//!
+//! The caller does other work between two steps. A change in the middle of a pass makes all picks be found anew, and the
+//! services that it concerns stay in transition in this pass. The work of a controller that dies is done by the next one,
+//! which knows nothing and waits a whole idle timeout.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use edge_common::abi::Generation;
+
+use super::{
+    collect::{Reading, Tally},
+    progress::{Finished, Progress, Waits},
+    service::ServiceTransition,
+};
+use crate::bpf::{
+    BpfError, PinnedMaps,
+    clock::boot_time,
+    maps::Maps,
+    owners::Owners,
+    picks::Picks,
+    sys,
+    view::{Copies, Picker},
+};
+
+/// Slots of work in a step, as much as takes some milliseconds: to look at a slot is one, to pick for it several.
+const STEP: u32 = 1 << 17;
+/// How much longer it takes to pick for a slot than to look at it.
+const PICK: u32 = 16;
+/// Records are read again after this many times as long as it took.
+const PAUSE: u32 = 9;
+
+/// What this controller knows of services in transition, and how far its pass has come.
+#[derive(Debug, Default)]
+pub(in crate::bpf) struct Handover {
+    /// By number.
+    pub(super) services: BTreeMap<u32, ServiceTransition>,
+    /// Counts changes of states, failovers and generations.
+    change: u64,
+    pass: Option<Pass>,
+    picks: Picks,
+    copies: Option<(u64, Copies)>,
+    /// What the last reading of the records has counted; `None` before the first.
+    pub(super) tally: Option<Tally>,
+    /// When records may be read again.
+    next_reading: Duration,
+}
+
+#[derive(Debug)]
+struct Pass {
+    bank: u32,
+    generation: Generation,
+    waits: BTreeMap<u32, Waits>,
+    stage: Stage,
+    started: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// At these services, the last one first.
+    Look(Vec<u32>),
+    Read(Box<Reading>),
+    Wait(thread::JoinHandle<()>),
+    /// Records are read once more, after the wait.
+    Confirm(Box<Reading>),
+}
+
+impl Handover {
+    /// One change, which concerns these services.
+    pub(in crate::bpf) fn count_change(&mut self, services: &[u32]) {
+        self.change += 1;
+        for number in services {
+            if let Some(transition) = self.services.get_mut(number) {
+                transition.count_change();
+            }
+        }
+    }
+
+    /// Another generation is published: a change for all services, and the pass over the one before is dropped.
+    pub(in crate::bpf) fn published(&mut self) {
+        self.change += 1;
+        self.pass = None;
+        self.tally = None;
+        self.services.values_mut().for_each(ServiceTransition::count_change);
+    }
+
+    /// Pools and backends as of the last change.
+    fn copies<'a>(copies: &'a mut Option<(u64, Copies)>, change: u64, maps: &Maps, pass: &Pass) -> &'a Copies {
+        if copies.as_ref().is_some_and(|(of, _)| *of != change) {
+            *copies = None;
+        }
+        &copies.get_or_insert_with(|| (change, Copies::take(maps, pass.bank, pass.generation))).1
+    }
+}
+
+impl PinnedMaps {
+    /// Begins a pass over the services in transition; `waits` are those of all services. A pass that has not ended goes
+    /// on.
+    pub(crate) fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError> {
+        if self.handover.pass.is_some() {
+            return Ok(());
+        }
+        let Some((bank, generation)) = self.maps.published() else { return Ok(()) };
+        let known = self.known()?;
+        let changing = known.services.iter().map(|record| record.number).filter(|number| self.in_transition(*number));
+        let mut services: Vec<_> =
+            changing.filter_map(|number| Some((number, self.maps.service(bank, number)?))).collect();
+        let handover = &mut self.handover;
+        handover.services.retain(|number, _| services.iter().any(|(changing, _)| changing == number));
+        if services.is_empty() && handover.tally.as_ref().is_some_and(Tally::is_empty) {
+            return Ok(());
+        }
+        // Services that are alike stand one after the other, so that they share their picks.
+        services.sort_by_key(|(number, service)| (service.pools, service.failover, service.when_exhausted, *number));
+        let services: Vec<_> = services.into_iter().map(|(number, _)| number).collect();
+        for number in &services {
+            handover.services.entry(*number).or_default();
+        }
+        handover.pass = Some(Pass {
+            bank,
+            generation,
+            waits: waits.iter().copied().collect(),
+            stage: Stage::Look(services),
+            started: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Does a few milliseconds' work of the pass. `now` is `CLOCK_MONOTONIC`, the clock of flow records.
+    ///
+    /// # Errors
+    /// The pass ends with it; the next one begins anew.
+    pub(crate) fn go_on(&mut self, now: Duration) -> Result<Progress, BpfError> {
+        let Some(mut pass) = self.handover.pass.take() else { return Ok(Progress::Idle) };
+        Ok(match self.step(&mut pass, now)? {
+            Progress::Done { finished, .. } => Progress::Done { started: pass.started, finished },
+            more => {
+                self.handover.pass = Some(pass);
+                more
+            }
+        })
+    }
+
+    fn step(&mut self, pass: &mut Pass, now: Duration) -> Result<Progress, BpfError> {
+        match &mut pass.stage {
+            Stage::Look(_) => {
+                let all = self.look_on(pass, now);
+                if all && now < self.handover.next_reading {
+                    return Ok(Progress::Done { started: Vec::new(), finished: Vec::new() });
+                }
+                if all {
+                    pass.stage = Stage::Read(Box::new(Reading::new(&self.maps, pass.bank, &pass.generation, now)));
+                }
+                Ok(Progress::GoOn)
+            }
+            Stage::Read(_) | Stage::Confirm(_) => self.read_on(pass, now),
+            Stage::Wait(waiting) => {
+                if !waiting.is_finished() {
+                    return Ok(Progress::Wait);
+                }
+                pass.stage = Stage::Confirm(Box::new(Reading::new(&self.maps, pass.bank, &pass.generation, now)));
+                Ok(Progress::GoOn)
+            }
+        }
+    }
+
+    /// Looks at as many services as a step has time for, at least at one, or at a part of its picks. Returns whether all
+    /// were looked at.
+    fn look_on(&mut self, pass: &mut Pass, now: Duration) -> bool {
+        let mut work = 0;
+        while work < STEP {
+            let Stage::Look(left) = &mut pass.stage else { return true };
+            let Some(&number) = left.last() else { return true };
+            let Handover { services, change, picks, copies, .. } = &mut self.handover;
+            let (Some(transition), Some(service)) = (services.get_mut(&number), self.maps.service(pass.bank, number))
+            else {
+                left.pop();
+                continue;
+            };
+            if !transition.is_due(now) {
+                left.pop();
+                continue;
+            }
+            let picker = Picker::new(&self.maps, Handover::copies(copies, *change, &self.maps, pass));
+            picks.start(&service, *change);
+            work += picks.go_on(&picker, (STEP - work) / PICK) * PICK;
+            if picks.all().len() < picker.slots() as usize {
+                return false;
+            }
+            let Stage::Look(left) = &mut pass.stage else { return true };
+            left.pop();
+            work = work.saturating_add(picker.slots());
+            let waits = pass.waits.get(&number).copied().unwrap_or(Waits::UNKNOWN);
+            let owners = Owners::of(&self.maps, &service);
+            if transition.look(&service, &owners, picks.all(), waits, now, boot_time()) {
+                pass.started.push(number);
+            }
+        }
+        false
+    }
+
+    /// Reads a run of records more, and decides how the pass goes on after the last one.
+    fn read_on(&mut self, pass: &mut Pass, now: Duration) -> Result<Progress, BpfError> {
+        let handover = &mut self.handover;
+        let copies = Handover::copies(&mut handover.copies, handover.change, &self.maps, pass);
+        let (Stage::Read(reading) | Stage::Confirm(reading)) = &mut pass.stage else { return Ok(Progress::GoOn) };
+        if !reading.go_on(&self.maps, copies, &pass.waits, now)? {
+            return Ok(Progress::GoOn);
+        }
+        handover.next_reading = now + now.saturating_sub(reading.began()) * PAUSE;
+        let tally = handover.tally.insert(reading.finish());
+        let calm = handover.services.iter().filter(|(number, transition)| {
+            // Nothing was left of it when it was looked at, nothing has changed since, and it has no record.
+            transition.is_calm() && tally.of_service(**number) == 0
+        });
+        let calm: Vec<_> = calm.map(|(number, _)| *number).collect();
+        if calm.is_empty() {
+            return Ok(Progress::Done { started: Vec::new(), finished: Vec::new() });
+        }
+        if let Stage::Read(_) = pass.stage {
+            let at_once = |_| {
+                // Without a thread of its own the wait takes its time here.
+                sys::wait_for_packets();
+                Stage::Confirm(Box::new(Reading::new(&self.maps, pass.bank, &pass.generation, now)))
+            };
+            pass.stage = thread::Builder::new().spawn(sys::wait_for_packets).map_or_else(at_once, Stage::Wait);
+            return Ok(Progress::Wait);
+        }
+        let finished = calm.into_iter().filter_map(|service| {
+            let since_ms = self.transition_note(service).changed_ms;
+            self.end_transition(service);
+            let ServiceTransition { moved, started, .. } = self.handover.services.remove(&service)?;
+            Some(Finished { service, since_ms, moved, started })
+        });
+        Ok(Progress::Done { started: Vec::new(), finished: finished.collect() })
+    }
+}

@@ -1,0 +1,75 @@
+//! What is known of services in transition, for `status`.
+
+use std::time::Duration;
+
+use edge_common::abi::BackendNumber;
+
+use super::{
+    collect::Reading,
+    progress::{Held, Transition},
+    reconcile::Handover,
+    service::ServiceTransition,
+};
+use crate::bpf::{
+    BpfError, PinnedMaps,
+    clock::boot_time,
+    notes::text_of,
+    owners::Owners,
+    picks::Picks,
+    view::{Copies, Picker},
+};
+
+impl PinnedMaps {
+    /// Looks at everything once and changes nothing: [`transition`](Self::transition) and [`held`](Self::held) then know
+    /// what the maps show without a daemon. Needs no lock.
+    pub(crate) fn survey(&mut self) -> Result<(), BpfError> {
+        let Some((bank, generation)) = self.maps.published() else { return Ok(()) };
+        let known = self.known()?;
+        let copies = Copies::take(&self.maps, bank, generation);
+        let picker = Picker::new(&self.maps, &copies);
+        let mut picks = Picks::default();
+        for record in &known.services {
+            if !self.in_transition(record.number) {
+                continue;
+            }
+            let Some(service) = self.maps.service(bank, record.number) else { continue };
+            picks.start(&service, 0);
+            picks.go_on(&picker, u32::MAX);
+            let looked = ServiceTransition::survey(&Owners::of(&self.maps, &service), picks.all(), boot_time());
+            self.handover.services.insert(record.number, looked);
+        }
+        self.handover.tally = Some(Reading::new(&self.maps, bank, &generation, Duration::ZERO).count(&self.maps)?);
+        Ok(())
+    }
+
+    /// What is under way in a service; `None` when it is stable.
+    pub(crate) fn transition(&self, service: u32) -> Option<Transition> {
+        if !self.in_transition(service) {
+            return None;
+        }
+        let Handover { services, tally, .. } = &self.handover;
+        let last = services.get(&service).and_then(ServiceTransition::last);
+        let ms = |(boot, rest): (Duration, Duration)| u64::try_from((boot + rest).as_millis()).unwrap_or(u64::MAX);
+        let note = self.transition_note(service);
+        Some(Transition {
+            changed_ms: note.changed_ms,
+            why: text_of(&note).into_owned(),
+            differing: last.map(|last| last.differing),
+            records: tally.as_ref().map_or(0, |tally| tally.of_service(service)),
+            next_ms: last.and_then(|last| Some(ms((last.boot, last.next?)))),
+            last_ms: last.and_then(|last| Some(ms((last.boot, last.last?)))),
+        })
+    }
+
+    /// How many slots and records name a backend that takes no new flows, as of the last looks; `None` before the first.
+    pub(crate) fn held(&self, backend: BackendNumber) -> Option<Held> {
+        let records = self.handover.tally.as_ref()?.of_backend(backend);
+        let mut slots = 0;
+        // The owner of a stable service's slot takes its new flows, so it is no retired backend.
+        for looked in self.handover.services.values() {
+            let owned = looked.last()?.owned.iter().find(|(number, _)| *number == backend);
+            slots += owned.map_or(0, |(_, slots)| u64::from(*slots));
+        }
+        Some(Held { slots, records })
+    }
+}

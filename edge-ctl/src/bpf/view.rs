@@ -1,0 +1,75 @@
+//! Selection over the maps: the packet path's own rule, run by the controller.
+
+use edge_common::{
+    abi::{self, Backend, BackendNumber, Cell, Generation, HashKey, Pool, Service},
+    lookup::hash::Hash,
+    maps::{PoolMaps, View},
+    select,
+};
+
+use super::maps::Maps;
+
+/// Pools and backends as they are at one moment, so that no reference points into memory that others write.
+#[derive(Debug)]
+pub(super) struct Copies {
+    bank: u32,
+    generation: Generation,
+    pools: Vec<Pool>,
+    backends: Vec<Backend>,
+}
+
+impl Copies {
+    pub(super) fn take(maps: &Maps, bank: u32, generation: Generation) -> Self {
+        let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::banked(bank, n))).collect();
+        let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
+        Self { bank, generation, pools, backends }
+    }
+
+    pub(super) const fn hash_key(&self) -> &HashKey {
+        &self.generation.hash_key
+    }
+
+    /// The slot of a flow.
+    pub(super) const fn slot(&self, flow: Hash) -> u32 {
+        flow.slot(self.generation.slot_mask)
+    }
+}
+
+/// One bank of the maps, as it was when `copies` were taken.
+pub(super) struct Picker<'a> {
+    maps: &'a Maps,
+    copies: &'a Copies,
+}
+
+impl<'a> Picker<'a> {
+    pub(super) const fn new(maps: &'a Maps, copies: &'a Copies) -> Self {
+        Self { maps, copies }
+    }
+
+    pub(super) const fn slots(&self) -> u32 {
+        self.copies.generation.slot_mask.saturating_add(1)
+    }
+
+    /// The backend that takes the flows that start in `slot` now.
+    pub(super) fn pick(&self, service: &Service, slot: u32) -> Option<BackendNumber> {
+        let Copies { bank, generation, .. } = self.copies;
+        select::pick(self, View { bank: *bank, generation }, service, slot)
+    }
+}
+
+impl PoolMaps for Picker<'_> {
+    fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
+        if bank != self.copies.bank {
+            return None;
+        }
+        self.copies.pools.get(usize::from(number))
+    }
+
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        self.copies.backends.get(usize::from(number))
+    }
+
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        self.maps.candidates.read(cell)
+    }
+}

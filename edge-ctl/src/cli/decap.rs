@@ -1,0 +1,122 @@
+//! `edge-ctl decap`: the decapsulation program on a tunnel backend.
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::IpAddr, path::Path};
+
+use anyhow::Context as _;
+use edge_common::abi::DecapExit;
+use serde::Serialize;
+
+use crate::{
+    config::AttachMode,
+    xdp::{self, DecapPins, Decapsulation},
+};
+
+/// Options of `edge-ctl decap`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct DecapArgs {
+    /// Interface that the tunnel packets come in by
+    #[arg(long, value_name = "DEV")]
+    interface: String,
+
+    /// Address of an edge whose tunnel packets are taken: `source_v4` or `source_v6` of its configuration
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["detach", "status"])]
+    from: Vec<IpAddr>,
+
+    /// How the program is attached
+    #[arg(long, value_enum, default_value_t = AttachMode::Native, conflicts_with_all = ["detach", "status"])]
+    mode: AttachMode,
+
+    /// Detach the program from the interface
+    #[arg(long, conflicts_with = "status")]
+    detach: bool,
+
+    /// Show the edges whose packets are taken, and the counters
+    #[arg(long)]
+    status: bool,
+
+    /// Status as JSON
+    #[arg(long, requires = "status")]
+    json: bool,
+}
+
+/// Runs `edge-ctl decap`, with pins under `pin_root` and the program in `object`; prints on stdout.
+///
+/// # Errors
+///
+/// Each with its remedy.
+pub(crate) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<()> {
+    print!("{}", execute(args, pin_root, object)?);
+    Ok(())
+}
+
+/// As [`run`]; returns what is to be printed.
+fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<String> {
+    let interface = &args.interface;
+    if args.status {
+        let status = status(&DecapPins::new(pin_root, interface)?)?;
+        return Ok(if args.json { serde_json::to_string_pretty(&status)? + "\n" } else { status.table() });
+    }
+    if args.detach {
+        let was = xdp::detach_decap(&DecapPins::new(pin_root, interface)?)?;
+        let message = if was { "decapsulation detached" } else { "no decapsulation was attached" };
+        return Ok(format!("{interface}: {message}\n"));
+    }
+    anyhow::ensure!(
+        !args.from.is_empty(),
+        "no edge to take tunnel packets from\n  write: edge-ctl decap --interface {interface} --from ADDR, with the \
+         tunnel source of each edge (`source_v4` or `source_v6` under [tunnel] in its configuration)"
+    );
+    let pins = DecapPins::new(pin_root, interface)?;
+    let done = xdp::attach_decap(&pins, &args.from, args.mode, object)
+        .with_context(|| format!("can't attach the decapsulation to {interface}"))?;
+    let from: Vec<String> = args.from.iter().map(|address| address.to_canonical().to_string()).collect();
+    let mut message = format!(
+        "{interface}: {} tunnel packets from {} ({} mode)\n",
+        if done.replaced { "now takes" } else { "takes" },
+        from.join(", "),
+        args.mode.name()
+    );
+    if done.counters_restarted {
+        message += "  counters start at 0: those of the earlier program have another shape\n";
+    }
+    Ok(message)
+}
+
+/// What `--status` shows.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Status {
+    interface: String,
+    mode: AttachMode,
+    /// Whose tunnel packets are taken.
+    from: Vec<IpAddr>,
+    exits: Vec<Count>,
+}
+
+/// How many packets left by an exit, on all CPUs, since the counters were made.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Count {
+    name: &'static str,
+    packets: u64,
+    meaning: &'static str,
+}
+
+fn status(pins: &DecapPins) -> anyhow::Result<Status> {
+    let Decapsulation { mode, from, packets } = xdp::look_at_decap(pins)?;
+    let exits = DecapExit::ALL.iter().zip(packets);
+    let count =
+        |(exit, packets): (&DecapExit, u64)| Count { name: exit.name(), packets, meaning: exit.meaning().trim() };
+    Ok(Status { interface: pins.interface().to_owned(), mode, from, exits: exits.map(count).collect() })
+}
+
+impl Status {
+    fn table(&self) -> String {
+        let from: Vec<String> = self.from.iter().map(ToString::to_string).collect();
+        let head = format!("{}: tunnel packets from {} ({} mode)\n", self.interface, from.join(", "), self.mode.name());
+        self.exits.iter().fold(head, |table, count| {
+            table + &format!("  {:<16} {:>12}  {}\n", count.name, count.packets, count.meaning)
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! The decapsulation in a network namespace, with real tunnel packets from the peer.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Parser;
+use edge_common::abi::ABI_VERSION;
+
+use super::*;
+use crate::{
+    bpf::bpffs::Bpffs,
+    net::lab::{Lab, in_lab, sh},
+    xdp::OBJECT,
+};
+
+/// A lab with a BPF file system of its own.
+fn in_bpf_lab(test: impl FnOnce(&Lab, &Path) + Send) {
+    in_lab(|lab| test(lab, &Bpffs::mount().path().join("edge")));
+}
+
+/// Where the pins of this version are.
+fn own(pins: &Path) -> PathBuf {
+    pins.join(format!("v{ABI_VERSION}")).join("decap")
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    args: DecapArgs,
+}
+
+/// Runs the command line `edge-ctl decap` with `line`; the error is what a person sees.
+fn decap(pins: &Path, line: &str) -> Result<String, String> {
+    let words = ["decap"].into_iter().chain(line.split_whitespace());
+    let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+    execute(&line.args, pins, OBJECT).map_err(|error| format!("{error:#}"))
+}
+
+/// Packets that left by the exit `name`.
+fn packets(pins: &Path, name: &str) -> u64 {
+    let status = decap(pins, "--interface edge0 --status --json").unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let exits = status["exits"].as_array().unwrap();
+    exits.iter().find(|exit| exit["name"] == name).unwrap()["packets"].as_u64().unwrap()
+}
+
+fn header(protocol: u8, source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+    packet[2..4].copy_from_slice(&u16::try_from(20 + payload.len()).unwrap().to_be_bytes());
+    packet.extend(source.octets());
+    packet.extend([10, 0, 0, 1]);
+    let sum: u32 = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    packet[10..12].copy_from_slice(&(!folded).to_be_bytes());
+    packet.extend(payload);
+    packet
+}
+
+/// A datagram from 198.51.100.5 to 10.0.0.1:4000, tunnelled by `edge`.
+fn tunnelled(edge: Ipv4Addr) -> Vec<u8> {
+    let datagram = [0x13, 0x88, 0x0f, 0xa0, 0, 13, 0, 0, b'h', b'e', b'l', b'l', b'o'];
+    let inner = header(17, Ipv4Addr::new(198, 51, 100, 5), &datagram);
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend(header(4, edge, &inner));
+    frame
+}
+
+/// Sends `count` tunnel packets of `edge` from the peer, one each `pause`.
+fn send(lab: &Lab, edge: [u8; 4], count: usize, pause: Duration) -> std::thread::JoinHandle<()> {
+    lab.in_peer(move || {
+        let frame = tunnelled(edge.into());
+        // SAFETY: no pointers are involved; the result is checked before use.
+        let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+        assert!(raw >= 0);
+        // SAFETY: `raw` was opened just now, and nobody else knows it.
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        // SAFETY: an all-zero `sockaddr_ll` is a valid one.
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        to.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+        to.sll_ifindex = i32::try_from(nix::net::if_::if_nametoindex("peer0").unwrap()).unwrap();
+        let length = libc::socklen_t::try_from(size_of_val(&to)).unwrap();
+        for _ in 0..count {
+            // SAFETY: both pointers go to live values of the lengths that are passed with them.
+            let sent = unsafe {
+                libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), length)
+            };
+            assert_eq!(usize::try_from(sent).unwrap(), frame.len());
+            std::thread::sleep(pause);
+        }
+    })
+}
+
+fn send_one(lab: &Lab, edge: [u8; 4]) {
+    send(lab, edge, 1, Duration::from_millis(20)).join().unwrap();
+}
+
+const FIRST: [u8; 4] = [10, 0, 0, 2];
+const SECOND: [u8; 4] = [10, 0, 0, 3];
+
+#[test]
+fn takes_packets_of_the_edges_that_it_was_told() {
+    for mode in ["native", "generic"] {
+        in_bpf_lab(|lab, pins| {
+            let inbox = UdpSocket::bind("10.0.0.1:4000").unwrap();
+            inbox.set_nonblocking(true).unwrap();
+            let arrived = || {
+                let mut buffer = [0; 64];
+                inbox.recv_from(&mut buffer).ok().map(|(length, from)| (buffer[..length].to_vec(), from.to_string()))
+            };
+            let whole = Some((b"hello".to_vec(), "198.51.100.5:5000".to_owned()));
+
+            let said = decap(pins, &format!("--interface edge0 --from 10.0.0.2 --from fd00::2 --mode {mode}")).unwrap();
+            assert_eq!(said, format!("edge0: takes tunnel packets from 10.0.0.2, fd00::2 ({mode} mode)\n"));
+            send_one(lab, FIRST);
+            assert_eq!(arrived(), whole);
+            send_one(lab, SECOND);
+            assert_eq!(arrived(), None);
+            assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (1, 1));
+
+            // Other sources; the counters go on.
+            let said = decap(pins, &format!("--interface edge0 --from 10.0.0.3 --mode {mode}")).unwrap();
+            assert_eq!(said, format!("edge0: now takes tunnel packets from 10.0.0.3 ({mode} mode)\n"));
+            send_one(lab, FIRST);
+            assert_eq!(arrived(), None);
+            send_one(lab, SECOND);
+            assert_eq!(arrived(), whole);
+            assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (2, 2));
+            let status = decap(pins, "--interface edge0 --status").unwrap();
+            assert!(status.starts_with(&format!("edge0: tunnel packets from 10.0.0.3 ({mode} mode)\n")), "{status}");
+
+            assert_eq!(decap(pins, "--interface edge0 --detach").unwrap(), "edge0: decapsulation detached\n");
+            sh("! ip link show dev edge0 | grep -q xdp");
+            assert_eq!(fs::read_dir(own(pins)).unwrap().count(), 0, "no pins are left");
+            send_one(lab, SECOND);
+            assert_eq!(arrived(), None);
+            let said = decap(pins, "--interface edge0 --detach").unwrap();
+            assert_eq!(said, "edge0: no decapsulation was attached\n");
+        });
+    }
+}
+
+#[test]
+fn replacement_loses_no_packet() {
+    in_bpf_lab(|lab, pins| {
+        const COUNT: usize = 1000;
+        decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
+        let sender = send(lab, FIRST, COUNT, Duration::from_millis(1));
+        let mut runs = 0;
+        while !sender.is_finished() {
+            decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
+            runs += 1;
+        }
+        sender.join().unwrap();
+        assert!(runs > 2, "{runs}");
+        assert_eq!(packets(pins, "decapsulated"), COUNT as u64);
+    });
+}
+
+#[test]
+fn says_what_to_do_when_refused() {
+    in_bpf_lab(|_, pins| {
+        let refused = |pins: &Path, line: &str, hint: &str| {
+            let error = decap(pins, line).unwrap_err();
+            assert!(error.contains(hint), "`{line}`: {error}");
+        };
+        refused(pins, "--interface edge0", "write: edge-ctl decap --interface edge0 --from ADDR");
+        refused(pins, "--interface nowhere0 --from 10.0.0.2", "no interface `nowhere0`; `ip link` lists");
+        refused(pins, "--interface lo --from 10.0.0.2", "add --mode generic");
+        refused(pins, "--interface edge0 --status", "edge-ctl decap --interface edge0 --from ADDR");
+        refused(pins, "--interface edge0 --from 10.0.0.2 --detach", "cannot be used with");
+        assert!(!own(pins).join("nowhere0").exists() && !own(pins).join("lo").exists(), "no pins are left");
+
+        decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
+        refused(pins, "--interface edge0 --from 10.0.0.2 --mode generic", "--detach");
+        let elsewhere = pins.with_file_name("elsewhere");
+        refused(&elsewhere, "--interface edge0 --from 10.0.0.2", "bpftool net show dev edge0");
+        refused(&elsewhere, "--interface edge0 --from 10.0.0.2", "another XDP program");
+        assert_eq!(decap(pins, "--interface edge0 --detach").unwrap(), "edge0: decapsulation detached\n");
+        assert!(decap(pins, "--interface lo --from 10.0.0.2 --mode generic").is_ok());
+    });
+}
+
+#[test]
+fn says_so_without_privileges() {
+    in_bpf_lab(|_, pins| {
+        let unprivileged = || {
+            // SAFETY: no pointers are involved. The system call itself, since the library's function would change the
+            // user of all threads.
+            let result = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+            assert_eq!(result, 0);
+            decap(pins, "--interface edge0 --from 10.0.0.2").unwrap_err()
+        };
+        let error = std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap());
+        assert!(error.contains("do: run it as root"), "{error}");
+    });
+}
+
+#[test]
+fn a_mtu_beyond_the_drivers_limit_is_named() {
+    in_bpf_lab(|lab, pins| {
+        lab.peer("ip link set peer0 mtu 9000");
+        sh("ip link set edge0 mtu 9000");
+        let error = decap(pins, "--interface edge0 --from 10.0.0.2").unwrap_err();
+        assert!(error.contains("MTU") && error.contains("--mode generic"), "{error}");
+    });
+}
+
+#[test]
+fn an_interface_that_came_back_is_attached_anew() {
+    in_bpf_lab(|_, pins| {
+        sh("ip link add name again.1 type veth peer name other0 && ip link set again.1 up");
+        decap(pins, "--interface again.1 --from 10.0.0.2").unwrap();
+        sh("ip link del again.1 && ip link add name again.1 type veth peer name other0");
+        let said = decap(pins, "--interface again.1 --from 10.0.0.2").unwrap();
+        assert!(said.starts_with("again.1: takes"), "{said}");
+        sh("ip link show dev again.1 | grep -q xdp");
+        sh("ip link del again.1");
+        assert!(decap(pins, "--interface again.1 --detach").is_ok());
+        assert!(!own(pins).join("again:d1").exists(), "what a lost interface leaves can be removed");
+    });
+}
+
+#[test]
+fn counters_of_another_shape_are_not_taken() {
+    in_bpf_lab(|lab, pins| {
+        let maps = own(pins).join("edge0/maps");
+        fs::create_dir_all(&maps).unwrap();
+        let other = aya::maps::Array::<aya::maps::MapData, u32>::create(3, 0).unwrap();
+        other.pin(maps.join("DECAP_EXITS")).unwrap();
+        let said = decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
+        assert!(said.contains("counters start at 0"), "{said}");
+        send_one(lab, FIRST);
+        assert_eq!(packets(pins, "decapsulated"), 1);
+    });
+}

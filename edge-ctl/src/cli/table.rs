@@ -1,0 +1,130 @@
+//! Aligned columns for a terminal.
+
+use std::iter::zip;
+
+/// Columns of numbers and durations, which are aligned to the right.
+const RIGHT: [&str; 10] =
+    ["WEIGHT", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "PACKETS", "SLOTS", "RECORDS", "AGE", "SILENT"];
+
+/// A table whose cells are as wide as the widest text of their column.
+#[derive(Debug)]
+pub(super) struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<Cell>>,
+    colour: bool,
+}
+
+/// One text of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    text: String,
+    shade: Option<Shade>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shade {
+    Green,
+    Yellow,
+    Red,
+}
+
+impl Shade {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Red => 31,
+            Self::Green => 32,
+            Self::Yellow => 33,
+        }
+    }
+}
+
+impl Cell {
+    pub(super) const fn shaded(text: String, shade: Shade) -> Self {
+        Self { text, shade: Some(shade) }
+    }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+}
+
+impl<T: ToString> From<T> for Cell {
+    fn from(text: T) -> Self {
+        // A row is one line.
+        Self { text: text.to_string().replace('\n', " "), shade: None }
+    }
+}
+
+impl Table {
+    /// `colour`: whether shades are shown.
+    pub(super) fn new<const N: usize>(colour: bool, header: [&'static str; N]) -> Self {
+        Self { header: header.to_vec(), rows: Vec::new(), colour }
+    }
+
+    /// Adds a row with as many cells as the header has.
+    pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        debug_assert_eq!(N, self.header.len());
+        self.rows.push(cells.into());
+    }
+
+    /// The table as text; empty when it has no rows.
+    pub(super) fn finish(&self) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let header: Vec<_> = self.header.iter().map(Cell::from).collect();
+        let rows = || [&header].into_iter().chain(&self.rows);
+        let width = |column: usize| rows().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
+        let widths: Vec<_> = (0..self.header.len()).map(width).collect();
+        rows().map(|row| self.line(row, &widths)).collect()
+    }
+
+    fn line(&self, row: &[Cell], widths: &[usize]) -> String {
+        let mut line = String::new();
+        for ((cell, width), name) in zip(zip(row, widths), &self.header) {
+            let gap = " ".repeat(width - cell.width());
+            let (before, after) = if RIGHT.contains(name) { (gap.as_str(), "") } else { ("", gap.as_str()) };
+            let text = match cell.shade.filter(|_| self.colour) {
+                Some(shade) => format!("\x1b[{}m{}\x1b[0m", shade.code(), cell.text),
+                None => cell.text.clone(),
+            };
+            line.extend([before, &text, after, "  "]);
+        }
+        line.truncate(line.trim_end().len());
+        line + "\n"
+    }
+}
+
+/// Seconds as the two largest units: `12s`, `3m 20s`, `5h 2m`, `8d 1h`.
+pub(super) fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_text_and_shades_take_no_room() {
+        let table = |colour| {
+            let mut table = Table::new(colour, ["NAME", "WEIGHT", "WHY"]);
+            table.row(["ü".into(), 5.into(), "up".into()]);
+            table.row([Cell::shaded("a long name".to_owned(), Shade::Red), 1_000_000.into(), "two\nlines".into()]);
+            table.finish()
+        };
+        let plain = "NAME          WEIGHT  WHY\nü                  5  up\na long name  1000000  two lines\n";
+        assert_eq!(table(false), plain);
+        assert_eq!(table(true), plain.replace("a long name", "\x1b[31ma long name\x1b[0m"));
+        assert_eq!(Table::new(true, ["NAME"]).finish(), "");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!([5, 200, 18_120, 694_800].map(age), ["5s", "3m 20s", "5h 2m", "8d 1h"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! The packet path's maps as decisions see them, so that these can be tested without a kernel.
+
+use std::time::Duration;
+
+use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
+
+use crate::{
+    bpf::{self, BpfError, Held, PinnedMaps, Progress, Transition, Waits},
+    xdp,
+};
+
+/// Since when a backend is in its state, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Why {
+    /// Milliseconds of `CLOCK_BOOTTIME`; 0: not known.
+    pub(crate) changed_ms: u64,
+    pub(crate) reason: String,
+}
+
+/// The packet path's maps.
+pub(crate) trait DataPlane {
+    fn state(&self, backend: BackendNumber) -> State;
+    /// Stores the state, then what is counted from it, then the note.
+    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError>;
+    fn failover(&self, service: u32) -> Failover;
+    fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError>;
+    /// Begins a reconcile pass over the services in transition, unless one is under way; these are the waits of all.
+    fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError>;
+    /// Does a few milliseconds' work of the pass; `now` is `CLOCK_MONOTONIC`.
+    fn go_on(&mut self, now: Duration) -> Result<Progress, BpfError>;
+    /// What is under way in a service in transition.
+    fn transition(&self, service: u32) -> Option<Transition>;
+    /// How many slots and records name a backend; `None` before the first look.
+    fn held(&self, backend: BackendNumber) -> Option<Held>;
+    fn flow_counts(&self, service: u32) -> FlowCounts;
+    fn why(&self, backend: BackendNumber) -> Why;
+    /// The MAC address of a backend's next hop, where the controller knows it.
+    fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
+    fn service_traffic(&self, service: u32) -> Traffic;
+    fn backend_traffic(&self, backend: BackendNumber) -> Traffic;
+    fn exits(&self) -> Vec<(Exit, u64)>;
+    /// Interfaces that the program is attached to.
+    fn attached(&self) -> Vec<String>;
+}
+
+impl DataPlane for PinnedMaps {
+    fn state(&self, backend: BackendNumber) -> State {
+        self.state(backend)
+    }
+
+    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
+        self.set_state(backend, state, reason)
+    }
+
+    fn failover(&self, service: u32) -> Failover {
+        self.failover(service)
+    }
+
+    fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
+        self.set_failover(service, failover)
+    }
+
+    fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError> {
+        self.begin_pass(waits)
+    }
+
+    fn go_on(&mut self, now: Duration) -> Result<Progress, BpfError> {
+        self.go_on(now)
+    }
+
+    fn transition(&self, service: u32) -> Option<Transition> {
+        self.transition(service)
+    }
+
+    fn held(&self, backend: BackendNumber) -> Option<Held> {
+        self.held(backend)
+    }
+
+    fn flow_counts(&self, service: u32) -> FlowCounts {
+        self.flow_counts(service)
+    }
+
+    fn why(&self, backend: BackendNumber) -> Why {
+        let note = self.note(backend);
+        Why { changed_ms: note.changed_ms, reason: bpf::text_of(&note).into_owned() }
+    }
+
+    fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
+        self.next_hop(backend)
+    }
+
+    fn service_traffic(&self, service: u32) -> Traffic {
+        self.service_traffic(service)
+    }
+
+    fn backend_traffic(&self, backend: BackendNumber) -> Traffic {
+        self.backend_traffic(backend)
+    }
+
+    fn exits(&self) -> Vec<(Exit, u64)> {
+        self.exits()
+    }
+
+    fn attached(&self) -> Vec<String> {
+        xdp::attached(self.pins())
+    }
+}

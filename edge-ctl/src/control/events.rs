@@ -1,0 +1,225 @@
+//! What happened: the last thousand events, and a channel for subscribers.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+use tracing::{info, warn};
+
+/// Events kept in memory, and the number that a slow subscriber may fall behind.
+pub(crate) const KEPT: usize = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EventKind {
+    DaemonStarted,
+    DaemonStopped,
+    Adopted,
+    ConfigApplied,
+    ConfigRefused,
+    Attached,
+    Detached,
+    BackendUp,
+    BackendDown,
+    BackendUnknown,
+    BackendDrained,
+    BackendEnabled,
+    BackendDisabled,
+    Failover,
+    Failback,
+    PoolLeft,
+    PoolReturned,
+    /// Slots of a service have an owner that is not their pick.
+    TransitionStarted,
+    /// Each slot's owner is its pick, and no flow is recorded.
+    TransitionFinished,
+    NextHopLost,
+    NextHopFound,
+    LocalFault,
+    /// Only for a slow subscriber: how many events it has missed.
+    Missed,
+}
+
+impl EventKind {
+    /// The name that JSON has, too.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DaemonStarted => "daemon_started",
+            Self::DaemonStopped => "daemon_stopped",
+            Self::Adopted => "adopted",
+            Self::ConfigApplied => "config_applied",
+            Self::ConfigRefused => "config_refused",
+            Self::Attached => "attached",
+            Self::Detached => "detached",
+            Self::BackendUp => "backend_up",
+            Self::BackendDown => "backend_down",
+            Self::BackendUnknown => "backend_unknown",
+            Self::BackendDrained => "backend_drained",
+            Self::BackendEnabled => "backend_enabled",
+            Self::BackendDisabled => "backend_disabled",
+            Self::Failover => "failover",
+            Self::Failback => "failback",
+            Self::PoolLeft => "retired_pool",
+            Self::PoolReturned => "pool_returned",
+            Self::TransitionStarted => "transition_started",
+            Self::TransitionFinished => "transition_finished",
+            Self::NextHopLost => "next_hop_lost",
+            Self::NextHopFound => "next_hop_found",
+            Self::LocalFault => "local_fault",
+            Self::Missed => "missed",
+        }
+    }
+
+    /// Whether an operator should look at it.
+    fn needs_attention(self) -> bool {
+        match self {
+            Self::ConfigRefused
+            | Self::BackendDown
+            | Self::BackendUnknown
+            | Self::PoolLeft
+            | Self::NextHopLost
+            | Self::LocalFault => true,
+            Self::DaemonStarted
+            | Self::DaemonStopped
+            | Self::Adopted
+            | Self::ConfigApplied
+            | Self::Attached
+            | Self::Detached
+            | Self::BackendUp
+            | Self::BackendDrained
+            | Self::BackendEnabled
+            | Self::BackendDisabled
+            | Self::Failover
+            | Self::Failback
+            | Self::PoolReturned
+            | Self::TransitionStarted
+            | Self::TransitionFinished
+            | Self::NextHopFound
+            | Self::Missed => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Milliseconds since 1970, UTC, by the wall clock.
+    pub(crate) at: u64,
+    pub(crate) kind: EventKind,
+    /// What it happened to: a backend, a service, a file, an interface.
+    pub(crate) subject: String,
+    pub(crate) message: String,
+}
+
+/// The daemon's events. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    inner: Arc<Mutex<Ring>>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    kept: VecDeque<Event>,
+    subscribers: broadcast::Sender<Event>,
+}
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        let (subscribers, _) = broadcast::channel(KEPT);
+        Self { inner: Arc::new(Mutex::new(Ring { kept: VecDeque::with_capacity(KEPT), subscribers })) }
+    }
+
+    /// Keeps an event, logs it and sends it to all subscribers.
+    pub(crate) fn report(&self, kind: EventKind, subject: &str, message: impl Into<String>) {
+        let message = message.into();
+        if kind.needs_attention() {
+            warn!(kind = kind.name(), subject, "{message}");
+        } else {
+            info!(kind = kind.name(), subject, "{message}");
+        }
+        let event = Event { at: unix_ms(), kind, subject: subject.to_owned(), message };
+        let mut ring = self.lock();
+        if ring.kept.len() == KEPT {
+            ring.kept.pop_front();
+        }
+        ring.kept.push_back(event.clone());
+        // No subscriber is no failure.
+        let _ = ring.subscribers.send(event);
+    }
+
+    /// Those that are kept, oldest first.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> Vec<Event> {
+        self.lock().kept.iter().cloned().collect()
+    }
+
+    /// Those that are kept, and a channel that goes on exactly after them.
+    pub(crate) fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let ring = self.lock();
+        (ring.kept.iter().cloned().collect(), ring.subscribers.subscribe())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        // Nothing in here is left half done by a panic.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The event for a subscriber that missed `count` events.
+pub(crate) fn missed(count: u64) -> Event {
+    Event {
+        at: unix_ms(),
+        kind: EventKind::Missed,
+        subject: "events".to_owned(),
+        message: format!("{count} events were missed: they came faster than they were read"),
+    }
+}
+
+/// The wall clock, milliseconds since 1970. For people to read; nothing is decided by it.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_event_makes_room() {
+        let events = Events::new();
+        for number in 0..=KEPT {
+            events.report(EventKind::BackendUp, &format!("a/{number}"), "");
+        }
+        let kept = events.kept();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept[0].subject, "a/1");
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_gets_what_is_kept_and_then_what_comes_each_once() {
+        let events = Events::new();
+        events.report(EventKind::DaemonStarted, "edge-ctl", "started");
+        let (kept, mut coming) = events.subscribe();
+        events.report(EventKind::BackendDown, "a/1", "connection refused");
+        assert_eq!(kept.len(), 1);
+        assert_eq!(coming.recv().await.unwrap().subject, "a/1");
+        assert!(coming.try_recv().is_err());
+    }
+
+    #[test]
+    fn json_names_are_the_names() {
+        for kind in [
+            EventKind::DaemonStarted,
+            EventKind::BackendDown,
+            EventKind::NextHopFound,
+            EventKind::PoolReturned,
+            EventKind::TransitionStarted,
+            EventKind::Missed,
+        ] {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.name()));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! For tests: two providers with three backends each, a TCP and a UDP service, and maps in plain memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
+
+use super::{
+    data_plane::{DataPlane, Why},
+    inventory::Inventory,
+};
+use crate::{
+    bpf::{BpfError, Held, Progress, Transition, Waits},
+    config,
+};
+
+const TEXT: &str = r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+
+[[interface]]
+name = "eth0"
+
+[[pool]]
+name = "provider-a"
+backend = [
+    { name = "a1", address = "10.1.0.11" },
+    { name = "a2", address = "10.1.0.12" },
+    { name = "shared", address = "10.1.0.13", weight = 50 },
+]
+min_healthy = 2
+probe = { type = "http", port = 80, path = "/healthz", interval = "1s", timeout = "500ms", rise = 2, fall = 3 }
+
+[[pool]]
+name = "provider-b"
+backend = [
+    { name = "b1", address = "10.2.0.11" },
+    { name = "b2", address = "10.2.0.12" },
+    { name = "shared", address = "10.2.0.13" },
+]
+probe = { type = "tcp", port = 80, rise = 2, fall = 3 }
+
+[[service]]
+name = "web"
+vip = "192.0.2.10"
+port = 80
+protocol = "tcp"
+mode = "dsr"
+pools = ["provider-a", "provider-b"]
+
+[[service]]
+name = "dns"
+vip = "192.0.2.10"
+port = 53
+protocol = "udp"
+mode = "dsr"
+pools = ["provider-b"]
+when_exhausted = "reject"
+"#;
+
+/// Services 1 and 2, backends 1 to 6.
+pub(crate) fn inventory() -> Inventory {
+    let config = config::parse(TEXT, "edge.toml").expect("the fixture is a good configuration");
+    Inventory {
+        generation: 7,
+        config,
+        services: vec![1, 2],
+        backends: vec![vec![1, 2, 3], vec![4, 5, 6]],
+        retired: Vec::new(),
+    }
+}
+
+/// Maps in plain memory.
+#[derive(Debug, Default)]
+pub(crate) struct FakeDataPlane {
+    pub(crate) states: BTreeMap<BackendNumber, State>,
+    pub(crate) failovers: BTreeMap<u32, Failover>,
+    pub(crate) whys: BTreeMap<BackendNumber, Why>,
+    /// What is under way.
+    pub(crate) transitions: BTreeMap<u32, Transition>,
+    pub(crate) held: BTreeMap<BackendNumber, Held>,
+    /// The waits of each pass that was begun, and the results of their steps.
+    pub(crate) passes: Vec<Vec<(u32, Waits)>>,
+    pub(crate) steps: VecDeque<Progress>,
+    /// Whether steps fail instead.
+    pub(crate) fails: bool,
+    pub(crate) packets: u64,
+    pub(crate) clock: Duration,
+}
+
+impl FakeDataPlane {
+    /// As after a first publication: all unknown.
+    pub(crate) fn fresh(inventory: &Inventory) -> Self {
+        let unknown = State(State::NEW | State::ALIVE | State::ENABLED);
+        let states = inventory.members().map(|member| (member.number, unknown)).collect();
+        Self { states, clock: Duration::from_secs(1000), ..Self::default() }
+    }
+}
+
+impl DataPlane for FakeDataPlane {
+    fn state(&self, backend: BackendNumber) -> State {
+        self.states.get(&backend).copied().unwrap_or_default()
+    }
+
+    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
+        self.states.insert(backend, state);
+        let changed_ms = u64::try_from(self.clock.as_millis()).expect("small");
+        self.whys.insert(backend, Why { changed_ms, reason: reason.to_owned() });
+        Ok(())
+    }
+
+    fn failover(&self, service: u32) -> Failover {
+        self.failovers.get(&service).copied().unwrap_or_default()
+    }
+
+    fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
+        self.failovers.insert(service, failover);
+        Ok(())
+    }
+
+    fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError> {
+        self.passes.push(waits.to_vec());
+        Ok(())
+    }
+
+    fn go_on(&mut self, _now: Duration) -> Result<Progress, BpfError> {
+        if self.fails { Err(BpfError::Unpublished) } else { Ok(self.steps.pop_front().unwrap_or_default()) }
+    }
+
+    fn transition(&self, service: u32) -> Option<Transition> {
+        self.transitions.get(&service).cloned()
+    }
+
+    fn held(&self, backend: BackendNumber) -> Option<Held> {
+        self.held.get(&backend).copied()
+    }
+
+    fn flow_counts(&self, service: u32) -> FlowCounts {
+        FlowCounts(std::array::from_fn(|n| self.packets * u64::from(service) / (n as u64 + 1)))
+    }
+
+    fn why(&self, backend: BackendNumber) -> Why {
+        self.whys.get(&backend).cloned().unwrap_or_default()
+    }
+
+    fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
+        (backend != 3).then_some([2, 0, 0, 0, 0, backend.to_be_bytes()[1]])
+    }
+
+    fn service_traffic(&self, service: u32) -> Traffic {
+        let packets = self.packets * u64::from(service);
+        Traffic { packets, bytes: packets * 1000, flows: packets / 10 }
+    }
+
+    fn backend_traffic(&self, backend: BackendNumber) -> Traffic {
+        let packets = self.packets / u64::from(backend);
+        Traffic { packets, bytes: packets * 1000, flows: packets / 10 }
+    }
+
+    fn exits(&self) -> Vec<(Exit, u64)> {
+        Exit::ALL.iter().map(|exit| (*exit, if *exit == Exit::DsrTx { self.packets } else { 0 })).collect()
+    }
+
+    fn attached(&self) -> Vec<String> {
+        vec!["eth0".to_owned()]
+    }
+}

@@ -1,0 +1,126 @@
+//! The flow records as a list: which flow of which service goes to which backend, since when, and how long it was silent.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use edge_common::{
+    abi::{FlowEnds, FlowRecord, Tracking},
+    wire::protocol,
+};
+use serde::Serialize;
+
+use crate::{
+    config::{Protocol, Service},
+    control::inventory::{Inventory, Known, NameError},
+};
+
+/// Flow records at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Listing {
+    /// How many there are that match, listed or not.
+    pub(crate) records: usize,
+    /// By service in the configuration's order, then by backend, then by client.
+    pub(crate) flows: Vec<Flow>,
+    /// What it means if there are none, for people.
+    #[serde(skip)]
+    pub(crate) none: String,
+}
+
+/// One flow record.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Flow {
+    /// Absent where the configuration no longer has the service.
+    pub(crate) service: Option<String>,
+    pub(crate) vip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) protocol: &'static str,
+    pub(crate) client: IpAddr,
+    pub(crate) client_port: u16,
+    /// `POOL/BACKEND`; absent where no backend has the number.
+    pub(crate) backend: Option<String>,
+    /// The backend is retired: removed from the configuration, it keeps its flows until they end.
+    pub(crate) retired: bool,
+    /// Since it was recorded.
+    pub(crate) age_seconds: u64,
+    /// Since its last packet.
+    pub(crate) silent_seconds: u64,
+}
+
+/// Which records are listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    /// Listing of this service only.
+    pub(crate) service: Option<&'a str>,
+    /// At most so many.
+    pub(crate) limit: Option<usize>,
+}
+
+/// Lists `records`, which come in no order. `now` is the present time on their clock.
+///
+/// # Errors
+/// When the service that is wanted is not there.
+pub(crate) fn list(
+    inventory: &Inventory,
+    records: &[(FlowEnds, FlowRecord)],
+    wanted: Wanted<'_>,
+    now: Duration,
+) -> Result<Listing, NameError> {
+    let only = wanted.service.map(|name| inventory.service(name)).transpose()?.map(|(service, _)| service);
+    let services: BTreeMap<_, _> =
+        inventory.config.services.iter().enumerate().map(|at| (destination(at.1), at)).collect();
+    let backends: BTreeMap<_, _> = inventory.known().map(|known| (known.number, known)).collect();
+    let mut flows = Vec::with_capacity(records.len());
+    for (ends, record) in records {
+        let to = (ends.vip, ends.port, ends.protocol);
+        if only.is_none_or(|only| destination(only) == to) {
+            let (position, service) =
+                services.get(&to).map_or((usize::MAX, None), |(at, service)| (*at, Some(*service)));
+            flows.push((position, flow(ends, record, service, backends.get(&record.backend), now)));
+        }
+    }
+    // What has no name comes last.
+    flows.sort_unstable_by(|(position, a), (other_position, b)| {
+        let unnamed = (position, a.backend.is_none()).cmp(&(other_position, b.backend.is_none()));
+        unnamed.then_with(|| (&a.backend, a.client, a.client_port).cmp(&(&b.backend, b.client, b.client_port)))
+    });
+    let records = flows.len();
+    flows.truncate(wanted.limit.unwrap_or(usize::MAX));
+    Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
+}
+
+fn destination(service: &Service) -> (IpAddr, u16, u8) {
+    (service.vip, service.port, service.protocol.number())
+}
+
+fn flow(
+    ends: &FlowEnds,
+    record: &FlowRecord,
+    service: Option<&Service>,
+    backend: Option<&Known>,
+    now: Duration,
+) -> Flow {
+    Flow {
+        service: service.map(|service| service.name.clone()),
+        vip: ends.vip,
+        port: ends.port,
+        protocol: if ends.protocol == protocol::TCP { Protocol::Tcp.name() } else { Protocol::Udp.name() },
+        client: ends.client,
+        client_port: ends.client_port,
+        backend: backend.map(|known| known.name.clone()),
+        retired: backend.is_some_and(|known| known.retired),
+        age_seconds: now.as_secs().saturating_sub(record.recorded_s.into()),
+        silent_seconds: now.saturating_sub(Duration::from_nanos(record.seen_ns)).as_secs(),
+    }
+}
+
+/// The text for an empty list, which says that this is the normal state.
+fn none(only: Option<&Service>) -> String {
+    match only {
+        None => "no flow is recorded, as is normal: each goes to its slot's owner".to_owned(),
+        Some(Service { name, tracking: Tracking::Stateless, .. }) => {
+            format!("no flow of {name} is recorded: its configuration has `flow_table = false`")
+        }
+        Some(Service { name, .. }) => {
+            format!("no flow of {name} is recorded, as is normal: each goes to its slot's owner")
+        }
+    }
+}

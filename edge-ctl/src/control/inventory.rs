@@ -1,0 +1,312 @@
+//! The configuration with the numbers under which the packet path knows it; operators' names are looked up here.
+
+use std::{fmt::Write, net::IpAddr, time::Duration};
+
+use edge_common::abi::{BackendNumber, Tracking};
+use thiserror::Error;
+
+use crate::{
+    bpf::Waits,
+    config::{self, Backend, Config, ConfigError, Pool, Service},
+    plan::{RetiredRecord, Snapshot},
+};
+
+/// How often services in transition are looked at, unless an idle timeout is shorter than four times this.
+const PASS: Duration = Duration::from_secs(1);
+
+/// A configuration with the numbers that it was published under.
+#[derive(Clone, Debug)]
+pub(crate) struct Inventory {
+    /// Counts published configurations.
+    pub(crate) generation: u64,
+    pub(crate) config: Config,
+    /// Numbers of `config.services`, in their order.
+    pub(crate) services: Vec<u32>,
+    /// Numbers of each of `config.pools`' backends, in their order.
+    pub(crate) backends: Vec<Vec<BackendNumber>>,
+    /// Backends that were removed from the configuration and may still have flows.
+    pub(crate) retired: Vec<RetiredRecord>,
+}
+
+/// A backend of an [`Inventory`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) backend: &'a Backend,
+    pub(crate) number: BackendNumber,
+}
+
+impl Member<'_> {
+    /// `POOL/BACKEND`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.pool.name, self.backend.name)
+    }
+}
+
+/// Any backend that has a number, configured or retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) number: BackendNumber,
+    /// `POOL/BACKEND`.
+    pub(crate) name: String,
+    pub(crate) retired: bool,
+}
+
+/// What was published is not what this program can read.
+#[derive(Debug, Error)]
+pub(crate) enum InventoryError {
+    #[error("the published configuration is not understood: it is of another version of edge-ctl")]
+    Text(#[source] ConfigError),
+    #[error("nothing was published under the name {name:?}: the snapshot in the maps contradicts itself")]
+    Missing { name: String },
+}
+
+/// A name that leads nowhere, or to several places.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum NameError {
+    #[error("no backend {name:?}{}", did_you_mean(.name, .known))]
+    NoSuchBackend { name: String, known: Vec<String> },
+    #[error("several pools have a backend {name:?}: {}", known.join(", "))]
+    AmbiguousBackend { name: String, known: Vec<String> },
+    #[error("no service {name:?}{}", did_you_mean(.name, .known))]
+    NoSuchService { name: String, known: Vec<String> },
+    #[error("no pool {name:?}{}", did_you_mean(.name, .known))]
+    NoSuchPool { name: String, known: Vec<String> },
+    #[error("pool {name:?} is not one of service {service:?}: it has {}", known.join(", "))]
+    PoolNotInService { name: String, service: String, known: Vec<String> },
+}
+
+impl NameError {
+    /// What to write instead.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::NoSuchBackend { known, .. } => listed("backends", known),
+            Self::NoSuchService { known, .. } => listed("services", known),
+            Self::NoSuchPool { known, .. } => listed("pools", known),
+            Self::AmbiguousBackend { .. } => {
+                "write POOL/BACKEND, and POOL/BACKEND@ADDRESS for one that has left the configuration".to_owned()
+            }
+            Self::PoolNotInService { .. } => {
+                "name one of its pools, or add the pool to the service's `pools` in the configuration".to_owned()
+            }
+        }
+    }
+}
+
+impl Inventory {
+    /// `config` under the numbers that `snapshot` has for it.
+    pub(crate) fn new(config: Config, snapshot: &Snapshot) -> Result<Self, InventoryError> {
+        let missing = |name: &str| InventoryError::Missing { name: name.to_owned() };
+        let services = config
+            .services
+            .iter()
+            .map(|service| Ok(snapshot.service(&service.name).ok_or_else(|| missing(&service.name))?.number))
+            .collect::<Result<_, _>>()?;
+        let backends = config
+            .pools
+            .iter()
+            .map(|pool| {
+                let record = snapshot.pool(&pool.name).ok_or_else(|| missing(&pool.name))?;
+                let number = |backend: &Backend| {
+                    let known = record.backends.iter().find(|known| known.name == backend.name);
+                    Ok(known.ok_or_else(|| missing(&backend.name))?.number)
+                };
+                pool.backends.iter().map(number).collect::<Result<_, _>>()
+            })
+            .collect::<Result<_, _>>()?;
+        let retired = snapshot.retired.clone();
+        Ok(Self { generation: snapshot.generation, config, services, backends, retired })
+    }
+
+    /// The published configuration, from its snapshot.
+    pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Result<Self, InventoryError> {
+        let config = config::parse(&snapshot.config, "published configuration").map_err(InventoryError::Text)?;
+        Self::new(config, snapshot)
+    }
+
+    /// All backends, pool by pool in the configuration's order.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Member<'_>> {
+        (0..self.config.pools.len()).flat_map(|pool| self.members_of(pool))
+    }
+
+    /// The backends of the pool at `pool_position`.
+    pub(crate) fn members_of(&self, pool_position: usize) -> impl Iterator<Item = Member<'_>> {
+        let pool = &self.config.pools[pool_position];
+        let numbers = &self.backends[pool_position];
+        pool.backends.iter().zip(numbers).map(move |(backend, number)| Member { pool, backend, number: *number })
+    }
+
+    /// Services with their numbers.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&Service, u32)> {
+        self.config.services.iter().zip(self.services.iter().copied())
+    }
+
+    /// How long the flows of each service are kept in place.
+    pub(crate) fn waits(&self) -> Vec<(u32, Waits)> {
+        let waits = |service: &Service| Waits {
+            flow_idle_timeout: match service.tracking {
+                Tracking::Stateless => Duration::ZERO,
+                Tracking::Learn => service.learn,
+                Tracking::Tcp | Tracking::Quic => service.flow_idle_timeout,
+            },
+            // A second more than any slot waits: a record that was looked at in this one may have a packet on its way.
+            expiry: service.flow_idle_timeout.max(service.learn) + Duration::from_secs(1),
+        };
+        self.services().map(|(service, number)| (number, waits(service))).collect()
+    }
+
+    /// How often services in transition are looked at: at least four times in each idle timeout.
+    pub(crate) fn pass_interval(&self) -> Duration {
+        let timeouts = self.waits().into_iter().map(|(_, waits)| waits.flow_idle_timeout);
+        timeouts.filter(|timeout| !timeout.is_zero()).min().map_or(PASS, |timeout| (timeout / 4).min(PASS))
+    }
+
+    /// All backends that have a number.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Known> {
+        let members = self.members().map(|member| Known { number: member.number, name: member.name(), retired: false });
+        members.chain(self.retired.iter().map(|retired| Known {
+            number: retired.number,
+            name: format!("{}/{}", retired.pool, retired.name),
+            retired: true,
+        }))
+    }
+
+    /// The pool that a retired backend was in, if the configuration still has it.
+    pub(crate) fn retired_pool(&self, retired: &RetiredRecord) -> Option<&Pool> {
+        self.config.pools.iter().find(|pool| pool.name == retired.pool)
+    }
+
+    /// What probes are made for: number, address, pool. A retired backend is probed as its pool is.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (BackendNumber, IpAddr, Option<&Pool>)> {
+        let members = self.members().map(|member| (member.number, member.backend.address, Some(member.pool)));
+        members.chain(self.retired.iter().map(|retired| (retired.number, retired.address, self.retired_pool(retired))))
+    }
+
+    /// The backend `POOL/BACKEND`, or `BACKEND` where it is the only one. A retired one may be named by its address,
+    /// too (`POOL/BACKEND@ADDRESS`), and has to be where the configuration has another of its name.
+    pub(crate) fn backend(&self, name: &str) -> Result<Known, NameError> {
+        let is_named = |full: &str| match name.split_once('/') {
+            Some(_) => full == name,
+            None => full.split_once('/').is_some_and(|(_, bare)| bare == name),
+        };
+        let mut found: Vec<_> = self.known().filter(|known| !known.retired && is_named(&known.name)).collect();
+        if found.is_empty() {
+            let retired = self.known().filter(|known| known.retired).zip(&self.retired);
+            let named = retired.filter(|(known, retired)| {
+                is_named(&known.name) || format!("{}@{}", known.name, retired.address) == name
+            });
+            found = named.map(|(known, _)| known).collect();
+        }
+        let name = name.to_owned();
+        match &found[..] {
+            [known] => Ok(known.clone()),
+            [] => Err(NameError::NoSuchBackend { name, known: self.known().map(|known| known.name).collect() }),
+            _ => {
+                let known = found.into_iter().map(|known| known.name).collect();
+                Err(NameError::AmbiguousBackend { name, known })
+            }
+        }
+    }
+
+    /// `POOL/BACKEND` of a number.
+    pub(crate) fn name(&self, number: BackendNumber) -> Option<String> {
+        self.known().find(|known| known.number == number).map(|known| known.name)
+    }
+
+    /// The service of that name, and its number.
+    pub(crate) fn service(&self, name: &str) -> Result<(&Service, u32), NameError> {
+        self.services().find(|(service, _)| service.name == name).ok_or_else(|| NameError::NoSuchService {
+            name: name.to_owned(),
+            known: self.config.services.iter().map(|service| service.name.clone()).collect(),
+        })
+    }
+
+    /// Position in `service.pools` of the pool of that name.
+    pub(crate) fn position(&self, service: &Service, pool: &str) -> Result<usize, NameError> {
+        if let Some(position) = service.pools.iter().position(|member| self.config.pools[*member].name == pool) {
+            return Ok(position);
+        }
+        if self.config.pools.iter().any(|known| known.name == pool) {
+            return Err(NameError::PoolNotInService {
+                name: pool.to_owned(),
+                service: service.name.clone(),
+                known: self.pool_names(service),
+            });
+        }
+        Err(NameError::NoSuchPool { name: pool.to_owned(), known: self.pool_names(service) })
+    }
+
+    /// Names of the service's pools in order of priority.
+    pub(crate) fn pool_names(&self, service: &Service) -> Vec<String> {
+        service.pools.iter().map(|pool| self.config.pools[*pool].name.clone()).collect()
+    }
+}
+
+/// `; did you mean "x"?`, where one of the known names is close.
+fn did_you_mean(name: &str, known: &[String]) -> String {
+    // A bare BACKEND is compared with the bare names.
+    let comparable = |candidate: &str| {
+        let bare = candidate.rsplit('/').next().unwrap_or(candidate);
+        if name.contains('/') { candidate.to_owned() } else { bare.to_owned() }
+    };
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, &comparable(candidate)), candidate))
+        .filter(|(distance, _)| *distance <= 1 + name.chars().count() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| format!("; did you mean {candidate:?}?"))
+        .unwrap_or_default()
+}
+
+/// `the backends are a, b, c`, cut off where it gets long.
+fn listed(what: &str, known: &[String]) -> String {
+    const SHOWN: usize = 12;
+    if known.is_empty() {
+        return format!("there are no {what}");
+    }
+    let mut text = format!("the {what} are {}", known[..known.len().min(SHOWN)].join(", "));
+    if known.len() > SHOWN {
+        let _ = write!(text, " and {} more: see `edge-ctl status`", known.len() - SHOWN);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fixture::inventory;
+
+    #[test]
+    fn a_backend_is_found_by_its_full_name_and_by_a_unique_bare_one() {
+        let inventory = inventory();
+        assert_eq!(inventory.backend("provider-a/a1").unwrap().number, 1);
+        assert_eq!(inventory.backend("b2").unwrap().name, "provider-b/b2");
+    }
+
+    #[test]
+    fn a_bare_name_of_two_pools_is_refused() {
+        let error = inventory().backend("shared").unwrap_err();
+        assert_eq!(error.to_string(), r#"several pools have a backend "shared": provider-a/shared, provider-b/shared"#);
+    }
+
+    #[test]
+    fn unknown_names_suggest_the_nearest() {
+        let inventory = inventory();
+        let error = inventory.backend("provider-a/a9").unwrap_err();
+        assert_eq!(error.to_string(), r#"no backend "provider-a/a9"; did you mean "provider-a/a1"?"#);
+        let error = inventory.service("wbe").unwrap_err();
+        assert_eq!(error.to_string(), r#"no service "wbe"; did you mean "web"?"#);
+        let error = inventory.service("entirely-else").unwrap_err();
+        assert_eq!(error.to_string(), r#"no service "entirely-else""#);
+        assert_eq!(error.hint(), "the services are web, dns");
+    }
+
+    #[test]
+    fn a_pool_of_another_service_is_told_from_none_at_all() {
+        let inventory = inventory();
+        let (dns, _) = inventory.service("dns").unwrap();
+        assert!(matches!(inventory.position(dns, "provider-a"), Err(NameError::PoolNotInService { .. })));
+        assert!(matches!(inventory.position(dns, "provider-x"), Err(NameError::NoSuchPool { .. })));
+        assert_eq!(inventory.position(dns, "provider-b"), Ok(0));
+    }
+}

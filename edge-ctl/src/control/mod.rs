@@ -1,0 +1,17 @@
+//! What can be known and done about the load balancer: run by the daemon, or by the command line without one.
+
+pub(crate) mod inventory;
+pub(crate) mod data_plane;
+pub(crate) mod selection;
+pub(crate) mod events;
+pub(crate) mod operations;
+pub(crate) mod status;
+pub(crate) mod flow_list;
+pub(crate) mod takedown;
+pub(crate) mod offline;
+mod causes;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+pub(crate) use self::causes::chain;

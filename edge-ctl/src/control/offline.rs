@@ -1,0 +1,116 @@
+//! Operations without a daemon, on the pinned maps themselves.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use super::{
+    chain,
+    events::Events,
+    flow_list::{self, Listing, Wanted},
+    inventory::{Inventory, InventoryError},
+    operations::{self, Operation, OperationError, Outcome},
+    status::{self, Clock, Sample, Status},
+    takedown,
+};
+use crate::{
+    bpf::{self, BpfError, LockError, PinDir, PinnedMaps, monotonic_time},
+    plan,
+    xdp::XdpError,
+};
+
+/// Rates are computed over this time where there is no earlier sample.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Error)]
+pub(crate) enum OfflineError {
+    #[error("nothing is pinned under {}", pin_dir.display())]
+    NothingPinned { pin_dir: PathBuf },
+    #[error("the pinned maps cannot be used")]
+    Maps(#[from] BpfError),
+    #[error("the configuration in the pinned maps cannot be used")]
+    Inventory(#[from] InventoryError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("the load balancer cannot be detached")]
+    Detach(#[from] XdpError),
+}
+
+/// Pinned maps, opened for reading.
+pub(crate) struct Offline {
+    inventory: Inventory,
+    maps: PinnedMaps,
+}
+
+impl Offline {
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, OfflineError> {
+        let nothing = || OfflineError::NothingPinned { pin_dir: pin_dir.to_owned() };
+        let pins = PinDir::new(pin_dir).map_err(|error| match error {
+            BpfError::NotBpffs { .. } => nothing(),
+            other => other.into(),
+        })?;
+        let maps = PinnedMaps::open(&pins)?.ok_or_else(nothing)?;
+        let snapshot = maps.snapshot()?.ok_or_else(nothing)?;
+        Ok(Self { inventory: Inventory::from_snapshot(&snapshot)?, maps })
+    }
+
+    /// The status as the maps have it. `earlier` is the sample to compute rates from, and becomes the present one.
+    pub(crate) fn status(&mut self, earlier: &mut Option<Sample>) -> Result<Status, OfflineError> {
+        let Self { inventory, maps } = self;
+        maps.survey()?;
+        if earlier.is_none() {
+            *earlier = Some(Sample::take(inventory, maps, Clock::now()));
+            thread::sleep(RATE_WINDOW);
+        }
+        let now = Sample::take(inventory, maps, Clock::now());
+        let status = status::build(inventory, maps, earlier.as_ref(), &now, None);
+        *earlier = Some(now);
+        Ok(status)
+    }
+
+    /// The flow records.
+    pub(crate) fn flows(&self, wanted: Wanted<'_>) -> Result<Listing, OfflineError> {
+        let records = self.maps.flows()?;
+        Ok(flow_list::list(&self.inventory, &records, wanted, monotonic_time()).map_err(OperationError::Name)?)
+    }
+}
+
+/// Does an operation under the writer's lock. A daemon that starts later adopts the result. `notify` is called before
+/// anything is changed.
+pub(crate) fn operate(
+    pin_dir: &Path,
+    run_dir: &Path,
+    operation: &Operation,
+    notify: impl FnOnce(),
+) -> Result<Outcome, OfflineError> {
+    let _lock = bpf::lock(run_dir)?;
+    let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
+    notify();
+    let states: BTreeMap<_, _> = inventory.known().map(|known| (known.number, maps.state(known.number))).collect();
+    let health = |backend| plan::health(states.get(&backend).copied().unwrap_or_default());
+    Ok(operations::operate(&inventory, &mut maps, health, &Events::new(), operation)?)
+}
+
+/// Takes everything down: announced addresses, links, programs and maps. `notify` is called before anything is changed.
+pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
+    let _lock = bpf::lock(run_dir)?;
+    let (announced, warnings) = match Offline::open(pin_dir) {
+        Ok(Offline { inventory, .. }) => (takedown::announced(&inventory.config), Vec::new()),
+        Err(nothing @ OfflineError::NothingPinned { .. }) => return Err(nothing),
+        // Maps that cannot be read can still be taken down.
+        Err(unreadable) => {
+            let why = chain(&unreadable);
+            (Vec::new(), vec![format!("announced VIPs, if any, stay on their interfaces: {why}")])
+        }
+    };
+    let pins = PinDir::new(pin_dir)?;
+    notify();
+    Ok(takedown::detach(&pins, &announced, warnings).await?)
+}

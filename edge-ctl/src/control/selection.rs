@@ -1,0 +1,197 @@
+//! Which pool new flows of a service go to, by the packet path's own rule.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use edge_common::{
+    abi::{self, BackendNumber, Cell, Generation, State, WhenExhausted},
+    maps::{PoolMaps, View},
+    select,
+};
+
+use super::{data_plane::DataPlane, inventory::Inventory};
+use crate::config::Service;
+
+/// Where new flows of a service go. Numbers are positions in the service's list of pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serving {
+    /// To this pool, which has enough backends.
+    Pool(usize),
+    /// To this pool, which has too few, since no pool has enough.
+    Short(usize),
+    /// To this pool, which a failover has passed over, since no pool after it has enough.
+    PassedOver(usize),
+    /// To this pool as if all of its backends were up, since no pool has any (`when_exhausted = open`).
+    Open(usize),
+    /// Nowhere.
+    Exhausted,
+}
+
+impl Serving {
+    /// The pool that new flows go to.
+    pub(crate) fn position(self) -> Option<usize> {
+        match self {
+            Self::Pool(position) | Self::Short(position) | Self::PassedOver(position) | Self::Open(position) => {
+                Some(position)
+            }
+            Self::Exhausted => None,
+        }
+    }
+
+    /// Orders from best to worst.
+    pub(crate) fn rank(self) -> (u8, usize) {
+        match self {
+            Self::Pool(position) => (0, position),
+            Self::Short(position) => (1, position),
+            Self::PassedOver(position) => (2, position),
+            Self::Open(position) => (3, position),
+            Self::Exhausted => (4, 0),
+        }
+    }
+}
+
+/// Backends of the pool that take new flows.
+pub(crate) fn available(inventory: &Inventory, plane: &impl DataPlane, pool: usize) -> usize {
+    with(inventory, plane, pool, State::NEW)
+}
+
+fn with(inventory: &Inventory, plane: &impl DataPlane, pool: usize, bits: u32) -> usize {
+    inventory.members_of(pool).filter(|member| plane.state(member.number).has_all(bits)).count()
+}
+
+/// Where new flows of the service go now, decided by the packet path's own rule.
+pub(crate) fn serving(inventory: &Inventory, plane: &impl DataPlane, service: &Service, number: u32) -> Serving {
+    let failover = plane.failover(number);
+    let pools = service.pools.iter().map(|&pool| counts(inventory, plane, pool)).collect();
+    let counted = CountedPools(pools);
+    let mut wanted = abi::Service {
+        pool_count: u8::try_from(service.pools.len()).unwrap_or(u8::MAX),
+        failover: failover.to_raw(),
+        when_exhausted: service.when_exhausted as u8,
+        ..abi::Service::default()
+    };
+    // Here the number of a pool is its position in the service's list.
+    for (position, pool) in (0..).zip(&mut wanted.pools) {
+        *pool = position;
+    }
+    let generation = Generation::default();
+    let Some((pool, bits)) = select::eligible(&counted, View { bank: 0, generation: &generation }, &wanted) else {
+        return Serving::Exhausted;
+    };
+    let Some(position) = counted.0.iter().position(|counted| std::ptr::eq(counted, pool)) else {
+        return Serving::Exhausted;
+    };
+    if bits == State::ENABLED {
+        Serving::Open(position)
+    } else if position < usize::from(failover.first) {
+        Serving::PassedOver(position)
+    } else if pool.available >= u32::from(pool.min_healthy) {
+        Serving::Pool(position)
+    } else {
+        Serving::Short(position)
+    }
+}
+
+/// The pools of one service in its order, each with its counts of backends.
+struct CountedPools(Vec<abi::Pool>);
+
+impl PoolMaps for CountedPools {
+    fn pool(&self, _bank: u32, number: u16) -> Option<&abi::Pool> {
+        self.0.get(usize::from(number))
+    }
+
+    // A pool is chosen by its counts alone.
+    fn backend(&self, _number: BackendNumber) -> Option<&abi::Backend> {
+        None
+    }
+
+    fn candidates(&self, _cell: u32) -> Option<Cell> {
+        None
+    }
+}
+
+fn counts(inventory: &Inventory, plane: &impl DataPlane, pool: usize) -> abi::Pool {
+    let count = |bits| u32::try_from(with(inventory, plane, pool, bits)).unwrap_or(u32::MAX);
+    abi::Pool {
+        min_healthy: inventory.config.pools[pool].min_healthy.max(1),
+        available: count(State::NEW),
+        enabled: count(State::ENABLED),
+        ..abi::Pool::default()
+    }
+}
+
+/// All services', in their order.
+pub(crate) fn all(inventory: &Inventory, plane: &impl DataPlane) -> Vec<Serving> {
+    inventory.services().map(|(service, number)| serving(inventory, plane, service, number)).collect()
+}
+
+/// What becomes of new flows, as a sentence whose subject is the service.
+pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Serving) -> String {
+    let name = |position: usize| &inventory.config.pools[service.pools[position]].name;
+    match serving {
+        Serving::Pool(position) => format!("goes to pool {}", name(position)),
+        Serving::Short(position) => {
+            format!("goes to what is left of pool {}: no pool has as many backends as it needs", name(position))
+        }
+        Serving::PassedOver(position) => {
+            format!("goes to pool {} in spite of the failover: no pool after it has enough backends", name(position))
+        }
+        Serving::Open(position) => {
+            format!("goes to pool {} although none of it is available (when_exhausted = open)", name(position))
+        }
+        Serving::Exhausted => match service.when_exhausted {
+            WhenExhausted::Open => "has no backend that is not disabled: its clients are refused".to_owned(),
+            WhenExhausted::Reject => {
+                "has no backend left: its clients are refused (when_exhausted = reject)".to_owned()
+            }
+            WhenExhausted::Drop => "has no backend left: its packets are dropped (when_exhausted = drop)".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_common::abi::Failover;
+
+    use super::*;
+    use crate::control::fixture::{FakeDataPlane, inventory};
+
+    /// The states of provider-a's three backends (which needs 2) and of provider-b's: a letter each.
+    fn web(states: &str, failover: Failover, policy: WhenExhausted) -> Serving {
+        let mut inventory = inventory();
+        inventory.config.services[0].when_exhausted = policy;
+        let mut plane = FakeDataPlane::fresh(&inventory);
+        for (number, letter) in (1..).zip(states.chars()) {
+            let bits = match letter {
+                'u' => State::NEW | State::ALIVE | State::ENABLED | State::UP,
+                'd' => State::ENABLED | State::DOWN,
+                _ => State::DISABLED,
+            };
+            plane.states.insert(number, State(bits));
+        }
+        plane.failovers.insert(1, failover);
+        serving(&inventory, &plane, &inventory.config.services[0], 1)
+    }
+
+    #[test]
+    fn pools_serve_in_order() {
+        let (none, open) = (Failover::default(), WhenExhausted::Open);
+        let over = Failover { first: 1, evacuate: false };
+        let evacuated = Failover { first: 1, evacuate: true };
+        for (states, failover, policy, expected) in [
+            ("uuuuuu", none, open, Serving::Pool(0)),
+            ("uudddd", none, open, Serving::Pool(0)),
+            ("udduuu", none, open, Serving::Pool(1)),
+            ("uddddd", none, open, Serving::Short(0)),
+            ("dddddd", none, open, Serving::Open(0)),
+            ("xxxddd", none, open, Serving::Open(1)),
+            ("xxxxxx", none, open, Serving::Exhausted),
+            ("dddddd", none, WhenExhausted::Reject, Serving::Exhausted),
+            ("uuuuuu", over, open, Serving::Pool(1)),
+            ("uuuddd", over, open, Serving::PassedOver(0)),
+            ("uuuddd", evacuated, open, Serving::Open(1)),
+            ("uuuxxx", evacuated, open, Serving::Exhausted),
+        ] {
+            assert_eq!(web(states, failover, policy), expected, "{states} {failover:?} {policy:?}");
+        }
+    }
+}

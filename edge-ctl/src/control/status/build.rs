@@ -1,0 +1,217 @@
+//! A status, built from the configuration and the maps.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::ops::Range;
+
+use edge_common::abi::{Mode, State, Traffic, Verdict, WhenExhausted};
+
+use super::{
+    BackendState, BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, HealthStatus, InterfaceStatus,
+    PoolStatus, Rates, Sample, ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows,
+};
+use crate::{
+    config::{Probe, ProbeKind, Service},
+    control::{
+        data_plane::DataPlane,
+        inventory::{Inventory, Member},
+        selection::{self, Serving},
+    },
+    health::Health,
+    plan::{self, Admin},
+};
+
+/// The whole status. Rates are those between `earlier` and `now`.
+pub(crate) fn build(
+    inventory: &Inventory,
+    plane: &impl DataPlane,
+    earlier: Option<&Sample>,
+    now: &Sample,
+    daemon: Option<DaemonStatus>,
+) -> Status {
+    let attached = plane.attached();
+    let interfaces = inventory.config.interfaces.iter().map(|interface| InterfaceStatus {
+        name: interface.name.clone(),
+        attached: attached.contains(&interface.name),
+    });
+    Status {
+        source: if daemon.is_some() { Source::Daemon } else { Source::PinnedMaps },
+        at: now.at.unix_ms,
+        generation: inventory.generation,
+        daemon,
+        interfaces: interfaces.collect(),
+        services: inventory
+            .services()
+            .map(|(service, number)| {
+                let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
+                let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
+                service_status(inventory, plane, service, number, traffic, now.at)
+            })
+            .collect(),
+        pools: (0..inventory.config.pools.len())
+            .map(|pool| pool_status(inventory, plane, pool, earlier, now))
+            .collect(),
+        retired: inventory.retired.iter().filter_map(|retired| flows::retired(retired, plane, earlier, now)).collect(),
+        exits: plane
+            .exits()
+            .into_iter()
+            .map(|(exit, packets)| ExitStatus {
+                name: exit.name().to_owned(),
+                verdict: match exit.verdict() {
+                    Verdict::Pass => "pass",
+                    Verdict::Drop => "drop",
+                    Verdict::Tx => "tx",
+                    Verdict::Redirect => "redirect",
+                }
+                .to_owned(),
+                packets,
+                meaning: exit.meaning().trim().to_owned(),
+            })
+            .collect(),
+    }
+}
+
+fn service_status(
+    inventory: &Inventory,
+    plane: &impl DataPlane,
+    service: &Service,
+    number: u32,
+    traffic: TrafficStatus,
+    at: Clock,
+) -> ServiceStatus {
+    let pools = inventory.pool_names(service);
+    let failover = plane.failover(number);
+    let first = failover.first;
+    let failover = pools
+        .get(usize::from(first))
+        .filter(|_| first > 0)
+        .map(|to| FailoverStatus { to: to.clone(), evacuate: failover.evacuate });
+    let serving = selection::serving(inventory, plane, service, number);
+    let described = selection::described(inventory, service, serving);
+    let (state, reason) = match (serving, &failover) {
+        (Serving::Exhausted | Serving::Open(_) | Serving::Short(_), _) => (ServiceState::Exhausted, described),
+        (Serving::PassedOver(_), _) => (ServiceState::Fallback, described),
+        (Serving::Pool(position), Some(failover)) => {
+            let evacuating = if failover.evacuate { ", evacuating" } else { "" };
+            let to = &failover.to;
+            let why = if pools[position] == *to {
+                String::new()
+            } else {
+                format!("; {}", lacks(inventory, plane, service, usize::from(first)..position))
+            };
+            (ServiceState::Failover, format!("failed over to {to} by an operator{evacuating}{why}"))
+        }
+        (Serving::Pool(0), None) => (ServiceState::Ok, String::new()),
+        (Serving::Pool(position), None) => (ServiceState::Fallback, lacks(inventory, plane, service, 0..position)),
+    };
+    ServiceStatus {
+        name: service.name.clone(),
+        vip: service.vip.to_string(),
+        port: service.port,
+        protocol: service.protocol.name().to_owned(),
+        mode: match service.mode {
+            Mode::Dsr => "dsr",
+            Mode::Ipip => "ipip",
+        }
+        .to_owned(),
+        state,
+        serving: serving.position().map(|position| pools[position].clone()),
+        reason,
+        pools,
+        failover,
+        when_exhausted: match service.when_exhausted {
+            WhenExhausted::Open => "open",
+            WhenExhausted::Reject => "reject",
+            WhenExhausted::Drop => "drop",
+        }
+        .to_owned(),
+        traffic,
+        transition: flows::transition(plane, number, at),
+        flows: flows::counts(plane, number),
+    }
+}
+
+/// Why the pools at these positions don't serve.
+fn lacks(inventory: &Inventory, plane: &impl DataPlane, service: &Service, positions: Range<usize>) -> String {
+    let lacks = service.pools[positions].iter().map(|position| {
+        let pool = &inventory.config.pools[*position];
+        let available = selection::available(inventory, plane, *position);
+        format!("{} has {available} of {} available, needs {}", pool.name, pool.backends.len(), pool.min_healthy)
+    });
+    lacks.collect::<Vec<_>>().join("; ")
+}
+
+fn pool_status(
+    inventory: &Inventory,
+    plane: &impl DataPlane,
+    position: usize,
+    earlier: Option<&Sample>,
+    now: &Sample,
+) -> PoolStatus {
+    let pool = &inventory.config.pools[position];
+    PoolStatus {
+        name: pool.name.clone(),
+        min_healthy: pool.min_healthy,
+        available: selection::available(inventory, plane, position),
+        probe: pool.probe.as_ref().map(probe_text),
+        backends: inventory.members_of(position).map(|member| backend_status(&member, plane, earlier, now)).collect(),
+    }
+}
+
+fn backend_status(
+    member: &Member<'_>,
+    plane: &impl DataPlane,
+    earlier: Option<&Sample>,
+    now: &Sample,
+) -> BackendStatus {
+    let (state, health) = state_status(plane.state(member.number));
+    let why = plane.why(member.number);
+    let age = now.at.age(why.changed_ms);
+    BackendStatus {
+        name: member.name(),
+        address: member.backend.address.to_string(),
+        weight: member.backend.weight,
+        state,
+        health,
+        since: age.map(|age| now.at.unix_ms.saturating_sub(age)),
+        for_seconds: age.map(|age| age / 1000),
+        reason: why.reason,
+        next_hop: plane.next_hop(member.number).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
+        traffic: now.backend_traffic(member.number, earlier),
+    }
+}
+
+pub(super) fn state_status(state: State) -> (BackendState, HealthStatus) {
+    let (named, health) = match plan::health(state) {
+        Health::Up => (BackendState::Up, HealthStatus::Up),
+        Health::Down => (BackendState::Down, HealthStatus::Down),
+        Health::Unknown => (BackendState::Unknown, HealthStatus::Unknown),
+    };
+    match plan::admin(state) {
+        Admin::Enabled => (named, health),
+        Admin::Drained => (BackendState::Draining, health),
+        Admin::Disabled => (BackendState::Disabled, health),
+    }
+}
+
+fn probe_text(probe: &Probe) -> String {
+    let what = match &probe.kind {
+        ProbeKind::Tcp => format!("tcp :{}", probe.port),
+        ProbeKind::Http { path, .. } => format!("http :{}{path}", probe.port),
+    };
+    format!("{what} every {}", humantime::format_duration(probe.interval))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates are for people; 52 bits are plenty")]
+pub(super) fn traffic(earlier: Option<(Clock, Traffic)>, at: Clock, now: Traffic) -> TrafficStatus {
+    let rates = earlier.and_then(|(since, before)| {
+        let seconds = at.boot_ms.saturating_sub(since.boot_ms) as f64 / 1000.0;
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        (seconds > 0.0).then(|| Rates {
+            packets: rate(now.packets, before.packets),
+            bytes: rate(now.bytes, before.bytes),
+            flows: rate(now.flows, before.flows),
+        })
+    });
+    TrafficStatus { packets: now.packets, bytes: now.bytes, flows: now.flows, rates }
+}

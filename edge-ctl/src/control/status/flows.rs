@@ -1,0 +1,96 @@
+//! What `status` shows of established flows that new ones would not join: transitions, records, retired backends.
+
+use std::collections::BTreeMap;
+
+use edge_common::abi::FlowCount;
+use serde::{Deserialize, Serialize};
+
+use super::{BackendState, Clock, HealthStatus, Sample, TrafficStatus, build::state_status};
+use crate::{bpf::Held, control::data_plane::DataPlane, plan::RetiredRecord};
+
+/// A service in transition: slots have an owner that is not their pick, or flows are recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TransitionStatus {
+    /// Since when: milliseconds since 1970, UTC; absent where it is not known.
+    pub(crate) since: Option<u64>,
+    pub(crate) for_seconds: Option<u64>,
+    /// The first reason; empty where it is not known.
+    pub(crate) why: String,
+    /// Slots whose owner is not their pick; absent before the first look.
+    pub(crate) slots_differing: Option<u32>,
+    /// Flow records.
+    pub(crate) records: u64,
+    /// Seconds until the first of these slots is handed over, if nothing changes; absent without a daemon.
+    pub(crate) next_handover_seconds: Option<f64>,
+    /// The same of the last one.
+    pub(crate) last_handover_seconds: Option<f64>,
+}
+
+/// A backend that was removed from the configuration and keeps its flows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RetiredStatus {
+    /// `POOL/BACKEND`.
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) state: BackendState,
+    pub(crate) health: HealthStatus,
+    /// When the state last changed: milliseconds since 1970, UTC; absent where it is not known.
+    pub(crate) since: Option<u64>,
+    pub(crate) for_seconds: Option<u64>,
+    pub(crate) reason: String,
+    /// Slots, of all services, whose owner it is; absent before the first look.
+    pub(crate) slots: Option<u64>,
+    /// Flow records that name it.
+    pub(crate) records: Option<u64>,
+    pub(crate) traffic: TrafficStatus,
+}
+
+/// What is under way in a service.
+#[expect(clippy::cast_precision_loss, reason = "seconds are for people; 52 bits are plenty")]
+pub(super) fn transition(plane: &impl DataPlane, service: u32, now: Clock) -> Option<TransitionStatus> {
+    let transition = plane.transition(service)?;
+    let age = now.age(transition.changed_ms);
+    let until = |ms: u64| ms.saturating_sub(now.boot_ms) as f64 / 1000.0;
+    Some(TransitionStatus {
+        since: age.map(|age| now.unix_ms.saturating_sub(age)),
+        for_seconds: age.map(|age| age / 1000),
+        why: transition.why,
+        slots_differing: transition.differing,
+        records: transition.records,
+        next_handover_seconds: transition.next_ms.map(until),
+        last_handover_seconds: transition.last_ms.map(until),
+    })
+}
+
+pub(super) fn counts(plane: &impl DataPlane, service: u32) -> BTreeMap<String, u64> {
+    let counts = plane.flow_counts(service).0;
+    FlowCount::ALL.iter().zip(counts).map(|(what, count)| (what.name().to_owned(), count)).collect()
+}
+
+/// A retired backend; `None` once no slot and no record names it.
+pub(super) fn retired(
+    retired: &RetiredRecord,
+    plane: &impl DataPlane,
+    earlier: Option<&Sample>,
+    now: &Sample,
+) -> Option<RetiredStatus> {
+    let held = plane.held(retired.number);
+    if held == Some(Held::default()) {
+        return None;
+    }
+    let (state, health) = state_status(plane.state(retired.number));
+    let why = plane.why(retired.number);
+    let age = now.at.age(why.changed_ms);
+    Some(RetiredStatus {
+        name: format!("{}/{}", retired.pool, retired.name),
+        address: retired.address.to_string(),
+        state,
+        health,
+        since: age.map(|age| now.at.unix_ms.saturating_sub(age)),
+        for_seconds: age.map(|age| age / 1000),
+        reason: why.reason,
+        slots: held.map(|held| held.slots),
+        records: held.map(|held| held.records),
+        traffic: now.backend_traffic(retired.number, earlier),
+    })
+}

@@ -1,0 +1,216 @@
+//! What `status` shows: the same with and without a daemon.
+
+mod build;
+mod flows;
+
+use std::collections::BTreeMap;
+
+use edge_common::abi::{BackendNumber, Traffic};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    build::build,
+    flows::{RetiredStatus, TransitionStatus},
+};
+use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
+use crate::bpf::boot_ms;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) source: Source,
+    /// When this was looked at: milliseconds since 1970, UTC.
+    pub(crate) at: u64,
+    /// Counts published configurations.
+    pub(crate) generation: u64,
+    /// Absent without a daemon.
+    pub(crate) daemon: Option<DaemonStatus>,
+    pub(crate) interfaces: Vec<InterfaceStatus>,
+    pub(crate) services: Vec<ServiceStatus>,
+    pub(crate) pools: Vec<PoolStatus>,
+    /// Retired backends: removed from the configuration, and named by slots or flow records.
+    pub(crate) retired: Vec<RetiredStatus>,
+    pub(crate) exits: Vec<ExitStatus>,
+}
+
+/// Who made a [`Status`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    Daemon,
+    PinnedMaps,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DaemonStatus {
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    /// Milliseconds since 1970, UTC.
+    pub(crate) started: u64,
+    /// Its configuration file.
+    pub(crate) config: String,
+    /// Why the file, as it was last read, is not in force.
+    pub(crate) refused: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InterfaceStatus {
+    pub(crate) name: String,
+    pub(crate) attached: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceStatus {
+    pub(crate) name: String,
+    pub(crate) vip: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: String,
+    pub(crate) mode: String,
+    pub(crate) state: ServiceState,
+    /// The pool that new flows go to.
+    pub(crate) serving: Option<String>,
+    /// What becomes of new flows, and why, for people.
+    pub(crate) reason: String,
+    /// Its pools in order of priority.
+    pub(crate) pools: Vec<String>,
+    pub(crate) failover: Option<FailoverStatus>,
+    pub(crate) when_exhausted: String,
+    pub(crate) traffic: TrafficStatus,
+    /// What is under way after a change; absent when the service is stable.
+    pub(crate) transition: Option<TransitionStatus>,
+    /// What was done with flow records since the service was first configured, by the names of `FlowCount`.
+    pub(crate) flows: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServiceState {
+    /// Its first pool serves.
+    Ok,
+    /// An operator has failed it over.
+    Failover,
+    /// The pools of higher priority can't serve.
+    Fallback,
+    /// No pool has as many backends as it needs: what is left serves, else `when_exhausted` decides.
+    Exhausted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailoverStatus {
+    pub(crate) to: String,
+    pub(crate) evacuate: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PoolStatus {
+    pub(crate) name: String,
+    pub(crate) min_healthy: u16,
+    /// Backends that take new flows.
+    pub(crate) available: usize,
+    /// How its backends are probed; absent where they are not.
+    pub(crate) probe: Option<String>,
+    pub(crate) backends: Vec<BackendStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BackendStatus {
+    /// `POOL/BACKEND`.
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) weight: u32,
+    pub(crate) state: BackendState,
+    /// The result of probes; `unknown` without any, and for a disabled backend.
+    pub(crate) health: HealthStatus,
+    /// When the state last changed: milliseconds since 1970, UTC; absent where it is not known.
+    pub(crate) since: Option<u64>,
+    /// Seconds in this state, by a clock that is never set.
+    pub(crate) for_seconds: Option<u64>,
+    pub(crate) reason: String,
+    /// MAC address that its frames go to; absent where the packet path looks it up for each packet.
+    pub(crate) next_hop: Option<String>,
+    pub(crate) traffic: TrafficStatus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BackendState {
+    Up,
+    Down,
+    Unknown,
+    Draining,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HealthStatus {
+    Up,
+    Down,
+    Unknown,
+}
+
+/// Sums since the maps were made, and rates over the last second or two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrafficStatus {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) flows: u64,
+    pub(crate) rates: Option<Rates>,
+}
+
+/// Per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rates {
+    pub(crate) packets: f64,
+    pub(crate) bytes: f64,
+    pub(crate) flows: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ExitStatus {
+    pub(crate) name: String,
+    /// What the kernel does with such a packet: pass, drop, tx or redirect.
+    pub(crate) verdict: String,
+    pub(crate) packets: u64,
+    pub(crate) meaning: String,
+}
+
+/// Counters at one moment, to compute rates from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    at: Clock,
+    services: BTreeMap<u32, Traffic>,
+    backends: BTreeMap<BackendNumber, Traffic>,
+}
+
+/// The same moment on two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clock {
+    /// Milliseconds since 1970, UTC; may be set.
+    pub(crate) unix_ms: u64,
+    /// Milliseconds since boot, suspension included; never set.
+    pub(crate) boot_ms: u64,
+}
+
+impl Clock {
+    pub(crate) fn now() -> Self {
+        Self { unix_ms: unix_ms(), boot_ms: boot_ms() }
+    }
+
+    /// Milliseconds since a moment of the second clock; `None` for one that was not written down.
+    fn age(self, boot_ms: u64) -> Option<u64> {
+        (boot_ms > 0).then(|| self.boot_ms.saturating_sub(boot_ms))
+    }
+}
+
+impl Sample {
+    pub(crate) fn take(inventory: &Inventory, plane: &impl DataPlane, at: Clock) -> Self {
+        let services = inventory.services.iter().map(|number| (*number, plane.service_traffic(*number)));
+        let backends = inventory.known().map(|known| (known.number, plane.backend_traffic(known.number)));
+        Self { at, services: services.collect(), backends: backends.collect() }
+    }
+
+    fn backend_traffic(&self, number: BackendNumber, earlier: Option<&Self>) -> TrafficStatus {
+        let earlier = earlier.and_then(|sample| Some((sample.at, *sample.backends.get(&number)?)));
+        build::traffic(earlier, self.at, self.backends.get(&number).copied().unwrap_or_default())
+    }
+}

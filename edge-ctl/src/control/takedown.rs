@@ -1,0 +1,53 @@
+//! Taking things down: announced addresses, links, programs and maps.
+
+use tracing::warn;
+
+use super::{chain, operations::Outcome};
+use crate::{
+    bpf::PinDir,
+    config::{Announce, Config},
+    net::{self, Announced, NetError},
+    xdp::{self, XdpError},
+};
+
+/// VIPs that the configuration wants announced, each once.
+pub(crate) fn announced(config: &Config) -> Vec<Announced> {
+    let mut announced: Vec<Announced> = Vec::new();
+    for service in &config.services {
+        if let Announce::L2 { interface } = &service.announce {
+            let one = Announced { vip: service.vip, interface: interface.clone() };
+            if !announced.contains(&one) {
+                announced.push(one);
+            }
+        }
+    }
+    announced
+}
+
+/// Takes announced VIPs off their interfaces.
+pub(crate) async fn withdraw(vips: &[Announced], warnings: &mut Vec<String>) -> Vec<String> {
+    let taken: Result<_, NetError> = net::withdraw(vips).await;
+    match taken {
+        Ok(taken) => taken.iter().map(|one| format!("{} from {}", one.vip, one.interface)).collect(),
+        Err(error) => {
+            warn!(%error, "announced VIPs could not be withdrawn");
+            warnings.push(format!("announced VIPs stay on their interfaces: {}", chain(&error)));
+            Vec::new()
+        }
+    }
+}
+
+/// Takes everything down: announced addresses, links, programs and maps.
+pub(crate) async fn detach(pins: &PinDir, vips: &[Announced], mut warnings: Vec<String>) -> Result<Outcome, XdpError> {
+    // The address goes first: a client without an answer is better off than one whose packets reach no program.
+    let withdrawn = withdraw(vips, &mut warnings).await;
+    let interfaces = xdp::detach_all(pins)?;
+    let mut message = match &interfaces[..] {
+        [] => "nothing was attached; the pinned maps are gone".to_owned(),
+        interfaces => format!("detached from {}; the pinned maps are gone", interfaces.join(", ")),
+    };
+    if !withdrawn.is_empty() {
+        message = format!("{message}; withdrawn: {}", withdrawn.join(", "));
+    }
+    Ok(Outcome { changed: true, message, warnings })
+}

@@ -1,0 +1,227 @@
+//! Reports and operations in, states and events out.
+
+use edge_common::abi::Failover;
+
+use super::*;
+use crate::{
+    bpf::{Finished, Transition},
+    control::fixture::{FakeDataPlane, inventory},
+    health::Verdict,
+    plan::RetiredRecord,
+};
+
+fn controller() -> Controller<FakeDataPlane> {
+    let inventory = inventory();
+    let plane = FakeDataPlane::fresh(&inventory);
+    Controller::adopt(inventory, plane, Events::new()).unwrap()
+}
+
+fn fail(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
+    for _ in 0..times {
+        let verdict = Verdict::Fail("connection refused".to_owned());
+        controller.report(&Report { backend, verdict }).unwrap();
+    }
+}
+
+fn pass(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
+    for _ in 0..times {
+        controller.report(&Report { backend, verdict: Verdict::Pass }).unwrap();
+    }
+}
+
+fn kinds(controller: &Controller<FakeDataPlane>) -> Vec<EventKind> {
+    controller.events.kept().iter().map(|event| event.kind).collect()
+}
+
+#[test]
+fn a_backend_goes_down_after_fall_failures_and_says_why() {
+    let mut controller = controller();
+    fail(&mut controller, 1, 2);
+    assert!(controller.plane.state(1).has_all(State::NEW));
+    fail(&mut controller, 1, 1);
+    assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
+    assert!(controller.plane.why(1).reason.contains("connection refused"));
+    assert_eq!(kinds(&controller), [EventKind::BackendDown]);
+}
+
+#[test]
+fn a_pool_below_min_healthy_is_left_and_returned_to() {
+    let mut controller = controller();
+    fail(&mut controller, 1, 3);
+    fail(&mut controller, 2, 3);
+    assert_eq!(kinds(&controller), [EventKind::BackendDown, EventKind::BackendDown, EventKind::PoolLeft]);
+    assert_eq!(controller.events.kept()[2].message, "service web goes to pool provider-b");
+    pass(&mut controller, 1, 2);
+    assert_eq!(kinds(&controller)[3..], [EventKind::BackendUp, EventKind::PoolReturned]);
+}
+
+#[test]
+fn what_was_down_before_a_restart_stays_down_until_its_probes_pass() {
+    let inventory = inventory();
+    let mut plane = FakeDataPlane::fresh(&inventory);
+    plane.states.insert(1, State(State::ENABLED | State::DOWN));
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    pass(&mut controller, 1, 1);
+    assert!(controller.plane.state(1).has_all(State::DOWN));
+    pass(&mut controller, 1, 1);
+    assert!(controller.plane.state(1).has_all(State::UP | State::NEW | State::ALIVE));
+}
+
+#[test]
+fn a_drain_outlives_probes_and_restarts() {
+    let mut controller = controller();
+    let drain = Operation::Drain { backend: "provider-a/a1".to_owned(), reason: Some("disk swap".to_owned()) };
+    assert!(controller.operate(&drain).unwrap().changed);
+    assert!(!controller.operate(&drain).unwrap().changed);
+    pass(&mut controller, 1, 3);
+    assert_eq!(controller.plane.state(1), State(State::ALIVE | State::ENABLED | State::DRAINED | State::UP));
+    let Controller { inventory, plane, .. } = controller;
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    fail(&mut controller, 1, 3);
+    assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DRAINED | State::DOWN));
+    let enable = Operation::Enable { backend: "a1".to_owned(), reason: None };
+    let outcome = controller.operate(&enable).unwrap();
+    assert_eq!(outcome.message, "provider-a/a1 is enabled, but down: it serves once its probes pass");
+}
+
+#[test]
+fn a_disabled_backend_comes_back_with_the_health_it_has_by_then() {
+    let mut controller = controller();
+    controller.operate(&Operation::Disable { backend: "a1".to_owned(), reason: None }).unwrap();
+    assert_eq!(controller.plane.state(1), State(State::DISABLED));
+    fail(&mut controller, 1, 3);
+    assert_eq!(controller.plane.state(1), State(State::DISABLED));
+    controller.operate(&Operation::Enable { backend: "a1".to_owned(), reason: None }).unwrap();
+    assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
+}
+
+#[test]
+fn draining_the_last_backend_is_done_with_a_warning() {
+    let mut controller = controller();
+    fail(&mut controller, 2, 3);
+    let outcome = controller.operate(&Operation::Drain { backend: "a1".to_owned(), reason: None }).unwrap();
+    assert_eq!(
+        outcome.warnings,
+        ["its pool has too few backends left that take new flows: service web goes to pool provider-b"]
+    );
+}
+
+#[test]
+fn failing_over_to_an_empty_pool_is_done_with_a_warning() {
+    let mut controller = controller();
+    for backend in [4, 5, 6] {
+        fail(&mut controller, backend, 3);
+    }
+    let failover = Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
+    let outcome = controller.operate(&failover).unwrap();
+    assert!(outcome.changed);
+    assert!(outcome.warnings[0].starts_with("pool provider-b has too few backends"), "{:?}", outcome.warnings);
+    assert_eq!(controller.plane.failover(1), Failover { first: 1, evacuate: false });
+}
+
+#[test]
+fn a_pool_whose_probe_was_taken_away_is_unknown_again() {
+    let mut controller = controller();
+    fail(&mut controller, 4, 3);
+    let mut inventory = inventory();
+    inventory.config.pools[1].probe = None;
+    controller.replace(inventory).unwrap();
+    assert_eq!(controller.plane.state(4), State(State::NEW | State::ALIVE | State::ENABLED));
+}
+
+/// The inventory after `shared` of provider-a was removed, and the plane with it.
+fn with_retired() -> Controller<FakeDataPlane> {
+    let mut inventory = inventory();
+    inventory.config.pools[0].backends.pop();
+    inventory.backends[0].pop();
+    let address = "10.1.0.13".parse().unwrap();
+    let (pool, name) = ("provider-a".to_owned(), "shared".to_owned());
+    inventory.retired.push(RetiredRecord { pool, name, number: 3, address });
+    let mut plane = FakeDataPlane::fresh(&inventory);
+    plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::RETIRED));
+    Controller::adopt(inventory, plane, Events::new()).unwrap()
+}
+
+#[test]
+fn a_retired_backend_is_probed_as_before_and_takes_no_new_flows_again() {
+    let mut controller = with_retired();
+    fail(&mut controller, 3, 3);
+    assert_eq!(controller.plane.state(3), State(State::ENABLED | State::DOWN | State::RETIRED));
+    pass(&mut controller, 3, 2);
+    assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::UP | State::RETIRED));
+    let reported: Vec<_> = controller.events.kept().into_iter().map(|event| (event.kind, event.subject)).collect();
+    let name = || "provider-a/shared".to_owned();
+    assert_eq!(reported, [(EventKind::BackendDown, name()), (EventKind::BackendUp, name())]);
+}
+
+#[test]
+fn an_operators_word_reaches_a_retired_backend() {
+    let mut controller = with_retired();
+    let backend = || "provider-a/shared".to_owned();
+    let outcome = controller.operate(&Operation::Disable { backend: backend(), reason: None }).unwrap();
+    assert!(outcome.changed);
+    assert_eq!(controller.plane.state(3), State(State::DISABLED | State::RETIRED));
+    let enable = Operation::Enable { backend: "provider-a/shared@10.1.0.13".to_owned(), reason: None };
+    let outcome = controller.operate(&enable).unwrap();
+    assert_eq!(outcome.message, "provider-a/shared is enabled; it is retired: it keeps its flows and gets no new ones");
+    assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::RETIRED));
+    // The bare name is that of the one in the configuration.
+    controller.operate(&Operation::Drain { backend: "shared".to_owned(), reason: None }).unwrap();
+    assert!(controller.plane.state(6).has_all(State::DRAINED));
+}
+
+#[test]
+fn transitions_are_reported_when_they_start_and_when_they_finish() {
+    let mut controller = with_retired();
+    let why = "provider-a/a1: connection refused".to_owned();
+    let transition = Transition { why, differing: Some(300), ..Transition::default() };
+    controller.plane.transitions.insert(1, transition);
+    let finished = |service, started| Finished { service, since_ms: 0, moved: 300, started };
+    controller.plane.steps.extend([
+        Progress::GoOn,
+        Progress::Done { started: vec![1], finished: vec![finished(2, false)] },
+        Progress::Done { started: Vec::new(), finished: vec![finished(1, true)] },
+    ]);
+    controller.begin_pass().unwrap();
+    assert_eq!(controller.plane.passes[0].iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+    while controller.go_on(Duration::ZERO).unwrap() != Progress::Idle {}
+    let reported: Vec<_> =
+        controller.events.kept().into_iter().map(|event| (event.kind, event.subject, event.message)).collect();
+    let web = || "web".to_owned();
+    assert_eq!(
+        reported,
+        [
+            (EventKind::TransitionStarted, web(), "provider-a/a1: connection refused".to_owned()),
+            (EventKind::TransitionFinished, web(), "300 slots were handed over, and no flow needs a record".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn a_retired_backend_is_forgotten_once_nothing_names_it() {
+    let mut controller = with_retired();
+    let done = || Progress::Done { started: Vec::new(), finished: Vec::new() };
+    for (held, left) in [(None, 1), (Some(Held { slots: 0, records: 1 }), 1), (Some(Held::default()), 0)] {
+        controller.plane.held.extend(held.map(|held| (3, held)));
+        controller.plane.steps.push_back(done());
+        controller.go_on(Duration::ZERO).unwrap();
+        assert_eq!(controller.inventory.retired.len(), left);
+    }
+}
+
+#[test]
+fn flows_are_waited_for_as_their_service_is_configured() {
+    let mut inventory = inventory();
+    let seconds = Duration::from_secs;
+    assert_eq!(inventory.pass_interval(), seconds(1));
+    inventory.config.services[0].flow_idle_timeout = seconds(2);
+    let waits = |inventory: &Inventory| inventory.waits().into_iter().map(|(_, waits)| waits).collect::<Vec<_>>();
+    let found = waits(&inventory);
+    assert_eq!((found[0].flow_idle_timeout, found[0].expiry), (seconds(2), seconds(31)));
+    assert_eq!(found[1].flow_idle_timeout, Duration::ZERO, "nothing is recorded of it");
+    assert_eq!(inventory.pass_interval(), Duration::from_millis(500));
+    inventory.config.services[1].tracking = edge_common::abi::Tracking::Learn;
+    inventory.config.services[1].learn = seconds(1);
+    assert_eq!(waits(&inventory)[1].flow_idle_timeout, seconds(1));
+    assert_eq!(inventory.pass_interval(), Duration::from_millis(250));
+}

@@ -1,0 +1,49 @@
+//! Why there is no room for a configuration, and what to do about it.
+
+use thiserror::Error;
+
+/// Why a configuration cannot be published into these maps.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum PlanError {
+    #[error(
+        "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
+         use): {wait}run `edge-ctl detach`, then start again, which makes maps that are large enough",
+        wait = wait(*.retired)
+    )]
+    Full {
+        map: &'static str,
+        unit: &'static str,
+        has: u32,
+        needs: u32,
+        /// Of those needed: how many are backends that were removed, whose numbers come free by themselves.
+        retired: usize,
+    },
+    #[error(
+        "the services do not fit into the map {map} with this `hash_key`: run `edge-ctl detach`, then start again with \
+         larger [limits] services"
+    )]
+    Index { map: &'static str },
+    #[error("the snapshot of this configuration cannot be written as JSON")]
+    Json(String),
+}
+
+impl PlanError {
+    /// Some of the numbers that there is no room for will be free by and by.
+    pub(super) fn with_retired(self, backends: usize) -> Self {
+        match self {
+            Self::Full { map, unit, has, needs, .. } => Self::Full { map, unit, has, needs, retired: backends },
+            other => other,
+        }
+    }
+}
+
+/// The way out that costs nothing but time.
+fn wait(retired: usize) -> String {
+    match retired {
+        0 => String::new(),
+        1 => "wait until the flows of the backend that was removed have ended (see `edge-ctl status`); or ".to_owned(),
+        _ => format!(
+            "wait until the flows of the {retired} backends that were removed have ended (see `edge-ctl status`); or "
+        ),
+    }
+}

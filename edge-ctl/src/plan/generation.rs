@@ -1,0 +1,132 @@
+//! Planning: a configuration and what was published before it, into what to write where.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use edge_common::abi::{
+    self, BackendNumber, Cell, Failover, Generation, SNAPSHOT_PAGE, ServiceEntryV4, ServiceEntryV6, SnapshotHead,
+    State, map,
+};
+
+use super::{Capacity, PlanError, Snapshot, index, numbers::full, pools, retired, services};
+use crate::config::Config;
+
+/// ICMP and ICMPv6 errors that each CPU sends in a second at most. Path MTU discovery needs few; a flood should not get one
+/// for each of its packets (RFC 1812, section 4.3.2.8; RFC 4443, section 2.4).
+const ERRORS_PER_SECOND: u32 = 1000;
+
+/// What was published before, and what has become of it since.
+#[derive(Clone, Copy)]
+pub(crate) struct Previous<'a> {
+    pub snapshot: &'a Snapshot,
+    pub state: &'a dyn Fn(BackendNumber) -> State,
+    /// By service number.
+    pub failover: &'a dyn Fn(u32) -> Failover,
+    /// Whether a slot's owner or a flow record names the backend.
+    pub in_use: &'a dyn Fn(BackendNumber) -> bool,
+}
+
+/// All that a new generation writes, and where. Nothing in it touches what the previous generation reads, but the owners
+/// of services that stay.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub snapshot: Snapshot,
+    /// The snapshot as JSON; it fits into its pages.
+    pub json: Vec<u8>,
+    pub generation: Generation,
+    /// The whole IPv4 index; its length is the mask's plus one.
+    pub index_v4: Vec<ServiceEntryV4>,
+    /// The whole IPv6 index.
+    pub index_v6: Vec<ServiceEntryV6>,
+    pub services: Vec<NewService>,
+    /// Numbers and pools; their two counts are right if no state changed since.
+    pub pools: Vec<(u16, abi::Pool)>,
+    /// Backends with new numbers; the others stay as they are.
+    pub backends: Vec<(BackendNumber, abi::Backend)>,
+    /// Backends that are in the configuration again.
+    pub returned: Vec<Returned>,
+    /// Candidate tables and member lists with new places; the others stay as they are.
+    pub candidates: Vec<Region>,
+}
+
+/// A service of the new generation.
+#[derive(Clone, Debug)]
+pub(crate) struct NewService {
+    pub number: u32,
+    pub service: abi::Service,
+    /// Whether the number was free before, so that its counters are somebody else's.
+    pub fresh_number: bool,
+    /// Whether its owners have a new place, and are all to be picked.
+    pub fresh_owners: bool,
+}
+
+/// A retired backend that comes back before its flows have ended: it has its number again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Returned {
+    pub number: BackendNumber,
+    /// Number of its pool, which may have left and come back, too.
+    pub pool: u16,
+    pub state: State,
+}
+
+/// A run of cells.
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    /// The first cell's index.
+    pub first: u32,
+    pub cells: Vec<Cell>,
+}
+
+/// Plans the publication of `config` into maps of `capacity`, after `previous`.
+///
+/// Numbers are kept by name, and a backend's also by address: what belongs to the old address must not follow it.
+/// Numbers and cells that the previous generation uses are not given anew. A backend that is removed from the configuration keeps
+/// its number in the generation after it, and then for as long as an owner or a record names it; if it comes back by then,
+/// it has it again.
+///
+/// # Errors
+/// When the configuration does not fit; nothing needs to be undone.
+pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previous<'_>>) -> Result<Image, PlanError> {
+    let mut image = Image {
+        snapshot: Snapshot {
+            generation: previous.map_or(0, |p| p.snapshot.generation) + 1,
+            slots: config.slots,
+            config: config.text.clone(),
+            services: Vec::new(),
+            pools: Vec::new(),
+            retired: Vec::new(),
+        },
+        json: Vec::new(),
+        generation: Generation::default(),
+        index_v4: Vec::new(),
+        index_v6: Vec::new(),
+        services: Vec::new(),
+        pools: Vec::new(),
+        backends: Vec::new(),
+        returned: Vec::new(),
+        candidates: Vec::new(),
+    };
+    let kept = retired::kept(config, previous);
+    pools::plan(config, capacity, previous, &kept, &mut image)?;
+    image.snapshot.retired = retired::retired(previous, &kept, &image.snapshot);
+    services::plan(config, capacity, previous, &mut image)?;
+    (image.index_v4, image.index_v6) = index::build(config, capacity, &image.services)?;
+    let mask = |length: usize| u32::try_from(length.max(1) - 1).unwrap_or(u32::MAX);
+    image.generation = Generation {
+        number: image.snapshot.generation,
+        hash_key: config.hash_key,
+        index_mask_v4: mask(image.index_v4.len()),
+        index_mask_v6: mask(image.index_v6.len()),
+        slot_mask: config.slots - 1,
+        tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
+        tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
+        records_per_second: config.limits.flows_per_second,
+        errors_per_second: ERRORS_PER_SECOND,
+        reserved: [0; 8],
+    };
+    image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
+    let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);
+    if pages > capacity.snapshot as usize {
+        return Err(full(map::SNAPSHOT, "pages", capacity.snapshot, pages));
+    }
+    Ok(image)
+}

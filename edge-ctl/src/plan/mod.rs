@@ -1,0 +1,30 @@
+//! Planning: configuration, health and the operator's decisions in, the exact content of the maps out. Pure.
+
+// Time is an argument here, or is not needed.
+#![deny(clippy::disallowed_methods)]
+
+mod capacity;
+mod state;
+mod snapshot;
+mod generation;
+mod pools;
+mod retired;
+mod services;
+mod index;
+mod regions;
+mod numbers;
+mod error;
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    capacity::{Capacity, LANES},
+    error::PlanError,
+    generation::{Image, NewService, Previous, Region, Returned, plan},
+    pools::member_list,
+    snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
+    state::{Admin, admin, changed, health, removed, returned, state},
+};

@@ -1,0 +1,189 @@
+//! What pools and backends are given: numbers, tables and member lists.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use edge_common::{
+    abi::{self, BackendNumber, CELL, Cell, Family, State, map},
+    tables::{
+        self,
+        candidates::{self, Member},
+    },
+};
+
+use super::{
+    Image, PlanError, Previous, Region, Returned,
+    numbers::{Numbers, full, narrow},
+};
+use crate::{
+    config::{self, Config},
+    health::Health,
+    plan::{
+        BackendRecord, Capacity, PoolRecord, RetiredRecord, admin, health, regions::Regions, snapshot::list_cells,
+        state,
+    },
+};
+
+pub(super) fn plan(
+    config: &Config,
+    capacity: &Capacity,
+    previous: Option<Previous<'_>>,
+    kept: &[&RetiredRecord],
+    image: &mut Image,
+) -> Result<(), PlanError> {
+    let before = previous.map(|p| p.snapshot);
+    let mut pool_numbers =
+        Numbers::new(0, capacity.pools, before.iter().flat_map(|s| &s.pools).map(|p| p.number.into()));
+    let configured = before.iter().flat_map(|s| s.backends()).map(|(_, b)| b.number.into());
+    let mut backend_numbers =
+        Numbers::new(1, capacity.backends, configured.chain(kept.iter().map(|known| known.number.into())));
+    let mut regions = Regions::new(capacity.candidates, before.iter().flat_map(|s| s.candidate_cells()));
+
+    for pool in &config.pools {
+        let old = before.and_then(|s| s.pool(&pool.name));
+        let number = match old {
+            Some(old) => old.number,
+            None => {
+                narrow(pool_numbers.next().ok_or_else(|| pool_numbers.full(map::POOLS, "pools", config.pools.len()))?)
+            }
+        };
+        let mut record = PoolRecord {
+            name: pool.name.clone(),
+            number,
+            table: 0,
+            member_list: 0,
+            checksum: 0,
+            backends: Vec::with_capacity(pool.backends.len()),
+        };
+        let mut states = Vec::with_capacity(pool.backends.len());
+        for backend in &pool.backends {
+            let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
+            // The operator's word is about the name; what probes found out is about the address.
+            let word = namesake.zip(previous).map(|(old, p)| admin((p.state)(old.number)));
+            let back = before.and_then(|s| s.retired(&pool.name, &backend.name, backend.address));
+            let (number, state) = match (namesake, back, previous) {
+                (Some(old), _, Some(previous)) if old.address == backend.address => {
+                    (old.number, (previous.state)(old.number))
+                }
+                (_, Some(back), Some(previous)) => {
+                    let known = (previous.state)(back.number);
+                    let state = state(word.unwrap_or(admin(known)), health(known));
+                    image.returned.push(Returned { number: back.number, pool: record.number, state });
+                    (back.number, state)
+                }
+                _ => {
+                    let state = state(word.unwrap_or_default(), Health::Unknown);
+                    let count: usize = config.pools.iter().map(|p| p.backends.len()).sum();
+                    let free = backend_numbers.next();
+                    let full = || backend_numbers.full(map::BACKENDS, "backends", count).with_retired(kept.len());
+                    let new = narrow(free.ok_or_else(full)?);
+                    image.backends.push((new, new_backend(backend.address, record.number, state)));
+                    (new, state)
+                }
+            };
+            states.push(state);
+            record.backends.push(BackendRecord { name: backend.name.clone(), number, address: backend.address });
+        }
+        let same_slots = before.is_some_and(|s| s.slots == config.slots);
+        let old = old.filter(|_| same_slots);
+        place_tables(pool, &states, config.slots, old, &mut regions, &mut record, &mut image.candidates).ok_or_else(
+            || {
+                let needs = regions.used() as usize + config.slots as usize + list_cells(&record.backends) as usize;
+                full(map::CANDIDATES, "cells", capacity.candidates, needs)
+            },
+        )?;
+        let count = |bits| narrow(states.iter().filter(|state| state.has_all(bits)).count());
+        image.pools.push((
+            record.number,
+            abi::Pool {
+                table: record.table,
+                member_list: record.member_list,
+                members: narrow(record.backends.len()),
+                min_healthy: pool.min_healthy,
+                available: count(State::NEW),
+                enabled: count(State::ENABLED),
+                reserved: 0,
+            },
+        ));
+        image.snapshot.pools.push(record);
+    }
+    Ok(())
+}
+
+/// Builds a pool's candidate table and member list, and finds them a place: the old one when both are what they were.
+fn place_tables(
+    pool: &config::Pool,
+    states: &[State],
+    slots: u32,
+    old: Option<&PoolRecord>,
+    regions: &mut Regions,
+    record: &mut PoolRecord,
+    new: &mut Vec<Region>,
+) -> Option<()> {
+    let members: Vec<_> = pool
+        .backends
+        .iter()
+        .zip(&record.backends)
+        .map(|(backend, given)| Member {
+            number: given.number,
+            weight: backend.weight,
+            identity: identity(given.address),
+        })
+        .collect();
+    let table = candidates::build(&members, slots);
+    record.checksum = crc32fast::hash(bytemuck::cast_slice(&table));
+
+    if let Some(old) = old.filter(|old| is_unchanged(old, record)) {
+        record.table = old.table;
+        record.member_list = old.member_list;
+        return Some(());
+    }
+    // Tables from one end, lists from the other: equal lengths leave no gaps that nothing fits into.
+    record.table = regions.lowest(slots)?;
+    record.member_list = regions.highest(list_cells(&record.backends))?;
+    new.push(Region { first: record.table, cells: table });
+    let states: Vec<_> = record.backends.iter().zip(states).map(|(given, &state)| (given, state)).collect();
+    new.push(Region { first: record.member_list, cells: member_list(states) });
+    Some(())
+}
+
+/// The member list of a pool (see [`abi::Pool::member_list`]) as it is to be for these states.
+pub(crate) fn member_list(mut members: Vec<(&BackendRecord, State)>) -> Vec<Cell> {
+    members.sort_unstable_by_key(|(record, _)| identity(record.address));
+    let members: Vec<_> = members.into_iter().map(|(record, state)| (record.number, state)).collect();
+    let cell = |numbers: &[BackendNumber]| {
+        let mut cell = Cell::default();
+        cell.0[..numbers.len()].copy_from_slice(numbers);
+        cell
+    };
+    tables::member_list(&members).chunks(CELL).map(cell).collect()
+}
+
+/// Whether the old cells hold what `new` is to hold. The checksum covers weights, and a change of the algorithm.
+fn is_unchanged(old: &PoolRecord, new: &PoolRecord) -> bool {
+    let numbers = |pool: &PoolRecord| pool.backends.iter().map(|b| b.number).collect::<BTreeSet<_>>();
+    old.checksum == new.checksum && numbers(old) == numbers(new)
+}
+
+/// A backend whose next hop was not looked up yet.
+fn new_backend(address: IpAddr, pool: u16, state: State) -> abi::Backend {
+    let mut bytes = [0; 16];
+    let family = match address {
+        IpAddr::V4(v4) => {
+            bytes[..4].copy_from_slice(&v4.octets());
+            Family::V4
+        }
+        IpAddr::V6(v6) => {
+            bytes = v6.octets();
+            Family::V6
+        }
+    };
+    abi::Backend { state: state.0, pool, family: family as u8, address: bytes, ..abi::Backend::default() }
+}
+
+/// What a backend is to the tables, on every edge: its address.
+fn identity(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}

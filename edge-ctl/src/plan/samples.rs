@@ -1,0 +1,59 @@
+//! Parts of configurations for tests.
+
+#![expect(clippy::cast_possible_truncation, reason = "every number here is small")]
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use edge_common::abi::{HashKey, Mode, Tracking, WhenExhausted};
+
+use crate::config::{Announce, Backend, Config, Limits, Pool, Protocol, Service, Tunnel};
+
+pub(crate) const LIMITS: Limits =
+    Limits { services: 6, pools: 5, backends: 30, flows: 1024, flows_per_second: 256, fragments: 64 };
+
+/// A configuration with nothing in it.
+pub(crate) fn empty(slots: u32) -> Config {
+    Config {
+        hash_key: HashKey(std::array::from_fn(|i| 0x9e37_79b9_u32.wrapping_mul(i as u32 + 1))),
+        slots,
+        interfaces: Vec::new(),
+        tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None },
+        limits: LIMITS,
+        pools: Vec::new(),
+        services: Vec::new(),
+        text: "# nothing\n".to_owned(),
+    }
+}
+
+/// A pool of backends `b0`, `b1` and so on, each with the last byte of its address.
+pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
+    let backends = addresses
+        .iter()
+        .map(|&(n, last)| Backend {
+            name: format!("b{n}"),
+            address: IpAddr::V4(Ipv4Addr::new(10, 1, name.bytes().map(|b| b % 100).sum(), last)),
+            weight: 100,
+        })
+        .collect();
+    Pool { name: name.to_owned(), min_healthy: 1, probe: None, backends }
+}
+
+pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, pools: Vec<usize>) -> Service {
+    Service {
+        name: name.to_owned(),
+        vip,
+        port,
+        protocol,
+        mode: Mode::Ipip,
+        pools,
+        when_exhausted: WhenExhausted::Open,
+        announce: Announce::None,
+        tracking: if protocol == Protocol::Tcp { Tracking::Tcp } else { Tracking::Stateless },
+        flow_idle_timeout: Duration::from_mins(5),
+        learn: Duration::from_secs(30),
+        affinity_prefix: None,
+    }
+}

@@ -1,0 +1,85 @@
+//! What services are given: numbers, owners, and the failover that they had.
+
+use edge_common::abi::{self, CELL, Failover, MAX_POOLS, map};
+
+use super::{
+    Image, NewService, PlanError, Previous,
+    numbers::{Numbers, full, narrow},
+};
+use crate::{
+    config::Config,
+    plan::{Capacity, LANES, ServiceRecord, Snapshot, regions::Regions},
+};
+
+pub(super) fn plan(
+    config: &Config,
+    capacity: &Capacity,
+    previous: Option<Previous<'_>>,
+    image: &mut Image,
+) -> Result<(), PlanError> {
+    let before = previous.map(|p| p.snapshot);
+    let mut numbers = Numbers::new(0, capacity.services, before.iter().flat_map(|s| &s.services).map(|s| s.number));
+    let mut regions = Regions::new(capacity.owners, before.iter().flat_map(|s| s.owner_cells()));
+    for service in &config.services {
+        let old = before.and_then(|s| s.service(&service.name));
+        let number = match old {
+            Some(old) => old.number,
+            None => numbers.next().ok_or_else(|| numbers.full(map::SERVICES, "services", config.services.len()))?,
+        };
+        let kept = old.filter(|_| before.is_some_and(|s| s.slots == config.slots));
+        let owners = match kept {
+            Some(old) => old.owners,
+            None => regions.lowest(config.slots / LANES).ok_or_else(|| {
+                let needs = regions.used() as usize + config.slots as usize / CELL;
+                full(map::OWNERS, "cells", capacity.owners, needs)
+            })?,
+        };
+        let record = ServiceRecord { name: service.name.clone(), number, owners, pools: service.pools.clone() };
+        let failover = previous.zip(old).map_or(Failover::default(), |(previous, old)| {
+            failover_after((previous.failover)(old.number), old, previous.snapshot, &record, &image.snapshot)
+        });
+        let mut pools = [0; MAX_POOLS];
+        for (to, &at) in pools.iter_mut().zip(&service.pools) {
+            *to = image.snapshot.pools[at].number;
+        }
+        image.services.push(NewService {
+            number,
+            service: abi::Service {
+                failover: failover.to_raw(),
+                owners,
+                pools,
+                pool_count: narrow(service.pools.len()),
+                mode: service.mode as u8,
+                when_exhausted: service.when_exhausted as u8,
+                tracking: service.tracking as u8,
+                in_transition: 1,
+                affinity_prefix: service.affinity_prefix.unwrap_or(0),
+                reserved: [0; 15],
+            },
+            fresh_number: old.is_none(),
+            fresh_owners: kept.is_none(),
+        });
+        image.snapshot.services.push(record);
+    }
+    Ok(())
+}
+
+/// The failover of a service whose list of pools may have changed: it goes on to the pool that it named or, if that has
+/// left the list, to the next one that was behind it; to none when there is none.
+fn failover_after(
+    failover: Failover,
+    old: &ServiceRecord,
+    old_snapshot: &Snapshot,
+    new: &ServiceRecord,
+    snapshot: &Snapshot,
+) -> Failover {
+    if failover.first == 0 {
+        return Failover::default();
+    }
+    let targets = old.pools.iter().skip(failover.first.into()).filter_map(|&at| old_snapshot.pools.get(at));
+    let position = |name: &str| new.pools.iter().position(|&at| snapshot.pools.get(at).is_some_and(|p| p.name == name));
+    match targets.into_iter().find_map(|pool| position(&pool.name)) {
+        None | Some(0) => Failover::default(),
+        Some(first) => Failover { first: narrow(first), ..failover },
+    }
+}

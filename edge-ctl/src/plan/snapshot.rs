@@ -1,0 +1,127 @@
+//! What a published configuration was given: numbers and cells. Kept in the maps beside it, as JSON.
+
+use serde::{Deserialize, Serialize};
+
+use edge_common::abi::BackendNumber;
+
+use super::capacity::{LANES, cells};
+
+/// One published configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// Counts published configurations, from 1.
+    pub generation: u64,
+    /// Slots of every service.
+    pub slots: u32,
+    /// Text of the configuration file.
+    pub config: String,
+    /// In the order of the configuration.
+    pub services: Vec<ServiceRecord>,
+    /// In the order of the configuration.
+    pub pools: Vec<PoolRecord>,
+    /// Backends that the configuration has no more, and whose numbers flows may still be known by.
+    pub retired: Vec<RetiredRecord>,
+}
+
+/// What a service was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServiceRecord {
+    pub name: String,
+    pub number: u32,
+    /// First of its cells in `OWNERS`.
+    pub owners: u32,
+    /// Positions of its pools in [`Snapshot::pools`], in order of priority.
+    pub pools: Vec<usize>,
+}
+
+/// What a pool was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolRecord {
+    pub name: String,
+    pub number: u16,
+    /// First cell of its candidate table in `CANDIDATES`; one cell a slot.
+    pub table: u32,
+    /// First cell of its member list in `CANDIDATES`.
+    pub member_list: u32,
+    /// CRC-32 (IEEE) of the table's bytes. The list's order changes with states.
+    pub checksum: u32,
+    /// In the order of the configuration.
+    pub backends: Vec<BackendRecord>,
+}
+
+/// What a backend was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BackendRecord {
+    pub name: String,
+    pub number: BackendNumber,
+    pub address: std::net::IpAddr,
+}
+
+/// The number of a retired backend. Pool, name and address together identify it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetiredRecord {
+    /// Name of its pool, which the configuration may have or not.
+    pub pool: String,
+    pub name: String,
+    pub number: BackendNumber,
+    pub address: std::net::IpAddr,
+}
+
+impl Snapshot {
+    /// The service called `name`.
+    pub(crate) fn service(&self, name: &str) -> Option<&ServiceRecord> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    /// The pool called `name`.
+    pub(crate) fn pool(&self, name: &str) -> Option<&PoolRecord> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// The backend called `POOL/BACKEND`.
+    #[cfg(test)]
+    pub(crate) fn backend(&self, name: &str) -> Option<&BackendRecord> {
+        let (pool, backend) = name.split_once('/')?;
+        self.pool(pool)?.backends.iter().find(|record| record.name == backend)
+    }
+
+    /// All backends, each with its pool.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = (&PoolRecord, &BackendRecord)> {
+        self.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
+    }
+
+    /// `POOL/BACKEND` of a number, also of one that is retired.
+    pub(crate) fn name_of(&self, number: BackendNumber) -> Option<String> {
+        let configured = self.backends().find(|(_, backend)| backend.number == number);
+        let retired = || self.retired.iter().find(|known| known.number == number);
+        configured
+            .map(|(pool, backend)| format!("{}/{}", pool.name, backend.name))
+            .or_else(|| retired().map(|known| format!("{}/{}", known.pool, known.name)))
+    }
+
+    /// The pool at a position in the list of the service that has this number.
+    pub(crate) fn pool_of(&self, service: u32, position: usize) -> Option<&PoolRecord> {
+        let service = self.services.iter().find(|record| record.number == service)?;
+        self.pools.get(*service.pools.get(position)?)
+    }
+
+    /// The retired backend of this pool, name and address.
+    pub(super) fn retired(&self, pool: &str, name: &str, address: std::net::IpAddr) -> Option<&RetiredRecord> {
+        self.retired.iter().find(|known| known.pool == pool && known.name == name && known.address == address)
+    }
+
+    /// The runs of `CANDIDATES` in use: first cell and length.
+    pub(super) fn candidate_cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.pools.iter().flat_map(|pool| [(pool.table, self.slots), (pool.member_list, list_cells(&pool.backends))])
+    }
+
+    /// The runs of `OWNERS` in use: first cell and length.
+    pub(super) fn owner_cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.services.iter().map(|service| (service.owners, self.slots / LANES))
+    }
+}
+
+/// Cells of a pool's member list.
+pub(super) fn list_cells(backends: &[BackendRecord]) -> u32 {
+    cells(u32::try_from(backends.len()).unwrap_or(u32::MAX))
+}

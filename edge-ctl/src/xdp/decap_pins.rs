@@ -1,0 +1,93 @@
+//! Where the decapsulation of one interface is pinned.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use edge_common::abi::map;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+use super::{XdpError, link};
+use crate::bpf::{self, BpfError, PinDir, interface_file_name};
+
+/// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,maps/NAME}`, N the version of the interface.
+#[derive(Clone, Debug)]
+pub(crate) struct DecapPins {
+    interface: String,
+    directory: PathBuf,
+}
+
+impl DecapPins {
+    /// The pins under `root`, which need not exist yet but must be on a BPF file system.
+    pub(crate) fn new(root: &Path, interface: &str) -> Result<Self, BpfError> {
+        let directory = PinDir::new(root)?.version_dir().join("decap").join(interface_file_name(interface));
+        Ok(Self { interface: interface.to_owned(), directory })
+    }
+
+    pub(crate) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    pub(super) fn link(&self) -> PathBuf {
+        self.directory.join("link")
+    }
+
+    pub(super) fn exits(&self) -> PathBuf {
+        self.maps().join(map::DECAP_EXITS)
+    }
+
+    pub(super) fn sources(&self) -> PathBuf {
+        self.maps().join(map::DECAP_SOURCES)
+    }
+
+    /// Where the next sources are pinned until the program that reads them is attached.
+    pub(super) fn next_sources(&self) -> PathBuf {
+        self.maps().join("NEXT_SOURCES")
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.directory.join("maps")
+    }
+
+    /// Makes the directories, and keeps every other `edge-ctl decap` out until the result is dropped.
+    pub(super) fn lock(&self) -> Result<Flock<File>, XdpError> {
+        bpf::make_dir(&self.maps())?;
+        let directory = File::open(&self.directory).map_err(|error| BpfError::file(&self.directory, error))?;
+        Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => XdpError::Busy { interface: self.interface.clone() },
+            errno => BpfError::file(&self.directory, errno.into()).into(),
+        })
+    }
+
+    /// Removes every pin, the link first.
+    pub(super) fn remove_all(&self) -> Result<(), BpfError> {
+        link::remove(&self.link())?;
+        for path in [self.sources(), self.next_sources(), self.exits()] {
+            bpf::remove_file(&path)?;
+        }
+        for directory in [self.maps(), self.directory.clone()] {
+            match fs::remove_dir(&directory) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(BpfError::file(&directory, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_directory_that_is_on_no_bpf_file_system() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = DecapPins::new(&directory.path().join("edge"), "eth0").unwrap_err().to_string();
+        assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! The load balancer's program: loaded onto the pinned maps, and attached to interfaces.
+
+use aya::{Ebpf, EbpfLoader};
+use edge_common::abi::program;
+
+use super::{OBJECT, XdpError, edge_links, features, link, traces};
+use crate::{
+    bpf::{self, BpfError, PinDir, PinnedMaps},
+    config::AttachMode,
+};
+
+/// The program that this process has loaded.
+pub(crate) struct EdgeProgram {
+    pins: PinDir,
+    object: Ebpf,
+}
+
+impl EdgeProgram {
+    /// Loads the embedded program onto the pinned maps, and pins it.
+    ///
+    /// # Errors
+    /// When the object does not fit the maps, or the kernel refuses the program; what is attached stays.
+    pub(crate) fn load(maps: &PinnedMaps) -> Result<Self, XdpError> {
+        bpf::check_object(OBJECT, maps.capacity())?;
+        let pins = maps.pins();
+        let mut loader = EbpfLoader::new();
+        for name in maps.names() {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
+        let xdp = link::load(&mut object, program::EDGE)?;
+
+        let new = pins.programs().join("edge-unfinished");
+        bpf::make_dir(&pins.programs())?;
+        bpf::remove_file(&new)?;
+        xdp.pin(&new).map_err(|source| BpfError::Pin { path: new.clone(), source })?;
+        bpf::rename(&new, &pins.program())?;
+        traces::follow(&mut object);
+        Ok(Self { pins: pins.clone(), object })
+    }
+
+    /// Attaches the program to an interface, so that it stays when this process ends. Where a link is pinned already its
+    /// program is replaced, between two packets; only another mode, or an interface that was made anew, needs a new link.
+    ///
+    /// # Errors
+    /// When there is no such interface, its driver refuses the mode, or another XDP program is attached to it. What was
+    /// attached before stays.
+    pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), XdpError> {
+        let index = link::interface_index(interface)?;
+        let xdp = link::program(&mut self.object, program::EDGE)?;
+        bpf::make_dir(&self.pins.links())?;
+
+        let other = match mode {
+            AttachMode::Native => AttachMode::Generic,
+            AttachMode::Generic => AttachMode::Native,
+        };
+        // The kernel has one mode on an interface at a time.
+        let before = edge_links::path(&self.pins, interface, other);
+        let changes_mode = link::is_attached_to(&before, index);
+        link::remove(&before)?;
+        let path = edge_links::path(&self.pins, interface, mode);
+        if link::is_attached_to(&path, index) {
+            return link::replace(xdp, interface, mode, &path);
+        }
+        link::remove(&path)?;
+        let result = link::create(xdp, interface, mode, &path);
+        if result.is_err() && changes_mode {
+            // The mode that worked comes back when the driver refuses the new one; the first error is returned.
+            let _unused = link::create(xdp, interface, other, &before);
+        }
+        result
+    }
+
+    /// Identifiers of the maps that the loaded program uses.
+    #[cfg(test)]
+    pub(super) fn map_ids(&self) -> Vec<u32> {
+        let program = self.object.program(program::EDGE).expect("loaded");
+        program.info().and_then(|info| Ok(info.map_ids()?.unwrap_or_default())).expect("loaded")
+    }
+}
+
+/// Detaches from all interfaces and removes every pin of the load balancer, links first. Returns the interfaces.
+///
+/// It works on pins that [`PinnedMaps::open`] refuses, too.
+pub(crate) fn detach_all(pins: &PinDir) -> Result<Vec<String>, XdpError> {
+    let mut interfaces = Vec::new();
+    for pinned in edge_links::all(pins)? {
+        link::remove(&pinned.path)?;
+        interfaces.push(pinned.interface);
+    }
+    bpf::remove_dir(&pins.links())?;
+    bpf::remove_dir(&pins.programs())?;
+    pins.remove_maps()?;
+    interfaces.dedup();
+    Ok(interfaces)
+}

@@ -1,0 +1,90 @@
+//! The pins of the edge program's links: one for each interface and mode.
+
+use std::{fs, io, path::PathBuf};
+
+use super::{XdpError, link};
+use crate::{
+    bpf::{BpfError, PinDir, interface_file_name},
+    config::AttachMode,
+};
+
+/// A pinned link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EdgeLink {
+    pub(super) interface: String,
+    pub(super) path: PathBuf,
+}
+
+/// Where the link of an interface is pinned.
+pub(super) fn path(pins: &PinDir, interface: &str, mode: AttachMode) -> PathBuf {
+    pins.links().join(name(interface, mode))
+}
+
+/// All pinned links.
+pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
+    let directory = pins.links();
+    let failed = |source| BpfError::file(&directory, source);
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut links: Vec<_> = entries
+        .into_iter()
+        .filter_map(|entry| {
+            let (interface, _) = target(entry.file_name().to_str()?)?;
+            Some(EdgeLink { interface, path: entry.path() })
+        })
+        .collect();
+    links.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(links)
+}
+
+/// The interfaces that the program is attached to.
+pub(crate) fn attached(pins: &PinDir) -> Vec<String> {
+    let links = all(pins).unwrap_or_default().into_iter();
+    links.filter(|pinned| link::is_attached(&pinned.path)).map(|pinned| pinned.interface).collect()
+}
+
+/// Detaches from one interface. Returns whether it was attached.
+pub(crate) fn detach_interface(pins: &PinDir, interface: &str) -> Result<bool, XdpError> {
+    let mut found = false;
+    for mode in [AttachMode::Native, AttachMode::Generic] {
+        found |= link::remove(&path(pins, interface, mode))?;
+    }
+    Ok(found)
+}
+
+/// Name of a link's pin. The mode is part of it, since the mode of a link can be neither read nor changed.
+fn name(interface: &str, mode: AttachMode) -> String {
+    let name = interface_file_name(interface);
+    match mode {
+        AttachMode::Native => name,
+        AttachMode::Generic => name + ":g",
+    }
+}
+
+fn target(name: &str) -> Option<(String, AttachMode)> {
+    let (name, mode) = match name.strip_suffix(":g") {
+        Some(name) => (name, AttachMode::Generic),
+        None => (name, AttachMode::Native),
+    };
+    let interface = name.replace(":d", ".");
+    (!interface.contains(':')).then_some((interface, mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_interface_and_mode_has_a_pin_of_its_own() {
+        for interface in ["eth0", "eth0.100", "d", "g", "a.g", "a.."] {
+            for mode in [AttachMode::Native, AttachMode::Generic] {
+                let name = name(interface, mode);
+                assert!(!name.contains('.'), "{name}");
+                assert_eq!(target(&name), Some((interface.to_owned(), mode)), "{name}");
+            }
+        }
+    }
+}

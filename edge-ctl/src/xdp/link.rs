@@ -1,0 +1,100 @@
+//! One pinned link between a program and an interface.
+
+use std::{io, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{
+        Xdp, XdpMode,
+        links::{FdLink, LinkError, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use nix::net::if_::if_nametoindex;
+
+use super::{XdpError, sys};
+use crate::{
+    bpf::{self, BpfError},
+    config::AttachMode,
+};
+
+/// The program `name` of a loaded object, accepted by the kernel.
+pub(super) fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
+    let program = program(object, name)?;
+    program.load().map_err(|source| XdpError::Program { name, source: Box::new(source) })?;
+    Ok(program)
+}
+
+/// The program `name` of an object.
+pub(super) fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
+    let missing = XdpError::NotInObject(name);
+    object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(missing)
+}
+
+pub(super) fn interface_index(interface: &str) -> Result<u32, XdpError> {
+    if_nametoindex(interface).map_err(|_| XdpError::NoInterface(interface.to_owned()))
+}
+
+/// Attaches the program by a new link, pinned at `path`, so that it stays when this process ends.
+pub(super) fn create(program: &mut Xdp, interface: &str, mode: AttachMode, path: &Path) -> Result<(), XdpError> {
+    let index = interface_index(interface)?;
+    let xdp_mode = match mode {
+        AttachMode::Native => XdpMode::Driver,
+        AttachMode::Generic => XdpMode::Skb,
+    };
+    let refused = |source| XdpError::refused(source, interface, mode);
+    let id = program.attach_to_if_index(index, xdp_mode).map_err(refused)?;
+    let link = program.take_link(id).map_err(refused)?;
+    let link = FdLink::try_from(link).map_err(|source| unusable(interface, source))?;
+    link.pin(path).map_err(|source| BpfError::Pin { path: path.to_owned(), source })?;
+    Ok(())
+}
+
+/// Puts the program into the link pinned at `path`, between two packets.
+pub(super) fn replace(program: &mut Xdp, interface: &str, mode: AttachMode, path: &Path) -> Result<(), XdpError> {
+    let link = PinnedLink::from_pin(path).map_err(|source| unusable(interface, source))?;
+    let link = XdpLink::try_from(FdLink::from(link)).map_err(|source| unusable(interface, source))?;
+    let refused = |source| XdpError::refused(source, interface, mode);
+    let id = program.attach_to_link(link).map_err(refused)?;
+    // Closes our descriptor; the pin holds the link.
+    program.take_link(id).map_err(refused)?;
+    Ok(())
+}
+
+/// The number of the program that the link pinned at `path` attaches; `None` without such a pin.
+pub(super) fn program_id(interface: &str, path: &Path) -> Result<Option<u32>, XdpError> {
+    let link = match PinnedLink::from_pin(path) {
+        Ok(link) => FdLink::from(link),
+        Err(LinkError::SyscallError(error)) => {
+            return match error.io_error.kind() {
+                io::ErrorKind::NotFound => Ok(None),
+                _ => Err(BpfError::file(path, error.io_error).into()),
+            };
+        }
+        Err(source) => return Err(unusable(interface, source)),
+    };
+    link.info().map(|info| Some(info.program_id())).map_err(|source| unusable(interface, source))
+}
+
+/// Whether the link pinned at `path` is attached to the interface with this index.
+pub(super) fn is_attached_to(path: &Path, index: u32) -> bool {
+    sys::link_interface(path).is_ok_and(|attached| attached == index)
+}
+
+/// Whether the link pinned at `path` is attached to an interface that still exists.
+pub(super) fn is_attached(path: &Path) -> bool {
+    sys::link_interface(path).is_ok_and(|attached| attached != 0)
+}
+
+/// Detaches and removes a pinned link; true if there was one.
+pub(super) fn remove(path: &Path) -> Result<bool, BpfError> {
+    if path.exists() {
+        // A pin of another kind, or a link whose interface has gone, needs only its pin removed.
+        let _unused = sys::detach_link(path);
+    }
+    bpf::remove_file(path)
+}
+
+fn unusable(interface: &str, source: LinkError) -> XdpError {
+    XdpError::Link { interface: interface.to_owned(), source }
+}

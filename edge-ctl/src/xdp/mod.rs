@@ -1,0 +1,26 @@
+//! XDP programs: loaded, attached by a pinned link, replaced in place, detached. Once for the edge and the decap program.
+
+mod features;
+mod error;
+mod link;
+mod sys;
+mod edge;
+mod edge_links;
+mod decap;
+mod decap_maps;
+mod decap_pins;
+mod traces;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    decap::{Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
+    decap_pins::DecapPins,
+    edge::{EdgeProgram, detach_all},
+    edge_links::{attached, detach_interface},
+    error::XdpError,
+};
+
+/// The eBPF object: the load balancer and the decapsulation program.
+pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_OBJECT"));
