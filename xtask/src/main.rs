@@ -48,7 +48,11 @@ enum Command {
         trace: bool,
     },
     /// Run every check and every test there is (root, for packets and labs).
-    Test,
+    Test {
+        /// What a developer runs between two edits: without other kernels, the model of flows, and labs.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Measure packets, the control plane, and others beside this load balancer (root).
     Bench(bench::Options),
     /// Formatting, clippy and dependencies.
@@ -85,7 +89,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup => setup::everything().map(|_| ExitCode::SUCCESS),
         Command::Build { release, trace } => build::all(build::Options { release, trace }).map(|_| ExitCode::SUCCESS),
-        Command::Test => test::all(),
+        Command::Test { quick } => test::all(quick),
         Command::Bench(options) => bench::run(&options),
         Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),

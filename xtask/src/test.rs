@@ -18,7 +18,9 @@ use crate::{
 };
 
 /// Runs them all, whatever fails on the way; fails if anything did.
-pub(crate) fn all() -> Result<ExitCode> {
+///
+/// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
+pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     setup::everything()?;
     build::all(Options::default())?;
     let mut counts = Counts::default();
@@ -31,10 +33,18 @@ pub(crate) fn all() -> Result<ExitCode> {
             eprintln!("xtask: {error:#}");
         }
         counts.check(budgets.is_ok());
-        kernels(&mut counts);
-        // One at a time: labs share the machine's processors, and some tests measure time.
-        let slow = ["test", "--no-fail-fast", "--package", "edge-tests", "--", "--test-threads=1"];
-        tests("packet and lab tests", &mut counts, cargo::cargo().args(slow))?;
+        let each = |what: &str, counts: &mut Counts, targets: &[&str]| {
+            let mut test = cargo::cargo();
+            test.args(["test", "--no-fail-fast", "--package", "edge-tests"]).args(targets);
+            // One at a time: labs share the machine's processors, and some tests measure time.
+            tests(what, counts, test.args(["--", "--test-threads=1"]))
+        };
+        each("packet tests", &mut counts, &["--lib", "--test", "packets"])?;
+        if !quick {
+            kernels(&mut counts);
+            each("model of flows", &mut counts, &["--test", "model"])?;
+            each("lab tests", &mut counts, &["--test", "lab"])?;
+        }
     } else {
         eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
         counts.check(false);
