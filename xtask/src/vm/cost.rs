@@ -54,7 +54,7 @@ pub(super) fn run(prepared: &[Prepared], tools: &Tools, options: &Options) -> Re
     );
     let limit = options.limit.map_or(LIMIT, Duration::from_secs);
     let rows = side_by_side(prepared, options.jobs, |kernel| {
-        let out = out(kernel);
+        let out = out(kernel, "cost");
         let job = Job { kernel, tools, script: &script, out: &out, limit, counts_instructions: true };
         let code = step(&format!("Linux {}", kernel.release), || job.run())?;
         let log = std::fs::read_to_string(out.join("log")).unwrap_or_default();

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::tools::possible;
 use self::{
@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// All kernels there are, and write the page about them, docs/kernels.md.
     #[arg(long, conflicts_with_all = ["kernel", "quick", "command"])]
     all: bool,
+    /// Write the page from the last whole run of each kernel, and run nothing.
+    #[arg(long, exclusive = true)]
+    page: bool,
     /// Only what each test run asks of a kernel: the programs load, and every case of the table of packets.
     #[arg(long)]
     quick: bool,
@@ -72,6 +75,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         options.kernel.iter().map(|name| kernels::named(name)).collect::<Result<_>>()?
     };
     let tools = Tools::ensure()?;
+    if options.page {
+        return last_runs(&tools).and_then(|outcomes| page::write(&outcomes)).map(|()| ExitCode::SUCCESS);
+    }
     let prepared = prepare(&kernels, &tools, options.fetch)?;
     if !options.command.is_empty() {
         return command(&prepared, &tools, options);
@@ -96,6 +102,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let failed = outcomes.iter().any(|outcome| !outcome.failures().is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What each kernel did when it last ran everything.
+fn last_runs(tools: &Tools) -> Result<Vec<Outcome>> {
+    let prepared = prepare(&kernels::ALL, tools, false)?;
+    let run = |kernel: &Prepared| {
+        let out = out(kernel, Extent::Whole.name());
+        let ended = std::fs::read_to_string(out.join("rc")).map(|_| 0).context("it has not come to its end");
+        let outcome = Outcome::read(kernel, &out, Duration::ZERO, &ended)?;
+        ensure!(
+            plan::is_whole(&outcome.tests),
+            "Linux {} has not run everything: cargo xtask vm --kernel {}",
+            kernel.release,
+            kernel.kernel.name
+        );
+        Ok(outcome)
+    };
+    prepared.iter().map(run).collect()
 }
 
 /// What `cargo xtask test` asks of kernels, each result counted as a test.
@@ -134,7 +158,7 @@ fn test(
     let script = plan::script(extent, &programs, tools)?;
     let limit = limit.map_or(plan::limit(extent), Duration::from_secs);
     side_by_side(prepared, jobs, |kernel| {
-        let out = out(kernel);
+        let out = out(kernel, extent.name());
         let job = Job { kernel, tools, script: &script, out: &out, limit, counts_instructions: false };
         let start = Instant::now();
         let ended = step(&format!("Linux {}", kernel.release), || job.run());
@@ -150,7 +174,7 @@ fn command(prepared: &[Prepared], tools: &Tools, options: &Options) -> Result<Ex
     let limit = Duration::from_secs(options.limit.unwrap_or(600));
     let mut worst = 0;
     for kernel in prepared {
-        let out = out(kernel);
+        let out = out(kernel, "command");
         let job = Job { kernel, tools, script: &script, out: &out, limit, counts_instructions: false };
         let code = step(&format!("Linux {}", kernel.release), || job.run())?;
         print!("{}", String::from_utf8_lossy(&std::fs::read(out.join("log"))?));
@@ -196,7 +220,7 @@ fn room() -> usize {
     processors.min(mib / (2 * MEMORY as usize)).max(1)
 }
 
-/// Where a guest's output lies afterwards.
-fn out(kernel: &Prepared) -> PathBuf {
-    cargo::root().join("target/vm").join(kernel.kernel.name)
+/// Where the output of a guest lies afterwards that did `what`.
+fn out(kernel: &Prepared, what: &str) -> PathBuf {
+    cargo::root().join("target/vm").join(what).join(kernel.kernel.name)
 }

@@ -33,7 +33,8 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         writeln!(text, "  FAILED {failure}").expect("writing to a string succeeds");
     }
     if outcome.tests.iter().any(|test| !test.passed) {
-        writeln!(text, "  what they printed is in target/vm/{}", outcome.kernel).expect("writing to a string succeeds");
+        writeln!(text, "  what they printed is in target/vm/*/{}", outcome.kernel)
+            .expect("writing to a string succeeds");
     }
     text
 }

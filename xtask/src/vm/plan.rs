@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::tools::Tools;
+use super::{results::Test, tools::Tools};
 use crate::cargo;
 
 /// How much of it.
@@ -14,6 +14,16 @@ pub(crate) enum Extent {
     Core,
     /// The packet tests that meet the kernel, and the lab for kernels.
     Whole,
+}
+
+impl Extent {
+    /// The folder of its results.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Whole => "whole",
+        }
+    }
 }
 
 /// Programs and the tests in them, by a part of their names, and how long they may take on a slow machine.
@@ -76,6 +86,11 @@ pub(super) fn script(extent: Extent, programs: &[TestProgram], tools: &Tools) ->
     }
     script.push_str("exit 0\n");
     Ok(script)
+}
+
+/// Whether these are the results of a whole run.
+pub(super) fn is_whole(tests: &[Test]) -> bool {
+    WHOLE.iter().all(|(program, ..)| tests.iter().any(|test| test.name.starts_with(&format!("{program} "))))
 }
 
 /// How long a guest may take in all.
