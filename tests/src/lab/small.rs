@@ -122,6 +122,9 @@ struct Servers {
     _ask: UdpEcho,
 }
 
+/// How many times a VIP is asked at most until every backend has answered: chance misses one of two once in 2^39 times.
+const MOST_ASKED: usize = 20;
+
 /// A running small lab. The fields are in the order in which they have to go.
 #[derive(Debug)]
 pub struct Small {
@@ -372,7 +375,14 @@ impl Small {
 
     /// Many small questions to a VIP, one large upload and its answer; who answered.
     pub fn use_it(&self, vip: IpAddr) -> Result<BTreeSet<String>> {
-        let answered = self.ask(vip, 12)?;
+        // As few as show every backend: each costs a slow machine dearly.
+        let mut answered = BTreeSet::new();
+        for _ in 0..MOST_ASKED {
+            answered.extend(self.ask(vip, 1)?);
+            if answered == self.backends() {
+                break;
+            }
+        }
         let data: Vec<u8> = (0..=250).cycle().take(300_000).collect();
         let exchange = self.netns(CLIENT).within(|| tcp_echo::exchange(SocketAddr::new(vip, ECHO), &data))?;
         exchange.with_context(|| format!("{vip}: an upload of {} bytes", data.len()))?;
