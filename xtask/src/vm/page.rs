@@ -26,6 +26,11 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         outcome.seconds,
         verified(outcome).map(|counts| format!("; the verifier looked at {counts} instructions")).unwrap_or_default(),
     );
+    let ran = |start: &str| outcome.tests.iter().filter(|test| test.passed && test.name.starts_with(start)).count();
+    let features = outcome.tests.iter().filter(|test| test.passed).filter_map(|test| feature(&test.name));
+    let features: Vec<_> = features.map(|feature| feature.replace('_', " ")).collect();
+    writeln!(text, "  ran: {} packet tests; {}", ran("packets "), features.join("; "))
+        .expect("writing to a string succeeds");
     for skipped in &outcome.skipped {
         writeln!(text, "  {skipped}").expect("writing to a string succeeds");
     }
@@ -171,5 +176,6 @@ mod tests {
         let text = summary(&outcome());
         assert!(text.starts_with("Linux 6.1.0-1 (Debian 12): 3 passed, 1 failed, 1 skipped, in 61 s"), "{text}");
         assert!(text.contains("FAILED packets b") && text.contains("471,871"), "{text}");
+        assert!(text.contains("ran: 1 packet tests; native on veth; native on virtio\n"), "{text}");
     }
 }
