@@ -15,7 +15,7 @@ use crate::{
     programs::{self, Size},
 };
 
-const FILE: &str = "tests/budgets.toml";
+pub(crate) const FILE: &str = "tests/budgets.toml";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,11 +1,15 @@
 //! Builds the eBPF object, then `edge-ctl` around it.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     cargo,
+    ebpf_toolchain::LLVM,
     setup::{self, Ebpf},
     step::step,
 };
@@ -30,7 +34,26 @@ pub(crate) fn all(options: Options) -> Result<PathBuf> {
         cargo::run(&mut build)
     })?;
     let profile = if options.release { "release" } else { "debug" };
-    Ok(cargo::target_dir()?.join(profile).join("edge-ctl"))
+    let built = cargo::target_dir()?.join(profile).join("edge-ctl");
+    if options.release {
+        step("keeping its debugging information aside", || strip(&built))?;
+    }
+    Ok(built)
+}
+
+/// Moves debugging information and symbols of `binary` into `binary`.debug, where debuggers find it by the name that the
+/// binary keeps, or by its build ID.
+///
+/// Each build of cargo puts the whole binary back in its place.
+fn strip(binary: &Path) -> Result<()> {
+    let (aside, draft) = (binary.with_extension("debug"), binary.with_extension("stripped"));
+    // bpf-linker's LLVM has it.
+    let objcopy = || Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-objcopy"));
+    cargo::run(objcopy().arg("--only-keep-debug").arg(binary).arg(&aside))?;
+    let link = format!("--add-gnu-debuglink={}", aside.display());
+    cargo::run(objcopy().args(["--strip-all", &link]).arg(binary).arg(&draft))?;
+    // Cargo's own copy is the same file by another name: it must stay whole.
+    std::fs::rename(&draft, binary).with_context(|| format!("could not replace {}", binary.display()))
 }
 
 /// Builds the eBPF programs into `target/bpf`: `edge`, and those of the bench.
@@ -62,7 +85,7 @@ pub(crate) fn object(trace: bool) -> Result<()> {
     })
 }
 
-fn flags(linker: &std::path::Path) -> Vec<String> {
+fn flags(linker: &Path) -> Vec<String> {
     let linker = format!("-Clinker={}", linker.display());
     let mut flags = vec![linker, format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)];
     let fixed = [

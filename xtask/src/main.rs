@@ -12,6 +12,8 @@ mod interrupt;
 mod lab;
 mod linker;
 mod lints;
+#[cfg(test)]
+mod measured;
 mod nginx;
 mod packages;
 mod programs;

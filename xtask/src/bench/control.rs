@@ -27,35 +27,14 @@ pub(super) fn build() -> Result<()> {
 /// # Errors
 /// When one finds that the control plane does not do what it should. What was found before is kept.
 pub(super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
-    println!();
     let home = cargo::target_dir()?.join("criterion");
     let start = SystemTime::now();
     step("measuring the control plane", || output("control", quick, &home))?;
-    keep(results, timings(&home, start)?);
+    results.control.extend(timings(&home, start)?);
     let lines = step("measuring the probe engine", || output("probes", quick, &home))?;
     let figures = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Control>, _>>();
-    keep(results, figures.context("the bench of the probe engine printed something else than figures")?);
+    results.control.extend(figures.context("the bench of the probe engine printed something else than figures")?);
     Ok(())
-}
-
-fn keep(results: &mut Results, figures: Vec<Control>) {
-    for figure in figures {
-        let Control { bench, size, value, unit, spread } = &figure;
-        println!("{bench:<46} {size:<50} {} \u{b1} {:.0} %", shown(*value, unit), spread * 100.0);
-        results.control.push(figure);
-    }
-}
-
-/// A value with its unit; a time in the unit that suits it.
-fn shown(value: f64, unit: &str) -> String {
-    let (value, unit) = match unit {
-        "ns" if value >= 1e9 => (value / 1e9, "s"),
-        "ns" if value >= 1e6 => (value / 1e6, "ms"),
-        "ns" if value >= 1e3 => (value / 1e3, "\u{b5}s"),
-        unit => (value, unit),
-    };
-    let digits = if value >= 100.0 { 0 } else { 2 };
-    format!("{value:>8.digits$} {unit:<8}")
 }
 
 /// `cargo bench` of the controller, with what this one was built with.
@@ -160,17 +139,5 @@ mod tests {
         assert_eq!((&*figure.bench, &*figure.size, &*figure.unit), ("plan", "3 backends", "ns"));
         assert_eq!(figure.value, 1000.0);
         assert!((figure.spread - 0.1).abs() < 1e-4);
-    }
-
-    #[test]
-    fn times_are_shown_in_the_unit_that_suits_them() {
-        for (value, unit, expected) in [
-            (512.0, "ns", "512 ns"),
-            (2_130.0, "ns", "2.13 \u{b5}s"),
-            (3.3e9, "ns", "3.30 s"),
-            (9446.2, "probes/s", "9446 probes/s"),
-        ] {
-            assert_eq!(shown(value, unit).trim(), expected);
-        }
     }
 }

@@ -5,15 +5,21 @@ mod control;
 mod peers;
 mod results;
 mod report;
+mod ratios;
+mod table;
+mod format;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 
 pub(crate) use self::results::Profile;
 use self::results::{Machine, Results};
-use crate::{build, cargo, interrupt, programs::Size, setup};
+use crate::{build, cargo, interrupt, setup};
 
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -42,8 +48,8 @@ pub(crate) struct Options {
     /// Only rows of packets whose name (as in the table, spaces between its words) contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Write performance.md and its plots into this directory; a full run writes them into docs/.
-    #[arg(long, value_name = "DIR")]
+    /// Write the tables as Markdown, too.
+    #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Take what is built in target/ as it is.
     #[arg(long)]
@@ -75,13 +81,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     {
         results.failures.push(format!("no row has `{text}` in its name: run without --only to see the names"));
     }
-    print(&results);
+    let page = report::markdown(&results);
+    print!("{page}");
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&results)?)
-            .with_context(|| format!("could not write {}", path.display()))?;
+        write(path, &serde_json::to_string_pretty(&results)?)?;
     }
-    if let Some(directory) = options.report_directory() {
-        report::write(&results, &directory)?;
+    if let Some(path) = &options.report {
+        write(path, &page)?;
     }
     Ok(if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -103,12 +109,6 @@ fn build(options: &Options) -> Result<PathBuf> {
 }
 
 impl Options {
-    /// Where the page goes. Part of the figures, or hasty ones, are nothing to be committed.
-    fn report_directory(&self) -> Option<PathBuf> {
-        let is_full = self.sections.is_empty() && self.only.is_none() && !self.quick;
-        self.report.clone().or_else(|| is_full.then(|| cargo::root().join("docs")))
-    }
-
     fn wants(&self, section: Section) -> bool {
         let has_rows = matches!(section, Section::Packets | Section::Live);
         self.sections.contains(&section) || self.sections.is_empty() && (has_rows || self.only.is_none())
@@ -128,40 +128,6 @@ fn alone(measure: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| scope.spawn(measure).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-fn print(results: &Results) {
-    if !results.programs.is_empty() {
-        println!("\n{:<14} {:>10} {:>10} {:>10}", "program", "translated", "jited", "verified");
-    }
-    for Size { program, translated, jited, verified } in &results.programs {
-        println!("{program:<14} {translated:>10} {jited:>10} {verified:>10}");
-    }
-    print_profile(&results.profile);
-    println!("\n{}", results.machine);
-    if !results.rows.is_empty() {
-        let results::Baselines { return_ns, head_ns } = results.baselines;
-        println!("baselines, driver included: returns at once {return_ns:.1} ns, moves the head {head_ns:.1} ns");
-    }
-    for note in &results.notes {
-        println!("note: {note}");
-    }
-    for failure in &results.failures {
-        println!("FAILED: {failure}");
-    }
-}
-
-/// Instructions by step, a line for each kind of packet.
-fn print_profile(profile: &[Profile]) {
-    let Some(first) = profile.first() else { return };
-    print!("\n{:<26} {:>8} {:>8} {:>5} {:>6}", "instructions", "executed", "look-ups", "calls", "stack");
-    for (step, _) in &first.steps {
-        print!("  {step:>4}");
-    }
-    for kind in profile {
-        let Profile { instructions, lookups, calls, stack, .. } = kind;
-        print!("\n{:<26} {instructions:>8} {lookups:>8} {calls:>5} {stack:>6}", kind.name());
-        for (step, count) in &kind.steps {
-            print!("  {count:>width$}", width = step.len().max(4));
-        }
-    }
-    println!();
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
 }

@@ -89,8 +89,6 @@ pub(crate) struct Profile {
     pub(super) calls: u32,
     /// Loads from the stack and stores to it.
     pub(super) stack: u32,
-    /// How many instructions each step of the path has, in the path's order.
-    pub(super) steps: Vec<(String, u32)>,
 }
 
 /// One kind of packet sent through the program and out of a device, frame by frame.

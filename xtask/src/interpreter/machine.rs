@@ -20,7 +20,7 @@ const SHORTEST: u64 = 14;
 const FRAME: u64 = 512;
 const DEPTH: usize = 8;
 /// Far more than any packet needs.
-const MOST: usize = 1 << 20;
+const MOST: u32 = 1 << 20;
 
 const LDX: u8 = 1;
 const ST: u8 = 2;
@@ -42,8 +42,8 @@ const INVALID: i64 = -22;
 pub(crate) struct Ran {
     pub(crate) verdict: u64,
     pub(crate) frame: Vec<u8>,
-    /// Places of the instructions, in the order in which they ran.
-    pub(crate) trace: Vec<usize>,
+    /// Instructions that ran; one that loads 64 bits is one.
+    pub(crate) instructions: u32,
     /// Look-ups in arrays.
     pub(crate) lookups: u32,
     /// Calls of functions of the kernel: to move an end of the frame, to use a hash map, to read the clock.
@@ -71,7 +71,7 @@ struct Run {
     start: u64,
     end: u64,
     ingress: u32,
-    trace: Vec<usize>,
+    instructions: u32,
     lookups: u32,
     helped: u32,
     stack: u32,
@@ -110,20 +110,20 @@ impl<'a> Machine<'a> {
         registers[1] = address(CONTEXT, 0);
         registers[10] = address(STACK, FRAME);
         let start = address(PACKET, HEADROOM);
-        let (calls, trace) = (Vec::new(), Vec::new());
-        let mut run = Run { registers, calls, start, end, ingress, trace, lookups: 0, helped: 0, stack: 0 };
+        let calls = Vec::new();
+        let mut run = Run { registers, calls, start, end, ingress, instructions: 0, lookups: 0, helped: 0, stack: 0 };
         self.lay_out_context(&run)?;
 
         let mut place = Some(self.program.entry);
         while let Some(now) = place {
-            ensure!(run.trace.len() < MOST, "the program does not end");
+            ensure!(run.instructions < MOST, "the program does not end");
             let instruction = *self.program.instructions.get(now).context("a jump out of the program")?;
-            run.trace.push(now);
+            run.instructions += 1;
             place = self.step(&mut run, now, instruction).with_context(|| format!("instruction {now}"))?;
         }
         let frame = self.memory.at(run.start, usize::try_from(run.end - run.start)?)?.to_vec();
-        let Run { registers: [verdict, ..], trace, lookups, helped: calls, stack, .. } = run;
-        Ok(Ran { verdict, frame, trace, lookups, calls, stack })
+        let Run { registers: [verdict, ..], instructions, lookups, helped: calls, stack, .. } = run;
+        Ok(Ran { verdict, frame, instructions, lookups, calls, stack })
     }
 
     /// As `struct xdp_md`: `data`, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`, `egress_ifindex`.

@@ -8,10 +8,8 @@ mod machine;
 mod maps;
 mod memory;
 mod arithmetic;
-mod lines;
 
 pub(crate) use self::{
-    lines::sources,
     machine::{Machine, Ran},
     maps::Content,
     object::Program,

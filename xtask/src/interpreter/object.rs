@@ -11,7 +11,7 @@ use object::{
 use super::memory::{DATA, MAPS, address};
 
 /// Bytes of an instruction; one that loads 64 bits takes two.
-pub(super) const INSTRUCTION: usize = 8;
+const INSTRUCTION: usize = 8;
 /// Call of a helper, or of a function if the source register is [`IN_PROGRAM`].
 pub(super) const CALL: u8 = 0x85;
 pub(super) const LOAD_64: u8 = 0x18;
@@ -53,7 +53,7 @@ pub(super) struct Definition {
 }
 
 /// Where the instructions of each section begin in a [`Program`], by the section's number.
-pub(super) fn places(file: &File<'_>) -> Result<BTreeMap<usize, usize>> {
+fn places(file: &File<'_>) -> Result<BTreeMap<usize, usize>> {
     let mut end = 0;
     let code = file.sections().filter(|section| section.kind() == SectionKind::Text);
     let placed = code.map(|section| {

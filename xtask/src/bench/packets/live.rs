@@ -12,12 +12,12 @@ use edge_tests::namespace;
 use super::{
     super::results::{Live, Results, median},
     cases::{self, Case},
-    is_wanted, load,
+    is_wanted, load, name,
     processors::Processors,
+    progress,
     rig::Rig,
     sample::{Sample, Sampler, Samples},
     stream::Target,
-    table,
 };
 
 /// Packets of a run.
@@ -41,13 +41,12 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
         let mut sampler = Sampler::new(wanted);
         sampler.begin(cases.len(), Duration::from_secs(seconds));
         let mut rows = Vec::new();
-        println!("{}", table::live_heading());
         for case in &cases {
             processors.choose(|| rig.base(&case.stream))?;
             let samples = rig.checked(case.state, |rig| sampler.take(false, || turn(case, rig)));
-            let samples = samples.with_context(|| table::name(case))?;
+            let samples = samples.with_context(|| name(case))?;
             let row = summary(case, &samples);
-            println!("{row}");
+            progress(case, format_args!("{:.0} packets/s", row.packets_per_second), row.noisy);
             rows.push((median(samples.all.iter().map(|sample| sample.base)), row));
         }
         results.live = rows

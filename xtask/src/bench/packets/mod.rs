@@ -17,10 +17,12 @@ mod rig;
 mod sample;
 mod state;
 mod stream;
-mod table;
 mod world;
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, unshare};
@@ -45,7 +47,6 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     if bench.rows.is_empty() {
         return Ok(());
     }
-    println!("{}", table::heading());
     let seconds = if quick { 36 } else { 560 };
     // Of a few rows, none may take longer than one of many.
     let end = Instant::now() + Duration::from_secs(seconds.min(5 * bench.rows.len() as u64));
@@ -53,7 +54,8 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     results.programs = bench.programs;
     let noisy = bench.rows.iter().filter(|measured| measured.noisy()).count();
     if noisy > 0 {
-        println!("*: slower than this machine is at its best, {noisy} of {} rows in the end", bench.rows.len());
+        let all = bench.rows.len();
+        results.notes.push(format!("*: slower than this machine is at its best, {noisy} of {all} rows in the end"));
     }
     results.rows = bench.rows.into_iter().filter_map(|measured| measured.row).collect();
     let quiet = || results.rows.iter().filter(|row| !row.noisy || noisy == results.rows.len());
@@ -119,8 +121,8 @@ impl Bench {
             }
             let Some((_, rig)) = self.now.as_mut() else { continue };
             self.processors.choose(|| rig.base(&case.stream))?;
-            let new = self.sampler.row(case, rig).with_context(|| table::name(case))?;
-            println!("{new}");
+            let new = self.sampler.row(case, rig).with_context(|| name(case))?;
+            progress(case, format_args!("{:.1} ns", new.net_ns), new.noisy);
             // Of two that are both noisy, the less disturbed one.
             if row.as_ref().is_none_or(|old| !new.noisy || new.base_ns < old.base_ns) {
                 self.rows[index].row = Some(new);
@@ -136,8 +138,22 @@ impl Bench {
     }
 }
 
+/// Name of a row.
+fn name(case: &Case) -> String {
+    let Case { mode, family, protocol, state, stream, world, leaving, .. } = case;
+    let (program, state) = (leaving.way.program().name(), state.name());
+    let table = world.table.map(|table| format!(" {}", table.name())).unwrap_or_default();
+    let (flows, services, backends) = (stream.flows, world.services, world.backends);
+    format!("{program} {mode} {family} {protocol} {state} {flows} {services} {backends}{table}")
+}
+
+/// Tells what a row has so far; the tables come in the end.
+fn progress(case: &Case, figure: fmt::Arguments<'_>, noisy: bool) {
+    eprintln!("xtask: {}: {figure}{}", name(case), if noisy { " *" } else { "" });
+}
+
 fn is_wanted(case: &Case, only: Option<&str>) -> bool {
-    only.is_none_or(|text| table::name(case).contains(text))
+    only.is_none_or(|text| name(case).contains(text))
 }
 
 /// Lays out `world`, and loads the programs over it.

@@ -1,9 +1,6 @@
-//! Which instructions a packet costs, counted where nothing else runs.
+//! How many instructions a packet costs, counted where nothing else runs.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cell::RefCell, collections::BTreeMap};
 
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::{NoUninit, bytes_of};
@@ -23,33 +20,12 @@ use super::{
     world::World,
 };
 use crate::{
-    interpreter::{Content, Machine, Program, Ran, sources},
+    interpreter::{Content, Machine, Program, Ran},
     programs,
 };
 
-/// Steps of a packet's way, in order, with the sources of each: files, directories, which end in `/`, or functions, which
-/// have no `/`. The first that has a function counts, and else the first that has its file.
-const STEPS: [(&str, &[&str]); 11] = [
-    (
-        "link layer",
-        &["edge-common/src/wire/link.rs", "edge-common/src/wire/ethernet.rs", "edge-common/src/wire/vlan.rs"],
-    ),
-    ("rewrite", &["edge-common/src/forward/", "edge-common/src/wire/checksum.rs"]),
-    ("bounds", &["edge-ebpf/src/packet.rs", "edge-common/src/wire/packet.rs"]),
-    ("IP, transport", &["edge-common/src/wire/", "flow::starts_quic"]),
-    ("hash, index", &["edge-common/src/lookup/", "flow::hash"]),
-    ("owner", &["owner::stable_owner"]),
-    ("pick", &["edge-common/src/select/pools.rs"]),
-    ("record", &["edge-common/src/select/", "edge_choose", "edge-ebpf/src/hashed.rs"]),
-    ("maps", &["edge-ebpf/src/maps.rs", "edge-common/src/maps.rs"]),
-    ("slow path", &["edge-common/src/slow/", "edge_classify", "edge_finish"]),
-    ("rest", &["edge-common/src/", "edge-ebpf/src/"]),
-];
 /// What the clock says, nanoseconds.
 const CLOCK: u64 = 12_345_678_901;
-const REST: usize = STEPS.len() - 1;
-/// What an entry of a map says is part of the step that asks it.
-const ENTRIES: &str = "edge-common/src/abi/";
 
 /// Runs one packet of each important kind through the built load balancer.
 ///
@@ -60,11 +36,7 @@ pub(in super::super) fn all() -> Result<Vec<Profile>> {
     let program = Program::link(&object, program::EDGE)?;
     let cases = cases::profiled();
     let ran = run(&program, &cases)?;
-
-    let places: BTreeSet<_> = ran.iter().flat_map(|ran| &ran.trace).copied().collect();
-    let steps = sources(&object, &places, step)?;
-    ensure!(!steps.is_empty(), "the object has no debugging information");
-    Ok(cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran, &steps)).collect())
+    Ok(cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran)).collect())
 }
 
 /// Runs a packet of each of `cases`.
@@ -189,65 +161,22 @@ fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Resu
     Ok(())
 }
 
-/// Number of the step that a function of a source file is part of; none for a library's.
-fn step(file: &str, function: &str) -> Option<usize> {
-    let is_file = |source: &str| {
-        if source.ends_with('/') { file.contains(source) } else { source.contains('/') && file.ends_with(source) }
-    };
-    let is_function = |source: &str| function == source || !source.contains('/') && function.contains(&mangled(source));
-    let first =
-        |is: &dyn Fn(&str) -> bool| STEPS.iter().position(|(_, sources)| sources.iter().any(|source| is(source)));
-    first(&is_function).or_else(|| if file.contains(ENTRIES) { None } else { first(&is_file) })
-}
-
-/// The last parts of a path as they stand in the name of a function: each after its length.
-fn mangled(path: &str) -> String {
-    path.split("::").flat_map(|part| [part.len().to_string(), part.to_owned()]).collect()
-}
-
-fn profile(case: &Case, ran: &Ran, steps: &BTreeMap<usize, usize>) -> Profile {
-    let mut counts = [0; STEPS.len()];
-    // What no source of ours stands for goes with what is before it.
-    let mut now = REST;
-    for place in &ran.trace {
-        now = steps.get(place).copied().unwrap_or(now);
-        counts[now] += 1;
-    }
+fn profile(case: &Case, ran: &Ran) -> Profile {
     Profile {
         mode: case.mode.to_owned(),
         family: case.family.to_owned(),
         protocol: case.protocol.to_owned(),
         state: case.state.name().to_owned(),
-        instructions: counts.iter().sum(),
+        instructions: ran.instructions,
         lookups: ran.lookups,
         calls: ran.calls,
         stack: ran.stack,
-        steps: STEPS.iter().zip(counts).map(|((name, _), count)| ((*name).to_owned(), count)).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_is_part_of_one_step() {
-        let name = |file, function| step(file, function).map(|number| STEPS[number].0);
-        assert_eq!(name("/home/me/edge/edge-common/src/wire/ipv4.rs", ""), Some("IP, transport"));
-        assert_eq!(
-            name("edge-common/src/select/owner.rs", "_RINvNtNtC1_11edge_common6select5owner12stable_ownerNtE"),
-            Some("owner")
-        );
-        assert_eq!(name("edge-common/src/select/owner.rs", ""), Some("record"));
-        assert_eq!(name("edge-common/src/select/pools.rs", ""), Some("pick"));
-        assert_eq!(name("edge-ebpf/src/main.rs", ""), Some("rest"));
-        assert_eq!(name("edge-common/src/abi/pool.rs", ""), None);
-        assert_eq!(name("/rustc/1/library/core/src/ptr/mod.rs", ""), None);
-        // A source that was moved would be part of the rest.
-        for source in STEPS.iter().flat_map(|(_, sources)| *sources).filter(|source| source.contains('/')) {
-            assert!(crate::cargo::root().join(source).exists(), "{source}");
-        }
-    }
 
     /// Of those that are timed, too, which are more.
     #[test]
@@ -260,26 +189,6 @@ mod tests {
         assert!(cases.len() > 40, "{}", cases.len());
         if let Err(error) = run(&program, &cases) {
             panic!("{error:#}");
-        }
-    }
-
-    #[test]
-    fn packets_take_the_steps_that_they_should() {
-        let all = all().expect("the built object (`cargo xtask build`) does what the host pipeline does");
-        for kind in &all {
-            let count = |name: &str| kind.steps.iter().find(|(step, _)| step == name).map_or(0, |(_, count)| *count);
-            let taken = |name: &str| count(name) > 0;
-            assert!(taken("link layer") && taken("maps") && taken("bounds") && taken("rest"), "{kind:?}");
-            let is_ours = kind.state != "not_ours";
-            assert_eq!(taken("rewrite"), is_ours, "{kind:?}");
-            assert_eq!(taken("owner"), is_ours, "{kind:?}");
-            let is_slow = matches!(kind.state.as_str(), "extension" | "first_fragment");
-            assert_eq!(taken("slow path"), is_slow, "{kind:?}");
-            let is_stable = is_slow || matches!(kind.state.as_str(), "steady" | "vlan" | "not_ours");
-            // A slow-path packet gets there, and learns that its service is stable.
-            assert_eq!(taken("record"), !is_stable || is_slow, "{kind:?}");
-            assert_eq!(taken("pick"), !is_stable && kind.state != "record_read", "{kind:?}");
-            assert_eq!(taken("hash, index"), kind.name() != "not_ours none arp", "{kind:?}");
         }
     }
 }

@@ -74,7 +74,6 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
             "CPU seconds in the lab without others: {percent:.0} % of the machine were busy before it began"
         ));
     }
-    println!("\n{}", heading());
     for (index, way) in Way::ALL.into_iter().enumerate() {
         if index > 0 {
             lab.heal_backend(failover::VICTIM)?;
@@ -87,7 +86,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
         interrupt::check()?;
         match measured {
             Ok(peer) => {
-                println!("{}", line(&peer));
+                eprintln!("xtask: {}: {:.0} connections/s", peer.name, peer.connections_per_second);
                 results.peers.push(peer);
             }
             Err(error) => results.failures.push(format!("{}: {error:#}", way.name())),
@@ -129,25 +128,4 @@ fn peer(lab: &mut Lab, way: Way, tools: &Tools, times: Times) -> Result<Peer> {
     };
     running.stop(lab, tools).context("it does not stop")?;
     Ok(peer)
-}
-
-fn heading() -> String {
-    format!(
-        "{:<16} {:>8} {:>8} {:>9} {:>9} {:>9} {:>10} {:>13} {:>8}",
-        "in the lab", "conn/s", "req/s", "p50 us", "p99 us", "p99.9 us", "CPU s/M", "failed", "gap ms"
-    )
-}
-
-fn line(peer: &Peer) -> String {
-    let Peer { name, connections_per_second, requests_per_second, latency, cpu_seconds_per_million, failover, .. } =
-        peer;
-    format!(
-        "{name:<16} {connections_per_second:>8.0} {requests_per_second:>8.0} {:>9.0} {:>9.0} {:>9.0} \
-         {cpu_seconds_per_million:>10.1} {:>13} {:>8.0}",
-        latency.p50_us,
-        latency.p99_us,
-        latency.p999_us,
-        format!("{} of {}", failover.failed, failover.requests),
-        failover.longest_gap_ms,
-    )
 }

@@ -29,11 +29,6 @@ pub(super) fn decimals(value: f64, decimals: usize) -> String {
     if value.is_finite() { count(format!("{value:.decimals$}")) } else { NONE.to_owned() }
 }
 
-/// Nanoseconds of a packet.
-pub(super) fn nanoseconds(value: f64) -> String {
-    decimals(value, 1)
-}
-
 /// One time over another one.
 pub(super) fn ratio(value: f64) -> String {
     decimals(value, 2)
@@ -55,12 +50,6 @@ pub(super) fn significant(value: f64) -> String {
     decimals(value, places)
 }
 
-/// A round number beside an axis.
-pub(super) fn tick(value: f64) -> String {
-    // Sums of steps are not quite round.
-    count((value * 1e6).round() / 1e6)
-}
-
 /// A figure and its unit; times in the unit that fits them.
 pub(super) fn with_unit(value: f64, unit: &str) -> (String, String) {
     let scales = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
@@ -70,19 +59,6 @@ pub(super) fn with_unit(value: f64, unit: &str) -> (String, String) {
     let nanoseconds = value * scale;
     let (name, scale) = scales.into_iter().rev().find(|(_, scale)| nanoseconds.abs() >= *scale).unwrap_or(("ns", 1.0));
     (significant(nanoseconds / scale), name.to_owned())
-}
-
-/// A time in the unit that fits it.
-pub(super) fn time(microseconds: f64) -> String {
-    let (value, unit) = with_unit(microseconds, "µs");
-    format!("{value} {unit}")
-}
-
-/// A round time beside an axis.
-pub(super) fn round_time(microseconds: f64) -> String {
-    let units = [("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
-    let (name, scale) = units.into_iter().rev().find(|(_, scale)| microseconds >= scale * 0.99).unwrap_or(units[0]);
-    format!("{} {name}", tick((microseconds / scale * 1e3).round() / 1e3))
 }
 
 #[cfg(test)]

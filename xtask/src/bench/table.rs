@@ -24,6 +24,10 @@ impl<'a> Table<'a> {
         Self { columns: headings.iter().map(column).collect(), rows: Vec::new() }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells: Vec<_> = cells.into_iter().map(|cell| cell.replace('|', "\\|").replace('<', "\\<")).collect();
         assert_eq!(cells.len(), self.columns.len(), "a cell for each column");

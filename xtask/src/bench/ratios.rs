@@ -1,0 +1,68 @@
+//! What a kind of packet costs over another: the figures that hold on other machines, too.
+
+use super::{
+    format,
+    results::{Results, Row},
+    table::Table,
+};
+
+/// Flows that fit into a cache, and flows that do not.
+const FEW: u32 = 1 << 10;
+const MANY: u32 = 1 << 20;
+/// The most that each is to be.
+const HEAD: f64 = 1.7;
+const RETURN: f64 = 1.5;
+const FAMILY: f64 = 1.15;
+const UDP: f64 = 1.05;
+const FLOWS: f64 = 1.2;
+
+/// One line for each ratio whose rows were measured.
+pub(super) fn table(results: &Results) -> Table<'static> {
+    let mut table = Table::new(&["packets", "over", ">flows", ">target", ">measured"]);
+    let mut add = |packets: String, over: &str, flows: u32, target: f64, measured: Option<f64>| {
+        if let Some(measured) = measured {
+            let cells = [packets, over.to_owned(), format::count(flows)];
+            table.row(cells.into_iter().chain([format!("≤ {target}"), format::decimals(measured, 3)]));
+        }
+    };
+    let steady = |mode, family, protocol, flows| find(results, [mode, family, protocol, "steady"], flows);
+    for flows in [FEW, MANY] {
+        let of = |mode, family, protocol| steady(mode, family, protocol, flows);
+        let head = of("ipip", "4in4", "tcp").map(|row| row.ratio_head);
+        add("ipip 4in4 tcp".to_owned(), "moves the head", flows, HEAD, head);
+        for (mode, v4, v6) in [("ipip", "4in4", "6in6"), ("dsr", "4", "6")] {
+            let measured = over(of(mode, v6, "tcp"), of(mode, v4, "tcp"));
+            add(format!("{mode} {v6} tcp"), &format!("{mode} {v4} tcp"), flows, FAMILY, measured);
+            for family in [v4, v6] {
+                let measured = over(of(mode, family, "udp"), of(mode, family, "tcp"));
+                add(format!("{mode} {family} udp"), &format!("{mode} {family} tcp"), flows, UDP, measured);
+            }
+        }
+    }
+    for (family, protocol) in [("4", "tcp"), ("4", "udp"), ("6", "tcp"), ("6", "udp")] {
+        let row = find(results, ["none", family, protocol, "not_ours"], FEW);
+        let measured = row.map(|row| row.ratio_return);
+        add(format!("not ours {family} {protocol}"), "returns at once", FEW, RETURN, measured);
+    }
+    for family in ["4in4", "6in6"] {
+        // Without the driver, which costs the same with any number of flows.
+        let cost = |flows| steady("ipip", family, "tcp", flows).map(|row| row.net_ns / row.base_ns);
+        let measured = cost(MANY).zip(cost(FEW)).map(|(many, few)| many / few);
+        add(format!("ipip {family} tcp, net"), "1,024 flows", MANY, FLOWS, measured);
+    }
+    table
+}
+
+/// The row of a kind with one service and three backends, if it was measured.
+fn find<'a>(results: &'a Results, kind: [&str; 4], flows: u32) -> Option<&'a Row> {
+    let is = |row: &&Row| {
+        [&row.mode, &row.family, &row.protocol, &row.state] == kind
+            && (row.flows, row.services, row.backends) == (flows, 1, 3)
+    };
+    results.rows.iter().find(is)
+}
+
+/// Each first over the same baseline, measured beside it: the machine's pace may change between two rows.
+fn over(row: Option<&Row>, other: Option<&Row>) -> Option<f64> {
+    Some(row?.ratio_head / other?.ratio_head)
+}
