@@ -1,4 +1,5 @@
-//! What tests need of the running kernel: a test that lacks something is skipped by name, and fails where it should be there.
+//! Features of the running kernel that tests need. A test without one is skipped by name, and fails where the kernel should
+//! have the feature.
 
 use std::{env, fs::File, io::Write as _, path::Path, process::Command};
 

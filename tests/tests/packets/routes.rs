@@ -69,7 +69,7 @@ fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
                 assert_eq!(seen.way, Way::Edge(exit), "{side:?}, port {port}");
             }
         }
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 

@@ -22,7 +22,7 @@ const WHOLE: [(&str, &[&str], u64); 2] = [
     // What meets helpers, maps and clocks of the kernel; what only meets the program's own logic is tested on this machine.
     (
         "packets",
-        &["load::", "exits::", "routes::", "flows::decided", "flows::budget", "flows::times", "odd::fragments"],
+        &["load::", "exits::", "routes::", "flows::decided", "flows::budget", "flows::times", "slow::fragments"],
         900,
     ),
     ("lab", &["kernels::"], 1200),

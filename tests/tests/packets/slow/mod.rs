@@ -1,4 +1,4 @@
-//! Packets that need a longer look: fragments, ICMP errors, and what follows from them, through host and kernel.
+//! Packets of the slow path: fragments, ICMP errors, and their consequences, through host and kernel.
 
 mod errors;
 mod fragments;
@@ -7,4 +7,4 @@ mod limit;
 mod world;
 mod path_mtu;
 mod quotes;
-mod told;
+mod too_long;
