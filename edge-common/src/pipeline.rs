@@ -7,8 +7,8 @@
 //!                      slow path                      owner, pick(NEW)  no next hop, no room
 //! ```
 //!
-//! The fast path stands here. What few packets need are functions of their own in the kernel ([`Subprograms`]): choosing a
-//! backend while the service is in transition, the slow path, and answers.
+//! This file has the fast path. The rarer parts are functions of their own in the kernel ([`Subprograms`]): choosing a backend
+//! while the service is in transition, the slow path, and answers.
 
 use crate::{
     abi::{Backend, Exit, Service, Target},
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// Here each is a plain call, which an implementation in the kernel overrides.
 pub trait Subprograms<P: Packet, M: Maps> {
-    /// Finds out what a slow-path packet is.
+    /// Classifies a slow-path packet.
     #[inline(always)]
     fn classify(&self, packet: &P, maps: &M, link: Link, bank: u32) -> StepResult {
         slow::classify(packet, maps, link, bank)
@@ -39,7 +39,7 @@ pub trait Subprograms<P: Packet, M: Maps> {
         flow::choose(packet, maps, known, location)
     }
 
-    /// Does what follows for a slow-path packet from the backend that was chosen for its flow.
+    /// Handles the consequences for a slow-path packet once a backend is chosen for its flow.
     #[inline(always)]
     fn finish(&self, packet: &P, maps: &M, link: Link, location: FlowLocation, result: StepResult) -> StepResult {
         slow::finish(packet, maps, link, location, result)
@@ -92,7 +92,7 @@ fn parse<P: Packet, M: Maps>(
     }
 }
 
-/// A packet that goes to a backend, and what is known of it by then.
+/// A packet that goes to a backend, with its service and backend.
 struct Forwarded<'a> {
     service: &'a Service,
     backend: &'a Backend,
@@ -182,7 +182,7 @@ fn slow_packet<'a, P: Packet, M: Maps>(
     Ok(Forwarded { service, backend, chosen })
 }
 
-/// The backend that was found, or how else the packet leaves.
+/// The chosen backend, or the exit of a packet without one.
 #[inline(always)]
 const fn sent(result: StepResult) -> Result<Chosen, Decision> {
     match result.step() {

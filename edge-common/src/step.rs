@@ -93,7 +93,7 @@ pub struct FlowLocation {
     /// Offset of the transport header; below 2^14.
     pub l4: usize,
     pub protocol: u8,
-    /// Half of the maps that the packet has seen published.
+    /// The bank of the maps that was published when the packet came.
     pub bank: u32,
     /// Whether the packet starts a flow, as far as it shows without its service.
     pub starts: bool,

@@ -1,4 +1,4 @@
-//! The same packet through the host pipeline and through the real program: whatever can be seen of it must be equal.
+//! The same packet through the host pipeline and through the real program: all observable results must be equal.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
     world::World,
 };
 
-/// An exit of one of the two programs, and so which program it is.
+/// An exit of one of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Edge(Exit),
@@ -121,7 +121,7 @@ impl Both {
     /// Sends a frame through both.
     ///
     /// # Errors
-    /// Says what differs, or that the program aborted.
+    /// The difference, or that the program aborted.
     pub fn try_run(&self, program: Program, frame: &[u8], arrival: Arrival) -> Result<Seen, String> {
         if frame.len() < kernel::SHORTEST {
             // On the host alone, and so not where both count.
@@ -180,11 +180,11 @@ impl Both {
         (0..).zip(&self.memory.services).map(in_transition).collect()
     }
 
-    /// Compares all counters since the start, and all that the packet path has written: owners, records, marks.
+    /// Compares all counters since the start, and all that the packet path has written: owners, records, unrecorded slots.
     ///
     /// # Errors
-    /// Says which differ.
-    pub fn settle(&self) -> Result<(), String> {
+    /// The first difference, in words.
+    pub fn compare_state(&self) -> Result<(), String> {
         let exits = Exit::ALL.iter().map(|exit| self.memory.exit_count(*exit)).collect::<Vec<_>>();
         same("exits", &self.kernel.exits(), &exits)?;
         let exits = DecapExit::ALL.iter().map(|exit| self.memory.decap_exit_count(*exit)).collect::<Vec<_>>();
@@ -197,7 +197,7 @@ impl Both {
         same("backends", &backends, &host)?;
         let flows = self.kernel.flow_counts();
         let host = (0..).zip(&flows).map(|(number, _)| self.memory.flow_counts(number)).collect::<Vec<_>>();
-        same("what was done with records", &flows, &host)?;
+        same("counts of flow records", &flows, &host)?;
         let backends =
             (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
         same("backends' entries", &backends, &self.memory.backends)?;

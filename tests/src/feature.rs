@@ -1,4 +1,5 @@
-//! What tests need of the running kernel: a test that lacks something is skipped by name, and fails where it should be there.
+//! Features of the running kernel that tests need. A test without one is skipped by name, and fails where the kernel should
+//! have the feature.
 
 use std::{env, fs::File, io::Write as _, path::Path, process::Command};
 
@@ -14,6 +15,8 @@ pub const IPVSADM: &str = "EDGE_TEST_IPVSADM";
 pub enum Feature {
     /// `BPF_PROG_TEST_RUN` does what an XDP program's verdict says (`BPF_F_TEST_XDP_LIVE_FRAMES`).
     LiveFrames,
+    /// `BPF_PROG_TEST_RUN` of an XDP program takes a context, and with it an interface that the frame came in by.
+    TestContext,
     /// More than 32 bytes of metadata before a frame (`xdp_metalen_invalid` in the kernel's include/net/xdp.h).
     LongMetadata,
     /// Native XDP on a `virtio_net` device that has no transmit queue to spare for each CPU (`virtnet_xdp_set` in the
@@ -32,6 +35,7 @@ impl Feature {
     pub fn describe(self) -> String {
         match self {
             Self::LiveFrames => "live frames in BPF_PROG_TEST_RUN".to_owned(),
+            Self::TestContext => "a context in BPF_PROG_TEST_RUN".to_owned(),
             Self::LongMetadata => "more than 32 bytes of XDP metadata".to_owned(),
             Self::SharedTransmitQueues => "native XDP on virtio_net without a transmit queue for each CPU".to_owned(),
             Self::Module(name) => format!("the kernel's module {name}"),
@@ -47,6 +51,7 @@ impl Feature {
     pub const fn since(self) -> Option<(u32, u32)> {
         match self {
             Self::LiveFrames => Some((5, 18)),
+            Self::TestContext => Some((5, 15)),
             Self::LongMetadata => Some((6, 8)),
             Self::SharedTransmitQueues => Some((5, 13)),
             Self::Module(_) | Self::Ipvsadm | Self::Devices(_) => None,
@@ -59,7 +64,7 @@ impl Feature {
     /// It has not, and should have.
     pub fn is_there(self) -> bool {
         match self {
-            Self::LiveFrames | Self::LongMetadata | Self::SharedTransmitQueues => {
+            Self::LiveFrames | Self::TestContext | Self::LongMetadata | Self::SharedTransmitQueues => {
                 self.since().is_some_and(|since| release() >= since)
             }
             Self::Module(name) => {

@@ -56,7 +56,13 @@ impl Arrival {
 
     /// What a kernel needs to let a frame come in so.
     pub const fn needs(self) -> &'static [Feature] {
-        if self.metadata > SHORT_METADATA { &[Feature::LongMetadata] } else { &[] }
+        if self.metadata > SHORT_METADATA {
+            &[Feature::TestContext, Feature::LongMetadata]
+        } else if self.ingress != 1 || self.metadata != 0 {
+            &[Feature::TestContext]
+        } else {
+            &[]
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What packet tests and labs are made of.
+//! Parts of packet tests and labs.
 
 pub mod packet;
 pub mod world;

@@ -18,7 +18,7 @@ pub const NEIGHBOUR_V4: [u8; 4] = [10, 9, 0, 2];
 pub const NEIGHBOUR_V6: &str = "fd09::2";
 pub const NEIGHBOUR_MAC: [u8; 6] = [0x02, 0, 0, 0x99, 0, 2];
 
-/// What the namespace is made of: `lo`, and a veth whose `edge0` leads to `10.9.0.2` and `fd09::2`.
+/// Contents of the namespace: `lo`, and a veth whose `edge0` leads to `10.9.0.2` and `fd09::2`.
 const SET_UP: &str = "set -e
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 echo 1 > /proc/sys/net/ipv4/ip_forward

@@ -1,4 +1,4 @@
-//! Loaded objects that tests take turns with: the verifier needs seconds for one, and a test a fraction of that.
+//! A pool of loaded objects for tests: the verifier needs seconds for an object, and a test a fraction of that.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -10,10 +10,10 @@ use edge_common::host::Memory;
 
 use crate::kernel::{self, FRAGMENTS, Kernel, Sizes};
 
-/// Those that no test has, of any sizes.
+/// Objects of any sizes that no test holds.
 static FREE: Mutex<Vec<(Sizes, Kernel)>> = Mutex::new(Vec::new());
 
-/// The object in the kernel, for one test at a time. A test that panics keeps what it had, since nobody knows in which state.
+/// The object in the kernel, for one test at a time. The object of a test that panics is not reused: its state is unknown.
 pub struct Shared {
     sizes: Sizes,
     kernel: Option<Kernel>,

@@ -1,4 +1,4 @@
-//! A small world: services, pools and backends, laid out as the maps want them.
+//! A small world: services, pools and backends, in the layout of the maps.
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +45,7 @@ const KEY: HashKey = HashKey([
     0x34e9_0c6c,
 ]);
 
-/// An address family, and who lives in it.
+/// An address family, with the addresses of the world in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     V4,
@@ -126,7 +126,7 @@ pub struct ServicePlan {
     pub vip: IpAddr,
     pub port: u16,
     pub protocol: u8,
-    /// A [`Mode`], or what is none.
+    /// A [`Mode`], or an invalid value.
     pub mode: u8,
     pub pools: Vec<u16>,
     pub when_exhausted: WhenExhausted,
@@ -378,7 +378,7 @@ impl World {
     }
 }
 
-/// The bank that is published. Not 0, so that who forgets about banks is found out.
+/// The published bank. Not 0, so that code that ignores banks fails.
 const ACTIVE: u32 = 1;
 
 /// Puts `value` into the published bank of a map, at `number`.

@@ -1,4 +1,4 @@
-//! The choice of a backend by all that is known of a flow: its record, its slot's owner, and its slot's pick.
+//! The choice of a backend by a flow's record, its slot's owner, and its slot's pick.
 
 use super::{
     owner::{serves_any, stable_owner},
@@ -22,7 +22,7 @@ pub struct FlowQuery<'a> {
     pub may_record: bool,
 }
 
-/// Chooses the backend for a packet by all that is known of its flow.
+/// Chooses the backend for a packet by its flow's record, its slot's owner, and its slot's pick.
 ///
 /// # Errors
 /// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's owners are not there.

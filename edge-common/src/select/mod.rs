@@ -2,8 +2,8 @@
 //!
 //! A slot's *owner* serves its established flows; the best *candidate* of the first eligible pool, the slot's [`pick`], receives
 //! its new ones. While the service is stable, owner and pick are the same, and a packet costs one read of the owner:
-//! [`stable_owner`]. After a change they differ in some slots, for a time. Then flows are recorded, but only where the owner is
-//! the wrong answer, now or after the slot's handover: [`choose()`]. So a flow whose backend lives stays there.
+//! [`stable_owner`]. After a change owner and pick differ in some slots, for a time. Then flows are recorded, but only where
+//! the owner is the wrong backend, now or after the slot's handover: [`choose()`]. So a flow stays while its backend lives.
 //!
 //! ```text
 //! packet      record              owner                pick(NEW)          goes to
@@ -19,8 +19,8 @@
 //!                                 dead                                    the pick, which answers with a RST
 //! ```
 //!
-//! No record ever makes room for another one. So a flood of new flows costs them the choice of their backend, and costs no
-//! flow its backend. Only the controller changes owners, but for the one case above.
+//! A record is never evicted for another one. So under a flood new flows may get their slot's owner instead of the pick, but no
+//! established flow loses its backend. Except for the one case above, only the controller changes owners.
 
 mod owner;
 mod pools;

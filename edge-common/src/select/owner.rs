@@ -1,4 +1,4 @@
-//! Owners: who serves a slot's established flows, and whether a backend still serves a service.
+//! Owners: the backend of a slot's established flows, and whether a backend still serves a service.
 
 use crate::{
     abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, State, Target, slot_address},
@@ -6,8 +6,8 @@ use crate::{
     maps::{Maps, PoolMaps, View},
 };
 
-/// The owner of the slot that `flow` falls into, if that is all that needs to be known: the service is stable, and the
-/// owner alive (takes new flows, for a packet that starts one).
+/// The owner of the slot of `flow`, if the owner alone decides: the service is stable, and the owner is alive (and accepts new
+/// flows, for a packet that starts one).
 #[inline(always)]
 pub fn stable_owner<'a, M: Maps>(
     maps: &'a M,
@@ -28,7 +28,7 @@ pub fn stable_owner<'a, M: Maps>(
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
 #[inline(always)]
 pub(super) fn serves_any<M: PoolMaps>(maps: &M, service: &Service, number: BackendNumber, bits: u32) -> bool {
-    // Hidden, or the verifier would remember for each of these questions how far it had to look.
+    // Hidden, or the verifier would track separately for each call how far the search went.
     let failover = Failover::from_raw(maps.merge_paths(service.failover, u32::MAX));
     let serves = match if number == 0 { None } else { maps.backend(number) } {
         Some(backend) => {

@@ -1,4 +1,4 @@
-//! Pools: which one receives a service's new flows, and which of its backends a slot's.
+//! Pools: the pool that receives a service's new flows, and the backend in it that receives a slot's.
 
 use crate::{
     abi::{BackendNumber, CELL, Failover, MAX_POOLS, Pool, Service, State, WhenExhausted},

@@ -1,7 +1,7 @@
-//! Fragments: the first one of a packet has ports, and the later ones follow it.
+//! Fragments: the first one of a packet has the ports, and the later ones go to the same backend.
 //!
-//! Nothing is put together: each goes to the backend, which does that. A later one that comes before the first one is dropped;
-//! its sender will send the packet again, as after any loss.
+//! Fragments are not reassembled here, but on the backend. A later fragment that arrives before the first one is dropped; its
+//! sender will send the packet again, as after any loss.
 
 use super::Look;
 use crate::{

@@ -1,7 +1,7 @@
 //! The slow path: packets with options or extension headers, fragments, ICMP, malformed packets, and all answers.
 //!
-//! [`classify`] finds out what a packet is, and where in it a flow can be read; after a backend was chosen for that flow,
-//! [`finish`] does what follows for the packet.
+//! [`classify`] determines the kind of a packet and the location of a flow in it; after a backend was chosen for that flow,
+//! [`finish`] handles the consequences for the packet.
 
 mod icmp;
 mod fragment;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Finds out what the packet behind `link` is, in the bank of the maps that it has seen published.
+/// Classifies the packet behind `link`, in the bank of the maps that was published when the packet came.
 #[inline(always)]
 pub fn classify<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32) -> StepResult {
     let Some(view) = maps.view_of(bank) else { return Exit::NotOurs.into() };
@@ -38,7 +38,7 @@ pub fn classify<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32)
     .unwrap_or_else(StepResult::from)
 }
 
-/// Does what follows from what was found for the flow at `location`.
+/// Handles the consequences of the result for the flow at `location`.
 #[inline(always)]
 pub fn finish<P: Packet, M: Maps>(
     packet: &P,
@@ -91,7 +91,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
     }
 
-    /// Asks for the backend of the flow that the packet is one of, if `check` finds its transport header sound.
+    /// The step that selects the backend of the packet's own flow, if `check` accepts its transport header.
     #[inline(always)]
     fn own<F: Lookup + Icmp>(
         &self,
@@ -108,7 +108,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
     }
 
-    /// Asks for the backend of the flow that is read behind the network header at `l3`.
+    /// The step that selects the backend of the flow behind the network header at `l3`.
     #[inline(always)]
     fn location<F: Lookup + Icmp>(&self, relation: FlowRelation, l3: usize, at: Transport, starts: bool) -> StepResult {
         let v6 = F::ETHER_TYPE == ethernet::IPV6;

@@ -94,7 +94,7 @@ impl Load {
         Ok(text)
     }
 
-    fn asked(self) -> f64 {
+    fn wanted_rate(self) -> f64 {
         f64::from(self.backends) / self.interval.as_secs_f64()
     }
 }
@@ -114,10 +114,10 @@ impl fmt::Display for Load {
 }
 
 impl Measured {
-    /// Whether probes were made at the rate that was asked for, and (almost) all passed.
+    /// Whether probes were made at the wanted rate, and (almost) all passed.
     pub(crate) fn is_sustained(&self, load: Load) -> bool {
         // A probe that starts late makes all that follow it late: the timer alone, which counts milliseconds, costs 1 %.
-        f64::from(self.probes) > 0.9 * load.asked() * self.seconds && self.passed * 1000 >= self.probes * 999
+        f64::from(self.probes) > 0.9 * load.wanted_rate() * self.seconds && self.passed * 1000 >= self.probes * 999
     }
 }
 

@@ -41,10 +41,10 @@ fn plan(maps: &PinnedMaps, config: &Config) -> Image {
 }
 
 pub(crate) fn started(pins: &PinDir, config: &Config) -> PinnedMaps {
-    let mut kernel = PinnedMaps::create(pins, &Capacity::of(config)).expect("maps");
-    let image = plan(&kernel, config);
-    kernel.publish(&image).expect("published");
-    kernel
+    let mut pinned = PinnedMaps::create(pins, &Capacity::of(config)).expect("maps");
+    let image = plan(&pinned, config);
+    pinned.publish(&image).expect("published");
+    pinned
 }
 
 fn started_again(pins: &PinDir) -> PinnedMaps {
@@ -56,32 +56,32 @@ pub(crate) fn reopened(pins: &PinDir) -> PinnedMaps {
     PinnedMaps::open(pins).expect("as they were made").expect("pinned")
 }
 
-fn backend(kernel: &PinnedMaps, name: &str) -> u16 {
-    kernel.snapshot().expect("readable").expect("published").backend(name).expect(name).number
+fn backend(pinned: &PinnedMaps, name: &str) -> u16 {
+    pinned.snapshot().expect("readable").expect("published").backend(name).expect(name).number
 }
 
-fn service_number(kernel: &PinnedMaps, name: &str) -> u32 {
-    kernel.snapshot().expect("readable").expect("published").service(name).expect(name).number
+fn service_number(pinned: &PinnedMaps, name: &str) -> u32 {
+    pinned.snapshot().expect("readable").expect("published").service(name).expect(name).number
 }
 
-fn pool_counts(kernel: &PinnedMaps, name: &str) -> (u32, u32) {
-    let number = kernel.snapshot().expect("readable").expect("published").pool(name).expect(name).number;
-    let Pool { available, enabled, .. } = kernel.maps.pool(kernel.maps.bank(), number).expect("in range");
+fn pool_counts(pinned: &PinnedMaps, name: &str) -> (u32, u32) {
+    let number = pinned.snapshot().expect("readable").expect("published").pool(name).expect(name).number;
+    let Pool { available, enabled, .. } = pinned.maps.pool(pinned.maps.bank(), number).expect("in range");
     (available, enabled)
 }
 
 /// Member list of a pool of up to four.
-fn listed(kernel: &PinnedMaps, name: &str) -> Vec<u16> {
-    let snapshot = kernel.snapshot().expect("readable").expect("published");
+fn listed(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
+    let snapshot = pinned.snapshot().expect("readable").expect("published");
     let pool = snapshot.pool(name).expect(name);
-    kernel.maps.candidates.read(pool.member_list).expect("in range").0[..pool.backends.len()].to_vec()
+    pinned.maps.candidates.read(pool.member_list).expect("in range").0[..pool.backends.len()].to_vec()
 }
 
-fn owners(kernel: &PinnedMaps, name: &str) -> Vec<u16> {
-    let snapshot = kernel.snapshot().expect("readable").expect("published");
+fn owners(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
+    let snapshot = pinned.snapshot().expect("readable").expect("published");
     let first = snapshot.service(name).expect(name).owners;
     let cells = snapshot.slots / LANES;
-    (first..first + cells).flat_map(|cell| kernel.maps.owners.read(cell).expect("in range").0).collect()
+    (first..first + cells).flat_map(|cell| pinned.maps.owners.read(cell).expect("in range").0).collect()
 }
 
 #[test]
@@ -91,35 +91,35 @@ fn what_was_published_is_found_again() {
     assert!(PinnedMaps::open(&pins).expect("nothing is not an error").is_none());
 
     let config = config();
-    let mut kernel = PinnedMaps::create(&pins, &Capacity::of(&config)).expect("maps");
-    assert_eq!(kernel.capacity(), &Capacity::of(&config));
-    assert_eq!(kernel.snapshot().expect("readable"), None);
-    let image = plan(&kernel, &config);
-    kernel.publish(&image).expect("published");
+    let mut pinned = PinnedMaps::create(&pins, &Capacity::of(&config)).expect("maps");
+    assert_eq!(pinned.capacity(), &Capacity::of(&config));
+    assert_eq!(pinned.snapshot().expect("readable"), None);
+    let image = plan(&pinned, &config);
+    pinned.publish(&image).expect("published");
     let drained = state(Admin::Drained, Health::Up);
-    kernel.set_state(backend(&kernel, "one/b1"), drained, "by an operator").expect("known");
-    let web = service_number(&kernel, "web");
-    kernel.set_failover(web, Failover { first: 1, evacuate: true }).expect("known");
-    drop(kernel);
+    pinned.set_state(backend(&pinned, "one/b1"), drained, "by an operator").expect("known");
+    let web = service_number(&pinned, "web");
+    pinned.set_failover(web, Failover { first: 1, evacuate: true }).expect("known");
+    drop(pinned);
 
-    let mut kernel = reopened(&pins);
-    kernel.repair().expect("repaired");
-    assert_eq!(kernel.snapshot().expect("readable"), Some(image.snapshot));
-    assert_eq!(kernel.state(backend(&kernel, "one/b1")), drained);
-    assert_eq!(kernel.failover(web), Failover { first: 1, evacuate: true });
-    let note = kernel.note(backend(&kernel, "one/b1"));
+    let mut pinned = reopened(&pins);
+    pinned.repair().expect("repaired");
+    assert_eq!(pinned.snapshot().expect("readable"), Some(image.snapshot));
+    assert_eq!(pinned.state(backend(&pinned, "one/b1")), drained);
+    assert_eq!(pinned.failover(web), Failover { first: 1, evacuate: true });
+    let note = pinned.note(backend(&pinned, "one/b1"));
     assert!(note.reason.starts_with(b"by an operator\0"));
     assert!(note.changed_ms > 0);
-    assert_eq!(pool_counts(&kernel, "one"), (2, 3));
+    assert_eq!(pool_counts(&pinned, "one"), (2, 3));
 
     // And it all goes on over the next generation.
-    let image = plan(&kernel, &config);
-    kernel.publish(&image).expect("published");
-    assert_eq!(kernel.state(backend(&kernel, "one/b1")), drained);
-    assert_eq!(kernel.failover(web), Failover { first: 1, evacuate: true });
-    assert_eq!(pool_counts(&kernel, "one"), (2, 3));
-    assert!(kernel.exits().iter().all(|&(_, count)| count == 0));
-    assert_eq!(kernel.service_traffic(web).packets + kernel.backend_traffic(1).packets, 0);
+    let image = plan(&pinned, &config);
+    pinned.publish(&image).expect("published");
+    assert_eq!(pinned.state(backend(&pinned, "one/b1")), drained);
+    assert_eq!(pinned.failover(web), Failover { first: 1, evacuate: true });
+    assert_eq!(pool_counts(&pinned, "one"), (2, 3));
+    assert!(pinned.exits().iter().all(|&(_, count)| count == 0));
+    assert_eq!(pinned.service_traffic(web).packets + pinned.backend_traffic(1).packets, 0);
 }
 
 #[test]
@@ -218,90 +218,90 @@ fn a_second_writer_learns_the_first_ones_pid() {
 #[test]
 fn an_image_is_published_once_and_in_order() {
     let bpffs = Bpffs::mount();
-    let mut kernel = started(&bpffs.pins(), &config());
-    let image = plan(&kernel, &config());
-    kernel.publish(&image).expect("it is the next");
-    assert!(matches!(kernel.publish(&image), Err(BpfError::Stale { planned: 2, published: 2 })));
+    let mut pinned = started(&bpffs.pins(), &config());
+    let image = plan(&pinned, &config());
+    pinned.publish(&image).expect("it is the next");
+    assert!(matches!(pinned.publish(&image), Err(BpfError::Stale { planned: 2, published: 2 })));
 }
 
 #[test]
 fn a_configuration_that_outgrows_the_maps_is_refused_before_the_first_write() {
     let bpffs = Bpffs::mount();
-    let kernel = started(&bpffs.pins(), &config());
-    let before = kernel.snapshot().expect("readable");
+    let pinned = started(&bpffs.pins(), &config());
+    let before = pinned.snapshot().expect("readable");
     let mut large = config();
     large.slots = 1 << 18;
-    let error = try_plan(&kernel, &large).expect_err("too large").to_string();
+    let error = try_plan(&pinned, &large).expect_err("too large").to_string();
     assert!(error.contains("CANDIDATES") && error.contains("edge-ctl detach"), "{error}");
-    assert_eq!(kernel.snapshot().expect("readable"), before);
+    assert_eq!(pinned.snapshot().expect("readable"), before);
 }
 
 #[test]
 fn a_publication_moves_no_owner_and_kills_only_what_nothing_names() {
     let bpffs = Bpffs::mount();
     let mut config = config();
-    let mut kernel = started(&bpffs.pins(), &config);
-    let before = owners(&kernel, "web");
-    let goes = backend(&kernel, "one/b1");
+    let mut pinned = started(&bpffs.pins(), &config);
+    let before = owners(&pinned, "web");
+    let goes = backend(&pinned, "one/b1");
     assert!(before.contains(&goes));
-    kernel.set_state(goes, state(Admin::Enabled, Health::Up), "it answers").expect("known");
+    pinned.set_state(goes, state(Admin::Enabled, Health::Up), "it answers").expect("known");
 
     config.pools[0].backends.remove(1);
     config.pools[0].backends[0].weight = 1;
-    let image = plan(&kernel, &config);
-    kernel.publish(&image).expect("published");
-    assert_eq!(owners(&kernel, "web"), before);
+    let image = plan(&pinned, &config);
+    pinned.publish(&image).expect("published");
+    assert_eq!(owners(&pinned, "web"), before);
     let left = state(Admin::Enabled, Health::Up).0 & !State::NEW | State::RETIRED;
-    assert_eq!(kernel.state(goes), State(left), "its flows stay, and no new ones come");
+    assert_eq!(pinned.state(goes), State(left), "its flows stay, and no new ones come");
 }
 
 #[test]
 fn what_a_killed_publication_left_is_repaired_by_the_next_start() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
-    let mut kernel = started(&pins, &config());
-    let (nobody, known) = (40, backend(&kernel, "one/b0"));
+    let mut pinned = started(&pins, &config());
+    let (nobody, known) = (40, backend(&pinned, "one/b0"));
     let word =
-        |n: u16| kernel.maps.backends.atomic_u32(n.into(), std::mem::offset_of!(Backend, state)).expect("in range");
+        |n: u16| pinned.maps.backends.atomic_u32(n.into(), std::mem::offset_of!(Backend, state)).expect("in range");
     word(nobody).store(state(Admin::Enabled, Health::Up).0, std::sync::atomic::Ordering::Relaxed);
     word(known).store(state(Admin::Enabled, Health::Down).0, std::sync::atomic::Ordering::Relaxed);
 
-    kernel = reopened(&pins);
-    assert_eq!(pool_counts(&kernel, "one"), (3, 3), "opening changes nothing");
-    kernel.repair().expect("repaired");
-    assert_eq!(kernel.state(nobody), State(0));
-    assert_eq!(pool_counts(&kernel, "one"), (2, 3));
+    pinned = reopened(&pins);
+    assert_eq!(pool_counts(&pinned, "one"), (3, 3), "opening changes nothing");
+    pinned.repair().expect("repaired");
+    assert_eq!(pinned.state(nobody), State(0));
+    assert_eq!(pool_counts(&pinned, "one"), (2, 3));
 }
 
 #[test]
 fn states_move_counts_and_lists() {
     let bpffs = Bpffs::mount();
-    let mut kernel = started(&bpffs.pins(), &config());
-    let (b0, b1) = (backend(&kernel, "two/b0"), backend(&kernel, "two/b1"));
-    kernel.set_state(b0, state(Admin::Enabled, Health::Down), "no answer").expect("known");
-    assert_eq!(pool_counts(&kernel, "two"), (1, 2));
-    assert_eq!(listed(&kernel, "two"), [b1, b0], "those that take flows stand first");
-    kernel.set_state(b0, state(Admin::Enabled, Health::Up), "answers").expect("known");
-    assert_eq!(listed(&kernel, "two"), [b0, b1], "by their addresses");
+    let mut pinned = started(&bpffs.pins(), &config());
+    let (b0, b1) = (backend(&pinned, "two/b0"), backend(&pinned, "two/b1"));
+    pinned.set_state(b0, state(Admin::Enabled, Health::Down), "no answer").expect("known");
+    assert_eq!(pool_counts(&pinned, "two"), (1, 2));
+    assert_eq!(listed(&pinned, "two"), [b1, b0], "those that take flows stand first");
+    pinned.set_state(b0, state(Admin::Enabled, Health::Up), "answers").expect("known");
+    assert_eq!(listed(&pinned, "two"), [b0, b1], "by their addresses");
 
     let long = "é".repeat(100);
-    kernel.set_state(b0, state(Admin::Disabled, Health::Up), &long).expect("known");
-    assert_eq!(pool_counts(&kernel, "two"), (1, 1));
-    assert_eq!(kernel.note(b0).reason, *"é".repeat(60).as_bytes());
-    assert!(matches!(kernel.set_state(0, State(0), ""), Err(BpfError::NoSuchBackend(0))));
-    let nowhere = kernel.set_failover(1 << 31, Failover::default());
+    pinned.set_state(b0, state(Admin::Disabled, Health::Up), &long).expect("known");
+    assert_eq!(pool_counts(&pinned, "two"), (1, 1));
+    assert_eq!(pinned.note(b0).reason, *"é".repeat(60).as_bytes());
+    assert!(matches!(pinned.set_state(0, State(0), ""), Err(BpfError::NoSuchBackend(0))));
+    let nowhere = pinned.set_failover(1 << 31, Failover::default());
     assert!(matches!(nowhere, Err(BpfError::NoSuchService(_))));
 }
 
 #[test]
 fn a_next_hop_is_written_beside_the_state() {
     let bpffs = Bpffs::mount();
-    let mut kernel = started(&bpffs.pins(), &config());
-    let number = backend(&kernel, "one/b0");
-    let before = kernel.maps.backends.read(number.into()).expect("in range");
+    let mut pinned = started(&bpffs.pins(), &config());
+    let number = backend(&pinned, "one/b0");
+    let before = pinned.maps.backends.read(number.into()).expect("in range");
     let entry =
         NextHopEntry { egress: 7, mac: [2, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 12 };
-    kernel.set_next_hop(number, Some(entry)).expect("known");
+    pinned.set_next_hop(number, Some(entry)).expect("known");
     let expected = Backend {
         egress: 7,
         next_hop: Mac::new(entry.mac),
@@ -310,25 +310,25 @@ fn a_next_hop_is_written_beside_the_state() {
         vlan: 12,
         ..before
     };
-    assert_eq!(kernel.maps.backends.read(number.into()), Some(expected));
+    assert_eq!(pinned.maps.backends.read(number.into()), Some(expected));
     let learnt =
-        kernel.maps.backends.atomic_u16(number.into(), std::mem::offset_of!(Backend, path_mtu)).expect("in range");
+        pinned.maps.backends.atomic_u16(number.into(), std::mem::offset_of!(Backend, path_mtu)).expect("in range");
     learnt.store(1400, std::sync::atomic::Ordering::Relaxed);
-    kernel.set_next_hop(number, Some(entry)).expect("known");
-    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { path_mtu: 1400, ..expected }));
-    kernel.forget_path_mtus();
-    kernel.set_next_hop(number, None).expect("known");
-    assert_eq!(kernel.maps.backends.read(number.into()), Some(Backend { next_hop: Mac::default(), ..expected }));
+    pinned.set_next_hop(number, Some(entry)).expect("known");
+    assert_eq!(pinned.maps.backends.read(number.into()), Some(Backend { path_mtu: 1400, ..expected }));
+    pinned.forget_path_mtus();
+    pinned.set_next_hop(number, None).expect("known");
+    assert_eq!(pinned.maps.backends.read(number.into()), Some(Backend { next_hop: Mac::default(), ..expected }));
 }
 
 #[test]
 fn a_damaged_snapshot_is_not_believed() {
     let bpffs = Bpffs::mount();
-    let kernel = started(&bpffs.pins(), &config());
-    let at = edge_common::abi::banked(kernel.maps.bank(), 0);
-    let mut page = kernel.maps.snapshot.read(at).expect("in range");
+    let pinned = started(&bpffs.pins(), &config());
+    let at = edge_common::abi::banked(pinned.maps.bank(), 0);
+    let mut page = pinned.maps.snapshot.read(at).expect("in range");
     page.0[100] ^= 1;
-    kernel.maps.snapshot.write(at, page).expect("in range");
-    let error = kernel.snapshot().expect_err("damaged").to_string();
+    pinned.maps.snapshot.write(at, page).expect("in range");
+    let error = pinned.snapshot().expect_err("damaged").to_string();
     assert!(error.contains("checksum") && error.contains("edge-ctl detach"), "{error}");
 }

@@ -10,17 +10,17 @@ use super::decap::DecapArgs;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; the message says why
+  1  failed; the message has the reason
   2  wrong usage, or a configuration that was refused
   3  no daemon answers, and there are no pinned maps to work on instead
   4  no such backend, service or pool
-  5  another daemon runs; the message names its PID
+  5  another daemon runs; the message has its PID
 
-BACKEND is POOL/BACKEND; the bare name will do where only one pool has it.
-Without a daemon, status, drain, enable, disable, failover, failback and detach work on the pinned maps and say so;
+BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
+Without a daemon, status, drain, enable, disable, failover, failback and detach work on the pinned maps, with a notice;
 flows always reads the pinned maps.";
 
-/// XDP load balancer: runs it, watches it and moves its traffic.
+/// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
 #[command(name = "edge-ctl", version, after_help = EXIT_CODES, max_term_width = 120)]
 pub(crate) struct Args {
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// Where the daemon and the packet path are found.
+/// Directories of the daemon and of the packet path.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Dirs {
     /// Directory on a bpffs under which maps, programs and links are pinned.
@@ -50,7 +50,7 @@ impl Dirs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the daemon. SIGHUP reads the file again; SIGTERM stops the daemon and leaves the traffic flowing.
+    /// Run the daemon. On SIGHUP it reads the file again; on SIGTERM it stops, and the traffic goes on.
     Run {
         /// Configuration file.
         #[arg(long, value_name = "FILE")]
@@ -62,59 +62,59 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Show services, pools and backends: their state, since when, why, and their traffic.
+    /// Show services, pools and backends: state, time in this state, reason, and traffic.
     Status {
-        /// One JSON object (with --watch: one a line).
+        /// Print one JSON object (with --watch: one a line each second).
         #[arg(long)]
         json: bool,
-        /// Show it again each second, until Ctrl-C.
+        /// Show the status again each second, until Ctrl-C.
         #[arg(long)]
         watch: bool,
     },
-    /// List the flow records: where the flows go that a change would have moved.
+    /// List the flow records: flows that a change would have moved, and their backends.
     Flows {
-        /// Only flows of this service.
+        /// List only flows of this service.
         #[arg(long, value_name = "SERVICE")]
         service: Option<String>,
-        /// One JSON object.
+        /// Print one JSON object.
         #[arg(long)]
         json: bool,
-        /// List at most N of them; all are counted.
+        /// List at most N records; the total still counts all.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Give a backend no new flows; the ones that it has stay.
+    /// Send a backend no new flows; its established flows stay.
     Drain(BackendArgs),
-    /// Take back a drain or a disable.
+    /// Undo a drain or a disable.
     Enable(BackendArgs),
-    /// Take a backend out of service at once, with its running flows.
+    /// Take a backend out of service at once, with its established flows.
     Disable(BackendArgs),
     /// Send a service's new flows to another of its pools.
     Failover {
         service: String,
-        /// The pool to go to; the pools before it in the service's order are left.
+        /// The pool that receives the new flows, instead of the pools before it in the service's list.
         #[arg(long, value_name = "POOL")]
         to: String,
-        /// Move the running flows of the pools that are left, too.
+        /// Move the established flows of the pools before it, too.
         #[arg(long)]
         evacuate: bool,
     },
-    /// Take back a failover.
+    /// Undo a failover.
     Failback { service: String },
     /// Make the daemon read its configuration file again; a bad one changes nothing.
     Reload,
     /// Show the daemon's last events.
     Events {
-        /// Go on with new ones as they happen, until Ctrl-C.
+        /// Show new events as well, until Ctrl-C.
         #[arg(long)]
         follow: bool,
-        /// One JSON object a line.
+        /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
     },
-    /// Stop the load balancer: stop the daemon, take the program off the interfaces, withdraw announced VIPs.
+    /// Stop the load balancer: stop the daemon, detach the program from the interfaces, withdraw announced VIPs.
     Detach,
-    /// Take the packets of edges out of their tunnels, on a tunnel backend.
+    /// On a tunnel backend: decapsulate the packets of edges.
     Decap(DecapArgs),
 }
 
@@ -122,7 +122,7 @@ pub(crate) enum Command {
 pub(crate) struct BackendArgs {
     /// POOL/BACKEND, or BACKEND where only one pool has it.
     pub(crate) backend: String,
-    /// Why; `status` shows it.
+    /// The reason, for `status`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
 }

@@ -17,15 +17,15 @@ use crate::{
 /// Options of `edge-ctl decap`.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct DecapArgs {
-    /// Interface that the tunnel packets come in by
+    /// Interface that receives the tunnel packets
     #[arg(long, value_name = "DEV")]
     interface: String,
 
-    /// Address of an edge whose tunnel packets are taken: `source_v4` or `source_v6` of its configuration
+    /// Source address of tunnel packets to accept: `source_v4` or `source_v6` of an edge's configuration
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["detach", "status"])]
     from: Vec<IpAddr>,
 
-    /// How the program is attached
+    /// XDP mode of the program
     #[arg(long, value_enum, default_value_t = AttachMode::Native, conflicts_with_all = ["detach", "status"])]
     mode: AttachMode,
 
@@ -33,11 +33,11 @@ pub(crate) struct DecapArgs {
     #[arg(long, conflicts_with = "status")]
     detach: bool,
 
-    /// Show the edges whose packets are taken, and the counters
+    /// Show the accepted edges and the counters
     #[arg(long)]
     status: bool,
 
-    /// Status as JSON
+    /// Print the status as JSON
     #[arg(long, requires = "status")]
     json: bool,
 }
@@ -66,7 +66,7 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
     }
     anyhow::ensure!(
         !args.from.is_empty(),
-        "no edge to take tunnel packets from\n  write: edge-ctl decap --interface {interface} --from ADDR, with the \
+        "no edge to accept tunnel packets from\n  write: edge-ctl decap --interface {interface} --from ADDR, with the \
          tunnel source of each edge (`source_v4` or `source_v6` under [tunnel] in its configuration)"
     );
     let pins = DecapPins::new(pin_root, interface)?;

@@ -110,7 +110,7 @@ impl Sections {
         }
         let Ok(slots) = self.slots else { return };
         let limits = self.limits();
-        // Owners: four slots a cell, for each service. Candidates: a slot a cell, for each pool, in both halves.
+        // Owners: four slots a cell, for each service. Candidates: a slot a cell, for each pool, in both banks.
         let cells = u64::from(limits.services) * u64::from(slots.value) / 4
             + u64::from(limits.pools) * u64::from(slots.value) * 2;
         if cells * 8 > TABLE_MEMORY {

@@ -29,7 +29,7 @@ const DEFAULT_FLOWS: u32 = 131_072;
 /// At the default rate one CPU fills the records in as many seconds.
 const FLOWS_OVER_RATE: u32 = 4;
 
-/// Least and most fragmented packets of an IP version that are followed at a time.
+/// Least and most fragmented packets of an IP version in the table at a time.
 const FRAGMENTS: (i64, i64) = (64, 1 << 20);
 const DEFAULT_FRAGMENTS: u32 = 8192;
 

@@ -31,7 +31,7 @@ pub(super) struct Found<T> {
 #[derive(Debug)]
 pub(super) struct Problems<'t> {
     text: &'t str,
-    /// Where each line ends, in bytes; found when the first place is asked for.
+    /// Where each line ends, in bytes; found at the first use.
     line_ends: OnceCell<Vec<usize>>,
     found: RefCell<Vec<(usize, String, String)>>,
 }

@@ -40,8 +40,8 @@ pub(crate) enum EventKind {
     NextHopLost,
     NextHopFound,
     LocalFault,
-    /// Only for a slow subscriber: how many events it has missed.
-    Missed,
+    /// Only for a slow subscriber: how many events it has lost.
+    Lagged,
 }
 
 impl EventKind {
@@ -63,14 +63,14 @@ impl EventKind {
             Self::BackendDisabled => "backend_disabled",
             Self::Failover => "failover",
             Self::Failback => "failback",
-            Self::PoolLeft => "retired_pool",
+            Self::PoolLeft => "pool_left",
             Self::PoolReturned => "pool_returned",
             Self::TransitionStarted => "transition_started",
             Self::TransitionFinished => "transition_finished",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
             Self::LocalFault => "local_fault",
-            Self::Missed => "missed",
+            Self::Lagged => "lagged",
         }
     }
 
@@ -99,7 +99,7 @@ impl EventKind {
             | Self::TransitionStarted
             | Self::TransitionFinished
             | Self::NextHopFound
-            | Self::Missed => false,
+            | Self::Lagged => false,
         }
     }
 }
@@ -168,13 +168,13 @@ impl Events {
     }
 }
 
-/// The event for a subscriber that missed `count` events.
-pub(crate) fn missed(count: u64) -> Event {
+/// The event for a subscriber that has lost `count` events.
+pub(crate) fn lagged(count: u64) -> Event {
     Event {
         at: unix_ms(),
-        kind: EventKind::Missed,
+        kind: EventKind::Lagged,
         subject: "events".to_owned(),
-        message: format!("{count} events were missed: they came faster than they were read"),
+        message: format!("{count} events were lost: they came faster than the subscriber read them"),
     }
 }
 
@@ -198,6 +198,19 @@ mod tests {
         assert_eq!(kept[0].subject, "a/1");
     }
 
+    #[test]
+    fn the_documentation_has_the_names_of_all_kinds() {
+        let (_, table) = include_str!("../../../docs/cli.md").split_once("## Events").expect("a section on events");
+        let kinds = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+        let mut documented = 0;
+        for name in kinds.flat_map(|cell| cell.split('`').step_by(2)).filter(|name| !name.trim().is_empty()) {
+            let kind: EventKind = serde_json::from_value(name.into()).expect("a kind of event");
+            assert_eq!(kind.name(), name);
+            documented += 1;
+        }
+        assert_eq!(documented, EventKind::Lagged as usize + 1);
+    }
+
     #[tokio::test]
     async fn a_subscriber_gets_what_is_kept_and_then_what_comes_each_once() {
         let events = Events::new();
@@ -217,7 +230,7 @@ mod tests {
             EventKind::NextHopFound,
             EventKind::PoolReturned,
             EventKind::TransitionStarted,
-            EventKind::Missed,
+            EventKind::Lagged,
         ] {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.name()));
         }

@@ -140,7 +140,7 @@ async fn follow_events(State(shared): State<Shared>, Query(Follow { follow }): Q
                 // Nothing comes after this; the subscriber shall see an end and not a broken connection.
                 Ok(event) if event.kind == EventKind::DaemonStopped => Some((event, None)),
                 Ok(event) => Some((event, Some(coming))),
-                Err(RecvError::Lagged(count)) => Some((events::missed(count), Some(coming))),
+                Err(RecvError::Lagged(count)) => Some((events::lagged(count), Some(coming))),
                 Err(RecvError::Closed) => None,
             }
         });

@@ -72,7 +72,7 @@ fn puts_the_address_on_the_interface_and_tells_of_it() {
 
             // The link goes and comes: IPv6 addresses go with it, and come back.
             sh("ip link set edge0 down && ip link set edge0 up");
-            lab.settle();
+            lab.wait_until_up();
             assert_eq!(count(&received, &runtime, vip, ALL_THREE), 3, "{vip} after the link came up");
             sh("ip address show dev edge0 | grep -q 'inet6 fd00::100/128'");
 

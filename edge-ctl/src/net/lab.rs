@@ -47,12 +47,12 @@ impl Lab {
         sh("ip link set edge0 up && ip address add 10.0.0.1/24 dev edge0 && ip address add fd00::1/64 dev edge0 nodad");
         lab.peer("ip link set peer0 up");
         lab.peer("ip address add 10.0.0.2/24 dev peer0 && ip address add fd00::2/64 dev peer0 nodad");
-        lab.settle();
+        lab.wait_until_up();
         lab
     }
 
     /// Waits until the link runs, which the kernel lets it up to a second after its carrier is there.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn wait_until_up(&self) {
         let wait = |link: &str| format!("until ip link show {link} | grep -q \"state UP\"; do sleep 0.01; done");
         sh(&wait("edge0"));
         self.peer(&wait("peer0"));

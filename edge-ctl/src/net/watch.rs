@@ -31,13 +31,13 @@ use super::{
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Looking routes up may take a fifth of the time at most, however much the routing table is in motion.
 const REST_FACTOR: u32 = 4;
-/// After routes changed they are looked at once more: the kernel tells of a link before it removes its routes, and of
-/// many removals not at all (`fib_sync_down_dev`).
-const SETTLE: Duration = Duration::from_millis(300);
-/// How often a neighbour that does not answer is asked for again; the kernel itself asks once a second while it tries.
+/// After a change of routes they are looked up once more: the kernel sends the notification of a link before it removes the
+/// link's routes, and none for many removals (`fib_sync_down_dev`).
+const REPEAT: Duration = Duration::from_millis(300);
+/// How often the resolution of a neighbour that does not answer is started again; the kernel itself retries once a second.
 const KICK: Duration = Duration::from_secs(1);
-/// In every so manieth `KICK`, stale neighbours are asked for and everything is read anew: what no message tells (next
-/// hop objects, the path MTU) is seen then.
+/// In each `RESYNC`th `KICK`, stale neighbours are resolved again and everything is read anew: changes without a notification
+/// (next hop objects, the path MTU) are seen then.
 const RESYNC: u64 = 10;
 /// Requests on their way at a time: their answers must fit into the socket's buffer.
 const PARALLEL: usize = 32;
@@ -124,8 +124,8 @@ enum Work {
 #[derive(Debug, Default)]
 struct Agenda {
     due: Option<(Instant, Work)>,
-    /// When routes are to be looked up once more, after they have settled.
-    settle: Option<Instant>,
+    /// When to look routes up once more after a change.
+    repeat: Option<Instant>,
     /// Not before this, for work that looks routes up.
     rest_until: Option<Instant>,
 }
@@ -151,14 +151,14 @@ impl Agenda {
     }
 
     fn next(&self) -> Option<(Instant, Work)> {
-        self.due.into_iter().chain(self.settle.map(|at| (at, Work::Lookups))).min()
+        self.due.into_iter().chain(self.repeat.map(|at| (at, Work::Lookups))).min()
     }
 
     /// Forgets what [`Self::wait`] returned, and what the same work does along with it.
     fn done(&mut self) {
         let now = Instant::now();
         self.due = self.due.filter(|(at, _)| *at > now);
-        self.settle = self.settle.filter(|at| *at > now);
+        self.repeat = self.repeat.filter(|at| *at > now);
     }
 }
 
@@ -239,12 +239,12 @@ impl Watcher {
                 }
                 Change::Routes => {
                     agenda.add(Work::Lookups, DEBOUNCE);
-                    agenda.settle = Some(Instant::now() + SETTLE);
+                    agenda.repeat = Some(Instant::now() + REPEAT);
                 }
             },
             // The kernel had more to say than the socket holds, and dropped some of it.
             NetlinkPayload::Overrun(_) => {
-                tracing::warn!("missed network notifications; reading everything anew");
+                tracing::warn!("network notifications were lost; reading everything anew");
                 agenda.add(Work::Everything, DEBOUNCE);
             }
             _ => {}
@@ -313,7 +313,7 @@ impl Watcher {
                 Resolution::NoWay(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
             }
         }
-        // Those that were asked for before wait for the next tick.
+        // Neighbours whose resolution was started before are retried at the next tick.
         kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
@@ -365,7 +365,7 @@ impl Watcher {
     }
 }
 
-/// A neighbour that can't be asked for is asked for again soon, so a failure needs no more than a trace.
+/// Starts the resolution of neighbours. A failure is only traced, since the resolution is started again soon.
 async fn kick_all(requests: &Requests, neighbours: BTreeSet<NeighbourKey>) {
     stream::iter(neighbours)
         .for_each_concurrent(PARALLEL, |neighbour| async move {

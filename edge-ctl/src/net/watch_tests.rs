@@ -131,7 +131,7 @@ fn neighbours_that_live_are_not_lost_by_a_flush() {
         watching.expect(1, Some(PEER));
         watching.expect(2, Some(PEER));
         sh("ip neigh flush all; ip -6 neigh flush all");
-        assert_eq!(watching.quiet(SOON), 0, "they answered before they were missed");
+        assert_eq!(watching.quiet(SOON), 0, "they answered before anything was noticed");
         assert_eq!(watching.known.values().filter(|entry| entry.is_some()).count(), 2);
     });
 }
@@ -151,7 +151,7 @@ fn follows_a_link_down_and_up() {
         assert!(watching.links.contains(&"edge0".to_owned()), "{:?}", watching.links);
         // IPv6 addresses are gone with the link.
         sh("ip link set edge0 up && ip address add fd00::1/64 dev edge0 nodad");
-        lab.settle();
+        lab.wait_until_up();
         watching.expect(1, Some(PEER));
         watching.expect(2, Some(PEER));
     });
@@ -166,7 +166,7 @@ fn follows_the_peers_carrier() {
         sh("until ip link show edge0 | grep -q \"state DOWN\\|state LOWER\"; do sleep 0.01; done");
         watching.expect(1, None);
         lab.peer("ip link set peer0 up");
-        lab.settle();
+        lab.wait_until_up();
         watching.expect(1, Some(PEER));
     });
 }

@@ -6,7 +6,7 @@ use edge_common::abi::{CELL, SNAPSHOT_PAGE};
 
 use crate::config::Config;
 
-/// Sizes of the maps, entries. Of a map with two halves: entries of one half.
+/// Sizes of the maps in entries. For a map with two banks: entries of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Capacity {
     /// Service numbers.

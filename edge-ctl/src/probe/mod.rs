@@ -88,7 +88,7 @@ async fn run(target: ProbeTarget, first: Instant, reports: Sender<Report>) {
     let mut next = first;
     loop {
         sleep_until(next).await;
-        // From now and not from `next`: after a standstill of this host the missed probes are not made up for.
+        // From now and not from `next`: after a standstill of this host the overdue probes are not caught up.
         next = Instant::now() + gap(&target.probe, rand::random());
         let verdict = probe(&target).await;
         if reports.send(Report { backend: target.backend, verdict }).await.is_err() {

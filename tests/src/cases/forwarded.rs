@@ -167,7 +167,7 @@ fn fragments(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     }
 }
 
-/// ICMP errors about what a backend sent, which go where its flow goes.
+/// ICMP errors about packets of a backend, which go to the backend of that flow.
 fn errors(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     let what = "It quotes an answer to the client, whose flow is a backend's.";
     let (kinds, header): (&[(u8, u8)], usize) = match side {

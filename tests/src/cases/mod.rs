@@ -1,4 +1,4 @@
-//! The table of cases: for each way a packet can leave the two programs, packets that take it, and what comes out.
+//! The table of cases: for each exit of the two programs, packets that leave by it, and the expected frames.
 
 mod answered;
 mod decapsulated;
@@ -19,7 +19,7 @@ use crate::{
 };
 pub use scene::Scene;
 
-/// What a case says about a packet that was forwarded.
+/// The expectation of a case about a forwarded packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forwarded {
     pub egress: u32,
@@ -30,17 +30,17 @@ pub struct Forwarded {
     pub starts: bool,
 }
 
-/// A packet, and what becomes of it.
+/// A packet and its expected result.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Exit, and what is special; unique.
+    /// Exit and distinction; unique.
     pub name: String,
-    /// One line: what the packet is, and why it leaves so.
+    /// One line: the packet, and the reason for its exit.
     pub what: &'static str,
     pub frame: Vec<u8>,
     pub arrival: Arrival,
     pub way: Way,
-    /// What the kernel is told to do with it: said here, since the exit's own word is what is tested.
+    /// The expected verdict, stated here, since the exit's own verdict is under test.
     pub verdict: Verdict,
     /// The frame that leaves; `None` where it is dropped.
     pub out: Option<Vec<u8>>,
@@ -97,7 +97,7 @@ pub fn all(scene: &Scene) -> Vec<Case> {
     cases
 }
 
-/// The cases that can come in on the running kernel; `test` names what is skipped.
+/// The cases that the running kernel can receive; `test` is the name under which others are skipped.
 pub fn runnable(scene: &Scene, test: &str) -> Vec<Case> {
     let mut cases = all(scene);
     cases.retain(|case| missing(&format!("{test}: {}", case.name), case.arrival.needs()).is_none());

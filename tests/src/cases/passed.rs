@@ -119,7 +119,7 @@ fn control(cases: &mut Vec<Case>, side: Side) {
     push("echo with options", what, &frame);
 }
 
-/// What a router on the way to a backend says about an outer packet, `side` being the tunnel's family.
+/// The error of a router on the path to a backend about an outer packet; `side` is the tunnel's family.
 fn path_mtu(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     let port = if side == Side::V4 { port::IN4 } else { port::IN6 };
     let (kind, code, name) = if side == Side::V4 { (3, 4, "fragmentation needed") } else { (2, 0, "packet too big") };

@@ -57,7 +57,7 @@ pub mod port {
     pub const NOBODY: u16 = 999;
 }
 
-/// The world, and whose each port is.
+/// The world, and the services of its ports.
 pub struct Scene {
     pub world: World,
     /// Side, protocol, port; service, backend.

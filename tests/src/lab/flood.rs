@@ -108,7 +108,7 @@ fn run(out: &Out, plan: &Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()
     let pace = Pace::start(plan.per_second);
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) && count < plan.most {
-        // What was missed while the processor was elsewhere is made up for slowly: else that would be a burst.
+        // Packets that are late because the processor was elsewhere are caught up slowly: at once, they would be a burst.
         let burst = pace.due().saturating_sub(count).min(2 * u64::from(plan.per_second) / 1000 + 1);
         for _ in 0..burst {
             let frame = frame(out, plan, &mut random).context("a flood has somewhere to go")?;

@@ -16,7 +16,7 @@ use nix::{
 
 use crate::lab::patience::patience;
 
-/// How long a process that was asked to end may take before it is killed.
+/// How long a process may take to exit after SIGTERM before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running child whose output goes to a log file.

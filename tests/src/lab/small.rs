@@ -361,7 +361,7 @@ impl Small {
     pub fn ask(&self, vip: IpAddr, count: usize) -> Result<BTreeSet<String>> {
         let service = SocketAddr::new(vip, ECHO);
         let mut answered = BTreeSet::new();
-        let asked = self.netns(CLIENT).within(|| -> Result<()> {
+        let exchanged = self.netns(CLIENT).within(|| -> Result<()> {
             for number in 0..count {
                 let ask = udp_echo::ask(service, &number.to_be_bytes(), patience(Duration::from_secs(1)));
                 answered.insert(ask.context("UDP")?);
@@ -369,7 +369,7 @@ impl Small {
             }
             Ok(())
         })?;
-        asked.with_context(|| format!("{vip}, answered by {answered:?}"))?;
+        exchanged.with_context(|| format!("{vip}, answered by {answered:?}"))?;
         Ok(answered)
     }
 

@@ -215,7 +215,7 @@ impl Service {
     /// The service of this name.
     ///
     /// # Panics
-    /// There is none: a test asked for something that the lab does not have.
+    /// There is none: a test named something that the lab does not have.
     pub fn named(name: &str) -> Self {
         *SERVICES.iter().find(|service| service.name == name).expect("the lab has a service of this name")
     }

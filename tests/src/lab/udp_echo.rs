@@ -28,8 +28,8 @@ pub struct UdpEcho {
 }
 
 impl UdpEcho {
-    /// Listens on each of `vips` in `netns`. One socket per address, so that an answer leaves from the address that
-    /// was asked.
+    /// Listens on each of `vips` in `netns`. One socket per address, so that an answer leaves from the address of
+    /// its request.
     pub fn start(netns: &Netns, name: &str, vips: &[IpAddr]) -> Result<Self> {
         let sockets = netns.within(|| bind(vips))??;
         let stop = Arc::new(AtomicBool::new(false));

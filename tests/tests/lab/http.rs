@@ -106,9 +106,9 @@ fn a_drained_backend_gets_no_new_connections() {
         }
     };
     let (records, from) = under_load(&mut lab, drain, WATCH);
-    let settled = from + Duration::from_millis(400);
+    let drained = from + Duration::from_millis(400);
     let new: Vec<_> = records.into_iter().filter(|record| !is_kept(record)).collect();
-    assert_eq!(served_after(&new, settled), ["a2", "a3"]);
+    assert_eq!(served_after(&new, drained), ["a2", "a3"]);
 }
 
 #[test]

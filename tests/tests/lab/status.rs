@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(15);
 #[test]
 fn a_drained_backend_and_its_running_flow() {
     let mut lab = Lab::with_edge();
-    wait_for(&lab, "the service to settle", |status| service(status)["transition"].is_null());
+    wait_for(&lab, "the service to be stable", |status| service(status)["transition"].is_null());
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
     assert!(lab.ctl(&["flows"]).unwrap().starts_with("no flow is recorded"));
 
@@ -75,7 +75,7 @@ fn a_drained_backend_and_its_running_flow() {
 
     lab.start_daemon().unwrap();
     lab.ctl(&["enable", &backend]).unwrap();
-    wait_for(&lab, "the service to settle", |status| service(status)["transition"].is_null());
+    wait_for(&lab, "the service to be stable", |status| service(status)["transition"].is_null());
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
     assert_eq!(connection.ask(), home);
 }
@@ -83,7 +83,7 @@ fn a_drained_backend_and_its_running_flow() {
 #[test]
 fn a_removed_backend_is_retired_until_nothing_names_it() {
     let lab = Lab::with_edge();
-    wait_for(&lab, "the service to settle", |status| service(status)["transition"].is_null());
+    wait_for(&lab, "the service to be stable", |status| service(status)["transition"].is_null());
     let mut connection = Connection::open(&lab);
     let home = connection.ask();
     let backend = format!("{}/{home}", Service::named(SERVICE).pools()[0]);
@@ -110,7 +110,7 @@ fn a_removed_backend_is_retired_until_nothing_names_it() {
 
     std::fs::write(&path, whole).unwrap();
     lab.edge().signal(Signal::SIGHUP).unwrap();
-    wait_for(&lab, "it to be back, and the service to settle", |status| {
+    wait_for(&lab, "it to be back, and the service to be stable", |status| {
         status["retired"].as_array().is_some_and(Vec::is_empty) && service(status)["transition"].is_null()
     });
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));

@@ -1,6 +1,6 @@
-//! A controller that does what it must, and nothing else: it looks, lets owners follow, collects records, ends transitions.
+//! A controller reduced to its duties: it hands slots over, deletes redundant records, and ends transitions.
 //!
-//! It uses the real `select::pick` and the real `follow`, unless the plan says which of its rules is to be broken.
+//! It uses the real `select::pick` and the real `tables::handover`, except for the rule that the plan breaks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use edge_common::{
 use crate::{
     edge::{self, Edge, place},
     flow,
-    plan::{Broken, LEARN, LINGER, Plan, TICK},
+    plan::{Broken, IDLE_TIMEOUT, LEARN, Plan, TICK},
     scene::{SLOTS, Scene},
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Controller {
     pub(crate) done: Done,
 }
 
-/// What it has done.
+/// Counts of the controller's acts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) moves: u64,
@@ -47,19 +47,19 @@ impl Done {
     }
 }
 
-/// What it knows of a service.
+/// The controller's knowledge of a service.
 #[derive(Default)]
 struct Care {
     timers: Option<SlotTimers>,
     changes: u32,
-    settling: Settling,
+    stability: Stability,
 }
 
-/// How far a service has come on its way to be stable; back to the start with each change.
+/// How far it is known that a service is stable; each change starts again at `Unknown`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Settling {
+enum Stability {
     #[default]
-    Not,
+    Unknown,
     /// A look found every owner to be its slot's pick.
     Looked,
     /// After that, a scan found no record.
@@ -72,7 +72,7 @@ impl Controller {
         Self { plan, services, waiting: BTreeMap::new(), done: Done::default() }
     }
 
-    /// It was killed and started again: it knows nothing.
+    /// Kills the controller and starts it again, without any knowledge.
     pub(crate) fn restart(&mut self) {
         for care in &mut self.services {
             *care = Care::default();
@@ -85,7 +85,7 @@ impl Controller {
     pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize]) {
         edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].in_transition = 1));
         for service in services {
-            self.services[*service].settling = Settling::Not;
+            self.services[*service].stability = Stability::Unknown;
         }
     }
 
@@ -93,11 +93,11 @@ impl Controller {
     pub(crate) fn changed(&mut self, services: &[usize]) {
         for service in services {
             self.services[*service].changes += 1;
-            self.services[*service].settling = Settling::Not;
+            self.services[*service].stability = Stability::Unknown;
         }
     }
 
-    /// What it does once a second.
+    /// Does a pass, once a second.
     pub(crate) fn tick(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
         for service in 0..self.services.len() {
             if edge.is_in_transition(service) {
@@ -112,26 +112,26 @@ impl Controller {
     fn look(&mut self, edge: &mut Edge, service: usize, now: u64) {
         let slots: Vec<SlotState> = (0..SLOTS).map(|slot| self.see(edge, service, slot)).collect();
         let care = &mut self.services[service];
-        let linger = match (Scene::tracking(service), self.plan.broken) {
-            (_, Broken::FollowAtOnce | Broken::Stateless) | (Tracking::Stateless, _) => 0,
+        let idle_timeout = match (Scene::tracking(service), self.plan.broken) {
+            (_, Broken::HandoverAtOnce | Broken::Stateless) | (Tracking::Stateless, _) => 0,
             (Tracking::Learn, _) => LEARN,
-            (Tracking::Tcp | Tracking::Quic, _) => LINGER,
+            (Tracking::Tcp | Tracking::Quic, _) => IDLE_TIMEOUT,
         };
         let changes = std::mem::take(&mut care.changes);
         let changes = if self.plan.broken == Broken::ChangesUncounted { changes.min(1) } else { changes };
         let time = Duration::from_millis(now);
-        let timers = care.timers.get_or_insert_with(|| SlotTimers::new(Duration::from_millis(linger), time));
+        let timers = care.timers.get_or_insert_with(|| SlotTimers::new(Duration::from_millis(idle_timeout), time));
         let mut pass = timers.reconcile(time, changes, slots.iter().copied());
-        care.settling = match (pass.moves.is_empty() && pass.differing == 0, care.settling) {
-            (true, Settling::Not) => Settling::Looked,
-            (true, settling) => settling,
-            (false, _) => Settling::Not,
+        care.stability = match (pass.moves.is_empty() && pass.differing == 0, care.stability) {
+            (true, Stability::Unknown) => Stability::Looked,
+            (true, stability) => stability,
+            (false, _) => Stability::Unknown,
         };
-        if self.plan.broken == Broken::FollowPerBackend && linger > 0 {
+        if self.plan.broken == Broken::HandoverPerBackend && idle_timeout > 0 {
             if changes > 1 {
                 self.waiting.retain(|(of, _), _| *of != service);
             }
-            pass.moves = self.moves_per_backend(service, &slots, now, linger);
+            pass.moves = self.moves_per_backend(service, &slots, now, idle_timeout);
         }
         self.done.moves += pass.moves.len() as u64;
         if !pass.moves.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
@@ -140,27 +140,31 @@ impl Controller {
     }
 
     fn see(&self, edge: &Edge, service: usize, slot: u32) -> SlotState {
-        let unrecorded = self.plan.broken != Broken::MissedIgnored && edge.is_missed(service, slot);
+        let unrecorded = self.plan.broken != Broken::UnrecordedIgnored && edge.is_unrecorded(service, slot);
         let pick = select::pick(edge.memory(), edge.view(), edge.service(service), slot);
         SlotState { owner: edge.owner(service, slot), pick, unrecorded }
     }
 
-    /// For a broken rule: which slots move if each waits for as long as its pick has been anybody's.
-    fn moves_per_backend(&mut self, service: usize, slots: &[SlotState], now: u64, linger: u64) -> Vec<Move> {
+    /// For a broken rule: the slots that move if each waits only since its pick became the pick of any slot.
+    fn moves_per_backend(&mut self, service: usize, slots: &[SlotState], now: u64, idle_timeout: u64) -> Vec<Move> {
         let picks: BTreeSet<_> = slots.iter().filter_map(|seen| seen.pick).collect();
         self.waiting.retain(|(of, pick), _| *of != service || picks.contains(pick));
         for pick in picks {
             self.waiting.entry((service, pick)).or_insert(now);
         }
-        let due = |pick: &BackendNumber| now > self.waiting[&(service, *pick)] + linger;
+        let due = |pick: &BackendNumber| now > self.waiting[&(service, *pick)] + idle_timeout;
         let differing = (0..).zip(slots).filter(|(_, seen)| seen.pick != Some(seen.owner));
         differing.filter_map(|(slot, seen)| Some(Move { slot, from: seen.owner, to: seen.pick.filter(due)? })).collect()
     }
 
-    /// Deletes the records that are needed no more.
+    /// Deletes redundant records.
     fn collect(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
-        // All services' records may live as long as the longest linger asks.
-        let expiry = if self.plan.broken == Broken::ExpiredEarly { LINGER * 9 / 10 } else { LINGER.max(LEARN) + TICK };
+        // Records of all services expire by the longest idle timeout.
+        let expiry = if self.plan.broken == Broken::ExpiredEarly {
+            IDLE_TIMEOUT * 9 / 10
+        } else {
+            IDLE_TIMEOUT.max(LEARN) + TICK
+        };
         let expiry = Duration::from_millis(expiry);
         let is_done = |(ends, record): &(FlowEnds, FlowRecord)| {
             let (service, slot) = home(edge, scene, ends);
@@ -179,18 +183,18 @@ impl Controller {
         });
     }
 
-    /// Goes one step towards settling each service that a look has found ready. Between two steps packets come, and what
-    /// was on its way before arrives.
+    /// Goes one step towards the end of the transition of each service that a look has found stable. Between two steps
+    /// packets come, and packets that were on their way before arrive.
     pub(crate) fn end_transitions(&mut self, edge: &mut Edge, scene: &Scene) {
         for service in 0..self.services.len() {
             let scan = self.plan.broken != Broken::ClearedUnscanned;
             let recorded = || is_recorded(edge, scene, service);
             let care = &mut self.services[service];
-            match care.settling {
-                Settling::Not => {}
-                Settling::Looked if scan && recorded() => {}
-                Settling::Looked => care.settling = Settling::Scanned,
-                Settling::Scanned => {
+            match care.stability {
+                Stability::Unknown => {}
+                Stability::Looked if scan && recorded() => {}
+                Stability::Looked => care.stability = Stability::Scanned,
+                Stability::Scanned => {
                     *care = Care::default();
                     edge.write(|memory| memory.services[place(service)].in_transition = 0);
                     self.done.stable += 1;
@@ -199,7 +203,7 @@ impl Controller {
         }
     }
 
-    /// The removed backends that nothing names any more.
+    /// The removed backends that no owner and no record names.
     pub(crate) fn forgettable(&self, edge: &Edge, scene: &Scene) -> Vec<BackendNumber> {
         let mut removed = scene.removed();
         removed.retain(|number| !edge.owns(*number));

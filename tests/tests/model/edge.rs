@@ -86,7 +86,7 @@ impl Edge {
         let memory = match self {
             Self::Host(memory) => memory,
             Self::Both(both, copied) => {
-                both.settle().unwrap_or_else(|error| panic!("{error}"));
+                both.compare_state().unwrap_or_else(|error| panic!("{error}"));
                 same_seen(&both.kernel.flows_v4(), &both.memory.flows_v4.records.borrow(), &copied.v4);
                 same_seen(&both.kernel.flows_v6(), &both.memory.flows_v6.records.borrow(), &copied.v6);
                 &mut both.memory
@@ -140,12 +140,12 @@ impl Edge {
         cell(&self.memory().owners.borrow(), self.service(service), slot)
     }
 
-    pub(crate) fn is_missed(&self, service: usize, slot: u32) -> bool {
+    pub(crate) fn is_unrecorded(&self, service: usize, slot: u32) -> bool {
         cell(&self.memory().unrecorded.borrow(), self.service(service), slot) != 0
     }
 
-    /// How often packets of a service have asked for a record.
-    pub(crate) fn asked(&self, service: usize) -> u64 {
+    /// Lookups of packets of a service in the flow table.
+    pub(crate) fn lookups(&self, service: usize) -> u64 {
         let number = u32::try_from(service).expect("a few services");
         self.memory().flow_counts(number).0[FlowCount::Lookups as usize]
     }

@@ -43,16 +43,18 @@ impl Run {
         format!("{}: to {reached:?}, slot {slot} of {owner}, new to {takers:?}, {life:?}", self.now)
     }
 
-    /// A flow that starts goes to who takes new flows, or, if that can't be recorded, to the slot's owner.
+    /// A new flow goes to the backend that receives new flows, or, if it can't be recorded, to the slot's owner.
     pub(crate) fn check_start(&mut self, flow: &Flow, reached: Option<BackendNumber>) {
         if Scene::tracking(flow.service) == Tracking::Learn {
             return;
         }
         let slot = self.slot(flow);
         let takers = truth::takers(&self.edge, flow.service, slot);
-        let missed = has_home(flow.service) && !self.plan.has_room();
+        let may_be_unrecorded = has_home(flow.service) && !self.plan.has_room();
         let right = match reached {
-            Some(number) => takers.contains(&number) || missed && number == self.edge.owner(flow.service, slot),
+            Some(number) => {
+                takers.contains(&number) || may_be_unrecorded && number == self.edge.owner(flow.service, slot)
+            }
             None => takers.is_empty() || self.torn,
         };
         if !right {

@@ -1,19 +1,19 @@
 //! A flow whose backend lives never moves: random upheaval, judged by a plain model of who owns each flow.
 //!
 //! A run is a sequence of packets, changes and looks that a seed fixes ([`run`]): flows of all kinds of services in both IP
-//! versions that live, send at least once a linger and end, floods of spoofed packets, and backends that die, recover, are
+//! versions that live, send at least once an idle timeout and end, floods of spoofed packets, and backends that die, recover, are
 //! drained, disabled, added, removed and weighed anew, pools that fall below `min_healthy`, failovers of both kinds, changes
-//! that are undone at once, and controllers that die in any phase and start again ([`upheaval`]). A controller that does what
-//! it must ([`controller`]) moves owners by the real `follow`; the packets go through the host pipeline, and in some of the
-//! tests through the real program as well, which must do the same at each step ([`edge`]). Whose each flow is and whether its
-//! backend has lived is known apart from all that ([`truth`]), and by it each packet is judged ([`judge`]). That this sees
-//! what goes wrong is tested, too: by breaking one rule at a time.
+//! that are undone at once, and controllers that die in any phase and start again ([`upheaval`]). A minimal controller
+//! ([`controller`]) hands slots over by the real `handover`; the packets go through the host pipeline, and in some of the
+//! tests through the real program as well, which must do the same at each step ([`edge`]). A reference keeps each flow's
+//! backend and whether that backend has lived ([`truth`]); each packet is judged by it ([`judge`]). Further tests break one
+//! rule at a time, and check that the model notices.
 //!
-//! `FLOWS_STEPS` and `FLOWS_SEED` in the environment make the runs longer and others, for example a million steps each on
-//! the host and in the kernel:
+//! The environment variables `FLOWS_STEPS` and `FLOWS_SEED` set the number of steps and the seed; for example a million steps
+//! on the host and as many in the kernel:
 //!
 //! ```text
-//! FLOWS_STEPS=1000000 FLOWS_SEED=4711 cargo test -p edge-tests --test flows_model -- --nocapture
+//! FLOWS_STEPS=1000000 FLOWS_SEED=4711 cargo test -p edge-tests --test model -- --nocapture
 //! ```
 
 mod controller;
@@ -41,7 +41,7 @@ const STEPS: u64 = 120_000;
 const RUN: u64 = 30_000;
 /// The first seed, unless `FLOWS_SEED` says otherwise.
 const SEED: u64 = 1;
-/// Records that there is room for when there is little.
+/// Sizes of small flow tables.
 const ROOMS: [usize; 5] = [0, 1, 10, 50, 200];
 
 /// Runs that have once found something:
@@ -54,7 +54,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
     value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}"))
 }
 
-/// As many runs as it takes, each with a seed of its own.
+/// Runs until the number of steps is reached, each run with a seed of its own.
 fn run_all(kernel: bool, plan: impl Fn(u64) -> Plan) -> Report {
     let (steps, seed) = (from_environment("FLOWS_STEPS", STEPS), from_environment("FLOWS_SEED", SEED));
     let mut sum = Report::default();
@@ -78,7 +78,7 @@ fn with_room(kernel: bool) {
     }
     let done = report.done;
     for (what, count) in [
-        ("owner followed", done.moves),
+        ("slot was handed over", done.moves),
         ("record was collected", done.collected),
         ("service was stable", done.stable),
         ("controller died", done.restarts),
@@ -90,8 +90,8 @@ fn with_room(kernel: bool) {
     }
 }
 
-/// Nobody moves whose backend lives, but for those whose backend had died and was back before they sent again: while it was
-/// dead, a flow that started and could not be recorded may have taken the slot over.
+/// No flow with a living backend moves, except flows whose backend died and came back before they sent again: while the
+/// backend was dead, a new flow that could not be recorded may have taken the slot over.
 fn with_little_room(kernel: bool) {
     let plan = |seed: u64| Plan::tight(seed, RUN, ROOMS[usize::try_from(seed).expect("a small seed") % ROOMS.len()]);
     let report = run_all(kernel, plan);
@@ -127,7 +127,7 @@ fn with_full_tables_the_kernel_does_the_same() {
 }
 
 #[test]
-fn a_spent_budget_is_like_a_full_table() {
+fn an_exceeded_rate_limit_is_like_a_full_table() {
     // By the host's clock, which is the run's.
     let report = run_all(false, |seed| Plan { records_per_second: 3, ..Plan::tight(seed, RUN, 200) });
     assert!(report.moved.is_empty(), "{}", report.moved.join("\n"));
@@ -145,8 +145,8 @@ fn what_was_once_found_stays_fixed() {
     }
 }
 
-/// With a rule broken flows move that do not move while it is kept, and the model sees it.
-fn is_missed(broken: Broken, plans: &[Plan]) {
+/// Breaking the rule moves flows that do not move otherwise, and the model notices.
+fn breaks_flows(broken: Broken, plans: &[Plan]) {
     let run = |broken: Broken| {
         let moved = |plan: &Plan| Run::new(plan.broken(broken), false).run().moved;
         plans.iter().flat_map(moved).collect::<Vec<_>>()
@@ -160,40 +160,40 @@ fn is_missed(broken: Broken, plans: &[Plan]) {
 
 #[test]
 fn services_without_records_break_flows() {
-    is_missed(Broken::Stateless, &[Plan::roomy(SEED, RUN)]);
+    breaks_flows(Broken::Stateless, &[Plan::roomy(SEED, RUN)]);
 }
 
 #[test]
-fn following_where_records_were_missed_breaks_flows() {
-    is_missed(Broken::MissedIgnored, &[Plan::tight(SEED, RUN, 20)]);
+fn handing_over_unrecorded_slots_breaks_flows() {
+    breaks_flows(Broken::UnrecordedIgnored, &[Plan::tight(SEED, RUN, 20)]);
 }
 
 #[test]
-fn following_per_backend_breaks_flows() {
-    is_missed(Broken::FollowPerBackend, &[0, 1, 2].map(|more| Plan::roomy(SEED + more, RUN)));
+fn handing_over_per_backend_breaks_flows() {
+    breaks_flows(Broken::HandoverPerBackend, &[0, 1, 2].map(|more| Plan::roomy(SEED + more, RUN)));
 }
 
 #[test]
-fn following_at_once_breaks_flows() {
-    is_missed(Broken::FollowAtOnce, &[Plan::roomy(SEED, RUN)]);
+fn handing_over_at_once_breaks_flows() {
+    breaks_flows(Broken::HandoverAtOnce, &[Plan::roomy(SEED, RUN)]);
 }
 
 #[test]
 fn changes_that_nobody_counts_break_flows() {
-    is_missed(Broken::ChangesUncounted, &[0, 2, 4, 6].map(|more| Plan::roomy(SEED + more, 2 * RUN)));
+    breaks_flows(Broken::ChangesUncounted, &[0, 2, 4, 6].map(|more| Plan::roomy(SEED + more, 2 * RUN)));
 }
 
 #[test]
 fn a_flag_that_is_cleared_too_early_breaks_flows() {
-    is_missed(Broken::ClearedUnscanned, &[Plan::roomy(SEED, RUN)]);
+    breaks_flows(Broken::ClearedUnscanned, &[Plan::roomy(SEED, RUN)]);
 }
 
 #[test]
 fn records_that_expire_too_early_break_flows() {
-    is_missed(Broken::ExpiredEarly, &[Plan::roomy(SEED, RUN)]);
+    breaks_flows(Broken::ExpiredEarly, &[Plan::roomy(SEED, RUN)]);
 }
 
 #[test]
 fn numbers_that_are_given_away_too_early_break_flows() {
-    is_missed(Broken::NumberGivenAway, &[Plan::roomy(SEED, RUN)]);
+    breaks_flows(Broken::NumberGivenAway, &[Plan::roomy(SEED, RUN)]);
 }

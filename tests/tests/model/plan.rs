@@ -1,8 +1,8 @@
-//! What a run is: how long, how upset, with how much room for records, and which rule is broken in it.
+//! The plan of a run: its length, the rates of changes, the room for records, and the broken rule.
 
-/// Times of a run, virtual milliseconds. A controller looks once a second; the linger is shorter than in life, so that much
-/// happens in each.
-pub(crate) const LINGER: u64 = 20_000;
+/// Times of a run, virtual milliseconds. A controller looks once a second; the idle timeout is shorter than in life, so that
+/// much happens in each.
+pub(crate) const IDLE_TIMEOUT: u64 = 20_000;
 pub(crate) const LEARN: u64 = 6_000;
 pub(crate) const TICK: u64 = 1_000;
 
@@ -27,25 +27,25 @@ pub(crate) struct Plan {
     pub(crate) broken: Broken,
 }
 
-/// The rule that is not kept, to see that it is missed.
+/// The rule that a run breaks, to see that the model notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     Nothing,
-    /// Services that have flows are said to have none (`records = false`).
+    /// Services with flows are configured without a flow table (`flow_table = false`).
     Stateless,
-    /// Running flows are not recorded, nor is it said that they were missed.
-    MissedIgnored,
-    /// A slot waits no longer than since its pick has been that of any slot.
-    FollowPerBackend,
+    /// Slots with a flow that could not be recorded are handed over like others.
+    UnrecordedIgnored,
+    /// A slot waits only since its pick became the pick of any slot.
+    HandoverPerBackend,
     /// A slot moves as soon as it is looked at.
-    FollowAtOnce,
-    /// However many changes there were since the last look, it is one.
+    HandoverAtOnce,
+    /// All changes since the last look count as one.
     ChangesUncounted,
     /// A service counts as stable although flows are recorded.
     ClearedUnscanned,
-    /// Records are deleted before their flows have had their time.
+    /// Records are deleted before their flows' idle timeout.
     ExpiredEarly,
-    /// The number of a removed backend is given away while records have it.
+    /// The number of a removed backend is reused while records name it.
     NumberGivenAway,
 }
 
@@ -78,13 +78,13 @@ impl Plan {
         Self { broken, ..self }
     }
 
-    /// Whether no record can be missed.
+    /// Whether every flow can be recorded.
     pub(crate) const fn has_room(&self) -> bool {
         self.room == PLENTY && self.records_per_second == NO_LIMIT
     }
 }
 
-/// More records than there can be flows in a linger.
+/// More records than there can be flows in an idle timeout.
 const PLENTY: usize = 1 << 14;
 /// More than there are packets in a second.
 const NO_LIMIT: u32 = 1 << 30;

@@ -9,7 +9,7 @@ use edge_common::abi::{BackendNumber, Tracking};
 
 use crate::{
     flow::Flow,
-    plan::{LEARN, LINGER},
+    plan::{IDLE_TIMEOUT, LEARN},
     random::Random,
     scene::{Incarnation, Scene},
 };
@@ -67,14 +67,14 @@ impl Population {
     /// The flow has started, or been found, at a backend.
     pub(crate) fn begin(&mut self, random: &mut Random, life: Life) {
         let lingers = if random.chance(150) { 20 } else { 2 };
-        let ends = life.sent + random.below(lingers * LINGER);
+        let ends = life.sent + random.below(lingers * IDLE_TIMEOUT);
         self.sent(random, Life { ends, ..life });
     }
 
     /// The flow has sent, and goes on.
     pub(crate) fn sent(&mut self, random: &mut Random, life: Life) {
         // As late as it may, or any time before.
-        let promise = if Scene::tracking(life.flow.service) == Tracking::Learn { LEARN } else { LINGER };
+        let promise = if Scene::tracking(life.flow.service) == Tracking::Learn { LEARN } else { IDLE_TIMEOUT };
         let due = life.sent + if random.chance(400) { promise } else { random.below(promise) };
         self.lives.insert(life.flow, life);
         if due < life.ends {
@@ -95,7 +95,7 @@ impl Population {
 
     /// Forgets flows that have sent their last packet long ago.
     pub(crate) fn bury(&mut self, now: u64) {
-        self.lives.retain(|_, life| life.ends.max(life.sent + LINGER) >= now);
+        self.lives.retain(|_, life| life.ends.max(life.sent + IDLE_TIMEOUT) >= now);
     }
 
     /// Those that will still send and are of this backend.

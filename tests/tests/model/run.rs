@@ -7,7 +7,7 @@ use crate::{
     edge::Edge,
     flow::{self, Flow},
     judge::has_home,
-    plan::{LINGER, Plan, TICK},
+    plan::{IDLE_TIMEOUT, Plan, TICK},
     population::{Life, Population},
     random::Random,
     report::Report,
@@ -109,7 +109,7 @@ impl Run {
             self.controller.end_transitions(&mut self.edge, &self.scene);
         }
         // Three lingers of upheaval, then as much peace.
-        let calm = self.plan.calms && self.now / (3 * LINGER) % 2 == 1;
+        let calm = self.plan.calms && self.now / (3 * IDLE_TIMEOUT) % 2 == 1;
         let times = |often| if calm { 0 } else { often };
         if self.random.chance(times(self.plan.changes)) {
             self.change();
@@ -126,7 +126,7 @@ impl Run {
 
     /// The controller dies, for a while.
     pub(crate) fn kill(&mut self) {
-        self.dead_until = self.dead_until.max(self.now) + 1 + self.random.below(2 * LINGER);
+        self.dead_until = self.dead_until.max(self.now) + 1 + self.random.below(2 * IDLE_TIMEOUT);
     }
 
     /// A few packets between two stores.
@@ -194,14 +194,14 @@ impl Run {
         self.report.steps += 1;
         self.report.packets += 1;
         let stable = !self.edge.is_in_transition(flow.service);
-        let asked = self.edge.asked(flow.service);
+        let lookups = self.edge.lookups(flow.service);
         let frame = flow.frame(&self.scene.world.services[flow.service], starts);
         let reached = self.edge.send(self.now, &frame);
         // Unless nothing is left and all are used as if they were up.
         if stable && reached.is_some_and(|number| self.edge.takes_new(number)) {
             self.report.at_rest += 1;
-            if self.edge.asked(flow.service) != asked {
-                self.report.misplaced.push(format!("{}: {flow:?} asked for a record of a stable service", self.now));
+            if self.edge.lookups(flow.service) != lookups {
+                self.report.misplaced.push(format!("{}: {flow:?} looked up a record of a stable service", self.now));
             }
         }
         reached

@@ -29,7 +29,7 @@ fn every_exit_has_a_case_and_every_case_a_name_of_its_own() {
     let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
     let has = |way: Way| cases.iter().any(|case| case.way == way);
-    // How an error leaves that is one too many in its second, no single packet says: see `packets_odd.rs`.
+    // No single packet exceeds the rate limit for errors: see `slow/limit.rs`.
     let edge = Exit::ALL.iter().filter(|exit| **exit != Exit::ErrorLimited).map(|exit| Way::Edge(*exit));
     // Nothing can refuse to move a frame's start towards its end by less than its length, so no frame reaches this one.
     let reachable = DecapExit::ALL.iter().filter(|exit| **exit != DecapExit::DecapNoRoom);
@@ -61,7 +61,7 @@ fn check(both: &Both, case: &Case) -> Result<(), String> {
         return Err(format!("egress {}, not {egress}", seen.egress));
     }
     before.moved(both, case)?;
-    both.settle()?;
+    both.compare_state()?;
     let Some((to, (service, backend))) = case.forwarded.zip(traffic) else { return Ok(()) };
     let expected = [more(service, to), more(backend, to)];
     let counted = [both.memory.service_traffic(to.service), both.memory.backend_traffic(to.backend)];

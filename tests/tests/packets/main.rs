@@ -8,7 +8,7 @@ mod exits;
 mod routes;
 mod peers;
 mod marks;
-mod odd;
+mod slow;
 mod select;
 mod flows;
 mod hostile;

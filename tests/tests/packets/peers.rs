@@ -25,7 +25,7 @@ fn with_both(test: impl FnOnce(&Both) + Send) {
     in_namespace(|| {
         let both = Both::new(scene.world.clone());
         test(&both);
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 

@@ -52,6 +52,10 @@ fn a_redirected_frame_comes_out_of_the_other_interface() {
 
 #[test]
 fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
+    let arrival = Arrival::by(EDGE0);
+    if missing("the_kernels_route_back_out_of_the_ingress_is_no_redirection", arrival.needs()).is_some() {
+        return;
+    }
     let scene = Scene::new();
     in_namespace(|| {
         sh(GRO);
@@ -64,12 +68,12 @@ fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
                 (port::DSR, Exit::DsrRedirect),
             ] {
                 let frame = from_client(side, udp(port)).bytes();
-                let seen = both.try_run(Program::Edge, &frame, Arrival::by(EDGE0));
+                let seen = both.try_run(Program::Edge, &frame, arrival);
                 let seen = seen.unwrap_or_else(|error| panic!("{side:?}, port {port}: {error}"));
                 assert_eq!(seen.way, Way::Edge(exit), "{side:?}, port {port}");
             }
         }
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 

@@ -8,7 +8,7 @@ use edge_tests::lab::load::{
     report::{Moment, Report, report, served},
 };
 
-/// Answers younger than this show who serves once an act has settled.
+/// Answers younger than this show which backends serve at the end of an act.
 const SETTLED: Duration = Duration::from_millis(500);
 
 pub(super) struct Story {

@@ -18,7 +18,7 @@ pub(super) struct Apt {
 }
 
 impl Apt {
-    /// With fresh lists, unless there are some already and `fresh` is not asked for.
+    /// With fresh lists, unless there are some already and `fresh` is false.
     pub(super) fn open(fresh: bool) -> Result<Self> {
         let apt = Self { dir: cargo::tools().join("kernels/apt") };
         let lists = apt.dir.join("lists");

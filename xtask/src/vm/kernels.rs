@@ -79,7 +79,7 @@ impl Prepared {
         &self.dir
     }
 
-    /// Fetches and unpacks a kernel, unless it is there and `fresh` is not asked for.
+    /// Fetches and unpacks a kernel, unless it is there and `fresh` is false.
     pub(super) fn ensure(kernel: Kernel, apt: &Apt, tools: &Tools, fresh: bool) -> Result<Self> {
         let dir = cargo::tools().join("kernels").join(kernel.name);
         let release = dir.join("release");

@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6 echo (RFC 792, RFC 4443): a VIP answers pings itself, so that a ping tells whether the edge works.
+//! ICMP and ICMPv6 echo (RFC 792, RFC 4443): a VIP answers pings itself, so that a ping shows whether the edge works.
 
 use network_types::icmp::Icmpv4Hdr;
 

@@ -1,4 +1,4 @@
-//! Third and fourth candidates: drawn by weight among those that a slot does not have yet.
+//! Third and fourth candidates: drawn by weight among the members that are not yet candidates of the slot.
 
 use super::{
     Candidates, MemberIndex, NOBODY,

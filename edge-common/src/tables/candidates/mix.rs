@@ -1,7 +1,7 @@
 //! The fixed mixing function behind every choice that a table makes without preference.
 //!
-//! It has no key: a flow's slot is what an outsider must not be able to aim at, and the keyed hash of the flow sees to
-//! that. Which backend a slot belongs to may be known.
+//! It has no key: the keyed hash of the flow keeps an outsider from aiming at a slot, and the backend of a slot need not be
+//! secret.
 
 /// Spreads `x` over 64 bits, one to one: the output function of `SplitMix64` (Steele, Lea and Flood, 2014).
 pub(super) const fn mix(x: u64) -> u64 {

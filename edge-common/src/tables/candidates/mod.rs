@@ -1,4 +1,4 @@
-//! Candidate tables: which backends take the flows of each slot of a pool, best first.
+//! Candidate tables: the backends for the flows of each slot of a pool, best first.
 //!
 //! A table is a function of the members' identities and weights and of the number of slots, nothing else, in integers
 //! only: every edge with the same pool has the same table, whatever numbers its backends have and in whatever order

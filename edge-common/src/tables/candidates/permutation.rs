@@ -1,4 +1,4 @@
-//! The order in which a member wants the slots: a permutation of its own.
+//! The order in which a member prefers the slots: each member's own permutation.
 
 use super::mix::mix;
 

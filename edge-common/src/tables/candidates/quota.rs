@@ -1,4 +1,4 @@
-//! How many slots each member has: its weight's share, rounded to whole slots.
+//! Quotas: the number of slots of each member, its weight's share rounded to whole slots.
 
 use std::cmp::Reverse;
 

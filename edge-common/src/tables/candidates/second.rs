@@ -1,7 +1,7 @@
-//! Second candidates: who inherits each slot of a member that dies, balanced for every member that can.
+//! Second candidates: the heir of each slot if its first candidate dies, balanced for the death of any member.
 //!
-//! Drawing them at random would not do: of 100 freed slots and ten heirs, some would inherit 5 and some 15. So each
-//! member's slots are dealt out by weight, as exactly as whole slots allow, and chance only says which heir has which.
+//! Heirs drawn at random would be unbalanced: of 100 freed slots and ten heirs, some would inherit 5 and some 15. So each
+//! member's slots are divided by weight, as exactly as whole slots allow, and only the choice of slots for an heir is random.
 
 use super::{MemberIndex, NOBODY, draws::Draws, roster::Roster};
 

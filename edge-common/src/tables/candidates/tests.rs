@@ -1,4 +1,4 @@
-//! What every table holds to: balance, balance after one death, determinism, distinct candidates, little disruption.
+//! The properties of every table: balance, balance after one death, determinism, distinct candidates, little disruption.
 
 use std::collections::BTreeSet;
 

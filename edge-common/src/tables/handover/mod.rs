@@ -77,8 +77,8 @@ pub struct SlotTimers {
 impl SlotTimers {
     /// Timers that start anew: for a controller that has just started, or a service that was stable.
     ///
-    /// `flow_idle_timeout` zero is for services without records: their owners follow at the first pass. `now` is of a clock that only
-    /// goes forward.
+    /// With a `flow_idle_timeout` of zero, for services without records, slots are handed over at the first pass. `now` is of a
+    /// monotonic clock.
     pub fn new(flow_idle_timeout: Duration, now: Duration) -> Self {
         let flow_idle_timeout = u32::try_from(flow_idle_timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
         Self { flow_idle_timeout, now, awaited: Vec::new(), since: Vec::new() }

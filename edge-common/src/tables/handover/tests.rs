@@ -1,4 +1,4 @@
-//! Each transition in a table, and any sequence of looks against a reference that remembers all of them.
+//! Each transition in a table, and random sequences of passes against a reference that remembers all of them.
 
 use proptest::{prelude::*, sample};
 

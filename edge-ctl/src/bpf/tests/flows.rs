@@ -21,15 +21,15 @@ pub(super) const VIP: [u8; 4] = [192, 0, 2, 1];
 /// The services that a pass has started and finished.
 pub(super) type Pass = (Vec<u32>, Vec<Finished>);
 
-pub(super) fn waits(kernel: &PinnedMaps) -> Vec<(u32, Waits)> {
-    let snapshot = kernel.snapshot().expect("readable").expect("published");
+pub(super) fn waits(pinned: &PinnedMaps) -> Vec<(u32, Waits)> {
+    let snapshot = pinned.snapshot().expect("readable").expect("published");
     snapshot.services.iter().map(|service| (service.number, WAITS)).collect()
 }
 
-pub(super) fn pass_of(kernel: &mut PinnedMaps, waits: &[(u32, Waits)], now: Duration) -> Pass {
-    kernel.begin_pass(waits).expect("begun");
+pub(super) fn pass_of(pinned: &mut PinnedMaps, waits: &[(u32, Waits)], now: Duration) -> Pass {
+    pinned.begin_pass(waits).expect("begun");
     loop {
-        match kernel.go_on(now).expect("a step") {
+        match pinned.go_on(now).expect("a step") {
             Progress::Idle => return Pass::default(),
             Progress::GoOn => {}
             Progress::Wait => std::thread::sleep(Duration::from_millis(1)),
@@ -38,24 +38,24 @@ pub(super) fn pass_of(kernel: &mut PinnedMaps, waits: &[(u32, Waits)], now: Dura
     }
 }
 
-pub(super) fn pass(kernel: &mut PinnedMaps, now: Duration) -> Pass {
-    let waits = waits(kernel);
-    pass_of(kernel, &waits, now)
+pub(super) fn pass(pinned: &mut PinnedMaps, now: Duration) -> Pass {
+    let waits = waits(pinned);
+    pass_of(pinned, &waits, now)
 }
 
 /// Passes until all services are stable: two more than there are looks with moves.
-pub(super) fn finish_all(kernel: &mut PinnedMaps, now: Duration) {
+pub(super) fn finish_all(pinned: &mut PinnedMaps, now: Duration) {
     for _ in 0..4 {
-        pass(kernel, now);
+        pass(pinned, now);
     }
-    let numbers: Vec<_> = waits(kernel).into_iter().map(|(number, _)| number).collect();
-    assert!(numbers.iter().all(|&number| !kernel.in_transition(number)), "all are stable");
+    let numbers: Vec<_> = waits(pinned).into_iter().map(|(number, _)| number).collect();
+    assert!(numbers.iter().all(|&number| !pinned.in_transition(number)), "all are stable");
 }
 
 pub(super) fn stable(pins: &PinDir, config: &Config) -> PinnedMaps {
-    let mut kernel = started(pins, config);
-    finish_all(&mut kernel, START);
-    kernel
+    let mut pinned = started(pins, config);
+    finish_all(&mut pinned, START);
+    pinned
 }
 
 /// A flow to the first VIP.
@@ -94,24 +94,24 @@ pub(super) fn record_v6(pins: &PinDir, key: FlowKeyV6, backend: u16) {
 }
 
 /// The slot of a flow whose ports are hashed.
-pub(super) fn slot(kernel: &PinnedMaps, key: FlowKeyV4) -> usize {
-    let (_, generation) = kernel.maps.published().expect("published");
+pub(super) fn slot(pinned: &PinnedMaps, key: FlowKeyV4) -> usize {
+    let (_, generation) = pinned.maps.published().expect("published");
     generation.hash_key.hash_v4(key.client.to_ne_bytes(), key.ports).slot(generation.slot_mask) as usize
 }
 
-pub(super) fn set(kernel: &mut PinnedMaps, name: &str, admin: Admin, health: Health) {
-    let number = backend(kernel, name);
-    kernel.set_state(number, state(admin, health), "a test").expect("known");
+pub(super) fn set(pinned: &mut PinnedMaps, name: &str, admin: Admin, health: Health) {
+    let number = backend(pinned, name);
+    pinned.set_state(number, state(admin, health), "a test").expect("known");
 }
 
-pub(super) fn why(kernel: &PinnedMaps, service: &str) -> String {
-    kernel.transition(service_number(kernel, service)).expect("it is in transition").why
+pub(super) fn why(pinned: &PinnedMaps, service: &str) -> String {
+    pinned.transition(service_number(pinned, service)).expect("it is in transition").why
 }
 
-pub(super) fn miss(kernel: &PinnedMaps, service: &str, slot: usize) {
-    let first = kernel.snapshot().expect("readable").expect("published").service(service).expect(service).owners;
+pub(super) fn mark_unrecorded(pinned: &PinnedMaps, service: &str, slot: usize) {
+    let first = pinned.snapshot().expect("readable").expect("published").service(service).expect(service).owners;
     let slot = u32::try_from(slot).expect("few slots");
-    kernel
+    pinned
         .maps
         .unrecorded
         .atomic_u16(first + slot / 4, slot as usize % 4 * 2)
@@ -122,27 +122,27 @@ pub(super) fn miss(kernel: &PinnedMaps, service: &str, slot: usize) {
 #[test]
 fn a_new_generation_is_stable_after_the_first_pass_that_finds_nothing_to_do() {
     let bpffs = Bpffs::mount();
-    let mut kernel = started(&bpffs.pins(), &config());
-    let [web, dns] = ["web", "dns"].map(|name| service_number(&kernel, name));
-    assert!(kernel.in_transition(web) && kernel.in_transition(dns));
-    assert_eq!(why(&kernel, "web"), "generation 1");
-    let (started, finished) = pass(&mut kernel, START);
+    let mut pinned = started(&bpffs.pins(), &config());
+    let [web, dns] = ["web", "dns"].map(|name| service_number(&pinned, name));
+    assert!(pinned.in_transition(web) && pinned.in_transition(dns));
+    assert_eq!(why(&pinned, "web"), "generation 1");
+    let (started, finished) = pass(&mut pinned, START);
     assert!(started.is_empty());
     assert_eq!(finished.iter().map(|one| (one.service, one.moved, one.started)).collect::<Vec<_>>().len(), 2);
-    assert!(!kernel.in_transition(web) && !kernel.in_transition(dns));
-    assert_eq!(kernel.transition(web), None);
-    assert_eq!(pass(&mut kernel, START), Pass::default(), "there is nothing to be done");
+    assert!(!pinned.in_transition(web) && !pinned.in_transition(dns));
+    assert_eq!(pinned.transition(web), None);
+    assert_eq!(pass(&mut pinned, START), Pass::default(), "there is nothing to be done");
 }
 
 #[test]
 fn a_service_is_in_transition_before_its_backend_has_another_state() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
-    let mut kernel = stable(&pins, &config());
-    let (web, dns) = (service_number(&kernel, "web"), service_number(&kernel, "dns"));
-    let number = backend(&kernel, "one/b0");
+    let mut pinned = stable(&pins, &config());
+    let (web, dns) = (service_number(&pinned, "web"), service_number(&pinned, "dns"));
+    let number = backend(&pinned, "one/b0");
     let (up, down) = (state(Admin::Enabled, Health::Up), state(Admin::Enabled, Health::Down));
-    kernel.set_state(number, up, "").expect("known");
+    pinned.set_state(number, up, "").expect("known");
     // A reader looks all the time: if it sees the new state, it must see the service in transition.
     let (end, mut eyes) = (AtomicBool::new(false), 0);
     let other = reopened(&pins);
@@ -152,9 +152,9 @@ fn a_service_is_in_transition_before_its_backend_has_another_state() {
             while !end.load(Ordering::Relaxed) {
                 // In the order of the packet path's trust: the state first, then what was to be there before it.
                 if other.state(number) == down {
-                    let unsettled = other.in_transition(web);
+                    let flagged = other.in_transition(web);
                     if other.state(number) == down {
-                        assert!(unsettled, "the state was there first");
+                        assert!(flagged, "the state was there first");
                         seen += 1;
                     }
                 }
@@ -162,10 +162,10 @@ fn a_service_is_in_transition_before_its_backend_has_another_state() {
             seen
         });
         for _ in 0..2000 {
-            kernel.set_state(number, down, "").expect("known");
-            kernel.set_state(number, up, "").expect("known");
-            kernel.end_transition(web);
-            kernel.end_transition(dns);
+            pinned.set_state(number, down, "").expect("known");
+            pinned.set_state(number, up, "").expect("known");
+            pinned.end_transition(web);
+            pinned.end_transition(dns);
         }
         end.store(true, Ordering::Relaxed);
         eyes = watching.join().expect("it saw nothing wrong");
@@ -178,47 +178,47 @@ fn only_a_state_that_changes_picks_begins_a_transition() {
     let bpffs = Bpffs::mount();
     let mut config = config();
     config.services.push(samples::service("alone", Ipv4Addr::new(192, 0, 2, 7).into(), 80, Protocol::Tcp, vec![1]));
-    let mut kernel = stable(&bpffs.pins(), &config);
-    let unsettled = |kernel: &PinnedMaps| {
+    let mut pinned = stable(&bpffs.pins(), &config);
+    let in_transition = |pinned: &PinnedMaps| {
         ["web", "dns", "alone"]
             .into_iter()
-            .filter(|name| kernel.in_transition(service_number(kernel, name)))
+            .filter(|name| pinned.in_transition(service_number(pinned, name)))
             .collect::<Vec<_>>()
     };
-    set(&mut kernel, "one/b0", Admin::Enabled, Health::Up);
-    assert!(unsettled(&kernel).is_empty(), "unknown serves as up does");
-    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
-    assert_eq!(unsettled(&kernel), ["web", "dns"], "those that list its pool");
-    assert_eq!(why(&kernel, "web"), "one/b0: a test");
-    set(&mut kernel, "two/b0", Admin::Drained, Health::Up);
-    assert_eq!(unsettled(&kernel), ["web", "dns", "alone"]);
-    assert_eq!(why(&kernel, "web"), "one/b0: a test", "the first cause stays");
-    assert_eq!(why(&kernel, "alone"), "two/b0: a test");
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
+    assert!(in_transition(&pinned).is_empty(), "unknown serves as up does");
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    assert_eq!(in_transition(&pinned), ["web", "dns"], "those that list its pool");
+    assert_eq!(why(&pinned, "web"), "one/b0: a test");
+    set(&mut pinned, "two/b0", Admin::Drained, Health::Up);
+    assert_eq!(in_transition(&pinned), ["web", "dns", "alone"]);
+    assert_eq!(why(&pinned, "web"), "one/b0: a test", "the first cause stays");
+    assert_eq!(why(&pinned, "alone"), "two/b0: a test");
 }
 
 #[test]
 fn a_failover_begins_a_transition_of_its_service_alone() {
     let bpffs = Bpffs::mount();
-    let mut kernel = stable(&bpffs.pins(), &config());
-    let (web, dns) = (service_number(&kernel, "web"), service_number(&kernel, "dns"));
-    kernel.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
-    assert!(kernel.in_transition(web) && !kernel.in_transition(dns));
-    assert_eq!(why(&kernel, "web"), "failover to two");
+    let mut pinned = stable(&bpffs.pins(), &config());
+    let (web, dns) = (service_number(&pinned, "web"), service_number(&pinned, "dns"));
+    pinned.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
+    assert!(pinned.in_transition(web) && !pinned.in_transition(dns));
+    assert_eq!(why(&pinned, "web"), "failover to two");
 }
 
 #[test]
 fn slots_are_handed_over_after_the_idle_timeout_and_the_service_is_stable_then() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
-    let mut kernel = stable(&pins, &config());
-    let (web, b0) = (service_number(&kernel, "web"), backend(&kernel, "one/b0"));
-    let before = owners(&kernel, "web");
+    let mut pinned = stable(&pins, &config());
+    let (web, b0) = (service_number(&pinned, "web"), backend(&pinned, "one/b0"));
+    let before = owners(&pinned, "web");
     let theirs = before.iter().filter(|&&owner| owner == b0).count();
-    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
-    let (started, done) = pass(&mut kernel, START);
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    let (started, done) = pass(&mut pinned, START);
     assert_eq!(started, [web], "no slot of the other goes to pool one");
     assert_eq!(done.iter().map(|one| (one.started, one.moved)).collect::<Vec<_>>(), [(false, 0)]);
-    let transition = kernel.transition(web).expect("under way");
+    let transition = pinned.transition(web).expect("under way");
     assert_eq!(transition.differing, Some(u32::try_from(theirs).expect("few")));
     assert!(transition.next_ms.expect("they will") > transition.changed_ms);
     // The same from the maps alone, but for what only the one who waits can know.
@@ -226,54 +226,54 @@ fn slots_are_handed_over_after_the_idle_timeout_and_the_service_is_stable_then()
     assert_eq!(other.transition(web).expect("under way").differing, None, "it has not looked");
     other.survey().expect("readable");
     assert_eq!(other.transition(web), Some(Transition { next_ms: None, last_ms: None, ..transition }));
-    assert_eq!(other.held(b0), kernel.held(b0));
+    assert_eq!(other.held(b0), pinned.held(b0));
     assert_eq!(owners(&other, "web"), before, "a survey moves nothing");
 
-    assert_eq!(pass(&mut kernel, START + IDLE_TIMEOUT), Pass::default());
-    assert_eq!(owners(&kernel, "web"), before);
-    assert_eq!(pass(&mut kernel, START + IDLE_TIMEOUT + Duration::from_millis(2)), Pass::default());
-    let after = owners(&kernel, "web");
+    assert_eq!(pass(&mut pinned, START + IDLE_TIMEOUT), Pass::default());
+    assert_eq!(owners(&pinned, "web"), before);
+    assert_eq!(pass(&mut pinned, START + IDLE_TIMEOUT + Duration::from_millis(2)), Pass::default());
+    let after = owners(&pinned, "web");
     assert!(before.iter().zip(&after).all(|(old, new)| if *old == b0 { *new != b0 } else { new == old }));
-    assert!(kernel.in_transition(web), "it is seen to be so by a look of its own");
+    assert!(pinned.in_transition(web), "it is seen to be so by a look of its own");
 
-    let (_, done) = pass(&mut kernel, START + IDLE_TIMEOUT + Duration::from_secs(1));
+    let (_, done) = pass(&mut pinned, START + IDLE_TIMEOUT + Duration::from_secs(1));
     assert_eq!(
         done.iter().map(|one| (one.service, one.started, one.moved)).collect::<Vec<_>>(),
         [(web, true, theirs as u64)]
     );
     assert!(done[0].since_ms > 0);
-    assert!(!kernel.in_transition(web));
+    assert!(!pinned.in_transition(web));
 }
 
 #[test]
-fn a_slot_in_which_a_flow_was_missed_waits_once_more() {
+fn a_slot_with_an_unrecorded_flow_waits_once_more() {
     let bpffs = Bpffs::mount();
-    let mut kernel = stable(&bpffs.pins(), &config());
-    let b0 = backend(&kernel, "one/b0");
-    let slot = owners(&kernel, "web").iter().position(|&owner| owner == b0).expect("it has some");
-    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
-    pass(&mut kernel, START);
-    miss(&kernel, "web", slot);
+    let mut pinned = stable(&bpffs.pins(), &config());
+    let b0 = backend(&pinned, "one/b0");
+    let slot = owners(&pinned, "web").iter().position(|&owner| owner == b0).expect("it has some");
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    pass(&mut pinned, START);
+    mark_unrecorded(&pinned, "web", slot);
     let late = START + IDLE_TIMEOUT + Duration::from_secs(1);
-    pass(&mut kernel, late);
-    let owned: Vec<_> = (0..).zip(owners(&kernel, "web")).filter(|&(_, owner)| owner == b0).map(|(at, _)| at).collect();
+    pass(&mut pinned, late);
+    let owned: Vec<_> = (0..).zip(owners(&pinned, "web")).filter(|&(_, owner)| owner == b0).map(|(at, _)| at).collect();
     assert_eq!(owned, [slot]);
-    pass(&mut kernel, late + IDLE_TIMEOUT + Duration::from_secs(1));
-    assert!(!owners(&kernel, "web").contains(&b0));
+    pass(&mut pinned, late + IDLE_TIMEOUT + Duration::from_secs(1));
+    assert!(!owners(&pinned, "web").contains(&b0));
 }
 
 #[test]
 fn a_stateless_service_moves_at_the_first_look() {
     let bpffs = Bpffs::mount();
-    let mut kernel = stable(&bpffs.pins(), &config());
-    let dns = service_number(&kernel, "dns");
+    let mut pinned = stable(&bpffs.pins(), &config());
+    let dns = service_number(&pinned, "dns");
     let at_once = [(dns, Waits { flow_idle_timeout: Duration::ZERO, expiry: WAITS.expiry })];
-    set(&mut kernel, "two/b0", Admin::Enabled, Health::Down);
-    let (started, _) = pass_of(&mut kernel, &at_once, START);
+    set(&mut pinned, "two/b0", Admin::Enabled, Health::Down);
+    let (started, _) = pass_of(&mut pinned, &at_once, START);
     assert_eq!(started, [dns]);
-    let b1 = backend(&kernel, "two/b1");
-    assert!(owners(&kernel, "dns").iter().all(|&owner| owner == b1));
-    let (_, done) = pass_of(&mut kernel, &at_once, START);
+    let b1 = backend(&pinned, "two/b1");
+    assert!(owners(&pinned, "dns").iter().all(|&owner| owner == b1));
+    let (_, done) = pass_of(&mut pinned, &at_once, START);
     assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [dns]);
 }
 
@@ -286,14 +286,14 @@ fn services_that_are_alike_end_where_each_would_alone() {
     for (name, port, pools) in [("same", 1, vec![1, 0]), ("other", 2, vec![0, 1]), ("over", 3, vec![1, 0])] {
         config.services.push(samples::service(name, vip, port, Protocol::Udp, pools));
     }
-    let mut kernel = stable(&bpffs.pins(), &config);
+    let mut pinned = stable(&bpffs.pins(), &config);
     let names = ["dns", "same", "other", "over"];
-    kernel.set_failover(service_number(&kernel, "over"), Failover { first: 1, evacuate: false }).expect("known");
-    set(&mut kernel, "two/b0", Admin::Enabled, Health::Down);
-    pass(&mut kernel, START);
-    pass(&mut kernel, START + IDLE_TIMEOUT + Duration::from_secs(1));
-    let (dead, living) = (backend(&kernel, "two/b0"), backend(&kernel, "two/b1"));
-    let [dns, same, other, over] = names.map(|name| owners(&kernel, name));
+    pinned.set_failover(service_number(&pinned, "over"), Failover { first: 1, evacuate: false }).expect("known");
+    set(&mut pinned, "two/b0", Admin::Enabled, Health::Down);
+    pass(&mut pinned, START);
+    pass(&mut pinned, START + IDLE_TIMEOUT + Duration::from_secs(1));
+    let (dead, living) = (backend(&pinned, "two/b0"), backend(&pinned, "two/b1"));
+    let [dns, same, other, over] = names.map(|name| owners(&pinned, name));
     assert!(dns.iter().all(|&owner| owner == living));
     assert_eq!(same, dns);
     assert_eq!(other, over, "pool one takes both");
@@ -306,18 +306,18 @@ fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early()
     let pins = bpffs.pins();
     // How many steps of the passes the controller lives for, over and over.
     for life in [1, 2, 3, 5] {
-        let mut kernel = Some(started_again(&pins));
+        let mut pinned = Some(started_again(&pins));
         let mut now = START;
-        finish_all(kernel.as_mut().expect("it lives"), now);
-        let web = service_number(kernel.as_ref().expect("it lives"), "web");
-        let b0 = backend(kernel.as_ref().expect("it lives"), "one/b0");
-        let before = owners(kernel.as_ref().expect("it lives"), "web");
-        set(kernel.as_mut().expect("it lives"), "one/b0", Admin::Drained, Health::Up);
+        finish_all(pinned.as_mut().expect("it lives"), now);
+        let web = service_number(pinned.as_ref().expect("it lives"), "web");
+        let b0 = backend(pinned.as_ref().expect("it lives"), "one/b0");
+        let before = owners(pinned.as_ref().expect("it lives"), "web");
+        set(pinned.as_mut().expect("it lives"), "one/b0", Admin::Drained, Health::Up);
         let flow = key(77, 80, protocol::TCP);
         record(&pins, flow, b0, now);
         // Each dies before its idle timeout is over: nothing moves, and the record of a flow that sends stays.
         for _ in 0..3 {
-            drop(kernel.take());
+            drop(pinned.take());
             let mut next = reopened(&pins);
             next.repair().expect("repaired");
             let waits = waits(&next);
@@ -330,7 +330,7 @@ fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early()
             assert_eq!(owners(&next, "web"), before);
             assert!(next.in_transition(web));
             assert_eq!(next.flows().expect("readable").len(), 1);
-            kernel = Some(next);
+            pinned = Some(next);
         }
         // A controller that lives finishes the transition.
         let mut last = reopened(&pins);
@@ -346,17 +346,17 @@ fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early()
 #[test]
 fn a_change_in_the_middle_of_a_pass_keeps_its_services_in_transition() {
     let bpffs = Bpffs::mount();
-    let mut kernel = started(&bpffs.pins(), &config());
-    let [web, dns] = ["web", "dns"].map(|name| service_number(&kernel, name));
-    let waits = waits(&kernel);
-    kernel.begin_pass(&waits).expect("begun");
+    let mut pinned = started(&bpffs.pins(), &config());
+    let [web, dns] = ["web", "dns"].map(|name| service_number(&pinned, name));
+    let waits = waits(&pinned);
+    pinned.begin_pass(&waits).expect("begun");
     let mut steps = 0;
     let (_, done) = loop {
-        match kernel.go_on(START).expect("a step") {
+        match pinned.go_on(START).expect("a step") {
             Progress::Done { started, finished } => break (started, finished),
             Progress::Wait => {
                 // All was calm, and packets are waited for: now of all times.
-                kernel.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
+                pinned.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
                 std::thread::sleep(Duration::from_millis(1));
             }
             _ => {}
@@ -365,5 +365,5 @@ fn a_change_in_the_middle_of_a_pass_keeps_its_services_in_transition() {
         assert!(steps < 10_000);
     };
     assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [dns]);
-    assert!(kernel.in_transition(web) && !kernel.in_transition(dns));
+    assert!(pinned.in_transition(web) && !pinned.in_transition(dns));
 }

@@ -8,19 +8,19 @@ use super::{flows::*, *};
 fn records_go_when_they_are_silent_or_needless_and_only_then() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
-    let mut kernel = stable(&pins, &config());
-    let web = service_number(&kernel, "web");
-    let owners = owners(&kernel, "web");
-    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
-    pass(&mut kernel, START);
-    let b0 = backend(&kernel, "one/b0");
+    let mut pinned = stable(&pins, &config());
+    let web = service_number(&pinned, "web");
+    let owners = owners(&pinned, "web");
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    pass(&mut pinned, START);
+    let b0 = backend(&pinned, "one/b0");
     // Four flows in slots that stay stable, two of them with a record that says nothing else than the owner; and one in a
     // slot of the drained backend, which only a record keeps there once the slot has moved.
     let mut ports = 1000u16..;
     let mut flow = |drained: bool| {
-        let is_one = |port: &u16| (owners[slot(&kernel, key(*port, 80, protocol::TCP))] == b0) == drained;
+        let is_one = |port: &u16| (owners[slot(&pinned, key(*port, 80, protocol::TCP))] == b0) == drained;
         let port = ports.by_ref().find(is_one).expect("there are many");
-        (key(port, 80, protocol::TCP), owners[slot(&kernel, key(port, 80, protocol::TCP))])
+        (key(port, 80, protocol::TCP), owners[slot(&pinned, key(port, 80, protocol::TCP))])
     };
     let now = START + Duration::from_secs(1);
     let (needless, kept, silent, kept_by_record) = (flow(false), flow(false), flow(false), flow(true));
@@ -32,29 +32,29 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
     record(&pins, key(1, 8080, protocol::TCP), b0, now);
     record_v6(&pins, FlowKeyV6 { client: [1, 2], vip: [3, 4], ports: 5, protocol: 6 }, b0);
 
-    pass(&mut kernel, now);
-    let mut left: Vec<_> = kernel.flows().expect("readable").into_iter().map(|(ends, _)| ends).collect();
+    pass(&mut pinned, now);
+    let mut left: Vec<_> = pinned.flows().expect("readable").into_iter().map(|(ends, _)| ends).collect();
     left.sort();
     let mut expected = [kept.0.ends(), kept_by_record.0.ends(), key(1, 8080, protocol::TCP).ends()];
     expected.sort();
     assert_eq!(left, expected);
-    assert_eq!(kernel.transition(web).expect("under way").records, 2);
-    assert_eq!(kernel.held(b0).expect("looked at").records, 3);
+    assert_eq!(pinned.transition(web).expect("under way").records, 2);
+    assert_eq!(pinned.held(b0).expect("looked at").records, 3);
 
     // Slots are handed over; the record of a flow that still sends stays, and keeps the service in transition.
     let late = now + IDLE_TIMEOUT + Duration::from_secs(2);
     record(&pins, kept_by_record.0, b0, late);
-    pass(&mut kernel, late);
-    pass(&mut kernel, late);
-    assert!(!super::owners(&kernel, "web").contains(&b0));
-    assert!(kernel.in_transition(web));
-    assert_eq!(kernel.flows().expect("readable").len(), 1);
-    assert_eq!(kernel.held(b0).expect("looked at"), Held { slots: 0, records: 1 });
+    pass(&mut pinned, late);
+    pass(&mut pinned, late);
+    assert!(!super::owners(&pinned, "web").contains(&b0));
+    assert!(pinned.in_transition(web));
+    assert_eq!(pinned.flows().expect("readable").len(), 1);
+    assert_eq!(pinned.held(b0).expect("looked at"), Held { slots: 0, records: 1 });
 
     // It ends.
-    let (_, done) = pass(&mut kernel, late + WAITS.expiry + Duration::from_secs(1));
+    let (_, done) = pass(&mut pinned, late + WAITS.expiry + Duration::from_secs(1));
     assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [web]);
-    assert!(kernel.flows().expect("readable").is_empty());
+    assert!(pinned.flows().expect("readable").is_empty());
 }
 
 #[test]
@@ -64,30 +64,30 @@ fn records_of_a_removed_service_belong_to_none() {
     let mut many = config();
     let vip = Ipv4Addr::from(VIP).into();
     many.services.extend((1..5).map(|port| samples::service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0])));
-    let mut kernel = stable(&pins, &many);
-    let b0 = backend(&kernel, "one/b0");
+    let mut pinned = stable(&pins, &many);
+    let b0 = backend(&pinned, "one/b0");
     for port in [1, 2, 3, 4, 80] {
         record(&pins, key(7, port, protocol::TCP), b0, START);
     }
-    set(&mut kernel, "one/b0", Admin::Drained, Health::Up);
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
     for (config, records) in [(&config(), [1, 0]), (&many, [1, 1])] {
-        let image = plan(&kernel, config);
-        kernel.publish(&image).expect("published");
-        pass(&mut kernel, START);
+        let image = plan(&pinned, config);
+        pinned.publish(&image).expect("published");
+        pass(&mut pinned, START);
         let of = |name: &str| {
-            let snapshot = kernel.snapshot().expect("readable").expect("published");
+            let snapshot = pinned.snapshot().expect("readable").expect("published");
             let number = snapshot.service(name).map(|service| service.number);
-            number.and_then(|number| kernel.transition(number)).map_or(0, |transition| transition.records)
+            number.and_then(|number| pinned.transition(number)).map_or(0, |transition| transition.records)
         };
         assert_eq!([of("web"), of("s3")], records);
-        assert_eq!(kernel.held(b0).expect("looked at").records, 5);
+        assert_eq!(pinned.held(b0).expect("looked at").records, 5);
     }
     // Nobody's are forgotten when their time is over, too.
-    let image = plan(&kernel, &config());
-    kernel.publish(&image).expect("published");
+    let image = plan(&pinned, &config());
+    pinned.publish(&image).expect("published");
     let late = START + WAITS.expiry + Duration::from_secs(1);
-    pass(&mut kernel, late);
-    assert!(kernel.flows().expect("readable").is_empty());
+    pass(&mut pinned, late);
+    assert!(pinned.flows().expect("readable").is_empty());
 }
 
 #[test]
@@ -96,11 +96,11 @@ fn a_look_into_a_large_table_sees_each_record_once() {
     let pins = bpffs.pins();
     let mut config = config();
     config.limits.flows = 16_384;
-    let kernel = started(&pins, &config);
+    let pinned = started(&pins, &config);
     for n in 0..10_000 {
         record(&pins, key(n, 80, 6), n, Duration::ZERO);
     }
-    let mut seen: Vec<_> = kernel
+    let mut seen: Vec<_> = pinned
         .flows()
         .expect("readable")
         .into_iter()
@@ -113,6 +113,6 @@ fn a_look_into_a_large_table_sees_each_record_once() {
     for n in [5_000, 7_777, 9_999] {
         records::<4>(&pins, map::FLOWS_V4).remove(&bytemuck::cast(key(n, 80, 6))).expect("it is there");
     }
-    kernel.maps.flows_v4.delete(&keys).expect("deleted");
-    assert_eq!(kernel.flows().expect("readable").len(), 5_000);
+    pinned.maps.flows_v4.delete(&keys).expect("deleted");
+    assert_eq!(pinned.flows().expect("readable").len(), 5_000);
 }

@@ -21,7 +21,7 @@ pub struct Broken {
     /// Requests that were answered.
     pub answers: u32,
     /// When the last one was sent.
-    pub asked: Option<Instant>,
+    pub requested: Option<Instant>,
     /// When it broke.
     pub at: Instant,
     pub how: How,
@@ -50,7 +50,7 @@ impl Broken {
     /// Whether the client had waited for so long: it then says no more than what its kernel sends again, which is twice as
     /// far apart each time.
     pub fn had_waited(&self, long: Duration) -> bool {
-        self.asked.is_some_and(|asked| self.at.saturating_duration_since(asked) > long)
+        self.requested.is_some_and(|requested| self.at.saturating_duration_since(requested) > long)
     }
 }
 
@@ -73,6 +73,6 @@ impl fmt::Display for Broken {
         if let Some(stood) = self.stood {
             write!(f, ", {} ms of handshake, {answers} answers", age(stood))?;
         }
-        self.asked.map_or(Ok(()), |asked| write!(f, ", asked after {} ms", age(asked)))
+        self.requested.map_or(Ok(()), |requested| write!(f, ", requested after {} ms", age(requested)))
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Connection {
     began: Instant,
     stood: Instant,
     answers: u32,
-    asked: Option<Instant>,
+    requested: Option<Instant>,
 }
 
 impl Connection {
@@ -48,18 +48,18 @@ impl Connection {
             Ok(stream) => {
                 let backend = signature::of(&stream);
                 let stood = Instant::now();
-                Ok(Self { stream, client, service, backend, began, stood, answers: 0, asked: None })
+                Ok(Self { stream, client, service, backend, began, stood, answers: 0, requested: None })
             }
             Err(how) => {
                 let at = Instant::now();
-                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, asked: None, at, how })
+                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, requested: None, at, how })
             }
         }
     }
 
     /// Sends a request, and reads the whole answer.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Backend, Broken> {
-        self.asked = Some(Instant::now());
+        self.requested = Some(Instant::now());
         let answer = timeout(PATIENCE, self.answer(request)).await.unwrap_or(Err(How::Silent));
         let how = match (answer, self.backend) {
             (Ok(name), Some(backend)) if backend.to_string() == name => {
@@ -99,8 +99,8 @@ impl Connection {
     }
 
     fn broken(&self, how: How) -> Broken {
-        let Self { client, service, backend, began, stood, answers, asked, .. } = *self;
-        Broken { client, service, backend, began, stood: Some(stood), answers, asked, at: Instant::now(), how }
+        let Self { client, service, backend, began, stood, answers, requested, .. } = *self;
+        Broken { client, service, backend, began, stood: Some(stood), answers, requested, at: Instant::now(), how }
     }
 }
 

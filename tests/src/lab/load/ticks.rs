@@ -17,7 +17,7 @@ pub struct Ticks {
     timer: AsyncFd<OwnedFd>,
     next: Instant,
     interval: Duration,
-    /// Moments that have come and were not yet asked for.
+    /// Moments that have come and were not yet taken.
     due: u64,
 }
 
@@ -48,7 +48,7 @@ impl Ticks {
     }
 }
 
-/// How often the timer expired since it was last asked; at least once.
+/// How often the timer expired since it was last read; at least once.
 fn expirations(timer: &OwnedFd) -> io::Result<u64> {
     let mut count = [0; 8];
     nix::unistd::read(timer, &mut count)?;

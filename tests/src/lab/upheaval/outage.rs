@@ -70,7 +70,7 @@ mod tests {
                 began: at(began),
                 stood: None,
                 answers: 0,
-                asked: None,
+                requested: None,
                 at: at(broke),
                 how: How::Reset,
             };

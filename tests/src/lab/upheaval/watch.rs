@@ -13,12 +13,12 @@ use crate::lab::{
 /// What was seen over time.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// Slots whose owner is not who takes their new flows, by service; as last seen.
+    /// Slots whose owner is not their pick, by service; as last seen.
     differing: BTreeMap<String, u64>,
-    /// What is under way in which service; as last seen.
+    /// The transitions of services; as last seen.
     pub under_way: BTreeMap<String, Value>,
-    /// How often all slots of a service had followed, after some had not.
-    pub followed: u64,
+    /// How often all slots of a service were handed over.
+    pub handed_over: u64,
     /// Records of IPv4 and of IPv6; as last seen.
     pub records: [u64; 2],
     /// The most of them that there were.
@@ -50,7 +50,7 @@ impl Watch {
             let differing = if transition.is_some() { number("slots_differing") } else { Some(0) };
             let Some(differing) = differing else { continue };
             let before = self.differing.insert(name.to_owned(), differing).unwrap_or_default();
-            self.followed += u64::from(before > 0 && differing == 0);
+            self.handed_over += u64::from(before > 0 && differing == 0);
         }
         for (most, now) in self.most_records.iter_mut().zip(self.records) {
             *most = now.max(*most);

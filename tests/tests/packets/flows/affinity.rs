@@ -48,7 +48,7 @@ fn with_both(side: Side, bits: u8, test: impl FnOnce(&mut Both) + Send) {
     in_namespace(|| {
         let mut both = both_with_room(world, 1 << 10);
         test(&mut both);
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 

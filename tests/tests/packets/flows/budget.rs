@@ -131,7 +131,7 @@ fn in_whole_seconds(side: Side) -> bool {
             return false;
         }
         assert_eq!(found, expected(2, 4));
-        both.settle().unwrap_or_else(|error| panic!("{side:?}: {error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{side:?}: {error}"));
         while second(&both, &known) == start {
             sleep(Duration::from_millis(20));
         }

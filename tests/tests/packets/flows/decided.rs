@@ -13,8 +13,8 @@ use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::S
 /// Slots that the cases are played in.
 const SLOTS: [u32; 3] = [0, 21, 62];
 
-/// Plays a case in a slot of a service with this tracking; `odd`: with a packet that is looked at longer.
-fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32, case: &Case, odd: bool) {
+/// Plays a case in a slot of a service with this tracking; `slow`: with a slow-path packet.
+fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32, case: &Case, slow: bool) {
     let flow = Flow::into_slot(&both.world, side, service, slot, 0);
     let who = |both: &Both, who| number(&both.memory, slot, who);
     let others = if case.room == Room::Full { ROOM - usize::from(case.record.is_some()) } else { 1 };
@@ -49,7 +49,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let owners = both.memory.owners.borrow().clone();
     let (counts, traffic) = (both.memory.flow_counts(service), both.memory.service_traffic(service));
 
-    let seen = both.run(&if odd { flow.odd_frame(case.says) } else { flow.frame(case.says) });
+    let seen = both.run(&if slow { flow.slow_frame(case.says) } else { flow.frame(case.says) });
 
     // What is expected.
     let is_tcp = both.world.services[service as usize].protocol == protocol::TCP;
@@ -89,7 +89,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
         (u64::from(goes.1.is_some()), u64::from(goes.1.is_some() && starts(tracking, case.says, is_tcp)));
     let counted = both.memory.service_traffic(service);
     assert_eq!((counted.packets - traffic.packets, counted.flows - traffic.flows), (packets, flows), "traffic");
-    both.settle().unwrap_or_else(|error| panic!("{error}"));
+    both.compare_state().unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Whether a packet counts as the start of a flow.
@@ -106,7 +106,7 @@ fn services(tracking: Tracking) -> &'static [u32] {
     }
 }
 
-fn play_all(side: Side, odd: bool) {
+fn play_all(side: Side, slow: bool) {
     in_namespace(|| {
         let mut both = super::both(super::world(side));
         let mut played = 0;
@@ -114,8 +114,8 @@ fn play_all(side: Side, odd: bool) {
             for tracking in case.of {
                 for service in services(*tracking) {
                     for slot in SLOTS {
-                        let name = format!("{}\n{side:?}, {tracking:?}, slot {slot}, odd: {odd}", case.name);
-                        let play = || play(&mut both, side, *service, *tracking, slot, case, odd);
+                        let name = format!("{}\n{side:?}, {tracking:?}, slot {slot}, slow: {slow}", case.name);
+                        let play = || play(&mut both, side, *service, *tracking, slot, case, slow);
                         let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(play));
                         assert!(played.is_ok(), "{name}\n{case:#?}");
                     }

@@ -30,7 +30,7 @@ enum Happens {
     Packet {
         flow: usize,
         says: Says,
-        odd: bool,
+        slow: bool,
     },
     /// A backend has another state.
     State {
@@ -43,10 +43,10 @@ enum Happens {
 }
 
 fn happens(evacuations: bool) -> impl Strategy<Value = Happens> {
-    let packet = (0usize..16, any::<bool>(), any::<bool>()).prop_map(|(flow, starts, odd)| Happens::Packet {
+    let packet = (0usize..16, any::<bool>(), any::<bool>()).prop_map(|(flow, starts, slow)| Happens::Packet {
         flow,
         says: if starts { Starts } else { Runs },
-        odd,
+        slow,
     });
     let state =
         (1usize..7, sample::select(STATES.to_vec())).prop_map(|(backend, state)| Happens::State { backend, state });
@@ -91,8 +91,8 @@ fn policy() -> impl Strategy<Value = WhenExhausted> {
     sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop])
 }
 
-fn frame(flow: &Flow, says: Says, odd: bool) -> Vec<u8> {
-    if odd { flow.odd_frame(says) } else { flow.frame(says) }
+fn frame(flow: &Flow, says: Says, slow: bool) -> Vec<u8> {
+    if slow { flow.slow_frame(says) } else { flow.frame(says) }
 }
 
 proptest! {
@@ -115,13 +115,13 @@ proptest! {
         let mut memory = world.memory();
         (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
         for what in happening {
-            let Happens::Packet { flow, says, odd } = what else {
+            let Happens::Packet { flow, says, slow } = what else {
                 upset(&mut world, &mut memory, what);
                 continue;
             };
             let flow = &flows[flow];
             let (mut before, recorded) = (records(&memory), record(&memory, flow).is_some());
-            on_host(&memory, Program::Edge, &frame(flow, says, odd), Arrival::by(1));
+            on_host(&memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1));
             let mut after = records(&memory);
             prop_assert!(after.len() <= room);
             for records in [&mut before, &mut after] {
@@ -143,14 +143,14 @@ proptest! {
         world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
-        let goes = |memory: &Memory, flow: &Flow, says, odd| {
-            reached(&on_host(memory, Program::Edge, &frame(flow, says, odd), Arrival::by(1))).1
+        let goes = |memory: &Memory, flow: &Flow, says, slow| {
+            reached(&on_host(memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1))).1
         };
         let stateless = |flow: &Flow| tracking(way, flow.service) == Tracking::Stateless;
         // Where each flow is at home; nowhere, once its backend has died.
         let mut homes: Vec<_> = flows.iter().map(|flow| goes(&memory, flow, Runs, false)).collect();
         for what in happening {
-            let Happens::Packet { flow: nth, says, odd } = what else {
+            let Happens::Packet { flow: nth, says, slow } = what else {
                 upset(&mut world, &mut memory, what);
                 for home in &mut homes {
                     *home = home.filter(|home| State(world.backends[usize::from(*home)].state).has_all(State::ALIVE));
@@ -158,7 +158,7 @@ proptest! {
                 continue;
             };
             let (flow, home) = (&flows[nth], homes[nth]);
-            let to = goes(&memory, flow, says, odd);
+            let to = goes(&memory, flow, says, slow);
             let starts = says == Starts && tracking(way, flow.service) != Tracking::Learn;
             if stateless(flow) {
                 continue;
@@ -166,7 +166,7 @@ proptest! {
             if starts {
                 homes[nth] = to.or(home);
                 // The same first packet again, however late.
-                prop_assert_eq!(goes(&memory, flow, says, odd), to);
+                prop_assert_eq!(goes(&memory, flow, says, slow), to);
             } else if home.is_some() {
                 prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
             } else if tracking(way, flow.service) == Tracking::Learn {
@@ -200,8 +200,8 @@ fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
                     for service in [TCP, UDP] {
                         let flow = Flow::into_slot(&both.world, side, service, slot, 1);
                         let owner = number(&both.memory, slot, Who::First);
-                        for (says, odd) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
-                            assert_eq!(reached(&both.run(&frame(&flow, says, odd))).1, Some(owner));
+                        for (says, slow) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
+                            assert_eq!(reached(&both.run(&frame(&flow, says, slow))).1, Some(owner));
                         }
                     }
                 }
@@ -210,7 +210,7 @@ fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
             assert_eq!([TCP, UDP].map(|service| both.memory.flow_counts(service)), [FlowCounts::default(); 2]);
             assert!(both.memory.in_transition.borrow().is_empty());
             assert!(records(&both.memory).is_empty());
-            both.settle().unwrap_or_else(|error| panic!("{error}"));
+            both.compare_state().unwrap_or_else(|error| panic!("{error}"));
         });
     }
 }
@@ -243,7 +243,7 @@ fn a_flood_of_new_flows_costs_no_flow_its_record_in_the_kernel() {
                     }
                     assert_eq!(before, after, "step {step}: {says:?} of {flow:?}");
                 }
-                both.settle().unwrap_or_else(|error| panic!("step {step}: {error}"));
+                both.compare_state().unwrap_or_else(|error| panic!("step {step}: {error}"));
             }
             assert!(full > 300, "the table was full {full} times");
         });

@@ -152,7 +152,7 @@ impl Flow {
     }
 
     /// The same behind an option or an extension header that says nothing. An error quotes the least that it may.
-    pub(crate) fn odd_frame(&self, says: Says) -> Vec<u8> {
+    pub(crate) fn slow_frame(&self, says: Says) -> Vec<u8> {
         let mut packet = self.packet(says);
         if says == Says::Concerns {
             packet = self.error(if self.client.is_ipv4() { 28 } else { 48 });

@@ -61,7 +61,7 @@ fn with_both(side: Side, tracking: Tracking, test: impl FnOnce(&mut Both, Flow, 
         let owner = number(&both.memory, SLOT, Who::First);
         set_lane(&mut both.memory.owners.borrow_mut(), service, SLOT, owner);
         test(&mut both, flow, SLOT);
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 

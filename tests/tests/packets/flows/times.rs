@@ -66,7 +66,7 @@ fn the_kernels_records_say_it_by_its_own_clock() {
             let later = seen.seen_ns - made.seen_ns;
             assert!((20_000_000..20 * S).contains(&later), "seen {later} ns later");
             assert_eq!(seen, FlowRecord { seen_ns: seen.seen_ns, ..made });
-            both.settle().unwrap_or_else(|error| panic!("{error}"));
+            both.compare_state().unwrap_or_else(|error| panic!("{error}"));
         });
     }
 }

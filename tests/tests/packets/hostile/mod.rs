@@ -155,9 +155,9 @@ fn run(tries: impl FnOnce(&[Case], &mut dyn FnMut(&mut dyn Iterator<Item = Try>)
     in_namespace(|| {
         let both = Both::new(scene.world.clone());
         let (mut count, mut batch) = (0u64, Vec::new());
-        let mut settle = |batch: &mut Vec<Try>| {
+        let mut flush = |batch: &mut Vec<Try>| {
             count += batch.iter().filter(|each| each.frame.len() >= 14).count() as u64;
-            if let Err(error) = both.settle() {
+            if let Err(error) = both.compare_state() {
                 find(&scene, batch, &error);
             }
             batch.clear();
@@ -169,11 +169,11 @@ fn run(tries: impl FnOnce(&[Case], &mut dyn FnMut(&mut dyn Iterator<Item = Try>)
                 }
                 batch.push(each);
                 if batch.len() == BATCH {
-                    settle(&mut batch);
+                    flush(&mut batch);
                 }
             }
         });
-        settle(&mut batch);
+        flush(&mut batch);
         let counted = both.kernel.exits().iter().chain(&both.kernel.decap_exits()).sum::<u64>();
         assert_eq!(counted, count, "every packet is counted once");
         println!("{count} frames");
@@ -192,7 +192,7 @@ fn attempt(both: &Both, each: &Try) -> Result<(), String> {
 fn find(scene: &Scene, batch: &[Try], error: &str) -> ! {
     let both = Both::new(scene.world.clone());
     for each in batch {
-        let result = attempt(&both, each).and_then(|()| both.settle());
+        let result = attempt(&both, each).and_then(|()| both.compare_state());
         if let Err(error) = result {
             fail(each, &error);
         }

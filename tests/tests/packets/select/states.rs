@@ -26,7 +26,7 @@ fn with_both(world: World, test: impl FnOnce(&mut Both, &[u16]) + Send) {
     in_namespace(|| {
         let mut both = Both::new(world);
         test(&mut both, &ports);
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 
@@ -338,7 +338,7 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
                 // The backend of a dropped record is dead, and the flow with it.
                 assert!(again.goes == becomes.goes || record.is_some() && becomes.record.is_none(), "step {step}");
             }
-            both.settle().unwrap_or_else(|error| panic!("step {step}: {error}"));
+            both.compare_state().unwrap_or_else(|error| panic!("step {step}: {error}"));
         }
     });
 }

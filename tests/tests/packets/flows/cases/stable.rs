@@ -1,4 +1,4 @@
-//! Packets of a service that is stable: nothing is asked unless the owner can't take them.
+//! Packets of a stable service: there is no lookup of a record unless the owner can't take the packet.
 
 use edge_common::abi::{
     FlowCount::{Lookups, OwnerTakenOver, RecordedAtNew},

@@ -1,4 +1,4 @@
-//! ICMP errors about what a backend sent reach that backend, change nothing, and are never answered by errors.
+//! ICMP errors about packets of a backend reach that backend, change nothing, and are never answered by errors.
 
 use edge_common::{
     abi::{Exit, FlowCount, FlowCounts, Mode, WhenExhausted},
@@ -13,7 +13,7 @@ use edge_tests::{
 
 use super::world::{Flow, error, exit, flows, for_each_flow, forwarded, header, traffic, with_both, with_world, world};
 
-/// Types of errors about a flow, and those that are the host's although they are errors.
+/// Types of errors about a flow, and types of errors that go to the host.
 pub(crate) const fn kinds(side: Side) -> (&'static [u8], &'static [u8]) {
     match side {
         Side::V4 => (&[3, 11, 12], &[4, 5]),
@@ -27,9 +27,9 @@ pub(crate) fn about(flow: Flow) -> Ip {
     error(flow.side, kinds(flow.side).0[0], 1, &quoted[..header(flow.side) + 8])
 }
 
-pub(crate) fn check_label(flow: Flow, told_by: u32) {
+pub(crate) fn check_label(flow: Flow, found: u32) {
     let expected = if flow.tunnel() == Some(Side::V6) { flow.label() } else { 0 };
-    assert_eq!(told_by, expected, "{flow:?}: an outer header is told by the flow, and has DF as the error has");
+    assert_eq!(found, expected, "{flow:?}: an outer header has the flow's label, and DF as the error has it");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
 }
 
 #[test]
-fn they_follow_the_owner_of_a_stable_service_without_asking() {
+fn they_follow_the_owner_of_a_stable_service_without_a_lookup() {
     for_each_flow(|both, flow| {
         both.change(|world| world.services.iter_mut().for_each(|service| service.in_transition = false));
         let service = u32::try_from(flow.service(&both.world)).expect("a small world");

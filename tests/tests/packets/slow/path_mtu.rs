@@ -32,7 +32,7 @@ fn address(both: &Both, backend: BackendNumber) -> IpAddr {
     if family == 4 { IpAddr::from([address[0], address[1], address[2], address[3]]) } else { IpAddr::from(address) }
 }
 
-/// What a router says that quotes `outer`.
+/// The error of a router that quotes `outer`.
 pub(crate) fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
     let (kind, code) = if tunnel == Side::V4 { (3, 4) } else { (2, 0) };
     let icmp = Icmp { kind, code, rest: mtu.to_be_bytes(), data: outer.to_vec(), ..Icmp::default() };
@@ -44,7 +44,7 @@ pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
     tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), flow.packet(100))
 }
 
-/// Learns `mtu` from a packet of the flow to `backend`; says whether that was learnt from.
+/// Sends an error with `mtu` about a packet of the flow to `backend`; returns whether the MTU was learnt.
 pub(crate) fn learns(both: &Both, flow: Flow, backend: BackendNumber, mtu: u32) -> bool {
     let tunnel = flow.tunnel().expect("a tunnel");
     is_learnt(both, &too_big(tunnel, mtu, &outer(both, flow, backend).bytes()))
@@ -109,7 +109,7 @@ fn only_lower_values_are_learnt() {
 }
 
 #[test]
-fn who_does_not_know_where_the_flow_goes_teaches_nothing() {
+fn an_error_without_a_known_flow_teaches_nothing() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
         for other in others(both, owner) {

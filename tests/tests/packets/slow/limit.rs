@@ -1,4 +1,4 @@
-//! No more errors are sent than a second allows.
+//! The rate limit of ICMP errors.
 
 use edge_common::abi::{Exit, WhenExhausted};
 use edge_tests::{

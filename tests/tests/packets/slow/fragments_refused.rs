@@ -1,4 +1,4 @@
-//! Fragments that go nowhere, and those that are not remembered.
+//! Fragments that are dropped, and first fragments that are not remembered.
 
 use edge_common::abi::{Exit, Mode, WhenExhausted};
 use edge_tests::{

@@ -1,4 +1,4 @@
-//! A stage for packets that need a longer look: services in each mode, flows, what their packets look like, and what leaves.
+//! The fixture of slow-path tests: services in each mode, flows with their packets, and the expected frames.
 
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ pub(crate) fn world() -> World {
     world
 }
 
-/// Runs `test` on that world, twice, and compares all that is counted and written after it.
+/// Runs `test` on that world, twice, and compares all counters and writes afterwards.
 pub(crate) fn with_both(test: impl FnOnce(&mut Both) + Send) {
     with_world(world(), test);
 }
@@ -51,7 +51,7 @@ pub(crate) fn with_world(world: World, test: impl FnOnce(&mut Both) + Send) {
     in_namespace(|| {
         let mut both = Both::new(world);
         test(&mut both);
-        both.settle().unwrap_or_else(|error| panic!("{error}"));
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
 }
 
@@ -103,7 +103,7 @@ impl Flow {
         Ip::new(self.side.client(), self.side.vip(), self.transport(self.source, self.port, flags, data))
     }
 
-    /// What its backend answers.
+    /// An answer of its backend.
     pub(crate) fn answer(self) -> Ip {
         Ip::new(self.side.vip(), self.side.client(), self.transport(self.port, self.source, ACK, 20))
     }

@@ -1,4 +1,4 @@
-//! What is too long for a way is answered with what fits: the egress, and what was learnt of the rest.
+//! A packet that is too long for its path is answered with the length that fits the egress and the learnt path MTU.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ fn check_fits(both: &Both, flow: Flow, mtu: u16) {
 }
 
 #[test]
-fn what_is_too_long_for_the_way_is_answered_with_what_fits() {
+fn a_packet_that_is_too_long_is_answered_with_the_length_that_fits() {
     for_each_flow(|both, flow| {
         let owner = usize::from(flow.owner(both));
         for (egress, path, smaller) in
@@ -56,7 +56,7 @@ fn what_is_too_long_for_the_way_is_answered_with_what_fits() {
 }
 
 #[test]
-fn from_the_next_packet_on_the_client_is_told() {
+fn from_the_next_packet_on_the_client_learns_the_mtu() {
     for_each_tunnel(|both, flow, _| {
         let owner = flow.owner(both);
         let long = of_length(flow, 1500 - overhead(flow));
@@ -69,7 +69,7 @@ fn from_the_next_packet_on_the_client_is_told() {
     });
 }
 
-/// The same with nobody's help: in the other tests what the kernel has learnt is looked at, and taken back.
+/// The same without the test's help: the other tests read and then undo what the kernel has learnt.
 #[test]
 fn the_kernels_own_backends_change() {
     in_namespace(|| {

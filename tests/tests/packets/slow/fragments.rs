@@ -1,4 +1,4 @@
-//! Fragments follow the first one of their packet, for a while, and only if it was seen.
+//! Later fragments go where the first fragment of their packet went, for some seconds, and only if it was seen.
 
 use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
@@ -117,7 +117,7 @@ fn a_flow_that_starts_with_a_fragment_is_recorded() {
 }
 
 #[test]
-fn fragments_go_on_when_their_service_gets_another_number_or_another_half() {
+fn fragments_go_on_when_their_service_gets_another_number_or_another_bank() {
     for_each_flow(|both, flow| {
         let pieces = fragments(&flow.packet(240), 80, 7);
         let (first, _) = forwarded(both, flow, &pieces[0]);
@@ -128,7 +128,7 @@ fn fragments_go_on_when_their_service_gets_another_number_or_another_half() {
         let before = traffic(both, flow, first);
         assert_eq!(forwarded(both, flow, &pieces[1]).0, first);
         assert_eq!(traffic(both, flow, first)[0].0, before[0].0 + 1, "counted where the service is now");
-        to_the_other_half(both);
+        to_the_other_bank(both);
         assert_eq!(forwarded(both, flow, &pieces[2]).0, first, "{flow:?}");
         // And when it is gone, they are nobody's.
         both.change(|world| world.services[new].port = 9999);
@@ -137,7 +137,7 @@ fn fragments_go_on_when_their_service_gets_another_number_or_another_half() {
 }
 
 /// Publishes the same in the other bank, and leaves nothing in the first one.
-fn to_the_other_half(both: &mut Both) {
+fn to_the_other_bank(both: &mut Both) {
     fn swap<T: Default>(map: &mut [T]) {
         for pair in map.chunks_mut(2) {
             pair.swap(0, 1);

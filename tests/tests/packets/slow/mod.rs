@@ -1,0 +1,10 @@
+//! Packets of the slow path: fragments, ICMP errors, and their consequences, through host and kernel.
+
+mod errors;
+mod fragments;
+mod fragments_refused;
+mod limit;
+mod world;
+mod path_mtu;
+mod quotes;
+mod too_long;
