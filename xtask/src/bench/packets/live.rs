@@ -25,7 +25,7 @@ const ROUNDS: u32 = 9_999;
 /// A device's queue may run over while the kernel leaves it to be emptied later; not often.
 const TRIES: usize = 5;
 
-/// Measures the rows whose name contains `only`, and prints each.
+/// Measures the rows whose name contains `only`.
 pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
     let cases: Vec<_> = cases::live(quick).into_iter().filter(|case| is_wanted(case, only)).collect();
     let Some(first) = cases.first() else { return Ok(()) };

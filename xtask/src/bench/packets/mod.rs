@@ -32,7 +32,7 @@ pub(super) use self::{live::measure as measure_live, profile::all as profile};
 use super::results::{Baselines, Results, Row, median};
 use crate::{programs::Size, step::step};
 
-/// Measures the rows whose name (as in the table, spaces between its words) contains `only`, and prints each.
+/// Measures the rows whose name (as in the table, spaces between its words) contains `only`.
 ///
 /// The thread that calls it is left on one processor and in a network namespace of its own.
 pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {

@@ -55,7 +55,7 @@ const QUICK: Times = Times {
     after: Duration::from_millis(1900),
 };
 
-/// Measures one after the other, and prints each.
+/// Measures one after the other.
 pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Result<()> {
     interrupt::install()?;
     let tools = Tools::ensure(edge_ctl)?;
