@@ -3,14 +3,18 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::lab::{netns::Netns, patience::patience, process::Process, status};
+use crate::lab::{
+    netns::Netns,
+    patience::{patience, rest},
+    process::Process,
+    status,
+};
 
 /// How long the daemon may take to load its programs and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,6 +60,7 @@ impl Edge {
             if let Some(status) = daemon.ended()? {
                 bail!("edge-ctl run ended ({status}):\n{}", self.said());
             }
+            let looked = Instant::now();
             // Without a daemon the command line reads pinned maps, and answers as well.
             if self.status(netns).is_ok_and(|status| status::is_by_daemon(&status)) {
                 break;
@@ -63,7 +68,7 @@ impl Edge {
             if start.elapsed() > patience(PATIENCE) {
                 bail!("edge-ctl run did not answer within {} s:\n{}", patience(PATIENCE).as_secs(), self.said());
             }
-            thread::sleep(Duration::from_millis(20));
+            rest(Duration::from_millis(20), looked.elapsed());
         }
         self.daemon = Some(daemon);
         Ok(())

@@ -256,13 +256,14 @@ fn reaches(address: SocketAddr) -> bool {
 pub fn wait_until(patience: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
     let start = Instant::now();
     loop {
+        let looked = Instant::now();
         if condition()? {
             return Ok(true);
         }
         if start.elapsed() > patience {
             return Ok(false);
         }
-        thread::sleep(Duration::from_millis(10));
+        patience::rest(Duration::from_millis(10), looked.elapsed());
     }
 }
 
