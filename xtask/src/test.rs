@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -22,7 +23,7 @@ use crate::{
 /// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     setup::everything()?;
-    build::all(Options::default())?;
+    let edge_ctl = build::all(Options::default())?;
     let mut counts = Counts::default();
     lints::counted(&mut counts);
     let fast = ["--package", "edge-common", "--package", "edge-ctl", "--package", "xtask"];
@@ -41,7 +42,7 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
         };
         each("packet tests", &mut counts, &["--lib", "--test", "packets"])?;
         if !quick {
-            kernels(&mut counts);
+            kernels(&edge_ctl, &mut counts);
             each("model of flows", &mut counts, &["--test", "model"])?;
             each("lab tests", &mut counts, &["--test", "lab"])?;
         }
@@ -54,13 +55,13 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
 }
 
 /// The programs and a core of packets on other kernels than this one.
-fn kernels(counts: &mut Counts) {
+fn kernels(edge_ctl: &Path, counts: &mut Counts) {
     if let Err(reason) = vm::possible() {
         eprintln!("xtask: other kernels are not tested: {reason:#}");
         return;
     }
     let before = counts.failed;
-    if let Err(error) = step("other kernels", || vm::core(counts)) {
+    if let Err(error) = step("other kernels", || vm::core(edge_ctl, counts)) {
         eprintln!("xtask: {error:#}");
         if counts.failed == before {
             counts.check(false);

@@ -10,7 +10,7 @@ mod page;
 pub(crate) mod cost;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Mutex,
     thread,
@@ -24,7 +24,7 @@ use self::{
     apt::Apt,
     kernels::{Kernel, Prepared},
     machine::{Job, MEMORY},
-    plan::Extent,
+    plan::{Extent, Programs},
     results::Outcome,
     tools::Tools,
 };
@@ -83,13 +83,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return command(&prepared, &tools, options);
     }
     setup::everything()?;
-    build::all(build::Options::default())?;
+    let edge_ctl = build::all(build::Options::default())?;
     if options.icount {
         cost::run(&prepared, &tools, options)?;
         return Ok(ExitCode::SUCCESS);
     }
     let extent = if options.quick { Extent::Core } else { Extent::Whole };
-    let outcomes = test(&prepared, &tools, extent, options.jobs, options.limit)?;
+    let outcomes = test(&edge_ctl, &prepared, &tools, extent, options.jobs, options.limit)?;
     for outcome in &outcomes {
         print!("{}", page::summary(outcome));
     }
@@ -123,11 +123,11 @@ fn last_runs(tools: &Tools) -> Result<Vec<Outcome>> {
 }
 
 /// What `cargo xtask test` asks of kernels, each result counted as a test.
-pub(crate) fn core(counts: &mut Counts) -> Result<()> {
+pub(crate) fn core(edge_ctl: &Path, counts: &mut Counts) -> Result<()> {
     let tools = Tools::ensure()?;
     let kernels = kernels::USUAL.map(kernels::named).into_iter().collect::<Result<Vec<_>>>()?;
     let prepared = prepare(&kernels, &tools, false)?;
-    for outcome in test(&prepared, &tools, Extent::Core, None, None)? {
+    for outcome in test(edge_ctl, &prepared, &tools, Extent::Core, None, None)? {
         print!("{}", page::summary(&outcome));
         counts.passed += outcome.passed();
         counts.failed += outcome.failures().len();
@@ -148,13 +148,14 @@ fn prepare(kernels: &[Kernel], tools: &Tools, fresh: bool) -> Result<Vec<Prepare
 
 /// Runs the tests on each kernel.
 fn test(
+    edge_ctl: &Path,
     prepared: &[Prepared],
     tools: &Tools,
     extent: Extent,
     jobs: Option<usize>,
     limit: Option<u64>,
 ) -> Result<Vec<Outcome>> {
-    let programs = step("building the tests", plan::programs)?;
+    let programs = step("building the tests", || Programs::build(edge_ctl))?;
     let script = plan::script(extent, &programs, tools)?;
     let limit = limit.map_or(plan::limit(extent), Duration::from_secs);
     side_by_side(prepared, jobs, |kernel| {

@@ -1,8 +1,13 @@
 //! What a guest runs: test programs, one after the other, and where their results go.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{results::Test, tools::Tools};
 use crate::cargo;
@@ -37,30 +42,48 @@ const WHOLE: [(&str, &[&str], u64); 2] = [
 /// How many times slower than on a processor of its own things may go.
 const PATIENCE: u32 = 15;
 
-/// A test program of the package `edge-tests`.
-#[derive(Clone, Debug)]
-pub(super) struct TestProgram {
-    name: String,
-    path: PathBuf,
+/// The test programs of the package `edge-tests`, and `edge-ctl` beside them, which they look for there. They are links of
+/// their own: a build while guests run replaces the files in the target directory.
+#[derive(Debug)]
+pub(super) struct Programs {
+    dir: PathBuf,
 }
 
-/// Builds the test programs.
-pub(super) fn programs() -> Result<Vec<TestProgram>> {
-    let mut build = cargo::cargo();
-    build.args(["test", "--no-run", "--quiet", "--package", "edge-tests", "--message-format=json"]);
-    let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
-    let program = |line: &str| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let target = &message["target"];
-        let is_test = target["kind"].as_array()?.iter().any(|kind| kind == "test");
-        let path = message["executable"].as_str()?;
-        is_test.then(|| Some(TestProgram { name: target["name"].as_str()?.to_owned(), path: path.into() }))?
-    };
-    Ok(messages.lines().filter_map(program).collect())
+impl Programs {
+    /// Builds the test programs, and links them beside this `edge-ctl`.
+    pub(super) fn build(edge_ctl: &Path) -> Result<Self> {
+        let mut build = cargo::cargo();
+        build.args(["test", "--no-run", "--quiet", "--package", "edge-tests", "--message-format=json"]);
+        let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
+        let dir = cargo::root().join("target/vm").join(format!("programs-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let programs = Self { dir };
+        programs.link(edge_ctl, "edge-ctl")?;
+        for line in messages.lines() {
+            let message: serde_json::Value = serde_json::from_str(line)?;
+            let target = &message["target"];
+            let is_test = target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"));
+            if let (true, Some(path), Some(name)) = (is_test, message["executable"].as_str(), target["name"].as_str()) {
+                programs.link(Path::new(path), name)?;
+            }
+        }
+        Ok(programs)
+    }
+
+    fn link(&self, from: &Path, name: &str) -> Result<()> {
+        fs::hard_link(from, self.dir.join(name)).with_context(|| format!("could not link {}", from.display()))
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        // What is left of it costs nothing but room.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
 }
 
 /// The guest's script.
-pub(super) fn script(extent: Extent, programs: &[TestProgram], tools: &Tools) -> Result<String> {
+pub(super) fn script(extent: Extent, programs: &Programs, tools: &Tools) -> Result<String> {
     let parts: &[_] = match extent {
         Extent::Core => &CORE,
         Extent::Whole => &WHOLE,
@@ -74,8 +97,9 @@ pub(super) fn script(extent: Extent, programs: &[TestProgram], tools: &Tools) ->
         cargo::root().join("tests").display(),
     );
     for (name, filters, limit) in parts {
-        let program = programs.iter().find(|program| program.name == *name);
-        let path = program.with_context(|| format!("there is no test program {name}"))?.path.display();
+        let path = programs.dir.join(name);
+        ensure!(path.exists(), "there is no test program {name}");
+        let path = path.display();
         let filters = filters.join(" ");
         writeln!(script, "timeout -k 5 {limit} {path} --test-threads=1 {filters} >/out/{name}.txt 2>&1")?;
         writeln!(script, "echo {name} $? >>/out/runs")?;
