@@ -55,7 +55,8 @@ impl Programs {
         let mut build = cargo::cargo();
         build.args(["test", "--no-run", "--quiet", "--package", "edge-tests", "--message-format=json"]);
         let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
-        let dir = cargo::root().join("target/vm").join(format!("programs-{}", std::process::id()));
+        // In the directory of what is linked: a user's target directory may be on another file system than the checkout.
+        let dir = edge_ctl.with_file_name(format!("vm-programs-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let programs = Self { dir };
         programs.link(edge_ctl, "edge-ctl")?;
