@@ -1,6 +1,6 @@
 //! A view of Debian's packages of the project's own: other suites beside the system's, whose lists and caches stay untouched.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::Command};
+use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -36,16 +36,17 @@ impl Apt {
         Ok(apt)
     }
 
-    /// The newest package of those whose names fit.
-    pub(super) fn newest(&self, fits: impl Fn(&str) -> bool) -> Result<String> {
+    /// Packages whose names fit, the newest first.
+    pub(super) fn newest_first(&self, fits: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut names = self.command("apt-cache");
         let listed = cargo::output(names.args(["pkgnames", "linux-"])).context("apt-cache fails")?;
-        let newest = listed.lines().filter(|name| fits(name)).max_by_key(|name| {
+        let mut found: Vec<_> = listed.lines().filter(|name| fits(name)).map(str::to_owned).collect();
+        found.sort_by_cached_key(|name| {
             // Digits in groups, as versions are compared.
             let groups = name.split(|other: char| !other.is_ascii_digit());
-            groups.filter_map(|group| group.parse::<u64>().ok()).collect::<Vec<_>>()
+            Reverse(groups.filter_map(|group| group.parse::<u64>().ok()).collect::<Vec<_>>())
         });
-        newest.map(str::to_owned).context("the package lists have none")
+        Ok(found)
     }
 
     /// Fetches and unpacks `packages` into `to`.

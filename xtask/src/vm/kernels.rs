@@ -37,7 +37,8 @@ impl Kernel {
     fn fits(self, package: &str) -> bool {
         let version = ["linux-image-", "linux-binary-"].iter().find_map(|kind| package.strip_prefix(kind));
         let mut numbers = version.unwrap_or_default().split(['.', '+', '-']).map(str::parse);
-        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+        // A package without a third number is a pointer to the newest, and holds nothing itself.
+        let [Some(Ok(major)), Some(Ok(minor)), Some(Ok(_))] = [(); 3].map(|()| numbers.next()) else { return false };
         let [from, to] = self.versions;
         package.ends_with("-cloud-amd64") && from <= (major, minor) && (major, minor) < to
     }
@@ -128,12 +129,28 @@ impl Prepared {
     }
 }
 
+/// How many versions of a kernel are tried: a mirror may name files that it does not have (yet, or any more).
+const ATTEMPTS: usize = 3;
+
 fn fetch(kernel: Kernel, apt: &Apt, tools: &Tools, dir: &Path) -> Result<()> {
-    let name = apt.newest(|package| kernel.fits(package))?;
+    let mut failure = None;
+    for name in apt.newest_first(|package| kernel.fits(package))?.iter().take(ATTEMPTS) {
+        match fetch_package(name, apt, tools, dir) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                eprintln!("xtask: {name}: {error:#}");
+                failure = Some(error);
+            }
+        }
+    }
+    Err(failure.with_context(|| format!("the package lists have no Linux {}", kernel.name))?)
+}
+
+fn fetch_package(name: &str, apt: &Apt, tools: &Tools, dir: &Path) -> Result<()> {
     // Debian splits its newest kernels into three packages.
     let packages = match name.strip_prefix("linux-binary-") {
-        Some(rest) => vec![name.clone(), format!("linux-modules-{rest}"), format!("linux-base-{rest}")],
-        None => vec![name.clone()],
+        Some(rest) => vec![name.to_owned(), format!("linux-modules-{rest}"), format!("linux-base-{rest}")],
+        None => vec![name.to_owned()],
     };
     let draft = dir.with_extension("new");
     for leftover in [&draft, &dir.to_owned()] {
@@ -183,6 +200,7 @@ mod tests {
             "linux-image-6.1.0-56-cloud-amd64-dbg",
             "linux-image-6.1.0-56-cloud-amd64-unsigned",
             "linux-image-cloud-amd64",
+            "linux-image-6.1-cloud-amd64",
             "linux-modules-7.2.13+deb14-cloud-amd64",
         ] {
             assert!(of(other).is_empty(), "{other}");
