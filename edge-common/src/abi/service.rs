@@ -112,7 +112,7 @@ impl Tracking {
 pub struct Failover {
     /// Position (not number) of the first pool that takes new flows; 0: no failover.
     pub first: u8,
-    /// Whether the pools before `first` lose their running flows, too.
+    /// Whether the pools before `first` lose their established flows, too.
     pub evacuate: bool,
 }
 

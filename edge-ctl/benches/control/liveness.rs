@@ -48,7 +48,7 @@ pub(crate) fn bench(criterion: &mut Criterion, namespace: &Namespace, quick: boo
     }
 }
 
-/// A running flow, and the maps by which it goes to its backend.
+/// An established flow, and the maps by which it goes to its backend.
 struct Scene {
     maps: Maps,
     flow: Flow,

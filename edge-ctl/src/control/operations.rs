@@ -139,9 +139,9 @@ fn fail_over(
     plane.set_failover(number, wanted)?;
     let left = inventory.pool_names(service)[..position].join(", ");
     let message = if evacuate {
-        format!("service {name} is failed over to pool {to}, and the running flows of {left} with it")
+        format!("service {name} is failed over to pool {to}, and the established flows of {left} with it")
     } else {
-        format!("service {name} is failed over to pool {to}; the running flows of {left} stay there")
+        format!("service {name} is failed over to pool {to}; the established flows of {left} stay there")
     };
     events.report(EventKind::Failover, name, message.clone());
     Ok(Outcome { changed: true, message, warnings: Vec::new() })

@@ -1,6 +1,7 @@
 //! The load balancer under test: its daemon and its command line.
 
 use std::{
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -16,6 +17,8 @@ use crate::lab::{
     status,
 };
 
+/// Where the daemon listens, in its run directory.
+const SOCKET: &str = "edge.sock";
 /// How long the daemon may take to load its programs and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,10 @@ impl Edge {
         self.dir.join("edge.toml")
     }
 
+    fn run_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
     /// Where its pins are.
     pub fn pins(&self) -> &Path {
         &self.pins
@@ -61,8 +68,11 @@ impl Edge {
                 bail!("edge-ctl run ended ({status}):\n{}", self.said());
             }
             let looked = Instant::now();
-            // Without a daemon the command line reads pinned maps, and answers as well.
-            if self.status(netns).is_ok_and(|status| status::is_by_daemon(&status)) {
+            // It listens once it serves. A command would cost a slow machine the time in which the kernel verifies the
+            // program; and without a daemon the command line reads pinned maps, and answers as well.
+            if UnixStream::connect(self.run_dir().join(SOCKET)).is_ok()
+                && self.status(netns).is_ok_and(|status| status::is_by_daemon(&status))
+            {
                 break;
             }
             if start.elapsed() > patience(PATIENCE) {
@@ -122,7 +132,7 @@ impl Edge {
     /// `edge-ctl` in `netns` with this edge's directories.
     pub fn command(&self, netns: &Netns) -> Result<Command> {
         let mut command = netns.command(&self.binary)?;
-        command.env("EDGE_PIN_DIR", &self.pins).env("EDGE_RUN_DIR", self.dir.join("run"));
+        command.env("EDGE_PIN_DIR", &self.pins).env("EDGE_RUN_DIR", self.run_dir());
         Ok(command)
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(json: bool) -> Result<ExitCode> {
     interrupt::install()?;
     setup::root("demo")?;
     setup::lab()?;
-    let edge_ctl = build::all(build::Options { release: true, trace: false })?;
+    let edge_ctl = build::all(build::Options::default())?;
     let mut lab = step("laying out the lab", || {
         let configuration = Configuration { all_slots: true, ..Configuration::default() };
         let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration })?;

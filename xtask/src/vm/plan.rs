@@ -35,7 +35,19 @@ impl Extent {
 const CORE: [(&str, &[&str], u64); 1] = [("packets", &["load::", "exits::"], 300)];
 const WHOLE: [(&str, &[&str], u64); 2] = [
     // What meets helpers, maps and clocks of the kernel; what only meets the program's own logic is tested on this machine.
-    ("packets", &["load::", "exits::", "routes::", "flows::times", "slow::fragments"], 900),
+    (
+        "packets",
+        &[
+            "load::",
+            "exits::",
+            "routes::",
+            "flows::times::the_kernel",
+            "slow::fragments::the_",
+            "slow::fragments::a_flood",
+            "slow::fragments::all_fragments",
+        ],
+        900,
+    ),
     ("lab", &["kernels::"], 1200),
 ];
 
