@@ -79,7 +79,9 @@ fn outer<F: Edge, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Link
             }
         }
         Payload::Fragment(_) if sources.knows(F::edge(header)) => Err(DecapExit::TunnelFragment),
-        _ => Err(DecapExit::NotTunnel),
+        Payload::Transport(_) | Payload::Fragment(_) | Payload::Hidden | Payload::Malformed => {
+            Err(DecapExit::NotTunnel)
+        }
     }
 }
 

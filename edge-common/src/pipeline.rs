@@ -77,7 +77,7 @@ pub fn process<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
 pub fn process_with<P: Packet, M: Maps>(packet: &mut P, maps: &M, subprograms: &impl Subprograms<P, M>) -> Outcome {
     let outcome = match parse(packet, maps, subprograms) {
         Ok(forwarded) => forwarded,
-        Err(decided) if decided.wants_answer() => {
+        Err(decided) if decided.answer().is_some() => {
             Outcome { exit: subprograms.answer(packet, maps, decided), egress: 0 }
         }
         Err(decided) => Outcome { exit: decided.exit(), egress: 0 },
