@@ -1,4 +1,4 @@
-//! Formatting, clippy and the dependencies' licences.
+//! Formatting, clippy, the dependencies' licences, and spelling.
 
 use std::{path::PathBuf, process::Command};
 
@@ -41,6 +41,10 @@ pub(crate) fn counted(counts: &mut Counts) {
             cargo::command(deny).args(["--log-level", "error", "check", "bans", "licenses", "sources"]),
         ),
         None => eprintln!("xtask: cargo-deny is not installed: dependencies are not checked (.ci/run installs it)"),
+    }
+    match tool("typos") {
+        Some(typos) => check("spelling", &mut cargo::command(typos)),
+        None => eprintln!("xtask: typos is not installed: spelling is not checked (.ci/run installs it)"),
     }
 }
 
