@@ -1,5 +1,7 @@
 //! Decapsulation on a tunnel's backend: IPv4 and IPv6 in either, without a kernel module.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
+
 use crate::{
     abi::DecapExit,
     wire::{
@@ -8,7 +10,7 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::Packet,
+        packet::{Packet, after},
         protocol,
     },
 };
@@ -69,7 +71,7 @@ fn outer<F: Edge, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Link
             if !sources.knows(F::edge(header)) {
                 return Err(DecapExit::UnknownSource);
             }
-            let end = link.l3 + F::length(header);
+            let end = after(link.l3, F::length(header));
             if tunnelled == protocol::IPV4 {
                 inner::<V4, P>(packet, link, offset, end, F::tos(header))
             } else {
@@ -77,26 +79,28 @@ fn outer<F: Edge, P: Packet, S: Sources>(packet: &mut P, sources: &S, link: Link
             }
         }
         Payload::Fragment(_) if sources.knows(F::edge(header)) => Err(DecapExit::TunnelFragment),
-        _ => Err(DecapExit::NotTunnel),
+        Payload::Transport(_) | Payload::Fragment(_) | Payload::Hidden | Payload::Malformed => {
+            Err(DecapExit::NotTunnel)
+        }
     }
 }
 
 #[inline(always)]
 fn inner<F: SetEcn, P: Packet>(packet: &mut P, link: Link, at: usize, end: usize, tos: u8) -> Result<(), DecapExit> {
     let header: &F::Header = packet.view(at).ok_or(DecapExit::BadInner)?;
-    if at + F::length(header) > end || matches!(F::payload(packet, at, header), Payload::Malformed) {
+    if after(at, F::length(header)) > end || matches!(F::payload(packet, at, header), Payload::Malformed) {
         return Err(DecapExit::BadInner);
     }
     let was = F::tos(header) & ECN;
     let now = decapsulated_ecn(was, tos & ECN).ok_or(DecapExit::Congested)?;
     if now != was {
-        F::set_ecn(packet, at, now).ok_or(DecapExit::BadInner)?;
+        F::set_ecn(packet.view_mut(at).ok_or(DecapExit::BadInner)?, now);
     }
     // The link layer moves up first: what is cut off then is as long, and nobody's.
-    let cut = at - link.l3;
+    let cut = at.wrapping_sub(link.l3);
     link.copy(packet, 0, cut).ok_or(DecapExit::DecapNoRoom)?;
     link.set_ether_type(packet, cut, F::ETHER_TYPE).ok_or(DecapExit::DecapNoRoom)?;
-    packet.grow_head(-(cut as i32)).ok_or(DecapExit::DecapNoRoom)
+    packet.grow_head((cut as i32).wrapping_neg()).ok_or(DecapExit::DecapNoRoom)
 }
 
 /// The ECN bits of a TOS byte, and their values (RFC 3168, section 5).
@@ -119,25 +123,22 @@ const fn decapsulated_ecn(inner: u8, outer: u8) -> Option<u8> {
 
 /// A header whose ECN field can be changed.
 trait SetEcn: Family {
-    fn set_ecn<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()>;
+    fn set_ecn(header: &mut Self::Header, ecn: u8);
 }
 
 impl SetEcn for V4 {
     #[inline(always)]
-    fn set_ecn<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()> {
-        let header: &Self::Header = packet.view(l3)?;
+    fn set_ecn(header: &mut Self::Header, ecn: u8) {
         let tos = header.tos & !ECN | ecn;
-        let check = checksum::update(header.check, [header.vihl, header.tos], [header.vihl, tos]);
-        packet.store(l3 + 1, [tos])?;
-        packet.store(l3 + 10, check)
+        header.check = checksum::update(header.check, [header.vihl, header.tos], [header.vihl, tos]);
+        header.tos = tos;
     }
 }
 
 impl SetEcn for V6 {
     #[inline(always)]
-    fn set_ecn<P: Packet>(packet: &mut P, l3: usize, ecn: u8) -> Option<()> {
-        let [second] = packet.load(l3 + 1)?;
-        packet.store(l3 + 1, [second & !(ECN << 4) | ecn << 4])
+    fn set_ecn(header: &mut Self::Header, ecn: u8) {
+        header.vcf[1] = header.vcf[1] & !(ECN << 4) | ecn << 4;
     }
 }
 

@@ -12,6 +12,7 @@
     clippy::cast_possible_wrap,
     reason = "lengths and offsets of a packet fit 16 bits; where they might not, the conversion is checked"
 )]
+#![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
 pub mod abi;
 pub mod wire;

@@ -10,6 +10,8 @@
 //! This file has the fast path. The rarer parts are functions of their own in the kernel ([`Subprograms`]): choosing a backend
 //! while the service is in transition, the slow path, and answers.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
+
 use crate::{
     abi::{Backend, Exit, Service, Target},
     forward::{self, Received},
@@ -18,7 +20,15 @@ use crate::{
     select::{self, flow},
     slow::{self, reply},
     step::{Chosen, Decision, FlowLocation, FlowRelation, Outcome, Step, StepResult},
-    wire::{ethernet, ip::Transport, ipv4::V4, ipv6::V6, link::Link, packet::Packet, transport},
+    wire::{
+        ethernet,
+        ip::Transport,
+        ipv4::V4,
+        ipv6::V6,
+        link::Link,
+        packet::{Packet, after},
+        transport,
+    },
 };
 
 /// The parts of the way that are BPF subprograms in the kernel: the verifier checks each once, for any arguments, not once for
@@ -67,7 +77,7 @@ pub fn process<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
 pub fn process_with<P: Packet, M: Maps>(packet: &mut P, maps: &M, subprograms: &impl Subprograms<P, M>) -> Outcome {
     let outcome = match parse(packet, maps, subprograms) {
         Ok(forwarded) => forwarded,
-        Err(decided) if decided.wants_answer() => {
+        Err(decided) if decided.answer().is_some() => {
             Outcome { exit: subprograms.answer(packet, maps, decided), egress: 0 }
         }
         Err(decided) => Outcome { exit: decided.exit(), egress: 0 },
@@ -137,7 +147,7 @@ fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
     let target = F::find(maps, view, F::destination(header), head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
     let service = maps.service(view.bank, target.service).ok_or(Exit::BadTables)?;
-    let Ok(syn) = head.check(at.protocol, at.offset, link.l3 + F::length(header)) else {
+    let Ok(syn) = head.check(at.protocol, at.offset, after(link.l3, F::length(header))) else {
         return Err(Exit::Malformed.into());
     };
     let starts = syn || flow::starts_quic(packet, service, at);

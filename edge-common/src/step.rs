@@ -1,6 +1,9 @@
 //! What the steps of the path hand to each other: where a flow is read, what a step found, how a packet leaves.
 
-use crate::abi::{BackendNumber, Exit};
+use crate::{
+    abi::{BackendNumber, Exit},
+    wire::icmp::Message,
+};
 
 /// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,20 +36,47 @@ impl Decision {
         (self.0 >> 32) as u32
     }
 
-    /// Whether the packet is to be answered.
+    /// What the packet is to be answered with, if at all.
     #[inline(always)]
-    pub const fn wants_answer(self) -> bool {
-        matches!(
-            self.exit(),
-            Exit::EchoReply | Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig
-        )
+    pub const fn answer(self) -> Option<AnswerKind> {
+        match self.exit() {
+            Exit::EchoReply => Some(AnswerKind::EchoReply),
+            Exit::RejectReset => Some(AnswerKind::Reset),
+            Exit::RejectUnreachable => Some(AnswerKind::Error(Message::PortUnreachable)),
+            Exit::TtlExceeded => Some(AnswerKind::Error(Message::TimeExceeded)),
+            Exit::TooBig => Some(AnswerKind::Error(Message::TooBig)),
+            Exit::DsrTx
+            | Exit::DsrRedirect
+            | Exit::IpipTx
+            | Exit::IpipRedirect
+            | Exit::NotOurs
+            | Exit::FragmentOther
+            | Exit::IcmpError
+            | Exit::PathMtu
+            | Exit::IcmpOther
+            | Exit::RejectSilent
+            | Exit::Exhausted
+            | Exit::TtlExceededSilent
+            | Exit::TooBigSilent
+            | Exit::ErrorLimited
+            | Exit::FragmentUnknown
+            | Exit::Malformed
+            | Exit::ExtensionHeaders
+            | Exit::NoNextHop
+            | Exit::NoRoom
+            | Exit::BadTables => None,
+        }
     }
+}
 
-    /// Whether the answer is an ICMP or ICMPv6 error.
-    #[inline(always)]
-    pub const fn is_error(self) -> bool {
-        matches!(self.exit(), Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig)
-    }
+/// What the edge answers a packet with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerKind {
+    EchoReply,
+    /// A TCP RST.
+    Reset,
+    /// An ICMP or ICMPv6 error.
+    Error(Message),
 }
 
 impl From<Exit> for Decision {

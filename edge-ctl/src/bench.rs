@@ -1,5 +1,7 @@
 //! Doors for the benches: what they time, each behind as little as they need. No interface for anything else.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,

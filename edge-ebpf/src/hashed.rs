@@ -21,6 +21,7 @@ impl<K> Flows<K> for Hashed<K> {
     #[inline(always)]
     fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord> {
         let record = self.0.get_ptr_mut(key)?;
+        #[expect(clippy::cast_ptr_alignment, reason = "aligned to eight bytes: it is the second half of a record")]
         // SAFETY: a valid pointer. The record's place may be given to another flow at any time: then it was seen a little
         // later than it was, and what is read here has another fingerprint. All but the time is one word, read at once.
         unsafe {

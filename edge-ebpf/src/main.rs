@@ -5,6 +5,14 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers return 64 bits for less, and subprograms take what was packed for them"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "aya wants programs to take their context by value")]
+#![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
 mod decap;
 mod hashed;

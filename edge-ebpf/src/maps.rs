@@ -94,7 +94,8 @@ impl<'a> KernelMaps<'a> {
             _ => return false,
         }
         // SAFETY: the pointer and the size are those of `request`, which outlives the call.
-        let verdict = unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &mut request, size_of::<FibLookup>() as i32, 0) };
+        let verdict =
+            unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
         if verdict != 0 {
             return false;
         }
@@ -253,6 +254,10 @@ impl Maps for KernelMaps<'_> {
 
     #[inline(always)]
     fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool) {
+        #[expect(
+            clippy::manual_flatten,
+            reason = "the verifier refuses what the compiler makes of it: an OR of two pointers"
+        )]
         for traffic in [SERVICE_STATS.get_ptr_mut(service), BACKEND_STATS.get_ptr_mut(u32::from(backend))] {
             if let Some(traffic) = traffic {
                 // SAFETY: as above.
@@ -271,6 +276,7 @@ impl Maps for KernelMaps<'_> {
 /// it reads from the stack aligned.
 #[inline(always)]
 fn in_pairs(mac: &[u8; 6]) -> Mac {
+    #[expect(clippy::cast_ptr_alignment, reason = "aligned in its struct")]
     let pair = |place: usize| -> u64 {
         // SAFETY: within the six bytes, aligned in its struct, and volatile so that reads are not joined.
         let pair = unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) };

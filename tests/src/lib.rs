@@ -1,5 +1,7 @@
 //! Parts of packet tests and labs.
 
+#![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
+
 pub mod packet;
 pub mod world;
 

@@ -1,4 +1,4 @@
-//! Formatting, clippy and the dependencies' licences.
+//! Formatting, clippy, the dependencies' licences, and spelling.
 
 use std::{path::PathBuf, process::Command};
 
@@ -33,7 +33,8 @@ pub(crate) fn counted(counts: &mut Counts) {
     let clippy =
         ["clippy", "--quiet", "--workspace", "--exclude", "edge-ebpf", "--all-targets", "--", "-D", "warnings"];
     check("clippy", cargo::cargo().args(clippy));
-    match cargo_deny() {
+    check("clippy of the eBPF programs", &mut clippy_of_ebpf());
+    match tool("cargo-deny") {
         // Advisories need a database from the network; a build must not depend on what others publish today.
         Some(deny) => check(
             "dependencies",
@@ -41,10 +42,27 @@ pub(crate) fn counted(counts: &mut Counts) {
         ),
         None => eprintln!("xtask: cargo-deny is not installed: dependencies are not checked (.ci/run installs it)"),
     }
+    match tool("typos") {
+        Some(typos) => check("spelling", &mut cargo::command(typos)),
+        None => eprintln!("xtask: typos is not installed: spelling is not checked (.ci/run installs it)"),
+    }
 }
 
-/// The project's own cargo-deny, or the user's.
-fn cargo_deny() -> Option<PathBuf> {
-    let own = cargo::tools().join("bin/cargo-deny");
-    [own, "cargo-deny".into()].into_iter().find(|path| output(Command::new(path).arg("--version")).is_some())
+/// Clippy of the programs as if they were for the host, since most toolchains with clippy have no `core` for BPF: they are
+/// only checked, not compiled.
+fn clippy_of_ebpf() -> Command {
+    let mut clippy = cargo::cargo();
+    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    // A program can't unwind. Its inline assembly is not stable yet.
+    clippy.env("CARGO_ENCODED_RUSTFLAGS", ["-Cpanic=abort", &arch].join("\x1f")).env("RUSTC_BOOTSTRAP", "1");
+    // A target directory of its own, or other flags would make cargo build everything else again.
+    clippy.args(["clippy", "--quiet", "--package", "edge-ebpf", "--target-dir", "target/bpf-lints", "--"]);
+    clippy.args(["-D", "warnings"]);
+    clippy
+}
+
+/// The project's own tool of this name, or the user's.
+fn tool(name: &str) -> Option<PathBuf> {
+    let own = cargo::tools().join("bin").join(name);
+    [own, name.into()].into_iter().find(|path| output(Command::new(path).arg("--version")).is_some())
 }

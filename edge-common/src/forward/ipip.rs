@@ -61,7 +61,7 @@ impl OuterV4 {
     /// The outer header of a packet of the family `protocol` to `backend`. `None` if the outer packet would be longer than IP allows.
     #[inline(always)]
     pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
-        let [high, low] = u16::try_from(inner.length + Self::LENGTH).ok()?.to_be_bytes();
+        let [high, low] = u16::try_from(inner.length.wrapping_add(Self::LENGTH)).ok()?.to_be_bytes();
         let header = |check: [u8; 2]| {
             [
                 u32::from_ne_bytes([0x45, inner.tos, high, low]),

@@ -1,5 +1,7 @@
 //! Forwarding: a packet and its backend in, a frame to the next hop out. One forwarding mode, one file.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
+
 mod dsr;
 mod ipip;
 
@@ -50,7 +52,7 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
         _ => return Err(Exit::BadTables.into()),
     };
     for mtu in [backend.mtu, backend.path_mtu] {
-        if mtu != 0 && length + overhead > usize::from(mtu) {
+        if mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu) {
             return Err(too_big(backend, overhead));
         }
     }

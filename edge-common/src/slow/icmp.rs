@@ -8,7 +8,12 @@ use crate::{
     lookup::Lookup,
     maps::Maps,
     step::{Decision, FlowRelation, Step, StepResult},
-    wire::{icmp::Icmp, ip::Transport, packet::Packet, protocol},
+    wire::{
+        icmp::Icmp,
+        ip::Transport,
+        packet::{Packet, after},
+        protocol,
+    },
 };
 
 /// The farthest location of a quoted packet that a [`FlowLocation`](crate::step::FlowLocation) can hold.
@@ -23,7 +28,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             return if tunnel { self.tunnelled::<F>(header, at) } else { None }.ok_or(Exit::NotOurs.into());
         }
         let Some([type_, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
-        if at.offset + Icmpv4Hdr::LEN > self.link.l3 + F::length(header) {
+        if after(at.offset, Icmpv4Hdr::LEN) > after(self.link.l3, F::length(header)) {
             return Err(Exit::Malformed.into());
         }
         if type_ == F::ECHO_REQUEST && code == 0 {
@@ -40,7 +45,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     /// are all that some routers quote, and the first four are enough.
     #[inline(always)]
     fn quoted<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
-        let l3 = at.offset + Icmpv4Hdr::LEN;
+        let l3 = after(at.offset, Icmpv4Hdr::LEN);
         let quoted: &F::Header = self.packet.view(l3)?;
         let from = F::quoted(self.packet, l3)?;
         let ours = F::source(quoted) == F::destination(header);

@@ -3,6 +3,8 @@
 //! [`classify`] determines the kind of a packet and the location of a flow in it; after a backend was chosen for that flow,
 //! [`finish`] handles the consequences for the packet.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
+
 mod icmp;
 mod fragment;
 mod path_mtu;
@@ -20,7 +22,7 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::Packet,
+        packet::{Packet, after},
         protocol,
         transport::{Head, Malformed},
     },
@@ -100,7 +102,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         at: Transport,
         check: impl FnOnce(Head, u8, usize, usize) -> Result<bool, Malformed>,
     ) -> Result<StepResult, Decision> {
-        let end = self.link.l3 + F::length(header);
+        let end = after(self.link.l3, F::length(header));
         let head = Head::read(self.packet, at.protocol, at.offset);
         match head.and_then(|head| check(head, at.protocol, at.offset, end).ok()) {
             Some(starts) => Ok(self.location::<F>(relation, self.link.l3, at, starts)),

@@ -17,7 +17,7 @@ use crate::{
         ip::{Payload, Transport},
         ipv4::V4,
         ipv6::V6,
-        packet::Packet,
+        packet::{Packet, after},
         protocol,
     },
 };
@@ -27,7 +27,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
     pub(super) fn tunnelled<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
         F::path_mtu(self.packet.load(at.offset)?)?;
-        let outer_at = at.offset + Icmpv4Hdr::LEN;
+        let outer_at = after(at.offset, Icmpv4Hdr::LEN);
         let outer: &F::Header = self.packet.view(outer_at)?;
         let inner = F::quoted(self.packet, outer_at)?;
         if F::source(outer) != F::destination(header) || inner.offset > FARTHEST {
@@ -66,7 +66,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let header: &F::Header = self.packet.view(self.link.l3)?;
         let Payload::Transport(at) = F::payload(self.packet, self.link.l3, header) else { return None };
         let mtu = F::path_mtu(self.packet.load(at.offset)?)?;
-        let outer: &F::Header = self.packet.view(at.offset + Icmpv4Hdr::LEN)?;
+        let outer: &F::Header = self.packet.view(after(at.offset, Icmpv4Hdr::LEN))?;
         let backend = self.maps.backend(chosen.backend)?;
         if location.relation != FlowRelation::TunnelQuote || !F::is_backend(backend, F::destination(outer)) {
             return None;

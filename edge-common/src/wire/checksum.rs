@@ -2,7 +2,7 @@
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use crate::wire::packet::Packet;
+use super::packet::{Packet, after};
 
 /// A sum of words as they stand in memory, not folded yet; it holds 2^32 of them. In what order their bytes are added
 /// makes no difference to the checksum (RFC 1071, section 2), nor whether they are added in twos or fours.
@@ -12,12 +12,12 @@ pub struct Sum(pub u64);
 impl Sum {
     #[inline(always)]
     pub const fn word(self, word: [u8; 2]) -> Self {
-        Self(self.0 + u16::from_ne_bytes(word) as u64)
+        self.plus(u16::from_ne_bytes(word) as u64)
     }
 
     #[inline(always)]
     pub const fn words(self, words: [u8; 4]) -> Self {
-        Self(self.0 + u32::from_ne_bytes(words) as u64)
+        self.plus(u32::from_ne_bytes(words) as u64)
     }
 
     #[inline(always)]
@@ -46,18 +46,18 @@ impl Sum {
     pub fn packet<P: Packet, const MAX: usize>(mut self, packet: &P, offset: usize, length: usize) -> Option<Self> {
         // The end first, so that its four cases are one again before the loop, which the verifier walks through.
         if length & 2 != 0 {
-            self = self.word(packet.load(offset + (length & !3))?);
+            self = self.word(packet.load(after(offset, length & !3))?);
         }
         if length & 1 != 0 {
-            let [last] = packet.load(offset + (length & !1))?;
+            let [last] = packet.load(after(offset, length & !1))?;
             self = self.word([last, 0]);
         }
-        let length = packet.merge_paths(length & !3, (4 * MAX).next_power_of_two() - 1);
-        for group in 0..MAX {
-            if 4 * group >= length {
+        let length = packet.merge_paths(length & !3, const { (4 * MAX).next_power_of_two() - 1 });
+        for at in (0..const { 4 * MAX }).step_by(4) {
+            if at >= length {
                 break;
             }
-            self = self.words(packet.load(offset + 4 * group)?);
+            self = self.words(packet.load(after(offset, at))?);
         }
         Some(self)
     }
@@ -65,21 +65,27 @@ impl Sum {
     /// The checksum field's value.
     #[inline(always)]
     pub const fn finish(self) -> [u8; 2] {
-        Self((self.0 & 0xffff_ffff) + (self.0 >> 32)).finish_short()
+        Self(self.0 & 0xffff_ffff).plus(self.0 >> 32).finish_short()
     }
 
     /// The same for a sum below 2^36: a few words, as an IPv4 header has them.
     #[inline(always)]
     const fn finish_short(self) -> [u8; 2] {
-        let sum = fold(fold(self.0));
-        (!((sum + (sum >> 16)) as u16)).to_ne_bytes()
+        let Self(sum) = self.fold().fold().fold();
+        (!(sum as u16)).to_ne_bytes()
     }
-}
 
-/// Adds the carries of the lowest word to it.
-#[inline(always)]
-const fn fold(sum: u64) -> u64 {
-    (sum & 0xffff) + (sum >> 16)
+    /// Adds the carries of the lowest word to it.
+    #[inline(always)]
+    const fn fold(self) -> Self {
+        Self(self.0 & 0xffff).plus(self.0 >> 16)
+    }
+
+    /// Adds a number of 32 bits at most. No frame has so many of them that the sum wraps.
+    #[inline(always)]
+    const fn plus(self, number: u64) -> Self {
+        Self(self.0.wrapping_add(number))
+    }
 }
 
 /// Checksum of an IPv4 header without options, whatever its checksum field holds.
@@ -99,15 +105,15 @@ pub const fn ipv4_header(header: &Ipv4Hdr) -> [u8; 2] {
 /// Checksum of an IPv4 header of five words, as they stand in memory, whose checksum field is zero.
 #[inline(always)]
 pub const fn ipv4_words([a, b, c, d, e]: [u32; 5]) -> [u8; 2] {
-    Sum(a as u64 + b as u64 + c as u64 + d as u64 + e as u64).finish_short()
+    Sum(a as u64).plus(b as u64).plus(c as u64).plus(d as u64).plus(e as u64).finish_short()
 }
 
 /// The checksum after the TTL, the first byte of a word, went down by one: one more, as [`update`] computes it.
 #[inline(always)]
 pub const fn ttl_decremented(checksum: [u8; 2]) -> [u8; 2] {
     // Low byte first, so that one more in the first byte is one more in the word, carries and all.
-    let sum = u16::from_le_bytes(checksum) as u32 + 1;
-    ((sum + (sum >= 0xffff) as u32) as u16).to_le_bytes()
+    let sum = (u16::from_le_bytes(checksum) as u32).wrapping_add(1);
+    (sum.wrapping_add((sum >= 0xffff) as u32) as u16).to_le_bytes()
 }
 
 /// The checksum after one word that it covers changed from `old` to `new` (RFC 1624, equation 3). A checksum that was

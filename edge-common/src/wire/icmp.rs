@@ -8,7 +8,7 @@ use network_types::{
 use super::{ip::Family, ipv4::V4, ipv6::V6, protocol};
 
 /// An ICMP error that the edge sends.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Message {
     PortUnreachable,

@@ -5,7 +5,7 @@ use network_types::ip::Ipv4Hdr;
 use super::{
     checksum, ethernet,
     ip::{Family, Fragment, Payload, Transport},
-    packet::Packet,
+    packet::{Packet, after},
     protocol,
 };
 
@@ -37,19 +37,22 @@ impl Family for V4 {
             && u16::from_ne_bytes(header.frags) & IS_FRAGMENT.to_be() == 0
             && (header.proto == protocol::TCP || header.proto == protocol::UDP)
             && length >= Ipv4Hdr::LEN
-            && l3 + length <= packet.len();
-        if plain { Some(Transport { protocol: header.proto, offset: l3 + Ipv4Hdr::LEN }) } else { None }
+            && after(l3, length) <= packet.len();
+        if plain { Some(Transport { protocol: header.proto, offset: after(l3, Ipv4Hdr::LEN) }) } else { None }
     }
 
     #[inline(always)]
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Payload {
         let header_length = usize::from(header.vihl & 0x0f) * 4;
         let length = Self::length(header);
-        if header.vihl >> 4 != 4 || header_length < Ipv4Hdr::LEN || length < header_length || l3 + length > packet.len()
+        if header.vihl >> 4 != 4
+            || header_length < Ipv4Hdr::LEN
+            || length < header_length
+            || after(l3, length) > packet.len()
         {
             return Payload::Malformed;
         }
-        let at = Transport { protocol: header.proto, offset: l3 + header_length };
+        let at = Transport { protocol: header.proto, offset: after(l3, header_length) };
         let place = u16::from_be_bytes(header.frags);
         if place & IS_FRAGMENT == 0 {
             return Payload::Transport(at);
@@ -64,7 +67,7 @@ impl Family for V4 {
         let header_length = usize::from(header.vihl & 0x0f) * 4;
         let first = u16::from_be_bytes(header.frags) & OFFSET == 0;
         let sound = header.vihl >> 4 == 4 && header_length >= Ipv4Hdr::LEN && first;
-        if sound { Some(Transport { protocol: header.proto, offset: l3 + header_length }) } else { None }
+        if sound { Some(Transport { protocol: header.proto, offset: after(l3, header_length) }) } else { None }
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use network_types::ip::Ipv6Hdr;
 use super::{
     ethernet,
     ip::{Family, Fragment, Payload, Transport},
-    packet::Packet,
+    packet::{Packet, after},
     protocol,
 };
 
@@ -44,23 +44,23 @@ impl Family for V6 {
         let next = header.next_hdr;
         let plain = header.vcf[0] >> 4 == 6
             && (next == protocol::TCP || next == protocol::UDP)
-            && l3 + Self::length(header) <= packet.len();
-        if plain { Some(Transport { protocol: next, offset: l3 + Ipv6Hdr::LEN }) } else { None }
+            && after(l3, Self::length(header)) <= packet.len();
+        if plain { Some(Transport { protocol: next, offset: after(l3, Ipv6Hdr::LEN) }) } else { None }
     }
 
     #[inline(always)]
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Payload {
-        if header.vcf[0] >> 4 != 6 || l3 + Self::length(header) > packet.len() {
+        if header.vcf[0] >> 4 != 6 || after(l3, Self::length(header)) > packet.len() {
             return Payload::Malformed;
         }
-        look_through(packet, header.next_hdr, l3 + Ipv6Hdr::LEN, l3 + Self::length(header))
+        look_through(packet, header.next_hdr, after(l3, Ipv6Hdr::LEN), after(l3, Self::length(header)))
     }
 
     #[inline(always)]
     fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
         let header: &Ipv6Hdr = packet.view(l3)?;
         let sound = header.vcf[0] >> 4 == 6 && !is_extension(header.next_hdr);
-        if sound { Some(Transport { protocol: header.next_hdr, offset: l3 + Ipv6Hdr::LEN }) } else { None }
+        if sound { Some(Transport { protocol: header.next_hdr, offset: after(l3, Ipv6Hdr::LEN) }) } else { None }
     }
 
     #[inline(always)]
@@ -127,8 +127,8 @@ fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usi
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
                 let Some([following, eights]) = packet.load::<2>(offset) else { return Payload::Malformed };
-                next = following;
-                offset += 8 * (usize::from(eights) + 1);
+                // The first eight bytes are not counted.
+                (next, offset) = (following, after(after(offset, 8), 8 * usize::from(eights)));
                 if offset > end {
                     return Payload::Malformed;
                 }
@@ -137,7 +137,7 @@ fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usi
                 let Some([following, _, high, low, a, b, c, d]) = packet.load::<8>(offset) else {
                     return Payload::Malformed;
                 };
-                (next, offset) = (following, offset + 8);
+                (next, offset) = (following, after(offset, 8));
                 let place = u16::from_be_bytes([high, low]);
                 if offset > end {
                     return Payload::Malformed;

@@ -4,7 +4,7 @@ use network_types::{eth::EthHdr, vlan::VlanHdr};
 
 use super::{
     ethernet::{Addresses, IPV4, IPV6, Untagged},
-    packet::{Packet, Wire},
+    packet::{Packet, Wire, after},
     vlan::{self, Tagged, is_tag},
 };
 use crate::abi::Mac;
@@ -22,8 +22,8 @@ pub struct Link {
 const ETHER_TYPE: usize = 12;
 /// Where the network header stands behind one tag.
 const ONE_TAG: usize = EthHdr::LEN + VlanHdr::LEN;
-/// 16-bit words after the addresses, at most.
-const MAX_WORDS: usize = 5;
+/// Offsets of the 16-bit words after the addresses: those of two tags, and the EtherType.
+const WORDS: [usize; 5] = [12, 14, 16, 18, 20];
 
 impl Link {
     /// Reads the link layer; `None` if the frame ends in it.
@@ -53,13 +53,12 @@ impl Link {
     #[inline(always)]
     pub fn copy<P: Packet>(&self, packet: &mut P, from: usize, to: usize) -> Option<()> {
         // What follows the addresses first: the addresses' new place may be its old one.
-        for word in 0..MAX_WORDS {
-            let at = ETHER_TYPE + 2 * word;
+        for at in WORDS {
             if at >= self.l3 {
                 break;
             }
-            let word: [u8; 2] = packet.load(from + at)?;
-            packet.store(to + at, word)?;
+            let word: [u8; 2] = packet.load(after(from, at))?;
+            packet.store(after(to, at), word)?;
         }
         let &Addresses(first, second) = packet.view(from)?;
         packet.store(to, Addresses(first, second))
@@ -70,9 +69,9 @@ impl Link {
     pub fn set_ether_type<P: Packet>(&self, packet: &mut P, at: usize, now: u16) -> Option<()> {
         let now = now.to_ne_bytes();
         match self.l3 {
-            EthHdr::LEN => packet.store(at + ETHER_TYPE, now),
-            ONE_TAG => packet.store(at + ETHER_TYPE + VlanHdr::LEN, now),
-            _ => packet.store(at + ETHER_TYPE + 2 * VlanHdr::LEN, now),
+            EthHdr::LEN => packet.store(after(at, ETHER_TYPE), now),
+            ONE_TAG => packet.store(after(at, ETHER_TYPE + VlanHdr::LEN), now),
+            _ => packet.store(after(at, ETHER_TYPE + 2 * VlanHdr::LEN), now),
         }
     }
 
@@ -145,7 +144,7 @@ impl Egress {
 /// Puts `start` in the place of the link layer `came`.
 #[inline(always)]
 fn replace<P: Packet, T: Wire>(packet: &mut P, came: Link, start: T) -> Option<()> {
-    let longer = size_of::<T>() as i32 - came.l3 as i32;
+    let longer = (size_of::<T>() as i32).wrapping_sub(came.l3 as i32);
     if longer != 0 {
         packet.grow_head(longer)?;
     }

@@ -1,5 +1,7 @@
 //! What stands in a frame: one protocol, one file. Bytes in, numbers out; nothing here knows a map.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
+
 pub mod packet;
 
 pub mod ethernet;

@@ -94,3 +94,14 @@ pub trait Packet {
         self.len() == 0
     }
 }
+
+/// The offset behind `bytes` bytes at `offset`.
+///
+/// No packet's lengths are so large that the sum wraps, which tests assert. Should it wrap, nothing outside the frame is
+/// accessed: [`Packet`] checks each access, whatever its offset.
+#[inline(always)]
+pub const fn after(offset: usize, bytes: usize) -> usize {
+    let (sum, wraps) = offset.overflowing_add(bytes);
+    debug_assert!(!wraps, "an offset that no frame has");
+    sum
+}

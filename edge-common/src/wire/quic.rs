@@ -2,7 +2,7 @@
 
 use network_types::udp::UdpHdr;
 
-use crate::wire::packet::Packet;
+use super::packet::{Packet, after};
 
 /// Form and fixed bit of a long header, and the type.
 const FORM: u8 = 0xc0;
@@ -17,7 +17,7 @@ const V2: (u32, u8) = (0x6b33_43cf, 0x10);
 /// Those of another version are no start: what they begin is found out by the server, and its answer leads to another one.
 #[inline(always)]
 pub fn is_initial<P: Packet>(packet: &P, offset: usize) -> bool {
-    let Some(&[first, a, b, c, d]) = packet.view::<[u8; 5]>(offset + UdpHdr::LEN) else { return false };
+    let Some(&[first, a, b, c, d]) = packet.view::<[u8; 5]>(after(offset, UdpHdr::LEN)) else { return false };
     let version = u32::from_be_bytes([a, b, c, d]);
     first & FORM == FORM && [V1, V2].contains(&(version, first & TYPE))
 }

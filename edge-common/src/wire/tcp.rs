@@ -1,5 +1,7 @@
 //! TCP (RFC 9293), as far as forwarding and resets need it.
 
+use network_types::tcp::TcpHdr;
+
 use super::packet::Wire;
 
 /// TCP flags, as they stand in byte 13 of the header.
@@ -24,6 +26,24 @@ pub(super) struct TcpStart {
 
 // SAFETY: packed integers.
 unsafe impl Wire for TcpStart {}
+
+/// A TCP header without options, as it stands in a frame.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Header {
+    pub ports: [u8; 4],
+    pub sequence: [u8; 4],
+    pub acknowledged: [u8; 4],
+    pub offset_and_flags: [u8; 2],
+    pub window: [u8; 2],
+    pub check: [u8; 2],
+    pub urgent: [u8; 2],
+}
+
+// SAFETY: bytes.
+unsafe impl Wire for Header {}
+
+const _: () = assert!(size_of::<Header>() == TcpHdr::LEN);
 
 /// Whether flags are those of a SYN that starts a connection.
 #[inline(always)]

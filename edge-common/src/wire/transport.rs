@@ -3,7 +3,7 @@
 use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
 use super::{
-    packet::Packet,
+    packet::{Packet, after},
     protocol,
     tcp::{self, TcpStart},
     udp::UdpStart,
@@ -48,7 +48,7 @@ impl Head {
             return self.check(protocol, offset, end);
         }
         let stated = usize::from(self.more.swap_bytes());
-        if stated < UdpHdr::LEN || offset + UdpHdr::LEN > end { Err(Malformed) } else { Ok(false) }
+        if stated < UdpHdr::LEN || after(offset, UdpHdr::LEN) > end { Err(Malformed) } else { Ok(false) }
     }
 
     /// Checks the header at `offset` of a packet that ends at `end`; returns whether the packet starts a flow.
@@ -63,7 +63,7 @@ impl Head {
         } else {
             (usize::from(self.more.swap_bytes()), UdpHdr::LEN)
         };
-        if length < least || offset + length > end {
+        if length < least || after(offset, length) > end {
             return Err(Malformed);
         }
         let flags = (self.more >> 8) as u8;

@@ -1,5 +1,7 @@
 //! A backend's state: the operator's decision and health, folded into what the packet path reads, and back.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use edge_common::abi::State;
 
 use crate::health::Health;

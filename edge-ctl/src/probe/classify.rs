@@ -53,6 +53,7 @@ pub(super) fn classify(error: &io::Error, stage: Stage) -> Verdict {
 }
 
 /// Errors that the library made up and not the kernel: the stream ended or said what no server says.
+#[expect(clippy::wildcard_enum_match_arm, reason = "doubt keeps traffic flowing, about a new kind of error as well")]
 fn classify_kind(error: &io::Error) -> Verdict {
     match error.kind() {
         io::ErrorKind::UnexpectedEof

@@ -3,6 +3,8 @@
 //! Constant work: a probe starts one interval (give or take the jitter) after the one before it started, after any
 //! answer. When everything fails at once, this host is no busier than when all is well.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod classify;
 mod exchange;
 

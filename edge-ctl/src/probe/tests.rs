@@ -116,7 +116,7 @@ async fn http_against(server: Server) -> Verdict {
     let target = target(address, http());
     match server {
         Server::Silent | Server::Stalls => probe(&quick(target, SHORT)).await,
-        _ => probe(&target).await,
+        Server::Status(_) | Server::Says(_) | Server::Closes | Server::Resets => probe(&target).await,
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
         let name = match &payload {
             Payload::Tcp(tcp) if tcp.flags == SYN => "SYN, all down",
             Payload::Tcp(_) => "ACK, all down",
-            _ => "all down",
+            Payload::Udp(_) | Payload::Icmp(_) | Payload::Ip(_) | Payload::Other(..) => "all down",
         };
         let protocol = if matches!(payload, Payload::Udp(_)) { protocol::UDP } else { protocol::TCP };
         cases.push(forwarded(scene, side, protocol, &open, name, what, &from_client(side, payload)));
@@ -249,6 +249,6 @@ fn source_port(ip: &Ip) -> u16 {
         Payload::Udp(udp) => udp.source,
         // The quoted packet's destination.
         Payload::Icmp(_) => Tcp::default().source,
-        _ => panic!("a packet with ports"),
+        Payload::Ip(_) | Payload::Other(..) => panic!("a packet with ports"),
     }
 }

@@ -16,6 +16,8 @@
 //! FLOWS_STEPS=1000000 FLOWS_SEED=4711 cargo test -p edge-tests --test model -- --nocapture
 //! ```
 
+#![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
+
 mod controller;
 mod edge;
 mod flow;

@@ -100,7 +100,11 @@ impl Run {
             }
             Change::FailedOver(service, ..) if !self.torn => vec![service],
             // A new generation, or the rest of one that was left behind.
-            _ => (0..self.scene.world.services.len()).collect(),
+            Change::Backend(..)
+            | Change::Added(..)
+            | Change::Weighed(..)
+            | Change::FailedOver(..)
+            | Change::MinHealthy(..) => (0..self.scene.world.services.len()).collect(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! One binary, so that its tests share what the kernel has loaded (`edge_tests::kernel`): the verifier's work is most of
 //! what a packet test costs.
 
+#![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
+
 mod load;
 mod exits;
 mod routes;

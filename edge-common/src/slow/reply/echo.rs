@@ -3,14 +3,18 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use super::{Answer, Reply, received};
-use crate::wire::{checksum, link::Link, packet::Packet};
+use crate::wire::{
+    checksum,
+    link::Link,
+    packet::{Packet, after},
+};
 
 /// Turns the echo request whose ICMP header stands at `offset` into its reply. One with IP options or extension headers
 /// is the host's.
 #[inline(never)]
 pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answer {
     let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
-    if !Link::is_unicast(packet) || !F::answerable(header) || offset != link.l3 + F::HEADER {
+    if !Link::is_unicast(packet) || !F::answerable(header) || offset != after(link.l3, F::HEADER) {
         return Answer::Forbidden;
     }
     match write::<F, P>(packet, link) {
@@ -22,8 +26,10 @@ pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answer
 #[inline(always)]
 fn write<F: Reply, P: Packet>(packet: &mut P, link: Link) -> Option<()> {
     let header: &F::Header = packet.view(link.l3)?;
-    let answer = F::answer(header, F::ICMP, (F::length(header) - F::HEADER) as u16);
-    let at = link.l3 + F::HEADER;
+    // Not less than a header: it was checked before the packet was classified as an echo request.
+    let length = F::length(header).wrapping_sub(F::HEADER) as u16;
+    let answer = F::answer(header, F::ICMP, length);
+    let at = after(link.l3, F::HEADER);
     let request: &Icmpv4Hdr = packet.view(at)?;
     // Neither the pseudo-header's sum nor the rest of the message changes when the addresses change places.
     let [high, low] = checksum::update(request.check, [request.type_, request.code], [F::ECHO_REPLY, 0]);

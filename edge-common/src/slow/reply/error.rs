@@ -3,7 +3,11 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use super::{Answer, Reply, received};
-use crate::wire::{icmp::Message, link::Link, packet::Packet};
+use crate::wire::{
+    icmp::Message,
+    link::Link,
+    packet::{Packet, after},
+};
 
 /// Groups of four bytes in the longest quotation.
 const MAX_QUOTED: usize = 308;
@@ -21,7 +25,7 @@ pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: 
     {
         return Answer::Forbidden;
     }
-    let quoted = F::length(header).min(F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN);
+    let quoted = F::length(header).min(const { F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN });
     match write::<F, P>(packet, link, quoted, F::message(message), mtu) {
         Some(()) => Answer::Made,
         None => Answer::NoRoom,
@@ -36,21 +40,22 @@ fn write<F: Reply, P: Packet>(
     [type_, code]: [u8; 2],
     mtu: u16,
 ) -> Option<()> {
-    let overhead = F::HEADER + Icmpv4Hdr::LEN;
+    let overhead = const { F::HEADER + Icmpv4Hdr::LEN };
     packet.grow_head(overhead as i32)?;
-    packet.truncate(link.l3 + overhead + quoted)?;
+    packet.truncate(after(after(link.l3, overhead), quoted))?;
     link.copy(packet, overhead, 0)?;
     Link::turn(packet)?;
     let link = link.merged(packet);
 
-    let length = (Icmpv4Hdr::LEN + quoted) as u16;
-    let answer = F::answer(packet.view(link.l3 + overhead)?, F::ICMP, length);
+    let quotation = after(link.l3, overhead);
+    let length = after(Icmpv4Hdr::LEN, quoted) as u16;
+    let answer = F::answer(packet.view(quotation)?, F::ICMP, length);
     let [high, low] = mtu.to_be_bytes();
     let check = F::pseudo_header(&answer, F::ICMP, length)
         .word([type_, code])
         .word([high, low])
-        .packet::<P, MAX_QUOTED>(packet, link.l3 + overhead, quoted)?
+        .packet::<P, MAX_QUOTED>(packet, quotation, quoted)?
         .finish();
     packet.store(link.l3, answer)?;
-    packet.store(link.l3 + F::HEADER, Icmpv4Hdr { type_, code, check, data: [0, 0, high, low] })
+    packet.store(after(link.l3, F::HEADER), Icmpv4Hdr { type_, code, check, data: [0, 0, high, low] })
 }

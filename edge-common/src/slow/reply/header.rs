@@ -30,7 +30,7 @@ impl Reply for V4 {
         let mut answer = Ipv4Hdr {
             vihl: 0x45,
             tos: 0,
-            tot_len: (length + Ipv4Hdr::LEN as u16).to_be_bytes(),
+            tot_len: length.wrapping_add(Ipv4Hdr::LEN as u16).to_be_bytes(),
             id: [0; 2],
             frags: [DONT_FRAGMENT, 0],
             ttl: DEFAULT_TTL,

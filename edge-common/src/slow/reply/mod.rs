@@ -14,7 +14,7 @@ use self::{echo::echo, error::error, header::Reply, reset::reset};
 use crate::{
     abi::{Exit, RateLimited},
     maps::Maps,
-    step::Decision,
+    step::{AnswerKind, Decision},
     wire::{icmp::Message, ip::Family as _, ipv4::V4, ipv6::V6, link::Link, packet::Packet},
 };
 
@@ -24,28 +24,35 @@ use crate::{
 /// each answer once.
 #[inline(always)]
 pub fn answer<P: Packet, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -> Exit {
-    if decided.is_error() {
+    let Some(kind) = decided.answer() else { return decided.exit() };
+    if let AnswerKind::Error(_) = kind {
         let limit = maps.view().map_or(0, |view| view.generation.errors_per_second);
         if !maps.try_take(RateLimited::Error, maps.now_ns(), limit) {
             return Exit::ErrorLimited;
         }
     }
     match Link::parse(packet) {
-        Some(link) if link.ether_type == V4::ETHER_TYPE => make::<V4, P>(packet, decided),
-        Some(link) if link.ether_type == V6::ETHER_TYPE => make::<V6, P>(packet, decided),
+        Some(link) if link.ether_type == V4::ETHER_TYPE => make::<V4, P>(packet, decided, kind),
+        Some(link) if link.ether_type == V6::ETHER_TYPE => make::<V6, P>(packet, decided, kind),
         _ => Exit::Malformed,
     }
 }
 
 #[inline(always)]
-fn make<F: Reply, P: Packet>(packet: &mut P, decided: Decision) -> Exit {
+fn make<F: Reply, P: Packet>(packet: &mut P, decided: Decision, kind: AnswerKind) -> Exit {
     let (exit, detail) = (decided.exit(), decided.detail());
-    let (answer, silent) = match exit {
-        Exit::EchoReply => (echo::<F, P>(packet, detail as usize), Exit::IcmpOther),
-        Exit::RejectReset => (reset::<F, P>(packet, detail as usize), Exit::RejectSilent),
-        Exit::RejectUnreachable => (error::<F, P>(packet, Message::PortUnreachable, 0), Exit::RejectSilent),
-        Exit::TtlExceeded => (error::<F, P>(packet, Message::TimeExceeded, 0), Exit::TtlExceededSilent),
-        _ => (error::<F, P>(packet, Message::TooBig, detail as u16), Exit::TooBigSilent),
+    let (answer, silent) = match kind {
+        AnswerKind::EchoReply => (echo::<F, P>(packet, detail as usize), Exit::IcmpOther),
+        AnswerKind::Reset => (reset::<F, P>(packet, detail as usize), Exit::RejectSilent),
+        AnswerKind::Error(message @ Message::PortUnreachable) => {
+            (error::<F, P>(packet, message, 0), Exit::RejectSilent)
+        }
+        AnswerKind::Error(message @ Message::TimeExceeded) => {
+            (error::<F, P>(packet, message, 0), Exit::TtlExceededSilent)
+        }
+        AnswerKind::Error(message @ Message::TooBig) => {
+            (error::<F, P>(packet, message, detail as u16), Exit::TooBigSilent)
+        }
     };
     match answer {
         Answer::Made => exit,

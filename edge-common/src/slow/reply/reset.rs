@@ -5,9 +5,9 @@ use network_types::tcp::TcpHdr;
 use super::{Answer, Reply, received};
 use crate::wire::{
     link::Link,
-    packet::Packet,
+    packet::{Packet, after},
     protocol,
-    tcp::{FLAGS, flags},
+    tcp::{self, FLAGS, flags},
 };
 
 /// Where a transport header stands at most, as a mask: behind the longest extension headers that are looked through. The
@@ -29,10 +29,10 @@ pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answe
         (acknowledged, [0; 4], flags::RST)
     } else {
         // What the segment occupies of the sequence space: its data, and one each for SYN and FIN.
-        let headers = offset - link.l3 + usize::from(data_offset >> 4) * 4;
-        let data = F::length(header).wrapping_sub(headers) as u32;
-        let flags_length = u32::from(was & flags::SYN != 0) + u32::from(was & flags::FIN != 0);
-        let next = u32::from_be_bytes(sequence).wrapping_add(data).wrapping_add(flags_length);
+        let data_at = after(offset, usize::from(data_offset >> 4) * 4);
+        let data = after(link.l3, F::length(header)).wrapping_sub(data_at) as u32;
+        let [syn, fin] = [flags::SYN, flags::FIN].map(|flag| u32::from(was & flag != 0));
+        let next = u32::from_be_bytes(sequence).wrapping_add(data).wrapping_add(syn).wrapping_add(fin);
         ([0; 4], next.to_be_bytes(), flags::RST | flags::ACK)
     };
     match write::<F, P>(packet, link, ports, number, acknowledges, now) {
@@ -46,25 +46,32 @@ fn write<F: Reply, P: Packet>(
     packet: &mut P,
     link: Link,
     ports: [u8; 4],
-    number: [u8; 4],
-    acknowledges: [u8; 4],
+    sequence: [u8; 4],
+    acknowledged: [u8; 4],
     flags: u8,
 ) -> Option<()> {
     let length = TcpHdr::LEN as u16;
     let answer = F::answer(packet.view(link.l3)?, protocol::TCP, length);
+    let offset_and_flags = [5 << 4, flags];
     let check = F::pseudo_header(&answer, protocol::TCP, length)
         .words(ports)
-        .words(number)
-        .words(acknowledges)
-        .word([5 << 4, flags])
+        .words(sequence)
+        .words(acknowledged)
+        .word(offset_and_flags)
         .finish();
-    let at = link.l3 + F::HEADER;
-    packet.truncate(at + TcpHdr::LEN)?;
+    let at = after(link.l3, F::HEADER);
+    packet.truncate(after(at, TcpHdr::LEN))?;
     Link::turn(packet)?;
     packet.store(link.l3, answer)?;
     let [p0, p1, p2, p3] = ports;
-    packet.store(at, [p2, p3, p0, p1])?;
-    packet.store(at + 4, number)?;
-    packet.store(at + 8, acknowledges)?;
-    packet.store(at + 12, [5 << 4, flags, 0, 0, check[0], check[1], 0, 0])
+    let header = tcp::Header {
+        ports: [p2, p3, p0, p1],
+        sequence,
+        acknowledged,
+        offset_and_flags,
+        window: [0; 2],
+        check,
+        urgent: [0; 2],
+    };
+    packet.store(at, header)
 }

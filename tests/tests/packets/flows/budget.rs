@@ -75,7 +75,7 @@ fn each_second_has_its_own_records_and_each_kind_of_them() {
 }
 
 #[test]
-fn who_needs_no_record_takes_none_of_anothers() {
+fn flows_that_need_no_record_take_none_from_others() {
     let (world, side) = (limited(Side::V4, 1), Side::V4);
     let memory = world.memory();
     let send = |nth, says| {

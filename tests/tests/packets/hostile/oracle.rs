@@ -65,7 +65,22 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
             }
             Ok(())
         }
-        _ => Ok(()),
+        Exit::NotOurs
+        | Exit::FragmentOther
+        | Exit::IcmpError
+        | Exit::PathMtu
+        | Exit::IcmpOther
+        | Exit::RejectSilent
+        | Exit::Exhausted
+        | Exit::TtlExceededSilent
+        | Exit::TooBigSilent
+        | Exit::ErrorLimited
+        | Exit::FragmentUnknown
+        | Exit::Malformed
+        | Exit::ExtensionHeaders
+        | Exit::NoNextHop
+        | Exit::NoRoom
+        | Exit::BadTables => Ok(()),
     }
 }
 

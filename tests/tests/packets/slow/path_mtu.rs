@@ -57,7 +57,7 @@ fn is_learnt(both: &Both, frame: &Frame) -> bool {
     match seen.way {
         Way::Edge(Exit::PathMtu) => true,
         Way::Edge(Exit::NotOurs) => false,
-        other => panic!("{other:?}"),
+        other @ (Way::Edge(_) | Way::Decap(_)) => panic!("{other:?}"),
     }
 }
 
