@@ -2,7 +2,7 @@
 
 use crate::abi::{
     Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Mac,
-    Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, SlotAddress,
+    Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, SlotAddress, Station,
 };
 
 /// A route to a backend, from the kernel's own routing and neighbour tables. In words, each as the eBPF stack aligns it.
@@ -30,6 +30,15 @@ impl<'a> View<'a> {
     const fn of(published: &'a Published, bank: u32) -> Self {
         let bank = bank & 1;
         Self { bank, generation: &published.generations[bank as usize] }
+    }
+
+    /// Whether frames are taken at this station.
+    ///
+    /// Each is compared: a loop that ends early would have the verifier follow all ends.
+    #[inline(always)]
+    pub fn takes(&self, station: Station) -> bool {
+        let [own, others @ ..] = &self.generation.stations;
+        *own == station || others.contains(&station)
     }
 }
 
@@ -103,12 +112,11 @@ pub trait Maps: PoolMaps {
     /// The published configurations, and the bank that is active.
     fn published(&self) -> Option<(&Published, u32)>;
 
-    /// The published generation; `None` before the first.
+    /// The published generation. Before the first one it takes frames at no station.
     #[inline(always)]
     fn view(&self) -> Option<View<'_>> {
         let (published, active) = self.published()?;
-        let view = View::of(published, active);
-        if view.generation.number == 0 { None } else { Some(view) }
+        Some(View::of(published, active))
     }
 
     /// The view of a packet that has seen this bank published.

@@ -93,8 +93,13 @@ fn parse<P: Packet, M: Maps>(
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
 ) -> Result<Outcome, Decision> {
-    let link = Link::parse(packet).ok_or(Exit::NotOurs)?;
+    let (station, link) = Link::parse_at_station(packet).ok_or(Exit::NotOurs)?;
     let view = maps.view().ok_or(Exit::NotOurs)?;
+    // Switches flood, bridges and promiscuous interfaces hand on what is for others; and a packet that two edges take is two
+    // packets.
+    if !view.takes(station) {
+        return Err(Exit::OtherStation.into());
+    }
     match link.ether_type {
         ethernet::IPV4 => network::<V4, P, M>(packet, maps, subprograms, view, link),
         ethernet::IPV6 => network::<V6, P, M>(packet, maps, subprograms, view, link),

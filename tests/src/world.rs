@@ -7,8 +7,8 @@ use std::{
 
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Failover, Generation, HashKey, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6,
-        State, Target, Tracking, VIP_ENTRY, WhenExhausted,
+        Backend, CELL, Cell, Failover, Generation, HashKey, MAX_STATIONS, Mac, Mode, Pool, Service, ServiceKeyV4,
+        ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, WhenExhausted,
     },
     host::Memory,
     lookup::{hash::Hash, service_index::Key},
@@ -21,8 +21,12 @@ use edge_common::{
     },
 };
 
+use crate::namespace::{EDGE0, LO};
+
 pub const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0xcc, 0, 1];
 pub const EDGE_MAC: [u8; 6] = [0x02, 0, 0, 0xed, 0, 1];
+/// At which it takes frames as well: the one that VRRP has for virtual router 7.
+pub const VIRTUAL_MAC: [u8; 6] = [0x00, 0x00, 0x5e, 0x00, 0x01, 7];
 
 /// State of a backend that is up, drained, and down.
 pub const UP: u32 = State::NEW | State::ALIVE | State::ENABLED | State::UP;
@@ -135,6 +139,16 @@ pub struct ServicePlan {
     pub in_transition: bool,
     /// How many bits of the client's address are hashed, instead of the whole flow.
     pub affinity: Option<u8>,
+}
+
+/// Where the edge of the tests takes frames: at its own address on each interface, and on the first at a virtual one.
+pub fn stations() -> [Station; MAX_STATIONS] {
+    let mut stations = [Station::default(); MAX_STATIONS];
+    stations[0] = Station::new(LO, Mac::new(EDGE_MAC));
+    stations[1] = Station::new(EDGE0, Mac::new(EDGE_MAC));
+    // Behind others that are not used: those that are need not stand together.
+    stations[MAX_STATIONS - 1] = Station::new(LO, Mac::new(VIRTUAL_MAC));
+    stations
 }
 
 /// The whole description. Change it, then make the [`Memory`] anew.
@@ -275,6 +289,7 @@ impl World {
             number: 7,
             hash_key: KEY,
             slot_mask: self.slots - 1,
+            stations: stations(),
             records_per_second: self.records_per_second,
             errors_per_second: self.errors_per_second,
             ..Generation::default()

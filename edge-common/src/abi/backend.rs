@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Mac;
+
 /// Number of a backend: its index in `BACKENDS`. 0 is no backend: its state is never alive.
 pub type BackendNumber = u16;
 
@@ -90,28 +92,5 @@ impl State {
     #[inline(always)]
     pub const fn has_any(self, bits: u32) -> bool {
         self.0 & bits != 0
-    }
-}
-
-/// A MAC address in the first six bytes of one word; the last two are zero. As six bytes it would be copied byte by byte.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Mac(pub u64);
-
-impl Mac {
-    #[inline(always)]
-    pub const fn new([a, b, c, d, e, f]: [u8; 6]) -> Self {
-        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
-    }
-
-    /// Whether it is an address at all: the one that is all zero is nobody's.
-    #[inline(always)]
-    pub const fn is_known(self) -> bool {
-        self.0 != 0
-    }
-
-    pub const fn octets(self) -> [u8; 6] {
-        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
-        [a, b, c, d, e, f]
     }
 }

@@ -68,6 +68,8 @@ exits! {
         IpipRedirect = "ipip_redirect", Redirect;
         /// Not for a service of ours.
         NotOurs = "not_ours", Pass;
+        /// In a frame to another MAC address than those of the interface: flooded by a switch, multicast or broadcast.
+        OtherStation = "other_station", Pass;
         /// The first fragment of a packet to a VIP that is neither TCP nor UDP; the host's.
         FragmentOther = "fragment_other", Pass;
         /// An ICMP or ICMPv6 error to a VIP that concerns no flow of a service; the host's.

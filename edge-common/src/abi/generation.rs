@@ -2,7 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::HashKey;
+use super::{HashKey, Station};
+
+/// Interfaces times MAC addresses at which frames are taken.
+pub const MAX_STATIONS: usize = 16;
 
 /// The two banks, and which of them is published. One value, so that a packet finds it by one lookup.
 #[repr(C)]
@@ -37,6 +40,9 @@ pub struct Generation {
     pub records_per_second: u32,
     /// How many ICMP and ICMPv6 errors a CPU may send in a second.
     pub errors_per_second: u32,
+    /// Where frames are taken: at these MAC addresses of these interfaces, and at no other. What is not used is zero. The
+    /// controller changes them as the interfaces change, whatever bank is active.
+    pub stations: [Station; MAX_STATIONS],
     /// Zero. It makes the size a power of two, which saves a packet a multiplication.
     pub reserved: [u32; 8],
 }

@@ -18,6 +18,7 @@ mod hash_key;
 mod service_index;
 mod service;
 mod pool;
+mod mac;
 mod backend;
 mod flow;
 mod flow_counts;
@@ -26,12 +27,13 @@ mod exit;
 mod stats;
 mod snapshot;
 
-pub use backend::{Backend, BackendNumber, Family, Mac, State};
+pub use backend::{Backend, BackendNumber, Family, State};
 pub use exit::{DecapExit, Exit, Verdict};
 pub use flow::{FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord};
 pub use flow_counts::{FlowCount, FlowCounts};
-pub use generation::{Generation, Published};
+pub use generation::{Generation, MAX_STATIONS, Published};
 pub use hash_key::HashKey;
+pub use mac::{Mac, Station};
 pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};
 pub use pool::{CELL, Cell, Pool, SlotAddress, slot_address};
 pub use rate_limiter::{RateLimited, RateLimiter};
@@ -42,7 +44,7 @@ pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Index into a map that is kept in two banks.
 #[inline(always)]
@@ -59,8 +61,8 @@ pub mod program {
 }
 
 const _: () = {
-    assert!(size_of::<Generation>() == 128);
-    assert!(size_of::<Published>() == 264);
+    assert!(size_of::<Generation>() == 256);
+    assert!(size_of::<Published>() == 520);
     assert!(size_of::<ServiceKeyV4>() == 8);
     assert!(size_of::<ServiceKeyV6>() == 24);
     assert!(size_of::<ServiceEntryV4>() == 16);

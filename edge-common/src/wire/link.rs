@@ -7,7 +7,7 @@ use super::{
     packet::{Packet, Wire, after},
     vlan::{self, Tagged, is_tag},
 };
-use crate::abi::Mac;
+use crate::abi::{Mac, Station};
 
 /// Where the link layer of a received frame ends, and what follows.
 #[derive(Clone, Copy)]
@@ -29,7 +29,15 @@ impl Link {
     /// Reads the link layer; `None` if the frame ends in it.
     #[inline(always)]
     pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
-        let mut link = Self { l3: EthHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE)? };
+        Self::parse_at_station(packet).map(|(_, link)| link)
+    }
+
+    /// The same, with the interface and the MAC address that the frame came to.
+    #[inline(always)]
+    pub fn parse_at_station<P: Packet>(packet: &P) -> Option<(Station, Self)> {
+        let &Untagged { addresses, ether_type: first } = packet.view(0)?;
+        let station = Station::new(packet.ingress(), addresses.destination());
+        let mut link = Self { l3: EthHdr::LEN, ether_type: first };
         // What nearly all frames carry is tested first.
         if link.ether_type != IPV4 && link.ether_type != IPV6 && is_tag(link.ether_type) {
             link = Self { l3: EthHdr::LEN + VlanHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE + VlanHdr::LEN)? };
@@ -40,7 +48,7 @@ impl Link {
                 };
             }
         }
-        Some(link.merged(packet))
+        Some((station, link.merged(packet)))
     }
 
     /// The same, without what the verifier knows of its length ([`Packet::merge_paths`]).

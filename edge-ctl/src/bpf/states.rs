@@ -1,10 +1,15 @@
 //! What changes within a generation: states, next hops, failovers, each with one store that the next packet sees.
 
-use std::{mem::offset_of, sync::atomic::Ordering};
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use edge_common::abi::{Backend, BackendNumber, Failover, Mac, Service, State};
+use edge_common::abi::{
+    Backend, BackendNumber, Failover, Generation, MAX_STATIONS, Mac, Published, Service, State, Station,
+};
 
-use super::{BpfError, PinnedMaps, maps::position};
+use super::{BpfError, PinnedMaps, maps::position, sys};
 use crate::net::NextHopEntry;
 
 impl PinnedMaps {
@@ -117,6 +122,48 @@ impl PinnedMaps {
         }
         next_hop.store(Mac::new(entry.mac).0, Ordering::Release);
         Ok(())
+    }
+
+    /// Stores where frames are taken, in both banks, in this order: the first is found soonest. Returns how many there is no
+    /// room for.
+    ///
+    /// Each place changes by one store, and a station that stays is never away: before its place gets another it is copied to
+    /// the last one that is not needed, and it goes from there when no packet can be looking for it there.
+    pub(crate) fn set_stations(&mut self, stations: &[Station]) -> usize {
+        let kept = &stations[..stations.len().min(MAX_STATIONS)];
+        for places in [0, 1].map(|bank| self.station_places(bank)) {
+            let load = |number: usize| Station(places[number].load(Ordering::Acquire));
+            for (number, new) in kept.iter().enumerate().take(places.len()) {
+                let old = load(number);
+                let is_elsewhere = || (0..places.len()).any(|other| other != number && load(other) == old);
+                if old != *new && kept.contains(&old) && !is_elsewhere() {
+                    let spare = (number + 1..places.len()).rfind(|other| !kept.contains(&load(*other)));
+                    if let Some(spare) = spare {
+                        places[spare].store(old.0, Ordering::Release);
+                    }
+                }
+                places[number].store(new.0, Ordering::Release);
+            }
+        }
+        let rest = || [0, 1].into_iter().flat_map(|bank| self.station_places(bank).into_iter().skip(kept.len()));
+        if rest().any(|place| place.load(Ordering::Acquire) != 0) {
+            sys::wait_for_packets();
+            rest().for_each(|place| place.store(0, Ordering::Release));
+        }
+        stations.len() - kept.len()
+    }
+
+    fn station_places(&self, bank: usize) -> Vec<&AtomicU64> {
+        let first = offset_of!(Published, generations) + bank * size_of::<Generation>();
+        let first = first + offset_of!(Generation, stations);
+        let place = |number| self.maps.published.atomic_u64(0, first + number * size_of::<Station>());
+        (0..MAX_STATIONS).filter_map(place).collect()
+    }
+
+    /// Where frames are taken.
+    #[cfg(test)]
+    pub(crate) fn stations(&self) -> [Station; MAX_STATIONS] {
+        self.maps.published.read(0).map(|published| published.generations[self.maps.bank() as usize].stations).unwrap()
     }
 
     /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which no message reports.

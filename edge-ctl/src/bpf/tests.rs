@@ -9,6 +9,7 @@ use edge_common::abi::{Backend, Failover, Mac, Pool, State, map};
 mod flows;
 mod records;
 mod removal;
+mod stations;
 
 use std::time::Duration;
 

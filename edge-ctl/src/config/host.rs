@@ -6,13 +6,13 @@ use std::{
     net::IpAddr,
 };
 
-use edge_common::abi::HashKey;
+use edge_common::abi::{HashKey, MAX_STATIONS};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     AttachMode, DEFAULT_SLOTS, Interface, Tunnel,
     schema::{INTERFACE, LIMITS, TUNNEL},
-    values::{self, Wrong},
+    values::{self, Entry as Value, Wrong},
     walk::{Found, Read, Table},
 };
 
@@ -170,14 +170,35 @@ pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
             let name = table.required("name", "name = \"eth0\"", values::interface_name);
             let modes = [("native", AttachMode::Native), ("generic", AttachMode::Generic)];
             let mode = table.optional("mode", values::choice(&modes));
+            let virtual_macs = table.optional("virtual_macs", virtual_macs);
             let name = name.and_then(|name| distinct(table, &mut names, name, "interface"))?;
             Ok(Found {
-                value: Interface { name: name.value, mode: mode?.map_or_else(AttachMode::default, |f| f.value) },
+                value: Interface {
+                    name: name.value,
+                    mode: mode?.map_or_else(AttachMode::default, |found| found.value),
+                    virtual_macs: virtual_macs?.map_or_else(Vec::new, |found| found.value),
+                },
                 at: name.at,
             })
         })
         .collect();
-    read.into_iter().collect()
+    let read: Vec<_> = read.into_iter().collect::<Read<_>>()?;
+    let stations: usize = read.iter().map(|found| 1 + found.value.virtual_macs.len()).sum();
+    if stations > MAX_STATIONS {
+        let at = read.last().map_or_else(|| root.place("interface"), |last| last.at);
+        let what = format!("the interfaces and their virtual MAC addresses are {stations} together");
+        let write =
+            format!("at most {MAX_STATIONS}: each interface counts once, and once more for each of `virtual_macs`");
+        return Err(root.problems.add(at, what, write));
+    }
+    Ok(read)
+}
+
+/// MAC addresses of an interface beside its own.
+fn virtual_macs(entry: &Value<'_>) -> Result<Vec<[u8; 6]>, Wrong> {
+    let example = "virtual_macs = [\"00:00:5e:00:01:07\"]";
+    let read = values::list(entry, 0..=MAX_STATIONS - 1, example, |entry| values::mac(entry, example))?;
+    Ok(read.into_iter().map(|(_, mac)| mac).collect())
 }
 
 /// Refuses `name` when it is among `names` already; notes it and where it stands otherwise.

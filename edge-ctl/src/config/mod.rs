@@ -71,6 +71,8 @@ pub(crate) struct Config {
 pub(crate) struct Interface {
     pub name: String,
     pub mode: AttachMode,
+    /// MAC addresses at which it takes frames beside its own.
+    pub virtual_macs: Vec<[u8; 6]>,
 }
 
 /// How an XDP program is attached.

@@ -14,7 +14,7 @@ pub(super) const ROOT: Section = Section {
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
 pub(super) const LIMITS: Section =
     Section { heading: "[limits]", keys: &["services", "pools", "backends", "flows", "flows_per_second", "fragments"] };
-pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode"] };
+pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode", "virtual_macs"] };
 pub(super) const POOL: Section = Section { heading: "[[pool]]", keys: &["name", "min_healthy", "probe", "backend"] };
 pub(super) const PROBE: Section = Section {
     heading: "[pool.probe]",

@@ -150,6 +150,25 @@ pub(super) fn address(example: &str) -> impl FnOnce(&Entry<'_>) -> Result<IpAddr
     }
 }
 
+/// A MAC address of one station.
+pub(super) fn mac(entry: &Entry<'_>, example: &str) -> Result<[u8; 6], Wrong> {
+    let text = entry.string(example)?;
+    let octets: Option<Vec<u8>> = text
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16).ok().filter(|_| octet.len() == 2 && !octet.starts_with('+')))
+        .collect();
+    let Some(mac) = octets.and_then(|octets| <[u8; 6]>::try_from(octets).ok()) else {
+        return Err(entry.wrong("which is not a MAC address: six pairs of hexadecimal digits with colons", example));
+    };
+    match mac {
+        [0, 0, 0, 0, 0, 0] => Err(entry.wrong("which is nobody's address", example)),
+        [first, ..] if first & 1 != 0 => {
+            Err(entry.wrong("a multicast or broadcast address, at which no service is taken", example))
+        }
+        _ => Ok(mac),
+    }
+}
+
 /// Why packets can't be forwarded to or from `address`.
 fn unfit(address: IpAddr) -> Option<&'static str> {
     match address {

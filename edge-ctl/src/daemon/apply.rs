@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edge_common::abi::State;
+use edge_common::abi::{MAX_STATIONS, State};
 use thiserror::Error;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         events::{EventKind, Events},
         inventory::{Inventory, InventoryError},
     },
+    net::{self, Devices, Receiver},
     plan::{self, Capacity, Image, PlanError, Snapshot},
     xdp::{self, EdgeProgram, XdpError},
 };
@@ -118,6 +119,22 @@ pub(crate) fn attach(program: &mut EdgeProgram, config: &Config, events: &Events
         }
     }
     failures
+}
+
+/// Stores at which MAC addresses of its interfaces the host takes frames.
+pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
+    let receivers = config
+        .interfaces
+        .iter()
+        .map(|interface| Receiver { name: &interface.name, virtual_macs: &interface.virtual_macs });
+    let left_out = maps.set_stations(&net::stations(devices, receivers));
+    if left_out > 0 {
+        let message = format!(
+            "{left_out} MAC addresses of devices on the interfaces are left out: there is room for {MAX_STATIONS}, and frames \
+             to those are not taken"
+        );
+        events.report(EventKind::LocalFault, "network devices", message);
+    }
 }
 
 fn report_adoption(maps: &PinnedMaps, snapshot: &Snapshot, events: &Events) {

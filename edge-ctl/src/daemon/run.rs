@@ -33,7 +33,7 @@ use crate::{
         status::{self, Clock, DaemonStatus, Sample, Status},
         takedown,
     },
-    net::{self, Announcer, NetEvent, Watch},
+    net::{self, Announcer, Devices, NetError, NetEvent, Watch},
     probe::{self, ProbeEngine, ProbeTarget, Report},
     xdp::{self, EdgeProgram, XdpError},
 };
@@ -84,7 +84,9 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
 
     let (report_sender, mut reports) = mpsc::channel(WAITING);
     let (net_sender, mut net_events) = mpsc::channel(WAITING);
-    let mut daemon = Daemon::start(PinDir::new(pin_dir)?, config, report_sender, net_sender)?;
+    // Before anything is attached: a program that knows no station takes nothing.
+    let devices = net::devices().await;
+    let mut daemon = Daemon::start(PinDir::new(pin_dir)?, config, devices, report_sender, net_sender)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -169,11 +171,17 @@ impl Daemon {
     fn start(
         pins: PinDir,
         config_path: &Path,
+        devices: Result<Devices, NetError>,
         reports: mpsc::Sender<Report>,
         net_events: mpsc::Sender<NetEvent>,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let apply::Start { maps, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
+        let apply::Start { mut maps, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
+        match devices {
+            Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
+            // Those that are pinned stand, and the watch asks again.
+            Err(error) => events.report(EventKind::LocalFault, "network devices", chain(&error)),
+        }
         let program = program::start(&pins, &inventory.config, fresh, &events)?;
         let mut daemon = Self {
             controller: Controller::adopt(inventory, maps, events)?,
@@ -244,6 +252,10 @@ impl Daemon {
                 }
             }
             NetEvent::LinkChanged(name) => self.link_changed(&name),
+            NetEvent::Devices(devices) => {
+                let Controller { inventory, plane, events, .. } = &mut self.controller;
+                apply::set_stations(plane, &devices, &inventory.config, events);
+            }
         }
     }
 

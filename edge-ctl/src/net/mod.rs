@@ -8,10 +8,12 @@ mod frames;
 pub(crate) mod lab;
 mod netlink;
 mod next_hop;
+mod stations;
 mod tables;
 mod watch;
 
 pub(crate) use announce::{Announced, Announcer, announce, withdraw};
 pub(crate) use netlink::{AttachedXdp, NetError, attached_xdp};
 pub(crate) use next_hop::NextHopEntry;
-pub(crate) use watch::{NetEvent, Watch, watch};
+pub(crate) use stations::{Devices, Receiver, stations};
+pub(crate) use watch::{NetEvent, Watch, devices, watch};

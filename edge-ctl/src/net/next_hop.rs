@@ -28,6 +28,10 @@ pub(super) struct Link {
     /// Administratively up, with a carrier, and running.
     pub up: bool,
     pub vlan: Option<Vlan>,
+    /// Index of the bridge or bond that this is a port of.
+    pub controller: Option<u32>,
+    /// Index of the device that this one lies on with a MAC address that may be its own: a VLAN or macvlan interface.
+    pub below: Option<u32>,
 }
 
 /// What makes a link a VLAN interface.
@@ -211,7 +215,7 @@ mod tests {
     }
 
     fn link(mtu: u32) -> Link {
-        Link { name: "eth0".into(), mac: Some(OWN), mtu, up: true, vlan: None }
+        Link { name: "eth0".into(), mac: Some(OWN), mtu, up: true, ..Link::default() }
     }
 
     /// 10.0.0.9 on link 2, its MAC address confirmed; 192.0.2.1 behind it.

@@ -97,7 +97,8 @@ pub(super) const UP: LinkFlags = LinkFlags::Up.union(LinkFlags::LowerUp).union(L
 /// Some messages about a link carry few of its attributes; those that are absent stay as they were.
 pub(super) fn update_link(link: &mut Link, message: &LinkMessage) {
     link.up = message.header.flags.contains(UP);
-    let mut parent = link.vlan.map(|vlan| vlan.parent);
+    let mut parent = link.below;
+    let mut lies_on_it = parent.is_some();
     let mut tag = link.vlan.map(|vlan| (vlan.id, vlan.customer_tag));
     for attribute in &message.attributes {
         match attribute {
@@ -108,10 +109,18 @@ pub(super) fn update_link(link: &mut Link, message: &LinkMessage) {
                 let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
                 link.mac = bytes.as_slice().try_into().ok().filter(|_| ethernet);
             }
-            LinkAttribute::LinkInfo(info) => tag = vlan_tag(info),
+            LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
+            LinkAttribute::LinkInfo(info) => {
+                tag = vlan_tag(info);
+                lies_on_it = info
+                    .iter()
+                    .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap)));
+            }
             _ => {}
         }
     }
+    // Of a veth it is the other end.
+    link.below = parent.filter(|_| lies_on_it);
     link.vlan = parent.zip(tag).map(|(parent, (id, customer_tag))| Vlan { parent, id, customer_tag });
 }
 

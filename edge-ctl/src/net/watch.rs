@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     netlink::{NetError, Requests},
     next_hop::{Link, Lookup, NeighbourKey, NextHopEntry, Resolution, Tables, resolve},
+    stations::{Device, Devices},
     tables::{self, Change},
 };
 
@@ -60,6 +61,23 @@ pub(crate) enum NetEvent {
     NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
     /// The interface of this name came, went, came up, went down, or has another MAC address or MTU.
     LinkChanged(String),
+    /// The host's devices, first as they are found and then after each change.
+    Devices(Devices),
+}
+
+/// The host's devices as they are now.
+pub(crate) async fn devices() -> Result<Devices, NetError> {
+    let mut links = BTreeMap::<u32, Link>::new();
+    for message in &Requests::open()?.links().await? {
+        tables::update_link(links.entry(message.header.index).or_default(), message);
+    }
+    Ok(described(&links))
+}
+
+fn described(links: &BTreeMap<u32, Link>) -> Devices {
+    let device =
+        |link: &Link| Device { name: link.name.clone(), mac: link.mac, controller: link.controller, below: link.below };
+    links.iter().map(|(index, link)| (*index, device(link))).collect()
 }
 
 /// A running watch; dropping it ends it.
@@ -317,6 +335,11 @@ impl Watcher {
         kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
+            return false;
+        }
+        if self.published_links.as_ref() != Some(&self.tables.links)
+            && self.events.send(NetEvent::Devices(described(&self.tables.links))).await.is_err()
+        {
             return false;
         }
         for name in self.changed_links() {

@@ -18,6 +18,7 @@ struct Watching {
     events: mpsc::Receiver<NetEvent>,
     known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
     links: Vec<String>,
+    devices: Devices,
     _watch: Watch,
 }
 
@@ -28,13 +29,14 @@ impl Watching {
         let (sender, events) = mpsc::channel(64);
         let backends = (1u16..).zip(addresses.iter().map(|text| text.parse().unwrap())).collect();
         let watch = runtime.block_on(async { watch_with(backends, sender, buffer) });
-        Self { runtime, events, known: BTreeMap::new(), links: Vec::new(), _watch: watch }
+        Self { runtime, events, known: BTreeMap::new(), links: Vec::new(), devices: Devices::new(), _watch: watch }
     }
 
     fn take(&mut self, event: NetEvent) {
         match event {
             NetEvent::NextHops(changes) => self.known.extend(changes),
             NetEvent::LinkChanged(name) => self.links.push(name),
+            NetEvent::Devices(devices) => self.devices = devices,
         }
     }
 

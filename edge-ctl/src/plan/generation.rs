@@ -121,6 +121,8 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         records_per_second: config.limits.flows_per_second,
         errors_per_second: ERRORS_PER_SECOND,
+        // The controller's, who knows the interfaces.
+        stations: Generation::default().stations,
         reserved: [0; 8],
     };
     image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;

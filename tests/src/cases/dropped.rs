@@ -59,10 +59,6 @@ fn silent(cases: &mut Vec<Case>, side: Side) {
         (Exit::TtlExceededSilent, "TTL 1", udp(port::DSR), 1),
         (Exit::TooBigSilent, "too long", long, 64),
     ] {
-        let what = "Nothing answers what came to many.";
-        let mut frame = with_ip(from_client(side, payload.clone()), |ip| ip.ttl = ttl);
-        frame.destination = [0x01, 0, 0x5e, 0, 0, 1];
-        push(cases, side, exit, &format!("{name} by multicast"), what, &frame);
         for (nobody, mut ip) in from_nobody(side, &payload) {
             let what = "Nothing answers what came from no single host.";
             ip.ttl = ttl;

@@ -11,7 +11,7 @@ use crate::{
     both::Way,
     namespace::{EDGE0, LO},
     packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, Udp, protocol},
-    world::{Side, World},
+    world::{Side, VIRTUAL_MAC, World},
 };
 
 /// What a service does with its packets: its port, the exit, the egress, the family of its tunnel.
@@ -81,6 +81,9 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
         let what = "TCP flags decide whether a flow starts, not where its packet goes while the owner lives.";
         push(protocol::TCP, name, what, &from_client(side, tcp(port, flags)));
     }
+    let what = "To the address of a virtual router, which the edge has, too.";
+    let to_virtual = Frame { destination: VIRTUAL_MAC, ..from_client(side, tcp(port, ACK)) };
+    push(protocol::TCP, "to a virtual router", what, &to_virtual);
     let what = "The last hop that a TTL allows.";
     push(protocol::UDP, "TTL 2", what, &with_ip(from_client(side, udp(port)), |ip| ip.ttl = 2));
     let what = "The largest TTL, which no sum may overflow.";

@@ -6,6 +6,7 @@ mod dropped;
 mod forwarded;
 mod passed;
 pub mod scene;
+mod stations;
 
 use edge_common::abi::{DecapExit, Exit, Verdict};
 
@@ -92,6 +93,7 @@ pub fn all(scene: &Scene) -> Vec<Case> {
         passed::add(&mut cases, scene, side);
         dropped::add(&mut cases, scene, side);
         decapsulated::add(&mut cases, side);
+        stations::add(&mut cases, scene, side);
     }
     passed::add_other(&mut cases);
     cases

@@ -30,6 +30,7 @@ pub mod flood;
 pub mod upheaval;
 
 pub mod small;
+pub mod segment;
 pub mod cost;
 
 use std::{

@@ -34,6 +34,17 @@ pub fn backends(status: &Value) -> Result<Vec<BackendStatus>> {
     Ok(found)
 }
 
+/// How many packets left by the exit of this name.
+///
+/// # Errors
+/// The object is not a status, or has no such exit.
+pub fn exit(status: &Value, name: &str) -> Result<u64> {
+    let exits = array(status, "exits")?;
+    let found = exits.iter().find(|exit| exit.get("name").and_then(Value::as_str) == Some(name));
+    let packets = found.and_then(|exit| exit.get("packets")).and_then(Value::as_u64);
+    packets.with_context(|| format!("the status has no exit `{name}`"))
+}
+
 /// Whether the daemon made this status, rather than the command line from pinned maps.
 pub fn is_by_daemon(status: &Value) -> bool {
     status.get("source").and_then(Value::as_str) == Some("daemon")

@@ -6,4 +6,5 @@ mod http;
 mod kernels;
 mod liveness;
 mod path_mtu;
+mod segment;
 mod status;

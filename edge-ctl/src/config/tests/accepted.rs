@@ -5,13 +5,27 @@ use std::io::Write as _;
 use super::*;
 
 #[test]
+fn virtual_mac_addresses_are_read_in_either_case() {
+    let text = GOOD.replacen(
+        "name = \"eth0\"",
+        "name = \"eth0\"\nvirtual_macs = [\"00:00:5E:00:01:0a\", \"02:AB:cd:00:00:01\"]",
+        1,
+    );
+    let macs = [[0, 0, 0x5e, 0, 1, 0x0a], [2, 0xab, 0xcd, 0, 0, 1]];
+    assert_eq!(good(&text).interfaces[0].virtual_macs, macs);
+}
+
+#[test]
 fn a_small_file_gets_the_defaults() {
     let config = good(GOOD);
     assert_eq!(config.slots, 65_536);
     let sizes =
         Limits { services: 64, pools: 16, backends: 1024, flows: 131_072, flows_per_second: 32_768, fragments: 8192 };
     assert_eq!(config.limits, sizes);
-    assert_eq!(config.interfaces, [Interface { name: "eth0".to_owned(), mode: AttachMode::Native }]);
+    assert_eq!(
+        config.interfaces,
+        [Interface { name: "eth0".to_owned(), mode: AttachMode::Native, virtual_macs: Vec::new() }]
+    );
     assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None });
     assert_eq!(config.text, GOOD);
     let probe = Probe {

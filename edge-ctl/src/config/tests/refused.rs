@@ -101,6 +101,27 @@ fn keys_that_are_missing() {
 }
 
 #[test]
+fn virtual_mac_addresses() {
+    let with = |macs: &str| format!("name = \"eth0\"\nvirtual_macs = {macs}");
+    let many: Vec<_> = (0..15).map(|number| format!("\"00:00:5e:00:01:{number:02x}\"")).collect();
+    let too_many = format!("{}\n[[interface]]\nname = \"eth1\"", with(&format!("[{}]", many.join(", "))));
+    let bad = [
+        "\"00:00:5e:00:01:07\"",
+        "[7]",
+        "[\"00:00:5e:00:01\"]",
+        "[\"00:00:5e:00:01:7\"]",
+        "[\"00-00-5e-00-01-07\"]",
+        "[\"00:00:5e:00:01:+7\"]",
+        "[\"00:00:00:00:00:00\"]",
+        "[\"ff:ff:ff:ff:ff:ff\"]",
+        "[\"00:00:5e:00:01:07\", \"01:00:5e:00:01:07\"]",
+    ];
+    let texts: Vec<_> = bad.into_iter().map(with).chain([too_many]).collect();
+    let edits: Vec<_> = texts.iter().map(|text| ("name = \"eth0\"", text.as_str())).collect();
+    check!(catalogue(&edits));
+}
+
+#[test]
 fn wrong_types() {
     check!(without_randomness(&catalogue(&[
         ("\"000102030405060708090a0b0c0d0e0f\"", "10"),

@@ -1,6 +1,6 @@
 //! The frames that the bench sends.
 
-use edge_common::wire::protocol;
+use edge_common::{abi::Mac, wire::protocol};
 
 use super::world::{self, FIRST_PORT, Side};
 
@@ -71,6 +71,8 @@ const DATA: usize = 64;
 const MTU: usize = 1500;
 /// `02:00:00:00:ed:01` from `02:00:00:00:cc:01`.
 const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0xed, 1, 2, 0, 0, 0, 0xcc, 1];
+/// The destination of these.
+pub(super) const EDGE_MAC: Mac = Mac::new([2, 0, 0, 0, 0xed, 1]);
 const DESTINATION_OPTIONS: u8 = 60;
 const FRAGMENT: u8 = 44;
 

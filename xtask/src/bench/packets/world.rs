@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target,
-        Tracking, VIP_ENTRY, WhenExhausted, banked,
+        Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Station,
+        Target, Tracking, VIP_ENTRY, WhenExhausted, banked,
     },
     host::Memory,
     lookup::service_index::Key,
@@ -19,7 +19,7 @@ use edge_common::{
 };
 use edge_tests::world;
 
-use super::state::Owners;
+use super::{frames::EDGE_MAC, state::Owners};
 
 /// Port of the first service of a VIP; the others follow.
 pub(super) const FIRST_PORT: u16 = 1000;
@@ -175,6 +175,7 @@ impl World {
             errors_per_second: u32::MAX,
             ..Generation::default()
         };
+        memory.published.generations[BANK as usize].stations[0] = Station::new(self.interface, EDGE_MAC);
         memory.decap_sources = vec![world::mapped(TUNNEL_V4.into()), world::mapped(TUNNEL_V6.into())];
         Ok(memory)
     }

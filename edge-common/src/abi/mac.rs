@@ -1,0 +1,42 @@
+//! MAC addresses, and the ones at which an interface takes frames.
+
+use bytemuck::{Pod, Zeroable};
+
+/// A MAC address in the first six bytes of one word; the last two are zero. As six bytes it would be copied byte by byte.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Mac(pub u64);
+
+impl Mac {
+    #[inline(always)]
+    pub const fn new([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    /// Whether it is an address at all: the one that is all zero is nobody's.
+    #[inline(always)]
+    pub const fn is_known(self) -> bool {
+        self.0 != 0
+    }
+
+    pub const fn octets(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
+/// An interface and a MAC address at which it takes frames. An interface that takes frames at several addresses has several.
+///
+/// One word, so that a packet compares it at once, and that the controller changes it with one store.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Station(pub u64);
+
+impl Station {
+    /// Of one interface no two addresses make the same word. The upper half of a large index meets the address, whose frames
+    /// another interface would take only if they were forged for it.
+    #[inline(always)]
+    pub const fn new(interface: u32, Mac(address): Mac) -> Self {
+        Self(address << 16 ^ interface as u64)
+    }
+}
