@@ -35,8 +35,9 @@ pub struct Backend {
     pub pool: u16,
     /// 4 or 6: family of `address`.
     pub family: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Version of what says where frames go: `egress`, `next_hop`, `source_mac`, `mtu`, `vlan`. It changes while the next hop is
+    /// unknown, before the others do: who reads it before and after them, and finds it the same, has read what belongs together.
+    pub hop_version: u8,
     /// Address, network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],
     /// MTU of the whole path, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0: nothing learnt.

@@ -5,6 +5,11 @@
 mod dsr;
 mod ipip;
 
+use core::{
+    ptr,
+    sync::atomic::{Ordering, compiler_fence},
+};
+
 use crate::{
     abi::{Backend, Exit, Mode, Service},
     maps::{Maps, View},
@@ -89,19 +94,33 @@ fn too_big(backend: &Backend, overhead: usize) -> Decision {
 
 /// Where frames to a backend go next.
 #[derive(Clone, Copy)]
-struct NextHop {
-    egress: u32,
-    link_layer: Egress,
+pub struct NextHop {
+    pub egress: u32,
+    pub link_layer: Egress,
+}
+
+/// The next hop that the controller keeps, if it knows one and is not just changing it: a frame must not leave by a new
+/// interface with the MAC address of an old neighbour.
+#[inline(always)]
+pub fn kept(backend: &Backend) -> Option<NextHop> {
+    // SAFETY: it reads through a reference; volatile, as the controller changes it at any time.
+    let version = || unsafe { ptr::read_volatile(&raw const backend.hop_version) };
+    let before = version();
+    // The compiler leaves the order as it stands, and x86 does, too. On a processor that does not (arm64), what is left of the
+    // race is as long as it may put a load off.
+    compiler_fence(Ordering::SeqCst);
+    let destination = backend.next_hop;
+    let link_layer = Egress { destination, source: backend.source_mac, vlan: backend.vlan };
+    let egress = backend.egress;
+    compiler_fence(Ordering::SeqCst);
+    (destination.is_known() && version() == before).then_some(NextHop { egress, link_layer })
 }
 
 /// The next hop: the neighbour that the controller keeps, else the kernel's own route.
 #[inline(always)]
 fn next_hop<M: Maps>(maps: &M, view: View<'_>, backend: &Backend) -> Result<NextHop, Exit> {
-    // Read once: the controller changes it at any time.
-    let neighbour = backend.next_hop;
-    if neighbour.is_known() {
-        let link_layer = Egress { destination: neighbour, source: backend.source_mac, vlan: backend.vlan };
-        return Ok(NextHop { egress: backend.egress, link_layer });
+    if let Some(next_hop) = kept(backend) {
+        return Ok(next_hop);
     }
     let route = maps.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
     let link_layer = Egress { destination: route.mac, source: route.source_mac, vlan: backend.vlan };

@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr,
-    sync::atomic::{AtomicU16, AtomicU32, AtomicU64},
+    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64},
 };
 
 use bytemuck::Pod;
@@ -92,5 +92,19 @@ impl<T: Pod> Mapped<T> {
         assert!(offset.is_multiple_of(2) && offset + 2 <= size_of::<T>());
         // SAFETY: as in `atomic_u32`.
         self.at(index).map(|value| unsafe { AtomicU16::from_ptr(value.byte_add(offset).cast()) })
+    }
+
+    /// A `u8` at `offset` bytes into a value.
+    pub(super) fn atomic_u8(&self, index: u32, offset: usize) -> Option<&AtomicU8> {
+        assert!(offset < size_of::<T>());
+        // SAFETY: as in `atomic_u32`.
+        self.at(index).map(|value| unsafe { AtomicU8::from_ptr(value.byte_add(offset).cast()) })
+    }
+
+    /// A value as the packet path sees it, while others change it.
+    #[cfg(test)]
+    pub(super) fn live(&self, index: u32) -> Option<&T> {
+        // SAFETY: a valid and aligned pointer; who looks reads it as the packet path does, and makes no more of it.
+        self.at(index).map(|value| unsafe { &*value })
     }
 }

@@ -95,7 +95,7 @@ impl PinnedMaps {
     /// Writes how the packet path reaches a backend; with `None` it looks that up in the kernel's tables itself.
     ///
     /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
-    /// written.
+    /// written, and its version another one afterwards: a packet that reads meanwhile finds out.
     pub(crate) fn set_next_hop(&mut self, number: BackendNumber, entry: Option<NextHopEntry>) -> Result<(), BpfError> {
         let index = u32::from(number);
         let missing = BpfError::NoSuchBackend(number);
@@ -118,6 +118,7 @@ impl PinnedMaps {
         };
         if new != old {
             next_hop.store(0, Ordering::Release);
+            self.change_hop_version(index);
             self.write_egress(index, &new);
         }
         next_hop.store(Mac::new(entry.mac).0, Ordering::Release);
@@ -172,6 +173,13 @@ impl PinnedMaps {
             if let Some(learnt) = self.maps.backends.atomic_u16(index, offset_of!(Backend, path_mtu)) {
                 learnt.store(0, Ordering::Release);
             }
+        }
+    }
+
+    /// Between two values of a next hop, while it is unknown.
+    fn change_hop_version(&self, index: u32) {
+        if let Some(version) = self.maps.backends.atomic_u8(index, offset_of!(Backend, hop_version)) {
+            version.fetch_add(1, Ordering::AcqRel);
         }
     }
 

@@ -7,6 +7,7 @@ use aya::maps::MapData;
 use edge_common::abi::{Backend, Failover, Mac, Pool, State, map};
 
 mod flows;
+mod next_hop;
 mod records;
 mod removal;
 mod stations;

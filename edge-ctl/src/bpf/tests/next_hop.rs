@@ -1,0 +1,48 @@
+//! A next hop that changes while packets read it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use edge_common::forward;
+
+use super::*;
+
+/// Two ways to a backend that differ in everything but the neighbour's address: a router that is on two VLANs.
+const WAYS: [NextHopEntry; 2] = [
+    NextHopEntry { egress: 2, mac: [2, 0, 0, 0, 0, 9], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 20 },
+    NextHopEntry { egress: 3, mac: [2, 0, 0, 0, 0, 9], source_mac: [2, 0, 0, 0, 0, 3], mtu: 1500, vlan: 30 },
+];
+const CHANGES: usize = 200_000;
+
+/// The packet path's own code reads the mapped value beside the controller that changes it.
+#[test]
+fn what_is_read_of_a_next_hop_belongs_together() {
+    let bpffs = Bpffs::mount();
+    let mut pinned = started(&bpffs.pins(), &config());
+    let reader = reopened(&bpffs.pins());
+    let number = backend(&pinned, "one/b1");
+    let done = AtomicBool::new(false);
+    let (seen, torn) = std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            let backend = reader.maps.backends.live(number.into()).expect("in range");
+            let (mut seen, mut torn) = ([0u64; 2], 0u64);
+            while !done.load(Ordering::Relaxed) {
+                let Some(next_hop) = forward::kept(std::hint::black_box(backend)) else { continue };
+                let layer = next_hop.link_layer;
+                match WAYS.iter().position(|way| way.egress == next_hop.egress) {
+                    Some(way) if WAYS[way].vlan == layer.vlan && Mac::new(WAYS[way].source_mac) == layer.source => {
+                        seen[way] += 1;
+                    }
+                    _ => torn += 1,
+                }
+            }
+            (seen, torn)
+        });
+        for way in WAYS.iter().cycle().take(CHANGES) {
+            pinned.set_next_hop(number, Some(*way)).expect("a backend");
+        }
+        done.store(true, Ordering::Relaxed);
+        looks.join().expect("it looks")
+    });
+    assert_eq!(torn, 0, "of {seen:?}");
+    assert!(seen.iter().all(|count| *count > 0), "both were seen: {seen:?}");
+}
