@@ -3,35 +3,50 @@
 use aya_ebpf::{
     bindings::xdp_action,
     macros::{map, xdp},
-    maps::{HashMap, PerCpuArray},
+    maps::{HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     programs::XdpContext,
 };
 use edge_common::{
-    abi::{DecapExit, Verdict},
-    decap::{self, Sources},
+    abi::{DecapExit, Verdict, VipPrefix},
+    decap::{self, Addresses, Words},
 };
 
 use crate::packet::ContextPacket;
 
-/// Edges that can be configured on a backend.
-const MAX_SOURCES: u32 = 256;
+/// Entries of each map in the object, which user space loads with room for more.
+const ENTRIES: u32 = 256;
 
 /// An address as a map's key, aligned as the verifier wants what lies on the stack.
 #[repr(C, align(8))]
-struct Source([u8; 16]);
+struct Address(Words);
+
+/// The same in a trie, where the number of bits stands before it.
+#[repr(C, align(8))]
+struct Vip(Key<Padded>);
+
+/// With [`VipPrefix::PADDING`] before it.
+type Padded = [u32; 5];
 
 #[map]
-static DECAP_SOURCES: HashMap<Source, u32> = HashMap::with_max_entries(MAX_SOURCES, 0);
+static DECAP_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(ENTRIES, 0);
+#[map]
+static DECAP_VIPS: LpmTrie<Padded, u32> = LpmTrie::with_max_entries(ENTRIES, 0);
 #[map]
 static DECAP_EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapExit::COUNT, 0);
 
-struct KernelSources;
+struct KernelAddresses;
 
-impl Sources for KernelSources {
+impl Addresses for KernelAddresses {
     #[inline(always)]
-    fn knows(&self, source: [u8; 16]) -> bool {
-        // SAFETY: only its presence matters; no reference to the value is kept.
-        unsafe { DECAP_SOURCES.get(Source(source)) }.is_some()
+    fn roles(&self, address: Words) -> u32 {
+        // SAFETY: the value is copied at once; nobody changes it while the program is attached.
+        unsafe { DECAP_ADDRESSES.get(Address(address)) }.copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn is_vip(&self, [a, b, c, d]: Words) -> bool {
+        let Vip(key) = &Vip(Key::new(VipPrefix::BITS, [0, a, b, c, d]));
+        DECAP_VIPS.get(key).is_some()
     }
 
     #[inline(always)]
@@ -46,7 +61,7 @@ impl Sources for KernelSources {
 /// Decapsulation on a tunnel's backend.
 #[xdp]
 fn decap(ctx: XdpContext) -> u32 {
-    let exit = decap::process(&mut ContextPacket::new(&ctx), &KernelSources);
+    let exit = decap::process(&mut ContextPacket::new(&ctx), &KernelAddresses);
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(&ctx, "decap exit {}", exit.name());
     match exit.verdict() {

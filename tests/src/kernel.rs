@@ -20,7 +20,7 @@ use edge_common::{
     object,
 };
 
-use crate::feature::Feature;
+use crate::{decap, feature::Feature};
 
 /// Verdicts of an XDP program (`enum xdp_action`).
 pub const ABORTED: u32 = 0;
@@ -144,12 +144,7 @@ impl Kernel {
         zero(&mut PerCpuArray::try_from(limits).expect("an array per CPU"), [0_u8; size_of::<RateLimiter>()]);
         self.forget::<{ size_of::<FlowKeyV4>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V4);
         self.forget::<{ size_of::<FlowKeyV6>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V6);
-        self.forget::<16, 4>(map::DECAP_SOURCES);
-        let sources = self.object.map_mut(map::DECAP_SOURCES).expect("DECAP_SOURCES");
-        let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources).expect("a hash map");
-        for source in &memory.decap_sources {
-            sources.insert(source, 1, 0).expect("room for a source");
-        }
+        decap::fill(&mut self.object, memory);
         self.copy(memory);
     }
 
@@ -364,7 +359,7 @@ fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T)
 }
 
 /// Entries of each map.
-pub type Sizes = [(&'static str, u32); 15];
+pub type Sizes = [(&'static str, u32); 17];
 
 /// Entries that each map needs to hold `memory`, and `fragments` packets in fragments of each family.
 ///
@@ -387,6 +382,8 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
         (map::FLOW_STATS, memory.services.len() / 2),
         (map::SERVICE_STATS, memory.services.len() / 2),
         (map::BACKEND_STATS, memory.backends.len()),
+        (map::DECAP_ADDRESSES, memory.decap_addresses.len()),
+        (map::DECAP_VIPS, memory.decap_vips.len()),
     ]
     .map(|(name, count)| (name, u32::try_from(count.max(1)).expect("a map's size")))
 }

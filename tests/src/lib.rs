@@ -5,6 +5,7 @@
 pub mod packet;
 pub mod world;
 
+pub mod decap;
 pub mod feature;
 pub mod kernel;
 pub mod shared;

@@ -8,7 +8,7 @@ use std::{
 use edge_common::{
     abi::{
         Backend, CELL, Cell, Failover, Generation, HashKey, MAX_STATIONS, Mac, Mode, Pool, Service, ServiceKeyV4,
-        ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, WhenExhausted,
+        ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, VipPrefix, WhenExhausted,
     },
     host::Memory,
     lookup::{hash::Hash, service_index::Key},
@@ -79,6 +79,11 @@ impl Side {
         self.address([192, 0, 2, 11], 0x11)
     }
 
+    /// The first address of a prefix of VIPs.
+    pub const fn anycast(self) -> IpAddr {
+        self.address([192, 0, 3, 0], 0xa000)
+    }
+
     /// The edge's end of tunnels.
     pub const fn tunnel(self) -> IpAddr {
         self.address([203, 0, 113, 1], 0x1)
@@ -113,6 +118,11 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     }
+}
+
+/// The same as a VIP.
+pub fn single_vip(address: IpAddr) -> VipPrefix {
+    VipPrefix { address: mapped(address), length: 128 }
 }
 
 /// A pool as it is described.
@@ -163,7 +173,9 @@ pub struct World {
     /// Index entries beside those of the services: destinations, and what they lead to.
     pub strays: Vec<(IpAddr, u16, u8, u32)>,
     pub routes: Vec<([u8; 16], Route)>,
-    pub decap_sources: Vec<[u8; 16]>,
+    /// Addresses and their roles, for the decapsulation.
+    pub decap_addresses: Vec<([u8; 16], u32)>,
+    pub decap_vips: Vec<VipPrefix>,
     /// How many flows a CPU may record in a second, of either kind.
     pub records_per_second: u32,
     /// How many ICMP errors a CPU may send in a second.
@@ -179,7 +191,8 @@ impl World {
             services: Vec::new(),
             strays: Vec::new(),
             routes: Vec::new(),
-            decap_sources: Vec::new(),
+            decap_addresses: Vec::new(),
+            decap_vips: Vec::new(),
             records_per_second: 1 << 30,
             errors_per_second: 1 << 30,
         }
@@ -283,7 +296,8 @@ impl World {
         memory.published.active = ACTIVE;
         memory.backends.clone_from(&self.backends);
         memory.routes.clone_from(&self.routes);
-        memory.decap_sources.clone_from(&self.decap_sources);
+        memory.decap_addresses.clone_from(&self.decap_addresses);
+        memory.decap_vips.clone_from(&self.decap_vips);
         let generation = &mut memory.published.generations[ACTIVE as usize];
         *generation = Generation {
             number: 7,

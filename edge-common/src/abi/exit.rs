@@ -124,6 +124,18 @@ exits! {
         TunnelFragment = "tunnel_fragment", Pass;
         /// Decapsulated, and given to the host.
         Decapsulated = "decapsulated", Pass;
+        /// From one of our edges, to an address that tunnel packets are not taken at.
+        WrongEndpoint = "wrong_endpoint", Drop;
+        /// From one of our edges, with an inner packet for several hosts (multicast or broadcast).
+        InnerMulticast = "inner_multicast", Drop;
+        /// From one of our edges, with an inner packet for an address that is no VIP of this backend.
+        UnknownVip = "unknown_vip", Drop;
+        /// From one of our edges, with an inner packet from an address that no client can have (loopback, multicast and the like).
+        MartianSource = "martian_source", Drop;
+        /// From one of our edges, with an inner packet from an address of this host, or from a VIP.
+        OwnSource = "own_source", Drop;
+        /// From one of our edges, with an inner packet that is a tunnel packet itself, or may hide one.
+        NestedTunnel = "nested_tunnel", Drop;
         /// From one of our edges, with an inner packet that is cut off or contradicts the outer one.
         BadInner = "bad_inner", Drop;
         /// Marked "congestion experienced" on the way although its sender does not know ECN (RFC 6040).

@@ -148,7 +148,8 @@ macro_rules! specs {
         )])+
         pub mod map {
             $(pub const $name: &str = stringify!($name);)+
-            pub const DECAP_SOURCES: &str = "DECAP_SOURCES";
+            pub const DECAP_ADDRESSES: &str = "DECAP_ADDRESSES";
+            pub const DECAP_VIPS: &str = "DECAP_VIPS";
             pub const DECAP_EXITS: &str = "DECAP_EXITS";
         }
 

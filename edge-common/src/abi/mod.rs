@@ -23,11 +23,13 @@ mod backend;
 mod flow;
 mod flow_counts;
 mod rate_limiter;
+mod decap;
 mod exit;
 mod stats;
 mod snapshot;
 
 pub use backend::{Backend, BackendNumber, Family, State};
+pub use decap::{Role, VipPrefix};
 pub use exit::{DecapExit, Exit, Verdict};
 pub use flow::{FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord};
 pub use flow_counts::{FlowCount, FlowCounts};

@@ -9,9 +9,9 @@ use crate::{
     abi::{
         Backend, BackendNumber, CELL, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
         FragmentRecord, Generation, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6,
-        SlotAddress, Traffic, banked,
+        SlotAddress, Traffic, VipPrefix, banked,
     },
-    decap::Sources,
+    decap::{Addresses, Words},
     maps::{Flows, Fragments, Maps, PoolMaps, Route},
 };
 
@@ -41,7 +41,9 @@ pub struct Memory {
     pub clock_ns: Mutable<u64>,
     /// What the kernel's own routing would answer, by a backend's address.
     pub routes: Vec<([u8; 16], Route)>,
-    pub decap_sources: Vec<[u8; 16]>,
+    /// Addresses and their roles, for the decapsulation.
+    pub decap_addresses: Vec<([u8; 16], u32)>,
+    pub decap_vips: Vec<VipPrefix>,
     exits: RefCell<BTreeMap<u32, u64>>,
     decap_exits: RefCell<BTreeMap<u32, u64>>,
     limiter: Mutable<RateLimiter>,
@@ -237,9 +239,15 @@ impl Maps for Memory {
     }
 }
 
-impl Sources for Memory {
-    fn knows(&self, source: [u8; 16]) -> bool {
-        self.decap_sources.contains(&source)
+impl Addresses for Memory {
+    fn roles(&self, address: Words) -> u32 {
+        let address: [u8; 16] = bytemuck::cast(address);
+        self.decap_addresses.iter().find(|(known, _)| *known == address).map_or(0, |(_, roles)| *roles)
+    }
+
+    fn is_vip(&self, address: Words) -> bool {
+        let address: [u8; 16] = bytemuck::cast(address);
+        self.decap_vips.iter().any(|vips| vips.contains(address))
     }
 
     fn count_exit(&self, exit: DecapExit) {

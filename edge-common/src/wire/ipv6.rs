@@ -112,8 +112,9 @@ impl Family for V6 {
     }
 }
 
+/// Whether an extension header has this number.
 #[inline(always)]
-const fn is_extension(next: u8) -> bool {
+pub const fn is_extension(next: u8) -> bool {
     matches!(
         next,
         HOP_BY_HOP | ROUTING | FRAGMENT | ENCRYPTED | AUTHENTICATED | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     config::AttachMode,
-    xdp::{self, DecapPins, Decapsulation},
+    xdp::{self, Accepted, DecapPins, Decapsulation, Vips},
 };
 
 /// Options of `edge-ctl decap`.
@@ -25,6 +25,14 @@ pub(crate) struct DecapArgs {
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["detach", "status"])]
     from: Vec<IpAddr>,
 
+    /// VIP that accepted tunnel packets may be for, or a prefix of VIPs such as 192.0.2.0/24
+    #[arg(long, value_name = "ADDR|PREFIX", conflicts_with_all = ["detach", "status"])]
+    vip: Vec<Vips>,
+
+    /// Address of this host that edges send tunnel packets to; default: all its global addresses that are no VIP
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["detach", "status"])]
+    to: Vec<IpAddr>,
+
     /// XDP mode of the program
     #[arg(long, value_enum, default_value_t = AttachMode::Native, conflicts_with_all = ["detach", "status"])]
     mode: AttachMode,
@@ -33,7 +41,7 @@ pub(crate) struct DecapArgs {
     #[arg(long, conflicts_with = "status")]
     detach: bool,
 
-    /// Show the accepted edges and the counters
+    /// Show what is accepted, and the counters
     #[arg(long)]
     status: bool,
 
@@ -66,17 +74,23 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
     }
     anyhow::ensure!(
         !args.from.is_empty(),
-        "no edge to accept tunnel packets from\n  write: edge-ctl decap --interface {interface} --from ADDR, with the \
-         tunnel source of each edge (`source_v4` or `source_v6` under [tunnel] in its configuration)"
+        "no edge to accept tunnel packets from\n  write: edge-ctl decap --interface {interface} --from ADDR --vip ADDR, \
+         with the tunnel source of each edge (`source_v4` or `source_v6` under [tunnel] in its configuration)"
+    );
+    anyhow::ensure!(
+        !args.vip.is_empty(),
+        "no VIP to accept packets for\n  write: edge-ctl decap --interface {interface} --from ADDR --vip ADDR, with each \
+         VIP that this backend serves (`vip` under [[service]] in the edges' configuration), or a prefix of VIPs"
     );
     let pins = DecapPins::new(pin_root, interface)?;
-    let done = xdp::attach_decap(&pins, &args.from, args.mode, object)
+    let canonical = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_canonical).collect();
+    let mut accepted = Accepted { from: canonical(&args.from), to: canonical(&args.to), vips: args.vip.clone() };
+    let done = xdp::attach_decap(&pins, &mut accepted, args.mode, object)
         .with_context(|| format!("can't attach the decapsulation to {interface}"))?;
-    let from: Vec<String> = args.from.iter().map(|address| address.to_canonical().to_string()).collect();
     let mut message = format!(
-        "{interface}: {} tunnel packets from {} ({} mode)\n",
+        "{interface}: {} {} ({} mode)\n",
         if done.replaced { "now takes" } else { "takes" },
-        from.join(", "),
+        in_words(&accepted),
         args.mode.name()
     );
     if done.counters_restarted {
@@ -85,13 +99,21 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
     Ok(message)
 }
 
+/// Which packets are taken.
+fn in_words(Accepted { from, to, vips }: &Accepted) -> String {
+    fn list<T: ToString>(items: &[T]) -> String {
+        items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+    format!("tunnel packets from {} to {}, for {}", list(from), list(to), list(vips))
+}
+
 /// What `--status` shows.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Status {
     interface: String,
     mode: AttachMode,
-    /// Whose tunnel packets are taken.
-    from: Vec<IpAddr>,
+    #[serde(flatten)]
+    accepted: Accepted,
     exits: Vec<Count>,
 }
 
@@ -104,17 +126,16 @@ struct Count {
 }
 
 fn status(pins: &DecapPins) -> anyhow::Result<Status> {
-    let Decapsulation { mode, from, packets } = xdp::look_at_decap(pins)?;
+    let Decapsulation { mode, accepted, packets } = xdp::look_at_decap(pins)?;
     let exits = DecapExit::ALL.iter().zip(packets);
     let count =
         |(exit, packets): (&DecapExit, u64)| Count { name: exit.name(), packets, meaning: exit.meaning().trim() };
-    Ok(Status { interface: pins.interface().to_owned(), mode, from, exits: exits.map(count).collect() })
+    Ok(Status { interface: pins.interface().to_owned(), mode, accepted, exits: exits.map(count).collect() })
 }
 
 impl Status {
     fn table(&self) -> String {
-        let from: Vec<String> = self.from.iter().map(ToString::to_string).collect();
-        let head = format!("{}: tunnel packets from {} ({} mode)\n", self.interface, from.join(", "), self.mode.name());
+        let head = format!("{}: {} ({} mode)\n", self.interface, in_words(&self.accepted), self.mode.name());
         self.exits.iter().fold(head, |table, count| {
             table + &format!("  {:<16} {:>12}  {}\n", count.name, count.packets, count.meaning)
         })

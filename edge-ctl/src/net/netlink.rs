@@ -7,7 +7,7 @@ use rtnetlink::{
     Handle,
     packet_route::{
         AddressFamily,
-        address::AddressMessage,
+        address::{AddressAttribute, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAttribute, RouteMessage},
@@ -183,15 +183,54 @@ pub(crate) struct AttachedXdp {
 
 /// The XDP program on `interface`; `None` when there is none. Waits for the kernel; not for asynchronous code.
 pub(crate) fn attached_xdp(interface: &str) -> Result<Option<AttachedXdp>, NetError> {
-    let ask = || {
+    wait_for(async {
+        let link = Requests::open()?.link(interface).await?;
+        Ok(xdp_of(&link.ok_or_else(|| NetError::NoInterface(interface.to_owned()))?))
+    })
+}
+
+/// The addresses of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostAddresses {
+    /// Those that are reachable from anywhere.
+    pub global: Vec<IpAddr>,
+    /// All of them, and the broadcast addresses of their networks.
+    pub all: Vec<IpAddr>,
+}
+
+/// The addresses that this host has now, on any interface. Waits for the kernel; not for asynchronous code.
+pub(crate) fn host_addresses() -> Result<HostAddresses, NetError> {
+    let messages = wait_for(async { Requests::open()?.addresses().await })?;
+    let mut addresses = HostAddresses::default();
+    for message in messages {
+        let (mut own, mut broadcast) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                // On a point-to-point link `Address` is the other end.
+                AddressAttribute::Local(address) => own = Some(*address),
+                AddressAttribute::Address(address) => own = own.or(Some(*address)),
+                AddressAttribute::Broadcast(address) => broadcast = Some(IpAddr::V4(*address)),
+                _ => {}
+            }
+        }
+        addresses.all.extend(own.into_iter().chain(broadcast));
+        addresses.global.extend(own.filter(|_| message.header.scope == AddressScope::Universe));
+    }
+    for list in [&mut addresses.global, &mut addresses.all] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    Ok(addresses)
+}
+
+/// Waits for the result of `request`.
+fn wait_for<T: Send>(request: impl Future<Output = Result<T, NetError>> + Send) -> Result<T, NetError> {
+    let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NetError::Open)?;
-        runtime.block_on(async {
-            let link = Requests::open()?.link(interface).await?;
-            Ok(xdp_of(&link.ok_or_else(|| NetError::NoInterface(interface.to_owned()))?))
-        })
+        runtime.block_on(request)
     };
     // A thread of its own: the caller may stand in a runtime already, and one can't start in another.
-    std::thread::scope(|scope| scope.spawn(ask).join().unwrap_or(Err(NetError::Closed)))
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(Err(NetError::Closed)))
 }
 
 fn xdp_of(link: &LinkMessage) -> Option<AttachedXdp> {

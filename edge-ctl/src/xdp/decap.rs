@@ -1,7 +1,7 @@
 //! The decapsulation program of one interface: attached, replaced, looked at, detached.
 //!
-//! A run makes new sources and a new program, complete, and puts both to work with one replacement in the pinned link:
-//! no packet meets the new program with the old sources.
+//! A run makes new maps of addresses and a new program, complete, and puts all to work with one replacement in the
+//! pinned link: no packet meets the new program with the old addresses.
 
 use std::{
     net::IpAddr,
@@ -12,16 +12,24 @@ use std::{
 
 use aya::{Ebpf, EbpfLoader};
 use edge_common::abi::{map, program};
+use serde::Serialize;
 
-use super::{DecapPins, XdpError, decap_maps, link};
+use super::{
+    DecapPins, XdpError,
+    decap_maps::{self, Roles},
+    decap_vip::Vips,
+    link,
+};
 use crate::{
     bpf,
     config::AttachMode,
-    net::{AttachedXdp, NetError, attached_xdp},
+    net::{AttachedXdp, NetError, attached_xdp, host_addresses},
 };
 
-/// Room for at least so many edges.
-const SOURCES: u32 = 256;
+/// Room in each map of addresses, at least.
+const ENTRIES: u32 = 256;
+/// The maps that each run makes anew.
+const MADE_ANEW: [&str; 2] = [map::DECAP_ADDRESSES, map::DECAP_VIPS];
 /// How long the kernel may take to let go of the link.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,18 +42,34 @@ pub(crate) struct Done {
     pub(crate) counters_restarted: bool,
 }
 
+/// The tunnel packets that are taken. Each list is in ascending order when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Accepted {
+    /// Of these edges.
+    pub(crate) from: Vec<IpAddr>,
+    /// To these addresses; if none is given, to every global one of the host that is no VIP.
+    pub(crate) to: Vec<IpAddr>,
+    /// With inner packets for these.
+    pub(crate) vips: Vec<Vips>,
+}
+
 /// The decapsulation that is attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decapsulation {
     pub(crate) mode: AttachMode,
-    /// In ascending order.
-    pub(crate) from: Vec<IpAddr>,
+    pub(crate) accepted: Accepted,
     /// By number of exit, over all CPUs.
     pub(crate) packets: Vec<u64>,
 }
 
-/// Attaches the program in `object` to the interface, taking packets from `sources`, or replaces the one that is there.
-pub(crate) fn attach(pins: &DecapPins, sources: &[IpAddr], mode: AttachMode, object: &[u8]) -> Result<Done, XdpError> {
+/// Attaches the program in `object` to the interface, or replaces the one that is there. Fills in where tunnel packets may be
+/// sent to.
+pub(crate) fn attach(
+    pins: &DecapPins,
+    accepted: &mut Accepted,
+    mode: AttachMode,
+    object: &[u8],
+) -> Result<Done, XdpError> {
     let interface = pins.interface();
     // Everything that can be refused is refused before anything is changed.
     let present = attached_xdp(interface)?;
@@ -59,10 +83,21 @@ pub(crate) fn attach(pins: &DecapPins, sources: &[IpAddr], mode: AttachMode, obj
             return Err(XdpError::OtherMode { interface: interface.to_owned(), attached });
         }
     }
+    let host = host_addresses()?;
+    if accepted.to.is_empty() {
+        let is_vip = |address: &IpAddr| accepted.vips.iter().any(|vips| vips.contains(*address));
+        accepted.to = host.global.iter().copied().filter(|address| !is_vip(address)).collect();
+    }
+    if accepted.to.is_empty() {
+        return Err(XdpError::NoEndpoint);
+    }
+    let roles = decap_maps::roles(accepted, &host.all);
     let _lock = pins.lock()?;
-    let result = attach_locked(pins, sources, mode, object, replaces);
+    let result = attach_locked(pins, &roles, &accepted.vips, mode, object, replaces);
     if result.is_err() {
-        bpf::remove_file(&pins.next_sources())?;
+        for name in MADE_ANEW {
+            bpf::remove_file(&pins.next(name))?;
+        }
         if !pins.link().exists() {
             pins.remove_all()?;
         }
@@ -72,14 +107,16 @@ pub(crate) fn attach(pins: &DecapPins, sources: &[IpAddr], mode: AttachMode, obj
 
 fn attach_locked(
     pins: &DecapPins,
-    sources: &[IpAddr],
+    roles: &Roles,
+    vips: &[Vips],
     mode: AttachMode,
     object: &[u8],
     replaces: bool,
 ) -> Result<Done, XdpError> {
     let counters_restarted = !decap_maps::exits_fit(&pins.exits())? && bpf::remove_file(&pins.exits())?;
-    let mut object = load(object, &pins.exits(), sources.len())?;
-    decap_maps::write_sources(&mut object, sources, &pins.next_sources())?;
+    let mut object = load(object, &pins.exits(), roles.len(), vips.len())?;
+    decap_maps::write_roles(&mut object, roles, &pins.next(map::DECAP_ADDRESSES))?;
+    decap_maps::write_vips(&mut object, vips, &pins.next(map::DECAP_VIPS))?;
     let program = link::load(&mut object, program::DECAP)?;
     if replaces {
         link::replace(program, pins.interface(), mode, &pins.link())?;
@@ -88,7 +125,9 @@ fn attach_locked(
         link::remove(&pins.link())?;
         link::create(program, pins.interface(), mode, &pins.link())?;
     }
-    bpf::rename(&pins.next_sources(), &pins.sources())?;
+    for name in MADE_ANEW {
+        bpf::rename(&pins.next(name), &pins.current(name))?;
+    }
     Ok(Done { replaced: replaces, counters_restarted })
 }
 
@@ -117,7 +156,7 @@ pub(crate) fn look(pins: &DecapPins) -> Result<Decapsulation, XdpError> {
     match attached_xdp(pins.interface())? {
         Some(present) if is_ours(pins, Some(present))? => Ok(Decapsulation {
             mode: mode_of(present),
-            from: decap_maps::read_sources(&pins.sources())?,
+            accepted: decap_maps::read_accepted(&pins.current(map::DECAP_ADDRESSES), &pins.current(map::DECAP_VIPS))?,
             packets: decap_maps::read_exits(&pins.exits())?,
         }),
         _ => Err(XdpError::NotAttached { interface: pins.interface().to_owned() }),
@@ -134,9 +173,10 @@ const fn mode_of(attached: AttachedXdp) -> AttachMode {
     if attached.generic { AttachMode::Generic } else { AttachMode::Native }
 }
 
-fn load(object: &[u8], exits: &Path, sources: usize) -> Result<Ebpf, XdpError> {
-    let capacity = u32::try_from(sources).unwrap_or(u32::MAX).max(SOURCES);
+fn load(object: &[u8], exits: &Path, addresses: usize, vips: usize) -> Result<Ebpf, XdpError> {
+    let capacity = |entries| u32::try_from(entries).unwrap_or(u32::MAX).max(ENTRIES);
     let mut loader = EbpfLoader::new();
-    loader.map_pin_path(map::DECAP_EXITS, exits).map_max_entries(map::DECAP_SOURCES, capacity);
+    loader.map_pin_path(map::DECAP_EXITS, exits);
+    loader.map_max_entries(map::DECAP_ADDRESSES, capacity(addresses)).map_max_entries(map::DECAP_VIPS, capacity(vips));
     loader.load(object).map_err(XdpError::not_loaded)
 }

@@ -1,37 +1,83 @@
-//! The decapsulation's maps: the edges whose packets are taken, and the counters.
+//! The decapsulation's maps: which packets are taken, and the counters.
 
-use std::{net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
+    maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, lpm_trie::Key},
 };
-use edge_common::abi::{DecapExit, map};
+use edge_common::abi::{DecapExit, Role, VipPrefix, map};
 
-use super::XdpError;
+use super::{XdpError, decap::Accepted, decap_vip::Vips};
 use crate::bpf::{self, BpfError};
 
-/// Writes `sources` into the object's map, and pins it at `path`.
-pub(super) fn write_sources(object: &mut Ebpf, sources: &[IpAddr], path: &Path) -> Result<(), XdpError> {
-    let map = object.map_mut(map::DECAP_SOURCES).ok_or(XdpError::NotInObject(map::DECAP_SOURCES))?;
-    bpf::remove_file(path)?;
-    let mut known = HashMap::<_, [u8; 16], u32>::try_from(&mut *map).map_err(in_map(map::DECAP_SOURCES))?;
-    for source in sources {
-        known.insert(key(*source), 1, 0).map_err(in_map(map::DECAP_SOURCES))?;
+/// Addresses as keys, and the bits of their [`Role`]s.
+pub(super) type Roles = BTreeMap<[u8; 16], u32>;
+
+/// What a key of the trie has behind its number of bits.
+type VipData = [u8; VipPrefix::PADDING + 16];
+
+/// What the program is told of the addresses that `accepted` names, and of those of the host.
+pub(super) fn roles(accepted: &Accepted, host: &[IpAddr]) -> Roles {
+    let mut roles = Roles::new();
+    for (addresses, role) in
+        [(&accepted.from[..], Role::EDGE), (&accepted.to, Role::ENDPOINT), (&accepted.to, Role::OWN), (host, Role::OWN)]
+    {
+        for address in addresses {
+            *roles.entry(octets(*address)).or_default() |= role;
+        }
     }
+    roles
+}
+
+/// Writes `roles` into the object's map, and pins it at `path`.
+pub(super) fn write_roles(object: &mut Ebpf, roles: &Roles, path: &Path) -> Result<(), XdpError> {
+    let map = object.map_mut(map::DECAP_ADDRESSES).ok_or(XdpError::NotInObject(map::DECAP_ADDRESSES))?;
+    let mut addresses = HashMap::<_, [u8; 16], u32>::try_from(&mut *map).map_err(in_map(map::DECAP_ADDRESSES))?;
+    for (address, roles) in roles {
+        addresses.insert(address, roles, 0).map_err(in_map(map::DECAP_ADDRESSES))?;
+    }
+    pin(map, path)
+}
+
+/// Writes `vips` into the object's map, and pins it at `path`.
+pub(super) fn write_vips(object: &mut Ebpf, vips: &[Vips], path: &Path) -> Result<(), XdpError> {
+    let map = object.map_mut(map::DECAP_VIPS).ok_or(XdpError::NotInObject(map::DECAP_VIPS))?;
+    let mut trie = LpmTrie::<_, VipData, u32>::try_from(&mut *map).map_err(in_map(map::DECAP_VIPS))?;
+    for vips in vips {
+        let (bits, data) = vips.key().key();
+        trie.insert(&Key::new(bits, data), 1, 0).map_err(in_map(map::DECAP_VIPS))?;
+    }
+    pin(map, path)
+}
+
+fn pin(map: &mut Map, path: &Path) -> Result<(), XdpError> {
+    bpf::remove_file(path)?;
     map.pin(path).map_err(|source| BpfError::Pin { path: path.to_owned(), source })?;
     Ok(())
 }
 
-/// The sources in the map that is pinned at `path`, in ascending order.
-pub(super) fn read_sources(path: &Path) -> Result<Vec<IpAddr>, XdpError> {
-    let sources = MapData::from_pin(path).map_err(in_map(map::DECAP_SOURCES))?;
-    let sources = HashMap::<_, [u8; 16], u32>::try_from(Map::HashMap(sources)).map_err(in_map(map::DECAP_SOURCES))?;
-    let keys: Result<Vec<[u8; 16]>, _> = sources.keys().collect();
-    let keys = keys.map_err(in_map(map::DECAP_SOURCES))?;
-    let mut sources: Vec<IpAddr> = keys.into_iter().map(|key| IpAddr::from(key).to_canonical()).collect();
-    sources.sort_unstable();
-    Ok(sources)
+/// What the maps that are pinned at these paths say.
+pub(super) fn read_accepted(addresses: &Path, vips: &Path) -> Result<Accepted, XdpError> {
+    let roles = read_roles(addresses).map_err(in_map(map::DECAP_ADDRESSES))?;
+    let with = |role| {
+        let mut addresses: Vec<_> =
+            roles.iter().filter(|(_, roles)| *roles & role != 0).map(|(address, _)| from_octets(*address)).collect();
+        addresses.sort_unstable();
+        addresses
+    };
+    let mut vips = read_vips(vips).map_err(in_map(map::DECAP_VIPS))?;
+    vips.sort_unstable();
+    Ok(Accepted { from: with(Role::EDGE), to: with(Role::ENDPOINT), vips })
+}
+
+fn read_roles(path: &Path) -> Result<Roles, MapError> {
+    HashMap::<_, [u8; 16], u32>::try_from(Map::HashMap(MapData::from_pin(path)?))?.iter().collect()
+}
+
+fn read_vips(path: &Path) -> Result<Vec<Vips>, MapError> {
+    let trie = LpmTrie::<_, VipData, u32>::try_from(Map::LpmTrie(MapData::from_pin(path)?))?;
+    trie.keys().map(|key| key.map(|key| Vips::from_key(VipPrefix::from_key(key.prefix_len(), key.data())))).collect()
 }
 
 /// Packets by number of exit, over all CPUs, in the map that is pinned at `path`.
@@ -52,12 +98,16 @@ pub(super) fn exits_fit(path: &Path) -> Result<bool, XdpError> {
     Ok(shape == (Some(MapType::PerCpuArray), 4, 8, DecapExit::COUNT, 0))
 }
 
-/// An address as the map's key: IPv6, IPv4 as `::ffff:a.b.c.d`.
-fn key(address: IpAddr) -> [u8; 16] {
+/// An address as the maps have it: IPv6, IPv4 as `::ffff:a.b.c.d`.
+pub(super) fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     }
+}
+
+fn from_octets(octets: [u8; 16]) -> IpAddr {
+    IpAddr::from(octets).to_canonical()
 }
 
 fn in_map(name: &'static str) -> impl Fn(MapError) -> XdpError {

@@ -41,13 +41,14 @@ impl DecapPins {
         self.maps().join(map::DECAP_EXITS)
     }
 
-    pub(super) fn sources(&self) -> PathBuf {
-        self.maps().join(map::DECAP_SOURCES)
+    /// The map `name`, of those that each run makes anew.
+    pub(super) fn current(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
     }
 
-    /// Where the next sources are pinned until the program that reads them is attached.
-    pub(super) fn next_sources(&self) -> PathBuf {
-        self.maps().join("NEXT_SOURCES")
+    /// Where the next one is pinned until the program that reads it is attached.
+    pub(super) fn next(&self, name: &str) -> PathBuf {
+        self.maps().join(format!("NEXT_{name}"))
     }
 
     fn maps(&self) -> PathBuf {
@@ -67,8 +68,9 @@ impl DecapPins {
     /// Removes every pin, the link first.
     pub(super) fn remove_all(&self) -> Result<(), BpfError> {
         link::remove(&self.link())?;
-        for path in [self.sources(), self.next_sources(), self.exits()] {
-            bpf::remove_file(&path)?;
+        // An earlier version's maps have other names.
+        for map in fs::read_dir(self.maps()).into_iter().flatten().flatten() {
+            bpf::remove_file(&map.path())?;
         }
         for directory in [self.maps(), self.directory.clone()] {
             match fs::remove_dir(&directory) {

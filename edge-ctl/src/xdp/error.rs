@@ -88,8 +88,15 @@ pub(crate) enum XdpError {
          with `bpftool link show`, whose `pids` name it"
     )]
     StillAttached { interface: String },
-    #[error("no decapsulation is attached to {interface}\n  do: edge-ctl decap --interface {interface} --from ADDR")]
+    #[error(
+        "no decapsulation is attached to {interface}\n  do: edge-ctl decap --interface {interface} --from ADDR --vip ADDR"
+    )]
     NotAttached { interface: String },
+    #[error(
+        "this host has no address that tunnel packets could be sent to\n  do: give it one, or name one that it will have: \
+         --to ADDR"
+    )]
+    NoEndpoint,
 }
 
 /// The remedy where generic mode is one: the edge program's mode is configured, the decap program's is an option.

@@ -9,14 +9,16 @@ mod edge_links;
 mod decap;
 mod decap_maps;
 mod decap_pins;
+mod decap_vip;
 mod traces;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
-    decap::{Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
+    decap::{Accepted, Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
     decap_pins::DecapPins,
+    decap_vip::Vips,
     edge::{EdgeProgram, detach_all},
     edge_links::{attached, detach_interface},
     error::XdpError,

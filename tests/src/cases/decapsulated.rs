@@ -1,5 +1,7 @@
 //! Packets at the other end of a tunnel.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use edge_common::abi::DecapExit;
 
 use super::{
@@ -16,7 +18,11 @@ pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
         let name = format!("{} in {}", side_name(inner), side_name(side));
         good(cases, side, &name, &packet);
         bad(cases, side, &name, &packet);
+        from_nobody(cases, side, inner, &name);
+        for_nobody(cases, side, inner, &name);
+        nested(cases, side, inner, &name);
     }
+    endpoints(cases, side);
     others(cases, side);
 }
 
@@ -75,6 +81,102 @@ fn bad(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     push(DecapExit::BadInner, "cut off", what, &Frame::new(EDGE_MAC, CLIENT_MAC, short));
     let what = "RFC 6040: whoever does not know ECN can be told of congestion by a loss alone.";
     push(DecapExit::Congested, "no ECN", what, &with_ip(tunnelled(side, packet.clone()), |ip| ip.tos = 0x03));
+}
+
+/// Inner packets from what no client's address is.
+fn from_nobody(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
+    let mut push = |exit, source: IpAddr, what| {
+        let packet = Ip::new(source, inner.vip(), tcp(port::DSR, ACK));
+        cases.push(Case::decapsulated(exit, &format!("{name} from {source}"), what, &tunnelled(side, packet), None));
+    };
+    let martians: &[&str] = match inner {
+        Side::V4 => &["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"],
+        Side::V6 => &["::", "::1", "::ffff:198.51.100.7", "::198.51.100.7", "fe80::1", "ff02::1"],
+    };
+    let what = "No router forwards it, and the host would take it for its own or its neighbours'.";
+    for source in martians {
+        push(DecapExit::MartianSource, source.parse().expect("an address"), what);
+    }
+    let what = "Whoever has this address would not send by the edge: it is forged.";
+    for source in [inner.backend(1), inner.vip(), in_anycast(inner)] {
+        push(DecapExit::OwnSource, source, what);
+    }
+}
+
+/// Inner packets that are not for a VIP, and for one of many.
+fn for_nobody(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
+    let packet = |to: IpAddr| Ip::new(inner.client(), to, tcp(port::DSR, ACK));
+    let mut push = |exit, to: IpAddr, what| {
+        let name = format!("{name} for {to}");
+        cases.push(Case::decapsulated(exit, &name, what, &tunnelled(side, packet(to)), None));
+    };
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let (strangers, many): (&[&str], &[&str]) = match inner {
+        Side::V4 => (&["8.8.8.8", "127.0.0.1", "192.0.4.0"], &["224.0.0.1", "255.255.255.255"]),
+        Side::V6 => (&["2001:4860:4860::8888", "::1", "::ffff:192.0.2.10", "2001:db8::a100"], &["ff02::1", "ff0e::1"]),
+    };
+    let what = "With forwarding on, this host would be an open relay.";
+    for to in strangers.iter().map(|text| address(text)).chain([inner.other(), inner.backend(1)]) {
+        push(DecapExit::UnknownVip, to, what);
+    }
+    for to in many {
+        push(DecapExit::InnerMulticast, address(to), "A VIP is the address of one host.");
+    }
+    let what = "Any address of a prefix that we were told is a VIP.";
+    for to in [inner.anycast(), in_anycast(inner)] {
+        let (frame, out) = (tunnelled(side, packet(to)), bare(packet(to)));
+        cases.push(Case::decapsulated(DecapExit::Decapsulated, &format!("{name} for {to}"), what, &frame, Some(&out)));
+    }
+}
+
+/// The last address of a prefix of VIPs.
+fn in_anycast(side: Side) -> IpAddr {
+    match side.anycast() {
+        IpAddr::V4(first) => (first | Ipv4Addr::new(0, 0, 0, 255)).into(),
+        IpAddr::V6(first) => (first | Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 255)).into(),
+    }
+}
+
+/// Tunnels in the tunnel.
+fn nested(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
+    let mut push = |case: &str, payload, change: &dyn Fn(&mut Ip)| {
+        let mut packet = Ip::new(inner.client(), inner.vip(), payload);
+        change(&mut packet);
+        let what = "The host's kernel may open it, and nobody has looked at what is in it.";
+        let name = format!("{name}, {case}");
+        cases.push(Case::decapsulated(DecapExit::NestedTunnel, &name, what, &tunnelled(side, packet), None));
+    };
+    for within in Side::BOTH {
+        let innermost = Ip::new(within.client(), within.vip(), tcp(port::DSR, SYN));
+        push(&format!("{} in it", side_name(within)), Payload::Ip(Box::new(innermost)), &|_| ());
+    }
+    for (case, number) in [("GRE", 47), ("L2TP", 115), ("MPLS", 137)] {
+        push(case, Payload::Other(number, vec![0; 24]), &|_| ());
+    }
+    let tunnel = || Payload::Other(protocol::IPV6, vec![0x60; 64]);
+    match inner {
+        Side::V4 => push("in fragments", tunnel(), &|ip| (ip.dont_fragment, ip.more_fragments) = (false, true)),
+        Side::V6 => {
+            push("in fragments", tunnel(), &|ip| ip.extensions = vec![Extension::fragment(0, true, 7)]);
+            let options = || Extension::filler(protocol::DESTINATION, 0);
+            push("behind options", tunnel(), &|ip| ip.extensions = vec![options()]);
+            push("behind many options", tunnel(), &|ip| ip.extensions = vec![options(); 5]);
+            push("behind options in fragments", tunnel(), &|ip| {
+                ip.extensions = vec![Extension::fragment(0, true, 7), options()];
+            });
+        }
+    }
+}
+
+/// Tunnel packets of our edges to where none should go.
+fn endpoints(cases: &mut Vec<Case>, side: Side) {
+    let what = "Whoever sends by our edge's address to another host than this is not our edge, or is mistaken.";
+    let inner = Ip::new(side.client(), side.vip(), tcp(port::DSR, ACK));
+    for (case, to) in [("another host", side.router()), ("a VIP", side.vip()), ("the edge", side.tunnel())] {
+        let frame = with_ip(tunnelled(side, inner.clone()), |ip| ip.destination = to);
+        let name = format!("{} to {case}", side_name(side));
+        cases.push(Case::decapsulated(DecapExit::WrongEndpoint, &name, what, &frame, None));
+    }
 }
 
 fn others(cases: &mut Vec<Case>, side: Side) {

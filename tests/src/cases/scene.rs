@@ -4,20 +4,22 @@
 use std::net::IpAddr;
 
 use edge_common::{
-    abi::{Backend, Mac, Mode, WhenExhausted},
+    abi::{Backend, Mac, Mode, Role, VipPrefix, WhenExhausted},
     maps::Route,
 };
 
 use crate::{
     namespace::{EDGE0, EDGE0_MAC, LO, NEIGHBOUR_MAC, NEIGHBOUR_V4, NEIGHBOUR_V6},
     packet::{Frame, Ip, Payload, Tag, Tcp, Udp, protocol},
-    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, Side, World, octets},
+    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, Side, World, mapped, octets, single_vip},
 };
 
 /// Another interface than that which frames come in by. It need not exist: a test run does not deliver.
 pub const AWAY: u32 = 77;
 /// VLAN of the backends that have one.
 pub const VLAN: u16 = 300;
+/// How many bits of [`Side::anycast`] are those of every VIP of its prefix, in the form that a decapsulating backend keeps.
+pub const ANYCAST_LENGTH: u8 = 120;
 /// MTU of the narrow ways.
 pub const NARROW: u16 = 1300;
 
@@ -73,10 +75,22 @@ impl Scene {
                 scene.world.strays.push((side.vip(), port::BAD_SERVICE, protocol, 60_000));
             }
         }
-        scene.world.decap_sources = Side::BOTH.map(|side| crate::world::mapped(side.tunnel())).to_vec();
+        scene.backends_decapsulate();
         let route = Route { egress: EDGE0, mac: Mac::new(NEIGHBOUR_MAC), source_mac: Mac::new(EDGE0_MAC) };
         scene.world.routes = Side::BOTH.map(|side| (octets(neighbour(side)), route)).to_vec();
         scene
+    }
+
+    /// What each backend is told: of both edges' tunnels, of the VIPs, and of a whole prefix that is anycast.
+    fn backends_decapsulate(&mut self) {
+        let edges = Side::BOTH.map(|side| (mapped(side.tunnel()), Role::EDGE));
+        let of = |side: Side| {
+            (1..=u8::try_from(self.world.backends.len()).expect("few")).map(move |number| side.backend(number))
+        };
+        let own = Side::BOTH.into_iter().flat_map(of).map(|address| (mapped(address), Role::ENDPOINT | Role::OWN));
+        self.world.decap_addresses = edges.into_iter().chain(own).collect();
+        let prefixes = Side::BOTH.map(|side| VipPrefix { address: mapped(side.anycast()), length: ANYCAST_LENGTH });
+        self.world.decap_vips = Side::BOTH.map(|side| single_vip(side.vip())).into_iter().chain(prefixes).collect();
     }
 
     fn services(&mut self, side: Side, protocol: u8) {

@@ -8,7 +8,7 @@ use crate::lab::{
     Lab,
     edge::Edge,
     tool,
-    topology::{Backend, EDGE, EDGE_V4, EDGE_V6},
+    topology::{Backend, EDGE, EDGE_V4, EDGE_V6, vips},
 };
 
 impl Lab {
@@ -29,8 +29,11 @@ impl Lab {
 
     /// Attaches the decapsulation on every backend.
     pub fn decapsulate(&self, edge_ctl: &Path) -> Result<()> {
-        let from = ["--from", &EDGE_V4.to_string(), "--from", &EDGE_V6.to_string()];
-        Backend::all().try_for_each(|backend| self.decap(edge_ctl, backend, &from))
+        let edges = [EDGE_V4.to_string(), EDGE_V6.to_string()];
+        let vips: Vec<_> = vips().iter().map(ToString::to_string).collect();
+        let from = edges.iter().flat_map(|edge| ["--from", edge]);
+        let args: Vec<_> = from.chain(vips.iter().flat_map(|vip| ["--vip", vip])).collect();
+        Backend::all().try_for_each(|backend| self.decap(edge_ctl, backend, &args))
     }
 
     /// Takes it off again: whatever comes in by an interface with an XDP program pays for that.

@@ -98,6 +98,11 @@ impl Served {
     }
 }
 
+/// The VIPs that each backend has.
+fn vips() -> Vec<IpAddr> {
+    SERVED.iter().map(|served| served.vip).chain(UNSERVED).collect()
+}
+
 const fn v4(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
 }
@@ -235,7 +240,7 @@ impl Small {
     fn backend(&mut self, name: &'static str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<()> {
         let netns = self.netns(name);
         let mut lines = format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n");
-        let vips: Vec<_> = SERVED.iter().map(|served| served.vip).chain(UNSERVED).collect();
+        let vips = vips();
         for vip in &vips {
             let more = if vip.is_ipv4() { "/32" } else { "/128 nodad" };
             let (length, nodad) = more.split_once(' ').unwrap_or((more, ""));
@@ -279,11 +284,18 @@ impl Small {
         tool::run(command.args(["decap", "--interface", "eth0"]).args(args))
     }
 
-    /// Decapsulation on a host, of what comes from `sources`.
+    /// Decapsulation on a host, of what comes from `sources` for the VIPs that a backend has.
     pub fn decapsulate(&self, host: &str, mode: Mode, sources: &[&str]) -> Result<()> {
+        self.decapsulate_for(host, mode, sources, &vips())
+    }
+
+    /// The same for these VIPs alone.
+    pub fn decapsulate_for(&self, host: &str, mode: Mode, sources: &[&str], vips: &[IpAddr]) -> Result<()> {
         let mode = mode.to_string();
+        let vips: Vec<_> = vips.iter().map(ToString::to_string).collect();
         let mut args = vec!["--mode", &mode];
         args.extend(sources.iter().flat_map(|source| ["--from", *source]));
+        args.extend(vips.iter().flat_map(|vip| ["--vip", vip]));
         self.decap(host, &args).map(drop)
     }
 

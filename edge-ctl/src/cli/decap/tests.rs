@@ -49,11 +49,11 @@ fn packets(pins: &Path, name: &str) -> u64 {
     exits.iter().find(|exit| exit["name"] == name).unwrap()["packets"].as_u64().unwrap()
 }
 
-fn header(protocol: u8, source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+fn header(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
     packet[2..4].copy_from_slice(&u16::try_from(20 + payload.len()).unwrap().to_be_bytes());
     packet.extend(source.octets());
-    packet.extend([10, 0, 0, 1]);
+    packet.extend(destination.octets());
     let sum: u32 = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
     packet[10..12].copy_from_slice(&(!folded).to_be_bytes());
@@ -61,19 +61,19 @@ fn header(protocol: u8, source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A datagram from 198.51.100.5 to 10.0.0.1:4000, tunnelled by `edge`.
-fn tunnelled(edge: Ipv4Addr) -> Vec<u8> {
+/// A datagram from 198.51.100.5 to port 4000 of `vip`, tunnelled by `edge` to 10.0.0.1.
+fn tunnelled(edge: Ipv4Addr, vip: Ipv4Addr) -> Vec<u8> {
     let datagram = [0x13, 0x88, 0x0f, 0xa0, 0, 13, 0, 0, b'h', b'e', b'l', b'l', b'o'];
-    let inner = header(17, Ipv4Addr::new(198, 51, 100, 5), &datagram);
+    let inner = header(17, Ipv4Addr::new(198, 51, 100, 5), vip, &datagram);
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    frame.extend(header(4, edge, &inner));
+    frame.extend(header(4, edge, Ipv4Addr::new(10, 0, 0, 1), &inner));
     frame
 }
 
-/// Sends `count` tunnel packets of `edge` from the peer, one each `pause`.
-fn send(lab: &Lab, edge: [u8; 4], count: usize, pause: Duration) -> std::thread::JoinHandle<()> {
+/// Sends `count` tunnel packets of `edge` for `vip` from the peer, one each `pause`.
+fn send(lab: &Lab, edge: [u8; 4], vip: [u8; 4], count: usize, pause: Duration) -> std::thread::JoinHandle<()> {
     lab.in_peer(move || {
-        let frame = tunnelled(edge.into());
+        let frame = tunnelled(edge.into(), vip.into());
         // SAFETY: no pointers are involved; the result is checked before use.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
         assert!(raw >= 0);
@@ -96,17 +96,23 @@ fn send(lab: &Lab, edge: [u8; 4], count: usize, pause: Duration) -> std::thread:
 }
 
 fn send_one(lab: &Lab, edge: [u8; 4]) {
-    send(lab, edge, 1, Duration::from_millis(20)).join().unwrap();
+    send_to(lab, edge, VIP);
+}
+
+fn send_to(lab: &Lab, edge: [u8; 4], vip: [u8; 4]) {
+    send(lab, edge, vip, 1, Duration::from_millis(20)).join().unwrap();
 }
 
 const FIRST: [u8; 4] = [10, 0, 0, 2];
 const SECOND: [u8; 4] = [10, 0, 0, 3];
+const VIP: [u8; 4] = [192, 0, 2, 10];
 
 #[test]
 fn takes_packets_of_the_edges_that_it_was_told() {
     for mode in ["native", "generic"] {
         in_bpf_lab(|lab, pins| {
-            let inbox = UdpSocket::bind("10.0.0.1:4000").unwrap();
+            sh("ip addr add 192.0.2.10/32 dev lo && ip link set lo up");
+            let inbox = UdpSocket::bind("0.0.0.0:4000").unwrap();
             inbox.set_nonblocking(true).unwrap();
             let arrived = || {
                 let mut buffer = [0; 64];
@@ -114,8 +120,11 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             };
             let whole = Some((b"hello".to_vec(), "198.51.100.5:5000".to_owned()));
 
-            let said = decap(pins, &format!("--interface edge0 --from 10.0.0.2 --from fd00::2 --mode {mode}")).unwrap();
-            assert_eq!(said, format!("edge0: takes tunnel packets from 10.0.0.2, fd00::2 ({mode} mode)\n"));
+            let line = "--interface edge0 --from 10.0.0.2 --from fd00::2 --vip 192.0.2.10 --vip 2001:db8::/64";
+            let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
+            let takes =
+                "takes tunnel packets from 10.0.0.2, fd00::2 to 10.0.0.1, fd00::1, for 192.0.2.10, 2001:db8::/64";
+            assert_eq!(said, format!("edge0: {takes} ({mode} mode)\n"));
             send_one(lab, FIRST);
             assert_eq!(arrived(), whole);
             send_one(lab, SECOND);
@@ -123,15 +132,17 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (1, 1));
 
             // Other sources; the counters go on.
-            let said = decap(pins, &format!("--interface edge0 --from 10.0.0.3 --mode {mode}")).unwrap();
-            assert_eq!(said, format!("edge0: now takes tunnel packets from 10.0.0.3 ({mode} mode)\n"));
+            let line = "--interface edge0 --from 10.0.0.3 --vip 192.0.2.10";
+            let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
+            let packets_of = "tunnel packets from 10.0.0.3 to 10.0.0.1, fd00::1, for 192.0.2.10";
+            assert_eq!(said, format!("edge0: now takes {packets_of} ({mode} mode)\n"));
             send_one(lab, FIRST);
             assert_eq!(arrived(), None);
             send_one(lab, SECOND);
             assert_eq!(arrived(), whole);
             assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (2, 2));
             let status = decap(pins, "--interface edge0 --status").unwrap();
-            assert!(status.starts_with(&format!("edge0: tunnel packets from 10.0.0.3 ({mode} mode)\n")), "{status}");
+            assert!(status.starts_with(&format!("edge0: {packets_of} ({mode} mode)\n")), "{status}");
 
             assert_eq!(decap(pins, "--interface edge0 --detach").unwrap(), "edge0: decapsulation detached\n");
             sh("! ip link show dev edge0 | grep -q xdp");
@@ -145,14 +156,55 @@ fn takes_packets_of_the_edges_that_it_was_told() {
 }
 
 #[test]
+fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_was_told() {
+    in_bpf_lab(|lab, pins| {
+        sh("ip addr add 192.0.2.10/32 dev lo && ip addr add 10.0.0.7/24 dev edge0");
+        let inbox = UdpSocket::bind("0.0.0.0:4000").unwrap();
+        inbox.set_nonblocking(true).unwrap();
+        let arrived = || inbox.recv(&mut [0; 64]).is_ok();
+
+        // By default at all addresses but the VIPs: at 10.0.0.1, too.
+        let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.0/24";
+        let said = decap(pins, line).unwrap();
+        assert!(said.contains("to 10.0.0.1, 10.0.0.7, fd00::1, for 192.0.2.0/24 ("), "{said}");
+        send_to(lab, FIRST, VIP);
+        assert!(arrived());
+        send_to(lab, FIRST, [10, 0, 0, 1]);
+        assert!(!arrived(), "an address of the host that is no VIP");
+        assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_vip")), (1, 1));
+
+        decap(pins, &format!("{line} --to 10.0.0.7")).unwrap();
+        send_to(lab, FIRST, VIP);
+        assert!(!arrived());
+        assert_eq!(packets(pins, "wrong_endpoint"), 1);
+        let status = decap(pins, "--interface edge0 --status --json").unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        for (list, only) in [("from", "10.0.0.2"), ("to", "10.0.0.7"), ("vips", "192.0.2.0/24")] {
+            assert_eq!(status[list], serde_json::json!([only]), "{list}");
+        }
+    });
+}
+
+#[test]
+fn a_host_without_addresses_has_to_be_told_one() {
+    in_bpf_lab(|_, pins| {
+        sh("ip addr flush dev edge0");
+        let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10";
+        let error = decap(pins, line).unwrap_err();
+        assert!(error.contains("--to ADDR"), "{error}");
+        assert!(decap(pins, &format!("{line} --to 10.0.0.1")).is_ok());
+    });
+}
+
+#[test]
 fn replacement_loses_no_packet() {
     in_bpf_lab(|lab, pins| {
         const COUNT: usize = 1000;
-        decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
-        let sender = send(lab, FIRST, COUNT, Duration::from_millis(1));
+        decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
+        let sender = send(lab, FIRST, VIP, COUNT, Duration::from_millis(1));
         let mut runs = 0;
         while !sender.is_finished() {
-            decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
+            decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
             runs += 1;
         }
         sender.join().unwrap();
@@ -168,20 +220,27 @@ fn says_what_to_do_when_refused() {
             let error = decap(pins, line).unwrap_err();
             assert!(error.contains(hint), "`{line}`: {error}");
         };
-        refused(pins, "--interface edge0", "write: edge-ctl decap --interface edge0 --from ADDR");
-        refused(pins, "--interface nowhere0 --from 10.0.0.2", "no interface `nowhere0`; `ip link` lists");
-        refused(pins, "--interface lo --from 10.0.0.2", "add --mode generic");
+        refused(pins, "--interface edge0", "write: edge-ctl decap --interface edge0 --from ADDR --vip ADDR");
+        refused(pins, "--interface edge0 --from 10.0.0.2", "no VIP to accept packets for");
+        refused(pins, "--interface edge0 --from 10.0.0.2", "write: edge-ctl decap --interface edge0 --from ADDR --vip");
+        refused(pins, "--interface edge0 --vip 192.0.2.10/24", "write: 192.0.2.0/24");
+        refused(
+            pins,
+            "--interface nowhere0 --from 10.0.0.2 --vip 192.0.2.10",
+            "no interface `nowhere0`; `ip link` lists",
+        );
+        refused(pins, "--interface lo --from 10.0.0.2 --vip 192.0.2.10", "add --mode generic");
         refused(pins, "--interface edge0 --status", "edge-ctl decap --interface edge0 --from ADDR");
         refused(pins, "--interface edge0 --from 10.0.0.2 --detach", "cannot be used with");
         assert!(!own(pins).join("nowhere0").exists() && !own(pins).join("lo").exists(), "no pins are left");
 
-        decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
-        refused(pins, "--interface edge0 --from 10.0.0.2 --mode generic", "--detach");
+        decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
+        refused(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10 --mode generic", "--detach");
         let elsewhere = pins.with_file_name("elsewhere");
-        refused(&elsewhere, "--interface edge0 --from 10.0.0.2", "bpftool net show dev edge0");
-        refused(&elsewhere, "--interface edge0 --from 10.0.0.2", "another XDP program");
+        refused(&elsewhere, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10", "bpftool net show dev edge0");
+        refused(&elsewhere, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10", "another XDP program");
         assert_eq!(decap(pins, "--interface edge0 --detach").unwrap(), "edge0: decapsulation detached\n");
-        assert!(decap(pins, "--interface lo --from 10.0.0.2 --mode generic").is_ok());
+        assert!(decap(pins, "--interface lo --from 10.0.0.2 --vip 192.0.2.10 --mode generic").is_ok());
     });
 }
 
@@ -193,7 +252,7 @@ fn says_so_without_privileges() {
             // user of all threads.
             let result = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
             assert_eq!(result, 0);
-            decap(pins, "--interface edge0 --from 10.0.0.2").unwrap_err()
+            decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap_err()
         };
         let error = std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap());
         assert!(error.contains("do: run it as root"), "{error}");
@@ -205,7 +264,7 @@ fn a_mtu_beyond_the_drivers_limit_is_named() {
     in_bpf_lab(|lab, pins| {
         lab.peer("ip link set peer0 mtu 9000");
         sh("ip link set edge0 mtu 9000");
-        let error = decap(pins, "--interface edge0 --from 10.0.0.2").unwrap_err();
+        let error = decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap_err();
         assert!(error.contains("MTU") && error.contains("--mode generic"), "{error}");
     });
 }
@@ -214,9 +273,9 @@ fn a_mtu_beyond_the_drivers_limit_is_named() {
 fn an_interface_that_came_back_is_attached_anew() {
     in_bpf_lab(|_, pins| {
         sh("ip link add name again.1 type veth peer name other0 && ip link set again.1 up");
-        decap(pins, "--interface again.1 --from 10.0.0.2").unwrap();
+        decap(pins, "--interface again.1 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
         sh("ip link del again.1 && ip link add name again.1 type veth peer name other0");
-        let said = decap(pins, "--interface again.1 --from 10.0.0.2").unwrap();
+        let said = decap(pins, "--interface again.1 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
         assert!(said.starts_with("again.1: takes"), "{said}");
         sh("ip link show dev again.1 | grep -q xdp");
         sh("ip link del again.1");
@@ -232,7 +291,7 @@ fn counters_of_another_shape_are_not_taken() {
         fs::create_dir_all(&maps).unwrap();
         let other = aya::maps::Array::<aya::maps::MapData, u32>::create(3, 0).unwrap();
         other.pin(maps.join("DECAP_EXITS")).unwrap();
-        let said = decap(pins, "--interface edge0 --from 10.0.0.2").unwrap();
+        let said = decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
         assert!(said.contains("counters start at 0"), "{said}");
         send_one(lab, FIRST);
         assert_eq!(packets(pins, "decapsulated"), 1);

@@ -39,16 +39,22 @@ pub(super) fn check(program: Program, frame: &[u8], seen: &Seen) -> Result<(), S
             sent(exit, frame, &seen.frame)
         }
         Way::Decap(exit) => {
-            let touched = matches!(exit, DecapExit::Decapsulated | DecapExit::BadInner | DecapExit::Congested);
+            let touched = matches!(exit, DecapExit::Decapsulated | DecapExit::Congested);
             if !touched && seen.frame != frame {
-                return Err(format!("{exit:?}: passed, but not as it came"));
+                return Err(format!("{exit:?}: not as it came"));
             }
             let whole = packet.as_ref().is_some_and(|packet| packet.whole);
             if !whole && exit != DecapExit::NotTunnel {
                 return Err(format!("{exit:?}: the packet is longer than its frame"));
             }
-            if exit == DecapExit::Decapsulated && !Packet::of(&seen.frame).is_some_and(|inner| inner.whole) {
-                return Err("decapsulated to a packet that is longer than its frame".to_owned());
+            if exit == DecapExit::Decapsulated {
+                let inner = Packet::of(&seen.frame);
+                if !inner.as_ref().is_some_and(|inner| inner.whole) {
+                    return Err("decapsulated to a packet that is longer than its frame".to_owned());
+                }
+                if !inner.is_some_and(|inner| inner.for_a_vip || inner.for_anycast) {
+                    return Err("given to the host although it is for no VIP".to_owned());
+                }
             }
             assert_eq!(program, Program::Decap);
             Ok(())
@@ -78,9 +84,11 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
 }
 
 /// The network layer of a frame, as far as the checks need it.
-#[expect(clippy::struct_excessive_bools, reason = "four answers to four questions")]
+#[expect(clippy::struct_excessive_bools, reason = "five answers to five questions")]
 struct Packet {
     for_a_vip: bool,
+    /// For one of a prefix of VIPs, of which backends are told.
+    for_anycast: bool,
     for_a_tunnel: bool,
     /// Whether all of it is in the frame.
     whole: bool,
@@ -105,6 +113,7 @@ impl Packet {
                 let whole = packet[0] >> 4 == 4 && header >= 20 && number(2) >= header && number(2) <= packet.len();
                 Some(Self {
                     for_a_vip: packet[16..20] == octets(Side::V4.vip())[..4],
+                    for_anycast: packet[16..19] == octets(Side::V4.anycast())[..3],
                     for_a_tunnel: packet[16..20] == octets(Side::V4.tunnel())[..4],
                     whole,
                     header_is_right: whole && rfc_1071(&[&packet[..header]]) == 0,
@@ -112,6 +121,7 @@ impl Packet {
             }
             [0x86, 0xdd] if packet.len() >= 40 => Some(Self {
                 for_a_vip: packet[24..40] == octets(Side::V6.vip()),
+                for_anycast: packet[24..39] == octets(Side::V6.anycast())[..15],
                 for_a_tunnel: packet[24..40] == octets(Side::V6.tunnel()),
                 whole: packet[0] >> 4 == 6 && 40 + number(4) <= packet.len(),
                 header_is_right: true,

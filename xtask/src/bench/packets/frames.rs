@@ -145,14 +145,14 @@ pub(super) fn tunnelled(outer: Side, inner_side: Side, inner: &Frame) -> Frame {
             let [high, low] = length(20 + packet.len(), Shape::Plain);
             bytes.extend([0x45, 0, high, low, 0, 0, 0x40, 0, 64, next, 0, 0]);
             bytes.extend(world::TUNNEL_V4.octets());
-            bytes.extend([10, 1, 0, 1]);
+            bytes.extend(world::ENDPOINT_V4.octets());
         }
         Side::V6 => {
             bytes = link(Shape::Plain, [0x86, 0xdd]);
             let [high, low] = length(packet.len(), Shape::Plain);
             bytes.extend([0x60, 0, 0, 0, high, low, next, 64]);
             bytes.extend(world::TUNNEL_V6.octets());
-            bytes.extend([0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            bytes.extend(world::ENDPOINT_V6.octets());
         }
     }
     bytes.extend(packet);

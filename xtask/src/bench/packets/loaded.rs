@@ -3,13 +3,10 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context as _, Result, bail};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{HashMap, Map},
-};
+use aya::{Ebpf, EbpfLoader, maps::Map};
 use bytemuck::{Pod, bytes_of};
 use edge_common::{abi::map, host::Memory};
-use edge_tests::kernel;
+use edge_tests::{decap, kernel};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::programs::{self, SHIPPED, object};
@@ -49,9 +46,8 @@ pub(super) fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
     write(edge, map::POOLS, &memory.pools)?;
     write(edge, map::BACKENDS, &memory.backends)?;
     write(edge, map::CANDIDATES, &memory.candidates)?;
-    let sources = edge.map_mut(map::DECAP_SOURCES).context("no DECAP_SOURCES")?;
-    let mut sources: HashMap<_, [u8; 16], u32> = HashMap::try_from(sources)?;
-    memory.decap_sources.iter().try_for_each(|source| Ok(sources.insert(source, 1, 0)?))
+    decap::fill(edge, memory);
+    Ok(())
 }
 
 /// The first `bytes` of an array map.

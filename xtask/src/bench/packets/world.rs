@@ -1,12 +1,12 @@
 //! The maps' contents for the bench: services that forward in every way there is, as many as asked for.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Station,
-        Target, Tracking, VIP_ENTRY, WhenExhausted, banked,
+        Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, Service, ServiceKeyV4, ServiceKeyV6, State,
+        Station, Target, Tracking, VIP_ENTRY, WhenExhausted, banked,
     },
     host::Memory,
     lookup::service_index::Key,
@@ -28,6 +28,10 @@ const BANK: u32 = 0;
 /// The edge's end of tunnels.
 pub(super) const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(super) const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+
+/// A backend's end of them.
+pub(super) const ENDPOINT_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+pub(super) const ENDPOINT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1);
 
 pub(super) const KEY: HashKey = HashKey([
     0x8c5a_1d3f,
@@ -176,7 +180,14 @@ impl World {
             ..Generation::default()
         };
         memory.published.generations[BANK as usize].stations[0] = Station::new(self.interface, EDGE_MAC);
-        memory.decap_sources = vec![world::mapped(TUNNEL_V4.into()), world::mapped(TUNNEL_V6.into())];
+        let edge = |address| (world::mapped(address), Role::EDGE);
+        let own = |address| (world::mapped(address), Role::ENDPOINT | Role::OWN);
+        memory.decap_addresses =
+            vec![edge(TUNNEL_V4.into()), edge(TUNNEL_V6.into()), own(ENDPOINT_V4.into()), own(ENDPOINT_V6.into())];
+        memory.decap_vips = (0..u8::try_from(self.forms.len())?)
+            .flat_map(|place| [IpAddr::from(vip_v4(place)), IpAddr::from(vip_v6(place))])
+            .map(world::single_vip)
+            .collect();
         Ok(memory)
     }
 

@@ -1,0 +1,71 @@
+//! What a decapsulating backend is told of addresses. IPv4 addresses stand everywhere as IPv4-mapped IPv6 ones.
+
+/// What an address is to the decapsulation: bits of a value in `DECAP_ADDRESSES`, whose keys are addresses.
+pub struct Role;
+
+impl Role {
+    /// An edge, whose tunnel packets are taken.
+    pub const EDGE: u32 = 1;
+    /// An address of this host that tunnel packets may be sent to.
+    pub const ENDPOINT: u32 = 1 << 1;
+    /// An address of this host, which no client can have.
+    pub const OWN: u32 = 1 << 2;
+}
+
+/// VIPs whose first bits are the same: a key of `DECAP_VIPS`, an LPM trie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VipPrefix {
+    pub address: [u8; 16],
+    /// How many bits of the address count.
+    pub length: u8,
+}
+
+impl VipPrefix {
+    /// Bytes of zero before an address in the trie: behind the trie's own number of bits, the address would not be aligned
+    /// as the verifier wants it on the stack.
+    pub const PADDING: usize = 4;
+    /// Bits of a single address in the trie, the padding's among them.
+    pub const BITS: u32 = (Self::PADDING as u32 + 16) * 8;
+
+    /// The key in the trie: how many bits count, and of what.
+    pub fn key(self) -> (u32, [u8; Self::PADDING + 16]) {
+        let mut data = [0; Self::PADDING + 16];
+        data[Self::PADDING..].copy_from_slice(&self.address);
+        (Self::PADDING as u32 * 8 + u32::from(self.length), data)
+    }
+
+    /// The prefix whose key this is.
+    pub fn from_key(bits: u32, data: [u8; Self::PADDING + 16]) -> Self {
+        let mut address = [0; 16];
+        address.copy_from_slice(&data[Self::PADDING..]);
+        Self { address, length: bits.saturating_sub(Self::PADDING as u32 * 8) as u8 }
+    }
+
+    pub fn contains(self, address: [u8; 16]) -> bool {
+        let differ = u128::from_be_bytes(self.address) ^ u128::from_be_bytes(address);
+        differ.leading_zeros() >= u32::from(self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_found_in_its_key_again() {
+        for length in [0, 1, 96, 120, 127, 128] {
+            let prefix = VipPrefix { address: [0xa5; 16], length };
+            let (bits, data) = prefix.key();
+            assert_eq!(VipPrefix::from_key(bits, data), prefix);
+        }
+        assert_eq!(VipPrefix { address: [1; 16], length: 128 }.key().0, VipPrefix::BITS);
+    }
+
+    #[test]
+    fn a_prefix_has_the_addresses_that_start_like_it() {
+        let mut near = [0xa5; 16];
+        near[15] ^= 1;
+        let contains = |length| VipPrefix { address: [0xa5; 16], length }.contains(near);
+        assert_eq!([0, 127, 128].map(contains), [true, true, false]);
+    }
+}
