@@ -14,6 +14,7 @@ const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PER_CPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
+const LPM_TRIE: u32 = 11;
 /// Flags of a change: whether the key is there or not. The other ones want one of both.
 const ANY: u64 = 0;
 /// What a change returns that is not made.
@@ -165,7 +166,9 @@ fn lay_out(definition: &Definition, content: Option<Content>, number: u64, memor
             Kind::Array { entry: stride as u64 }
         }
         (ARRAY | PER_CPU_ARRAY, None) => Kind::Array { entry: stride as u64 },
-        (kind @ (HASH | LRU_HASH), content @ (Some(Content::Hash { .. }) | None)) => {
+        // A trie without content finds nothing, as a hash table does.
+        (kind @ (HASH | LRU_HASH), content @ (Some(Content::Hash { .. }) | None))
+        | (kind @ LPM_TRIE, content @ None) => {
             let (entries, room) = match content {
                 Some(Content::Hash { entries, room }) => (entries, room),
                 _ => (BTreeMap::new(), 0),
