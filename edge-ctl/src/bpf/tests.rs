@@ -310,6 +310,7 @@ fn a_next_hop_is_written_beside_the_state() {
         source_mac: Mac::new(entry.source_mac),
         mtu: 1500,
         vlan: 12,
+        hop_version: before.hop_version + 1,
         ..before
     };
     assert_eq!(pinned.maps.backends.read(number.into()), Some(expected));
