@@ -1,5 +1,6 @@
 #!/bin/busybox sh
-# The first process of a guest: the host's / as it is, read-only, below a memory file system that takes what is written.
+# The first process of a guest: the host's / as it is, read-only, below a memory file system that takes what is written. /tmp is
+# the host's, too: the checkout may lie there.
 B=/bin/busybox
 $B mount -t proc proc /proc
 $B mount -t sysfs sys /sys
@@ -20,7 +21,6 @@ $B mkdir -p /new/dev/shm /new/dev/pts
 $B mount -t devpts devpts /new/dev/pts
 $B mount -t tmpfs tmpfs /new/dev/shm
 $B mount -t tmpfs tmpfs /new/run
-$B mount -t tmpfs tmpfs /new/tmp
 $B mount -t bpf bpf /new/sys/fs/bpf
 $B mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
 $B mount -t tracefs tracefs /new/sys/kernel/tracing
