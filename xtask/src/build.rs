@@ -85,9 +85,13 @@ pub(crate) fn object(trace: bool) -> Result<()> {
     })
 }
 
+/// The flag that tells aya for which processor's kernel a program is.
+pub(crate) fn target_arch() -> String {
+    format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)
+}
+
 fn flags(linker: &Path) -> Vec<String> {
-    let linker = format!("-Clinker={}", linker.display());
-    let mut flags = vec![linker, format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)];
+    let mut flags = vec![format!("-Clinker={}", linker.display()), target_arch()];
     let fixed = [
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",

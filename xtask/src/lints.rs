@@ -52,9 +52,10 @@ pub(crate) fn counted(counts: &mut Counts) {
 /// only checked, not compiled.
 fn clippy_of_ebpf() -> Command {
     let mut clippy = cargo::cargo();
-    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
     // A program can't unwind. Its inline assembly is not stable yet.
-    clippy.env("CARGO_ENCODED_RUSTFLAGS", ["-Cpanic=abort", &arch].join("\x1f")).env("RUSTC_BOOTSTRAP", "1");
+    clippy
+        .env("CARGO_ENCODED_RUSTFLAGS", ["-Cpanic=abort", &build::target_arch()].join("\x1f"))
+        .env("RUSTC_BOOTSTRAP", "1");
     // A target directory of its own, or other flags would make cargo build everything else again.
     clippy.args(["clippy", "--quiet", "--package", "edge-ebpf", "--target-dir", "target/bpf-lints", "--"]);
     clippy.args(["-D", "warnings"]);

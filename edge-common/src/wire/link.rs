@@ -91,12 +91,6 @@ impl Link {
         packet.store(0, now)
     }
 
-    /// Whether the frame was meant for one host alone.
-    #[inline(always)]
-    pub fn is_unicast<P: Packet>(packet: &P) -> bool {
-        matches!(packet.load(0), Some([first]) if first & 1 == 0)
-    }
-
     /// Priority and drop eligibility of the outermost tag, where there is one: the upper four bits of its first byte.
     #[inline(always)]
     fn priority<P: Packet>(&self, packet: &P) -> u8 {

@@ -95,6 +95,11 @@ impl Maps {
         active.map_or(0, |active| active.load(Ordering::Acquire)) & 1
     }
 
+    /// Offset of a bank's generation in what is published.
+    pub(super) const fn generation(bank: u32) -> usize {
+        offset_of!(Published, generations) + (bank & 1) as usize * size_of::<Generation>()
+    }
+
     pub(super) fn service(&self, bank: u32, number: u32) -> Option<Service> {
         self.services.read(position(bank, number)?)
     }

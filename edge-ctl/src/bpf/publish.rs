@@ -8,7 +8,7 @@ use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Generation, Published
 
 use super::{
     BpfError, PinnedMaps,
-    maps::{Counters, position},
+    maps::{Counters, Maps, position},
     picks::Picks,
     sys,
     view::{Copies, Picker},
@@ -149,12 +149,10 @@ impl PinnedMaps {
 
     pub(super) fn write_bank(&self, image: &Image, bank: u32) -> Result<(), BpfError> {
         let at = |map, number| position(bank, number).ok_or(out_of(map, number));
-        let generation = offset_of!(Published, generations) + bank as usize * size_of::<Generation>();
         // The stations are the interfaces', not the configuration's.
-        let stations =
-            self.maps.published.read(0).map(|published| published.generations[self.maps.bank() as usize].stations);
-        let published = Generation { stations: stations.unwrap_or_default(), ..image.generation };
-        self.maps.published.write_part(0, generation, published).ok_or(out_of(map::PUBLISHED, bank))?;
+        let generation = Generation { stations: self.stations(), ..image.generation };
+        let written = self.maps.published.write_part(0, Maps::generation(bank), generation);
+        written.ok_or(out_of(map::PUBLISHED, bank))?;
         for (n, entry) in (0..).zip(&image.index_v4) {
             let name = map::SERVICE_INDEX_V4;
             self.maps.index_v4.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;

@@ -5,11 +5,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use edge_common::abi::{
-    Backend, BackendNumber, Failover, Generation, MAX_STATIONS, Mac, Published, Service, State, Station,
-};
+use edge_common::abi::{Backend, BackendNumber, Failover, Generation, MAX_STATIONS, Mac, Service, State, Station};
 
-use super::{BpfError, PinnedMaps, maps::position, sys};
+use super::{
+    BpfError, PinnedMaps,
+    maps::{Maps, position},
+    sys,
+};
 use crate::net::NextHopEntry;
 
 impl PinnedMaps {
@@ -154,17 +156,16 @@ impl PinnedMaps {
         stations.len() - kept.len()
     }
 
-    fn station_places(&self, bank: usize) -> Vec<&AtomicU64> {
-        let first = offset_of!(Published, generations) + bank * size_of::<Generation>();
-        let first = first + offset_of!(Generation, stations);
+    fn station_places(&self, bank: u32) -> Vec<&AtomicU64> {
+        let first = Maps::generation(bank) + offset_of!(Generation, stations);
         let place = |number| self.maps.published.atomic_u64(0, first + number * size_of::<Station>());
         (0..MAX_STATIONS).filter_map(place).collect()
     }
 
     /// Where frames are taken.
-    #[cfg(test)]
-    pub(crate) fn stations(&self) -> [Station; MAX_STATIONS] {
-        self.maps.published.read(0).map(|published| published.generations[self.maps.bank() as usize].stations).unwrap()
+    pub(super) fn stations(&self) -> [Station; MAX_STATIONS] {
+        let published = self.maps.published.read(0).unwrap_or_default();
+        published.generations[self.maps.bank() as usize].stations
     }
 
     /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which no message reports.

@@ -1,6 +1,6 @@
 //! The mirror of the kernel's tables: what each netlink message changes in it.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -94,8 +94,17 @@ fn is_bridge_port(message: &LinkMessage) -> bool {
 /// given it its queue, a frame, as the question for a neighbour, is lost (`linkwatch_do_dev` in `net/core/link_watch.c`).
 pub(super) const UP: LinkFlags = LinkFlags::Up.union(LinkFlags::LowerUp).union(LinkFlags::Running);
 
+/// All links, from messages about each.
+pub(super) fn links(messages: &[LinkMessage]) -> BTreeMap<u32, Link> {
+    let mut links = BTreeMap::<u32, Link>::new();
+    for message in messages {
+        update_link(links.entry(message.header.index).or_default(), message);
+    }
+    links
+}
+
 /// Some messages about a link carry few of its attributes; those that are absent stay as they were.
-pub(super) fn update_link(link: &mut Link, message: &LinkMessage) {
+fn update_link(link: &mut Link, message: &LinkMessage) {
     link.up = message.header.flags.contains(UP);
     let mut parent = link.below;
     let mut lies_on_it = parent.is_some();

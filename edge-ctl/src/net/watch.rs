@@ -67,11 +67,7 @@ pub(crate) enum NetEvent {
 
 /// The host's devices as they are now.
 pub(crate) async fn devices() -> Result<Devices, NetError> {
-    let mut links = BTreeMap::<u32, Link>::new();
-    for message in &Requests::open()?.links().await? {
-        tables::update_link(links.entry(message.header.index).or_default(), message);
-    }
-    Ok(described(&links))
+    Ok(described(&tables::links(&Requests::open()?.links().await?)))
 }
 
 fn described(links: &BTreeMap<u32, Link>) -> Devices {
@@ -283,10 +279,7 @@ impl Watcher {
 
     async fn read_everything(&mut self, requests: &Requests) -> Result<(), NetError> {
         let (links, neighbours) = tokio::try_join!(requests.links(), requests.neighbours())?;
-        self.tables.links.clear();
-        for message in &links {
-            tables::update_link(self.tables.links.entry(message.header.index).or_default(), message);
-        }
+        self.tables.links = tables::links(&links);
         self.tables.neighbours = neighbours.iter().filter_map(tables::neighbour).collect();
         Ok(())
     }

@@ -4,7 +4,7 @@ use edge_common::abi::Exit;
 
 use super::{
     Case, Scene,
-    scene::{from_client, port, tcp, to_tunnel, tunnelled_to, udp, with_ip},
+    scene::{from_client, port, tcp, to_tunnel, transport, tunnelled_to, udp, with_ip},
     side_name,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     push("tagged SYN", &from_client(side, tcp(port::IN4, SYN)).tagged(&[Tag::new(7)]));
     push("datagram", &from_client(side, udp(port::IN6)));
     push("segment without a backend", &from_client(side, tcp(port::REJECT, SYN)));
+    push("datagram without a backend", &from_client(side, udp(port::REJECT)));
+    push("datagram that is too long", &from_client(side, transport(protocol::UDP, port::IN6_NARROW, 1400)));
     push("echo request", &from_client(side, Payload::Icmp(Icmp::echo(echo, 5, 6, b"ping"))));
     push("TTL 1", &with_ip(from_client(side, tcp(port::DSR, ACK)), |ip| ip.ttl = 1));
     let slow = with_ip(from_client(side, tcp(port::DSR, ACK)), |ip| match side {

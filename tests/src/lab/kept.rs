@@ -98,7 +98,9 @@ impl Kept {
     /// An answer did not come.
     pub fn end(self) -> Result<BTreeSet<String>> {
         self.stop.store(true, Ordering::Relaxed);
-        let backends = self.thread.join().expect("it does not panic").context(self.what)?;
+        let backends = self.thread.join().expect("it does not panic").context(self.what.clone())?;
+        let count = self.answers.load(Ordering::Relaxed);
+        ensure!(count > 10, "{}: only {count} answers", self.what);
         Ok(backends)
     }
 }

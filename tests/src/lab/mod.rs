@@ -86,13 +86,9 @@ pub struct Lab {
 impl Lab {
     /// Lays out the lab, starts the servers, decapsulation on each backend, and the load balancer.
     pub fn up(options: &Options) -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
-        sweep()?;
-        let name = fresh_name();
-        let dir = Dir::create(&base().join(&name))?;
+        let Ground { name, dir, bpffs } = Ground::prepare()?;
         let prefix = format!("{name}-");
         let fabric = Fabric::build(&prefix)?;
-        let bpffs = BpfFs::mount(&dir.0.join("bpf"))?;
         let mut lab = Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
         for backend in Backend::all() {
             lab.serve(backend)?;
@@ -238,6 +234,25 @@ impl Lab {
         let server = nginx::start(self.fabric.netns(&name), &name, &self.dir.0.join(&name))?;
         self.servers.push((backend, server));
         Ok(())
+    }
+}
+
+/// What every lab stands on: a name, a folder for files, and a bpffs in it.
+struct Ground {
+    name: String,
+    dir: Dir,
+    bpffs: BpfFs,
+}
+
+impl Ground {
+    /// Removes what dead labs have left, and makes the ground of a new one.
+    fn prepare() -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
+        sweep()?;
+        let name = fresh_name();
+        let dir = Dir::create(&base().join(&name))?;
+        let bpffs = BpfFs::mount(&dir.0.join("bpf"))?;
+        Ok(Self { name, dir, bpffs })
     }
 }
 

@@ -12,17 +12,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::lab::{
-    Dir, base,
+    Dir, Ground,
     bpffs::BpfFs,
     edge::Edge,
-    fabric, fresh_name,
+    fabric,
     link::{self, End},
     netns::Netns,
     patience::patience,
-    status, sweep, tool,
+    status, tool,
     xdp_pass::XdpPass,
 };
 
@@ -46,11 +46,7 @@ pub struct Segment {
 
 impl Segment {
     pub fn start() -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
-        sweep()?;
-        let name = fresh_name();
-        let dir = Dir::create(&base().join(&name))?;
-        let bpffs = BpfFs::mount(&dir.0.join("bpf"))?;
+        let Ground { name, dir, bpffs } = Ground::prepare()?;
         let switch = Netns::create(&format!("{name}-switch"))?;
         // Nothing learnt lives on: each frame goes to everybody.
         switch.ip("link add br0 type bridge ageing_time 0\nlink set br0 up\n")?;

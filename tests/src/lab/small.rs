@@ -21,14 +21,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     feature,
     lab::{
-        Dir, base,
+        Dir, Ground,
         bpffs::BpfFs,
         edge::Edge,
-        fabric, fresh_name,
+        fabric,
         link::{self, End},
         netns::Netns,
         patience::patience,
-        status, sweep,
+        status,
         talk::{TALK, Talk},
         tcp_echo::{self, TcpEcho},
         tool,
@@ -198,11 +198,7 @@ impl Small {
 
     /// Namespaces and nothing else.
     fn bare(hosts: &[&'static str]) -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
-        sweep()?;
-        let name = fresh_name();
-        let dir = Dir::create(&base().join(&name))?;
-        let bpffs = BpfFs::mount(&dir.0.join("bpf"))?;
+        let Ground { name, dir, bpffs } = Ground::prepare()?;
         let edge_ctl = crate::built("edge-ctl")?;
         let mut lab = Self {
             edge: None,

@@ -11,6 +11,7 @@ use edge_tests::{
     lab::{
         patience::patience,
         small::{BACKENDS, CLIENT, Mode, Served, Small},
+        status,
         topology::EDGE,
     },
     packet::{Ip, Payload, Udp},
@@ -117,8 +118,7 @@ impl World {
     fn packets(&self, exit: &str) -> u64 {
         let status = self.lab.decap(BACKENDS[0], &["--status", "--json"]).expect("a status");
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-        let exits = status["exits"].as_array().expect("exits");
-        exits.iter().find(|count| count["name"] == exit).expect(exit)["packets"].as_u64().expect("a number")
+        status::exit(&status, exit).expect("an exit")
     }
 
     /// Sends `inner` in a tunnel of IPv4 or IPv6.

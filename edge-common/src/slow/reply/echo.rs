@@ -14,7 +14,7 @@ use crate::wire::{
 #[inline(never)]
 pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answer {
     let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
-    if !Link::is_unicast(packet) || !F::answerable(header) || offset != after(link.l3, F::HEADER) {
+    if !F::answerable(header) || offset != after(link.l3, F::HEADER) {
         return Answer::Forbidden;
     }
     match write::<F, P>(packet, link) {

@@ -18,11 +18,7 @@ const MAX_QUOTED: usize = 308;
 pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> Answer {
     let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
     let exempt = F::is_exempt(header);
-    if exempt
-        || !Link::is_unicast(packet)
-        || !F::answerable(header)
-        || (message == Message::TooBig && !F::dont_fragment(header))
-    {
+    if exempt || !F::answerable(header) || (message == Message::TooBig && !F::dont_fragment(header)) {
         return Answer::Forbidden;
     }
     let quoted = F::length(header).min(const { F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN });

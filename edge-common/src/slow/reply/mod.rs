@@ -1,8 +1,8 @@
 //! The packets that the packet path makes itself, all of them answers to the frame in hand.
 //!
 //! An answer leaves by the ingress interface, with the VLAN tags of the frame; its source is the VIP, like the source of any
-//! other packet to the client. Packets that must not be answered are not: broadcasts, sources that are no single host, RSTs
-//! (RFC 1122, section 3.2.2; RFC 4443, section 2.4; RFC 9293, section 3.10.7).
+//! other packet to the client. Packets that must not be answered are not: sources that are no single host, RSTs (RFC 1122, section
+//! 3.2.2; RFC 4443, section 2.4; RFC 9293, section 3.10.7). A frame to many is not taken in the first place.
 
 mod echo;
 mod error;

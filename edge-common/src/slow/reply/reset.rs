@@ -22,7 +22,7 @@ pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answe
     let Some(tcp) = packet.view::<[u8; FLAGS + 1]>(offset) else { return Answer::Forbidden };
     let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, data_offset, was] = *tcp;
     let (ports, sequence, acknowledged) = ([p0, p1, p2, p3], [s0, s1, s2, s3], [a0, a1, a2, a3]);
-    if !Link::is_unicast(packet) || !F::answerable(header) || was & flags::RST != 0 {
+    if !F::answerable(header) || was & flags::RST != 0 {
         return Answer::Forbidden;
     }
     let (number, acknowledges, now) = if was & flags::ACK != 0 {
