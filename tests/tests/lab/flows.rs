@@ -75,8 +75,7 @@ fn no_connection_breaks_whose_backend_lives() {
     for most in watch.most_records {
         assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     }
-    // How many depends on when controllers die: each successor waits anew.
-    assert!(watch.handed_over > 0, "no slot was handed over: {watch:?}");
+    assert!(watch.handed_over >= 10, "slots were handed over only {} times: {watch:?}", watch.handed_over);
     assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.under_way);
 }
 
