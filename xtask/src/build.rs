@@ -14,28 +14,48 @@ use crate::{
     step::step,
 };
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) release: bool,
-    pub(crate) trace: bool,
+/// A profile of the workspace's Cargo.toml.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Profile {
+    #[default]
+    Dev,
+    Release,
+    /// For emulated guests.
+    Guest,
+}
+
+impl Profile {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+            Self::Guest => "guest",
+        }
+    }
+
+    /// The folder of what it builds, in the target directory.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release | Self::Guest => self.name(),
+        }
+    }
 }
 
 /// Builds both; returns the path of `edge-ctl`.
-pub(crate) fn all(options: Options) -> Result<PathBuf> {
-    object(options.trace)?;
+///
+/// With `trace` the packet path has traces, for development.
+pub(crate) fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
+    object(trace)?;
     step("building edge-ctl", || {
         let mut build = cargo::cargo();
-        build.args(["build", "--quiet", "--package", "edge-ctl"]);
-        if options.release {
-            build.arg("--release");
-        }
+        build.args(["build", "--quiet", "--package", "edge-ctl", "--profile", profile.name()]);
         // One target directory for all, also when the user moved it.
         build.arg("--target-dir").arg(cargo::target_dir()?);
         cargo::run(&mut build)
     })?;
-    let profile = if options.release { "release" } else { "debug" };
-    let built = cargo::target_dir()?.join(profile).join("edge-ctl");
-    if options.release {
+    let built = cargo::target_dir()?.join(profile.folder()).join("edge-ctl");
+    if profile == Profile::Release {
         step("keeping its debugging information aside", || strip(&built))?;
     }
     Ok(built)

@@ -22,7 +22,11 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{build, cargo, interrupt, setup, step::step};
+use crate::{
+    build::{self, Profile},
+    cargo, interrupt, setup,
+    step::step,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -65,7 +69,7 @@ fn up() -> Result<()> {
     }
     setup::root("lab up")?;
     setup::lab()?;
-    let edge_ctl = build::all(build::Options::default())?;
+    let edge_ctl = build::all(Profile::Dev, false)?;
     std::fs::create_dir_all(lab::base())?;
     let log = lab::base().join("keeper.log");
     let kept = step("laying out the lab", || {

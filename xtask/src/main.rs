@@ -18,6 +18,7 @@ mod nginx;
 mod packages;
 mod programs;
 mod setup;
+mod slowest;
 mod step;
 mod test;
 mod unpacked;
@@ -90,7 +91,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup => setup::everything().map(|_| ExitCode::SUCCESS),
-        Command::Build { release, trace } => build::all(build::Options { release, trace }).map(|_| ExitCode::SUCCESS),
+        Command::Build { release, trace } => {
+            let profile = if release { build::Profile::Release } else { build::Profile::Dev };
+            build::all(profile, trace).map(|_| ExitCode::SUCCESS)
+        }
         Command::Test { quick } => test::all(quick),
         Command::Bench(options) => bench::run(&options),
         Command::Budgets => budgets(),

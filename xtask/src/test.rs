@@ -4,16 +4,18 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, ExitCode, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     budget,
-    build::{self, Options},
+    build::{self, Profile},
     cargo,
     counts::Counts,
     lints, setup,
+    slowest::Slowest,
     step::step,
     vm,
 };
@@ -23,7 +25,7 @@ use crate::{
 /// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     setup::everything()?;
-    let edge_ctl = build::all(Options::default())?;
+    let edge_ctl = build::all(Profile::Dev, false)?;
     let mut counts = Counts::default();
     lints::counted(&mut counts);
     let fast = ["--package", "edge-common", "--package", "edge-ctl", "--package", "xtask"];
@@ -75,11 +77,14 @@ fn tests(what: &str, counts: &mut Counts, command: &mut Command) -> Result<()> {
     step(what, || {
         let mut child =
             command.stdout(Stdio::piped()).spawn().with_context(|| format!("could not start the {what}"))?;
+        let mut slowest = Slowest::starting(Instant::now());
         for line in BufReader::new(child.stdout.take().context("the tests have no output")?).lines() {
             let line = line?;
             counts.read(&line);
+            slowest.read(&line, Instant::now());
             println!("{line}");
         }
+        eprint!("{slowest}");
         // A program that does not build, or that dies, prints no result line.
         if !child.wait()?.success() && counts.failed == before {
             counts.check(false);

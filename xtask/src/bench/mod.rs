@@ -103,7 +103,7 @@ fn build(options: &Options) -> Result<PathBuf> {
         // Builds edge-ctl, too.
         control::build()?;
     } else if options.wants(Section::Peers) {
-        return build::all(build::Options { release: true, trace: false });
+        return build::all(build::Profile::Release, false);
     }
     Ok(edge_ctl)
 }

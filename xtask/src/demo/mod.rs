@@ -17,14 +17,18 @@ use edge_tests::lab::{
 };
 
 use self::{script::Act, story::Story};
-use crate::{build, interrupt, setup, step::step};
+use crate::{
+    build::{self, Profile},
+    interrupt, setup,
+    step::step,
+};
 
 /// Lays out the lab, plays the script under load, and tells what came of it.
 pub(crate) fn run(json: bool) -> Result<ExitCode> {
     interrupt::install()?;
     setup::root("demo")?;
     setup::lab()?;
-    let edge_ctl = build::all(build::Options::default())?;
+    let edge_ctl = build::all(Profile::Dev, false)?;
     let mut lab = step("laying out the lab", || {
         let configuration = Configuration { all_slots: true, ..Configuration::default() };
         let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration })?;

@@ -7,8 +7,12 @@ use anyhow::{Context as _, Result};
 use edge_tests::lab::cost::{self, Tools as Peers, Way};
 use serde::Serialize;
 
-use super::{Job, Options, Prepared, Tools, out, side_by_side};
-use crate::{cargo, step::step};
+use super::{Job, Options, Prepared, Programs, Tools, out, side_by_side};
+use crate::{
+    build::{self, Profile},
+    cargo,
+    step::step,
+};
 
 /// Emulation that counts takes longer.
 const LIMIT: Duration = Duration::from_mins(25);
@@ -45,6 +49,9 @@ pub(crate) fn guest(options: &GuestOptions) -> Result<()> {
 /// Measures in a guest of each kernel, and prints a table.
 pub(super) fn run(prepared: &[Prepared], tools: &Tools, options: &Options) -> Result<()> {
     let this = std::env::current_exe().context("could not find this program's own file")?;
+    let edge_ctl = build::all(Profile::Guest, false)?;
+    let programs = Programs::of(&edge_ctl)?;
+    let this = programs.link(&this, "xtask")?;
     let script = format!(
         "export EDGE_TEST_VM=1 EDGE_TEST_PATIENCE=30\ncd '{}'\n'{}' vm-cost --ipvsadm '{}' --nft '{}' >/out/cost\n",
         cargo::root().display(),

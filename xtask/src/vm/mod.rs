@@ -28,7 +28,13 @@ use self::{
     results::Outcome,
     tools::Tools,
 };
-use crate::{build, cargo, counts::Counts, interrupt, setup, step::step};
+use crate::{
+    build::{self, Profile},
+    cargo,
+    counts::Counts,
+    interrupt, setup,
+    step::step,
+};
 
 /// Which kernels, and what they run.
 #[derive(Clone, Debug, clap::Args)]
@@ -83,13 +89,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return command(&prepared, &tools, options);
     }
     setup::everything()?;
-    let edge_ctl = build::all(build::Options::default())?;
     if options.icount {
         cost::run(&prepared, &tools, options)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let extent = if options.quick { Extent::Core } else { Extent::Whole };
-    let outcomes = test(&edge_ctl, &prepared, &tools, extent, options.jobs, options.limit)?;
+    // The tests' own build is there already, or soon needed; for the whole, another one is quicker than emulating that.
+    let (extent, profile) = if options.quick { (Extent::Core, Profile::Dev) } else { (Extent::Whole, Profile::Guest) };
+    let edge_ctl = build::all(profile, false)?;
+    let programs = step("building the tests", || Programs::build(&edge_ctl, profile))?;
+    let outcomes = test(&programs, &prepared, &tools, extent, options.jobs, options.limit)?;
     for outcome in &outcomes {
         print!("{}", page::summary(outcome));
     }
@@ -127,7 +135,8 @@ pub(crate) fn core(edge_ctl: &Path, counts: &mut Counts) -> Result<()> {
     let tools = Tools::ensure()?;
     let kernels = kernels::USUAL.map(kernels::named).into_iter().collect::<Result<Vec<_>>>()?;
     let prepared = prepare(&kernels, &tools, false)?;
-    for outcome in test(edge_ctl, &prepared, &tools, Extent::Core, None, None)? {
+    let programs = step("building the tests", || Programs::build(edge_ctl, Profile::Dev))?;
+    for outcome in test(&programs, &prepared, &tools, Extent::Core, None, None)? {
         print!("{}", page::summary(&outcome));
         counts.passed += outcome.passed();
         counts.failed += outcome.failures().len();
@@ -148,15 +157,14 @@ fn prepare(kernels: &[Kernel], tools: &Tools, fresh: bool) -> Result<Vec<Prepare
 
 /// Runs the tests on each kernel.
 fn test(
-    edge_ctl: &Path,
+    programs: &Programs,
     prepared: &[Prepared],
     tools: &Tools,
     extent: Extent,
     jobs: Option<usize>,
     limit: Option<u64>,
 ) -> Result<Vec<Outcome>> {
-    let programs = step("building the tests", || Programs::build(edge_ctl))?;
-    let script = plan::script(extent, &programs, tools)?;
+    let script = plan::script(extent, programs, tools)?;
     let limit = limit.map_or(plan::limit(extent), Duration::from_secs);
     side_by_side(prepared, jobs, |kernel| {
         let out = out(kernel, extent.name());

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{results::Test, tools::Tools};
-use crate::cargo;
+use crate::{build::Profile, cargo};
 
 /// How much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,24 +54,31 @@ const WHOLE: [(&str, &[&str], u64); 2] = [
 /// How many times slower than on a processor of its own things may go.
 const PATIENCE: u32 = 15;
 
-/// The test programs of the package `edge-tests`, and `edge-ctl` beside them, which they look for there. They are links of
-/// their own: a build while guests run replaces the files in the target directory.
+/// What guests run, and `edge-ctl` beside it, which it looks for there. They are links of their own: a build while guests
+/// run replaces the files in the target directory.
 #[derive(Debug)]
 pub(super) struct Programs {
     dir: PathBuf,
 }
 
 impl Programs {
-    /// Builds the test programs, and links them beside this `edge-ctl`.
-    pub(super) fn build(edge_ctl: &Path) -> Result<Self> {
-        let mut build = cargo::cargo();
-        build.args(["test", "--no-run", "--quiet", "--package", "edge-tests", "--message-format=json"]);
-        let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
+    /// `edge_ctl` alone.
+    pub(super) fn of(edge_ctl: &Path) -> Result<Self> {
         // In the directory of what is linked: a user's target directory may be on another file system than the checkout.
         let dir = edge_ctl.with_file_name(format!("vm-programs-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let programs = Self { dir };
         programs.link(edge_ctl, "edge-ctl")?;
+        Ok(programs)
+    }
+
+    /// Builds the test programs of the package `edge-tests` by the profile of `edge_ctl`, and links them beside it.
+    pub(super) fn build(edge_ctl: &Path, profile: Profile) -> Result<Self> {
+        let mut build = cargo::cargo();
+        build.args(["test", "--no-run", "--quiet", "--package", "edge-tests", "--message-format=json"]);
+        build.args(["--profile", profile.name()]);
+        let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
+        let programs = Self::of(edge_ctl)?;
         for line in messages.lines() {
             let message: serde_json::Value = serde_json::from_str(line)?;
             let target = &message["target"];
@@ -83,8 +90,11 @@ impl Programs {
         Ok(programs)
     }
 
-    fn link(&self, from: &Path, name: &str) -> Result<()> {
-        fs::hard_link(from, self.dir.join(name)).with_context(|| format!("could not link {}", from.display()))
+    /// Adds the program `from`; returns where it is now.
+    pub(super) fn link(&self, from: &Path, name: &str) -> Result<PathBuf> {
+        let link = self.dir.join(name);
+        fs::hard_link(from, &link).with_context(|| format!("could not link {}", from.display()))?;
+        Ok(link)
     }
 }
 

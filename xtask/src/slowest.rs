@@ -1,0 +1,66 @@
+//! Which tests took longest, by when their result lines came. It holds where one test runs at a time.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// Tests that are told of, at most.
+const TOLD: usize = 12;
+
+/// A test that took less is none of the slow ones.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Slow tests, the slowest first when shown.
+#[derive(Debug)]
+pub(crate) struct Slowest {
+    since: Instant,
+    tests: Vec<(Duration, String)>,
+}
+
+impl Slowest {
+    pub(crate) fn starting(now: Instant) -> Self {
+        Self { since: now, tests: Vec::new() }
+    }
+
+    /// Takes a line of output into account that came at `now`.
+    pub(crate) fn read(&mut self, line: &str, now: Instant) {
+        let name = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "));
+        if let Some((name, _)) = name {
+            let took = now.duration_since(self.since);
+            if took >= SLOW {
+                self.tests.push((took, name.to_owned()));
+            }
+        }
+        // What comes before the first test, as a build, is no test's time.
+        self.since = now;
+    }
+}
+
+impl fmt::Display for Slowest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tests = self.tests.clone();
+        tests.sort_by_key(|test| std::cmp::Reverse(test.0));
+        for (took, name) in tests.iter().take(TOLD) {
+            writeln!(f, "{:>8.1} s  {name}", took.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_come_first_and_builds_are_no_tests() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut slowest = Slowest::starting(start);
+        slowest.read("running 3 tests", at(100));
+        slowest.read("test lab::fast ... ok", at(101));
+        slowest.read("test lab::slow ... ok", at(104));
+        slowest.read("test lab::slower ... FAILED", at(114));
+        assert_eq!(slowest.to_string(), "    10.0 s  lab::slower\n     3.0 s  lab::slow\n");
+    }
+}
