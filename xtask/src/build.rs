@@ -49,7 +49,12 @@ pub(crate) fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
     object(trace)?;
     step("building edge-ctl", || {
         let mut build = cargo::cargo();
-        build.args(["build", "--quiet", "--package", "edge-ctl", "--profile", profile.name()]);
+        build.args(["build", "--quiet", "--bin", "edge-ctl", "--profile", profile.name()]);
+        if profile == Profile::Release {
+            // Nothing that only the workspace's other packages ask of their dependencies. Other builds have the features of
+            // all packages, so that what they share is built once.
+            build.args(["--package", "edge-ctl"]);
+        }
         // One target directory for all, also when the user moved it.
         build.arg("--target-dir").arg(cargo::target_dir()?);
         cargo::run(&mut build)

@@ -4,10 +4,11 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, ExitCode, Stdio},
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     budget,
@@ -20,33 +21,37 @@ use crate::{
     vm,
 };
 
+/// Test programs that need neither root nor minutes.
+const FAST: [&str; 2] = ["cli", "layers"];
+const PACKETS: &str = "packets";
+const MODEL: &str = "model";
+const LAB: &str = "lab";
+
 /// Runs them all, whatever fails on the way; fails if anything did.
 ///
 /// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     setup::everything()?;
     let edge_ctl = build::all(Profile::Dev, false)?;
+    let is_root = nix::unistd::geteuid().is_root();
+    let fetched = (is_root && !quick).then(fetch_kernels).flatten();
     let mut counts = Counts::default();
     lints::counted(&mut counts);
-    let fast = ["--package", "edge-common", "--package", "edge-ctl", "--package", "xtask"];
-    tests("unit and property tests", &mut counts, cargo::cargo().args(["test", "--no-fail-fast"]).args(fast))?;
-    if nix::unistd::geteuid().is_root() {
+    tests("unit and property tests", &mut counts, cargo_test(&["--lib", "--bins"], &FAST).arg("--no-fail-fast"))?;
+    if is_root {
         let budgets = step("comparing the programs with their budgets", budget::check);
         if let Err(error) = &budgets {
             eprintln!("xtask: {error:#}");
         }
         counts.check(budgets.is_ok());
-        let each = |what: &str, counts: &mut Counts, targets: &[&str]| {
-            let mut test = cargo::cargo();
-            test.args(["test", "--no-fail-fast", "--package", "edge-tests"]).args(targets);
-            // One at a time: labs share the machine's processors, and some tests measure time.
-            tests(what, counts, test.args(["--", "--test-threads=1"]))
-        };
-        each("packet tests", &mut counts, &["--lib", "--test", "packets"])?;
+        tests("packet tests", &mut counts, &mut cargo_test(&[], &[PACKETS]))?;
         if !quick {
-            kernels(&edge_ctl, &mut counts);
-            each("model of flows", &mut counts, &["--test", "model"])?;
-            each("lab tests", &mut counts, &["--test", "lab"])?;
+            if let Some(fetched) = fetched {
+                kernels(fetched, &edge_ctl, &mut counts);
+            }
+            tests("model of flows", &mut counts, &mut cargo_test(&[], &[MODEL]))?;
+            // One at a time: labs share the machine's processors, and some of their tests measure time.
+            tests("lab tests", &mut counts, cargo_test(&[], &[LAB]).args(["--", "--test-threads=1"]))?;
         }
     } else {
         eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
@@ -56,14 +61,32 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The programs and a core of packets on other kernels than this one.
-fn kernels(edge_ctl: &Path, counts: &mut Counts) {
-    if let Err(reason) = vm::possible() {
-        eprintln!("xtask: other kernels are not tested: {reason:#}");
-        return;
+/// Runs these test programs. All packages are selected at each time, so that what they share is built once.
+fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
+    let mut test = cargo::cargo();
+    test.arg("test").args(kinds);
+    for program in programs {
+        test.args(["--test", program]);
     }
+    test
+}
+
+/// Gets other kernels ready while other things are built, if this machine can run them.
+fn fetch_kernels() -> Option<JoinHandle<Result<vm::Core>>> {
+    match vm::possible() {
+        Ok(()) => Some(thread::spawn(vm::Core::fetch)),
+        Err(reason) => {
+            eprintln!("xtask: other kernels are not tested: {reason:#}");
+            None
+        }
+    }
+}
+
+/// The programs and a core of packets on other kernels than this one.
+fn kernels(fetched: JoinHandle<Result<vm::Core>>, edge_ctl: &Path, counts: &mut Counts) {
     let before = counts.failed;
-    if let Err(error) = step("other kernels", || vm::core(edge_ctl, counts)) {
+    let core = fetched.join().unwrap_or_else(|_| bail!("fetching the kernels panicked"));
+    if let Err(error) = core.and_then(|core| step("other kernels", || core.test(edge_ctl, counts))) {
         eprintln!("xtask: {error:#}");
         if counts.failed == before {
             counts.check(false);
@@ -91,4 +114,24 @@ fn tests(what: &str, counts: &mut Counts, command: &mut Command) -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, path::PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn every_test_program_is_run() {
+        let folders =
+            ["edge-common", "edge-ctl", "tests", "xtask"].map(|package| cargo::root().join(package).join("tests"));
+        let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let is_program =
+            |path: &PathBuf| path.extension().is_some_and(|kind| kind == "rs") || path.join("main.rs").exists();
+        let programs = entries.map(|entry| entry.path()).filter(is_program);
+        let names = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+        let run = FAST.into_iter().chain([PACKETS, MODEL, LAB]).map(str::to_owned);
+        assert_eq!(names.collect::<BTreeSet<_>>(), run.collect());
+    }
 }

@@ -130,18 +130,35 @@ fn last_runs(tools: &Tools) -> Result<Vec<Outcome>> {
     prepared.iter().map(run).collect()
 }
 
-/// What `cargo xtask test` asks of kernels, each result counted as a test.
-pub(crate) fn core(edge_ctl: &Path, counts: &mut Counts) -> Result<()> {
-    let tools = Tools::ensure()?;
-    let kernels = kernels::USUAL.map(kernels::named).into_iter().collect::<Result<Vec<_>>>()?;
-    let prepared = prepare(&kernels, &tools, false)?;
-    let programs = step("building the tests", || Programs::build(edge_ctl, Profile::Dev))?;
-    for outcome in test(&programs, &prepared, &tools, Extent::Core, None, None)? {
-        print!("{}", page::summary(&outcome));
-        counts.passed += outcome.passed();
-        counts.failed += outcome.failures().len();
+/// What `cargo xtask test` asks of kernels.
+#[derive(Debug)]
+pub(crate) struct Core {
+    tools: Tools,
+    kernels: Vec<Prepared>,
+}
+
+impl Core {
+    /// Fetches what is not there yet.
+    ///
+    /// # Errors
+    /// Something can't be had here; the error says what.
+    pub(crate) fn fetch() -> Result<Self> {
+        let tools = Tools::ensure()?;
+        let kernels = kernels::USUAL.map(kernels::named).into_iter().collect::<Result<Vec<_>>>()?;
+        let kernels = prepare(&kernels, &tools, false)?;
+        Ok(Self { tools, kernels })
     }
-    Ok(())
+
+    /// Each result is counted as a test.
+    pub(crate) fn test(&self, edge_ctl: &Path, counts: &mut Counts) -> Result<()> {
+        let programs = step("building the tests", || Programs::build(edge_ctl, Profile::Dev))?;
+        for outcome in test(&programs, &self.kernels, &self.tools, Extent::Core, None, None)? {
+            print!("{}", page::summary(&outcome));
+            counts.passed += outcome.passed();
+            counts.failed += outcome.failures().len();
+        }
+        Ok(())
+    }
 }
 
 fn prepare(kernels: &[Kernel], tools: &Tools, fresh: bool) -> Result<Vec<Prepared>> {

@@ -75,7 +75,7 @@ impl Programs {
     /// Builds the test programs of the package `edge-tests` by the profile of `edge_ctl`, and links them beside it.
     pub(super) fn build(edge_ctl: &Path, profile: Profile) -> Result<Self> {
         let mut build = cargo::cargo();
-        build.args(["test", "--no-run", "--quiet", "--package", "edge-tests", "--message-format=json"]);
+        build.args(["test", "--no-run", "--quiet", "--test", "packets", "--test", "lab", "--message-format=json"]);
         build.args(["--profile", profile.name()]);
         let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
         let programs = Self::of(edge_ctl)?;
