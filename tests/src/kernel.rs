@@ -41,7 +41,7 @@ pub const SHORT_METADATA: usize = 32;
 pub const HEADROOM: usize = 256 - 40;
 
 /// How a frame comes in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Interface index; one other than that of `lo` must have an XDP program attached.
     pub ingress: u32,

@@ -12,6 +12,7 @@ pub mod shared;
 pub mod namespace;
 pub mod both;
 pub mod cases;
+pub mod hostile;
 
 pub mod lab;
 

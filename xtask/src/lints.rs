@@ -30,8 +30,7 @@ pub(crate) fn counted(counts: &mut Counts) {
         counts.check(result.is_ok());
     };
     check("formatting", cargo::cargo().args(["fmt", "--all", "--check"]));
-    let clippy =
-        ["clippy", "--quiet", "--workspace", "--exclude", "edge-ebpf", "--all-targets", "--", "-D", "warnings"];
+    let clippy = ["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"];
     check("clippy", cargo::cargo().args(clippy));
     check("clippy of the eBPF programs", &mut clippy_of_ebpf());
     match tool("cargo-deny") {

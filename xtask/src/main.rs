@@ -7,6 +7,7 @@ mod cargo;
 mod counts;
 mod demo;
 mod ebpf_toolchain;
+mod fuzz;
 mod interpreter;
 mod interrupt;
 mod lab;
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Measure packets, the control plane, and others beside this load balancer (root).
     Bench(bench::Options),
+    /// Let libFuzzer look for frames that break a rule of the packet path.
+    Fuzz(fuzz::Options),
     /// Formatting, clippy and dependencies.
     Lints,
     /// Count the instructions of the programs, and compare them with `tests/budgets.toml` (root).
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Test { quick } => test::all(quick),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
         Command::Vm(options) => vm::run(&options),

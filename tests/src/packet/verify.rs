@@ -2,10 +2,10 @@
 
 use super::{checksum::rfc_1071, protocol};
 
-/// Checks every checksum of a well-formed frame: IPv4 headers, and TCP, UDP, ICMP and ICMPv6, through tunnels.
+/// Checks every checksum of a frame: IPv4 headers, and TCP, UDP, ICMP and ICMPv6, through tunnels.
 ///
 /// # Errors
-/// Names the first checksum that is wrong.
+/// Names the first checksum that is wrong, or what is no frame.
 pub fn checksums(frame: &[u8]) -> Result<(), String> {
     let mut at = 12;
     while matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8])) {
@@ -19,27 +19,29 @@ pub fn checksums(frame: &[u8]) -> Result<(), String> {
 }
 
 fn v4(packet: &[u8]) -> Result<(), String> {
-    let header = usize::from(packet[0] & 0x0f) * 4;
-    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-    let packet = packet.get(..length).ok_or("IPv4 total length")?;
-    if rfc_1071(&[&packet[..header]]) != 0 {
+    let length = packet.get(2..4).ok_or("IPv4 header")?;
+    let packet = packet.get(..usize::from(u16::from_be_bytes([length[0], length[1]]))).ok_or("IPv4 total length")?;
+    let header = usize::from(packet.first().ok_or("IPv4 header")? & 0x0f) * 4;
+    let (header, payload) = packet.split_at_checked(header).ok_or("IPv4 header length")?;
+    if header.len() < 20 || rfc_1071(&[header]) != 0 {
         return Err("IPv4 header checksum".to_owned());
     }
-    let payload = &packet[header..];
     let count = u16::try_from(payload.len()).expect("at most a packet").to_be_bytes();
     let pseudo = [&packet[12..20], &[0, packet[9]], &count].concat();
     upper(packet[9], payload, &pseudo)
 }
 
 fn v6(packet: &[u8]) -> Result<(), String> {
-    let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-    let packet = packet.get(..40 + length).ok_or("IPv6 payload length")?;
+    let length = packet.get(4..6).ok_or("IPv6 header")?;
+    let packet = packet.get(..40 + usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let packet = packet.ok_or("IPv6 payload length")?;
     let (mut next, mut at) = (packet[6], 40);
     while matches!(next, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION) {
-        next = packet[at];
-        at += 8 * (usize::from(packet[at + 1]) + 1);
+        let header = packet.get(at..at + 2).ok_or("IPv6 extension header")?;
+        next = header[0];
+        at += 8 * (usize::from(header[1]) + 1);
     }
-    let payload = &packet[at..];
+    let payload = packet.get(at..).ok_or("IPv6 extension headers")?;
     let count = u32::try_from(payload.len()).expect("at most a packet").to_be_bytes();
     let pseudo = [&packet[8..40], &count, &[0, 0, 0, next]].concat();
     upper(next, payload, &pseudo)

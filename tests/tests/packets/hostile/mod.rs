@@ -1,16 +1,15 @@
 //! Hostile packets: whatever comes, the real program never aborts, does exactly what the host pipeline does, and breaks
 //! none of the rules that hold for any frame.
 
-mod generate;
-mod oracle;
+mod corpus;
 
 use std::{env, fs, path::PathBuf, sync::LazyLock, time::Instant};
 
-use self::generate::Try;
 use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{
     both::{Both, Program, Way, hex, on_host, unhex},
     cases::{self, Case, Scene},
+    hostile::{Try, generate, oracle},
     kernel::Arrival,
     namespace::in_namespace,
 };
@@ -185,7 +184,8 @@ fn attempt(both: &Both, each: &Try) -> Result<(), String> {
     // Fragments are remembered for a while: on both clocks for the same.
     both.memory.clock_ns.set(u64::try_from(STARTED.elapsed().as_nanos()).expect("not that long"));
     let seen = both.try_run(each.program, &each.frame, each.arrival)?;
-    oracle::check(each.program, &each.frame, &seen)
+    oracle::check(each, &seen)?;
+    oracle::check_sent(&each.frame, &seen)
 }
 
 /// Finds the frame of a batch after which counters or owners differ.

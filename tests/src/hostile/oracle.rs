@@ -1,24 +1,28 @@
 //! What must hold for any frame whatever, said without the code that is tested.
 
-use edge_common::abi::{DecapExit, Exit, Verdict};
-use edge_tests::{
+use super::Try;
+use crate::{
     both::{Program, Seen, Way},
+    namespace::LO,
     packet::{rfc_1071, verify},
     world::{EDGE_MAC, Side, VIRTUAL_MAC, octets},
 };
+use edge_common::abi::{DecapExit, Exit, Verdict};
 
 /// Checks what became of a frame.
 ///
 /// # Errors
 /// Says what is wrong.
-pub(super) fn check(program: Program, frame: &[u8], seen: &Seen) -> Result<(), String> {
+pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
+    let Try { program, arrival, frame } = tried;
     let packet = Packet::of(frame);
     match seen.way {
         Way::Edge(exit) => {
-            if exit.verdict() == Verdict::Pass && seen.frame != frame {
+            if exit.verdict() == Verdict::Pass && seen.frame != *frame {
                 return Err(format!("{exit:?}: passed, but not as it came"));
             }
-            let is_for_us = frame.get(..6).is_some_and(|to| [EDGE_MAC, VIRTUAL_MAC].iter().any(|mac| mac == to));
+            let is_virtual = |to| arrival.ingress == LO && to == VIRTUAL_MAC;
+            let is_for_us = frame.get(..6).is_some_and(|to| to == EDGE_MAC || is_virtual(to));
             if is_for_us == (exit == Exit::OtherStation) && (is_for_us || exit != Exit::NotOurs) {
                 return Err(format!("{exit:?}: to {:x?}", frame.get(..6)));
             }
@@ -40,7 +44,7 @@ pub(super) fn check(program: Program, frame: &[u8], seen: &Seen) -> Result<(), S
         }
         Way::Decap(exit) => {
             let touched = matches!(exit, DecapExit::Decapsulated | DecapExit::Congested);
-            if !touched && seen.frame != frame {
+            if !touched && seen.frame != *frame {
                 return Err(format!("{exit:?}: not as it came"));
             }
             let whole = packet.as_ref().is_some_and(|packet| packet.whole);
@@ -56,7 +60,7 @@ pub(super) fn check(program: Program, frame: &[u8], seen: &Seen) -> Result<(), S
                     return Err("given to the host although it is for no VIP".to_owned());
                 }
             }
-            assert_eq!(program, Program::Decap);
+            assert_eq!(*program, Program::Decap);
             Ok(())
         }
     }
@@ -81,6 +85,71 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Bytes of the shortest frame on Ethernet, less its check sequence.
+const SHORTEST: usize = 60;
+
+/// Checks what is sent in place of a frame, or of what it asked for: nothing is worth more than it was, and nothing is
+/// larger than what made it by more than three times.
+///
+/// # Errors
+/// Says what is wrong.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
+pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
+    let Way::Edge(exit) = seen.way else { return Ok(()) };
+    let out = &seen.frame;
+    match exit {
+        Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig | Exit::EchoReply => {
+            let most = 3 * came.len().max(SHORTEST);
+            if out.len() > most {
+                return Err(format!("{exit:?}: an answer of {} bytes to {}", out.len(), came.len()));
+            }
+        }
+        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect => {
+            let Some(came) = network(came) else { return Err(format!("{exit:?}: sent something that was no IP")) };
+            let Some(out) = network(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
+            // A tunnel's header, or none.
+            let inner = out.len().checked_sub(came.len()).map(|start| &out[start..]);
+            if inner.is_none_or(|inner| without_hops(inner) != without_hops(came)) {
+                return Err(format!("{exit:?}: a backend gets another packet than the client sent"));
+            }
+        }
+        _ => return Ok(()),
+    }
+    match verify::checksums(came) {
+        Ok(()) => verify::checksums(out).map_err(|error| format!("{exit:?}: {error}, which was right before")),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The IP packet in a frame, without what pads the frame; `None` if there is no whole one behind two tags at most.
+fn network(frame: &[u8]) -> Option<&[u8]> {
+    let mut at = 12;
+    for _ in 0..2 {
+        if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
+            at += 4;
+        }
+    }
+    let packet = frame.get(at + 2..)?;
+    let number = |at: usize| Some(usize::from(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?])));
+    match packet.first()? >> 4 {
+        4 => packet.get(..number(2)?),
+        6 => packet.get(..40 + number(4)?),
+        _ => None,
+    }
+}
+
+/// A packet as it would be had nobody counted its hops.
+fn without_hops(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let counted: &[usize] = if packet.first().is_some_and(|first| first >> 4 == 4) { &[8, 10, 11] } else { &[7] };
+    for at in counted {
+        if let Some(byte) = packet.get_mut(*at) {
+            *byte = 0;
+        }
+    }
+    packet
 }
 
 /// The network layer of a frame, as far as the checks need it.

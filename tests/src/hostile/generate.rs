@@ -1,26 +1,20 @@
 //! Hostile frames: noise, and valid frames with something done to them.
 
-use edge_tests::{
-    both::Program,
-    cases::Case,
-    kernel::{Arrival, LONGEST, SHORT_METADATA},
-};
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-/// A frame to try.
-#[derive(Clone, Debug)]
-pub(super) struct Try {
-    pub(super) program: Program,
-    pub(super) arrival: Arrival,
-    pub(super) frame: Vec<u8>,
-}
+use super::Try;
+use crate::{
+    both::Program,
+    cases::Case,
+    kernel::{LONGEST, SHORT_METADATA},
+};
 
 /// Bytes that headers are afraid of: lengths, protocol numbers, flags, and the ends of ranges.
 const NASTY: [u8; 24] =
     [0, 1, 2, 4, 6, 8, 17, 20, 41, 43, 44, 50, 51, 58, 60, 0x45, 0x4f, 0x60, 0x7f, 0x80, 0x81, 0xa8, 0xfe, 0xff];
 
 /// A hostile frame. Every random choice comes from `random`.
-pub(super) fn frame(cases: &[Case], random: &mut StdRng) -> Try {
+pub fn frame(cases: &[Case], random: &mut StdRng) -> Try {
     let case = cases.choose(random).expect("there are cases");
     let mut frame = case.frame.clone();
     match random.random_range(0..10) {
@@ -99,7 +93,7 @@ fn fragment(frame: &mut Vec<u8>, random: &mut StdRng) {
 }
 
 /// Does one thing to the frame, most likely to its headers.
-fn change(frame: &mut Vec<u8>, random: &mut StdRng) {
+pub fn change(frame: &mut Vec<u8>, random: &mut StdRng) {
     if frame.is_empty() {
         return;
     }

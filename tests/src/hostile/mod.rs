@@ -1,0 +1,15 @@
+//! Frames that nobody should have sent, and what must hold for them all the same.
+
+pub mod generate;
+pub mod oracle;
+pub mod sequence;
+
+use crate::{both::Program, kernel::Arrival};
+
+/// A frame to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Try {
+    pub program: Program,
+    pub arrival: Arrival,
+    pub frame: Vec<u8>,
+}

@@ -1,0 +1,33 @@
+//! The fuzzer's corpus, through the real program as well.
+
+use std::{fs, path::Path};
+
+use edge_tests::{
+    hostile::{Try, sequence},
+    workspace,
+};
+
+use super::run;
+
+/// Where `cargo xtask fuzz` keeps it, from the checkout's root.
+const CORPUS: &str = "tests/fuzz/corpus";
+
+#[test]
+fn what_the_fuzzer_found_worth_keeping() {
+    let tries: Vec<_> = files(&workspace().join(CORPUS)).iter().flat_map(|bytes| frames(bytes)).collect();
+    assert!(tries.len() > 500, "the corpus has {} frames", tries.len());
+    run(|_, try_all| try_all(&mut tries.into_iter()));
+}
+
+fn files(dir: &Path) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(dir).expect("the corpus is there").map(|entry| entry.expect("a file").path());
+    let mut paths: Vec<_> = entries.collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).expect("a sequence")).collect()
+}
+
+/// Those that this kernel can receive.
+fn frames(bytes: &[u8]) -> impl Iterator<Item = Try> {
+    let steps = sequence::read(bytes).into_iter().map(|step| step.what);
+    steps.filter(|what| what.arrival.needs().iter().all(|feature| feature.is_there()))
+}

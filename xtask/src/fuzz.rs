@@ -1,0 +1,93 @@
+//! `cargo xtask fuzz`: libFuzzer over the packet path on the host.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cargo,
+    packages::{self, Package},
+    step::step,
+};
+
+/// How long, and what becomes of the corpus.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Seconds to run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    seconds: u32,
+    /// Processes side by side.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: u32,
+    /// Add the shortest sequences that reach what the committed corpus does not.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Sequences of up to 8 frames of a few hundred bytes, rarely one of 1,500.
+const LONGEST: u32 = 4096;
+
+/// What libFuzzer needs of the compiler: counters of edges, and constants of comparisons.
+const FLAGS: [&str; 6] = [
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    packages::ensure(&[Package::any("g++")], "building libFuzzer")?;
+    let fuzzer = step("building the fuzzer", build)?;
+    let (committed, found) = (cargo::root().join("tests/fuzz/corpus"), cargo::root().join("target/fuzz/corpus"));
+    std::fs::create_dir_all(&committed)?;
+    std::fs::create_dir_all(&found)?;
+    step(&format!("fuzzing for {} s", options.seconds), || {
+        let artifacts = format!("-artifact_prefix={}/", cargo::root().join("target/fuzz").display());
+        let mut run = cargo::command(&fuzzer);
+        run.current_dir(cargo::root().join("target/fuzz"));
+        run.args([&found, &committed]).arg(artifacts);
+        run.args([format!("-max_total_time={}", options.seconds), format!("-max_len={LONGEST}")]);
+        run.args(["-print_final_stats=1", "-timeout=5"]);
+        if options.jobs > 1 {
+            run.arg(format!("-fork={}", options.jobs));
+        }
+        cargo::run(&mut run)
+    })?;
+    if options.keep {
+        step("keeping what is new", || merge(&fuzzer, &committed, &found))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts into `committed` what reaches more than it does, and is in `found`.
+fn merge(fuzzer: &Path, committed: &Path, found: &Path) -> Result<()> {
+    let mut merge = cargo::command(fuzzer);
+    // By edges alone: how often one is taken would keep five times as many.
+    merge.args(["-set_cover_merge=1", "-use_counters=0"]).arg(format!("-max_len={LONGEST}")).args([committed, found]);
+    cargo::run(&mut merge)
+}
+
+fn build() -> Result<PathBuf> {
+    // Everything is built with other flags: not where the rest is.
+    let dir = cargo::target_dir()?.join("fuzz");
+    let mut build = cargo::cargo();
+    build.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+    build.args(["build", "--quiet", "--package", "edge-fuzz", "--profile", "fuzz", "--target-dir"]).arg(&dir);
+    // With a target named, build scripts and procedural macros have none of the flags.
+    build.args(["--target", &host()?]);
+    cargo::run(&mut build)?;
+    Ok(dir.join(host()?).join("fuzz/edge-fuzz"))
+}
+
+/// The machine's own target.
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = cargo::output(cargo::command(rustc).arg("-vV")).context("rustc does not say its version")?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not say its host")?;
+    Ok(host.to_owned())
+}
