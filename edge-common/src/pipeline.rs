@@ -55,6 +55,12 @@ pub trait Subprograms<P: Packet, M: Maps> {
         slow::finish(packet, maps, link, location, result)
     }
 
+    /// Judges a decision that is pending: it stays pending if the answer is permitted.
+    #[inline(always)]
+    fn judge(&self, packet: &P, decided: Decision) -> Decision {
+        reply::judge(packet, decided)
+    }
+
     /// Makes the answer, and returns the exit by which the packet leaves.
     #[inline(always)]
     fn answer(&self, packet: &mut P, maps: &M, decided: Decision) -> Exit {
@@ -69,21 +75,32 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Inlined {}
 
 /// Processes one packet, and counts it.
 pub fn process<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
-    process_with(packet, maps, &Inlined)
+    process_with(packet, maps, &Inlined).unwrap_or_else(|exit| Outcome { exit, egress: 0 })
 }
 
-/// The same, with the caller's subprograms.
+/// The same, with the caller's subprograms. Forwarded packets are `Ok`, all others `Err`: two ways to the end, so that
+/// neither is compiled to look for what only the other can be.
 #[inline(always)]
-pub fn process_with<P: Packet, M: Maps>(packet: &mut P, maps: &M, subprograms: &impl Subprograms<P, M>) -> Outcome {
-    let outcome = match parse(packet, maps, subprograms) {
-        Ok(forwarded) => forwarded,
-        Err(decided) if decided.answer().is_some() => {
-            Outcome { exit: subprograms.answer(packet, maps, decided), egress: 0 }
+pub fn process_with<P: Packet, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+) -> Result<Outcome, Exit> {
+    match parse(packet, maps, subprograms) {
+        Ok(forwarded) => {
+            maps.count_exit(forwarded.exit);
+            Ok(forwarded)
         }
-        Err(decided) => Outcome { exit: decided.exit(), egress: 0 },
-    };
-    maps.count_exit(outcome.exit);
-    outcome
+        Err(mut decided) => {
+            if decided.is_pending() {
+                decided = subprograms.judge(packet, decided);
+            }
+            let answered = decided.is_pending();
+            let exit = if answered { subprograms.answer(packet, maps, decided) } else { decided.exit() };
+            maps.count_exit(exit);
+            Err(exit)
+        }
+    }
 }
 
 /// Forwarded packets are `Ok`, all others `Err`.

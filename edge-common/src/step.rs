@@ -19,16 +19,26 @@ pub struct Outcome {
 pub struct Decision(pub u64);
 
 impl Decision {
+    /// Beside the exit, so that the word of an exit without detail is a small number, which takes one instruction.
+    const PENDING: u64 = 1 << 8;
+
     /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU. It is below
     /// 2^30.
     #[inline(always)]
     pub const fn new(exit: Exit, detail: u32) -> Self {
-        Self((detail as u64) << 32 | exit as u64)
+        let decided = Self((detail as u64) << 32 | exit as u64);
+        if decided.answer().is_some() { Self(decided.0 | Self::PENDING) } else { decided }
+    }
+
+    /// Whether the packet has not left yet: an answer is due, if it is permitted.
+    #[inline(always)]
+    pub const fn is_pending(self) -> bool {
+        self.0 & Self::PENDING != 0
     }
 
     #[inline(always)]
     pub const fn exit(self) -> Exit {
-        Exit::from_raw(self.0 as u32)
+        Exit::from_raw(self.0 as u32 & 0xff)
     }
 
     #[inline(always)]

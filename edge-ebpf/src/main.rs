@@ -21,17 +21,29 @@ mod packet;
 mod subprograms;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
-use edge_common::{abi::Verdict, pipeline, step::Outcome};
+use edge_common::{
+    abi::{Exit, Verdict},
+    pipeline,
+    step::Outcome,
+};
 
 use crate::{maps::KernelMaps, packet::ContextPacket, subprograms::Global};
 
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
-    let Outcome { exit, egress } =
-        pipeline::process_with(&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx), &Global(ctx.ctx));
+    let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
+    match pipeline::process_with(packet, maps, &Global(ctx.ctx)) {
+        Ok(Outcome { exit, egress }) => leave(&ctx, exit, egress),
+        Err(exit) => leave(&ctx, exit, 0),
+    }
+}
+
+#[inline(always)]
+#[cfg_attr(not(feature = "trace"), expect(unused_variables, reason = "the context is for the log"))]
+fn leave(ctx: &XdpContext, exit: Exit, egress: u32) -> u32 {
     #[cfg(feature = "trace")]
-    aya_log_ebpf::info!(&ctx, "exit {} egress {}", exit.name(), egress);
+    aya_log_ebpf::info!(ctx, "exit {} egress {}", exit.name(), egress);
     match exit.verdict() {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,

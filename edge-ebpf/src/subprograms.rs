@@ -38,6 +38,11 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
+    fn judge(&self, _packet: &P, Decision(decided): Decision) -> Decision {
+        Decision(edge_judge(self.0, decided))
+    }
+
+    #[inline(always)]
     fn answer(&self, _packet: &mut P, _maps: &M, Decision(decided): Decision) -> Exit {
         Exit::from_raw(edge_answer(self.0, decided))
     }
@@ -67,6 +72,10 @@ subprogram!(edge_choose(packet, maps, location: u64, known: u64, target: u64, ha
 
 subprogram!(edge_finish(packet, maps, l3: u32, ether_type: u32, location: u64, result: u64) -> u64 {
     slow::finish(packet, maps, link(l3, ether_type), StepResult(location).location(), StepResult(result)).0
+});
+
+subprogram!(edge_judge(packet, _maps, decided: u64) -> u64 {
+    reply::judge(packet, Decision(decided)).0
 });
 
 subprogram!(edge_answer(packet, maps, decided: u64) -> u32 {

@@ -7,8 +7,8 @@ use std::{
 
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Failover, Generation, HashKey, MAX_STATIONS, Mac, Mode, Pool, Service, ServiceKeyV4,
-        ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, VipPrefix, WhenExhausted,
+        AnswerLimits, Backend, CELL, Cell, Failover, Generation, HashKey, MAX_STATIONS, Mac, Mode, Pool, Service,
+        ServiceKeyV4, ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, VipPrefix, WhenExhausted,
     },
     host::Memory,
     lookup::{hash::Hash, service_index::Key},
@@ -178,8 +178,10 @@ pub struct World {
     pub decap_vips: Vec<VipPrefix>,
     /// How many flows a CPU may record in a second, of either kind.
     pub records_per_second: u32,
-    /// How many ICMP errors a CPU may send in a second.
-    pub errors_per_second: u32,
+    /// How many answers of each kind a CPU may send in a second.
+    pub answers_per_second: AnswerLimits,
+    /// How many first fragments a CPU may remember in a second.
+    pub first_fragments_per_second: u32,
 }
 
 impl World {
@@ -194,7 +196,8 @@ impl World {
             decap_addresses: Vec::new(),
             decap_vips: Vec::new(),
             records_per_second: 1 << 30,
-            errors_per_second: 1 << 30,
+            answers_per_second: AnswerLimits::all(1 << 30),
+            first_fragments_per_second: 1 << 30,
         }
     }
 
@@ -305,7 +308,8 @@ impl World {
             slot_mask: self.slots - 1,
             stations: stations(),
             records_per_second: self.records_per_second,
-            errors_per_second: self.errors_per_second,
+            answers_per_second: self.answers_per_second,
+            first_fragments_per_second: self.first_fragments_per_second,
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);

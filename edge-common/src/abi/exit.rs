@@ -94,12 +94,16 @@ exits! {
         TtlExceededSilent = "ttl_exceeded_silent", Drop;
         /// Too long for the path to the backend, answered with ICMP fragmentation needed or ICMPv6 packet too big.
         TooBig = "too_big", Tx;
-        /// Too long for the path to the backend, and not to be answered (no DF bit, or from no single host).
+        /// Too long for the path to the backend, and not to be answered (no DF bit, from no single host, or IPv6 of at most 1,280 bytes).
         TooBigSilent = "too_big_silent", Drop;
-        /// An ICMP or ICMPv6 error was due, and this CPU has sent as many as it may in this second.
-        ErrorLimited = "error_limited", Drop;
+        /// An answer was due (an error, a RST, an echo reply), and this CPU has sent as many of its kind as it may in this second.
+        AnswerLimited = "answer_limited", Drop;
         /// A later fragment of a packet to a VIP whose first one was not seen, or too long ago.
         FragmentUnknown = "fragment_unknown", Drop;
+        /// A later fragment of a TCP segment to a VIP that begins inside the TCP header, and so could change what was looked at (RFC 1858, RFC 3128).
+        FragmentOverlap = "fragment_overlap", Drop;
+        /// The first fragment of a packet for a service, and this CPU has remembered as many as it may in this second; later ones have no first then.
+        FragmentLimited = "fragment_limited", Drop;
         /// To a VIP, with a header that is cut off or lengths that contradict the frame.
         Malformed = "malformed", Drop;
         /// To a VIP, with more IPv6 extension headers than are looked through, or one that hides the transport.

@@ -36,13 +36,38 @@ pub struct Generation {
     pub tunnel_source_v4: [u8; 4],
     /// Outer source address of IPv6 tunnels, network order; all zero: none.
     pub tunnel_source_v6: [u8; 16],
-    /// How many flows a CPU may record in a second when they start, and as many again of those that run.
-    pub records_per_second: u32,
-    /// How many ICMP and ICMPv6 errors a CPU may send in a second.
-    pub errors_per_second: u32,
     /// Where frames are taken: at these MAC addresses of these interfaces, and at no other. What is not used is zero. The
     /// controller changes them as the interfaces change, whatever bank is active.
     pub stations: [Station; MAX_STATIONS],
+    /// How many flows a CPU may record in a second when they start, and as many again of those that run.
+    pub records_per_second: u32,
+    /// How many answers of each kind a CPU may send in a second.
+    pub answers_per_second: AnswerLimits,
+    /// How many first fragments of packets a CPU may remember in a second.
+    pub first_fragments_per_second: u32,
     /// Zero. It makes the size a power of two, which saves a packet a multiplication.
-    pub reserved: [u32; 8],
+    pub reserved: [u32; 3],
+}
+
+/// A limit for each kind of packet that the edge makes itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct AnswerLimits {
+    /// ICMP and ICMPv6 port unreachable.
+    pub unreachable: u32,
+    /// ICMP and ICMPv6 time exceeded.
+    pub time_exceeded: u32,
+    /// ICMP fragmentation needed, ICMPv6 packet too big.
+    pub too_big: u32,
+    /// TCP RST.
+    pub resets: u32,
+    /// ICMP and ICMPv6 echo replies.
+    pub echo_replies: u32,
+}
+
+impl AnswerLimits {
+    /// The same limit for every kind.
+    pub const fn all(limit: u32) -> Self {
+        Self { unreachable: limit, time_exceeded: limit, too_big: limit, resets: limit, echo_replies: limit }
+    }
 }

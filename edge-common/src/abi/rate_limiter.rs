@@ -5,14 +5,21 @@ use bytemuck::{Pod, Zeroable};
 /// Limits how often a CPU does each [`RateLimited`] action in a second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct RateLimiter {
+pub struct RateLimiter(pub [Taken; RateLimited::COUNT]);
+
+/// How often an action was taken in a second. Each action has a second of its own, so that a new one resets one word.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Taken {
     /// The second that is counted: nanoseconds of `CLOCK_MONOTONIC` over 2^30.
-    pub second: u64,
-    /// How often each action was taken in it.
-    pub taken: [u32; RateLimited::COUNT],
+    pub second: u32,
+    pub count: u32,
 }
 
 /// An action that is limited to so many times a second and CPU, so that a flood does not consume all of them.
+///
+/// Each has a limit of its own: what a flood makes of one kind must not use up another, least of all "too big", without
+/// which path MTU discovery ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum RateLimited {
@@ -20,32 +27,37 @@ pub enum RateLimited {
     NewRecord,
     /// Recording an established flow.
     OwnerRecord,
-    /// Sending an ICMP or ICMPv6 error.
-    Error,
+    /// Sending a port unreachable.
+    PortUnreachable,
+    /// Sending a time exceeded.
+    TimeExceeded,
+    /// Sending a fragmentation needed or packet too big.
+    TooBig,
+    /// Sending a RST.
+    Reset,
+    /// Answering an echo request.
+    EchoReply,
+    /// Remembering where a first fragment went.
+    FirstFragment,
 }
 
 impl RateLimited {
-    /// One more than there are: the size is a multiple of eight bytes.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 8;
 }
 
 impl RateLimiter {
     /// Takes one of the `limit` actions of this second; false, and nothing taken, if none is left.
     #[inline(always)]
     pub const fn try_take(&mut self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
-        let second = now_ns >> 30;
-        if self.second != second {
-            *self = Self { second, taken: [0; RateLimited::COUNT] };
+        let second = (now_ns >> 30) as u32;
+        let taken = &mut self.0[action as usize];
+        if taken.second != second {
+            *taken = Taken { second, count: 0 };
         }
-        let taken = match action {
-            RateLimited::NewRecord => &mut self.taken[0],
-            RateLimited::OwnerRecord => &mut self.taken[1],
-            RateLimited::Error => &mut self.taken[2],
-        };
-        if *taken >= limit {
+        if taken.count >= limit {
             return false;
         }
-        *taken += 1;
+        taken.count += 1;
         true
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. So is DF (RFC 2003, section 3.1),
 //! so that path MTU discovery sees the whole path. A header without DF has an identification (RFC 6864, section 4.1), or
-//! a backend would put fragments of different packets together.
+//! a backend would put fragments of different packets together. IPv6 has DF always, but for a packet of its least MTU on a
+//! narrower path.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -12,7 +13,7 @@ use crate::{
         checksum, ethernet,
         ip::{DEFAULT_TTL, Family},
         ipv4::DONT_FRAGMENT,
-        packet::Wire,
+        packet::{Packet, Wire},
     },
 };
 
@@ -42,7 +43,25 @@ impl Inner {
         };
         Self { length, tos: F::tos(header), fragmentation, label }
     }
+
+    /// The same in an outer IPv4 packet that routers may fragment, of an IPv6 packet whose payload stands at `payload`. It has no
+    /// identification that could be copied; the start of its payload differs from packet to packet: a sequence number and a
+    /// checksum, or a fragment's place.
+    #[inline(always)]
+    pub(super) fn in_pieces<P: Packet>(self, packet: &P, payload: usize) -> Self {
+        let FiveWords([a, b, c, d, e]) = packet.view(payload).copied().unwrap_or(FiveWords([0; 5]));
+        let [w, x, y, z] = (a ^ b ^ c ^ d ^ e ^ self.label.to_be()).to_ne_bytes();
+        Self { fragmentation: [w ^ y, x ^ z, 0, 0], ..self }
+    }
 }
+
+/// The start of an IP packet's payload.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct FiveWords([u32; 5]);
+
+// SAFETY: packed integers.
+unsafe impl Wire for FiveWords {}
 
 /// An outer IPv4 header, in words as they stand in a frame.
 #[repr(C, packed)]

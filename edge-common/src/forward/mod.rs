@@ -17,7 +17,7 @@ use crate::{
     wire::{
         ip::Family,
         link::{Egress, Link},
-        packet::Packet,
+        packet::{Packet, after},
     },
 };
 
@@ -46,29 +46,20 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
 ) -> Result<Outcome, Decision> {
     let Received { link, length, label } = received;
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
-    if F::ttl(header) <= 1 {
-        return Err(Exit::TtlExceeded.into());
-    }
-    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
-    let overhead = match (mode, backend.family) {
-        (Mode::Dsr, _) => dsr::OVERHEAD,
-        (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
-        (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
-        _ => return Err(Exit::BadTables.into()),
-    };
-    for mtu in [backend.mtu, backend.path_mtu] {
-        if mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu) {
-            return Err(too_big(backend, overhead));
-        }
-    }
+    let mode = admit::<F>(header, length, service, backend)?;
     let NextHop { egress, link_layer } = next_hop(maps, view, backend)?;
 
     let inner = ipip::Inner::of::<F>(header, length, label);
     F::decrement_ttl(header);
     let sent = match (mode, backend.family) {
         (Mode::Dsr, _) => dsr::send::<F, P>(packet, link, &link_layer),
-        (Mode::Ipip, 4) => ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner)
-            .and_then(|outer| link_layer.send(packet, link, ipip::OuterV4::ETHER_TYPE, outer)),
+        (Mode::Ipip, 4) => {
+            // Compiled apart from the first check, so that no other packet pays for this one.
+            let least = F::LEAST_MTU > 0 && exceeds(backend, packet.merge_paths(length, 0xffff), ipip::OuterV4::LENGTH);
+            let inner = if least { inner.in_pieces(packet, after(link.l3, size_of::<F::Header>())) } else { inner };
+            ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner)
+                .and_then(|outer| link_layer.send(packet, link, ipip::OuterV4::ETHER_TYPE, outer))
+        }
         (Mode::Ipip, _) => ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner)
             .and_then(|outer| link_layer.send(packet, link, ipip::OuterV6::ETHER_TYPE, outer)),
     };
@@ -84,12 +75,52 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     Ok(Outcome { exit, egress })
 }
 
-/// The exit of a packet that is too long for the egress, or for the path behind it: with an MTU that fits both.
+/// The mode in which a packet of `length` bytes goes to `backend`.
+///
+/// # Errors
+/// The exit of a packet that may not go on (its TTL ends here), or that does not fit.
 #[inline(always)]
-fn too_big(backend: &Backend, overhead: usize) -> Decision {
+pub(crate) fn admit<F: Family>(
+    header: &F::Header,
+    length: usize,
+    service: &Service,
+    backend: &Backend,
+) -> Result<Mode, Decision> {
+    if F::ttl(header) <= 1 {
+        return Err(Exit::TtlExceeded.into());
+    }
+    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
+    let overhead = match (mode, backend.family) {
+        (Mode::Dsr, _) => dsr::OVERHEAD,
+        (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
+        (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
+        _ => return Err(Exit::BadTables.into()),
+    };
+    if exceeds(backend, length, overhead) {
+        too_long::<F>(length, overhead, backend)?;
+    }
+    Ok(mode)
+}
+
+/// Whether a packet of `length` bytes and `overhead` more is too long for the egress, or for the path behind it.
+#[inline(always)]
+fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
+    let exceeds = |mtu: u16| mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu);
+    exceeds(backend.mtu) || exceeds(backend.path_mtu)
+}
+
+/// What becomes of a packet that is too long: its sender is told an MTU that fits egress and path, but none below the least of
+/// its family. A sender need not go below that (RFC 8201, section 4), so a packet of the least MTU goes on where a router
+/// may fragment what it is sent in, an outer IPv4 header; else it is dropped, since no answer would help.
+#[inline(always)]
+fn too_long<F: Family>(length: usize, overhead: usize, backend: &Backend) -> Result<(), Decision> {
     let (egress, path) = (backend.mtu, backend.path_mtu);
     let mtu = if egress == 0 || path != 0 && path < egress { path } else { egress };
-    Decision::new(Exit::TooBig, usize::from(mtu).saturating_sub(overhead) as u32)
+    let fits = usize::from(mtu).saturating_sub(overhead).max(F::LEAST_MTU);
+    if F::LEAST_MTU == 0 || length > fits {
+        return Err(Decision::new(Exit::TooBig, fits as u32));
+    }
+    if overhead == ipip::OuterV4::LENGTH { Ok(()) } else { Err(Exit::TooBigSilent.into()) }
 }
 
 /// Where frames to a backend go next.

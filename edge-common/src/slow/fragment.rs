@@ -3,9 +3,12 @@
 //! Fragments are not reassembled here, but on the backend. A later fragment that arrives before the first one is dropped; its
 //! sender will send the packet again, as after any loss.
 
+use network_types::tcp::TcpHdr;
+
 use super::Look;
 use crate::{
-    abi::{Exit, FragmentRecord},
+    abi::{Exit, FragmentRecord, RateLimited},
+    forward,
     lookup::Lookup,
     maps::{Fragments as _, Maps},
     step::{Chosen, Decision, FlowRelation, Step, StepResult},
@@ -36,6 +39,9 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             }
             return self.own::<F>(header, FlowRelation::FirstFragment, at, Head::check_first);
         }
+        if overlaps(at.protocol, before) {
+            return Err(self.for_a_vip::<F>(header, Exit::FragmentOverlap));
+        }
         let now = self.maps.now_ns();
         let first = match F::fragments(self.maps).find(&key::<F>(header, fragment)) {
             Some(first) if now.wrapping_sub(first.seen_ns) < LIFE_NS => first,
@@ -43,28 +49,54 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         };
         let vip = F::destination(header);
         let target = F::find(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
+        if overlaps(first.protocol, before) {
+            return Err(Exit::FragmentOverlap.into());
+        }
         // Of its place, too: an outer header has an identification of its own, which tells fragments apart.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
         Ok(Chosen { service: target.service, backend: first.backend, label: hash.flow_label(), starts: false }.into())
     }
 
-    /// Remembers where a first fragment goes.
+    /// Remembers where a first fragment goes, if it goes there. No later one follows one that is not remembered, so that no
+    /// part of a packet is forwarded whose first part was not: a full-size one that the tunnel makes too long, or one of a
+    /// flood.
     #[inline(always)]
     pub(super) fn remember<F: Lookup + Icmp>(&self, result: StepResult) -> StepResult {
-        let Some(header) = self.packet.view::<F::Header>(self.link.l3) else { return result };
-        let Step::Forward(Chosen { backend, .. }) = result.step() else { return result };
-        let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else { return result };
-        let Some(head) = Head::read(self.packet, fragment.at.protocol, fragment.at.offset) else { return result };
+        self.remembered::<F>(result).unwrap_or_else(StepResult::from)
+    }
+
+    #[inline(always)]
+    fn remembered<F: Lookup + Icmp>(&self, result: StepResult) -> Result<StepResult, Decision> {
+        let Step::Forward(Chosen { service, backend, .. }) = result.step() else { return Ok(result) };
+        let header: &F::Header = self.packet.view(self.link.l3).ok_or(Exit::Malformed)?;
+        let service = self.maps.service(self.view.bank, service).ok_or(Exit::BadTables)?;
+        let to = self.maps.backend(backend).ok_or(Exit::BadTables)?;
+        forward::admit::<F>(header, F::length(header), service, to)?;
+        let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else {
+            return Err(Exit::Malformed.into());
+        };
+        let head = Head::read(self.packet, fragment.at.protocol, fragment.at.offset).ok_or(Exit::Malformed)?;
+        let (now, limit) = (self.maps.now_ns(), self.view.generation.first_fragments_per_second);
+        if !self.maps.try_take(RateLimited::FirstFragment, now, limit) {
+            return Err(Exit::FragmentLimited.into());
+        }
         let record = FragmentRecord {
-            seen_ns: self.maps.now_ns(),
+            seen_ns: now,
             backend,
             port: head.destination(),
             protocol: fragment.at.protocol,
             reserved: [0; 3],
         };
         F::fragments(self.maps).insert(&key::<F>(header, fragment), record);
-        result
+        Ok(result)
     }
+}
+
+/// Whether a later fragment, with `before` bytes before it, begins inside the header that the first one has whole. RFC 1858,
+/// section 3.2.2, asks it of the flags; the whole header is as easy.
+#[inline(always)]
+fn overlaps(protocol: u8, before: u16) -> bool {
+    protocol == protocol::TCP && usize::from(before) < TcpHdr::LEN
 }
 
 /// What all fragments of a packet have in common. IPv6 tells packets apart without a protocol (RFC 8200, section 4.5), which

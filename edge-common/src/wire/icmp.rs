@@ -1,9 +1,6 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): types, the MTU that an error reports, and which packets must not cause an error.
 
-use network_types::{
-    icmp::Icmpv4Hdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-};
+use network_types::icmp::Icmpv4Hdr;
 
 use super::{ip::Family, ipv4::V4, ipv6::V6, protocol};
 
@@ -35,9 +32,10 @@ pub trait Icmp: Family {
     /// The MTU of the next link, bytes of IP packet, if the ICMP header is that of "too big".
     fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
 
-    /// Whether no error may be sent about a packet: one that is an error itself, or no first fragment (RFC 1122, section
-    /// 3.2.2; RFC 4443, section 2.4).
-    fn is_exempt(header: &Self::Header) -> bool;
+    /// Whether `message` may be sent about a packet of `protocol`, or about a fragment of one with `before` bytes before it: not
+    /// about an error, nor about a later fragment (RFC 1122, section 3.2.2; RFC 4443, section 2.4). What is ICMP and is no
+    /// error is not answered by one either.
+    fn permits(message: Message, protocol: u8, before: u16) -> bool;
 
     /// Type and code of a message.
     fn message(message: Message) -> [u8; 2];
@@ -68,8 +66,8 @@ impl Icmp for V4 {
     }
 
     #[inline(always)]
-    fn is_exempt(header: &Ipv4Hdr) -> bool {
-        header.proto == protocol::ICMP || u16::from_be_bytes(header.frags) & 0x1fff != 0
+    fn permits(_message: Message, protocol: u8, before: u16) -> bool {
+        protocol != protocol::ICMP && before == 0
     }
 
     #[inline(always)]
@@ -106,10 +104,11 @@ impl Icmp for V6 {
         if type_ == 2 && mtu <= 0xffff { Some((mtu as u16).max(1280)) } else { None }
     }
 
-    /// Fragments as well, first ones too: which one it is stands farther behind.
+    /// RFC 4443 has no rule about later fragments. One that is too long must be answered, since only its sender can make it
+    /// shorter (section 3.2); else the rule of IPv4 is kept.
     #[inline(always)]
-    fn is_exempt(header: &Ipv6Hdr) -> bool {
-        header.next_hdr == protocol::ICMPV6 || header.next_hdr == protocol::IPV6_FRAGMENT
+    fn permits(message: Message, protocol: u8, before: u16) -> bool {
+        protocol != protocol::ICMPV6 && (before == 0 || message == Message::TooBig)
     }
 
     #[inline(always)]

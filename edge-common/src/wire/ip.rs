@@ -49,6 +49,9 @@ pub trait Family {
     const TUNNELLED: u8;
     /// EtherType, as it stands in a frame.
     const ETHER_TYPE: u16;
+    /// Bytes of the longest packet that every path must carry, in fragments if need be; a sender that is told less does not
+    /// heed it. 0: there is none.
+    const LEAST_MTU: usize;
 
     /// The transport header of a packet as nearly all are: whole, TCP or UDP directly behind `header`, which stands at `l3`
     /// and is of the plainest form. All others take the slow path.
@@ -79,7 +82,7 @@ pub trait Family {
     /// What tells the fragments of this packet from those of others, should it be fragmented on the way.
     fn identification(header: &Self::Header) -> [u8; 2];
 
-    /// Whether the source is a single host that can be answered.
+    /// Whether a packet came from a single host, to another one.
     fn answerable(header: &Self::Header) -> bool;
 
     fn source(header: &Self::Header) -> &Self::Address;

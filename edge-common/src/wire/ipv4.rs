@@ -28,6 +28,7 @@ impl Family for V4 {
     const ICMP: u8 = protocol::ICMP;
     const TUNNELLED: u8 = protocol::IPV4;
     const ETHER_TYPE: u16 = ethernet::IPV4;
+    const LEAST_MTU: usize = 0;
 
     /// Without options, and no fragment.
     #[inline(always)]
@@ -101,11 +102,10 @@ impl Family for V4 {
         header.id
     }
 
-    /// Neither "this network", nor loopback, nor multicast, nor reserved, nor broadcast (RFC 1122, section 3.2.2).
+    /// Neither end "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.2).
     #[inline(always)]
     fn answerable(header: &Ipv4Hdr) -> bool {
-        let first = header.src_addr[0];
-        first != 0 && first != 127 && first < 224
+        is_host(header.src_addr) && is_host(header.dst_addr) && header.src_addr != header.dst_addr
     }
 
     #[inline(always)]
@@ -117,4 +117,10 @@ impl Family for V4 {
     fn destination(header: &Ipv4Hdr) -> &[u8; 4] {
         &header.dst_addr
     }
+}
+
+/// Whether an address is that of one host.
+#[inline(always)]
+const fn is_host([first, ..]: [u8; 4]) -> bool {
+    first != 0 && first != 127 && first < 224
 }

@@ -37,6 +37,8 @@ impl Family for V6 {
     const ICMP: u8 = protocol::ICMPV6;
     const TUNNELLED: u8 = protocol::IPV6;
     const ETHER_TYPE: u16 = ethernet::IPV6;
+    /// RFC 8200, section 5.
+    const LEAST_MTU: usize = 1280;
 
     /// Without extension headers.
     #[inline(always)]
@@ -95,10 +97,12 @@ impl Family for V6 {
         [0; 2]
     }
 
-    /// Neither multicast, nor unspecified, nor loopback (RFC 4443, section 2.4).
+    /// Neither end multicast, unspecified or loopback (RFC 4443, section 2.4), nor an IPv4-mapped address, which is nobody's on
+    /// the wire (RFC 4291, section 2.5.5.2).
     #[inline(always)]
     fn answerable(header: &Ipv6Hdr) -> bool {
-        header.src_addr[0] != 0xff && u128::from_be_bytes(header.src_addr) > 1
+        let [source, destination] = [header.src_addr, header.dst_addr].map(u128::from_be_bytes);
+        is_host(source) && is_host(destination) && source != destination
     }
 
     #[inline(always)]
@@ -110,6 +114,12 @@ impl Family for V6 {
     fn destination(header: &Ipv6Hdr) -> &[u8; 16] {
         &header.dst_addr
     }
+}
+
+/// Whether an address is that of one host.
+#[inline(always)]
+const fn is_host(address: u128) -> bool {
+    address >> 120 != 0xff && address > 1 && address >> 32 != 0xffff
 }
 
 /// Whether an extension header has this number.

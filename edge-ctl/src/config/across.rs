@@ -70,7 +70,8 @@ impl Sections {
             Some(wanted) => wanted.value,
             None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
         };
-        let LimitsDraft { wanted, flows, flows_per_second, fragments } = self.limits.unwrap_or_default();
+        let LimitsDraft { wanted, flows, flows_per_second, fragments, first_fragments_per_second, answers } =
+            self.limits.unwrap_or_default();
         Limits {
             services: size(wanted.services, need.services, BASE.services, MOST.services),
             pools: size(wanted.pools, need.pools, BASE.pools, MOST.pools),
@@ -78,6 +79,8 @@ impl Sections {
             flows,
             flows_per_second,
             fragments,
+            first_fragments_per_second,
+            answers,
         }
     }
 

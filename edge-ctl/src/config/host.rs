@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use edge_common::abi::{HashKey, MAX_STATIONS};
+use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -33,6 +33,14 @@ const FLOWS_OVER_RATE: u32 = 4;
 const FRAGMENTS: (i64, i64) = (64, 1 << 20);
 const DEFAULT_FRAGMENTS: u32 = 8192;
 
+/// Three hundredths of a CPU, at some 300 ns for each.
+const DEFAULT_FIRST_FRAGMENTS: u32 = 100_000;
+
+/// Path MTU discovery needs few errors, and a flood should not get one for each of its packets (RFC 1812, section 4.3.2.8; RFC
+/// 4443, section 2.4 f). RST and echo replies have so high a limit that only a flood reaches it.
+const DEFAULT_ANSWERS: AnswerLimits =
+    AnswerLimits { unreachable: 1000, time_exceeded: 1000, too_big: 1000, resets: 10_000, echo_replies: 10_000 };
+
 /// The part of `[limits]` that depends on the rest of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counts<T = u32> {
@@ -49,6 +57,8 @@ pub(super) struct LimitsDraft {
     pub(super) flows: u32,
     pub(super) flows_per_second: u32,
     pub(super) fragments: u32,
+    pub(super) first_fragments_per_second: u32,
+    pub(super) answers: AnswerLimits,
 }
 
 impl Default for LimitsDraft {
@@ -58,6 +68,8 @@ impl Default for LimitsDraft {
             flows: DEFAULT_FLOWS,
             flows_per_second: DEFAULT_FLOWS / FLOWS_OVER_RATE,
             fragments: DEFAULT_FRAGMENTS,
+            first_fragments_per_second: DEFAULT_FIRST_FRAGMENTS,
+            answers: DEFAULT_ANSWERS,
         }
     }
 }
@@ -144,13 +156,39 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let rate = table.optional("flows_per_second", values::integer(1..=most, "flows_per_second = 32768"));
     let (least, most) = FRAGMENTS;
     let fragments = table.optional("fragments", values::integer(least..=most, "fragments = 8192"));
+    let first_fragments = per_second(&table, "first_fragments_per_second", DEFAULT_FIRST_FRAGMENTS);
+    let answers = answers(&table);
     let flows = flows?.map_or(DEFAULT_FLOWS, |found| found.value);
     Ok(LimitsDraft {
         wanted: Counts { services: services?, pools: pools?, backends: backends? },
         flows,
         flows_per_second: rate?.map_or(flows / FLOWS_OVER_RATE, |found| found.value),
         fragments: fragments?.map_or(DEFAULT_FRAGMENTS, |found| found.value),
+        first_fragments_per_second: first_fragments?,
+        answers: answers?,
     })
+}
+
+/// The limits of what the edge sends itself. Each key is read before one that is wrong ends it.
+fn answers(table: &Table<'_>) -> Read<AnswerLimits> {
+    let unreachable = per_second(table, "unreachable_per_second", DEFAULT_ANSWERS.unreachable);
+    let time_exceeded = per_second(table, "time_exceeded_per_second", DEFAULT_ANSWERS.time_exceeded);
+    let too_big = per_second(table, "too_big_per_second", DEFAULT_ANSWERS.too_big);
+    let resets = per_second(table, "resets_per_second", DEFAULT_ANSWERS.resets);
+    let echo_replies = per_second(table, "echo_replies_per_second", DEFAULT_ANSWERS.echo_replies);
+    Ok(AnswerLimits {
+        unreachable: unreachable?,
+        time_exceeded: time_exceeded?,
+        too_big: too_big?,
+        resets: resets?,
+        echo_replies: echo_replies?,
+    })
+}
+
+/// How often a CPU may do something in a second; 0: never.
+fn per_second(table: &Table<'_>, key: &'static str, default: u32) -> Read<u32> {
+    let example = format!("{key} = {default}");
+    Ok(table.optional(key, values::integer(0..=FLOWS.1, &example))?.map_or(default, |found| found.value))
 }
 
 pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {

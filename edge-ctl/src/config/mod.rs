@@ -32,7 +32,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{HashKey, Mode, Tracking, WhenExhausted},
+    abi::{AnswerLimits, HashKey, Mode, Tracking, WhenExhausted},
     wire::protocol,
 };
 use toml::de::DeTable;
@@ -104,7 +104,7 @@ pub(crate) struct Tunnel {
     pub source_v6: Option<Ipv6Addr>,
 }
 
-/// Sizes of the maps, counts.
+/// Sizes of the maps, and rate limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub services: u32,
@@ -116,6 +116,10 @@ pub(crate) struct Limits {
     pub flows_per_second: u32,
     /// Fragmented packets of each IP version whose later fragments are known to belong to them.
     pub fragments: u32,
+    /// First fragments that a CPU may remember in a second.
+    pub first_fragments_per_second: u32,
+    /// Answers of each kind that a CPU may send in a second.
+    pub answers: AnswerLimits,
 }
 
 /// Backends that fail together.

@@ -12,8 +12,23 @@ pub(super) const ROOT: Section = Section {
     keys: &["hash_key", "slots", "tunnel", "limits", "interface", "pool", "service"],
 };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
-pub(super) const LIMITS: Section =
-    Section { heading: "[limits]", keys: &["services", "pools", "backends", "flows", "flows_per_second", "fragments"] };
+pub(super) const LIMITS: Section = Section {
+    heading: "[limits]",
+    keys: &[
+        "services",
+        "pools",
+        "backends",
+        "flows",
+        "flows_per_second",
+        "fragments",
+        "first_fragments_per_second",
+        "unreachable_per_second",
+        "time_exceeded_per_second",
+        "too_big_per_second",
+        "resets_per_second",
+        "echo_replies_per_second",
+    ],
+};
 pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode", "virtual_macs"] };
 pub(super) const POOL: Section = Section { heading: "[[pool]]", keys: &["name", "min_healthy", "probe", "backend"] };
 pub(super) const PROBE: Section = Section {

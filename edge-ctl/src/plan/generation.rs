@@ -10,10 +10,6 @@ use edge_common::abi::{
 use super::{Capacity, PlanError, Snapshot, index, numbers::full, pools, retired, services};
 use crate::config::Config;
 
-/// ICMP and ICMPv6 errors that each CPU sends in a second at most. Path MTU discovery needs few; a flood should not get one
-/// for each of its packets (RFC 1812, section 4.3.2.8; RFC 4443, section 2.4).
-const ERRORS_PER_SECOND: u32 = 1000;
-
 /// What was published before, and what has become of it since.
 #[derive(Clone, Copy)]
 pub(crate) struct Previous<'a> {
@@ -120,10 +116,11 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         records_per_second: config.limits.flows_per_second,
-        errors_per_second: ERRORS_PER_SECOND,
+        answers_per_second: config.limits.answers,
+        first_fragments_per_second: config.limits.first_fragments_per_second,
         // The controller's, who knows the interfaces.
         stations: Generation::default().stations,
-        reserved: [0; 8],
+        reserved: [0; 3],
     };
     image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);

@@ -7,12 +7,20 @@ use std::{
     time::Duration,
 };
 
-use edge_common::abi::{HashKey, Mode, Tracking, WhenExhausted};
+use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, WhenExhausted};
 
 use crate::config::{Announce, Backend, Config, Limits, Pool, Protocol, Service, Tunnel};
 
-pub(crate) const LIMITS: Limits =
-    Limits { services: 6, pools: 5, backends: 30, flows: 1024, flows_per_second: 256, fragments: 64 };
+pub(crate) const LIMITS: Limits = Limits {
+    services: 6,
+    pools: 5,
+    backends: 30,
+    flows: 1024,
+    flows_per_second: 256,
+    fragments: 64,
+    first_fragments_per_second: 128,
+    answers: AnswerLimits::all(32),
+};
 
 /// A configuration with nothing in it.
 pub(crate) fn empty(slots: u32) -> Config {

@@ -197,8 +197,15 @@ pub(super) fn from_nobody(side: Side, payload: &Payload) -> Vec<(&'static str, I
             ("from multicast", "224.0.0.1"),
             ("from reserved", "240.0.0.1"),
             ("from broadcast", "255.255.255.255"),
+            ("from the VIP", "192.0.2.10"),
         ],
-        Side::V6 => &[("from ::", "::"), ("from loopback", "::1"), ("from multicast", "ff02::1")],
+        Side::V6 => &[
+            ("from ::", "::"),
+            ("from loopback", "::1"),
+            ("from multicast", "ff02::1"),
+            ("from IPv4 in disguise", "::ffff:198.51.100.7"),
+            ("from the VIP", "2001:db8::10"),
+        ],
     };
     let from = |source: &str| Ip::new(source.parse().expect("an address"), side.vip(), payload.clone());
     sources.iter().map(|(name, source)| (*name, from(source))).collect()

@@ -15,6 +15,7 @@ pub(super) fn add(cases: &mut Vec<Case>, _scene: &Scene, side: Side) {
     exhausted(cases, side);
     silent(cases, side);
     fragments(cases, side);
+    overlaps(cases, side);
     malformed(cases, side);
     if side == Side::V6 {
         extension_headers(cases, side);
@@ -44,6 +45,20 @@ fn fragments(cases: &mut Vec<Case>, side: Side) {
             }
         });
         push(cases, side, Exit::FragmentUnknown, name, what, &frame);
+    }
+}
+
+/// Later fragments that begin inside a TCP header.
+fn overlaps(cases: &mut Vec<Case>, side: Side) {
+    let what = "It could put other ports or flags in the place of those that were looked at.";
+    for (name, offset, more) in [("at 8", 1, false), ("at 8, not the last", 1, true), ("at 16", 2, false)] {
+        let frame = with_ip(from_client(side, tcp(port::DSR, SYN)), |ip| {
+            (ip.id, ip.dont_fragment, ip.fragment_offset, ip.more_fragments) = (79, false, offset, more);
+            if side == Side::V6 {
+                ip.extensions = vec![Extension::fragment(offset, more, 79)];
+            }
+        });
+        push(cases, side, Exit::FragmentOverlap, name, what, &frame);
     }
 }
 

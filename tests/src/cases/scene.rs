@@ -21,7 +21,7 @@ pub const VLAN: u16 = 300;
 /// How many bits of [`Side::anycast`] are those of every VIP of its prefix, in the form that a decapsulating backend keeps.
 pub const ANYCAST_LENGTH: u8 = 120;
 /// MTU of the narrow ways.
-pub const NARROW: u16 = 1300;
+pub const NARROW: u16 = 1400;
 
 /// Ports, each a service in TCP and in UDP, on both VIPs.
 pub mod port {

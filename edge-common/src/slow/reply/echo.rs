@@ -2,29 +2,22 @@
 
 use network_types::icmp::Icmpv4Hdr;
 
-use super::{Answer, Reply, received};
+use super::Reply;
 use crate::wire::{
     checksum,
     link::Link,
     packet::{Packet, after},
 };
 
-/// Turns the echo request whose ICMP header stands at `offset` into its reply. One with IP options or extension headers
-/// is the host's.
+/// Turns an echo request without IP options or extension headers into its reply; false if that can't be done.
 #[inline(never)]
-pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answer {
-    let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
-    if !F::answerable(header) || offset != after(link.l3, F::HEADER) {
-        return Answer::Forbidden;
-    }
-    match write::<F, P>(packet, link) {
-        Some(()) => Answer::Made,
-        None => Answer::NoRoom,
-    }
+pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P) -> bool {
+    write::<F, P>(packet).is_some()
 }
 
 #[inline(always)]
-fn write<F: Reply, P: Packet>(packet: &mut P, link: Link) -> Option<()> {
+fn write<F: Reply, P: Packet>(packet: &mut P) -> Option<()> {
+    let link = Link::parse(packet)?;
     let header: &F::Header = packet.view(link.l3)?;
     // Not less than a header: it was checked before the packet was classified as an echo request.
     let length = F::length(header).wrapping_sub(F::HEADER) as u16;

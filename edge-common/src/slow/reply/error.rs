@@ -2,7 +2,7 @@
 
 use network_types::icmp::Icmpv4Hdr;
 
-use super::{Answer, Reply, received};
+use super::{Reply, received};
 use crate::wire::{
     icmp::Message,
     link::Link,
@@ -13,19 +13,12 @@ use crate::wire::{
 const MAX_QUOTED: usize = 308;
 
 /// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `mtu` goes into its last
-/// two bytes: 0 unless it says "too big".
+/// two bytes: 0 unless it says "too big". False if the frame's length can't be changed.
 #[inline(never)]
-pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> Answer {
-    let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
-    let exempt = F::is_exempt(header);
-    if exempt || !F::answerable(header) || (message == Message::TooBig && !F::dont_fragment(header)) {
-        return Answer::Forbidden;
-    }
+pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> bool {
+    let Some((link, header)) = received::<F, P>(packet) else { return false };
     let quoted = F::length(header).min(const { F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN });
-    match write::<F, P>(packet, link, quoted, F::message(message), mtu) {
-        Some(()) => Answer::Made,
-        None => Answer::NoRoom,
-    }
+    write::<F, P>(packet, link, quoted, F::message(message), mtu).is_some()
 }
 
 #[inline(always)]
@@ -45,13 +38,14 @@ fn write<F: Reply, P: Packet>(
 
     let quotation = after(link.l3, overhead);
     let length = after(Icmpv4Hdr::LEN, quoted) as u16;
-    let answer = F::answer(packet.view(quotation)?, F::ICMP, length);
     let [high, low] = mtu.to_be_bytes();
-    let check = F::pseudo_header(&answer, F::ICMP, length)
+    // The addresses of the quoted packet, which the answer has the other way round: the sum is the same.
+    let check = F::pseudo_header(packet.view(quotation)?, F::ICMP, length)
         .word([type_, code])
         .word([high, low])
         .packet::<P, MAX_QUOTED>(packet, quotation, quoted)?
         .finish();
+    let answer = F::answer(packet.view(quotation)?, F::ICMP, length);
     packet.store(link.l3, answer)?;
     packet.store(after(link.l3, F::HEADER), Icmpv4Hdr { type_, code, check, data: [0, 0, high, low] })
 }

@@ -8,6 +8,7 @@ use crate::wire::{
     ip::{DEFAULT_TTL, Family as _},
     ipv4::{DONT_FRAGMENT, V4},
     ipv6::V6,
+    packet::Packet,
 };
 
 /// A family in which the edge can answer.
@@ -17,6 +18,9 @@ pub(super) trait Reply: Icmp {
 
     /// An IP header for `length` bytes of `protocol`, from the destination of `header` to its source.
     fn answer(header: &Self::Header, protocol: u8, length: u16) -> Self::Header;
+
+    /// Whether the header arrived as it was sent, as far as it shows: only IPv4 has a checksum of its own.
+    fn is_intact<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> bool;
 
     /// Sum of the pseudo-header of what follows `header`, if the family's ICMP has one, or always for TCP.
     fn pseudo_header(header: &Self::Header, protocol: u8, length: u16) -> checksum::Sum;
@@ -43,6 +47,13 @@ impl Reply for V4 {
         answer
     }
 
+    /// Options and all.
+    #[inline(always)]
+    fn is_intact<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> bool {
+        let length = usize::from(header.vihl & 0x0f) * 4;
+        checksum::Sum(0).packet::<P, 15>(packet, l3, length).is_some_and(|sum| sum.finish() == [0; 2])
+    }
+
     #[inline(always)]
     fn pseudo_header(header: &Ipv4Hdr, protocol: u8, length: u16) -> checksum::Sum {
         if protocol == Self::ICMP { checksum::Sum(0) } else { checksum::Sum::pseudo_v4(header, protocol, length) }
@@ -62,6 +73,11 @@ impl Reply for V6 {
             src_addr: header.dst_addr,
             dst_addr: header.src_addr,
         }
+    }
+
+    #[inline(always)]
+    fn is_intact<P: Packet>(_packet: &P, _l3: usize, _header: &Ipv6Hdr) -> bool {
+        true
     }
 
     #[inline(always)]

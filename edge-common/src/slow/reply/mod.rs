@@ -1,16 +1,17 @@
 //! The packets that the packet path makes itself, all of them answers to the frame in hand.
 //!
 //! An answer leaves by the ingress interface, with the VLAN tags of the frame; its source is the VIP, like the source of any
-//! other packet to the client. Packets that must not be answered are not: sources that are no single host, RSTs (RFC 1122, section
-//! 3.2.2; RFC 4443, section 2.4; RFC 9293, section 3.10.7). A frame to many is not taken in the first place.
+//! other packet to the client. Packets that must not be answered are not, and cost none of the answers that a CPU may send in a
+//! second.
 
+mod permitted;
 mod echo;
 mod error;
 mod reset;
 
 mod header;
 
-use self::{echo::echo, error::error, header::Reply, reset::reset};
+use self::{echo::echo, error::error, header::Reply, permitted::permitted, reset::reset};
 use crate::{
     abi::{Exit, RateLimited},
     maps::Maps,
@@ -18,18 +19,22 @@ use crate::{
     wire::{icmp::Message, ip::Family as _, ipv4::V4, ipv6::V6, link::Link, packet::Packet},
 };
 
-/// Makes the answer that `decided` calls for, if it calls for one, and returns the exit by which the packet leaves.
+/// What becomes of a packet that an answer is due to: it stays if it is [`permitted`], else the packet leaves without one.
+#[inline(always)]
+pub fn judge<P: Packet>(packet: &P, decided: Decision) -> Decision {
+    if permitted(packet, decided) { decided } else { silent(decided).into() }
+}
+
+/// Makes the answer that `decided` calls for and that is [`permitted`], if the CPU may send another one, and returns the exit
+/// by which the packet leaves.
 ///
-/// Deciding and answering are two steps, so that neither has the other's variables on its stack, and the verifier sees
+/// Deciding, judging and answering are three steps, so that none has another's variables on its stack, and the verifier sees
 /// each answer once.
 #[inline(always)]
 pub fn answer<P: Packet, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -> Exit {
     let Some(kind) = decided.answer() else { return decided.exit() };
-    if let AnswerKind::Error(_) = kind {
-        let limit = maps.view().map_or(0, |view| view.generation.errors_per_second);
-        if !maps.try_take(RateLimited::Error, maps.now_ns(), limit) {
-            return Exit::ErrorLimited;
-        }
+    if !try_take(maps, kind) {
+        return Exit::AnswerLimited;
     }
     match Link::parse(packet) {
         Some(link) if link.ether_type == V4::ETHER_TYPE => make::<V4, P>(packet, decided, kind),
@@ -40,36 +45,44 @@ pub fn answer<P: Packet, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -
 
 #[inline(always)]
 fn make<F: Reply, P: Packet>(packet: &mut P, decided: Decision, kind: AnswerKind) -> Exit {
-    let (exit, detail) = (decided.exit(), decided.detail());
-    let (answer, silent) = match kind {
-        AnswerKind::EchoReply => (echo::<F, P>(packet, detail as usize), Exit::IcmpOther),
-        AnswerKind::Reset => (reset::<F, P>(packet, detail as usize), Exit::RejectSilent),
-        AnswerKind::Error(message @ Message::PortUnreachable) => {
-            (error::<F, P>(packet, message, 0), Exit::RejectSilent)
+    let detail = decided.detail();
+    let made = match kind {
+        AnswerKind::EchoReply => echo::<F, P>(packet),
+        AnswerKind::Reset => reset::<F, P>(packet, detail as usize),
+        AnswerKind::Error(message @ (Message::PortUnreachable | Message::TimeExceeded)) => {
+            error::<F, P>(packet, message, 0)
         }
-        AnswerKind::Error(message @ Message::TimeExceeded) => {
-            (error::<F, P>(packet, message, 0), Exit::TtlExceededSilent)
-        }
-        AnswerKind::Error(message @ Message::TooBig) => {
-            (error::<F, P>(packet, message, detail as u16), Exit::TooBigSilent)
-        }
+        AnswerKind::Error(message @ Message::TooBig) => error::<F, P>(packet, message, detail as u16),
     };
-    match answer {
-        Answer::Made => exit,
-        Answer::Forbidden => silent,
-        Answer::NoRoom => Exit::NoRoom,
+    if made { decided.exit() } else { Exit::NoRoom }
+}
+
+/// The exit of a packet that would be answered if it might be. An echo request is the host's then.
+#[inline(always)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "few exits are answers")]
+const fn silent(decided: Decision) -> Exit {
+    match decided.exit() {
+        Exit::EchoReply => Exit::IcmpOther,
+        Exit::RejectReset | Exit::RejectUnreachable => Exit::RejectSilent,
+        Exit::TtlExceeded => Exit::TtlExceededSilent,
+        Exit::TooBig => Exit::TooBigSilent,
+        exit => exit,
     }
 }
 
-/// What became of an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Answer {
-    Made,
-    /// The packet must not be answered.
-    Forbidden,
-    /// The frame's length can't be changed.
-    NoRoom,
+/// Takes one of the answers of this kind that the CPU may send in this second.
+#[inline(always)]
+fn try_take<M: Maps>(maps: &M, kind: AnswerKind) -> bool {
+    let Some(view) = maps.view() else { return false };
+    let limits = &view.generation.answers_per_second;
+    let (action, limit) = match kind {
+        AnswerKind::EchoReply => (RateLimited::EchoReply, limits.echo_replies),
+        AnswerKind::Reset => (RateLimited::Reset, limits.resets),
+        AnswerKind::Error(Message::PortUnreachable) => (RateLimited::PortUnreachable, limits.unreachable),
+        AnswerKind::Error(Message::TimeExceeded) => (RateLimited::TimeExceeded, limits.time_exceeded),
+        AnswerKind::Error(Message::TooBig) => (RateLimited::TooBig, limits.too_big),
+    };
+    maps.try_take(action, maps.now_ns(), limit)
 }
 
 /// Reads once more what the packet path has read already; answers are rare.

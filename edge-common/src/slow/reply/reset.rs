@@ -2,7 +2,7 @@
 
 use network_types::tcp::TcpHdr;
 
-use super::{Answer, Reply, received};
+use super::{Reply, received};
 use crate::wire::{
     link::Link,
     packet::{Packet, after},
@@ -12,19 +12,16 @@ use crate::wire::{
 
 /// Where a transport header stands at most, as a mask: behind the longest extension headers that are looked through. The
 /// verifier wants to know.
-const FARTHEST: usize = 0x3fff;
+pub(super) const FARTHEST: usize = 0x3fff;
 
-/// Turns the segment whose TCP header stands at `offset` into a RST to its sender.
+/// Turns the segment whose TCP header stands at `offset` into a RST to its sender; false if that can't be done.
 #[inline(never)]
-pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answer {
-    let Some((link, header)) = received::<F, P>(packet) else { return Answer::Forbidden };
+pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> bool {
+    let Some((link, header)) = received::<F, P>(packet) else { return false };
     let offset = offset & FARTHEST;
-    let Some(tcp) = packet.view::<[u8; FLAGS + 1]>(offset) else { return Answer::Forbidden };
+    let Some(tcp) = packet.view::<[u8; FLAGS + 1]>(offset) else { return false };
     let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, data_offset, was] = *tcp;
     let (ports, sequence, acknowledged) = ([p0, p1, p2, p3], [s0, s1, s2, s3], [a0, a1, a2, a3]);
-    if !F::answerable(header) || was & flags::RST != 0 {
-        return Answer::Forbidden;
-    }
     let (number, acknowledges, now) = if was & flags::ACK != 0 {
         (acknowledged, [0; 4], flags::RST)
     } else {
@@ -35,10 +32,7 @@ pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> Answe
         let next = u32::from_be_bytes(sequence).wrapping_add(data).wrapping_add(syn).wrapping_add(fin);
         ([0; 4], next.to_be_bytes(), flags::RST | flags::ACK)
     };
-    match write::<F, P>(packet, link, ports, number, acknowledges, now) {
-        Some(()) => Answer::Made,
-        None => Answer::NoRoom,
-    }
+    write::<F, P>(packet, link, ports, number, acknowledges, now).is_some()
 }
 
 #[inline(always)]
@@ -51,9 +45,9 @@ fn write<F: Reply, P: Packet>(
     flags: u8,
 ) -> Option<()> {
     let length = TcpHdr::LEN as u16;
-    let answer = F::answer(packet.view(link.l3)?, protocol::TCP, length);
     let offset_and_flags = [5 << 4, flags];
-    let check = F::pseudo_header(&answer, protocol::TCP, length)
+    // The addresses of the segment, which the answer has the other way round: the sum is the same.
+    let check = F::pseudo_header(packet.view(link.l3)?, protocol::TCP, length)
         .words(ports)
         .words(sequence)
         .words(acknowledged)
@@ -62,6 +56,7 @@ fn write<F: Reply, P: Packet>(
     let at = after(link.l3, F::HEADER);
     packet.truncate(after(at, TcpHdr::LEN))?;
     Link::turn(packet)?;
+    let answer = F::answer(packet.view(link.l3)?, protocol::TCP, length);
     packet.store(link.l3, answer)?;
     let [p0, p1, p2, p3] = ports;
     let header = tcp::Header {

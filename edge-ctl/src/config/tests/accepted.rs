@@ -19,8 +19,22 @@ fn virtual_mac_addresses_are_read_in_either_case() {
 fn a_small_file_gets_the_defaults() {
     let config = good(GOOD);
     assert_eq!(config.slots, 65_536);
-    let sizes =
-        Limits { services: 64, pools: 16, backends: 1024, flows: 131_072, flows_per_second: 32_768, fragments: 8192 };
+    let sizes = Limits {
+        services: 64,
+        pools: 16,
+        backends: 1024,
+        flows: 131_072,
+        flows_per_second: 32_768,
+        fragments: 8192,
+        first_fragments_per_second: 100_000,
+        answers: AnswerLimits {
+            unreachable: 1000,
+            time_exceeded: 1000,
+            too_big: 1000,
+            resets: 10_000,
+            echo_replies: 10_000,
+        },
+    };
     assert_eq!(config.limits, sizes);
     assert_eq!(
         config.interfaces,
@@ -68,6 +82,12 @@ backends = 30
 flows = 16777216
 flows_per_second = 1
 fragments = 64
+first_fragments_per_second = 6
+unreachable_per_second = 5
+time_exceeded_per_second = 4
+too_big_per_second = 3
+resets_per_second = 2
+echo_replies_per_second = 0
 [[interface]]
 name = "eth0"
 [[interface]]
@@ -137,7 +157,16 @@ announce_interface = "eth1.100"
 fn every_key_has_its_effect() {
     let config = good(EVERY_KEY);
     assert_eq!(config.slots, 1024);
-    let sizes = Limits { services: 10, pools: 20, backends: 30, flows: 16_777_216, flows_per_second: 1, fragments: 64 };
+    let sizes = Limits {
+        services: 10,
+        pools: 20,
+        backends: 30,
+        flows: 16_777_216,
+        flows_per_second: 1,
+        fragments: 64,
+        first_fragments_per_second: 6,
+        answers: AnswerLimits { unreachable: 5, time_exceeded: 4, too_big: 3, resets: 2, echo_replies: 0 },
+    };
     assert_eq!(config.limits, sizes);
     assert_eq!(config.tunnel.source_v6, "fd00::1".parse().ok());
     assert_eq!(config.interfaces[1].mode, AttachMode::Generic);

@@ -62,6 +62,8 @@ fn the_same_configuration_again_writes_no_cell() {
 fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     let mut config = simple();
     config.limits.flows_per_second = 77;
+    config.limits.first_fragments_per_second = 78;
+    config.limits.answers.too_big = 79;
     let vips = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
     for (port, tracking) in (81..).zip([Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn]) {
         let made = service(&format!("s{port}"), vips[0], port, Protocol::Udp, vec![0]);
@@ -73,6 +75,8 @@ fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     }
     let image = plan(&config, &Capacity::of(&config), None).expect("it is within the limits");
     assert_eq!(image.generation.records_per_second, 77);
+    assert_eq!(image.generation.first_fragments_per_second, 78);
+    assert_eq!(image.generation.answers_per_second, config.limits.answers);
     let (v4, v6) = (image.index_v4.iter().map(|e| e.target), image.index_v6.iter().map(|e| e.target));
     let targets: Vec<_> = v4.chain(v6).collect();
     for (service, new) in config.services.iter().zip(&image.services) {

@@ -196,8 +196,9 @@ fn errors_are_not_answered_by_errors() {
         }
         both.change(|world| world.backends.iter_mut().for_each(|backend| backend.mtu = 64));
         for flow in flows() {
-            let packet = error(flow.side, kinds(flow.side).0[0], 1, &flow.answer().bytes());
-            assert!(packet.bytes().len() > 64);
+            let quoted = [flow.answer().bytes(), vec![0; 1300]].concat();
+            let packet = error(flow.side, kinds(flow.side).0[0], 1, &quoted);
+            assert!(packet.bytes().len() > 1280);
             assert_eq!(exit(both, &packet), Exit::TooBigSilent, "{flow:?}");
         }
     });

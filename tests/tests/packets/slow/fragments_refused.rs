@@ -3,7 +3,7 @@
 use edge_common::abi::{Exit, Mode, WhenExhausted};
 use edge_tests::{
     both::Way,
-    packet::{Extension, Payload, Tcp, Udp, protocol},
+    packet::{Extension, Payload, Tcp, Udp, protocol, verify},
     world::{DOWN, Side},
 };
 
@@ -95,7 +95,7 @@ fn first_fragments_too_short_for_what_they_start_are_malformed() {
 }
 
 #[test]
-fn what_is_too_long_or_expired_is_answered_only_for_a_first_fragment_of_ipv4() {
+fn an_expired_fragment_is_answered_if_it_is_a_first_one() {
     with_both(|both| {
         for flow in flows() {
             let mut pieces = fragments(&flow.packet(240), 80, 3);
@@ -103,18 +103,76 @@ fn what_is_too_long_or_expired_is_answered_only_for_a_first_fragment_of_ipv4() {
             for piece in &mut pieces {
                 piece.ttl = 1;
             }
-            let first = if flow.side == Side::V4 { Exit::TtlExceeded } else { Exit::TtlExceededSilent };
-            assert_eq!(exit(both, &pieces[0]), first);
+            assert_eq!(exit(both, &pieces[0]), Exit::TtlExceeded);
             for piece in &pieces[1..] {
                 assert_eq!(exit(both, piece), Exit::TtlExceededSilent);
             }
         }
-        both.change(|world| world.backends.iter_mut().for_each(|backend| backend.mtu = 90));
+    });
+}
+
+#[test]
+fn a_fragment_of_ipv6_that_is_too_long_is_answered_wherever_it_belongs() {
+    with_both(|both| {
+        both.change(|world| world.backends.iter_mut().for_each(|backend| backend.mtu = 1400));
         for flow in flows() {
-            let pieces = fragments(&flow.packet(240), 80, 3);
-            assert_eq!(exit(both, &pieces[0]), Exit::TooBigSilent, "{flow:?}");
+            let long = Payload::Other(flow.protocol, vec![7; 1376]);
+            let transport = flow.packet(1376).bytes()[header(flow.side)..].to_vec();
+            let first = fragment(&flow.packet(0), Payload::Other(flow.protocol, transport), 0, true, 3);
+            let expected = if flow.side == Side::V6 { Exit::TooBig } else { Exit::TooBigSilent };
+            assert_eq!(exit(both, &first), expected, "{flow:?}: the first one");
+            forwarded(both, flow, &fragments(&flow.packet(240), 80, 4)[0]);
+            let mut later = fragment(&flow.packet(0), long, 20, true, 4);
+            if flow.side == Side::V4 {
+                later.options = vec![1; 40];
+            }
+            let seen = run(both, &later);
+            assert_eq!(seen.way, Way::Edge(expected), "{flow:?}: a later one");
             if flow.side == Side::V6 {
-                assert_eq!(exit(both, &pieces[1]), Exit::TooBigSilent, "{flow:?}");
+                verify::checksums(&seen.frame).expect("right checksums");
+                assert_eq!(seen.frame[54..56], [2, 0]);
+            }
+        }
+    });
+}
+
+#[test]
+fn no_part_of_a_packet_goes_on_whose_first_part_did_not() {
+    with_both(|both| {
+        both.change(|world| world.backends.iter_mut().for_each(|backend| backend.mtu = 1400));
+        for flow in flows() {
+            let mut pieces = fragments(&flow.packet(1500), 1440, 3);
+            assert!(matches!(exit(both, &pieces[0]), Exit::TooBig | Exit::TooBigSilent), "{flow:?}");
+            assert_eq!(exit(both, &pieces[1]), Exit::FragmentUnknown, "{flow:?}: the first one was too long");
+            pieces = fragments(&flow.packet(240), 80, 4);
+            pieces[0].ttl = 1;
+            assert_eq!(exit(both, &pieces[0]), Exit::TtlExceeded);
+            assert_eq!(exit(both, &pieces[1]), Exit::FragmentUnknown, "{flow:?}: the first one had expired");
+        }
+        assert_eq!(both.kernel.fragments_v4().len() + both.kernel.fragments_v6().len(), 0);
+    });
+}
+
+#[test]
+fn a_later_fragment_does_not_begin_inside_a_tcp_header() {
+    with_both(|both| {
+        for flow in flows() {
+            forwarded(both, flow, &fragments(&flow.packet(240), 80, 3)[0]);
+            for offset in [1, 2, 3] {
+                let later =
+                    |protocol| fragment(&flow.packet(0), Payload::Other(protocol, vec![0; 24]), offset, true, 3);
+                let mut nobody = later(flow.protocol);
+                nobody.destination = flow.side.router();
+                assert_eq!(exit(both, &nobody), Exit::NotOurs, "not for a VIP");
+                if flow.protocol == protocol::TCP && offset < 3 {
+                    assert_eq!(exit(both, &later(flow.protocol)), Exit::FragmentOverlap, "{flow:?}: {offset}");
+                    if flow.side == Side::V6 {
+                        // The protocol is the first one's, whatever this one says.
+                        assert_eq!(exit(both, &later(protocol::UDP)), Exit::FragmentOverlap, "{flow:?}: {offset}");
+                    }
+                } else {
+                    forwarded(both, flow, &later(flow.protocol));
+                }
             }
         }
     });
@@ -131,10 +189,10 @@ fn first_fragments_of_a_service_without_backends_are_not_remembered() {
         });
         for flow in flows() {
             let pieces = fragments(&flow.packet(240), 80, 3);
-            let expected = match (flow.protocol, flow.side) {
-                (protocol::TCP, _) => Exit::RejectReset,
-                (_, Side::V4) => Exit::RejectUnreachable,
-                (_, Side::V6) => Exit::RejectSilent,
+            let expected = match flow.protocol {
+                // No fragment shows whether its segment's checksum is right.
+                protocol::TCP => Exit::RejectSilent,
+                _ => Exit::RejectUnreachable,
             };
             assert_eq!(exit(both, &pieces[0]), expected, "{flow:?}");
             assert_eq!(exit(both, &pieces[1]), Exit::FragmentUnknown);

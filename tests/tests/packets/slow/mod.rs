@@ -3,8 +3,10 @@
 mod errors;
 mod fragments;
 mod fragments_refused;
+mod permitted;
 mod limit;
 mod world;
 mod path_mtu;
 mod quotes;
 mod too_long;
+mod least_mtu;

@@ -20,7 +20,7 @@ fn overhead(flow: Flow) -> u16 {
 }
 
 /// A packet of the flow of so many bytes.
-fn of_length(flow: Flow, length: u16) -> Ip {
+pub(crate) fn of_length(flow: Flow, length: u16) -> Ip {
     let transport = if flow.protocol == protocol::TCP { 20 } else { 8 };
     flow.packet(usize::from(length) - header(flow.side) - transport)
 }

@@ -228,6 +228,11 @@ pub(crate) fn exit(both: &Both, packet: &Ip) -> Exit {
 /// Checks that `packet` goes to a backend as one of a flow does, and is counted so. Returns the backend, and by what the
 /// outer header tells packets apart: identification or flow label.
 pub(crate) fn forwarded(both: &Both, flow: Flow, packet: &Ip) -> (BackendNumber, u32) {
+    forwarded_as(both, flow, packet, flow.side == Side::V6 || packet.dont_fragment)
+}
+
+/// The same, where an outer IPv4 header has DF if `dont_fragment`.
+pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: bool) -> (BackendNumber, u32) {
     let seen = run(both, packet);
     assert_eq!(seen.way, Way::Edge(flow.exit()), "{flow:?}: {packet:?}");
     let backend = u16::from(seen.frame[5]);
@@ -246,7 +251,7 @@ pub(crate) fn forwarded(both: &Both, flow: Flow, packet: &Ip) -> (BackendNumber,
         sent.tos = inner.tos;
         match tunnel {
             Side::V4 => {
-                sent.dont_fragment = flow.side == Side::V6 || inner.dont_fragment;
+                sent.dont_fragment = dont_fragment;
                 sent.id = if sent.dont_fragment { 0 } else { u16::try_from(told_by).expect("two bytes") };
             }
             Side::V6 => sent.flow_label = told_by,

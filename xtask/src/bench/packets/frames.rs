@@ -1,6 +1,7 @@
 //! The frames that the bench sends.
 
 use edge_common::{abi::Mac, wire::protocol};
+use edge_tests::packet::rfc_1071;
 
 use super::world::{self, FIRST_PORT, Side};
 
@@ -108,7 +109,9 @@ pub(super) fn to_v4(vip: [u8; 4], content: Content, shape: Shape) -> Frame {
         0,
     ]);
     bytes.extend(vip);
-    bytes.extend(transport);
+    let header = rfc_1071(&[&bytes[l3..]]);
+    bytes[l3 + 10..l3 + 12].copy_from_slice(&header.to_be_bytes());
+    bytes.extend(with_checksum(transport, content, &bytes[l3 + 12..]));
     Frame { bytes, address_at: offset(l3 + 12), ports_at: ports_at(l3 + 20, content) }
 }
 
@@ -129,6 +132,7 @@ pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
     bytes.extend([0x60, 0, 0, 0, high, low, next, hops]);
     bytes.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 198, 18, 0, 0]);
     bytes.extend(vip);
+    let transport = with_checksum(transport, content, &bytes[l3 + 8..]);
     bytes.extend(extension);
     bytes.extend(transport);
     Frame { bytes, address_at: offset(l3 + 20), ports_at: ports_at(l3 + 40 + extension.len(), content) }
@@ -193,6 +197,16 @@ fn transport(content: Content, side: Side, fill: usize) -> Vec<u8> {
     let length = (bytes.len() + DATA).max(fill);
     bytes.resize(length, 0);
     bytes
+}
+
+/// The same with a checksum, if it is a TCP segment between `addresses`; right for the first flow.
+fn with_checksum(mut segment: Vec<u8>, content: Content, addresses: &[u8]) -> Vec<u8> {
+    if matches!(content, Content::TcpData | Content::TcpSyn) {
+        let [high, low] = u16::try_from(segment.len()).expect("a small frame").to_be_bytes();
+        let checksum = rfc_1071(&[addresses, &[0, protocol::TCP, high, low], &segment]);
+        segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    }
+    segment
 }
 
 /// The flow of an ICMP packet: its identifier and sequence number.

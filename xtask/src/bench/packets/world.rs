@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, Service, ServiceKeyV4, ServiceKeyV6, State,
-        Station, Target, Tracking, VIP_ENTRY, WhenExhausted, banked,
+        AnswerLimits, Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, Service, ServiceKeyV4,
+        ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, WhenExhausted, banked,
     },
     host::Memory,
     lookup::service_index::Key,
@@ -176,7 +176,8 @@ impl World {
             tunnel_source_v6: TUNNEL_V6.octets(),
             // No test run is that fast.
             records_per_second: u32::MAX,
-            errors_per_second: u32::MAX,
+            answers_per_second: AnswerLimits::all(u32::MAX),
+            first_fragments_per_second: u32::MAX,
             ..Generation::default()
         };
         memory.published.generations[BANK as usize].stations[0] = Station::new(self.interface, EDGE_MAC);

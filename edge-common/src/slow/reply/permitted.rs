@@ -1,0 +1,73 @@
+//! Which packets may be answered, and by what: every "must not" of RFC 1122 (section 3.2.2), RFC 1812 (section 4.3.2.7), RFC
+//! 4443 (section 2.4 e) and RFC 9293 (section 3.10.7.1).
+//!
+//! A frame to many never comes this far: it is taken only at an address of the interface. In doubt nothing is sent. RFC 4443
+//! allows a packet too big about a multicast, for the discovery of a multicast path's MTU; here it is not sent either, since
+//! nothing multicast is forwarded.
+
+use super::{Reply, reset::FARTHEST};
+use crate::{
+    step::{AnswerKind, Decision},
+    wire::{
+        icmp::Message,
+        ip::{Family as _, Payload},
+        ipv4::V4,
+        ipv6::V6,
+        link::Link,
+        packet::{Packet, after},
+        protocol,
+        tcp::{FLAGS, flags},
+    },
+};
+
+/// Groups of four bytes in the longest segment whose checksum is computed: 1,500 bytes, as Ethernet has them. A longer one is
+/// not answered; what its sender sends next, when it hears nothing, is as a rule shorter.
+const MAX_SEGMENT: usize = 375;
+
+/// Whether the frame may be answered as was decided.
+#[inline(always)]
+pub(super) fn permitted<P: Packet>(packet: &P, decided: Decision) -> bool {
+    match Link::parse(packet) {
+        Some(link) if link.ether_type == V4::ETHER_TYPE => of_family::<V4, P>(packet, link, decided),
+        Some(link) if link.ether_type == V6::ETHER_TYPE => of_family::<V6, P>(packet, link, decided),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn of_family<F: Reply, P: Packet>(packet: &P, link: Link, decided: Decision) -> bool {
+    let Some(header) = packet.view::<F::Header>(link.l3) else { return false };
+    if !F::answerable(header) || !F::is_intact(packet, link.l3, header) {
+        return false;
+    }
+    let (protocol, offset, fragment) = match F::payload(packet, link.l3, header) {
+        Payload::Transport(at) => (at.protocol, at.offset, None),
+        Payload::Fragment(fragment) => (fragment.at.protocol, fragment.at.offset, Some(fragment.before)),
+        Payload::Hidden | Payload::Malformed => return false,
+    };
+    let message = match decided.answer() {
+        Some(AnswerKind::EchoReply) => return offset == after(link.l3, F::HEADER),
+        Some(AnswerKind::Reset) => {
+            return fragment.is_none() && resettable::<F, P>(packet, link, offset).unwrap_or(false);
+        }
+        Some(AnswerKind::Error(message)) => message,
+        None => return false,
+    };
+    (message != Message::TooBig || F::dont_fragment(header)) && F::permits(message, protocol, fragment.unwrap_or(0))
+}
+
+/// Whether a RST may be sent to the whole segment at `offset`: it is itself none, and its checksum is right. One that was damaged
+/// on its way may be from another connection than its ports say.
+#[inline(always)]
+fn resettable<F: Reply, P: Packet>(packet: &P, link: Link, offset: usize) -> Option<bool> {
+    let header: &F::Header = packet.view(link.l3)?;
+    let offset = packet.merge_paths(offset, FARTHEST);
+    let [was] = packet.load(after(offset, FLAGS))?;
+    let length = after(link.l3, F::length(header)).wrapping_sub(offset);
+    if was & flags::RST != 0 || length > const { 4 * MAX_SEGMENT } {
+        return None;
+    }
+    let sum =
+        F::pseudo_header(header, protocol::TCP, length as u16).packet::<P, MAX_SEGMENT>(packet, offset, length)?;
+    Some(sum.finish() == [0; 2])
+}
