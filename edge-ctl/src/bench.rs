@@ -4,13 +4,17 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use edge_common::abi::BackendNumber;
 use nix::time::{ClockId, clock_gettime};
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{self, Receiver},
+};
 
 use crate::{
     bpf::{self, PinDir, PinnedMaps, Progress},
@@ -151,7 +155,8 @@ impl Probes {
         });
         // As much room as the daemon gives.
         let (sender, reports) = mpsc::channel(1024);
-        Self { _engine: probe::start(targets.collect(), sender), reports }
+        let descriptors = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { _engine: probe::start(targets.collect(), sender, &descriptors), reports }
     }
 
     /// The verdict of the next probe that ends.

@@ -4,6 +4,7 @@
 //! decisions. No process needs to run for them to stay. A writer takes the lock first ([`lock`]).
 
 mod error;
+mod absence;
 mod pins;
 mod lock;
 mod spec;
@@ -31,6 +32,7 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 pub(crate) use self::{
+    absence::found,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
     lock::{LockError, lock},

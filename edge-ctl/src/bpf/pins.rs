@@ -9,7 +9,7 @@ use nix::sys::statfs::{FsType, statfs};
 
 use edge_common::abi::{ABI_VERSION, program};
 
-use super::BpfError;
+use super::{BpfError, found};
 
 /// Directories in a BPF file system; the interface's version is part of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,11 @@ impl PinDir {
     /// When `root` is not in a BPF file system.
     pub(crate) fn new(root: &Path) -> Result<Self, BpfError> {
         // The nearest directory that exists is on the file system on which the others will be.
-        let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let stat = statfs(existing).map_err(|errno| BpfError::file(existing, errno.into()))?;
+        let (existing, stat) = root
+            .ancestors()
+            .find_map(|path| Some((path, found(statfs(path).map_err(io::Error::from)).transpose()?)))
+            .ok_or_else(|| BpfError::NotBpffs { path: root.to_owned() })?;
+        let stat = stat.map_err(|source| BpfError::file(existing, source))?;
         if stat.filesystem_type() != FsType(libc::BPF_FS_MAGIC) {
             return Err(BpfError::NotBpffs { path: root.to_owned() });
         }
@@ -111,11 +114,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), BpfError> {
 }
 
 fn was_there(removed: io::Result<()>, path: &Path) -> Result<bool, BpfError> {
-    match removed {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(BpfError::file(path, source)),
-    }
+    Ok(found(removed).map_err(|source| BpfError::file(path, source))?.is_some())
 }
 
 /// The name of an interface as that of a pin. A BPF file system refuses dots, which an interface's name may have

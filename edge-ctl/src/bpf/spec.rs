@@ -107,7 +107,7 @@ fn check_pin(pins: &PinDir, spec: Spec) -> Result<(), BpfError> {
 
 fn info(pins: &PinDir, name: &'static str) -> Result<MapInfo, BpfError> {
     let path = pins.map(name);
-    if !path.exists() {
+    if !path.try_exists().map_err(|source| BpfError::file(&path, source))? {
         return Err(BpfError::Incomplete { path: pins.maps(), map: name });
     }
     MapInfo::from_pin(path).map_err(|source| BpfError::Open { map: name, source })

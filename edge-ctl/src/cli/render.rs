@@ -57,9 +57,11 @@ fn head(status: &Status) -> String {
         let _ = writeln!(text, "config      {}, generation {}", daemon.config, status.generation);
         if let Some(refused) = &daemon.refused {
             let _ = writeln!(text, "            REFUSED as it was last read; the one before stays in force:");
-            for line in refused.lines() {
-                let _ = writeln!(text, "            {line}");
-            }
+            indent(&mut text, refused);
+        }
+        if let Some(why) = &daemon.program {
+            let _ = writeln!(text, "program     NOT LOADED; what is attached goes on, and it is tried again:");
+            indent(&mut text, why);
         }
     } else {
         let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
@@ -67,10 +69,25 @@ fn head(status: &Status) -> String {
     }
     let interfaces = status.interfaces.iter().map(|interface| {
         let name = &interface.name;
-        if interface.attached { name.clone() } else { format!("{name} NOT ATTACHED") }
+        match interface.attached {
+            Some(true) => name.clone(),
+            Some(false) => format!("{name} NOT ATTACHED"),
+            None => format!("{name} NOT KNOWN TO BE ATTACHED"),
+        }
     });
     let _ = writeln!(text, "interfaces  {}", interfaces.collect::<Vec<_>>().join(", "));
+    for (name, why) in status.interfaces.iter().filter_map(|interface| Some((&interface.name, interface.why.as_ref()?)))
+    {
+        indent(&mut text, &format!("{name}: {why}"));
+    }
     text
+}
+
+/// Lines below the one that they explain.
+fn indent(text: &mut String, lines: &str) {
+    for line in lines.lines() {
+        let _ = writeln!(text, "            {line}");
+    }
 }
 
 fn services(services: &[ServiceStatus], colour: bool) -> String {
@@ -235,6 +252,7 @@ mod tests {
             started: DAY - 7_200_000,
             config: "/etc/edge/edge.toml".to_owned(),
             refused: None,
+            program: None,
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }
@@ -249,7 +267,7 @@ mod tests {
         let mut offline = a_bad_day();
         offline.pools.clear();
         offline.exits.clear();
-        offline.interfaces[0].attached = false;
+        offline.interfaces[0].attached = Some(false);
         let mut refused = offline.clone();
         offline.daemon = None;
         offline.source = Source::PinnedMaps;

@@ -40,7 +40,7 @@ pub(crate) trait DataPlane {
     fn backend_traffic(&self, backend: BackendNumber) -> Traffic;
     fn exits(&self) -> Vec<(Exit, u64)>;
     /// Interfaces that the program is attached to.
-    fn attached(&self) -> Vec<String>;
+    fn attached(&self) -> Result<Vec<String>, BpfError>;
 }
 
 impl DataPlane for PinnedMaps {
@@ -101,7 +101,7 @@ impl DataPlane for PinnedMaps {
         self.exits()
     }
 
-    fn attached(&self) -> Vec<String> {
+    fn attached(&self) -> Result<Vec<String>, BpfError> {
         xdp::attached(self.pins())
     }
 }

@@ -163,7 +163,7 @@ impl DataPlane for FakeDataPlane {
         Exit::ALL.iter().map(|exit| (*exit, if *exit == Exit::DsrTx { self.packets } else { 0 })).collect()
     }
 
-    fn attached(&self) -> Vec<String> {
-        vec!["eth0".to_owned()]
+    fn attached(&self) -> Result<Vec<String>, BpfError> {
+        Ok(vec!["eth0".to_owned()])
     }
 }

@@ -1,4 +1,4 @@
-//! From a configuration file to published maps and attached links.
+//! From a configuration file to published maps.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::{
     },
     net::{self, Devices, Receiver},
     plan::{self, Capacity, Image, PlanError, Snapshot},
-    xdp::{self, EdgeProgram, XdpError},
+    xdp::{self, XdpError},
 };
 
 /// Why a configuration is not in force. Nothing was changed by it.
@@ -106,21 +106,6 @@ pub(crate) fn publish(maps: &mut PinnedMaps, config: Config, events: &Events) ->
     Ok(inventory)
 }
 
-/// Attaches the program as the configuration says. A failure is reported, and the rest is done all the same.
-pub(crate) fn attach(program: &mut EdgeProgram, config: &Config, events: &Events) -> Vec<XdpError> {
-    let mut failures = Vec::new();
-    for interface in &config.interfaces {
-        match program.attach(&interface.name, interface.mode) {
-            Ok(()) => events.report(EventKind::Attached, &interface.name, "the program is attached"),
-            Err(error) => {
-                events.report(EventKind::LocalFault, &interface.name, chain(&error));
-                failures.push(error);
-            }
-        }
-    }
-    failures
-}
-
 /// Stores at which MAC addresses of its interfaces the host takes frames.
 pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
     let receivers = config
@@ -151,7 +136,11 @@ fn report_adoption(maps: &PinnedMaps, snapshot: &Snapshot, events: &Events) {
             with(State::DOWN),
             with(State::DRAINED),
             with(State::DISABLED),
-            if attached.is_empty() { "nothing".to_owned() } else { attached.join(", ") }
+            match attached {
+                Ok(interfaces) if interfaces.is_empty() => "nothing".to_owned(),
+                Ok(interfaces) => interfaces.join(", "),
+                Err(error) => format!("what could not be looked up ({})", chain(&error)),
+            }
         ),
     );
 }

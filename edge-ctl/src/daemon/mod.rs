@@ -6,6 +6,9 @@
 pub(crate) mod api;
 pub(crate) mod client;
 mod apply;
+mod descriptors;
+mod retry;
+mod attachments;
 mod program;
 mod controller;
 mod transitions;

@@ -5,7 +5,6 @@ use axum::http::StatusCode;
 use super::{
     api::Refusal,
     apply::{self, ApplyError},
-    program::Program,
     run::Daemon,
 };
 use crate::{
@@ -55,9 +54,7 @@ impl Daemon {
         let config = &self.controller.inventory.config;
         let mut warnings = Vec::new();
         if config.interfaces != before.interfaces {
-            if let Program::Loaded(program) = &mut self.program {
-                warnings.extend(apply::attach(program, config, &events).iter().map(|failure| chain(failure)));
-            }
+            warnings.extend(self.program.attach(config, &events).iter().map(|failure| chain(failure)));
             for removed in
                 before.interfaces.iter().filter(|old| config.interfaces.iter().all(|new| new.name != old.name))
             {

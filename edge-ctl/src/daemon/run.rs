@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use edge_common::abi::BackendNumber;
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
@@ -20,8 +21,9 @@ use super::{
     api::{self, Command, Refusal},
     apply::{self, ApplyError},
     controller::Controller,
+    descriptors,
     passes::Passes,
-    program::{self, NotAttached, Program},
+    program::{NotAttached, Program},
     socket,
 };
 use crate::{
@@ -35,7 +37,7 @@ use crate::{
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
     probe::{self, ProbeEngine, ProbeTarget, Report},
-    xdp::{self, EdgeProgram, XdpError},
+    xdp::{EdgeProgram, XdpError},
 };
 
 /// How often counters are sampled; rates are computed over one to two of these.
@@ -62,6 +64,8 @@ pub(crate) enum RunError {
     Attach(#[from] NotAttached),
     #[error("cannot listen on {}", path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error("cannot see how many file descriptors there are")]
+    Descriptors(#[source] io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
 }
@@ -115,8 +119,8 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
                     break "detached";
                 }
             }
-            loaded = daemon.program.loaded() => daemon.attach(loaded),
-            _ = ticks.tick() => daemon.sample(),
+            loaded = daemon.program.loading() => daemon.attach(loaded),
+            _ = ticks.tick() => daemon.tick(),
             () = daemon.passes.due() => daemon.passes.step(&mut daemon.controller),
             _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
             _ = hangup.recv() => drop(daemon.reload().await),
@@ -151,6 +155,8 @@ pub(super) struct Daemon {
     reports: mpsc::Sender<Report>,
     net_events: mpsc::Sender<NetEvent>,
     pub(super) outside: Option<Outside>,
+    /// Those that probes may have.
+    descriptors: Arc<Semaphore>,
     pub(super) program: Program,
     passes: Passes,
     /// Backends whose next hop was known and is not any more.
@@ -182,7 +188,8 @@ impl Daemon {
             // Those that are pinned stand, and the watch asks again.
             Err(error) => events.report(EventKind::LocalFault, "network devices", chain(&error)),
         }
-        let program = program::start(&pins, &inventory.config, fresh, &events)?;
+        let shares = descriptors::share_out().map_err(RunError::Descriptors)?;
+        let program = Program::start(&pins, &inventory.config, fresh, &events)?;
         let mut daemon = Self {
             controller: Controller::adopt(inventory, maps, events)?,
             pins,
@@ -193,6 +200,7 @@ impl Daemon {
             reports,
             net_events,
             outside: None,
+            descriptors: Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS))),
             program,
             passes: Passes::new(),
             lost: BTreeSet::new(),
@@ -214,7 +222,7 @@ impl Daemon {
         });
         let announced = takedown::announced(&inventory.config);
         self.outside = Some(Outside {
-            _probes: probe::start(targets.collect(), self.reports.clone()),
+            _probes: probe::start(targets.collect(), self.reports.clone(), &self.descriptors),
             _watch: net::watch(
                 inventory.addresses().map(|(backend, address, _)| (backend, address)).collect(),
                 self.net_events.clone(),
@@ -251,7 +259,11 @@ impl Daemon {
                     }
                 }
             }
-            NetEvent::LinkChanged(name) => self.link_changed(&name),
+            // An interface that came back has lost its program.
+            NetEvent::LinkChanged(name) => {
+                let Controller { inventory, events, .. } = &self.controller;
+                self.program.link_changed(&name, &inventory.config, events);
+            }
             NetEvent::Devices(devices) => {
                 let Controller { inventory, plane, events, .. } = &mut self.controller;
                 apply::set_stations(plane, &devices, &inventory.config, events);
@@ -261,41 +273,15 @@ impl Daemon {
 
     /// The program is loaded: it takes the place of the one before on all interfaces.
     fn attach(&mut self, loaded: Result<EdgeProgram, XdpError>) {
-        match loaded {
-            Ok(mut program) => {
-                apply::attach(&mut program, &self.controller.inventory.config, &self.controller.events);
-                self.program = Program::Loaded(Box::new(program));
-            }
-            // What is attached goes on.
-            Err(error) => self.fault("program", &error),
-        }
+        let Controller { inventory, events, .. } = &self.controller;
+        self.program.loaded(loaded, &inventory.config, events);
     }
 
-    /// An interface that came back has lost its program.
-    fn link_changed(&mut self, name: &str) {
-        let Some(interface) = self.controller.inventory.config.interfaces.iter().find(|known| known.name == name)
-        else {
-            return;
-        };
-        if xdp::attached(&self.pins).iter().any(|known| known == name) {
-            return;
-        }
-        // A program that is still being loaded is attached to all interfaces once it is.
-        let Program::Loaded(program) = &mut self.program else { return };
-        match program.attach(name, interface.mode) {
-            Ok(()) => {
-                self.controller.events.report(
-                    EventKind::Attached,
-                    name,
-                    "the interface came back, and the program with it",
-                );
-            }
-            Err(XdpError::NoInterface(_)) => {
-                let message = "the interface is gone; if it comes back, the program is attached again";
-                self.controller.events.report(EventKind::Detached, name, message);
-            }
-            Err(error) => self.fault(name, &error),
-        }
+    /// What is done each second.
+    fn tick(&mut self) {
+        self.sample();
+        let Controller { inventory, events, .. } = &self.controller;
+        self.program.look(&inventory.config, events);
     }
 
     async fn command(&mut self, command: Command) -> Next {
@@ -313,8 +299,8 @@ impl Daemon {
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.
                 self.outside = None;
-                if let Program::Loading(_) = self.program {
-                    let loaded = self.program.loaded().await;
+                if self.program.is_loading() {
+                    let loaded = self.program.loading().await;
                     self.attach(loaded);
                 }
                 let announced = takedown::announced(&self.controller.inventory.config);
@@ -349,8 +335,11 @@ impl Daemon {
             started: self.started,
             config: self.config_path.display().to_string(),
             refused: self.refused.clone(),
+            program: None,
         };
-        status::build(inventory, plane, earlier, &now, Some(daemon))
+        let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
+        self.program.explain(&mut status);
+        status
     }
 
     fn fault(&self, subject: &str, error: &dyn std::error::Error) {

@@ -84,7 +84,8 @@ pub(crate) fn announce(vips: Vec<Announced>) -> Announcer {
 pub(crate) async fn withdraw(vips: &[Announced]) -> Result<Vec<Announced>, NetError> {
     let requests = Requests::open()?;
     let present = requests.addresses().await?;
-    let marked = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 18, 0));
+    // Where the version can't be read no address counts as ours that is not marked.
+    let marked = KernelVersion::current().map_or(true, |version| version >= KernelVersion::new(5, 18, 0));
     let mut withdrawn = Vec::new();
     for announced in vips {
         let Some(interface) = requests.interface(&announced.interface).await? else { continue };

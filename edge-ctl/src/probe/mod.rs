@@ -11,11 +11,11 @@ mod exchange;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use edge_common::abi::BackendNumber;
 use tokio::{
-    sync::mpsc::Sender,
+    sync::{Semaphore, mpsc::Sender},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -57,14 +57,14 @@ impl ProbeEngine {
 }
 
 /// Starts to probe `targets`, one task each, inside the current tokio runtime. The first probes are spread evenly over
-/// the interval. A task ends when the receiver of `reports` is dropped.
-pub(crate) fn start(targets: Vec<ProbeTarget>, reports: Sender<Report>) -> ProbeEngine {
+/// the interval. A task ends when the receiver of `reports` is dropped. Each probe takes one of `descriptors`.
+pub(crate) fn start(targets: Vec<ProbeTarget>, reports: Sender<Report>, descriptors: &Arc<Semaphore>) -> ProbeEngine {
     let count = targets.len().max(1);
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     for (position, target) in targets.into_iter().enumerate() {
         let first = started + spread(target.probe.interval, position, count);
-        tasks.spawn(run(target, first, reports.clone()));
+        tasks.spawn(run(target, first, reports.clone(), Arc::clone(descriptors)));
     }
     // Only the tasks report now: the channel ends with the last of them.
     drop(reports);
@@ -86,13 +86,16 @@ fn gap(probe: &Probe, random: f64) -> Duration {
     gap.max(probe.timeout)
 }
 
-async fn run(target: ProbeTarget, first: Instant, reports: Sender<Report>) {
+async fn run(target: ProbeTarget, first: Instant, reports: Sender<Report>, descriptors: Arc<Semaphore>) {
     let mut next = first;
     loop {
         sleep_until(next).await;
         // From now and not from `next`: after a standstill of this host the overdue probes are not caught up.
         next = Instant::now() + gap(&target.probe, rand::random());
-        let verdict = probe(&target).await;
+        let verdict = match timeout(target.probe.timeout, descriptors.acquire()).await {
+            Ok(_descriptor) => probe(&target).await,
+            Err(_) => Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned()),
+        };
         if reports.send(Report { backend: target.backend, verdict }).await.is_err() {
             return;
         }

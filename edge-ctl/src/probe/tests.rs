@@ -271,10 +271,34 @@ fn first_probes_are_spread_over_the_interval() {
     }
 }
 
+/// As many as there are.
+fn descriptors() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
+}
+
+#[tokio::test]
+async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
+    let (silent, _) = serve(Server::Silent).await;
+    let (sender, mut receiver) = mpsc::channel(100);
+    let targets = vec![quick(target(silent, http()), SHORT); 4];
+    let _engine = start(targets, sender, &Arc::new(Semaphore::new(1)));
+    let (mut failed, mut inconclusive) = (0, 0);
+    while failed < 2 || inconclusive < 2 {
+        match receiver.recv().await.expect("the engine runs").verdict {
+            Verdict::Fail(_) => failed += 1,
+            Verdict::Inconclusive(why) => {
+                assert!(why.contains("too few file descriptors"), "{why}");
+                inconclusive += 1;
+            }
+            Verdict::Pass => panic!("nobody answers"),
+        }
+    }
+}
+
 /// Reports within `time` of the virtual clock, of an engine with one target.
 async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     let (sender, mut receiver) = mpsc::channel(1000);
-    let engine = start(vec![target], sender);
+    let engine = start(vec![target], sender, &descriptors());
     assert_eq!(engine.targets(), 1);
     tokio::time::sleep(time).await;
     drop(engine);
@@ -311,7 +335,7 @@ async fn the_rate_is_the_same_up_or_down() {
 async fn dropping_the_engine_ends_the_probes() {
     let (address, accepted) = serve(Server::Status(200)).await;
     let (sender, mut receiver) = mpsc::channel(10);
-    let engine = start(vec![quick(target(address, http()), SHORT); 3], sender);
+    let engine = start(vec![quick(target(address, http()), SHORT); 3], sender, &descriptors());
     assert_eq!(engine.targets(), 3);
     assert!(receiver.recv().await.is_some());
     drop(engine);
@@ -326,7 +350,7 @@ async fn dropping_the_engine_ends_the_probes() {
 async fn nobody_listening_ends_the_probes() {
     let (address, _) = serve(Server::Status(200)).await;
     let (sender, receiver) = mpsc::channel(10);
-    let mut engine = start(vec![quick(target(address, http()), SHORT)], sender);
+    let mut engine = start(vec![quick(target(address, http()), SHORT)], sender, &descriptors());
     drop(receiver);
     timeout(Duration::from_secs(5), engine.tasks.join_next()).await.expect("the task ends");
 }

@@ -98,7 +98,7 @@ pub(crate) fn attach(
         for name in MADE_ANEW {
             bpf::remove_file(&pins.next(name))?;
         }
-        if !pins.link().exists() {
+        if link::ends(&pins.link())?.is_none() {
             pins.remove_all()?;
         }
     }
@@ -122,7 +122,6 @@ fn attach_locked(
         link::replace(program, pins.interface(), mode, &pins.link())?;
     } else {
         // A link that is left here belongs to an interface that is gone.
-        link::remove(&pins.link())?;
         link::create(program, pins.interface(), mode, &pins.link())?;
     }
     for name in MADE_ANEW {
@@ -166,7 +165,7 @@ pub(crate) fn look(pins: &DecapPins) -> Result<Decapsulation, XdpError> {
 /// Whether the program on the interface is there by the pinned link.
 fn is_ours(pins: &DecapPins, present: Option<AttachedXdp>) -> Result<bool, XdpError> {
     let Some(present) = present else { return Ok(false) };
-    Ok(link::program_id(pins.interface(), &pins.link())? == Some(present.program))
+    Ok(link::program_id(&pins.link())? == Some(present.program))
 }
 
 const fn mode_of(attached: AttachedXdp) -> AttachMode {

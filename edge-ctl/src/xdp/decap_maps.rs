@@ -90,7 +90,7 @@ pub(super) fn read_exits(path: &Path) -> Result<Vec<u64>, XdpError> {
 
 /// Whether counters of the shape that the program expects are pinned at `path`: aya takes a pin of any shape.
 pub(super) fn exits_fit(path: &Path) -> Result<bool, XdpError> {
-    if !path.exists() {
+    if !path.try_exists().map_err(|source| BpfError::file(path, source))? {
         return Ok(false);
     }
     let info = MapInfo::from_pin(path).map_err(in_map(map::DECAP_EXITS))?;

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,7 @@ use nix::{
 };
 
 use super::{XdpError, link};
-use crate::bpf::{self, BpfError, PinDir, interface_file_name};
+use crate::bpf::{self, BpfError, PinDir, found, interface_file_name};
 
 /// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,maps/NAME}`, N the version of the interface.
 #[derive(Clone, Debug)]
@@ -69,15 +68,8 @@ impl DecapPins {
     pub(super) fn remove_all(&self) -> Result<(), BpfError> {
         link::remove(&self.link())?;
         // An earlier version's maps have other names.
-        for map in fs::read_dir(self.maps()).into_iter().flatten().flatten() {
-            bpf::remove_file(&map.path())?;
-        }
-        for directory in [self.maps(), self.directory.clone()] {
-            match fs::remove_dir(&directory) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(BpfError::file(&directory, error)),
-                _ => {}
-            }
-        }
+        bpf::remove_dir(&self.maps())?;
+        found(fs::remove_dir(&self.directory)).map_err(|error| BpfError::file(&self.directory, error))?;
         Ok(())
     }
 }

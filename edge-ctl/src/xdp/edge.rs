@@ -1,18 +1,21 @@
 //! The load balancer's program: loaded onto the pinned maps, and attached to interfaces.
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{EbpfLoader, programs::Xdp};
+use aya_obj::programs::XdpAttachType;
 use edge_common::abi::program;
 
-use super::{OBJECT, XdpError, edge_links, features, link, traces};
+use super::{OBJECT, XdpError, edge_links, features, link, sys::LinkEnds, traces};
 use crate::{
     bpf::{self, BpfError, PinDir, PinnedMaps},
     config::AttachMode,
 };
 
-/// The program that this process has loaded.
+/// The program that this process has loaded. It holds one descriptor: the maps are the kernel's affair.
 pub(crate) struct EdgeProgram {
     pins: PinDir,
-    object: Ebpf,
+    program: Xdp,
+    /// The kernel's number of it.
+    number: u32,
 }
 
 impl EdgeProgram {
@@ -28,15 +31,27 @@ impl EdgeProgram {
             loader.map_pin_path(name, pins.map(name));
         }
         let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
-        let xdp = link::load(&mut object, program::EDGE)?;
+        let loaded = link::load(&mut object, program::EDGE)?;
 
         let new = pins.programs().join("edge-unfinished");
         bpf::make_dir(&pins.programs())?;
         bpf::remove_file(&new)?;
-        xdp.pin(&new).map_err(|source| BpfError::Pin { path: new.clone(), source })?;
+        loaded.pin(&new).map_err(|source| BpfError::Pin { path: new.clone(), source })?;
         bpf::rename(&new, &pins.program())?;
         traces::follow(&mut object);
-        Ok(Self { pins: pins.clone(), object })
+        let unusable = |source| XdpError::Program { name: program::EDGE, source: Box::new(source) };
+        let program = Xdp::from_pin(pins.program(), XdpAttachType::Interface).map_err(unusable)?;
+        let number = program.info().map_err(unusable)?.id();
+        Ok(Self { pins: pins.clone(), program, number })
+    }
+
+    /// Whether this program is attached to the interface in this mode.
+    ///
+    /// # Errors
+    /// When there is no such interface, or it can't be looked up.
+    pub(crate) fn is_attached(&self, interface: &str, mode: AttachMode) -> Result<bool, XdpError> {
+        let wanted = LinkEnds { interface: link::interface_index(interface)?, program: self.number };
+        Ok(link::ends(&edge_links::path(&self.pins, interface, mode))? == Some(wanted))
     }
 
     /// Attaches the program to an interface, so that it stays when this process ends. Where a link is pinned already its
@@ -47,35 +62,39 @@ impl EdgeProgram {
     /// attached before stays.
     pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), XdpError> {
         let index = link::interface_index(interface)?;
-        let xdp = link::program(&mut self.object, program::EDGE)?;
         bpf::make_dir(&self.pins.links())?;
-
         let other = match mode {
             AttachMode::Native => AttachMode::Generic,
             AttachMode::Generic => AttachMode::Native,
         };
-        // The kernel has one mode on an interface at a time.
-        let before = edge_links::path(&self.pins, interface, other);
-        let changes_mode = link::is_attached_to(&before, index);
-        link::remove(&before)?;
         let path = edge_links::path(&self.pins, interface, mode);
-        if link::is_attached_to(&path, index) {
-            return link::replace(xdp, interface, mode, &path);
+        let before = edge_links::path(&self.pins, interface, other);
+        // All of it is looked up before anything is taken away.
+        let (stands, changes_mode) = (link::is_attached_to(&path, index)?, link::is_attached_to(&before, index)?);
+        if changes_mode {
+            // The kernel has one mode on an interface at a time: here alone the old link goes before the new one stands.
+            link::remove(&before)?;
+            let result = link::create(&mut self.program, interface, mode, &path);
+            if result.is_err() {
+                // The mode that worked comes back when the driver refuses the new one; the first error is returned.
+                let _unused = link::create(&mut self.program, interface, other, &before);
+            }
+            return result;
         }
-        link::remove(&path)?;
-        let result = link::create(xdp, interface, mode, &path);
-        if result.is_err() && changes_mode {
-            // The mode that worked comes back when the driver refuses the new one; the first error is returned.
-            let _unused = link::create(xdp, interface, other, &before);
+        if stands {
+            link::replace(&mut self.program, interface, mode, &path)?;
+        } else {
+            link::create(&mut self.program, interface, mode, &path)?;
         }
-        result
+        // Of an interface that is gone.
+        link::remove(&before)?;
+        Ok(())
     }
 
     /// Identifiers of the maps that the loaded program uses.
     #[cfg(test)]
     pub(super) fn map_ids(&self) -> Vec<u32> {
-        let program = self.object.program(program::EDGE).expect("loaded");
-        program.info().and_then(|info| Ok(info.map_ids()?.unwrap_or_default())).expect("loaded")
+        self.program.info().and_then(|info| Ok(info.map_ids()?.unwrap_or_default())).expect("loaded")
     }
 }
 

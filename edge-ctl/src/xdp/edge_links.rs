@@ -1,10 +1,10 @@
 //! The pins of the edge program's links: one for each interface and mode.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use super::{XdpError, link};
 use crate::{
-    bpf::{BpfError, PinDir, interface_file_name},
+    bpf::{BpfError, PinDir, found, interface_file_name},
     config::AttachMode,
 };
 
@@ -24,12 +24,10 @@ pub(super) fn path(pins: &PinDir, interface: &str, mode: AttachMode) -> PathBuf 
 pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
     let directory = pins.links();
     let failed = |source| BpfError::file(&directory, source);
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(failed(error)),
-    };
+    let Some(entries) = found(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> = entries
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?
         .into_iter()
         .filter_map(|entry| {
             let (interface, _) = target(entry.file_name().to_str()?)?;
@@ -41,9 +39,17 @@ pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
 }
 
 /// The interfaces that the program is attached to.
-pub(crate) fn attached(pins: &PinDir) -> Vec<String> {
-    let links = all(pins).unwrap_or_default().into_iter();
-    links.filter(|pinned| link::is_attached(&pinned.path)).map(|pinned| pinned.interface).collect()
+///
+/// # Errors
+/// When they cannot be looked up, which is not to say that there are none.
+pub(crate) fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
+    let mut interfaces = Vec::new();
+    for pinned in all(pins)? {
+        if link::is_attached(&pinned.path)? {
+            interfaces.push(pinned.interface);
+        }
+    }
+    Ok(interfaces)
 }
 
 /// Detaches from one interface. Returns whether it was attached.

@@ -36,6 +36,8 @@ pub(crate) enum XdpError {
     NotPermitted { what: &'static str },
     #[error("no interface `{0}`; `ip link` lists those that there are")]
     NoInterface(String),
+    #[error("cannot look up the interface {interface}")]
+    Interface { interface: String, source: io::Error },
     #[error(
         "another XDP program (number {}) is attached to {interface}, in {} mode{}",
         other.program,

@@ -12,9 +12,12 @@ use aya::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{XdpError, sys};
+use super::{
+    XdpError,
+    sys::{self, LinkEnds},
+};
 use crate::{
-    bpf::{self, BpfError},
+    bpf::{self, BpfError, found},
     config::AttachMode,
 };
 
@@ -26,16 +29,19 @@ pub(super) fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a m
 }
 
 /// The program `name` of an object.
-pub(super) fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
+fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
     let missing = XdpError::NotInObject(name);
     object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(missing)
 }
 
 pub(super) fn interface_index(interface: &str) -> Result<u32, XdpError> {
-    if_nametoindex(interface).map_err(|_| XdpError::NoInterface(interface.to_owned()))
+    let index = found(if_nametoindex(interface).map_err(io::Error::from));
+    let index = index.map_err(|source| XdpError::Interface { interface: interface.to_owned(), source })?;
+    index.ok_or_else(|| XdpError::NoInterface(interface.to_owned()))
 }
 
-/// Attaches the program by a new link, pinned at `path`, so that it stays when this process ends.
+/// Attaches the program by a new link, pinned at `path`, so that it stays when this process ends. What was pinned there goes
+/// once the new link stands.
 pub(super) fn create(program: &mut Xdp, interface: &str, mode: AttachMode, path: &Path) -> Result<(), XdpError> {
     let index = interface_index(interface)?;
     let xdp_mode = match mode {
@@ -46,6 +52,7 @@ pub(super) fn create(program: &mut Xdp, interface: &str, mode: AttachMode, path:
     let id = program.attach_to_if_index(index, xdp_mode).map_err(refused)?;
     let link = program.take_link(id).map_err(refused)?;
     let link = FdLink::try_from(link).map_err(|source| unusable(interface, source))?;
+    remove(path)?;
     link.pin(path).map_err(|source| BpfError::Pin { path: path.to_owned(), source })?;
     Ok(())
 }
@@ -62,36 +69,28 @@ pub(super) fn replace(program: &mut Xdp, interface: &str, mode: AttachMode, path
 }
 
 /// The number of the program that the link pinned at `path` attaches; `None` without such a pin.
-pub(super) fn program_id(interface: &str, path: &Path) -> Result<Option<u32>, XdpError> {
-    let link = match PinnedLink::from_pin(path) {
-        Ok(link) => FdLink::from(link),
-        Err(LinkError::SyscallError(error)) => {
-            return match error.io_error.kind() {
-                io::ErrorKind::NotFound => Ok(None),
-                _ => Err(BpfError::file(path, error.io_error).into()),
-            };
-        }
-        Err(source) => return Err(unusable(interface, source)),
-    };
-    link.info().map(|info| Some(info.program_id())).map_err(|source| unusable(interface, source))
+pub(super) fn program_id(path: &Path) -> Result<Option<u32>, BpfError> {
+    Ok(ends(path)?.map(|ends| ends.program))
+}
+
+/// Where the link pinned at `path` leads; `None` without such a pin.
+pub(super) fn ends(path: &Path) -> Result<Option<LinkEnds>, BpfError> {
+    sys::link_ends(path).map_err(|source| BpfError::file(path, source))
 }
 
 /// Whether the link pinned at `path` is attached to the interface with this index.
-pub(super) fn is_attached_to(path: &Path, index: u32) -> bool {
-    sys::link_interface(path).is_ok_and(|attached| attached == index)
+pub(super) fn is_attached_to(path: &Path, index: u32) -> Result<bool, BpfError> {
+    Ok(ends(path)?.is_some_and(|ends| ends.interface == index))
 }
 
 /// Whether the link pinned at `path` is attached to an interface that still exists.
-pub(super) fn is_attached(path: &Path) -> bool {
-    sys::link_interface(path).is_ok_and(|attached| attached != 0)
+pub(super) fn is_attached(path: &Path) -> Result<bool, BpfError> {
+    Ok(ends(path)?.is_some_and(|ends| ends.interface != 0))
 }
 
 /// Detaches and removes a pinned link; true if there was one.
 pub(super) fn remove(path: &Path) -> Result<bool, BpfError> {
-    if path.exists() {
-        // A pin of another kind, or a link whose interface has gone, needs only its pin removed.
-        let _unused = sys::detach_link(path);
-    }
+    sys::detach_link(path).map_err(|source| BpfError::file(path, source))?;
     bpf::remove_file(path)
 }
 

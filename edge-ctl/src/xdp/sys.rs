@@ -1,27 +1,53 @@
 //! The system calls on XDP links that no library here has.
 
-use std::{fs, io, os::fd::AsRawFd as _, path::Path};
+use std::{io, os::fd::AsRawFd as _, path::Path, ptr};
 
-use aya_obj::generated::bpf_cmd;
+use aya_obj::generated::{bpf_cmd, bpf_link_info, bpf_link_type};
 
-use crate::bpf::sys::{bpf, no_attr, open_pin};
+use crate::bpf::{
+    found,
+    sys::{bpf, no_attr, open_pin},
+};
 
-/// Interface index of the XDP link pinned at `path`; 0 when its interface is gone.
-pub(super) fn link_interface(path: &Path) -> io::Result<u32> {
-    let link = open_pin(path)?;
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("ifindex:")?.trim().parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"))
+/// Where an XDP link leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkEnds {
+    /// Index of its interface; 0 when that is gone.
+    pub(super) interface: u32,
+    /// The kernel's number of its program.
+    pub(super) program: u32,
+}
+
+/// The XDP link pinned at `path`; `None` when nothing is. Takes one descriptor for a moment.
+pub(super) fn link_ends(path: &Path) -> io::Result<Option<LinkEnds>> {
+    let Some(link) = found(open_pin(path))? else { return Ok(None) };
+    // SAFETY: a struct of integers and a union of such; zero is a value of each.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = no_attr();
+    attr.info.bpf_fd = link.as_raw_fd().unsigned_abs();
+    attr.info.info_len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
+    attr.info.info = ptr::from_mut(&mut info) as u64;
+    // SAFETY: the command writes at most `info_len` bytes at `info`, which lives until after the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)? };
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"));
+    }
+    // SAFETY: of an XDP link the kernel writes the index; it is an integer either way.
+    let interface = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok(Some(LinkEnds { interface, program: info.prog_id }))
 }
 
 /// Takes the program of the link pinned at `path` off its interface before this returns. Removing the pin alone does so
 /// at some later moment, and an interface that is not free yet refuses the next link.
+///
+/// What is pinned there and is no link needs no more than its pin removed.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
-    let link = open_pin(path)?;
+    let Some(link) = found(open_pin(path))? else { return Ok(()) };
     let mut attr = no_attr();
     attr.link_detach.link_fd = link.as_raw_fd().unsigned_abs();
     // SAFETY: BPF_LINK_DETACH reads a descriptor, no pointer; `link` keeps it open.
-    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr)? };
-    Ok(())
+    match unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr) } {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -58,14 +58,14 @@ fn links_outlive_the_process_and_are_replaced_in_place() {
         program.attach("left", AttachMode::Native).expect("veth has native XDP");
         program.attach("right", AttachMode::Generic).expect("generic works everywhere");
         assert!(matches!(program.attach("middle", AttachMode::Native), Err(XdpError::NoInterface(_))));
-        assert_eq!(attached(&pins), ["left", "right"]);
+        assert_eq!(attached(&pins).expect("looked up"), ["left", "right"]);
         let first = attached_program("left");
         assert!(first.starts_with("native "), "{first}");
         drop(program);
         assert_eq!(attached_program("left"), first, "it stays when the process goes");
 
         let maps = reopened(&pins);
-        assert_eq!(attached(&pins), ["left", "right"]);
+        assert_eq!(attached(&pins).expect("looked up"), ["left", "right"]);
         let mut program = loaded(&maps);
         let link = fs::metadata(edge_links::path(&pins, "left", AttachMode::Native)).expect("pinned");
         program.attach("left", AttachMode::Native).expect("replaced");
@@ -76,14 +76,14 @@ fn links_outlive_the_process_and_are_replaced_in_place() {
 
         program.attach("left", AttachMode::Generic).expect("another mode, another link");
         assert!(attached_program("left").starts_with("generic "));
-        assert_eq!(attached(&pins), ["left", "right"]);
+        assert_eq!(attached(&pins).expect("looked up"), ["left", "right"]);
 
         // The interface goes and comes back: the link is a dead one.
         ip("link del left");
-        assert_eq!(attached(&pins), Vec::<String>::new());
+        assert_eq!(attached(&pins).expect("looked up"), Vec::<String>::new());
         ip("link add left type veth peer name right");
         program.attach("left", AttachMode::Generic).expect("a new link");
-        assert_eq!(attached(&pins), ["left"]);
+        assert_eq!(attached(&pins).expect("looked up"), ["left"]);
 
         drop(program);
         assert_eq!(detach_all(&pins).expect("detached"), ["left", "right"]);
@@ -101,7 +101,7 @@ fn a_name_with_a_dot_can_be_attached() {
         ip("link set left name left.100");
         let mut program = loaded(&started(&pins, &config()));
         program.attach("left.100", AttachMode::Native).expect("attached");
-        assert_eq!(attached(&pins), ["left.100"]);
+        assert_eq!(attached(&pins).expect("looked up"), ["left.100"]);
     });
 }
 
@@ -115,7 +115,7 @@ fn a_mode_that_the_driver_refuses_leaves_the_one_that_worked() {
         let error = program.attach("lo", AttachMode::Native).expect_err("the loopback has no native XDP").to_string();
         assert!(error.contains("mode = \"generic\""), "{error}");
         assert!(attached_program("lo").starts_with("generic "));
-        assert_eq!(attached(&pins), ["lo"]);
+        assert_eq!(attached(&pins).expect("looked up"), ["lo"]);
         assert!(detach_interface(&pins, "lo").expect("detached"));
         assert_eq!(attached_program("lo"), "none");
     });

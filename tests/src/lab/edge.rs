@@ -29,13 +29,16 @@ pub struct Edge {
     dir: PathBuf,
     pins: PathBuf,
     daemon: Option<Process>,
+    /// How many files the daemon may have open, if not as many as the tests.
+    files: Option<u32>,
 }
 
 impl Edge {
     /// Files go to `dir`, pins to `pins` (on a bpffs). Nothing is started.
     pub fn new(binary: &Path, dir: &Path, pins: &Path, configuration: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let edge = Self { binary: binary.to_owned(), dir: dir.to_owned(), pins: pins.to_owned(), daemon: None };
+        let edge =
+            Self { binary: binary.to_owned(), dir: dir.to_owned(), pins: pins.to_owned(), daemon: None, files: None };
         std::fs::write(edge.configuration(), configuration)?;
         Ok(edge)
     }
@@ -44,7 +47,13 @@ impl Edge {
         self.dir.join("edge.toml")
     }
 
-    fn run_dir(&self) -> PathBuf {
+    /// Lets daemons that start from now on have at most so many files open.
+    pub fn limit_files(&mut self, most: u32) {
+        self.files = Some(most);
+    }
+
+    /// Where its socket and its lock are.
+    pub fn run_dir(&self) -> PathBuf {
         self.dir.join("run")
     }
 
@@ -59,7 +68,14 @@ impl Edge {
 
     /// Starts the daemon; returns when it answers.
     pub fn start(&mut self, netns: &Netns) -> Result<()> {
-        let mut command = self.command(netns)?;
+        let mut command = match self.files {
+            None => self.command(netns)?,
+            Some(most) => {
+                let mut shell = self.with_directories(netns.command("sh")?);
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(&self.binary);
+                shell
+            }
+        };
         command.arg("run").arg("--config").arg(self.configuration());
         let mut daemon = Process::start("edge-ctl run", &mut command, &self.log())?;
         let start = Instant::now();
@@ -131,8 +147,11 @@ impl Edge {
 
     /// `edge-ctl` in `netns` with this edge's directories.
     pub fn command(&self, netns: &Netns) -> Result<Command> {
-        let mut command = netns.command(&self.binary)?;
+        Ok(self.with_directories(netns.command(&self.binary)?))
+    }
+
+    fn with_directories(&self, mut command: Command) -> Command {
         command.env("EDGE_PIN_DIR", &self.pins).env("EDGE_RUN_DIR", self.run_dir());
-        Ok(command)
+        command
     }
 }

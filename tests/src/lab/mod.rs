@@ -15,6 +15,7 @@ pub mod bpffs;
 pub mod nginx;
 pub mod udp_echo;
 pub mod tcp_echo;
+pub mod asking;
 pub mod talk;
 pub mod kept;
 pub mod udp_late;

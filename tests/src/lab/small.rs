@@ -302,9 +302,15 @@ impl Small {
 
     /// Starts the load balancer, and waits until it sees every backend up.
     pub fn balance(&mut self, mode: Mode) -> Result<()> {
-        let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
-        self.edge = Some(Edge::new(&self.edge_ctl, &dir, &pins, &self.configuration(mode)?)?);
+        self.prepare(mode, "")?;
         self.start_daemon()
+    }
+
+    /// Makes the load balancer and does not start it. `more` is added to its configuration.
+    pub fn prepare(&mut self, mode: Mode, more: &str) -> Result<&mut Edge> {
+        let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
+        let text = self.configuration(mode)? + more;
+        Ok(self.edge.insert(Edge::new(&self.edge_ctl, &dir, &pins, &text)?))
     }
 
     /// Starts the daemon, anew or again.
@@ -313,7 +319,8 @@ impl Small {
         self.edge.as_mut().context("there is no load balancer")?.start(&netns.1)?;
         let up = wait_until(patience(Duration::from_secs(10)), || {
             let seen = status::backends(&self.edge()?.status(self.netns(EDGE))?)?;
-            Ok(seen.iter().all(|backend| backend.health == "up"))
+            let ours = |name: &str| self.backends.iter().any(|(known, ..)| *known == name);
+            Ok(seen.iter().filter(|backend| ours(&backend.name)).all(|backend| backend.health == "up"))
         })?;
         ensure!(up, "the daemon does not see the backends up:\n{}", self.edge()?.said());
         Ok(())

@@ -2,6 +2,7 @@
 
 mod decap;
 mod fabric;
+mod faults;
 mod flows;
 mod http;
 mod kernels;

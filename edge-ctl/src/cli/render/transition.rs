@@ -128,6 +128,7 @@ mod tests {
             started: DAY - 7_200_000,
             config: "/etc/edge/edge.toml".to_owned(),
             refused: None,
+            program: None,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // As most are: only some of the counts are not 0.

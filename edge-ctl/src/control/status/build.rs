@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{Probe, ProbeKind, Service},
     control::{
+        chain,
         data_plane::DataPlane,
         inventory::{Inventory, Member},
         selection::{self, Serving},
@@ -32,7 +33,8 @@ pub(crate) fn build(
     let attached = plane.attached();
     let interfaces = inventory.config.interfaces.iter().map(|interface| InterfaceStatus {
         name: interface.name.clone(),
-        attached: attached.contains(&interface.name),
+        attached: attached.as_ref().ok().map(|interfaces| interfaces.contains(&interface.name)),
+        why: attached.as_ref().err().map(|error| chain(error)),
     });
     Status {
         source: if daemon.is_some() { Source::Daemon } else { Source::PinnedMaps },

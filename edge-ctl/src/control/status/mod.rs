@@ -50,12 +50,17 @@ pub(crate) struct DaemonStatus {
     pub(crate) config: String,
     /// Why the file, as it was last read, is not in force.
     pub(crate) refused: Option<String>,
+    /// Why its program is not loaded: an older one goes on. It is tried again.
+    pub(crate) program: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InterfaceStatus {
     pub(crate) name: String,
-    pub(crate) attached: bool,
+    /// Absent where that could not be looked up.
+    pub(crate) attached: Option<bool>,
+    /// Why it is not attached, or not known to be; absent without a daemon that has tried.
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

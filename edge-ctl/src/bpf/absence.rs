@@ -1,0 +1,27 @@
+//! An error is not an absence: a thing is not there when the kernel says so, and not when it could not be looked up.
+
+use std::io;
+
+/// The result of looking something up, `None` for what is not there.
+pub(crate) fn found<T>(looked_up: io::Result<T>) -> io::Result<Option<T>> {
+    match looked_up {
+        Ok(thing) => Ok(Some(thing)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_errors_are_an_absence() {
+        let looked_up = |code| found(Err::<(), _>(io::Error::from_raw_os_error(code)));
+        for code in 1..=133 {
+            let absent = matches!(looked_up(code), Ok(None));
+            assert_eq!(absent, [libc::ENOENT, libc::ENODEV].contains(&code), "{}", io::Error::from_raw_os_error(code));
+        }
+        assert!(matches!(found(Ok(7)), Ok(Some(7))));
+    }
+}

@@ -1,0 +1,101 @@
+//! The program on its interfaces: looked at each second, and attached again where it is not.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use super::retry::Retry;
+use crate::{
+    config::{Config, Interface},
+    control::{
+        chain,
+        events::{EventKind, Events},
+    },
+    xdp::{EdgeProgram, XdpError},
+};
+
+/// Where the program could not be attached, or it could not be seen whether it is.
+#[derive(Debug, Default)]
+pub(super) struct Attachments(BTreeMap<String, Retry>);
+
+impl Attachments {
+    /// Attaches the program to all interfaces. A failure is reported, the rest is done all the same, and it is tried again.
+    pub(super) fn attach(&mut self, program: &mut EdgeProgram, config: &Config, events: &Events) -> Vec<XdpError> {
+        let mut failures = Vec::new();
+        self.keep_only(config);
+        for interface in &config.interfaces {
+            match program.attach(&interface.name, interface.mode) {
+                Ok(()) => self.attached(interface, "the program is attached", events),
+                Err(error) => {
+                    self.failed(interface, &error, events, Instant::now());
+                    failures.push(error);
+                }
+            }
+        }
+        failures
+    }
+
+    /// Looks at all interfaces, and repairs what is not as the configuration says.
+    pub(super) fn look(&mut self, program: &mut EdgeProgram, config: &Config, events: &Events, now: Instant) {
+        self.keep_only(config);
+        for interface in &config.interfaces {
+            match program.is_attached(&interface.name, interface.mode) {
+                Ok(true) => {
+                    if self.0.remove(&interface.name).is_some() {
+                        events.report(EventKind::Attached, &interface.name, "the program is attached after all");
+                    }
+                }
+                Ok(false) if self.is_due(interface, now) => match program.attach(&interface.name, interface.mode) {
+                    Ok(()) => self.attached(interface, "the program was not attached, and is again", events),
+                    Err(error) => self.failed(interface, &error, events, now),
+                },
+                Ok(false) => {}
+                // Not that it is not there: nothing is taken away, and nothing put over it.
+                Err(error) => self.failed(interface, &error, events, now),
+            }
+        }
+    }
+
+    /// An interface has changed: what failed there is tried at the next look.
+    pub(super) fn hasten(&mut self, interface: &str, now: Instant) {
+        if let Some(retry) = self.0.get_mut(interface) {
+            retry.hasten(now);
+        }
+    }
+
+    /// Why the program is not attached to the interface, or not known to be.
+    pub(super) fn why(&self, interface: &str) -> Option<&str> {
+        self.0.get(interface).map(Retry::why)
+    }
+
+    fn is_due(&self, interface: &Interface, now: Instant) -> bool {
+        self.0.get(&interface.name).is_none_or(|retry| retry.is_due(now))
+    }
+
+    fn attached(&mut self, interface: &Interface, message: &str, events: &Events) {
+        self.0.remove(&interface.name);
+        events.report(EventKind::Attached, &interface.name, message);
+    }
+
+    fn failed(&mut self, interface: &Interface, error: &XdpError, events: &Events, now: Instant) {
+        let before = self.0.get(&interface.name);
+        let mut retry = Retry::after(before, chain(error), now);
+        if retry.is_news(before) {
+            let (kind, message) = match error {
+                XdpError::NoInterface(_) => (
+                    EventKind::Detached,
+                    "the interface is gone; if it comes back, the program is attached again".to_owned(),
+                ),
+                error => (EventKind::LocalFault, chain(error)),
+            };
+            events.report(kind, &interface.name, message);
+        }
+        if let XdpError::NoInterface(_) = error {
+            // It is attached as soon as it is there.
+            retry.hasten(now);
+        }
+        self.0.insert(interface.name.clone(), retry);
+    }
+
+    fn keep_only(&mut self, config: &Config) {
+        self.0.retain(|name, _| config.interfaces.iter().any(|interface| interface.name == *name));
+    }
+}

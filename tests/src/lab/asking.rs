@@ -1,0 +1,77 @@
+//! A client that asks a UDP service all the time, one datagram after the other, and counts the answers that do not come.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::lab::{netns::Netns, patience::patience, udp_echo};
+
+/// An answer that takes longer is lost.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Between an answer and the next question.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What became of the questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub answered: u64,
+    pub lost: u64,
+}
+
+/// A running client; ended on drop.
+#[derive(Debug)]
+pub struct Asking {
+    stop: Arc<AtomicBool>,
+    counts: Arc<[AtomicU64; 2]>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Asking {
+    /// Asks `service` from `netns`, each time from another port.
+    pub fn start(netns: &Netns, service: SocketAddr) -> Result<Self> {
+        let (stop, counts) = (Arc::<AtomicBool>::default(), Arc::<[AtomicU64; 2]>::default());
+        let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&counts));
+        let thread = netns.spawn(move || {
+            let mut number = 0_u64;
+            while !stopping.load(Ordering::Relaxed) {
+                let answer = udp_echo::ask(service, &number.to_be_bytes(), patience(PATIENCE));
+                counting[usize::from(answer.is_err())].fetch_add(1, Ordering::Relaxed);
+                number += 1;
+                thread::sleep(PAUSE);
+            }
+            Ok(())
+        })?;
+        Ok(Self { stop, counts, thread: Some(thread) })
+    }
+
+    /// What was seen so far.
+    pub fn so_far(&self) -> Asked {
+        let [answered, lost] = &*self.counts;
+        Asked { answered: answered.load(Ordering::Relaxed), lost: lost.load(Ordering::Relaxed) }
+    }
+
+    /// Ends it; returns what was seen.
+    pub fn stop(mut self) -> Result<Asked> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("a client is stopped once")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(self.so_far())
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
