@@ -13,8 +13,8 @@ pub const MAX_STATIONS: usize = 16;
 pub struct Published {
     /// The bank that packets use, 0 or 1: the one store that publishes a configuration.
     pub active: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Counts publications and failovers, so that a writer that slept can see that its plan is stale. Packets don't read it.
+    pub edition: u32,
     pub generations: [Generation; 2],
 }
 

@@ -72,7 +72,7 @@ pub struct Service {
     /// Whether the service is in transition. 0 only while each slot's owner is also its pick and no flow is recorded: packets
     /// then look up neither. The controller sets it before each change that could make a slot's owner and pick differ, and the
     /// packet path before it records a flow; only the controller clears it. Each with one atomic store. Setting it needlessly
-    /// is safe; it only costs a lookup.
+    /// is safe; it only costs a lookup. Writers count it up, so that the one that clears it sees the changes of others.
     pub in_transition: u32,
     /// With [`Target::by_source`]: how many leading bits of the client's address are hashed.
     pub affinity_prefix: u8,

@@ -83,7 +83,9 @@ pub(crate) enum BpfError {
     },
     #[error("entry {index} is past the end of the map {map}; nothing was published")]
     OutOfRange { map: &'static str, index: u32 },
-    #[error("this was planned as generation {planned}, but {published} is published by now")]
+    #[error(
+        "this was planned as generation {planned}, but something was changed since, and generation {published} is published"
+    )]
     Stale { planned: u64, published: u64 },
     #[error("the snapshot of the published configuration is damaged ({what}): run `edge-ctl detach`, then start again")]
     Snapshot { what: String },

@@ -1,6 +1,10 @@
 //! The maps, each declared once: made, pinned, opened.
 
-use std::{mem::offset_of, os::fd::AsFd as _, sync::atomic::Ordering};
+use std::{
+    mem::offset_of,
+    os::fd::AsFd as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
@@ -93,6 +97,12 @@ impl Maps {
     pub(super) fn bank(&self) -> u32 {
         let active = self.published.atomic_u32(0, offset_of!(Published, active));
         active.map_or(0, |active| active.load(Ordering::Acquire)) & 1
+    }
+
+    /// The word that says which bank is active, with the count of editions: the fence of all that is planned.
+    pub(super) fn edition(&self) -> Option<&AtomicU64> {
+        const _: () = assert!(offset_of!(Published, active) == 0 && offset_of!(Published, edition) == 4);
+        self.published.atomic_u64(0, 0)
     }
 
     /// Offset of a bank's generation in what is published.

@@ -1,7 +1,8 @@
 //! The pinned maps of the load balancer. This is the only module that writes a map.
 //!
 //! All state lives in pinned maps: the published configuration, the state of every backend, and the operator's
-//! decisions. No process needs to run for them to stay. A writer takes the lock first ([`lock`]).
+//! decisions. No process needs to run for them to stay. A writer takes the lock first ([`lock_pins`]). Who can't, since its
+//! holder does not answer, may change states and failovers: each is one compare-and-exchange.
 
 mod error;
 mod absence;
@@ -14,6 +15,7 @@ pub(crate) mod sys;
 mod snapshot;
 mod publish;
 mod pools;
+mod audit;
 mod states;
 mod notes;
 mod clock;
@@ -35,7 +37,7 @@ pub(crate) use self::{
     absence::found,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
-    lock::{LockError, lock},
+    lock::{LockError, lock_pins, lock_run_dir},
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename},
     spec::check_object,

@@ -65,6 +65,29 @@ impl PinDir {
         self.version.join("links")
     }
 
+    fn network_dir(&self) -> PathBuf {
+        self.version.join("network")
+    }
+
+    /// The network namespace that the pins are for, by its inode; `None` when there is no word of it.
+    pub(crate) fn network(&self) -> Result<Option<u64>, BpfError> {
+        let directory = self.network_dir();
+        let failed = |source| BpfError::file(&directory, source);
+        let Some(entries) = found(fs::read_dir(&directory)).map_err(failed)? else { return Ok(None) };
+        for entry in entries {
+            if let Some(inode) = entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok()) {
+                return Ok(Some(inode));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes it, as the name of a directory: there are no files in a BPF file system.
+    pub(crate) fn set_network(&self, inode: u64) -> Result<(), BpfError> {
+        remove_dir(&self.network_dir())?;
+        make_dir(&self.network_dir().join(inode.to_string()))
+    }
+
     pub(super) fn has_maps(&self) -> Result<bool, BpfError> {
         let path = self.maps();
         path.try_exists().map_err(|source| BpfError::file(&path, source))
@@ -82,11 +105,17 @@ impl PinDir {
         })
     }
 
-    /// Removes the pins of all maps, and the directories that are empty then.
+    /// Removes the pins of all maps.
     pub(crate) fn remove_maps(&self) -> Result<(), BpfError> {
         for path in [self.maps(), self.unfinished()] {
             remove_dir(&path)?;
         }
+        Ok(())
+    }
+
+    /// Removes the directories that are empty. The lock goes with them: its holder makes nothing here any more.
+    pub(crate) fn remove_directories(&self) -> Result<(), BpfError> {
+        remove_dir(&self.network_dir())?;
         // These stay while they hold anything else: the decapsulation program, or another version.
         for path in [Some(self.version.as_path()), self.version.parent()].into_iter().flatten() {
             let _unused = fs::remove_dir(path);

@@ -4,7 +4,7 @@ use std::{mem::offset_of, sync::atomic::Ordering};
 
 use aya::maps::{MapError, PerCpuValues};
 
-use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Generation, Published, Service, State, map};
+use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Generation, Service, State, map};
 
 use super::{
     BpfError, PinnedMaps,
@@ -13,7 +13,7 @@ use super::{
     sys,
     view::{Copies, Picker},
 };
-use crate::plan::{self, Image, NewService, Previous, Returned, Snapshot};
+use crate::plan::{self, Edition, Image, NewService, Previous, Returned, Snapshot};
 
 impl PinnedMaps {
     /// Hands `look` the published generation and what has become of it since; `None` before the first.
@@ -21,6 +21,8 @@ impl PinnedMaps {
     /// # Errors
     /// When the published generation cannot be read.
     pub(crate) fn with_previous<T>(&self, look: impl FnOnce(Option<Previous<'_>>) -> T) -> Result<T, BpfError> {
+        // Read first: what changes after this makes the plan stale.
+        let edition = self.edition();
         let snapshot = self.snapshot()?;
         let state = |number| self.state(number);
         let failover = |number| self.failover(number);
@@ -30,7 +32,13 @@ impl PinnedMaps {
         };
         let in_use = |number| used.get(usize::from(number)).copied().unwrap_or_default();
         let previous = snapshot.as_ref();
-        Ok(look(previous.map(|snapshot| Previous { snapshot, state: &state, failover: &failover, in_use: &in_use })))
+        Ok(look(previous.map(|snapshot| Previous {
+            snapshot,
+            edition,
+            state: &state,
+            failover: &failover,
+            in_use: &in_use,
+        })))
     }
 
     /// By number: whether an owner or a record names the backend.
@@ -63,18 +71,44 @@ impl PinnedMaps {
             return Err(BpfError::Stale { planned: image.generation.number, published: before });
         }
         let bank = published.map_or(0, |(bank, _)| bank ^ 1);
+        // A writer that slept between two of these must not write into what another has published meanwhile.
+        self.still(image)?;
         self.write_new_numbers(image)?;
+        self.still(image)?;
         self.write_bank(image, bank)?;
+        self.still(image)?;
         self.write_snapshot(image, bank)?;
         self.write_fresh_owners(image, bank);
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
-        let active = self.maps.published.atomic_u32(0, offset_of!(Published, active));
-        active.ok_or(out_of(map::PUBLISHED, 0))?.store(bank, Ordering::Release);
+        let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
+        let Edition(after) = image.after;
+        // Bank and count in one word, which no other edition has had.
+        let next = next_edition(after) & !u64::from(u32::MAX) | u64::from(bank);
+        word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
         self.handover.published();
         sys::wait_for_packets();
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         self.repair()
+    }
+
+    /// What is published, and how often anything was changed that a plan rests on.
+    pub(crate) fn edition(&self) -> Edition {
+        Edition(self.maps.edition().map_or(0, |word| word.load(Ordering::Acquire)))
+    }
+
+    /// Whether what `image` was planned after is still so.
+    pub(super) fn still(&self, image: &Image) -> Result<(), BpfError> {
+        if self.edition() == image.after { Ok(()) } else { Err(self.stale(image)) }
+    }
+
+    fn stale(&self, image: &Image) -> BpfError {
+        BpfError::Stale { planned: image.generation.number, published: self.generation() }
+    }
+
+    /// Number of the published generation; 0 before the first.
+    pub(crate) fn generation(&self) -> u64 {
+        self.maps.published().map_or(0, |(_, generation)| generation.number)
     }
 
     /// Brings what outlives generations in line with the published one: retired backends take no new flows, backends that
@@ -96,7 +130,7 @@ impl PinnedMaps {
             self.write_pool(backend.number, pool.number);
             let state = self.state(backend.number);
             if state.has_all(State::RETIRED) {
-                self.store_state(backend.number, plan::returned(state));
+                self.swap_state(backend.number, state, plan::returned(state));
             }
         }
         for known in &snapshot.retired {
@@ -104,7 +138,7 @@ impl PinnedMaps {
             self.write_pool(known.number, snapshot.pool(&known.pool).map_or(u16::MAX, |pool| pool.number));
             let state = self.state(known.number);
             if !state.has_all(State::RETIRED) {
-                self.store_state(known.number, plan::removed(state));
+                self.swap_state(known.number, state, plan::removed(state));
                 self.write_note(known.number, &format!("removed in generation {}", snapshot.generation));
             }
         }
@@ -191,6 +225,11 @@ impl PinnedMaps {
             }
         }
     }
+}
+
+/// The word after `edition`, with the same bank.
+pub(super) const fn next_edition(edition: u64) -> u64 {
+    edition.wrapping_add(1 << u32::BITS)
 }
 
 pub(super) const fn out_of(map: &'static str, index: u32) -> BpfError {

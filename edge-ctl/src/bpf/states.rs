@@ -10,6 +10,7 @@ use edge_common::abi::{Backend, BackendNumber, Failover, Generation, MAX_STATION
 use super::{
     BpfError, PinnedMaps,
     maps::{Maps, position},
+    publish::next_edition,
     sys,
 };
 use crate::net::NextHopEntry;
@@ -25,34 +26,56 @@ impl PinnedMaps {
         )
     }
 
-    /// Changes a backend's state, then its pool's member list and counts, then the notes that say why.
+    /// Changes a backend's state, then its pool's member list and counts, then the notes that say why. Returns the state
+    /// before; `change` is called again when another writer was faster.
     ///
     /// In this order, since packets read the state. Two things come before it: the flag of services whose flows the change
     /// may send elsewhere, and counts that get smaller.
-    pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
+    pub(crate) fn change_state(
+        &mut self,
+        number: BackendNumber,
+        change: impl Fn(State) -> State,
+        reason: &str,
+    ) -> Result<State, BpfError> {
         let index = u32::from(number);
         let missing = BpfError::NoSuchBackend(number);
-        let backend = self.maps.backends.read(index).filter(|_| number != 0).ok_or(missing)?;
-        let changing = if decides(State(backend.state)) == decides(state) {
-            Vec::new()
-        } else {
-            self.begin_transition(&self.services_of(backend.pool))
+        let pool = self.maps.backends.read(index).filter(|_| number != 0).ok_or(missing)?.pool;
+        let (before, changing, concerned) = loop {
+            let before = self.state(number);
+            let state = change(before);
+            let concerned = if decides(before) == decides(state) { Vec::new() } else { self.services_of(pool) };
+            let changing = self.begin_transition(&concerned);
+            // A pool must not count a backend that is gone: a daemon that dies in between would leave a pool whose count is
+            // too high, and new flows without a backend.
+            let lost = before.0 & !state.0 & (State::NEW | State::ENABLED);
+            if lost != 0 {
+                // An error is returned by the count after the store, which this one must not delay.
+                let _told_below = self.count_ahead(pool, number, state);
+            }
+            if self.swap_state(number, before, state) {
+                break (before, changing, concerned);
+            }
         };
-        // A pool must not count a backend that is gone: a daemon that dies in between would leave a pool whose count is too
-        // high, and new flows without a backend.
-        let lost = backend.state & !state.0 & (State::NEW | State::ENABLED);
-        if lost != 0 {
-            // An error is returned by the count after the store, which this one must not delay.
-            let _told_below = self.count_ahead(backend.pool, number, state);
-        }
-        self.store_state(number, state);
-        self.recount(backend.pool)?;
+        // A daemon that knows nothing of this change may have ended the transition just before it.
+        self.raise_flags(&concerned);
+        self.recount(pool)?;
         self.write_note(number, reason);
         if !changing.is_empty() {
             let why = self.known()?.name_of(number).map_or(reason.to_owned(), |name| format!("{name}: {reason}"));
             self.note_transitions(&changing, &why);
         }
-        Ok(())
+        Ok(before)
+    }
+
+    /// The same, to this state whatever it was before.
+    pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
+        self.change_state(number, |_| state, reason).map(drop)
+    }
+
+    /// Makes `to` the state if `from` is. Returns whether it was.
+    pub(super) fn swap_state(&self, number: BackendNumber, from: State, to: State) -> bool {
+        let word = self.maps.backends.atomic_u32(number.into(), offset_of!(Backend, state));
+        word.is_some_and(|word| word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     pub(super) fn store_state(&self, number: BackendNumber, state: State) {
@@ -70,9 +93,15 @@ impl PinnedMaps {
     pub(crate) fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
         self.failover_word(service).ok_or(BpfError::NoSuchService(service))?;
         let changing = self.begin_transition(&[service]);
-        if let Some(word) = self.failover_word(service) {
+        // A generation that another writer publishes meanwhile has the failover from before: then once more.
+        while let (bank, Some(word)) = (self.maps.bank(), self.failover_word(service)) {
             word.store(failover.to_raw(), Ordering::Release);
+            self.count_edition();
+            if self.maps.bank() == bank {
+                break;
+            }
         }
+        self.raise_flags(&[service]);
         if !changing.is_empty() {
             let pool = self.known()?.pool_of(service, failover.first.into()).map(|pool| pool.name.clone());
             let why = match (failover.first, pool) {
@@ -82,6 +111,15 @@ impl PinnedMaps {
             self.note_transitions(&changing, &why);
         }
         Ok(())
+    }
+
+    /// Makes plans stale that do not know of the change before.
+    fn count_edition(&self) {
+        if let Some(word) = self.maps.edition() {
+            let next = |edition| Some(next_edition(edition));
+            // It always gives a next one.
+            let _before = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        }
     }
 
     fn failover_word(&self, service: u32) -> Option<&std::sync::atomic::AtomicU32> {

@@ -11,6 +11,7 @@ mod next_hop;
 mod records;
 mod removal;
 mod stations;
+mod writers;
 
 use std::time::Duration;
 
@@ -193,6 +194,7 @@ fn a_pin_that_is_another_map_is_refused() {
     assert!(error.contains("BACKENDS is missing"), "{error}");
 
     pins.remove_maps().expect("it removes what cannot be opened");
+    pins.remove_directories().expect("they are empty");
     assert!(!pins.version_dir().exists());
     drop(started(&pins, &config()));
 }
@@ -202,19 +204,6 @@ fn a_directory_elsewhere_is_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let error = PinDir::new(&directory.path().join("edge")).expect_err("not a BPF file system").to_string();
     assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
-}
-
-#[test]
-fn a_second_writer_learns_the_first_ones_pid() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let run = directory.path().join("run");
-    let held = lock(&run).expect("nobody holds it");
-    match lock(&run) {
-        Err(LockError::Held { pid }) => assert_eq!(pid, std::process::id()),
-        other => panic!("{other:?}"),
-    }
-    drop(held);
-    lock(&run).expect("it was given up");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Failure {
                 ClientError::Absent { .. } => Code::NothingThere,
                 ClientError::Refused { .. }
                 | ClientError::Connect { .. }
-                | ClientError::Slow
+                | ClientError::Slow(_)
                 | ClientError::Broken(_)
                 | ClientError::Misunderstood(_) => Code::Failed,
             },

@@ -36,7 +36,7 @@ use crate::{
     daemon::{
         self,
         api::{BackendBody, FailoverBody},
-        client::{Client, ClientError, segment},
+        client::{Client, ClientError, LATER, SOON, segment},
     },
     xdp,
 };
@@ -185,10 +185,13 @@ fn terminal_rows() -> Option<usize> {
 }
 
 async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Result<Status, Failure> {
-    match Client::connect(&dirs.socket()).await {
-        Ok(mut client) => Ok(client.get("/v1/status").await?),
-        Err(ClientError::Absent { .. }) => offline_status(dirs, earlier, notify),
-        Err(other) => Err(other.into()),
+    let answer = match Client::connect(&dirs.socket(), SOON).await {
+        Ok(mut client) => client.get("/v1/status").await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Err(ClientError::Absent { .. } | ClientError::Slow(_)) => offline_status(dirs, earlier, notify),
+        answer => Ok(answer?),
     }
 }
 
@@ -217,14 +220,14 @@ fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
 
 fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {
     let answer = runtime(false)?.block_on(async {
-        let mut client = Client::connect(&dirs.socket()).await?;
+        let mut client = Client::connect(&dirs.socket(), SOON).await?;
         post_operation(&mut client, operation).await
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        // A daemon that comes to it later does not do it any more.
+        Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
             let notify = || eprintln!("{NOTICE}");
-            offline::operate(&dirs.pin_dir, &dirs.run_dir, operation, notify)
-                .map_err(|error| Failure::offline(error, dirs))?
+            offline::operate(&dirs.pin_dir, operation, notify).map_err(|error| Failure::offline(error, dirs))?
         }
         answer => answer?,
     };
@@ -253,13 +256,13 @@ async fn post_operation(client: &mut Client, operation: &Operation) -> Result<Ou
 }
 
 async fn reload(dirs: &Dirs) -> Result<(), Failure> {
-    let mut client = needed(dirs, "reload").await?;
+    let mut client = needed(dirs, "reload", LATER).await?;
     print_outcome(&client.post("/v1/reload", &()).await?);
     Ok(())
 }
 
 async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
-    let mut client = needed(dirs, "events").await?;
+    let mut client = needed(dirs, "events", SOON).await?;
     let path = if follow { "/v1/events?follow=true" } else { "/v1/events" };
     let show = |line: &[u8]| {
         let text = match serde_json::from_slice::<Event>(line) {
@@ -277,7 +280,7 @@ async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
 fn detach(dirs: &Dirs) -> Result<(), Failure> {
     let runtime = runtime(false)?;
     let answer = runtime.block_on(async {
-        let mut client = Client::connect(&dirs.socket()).await?;
+        let mut client = Client::connect(&dirs.socket(), LATER).await?;
         client.post("/v1/detach", &()).await
     });
     let outcome = match answer {
@@ -292,8 +295,8 @@ fn detach(dirs: &Dirs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn needed(dirs: &Dirs, verb: &'static str) -> Result<Client, Failure> {
-    Client::connect(&dirs.socket()).await.map_err(|error| match error {
+async fn needed(dirs: &Dirs, verb: &'static str, patience: Duration) -> Result<Client, Failure> {
+    Client::connect(&dirs.socket(), patience).await.map_err(|error| match error {
         ClientError::Absent { .. } => Failure::DaemonNeeded { socket: dirs.socket(), verb },
         other => other.into(),
     })

@@ -63,6 +63,9 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "program     NOT LOADED; what is attached goes on, and it is tried again:");
             indent(&mut text, why);
         }
+        if daemon.repaired > 0 {
+            let _ = writeln!(text, "maps        REPAIRED {} times: another program writes them", daemon.repaired);
+        }
     } else {
         let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
         let _ = writeln!(text, "config      generation {}", status.generation);
@@ -253,6 +256,7 @@ mod tests {
             config: "/etc/edge/edge.toml".to_owned(),
             refused: None,
             program: None,
+            repaired: 0,
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }

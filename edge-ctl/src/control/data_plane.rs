@@ -20,8 +20,18 @@ pub(crate) struct Why {
 /// The packet path's maps.
 pub(crate) trait DataPlane {
     fn state(&self, backend: BackendNumber) -> State;
-    /// Stores the state, then what is counted from it, then the note.
-    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError>;
+    /// Changes the state, then what is counted from it, then the note. Returns the state before; `change` is called again
+    /// when another writer was faster.
+    fn change_state(
+        &mut self,
+        backend: BackendNumber,
+        change: impl Fn(State) -> State,
+        reason: &str,
+    ) -> Result<State, BpfError>;
+    /// The same, to this state whatever it was before.
+    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
+        self.change_state(backend, |_| state, reason).map(drop)
+    }
     fn failover(&self, service: u32) -> Failover;
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError>;
     /// Begins a reconcile pass over the services in transition, unless one is under way; these are the waits of all.
@@ -39,6 +49,8 @@ pub(crate) trait DataPlane {
     fn service_traffic(&self, service: u32) -> Traffic;
     fn backend_traffic(&self, backend: BackendNumber) -> Traffic;
     fn exits(&self) -> Vec<(Exit, u64)>;
+    /// Brings what is counted from states in line with them. Returns the pools in which it was not.
+    fn repair_counts(&mut self) -> Result<Vec<String>, BpfError>;
     /// Interfaces that the program is attached to.
     fn attached(&self) -> Result<Vec<String>, BpfError>;
 }
@@ -48,8 +60,13 @@ impl DataPlane for PinnedMaps {
         self.state(backend)
     }
 
-    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
-        self.set_state(backend, state, reason)
+    fn change_state(
+        &mut self,
+        backend: BackendNumber,
+        change: impl Fn(State) -> State,
+        reason: &str,
+    ) -> Result<State, BpfError> {
+        self.change_state(backend, change, reason)
     }
 
     fn failover(&self, service: u32) -> Failover {
@@ -99,6 +116,10 @@ impl DataPlane for PinnedMaps {
 
     fn exits(&self) -> Vec<(Exit, u64)> {
         self.exits()
+    }
+
+    fn repair_counts(&mut self) -> Result<Vec<String>, BpfError> {
+        self.repair_counts()
     }
 
     fn attached(&self) -> Result<Vec<String>, BpfError> {

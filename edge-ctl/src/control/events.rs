@@ -40,6 +40,8 @@ pub(crate) enum EventKind {
     NextHopLost,
     NextHopFound,
     LocalFault,
+    /// The maps were not as they should be, and are again.
+    Repaired,
     /// Only for a slow subscriber: how many events it has lost.
     Lagged,
 }
@@ -70,6 +72,7 @@ impl EventKind {
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
             Self::LocalFault => "local_fault",
+            Self::Repaired => "repaired",
             Self::Lagged => "lagged",
         }
     }
@@ -82,7 +85,8 @@ impl EventKind {
             | Self::BackendUnknown
             | Self::PoolLeft
             | Self::NextHopLost
-            | Self::LocalFault => true,
+            | Self::LocalFault
+            | Self::Repaired => true,
             Self::DaemonStarted
             | Self::DaemonStopped
             | Self::Adopted

@@ -86,6 +86,8 @@ pub(crate) struct FakeDataPlane {
     pub(crate) steps: VecDeque<Progress>,
     /// Whether steps fail instead.
     pub(crate) fails: bool,
+    /// Pools whose counts are wrong.
+    pub(crate) miscounted: Vec<String>,
     pub(crate) packets: u64,
     pub(crate) clock: Duration,
 }
@@ -104,11 +106,17 @@ impl DataPlane for FakeDataPlane {
         self.states.get(&backend).copied().unwrap_or_default()
     }
 
-    fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
-        self.states.insert(backend, state);
+    fn change_state(
+        &mut self,
+        backend: BackendNumber,
+        change: impl Fn(State) -> State,
+        reason: &str,
+    ) -> Result<State, BpfError> {
+        let before = self.state(backend);
+        self.states.insert(backend, change(before));
         let changed_ms = u64::try_from(self.clock.as_millis()).expect("small");
         self.whys.insert(backend, Why { changed_ms, reason: reason.to_owned() });
-        Ok(())
+        Ok(before)
     }
 
     fn failover(&self, service: u32) -> Failover {
@@ -161,6 +169,10 @@ impl DataPlane for FakeDataPlane {
 
     fn exits(&self) -> Vec<(Exit, u64)> {
         Exit::ALL.iter().map(|exit| (*exit, if *exit == Exit::DsrTx { self.packets } else { 0 })).collect()
+    }
+
+    fn repair_counts(&mut self) -> Result<Vec<String>, BpfError> {
+        Ok(std::mem::take(&mut self.miscounted))
     }
 
     fn attached(&self) -> Result<Vec<String>, BpfError> {

@@ -3,8 +3,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 use thiserror::Error;
@@ -23,9 +21,6 @@ use crate::{
     plan,
     xdp::XdpError,
 };
-
-/// Rates are computed over this time where there is no earlier sample.
-const RATE_WINDOW: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Error)]
 pub(crate) enum OfflineError {
@@ -52,23 +47,17 @@ pub(crate) struct Offline {
 impl Offline {
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, OfflineError> {
         let nothing = || OfflineError::NothingPinned { pin_dir: pin_dir.to_owned() };
-        let pins = PinDir::new(pin_dir).map_err(|error| match error {
-            BpfError::NotBpffs { .. } => nothing(),
-            other => other.into(),
-        })?;
+        let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
         let maps = PinnedMaps::open(&pins)?.ok_or_else(nothing)?;
         let snapshot = maps.snapshot()?.ok_or_else(nothing)?;
         Ok(Self { inventory: Inventory::from_snapshot(&snapshot)?, maps })
     }
 
-    /// The status as the maps have it. `earlier` is the sample to compute rates from, and becomes the present one.
+    /// The status as the maps have it. `earlier` is the sample to compute rates from, and becomes the present one; without one
+    /// there are no rates, since nobody who asks in an outage has time for them.
     pub(crate) fn status(&mut self, earlier: &mut Option<Sample>) -> Result<Status, OfflineError> {
         let Self { inventory, maps } = self;
         maps.survey()?;
-        if earlier.is_none() {
-            *earlier = Some(Sample::take(inventory, maps, Clock::now()));
-            thread::sleep(RATE_WINDOW);
-        }
         let now = Sample::take(inventory, maps, Clock::now());
         let status = status::build(inventory, maps, earlier.as_ref(), &now, None);
         *earlier = Some(now);
@@ -82,15 +71,16 @@ impl Offline {
     }
 }
 
-/// Does an operation under the writer's lock. A daemon that starts later adopts the result. `notify` is called before
-/// anything is changed.
-pub(crate) fn operate(
-    pin_dir: &Path,
-    run_dir: &Path,
-    operation: &Operation,
-    notify: impl FnOnce(),
-) -> Result<Outcome, OfflineError> {
-    let _lock = bpf::lock(run_dir)?;
+/// Does an operation, under the writer's lock if that can be had: a daemon that holds it and does not answer finds the result
+/// when it goes on, and one that starts later adopts it. `notify` is called before anything is changed.
+pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
+    let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
+    // Not taken before it is seen that there are pins: it would make the directory that it lies on.
+    Offline::open(pin_dir)?;
+    let _lock = match bpf::lock_pins(&pins) {
+        Err(LockError::Held { .. }) => None,
+        taken => Some(taken?),
+    };
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let states: BTreeMap<_, _> = inventory.known().map(|known| (known.number, maps.state(known.number))).collect();
@@ -98,9 +88,16 @@ pub(crate) fn operate(
     Ok(operations::operate(&inventory, &mut maps, health, &Events::new(), operation)?)
 }
 
+fn nothing_pinned(pin_dir: &Path, error: BpfError) -> OfflineError {
+    match error {
+        BpfError::NotBpffs { .. } => OfflineError::NothingPinned { pin_dir: pin_dir.to_owned() },
+        other => other.into(),
+    }
+}
+
 /// Takes everything down: announced addresses, links, programs and maps. `notify` is called before anything is changed.
 pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
-    let _lock = bpf::lock(run_dir)?;
+    let _run_dir = bpf::lock_run_dir(run_dir)?;
     let (announced, warnings) = match Offline::open(pin_dir) {
         Ok(Offline { inventory, .. }) => (takedown::announced(&inventory.config), Vec::new()),
         Err(nothing @ OfflineError::NothingPinned { .. }) => return Err(nothing),
@@ -111,6 +108,7 @@ pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()
         }
     };
     let pins = PinDir::new(pin_dir)?;
+    let _pins = bpf::lock_pins(&pins)?;
     notify();
     Ok(takedown::detach(&pins, &announced, warnings).await?)
 }

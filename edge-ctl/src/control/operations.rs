@@ -97,7 +97,7 @@ fn set_admin(
         Some(reason) => format!("{done} by an operator: {reason}"),
         None => format!("{done} by an operator"),
     };
-    plane.set_state(number, plan::changed(before, admin, health), &why)?;
+    plane.change_state(number, |before| plan::changed(before, admin, health), &why)?;
     events.report(kind, &name, why);
     let message = match (admin, health) {
         (Admin::Drained, _) => format!("{name} is drained: it gets no new flows, and keeps its established ones"),

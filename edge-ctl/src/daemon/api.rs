@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, State},
-    http::{StatusCode, header},
+    extract::{FromRequestParts, Path, Query},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -21,6 +21,9 @@ use crate::control::{
     operations::{Operation, OperationError, Outcome},
     status::Status,
 };
+
+/// Header of a request: until when it may be done.
+pub(crate) const DEADLINE: &str = "edge-deadline";
 
 /// The body of every refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,31 @@ pub(crate) enum Command {
     Detach(oneshot::Sender<Result<Outcome, Refusal>>),
 }
 
+/// A command, and until when it may be done: milliseconds of `CLOCK_BOOTTIME`, which all processes of a host share.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) deadline: Option<u64>,
+}
+
+impl Request {
+    /// Whether the client has given up by now, and does something else instead.
+    pub(crate) fn is_late(&self, boot_ms: u64) -> bool {
+        self.deadline.is_some_and(|deadline| deadline < boot_ms)
+    }
+}
+
+impl Command {
+    /// Does not do it.
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        // The client may have gone.
+        match self {
+            Self::Status(back) => drop(back.send(Err(refusal))),
+            Self::Operate(_, back) | Self::Reload(back) | Self::Detach(back) => drop(back.send(Err(refusal))),
+        }
+    }
+}
+
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -50,6 +78,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
         Self { status, body: ErrorBody { error: error.into(), hint: hint.map(str::to_owned) } }
+    }
+
+    /// A request that came after its deadline.
+    pub(crate) fn too_late() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the request came too late, and was not done", None)
     }
 
     /// A failure of ours, with all its causes.
@@ -85,12 +118,30 @@ impl IntoResponse for Refusal {
 /// What the handlers share.
 #[derive(Clone, Debug)]
 struct Shared {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Request>,
     events: Events,
 }
 
+/// Who asks, and until when an answer is of use.
+struct Caller {
+    shared: Shared,
+    deadline: Option<u64>,
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        let deadline = parts.headers.get(DEADLINE).map(|value| {
+            let ms = value.to_str().ok().and_then(|text| text.parse().ok());
+            ms.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, format!("the header {DEADLINE} is no number"), None))
+        });
+        Ok(Self { shared: shared.clone(), deadline: deadline.transpose()? })
+    }
+}
+
 /// All routes.
-pub(crate) fn router(commands: mpsc::Sender<Command>, events: Events) -> Router {
+pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/exits", get(exits))
@@ -115,12 +166,12 @@ fn no_such_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
 }
 
-async fn status(State(shared): State<Shared>) -> Result<Json<Status>, Refusal> {
-    Ok(Json(*request(&shared, Command::Status).await?))
+async fn status(caller: Caller) -> Result<Json<Status>, Refusal> {
+    Ok(Json(*request(&caller, Command::Status).await?))
 }
 
-async fn exits(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    Ok(Json(request(&shared, Command::Status).await?.exits).into_response())
+async fn exits(caller: Caller) -> Result<Response, Refusal> {
+    Ok(Json(request(&caller, Command::Status).await?.exits).into_response())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,8 +181,8 @@ struct Follow {
 }
 
 /// One JSON object a line: what is kept, then (with `follow`) what comes, as it comes.
-async fn follow_events(State(shared): State<Shared>, Query(Follow { follow }): Query<Follow>) -> Response {
-    let (kept, coming) = shared.events.subscribe();
+async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) -> Response {
+    let (kept, coming) = caller.shared.events.subscribe();
     let kept = stream::iter(kept);
     let body = if follow {
         let coming = stream::unfold(Some(coming), |coming| async {
@@ -174,22 +225,22 @@ pub(crate) struct FailoverBody {
 }
 
 async fn backend(
-    State(shared): State<Shared>,
+    caller: Caller,
     Path((pool, backend, verb)): Path<(String, String, String)>,
     body: Bytes,
 ) -> Result<Json<Outcome>, Refusal> {
-    set_backend(&shared, format!("{pool}/{backend}"), &verb, &body).await
+    set_backend(&caller, format!("{pool}/{backend}"), &verb, &body).await
 }
 
 async fn bare_backend(
-    State(shared): State<Shared>,
+    caller: Caller,
     Path((backend, verb)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Json<Outcome>, Refusal> {
-    set_backend(&shared, backend, &verb, &body).await
+    set_backend(&caller, backend, &verb, &body).await
 }
 
-async fn set_backend(shared: &Shared, backend: String, verb: &str, body: &[u8]) -> Result<Json<Outcome>, Refusal> {
+async fn set_backend(caller: &Caller, backend: String, verb: &str, body: &[u8]) -> Result<Json<Outcome>, Refusal> {
     let BackendBody { reason } = if body.is_empty() { BackendBody::default() } else { parse(body)? };
     let operation = match verb {
         "drain" => Operation::Drain { backend, reason },
@@ -197,32 +248,28 @@ async fn set_backend(shared: &Shared, backend: String, verb: &str, body: &[u8]) 
         "disable" => Operation::Disable { backend, reason },
         _ => return Err(no_such_route()),
     };
-    operate(shared, operation).await
+    operate(caller, operation).await
 }
 
-async fn failover(
-    State(shared): State<Shared>,
-    Path(service): Path<String>,
-    body: Bytes,
-) -> Result<Json<Outcome>, Refusal> {
+async fn failover(caller: Caller, Path(service): Path<String>, body: Bytes) -> Result<Json<Outcome>, Refusal> {
     let FailoverBody { to, evacuate } = parse(&body)?;
-    operate(&shared, Operation::Failover { service, to, evacuate }).await
+    operate(&caller, Operation::Failover { service, to, evacuate }).await
 }
 
-async fn failback(State(shared): State<Shared>, Path(service): Path<String>) -> Result<Json<Outcome>, Refusal> {
-    operate(&shared, Operation::Failback { service }).await
+async fn failback(caller: Caller, Path(service): Path<String>) -> Result<Json<Outcome>, Refusal> {
+    operate(&caller, Operation::Failback { service }).await
 }
 
-async fn reload(State(shared): State<Shared>) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(request(&shared, Command::Reload).await?))
+async fn reload(caller: Caller) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(request(&caller, Command::Reload).await?))
 }
 
-async fn detach(State(shared): State<Shared>) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(request(&shared, Command::Detach).await?))
+async fn detach(caller: Caller) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(request(&caller, Command::Detach).await?))
 }
 
-async fn operate(shared: &Shared, operation: Operation) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(request(shared, |back| Command::Operate(operation, back)).await?))
+async fn operate(caller: &Caller, operation: Operation) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(request(caller, |back| Command::Operate(operation, back)).await?))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
@@ -236,12 +283,13 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 async fn request<T>(
-    shared: &Shared,
+    Caller { shared, deadline }: &Caller,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Refusal> {
     let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", None);
     let (back, answer) = oneshot::channel();
-    shared.commands.send(command(back)).await.map_err(|_| stopping())?;
+    let request = Request { command: command(back), deadline: *deadline };
+    shared.commands.send(request).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start
     let Some((mut maps, snapshot)) = pinned else {
         let config = file?;
         // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
-        xdp::detach_all(pins)?;
+        xdp::clear(pins)?;
         let mut maps = PinnedMaps::create(pins, &Capacity::of(&config))?;
         let inventory = publish(&mut maps, config, events)?;
         return Ok(Start { maps, inventory, fresh: true, refused: None });

@@ -10,10 +10,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::api::ErrorBody;
+use super::api::{DEADLINE, ErrorBody};
+use crate::bpf::boot_ms;
 
-/// How long a daemon that lives may take to answer. Publishing a large configuration is what takes longest.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a daemon that lives may take to answer.
+pub(crate) const SOON: Duration = Duration::from_secs(1);
+/// The same where it has much to do: to publish a large configuration, or to take everything down.
+pub(crate) const LATER: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
@@ -22,8 +25,8 @@ pub(crate) enum ClientError {
     Absent { path: String },
     #[error("cannot connect to {path}")]
     Connect { path: String, source: io::Error },
-    #[error("the daemon did not answer within {} s", PATIENCE.as_secs())]
-    Slow,
+    #[error("the daemon did not answer within {} s", .0.as_secs())]
+    Slow(Duration),
     #[error("the connection to the daemon broke")]
     Broken(#[from] hyper::Error),
     #[error("the daemon's answer is not understood; is it of another version than this edge-ctl?")]
@@ -37,30 +40,34 @@ pub(crate) enum ClientError {
 #[derive(Debug)]
 pub(crate) struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
+    patience: Duration,
 }
 
 impl Client {
-    /// Connects; an absent daemon and one out of reach are different errors.
-    pub(crate) async fn connect(socket: &Path) -> Result<Self, ClientError> {
+    /// Connects; an absent daemon and one out of reach are different errors. Each answer may take as long as `patience`.
+    pub(crate) async fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
         let path = socket.display().to_string();
         let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent { path },
+            // More wait to be accepted than may.
+            io::ErrorKind::WouldBlock => ClientError::Slow(patience),
             _ => ClientError::Connect { path, source },
         })?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Its errors come back through the sender.
         tokio::spawn(connection);
-        Ok(Self { sender })
+        Ok(Self { sender, patience })
     }
 
     /// `GET path`, the answer's JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
-        timeout(PATIENCE, async {
+        let patience = self.patience;
+        timeout(patience, async {
             let response = self.request(Method::GET, path, Bytes::new()).await?;
             Ok(serde_json::from_slice(&response.collect().await?.to_bytes())?)
         })
         .await
-        .unwrap_or(Err(ClientError::Slow))
+        .unwrap_or(Err(ClientError::Slow(patience)))
     }
 
     /// `POST path` with `body` as JSON, the answer's JSON.
@@ -69,17 +76,20 @@ impl Client {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<T, ClientError> {
-        timeout(PATIENCE, async {
+        let patience = self.patience;
+        timeout(patience, async {
             let response = self.request(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
             Ok(serde_json::from_slice(&response.collect().await?.to_bytes())?)
         })
         .await
-        .unwrap_or(Err(ClientError::Slow))
+        .unwrap_or(Err(ClientError::Slow(patience)))
     }
 
     /// `GET path`, the answer as lines as they come, until the daemon ends it or `line` returns false.
     pub(crate) async fn lines(&mut self, path: &str, mut line: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
-        let mut body = self.request(Method::GET, path, Bytes::new()).await?;
+        let patience = self.patience;
+        let answer = timeout(patience, self.request(Method::GET, path, Bytes::new())).await;
+        let mut body = answer.unwrap_or(Err(ClientError::Slow(patience)))?;
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
             rest.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
@@ -95,15 +105,21 @@ impl Client {
     }
 
     async fn request(&mut self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
+        // What it has not begun by then it does not do: who waited for it does something else by then.
+        let deadline = boot_ms().saturating_add(u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX) * 9 / 10);
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "edge")
+            .header(DEADLINE, deadline)
             .header("content-type", "application/json")
             .body(Full::new(body))
             .expect("paths are percent-encoded, and the rest is constant");
         let response = self.sender.send_request(request).await?;
         let status = response.status();
+        if status == StatusCode::REQUEST_TIMEOUT {
+            return Err(ClientError::Slow(self.patience));
+        }
         if status.is_success() {
             return Ok(response.into_body());
         }
@@ -140,10 +156,10 @@ mod tests {
     async fn no_socket_and_a_dead_socket_are_an_absent_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edge.sock");
-        assert!(matches!(Client::connect(&path).await, Err(ClientError::Absent { .. })));
+        assert!(matches!(Client::connect(&path, SOON).await, Err(ClientError::Absent { .. })));
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        assert!(matches!(Client::connect(&path).await, Err(ClientError::Absent { .. })));
+        assert!(matches!(Client::connect(&path, SOON).await, Err(ClientError::Absent { .. })));
     }
 
     #[test]

@@ -31,12 +31,15 @@ pub(crate) struct Controller<P> {
     machines: BTreeMap<BackendNumber, Machine>,
     /// Where new flows of each service went when last looked at.
     serving: Vec<Serving>,
+    /// How often the maps were not as they should be, and were repaired.
+    pub(crate) repaired: u64,
 }
 
 impl<P: DataPlane> Controller<P> {
     /// Takes over the maps as they are: a backend that was down stays down until its probes pass.
     pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, BpfError> {
-        let mut controller = Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new() };
+        let mut controller =
+            Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new(), repaired: 0 };
         controller.rebuild_machines()?;
         controller.serving = selection::all(&controller.inventory, &controller.plane);
         Ok(controller)
@@ -85,11 +88,12 @@ impl<P: DataPlane> Controller<P> {
     }
 
     fn apply(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<(), BpfError> {
-        let before = self.plane.state(backend);
-        let after = plan::changed(before, plan::admin(before), change.to);
-        if after != before {
-            self.plane.set_state(backend, after, &change.reason)?;
+        let changed = |before| plan::changed(before, plan::admin(before), change.to);
+        let mut before = self.plane.state(backend);
+        if changed(before) != before {
+            before = self.plane.change_state(backend, changed, &change.reason)?;
         }
+        let after = changed(before);
         let Some(name) = self.inventory.name(backend) else { return Ok(()) };
         let kind = match change.to {
             Health::Up => EventKind::BackendUp,
@@ -106,6 +110,34 @@ impl<P: DataPlane> Controller<P> {
         if after != before {
             self.report_moves();
         }
+        Ok(())
+    }
+
+    /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
+    /// the maps' own knowledge; health is that of the probes.
+    pub(crate) fn reconcile(&mut self) -> Result<(), BpfError> {
+        for (&backend, machine) in &self.machines {
+            let state = self.plane.state(backend);
+            let right = |state| plan::changed(state, plan::admin(state), machine.health());
+            if right(state) == state {
+                continue;
+            }
+            self.plane.change_state(backend, right, "its probes have found otherwise")?;
+            if plan::health(state) == Health::Unknown {
+                // As the command line leaves a backend that it has enabled, which knows of no probes.
+                continue;
+            }
+            let name = self.inventory.name(backend).unwrap_or_default();
+            let message = format!("the maps said {}, its probes say {}", plan::health(state), machine.health());
+            self.repaired += 1;
+            self.events.report(EventKind::Repaired, &name, message);
+        }
+        for pool in self.plane.repair_counts()? {
+            self.repaired += 1;
+            self.events.report(EventKind::Repaired, &pool, "its counts were not those of its backends' states");
+        }
+        // Also what an operator has changed while this daemon did not answer.
+        self.report_moves();
         Ok(())
     }
 

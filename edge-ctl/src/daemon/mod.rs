@@ -6,6 +6,7 @@
 pub(crate) mod api;
 pub(crate) mod client;
 mod apply;
+mod network;
 mod descriptors;
 mod retry;
 mod attachments;

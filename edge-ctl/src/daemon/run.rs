@@ -18,20 +18,22 @@ use tokio::{
 };
 
 use super::{
-    api::{self, Command, Refusal},
+    api::{self, Command, Refusal, Request},
     apply::{self, ApplyError},
     controller::Controller,
     descriptors,
+    network::{self, NetworkError},
     passes::Passes,
     program::{NotAttached, Program},
     socket,
 };
 use crate::{
-    bpf::{self, BpfError, LockError, PinDir, PinnedMaps},
+    bpf::{self, BpfError, LockError, PinDir, PinnedMaps, boot_ms},
     config::ConfigError,
     control::{
         chain,
         events::{EventKind, Events, unix_ms},
+        inventory::Inventory,
         status::{self, Clock, DaemonStatus, Sample, Status},
         takedown,
     },
@@ -54,6 +56,8 @@ const WAITING: usize = 1024;
 pub(crate) enum RunError {
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the configuration could not be brought into force")]
@@ -81,7 +85,10 @@ impl From<ApplyError> for RunError {
 
 /// Runs until a signal stops it, which leaves everything attached, or a request to detach.
 pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &Path) -> Result<(), RunError> {
-    let _lock = bpf::lock(run_dir)?;
+    let _run_dir = bpf::lock_run_dir(run_dir)?;
+    let pins = PinDir::new(pin_dir)?;
+    let _pins = bpf::lock_pins(&pins)?;
+    network::claim(&pins)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
@@ -90,7 +97,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
     let (net_sender, mut net_events) = mpsc::channel(WAITING);
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(PinDir::new(pin_dir)?, config, devices, report_sender, net_sender)?;
+    let mut daemon = Daemon::start(pins, config, devices, report_sender, net_sender)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -114,8 +121,8 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
         tokio::select! {
             Some(report) = reports.recv() => daemon.report(&report),
             Some(event) = net_events.recv() => daemon.net_event(event),
-            Some(command) = commands.recv() => {
-                if daemon.command(command).await == Next::Stop {
+            Some(request) = commands.recv() => {
+                if daemon.command(request).await == Next::Stop {
                     break "detached";
                 }
             }
@@ -277,16 +284,38 @@ impl Daemon {
         self.program.loaded(loaded, &inventory.config, events);
     }
 
-    /// What is done each second.
+    /// What is done each second: what there is in maps and links is compared with what it should be.
     fn tick(&mut self) {
         self.sample();
+        if let Err(error) = self.reconcile() {
+            self.fault("maps", &error);
+        }
         let Controller { inventory, events, .. } = &self.controller;
         self.program.look(&inventory.config, events);
     }
 
-    async fn command(&mut self, command: Command) -> Next {
+    /// Another writer's generation is taken over, since generations only grow; what else differs is repaired.
+    fn reconcile(&mut self) -> Result<(), ApplyError> {
+        let published = self.controller.plane.generation();
+        if published != self.controller.inventory.generation {
+            let snapshot = self.controller.plane.snapshot()?.ok_or(BpfError::Unpublished)?;
+            let inventory = Inventory::from_snapshot(&snapshot)?;
+            let message = "another program has published it; it is in force".to_owned();
+            self.controller.events.report(EventKind::Repaired, &format!("generation {published}"), message);
+            self.controller.replace(inventory)?;
+            self.controller.repaired += 1;
+            self.look_outside();
+        }
+        Ok(self.controller.reconcile()?)
+    }
+
+    async fn command(&mut self, request: Request) -> Next {
+        if request.is_late(boot_ms()) {
+            request.command.refuse(Refusal::too_late());
+            return Next::GoOn;
+        }
         // The client may have gone: then the answer is dropped.
-        match command {
+        match request.command {
             Command::Status(back) => {
                 let _ = back.send(Ok(Box::new(self.status())));
             }
@@ -336,6 +365,7 @@ impl Daemon {
             config: self.config_path.display().to_string(),
             refused: self.refused.clone(),
             program: None,
+            repaired: self.controller.repaired,
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);

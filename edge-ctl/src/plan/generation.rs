@@ -14,6 +14,8 @@ use crate::config::Config;
 #[derive(Clone, Copy)]
 pub(crate) struct Previous<'a> {
     pub snapshot: &'a Snapshot,
+    /// What was published when this was looked at, and how often anything was changed that a plan rests on.
+    pub edition: Edition,
     pub state: &'a dyn Fn(BackendNumber) -> State,
     /// By service number.
     pub failover: &'a dyn Fn(u32) -> Failover,
@@ -21,10 +23,16 @@ pub(crate) struct Previous<'a> {
     pub in_use: &'a dyn Fn(BackendNumber) -> bool,
 }
 
+/// The first word of `PUBLISHED`: the active bank, and a count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edition(pub u64);
+
 /// All that a new generation writes, and where. Nothing in it touches what the previous generation reads, but the owners
 /// of services that stay.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
+    /// What it was planned after: it may be published while that is so.
+    pub after: Edition,
     pub snapshot: Snapshot,
     /// The snapshot as JSON; it fits into its pages.
     pub json: Vec<u8>,
@@ -83,6 +91,7 @@ pub(crate) struct Region {
 /// When the configuration does not fit; nothing needs to be undone.
 pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previous<'_>>) -> Result<Image, PlanError> {
     let mut image = Image {
+        after: previous.map_or(Edition::default(), |previous| previous.edition),
         snapshot: Snapshot {
             generation: previous.map_or(0, |p| p.snapshot.generation) + 1,
             slots: config.slots,

@@ -23,7 +23,7 @@ mod tests;
 pub(crate) use self::{
     capacity::{Capacity, LANES},
     error::PlanError,
-    generation::{Image, NewService, Previous, Region, Returned, plan},
+    generation::{Edition, Image, NewService, Previous, Region, Returned, plan},
     pools::member_list,
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, changed, health, removed, returned, state},

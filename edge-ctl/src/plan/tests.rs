@@ -90,8 +90,13 @@ impl FakeMaps {
         let failover = |number| self.failovers.get(&number).copied().unwrap_or_default();
         let in_use = |number| self.used.contains(&number);
         let previous = self.published.as_ref();
-        let previous =
-            previous.map(|snapshot| Previous { snapshot, state: &state, failover: &failover, in_use: &in_use });
+        let previous = previous.map(|snapshot| Previous {
+            snapshot,
+            edition: Edition::default(),
+            state: &state,
+            failover: &failover,
+            in_use: &in_use,
+        });
         plan(config, capacity, previous).expect("it is within the limits")
     }
 

@@ -98,10 +98,18 @@ impl EdgeProgram {
     }
 }
 
-/// Detaches from all interfaces and removes every pin of the load balancer, links first. Returns the interfaces.
+/// Detaches from all interfaces and removes every pin of the load balancer, links first, and the directories. Returns the
+/// interfaces. The caller holds the lock, and ends.
 ///
 /// It works on pins that [`PinnedMaps::open`] refuses, too.
 pub(crate) fn detach_all(pins: &PinDir) -> Result<Vec<String>, XdpError> {
+    let interfaces = clear(pins)?;
+    pins.remove_directories()?;
+    Ok(interfaces)
+}
+
+/// The same without the directories: the caller goes on to hold the lock, which lies on them.
+pub(crate) fn clear(pins: &PinDir) -> Result<Vec<String>, XdpError> {
     let mut interfaces = Vec::new();
     for pinned in edge_links::all(pins)? {
         link::remove(&pinned.path)?;

@@ -19,7 +19,7 @@ pub(crate) use self::{
     decap::{Accepted, Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
     decap_pins::DecapPins,
     decap_vip::Vips,
-    edge::{EdgeProgram, detach_all},
+    edge::{EdgeProgram, clear, detach_all},
     edge_links::{attached, detach_interface},
     error::XdpError,
 };

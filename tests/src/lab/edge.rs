@@ -57,6 +57,11 @@ impl Edge {
         self.dir.join("run")
     }
 
+    /// `edge-ctl`.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Where its pins are.
     pub fn pins(&self) -> &Path {
         &self.pins

@@ -1,26 +1,37 @@
 //! Faults of the controller and of its host: none of them takes traffic down.
 
-use std::{fmt::Write as _, thread::sleep, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
+use edge_common::abi::ABI_VERSION;
 use edge_tests::lab::{
     asking::Asking,
+    patience::patience,
     small::{BACKENDS, CLIENT, Mode, Served, Small},
+    status,
     topology::{ECHO, EDGE},
+    wait_until,
 };
+use nix::sys::signal::Signal;
 
 /// Pools of ten backends that are not there, and a service of each: a probe waits until its timeout.
 fn silent(pools: u8) -> String {
     let mut text = String::new();
     for pool in 0..pools {
-        let backends: String = (0..10)
-            .map(|number| format!("{{ name = \"s{number}\", address = \"10.1.1.{}\" }}, ", 100 + 10 * pool + number))
-            .collect();
+        let backends = (0..10)
+            .map(|number| format!("{{ name = \"s{number}\", address = \"10.1.1.{}\" }}", 100 + 10 * pool + number));
         write!(
             text,
-            "\n[[pool]]\nname = \"silent-{pool}\"\nbackend = [{backends}]\n\
+            "\n[[pool]]\nname = \"silent-{pool}\"\nbackend = [{}]\n\
              probe = {{ type = \"tcp\", port = 80, interval = \"1s\", timeout = \"1s\" }}\n\
              \n[[service]]\nname = \"silent-{pool}\"\nvip = \"192.0.2.200\"\nport = {}\nprotocol = \"tcp\"\n\
              mode = \"dsr\"\npools = [\"silent-{pool}\"]\n",
+            backends.collect::<Vec<_>>().join(", "),
             80 + u16::from(pool)
         )
         .expect("memory");
@@ -51,6 +62,98 @@ fn without_descriptors_the_program_stays_where_it_is() {
     }
     let asked = asking.stop().unwrap();
     assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", said(&lab));
+}
+
+#[test]
+fn there_is_one_writer_of_the_pins_whatever_its_run_directory_and_its_network() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let attached = lab.attached(EDGE, "eth0").unwrap();
+    let asking = Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client");
+    let second = |lab: &Small, host: &str, run_dir: &Path| {
+        let edge = lab.edge().unwrap();
+        let mut command = lab.netns(host).command("timeout").unwrap();
+        command.env("EDGE_PIN_DIR", edge.pins()).env("EDGE_RUN_DIR", run_dir);
+        command.arg("20").arg(edge.binary()).args(["run", "--config"]).arg(edge.configuration());
+        let output = command.output().expect("edge-ctl");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let run_dir = lab.edge().unwrap().run_dir();
+    let elsewhere = run_dir.with_file_name("elsewhere");
+    for host in [EDGE, CLIENT] {
+        let (code, said) = second(&lab, host, &elsewhere);
+        assert!(code == Some(5) && said.contains("another edge-ctl is running: PID"), "{code:?} {said}");
+    }
+    std::fs::remove_file(run_dir.join("edge.lock")).expect("it was there");
+    assert_eq!(second(&lab, EDGE, &run_dir).0, Some(5), "a deleted lock file lets nobody in");
+
+    lab.kill_daemon().unwrap();
+    let (code, said) = second(&lab, CLIENT, &elsewhere);
+    assert!(code == Some(1) && said.contains("are for another network namespace"), "{code:?} {said}");
+    assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached);
+    lab.start_daemon().expect("its own is let in");
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+}
+
+#[test]
+fn what_another_program_takes_away_is_put_back() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let pins = lab.edge().unwrap().pins().join(format!("v{ABI_VERSION}"));
+    std::fs::remove_file(pins.join("links/eth0")).expect("it was pinned");
+    let back = wait_until(patience(Duration::from_secs(5)), || {
+        Ok(pins.join("links/eth0").exists() && lab.attached(EDGE, "eth0")?.is_some())
+    });
+    assert!(back.unwrap(), "{}", said(&lab));
+    lab.ask(Served::named("dsr4").vip, 2).expect("an answer");
+}
+
+#[test]
+fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    lab.edge().unwrap().signal(Signal::SIGSTOP).unwrap();
+    let timed = |args: &[&str]| {
+        let start = Instant::now();
+        let printed = lab.ctl(args).expect("it is done on the maps");
+        assert!(start.elapsed() < patience(Duration::from_secs(3)), "{args:?} took {:?}", start.elapsed());
+        printed
+    };
+    timed(&["drain", "p4/be1", "--reason", "a test"]);
+    assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
+    assert!(timed(&["status"]).contains("draining"));
+    // What is undone meanwhile must not come back with the daemon.
+    timed(&["disable", "p6/be1"]);
+    timed(&["enable", "p6/be1"]);
+
+    lab.edge().unwrap().signal(Signal::SIGCONT).unwrap();
+    let known = wait_until(patience(Duration::from_secs(10)), || {
+        let status = lab.edge()?.status(lab.netns(EDGE))?;
+        let seen = status::backends(&status)?;
+        let state = |pool: &str| seen.iter().find(|backend| backend.pool == pool && backend.name == "be1");
+        let states = ["p4", "p6"].map(|pool| state(pool).map(|backend| backend.state.clone()).unwrap_or_default());
+        Ok(status::is_by_daemon(&status) && states == ["draining", "up"])
+    });
+    assert!(known.unwrap(), "{}", said(&lab));
+    sleep(Duration::from_secs(1));
+    assert!(!said(&lab).contains("backend_drained"), "the daemon has drained it again: {}", said(&lab));
+    assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
+    assert_eq!(lab.ask(Served::named("dsr6").vip, 40).unwrap(), lab.backends());
+}
+
+#[test]
+fn without_a_daemon_the_status_is_there_at_once() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    lab.kill_daemon().unwrap();
+    let best = (0..5).map(|_| {
+        let start = Instant::now();
+        assert!(lab.ctl(&["status"]).expect("the maps are there").contains("does not answer"));
+        start.elapsed()
+    });
+    let best = best.min().expect("five");
+    assert!(best < patience(Duration::from_millis(100)), "{best:?}");
 }
 
 fn said(lab: &Small) -> String {

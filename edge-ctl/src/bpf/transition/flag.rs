@@ -30,13 +30,38 @@ impl PinnedMaps {
     ///
     /// The caller makes its change after this; [`note_transitions`](Self::note_transitions) has time until after that.
     pub(in crate::bpf) fn begin_transition(&mut self, services: &[u32]) -> Vec<u32> {
-        let bank = self.maps.bank();
-        let begins = |&&service: &&u32| {
-            self.transition_flag(bank, service).is_some_and(|flag| flag.swap(1, Ordering::AcqRel) == 0)
-        };
-        let were_stable = services.iter().filter(begins).copied().collect();
+        let were_stable = self.raise_flags(services);
         self.handover.count_change(services);
         were_stable
+    }
+
+    /// Counts the flags up, and returns the services that were stable.
+    pub(in crate::bpf) fn raise_flags(&mut self, services: &[u32]) -> Vec<u32> {
+        let bank = self.maps.bank();
+        let mut were_stable = Vec::new();
+        for &service in services {
+            // 1 is the packet path's.
+            let raised = |flag: u32| flag.checked_add(1).unwrap_or(2).max(2);
+            let flag = self.transition_flag(bank, service);
+            let before = flag.and_then(|flag| {
+                flag.fetch_update(Ordering::AcqRel, Ordering::Acquire, |flag| Some(raised(flag))).ok()
+            });
+            let Some(before) = before else { continue };
+            self.handover.raised(service, before, raised(before));
+            if before == 0 {
+                were_stable.push(service);
+            }
+        }
+        were_stable
+    }
+
+    /// Whether another writer has changed something about the service since this controller last looked. Its changes are
+    /// counted: as several, of which more than one may have been.
+    pub(in crate::bpf) fn heed_others(&mut self, service: u32) {
+        let flag = self.transition_flag(self.maps.bank(), service).map(|flag| flag.load(Ordering::Acquire));
+        if let Some(flag) = flag {
+            self.handover.heed(service, flag);
+        }
     }
 
     /// Notes since when the services are in transition, and why.
@@ -47,15 +72,21 @@ impl PinnedMaps {
         }
     }
 
-    /// Flags a service as stable. Its owners are its picks, it has no records, and every packet that saw another state
-    /// has left the packet path.
-    pub(in crate::bpf) fn end_transition(&mut self, service: u32) {
+    /// Flags a service as stable, if nobody else has changed anything about it. Its owners are its picks, it has no records,
+    /// and every packet that saw another state has left the packet path.
+    pub(in crate::bpf) fn end_transition(&mut self, service: u32) -> bool {
         // A stable service's note is never read. It is cleared first: the packet path may begin the next transition, and
         // must not find this one's note.
+        let before = self.transition_note(service);
         let _past_the_end = self.maps.transitions.write(service, note(0, ""));
-        if let Some(flag) = self.transition_flag(self.maps.bank(), service) {
-            flag.store(0, Ordering::Release);
+        let (flag, known) = (self.transition_flag(self.maps.bank(), service), self.handover.flag(service));
+        let ended = flag
+            .zip(known)
+            .is_some_and(|(flag, known)| flag.compare_exchange(known, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok());
+        if !ended {
+            let _past_the_end = self.maps.transitions.write(service, before);
         }
+        ended
     }
 
     /// The services of the published generation that list the pool. Services that were removed may be among them.

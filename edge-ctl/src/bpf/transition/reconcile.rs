@@ -83,12 +83,40 @@ impl Handover {
         }
     }
 
+    /// This controller has counted the flag of a service up.
+    pub(in crate::bpf) fn raised(&mut self, service: u32, before: u32, after: u32) {
+        if let Some(transition) = self.services.get_mut(&service)
+            && transition.flag.is_none_or(|known| known == before)
+        {
+            transition.flag = Some(after);
+        }
+    }
+
+    /// The flag of a service is this now. What this controller has not done is a change of another writer's.
+    pub(in crate::bpf) fn heed(&mut self, service: u32, flag: u32) {
+        let Some(transition) = self.services.get_mut(&service) else { return };
+        let known = transition.flag.replace(flag);
+        if known.is_some_and(|known| known != flag) {
+            self.change += 1;
+            transition.count_change();
+            transition.count_change();
+        }
+    }
+
+    /// The flag of a service as this controller last saw it.
+    pub(in crate::bpf) fn flag(&self, service: u32) -> Option<u32> {
+        self.services.get(&service)?.flag
+    }
+
     /// Another generation is published: a change for all services, and the pass over the one before is dropped.
     pub(in crate::bpf) fn published(&mut self) {
         self.change += 1;
         self.pass = None;
         self.tally = None;
-        self.services.values_mut().for_each(ServiceTransition::count_change);
+        for transition in self.services.values_mut() {
+            transition.count_change();
+            transition.flag = None;
+        }
     }
 
     /// Pools and backends as of the last change.
@@ -123,6 +151,10 @@ impl PinnedMaps {
         for number in &services {
             handover.services.entry(*number).or_default();
         }
+        for number in &services {
+            self.heed_others(*number);
+        }
+        let handover = &mut self.handover;
         handover.pass = Some(Pass {
             bank,
             generation,
@@ -178,6 +210,7 @@ impl PinnedMaps {
         while work < STEP {
             let Stage::Look(left) = &mut pass.stage else { return true };
             let Some(&number) = left.last() else { return true };
+            self.heed_others(number);
             let Handover { services, change, picks, copies, .. } = &mut self.handover;
             let (Some(transition), Some(service)) = (services.get_mut(&number), self.maps.service(pass.bank, number))
             else {
@@ -235,7 +268,9 @@ impl PinnedMaps {
         }
         let finished = calm.into_iter().filter_map(|service| {
             let since_ms = self.transition_note(service).changed_ms;
-            self.end_transition(service);
+            if !self.end_transition(service) {
+                return None;
+            }
             let ServiceTransition { moved, started, .. } = self.handover.services.remove(&service)?;
             Some(Finished { service, since_ms, moved, started })
         });

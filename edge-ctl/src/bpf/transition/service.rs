@@ -20,6 +20,8 @@ pub(super) struct ServiceTransition {
     timers: Option<(u32, Duration, SlotTimers)>,
     /// Changes since the last look.
     changes: u32,
+    /// The flag of the service as this controller last saw it; `None` before the first look at it.
+    pub(super) flag: Option<u32>,
     last: Option<LastLook>,
     /// Slots that were handed over.
     pub(super) moved: u64,

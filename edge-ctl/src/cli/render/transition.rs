@@ -129,6 +129,7 @@ mod tests {
             config: "/etc/edge/edge.toml".to_owned(),
             refused: None,
             program: None,
+            repaired: 0,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // As most are: only some of the counts are not 0.

@@ -52,6 +52,8 @@ pub(crate) struct DaemonStatus {
     pub(crate) refused: Option<String>,
     /// Why its program is not loaded: an older one goes on. It is tried again.
     pub(crate) program: Option<String>,
+    /// How often the maps were not as this daemon knows them, and were repaired.
+    pub(crate) repaired: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,16 +3,21 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
 
 use super::*;
 use crate::{
+    bpf::boot_ms,
     control::{
         events::EventKind,
         fixture::{FakeDataPlane, inventory},
         status::{self, Clock, Sample},
     },
     daemon::{
-        client::{Client, ClientError},
+        client::{Client, ClientError, SOON},
         controller::Controller,
         socket,
     },
@@ -26,7 +31,7 @@ struct Served {
 
 impl Served {
     async fn client(&self) -> Client {
-        Client::connect(&self.socket).await.unwrap()
+        Client::connect(&self.socket, SOON).await.unwrap()
     }
 
     async fn refused(&self, path: &str, body: &Value) -> (u16, ErrorBody) {
@@ -50,8 +55,12 @@ fn serve() -> Served {
     tokio::spawn(axum::serve(listener, router(sender, events.clone())).into_future());
     tokio::spawn(async move {
         let _file = file;
-        while let Some(command) = commands.recv().await {
-            match command {
+        while let Some(request) = commands.recv().await {
+            if request.is_late(boot_ms()) {
+                request.command.refuse(Refusal::too_late());
+                continue;
+            }
+            match request.command {
                 Command::Status(back) => {
                     let Controller { inventory, plane, .. } = &controller;
                     let now = Sample::take(inventory, plane, Clock::now());
@@ -152,4 +161,25 @@ async fn events_are_followed_line_by_line() {
         .await
         .unwrap();
     assert_eq!(seen, 2);
+}
+
+#[tokio::test]
+async fn a_request_is_not_done_after_its_deadline() {
+    let served = serve();
+    let ask = async |header: &str| {
+        let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+        let request = format!(
+            "POST /v1/backends/a1/drain HTTP/1.1\r\nhost: edge\r\n{header}content-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let late = ask("edge-deadline: 1\r\n").await;
+    assert!(late.starts_with("HTTP/1.1 408 ") && late.contains("was not done"), "{late}");
+    assert!(ask("edge-deadline: soon\r\n").await.starts_with("HTTP/1.1 400 "));
+    let in_time = ask(&format!("edge-deadline: {}\r\n", boot_ms() + 10_000)).await;
+    assert!(in_time.contains("\"changed\":true"), "it was not done before: {in_time}");
+    assert!(ask("").await.contains("\"changed\":false"), "a request without a deadline is done whenever it comes");
 }

@@ -225,3 +225,30 @@ fn flows_are_waited_for_as_their_service_is_configured() {
     assert_eq!(waits(&inventory)[1].flow_idle_timeout, seconds(1));
     assert_eq!(inventory.pass_interval(), Duration::from_millis(250));
 }
+
+#[test]
+fn what_another_program_has_written_is_repaired_and_what_an_operator_wants_is_kept() {
+    let mut controller = controller();
+    pass(&mut controller, 1, 1);
+    fail(&mut controller, 2, 3);
+    controller.reconcile().unwrap();
+    assert_eq!((controller.repaired, kinds(&controller).len()), (0, 2), "nothing differs");
+
+    // One that is up was taken away, one that is down was put back, and a third was drained without this daemon.
+    controller.plane.states.insert(1, State(State::ENABLED | State::DOWN));
+    controller.plane.states.insert(2, State(State::NEW | State::ALIVE | State::ENABLED | State::UP));
+    controller.plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::DRAINED));
+    controller.plane.miscounted.push("provider-b".to_owned());
+    controller.reconcile().unwrap();
+    assert!(controller.plane.state(1).has_all(State::UP | State::NEW));
+    assert_eq!(controller.plane.state(2), State(State::ENABLED | State::DOWN));
+    assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::DRAINED));
+    assert_eq!(controller.repaired, 3);
+    let repaired: Vec<_> =
+        controller.events.kept().into_iter().filter(|event| event.kind == EventKind::Repaired).collect();
+    let subjects: Vec<_> = repaired.iter().map(|event| event.subject.as_str()).collect();
+    assert_eq!(subjects, ["provider-a/a1", "provider-a/a2", "provider-b"]);
+    assert_eq!(repaired[0].message, "the maps said down, its probes say up");
+    controller.reconcile().unwrap();
+    assert_eq!(controller.repaired, 3);
+}

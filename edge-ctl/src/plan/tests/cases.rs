@@ -159,7 +159,8 @@ fn no_room_for_backends_may_be_a_matter_of_time() {
     let state = |number| maps.states.get(&number).copied().unwrap_or_default();
     let (failover, in_use) = (|_| Failover::default(), |number| maps.used.contains(&number));
     let snapshot = maps.published.as_ref().expect("published");
-    let previous = Previous { snapshot, state: &state, failover: &failover, in_use: &in_use };
+    let previous =
+        Previous { snapshot, edition: Edition::default(), state: &state, failover: &failover, in_use: &in_use };
     let error = plan(&config, &capacity, Some(previous)).expect_err("all four numbers are taken").to_string();
     assert!(error.contains("wait until the flows of the backend that was removed have ended"), "{error}");
     assert!(error.contains("BACKENDS has room for 5"), "{error}");
