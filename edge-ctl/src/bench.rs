@@ -23,7 +23,7 @@ use crate::{
     health::{Health, Verdict},
     net::NextHopEntry,
     plan::{self, Admin, Capacity},
-    probe::{self, ProbeEngine, ProbeTarget, Report},
+    probe::{ProbeEngine, ProbeTarget, Report},
     xdp::{self, EdgeProgram},
 };
 
@@ -155,8 +155,9 @@ impl Probes {
         });
         // As much room as the daemon gives.
         let (sender, reports) = mpsc::channel(1024);
-        let descriptors = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Self { _engine: probe::start(targets.collect(), sender, &descriptors), reports }
+        let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)));
+        engine.probe(targets.collect());
+        Self { _engine: engine, reports }
     }
 
     /// The verdict of the next probe that ends.

@@ -75,7 +75,9 @@ impl Failure {
                 | ClientError::Misunderstood(_) => Code::Failed,
             },
             Self::Offline(error) => match error {
-                OfflineError::Operation(OperationError::Name(NameError::AmbiguousBackend { .. })) => Code::Refused,
+                OfflineError::Operation(
+                    OperationError::Name(NameError::AmbiguousBackend { .. }) | OperationError::Reason { .. },
+                ) => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
                 OfflineError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
                 OfflineError::NothingPinned { .. } => Code::NothingThere,

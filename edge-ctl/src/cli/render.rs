@@ -6,7 +6,7 @@ mod transition;
 
 use std::fmt::Write;
 
-use super::table::{Cell, Shade, Table, age};
+use super::table::{Cell, Shade, Table, age, printable};
 use crate::control::{
     events::Event,
     status::{
@@ -44,8 +44,8 @@ pub(crate) fn event(event: &Event) -> String {
         "{}  {:<16}  {:<20}  {}",
         humantime::format_rfc3339_millis(at),
         event.kind.name(),
-        event.subject,
-        event.message
+        printable(&event.subject),
+        event.message.lines().map(printable).collect::<Vec<_>>().join("\n")
     )
 }
 
@@ -315,6 +315,21 @@ mod tests {
             message: "3 probes failed: connection refused".to_owned(),
         };
         insta::assert_snapshot!(event(&down));
+    }
+
+    #[test]
+    fn control_characters_of_a_reason_do_not_reach_the_terminal() {
+        let inventory = inventory();
+        let mut plane = FakeDataPlane::fresh(&inventory);
+        let nasty = "drained by an operator: \u{1b}[2J\u{7}\r\u{9b}31mgone";
+        plane.set_state(1, State(State::ALIVE | State::ENABLED | State::DRAINED), nasty).unwrap();
+        let now = Sample::take(&inventory, &plane, Clock { unix_ms: DAY, boot_ms: 1_080_000 });
+        let shown = status(&build(&inventory, &plane, None, &now, None), false);
+        let kind = EventKind::BackendDrained;
+        let event = event(&Event { at: DAY, kind, subject: "a/\u{1b}c".to_owned(), message: nasty.to_owned() });
+        for text in [shown, event] {
+            assert!(text.contains("gone") && text.chars().all(|char| char == '\n' || !char.is_control()), "{text:?}");
+        }
     }
 
     #[test]

@@ -50,9 +50,18 @@ impl Cell {
 
 impl<T: ToString> From<T> for Cell {
     fn from(text: T) -> Self {
-        // A row is one line.
-        Self { text: text.to_string().replace('\n', " "), shade: None }
+        Self { text: printable(&text.to_string()), shade: None }
     }
+}
+
+/// One line without control characters: what somebody wrote as a reason must not move the cursor, or worse.
+pub(super) fn printable(text: &str) -> String {
+    let replaced = |char: char| match char {
+        '\n' | '\t' => ' ',
+        control if control.is_control() => char::REPLACEMENT_CHARACTER,
+        other => other,
+    };
+    text.chars().map(replaced).collect()
 }
 
 impl Table {

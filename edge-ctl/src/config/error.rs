@@ -1,6 +1,6 @@
 //! A refused configuration: each problem with its place and the text to write instead.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 /// Problems that are shown; the rest is counted. A file of the wrong kind would fill screens otherwise.
 const SHOWN: usize = 50;
@@ -11,6 +11,9 @@ pub(crate) enum ConfigError {
     /// The file can't be read at all.
     #[error("{file}: can't be read: {source}\n  write: {}", advice(source.kind()))]
     Unreadable { file: String, source: io::Error },
+    /// The file is not read after a long time: a file system that hangs, or a pipe that nobody writes to.
+    #[error("{file}: was not read within {} s\n  write: the path of a file on a disk of this host", patience.as_secs())]
+    Late { file: String, patience: Duration },
     /// The file is read and refused.
     #[error("{0}")]
     Refused(Refusal),
@@ -40,7 +43,7 @@ impl ConfigError {
     /// The problems in the file; none when it could not be read.
     pub(crate) fn problems(&self) -> &[Problem] {
         match self {
-            Self::Unreadable { .. } => &[],
+            Self::Unreadable { .. } | Self::Late { .. } => &[],
             Self::Refused(refusal) => &refusal.problems,
         }
     }

@@ -40,8 +40,9 @@ use toml::de::DeTable;
 pub(crate) use self::error::ConfigError;
 use self::walk::{Problems, Read, Table};
 
-/// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration.
-pub(crate) const MAX_FILE: usize = 16 << 20;
+/// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration, and to judge it would
+/// take seconds and a gigabyte.
+pub(crate) const MAX_FILE: usize = 8 << 20;
 
 /// Slots of a service by default.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;

@@ -28,6 +28,20 @@ pub(crate) enum Operation {
     Failback { service: String },
 }
 
+/// Bytes of a reason, at most.
+pub(crate) const MAX_REASON: usize = 256;
+
+impl Operation {
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Drain { reason, .. } | Self::Enable { reason, .. } | Self::Disable { reason, .. } => {
+                reason.as_deref()
+            }
+            Self::Failover { .. } | Self::Failback { .. } => None,
+        }
+    }
+}
+
 /// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
@@ -42,6 +56,8 @@ pub(crate) struct Outcome {
 pub(crate) enum OperationError {
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error("the reason has {length} bytes, and may have {MAX_REASON}")]
+    Reason { length: usize },
     #[error("the maps could not be changed")]
     Maps(#[from] BpfError),
 }
@@ -54,6 +70,10 @@ pub(crate) fn operate(
     events: &Events,
     operation: &Operation,
 ) -> Result<Outcome, OperationError> {
+    let length = operation.reason().map_or(0, str::len);
+    if length > MAX_REASON {
+        return Err(OperationError::Reason { length });
+    }
     let before = selection::all(inventory, plane);
     let mut outcome = match operation {
         Operation::Drain { backend, reason } => {

@@ -1,18 +1,22 @@
 //! The daemon's interface: HTTP with JSON, each request handed to the one task that owns the maps.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{FromRequestParts, Path, Query},
     http::{StatusCode, header, request::Parts},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError, mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::control::{
     chain,
@@ -104,6 +108,7 @@ impl From<OperationError> for Refusal {
                 };
                 Self::new(status, error.to_string(), Some(&name.hint()))
             }
+            OperationError::Reason { .. } => Self::new(StatusCode::BAD_REQUEST, error.to_string(), None),
             OperationError::Maps(_) => Self::internal(&error),
         }
     }
@@ -120,6 +125,7 @@ impl IntoResponse for Refusal {
 struct Shared {
     commands: mpsc::Sender<Request>,
     events: Events,
+    followers: Arc<Semaphore>,
 }
 
 /// Who asks, and until when an answer is of use.
@@ -141,7 +147,10 @@ impl FromRequestParts<Shared> for Caller {
 }
 
 /// All routes.
-pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events) -> Router {
+///
+/// At most `followers` may follow the events, and not more than [`MOST_FOLLOWERS`].
+pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers: usize) -> Router {
+    let followers = Arc::new(Semaphore::new(followers.clamp(1, MOST_FOLLOWERS)));
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/exits", get(exits))
@@ -156,7 +165,21 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events) -> Router 
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path is not for this method", Some(ROUTES))
         })
-        .with_state(Shared { commands, events })
+        .layer(middleware::from_fn(in_time))
+        .with_state(Shared { commands, events, followers })
+}
+
+/// Followers of the events, at most: each is sent each event.
+const MOST_FOLLOWERS: usize = 16;
+
+/// How long a request may take until it is answered, its body included.
+const LONGEST: Duration = Duration::from_secs(30);
+
+async fn in_time(request: axum::extract::Request, next: Next) -> Response {
+    timeout(LONGEST, next.run(request)).await.unwrap_or_else(|_| {
+        let error = format!("the request was not complete, or not done, within {} s", LONGEST.as_secs());
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, error, None).into_response()
+    })
 }
 
 const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true]; \
@@ -181,17 +204,18 @@ struct Follow {
 }
 
 /// One JSON object a line: what is kept, then (with `follow`) what comes, as it comes.
-async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) -> Response {
+async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) -> Result<Response, Refusal> {
+    let place = if follow { Some(place(&caller)?) } else { None };
     let (kept, coming) = caller.shared.events.subscribe();
     let kept = stream::iter(kept);
     let body = if follow {
-        let coming = stream::unfold(Some(coming), |coming| async {
-            let mut coming = coming?;
+        let coming = stream::unfold(Some((coming, place)), |coming| async {
+            let (mut coming, place) = coming?;
             match coming.recv().await {
                 // Nothing comes after this; the subscriber shall see an end and not a broken connection.
                 Ok(event) if event.kind == EventKind::DaemonStopped => Some((event, None)),
-                Ok(event) => Some((event, Some(coming))),
-                Err(RecvError::Lagged(count)) => Some((events::lagged(count), Some(coming))),
+                Ok(event) => Some((event, Some((coming, place)))),
+                Err(RecvError::Lagged(count)) => Some((events::lagged(count), Some((coming, place)))),
                 Err(RecvError::Closed) => None,
             }
         });
@@ -199,7 +223,15 @@ async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) 
     } else {
         Body::from_stream(kept.map(line))
     };
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// A place among the followers, until it is dropped.
+fn place(caller: &Caller) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(&caller.shared.followers).try_acquire_owned().map_err(|_| {
+        let error = "as many follow the events as may";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, Some("end one of them, or ask without `follow`"))
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "the shape that a stream wants")]

@@ -5,9 +5,10 @@ use std::path::Path;
 use edge_common::abi::{MAX_STATIONS, State};
 use thiserror::Error;
 
+use super::reading;
 use crate::{
     bpf::{BpfError, PinDir, PinnedMaps},
-    config::{self, Config, ConfigError},
+    config::{Config, ConfigError},
     control::{
         chain,
         events::{EventKind, Events},
@@ -47,7 +48,7 @@ pub(crate) struct Start {
 ///
 /// A bad file does not end what is pinned: the configuration that was published last stays in force.
 pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start, ApplyError> {
-    let file = config::load(path);
+    let file = reading::read_at_start(path);
     let pinned = match PinnedMaps::open(pins)? {
         Some(maps) => maps.snapshot()?.map(|snapshot| (maps, snapshot)),
         None => None,

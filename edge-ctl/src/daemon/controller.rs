@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use edge_common::abi::{BackendNumber, State};
 
-use super::transitions;
+use super::{probed::Probed, transitions};
 use crate::{
     bpf::{BpfError, Held, Progress},
     control::{
@@ -16,7 +16,7 @@ use crate::{
         operations::{self, Operation, OperationError, Outcome},
         selection::{self, Serving},
     },
-    health::{Health, HealthChange, Machine},
+    health::{Health, HealthChange},
     plan::{self, Admin},
     probe::Report,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Controller<P> {
     pub(crate) plane: P,
     pub(crate) events: Events,
     /// One for each backend whose pool has a probe.
-    machines: BTreeMap<BackendNumber, Machine>,
+    probed: BTreeMap<BackendNumber, Probed>,
     /// Where new flows of each service went when last looked at.
     serving: Vec<Serving>,
     /// How often the maps were not as they should be, and were repaired.
@@ -39,8 +39,8 @@ impl<P: DataPlane> Controller<P> {
     /// Takes over the maps as they are: a backend that was down stays down until its probes pass.
     pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, BpfError> {
         let mut controller =
-            Self { inventory, plane, events, machines: BTreeMap::new(), serving: Vec::new(), repaired: 0 };
-        controller.rebuild_machines()?;
+            Self { inventory, plane, events, probed: BTreeMap::new(), serving: Vec::new(), repaired: 0 };
+        controller.rebuild_probed()?;
         controller.serving = selection::all(&controller.inventory, &controller.plane);
         Ok(controller)
     }
@@ -56,7 +56,7 @@ impl<P: DataPlane> Controller<P> {
             .zip(self.serving.drain(..))
             .collect();
         self.inventory = inventory;
-        self.rebuild_machines()?;
+        self.rebuild_probed()?;
         let now = selection::all(&self.inventory, &self.plane);
         // Positions may mean other pools than before: only services that lost or found any pool at all are reported.
         self.serving = now
@@ -73,15 +73,24 @@ impl<P: DataPlane> Controller<P> {
 
     /// A probe's verdict.
     pub(crate) fn report(&mut self, report: &Report) -> Result<(), BpfError> {
-        let Some(machine) = self.machines.get_mut(&report.backend) else { return Ok(()) };
-        let Some(change) = machine.observe(&report.verdict) else { return Ok(()) };
+        let Some(probed) = self.probed.get_mut(&report.backend) else { return Ok(()) };
+        let Some(change) = probed.observe(&report.verdict) else { return Ok(()) };
         self.apply(report.backend, &change)
+    }
+
+    /// A second has passed: verdicts that are too old are forgotten.
+    pub(crate) fn age(&mut self) -> Result<(), BpfError> {
+        let aged = self.probed.iter_mut().filter_map(|(backend, probed)| Some((*backend, probed.age()?)));
+        for (backend, change) in aged.collect::<Vec<_>>() {
+            self.apply(backend, &change)?;
+        }
+        Ok(())
     }
 
     /// An operator's request.
     pub(crate) fn operate(&mut self, operation: &Operation) -> Result<Outcome, OperationError> {
-        let machines = &self.machines;
-        let health = |backend| machines.get(&backend).map_or(Health::Unknown, Machine::health);
+        let probed = &self.probed;
+        let health = |backend| probed.get(&backend).map_or(Health::Unknown, Probed::health);
         let outcome = operations::operate(&self.inventory, &mut self.plane, health, &self.events, operation)?;
         self.report_moves();
         Ok(outcome)
@@ -116,9 +125,9 @@ impl<P: DataPlane> Controller<P> {
     /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
     /// the maps' own knowledge; health is that of the probes.
     pub(crate) fn reconcile(&mut self) -> Result<(), BpfError> {
-        for (&backend, machine) in &self.machines {
+        for (&backend, probed) in &self.probed {
             let state = self.plane.state(backend);
-            let right = |state| plan::changed(state, plan::admin(state), machine.health());
+            let right = |state| plan::changed(state, plan::admin(state), probed.health());
             if right(state) == state {
                 continue;
             }
@@ -128,7 +137,7 @@ impl<P: DataPlane> Controller<P> {
                 continue;
             }
             let name = self.inventory.name(backend).unwrap_or_default();
-            let message = format!("the maps said {}, its probes say {}", plan::health(state), machine.health());
+            let message = format!("the maps said {}, its probes say {}", plan::health(state), probed.health());
             self.repaired += 1;
             self.events.report(EventKind::Repaired, &name, message);
         }
@@ -158,8 +167,8 @@ impl<P: DataPlane> Controller<P> {
         Ok(progress)
     }
 
-    fn rebuild_machines(&mut self) -> Result<(), BpfError> {
-        let mut machines = BTreeMap::new();
+    fn rebuild_probed(&mut self) -> Result<(), BpfError> {
+        let mut before = std::mem::take(&mut self.probed);
         let mut unprobed = Vec::new();
         for (number, _, pool) in self.inventory.addresses() {
             let state = self.plane.state(number);
@@ -168,10 +177,10 @@ impl<P: DataPlane> Controller<P> {
                 Some(Some(probe)) => {
                     // The bits of a disabled backend lack its health; its machine has it, if there is one.
                     let health = match admin {
-                        Admin::Disabled => self.machines.get(&number).map_or(pinned, Machine::health),
+                        Admin::Disabled => before.get(&number).map_or(pinned, Probed::health),
                         Admin::Enabled | Admin::Drained => pinned,
                     };
-                    machines.insert(number, Machine::starting_from(health, probe.rise, probe.fall));
+                    self.probed.insert(number, Probed::go_on(before.remove(&number), probe, health));
                 }
                 Some(None) if pinned != Health::Unknown => {
                     unprobed.push((number, plan::changed(state, admin, Health::Unknown)));
@@ -180,7 +189,6 @@ impl<P: DataPlane> Controller<P> {
                 Some(None) | None => {}
             }
         }
-        self.machines = machines;
         for (number, state) in unprobed {
             self.plane.set_state(number, state, "its pool has no probe")?;
         }

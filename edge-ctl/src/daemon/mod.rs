@@ -6,15 +6,19 @@
 pub(crate) mod api;
 pub(crate) mod client;
 mod apply;
+mod panics;
 mod network;
 mod descriptors;
 mod retry;
 mod attachments;
 mod program;
+mod probed;
 mod controller;
 mod transitions;
 mod passes;
 mod socket;
+mod serve;
+mod reading;
 mod reload;
 mod run;
 

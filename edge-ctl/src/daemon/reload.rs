@@ -1,22 +1,31 @@
-//! A reload: the file is read again, and what it changes is done.
+//! A reload: what the file changes is done.
 
 use axum::http::StatusCode;
 
 use super::{
     api::Refusal,
     apply::{self, ApplyError},
+    reading::Read,
     run::Daemon,
 };
 use crate::{
-    config,
+    config::{Config, ConfigError},
     control::{chain, events::EventKind, inventory::Inventory, operations::Outcome, takedown},
     xdp,
 };
 
 impl Daemon {
-    /// Reads the file again. A bad one changes nothing.
-    pub(super) async fn reload(&mut self) -> Result<Outcome, Refusal> {
-        match self.try_reload().await {
+    /// Does what the file changes, and tells all who wait for that. A bad one changes nothing.
+    pub(super) async fn reload(&mut self, Read { file, waiting }: Read) {
+        let result = self.reloaded(file).await;
+        for back in waiting {
+            // The client may have gone.
+            let _ = back.send(result.clone());
+        }
+    }
+
+    async fn reloaded(&mut self, file: Result<Config, ConfigError>) -> Result<Outcome, Refusal> {
+        match self.try_reload(file).await {
             Ok(outcome) => {
                 self.refused = None;
                 Ok(outcome)
@@ -25,7 +34,7 @@ impl Daemon {
                 let cause = chain(&error);
                 self.controller.events.report(
                     EventKind::ConfigRefused,
-                    &self.config_path.display().to_string(),
+                    &self.reader.path().display().to_string(),
                     cause.clone(),
                 );
                 self.refused = Some(cause.clone());
@@ -40,8 +49,8 @@ impl Daemon {
         }
     }
 
-    async fn try_reload(&mut self) -> Result<Outcome, ApplyError> {
-        let config = config::load(&self.config_path)?;
+    async fn try_reload(&mut self, file: Result<Config, ConfigError>) -> Result<Outcome, ApplyError> {
+        let config = file?;
         let generation = self.controller.inventory.generation;
         if config.text == self.controller.inventory.config.text {
             let message = format!("the file is as before: generation {generation} stays");

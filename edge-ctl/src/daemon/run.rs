@@ -13,7 +13,6 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
@@ -23,9 +22,11 @@ use super::{
     controller::Controller,
     descriptors,
     network::{self, NetworkError},
+    panics,
     passes::Passes,
     program::{NotAttached, Program},
-    socket,
+    reading::Reader,
+    serve, socket,
 };
 use crate::{
     bpf::{self, BpfError, LockError, PinDir, PinnedMaps, boot_ms},
@@ -38,7 +39,7 @@ use crate::{
         takedown,
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
-    probe::{self, ProbeEngine, ProbeTarget, Report},
+    probe::{ProbeEngine, ProbeTarget, Report},
     xdp::{EdgeProgram, XdpError},
 };
 
@@ -85,6 +86,7 @@ impl From<ApplyError> for RunError {
 
 /// Runs until a signal stops it, which leaves everything attached, or a request to detach.
 pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &Path) -> Result<(), RunError> {
+    panics::end_the_process();
     let _run_dir = bpf::lock_run_dir(run_dir)?;
     let pins = PinDir::new(pin_dir)?;
     let _pins = bpf::lock_pins(&pins)?;
@@ -103,14 +105,9 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
     let (listener, _socket_file) =
         socket::listen(socket).map_err(|source| RunError::Socket { path: socket.to_owned(), source })?;
     let (farewell, ended) = oneshot::channel::<()>();
-    let router = api::router(command_sender, daemon.controller.events.clone());
-    let server: JoinHandle<io::Result<()>> = tokio::spawn(
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async {
-                let _ = ended.await;
-            })
-            .into_future(),
-    );
+    let most = daemon.connections;
+    let router = api::router(command_sender, daemon.controller.events.clone(), most / 2);
+    let server = tokio::spawn(serve::serve(listener, router, most, ended));
     let started = format!("PID {}, configuration {}", std::process::id(), config.display());
     daemon.controller.events.report(EventKind::DaemonStarted, "edge-ctl", started);
 
@@ -130,7 +127,8 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
             _ = ticks.tick() => daemon.tick(),
             () = daemon.passes.due() => daemon.passes.step(&mut daemon.controller),
             _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
-            _ = hangup.recv() => drop(daemon.reload().await),
+            _ = hangup.recv() => daemon.reader.begin(None),
+            read = daemon.reader.read() => daemon.reload(read).await,
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
             _ = interrupt.recv() => break "SIGINT; everything stays attached",
         }
@@ -155,15 +153,15 @@ enum Next {
 pub(super) struct Daemon {
     pub(super) controller: Controller<PinnedMaps>,
     pub(super) pins: PinDir,
-    pub(super) config_path: PathBuf,
+    pub(super) reader: Reader,
     /// Why the file, as it was last read, is not in force.
     pub(super) refused: Option<String>,
     started: u64,
-    reports: mpsc::Sender<Report>,
     net_events: mpsc::Sender<NetEvent>,
+    probes: ProbeEngine,
+    /// How many the API may have at a time.
+    connections: usize,
     pub(super) outside: Option<Outside>,
-    /// Those that probes may have.
-    descriptors: Arc<Semaphore>,
     pub(super) program: Program,
     passes: Passes,
     /// Backends whose next hop was known and is not any more.
@@ -175,7 +173,6 @@ pub(super) struct Daemon {
 /// What runs beside the loop, for one configuration. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Outside {
-    _probes: ProbeEngine,
     _watch: Watch,
     _announcer: Option<Announcer>,
 }
@@ -201,13 +198,13 @@ impl Daemon {
             controller: Controller::adopt(inventory, maps, events)?,
             pins,
             // For `status`; the working directory does not change.
-            config_path: std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned()),
+            reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
             refused: refused.map(|error| chain(&error)),
             started: unix_ms(),
-            reports,
             net_events,
+            probes: ProbeEngine::new(reports, Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS)))),
+            connections: shares.connections,
             outside: None,
-            descriptors: Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS))),
             program,
             passes: Passes::new(),
             lost: BTreeSet::new(),
@@ -219,17 +216,19 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts probes, the netlink watch and announcements for the configuration in force; ends those before.
+    /// Starts probes, the netlink watch and announcements for the configuration in force; ends those before, but probes that
+    /// are the same.
     pub(super) fn look_outside(&mut self) {
         self.outside = None;
-        let inventory = &self.controller.inventory;
+        let Self { controller: Controller { inventory, .. }, probes, .. } = self;
         let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
             let probe = pool?.probe.clone()?;
             Some(ProbeTarget { backend, address, probe })
         });
         let announced = takedown::announced(&inventory.config);
+        // Those that are the same go on: a reload must not hide what they are about to find.
+        probes.probe(targets.collect());
         self.outside = Some(Outside {
-            _probes: probe::start(targets.collect(), self.reports.clone(), &self.descriptors),
             _watch: net::watch(
                 inventory.addresses().map(|(backend, address, _)| (backend, address)).collect(),
                 self.net_events.clone(),
@@ -306,6 +305,7 @@ impl Daemon {
             self.controller.repaired += 1;
             self.look_outside();
         }
+        self.controller.age()?;
         Ok(self.controller.reconcile()?)
     }
 
@@ -322,9 +322,7 @@ impl Daemon {
             Command::Operate(operation, back) => {
                 let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
             }
-            Command::Reload(back) => {
-                let _ = back.send(self.reload().await);
-            }
+            Command::Reload(back) => self.reader.begin(Some(back)),
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.
                 self.outside = None;
@@ -362,7 +360,7 @@ impl Daemon {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
-            config: self.config_path.display().to_string(),
+            config: self.reader.path().display().to_string(),
             refused: self.refused.clone(),
             program: None,
             repaired: self.controller.repaired,

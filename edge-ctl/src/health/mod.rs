@@ -69,8 +69,9 @@ pub(crate) struct HealthChange {
 /// ```
 ///
 /// In a row means that nothing else came between, an inconclusive probe neither: when this host has a fault of its own,
-/// failures next to it are doubtful, too, and doubt keeps traffic flowing. Down has no way to unknown: the last evidence
-/// stands until there is better.
+/// failures next to it are doubtful, too, and doubt keeps traffic flowing. Down has no way to unknown by probes: the last
+/// evidence stands until there is better. When there is none at all any more, [`forget`](Self::forget) leads there from
+/// everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     health: Health,
@@ -103,6 +104,13 @@ impl Machine {
 
     pub(crate) fn health(&self) -> Health {
         self.health
+    }
+
+    /// The last evidence is too old to be any: nothing is known.
+    pub(crate) fn forget(&mut self, reason: &str) -> Option<HealthChange> {
+        let from = self.health;
+        (self.health, self.last, self.run) = (Health::Unknown, None, 0);
+        (from != Health::Unknown).then(|| HealthChange { from, to: Health::Unknown, reason: reason.to_owned() })
     }
 
     /// Takes the next verdict; gives the change of health when it makes one.

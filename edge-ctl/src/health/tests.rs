@@ -163,3 +163,15 @@ proptest! {
         prop_assert_eq!(run(&mut Machine::new(rise, fall), &letters), run(&mut Machine::new(rise, fall), &letters));
     }
 }
+
+#[test]
+fn what_is_forgotten_is_unknown_and_counts_begin_anew() {
+    for health in [Unknown, Up, Down] {
+        let mut machine = Machine::starting_from(health, 2, 2);
+        machine.observe(&Verdict::Fail("no answer".to_owned()));
+        let before = machine.health();
+        let change = machine.forget("no probe has ended");
+        assert_eq!(change.map(|change| (change.from, change.to)), (before != Unknown).then_some((before, Unknown)));
+        assert_eq!(machine, Machine::new(2, 2), "{health}");
+    }
+}

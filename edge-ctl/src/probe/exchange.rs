@@ -1,6 +1,14 @@
 //! One exchange with a backend: a TCP connection, or an HTTP request over one.
 
-use std::{error::Error as _, future::Future, io, net::IpAddr, net::SocketAddr, pin::pin, task::Poll};
+use std::{
+    error::Error as _,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd as _,
+    pin::pin,
+    task::Poll,
+};
 
 use futures::future::{Either, poll_fn, select};
 use http_body_util::{BodyExt as _, Empty};
@@ -87,12 +95,29 @@ async fn read_body(mut body: Incoming) -> Result<(), hyper::Error> {
 async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, Verdict> {
     let local = |error: io::Error| classify(&error, Stage::Local);
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(local)?;
+    // Closed by a reset, as load balancers do: a probe a second of thousands of backends would else leave a port each in
+    // TIME_WAIT for a minute.
+    socket.set_zero_linger().map_err(local)?;
+    limit_syns(&socket).map_err(local)?;
     let mut connecting = pin!(socket.connect(SocketAddr::new(address, port)));
     // The first poll makes the system call. What it refuses at once, nobody else had a say in.
     let first = poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await;
     match first {
         Poll::Ready(result) => result.map_err(local),
         Poll::Pending => connecting.await.map_err(|error| classify(&error, Stage::Network)),
+    }
+}
+
+/// A backend that is dead gets no more packets than one that answers, which gets a SYN, an ACK and a reset.
+fn limit_syns(socket: &TcpSocket) -> io::Result<()> {
+    // SYNs that are sent again, after one and three seconds; after seven the connection is given up.
+    let again: libc::c_int = 2;
+    let length = libc::socklen_t::try_from(size_of_val(&again)).map_err(io::Error::other)?;
+    let value = (&raw const again).cast();
+    // SAFETY: the option is read from an integer of the length that is passed with it.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SYNCNT, value, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

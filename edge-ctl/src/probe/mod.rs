@@ -11,12 +11,12 @@ mod exchange;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use edge_common::abi::BackendNumber;
 use tokio::{
     sync::{Semaphore, mpsc::Sender},
-    task::JoinSet,
+    task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -44,31 +44,53 @@ pub(crate) struct Report {
 #[derive(Debug)]
 #[must_use = "dropping the engine ends its probes"]
 pub(crate) struct ProbeEngine {
-    #[cfg_attr(not(test), expect(dead_code, reason = "held, so that the probes run as long as it lives"))]
-    tasks: JoinSet<()>,
+    reports: Sender<Report>,
+    /// Each probe takes one.
+    descriptors: Arc<Semaphore>,
+    tasks: BTreeMap<BackendNumber, (ProbeTarget, Task)>,
 }
 
-#[cfg(test)]
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl ProbeEngine {
+    /// Without targets.
+    pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>) -> Self {
+        Self { reports, descriptors, tasks: BTreeMap::new() }
+    }
+
+    /// Probes `targets`, one task each, inside the current tokio runtime. Those that are probed already, in the same way, go on
+    /// with their schedules; the first probes of the others are spread evenly over the interval. A task ends when the
+    /// receiver of the reports is dropped.
+    pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
+        let mut before = std::mem::take(&mut self.tasks);
+        let count = targets.len().max(1);
+        let started = Instant::now();
+        for (position, target) in targets.into_iter().enumerate() {
+            let task = match before.remove(&target.backend) {
+                Some((known, task)) if known == target => task,
+                _ => {
+                    let first = started + spread(target.probe.interval, position, count);
+                    let run = run(target.clone(), first, self.reports.clone(), Arc::clone(&self.descriptors));
+                    Task(tokio::spawn(run))
+                }
+            };
+            self.tasks.insert(target.backend, (target, task));
+        }
+    }
+
     /// How many backends are probed.
+    #[cfg(test)]
     pub(crate) fn targets(&self) -> usize {
         self.tasks.len()
     }
-}
-
-/// Starts to probe `targets`, one task each, inside the current tokio runtime. The first probes are spread evenly over
-/// the interval. A task ends when the receiver of `reports` is dropped. Each probe takes one of `descriptors`.
-pub(crate) fn start(targets: Vec<ProbeTarget>, reports: Sender<Report>, descriptors: &Arc<Semaphore>) -> ProbeEngine {
-    let count = targets.len().max(1);
-    let started = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (position, target) in targets.into_iter().enumerate() {
-        let first = started + spread(target.probe.interval, position, count);
-        tasks.spawn(run(target, first, reports.clone(), Arc::clone(descriptors)));
-    }
-    // Only the tasks report now: the channel ends with the last of them.
-    drop(reports);
-    ProbeEngine { tasks }
 }
 
 /// When the target at `position` of `count` starts within its first interval: at a random point of its own share.

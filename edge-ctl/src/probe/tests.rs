@@ -271,6 +271,37 @@ fn first_probes_are_spread_over_the_interval() {
     }
 }
 
+/// The same target, under several numbers.
+fn several(count: u16, target: &ProbeTarget) -> Vec<ProbeTarget> {
+    (1..=count).map(|backend| ProbeTarget { backend, ..target.clone() }).collect()
+}
+
+#[tokio::test]
+async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
+    let (address, _) = serve(Server::Status(200)).await;
+    let (sender, mut receiver) = mpsc::channel(1000);
+    let mut engine = ProbeEngine::new(sender, descriptors());
+    let each = Duration::from_millis(400);
+    let targets = several(3, &quick(target(address, http()), each));
+    engine.probe(targets.clone());
+    // More often than they are probed: if each change began anew, hardly one would ever be.
+    let start = Instant::now();
+    for round in 0..20 {
+        let mut other = targets.clone();
+        other[2].probe.rise = 1 + round;
+        engine.probe(other);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let elapsed = start.elapsed();
+    drop(engine);
+    let mut reports = BTreeMap::<_, u32>::new();
+    while let Some(report) = receiver.recv().await {
+        *reports.entry(report.backend).or_default() += 1;
+    }
+    let due = u32::try_from(elapsed.as_millis() / each.as_millis()).expect("few");
+    assert!(reports[&1] + 2 >= due && reports[&2] + 2 >= due, "{reports:?} of {due}");
+}
+
 /// As many as there are.
 fn descriptors() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
@@ -280,8 +311,9 @@ fn descriptors() -> Arc<Semaphore> {
 async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
     let (silent, _) = serve(Server::Silent).await;
     let (sender, mut receiver) = mpsc::channel(100);
-    let targets = vec![quick(target(silent, http()), SHORT); 4];
-    let _engine = start(targets, sender, &Arc::new(Semaphore::new(1)));
+    let targets = several(4, &quick(target(silent, http()), SHORT));
+    let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(1)));
+    engine.probe(targets);
     let (mut failed, mut inconclusive) = (0, 0);
     while failed < 2 || inconclusive < 2 {
         match receiver.recv().await.expect("the engine runs").verdict {
@@ -298,7 +330,8 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
 /// Reports within `time` of the virtual clock, of an engine with one target.
 async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     let (sender, mut receiver) = mpsc::channel(1000);
-    let engine = start(vec![target], sender, &descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors());
+    engine.probe(vec![target]);
     assert_eq!(engine.targets(), 1);
     tokio::time::sleep(time).await;
     drop(engine);
@@ -335,7 +368,8 @@ async fn the_rate_is_the_same_up_or_down() {
 async fn dropping_the_engine_ends_the_probes() {
     let (address, accepted) = serve(Server::Status(200)).await;
     let (sender, mut receiver) = mpsc::channel(10);
-    let engine = start(vec![quick(target(address, http()), SHORT); 3], sender, &descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors());
+    engine.probe(several(3, &quick(target(address, http()), SHORT)));
     assert_eq!(engine.targets(), 3);
     assert!(receiver.recv().await.is_some());
     drop(engine);
@@ -350,7 +384,32 @@ async fn dropping_the_engine_ends_the_probes() {
 async fn nobody_listening_ends_the_probes() {
     let (address, _) = serve(Server::Status(200)).await;
     let (sender, receiver) = mpsc::channel(10);
-    let mut engine = start(vec![quick(target(address, http()), SHORT)], sender, &descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors());
+    engine.probe(vec![quick(target(address, http()), SHORT)]);
     drop(receiver);
-    timeout(Duration::from_secs(5), engine.tasks.join_next()).await.expect("the task ends");
+    let ended = async {
+        while !engine.tasks.values().all(|(_, Task(task))| task.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), ended).await.expect("the task ends");
+}
+
+#[tokio::test]
+async fn probes_leave_no_port_in_time_wait() {
+    let (address, _) = serve(Server::Status(200)).await;
+    for kind in [ProbeKind::Tcp, http()] {
+        for _ in 0..20 {
+            assert_eq!(probe(&target(address, kind.clone())).await, Verdict::Pass);
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // `sl local_address rem_address st`: the state of TIME_WAIT is 06.
+    let remote = format!(":{:04X}", address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("/proc");
+    let waiting = sockets.lines().filter(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.get(2).is_some_and(|words| words.ends_with(&remote)) && words.get(3) == Some(&"06")
+    });
+    assert_eq!(waiting.count(), 0);
 }

@@ -17,7 +17,10 @@ use edge_tests::lab::{
     topology::{ECHO, EDGE},
     wait_until,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::{signal::Signal, stat::Mode as FileMode},
+    unistd::mkfifo,
+};
 
 /// Pools of ten backends that are not there, and a service of each: a probe waits until its timeout.
 fn silent(pools: u8) -> String {
@@ -154,6 +157,54 @@ fn without_a_daemon_the_status_is_there_at_once() {
     });
     let best = best.min().expect("five");
     assert!(best < patience(Duration::from_millis(100)), "{best:?}");
+}
+
+/// Waits until the daemon sees this backend of `p4` in this state.
+fn wait_for(lab: &Small, backend: &str, state: &str) {
+    let reached = wait_until(patience(Duration::from_secs(10)), || {
+        let status = lab.edge()?.status(lab.netns(EDGE))?;
+        let seen = status::backends(&status)?;
+        let found = seen.iter().find(|seen| seen.pool == "p4" && seen.name == backend);
+        Ok(status::is_by_daemon(&status) && found.is_some_and(|found| found.state == state))
+    });
+    assert!(reached.expect("it can be asked"), "{backend} is not {state}: {}", said(lab));
+}
+
+#[test]
+fn reloads_do_not_hide_a_dead_backend() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let path = lab.edge().unwrap().configuration();
+    let text = std::fs::read_to_string(&path).unwrap();
+    lab.netns("be1").ip("link set dev eth0 down").unwrap();
+    // Five probes have to fail, 100 ms apart: each reload comes before that.
+    let start = Instant::now();
+    let mut number = 0;
+    while start.elapsed() < patience(Duration::from_secs(3)) {
+        number += 1;
+        std::fs::write(&path, format!("{text}\n# {number}\n")).unwrap();
+        lab.edge().unwrap().signal(Signal::SIGHUP).unwrap();
+        sleep(patience(Duration::from_millis(250)));
+    }
+    let down = said(&lab).lines().any(|line| line.contains("backend_down") && line.contains("p4/be1"));
+    assert!(down, "{number} reloads have hidden it: {}", said(&lab));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_stops_neither_health_nor_the_api() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let path = lab.edge().unwrap().configuration();
+    std::fs::remove_file(&path).unwrap();
+    mkfifo(&path, FileMode::S_IRWXU).expect("a pipe that nobody writes to");
+    lab.edge().unwrap().signal(Signal::SIGHUP).unwrap();
+    sleep(patience(Duration::from_millis(200)));
+    lab.netns("be1").ip("link set dev eth0 down").unwrap();
+    wait_for(&lab, "be1", "down");
+    let refused = wait_until(patience(Duration::from_secs(15)), || Ok(said(&lab).contains("was not read within 10 s")));
+    assert!(refused.unwrap(), "{}", said(&lab));
+    let output = lab.edge().unwrap().output(lab.netns(EDGE), &["reload"]).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn said(lab: &Small) -> String {

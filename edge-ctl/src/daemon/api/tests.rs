@@ -17,11 +17,13 @@ use crate::{
         status::{self, Clock, Sample},
     },
     daemon::{
-        client::{Client, ClientError, SOON},
+        client::{Client, ClientError, LATER, SOON},
         controller::Controller,
-        socket,
+        serve, socket,
     },
 };
+
+const CONNECTIONS: usize = 4;
 
 struct Served {
     _dir: tempfile::TempDir,
@@ -52,9 +54,10 @@ fn serve() -> Served {
     let inventory = inventory();
     let plane = FakeDataPlane::fresh(&inventory);
     let mut controller = Controller::adopt(inventory, plane, events.clone()).unwrap();
-    tokio::spawn(axum::serve(listener, router(sender, events.clone())).into_future());
+    let (stay, ended) = oneshot::channel();
+    tokio::spawn(serve::serve(listener, router(sender, events.clone(), 2), CONNECTIONS, ended));
     tokio::spawn(async move {
-        let _file = file;
+        let _until_the_end = (file, stay);
         while let Some(request) = commands.recv().await {
             if request.is_late(boot_ms()) {
                 request.command.refuse(Refusal::too_late());
@@ -80,11 +83,10 @@ fn serve() -> Served {
 #[tokio::test]
 async fn an_operator_drains_and_sees_it_in_the_status() {
     let served = serve();
-    let mut client = served.client().await;
     let body = json!({"reason": "disk swap"});
-    let outcome: Outcome = client.post("/v1/backends/provider-a/a1/drain", &body).await.unwrap();
+    let outcome: Outcome = served.client().await.post("/v1/backends/provider-a/a1/drain", &body).await.unwrap();
     assert_eq!(outcome.message, "provider-a/a1 is drained: it gets no new flows, and keeps its established ones");
-    let status: Value = client.get("/v1/status").await.unwrap();
+    let status: Value = served.client().await.get("/v1/status").await.unwrap();
     let backend = &status["pools"][0]["backends"][0];
     assert_eq!(
         (&backend["state"], &backend["reason"]),
@@ -182,4 +184,53 @@ async fn a_request_is_not_done_after_its_deadline() {
     let in_time = ask(&format!("edge-deadline: {}\r\n", boot_ms() + 10_000)).await;
     assert!(in_time.contains("\"changed\":true"), "it was not done before: {in_time}");
     assert!(ask("").await.contains("\"changed\":false"), "a request without a deadline is done whenever it comes");
+}
+
+#[tokio::test]
+async fn requests_that_never_end_do_not_keep_others_out() {
+    let served = serve();
+    let mut halves = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut half = UnixStream::connect(&served.socket).await.unwrap();
+        half.write_all(b"GET /v1/sta").await.unwrap();
+        halves.push(half);
+    }
+    // All places are taken, until the daemon has waited long enough.
+    let mut client = Client::connect(&served.socket, LATER).await.unwrap();
+    client.get::<Value>("/v1/status").await.unwrap();
+    let mut rest = Vec::new();
+    halves[0].read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn followers_are_bounded_and_a_place_is_free_again_once_one_has_gone() {
+    let served = serve();
+    let follow = async || {
+        let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+        stream.write_all(b"GET /v1/events?follow=true HTTP/1.1\r\nhost: edge\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        (String::from_utf8_lossy(&head).into_owned(), stream)
+    };
+    let (first, second, third) = (follow().await, follow().await, follow().await);
+    assert_eq!([&first.0[9..], &second.0[9..], &third.0[9..]], ["200", "200", "503"]);
+    drop(first);
+    // That it has gone is seen when something is sent to it.
+    for _ in 0..100 {
+        served.events.report(EventKind::BackendUp, "provider-a/a1", "1 probe passed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if follow().await.0.ends_with("200") {
+            return;
+        }
+    }
+    panic!("its place stays taken");
+}
+
+#[tokio::test]
+async fn a_reason_of_any_length_is_refused() {
+    let served = serve();
+    let reason = "x".repeat(257);
+    let (status, body) = served.refused("/v1/backends/a1/drain", &json!({ "reason": reason })).await;
+    assert_eq!((status, body.error.as_str()), (400, "the reason has 257 bytes, and may have 256"));
 }

@@ -1,0 +1,63 @@
+//! The API's connections: as many as there are descriptors for, each for one request, which has to come in time.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+    time::sleep,
+};
+
+/// How long the head of a request may take to come.
+const HEAD: Duration = Duration::from_secs(3);
+/// Between two tries to accept, when this process or the host has too little of something.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves at most `most` connections at a time, until `ended`; then those that are being answered are waited for.
+pub(super) async fn serve(listener: UnixListener, router: Router, most: usize, mut ended: oneshot::Receiver<()>) {
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+    let mut connections = JoinSet::new();
+    loop {
+        let accept = async {
+            // It is never closed.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            _ = &mut ended => break,
+            Some(_) = connections.join_next() => {}
+            (place, accepted) = accept => match accepted {
+                Ok((stream, _)) => {
+                    let answer = answer(stream, router.clone());
+                    connections.spawn(async move {
+                        answer.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the API");
+                    sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn answer(stream: UnixStream, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // A client that goes away, or says nothing, is no fault of ours.
+    let _ended = connection.await;
+}
