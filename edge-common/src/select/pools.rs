@@ -17,8 +17,8 @@ const TRIES: u32 = 8;
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
 ///
 /// Pools are tried in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
-/// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over
-/// last; when there is none of these either, `when_exhausted` decides. An evacuated pool serves in no case.
+/// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over (or
+/// evacuated) last; when there is none of these either, `when_exhausted` decides.
 #[inline(always)]
 pub fn pick<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, slot: u32) -> Option<BackendNumber> {
     match pick_and_bits(maps, view, service, slot) {
@@ -55,20 +55,20 @@ pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service)
         }
         // From the pool that a failover names to the last one, then those that it passed over.
         let passed_over = first + step >= count;
-        if passed_over && failover.evacuate {
-            break;
-        }
         let position = if passed_over { first + step - count } else { first + step };
         let pool = maps.pool(view.bank, service.pools[position % MAX_POOLS])?;
-        if !passed_over && pool.available > 0 && pool.available >= u32::from(pool.min_healthy) {
+        if open.is_none() && pool.enabled > 0 {
+            open = Some(pool);
+        }
+        if pool.available == 0 {
+            continue;
+        }
+        if !passed_over && pool.available >= u32::from(pool.min_healthy) {
             few = Some(pool);
             break;
         }
-        if few.is_none() && pool.available > 0 {
+        if few.is_none() {
             few = Some(pool);
-        }
-        if open.is_none() && pool.enabled > 0 {
-            open = Some(pool);
         }
     }
     match (few, open, WhenExhausted::from_raw(service.when_exhausted)) {

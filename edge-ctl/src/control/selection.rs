@@ -188,8 +188,10 @@ mod tests {
             ("dddddd", none, WhenExhausted::Reject, Serving::Exhausted),
             ("uuuuuu", over, open, Serving::Pool(1)),
             ("uuuddd", over, open, Serving::PassedOver(0)),
-            ("uuuddd", evacuated, open, Serving::Open(1)),
-            ("uuuxxx", evacuated, open, Serving::Exhausted),
+            ("uuuddd", evacuated, open, Serving::PassedOver(0)),
+            ("uuuxxx", evacuated, open, Serving::PassedOver(0)),
+            ("dddddd", evacuated, open, Serving::Open(1)),
+            ("xxxxxx", evacuated, open, Serving::Exhausted),
         ] {
             assert_eq!(web(states, failover, policy), expected, "{states} {failover:?} {policy:?}");
         }

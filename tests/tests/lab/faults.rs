@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
+    net::SocketAddr,
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
@@ -12,10 +13,10 @@ use edge_common::abi::ABI_VERSION;
 use edge_tests::lab::{
     asking::Asking,
     patience::patience,
-    small::{BACKENDS, CLIENT, Mode, Served, Small},
+    small::{BACKENDS, CLIENT, Mode, Served, Small, UNSERVED},
     status,
     topology::{ECHO, EDGE},
-    wait_until,
+    udp_echo, wait_until,
 };
 use nix::{
     sys::{signal::Signal, stat::Mode as FileMode},
@@ -205,6 +206,43 @@ fn a_file_that_cannot_be_read_stops_neither_health_nor_the_api() {
     assert!(refused.unwrap(), "{}", said(&lab));
     let output = lab.edge().unwrap().output(lab.netns(EDGE), &["reload"]).unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Two pools of one backend each, and a service of both.
+fn two_pools() -> String {
+    let [vip, _] = UNSERVED;
+    let mut text = String::new();
+    for number in 1..=2 {
+        write!(
+            text,
+            "\n[[pool]]\nname = \"e{number}\"\nbackend = [{{ name = \"be{number}\", address = \"10.1.{number}.11\" }}]\n\
+             probe = {{ type = \"tcp\", port = {ECHO}, interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 5 }}\n"
+        )
+        .expect("memory");
+    }
+    text + &format!(
+        "\n[[service]]\nname = \"two\"\nvip = \"{vip}\"\nport = {ECHO}\nprotocol = \"udp\"\nmode = \"dsr\"\n\
+         pools = [\"e1\", \"e2\"]\n"
+    )
+}
+
+#[test]
+fn an_evacuated_pool_is_the_last_resort() {
+    let mut lab = lab();
+    lab.prepare(Mode::Native, &two_pools()).expect("a configuration");
+    lab.start_daemon().expect("the load balancer starts");
+    let two = SocketAddr::new(UNSERVED[0], ECHO);
+    let ask =
+        || lab.netns(CLIENT).within(|| udp_echo::ask(two, b"who?", patience(Duration::from_millis(200)))).unwrap();
+    assert_eq!(ask().unwrap(), "be1");
+    lab.ctl(&["failover", "two", "--to", "e2", "--evacuate"]).unwrap();
+    assert_eq!(ask().unwrap(), "be2");
+    lab.netns("be2").ip("link set dev eth0 down").unwrap();
+    let answered = wait_until(patience(Duration::from_secs(5)), || Ok(ask().is_ok_and(|answer| answer == "be1")));
+    assert!(answered.unwrap(), "its old pool is healthy: {}", lab.ctl(&["status"]).unwrap());
+    lab.netns("be2").ip("link set dev eth0 up\nroute add default via 10.1.2.1\n").unwrap();
+    let back = wait_until(patience(Duration::from_secs(10)), || Ok(ask().is_ok_and(|answer| answer == "be2")));
+    assert!(back.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
 
 fn said(lab: &Small) -> String {

@@ -52,27 +52,25 @@ impl Truth {
     }
 }
 
-/// The pools of a service that an evacuation has not taken from it.
-fn pools<'a>(memory: &'a Memory, service: &'a Service) -> impl Iterator<Item = (u16, &'a Pool)> {
-    let failover = Failover::from_raw(service.failover);
-    let taken = if failover.evacuate { failover.first.into() } else { 0 };
-    let all = service.pools[..service.pool_count.into()].iter().skip(taken);
-    all.map(|number| (*number, &memory.pools[2 * usize::from(*number) + 1]))
+/// The pools of a service.
+fn pools<'a>(memory: &'a Memory, service: &'a Service) -> impl Iterator<Item = &'a Pool> {
+    let all = service.pools[..service.pool_count.into()].iter();
+    all.map(|number| &memory.pools[2 * usize::from(*number) + 1])
 }
 
 /// Whether nobody takes new flows and those do that are not disabled.
 fn is_open(memory: &Memory, service: &Service) -> bool {
     WhenExhausted::from_raw(service.when_exhausted) == WhenExhausted::Open
-        && pools(memory, service).all(|(_, pool)| pool.available == 0)
-        && pools(memory, service).any(|(_, pool)| pool.enabled > 0)
+        && pools(memory, service).all(|pool| pool.available == 0)
+        && pools(memory, service).any(|pool| pool.enabled > 0)
 }
 
 fn is_alive(edge: &Edge, service: usize, number: BackendNumber) -> bool {
     let (memory, service) = (edge.memory(), edge.service(service));
     let backend = &memory.backends[usize::from(number)];
     let state = State(backend.state);
-    let listed = &service.pools[..service.pool_count.into()];
-    let evacuated = listed.contains(&backend.pool) && pools(memory, service).all(|(pool, _)| pool != backend.pool);
+    let Failover { first, evacuate } = Failover::from_raw(service.failover);
+    let evacuated = evacuate && service.pools[..first.into()].contains(&backend.pool);
     !evacuated && (state.has_all(State::ALIVE) || is_open(memory, service) && state.has_all(State::ENABLED))
 }
 
@@ -86,9 +84,8 @@ pub(crate) fn takers(edge: &Edge, service: usize, slot: u32) -> Vec<BackendNumbe
         let members = cells.iter().flat_map(|cell| cell.0).take(pool.members.into());
         members.filter(|number| State(memory.backends[usize::from(*number)].state).has_all(bits)).collect::<Vec<_>>()
     };
-    let left: Vec<_> = pools(memory, service).map(|(_, pool)| pool).collect();
-    let passed_over = if failover.evacuate { 0 } else { failover.first.into() };
-    let (passed_over, ahead) = left.split_at(passed_over);
+    let all: Vec<_> = pools(memory, service).collect();
+    let (passed_over, ahead) = all.split_at(failover.first.into());
     let healthy = |pool: &&&Pool| pool.available > 0 && pool.available >= pool.min_healthy.into();
     let any = || ahead.iter().chain(passed_over);
     let (pool, bits) = match ahead.iter().find(healthy).or_else(|| any().find(|pool| pool.available > 0)) {

@@ -41,7 +41,6 @@ fn chosen(world: &World, service: &ServicePlan) -> Option<(u16, u32)> {
         let available = members(world, **pool, State::NEW).len();
         available > 0 && available >= usize::from(world.pools[usize::from(**pool)].min_healthy)
     };
-    let passed_over = if service.failover.evacuate { &[] } else { passed_over };
     let every = || rest.iter().chain(passed_over);
     let any = |bits: u32| every().find(|pool| !members(world, **pool, bits).is_empty());
     match rest.iter().find(healthy).or_else(|| any(State::NEW)) {

@@ -231,10 +231,17 @@ fn an_evacuation_moves_the_running_flows_too() {
         assert!(within(&all(both, ports, udp), &B));
         set(both, B, DOWN);
         let went = new(both, ports);
-        assert!(within(&went, &B), "open, but never back to what was evacuated");
+        assert!(within(&went, &A), "the last resort");
+        assert_eq!(running(both, ports), went, "flows that started there stay");
+        set(both, A, DOWN);
+        assert!(within(&new(both, ports), &B), "open, in the failover's order");
         set(both, B, DISABLED);
+        assert!(within(&new(both, ports), &A));
+        set(both, A, DISABLED);
         assert_eq!(reached(&both.run(&tcp(ports[0], SYN))), (Exit::RejectReset, None));
+        set(both, A, UP);
         set(both, B, UP);
+        assert!(within(&running(both, ports), &B), "what was evacuated is left again");
         let stayed = new(both, &more_ports(&both.world, 1));
         fail_over(both, 0, false);
         assert_eq!(running(both, &more_ports(&both.world, 1)), stayed, "failback moves no running flow");
