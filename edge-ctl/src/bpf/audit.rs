@@ -15,7 +15,7 @@ impl PinnedMaps {
         let mut repaired = Vec::new();
         for pool in &known.pools {
             let before = self.counts(bank, pool.number);
-            self.count(bank, pool);
+            self.recount(pool.number)?;
             if self.counts(bank, pool.number) != before {
                 repaired.push(pool.name.clone());
             }

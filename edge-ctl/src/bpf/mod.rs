@@ -43,7 +43,7 @@ pub(crate) use self::{
     spec::check_object,
     transition::{Finished, Held, Progress, Transition, Waits},
 };
-use self::{maps::Maps, transition::Handover};
+use self::{maps::Maps, pools::AllMembers, transition::Handover};
 use crate::plan::{Capacity, Snapshot};
 
 /// The pinned maps, opened.
@@ -53,6 +53,8 @@ pub(crate) struct PinnedMaps {
     capacity: Capacity,
     /// The published snapshot, cached for changes of state.
     known: Option<Arc<Snapshot>>,
+    /// The members of its pools, sorted once in a generation.
+    members: AllMembers,
     handover: Handover,
 }
 
@@ -66,7 +68,14 @@ impl PinnedMaps {
             return Ok(None);
         }
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Some(Self { pins: pins.clone(), maps, capacity, known: None, handover: Handover::default() }))
+        Ok(Some(Self {
+            pins: pins.clone(),
+            maps,
+            capacity,
+            known: None,
+            members: AllMembers::default(),
+            handover: Handover::default(),
+        }))
     }
 
     /// Makes the maps and pins them: all, or none.
@@ -80,7 +89,14 @@ impl PinnedMaps {
         Maps::create(pins, capacity)?;
         // The pinned maps are the ones that are used, now and after every restart.
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Self { pins: pins.clone(), maps, capacity, known: None, handover: Handover::default() })
+        Ok(Self {
+            pins: pins.clone(),
+            maps,
+            capacity,
+            known: None,
+            members: AllMembers::default(),
+            handover: Handover::default(),
+        })
     }
 
     /// Sizes of the maps.

@@ -1,19 +1,41 @@
 //! What of a pool follows from the states of its backends: the order of its member list, and its counts.
 
-use std::{mem::offset_of, sync::atomic::Ordering};
+use std::{collections::BTreeMap, mem::offset_of, sync::Arc, sync::atomic::Ordering};
 
 use edge_common::abi::{BackendNumber, Pool, State};
 
 use super::{BpfError, PinnedMaps, maps::position};
-use crate::plan::{self, BackendRecord, PoolRecord};
+use crate::plan::{self, PoolRecord};
+
+/// A pool as it is needed at each change of a state: it may have thousands of backends, and they are sorted once.
+#[derive(Clone, Debug)]
+pub(super) struct Members {
+    /// First cell of its member list.
+    list: u32,
+    /// Its backends in the list's order.
+    order: Arc<[BackendNumber]>,
+}
+
+/// The pools of one generation, as far as any was needed.
+#[derive(Debug, Default)]
+pub(super) struct AllMembers {
+    generation: u64,
+    pools: BTreeMap<u16, Members>,
+}
+
+impl Members {
+    fn of(pool: &PoolRecord) -> Self {
+        Self { list: pool.member_list, order: plan::member_order(&pool.backends).into() }
+    }
+}
 
 impl PinnedMaps {
     /// Brings a pool of the published generation in line with the states of its backends: the order of its member list,
     /// and its counts.
     pub(super) fn recount(&mut self, number: u16) -> Result<(), BpfError> {
         let Some((bank, _)) = self.maps.published() else { return Ok(()) };
-        if let Some(pool) = self.known()?.pools.iter().find(|pool| pool.number == number) {
-            self.count(bank, pool);
+        if let Some(members) = self.members(number)? {
+            self.count_members(bank, number, &members);
         }
         Ok(())
     }
@@ -21,41 +43,51 @@ impl PinnedMaps {
     /// Counts a pool as if the state of one of its backends were another one already.
     pub(super) fn count_ahead(&mut self, number: u16, backend: BackendNumber, state: State) -> Result<(), BpfError> {
         let Some((bank, _)) = self.maps.published() else { return Ok(()) };
-        let known = self.known()?;
-        let Some(pool) = known.pools.iter().find(|pool| pool.number == number) else { return Ok(()) };
-        let members = pool
-            .backends
-            .iter()
-            .map(|member| (member, if member.number == backend { state } else { self.state(member.number) }));
-        self.store_counts(bank, pool, &members.collect::<Vec<_>>());
+        let Some(members) = self.members(number)? else { return Ok(()) };
+        let states = members.order.iter().map(|&member| if member == backend { state } else { self.state(member) });
+        self.store_counts(bank, number, states);
         Ok(())
     }
 
     pub(super) fn count(&self, bank: u32, pool: &PoolRecord) {
-        let members: Vec<_> = pool.backends.iter().map(|backend| (backend, self.state(backend.number))).collect();
-        for (cell, numbers) in (pool.member_list..).zip(plan::member_list(members.clone())) {
+        self.count_members(bank, pool.number, &Members::of(pool));
+    }
+
+    /// A pool of the published generation.
+    pub(super) fn members(&mut self, number: u16) -> Result<Option<Members>, BpfError> {
+        let known = self.known()?;
+        if self.members.generation != known.generation {
+            self.members = AllMembers { generation: known.generation, pools: BTreeMap::new() };
+        }
+        if let Some(members) = self.members.pools.get(&number) {
+            return Ok(Some(members.clone()));
+        }
+        let Some(pool) = known.pools.iter().find(|pool| pool.number == number) else { return Ok(None) };
+        let members = Members::of(pool);
+        self.members.pools.insert(number, members.clone());
+        Ok(Some(members))
+    }
+
+    pub(super) fn count_members(&self, bank: u32, number: u16, Members { list, order }: &Members) {
+        let members: Vec<_> = order.iter().map(|&member| (member, self.state(member))).collect();
+        for (cell, numbers) in (*list..).zip(plan::member_list(&members)) {
             if let Some(word) = self.maps.candidates.atomic_u64(cell, 0) {
                 word.store(bytemuck::cast(numbers), Ordering::Release);
             }
         }
-        self.store_counts(bank, pool, &members);
+        self.store_counts(bank, number, members.into_iter().map(|(_, state)| state));
     }
 
-    fn store_counts(&self, bank: u32, pool: &PoolRecord, members: &[(&BackendRecord, State)]) {
-        let counts = [
-            (offset_of!(Pool, available), takers(members, State::NEW)),
-            (offset_of!(Pool, enabled), takers(members, State::ENABLED)),
-        ];
-        for (offset, value) in counts {
-            if let Some(word) = position(bank, pool.number.into()).and_then(|at| self.maps.pools.atomic_u32(at, offset))
-            {
+    fn store_counts(&self, bank: u32, number: u16, states: impl Iterator<Item = State>) {
+        let (mut available, mut enabled) = (0, 0);
+        for state in states {
+            available += u32::from(state.has_all(State::NEW));
+            enabled += u32::from(state.has_all(State::ENABLED));
+        }
+        for (offset, value) in [(offset_of!(Pool, available), available), (offset_of!(Pool, enabled), enabled)] {
+            if let Some(word) = position(bank, number.into()).and_then(|at| self.maps.pools.atomic_u32(at, offset)) {
                 word.store(value, Ordering::Release);
             }
         }
     }
-}
-
-/// How many of `members` have `bits`.
-fn takers(members: &[(&BackendRecord, State)], bits: u32) -> u32 {
-    members.iter().map(|(_, state)| u32::from(state.has_all(bits))).sum()
 }

@@ -1,6 +1,7 @@
 //! For tests: two providers with three backends each, a TCP and a UDP service, and maps in plain memory.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
@@ -76,6 +77,8 @@ pub(crate) fn inventory() -> Inventory {
 #[derive(Debug, Default)]
 pub(crate) struct FakeDataPlane {
     pub(crate) states: BTreeMap<BackendNumber, State>,
+    /// How often a state was read.
+    pub(crate) reads: Cell<u64>,
     pub(crate) failovers: BTreeMap<u32, Failover>,
     pub(crate) whys: BTreeMap<BackendNumber, Why>,
     /// What is under way.
@@ -103,6 +106,7 @@ impl FakeDataPlane {
 
 impl DataPlane for FakeDataPlane {
     fn state(&self, backend: BackendNumber) -> State {
+        self.reads.set(self.reads.get() + 1);
         self.states.get(&backend).copied().unwrap_or_default()
     }
 

@@ -210,7 +210,10 @@ impl Inventory {
 
     /// `POOL/BACKEND` of a number.
     pub(crate) fn name(&self, number: BackendNumber) -> Option<String> {
-        self.known().find(|known| known.number == number).map(|known| known.name)
+        // Without the names of all others: it is looked up at each change.
+        let configured = self.members().find(|member| member.number == number).map(|member| member.name());
+        let retired = || self.retired.iter().find(|retired| retired.number == number);
+        configured.or_else(|| retired().map(|retired| format!("{}/{}", retired.pool, retired.name)))
     }
 
     /// The service of that name, and its number.

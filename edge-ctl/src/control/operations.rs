@@ -10,7 +10,7 @@ use super::{
     data_plane::DataPlane,
     events::{EventKind, Events},
     inventory::{Inventory, Known, NameError},
-    selection::{self, Serving},
+    selection::{self, Counts, Serving},
 };
 use crate::{
     bpf::BpfError,
@@ -180,7 +180,7 @@ fn fail_back(
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     plane.set_failover(number, Failover::default())?;
-    let serving = selection::serving(inventory, plane, service, number);
+    let serving = selection::serving(&Counts::take(inventory, plane), Failover::default(), service);
     let message = format!(
         "the failover of service {name} is taken back: it {}",
         selection::described(inventory, service, serving)
@@ -197,8 +197,8 @@ fn consequences(
     operation: &Operation,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (position, (service, number)) in inventory.services().enumerate() {
-        let now = selection::serving(inventory, plane, service, number);
+    let after = selection::all(inventory, plane);
+    for (position, (service, now)) in inventory.config.services.iter().zip(after).enumerate() {
         let described = selection::described(inventory, service, now);
         match operation {
             Operation::Failover { service: name, to, .. } if *name == service.name => {

@@ -3,7 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use edge_common::{
-    abi::{self, BackendNumber, Cell, Generation, State, WhenExhausted},
+    abi::{self, BackendNumber, Cell, Failover, Generation, State, WhenExhausted},
     maps::{PoolMaps, View},
     select,
 };
@@ -49,20 +49,24 @@ impl Serving {
     }
 }
 
-/// Backends of the pool that take new flows.
-pub(crate) fn available(inventory: &Inventory, plane: &impl DataPlane, pool: usize) -> usize {
-    with(inventory, plane, pool, State::NEW)
-}
+/// The pools at one moment, each with its counts of backends. Counted once for all services: there may be thousands of both.
+#[derive(Debug)]
+pub(crate) struct Counts(Vec<abi::Pool>);
 
-fn with(inventory: &Inventory, plane: &impl DataPlane, pool: usize, bits: u32) -> usize {
-    inventory.members_of(pool).filter(|member| plane.state(member.number).has_all(bits)).count()
+impl Counts {
+    pub(crate) fn take(inventory: &Inventory, plane: &impl DataPlane) -> Self {
+        Self((0..inventory.config.pools.len()).map(|pool| counted(inventory, plane, pool)).collect())
+    }
+
+    /// Backends of the pool that take new flows.
+    pub(crate) fn available(&self, pool: usize) -> usize {
+        self.0.get(pool).map_or(0, |pool| pool.available as usize)
+    }
 }
 
 /// Where new flows of the service go now, decided by the packet path's own rule.
-pub(crate) fn serving(inventory: &Inventory, plane: &impl DataPlane, service: &Service, number: u32) -> Serving {
-    let failover = plane.failover(number);
-    let pools = service.pools.iter().map(|&pool| counts(inventory, plane, pool)).collect();
-    let counted = CountedPools(pools);
+pub(crate) fn serving(counts: &Counts, failover: Failover, service: &Service) -> Serving {
+    let counted = CountedPools(service.pools.iter().filter_map(|&pool| counts.0.get(pool).copied()).collect());
     let mut wanted = abi::Service {
         pool_count: u8::try_from(service.pools.len()).unwrap_or(u8::MAX),
         failover: failover.to_raw(),
@@ -109,19 +113,21 @@ impl PoolMaps for CountedPools {
     }
 }
 
-fn counts(inventory: &Inventory, plane: &impl DataPlane, pool: usize) -> abi::Pool {
-    let count = |bits| u32::try_from(with(inventory, plane, pool, bits)).unwrap_or(u32::MAX);
-    abi::Pool {
-        min_healthy: inventory.config.pools[pool].min_healthy.max(1),
-        available: count(State::NEW),
-        enabled: count(State::ENABLED),
-        ..abi::Pool::default()
+fn counted(inventory: &Inventory, plane: &impl DataPlane, pool: usize) -> abi::Pool {
+    let mut counted =
+        abi::Pool { min_healthy: inventory.config.pools[pool].min_healthy.max(1), ..abi::Pool::default() };
+    for member in inventory.members_of(pool) {
+        let state = plane.state(member.number);
+        counted.available += u32::from(state.has_all(State::NEW));
+        counted.enabled += u32::from(state.has_all(State::ENABLED));
     }
+    counted
 }
 
 /// All services', in their order.
 pub(crate) fn all(inventory: &Inventory, plane: &impl DataPlane) -> Vec<Serving> {
-    inventory.services().map(|(service, number)| serving(inventory, plane, service, number)).collect()
+    let counts = Counts::take(inventory, plane);
+    inventory.services().map(|(service, number)| serving(&counts, plane.failover(number), service)).collect()
 }
 
 /// What becomes of new flows, as a sentence whose subject is the service.
@@ -150,8 +156,6 @@ pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Servi
 
 #[cfg(test)]
 mod tests {
-    use edge_common::abi::Failover;
-
     use super::*;
     use crate::control::fixture::{FakeDataPlane, inventory};
 
@@ -168,8 +172,7 @@ mod tests {
             };
             plane.states.insert(number, State(bits));
         }
-        plane.failovers.insert(1, failover);
-        serving(&inventory, &plane, &inventory.config.services[0], 1)
+        serving(&Counts::take(&inventory, &plane), failover, &inventory.config.services[0])
     }
 
     #[test]

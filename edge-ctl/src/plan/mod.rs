@@ -24,7 +24,7 @@ pub(crate) use self::{
     capacity::{Capacity, LANES},
     error::PlanError,
     generation::{Edition, Image, NewService, Previous, Region, Returned, plan},
-    pools::member_list,
+    pools::{member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, changed, health, removed, returned, state},
 };

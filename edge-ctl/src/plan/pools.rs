@@ -1,6 +1,9 @@
 //! What pools and backends are given: numbers, tables and member lists.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use edge_common::{
     abi::{self, BackendNumber, CELL, Cell, Family, State, map},
@@ -141,21 +144,27 @@ fn place_tables(
     record.table = regions.lowest(slots)?;
     record.member_list = regions.highest(list_cells(&record.backends))?;
     new.push(Region { first: record.table, cells: table });
-    let states: Vec<_> = record.backends.iter().zip(states).map(|(given, &state)| (given, state)).collect();
-    new.push(Region { first: record.member_list, cells: member_list(states) });
+    let states: BTreeMap<_, _> = record.backends.iter().map(|given| given.number).zip(states.iter().copied()).collect();
+    let members: Vec<_> = member_order(&record.backends).into_iter().map(|number| (number, states[&number])).collect();
+    new.push(Region { first: record.member_list, cells: member_list(&members) });
     Some(())
 }
 
-/// The member list of a pool (see [`abi::Pool::member_list`]) as it is to be for these states.
-pub(crate) fn member_list(mut members: Vec<(&BackendRecord, State)>) -> Vec<Cell> {
-    members.sort_unstable_by_key(|(record, _)| identity(record.address));
-    let members: Vec<_> = members.into_iter().map(|(record, state)| (record.number, state)).collect();
+/// Numbers of a pool's backends in the order in which its member list has those of the same state.
+pub(crate) fn member_order(backends: &[BackendRecord]) -> Vec<BackendNumber> {
+    let mut backends: Vec<_> = backends.iter().map(|record| (identity(record.address), record.number)).collect();
+    backends.sort_unstable_by_key(|(identity, _)| *identity);
+    backends.into_iter().map(|(_, number)| number).collect()
+}
+
+/// The member list of a pool (see [`abi::Pool::member_list`]) whose members, in their order, have these states.
+pub(crate) fn member_list(members: &[(BackendNumber, State)]) -> Vec<Cell> {
     let cell = |numbers: &[BackendNumber]| {
         let mut cell = Cell::default();
         cell.0[..numbers.len()].copy_from_slice(numbers);
         cell
     };
-    tables::member_list(&members).chunks(CELL).map(cell).collect()
+    tables::member_list(members).chunks(CELL).map(cell).collect()
 }
 
 /// Whether the old cells hold what `new` is to hold. The checksum covers weights, and a change of the algorithm.

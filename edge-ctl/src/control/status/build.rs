@@ -16,7 +16,7 @@ use crate::{
         chain,
         data_plane::DataPlane,
         inventory::{Inventory, Member},
-        selection::{self, Serving},
+        selection::{self, Counts, Serving},
     },
     health::Health,
     plan::{self, Admin},
@@ -30,7 +30,7 @@ pub(crate) fn build(
     now: &Sample,
     daemon: Option<DaemonStatus>,
 ) -> Status {
-    let attached = plane.attached();
+    let (attached, counts) = (plane.attached(), Counts::take(inventory, plane));
     let interfaces = inventory.config.interfaces.iter().map(|interface| InterfaceStatus {
         name: interface.name.clone(),
         attached: attached.as_ref().ok().map(|interfaces| interfaces.contains(&interface.name)),
@@ -47,11 +47,11 @@ pub(crate) fn build(
             .map(|(service, number)| {
                 let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
                 let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
-                service_status(inventory, plane, service, number, traffic, now.at)
+                service_status(inventory, plane, &counts, (service, number), traffic, now.at)
             })
             .collect(),
         pools: (0..inventory.config.pools.len())
-            .map(|pool| pool_status(inventory, plane, pool, earlier, now))
+            .map(|pool| pool_status(inventory, plane, &counts, pool, earlier, now))
             .collect(),
         retired: inventory.retired.iter().filter_map(|retired| flows::retired(retired, plane, earlier, now)).collect(),
         exits: plane
@@ -76,8 +76,8 @@ pub(crate) fn build(
 fn service_status(
     inventory: &Inventory,
     plane: &impl DataPlane,
-    service: &Service,
-    number: u32,
+    counts: &Counts,
+    (service, number): (&Service, u32),
     traffic: TrafficStatus,
     at: Clock,
 ) -> ServiceStatus {
@@ -88,7 +88,7 @@ fn service_status(
         .get(usize::from(first))
         .filter(|_| first > 0)
         .map(|to| FailoverStatus { to: to.clone(), evacuate: failover.evacuate });
-    let serving = selection::serving(inventory, plane, service, number);
+    let serving = selection::serving(counts, plane.failover(number), service);
     let described = selection::described(inventory, service, serving);
     let (state, reason) = match (serving, &failover) {
         (Serving::Exhausted | Serving::Open(_) | Serving::Short(_), _) => (ServiceState::Exhausted, described),
@@ -99,12 +99,12 @@ fn service_status(
             let why = if pools[position] == *to {
                 String::new()
             } else {
-                format!("; {}", lacks(inventory, plane, service, usize::from(first)..position))
+                format!("; {}", lacks(inventory, counts, service, usize::from(first)..position))
             };
             (ServiceState::Failover, format!("failed over to {to} by an operator{evacuating}{why}"))
         }
         (Serving::Pool(0), None) => (ServiceState::Ok, String::new()),
-        (Serving::Pool(position), None) => (ServiceState::Fallback, lacks(inventory, plane, service, 0..position)),
+        (Serving::Pool(position), None) => (ServiceState::Fallback, lacks(inventory, counts, service, 0..position)),
     };
     ServiceStatus {
         name: service.name.clone(),
@@ -134,10 +134,10 @@ fn service_status(
 }
 
 /// Why the pools at these positions don't serve.
-fn lacks(inventory: &Inventory, plane: &impl DataPlane, service: &Service, positions: Range<usize>) -> String {
+fn lacks(inventory: &Inventory, counts: &Counts, service: &Service, positions: Range<usize>) -> String {
     let lacks = service.pools[positions].iter().map(|position| {
         let pool = &inventory.config.pools[*position];
-        let available = selection::available(inventory, plane, *position);
+        let available = counts.available(*position);
         format!("{} has {available} of {} available, needs {}", pool.name, pool.backends.len(), pool.min_healthy)
     });
     lacks.collect::<Vec<_>>().join("; ")
@@ -146,6 +146,7 @@ fn lacks(inventory: &Inventory, plane: &impl DataPlane, service: &Service, posit
 fn pool_status(
     inventory: &Inventory,
     plane: &impl DataPlane,
+    counts: &Counts,
     position: usize,
     earlier: Option<&Sample>,
     now: &Sample,
@@ -154,7 +155,7 @@ fn pool_status(
     PoolStatus {
         name: pool.name.clone(),
         min_healthy: pool.min_healthy,
-        available: selection::available(inventory, plane, position),
+        available: counts.available(position),
         probe: pool.probe.as_ref().map(probe_text),
         backends: inventory.members_of(position).map(|member| backend_status(&member, plane, earlier, now)).collect(),
     }

@@ -5,6 +5,7 @@ use edge_common::abi::Failover;
 use super::*;
 use crate::{
     bpf::{Finished, Transition},
+    config,
     control::fixture::{FakeDataPlane, inventory},
     health::Verdict,
     plan::RetiredRecord,
@@ -251,4 +252,23 @@ fn what_another_program_has_written_is_repaired_and_what_an_operator_wants_is_ke
     assert_eq!(repaired[0].message, "the maps said down, its probes say up");
     controller.reconcile().unwrap();
     assert_eq!(controller.repaired, 3);
+}
+
+#[test]
+fn a_death_costs_no_more_reads_the_more_services_there_are() {
+    let reads = |services: usize| {
+        let mut inventory = inventory();
+        let web = inventory.config.services[0].clone();
+        let service = |number| config::Service { name: format!("web-{number}"), ..web.clone() };
+        inventory.config.services = (0..services).map(service).collect();
+        inventory.services = (1..).take(services).collect();
+        let plane = FakeDataPlane::fresh(&inventory);
+        let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+        fail(&mut controller, 1, 2);
+        controller.plane.reads.set(0);
+        fail(&mut controller, 1, 1);
+        assert!(controller.plane.state(1).has_all(State::DOWN));
+        controller.plane.reads.get()
+    };
+    assert_eq!(reads(1000), reads(1));
 }
