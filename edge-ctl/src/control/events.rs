@@ -39,6 +39,8 @@ pub(crate) enum EventKind {
     TransitionFinished,
     NextHopLost,
     NextHopFound,
+    /// Nothing can be sent to a backend, and there is no other one for it.
+    Unreachable,
     LocalFault,
     /// The maps were not as they should be, and are again.
     Repaired,
@@ -71,6 +73,7 @@ impl EventKind {
             Self::TransitionFinished => "transition_finished",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
+            Self::Unreachable => "unreachable",
             Self::LocalFault => "local_fault",
             Self::Repaired => "repaired",
             Self::Lagged => "lagged",
@@ -85,6 +88,7 @@ impl EventKind {
             | Self::BackendUnknown
             | Self::PoolLeft
             | Self::NextHopLost
+            | Self::Unreachable
             | Self::LocalFault
             | Self::Repaired => true,
             Self::DaemonStarted

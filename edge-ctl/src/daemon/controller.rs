@@ -2,11 +2,14 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use edge_common::abi::{BackendNumber, State};
 
-use super::{probed::Probed, transitions};
+use super::{probed::Probed, reach::Reach, transitions};
 use crate::{
     bpf::{BpfError, Held, Progress},
     control::{
@@ -29,6 +32,7 @@ pub(crate) struct Controller<P> {
     pub(crate) events: Events,
     /// One for each backend whose pool has a probe.
     probed: BTreeMap<BackendNumber, Probed>,
+    reach: Reach,
     /// Where new flows of each service went when last looked at.
     serving: Vec<Serving>,
     /// How often the maps were not as they should be, and were repaired.
@@ -38,8 +42,15 @@ pub(crate) struct Controller<P> {
 impl<P: DataPlane> Controller<P> {
     /// Takes over the maps as they are: a backend that was down stays down until its probes pass.
     pub(crate) fn adopt(inventory: Inventory, plane: P, events: Events) -> Result<Self, BpfError> {
-        let mut controller =
-            Self { inventory, plane, events, probed: BTreeMap::new(), serving: Vec::new(), repaired: 0 };
+        let mut controller = Self {
+            inventory,
+            plane,
+            events,
+            probed: BTreeMap::new(),
+            reach: Reach::default(),
+            serving: Vec::new(),
+            repaired: 0,
+        };
         controller.rebuild_probed()?;
         controller.serving = selection::all(&controller.inventory, &controller.plane);
         Ok(controller)
@@ -56,6 +67,8 @@ impl<P: DataPlane> Controller<P> {
             .zip(self.serving.drain(..))
             .collect();
         self.inventory = inventory;
+        let known: BTreeSet<_> = self.inventory.addresses().map(|(backend, ..)| backend).collect();
+        self.reach.keep(|backend| known.contains(&backend));
         self.rebuild_probed()?;
         let now = selection::all(&self.inventory, &self.plane);
         // Positions may mean other pools than before: only services that lost or found any pool at all are reported.
@@ -89,14 +102,69 @@ impl<P: DataPlane> Controller<P> {
 
     /// An operator's request.
     pub(crate) fn operate(&mut self, operation: &Operation) -> Result<Outcome, OperationError> {
-        let probed = &self.probed;
-        let health = |backend| probed.get(&backend).map_or(Health::Unknown, Probed::health);
+        let (probed, reach) = (&self.probed, &self.reach);
+        let health = |backend| known(probed, reach, backend);
         let outcome = operations::operate(&self.inventory, &mut self.plane, health, &self.events, operation)?;
         self.report_moves();
         Ok(outcome)
     }
 
+    /// Whether something can be sent to these backends: why not, or `None`.
+    pub(crate) fn reach(&mut self, changes: Vec<(BackendNumber, Option<String>)>) -> Result<(), BpfError> {
+        let mut cut_off = Vec::new();
+        for (backend, why) in changes {
+            let is_new = why.is_some() && self.reach.why(backend).is_none();
+            if self.reach.note(backend, why) {
+                let to = self.health(backend);
+                let reason = "something can be sent there again".to_owned();
+                self.apply(backend, &HealthChange { from: Health::Down, to, reason })?;
+            } else if is_new {
+                cut_off.push(backend);
+            }
+        }
+        self.take_out()?;
+        for backend in cut_off.into_iter().filter(|backend| !self.reach.is_out(*backend)) {
+            let (Some(name), Some(why)) = (self.inventory.name(backend), self.reach.why(backend)) else { continue };
+            let message =
+                format!("nothing can be sent there: {why}; no service has another one, so it stays as it was");
+            self.events.report(EventKind::Unreachable, &name, message);
+        }
+        Ok(())
+    }
+
+    /// Takes backends out that nothing can be sent to, where there are others.
+    fn take_out(&mut self) -> Result<(), BpfError> {
+        let (plane, probed) = (&self.plane, &self.probed);
+        let serves = |backend| {
+            let state = plane.state(backend);
+            plan::admin(state) == Admin::Enabled
+                && !state.has_all(State::RETIRED)
+                && probed.get(&backend).map_or(Health::Unknown, Probed::health) != Health::Down
+        };
+        for backend in self.reach.judge(&self.inventory, serves) {
+            let reason = format!("nothing can be sent there: {}", self.reach.why(backend).unwrap_or_default());
+            self.settle(backend, &HealthChange { from: self.probes(backend), to: Health::Down, reason })?;
+        }
+        Ok(())
+    }
+
+    /// What is known of a backend: by its probes, and by whether something can be sent there.
+    fn health(&self, backend: BackendNumber) -> Health {
+        known(&self.probed, &self.reach, backend)
+    }
+
+    /// What its probes say of a backend.
+    fn probes(&self, backend: BackendNumber) -> Health {
+        self.probed.get(&backend).map_or(Health::Unknown, Probed::health)
+    }
+
+    /// What its probes have found counts as long as something can be sent there.
     fn apply(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<(), BpfError> {
+        if self.reach.is_out(backend) { Ok(()) } else { self.settle(backend, change) }
+    }
+
+    /// Writes what is known of a backend now, and reports it.
+    fn settle(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<(), BpfError> {
         let changed = |before| plan::changed(before, plan::admin(before), change.to);
         let mut before = self.plane.state(backend);
         if changed(before) != before {
@@ -125,9 +193,11 @@ impl<P: DataPlane> Controller<P> {
     /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
     /// the maps' own knowledge; health is that of the probes.
     pub(crate) fn reconcile(&mut self) -> Result<(), BpfError> {
-        for (&backend, probed) in &self.probed {
-            let state = self.plane.state(backend);
-            let right = |state| plan::changed(state, plan::admin(state), probed.health());
+        self.take_out()?;
+        let watched: BTreeSet<_> = self.probed.keys().copied().chain(self.reach.out()).collect();
+        for backend in watched {
+            let (state, health) = (self.plane.state(backend), self.health(backend));
+            let right = |state| plan::changed(state, plan::admin(state), health);
             if right(state) == state {
                 continue;
             }
@@ -137,7 +207,7 @@ impl<P: DataPlane> Controller<P> {
                 continue;
             }
             let name = self.inventory.name(backend).unwrap_or_default();
-            let message = format!("the maps said {}, its probes say {}", plan::health(state), probed.health());
+            let message = format!("the maps said {}, its probes say {health}", plan::health(state));
             self.repaired += 1;
             self.events.report(EventKind::Repaired, &name, message);
         }
@@ -175,14 +245,17 @@ impl<P: DataPlane> Controller<P> {
             let (admin, pinned) = (plan::admin(state), plan::health(state));
             match pool.map(|pool| &pool.probe) {
                 Some(Some(probe)) => {
-                    // The bits of a disabled backend lack its health; its machine has it, if there is one.
+                    // The bits of a disabled backend lack its health, and so do those of one that nothing can be sent to; its
+                    // machine has it, if there is one.
                     let health = match admin {
-                        Admin::Disabled => before.get(&number).map_or(pinned, Probed::health),
-                        Admin::Enabled | Admin::Drained => pinned,
+                        Admin::Enabled | Admin::Drained if !self.reach.is_out(number) => pinned,
+                        Admin::Enabled | Admin::Drained | Admin::Disabled => {
+                            before.get(&number).map_or(pinned, Probed::health)
+                        }
                     };
                     self.probed.insert(number, Probed::go_on(before.remove(&number), probe, health));
                 }
-                Some(None) if pinned != Health::Unknown => {
+                Some(None) if pinned != Health::Unknown && !self.reach.is_out(number) => {
                     unprobed.push((number, plan::changed(state, admin, Health::Unknown)));
                 }
                 // The last evidence of a backend whose pool was removed stands.
@@ -210,6 +283,11 @@ impl<P: DataPlane> Controller<P> {
         }
         self.serving = now;
     }
+}
+
+/// What probes and ways say of a backend together.
+fn known(probed: &BTreeMap<BackendNumber, Probed>, reach: &Reach, backend: BackendNumber) -> Health {
+    if reach.is_out(backend) { Health::Down } else { probed.get(&backend).map_or(Health::Unknown, Probed::health) }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod retry;
 mod attachments;
 mod program;
 mod probed;
+mod reach;
 mod controller;
 mod transitions;
 mod passes;

@@ -265,6 +265,11 @@ impl Daemon {
                     }
                 }
             }
+            NetEvent::Reach(changes) => {
+                if let Err(error) = self.controller.reach(changes) {
+                    self.fault("backends that nothing can be sent to", &error);
+                }
+            }
             // An interface that came back has lost its program.
             NetEvent::LinkChanged(name) => {
                 let Controller { inventory, events, .. } = &self.controller;

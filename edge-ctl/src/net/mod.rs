@@ -2,6 +2,7 @@
 //!
 //! Nothing here writes a BPF map: what was found goes to the daemon as [`NetEvent`]s.
 
+mod agenda;
 mod announce;
 mod frames;
 #[cfg(test)]

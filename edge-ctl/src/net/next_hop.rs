@@ -1,6 +1,9 @@
 //! From routes, links and neighbours to the next hop of an address, without I/O.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// What a frame to a backend needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,9 @@ pub(super) enum Neighbour {
     Stale([u8; 6]),
     /// The kernel has sent a request for it.
     Pending,
-    /// It did not answer, or no request was sent.
+    /// It did not answer, so that the kernel has given up.
+    Failed,
+    /// No request was sent.
     Unknown,
 }
 
@@ -64,7 +69,7 @@ impl Neighbour {
     pub(super) fn mac(self) -> Option<[u8; 6]> {
         match self {
             Self::Usable(mac) | Self::Stale(mac) => Some(mac),
-            Self::Pending | Self::Unknown => None,
+            Self::Pending | Self::Failed | Self::Unknown => None,
         }
     }
 }
@@ -128,6 +133,19 @@ impl Resolution {
         }
     }
 
+    /// Why nothing can be sent there, as far as that is certain. `given_up` are neighbours that the kernel has given up on.
+    pub(super) fn why_not(&self, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
+        match self {
+            Self::NoWay(reason @ (NoWay::NoRoute | NoWay::NotUnicast | NoWay::LinkGone | NoWay::LinkDown)) => {
+                Some(reason.to_string())
+            }
+            Self::Unresolved { neighbour, .. } if given_up.contains(neighbour) => {
+                Some(format!("its next hop {} does not answer", neighbour.1))
+            }
+            Self::Found { .. } | Self::Unresolved { .. } | Self::NoWay(_) => None,
+        }
+    }
+
     /// The neighbour that this result stands and falls with.
     #[cfg(test)]
     pub(super) fn neighbour(&self) -> Option<NeighbourKey> {
@@ -144,6 +162,16 @@ pub(super) struct Tables {
     pub links: BTreeMap<u32, Link>,
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
     pub lookups: BTreeMap<IpAddr, Lookup>,
+}
+
+impl Tables {
+    /// Adds the neighbours that the kernel has given up on, and removes those that have a MAC address again. One that is
+    /// being asked anew has not answered yet.
+    pub(super) fn note_given_up(&self, given_up: &mut BTreeSet<NeighbourKey>) {
+        given_up.retain(|key| self.neighbours.get(key).is_some_and(|neighbour| neighbour.mac().is_none()));
+        let failed = self.neighbours.iter().filter(|(_, neighbour)| **neighbour == Neighbour::Failed);
+        given_up.extend(failed.map(|(key, _)| *key));
+    }
 }
 
 /// The next hop of `address`.
@@ -263,6 +291,7 @@ mod tests {
             (Neighbour::Usable(MAC), Some(MAC)),
             (Neighbour::Stale(MAC), Some(MAC)),
             (Neighbour::Pending, None),
+            (Neighbour::Failed, None),
             (Neighbour::Unknown, None),
         ] {
             let mut tables = tables();

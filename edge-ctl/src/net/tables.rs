@@ -78,6 +78,7 @@ impl Tables {
 
 fn changed(key: NeighbourKey, before: Neighbour, now: Neighbour) -> Change {
     match (before.mac(), now.mac()) {
+        (None, None) if before != Neighbour::Failed && now == Neighbour::Failed => Change::Neighbour,
         (before, now) if before == now => Change::Nothing,
         (Some(_), None) => Change::NeighbourLost(key),
         _ => Change::Neighbour,
@@ -175,6 +176,7 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Nei
             Some(mac),
         ) => Neighbour::Usable(mac),
         (NeighbourState::Incomplete, _) => Neighbour::Pending,
+        (NeighbourState::Failed, _) => Neighbour::Failed,
         _ => Neighbour::Unknown,
     };
     Some(((message.header.ifindex, address?), state))

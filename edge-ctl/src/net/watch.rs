@@ -17,10 +17,11 @@ use rtnetlink::{
 use tokio::{
     sync::mpsc::Sender,
     task::{AbortHandle, JoinSet},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
+    agenda::{Agenda, Work},
     netlink::{NetError, Requests},
     next_hop::{Link, Lookup, NeighbourKey, NextHopEntry, Resolution, Tables, resolve},
     stations::{Device, Devices},
@@ -59,6 +60,9 @@ const GROUPS: [MulticastGroup; 8] = [
 pub(crate) enum NetEvent {
     /// Next hops that changed; in the first event, those of all backends. `None`: unknown, the packet path looks it up per packet.
     NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
+    /// Whether something can be sent to backends, where that changed; in the first event, of all backends. Why not; `None`:
+    /// it can, or it is not known.
+    Reach(Vec<(BackendNumber, Option<String>)>),
     /// The interface of this name came, went, came up, went down, or has another MAC address or MTU.
     LinkChanged(String),
     /// The host's devices, first as they are found and then after each change.
@@ -107,9 +111,11 @@ pub(super) fn watch_with(
         buffer,
         tables: Tables::default(),
         published: BTreeMap::new(),
+        published_reach: BTreeMap::new(),
         published_links: None,
         lost: BTreeSet::new(),
         unresolved: BTreeSet::new(),
+        given_up: BTreeSet::new(),
     };
     let task = async move {
         loop {
@@ -123,59 +129,6 @@ pub(super) fn watch_with(
     Watch(tokio::spawn(task).abort_handle())
 }
 
-/// What is to be done at a later time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
-    /// Compare next hops with what was published.
-    Evaluate,
-    /// Look the routes up first.
-    Lookups,
-    /// Read everything first.
-    Everything,
-}
-
-/// The work that is due, and when.
-#[derive(Debug, Default)]
-struct Agenda {
-    due: Option<(Instant, Work)>,
-    /// When to look routes up once more after a change.
-    repeat: Option<Instant>,
-    /// Not before this, for work that looks routes up.
-    rest_until: Option<Instant>,
-}
-
-impl Agenda {
-    /// Adds `work`, `after` from now at the latest; what is due earlier stays due then.
-    fn add(&mut self, work: Work, after: Duration) {
-        let now = Instant::now();
-        let mut at = now + after;
-        if work > Work::Evaluate {
-            at = at.max(self.rest_until.unwrap_or(now));
-        }
-        self.due = Some(match self.due {
-            None => (at, work),
-            Some((earlier, other)) => (earlier.min(at), other.max(work)),
-        });
-    }
-
-    async fn wait(&self) -> Work {
-        let Some((at, work)) = self.next() else { return std::future::pending().await };
-        sleep_until(at).await;
-        work
-    }
-
-    fn next(&self) -> Option<(Instant, Work)> {
-        self.due.into_iter().chain(self.repeat.map(|at| (at, Work::Lookups))).min()
-    }
-
-    /// Forgets what [`Self::wait`] returned, and what the same work does along with it.
-    fn done(&mut self) {
-        let now = Instant::now();
-        self.due = self.due.filter(|(at, _)| *at > now);
-        self.repeat = self.repeat.filter(|at| *at > now);
-    }
-}
-
 /// Whether the receiver of the events is still there.
 type Listening = bool;
 
@@ -185,11 +138,14 @@ struct Watcher {
     buffer: Option<u32>,
     tables: Tables,
     published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    published_reach: BTreeMap<BackendNumber, Option<String>>,
     published_links: Option<BTreeMap<u32, Link>>,
     /// Neighbours lost since the last look.
     lost: BTreeSet<NeighbourKey>,
     /// Neighbours that were unknown at the last look.
     unresolved: BTreeSet<NeighbourKey>,
+    /// Neighbours that the kernel has given up on, and that have not answered since.
+    given_up: BTreeSet<NeighbourKey>,
 }
 
 impl Watcher {
@@ -305,9 +261,15 @@ impl Watcher {
     }
 
     async fn publish(&mut self, requests: &Requests) -> Listening {
-        let (mut changed, mut unresolved) = (Vec::new(), BTreeSet::new());
+        let (mut changed, mut reach, mut unresolved) = (Vec::new(), Vec::new(), BTreeSet::new());
+        self.tables.note_given_up(&mut self.given_up);
         for (number, address) in &self.backends {
             let resolution = resolve(&self.tables, *address);
+            let why = resolution.why_not(&self.given_up);
+            if self.published_reach.get(number) != Some(&why) {
+                self.published_reach.insert(*number, why.clone());
+                reach.push((*number, why));
+            }
             if let Resolution::Unresolved { neighbour, pending: false } = resolution {
                 unresolved.insert(neighbour);
             }
@@ -328,6 +290,9 @@ impl Watcher {
         kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
+            return false;
+        }
+        if !reach.is_empty() && self.events.send(NetEvent::Reach(reach)).await.is_err() {
             return false;
         }
         if self.published_links.as_ref() != Some(&self.tables.links)

@@ -9,6 +9,7 @@ use crate::net::lab::{in_lab, sh};
 
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const BLACKHOLE: &str = "its route is not unicast (blackhole, unreachable, prohibit or multicast)";
 /// Longest that anything may take to be told.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -17,6 +18,7 @@ struct Watching {
     runtime: tokio::runtime::Runtime,
     events: mpsc::Receiver<NetEvent>,
     known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    reach: BTreeMap<BackendNumber, Option<String>>,
     links: Vec<String>,
     devices: Devices,
     _watch: Watch,
@@ -29,12 +31,21 @@ impl Watching {
         let (sender, events) = mpsc::channel(64);
         let backends = (1u16..).zip(addresses.iter().map(|text| text.parse().unwrap())).collect();
         let watch = runtime.block_on(async { watch_with(backends, sender, buffer) });
-        Self { runtime, events, known: BTreeMap::new(), links: Vec::new(), devices: Devices::new(), _watch: watch }
+        Self {
+            runtime,
+            events,
+            known: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            links: Vec::new(),
+            devices: Devices::new(),
+            _watch: watch,
+        }
     }
 
     fn take(&mut self, event: NetEvent) {
         match event {
             NetEvent::NextHops(changes) => self.known.extend(changes),
+            NetEvent::Reach(changes) => self.reach.extend(changes),
             NetEvent::LinkChanged(name) => self.links.push(name),
             NetEvent::Devices(devices) => self.devices = devices,
         }
@@ -48,6 +59,19 @@ impl Watching {
             let left = SOON.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
             let Ok(event) = event else { panic!("backend {number}: expected {mac:?}, know {:?}", self.known) };
+            self.take(event.expect("the watch runs"));
+        }
+        started.elapsed()
+    }
+
+    /// Waits until it is told why nothing can be sent to backend `number`, or that it can; returns how long that took.
+    #[track_caller]
+    fn expect_reach(&mut self, number: BackendNumber, why: Option<&str>, longest: Duration) -> Duration {
+        let started = Instant::now();
+        while self.reach.get(&number).map(Option::as_deref) != Some(why) {
+            let left = longest.saturating_sub(started.elapsed());
+            let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
+            let Ok(event) = event else { panic!("backend {number}: expected {why:?}, know {:?}", self.reach) };
             self.take(event.expect("the watch runs"));
         }
         started.elapsed()
@@ -80,6 +104,49 @@ fn asks_for_neighbours_that_nobody_asked_for() {
         watching.expect(4, None);
         watching.expect(5, None);
         assert_eq!(watching.quiet(Duration::from_millis(1500)), 0, "nothing changes, nothing is told");
+    });
+}
+
+#[test]
+fn tells_what_nothing_can_be_sent_to_and_why() {
+    in_lab(|lab| {
+        let mut watching = Watching::new(&["10.0.0.2", "198.51.100.1"], None);
+        watching.expect(1, Some(PEER));
+        watching.expect_reach(1, None, SOON);
+        watching.expect_reach(2, Some("no route"), SOON);
+        for (down, why, up) in [
+            ("ip link set edge0 down", "no route", "ip link set edge0 up"),
+            ("ip route add blackhole 10.0.0.2", BLACKHOLE, "ip route del blackhole 10.0.0.2"),
+        ] {
+            sh(down);
+            watching.expect_reach(1, Some(why), SOON);
+            sh(up);
+            watching.expect_reach(1, None, Duration::from_secs(3));
+            watching.expect(1, Some(PEER));
+        }
+        // The carrier is lost where the other end goes down.
+        lab.peer("ip link set peer0 down");
+        watching.expect_reach(1, Some("its egress is down"), SOON);
+        lab.peer("ip link set peer0 up");
+        watching.expect_reach(1, None, Duration::from_secs(3));
+    });
+}
+
+#[test]
+fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_is_not() {
+    in_lab(|lab| {
+        let mut watching = Watching::new(&["10.0.0.2", "10.0.0.77"], None);
+        watching.expect(1, Some(PEER));
+        sh("ip neigh flush dev edge0");
+        watching.expect(1, Some(PEER));
+        assert_eq!(watching.reach.get(&1), Some(&None), "it answers at once");
+        // Nobody has this address. The kernel asks three times, a second apart.
+        watching.expect_reach(2, Some("its next hop 10.0.0.77 does not answer"), Duration::from_secs(6));
+        lab.peer("ip link set peer0 arp off");
+        sh("ip neigh flush dev edge0");
+        watching.expect_reach(1, Some("its next hop 10.0.0.2 does not answer"), Duration::from_secs(6));
+        lab.peer("ip link set peer0 arp on");
+        watching.expect_reach(1, None, Duration::from_secs(6));
     });
 }
 

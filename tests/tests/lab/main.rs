@@ -8,5 +8,6 @@ mod http;
 mod kernels;
 mod liveness;
 mod path_mtu;
+mod reach;
 mod segment;
 mod status;

@@ -68,6 +68,49 @@ fn what_was_down_before_a_restart_stays_down_until_its_probes_pass() {
     assert!(controller.plane.state(1).has_all(State::UP | State::NEW | State::ALIVE));
 }
 
+fn unreachable(controller: &mut Controller<FakeDataPlane>, backends: &[BackendNumber]) {
+    let why = |backend: &BackendNumber| (*backend, Some("its egress is down".to_owned()));
+    controller.reach(backends.iter().map(why).collect()).unwrap();
+}
+
+#[test]
+fn a_pool_that_nothing_can_be_sent_to_is_left_at_once_and_returned_to() {
+    let mut controller = controller();
+    pass(&mut controller, 1, 1);
+    unreachable(&mut controller, &[1, 2, 3]);
+    for backend in [1, 2, 3] {
+        assert!(controller.plane.state(backend).has_all(State::DOWN));
+    }
+    assert_eq!(controller.plane.why(1).reason, "nothing can be sent there: its egress is down");
+    assert!(kinds(&controller).contains(&EventKind::PoolLeft));
+    // What its probes say meanwhile does not count, nor what a look at the maps finds.
+    pass(&mut controller, 1, 3);
+    controller.reconcile().unwrap();
+    assert!(controller.plane.state(1).has_all(State::DOWN));
+    assert_eq!(controller.repaired, 0);
+    controller.replace(inventory()).unwrap();
+    controller.reconcile().unwrap();
+    assert!(controller.plane.state(1).has_all(State::DOWN), "nor a reload");
+    controller.reach(vec![(1, None), (2, None), (3, None)]).unwrap();
+    assert!(controller.plane.state(1).has_all(State::UP | State::NEW));
+    assert!(controller.plane.state(2).has_all(State::NEW), "unknown serves");
+    assert!(kinds(&controller).contains(&EventKind::PoolReturned));
+}
+
+#[test]
+fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
+    let mut controller = controller();
+    let before: Vec<_> = (1..=6).map(|backend| controller.plane.state(backend)).collect();
+    unreachable(&mut controller, &[1, 2, 3, 4, 5, 6]);
+    controller.reconcile().unwrap();
+    assert_eq!((1..=6).map(|backend| controller.plane.state(backend)).collect::<Vec<_>>(), before);
+    assert!(kinds(&controller).iter().all(|kind| *kind == EventKind::Unreachable), "{:?}", kinds(&controller));
+    // One pool is there again: the other one is not.
+    controller.reach(vec![(4, None), (5, None), (6, None)]).unwrap();
+    assert!(controller.plane.state(1).has_all(State::DOWN));
+    assert!(controller.plane.state(4).has_all(State::NEW));
+}
+
 #[test]
 fn a_drain_outlives_probes_and_restarts() {
     let mut controller = controller();
