@@ -1,10 +1,11 @@
-//! Whether what is counted from states is what they say: another writer, or a fault, may have left it otherwise.
+//! Whether the maps are as this controller left them: another writer, or a fault, may have changed them.
 
 use std::{mem::offset_of, sync::atomic::Ordering};
 
-use edge_common::abi::Pool;
+use edge_common::abi::{Generation, Pool, Service};
 
 use super::{BpfError, PinnedMaps, maps::position};
+use crate::plan::Snapshot;
 
 impl PinnedMaps {
     /// Brings the counts and the member lists of all pools in line with the states of their backends. Returns the names of
@@ -21,6 +22,41 @@ impl PinnedMaps {
             }
         }
         Ok(repaired)
+    }
+
+    /// Whether the published bank, without what changes within a generation, is another than at the first call in this
+    /// generation. The remedy is to publish again.
+    pub(crate) fn is_bank_damaged(&mut self) -> Result<bool, BpfError> {
+        let Some((bank, generation)) = self.maps.published() else { return Ok(false) };
+        let known = self.known()?;
+        let checksum = self.bank_checksum(bank, &generation, &known);
+        match self.bank_checksum {
+            Some((number, known)) if number == generation.number => Ok(known != checksum),
+            _ => {
+                self.bank_checksum = Some((generation.number, checksum));
+                Ok(false)
+            }
+        }
+    }
+
+    fn bank_checksum(&self, bank: u32, generation: &Generation, known: &Snapshot) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        let lasting = Generation { stations: Generation::default().stations, ..*generation };
+        hasher.update(bytemuck::bytes_of(&lasting));
+        for entry in (0..=generation.index_mask_v4).map_while(|n| self.maps.index_v4.read(position(bank, n)?)) {
+            hasher.update(bytemuck::bytes_of(&entry));
+        }
+        for entry in (0..=generation.index_mask_v6).map_while(|n| self.maps.index_v6.read(position(bank, n)?)) {
+            hasher.update(bytemuck::bytes_of(&entry));
+        }
+        for service in known.services.iter().filter_map(|record| self.maps.service(bank, record.number)) {
+            hasher.update(bytemuck::bytes_of(&Service { failover: 0, in_transition: 0, ..service }));
+        }
+        let pools = known.pools.iter().filter_map(|record| self.maps.pools.read(position(bank, record.number.into())?));
+        for pool in pools {
+            hasher.update(bytemuck::bytes_of(&Pool { available: 0, enabled: 0, ..pool }));
+        }
+        hasher.finalize()
     }
 
     /// The two counts of a pool.

@@ -44,14 +44,25 @@ pub(crate) enum LockError {
 
 /// A lock, until it is dropped; the kernel drops it with the process, however that ends.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "held")] Flock<File>);
+pub(crate) struct Lock(Flock<File>);
+
+impl Lock {
+    /// Whether it is the lock of the directory that is there now, and not of one that was removed.
+    pub(crate) fn is_of(&self, pins: &PinDir) -> Result<bool, LockError> {
+        let directory = pins.version_dir();
+        let failed = |source| LockError::File { path: directory.to_owned(), source };
+        let there = found(fs::metadata(directory)).map_err(failed)?;
+        let held = self.0.metadata().map_err(failed)?;
+        Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())))
+    }
+}
 
 /// Takes the right to write the maps.
 ///
 /// # Errors
 /// When another process holds it, and goes on to hold it for 300 ms.
 pub(crate) fn lock_pins(pins: &PinDir) -> Result<Lock, LockError> {
-    patiently(|| try_lock_pins(pins.version_dir()))
+    patiently(|| try_lock_pins(pins))
 }
 
 /// Takes the run directory, with the socket in it; it is made if it is not there.
@@ -72,7 +83,8 @@ fn patiently(lock: impl Fn() -> Result<Lock, LockError>) -> Result<Lock, LockErr
     }
 }
 
-fn try_lock_pins(directory: &Path) -> Result<Lock, LockError> {
+fn try_lock_pins(pins: &PinDir) -> Result<Lock, LockError> {
+    let directory = pins.version_dir();
     let failed = |source| LockError::File { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(failed)?;
     let file = File::open(directory).map_err(failed)?;
@@ -82,10 +94,8 @@ fn try_lock_pins(directory: &Path) -> Result<Lock, LockError> {
         Err((_, errno)) => return Err(failed(errno.into())),
     };
     // Its holder may have removed all pins, and the directory with them: then another one is there now.
-    let same = |there: &fs::Metadata, held: &fs::Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
-    let there = found(fs::metadata(directory)).map_err(failed)?;
-    let held = locked.metadata().map_err(failed)?;
-    if there.is_some_and(|there| same(&there, &held)) { Ok(Lock(locked)) } else { try_lock_pins(directory) }
+    let lock = Lock(locked);
+    if lock.is_of(pins)? { Ok(lock) } else { try_lock_pins(pins) }
 }
 
 /// Who holds the lock on `file`, as far as the kernel tells; 0 if it does not.

@@ -3,6 +3,7 @@
 use std::{
     mem::offset_of,
     os::fd::AsFd as _,
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -123,6 +124,13 @@ impl Maps {
 /// Index into a map of two banks; `None` when there is no such index in any map.
 pub(super) fn position(bank: u32, number: u32) -> Option<u32> {
     (number < 1 << 31).then(|| banked(bank, number))
+}
+
+/// Pins a map under its name, given the kernel's number of it.
+pub(super) fn pin_in(directory: &Path, (name, number): (&'static str, u32)) -> Result<(), BpfError> {
+    let map = MapData::from_id(number).map_err(|source| BpfError::Open { map: name, source })?;
+    let path = directory.join(name);
+    map.pin(&path).map_err(|source| BpfError::Pin { path, source })
 }
 
 impl<T: Pod> Handle for Mapped<T> {

@@ -37,7 +37,7 @@ pub(crate) use self::{
     absence::found,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
-    lock::{LockError, lock_pins, lock_run_dir},
+    lock::{Lock, LockError, lock_pins, lock_run_dir},
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename},
     spec::check_object,
@@ -51,8 +51,12 @@ pub(crate) struct PinnedMaps {
     pins: PinDir,
     maps: Maps,
     capacity: Capacity,
+    /// The kernel's numbers of the maps.
+    numbers: Vec<(&'static str, u32)>,
     /// The published snapshot, cached for changes of state.
     known: Option<Arc<Snapshot>>,
+    /// A generation, and the checksum of its bank when that was first looked at.
+    bank_checksum: Option<(u64, u32)>,
     /// The members of its pools, sorted once in a generation.
     members: AllMembers,
     handover: Handover,
@@ -67,15 +71,7 @@ impl PinnedMaps {
         if !pins.has_maps()? {
             return Ok(None);
         }
-        let (maps, capacity) = Maps::open(pins)?;
-        Ok(Some(Self {
-            pins: pins.clone(),
-            maps,
-            capacity,
-            known: None,
-            members: AllMembers::default(),
-            handover: Handover::default(),
-        }))
+        Ok(Some(Self::opened(pins)?))
     }
 
     /// Makes the maps and pins them: all, or none.
@@ -88,15 +84,41 @@ impl PinnedMaps {
         }
         Maps::create(pins, capacity)?;
         // The pinned maps are the ones that are used, now and after every restart.
+        Self::opened(pins)
+    }
+
+    fn opened(pins: &PinDir) -> Result<Self, BpfError> {
         let (maps, capacity) = Maps::open(pins)?;
-        Ok(Self {
-            pins: pins.clone(),
-            maps,
-            capacity,
-            known: None,
-            members: AllMembers::default(),
-            handover: Handover::default(),
-        })
+        let numbers = spec::numbers(pins, &capacity)?;
+        let (members, handover) = (AllMembers::default(), Handover::default());
+        Ok(Self { pins: pins.clone(), maps, capacity, numbers, known: None, bank_checksum: None, members, handover })
+    }
+
+    /// Whether each map has its pin.
+    pub(crate) fn are_pinned(&self) -> Result<bool, BpfError> {
+        for (name, _) in &self.numbers {
+            let path = self.pins.map(name);
+            if !path.try_exists().map_err(|source| BpfError::file(&path, source))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pins the maps again, of which somebody has removed pins: they live as long as this process, and so does what uses them.
+    pub(crate) fn pin_again(&self) -> Result<(), BpfError> {
+        if !self.pins.has_maps()? {
+            return self
+                .pins
+                .pin_maps(|directory| self.numbers.iter().try_for_each(|map| maps::pin_in(directory, *map)));
+        }
+        for map in &self.numbers {
+            let path = self.pins.map(map.0);
+            if !path.try_exists().map_err(|source| BpfError::file(&path, source))? {
+                maps::pin_in(&self.pins.maps(), *map)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sizes of the maps.

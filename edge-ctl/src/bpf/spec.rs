@@ -84,6 +84,11 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
     Ok(capacity)
 }
 
+/// The kernel's numbers of the pinned maps.
+pub(super) fn numbers(pins: &PinDir, capacity: &Capacity) -> Result<Vec<(&'static str, u32)>, BpfError> {
+    all(capacity).iter().map(|spec| Ok((spec.name, info(pins, spec.name)?.id()))).collect()
+}
+
 fn check_pin(pins: &PinDir, spec: Spec) -> Result<(), BpfError> {
     let info = info(pins, spec.name)?;
     let compare = |what, found: String, expected: String| {

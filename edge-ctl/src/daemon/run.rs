@@ -29,7 +29,7 @@ use super::{
     serve, socket,
 };
 use crate::{
-    bpf::{self, BpfError, LockError, PinDir, PinnedMaps, boot_ms},
+    bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms},
     config::ConfigError,
     control::{
         chain,
@@ -89,7 +89,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
     panics::end_the_process();
     let _run_dir = bpf::lock_run_dir(run_dir)?;
     let pins = PinDir::new(pin_dir)?;
-    let _pins = bpf::lock_pins(&pins)?;
+    let lock = bpf::lock_pins(&pins)?;
     network::claim(&pins)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -99,7 +99,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
     let (net_sender, mut net_events) = mpsc::channel(WAITING);
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, config, devices, report_sender, net_sender)?;
+    let mut daemon = Daemon::start(pins, lock, config, devices, report_sender, net_sender)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -124,7 +124,11 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
                 }
             }
             loaded = daemon.program.loading() => daemon.attach(loaded),
-            _ = ticks.tick() => daemon.tick(),
+            _ = ticks.tick() => {
+                if daemon.tick() == Next::Stop {
+                    break "another edge-ctl has taken the pins";
+                }
+            }
             () = daemon.passes.due() => daemon.passes.step(&mut daemon.controller),
             _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
             _ = hangup.recv() => daemon.reader.begin(None),
@@ -153,6 +157,7 @@ enum Next {
 pub(super) struct Daemon {
     pub(super) controller: Controller<PinnedMaps>,
     pub(super) pins: PinDir,
+    lock: Lock,
     pub(super) reader: Reader,
     /// Why the file, as it was last read, is not in force.
     pub(super) refused: Option<String>,
@@ -180,6 +185,7 @@ pub(super) struct Outside {
 impl Daemon {
     fn start(
         pins: PinDir,
+        lock: Lock,
         config_path: &Path,
         devices: Result<Devices, NetError>,
         reports: mpsc::Sender<Report>,
@@ -197,6 +203,7 @@ impl Daemon {
         let mut daemon = Self {
             controller: Controller::adopt(inventory, maps, events)?,
             pins,
+            lock,
             // For `status`; the working directory does not change.
             reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
             refused: refused.map(|error| chain(&error)),
@@ -289,13 +296,34 @@ impl Daemon {
     }
 
     /// What is done each second: what there is in maps and links is compared with what it should be.
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Next {
         self.sample();
+        match self.keep_pins() {
+            Ok(()) => {}
+            Err(RunError::Lock(LockError::Held { .. })) => return Next::Stop,
+            Err(error) => self.fault("pins", &error),
+        }
         if let Err(error) = self.reconcile() {
             self.fault("maps", &error);
         }
         let Controller { inventory, events, .. } = &self.controller;
         self.program.look(&inventory.config, events);
+        Next::GoOn
+    }
+
+    /// Pins the maps again that somebody has removed the pins of, and with them, perhaps, the lock.
+    fn keep_pins(&mut self) -> Result<(), RunError> {
+        if self.controller.plane.are_pinned()? {
+            return Ok(());
+        }
+        if !self.lock.is_of(&self.pins)? {
+            self.lock = bpf::lock_pins(&self.pins)?;
+            network::claim(&self.pins)?;
+        }
+        self.controller.plane.pin_again()?;
+        self.controller.repaired += 1;
+        self.controller.events.report(EventKind::Repaired, "pins", "pins of maps were removed, and are there again");
+        Ok(())
     }
 
     /// Another writer's generation is taken over, since generations only grow; what else differs is repaired.
@@ -309,6 +337,14 @@ impl Daemon {
             self.controller.replace(inventory)?;
             self.controller.repaired += 1;
             self.look_outside();
+        }
+        if self.controller.plane.is_bank_damaged()? {
+            let Controller { inventory, plane, events, .. } = &mut self.controller;
+            let message = "another program has written into it; it is published anew";
+            events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
+            let inventory = apply::publish(plane, inventory.config.clone(), events)?;
+            self.controller.replace(inventory)?;
+            self.controller.repaired += 1;
         }
         self.controller.age()?;
         Ok(self.controller.reconcile()?)

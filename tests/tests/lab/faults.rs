@@ -111,6 +111,21 @@ fn what_another_program_takes_away_is_put_back() {
     });
     assert!(back.unwrap(), "{}", said(&lab));
     lab.ask(Served::named("dsr4").vip, 2).expect("an answer");
+
+    // All of it: what serves goes on, and the next daemon finds it.
+    let asking = Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client");
+    lab.ctl(&["drain", "p4/be1"]).unwrap();
+    for map in std::fs::read_dir(pins.join("maps")).unwrap() {
+        std::fs::remove_file(map.unwrap().path()).unwrap();
+    }
+    std::fs::remove_dir(pins.join("maps")).unwrap();
+    let back = wait_until(patience(Duration::from_secs(5)), || Ok(pins.join("maps/SNAPSHOT").exists()));
+    assert!(back.unwrap(), "{}", said(&lab));
+    lab.kill_daemon().unwrap();
+    lab.start_daemon().expect("the maps are all there");
+    assert!(lab.ctl(&["status"]).unwrap().contains("draining"));
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
 }
 
 #[test]

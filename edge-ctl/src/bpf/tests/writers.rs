@@ -98,3 +98,51 @@ fn counts_that_say_something_else_than_the_states_are_repaired() {
     assert_eq!(pool_counts(&one, "one"), (right.0 - 1, right.1 - 1));
     assert_eq!(one.repair_counts().expect("readable"), Vec::<String>::new());
 }
+
+#[test]
+fn a_bank_that_another_program_has_written_into_is_noticed_and_published_anew() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut one = started(&pins, &config());
+    assert!(!one.is_bank_damaged().expect("readable"));
+    // What changes within a generation is no damage.
+    let web = service_number(&one, "web");
+    set(&mut one, "one/b1", Admin::Drained, Health::Up);
+    one.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
+    assert!(!one.is_bank_damaged().expect("readable"));
+
+    let other = reopened(&pins);
+    let (bank, _) = other.maps.published().expect("published");
+    let place = maps::position(bank, web).expect("in range");
+    let service = other.maps.services.read(place).expect("in range");
+    other.maps.services.write(place, edge_common::abi::Service { pool_count: 1, ..service }).expect("in range");
+    assert!(one.is_bank_damaged().expect("readable"));
+    let image = plan(&one, &config());
+    one.publish(&image).expect("published");
+    assert!(!one.is_bank_damaged().expect("readable"));
+    let (bank, _) = one.maps.published().expect("published");
+    assert_eq!(one.maps.service(bank, web).expect("in range").pool_count, 2);
+}
+
+#[test]
+fn pins_that_somebody_has_removed_are_made_again_of_the_same_maps() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut one = started(&pins, &config());
+    set(&mut one, "one/b1", Admin::Drained, Health::Up);
+    let number = backend(&one, "one/b1");
+    // As the program does, which uses maps that the controller does not open.
+    let _held: Vec<_> = one.names().map(|name| MapData::from_pin(pins.map(name)).expect("pinned")).collect();
+    for all in [false, true] {
+        assert!(one.are_pinned().expect("they can be looked up"));
+        if all {
+            pins.remove_maps().expect("removed");
+        } else {
+            fs::remove_file(pins.map(map::BACKENDS)).expect("pinned before");
+            fs::remove_file(pins.map(map::SNAPSHOT)).expect("pinned before");
+        }
+        assert!(!one.are_pinned().expect("they can be looked up"));
+        one.pin_again().expect("the maps live");
+        assert_eq!(reopened(&pins).state(number), state(Admin::Drained, Health::Up));
+    }
+}
