@@ -55,10 +55,10 @@ pub trait Subprograms<P: Packet, M: Maps> {
         slow::finish(packet, maps, link, location, result)
     }
 
-    /// Judges a decision that is pending: it stays pending if the answer is permitted.
+    /// Judges a decision that is pending. What stays pending is to be answered.
     #[inline(always)]
-    fn judge(&self, packet: &P, decided: Decision) -> Decision {
-        reply::judge(packet, decided)
+    fn judge(&self, packet: &P, maps: &M, decided: Decision) -> Decision {
+        slow::judge(packet, maps, decided)
     }
 
     /// Makes the answer, and returns the exit by which the packet leaves.
@@ -91,9 +91,14 @@ pub fn process_with<P: Packet, M: Maps>(
             maps.count_exit(forwarded.exit);
             Ok(forwarded)
         }
+        // Most packets that are not forwarded are known to be of no concern to us: they leave at once.
+        Err(decided) if decided == Exit::NotOurs.into() => {
+            maps.count_exit(Exit::NotOurs);
+            Err(Exit::NotOurs)
+        }
         Err(mut decided) => {
             if decided.is_pending() {
-                decided = subprograms.judge(packet, decided);
+                decided = subprograms.judge(packet, maps, decided);
             }
             let answered = decided.is_pending();
             let exit = if answered { subprograms.answer(packet, maps, decided) } else { decided.exit() };
@@ -167,7 +172,9 @@ fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
     head: transport::Head,
 ) -> Result<Forwarded<'a>, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
-    let target = F::find(maps, view, F::destination(header), head.destination(), at.protocol).ok_or(Exit::NotOurs)?;
+    let vip = F::destination(header);
+    let target = F::find(maps, view, vip, head.destination(), at.protocol)
+        .ok_or_else(|| F::unserved(view, vip, Exit::NotOurs))?;
     let service = maps.service(view.bank, target.service).ok_or(Exit::BadTables)?;
     let Ok(syn) = head.check(at.protocol, at.offset, after(link.l3, F::length(header))) else {
         return Err(Exit::Malformed.into());

@@ -21,16 +21,30 @@ pub struct Decision(pub u64);
 impl Decision {
     /// Beside the exit, so that the word of an exit without detail is a small number, which takes one instruction.
     const PENDING: u64 = 1 << 8;
+    const UNSERVED: u64 = 1 << 9;
 
-    /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU. It is below
-    /// 2^30.
+    /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU, of
+    /// one whose protocol is unknown the offset of the byte that says it, in the IP packet. It is below 2^30.
     #[inline(always)]
     pub const fn new(exit: Exit, detail: u32) -> Self {
         let decided = Self((detail as u64) << 32 | exit as u64);
         if decided.answer().is_some() { Self(decided.0 | Self::PENDING) } else { decided }
     }
 
-    /// Whether the packet has not left yet: an answer is due, if it is permitted.
+    /// Of a packet to a VIP, or to what may be one, that belongs to no service: `exit` is how it leaves where the VIP is an
+    /// address of the host. `bank` is the one that was published when the packet came.
+    #[inline(always)]
+    pub const fn unserved(exit: Exit, bank: u32) -> Self {
+        Self(((bank & 1) as u64) << 32 | Self::PENDING | Self::UNSERVED | exit as u64)
+    }
+
+    /// Whether it is [`Self::unserved`], and the bank.
+    #[inline(always)]
+    pub const fn unserved_in(self) -> Option<u32> {
+        if self.0 & Self::UNSERVED != 0 { Some(self.detail() & 1) } else { None }
+    }
+
+    /// Whether the packet has not left yet: an answer is due, if it is permitted, or the packet is for no service.
     #[inline(always)]
     pub const fn is_pending(self) -> bool {
         self.0 & Self::PENDING != 0
@@ -55,8 +69,9 @@ impl Decision {
     pub const fn answer(self) -> Option<AnswerKind> {
         match self.exit() {
             Exit::EchoReply => Some(AnswerKind::EchoReply),
-            Exit::RejectReset => Some(AnswerKind::Reset),
-            Exit::RejectUnreachable => Some(AnswerKind::Error(Message::PortUnreachable)),
+            Exit::RejectReset | Exit::VipReset => Some(AnswerKind::Reset),
+            Exit::RejectUnreachable | Exit::VipUnreachable => Some(AnswerKind::Error(Message::PortUnreachable)),
+            Exit::VipProtocol => Some(AnswerKind::Error(Message::ProtocolUnreachable)),
             Exit::TtlExceeded => Some(AnswerKind::Error(Message::TimeExceeded)),
             Exit::TooBig => Some(AnswerKind::Error(Message::TooBig)),
             _ => None,

@@ -38,7 +38,7 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
-    fn judge(&self, _packet: &P, Decision(decided): Decision) -> Decision {
+    fn judge(&self, _packet: &P, _maps: &M, Decision(decided): Decision) -> Decision {
         Decision(edge_judge(self.0, decided))
     }
 
@@ -74,8 +74,8 @@ subprogram!(edge_finish(packet, maps, l3: u32, ether_type: u32, location: u64, r
     slow::finish(packet, maps, link(l3, ether_type), StepResult(location).location(), StepResult(result)).0
 });
 
-subprogram!(edge_judge(packet, _maps, decided: u64) -> u64 {
-    reply::judge(packet, Decision(decided)).0
+subprogram!(edge_judge(packet, maps, decided: u64) -> u64 {
+    slow::judge(packet, maps, Decision(decided)).0
 });
 
 subprogram!(edge_answer(packet, maps, decided: u64) -> u32 {

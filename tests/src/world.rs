@@ -8,7 +8,7 @@ use std::{
 use edge_common::{
     abi::{
         AnswerLimits, Backend, CELL, Cell, Failover, Generation, HashKey, MAX_STATIONS, Mac, Mode, Pool, Service,
-        ServiceKeyV4, ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, VipPrefix, WhenExhausted,
+        ServiceKeyV4, ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, VipOther, VipPrefix, WhenExhausted,
     },
     host::Memory,
     lookup::{hash::Hash, service_index::Key},
@@ -77,6 +77,11 @@ impl Side {
     /// An address that is no VIP.
     pub const fn other(self) -> IpAddr {
         self.address([192, 0, 2, 11], 0x11)
+    }
+
+    /// A VIP that is no address of the host.
+    pub const fn closed(self) -> IpAddr {
+        self.address([192, 0, 2, 12], 0x12)
     }
 
     /// The first address of a prefix of VIPs.
@@ -182,6 +187,10 @@ pub struct World {
     pub answers_per_second: AnswerLimits,
     /// How many first fragments a CPU may remember in a second.
     pub first_fragments_per_second: u32,
+    /// What becomes of packets to a VIP and to no service. In most tests all VIPs are the host's.
+    pub vip_other: VipOther,
+    /// VIPs that are addresses of the host, where that is said of single ones.
+    pub host_vips: Vec<IpAddr>,
 }
 
 impl World {
@@ -198,6 +207,8 @@ impl World {
             records_per_second: 1 << 30,
             answers_per_second: AnswerLimits::all(1 << 30),
             first_fragments_per_second: 1 << 30,
+            vip_other: VipOther::Host,
+            host_vips: Vec::new(),
         }
     }
 
@@ -310,6 +321,8 @@ impl World {
             records_per_second: self.records_per_second,
             answers_per_second: self.answers_per_second,
             first_fragments_per_second: self.first_fragments_per_second,
+            vip_other: self.vip_other as u32,
+            vip_bits: service_index::vip_bits(self.services.iter().map(|service| service.vip)),
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
@@ -394,6 +407,8 @@ impl World {
             let by_source = self.services.get(service as usize).is_some_and(|service| service.affinity.is_some());
             let target = Target::new(service, owners);
             let target = if by_source { target.hashed_by_source() } else { target };
+            let is_host = target.is_vip() && self.host_vips.contains(&vip);
+            let target = if is_host { target.with_host(true) } else { target };
             match vip {
                 IpAddr::V4(vip) => {
                     let key = ServiceKeyV4::new(vip.octets(), port, protocol);

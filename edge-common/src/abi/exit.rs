@@ -66,7 +66,7 @@ exits! {
         IpipTx = "ipip_tx", Tx;
         /// Encapsulated, and sent by another interface.
         IpipRedirect = "ipip_redirect", Redirect;
-        /// Not for a service of ours.
+        /// Not for a service of ours; the host's.
         NotOurs = "not_ours", Pass;
         /// In a frame to another MAC address than those of the interface: flooded by a switch, multicast or broadcast.
         OtherStation = "other_station", Pass;
@@ -86,6 +86,16 @@ exits! {
         RejectUnreachable = "reject_unreachable", Tx;
         /// No backend left, and the packet is one that must not be answered (a RST, or from no single host).
         RejectSilent = "reject_silent", Drop;
+        /// To a VIP that is no address of the host, at a port where no service is; answered with a TCP RST.
+        VipReset = "vip_reset", Tx;
+        /// To a VIP that is no address of the host, at a port where no service is; answered with an ICMP or ICMPv6 port unreachable.
+        VipUnreachable = "vip_unreachable", Tx;
+        /// To a VIP that is no address of the host, in a protocol that no service has; answered with an ICMP protocol unreachable or an ICMPv6 parameter problem.
+        VipProtocol = "vip_protocol", Tx;
+        /// To a VIP that is no address of the host and to no service, and the packet is one that must not be answered.
+        VipSilent = "vip_silent", Drop;
+        /// To a VIP that is no address of the host and to no service, dropped as configured.
+        VipDropped = "vip_dropped", Drop;
         /// No backend left, dropped as configured.
         Exhausted = "exhausted", Drop;
         /// TTL or hop limit used up here, answered with an ICMP or ICMPv6 time exceeded.
@@ -98,7 +108,7 @@ exits! {
         TooBigSilent = "too_big_silent", Drop;
         /// An answer was due (an error, a RST, an echo reply), and this CPU has sent as many of its kind as it may in this second.
         AnswerLimited = "answer_limited", Drop;
-        /// A later fragment of a packet to a VIP whose first one was not seen, or too long ago.
+        /// A later fragment of a packet to a VIP, no address of the host, whose first one was not seen, or too long ago.
         FragmentUnknown = "fragment_unknown", Drop;
         /// A later fragment of a TCP segment to a VIP that begins inside the TCP header, and so could change what was looked at (RFC 1858, RFC 3128).
         FragmentOverlap = "fragment_overlap", Drop;
@@ -106,7 +116,7 @@ exits! {
         FragmentLimited = "fragment_limited", Drop;
         /// To a VIP, with a header that is cut off or lengths that contradict the frame.
         Malformed = "malformed", Drop;
-        /// To a VIP, with more IPv6 extension headers than are looked through, or one that hides the transport.
+        /// To a VIP that is no address of the host, with more IPv6 extension headers than are looked through, or one that hides the transport.
         ExtensionHeaders = "extension_headers", Drop;
         /// The backend's next hop is unknown, to the controller and to the kernel.
         NoNextHop = "no_next_hop", Drop;

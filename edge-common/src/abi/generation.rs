@@ -45,8 +45,38 @@ pub struct Generation {
     pub answers_per_second: AnswerLimits,
     /// How many first fragments of packets a CPU may remember in a second.
     pub first_fragments_per_second: u32,
-    /// Zero. It makes the size a power of two, which saves a packet a multiplication.
-    pub reserved: [u32; 3],
+    /// What becomes of a packet that is for no service, but for a VIP that is no address of the host: a [`VipOther`].
+    pub vip_other: u32,
+    /// A bit for each VIP ([`Lookup::vip_bit`](crate::lookup::Lookup::vip_bit)): few packets that are not ours are looked up a
+    /// second time, to see whether they are for a VIP.
+    pub vip_bits: u64,
+}
+
+// A power of two, which saves a packet a multiplication.
+const _: () = assert!(size_of::<Generation>() == 256);
+
+/// What becomes of packets to a VIP that is no address of the host, and to no service on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum VipOther {
+    /// They are answered as by a host that has no such service.
+    #[default]
+    Reject,
+    /// They are dropped.
+    Drop,
+    /// The host receives them, as if the VIP were its address.
+    Host,
+}
+
+impl VipOther {
+    #[inline(always)]
+    pub const fn from_raw(raw: u32) -> Self {
+        match raw {
+            1 => Self::Drop,
+            2 => Self::Host,
+            _ => Self::Reject,
+        }
+    }
 }
 
 /// A limit for each kind of packet that the edge makes itself.

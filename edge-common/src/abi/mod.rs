@@ -33,7 +33,7 @@ pub use decap::{Role, VipPrefix};
 pub use exit::{DecapExit, Exit, Verdict};
 pub use flow::{FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord};
 pub use flow_counts::{FlowCount, FlowCounts};
-pub use generation::{AnswerLimits, Generation, MAX_STATIONS, Published};
+pub use generation::{AnswerLimits, Generation, MAX_STATIONS, Published, VipOther};
 pub use hash_key::HashKey;
 pub use mac::{Mac, Station};
 pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};

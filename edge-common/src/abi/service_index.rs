@@ -1,5 +1,7 @@
 //! The service index: from a packet's destination to a service.
 
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
 /// Service number of an index entry that marks a VIP itself (protocol ICMP or ICMPv6, port 0) and not a service on it.
@@ -91,6 +93,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// A VIP itself: whether it is an address of the host. It has no owners.
+    pub const HOST: u32 = 1;
+    /// Where in it that bit is, which changes while packets look.
+    pub const HOST_AT: usize = offset_of!(Self, owners);
+
     const LEFT: u32 = 1 << 31;
     const BY_SOURCE: u32 = 1 << 30;
     const OWNERS: u32 = Self::BY_SOURCE - 1;
@@ -104,6 +111,28 @@ impl Target {
     #[must_use]
     pub const fn hashed_by_source(self) -> Self {
         Self { owners: self.owners | Self::BY_SOURCE, ..self }
+    }
+
+    /// A VIP itself, which is an address of the host or not.
+    pub const fn vip(is_host: bool) -> Self {
+        Self::new(VIP_ENTRY, if is_host { Self::HOST } else { 0 })
+    }
+
+    #[inline(always)]
+    pub const fn is_vip(self) -> bool {
+        self.service == VIP_ENTRY
+    }
+
+    /// The same VIP itself, as an address of the host or not.
+    #[must_use]
+    pub const fn with_host(self, is_host: bool) -> Self {
+        Self { owners: self.owners & !Self::HOST | if is_host { Self::HOST } else { 0 }, ..self }
+    }
+
+    /// Of a VIP itself: whether it is an address of the host.
+    #[inline(always)]
+    pub const fn is_host(self) -> bool {
+        self.owners & Self::HOST != 0
     }
 
     #[inline(always)]

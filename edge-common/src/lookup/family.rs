@@ -2,8 +2,9 @@
 
 use super::{hash::Hash, service_index};
 use crate::{
-    abi::{Backend, FlowKeyV4, FlowKeyV6, Generation, HashKey, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY},
+    abi::{Backend, Exit, FlowKeyV4, FlowKeyV6, Generation, HashKey, ServiceKeyV4, ServiceKeyV6, Target},
     maps::{Fragments, Maps, View},
+    step::Decision,
     wire::{ip::Family, ipv4::V4, ipv6::V6},
 };
 
@@ -21,10 +22,33 @@ pub trait Lookup: Family {
     /// Looks a VIP, with `port` (network order) and `protocol`, up in the service index.
     fn find<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target>;
 
-    /// Whether an address is a VIP, whatever the port.
+    /// The entry of a VIP itself, whatever the port; `None` for another address.
     #[inline(always)]
-    fn is_vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> bool {
-        matches!(Self::find(maps, view, address, [0; 2], Self::ICMP), Some(target) if target.service == VIP_ENTRY)
+    fn vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> Option<Target> {
+        match Self::find(maps, view, address, [0; 2], Self::ICMP) {
+            Some(target) if target.is_vip() => Some(target),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The number, below 64, of an address's bit in [`Generation::vip_bits`].
+    fn vip_bit(address: &Self::Address) -> u32;
+
+    /// Whether an address may be a VIP; that it is none can be told without a lookup.
+    #[inline(always)]
+    fn may_be_vip(generation: &Generation, address: &Self::Address) -> bool {
+        generation.vip_bits >> Self::vip_bit(address) & 1 != 0
+    }
+
+    /// What is decided about a packet to `address` that is for no service: nothing of ours if that is no VIP, which mostly
+    /// shows at once; else `exit`, if the VIP is an address of the host.
+    #[inline(always)]
+    fn unserved(view: View<'_>, address: &Self::Address, exit: Exit) -> Decision {
+        if Self::may_be_vip(view.generation, address) {
+            Decision::unserved(exit, view.bank)
+        } else {
+            Exit::NotOurs.into()
+        }
     }
 
     /// Hash of a client's flow; `ports` as [`Head`](crate::wire::transport::Head) has them.
@@ -59,6 +83,12 @@ impl Lookup for V4 {
         service_index::find(&key, &generation.hash_key, generation.index_mask_v4, |position| {
             maps.service_entry_v4(view.bank, position)
         })
+    }
+
+    /// The product's highest bits depend on all of the address.
+    #[inline(always)]
+    fn vip_bit(address: &[u8; 4]) -> u32 {
+        u32::from_le_bytes(*address).wrapping_mul(0x9e37_79b1) >> 26
     }
 
     #[inline(always)]
@@ -107,6 +137,12 @@ impl Lookup for V6 {
         service_index::find(&key, &generation.hash_key, generation.index_mask_v6, |position| {
             maps.service_entry_v6(view.bank, position)
         })
+    }
+
+    #[inline(always)]
+    fn vip_bit(address: &[u8; 16]) -> u32 {
+        let [high, low] = words(address).map(u64::to_le);
+        ((high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u32
     }
 
     #[inline(always)]

@@ -51,7 +51,7 @@ pub fn choose<P: Packet, M: Maps>(
                 v6 = key;
                 (target, hash, FlowKey::V6(&v6))
             }
-            Err(exit) => return exit.into(),
+            Err(decided) => return decided.into(),
         }
     } else {
         match read::<V4, P, M>(packet, maps, view, known, location) {
@@ -59,7 +59,7 @@ pub fn choose<P: Packet, M: Maps>(
                 v4 = key;
                 (target, hash, FlowKey::V4(&v4))
             }
-            Err(exit) => return exit.into(),
+            Err(decided) => return decided.into(),
         }
     };
     let Some(service) = maps.service(view.bank, target.service) else { return Exit::BadTables.into() };
@@ -82,7 +82,7 @@ fn read<F: Lookup, P: Packet, M: Maps>(
     view: View<'_>,
     known: Option<(Target, Hash)>,
     location: FlowLocation,
-) -> Result<(Target, Hash, F::FlowKey), Exit> {
+) -> Result<(Target, Hash, F::FlowKey), Decision> {
     let ports = u32::from_le_bytes(packet.load(location.l4).ok_or(Exit::Malformed)?);
     let header: &F::Header = packet.view(location.l3).ok_or(Exit::Malformed)?;
     let (source, destination) = (F::source(header), F::destination(header));
@@ -95,7 +95,8 @@ fn read<F: Lookup, P: Packet, M: Maps>(
         known
     } else {
         let port = ((ports >> 16) as u16).to_le_bytes();
-        let target = F::find(maps, view, vip, port, location.protocol).ok_or(Exit::NotOurs)?;
+        let none = || F::unserved(view, vip, Exit::NotOurs);
+        let target = F::find(maps, view, vip, port, location.protocol).ok_or_else(none)?;
         let service = maps.service(view.bank, target.service).ok_or(Exit::BadTables)?;
         (target, hash::<F>(view, target, service, client, ports))
     };

@@ -35,7 +35,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let Fragment { identification, at, before } = fragment;
         if before == 0 {
             if !protocol::has_ports(at.protocol) {
-                return Err(self.for_a_vip::<F>(header, Exit::FragmentOther));
+                return Err(self.unserved::<F>(header, Exit::FragmentOther));
             }
             return self.own::<F>(header, FlowRelation::FirstFragment, at, Head::check_first);
         }
@@ -45,7 +45,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let now = self.maps.now_ns();
         let first = match F::fragments(self.maps).find(&key::<F>(header, fragment)) {
             Some(first) if now.wrapping_sub(first.seen_ns) < LIFE_NS => first,
-            _ => return Err(self.for_a_vip::<F>(header, Exit::FragmentUnknown)),
+            _ => return Err(self.unserved::<F>(header, Exit::FragmentUnknown)),
         };
         let vip = F::destination(header);
         let target = F::find(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;

@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6 to a VIP: echo is answered, errors about a flow go where the flow goes, the rest is the host's.
+//! ICMP and ICMPv6 to a VIP: echo is answered, errors about a flow go where the flow goes, the rest is to no service.
 
 use network_types::icmp::Icmpv4Hdr;
 
@@ -23,7 +23,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
     pub(super) fn icmp<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
         let vip = F::destination(header);
-        if !F::is_vip(self.maps, self.view, vip) {
+        if F::vip(self.maps, self.view, vip).is_none() {
             let tunnel = F::is_tunnel_source(self.view.generation, vip);
             return if tunnel { self.tunnelled::<F>(header, at) } else { None }.ok_or(Exit::NotOurs.into());
         }
@@ -31,14 +31,18 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         if after(at.offset, Icmpv4Hdr::LEN) > after(self.link.l3, F::length(header)) {
             return Err(Exit::Malformed.into());
         }
-        if type_ == F::ECHO_REQUEST && code == 0 {
+        let is_bare = at.offset == after(self.link.l3, size_of::<F::Header>());
+        if type_ == F::ECHO_REQUEST && code == 0 && is_bare && F::answerable(header) {
             return Err(Decision::new(Exit::EchoReply, at.offset as u32));
         }
-        if !F::is_error(type_) {
+        if F::is_discovery(type_) {
             return Err(Exit::IcmpOther.into());
         }
+        if !F::is_error(type_) {
+            return Err(Decision::unserved(Exit::IcmpOther, self.view.bank));
+        }
         let quoted = if F::concerns_a_flow(type_) { self.quoted::<F>(header, at) } else { None };
-        quoted.ok_or(Exit::IcmpError.into())
+        quoted.ok_or(Decision::unserved(Exit::IcmpError, self.view.bank))
     }
 
     /// The packet that an error quotes: a backend's, from the VIP to a client. Eight bytes of that packet's transport header
@@ -55,12 +59,12 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         None
     }
 
-    /// An error goes where its flow goes; one about nobody's flow is the host's.
+    /// An error goes where its flow goes; one about nobody's flow is to no service.
     #[inline(always)]
-    pub(super) fn concerned(result: StepResult) -> StepResult {
+    pub(super) fn concerned(&self, result: StepResult) -> StepResult {
         match result.step() {
             Step::Forward(_) => result,
-            Step::Leave(_) | Step::Select(_) => Exit::IcmpError.into(),
+            Step::Leave(_) | Step::Select(_) => Decision::unserved(Exit::IcmpError, self.view.bank).into(),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod icmp;
 mod fragment;
 mod path_mtu;
+mod unserved;
 pub mod reply;
 
 use crate::{
@@ -57,6 +58,16 @@ pub fn finish<P: Packet, M: Maps>(
     }
 }
 
+/// Judges a decision that is pending: how a packet to no service leaves, and whether an answer is permitted. What stays
+/// pending is to be answered.
+#[inline(always)]
+pub fn judge<P: Packet, M: Maps>(packet: &P, maps: &M, decided: Decision) -> Decision {
+    // By whichever way it was decided, the verifier looks at what follows once.
+    let Decision(decided) = unserved::unserved(packet, maps, decided);
+    let decided = Decision(packet.merge_paths(decided as usize, usize::MAX) as u64);
+    if decided.is_pending() { reply::judge(packet, decided) } else { decided }
+}
+
 /// A longer look at one packet.
 #[derive(Clone, Copy)]
 struct Look<'a, P, M> {
@@ -73,13 +84,13 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let at = match F::payload(self.packet, self.link.l3, header) {
             Payload::Transport(at) => at,
             Payload::Fragment(fragment) => return self.fragment::<F>(header, fragment),
-            Payload::Hidden => return Err(self.for_a_vip::<F>(header, Exit::ExtensionHeaders)),
+            Payload::Hidden => return Err(self.unserved::<F>(header, Exit::ExtensionHeaders)),
             Payload::Malformed => return Err(self.for_a_vip::<F>(header, Exit::Malformed)),
         };
         match at.protocol {
             protocol::TCP | protocol::UDP => self.own::<F>(header, FlowRelation::Whole, at, Head::check),
             icmp if icmp == F::ICMP => self.icmp::<F>(header, at),
-            _ => Err(Exit::NotOurs.into()),
+            _ => Err(self.unserved::<F>(header, Exit::NotOurs)),
         }
     }
 
@@ -88,7 +99,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         match location.relation {
             FlowRelation::Whole => result,
             FlowRelation::FirstFragment => self.remember::<F>(result),
-            FlowRelation::IcmpQuote => Self::concerned(result),
+            FlowRelation::IcmpQuote => self.concerned(result),
             FlowRelation::TunnelQuote => self.learn_path_mtu::<F>(location, result),
         }
     }
@@ -120,6 +131,12 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     /// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.
     #[inline(always)]
     fn for_a_vip<F: Lookup + Icmp>(&self, header: &F::Header, exit: Exit) -> Decision {
-        if F::is_vip(self.maps, self.view, F::destination(header)) { exit.into() } else { Exit::NotOurs.into() }
+        if F::vip(self.maps, self.view, F::destination(header)).is_some() { exit.into() } else { Exit::NotOurs.into() }
+    }
+
+    /// What is decided about the packet if it belongs to no service: `exit`, if it is for a VIP that is the host's.
+    #[inline(always)]
+    fn unserved<F: Lookup + Icmp>(&self, header: &F::Header, exit: Exit) -> Decision {
+        F::unserved(self.view, F::destination(header), exit)
     }
 }

@@ -1,8 +1,11 @@
 //! How the index is filled: each key at one of its two positions, found by moving others to theirs (cuckoo hashing).
 
+use std::net::IpAddr;
+
 use crate::{
     abi::{HashKey, Target},
-    lookup::service_index::Key,
+    lookup::{Lookup as _, service_index::Key},
+    wire::{ipv4::V4, ipv6::V6},
 };
 
 /// Moves after which a table counts as too small. A table a quarter full needs a handful.
@@ -10,6 +13,15 @@ const MOST_MOVES: usize = 500;
 
 /// Positions for each key: three in four stay empty, so that a lookup for what is not ours ends at once.
 const POSITIONS: usize = 4;
+
+/// The bits of these VIPs together, as [`Generation::vip_bits`](crate::abi::Generation::vip_bits) has them.
+pub fn vip_bits(vips: impl IntoIterator<Item = IpAddr>) -> u64 {
+    let bit = |vip| match vip {
+        IpAddr::V4(vip) => V4::vip_bit(&vip.octets()),
+        IpAddr::V6(vip) => V6::vip_bit(&vip.octets()),
+    };
+    vips.into_iter().fold(0, |bits, vip| bits | 1 << bit(vip))
+}
 
 /// A table with all of `destinations`, as the packet path looks them up. Its size is a power of
 /// two, as small as the keys need and at most `largest`; `None` when even that has no place for all. The result depends

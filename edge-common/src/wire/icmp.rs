@@ -9,6 +9,8 @@ use super::{ip::Family, ipv4::V4, ipv6::V6, protocol};
 #[repr(u32)]
 pub enum Message {
     PortUnreachable,
+    /// Protocol unreachable (RFC 1122, section 3.2.2.1), parameter problem: unrecognized next header (RFC 8200, section 4).
+    ProtocolUnreachable,
     TimeExceeded,
     /// Fragmentation needed (RFC 1191, section 4), packet too big (RFC 4443, section 3.2).
     TooBig,
@@ -28,6 +30,9 @@ pub trait Icmp: Family {
 
     /// Whether it is an error that the sender of the quoted packet has to receive.
     fn concerns_a_flow(type_: u8) -> bool;
+
+    /// Whether it is neighbour discovery (RFC 4861), without which a host reaches nobody on its link.
+    fn is_discovery(type_: u8) -> bool;
 
     /// The MTU of the next link, bytes of IP packet, if the ICMP header is that of "too big".
     fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
@@ -58,6 +63,12 @@ impl Icmp for V4 {
         matches!(type_, 3 | 11 | 12)
     }
 
+    /// IPv4 has ARP.
+    #[inline(always)]
+    fn is_discovery(_type: u8) -> bool {
+        false
+    }
+
     /// Not less than 576, which anybody can carry (RFC 791): less would be somebody's mistake, or attack.
     #[inline(always)]
     fn path_mtu([type_, code, _, _, _, _, high, low]: [u8; 8]) -> Option<u16> {
@@ -74,6 +85,7 @@ impl Icmp for V4 {
     fn message(message: Message) -> [u8; 2] {
         match message {
             Message::PortUnreachable => [3, 3],
+            Message::ProtocolUnreachable => [3, 2],
             Message::TimeExceeded => [11, 0],
             Message::TooBig => [3, 4],
         }
@@ -97,6 +109,11 @@ impl Icmp for V6 {
         matches!(type_, 1..=4)
     }
 
+    #[inline(always)]
+    fn is_discovery(type_: u8) -> bool {
+        matches!(type_, 133..=137)
+    }
+
     /// Not less than 1,280, which anybody can carry (RFC 8200, section 5).
     #[inline(always)]
     fn path_mtu([type_, _, _, _, a, b, c, d]: [u8; 8]) -> Option<u16> {
@@ -115,6 +132,7 @@ impl Icmp for V6 {
     fn message(message: Message) -> [u8; 2] {
         match message {
             Message::PortUnreachable => [1, 4],
+            Message::ProtocolUnreachable => [4, 1],
             Message::TimeExceeded => [3, 0],
             Message::TooBig => [2, 0],
         }

@@ -8,6 +8,8 @@ pub const IPV6: u8 = 41;
 /// A fragment header of IPv6.
 pub const IPV6_FRAGMENT: u8 = 44;
 pub const ICMPV6: u8 = 58;
+/// Of an IPv6 packet that ends here.
+pub const NO_NEXT_HEADER: u8 = 59;
 
 const GRE: u8 = 47;
 const L2TP: u8 = 115;

@@ -17,6 +17,7 @@ mod publish;
 mod pools;
 mod audit;
 mod states;
+mod vips;
 mod notes;
 mod clock;
 mod view;
@@ -31,7 +32,7 @@ pub(crate) mod bpffs;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(crate) use self::{
     absence::found,
@@ -60,6 +61,8 @@ pub(crate) struct PinnedMaps {
     /// The members of its pools, sorted once in a generation.
     members: AllMembers,
     handover: Handover,
+    /// VIPs that are addresses of the host, as far as it is known.
+    host_vips: BTreeSet<IpAddr>,
 }
 
 impl PinnedMaps {
@@ -91,7 +94,8 @@ impl PinnedMaps {
         let (maps, capacity) = Maps::open(pins)?;
         let numbers = spec::numbers(pins, &capacity)?;
         let (members, handover) = (AllMembers::default(), Handover::default());
-        Ok(Self { pins: pins.clone(), maps, capacity, numbers, known: None, bank_checksum: None, members, handover })
+        let (pins, host_vips) = (pins.clone(), vips::of_host(&maps));
+        Ok(Self { pins, maps, capacity, numbers, known: None, bank_checksum: None, members, handover, host_vips })
     }
 
     /// Whether each map has its pin.

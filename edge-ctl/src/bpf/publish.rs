@@ -188,12 +188,12 @@ impl PinnedMaps {
         let written = self.maps.published.write_part(0, Maps::generation(bank), generation);
         written.ok_or(out_of(map::PUBLISHED, bank))?;
         for (n, entry) in (0..).zip(&image.index_v4) {
-            let name = map::SERVICE_INDEX_V4;
-            self.maps.index_v4.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;
+            let (name, entry) = (map::SERVICE_INDEX_V4, self.with_host(*entry));
+            self.maps.index_v4.write(at(name, n)?, entry).ok_or(out_of(name, n))?;
         }
         for (n, entry) in (0..).zip(&image.index_v6) {
-            let name = map::SERVICE_INDEX_V6;
-            self.maps.index_v6.write(at(name, n)?, *entry).ok_or(out_of(name, n))?;
+            let (name, entry) = (map::SERVICE_INDEX_V6, self.with_host(*entry));
+            self.maps.index_v6.write(at(name, n)?, entry).ok_or(out_of(name, n))?;
         }
         for new in &image.services {
             let service = Service { in_transition: 1, ..new.service };

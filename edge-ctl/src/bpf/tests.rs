@@ -11,6 +11,7 @@ mod next_hop;
 mod records;
 mod removal;
 mod stations;
+mod vips;
 mod writers;
 
 use std::time::Duration;

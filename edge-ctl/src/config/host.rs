@@ -1,4 +1,4 @@
-//! The sections about this host: key, slots, tunnel source, map sizes, interfaces.
+//! The sections about this host: key, slots, what the edge does, tunnel source, map sizes, interfaces.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -6,12 +6,12 @@ use std::{
     net::IpAddr,
 };
 
-use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS};
+use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS, VipOther};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     AttachMode, DEFAULT_SLOTS, Interface, Tunnel,
-    schema::{INTERFACE, LIMITS, TUNNEL},
+    schema::{EDGE, INTERFACE, LIMITS, TUNNEL},
     values::{self, Entry as Value, Wrong},
     walk::{Found, Read, Table},
 };
@@ -144,6 +144,13 @@ pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
         }
     });
     Ok(Tunnel { source_v4: source_v4?.map(|found| found.value), source_v6: source_v6?.map(|found| found.value) })
+}
+
+/// `[edge]`: what becomes of packets to a VIP and to no service.
+pub(super) fn vip_other(root: &Table<'_>) -> Read<VipOther> {
+    let Some(table) = root.table("edge", &EDGE)? else { return Ok(VipOther::default()) };
+    let words = [("reject", VipOther::Reject), ("drop", VipOther::Drop), ("host", VipOther::Host)];
+    Ok(table.optional("vip_other", values::choice(&words))?.map_or_else(VipOther::default, |found| found.value))
 }
 
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {

@@ -32,7 +32,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{AnswerLimits, HashKey, Mode, Tracking, WhenExhausted},
+    abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted},
     wire::protocol,
 };
 use toml::de::DeTable;
@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub hash_key: HashKey,
     /// Slots of every service; a power of two.
     pub slots: u32,
+    /// What becomes of packets to a VIP that is no address of this host, and to no service.
+    pub vip_other: VipOther,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
@@ -297,6 +299,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
 
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);
+    let vip_other = host::vip_other(&root);
     let tunnel = host::tunnel(&root);
     let limits = host::limits(&root);
     let interfaces = host::interfaces(&root);
@@ -315,6 +318,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     Ok(Config {
         hash_key: hash_key?,
         slots: slots?.value,
+        vip_other: vip_other?,
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         limits,

@@ -9,8 +9,9 @@ pub(super) struct Section {
 
 pub(super) const ROOT: Section = Section {
     heading: "the top of the file",
-    keys: &["hash_key", "slots", "tunnel", "limits", "interface", "pool", "service"],
+    keys: &["hash_key", "slots", "edge", "tunnel", "limits", "interface", "pool", "service"],
 };
+pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
 pub(super) const LIMITS: Section = Section {
     heading: "[limits]",
@@ -58,7 +59,7 @@ pub(super) const SERVICE: Section = Section {
     ],
 };
 
-pub(super) const ALL: [&Section; 8] = [&ROOT, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
+pub(super) const ALL: [&Section; 9] = [&ROOT, &EDGE, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
 
 /// Keys of earlier versions, with their present names.
 const RENAMED: [(&str, &str); 2] = [("linger", "flow_idle_timeout"), ("records", "flow_table")];

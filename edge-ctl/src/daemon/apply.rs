@@ -1,6 +1,6 @@
 //! From a configuration file to published maps.
 
-use std::path::Path;
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use edge_common::abi::{MAX_STATIONS, State};
 use thiserror::Error;
@@ -93,6 +93,11 @@ pub(crate) fn plan(maps: &PinnedMaps, config: &Config) -> Result<Result<Image, P
 pub(crate) fn publish(maps: &mut PinnedMaps, config: Config, events: &Events) -> Result<Inventory, ApplyError> {
     let image = plan(maps, &config)??;
     let inventory = Inventory::new(config, &image.snapshot)?;
+    match net::own(&vips(&inventory.config)) {
+        Ok(own) => maps.set_host_vips(&own),
+        // What was known stands, and the watch asks again.
+        Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
+    }
     maps.publish(&image)?;
     events.report(
         EventKind::ConfigApplied,
@@ -105,6 +110,11 @@ pub(crate) fn publish(maps: &mut PinnedMaps, config: Config, events: &Events) ->
         ),
     );
     Ok(inventory)
+}
+
+/// All VIPs.
+pub(crate) fn vips(config: &Config) -> BTreeSet<IpAddr> {
+    config.services.iter().map(|service| service.vip).collect()
 }
 
 /// Stores at which MAC addresses of its interfaces the host takes frames.

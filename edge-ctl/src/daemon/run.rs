@@ -1,5 +1,7 @@
 //! The daemon's life: start, the loop, the end.
 
+mod network_events;
+
 use std::{
     collections::BTreeSet,
     io,
@@ -238,6 +240,7 @@ impl Daemon {
         self.outside = Some(Outside {
             _watch: net::watch(
                 inventory.addresses().map(|(backend, address, _)| (backend, address)).collect(),
+                apply::vips(&inventory.config),
                 self.net_events.clone(),
             ),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
@@ -247,45 +250,6 @@ impl Daemon {
     fn report(&mut self, report: &Report) {
         if let Err(error) = self.controller.report(report) {
             self.fault("probes", &error);
-        }
-    }
-
-    fn net_event(&mut self, event: NetEvent) {
-        match event {
-            NetEvent::NextHops(hops) => {
-                for (backend, hop) in hops {
-                    let Some(name) = self.controller.inventory.name(backend) else { continue };
-                    let known = self.controller.plane.next_hop(backend).is_some();
-                    if let Err(error) = self.controller.plane.set_next_hop(backend, hop) {
-                        self.fault(&name, &error);
-                        continue;
-                    }
-                    let events = &self.controller.events;
-                    if known && hop.is_none() && self.lost.insert(backend) {
-                        events.report(
-                            EventKind::NextHopLost,
-                            &name,
-                            "its MAC address is not known; the packet path looks it up in the kernel's tables for each packet",
-                        );
-                    } else if hop.is_some() && self.lost.remove(&backend) {
-                        events.report(EventKind::NextHopFound, &name, "its MAC address is known again");
-                    }
-                }
-            }
-            NetEvent::Reach(changes) => {
-                if let Err(error) = self.controller.reach(changes) {
-                    self.fault("backends that nothing can be sent to", &error);
-                }
-            }
-            // An interface that came back has lost its program.
-            NetEvent::LinkChanged(name) => {
-                let Controller { inventory, events, .. } = &self.controller;
-                self.program.link_changed(&name, &inventory.config, events);
-            }
-            NetEvent::Devices(devices) => {
-                let Controller { inventory, plane, events, .. } = &mut self.controller;
-                apply::set_stations(plane, &devices, &inventory.config, events);
-            }
         }
     }
 

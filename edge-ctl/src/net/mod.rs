@@ -17,4 +17,4 @@ pub(crate) use announce::{Announced, Announcer, announce, withdraw};
 pub(crate) use netlink::{AttachedXdp, NetError, attached_xdp, host_addresses};
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use stations::{Devices, Receiver, stations};
-pub(crate) use watch::{NetEvent, Watch, devices, watch};
+pub(crate) use watch::{NetEvent, Watch, devices, own, watch};

@@ -224,7 +224,7 @@ pub(crate) fn host_addresses() -> Result<HostAddresses, NetError> {
 }
 
 /// Waits for the result of `request`.
-fn wait_for<T: Send>(request: impl Future<Output = Result<T, NetError>> + Send) -> Result<T, NetError> {
+pub(super) fn wait_for<T: Send>(request: impl Future<Output = Result<T, NetError>> + Send) -> Result<T, NetError> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NetError::Open)?;
         runtime.block_on(request)

@@ -22,8 +22,8 @@ use tokio::{
 
 use super::{
     agenda::{Agenda, Work},
-    netlink::{NetError, Requests},
-    next_hop::{Link, Lookup, NeighbourKey, NextHopEntry, Resolution, Tables, resolve},
+    netlink::{self, NetError, Requests},
+    next_hop::{Link, Lookup, NeighbourKey, NextHopEntry, NoWay, Resolution, Tables, resolve},
     stations::{Device, Devices},
     tables::{self, Change},
 };
@@ -67,11 +67,30 @@ pub(crate) enum NetEvent {
     LinkChanged(String),
     /// The host's devices, first as they are found and then after each change.
     Devices(Devices),
+    /// Of each VIP whether it is an address of the host, likewise.
+    Vips(BTreeMap<IpAddr, bool>),
 }
 
 /// The host's devices as they are now.
 pub(crate) async fn devices() -> Result<Devices, NetError> {
     Ok(described(&tables::links(&Requests::open()?.links().await?)))
+}
+
+/// Of each of these addresses whether it is the host's, as the kernel's routes have it now: an address of any of its
+/// interfaces, or what else it takes for itself. Waits for the kernel; not for asynchronous code.
+pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>, NetError> {
+    netlink::wait_for(async {
+        let requests = Requests::open()?;
+        let mut own = BTreeMap::new();
+        for address in addresses {
+            own.insert(*address, is_own(requests.lookup(*address).await?));
+        }
+        Ok(own)
+    })
+}
+
+fn is_own(lookup: Lookup) -> bool {
+    lookup == Lookup::NoWay(NoWay::OwnAddress)
 }
 
 fn described(links: &BTreeMap<u32, Link>) -> Devices {
@@ -90,29 +109,32 @@ impl Drop for Watch {
     }
 }
 
-/// Watches the next hops of `backends` and sends what changes to `events`, until the [`Watch`] is dropped or nobody
+/// Watches the next hops of `backends`, and which of `vips` the host has, and sends what changes to `events`, until the [`Watch`] is dropped or nobody
 /// receives any more. Outlives any failure of netlink: then the last knowledge stands until it can ask again.
 ///
 /// Must be called in a tokio runtime.
-pub(crate) fn watch(backends: Vec<(BackendNumber, IpAddr)>, events: Sender<NetEvent>) -> Watch {
-    watch_with(backends, events, None)
+pub(crate) fn watch(backends: Vec<(BackendNumber, IpAddr)>, vips: BTreeSet<IpAddr>, events: Sender<NetEvent>) -> Watch {
+    watch_with(backends, vips, events, None)
 }
 
 /// As [`watch`], with notifications in a socket buffer of `buffer` bytes.
 pub(super) fn watch_with(
     backends: Vec<(BackendNumber, IpAddr)>,
+    vips: BTreeSet<IpAddr>,
     events: Sender<NetEvent>,
     buffer: Option<u32>,
 ) -> Watch {
     let backends = backends.into_iter().map(|(number, address)| (number, address.to_canonical())).collect();
     let mut watcher = Watcher {
         backends,
+        vips,
         events,
         buffer,
         tables: Tables::default(),
         published: BTreeMap::new(),
         published_reach: BTreeMap::new(),
         published_links: None,
+        published_vips: BTreeMap::new(),
         lost: BTreeSet::new(),
         unresolved: BTreeSet::new(),
         given_up: BTreeSet::new(),
@@ -134,12 +156,14 @@ type Listening = bool;
 
 struct Watcher {
     backends: Vec<(BackendNumber, IpAddr)>,
+    vips: BTreeSet<IpAddr>,
     events: Sender<NetEvent>,
     buffer: Option<u32>,
     tables: Tables,
     published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
     published_reach: BTreeMap<BackendNumber, Option<String>>,
     published_links: Option<BTreeMap<u32, Link>>,
+    published_vips: BTreeMap<IpAddr, bool>,
     /// Neighbours lost since the last look.
     lost: BTreeSet<NeighbourKey>,
     /// Neighbours that were unknown at the last look.
@@ -240,9 +264,10 @@ impl Watcher {
         Ok(())
     }
 
-    /// Looks up the route to every backend. A route that can't be looked up stays as it was.
+    /// Looks up the route to every backend and VIP. A route that can't be looked up stays as it was.
     async fn look_up(&mut self, requests: &Requests) -> Result<(), NetError> {
-        let addresses: BTreeSet<IpAddr> = self.backends.iter().map(|(_, address)| *address).collect();
+        let backends = self.backends.iter().map(|(_, address)| *address);
+        let addresses: BTreeSet<IpAddr> = backends.chain(self.vips.iter().copied()).collect();
         let answers: Vec<(IpAddr, Result<Lookup, NetError>)> = stream::iter(addresses)
             .map(|address| async move { (address, requests.lookup(address).await) })
             .buffer_unordered(PARALLEL)
@@ -254,7 +279,7 @@ impl Watcher {
                     self.tables.lookups.insert(address, lookup);
                 }
                 Err(error @ (NetError::Closed | NetError::Late)) => return Err(error),
-                Err(error) => tracing::warn!(%address, %error, "can't look the route of a backend up"),
+                Err(error) => tracing::warn!(%address, %error, "can't look a route up"),
             }
         }
         Ok(())
@@ -294,6 +319,14 @@ impl Watcher {
         }
         if !reach.is_empty() && self.events.send(NetEvent::Reach(reach)).await.is_err() {
             return false;
+        }
+        let own = |vip: &IpAddr| Some((*vip, is_own(*self.tables.lookups.get(vip)?)));
+        let vips: BTreeMap<_, _> = self.vips.iter().filter_map(own).collect();
+        if self.published_vips != vips {
+            self.published_vips.clone_from(&vips);
+            if self.events.send(NetEvent::Vips(vips)).await.is_err() {
+                return false;
+            }
         }
         if self.published_links.as_ref() != Some(&self.tables.links)
             && self.events.send(NetEvent::Devices(described(&self.tables.links))).await.is_err()

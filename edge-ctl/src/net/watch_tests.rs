@@ -10,6 +10,7 @@ use crate::net::lab::{in_lab, sh};
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const BLACKHOLE: &str = "its route is not unicast (blackhole, unreachable, prohibit or multicast)";
+const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 /// Longest that anything may take to be told.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -21,6 +22,7 @@ struct Watching {
     reach: BTreeMap<BackendNumber, Option<String>>,
     links: Vec<String>,
     devices: Devices,
+    host_vips: Vec<IpAddr>,
     _watch: Watch,
 }
 
@@ -30,7 +32,8 @@ impl Watching {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, events) = mpsc::channel(64);
         let backends = (1u16..).zip(addresses.iter().map(|text| text.parse().unwrap())).collect();
-        let watch = runtime.block_on(async { watch_with(backends, sender, buffer) });
+        let watch = runtime
+            .block_on(async { watch_with(backends, VIPS.map(|vip| vip.parse().unwrap()).into(), sender, buffer) });
         Self {
             runtime,
             events,
@@ -38,6 +41,7 @@ impl Watching {
             reach: BTreeMap::new(),
             links: Vec::new(),
             devices: Devices::new(),
+            host_vips: Vec::new(),
             _watch: watch,
         }
     }
@@ -48,6 +52,9 @@ impl Watching {
             NetEvent::Reach(changes) => self.reach.extend(changes),
             NetEvent::LinkChanged(name) => self.links.push(name),
             NetEvent::Devices(devices) => self.devices = devices,
+            NetEvent::Vips(vips) => {
+                self.host_vips = vips.into_iter().filter_map(|(vip, is)| is.then_some(vip)).collect();
+            }
         }
     }
 
@@ -147,6 +154,30 @@ fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_
         watching.expect_reach(1, Some("its next hop 10.0.0.2 does not answer"), Duration::from_secs(6));
         lab.peer("ip link set peer0 arp on");
         watching.expect_reach(1, None, Duration::from_secs(6));
+    });
+}
+
+#[test]
+fn knows_which_vips_the_host_has_as_they_come_and_go() {
+    in_lab(|_| {
+        let mut watching = Watching::new(&["10.0.0.2"], None);
+        watching.expect(1, Some(PEER));
+        let [v4, v6] = VIPS.map(|vip| vip.parse().unwrap());
+        let all = BTreeSet::from([v4, v6]);
+        let own = || own(&all).unwrap().into_iter().filter_map(|(vip, is)| is.then_some(vip)).collect::<Vec<_>>();
+        assert_eq!((&watching.host_vips[..], own()), (&[][..], vec![]));
+        for (command, expected) in [
+            ("ip addr add 192.0.2.10/32 dev edge0", vec![v4]),
+            ("ip addr add 2001:db8::10/128 dev lo nodad", vec![v4, v6]),
+            ("ip addr del 192.0.2.10/32 dev edge0", vec![v6]),
+            // Without any address, too: a whole prefix can be the host's.
+            ("ip route add local 192.0.2.0/24 dev lo", vec![v4, v6]),
+            ("ip route del local 192.0.2.0/24 dev lo; ip addr del 2001:db8::10/128 dev lo", vec![]),
+        ] {
+            sh(command);
+            watching.quiet(Duration::from_millis(500));
+            assert_eq!((&watching.host_vips, own()), (&expected, expected.clone()), "{command}");
+        }
     });
 }
 

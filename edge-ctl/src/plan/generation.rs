@@ -2,9 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use edge_common::abi::{
-    self, BackendNumber, Cell, Failover, Generation, SNAPSHOT_PAGE, ServiceEntryV4, ServiceEntryV6, SnapshotHead,
-    State, map,
+use edge_common::{
+    abi::{
+        self, BackendNumber, Cell, Failover, Generation, SNAPSHOT_PAGE, ServiceEntryV4, ServiceEntryV6, SnapshotHead,
+        State, map,
+    },
+    tables::service_index::vip_bits,
 };
 
 use super::{Capacity, PlanError, Snapshot, index, numbers::full, pools, retired, services};
@@ -129,7 +132,8 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         first_fragments_per_second: config.limits.first_fragments_per_second,
         // The controller's, who knows the interfaces.
         stations: Generation::default().stations,
-        reserved: [0; 3],
+        vip_other: config.vip_other as u32,
+        vip_bits: vip_bits(config.services.iter().map(|service| service.vip)),
     };
     image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);

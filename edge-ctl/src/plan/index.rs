@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::{
-    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY, map},
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, map},
     tables::service_index,
     wire::protocol,
 };
@@ -30,7 +30,8 @@ pub(super) fn build(
         }
         vips.insert(service.vip);
     }
-    let vip_itself = Target::new(VIP_ENTRY, 0);
+    // Whether it is the host's is the controller's to write, who knows the host's addresses.
+    let vip_itself = Target::vip(false);
     for vip in vips {
         match vip {
             IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], protocol::ICMP), vip_itself)),

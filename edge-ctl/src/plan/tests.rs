@@ -10,7 +10,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, Failover, State, Target, Tracking, VIP_ENTRY},
+    abi::{BackendNumber, CELL, Cell, Failover, State, Target, Tracking, VIP_ENTRY, VipOther},
     lookup::service_index::Key as _,
     tables::candidates::{self, Member},
 };

@@ -4,7 +4,7 @@ use edge_common::abi::Exit;
 
 use super::{
     Case,
-    scene::{NARROW, from_client, ip, port, tcp, to_client, transport, udp, with_ip},
+    scene::{NARROW, from_client, ip, port, tcp, to_client, to_closed, transport, udp, with_ip},
     side_name,
 };
 use crate::packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, protocol};
@@ -16,6 +16,44 @@ pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
     unreachable(cases, side);
     time_exceeded(cases, side);
     too_big(cases, side);
+    vip_other(cases, side);
+}
+
+/// What is for the VIP that is no address of the host, and for no service.
+fn vip_other(cases: &mut Vec<Case>, side: Side) {
+    let from_closed = |frame: Frame| with_ip(frame, |ip| ip.source = side.closed());
+    let data = u32::try_from(Tcp::default().data.len()).expect("a segment");
+    for (name, flags, number, acknowledges, now) in
+        [("SYN", SYN, 0, 0x0102_0304 + data + 1, RST | ACK), ("ACK", ACK, 0x0506_0708, 0, RST)]
+    {
+        let what = "As a host answers that has no such service.";
+        let out = from_closed(to_client(side, answer(port::NOBODY, number, acknowledges, now)));
+        let frame = to_closed(side, tcp(port::NOBODY, flags));
+        cases.push(Case::answered(Exit::VipReset, &format!("{} {name}", side_name(side)), what, &frame, &out));
+    }
+    let types = types(side);
+    let mut push = |exit, name: &str, what, frame: &Frame, kind, detail| {
+        let out = from_closed(error(side, frame, kind, detail));
+        cases.push(Case::answered(exit, &format!("{} {name}", side_name(side)), what, frame, &out));
+    };
+    let what = "As a host answers that has no such service.";
+    let frame = to_closed(side, udp(port::NOBODY));
+    push(Exit::VipUnreachable, "datagram", what, &frame, types.port_unreachable, 0);
+    let frame = with_ip(to_closed(side, udp(port::NOBODY)), |ip| {
+        (ip.dont_fragment, ip.more_fragments) = (false, true);
+        if side == Side::V6 {
+            ip.extensions = vec![Extension::fragment(0, true, 77)];
+        }
+    });
+    push(Exit::VipUnreachable, "first fragment", "It has the ports.", &frame, types.port_unreachable, 0);
+    let what = "As a host answers that has no such protocol; IPv6 says where the packet names it.";
+    let (kind, at) = if side == Side::V4 { ((3, 2), 0) } else { ((4, 1), 6) };
+    for (name, protocol) in
+        [("SCTP", protocol::SCTP), ("the other family's ICMP", if side == Side::V4 { 58 } else { 1 })]
+    {
+        let frame = to_closed(side, Payload::Other(protocol, vec![0; 40]));
+        push(Exit::VipProtocol, name, what, &frame, kind, at);
+    }
 }
 
 /// Types of the messages in a family: echo, echo reply; and type and code of port unreachable, time exceeded, too big.

@@ -5,7 +5,7 @@ use edge_common::abi::Exit;
 use super::{
     Case, Scene,
     answered::from_nobody,
-    scene::{from_client, port, tcp, transport, udp, with_ip},
+    scene::{from_client, port, tcp, to_closed, transport, udp, with_ip},
     side_name,
 };
 use crate::packet::{ACK, Extension, Frame, Icmp, Ip, Payload, RST, SYN, Tcp, Udp, protocol};
@@ -16,6 +16,7 @@ pub(super) fn add(cases: &mut Vec<Case>, _scene: &Scene, side: Side) {
     silent(cases, side);
     fragments(cases, side);
     overlaps(cases, side);
+    vip_silent(cases, side);
     malformed(cases, side);
     if side == Side::V6 {
         extension_headers(cases, side);
@@ -28,6 +29,37 @@ fn push(cases: &mut Vec<Case>, side: Side, exit: Exit, name: &str, what: &'stati
     cases.push(Case::dropped(exit, &format!("{} {name}", side_name(side)), what, frame));
 }
 
+/// To the VIP that is no address of the host, at what no service has, and not to be answered.
+fn vip_silent(cases: &mut Vec<Case>, side: Side) {
+    let mut push = |name: &str, what, frame: &Frame| push(cases, side, Exit::VipSilent, name, what, frame);
+    push("RST", "No RST about a RST.", &to_closed(side, tcp(port::NOBODY, RST)));
+    let damaged = Tcp { destination: port::NOBODY, checksum: Some(0x1234), ..Tcp::default() };
+    push("damaged segment", "It may be from another connection.", &to_closed(side, Payload::Tcp(damaged)));
+    let fragment = |payload| {
+        with_ip(to_closed(side, payload), |ip| {
+            (ip.dont_fragment, ip.more_fragments) = (false, true);
+            if side == Side::V6 {
+                ip.extensions = vec![Extension::fragment(0, true, 77)];
+            }
+        })
+    };
+    push("first fragment of TCP", "Its checksum is over more than there is.", &fragment(tcp(port::NOBODY, ACK)));
+    let (reply, error) = if side == Side::V4 { (0, 3) } else { (129, 1) };
+    let echo = |kind| Payload::Icmp(Icmp::echo(kind, 1, 2, b"ping"));
+    push("fragmented echo", "No ICMP error about ICMP.", &fragment(echo(if side == Side::V4 { 8 } else { 128 })));
+    push("echo reply", "Nobody here asked for it.", &to_closed(side, echo(reply)));
+    let quoted = Ip::new(side.closed(), side.client(), udp(40_000)).bytes();
+    let error = Payload::Icmp(Icmp::error(error, 1, 0, &quoted));
+    push("ICMP error", "It is about no flow, and no error is about an error.", &to_closed(side, error));
+    if side == Side::V6 {
+        push("no next header", "It asks for nothing.", &to_closed(side, Payload::Other(59, vec![])));
+        let frame = with_ip(to_closed(side, Payload::Other(protocol::SCTP, vec![0; 40])), |ip| {
+            ip.extensions = vec![Extension::filler(protocol::DESTINATION, 0)];
+        });
+        push("SCTP behind a header", "Where the packet names the protocol is not looked for.", &frame);
+    }
+}
+
 fn exhausted(cases: &mut Vec<Case>, side: Side) {
     let what = "No backend is left, and the service says drop.";
     for (name, payload) in [("SYN", tcp(port::DROP, SYN)), ("ACK", tcp(port::DROP, ACK)), ("UDP", udp(port::DROP))] {
@@ -38,7 +70,7 @@ fn exhausted(cases: &mut Vec<Case>, side: Side) {
 fn fragments(cases: &mut Vec<Case>, side: Side) {
     let what = "Where the first one went nobody knows: it was not seen.";
     for (name, offset, more) in [("middle", 10, true), ("last", 185, false), ("far", 0x1fff, false)] {
-        let frame = with_ip(from_client(side, udp(port::DSR)), |ip| {
+        let frame = with_ip(to_closed(side, udp(port::DSR)), |ip| {
             (ip.id, ip.dont_fragment, ip.fragment_offset, ip.more_fragments) = (78, false, offset, more);
             if side == Side::V6 {
                 ip.extensions = vec![Extension::fragment(offset, more, 78)];
@@ -175,7 +207,7 @@ const fn icmp(side: Side) -> u8 {
 
 fn extension_headers(cases: &mut Vec<Case>, side: Side) {
     let mut push = |name: &str, what, extensions: &[Extension]| {
-        let frame = with_ip(from_client(side, udp(port::DSR)), |ip| ip.extensions = extensions.to_vec());
+        let frame = with_ip(to_closed(side, udp(port::DSR)), |ip| ip.extensions = extensions.to_vec());
         push(cases, side, Exit::ExtensionHeaders, name, what, &frame);
     };
     let what = "One more than is looked through.";

@@ -6,7 +6,7 @@ use super::{
     Case, Scene,
     answered::from_nobody,
     protocol_name,
-    scene::{from_client, port, tcp, to_other, to_tunnel, tunnelled_to, udp, with_ip},
+    scene::{from_client, port, tcp, to_closed, to_other, to_tunnel, tunnelled_to, udp, with_ip},
     side_name,
 };
 use crate::packet::{ACK, Extension, Frame, Icmp, Ip, Network, Payload, SYN, Tag, Tcp, Udp, protocol};
@@ -72,6 +72,25 @@ fn not_ours(cases: &mut Vec<Case>, side: Side) {
 }
 
 fn fragments(cases: &mut Vec<Case>, side: Side) {
+    let what = "Of a packet to the VIP, which is an address of the host: the first part may have been the host's.";
+    for (name, offset, more) in [("middle", 10, true), ("last", 185, false)] {
+        let frame = with_ip(from_client(side, udp(port::NOBODY)), |ip| {
+            (ip.id, ip.dont_fragment, ip.fragment_offset, ip.more_fragments) = (79, false, offset, more);
+            if side == Side::V6 {
+                ip.extensions = vec![Extension::fragment(offset, more, 79)];
+            }
+        });
+        push(cases, side, Exit::NotOurs, name, what, &frame);
+    }
+    if side == Side::V6 {
+        let what = "What the host, whose address the VIP is, may have behind a header that hides it.";
+        for kind in [protocol::ENCRYPTED, protocol::AUTHENTICATED] {
+            let frame = with_ip(from_client(side, udp(port::NOBODY)), |ip| {
+                ip.extensions = vec![Extension { kind, rest: vec![0; 23] }];
+            });
+            push(cases, side, Exit::NotOurs, &format!("type {kind}"), what, &frame);
+        }
+    }
     let what = "A packet that is neither TCP nor UDP is the host's, and so is its first fragment.";
     let other = Payload::Other(protocol::ENCRYPTED, vec![7; 24]);
     let frame = with_ip(from_client(side, other), |ip| {
@@ -94,6 +113,14 @@ fn control(cases: &mut Vec<Case>, side: Side) {
     for kind in errors {
         let frame = from_client(side, Payload::Icmp(Icmp::error(*kind, 4, 1400, &quoted)));
         push(cases, side, Exit::IcmpError, &format!("type {kind}"), what, &frame);
+    }
+    if side == Side::V6 {
+        let what = "Neighbour discovery is the host's, at whatever address.";
+        for kind in 133..=137 {
+            let message = Payload::Icmp(Icmp { kind, data: vec![1; 16], ..Icmp::default() });
+            let name = format!("discovery {kind} at no address of the host");
+            push(cases, side, Exit::IcmpOther, &name, what, &to_closed(side, message));
+        }
     }
     let what = "What is neither an error nor an echo request is the host's: neighbour discovery, for example.";
     for kind in others {

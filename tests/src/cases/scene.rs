@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use edge_common::{
-    abi::{Backend, Mac, Mode, Role, VipPrefix, WhenExhausted},
+    abi::{Backend, Mac, Mode, Role, VipOther, VipPrefix, WhenExhausted},
     maps::Route,
 };
 
@@ -75,6 +75,12 @@ impl Scene {
                 scene.world.strays.push((side.vip(), port::BAD_SERVICE, protocol, 60_000));
             }
         }
+        // The one VIP is an address of the host, the other is not.
+        for side in Side::BOTH {
+            scene.world.service(side.closed(), port::DSR, protocol::TCP, Mode::Dsr, &[0]);
+            scene.world.host_vips.push(side.vip());
+        }
+        scene.world.vip_other = VipOther::Reject;
         scene.backends_decapsulate();
         let route = Route { egress: EDGE0, mac: Mac::new(NEIGHBOUR_MAC), source_mac: Mac::new(EDGE0_MAC) };
         scene.world.routes = Side::BOTH.map(|side| (octets(neighbour(side)), route)).to_vec();
@@ -196,6 +202,11 @@ pub fn from_client(side: Side, payload: Payload) -> Frame {
 /// A frame from the VIP back to the client.
 pub fn to_client(side: Side, payload: Payload) -> Frame {
     Frame::new(CLIENT_MAC, EDGE_MAC, Ip::new(side.vip(), side.client(), payload))
+}
+
+/// A frame to the VIP that is no address of the host.
+pub fn to_closed(side: Side, payload: Payload) -> Frame {
+    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.client(), side.closed(), payload))
 }
 
 /// A frame to an address that is no VIP.

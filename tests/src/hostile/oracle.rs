@@ -1,5 +1,7 @@
 //! What must hold for any frame whatever, said without the code that is tested.
 
+use std::net::IpAddr;
+
 use super::Try;
 use crate::{
     both::{Program, Seen, Way},
@@ -70,7 +72,13 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
     match exit {
-        Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig => verify::checksums(out),
+        Exit::RejectReset
+        | Exit::RejectUnreachable
+        | Exit::VipReset
+        | Exit::VipUnreachable
+        | Exit::VipProtocol
+        | Exit::TtlExceeded
+        | Exit::TooBig => verify::checksums(out),
         Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply => {
             let Some(packet) = Packet::of(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
             if !packet.whole {
@@ -100,7 +108,14 @@ pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
     let Way::Edge(exit) = seen.way else { return Ok(()) };
     let out = &seen.frame;
     match exit {
-        Exit::RejectReset | Exit::RejectUnreachable | Exit::TtlExceeded | Exit::TooBig | Exit::EchoReply => {
+        Exit::RejectReset
+        | Exit::RejectUnreachable
+        | Exit::VipReset
+        | Exit::VipUnreachable
+        | Exit::VipProtocol
+        | Exit::TtlExceeded
+        | Exit::TooBig
+        | Exit::EchoReply => {
             let most = 3 * came.len().max(SHORTEST);
             if out.len() > most {
                 return Err(format!("{exit:?}: an answer of {} bytes to {}", out.len(), came.len()));
@@ -151,6 +166,8 @@ fn without_hops(packet: &[u8]) -> Vec<u8> {
     }
     packet
 }
+const VIPS_V4: [IpAddr; 2] = [Side::V4.vip(), Side::V4.closed()];
+const VIPS_V6: [IpAddr; 2] = [Side::V6.vip(), Side::V6.closed()];
 
 /// The network layer of a frame, as far as the checks need it.
 #[expect(clippy::struct_excessive_bools, reason = "five answers to five questions")]
@@ -181,7 +198,7 @@ impl Packet {
                 let header = usize::from(packet[0] & 0x0f) * 4;
                 let whole = packet[0] >> 4 == 4 && header >= 20 && number(2) >= header && number(2) <= packet.len();
                 Some(Self {
-                    for_a_vip: packet[16..20] == octets(Side::V4.vip())[..4],
+                    for_a_vip: VIPS_V4.iter().any(|vip| packet[16..20] == octets(*vip)[..4]),
                     for_anycast: packet[16..19] == octets(Side::V4.anycast())[..3],
                     for_a_tunnel: packet[16..20] == octets(Side::V4.tunnel())[..4],
                     whole,
@@ -189,7 +206,7 @@ impl Packet {
                 })
             }
             [0x86, 0xdd] if packet.len() >= 40 => Some(Self {
-                for_a_vip: packet[24..40] == octets(Side::V6.vip()),
+                for_a_vip: VIPS_V6.iter().any(|vip| packet[24..40] == octets(*vip)),
                 for_anycast: packet[24..39] == octets(Side::V6.anycast())[..15],
                 for_a_tunnel: packet[24..40] == octets(Side::V6.tunnel()),
                 whole: packet[0] >> 4 == 6 && 40 + number(4) <= packet.len(),

@@ -11,3 +11,4 @@ mod path_mtu;
 mod reach;
 mod segment;
 mod status;
+mod vip_other;

@@ -12,13 +12,13 @@ use crate::wire::{
 /// Groups of four bytes in the longest quotation.
 const MAX_QUOTED: usize = 308;
 
-/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `mtu` goes into its last
-/// two bytes: 0 unless it says "too big". False if the frame's length can't be changed.
+/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `detail` goes into its
+/// last two bytes: the MTU of "too big", the pointer of a parameter problem, else 0. False if the frame's length can't be changed.
 #[inline(never)]
-pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, mtu: u16) -> bool {
+pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, detail: u16) -> bool {
     let Some((link, header)) = received::<F, P>(packet) else { return false };
     let quoted = F::length(header).min(const { F::MAX_ERROR - F::HEADER - Icmpv4Hdr::LEN });
-    write::<F, P>(packet, link, quoted, F::message(message), mtu).is_some()
+    write::<F, P>(packet, link, quoted, F::message(message), detail).is_some()
 }
 
 #[inline(always)]
@@ -27,7 +27,7 @@ fn write<F: Reply, P: Packet>(
     link: Link,
     quoted: usize,
     [type_, code]: [u8; 2],
-    mtu: u16,
+    detail: u16,
 ) -> Option<()> {
     let overhead = const { F::HEADER + Icmpv4Hdr::LEN };
     packet.grow_head(overhead as i32)?;
@@ -38,7 +38,7 @@ fn write<F: Reply, P: Packet>(
 
     let quotation = after(link.l3, overhead);
     let length = after(Icmpv4Hdr::LEN, quoted) as u16;
-    let [high, low] = mtu.to_be_bytes();
+    let [high, low] = detail.to_be_bytes();
     // The addresses of the quoted packet, which the answer has the other way round: the sum is the same.
     let check = F::pseudo_header(packet.view(quotation)?, F::ICMP, length)
         .word([type_, code])

@@ -21,7 +21,7 @@ use crate::{
 
 /// What becomes of a packet that an answer is due to: it stays if it is [`permitted`], else the packet leaves without one.
 #[inline(always)]
-pub fn judge<P: Packet>(packet: &P, decided: Decision) -> Decision {
+pub(super) fn judge<P: Packet>(packet: &P, decided: Decision) -> Decision {
     if permitted(packet, decided) { decided } else { silent(decided).into() }
 }
 
@@ -52,18 +52,22 @@ fn make<F: Reply, P: Packet>(packet: &mut P, decided: Decision, kind: AnswerKind
         AnswerKind::Error(message @ (Message::PortUnreachable | Message::TimeExceeded)) => {
             error::<F, P>(packet, message, 0)
         }
-        AnswerKind::Error(message @ Message::TooBig) => error::<F, P>(packet, message, detail as u16),
+        AnswerKind::Error(message @ (Message::TooBig | Message::ProtocolUnreachable)) => {
+            error::<F, P>(packet, message, detail as u16)
+        }
     };
     if made { decided.exit() } else { Exit::NoRoom }
 }
 
-/// The exit of a packet that would be answered if it might be. An echo request is the host's then.
+/// The exit of a packet that would be answered if it might be. An echo request with a wrong header checksum is the host's,
+/// which drops it.
 #[inline(always)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "few exits are answers")]
 const fn silent(decided: Decision) -> Exit {
     match decided.exit() {
         Exit::EchoReply => Exit::IcmpOther,
         Exit::RejectReset | Exit::RejectUnreachable => Exit::RejectSilent,
+        Exit::VipReset | Exit::VipUnreachable | Exit::VipProtocol => Exit::VipSilent,
         Exit::TtlExceeded => Exit::TtlExceededSilent,
         Exit::TooBig => Exit::TooBigSilent,
         exit => exit,
@@ -78,7 +82,9 @@ fn try_take<M: Maps>(maps: &M, kind: AnswerKind) -> bool {
     let (action, limit) = match kind {
         AnswerKind::EchoReply => (RateLimited::EchoReply, limits.echo_replies),
         AnswerKind::Reset => (RateLimited::Reset, limits.resets),
-        AnswerKind::Error(Message::PortUnreachable) => (RateLimited::PortUnreachable, limits.unreachable),
+        AnswerKind::Error(Message::PortUnreachable | Message::ProtocolUnreachable) => {
+            (RateLimited::PortUnreachable, limits.unreachable)
+        }
         AnswerKind::Error(Message::TimeExceeded) => (RateLimited::TimeExceeded, limits.time_exceeded),
         AnswerKind::Error(Message::TooBig) => (RateLimited::TooBig, limits.too_big),
     };

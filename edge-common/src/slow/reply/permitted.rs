@@ -5,6 +5,8 @@
 //! allows a packet too big about a multicast, for the discovery of a multicast path's MTU; here it is not sent either, since
 //! nothing multicast is forwarded.
 
+use network_types::tcp::TcpHdr;
+
 use super::{Reply, reset::FARTHEST};
 use crate::{
     step::{AnswerKind, Decision},
@@ -46,7 +48,7 @@ fn of_family<F: Reply, P: Packet>(packet: &P, link: Link, decided: Decision) -> 
         Payload::Hidden | Payload::Malformed => return false,
     };
     let message = match decided.answer() {
-        Some(AnswerKind::EchoReply) => return offset == after(link.l3, F::HEADER),
+        Some(AnswerKind::EchoReply) => return true,
         Some(AnswerKind::Reset) => {
             return fragment.is_none() && resettable::<F, P>(packet, link, offset).unwrap_or(false);
         }
@@ -64,7 +66,7 @@ fn resettable<F: Reply, P: Packet>(packet: &P, link: Link, offset: usize) -> Opt
     let offset = packet.merge_paths(offset, FARTHEST);
     let [was] = packet.load(after(offset, FLAGS))?;
     let length = after(link.l3, F::length(header)).wrapping_sub(offset);
-    if was & flags::RST != 0 || length > const { 4 * MAX_SEGMENT } {
+    if was & flags::RST != 0 || !(TcpHdr::LEN..=4 * MAX_SEGMENT).contains(&length) {
         return None;
     }
     let sum =

@@ -75,6 +75,8 @@ const EVERY_KEY: &str = r#"
 hash_key = "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
 slots = 1024
 tunnel = { source_v4 = "10.0.0.1", source_v6 = "fd00::1" }
+[edge]
+vip_other = "drop"
 [limits]
 services = 10
 pools = 20
@@ -156,7 +158,7 @@ announce_interface = "eth1.100"
 #[test]
 fn every_key_has_its_effect() {
     let config = good(EVERY_KEY);
-    assert_eq!(config.slots, 1024);
+    assert_eq!((config.slots, config.vip_other), (1024, VipOther::Drop));
     let sizes = Limits {
         services: 10,
         pools: 20,

@@ -76,6 +76,8 @@ fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     let image = plan(&config, &Capacity::of(&config), None).expect("it is within the limits");
     assert_eq!(image.generation.records_per_second, 77);
     assert_eq!(image.generation.first_fragments_per_second, 78);
+    assert_eq!(image.generation.vip_other, VipOther::Drop as u32);
+    assert_eq!(image.generation.vip_bits.count_ones(), 2, "the two VIPs have different bits");
     assert_eq!(image.generation.answers_per_second, config.limits.answers);
     let (v4, v6) = (image.index_v4.iter().map(|e| e.target), image.index_v6.iter().map(|e| e.target));
     let targets: Vec<_> = v4.chain(v6).collect();

@@ -9,4 +9,5 @@ mod world;
 mod path_mtu;
 mod quotes;
 mod too_long;
+mod unserved;
 mod least_mtu;

@@ -178,6 +178,10 @@ impl World {
             records_per_second: u32::MAX,
             answers_per_second: AnswerLimits::all(u32::MAX),
             first_fragments_per_second: u32::MAX,
+            vip_bits: service_index::vip_bits((0u8..).zip(&self.forms).map(|(place, form)| match form.vip {
+                Side::V4 => vip_v4(place).into(),
+                Side::V6 => vip_v6(place).into(),
+            })),
             ..Generation::default()
         };
         memory.published.generations[BANK as usize].stations[0] = Station::new(self.interface, EDGE_MAC);

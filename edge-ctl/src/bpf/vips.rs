@@ -1,0 +1,108 @@
+//! Which VIPs are addresses of the host: a bit in each VIP's own entry of the service index.
+//!
+//! It is the host's, not the configuration's: it changes as addresses come and go, and a publication carries it over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::offset_of,
+    net::IpAddr,
+    sync::atomic::Ordering,
+};
+
+use bytemuck::Pod;
+use edge_common::abi::{ServiceEntryV4, ServiceEntryV6, Target};
+
+use super::{
+    PinnedMaps,
+    mapped::Mapped,
+    maps::{Maps, position},
+};
+
+/// An entry of the service index of either family.
+pub(super) trait Entry: Pod {
+    /// Where the word is that has the bit.
+    const HOST_AT: usize;
+
+    fn vip(&self) -> IpAddr;
+    fn target(&mut self) -> &mut Target;
+}
+
+impl Entry for ServiceEntryV4 {
+    const HOST_AT: usize = offset_of!(Self, target) + Target::HOST_AT;
+
+    fn vip(&self) -> IpAddr {
+        self.key.vip.into()
+    }
+
+    fn target(&mut self) -> &mut Target {
+        &mut self.target
+    }
+}
+
+impl Entry for ServiceEntryV6 {
+    const HOST_AT: usize = offset_of!(Self, target) + Target::HOST_AT;
+
+    fn vip(&self) -> IpAddr {
+        self.key.vip.into()
+    }
+
+    fn target(&mut self) -> &mut Target {
+        &mut self.target
+    }
+}
+
+impl PinnedMaps {
+    /// Stores of each of these VIPs whether it is an address of the host. Nothing is known anew of the others.
+    pub(crate) fn set_host_vips(&mut self, vips: &BTreeMap<IpAddr, bool>) {
+        for (vip, is_host) in vips {
+            if *is_host {
+                self.host_vips.insert(*vip);
+            } else {
+                self.host_vips.remove(vip);
+            }
+        }
+        let Some((bank, generation)) = self.maps.published() else { return };
+        mark(&self.maps.index_v4, bank, generation.index_mask_v4, &self.host_vips);
+        mark(&self.maps.index_v6, bank, generation.index_mask_v6, &self.host_vips);
+    }
+
+    /// The entry as it is to be published.
+    pub(super) fn with_host<E: Entry>(&self, mut entry: E) -> E {
+        let vip = entry.vip();
+        let target = entry.target();
+        if target.is_vip() {
+            *target = target.with_host(self.host_vips.contains(&vip));
+        }
+        entry
+    }
+}
+
+/// The VIPs that are published as addresses of the host.
+pub(super) fn of_host(maps: &Maps) -> BTreeSet<IpAddr> {
+    let Some((bank, generation)) = maps.published() else { return BTreeSet::new() };
+    let v4 = vips(&maps.index_v4, bank, generation.index_mask_v4);
+    let v6 = vips(&maps.index_v6, bank, generation.index_mask_v6);
+    let host = |(_, vip, target): (u32, IpAddr, Target)| target.is_host().then_some(vip);
+    v4.filter_map(host).chain(v6.filter_map(host)).collect()
+}
+
+/// The entries of VIPs themselves: where, which, and what stands there.
+fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item = (u32, IpAddr, Target)> {
+    (0..=mask).filter_map(move |number| {
+        let at = position(bank, number)?;
+        let mut entry = index.read(at)?;
+        let target = *entry.target();
+        target.is_vip().then(|| (at, entry.vip(), target))
+    })
+}
+
+/// Each bit changes by one store.
+fn mark<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32, host: &BTreeSet<IpAddr>) {
+    for (at, vip, target) in vips(index, bank, mask) {
+        if target.is_host() != host.contains(&vip)
+            && let Some(word) = index.atomic_u32(at, E::HOST_AT)
+        {
+            word.fetch_xor(Target::HOST, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a VIP does besides its services: the host's where it is the host's address, else refused or dropped.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use edge_tests::lab::{
+    patience::patience,
+    small::{BACKENDS, CLIENT, Mode, Served, Small},
+    topology::{ECHO, EDGE},
+    wait_until,
+};
+use nix::sys::signal::Signal;
+
+/// At which no service is.
+const PORT: u16 = 2222;
+/// What is refused is refused at once.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// What a connection of the client to the VIP comes to, and after how long.
+fn connect(lab: &Small, vip: IpAddr, port: u16) -> Result<(Option<ErrorKind>, Duration)> {
+    lab.netns(CLIENT).within(|| {
+        let started = Instant::now();
+        let connected = TcpStream::connect_timeout(&SocketAddr::new(vip, port), patience(Duration::from_secs(2)));
+        (connected.err().map(|error| error.kind()), started.elapsed())
+    })
+}
+
+/// What a datagram of the client to the VIP comes to.
+fn send(lab: &Small, vip: IpAddr) -> Result<Option<ErrorKind>> {
+    let exchanged = lab.netns(CLIENT).within(|| -> std::io::Result<()> {
+        let any: SocketAddr = if vip.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(patience(AT_ONCE)))?;
+        socket.connect(SocketAddr::new(vip, PORT))?;
+        socket.send(b"?")?;
+        socket.recv(&mut [0; 8]).map(drop)
+    })?;
+    Ok(exchanged.err().map(|error| error.kind()))
+}
+
+/// Whether the host behind the VIP answers a connection, as a login would.
+fn is_the_hosts(lab: &Small, vip: IpAddr) -> Result<bool> {
+    lab.netns(CLIENT).within(|| {
+        let at = SocketAddr::new(vip, PORT);
+        let Ok(mut stream) = TcpStream::connect_timeout(&at, patience(Duration::from_secs(1))) else { return false };
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).is_ok() && answer == *b"hello"
+    })
+}
+
+#[test]
+fn a_port_without_a_service_is_the_hosts_or_refused_or_dropped() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    for backend in BACKENDS {
+        lab.pass(backend).expect("it takes what the edge sends");
+    }
+    lab.balance(Mode::Native).expect("the edge serves");
+    let vips = ["dsr4", "dsr6"].map(|name| Served::named(name).vip);
+    let refused = |lab: &Small, vip| {
+        let (error, after) = connect(lab, vip, PORT)?;
+        Ok(error == Some(ErrorKind::ConnectionRefused) && after < patience(AT_ONCE))
+    };
+    for vip in vips {
+        assert!(refused(&lab, vip).unwrap(), "{vip}: {:?}", connect(&lab, vip, PORT));
+        assert_eq!(send(&lab, vip).unwrap(), Some(ErrorKind::ConnectionRefused), "{vip}");
+        lab.ask(vip, 4).unwrap();
+    }
+
+    // The host has the VIP, and something that listens at it.
+    let listener = lab.netns(EDGE).within(|| TcpListener::bind(("::", PORT))).unwrap().expect("it listens");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.and_then(|mut stream| stream.write_all(b"hello"));
+        }
+    });
+    for vip in vips {
+        let (address, more) = if vip.is_ipv4() { (format!("{vip}/32"), "") } else { (format!("{vip}/128"), " nodad") };
+        lab.netns(EDGE).ip(&format!("addr add {address} dev lo{more}\n")).unwrap();
+        let soon = patience(Duration::from_secs(3));
+        assert!(wait_until(soon, || is_the_hosts(&lab, vip)).unwrap(), "{vip}: {:?}", connect(&lab, vip, PORT));
+        // The services at the VIP are the edge's all the same. In this lab answers of a backend go through the edge's kernel,
+        // which takes none from its own IPv4 address; the host itself would refuse the connection.
+        assert_ne!(connect(&lab, vip, ECHO).unwrap().0, Some(ErrorKind::ConnectionRefused), "{vip}");
+        lab.netns(EDGE).ip(&format!("addr del {address} dev lo\n")).unwrap();
+        assert!(wait_until(soon, || refused(&lab, vip)).unwrap(), "{vip}: {:?}", connect(&lab, vip, PORT));
+    }
+
+    let file = lab.edge().unwrap().configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("[limits]", "[edge]\nvip_other = \"drop\"\n\n[limits]")).unwrap();
+    lab.edge().unwrap().signal(Signal::SIGHUP).context("the daemon runs").unwrap();
+    for vip in vips {
+        let dropped = || Ok(connect(&lab, vip, PORT)?.0 == Some(ErrorKind::TimedOut));
+        assert!(
+            wait_until(patience(Duration::from_secs(10)), dropped).unwrap(),
+            "{vip}: {:?}",
+            connect(&lab, vip, PORT)
+        );
+        assert_eq!(send(&lab, vip).unwrap(), Some(ErrorKind::WouldBlock), "{vip}");
+        lab.ask(vip, 4).unwrap();
+    }
+}
