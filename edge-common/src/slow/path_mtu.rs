@@ -29,7 +29,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         F::path_mtu(self.packet.load(at.offset)?)?;
         let outer_at = after(at.offset, Icmpv4Hdr::LEN);
         let outer: &F::Header = self.packet.view(outer_at)?;
-        let inner = F::quoted(self.packet, outer_at)?;
+        let inner = F::quoted_outer(self.packet, outer_at)?;
         if F::source(outer) != F::destination(header) || inner.offset > FARTHEST {
             return None;
         }

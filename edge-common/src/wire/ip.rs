@@ -60,9 +60,12 @@ pub trait Family {
     /// Finds the transport header behind `header`, which stands at `l3`.
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Payload;
 
-    /// Where the transport header of a packet is of which an ICMP error quotes the start, from `l3` on; `None` if it has
-    /// none, or none directly behind its header.
+    /// Where the transport header of a packet is of which an ICMP error quotes the start, from `l3` on, behind options,
+    /// extension headers or as a first fragment; `None` if it has none, or if the quotation ends before it.
     fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport>;
+
+    /// The same of an outer packet of ours, to which no router adds an extension header (RFC 8200, section 4).
+    fn quoted_outer<P: Packet>(packet: &P, l3: usize) -> Option<Transport>;
 
     /// Length of the IP packet in its header, header included; bytes.
     fn length(header: &Self::Header) -> usize;
@@ -169,6 +172,26 @@ mod tests {
         assert_eq!(v6(60, &options.repeat(5)), Some(Payload::Hidden), "one more than are looked through");
         assert_eq!(v6(60, &[6, 255, 0, 0, 0, 0, 0, 0]), Some(Payload::Malformed), "longer than the packet");
         assert_eq!(v6(60, &[6]), Some(Payload::Malformed), "cut off");
+    }
+
+    #[test]
+    fn a_quoted_packet_is_read_behind_what_it_may_have_and_no_further_than_it_is_quoted() {
+        let quoted = |next: u8, chain: &[u8]| {
+            let mut header = [0; 40];
+            // The quotation ends before the packet does.
+            (header[0], header[4], header[6]) = (0x60, 5, next);
+            V6::quoted(&frame(&[&header, chain].concat(), 0), L3)
+        };
+        let at = |protocol, offset| Some(Transport { protocol, offset: L3 + 40 + offset });
+        let [options, first, later] = [[44, 0, 0, 0, 0, 0, 0, 0], [17, 0, 0, 1, 0, 0, 0, 0], [17, 0, 0, 9, 0, 0, 0, 0]];
+        assert_eq!(quoted(6, &[0; 4]), at(6, 0));
+        for kind in [0, 43, 60] {
+            assert_eq!(quoted(kind, &[options, first].concat()), at(17, 16), "{kind}");
+            assert_eq!(quoted(kind, &[options, later].concat()), None, "{kind}: a later fragment has no ports");
+            assert_eq!(quoted(kind, &options[..1]), None, "{kind}: cut off");
+        }
+        assert_eq!(quoted(60, &[17, 3, 0, 0]), None, "longer than what is quoted");
+        assert_eq!(quoted(50, &options), None, "encrypted");
     }
 
     proptest! {

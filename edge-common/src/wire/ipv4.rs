@@ -72,6 +72,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn quoted_outer<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
+        Self::quoted(packet, l3)
+    }
+
+    #[inline(always)]
     fn length(header: &Ipv4Hdr) -> usize {
         usize::from(u16::from_be_bytes(header.tot_len))
     }

@@ -61,6 +61,18 @@ impl Family for V6 {
     #[inline(always)]
     fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
         let header: &Ipv6Hdr = packet.view(l3)?;
+        if header.vcf[0] >> 4 != 6 {
+            return None;
+        }
+        match look_through(packet, header.next_hdr, after(l3, Ipv6Hdr::LEN), packet.len()) {
+            Payload::Transport(at) | Payload::Fragment(Fragment { at, before: 0, .. }) => Some(at),
+            Payload::Fragment(_) | Payload::Hidden | Payload::Malformed => None,
+        }
+    }
+
+    #[inline(always)]
+    fn quoted_outer<P: Packet>(packet: &P, l3: usize) -> Option<Transport> {
+        let header: &Ipv6Hdr = packet.view(l3)?;
         let sound = header.vcf[0] >> 4 == 6 && !is_extension(header.next_hdr);
         if sound { Some(Transport { protocol: header.next_hdr, offset: after(l3, Ipv6Hdr::LEN) }) } else { None }
     }

@@ -203,8 +203,12 @@ fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
         let mut inner = flow.packet(10);
-        if flow.side == Side::V4 {
-            inner.options = vec![1; 8];
+        match flow.side {
+            Side::V4 => inner.options = vec![1; 8],
+            Side::V6 => {
+                let filler = Extension::filler(protocol::HOP_BY_HOP, 1);
+                inner.extensions = vec![filler, Extension::fragment(0, true, 5)];
+            }
         }
         let quoted = tunnelled_to(tunnel, address(both, owner), inner).bytes();
         let mut frame = too_big(tunnel, 1_300, &quoted);

@@ -69,7 +69,6 @@ fn what_is_quoted_need_not_be_plain_but_must_be_ours() {
                 Side::V4 => {
                     reach.push(("options", with(&|ip| ip.options = vec![1; 4])));
                     reach.push(("all options", with(&|ip| ip.options = vec![1; 40])));
-                    reach.push(("a first fragment", first));
                     hosts.push(("a header too short", with(&|ip| ip.header_words = Some(4))));
                     // Read by that, the client's address would be the ports.
                     let [a, b] = flow.port.to_be_bytes();
@@ -80,11 +79,32 @@ fn what_is_quoted_need_not_be_plain_but_must_be_ours() {
                     hosts.push(("a header longer than the rest", with(&|ip| ip.header_words = Some(15))));
                 }
                 Side::V6 => {
-                    hosts.push(("a first fragment", first));
-                    let filler = Extension::filler(protocol::DESTINATION, 0);
-                    hosts.push(("an extension header", with(&|ip| ip.extensions = vec![filler.clone()])));
+                    let behind = |extensions: &[Extension]| with(&|ip| ip.extensions = extensions.to_vec());
+                    let filler = |kind| Extension::filler(kind, 0);
+                    let [hop_by_hop, routing, destination] =
+                        [protocol::HOP_BY_HOP, protocol::ROUTING, protocol::DESTINATION].map(filler);
+                    let fragment = Extension::fragment(0, true, 7);
+                    for (what, extension) in [
+                        ("hop-by-hop options", &hop_by_hop),
+                        ("a routing header", &routing),
+                        ("destination options", &destination),
+                        ("a fragment header", &fragment),
+                        ("an atomic fragment", &Extension::fragment(0, false, 7)),
+                        ("long options", &Extension::filler(protocol::DESTINATION, 40)),
+                    ] {
+                        reach.push((what, behind(std::slice::from_ref(extension))));
+                    }
+                    reach.push(("all of them", behind(&[hop_by_hop, destination.clone(), routing, fragment])));
+                    hosts.push(("more than are looked through", behind(&vec![destination.clone(); 5])));
+                    let hidden = Extension { kind: protocol::ENCRYPTED, rest: vec![0; 23] };
+                    hosts.push(("one that hides the ports", behind(&[hidden])));
+                    let mut far = flow.answer();
+                    far.extensions = vec![Extension::filler(protocol::DESTINATION, 255)];
+                    let cut = error(flow.side, kind, 1, &far.bytes()[..1_200]);
+                    hosts.push(("one that ends behind the quotation", cut));
                 }
             }
+            reach.push(("a first fragment", first));
             for (what, packet) in reach {
                 let (backend, by) = forwarded(both, flow, &packet);
                 assert_eq!(backend, flow.owner(both), "{flow:?}: quotes {what}");
