@@ -17,11 +17,13 @@ use edge_tests::lab::{
     status,
     topology::{ECHO, EDGE},
     udp_echo, wait_until,
+    xdp_pass::XdpPass,
 };
 use nix::{
     sys::{signal::Signal, stat::Mode as FileMode},
     unistd::mkfifo,
 };
+use serde_json::Value;
 
 /// Pools of ten backends that are not there, and a service of each: a probe waits until its timeout.
 fn silent(pools: u8) -> String {
@@ -126,6 +128,34 @@ fn what_another_program_takes_away_is_put_back() {
     assert!(lab.ctl(&["status"]).unwrap().contains("draining"));
     let asked = asking.stop().unwrap();
     assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+}
+
+#[test]
+fn a_program_that_cannot_be_attached_is_explained_and_tried_again() {
+    let mut lab = lab();
+    let late = "\n[[interface]]\nname = \"late0\"\nmode = \"native\"\n";
+    lab.prepare(Mode::Native, late).expect("a configuration");
+    let link = "link add late0 type veth peer name late1\nlink set late0 up\n";
+    lab.netns(EDGE).ip(link).unwrap();
+    let occupied = XdpPass::attach(lab.netns(EDGE), "late0").expect("a program of somebody else");
+    lab.start_daemon().expect("the other interface is free");
+    let wait_for = |attached: bool, why: &str| {
+        let mut last = Value::Null;
+        let reached = wait_until(patience(Duration::from_secs(15)), || {
+            let status = lab.edge()?.status(lab.netns(EDGE))?;
+            let interfaces = status["interfaces"].as_array().cloned().unwrap_or_default();
+            last = interfaces.into_iter().find(|interface| interface["name"] == "late0").unwrap_or_default();
+            Ok(last["attached"] == attached && last["why"].as_str().unwrap_or_default().contains(why))
+        });
+        assert!(reached.unwrap() && last["why"].is_null() == attached, "waited for {why:?}: {last}");
+    };
+    wait_for(false, "another XDP program");
+    drop(occupied);
+    wait_for(true, "");
+    lab.netns(EDGE).ip("link del late0\n").unwrap();
+    wait_for(false, "no interface `late0`");
+    lab.netns(EDGE).ip(link).unwrap();
+    wait_for(true, "");
 }
 
 #[test]
