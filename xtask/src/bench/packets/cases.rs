@@ -241,7 +241,8 @@ impl Route {
             State::TtlExceeded => (Exit::TtlExceeded, error),
             State::TooBig => (Exit::TooBig, error),
             State::Echo => (Exit::EchoReply, 0),
-            State::IcmpError => (Exit::IcmpError, 0),
+            // About no flow: it is nobody's, and an error is not answered.
+            State::IcmpError => (Exit::VipSilent, 0),
             State::NotOurs => (Exit::NotOurs, 0),
             State::Fragment => (Exit::FragmentUnknown, 0),
             State::Malformed => (Exit::Malformed, 0),
