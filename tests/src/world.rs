@@ -271,6 +271,12 @@ impl World {
         }
     }
 
+    /// The identification of an outer IPv4 packet of the flow with this label, where no router may fragment it.
+    pub fn mark(label: u32) -> u16 {
+        let [.., high, low] = label.to_be_bytes();
+        u16::from_be_bytes([low, high])
+    }
+
     /// The flow's slot.
     pub fn slot(&self, client: IpAddr, source: u16, port: u16) -> u32 {
         Self::flow(client, source, port).slot(self.slots - 1)

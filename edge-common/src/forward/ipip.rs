@@ -24,8 +24,8 @@ pub(super) struct Inner {
     length: usize,
     /// DSCP and ECN.
     tos: u8,
-    /// The second word of an outer IPv4 header: identification, flags.
-    fragmentation: [u8; 4],
+    /// The second word of an outer IPv4 header, as it stands there: identification, flags.
+    fragmentation: u32,
     /// Twenty bits that are the flow's.
     label: u32,
 }
@@ -33,14 +33,15 @@ pub(super) struct Inner {
 impl Inner {
     #[inline(always)]
     pub(super) fn of<F: Family>(header: &F::Header, length: usize, label: u32) -> Self {
+        // Without fragments it is free for what an ICMP error can be told by. Else it is mixed with the flow: all packets to
+        // a backend have the same outer addresses, and clients count alike.
+        let mark = label & 0xffff;
         let fragmentation = if F::dont_fragment(header) {
-            [0, 0, DONT_FRAGMENT, 0]
+            mark | const { u32::from_le_bytes([0, 0, DONT_FRAGMENT, 0]) }
         } else {
-            // Mixed with the flow: all packets to a backend have the same outer addresses, and clients count alike.
-            let [a, b] = F::identification(header);
-            let [.., c, d] = label.to_be_bytes();
-            [a ^ c, b ^ d, 0, 0]
-        };
+            mark ^ u32::from(u16::from_le_bytes(F::identification(header)))
+        }
+        .to_le();
         Self { length, tos: F::tos(header), fragmentation, label }
     }
 
@@ -51,7 +52,7 @@ impl Inner {
     pub(super) fn in_pieces<P: Packet>(self, packet: &P, payload: usize) -> Self {
         let FiveWords([a, b, c, d, e]) = packet.view(payload).copied().unwrap_or(FiveWords([0; 5]));
         let [w, x, y, z] = (a ^ b ^ c ^ d ^ e ^ self.label.to_be()).to_ne_bytes();
-        Self { fragmentation: [w ^ y, x ^ z, 0, 0], ..self }
+        Self { fragmentation: u32::from_ne_bytes([w ^ y, x ^ z, 0, 0]), ..self }
     }
 }
 
@@ -84,7 +85,7 @@ impl OuterV4 {
         let header = |check: [u8; 2]| {
             [
                 u32::from_ne_bytes([0x45, inner.tos, high, low]),
-                u32::from_ne_bytes(inner.fragmentation),
+                inner.fragmentation,
                 u32::from_ne_bytes([DEFAULT_TTL, protocol, check[0], check[1]]),
                 u32::from_ne_bytes(generation.tunnel_source_v4),
                 u32::from_ne_bytes(backend.address_v4()),

@@ -95,7 +95,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     }
 
     #[inline(always)]
-    fn finish<F: Lookup + Icmp>(&self, location: FlowLocation, result: StepResult) -> StepResult {
+    fn finish<F: Lookup + reply::Reply>(&self, location: FlowLocation, result: StepResult) -> StepResult {
         match location.relation {
             FlowRelation::Whole => result,
             FlowRelation::FirstFragment => self.remember::<F>(result),

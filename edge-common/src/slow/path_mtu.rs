@@ -6,7 +6,7 @@
 
 use network_types::icmp::Icmpv4Hdr;
 
-use super::{Look, icmp::FARTHEST};
+use super::{Look, icmp::FARTHEST, reply::Reply};
 use crate::{
     abi::Exit,
     lookup::Lookup,
@@ -21,6 +21,9 @@ use crate::{
         protocol,
     },
 };
+
+/// Groups of four bytes in the longest error whose checksum is computed: 1,500 bytes. RFC 1812 and RFC 4443 allow fewer.
+const MAX_ERROR: usize = 375;
 
 impl<P: Packet, M: Maps> Look<'_, P, M> {
     /// The client's packet in the outer one that an ICMP error to a tunnel's source quotes.
@@ -50,10 +53,11 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
     }
 
-    /// Learns the MTU, if the backend that was found is the one that the outer packet went to: whoever makes such an error up
-    /// must at least know where the flow goes. The packet is the host's, too.
+    /// Learns the MTU, if the backend that was found is the one that the outer packet went to, and if the error is one that
+    /// only somebody on the path can have sent: what it quotes has bits of the flow's keyed hash, and is longer than the MTU.
+    /// The packet is the host's, too.
     #[inline(always)]
-    pub(super) fn learn_path_mtu<F: Lookup + Icmp>(&self, location: FlowLocation, result: StepResult) -> StepResult {
+    pub(super) fn learn_path_mtu<F: Lookup + Reply>(&self, location: FlowLocation, result: StepResult) -> StepResult {
         match self.learnt::<F>(location, result) {
             Some(()) => Exit::PathMtu.into(),
             None => Exit::NotOurs.into(),
@@ -61,17 +65,34 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     }
 
     #[inline(always)]
-    fn learnt<F: Lookup + Icmp>(&self, location: FlowLocation, result: StepResult) -> Option<()> {
+    fn learnt<F: Lookup + Reply>(&self, location: FlowLocation, result: StepResult) -> Option<()> {
         let Step::Forward(chosen) = result.step() else { return None };
         let header: &F::Header = self.packet.view(self.link.l3)?;
         let Payload::Transport(at) = F::payload(self.packet, self.link.l3, header) else { return None };
         let mtu = F::path_mtu(self.packet.load(at.offset)?)?;
         let outer: &F::Header = self.packet.view(after(at.offset, Icmpv4Hdr::LEN))?;
         let backend = self.maps.backend(chosen.backend)?;
-        if location.relation != FlowRelation::TunnelQuote || !F::is_backend(backend, F::destination(outer)) {
+        if location.relation != FlowRelation::TunnelQuote
+            || !F::is_backend(backend, F::destination(outer))
+            || !F::is_labelled(outer, chosen.label)
+            || F::length(outer) <= usize::from(mtu)
+            || !self.is_intact::<F>(header, at)?
+        {
             return None;
         }
         self.maps.learn_path_mtu(chosen.backend, mtu);
         Some(())
+    }
+
+    /// Whether the checksum of the ICMP message at `at` is right; `None` for one that is longer than any error need be.
+    #[inline(always)]
+    fn is_intact<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<bool> {
+        let offset = self.packet.merge_paths(at.offset, FARTHEST);
+        let length = after(self.link.l3, F::length(header)).wrapping_sub(offset);
+        if length > const { 4 * MAX_ERROR } {
+            return None;
+        }
+        let sum = F::pseudo_header(header, F::ICMP, length as u16);
+        Some(sum.packet::<P, MAX_ERROR>(self.packet, offset, length)?.finish() == [0; 2])
     }
 }

@@ -85,6 +85,9 @@ pub trait Family {
     /// What tells the fragments of this packet from those of others, should it be fragmented on the way.
     fn identification(header: &Self::Header) -> [u8; 2];
 
+    /// Whether an outer packet of ours that no router may fragment has the label of a flow: twenty bits, or as many as fit.
+    fn is_labelled(outer: &Self::Header, label: u32) -> bool;
+
     /// Whether a packet came from a single host, to another one.
     fn answerable(header: &Self::Header) -> bool;
 

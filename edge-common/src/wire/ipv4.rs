@@ -107,6 +107,12 @@ impl Family for V4 {
         header.id
     }
 
+    /// In its identification, which is free where DF is set; the lowest byte first, as it is cheapest to write.
+    #[inline(always)]
+    fn is_labelled(outer: &Ipv4Hdr, label: u32) -> bool {
+        Self::dont_fragment(outer) && outer.id == (label as u16).to_le_bytes()
+    }
+
     /// Neither end "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.2).
     #[inline(always)]
     fn answerable(header: &Ipv4Hdr) -> bool {

@@ -109,6 +109,12 @@ impl Family for V6 {
         [0; 2]
     }
 
+    /// In its flow label.
+    #[inline(always)]
+    fn is_labelled(outer: &Ipv6Hdr, label: u32) -> bool {
+        u32::from_be_bytes(outer.vcf) & 0xf_ffff == label
+    }
+
     /// Neither end multicast, unspecified or loopback (RFC 4443, section 2.4), nor an IPv4-mapped address, which is nobody's on
     /// the wire (RFC 4291, section 2.5.5.2).
     #[inline(always)]

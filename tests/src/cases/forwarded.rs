@@ -224,11 +224,9 @@ fn forwarded(
             outer.tos = inner.tos;
             if tunnel == Side::V4 {
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
-                if !outer.dont_fragment {
-                    // Different for each packet, as RFC 6864 wants it of what may be fragmented.
-                    let flow = World::flow(side.client(), source_port(&inner), port).flow_label().to_be_bytes();
-                    outer.id = inner.id ^ u16::from_be_bytes([flow[2], flow[3]]);
-                }
+                // Different for each packet, as RFC 6864 wants it of what may be fragmented.
+                let id = if outer.dont_fragment { 0 } else { inner.id };
+                outer.id = id ^ World::mark(World::flow(side.client(), source_port(&inner), port).flow_label());
             } else {
                 let source = source_port(&inner);
                 outer.flow_label = World::flow(side.client(), source, port).flow_label();

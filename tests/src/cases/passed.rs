@@ -6,11 +6,11 @@ use super::{
     Case, Scene,
     answered::from_nobody,
     protocol_name,
-    scene::{from_client, port, tcp, to_closed, to_other, to_tunnel, tunnelled_to, udp, with_ip},
+    scene::{from_client, labelled, port, tcp, to_closed, to_other, to_tunnel, tunnelled_to, udp, with_ip},
     side_name,
 };
 use crate::packet::{ACK, Extension, Frame, Icmp, Ip, Network, Payload, SYN, Tag, Tcp, Udp, protocol};
-use crate::world::{CLIENT_MAC, EDGE_MAC, Side};
+use crate::world::{CLIENT_MAC, EDGE_MAC, Side, World};
 
 pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     not_ours(cases, side);
@@ -150,8 +150,11 @@ fn path_mtu(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     let what = "The backend of the flow in the tunnel packet has a narrow way; the host hears of it, too.";
     for inside in Side::BOTH {
         for (protocol, payload) in [(protocol::TCP, tcp(port, ACK)), (protocol::UDP, udp(port))] {
+            let source = if protocol == protocol::TCP { Tcp::default().source } else { Udp::default().source };
+            let label = World::flow(inside.client(), source, port).flow_label();
             let inner = Ip::new(inside.client(), inside.vip(), payload);
-            let outer = tunnelled_to(side, scene.backend_address(inside, protocol, port), inner.clone()).bytes();
+            let outer = tunnelled_to(side, scene.backend_address(inside, protocol, port), inner.clone());
+            let outer = labelled(outer, label, 1500).bytes();
             let header = if side == Side::V4 { 20 } else { 40 };
             let inner_header = if inside == Side::V4 { 20 } else { 40 };
             for (quoted, length) in [("all", outer.len()), ("eight bytes", header + inner_header + 8)] {

@@ -225,6 +225,17 @@ pub fn tunnelled_to(outer: Side, to: IpAddr, inner: Ip) -> Ip {
     Ip::new(outer.tunnel(), to, Payload::Ip(Box::new(inner)))
 }
 
+/// A tunnel packet of a flow with this label, of `length` bytes in all, as far as its header says.
+#[must_use]
+pub fn labelled(mut outer: Ip, label: u32, length: u16) -> Ip {
+    if outer.source.is_ipv4() {
+        (outer.id, outer.length) = (World::mark(label), Some(length));
+    } else {
+        (outer.flow_label, outer.length) = (label, Some(length - 40));
+    }
+    outer
+}
+
 /// A frame from a router on the way to a backend, to the tunnel's source.
 pub fn to_tunnel(side: Side, payload: Payload) -> Frame {
     Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.router(), side.tunnel(), payload))

@@ -31,8 +31,10 @@ fn expected(scene: &Scene, side: Side, port: u16, tunnel: Option<Side>, frame: &
     let mut outer = Ip::new(tunnel.tunnel(), to, Payload::Ip(Box::new(inner.clone())));
     outer.tos = inner.tos;
     outer.ttl = 64;
-    if tunnel == Side::V6 {
-        outer.flow_label = World::flow(side.client(), 40_000, port).flow_label();
+    let label = World::flow(side.client(), 40_000, port).flow_label();
+    match tunnel {
+        Side::V4 => outer.id = World::mark(label),
+        Side::V6 => outer.flow_label = label,
     }
     scene.towards(side, protocol::TCP, port, frame, outer).bytes()
 }

@@ -12,7 +12,7 @@ use crate::wire::{
 };
 
 /// A family in which the edge can answer.
-pub(super) trait Reply: Icmp {
+pub(in crate::slow) trait Reply: Icmp {
     /// Bytes of an answer's IP header.
     const HEADER: usize;
 

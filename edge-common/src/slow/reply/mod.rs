@@ -11,7 +11,8 @@ mod reset;
 
 mod header;
 
-use self::{echo::echo, error::error, header::Reply, permitted::permitted, reset::reset};
+pub(super) use self::header::Reply;
+use self::{echo::echo, error::error, permitted::permitted, reset::reset};
 use crate::{
     abi::{Exit, RateLimited},
     maps::Maps,

@@ -56,11 +56,8 @@ fn outer_headers_of_first_fragments_have_the_flows_bits() {
         for flow in flows() {
             let first = &fragments(&flow.packet(240), 80, 0x1234)[0];
             let (_, by) = forwarded(both, flow, first);
-            let expected = match (flow.tunnel(), flow.side) {
-                (None, _) | (Some(Side::V4), Side::V6) => 0,
-                (Some(Side::V4), Side::V4) => 0x1234 ^ (flow.label() & 0xffff),
-                (Some(Side::V6), _) => flow.label(),
-            };
+            let may_be_fragmented = flow.tunnel() == Some(Side::V4) && flow.side == Side::V4;
+            let expected = if may_be_fragmented { 0x1234 ^ flow.mark() } else { flow.mark() };
             assert_eq!(by, expected, "{flow:?}");
         }
     });

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use edge_common::abi::{Backend, BackendNumber, Exit};
 use edge_tests::{
     both::{Both, Way},
-    cases::scene::{to_tunnel, tunnelled_to},
+    cases::scene::{labelled, to_tunnel, tunnelled_to},
     packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, protocol},
     world::Side,
 };
@@ -39,9 +39,15 @@ pub(crate) fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
     to_tunnel(tunnel, Payload::Icmp(icmp))
 }
 
-/// The flow's packet in its tunnel to `backend`.
+/// The flow's packet in its tunnel to `backend`, one of the longest.
 pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
-    tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), flow.packet(100))
+    within(both, flow, backend, flow.packet(100))
+}
+
+/// `inner` as a packet of the flow in its tunnel to `backend`.
+fn within(both: &Both, flow: Flow, backend: BackendNumber, inner: Ip) -> Ip {
+    let outer = tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), inner);
+    labelled(outer, flow.label(), u16::MAX)
 }
 
 /// Sends an error with `mtu` about a packet of the flow to `backend`; returns whether the MTU was learnt.
@@ -76,7 +82,7 @@ fn it_is_learnt_for_the_backend_of_the_flow_and_not_less_than_anybody_can_carry(
         let before = traffic(both, flow, owner);
         let floor = if tunnel == Side::V4 { 576 } else { 1280 };
         for (says, is) in
-            [(1_400, 1_400), (1_450, 1_450), (floor, floor), (floor - 1, floor), (1, floor), (65_535, 65_535)]
+            [(1_400, 1_400), (1_450, 1_450), (floor, floor), (floor - 1, floor), (1, floor), (65_534, 65_534)]
         {
             both.memory.path_mtus.borrow_mut().clear();
             assert!(learns(both, flow, owner, says), "{flow:?}: {says}");
@@ -121,7 +127,8 @@ fn an_error_without_a_known_flow_teaches_nothing() {
         }
         let inner = flow.packet(100);
         let to = address(both, owner);
-        let mut source = tunnelled_to(tunnel, to, inner.clone());
+        let of = |inner| within(both, flow, owner, inner);
+        let mut source = of(inner.clone());
         source.source = tunnel.other();
         let mut sctp = inner.clone();
         sctp.protocol = Some(protocol::SCTP);
@@ -135,21 +142,15 @@ fn an_error_without_a_known_flow_teaches_nothing() {
         let icmp = Ip { payload: Payload::Icmp(Icmp::echo(echo, 1, 1, b"ping")), ..inner.clone() };
         let quotes = [
             ("another tunnel's packet", source),
-            ("SCTP in the tunnel", tunnelled_to(tunnel, to, sctp)),
-            ("another VIP", tunnelled_to(tunnel, to, vip)),
-            ("no IP in the tunnel", tunnelled_to(tunnel, to, version)),
-            ("no service", tunnelled_to(tunnel, to, port.packet(10))),
-            ("ICMP in the tunnel", tunnelled_to(tunnel, to, icmp)),
+            ("SCTP in the tunnel", of(sctp)),
+            ("another VIP", of(vip)),
+            ("no IP in the tunnel", of(version)),
+            ("no service", of(port.packet(10))),
+            ("ICMP in the tunnel", of(icmp)),
             ("no tunnel", Ip::new(tunnel.tunnel(), to, flow.packet(10).payload)),
-            (
-                "a later fragment like a first one",
-                tunnelled_to(tunnel, to, fragment(&inner, inner.payload.clone(), 5, true, 3)),
-            ),
-            ("a later fragment", tunnelled_to(tunnel, to, fragments(&inner, 24, 3).remove(1))),
-            (
-                "a later fragment of the outer packet",
-                fragments(&tunnelled_to(tunnel, to, inner.clone()), 64, 3).remove(1),
-            ),
+            ("a later fragment like a first one", of(fragment(&inner, inner.payload.clone(), 5, true, 3))),
+            ("a later fragment", of(fragments(&inner, 24, 3).remove(1))),
+            ("a later fragment of the outer packet", fragments(&of(inner.clone()), 64, 3).remove(1)),
         ];
         for (what, quoted) in quotes {
             assert!(!is_learnt(both, &too_big(tunnel, 1_300, &quoted.bytes())), "{flow:?}: quotes {what}");
@@ -164,6 +165,7 @@ fn an_error_without_a_known_flow_teaches_nothing() {
         if tunnel == Side::V6 {
             // The backend's address starts like this one of IPv4.
             let alike = tunnelled_to(Side::V4, IpAddr::from([0x20, 0x01, 0x0d, 0xb8]), inner);
+            let alike = labelled(alike, flow.label(), u16::MAX);
             assert!(!is_learnt(both, &too_big(Side::V4, 1_300, &alike.bytes())), "{flow:?}");
         }
         // To an address that is neither a tunnel's source nor a VIP; and to a VIP, where it is an error about no answer.
@@ -210,7 +212,7 @@ fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
                 inner.extensions = vec![filler, Extension::fragment(0, true, 5)];
             }
         }
-        let quoted = tunnelled_to(tunnel, address(both, owner), inner).bytes();
+        let quoted = within(both, flow, owner, inner).bytes();
         let mut frame = too_big(tunnel, 1_300, &quoted);
         let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
         match tunnel {
@@ -244,5 +246,37 @@ fn it_is_learnt_for_the_backend_that_the_flows_record_names() {
         assert!(learns(both, flow, pick, 1_300));
         assert_eq!((learnt(both, pick), learnt(both, owner)), (Some(1_300), None));
         assert_eq!(both.memory.unrecorded.borrow().iter().filter(|cell| cell.0 != [0; 4]).count(), 0);
+    });
+}
+
+/// Whoever makes an error up without seeing packets on the path knows the addresses and ports, and nothing else.
+#[test]
+fn an_error_that_is_made_up_teaches_nothing() {
+    for_each_tunnel(|both, flow, tunnel| {
+        let owner = flow.owner(both);
+        let real = outer(both, flow, owner);
+        let quotes = |outer: &Ip| is_learnt(both, &too_big(tunnel, 1_300, &outer.bytes()));
+        for bit in 0..if tunnel == Side::V4 { 16 } else { 20 } {
+            let mut forged = real.clone();
+            match tunnel {
+                Side::V4 => forged.id ^= 1 << bit,
+                Side::V6 => forged.flow_label ^= 1 << bit,
+            }
+            assert!(!quotes(&forged), "{flow:?}: bit {bit} of what the flow is told by");
+        }
+        if tunnel == Side::V4 {
+            let without = Ip { dont_fragment: false, ..real.clone() };
+            assert!(!quotes(&without), "{flow:?}: no router may be too narrow for what it may fragment");
+        }
+        for (length, is) in [(1_299, false), (1_300, false), (1_301, true)] {
+            let outer = labelled(real.clone(), flow.label(), length);
+            assert_eq!(quotes(&outer), is, "{flow:?}: {length} bytes are too long for 1,300");
+        }
+        let mut damaged = too_big(tunnel, 1_300, &real.bytes()).bytes();
+        *damaged.last_mut().expect("a byte") ^= 1;
+        both.memory.path_mtus.borrow_mut().clear();
+        assert_eq!(both.run(&damaged).way, Way::Edge(Exit::NotOurs), "{flow:?}: a checksum that is wrong");
+        assert_eq!(learnt(both, owner), None);
+        assert!(quotes(&real));
     });
 }

@@ -137,6 +137,15 @@ impl Flow {
         found.expect("a service of the world")
     }
 
+    /// By what an outer packet of the flow is told, if no router may fragment it: identification or flow label.
+    pub(crate) fn mark(self) -> u32 {
+        match self.tunnel() {
+            None => 0,
+            Some(Side::V4) => World::mark(self.label()).into(),
+            Some(Side::V6) => self.label(),
+        }
+    }
+
     /// Twenty bits of its hash, for outer headers.
     pub(crate) fn label(self) -> u32 {
         World::flow(self.side.client(), self.source, self.port).flow_label()
@@ -252,7 +261,7 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
         match tunnel {
             Side::V4 => {
                 sent.dont_fragment = dont_fragment;
-                sent.id = if sent.dont_fragment { 0 } else { u16::try_from(told_by).expect("two bytes") };
+                sent.id = u16::try_from(told_by).expect("two bytes");
             }
             Side::V6 => sent.flow_label = told_by,
         }
