@@ -206,6 +206,12 @@ impl PinnedMaps {
         published.generations[self.maps.bank() as usize].stations
     }
 
+    /// What packets have learnt of the MTU of a backend's path, bytes of IP packet.
+    pub(crate) fn path_mtu(&self, number: BackendNumber) -> Option<u16> {
+        let learnt = self.maps.backends.atomic_u16(number.into(), offset_of!(Backend, path_mtu))?;
+        Some(learnt.load(Ordering::Acquire)).filter(|mtu| *mtu != 0)
+    }
+
     /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which no message reports.
     pub(crate) fn forget_path_mtus(&self) {
         for index in 0..self.maps.backends.len() {

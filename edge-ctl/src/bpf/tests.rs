@@ -309,7 +309,9 @@ fn a_next_hop_is_written_beside_the_state() {
     learnt.store(1400, std::sync::atomic::Ordering::Relaxed);
     pinned.set_next_hop(number, Some(entry)).expect("known");
     assert_eq!(pinned.maps.backends.read(number.into()), Some(Backend { path_mtu: 1400, ..expected }));
+    assert_eq!(pinned.path_mtu(number), Some(1400));
     pinned.forget_path_mtus();
+    assert_eq!(pinned.path_mtu(number), None);
     pinned.set_next_hop(number, None).expect("known");
     assert_eq!(pinned.maps.backends.read(number.into()), Some(Backend { next_hop: Mac::default(), ..expected }));
 }

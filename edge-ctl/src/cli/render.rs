@@ -150,6 +150,8 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let (state, shade) = backend_state(backend.state, backend.health);
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
+    let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
+    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), path];
     [
         Cell::from(format!("  {bare}")),
         Cell::from(&backend.address),
@@ -159,7 +161,7 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
         packets,
         bits,
         flows,
-        Cell::from(&backend.reason),
+        Cell::from(said.into_iter().flatten().collect::<Vec<_>>().join("; ")),
     ]
 }
 

@@ -46,6 +46,8 @@ pub(crate) trait DataPlane {
     fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, where the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
+    /// What packets have learnt of the MTU of its path, bytes of IP packet.
+    fn path_mtu(&self, backend: BackendNumber) -> Option<u16>;
     fn service_traffic(&self, service: u32) -> Traffic;
     fn backend_traffic(&self, backend: BackendNumber) -> Traffic;
     fn exits(&self) -> Vec<(Exit, u64)>;
@@ -104,6 +106,10 @@ impl DataPlane for PinnedMaps {
 
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
         self.next_hop(backend)
+    }
+
+    fn path_mtu(&self, backend: BackendNumber) -> Option<u16> {
+        self.path_mtu(backend)
     }
 
     fn service_traffic(&self, service: u32) -> Traffic {

@@ -161,6 +161,10 @@ impl DataPlane for FakeDataPlane {
         (backend != 3).then_some([2, 0, 0, 0, 0, backend.to_be_bytes()[1]])
     }
 
+    fn path_mtu(&self, backend: BackendNumber) -> Option<u16> {
+        (backend == 2).then_some(1400)
+    }
+
     fn service_traffic(&self, service: u32) -> Traffic {
         let packets = self.packets * u64::from(service);
         Traffic { packets, bytes: packets * 1000, flows: packets / 10 }

@@ -180,6 +180,7 @@ fn backend_status(
         for_seconds: age.map(|age| age / 1000),
         reason: why.reason,
         next_hop: plane.next_hop(member.number).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
+        path_mtu: plane.path_mtu(member.number),
         traffic: now.backend_traffic(member.number, earlier),
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct BackendStatus {
     pub(crate) reason: String,
     /// MAC address that its frames go to; absent where the packet path looks it up for each packet.
     pub(crate) next_hop: Option<String>,
+    /// MTU of the path to it, bytes of IP packet, where a router has said that it is less than the egress's.
+    pub(crate) path_mtu: Option<u16>,
     pub(crate) traffic: TrafficStatus,
 }
 
