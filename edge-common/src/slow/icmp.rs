@@ -19,6 +19,9 @@ use crate::{
 /// The farthest location of a quoted packet that a [`FlowLocation`](crate::step::FlowLocation) can hold.
 pub(super) const FARTHEST: usize = 0xff;
 
+/// Bits of the offset of a transport header behind all that is looked through.
+const OFFSETS: usize = 0x3fff;
+
 impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
     pub(super) fn icmp<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
@@ -31,7 +34,10 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         if after(at.offset, Icmpv4Hdr::LEN) > after(self.link.l3, F::length(header)) {
             return Err(Exit::Malformed.into());
         }
-        let is_bare = at.offset == after(self.link.l3, size_of::<F::Header>());
+        // Compared where an older verifier does not see it: it would draw conclusions about the offset that contradict how the
+        // offset was found, and go on with them.
+        let offset = self.packet.merge_paths(at.offset, OFFSETS);
+        let is_bare = offset == after(self.link.l3, size_of::<F::Header>());
         if type_ == F::ECHO_REQUEST && code == 0 && is_bare && F::answerable(header) {
             return Err(Decision::new(Exit::EchoReply, at.offset as u32));
         }
