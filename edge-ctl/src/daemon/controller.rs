@@ -139,11 +139,12 @@ impl<P: DataPlane> Controller<P> {
             let state = plane.state(backend);
             plan::admin(state) == Admin::Enabled
                 && !state.has_all(State::RETIRED)
-                && probed.get(&backend).map_or(Health::Unknown, Probed::health) != Health::Down
+                && probes(probed, backend) != Health::Down
         };
         for backend in self.reach.judge(&self.inventory, serves) {
             let reason = format!("nothing can be sent there: {}", self.reach.why(backend).unwrap_or_default());
-            self.settle(backend, &HealthChange { from: self.probes(backend), to: Health::Down, reason })?;
+            let from = probes(&self.probed, backend);
+            self.settle(backend, &HealthChange { from, to: Health::Down, reason })?;
         }
         Ok(())
     }
@@ -151,11 +152,6 @@ impl<P: DataPlane> Controller<P> {
     /// What is known of a backend: by its probes, and by whether something can be sent there.
     fn health(&self, backend: BackendNumber) -> Health {
         known(&self.probed, &self.reach, backend)
-    }
-
-    /// What its probes say of a backend.
-    fn probes(&self, backend: BackendNumber) -> Health {
-        self.probed.get(&backend).map_or(Health::Unknown, Probed::health)
     }
 
     /// What its probes have found counts as long as something can be sent there.
@@ -287,7 +283,12 @@ impl<P: DataPlane> Controller<P> {
 
 /// What probes and ways say of a backend together.
 fn known(probed: &BTreeMap<BackendNumber, Probed>, reach: &Reach, backend: BackendNumber) -> Health {
-    if reach.is_out(backend) { Health::Down } else { probed.get(&backend).map_or(Health::Unknown, Probed::health) }
+    if reach.is_out(backend) { Health::Down } else { probes(probed, backend) }
+}
+
+/// What its probes say of a backend.
+fn probes(probed: &BTreeMap<BackendNumber, Probed>, backend: BackendNumber) -> Health {
+    probed.get(&backend).map_or(Health::Unknown, Probed::health)
 }
 
 #[cfg(test)]

@@ -72,13 +72,7 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
     match exit {
-        Exit::RejectReset
-        | Exit::RejectUnreachable
-        | Exit::VipReset
-        | Exit::VipUnreachable
-        | Exit::VipProtocol
-        | Exit::TtlExceeded
-        | Exit::TooBig => verify::checksums(out),
+        exit if is_made_here(exit) => verify::checksums(out),
         Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply => {
             let Some(packet) = Packet::of(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
             if !packet.whole {
@@ -95,6 +89,20 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
     }
 }
 
+/// Whether it is by this exit that an answer leaves of which every byte is the edge's own, but for what it quotes.
+const fn is_made_here(exit: Exit) -> bool {
+    matches!(
+        exit,
+        Exit::RejectReset
+            | Exit::RejectUnreachable
+            | Exit::VipReset
+            | Exit::VipUnreachable
+            | Exit::VipProtocol
+            | Exit::TtlExceeded
+            | Exit::TooBig
+    )
+}
+
 /// Bytes of the shortest frame on Ethernet, less its check sequence.
 const SHORTEST: usize = 60;
 
@@ -108,14 +116,7 @@ pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
     let Way::Edge(exit) = seen.way else { return Ok(()) };
     let out = &seen.frame;
     match exit {
-        Exit::RejectReset
-        | Exit::RejectUnreachable
-        | Exit::VipReset
-        | Exit::VipUnreachable
-        | Exit::VipProtocol
-        | Exit::TtlExceeded
-        | Exit::TooBig
-        | Exit::EchoReply => {
+        exit if is_made_here(exit) || exit == Exit::EchoReply => {
             let most = 3 * came.len().max(SHORTEST);
             if out.len() > most {
                 return Err(format!("{exit:?}: an answer of {} bytes to {}", out.len(), came.len()));
@@ -140,19 +141,25 @@ pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
 
 /// The IP packet in a frame, without what pads the frame; `None` if there is no whole one behind two tags at most.
 fn network(frame: &[u8]) -> Option<&[u8]> {
-    let mut at = 12;
-    for _ in 0..2 {
-        if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
-            at += 4;
-        }
-    }
-    let packet = frame.get(at + 2..)?;
+    let (_, packet) = behind_tags(frame)?;
     let number = |at: usize| Some(usize::from(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?])));
     match packet.first()? >> 4 {
         4 => packet.get(..number(2)?),
         6 => packet.get(..40 + number(4)?),
         _ => None,
     }
+}
+
+/// The EtherType behind two tags at most, and what follows it.
+fn behind_tags(frame: &[u8]) -> Option<([u8; 2], &[u8])> {
+    let mut at = 12;
+    for _ in 0..2 {
+        if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
+            at += 4;
+        }
+    }
+    let (ether_type, packet) = frame.get(at..)?.split_first_chunk()?;
+    Some((*ether_type, packet))
 }
 
 /// A packet as it would be had nobody counted its hops.
@@ -185,15 +192,9 @@ struct Packet {
 impl Packet {
     /// `None` if there is no whole IP header behind two tags at most.
     fn of(frame: &[u8]) -> Option<Self> {
-        let mut at = 12;
-        for _ in 0..2 {
-            if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
-                at += 4;
-            }
-        }
-        let packet = frame.get(at + 2..)?;
+        let (ether_type, packet) = behind_tags(frame)?;
         let number = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
-        match frame.get(at..at + 2)? {
+        match ether_type {
             [0x08, 0x00] if packet.len() >= 20 => {
                 let header = usize::from(packet[0] & 0x0f) * 4;
                 let whole = packet[0] >> 4 == 4 && header >= 20 && number(2) >= header && number(2) <= packet.len();
