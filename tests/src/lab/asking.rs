@@ -6,13 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::lab::{netns::Netns, patience::patience, udp_echo};
+use crate::lab::{netns::Netns, patience::patience, udp_echo, worker::Worker};
 
 /// An answer that takes longer is lost.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -29,9 +29,8 @@ pub struct Asked {
 /// A running client; ended on drop.
 #[derive(Debug)]
 pub struct Asking {
-    stop: Arc<AtomicBool>,
     counts: Arc<[AtomicU64; 2]>,
-    thread: Option<JoinHandle<Result<()>>>,
+    worker: Worker,
 }
 
 impl Asking {
@@ -49,7 +48,7 @@ impl Asking {
             }
             Ok(())
         })?;
-        Ok(Self { stop, counts, thread: Some(thread) })
+        Ok(Self { counts, worker: Worker::new(stop, thread) })
     }
 
     /// What was seen so far.
@@ -60,18 +59,7 @@ impl Asking {
 
     /// Ends it; returns what was seen.
     pub fn stop(mut self) -> Result<Asked> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("a client is stopped once")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.worker.stop()?;
         Ok(self.so_far())
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use nix::{
 };
 
 use crate::{
-    lab::{Lab, netns::Netns, pace::Pace, random::Random, topology::ROUTER},
+    lab::{Lab, netns::Netns, pace::Pace, random::Random, topology::ROUTER, worker::Worker},
     packet::{Frame, Ip, Payload, SYN, Tcp},
 };
 
@@ -48,9 +48,8 @@ pub struct Plan {
 /// A running flood; ended on drop.
 #[derive(Debug)]
 pub struct Flood {
-    stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Result<()>>>,
+    worker: Worker,
 }
 
 /// Lets the router drop what answers floods. Else it would tell each backend for each answer that there is no such network.
@@ -70,7 +69,7 @@ impl Flood {
             let out = Out { socket: open(&device)?, edge, own: mac(&device)? };
             run(&out, &plan, &stopping, &counting)
         })?;
-        Ok(Self { stop, sent, thread: Some(thread) })
+        Ok(Self { sent, worker: Worker::new(stop, thread) })
     }
 
     /// Frames sent so far.
@@ -80,19 +79,8 @@ impl Flood {
 
     /// Ends it; returns how many frames were sent.
     pub fn stop(mut self) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("a flood is stopped once")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.worker.stop()?;
         Ok(self.sent())
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod fabric;
 pub mod xdp_pass;
 
 pub mod process;
+pub mod worker;
 pub mod tool;
 pub mod bpffs;
 pub mod nginx;

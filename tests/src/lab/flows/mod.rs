@@ -14,7 +14,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -23,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{runtime, task::LocalSet};
 
 pub use self::broken::{Broken, How};
-use crate::lab::{netns::Netns, topology::Backend};
+use crate::lab::{netns::Netns, topology::Backend, worker::Worker};
 
 /// How long a handshake or an answer may take before the connection counts as broken. A SYN is sent again after 1, 3, 7 and
 /// 15 s: one that went to a backend which was dying gets its second chance.
@@ -96,9 +95,8 @@ impl Tally {
 /// Running connections. Dropping it ends them too; [`Flows::stop`] also says what was seen.
 #[derive(Debug)]
 pub struct Flows {
-    stop: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
-    thread: Option<JoinHandle<Result<()>>>,
+    worker: Worker,
 }
 
 /// What the tasks of one [`Flows`] share.
@@ -135,7 +133,7 @@ impl Flows {
             });
             Ok(())
         })?;
-        Ok(Self { stop, tally, thread: Some(thread) })
+        Ok(Self { tally, worker: Worker::new(stop, thread) })
     }
 
     /// What was seen so far.
@@ -145,19 +143,8 @@ impl Flows {
 
     /// Lets running requests end, and closes all connections; returns what was seen.
     pub fn stop(mut self) -> Result<Tally> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("connections are stopped once")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.worker.stop()?;
         Ok(self.tally())
-    }
-}
-
-impl Drop for Flows {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -6,18 +6,14 @@ pub mod report;
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::{runtime, task::LocalSet};
 
-use crate::lab::netns::Netns;
+use crate::lab::{netns::Netns, worker::Worker};
 
 /// How long a request may take before it counts as failed, unless a [`Manner`] says something else.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,9 +77,8 @@ type Log = Arc<Mutex<Vec<Record>>>;
 /// Running load. Dropping it stops it too; [`Load::stop`] also gives the records.
 #[derive(Debug)]
 pub struct Load {
-    stop: Arc<AtomicBool>,
     log: Log,
-    thread: Option<JoinHandle<Result<()>>>,
+    worker: Worker,
 }
 
 impl Load {
@@ -98,7 +93,7 @@ impl Load {
         let (stop, log) = (Arc::new(AtomicBool::new(false)), Log::default());
         let (streams, stopping, logging) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&log));
         let thread = netns.spawn(move || run(&streams, first, manner, &stopping, &logging))?;
-        Ok(Self { stop, log, thread: Some(thread) })
+        Ok(Self { log, worker: Worker::new(stop, thread) })
     }
 
     /// The requests that have ended so far.
@@ -108,9 +103,7 @@ impl Load {
 
     /// Lets the running requests end; returns all records.
     pub fn stop(mut self) -> Result<Vec<Record>> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("the load is stopped once")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.worker.stop()?;
         Ok(self.records())
     }
 }
@@ -122,15 +115,6 @@ pub fn stop(loads: Vec<Load>) -> Result<Vec<Record>> {
         records.extend(load.stop()?);
     }
     Ok(records)
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 fn run(streams: &[Stream], first: usize, manner: Manner, stop: &Arc<AtomicBool>, log: &Log) -> Result<()> {
