@@ -18,10 +18,12 @@ mod measured;
 mod nginx;
 mod packages;
 mod programs;
+mod rules;
 mod setup;
 mod slowest;
 mod step;
 mod test;
+mod test_run;
 mod unpacked;
 mod vm;
 

@@ -1,4 +1,4 @@
-//! Which tests took longest, by when their result lines came. It holds where one test runs at a time.
+//! Which tests took longest, by when their result lines came: a lower bound where tests run side by side.
 
 use std::{
     fmt,

@@ -1,23 +1,21 @@
 //! `cargo xtask test`: every check and every test, and one line with their number.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     thread::{self, JoinHandle},
-    time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{
     budget,
     build::{self, Profile},
     cargo,
     counts::Counts,
-    lints, setup,
-    slowest::Slowest,
+    lints, rules, setup,
     step::step,
+    test_run::TestRun,
     vm,
 };
 
@@ -26,6 +24,10 @@ const FAST: [&str; 2] = ["cli", "layers"];
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
 const LAB: &str = "lab";
+/// Modules of the lab tests that count what a moment costs clients: nothing else may run then.
+const ALONE: [&str; 2] = ["http::", "liveness::"];
+/// The module of the lab tests that takes as long as most others together.
+const FLOWS: &str = "flows::";
 
 /// Runs them all, whatever fails on the way; fails if anything did.
 ///
@@ -49,9 +51,8 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
             if let Some(fetched) = fetched {
                 kernels(fetched, &edge_ctl, &mut counts);
             }
-            tests("model of flows", &mut counts, &mut cargo_test(&[], &[MODEL]))?;
-            // One at a time: labs share the machine's processors, and some of their tests measure time.
-            tests("lab tests", &mut counts, cargo_test(&[], &[LAB]).args(["--", "--test-threads=1"]))?;
+            model(&mut counts)?;
+            labs(&mut counts)?;
         }
     } else {
         eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
@@ -94,26 +95,36 @@ fn kernels(fetched: JoinHandle<Result<vm::Core>>, edge_ctl: &Path, counts: &mut 
     }
 }
 
-/// Runs a test command, shows what it prints, and counts its results.
-fn tests(what: &str, counts: &mut Counts, command: &mut Command) -> Result<()> {
+/// The model of flows; each rule broken at a time only if that was not yet seen with these rules and this model.
+fn model(counts: &mut Counts) -> Result<()> {
+    let mut model = cargo_test(&[], &[MODEL]);
     let before = counts.failed;
-    step(what, || {
-        let mut child =
-            command.stdout(Stdio::piped()).spawn().with_context(|| format!("could not start the {what}"))?;
-        let mut slowest = Slowest::starting(Instant::now());
-        for line in BufReader::new(child.stdout.take().context("the tests have no output")?).lines() {
-            let line = line?;
-            counts.read(&line);
-            slowest.read(&line, Instant::now());
-            println!("{line}");
-        }
-        eprint!("{slowest}");
-        // A program that does not build, or that dies, prints no result line.
-        if !child.wait()?.success() && counts.failed == before {
-            counts.check(false);
-        }
-        Ok(())
-    })
+    if rules::were_broken()? {
+        eprintln!("xtask: the rules are those that the model was seen to notice broken");
+        return tests("model of flows", counts, model.args(["--", "--skip", rules::BROKEN]));
+    }
+    tests("model of flows, also with broken rules", counts, &mut model)?;
+    if counts.failed == before { rules::note_broken() } else { Ok(()) }
+}
+
+/// The labs wait most of the time, so that two go side by side, but for those that count what is lost.
+fn labs(counts: &mut Counts) -> Result<()> {
+    let lab = |arguments: &[&str]| {
+        let mut lab = cargo_test(&[], &[LAB]);
+        lab.args(["--", "--test-threads=1"]).args(arguments);
+        lab
+    };
+    step("building the lab tests", || cargo::run(cargo_test(&[], &[LAB]).arg("--no-run")))?;
+    let flows = TestRun::start("lab tests of flows", &mut lab(&[FLOWS]))?;
+    let skipped: Vec<_> = [FLOWS].iter().chain(&ALONE).flat_map(|module| ["--skip", module]).collect();
+    tests("lab tests", counts, &mut lab(&skipped))?;
+    flows.finish(counts)?;
+    tests("lab tests that run alone", counts, &mut lab(&ALONE))
+}
+
+/// Runs a test command, shows what it prints, and counts its results.
+fn tests(what: &'static str, counts: &mut Counts, command: &mut Command) -> Result<()> {
+    TestRun::start(what, command)?.finish(counts)
 }
 
 #[cfg(test)]

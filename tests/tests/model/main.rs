@@ -6,8 +6,8 @@
 //! that are undone at once, and controllers that die in any phase and start again ([`upheaval`]). A minimal controller
 //! ([`controller`]) hands slots over by the real `handover`; the packets go through the host pipeline, and in some of the
 //! tests through the real program as well, which must do the same at each step ([`edge`]). A reference keeps each flow's
-//! backend and whether that backend has lived ([`truth`]); each packet is judged by it ([`judge`]). Further tests break one
-//! rule at a time, and check that the model notices.
+//! backend and whether that backend has lived ([`truth`]); each packet is judged by it ([`judge`]). Further tests ([`broken`])
+//! break one rule at a time, and check that the model notices.
 //!
 //! The environment variables `FLOWS_STEPS` and `FLOWS_SEED` set the number of steps and the seed; for example a million steps
 //! on the host and as many in the kernel:
@@ -18,6 +18,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
+mod broken;
 mod controller;
 mod edge;
 mod flow;
@@ -33,7 +34,7 @@ mod upheaval;
 
 use edge_common::abi::FlowCount;
 use edge_tests::namespace::in_namespace;
-use plan::{Broken, Plan};
+use plan::Plan;
 use report::Report;
 use run::Run;
 
@@ -145,57 +146,4 @@ fn what_was_once_found_stays_fixed() {
             "{moved:?} {shaken:?} {misplaced:?}"
         );
     }
-}
-
-/// Breaking the rule moves flows that do not move otherwise, and the model notices.
-fn breaks_flows(broken: Broken, plans: &[Plan]) {
-    let run = |broken: Broken| {
-        let moved = |plan: &Plan| Run::new(plan.broken(broken), false).run().moved;
-        plans.iter().flat_map(moved).collect::<Vec<_>>()
-    };
-    let kept = run(Broken::Nothing);
-    assert!(kept.is_empty(), "with all rules kept:\n{}", kept.join("\n"));
-    let moved = run(broken);
-    println!("{broken:?}: {} flows moved in {} runs", moved.len(), plans.len());
-    assert!(moved.len() >= 5, "{broken:?} is hardly seen: {moved:?}");
-}
-
-#[test]
-fn services_without_records_break_flows() {
-    breaks_flows(Broken::Stateless, &[Plan::roomy(SEED, RUN)]);
-}
-
-#[test]
-fn handing_over_unrecorded_slots_breaks_flows() {
-    breaks_flows(Broken::UnrecordedIgnored, &[Plan::tight(SEED, RUN, 20)]);
-}
-
-#[test]
-fn handing_over_per_backend_breaks_flows() {
-    breaks_flows(Broken::HandoverPerBackend, &[0, 1, 2].map(|more| Plan::roomy(SEED + more, RUN)));
-}
-
-#[test]
-fn handing_over_at_once_breaks_flows() {
-    breaks_flows(Broken::HandoverAtOnce, &[Plan::roomy(SEED, RUN)]);
-}
-
-#[test]
-fn changes_that_nobody_counts_break_flows() {
-    breaks_flows(Broken::ChangesUncounted, &[0, 2, 4, 6].map(|more| Plan::roomy(SEED + more, 2 * RUN)));
-}
-
-#[test]
-fn a_flag_that_is_cleared_too_early_breaks_flows() {
-    breaks_flows(Broken::ClearedUnscanned, &[Plan::roomy(SEED, RUN)]);
-}
-
-#[test]
-fn records_that_expire_too_early_break_flows() {
-    breaks_flows(Broken::ExpiredEarly, &[Plan::roomy(SEED, RUN)]);
-}
-
-#[test]
-fn numbers_that_are_given_away_too_early_break_flows() {
-    breaks_flows(Broken::NumberGivenAway, &[Plan::roomy(SEED, RUN)]);
 }

@@ -1,0 +1,62 @@
+//! With one rule broken at a time, the model notices.
+//!
+//! `cargo xtask test` runs these only where the rules or the model are not those that they were last seen to pass with.
+
+use crate::{
+    RUN, SEED,
+    plan::{Broken, Plan},
+    run::Run,
+};
+
+/// Breaking the rule moves flows that do not move otherwise, and the model notices.
+fn breaks_flows(broken: Broken, plans: &[Plan]) {
+    let run = |broken: Broken| {
+        let moved = |plan: &Plan| Run::new(plan.broken(broken), false).run().moved;
+        plans.iter().flat_map(moved).collect::<Vec<_>>()
+    };
+    let kept = run(Broken::Nothing);
+    assert!(kept.is_empty(), "with all rules kept:\n{}", kept.join("\n"));
+    let moved = run(broken);
+    println!("{broken:?}: {} flows moved in {} runs", moved.len(), plans.len());
+    assert!(moved.len() >= 5, "{broken:?} is hardly seen: {moved:?}");
+}
+
+#[test]
+fn services_without_records_break_flows() {
+    breaks_flows(Broken::Stateless, &[Plan::roomy(SEED, RUN)]);
+}
+
+#[test]
+fn handing_over_unrecorded_slots_breaks_flows() {
+    breaks_flows(Broken::UnrecordedIgnored, &[Plan::tight(SEED, RUN, 20)]);
+}
+
+#[test]
+fn handing_over_per_backend_breaks_flows() {
+    breaks_flows(Broken::HandoverPerBackend, &[0, 1, 2].map(|more| Plan::roomy(SEED + more, RUN)));
+}
+
+#[test]
+fn handing_over_at_once_breaks_flows() {
+    breaks_flows(Broken::HandoverAtOnce, &[Plan::roomy(SEED, RUN)]);
+}
+
+#[test]
+fn changes_that_nobody_counts_break_flows() {
+    breaks_flows(Broken::ChangesUncounted, &[0, 2, 4, 6].map(|more| Plan::roomy(SEED + more, 2 * RUN)));
+}
+
+#[test]
+fn a_flag_that_is_cleared_too_early_breaks_flows() {
+    breaks_flows(Broken::ClearedUnscanned, &[Plan::roomy(SEED, RUN)]);
+}
+
+#[test]
+fn records_that_expire_too_early_break_flows() {
+    breaks_flows(Broken::ExpiredEarly, &[Plan::roomy(SEED, RUN)]);
+}
+
+#[test]
+fn numbers_that_are_given_away_too_early_break_flows() {
+    breaks_flows(Broken::NumberGivenAway, &[Plan::roomy(SEED, RUN)]);
+}

@@ -1,0 +1,110 @@
+//! Whether the rules that keep flows in place, or the model that judges them, changed since the model was last seen to notice
+//! each of them broken.
+//!
+//! That the model notices does not depend on anything else, so these runs (a million steps) are left out while nothing of it
+//! changed. `tests/rules.seen`, which is committed, has a hash of what they depend on.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::cargo;
+
+/// The runs with a broken rule have this in their names.
+pub(crate) const BROKEN: &str = "broken::";
+
+const SEEN: &str = "tests/rules.seen";
+const DECIDING: [&str; 5] = [
+    "edge-common/src/abi",
+    "edge-common/src/lookup",
+    "edge-common/src/select",
+    "edge-common/src/tables",
+    "tests/tests/model",
+];
+
+/// Whether the model was seen to notice broken rules, with these rules and this model.
+pub(crate) fn were_broken() -> Result<bool> {
+    let seen = match fs::read_to_string(cargo::root().join(SEEN)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        seen => seen.context(SEEN)?,
+    };
+    Ok(seen.trim() == present()?)
+}
+
+/// Notes that it was, for whoever commits the change.
+pub(crate) fn note_broken() -> Result<()> {
+    fs::write(cargo::root().join(SEEN), format!("{}\n", present()?)).context(SEEN)?;
+    eprintln!("xtask: the model noticed each broken rule: commit {SEEN} with the change");
+    Ok(())
+}
+
+fn present() -> Result<String> {
+    let mut files = Vec::new();
+    for folder in DECIDING {
+        collect(&cargo::root().join(folder), &mut files).with_context(|| format!("could not read {folder}"))?;
+    }
+    files.sort();
+    let mut hash = Fnv::default();
+    for file in files {
+        hash.add(&fs::read(&file).with_context(|| format!("could not read {}", file.display()))?);
+    }
+    Ok(format!("{:016x}", hash.0))
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// FNV-1a, of 64 bits: the same with every toolchain.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_of_every_byte() {
+        let of = |text: &str| {
+            let mut hash = Fnv::default();
+            hash.add(text.as_bytes());
+            hash.0
+        };
+        // The published value of this function.
+        assert_eq!(of("foobar"), 0x8594_4171_f739_67e8);
+        assert_ne!(of("foobaR"), of("foobar"));
+    }
+
+    #[test]
+    fn what_decides_is_there() {
+        for folder in DECIDING {
+            let mut files = Vec::new();
+            collect(&cargo::root().join(folder), &mut files).expect("a folder of the checkout");
+            assert!(!files.is_empty(), "{folder}");
+        }
+    }
+}
