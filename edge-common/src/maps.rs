@@ -15,6 +15,8 @@ pub struct Route {
     pub source_mac: Mac,
     /// Interface index of the egress.
     pub egress: u32,
+    /// 1: the next hop is a router; 0: it is the backend itself.
+    pub by_router: u32,
 }
 
 /// What a packet reads once and then uses throughout, so that it sees one generation.

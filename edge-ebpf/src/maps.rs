@@ -93,13 +93,25 @@ impl<'a> KernelMaps<'a> {
             }
             _ => return false,
         }
+        let (family, destination) = (request.family, words(backend.address));
         // SAFETY: the pointer and the size are those of `request`, which outlives the call.
         let verdict =
             unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
         if verdict != 0 {
             return false;
         }
-        *route = Route { egress: request.ifindex, mac: in_pairs(&request.dmac), source_mac: in_pairs(&request.smac) };
+        // The helper puts the address of a router, of either family, in place of the destination. An IPv4 address is the first of
+        // the words, and the others are zero.
+        // SAFETY: all words of the union are set, here or by the helper.
+        let hop = unsafe { request.__bindgen_anon_4.ipv6_dst };
+        let differ = (0..hop.len()).fold(0, |bits, word| bits | (hop[word] ^ destination[word]));
+        let by_router = differ != 0 || request.family != family;
+        *route = Route {
+            egress: request.ifindex,
+            mac: in_pairs(&request.dmac),
+            source_mac: in_pairs(&request.smac),
+            by_router: by_router.into(),
+        };
         true
     }
 }

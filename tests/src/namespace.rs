@@ -16,6 +16,9 @@ pub const PEER0_MAC: [u8; 6] = [0x02, 0, 0, 0xee, 0, 0x33];
 /// The neighbour behind `edge0` that the kernel's own tables know, by both families.
 pub const NEIGHBOUR_V4: [u8; 4] = [10, 9, 0, 2];
 pub const NEIGHBOUR_V6: &str = "fd09::2";
+/// Addresses behind that neighbour, which is their router.
+pub const ROUTED_V4: [u8; 4] = [10, 9, 7, 2];
+pub const ROUTED_V6: &str = "fd09:7::2";
 pub const NEIGHBOUR_MAC: [u8; 6] = [0x02, 0, 0, 0x99, 0, 2];
 
 /// Contents of the namespace: `lo`, and a veth whose `edge0` leads to `10.9.0.2` and `fd09::2`.
@@ -31,6 +34,8 @@ ip address add 10.9.0.1/24 dev edge0
 ip address add fd09::1/64 dev edge0 nodad
 ip neighbour add 10.9.0.2 lladdr 02:00:00:99:00:02 dev edge0 nud permanent
 ip neighbour add fd09::2 lladdr 02:00:00:99:00:02 dev edge0 nud permanent
+ip route add 10.9.7.0/24 via 10.9.0.2
+ip route add fd09:7::/64 via fd09::2
 until ip link show edge0 | grep -q 'state UP'; do sleep 0.01; done";
 
 /// Runs `test` in a thread of its own, in a network namespace of its own.

@@ -120,6 +120,8 @@ exits! {
         ExtensionHeaders = "extension_headers", Drop;
         /// The backend's next hop is unknown, to the controller and to the kernel.
         NoNextHop = "no_next_hop", Drop;
+        /// For a backend in `dsr` that is behind a router, which would send what is addressed to the VIP back to an edge.
+        DsrOffLink = "dsr_off_link", Drop;
         /// The driver left no room to change the frame's length.
         NoRoom = "no_room", Drop;
         /// A table refers to something that is not there: a fault of whoever wrote it.

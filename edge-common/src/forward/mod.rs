@@ -47,7 +47,7 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     let Received { link, length, label } = received;
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
     let mode = admit::<F>(header, length, service, backend)?;
-    let NextHop { egress, link_layer } = next_hop(maps, view, backend)?;
+    let NextHop { egress, link_layer } = next_hop(maps, view, mode, backend)?;
 
     let inner = ipip::Inner::of::<F>(header, length, label);
     F::decrement_ttl(header);
@@ -147,13 +147,17 @@ pub fn kept(backend: &Backend) -> Option<NextHop> {
     (destination.is_known() && version() == before).then_some(NextHop { egress, link_layer })
 }
 
-/// The next hop: the neighbour that the controller keeps, else the kernel's own route.
+/// The next hop: the neighbour that the controller keeps, else the kernel's own route. The controller keeps none behind a router
+/// for a backend in `dsr`.
 #[inline(always)]
-fn next_hop<M: Maps>(maps: &M, view: View<'_>, backend: &Backend) -> Result<NextHop, Exit> {
+fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, backend: &Backend) -> Result<NextHop, Exit> {
     if let Some(next_hop) = kept(backend) {
         return Ok(next_hop);
     }
     let route = maps.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
+    if route.by_router != 0 && matches!(mode, Mode::Dsr) {
+        return Err(Exit::DsrOffLink);
+    }
     let link_layer = Egress { destination: route.mac, source: route.source_mac, vlan: backend.vlan };
     Ok(NextHop { egress: route.egress, link_layer })
 }

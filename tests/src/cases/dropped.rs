@@ -223,6 +223,7 @@ fn extension_headers(cases: &mut Vec<Case>, side: Side) {
 fn faults(cases: &mut Vec<Case>, side: Side) {
     for (exit, name, port, what) in [
         (Exit::NoNextHop, "lost", port::LOST, "Nobody knows the way to the backend."),
+        (Exit::DsrOffLink, "behind a router", port::DSR_BEHIND, "The router would send it to an edge again."),
         (Exit::BadTables, "no such service", port::BAD_SERVICE, "The index names a service that is not there."),
         (Exit::BadTables, "no such mode", port::BAD_MODE, "The service has a mode that is none."),
         (Exit::BadTables, "no such family", port::BAD_FAMILY, "The backend of a tunnel has no family."),

@@ -17,7 +17,7 @@ use crate::{
 /// What a service does with its packets: its port, the exit, the egress, the family of its tunnel.
 struct Mode(u16, Exit, u32, Option<Side>, &'static str);
 
-const MODES: [Mode; 13] = [
+const MODES: [Mode; 15] = [
     Mode(port::DSR, Exit::DsrTx, LO, None, "to a backend on the L2 network that it came from"),
     Mode(port::DSR_AWAY, Exit::DsrRedirect, AWAY, None, "to a backend on another L2 network"),
     Mode(port::DSR_VLAN, Exit::DsrTx, LO, None, "to a backend in a VLAN"),
@@ -31,6 +31,20 @@ const MODES: [Mode; 13] = [
     Mode(port::DSR_ROUTED, Exit::DsrRedirect, EDGE0, None, "to a neighbour that only the kernel knows"),
     Mode(port::IN4_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V4), "in IPv4, by a route that only the kernel knows"),
     Mode(port::IN6_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V6), "in IPv6, by a route that only the kernel knows"),
+    Mode(
+        port::IN4_BEHIND,
+        Exit::IpipRedirect,
+        EDGE0,
+        Some(Side::V4),
+        "in IPv4, by a router that only the kernel knows",
+    ),
+    Mode(
+        port::IN6_BEHIND,
+        Exit::IpipRedirect,
+        EDGE0,
+        Some(Side::V6),
+        "in IPv6, by a router that only the kernel knows",
+    ),
 ];
 
 /// Tags that a frame can come with.

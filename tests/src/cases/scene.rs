@@ -9,7 +9,7 @@ use edge_common::{
 };
 
 use crate::{
-    namespace::{EDGE0, EDGE0_MAC, LO, NEIGHBOUR_MAC, NEIGHBOUR_V4, NEIGHBOUR_V6},
+    namespace::{EDGE0, EDGE0_MAC, LO, NEIGHBOUR_MAC, NEIGHBOUR_V4, NEIGHBOUR_V6, ROUTED_V4, ROUTED_V6},
     packet::{Frame, Ip, Payload, Tag, Tcp, Udp, protocol},
     world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, Side, World, mapped, octets, single_vip},
 };
@@ -51,6 +51,10 @@ pub mod port {
     pub const DSR_ROUTED: u16 = 98;
     pub const IN4_ROUTED: u16 = 99;
     pub const IN6_ROUTED: u16 = 100;
+    /// Behind a router, which is known to the kernel alone.
+    pub const DSR_BEHIND: u16 = 104;
+    pub const IN4_BEHIND: u16 = 105;
+    pub const IN6_BEHIND: u16 = 106;
     /// Faulty tables: no such mode, no such family, no such service.
     pub const BAD_MODE: u16 = 101;
     pub const BAD_FAMILY: u16 = 102;
@@ -82,8 +86,12 @@ impl Scene {
         }
         scene.world.vip_other = VipOther::Reject;
         scene.backends_decapsulate();
-        let route = Route { egress: EDGE0, mac: Mac::new(NEIGHBOUR_MAC), source_mac: Mac::new(EDGE0_MAC) };
-        scene.world.routes = Side::BOTH.map(|side| (octets(neighbour(side)), route)).to_vec();
+        let on_link =
+            Route { egress: EDGE0, mac: Mac::new(NEIGHBOUR_MAC), source_mac: Mac::new(EDGE0_MAC), by_router: 0 };
+        let routes = Side::BOTH.map(|side| {
+            [(octets(neighbour(side)), on_link), (octets(routed(side)), Route { by_router: 1, ..on_link })]
+        });
+        scene.world.routes = routes.concat();
         scene
     }
 
@@ -129,14 +137,17 @@ impl Scene {
         add(port::IN4_NARROW, Mode::Ipip, Side::V4, LO, &narrow);
         add(port::IN6_NARROW, Mode::Ipip, Side::V6, LO, &narrow);
         add(port::LOST, Mode::Dsr, side, LO, &lost);
-        for (port, mode, to) in [
-            (port::DSR_ROUTED, Mode::Dsr, side),
-            (port::IN4_ROUTED, Mode::Ipip, Side::V4),
-            (port::IN6_ROUTED, Mode::Ipip, Side::V6),
+        for (port, mode, to, address) in [
+            (port::DSR_ROUTED, Mode::Dsr, side, neighbour(side)),
+            (port::IN4_ROUTED, Mode::Ipip, Side::V4, neighbour(Side::V4)),
+            (port::IN6_ROUTED, Mode::Ipip, Side::V6, neighbour(Side::V6)),
+            (port::DSR_BEHIND, Mode::Dsr, side, routed(side)),
+            (port::IN4_BEHIND, Mode::Ipip, Side::V4, routed(Side::V4)),
+            (port::IN6_BEHIND, Mode::Ipip, Side::V6, routed(Side::V6)),
         ] {
             add(port, mode, to, LO, &|backend| {
                 backend.next_hop = Mac::default();
-                backend.address = octets(neighbour(to));
+                backend.address = octets(address);
             });
         }
         add(port::BAD_FAMILY, Mode::Ipip, side, LO, &|backend| backend.family = 0);
@@ -191,6 +202,14 @@ fn neighbour(side: Side) -> IpAddr {
     match side {
         Side::V4 => IpAddr::from(NEIGHBOUR_V4),
         Side::V6 => NEIGHBOUR_V6.parse().expect("an address"),
+    }
+}
+
+/// Behind that neighbour.
+fn routed(side: Side) -> IpAddr {
+    match side {
+        Side::V4 => IpAddr::from(ROUTED_V4),
+        Side::V6 => ROUTED_V6.parse().expect("an address"),
     }
 }
 

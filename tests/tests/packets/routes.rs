@@ -105,7 +105,9 @@ fn no_forwarding_no_route_and_no_neighbour_are_no_next_hop() {
 /// What goes by the kernel's own routes.
 fn ways() -> impl Iterator<Item = (Side, u16)> {
     Side::BOTH.into_iter().flat_map(|side| {
-        [port::DSR_ROUTED, port::IN4_ROUTED, port::IN6_ROUTED].into_iter().map(move |port| (side, port))
+        [port::DSR_ROUTED, port::IN4_ROUTED, port::IN6_ROUTED, port::IN4_BEHIND, port::IN6_BEHIND]
+            .into_iter()
+            .map(move |port| (side, port))
     })
 }
 
