@@ -6,6 +6,7 @@ mod config;
 mod health;
 mod plan;
 mod net;
+mod preflight;
 mod probe;
 mod bpf;
 mod xdp;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::decap::DecapArgs;
+use super::{check::CheckArgs, decap::DecapArgs};
 
 /// Exit codes in `--help`; docs/cli.md has the same.
 const EXIT_CODES: &str = "\
@@ -57,11 +57,7 @@ pub(crate) enum Command {
         config: PathBuf,
     },
     /// Check a configuration file and change nothing.
-    Check {
-        /// Configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    Check(CheckArgs),
     /// Show services, pools and backends: state, time in this state, reason, and traffic.
     Status {
         /// Print one JSON object (with --watch: one a line each second).

@@ -11,6 +11,7 @@ use crate::{
     config::ConfigError,
     control::{inventory::NameError, offline::OfflineError, operations::OperationError},
     daemon::{RunError, client::ClientError},
+    preflight::HostError,
 };
 
 /// Exit codes. `--help` and docs/cli.md list them.
@@ -42,6 +43,10 @@ pub(crate) enum Failure {
     DaemonNeeded { socket: PathBuf, verb: &'static str },
     #[error("{0:#}")]
     Decap(anyhow::Error),
+    #[error("this host cannot be looked at")]
+    Host(#[source] HostError),
+    #[error("{} is valid, but does not go with this host: {bad}", file.display())]
+    Unfit { file: PathBuf, bad: String },
     #[error("the async runtime did not start")]
     Runtime(#[source] io::Error),
 }
@@ -89,7 +94,8 @@ impl Failure {
             },
             Self::NoAnswer { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Decap(_) | Self::Runtime(_) => Code::Failed,
+            Self::Unfit { .. } => Code::Refused,
+            Self::Decap(_) | Self::Host(_) | Self::Runtime(_) => Code::Failed,
         }
     }
 

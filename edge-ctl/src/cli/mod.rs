@@ -3,6 +3,7 @@
 #![expect(clippy::result_large_err, reason = "an error here ends the process")]
 
 mod args;
+mod check;
 mod failure;
 mod render;
 mod table;
@@ -24,7 +25,6 @@ use self::{
     failure::Failure,
 };
 use crate::{
-    config,
     control::{
         chain,
         events::Event,
@@ -82,7 +82,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
             runtime.shutdown_background();
             Ok(ended?)
         }
-        Command::Check { config } => check(&config),
+        Command::Check(args) => check::check(&args),
         Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
         Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
         Command::Drain(args) => operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason }),
@@ -95,20 +95,6 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Detach => detach(dirs),
         Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),
     }
-}
-
-fn check(path: &std::path::Path) -> Result<(), Failure> {
-    let config = config::load(path)?;
-    let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
-    print_line(&format!(
-        "{}: good: {}, {}, {}, {}",
-        path.display(),
-        count(config.services.len(), "service"),
-        count(config.pools.len(), "pool"),
-        count(backends, "backend"),
-        count(config.interfaces.len(), "interface"),
-    ));
-    Ok(())
 }
 
 fn count(count: usize, what: &str) -> String {

@@ -7,11 +7,14 @@ mod transition;
 use std::fmt::Write;
 
 use super::table::{Cell, Shade, Table, age, printable};
-use crate::control::{
-    events::Event,
-    status::{
-        BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Status, TrafficStatus,
+use crate::{
+    control::{
+        events::Event,
+        status::{
+            BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Status, TrafficStatus,
+        },
     },
+    preflight::Finding,
 };
 
 /// The whole status. `colour` where it goes to a terminal.
@@ -82,6 +85,12 @@ fn head(status: &Status) -> String {
     for (name, why) in status.interfaces.iter().filter_map(|interface| Some((&interface.name, interface.why.as_ref()?)))
     {
         indent(&mut text, &format!("{name}: {why}"));
+    }
+    for finding in &status.host {
+        let Finding { severity, subject, message, remedy } = finding;
+        let _ =
+            writeln!(text, "{:<10}  {}: {}", severity.name().to_uppercase(), printable(subject), printable(message));
+        indent(&mut text, &format!("do: {}", printable(remedy)));
     }
     text
 }

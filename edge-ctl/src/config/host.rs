@@ -10,7 +10,7 @@ use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS, VipOther};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    AttachMode, DEFAULT_SLOTS, Interface, Tunnel,
+    AttachMode, Config, DEFAULT_SLOTS, Interface, Tunnel,
     schema::{EDGE, INTERFACE, LIMITS, TUNNEL},
     values::{self, Entry as Value, Wrong},
     walk::{Found, Read, Table},
@@ -87,6 +87,16 @@ pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
     })?;
     let bytes = found.ok_or_else(|| root.missing("hash_key", &example()))?.value;
     Ok(expand_key(bytes))
+}
+
+/// The key of packaging/edge.toml.
+const SAMPLE_KEY: [u8; 16] = 0x6c1f_0a3d_e75b_4492_b8d0_914e_27fa_5c83_u128.to_be_bytes();
+
+impl Config {
+    /// Whether its key is the sample's, which everybody knows.
+    pub(crate) fn has_sample_key(&self) -> bool {
+        self.hash_key == expand_key(SAMPLE_KEY)
+    }
 }
 
 fn key_bytes(text: &str) -> Option<[u8; 16]> {

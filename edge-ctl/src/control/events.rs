@@ -42,6 +42,10 @@ pub(crate) enum EventKind {
     /// Nothing can be sent to a backend, and there is no other one for it.
     Unreachable,
     LocalFault,
+    /// Something of the configuration does not go with this host.
+    HostUnfit,
+    /// It does again.
+    HostFits,
     /// The maps were not as they should be, and are again.
     Repaired,
     /// Only for a slow subscriber: how many events it has lost.
@@ -75,6 +79,8 @@ impl EventKind {
             Self::NextHopFound => "next_hop_found",
             Self::Unreachable => "unreachable",
             Self::LocalFault => "local_fault",
+            Self::HostUnfit => "host_unfit",
+            Self::HostFits => "host_fits",
             Self::Repaired => "repaired",
             Self::Lagged => "lagged",
         }
@@ -90,6 +96,7 @@ impl EventKind {
             | Self::NextHopLost
             | Self::Unreachable
             | Self::LocalFault
+            | Self::HostUnfit
             | Self::Repaired => true,
             Self::DaemonStarted
             | Self::DaemonStopped
@@ -107,6 +114,7 @@ impl EventKind {
             | Self::TransitionStarted
             | Self::TransitionFinished
             | Self::NextHopFound
+            | Self::HostFits
             | Self::Lagged => false,
         }
     }

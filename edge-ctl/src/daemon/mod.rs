@@ -9,6 +9,7 @@ mod apply;
 mod panics;
 mod network;
 mod descriptors;
+mod fit;
 mod retry;
 mod attachments;
 mod program;

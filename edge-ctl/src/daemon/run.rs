@@ -23,6 +23,7 @@ use super::{
     apply::{self, ApplyError},
     controller::Controller,
     descriptors,
+    fit::{self, Fit},
     network::{self, NetworkError},
     panics,
     passes::Passes,
@@ -99,9 +100,10 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
 
     let (report_sender, mut reports) = mpsc::channel(WAITING);
     let (net_sender, mut net_events) = mpsc::channel(WAITING);
+    let (found_sender, mut found) = mpsc::channel(1);
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, lock, config, devices, report_sender, net_sender)?;
+    let mut daemon = Daemon::start(pins, lock, config, devices, report_sender, net_sender, found_sender)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -125,6 +127,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
                     break "detached";
                 }
             }
+            Some(found) = found.recv() => daemon.fit.note(found, &daemon.controller.events),
             loaded = daemon.program.loading() => daemon.attach(loaded),
             _ = ticks.tick() => {
                 if daemon.tick() == Next::Stop {
@@ -165,6 +168,9 @@ pub(super) struct Daemon {
     pub(super) refused: Option<String>,
     started: u64,
     net_events: mpsc::Sender<NetEvent>,
+    found: mpsc::Sender<fit::Found>,
+    /// What of the configuration does not go with this host.
+    pub(super) fit: Fit,
     probes: ProbeEngine,
     /// How many the API may have at a time.
     connections: usize,
@@ -181,6 +187,7 @@ pub(super) struct Daemon {
 #[derive(Debug)]
 pub(super) struct Outside {
     _watch: Watch,
+    pub(super) looking: fit::Looking,
     _announcer: Option<Announcer>,
 }
 
@@ -192,6 +199,7 @@ impl Daemon {
         devices: Result<Devices, NetError>,
         reports: mpsc::Sender<Report>,
         net_events: mpsc::Sender<NetEvent>,
+        found: mpsc::Sender<fit::Found>,
     ) -> Result<Self, RunError> {
         let events = Events::new();
         let apply::Start { mut maps, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
@@ -211,6 +219,8 @@ impl Daemon {
             refused: refused.map(|error| chain(&error)),
             started: unix_ms(),
             net_events,
+            found,
+            fit: Fit::default(),
             probes: ProbeEngine::new(reports, Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS)))),
             connections: shares.connections,
             outside: None,
@@ -243,6 +253,7 @@ impl Daemon {
                 apply::vips(&inventory.config),
                 self.net_events.clone(),
             ),
+            looking: fit::Looking::start(inventory.config.clone(), self.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
     }
@@ -372,6 +383,7 @@ impl Daemon {
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);
+        status.host.clone_from(&self.fit.findings);
         status
     }
 

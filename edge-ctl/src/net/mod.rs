@@ -10,6 +10,7 @@ pub(crate) mod lab;
 mod netlink;
 mod next_hop;
 mod stations;
+mod survey;
 mod tables;
 mod watch;
 
@@ -17,4 +18,7 @@ pub(crate) use announce::{Announced, Announcer, announce, withdraw};
 pub(crate) use netlink::{AttachedXdp, NetError, attached_xdp, host_addresses};
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use stations::{Devices, Receiver, stations};
+#[cfg(test)]
+pub(crate) use survey::SurveyedInterface;
+pub(crate) use survey::{Survey, SurveyedWay, survey};
 pub(crate) use watch::{NetEvent, Watch, devices, own, watch};

@@ -233,7 +233,7 @@ pub(super) fn wait_for<T: Send>(request: impl Future<Output = Result<T, NetError
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(Err(NetError::Closed)))
 }
 
-fn xdp_of(link: &LinkMessage) -> Option<AttachedXdp> {
+pub(super) fn xdp_of(link: &LinkMessage) -> Option<AttachedXdp> {
     let parts = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Xdp(parts) => Some(parts),
         _ => None,

@@ -134,7 +134,7 @@ impl Segment {
 
 fn configuration(edge: usize) -> Result<String> {
     let mut text =
-        String::from("hash_key = \"6c1f0a3de75b4492b8d0914e27fa5c83\"\nslots = 1024\n[[interface]]\nname = \"eth0\"\n");
+        String::from("hash_key = \"4be0a7c195d2438f8a6613f05c7d92ea\"\nslots = 1024\n[[interface]]\nname = \"eth0\"\n");
     if edge == 1 {
         writeln!(text, "virtual_macs = [\"{VIRTUAL_MAC}\"]")?;
     }

@@ -8,6 +8,7 @@ mod http;
 mod kernels;
 mod liveness;
 mod path_mtu;
+mod preflight;
 mod reach;
 mod segment;
 mod status;

@@ -41,6 +41,7 @@ pub(crate) fn build(
         at: now.at.unix_ms,
         generation: inventory.generation,
         daemon,
+        host: Vec::new(),
         interfaces: interfaces.collect(),
         services: inventory
             .services()

@@ -13,7 +13,7 @@ pub(crate) use self::{
     flows::{RetiredStatus, TransitionStatus},
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
-use crate::bpf::boot_ms;
+use crate::{bpf::boot_ms, preflight::Finding};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -24,6 +24,8 @@ pub(crate) struct Status {
     pub(crate) generation: u64,
     /// Absent without a daemon.
     pub(crate) daemon: Option<DaemonStatus>,
+    /// What of the configuration does not go with this host, as far as a daemon has looked.
+    pub(crate) host: Vec<Finding>,
     pub(crate) interfaces: Vec<InterfaceStatus>,
     pub(crate) services: Vec<ServiceStatus>,
     pub(crate) pools: Vec<PoolStatus>,

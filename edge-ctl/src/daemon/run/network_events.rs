@@ -9,6 +9,9 @@ use crate::{
 
 impl Daemon {
     pub(super) fn net_event(&mut self, event: NetEvent) {
+        if let Some(outside) = &self.outside {
+            outside.looking.changed();
+        }
         match event {
             NetEvent::NextHops(hops) => {
                 for (backend, hop) in hops {

@@ -1,0 +1,80 @@
+//! `edge-ctl check`: what is wrong with a file, and with `--host` what of it does not go with this host.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{count, failure::Failure, print_line, to_json};
+use crate::{
+    config::{self, Config},
+    preflight::{self, Finding, Host, Severity},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Compare it with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
+    #[arg(long)]
+    host: bool,
+    /// Warnings count as errors.
+    #[arg(long)]
+    strict: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    file: String,
+    services: usize,
+    pools: usize,
+    backends: usize,
+    interfaces: usize,
+    findings: &'a [Finding],
+}
+
+/// Checks, and prints what was found.
+pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let config = config::load(&args.config)?;
+    let findings =
+        if args.host { preflight::compare(&config, &Host::read(&config).map_err(Failure::Host)?) } else { Vec::new() };
+    if args.json {
+        print_line(&to_json(&report(&args.config, &config, &findings), true));
+    } else {
+        for finding in &findings {
+            print_line(&finding.to_string());
+        }
+    }
+    let is_bad = |finding: &&Finding| args.strict || finding.severity == Severity::Error;
+    let bad = findings.iter().filter(is_bad).count();
+    if bad > 0 {
+        return Err(Failure::Unfit { file: args.config.clone(), bad: count(bad, "finding") });
+    }
+    if !args.json {
+        let Report { file, services, pools, backends, interfaces, .. } = report(&args.config, &config, &findings);
+        print_line(&format!(
+            "{file}: good: {}, {}, {}, {}",
+            count(services, "service"),
+            count(pools, "pool"),
+            count(backends, "backend"),
+            count(interfaces, "interface"),
+        ));
+    }
+    Ok(())
+}
+
+fn report<'a>(file: &Path, config: &Config, findings: &'a [Finding]) -> Report<'a> {
+    Report {
+        file: file.display().to_string(),
+        services: config.services.len(),
+        pools: config.pools.len(),
+        backends: config.pools.iter().map(|pool| pool.backends.len()).sum(),
+        interfaces: config.interfaces.len(),
+        findings,
+    }
+}

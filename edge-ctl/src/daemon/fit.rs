@@ -1,0 +1,141 @@
+//! Whether the configuration in force still goes with the host: looked at in the beginning, and after each change of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc::Sender},
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    config::Config,
+    control::{
+        chain,
+        events::{EventKind, Events},
+    },
+    preflight::{self, Finding, Host, HostError},
+};
+
+/// Changes are collected for this long.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+/// A look may take an eleventh of the time at most, however many backends there are and however much changes.
+const REST_FACTOR: u32 = 10;
+/// Settings of the kernel change without a notification: it is looked at this often in any case.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// What a look found.
+pub(super) type Found = Result<Vec<Finding>, HostError>;
+
+/// Looks at the host beside the daemon's loop, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Looking {
+    task: AbortHandle,
+    changed: Arc<Notify>,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Looking {
+    /// Sends what of `config` does not go with this host, each time that it was looked at.
+    pub(super) fn start(config: Config, found: Sender<Found>) -> Self {
+        let changed = Arc::new(Notify::new());
+        let wake = Arc::clone(&changed);
+        let config = Arc::new(config);
+        let task = tokio::spawn(async move {
+            loop {
+                let started = Instant::now();
+                let config = Arc::clone(&config);
+                let look = move || Host::read(&config).map(|host| preflight::compare(&config, &host));
+                let Ok(seen) = spawn_blocking(look).await else { return };
+                if found.send(seen).await.is_err() {
+                    return;
+                }
+                let rest = DEBOUNCE.max(started.elapsed() * REST_FACTOR);
+                // Whichever comes first.
+                let _ = timeout(PERIOD, wake.notified()).await;
+                sleep(rest).await;
+            }
+        });
+        Self { task: task.abort_handle(), changed }
+    }
+
+    /// Something of the host has changed.
+    pub(super) fn changed(&self) {
+        self.changed.notify_one();
+    }
+}
+
+/// What was found at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Fit {
+    pub(super) findings: Vec<Finding>,
+    failed: bool,
+}
+
+impl Fit {
+    /// Takes a look's result, and reports what is new in it. A look that failed changes nothing.
+    pub(super) fn note(&mut self, found: Found, events: &Events) {
+        let now = match found {
+            Ok(now) => now,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failed, true) {
+                    events.report(EventKind::LocalFault, "host", chain(&error));
+                }
+                return;
+            }
+        };
+        self.failed = false;
+        let before = std::mem::replace(&mut self.findings, now);
+        for finding in self.findings.iter().filter(|finding| !before.contains(finding)) {
+            let Finding { severity, subject, message, remedy } = finding;
+            events.report(EventKind::HostUnfit, subject, format!("{}: {message}\n  do: {remedy}", severity.name()));
+        }
+        for finding in before.iter().filter(|finding| !self.is_known(finding)) {
+            events.report(EventKind::HostFits, &finding.subject, format!("no longer so: {}", finding.message));
+        }
+    }
+
+    /// Whether there is still one of the same about the same subject, perhaps in other words.
+    fn is_known(&self, before: &Finding) -> bool {
+        self.findings.iter().any(|finding| finding.subject == before.subject && finding.severity == before.severity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preflight::Severity;
+
+    fn finding(severity: Severity, subject: &str) -> Finding {
+        Finding { severity, subject: subject.into(), message: "so".into(), remedy: "otherwise".into() }
+    }
+
+    #[test]
+    fn what_is_new_and_what_is_over_is_reported_once() {
+        let (events, mut fit) = (Events::new(), Fit::default());
+        let kinds = |events: &Events| events.kept().iter().map(|event| event.kind).collect::<Vec<_>>();
+        let two = || vec![finding(Severity::Error, "a"), finding(Severity::Warning, "b")];
+        fit.note(Ok(two()), &events);
+        fit.note(Ok(two()), &events);
+        assert_eq!(kinds(&events), [EventKind::HostUnfit, EventKind::HostUnfit]);
+        fit.note(Ok(vec![finding(Severity::Warning, "b")]), &events);
+        assert_eq!(kinds(&events).last(), Some(&EventKind::HostFits));
+        assert_eq!(events.kept().len(), 3);
+    }
+
+    #[test]
+    fn who_could_not_look_knows_what_was_so() {
+        let (events, mut fit) = (Events::new(), Fit::default());
+        fit.note(Ok(vec![finding(Severity::Error, "a")]), &events);
+        let failed = || HostError::Sysctl { name: "x".into(), source: std::io::Error::other("no") };
+        fit.note(Err(failed()), &events);
+        fit.note(Err(failed()), &events);
+        assert_eq!(fit.findings.len(), 1);
+        assert_eq!(events.kept().len(), 2, "once");
+    }
+}

@@ -1,0 +1,75 @@
+//! What of the host's network a configuration depends on, read once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{
+    netlink::{self, AttachedXdp, NetError, Requests},
+    next_hop::{Link, Lookup},
+    tables,
+};
+
+/// The host's network at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// Interfaces by name.
+    pub interfaces: BTreeMap<String, SurveyedInterface>,
+    /// Addresses of all interfaces.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The way to each address that was asked for.
+    pub ways: BTreeMap<IpAddr, SurveyedWay>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SurveyedInterface {
+    /// Bytes of IP packet.
+    pub mtu: u32,
+    /// Administratively up, with a carrier, and running.
+    pub up: bool,
+    pub ethernet: bool,
+    /// The XDP program on it.
+    pub xdp: Option<AttachedXdp>,
+}
+
+/// What the kernel's routes say of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SurveyedWay {
+    /// By this interface, to this next hop: the address itself, or a router.
+    Via { egress: String, next_hop: IpAddr },
+    /// None, and why.
+    None(String),
+}
+
+/// Reads the host's network, and the ways to `addresses`. Waits for the kernel; not for asynchronous code.
+pub(crate) fn survey(addresses: &BTreeSet<IpAddr>) -> Result<Survey, NetError> {
+    let own = netlink::host_addresses()?.all.into_iter().collect();
+    netlink::wait_for(async {
+        let requests = Requests::open()?;
+        let messages = requests.links().await?;
+        let links = tables::links(&messages);
+        let xdp: BTreeMap<_, _> =
+            messages.iter().map(|message| (message.header.index, netlink::xdp_of(message))).collect();
+        let interface = |index: &u32, link: &Link| SurveyedInterface {
+            mtu: link.mtu,
+            up: link.up,
+            ethernet: link.mac.is_some(),
+            xdp: xdp.get(index).copied().flatten(),
+        };
+        let mut ways = BTreeMap::new();
+        for address in addresses {
+            let way = match requests.lookup(*address).await? {
+                Lookup::NoWay(why) => SurveyedWay::None(why.to_string()),
+                Lookup::Via { egress, next_hop, .. } => {
+                    let egress =
+                        links.get(&egress).map_or_else(|| format!("interface {egress}"), |link| link.name.clone());
+                    SurveyedWay::Via { egress, next_hop }
+                }
+            };
+            ways.insert(*address, way);
+        }
+        let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
+        Ok(Survey { interfaces, addresses: own, ways })
+    })
+}

@@ -1,0 +1,235 @@
+//! What of a configuration does not go with a host. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use edge_common::abi::Mode;
+
+use super::{Finding, Host, Severity, host::of_interface};
+use crate::{
+    config::{Announce, AttachMode, Config, Interface, Pool, Service},
+    net::SurveyedWay,
+};
+
+/// Longest IP packet whose frame surely fits the one page that drivers give to a program without fragments: 4 KiB less what
+/// the kernel keeps before and behind the frame.
+const ONE_PAGE: u32 = 3498;
+
+/// Everything of `config` that does not go with `host`, errors first.
+pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    for interface in &config.interfaces {
+        compare_interface(&mut findings, interface, host);
+    }
+    tunnel_sources(&mut findings, config, host);
+    for pool in &config.pools {
+        compare_pool(&mut findings, pool, config, host);
+    }
+    for service in &config.services {
+        compare_service(&mut findings, service, config, host);
+    }
+    next_hops(&mut findings, config, host);
+    if config.has_sample_key() {
+        findings.warn(
+            "hash_key",
+            "it is the one of the sample file, which everybody knows: who knows it can send all flows to one backend",
+            "`openssl rand -hex 16` makes one; on every edge the same. Changing it moves flows",
+        );
+    }
+    if host.sysctls.get("net.core.bpf_jit_enable") == Some(&0) {
+        findings.warn(
+            "net.core.bpf_jit_enable",
+            "it is 0: the kernel interprets the program, at several times its cost for each packet",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        );
+    }
+    findings.0.sort();
+    findings.0
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, severity: Severity, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        let (subject, message, remedy) = (subject.to_owned(), message.into(), remedy.into());
+        self.0.push(Finding { severity, subject, message, remedy });
+    }
+
+    fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Warning, subject, message, remedy);
+    }
+
+    fn fail(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Error, subject, message, remedy);
+    }
+}
+
+fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host) {
+    let name = &interface.name;
+    let subject = format!("interface {name}");
+    let Some(found) = host.network.interfaces.get(name) else {
+        let message = "this host has none of this name: no client's packet can come by it";
+        return findings.fail(&subject, message, "`ip -br link` lists those that there are");
+    };
+    if !found.ethernet {
+        let message = "it is not Ethernet: the program finds no service in its packets";
+        return findings.fail(&subject, message, "name the Ethernet interface below it");
+    }
+    if !found.up {
+        findings.warn(&subject, "it is down, or has no carrier", format!("ip link set {name} up; look at the cable"));
+    }
+    if interface.mode == AttachMode::Native && found.mtu > ONE_PAGE && found.xdp.is_none_or(|xdp| xdp.generic) {
+        findings.warn(
+            &subject,
+            format!(
+                "its MTU is {}: most drivers attach no program in native mode where a frame needs more than a page",
+                found.mtu
+            ),
+            format!("ip link set {name} mtu {ONE_PAGE} (or less), or mode = \"generic\", which is slower"),
+        );
+    }
+    for (family, uses) in [("ipv4", true), ("ipv6", false)] {
+        let forwarding = of_interface(family, name, "forwarding");
+        let needed = host.network.ways.keys().any(|address| address.is_ipv4() == uses);
+        if needed && host.sysctls.get(&forwarding) == Some(&0) {
+            findings.warn(
+                &subject,
+                format!(
+                    "{forwarding} is 0: while a backend's MAC address is not known, the kernel tells the program no way \
+                     to it, and its packets are dropped"
+                ),
+                format!("sysctl -w {forwarding}=1"),
+            );
+        }
+    }
+}
+
+fn tunnel_sources(findings: &mut Findings, config: &Config, host: &Host) {
+    let sources = [config.tunnel.source_v4.map(IpAddr::V4), config.tunnel.source_v6.map(IpAddr::V6)];
+    for source in sources.into_iter().flatten().filter(|source| !host.network.addresses.contains(source)) {
+        findings.warn(
+            "tunnel",
+            format!(
+                "{source} is no address of this host: what routers say of tunnel packets (\"too big\") does not come here, \
+                 and a network that checks sources drops them"
+            ),
+            "`ip -br address` lists the addresses of this host",
+        );
+    }
+}
+
+fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Host) {
+    let subject = format!("pool {}", pool.name);
+    if pool.probe.is_none() {
+        let message = "it has no probe: a backend that died keeps its flows and gets new ones";
+        findings.warn(&subject, message, format!("a section [pool.probe] below `{}`", pool.name));
+    }
+    let own = backends(pool).filter(|address| host.network.addresses.contains(address));
+    for address in own {
+        let message = format!("{address} is an address of this host: the packet path sends to other hosts only");
+        findings.warn(&subject, message, "a backend on another host, or in a network namespace of its own");
+    }
+    let uses = |mode: Mode| uses(config, pool).any(|service| service.mode == mode);
+    let behind: Vec<_> = backends(pool).filter_map(|address| Some((address, router(host, address)?))).collect();
+    if uses(Mode::Dsr) && !behind.is_empty() {
+        let all = behind.len() == pool.backends.len();
+        let first = behind.first().map(|(address, router)| format!("{address} is behind the router {router}"));
+        findings.add(
+            if all { Severity::Error } else { Severity::Warning },
+            &subject,
+            format!(
+                "{}: {}, which would send a frame in `dsr` back to an edge, as it is addressed to the VIP; nothing is sent there",
+                of(behind.len(), pool.backends.len()),
+                first.unwrap_or_default(),
+            ),
+            "mode = \"ipip\" for backends behind a router, or backends on a network of this host",
+        );
+    }
+}
+
+fn compare_service(findings: &mut Findings, service: &Service, config: &Config, host: &Host) {
+    let subject = format!("service {}", service.name);
+    let pools = || service.pools.iter().filter_map(|pool| config.pools.get(*pool));
+    let why: Vec<_> = pools().flat_map(backends).map(|address| no_way(host, address)).collect();
+    let none: Vec<_> = why.iter().flatten().collect();
+    if let Some(first) = none.first() {
+        let all = none.len() == why.len();
+        findings.add(
+            if all { Severity::Error } else { Severity::Warning },
+            &subject,
+            format!("{} of its backends cannot be sent to from here: {first}", of(none.len(), why.len())),
+            "`ip route get ADDRESS` shows what the kernel would do",
+        );
+    }
+    if let Announce::L2 { interface } = &service.announce
+        && host.sysctls.get(&of_interface("ipv4", interface, "arp_ignore")) == Some(&8)
+        && service.vip.is_ipv4()
+    {
+        let name = of_interface("ipv4", interface, "arp_ignore");
+        let message = format!("{name} is 8: the kernel answers nobody who asks for {}", service.vip);
+        findings.fail(&subject, message, format!("sysctl -w {name}=1"));
+    }
+}
+
+/// Whether the kernel's neighbour table has room for the next hops.
+fn next_hops(findings: &mut Findings, config: &Config, host: &Host) {
+    let mut hops: BTreeMap<bool, BTreeSet<IpAddr>> = BTreeMap::new();
+    for address in config.pools.iter().flat_map(backends) {
+        if let Some(SurveyedWay::Via { next_hop, .. }) = host.network.ways.get(&address) {
+            hops.entry(next_hop.is_ipv4()).or_default().insert(*next_hop);
+        }
+    }
+    for (is_v4, hops) in hops {
+        let name = format!("net.{}.neigh.default.gc_thresh3", if is_v4 { "ipv4" } else { "ipv6" });
+        let room = host.sysctls.get(&name).copied().unwrap_or(i64::MAX);
+        let needed = i64::try_from(hops.len()).unwrap_or(i64::MAX);
+        if needed > room {
+            findings.warn(
+                &name,
+                format!(
+                    "it is {room}, and {needed} next hops are needed: the kernel forgets some of their MAC addresses"
+                ),
+                format!("sysctl -w {name}={}", needed.saturating_mul(2)),
+            );
+        }
+    }
+}
+
+fn backends(pool: &Pool) -> impl Iterator<Item = IpAddr> {
+    pool.backends.iter().map(|backend| backend.address)
+}
+
+fn uses<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Service> {
+    let position = config.pools.iter().position(|other| other.name == pool.name);
+    config.services.iter().filter(move |service| position.is_some_and(|position| service.pools.contains(&position)))
+}
+
+/// The router that an address is behind.
+fn router(host: &Host, address: IpAddr) -> Option<IpAddr> {
+    match host.network.ways.get(&address)? {
+        SurveyedWay::Via { next_hop, .. } => (*next_hop != address).then_some(*next_hop),
+        SurveyedWay::None(_) => None,
+    }
+}
+
+/// Why nothing can be sent to an address.
+fn no_way(host: &Host, address: IpAddr) -> Option<String> {
+    match host.network.ways.get(&address)? {
+        SurveyedWay::None(why) => Some(format!("{address}: {why}")),
+        SurveyedWay::Via { egress, .. } => match host.network.interfaces.get(egress) {
+            Some(interface) if !interface.up => Some(format!("{address}: {egress} is down, or has no carrier")),
+            Some(interface) if !interface.ethernet => Some(format!("{address}: {egress} is not Ethernet")),
+            _ => None,
+        },
+    }
+}
+
+fn of(some: usize, all: usize) -> String {
+    if some == all { "all".to_owned() } else { format!("{some} of {all}") }
+}
+
+#[cfg(test)]
+mod tests;

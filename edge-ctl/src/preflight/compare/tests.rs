@@ -1,0 +1,183 @@
+//! One host that fits, and everything that can be amiss with it.
+
+use super::*;
+use crate::{
+    config,
+    net::{AttachedXdp, Survey, SurveyedInterface},
+};
+
+const TEXT: &str = r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+
+[tunnel]
+source_v4 = "10.0.0.1"
+
+[[interface]]
+name = "eth0"
+
+[[pool]]
+name = "far"
+probe = { type = "tcp", port = 80 }
+backend = [{ name = "a1", address = "10.1.0.11" }, { name = "a2", address = "10.1.0.12" }]
+
+[[pool]]
+name = "near"
+probe = { type = "tcp", port = 80 }
+backend = [{ name = "b1", address = "10.0.0.11" }, { name = "b2", address = "10.0.0.12" }]
+
+[[service]]
+name = "tunnelled"
+vip = "192.0.2.10"
+port = 80
+protocol = "tcp"
+mode = "ipip"
+pools = ["far"]
+
+[[service]]
+name = "direct"
+vip = "192.0.2.11"
+port = 80
+protocol = "tcp"
+mode = "dsr"
+pools = ["near"]
+announce = "l2"
+announce_interface = "eth0"
+"#;
+
+fn configuration(text: &str) -> Config {
+    config::parse(text, "test").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn via(next_hop: &str) -> SurveyedWay {
+    SurveyedWay::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
+}
+
+/// A host on which all of it works.
+fn host() -> Host {
+    let eth0 = SurveyedInterface { mtu: 1500, up: true, ethernet: true, xdp: None };
+    let ways = [
+        ("10.1.0.11", via("10.0.0.254")),
+        ("10.1.0.12", via("10.0.0.254")),
+        ("10.0.0.11", via("10.0.0.11")),
+        ("10.0.0.12", via("10.0.0.12")),
+    ];
+    let sysctls = [
+        ("net.core.bpf_jit_enable", 1),
+        ("net.ipv4.conf.eth0.forwarding", 1),
+        ("net.ipv6.conf.eth0.forwarding", 0),
+        ("net.ipv4.conf.eth0.arp_ignore", 0),
+        ("net.ipv4.neigh.default.gc_thresh3", 1024),
+    ];
+    Host {
+        network: Survey {
+            interfaces: [("eth0".to_owned(), eth0)].into(),
+            addresses: [ip("10.0.0.1")].into(),
+            ways: ways.map(|(address, way)| (ip(address), way)).into(),
+        },
+        sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
+    }
+}
+
+/// What is found after `upset`: severity and subject of each.
+fn found(upset: impl FnOnce(&mut Host)) -> Vec<(Severity, String)> {
+    let mut host = host();
+    upset(&mut host);
+    compare(&configuration(TEXT), &host).into_iter().map(|finding| (finding.severity, finding.subject)).collect()
+}
+
+fn error(subject: &str) -> (Severity, String) {
+    (Severity::Error, subject.to_owned())
+}
+
+fn warning(subject: &str) -> (Severity, String) {
+    (Severity::Warning, subject.to_owned())
+}
+
+#[test]
+fn nothing_is_said_of_what_fits() {
+    assert_eq!(compare(&configuration(TEXT), &host()), []);
+}
+
+#[test]
+fn interfaces() {
+    let eth0 =
+        |change: &dyn Fn(&mut SurveyedInterface)| found(|host| host.network.interfaces.values_mut().for_each(change));
+    assert_eq!(found(|host| host.network.interfaces.clear()), [error("interface eth0")]);
+    let down = eth0(&|eth0| eth0.up = false);
+    assert_eq!(down, [error("service direct"), error("service tunnelled"), warning("interface eth0")]);
+    let tunnel = eth0(&|eth0| eth0.ethernet = false);
+    assert!(tunnel.contains(&error("interface eth0")), "{tunnel:?}");
+    assert_eq!(eth0(&|eth0| eth0.mtu = 3498), []);
+    assert_eq!(eth0(&|eth0| eth0.mtu = 9000), [warning("interface eth0")]);
+    // The driver took it.
+    let attached = |generic| Some(AttachedXdp { program: 7, generic });
+    assert_eq!(eth0(&|eth0| (eth0.mtu, eth0.xdp) = (9000, attached(false))), []);
+    assert_eq!(eth0(&|eth0| (eth0.mtu, eth0.xdp) = (9000, attached(true))), [warning("interface eth0")]);
+}
+
+#[test]
+fn generic_mode_has_no_page_to_fit() {
+    let config =
+        configuration(&TEXT.replace("name = \"eth0\"\n\n[[pool]]", "name = \"eth0\"\nmode = \"generic\"\n\n[[pool]]"));
+    assert_eq!(config.interfaces[0].mode, AttachMode::Generic);
+    let mut host = host();
+    host.network.interfaces.values_mut().for_each(|eth0| eth0.mtu = 9000);
+    assert_eq!(compare(&config, &host), []);
+}
+
+#[test]
+fn the_tunnels_source() {
+    assert_eq!(found(|host| host.network.addresses.clear()), [warning("tunnel")]);
+}
+
+#[test]
+fn settings_of_the_host() {
+    let set = |name: &str, value| found(|host| *host.sysctls.get_mut(name).unwrap() = value);
+    assert_eq!(set("net.core.bpf_jit_enable", 0), [warning("net.core.bpf_jit_enable")]);
+    assert_eq!(set("net.ipv4.conf.eth0.forwarding", 0), [warning("interface eth0")]);
+    assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 8), [error("service direct")]);
+    assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 2), []);
+    // Three next hops: a router and two backends.
+    assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 3), []);
+    assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 2), [warning("net.ipv4.neigh.default.gc_thresh3")]);
+    assert_eq!(found(|host| host.sysctls.clear()), [], "what is not there is not judged");
+}
+
+#[test]
+fn ways_to_backends() {
+    let lose = |addresses: &[&str]| {
+        found(|host| {
+            for address in addresses {
+                host.network.ways.insert(ip(address), SurveyedWay::None("no route".to_owned()));
+            }
+        })
+    };
+    assert_eq!(lose(&["10.1.0.11"]), [warning("service tunnelled")]);
+    assert_eq!(lose(&["10.1.0.11", "10.1.0.12"]), [error("service tunnelled")]);
+    let route = |addresses: &[&str]| {
+        found(|host| host.network.ways.extend(addresses.iter().map(|address| (ip(address), via("10.0.0.254")))))
+    };
+    assert_eq!(route(&["10.0.0.11"]), [warning("pool near")]);
+    assert_eq!(route(&["10.0.0.11", "10.0.0.12"]), [error("pool near")]);
+    assert_eq!(found(|host| host.network.addresses.extend([ip("10.0.0.12")])), [warning("pool near")]);
+}
+
+#[test]
+fn the_configuration_itself() {
+    let unprobed = configuration(&TEXT.replacen("probe = { type = \"tcp\", port = 80 }\n", "", 1));
+    let findings = compare(&unprobed, &host());
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].severity, findings[0].subject.as_str()), (Severity::Warning, "pool far"));
+
+    let sample = include_str!("../../../../packaging/edge.toml");
+    let key = sample.lines().find(|line| line.starts_with("hash_key")).expect("the sample has a key");
+    let known = configuration(&TEXT.replace("hash_key = \"000102030405060708090a0b0c0d0e0f\"", key));
+    let findings = compare(&known, &host());
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].subject, "hash_key");
+}

@@ -1,0 +1,92 @@
+//! What a host has that a configuration depends on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::IpAddr,
+};
+
+use thiserror::Error;
+
+use crate::{
+    config::Config,
+    net::{self, NetError, Survey},
+};
+
+/// A host, as far as a configuration depends on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    pub(super) network: Survey,
+    /// Values below `/proc/sys`, by the name that `sysctl` has for them. One that is not there is absent.
+    pub(super) sysctls: BTreeMap<String, i64>,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum HostError {
+    #[error("cannot see this host's network")]
+    Network(#[from] NetError),
+    #[error("cannot read {name}")]
+    Sysctl { name: String, source: io::Error },
+}
+
+impl Host {
+    /// This host, as far as `config` depends on it. Waits for the kernel; not for asynchronous code.
+    pub(crate) fn read(config: &Config) -> Result<Self, HostError> {
+        let backends: BTreeSet<IpAddr> =
+            config.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.address).collect();
+        let network = net::survey(&backends)?;
+        let mut sysctls = BTreeMap::new();
+        for name in names(config) {
+            let path = format!("/proc/sys/{}", path(&name));
+            match fs::read_to_string(path) {
+                Ok(value) => {
+                    sysctls.extend(value.trim().parse().ok().map(|value| (name, value)));
+                }
+                // No such interface, or a kernel without it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(HostError::Sysctl { name, source }),
+            }
+        }
+        Ok(Self { network, sysctls })
+    }
+}
+
+/// `sysctl`'s name of an interface's own setting.
+pub(super) fn of_interface(family: &str, interface: &str, key: &str) -> String {
+    // As sysctl(8) has it: a dot in an interface's name is a slash in the key's.
+    format!("net.{family}.conf.{}.{key}", interface.replace('.', "/"))
+}
+
+/// The file of a setting: dots and slashes change places.
+fn path(name: &str) -> String {
+    let other = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        letter => letter,
+    };
+    name.chars().map(other).collect()
+}
+
+fn names(config: &Config) -> Vec<String> {
+    let mut names = vec!["net.core.bpf_jit_enable".to_owned()];
+    for family in ["ipv4", "ipv6"] {
+        names.push(format!("net.{family}.neigh.default.gc_thresh3"));
+        names.extend(config.interfaces.iter().map(|interface| of_interface(family, &interface.name, "forwarding")));
+    }
+    names.extend(config.interfaces.iter().map(|interface| of_interface("ipv4", &interface.name, "arp_ignore")));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_in_an_interfaces_name_is_part_of_its_folder() {
+        let name = of_interface("ipv4", "eth0.7", "forwarding");
+        assert_eq!(
+            (name.as_str(), path(&name).as_str()),
+            ("net.ipv4.conf.eth0/7.forwarding", "net/ipv4/conf/eth0.7/forwarding")
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! A configuration that can't work on its host is said to be so: before it is used, and while it is.
+
+use std::time::Duration;
+
+use edge_tests::lab::{
+    small::{Mode, Small},
+    topology::EDGE,
+    wait_until,
+};
+use serde_json::Value;
+
+/// Longest time from a change of the host to what `status` says of it.
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn what_does_not_go_with_the_host_is_named() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.prepare(Mode::Native, "[[interface]]\nname = \"eth1\"\n").unwrap();
+    let check = |more: &[&str]| {
+        let edge = lab.edge().unwrap();
+        let file = edge.configuration();
+        let file = file.to_str().unwrap();
+        let output = edge.output(lab.netns(EDGE), &[&["check", "--config", file, "--host"], more].concat()).unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let ip = |commands: &str| lab.netns(EDGE).ip(commands).unwrap();
+    let (code, said, _) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+
+    ip("link set eth1 mtu 3600\n");
+    let (code, said, _) = check(&[]);
+    assert!(code == Some(0) && said.contains("its MTU is 3600") && said.contains("ip link set eth1 mtu"), "{said}");
+    assert_eq!(check(&["--strict"]).0, Some(2));
+    ip("link set eth1 mtu 1500\n");
+
+    ip("address del 10.0.0.1/24 dev eth0\n");
+    let (_, said, _) = check(&[]);
+    assert!(said.contains("10.0.0.1 is no address of this host"), "{said}");
+    ip("address add 10.0.0.1/24 dev eth0\n");
+
+    // Of the dsr services' pool all backends are behind a router then.
+    let away = "route add 10.1.1.11/32 via 10.1.2.11\nroute add 10.1.2.11/32 via 10.1.1.11 onlink dev eth1\n";
+    ip(away);
+    let (code, said, error) = check(&[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("behind the router") && error.contains("does not go with this host"), "{said}\n{error}");
+    let (_, json, _) = check(&["--json"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["findings"][0]["severity"], "error", "{json}");
+    ip("route del 10.1.1.11/32\nroute del 10.1.2.11/32\n");
+
+    ip("link set eth0 down\nlink set eth0 name other0\n");
+    let (code, said, _) = check(&[]);
+    assert!(code == Some(2) && said.contains("this host has none of this name"), "{said}");
+}
+
+#[test]
+fn a_running_daemon_says_what_has_become_of_its_host() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.balance(Mode::Native).unwrap();
+    let says = |what: &str| {
+        wait_until(SOON, || Ok(lab.ctl(&["status"])?.contains(what)))
+            .and_then(|seen| if seen { Ok(()) } else { anyhow::bail!("{what}: {}", lab.ctl(&["status"])?) })
+            .unwrap();
+    };
+    lab.netns(EDGE).ip("address del 10.0.0.1/24 dev eth0\n").unwrap();
+    says("10.0.0.1 is no address of this host");
+    lab.netns(EDGE).ip("address add 10.0.0.1/24 dev eth0\n").unwrap();
+    let over = wait_until(SOON, || Ok(!lab.ctl(&["status"])?.contains("is no address")));
+    assert!(over.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let events = lab.ctl(&["events"]).unwrap();
+    assert!(events.contains("host_unfit") && events.contains("host_fits"), "{events}");
+}
