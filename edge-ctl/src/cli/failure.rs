@@ -63,7 +63,7 @@ impl Failure {
 
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Config(_) => Code::Refused,
+            Self::Config(_) | Self::Unfit { .. } => Code::Refused,
             Self::Run(error) => match error {
                 RunError::Config(_) => Code::Refused,
                 RunError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
@@ -94,7 +94,6 @@ impl Failure {
             },
             Self::NoAnswer { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Unfit { .. } => Code::Refused,
             Self::Decap(_) | Self::Host(_) | Self::Runtime(_) => Code::Failed,
         }
     }

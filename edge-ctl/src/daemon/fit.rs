@@ -22,7 +22,7 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 /// A look may take an eleventh of the time at most, however many backends there are and however much changes.
 const REST_FACTOR: u32 = 10;
 /// Settings of the kernel change without a notification: it is looked at this often in any case.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// What a look found.
 pub(super) type Found = Result<Vec<Finding>, HostError>;
