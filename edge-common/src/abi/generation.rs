@@ -37,7 +37,8 @@ pub struct Generation {
     /// Outer source address of IPv6 tunnels, network order; all zero: none.
     pub tunnel_source_v6: [u8; 16],
     /// Where frames are taken: at these MAC addresses of these interfaces, and at no other. What is not used is zero. The
-    /// controller changes them as the interfaces change, whatever bank is active.
+    /// first of an interface is its own address, which answers come from. The controller changes them as the interfaces change,
+    /// whatever bank is active.
     pub stations: [Station; MAX_STATIONS],
     /// How many flows a CPU may record in a second when they start, and as many again of those that run.
     pub records_per_second: u32,

@@ -83,11 +83,12 @@ impl Link {
         }
     }
 
-    /// Exchanges source and destination: the frame goes back to its sender.
+    /// Makes the frame one from `own` to its sender. That it came to `own` is not said: an address that stands for a virtual
+    /// router, or for another device of the host, teaches switches that it is here.
     #[inline(always)]
-    pub fn turn<P: Packet>(packet: &mut P) -> Option<()> {
+    pub fn turn<P: Packet>(packet: &mut P, own: Mac) -> Option<()> {
         let came: &Addresses = packet.view(0)?;
-        let now = Addresses::new(came.source(), came.destination());
+        let now = Addresses::new(came.source(), own);
         packet.store(0, now)
     }
 

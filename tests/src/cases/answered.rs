@@ -8,15 +8,25 @@ use super::{
     side_name,
 };
 use crate::packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, protocol};
-use crate::world::Side;
+use crate::world::{Side, VIRTUAL_MAC};
 
 pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
+    let first = cases.len();
     echo(cases, side);
     reset(cases, side);
     unreachable(cases, side);
     time_exceeded(cases, side);
     too_big(cases, side);
     vip_other(cases, side);
+    let to_virtual = cases[first..].iter().map(to_virtual_router).collect::<Vec<_>>();
+    cases.extend(to_virtual);
+}
+
+/// The same, to the MAC address of a virtual router. What answers is the interface.
+fn to_virtual_router(case: &Case) -> Case {
+    let mut case = Case { name: format!("{}, to a virtual router", case.name), ..case.clone() };
+    case.frame[..6].copy_from_slice(&VIRTUAL_MAC);
+    case
 }
 
 /// What is for the VIP that is no address of the host, and for no service.

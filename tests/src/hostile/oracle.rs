@@ -71,6 +71,9 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
 /// What must hold for a frame that is sent.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
+    if (is_made_here(exit) || exit == Exit::EchoReply) && out.get(6..12) != Some(&EDGE_MAC) {
+        return Err(format!("{exit:?}: from {:x?}", out.get(6..12)));
+    }
     match exit {
         exit if is_made_here(exit) => verify::checksums(out),
         Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply => {

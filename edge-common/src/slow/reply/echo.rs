@@ -27,6 +27,5 @@ fn write<F: Reply, P: Packet>(packet: &mut P) -> Option<()> {
     // Neither the pseudo-header's sum nor the rest of the message changes when the addresses change places.
     let [high, low] = checksum::update(request.check, [request.type_, request.code], [F::ECHO_REPLY, 0]);
     packet.store(at, [F::ECHO_REPLY, 0, high, low])?;
-    packet.store(link.l3, answer)?;
-    Link::turn(packet)
+    packet.store(link.l3, answer)
 }

@@ -33,7 +33,6 @@ fn write<F: Reply, P: Packet>(
     packet.grow_head(overhead as i32)?;
     packet.truncate(after(after(link.l3, overhead), quoted))?;
     link.copy(packet, overhead, 0)?;
-    Link::turn(packet)?;
     let link = link.merged(packet);
 
     let quotation = after(link.l3, overhead);

@@ -1,7 +1,7 @@
 //! The packets that the packet path makes itself, all of them answers to the frame in hand.
 //!
-//! An answer leaves by the ingress interface, with the VLAN tags of the frame; its source is the VIP, like the source of any
-//! other packet to the client. Packets that must not be answered are not, and cost none of the answers that a CPU may send in a
+//! An answer leaves by the ingress interface, with the VLAN tags of the frame; it comes from the interface's own MAC address,
+//! and from the VIP, like any other packet to the client. Packets that must not be answered are not, and cost none of the answers that a CPU may send in a
 //! second.
 
 mod permitted;
@@ -14,8 +14,8 @@ mod header;
 pub(super) use self::header::Reply;
 use self::{echo::echo, error::error, permitted::permitted, reset::reset};
 use crate::{
-    abi::{Exit, RateLimited},
-    maps::Maps,
+    abi::{Exit, Mac, RateLimited},
+    maps::{Maps, View},
     step::{AnswerKind, Decision},
     wire::{icmp::Message, ip::Family as _, ipv4::V4, ipv6::V6, link::Link, packet::Packet},
 };
@@ -34,8 +34,15 @@ pub(super) fn judge<P: Packet>(packet: &P, decided: Decision) -> Decision {
 #[inline(always)]
 pub fn answer<P: Packet, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -> Exit {
     let Some(kind) = decided.answer() else { return decided.exit() };
-    if !try_take(maps, kind) {
+    // An interface that has lost its address meanwhile takes no frames, and sends none.
+    let Some((view, own)) = maps.view().and_then(|view| Some((view, own_address(packet, view)?))) else {
+        return Exit::OtherStation;
+    };
+    if !try_take(maps, view, kind) {
         return Exit::AnswerLimited;
+    }
+    if Link::turn(packet, own).is_none() {
+        return Exit::Malformed;
     }
     match Link::parse(packet) {
         Some(link) if link.ether_type == V4::ETHER_TYPE => make::<V4, P>(packet, decided, kind),
@@ -75,10 +82,21 @@ const fn silent(decided: Decision) -> Exit {
     }
 }
 
+/// The address that an answer comes from: the first of the ingress interface's stations, which is its own.
+#[inline(always)]
+fn own_address<P: Packet>(packet: &P, view: View<'_>) -> Option<Mac> {
+    let mut own = Mac::default();
+    // From the last to the first, and each is looked at: a loop that ends early would have the verifier follow all ends.
+    for station in view.generation.stations.iter().rev() {
+        let Mac(found) = station.address_on(packet.ingress()).unwrap_or(own);
+        own = Mac(packet.merge_paths(found as usize, usize::MAX) as u64);
+    }
+    own.is_known().then_some(own)
+}
+
 /// Takes one of the answers of this kind that the CPU may send in this second.
 #[inline(always)]
-fn try_take<M: Maps>(maps: &M, kind: AnswerKind) -> bool {
-    let Some(view) = maps.view() else { return false };
+fn try_take<M: Maps>(maps: &M, view: View<'_>, kind: AnswerKind) -> bool {
     let limits = &view.generation.answers_per_second;
     let (action, limit) = match kind {
         AnswerKind::EchoReply => (RateLimited::EchoReply, limits.echo_replies),

@@ -55,7 +55,6 @@ fn write<F: Reply, P: Packet>(
         .finish();
     let at = after(link.l3, F::HEADER);
     packet.truncate(after(at, TcpHdr::LEN))?;
-    Link::turn(packet)?;
     let answer = F::answer(packet.view(link.l3)?, protocol::TCP, length);
     packet.store(link.l3, answer)?;
     let [p0, p1, p2, p3] = ports;
