@@ -1,4 +1,5 @@
-//! ICMP and ICMPv6 to a VIP: echo is answered, errors about a flow go where the flow goes, the rest is to no service.
+//! ICMP and ICMPv6 to a VIP, or to a tunnel's source: echo is answered, errors about a flow go where the flow goes or teach the
+//! MTU of its path, the rest is to no service.
 
 use network_types::icmp::Icmpv4Hdr;
 
@@ -25,10 +26,15 @@ const OFFSETS: usize = 0x3fff;
 impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
     pub(super) fn icmp<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
-        let vip = F::destination(header);
-        if F::vip(self.maps, self.view, vip).is_none() {
-            let tunnel = F::is_tunnel_source(self.view.generation, vip);
-            return if tunnel { self.tunnelled::<F>(header, at) } else { None }.ok_or(Exit::NotOurs.into());
+        let to = F::destination(header);
+        // An address may be a tunnel's source and a VIP: what is quoted says which of them is meant.
+        if F::is_tunnel_source(self.view.generation, to)
+            && let Some(quoted) = self.tunnelled::<F>(header, at)
+        {
+            return Ok(quoted);
+        }
+        if F::vip(self.maps, self.view, to).is_none() {
+            return Err(Exit::NotOurs.into());
         }
         let Some([type_, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
         if after(at.offset, Icmpv4Hdr::LEN) > after(self.link.l3, F::length(header)) {

@@ -11,7 +11,7 @@ use crate::{
     abi::Exit,
     lookup::Lookup,
     maps::Maps,
-    step::{FlowLocation, FlowRelation, Step, StepResult},
+    step::{Decision, FlowLocation, FlowRelation, Step, StepResult},
     wire::{
         icmp::Icmp,
         ip::{Payload, Transport},
@@ -60,7 +60,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     pub(super) fn learn_path_mtu<F: Lookup + Reply>(&self, location: FlowLocation, result: StepResult) -> StepResult {
         match self.learnt::<F>(location, result) {
             Some(()) => Exit::PathMtu.into(),
-            None => Exit::NotOurs.into(),
+            // The address may be a VIP as well.
+            None => Decision::unserved(Exit::IcmpError, self.view.bank).into(),
         }
     }
 

@@ -11,3 +11,4 @@ mod quotes;
 mod too_long;
 mod unserved;
 mod least_mtu;
+mod shared_address;
