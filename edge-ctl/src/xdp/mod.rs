@@ -3,6 +3,8 @@
 mod features;
 mod error;
 mod link;
+#[expect(dead_code, reason = "shared by the tc programs that come next")]
+mod tc;
 mod sys;
 mod edge;
 mod edge_links;

@@ -1,0 +1,108 @@
+//! A tc program on one side of an interface: by a TCX link where the kernel has them (Linux 6.6), else as a filter of the
+//! interface's `clsact`.
+//!
+//! A TCX link goes with whoever holds it. A filter stays when its process is killed, so that each of ours has a place of
+//! its own, and the next process replaces what the last one left there.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::FdLink,
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    },
+};
+
+use super::XdpError;
+use crate::bpf::BpfError;
+
+/// The priority of our filters, and by it their place: no other program should have this one.
+const PRIORITY: u16 = 0xed9e;
+
+/// Which packets of an interface a program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Ingress,
+    Egress,
+}
+
+/// Where a program is attached; dropping it detaches it.
+#[derive(Debug)]
+pub(super) struct Attachment(SchedClassifierLink);
+
+/// The program `name` of a loaded object, accepted by the kernel.
+pub(super) fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, XdpError> {
+    let program = object.program_mut(name).and_then(|program| program.try_into().ok());
+    let program: &mut SchedClassifier = program.ok_or(XdpError::NotInObject(name))?;
+    program.load().map_err(|source| XdpError::Program { name, source: Box::new(source) })?;
+    Ok(program)
+}
+
+/// Attaches a loaded program. `place` tells the filters of this crate's programs apart, and is not 0; it means nothing where
+/// there are TCX links.
+pub(super) fn attach(
+    program: &mut SchedClassifier,
+    interface: &str,
+    side: Side,
+    place: u16,
+) -> Result<Attachment, XdpError> {
+    let refused = |source| XdpError::Attach { interface: interface.to_owned(), source: Box::new(source) };
+    let side = match side {
+        Side::Ingress => TcAttachType::Ingress,
+        Side::Egress => TcAttachType::Egress,
+    };
+    let link = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = match program.attach_with_options(interface, side, link) {
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+            filter(program, interface, side, TcHandle::new(0, place)).map_err(refused)?
+        }
+        attached => attached.map_err(refused)?,
+    };
+    program.take_link(id).map(Attachment).map_err(refused)
+}
+
+fn filter(
+    program: &mut SchedClassifier,
+    interface: &str,
+    side: TcAttachType,
+    handle: TcHandle,
+) -> Result<tc::SchedClassifierLinkId, ProgramError> {
+    match tc::qdisc_add_clsact(interface) {
+        Err(error) if !is_there(&error) => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    let place = NlOptions { priority: PRIORITY, handle, classid: None };
+    match program.attach_with_options(interface, side, TcAttachOptions::Netlink(place)) {
+        Err(ProgramError::TcError(error)) if is_there(&error) => {
+            let left = SchedClassifierLink::attached(interface, side, PRIORITY, handle, None);
+            program.attach_to_link(left.map_err(TcError::IoError)?)
+        }
+        attached => attached,
+    }
+}
+
+/// Whether the kernel refused to make what it has already.
+fn is_there(error: &TcError) -> bool {
+    match error {
+        TcError::AlreadyAttached => true,
+        TcError::NetlinkError(error) => error.raw_os_error() == Some(libc::EEXIST),
+        _ => false,
+    }
+}
+
+impl Attachment {
+    /// Leaves the program attached when this process ends: a link is pinned at `path`, a filter stays anyway.
+    pub(super) fn keep(self, path: &Path) -> Result<(), XdpError> {
+        let is_link = <&FdLink>::try_from(&self.0).is_ok();
+        if !is_link {
+            std::mem::forget(self.0);
+            return Ok(());
+        }
+        let unusable = |source| XdpError::Link { interface: path.display().to_string(), source };
+        let link = FdLink::try_from(self.0).map_err(unusable)?;
+        link.pin(path).map_err(|source| BpfError::Pin { path: path.to_owned(), source })?;
+        Ok(())
+    }
+}
