@@ -16,6 +16,7 @@ mod lints;
 #[cfg(test)]
 mod measured;
 mod nginx;
+mod outages;
 mod packages;
 mod programs;
 mod rules;
@@ -75,6 +76,8 @@ enum Command {
     /// A network of namespaces with clients, the load balancer, and two providers.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Replay real outages in the lab, and see whether each is met (root).
+    Outages(outages::Options),
     /// Show what the load balancer does while backends, a provider and its own controller die.
     Demo {
         /// One JSON object instead of the story.
@@ -108,6 +111,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vm(options) => vm::run(&options),
         Command::VmCost(options) => vm::cost::guest(&options).map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command),
+        Command::Outages(options) => outages::run(&options),
         Command::Demo { json } => demo::run(json),
     }
 }

@@ -27,6 +27,7 @@ pub mod instead;
 pub mod load;
 pub mod pace;
 pub mod random;
+pub mod sequence;
 pub mod flows;
 pub mod flood;
 pub mod upheaval;
@@ -159,6 +160,12 @@ impl Lab {
     /// SIGKILL.
     pub fn kill_daemon(&mut self) -> Result<()> {
         self.edge.as_mut().context("this lab has no load balancer")?.kill()
+    }
+
+    /// Lets daemons that start from now on have at most so many files open.
+    pub fn limit_files(&mut self, most: u32) -> Result<()> {
+        self.edge.as_mut().context("this lab has no load balancer")?.limit_files(most);
+        Ok(())
     }
 
     /// SIGTERM.

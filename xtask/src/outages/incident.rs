@@ -1,0 +1,66 @@
+//! What a row of the museum is.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::stage::Stage;
+
+/// A real outage, and how it is replayed.
+#[derive(Clone, Copy)]
+pub(super) struct Incident {
+    /// What `cargo xtask outages NAME` takes.
+    pub(super) name: &'static str,
+    /// Whose it was, when, and what happened.
+    pub(super) story: &'static str,
+    /// What is done in the lab.
+    pub(super) done: &'static str,
+    /// What must come of it.
+    pub(super) expected: &'static str,
+    /// Whether an edge like this one, in front of what failed then, would have helped.
+    pub(super) helped: Helped,
+    pub(super) why: &'static str,
+    /// Whether it takes minutes.
+    pub(super) long: bool,
+    pub(super) replay: fn(&mut Stage) -> Result<Observed>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Helped {
+    Yes,
+    Partly,
+}
+
+impl Helped {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Partly => "partly",
+        }
+    }
+}
+
+/// What came of a replay.
+#[derive(Clone, Debug)]
+pub(super) struct Observed {
+    pub(super) text: String,
+    pub(super) met: bool,
+}
+
+impl Observed {
+    /// It was met if each of these holds; the text says all of them.
+    pub(super) fn all(parts: impl IntoIterator<Item = (String, bool)>) -> Self {
+        let mut observed = Self { text: String::new(), met: true };
+        for (part, met) in parts {
+            if !observed.text.is_empty() {
+                observed.text.push_str("; ");
+            }
+            observed.text.push_str(&part);
+            if !met {
+                observed.text.push_str(" (not met)");
+            }
+            observed.met &= met;
+        }
+        observed
+    }
+}

@@ -1,0 +1,110 @@
+//! Checks that took healthy machines out, or that cost more when everything was down.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use edge_tests::lab::{
+    Lab,
+    topology::{Backend, CLIENTS, EDGE, Protocol, Provider, Service},
+    wait_until,
+};
+
+use crate::outages::{
+    incident::{Helped, Incident, Observed},
+    stage::Stage,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// From the death of a provider until its successor serves all: three probes of 0.2 s, the last one's time-out, and its jitter.
+const FAILED_OVER: Duration = Duration::from_secs(2);
+
+pub(super) fn rows() -> Vec<Incident> {
+    vec![
+        Incident {
+            name: "dead-provider",
+            story: "AWS, 20 October 2025; Azure Front Door, 29 October 2025; Cloudflare, 18 November 2025: a provider is gone",
+            done: "all of provider a's machines lose power at once",
+            expected: "every service is served by provider b within 2 s, and nothing is lost after that",
+            helped: Helped::Yes,
+            why: "this is what the edge is for",
+            long: false,
+            replay: dead_provider,
+        },
+        Incident {
+            name: "constant-work",
+            story: "AWS, 7 December 2021: retries surged when everything failed, and hid what was wrong",
+            done: "all machines of both providers lose power; the packets of probes are counted before and after",
+            expected: "at most 1.1 times the packets of the steady state",
+            helped: Helped::Partly,
+            why: "the edge adds no load to what is down; clients may",
+            long: false,
+            replay: constant_work,
+        },
+    ]
+}
+
+fn dead_provider(stage: &mut Stage) -> Result<Observed> {
+    let (took, _) = stage.toll(Duration::ZERO, |lab| {
+        let start = Instant::now();
+        Backend::of(Provider::A).try_for_each(|backend| lab.kill_backend(backend))?;
+        let moved = wait_until(PATIENCE, || {
+            let status = lab.status()?;
+            let services = status["services"].as_array().context("services")?;
+            Ok(services.iter().all(|service| service["serving"].as_str().unwrap_or_default().starts_with("provider-b")))
+        })?;
+        Ok(moved.then(|| start.elapsed()))
+    })?;
+    // Whose flow was with a machine that died has heard of it, or given up.
+    sleep(Duration::from_secs(1));
+    let (answers, toll) = stage.toll(Duration::from_secs(2), |lab| {
+        let web = Service::of(Protocol::Tcp).map(|service| format!("http://{}/", service.address()));
+        web.map(|url| lab.curl(CLIENTS[1], &url)).collect::<Result<Vec<_>>>()
+    })?;
+    heal(&mut stage.lab, &Provider::ALL[..1])?;
+    let took_ms = took.map_or_else(|| "never".to_owned(), |took| format!("after {} ms", took.as_millis()));
+    Ok(Observed::all([
+        (format!("provider b serves all {took_ms}"), took.is_some_and(|took| took < FAILED_OVER)),
+        (format!("after that {toll}"), toll.is_nothing() && answers.iter().all(|answer| answer.starts_with('b'))),
+    ]))
+}
+
+fn constant_work(stage: &mut Stage) -> Result<Observed> {
+    let steady = packets_of_probes(&stage.lab)?;
+    Provider::ALL.into_iter().flat_map(Backend::of).try_for_each(|backend| stage.lab.kill_backend(backend))?;
+    sleep(Duration::from_secs(2));
+    let dead = packets_of_probes(&stage.lab)?;
+    heal(&mut stage.lab, &Provider::ALL)?;
+    let ratio = dead / steady;
+    Ok(Observed::all([(
+        format!("{steady:.0} packets a second, then {dead:.0}: {ratio:.2} times"),
+        steady > 10.0 && ratio <= 1.1,
+    )]))
+}
+
+/// TCP segments that the edge's own stack sends in a second: those of probes, since clients' packets never get there.
+fn packets_of_probes(lab: &Lab) -> Result<f64> {
+    let sent = || -> Result<f64> {
+        let text = lab.netns(EDGE).within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
+        let value = |wanted: &str| {
+            let mut pairs = names.split(' ').zip(values.split(' '));
+            pairs
+                .find(|(name, _)| *name == wanted)
+                .and_then(|(_, value)| value.parse::<f64>().ok())
+                .context("a counter")
+        };
+        Ok(value("OutSegs")? + value("RetransSegs")?)
+    };
+    let (start, before) = (Instant::now(), sent()?);
+    sleep(Duration::from_secs(3));
+    Ok((sent()? - before) / start.elapsed().as_secs_f64())
+}
+
+fn heal(lab: &mut Lab, providers: &[Provider]) -> Result<()> {
+    providers.iter().flat_map(|provider| Backend::of(*provider)).try_for_each(|backend| lab.heal_backend(backend))?;
+    lab.wait_for_health(|_| "up")
+}

@@ -1,0 +1,137 @@
+//! Hosts that ran out of something, or whose network was changed under them.
+
+use std::{
+    fmt::Write as _,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use edge_tests::lab::{
+    topology::{Backend, EDGE},
+    wait_until,
+};
+
+use crate::outages::{
+    incident::{Helped, Incident, Observed},
+    stage::{Stage, api},
+};
+
+pub(super) fn rows() -> Vec<Incident> {
+    vec![
+        Incident {
+            name: "flushed-network",
+            story: "Datadog, 8 March 2023: an update restarted the network daemon, which removed routes that were not its own",
+            done: "on the edge all neighbours are flushed, and then its interface to the backends goes down and up",
+            expected: "clients are served again within 1 s of the network's return, without anybody's help",
+            helped: Helped::Yes,
+            why: "the controller follows the kernel's tables and attaches its program again where it is gone",
+            long: false,
+            replay: flushed_network,
+        },
+        Incident {
+            name: "descriptors",
+            story: "Amazon Kinesis, November 2020 (threads), and Slack, January 2021 (file descriptors): a limit of the host \
+                       was taken for the death of others",
+            done: "the controller starts with 64 file descriptors, and 500 more backends to probe that do not answer",
+            expected: "no living backend is marked down, nothing is lost",
+            helped: Helped::Yes,
+            why: "an error of this host is unknown, never down",
+            long: false,
+            replay: descriptors,
+        },
+    ]
+}
+
+fn flushed_network(stage: &mut Stage) -> Result<Observed> {
+    let (down, toll) = stage.toll(Duration::from_secs(3), |lab| {
+        let edge = lab.netns(EDGE);
+        edge.ip("neigh flush all\n")?;
+        sleep(Duration::from_millis(500));
+        let addresses = edge.within(|| addresses("eth1"))??;
+        let start = Instant::now();
+        edge.ip("link set eth1 down\n")?;
+        sleep(Duration::from_millis(200));
+        // The kernel takes the IPv6 addresses of an interface that goes down.
+        let mut up = String::from("link set eth1 up\n");
+        for address in addresses {
+            writeln!(up, "addr replace {address} dev eth1 nodad")?;
+        }
+        edge.ip(&up)?;
+        Ok(start.elapsed())
+    })?;
+    let gap = toll.longest_gap.max(toll.datagrams.longest);
+    let status = stage.lab.status()?;
+    let attached = status["interfaces"].as_array().is_some_and(|all| all.iter().all(|one| one["attached"] == true));
+    Ok(Observed::all([
+        (
+            format!("{toll}; the interface was down for {} ms of it", down.as_millis()),
+            gap < down + Duration::from_secs(1),
+        ),
+        ("the program is on all interfaces".to_owned(), attached),
+    ]))
+}
+
+/// The IPv6 addresses of an interface, with their prefixes, that somebody gave to it.
+fn addresses(interface: &str) -> Result<Vec<String>> {
+    let output = std::process::Command::new("ip").args(["-o", "-6", "addr", "show", "dev", interface]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let address = |line: &str| line.split_whitespace().skip_while(|word| *word != "inet6").nth(1).map(str::to_owned);
+    Ok(text.lines().filter(|line| line.contains("scope global")).filter_map(address).collect())
+}
+
+fn descriptors(stage: &mut Stage) -> Result<Observed> {
+    let path = stage.lab.edge().configuration();
+    let good = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, good.clone() + &silent()?)?;
+    let (first, toll) = stage.toll(Duration::from_secs(5), |lab| {
+        lab.kill_daemon()?;
+        lab.limit_files(64)?;
+        lab.start_daemon()?;
+        Ok(api(lab, "GET", "/v1/status", "")?.0)
+    })?;
+    let down = |status: &serde_json::Value| {
+        let pools = status["pools"].as_array().cloned().unwrap_or_default();
+        let backends = pools.iter().flat_map(|pool| pool["backends"].as_array().cloned().unwrap_or_default());
+        backends
+            .filter(|backend| {
+                let name = backend["name"].as_str().unwrap_or_default();
+                name.split('/').next_back().and_then(Backend::named).is_some() && backend["state"] == "down"
+            })
+            .count()
+    };
+    let dead = down(&stage.lab.status()?);
+    std::fs::write(&path, good)?;
+    let undone = wait_until(Duration::from_secs(10), || Ok(api(&stage.lab, "POST", "/v1/reload", "")?.0 == 200))?;
+    stage.lab.kill_daemon()?;
+    stage.lab.limit_files(4096)?;
+    stage.lab.start_daemon()?;
+    stage.lab.wait_for_health(|_| "up")?;
+    Ok(Observed::all([
+        (format!("{dead} of the living ones down"), dead == 0 && undone),
+        ("the API answers".to_owned(), first == 200),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+/// Ten pools of fifty backends that are not there.
+fn silent() -> Result<String> {
+    let mut text = String::new();
+    for pool in 0..10 {
+        write!(
+            text,
+            "\n[[pool]]\nname = \"silent-{pool}\"\n[pool.probe]\ntype = \"tcp\"\nport = 80\ninterval = \"1s\"\n\
+             timeout = \"1s\"\n"
+        )?;
+        for number in 0..50 {
+            write!(text, "[[pool.backend]]\nname = \"s{number}\"\naddress = \"10.1.{}.{}\"\n", 100 + pool, number + 1)?;
+        }
+        write!(
+            text,
+            "\n[[service]]\nname = \"silent-{pool}\"\nvip = \"192.0.2.200\"\nport = {}\nprotocol = \"tcp\"\nmode = \"ipip\"\n\
+             pools = [\"silent-{pool}\"]\n",
+            100 + pool
+        )?;
+    }
+    Ok(text)
+}

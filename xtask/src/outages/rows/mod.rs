@@ -1,0 +1,12 @@
+//! The museum's rows, in the order of the page.
+
+mod configuration;
+mod controller;
+mod health;
+mod host;
+
+use super::incident::Incident;
+
+pub(super) fn all() -> Vec<Incident> {
+    [configuration::rows(), controller::rows(), health::rows(), host::rows()].concat()
+}

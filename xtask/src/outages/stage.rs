@@ -1,0 +1,127 @@
+//! The lab under its standard load, and what an outage costs there.
+
+use std::{
+    fmt,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use edge_tests::lab::{
+    Lab, Options,
+    configuration::Configuration,
+    load::{self, Load, Record, TIMEOUT, report},
+    sequence::{Missing, Sequence},
+    topology::{CLIENTS, Protocol, Service},
+};
+use serde_json::Value;
+
+/// Datagrams a second.
+const DATAGRAMS: u32 = 2_000;
+
+/// A lab with an edge that sees all backends up, and the load on it.
+pub(super) struct Stage {
+    pub(super) lab: Lab,
+    loads: Vec<Load>,
+    sequence: Sequence,
+}
+
+/// What clients lost of what they asked for in some time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Toll {
+    pub(super) requests: usize,
+    pub(super) failed: usize,
+    /// The longest time without an answer in any of the streams.
+    pub(super) longest_gap: Duration,
+    pub(super) datagrams: Missing,
+}
+
+impl Toll {
+    /// Nothing was lost, and enough was asked for that this says something.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.failed == 0 && self.datagrams.lost == 0 && self.requests > 50 && self.datagrams.sent > 500
+    }
+}
+
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} requests failed, {} of {} datagrams lost, longest gap {} ms",
+            self.failed,
+            self.requests,
+            self.datagrams.lost,
+            self.datagrams.sent,
+            self.longest_gap.max(self.datagrams.longest).as_millis(),
+        )
+    }
+}
+
+impl Stage {
+    /// Lays out a lab with `configuration`, and starts the load.
+    pub(super) fn set(configuration: Configuration) -> Result<Self> {
+        let edge_ctl = edge_tests::built("edge-ctl")?;
+        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration })?;
+        lab.wait_for_health(|_| "up")?;
+        let loads = lab.load(Service::of(Protocol::Tcp))?;
+        let echoes: Vec<SocketAddr> = Service::of(Protocol::Udp).map(Service::address).collect();
+        let sequence = Sequence::start(lab.netns(CLIENTS[0]), &echoes, DATAGRAMS)?;
+        sleep(Duration::from_millis(500));
+        Ok(Self { lab, loads, sequence })
+    }
+
+    /// What clients lose while `act` runs, and for `then` after it.
+    pub(super) fn toll<T>(&mut self, then: Duration, act: impl FnOnce(&mut Lab) -> Result<T>) -> Result<(T, Toll)> {
+        let (start, first) = (Instant::now(), self.sequence.sent());
+        let done = act(&mut self.lab)?;
+        sleep(then);
+        let (end, last) = (Instant::now(), self.sequence.sent());
+        // What was begun ends by then, one way or the other.
+        sleep(TIMEOUT);
+        let mut records: Vec<Record> = self.loads.iter().flat_map(Load::records).collect();
+        records.retain(|record| (start..end).contains(&record.start));
+        let toll = Toll {
+            requests: records.len(),
+            failed: records.iter().filter(|record| record.outcome.is_err()).count(),
+            longest_gap: report::longest_gap(&records),
+            datagrams: self.sequence.missing(first, last),
+        };
+        Ok((done, toll))
+    }
+
+    /// Ends the load and the lab.
+    pub(super) fn strike(self) -> Result<()> {
+        self.sequence.stop()?;
+        load::stop(self.loads).map(drop)
+    }
+}
+
+/// A request to the daemon's API: the status, and the answer.
+pub(super) fn api(lab: &Lab, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    let mut socket = UnixStream::connect(lab.edge().run_dir().join("edge.sock"))?;
+    write!(
+        socket,
+        "{method} {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("not HTTP")?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("an answer without an end of its head")?;
+    Ok((status, body.to_owned()))
+}
+
+/// `status`, without what changes all the time: who serves, and in which generation.
+pub(super) fn in_force(lab: &Lab) -> Result<Value> {
+    let status = lab.status()?;
+    let services = status["services"].as_array().context("services")?;
+    let shown = |service: &Value| {
+        let keys = ["name", "vip", "port", "mode", "state", "serving", "pools", "failover"];
+        keys.iter().map(|key| service[key].clone()).collect::<Vec<_>>()
+    };
+    ensure!(!services.is_empty(), "there are services");
+    Ok(serde_json::json!([status["generation"], services.iter().map(shown).collect::<Vec<_>>()]))
+}
