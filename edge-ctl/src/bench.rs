@@ -116,7 +116,7 @@ impl Maps {
 
     /// Stores the next hop of a backend: a neighbour on the interface with index `egress`.
     pub fn set_next_hop(&mut self, backend: BackendNumber, egress: u32, mac: [u8; 6]) -> Result<()> {
-        let hop = NextHopEntry { egress, mac, source_mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vlan: 0 };
+        let hop = NextHopEntry { egress, mac, source_mac: [2, 0, 0, 0, 0, 1], mtu: 1500, own_mtu: true, vlan: 0 };
         Ok(self.maps.set_next_hop(backend, Some(hop))?)
     }
 

@@ -43,8 +43,10 @@ pub struct Backend {
     /// MTU of the whole path, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0: nothing learnt.
     /// The controller clears it from time to time, since paths change.
     pub path_mtu: u16,
+    /// 1: `mtu` is that of the egress itself, so that what came in by it fits; 0: something behind it is narrower.
+    pub own_mtu: u16,
     /// Zero.
-    pub reserved_tail: [u8; 14],
+    pub reserved_tail: [u8; 12],
 }
 
 impl Backend {

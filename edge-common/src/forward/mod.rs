@@ -45,8 +45,9 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     backend: &Backend,
 ) -> Result<Outcome, Decision> {
     let Received { link, length, label } = received;
+    let ingress = packet.ingress();
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
-    let mode = admit::<F>(header, length, service, backend)?;
+    let mode = admit::<F>(header, length, ingress, service, backend)?;
     let NextHop { egress, link_layer } = next_hop(maps, view, mode, backend)?;
 
     let inner = ipip::Inner::of::<F>(header, length, label);
@@ -65,7 +66,7 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     };
     sent.ok_or(Exit::NoRoom)?;
 
-    let is_ingress = egress == packet.ingress();
+    let is_ingress = egress == ingress;
     let exit = match (mode, is_ingress) {
         (Mode::Dsr, true) => Exit::DsrTx,
         (Mode::Dsr, false) => Exit::DsrRedirect,
@@ -75,7 +76,7 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     Ok(Outcome { exit, egress })
 }
 
-/// The mode in which a packet of `length` bytes goes to `backend`.
+/// The mode in which a packet of `length` bytes, which came in by `ingress`, goes to `backend`.
 ///
 /// # Errors
 /// The exit of a packet that may not go on (its TTL ends here), or that does not fit.
@@ -83,6 +84,7 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
 pub(crate) fn admit<F: Family>(
     header: &F::Header,
     length: usize,
+    ingress: u32,
     service: &Service,
     backend: &Backend,
 ) -> Result<Mode, Decision> {
@@ -96,7 +98,7 @@ pub(crate) fn admit<F: Family>(
         (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
         _ => return Err(Exit::BadTables.into()),
     };
-    if exceeds(backend, length, overhead) {
+    if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
         too_long::<F>(length, overhead, backend)?;
     }
     Ok(mode)
@@ -107,6 +109,13 @@ pub(crate) fn admit<F: Family>(
 fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
     let exceeds = |mtu: u16| mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu);
     exceeds(backend.mtu) || exceeds(backend.path_mtu)
+}
+
+/// Whether a packet leaves in `dsr` by the link that it came in by: then it fits, however long it is. In generic mode the
+/// kernel may have made one long packet of several (GRO), and makes several of it again where it leaves.
+#[inline(always)]
+fn goes_as_it_came(mode: Mode, ingress: u32, backend: &Backend) -> bool {
+    matches!(mode, Mode::Dsr) && backend.own_mtu != 0 && backend.path_mtu == 0 && backend.egress == ingress
 }
 
 /// What becomes of a packet that is too long: its sender is told an MTU that fits egress and path, but none below the least of

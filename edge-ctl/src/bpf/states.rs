@@ -153,6 +153,7 @@ impl PinnedMaps {
             egress: entry.egress,
             source_mac: Mac::new(entry.source_mac),
             mtu: entry.mtu,
+            own_mtu: entry.own_mtu.into(),
             vlan: entry.vlan,
             ..old
         };
@@ -230,7 +231,11 @@ impl PinnedMaps {
 
     /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
     fn write_egress(&self, index: u32, new: &Backend) {
-        let fields = [(offset_of!(Backend, mtu), new.mtu), (offset_of!(Backend, vlan), new.vlan)];
+        let fields = [
+            (offset_of!(Backend, mtu), new.mtu),
+            (offset_of!(Backend, own_mtu), new.own_mtu),
+            (offset_of!(Backend, vlan), new.vlan),
+        ];
         if let Some(source) = self.maps.backends.atomic_u64(index, offset_of!(Backend, source_mac)) {
             source.store(new.source_mac.0, Ordering::Release);
         }

@@ -291,14 +291,21 @@ fn a_next_hop_is_written_beside_the_state() {
     let mut pinned = started(&bpffs.pins(), &config());
     let number = backend(&pinned, "one/b0");
     let before = pinned.maps.backends.read(number.into()).expect("in range");
-    let entry =
-        NextHopEntry { egress: 7, mac: [2, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 12 };
+    let entry = NextHopEntry {
+        egress: 7,
+        mac: [2, 0, 0, 0, 0, 1],
+        source_mac: [2, 0, 0, 0, 0, 2],
+        mtu: 1500,
+        own_mtu: true,
+        vlan: 12,
+    };
     pinned.set_next_hop(number, Some(entry)).expect("known");
     let expected = Backend {
         egress: 7,
         next_hop: Mac::new(entry.mac),
         source_mac: Mac::new(entry.source_mac),
         mtu: 1500,
+        own_mtu: 1,
         vlan: 12,
         hop_version: before.hop_version + 1,
         ..before

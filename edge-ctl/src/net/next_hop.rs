@@ -16,6 +16,8 @@ pub(crate) struct NextHopEntry {
     pub source_mac: [u8; 6],
     /// MTU of the way, bytes of IP packet: the least of the link's, its parent's and the route's. At most 65,535.
     pub mtu: u16,
+    /// Whether that is the egress's own, and nothing else on the way is known to be narrower.
+    pub own_mtu: bool,
     /// VLAN identifier; 0: untagged.
     pub vlan: u16,
 }
@@ -197,6 +199,7 @@ pub(super) fn resolve(tables: &Tables, address: IpAddr) -> Resolution {
             mac,
             source_mac: way.source_mac,
             mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            own_mtu: mtu == way.egress_mtu,
             vlan: way.vlan,
         },
         neighbour,
@@ -209,6 +212,8 @@ struct Way {
     egress: u32,
     source_mac: [u8; 6],
     mtu: u32,
+    /// MTU of the egress itself.
+    egress_mtu: u32,
     vlan: u16,
 }
 
@@ -219,7 +224,7 @@ fn way(tables: &Tables, index: u32) -> Result<Way, NoWay> {
     }
     let source_mac = link.mac.ok_or(NoWay::NotEthernet)?;
     let Some(vlan) = link.vlan else {
-        return Ok(Way { egress: index, source_mac, mtu: link.mtu, vlan: 0 });
+        return Ok(Way { egress: index, source_mac, mtu: link.mtu, egress_mtu: link.mtu, vlan: 0 });
     };
     let parent = tables.links.get(&vlan.parent).ok_or(NoWay::LinkGone)?;
     if !vlan.customer_tag || parent.vlan.is_some() {
@@ -228,7 +233,8 @@ fn way(tables: &Tables, index: u32) -> Result<Way, NoWay> {
     if !parent.up {
         return Err(NoWay::LinkDown);
     }
-    Ok(Way { egress: vlan.parent, source_mac, mtu: link.mtu.min(parent.mtu), vlan: vlan.id })
+    let (mtu, egress_mtu) = (link.mtu.min(parent.mtu), parent.mtu);
+    Ok(Way { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
 }
 
 #[cfg(test)]
@@ -258,11 +264,11 @@ mod tests {
 
     #[test]
     fn on_link_and_behind_a_gateway() {
-        let entry = NextHopEntry { egress: 2, mac: MAC, source_mac: OWN, mtu: 1500, vlan: 0 };
+        let entry = NextHopEntry { egress: 2, mac: MAC, source_mac: OWN, mtu: 1500, own_mtu: true, vlan: 0 };
         let neighbour = (2, ip("10.0.0.9"));
         let tables = tables();
         assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Found { entry, neighbour, stale: false });
-        let entry = NextHopEntry { mtu: 1400, ..entry };
+        let entry = NextHopEntry { mtu: 1400, own_mtu: false, ..entry };
         assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Found { entry, neighbour, stale: false });
     }
 
@@ -329,7 +335,7 @@ mod tests {
         let vlan = |parent, customer_tag| Some(Vlan { parent, id: 7, customer_tag });
         tables.links.insert(2, Link { vlan: vlan(5, true), mac: Some([8; 6]), ..link(1500) });
         tables.links.insert(5, link(1400));
-        let entry = NextHopEntry { egress: 5, mac: MAC, source_mac: [8; 6], mtu: 1400, vlan: 7 };
+        let entry = NextHopEntry { egress: 5, mac: MAC, source_mac: [8; 6], mtu: 1400, own_mtu: true, vlan: 7 };
         assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry));
 
         tables.links.get_mut(&5).unwrap().up = false;

@@ -8,8 +8,22 @@ use super::*;
 
 /// Two ways to a backend that differ in everything but the neighbour's address: a router that is on two VLANs.
 const WAYS: [NextHopEntry; 2] = [
-    NextHopEntry { egress: 2, mac: [2, 0, 0, 0, 0, 9], source_mac: [2, 0, 0, 0, 0, 2], mtu: 1500, vlan: 20 },
-    NextHopEntry { egress: 3, mac: [2, 0, 0, 0, 0, 9], source_mac: [2, 0, 0, 0, 0, 3], mtu: 1500, vlan: 30 },
+    NextHopEntry {
+        egress: 2,
+        mac: [2, 0, 0, 0, 0, 9],
+        source_mac: [2, 0, 0, 0, 0, 2],
+        mtu: 1500,
+        own_mtu: true,
+        vlan: 20,
+    },
+    NextHopEntry {
+        egress: 3,
+        mac: [2, 0, 0, 0, 0, 9],
+        source_mac: [2, 0, 0, 0, 0, 3],
+        mtu: 1500,
+        own_mtu: true,
+        vlan: 30,
+    },
 ];
 const CHANGES: usize = 200_000;
 

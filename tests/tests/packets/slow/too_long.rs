@@ -55,6 +55,29 @@ fn a_packet_that_is_too_long_is_answered_with_the_length_that_fits() {
     });
 }
 
+/// In generic mode the kernel makes one packet of several, and several of it again.
+#[test]
+fn what_goes_in_dsr_by_the_link_that_it_came_by_fits_it() {
+    for_each_flow(|both, flow| {
+        let owner = usize::from(flow.owner(both));
+        both.change(|world| (world.backends[owner].mtu, world.backends[owner].own_mtu) = (1_400, 1));
+        if flow.tunnel().is_some() {
+            // The kernel can't divide a packet behind a header that it knows nothing of.
+            return check_fits(both, flow, 1_400);
+        }
+        for length in [1_400, 1_401, 1_500, 3_000] {
+            assert_eq!(usize::from(forwarded(both, flow, &of_length(flow, length)).0), owner, "{flow:?}: {length}");
+        }
+        // By another link, or where something behind it is narrower.
+        both.change(|world| world.backends[owner].egress = 77);
+        assert_eq!(exit(both, &of_length(flow, 1_401)), Exit::TooBig, "{flow:?}");
+        both.change(|world| (world.backends[owner].egress, world.backends[owner].path_mtu) = (1, 1_390));
+        check_fits(both, flow, 1_390);
+        both.change(|world| (world.backends[owner].path_mtu, world.backends[owner].own_mtu) = (0, 0));
+        check_fits(both, flow, 1_400);
+    });
+}
+
 #[test]
 fn from_the_next_packet_on_the_client_learns_the_mtu() {
     for_each_tunnel(|both, flow, _| {
