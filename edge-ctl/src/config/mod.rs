@@ -24,6 +24,7 @@ mod walk;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -69,6 +70,15 @@ pub(crate) struct Config {
     pub text: String,
 }
 
+impl Config {
+    /// Names of the pools that some service reaches by a tunnel.
+    pub(crate) fn tunnelled(&self) -> BTreeSet<&str> {
+        let services = self.services.iter().filter(|service| service.mode == Mode::Ipip);
+        let pools = services.flat_map(|service| &service.pools);
+        pools.filter_map(|&pool| self.pools.get(pool)).map(|pool| pool.name.as_str()).collect()
+    }
+}
+
 /// An interface that the packet path is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
@@ -105,6 +115,16 @@ pub(crate) struct Tunnel {
     pub source_v4: Option<Ipv4Addr>,
     /// Present when an ipip service has an IPv6 backend.
     pub source_v6: Option<Ipv6Addr>,
+}
+
+impl Tunnel {
+    /// Where packets in a tunnel to this address come from.
+    pub(crate) fn source(&self, to: IpAddr) -> Option<IpAddr> {
+        match to {
+            IpAddr::V4(_) => self.source_v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.source_v6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// Sizes of the maps, and rate limits.

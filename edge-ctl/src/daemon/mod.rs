@@ -13,6 +13,7 @@ mod fit;
 mod retry;
 mod attachments;
 mod program;
+mod sought;
 mod probed;
 mod reach;
 mod controller;

@@ -30,6 +30,7 @@ use super::{
     program::{NotAttached, Program},
     reading::Reader,
     serve, socket,
+    sought::sought,
 };
 use crate::{
     bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms},
@@ -248,11 +249,7 @@ impl Daemon {
         // Those that are the same go on: a reload must not hide what they are about to find.
         probes.probe(targets.collect());
         self.outside = Some(Outside {
-            _watch: net::watch(
-                inventory.addresses().map(|(backend, address, _)| (backend, address)).collect(),
-                apply::vips(&inventory.config),
-                self.net_events.clone(),
-            ),
+            _watch: net::watch(sought(inventory), self.net_events.clone()),
             looking: fit::Looking::start(inventory.config.clone(), self.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });

@@ -4,6 +4,7 @@
 
 mod agenda;
 mod announce;
+mod events;
 mod frames;
 #[cfg(test)]
 pub(crate) mod lab;
@@ -13,12 +14,15 @@ mod stations;
 mod survey;
 mod tables;
 mod watch;
+mod way;
 
 pub(crate) use announce::{Announced, Announcer, announce, withdraw};
+pub(crate) use events::{NetEvent, Sought};
 pub(crate) use netlink::{AttachedXdp, NetError, attached_xdp, host_addresses};
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use stations::{Devices, Receiver, stations};
 #[cfg(test)]
 pub(crate) use survey::SurveyedInterface;
 pub(crate) use survey::{Survey, SurveyedWay, survey};
-pub(crate) use watch::{NetEvent, Watch, devices, own, watch};
+pub(crate) use watch::{Watch, devices, own, watch};
+pub(crate) use way::Destination;

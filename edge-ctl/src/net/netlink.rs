@@ -10,7 +10,7 @@ use rtnetlink::{
         address::{AddressAttribute, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
-        route::{RouteAttribute, RouteMessage},
+        route::{RouteAttribute, RouteFlags, RouteMessage},
     },
 };
 use tokio::{task::AbortHandle, time::timeout};
@@ -18,6 +18,7 @@ use tokio::{task::AbortHandle, time::timeout};
 use super::{
     next_hop::{Lookup, NeighbourKey, NoWay},
     tables,
+    way::Destination,
 };
 
 /// Longest wait for an answer. The kernel answers in the system call; an answer that does not come was lost, or is one
@@ -136,32 +137,68 @@ impl Requests {
         }
     }
 
-    /// Looks up the route to `address`, as a packet of this host would take it.
+    /// The route to a destination by the first of these VRFs that has one. What is the host's own address in any of them is
+    /// that.
+    pub(super) async fn lookup_in(&self, vrfs: &[Option<u32>], destination: Destination) -> Result<Lookup, NetError> {
+        let mut found = Lookup::NoWay(NoWay::NoRoute);
+        for vrf in vrfs {
+            let lookup = self.lookup(destination, *vrf).await?;
+            if found == Lookup::NoWay(NoWay::NoRoute) || lookup.is_own() {
+                found = lookup;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks up the route to a destination, as a packet of this host would take it, in the routing table of the VRF with this
+    /// index or in the host's own. All next hops of a route that has several.
     ///
     /// Only when the request fails; a missing route is a [`Lookup`].
-    pub(super) async fn lookup(&self, address: IpAddr) -> Result<Lookup, NetError> {
-        let (family, prefix) = match address {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
-        let mut message = RouteMessage::default();
-        message.header.address_family = family;
-        message.header.destination_prefix_length = prefix;
-        message.attributes.push(RouteAttribute::Destination(address.into()));
-        match all("look a route up", self.handle.route().get(message).execute()).await {
-            Ok(routes) => {
-                Ok(routes.first().map_or(Lookup::NoWay(NoWay::NoRoute), |route| tables::lookup(address, route)))
+    pub(super) async fn lookup(&self, destination: Destination, vrf: Option<u32>) -> Result<Lookup, NetError> {
+        let mut destination = destination;
+        let mut answer = self.routes(&question(destination, vrf)).await;
+        if let (Err(NetError::Refused { .. }), Some(source @ IpAddr::V4(_))) = (&answer, destination.source) {
+            // Of IPv4 the kernel looks up no route from an address that it does not have; what the packet path sends may
+            // come from one all the same.
+            let own = self.routes(&question(Destination { address: source, source: None }, vrf)).await;
+            let is_own = |route: &RouteMessage| tables::lookup(source, route).is_own();
+            if !own.is_ok_and(|routes| routes.first().is_some_and(is_own)) {
+                destination.source = None;
+                answer = self.routes(&question(destination, vrf)).await;
             }
-            Err(NetError::Refused { source, .. }) => match source.raw_os_error() {
-                Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => {
-                    Ok(Lookup::NoWay(NoWay::NoRoute))
-                }
-                // unreachable, prohibit and blackhole routes, in this order
-                Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(Lookup::NoWay(NoWay::NotUnicast)),
-                _ => Err(NetError::Refused { what: "look a route up", source }),
-            },
-            Err(error) => Err(error),
         }
+        let found = match answer {
+            Ok(routes) => {
+                routes.first().map_or(Lookup::NoWay(NoWay::NoRoute), |route| tables::lookup(destination.address, route))
+            }
+            Err(NetError::Refused { what, source }) => match source.raw_os_error() {
+                Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => Lookup::NoWay(NoWay::NoRoute),
+                // unreachable, prohibit and blackhole routes, in this order
+                Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Lookup::NoWay(NoWay::NotUnicast),
+                _ => return Err(NetError::Refused { what, source }),
+            },
+            Err(error) => return Err(error),
+        };
+        let Lookup::Via(mut route) = found else { return Ok(found) };
+        // The answer has one next hop; the route itself has all.
+        let mut question = question(destination, vrf);
+        question.header.flags = RouteFlags::FibMatch;
+        match self.routes(&question).await {
+            Ok(routes) => {
+                let hops = routes.first().map_or_else(Vec::new, |route| tables::hops(destination.address, route));
+                if !hops.is_empty() {
+                    route.hops = hops;
+                }
+            }
+            Err(error @ (NetError::Closed | NetError::Late)) => return Err(error),
+            // The one that the kernel has chosen is right as well.
+            Err(_) => {}
+        }
+        Ok(Lookup::Via(route))
+    }
+
+    async fn routes(&self, question: &RouteMessage) -> Result<Vec<RouteMessage>, NetError> {
+        all("look a route up", self.handle.route().get(question.clone()).execute()).await
     }
 
     /// Makes the kernel ask for a neighbour's MAC address, as if a packet for it had come by. Not for permanent entries:
@@ -170,6 +207,20 @@ impl Requests {
         let request = self.handle.neighbours().add(link, address).replace();
         one("ask for a neighbour", request.state(NeighbourState::None).flags(NeighbourFlags::Use).execute()).await
     }
+}
+
+fn question(Destination { address, source }: Destination, vrf: Option<u32>) -> RouteMessage {
+    let length = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let mut message = RouteMessage::default();
+    message.header.address_family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.destination_prefix_length = length(address);
+    message.attributes.push(RouteAttribute::Destination(address.into()));
+    if let Some(source) = source {
+        message.header.source_prefix_length = length(source);
+        message.attributes.push(RouteAttribute::Source(source.into()));
+    }
+    message.attributes.extend(vrf.map(RouteAttribute::Oif));
+    message
 }
 
 /// The XDP program on an interface.

@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
 };
 
+use super::way::{Destination, Hop, Route, Way};
+
 /// What a frame to a backend needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NextHopEntry {
@@ -37,6 +39,8 @@ pub(super) struct Link {
     pub controller: Option<u32>,
     /// Index of the device that this one lies on with a MAC address that may be its own: a VLAN or macvlan interface.
     pub below: Option<u32>,
+    /// It is a VRF: a routing table of its own, for the interfaces whose controller it is.
+    pub is_vrf: bool,
 }
 
 /// What makes a link a VLAN interface.
@@ -77,15 +81,16 @@ impl Neighbour {
 }
 
 /// The kernel's answer to "how do I reach this address".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// `mtu`: the route's own, or that of the path as far as the kernel learnt it.
-    Via {
-        egress: u32,
-        next_hop: IpAddr,
-        mtu: Option<u32>,
-    },
+    Via(Route),
     NoWay(NoWay),
+}
+
+impl Lookup {
+    pub(super) fn is_own(&self) -> bool {
+        *self == Self::NoWay(NoWay::OwnAddress)
+    }
 }
 
 /// Why an address has no next hop.
@@ -117,7 +122,6 @@ pub(super) enum Resolution {
     Found {
         entry: NextHopEntry,
         neighbour: NeighbourKey,
-        stale: bool,
     },
     /// All is known but the MAC address.
     Unresolved {
@@ -149,7 +153,6 @@ impl Resolution {
     }
 
     /// The neighbour that this result stands and falls with.
-    #[cfg(test)]
     pub(super) fn neighbour(&self) -> Option<NeighbourKey> {
         match self {
             Self::Found { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),
@@ -163,7 +166,7 @@ impl Resolution {
 pub(super) struct Tables {
     pub links: BTreeMap<u32, Link>,
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
-    pub lookups: BTreeMap<IpAddr, Lookup>,
+    pub lookups: BTreeMap<Destination, Lookup>,
 }
 
 impl Tables {
@@ -176,39 +179,76 @@ impl Tables {
     }
 }
 
-/// The next hop of `address`.
-pub(super) fn resolve(tables: &Tables, address: IpAddr) -> Resolution {
-    let (egress, next_hop, route_mtu) = match tables.lookups.get(&address) {
+/// The next hop of a destination. Of several the one that it prefers among those whose MAC addresses are known, else among
+/// those that have not been given up.
+pub(super) fn resolve(tables: &Tables, destination: Destination, given_up: &BTreeSet<NeighbourKey>) -> Resolution {
+    let route = match tables.lookups.get(&destination) {
         None => return Resolution::NoWay(NoWay::NotAsked),
         Some(Lookup::NoWay(reason)) => return Resolution::NoWay(*reason),
-        Some(Lookup::Via { egress, next_hop, mtu }) => (*egress, *next_hop, *mtu),
+        Some(Lookup::Via(route)) => route,
     };
-    let way = match way(tables, egress) {
-        Ok(way) => way,
+    let hops = route.preferred(destination.address);
+    let resolved = hops.into_iter().map(|hop| resolve_hop(tables, hop, route.mtu));
+    let rank = |resolution: &Resolution| match resolution {
+        Resolution::Found { .. } => 0,
+        Resolution::Unresolved { neighbour, .. } if !given_up.contains(neighbour) => 1,
+        Resolution::Unresolved { .. } => 2,
+        Resolution::NoWay(_) => 3,
+    };
+    // Of equals it is the first.
+    resolved.min_by_key(rank).unwrap_or(Resolution::NoWay(NoWay::NoRoute))
+}
+
+/// How probes go where a resolution says, once it is known.
+pub(super) fn way(tables: &Tables, destination: Destination, resolution: &Resolution) -> Option<Way> {
+    let (interface, next_hop) = resolution.neighbour()?;
+    let source = match tables.lookups.get(&destination) {
+        Some(Lookup::Via(route)) => route.source,
+        Some(Lookup::NoWay(_)) | None => None,
+    };
+    Some(Way { interface, next_hop, source: destination.source.or(source) })
+}
+
+/// All next hops of a destination that may be needed, and what is known of them.
+pub(super) fn neighbours(tables: &Tables, destination: Destination) -> impl Iterator<Item = (NeighbourKey, Neighbour)> {
+    let hops = match tables.lookups.get(&destination) {
+        Some(Lookup::Via(route)) => &route.hops[..],
+        Some(Lookup::NoWay(_)) | None => &[],
+    };
+    hops.iter().filter(|hop| through(tables, hop.egress).is_ok()).map(|hop| {
+        let key = (hop.egress, hop.via);
+        (key, known(tables, key))
+    })
+}
+
+fn known(tables: &Tables, neighbour: NeighbourKey) -> Neighbour {
+    tables.neighbours.get(&neighbour).copied().unwrap_or(Neighbour::Unknown)
+}
+
+fn resolve_hop(tables: &Tables, Hop { egress, via, .. }: Hop, route_mtu: Option<u32>) -> Resolution {
+    let link = match through(tables, egress) {
+        Ok(link) => link,
         Err(reason) => return Resolution::NoWay(reason),
     };
-    let neighbour = (egress, next_hop);
-    let known = tables.neighbours.get(&neighbour).copied().unwrap_or(Neighbour::Unknown);
+    let neighbour = (egress, via);
+    let known = known(tables, neighbour);
     let Some(mac) = known.mac() else {
         return Resolution::Unresolved { neighbour, pending: known == Neighbour::Pending };
     };
-    let mtu = way.mtu.min(route_mtu.unwrap_or(u32::MAX));
-    Resolution::Found {
-        entry: NextHopEntry {
-            egress: way.egress,
-            mac,
-            source_mac: way.source_mac,
-            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
-            own_mtu: mtu == way.egress_mtu,
-            vlan: way.vlan,
-        },
-        neighbour,
-        stale: matches!(known, Neighbour::Stale(_)),
-    }
+    let mtu = link.mtu.min(route_mtu.unwrap_or(u32::MAX));
+    let entry = NextHopEntry {
+        egress: link.egress,
+        mac,
+        source_mac: link.source_mac,
+        mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+        own_mtu: mtu == link.egress_mtu,
+        vlan: link.vlan,
+    };
+    Resolution::Found { entry, neighbour }
 }
 
 /// What a link contributes to a next hop.
-struct Way {
+struct Through {
     egress: u32,
     source_mac: [u8; 6],
     mtu: u32,
@@ -217,14 +257,14 @@ struct Way {
     vlan: u16,
 }
 
-fn way(tables: &Tables, index: u32) -> Result<Way, NoWay> {
+fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     let link = tables.links.get(&index).ok_or(NoWay::LinkGone)?;
     if !link.up {
         return Err(NoWay::LinkDown);
     }
     let source_mac = link.mac.ok_or(NoWay::NotEthernet)?;
     let Some(vlan) = link.vlan else {
-        return Ok(Way { egress: index, source_mac, mtu: link.mtu, egress_mtu: link.mtu, vlan: 0 });
+        return Ok(Through { egress: index, source_mac, mtu: link.mtu, egress_mtu: link.mtu, vlan: 0 });
     };
     let parent = tables.links.get(&vlan.parent).ok_or(NoWay::LinkGone)?;
     if !vlan.customer_tag || parent.vlan.is_some() {
@@ -234,125 +274,9 @@ fn way(tables: &Tables, index: u32) -> Result<Way, NoWay> {
         return Err(NoWay::LinkDown);
     }
     let (mtu, egress_mtu) = (link.mtu.min(parent.mtu), parent.mtu);
-    Ok(Way { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
+    Ok(Through { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn link(mtu: u32) -> Link {
-        Link { name: "eth0".into(), mac: Some(OWN), mtu, up: true, ..Link::default() }
-    }
-
-    /// 10.0.0.9 on link 2, its MAC address confirmed; 192.0.2.1 behind it.
-    fn tables() -> Tables {
-        let via = |mtu| Lookup::Via { egress: 2, next_hop: ip("10.0.0.9"), mtu };
-        Tables {
-            links: [(2, link(1500))].into(),
-            neighbours: [((2, ip("10.0.0.9")), Neighbour::Usable(MAC))].into(),
-            lookups: [(ip("10.0.0.9"), via(None)), (ip("192.0.2.1"), via(Some(1400)))].into(),
-        }
-    }
-
-    #[test]
-    fn on_link_and_behind_a_gateway() {
-        let entry = NextHopEntry { egress: 2, mac: MAC, source_mac: OWN, mtu: 1500, own_mtu: true, vlan: 0 };
-        let neighbour = (2, ip("10.0.0.9"));
-        let tables = tables();
-        assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Found { entry, neighbour, stale: false });
-        let entry = NextHopEntry { mtu: 1400, own_mtu: false, ..entry };
-        assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Found { entry, neighbour, stale: false });
-    }
-
-    #[test]
-    fn gateway_of_the_other_family() {
-        let mut tables = tables();
-        let gateway = ip("fe80::1");
-        tables.lookups.insert(ip("192.0.2.1"), Lookup::Via { egress: 2, next_hop: gateway, mtu: None });
-        tables.neighbours.insert((2, gateway), Neighbour::Stale([2; 6]));
-        let found = resolve(&tables, ip("192.0.2.1"));
-        assert_eq!(found.entry().map(|entry| entry.mac), Some([2; 6]));
-        assert!(matches!(found, Resolution::Found { stale: true, .. }));
-    }
-
-    #[test]
-    fn neighbour_of_another_link_does_not_count() {
-        let mut tables = tables();
-        tables.neighbours = [((3, ip("10.0.0.9")), Neighbour::Usable(MAC))].into();
-        let unresolved = Resolution::Unresolved { neighbour: (2, ip("10.0.0.9")), pending: false };
-        assert_eq!(resolve(&tables, ip("10.0.0.9")), unresolved);
-    }
-
-    #[test]
-    fn every_neighbour_state() {
-        for (state, mac) in [
-            (Neighbour::Usable(MAC), Some(MAC)),
-            (Neighbour::Stale(MAC), Some(MAC)),
-            (Neighbour::Pending, None),
-            (Neighbour::Failed, None),
-            (Neighbour::Unknown, None),
-        ] {
-            let mut tables = tables();
-            tables.neighbours.insert((2, ip("10.0.0.9")), state);
-            let found = resolve(&tables, ip("10.0.0.9"));
-            assert_eq!(found.entry().map(|entry| entry.mac), mac, "{state:?}");
-            assert_eq!(found.neighbour(), Some((2, ip("10.0.0.9"))), "{state:?}");
-            assert_eq!(matches!(found, Resolution::Unresolved { pending: true, .. }), state == Neighbour::Pending);
-        }
-    }
-
-    #[test]
-    fn every_reason_for_no_way() {
-        let reason = |change: fn(&mut Tables)| {
-            let mut tables = tables();
-            change(&mut tables);
-            match resolve(&tables, ip("10.0.0.9")) {
-                Resolution::NoWay(reason) => reason,
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(reason(|tables| tables.lookups.clear()), NoWay::NotAsked);
-        let none = |tables: &mut Tables| {
-            tables.lookups.insert(ip("10.0.0.9"), Lookup::NoWay(NoWay::NoRoute));
-        };
-        assert_eq!(reason(none), NoWay::NoRoute);
-        assert_eq!(reason(|tables| tables.links.clear()), NoWay::LinkGone);
-        assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().up = false), NoWay::LinkDown);
-        assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().mac = None), NoWay::NotEthernet);
-    }
-
-    #[test]
-    fn vlan_leaves_by_the_parent_with_the_vlan_links_own_mac() {
-        let mut tables = tables();
-        let vlan = |parent, customer_tag| Some(Vlan { parent, id: 7, customer_tag });
-        tables.links.insert(2, Link { vlan: vlan(5, true), mac: Some([8; 6]), ..link(1500) });
-        tables.links.insert(5, link(1400));
-        let entry = NextHopEntry { egress: 5, mac: MAC, source_mac: [8; 6], mtu: 1400, own_mtu: true, vlan: 7 };
-        assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry));
-
-        tables.links.get_mut(&5).unwrap().up = false;
-        assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkDown));
-        tables.links.insert(5, Link { vlan: vlan(6, true), ..link(1500) });
-        assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
-        tables.links.insert(5, link(1500));
-        tables.links.get_mut(&2).unwrap().vlan = vlan(5, false);
-        assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
-        tables.links.remove(&5);
-        assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkGone));
-    }
-
-    #[test]
-    fn mtu_beyond_what_fits_saturates() {
-        let mut tables = tables();
-        tables.links.insert(2, link(65_536));
-        assert_eq!(resolve(&tables, ip("10.0.0.9")).entry().unwrap().mtu, 65_535);
-    }
-}
+#[path = "next_hop_tests.rs"]
+mod tests;

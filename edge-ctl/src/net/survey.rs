@@ -9,6 +9,7 @@ use super::{
     netlink::{self, AttachedXdp, NetError, Requests},
     next_hop::{Link, Lookup},
     tables,
+    way::{Destination, Hop},
 };
 
 /// The host's network at one moment.
@@ -42,8 +43,9 @@ pub(crate) enum SurveyedWay {
     None(String),
 }
 
-/// Reads the host's network, and the ways to `addresses`. Waits for the kernel; not for asynchronous code.
-pub(crate) fn survey(addresses: &BTreeSet<IpAddr>) -> Result<Survey, NetError> {
+/// Reads the host's network, and the ways to `destinations` by the routes of these interfaces. Waits for the kernel; not for
+/// asynchronous code.
+pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]) -> Result<Survey, NetError> {
     let own = netlink::host_addresses()?.all.into_iter().collect();
     netlink::wait_for(async {
         let requests = Requests::open()?;
@@ -57,17 +59,23 @@ pub(crate) fn survey(addresses: &BTreeSet<IpAddr>) -> Result<Survey, NetError> {
             ethernet: link.mac.is_some(),
             xdp: xdp.get(index).copied().flatten(),
         };
+        let vrfs = tables::vrfs(&links, interfaces);
         let mut ways = BTreeMap::new();
-        for address in addresses {
-            let way = match requests.lookup(*address).await? {
+        for destination in destinations {
+            let way = match requests.lookup_in(&vrfs, *destination).await? {
                 Lookup::NoWay(why) => SurveyedWay::None(why.to_string()),
-                Lookup::Via { egress, next_hop, .. } => {
-                    let egress =
-                        links.get(&egress).map_or_else(|| format!("interface {egress}"), |link| link.name.clone());
-                    SurveyedWay::Via { egress, next_hop }
-                }
+                Lookup::Via(route) => match route.preferred(destination.address).first() {
+                    None => SurveyedWay::None("its route has no next hop".to_owned()),
+                    Some(Hop { egress, via, .. }) => {
+                        let name = links.get(egress).map(|link| link.name.clone());
+                        SurveyedWay::Via {
+                            egress: name.unwrap_or_else(|| format!("interface {egress}")),
+                            next_hop: *via,
+                        }
+                    }
+                },
             };
-            ways.insert(*address, way);
+            ways.insert(destination.address, way);
         }
         let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
         Ok(Survey { interfaces, addresses: own, ways })

@@ -8,10 +8,15 @@ use rtnetlink::packet_route::{
         InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
     },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
+    route::{
+        RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
+    },
 };
 
-use super::next_hop::{Link, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan};
+use super::{
+    next_hop::{Link, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan},
+    way::{Hop, Route},
+};
 
 /// What a message changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +109,19 @@ pub(super) fn links(messages: &[LinkMessage]) -> BTreeMap<u32, Link> {
     links
 }
 
+/// The VRFs of the interfaces of these names, in their order; `None` for the host's own routing table.
+pub(super) fn vrfs(links: &BTreeMap<u32, Link>, interfaces: &[String]) -> Vec<Option<u32>> {
+    let mut vrfs = Vec::new();
+    for name in interfaces {
+        let Some(link) = links.values().find(|link| link.name == *name) else { continue };
+        let vrf = link.controller.filter(|index| links.get(index).is_some_and(|link| link.is_vrf));
+        if !vrfs.contains(&vrf) {
+            vrfs.push(vrf);
+        }
+    }
+    if vrfs.is_empty() { vec![None] } else { vrfs }
+}
+
 /// Some messages about a link carry few of its attributes; those that are absent stay as they were.
 fn update_link(link: &mut Link, message: &LinkMessage) {
     link.up = message.header.flags.contains(UP);
@@ -122,6 +140,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
             LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(info) => {
                 tag = vlan_tag(info);
+                link.is_vrf = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vrf)));
                 lies_on_it = info
                     .iter()
                     .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap)));
@@ -182,23 +201,17 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Nei
     Some(((message.header.ifindex, address?), state))
 }
 
-/// What the kernel's answer about `address` says.
+/// What the kernel's answer about `address` says: one next hop, of several the one that this question got.
 pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     match message.header.kind {
         RouteType::Unicast => {}
         RouteType::Local => return Lookup::NoWay(NoWay::OwnAddress),
         _ => return Lookup::NoWay(NoWay::NotUnicast),
     }
-    let (mut egress, mut next_hop, mut mtu) = (None, address, None);
+    let (mut egress, mut mtu, mut source) = (None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => egress = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(v4)) | RouteAttribute::Via(RouteVia::Inet(v4)) => {
-                next_hop = IpAddr::V4(*v4);
-            }
-            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) | RouteAttribute::Via(RouteVia::Inet6(v6)) => {
-                next_hop = IpAddr::V6(*v6);
-            }
             RouteAttribute::Metrics(metrics) => {
                 mtu = metrics.iter().find_map(|metric| match metric {
                     // 0: the route has none of its own.
@@ -206,9 +219,50 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
                     _ => None,
                 });
             }
+            RouteAttribute::PrefSource(address) => source = ip(address),
             RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => return Lookup::NoWay(NoWay::Encapsulates),
             _ => {}
         }
     }
-    egress.map_or(Lookup::NoWay(NoWay::NoRoute), |egress| Lookup::Via { egress, next_hop, mtu })
+    let via = gateway(&message.attributes).unwrap_or(address);
+    egress.map_or(Lookup::NoWay(NoWay::NoRoute), |egress| {
+        Lookup::Via(Route { hops: vec![Hop { egress, via, weight: 1 }], mtu, source })
+    })
+}
+
+/// The next hops of a route, as it stands in the kernel's table, that are in use; none if it has only one. Those of next hop
+/// objects are here as well, unless `net.ipv4.nexthop_compat_mode` is off.
+pub(super) fn hops(address: IpAddr, message: &RouteMessage) -> Vec<Hop> {
+    let unusable = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown | RouteNextHopFlags::Unresolved;
+    let usable = |hop: &&RouteNextHop| {
+        let encapsulates = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::EncapType(_));
+        !hop.flags.intersects(unusable) && !hop.attributes.iter().any(encapsulates)
+    };
+    let hop = |hop: &RouteNextHop| Hop {
+        egress: hop.interface_index,
+        via: gateway(&hop.attributes).unwrap_or(address),
+        weight: u16::from(hop.hops) + 1,
+    };
+    let several = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    several.into_iter().flatten().filter(usable).map(hop).collect()
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Via(RouteVia::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
 }

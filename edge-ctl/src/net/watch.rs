@@ -22,10 +22,12 @@ use tokio::{
 
 use super::{
     agenda::{Agenda, Work},
+    events::{NetEvent, Sought},
     netlink::{self, NetError, Requests},
-    next_hop::{Link, Lookup, NeighbourKey, NextHopEntry, NoWay, Resolution, Tables, resolve},
+    next_hop::{Link, Lookup, Neighbour, NeighbourKey, NextHopEntry, Resolution, Tables, neighbours, resolve, way},
     stations::{Device, Devices},
     tables::{self, Change},
+    way::{Destination, Way},
 };
 
 /// Changes are collected for this long, counted from the first, before next hops are looked at anew. Short enough for
@@ -55,22 +57,6 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Rule,
 ];
 
-/// What changed in the host's network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NetEvent {
-    /// Next hops that changed; in the first event, those of all backends. `None`: unknown, the packet path looks it up per packet.
-    NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
-    /// Whether something can be sent to backends, where that changed; in the first event, of all backends. Why not; `None`:
-    /// it can, or it is not known.
-    Reach(Vec<(BackendNumber, Option<String>)>),
-    /// The interface of this name came, went, came up, went down, or has another MAC address or MTU.
-    LinkChanged(String),
-    /// The host's devices, first as they are found and then after each change.
-    Devices(Devices),
-    /// Of each VIP whether it is an address of the host, likewise.
-    Vips(BTreeMap<IpAddr, bool>),
-}
-
 /// The host's devices as they are now.
 pub(crate) async fn devices() -> Result<Devices, NetError> {
     Ok(described(&tables::links(&Requests::open()?.links().await?)))
@@ -83,14 +69,10 @@ pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>
         let requests = Requests::open()?;
         let mut own = BTreeMap::new();
         for address in addresses {
-            own.insert(*address, is_own(requests.lookup(*address).await?));
+            own.insert(*address, requests.lookup(Destination::of(*address), None).await?.is_own());
         }
         Ok(own)
     })
-}
-
-fn is_own(lookup: Lookup) -> bool {
-    lookup == Lookup::NoWay(NoWay::OwnAddress)
 }
 
 fn described(links: &BTreeMap<u32, Link>) -> Devices {
@@ -109,29 +91,27 @@ impl Drop for Watch {
     }
 }
 
-/// Watches the next hops of `backends`, and which of `vips` the host has, and sends what changes to `events`, until the [`Watch`] is dropped or nobody
-/// receives any more. Outlives any failure of netlink: then the last knowledge stands until it can ask again.
+/// Watches the next hops of backends, and which of the VIPs the host has, and sends what changes to `events`, until the
+/// [`Watch`] is dropped or nobody receives any more. Outlives any failure of netlink: then the last knowledge stands until
+/// it can ask again.
 ///
 /// Must be called in a tokio runtime.
-pub(crate) fn watch(backends: Vec<(BackendNumber, IpAddr)>, vips: BTreeSet<IpAddr>, events: Sender<NetEvent>) -> Watch {
-    watch_with(backends, vips, events, None)
+pub(crate) fn watch(sought: Sought, events: Sender<NetEvent>) -> Watch {
+    watch_with(sought, events, None)
 }
 
 /// As [`watch`], with notifications in a socket buffer of `buffer` bytes.
-pub(super) fn watch_with(
-    backends: Vec<(BackendNumber, IpAddr)>,
-    vips: BTreeSet<IpAddr>,
-    events: Sender<NetEvent>,
-    buffer: Option<u32>,
-) -> Watch {
-    let backends = backends.into_iter().map(|(number, address)| (number, address.to_canonical())).collect();
+pub(super) fn watch_with(mut sought: Sought, events: Sender<NetEvent>, buffer: Option<u32>) -> Watch {
+    for (_, destination) in &mut sought.backends {
+        destination.address = destination.address.to_canonical();
+    }
     let mut watcher = Watcher {
-        backends,
-        vips,
+        sought,
         events,
         buffer,
         tables: Tables::default(),
         published: BTreeMap::new(),
+        published_ways: BTreeMap::new(),
         published_reach: BTreeMap::new(),
         published_links: None,
         published_vips: BTreeMap::new(),
@@ -155,12 +135,12 @@ pub(super) fn watch_with(
 type Listening = bool;
 
 struct Watcher {
-    backends: Vec<(BackendNumber, IpAddr)>,
-    vips: BTreeSet<IpAddr>,
+    sought: Sought,
     events: Sender<NetEvent>,
     buffer: Option<u32>,
     tables: Tables,
     published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    published_ways: BTreeMap<BackendNumber, Option<Way>>,
     published_reach: BTreeMap<BackendNumber, Option<String>>,
     published_links: Option<BTreeMap<u32, Link>>,
     published_vips: BTreeMap<IpAddr, bool>,
@@ -266,37 +246,40 @@ impl Watcher {
 
     /// Looks up the route to every backend and VIP. A route that can't be looked up stays as it was.
     async fn look_up(&mut self, requests: &Requests) -> Result<(), NetError> {
-        let backends = self.backends.iter().map(|(_, address)| *address);
-        let addresses: BTreeSet<IpAddr> = backends.chain(self.vips.iter().copied()).collect();
-        let answers: Vec<(IpAddr, Result<Lookup, NetError>)> = stream::iter(addresses)
-            .map(|address| async move { (address, requests.lookup(address).await) })
+        let vips = self.sought.vips.iter().map(|vip| Destination::of(*vip));
+        let destinations: BTreeSet<_> =
+            self.sought.backends.iter().map(|(_, destination)| *destination).chain(vips).collect();
+        let vrfs = &tables::vrfs(&self.tables.links, &self.sought.interfaces)[..];
+        let answers: Vec<(Destination, Result<Lookup, NetError>)> = stream::iter(destinations)
+            .map(|destination| async move { (destination, requests.lookup_in(vrfs, destination).await) })
             .buffer_unordered(PARALLEL)
             .collect()
             .await;
-        for (address, answer) in answers {
+        for (destination, answer) in answers {
             match answer {
                 Ok(lookup) => {
-                    self.tables.lookups.insert(address, lookup);
+                    self.tables.lookups.insert(destination, lookup);
                 }
                 Err(error @ (NetError::Closed | NetError::Late)) => return Err(error),
-                Err(error) => tracing::warn!(%address, %error, "can't look a route up"),
+                Err(error) => tracing::warn!(address = %destination.address, %error, "can't look a route up"),
             }
         }
         Ok(())
     }
 
     async fn publish(&mut self, requests: &Requests) -> Listening {
-        let (mut changed, mut reach, mut unresolved) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut changed, mut ways, mut reach) = (Vec::new(), Vec::new(), Vec::new());
         self.tables.note_given_up(&mut self.given_up);
-        for (number, address) in &self.backends {
-            let resolution = resolve(&self.tables, *address);
+        for (number, destination @ Destination { address, .. }) in &self.sought.backends {
+            let resolution = resolve(&self.tables, *destination, &self.given_up);
+            let way = way(&self.tables, *destination, &resolution);
+            if self.published_ways.insert(*number, way) != Some(way) {
+                ways.push((*number, way));
+            }
             let why = resolution.why_not(&self.given_up);
             if self.published_reach.get(number) != Some(&why) {
                 self.published_reach.insert(*number, why.clone());
                 reach.push((*number, why));
-            }
-            if let Resolution::Unresolved { neighbour, pending: false } = resolution {
-                unresolved.insert(neighbour);
             }
             let entry = resolution.entry();
             if self.published.insert(*number, entry) == Some(entry) {
@@ -311,17 +294,21 @@ impl Watcher {
                 Resolution::NoWay(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
             }
         }
+        let unresolved = self.neighbours(is_unresolved);
         // Neighbours whose resolution was started before are retried at the next tick.
         kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
             return false;
         }
+        if !ways.is_empty() && self.events.send(NetEvent::Ways(ways)).await.is_err() {
+            return false;
+        }
         if !reach.is_empty() && self.events.send(NetEvent::Reach(reach)).await.is_err() {
             return false;
         }
-        let own = |vip: &IpAddr| Some((*vip, is_own(*self.tables.lookups.get(vip)?)));
-        let vips: BTreeMap<_, _> = self.vips.iter().filter_map(own).collect();
+        let own = |vip: &IpAddr| Some((*vip, self.tables.lookups.get(&Destination::of(*vip))?.is_own()));
+        let vips: BTreeMap<_, _> = self.sought.vips.iter().filter_map(own).collect();
         if self.published_vips != vips {
             self.published_vips.clone_from(&vips);
             if self.events.send(NetEvent::Vips(vips)).await.is_err() {
@@ -358,25 +345,26 @@ impl Watcher {
             return;
         }
         let lost = std::mem::take(&mut self.lost);
-        let needed = self.resolutions().filter_map(|resolution| match resolution {
-            Resolution::Unresolved { neighbour, pending: false } => Some(neighbour),
-            _ => None,
-        });
-        kick_all(requests, needed.filter(|neighbour| lost.contains(neighbour)).collect()).await;
+        let needed = self.neighbours(is_unresolved);
+        kick_all(requests, needed.intersection(&lost).copied().collect()).await;
     }
 
     async fn kick_unresolved(&self, requests: &Requests, stale_too: bool) {
-        let wanted = self.resolutions().filter_map(|resolution| match resolution {
-            Resolution::Unresolved { neighbour, pending: false } => Some(neighbour),
-            Resolution::Found { neighbour, stale: true, .. } if stale_too => Some(neighbour),
-            _ => None,
-        });
-        kick_all(requests, wanted.collect()).await;
+        let wanted = |neighbour| is_unresolved(neighbour) || stale_too && matches!(neighbour, Neighbour::Stale(_));
+        kick_all(requests, self.neighbours(wanted)).await;
     }
 
-    fn resolutions(&self) -> impl Iterator<Item = Resolution> {
-        self.backends.iter().map(|(_, address)| resolve(&self.tables, *address))
+    /// The neighbours on the ways to backends that are so; those of a route's other next hops among them, which a backend
+    /// may have to take at any time.
+    fn neighbours(&self, is: impl Fn(Neighbour) -> bool) -> BTreeSet<NeighbourKey> {
+        let all = self.sought.backends.iter().flat_map(|(_, destination)| neighbours(&self.tables, *destination));
+        all.filter(|(_, neighbour)| is(*neighbour)).map(|(key, _)| key).collect()
     }
+}
+
+/// Whether a neighbour's MAC address is unknown, and the kernel is not asking for it.
+fn is_unresolved(neighbour: Neighbour) -> bool {
+    matches!(neighbour, Neighbour::Failed | Neighbour::Unknown)
 }
 
 /// Starts the resolution of neighbours. A failure is only traced, since the resolution is started again soon.
@@ -393,3 +381,7 @@ async fn kick_all(requests: &Requests, neighbours: BTreeSet<NeighbourKey>) {
 #[cfg(test)]
 #[path = "watch_tests.rs"]
 mod watch_tests;
+
+#[cfg(test)]
+#[path = "way_tests.rs"]
+mod way_tests;

@@ -7,18 +7,19 @@ use tokio::{sync::mpsc, time::timeout};
 use super::*;
 use crate::net::lab::{in_lab, sh};
 
-const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub(super) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const BLACKHOLE: &str = "its route is not unicast (blackhole, unreachable, prohibit or multicast)";
 const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 /// Longest that anything may take to be told.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// A watch, and what it told so far.
-struct Watching {
+pub(super) struct Watching {
     runtime: tokio::runtime::Runtime,
     events: mpsc::Receiver<NetEvent>,
-    known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    pub(super) known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
+    pub(super) ways: BTreeMap<BackendNumber, Option<Way>>,
     reach: BTreeMap<BackendNumber, Option<String>>,
     links: Vec<String>,
     devices: Devices,
@@ -27,17 +28,27 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(addresses: &[&str], buffer: Option<u32>) -> Self {
+    pub(super) fn new(addresses: &[&str], buffer: Option<u32>) -> Self {
         // One thread, so that the sockets are of this thread's namespace.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, events) = mpsc::channel(64);
-        let backends = (1u16..).zip(addresses.iter().map(|text| text.parse().unwrap())).collect();
-        let watch = runtime
-            .block_on(async { watch_with(backends, VIPS.map(|vip| vip.parse().unwrap()).into(), sender, buffer) });
+        let destination = |text: &&str| match text.split_once(" from ") {
+            Some((to, from)) => {
+                Destination { source: Some(from.parse().unwrap()), ..Destination::of(to.parse().unwrap()) }
+            }
+            None => Destination::of(text.parse().unwrap()),
+        };
+        let sought = Sought {
+            backends: (1u16..).zip(addresses.iter().map(destination)).collect(),
+            vips: VIPS.map(|vip| vip.parse().unwrap()).into(),
+            interfaces: vec!["edge0".to_owned()],
+        };
+        let watch = runtime.block_on(async { watch_with(sought, sender, buffer) });
         Self {
             runtime,
             events,
             known: BTreeMap::new(),
+            ways: BTreeMap::new(),
             reach: BTreeMap::new(),
             links: Vec::new(),
             devices: Devices::new(),
@@ -49,6 +60,7 @@ impl Watching {
     fn take(&mut self, event: NetEvent) {
         match event {
             NetEvent::NextHops(changes) => self.known.extend(changes),
+            NetEvent::Ways(changes) => self.ways.extend(changes),
             NetEvent::Reach(changes) => self.reach.extend(changes),
             NetEvent::LinkChanged(name) => self.links.push(name),
             NetEvent::Devices(devices) => self.devices = devices,
@@ -60,12 +72,30 @@ impl Watching {
 
     /// Waits until the MAC address of backend `number`'s next hop is `mac`; returns how long that took.
     #[track_caller]
-    fn expect(&mut self, number: BackendNumber, mac: Option<[u8; 6]>) -> Duration {
+    pub(super) fn expect(&mut self, number: BackendNumber, mac: Option<[u8; 6]>) -> Duration {
+        self.expect_in(number, mac, SOON)
+    }
+
+    #[track_caller]
+    pub(super) fn expect_in(&mut self, number: BackendNumber, mac: Option<[u8; 6]>, longest: Duration) -> Duration {
+        self.wait_for(longest, |watching| {
+            watching.known.get(&number).map(|entry| entry.map(|entry| entry.mac)) == Some(mac)
+        })
+    }
+
+    /// Waits until it is so; returns how long that took.
+    #[track_caller]
+    pub(super) fn wait(&mut self, is: impl Fn(&Self) -> bool) -> Duration {
+        self.wait_for(SOON, is)
+    }
+
+    #[track_caller]
+    pub(super) fn wait_for(&mut self, longest: Duration, is: impl Fn(&Self) -> bool) -> Duration {
         let started = Instant::now();
-        while self.known.get(&number).map(|entry| entry.map(|entry| entry.mac)) != Some(mac) {
-            let left = SOON.saturating_sub(started.elapsed());
+        while !is(self) {
+            let left = longest.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            let Ok(event) = event else { panic!("backend {number}: expected {mac:?}, know {:?}", self.known) };
+            let Ok(event) = event else { panic!("waited in vain; known is {:?}", self.known) };
             self.take(event.expect("the watch runs"));
         }
         started.elapsed()
@@ -85,7 +115,7 @@ impl Watching {
     }
 
     /// Everything that is told within `time`.
-    fn quiet(&mut self, time: Duration) -> usize {
+    pub(super) fn quiet(&mut self, time: Duration) -> usize {
         let mut count = 0;
         let until = Instant::now() + time;
         while let Ok(event) = {

@@ -9,8 +9,8 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    config::Config,
-    net::{self, NetError, Survey},
+    config::{Config, Pool},
+    net::{self, Destination, NetError, Survey},
 };
 
 /// A host, as far as a configuration depends on it.
@@ -32,9 +32,8 @@ pub(crate) enum HostError {
 impl Host {
     /// This host, as far as `config` depends on it. Waits for the kernel; not for asynchronous code.
     pub(crate) fn read(config: &Config) -> Result<Self, HostError> {
-        let backends: BTreeSet<IpAddr> =
-            config.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.address).collect();
-        let network = net::survey(&backends)?;
+        let interfaces: Vec<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
+        let network = net::survey(&destinations(config), &interfaces)?;
         let mut sysctls = BTreeMap::new();
         for name in names(config) {
             let path = format!("/proc/sys/{}", path(&name));
@@ -49,6 +48,20 @@ impl Host {
         }
         Ok(Self { network, sysctls })
     }
+}
+
+/// All backends, as clients' packets are sent to them.
+fn destinations(config: &Config) -> BTreeSet<Destination> {
+    let tunnelled = config.tunnelled();
+    let of_pool = |pool: &Pool| {
+        let is_tunnelled = tunnelled.contains(pool.name.as_str());
+        let destination = move |address: IpAddr| Destination {
+            address,
+            source: config.tunnel.source(address).filter(|_| is_tunnelled),
+        };
+        pool.backends.iter().map(move |backend| destination(backend.address)).collect::<Vec<_>>()
+    };
+    config.pools.iter().flat_map(of_pool).collect()
 }
 
 /// `sysctl`'s name of an interface's own setting.

@@ -33,6 +33,7 @@ impl Daemon {
                     }
                 }
             }
+            NetEvent::Ways(_) => {}
             NetEvent::Reach(changes) => {
                 if let Err(error) = self.controller.reach(changes) {
                     self.fault("backends that nothing can be sent to", &error);

@@ -1,0 +1,174 @@
+//! Next hops of tables that are made up.
+
+use super::*;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn link(mtu: u32) -> Link {
+    Link { name: "eth0".into(), mac: Some(OWN), mtu, up: true, ..Link::default() }
+}
+
+fn to(text: &str) -> Destination {
+    Destination { address: ip(text), source: None }
+}
+
+fn via(hops: &[(&str, u32)], mtu: Option<u32>) -> Lookup {
+    let hop = |&(via, egress): &(&str, u32)| Hop { egress, via: ip(via), weight: 1 };
+    Lookup::Via(Route { hops: hops.iter().map(hop).collect(), mtu, source: None })
+}
+
+fn resolve(tables: &Tables, address: IpAddr) -> Resolution {
+    crate::net::next_hop::resolve(tables, Destination { address, source: None }, &BTreeSet::new())
+}
+
+/// 10.0.0.9 on link 2, its MAC address confirmed; 192.0.2.1 behind it.
+fn tables() -> Tables {
+    let via = |mtu| via(&[("10.0.0.9", 2)], mtu);
+    Tables {
+        links: [(2, link(1500))].into(),
+        neighbours: [((2, ip("10.0.0.9")), Neighbour::Usable(MAC))].into(),
+        lookups: [(to("10.0.0.9"), via(None)), (to("192.0.2.1"), via(Some(1400)))].into(),
+    }
+}
+
+#[test]
+fn on_link_and_behind_a_gateway() {
+    let entry = NextHopEntry { egress: 2, mac: MAC, source_mac: OWN, mtu: 1500, own_mtu: true, vlan: 0 };
+    let neighbour = (2, ip("10.0.0.9"));
+    let tables = tables();
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Found { entry, neighbour });
+    let entry = NextHopEntry { mtu: 1400, own_mtu: false, ..entry };
+    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Found { entry, neighbour });
+}
+
+#[test]
+fn gateway_of_the_other_family() {
+    let mut tables = tables();
+    let gateway = ip("fe80::1");
+    tables.lookups.insert(to("192.0.2.1"), via(&[("fe80::1", 2)], None));
+    tables.neighbours.insert((2, gateway), Neighbour::Stale([2; 6]));
+    let found = resolve(&tables, ip("192.0.2.1"));
+    assert_eq!(found.entry().map(|entry| entry.mac), Some([2; 6]));
+}
+
+#[test]
+fn neighbour_of_another_link_does_not_count() {
+    let mut tables = tables();
+    tables.neighbours = [((3, ip("10.0.0.9")), Neighbour::Usable(MAC))].into();
+    let unresolved = Resolution::Unresolved { neighbour: (2, ip("10.0.0.9")), pending: false };
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), unresolved);
+}
+
+#[test]
+fn every_neighbour_state() {
+    for (state, mac) in [
+        (Neighbour::Usable(MAC), Some(MAC)),
+        (Neighbour::Stale(MAC), Some(MAC)),
+        (Neighbour::Pending, None),
+        (Neighbour::Failed, None),
+        (Neighbour::Unknown, None),
+    ] {
+        let mut tables = tables();
+        tables.neighbours.insert((2, ip("10.0.0.9")), state);
+        let found = resolve(&tables, ip("10.0.0.9"));
+        assert_eq!(found.entry().map(|entry| entry.mac), mac, "{state:?}");
+        assert_eq!(found.neighbour(), Some((2, ip("10.0.0.9"))), "{state:?}");
+        assert_eq!(matches!(found, Resolution::Unresolved { pending: true, .. }), state == Neighbour::Pending);
+    }
+}
+
+#[test]
+fn every_reason_for_no_way() {
+    let reason = |change: fn(&mut Tables)| {
+        let mut tables = tables();
+        change(&mut tables);
+        match resolve(&tables, ip("10.0.0.9")) {
+            Resolution::NoWay(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reason(|tables| tables.lookups.clear()), NoWay::NotAsked);
+    let none = |tables: &mut Tables| {
+        tables.lookups.insert(to("10.0.0.9"), Lookup::NoWay(NoWay::NoRoute));
+    };
+    assert_eq!(reason(none), NoWay::NoRoute);
+    assert_eq!(reason(|tables| tables.links.clear()), NoWay::LinkGone);
+    assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().up = false), NoWay::LinkDown);
+    assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().mac = None), NoWay::NotEthernet);
+}
+
+#[test]
+fn vlan_leaves_by_the_parent_with_the_vlan_links_own_mac() {
+    let mut tables = tables();
+    let vlan = |parent, customer_tag| Some(Vlan { parent, id: 7, customer_tag });
+    tables.links.insert(2, Link { vlan: vlan(5, true), mac: Some([8; 6]), ..link(1500) });
+    tables.links.insert(5, link(1400));
+    let entry = NextHopEntry { egress: 5, mac: MAC, source_mac: [8; 6], mtu: 1400, own_mtu: true, vlan: 7 };
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry));
+
+    tables.links.get_mut(&5).unwrap().up = false;
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkDown));
+    tables.links.insert(5, Link { vlan: vlan(6, true), ..link(1500) });
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
+    tables.links.insert(5, link(1500));
+    tables.links.get_mut(&2).unwrap().vlan = vlan(5, false);
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
+    tables.links.remove(&5);
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkGone));
+}
+
+#[test]
+fn mtu_beyond_what_fits_saturates() {
+    let mut tables = tables();
+    tables.links.insert(2, link(65_536));
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry().unwrap().mtu, 65_535);
+}
+
+/// Two next hops, of which a backend prefers the first.
+fn multipath() -> (Tables, [NeighbourKey; 2]) {
+    let mut tables = tables();
+    let lookup = via(&[("10.0.0.1", 2), ("10.0.1.1", 3)], None);
+    tables.lookups.insert(to("192.0.2.1"), lookup.clone());
+    tables.links.insert(3, link(1500));
+    let Lookup::Via(route) = lookup else { panic!("a route") };
+    let hops = route.preferred(ip("192.0.2.1"));
+    let keys = [0, 1].map(|place: usize| (hops[place].egress, hops[place].via));
+    tables.neighbours.extend(keys.map(|key| (key, Neighbour::Usable(MAC))));
+    (tables, keys)
+}
+
+#[test]
+fn a_next_hop_that_fails_is_left_for_another_one() {
+    let (mut tables, [first, second]) = multipath();
+    let taken = |tables: &Tables| resolve(tables, ip("192.0.2.1")).neighbour();
+    assert_eq!(taken(&tables), Some(first));
+    for state in [Neighbour::Failed, Neighbour::Pending, Neighbour::Unknown] {
+        tables.neighbours.insert(first, state);
+        assert_eq!(taken(&tables), Some(second), "{state:?}");
+    }
+    tables.neighbours.insert(first, Neighbour::Stale(MAC));
+    assert_eq!(taken(&tables), Some(first));
+    tables.links.get_mut(&first.0).unwrap().up = false;
+    assert_eq!(taken(&tables), Some(second));
+    tables.links.get_mut(&second.0).unwrap().up = false;
+    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::NoWay(NoWay::LinkDown));
+}
+
+#[test]
+fn a_next_hop_that_was_given_up_is_the_last_one() {
+    let (mut tables, [first, second]) = multipath();
+    for key in [first, second] {
+        tables.neighbours.insert(key, Neighbour::Pending);
+    }
+    let resolve = |given_up: &[NeighbourKey]| {
+        crate::net::next_hop::resolve(&tables, to("192.0.2.1"), &given_up.iter().copied().collect()).neighbour()
+    };
+    assert_eq!(resolve(&[]), Some(first));
+    assert_eq!(resolve(&[first]), Some(second));
+    assert_eq!(resolve(&[first, second]), Some(first));
+}

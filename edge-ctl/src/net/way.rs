@@ -1,0 +1,148 @@
+//! By which of a route's next hops packets go to a backend.
+//!
+//! A route of the kernel may have several (multipath). Each backend has one of them: all of its packets take that, and so do
+//! its probes, which would else look at another way. The backends are spread over the next hops by a hash of both, so that
+//! when one next hop fails only its own backends move, and return when it does.
+
+use std::net::IpAddr;
+
+/// An address, as the kernel is asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Destination {
+    pub address: IpAddr,
+    /// Address that packets come from, where that is known: policy routing may depend on it.
+    pub source: Option<IpAddr>,
+}
+
+impl Destination {
+    /// From any address.
+    pub(crate) const fn of(address: IpAddr) -> Self {
+        Self { address, source: None }
+    }
+}
+
+/// How packets get to a backend, as far as probes depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Index of the interface that the kernel's route leaves by: a VLAN interface, and not its parent.
+    pub interface: u32,
+    /// The backend's own address where it is on the link.
+    pub next_hop: IpAddr,
+    /// Address that the kernel would send from.
+    pub source: Option<IpAddr>,
+}
+
+/// The kernel's route to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// At least one.
+    pub hops: Vec<Hop>,
+    /// The route's own MTU, or that of the path as far as the kernel learnt it.
+    pub mtu: Option<u32>,
+    pub source: Option<IpAddr>,
+}
+
+/// One next hop of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub egress: u32,
+    /// Address of the neighbour.
+    pub via: IpAddr,
+    /// Its share of the packets, relative to the others'.
+    pub weight: u16,
+}
+
+impl Route {
+    /// The next hops, in the order in which this backend prefers them: by rendezvous, the first ones in the shares of their
+    /// weights.
+    pub(super) fn preferred(&self, backend: IpAddr) -> Vec<Hop> {
+        let mut hops = self.hops.clone();
+        if hops.len() > 1 {
+            hops.sort_by(|a, b| f64::total_cmp(&a.distance(backend), &b.distance(backend)));
+        }
+        hops
+    }
+}
+
+impl Hop {
+    /// Exponentially distributed with the weight as its rate: the least of several is each one's with the probability of its
+    /// share.
+    #[expect(clippy::cast_precision_loss, reason = "of a hash its first bits do")]
+    fn distance(&self, backend: IpAddr) -> f64 {
+        let uniform = (hash(*self, backend) as f64 + 1.0) / (u64::MAX as f64 + 2.0);
+        -uniform.ln() / f64::from(self.weight.max(1))
+    }
+}
+
+/// The same in every version, since a new one must not move anything: FNV-1a, and the last step of `SplitMix64`, without which
+/// the first bits of similar addresses are similar.
+fn hash(hop: Hop, backend: IpAddr) -> u64 {
+    let bytes = [backend, hop.via].map(|address| match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    });
+    let bytes = bytes.into_iter().flatten().chain(hop.egress.to_be_bytes());
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ hash >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn route(weights: &[u16]) -> Route {
+        let hop = |(number, weight): (u8, &u16)| Hop {
+            egress: 2,
+            via: Ipv4Addr::new(10, 0, 0, number).into(),
+            weight: *weight,
+        };
+        Route { hops: (1..).zip(weights).map(hop).collect(), mtu: None, source: None }
+    }
+
+    fn backends() -> impl Iterator<Item = IpAddr> {
+        (0..4000u16).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            Ipv4Addr::new(10, 1, high, low).into()
+        })
+    }
+
+    fn first(route: &Route, backend: IpAddr) -> u8 {
+        let IpAddr::V4(via) = route.preferred(backend)[0].via else { panic!("of IPv4") };
+        via.octets()[3]
+    }
+
+    #[test]
+    fn backends_are_spread_by_weight() {
+        for weights in [&[1, 1][..], &[1, 3], &[2, 1, 1]] {
+            let route = route(weights);
+            let total: u16 = weights.iter().sum();
+            for (number, weight) in (1..).zip(weights) {
+                let count = backends().filter(|backend| first(&route, *backend) == number).count();
+                let share = usize::from(*weight) * 4000 / usize::from(total);
+                assert!(count.abs_diff(share) < 160, "{weights:?}: {number} has {count}, not {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_backends_of_a_next_hop_that_is_gone_move() {
+        let (all, mut fewer) = (route(&[1, 1, 1]), route(&[1, 1, 1]));
+        fewer.hops.remove(1);
+        for backend in backends() {
+            let before = first(&all, backend);
+            assert!(before == 2 || first(&fewer, backend) == before, "{backend}");
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_the_kernel_tells_them_does_not_count() {
+        let (one, mut other) = (route(&[1, 2, 3]), route(&[1, 2, 3]));
+        other.hops.reverse();
+        assert!(backends().all(|backend| one.preferred(backend) == other.preferred(backend)));
+    }
+}
