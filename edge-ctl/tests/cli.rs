@@ -84,13 +84,13 @@ fn wrong_usage_is_2() {
 fn check_tells_good_from_bad() {
     let host = Host::new();
     let good = host.file(GOOD);
-    let (code, output, _) = host.run(&["check", "--config", &good]);
+    let (code, output, _) = host.run(&["check", &good]);
     assert_eq!((code, output), (0, format!("{good}: good: 1 service, 1 pool, 1 backend, 1 interface\n")));
     let bad = host.file(&GOOD.replace("slots", "slot"));
-    let (code, _, output) = host.run(&["check", "--config", &bad]);
+    let (code, _, output) = host.run(&["check", &bad]);
     assert_eq!(code, 2);
     assert!(output.starts_with(&format!("edge-ctl: {bad}:3:1: ")), "{output}");
-    let (code, _, output) = host.run(&["check", "--config", "/nowhere/edge.toml"]);
+    let (code, _, output) = host.run(&["check", "/nowhere/edge.toml"]);
     assert_eq!(code, 2);
     assert!(output.contains("/nowhere/edge.toml"), "{output}");
 }

@@ -58,6 +58,8 @@ macro_rules! maps {
                 "backend", "controller", "`edge-ctl`", "as long as the backend";
             SNAPSHOT: control Shared(u32 => SnapshotPage), Entries::Banked(Dimension::Snapshot);
                 "bank, page", "controller", "`edge-ctl`", "one generation";
+            HISTORY: control Shared(u32 => SnapshotPage), Entries::Banked(Dimension::History);
+                "bank, page", "controller", "controller", "until the next change of it but one";
         }
     };
 }
@@ -99,6 +101,7 @@ pub enum Dimension {
     Flows,
     Fragments,
     Snapshot,
+    History,
 }
 
 impl Entries {

@@ -68,6 +68,7 @@ maps! {
     backend_stats: TrafficCounters = map::BACKEND_STATS;
     notes: Mapped<Note> = map::NOTES;
     snapshot: Mapped<SnapshotPage> = map::SNAPSHOT;
+    history: Mapped<SnapshotPage> = map::HISTORY;
 }
 
 impl Maps {

@@ -13,6 +13,7 @@ mod maps;
 mod mapped;
 pub(crate) mod sys;
 mod snapshot;
+mod history;
 mod publish;
 mod pools;
 mod audit;
@@ -22,6 +23,7 @@ mod notes;
 mod clock;
 mod view;
 mod picks;
+mod preview;
 mod owners;
 mod flows;
 mod transition;
@@ -41,6 +43,7 @@ pub(crate) use self::{
     lock::{Lock, LockError, lock_pins, lock_run_dir},
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename},
+    preview::Preview,
     spec::check_object,
     transition::{Finished, Held, Progress, Transition, Waits},
 };

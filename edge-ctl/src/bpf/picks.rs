@@ -44,6 +44,6 @@ impl Picks {
 
 /// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
 /// as to look at an owner.
-const fn alike(service: &Service) -> Service {
+pub(super) const fn alike(service: &Service) -> Service {
     Service { owners: 0, mode: 0, tracking: 0, in_transition: 0, affinity_prefix: 0, ..*service }
 }

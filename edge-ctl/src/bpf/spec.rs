@@ -3,7 +3,7 @@
 use aya::maps::{MapInfo, MapType};
 use aya_obj::generated::BPF_F_MMAPABLE;
 
-use edge_common::abi::{Dimension, MAPS, MapKind, map};
+use edge_common::abi::{MAPS, MapKind, map};
 
 use super::{BpfError, PinDir};
 use crate::plan::Capacity;
@@ -40,24 +40,12 @@ impl Spec {
 
 /// All maps of the load balancer, of this capacity.
 pub(super) fn all(capacity: &Capacity) -> [Spec; MAPS.len()] {
-    let each = |dimension| match dimension {
-        Dimension::IndexV4 => capacity.index_v4,
-        Dimension::IndexV6 => capacity.index_v6,
-        Dimension::Services => capacity.services,
-        Dimension::Pools => capacity.pools,
-        Dimension::Backends => capacity.backends,
-        Dimension::Candidates => capacity.candidates,
-        Dimension::Owners => capacity.owners,
-        Dimension::Flows => capacity.flows,
-        Dimension::Fragments => capacity.fragments,
-        Dimension::Snapshot => capacity.snapshot,
-    };
     MAPS.map(|map| Spec {
         name: map.name,
         kind: map.kind,
         key: map.key,
         value: map.value,
-        entries: map.entries.count(each),
+        entries: map.entries.count(|dimension| capacity.of_dimension(dimension)),
     })
 }
 
@@ -77,6 +65,7 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
         flows: entries(map::FLOWS_V4)?,
         fragments: entries(map::FRAGMENTS_V4)?,
         snapshot: bank(map::SNAPSHOT)?,
+        history: bank(map::HISTORY)?,
     };
     for spec in all(&capacity) {
         check_pin(pins, spec)?;

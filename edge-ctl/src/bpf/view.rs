@@ -29,6 +29,14 @@ impl Copies {
         &self.generation.hash_key
     }
 
+    pub(super) fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        self.backends.get(usize::from(number))
+    }
+
+    pub(super) const fn slots(&self) -> u32 {
+        self.generation.slot_mask.saturating_add(1)
+    }
+
     /// The slot of a flow.
     pub(super) const fn slot(&self, flow: Hash) -> u32 {
         flow.slot(self.generation.slot_mask)

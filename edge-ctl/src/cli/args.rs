@@ -1,6 +1,6 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -17,8 +17,8 @@ Exit codes:
   5  another daemon runs; the message has its PID
 
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
-Without a daemon, status, drain, enable, disable, failover, failback and detach work on the pinned maps, with a notice;
-flows always reads the pinned maps.";
+Without a daemon, status, drain, enable, disable, failover, failback, apply, confirm, rollback and detach
+work on the pinned maps, with a notice; plan, history, diff and flows always read the pinned maps.";
 
 /// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
@@ -58,6 +58,54 @@ pub(crate) enum Command {
     },
     /// Check a configuration file and change nothing.
     Check(CheckArgs),
+    /// Show what a configuration file would change, and change nothing.
+    Plan {
+        /// Configuration file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a configuration file into force.
+    Apply {
+        /// Configuration file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        allow: AllowArgs,
+        #[command(flatten)]
+        words: WordArgs,
+    },
+    /// Keep the change that was applied with --confirm.
+    Confirm,
+    /// Bring an earlier generation's configuration back; without a number, the last good one.
+    Rollback {
+        generation: Option<u64>,
+        #[command(flatten)]
+        words: WordArgs,
+    },
+    /// List the last generations: when, how and by whom each came into force, and what became of it.
+    History {
+        /// Print one JSON object.
+        #[arg(long, conflicts_with = "text")]
+        json: bool,
+        /// Print the text of this generation instead.
+        #[arg(long, value_name = "GENERATION")]
+        text: Option<u64>,
+    },
+    /// Show what differs from one generation to another.
+    Diff {
+        /// A generation, or a file.
+        #[arg(value_name = "A")]
+        from: String,
+        /// A generation, or a file; without it, the generation in force.
+        #[arg(value_name = "B")]
+        to: Option<String>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show services, pools and backends: state, time in this state, reason, and traffic.
     Status {
         /// Print one JSON object (with --watch: one a line each second).
@@ -98,7 +146,12 @@ pub(crate) enum Command {
     /// Undo a failover.
     Failback { service: String },
     /// Make the daemon read its configuration file again; a bad one changes nothing.
-    Reload,
+    Reload {
+        #[command(flatten)]
+        allow: AllowArgs,
+        #[command(flatten)]
+        words: WordArgs,
+    },
     /// Show the daemon's last events.
     Events {
         /// Show new events as well, until Ctrl-C.
@@ -112,6 +165,28 @@ pub(crate) enum Command {
     Detach,
     /// On a tunnel backend: decapsulate the packets of edges.
     Decap(DecapArgs),
+}
+
+/// What a change may take away.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct AllowArgs {
+    /// Let it remove as many services, pools and backends; a refusal says how many it removes.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) allow_removal: u32,
+    /// Let it change `hash_key`, `slots` or a service's `affinity`, which moves flows.
+    #[arg(long)]
+    pub(crate) allow_moves: bool,
+    /// Undo it after this time, unless `edge-ctl confirm` comes before.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) confirm: Option<Duration>,
+}
+
+/// What is written into the history.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WordArgs {
+    /// The reason, for `history`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{count, failure::Failure, print_line, to_json};
+use super::{args::Dirs, change, count, failure::Failure, print_line, to_json};
 use crate::{
     config::{self, Config},
     preflight::{self, Finding, Host, Severity},
@@ -14,8 +14,8 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
     /// Compare it with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
     #[arg(long)]
     host: bool,
@@ -39,12 +39,14 @@ struct Report<'a> {
 }
 
 /// Checks, and prints what was found.
-pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let config = config::load(&args.config)?;
+pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
+    let file = &args.file;
+    let config = config::load(file)?;
+    change::has_end(dirs, &config, file)?;
     let findings =
         if args.host { preflight::compare(&config, &Host::read(&config).map_err(Failure::Host)?) } else { Vec::new() };
     if args.json {
-        print_line(&to_json(&report(&args.config, &config, &findings), true));
+        print_line(&to_json(&report(file, &config, &findings), true));
     } else {
         for finding in &findings {
             print_line(&finding.to_string());
@@ -53,10 +55,10 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let is_bad = |finding: &&Finding| args.strict || finding.severity == Severity::Error;
     let bad = findings.iter().filter(is_bad).count();
     if bad > 0 {
-        return Err(Failure::Unfit { file: args.config.clone(), bad: count(bad, "finding") });
+        return Err(Failure::Unfit { file: file.clone(), bad: count(bad, "finding") });
     }
     if !args.json {
-        let Report { file, services, pools, backends, interfaces, .. } = report(&args.config, &config, &findings);
+        let Report { file, services, pools, backends, interfaces, .. } = report(file, &config, &findings);
         print_line(&format!(
             "{file}: good: {}, {}, {}, {}",
             count(services, "service"),

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::args::Dirs;
 use crate::{
     bpf::LockError,
-    config::ConfigError,
+    config::{ConfigError, END},
     control::{inventory::NameError, offline::OfflineError, operations::OperationError},
     daemon::{RunError, client::ClientError},
     preflight::HostError,
@@ -47,6 +47,11 @@ pub(crate) enum Failure {
     Host(#[source] HostError),
     #[error("{} is valid, but does not go with this host: {bad}", file.display())]
     Unfit { file: PathBuf, bad: String },
+    #[error("{name} is no file, and no generation that is kept{known}")]
+    NoSuchGeneration { name: String, known: String },
+    /// A file lacks a last line that the text in force has.
+    #[error("{file}: the last line `{END}` is missing, which the configuration in force has: the file may be cut off\n  write: `{END}` as the last line", file = .file.display())]
+    CutOff { file: PathBuf },
     #[error("the async runtime did not start")]
     Runtime(#[source] io::Error),
 }
@@ -63,7 +68,8 @@ impl Failure {
 
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Config(_) | Self::Unfit { .. } => Code::Refused,
+            Self::Config(_) | Self::CutOff { .. } | Self::Unfit { .. } => Code::Refused,
+            Self::NoSuchGeneration { .. } => Code::NotFound,
             Self::Run(error) => match error {
                 RunError::Config(_) => Code::Refused,
                 RunError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
@@ -83,11 +89,13 @@ impl Failure {
                 OfflineError::Operation(
                     OperationError::Name(NameError::AmbiguousBackend { .. }) | OperationError::Reason { .. },
                 ) => Code::Refused,
+                OfflineError::Change(error) if error.is_refusal() => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
                 OfflineError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
                 OfflineError::NothingPinned { .. } => Code::NothingThere,
                 OfflineError::Maps(_)
                 | OfflineError::Inventory(_)
+                | OfflineError::Change(_)
                 | OfflineError::Operation(OperationError::Maps(_))
                 | OfflineError::Lock(LockError::File { .. })
                 | OfflineError::Detach(_) => Code::Failed,

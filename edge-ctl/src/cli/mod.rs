@@ -3,6 +3,7 @@
 #![expect(clippy::result_large_err, reason = "an error here ends the process")]
 
 mod args;
+mod change;
 mod check;
 mod failure;
 mod render;
@@ -82,7 +83,13 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
             runtime.shutdown_background();
             Ok(ended?)
         }
-        Command::Check(args) => check::check(&args),
+        Command::Check(args) => check::check(dirs, &args),
+        Command::Plan { file, json } => change::plan(dirs, &file, json),
+        Command::Apply { file, allow, words } => change::apply(dirs, &file, allow, words),
+        Command::Confirm => change::confirm(dirs),
+        Command::Rollback { generation, words } => change::roll_back(dirs, generation, words),
+        Command::History { json, text } => change::history(dirs, json, text),
+        Command::Diff { from, to, json } => change::diff(dirs, &from, to.as_deref(), json),
         Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
         Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
         Command::Drain(args) => operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason }),
@@ -90,7 +97,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Disable(args) => operate(dirs, &Operation::Disable { backend: args.backend, reason: args.reason }),
         Command::Failover { service, to, evacuate } => operate(dirs, &Operation::Failover { service, to, evacuate }),
         Command::Failback { service } => operate(dirs, &Operation::Failback { service }),
-        Command::Reload => runtime(false)?.block_on(reload(dirs)),
+        Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Detach => detach(dirs),
         Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),
@@ -241,12 +248,6 @@ async fn post_operation(client: &mut Client, operation: &Operation) -> Result<Ou
     client.post(&format!("/v1/backends/{backend}/{verb}"), &BackendBody { reason: reason.clone() }).await
 }
 
-async fn reload(dirs: &Dirs) -> Result<(), Failure> {
-    let mut client = needed(dirs, "reload", LATER).await?;
-    print_outcome(&client.post("/v1/reload", &()).await?);
-    Ok(())
-}
-
 async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
     let mut client = needed(dirs, "events", SOON).await?;
     let path = if follow { "/v1/events?follow=true" } else { "/v1/events" };
@@ -312,4 +313,10 @@ fn runtime(threads: bool) -> Result<tokio::runtime::Runtime, Failure> {
         tokio::runtime::Builder::new_current_thread()
     };
     builder.enable_all().build().map_err(Failure::Runtime)
+}
+
+/// A difference as it is printed.
+#[cfg(test)]
+pub(crate) fn shown_diff(diff: &crate::control::change::Diff) -> String {
+    render::change::diff(diff, false)
 }

@@ -2,6 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(super) mod change;
 mod transition;
 
 use std::fmt::Write;
@@ -72,6 +73,22 @@ fn head(status: &Status) -> String {
     } else {
         let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
         let _ = writeln!(text, "config      generation {}", status.generation);
+    }
+    if let Some(history) = &status.history {
+        if let Some(trial) = &history.trial {
+            let left = match trial.seconds_left {
+                0 => "when a daemon runs".to_owned(),
+                seconds => format!("in {}", age(seconds)),
+            };
+            let back = trial.back_to;
+            let _ = writeln!(
+                text,
+                "            ON TRIAL: goes back to generation {back} {left}, without `edge-ctl confirm`"
+            );
+        } else if !history.good {
+            let good = history.last_good.map_or("none was good yet".to_owned(), |good| format!("{good} was good"));
+            let _ = writeln!(text, "            by {}; has not stood its soak yet, {good}", history.how);
+        }
     }
     let interfaces = status.interfaces.iter().map(|interface| {
         let name = &interface.name;

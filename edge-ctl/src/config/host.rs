@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt::Write as _,
     net::IpAddr,
+    time::Duration,
 };
 
 use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS, VipOther};
@@ -21,6 +22,8 @@ pub(super) const SLOTS: (u32, u32) = (1024, 262_144);
 
 /// Most services, pools and backends that the maps can be made for. A backend's number has 16 bits and 0 is none.
 pub(super) const MOST: Counts = Counts { services: 16_384, pools: 4_096, backends: 65_535 };
+
+const DEFAULT_SOAK: Duration = Duration::from_mins(5);
 
 /// Least and most flow records of an IP version.
 const FLOWS: (i64, i64) = (1024, 1 << 24);
@@ -161,6 +164,13 @@ pub(super) fn vip_other(root: &Table<'_>) -> Read<VipOther> {
     let Some(table) = root.table("edge", &EDGE)? else { return Ok(VipOther::default()) };
     let words = [("reject", VipOther::Reject), ("drop", VipOther::Drop), ("host", VipOther::Host)];
     Ok(table.optional("vip_other", values::choice(&words))?.map_or_else(VipOther::default, |found| found.value))
+}
+
+/// How long a configuration is in force without harm until it is called good.
+pub(super) fn soak(root: &Table<'_>) -> Read<Duration> {
+    let Some(table) = root.table("edge", &EDGE)? else { return Ok(DEFAULT_SOAK) };
+    let soaks = Duration::from_secs(1)..=Duration::from_hours(24);
+    Ok(table.optional("soak", values::duration(soaks, "soak = \"5m\""))?.map_or(DEFAULT_SOAK, |found| found.value))
 }
 
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {

@@ -45,6 +45,9 @@ use self::walk::{Problems, Read, Table};
 /// take seconds and a gigabyte.
 pub(crate) const MAX_FILE: usize = 8 << 20;
 
+/// The last line of a file that is to be seen to be whole.
+pub(crate) const END: &str = "# end";
+
 /// Slots of a service by default.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 
@@ -57,6 +60,8 @@ pub(crate) struct Config {
     pub slots: u32,
     /// What becomes of packets to a VIP that is no address of this host, and to no service.
     pub vip_other: VipOther,
+    /// How long it is in force without harm until it is called good.
+    pub soak: Duration,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
@@ -302,6 +307,30 @@ fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
     }
 }
 
+/// Whether the last line of `text` is [`END`]; blank lines do not count.
+pub(crate) fn has_end(text: &str) -> bool {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()) == Some(END)
+}
+
+/// Nothing may follow the last line.
+fn check_end(text: &str, problems: &Problems<'_>) {
+    let mut at = 0;
+    let mut lines = text.split_inclusive('\n').map(|line| {
+        let start = at;
+        at += line.len();
+        (start, line.trim())
+    });
+    if lines.any(|(_, line)| line == END)
+        && let Some((at, _)) = lines.find(|(_, line)| !line.is_empty())
+    {
+        problems.add(
+            at,
+            format!("something follows the line `{END}`"),
+            format!("`{END}` as the last line, or without it"),
+        );
+    }
+}
+
 fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     if text.len() > MAX_FILE {
         return Err(problems.add(
@@ -310,6 +339,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
             "the path of a configuration; this is something else",
         ));
     }
+    check_end(text, problems);
     let (root, faults) = DeTable::parse_recoverable(text);
     if !faults.is_empty() {
         // What the parser made of the rest is guesswork; judging it would report what is not in the file.
@@ -320,6 +350,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);
     let vip_other = host::vip_other(&root);
+    let soak = host::soak(&root);
     let tunnel = host::tunnel(&root);
     let limits = host::limits(&root);
     let interfaces = host::interfaces(&root);
@@ -339,6 +370,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         hash_key: hash_key?,
         slots: slots?.value,
         vip_other: vip_other?,
+        soak: soak?,
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         limits,

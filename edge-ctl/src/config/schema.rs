@@ -11,7 +11,7 @@ pub(super) const ROOT: Section = Section {
     heading: "the top of the file",
     keys: &["hash_key", "slots", "edge", "tunnel", "limits", "interface", "pool", "service"],
 };
-pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other"] };
+pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
 pub(super) const LIMITS: Section = Section {
     heading: "[limits]",

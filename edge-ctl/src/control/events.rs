@@ -21,6 +21,12 @@ pub(crate) enum EventKind {
     Adopted,
     ConfigApplied,
     ConfigRefused,
+    /// An operator keeps a generation that was on trial.
+    ConfigConfirmed,
+    /// A generation on trial was taken back.
+    ConfigUndone,
+    /// No service has lost availability for the time of the soak.
+    ConfigGood,
     Attached,
     Detached,
     BackendUp,
@@ -61,6 +67,9 @@ impl EventKind {
             Self::Adopted => "adopted",
             Self::ConfigApplied => "config_applied",
             Self::ConfigRefused => "config_refused",
+            Self::ConfigConfirmed => "config_confirmed",
+            Self::ConfigUndone => "config_undone",
+            Self::ConfigGood => "config_good",
             Self::Attached => "attached",
             Self::Detached => "detached",
             Self::BackendUp => "backend_up",
@@ -90,6 +99,7 @@ impl EventKind {
     fn needs_attention(self) -> bool {
         match self {
             Self::ConfigRefused
+            | Self::ConfigUndone
             | Self::BackendDown
             | Self::BackendUnknown
             | Self::PoolLeft
@@ -102,6 +112,8 @@ impl EventKind {
             | Self::DaemonStopped
             | Self::Adopted
             | Self::ConfigApplied
+            | Self::ConfigConfirmed
+            | Self::ConfigGood
             | Self::Attached
             | Self::Detached
             | Self::BackendUp

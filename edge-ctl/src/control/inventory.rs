@@ -1,6 +1,6 @@
 //! The configuration with the numbers under which the packet path knows it; operators' names are looked up here.
 
-use std::{fmt::Write, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, net::IpAddr, time::Duration};
 
 use edge_common::abi::{BackendNumber, Tracking};
 use thiserror::Error;
@@ -134,6 +134,11 @@ impl Inventory {
         let pool = &self.config.pools[pool_position];
         let numbers = &self.backends[pool_position];
         pool.backends.iter().zip(numbers).map(move |(backend, number)| Member { pool, backend, number: *number })
+    }
+
+    /// All VIPs.
+    pub(crate) fn vips(&self) -> BTreeSet<IpAddr> {
+        self.config.services.iter().map(|service| service.vip).collect()
     }
 
     /// Services with their numbers.

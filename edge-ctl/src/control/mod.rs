@@ -8,6 +8,7 @@ pub(crate) mod operations;
 pub(crate) mod status;
 pub(crate) mod flow_list;
 pub(crate) mod takedown;
+pub(crate) mod change;
 pub(crate) mod offline;
 mod causes;
 

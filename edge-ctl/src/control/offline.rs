@@ -9,15 +9,17 @@ use thiserror::Error;
 
 use super::{
     chain,
+    change::{self, Candidate, ChangeError, Changed, History, Plan, Words},
     events::Events,
     flow_list::{self, Listing, Wanted},
     inventory::{Inventory, InventoryError},
     operations::{self, Operation, OperationError, Outcome},
-    status::{self, Clock, Sample, Status},
+    status::{self, Clock, HistoryStatus, Sample, Status},
     takedown,
 };
 use crate::{
     bpf::{self, BpfError, LockError, PinDir, PinnedMaps, monotonic_time},
+    config::Config,
     plan,
     xdp::XdpError,
 };
@@ -33,9 +35,17 @@ pub(crate) enum OfflineError {
     #[error(transparent)]
     Operation(#[from] OperationError),
     #[error(transparent)]
+    Change(Box<ChangeError>),
+    #[error(transparent)]
     Lock(#[from] LockError),
     #[error("the load balancer cannot be detached")]
     Detach(#[from] XdpError),
+}
+
+impl From<ChangeError> for OfflineError {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(Box::new(error))
+    }
 }
 
 /// Pinned maps, opened for reading.
@@ -59,7 +69,9 @@ impl Offline {
         let Self { inventory, maps } = self;
         maps.survey()?;
         let now = Sample::take(inventory, maps, Clock::now());
-        let status = status::build(inventory, maps, earlier.as_ref(), &now, None);
+        let mut status = status::build(inventory, maps, earlier.as_ref(), &now, None);
+        let history = change::recall(maps, inventory, Clock::now());
+        status.history = HistoryStatus::of(&history, inventory.generation, Clock::now());
         *earlier = Some(now);
         Ok(status)
     }
@@ -111,4 +123,58 @@ pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()
     let _pins = bpf::lock_pins(&pins)?;
     notify();
     Ok(takedown::detach(&pins, &announced, warnings).await?)
+}
+
+/// What `config` would change, or bring where nothing is.
+pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError> {
+    match Offline::open(pin_dir) {
+        Ok(Offline { inventory, maps }) => Ok(Plan::of(&maps, &inventory, config)?),
+        Err(OfflineError::NothingPinned { .. }) => Ok(Plan::cold(config)?),
+        Err(error) => Err(error),
+    }
+}
+
+/// The generations that are kept, and the number of the one in force.
+pub(crate) fn history(pin_dir: &Path) -> Result<(History, u64), OfflineError> {
+    let Offline { inventory, maps } = Offline::open(pin_dir)?;
+    Ok((change::recall(&maps, &inventory, Clock::now()), inventory.generation))
+}
+
+/// A change of the configuration without a daemon.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Apply(Box<Candidate>),
+    Rollback(Option<u64>, Words),
+    Confirm,
+}
+
+/// Makes it, under the writer's lock. What follows outside the maps (interfaces, announcements) is left to the next daemon.
+pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
+    let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
+    Offline::open(pin_dir)?;
+    let _lock = bpf::lock_pins(&pins)?;
+    let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
+    notify();
+    let events = Events::new();
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    let on_trial = matches!(&wanted, Change::Apply(candidate) if candidate.words.confirm().is_some());
+    let changed = match wanted {
+        Change::Apply(candidate) => change::change(&mut maps, &inventory, &mut history, *candidate, &events),
+        Change::Rollback(to, words) => change::roll_back(&mut maps, &inventory, &mut history, to, words, &events),
+        Change::Confirm => return Ok(change::confirm(&maps, &mut history)?),
+    }?;
+    let Some(Changed { inventory: now, mut outcome }) = changed else {
+        let message = format!("the text is as before: generation {} stays", inventory.generation);
+        return Ok(Outcome { changed: false, message, warnings: Vec::new() });
+    };
+    if now.config.interfaces != inventory.config.interfaces
+        || takedown::announced(&now.config) != takedown::announced(&inventory.config)
+    {
+        outcome.warnings.push("interfaces and announcements follow when a daemon runs".to_owned());
+    }
+    if on_trial {
+        let warning = "no daemon runs: if it is not confirmed, the next one undoes it, when it starts after that time";
+        outcome.warnings.push(warning.to_owned());
+    }
+    Ok(outcome)
 }

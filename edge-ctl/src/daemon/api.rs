@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{FromRequestParts, Path, Query},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Query},
     http::{StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -15,15 +15,20 @@ use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError, mpsc, oneshot},
+    task::spawn_blocking,
     time::timeout,
 };
 
-use crate::control::{
-    chain,
-    events::{self, Event, EventKind, Events},
-    inventory::NameError,
-    operations::{Operation, OperationError, Outcome},
-    status::Status,
+use crate::{
+    config::{self, MAX_FILE},
+    control::{
+        chain,
+        change::{Candidate, How, Words},
+        events::{self, Event, EventKind, Events},
+        inventory::NameError,
+        operations::{MAX_REASON, Operation, OperationError, Outcome},
+        status::Status,
+    },
 };
 
 /// Header of a request: until when it may be done.
@@ -42,10 +47,17 @@ pub(crate) struct ErrorBody {
 #[derive(Debug)]
 pub(crate) enum Command {
     Status(oneshot::Sender<Result<Box<Status>, Refusal>>),
-    Operate(Operation, oneshot::Sender<Result<Outcome, Refusal>>),
-    Reload(oneshot::Sender<Result<Outcome, Refusal>>),
-    Detach(oneshot::Sender<Result<Outcome, Refusal>>),
+    Operate(Operation, Back),
+    Reload(Words, Back),
+    Apply(Box<Candidate>, Back),
+    /// To a generation, or to the last good one.
+    Rollback(Option<u64>, Words, Back),
+    Confirm(Back),
+    Detach(Back),
 }
+
+/// The way back of an outcome.
+pub(crate) type Back = oneshot::Sender<Result<Outcome, Refusal>>;
 
 /// A command, and until when it may be done: milliseconds of `CLOCK_BOOTTIME`, which all processes of a host share.
 #[derive(Debug)]
@@ -67,7 +79,12 @@ impl Command {
         // The client may have gone.
         match self {
             Self::Status(back) => drop(back.send(Err(refusal))),
-            Self::Operate(_, back) | Self::Reload(back) | Self::Detach(back) => drop(back.send(Err(refusal))),
+            Self::Operate(_, back)
+            | Self::Reload(_, back)
+            | Self::Apply(_, back)
+            | Self::Rollback(_, _, back)
+            | Self::Confirm(back)
+            | Self::Detach(back) => drop(back.send(Err(refusal))),
         }
     }
 }
@@ -114,6 +131,17 @@ impl From<OperationError> for Refusal {
     }
 }
 
+impl Words {
+    /// What is kept of them is bounded.
+    fn check(&self) -> Result<(), Refusal> {
+        let longest = [&self.reason, &self.by].into_iter().flatten().map(String::len).max();
+        match longest {
+            Some(length) if length > MAX_REASON => Err(OperationError::Reason { length }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(self.body)).into_response()
@@ -126,6 +154,8 @@ struct Shared {
     commands: mpsc::Sender<Request>,
     events: Events,
     followers: Arc<Semaphore>,
+    /// One text at a time is read.
+    reading: Arc<Semaphore>,
 }
 
 /// Who asks, and until when an answer is of use.
@@ -160,13 +190,16 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers:
         .route("/v1/services/{service}/failover", post(failover))
         .route("/v1/services/{service}/failback", post(failback))
         .route("/v1/reload", post(reload))
+        .route("/v1/apply", post(apply).layer(DefaultBodyLimit::max(2 * MAX_FILE)))
+        .route("/v1/rollback", post(roll_back))
+        .route("/v1/confirm", post(confirm))
         .route("/v1/detach", post(detach))
         .fallback(async || no_such_route())
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path is not for this method", Some(ROUTES))
         })
         .layer(middleware::from_fn(in_time))
-        .with_state(Shared { commands, events, followers })
+        .with_state(Shared { commands, events, followers, reading: Arc::new(Semaphore::new(1)) })
 }
 
 /// Followers of the events, at most: each is sent each event.
@@ -183,7 +216,7 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
 }
 
 const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true]; \
-    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/reload, /v1/detach";
+    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/detach";
 
 fn no_such_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
@@ -292,8 +325,57 @@ async fn failback(caller: Caller, Path(service): Path<String>) -> Result<Json<Ou
     operate(&caller, Operation::Failback { service }).await
 }
 
-async fn reload(caller: Caller) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(request(&caller, Command::Reload).await?))
+async fn reload(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
+    let words: Words = said(&body)?;
+    words.check()?;
+    Ok(Json(request(&caller, |back| Command::Reload(words, back)).await?))
+}
+
+/// A configuration's text, and what is said with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ApplyBody {
+    pub(crate) text: String,
+    /// Where it was read, for messages and for the history.
+    pub(crate) file: String,
+    #[serde(flatten)]
+    pub(crate) words: Words,
+}
+
+async fn apply(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
+    let ApplyBody { text, file, words } = parse(&body)?;
+    drop(body);
+    words.check()?;
+    // Beside the loop, as the daemon's own file is.
+    let _turn = Arc::clone(&caller.shared.reading).acquire_owned().await.map_err(|_| stopping())?;
+    let read = spawn_blocking(move || config::parse(&text, &file).map(|config| (config, file)));
+    let read = read.await.map_err(|error| Refusal::internal(&error))?;
+    let (config, file) =
+        read.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string(), Some("nothing was changed")))?;
+    let candidate = Box::new(Candidate { config, how: How::Apply, file: Some(file), words });
+    Ok(Json(request(&caller, |back| Command::Apply(candidate, back)).await?))
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RollbackBody {
+    #[serde(default)]
+    pub(crate) generation: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) words: Words,
+}
+
+async fn roll_back(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
+    let RollbackBody { generation, words } = said(&body)?;
+    words.check()?;
+    Ok(Json(request(&caller, |back| Command::Rollback(generation, words, back)).await?))
+}
+
+async fn confirm(caller: Caller) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(request(&caller, Command::Confirm).await?))
+}
+
+/// What a body says, if there is one.
+fn said<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
+    if body.is_empty() || body == b"null" { Ok(T::default()) } else { parse(body) }
 }
 
 async fn detach(caller: Caller) -> Result<Json<Outcome>, Refusal> {
@@ -314,11 +396,14 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     })
 }
 
+fn stopping() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", None)
+}
+
 async fn request<T>(
     Caller { shared, deadline }: &Caller,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Refusal> {
-    let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", None);
     let (back, answer) = oneshot::channel();
     let request = Request { command: command(back), deadline: *deadline };
     shared.commands.send(request).await.map_err(|_| stopping())?;

@@ -1,120 +1,108 @@
 //! From a configuration file to published maps.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::path::Path;
 
 use edge_common::abi::{MAX_STATIONS, State};
-use thiserror::Error;
 
 use super::reading;
 use crate::{
-    bpf::{BpfError, PinDir, PinnedMaps},
+    bpf::{PinDir, PinnedMaps},
     config::{Config, ConfigError},
     control::{
         chain,
+        change::{self, Candidate, ChangeError, History, Planned},
         events::{EventKind, Events},
-        inventory::{Inventory, InventoryError},
+        inventory::Inventory,
+        status::Clock,
     },
     net::{self, Devices, Receiver},
-    plan::{self, Capacity, Image, PlanError, Snapshot},
-    xdp::{self, XdpError},
+    plan::{self, Capacity, Snapshot},
+    xdp,
 };
-
-/// Why a configuration is not in force. Nothing was changed by it.
-#[derive(Debug, Error)]
-pub(crate) enum ApplyError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    #[error("the maps cannot be read or written")]
-    Maps(#[from] BpfError),
-    #[error("the maps of an unfinished start cannot be removed")]
-    Detach(#[from] XdpError),
-    #[error(transparent)]
-    Inventory(#[from] InventoryError),
-}
 
 /// What a start found in the pinned maps, and the configuration that it has brought into force.
 pub(crate) struct Start {
     pub(crate) maps: PinnedMaps,
     pub(crate) inventory: Inventory,
+    pub(crate) history: History,
     /// Nothing was pinned before.
     pub(crate) fresh: bool,
-    /// Why the file is not in force, where the pinned configuration stays in force instead.
-    pub(crate) refused: Option<ApplyError>,
+    /// Why the file is not in force.
+    pub(crate) refused: Option<String>,
 }
 
 /// Brings the file into force, in the pinned maps or else in new ones.
 ///
 /// A bad file does not end what is pinned: the configuration that was published last stays in force.
-pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start, ApplyError> {
+pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start, ChangeError> {
     let file = reading::read_at_start(path);
     let pinned = match PinnedMaps::open(pins)? {
         Some(maps) => maps.snapshot()?.map(|snapshot| (maps, snapshot)),
         None => None,
     };
-    let Some((mut maps, snapshot)) = pinned else {
-        let config = file?;
-        // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
-        xdp::clear(pins)?;
-        let mut maps = PinnedMaps::create(pins, &Capacity::of(&config))?;
-        let inventory = publish(&mut maps, config, events)?;
-        return Ok(Start { maps, inventory, fresh: true, refused: None });
-    };
+    match pinned {
+        Some((maps, snapshot)) => warm(maps, &snapshot, file, path, events),
+        None => cold(pins, file?, events),
+    }
+}
+
+/// Into new maps.
+fn cold(pins: &PinDir, candidate: Candidate, events: &Events) -> Result<Start, ChangeError> {
+    // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
+    xdp::clear(pins)?;
+    let mut maps = PinnedMaps::create(pins, &Capacity::of(&candidate.config))?;
+    let mut history = History::default();
+    let planned = Planned::new(&maps, None, candidate)?;
+    let (inventory, _) = planned.publish(&mut maps, &mut history, None, Clock::now(), events)?;
+    Ok(Start { maps, inventory, history, fresh: true, refused: None })
+}
+
+/// Into the maps that are pinned.
+fn warm(
+    mut maps: PinnedMaps,
+    snapshot: &Snapshot,
+    file: Result<Candidate, ConfigError>,
+    path: &Path,
+    events: &Events,
+) -> Result<Start, ChangeError> {
     maps.repair()?;
-    report_adoption(&maps, &snapshot, events);
-    let applied = match file {
-        Ok(config) if config.text == snapshot.config => {
-            let inventory = Inventory::new(config, &snapshot)?;
-            return Ok(Start { maps, inventory, fresh: false, refused: None });
-        }
-        Ok(config) => publish(&mut maps, config, events),
+    report_adoption(&maps, snapshot, events);
+    let mut inventory = Inventory::from_snapshot(snapshot)?;
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    let changed = match file {
+        Ok(candidate) => match history.replaced(&candidate.config.text, inventory.generation) {
+            Some(why) => Err(ChangeError::Replaced { why }),
+            None => change::change(&mut maps, &inventory, &mut history, candidate, events),
+        },
         Err(error) => Err(error.into()),
     };
-    match applied {
-        Ok(inventory) => Ok(Start { maps, inventory, fresh: false, refused: None }),
-        Err(error) => {
-            let inventory = Inventory::from_snapshot(&snapshot)?;
-            events.report(EventKind::ConfigRefused, &path.display().to_string(), chain(&error));
-            Ok(Start { maps, inventory, fresh: false, refused: Some(error) })
+    let refused = match changed {
+        Ok(changed) => {
+            if let Some(changed) = changed {
+                inventory = changed.inventory;
+            }
+            None
         }
-    }
+        Err(error) => {
+            events.report(EventKind::ConfigRefused, &path.display().to_string(), chain(&error));
+            Some(chain(&error))
+        }
+    };
+    Ok(Start { maps, inventory, history, fresh: false, refused })
 }
 
-/// Plans the publication of `config` after the published generation.
-///
-/// # Errors
-/// When it does not fit, or the published generation cannot be read.
-pub(crate) fn plan(maps: &PinnedMaps, config: &Config) -> Result<Result<Image, PlanError>, BpfError> {
-    maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous))
-}
-
-/// Publishes `config` after the published generation.
-pub(crate) fn publish(maps: &mut PinnedMaps, config: Config, events: &Events) -> Result<Inventory, ApplyError> {
-    let image = plan(maps, &config)??;
-    let inventory = Inventory::new(config, &image.snapshot)?;
-    match net::own(&vips(&inventory.config)) {
-        Ok(own) => maps.set_host_vips(&own),
-        // What was known stands, and the watch asks again.
-        Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
-    }
+/// Publishes what is in force once more, into the bank that nobody has damaged.
+pub(crate) fn publish_anew(
+    maps: &mut PinnedMaps,
+    in_force: &Inventory,
+    history: &mut History,
+) -> Result<Inventory, ChangeError> {
+    let image = maps.with_previous(|previous| plan::plan(&in_force.config, maps.capacity(), previous))??;
+    let inventory = Inventory::new(in_force.config.clone(), &image.snapshot)?;
     maps.publish(&image)?;
-    events.report(
-        EventKind::ConfigApplied,
-        &format!("generation {}", image.snapshot.generation),
-        format!(
-            "{} services, {} pools, {} backends",
-            inventory.config.services.len(),
-            inventory.config.pools.len(),
-            inventory.members().count()
-        ),
-    );
+    history.renumber(in_force.generation, inventory.generation);
+    maps.write_history(&history.encode(maps.history_room()))?;
     Ok(inventory)
-}
-
-/// All VIPs.
-pub(crate) fn vips(config: &Config) -> BTreeSet<IpAddr> {
-    config.services.iter().map(|service| service.vip).collect()
 }
 
 /// Stores at which MAC addresses of its interfaces the host takes frames.

@@ -22,7 +22,8 @@ mod passes;
 mod socket;
 mod serve;
 mod reading;
-mod reload;
+mod soak;
+mod change;
 mod run;
 
 pub(crate) use self::run::{RunError, run};

@@ -10,27 +10,23 @@ use std::{
 
 use axum::http::StatusCode;
 use tokio::{
-    sync::oneshot,
     task::{self, JoinHandle},
     time::{Instant, sleep_until},
 };
 
-use super::api::Refusal;
+use super::api::{Back, Refusal};
 use crate::{
     config::{self, Config, ConfigError},
-    control::operations::Outcome,
+    control::change::{Candidate, How, Words},
 };
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who waits for a reload.
-pub(super) type Back = oneshot::Sender<Result<Outcome, Refusal>>;
-
 /// What came of a reading.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) file: Result<Config, ConfigError>,
+    pub(super) file: Result<Candidate, ConfigError>,
     pub(super) waiting: Vec<Back>,
 }
 
@@ -45,20 +41,36 @@ pub(super) struct Reader {
     /// Who waits for this one, and for the next; that is due if there is a list for it.
     waiting: Vec<Back>,
     next: Option<Vec<Back>>,
+    /// What was said by those who wait for this one, and for the next.
+    said: (How, Words),
+    next_said: (How, Words),
 }
+
+const UNSAID: (How, Words) =
+    (How::Sighup, Words { allow_removal: 0, allow_moves: false, confirm_ms: None, reason: None, by: None });
 
 impl Reader {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, patience: PATIENCE, task: None, deadline: None, waiting: Vec::new(), next: None }
+        Self {
+            path,
+            patience: PATIENCE,
+            task: None,
+            deadline: None,
+            waiting: Vec::new(),
+            next: None,
+            said: UNSAID,
+            next_said: UNSAID,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Begins to read the file, now or when it has been read. The result is [`read`](Self::read)'s.
-    pub(super) fn begin(&mut self, back: Option<Back>) {
+    /// Begins to read the file, now or when it has been read; the last word counts. The result is [`read`](Self::read)'s.
+    pub(super) fn begin(&mut self, (how, words): (How, Words), back: Option<Back>) {
         if self.task.is_some() {
+            self.next_said = (how, words);
             let next = self.next.get_or_insert_default();
             match back {
                 // The one before hangs, and nobody knows until when.
@@ -71,6 +83,7 @@ impl Reader {
             }
             return;
         }
+        self.said = (how, words);
         self.waiting.extend(back);
         let path = self.path.clone();
         self.task = Some(task::spawn_blocking(move || config::load(&path)));
@@ -93,8 +106,11 @@ impl Reader {
                     // It is never aborted, so the error is a panic, which has ended this process.
                     let file = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                     let (late, waiting) = (self.deadline.is_none(), std::mem::take(&mut self.waiting));
+                    let (how, words) = std::mem::replace(&mut self.said, UNSAID);
+                    let file = file.map(|config| candidate(config, &self.path, how, words));
                     if let Some(next) = self.next.take() {
-                        self.begin(None);
+                        let said = std::mem::replace(&mut self.next_said, UNSAID);
+                        self.begin(said, None);
                         self.waiting = next;
                     }
                     // What came too late was refused then, and may be old.
@@ -117,22 +133,28 @@ impl Reader {
     }
 }
 
+/// What was read from the daemon's file.
+fn candidate(config: Config, path: &Path, how: How, words: Words) -> Candidate {
+    Candidate { config, how, file: Some(path.display().to_string()), words }
+}
+
 /// Reads the file before there is a loop, for as long as it may take.
-pub(super) fn read_at_start(path: &Path) -> Result<Config, ConfigError> {
+pub(super) fn read_at_start(path: &Path) -> Result<Candidate, ConfigError> {
     let (done, result) = std::sync::mpsc::sync_channel(1);
     let owned = path.to_owned();
     thread::spawn(move || {
         // Nobody waits any more if it was too late.
         let _late = done.send(config::load(&owned));
     });
-    result
-        .recv_timeout(PATIENCE)
-        .unwrap_or_else(|_| Err(ConfigError::Late { file: path.display().to_string(), patience: PATIENCE }))
+    let late = |_| Err(ConfigError::Late { file: path.display().to_string(), patience: PATIENCE });
+    let read = result.recv_timeout(PATIENCE).unwrap_or_else(late);
+    read.map(|config| candidate(config, path, How::Start, Words::default()))
 }
 
 #[cfg(test)]
 mod tests {
     use nix::{sys::stat::Mode, unistd::mkfifo};
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -143,7 +165,7 @@ mod tests {
         mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
         let mut reader = Reader { patience: Duration::from_millis(300), ..Reader::new(path.clone()) };
         let (back, mut answer) = oneshot::channel();
-        reader.begin(Some(back));
+        reader.begin(UNSAID, Some(back));
         let read = reader.read().await;
         assert!(matches!(read.file, Err(ConfigError::Late { .. })), "{:?}", read.file);
         assert_eq!(read.waiting.len(), 1, "it is told");
@@ -152,7 +174,7 @@ mod tests {
 
         // While it hangs others are refused at once.
         let (back, answer) = oneshot::channel();
-        reader.begin(Some(back));
+        reader.begin(UNSAID, Some(back));
         assert!(answer.await.expect("told").is_err());
 
         // What comes of the first one is old by now; the second one is read after it.
@@ -174,7 +196,7 @@ mod tests {
         let backs: Vec<_> = (0..3).map(|_| oneshot::channel()).collect();
         let mut answers = Vec::new();
         for (back, answer) in backs {
-            reader.begin(Some(back));
+            reader.begin(UNSAID, Some(back));
             answers.push(answer);
         }
         assert_eq!(reader.read().await.waiting.len(), 1);

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     api::{self, Command, Refusal, Request},
-    apply::{self, ApplyError},
+    apply,
     controller::Controller,
     descriptors,
     fit::{self, Fit},
@@ -29,17 +29,20 @@ use super::{
     passes::Passes,
     program::{NotAttached, Program},
     reading::Reader,
-    serve, socket,
+    serve,
+    soak::Soak,
+    socket,
     sought::sought,
 };
 use crate::{
     bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms},
-    config::ConfigError,
+    config::{self, ConfigError},
     control::{
         chain,
+        change::{self, ChangeError, History, How, Words},
         events::{EventKind, Events, unix_ms},
         inventory::Inventory,
-        status::{self, Clock, DaemonStatus, Sample, Status},
+        status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
         takedown,
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
@@ -66,7 +69,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the configuration could not be brought into force")]
-    Apply(#[source] Box<ApplyError>),
+    Apply(#[source] Box<ChangeError>),
     #[error("the maps cannot be used")]
     Maps(#[from] BpfError),
     #[error(transparent)]
@@ -79,10 +82,10 @@ pub(crate) enum RunError {
     Signals(#[source] io::Error),
 }
 
-impl From<ApplyError> for RunError {
-    fn from(error: ApplyError) -> Self {
+impl From<ChangeError> for RunError {
+    fn from(error: ChangeError) -> Self {
         match error {
-            ApplyError::Config(error) => Self::Config(error),
+            ChangeError::Config(error) => Self::Config(error),
             other => Self::Apply(Box::new(other)),
         }
     }
@@ -131,13 +134,13 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
             Some(found) = found.recv() => daemon.fit.note(found, &daemon.controller.events),
             loaded = daemon.program.loading() => daemon.attach(loaded),
             _ = ticks.tick() => {
-                if daemon.tick() == Next::Stop {
+                if daemon.tick().await == Next::Stop {
                     break "another edge-ctl has taken the pins";
                 }
             }
             () = daemon.passes.due() => daemon.passes.step(&mut daemon.controller),
             _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
-            _ = hangup.recv() => daemon.reader.begin(None),
+            _ = hangup.recv() => daemon.reader.begin((How::Sighup, Words::default()), None),
             read = daemon.reader.read() => daemon.reload(read).await,
             _ = terminate.recv() => break "SIGTERM; everything stays attached",
             _ = interrupt.recv() => break "SIGINT; everything stays attached",
@@ -167,6 +170,9 @@ pub(super) struct Daemon {
     pub(super) reader: Reader,
     /// Why the file, as it was last read, is not in force.
     pub(super) refused: Option<String>,
+    /// The generations before, and the trial under way. The maps have the same.
+    pub(super) history: History,
+    pub(super) soak: Soak,
     started: u64,
     net_events: mpsc::Sender<NetEvent>,
     found: mpsc::Sender<fit::Found>,
@@ -203,7 +209,7 @@ impl Daemon {
         found: mpsc::Sender<fit::Found>,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let apply::Start { mut maps, inventory, fresh, refused } = apply::start(&pins, config_path, &events)?;
+        let apply::Start { mut maps, inventory, history, fresh, refused } = apply::start(&pins, config_path, &events)?;
         match devices {
             Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
             // Those that are pinned stand, and the watch asks again.
@@ -217,7 +223,9 @@ impl Daemon {
             lock,
             // For `status`; the working directory does not change.
             reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
-            refused: refused.map(|error| chain(&error)),
+            refused,
+            history,
+            soak: Soak::default(),
             started: unix_ms(),
             net_events,
             found,
@@ -231,6 +239,12 @@ impl Daemon {
             older: None,
             newer: None,
         };
+        // A daemon that was dead has seen nothing: the soak begins anew.
+        let trial = daemon.history.trial.as_ref();
+        let text = trial.and_then(|trial| daemon.history.entry(trial.back_to)).and_then(change::Entry::text);
+        let before = text.and_then(|text| config::parse(&text, "the configuration before").ok());
+        let before = before.unwrap_or_else(|| daemon.controller.inventory.config.clone());
+        daemon.soak.start(&daemon.controller, &before, &daemon.history, boot_ms());
         daemon.look_outside();
         daemon.sample();
         Ok(daemon)
@@ -268,15 +282,25 @@ impl Daemon {
     }
 
     /// What is done each second: what there is in maps and links is compared with what it should be.
-    fn tick(&mut self) -> Next {
+    async fn tick(&mut self) -> Next {
         self.sample();
         match self.keep_pins() {
             Ok(()) => {}
             Err(RunError::Lock(LockError::Held { .. })) => return Next::Stop,
             Err(error) => self.fault("pins", &error),
         }
-        if let Err(error) = self.reconcile() {
+        if let Err(error) = self.reconcile().await {
             self.fault("maps", &error);
+        }
+        self.end_trial().await;
+        if self.soak.tick(&self.controller, &mut self.history, boot_ms()) {
+            let subject = format!("generation {}", self.controller.inventory.generation);
+            self.controller.events.report(
+                EventKind::ConfigGood,
+                &subject,
+                "no service has lost availability in its soak",
+            );
+            self.write_history();
         }
         let Controller { inventory, events, .. } = &self.controller;
         self.program.look(&inventory.config, events);
@@ -299,22 +323,22 @@ impl Daemon {
     }
 
     /// Another writer's generation is taken over, since generations only grow; what else differs is repaired.
-    fn reconcile(&mut self) -> Result<(), ApplyError> {
+    async fn reconcile(&mut self) -> Result<(), ChangeError> {
         let published = self.controller.plane.generation();
         if published != self.controller.inventory.generation {
             let snapshot = self.controller.plane.snapshot()?.ok_or(BpfError::Unpublished)?;
             let inventory = Inventory::from_snapshot(&snapshot)?;
             let message = "another program has published it; it is in force".to_owned();
             self.controller.events.report(EventKind::Repaired, &format!("generation {published}"), message);
-            self.controller.replace(inventory)?;
+            self.history = change::recall(&self.controller.plane, &inventory, Clock::now());
+            self.take_over(inventory).await?;
             self.controller.repaired += 1;
-            self.look_outside();
         }
         if self.controller.plane.is_bank_damaged()? {
             let Controller { inventory, plane, events, .. } = &mut self.controller;
             let message = "another program has written into it; it is published anew";
             events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
-            let inventory = apply::publish(plane, inventory.config.clone(), events)?;
+            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
             self.controller.replace(inventory)?;
             self.controller.repaired += 1;
         }
@@ -335,7 +359,10 @@ impl Daemon {
             Command::Operate(operation, back) => {
                 let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
             }
-            Command::Reload(back) => self.reader.begin(Some(back)),
+            Command::Reload(words, back) => self.reader.begin((How::Reload, words), Some(back)),
+            Command::Apply(candidate, back) => self.apply(*candidate, back).await,
+            Command::Rollback(to, words, back) => self.roll_back(to, words, back).await,
+            Command::Confirm(back) => self.confirm(back),
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.
                 self.outside = None;
@@ -381,10 +408,11 @@ impl Daemon {
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);
         status.host.clone_from(&self.fit.findings);
+        status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
         status
     }
 
-    fn fault(&self, subject: &str, error: &dyn std::error::Error) {
+    pub(super) fn fault(&self, subject: &str, error: &dyn std::error::Error) {
         self.controller.events.report(EventKind::LocalFault, subject, chain(error));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::apply;
 use crate::{
     control::inventory::Inventory,
     net::{Destination, Sought},
@@ -22,7 +21,7 @@ pub(super) fn sought(inventory: &Inventory) -> Sought {
             .addresses()
             .map(|(backend, address, pool)| (backend, destination(address, pool.map(|pool| pool.name.as_str()))))
             .collect(),
-        vips: apply::vips(config),
+        vips: inventory.vips(),
         interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
     }
 }

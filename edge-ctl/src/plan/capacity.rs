@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use edge_common::abi::{CELL, SNAPSHOT_PAGE};
+use edge_common::abi::{CELL, Dimension, MAPS, MapSpec, SNAPSHOT_PAGE};
 
 use crate::config::Config;
 
@@ -29,6 +29,8 @@ pub(crate) struct Capacity {
     pub fragments: u32,
     /// Pages of the snapshot.
     pub snapshot: u32,
+    /// Pages of the history.
+    pub history: u32,
 }
 
 /// Backend numbers in a cell.
@@ -56,6 +58,10 @@ impl Capacity {
             (u64::from(limits.backends) * 512 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
                 .saturating_add(config.text.len() as u64 * 4)
                 .div_ceil(SNAPSHOT_PAGE as u64);
+        // Ten texts that fill the limits, packed to less than half.
+        let text = (u64::from(limits.backends) * 96 + u64::from(limits.pools + limits.services) * 256 + (4 << 10))
+            .max(config.text.len() as u64 * 2);
+        let history = (text * 4 + (64 << 10)).div_ceil(SNAPSHOT_PAGE as u64);
         Self {
             services,
             pools,
@@ -68,7 +74,46 @@ impl Capacity {
             flows: limits.flows,
             fragments: limits.fragments,
             snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
+            history: u32::try_from(history).unwrap_or(u32::MAX),
         }
+    }
+}
+
+impl Capacity {
+    /// The size of a dimension.
+    pub(crate) const fn of_dimension(&self, dimension: Dimension) -> u32 {
+        match dimension {
+            Dimension::IndexV4 => self.index_v4,
+            Dimension::IndexV6 => self.index_v6,
+            Dimension::Services => self.services,
+            Dimension::Pools => self.pools,
+            Dimension::Backends => self.backends,
+            Dimension::Candidates => self.candidates,
+            Dimension::Owners => self.owners,
+            Dimension::Flows => self.flows,
+            Dimension::Fragments => self.fragments,
+            Dimension::Snapshot => self.snapshot,
+            Dimension::History => self.history,
+        }
+    }
+
+    /// Bytes of all maps' entries; counters count for one processor.
+    pub(crate) fn memory(&self) -> u64 {
+        let bytes = |map: MapSpec| {
+            u64::from(map.entries.count(|dimension| self.of_dimension(dimension))) * u64::from(map.key + map.value)
+        };
+        MAPS.into_iter().map(bytes).sum()
+    }
+
+    /// Sizes by the name that docs/config.md has for them.
+    pub(crate) const fn sizes(&self) -> [(&'static str, u32); 5] {
+        [
+            ("services", self.services / 2),
+            ("pools", self.pools / 2),
+            ("backends", self.backends / 2),
+            ("flows", self.flows),
+            ("fragments", self.fragments),
+        ]
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn empty(slots: u32) -> Config {
         hash_key: HashKey(std::array::from_fn(|i| 0x9e37_79b9_u32.wrapping_mul(i as u32 + 1))),
         slots,
         vip_other: VipOther::Drop,
+        soak: Duration::from_mins(5),
         interfaces: Vec::new(),
         tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None },
         limits: LIMITS,

@@ -20,7 +20,7 @@ fn what_does_not_go_with_the_host_is_named() {
         let edge = lab.edge().unwrap();
         let file = edge.configuration();
         let file = file.to_str().unwrap();
-        let output = edge.output(lab.netns(EDGE), &[&["check", "--config", file, "--host"], more].concat()).unwrap();
+        let output = edge.output(lab.netns(EDGE), &[&["check", file, "--host"], more].concat()).unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     let ip = |commands: &str| lab.netns(EDGE).ip(commands).unwrap();

@@ -42,6 +42,7 @@ pub(crate) fn build(
         generation: inventory.generation,
         daemon,
         host: Vec::new(),
+        history: None,
         interfaces: interfaces.collect(),
         services: inventory
             .services()

@@ -2,6 +2,7 @@
 
 mod build;
 mod flows;
+mod history;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     build::build,
     flows::{RetiredStatus, TransitionStatus},
+    history::HistoryStatus,
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
 use crate::{bpf::boot_ms, preflight::Finding};
@@ -26,6 +28,9 @@ pub(crate) struct Status {
     pub(crate) daemon: Option<DaemonStatus>,
     /// What of the configuration does not go with this host, as far as a daemon has looked.
     pub(crate) host: Vec<Finding>,
+    /// What became of the generation in force; absent where nothing is known.
+    #[serde(default)]
+    pub(crate) history: Option<HistoryStatus>,
     pub(crate) interfaces: Vec<InterfaceStatus>,
     pub(crate) services: Vec<ServiceStatus>,
     pub(crate) pools: Vec<PoolStatus>,

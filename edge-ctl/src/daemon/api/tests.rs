@@ -73,7 +73,11 @@ fn serve() -> Served {
                     back.send(controller.operate(&operation).map_err(Refusal::from)).unwrap();
                 }
                 // As a daemon that ends before it has answered.
-                Command::Reload(back) | Command::Detach(back) => drop(back),
+                Command::Reload(_, back)
+                | Command::Apply(_, back)
+                | Command::Rollback(_, _, back)
+                | Command::Confirm(back)
+                | Command::Detach(back) => drop(back),
             }
         }
     });

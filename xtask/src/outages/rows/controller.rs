@@ -124,7 +124,7 @@ fn crash_loop(stage: &mut Stage) -> Result<Observed> {
         text[number] = &empty;
         std::fs::write(&blank, text.join("\n"))?;
         let file = blank.to_string_lossy();
-        let output = stage.lab.edge().output(stage.lab.netns(EDGE), &["check", "--config", &file])?;
+        let output = stage.lab.edge().output(stage.lab.netns(EDGE), &["check", &file])?;
         let said = String::from_utf8_lossy(&output.stderr);
         blanked += 1;
         named += usize::from(output.status.code() == Some(2) && said.contains(&format!(":{}:", number + 1)));

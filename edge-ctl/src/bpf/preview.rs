@@ -1,0 +1,105 @@
+//! A generation that is planned and not published, seen by the packet path's own rule: who would take the flows of each slot.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use edge_common::{
+    abi::{Backend, BackendNumber, Cell, Generation, Pool},
+    maps::{PoolMaps, View},
+    select,
+};
+
+use super::{
+    PinnedMaps,
+    owners::Owners,
+    picks::alike,
+    view::{Copies, Picker},
+};
+use crate::plan::{Image, LANES};
+
+/// The maps as they are, and as an image would make them.
+pub(crate) struct Preview<'a> {
+    maps: &'a PinnedMaps,
+    image: &'a Image,
+    now: Copies,
+    bank: u32,
+    pools: BTreeMap<u16, Pool>,
+    backends: BTreeMap<BackendNumber, Backend>,
+    /// Picks of services that are alike: now, and then.
+    known: BTreeMap<(bool, Vec<u8>), Rc<Vec<BackendNumber>>>,
+}
+
+impl PinnedMaps {
+    /// How the maps would be with `image`; `None` while nothing is published.
+    pub(crate) fn preview<'a>(&'a self, image: &'a Image) -> Option<Preview<'a>> {
+        let (bank, generation) = self.maps.published()?;
+        let mut backends: BTreeMap<_, _> = image.backends.iter().copied().collect();
+        for returned in &image.returned {
+            if let Some(backend) = self.maps.backends.read(returned.number.into()) {
+                backends.insert(returned.number, Backend { state: returned.state.0, ..backend });
+            }
+        }
+        let now = Copies::take(&self.maps, bank, generation);
+        let pools = image.pools.iter().copied().collect();
+        Some(Preview { maps: self, image, now, bank, pools, backends, known: BTreeMap::new() })
+    }
+}
+
+impl Preview<'_> {
+    /// Who takes the flows that start now, by slot; 0 where nobody does. Empty for a number that no service has.
+    pub(crate) fn picks_now(&mut self, service: u32) -> Rc<Vec<BackendNumber>> {
+        let Some(service) = self.maps.maps.service(self.bank, service) else { return Rc::default() };
+        let key = (false, bytemuck::bytes_of(&alike(&service)).to_vec());
+        if let Some(picks) = self.known.get(&key) {
+            return Rc::clone(picks);
+        }
+        let picker = Picker::new(&self.maps.maps, &self.now);
+        let picks = (0..picker.slots()).map(|slot| picker.pick(&service, slot).unwrap_or(0)).collect();
+        Rc::clone(self.known.entry(key).or_insert(Rc::new(picks)))
+    }
+
+    /// The same with the image.
+    pub(crate) fn picks_then(&mut self, service: u32) -> Rc<Vec<BackendNumber>> {
+        let Some(new) = self.image.services.iter().find(|new| new.number == service) else { return Rc::default() };
+        let key = (true, bytemuck::bytes_of(&alike(&new.service)).to_vec());
+        if let Some(picks) = self.known.get(&key) {
+            return Rc::clone(picks);
+        }
+        let generation: &Generation = &self.image.generation;
+        let view = View { bank: 0, generation };
+        let slots = 0..generation.slot_mask.saturating_add(1);
+        let picks = slots.map(|slot| select::pick(self, view, &new.service, slot).unwrap_or(0)).collect();
+        Rc::clone(self.known.entry(key).or_insert(Rc::new(picks)))
+    }
+
+    /// Whose the running flows of each slot are, as long as they are not recorded.
+    pub(crate) fn owners(&self, service: u32) -> Vec<BackendNumber> {
+        let Some(service) = self.maps.maps.service(self.bank, service) else { return Vec::new() };
+        let owners = Owners::of(&self.maps.maps, &service);
+        let slots = self.now.slots();
+        (0..slots / LANES).flat_map(|cell| owners.cell(cell)).collect()
+    }
+
+    /// What a backend is to clients: its address.
+    pub(crate) fn address(&self, number: BackendNumber) -> Option<[u8; 16]> {
+        PoolMaps::backend(self, number).filter(|_| number != 0).map(|backend| backend.address)
+    }
+}
+
+impl PoolMaps for Preview<'_> {
+    fn pool(&self, _bank: u32, number: u16) -> Option<&Pool> {
+        self.pools.get(&number)
+    }
+
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        self.backends.get(&number).or_else(|| self.now.backend(number))
+    }
+
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        let holds = |first: u32, length: usize| cell.checked_sub(first).is_some_and(|at| (at as usize) < length);
+        let region = self.image.candidates.iter().find(|region| holds(region.first, region.cells.len()));
+        match region {
+            Some(region) => region.cells.get((cell - region.first) as usize).copied(),
+            None => self.maps.maps.candidates.read(cell),
+        }
+    }
+}

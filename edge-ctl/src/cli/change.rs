@@ -1,0 +1,170 @@
+//! The verbs that change what is in force, and those that show what would change or has.
+
+use std::{
+    cell::OnceCell,
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+};
+
+use serde::Serialize;
+
+use super::{
+    NOTICE,
+    args::{AllowArgs, Dirs, WordArgs},
+    failure::Failure,
+    needed, print_outcome,
+    render::change as render,
+    runtime, to_json,
+};
+use crate::{
+    config::{self, Config},
+    control::{
+        change::{Candidate, Diff, Entry, History, How, Words},
+        offline::{self, Change},
+        operations::Outcome,
+    },
+    daemon::{
+        api::{ApplyBody, RollbackBody},
+        client::{Client, ClientError, LATER, SOON},
+    },
+};
+
+/// A history for `--json`.
+#[derive(Serialize)]
+struct Kept<'a> {
+    in_force: u64,
+    #[serde(flatten)]
+    history: &'a History,
+}
+
+/// That a file ends as the one in force does, if that ends with the line which says so.
+pub(super) fn has_end(dirs: &Dirs, config: &Config, path: &Path) -> Result<(), Failure> {
+    // As far as there is a configuration in force: `check` needs none.
+    if let Ok((history, in_force)) = offline::history(&dirs.pin_dir)
+        && let Some(text) = history.entry(in_force).and_then(Entry::text)
+        && config::has_end(&text)
+        && !config::has_end(&config.text)
+    {
+        return Err(Failure::CutOff { file: path.to_owned() });
+    }
+    Ok(())
+}
+
+pub(super) fn plan(dirs: &Dirs, path: &Path, json: bool) -> Result<(), Failure> {
+    let config = config::load(path)?;
+    let plan = offline::plan(&dirs.pin_dir, &config).map_err(|error| Failure::offline(error, dirs))?;
+    show(&if json { to_json(&plan, true) + "\n" } else { render::plan(&plan, io::stdout().is_terminal()) });
+    Ok(())
+}
+
+pub(super) fn apply(dirs: &Dirs, path: &Path, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
+    let config = config::load(path)?;
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let words = said(Some(&allow), words);
+    let body = ApplyBody { text: config.text.clone(), file: file.clone(), words: words.clone() };
+    let candidate = Candidate { config, how: How::Apply, file: Some(file), words };
+    send(dirs, "/v1/apply", &body, LATER, Change::Apply(Box::new(candidate)))
+}
+
+pub(super) fn confirm(dirs: &Dirs) -> Result<(), Failure> {
+    send(dirs, "/v1/confirm", &(), SOON, Change::Confirm)
+}
+
+pub(super) fn roll_back(dirs: &Dirs, generation: Option<u64>, words: WordArgs) -> Result<(), Failure> {
+    let words = said(None, words);
+    let body = RollbackBody { generation, words: words.clone() };
+    send(dirs, "/v1/rollback", &body, LATER, Change::Rollback(generation, words))
+}
+
+pub(super) async fn reload(dirs: &Dirs, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
+    let mut client = needed(dirs, "reload", LATER).await?;
+    print_outcome(&client.post("/v1/reload", &said(Some(&allow), words)).await?);
+    Ok(())
+}
+
+/// To the daemon; without one, on the maps themselves.
+fn send(
+    dirs: &Dirs,
+    path: &str,
+    body: &(impl Serialize + Sync),
+    patience: std::time::Duration,
+    change: Change,
+) -> Result<(), Failure> {
+    let answer: Result<Outcome, _> = runtime(false)?.block_on(async {
+        let mut client = Client::connect(&dirs.socket(), patience).await?;
+        client.post(path, body).await
+    });
+    let outcome = match answer {
+        Err(ClientError::Absent { .. }) => {
+            let notify = || eprintln!("{NOTICE}");
+            offline::change(&dirs.pin_dir, change, notify).map_err(|error| Failure::offline(error, dirs))?
+        }
+        answer => answer?,
+    };
+    print_outcome(&outcome);
+    Ok(())
+}
+
+pub(super) fn history(dirs: &Dirs, json: bool, text: Option<u64>) -> Result<(), Failure> {
+    let (history, in_force) = offline::history(&dirs.pin_dir).map_err(|error| Failure::offline(error, dirs))?;
+    show(&match text {
+        Some(generation) => {
+            history.entry(generation).and_then(Entry::text).ok_or_else(|| no_such(&generation.to_string(), &history))?
+        }
+        None if json => to_json(&Kept { in_force, history: &history }, true) + "\n",
+        None => render::history(&history, in_force, io::stdout().is_terminal()),
+    });
+    Ok(())
+}
+
+pub(super) fn diff(dirs: &Dirs, from: &str, to: Option<&str>, json: bool) -> Result<(), Failure> {
+    // Two files need no maps.
+    let kept = OnceCell::new();
+    let kept = || -> Result<&(History, u64), Failure> {
+        if kept.get().is_none() {
+            let read = offline::history(&dirs.pin_dir).map_err(|error| Failure::offline(error, dirs))?;
+            let _first = kept.set(read);
+        }
+        kept.get().ok_or(Failure::NoSuchGeneration { name: from.to_owned(), known: String::new() })
+    };
+    let read = |name: &str| -> Result<Config, Failure> {
+        if name.parse::<u64>().is_err() {
+            return Ok(config::load(Path::new(name))?);
+        }
+        let (history, _) = kept()?;
+        let entry = name.parse().ok().and_then(|generation| history.entry(generation));
+        let text = entry.and_then(Entry::text).ok_or_else(|| no_such(name, history))?;
+        Ok(config::parse(&text, &format!("generation {name}"))?)
+    };
+    let old = read(from)?;
+    let new = match to {
+        Some(to) => read(to)?,
+        None => read(&kept()?.1.to_string())?,
+    };
+    let diff = Diff::of(Some(&old), &new);
+    show(&if json { to_json(&diff, true) + "\n" } else { render::diff(&diff, io::stdout().is_terminal()) });
+    Ok(())
+}
+
+fn no_such(name: &str, history: &History) -> Failure {
+    let known: Vec<_> = history.entries.iter().map(|entry| entry.generation.to_string()).collect();
+    Failure::NoSuchGeneration { name: name.to_owned(), known: format!("; those are {}", known.join(", ")) }
+}
+
+fn said(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
+    let by = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    let by = by.map(|by| by.chars().take(64).collect());
+    let words = Words { reason, by, ..Words::default() };
+    match allow {
+        None => words,
+        Some(&AllowArgs { allow_removal, allow_moves, confirm }) => {
+            let confirm_ms = confirm.map(|confirm| u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX));
+            Words { allow_removal, allow_moves, confirm_ms, ..words }
+        }
+    }
+}
+
+fn show(text: &str) {
+    // As in `print_line`.
+    let _ = write!(io::stdout(), "{text}");
+}

@@ -1,0 +1,78 @@
+//! A configuration that is to come into force: what it is, where it is from, and what the operator allows.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// A valid configuration that is not in force yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) config: Config,
+    pub(crate) how: How,
+    /// The file that it was read from.
+    pub(crate) file: Option<String>,
+    pub(crate) words: Words,
+}
+
+/// What an operator says with a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Words {
+    /// How much may be removed: see the guard.
+    pub(crate) allow_removal: u32,
+    /// Whether flows may move.
+    pub(crate) allow_moves: bool,
+    /// It is undone after this many milliseconds, unless it is confirmed.
+    pub(crate) confirm_ms: Option<u64>,
+    pub(crate) reason: Option<String>,
+    /// Who the operator is, by their own word.
+    pub(crate) by: Option<String>,
+}
+
+impl Words {
+    pub(crate) fn confirm(&self) -> Option<Duration> {
+        self.confirm_ms.map(Duration::from_millis)
+    }
+}
+
+/// How a generation came into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum How {
+    Start,
+    Sighup,
+    Reload,
+    Apply,
+    /// The text of an earlier generation, by an operator's word.
+    Rollback,
+    /// The text of an earlier generation, since the one on trial was not confirmed, or took availability away.
+    Undo,
+    /// By a program that keeps no history.
+    Unknown,
+}
+
+impl How {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Sighup => "SIGHUP",
+            Self::Reload => "reload",
+            Self::Apply => "apply",
+            Self::Rollback => "rollback",
+            Self::Undo => "undo",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the text is that of the daemon's own file.
+    pub(crate) const fn is_of_file(self) -> bool {
+        matches!(self, Self::Start | Self::Sighup | Self::Reload)
+    }
+
+    /// Whether it goes back to what was in force before: nothing of it is new, so nothing of it is refused.
+    pub(crate) const fn is_back(self) -> bool {
+        matches!(self, Self::Rollback | Self::Undo)
+    }
+}

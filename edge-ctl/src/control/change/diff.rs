@@ -1,0 +1,234 @@
+//! What a configuration has that another has not, by names. Pure.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use serde::Serialize;
+
+use crate::config::{Announce, Backend, Config, Pool, Probe, Service};
+
+/// What changes from one configuration to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Diff {
+    /// Keys outside services and pools, `KEY: OLD -> NEW`.
+    pub(crate) keys: Vec<String>,
+    pub(crate) services: Vec<Item>,
+    pub(crate) pools: Vec<Item>,
+    /// Named `POOL/BACKEND`; those of pools that come or go as a whole, too.
+    pub(crate) backends: Vec<Item>,
+}
+
+/// Something with a name that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Item {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "change", content = "keys")]
+pub(crate) enum What {
+    Added,
+    Removed,
+    /// Each `KEY: OLD -> NEW`.
+    Changed(Vec<String>),
+}
+
+impl Diff {
+    /// From `old` to `new`; without `old` all is new.
+    pub(crate) fn of(old: Option<&Config>, new: &Config) -> Self {
+        let services = |config: &Config| {
+            config
+                .services
+                .iter()
+                .map(|service| (service.name.clone(), (service.clone(), pools_of(config, service))))
+                .collect()
+        };
+        let pools = |config: &Config| config.pools.iter().map(|pool| (pool.name.clone(), pool.clone())).collect();
+        let backends = |config: &Config| {
+            let named = |pool: &Pool, backend: &Backend| (format!("{}/{}", pool.name, backend.name), backend.clone());
+            config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| named(pool, backend))).collect()
+        };
+        Self {
+            keys: old.map_or_else(Vec::new, |old| keys(old, new)),
+            services: items(old.map(services), services(new), service),
+            pools: items(old.map(pools), pools(new), pool),
+            backends: items(old.map(backends), backends(new), backend),
+        }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.services.is_empty() && self.pools.is_empty() && self.backends.is_empty()
+    }
+
+    /// Counts for one line: `2 services, 1 pool and 4 backends change`.
+    pub(crate) fn summary(&self) -> String {
+        let count = |items: &[Item], one: &str| {
+            let number = |is: fn(&What) -> bool| items.iter().filter(|item| is(&item.what)).count();
+            let added = number(|what| matches!(what, What::Added));
+            let removed = number(|what| matches!(what, What::Removed));
+            let changed = items.len() - added - removed;
+            let parts = [(added, "added"), (removed, "removed"), (changed, "changed")];
+            let parts: Vec<_> = parts
+                .into_iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, what)| format!("{count} {what}"))
+                .collect();
+            (!parts.is_empty()).then(|| format!("{one}: {}", parts.join(", ")))
+        };
+        let keys = (!self.keys.is_empty()).then(|| format!("keys: {} changed", self.keys.len()));
+        let parts =
+            [keys, count(&self.services, "services"), count(&self.pools, "pools"), count(&self.backends, "backends")];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { "nothing but the text changes".to_owned() } else { parts.join("; ") }
+    }
+}
+
+/// Names of a service's pools in their order.
+pub(super) fn pools_of(config: &Config, service: &Service) -> Vec<String> {
+    service.pools.iter().map(|at| config.pools[*at].name.clone()).collect()
+}
+
+fn items<T>(
+    old: Option<BTreeMap<String, T>>,
+    new: BTreeMap<String, T>,
+    changes: impl Fn(&T, &T) -> Vec<String>,
+) -> Vec<Item> {
+    let old = old.unwrap_or_default();
+    let removed = old.keys().filter(|name| !new.contains_key(*name));
+    let mut items: Vec<_> = removed.map(|name| Item { name: name.clone(), what: What::Removed }).collect();
+    for (name, new) in new {
+        let what = match old.get(&name) {
+            None => What::Added,
+            Some(old) => match changes(old, &new) {
+                changes if changes.is_empty() => continue,
+                changes => What::Changed(changes),
+            },
+        };
+        items.push(Item { name, what });
+    }
+    items.sort_by(|one, other| one.name.cmp(&other.name));
+    items
+}
+
+/// `KEY: OLD -> NEW`, where the two differ.
+struct Changes(Vec<String>);
+
+impl Changes {
+    fn note<T: PartialEq>(&mut self, key: &str, old: &T, new: &T, shown: impl Fn(&T) -> String) {
+        if old != new {
+            self.0.push(format!("{key}: {} -> {}", shown(old), shown(new)));
+        }
+    }
+}
+
+fn keys(old: &Config, new: &Config) -> Vec<String> {
+    let mut changes = Changes(Vec::new());
+    if old.hash_key != new.hash_key {
+        changes.0.push("hash_key: another one".to_owned());
+    }
+    changes.note("slots", &old.slots, &new.slots, u32::to_string);
+    changes.note("edge.vip_other", &old.vip_other, &new.vip_other, lower);
+    changes.note("edge.soak", &old.soak, &new.soak, |soak| humantime::format_duration(*soak).to_string());
+    changes.note("tunnel.source_v4", &old.tunnel.source_v4, &new.tunnel.source_v4, optional);
+    changes.note("tunnel.source_v6", &old.tunnel.source_v6, &new.tunnel.source_v6, optional);
+    let (before, after) = (limits(old), limits(new));
+    for ((key, old), (_, new)) in before.into_iter().zip(after) {
+        changes.note(&format!("limits.{key}"), &old, &new, u32::to_string);
+    }
+    let interfaces = |config: &Config| {
+        let shown = |interface: &crate::config::Interface| {
+            let macs = interface.virtual_macs.iter().map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+            let macs: Vec<_> = macs.collect();
+            let macs = if macs.is_empty() { String::new() } else { format!(" with {}", macs.join(" ")) };
+            format!("{} ({}{macs})", interface.name, interface.mode.name())
+        };
+        config.interfaces.iter().map(shown).collect::<Vec<_>>().join(", ")
+    };
+    changes.note("interface", &interfaces(old), &interfaces(new), Clone::clone);
+    changes.0
+}
+
+/// `[limits]`, key by key.
+pub(super) fn limits(config: &Config) -> [(&'static str, u32); 12] {
+    let limits = &config.limits;
+    [
+        ("services", limits.services),
+        ("pools", limits.pools),
+        ("backends", limits.backends),
+        ("flows", limits.flows),
+        ("fragments", limits.fragments),
+        ("flows_per_second", limits.flows_per_second),
+        ("first_fragments_per_second", limits.first_fragments_per_second),
+        ("unreachable_per_second", limits.answers.unreachable),
+        ("time_exceeded_per_second", limits.answers.time_exceeded),
+        ("too_big_per_second", limits.answers.too_big),
+        ("resets_per_second", limits.answers.resets),
+        ("echo_replies_per_second", limits.answers.echo_replies),
+    ]
+}
+
+fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Service, Vec<String>)) -> Vec<String> {
+    let mut changes = Changes(Vec::new());
+    let duration = |duration: &std::time::Duration| humantime::format_duration(*duration).to_string();
+    changes.note("vip", &old.vip, &new.vip, ToString::to_string);
+    changes.note("port", &old.port, &new.port, u16::to_string);
+    changes.note("protocol", &old.protocol, &new.protocol, |protocol| protocol.name().to_owned());
+    changes.note("mode", &old.mode, &new.mode, lower);
+    changes.note("pools", old_pools, new_pools, |pools| pools.join(", "));
+    changes.note("when_exhausted", &old.when_exhausted, &new.when_exhausted, lower);
+    changes.note("tracking", &old.tracking, &new.tracking, lower);
+    changes.note("flow_idle_timeout", &old.flow_idle_timeout, &new.flow_idle_timeout, duration);
+    changes.note("learn", &old.learn, &new.learn, duration);
+    changes.note("affinity", &old.affinity_prefix, &new.affinity_prefix, |prefix| match prefix {
+        None => "flow".to_owned(),
+        Some(bits) => format!("source /{bits}"),
+    });
+    changes.note("announce", &old.announce, &new.announce, |announce| match announce {
+        Announce::None => "none".to_owned(),
+        Announce::L2 { interface } => format!("l2 on {interface}"),
+    });
+    changes.0
+}
+
+fn pool(old: &Pool, new: &Pool) -> Vec<String> {
+    let mut changes = Changes(Vec::new());
+    changes.note("min_healthy", &old.min_healthy, &new.min_healthy, u16::to_string);
+    changes.note("probe", &old.probe, &new.probe, |probe| probe.as_ref().map_or_else(|| "none".to_owned(), probe_text));
+    // Whatever else a pool has, its backends apart, is compared as it stands: nothing changes without a word.
+    let rest = |pool: &Pool| Pool { backends: Vec::new(), min_healthy: 1, probe: None, ..pool.clone() };
+    if changes.0.is_empty() && rest(old) != rest(new) {
+        changes.0.push("other keys".to_owned());
+    }
+    changes.0
+}
+
+fn probe_text(probe: &Probe) -> String {
+    let show = humantime::format_duration;
+    format!(
+        "{} :{} every {} within {}, rise {}, fall {}, jitter {}",
+        lower(&probe.kind),
+        probe.port,
+        show(probe.interval),
+        show(probe.timeout),
+        probe.rise,
+        probe.fall,
+        probe.jitter
+    )
+}
+
+fn backend(old: &Backend, new: &Backend) -> Vec<String> {
+    let mut changes = Changes(Vec::new());
+    changes.note("address", &old.address, &new.address, ToString::to_string);
+    changes.note("weight", &old.weight, &new.weight, u32::to_string);
+    changes.0
+}
+
+fn lower(value: &impl Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+#[expect(clippy::ref_option, reason = "what the comparison hands over")]
+fn optional(value: &Option<impl ToString>) -> String {
+    value.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+}

@@ -1,0 +1,45 @@
+//! Why a configuration is not in force.
+
+use thiserror::Error;
+
+use super::Refused;
+use crate::{bpf::BpfError, config::ConfigError, control::inventory::InventoryError, plan::PlanError, xdp::XdpError};
+
+/// Nothing was changed by it.
+#[derive(Debug, Error)]
+pub(crate) enum ChangeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Guard(#[from] Refused),
+    #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
+    NothingToGoBackTo { known: Option<String> },
+    /// A start found a file whose text was in force, and something else since.
+    #[error("the file was not taken: {why}. `edge-ctl reload` takes it all the same")]
+    Replaced { why: String },
+    #[error("no change waits to be confirmed")]
+    NoTrial,
+    #[error("the maps cannot be read or written")]
+    Maps(#[from] BpfError),
+    #[error("the maps of an unfinished start cannot be removed")]
+    Detach(#[from] XdpError),
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+}
+
+impl ChangeError {
+    /// Whether it is the request that is wrong.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Config(_)
+            | Self::Plan(_)
+            | Self::Guard(_)
+            | Self::NothingToGoBackTo { .. }
+            | Self::NoTrial
+            | Self::Replaced { .. } => true,
+            Self::Maps(_) | Self::Detach(_) | Self::Inventory(_) => false,
+        }
+    }
+}

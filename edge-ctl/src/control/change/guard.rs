@@ -1,0 +1,242 @@
+//! The guard: what a change takes away is only taken away with an operator's word. Pure.
+//!
+//! | a change that | needs |
+//! |---|---|
+//! | removes a service, or moves it to another destination | `--allow-removal N` |
+//! | removes a pool, or takes one off a service | `--allow-removal N` |
+//! | removes more than a quarter of a service's capacity | `--allow-removal N` |
+//! | removes a backend by name that is drained or disabled, and has its address under another name | `--allow-removal N` |
+//! | has only the beginning of the text in force, or much less of it, or lacks its last line `# end` | `--allow-removal N` |
+//! | changes `hash_key`, `slots`, or a service's `affinity` | `--allow-moves` |
+//!
+//! N is how many services, pools and backends are removed, and at least 1: a word for two removals is none for two hundred.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{How, Words, diff::pools_of};
+use crate::config::{Config, END, Service, has_end};
+
+/// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
+pub(crate) type Decided = (String, IpAddr);
+
+/// What a change takes away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Findings {
+    /// Each needs the word for removals.
+    pub(crate) removals: Vec<String>,
+    /// The number that the word must have.
+    pub(crate) removed: u32,
+    /// Each needs the word for moves.
+    pub(crate) moves: Vec<String>,
+}
+
+/// A change that was refused, since it takes away more than the operator has said.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("it takes away what nobody has said may go:\n{}\nto do it all the same, say {needs}", lines.join("\n"))]
+pub(crate) struct Refused {
+    lines: Vec<String>,
+    /// What to type.
+    pub(crate) needs: String,
+}
+
+impl Findings {
+    /// Looks at the way from `old` to `new`. `decided` are the backends that are drained or disabled.
+    pub(crate) fn of(old: &Config, new: &Config, decided: &[Decided]) -> Self {
+        let mut removals = cut_off(old, new);
+        let pools =
+            |config: &Config| -> BTreeSet<String> { config.pools.iter().map(|pool| pool.name.clone()).collect() };
+        let (old_pools, new_pools) = (pools(old), pools(new));
+        for pool in old_pools.difference(&new_pools) {
+            removals.push(format!("pool {pool} is removed, with all of its backends"));
+        }
+        let mut services = 0;
+        let mut taken_off = 0;
+        for before in &old.services {
+            let Some(after) = new.services.iter().find(|after| after.name == before.name) else {
+                services += 1;
+                removals.push(format!("service {} is removed", before.name));
+                continue;
+            };
+            if destination(before) != destination(after) {
+                services += 1;
+                removals.push(format!(
+                    "service {} moves from {} to {}: its clients at the old one are not served",
+                    before.name,
+                    shown(before),
+                    shown(after)
+                ));
+            }
+            let left = pools_of(new, after);
+            let off: Vec<_> = pools_of(old, before).into_iter().filter(|pool| !left.contains(pool)).collect();
+            for pool in off.iter().filter(|pool| new_pools.contains(*pool)) {
+                taken_off += 1;
+                removals.push(format!("service {} goes to pool {pool} no more", before.name));
+            }
+            let lost = lost_capacity(old, before, new, after);
+            if lost > LOST {
+                removals.push(format!("service {} loses {:.0} % of its capacity", before.name, lost * 100.0));
+            }
+        }
+        removals.extend(renamed(new, decided));
+        let gone = backends(old).filter(|(name, address)| !is_there(new, name, *address)).count();
+        let removed = services + taken_off + old_pools.difference(&new_pools).count() + gone;
+        let removed = if removals.is_empty() { 0 } else { u32::try_from(removed).unwrap_or(u32::MAX).max(1) };
+        Self { removals, removed, moves: moves(old, new) }
+    }
+
+    /// Refuses what `words` do not allow.
+    pub(crate) fn judge(&self, how: How, words: &Words) -> Result<(), Refused> {
+        if how.is_back() {
+            return Ok(());
+        }
+        let removes = !self.removals.is_empty() && words.allow_removal < self.removed;
+        let moves = !self.moves.is_empty() && !words.allow_moves;
+        if !removes && !moves {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        if removes {
+            lines.extend(self.removals.iter().cloned());
+        }
+        if moves {
+            lines.extend(self.moves.iter().cloned());
+        }
+        let more = lines.len().saturating_sub(SHOWN);
+        lines.truncate(SHOWN);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        // All that it needs, also where a part was said already: what is typed stands alone.
+        Err(Refused { lines, needs: self.needs().unwrap_or_default() })
+    }
+
+    /// What to type for it; `None` where nothing needs a word.
+    pub(crate) fn needs(&self) -> Option<String> {
+        let removal = (self.removed > 0).then(|| format!("--allow-removal {}", self.removed));
+        let moves = (!self.moves.is_empty()).then(|| "--allow-moves".to_owned());
+        let needs: Vec<_> = removal.into_iter().chain(moves).collect();
+        (!needs.is_empty()).then(|| needs.join(" "))
+    }
+}
+
+/// Findings that a refusal lists.
+const SHOWN: usize = 20;
+
+/// A service may lose as much of its capacity without a word.
+const LOST: f64 = 0.25;
+/// A text that has less than this percentage of the lines before is much shorter.
+const MUCH_SHORTER: usize = 75;
+
+/// Signs that the end of the file is missing.
+fn cut_off(old: &Config, new: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if has_end(&old.text) && !has_end(&new.text) {
+        found.push(format!("the last line `{END}`, which the text in force has, is missing: the file may be cut off"));
+    }
+    let same = Config { text: String::new(), ..old.clone() } == Config { text: String::new(), ..new.clone() };
+    if same {
+        return found;
+    }
+    let lines = |text: &str| {
+        let lines = text.lines().map(str::trim);
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).count()
+    };
+    let (before, after) = (lines(&old.text), lines(&new.text));
+    if is_start(&new.text, &old.text) {
+        found.push(format!("the file has only the first {after} of the {before} lines in force: it may be cut off"));
+    } else if after * 100 < before * MUCH_SHORTER {
+        found.push(format!("the file has {after} lines, and the text in force has {before}: it may be cut off"));
+    }
+    found
+}
+
+/// Whether `text` is the beginning of `whole`, and not all of it.
+fn is_start(text: &str, whole: &str) -> bool {
+    let (text, whole) = (text.trim_end(), whole.trim_end());
+    text.len() < whole.len() && whole.starts_with(text)
+}
+
+fn destination(service: &Service) -> (IpAddr, u16, u8) {
+    (service.vip, service.port, service.protocol.number())
+}
+
+fn shown(service: &Service) -> String {
+    format!("{} {}", std::net::SocketAddr::new(service.vip, service.port), service.protocol.name())
+}
+
+/// The share of its capacity that a service loses. Weights count within their pool, and a pool counts by its backends.
+fn lost_capacity(old: &Config, before: &Service, new: &Config, after: &Service) -> f64 {
+    let kept: BTreeMap<&str, &crate::config::Pool> =
+        after.pools.iter().map(|at| &new.pools[*at]).map(|pool| (pool.name.as_str(), pool)).collect();
+    let (mut all, mut lost) = (0.0, 0.0);
+    for pool in before.pools.iter().map(|at| &old.pools[*at]) {
+        let weights: f64 = pool.backends.iter().map(|backend| f64::from(backend.weight)).sum();
+        let count = pool.backends.iter().map(|_| 1.0).sum::<f64>();
+        all += count;
+        let there: BTreeSet<_> = kept
+            .get(pool.name.as_str())
+            .into_iter()
+            .flat_map(|pool| &pool.backends)
+            .flat_map(|backend| [backend.name.clone(), backend.address.to_string()])
+            .collect();
+        let gone = pool
+            .backends
+            .iter()
+            .filter(|backend| !there.contains(&backend.name) && !there.contains(&backend.address.to_string()));
+        lost += gone.map(|backend| f64::from(backend.weight)).sum::<f64>() / weights * count;
+    }
+    if all > 0.0 { lost / all } else { 0.0 }
+}
+
+/// Backends that an operator has taken out, and that would come back under another name.
+fn renamed(new: &Config, decided: &[Decided]) -> Vec<String> {
+    let named: BTreeMap<_, _> = backends(new).collect();
+    let gone = decided.iter().filter(|(name, _)| !named.contains_key(name));
+    gone.filter_map(|(name, address)| {
+        let pool = name.split('/').next()?;
+        let other = named.iter().find(|(other, at)| *at == address && other.split('/').next() == Some(pool))?.0;
+        Some(format!(
+            "{name} was drained or disabled by an operator, and would serve again as {other}: drain that, too"
+        ))
+    })
+    .collect()
+}
+
+/// `POOL/BACKEND` and address of each.
+fn backends(config: &Config) -> impl Iterator<Item = (String, IpAddr)> {
+    let named = |pool: &str, backend: &crate::config::Backend| (format!("{pool}/{}", backend.name), backend.address);
+    config.pools.iter().flat_map(move |pool| pool.backends.iter().map(move |backend| named(&pool.name, backend)))
+}
+
+/// Whether the backend is in the configuration, under its name or in its pool by its address.
+fn is_there(config: &Config, name: &str, address: IpAddr) -> bool {
+    let Some((pool, name)) = name.split_once('/') else { return false };
+    let pool = config.pools.iter().find(|known| known.name == pool);
+    pool.is_some_and(|pool| pool.backends.iter().any(|known| known.name == name || known.address == address))
+}
+
+fn moves(old: &Config, new: &Config) -> Vec<String> {
+    let mut moves = Vec::new();
+    if old.hash_key != new.hash_key {
+        moves.push("`hash_key` changes, which moves the flows of all services, and running ones are cut".to_owned());
+    }
+    if old.slots != new.slots {
+        moves.push(format!(
+            "`slots` changes from {} to {}, which moves the flows of all services",
+            old.slots, new.slots
+        ));
+    }
+    for before in &old.services {
+        let after = new.services.iter().find(|after| after.name == before.name);
+        if after.is_some_and(|after| after.affinity_prefix != before.affinity_prefix) {
+            moves.push(format!("`affinity` of service {} changes, which moves its flows", before.name));
+        }
+    }
+    moves
+}

@@ -1,0 +1,28 @@
+//! A configuration's way into force: a [`Candidate`], read and valid, becomes [`Planned`] (compared with what is in force, and
+//! guarded), is published, and is good after a soak. A start, a signal, a request, the command line without a daemon and a
+//! rollback all go this way.
+
+mod candidate;
+mod history;
+mod diff;
+mod guard;
+mod moves;
+mod planned;
+mod error;
+mod watch;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    candidate::{Candidate, How, Words},
+    diff::{Diff, Item, What},
+    error::ChangeError,
+    guard::{Findings, Refused},
+    history::{Entry, History, Trial, Verdict, checksum},
+    moves::Moves,
+    planned::{Plan, Planned},
+    verbs::{Changed, change, confirm, recall, roll_back, undo},
+    watch::Watch,
+};

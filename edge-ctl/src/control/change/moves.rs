@@ -1,0 +1,72 @@
+//! Which share of each service's flows a change moves: counted from the candidate tables, slot by slot.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    bpf::Preview,
+    config::Config,
+    plan::{Image, Snapshot},
+};
+
+/// What becomes of a service's flows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Moves {
+    pub(crate) service: String,
+    /// Share of the slots, and so of the clients, whose new flows go to another backend than before.
+    pub(crate) new_flows: f64,
+    /// Share of the running flows that go to another backend: those of other slots, by another hash. Without a change of what is
+    /// hashed it is 0: a running flow stays until it ends.
+    pub(crate) running_flows: f64,
+}
+
+/// For each service that is in both.
+pub(crate) fn moves(
+    old: &Config,
+    new: &Config,
+    before: &Snapshot,
+    image: &Image,
+    preview: &mut Preview<'_>,
+) -> Vec<Moves> {
+    let mut moves = Vec::new();
+    for service in &new.services {
+        let was = old.services.iter().find(|was| was.name == service.name);
+        let numbers = before.service(&service.name).zip(image.snapshot.service(&service.name));
+        let (Some(was), Some((number, then))) = (was, numbers) else { continue };
+        let (now, then) = (preview.picks_now(number.number), preview.picks_then(then.number));
+        let address = |number: &u16| preview.address(*number);
+        let is_same_hash = old.hash_key == new.hash_key && was.affinity_prefix == service.affinity_prefix;
+        let (new_flows, running_flows) = if is_same_hash && now.len() == then.len() {
+            let moved = now.iter().zip(&*then).filter(|(now, then)| address(now) != address(then)).count();
+            (share(moved, now.len()), 0.0)
+        } else {
+            let owners = preview.owners(number.number);
+            // New owners are picked where there are other slots; else the slots keep theirs, and flows change slots.
+            let to = if old.slots == new.slots { &owners } else { &*then };
+            (apart(&now, &then, address), apart(&owners, to, address))
+        };
+        moves.push(Moves { service: service.name.clone(), new_flows, running_flows });
+    }
+    moves
+}
+
+/// The share of flows that go elsewhere when they are dealt out anew: a flow is at one backend as often as it has slots.
+fn apart<T: Ord>(now: &[u16], then: &[u16], address: impl Fn(&u16) -> Option<T>) -> f64 {
+    let counted = |picks: &[u16]| {
+        let mut counts = BTreeMap::<_, usize>::new();
+        for pick in picks {
+            *counts.entry(address(pick)).or_default() += 1;
+        }
+        counts
+    };
+    let (from, to) = (counted(now), counted(then));
+    let stays =
+        |(address, count): (_, &usize)| share(*count, now.len()) * share(*to.get(address).unwrap_or(&0), then.len());
+    1.0 - from.iter().map(stays).sum::<f64>()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "slots are few")]
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,195 @@
+//! A candidate that was compared with what is in force and let through: it can be published, once.
+
+use serde::Serialize;
+
+use super::{Candidate, ChangeError, Diff, Entry, Findings, History, Moves, Trial, diff::limits, moves::moves};
+use crate::{
+    bpf::PinnedMaps,
+    config::Config,
+    control::{
+        chain,
+        events::{EventKind, Events},
+        inventory::{Inventory, Member},
+        status::Clock,
+    },
+    net,
+    plan::{self, Admin, Capacity, Image},
+};
+
+use edge_common::abi::State;
+
+/// Stays valid until anything is changed that it rests on.
+pub(crate) struct Planned {
+    candidate: Candidate,
+    image: Image,
+    diff: Diff,
+    /// Names of backends that take no new flows now.
+    unavailable: Vec<String>,
+}
+
+/// What a change would do, for `plan`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Plan {
+    /// The one in force; absent where nothing is.
+    pub(crate) generation: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) diff: Diff,
+    #[serde(flatten)]
+    pub(crate) findings: Findings,
+    /// What to type with `apply`; absent where it would be taken without a word.
+    pub(crate) needs: Option<String>,
+    pub(crate) flows: Vec<Moves>,
+    /// Bytes of the maps: of those that are pinned, and of those that a cold start would make.
+    pub(crate) memory: Memory,
+    /// Keys of `[limits]` that do not take effect before a cold start.
+    pub(crate) limits_later: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) pinned: Option<u64>,
+    pub(crate) anew: u64,
+}
+
+/// What is in force, for comparison.
+#[derive(Clone, Copy)]
+pub(super) struct InForce<'a> {
+    pub(super) maps: &'a PinnedMaps,
+    pub(super) inventory: &'a Inventory,
+}
+
+impl InForce<'_> {
+    /// What the change to `config` takes away.
+    fn findings(&self, config: &Config) -> Findings {
+        let taken_out = |member: &Member<'_>| plan::admin(self.maps.state(member.number)) != Admin::Enabled;
+        let members = self.inventory.members().filter(taken_out);
+        let decided: Vec<_> = members.map(|member| (member.name(), member.backend.address)).collect();
+        Findings::of(&self.inventory.config, config, &decided)
+    }
+}
+
+impl Planned {
+    /// Compares `candidate` with what is in force, and lets it through or not.
+    ///
+    /// # Errors
+    /// When it takes away more than was said, or does not fit into the maps.
+    pub(crate) fn new(
+        maps: &PinnedMaps,
+        in_force: Option<&Inventory>,
+        candidate: Candidate,
+    ) -> Result<Self, ChangeError> {
+        let mut unavailable = Vec::new();
+        if let Some(inventory) = in_force {
+            InForce { maps, inventory }.findings(&candidate.config).judge(candidate.how, &candidate.words)?;
+            let out = inventory.members().filter(|member| !maps.state(member.number).has_all(State::NEW));
+            unavailable = out.map(|member| member.name()).collect();
+        }
+        let image = maps.with_previous(|previous| plan::plan(&candidate.config, maps.capacity(), previous))??;
+        let diff = Diff::of(in_force.map(|inventory| &inventory.config), &candidate.config);
+        Ok(Self { candidate, image, diff, unavailable })
+    }
+
+    /// Writes down what comes, and publishes it: whoever is killed in between leaves a note of a generation that does not exist.
+    ///
+    /// # Errors
+    /// When anything was changed since it was planned; nothing has changed then.
+    pub(crate) fn publish(
+        self,
+        maps: &mut PinnedMaps,
+        history: &mut History,
+        text_of: Option<u64>,
+        now: Clock,
+        events: &Events,
+    ) -> Result<(Inventory, Diff), ChangeError> {
+        let Self { candidate: Candidate { config, how, file, words }, image, diff, unavailable } = self;
+        let generation = image.snapshot.generation;
+        let inventory = Inventory::new(config, &image.snapshot)?;
+        match net::own(&inventory.vips()) {
+            Ok(own) => maps.set_host_vips(&own),
+            // What was known stands, and the watch asks again.
+            Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
+        }
+        let before = history.clone();
+        let confirm = words.confirm();
+        let back_to = history.entries.last().map(|entry| entry.generation);
+        history.push(Entry {
+            text_of,
+            file,
+            by: words.by,
+            reason: words.reason,
+            ..Entry::new(generation, now.unix_ms, how, &inventory.config.text)
+        });
+        history.trial = confirm.zip(back_to).map(|(confirm, back_to)| Trial {
+            generation,
+            back_to,
+            until_ms: now.boot_ms.saturating_add(u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX)),
+            unavailable,
+        });
+        let written = maps.write_history(&history.encode(maps.history_room()));
+        if let Err(error) = written.and_then(|()| maps.publish(&image)) {
+            *history = before;
+            // If this fails, too, the note is of a generation that does not exist.
+            let _stays = maps.write_history(&history.encode(maps.history_room()));
+            return Err(error.into());
+        }
+        let (services, pools) = (inventory.config.services.len(), inventory.config.pools.len());
+        let message = format!(
+            "{services} services, {pools} pools, {} backends by {}; {}",
+            inventory.members().count(),
+            how.name(),
+            diff.summary()
+        );
+        events.report(EventKind::ConfigApplied, &format!("generation {generation}"), message);
+        Ok((inventory, diff))
+    }
+}
+
+impl Plan {
+    /// What `config` would change in these maps.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    pub(crate) fn of(maps: &PinnedMaps, inventory: &Inventory, config: &Config) -> Result<Self, ChangeError> {
+        let old = &inventory.config;
+        let findings = InForce { maps, inventory }.findings(config);
+        let needs = findings.needs();
+        let image = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous))??;
+        let snapshot = maps.snapshot()?.unwrap_or_else(|| image.snapshot.clone());
+        let flows = maps.preview(&image).map(|mut preview| moves(old, config, &snapshot, &image, &mut preview));
+        let anew = Capacity::of(config);
+        let pinned = maps.capacity().sizes();
+        let wanted = limits(config);
+        let later = wanted.iter().filter_map(|(key, wanted)| {
+            let (_, size) = pinned.iter().find(|(known, _)| known == key)?;
+            (size != wanted && limits(old).iter().any(|(known, was)| known == key && was != wanted))
+                .then(|| format!("limits.{key}: {wanted}, and the maps have {size}"))
+        });
+        Ok(Self {
+            generation: Some(inventory.generation),
+            diff: Diff::of(Some(old), config),
+            findings,
+            needs,
+            flows: flows.unwrap_or_default(),
+            memory: Memory { pinned: Some(maps.capacity().memory()), anew: anew.memory() },
+            limits_later: later.collect(),
+        })
+    }
+
+    /// What `config` would bring to a host where nothing is pinned.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    pub(crate) fn cold(config: &Config) -> Result<Self, ChangeError> {
+        let anew = Capacity::of(config);
+        plan::plan(config, &anew, None)?;
+        Ok(Self {
+            generation: None,
+            diff: Diff::of(None, config),
+            findings: Findings::default(),
+            needs: None,
+            flows: Vec::new(),
+            memory: Memory { pinned: None, anew: anew.memory() },
+            limits_later: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! What a change takes away, what is remembered of it, and what it is to blame for.
+
+mod guard;
+mod history;
+mod maps;
+mod watch;

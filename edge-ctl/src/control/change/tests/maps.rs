@@ -1,0 +1,186 @@
+//! The way into real maps. Needs root.
+
+use super::super::{
+    Candidate, ChangeError, Findings, History, How, Plan, Planned, Trial, Verdict, Words, change, confirm, recall,
+    roll_back, undo,
+};
+use crate::{
+    bpf::{BpfError, PinnedMaps, bpffs::Bpffs},
+    config::{self, Config},
+    control::{events::Events, fixture, inventory::Inventory, status::Clock},
+    health::Health,
+    plan::{self, Admin, Capacity, state},
+};
+
+fn parse(text: &str) -> Config {
+    config::parse(text, "edge.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn text() -> String {
+    fixture::inventory().config.text
+}
+
+fn candidate(text: &str, how: How, words: Words) -> Candidate {
+    Candidate { config: parse(text), how, file: Some("/etc/edge/edge.toml".to_owned()), words }
+}
+
+fn started(bpffs: &Bpffs) -> (PinnedMaps, Inventory, History) {
+    let first = candidate(&text(), How::Start, Words::default());
+    let mut maps = PinnedMaps::create(&bpffs.pins(), &Capacity::of(&first.config)).unwrap();
+    let mut history = History::default();
+    let planned = Planned::new(&maps, None, first).unwrap();
+    let (inventory, _) = planned.publish(&mut maps, &mut history, None, Clock::now(), &Events::new()).unwrap();
+    (maps, inventory, history)
+}
+
+const fn confirm_in(ms: u64) -> Words {
+    Words { allow_removal: 0, allow_moves: false, confirm_ms: Some(ms), reason: None, by: None }
+}
+
+#[test]
+fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let new = text().replace("weight = 50", "weight = 60");
+    let events = Events::new();
+    let wanted = candidate(&new, How::Apply, confirm_in(60_000));
+    let now = change(&mut maps, &before, &mut history, wanted, &events).unwrap().unwrap().inventory;
+    assert_eq!(now.generation, 2);
+    drop((maps, history));
+
+    // The next one finds it, by a clock that nobody sets.
+    let mut maps = PinnedMaps::open(&bpffs.pins()).unwrap().unwrap();
+    let mut history = recall(&maps, &now, Clock::now());
+    let trial = history.trial.clone().unwrap();
+    assert_eq!((trial.generation, trial.back_to), (2, 1));
+    let left = trial.until_ms - Clock::now().boot_ms;
+    assert!((50_000..=60_000).contains(&left), "{left}");
+
+    let undone = undo(&mut maps, &now, &mut history, "nobody has confirmed it in time", &events).unwrap().unwrap();
+    assert_eq!((undone.inventory.generation, &undone.inventory.config.text), (3, &before.config.text));
+    assert_eq!(history, recall(&maps, &undone.inventory, Clock::now()));
+    assert_eq!(history.trial, None);
+    assert!(matches!(history.entry(2).unwrap().verdict, Verdict::Undone(_)));
+    assert_eq!((history.entry(3).unwrap().how, history.entry(3).unwrap().text_of), (How::Undo, Some(1)));
+}
+
+#[test]
+fn a_confirmed_generation_stays_and_a_rollback_brings_the_one_before() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let events = Events::new();
+    assert!(matches!(confirm(&maps, &mut history), Err(ChangeError::NoTrial)));
+    let wanted = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, confirm_in(60_000));
+    let now = change(&mut maps, &before, &mut history, wanted, &events).unwrap().unwrap().inventory;
+    confirm(&maps, &mut history).unwrap();
+    assert_eq!(recall(&maps, &now, Clock::now()).trial, None);
+
+    let back = roll_back(&mut maps, &now, &mut history, None, Words::default(), &events).unwrap().unwrap();
+    assert_eq!(back.inventory.config.text, before.config.text);
+    let error = roll_back(&mut maps, &back.inventory, &mut history, Some(77), Words::default(), &events);
+    assert!(matches!(error, Err(ChangeError::NothingToGoBackTo { .. })));
+}
+
+#[test]
+fn what_is_refused_changes_neither_maps_nor_history() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let edition = maps.edition();
+    let kept = history.clone();
+    let (less, _) =
+        text().split_once("[[service]]\nname = \"dns\"").map(|(less, more)| (less.to_owned(), more.len())).unwrap();
+    let wanted = candidate(&less, How::Sighup, Words::default());
+    let refused = change(&mut maps, &before, &mut history, wanted, &Events::new());
+    let Err(ChangeError::Guard(refused)) = refused else { panic!("taken") };
+    assert_eq!(refused.needs, "--allow-removal 1");
+    assert_eq!((maps.edition(), &history), (edition, &kept));
+    let words = Words { allow_removal: 1, ..Words::default() };
+    change(&mut maps, &before, &mut history, candidate(&less, How::Sighup, words), &Events::new()).unwrap();
+    assert_eq!(maps.generation(), 2);
+}
+
+#[test]
+fn a_plan_that_others_were_faster_than_is_not_published_nor_remembered() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let slow = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, Words::default());
+    let slow = Planned::new(&maps, Some(&before), slow).unwrap();
+    maps.set_failover(before.services[0], edge_common::abi::Failover { first: 1, evacuate: false }).unwrap();
+    let kept = history.clone();
+    let result = slow.publish(&mut maps, &mut history, None, Clock::now(), &Events::new());
+    assert!(matches!(result, Err(ChangeError::Maps(BpfError::Stale { .. }))));
+    assert_eq!(recall(&maps, &before, Clock::now()), kept);
+}
+
+/// What each slot of each service picks, by address.
+fn picks(maps: &PinnedMaps, config: &Config) -> Vec<Vec<Option<[u8; 16]>>> {
+    let image = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous)).unwrap().unwrap();
+    let mut preview = maps.preview(&image).unwrap();
+    let of = |service: &config::Service| {
+        let number = maps.snapshot().unwrap().unwrap().service(&service.name).unwrap().number;
+        preview.picks_now(number).iter().map(|pick| preview.address(*pick)).collect()
+    };
+    config.services.iter().map(of).collect()
+}
+
+#[test]
+fn the_share_that_moves_is_what_moves() {
+    let changes: [(&str, &str); 5] = [
+        ("weight = 50", "weight = 150"),
+        ("    { name = \"a2\", address = \"10.1.0.12\" },\n", "    { name = \"a2\", address = \"10.1.0.99\" },\n"),
+        ("    { name = \"b2\", address = \"10.2.0.12\" },\n", ""),
+        ("min_healthy = 2", "min_healthy = 3"),
+        ("pools = [\"provider-a\", \"provider-b\"]", "pools = [\"provider-b\", \"provider-a\"]"),
+    ];
+    for (from, to) in changes {
+        let bpffs = Bpffs::mount();
+        let (mut maps, before, mut history) = started(&bpffs);
+        // Not all is well.
+        maps.set_state(before.backends[0][0], state(Admin::Enabled, Health::Down), "").unwrap();
+        maps.set_state(before.backends[1][2], state(Admin::Drained, Health::Up), "").unwrap();
+        let new = text().replace(from, to);
+        assert_ne!(new, text());
+        let plan = Plan::of(&maps, &before, &parse(&new)).unwrap();
+        let earlier = picks(&maps, &before.config);
+        let words = Words { allow_removal: 99, allow_moves: true, ..Words::default() };
+        change(&mut maps, &before, &mut history, candidate(&new, How::Apply, words), &Events::new()).unwrap().unwrap();
+        let later = picks(&maps, &parse(&new));
+        for (at, (earlier, later)) in earlier.iter().zip(&later).enumerate() {
+            let moved = earlier.iter().zip(later).filter(|(earlier, later)| earlier != later).count();
+            let predicted = plan.flows[at].new_flows * 1024.0;
+            assert!((predicted - f64::from(u32::try_from(moved).unwrap())).abs() < 1e-6, "{to}: {predicted}, {moved}");
+            assert!(plan.flows[at].running_flows.abs() < 1e-9);
+        }
+        assert!(plan.flows.iter().any(|moves| moves.new_flows > 0.0), "{to}");
+    }
+}
+
+#[test]
+fn another_hash_moves_as_many_as_chance_says() {
+    let bpffs = Bpffs::mount();
+    let (maps, before, _) = started(&bpffs);
+    for (from, to) in [("000102", "ff0102"), ("slots = 1024", "slots = 2048")] {
+        let plan = Plan::of(&maps, &before, &parse(&text().replace(from, to))).unwrap();
+        // Two of five parts, two of five, one of five: 1 - (4 + 4 + 1) / 25.
+        assert!((plan.flows[0].new_flows - 0.64).abs() < 0.01, "{:?}", plan.flows);
+        assert!((plan.flows[0].running_flows - 0.64).abs() < 0.01, "{:?}", plan.flows);
+        assert_eq!(plan.needs.as_deref(), Some("--allow-moves"));
+    }
+    let same = Plan::of(&maps, &before, &parse(&format!("{}\n# more\n", text()))).unwrap();
+    assert!(same.diff.is_empty() && same.flows.iter().all(|moves| moves.new_flows.abs() < 1e-9));
+    assert_eq!(same.findings, Findings::default());
+}
+
+#[test]
+fn a_history_that_has_no_room_keeps_what_counts() {
+    let bpffs = Bpffs::mount();
+    let (maps, before, mut history) = started(&bpffs);
+    history.trial = Some(Trial { generation: 1, back_to: 1, until_ms: 5, unavailable: Vec::new() });
+    let bytes = history.encode(maps.history_room());
+    for _ in 0..3 {
+        maps.write_history(&bytes).unwrap();
+        assert_eq!(recall(&maps, &before, Clock::now()), history);
+    }
+    assert!(maps.write_history(&vec![0; maps.history_room() + 1]).is_err());
+    assert_eq!(recall(&maps, &before, Clock::now()), history);
+}

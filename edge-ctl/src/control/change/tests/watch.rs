@@ -1,0 +1,92 @@
+//! Good after a soak, or to blame.
+
+use std::time::Duration;
+
+use edge_common::abi::State;
+
+use super::super::{History, Trial, Watch};
+use crate::{
+    config::{self, Config},
+    control::{
+        fixture::{FakeDataPlane, inventory},
+        inventory::Inventory,
+    },
+};
+
+const UP: State = State(State::NEW | State::ALIVE | State::ENABLED | State::UP);
+const DOWN: State = State(State::ENABLED | State::DOWN);
+const SOAK: Duration = Duration::from_mins(5);
+
+fn on_trial(inventory: &Inventory, unavailable: &[&str]) -> History {
+    let unavailable = unavailable.iter().map(|name| (*name).to_owned()).collect();
+    let trial = Trial { generation: inventory.generation, back_to: 1, until_ms: u64::MAX, unavailable };
+    History { trial: Some(trial), ..History::default() }
+}
+
+/// The fixture with a text that was changed; numbers stay.
+fn changed(from: &str, to: &str) -> (Config, Inventory) {
+    let before = inventory();
+    let text = before.config.text.replace(from, to);
+    assert_ne!(text, before.config.text);
+    let config = config::parse(&text, "edge.toml").unwrap();
+    (before.config.clone(), Inventory { config, ..before })
+}
+
+/// What a generation is to blame for once these backends are down.
+fn blamed(before: &Config, now: &Inventory, unavailable: &[&str], down: &[u16]) -> Option<String> {
+    let mut plane = FakeDataPlane::fresh(now);
+    let mut watch = Watch::start(now, &plane, before, &on_trial(now, unavailable), 0);
+    for backend in 1..=6 {
+        plane.states.insert(backend, if down.contains(&backend) { DOWN } else { UP });
+    }
+    watch.look(now, &plane, 1000);
+    assert_eq!(watch.blame(), None, "one look is no look");
+    watch.look(now, &plane, 2000);
+    watch.blame()
+}
+
+#[test]
+fn a_probe_that_all_backends_fail_is_to_blame() {
+    let (before, now) = changed("path = \"/healthz\"", "path = \"/helthz\"");
+    let why = blamed(&before, &now, &[], &[1, 2, 3]).unwrap();
+    assert!(why.starts_with("service web is served by pool provider-b"), "{why}");
+    assert_eq!(blamed(&before, &now, &[], &[]), None);
+    // They were down before.
+    assert_eq!(blamed(&before, &now, &["provider-a/a1", "provider-a/a2", "provider-a/shared"], &[1, 2, 3]), None);
+}
+
+#[test]
+fn what_would_have_happened_anyway_is_not() {
+    let (before, now) = changed("weight = 50", "weight = 60");
+    assert_eq!(blamed(&before, &now, &[], &[1, 2, 3]), None);
+    assert_eq!(blamed(&before, &now, &[], &[1, 2, 3, 4, 5, 6]), None);
+}
+
+#[test]
+fn new_addresses_that_do_not_answer_are_to_blame() {
+    let (before, now) = changed("10.2.0.", "10.9.0.");
+    let why = blamed(&before, &now, &[], &[4, 5, 6]).unwrap();
+    assert!(why.starts_with("service dns is served by no backend"), "{why}");
+    assert_eq!(blamed(&before, &now, &[], &[4, 5]), None, "one is as many as it needs");
+}
+
+#[test]
+fn a_generation_is_good_after_a_soak_without_a_loss() {
+    let now = inventory();
+    let mut plane = FakeDataPlane::fresh(&now);
+    let mut watch = Watch::start(&now, &plane, &now.config, &History::default(), 1000);
+    let mut look = |plane: &FakeDataPlane, second: u64| {
+        watch.look(&now, plane, second * 1000);
+        watch.is_good(SOAK, second * 1000)
+    };
+    assert!(!look(&plane, 300));
+    // A backend that its pool does without is no loss; the next one is.
+    plane.states.insert(1, DOWN);
+    assert!(look(&plane, 301));
+    plane.states.extend((2..=6).map(|backend| (backend, DOWN)));
+    assert!(!look(&plane, 302));
+    assert!(!look(&plane, 1000), "what is served by nobody is not good");
+    plane.states.extend((1..=6).map(|backend| (backend, UP)));
+    assert!(!look(&plane, 1299));
+    assert!(look(&plane, 1300));
+}

@@ -1,0 +1,127 @@
+//! The verbs that change what is in force, the same for the daemon and for the command line without one. Each is for the holder
+//! of the lock.
+
+use super::{Candidate, ChangeError, Diff, History, How, Planned, Verdict, Words};
+use crate::{
+    bpf::{BpfError, PinnedMaps},
+    config,
+    control::{events::Events, inventory::Inventory, operations::Outcome, status::Clock},
+};
+
+/// A generation that has come into force.
+pub(crate) struct Changed {
+    pub(crate) inventory: Inventory,
+    pub(crate) outcome: Outcome,
+}
+
+/// What is known of the generations before, in line with the one in force.
+pub(crate) fn recall(maps: &PinnedMaps, in_force: &Inventory, now: Clock) -> History {
+    let mut history = maps.history().map_or_else(History::default, |bytes| History::decode(&bytes));
+    history.settle(in_force.generation, &in_force.config.text, now.unix_ms);
+    history
+}
+
+/// Brings `candidate` into force in place of `in_force`; `None` where that is the same already.
+pub(crate) fn change(
+    maps: &mut PinnedMaps,
+    in_force: &Inventory,
+    history: &mut History,
+    candidate: Candidate,
+    events: &Events,
+) -> Result<Option<Changed>, ChangeError> {
+    if candidate.config.text == in_force.config.text {
+        return Ok(None);
+    }
+    let confirm = candidate.words.confirm();
+    let planned = Planned::new(maps, Some(in_force), candidate)?;
+    let (inventory, diff) = planned.publish(maps, history, None, Clock::now(), events)?;
+    let mut message = format!("generation {} is in force: {}", inventory.generation, diff.summary());
+    if let Some(confirm) = confirm {
+        let confirm = humantime::format_duration(confirm);
+        message = format!("{message}\nit is undone in {confirm}, unless `edge-ctl confirm` comes before");
+    }
+    let outcome = Outcome { changed: true, message, warnings: Vec::new() };
+    Ok(Some(Changed { inventory, outcome }))
+}
+
+/// Keeps the generation that is on trial.
+pub(crate) fn confirm(maps: &PinnedMaps, history: &mut History) -> Result<Outcome, ChangeError> {
+    let trial = history.trial.clone().ok_or(ChangeError::NoTrial)?;
+    let mut confirmed = History { trial: None, ..history.clone() };
+    maps.write_history(&confirmed.encode(maps.history_room()))?;
+    *history = confirmed;
+    let message = format!("generation {} is confirmed, and stays", trial.generation);
+    Ok(Outcome { changed: true, message, warnings: Vec::new() })
+}
+
+/// Brings the text of `to` back, or of the generation that was good last.
+pub(crate) fn roll_back(
+    maps: &mut PinnedMaps,
+    in_force: &Inventory,
+    history: &mut History,
+    to: Option<u64>,
+    words: Words,
+    events: &Events,
+) -> Result<Option<Changed>, ChangeError> {
+    let target = match to {
+        Some(to) => history.entry(to),
+        None => history.rollback_target(in_force.generation),
+    };
+    let known = || {
+        let known: Vec<_> = history.entries.iter().map(|entry| entry.generation.to_string()).collect();
+        ChangeError::NothingToGoBackTo {
+            known: Some(format!("the generations that are kept are {}", known.join(", "))),
+        }
+    };
+    let to = target.map(|entry| entry.generation).ok_or_else(known)?;
+    let why = match &words.reason {
+        Some(reason) => format!("rolled back by an operator: {reason}"),
+        None => "rolled back by an operator".to_owned(),
+    };
+    go_back(maps, in_force, history, to, How::Rollback, &why, words, events)
+}
+
+/// Takes the generation on trial back.
+pub(crate) fn undo(
+    maps: &mut PinnedMaps,
+    in_force: &Inventory,
+    history: &mut History,
+    why: &str,
+    events: &Events,
+) -> Result<Option<Changed>, ChangeError> {
+    let trial = history.trial.as_ref().ok_or(ChangeError::NoTrial)?;
+    let words = Words { reason: Some(why.to_owned()), ..Words::default() };
+    go_back(maps, in_force, history, trial.back_to, How::Undo, why, words, events)
+}
+
+#[expect(clippy::too_many_arguments, reason = "two callers, both above")]
+fn go_back(
+    maps: &mut PinnedMaps,
+    in_force: &Inventory,
+    history: &mut History,
+    to: u64,
+    how: How,
+    why: &str,
+    words: Words,
+    events: &Events,
+) -> Result<Option<Changed>, ChangeError> {
+    let damaged = || BpfError::Snapshot { what: format!("the text of generation {to} in the history is not whole") };
+    let text = history.entry(to).and_then(super::Entry::text).ok_or_else(damaged)?;
+    if text == in_force.config.text {
+        return Ok(None);
+    }
+    let config = config::parse(&text, &format!("generation {to}"))?;
+    let planned = Planned::new(maps, Some(in_force), Candidate { config, how, file: None, words })?;
+    let before = history.clone();
+    if let Some(entry) = history.entry_mut(in_force.generation) {
+        entry.verdict = Verdict::Undone(why.to_owned());
+    }
+    let published = planned.publish(maps, history, Some(to), Clock::now(), events);
+    let (inventory, diff): (_, Diff) = published.inspect_err(|_| *history = before)?;
+    let message = format!(
+        "generation {} is in force, with the text of generation {to}: {}",
+        inventory.generation,
+        diff.summary()
+    );
+    Ok(Some(Changed { inventory, outcome: Outcome { changed: true, message, warnings: Vec::new() } }))
+}

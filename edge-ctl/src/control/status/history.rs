@@ -1,0 +1,48 @@
+//! What became of the generation in force, and what may yet become of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Clock;
+use crate::control::change::{History, Verdict};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryStatus {
+    /// Start, SIGHUP, reload, apply, rollback or undo.
+    pub(crate) how: String,
+    /// The file that it was read from.
+    pub(crate) file: Option<String>,
+    /// When it came into force: milliseconds since 1970, UTC.
+    pub(crate) at: u64,
+    /// Whether it has stood its soak.
+    pub(crate) good: bool,
+    /// The last generation that has.
+    pub(crate) last_good: Option<u64>,
+    pub(crate) trial: Option<TrialStatus>,
+}
+
+/// The generation in force is undone unless it is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrialStatus {
+    /// Whose text comes back.
+    pub(crate) back_to: u64,
+    /// 0: the time is over, and a daemon that starts undoes it.
+    pub(crate) seconds_left: u64,
+}
+
+impl HistoryStatus {
+    pub(crate) fn of(history: &History, generation: u64, now: Clock) -> Option<Self> {
+        let entry = history.entry(generation)?;
+        let trial = history.trial.as_ref().map(|trial| TrialStatus {
+            back_to: trial.back_to,
+            seconds_left: trial.until_ms.saturating_sub(now.boot_ms).div_ceil(1000),
+        });
+        Some(Self {
+            how: entry.how.name().to_owned(),
+            file: entry.file.clone(),
+            at: entry.at,
+            good: entry.verdict == Verdict::Good,
+            last_good: history.last_good().map(|entry| entry.generation),
+            trial,
+        })
+    }
+}

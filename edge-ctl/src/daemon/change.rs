@@ -1,0 +1,168 @@
+//! Changes of the configuration: by the file, by a request, by a trial that ends. All go the way of `control::change`; what follows
+//! from one outside the maps is done here.
+
+use axum::http::StatusCode;
+
+use super::{
+    api::{Back, Refusal},
+    reading::Read,
+    run::Daemon,
+};
+use crate::{
+    bpf::{PinnedMaps, boot_ms},
+    config::Config,
+    control::{
+        chain,
+        change::{self, Candidate, ChangeError, Changed, History, Words},
+        events::{EventKind, Events},
+        inventory::Inventory,
+        operations::Outcome,
+        takedown,
+    },
+    xdp,
+};
+
+impl Daemon {
+    /// Does what the file changes, and tells all who wait for that. A bad one changes nothing.
+    pub(super) async fn reload(&mut self, Read { file, waiting }: Read) {
+        let result = match file {
+            Ok(candidate) => self.change(candidate).await,
+            Err(error) => Err(error.into()),
+        };
+        self.refused = result.as_ref().err().map(|error| chain(error));
+        let path = self.reader.path().display().to_string();
+        let result = self.reported(&path, result);
+        for back in waiting {
+            // The client may have gone.
+            let _ = back.send(result.clone());
+        }
+    }
+
+    /// Does what a request brings.
+    pub(super) async fn apply(&mut self, candidate: Candidate, back: Back) {
+        let file = candidate.file.clone().unwrap_or_default();
+        // What the daemon's own file holds is not to be taken again by the next start.
+        let own =
+            (file == self.reader.path().display().to_string()).then_some(change::checksum(&candidate.config.text));
+        let result = self.change(candidate).await;
+        if result.is_ok() && own.is_some() {
+            self.refused = None;
+            self.history.file = own;
+            self.write_history();
+        }
+        let _ = back.send(self.reported(&file, result));
+    }
+
+    pub(super) async fn roll_back(&mut self, to: Option<u64>, words: Words, back: Back) {
+        let result = self
+            .changed(|maps, in_force, history, events| change::roll_back(maps, in_force, history, to, words, events));
+        let result = result.await;
+        let _ = back.send(self.reported("rollback", result));
+    }
+
+    pub(super) fn confirm(&mut self, back: Back) {
+        let result = change::confirm(&self.controller.plane, &mut self.history);
+        if let Ok(outcome) = &result {
+            let subject = format!("generation {}", self.controller.inventory.generation);
+            self.controller.events.report(EventKind::ConfigConfirmed, &subject, outcome.message.clone());
+        }
+        let _ = back.send(result.map_err(|error| refusal(&error)));
+    }
+
+    /// Takes the generation on trial back, once its time is over or it has taken availability away.
+    pub(super) async fn end_trial(&mut self) {
+        let Some(trial) = &self.history.trial else { return };
+        let why = match self.soak.blame() {
+            Some(why) => format!("it has taken availability away: {why}"),
+            None if trial.until_ms <= boot_ms() => "nobody has confirmed it in time".to_owned(),
+            None => return,
+        };
+        let (generation, back_to) = (trial.generation, trial.back_to);
+        let undone =
+            self.changed(|maps, in_force, history, events| change::undo(maps, in_force, history, &why, events));
+        match undone.await {
+            Ok(_) => {
+                let message = format!("{why}; the text of generation {back_to} is in force again");
+                self.controller.events.report(EventKind::ConfigUndone, &format!("generation {generation}"), message);
+                self.history.trial = None;
+                self.write_history();
+            }
+            // It is tried again in a second.
+            Err(error) => self.fault("undo", &error),
+        }
+    }
+
+    async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
+        self.changed(|maps, in_force, history, events| change::change(maps, in_force, history, candidate, events)).await
+    }
+
+    async fn changed(
+        &mut self,
+        make: impl FnOnce(&mut PinnedMaps, &Inventory, &mut History, &Events) -> Result<Option<Changed>, ChangeError>,
+    ) -> Result<Outcome, ChangeError> {
+        let events = self.controller.events.clone();
+        let made = make(&mut self.controller.plane, &self.controller.inventory, &mut self.history, &events)?;
+        let Some(Changed { inventory, mut outcome }) = made else {
+            let message = format!("the text is as before: generation {} stays", self.controller.inventory.generation);
+            return Ok(Outcome { changed: false, message, warnings: Vec::new() });
+        };
+        outcome.warnings.extend(self.take_over(inventory).await?);
+        Ok(outcome)
+    }
+
+    /// Goes on with a generation that has just been published: interfaces, announcements, probes.
+    pub(super) async fn take_over(&mut self, inventory: Inventory) -> Result<Vec<String>, ChangeError> {
+        let before = self.controller.inventory.config.clone();
+        let events = self.controller.events.clone();
+        self.controller.replace(inventory)?;
+        self.soak.start(&self.controller, &before, &self.history, boot_ms());
+        let config = &self.controller.inventory.config;
+        let mut warnings = Vec::new();
+        if config.interfaces != before.interfaces {
+            warnings.extend(self.program.attach(config, &events).iter().map(|failure| chain(failure)));
+            for removed in left(&before, config) {
+                match xdp::detach_interface(&self.pins, removed) {
+                    Ok(_) => events.report(EventKind::Detached, removed, "the configuration no longer names it"),
+                    Err(error) => warnings.push(chain(&error)),
+                }
+            }
+        }
+        let wanted = takedown::announced(config);
+        let mut unwanted = takedown::announced(&before);
+        unwanted.retain(|old| !wanted.contains(old));
+        self.outside = None;
+        if !unwanted.is_empty() {
+            takedown::withdraw(&unwanted, &mut warnings).await;
+        }
+        self.look_outside();
+        self.older = None;
+        self.newer = None;
+        self.sample();
+        Ok(warnings)
+    }
+
+    pub(super) fn write_history(&mut self) {
+        let maps = &self.controller.plane;
+        if let Err(error) = maps.write_history(&self.history.encode(maps.history_room())) {
+            self.fault("history", &error);
+        }
+    }
+
+    fn reported(&self, subject: &str, result: Result<Outcome, ChangeError>) -> Result<Outcome, Refusal> {
+        result.map_err(|error| {
+            self.controller.events.report(EventKind::ConfigRefused, subject, chain(&error));
+            refusal(&error)
+        })
+    }
+}
+
+fn refusal(error: &ChangeError) -> Refusal {
+    let status = if error.is_refusal() { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Refusal::new(status, chain(error), Some("nothing was changed"))
+}
+
+/// Names of interfaces that `after` has not any more.
+fn left<'a>(before: &'a Config, after: &'a Config) -> impl Iterator<Item = &'a str> {
+    let is_left = |name: &str| after.interfaces.iter().all(|interface| interface.name != name);
+    before.interfaces.iter().map(|interface| interface.name.as_str()).filter(move |name| is_left(name))
+}

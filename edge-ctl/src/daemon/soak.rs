@@ -1,0 +1,57 @@
+//! What becomes of a generation after it came into force: good after a soak, or to blame for what its services lack.
+
+use crate::{
+    config::Config,
+    control::{
+        change::{History, Verdict, Watch},
+        data_plane::DataPlane,
+    },
+};
+
+use super::controller::Controller;
+
+/// The generation in force, under watch.
+#[derive(Debug, Default)]
+pub(super) struct Soak {
+    watch: Option<Watch>,
+}
+
+impl Soak {
+    /// A generation has come into force in place of `before`. `now_ms` is `CLOCK_BOOTTIME`.
+    pub(super) fn start<P: DataPlane>(
+        &mut self,
+        controller: &Controller<P>,
+        before: &Config,
+        history: &History,
+        now_ms: u64,
+    ) {
+        let Controller { inventory, plane, .. } = controller;
+        self.watch = Some(Watch::start(inventory, plane, before, history, now_ms));
+    }
+
+    /// A second has passed. Returns whether the generation is good as of now.
+    pub(super) fn tick<P: DataPlane>(
+        &mut self,
+        controller: &Controller<P>,
+        history: &mut History,
+        now_ms: u64,
+    ) -> bool {
+        let Controller { inventory, plane, .. } = controller;
+        let Some(watch) = &mut self.watch else { return false };
+        watch.look(inventory, plane, now_ms);
+        let on_trial = history.trial.is_some();
+        let good = !on_trial && watch.is_good(inventory.config.soak, now_ms);
+        match history.entry_mut(inventory.generation) {
+            Some(entry) if good && entry.verdict == Verdict::Soaking => {
+                entry.verdict = Verdict::Good;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What the generation is to blame for.
+    pub(super) fn blame(&self) -> Option<String> {
+        self.watch.as_ref().and_then(Watch::blame)
+    }
+}
