@@ -24,8 +24,8 @@ const FAST: [&str; 2] = ["cli", "layers"];
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
 const LAB: &str = "lab";
-/// Modules of the lab tests that count what a moment costs clients: nothing else may run then.
-const ALONE: [&str; 2] = ["http::", "liveness::"];
+/// Modules of the lab tests that count what a moment costs clients, or miss a single datagram: nothing else may run then.
+const ALONE: [&str; 3] = ["http::", "liveness::", "path_mtu::"];
 /// The module of the lab tests that takes as long as most others together.
 const FLOWS: &str = "flows::";
 

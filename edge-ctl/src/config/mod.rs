@@ -76,9 +76,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Names of the pools that some service reaches by a tunnel.
-    pub(crate) fn tunnelled(&self) -> BTreeSet<&str> {
-        let services = self.services.iter().filter(|service| service.mode == Mode::Ipip);
+    /// Names of the pools that some service reaches in this mode.
+    pub(crate) fn pools_of(&self, mode: Mode) -> BTreeSet<&str> {
+        let services = self.services.iter().filter(|service| service.mode == mode);
         let pools = services.flat_map(|service| &service.pools);
         pools.filter_map(|&pool| self.pools.get(pool)).map(|pool| pool.name.as_str()).collect()
     }

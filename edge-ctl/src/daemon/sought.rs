@@ -1,6 +1,8 @@
 //! What the watch of the host's network is to look for, for a configuration.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
+
+use edge_common::abi::Mode;
 
 use crate::{
     control::inventory::Inventory,
@@ -8,13 +10,17 @@ use crate::{
 };
 
 /// Ways to all backends, as clients' packets are sent: to those that some service reaches by a tunnel from the tunnel's
-/// source.
+/// source, to those that some service reaches in `dsr` over no router.
 pub(super) fn sought(inventory: &Inventory) -> Sought {
     let config = &inventory.config;
-    let tunnelled = config.tunnelled();
+    let [tunnelled, direct] = [Mode::Ipip, Mode::Dsr].map(|mode| config.pools_of(mode));
     let destination = |address: IpAddr, pool: Option<&str>| {
-        let is_tunnelled = pool.is_some_and(|pool| tunnelled.contains(pool));
-        Destination { address, source: config.tunnel.source(address).filter(|_| is_tunnelled) }
+        let is_in = |pools: &BTreeSet<&str>| pool.is_some_and(|pool| pools.contains(pool));
+        Destination {
+            address,
+            source: config.tunnel.source(address).filter(|_| is_in(&tunnelled)),
+            on_link: is_in(&direct),
+        }
     };
     Sought {
         backends: inventory

@@ -160,7 +160,7 @@ impl Requests {
         if let (Err(NetError::Refused { .. }), Some(source @ IpAddr::V4(_))) = (&answer, destination.source) {
             // Of IPv4 the kernel looks up no route from an address that it does not have; what the packet path sends may
             // come from one all the same.
-            let own = self.routes(&question(Destination { address: source, source: None }, vrf)).await;
+            let own = self.routes(&question(Destination::of(source), vrf)).await;
             let is_own = |route: &RouteMessage| tables::lookup(source, route).is_own();
             if !own.is_ok_and(|routes| routes.first().is_some_and(is_own)) {
                 destination.source = None;
@@ -209,7 +209,7 @@ impl Requests {
     }
 }
 
-fn question(Destination { address, source }: Destination, vrf: Option<u32>) -> RouteMessage {
+fn question(Destination { address, source, .. }: Destination, vrf: Option<u32>) -> RouteMessage {
     let length = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
     let mut message = RouteMessage::default();
     message.header.address_family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

@@ -106,6 +106,8 @@ pub(super) enum NoWay {
     NotUnicast,
     #[error("its route encapsulates")]
     Encapsulates,
+    #[error("it is behind the router {0}, and `dsr` goes no further than the link")]
+    BehindRouter(IpAddr),
     #[error("its egress is gone")]
     LinkGone,
     #[error("its egress is down")]
@@ -142,9 +144,13 @@ impl Resolution {
     /// Why nothing can be sent there, as far as that is certain. `given_up` are neighbours that the kernel has given up on.
     pub(super) fn why_not(&self, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
         match self {
-            Self::NoWay(reason @ (NoWay::NoRoute | NoWay::NotUnicast | NoWay::LinkGone | NoWay::LinkDown)) => {
-                Some(reason.to_string())
-            }
+            Self::NoWay(
+                reason @ (NoWay::NoRoute
+                | NoWay::NotUnicast
+                | NoWay::BehindRouter(_)
+                | NoWay::LinkGone
+                | NoWay::LinkDown),
+            ) => Some(reason.to_string()),
             Self::Unresolved { neighbour, .. } if given_up.contains(neighbour) => {
                 Some(format!("its next hop {} does not answer", neighbour.1))
             }
@@ -188,7 +194,10 @@ pub(super) fn resolve(tables: &Tables, destination: Destination, given_up: &BTre
         Some(Lookup::Via(route)) => route,
     };
     let hops = route.preferred(destination.address);
-    let resolved = hops.into_iter().map(|hop| resolve_hop(tables, hop, route.mtu));
+    let resolved = hops.into_iter().map(|hop| match hop.via {
+        via if destination.on_link && via != destination.address => Resolution::NoWay(NoWay::BehindRouter(via)),
+        _ => resolve_hop(tables, hop, route.mtu),
+    });
     let rank = |resolution: &Resolution| match resolution {
         Resolution::Found { .. } => 0,
         Resolution::Unresolved { neighbour, .. } if !given_up.contains(neighbour) => 1,

@@ -14,7 +14,7 @@ fn link(mtu: u32) -> Link {
 }
 
 fn to(text: &str) -> Destination {
-    Destination { address: ip(text), source: None }
+    Destination::of(ip(text))
 }
 
 fn via(hops: &[(&str, u32)], mtu: Option<u32>) -> Lookup {
@@ -23,7 +23,7 @@ fn via(hops: &[(&str, u32)], mtu: Option<u32>) -> Lookup {
 }
 
 fn resolve(tables: &Tables, address: IpAddr) -> Resolution {
-    crate::net::next_hop::resolve(tables, Destination { address, source: None }, &BTreeSet::new())
+    crate::net::next_hop::resolve(tables, Destination::of(address), &BTreeSet::new())
 }
 
 /// 10.0.0.9 on link 2, its MAC address confirmed; 192.0.2.1 behind it.
@@ -171,4 +171,18 @@ fn a_next_hop_that_was_given_up_is_the_last_one() {
     assert_eq!(resolve(&[]), Some(first));
     assert_eq!(resolve(&[first]), Some(second));
     assert_eq!(resolve(&[first, second]), Some(first));
+}
+
+#[test]
+fn no_router_is_between_where_none_may_be() {
+    let mut tables = tables();
+    let direct = |text: &str| Destination { on_link: true, ..to(text) };
+    for address in ["10.0.0.9", "192.0.2.1"] {
+        let lookup = tables.lookups[&to(address)].clone();
+        tables.lookups.insert(direct(address), lookup);
+    }
+    let resolved = |text| crate::net::next_hop::resolve(&tables, direct(text), &BTreeSet::new());
+    assert!(resolved("10.0.0.9").entry().is_some());
+    assert_eq!(resolved("192.0.2.1"), Resolution::NoWay(NoWay::BehindRouter(ip("10.0.0.9"))));
+    assert!(resolved("192.0.2.1").why_not(&BTreeSet::new()).is_some_and(|why| why.contains("10.0.0.9")));
 }

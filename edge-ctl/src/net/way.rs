@@ -12,12 +12,14 @@ pub(crate) struct Destination {
     pub address: IpAddr,
     /// Address that packets come from, where that is known: policy routing may depend on it.
     pub source: Option<IpAddr>,
+    /// Whether packets get there as they are, so that no router may be between: it would send them back.
+    pub on_link: bool,
 }
 
 impl Destination {
     /// From any address.
     pub(crate) const fn of(address: IpAddr) -> Self {
-        Self { address, source: None }
+        Self { address, source: None, on_link: false }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use edge_common::abi::Mode;
 use thiserror::Error;
 
 use crate::{
@@ -52,12 +53,13 @@ impl Host {
 
 /// All backends, as clients' packets are sent to them.
 fn destinations(config: &Config) -> BTreeSet<Destination> {
-    let tunnelled = config.tunnelled();
+    let tunnelled = config.pools_of(Mode::Ipip);
     let of_pool = |pool: &Pool| {
         let is_tunnelled = tunnelled.contains(pool.name.as_str());
         let destination = move |address: IpAddr| Destination {
             address,
             source: config.tunnel.source(address).filter(|_| is_tunnelled),
+            on_link: false,
         };
         pool.backends.iter().map(move |backend| destination(backend.address)).collect::<Vec<_>>()
     };

@@ -39,3 +39,26 @@ fn a_link_that_is_down_and_a_route_that_is_gone_move_new_flows_at_once() {
         assert!(both.unwrap(), "both serve again after {back}");
     }
 }
+
+#[test]
+fn in_dsr_nothing_goes_to_a_backend_behind_a_router() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    lab.balance(Mode::Native).unwrap();
+    let sent = || {
+        let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+        let pools = status["pools"].as_array().unwrap().clone();
+        let mut backends = pools.iter().flat_map(|pool| pool["backends"].as_array().unwrap().clone());
+        backends.find(|backend| backend["name"] == "p4/be1").unwrap()["traffic"]["packets"].as_u64().unwrap()
+    };
+    lab.ask(Served::named("dsr4").vip, 12).unwrap();
+    assert!(sent() > 0);
+    // The first backend is behind the second one from now on. Frames to the VIP would end there, or go in circles.
+    lab.netns(EDGE).ip("route add 10.1.1.11/32 via 10.1.2.11\n").unwrap();
+    std::thread::sleep(SOON);
+    let before = sent();
+    lab.ask(Served::named("dsr4").vip, 12).unwrap();
+    assert_eq!(sent(), before);
+    let status = lab.ctl(&["status"]).unwrap();
+    assert!(status.contains("it is behind the router 10.1.2.11"), "{status}");
+}
