@@ -54,6 +54,7 @@ impl Host {
             .args(arguments)
             .env("EDGE_RUN_DIR", self.path("run"))
             .env("EDGE_PIN_DIR", self.path("bpf"))
+            .env("EDGE_STATE_DIR", self.path("state"))
             .env_remove("EDGE_LOG")
             .output()
             .unwrap();

@@ -125,6 +125,7 @@ fn shell(host: &str, command: &[String]) -> Result<ExitCode> {
     nsenter.env("PATH", format!("{}:{path}", cargo::target_dir()?.join("debug").display()));
     nsenter.env("EDGE_PIN_DIR", kept.dir.join("bpf").join(host));
     nsenter.env("EDGE_RUN_DIR", kept.dir.join(host).join("run"));
+    nsenter.env("EDGE_STATE_DIR", kept.dir.join(host).join("state"));
     let status = nsenter.status().context("could not start nsenter")?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

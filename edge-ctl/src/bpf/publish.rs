@@ -67,7 +67,8 @@ impl PinnedMaps {
     pub(crate) fn publish(&mut self, image: &Image) -> Result<(), BpfError> {
         let published = self.maps.published();
         let before = published.map_or(0, |(_, generation)| generation.number);
-        if image.generation.number != before + 1 {
+        // The first one goes on where the maps before a reboot ended.
+        if published.is_some() && image.generation.number != before + 1 {
             return Err(BpfError::Stale { planned: image.generation.number, published: before });
         }
         let bank = published.map_or(0, |(bank, _)| bank ^ 1);

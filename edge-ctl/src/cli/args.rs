@@ -1,10 +1,14 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 
 use super::{check::CheckArgs, decap::DecapArgs};
+use crate::daemon::Directories;
 
 /// Exit codes in `--help`; docs/cli.md has the same.
 const EXIT_CODES: &str = "\
@@ -32,6 +36,7 @@ pub(crate) struct Args {
 
 /// Directories of the daemon and of the packet path.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "the names of the flags")]
 pub(crate) struct Dirs {
     /// Directory on a bpffs under which maps, programs and links are pinned.
     #[arg(long, global = true, env = "EDGE_PIN_DIR", default_value = "/sys/fs/bpf/edge", value_name = "DIR")]
@@ -39,9 +44,17 @@ pub(crate) struct Dirs {
     /// Directory of the daemon's socket and lock file.
     #[arg(long, global = true, env = "EDGE_RUN_DIR", default_value = "/run/edge", value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
+    /// Directory of what survives a reboot: earlier configurations, drains and failovers.
+    #[arg(long, global = true, env = "EDGE_STATE_DIR", default_value = "/var/lib/edge", value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
 }
 
 impl Dirs {
+    /// The daemon's directories.
+    pub(crate) fn directories<'a>(&'a self, socket: &'a Path) -> Directories<'a> {
+        Directories { pin_dir: &self.pin_dir, run_dir: &self.run_dir, state_dir: &self.state_dir, socket }
+    }
+
     /// The daemon's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.run_dir.join("edge.sock")

@@ -78,7 +78,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { config } => {
             let runtime = runtime(true)?;
-            let ended = runtime.block_on(daemon::run(&dirs.pin_dir, &dirs.run_dir, &dirs.socket(), &config));
+            let ended = runtime.block_on(daemon::run(dirs.directories(&dirs.socket()), &config));
             // A program that is still being loaded is not waited for.
             runtime.shutdown_background();
             Ok(ended?)

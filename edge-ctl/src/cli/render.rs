@@ -67,6 +67,10 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "program     NOT LOADED; what is attached goes on, and it is tried again:");
             indent(&mut text, why);
         }
+        if let Some(why) = &daemon.unkept {
+            let _ = writeln!(text, "state       NOT KEPT ON DISK; traffic does not need it, and it is tried again:");
+            indent(&mut text, why);
+        }
         if daemon.repaired > 0 {
             let _ = writeln!(text, "maps        REPAIRED {} times: another program writes them", daemon.repaired);
         }
@@ -284,6 +288,7 @@ mod tests {
             config: "/etc/edge/edge.toml".to_owned(),
             refused: None,
             program: None,
+            unkept: None,
             repaired: 0,
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))

@@ -9,6 +9,7 @@ pub(crate) mod status;
 pub(crate) mod flow_list;
 pub(crate) mod takedown;
 pub(crate) mod change;
+pub(crate) mod kept;
 pub(crate) mod offline;
 mod causes;
 

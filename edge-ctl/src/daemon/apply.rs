@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use edge_common::abi::{MAX_STATIONS, State};
+use edge_common::abi::{Failover, MAX_STATIONS, State};
 
-use super::reading;
+use super::{keeper, reading};
 use crate::{
-    bpf::{PinDir, PinnedMaps},
+    bpf::{BpfError, PinDir, PinnedMaps},
     config::{Config, ConfigError},
     control::{
         chain,
         change::{self, Candidate, ChangeError, History, Planned},
         events::{EventKind, Events},
         inventory::Inventory,
+        kept::{BackendWord, Choice, Decision, FailoverWord, Kept, choose},
         status::Clock,
     },
     net::{self, Devices, Receiver},
@@ -34,7 +35,8 @@ pub(crate) struct Start {
 /// Brings the file into force, in the pinned maps or else in new ones.
 ///
 /// A bad file does not end what is pinned: the configuration that was published last stays in force.
-pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start, ChangeError> {
+/// `state_dir` has what was said before the reboot; it is read where nothing is pinned.
+pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Events) -> Result<Start, ChangeError> {
     let file = reading::read_at_start(path);
     let pinned = match PinnedMaps::open(pins)? {
         Some(maps) => maps.snapshot()?.map(|snapshot| (maps, snapshot)),
@@ -42,19 +44,71 @@ pub(crate) fn start(pins: &PinDir, path: &Path, events: &Events) -> Result<Start
     };
     match pinned {
         Some((maps, snapshot)) => warm(maps, &snapshot, file, path, events),
-        None => cold(pins, file?, events),
+        None => cold(pins, file, path, state_dir, events),
     }
 }
 
-/// Into new maps.
-fn cold(pins: &PinDir, candidate: Candidate, events: &Events) -> Result<Start, ChangeError> {
+/// Into new maps: the file, or what was kept from before the reboot; and all that operators had said.
+fn cold(
+    pins: &PinDir,
+    file: Result<Candidate, ConfigError>,
+    path: &Path,
+    state_dir: &Path,
+    events: &Events,
+) -> Result<Start, ChangeError> {
+    let kept = keeper::read_at_start(state_dir).unwrap_or_else(|error| {
+        let message = format!("what was kept from before the reboot cannot be read: {}", chain(&error));
+        events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
+        None
+    });
+    let Choice { candidate, mut history, text_of, refused } = choose(file, kept.as_ref())?;
     // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
     xdp::clear(pins)?;
     let mut maps = PinnedMaps::create(pins, &Capacity::of(&candidate.config))?;
-    let mut history = History::default();
-    let planned = Planned::new(&maps, None, candidate)?;
-    let (inventory, _) = planned.publish(&mut maps, &mut history, None, Clock::now(), events)?;
-    Ok(Start { maps, inventory, history, fresh: true, refused: None })
+    let planned = Planned::new(&maps, None, candidate)?.after(&history)?;
+    let (inventory, _) = planned.publish(&mut maps, &mut history, text_of, Clock::now(), events)?;
+    let refused = refused.map(|error| {
+        let from = text_of.unwrap_or_default();
+        format!("generation {from} from before the reboot is in force in place of the file: {}", chain(&error))
+    });
+    if let Some(why) = &refused {
+        events.report(EventKind::ConfigRefused, &path.display().to_string(), why.clone());
+    }
+    if let Some(kept) = kept {
+        say_again(&kept, &inventory, &mut maps, events)?;
+    }
+    Ok(Start { maps, inventory, history, fresh: true, refused })
+}
+
+/// Does what operators had said before the reboot, as far as it means anything now.
+fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: &Events) -> Result<(), BpfError> {
+    for BackendWord { name, decision, reason } in &kept.backends {
+        let Some(member) = inventory.members().find(|member| member.name() == *name) else {
+            let message = format!("{reason} before the reboot; the configuration does not name it any more");
+            events.report(EventKind::LocalFault, name, message);
+            continue;
+        };
+        let admin = decision.admin();
+        maps.change_state(member.number, |before| plan::changed(before, admin, plan::health(before)), reason)?;
+        let kind = match decision {
+            Decision::Drained => EventKind::BackendDrained,
+            Decision::Disabled => EventKind::BackendDisabled,
+        };
+        events.report(kind, name, format!("{reason}; as before the reboot"));
+    }
+    for FailoverWord { service, to, evacuate } in &kept.failovers {
+        let found = inventory.service(service).ok().map(|(service, number)| (number, inventory.position(service, to)));
+        let Some((number, Ok(position))) = found else {
+            let message =
+                format!("it was failed over to {to} before the reboot, which the configuration does not have any more");
+            events.report(EventKind::LocalFault, service, message);
+            continue;
+        };
+        let first = u8::try_from(position).unwrap_or(u8::MAX);
+        maps.set_failover(number, Failover { first, evacuate: *evacuate })?;
+        events.report(EventKind::Failover, service, format!("failed over to {to}, as before the reboot"));
+    }
+    Ok(())
 }
 
 /// Into the maps that are pinned.

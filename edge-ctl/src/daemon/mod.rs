@@ -23,7 +23,8 @@ mod socket;
 mod serve;
 mod reading;
 mod soak;
+mod keeper;
 mod change;
 mod run;
 
-pub(crate) use self::run::{RunError, run};
+pub(crate) use self::run::{Directories, RunError, run};

@@ -24,6 +24,7 @@ use super::{
     controller::Controller,
     descriptors,
     fit::{self, Fit},
+    keeper::Keeper,
     network::{self, NetworkError},
     panics,
     passes::Passes,
@@ -42,6 +43,7 @@ use crate::{
         change::{self, ChangeError, History, How, Words},
         events::{EventKind, Events, unix_ms},
         inventory::Inventory,
+        kept::Kept,
         status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
         takedown,
     },
@@ -91,8 +93,19 @@ impl From<ChangeError> for RunError {
     }
 }
 
+/// Where a daemon keeps what it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directories<'a> {
+    pub(crate) pin_dir: &'a Path,
+    pub(crate) run_dir: &'a Path,
+    /// What survives a reboot.
+    pub(crate) state_dir: &'a Path,
+    pub(crate) socket: &'a Path,
+}
+
 /// Runs until a signal stops it, which leaves everything attached, or a request to detach.
-pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &Path) -> Result<(), RunError> {
+pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunError> {
+    let Directories { pin_dir, run_dir, state_dir, socket } = dirs;
     panics::end_the_process();
     let _run_dir = bpf::lock_run_dir(run_dir)?;
     let pins = PinDir::new(pin_dir)?;
@@ -107,7 +120,7 @@ pub(crate) async fn run(pin_dir: &Path, run_dir: &Path, socket: &Path, config: &
     let (found_sender, mut found) = mpsc::channel(1);
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, lock, config, devices, report_sender, net_sender, found_sender)?;
+    let mut daemon = Daemon::start(pins, lock, config, state_dir, devices, report_sender, net_sender, found_sender)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -173,6 +186,9 @@ pub(super) struct Daemon {
     /// The generations before, and the trial under way. The maps have the same.
     pub(super) history: History,
     pub(super) soak: Soak,
+    keeper: Keeper,
+    /// Why what survives a reboot is not on the disk, as it was last reported.
+    unkept: Option<String>,
     started: u64,
     net_events: mpsc::Sender<NetEvent>,
     found: mpsc::Sender<fit::Found>,
@@ -203,13 +219,15 @@ impl Daemon {
         pins: PinDir,
         lock: Lock,
         config_path: &Path,
+        state_dir: &Path,
         devices: Result<Devices, NetError>,
         reports: mpsc::Sender<Report>,
         net_events: mpsc::Sender<NetEvent>,
         found: mpsc::Sender<fit::Found>,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let apply::Start { mut maps, inventory, history, fresh, refused } = apply::start(&pins, config_path, &events)?;
+        let apply::Start { mut maps, inventory, history, fresh, refused } =
+            apply::start(&pins, config_path, state_dir, &events)?;
         match devices {
             Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
             // Those that are pinned stand, and the watch asks again.
@@ -226,6 +244,8 @@ impl Daemon {
             refused,
             history,
             soak: Soak::default(),
+            keeper: Keeper::start(state_dir),
+            unkept: None,
             started: unix_ms(),
             net_events,
             found,
@@ -302,9 +322,21 @@ impl Daemon {
             );
             self.write_history();
         }
+        self.keep();
         let Controller { inventory, events, .. } = &self.controller;
         self.program.look(&inventory.config, events);
         Next::GoOn
+    }
+
+    /// Hands what survives a reboot to the thread that writes it, and reports what became of that.
+    fn keep(&mut self) {
+        let Controller { inventory, plane, events, .. } = &self.controller;
+        self.keeper.keep(Kept::of(inventory, plane, &self.history));
+        let fault = self.keeper.fault();
+        if let Some(why) = fault.as_ref().filter(|_| self.unkept.is_none()) {
+            events.report(EventKind::LocalFault, "state", why.clone());
+        }
+        self.unkept = fault;
     }
 
     /// Pins the maps again that somebody has removed the pins of, and with them, perhaps, the lock.
@@ -403,6 +435,7 @@ impl Daemon {
             config: self.reader.path().display().to_string(),
             refused: self.refused.clone(),
             program: None,
+            unkept: self.keeper.fault(),
             repaired: self.controller.repaired,
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));

@@ -55,6 +55,20 @@ pub(crate) struct Image {
     pub candidates: Vec<Region>,
 }
 
+impl Image {
+    /// Gives the first generation of new maps another number than 1.
+    pub(crate) fn renumber(&mut self, generation: u64) -> Result<(), PlanError> {
+        self.snapshot.generation = generation;
+        self.generation.number = generation;
+        self.write_json()
+    }
+
+    fn write_json(&mut self) -> Result<(), PlanError> {
+        self.json = serde_json::to_vec(&self.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
+        Ok(())
+    }
+}
+
 /// A service of the new generation.
 #[derive(Clone, Debug)]
 pub(crate) struct NewService {
@@ -135,7 +149,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         vip_other: config.vip_other as u32,
         vip_bits: vip_bits(config.services.iter().map(|service| service.vip)),
     };
-    image.json = serde_json::to_vec(&image.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
+    image.write_json()?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);
     if pages > capacity.snapshot as usize {
         return Err(full(map::SNAPSHOT, "pages", capacity.snapshot, pages));

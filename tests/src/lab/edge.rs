@@ -57,6 +57,11 @@ impl Edge {
         self.dir.join("run")
     }
 
+    /// What survives a reboot.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
     /// `edge-ctl`.
     pub fn binary(&self) -> &Path {
         &self.binary
@@ -157,6 +162,7 @@ impl Edge {
 
     fn with_directories(&self, mut command: Command) -> Command {
         command.env("EDGE_PIN_DIR", &self.pins).env("EDGE_RUN_DIR", self.run_dir());
+        command.env("EDGE_STATE_DIR", self.state_dir());
         command
     }
 }

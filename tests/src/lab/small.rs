@@ -277,6 +277,7 @@ impl Small {
     pub fn decap(&self, host: &str, args: &[&str]) -> Result<String> {
         let mut command = self.netns(host).command(&self.edge_ctl)?;
         command.env("EDGE_PIN_DIR", self.bpffs.path().join(host)).env("EDGE_RUN_DIR", self.dir.0.join(host));
+        command.env("EDGE_STATE_DIR", self.dir.0.join(host).join("state"));
         tool::run(command.args(["decap", "--interface", "eth0"]).args(args))
     }
 

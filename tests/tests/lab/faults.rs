@@ -80,6 +80,7 @@ fn there_is_one_writer_of_the_pins_whatever_its_run_directory_and_its_network() 
         let edge = lab.edge().unwrap();
         let mut command = lab.netns(host).command("timeout").unwrap();
         command.env("EDGE_PIN_DIR", edge.pins()).env("EDGE_RUN_DIR", run_dir);
+        command.env("EDGE_STATE_DIR", edge.state_dir());
         command.arg("20").arg(edge.binary()).args(["run", "--config"]).arg(edge.configuration());
         let output = command.output().expect("edge-ctl");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

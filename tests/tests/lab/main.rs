@@ -1,5 +1,6 @@
 //! Labs of network namespaces with real traffic: what users are promised, seen.
 
+mod change;
 mod decap;
 mod fabric;
 mod faults;

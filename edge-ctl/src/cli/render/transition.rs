@@ -129,6 +129,7 @@ mod tests {
             config: "/etc/edge/edge.toml".to_owned(),
             refused: None,
             program: None,
+            unkept: None,
             repaired: 0,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));

@@ -49,6 +49,8 @@ pub(crate) enum How {
     Rollback,
     /// The text of an earlier generation, since the one on trial was not confirmed, or took availability away.
     Undo,
+    /// The text of a generation before the reboot, in place of a bad file.
+    Restored,
     /// By a program that keeps no history.
     Unknown,
 }
@@ -62,6 +64,7 @@ impl How {
             Self::Apply => "apply",
             Self::Rollback => "rollback",
             Self::Undo => "undo",
+            Self::Restored => "restored",
             Self::Unknown => "unknown",
         }
     }
@@ -73,6 +76,6 @@ impl How {
 
     /// Whether it goes back to what was in force before: nothing of it is new, so nothing of it is refused.
     pub(crate) const fn is_back(self) -> bool {
-        matches!(self, Self::Rollback | Self::Undo)
+        matches!(self, Self::Rollback | Self::Undo | Self::Restored)
     }
 }

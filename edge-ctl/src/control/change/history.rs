@@ -72,8 +72,7 @@ pub(crate) struct Trial {
 
 impl Entry {
     pub(crate) fn new(generation: u64, at: u64, how: How, text: &str) -> Self {
-        let packed: Arc<[u8]> = compress_to_vec(text.as_bytes(), 3).into();
-        Self {
+        let mut entry = Self {
             generation,
             at,
             how,
@@ -83,9 +82,17 @@ impl Entry {
             reason: None,
             verdict: Verdict::Soaking,
             checksum: checksum(text),
-            packed: packed.len(),
-            text: packed,
-        }
+            packed: 0,
+            text: Arc::default(),
+        };
+        entry.pack(text);
+        entry
+    }
+
+    /// Keeps `text`.
+    pub(crate) fn pack(&mut self, text: &str) {
+        self.text = compress_to_vec(text.as_bytes(), 3).into();
+        self.packed = self.text.len();
     }
 
     /// The configuration's text; `None` if it is damaged.

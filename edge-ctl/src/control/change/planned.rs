@@ -89,6 +89,16 @@ impl Planned {
         Ok(Self { candidate, image, diff, unavailable })
     }
 
+    /// Gives it a number after all that a history has, where nothing is published.
+    ///
+    /// # Errors
+    /// When it does not fit any more.
+    pub(crate) fn after(mut self, history: &History) -> Result<Self, ChangeError> {
+        let last = history.entries.iter().map(|entry| entry.generation).max();
+        self.image.renumber(last.unwrap_or(0) + 1)?;
+        Ok(self)
+    }
+
     /// Writes down what comes, and publishes it: whoever is killed in between leaves a note of a generation that does not exist.
     ///
     /// # Errors

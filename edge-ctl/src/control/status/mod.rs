@@ -59,6 +59,9 @@ pub(crate) struct DaemonStatus {
     pub(crate) refused: Option<String>,
     /// Why its program is not loaded: an older one goes on. It is tried again.
     pub(crate) program: Option<String>,
+    /// Why what operators have said would not survive a reboot: the disk.
+    #[serde(default)]
+    pub(crate) unkept: Option<String>,
     /// How often the maps were not as this daemon knows them, and were repaired.
     pub(crate) repaired: u64,
 }

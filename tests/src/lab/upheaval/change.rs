@@ -215,7 +215,8 @@ impl Upheaval<'_> {
 
     fn reload(&self) -> Result<()> {
         std::fs::write(self.lab.edge().configuration(), self.configuration.text())?;
-        self.lab.ctl(&["reload"])?;
+        // Whatever it takes away is meant.
+        self.lab.ctl(&["reload", "--allow-removal", "1000"])?;
         Ok(())
     }
 }

@@ -1,0 +1,74 @@
+//! What a cold start brings into force: the file, or what was in force before the reboot. Pure.
+
+use super::Kept;
+use crate::{
+    config::{self, Config, ConfigError},
+    control::change::{Candidate, ChangeError, Entry, Findings, History, How, Verdict, Words},
+};
+
+/// The configuration to start with.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) candidate: Candidate,
+    pub(crate) history: History,
+    /// The generation before the reboot whose text it is, where it is not the file's.
+    pub(crate) text_of: Option<u64>,
+    /// Why the file is not in force.
+    pub(crate) refused: Option<ChangeError>,
+}
+
+/// Chooses between the file and what was kept.
+///
+/// # Errors
+/// When the file is bad, and nothing that was kept is usable.
+pub(crate) fn choose(file: Result<Candidate, ConfigError>, kept: Option<&Kept>) -> Result<Choice, ChangeError> {
+    let nothing = Kept::default();
+    let kept = kept.unwrap_or(&nothing);
+    let mut history = kept.history.clone();
+    let before = back_from_trial(&mut history, kept.generation);
+    let old = config_of(&history, before);
+    let judged = match file {
+        Ok(file) => match old.as_ref().map_or(Ok(()), |old| judge(&file, old, before, &history, kept)) {
+            Ok(()) => return Ok(Choice { candidate: file, history, text_of: None, refused: None }),
+            Err(error) => error,
+        },
+        Err(error) => error.into(),
+    };
+    let old = old.map(|config| (before, config));
+    let good = history.last_good().map(|entry| entry.generation);
+    let good = good.and_then(|generation| Some((generation, config_of(&history, generation)?)));
+    // What an operator has put in the file's place stays; in place of a bad file comes what is known to be good.
+    let chosen = if matches!(judged, ChangeError::Replaced { .. }) { old.or(good) } else { good.or(old) };
+    let Some((generation, config)) = chosen else { return Err(judged) };
+    let file = history.entry(generation).and_then(|entry| entry.file.clone());
+    let candidate = Candidate { config, how: How::Restored, file, words: Words::default() };
+    Ok(Choice { candidate, history, text_of: Some(generation), refused: Some(judged) })
+}
+
+/// The generation that was in force, or the one before if that was on trial: a reboot is no word for it.
+fn back_from_trial(history: &mut History, in_force: u64) -> u64 {
+    let Some(trial) = history.trial.take().filter(|trial| trial.generation == in_force) else { return in_force };
+    if let Some(entry) = history.entry_mut(in_force) {
+        entry.verdict = Verdict::Undone("the host was started again before anybody confirmed it".to_owned());
+    }
+    trial.back_to
+}
+
+/// Whether the file may come into force after what was.
+fn judge(file: &Candidate, old: &Config, before: u64, history: &History, kept: &Kept) -> Result<(), ChangeError> {
+    if let Some(why) = history.replaced(&file.config.text, before) {
+        return Err(ChangeError::Replaced { why });
+    }
+    let address = |name: &str| {
+        let (pool, name) = name.split_once('/')?;
+        let pool = old.pools.iter().find(|known| known.name == pool)?;
+        pool.backends.iter().find(|backend| backend.name == name).map(|backend| backend.address)
+    };
+    let decided = kept.backends.iter().filter_map(|word| Some((word.name.clone(), address(&word.name)?)));
+    Ok(Findings::of(old, &file.config, &decided.collect::<Vec<_>>()).judge(How::Start, &Words::default())?)
+}
+
+fn config_of(history: &History, generation: u64) -> Option<Config> {
+    let text = history.entry(generation).and_then(Entry::text)?;
+    config::parse(&text, &format!("generation {generation}")).ok()
+}

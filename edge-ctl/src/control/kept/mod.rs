@@ -1,0 +1,90 @@
+//! What survives a reboot: what operators have said, and the generations before. By names; never addresses or health.
+//!
+//! The maps win where they are. This is read at a cold start, and only then.
+
+mod disk;
+mod choose;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    choose::{Choice, choose},
+    disk::{load, save},
+};
+use super::{change::History, data_plane::DataPlane, inventory::Inventory};
+use crate::plan::{self, Admin};
+
+/// Of the files; another one is not read.
+pub(crate) const VERSION: u32 = 1;
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) version: u32,
+    /// The generation in force.
+    pub(crate) generation: u64,
+    pub(crate) history: History,
+    pub(crate) backends: Vec<BackendWord>,
+    pub(crate) failovers: Vec<FailoverWord>,
+}
+
+/// What an operator has decided about a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BackendWord {
+    /// `POOL/BACKEND`.
+    pub(crate) name: String,
+    pub(crate) decision: Decision,
+    /// As `status` shows it.
+    pub(crate) reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Decision {
+    Drained,
+    Disabled,
+}
+
+impl Decision {
+    pub(crate) const fn admin(self) -> Admin {
+        match self {
+            Self::Drained => Admin::Drained,
+            Self::Disabled => Admin::Disabled,
+        }
+    }
+}
+
+/// A service that an operator has failed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailoverWord {
+    pub(crate) service: String,
+    pub(crate) to: String,
+    pub(crate) evacuate: bool,
+}
+
+impl Kept {
+    /// What is to be kept now.
+    pub(crate) fn of(inventory: &Inventory, plane: &impl DataPlane, history: &History) -> Self {
+        let mut backends = Vec::new();
+        for member in inventory.members() {
+            let decision = match plan::admin(plane.state(member.number)) {
+                Admin::Enabled => continue,
+                Admin::Drained => Decision::Drained,
+                Admin::Disabled => Decision::Disabled,
+            };
+            backends.push(BackendWord { name: member.name(), decision, reason: plane.why(member.number).reason });
+        }
+        let mut failovers = Vec::new();
+        for (service, number) in inventory.services() {
+            let failover = plane.failover(number);
+            let to = inventory.pool_names(service).into_iter().nth(failover.first.into());
+            if let Some(to) = to.filter(|_| failover.first > 0) {
+                failovers.push(FailoverWord { service: service.name.clone(), to, evacuate: failover.evacuate });
+            }
+        }
+        Self { version: VERSION, generation: inventory.generation, history: history.clone(), backends, failovers }
+    }
+}

@@ -1,0 +1,234 @@
+//! Changes of the configuration: on trial, taken back, refused; with and without a controller, and no request is lost.
+
+use std::{
+    path::PathBuf,
+    process::Output,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use edge_tests::lab::{
+    asking::Asking,
+    patience::patience,
+    small::{BACKENDS, CLIENT, Mode, Served, Small},
+    topology::{ECHO, EDGE},
+    wait_until,
+};
+use serde_json::Value;
+
+/// A lab whose backends take what the edge sends them.
+fn lab() -> Small {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
+    lab
+}
+
+fn asking(lab: &Small) -> Asking {
+    Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client")
+}
+
+fn text(lab: &Small) -> String {
+    std::fs::read_to_string(lab.edge().unwrap().configuration()).unwrap()
+}
+
+/// A file beside the daemon's own.
+fn file(lab: &Small, text: &str) -> String {
+    let path: PathBuf = lab.edge().unwrap().configuration().with_file_name("new.toml");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// The text with another weight for one backend.
+fn weighted(text: &str, weight: u32) -> String {
+    text.replacen("address = \"10.1.1.11\"\n", &format!("address = \"10.1.1.11\"\nweight = {weight}\n"), 1)
+}
+
+fn output(lab: &Small, args: &[&str]) -> Output {
+    lab.edge().unwrap().output(lab.netns(EDGE), args).unwrap()
+}
+
+fn status(lab: &Small) -> Value {
+    lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()
+}
+
+fn generation(lab: &Small) -> u64 {
+    status(lab)["generation"].as_u64().unwrap()
+}
+
+fn history(lab: &Small) -> Vec<Value> {
+    let history: Value = serde_json::from_str(&lab.ctl(&["history", "--json"]).unwrap()).unwrap();
+    history["entries"].as_array().unwrap().clone()
+}
+
+fn in_force(lab: &Small) -> String {
+    lab.ctl(&["history", "--text", &generation(lab).to_string()]).unwrap()
+}
+
+fn wait_for(lab: &Small, what: &str, limit: Duration, reached: impl Fn() -> bool) {
+    let reached = wait_until(patience(limit), || Ok(reached())).unwrap();
+    assert!(reached, "{what}: {}\n{}", status(lab)["history"], lab.edge().unwrap().said());
+}
+
+#[test]
+fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_controller() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let old = text(&lab);
+    let asking = asking(&lab);
+
+    // Nobody confirms it.
+    let started = Instant::now();
+    let said = lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "3s"]).unwrap();
+    assert!(said.contains("generation 2 is in force") && said.contains("edge-ctl confirm"), "{said}");
+    assert!(lab.ctl(&["status"]).unwrap().contains("ON TRIAL: goes back to generation 1"));
+    wait_for(&lab, "it is undone", Duration::from_secs(10), || generation(&lab) == 3);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(3) && took < patience(Duration::from_secs(6)), "{took:?}");
+    assert_eq!(in_force(&lab), old);
+    assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("nobody has confirmed"));
+
+    // Somebody does.
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "4s", "--reason", "try"]).unwrap();
+    lab.ctl(&["confirm"]).unwrap();
+    sleep(Duration::from_secs(6));
+    assert_eq!((generation(&lab), in_force(&lab)), (4, weighted(&old, 60)));
+    assert_eq!(output(&lab, &["confirm"]).status.code(), Some(2), "nothing waits any more");
+
+    // The controller is dead when the time is over: the next one undoes it.
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 70)), "--confirm", "4s"]).unwrap();
+    lab.kill_daemon().unwrap();
+    sleep(Duration::from_secs(5));
+    assert_eq!(in_force(&lab), weighted(&old, 70), "nobody is there to undo it");
+    assert_eq!(status(&lab)["history"]["trial"]["seconds_left"], 0);
+    lab.start_daemon().expect("it starts again");
+    wait_for(&lab, "it is undone", Duration::from_secs(5), || in_force(&lab) == weighted(&old, 60));
+    // What was undone is not taken again, nor is the file from before.
+    assert!(status(&lab)["daemon"]["refused"].as_str().unwrap().contains("the file was not taken"));
+    lab.kill_daemon().unwrap();
+    lab.start_daemon().expect("it starts again");
+    assert_eq!(in_force(&lab), weighted(&old, 60));
+    lab.ctl(&["reload"]).unwrap();
+    assert_eq!(in_force(&lab), old);
+
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+}
+
+#[test]
+fn a_rollback_needs_no_controller_and_loses_nothing() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let old = text(&lab);
+    let asking = asking(&lab);
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
+    lab.kill_daemon().unwrap();
+    let started = Instant::now();
+    lab.ctl(&["rollback", "--reason", "it was slow"]).unwrap();
+    let took = started.elapsed();
+    assert!(took < patience(Duration::from_secs(1)), "{took:?}");
+    assert_eq!((generation(&lab), in_force(&lab)), (3, old.clone()));
+    let last = &history(&lab)[2];
+    assert_eq!(
+        (&last["how"], &last["text_of"], &last["reason"]),
+        (&"rollback".into(), &1.into(), &"it was slow".into())
+    );
+    lab.start_daemon().expect("it adopts what the command line has done");
+    assert_eq!(generation(&lab), 3);
+
+    // And with one; to a number; and what is not kept is not found.
+    let started = Instant::now();
+    lab.ctl(&["rollback", "2"]).unwrap();
+    assert!(started.elapsed() < patience(Duration::from_secs(1)), "{:?}", started.elapsed());
+    assert_eq!(in_force(&lab), weighted(&old, 50));
+    assert_eq!(output(&lab, &["rollback", "77"]).status.code(), Some(2));
+    assert!(lab.ctl(&["diff", "1", "2"]).unwrap().contains("weight: 100 -> 50"));
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 300 && asked.lost == 0, "{asked:?}");
+}
+
+#[test]
+fn no_file_that_was_cut_off_is_taken() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let path = lab.edge().unwrap().configuration();
+    let old = text(&lab);
+    let asking = asking(&lab);
+    let lines: Vec<_> = old.split_inclusive('\n').collect();
+    let (mut refused, mut guarded) = (0, 0);
+    for end in 0..lines.len() {
+        std::fs::write(&path, lines[..end].concat()).unwrap();
+        let output = output(&lab, &["reload"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "cut after line {end}: {said}");
+        refused += 1;
+        guarded += i32::from(said.contains("--allow-removal"));
+    }
+    assert!(refused > 100 && guarded > 10, "{refused} {guarded}");
+    let status = status(&lab);
+    assert_eq!(status["generation"], 1);
+    assert!(status["daemon"]["refused"].as_str().unwrap().contains("may be cut off"), "{status}");
+    // A signal says nothing, so it is not asked, and not done.
+    let less = old.rsplit_once("\n[[service]]").unwrap().0;
+    std::fs::write(&path, less).unwrap();
+    lab.edge().unwrap().signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+    sleep(patience(Duration::from_millis(500)));
+    assert_eq!(generation(&lab), 1);
+    // With the word it is done.
+    assert_eq!(output(&lab, &["apply", path.to_str().unwrap()]).status.code(), Some(2));
+    lab.ctl(&["reload", "--allow-removal", "1"]).unwrap();
+    assert_eq!((generation(&lab), in_force(&lab).as_str()), (2, less));
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+}
+
+#[test]
+fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let old = text(&lab);
+    let asking = asking(&lab);
+    // Nobody answers these probes.
+    let wrong = old.replace(&format!("port = {ECHO}\ninterval"), "port = 9999\ninterval");
+    assert_ne!(wrong, old);
+    let started = Instant::now();
+    lab.ctl(&["apply", &file(&lab, &wrong), "--confirm", "5m"]).unwrap();
+    wait_for(&lab, "it is undone", Duration::from_secs(20), || generation(&lab) == 3);
+    assert!(started.elapsed() < patience(Duration::from_secs(15)), "{:?}", started.elapsed());
+    let why = history(&lab)[1]["verdict"]["undone"].as_str().unwrap().to_owned();
+    assert!(why.contains("it has taken availability away: service"), "{why}");
+    assert_eq!(in_force(&lab), old);
+
+    // A backend that dies by itself is no reason.
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "5m"]).unwrap();
+    lab.netns("be1").ip("link set dev eth0 down").unwrap();
+    sleep(patience(Duration::from_secs(4)));
+    assert_eq!(generation(&lab), 4, "{}", lab.edge().unwrap().said());
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 300, "{asked:?}");
+}
+
+#[test]
+fn a_plan_says_what_moves_before_it_does() {
+    let mut lab = lab();
+    lab.prepare(Mode::Native, "").expect("a configuration");
+    let old = text(&lab);
+    let new = file(&lab, &weighted(&old, 300));
+    let cold: Value = serde_json::from_str(&lab.ctl(&["plan", &new, "--json"]).unwrap()).unwrap();
+    assert!(cold["generation"].is_null() && cold["services"][0]["change"] == "added", "{cold}");
+    lab.start_daemon().expect("the load balancer starts");
+    for alive in [true, false] {
+        if !alive {
+            lab.kill_daemon().unwrap();
+        }
+        let plan: Value = serde_json::from_str(&lab.ctl(&["plan", &new, "--json"]).unwrap()).unwrap();
+        assert_eq!((&plan["generation"], &plan["needs"]), (&1.into(), &Value::Null));
+        let flows = plan["flows"].as_array().unwrap();
+        let of =
+            |name: &str| flows.iter().find(|flows| flows["service"] == name).unwrap()["new_flows"].as_f64().unwrap();
+        // From half to three quarters.
+        assert!((of("echo-dsr4") - 0.25).abs() < 0.01 && of("echo-dsr6").abs() < 1e-9, "{plan}");
+        let shown = lab.ctl(&["plan", &file(&lab, &old.replace("slots = 1024", "slots = 2048"))]).unwrap();
+        assert!(shown.contains("say --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
+        lab.ctl(&["plan", &file(&lab, &weighted(&old, 300))]).unwrap();
+    }
+}
