@@ -23,7 +23,7 @@ use crate::{
     health::{Health, Verdict},
     net::NextHopEntry,
     plan::{self, Admin, Capacity},
-    probe::{ProbeEngine, ProbeTarget, Report},
+    probe::{ProbeEngine, ProbeTarget, Report, Subject},
     xdp::{self, EdgeProgram},
 };
 
@@ -151,7 +151,8 @@ impl Probes {
     pub fn start(config: &Config) -> Self {
         let backends = config.0.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
-            Some(ProbeTarget { backend: number, address: backend.address, probe: pool.probe.clone()? })
+            let subject = Subject::Backend(number);
+            Some(ProbeTarget { subject, address: backend.address, probe: pool.probe.clone()? })
         });
         // As much room as the daemon gives.
         let (sender, reports) = mpsc::channel(1024);
@@ -168,7 +169,7 @@ impl Probes {
         let report = self.reports.recv().await.context("the engine has ended")?;
         match report.verdict {
             Verdict::Pass => Ok(()),
-            Verdict::Fail(why) | Verdict::Inconclusive(why) => Err(anyhow::anyhow!(why)),
+            Verdict::Fail(why) | Verdict::Silent(why) | Verdict::Inconclusive(why) => Err(anyhow::anyhow!(why)),
         }
     }
 }

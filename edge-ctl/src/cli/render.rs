@@ -71,6 +71,10 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "state       NOT KEPT ON DISK; traffic does not need it, and it is tried again:");
             indent(&mut text, why);
         }
+        if let Some(frozen) = &daemon.frozen {
+            let _ =
+                writeln!(text, "health      FROZEN for {}, as it was before: {}", age(frozen.for_seconds), frozen.why);
+        }
         if daemon.repaired > 0 {
             let _ = writeln!(text, "maps        REPAIRED {} times: another program writes them", daemon.repaired);
         }
@@ -290,6 +294,7 @@ mod tests {
             program: None,
             unkept: None,
             repaired: 0,
+            frozen: None,
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }

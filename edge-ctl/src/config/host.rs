@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt::Write as _,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -159,18 +159,44 @@ pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
     Ok(Tunnel { source_v4: source_v4?.map(|found| found.value), source_v6: source_v6?.map(|found| found.value) })
 }
 
-/// `[edge]`: what becomes of packets to a VIP and to no service.
-pub(super) fn vip_other(root: &Table<'_>) -> Read<VipOther> {
-    let Some(table) = root.table("edge", &EDGE)? else { return Ok(VipOther::default()) };
-    let words = [("reject", VipOther::Reject), ("drop", VipOther::Drop), ("host", VipOther::Host)];
-    Ok(table.optional("vip_other", values::choice(&words))?.map_or_else(VipOther::default, |found| found.value))
+/// `[edge]`.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) vip_other: VipOther,
+    pub(super) soak: Duration,
+    pub(super) reference_targets: Vec<SocketAddr>,
 }
 
-/// How long a configuration is in force without harm until it is called good.
-pub(super) fn soak(root: &Table<'_>) -> Read<Duration> {
-    let Some(table) = root.table("edge", &EDGE)? else { return Ok(DEFAULT_SOAK) };
+impl Default for Edge {
+    fn default() -> Self {
+        Self { vip_other: VipOther::default(), soak: DEFAULT_SOAK, reference_targets: Vec::new() }
+    }
+}
+
+pub(super) fn edge(root: &Table<'_>) -> Read<Edge> {
+    let Some(table) = root.table("edge", &EDGE)? else { return Ok(Edge::default()) };
+    let words = [("reject", VipOther::Reject), ("drop", VipOther::Drop), ("host", VipOther::Host)];
+    let vip_other = table.optional("vip_other", values::choice(&words));
     let soaks = Duration::from_secs(1)..=Duration::from_hours(24);
-    Ok(table.optional("soak", values::duration(soaks, "soak = \"5m\""))?.map_or(DEFAULT_SOAK, |found| found.value))
+    let soak = table.optional("soak", values::duration(soaks, "soak = \"5m\""));
+    let references = table.optional("reference_targets", |entry: &Value<'_>| {
+        let example = "reference_targets = [\"198.51.100.1:443\", \"[2001:db8::1]:443\"]";
+        let read = values::list(entry, 1..=16, example, |entry| values::socket_address(entry, example))?;
+        let mut targets = Vec::new();
+        for (at, target) in read {
+            if targets.contains(&target) {
+                let what = format!("`reference_targets` has {target} twice");
+                return Err(Wrong { what, write: "each of them once".to_owned(), at: Some(at) });
+            }
+            targets.push(target);
+        }
+        Ok(targets)
+    });
+    Ok(Edge {
+        vip_other: vip_other?.map_or_else(VipOther::default, |found| found.value),
+        soak: soak?.map_or(DEFAULT_SOAK, |found| found.value),
+        reference_targets: references?.map_or_else(Vec::new, |found| found.value),
+    })
 }
 
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {

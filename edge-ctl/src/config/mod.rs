@@ -5,7 +5,7 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`flows`] the flow keys of a service, [`across`] references between sections.
+//! [`services`] one section each, [`judging`] how a pool's health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
@@ -14,6 +14,7 @@ mod across;
 mod error;
 mod flows;
 mod host;
+mod judging;
 mod pools;
 mod schema;
 mod services;
@@ -27,7 +28,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::Read as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub vip_other: VipOther,
     /// How long it is in force without harm until it is called good.
     pub soak: Duration,
+    /// What is asked for an answer when no backend gives one, distinct.
+    pub reference_targets: Vec<SocketAddr>,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
@@ -158,8 +161,20 @@ pub(crate) struct Pool {
     pub min_healthy: u16,
     /// `None`: its backends are not probed and stay unknown, which serves.
     pub probe: Option<Probe>,
+    pub judging: Judging,
     /// At least one, names distinct, addresses distinct.
     pub backends: Vec<Backend>,
+}
+
+/// How the health of a pool is judged.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Judging {
+    /// The share of the pool that silence may take out while the rest of it answers, 0 to 1; one backend at least.
+    pub ejection_cap: f64,
+    /// With a smaller share of the pool up, and no other pool to go to, all of it serves; 0 to 1.
+    pub panic_below: f64,
+    /// How long a backend that goes down again and again is held back at most.
+    pub damping: Duration,
 }
 
 /// A real server.
@@ -349,8 +364,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
 
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);
-    let vip_other = host::vip_other(&root);
-    let soak = host::soak(&root);
+    let edge = host::edge(&root);
     let tunnel = host::tunnel(&root);
     let limits = host::limits(&root);
     let interfaces = host::interfaces(&root);
@@ -363,14 +377,16 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let across::Sections { slots, tunnel, interfaces, pools, services, .. } = sections;
     let interfaces = interfaces?;
     let pools = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?;
+    let edge = edge?;
     let positions = pools.iter().enumerate().map(|(position, pool)| (pool.name.clone(), position)).collect();
     let services =
         services?.into_iter().map(|service| service.finish(&positions, &interfaces)).collect::<Read<Vec<_>>>()?;
     Ok(Config {
         hash_key: hash_key?,
         slots: slots?.value,
-        vip_other: vip_other?,
-        soak: soak?,
+        vip_other: edge.vip_other,
+        soak: edge.soak,
+        reference_targets: edge.reference_targets,
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         limits,

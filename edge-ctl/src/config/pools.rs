@@ -5,8 +5,9 @@ use std::{collections::HashMap, net::IpAddr, str::FromStr as _, time::Duration};
 use hyper::http::uri::{Authority, PathAndQuery};
 
 use super::{
-    Backend, Pool, Probe, ProbeKind,
+    Backend, Judging, Pool, Probe, ProbeKind,
     host::distinct,
+    judging,
     schema::{BACKEND, POOL, PROBE},
     values::{self, Entry, Wrong},
     walk::{Found, Read, Reported, Table},
@@ -29,6 +30,7 @@ pub(super) struct PoolDraft {
     pub(super) size: usize,
     min_healthy: Read<u16>,
     probe: Read<Option<Probe>>,
+    judging: Read<Judging>,
     /// Set when a backend or the list of them was refused.
     refused: Option<Reported>,
 }
@@ -49,6 +51,7 @@ impl PoolDraft {
                 name: self.name?.value,
                 min_healthy: self.min_healthy?,
                 probe: self.probe?,
+                judging: self.judging?,
                 backends: self.backends.into_iter().map(backend).collect(),
             }),
         }
@@ -76,7 +79,8 @@ fn pool(table: &Table<'_>, names: &mut HashMap<String, usize>) -> PoolDraft {
     };
     let min_healthy = min_healthy(table, size);
     let probe = table.table("probe", &PROBE).and_then(|table| table.map(|table| probe(&table)).transpose());
-    PoolDraft { name, at: table.at, backends, size, min_healthy, probe, refused }
+    let judging = judging::read(table);
+    PoolDraft { name, at: table.at, backends, size, min_healthy, probe, judging, refused }
 }
 
 fn min_healthy(table: &Table<'_>, size: usize) -> Read<u16> {

@@ -11,7 +11,7 @@ pub(super) const ROOT: Section = Section {
     heading: "the top of the file",
     keys: &["hash_key", "slots", "edge", "tunnel", "limits", "interface", "pool", "service"],
 };
-pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak"] };
+pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
 pub(super) const LIMITS: Section = Section {
     heading: "[limits]",
@@ -31,7 +31,10 @@ pub(super) const LIMITS: Section = Section {
     ],
 };
 pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode", "virtual_macs"] };
-pub(super) const POOL: Section = Section { heading: "[[pool]]", keys: &["name", "min_healthy", "probe", "backend"] };
+pub(super) const POOL: Section = Section {
+    heading: "[[pool]]",
+    keys: &["name", "min_healthy", "ejection_cap", "panic_below", "damping", "probe", "backend"],
+};
 pub(super) const PROBE: Section = Section {
     heading: "[pool.probe]",
     keys: &["type", "port", "path", "status", "host", "interval", "timeout", "rise", "fall", "jitter"],

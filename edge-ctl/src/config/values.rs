@@ -1,6 +1,10 @@
 //! Single values of the file: each reader takes an entry and gives a value, or what is wrong and what to write.
 
-use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use toml::de::DeValue;
 
@@ -147,6 +151,23 @@ pub(super) fn address(example: &str) -> impl FnOnce(&Entry<'_>) -> Result<IpAddr
                 _ => Ok(address),
             },
         }
+    }
+}
+
+/// The address of one host, and a port.
+pub(super) fn socket_address(entry: &Entry<'_>, example: &str) -> Result<SocketAddr, Wrong> {
+    let text = entry.string(example)?;
+    let Ok(target) = text.parse::<SocketAddr>() else {
+        let why = match text.parse::<IpAddr>() {
+            Ok(_) => "which lacks a port",
+            Err(_) => "which is not an IP address with a port",
+        };
+        return Err(entry.wrong(why, example));
+    };
+    match unfit(target.ip()) {
+        Some(why) => Err(entry.wrong(why, example)),
+        None if target.port() == 0 => Err(entry.wrong("which lacks a port", example)),
+        None => Ok(target),
     }
 }
 

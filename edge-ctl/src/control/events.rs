@@ -47,6 +47,14 @@ pub(crate) enum EventKind {
     NextHopFound,
     /// Nothing can be sent to a backend, and there is no other one for it.
     Unreachable,
+    /// This host may be to blame for what its probes do not hear: health is as it was before.
+    Frozen,
+    /// Enough is heard again: probes count.
+    Thawed,
+    /// So much of a pool is down, and there is no other, that all of it serves.
+    Panic,
+    /// Enough of the pool is up again.
+    PanicOver,
     LocalFault,
     /// Something of the configuration does not go with this host.
     HostUnfit,
@@ -87,6 +95,10 @@ impl EventKind {
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
             Self::Unreachable => "unreachable",
+            Self::Frozen => "frozen",
+            Self::Thawed => "thawed",
+            Self::Panic => "panic",
+            Self::PanicOver => "panic_over",
             Self::LocalFault => "local_fault",
             Self::HostUnfit => "host_unfit",
             Self::HostFits => "host_fits",
@@ -105,6 +117,8 @@ impl EventKind {
             | Self::PoolLeft
             | Self::NextHopLost
             | Self::Unreachable
+            | Self::Frozen
+            | Self::Panic
             | Self::LocalFault
             | Self::HostUnfit
             | Self::Repaired => true,
@@ -127,6 +141,8 @@ impl EventKind {
             | Self::TransitionFinished
             | Self::NextHopFound
             | Self::HostFits
+            | Self::Thawed
+            | Self::PanicOver
             | Self::Lagged => false,
         }
     }

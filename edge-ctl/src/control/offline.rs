@@ -96,8 +96,8 @@ pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let states: BTreeMap<_, _> = inventory.known().map(|known| (known.number, maps.state(known.number))).collect();
-    let health = |backend| plan::health(states.get(&backend).copied().unwrap_or_default());
-    Ok(operations::operate(&inventory, &mut maps, health, &Events::new(), operation)?)
+    let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
+    Ok(operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?)
 }
 
 fn nothing_pinned(pin_dir: &Path, error: BpfError) -> OfflineError {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bpf::BpfError,
-    health::Health,
+    health::{Condition, Health},
     plan::{self, Admin},
 };
 
@@ -62,11 +62,11 @@ pub(crate) enum OperationError {
     Maps(#[from] BpfError),
 }
 
-/// Does the operation. `health` is what probes have found of a backend.
+/// Does the operation. `condition` is what probes have found of a backend, and what follows from it.
 pub(crate) fn operate(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
-    health: impl Fn(BackendNumber) -> Health,
+    condition: impl Fn(BackendNumber) -> Condition,
     events: &Events,
     operation: &Operation,
 ) -> Result<Outcome, OperationError> {
@@ -77,13 +77,13 @@ pub(crate) fn operate(
     let before = selection::all(inventory, plane);
     let mut outcome = match operation {
         Operation::Drain { backend, reason } => {
-            set_admin(inventory, plane, health, events, backend, Admin::Drained, reason.as_deref())
+            set_admin(inventory, plane, condition, events, backend, Admin::Drained, reason.as_deref())
         }
         Operation::Enable { backend, reason } => {
-            set_admin(inventory, plane, health, events, backend, Admin::Enabled, reason.as_deref())
+            set_admin(inventory, plane, condition, events, backend, Admin::Enabled, reason.as_deref())
         }
         Operation::Disable { backend, reason } => {
-            set_admin(inventory, plane, health, events, backend, Admin::Disabled, reason.as_deref())
+            set_admin(inventory, plane, condition, events, backend, Admin::Disabled, reason.as_deref())
         }
         Operation::Failover { service, to, evacuate } => fail_over(inventory, plane, events, service, to, *evacuate),
         Operation::Failback { service } => fail_back(inventory, plane, events, service),
@@ -95,7 +95,7 @@ pub(crate) fn operate(
 fn set_admin(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
-    health: impl Fn(BackendNumber) -> Health,
+    condition: impl Fn(BackendNumber) -> Condition,
     events: &Events,
     backend: &str,
     admin: Admin,
@@ -112,14 +112,14 @@ fn set_admin(
         let message = format!("{name} is {done} already");
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
-    let health = health(number);
+    let condition = condition(number);
     let why = match reason {
         Some(reason) => format!("{done} by an operator: {reason}"),
         None => format!("{done} by an operator"),
     };
-    plane.change_state(number, |before| plan::changed(before, admin, health), &why)?;
+    plane.change_state(number, |before| plan::changed(before, admin, condition), &why)?;
     events.report(kind, &name, why);
-    let message = match (admin, health) {
+    let message = match (admin, condition.health) {
         (Admin::Drained, _) => format!("{name} is drained: it gets no new flows, and keeps its established ones"),
         (Admin::Disabled, _) => format!("{name} is disabled: it gets no packets"),
         (Admin::Enabled, _) if retired => {

@@ -58,6 +58,11 @@ impl Counts {
         Self((0..inventory.config.pools.len()).map(|pool| counted(inventory, plane, pool)).collect())
     }
 
+    /// These counts, in the order of the pools.
+    pub(crate) fn of(pools: Vec<abi::Pool>) -> Self {
+        Self(pools)
+    }
+
     /// Backends of the pool that take new flows.
     pub(crate) fn available(&self, pool: usize) -> usize {
         self.0.get(pool).map_or(0, |pool| pool.available as usize)

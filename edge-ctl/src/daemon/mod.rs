@@ -16,6 +16,8 @@ mod program;
 mod sought;
 mod probed;
 mod reach;
+mod panic_mode;
+mod judgement;
 mod controller;
 mod transitions;
 mod passes;

@@ -1,9 +1,14 @@
 //! A backend that is probed: its health, how it is probed, and since when nothing was heard of its probes.
 
+use std::time::Duration;
+
 use crate::{
-    config::Probe,
-    health::{Health, HealthChange, Machine, Verdict},
+    config::{Judging, Probe},
+    health::{Evidence, Health, HealthChange, Machine, Standing, Verdict},
+    plan,
 };
+
+use edge_common::abi::State;
 
 /// So many probes must have been missed before a verdict is too old.
 const MISSED: u32 = 10;
@@ -13,40 +18,85 @@ const LEAST: u32 = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Probed {
     probe: Probe,
+    damping: Duration,
     machine: Machine,
+    /// Position of its pool; `None` for one that is retired.
+    pub(super) pool: Option<usize>,
+    /// Whether it is out for its silence, until it is up again or the silence was found to be this host's own.
+    pub(super) is_out: bool,
     /// Seconds in which this daemon ran and no probe has ended. Not of a clock: while the daemon stands still, so do its
     /// probes, and what they had found before must not be thrown away at the first moment after.
     silent: u32,
 }
 
 impl Probed {
-    /// The backend `before`, if it was probed, is probed by `probe` from now on; its health was `health`. What was counted
-    /// goes on where the probe is the same.
-    pub(super) fn go_on(before: Option<Self>, probe: &Probe, health: Health) -> Self {
-        match before {
-            Some(before) if before.probe == *probe && before.machine.health() == health => before,
-            _ => Self {
-                probe: probe.clone(),
-                machine: Machine::starting_from(health, probe.rise, probe.fall),
-                silent: 0,
-            },
+    /// A backend is probed by `probe` from now on; `state` is what an earlier daemon, or another probe, has left behind.
+    pub(super) fn new(probe: &Probe, judging: &Judging, pool: Option<usize>, state: State) -> Self {
+        let condition = plan::condition(state);
+        // What was not out was in doubt.
+        let evidence = if condition.standing == Standing::Keeping { Evidence::Soft } else { Evidence::Hard };
+        let damping = judging.damping;
+        Self {
+            probe: probe.clone(),
+            damping,
+            machine: Machine::starting_from(condition.health, evidence, probe.rise, probe.fall, damping),
+            pool,
+            is_out: false,
+            silent: 0,
         }
+    }
+
+    /// The same backend goes on, with what was counted, if it is probed and judged in the same way.
+    pub(super) fn go_on(self, probe: &Probe, judging: &Judging, pool: Option<usize>) -> Option<Self> {
+        (self.probe == *probe && self.damping == judging.damping).then_some(Self { pool, ..self })
     }
 
     pub(super) fn health(&self) -> Health {
         self.machine.health()
     }
 
-    pub(super) fn observe(&mut self, verdict: &Verdict) -> Option<HealthChange> {
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(super) fn observe(&mut self, verdict: &Verdict, now: Duration, deaf: bool) -> Option<HealthChange> {
         self.silent = 0;
-        self.machine.observe(verdict)
+        let change = self.machine.observe(verdict, now, deaf);
+        self.is_out &= self.machine.is_silenced();
+        change
+    }
+
+    /// It is held back no longer.
+    pub(super) fn release(&mut self, now: Duration) -> Option<HealthChange> {
+        let change = self.machine.release(now);
+        self.is_out &= self.machine.is_silenced();
+        change
+    }
+
+    /// Its silence was not its own, unless it has been out for longer than a wave of silence takes.
+    pub(super) fn pardon(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
+        let is_of_this_wave = !self.is_out || now.saturating_sub(self.machine.changed()) <= self.fall_time() * 2;
+        if self.machine.is_silenced() && !is_of_this_wave {
+            return None;
+        }
+        self.is_out = false;
+        self.machine.pardon(now, reason)
     }
 
     /// A second has passed. A verdict that is too old is forgotten.
-    pub(super) fn age(&mut self) -> Option<HealthChange> {
+    pub(super) fn age(&mut self, now: Duration) -> Option<HealthChange> {
         self.silent = self.silent.saturating_add(1);
         let limit = self.longest();
-        (self.silent == limit).then(|| self.machine.forget(&format!("no probe has ended for {limit} s")))?
+        if self.silent != limit {
+            return None;
+        }
+        self.is_out = false;
+        self.machine.forget(now, &format!("no probe has ended for {limit} s"))
+    }
+
+    /// How long it takes at most from the death of a backend until its probes have found it.
+    pub(super) fn fall_time(&self) -> Duration {
+        self.probe.interval.mul_f64(1.0 + self.probe.jitter) * (self.probe.fall + 1) + self.probe.timeout
     }
 
     /// Seconds after which a verdict is too old.
@@ -65,30 +115,37 @@ mod tests {
         inventory().config.pools[0].probe.clone().expect("it has one")
     }
 
-    fn fail() -> Verdict {
-        Verdict::Fail("no answer".to_owned())
+    fn judging() -> Judging {
+        inventory().config.pools[0].judging.clone()
+    }
+
+    fn probed(health: Health) -> Probed {
+        Probed::new(&probe(), &judging(), Some(0), plan::state(plan::Admin::Enabled, health))
+    }
+
+    fn fail(probed: &mut Probed) -> Option<HealthChange> {
+        probed.observe(&Verdict::Fail("no answer".to_owned()), Duration::ZERO, false)
     }
 
     #[test]
     fn counts_go_on_with_the_same_probe_and_begin_anew_with_another() {
-        let mut probed = Probed::go_on(None, &probe(), Health::Up);
-        assert_eq!((probed.observe(&fail()), probed.observe(&fail())), (None, None));
-        let mut same = Probed::go_on(Some(probed.clone()), &probe(), Health::Up);
-        assert_eq!(same.observe(&fail()).map(|change| change.to), Some(Health::Down), "the third in a row");
-        let mut other = Probed::go_on(Some(probed), &Probe { port: 81, ..probe() }, Health::Up);
-        assert_eq!(other.observe(&fail()), None);
+        let mut probed = probed(Health::Up);
+        assert_eq!((fail(&mut probed), fail(&mut probed)), (None, None));
+        let mut same = probed.clone().go_on(&probe(), &judging(), Some(0)).expect("the same");
+        assert_eq!(fail(&mut same).map(|change| change.to), Some(Health::Down), "the third in a row");
+        assert_eq!(probed.go_on(&Probe { port: 81, ..probe() }, &judging(), Some(0)), None);
     }
 
     #[test]
     fn a_verdict_that_is_too_old_is_unknown_once() {
         // Each second, a timeout of half of one: ten of them and their timeouts.
         for health in [Health::Up, Health::Down] {
-            let mut probed = Probed::go_on(None, &probe(), health);
+            let mut probed = probed(health);
             for second in 1..=100 {
                 if second == 14 {
-                    probed.observe(&fail());
+                    fail(&mut probed);
                 }
-                let changed = probed.age().map(|change| change.to);
+                let changed = probed.age(Duration::ZERO).map(|change| change.to);
                 assert_eq!(changed, (second == 14 + 14).then_some(Health::Unknown), "{second}");
             }
         }

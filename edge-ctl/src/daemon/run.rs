@@ -36,7 +36,7 @@ use super::{
     sought::sought,
 };
 use crate::{
-    bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms},
+    bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms, monotonic_time},
     config::{self, ConfigError},
     control::{
         chain,
@@ -48,10 +48,14 @@ use crate::{
         takedown,
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
-    probe::{ProbeEngine, ProbeTarget, Report},
+    probe::{ProbeEngine, ProbeTarget, Report, Subject},
     xdp::{EdgeProgram, XdpError},
 };
 
+/// How often what is in doubt is judged anew.
+const JUDGEMENT: Duration = Duration::from_millis(100);
+/// Reports of probes that are judged together, at most.
+const TOGETHER: usize = 256;
 /// How often counters are sampled; rates are computed over one to two of these.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the MTU of a path that an ICMP error has reported is used (RFC 1191, section 6.3, RFC 8201, section 4).
@@ -118,9 +122,10 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     let (report_sender, mut reports) = mpsc::channel(WAITING);
     let (net_sender, mut net_events) = mpsc::channel(WAITING);
     let (found_sender, mut found) = mpsc::channel(1);
+    let senders = Senders { reports: report_sender, net_events: net_sender, found: found_sender };
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, lock, config, state_dir, devices, report_sender, net_sender, found_sender)?;
+    let mut daemon = Daemon::start(pins, lock, config, state_dir, devices, senders)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -134,10 +139,17 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
 
     let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut judgement = interval_at(Instant::now() + JUDGEMENT, JUDGEMENT);
+    judgement.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut together = Vec::with_capacity(TOGETHER);
     let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
     let why = loop {
         tokio::select! {
-            Some(report) = reports.recv() => daemon.report(&report),
+            1.. = reports.recv_many(&mut together, TOGETHER) => {
+                daemon.report(&together);
+                together.clear();
+            }
+            _ = judgement.tick() => daemon.reconsider(),
             Some(event) = net_events.recv() => daemon.net_event(event),
             Some(request) = commands.recv() => {
                 if daemon.command(request).await == Next::Stop {
@@ -190,8 +202,7 @@ pub(super) struct Daemon {
     /// Why what survives a reboot is not on the disk, as it was last reported.
     unkept: Option<String>,
     started: u64,
-    net_events: mpsc::Sender<NetEvent>,
-    found: mpsc::Sender<fit::Found>,
+    senders: Senders,
     /// What of the configuration does not go with this host.
     pub(super) fit: Fit,
     probes: ProbeEngine,
@@ -204,6 +215,14 @@ pub(super) struct Daemon {
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
     pub(super) newer: Option<Sample>,
+}
+
+/// Where those beside the loop send what they see.
+#[derive(Debug)]
+struct Senders {
+    reports: mpsc::Sender<Report>,
+    net_events: mpsc::Sender<NetEvent>,
+    found: mpsc::Sender<fit::Found>,
 }
 
 /// What runs beside the loop, for one configuration. Dropping it ends it.
@@ -221,9 +240,7 @@ impl Daemon {
         config_path: &Path,
         state_dir: &Path,
         devices: Result<Devices, NetError>,
-        reports: mpsc::Sender<Report>,
-        net_events: mpsc::Sender<NetEvent>,
-        found: mpsc::Sender<fit::Found>,
+        senders: Senders,
     ) -> Result<Self, RunError> {
         let events = Events::new();
         let apply::Start { mut maps, inventory, history, fresh, refused } =
@@ -247,10 +264,12 @@ impl Daemon {
             keeper: Keeper::start(state_dir),
             unkept: None,
             started: unix_ms(),
-            net_events,
-            found,
             fit: Fit::default(),
-            probes: ProbeEngine::new(reports, Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS)))),
+            probes: ProbeEngine::new(
+                senders.reports.clone(),
+                Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS))),
+            ),
+            senders,
             connections: shares.connections,
             outside: None,
             program,
@@ -277,20 +296,31 @@ impl Daemon {
         let Self { controller: Controller { inventory, .. }, probes, .. } = self;
         let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
             let probe = pool?.probe.clone()?;
-            Some(ProbeTarget { backend, address, probe })
+            Some(ProbeTarget { subject: Subject::Backend(backend), address, probe })
         });
+        let references = inventory.config.reference_targets.iter().enumerate();
+        let targets = targets.chain(references.map(|(position, target)| ProbeTarget::reference(position, *target)));
         let announced = takedown::announced(&inventory.config);
         // Those that are the same go on: a reload must not hide what they are about to find.
         probes.probe(targets.collect());
         self.outside = Some(Outside {
-            _watch: net::watch(sought(inventory), self.net_events.clone()),
-            looking: fit::Looking::start(inventory.config.clone(), self.found.clone()),
+            _watch: net::watch(sought(inventory), self.senders.net_events.clone()),
+            looking: fit::Looking::start(inventory.config.clone(), self.senders.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
     }
 
-    fn report(&mut self, report: &Report) {
-        if let Err(error) = self.controller.report(report) {
+    fn report(&mut self, reports: &[Report]) {
+        self.controller.now = monotonic_time();
+        if let Err(error) = self.controller.report(reports) {
+            self.fault("probes", &error);
+        }
+    }
+
+    /// What was in doubt may be clear by now.
+    fn reconsider(&mut self) {
+        self.controller.now = monotonic_time();
+        if let Err(error) = self.controller.reconsider() {
             self.fault("probes", &error);
         }
     }
@@ -437,6 +467,7 @@ impl Daemon {
             program: None,
             unkept: self.keeper.fault(),
             repaired: self.controller.repaired,
+            frozen: self.controller.frozen(),
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);

@@ -1,12 +1,29 @@
-//! Health: a backend's state from a row of probe results. Pure; it does not even know the time.
+//! Health: what probes say of backends, and what follows from it. Pure: time is an argument.
+//!
+//! ```text
+//! verdicts -> Machine (one backend)  -> judge (its pool, all pools) -> Condition (what the packet path is given)
+//!             up, down, unknown;        who is to blame: it, its       serves, keeps its flows, is out
+//!             hard or soft evidence     provider, or this host?
+//! ```
+//!
+//! An answer that is wrong is *hard* evidence; silence is *soft*: the probe may be what was lost.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+mod machine;
+mod damper;
+mod judge;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+
+pub(crate) use self::{
+    judge::{Blame, Count, Deafness, blame, deafness, hears},
+    machine::Machine,
+};
 
 /// What is known of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,13 +57,24 @@ impl fmt::Display for Health {
 pub(crate) enum Verdict {
     /// The backend answered as expected.
     Pass,
-    /// The backend, or the way to it, did not: what happened.
+    /// The backend, or the way to it, answered otherwise: what happened. Hard evidence.
     Fail(String),
+    /// Nobody answered: what was waited for. Soft evidence.
+    Silent(String),
     /// The probe could not be made for a reason of this host's own: which. No evidence about the backend.
     Inconclusive(String),
 }
 
-/// A change of health.
+/// Why a backend is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// It answered, and wrongly.
+    Hard,
+    /// It did not answer.
+    Soft,
+}
+
+/// A change of health, or of the evidence for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HealthChange {
     pub from: Health,
@@ -55,97 +83,32 @@ pub(crate) struct HealthChange {
     pub reason: String,
 }
 
-/// The health of one backend.
-///
-/// ```text
-///                 1 pass                          `fall` fails in a row
-///   +---------+ -----------> +------+ ----------------------------------> +------+
-///   | unknown |              |  up  |                                     | down |
-///   +---------+ <----------- +------+ <---------------------------------- +------+
-///        |       `fall` inconclusive           `rise` passes in a row        ^
-///        |             in a row                                              |
-///        +-------------------------------------------------------------------+
-///                                `fall` fails in a row
-/// ```
-///
-/// In a row means that nothing else came between, an inconclusive probe neither: when this host has a fault of its own,
-/// failures next to it are doubtful, too, and doubt keeps traffic flowing. Down has no way to unknown by probes: the last
-/// evidence stands until there is better. When there is none at all any more, [`forget`](Self::forget) leads there from
-/// everywhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Machine {
-    health: Health,
-    rise: u32,
-    fall: u32,
-    last: Option<VerdictKind>,
-    /// Verdicts of the kind `last` in a row. Stands still at its maximum.
-    run: u32,
+/// What a backend is there for, as far as health decides it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It takes new flows.
+    #[default]
+    Serving,
+    /// It takes no new flows, and its established ones stay.
+    Keeping,
+    /// It gets no packets.
+    Out,
 }
 
-/// A verdict without its reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum VerdictKind {
-    Pass,
-    Fail,
-    Inconclusive,
+/// What the packet path is given of a backend's health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Condition {
+    pub health: Health,
+    pub standing: Standing,
 }
 
-impl Machine {
-    /// A backend that was not probed yet. `rise` and `fall` count probes; 0 counts as 1.
-    #[cfg(test)]
-    pub(crate) fn new(rise: u32, fall: u32) -> Self {
-        Self::starting_from(Health::Unknown, rise, fall)
-    }
-
-    /// A backend whose health an earlier daemon has left behind.
-    pub(crate) fn starting_from(health: Health, rise: u32, fall: u32) -> Self {
-        Self { health, rise: rise.max(1), fall: fall.max(1), last: None, run: 0 }
-    }
-
-    pub(crate) fn health(&self) -> Health {
-        self.health
-    }
-
-    /// The last evidence is too old to be any: nothing is known.
-    pub(crate) fn forget(&mut self, reason: &str) -> Option<HealthChange> {
-        let from = self.health;
-        (self.health, self.last, self.run) = (Health::Unknown, None, 0);
-        (from != Health::Unknown).then(|| HealthChange { from, to: Health::Unknown, reason: reason.to_owned() })
-    }
-
-    /// Takes the next verdict; gives the change of health when it makes one.
-    pub(crate) fn observe(&mut self, verdict: &Verdict) -> Option<HealthChange> {
-        let (kind, detail) = match verdict {
-            Verdict::Pass => (VerdictKind::Pass, ""),
-            Verdict::Fail(why) => (VerdictKind::Fail, why.as_str()),
-            Verdict::Inconclusive(why) => (VerdictKind::Inconclusive, why.as_str()),
+impl From<Health> for Condition {
+    /// Without any doubt.
+    fn from(health: Health) -> Self {
+        let standing = match health {
+            Health::Unknown | Health::Up => Standing::Serving,
+            Health::Down => Standing::Out,
         };
-        self.run = if self.last == Some(kind) { self.run.saturating_add(1) } else { 1 };
-        self.last = Some(kind);
-
-        let (needed, to) = match (self.health, kind) {
-            (Health::Unknown, VerdictKind::Pass) => (1, Health::Up),
-            (Health::Down, VerdictKind::Pass) => (self.rise, Health::Up),
-            (Health::Unknown | Health::Up, VerdictKind::Fail) => (self.fall, Health::Down),
-            (Health::Up, VerdictKind::Inconclusive) => (self.fall, Health::Unknown),
-            (Health::Up, VerdictKind::Pass)
-            | (Health::Down, VerdictKind::Fail)
-            | (Health::Unknown | Health::Down, VerdictKind::Inconclusive) => return None,
-        };
-        if self.run < needed {
-            return None;
-        }
-        let from = self.health;
-        self.health = to;
-        Some(HealthChange { from, to, reason: reason(kind, needed, detail) })
-    }
-}
-
-fn reason(kind: VerdictKind, needed: u32, detail: &str) -> String {
-    let probes = if needed == 1 { "1 probe".to_owned() } else { format!("{needed} probes in a row") };
-    match kind {
-        VerdictKind::Pass => format!("{probes} passed"),
-        VerdictKind::Fail => format!("{probes} failed: {detail}"),
-        VerdictKind::Inconclusive => format!("{probes} could not be made: {detail}"),
+        Self { health, standing }
     }
 }

@@ -2,32 +2,46 @@
 
 use proptest::{collection::vec, prelude::*};
 
+use std::time::Duration;
+
 use super::{
+    Evidence,
     Health::{self, Down, Unknown, Up},
     HealthChange, Machine, Verdict,
 };
 
-/// `p` pass, `f` fail, `i` inconclusive.
+/// A machine without damping.
+fn starting(health: Health, rise: u32, fall: u32) -> Machine {
+    Machine::starting_from(health, Evidence::Hard, rise, fall, Duration::ZERO)
+}
+
+fn observe(machine: &mut Machine, verdict: &Verdict) -> Option<HealthChange> {
+    machine.observe(verdict, Duration::ZERO, false)
+}
+
+/// `p` pass, `f` fail, `s` silence, `i` inconclusive.
 fn verdict(letter: char) -> Verdict {
     match letter {
         'p' => Verdict::Pass,
         'f' => Verdict::Fail("connection refused".to_owned()),
+        's' => Verdict::Silent("no answer".to_owned()),
         _ => Verdict::Inconclusive("too many open files".to_owned()),
     }
 }
 
-/// Health after each letter, `u` unknown, `U` up, `D` down.
+/// Health after each letter, `u` unknown, `U` up, `D` down, `d` down for its silence.
 fn run(machine: &mut Machine, letters: &str) -> String {
-    let letter = |health| match health {
+    let letter = |machine: &Machine| match machine.health() {
         Unknown => 'u',
         Up => 'U',
+        Down if machine.is_silenced() => 'd',
         Down => 'D',
     };
     letters
         .chars()
         .map(|c| {
-            machine.observe(&verdict(c));
-            letter(machine.health())
+            observe(machine, &verdict(c));
+            letter(machine)
         })
         .collect()
 }
@@ -53,39 +67,49 @@ fn every_transition() {
         (Down, "pp", "DU", "rise passes make it up"),
         (Down, "pfpfpp", "DDDDDU", "a fail between starts the count anew"),
         (Down, "pipipp", "DDDDDU", "an inconclusive one, too"),
+        (Unknown, "sss", "uud", "silence makes it down as well"),
+        (Up, "sss", "UUd", "as soon as wrong answers do"),
+        (Up, "sfs", "UUd", "and mixed with them: soft, if any of it was silence"),
+        (Up, "ffs", "UUd", "whichever came last"),
+        (Up, "sspsss", "UUUUUd", "a pass between starts the count anew"),
+        (Up, "ssisss", "UUUUUd", "an inconclusive one, too"),
+        (Up, "sssffs", "UUdddd", "two wrong answers do not harden it"),
+        (Up, "sssfff", "UUdddD", "fall of them do"),
+        (Up, "fffsss", "UUDDDD", "silence does not soften it"),
+        (Up, "ssspp", "UUddU", "rise passes make it up"),
     ];
     for (from, verdicts, expected, what) in table {
-        let mut machine = Machine::starting_from(from, 2, 3);
+        let mut machine = starting(from, 2, 3);
         assert_eq!(run(&mut machine, verdicts), expected, "{from} {verdicts}: {what}");
     }
 }
 
 #[test]
 fn a_transition_says_why() {
-    let mut machine = Machine::new(2, 3);
-    let up = machine.observe(&verdict('p'));
+    let mut machine = starting(Unknown, 2, 3);
+    let up = observe(&mut machine, &verdict('p'));
     assert_eq!(up, Some(HealthChange { from: Unknown, to: Up, reason: "1 probe passed".to_owned() }));
     run(&mut machine, "ff");
-    let down = machine.observe(&Verdict::Fail("HTTP status 503".to_owned()));
+    let down = observe(&mut machine, &Verdict::Fail("HTTP status 503".to_owned()));
     let reason = "3 probes in a row failed: HTTP status 503".to_owned();
     assert_eq!(down, Some(HealthChange { from: Up, to: Down, reason }));
     run(&mut machine, "p");
     let reason = "2 probes in a row passed".to_owned();
-    assert_eq!(machine.observe(&verdict('p')), Some(HealthChange { from: Down, to: Up, reason }));
+    assert_eq!(observe(&mut machine, &verdict('p')), Some(HealthChange { from: Down, to: Up, reason }));
     run(&mut machine, "ii");
     let reason = "3 probes in a row could not be made: too many open files".to_owned();
-    assert_eq!(machine.observe(&verdict('i')), Some(HealthChange { from: Up, to: Unknown, reason }));
+    assert_eq!(observe(&mut machine, &verdict('i')), Some(HealthChange { from: Up, to: Unknown, reason }));
 }
 
 #[test]
 fn counts_of_zero_count_as_one() {
-    let mut machine = Machine::new(0, 0);
+    let mut machine = starting(Unknown, 0, 0);
     assert_eq!(run(&mut machine, "fpi"), "DUu");
 }
 
 #[test]
 fn a_new_machine_is_unknown() {
-    assert_eq!(Machine::new(2, 3).health(), Unknown);
+    assert_eq!(starting(Unknown, 2, 3).health(), Unknown);
     assert_eq!(Health::default(), Unknown);
 }
 
@@ -94,43 +118,47 @@ fn health() -> impl Strategy<Value = Health> {
 }
 
 fn letters() -> impl Strategy<Value = Vec<char>> {
-    vec(prop_oneof![Just('p'), Just('f'), Just('i')], 0..200)
+    vec(prop_oneof![Just('p'), Just('f'), Just('s'), Just('i')], 0..200)
 }
 
-/// Length of the run of `letter` that ends `letters`.
-fn tail(letters: &[char], letter: char) -> usize {
-    letters.iter().rev().take_while(|&&c| c == letter).count()
+/// Length of the run of any of `wanted` that ends `letters`.
+fn tail(letters: &[char], wanted: &str) -> usize {
+    letters.iter().rev().take_while(|&&c| wanted.contains(c)).count()
 }
 
 proptest! {
     #[test]
     fn a_change_has_its_run_of_evidence(from in health(), rise in 1u32..6, fall in 1u32..6, letters in letters()) {
-        let mut machine = Machine::starting_from(from, rise, fall);
+        let mut machine = starting(from, rise, fall);
         for (i, &letter) in letters.iter().enumerate() {
             let before = machine.health();
-            let transition = machine.observe(&verdict(letter));
+            let transition = observe(&mut machine, &verdict(letter));
             let seen = &letters[..=i];
             match transition {
                 None => prop_assert_eq!(machine.health(), before),
                 Some(HealthChange { from, to, .. }) => {
                     prop_assert_eq!((from, to), (before, machine.health()));
-                    prop_assert_ne!(from, to);
+                    if from == to {
+                        // The evidence has hardened.
+                        prop_assert!(to == Down && tail(seen, "f") >= fall as usize);
+                        continue;
+                    }
                     match to {
-                        Down => prop_assert!(tail(seen, 'f') >= fall as usize),
-                        Up if from == Down => prop_assert!(tail(seen, 'p') >= rise as usize),
+                        Down => prop_assert!(tail(seen, "fs") >= fall as usize),
+                        Up if from == Down => prop_assert!(tail(seen, "p") >= rise as usize),
                         Up => prop_assert_eq!(letter, 'p'),
                         Unknown => {
                             prop_assert_eq!(from, Up);
-                            prop_assert!(tail(seen, 'i') >= fall as usize);
+                            prop_assert!(tail(seen, "i") >= fall as usize);
                         }
                     }
                 }
             }
             // And the other way round: a long enough run always has its effect.
-            if tail(seen, 'f') >= fall as usize {
+            if tail(seen, "fs") >= fall as usize {
                 prop_assert_eq!(machine.health(), Down);
             }
-            if tail(seen, 'p') >= rise as usize {
+            if tail(seen, "p") >= rise as usize {
                 prop_assert_eq!(machine.health(), Up);
             }
         }
@@ -138,21 +166,21 @@ proptest! {
 
     #[test]
     fn inconclusive_probes_never_bring_down(from in health(), fall in 1u32..6, count in 0usize..500, pass_each in 1usize..9) {
-        let mut machine = Machine::starting_from(from, 2, fall);
+        let mut machine = starting(from, 2, fall);
         for i in 0..count {
-            let transition = machine.observe(&verdict(if i % pass_each == 0 { 'p' } else { 'i' }));
+            let transition = observe(&mut machine, &verdict(if i % pass_each == 0 { 'p' } else { 'i' }));
             prop_assert!(transition.is_none_or(|transition| transition.to != Down));
         }
     }
 
     #[test]
     fn fails_mixed_with_inconclusive_ones_bring_down_only_in_a_row(fall in 2u32..6, letters in letters()) {
-        let mut machine = Machine::new(2, fall);
+        let mut machine = starting(Unknown, 2, fall);
         for pair in letters.chunks(fall as usize - 1) {
             for _ in pair {
-                machine.observe(&verdict('f'));
+                observe(&mut machine, &verdict('f'));
             }
-            machine.observe(&verdict('i'));
+            observe(&mut machine, &verdict('i'));
             prop_assert_ne!(machine.health(), Down);
         }
     }
@@ -160,18 +188,19 @@ proptest! {
     #[test]
     fn the_same_verdicts_give_the_same_health(rise in 1u32..6, fall in 1u32..6, letters in letters()) {
         let letters: String = letters.into_iter().collect();
-        prop_assert_eq!(run(&mut Machine::new(rise, fall), &letters), run(&mut Machine::new(rise, fall), &letters));
+        prop_assert_eq!(run(&mut starting(Unknown, rise, fall), &letters), run(&mut starting(Unknown, rise, fall), &letters));
     }
 }
 
 #[test]
 fn what_is_forgotten_is_unknown_and_counts_begin_anew() {
     for health in [Unknown, Up, Down] {
-        let mut machine = Machine::starting_from(health, 2, 2);
-        machine.observe(&Verdict::Fail("no answer".to_owned()));
+        let mut machine = starting(health, 2, 2);
+        observe(&mut machine, &Verdict::Fail("no answer".to_owned()));
         let before = machine.health();
-        let change = machine.forget("no probe has ended");
+        let change = machine.forget(Duration::ZERO, "no probe has ended");
         assert_eq!(change.map(|change| (change.from, change.to)), (before != Unknown).then_some((before, Unknown)));
-        assert_eq!(machine, Machine::new(2, 2), "{health}");
+        assert_eq!((machine.health(), machine.silent_since(), machine.answers()), (Unknown, None, false), "{health}");
+        assert_eq!(run(&mut machine, "sss"), "udd", "{health}");
     }
 }

@@ -26,5 +26,5 @@ pub(crate) use self::{
     generation::{Edition, Image, NewService, Previous, Region, Returned, plan},
     pools::{member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
-    state::{Admin, admin, changed, health, removed, returned, state},
+    state::{Admin, admin, changed, condition, health, removed, returned, state},
 };

@@ -21,7 +21,7 @@ use crate::{
     config::{self, Config},
     health::Health,
     plan::{
-        BackendRecord, Capacity, PoolRecord, RetiredRecord, admin, health, regions::Regions, snapshot::list_cells,
+        BackendRecord, Capacity, PoolRecord, RetiredRecord, admin, condition, regions::Regions, snapshot::list_cells,
         state,
     },
 };
@@ -69,7 +69,7 @@ pub(super) fn plan(
                 }
                 (_, Some(back), Some(previous)) => {
                     let known = (previous.state)(back.number);
-                    let state = state(word.unwrap_or(admin(known)), health(known));
+                    let state = state(word.unwrap_or(admin(known)), condition(known));
                     image.returned.push(Returned { number: back.number, pool: record.number, state });
                     (back.number, state)
                 }

@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted};
 
-use crate::config::{Announce, Backend, Config, Limits, Pool, Protocol, Service, Tunnel};
+use crate::config::{Announce, Backend, Config, Judging, Limits, Pool, Protocol, Service, Tunnel};
 
 pub(crate) const LIMITS: Limits = Limits {
     services: 6,
@@ -29,6 +29,7 @@ pub(crate) fn empty(slots: u32) -> Config {
         slots,
         vip_other: VipOther::Drop,
         soak: Duration::from_mins(5),
+        reference_targets: Vec::new(),
         interfaces: Vec::new(),
         tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None },
         limits: LIMITS,
@@ -48,7 +49,7 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
             weight: 100,
         })
         .collect();
-    Pool { name: name.to_owned(), min_healthy: 1, probe: None, backends }
+    Pool { name: name.to_owned(), min_healthy: 1, probe: None, judging: Judging::default(), backends }
 }
 
 pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, pools: Vec<usize>) -> Service {

@@ -4,7 +4,7 @@
 
 use edge_common::abi::State;
 
-use crate::health::Health;
+use crate::health::{Condition, Health, Standing};
 
 /// The operator's decision about a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,27 +21,29 @@ pub(crate) enum Admin {
 ///
 /// Unknown health serves as up does: not having looked is no evidence against a backend. A disabled backend's health is
 /// not kept: it is not needed until the operator enables it, when it starts as unknown.
-pub(crate) const fn state(admin: Admin, health: Health) -> State {
+pub(crate) fn state(admin: Admin, condition: impl Into<Condition>) -> State {
+    let Condition { health, standing } = condition.into();
     let evidence = match health {
         Health::Unknown => 0,
         Health::Up => State::UP,
         Health::Down => State::DOWN,
     };
-    let alive = match health {
-        Health::Unknown | Health::Up => State::ALIVE,
-        Health::Down => 0,
+    let (new, alive) = match standing {
+        Standing::Serving => (State::NEW, State::ALIVE),
+        Standing::Keeping => (0, State::ALIVE),
+        Standing::Out => (0, 0),
     };
     State(match admin {
         Admin::Disabled => State::DISABLED,
         Admin::Drained => State::ENABLED | State::DRAINED | alive | evidence,
-        Admin::Enabled => State::ENABLED | if alive == 0 { 0 } else { State::NEW } | alive | evidence,
+        Admin::Enabled => State::ENABLED | new | alive | evidence,
     })
 }
 
-/// The state of a backend that was in `before`, with another decision of the operator's or other health. A retired
+/// The state of a backend that was in `before`, with another decision of the operator's or in another condition. A retired
 /// backend takes no new flows in any case.
-pub(crate) const fn changed(before: State, admin: Admin, health: Health) -> State {
-    let after = state(admin, health);
+pub(crate) fn changed(before: State, admin: Admin, condition: impl Into<Condition>) -> State {
+    let after = state(admin, condition);
     if before.has_all(State::RETIRED) { removed(after) } else { after }
 }
 
@@ -51,8 +53,20 @@ pub(crate) const fn removed(state: State) -> State {
 }
 
 /// The same state, of a backend that is in the configuration.
-pub(crate) const fn returned(removed: State) -> State {
-    state(admin(removed), health(removed))
+pub(crate) fn returned(removed: State) -> State {
+    state(admin(removed), condition(removed))
+}
+
+/// The condition in `state`; of a backend that is retired, drained or disabled, as far as it can be seen.
+pub(crate) fn condition(state: State) -> Condition {
+    let health = health(state);
+    let standing = match health {
+        Health::Unknown | Health::Up => Standing::Serving,
+        Health::Down if state.has_all(State::NEW) => Standing::Serving,
+        Health::Down if state.has_all(State::ALIVE) => Standing::Keeping,
+        Health::Down => Standing::Out,
+    };
+    Condition { health, standing }
 }
 
 /// The operator's decision in `state`.

@@ -18,7 +18,7 @@ pub(super) enum Stage {
 /// | error | at `Local` | at `Network` | why |
 /// |---|---|---|---|
 /// | `ECONNREFUSED`, `ECONNRESET`, `ECONNABORTED`, `EPIPE` | fail | fail | its host, or a firewall before it, refused |
-/// | `ETIMEDOUT` | fail | fail | there was no answer |
+/// | `ETIMEDOUT` | silent | silent | there was no answer |
 /// | `EHOSTUNREACH`, `EHOSTDOWN` | fail | fail | its address did not resolve to a MAC (a host that died looks like this), a router reports it as gone, or a route to it is `unreachable`: each is about this backend |
 /// | `ENOPROTOOPT`, `ENONET`, `EPROTO` | fail | fail | ICMP errors about its host, as Linux maps them |
 /// | `ENETUNREACH` | inconclusive | fail | no route in our own table; later it can only come from a router on the way |
@@ -39,7 +39,6 @@ pub(super) fn classify(error: &io::Error, stage: Stage) -> Verdict {
             | libc::ECONNRESET
             | libc::ECONNABORTED
             | libc::EPIPE
-            | libc::ETIMEDOUT
             | libc::EHOSTUNREACH
             | libc::EHOSTDOWN
             | libc::ENOPROTOOPT
@@ -48,6 +47,7 @@ pub(super) fn classify(error: &io::Error, stage: Stage) -> Verdict {
             _,
         )
         | (libc::ENETUNREACH | libc::EACCES, Stage::Network) => Verdict::Fail(text),
+        (libc::ETIMEDOUT, _) => Verdict::Silent(text),
         _ => Verdict::Inconclusive(text),
     }
 }

@@ -11,7 +11,12 @@ mod exchange;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use edge_common::abi::BackendNumber;
 use tokio::{
@@ -25,18 +30,42 @@ use crate::{
     health::Verdict,
 };
 
-/// A backend to probe.
+/// Who is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    Backend(BackendNumber),
+    /// The reference target at this position.
+    Reference(usize),
+}
+
+/// Whom to probe, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProbeTarget {
-    pub(crate) backend: BackendNumber,
+    pub(crate) subject: Subject,
     pub(crate) address: IpAddr,
     pub(crate) probe: Probe,
+}
+
+impl ProbeTarget {
+    /// A reference target, which answers if it takes a connection, or refuses it.
+    pub(crate) fn reference(position: usize, target: SocketAddr) -> Self {
+        let probe = Probe {
+            kind: ProbeKind::Tcp,
+            port: target.port(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            rise: 1,
+            fall: 1,
+            jitter: 0.1,
+        };
+        Self { subject: Subject::Reference(position), address: target.ip(), probe }
+    }
 }
 
 /// What one probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    pub(crate) backend: BackendNumber,
+    pub(crate) subject: Subject,
     pub(crate) verdict: Verdict,
 }
 
@@ -47,8 +76,21 @@ pub(crate) struct ProbeEngine {
     reports: Sender<Report>,
     /// Each probe takes one.
     descriptors: Arc<Semaphore>,
-    tasks: BTreeMap<BackendNumber, (ProbeTarget, Task)>,
+    /// By the address.
+    tasks: BTreeMap<IpAddr, Vec<Running>>,
 }
+
+/// One probe, however many pools have the address: a backend must not be probed more often the more services it has.
+#[derive(Debug)]
+struct Running {
+    probe: Probe,
+    subjects: Subjects,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is held so that its end ends the probe"))]
+    task: Task,
+}
+
+/// Whom a probe is made for, at the moment.
+type Subjects = Arc<Mutex<Vec<Subject>>>;
 
 /// A task that ends with its owner.
 #[derive(Debug)]
@@ -66,31 +108,55 @@ impl ProbeEngine {
         Self { reports, descriptors, tasks: BTreeMap::new() }
     }
 
-    /// Probes `targets`, one task each, inside the current tokio runtime. Those that are probed already, in the same way, go on
-    /// with their schedules; the first probes of the others are spread evenly over the interval. A task ends when the
-    /// receiver of the reports is dropped.
+    /// Probes `targets` inside the current tokio runtime, one task for all that have the same address and are probed in the
+    /// same way. Those that are probed already go on with their schedules; the first probes of the others are spread evenly
+    /// over the interval. A task ends when the receiver of the reports is dropped.
     pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
         let mut before = std::mem::take(&mut self.tasks);
-        let count = targets.len().max(1);
+        let mut wanted: BTreeMap<IpAddr, Vec<(Probe, Vec<Subject>)>> = BTreeMap::new();
+        for ProbeTarget { subject, address, probe } in targets {
+            let probes = wanted.entry(address).or_default();
+            match probes.iter_mut().find(|(known, _)| is_same(known, &probe)) {
+                Some((_, subjects)) => subjects.push(subject),
+                None => probes.push((probe, vec![subject])),
+            }
+        }
+        let count = wanted.values().map(Vec::len).sum::<usize>().max(1);
         let started = Instant::now();
-        for (position, target) in targets.into_iter().enumerate() {
-            let task = match before.remove(&target.backend) {
-                Some((known, task)) if known == target => task,
-                _ => {
-                    let first = started + spread(target.probe.interval, position, count);
-                    let run = run(target.clone(), first, self.reports.clone(), Arc::clone(&self.descriptors));
-                    Task(tokio::spawn(run))
-                }
-            };
-            self.tasks.insert(target.backend, (target, task));
+        let all =
+            wanted.into_iter().flat_map(|(address, probes)| probes.into_iter().map(move |probe| (address, probe)));
+        for (position, (address, (probe, wanted))) in all.enumerate() {
+            let running = before.get_mut(&address).and_then(|running| {
+                let known = running.iter().position(|known| is_same(&known.probe, &probe))?;
+                Some(running.swap_remove(known))
+            });
+            let running = running.unwrap_or_else(|| {
+                let first = started + spread(probe.interval, position, count);
+                let subjects = Subjects::default();
+                let (reports, descriptors) = (self.reports.clone(), Arc::clone(&self.descriptors));
+                let run = run(address, probe.clone(), Arc::clone(&subjects), first, reports, descriptors);
+                Running { probe, subjects, task: Task(tokio::spawn(run)) }
+            });
+            *lock(&running.subjects) = wanted;
+            self.tasks.entry(address).or_default().push(running);
         }
     }
 
     /// How many backends are probed.
     #[cfg(test)]
     pub(crate) fn targets(&self) -> usize {
-        self.tasks.len()
+        self.tasks.values().flatten().map(|running| lock(&running.subjects).len()).sum()
     }
+}
+
+/// Whether two probes of an address are the same but for how their results are counted.
+fn is_same(one: &Probe, other: &Probe) -> bool {
+    *one == Probe { rise: one.rise, fall: one.fall, ..other.clone() }
+}
+
+fn lock(subjects: &Subjects) -> MutexGuard<'_, Vec<Subject>> {
+    // Nothing in here is left half done by a panic.
+    subjects.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When the target at `position` of `count` starts within its first interval: at a random point of its own share.
@@ -108,31 +174,41 @@ fn gap(probe: &Probe, random: f64) -> Duration {
     gap.max(probe.timeout)
 }
 
-async fn run(target: ProbeTarget, first: Instant, reports: Sender<Report>, descriptors: Arc<Semaphore>) {
+async fn run(
+    address: IpAddr,
+    how: Probe,
+    subjects: Subjects,
+    first: Instant,
+    reports: Sender<Report>,
+    descriptors: Arc<Semaphore>,
+) {
     let mut next = first;
     loop {
         sleep_until(next).await;
         // From now and not from `next`: after a standstill of this host the overdue probes are not caught up.
-        next = Instant::now() + gap(&target.probe, rand::random());
-        let verdict = match timeout(target.probe.timeout, descriptors.acquire()).await {
-            Ok(_descriptor) => probe(&target).await,
+        next = Instant::now() + gap(&how, rand::random());
+        let verdict = match timeout(how.timeout, descriptors.acquire()).await {
+            Ok(_descriptor) => probe(address, &how).await,
             Err(_) => Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned()),
         };
-        if reports.send(Report { backend: target.backend, verdict }).await.is_err() {
-            return;
+        let told = lock(&subjects).clone();
+        for subject in told {
+            if reports.send(Report { subject, verdict: verdict.clone() }).await.is_err() {
+                return;
+            }
         }
     }
 }
 
 /// Makes one probe, which takes at most its timeout.
-async fn probe(target: &ProbeTarget) -> Verdict {
-    let limit = target.probe.timeout;
+async fn probe(address: IpAddr, how: &Probe) -> Verdict {
+    let limit = how.timeout;
     let started = Instant::now();
     let exchange = async {
-        match &target.probe.kind {
-            ProbeKind::Tcp => exchange::tcp(target.address, target.probe.port).await,
+        match &how.kind {
+            ProbeKind::Tcp => exchange::tcp(address, how.port).await,
             ProbeKind::Http { path, status, host } => {
-                exchange::http(target.address, target.probe.port, path, host.as_deref(), status).await
+                exchange::http(address, how.port, path, host.as_deref(), status).await
             }
         }
     };
@@ -149,5 +225,5 @@ fn timed_out(limit: Duration, elapsed: Duration) -> Verdict {
     if late > limit.max(Duration::from_millis(100)) {
         return Verdict::Inconclusive(format!("this host was late by {} ms", late.as_millis()));
     }
-    Verdict::Fail(format!("no answer within {}", humantime::format_duration(limit)))
+    Verdict::Silent(format!("no answer within {}", humantime::format_duration(limit)))
 }

@@ -96,7 +96,7 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
         fall: 3,
         jitter: 0.1,
     };
-    ProbeTarget { backend: 7, address: address.ip(), probe }
+    ProbeTarget { subject: Subject::Backend(7), address: address.ip(), probe }
 }
 
 /// The same with an interval and a timeout that a test can wait for.
@@ -115,13 +115,22 @@ async fn http_against(server: Server) -> Verdict {
     let (address, _) = serve(server).await;
     let target = target(address, http());
     match server {
-        Server::Silent | Server::Stalls => probe(&quick(target, SHORT)).await,
-        Server::Status(_) | Server::Says(_) | Server::Closes | Server::Resets => probe(&target).await,
+        Server::Silent | Server::Stalls => once(&quick(target, SHORT)).await,
+        Server::Status(_) | Server::Says(_) | Server::Closes | Server::Resets => once(&target).await,
     }
 }
 
 fn failed(why: &str) -> Verdict {
     Verdict::Fail(why.to_owned())
+}
+
+fn silent(why: &str) -> Verdict {
+    Verdict::Silent(why.to_owned())
+}
+
+/// One probe of a target.
+async fn once(target: &ProbeTarget) -> Verdict {
+    probe(target.address, &target.probe).await
 }
 
 /// A port on which nobody listens; the socket keeps others from it.
@@ -147,8 +156,8 @@ async fn http_verdicts() {
         (Server::Says("HTTP/1.1 200"), failed("closed without a complete answer")),
         (Server::Closes, failed("closed without a complete answer")),
         (Server::Resets, failed("connection reset")),
-        (Server::Silent, failed("no answer within 100ms")),
-        (Server::Stalls, failed("no answer within 100ms")),
+        (Server::Silent, silent("no answer within 100ms")),
+        (Server::Stalls, silent("no answer within 100ms")),
     ] {
         assert_eq!(http_against(server).await, expected);
     }
@@ -169,17 +178,17 @@ async fn an_answer_without_end_is_not_read_to_memory() {
 async fn any_expected_status_passes() {
     let (address, _) = serve(Server::Status(404)).await;
     let kind = |status| ProbeKind::Http { path: "/".to_owned(), status, host: None };
-    assert_eq!(probe(&target(address, kind(vec![200, 404]))).await, Verdict::Pass);
-    assert_eq!(probe(&target(address, kind(vec![200, 204]))).await, failed("HTTP status 404, not 200 or 204"));
+    assert_eq!(once(&target(address, kind(vec![200, 404]))).await, Verdict::Pass);
+    assert_eq!(once(&target(address, kind(vec![200, 204]))).await, failed("HTTP status 404, not 200 or 204"));
 }
 
 #[tokio::test]
 async fn tcp_verdicts() {
     let (address, _) = serve(Server::Silent).await;
-    assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, Verdict::Pass);
+    assert_eq!(once(&target(address, ProbeKind::Tcp)).await, Verdict::Pass);
     let (address, _held) = closed_port();
-    assert_eq!(probe(&target(address, ProbeKind::Tcp)).await, failed("connection refused"));
-    assert_eq!(probe(&target(address, http())).await, failed("connection refused"));
+    assert_eq!(once(&target(address, ProbeKind::Tcp)).await, failed("connection refused"));
+    assert_eq!(once(&target(address, http())).await, failed("connection refused"));
 }
 
 #[tokio::test]
@@ -193,7 +202,7 @@ async fn a_full_backlog_is_a_failure() {
     for _ in 0..8 {
         held.push(timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
     }
-    assert_eq!(probe(&quick(target(address, ProbeKind::Tcp), SHORT)).await, failed("no answer within 100ms"));
+    assert_eq!(once(&quick(target(address, ProbeKind::Tcp), SHORT)).await, silent("no answer within 100ms"));
 }
 
 #[tokio::test]
@@ -214,8 +223,8 @@ async fn the_request_is_what_the_configuration_says() {
     });
     let named =
         ProbeKind::Http { path: "/a?b=c".to_owned(), status: vec![200], host: Some("www.example.org".to_owned()) };
-    assert_eq!(probe(&target(address, named)).await, Verdict::Pass);
-    assert_eq!(probe(&target(address, http())).await, Verdict::Pass);
+    assert_eq!(once(&target(address, named)).await, Verdict::Pass);
+    assert_eq!(once(&target(address, http())).await, Verdict::Pass);
     let seen = seen.lock().expect("no panic");
     let rest = "user-agent: edge-probe/0.1.0\r\naccept: */*\r\nconnection: close\r\n\r\n";
     assert_eq!(seen[0], format!("get /a?b=c http/1.1\r\nhost: www.example.org\r\n{rest}"));
@@ -232,7 +241,7 @@ async fn ipv6_is_probed_as_well() {
         let (stream, _) = listener.accept().await.expect("accepts");
         answer(stream, Server::Status(200)).await;
     });
-    assert_eq!(probe(&target(address, http())).await, Verdict::Pass);
+    assert_eq!(once(&target(address, http())).await, Verdict::Pass);
 }
 
 #[tokio::test]
@@ -244,7 +253,7 @@ async fn a_process_that_was_stopped_blames_nobody() {
         // Holds the runtime's only thread, as a stopped process would.
         std::thread::sleep(Duration::from_millis(600));
     };
-    let (verdict, ()) = tokio::join!(probe(&target), stop);
+    let (verdict, ()) = tokio::join!(once(&target), stop);
     assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}");
 }
 
@@ -271,9 +280,14 @@ fn first_probes_are_spread_over_the_interval() {
     }
 }
 
-/// The same target, under several numbers.
+/// The same target under several numbers, each with a probe of its own.
 fn several(count: u16, target: &ProbeTarget) -> Vec<ProbeTarget> {
-    (1..=count).map(|backend| ProbeTarget { backend, ..target.clone() }).collect()
+    let numbered = |number| {
+        let mut target = ProbeTarget { subject: Subject::Backend(number), ..target.clone() };
+        target.probe.jitter += f64::from(number) / 1000.0;
+        target
+    };
+    (1..=count).map(numbered).collect()
 }
 
 #[tokio::test]
@@ -288,7 +302,7 @@ async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
     let start = Instant::now();
     for round in 0..20 {
         let mut other = targets.clone();
-        other[2].probe.rise = 1 + round;
+        other[2].probe.jitter = 0.2 + f64::from(round) / 1000.0;
         engine.probe(other);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -296,10 +310,11 @@ async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
     drop(engine);
     let mut reports = BTreeMap::<_, u32>::new();
     while let Some(report) = receiver.recv().await {
-        *reports.entry(report.backend).or_default() += 1;
+        *reports.entry(report.subject).or_default() += 1;
     }
     let due = u32::try_from(elapsed.as_millis() / each.as_millis()).expect("few");
-    assert!(reports[&1] + 2 >= due && reports[&2] + 2 >= due, "{reports:?} of {due}");
+    let of = |number| reports[&Subject::Backend(number)];
+    assert!(of(1) + 2 >= due && of(2) + 2 >= due, "{reports:?} of {due}");
 }
 
 /// As many as there are.
@@ -317,7 +332,7 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
     let (mut failed, mut inconclusive) = (0, 0);
     while failed < 2 || inconclusive < 2 {
         match receiver.recv().await.expect("the engine runs").verdict {
-            Verdict::Fail(_) => failed += 1,
+            Verdict::Fail(_) | Verdict::Silent(_) => failed += 1,
             Verdict::Inconclusive(why) => {
                 assert!(why.contains("too few file descriptors"), "{why}");
                 inconclusive += 1;
@@ -337,7 +352,7 @@ async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     drop(engine);
     let mut verdicts = Vec::new();
     while let Some(report) = receiver.recv().await {
-        assert_eq!(report.backend, 7);
+        assert_eq!(report.subject, Subject::Backend(7));
         verdicts.push(report.verdict);
     }
     verdicts
@@ -381,6 +396,39 @@ async fn dropping_the_engine_ends_the_probes() {
 }
 
 #[tokio::test]
+async fn one_address_is_probed_once_for_all_that_have_it() {
+    let (address, accepted) = serve(Server::Status(200)).await;
+    let (sender, mut receiver) = mpsc::channel(1000);
+    let mut engine = ProbeEngine::new(sender, descriptors());
+    let target = quick(target(address, http()), SHORT);
+    let mut targets: Vec<_> =
+        (1..=5).map(|number| ProbeTarget { subject: Subject::Backend(number), ..target.clone() }).collect();
+    // Counted in another way, probed in the same.
+    targets[4].probe.fall = 7;
+    engine.probe(targets.clone());
+    assert_eq!(engine.targets(), 5);
+    let mut told = BTreeMap::<_, usize>::new();
+    for _ in 0..20 {
+        *told.entry(receiver.recv().await.expect("it runs").subject).or_default() += 1;
+    }
+    assert!(told.len() == 5 && told.values().all(|count| *count == 4), "{told:?}");
+    assert!((4..=5).contains(&accepted.load(Ordering::Relaxed)), "{accepted:?}");
+    // Whoever leaves is told nothing more, and the others miss nothing.
+    targets.truncate(2);
+    engine.probe(targets);
+    drain(&mut receiver);
+    for _ in 0..4 {
+        let subject = receiver.recv().await.expect("it runs").subject;
+        assert!(subject <= Subject::Backend(2), "{subject:?}");
+    }
+    drop(engine);
+}
+
+fn drain(receiver: &mut mpsc::Receiver<Report>) {
+    while receiver.try_recv().is_ok() {}
+}
+
+#[tokio::test]
 async fn nobody_listening_ends_the_probes() {
     let (address, _) = serve(Server::Status(200)).await;
     let (sender, receiver) = mpsc::channel(10);
@@ -388,7 +436,7 @@ async fn nobody_listening_ends_the_probes() {
     engine.probe(vec![quick(target(address, http()), SHORT)]);
     drop(receiver);
     let ended = async {
-        while !engine.tasks.values().all(|(_, Task(task))| task.is_finished()) {
+        while !engine.tasks.values().flatten().all(|running| running.task.0.is_finished()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -400,7 +448,7 @@ async fn probes_leave_no_port_in_time_wait() {
     let (address, _) = serve(Server::Status(200)).await;
     for kind in [ProbeKind::Tcp, http()] {
         for _ in 0..20 {
-            assert_eq!(probe(&target(address, kind.clone())).await, Verdict::Pass);
+            assert_eq!(once(&target(address, kind.clone())).await, Verdict::Pass);
         }
     }
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -28,6 +28,8 @@ pub struct Configuration {
     pub all_slots: bool,
     /// Lines of `[limits]`.
     pub limits: String,
+    /// How the health of each pool is judged: lines of it. By default nothing is held back, since most tests wait for it.
+    pub judging: String,
     /// More lines of each pool.
     pub pool: String,
     pub services: Vec<Service>,
@@ -43,6 +45,7 @@ impl Default for Configuration {
             probing: Probing::default(),
             all_slots: false,
             limits: String::new(),
+            judging: "damping = \"0s\"\n".to_owned(),
             pool: String::new(),
             services: SERVICES.to_vec(),
             tcp: String::new(),
@@ -79,10 +82,10 @@ impl Configuration {
         let Probing { interval_ms, timeout_ms, rise, fall } = self.probing;
         let name = provider.pool(part, family);
         let mut text = format!(
-            "\n[[pool]]\nname = \"{name}\"\n{}\
+            "\n[[pool]]\nname = \"{name}\"\n{}{}\
              [pool.probe]\ntype = \"http\"\nport = {HTTP}\npath = \"/healthz\"\n\
              interval = \"{interval_ms}ms\"\ntimeout = \"{timeout_ms}ms\"\nrise = {rise}\nfall = {fall}\n",
-            self.pool
+            self.judging, self.pool
         );
         for backend in Backend::of(provider) {
             let address = backend.address(part, family);

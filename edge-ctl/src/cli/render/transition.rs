@@ -131,6 +131,7 @@ mod tests {
             program: None,
             unkept: None,
             repaired: 0,
+            frozen: None,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // As most are: only some of the counts are not 0.

@@ -52,7 +52,13 @@ fn a_small_file_gets_the_defaults() {
         jitter: 0.1,
     };
     let backend = Backend { name: "a1".to_owned(), address: Ipv4Addr::new(10, 1, 0, 11).into(), weight: 100 };
-    let pool = Pool { name: "provider-a".to_owned(), min_healthy: 1, probe: Some(probe), backends: vec![backend] };
+    let pool = Pool {
+        name: "provider-a".to_owned(),
+        min_healthy: 1,
+        probe: Some(probe),
+        judging: Judging::default(),
+        backends: vec![backend],
+    };
     assert_eq!(config.pools, [pool]);
     let service = Service {
         name: "web".to_owned(),

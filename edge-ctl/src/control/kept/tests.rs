@@ -59,8 +59,8 @@ fn files_and_back() {
     save(directory.path(), &less).unwrap();
     let files = std::fs::read_dir(directory.path()).unwrap().count();
     assert_eq!(files, 2);
-    let generation = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-    let generation = generation.filter(|path| path.extension().is_some_and(|end| end == "toml")).next().unwrap();
+    let mut generation = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let generation = generation.find(|path| path.extension().is_some_and(|end| end == "toml")).unwrap();
     std::fs::write(generation, "tw").unwrap();
     assert!(load(directory.path()).unwrap().unwrap().history.entries.is_empty());
     std::fs::write(directory.path().join("state.json"), &json[..json.len() / 2]).unwrap();

@@ -64,6 +64,14 @@ pub(crate) struct DaemonStatus {
     pub(crate) unkept: Option<String>,
     /// How often the maps were not as this daemon knows them, and were repaired.
     pub(crate) repaired: u64,
+    /// Set while this host may be to blame for what its probes do not hear: health is as it was before.
+    pub(crate) frozen: Option<FrozenStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FrozenStatus {
+    pub(crate) for_seconds: u64,
+    pub(crate) why: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! Reports and operations in, states and events out.
 
+mod judging;
+
 use edge_common::abi::Failover;
 
 use super::*;
@@ -20,13 +22,13 @@ fn controller() -> Controller<FakeDataPlane> {
 fn fail(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
         let verdict = Verdict::Fail("connection refused".to_owned());
-        controller.report(&Report { backend, verdict }).unwrap();
+        controller.report(&[Report { subject: Subject::Backend(backend), verdict }]).unwrap();
     }
 }
 
 fn pass(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
-        controller.report(&Report { backend, verdict: Verdict::Pass }).unwrap();
+        controller.report(&[Report { subject: Subject::Backend(backend), verdict: Verdict::Pass }]).unwrap();
     }
 }
 
@@ -104,7 +106,8 @@ fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
     unreachable(&mut controller, &[1, 2, 3, 4, 5, 6]);
     controller.reconcile().unwrap();
     assert_eq!((1..=6).map(|backend| controller.plane.state(backend)).collect::<Vec<_>>(), before);
-    assert!(kinds(&controller).iter().all(|kind| *kind == EventKind::Unreachable), "{:?}", kinds(&controller));
+    assert_eq!(kinds(&controller)[0], EventKind::Frozen);
+    assert!(kinds(&controller)[1..].iter().all(|kind| *kind == EventKind::Unreachable), "{:?}", kinds(&controller));
     // One pool is there again: the other one is not.
     controller.reach(vec![(4, None), (5, None), (6, None)]).unwrap();
     assert!(controller.plane.state(1).has_all(State::DOWN));

@@ -1,0 +1,28 @@
+//! How the health of a pool is judged.
+
+use std::time::Duration;
+
+use super::{
+    Judging, values,
+    walk::{Read, Table},
+};
+
+impl Default for Judging {
+    fn default() -> Self {
+        Self { ejection_cap: 0.2, panic_below: 0.5, damping: Duration::from_mins(5) }
+    }
+}
+
+/// Reads it from the table of a pool.
+pub(super) fn read(table: &Table<'_>) -> Read<Judging> {
+    let ejection_cap = table.optional("ejection_cap", values::fraction(0.0..=1.0, "ejection_cap = 0.2"));
+    let panic_below = table.optional("panic_below", values::fraction(0.0..=1.0, "panic_below = 0.5"));
+    let damping =
+        table.optional("damping", values::duration(Duration::ZERO..=Duration::from_hours(1), "damping = \"5m\""));
+    let default = Judging::default();
+    Ok(Judging {
+        ejection_cap: ejection_cap?.map_or(default.ejection_cap, |found| found.value),
+        panic_below: panic_below?.map_or(default.panic_below, |found| found.value),
+        damping: damping?.map_or(default.damping, |found| found.value),
+    })
+}

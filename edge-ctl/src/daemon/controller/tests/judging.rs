@@ -1,0 +1,338 @@
+//! Who is to blame for silence: the states that follow, and what random rows of evidence may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use edge_common::abi::WhenExhausted;
+
+const POOLS: [[BackendNumber; 3]; 2] = [[1, 2, 3], [4, 5, 6]];
+
+fn silence() -> Verdict {
+    Verdict::Silent("no answer within 500ms".to_owned())
+}
+
+/// One probe of each of these backends, a second after the last.
+fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber, Verdict)]) {
+    controller.now += Duration::from_secs(1);
+    let report = |(backend, verdict): &(BackendNumber, Verdict)| Report {
+        subject: Subject::Backend(*backend),
+        verdict: verdict.clone(),
+    };
+    for verdict in verdicts {
+        controller.now += Duration::from_millis(10);
+        controller.report(&[report(verdict)]).unwrap();
+    }
+    controller.reconcile().unwrap();
+}
+
+/// As many rounds in which these are silent and all others pass.
+fn silent(controller: &mut Controller<FakeDataPlane>, backends: &[BackendNumber], rounds: usize) {
+    for _ in 0..rounds {
+        let verdict = |number| if backends.contains(&number) { silence() } else { Verdict::Pass };
+        round(controller, &(1..=6).map(|number| (number, verdict(number))).collect::<Vec<_>>());
+    }
+}
+
+/// `U` takes new flows, `k` keeps its own, `x` has none: of each backend.
+fn states(controller: &Controller<FakeDataPlane>) -> String {
+    let letter = |state: State| match (state.has_all(State::NEW), state.has_all(State::ALIVE)) {
+        (true, _) => 'U',
+        (false, true) => 'k',
+        (false, false) => 'x',
+    };
+    (1..=6).map(|number| letter(controller.plane.state(number))).collect()
+}
+
+fn up() -> Controller<FakeDataPlane> {
+    let mut controller = controller();
+    silent(&mut controller, &[], 8);
+    controller
+}
+
+/// Both services with the first pool alone.
+fn one_pool(policy: WhenExhausted) -> Controller<FakeDataPlane> {
+    let mut inventory = inventory();
+    for service in &mut inventory.config.services {
+        service.pools = vec![0];
+        service.when_exhausted = policy;
+    }
+    inventory.config.pools.truncate(1);
+    inventory.backends.truncate(1);
+    let plane = FakeDataPlane::fresh(&inventory);
+    Controller::adopt(inventory, plane, Events::new()).unwrap()
+}
+
+#[test]
+fn silence_is_judged_by_who_else_is_silent() {
+    // Backends that are silent for the third time, and the states that follow.
+    for (silents, expected, what) in [
+        (&[1][..], "xUUUUU", "one alone: its flows go"),
+        (&[1, 2], "kkUUUU", "more than the cap: flows stay"),
+        (&[1, 4], "xUUxUU", "one in each pool: each is alone in its own"),
+        (&[1, 2, 4, 5], "UUUUUU", "most of both pools: this host"),
+        (&[1, 2, 3], "xxxUUU", "a whole pool, while another answers: its provider"),
+        (&[1, 2, 3, 4], "xxxxUU", "a whole pool, and one alone in the other"),
+        (&[1, 2, 3, 4, 5, 6], "UUUUUU", "all: this host"),
+    ] {
+        let mut controller = up();
+        silent(&mut controller, silents, 2);
+        assert_eq!(states(&controller), "UUUUUU", "too early: {what}");
+        silent(&mut controller, silents, 3);
+        assert_eq!(states(&controller), expected, "{what}");
+    }
+}
+
+#[test]
+fn who_is_to_blame_may_become_clear_later() {
+    let mut controller = up();
+    silent(&mut controller, &[1, 2], 3);
+    assert_eq!(states(&controller), "kkUUUU");
+    silent(&mut controller, &[1], 3);
+    assert_eq!(states(&controller), "kUUUUU", "the other one was silent a moment ago");
+    silent(&mut controller, &[1], 4);
+    assert_eq!(states(&controller), "xUUUUU");
+    assert!(controller.plane.why(1).reason.contains("its flows go, too"), "{}", controller.plane.why(1).reason);
+    silent(&mut controller, &[], 2);
+    assert_eq!(states(&controller), "UUUUUU");
+}
+
+#[test]
+fn hard_evidence_needs_no_company() {
+    let mut controller = up();
+    for backend in [1, 2] {
+        fail(&mut controller, backend, 3);
+    }
+    assert_eq!(states(&controller), "xxUUUU");
+    // And it ends the doubt about silence.
+    let mut controller = up();
+    silent(&mut controller, &[1, 2], 3);
+    fail(&mut controller, 1, 3);
+    assert_eq!(states(&controller), "xkUUUU");
+}
+
+#[test]
+fn a_freeze_gives_back_what_the_wave_took_and_ends_when_half_is_heard() {
+    let mut controller = up();
+    fail(&mut controller, 6, 3);
+    silent(&mut controller, &[1, 2, 3, 4, 5, 6], 5);
+    let before = "UUUUUx";
+    assert_eq!(states(&controller), before, "who was down before stays down");
+    assert!(controller.frozen().is_some());
+    let kinds_so_far = kinds(&controller);
+    assert_eq!(kinds_so_far.iter().filter(|kind| **kind == EventKind::Frozen).count(), 1);
+    assert!(!kinds_so_far.contains(&EventKind::PoolLeft), "{kinds_so_far:?}");
+    silent(&mut controller, &[1, 2, 3, 4, 5, 6], 100);
+    assert_eq!(states(&controller), before);
+    // The first to answer is not enough.
+    silent(&mut controller, &[2, 3, 4, 5, 6], 10);
+    assert_eq!(states(&controller), before);
+    assert!(controller.frozen().is_some());
+    silent(&mut controller, &[3, 4, 5, 6], 2);
+    assert!(controller.frozen().is_none());
+    assert_eq!(states(&controller), before, "each is counted anew");
+    silent(&mut controller, &[3, 4, 5, 6], 4);
+    assert_eq!(kinds(&controller).iter().filter(|kind| **kind == EventKind::Thawed).count(), 1);
+}
+
+#[test]
+fn what_was_taken_just_before_is_given_back() {
+    // Pools that are probed at different times: the first is silent for long enough before the second is.
+    let mut controller = up();
+    for _ in 0..3 {
+        round(&mut controller, &[(1, silence()), (2, silence()), (3, silence())]);
+    }
+    assert_eq!(states(&controller), "kkkUUU", "the other pool was not asked since");
+    for _ in 0..2 {
+        round(&mut controller, &[(4, silence()), (5, silence()), (6, silence())]);
+    }
+    assert_eq!(states(&controller), "UUUUUU");
+    assert!(controller.plane.state(1).has_all(State::UP), "states are as they were");
+}
+
+#[test]
+fn the_references_say_whether_one_pool_or_this_host_is_cut_off() {
+    for (reference, frozen) in [(Some(silence()), true), (Some(Verdict::Pass), false), (None, false)] {
+        let mut controller = one_pool(WhenExhausted::Open);
+        silent(&mut controller, &[], 3);
+        for _ in 0..4 {
+            let reference = reference.clone().map(|verdict| Report { subject: Subject::Reference(0), verdict });
+            controller.report(reference.as_slice()).unwrap();
+            silent(&mut controller, &[1, 2, 3], 1);
+        }
+        assert_eq!(controller.frozen().is_some(), frozen);
+        assert!(states(&controller).starts_with("UUU"), "in doubt all serve");
+        assert_eq!(kinds(&controller).contains(&EventKind::Panic), !frozen);
+    }
+}
+
+#[test]
+fn a_single_pool_in_silence_keeps_its_flows_whatever_its_policy() {
+    for policy in [WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop] {
+        let mut controller = one_pool(policy);
+        silent(&mut controller, &[], 3);
+        silent(&mut controller, &[1, 2, 3], 20);
+        assert!(states(&controller).starts_with("UUU"), "{policy:?}");
+        // One comes back: the others keep what they have.
+        silent(&mut controller, &[2, 3], 3);
+        let kept = &states(&controller)[..3];
+        assert!(!kept.contains('x'), "{policy:?}: {kept}");
+    }
+}
+
+#[test]
+fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
+    let mut controller = one_pool(WhenExhausted::Open);
+    silent(&mut controller, &[], 3);
+    fail(&mut controller, 1, 3);
+    assert!(states(&controller).starts_with("xUU"), "two of three are enough");
+    fail(&mut controller, 2, 3);
+    assert!(states(&controller).starts_with("UUU"), "one of three is not");
+    assert!(controller.plane.state(1).has_all(State::DOWN), "and is still known to be down");
+    controller.operate(&Operation::Disable { backend: "a1".to_owned(), reason: None }).unwrap();
+    assert!(states(&controller).starts_with("xUU"), "but for who is disabled");
+    controller.operate(&Operation::Enable { backend: "a1".to_owned(), reason: None }).unwrap();
+    controller.reconcile().unwrap();
+    assert_eq!(controller.repaired, 0);
+    pass(&mut controller, 1, 2);
+    pass(&mut controller, 2, 1);
+    assert!(states(&controller).starts_with("UxU"));
+    let seen: Vec<_> = kinds(&controller).into_iter().filter(|kind| *kind != EventKind::BackendUp).collect();
+    assert!(seen.contains(&EventKind::Panic) && seen.contains(&EventKind::PanicOver), "{seen:?}");
+    // With a policy that would rather serve nobody, wrong answers count.
+    let mut controller = one_pool(WhenExhausted::Reject);
+    for backend in [1, 2, 3] {
+        fail(&mut controller, backend, 3);
+    }
+    assert!(states(&controller).starts_with("xxx"));
+    // Nor where there is another pool.
+    let mut controller = up();
+    fail(&mut controller, 1, 3);
+    fail(&mut controller, 2, 3);
+    assert_eq!(states(&controller), "xxUUUU");
+}
+
+#[test]
+fn a_backend_that_flaps_is_held_back_and_the_last_one_is_not() {
+    let flap = |controller: &mut Controller<FakeDataPlane>| {
+        for _ in 0..20 {
+            fail(controller, 1, 3);
+            controller.now += Duration::from_secs(1);
+            pass(controller, 1, 2);
+            controller.now += Duration::from_secs(1);
+        }
+        let health = [EventKind::BackendUp, EventKind::BackendDown];
+        kinds(controller).into_iter().filter(|kind| health.contains(kind)).count()
+    };
+    let mut controller = up();
+    let before = kinds(&controller).len();
+    assert_eq!(flap(&mut controller) - before, 3, "down, up, down");
+    let mut controller = one_pool(WhenExhausted::Open);
+    for backend in [1, 2, 3] {
+        fail(&mut controller, backend, 3);
+    }
+    let before = kinds(&controller).len();
+    assert!(flap(&mut controller) > before + 20);
+}
+
+#[test]
+fn a_restart_knows_what_was_in_doubt() {
+    let mut controller = up();
+    silent(&mut controller, &[1, 2], 3);
+    let Controller { inventory, plane, .. } = controller;
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    controller.reconcile().unwrap();
+    assert_eq!(states(&controller), "kkUUUU");
+    assert_eq!(controller.repaired, 0);
+    silent(&mut controller, &[], 2);
+    assert_eq!(states(&controller), "UUUUUU");
+}
+
+/// `p` pass, `s` silence, `f` fail, `i` inconclusive, `-` no probe: for each backend.
+fn rounds() -> impl Strategy<Value = Vec<Vec<char>>> {
+    let letter = prop_oneof![4 => Just('p'), 4 => Just('s'), 1 => Just('i'), 1 => Just('-')];
+    // Rows in which many backends do the same, as in real outages, and noise.
+    let row = prop_oneof![vec(letter.clone(), 6), letter.prop_map(|letter| vec![letter; 6])];
+    vec((row, 1usize..6), 1..12).prop_map(|rows| rows.into_iter().flat_map(|(row, times)| vec![row; times]).collect())
+}
+
+fn play(controller: &mut Controller<FakeDataPlane>, row: &[char]) {
+    let verdict = |letter: char| match letter {
+        'p' => Some(Verdict::Pass),
+        's' => Some(silence()),
+        'f' => Some(Verdict::Fail("connection refused".to_owned())),
+        'i' => Some(Verdict::Inconclusive("too many open files".to_owned())),
+        _ => None,
+    };
+    let row: Vec<_> = (1..).zip(row).filter_map(|(number, letter)| Some((number, verdict(*letter)?))).collect();
+    round(controller, &row);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn silence_takes_out_no_more_than_the_cap(rows in rounds()) {
+        let mut controller = up();
+        for row in rows {
+            play(&mut controller, &row);
+            let states = states(&controller);
+            for (pool, backends) in POOLS.iter().enumerate() {
+                let out = backends.iter().filter(|number| states.as_bytes()[usize::from(**number) - 1] == b'x').count();
+                // Unless all of it was silent, and another pool was heard.
+                let provider = controller.events.kept().iter().any(|event| {
+                    let mine = event.subject.starts_with(&controller.inventory.config.pools[pool].name);
+                    mine && event.message.contains("its whole pool is silent")
+                });
+                prop_assert!(out <= 1 || provider, "{states}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_freeze_leaves_the_states_as_they_were_before_the_wave(rows in rounds(), rest in 1usize..30) {
+        let mut controller = up();
+        for row in rows {
+            play(&mut controller, &row);
+        }
+        // Calm: then what is known is what there is.
+        controller.now += Duration::from_mins(10);
+        silent(&mut controller, &[], 12);
+        let before = states(&controller);
+        prop_assert_eq!(&before, "UUUUUU");
+        silent(&mut controller, &[1, 2, 3, 4, 5, 6], 3 + rest);
+        prop_assert!(controller.frozen().is_some());
+        prop_assert_eq!(states(&controller), before);
+    }
+
+    #[test]
+    fn nothing_is_repaired_and_somebody_always_serves(rows in rounds()) {
+        let mut controller = up();
+        for row in rows {
+            play(&mut controller, &row);
+            prop_assert!(states(&controller).contains('U'));
+            prop_assert_eq!(controller.repaired, 0);
+        }
+    }
+
+    #[test]
+    fn a_change_of_health_is_reported_once(rows in rounds()) {
+        let mut controller = up();
+        let mut known: BTreeMap<_, _> = (1..=6).map(|number| (number, plan::health(controller.plane.state(number)))).collect();
+        for row in rows {
+            let before = controller.events.kept().len();
+            play(&mut controller, &row);
+            let changed: BTreeSet<_> = (1..=6)
+                .filter(|number| {
+                    let health = plan::health(controller.plane.state(*number));
+                    known.insert(*number, health) != Some(health)
+                })
+                .filter_map(|number| controller.inventory.name(number))
+                .collect();
+            let events = controller.events.kept();
+            let reported: BTreeSet<_> = events[before.min(events.len())..].iter().map(|event| event.subject.clone()).collect();
+            prop_assert!(changed.is_subset(&reported), "{changed:?} {reported:?}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What the probes of all backends say together, and what follows from it for each. No I/O.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use edge_common::abi::BackendNumber;
+
+use super::{panic_mode::Panic, probed::Probed, reach::Reach};
+use crate::{
+    control::{data_plane::DataPlane, inventory::Inventory},
+    health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, Standing, Verdict},
+};
+
+/// Health of all that is probed.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    /// One for each backend whose pool has a probe.
+    pub(super) probed: BTreeMap<BackendNumber, Probed>,
+    /// By the position of the pool.
+    blame: Vec<Blame>,
+    panic: Panic,
+    frozen: Option<Frozen>,
+    /// Which of the reference targets are silent, as far as they were asked.
+    references: BTreeMap<usize, bool>,
+    /// Whether there is anything to judge.
+    restless: bool,
+}
+
+/// This host is to blame for what its probes do not hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frozen {
+    pub(super) since: Duration,
+    pub(super) why: Deafness,
+}
+
+/// What a judgement changes.
+#[derive(Debug, Default)]
+pub(super) struct Ruling {
+    /// Changes of health.
+    pub(super) changes: Vec<(BackendNumber, HealthChange)>,
+    /// Backends whose condition may be another one for other reasons, and why.
+    pub(super) others: BTreeMap<BackendNumber, String>,
+    pub(super) frozen: Option<Frozen>,
+    /// How long it was frozen.
+    pub(super) thawed: Option<Duration>,
+    /// Pools that panic from now on, or no longer.
+    pub(super) panic: Vec<(usize, bool)>,
+}
+
+impl Judgement {
+    /// Begins anew with the pools of `inventory`; whether it is frozen stays.
+    pub(super) fn restart(&mut self, inventory: &Inventory) {
+        self.blame = vec![Blame::Nobody; inventory.config.pools.len()];
+        self.panic = Panic::default();
+        self.references.retain(|position, _| *position < inventory.config.reference_targets.len());
+        self.restless = true;
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    pub(super) fn frozen(&self) -> Option<&Frozen> {
+        self.frozen.as_ref()
+    }
+
+    /// A reference target has answered, or not. One that could not be asked is no reference.
+    pub(super) fn note_reference(&mut self, position: usize, verdict: &Verdict) {
+        match verdict {
+            Verdict::Pass | Verdict::Fail(_) => self.references.insert(position, false),
+            Verdict::Silent(_) => self.references.insert(position, true),
+            Verdict::Inconclusive(_) => self.references.remove(&position),
+        };
+    }
+
+    /// What its probes say of a backend.
+    pub(super) fn health(&self, backend: BackendNumber) -> Health {
+        self.probed.get(&backend).map_or(Health::Unknown, Probed::health)
+    }
+
+    /// What the packet path is to be given.
+    pub(super) fn condition(&self, reach: &Reach, backend: BackendNumber) -> Condition {
+        if reach.is_out(backend) {
+            return Health::Down.into();
+        }
+        let Some(probed) = self.probed.get(&backend) else { return Health::Unknown.into() };
+        let health = probed.health();
+        let standing = if health != Health::Down || probed.pool.is_some_and(|pool| self.panic.has(pool)) {
+            Standing::Serving
+        } else if probed.machine().is_silenced() && !probed.is_out {
+            Standing::Keeping
+        } else {
+            Standing::Out
+        };
+        Condition { health, standing }
+    }
+
+    /// Whether a change needs time alone to come: something is in doubt.
+    pub(super) fn is_restless(&self) -> bool {
+        self.restless
+    }
+
+    /// There is something to judge.
+    pub(super) fn disturb(&mut self) {
+        self.restless = true;
+    }
+
+    /// Judges what the probes have found, `changes` last.
+    pub(super) fn judge(
+        &mut self,
+        inventory: &Inventory,
+        reach: &Reach,
+        plane: &impl DataPlane,
+        changes: Vec<(BackendNumber, HealthChange)>,
+        now: Duration,
+    ) -> Ruling {
+        let mut ruling = Ruling { changes, ..Ruling::default() };
+        let counts = self.count(inventory, reach);
+        self.listen(&counts, now, &mut ruling);
+        // After a pardon nobody is silenced.
+        let counts = if ruling.frozen.is_some() { self.count(inventory, reach) } else { counts };
+        self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
+        self.put_out(inventory, &counts, &mut ruling);
+        ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| {
+            !reach.is_out(backend) && self.probed.get(&backend).is_none_or(|probed| probed.health() != Health::Down)
+        });
+        for (pool, _) in &ruling.panic {
+            let down = inventory.members_of(*pool).filter(|member| self.health(member.number) == Health::Down);
+            ruling.others.extend(down.map(|member| (member.number, String::new())));
+        }
+        ruling
+    }
+
+    fn count(&self, inventory: &Inventory, reach: &Reach) -> Vec<Count> {
+        let mut counts = vec![Count::default(); inventory.config.pools.len()];
+        for (backend, probed) in &self.probed {
+            if let Some(count) = probed.pool.and_then(|pool| counts.get_mut(pool)) {
+                count.add(probed.machine(), reach.why(*backend).is_some());
+                count.fall_time = probed.fall_time();
+            }
+        }
+        counts
+    }
+
+    /// Whether this host is deaf: then what its deafness took is given back.
+    fn listen(&mut self, counts: &[Count], now: Duration, ruling: &mut Ruling) {
+        if let Some(frozen) = &self.frozen {
+            let deaf_for = now.saturating_sub(frozen.since);
+            if health::hears(counts, frozen.why, deaf_for) {
+                self.frozen = None;
+                ruling.thawed = Some(deaf_for);
+            }
+            return;
+        }
+        let all_silent = !self.references.is_empty() && self.references.values().all(|silent| *silent);
+        let references = (!self.references.is_empty()).then_some(all_silent);
+        let Some(why) = health::deafness(counts, references) else { return };
+        self.frozen = Some(Frozen { since: now, why });
+        ruling.frozen.clone_from(&self.frozen);
+        let reason = format!("as before: {}, so this host may be to blame", why.reason());
+        let pardoned: BTreeMap<_, _> = self
+            .probed
+            .iter_mut()
+            .filter_map(|(backend, probed)| Some((*backend, probed.pardon(now, &reason)?)))
+            .collect();
+        // Those that this wave was just about to take have lost nothing, so there is nothing to report.
+        let news: BTreeSet<_> = ruling.changes.iter().map(|(backend, _)| *backend).collect();
+        ruling.changes.retain(|(backend, _)| !pardoned.contains_key(backend));
+        for (backend, change) in pardoned {
+            if news.contains(&backend) {
+                ruling.others.insert(backend, change.reason);
+            } else {
+                ruling.changes.push((backend, change));
+            }
+        }
+    }
+
+    /// Those that are down for their own silence lose their established flows, too.
+    fn put_out(&mut self, inventory: &Inventory, counts: &[Count], ruling: &mut Ruling) {
+        if self.is_frozen() {
+            self.blame.fill(Blame::Nobody);
+            return;
+        }
+        let blames: Vec<_> = counts
+            .iter()
+            .zip(&inventory.config.pools)
+            .enumerate()
+            .map(|(position, (count, pool))| {
+                health::blame(count, pool.judging.ejection_cap, |after| self.hears_another(inventory, position, after))
+            })
+            .collect();
+        for (backend, probed) in &mut self.probed {
+            let Some(blame) = probed.pool.and_then(|pool| blames.get(pool)) else {
+                // One that is retired goes as its flows go anyway.
+                probed.is_out |= probed.machine().is_silenced();
+                continue;
+            };
+            let why = match blame {
+                Blame::Backends => "it is silent and others of its pool are not: its flows go, too",
+                Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
+                Blame::Nobody | Blame::Many | Blame::All => continue,
+            };
+            if probed.machine().is_silenced() && !probed.is_out {
+                probed.is_out = true;
+                ruling.others.insert(*backend, why.to_owned());
+            }
+        }
+        self.blame = blames;
+    }
+
+    /// Whether most of another pool has answered after that moment, and lost nothing lately.
+    fn hears_another(&self, inventory: &Inventory, pool: usize, after: Duration) -> bool {
+        let mut heard = vec![(0, 0); inventory.config.pools.len()];
+        for probed in self.probed.values() {
+            if let Some((answered, members)) = probed.pool.and_then(|pool| heard.get_mut(pool)) {
+                *members += 1;
+                *answered += u32::from(probed.machine().answered().is_some_and(|at| at > after));
+            }
+        }
+        heard.iter().enumerate().any(|(other, (answered, members))| other != pool && answered * 2 > *members)
+    }
+
+    /// Those that are held back although no other backend of a service is up: they are up.
+    pub(super) fn release(
+        &mut self,
+        inventory: &Inventory,
+        reach: &Reach,
+        now: Duration,
+    ) -> Vec<(BackendNumber, HealthChange)> {
+        let held = self.probed.iter().filter(|(_, probed)| probed.machine().held(now).is_some());
+        let held: Vec<_> = held.map(|(backend, probed)| (*backend, probed.pool)).collect();
+        if held.is_empty() {
+            return Vec::new();
+        }
+        let is_up = |backend| !reach.is_out(backend) && self.health(backend) != Health::Down;
+        let up: Vec<_> = (0..inventory.config.pools.len())
+            .map(|pool| inventory.members_of(pool).any(|member| is_up(member.number)))
+            .collect();
+        let has_none = |pool: usize| {
+            let mut services = inventory.config.services.iter().filter(|service| service.pools.contains(&pool));
+            services.any(|service| !service.pools.iter().any(|pool| up.get(*pool).is_some_and(|up| *up)))
+        };
+        let last: Vec<_> = held.into_iter().filter(|(_, pool)| pool.is_some_and(has_none)).collect();
+        let release = |(backend, _)| Some((backend, self.probed.get_mut(&backend)?.release(now)?));
+        last.into_iter().filter_map(release).collect()
+    }
+}
