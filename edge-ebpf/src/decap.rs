@@ -34,6 +34,13 @@ static DECAP_VIPS: LpmTrie<Padded, u32> = LpmTrie::with_max_entries(ENTRIES, 0);
 #[map]
 static DECAP_EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapExit::COUNT, 0);
 
+/// Whether it is one of the VIPs of this backend.
+#[inline(always)]
+pub(crate) fn is_vip([a, b, c, d]: Words) -> bool {
+    let Vip(key) = &Vip(Key::new(VipPrefix::BITS, [0, a, b, c, d]));
+    DECAP_VIPS.get(key).is_some()
+}
+
 struct KernelAddresses;
 
 impl Addresses for KernelAddresses {
@@ -44,9 +51,8 @@ impl Addresses for KernelAddresses {
     }
 
     #[inline(always)]
-    fn is_vip(&self, [a, b, c, d]: Words) -> bool {
-        let Vip(key) = &Vip(Key::new(VipPrefix::BITS, [0, a, b, c, d]));
-        DECAP_VIPS.get(key).is_some()
+    fn is_vip(&self, address: Words) -> bool {
+        is_vip(address)
     }
 
     #[inline(always)]

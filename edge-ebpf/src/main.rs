@@ -1,4 +1,5 @@
-//! The XDP programs: the load balancer, and the decapsulation on the backends of its tunnels.
+//! The programs: the load balancer (XDP), and on the backends of its tunnels the decapsulation (XDP) and what lowers the maximum
+//! segment size of their SYN-ACKs (tc).
 //!
 //! All logic is in edge-common. Here are the maps, the packet pointer, the subprograms, and the verdict of each exit.
 
@@ -17,6 +18,7 @@
 mod decap;
 mod hashed;
 mod maps;
+mod mss;
 mod packet;
 mod subprograms;
 

@@ -19,21 +19,26 @@ impl<'a> ContextPacket<'a> {
         Self { ctx }
     }
 
-    /// Address of the `T` at `offset`, if it is wholly in the frame. The comparison with the frame's end is what the
-    /// verifier wants to see before each access.
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let mut start = self.ctx.data() + offset;
-        // SAFETY: moves a register to itself; it hides where `start` comes from. Otherwise LLVM computes the end and the accesses each
-        // in its own way, and the verifier does not see that the one that was compared is the one that is used.
-        unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };
-        // SAFETY: the kernel keeps no frame at address zero.
-        unsafe { hint::assert_unchecked(start != 0) };
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        Some(start as *mut T)
+        at(self.ctx.data(), offset, || self.ctx.data_end())
     }
+}
+
+/// Address of the `T` at `offset` of the frame at `data`, if it is wholly in the frame. The comparison with the frame's end is
+/// what the verifier wants to see before each access.
+#[inline(always)]
+pub(crate) fn at<T>(data: usize, offset: usize, data_end: impl FnOnce() -> usize) -> Option<*mut T> {
+    let mut start = data + offset;
+    // SAFETY: moves a register to itself; it hides where `start` comes from. Otherwise LLVM computes the end and the accesses each
+    // in its own way, and the verifier does not see that the one that was compared is the one that is used.
+    unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };
+    // SAFETY: the kernel keeps no frame at address zero.
+    unsafe { hint::assert_unchecked(start != 0) };
+    if start + size_of::<T>() > data_end() {
+        return None;
+    }
+    Some(start as *mut T)
 }
 
 impl Packet for ContextPacket<'_> {

@@ -8,6 +8,7 @@ pub mod world;
 pub mod decap;
 pub mod feature;
 pub mod kernel;
+pub mod mss;
 pub mod shared;
 pub mod namespace;
 pub mod both;

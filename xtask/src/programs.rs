@@ -1,7 +1,10 @@
 //! The built eBPF programs, and how large they are.
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, programs::Xdp};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, Xdp},
+};
 use edge_common::abi::program;
 use serde::{Deserialize, Serialize};
 
@@ -40,11 +43,15 @@ pub(crate) fn sizes() -> Result<Vec<Size>> {
 }
 
 /// The programs that are shipped.
-pub(crate) const SHIPPED: [&str; 2] = [program::EDGE, program::DECAP];
+pub(crate) const SHIPPED: [&str; 3] = [program::EDGE, program::DECAP, program::MSS];
 
 /// Loads a program into the kernel.
 pub(crate) fn load(object: &mut Ebpf, name: &str) -> Result<()> {
-    xdp(object, name)?.load().with_context(|| format!("the kernel refuses `{name}`"))
+    let refused = || format!("the kernel refuses `{name}`");
+    match object.program_mut(name).with_context(|| format!("no program `{name}`"))? {
+        Program::SchedClassifier(tc) => tc.load().with_context(refused),
+        other => <&mut Xdp>::try_from(other)?.load().with_context(refused),
+    }
 }
 
 /// How large the programs that are shipped are, once they are loaded.
@@ -53,8 +60,7 @@ pub(crate) fn sizes_of(edge: &mut Ebpf) -> Result<Vec<Size>> {
 }
 
 fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
-    let program = xdp(object, name)?;
-    let info = program.info()?;
+    let info = object.program(name).with_context(|| format!("no program `{name}`"))?.info()?;
     let unknown = || format!("this kernel does not say how large `{name}` is");
     Ok(Size {
         program: name.to_owned(),

@@ -1,5 +1,7 @@
 //! What a decapsulating backend is told of addresses. IPv4 addresses stand everywhere as IPv4-mapped IPv6 ones.
 
+use bytemuck::{Pod, Zeroable};
+
 /// What an address is to the decapsulation: bits of a value in `DECAP_ADDRESSES`, whose keys are addresses.
 pub struct Role;
 
@@ -10,6 +12,24 @@ impl Role {
     pub const ENDPOINT: u32 = 1 << 1;
     /// An address of this host, which no client can have.
     pub const OWN: u32 = 1 << 2;
+}
+
+/// The largest segments that fit a tunnel, bytes of data, by the family of the connection. More than 65,535: any fits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct MssLimits {
+    pub v4: u32,
+    pub v6: u32,
+}
+
+impl MssLimits {
+    /// For a path of `mtu` bytes on which each packet has `outer` bytes of headers before it (RFC 6691: headers without
+    /// options).
+    #[must_use]
+    pub const fn of_tunnel(mtu: u32, outer: u32) -> Self {
+        let room = mtu.saturating_sub(outer);
+        Self { v4: room.saturating_sub(20 + 20), v6: room.saturating_sub(40 + 20) }
+    }
 }
 
 /// VIPs whose first bits are the same: a key of `DECAP_VIPS`, an LPM trie.

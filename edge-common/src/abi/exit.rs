@@ -161,6 +161,18 @@ exits! {
     }
 }
 
+exits! {
+    /// Exits of the program that lowers the maximum segment size of what leaves a backend. Only SYN-ACKs from a VIP are counted.
+    pub enum MssExit {
+        /// A SYN-ACK from a VIP whose maximum segment size was lowered to what fits the tunnel.
+        MssLowered = "mss_lowered", Pass;
+        /// One whose maximum segment size fits the tunnel as it is.
+        MssFits = "mss_fits", Pass;
+        /// One without a maximum segment size, so that clients send the least that there is, which fits.
+        NoMss = "no_mss", Pass;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

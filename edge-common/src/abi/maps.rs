@@ -154,6 +154,8 @@ macro_rules! specs {
             pub const DECAP_ADDRESSES: &str = "DECAP_ADDRESSES";
             pub const DECAP_VIPS: &str = "DECAP_VIPS";
             pub const DECAP_EXITS: &str = "DECAP_EXITS";
+            pub const MSS_LIMITS: &str = "MSS_LIMITS";
+            pub const MSS_EXITS: &str = "MSS_EXITS";
         }
 
         /// All maps of the load balancer.

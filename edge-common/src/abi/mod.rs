@@ -29,8 +29,8 @@ mod stats;
 mod snapshot;
 
 pub use backend::{Backend, BackendNumber, Family, State};
-pub use decap::{Role, VipPrefix};
-pub use exit::{DecapExit, Exit, Verdict};
+pub use decap::{MssLimits, Role, VipPrefix};
+pub use exit::{DecapExit, Exit, MssExit, Verdict};
 pub use flow::{FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord};
 pub use flow_counts::{FlowCount, FlowCounts};
 pub use generation::{AnswerLimits, Generation, MAX_STATIONS, Published, VipOther};
@@ -60,6 +60,8 @@ pub mod program {
     pub const EDGE: &str = "edge";
     /// The decapsulation program of a tunnel backend.
     pub const DECAP: &str = "decap";
+    /// What lowers the maximum segment size of a tunnel backend's SYN-ACKs.
+    pub const MSS: &str = "mss";
 }
 
 const _: () = {
@@ -74,6 +76,7 @@ const _: () = {
     assert!(size_of::<Backend>() == 64);
     assert!(size_of::<Cell>() == 8);
     assert!(size_of::<Traffic>() == 24);
+    assert!(size_of::<MssLimits>() == 8);
     assert!(size_of::<FlowKeyV4>() == 16);
     assert!(size_of::<FlowKeyV6>() == 40);
     assert!(size_of::<FlowRecord>() == 16);

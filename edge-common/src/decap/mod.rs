@@ -7,6 +7,7 @@
 
 mod address;
 mod ecn;
+pub mod mss;
 #[cfg(test)]
 mod tests;
 

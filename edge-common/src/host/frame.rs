@@ -1,6 +1,12 @@
 //! A frame in a byte vector.
 
-use crate::wire::packet::{Packet, Wire};
+use crate::{
+    decap::mss::Leaving,
+    wire::{
+        checksum,
+        packet::{Packet, Wire},
+    },
+};
 
 /// Room before a frame that a program can use, bytes: `XDP_PACKET_HEADROOM`, less the `struct xdp_frame` that the kernel
 /// keeps at its start.
@@ -80,5 +86,12 @@ impl Packet for Frame {
         }
         self.buffer.truncate(self.start + length);
         Some(())
+    }
+}
+
+impl Leaving for Frame {
+    fn update_checksum(&mut self, at: usize, was: [u8; 2], now: [u8; 2]) -> Option<()> {
+        let before = self.load(at)?;
+        self.store(at, checksum::update(before, was, now))
     }
 }

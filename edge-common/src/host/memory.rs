@@ -8,10 +8,10 @@ use std::{
 use crate::{
     abi::{
         Backend, BackendNumber, CELL, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Generation, Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6,
-        SlotAddress, Traffic, VipPrefix, banked,
+        FragmentRecord, Generation, MssExit, MssLimits, Pool, Published, RateLimited, RateLimiter, Service,
+        ServiceEntryV4, ServiceEntryV6, SlotAddress, Traffic, VipPrefix, banked,
     },
-    decap::{Addresses, Words},
+    decap::{Addresses, Words, mss::Answers},
     maps::{Flows, Fragments, Maps, PoolMaps, Route},
 };
 
@@ -44,8 +44,10 @@ pub struct Memory {
     /// Addresses and their roles, for the decapsulation.
     pub decap_addresses: Vec<([u8; 16], u32)>,
     pub decap_vips: Vec<VipPrefix>,
+    pub mss_limits: MssLimits,
     exits: RefCell<BTreeMap<u32, u64>>,
     decap_exits: RefCell<BTreeMap<u32, u64>>,
+    mss_exits: RefCell<BTreeMap<u32, u64>>,
     limiter: Mutable<RateLimiter>,
     flow_stats: RefCell<BTreeMap<u32, FlowCounts>>,
     service_stats: RefCell<BTreeMap<u32, Traffic>>,
@@ -77,6 +79,10 @@ impl Memory {
 
     pub fn decap_exit_count(&self, exit: DecapExit) -> u64 {
         self.decap_exits.borrow().get(&(exit as u32)).copied().unwrap_or_default()
+    }
+
+    pub fn mss_exit_count(&self, exit: MssExit) -> u64 {
+        self.mss_exits.borrow().get(&(exit as u32)).copied().unwrap_or_default()
     }
 
     pub fn service_traffic(&self, service: u32) -> Traffic {
@@ -252,5 +258,19 @@ impl Addresses for Memory {
 
     fn count_exit(&self, exit: DecapExit) {
         *self.decap_exits.borrow_mut().entry(exit as u32).or_default() += 1;
+    }
+}
+
+impl Answers for Memory {
+    fn is_vip(&self, address: Words) -> bool {
+        Addresses::is_vip(self, address)
+    }
+
+    fn limits(&self) -> MssLimits {
+        self.mss_limits
+    }
+
+    fn count_mss(&self, exit: MssExit) {
+        *self.mss_exits.borrow_mut().entry(exit as u32).or_default() += 1;
     }
 }

@@ -14,3 +14,4 @@ mod slow;
 mod select;
 mod flows;
 mod hostile;
+mod mss;

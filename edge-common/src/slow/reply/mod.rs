@@ -1,8 +1,8 @@
 //! The packets that the packet path makes itself, all of them answers to the frame in hand.
 //!
 //! An answer leaves by the ingress interface, with the VLAN tags of the frame; it comes from the interface's own MAC address,
-//! and from the VIP, like any other packet to the client. Packets that must not be answered are not, and cost none of the answers that a CPU may send in a
-//! second.
+//! and from the VIP, like any other packet to the client. Packets that must not be answered are not, and cost none of the
+//! answers that a CPU may send in a second.
 
 mod permitted;
 mod echo;
