@@ -95,7 +95,8 @@ fn send(
         client.post(path, body).await
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        // A daemon that hangs has the lock: then its PID is what helps.
+        Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
             let notify = || eprintln!("{NOTICE}");
             offline::change(&dirs.pin_dir, change, notify).map_err(|error| Failure::offline(error, dirs))?
         }

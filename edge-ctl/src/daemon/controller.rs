@@ -291,9 +291,20 @@ impl<P: DataPlane> Controller<P> {
         let changed = |before| plan::changed(before, plan::admin(before), condition);
         let mut before = self.plane.state(backend);
         if changed(before) != before {
-            before = self.plane.change_state(backend, changed, reason)?;
+            let operators = self.operators_reason(backend);
+            before = self.plane.change_state(backend, changed, operators.as_deref().unwrap_or(reason))?;
         }
         Ok((before, changed(before)))
+    }
+
+    /// Why an operator has taken a backend out. What its probes find meanwhile does not take the place of that.
+    fn operators_reason(&self, backend: BackendNumber) -> Option<String> {
+        match plan::admin(self.plane.state(backend)) {
+            Admin::Enabled => None,
+            Admin::Drained | Admin::Disabled => {
+                Some(self.plane.why(backend).reason).filter(|reason| !reason.is_empty())
+            }
+        }
     }
 
     /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
@@ -308,7 +319,8 @@ impl<P: DataPlane> Controller<P> {
             if right(state) == state {
                 continue;
             }
-            self.plane.change_state(backend, right, "its probes have found otherwise")?;
+            let reason = self.operators_reason(backend);
+            self.plane.change_state(backend, right, reason.as_deref().unwrap_or("its probes have found otherwise"))?;
             if plan::health(state) == Health::Unknown {
                 // As the command line leaves a backend that it has enabled, which knows of no probes.
                 continue;

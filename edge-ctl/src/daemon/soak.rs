@@ -26,7 +26,7 @@ impl Soak {
         now_ms: u64,
     ) {
         let Controller { inventory, plane, .. } = controller;
-        self.watch = Some(Watch::start(inventory, plane, before, history, now_ms));
+        self.watch = Some(Watch::start(self.watch.take(), inventory, plane, before, history, now_ms));
     }
 
     /// A second has passed. Returns whether the generation is good as of now.

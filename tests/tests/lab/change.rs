@@ -1,8 +1,10 @@
 //! Changes of the configuration: on trial, taken back, refused; with and without a controller, and no request is lost.
 
 use std::{
-    path::PathBuf,
-    process::Output,
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -10,9 +12,10 @@ use std::{
 use edge_tests::lab::{
     asking::Asking,
     patience::patience,
-    small::{BACKENDS, CLIENT, Mode, Served, Small},
+    small::{BACKENDS, CLIENT, Mode, Served, Small, UNSERVED},
+    tool,
     topology::{ECHO, EDGE},
-    wait_until,
+    udp_echo, wait_until,
 };
 use serde_json::Value;
 
@@ -164,14 +167,13 @@ fn no_file_that_was_cut_off_is_taken() {
         guarded += i32::from(said.contains("--allow-removal"));
     }
     assert!(refused > 100 && guarded > 10, "{refused} {guarded}");
-    let status = status(&lab);
-    assert_eq!(status["generation"], 1);
-    assert!(status["daemon"]["refused"].as_str().unwrap().contains("may be cut off"), "{status}");
+    assert_eq!(generation(&lab), 1);
     // A signal says nothing, so it is not asked, and not done.
     let less = old.rsplit_once("\n[[service]]").unwrap().0;
     std::fs::write(&path, less).unwrap();
     lab.edge().unwrap().signal(nix::sys::signal::Signal::SIGHUP).unwrap();
-    sleep(patience(Duration::from_millis(500)));
+    let refused = || status(&lab)["daemon"]["refused"].as_str().is_some_and(|why| why.contains("may be cut off"));
+    wait_for(&lab, "it is refused", Duration::from_secs(5), refused);
     assert_eq!(generation(&lab), 1);
     // With the word it is done.
     assert_eq!(output(&lab, &["apply", path.to_str().unwrap()]).status.code(), Some(2));
@@ -226,9 +228,138 @@ fn a_plan_says_what_moves_before_it_does() {
         let of =
             |name: &str| flows.iter().find(|flows| flows["service"] == name).unwrap()["new_flows"].as_f64().unwrap();
         // From half to three quarters.
-        assert!((of("echo-dsr4") - 0.25).abs() < 0.01 && of("echo-dsr6").abs() < 1e-9, "{plan}");
+        assert!((of("echo-dsr4") - 0.25).abs() < 0.02 && of("echo-dsr6").abs() < 1e-9, "{plan}");
         let shown = lab.ctl(&["plan", &file(&lab, &old.replace("slots = 1024", "slots = 2048"))]).unwrap();
         assert!(shown.contains("say --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
         lab.ctl(&["plan", &file(&lab, &weighted(&old, 300))]).unwrap();
+    }
+}
+
+/// Two pools of one backend each, a service of both, and a soak of a second.
+fn two_pools() -> String {
+    let mut text = String::new();
+    for number in 1..=2 {
+        write!(
+            text,
+            "\n[[pool]]\nname = \"e{number}\"\nbackend = [{{ name = \"be{number}\", address = \"10.1.{number}.11\" }}]\n\
+             probe = {{ type = \"tcp\", port = {ECHO}, interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 5 }}\n"
+        )
+        .expect("memory");
+    }
+    let vip = UNSERVED[0];
+    text + &format!(
+        "\n[[service]]\nname = \"two\"\nvip = \"{vip}\"\nport = {ECHO}\nprotocol = \"udp\"\nmode = \"dsr\"\n\
+         pools = [\"e1\", \"e2\"]\n\n[edge]\nsoak = \"1s\"\n"
+    )
+}
+
+fn kept(lab: &Small) -> String {
+    std::fs::read_to_string(lab.edge().unwrap().state_dir().join("state.json")).unwrap_or_default()
+}
+
+fn backend(lab: &Small, name: &str) -> Value {
+    let status = status(lab);
+    let pools = status["pools"].as_array().unwrap().clone();
+    let mut backends = pools.into_iter().flat_map(|pool| pool["backends"].as_array().unwrap().clone());
+    backends.find(|backend| backend["name"] == name).unwrap()
+}
+
+#[test]
+fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_text() {
+    let mut lab = lab();
+    lab.prepare(Mode::Native, &two_pools()).expect("a configuration");
+    lab.start_daemon().expect("the load balancer starts");
+    let old = text(&lab);
+    lab.ctl(&["drain", "p4/be1", "--reason", "disk swap"]).unwrap();
+    lab.ctl(&["drain", "p6/be2"]).unwrap();
+    lab.ctl(&["failover", "two", "--to", "e2", "--evacuate"]).unwrap();
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
+    wait_for(&lab, "it is good", Duration::from_secs(10), || status(&lab)["history"]["good"] == true);
+    let text = weighted(&old, 60);
+    lab.ctl(&["apply", &file(&lab, &text), "--confirm", "5m"]).unwrap();
+    let soon = Duration::from_secs(5);
+    wait_for(&lab, "it is written", soon, || kept(&lab).contains("\"trial\": {") && kept(&lab).contains("disk swap"));
+
+    // As a power cut, and a bpffs that is empty afterwards.
+    lab.kill_daemon().unwrap();
+    lab.ctl(&["detach"]).unwrap();
+    let path = lab.edge().unwrap().configuration();
+    std::fs::write(&path, &old[..old.len() / 2]).unwrap();
+    lab.start_daemon().expect("it starts with what was good");
+    let said = status(&lab);
+    assert_eq!(in_force(&lab), weighted(&old, 50), "what was on trial is not what was good");
+    assert!(said["daemon"]["refused"].as_str().unwrap().contains("from before the reboot is in force"), "{said}");
+    assert_eq!(said["generation"], 4, "numbers go on");
+    assert_eq!(
+        (&backend(&lab, "p4/be1")["state"], &backend(&lab, "p6/be2")["state"]),
+        (&"draining".into(), &"draining".into())
+    );
+    assert!(backend(&lab, "p4/be1")["reason"].as_str().unwrap().contains("disk swap"));
+    let services = said["services"].as_array().unwrap().clone();
+    let two = services.iter().find(|service| service["name"] == "two").unwrap();
+    assert_eq!(two["failover"], serde_json::json!({"to": "e2", "evacuate": true}));
+    assert!(history(&lab)[2]["verdict"]["undone"].as_str().unwrap().contains("before anybody confirmed it"));
+    let asked = lab
+        .netns(CLIENT)
+        .within(|| udp_echo::ask(SocketAddr::new(UNSERVED[0], ECHO), b"who?", patience(Duration::from_secs(1))));
+    assert_eq!(asked.unwrap().unwrap(), "be2");
+
+    // A state that is gone costs nothing where maps are pinned, and they are not written.
+    lab.kill_daemon().unwrap();
+    std::fs::remove_dir_all(lab.edge().unwrap().state_dir()).unwrap();
+    lab.start_daemon().expect("it adopts the maps");
+    assert_eq!((generation(&lab), in_force(&lab)), (4, weighted(&old, 50)));
+    assert_eq!(backend(&lab, "p4/be1")["state"], "draining");
+    wait_for(&lab, "it is written again", soon, || kept(&lab).contains("disk swap"));
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
+    let mut lab = lab();
+    lab.prepare(Mode::Native, "").expect("a configuration");
+    // Four pages: the text of the configuration alone has more.
+    let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k");
+    lab.start_daemon().expect("the load balancer starts");
+    let asking = asking(&lab);
+    let unkept = |lab: &Small| status(lab)["daemon"]["unkept"].as_str().map(str::to_owned);
+    let soon = Duration::from_secs(20);
+    wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("No space left")));
+    assert!(lab.ctl(&["status"]).unwrap().contains("NOT KEPT ON DISK"));
+    let event = || lab.edge().unwrap().said().contains("a reboot would not find what operators have said");
+    wait_for(&lab, "the event", soon, event);
+    let old = text(&lab);
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
+    lab.ctl(&["rollback"]).unwrap();
+    lab.ctl(&["drain", "p6/be1"]).unwrap();
+    disk.remount("size=4m");
+    wait_for(&lab, "it is written", soon, || unkept(&lab).is_none() && kept(&lab).contains("p6/be1"));
+    disk.remount("ro");
+    lab.ctl(&["enable", "p6/be1"]).unwrap();
+    wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("Read-only")));
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 60))]).unwrap();
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+    lab.kill_daemon().unwrap();
+}
+
+/// A small disk, until it is dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        tool::run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at)).unwrap();
+        Self(at.to_owned())
+    }
+
+    fn remount(&self, options: &str) {
+        tool::run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0)).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Also while somebody still has a file open in it.
+        let _unused = tool::run(Command::new("umount").arg("-l").arg(&self.0));
     }
 }

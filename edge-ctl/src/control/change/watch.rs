@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use edge_common::abi::State;
+use edge_common::abi::{BackendNumber, State};
 
 use super::{History, diff::pools_of};
 use crate::{
@@ -26,6 +26,9 @@ enum Level {
     None,
 }
 
+/// By the names of services.
+type Levels = Vec<(String, Level)>;
+
 /// A generation under watch.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -33,7 +36,9 @@ pub(crate) struct Watch {
     /// Since when no service has lost anything, milliseconds of `CLOCK_BOOTTIME`.
     since_ms: u64,
     /// Of each service when last looked at, by its name.
-    levels: Vec<(String, Level)>,
+    levels: Levels,
+    /// The same just before this generation; empty where nobody looked.
+    baseline: Levels,
     /// The configuration before, where it may come back.
     before: Option<Before>,
     /// What it is to blame for, and how often in a row.
@@ -49,8 +54,9 @@ struct Before {
 }
 
 impl Watch {
-    /// Starts at the generation in force, which has replaced `before`.
+    /// Starts at the generation in force, which has replaced `before`, and that what `last` has watched.
     pub(crate) fn start(
+        last: Option<Self>,
         inventory: &Inventory,
         plane: &impl DataPlane,
         before: &Config,
@@ -61,7 +67,8 @@ impl Watch {
         let before = trial
             .map(|trial| Before { config: before.clone(), unavailable: trial.unavailable.iter().cloned().collect() });
         let levels = levels(inventory, plane);
-        Self { generation: inventory.generation, since_ms: now_ms, levels, before, blamed: None }
+        let baseline = last.map_or_else(Vec::new, |last| last.levels);
+        Self { generation: inventory.generation, since_ms: now_ms, levels, baseline, before, blamed: None }
     }
 
     /// Looks at all services. `now_ms` is `CLOCK_BOOTTIME`.
@@ -71,14 +78,12 @@ impl Watch {
             // Published again as it was.
             self.generation = inventory.generation;
         }
-        let lost = |(name, level): &(String, Level)| {
-            self.levels.iter().any(|(known, before)| known == name && rank(*level) > rank(*before))
+        let is_worse = |before: &Levels| {
+            now.iter()
+                .any(|(name, level)| before.iter().any(|(known, before)| known == name && rank(*level) > rank(*before)))
         };
-        if now.iter().any(lost) {
-            self.since_ms = now_ms;
-        }
-        // What is not served now is not good, whoever is to blame.
-        if now.iter().any(|(_, level)| *level == Level::None) {
+        // Since a moment ago, or still than before this generation.
+        if is_worse(&self.levels) || is_worse(&self.baseline) {
             self.since_ms = now_ms;
         }
         self.levels = now;
@@ -142,7 +147,7 @@ impl Before {
                 && member.pool.probe == pool.probe
         });
         if let Some(member) = same {
-            return plane.state(member.number).has_all(State::NEW);
+            return is_available(plane, member.number);
         }
         let is_it =
             |retired: &&RetiredRecord| retired.pool == pool.name && retired.name == name && retired.address == address;
@@ -154,11 +159,17 @@ impl Before {
     }
 }
 
+/// Whether it takes new flows, and not only since nothing else is left (panic).
+fn is_available(plane: &impl DataPlane, backend: BackendNumber) -> bool {
+    let state = plane.state(backend);
+    state.has_all(State::NEW) && !state.has_any(State::DOWN)
+}
+
 /// Of each service in force.
 fn levels(inventory: &Inventory, plane: &impl DataPlane) -> Vec<(String, Level)> {
     let config = &inventory.config;
     let counts: Vec<_> = (0..config.pools.len())
-        .map(|pool| inventory.members_of(pool).filter(|member| plane.state(member.number).has_all(State::NEW)).count())
+        .map(|pool| inventory.members_of(pool).filter(|member| is_available(plane, member.number)).count())
         .collect();
     let of = |service: &Service| {
         let count =

@@ -318,3 +318,17 @@ fn a_death_costs_no_more_reads_the_more_services_there_are() {
     };
     assert_eq!(reads(1000), reads(1));
 }
+
+#[test]
+fn what_probes_find_does_not_take_the_place_of_an_operators_reason() {
+    let mut controller = controller();
+    let drain = Operation::Drain { backend: "provider-a/a1".to_owned(), reason: Some("disk swap".to_owned()) };
+    controller.operate(&drain).unwrap();
+    fail(&mut controller, 1, 3);
+    assert_eq!(plan::health(controller.plane.state(1)), Health::Down);
+    assert_eq!(controller.plane.why(1).reason, "drained by an operator: disk swap");
+    let enable = Operation::Enable { backend: "provider-a/a1".to_owned(), reason: None };
+    controller.operate(&enable).unwrap();
+    pass(&mut controller, 1, 2);
+    assert_eq!(controller.plane.why(1).reason, "2 probes in a row passed");
+}

@@ -35,7 +35,7 @@ fn changed(from: &str, to: &str) -> (Config, Inventory) {
 /// What a generation is to blame for once these backends are down.
 fn blamed(before: &Config, now: &Inventory, unavailable: &[&str], down: &[u16]) -> Option<String> {
     let mut plane = FakeDataPlane::fresh(now);
-    let mut watch = Watch::start(now, &plane, before, &on_trial(now, unavailable), 0);
+    let mut watch = Watch::start(None, now, &plane, before, &on_trial(now, unavailable), 0);
     for backend in 1..=6 {
         plane.states.insert(backend, if down.contains(&backend) { DOWN } else { UP });
     }
@@ -74,7 +74,8 @@ fn new_addresses_that_do_not_answer_are_to_blame() {
 fn a_generation_is_good_after_a_soak_without_a_loss() {
     let now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
-    let mut watch = Watch::start(&now, &plane, &now.config, &History::default(), 1000);
+    let before = Watch::start(None, &now, &plane, &now.config, &History::default(), 0);
+    let mut watch = Watch::start(Some(before), &now, &plane, &now.config, &History::default(), 1000);
     let mut look = |plane: &FakeDataPlane, second: u64| {
         watch.look(&now, plane, second * 1000);
         watch.is_good(SOAK, second * 1000)
@@ -85,8 +86,19 @@ fn a_generation_is_good_after_a_soak_without_a_loss() {
     assert!(look(&plane, 301));
     plane.states.extend((2..=6).map(|backend| (backend, DOWN)));
     assert!(!look(&plane, 302));
-    assert!(!look(&plane, 1000), "what is served by nobody is not good");
+    assert!(!look(&plane, 1000), "what is worse than before is not good");
     plane.states.extend((1..=6).map(|backend| (backend, UP)));
     assert!(!look(&plane, 1299));
     assert!(look(&plane, 1300));
+}
+
+#[test]
+fn a_service_that_was_not_served_before_keeps_nothing_from_being_good() {
+    let now = inventory();
+    let mut plane = FakeDataPlane::fresh(&now);
+    plane.states.extend((1..=6).map(|backend| (backend, DOWN)));
+    let before = Watch::start(None, &now, &plane, &now.config, &History::default(), 0);
+    let mut watch = Watch::start(Some(before), &now, &plane, &now.config, &History::default(), 1000);
+    watch.look(&now, &plane, 2000);
+    assert!(watch.is_good(SOAK, 301_000));
 }
