@@ -2,11 +2,13 @@
 
 use std::{
     fmt::Write as _,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use edge_tests::lab::Lab;
+use anyhow::{Context as _, Result, ensure};
+use edge_tests::lab::{Lab, wait_until};
+use nix::sys::signal::Signal;
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
@@ -15,20 +17,159 @@ use crate::outages::{
 
 /// Longest time until a bad file is refused.
 const AT_ONCE: Duration = Duration::from_secs(1);
+/// What is waited for at most, where nothing is said of the time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn rows() -> Vec<Incident> {
-    vec![Incident {
-        name: "doubled-file",
-        story: "Cloudflare, 18 November 2025: a generated file doubled in size and passed a limit, whereupon its reader \
+    vec![
+        Incident {
+            name: "doubled-file",
+            story: "Cloudflare, 18 November 2025: a generated file doubled in size and passed a limit, whereupon its reader \
                    panicked on every machine",
-        done: "the running edge is given a file with each backend twice, one with more backends than there is room for, one \
+            done: "the running edge is given a file with each backend twice, one with more backends than there is room for, one \
                that ends in the middle, one that is not TOML, and an empty one",
-        expected: "each is refused within 1 s with a reason, nothing changes, nothing is lost",
-        helped: Helped::Yes,
-        why: "a CDN that is down is a provider to leave: clients that reach an edge of one's own go to the next one",
-        long: false,
-        replay: doubled_file,
-    }]
+            expected: "each is refused within 1 s with a reason, nothing changes, nothing is lost",
+            helped: Helped::Yes,
+            why: "a CDN that is down is a provider to leave: clients that reach an edge of one's own go to the next one",
+            long: false,
+            replay: doubled_file,
+        },
+        Incident {
+            name: "late-fault",
+            story: "Azure Front Door, 29 October 2025: it crashed minutes after its checks had passed, and the last known good was \
+                the bad one already",
+            done: "a file is applied with a probe that no backend passes, which shows only some time later; then `edge-ctl rollback`",
+            expected: "the last good generation is the one before, the rollback takes less than 1 s, nothing is lost after it",
+            helped: Helped::Yes,
+            why: "a generation is good after a soak and not after a check",
+            long: false,
+            replay: late_fault,
+        },
+        Incident {
+            name: "empty-list",
+            story: "Google Compute Engine, 11 April 2016: an inconsistency removed all address blocks from what was announced, and \
+                the canary's verdict was lost",
+            done: "the running edge is given files without its last service, without a pool's backends but one, and with its first \
+               half; by the API and by SIGHUP",
+            expected: "each is refused without an explicit word, nothing changes, nothing is lost",
+            helped: Helped::Yes,
+            why: "what removes something needs an operator's word, and a missing word is a refusal",
+            long: false,
+            replay: empty_list,
+        },
+        Incident {
+            name: "deleted-state",
+            story: "AWS ELB, 24 December 2012: state was deleted by mistake, and balancers broke when the control plane modified them \
+                without it",
+            done: "a backend is drained, the folder of what survives a reboot is deleted, the controller is killed and started",
+            expected: "it adopts what is pinned: the same generation, the drain stands, nothing is lost",
+            helped: Helped::Yes,
+            why: "what packets are served by is the state, and it is never reconciled from what is missing",
+            long: false,
+            replay: deleted_state,
+        },
+    ]
+}
+
+fn late_fault(stage: &mut Stage) -> Result<Observed> {
+    let path = stage.lab.edge().configuration();
+    let good = std::fs::read_to_string(&path)?;
+    // A soak of a second, for the time of this replay.
+    let soaking = good.replacen("\n[tunnel]", "\n[edge]\nsoak = \"1s\"\n\n[tunnel]", 1);
+    let bad = soaking.replace("path = \"/healthz\"\n", "path = \"/healthz\"\nstatus = [599]\n");
+    let ((last_good, took), meanwhile) = stage.toll(Duration::ZERO, |lab| {
+        std::fs::write(&path, &soaking)?;
+        lab.ctl(&["reload"])?;
+        let is_good = wait_until(PATIENCE, || Ok(history(lab)?.last_good == history(lab)?.in_force));
+        ensure!(is_good?, "no generation becomes good");
+        let before = history(lab)?.in_force;
+        std::fs::write(&path, &bad)?;
+        lab.ctl(&["reload"])?;
+        sleep(Duration::from_secs(3));
+        let last_good = history(lab)?.last_good;
+        let asked = Instant::now();
+        lab.ctl(&["rollback"])?;
+        Ok(((before, last_good), asked.elapsed()))
+    })?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let ((), toll) = stage.toll(Duration::from_secs(1), |_| Ok(()))?;
+    let back = !in_text(&stage.lab)?.contains("599");
+    std::fs::write(&path, &good)?;
+    stage.lab.ctl(&["reload"])?;
+    stage.lab.wait_for_health(|_| "up")?;
+    Ok(Observed::all([
+        (format!("generation {} is the last good one", last_good.1), last_good.0 == last_good.1),
+        (format!("rolled back in {} ms; until then {meanwhile}", took.as_millis()), took < AT_ONCE && back),
+        (format!("after it {toll}"), toll.is_nothing()),
+    ]))
+}
+
+fn empty_list(stage: &mut Stage) -> Result<Observed> {
+    let path = stage.lab.edge().configuration();
+    let good = std::fs::read_to_string(&path)?;
+    let before = in_force(&stage.lab)?;
+    let (without_last, _) = good.rsplit_once("\n[[service]]").context("a service")?;
+    let (head, rest) = good.split_once("[[pool.backend]]").context("a backend")?;
+    let (_, tail) = rest.split_once("\n[[pool]]").context("another pool")?;
+    let (first, _) = rest.split_once("[[").context("another backend")?;
+    let one_left = format!("{head}[[pool.backend]]{first}\n[[pool]]{tail}");
+    let half = good.split_inclusive("\n\n").take(good.matches("\n\n").count() * 3 / 4).collect::<String>();
+    let (refused, toll) = stage.toll(Duration::from_secs(1), |lab| {
+        let mut refused = 0;
+        for text in [without_last, &one_left, &half] {
+            std::fs::write(&path, text)?;
+            let (status, said) = api(lab, "POST", "/v1/reload", "")?;
+            refused += usize::from(matches!(status, 400..=499) && said.len() > 40);
+            lab.edge().signal(Signal::SIGHUP)?;
+            sleep(Duration::from_millis(300));
+        }
+        std::fs::write(&path, &good)?;
+        Ok(refused)
+    })?;
+    Ok(Observed::all([
+        (format!("{refused} of 3 refused"), refused == 3),
+        ("the same is in force".to_owned(), in_force(&stage.lab)? == before && goes_on(&stage.lab)?),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+fn deleted_state(stage: &mut Stage) -> Result<Observed> {
+    let (before, toll) = stage.toll(Duration::from_secs(1), |lab| {
+        lab.ctl(&["drain", "provider-a-wan4/a2", "--reason", "disk swap"])?;
+        let before = in_force(lab)?;
+        let kept = wait_until(PATIENCE, || Ok(lab.edge().state_dir().exists()))?;
+        ensure!(kept, "nothing is kept on disk");
+        lab.kill_daemon()?;
+        std::fs::remove_dir_all(lab.edge().state_dir()).context("the state folder")?;
+        lab.start_daemon()?;
+        Ok(before)
+    })?;
+    let stands = stage.lab.ctl(&["status"])?.contains("disk swap");
+    let same = in_force(&stage.lab)? == before;
+    stage.lab.ctl(&["enable", "provider-a-wan4/a2"])?;
+    stage.lab.wait_for_health(|_| "up")?;
+    Ok(Observed::all([
+        ("the same is in force".to_owned(), same),
+        ("the drain stands".to_owned(), stands),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+/// Generations, as `history` has them.
+struct Generations {
+    in_force: u64,
+    last_good: u64,
+}
+
+fn history(lab: &Lab) -> Result<Generations> {
+    let status = lab.status()?;
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    Ok(Generations { in_force: number(&status["generation"]), last_good: number(&status["history"]["last_good"]) })
+}
+
+/// The text in force.
+fn in_text(lab: &Lab) -> Result<String> {
+    lab.ctl(&["history", "--text", &history(lab)?.in_force.to_string()])
 }
 
 fn doubled_file(stage: &mut Stage) -> Result<Observed> {
