@@ -1,5 +1,7 @@
 //! Changes of the configuration: on trial, taken back, refused; with and without a controller, and no request is lost.
 
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
 use std::{
     fmt::Write as _,
     net::SocketAddr,
