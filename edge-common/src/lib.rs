@@ -24,6 +24,7 @@ pub mod select;
 pub mod forward;
 pub mod slow;
 pub mod pipeline;
+pub mod probe;
 pub mod decap;
 
 #[cfg(any(test, feature = "std"))]

@@ -23,7 +23,7 @@ use crate::{
     health::{Health, Verdict},
     net::NextHopEntry,
     plan::{self, Admin, Capacity},
-    probe::{ProbeEngine, ProbeTarget, Report, Subject},
+    probe::{Network, ProbeEngine, ProbeTarget, Report, Subject},
     xdp::{self, EdgeProgram},
 };
 
@@ -151,12 +151,12 @@ impl Probes {
     pub fn start(config: &Config) -> Self {
         let backends = config.0.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
-            let subject = Subject::Backend(number);
-            Some(ProbeTarget { subject, address: backend.address, probe: pool.probe.clone()? })
+            let (subject, through) = (Subject::Backend(number), Vec::new());
+            Some(ProbeTarget { subject, address: backend.address, probe: pool.probe.clone()?, through })
         });
         // As much room as the daemon gives.
         let (sender, reports) = mpsc::channel(1024);
-        let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)));
+        let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), Network::default());
         engine.probe(targets.collect());
         Self { _engine: engine, reports }
     }

@@ -1,5 +1,5 @@
-//! The programs: the load balancer (XDP), and on the backends of its tunnels the decapsulation (XDP) and what lowers the maximum
-//! segment size of their SYN-ACKs (tc).
+//! The programs: the load balancer (XDP), what sends the controller's probes by the same way (tc), and on the backends of its
+//! tunnels the decapsulation (XDP) and what lowers the maximum segment size of their SYN-ACKs (tc).
 //!
 //! All logic is in edge-common. Here are the maps, the packet pointer, the subprograms, and the verdict of each exit.
 
@@ -20,6 +20,7 @@ mod hashed;
 mod maps;
 mod mss;
 mod packet;
+mod probe;
 mod subprograms;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};

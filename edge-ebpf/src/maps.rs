@@ -10,7 +10,6 @@ use aya_ebpf::{
     helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
-    programs::XdpContext,
 };
 use edge_common::{
     abi::{
@@ -23,7 +22,7 @@ use edge_common::{
 
 use crate::{
     hashed::{Aging, Hashed},
-    packet::hide,
+    packet::{Context, hide},
 };
 
 /// Declares the maps that the packet path uses, each in the type of its kind.
@@ -60,13 +59,13 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// The maps above, and the routing of the namespace that the context's frame came into.
-pub(crate) struct KernelMaps<'a> {
-    ctx: &'a XdpContext,
+pub(crate) struct KernelMaps<'a, C> {
+    ctx: &'a C,
 }
 
-impl<'a> KernelMaps<'a> {
+impl<'a, C: Context> KernelMaps<'a, C> {
     #[inline(always)]
-    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
+    pub(crate) fn new(ctx: &'a C) -> Self {
         Self { ctx }
     }
 
@@ -79,7 +78,7 @@ impl<'a> KernelMaps<'a> {
     fn resolve(&self, generation: &Generation, backend: &Backend, route: &mut Route) -> bool {
         // SAFETY: all-zero bytes are a valid, empty request.
         let mut request: FibLookup = unsafe { core::mem::zeroed() };
-        request.ifindex = self.ctx.ingress_ifindex() as u32;
+        request.ifindex = self.ctx.interface();
         match backend.family {
             4 => {
                 request.family = AF_INET;
@@ -95,8 +94,7 @@ impl<'a> KernelMaps<'a> {
         }
         let (family, destination) = (request.family, words(backend.address));
         // SAFETY: the pointer and the size are those of `request`, which outlives the call.
-        let verdict =
-            unsafe { bpf_fib_lookup(self.ctx.ctx.cast(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
+        let verdict = unsafe { bpf_fib_lookup(self.ctx.raw(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
         if verdict != 0 {
             return false;
         }
@@ -116,7 +114,7 @@ impl<'a> KernelMaps<'a> {
     }
 }
 
-impl PoolMaps for KernelMaps<'_> {
+impl<C: Context> PoolMaps for KernelMaps<'_, C> {
     #[inline(always)]
     fn pool(&self, bank: u32, number: u16) -> Option<&Pool> {
         POOLS.get(banked(bank, u32::from(number)))
@@ -134,11 +132,11 @@ impl PoolMaps for KernelMaps<'_> {
 
     #[inline(always)]
     fn merge_paths(&self, value: u32, mask: u32) -> u32 {
-        hide(value.into(), self.ctx.ingress_ifindex() as u64) as u32 & mask
+        hide(value.into(), self.ctx.interface().into()) as u32 & mask
     }
 }
 
-impl Maps for KernelMaps<'_> {
+impl<C: Context> Maps for KernelMaps<'_, C> {
     #[inline(always)]
     fn published(&self) -> Option<(&Published, u32)> {
         let published = PUBLISHED.get(0)?;

@@ -1,27 +1,111 @@
 //! A frame behind the kernel's packet pointers: the only place that touches them.
 
-use core::{arch::asm, hint};
+use core::{arch::asm, ffi::c_void, hint};
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
-    programs::XdpContext,
+    helpers::{bpf_skb_change_head, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::{TcContext, XdpContext},
 };
 use edge_common::wire::packet::{Packet, Wire};
 
-/// The frame of an XDP program's context.
-pub(crate) struct ContextPacket<'a> {
-    ctx: &'a XdpContext,
+/// The context of a program that sees frames.
+pub(crate) trait Context {
+    /// Addresses of the frame's first byte and of what follows its last one.
+    fn ends(&self) -> (usize, usize);
+    /// Bytes of the whole frame.
+    fn length(&self) -> usize;
+    /// Index of the interface that the frame came in by.
+    fn interface(&self) -> u32;
+    fn raw(&self) -> *mut c_void;
+    fn grow_head(&self, bytes: i32) -> bool;
+    fn grow_tail(&self, bytes: i32) -> bool;
 }
 
-impl<'a> ContextPacket<'a> {
+impl Context for XdpContext {
     #[inline(always)]
-    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
+    fn ends(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.data_end() - self.data()
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        self.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut c_void {
+        self.ctx.cast()
+    }
+
+    #[inline(always)]
+    fn grow_head(&self, bytes: i32) -> bool {
+        // SAFETY: the helper checks the room; no pointer into the frame outlives the call.
+        unsafe { bpf_xdp_adjust_head(self.ctx, -bytes) == 0 }
+    }
+
+    #[inline(always)]
+    fn grow_tail(&self, bytes: i32) -> bool {
+        // SAFETY: as above.
+        unsafe { bpf_xdp_adjust_tail(self.ctx, bytes) == 0 }
+    }
+}
+
+/// A frame may be in pieces, of which only the first one is seen: it has the headers of what a socket sends.
+impl Context for TcContext {
+    #[inline(always)]
+    fn ends(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { (*self.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut c_void {
+        self.skb.skb.cast()
+    }
+
+    /// Nothing that a tc program of ours does makes a frame shorter.
+    #[inline(always)]
+    fn grow_head(&self, bytes: i32) -> bool {
+        // SAFETY: as above.
+        bytes >= 0 && unsafe { bpf_skb_change_head(self.skb.skb, bytes as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn grow_tail(&self, _bytes: i32) -> bool {
+        false
+    }
+}
+
+/// The frame of a program's context.
+pub(crate) struct ContextPacket<'a, C> {
+    ctx: &'a C,
+}
+
+impl<'a, C: Context> ContextPacket<'a, C> {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &'a C) -> Self {
         Self { ctx }
     }
 
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        at(self.ctx.data(), offset, || self.ctx.data_end())
+        let (start, end) = self.ctx.ends();
+        at(start, offset, || end)
     }
 }
 
@@ -41,15 +125,15 @@ pub(crate) fn at<T>(data: usize, offset: usize, data_end: impl FnOnce() -> usize
     Some(start as *mut T)
 }
 
-impl Packet for ContextPacket<'_> {
+impl<C: Context> Packet for ContextPacket<'_, C> {
     #[inline(always)]
     fn len(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        self.ctx.length()
     }
 
     #[inline(always)]
     fn ingress(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
+        self.ctx.interface()
     }
 
     #[inline(always)]
@@ -76,9 +160,7 @@ impl Packet for ContextPacket<'_> {
 
     #[inline(always)]
     fn grow_head(&mut self, bytes: i32) -> Option<()> {
-        // SAFETY: the helper checks the room; no pointer into the frame outlives the call.
-        let failed = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -bytes) };
-        if failed == 0 { Some(()) } else { None }
+        if self.ctx.grow_head(bytes) { Some(()) } else { None }
     }
 
     #[inline(always)]
@@ -87,9 +169,7 @@ impl Packet for ContextPacket<'_> {
         if more > 0 {
             return None;
         }
-        // SAFETY: as above.
-        let failed = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, more) };
-        if failed == 0 { Some(()) } else { None }
+        if self.ctx.grow_tail(more) { Some(()) } else { None }
     }
 }
 

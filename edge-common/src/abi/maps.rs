@@ -156,6 +156,8 @@ macro_rules! specs {
             pub const DECAP_EXITS: &str = "DECAP_EXITS";
             pub const MSS_LIMITS: &str = "MSS_LIMITS";
             pub const MSS_EXITS: &str = "MSS_EXITS";
+            pub const PROBES_V4: &str = "PROBES_V4";
+            pub const PROBES_V6: &str = "PROBES_V6";
         }
 
         /// All maps of the load balancer.

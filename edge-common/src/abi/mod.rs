@@ -24,6 +24,7 @@ mod flow;
 mod flow_counts;
 mod rate_limiter;
 mod decap;
+mod probe;
 mod exit;
 mod stats;
 mod snapshot;
@@ -38,6 +39,7 @@ pub use hash_key::HashKey;
 pub use mac::{Mac, Station};
 pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};
 pub use pool::{CELL, Cell, Pool, SlotAddress, slot_address};
+pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter, Taken};
 pub use service::{Failover, MAX_POOLS, Mode, Service, Tracking, WhenExhausted};
 pub(crate) use service_index::port_and_protocol;
@@ -62,6 +64,10 @@ pub mod program {
     pub const DECAP: &str = "decap";
     /// What lowers the maximum segment size of a tunnel backend's SYN-ACKs.
     pub const MSS: &str = "mss";
+    /// Sends the controller's probes by the way of clients' packets: a tc program.
+    pub const PROBE_OUT: &str = "probe_out";
+    /// Takes the answers to them: a tc program.
+    pub const PROBE_IN: &str = "probe_in";
 }
 
 const _: () = {
@@ -82,6 +88,7 @@ const _: () = {
     assert!(size_of::<FlowRecord>() == 16);
     assert!(size_of::<FlowCounts>() == 64);
     assert!(size_of::<FragmentRecord>() == 16);
+    assert!(size_of::<ProbeRoute>() == 8);
     assert!(size_of::<RateLimiter>() == 64);
     assert!(size_of::<Note>() == 128);
     assert!(size_of::<SnapshotPage>() == 4096);

@@ -75,6 +75,10 @@ fn head(status: &Status) -> String {
             let _ =
                 writeln!(text, "health      FROZEN for {}, as it was before: {}", age(frozen.for_seconds), frozen.why);
         }
+        if let Some(why) = &daemon.probes {
+            let _ = writeln!(text, "probes      TO ADDRESSES ONLY: a missing tunnel end or VIP is not found, since");
+            indent(&mut text, why);
+        }
         if daemon.repaired > 0 {
             let _ = writeln!(text, "maps        REPAIRED {} times: another program writes them", daemon.repaired);
         }
@@ -290,6 +294,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             started: DAY - 7_200_000,
             config: "/etc/edge/edge.toml".to_owned(),
+            probes: None,
             refused: None,
             program: None,
             unkept: None,

@@ -190,6 +190,7 @@ pub(crate) struct Backend {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Probe {
     pub kind: ProbeKind,
+    pub through: ProbeThrough,
     pub port: u16,
     /// From the start of a probe to the start of the next.
     pub interval: Duration,
@@ -201,6 +202,16 @@ pub(crate) struct Probe {
     pub fall: u32,
     /// Each interval is longer or shorter by up to this share of it, 0 to 0.5.
     pub jitter: f64,
+}
+
+/// What of a backend a probe asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ProbeThrough {
+    /// A service, as its clients do: by its mode, at its VIP.
+    #[default]
+    Service,
+    /// Its own address.
+    Address,
 }
 
 /// The kind of a probe.

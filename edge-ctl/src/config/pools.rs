@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, str::FromStr as _, time::Duration};
 use hyper::http::uri::{Authority, PathAndQuery};
 
 use super::{
-    Backend, Judging, Pool, Probe, ProbeKind,
+    Backend, Judging, Pool, Probe, ProbeKind, ProbeThrough,
     host::distinct,
     judging,
     schema::{BACKEND, POOL, PROBE},
@@ -154,6 +154,8 @@ fn probe(table: &Table<'_>) -> Read<Probe> {
         Type::Http => http(table),
         Type::Tcp => tcp(table),
     });
+    let through = [("service", ProbeThrough::Service), ("address", ProbeThrough::Address)];
+    let through = table.optional("through", values::choice(&through));
     let port =
         table.required("port", "port = 80, the backends' port to probe", values::integer(1..=65_535, "port = 80"));
     let intervals = Duration::from_millis(50)..=Duration::from_hours(1);
@@ -176,6 +178,7 @@ fn probe(table: &Table<'_>) -> Read<Probe> {
     let jitter = table.optional("jitter", values::fraction(0.0..=0.5, "jitter = 0.1"));
     Ok(Probe {
         kind: kind?,
+        through: through?.map_or_else(ProbeThrough::default, |found| found.value),
         port: port?.value,
         interval: interval?,
         timeout: timeout?,

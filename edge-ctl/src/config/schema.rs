@@ -37,7 +37,7 @@ pub(super) const POOL: Section = Section {
 };
 pub(super) const PROBE: Section = Section {
     heading: "[pool.probe]",
-    keys: &["type", "port", "path", "status", "host", "interval", "timeout", "rise", "fall", "jitter"],
+    keys: &["type", "through", "port", "path", "status", "host", "interval", "timeout", "rise", "fall", "jitter"],
 };
 pub(super) const BACKEND: Section = Section { heading: "[[pool.backend]]", keys: &["name", "address", "weight"] };
 pub(super) const SERVICE: Section = Section {

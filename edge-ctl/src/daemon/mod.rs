@@ -14,6 +14,7 @@ mod retry;
 mod attachments;
 mod program;
 mod sought;
+mod probing;
 mod probed;
 mod reach;
 mod panic_mode;

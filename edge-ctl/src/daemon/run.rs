@@ -28,6 +28,7 @@ use super::{
     network::{self, NetworkError},
     panics,
     passes::Passes,
+    probing::{self, Probing},
     program::{NotAttached, Program},
     reading::Reader,
     serve,
@@ -48,7 +49,7 @@ use crate::{
         takedown,
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
-    probe::{ProbeEngine, ProbeTarget, Report, Subject},
+    probe::{ProbeEngine, Report},
     xdp::{EdgeProgram, XdpError},
 };
 
@@ -206,6 +207,7 @@ pub(super) struct Daemon {
     /// What of the configuration does not go with this host.
     pub(super) fit: Fit,
     probes: ProbeEngine,
+    probing: Probing,
     /// How many the API may have at a time.
     connections: usize,
     pub(super) outside: Option<Outside>,
@@ -250,6 +252,7 @@ impl Daemon {
             // Those that are pinned stand, and the watch asks again.
             Err(error) => events.report(EventKind::LocalFault, "network devices", chain(&error)),
         }
+        let probing = Probing::start(&maps, &events);
         let shares = descriptors::share_out().map_err(RunError::Descriptors)?;
         let program = Program::start(&pins, &inventory.config, fresh, &events)?;
         let mut daemon = Self {
@@ -268,7 +271,9 @@ impl Daemon {
             probes: ProbeEngine::new(
                 senders.reports.clone(),
                 Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS))),
+                probing.network(),
             ),
+            probing,
             senders,
             connections: shares.connections,
             outside: None,
@@ -294,15 +299,9 @@ impl Daemon {
     pub(super) fn look_outside(&mut self) {
         self.outside = None;
         let Self { controller: Controller { inventory, .. }, probes, .. } = self;
-        let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
-            let probe = pool?.probe.clone()?;
-            Some(ProbeTarget { subject: Subject::Backend(backend), address, probe })
-        });
-        let references = inventory.config.reference_targets.iter().enumerate();
-        let targets = targets.chain(references.map(|(position, target)| ProbeTarget::reference(position, *target)));
         let announced = takedown::announced(&inventory.config);
         // Those that are the same go on: a reload must not hide what they are about to find.
-        probes.probe(targets.collect());
+        probes.probe(probing::targets(inventory));
         self.outside = Some(Outside {
             _watch: net::watch(sought(inventory), self.senders.net_events.clone()),
             looking: fit::Looking::start(inventory.config.clone(), self.senders.found.clone()),
@@ -464,6 +463,7 @@ impl Daemon {
             started: self.started,
             config: self.reader.path().display().to_string(),
             refused: self.refused.clone(),
+            probes: self.probing.why_not().map(str::to_owned),
             program: None,
             unkept: self.keeper.fault(),
             repaired: self.controller.repaired,

@@ -18,7 +18,7 @@ use tokio::{task::AbortHandle, time::timeout};
 use super::{
     next_hop::{Lookup, NeighbourKey, NoWay},
     tables,
-    way::Destination,
+    way::{Destination, Route},
 };
 
 /// Longest wait for an answer. The kernel answers in the system call; an answer that does not come was lost, or is one
@@ -30,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) enum NetError {
     #[error("can't open a netlink socket")]
     Open(#[source] io::Error),
+    #[error("can't make a network of its own")]
+    Namespace(#[source] io::Error),
     #[error("can't open a packet socket")]
     PacketSocket(#[source] io::Error),
     #[error("can't send on the packet socket")]
@@ -114,6 +116,18 @@ impl Requests {
         one("delete an address", self.handle.address().del(message).execute()).await
     }
 
+    pub(super) async fn add_link(&self, message: LinkMessage) -> Result<(), NetError> {
+        one("make a link", self.handle.link().add(message).execute()).await
+    }
+
+    pub(super) async fn change_link(&self, message: LinkMessage) -> Result<(), NetError> {
+        one("change a link", self.handle.link().set(message).execute()).await
+    }
+
+    pub(super) async fn add_route(&self, message: RouteMessage) -> Result<(), NetError> {
+        one("add a route", self.handle.route().add(message).execute()).await
+    }
+
     /// The interface `name`; `None` when there is none.
     pub(super) async fn interface(&self, name: &str) -> Result<Option<Interface>, NetError> {
         Ok(self.link(name).await?.map(|link| Interface {
@@ -180,6 +194,15 @@ impl Requests {
             Err(error) => return Err(error),
         };
         let Lookup::Via(mut route) = found else { return Ok(found) };
+        if let Some(source) = destination.source {
+            // What the kernel would send from by itself.
+            let plain = self.routes(&question(Destination::of(destination.address), vrf)).await.unwrap_or_default();
+            let own = plain.first().map(|answer| tables::lookup(destination.address, answer));
+            route.source = match own {
+                Some(Lookup::Via(Route { source: Some(own), .. })) => Some(own),
+                _ => Some(source),
+            };
+        }
         // The answer has one next hop; the route itself has all.
         let mut question = question(destination, vrf);
         question.header.flags = RouteFlags::FibMatch;

@@ -215,7 +215,7 @@ pub(super) fn way(tables: &Tables, destination: Destination, resolution: &Resolu
         Some(Lookup::Via(route)) => route.source,
         Some(Lookup::NoWay(_)) | None => None,
     };
-    Some(Way { interface, next_hop, source: destination.source.or(source) })
+    Some(Way { interface, next_hop, source })
 }
 
 /// All next hops of a destination that may be needed, and what is known of them.

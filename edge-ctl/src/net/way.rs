@@ -30,7 +30,8 @@ pub(crate) struct Way {
     pub interface: u32,
     /// The backend's own address where it is on the link.
     pub next_hop: IpAddr,
-    /// Address that the kernel would send from.
+    /// Address that the kernel would send from by itself. A tunnel's source may be one that several edges have, and answers to
+    /// it go to another.
     pub source: Option<IpAddr>,
 }
 

@@ -2,15 +2,12 @@
 
 use std::{
     error::Error as _,
-    future::Future,
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd as _,
     pin::pin,
-    task::Poll,
 };
 
-use futures::future::{Either, poll_fn, select};
+use futures::future::{Either, select};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request,
@@ -19,9 +16,11 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpSocket, TcpStream};
 
-use super::classify::{Stage, classify};
+use super::{
+    classify::{Stage, classify},
+    dial::Dial,
+};
 use crate::health::Verdict;
 
 /// Most bytes of an answer's head that are read, and of its body: a backend gone mad must not fill our memory.
@@ -31,16 +30,16 @@ const BODY: usize = 64 << 10;
 const AGENT: &str = concat!("edge-probe/", env!("CARGO_PKG_VERSION"));
 
 /// Passes when a connection is accepted.
-pub(super) async fn tcp(address: IpAddr, port: u16) -> Verdict {
-    match connect(address, port).await {
+pub(super) async fn tcp(dial: &Dial<'_>) -> Verdict {
+    match dial.connect().await {
         Ok(_) => Verdict::Pass,
         Err(verdict) => verdict,
     }
 }
 
 /// Passes when a GET of `path` is answered with one of `expected`.
-pub(super) async fn http(address: IpAddr, port: u16, path: &str, host: Option<&str>, expected: &[u16]) -> Verdict {
-    let host = host.map_or_else(|| default_host(address, port), str::to_owned);
+pub(super) async fn http(dial: &Dial<'_>, path: &str, host: Option<&str>, expected: &[u16]) -> Verdict {
+    let host = host.map_or_else(|| default_host(dial.address, dial.port), str::to_owned);
     let request = Request::get(path)
         .header(header::HOST, host)
         .header(header::USER_AGENT, AGENT)
@@ -52,8 +51,9 @@ pub(super) async fn http(address: IpAddr, port: u16, path: &str, host: Option<&s
         Ok(request) => request,
         Err(error) => return Verdict::Inconclusive(format!("no valid request: {error}")),
     };
-    let stream = match connect(address, port).await {
-        Ok(stream) => stream,
+    // Dropped last, when the reset has been sent.
+    let (stream, _carried) = match dial.connect().await {
+        Ok(connection) => connection,
         Err(verdict) => return verdict,
     };
     let handshake = http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(stream)).await;
@@ -90,35 +90,6 @@ async fn read_body(mut body: Incoming) -> Result<(), hyper::Error> {
         }
     }
     Ok(())
-}
-
-async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, Verdict> {
-    let local = |error: io::Error| classify(&error, Stage::Local);
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(local)?;
-    // Closed by a reset, as load balancers do: a probe a second of thousands of backends would else leave a port each in
-    // TIME_WAIT for a minute.
-    socket.set_zero_linger().map_err(local)?;
-    limit_syns(&socket).map_err(local)?;
-    let mut connecting = pin!(socket.connect(SocketAddr::new(address, port)));
-    // The first poll makes the system call. What it refuses at once, nobody else had a say in.
-    let first = poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await;
-    match first {
-        Poll::Ready(result) => result.map_err(local),
-        Poll::Pending => connecting.await.map_err(|error| classify(&error, Stage::Network)),
-    }
-}
-
-/// A backend that is dead gets no more packets than one that answers, which gets a SYN, an ACK and a reset.
-fn limit_syns(socket: &TcpSocket) -> io::Result<()> {
-    // SYNs that are sent again, after one and three seconds; after seven the connection is given up.
-    let again: libc::c_int = 2;
-    let length = libc::socklen_t::try_from(size_of_val(&again)).map_err(io::Error::other)?;
-    let value = (&raw const again).cast();
-    // SAFETY: the option is read from an integer of the length that is passed with it.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SYNCNT, value, length) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// The address as a Host header has it: brackets around IPv6, no port when it is HTTP's own.

@@ -6,7 +6,11 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod classify;
+mod carrier;
+mod dial;
 mod exchange;
+mod prober;
+mod second_look;
 
 #[cfg(test)]
 mod tests;
@@ -22,12 +26,18 @@ use edge_common::abi::BackendNumber;
 use tokio::{
     sync::{Semaphore, mpsc::Sender},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::Instant,
 };
 
 use crate::{
-    config::{Probe, ProbeKind},
+    config::{Probe, ProbeKind, ProbeThrough},
     health::Verdict,
+};
+
+use self::prober::Prober;
+pub(crate) use self::{
+    carrier::{Carrier, ProbeFlow, ProbeTable, Ways},
+    dial::{Network, Through},
 };
 
 /// Who is probed.
@@ -44,6 +54,8 @@ pub(crate) struct ProbeTarget {
     pub(crate) subject: Subject,
     pub(crate) address: IpAddr,
     pub(crate) probe: Probe,
+    /// Services through which it is probed; a probe passes when it does through all of them. None: its own address is.
+    pub(crate) through: Vec<Through>,
 }
 
 impl ProbeTarget {
@@ -51,6 +63,7 @@ impl ProbeTarget {
     pub(crate) fn reference(position: usize, target: SocketAddr) -> Self {
         let probe = Probe {
             kind: ProbeKind::Tcp,
+            through: ProbeThrough::Address,
             port: target.port(),
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),
@@ -58,7 +71,7 @@ impl ProbeTarget {
             fall: 1,
             jitter: 0.1,
         };
-        Self { subject: Subject::Reference(position), address: target.ip(), probe }
+        Self { subject: Subject::Reference(position), address: target.ip(), probe, through: Vec::new() }
     }
 }
 
@@ -76,6 +89,7 @@ pub(crate) struct ProbeEngine {
     reports: Sender<Report>,
     /// Each probe takes one.
     descriptors: Arc<Semaphore>,
+    network: Network,
     /// By the address.
     tasks: BTreeMap<IpAddr, Vec<Running>>,
 }
@@ -84,6 +98,7 @@ pub(crate) struct ProbeEngine {
 #[derive(Debug)]
 struct Running {
     probe: Probe,
+    through: Vec<Through>,
     subjects: Subjects,
     #[cfg_attr(not(test), expect(dead_code, reason = "it is held so that its end ends the probe"))]
     task: Task,
@@ -104,8 +119,8 @@ impl Drop for Task {
 
 impl ProbeEngine {
     /// Without targets.
-    pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>) -> Self {
-        Self { reports, descriptors, tasks: BTreeMap::new() }
+    pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
+        Self { reports, descriptors, network, tasks: BTreeMap::new() }
     }
 
     /// Probes `targets` inside the current tokio runtime, one task for all that have the same address and are probed in the
@@ -113,29 +128,37 @@ impl ProbeEngine {
     /// over the interval. A task ends when the receiver of the reports is dropped.
     pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
         let mut before = std::mem::take(&mut self.tasks);
-        let mut wanted: BTreeMap<IpAddr, Vec<(Probe, Vec<Subject>)>> = BTreeMap::new();
-        for ProbeTarget { subject, address, probe } in targets {
+        let mut wanted: BTreeMap<IpAddr, Vec<(Probe, Vec<Through>, Vec<Subject>)>> = BTreeMap::new();
+        for ProbeTarget { subject, address, probe, through } in targets {
             let probes = wanted.entry(address).or_default();
-            match probes.iter_mut().find(|(known, _)| is_same(known, &probe)) {
-                Some((_, subjects)) => subjects.push(subject),
-                None => probes.push((probe, vec![subject])),
+            match probes.iter_mut().find(|(known, by, _)| is_same(known, &probe) && *by == through) {
+                Some((.., subjects)) => subjects.push(subject),
+                None => probes.push((probe, through, vec![subject])),
             }
         }
         let count = wanted.values().map(Vec::len).sum::<usize>().max(1);
         let started = Instant::now();
         let all =
             wanted.into_iter().flat_map(|(address, probes)| probes.into_iter().map(move |probe| (address, probe)));
-        for (position, (address, (probe, wanted))) in all.enumerate() {
+        for (position, (address, (probe, through, wanted))) in all.enumerate() {
             let running = before.get_mut(&address).and_then(|running| {
-                let known = running.iter().position(|known| is_same(&known.probe, &probe))?;
+                let is_it = |known: &Running| is_same(&known.probe, &probe) && known.through == through;
+                let known = running.iter().position(is_it)?;
                 Some(running.swap_remove(known))
             });
             let running = running.unwrap_or_else(|| {
                 let first = started + spread(probe.interval, position, count);
                 let subjects = Subjects::default();
-                let (reports, descriptors) = (self.reports.clone(), Arc::clone(&self.descriptors));
-                let run = run(address, probe.clone(), Arc::clone(&subjects), first, reports, descriptors);
-                Running { probe, subjects, task: Task(tokio::spawn(run)) }
+                let prober = Prober {
+                    address,
+                    probe: probe.clone(),
+                    through: through.clone(),
+                    subjects: Arc::clone(&subjects),
+                    network: self.network.clone(),
+                    descriptors: Arc::clone(&self.descriptors),
+                };
+                let task = Task(tokio::spawn(prober.run(first, self.reports.clone())));
+                Running { probe, through, subjects, task }
             });
             *lock(&running.subjects) = wanted;
             self.tasks.entry(address).or_default().push(running);
@@ -172,58 +195,4 @@ fn gap(probe: &Probe, random: f64) -> Duration {
     // Configuration keeps the jitter within 0 and 0.5; what is no duration must not panic all the same.
     let gap = Duration::try_from_secs_f64(probe.interval.as_secs_f64() * factor).unwrap_or(probe.interval);
     gap.max(probe.timeout)
-}
-
-async fn run(
-    address: IpAddr,
-    how: Probe,
-    subjects: Subjects,
-    first: Instant,
-    reports: Sender<Report>,
-    descriptors: Arc<Semaphore>,
-) {
-    let mut next = first;
-    loop {
-        sleep_until(next).await;
-        // From now and not from `next`: after a standstill of this host the overdue probes are not caught up.
-        next = Instant::now() + gap(&how, rand::random());
-        let verdict = match timeout(how.timeout, descriptors.acquire()).await {
-            Ok(_descriptor) => probe(address, &how).await,
-            Err(_) => Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned()),
-        };
-        let told = lock(&subjects).clone();
-        for subject in told {
-            if reports.send(Report { subject, verdict: verdict.clone() }).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Makes one probe, which takes at most its timeout.
-async fn probe(address: IpAddr, how: &Probe) -> Verdict {
-    let limit = how.timeout;
-    let started = Instant::now();
-    let exchange = async {
-        match &how.kind {
-            ProbeKind::Tcp => exchange::tcp(address, how.port).await,
-            ProbeKind::Http { path, status, host } => {
-                exchange::http(address, how.port, path, host.as_deref(), status).await
-            }
-        }
-    };
-    match timeout(limit, exchange).await {
-        Ok(verdict) => verdict,
-        Err(_) => timed_out(limit, started.elapsed()),
-    }
-}
-
-/// No answer within `limit`. When much more than that went by, it was this process that stood still (stopped, starved
-/// of processor time) and not the backend that was silent.
-fn timed_out(limit: Duration, elapsed: Duration) -> Verdict {
-    let late = elapsed.saturating_sub(limit);
-    if late > limit.max(Duration::from_millis(100)) {
-        return Verdict::Inconclusive(format!("this host was late by {} ms", late.as_millis()));
-    }
-    Verdict::Silent(format!("no answer within {}", humantime::format_duration(limit)))
 }

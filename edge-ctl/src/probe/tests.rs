@@ -88,6 +88,7 @@ async fn answer(mut stream: TcpStream, server: Server) {
 fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
     let probe = Probe {
         kind,
+        through: ProbeThrough::Address,
         port: address.port(),
         interval: Duration::from_secs(5),
         // Far more than any answer takes: these tests share the machine with others.
@@ -96,7 +97,7 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
         fall: 3,
         jitter: 0.1,
     };
-    ProbeTarget { subject: Subject::Backend(7), address: address.ip(), probe }
+    ProbeTarget { subject: Subject::Backend(7), address: address.ip(), probe, through: Vec::new() }
 }
 
 /// The same with an interval and a timeout that a test can wait for.
@@ -130,7 +131,7 @@ fn silent(why: &str) -> Verdict {
 
 /// One probe of a target.
 async fn once(target: &ProbeTarget) -> Verdict {
-    probe(target.address, &target.probe).await
+    prober::probe(target).await
 }
 
 /// A port on which nobody listens; the socket keeps others from it.
@@ -200,7 +201,7 @@ async fn a_full_backlog_is_a_failure() {
     let address = listener.local_addr().expect("bound");
     let mut held = Vec::new();
     for _ in 0..8 {
-        held.push(timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
+        held.push(tokio::time::timeout(Duration::from_millis(20), TcpStream::connect(address)).await);
     }
     assert_eq!(once(&quick(target(address, ProbeKind::Tcp), SHORT)).await, silent("no answer within 100ms"));
 }
@@ -294,7 +295,7 @@ fn several(count: u16, target: &ProbeTarget) -> Vec<ProbeTarget> {
 async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
     let (address, _) = serve(Server::Status(200)).await;
     let (sender, mut receiver) = mpsc::channel(1000);
-    let mut engine = ProbeEngine::new(sender, descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
     let each = Duration::from_millis(400);
     let targets = several(3, &quick(target(address, http()), each));
     engine.probe(targets.clone());
@@ -327,7 +328,7 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
     let (silent, _) = serve(Server::Silent).await;
     let (sender, mut receiver) = mpsc::channel(100);
     let targets = several(4, &quick(target(silent, http()), SHORT));
-    let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(1)));
+    let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(1)), Network::default());
     engine.probe(targets);
     let (mut failed, mut inconclusive) = (0, 0);
     while failed < 2 || inconclusive < 2 {
@@ -345,7 +346,7 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
 /// Reports within `time` of the virtual clock, of an engine with one target.
 async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     let (sender, mut receiver) = mpsc::channel(1000);
-    let mut engine = ProbeEngine::new(sender, descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
     engine.probe(vec![target]);
     assert_eq!(engine.targets(), 1);
     tokio::time::sleep(time).await;
@@ -383,7 +384,7 @@ async fn the_rate_is_the_same_up_or_down() {
 async fn dropping_the_engine_ends_the_probes() {
     let (address, accepted) = serve(Server::Status(200)).await;
     let (sender, mut receiver) = mpsc::channel(10);
-    let mut engine = ProbeEngine::new(sender, descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
     engine.probe(several(3, &quick(target(address, http()), SHORT)));
     assert_eq!(engine.targets(), 3);
     assert!(receiver.recv().await.is_some());
@@ -399,7 +400,7 @@ async fn dropping_the_engine_ends_the_probes() {
 async fn one_address_is_probed_once_for_all_that_have_it() {
     let (address, accepted) = serve(Server::Status(200)).await;
     let (sender, mut receiver) = mpsc::channel(1000);
-    let mut engine = ProbeEngine::new(sender, descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
     let target = quick(target(address, http()), SHORT);
     let mut targets: Vec<_> =
         (1..=5).map(|number| ProbeTarget { subject: Subject::Backend(number), ..target.clone() }).collect();
@@ -432,7 +433,7 @@ fn drain(receiver: &mut mpsc::Receiver<Report>) {
 async fn nobody_listening_ends_the_probes() {
     let (address, _) = serve(Server::Status(200)).await;
     let (sender, receiver) = mpsc::channel(10);
-    let mut engine = ProbeEngine::new(sender, descriptors());
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
     engine.probe(vec![quick(target(address, http()), SHORT)]);
     drop(receiver);
     let ended = async {
@@ -440,7 +441,7 @@ async fn nobody_listening_ends_the_probes() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(5), ended).await.expect("the task ends");
+    tokio::time::timeout(Duration::from_secs(5), ended).await.expect("the task ends");
 }
 
 #[tokio::test]

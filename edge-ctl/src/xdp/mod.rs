@@ -1,9 +1,9 @@
 //! XDP programs: loaded, attached by a pinned link, replaced in place, detached. Once for the edge and the decap program.
+//! And the tc programs of probes, which are pinned nowhere.
 
 mod features;
 mod error;
 mod link;
-#[expect(dead_code, reason = "shared by the tc programs that come next")]
 mod tc;
 mod sys;
 mod edge;
@@ -12,6 +12,7 @@ mod decap;
 mod decap_maps;
 mod decap_pins;
 mod decap_vip;
+mod probes;
 mod traces;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub(crate) use self::{
     edge::{EdgeProgram, clear, detach_all},
     edge_links::{attached, detach_interface},
     error::XdpError,
+    probes::ProbePrograms,
 };
 
 /// The eBPF object: the load balancer and the decapsulation program.

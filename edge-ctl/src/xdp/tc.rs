@@ -25,6 +25,7 @@ const PRIORITY: u16 = 0xed9e;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Ingress,
+    #[expect(dead_code, reason = "for the decapsulation's answers")]
     Egress,
 }
 
@@ -38,6 +39,12 @@ pub(super) fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a m
     let program: &mut SchedClassifier = program.ok_or(XdpError::NotInObject(name))?;
     program.load().map_err(|source| XdpError::Program { name, source: Box::new(source) })?;
     Ok(program)
+}
+
+/// The same program without the object that it came in, which holds a descriptor of each map.
+pub(super) fn hold(program: &SchedClassifier, name: &'static str) -> Result<SchedClassifier, XdpError> {
+    let held = program.info().and_then(|info| SchedClassifier::from_program_info(info, name.into()));
+    held.map_err(|source| XdpError::Program { name, source: Box::new(source) })
 }
 
 /// Attaches a loaded program. `place` tells the filters of this crate's programs apart, and is not 0; it means nothing where
@@ -94,6 +101,7 @@ fn is_there(error: &TcError) -> bool {
 
 impl Attachment {
     /// Leaves the program attached when this process ends: a link is pinned at `path`, a filter stays anyway.
+    #[expect(dead_code, reason = "for programs that outlive their process")]
     pub(super) fn keep(self, path: &Path) -> Result<(), XdpError> {
         let is_link = <&FdLink>::try_from(&self.0).is_ok();
         if !is_link {

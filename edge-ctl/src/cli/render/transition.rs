@@ -127,6 +127,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             started: DAY - 7_200_000,
             config: "/etc/edge/edge.toml".to_owned(),
+            probes: None,
             refused: None,
             program: None,
             unkept: None,

@@ -43,6 +43,7 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None });
     assert_eq!(config.text, GOOD);
     let probe = Probe {
+        through: ProbeThrough::Service,
         kind: ProbeKind::Http { path: "/".to_owned(), status: vec![200], host: None },
         port: 80,
         interval: Duration::from_secs(1),
@@ -182,6 +183,7 @@ fn every_key_has_its_effect() {
     assert_eq!(config.pools[0].probe, None);
     assert_eq!(config.pools[1].min_healthy, 2);
     let probe = Probe {
+        through: ProbeThrough::Service,
         kind: ProbeKind::Http {
             path: "/healthz?full=1".to_owned(),
             status: vec![200, 204],

@@ -57,6 +57,9 @@ pub(crate) struct DaemonStatus {
     pub(crate) config: String,
     /// Why the file, as it was last read, is not in force.
     pub(crate) refused: Option<String>,
+    /// Why probes go to backends' addresses and not through services; absent where they can do both.
+    #[serde(default)]
+    pub(crate) probes: Option<String>,
     /// Why its program is not loaded: an older one goes on. It is tried again.
     pub(crate) program: Option<String>,
     /// Why what operators have said would not survive a reboot: the disk.

@@ -33,7 +33,10 @@ impl Daemon {
                     }
                 }
             }
-            NetEvent::Ways(_) => {}
+            NetEvent::Ways(changes) => {
+                let Controller { inventory, events, .. } = &self.controller;
+                self.probing.ways_changed(&changes, &inventory.config, events);
+            }
             NetEvent::Reach(changes) => {
                 if let Err(error) = self.controller.reach(changes) {
                     self.fault("backends that nothing can be sent to", &error);
@@ -43,6 +46,7 @@ impl Daemon {
             NetEvent::LinkChanged(name) => {
                 let Controller { inventory, events, .. } = &self.controller;
                 self.program.link_changed(&name, &inventory.config, events);
+                self.probing.look(&inventory.config, events);
             }
             NetEvent::Vips(vips) => self.controller.plane.set_host_vips(&vips),
             NetEvent::Devices(devices) => {

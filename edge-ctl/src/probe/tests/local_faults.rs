@@ -3,7 +3,10 @@
 use std::io;
 
 use super::*;
-use crate::probe::classify::{Stage, classify};
+use crate::probe::{
+    classify::{Stage, classify},
+    prober::timed_out,
+};
 
 /// Runs `future` on a thread of its own, so that what it does to itself stays there.
 fn apart<T: Send + 'static>(prepare: fn() -> bool, future: impl Future<Output = T> + Send + 'static) -> Option<T> {

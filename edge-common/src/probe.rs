@@ -1,0 +1,110 @@
+//! Probes by the way of clients' packets: what the controller's sockets send is forwarded as the packet path forwards what
+//! clients send, and what comes back goes to them.
+//!
+//! The sockets are in a network of their own, whose packets come out of a device in the host's, the door. They are plain
+//! packets from an address of this host to a VIP, or to a backend's own address, as a client would send them. They take no
+//! part in selection: a probe names its backend. From there on all is [`forward()`].
+
+use crate::{
+    abi::{ProbeRoute, Service},
+    forward::{Received, forward},
+    lookup::Lookup,
+    maps::Maps,
+    wire::{
+        ethernet,
+        ip::{Payload, Transport},
+        ipv4::V4,
+        ipv6::V6,
+        link::Link,
+        packet::Packet,
+    },
+};
+
+/// The probes that are on their way.
+pub trait Probes {
+    fn find_v4(&self, key: &<V4 as Lookup>::FlowKey) -> Option<ProbeRoute>;
+    fn find_v6(&self, key: &<V6 as Lookup>::FlowKey) -> Option<ProbeRoute>;
+}
+
+/// An address family, as probes know it.
+trait Probed: Lookup {
+    fn find_probe<T: Probes>(probes: &T, key: &Self::FlowKey) -> Option<ProbeRoute>;
+}
+
+impl Probed for V4 {
+    #[inline(always)]
+    fn find_probe<T: Probes>(probes: &T, key: &Self::FlowKey) -> Option<ProbeRoute> {
+        probes.find_v4(key)
+    }
+}
+
+impl Probed for V6 {
+    #[inline(always)]
+    fn find_probe<T: Probes>(probes: &T, key: &Self::FlowKey) -> Option<ProbeRoute> {
+        probes.find_v6(key)
+    }
+}
+
+/// Makes a packet that came out of the door a frame to its backend's next hop. Returns by which interface it leaves; `None`
+/// for what is no probe's, and for what can't be sent.
+#[inline(always)]
+pub fn send<P: Packet, M: Maps, T: Probes>(packet: &mut P, maps: &M, probes: &T) -> Option<u32> {
+    let link = Link::parse(packet)?;
+    match link.ether_type {
+        ethernet::IPV4 => send_from::<V4, P, M, T>(packet, maps, probes, link),
+        ethernet::IPV6 => send_from::<V6, P, M, T>(packet, maps, probes, link),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn send_from<F: Probed, P: Packet, M: Maps, T: Probes>(
+    packet: &mut P,
+    maps: &M,
+    probes: &T,
+    link: Link,
+) -> Option<u32> {
+    let header: &F::Header = packet.view(link.l3)?;
+    let (source, destination, length) = (F::source(header), F::destination(header), F::length(header));
+    let Transport { protocol, offset } = transport::<F, P>(packet, link, header)?;
+    let ports = packet.load(offset)?;
+    let route = F::find_probe(probes, &F::flow_key(source, destination, u32::from_ne_bytes(ports), protocol))?;
+    let view = maps.view()?;
+    let label = F::flow(&view.generation.hash_key, source, u32::from_ne_bytes(ports)).flow_label();
+    let backend = maps.backend(route.backend)?;
+    // Of a service forwarding reads the mode alone.
+    let service = Service { mode: route.mode, ..Service::default() };
+    let received = Received { link, length, label };
+    forward::<F, P, M>(packet, maps, view, received, &service, backend).ok().map(|outcome| outcome.egress)
+}
+
+/// The door to which a packet belongs that came by the wire: `None` if it answers no probe.
+#[inline(always)]
+pub fn answered<P: Packet, T: Probes>(packet: &P, probes: &T) -> Option<u32> {
+    let link = Link::parse(packet)?;
+    match link.ether_type {
+        ethernet::IPV4 => answered_to::<V4, P, T>(packet, probes, link),
+        ethernet::IPV6 => answered_to::<V6, P, T>(packet, probes, link),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn answered_to<F: Probed, P: Packet, T: Probes>(packet: &P, probes: &T, link: Link) -> Option<u32> {
+    let header: &F::Header = packet.view(link.l3)?;
+    let Transport { protocol, offset } = transport::<F, P>(packet, link, header)?;
+    // The flow has the client's port first.
+    let ports: [u8; 4] = packet.load(offset)?;
+    let ports = u32::from_ne_bytes(ports).rotate_left(16);
+    let key = F::flow_key(F::destination(header), F::source(header), ports, protocol);
+    F::find_probe(probes, &key).map(|route| route.door)
+}
+
+/// The transport header of a whole packet; of others the host takes what it can.
+#[inline(always)]
+fn transport<F: Probed, P: Packet>(packet: &P, link: Link, header: &F::Header) -> Option<Transport> {
+    match F::payload(packet, link.l3, header) {
+        Payload::Transport(transport) => Some(transport),
+        Payload::Fragment(_) | Payload::Hidden | Payload::Malformed => None,
+    }
+}

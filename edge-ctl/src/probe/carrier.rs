@@ -1,0 +1,135 @@
+//! Sockets whose packets go the way of clients' packets to a backend: its next hop, its tunnel.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use edge_common::{
+    abi::{BackendNumber, FlowKeyV4, FlowKeyV6, Mode, ProbeRoute},
+    wire::protocol,
+};
+use tokio::{net::TcpSocket, sync::Mutex};
+
+use crate::net::{PrivateNet, Way};
+
+/// The flow of a probe, as the programs know it: the edge is the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbeFlow {
+    V4(FlowKeyV4),
+    V6(FlowKeyV6),
+}
+
+/// Which packets are probes, and where they go.
+pub(crate) trait ProbeTable: fmt::Debug + Send + Sync {
+    fn add(&self, flow: &ProbeFlow, route: ProbeRoute) -> io::Result<()>;
+    fn remove(&self, flow: &ProbeFlow);
+}
+
+/// Ways to backends, as they are now; shared with whoever learns them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ways(Arc<RwLock<BTreeMap<BackendNumber, Way>>>);
+
+impl Ways {
+    pub(crate) fn set(&self, changes: &[(BackendNumber, Option<Way>)]) {
+        let mut ways = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (backend, way) in changes {
+            match way {
+                Some(way) => drop(ways.insert(*backend, *way)),
+                None => drop(ways.remove(backend)),
+            }
+        }
+    }
+
+    pub(crate) fn of(&self, backend: BackendNumber) -> Option<Way> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&backend).copied()
+    }
+
+    /// Indexes of the interfaces by which they leave.
+    pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(|way| way.interface).collect()
+    }
+}
+
+/// Makes such sockets.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    net: PrivateNet,
+    table: Box<dyn ProbeTable>,
+    /// Addresses that can be sent from already.
+    addresses: Mutex<BTreeSet<IpAddr>>,
+}
+
+/// A socket's packets are carried as long as this lives; it has to outlive the socket.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    carrier: Arc<Carrier>,
+    flow: ProbeFlow,
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.carrier.table.remove(&self.flow);
+    }
+}
+
+impl Carrier {
+    pub(crate) fn new(net: PrivateNet, table: Box<dyn ProbeTable>) -> Self {
+        Self { net, table, addresses: Mutex::new(BTreeSet::new()) }
+    }
+
+    /// A socket for a connection to `to`, from `source`, whose packets go to `backend` as those of a service in this mode do.
+    ///
+    /// # Errors
+    /// Those of this host; nothing has been sent.
+    pub(crate) async fn tcp(
+        self: &Arc<Self>,
+        to: SocketAddr,
+        source: IpAddr,
+        backend: BackendNumber,
+        mode: Mode,
+    ) -> io::Result<(TcpSocket, Carried)> {
+        self.prepare(source).await?;
+        let socket = self.net.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
+        let socket = socket.await??;
+        socket.bind(SocketAddr::new(source, 0))?;
+        let flow = flow(socket.local_addr()?, to, protocol::TCP);
+        let route = ProbeRoute { door: self.net.door().index, backend, mode: mode as u8, reserved: 0 };
+        self.table.add(&flow, route)?;
+        Ok((socket, Carried { carrier: Arc::clone(self), flow }))
+    }
+
+    async fn prepare(&self, source: IpAddr) -> io::Result<()> {
+        let mut addresses = self.addresses.lock().await;
+        if !addresses.contains(&source) {
+            self.net.add_address(source).await.map_err(io::Error::other)?;
+            addresses.insert(source);
+        }
+        Ok(())
+    }
+}
+
+/// The flow from `edge` to `to`.
+fn flow(edge: SocketAddr, to: SocketAddr, protocol: u8) -> ProbeFlow {
+    let [a, b] = edge.port().to_be_bytes();
+    let [c, d] = to.port().to_be_bytes();
+    let (ports, protocol) = (u32::from_ne_bytes([a, b, c, d]), protocol.into());
+    match (edge.ip(), to.ip()) {
+        (IpAddr::V4(client), IpAddr::V4(vip)) => {
+            let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+            ProbeFlow::V4(FlowKeyV4 { client: word(client), vip: word(vip), ports, protocol })
+        }
+        (client, vip) => {
+            let words = |address: IpAddr| {
+                let octets = match address {
+                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                    IpAddr::V6(v6) => v6,
+                };
+                bytemuck::cast(Ipv6Addr::octets(&octets))
+            };
+            ProbeFlow::V6(FlowKeyV6 { client: words(client), vip: words(vip), ports, protocol })
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One connection of a probe: to where, and by which way.
+
+use std::{
+    future::Future as _,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd as _,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use edge_common::abi::{BackendNumber, Mode};
+use futures::future::poll_fn;
+use nix::net::if_::if_indextoname;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{
+    carrier::{Carried, Carrier, Ways},
+    classify::{Stage, classify},
+};
+use crate::{health::Verdict, net::Way};
+
+/// How packets of this host get to backends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Network {
+    /// `None`: probes are sent by the host's own network, and so to backends' own addresses only.
+    pub(crate) carrier: Option<Arc<Carrier>>,
+    pub(crate) ways: Ways,
+}
+
+/// A service through which a backend is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Through {
+    pub(crate) mode: Mode,
+    pub(crate) vip: IpAddr,
+    /// Address of this host that such a probe comes from; `None`: the one that the kernel would send from.
+    pub(crate) source: Option<IpAddr>,
+}
+
+/// What a connection is made to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dial<'a> {
+    pub(super) network: &'a Network,
+    /// `None`: no backend, but a host that is asked for an answer.
+    pub(super) backend: Option<BackendNumber>,
+    /// The backend's own address.
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    /// `None`: to its own address.
+    pub(super) through: Option<Through>,
+}
+
+/// A connection. The second part has to outlive the stream.
+pub(super) type Connection = (TcpStream, Option<Carried>);
+
+impl Dial<'_> {
+    pub(super) async fn connect(&self) -> Result<Connection, Verdict> {
+        let local = |error: io::Error| classify(&error, Stage::Local);
+        let to = SocketAddr::new(self.through.map_or(self.address, |through| through.vip), self.port);
+        let (socket, carried) = self.socket(to).await?;
+        // Closed by a reset, as load balancers do: a probe a second of thousands of backends would else leave a port each in
+        // TIME_WAIT for a minute.
+        socket.set_zero_linger().map_err(local)?;
+        limit_syns(&socket).map_err(local)?;
+        let mut connecting = pin!(socket.connect(to));
+        // The first poll makes the system call. What it refuses at once, nobody else had a say in.
+        let first = poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await;
+        let stream = match first {
+            Poll::Ready(result) => result.map_err(local),
+            Poll::Pending => connecting.await.map_err(|error| classify(&error, Stage::Network)),
+        };
+        Ok((stream?, carried))
+    }
+
+    async fn socket(&self, to: SocketAddr) -> Result<(TcpSocket, Option<Carried>), Verdict> {
+        let local = |error: io::Error| classify(&error, Stage::Local);
+        let way = self.backend.and_then(|backend| self.network.ways.of(backend));
+        let of_family = |source: &IpAddr| source.is_ipv4() == to.is_ipv4();
+        let source = self.through.and_then(|through| through.source).or(way.and_then(|way| way.source));
+        let source = source.filter(of_family);
+        let Some(carrier) = &self.network.carrier else { return Ok((bound(to, way).map_err(local)?, None)) };
+        let Some(backend) = self.backend else { return Ok((bound(to, way).map_err(local)?, None)) };
+        let mode = match (self.through, way, source) {
+            (None, Some(_), Some(_)) => Mode::Dsr,
+            (None, ..) => return Ok((bound(to, way).map_err(local)?, None)),
+            (Some(_), None, _) => return Err(Verdict::Inconclusive("the way there is not known".to_owned())),
+            (Some(Through { mode: Mode::Dsr, .. }), Some(way), _) if way.next_hop != self.address => {
+                return Err(Verdict::Fail(format!("behind the router {}, where dsr does not reach", way.next_hop)));
+            }
+            (Some(through), ..) => through.mode,
+        };
+        let Some(source) = source else {
+            return Err(Verdict::Inconclusive(format!("no address of this host to probe {} from", to.ip())));
+        };
+        let (socket, carried) = carrier.tcp(to, source, backend, mode).await.map_err(local)?;
+        Ok((socket, Some(carried)))
+    }
+}
+
+/// A socket of the host's own network whose packets leave by the interface of `way`. Which next hop behind that they take is
+/// the kernel's choice.
+fn bound(to: SocketAddr, way: Option<Way>) -> io::Result<TcpSocket> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(way) = way {
+        // An interface that has just gone is no way any more, as the kernel will say.
+        if let Ok(name) = if_indextoname(way.interface) {
+            socket.bind_device(Some(name.as_bytes()))?;
+        }
+        if let Some(source) = way.source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+    }
+    Ok(socket)
+}
+
+/// A backend that is dead gets no more packets than one that answers, which gets a SYN, an ACK and a reset.
+fn limit_syns(socket: &TcpSocket) -> io::Result<()> {
+    // SYNs that are sent again, after one and three seconds; after seven the connection is given up.
+    let again: libc::c_int = 2;
+    let length = libc::socklen_t::try_from(size_of_val(&again)).map_err(io::Error::other)?;
+    let value = (&raw const again).cast();
+    // SAFETY: the option is read from an integer of the length that is passed with it.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SYNCNT, value, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,84 @@
+//! What a look at a backend's own address says when it does not answer through a service: which of the two it is.
+
+use edge_common::abi::Mode;
+use tokio::task::JoinHandle;
+
+use super::dial::Through;
+use crate::health::Verdict;
+
+/// A look that goes on beside the probes. One for each row of failures: what is down gets hardly more probes than what is up.
+#[derive(Debug)]
+pub(super) struct SecondLook {
+    task: Option<JoinHandle<Verdict>>,
+    found: Option<Verdict>,
+}
+
+impl Drop for SecondLook {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl SecondLook {
+    pub(super) fn start(look: impl Future<Output = Verdict> + Send + 'static) -> Self {
+        Self { task: Some(tokio::spawn(look)), found: None }
+    }
+
+    /// Why a probe through a service failed, as far as is known by now.
+    pub(super) async fn explain(&mut self, through: &Through, why: &str) -> String {
+        if let Some(task) = self.task.take_if(|task| task.is_finished()) {
+            self.found = task.await.ok();
+        }
+        explain(self.found.as_ref(), through, why)
+    }
+}
+
+/// In few words, since the reason of a state has a hundred characters.
+fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, why: &str) -> String {
+    let by = match mode {
+        Mode::Dsr => "",
+        Mode::Ipip => " through the tunnel",
+    };
+    match at_address {
+        Some(Verdict::Pass) if why.starts_with("no answer") => {
+            let missing = match mode {
+                Mode::Dsr => "VIP missing on its lo?",
+                Mode::Ipip => "decap or VIP missing?",
+            };
+            format!("answers on its address, not at {vip}{by}: {missing}")
+        }
+        Some(Verdict::Pass) => format!("answers on its address, not at {vip}{by}: {why}"),
+        // Not there either: what is wrong is wrong with the backend.
+        Some(Verdict::Fail(why) | Verdict::Silent(why)) => why.clone(),
+        Some(Verdict::Inconclusive(_)) | None => format!("at {vip}{by}: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_of_the_two_failed_is_said() {
+        let through = |mode| Through { mode, vip: "192.0.2.20".parse().unwrap(), source: None };
+        let (tunnel, dsr) = (through(Mode::Ipip), through(Mode::Dsr));
+        let refused = Verdict::Fail("connection refused".to_owned());
+        let pass = Some(&Verdict::Pass);
+        for (found, through, why, said) in [
+            (
+                pass,
+                &tunnel,
+                "no answer within 200ms",
+                "answers on its address, not at 192.0.2.20 through the tunnel: decap or VIP missing?",
+            ),
+            (pass, &dsr, "no answer within 200ms", "answers on its address, not at 192.0.2.20: VIP missing on its lo?"),
+            (pass, &dsr, "connection refused", "answers on its address, not at 192.0.2.20: connection refused"),
+            (Some(&refused), &dsr, "no answer within 200ms", "connection refused"),
+            (None, &tunnel, "no answer within 1s", "at 192.0.2.20 through the tunnel: no answer within 1s"),
+        ] {
+            assert_eq!(explain(found, through, why), said);
+        }
+    }
+}

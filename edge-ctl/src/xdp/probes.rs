@@ -1,0 +1,131 @@
+//! The programs that send probes by the way of clients' packets, and the maps that say which packets those are.
+//!
+//! Nothing of this is pinned. It is gone with the process, and what a kernel without TCX links keeps of it touches nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Mutex, PoisonError},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, MapData, MapError},
+    programs::SchedClassifier,
+};
+use bytemuck::{Pod, bytes_of};
+use edge_common::abi::{FlowKeyV4, FlowKeyV6, ProbeRoute, map, program};
+use nix::net::if_::if_nametoindex;
+
+use super::{
+    OBJECT, XdpError, features,
+    tc::{self, Attachment, Side},
+};
+use crate::{
+    bpf::{self, PinnedMaps},
+    net::Door,
+    probe::{ProbeFlow, ProbeTable},
+};
+
+/// Probes of each IP version that are on their way at a time, at most; no memory is set aside for them but a bucket each.
+const MOST: u32 = 1 << 16;
+/// The place of the program on the door, among filters of this crate's, and that of the one on other interfaces.
+const OUT: u16 = 1;
+const IN: u16 = 2;
+
+type Flows<const KEY: usize> = Mutex<HashMap<MapData, [u8; KEY], [u8; size_of::<ProbeRoute>()]>>;
+
+/// The maps of probes on their way.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    v4: Flows<{ size_of::<FlowKeyV4>() }>,
+    v6: Flows<{ size_of::<FlowKeyV6>() }>,
+}
+
+/// The programs of probes, attached.
+pub(crate) struct ProbePrograms {
+    answers_program: SchedClassifier,
+    _door: Attachment,
+    /// By index of the interface: one that is made anew needs a new attachment.
+    answers: BTreeMap<u32, Attachment>,
+}
+
+impl ProbePrograms {
+    /// Loads the programs onto the pinned maps, and attaches the one that sends to the door.
+    ///
+    /// # Errors
+    /// When the kernel refuses any of it; nothing is left then.
+    pub(crate) fn load(maps: &PinnedMaps, door: &Door) -> Result<(Self, Probes), XdpError> {
+        bpf::check_object(OBJECT, maps.capacity())?;
+        let mut loader = EbpfLoader::new();
+        for name in maps.names() {
+            loader.map_pin_path(name, maps.pins().map(name));
+        }
+        loader.map_max_entries(map::PROBES_V4, MOST).map_max_entries(map::PROBES_V6, MOST);
+        let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
+        let out = tc::load(&mut object, program::PROBE_OUT)?;
+        let attached = tc::attach(out, &door.name, Side::Ingress, OUT)?;
+        let answers_program = tc::hold(tc::load(&mut object, program::PROBE_IN)?, program::PROBE_IN)?;
+        let probes = Probes { v4: flows(&mut object, map::PROBES_V4)?, v6: flows(&mut object, map::PROBES_V6)? };
+        Ok((Self { answers_program, _door: attached, answers: BTreeMap::new() }, probes))
+    }
+
+    /// Takes answers from these interfaces, and from no other. Returns why it can't from some.
+    pub(crate) fn answer_by(&mut self, interfaces: &BTreeSet<String>) -> Vec<XdpError> {
+        let with_index = interfaces.iter().filter_map(|name| Some((if_nametoindex(name.as_str()).ok()?, name)));
+        let wanted: BTreeMap<u32, &String> = with_index.collect();
+        self.answers.retain(|index, _| wanted.contains_key(index));
+        let mut refused = Vec::new();
+        for (index, name) in wanted {
+            if self.answers.contains_key(&index) {
+                continue;
+            }
+            match tc::attach(&mut self.answers_program, name, Side::Ingress, IN) {
+                Ok(attachment) => drop(self.answers.insert(index, attachment)),
+                Err(error) => refused.push(error),
+            }
+        }
+        refused
+    }
+}
+
+fn flows<const KEY: usize>(object: &mut Ebpf, name: &'static str) -> Result<Flows<KEY>, XdpError> {
+    let map = object.take_map(name).ok_or(XdpError::NotInObject(name))?;
+    HashMap::try_from(map).map(Mutex::new).map_err(|source| XdpError::Map { name, source })
+}
+
+fn insert<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K, route: ProbeRoute) -> io::Result<()> {
+    let value: [u8; size_of::<ProbeRoute>()] = bytemuck::cast(route);
+    let mut flows = flows.lock().unwrap_or_else(PoisonError::into_inner);
+    flows.insert(bytes::<K, KEY>(key), value, 0).map_err(|error| match error {
+        MapError::SyscallError(error) => error.io_error,
+        error => io::Error::other(error),
+    })
+}
+
+/// What is not there needs no removal.
+fn remove<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K) {
+    let _unused = flows.lock().unwrap_or_else(PoisonError::into_inner).remove(&bytes::<K, KEY>(key));
+}
+
+fn bytes<K: Pod, const KEY: usize>(key: &K) -> [u8; KEY] {
+    let mut bytes = [0; KEY];
+    bytes.copy_from_slice(bytes_of(key));
+    bytes
+}
+
+impl ProbeTable for Probes {
+    fn add(&self, flow: &ProbeFlow, route: ProbeRoute) -> io::Result<()> {
+        match flow {
+            ProbeFlow::V4(key) => insert(&self.v4, key, route),
+            ProbeFlow::V6(key) => insert(&self.v6, key, route),
+        }
+    }
+
+    fn remove(&self, flow: &ProbeFlow) {
+        match flow {
+            ProbeFlow::V4(key) => remove(&self.v4, key),
+            ProbeFlow::V6(key) => remove(&self.v6, key),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The tc programs of probes, and their maps.
+//!
+//! Both touch nothing but packets whose flow is in the maps, and the controller puts there what its own sockets are about to
+//! send.
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, TC_ACT_OK, TC_ACT_SHOT},
+    helpers::{bpf_redirect, bpf_redirect_peer},
+    macros::{classifier, map},
+    maps::HashMap,
+    programs::TcContext,
+};
+use edge_common::{
+    abi::{FlowKeyV4, FlowKeyV6, ProbeRoute},
+    probe::{self, Probes},
+};
+
+use crate::{maps::KernelMaps, packet::ContextPacket};
+
+/// Probes on their way at a time. User space loads these programs with room for more, and others without.
+const ENTRIES: u32 = 1;
+/// Bytes of a frame that are read: a link layer, IPv6, ports.
+const HEADERS: u32 = 64;
+
+#[map]
+static PROBES_V4: HashMap<FlowKeyV4, ProbeRoute> = HashMap::with_max_entries(ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+static PROBES_V6: HashMap<FlowKeyV6, ProbeRoute> = HashMap::with_max_entries(ENTRIES, BPF_F_NO_PREALLOC);
+
+struct KernelProbes;
+
+impl Probes for KernelProbes {
+    #[inline(always)]
+    fn find_v4(&self, key: &FlowKeyV4) -> Option<ProbeRoute> {
+        // SAFETY: the value is copied at once; nobody changes it.
+        unsafe { PROBES_V4.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn find_v6(&self, key: &FlowKeyV6) -> Option<ProbeRoute> {
+        // SAFETY: as above.
+        unsafe { PROBES_V6.get(key) }.copied()
+    }
+}
+
+/// On the door: what comes out of the prober's network. Nothing but probes gets farther.
+#[classifier]
+fn probe_out(ctx: TcContext) -> i32 {
+    let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
+    match probe::send(packet, maps, &KernelProbes) {
+        // SAFETY: the helper takes two numbers, and refuses an interface that is not there.
+        Some(egress) => (unsafe { bpf_redirect(egress, 0) }) as i32,
+        None => TC_ACT_SHOT as i32,
+    }
+}
+
+/// On what answers come in by. All else goes on.
+#[classifier]
+fn probe_in(ctx: TcContext) -> i32 {
+    let visible = (ctx.data_end() - ctx.data()) as u32;
+    if visible < HEADERS && visible < ctx.len() && ctx.pull_data(HEADERS.min(ctx.len())).is_err() {
+        return TC_ACT_OK as i32;
+    }
+    match probe::answered(&ContextPacket::new(&ctx), &KernelProbes) {
+        // SAFETY: as above.
+        Some(door) => (unsafe { bpf_redirect_peer(door, 0) }) as i32,
+        None => TC_ACT_OK as i32,
+    }
+}
