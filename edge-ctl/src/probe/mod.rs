@@ -104,6 +104,9 @@ struct Running {
     task: Task,
 }
 
+/// A probe of an address, through which services, and for whom.
+type Wanted = (Probe, Vec<Through>, Vec<Subject>);
+
 /// Whom a probe is made for, at the moment.
 type Subjects = Arc<Mutex<Vec<Subject>>>;
 
@@ -128,7 +131,7 @@ impl ProbeEngine {
     /// over the interval. A task ends when the receiver of the reports is dropped.
     pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
         let mut before = std::mem::take(&mut self.tasks);
-        let mut wanted: BTreeMap<IpAddr, Vec<(Probe, Vec<Through>, Vec<Subject>)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<IpAddr, Vec<Wanted>> = BTreeMap::new();
         for ProbeTarget { subject, address, probe, through } in targets {
             let probes = wanted.entry(address).or_default();
             match probes.iter_mut().find(|(known, by, _)| is_same(known, &probe) && *by == through) {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use edge_tests::lab::{
     Lab,
-    topology::{Backend, CLIENTS, EDGE, Protocol, Provider, Service},
+    topology::{Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Protocol, Provider, Service},
     wait_until,
 };
 
@@ -32,6 +32,27 @@ pub(super) fn rows() -> Vec<Incident> {
             why: "this is what the edge is for",
             long: false,
             replay: dead_provider,
+        },
+        Incident {
+            name: "deaf-prober",
+            story: "GitHub, 15 August 2024, and Facebook, 4 October 2021: everything looked down at once, and was taken out",
+            done: "no backend's answer reaches the edge any more, while clients hear all of them",
+            expected: "nothing is lost; health is frozen within 3 s, and thaws by itself",
+            helped: Helped::Yes,
+            why: "what is silent all at once is more likely heard badly than dead",
+            long: false,
+            replay: deaf_prober,
+        },
+        Incident {
+            name: "half-deaf-prober",
+            story: "AWS, 20 October 2025 (NLB): checks ran before their network was ready, and took healthy capacity out",
+            done: "the answers of one machine of each provider, and then of two, do not reach the edge, while clients hear all",
+            expected: "no running flow is lost but those with the one that is alone in its silence, at most one of three is taken \
+                       out, and no new connection fails",
+            helped: Helped::Yes,
+            why: "at most a fifth of a pool, or one, loses its flows for silence alone",
+            long: false,
+            replay: half_deaf_prober,
         },
         Incident {
             name: "constant-work",
@@ -69,6 +90,64 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
         (format!("provider b serves all {took_ms}"), took.is_some_and(|took| took < FAILED_OVER)),
         (format!("after that {toll}"), toll.is_nothing() && answers.iter().all(|answer| answer.starts_with('b'))),
     ]))
+}
+
+fn deaf_prober(stage: &mut Stage) -> Result<Observed> {
+    let (frozen, toll) = stage.toll(Duration::from_secs(2), |lab| {
+        let start = Instant::now();
+        Provider::ALL.into_iter().flat_map(Backend::of).try_for_each(|backend| deafen(lab, backend, "add"))?;
+        let frozen = wait_until(PATIENCE, || Ok(!lab.status()?["daemon"]["frozen"].is_null()))?;
+        Ok(frozen.then(|| start.elapsed()))
+    })?;
+    Provider::ALL.into_iter().flat_map(Backend::of).try_for_each(|backend| deafen(&stage.lab, backend, "del"))?;
+    let thawed = wait_until(PATIENCE, || Ok(stage.lab.status()?["daemon"]["frozen"].is_null()))?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let shown = frozen.map_or_else(|| "never".to_owned(), |took| format!("after {} ms", took.as_millis()));
+    Ok(Observed::all([
+        (format!("frozen {shown}"), frozen.is_some_and(|took| took < Duration::from_secs(3))),
+        ("thawed".to_owned(), thawed),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+fn half_deaf_prober(stage: &mut Stage) -> Result<Observed> {
+    let numbered =
+        |number: u8| Provider::ALL.into_iter().flat_map(Backend::of).filter(move |backend| backend.number == number);
+    let out = |lab: &Lab| -> Result<usize> {
+        let status = lab.status()?;
+        let pools = status["pools"].as_array().context("pools")?;
+        Ok(pools
+            .iter()
+            .map(|pool| {
+                let all = pool["backends"].as_array().map_or(0, Vec::len);
+                all - usize::try_from(pool["available"].as_u64().unwrap_or_default()).unwrap_or_default()
+            })
+            .max()
+            .unwrap_or_default())
+    };
+    let (most, toll) = stage.toll(Duration::ZERO, |lab| {
+        numbered(2).chain(numbered(3)).try_for_each(|backend| deafen(lab, backend, "add"))?;
+        let mut most = 0;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            most = most.max(out(lab)?);
+            sleep(Duration::from_millis(100));
+        }
+        Ok(most)
+    })?;
+    numbered(2).chain(numbered(3)).try_for_each(|backend| deafen(&stage.lab, backend, "del"))?;
+    stage.lab.wait_for_health(|_| "up")?;
+    Ok(Observed::all([
+        (format!("at most {most} of 3 without new flows"), most <= 2),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+/// Makes the edge deaf to a backend: what the backend sends to it goes nowhere.
+fn deafen(lab: &Lab, backend: Backend, verb: &str) -> Result<()> {
+    let netns = lab.netns(&backend.to_string());
+    let to = |address: std::net::IpAddr| format!("route {verb} blackhole {address}\n");
+    netns.ip(&format!("{}{}", to(EDGE_V4.into()), to(EDGE_V6.into())))
 }
 
 fn constant_work(stage: &mut Stage) -> Result<Observed> {
