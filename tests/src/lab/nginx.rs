@@ -1,7 +1,7 @@
 //! A real web server per backend, which says who it is.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -17,13 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Starts nginx in `netns` with everything that it writes in `dir`; returns once it listens. It answers `/healthz`
 /// with `ok`, and everything else with `name`, in the body and in the header `x-backend`.
 pub fn start(netns: &Netns, name: &str, dir: &Path) -> Result<Process> {
+    start_at(netns, name, dir, &[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()])
+}
+
+/// The same, at these addresses only. Another one may listen there as well, so that one can take the other's place.
+pub fn start_at(netns: &Netns, name: &str, dir: &Path, addresses: &[IpAddr]) -> Result<Process> {
     std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join("nginx.conf"), configuration(name, dir))?;
+    std::fs::write(dir.join("nginx.conf"), configuration(name, dir, addresses))?;
     let mut command = netns.command(binary()?)?;
     command.arg("-p").arg(dir).arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("nginx.conf"));
     let mut process = Process::start(&format!("nginx of {name}"), &mut command, &dir.join("output.log"))?;
     let start = Instant::now();
-    while !netns.within(listens)? {
+    while !netns.within(|| listens(addresses))? {
         if let Some(status) = process.ended()? {
             let log = std::fs::read_to_string(dir.join("output.log")).unwrap_or_default();
             bail!("nginx of {name} ended ({status}): {}", log.trim());
@@ -45,8 +50,9 @@ fn binary() -> Result<PathBuf> {
         .context("there is no nginx: run `cargo xtask setup`")
 }
 
-fn listens() -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP));
+fn listens(addresses: &[IpAddr]) -> bool {
+    // One that is unspecified leads to the loopback.
+    let address = SocketAddr::from((addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into()), HTTP));
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
@@ -54,7 +60,11 @@ fn listens() -> bool {
 const CONNECTIONS: u32 = 16_384;
 
 /// One process without a master: killing it kills the server, as a dead machine would.
-fn configuration(name: &str, dir: &Path) -> String {
+fn configuration(name: &str, dir: &Path, addresses: &[IpAddr]) -> String {
+    let listen: String = addresses
+        .iter()
+        .map(|address| format!("listen {} backlog=4096 reuseport;\n", SocketAddr::new(*address, HTTP)))
+        .collect();
     let (dir, files) = (dir.display(), 2 * CONNECTIONS);
     format!(
         r#"daemon off;
@@ -73,8 +83,7 @@ http {{
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
     server {{
-        listen 80 backlog=4096;
-        listen [::]:80 backlog=4096;
+        {listen}
         add_header x-backend {name} always;
         location = /healthz {{ return 200 "ok\n"; }}
         location / {{ return 200 "{name}\n"; }}

@@ -10,6 +10,7 @@ mod kernels;
 mod liveness;
 mod path_mtu;
 mod preflight;
+mod probes;
 mod reach;
 mod segment;
 mod status;

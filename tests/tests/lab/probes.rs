@@ -1,0 +1,244 @@
+//! Probes that go the way of clients' packets: what is wrong there takes a backend out, and is said.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use edge_tests::lab::{
+    nginx,
+    patience::patience,
+    process::Process,
+    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small, UNSERVED},
+    status,
+    topology::{ECHO, EDGE, HTTP},
+    udp_echo, wait_until,
+};
+use serde_json::Value;
+
+/// The tunnels' sources.
+const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
+/// From a fault until probes have found it, and until packets go elsewhere: three of them fail.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The address of a backend that a service reaches it by.
+fn address(number: usize, served: &Served) -> IpAddr {
+    let text = if served.name.ends_with('4') { format!("10.1.{number}.11") } else { format!("fd01:{number}::11") };
+    text.parse().unwrap()
+}
+
+fn pool(name: &str, through: &str, served: &Served) -> String {
+    let backend =
+        |(number, name): (usize, &str)| format!("{{ name = \"{name}\", address = \"{}\" }}", address(number, served));
+    let backends: Vec<_> = (1..).zip(BACKENDS).map(backend).collect();
+    let interval = patience(Duration::from_millis(300)).as_millis();
+    format!(
+        "\n[[pool]]\nname = \"{name}\"\nbackend = [{}]\n[pool.probe]\ntype = \"http\"\nthrough = \"{through}\"\n\
+         port = {HTTP}\npath = \"/healthz\"\ninterval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\n\
+         fall = 3\n",
+        backends.join(", ")
+    )
+}
+
+/// Web servers, for each way in which a service reaches a backend; and the same backends, probed at their addresses.
+fn web() -> String {
+    let mut text = String::new();
+    for served @ Served { name, vip, .. } in &SERVED {
+        let mode = if served.is_tunnel() { "ipip" } else { "dsr" };
+        text += &pool(&format!("web-{name}"), "service", served);
+        text += &pool(&format!("at-{name}"), "address", served);
+        write!(
+            text,
+            "\n[[service]]\nname = \"web-{name}\"\nvip = \"{vip}\"\nport = {HTTP}\nprotocol = \"tcp\"\n\
+             mode = \"{mode}\"\npools = [\"web-{name}\"]\n"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// A web server on a backend, at these addresses.
+fn serve(lab: &Small, dir: &tempfile::TempDir, backend: &str, addresses: &[IpAddr]) -> Process {
+    nginx::start_at(lab.netns(backend), backend, &dir.path().join(backend), addresses).expect("a web server")
+}
+
+/// Who serves a client.
+fn get(lab: &Small, vip: IpAddr) -> Option<String> {
+    let get = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, HTTP), patience(Duration::from_secs(1)))?;
+        stream.set_read_timeout(Some(patience(Duration::from_secs(1))))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.lines().last().unwrap_or_default().to_owned())
+    };
+    lab.netns(CLIENT).within(get).unwrap().ok()
+}
+
+/// Health and reason of a backend in each pool that has it.
+fn seen(lab: &Small, backend: &str) -> BTreeMap<String, (String, String)> {
+    let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pools = status["pools"].as_array().unwrap().iter();
+    pools
+        .filter_map(|pool| {
+            let backends = pool["backends"].as_array().unwrap();
+            let found = backends.iter().find(|one| text(&one["name"]).ends_with(&format!("/{backend}")))?;
+            Some((text(&pool["name"]), (text(&found["health"]), text(&found["reason"]))))
+        })
+        .collect()
+}
+
+/// Waits until `be1` is down in exactly those of the pools of services that are `concerned`, for a reason that has `why` in it.
+fn expect(lab: &Small, concerned: impl Fn(&Served) -> bool, why: &str) {
+    let mut last = BTreeMap::new();
+    let is_so = |(name, (health, reason)): (&String, &(String, String))| match name.split_once('-') {
+        Some(("web", name)) if concerned(&Served::named(name)) => health == "down" && reason.contains(why),
+        Some(_) => health == "up",
+        None => true,
+    };
+    let reached = wait_until(patience(SOON), || {
+        last = seen(lab, BACKENDS[0]);
+        Ok(last.iter().all(is_so))
+    });
+    assert!(reached.unwrap(), "waited for {why:?}: {last:#?}");
+    for served in SERVED.iter().filter(|served| concerned(served)) {
+        for _ in 0..8 {
+            assert_eq!(get(lab, served.vip).as_deref(), Some(BACKENDS[1]), "{} with {why:?}", served.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_on_the_way_takes_a_backend_out_and_is_said() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    BACKENDS.iter().try_for_each(|backend| lab.decapsulate(backend, Mode::Native, &SOURCES)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let everywhere: [IpAddr; 2] = ["0.0.0.0".parse().unwrap(), "::".parse().unwrap()];
+    let first = serve(&lab, &dir, BACKENDS[0], &everywhere);
+    let _second = serve(&lab, &dir, BACKENDS[1], &everywhere);
+    lab.prepare(Mode::Native, &web()).expect("a configuration");
+    lab.start_daemon().expect("all probes pass");
+    expect(&lab, |_| false, "nothing is wrong");
+
+    lab.decap(BACKENDS[0], &["--detach"]).unwrap();
+    expect(&lab, Served::is_tunnel, "through the tunnel: decap or VIP missing?");
+    lab.decapsulate(BACKENDS[0], Mode::Native, &SOURCES).unwrap();
+    expect(&lab, |_| false, "decapsulation is back");
+
+    let vips = |verb: &str, more: [&str; 2]| {
+        let line = |served: &Served| {
+            let (length, more) = if served.vip.is_ipv4() { ("/32", more[0]) } else { ("/128", more[1]) };
+            format!("addr {verb} {}{length} dev lo {more}\n", served.vip)
+        };
+        lab.netns(BACKENDS[0]).ip(&SERVED.iter().map(line).collect::<String>()).unwrap();
+    };
+    vips("del", ["", ""]);
+    expect(&lab, |_| true, "VIP missing");
+    vips("add", ["", "nodad"]);
+    expect(&lab, |_| false, "the VIPs are back");
+
+    // It is there before the other one goes, or the backend would be down for another reason.
+    let narrow = [address(1, &Served::named("4in4")), address(1, &Served::named("6in6"))];
+    let narrow = nginx::start_at(lab.netns(BACKENDS[0]), BACKENDS[0], &dir.path().join("narrow"), &narrow).unwrap();
+    // Until then the other one answers in its place.
+    std::thread::sleep(patience(Duration::from_millis(500)));
+    drop(first);
+    expect(&lab, |_| true, "answers on its address");
+    let reasons = seen(&lab, BACKENDS[0]);
+    assert!(reasons["web-4in4"].1.ends_with("through the tunnel: connection refused"), "{reasons:#?}");
+    drop(narrow);
+    let _first = serve(&lab, &dir, BACKENDS[0], &everywhere);
+    expect(&lab, |_| false, "the server is back");
+}
+
+#[test]
+fn probes_take_the_next_hop_that_packets_take() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    // Eight backends behind two routers in one segment, all of which are one host.
+    let (one, edge) = (lab.netns(BACKENDS[0]), lab.netns(EDGE));
+    one.set("ipv4/conf/all/arp_ignore", "1").unwrap();
+    let addresses: Vec<_> = (1..=8).map(|number| format!("10.7.0.{number}")).collect();
+    let lines: String = addresses.iter().map(|address| format!("addr add {address}/32 dev lo\n")).collect();
+    one.ip(&format!(
+        "{lines}link add link eth0 name second type macvlan mode bridge\nlink set second up\naddr add 10.1.1.12/24 dev second\n"
+    ))
+    .unwrap();
+    edge.ip("route add 10.7.0.0/24 nexthop via 10.1.1.11 nexthop via 10.1.1.12\n").unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+
+    let backends: Vec<_> = addresses
+        .iter()
+        .map(|address| format!("{{ name = \"x{}\", address = \"{address}\" }}", &address[7..]))
+        .collect();
+    let pool = format!(
+        "\n[[pool]]\nname = \"ecmp\"\nbackend = [{}]\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\ninterval = \"100ms\"\n\
+         timeout = \"100ms\"\nrise = 1\nfall = 3\n\n[[service]]\nname = \"ecmp\"\nvip = \"{}\"\nport = {ECHO}\n\
+         protocol = \"udp\"\nmode = \"ipip\"\npools = [\"ecmp\"]\n",
+        backends.join(", "),
+        UNSERVED[0]
+    );
+    lab.prepare(Mode::Native, &pool).expect("a configuration");
+    lab.start_daemon().expect("all probes pass");
+    // Of each backend in the pool: its health, and the MAC address of its next hop.
+    let seen = |lab: &Small| -> Vec<(String, String)> {
+        let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+        let pools = status["pools"].as_array().unwrap();
+        let pool = pools.iter().find(|pool| pool["name"] == "ecmp").unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let backends = pool["backends"].as_array().unwrap().iter();
+        backends.map(|backend| (text(&backend["health"]), text(&backend["next_hop"]))).collect()
+    };
+    let by = |seen: &[(String, String)], mac: &str| seen.iter().filter(|(_, next_hop)| next_hop == mac).count();
+    let mut mac = String::new();
+    let spread = wait_until(patience(Duration::from_secs(5)), || {
+        let seen = seen(&lab);
+        mac.clone_from(&seen[0].1);
+        Ok(seen.iter().all(|(health, mac)| health == "up" && !mac.is_empty()) && (1..8).contains(&by(&seen, &mac)))
+    });
+    assert!(spread.unwrap(), "{:?}", seen(&lab));
+    let all_answer = || {
+        let vip = SocketAddr::new(UNSERVED[0], ECHO);
+        let ask = || (0..20).all(|_| udp_echo::ask(vip, b"who?", patience(Duration::from_millis(500))).is_ok());
+        lab.netns(CLIENT).within(ask).unwrap()
+    };
+    assert!(all_answer());
+
+    // It dies and says nothing: the neighbour is still there. Who is behind it is found by probes.
+    lab.netns(BACKENDS[0]).ip("link set second down\n").unwrap();
+    std::thread::sleep(patience(Duration::from_secs(1)));
+    let down = seen(&lab).iter().filter(|(health, _)| health == "down").count();
+    assert!((1..8).contains(&down), "{:?}", seen(&lab));
+    assert!(all_answer(), "{}", lab.ctl(&["status"]).unwrap());
+
+    // The kernel finds out: it is left, by packets and by probes.
+    lab.netns(EDGE).ip("neigh flush to 10.1.1.12 dev eth1\n").unwrap();
+    let left = wait_until(patience(Duration::from_secs(1)), || {
+        let seen = seen(&lab);
+        Ok(by(&seen, &seen[0].1) == 8 && seen.iter().all(|(health, _)| health == "up"))
+    });
+    assert!(left.unwrap(), "{:?}", seen(&lab));
+    assert!(all_answer());
+}
+
+#[test]
+fn nothing_is_left_of_probes_when_the_daemon_is_killed() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    BACKENDS.iter().try_for_each(|backend| lab.decapsulate(backend, Mode::Native, &SOURCES)).unwrap();
+    lab.balance(Mode::Native).expect("all probes pass");
+    let devices = |lab: &Small| {
+        let output = lab.netns(EDGE).command("ip").unwrap().args(["-brief", "link"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(devices(&lab).contains("edge-p"), "{}", devices(&lab));
+    lab.kill_daemon().unwrap();
+    let gone = wait_until(patience(Duration::from_secs(5)), || Ok(!devices(&lab).contains("edge-p")));
+    assert!(gone.unwrap(), "{}", devices(&lab));
+    // And the next daemon has its own.
+    lab.start_daemon().expect("all probes pass");
+    assert!(status::is_by_daemon(&lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()));
+    assert!(devices(&lab).contains("edge-p"));
+}
