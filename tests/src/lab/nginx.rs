@@ -61,10 +61,8 @@ const CONNECTIONS: u32 = 16_384;
 
 /// One process without a master: killing it kills the server, as a dead machine would.
 fn configuration(name: &str, dir: &Path, addresses: &[IpAddr]) -> String {
-    let listen: String = addresses
-        .iter()
-        .map(|address| format!("listen {} backlog=4096 reuseport;\n", SocketAddr::new(*address, HTTP)))
-        .collect();
+    let listen = |address: &IpAddr| format!("listen {} backlog=4096 reuseport;", SocketAddr::new(*address, HTTP));
+    let listen = addresses.iter().map(listen).collect::<Vec<_>>().join("\n        ");
     let (dir, files) = (dir.display(), 2 * CONNECTIONS);
     format!(
         r#"daemon off;

@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// The address of a backend that a service reaches it by.
 fn address(number: usize, served: &Served) -> IpAddr {
     let text = if served.name.ends_with('4') { format!("10.1.{number}.11") } else { format!("fd01:{number}::11") };
-    text.parse().unwrap()
+    text.parse().expect("an address")
 }
 
 fn pool(name: &str, through: &str, served: &Served) -> String {
@@ -55,7 +55,7 @@ fn web() -> String {
             "\n[[service]]\nname = \"web-{name}\"\nvip = \"{vip}\"\nport = {HTTP}\nprotocol = \"tcp\"\n\
              mode = \"{mode}\"\npools = [\"web-{name}\"]\n"
         )
-        .unwrap();
+        .expect("memory");
     }
     text
 }
@@ -75,17 +75,17 @@ fn get(lab: &Small, vip: IpAddr) -> Option<String> {
         stream.read_to_string(&mut answer)?;
         Ok(answer.lines().last().unwrap_or_default().to_owned())
     };
-    lab.netns(CLIENT).within(get).unwrap().ok()
+    lab.netns(CLIENT).within(get).expect("a namespace").ok()
 }
 
 /// Health and reason of a backend in each pool that has it.
 fn seen(lab: &Small, backend: &str) -> BTreeMap<String, (String, String)> {
-    let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+    let status = lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let pools = status["pools"].as_array().unwrap().iter();
+    let pools = status["pools"].as_array().expect("a list").iter();
     pools
         .filter_map(|pool| {
-            let backends = pool["backends"].as_array().unwrap();
+            let backends = pool["backends"].as_array().expect("a list");
             let found = backends.iter().find(|one| text(&one["name"]).ends_with(&format!("/{backend}")))?;
             Some((text(&pool["name"]), (text(&found["health"]), text(&found["reason"]))))
         })
@@ -104,7 +104,7 @@ fn expect(lab: &Small, concerned: impl Fn(&Served) -> bool, why: &str) {
         last = seen(lab, BACKENDS[0]);
         Ok(last.iter().all(is_so))
     });
-    assert!(reached.unwrap(), "waited for {why:?}: {last:#?}");
+    assert!(reached.expect("a status"), "waited for {why:?}: {last:#?}");
     for served in SERVED.iter().filter(|served| concerned(served)) {
         for _ in 0..8 {
             assert_eq!(get(lab, served.vip).as_deref(), Some(BACKENDS[1]), "{} with {why:?}", served.name);
