@@ -180,6 +180,17 @@ pub(crate) enum Command {
     Decap(DecapArgs),
 }
 
+impl Command {
+    /// Whether it runs until somebody ends it, and logs what it does.
+    pub(crate) const fn stays(&self) -> bool {
+        match self {
+            Self::Run { .. } => true,
+            Self::Decap(args) => args.watch,
+            _ => false,
+        }
+    }
+}
+
 /// What a change may take away.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct AllowArgs {

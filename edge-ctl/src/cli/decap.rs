@@ -1,21 +1,25 @@
 //! `edge-ctl decap`: the decapsulation program on a tunnel backend.
 
+mod watch;
+
 #[cfg(test)]
 mod tests;
 
 use std::{net::IpAddr, path::Path};
 
 use anyhow::Context as _;
-use edge_common::abi::DecapExit;
+use edge_common::abi::{DecapExit, MssExit, MssLimits};
 use serde::Serialize;
 
 use crate::{
     config::AttachMode,
-    xdp::{self, Accepted, DecapPins, Decapsulation, Vips},
+    net,
+    xdp::{self, Accepted, DecapPins, Decapsulation, MssPlan, Vips, XdpError},
 };
 
 /// Options of `edge-ctl decap`.
 #[derive(clap::Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct DecapArgs {
     /// Interface that receives the tunnel packets
     #[arg(long, value_name = "DEV")]
@@ -37,6 +41,23 @@ pub(crate) struct DecapArgs {
     #[arg(long, value_enum, default_value_t = AttachMode::Native, conflicts_with_all = ["detach", "status"])]
     mode: AttachMode,
 
+    /// Interface by which answers leave, if another one; there SYN-ACKs of VIPs get a segment size that fits the tunnel
+    #[arg(long, value_name = "DEV", conflicts_with_all = ["detach", "status"])]
+    egress: Vec<String>,
+
+    /// MTU of the path from the edges to here, for the segment size; default: the MTU of the interface
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(576..=65_535),
+        conflicts_with_all = ["detach", "status"])]
+    mtu: Option<u32>,
+
+    /// Leave the segment size of SYN-ACKs as it is
+    #[arg(long, conflicts_with_all = ["egress", "mtu", "detach", "status"])]
+    keep_mss: bool,
+
+    /// Stay, attach again whatever is not attached any more, follow this host's addresses, and log what is dropped
+    #[arg(long, conflicts_with_all = ["detach", "status"])]
+    pub(crate) watch: bool,
+
     /// Detach the program from the interface
     #[arg(long, conflicts_with = "status")]
     detach: bool,
@@ -56,6 +77,9 @@ pub(crate) struct DecapArgs {
 ///
 /// Each with its remedy.
 pub(crate) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<()> {
+    if args.watch {
+        return watch::run(args, pin_root, object);
+    }
     print!("{}", execute(args, pin_root, object)?);
     Ok(())
 }
@@ -72,6 +96,27 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
         let message = if was { "decapsulation detached" } else { "no decapsulation was attached" };
         return Ok(format!("{interface}: {message}\n"));
     }
+    check(args)?;
+    let pins = DecapPins::new(pin_root, interface)?;
+    let (mut accepted, mss) = (accepted(args), mss_plan(args)?);
+    let done = xdp::attach_decap(&pins, &mut accepted, mss.as_ref(), args.mode, object)
+        .with_context(|| format!("can't attach the decapsulation to {interface}"))?;
+    let mut message = format!(
+        "{interface}: {} {} ({} mode)\n",
+        if done.replaced { "now takes" } else { "takes" },
+        in_words(&accepted),
+        args.mode.name()
+    );
+    message += &mss_in_words(mss.as_ref());
+    if done.counters_restarted {
+        message += "  counters start at 0: those of the earlier program have another shape\n";
+    }
+    Ok(message)
+}
+
+/// What is to be attached must be said.
+fn check(args: &DecapArgs) -> anyhow::Result<()> {
+    let interface = &args.interface;
     anyhow::ensure!(
         !args.from.is_empty(),
         "no edge to accept tunnel packets from\n  write: edge-ctl decap --interface {interface} --from ADDR --vip ADDR, \
@@ -82,21 +127,35 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
         "no VIP to accept packets for\n  write: edge-ctl decap --interface {interface} --from ADDR --vip ADDR, with each \
          VIP that this backend serves (`vip` under [[service]] in the edges' configuration), or a prefix of VIPs"
     );
-    let pins = DecapPins::new(pin_root, interface)?;
+    Ok(())
+}
+
+fn accepted(args: &DecapArgs) -> Accepted {
     let canonical = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_canonical).collect();
-    let mut accepted = Accepted { from: canonical(&args.from), to: canonical(&args.to), vips: args.vip.clone() };
-    let done = xdp::attach_decap(&pins, &mut accepted, args.mode, object)
-        .with_context(|| format!("can't attach the decapsulation to {interface}"))?;
-    let mut message = format!(
-        "{interface}: {} {} ({} mode)\n",
-        if done.replaced { "now takes" } else { "takes" },
-        in_words(&accepted),
-        args.mode.name()
-    );
-    if done.counters_restarted {
-        message += "  counters start at 0: those of the earlier program have another shape\n";
+    Accepted { from: canonical(&args.from), to: canonical(&args.to), vips: args.vip.clone() }
+}
+
+/// What is to be done with SYN-ACKs.
+fn mss_plan(args: &DecapArgs) -> Result<Option<MssPlan>, XdpError> {
+    if args.keep_mss {
+        return Ok(None);
     }
-    Ok(message)
+    let mtu = match args.mtu {
+        Some(mtu) => mtu,
+        None => net::link_mtu(&args.interface)?,
+    };
+    // Any edge may be the one: the longest outer header of all.
+    let outer = if args.from.iter().any(|from| from.to_canonical().is_ipv6()) { 40 } else { 20 };
+    let egress = if args.egress.is_empty() { vec![args.interface.clone()] } else { args.egress.clone() };
+    Ok(Some(MssPlan { egress, limits: MssLimits::of_tunnel(mtu, outer) }))
+}
+
+fn mss_in_words(mss: Option<&MssPlan>) -> String {
+    let Some(MssPlan { egress, limits: MssLimits { v4, v6 } }) = mss else { return String::new() };
+    format!(
+        "  SYN-ACKs of VIPs that leave by {}: segments of {v4} bytes at most, over IPv6 of {v6}\n",
+        egress.join(", ")
+    )
 }
 
 /// Which packets are taken.
@@ -115,6 +174,18 @@ struct Status {
     #[serde(flatten)]
     accepted: Accepted,
     exits: Vec<Count>,
+    /// What is done to SYN-ACKs, if anything.
+    mss: Option<MssStatus>,
+}
+
+/// What `--status` shows of SYN-ACKs.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct MssStatus {
+    egress: Vec<String>,
+    /// Largest segment in bytes, over IPv4 and over IPv6.
+    v4: u32,
+    v6: u32,
+    exits: Vec<Count>,
 }
 
 /// How many packets left by an exit, on all CPUs, since the counters were made.
@@ -126,18 +197,27 @@ struct Count {
 }
 
 fn status(pins: &DecapPins) -> anyhow::Result<Status> {
-    let Decapsulation { mode, accepted, packets } = xdp::look_at_decap(pins)?;
-    let exits = DecapExit::ALL.iter().zip(packets);
-    let count =
-        |(exit, packets): (&DecapExit, u64)| Count { name: exit.name(), packets, meaning: exit.meaning().trim() };
-    Ok(Status { interface: pins.interface().to_owned(), mode, accepted, exits: exits.map(count).collect() })
+    let Decapsulation { mode, accepted, packets, mss } = xdp::look_at_decap(pins)?;
+    let count = |(name, meaning, packets): (_, &'static str, _)| Count { name, packets, meaning: meaning.trim() };
+    let exits = DecapExit::ALL.iter().zip(packets).map(|(exit, packets)| (exit.name(), exit.meaning(), packets));
+    let mss = mss.map(|(MssPlan { egress, limits: MssLimits { v4, v6 } }, packets)| {
+        let exits = MssExit::ALL.iter().zip(packets).map(|(exit, packets)| (exit.name(), exit.meaning(), packets));
+        MssStatus { egress, v4, v6, exits: exits.map(count).collect() }
+    });
+    Ok(Status { interface: pins.interface().to_owned(), mode, accepted, exits: exits.map(count).collect(), mss })
 }
 
 impl Status {
     fn table(&self) -> String {
         let head = format!("{}: {} ({} mode)\n", self.interface, in_words(&self.accepted), self.mode.name());
-        self.exits.iter().fold(head, |table, count| {
-            table + &format!("  {:<16} {:>12}  {}\n", count.name, count.packets, count.meaning)
-        })
+        let rows = |text: String, exits: &[Count]| {
+            exits.iter().fold(text, |table, count| {
+                table + &format!("  {:<16} {:>12}  {}\n", count.name, count.packets, count.meaning)
+            })
+        };
+        let table = rows(head, &self.exits);
+        let Some(MssStatus { egress, v4, v6, exits }) = &self.mss else { return table };
+        let plan = MssPlan { egress: egress.clone(), limits: MssLimits { v4: *v4, v6: *v6 } };
+        rows(table + &mss_in_words(Some(&plan)), exits)
     }
 }

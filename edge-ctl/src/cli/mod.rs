@@ -51,7 +51,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
-    log(if matches!(command, Command::Run { .. }) { "info" } else { "warn" });
+    log(if command.stays() { "info" } else { "warn" });
     match dispatch(&dirs, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -4,6 +4,7 @@
 
 mod agenda;
 mod announce;
+mod changes;
 mod events;
 mod frames;
 #[cfg(test)]
@@ -18,8 +19,9 @@ mod watch;
 mod way;
 
 pub(crate) use announce::{Announced, Announcer, announce, withdraw};
+pub(crate) use changes::Changes;
 pub(crate) use events::{NetEvent, Sought};
-pub(crate) use netlink::{AttachedXdp, NetError, attached_xdp, host_addresses};
+pub(crate) use netlink::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses, link_mtu};
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use private::{Door, PrivateNet};
 pub(crate) use stations::{Devices, Receiver, stations};

@@ -263,6 +263,19 @@ pub(crate) fn attached_xdp(interface: &str) -> Result<Option<AttachedXdp>, NetEr
     })
 }
 
+/// The MTU of `interface`, bytes of IP packet. Waits for the kernel; not for asynchronous code.
+pub(crate) fn link_mtu(interface: &str) -> Result<u32, NetError> {
+    wait_for(async {
+        let link = Requests::open()?.link(interface).await?;
+        let link = link.ok_or_else(|| NetError::NoInterface(interface.to_owned()))?;
+        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
+        Ok(mtu.unwrap_or(u32::MAX))
+    })
+}
+
 /// The addresses of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostAddresses {

@@ -5,7 +5,6 @@
 
 use std::{
     net::IpAddr,
-    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,20 +15,21 @@ use serde::Serialize;
 
 use super::{
     DecapPins, XdpError,
-    decap_maps::{self, Roles},
+    decap_maps::{self, Counters, Roles},
+    decap_mss::{self, MssPlan},
     decap_vip::Vips,
     link,
 };
 use crate::{
     bpf,
     config::AttachMode,
-    net::{AttachedXdp, NetError, attached_xdp, host_addresses},
+    net::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses},
 };
 
 /// Room in each map of addresses, at least.
 const ENTRIES: u32 = 256;
 /// The maps that each run makes anew.
-const MADE_ANEW: [&str; 2] = [map::DECAP_ADDRESSES, map::DECAP_VIPS];
+const MADE_ANEW: [&str; 3] = [map::DECAP_ADDRESSES, map::DECAP_VIPS, map::MSS_LIMITS];
 /// How long the kernel may take to let go of the link.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -60,13 +60,16 @@ pub(crate) struct Decapsulation {
     pub(crate) accepted: Accepted,
     /// By number of exit, over all CPUs.
     pub(crate) packets: Vec<u64>,
+    /// What is done to SYN-ACKs, and the packets by number of exit; `None`: nothing.
+    pub(crate) mss: Option<(MssPlan, Vec<u64>)>,
 }
 
 /// Attaches the program in `object` to the interface, or replaces the one that is there. Fills in where tunnel packets may be
-/// sent to.
+/// sent to. Does with SYN-ACKs as `mss` says.
 pub(crate) fn attach(
     pins: &DecapPins,
     accepted: &mut Accepted,
+    mss: Option<&MssPlan>,
     mode: AttachMode,
     object: &[u8],
 ) -> Result<Done, XdpError> {
@@ -84,39 +87,47 @@ pub(crate) fn attach(
         }
     }
     let host = host_addresses()?;
-    if accepted.to.is_empty() {
-        let is_vip = |address: &IpAddr| accepted.vips.iter().any(|vips| vips.contains(*address));
-        accepted.to = host.global.iter().copied().filter(|address| !is_vip(address)).collect();
-    }
-    if accepted.to.is_empty() {
-        return Err(XdpError::NoEndpoint);
-    }
+    accepted.complete(&host)?;
     let roles = decap_maps::roles(accepted, &host.all);
     let _lock = pins.lock()?;
-    let result = attach_locked(pins, &roles, &accepted.vips, mode, object, replaces);
+    let result = attach_locked(pins, &roles, &accepted.vips, mss, mode, object, replaces);
     if result.is_err() {
         for name in MADE_ANEW {
             bpf::remove_file(&pins.next(name))?;
         }
         if link::ends(&pins.link())?.is_none() {
-            pins.remove_all()?;
+            remove_all(pins)?;
         }
     }
     result
+}
+
+impl Accepted {
+    /// Fills in where tunnel packets may be sent to, if that is not said.
+    pub(crate) fn complete(&mut self, host: &HostAddresses) -> Result<(), XdpError> {
+        if self.to.is_empty() {
+            let is_vip = |address: &IpAddr| self.vips.iter().any(|vips| vips.contains(*address));
+            self.to = host.global.iter().copied().filter(|address| !is_vip(address)).collect();
+        }
+        if self.to.is_empty() { Err(XdpError::NoEndpoint) } else { Ok(()) }
+    }
 }
 
 fn attach_locked(
     pins: &DecapPins,
     roles: &Roles,
     vips: &[Vips],
+    mss: Option<&MssPlan>,
     mode: AttachMode,
     object: &[u8],
     replaces: bool,
 ) -> Result<Done, XdpError> {
-    let counters_restarted = !decap_maps::exits_fit(&pins.exits())? && bpf::remove_file(&pins.exits())?;
-    let mut object = load(object, &pins.exits(), roles.len(), vips.len())?;
+    let counters_restarted = Counters::DECAP.keep_if_fit(&pins.exits())?;
+    Counters::MSS.keep_if_fit(&pins.mss_exits())?;
+    let mut object = load(object, pins, roles.len(), vips.len())?;
     decap_maps::write_roles(&mut object, roles, &pins.next(map::DECAP_ADDRESSES))?;
     decap_maps::write_vips(&mut object, vips, &pins.next(map::DECAP_VIPS))?;
+    decap_mss::attach(&mut object, pins, mss)?;
     let program = link::load(&mut object, program::DECAP)?;
     if replaces {
         link::replace(program, pins.interface(), mode, &pins.link())?;
@@ -138,7 +149,7 @@ pub(crate) fn detach(pins: &DecapPins) -> Result<bool, XdpError> {
         error => Err(error),
     })?;
     let was_attached = is_ours(pins, present)?;
-    pins.remove_all()?;
+    remove_all(pins)?;
     // The kernel lets go of a link some time after its last name is gone.
     let started = Instant::now();
     while was_attached && attached_xdp(pins.interface())? == present {
@@ -150,13 +161,19 @@ pub(crate) fn detach(pins: &DecapPins) -> Result<bool, XdpError> {
     Ok(was_attached)
 }
 
+fn remove_all(pins: &DecapPins) -> Result<(), XdpError> {
+    decap_mss::detach_but(pins, &[])?;
+    Ok(pins.remove_all()?)
+}
+
 /// The decapsulation that is attached to the interface.
 pub(crate) fn look(pins: &DecapPins) -> Result<Decapsulation, XdpError> {
     match attached_xdp(pins.interface())? {
         Some(present) if is_ours(pins, Some(present))? => Ok(Decapsulation {
             mode: mode_of(present),
             accepted: decap_maps::read_accepted(&pins.current(map::DECAP_ADDRESSES), &pins.current(map::DECAP_VIPS))?,
-            packets: decap_maps::read_exits(&pins.exits())?,
+            packets: Counters::DECAP.read(&pins.exits())?,
+            mss: decap_mss::look(pins)?,
         }),
         _ => Err(XdpError::NotAttached { interface: pins.interface().to_owned() }),
     }
@@ -172,10 +189,11 @@ const fn mode_of(attached: AttachedXdp) -> AttachMode {
     if attached.generic { AttachMode::Generic } else { AttachMode::Native }
 }
 
-fn load(object: &[u8], exits: &Path, addresses: usize, vips: usize) -> Result<Ebpf, XdpError> {
+fn load(object: &[u8], pins: &DecapPins, addresses: usize, vips: usize) -> Result<Ebpf, XdpError> {
     let capacity = |entries| u32::try_from(entries).unwrap_or(u32::MAX).max(ENTRIES);
     let mut loader = EbpfLoader::new();
-    loader.map_pin_path(map::DECAP_EXITS, exits);
+    let (exits, mss_exits) = (pins.exits(), pins.mss_exits());
+    loader.map_pin_path(map::DECAP_EXITS, exits).map_pin_path(map::MSS_EXITS, mss_exits);
     loader.map_max_entries(map::DECAP_ADDRESSES, capacity(addresses)).map_max_entries(map::DECAP_VIPS, capacity(vips));
     loader.load(object).map_err(XdpError::not_loaded)
 }

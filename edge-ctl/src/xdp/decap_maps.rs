@@ -6,7 +6,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, lpm_trie::Key},
 };
-use edge_common::abi::{DecapExit, Role, VipPrefix, map};
+use edge_common::abi::{DecapExit, MssExit, Role, VipPrefix, map};
 
 use super::{XdpError, decap::Accepted, decap_vip::Vips};
 use crate::bpf::{self, BpfError};
@@ -51,7 +51,7 @@ pub(super) fn write_vips(object: &mut Ebpf, vips: &[Vips], path: &Path) -> Resul
     pin(map, path)
 }
 
-fn pin(map: &mut Map, path: &Path) -> Result<(), XdpError> {
+pub(super) fn pin(map: &mut Map, path: &Path) -> Result<(), XdpError> {
     bpf::remove_file(path)?;
     map.pin(path).map_err(|source| BpfError::Pin { path: path.to_owned(), source })?;
     Ok(())
@@ -80,22 +80,35 @@ fn read_vips(path: &Path) -> Result<Vec<Vips>, MapError> {
     trie.keys().map(|key| key.map(|key| Vips::from_key(VipPrefix::from_key(key.prefix_len(), key.data())))).collect()
 }
 
-/// Packets by number of exit, over all CPUs, in the map that is pinned at `path`.
-pub(super) fn read_exits(path: &Path) -> Result<Vec<u64>, XdpError> {
-    let exits = MapData::from_pin(path).map_err(in_map(map::DECAP_EXITS))?;
-    let exits = PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(exits)).map_err(in_map(map::DECAP_EXITS))?;
-    let packets = (0..exits.len().min(DecapExit::COUNT)).map(|exit| Ok(exits.get(&exit, 0)?.iter().sum()));
-    packets.collect::<Result<_, MapError>>().map_err(in_map(map::DECAP_EXITS))
+/// A map of counters, one for each exit of a program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counters {
+    name: &'static str,
+    count: u32,
 }
 
-/// Whether counters of the shape that the program expects are pinned at `path`: aya takes a pin of any shape.
-pub(super) fn exits_fit(path: &Path) -> Result<bool, XdpError> {
-    if !path.try_exists().map_err(|source| BpfError::file(path, source))? {
-        return Ok(false);
+impl Counters {
+    pub(super) const DECAP: Self = Self { name: map::DECAP_EXITS, count: DecapExit::COUNT };
+    pub(super) const MSS: Self = Self { name: map::MSS_EXITS, count: MssExit::COUNT };
+
+    /// Packets by number of exit, over all CPUs, in the map that is pinned at `path`.
+    pub(super) fn read(self, path: &Path) -> Result<Vec<u64>, XdpError> {
+        let exits = MapData::from_pin(path).map_err(in_map(self.name))?;
+        let exits = PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(exits)).map_err(in_map(self.name))?;
+        let packets = (0..exits.len().min(self.count)).map(|exit| Ok(exits.get(&exit, 0)?.iter().sum()));
+        packets.collect::<Result<_, MapError>>().map_err(in_map(self.name))
     }
-    let info = MapInfo::from_pin(path).map_err(in_map(map::DECAP_EXITS))?;
-    let shape = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries(), info.map_flags());
-    Ok(shape == (Some(MapType::PerCpuArray), 4, 8, DecapExit::COUNT, 0))
+
+    /// Removes what is pinned at `path`, if counters of the shape that the program expects are not: aya takes a pin of any shape.
+    /// Whether it has removed something.
+    pub(super) fn keep_if_fit(self, path: &Path) -> Result<bool, XdpError> {
+        if !path.try_exists().map_err(|source| BpfError::file(path, source))? {
+            return Ok(false);
+        }
+        let info = MapInfo::from_pin(path).map_err(in_map(self.name))?;
+        let shape = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries(), info.map_flags());
+        Ok(shape != (Some(MapType::PerCpuArray), 4, 8, self.count, 0) && bpf::remove_file(path)?)
+    }
 }
 
 /// An address as the maps have it: IPv6, IPv4 as `::ffff:a.b.c.d`.
@@ -110,6 +123,6 @@ fn from_octets(octets: [u8; 16]) -> IpAddr {
     IpAddr::from(octets).to_canonical()
 }
 
-fn in_map(name: &'static str) -> impl Fn(MapError) -> XdpError {
+pub(super) fn in_map(name: &'static str) -> impl Fn(MapError) -> XdpError {
     move |source| XdpError::Map { name, source }
 }

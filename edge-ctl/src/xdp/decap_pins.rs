@@ -14,7 +14,7 @@ use nix::{
 use super::{XdpError, link};
 use crate::bpf::{self, BpfError, PinDir, found, interface_file_name};
 
-/// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,maps/NAME}`, N the version of the interface.
+/// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,mss/EGRESS,maps/NAME}`, N the version of the interface.
 #[derive(Clone, Debug)]
 pub(crate) struct DecapPins {
     interface: String,
@@ -34,6 +34,19 @@ impl DecapPins {
 
     pub(super) fn link(&self) -> PathBuf {
         self.directory.join("link")
+    }
+
+    /// The directory of what is attached where answers leave.
+    pub(super) fn mss(&self) -> PathBuf {
+        self.directory.join("mss")
+    }
+
+    pub(super) fn mss_on(&self, egress: &str) -> PathBuf {
+        self.mss().join(interface_file_name(egress))
+    }
+
+    pub(super) fn mss_exits(&self) -> PathBuf {
+        self.maps().join(map::MSS_EXITS)
     }
 
     pub(super) fn exits(&self) -> PathBuf {
@@ -69,6 +82,7 @@ impl DecapPins {
         link::remove(&self.link())?;
         // An earlier version's maps have other names.
         bpf::remove_dir(&self.maps())?;
+        bpf::remove_dir(&self.mss())?;
         found(fs::remove_dir(&self.directory)).map_err(|error| BpfError::file(&self.directory, error))?;
         Ok(())
     }

@@ -34,7 +34,8 @@ fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, 
     object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(missing)
 }
 
-pub(super) fn interface_index(interface: &str) -> Result<u32, XdpError> {
+/// The index of an interface.
+pub(crate) fn interface_index(interface: &str) -> Result<u32, XdpError> {
     let index = found(if_nametoindex(interface).map_err(io::Error::from));
     let index = index.map_err(|source| XdpError::Interface { interface: interface.to_owned(), source })?;
     index.ok_or_else(|| XdpError::NoInterface(interface.to_owned()))

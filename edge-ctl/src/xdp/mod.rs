@@ -10,6 +10,7 @@ mod edge;
 mod edge_links;
 mod decap;
 mod decap_maps;
+mod decap_mss;
 mod decap_pins;
 mod decap_vip;
 mod probes;
@@ -20,11 +21,13 @@ mod tests;
 
 pub(crate) use self::{
     decap::{Accepted, Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
+    decap_mss::MssPlan,
     decap_pins::DecapPins,
     decap_vip::Vips,
     edge::{EdgeProgram, clear, detach_all},
     edge_links::{attached, detach_interface},
     error::XdpError,
+    link::interface_index,
     probes::ProbePrograms,
 };
 

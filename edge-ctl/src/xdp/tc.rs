@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        links::FdLink,
+        links::{FdLink, Link as _},
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
 };
@@ -27,6 +27,15 @@ pub(super) enum Side {
     Ingress,
     #[expect(dead_code, reason = "for the decapsulation's answers")]
     Egress,
+}
+
+impl From<Side> for TcAttachType {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Ingress => Self::Ingress,
+            Side::Egress => Self::Egress,
+        }
+    }
 }
 
 /// Where a program is attached; dropping it detaches it.
@@ -56,10 +65,7 @@ pub(super) fn attach(
     place: u16,
 ) -> Result<Attachment, XdpError> {
     let refused = |source| XdpError::Attach { interface: interface.to_owned(), source: Box::new(source) };
-    let side = match side {
-        Side::Ingress => TcAttachType::Ingress,
-        Side::Egress => TcAttachType::Egress,
-    };
+    let side = side.into();
     let link = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = match program.attach_with_options(interface, side, link) {
         Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
@@ -87,6 +93,25 @@ fn filter(
             program.attach_to_link(left.map_err(TcError::IoError)?)
         }
         attached => attached,
+    }
+}
+
+/// Takes off the filter that [`Attachment::keep`] left at this place, if there is one. A link goes with its pin.
+pub(super) fn remove_filter(interface: &str, side: Side, place: u16) -> Result<(), XdpError> {
+    let Ok(left) = SchedClassifierLink::attached(interface, side.into(), PRIORITY, TcHandle::new(0, place), None)
+    else {
+        // The interface is gone, and the filter with it.
+        return Ok(());
+    };
+    match left.detach() {
+        // No filter, or no `clsact` at all.
+        Err(ProgramError::NetlinkError(error))
+            if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(XdpError::Attach { interface: interface.to_owned(), source: Box::new(source) }),
+        Ok(()) => Ok(()),
     }
 }
 

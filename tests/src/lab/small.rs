@@ -28,6 +28,7 @@ use crate::{
         link::{self, End},
         netns::Netns,
         patience::patience,
+        process::Process,
         status,
         talk::{TALK, Talk},
         tcp_echo::{self, TcpEcho},
@@ -219,7 +220,7 @@ impl Small {
     }
 
     /// A cable between `eth0` of `host` and `device` of the edge.
-    fn cable(&self, host: &str, device: &str) -> Result<()> {
+    pub fn cable(&self, host: &str, device: &str) -> Result<()> {
         link::pair(End { netns: self.netns(host), name: "eth0" }, End { netns: self.netns(EDGE), name: device })
     }
 
@@ -275,10 +276,22 @@ impl Small {
 
     /// `edge-ctl decap ARGS` for `eth0` of a host; what it printed.
     pub fn decap(&self, host: &str, args: &[&str]) -> Result<String> {
+        tool::run(self.decap_command(host)?.args(args))
+    }
+
+    /// `edge-ctl decap --watch ARGS` for `eth0` of a host, and where it logs.
+    pub fn watch_decap(&self, host: &str, args: &[&str]) -> Result<(Process, PathBuf)> {
+        let log = self.dir.0.join(format!("decap-{host}.log"));
+        let mut command = self.decap_command(host)?;
+        Ok((Process::start("decap", command.arg("--watch").args(args), &log)?, log))
+    }
+
+    fn decap_command(&self, host: &str) -> Result<Command> {
         let mut command = self.netns(host).command(&self.edge_ctl)?;
         command.env("EDGE_PIN_DIR", self.bpffs.path().join(host)).env("EDGE_RUN_DIR", self.dir.0.join(host));
         command.env("EDGE_STATE_DIR", self.dir.0.join(host).join("state"));
-        tool::run(command.args(["decap", "--interface", "eth0"]).args(args))
+        command.args(["decap", "--interface", "eth0"]);
+        Ok(command)
     }
 
     /// Decapsulation on a host, of what comes from `sources` for the VIPs that a backend has.

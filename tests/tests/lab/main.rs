@@ -2,6 +2,8 @@
 
 mod change;
 mod decap;
+mod decap_mss;
+mod decap_watch;
 mod fabric;
 mod faults;
 mod flows;

@@ -122,7 +122,7 @@ impl World {
         let echoes = echoes.collect::<Result<_>>().expect("backends echo");
         narrow(&lab).expect("a way becomes narrow");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
-        lab.decapsulate(&edge_ctl).expect("backends decapsulate");
+        lab.decapsulate_keeping_mss(&edge_ctl).expect("backends decapsulate");
         let services = SERVICES.into_iter().chain(bulk()).chain(late()).collect();
         let configuration = Configuration { services, ..Configuration::default() };
         lab.install_edge(&edge_ctl, &configuration.text()).expect("the load balancer starts");

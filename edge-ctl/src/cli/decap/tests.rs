@@ -124,7 +124,8 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
             let takes =
                 "takes tunnel packets from 10.0.0.2, fd00::2 to 10.0.0.1, fd00::1, for 192.0.2.10, 2001:db8::/64";
-            assert_eq!(said, format!("edge0: {takes} ({mode} mode)\n"));
+            let mss = "  SYN-ACKs of VIPs that leave by edge0: segments of 1420 bytes at most, over IPv6 of 1400\n";
+            assert_eq!(said, format!("edge0: {takes} ({mode} mode)\n{mss}"));
             send_one(lab, FIRST);
             assert_eq!(arrived(), whole);
             send_one(lab, SECOND);
@@ -135,7 +136,8 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             let line = "--interface edge0 --from 10.0.0.3 --vip 192.0.2.10";
             let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
             let packets_of = "tunnel packets from 10.0.0.3 to 10.0.0.1, fd00::1, for 192.0.2.10";
-            assert_eq!(said, format!("edge0: now takes {packets_of} ({mode} mode)\n"));
+            let mss = "  SYN-ACKs of VIPs that leave by edge0: segments of 1440 bytes at most, over IPv6 of 1420\n";
+            assert_eq!(said, format!("edge0: now takes {packets_of} ({mode} mode)\n{mss}"));
             send_one(lab, FIRST);
             assert_eq!(arrived(), None);
             send_one(lab, SECOND);
@@ -295,5 +297,47 @@ fn counters_of_another_shape_are_not_taken() {
         assert!(said.contains("counters start at 0"), "{said}");
         send_one(lab, FIRST);
         assert_eq!(packets(pins, "decapsulated"), 1);
+    });
+}
+
+/// The segment size that a client of the peer hears of a VIP.
+fn heard(lab: &Lab) -> u32 {
+    let client = || {
+        let stream = std::net::TcpStream::connect((Ipv4Addr::from(VIP), 80)).unwrap();
+        nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::TcpMaxSeg).unwrap()
+    };
+    // Less the time stamps that each segment has.
+    lab.in_peer(client).join().unwrap() + 12
+}
+
+#[test]
+fn clients_hear_of_a_segment_size_that_fits_the_tunnel() {
+    in_bpf_lab(|lab, pins| {
+        sh("ip addr add 192.0.2.10/32 dev lo");
+        lab.peer("ip route add 192.0.2.10/32 via 10.0.0.1");
+        let _server = std::net::TcpListener::bind((Ipv4Addr::from(VIP), 80)).unwrap();
+        assert_eq!(heard(lab), 1460);
+        let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10";
+        for (more, size) in [
+            ("", 1440),
+            ("--from fd00::2", 1420),
+            ("--mtu 1400", 1340),
+            ("--keep-mss", 1460),
+            ("--egress edge0 --mtu 9000", 1460),
+            ("--egress lo", 1460),
+            ("--egress lo --egress edge0", 1440),
+        ] {
+            decap(pins, &format!("{line} {more}")).unwrap();
+            assert_eq!(heard(lab), size, "{more}");
+        }
+        let status = decap(pins, "--interface edge0 --status --json").unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["mss"]["egress"], serde_json::json!(["edge0", "lo"]));
+        assert_eq!((status["mss"]["v4"].as_u64(), status["mss"]["v6"].as_u64()), (Some(1440), Some(1420)));
+        let counts: Vec<_> = status["mss"]["exits"].as_array().unwrap().iter().map(|exit| &exit["packets"]).collect();
+        assert_eq!(counts, [4, 1, 0], "over all runs");
+        decap(pins, "--interface edge0 --detach").unwrap();
+        assert_eq!(heard(lab), 1460);
+        assert_eq!(fs::read_dir(own(pins)).unwrap().count(), 0, "no pins are left");
     });
 }

@@ -1,0 +1,243 @@
+//! `edge-ctl decap --watch`: the decapsulation stays attached, whatever becomes of the interface and of this host's addresses.
+//!
+//! It holds nothing that packets need: they go on when it ends, and the next one takes over what is attached.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use edge_common::abi::{DecapExit, Verdict};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{info, warn};
+
+use super::{DecapArgs, accepted, check, in_words, mss_in_words, mss_plan};
+use crate::{
+    control::chain,
+    net::{self, Changes, HostAddresses, NetError},
+    xdp::{self, Accepted, DecapPins, MssPlan, XdpError},
+};
+
+/// Changes come in groups; the first is waited for so long before anything is looked at.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How often everything is looked at without a change, and tried again.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How often what is still being dropped is logged.
+const REPEAT: Duration = Duration::from_mins(1);
+
+/// Stays until a signal ends it.
+pub(super) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<()> {
+    check(args)?;
+    let mut watcher = Watcher {
+        args,
+        object,
+        pins: DecapPins::new(pin_root, &args.interface)?,
+        attached: None,
+        trouble: None,
+        drops: Drops::default(),
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watcher.stay())
+}
+
+/// All that an attachment depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    accepted: Accepted,
+    mss: Option<MssPlan>,
+    host: HostAddresses,
+    /// Indices of the interfaces by which answers leave: one that was made anew has lost its program.
+    egress: Vec<u32>,
+}
+
+struct Watcher<'a> {
+    args: &'a DecapArgs,
+    object: &'a [u8],
+    pins: DecapPins,
+    /// What this process has attached last.
+    attached: Option<Wanted>,
+    /// Why it is not attached, as it was logged last.
+    trouble: Option<String>,
+    drops: Drops,
+}
+
+impl Watcher<'_> {
+    async fn stay(&mut self) -> anyhow::Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // Without notifications it is looked at by the clock alone.
+        let mut changes = Changes::subscribe()?;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                changed = changes.next() => match changed {
+                    Ok(()) => {
+                        sleep(DEBOUNCE).await;
+                        changes.forget();
+                    }
+                    Err(error) => {
+                        warn!("the kernel's notifications are lost, and asked for anew: {}", chain(&error));
+                        sleep(PERIOD).await;
+                        changes = Changes::subscribe()?;
+                    }
+                },
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+            self.look();
+        }
+        info!("{}: ends, and leaves everything attached", self.args.interface);
+        Ok(())
+    }
+
+    /// Looks whether what should be attached is, attaches what is not, and logs what came of it.
+    fn look(&mut self) {
+        match self.hold() {
+            Ok(()) => self.trouble = None,
+            Err(error) => {
+                let trouble = match error {
+                    XdpError::Net(NetError::NoInterface(name)) | XdpError::NoInterface(name) => {
+                        format!(
+                            "no interface {name}; what was attached stays where it is, and one of this name gets its program when it comes"
+                        )
+                    }
+                    error => chain(&error),
+                };
+                if self.trouble.as_ref() != Some(&trouble) {
+                    warn!("{}: {trouble}", self.args.interface);
+                }
+                self.trouble = Some(trouble);
+            }
+        }
+    }
+
+    fn hold(&mut self) -> Result<(), XdpError> {
+        let wanted = self.wanted()?;
+        let found = match xdp::look_at_decap(&self.pins) {
+            Ok(found) => Some(found),
+            Err(XdpError::NotAttached { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(found) = &found {
+            self.drops.report(&self.args.interface, &found.packets, Instant::now());
+        }
+        let found = found.filter(|found| found.mode == self.args.mode);
+        let takes_as_wanted = found.as_ref().is_some_and(|found| found.accepted == sorted(&wanted.accepted));
+        if takes_as_wanted && self.attached.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let mut accepted = wanted.accepted.clone();
+        xdp::attach_decap(&self.pins, &mut accepted, wanted.mss.as_ref(), self.args.mode, self.object)?;
+        let why = match (&self.attached, found) {
+            (None, _) => "takes",
+            (Some(_), None) => "its program was not there, and is again: takes",
+            (Some(_), Some(_)) => "now takes",
+        };
+        info!("{}: {why} {}", self.args.interface, in_words(&accepted));
+        if self.attached.as_ref().is_none_or(|before| before.mss != wanted.mss) && wanted.mss.is_some() {
+            info!("{}: {}", self.args.interface, mss_in_words(wanted.mss.as_ref()).trim());
+        }
+        self.attached = Some(wanted);
+        Ok(())
+    }
+
+    fn wanted(&self) -> Result<Wanted, XdpError> {
+        let (mut accepted, mss, host) = (accepted(self.args), mss_plan(self.args)?, net::host_addresses()?);
+        accepted.complete(&host)?;
+        let egress = mss.iter().flat_map(|mss| &mss.egress).map(|egress| xdp::interface_index(egress));
+        Ok(Wanted { egress: egress.collect::<Result<_, _>>()?, accepted, mss, host })
+    }
+}
+
+/// As it is read from the maps.
+fn sorted(accepted: &Accepted) -> Accepted {
+    let mut sorted = accepted.clone();
+    for list in [&mut sorted.from, &mut sorted.to] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    sorted.vips.sort_unstable();
+    sorted.vips.dedup();
+    sorted
+}
+
+/// Tunnel packets that were not taken, as far as they were logged.
+#[derive(Debug, Default)]
+struct Drops(BTreeMap<&'static str, Drop>);
+
+#[derive(Debug)]
+struct Drop {
+    /// Packets that are logged, or were there in the beginning.
+    known: u64,
+    logged: Option<Instant>,
+}
+
+impl Drops {
+    /// Logs what is new in `packets`: a reason at once, and then again once in a while as long as it lasts.
+    fn report(&mut self, interface: &str, packets: &[u64], now: Instant) {
+        for line in self.news(packets, now) {
+            warn!("{interface}: {line}");
+        }
+    }
+
+    fn news(&mut self, packets: &[u64], now: Instant) -> Vec<String> {
+        let is_first = self.0.is_empty();
+        let mut lines = Vec::new();
+        for (exit, count) in DecapExit::ALL.iter().zip(packets) {
+            let (what, count) = match exit {
+                DecapExit::NotTunnel | DecapExit::Decapsulated => continue,
+                exit if exit.verdict() == Verdict::Drop => ("dropped", *count),
+                _ => ("not taken", *count),
+            };
+            let drop =
+                self.0.entry(exit.name()).or_insert(Drop { known: if is_first { count } else { 0 }, logged: None });
+            // Counters that were made anew start again.
+            drop.known = drop.known.min(count);
+            let more = count - drop.known;
+            if more > 0 && drop.logged.is_none_or(|logged| now.duration_since(logged) >= REPEAT) {
+                lines.push(format!("{more} tunnel packets {what}: {} ({})", exit.name(), exit.meaning().trim()));
+                *drop = Drop { known: count, logged: Some(now) };
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_reason_is_logged_at_once_and_one_that_lasts_once_in_a_while() {
+        let (mut drops, start) = (Drops::default(), Instant::now());
+        let mut packets = vec![0; DecapExit::ALL.len()];
+        packets[DecapExit::UnknownVip as usize] = 7;
+        assert_eq!(drops.news(&packets, start), Vec::<String>::new(), "what was there before is not news");
+        packets[DecapExit::NotTunnel as usize] = 9;
+        packets[DecapExit::Decapsulated as usize] = 9;
+        assert_eq!(drops.news(&packets, start), Vec::<String>::new());
+        packets[DecapExit::UnknownVip as usize] = 10;
+        packets[DecapExit::UnknownSource as usize] = 1;
+        let lines = drops.news(&packets, start);
+        assert!(lines[0].starts_with("1 tunnel packets not taken: unknown_source ("), "{lines:?}");
+        assert!(lines[1].starts_with("3 tunnel packets dropped: unknown_vip (From one of our edges"), "{lines:?}");
+        packets[DecapExit::UnknownVip as usize] = 15;
+        packets[DecapExit::BadInner as usize] = 2;
+        let lines = drops.news(&packets, start + Duration::from_secs(1));
+        assert!(matches!(&lines[..], [line] if line.starts_with("2 tunnel packets dropped: bad_inner (")), "{lines:?}");
+        let lines = drops.news(&packets, start + REPEAT);
+        assert!(
+            matches!(&lines[..], [line] if line.starts_with("5 tunnel packets dropped: unknown_vip (")),
+            "{lines:?}"
+        );
+        assert_eq!(drops.news(&packets, start + 3 * REPEAT), Vec::<String>::new(), "it is over");
+        packets[DecapExit::UnknownVip as usize] = 1;
+        assert_eq!(drops.news(&packets, start + 4 * REPEAT), Vec::<String>::new(), "counters that were made anew");
+        packets[DecapExit::UnknownVip as usize] = 2;
+        assert_eq!(drops.news(&packets, start + 5 * REPEAT).len(), 1);
+    }
+}

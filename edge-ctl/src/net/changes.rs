@@ -1,0 +1,45 @@
+//! The kernel's word that links or addresses of this host have changed.
+
+use futures::StreamExt as _;
+use futures::channel::mpsc::UnboundedReceiver;
+use rtnetlink::{MulticastGroup, packet_core::NetlinkMessage, packet_route::RouteNetlinkMessage, sys::SocketAddr};
+use tokio::task::AbortHandle;
+
+use super::NetError;
+
+const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+
+/// Notifications of links and addresses.
+pub(crate) struct Changes {
+    notifications: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    connection: AbortHandle,
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Changes {
+    /// Must be called in a tokio runtime.
+    pub(crate) fn subscribe() -> Result<Self, NetError> {
+        let (connection, _, notifications) = rtnetlink::new_multicast_connection(&GROUPS).map_err(NetError::Open)?;
+        Ok(Self { notifications, connection: tokio::spawn(connection).abort_handle() })
+    }
+
+    /// Waits until something has changed since the last call.
+    ///
+    /// # Errors
+    /// When the kernel has closed the socket: what changed is not known then.
+    pub(crate) async fn next(&mut self) -> Result<(), NetError> {
+        self.notifications.next().await.ok_or(NetError::Closed)?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Takes what has come as seen.
+    pub(crate) fn forget(&mut self) {
+        while self.notifications.try_recv().is_ok() {}
+    }
+}

@@ -1,0 +1,92 @@
+//! The program on the way out of a backend that lowers the maximum segment size of its SYN-ACKs: attached beside the
+//! decapsulation, of whose VIPs it knows, replaced with it, and taken off with it.
+
+use std::fs;
+
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, MapError},
+};
+use edge_common::abi::{MssLimits, map, program};
+
+use super::{
+    DecapPins, XdpError,
+    decap_maps::{Counters, in_map, pin},
+    tc::{self, Side},
+};
+use crate::bpf::{self, BpfError, found, interface_file_name};
+
+/// Where SYN-ACKs leave, and what of a segment fits the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MssPlan {
+    pub(crate) egress: Vec<String>,
+    pub(crate) limits: MssLimits,
+}
+
+/// Attaches the object's program where `plan` says, in the place of an earlier one, and nowhere else; with `None`, nowhere.
+pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>) -> Result<(), XdpError> {
+    let egress = plan.map_or(&[][..], |plan| &plan.egress);
+    write_limits(object, plan.map_or(MssLimits::default(), |plan| plan.limits), pins)?;
+    if plan.is_some() {
+        bpf::make_dir(&pins.mss())?;
+        let program = tc::load(object, program::MSS)?;
+        for interface in egress {
+            let (current, next) = (pins.mss_on(interface), pins.next("mss"));
+            bpf::remove_file(&next)?;
+            tc::attach(program, interface, Side::Egress, place(pins))?.keep(&next)?;
+            if !next.try_exists().map_err(|source| BpfError::file(&next, source))? {
+                // A filter stays without a link: the pinned program shows that there is one.
+                program.pin(&next).map_err(|source| BpfError::Pin { path: next.clone(), source })?;
+            }
+            // The earlier link goes with its pin, once the new one stands. Two programs for a moment do what one does.
+            bpf::rename(&next, &current)?;
+        }
+    }
+    detach_but(pins, egress)
+}
+
+/// Takes the program off all interfaces but these.
+pub(super) fn detach_but(pins: &DecapPins, egress: &[String]) -> Result<(), XdpError> {
+    for interface in attached(pins)?.iter().filter(|interface| !egress.contains(interface)) {
+        bpf::remove_file(&pins.mss_on(interface))?;
+        tc::remove_filter(interface, Side::Egress, place(pins))?;
+    }
+    Ok(())
+}
+
+/// The interfaces that it is on.
+pub(super) fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
+    let directory = pins.mss();
+    let failed = |source| BpfError::file(&directory, source);
+    let Some(entries) = found(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().replace(":d", ".")));
+    let mut names = names.collect::<Result<Vec<_>, std::io::Error>>().map_err(failed)?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What it does, and the packets by number of exit; `None` where it is nowhere.
+pub(super) fn look(pins: &DecapPins) -> Result<Option<(MssPlan, Vec<u64>)>, XdpError> {
+    let egress = attached(pins)?;
+    if egress.is_empty() {
+        return Ok(None);
+    }
+    let read = || -> Result<[u32; 2], MapError> {
+        Array::<_, [u32; 2]>::try_from(Map::Array(MapData::from_pin(pins.current(map::MSS_LIMITS))?))?.get(&0, 0)
+    };
+    let [v4, v6] = read().map_err(in_map(map::MSS_LIMITS))?;
+    Ok(Some((MssPlan { egress, limits: MssLimits { v4, v6 } }, Counters::MSS.read(&pins.mss_exits())?)))
+}
+
+fn write_limits(object: &mut Ebpf, limits: MssLimits, pins: &DecapPins) -> Result<(), XdpError> {
+    let map = object.map_mut(map::MSS_LIMITS).ok_or(XdpError::NotInObject(map::MSS_LIMITS))?;
+    let mut array = Array::<_, [u32; 2]>::try_from(&mut *map).map_err(in_map(map::MSS_LIMITS))?;
+    array.set(0, [limits.v4, limits.v6], 0).map_err(in_map(map::MSS_LIMITS))?;
+    pin(map, &pins.next(map::MSS_LIMITS))
+}
+
+/// Tells the filters of several decapsulations apart that answer by one interface.
+fn place(pins: &DecapPins) -> u16 {
+    let [.., high, low] = crc32fast::hash(interface_file_name(pins.interface()).as_bytes()).to_be_bytes();
+    0x8000 | u16::from_be_bytes([high, low])
+}

@@ -1,0 +1,41 @@
+//! Clients that hear no ICMP upload through tunnels, since the backends' SYN-ACKs let them send what fits.
+
+use std::fs;
+
+use edge_tests::lab::{
+    small::{CLIENT, Mode, SERVED, Served, Small},
+    tcp_echo::{self, Exchange},
+    topology::ECHO,
+};
+
+const UPLOAD: usize = 300_000;
+/// Bytes of an outer header, the longer one: the backends are told of edges of both families.
+const OUTER: u32 = 40;
+
+#[test]
+fn a_client_that_hears_no_icmp_uploads_through_every_tunnel() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).expect("decapsulation attaches");
+    let edge = lab.prepare(Mode::Native, "").expect("a load balancer");
+    // Nobody is told that a packet is too long.
+    let path = edge.configuration();
+    let text = fs::read_to_string(&path).expect("a configuration");
+    fs::write(&path, text.replace("[limits]\n", "[limits]\ntoo_big_per_second = 0\n")).expect("it is written");
+    lab.start_daemon().expect("the load balancer starts");
+    for served in SERVED {
+        let Exchange { segments, .. } = upload(&lab, served).unwrap_or_else(|error| panic!("{}: {error}", served.name));
+        let headers = if served.vip.is_ipv4() { 20 } else { 40 } + 20 + 12;
+        assert_eq!(segments, [1500 - OUTER - headers; 2], "{}: as the SYN-ACK allows", served.name);
+    }
+    for backend in lab.backends() {
+        lab.decap(&backend, &["--from", "10.0.0.1", "--from", "fd00::1", "--vip", "192.0.2.0/24", "--keep-mss"])
+            .unwrap();
+    }
+    let stalled = upload(&lab, Served::named("4in4"));
+    assert!(stalled.is_err(), "without it an upload stands still: {stalled:?}");
+}
+
+fn upload(lab: &Small, served: Served) -> std::io::Result<Exchange> {
+    let data: Vec<u8> = (0..=250).cycle().take(UPLOAD).collect();
+    lab.netns(CLIENT).within(|| tcp_echo::exchange(served.at(ECHO), &data)).expect("the client is there")
+}
