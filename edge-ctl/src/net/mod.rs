@@ -11,6 +11,7 @@ mod frames;
 pub(crate) mod lab;
 mod netlink;
 mod next_hop;
+mod offloads;
 mod private;
 mod stations;
 mod survey;

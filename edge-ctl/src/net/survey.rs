@@ -8,6 +8,7 @@ use std::{
 use super::{
     netlink::{self, AttachedXdp, NetError, Requests},
     next_hop::{Link, Lookup},
+    offloads::{Offloads, offloads},
     tables,
     way::{Destination, Hop},
 };
@@ -23,7 +24,7 @@ pub(crate) struct Survey {
     pub ways: BTreeMap<IpAddr, SurveyedWay>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SurveyedInterface {
     /// Bytes of IP packet.
     pub mtu: u32,
@@ -32,6 +33,9 @@ pub(crate) struct SurveyedInterface {
     pub ethernet: bool,
     /// The XDP program on it.
     pub xdp: Option<AttachedXdp>,
+    pub offloads: Offloads,
+    /// VLAN interfaces lie on it.
+    pub vlans: bool,
 }
 
 /// What the kernel's routes say of an address.
@@ -58,6 +62,9 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
             up: link.up,
             ethernet: link.mac.is_some(),
             xdp: xdp.get(index).copied().flatten(),
+            // An interface that has gone meanwhile has none.
+            offloads: offloads(&link.name).unwrap_or_default(),
+            vlans: links.values().any(|other| other.vlan.is_some_and(|vlan| vlan.parent == *index)),
         };
         let vrfs = tables::vrfs(&links, interfaces);
         let mut ways = BTreeMap::new();

@@ -22,6 +22,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     let mut findings = Findings::default();
     for interface in &config.interfaces {
         compare_interface(&mut findings, interface, host);
+        compare_offloads(&mut findings, interface, config, host);
     }
     tunnel_sources(&mut findings, config, host);
     for pool in &config.pools {
@@ -104,6 +105,32 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
                 format!("sysctl -w {forwarding}=1"),
             );
         }
+    }
+}
+
+/// What is done to frames before the program sees them.
+fn compare_offloads(findings: &mut Findings, interface: &Interface, config: &Config, host: &Host) {
+    let name = &interface.name;
+    let Some(found) = host.network.interfaces.get(name) else { return };
+    let subject = format!("interface {name}");
+    if found.vlans && found.offloads.rx_vlan {
+        findings.warn(
+            &subject,
+            "it has VLANs, and its driver takes the tags out of frames (rx-vlan-offload): the program sees frames without \
+             one, and what it answers or forwards can leave in the wrong VLAN",
+            format!("ethtool -K {name} rxvlan off"),
+        );
+    }
+    // Where the program only gives back what came, the kernel divides again what it has put together.
+    let away = config.services.iter().any(|service| service.mode != Mode::Dsr)
+        || host.network.ways.values().any(|way| matches!(way, SurveyedWay::Via { egress, .. } if egress != name));
+    if interface.mode == AttachMode::Generic && found.offloads.gro && away {
+        findings.warn(
+            &subject,
+            "in generic mode the program sees segments put together (GRO), which can't be divided in a tunnel, nor sent to \
+             another interface: uploads stand still or are slow",
+            format!("ethtool -K {name} gro off"),
+        );
     }
 }
 

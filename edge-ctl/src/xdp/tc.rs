@@ -25,7 +25,6 @@ const PRIORITY: u16 = 0xed9e;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Ingress,
-    #[expect(dead_code, reason = "for the decapsulation's answers")]
     Egress,
 }
 
@@ -126,7 +125,6 @@ fn is_there(error: &TcError) -> bool {
 
 impl Attachment {
     /// Leaves the program attached when this process ends: a link is pinned at `path`, a filter stays anyway.
-    #[expect(dead_code, reason = "for programs that outlive their process")]
     pub(super) fn keep(self, path: &Path) -> Result<(), XdpError> {
         let is_link = <&FdLink>::try_from(&self.0).is_ok();
         if !is_link {

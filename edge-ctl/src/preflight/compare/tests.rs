@@ -59,7 +59,7 @@ fn via(next_hop: &str) -> SurveyedWay {
 
 /// A host on which all of it works.
 fn host() -> Host {
-    let eth0 = SurveyedInterface { mtu: 1500, up: true, ethernet: true, xdp: None };
+    let eth0 = SurveyedInterface { mtu: 1500, up: true, ethernet: true, ..SurveyedInterface::default() };
     let ways = [
         ("10.1.0.11", via("10.0.0.254")),
         ("10.1.0.12", via("10.0.0.254")),
@@ -118,6 +118,37 @@ fn interfaces() {
     let attached = |generic| Some(AttachedXdp { program: 7, generic });
     assert_eq!(eth0(&|eth0| (eth0.mtu, eth0.xdp) = (9000, attached(false))), []);
     assert_eq!(eth0(&|eth0| (eth0.mtu, eth0.xdp) = (9000, attached(true))), [warning("interface eth0")]);
+}
+
+#[test]
+fn tags_that_the_driver_takes_out() {
+    let with = |vlans, rx_vlan| {
+        found(|host| {
+            let eth0 = host.network.interfaces.get_mut("eth0").expect("it is there");
+            (eth0.vlans, eth0.offloads.rx_vlan) = (vlans, rx_vlan);
+        })
+    };
+    assert_eq!(with(true, true), [warning("interface eth0")]);
+    assert_eq!([with(true, false), with(false, true)], [[], []], "no tags, or all in their frames");
+}
+
+#[test]
+fn segments_that_are_put_together() {
+    let dsr_alone = TEXT.replace("mode = \"ipip\"\npools = [\"far\"]", "mode = \"dsr\"\npools = [\"near\"]");
+    let found = |text: &str, mode: &str, egress: &str| {
+        let mut config = configuration(text);
+        config.interfaces[0].mode = if mode == "generic" { AttachMode::Generic } else { AttachMode::Native };
+        let mut host = host();
+        host.network.interfaces.get_mut("eth0").expect("it is there").offloads.gro = true;
+        let near = SurveyedWay::Via { egress: egress.to_owned(), next_hop: ip("10.0.0.11") };
+        host.network.ways.insert(ip("10.0.0.11"), near);
+        compare(&config, &host).into_iter().map(|finding| finding.remedy).collect::<Vec<_>>()
+    };
+    let remedy = ["ethtool -K eth0 gro off"];
+    assert_eq!(found(TEXT, "generic", "eth0"), remedy, "in a tunnel");
+    assert_eq!(found(&dsr_alone, "generic", "eth1"), remedy, "to another interface");
+    assert_eq!(found(&dsr_alone, "generic", "eth0"), [""; 0], "the kernel divides them again");
+    assert_eq!(found(TEXT, "native", "eth0"), [""; 0], "the program sees frames as they come");
 }
 
 #[test]
