@@ -137,6 +137,8 @@ pub struct PoolPlan {
     /// Of the members that have another weight than 100.
     pub weights: BTreeMap<u16, u32>,
     pub min_healthy: u16,
+    /// How many places of the order in which slots return are withheld from it.
+    pub withheld: u32,
 }
 
 /// A service as it is described.
@@ -234,7 +236,7 @@ impl World {
         for member in members {
             self.backends[usize::from(*member)].pool = number;
         }
-        self.pools.push(PoolPlan { members: members.to_vec(), weights: BTreeMap::new(), min_healthy });
+        self.pools.push(PoolPlan { members: members.to_vec(), weights: BTreeMap::new(), min_healthy, withheld: 0 });
         number
     }
 
@@ -391,7 +393,7 @@ impl World {
             min_healthy: pool.min_healthy,
             available: small(count(State::NEW)),
             enabled: small(count(State::ENABLED)),
-            reserved: 0,
+            withheld: pool.withheld,
         }
     }
 

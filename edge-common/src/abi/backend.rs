@@ -84,6 +84,15 @@ impl State {
     pub const DOWN: u32 = 1 << 6;
     /// Not in the configuration any more: it takes no new flows, and keeps its number for its established ones.
     pub const RETIRED: u32 = 1 << 7;
+    /// Where the share of slots stands that is still [`withheld`](Self::withheld).
+    pub const WITHHELD_SHIFT: u32 = 24;
+
+    /// Slots whose [place in the order of return](super::return_place) is below this do not take the backend while another one
+    /// can: after its death it comes back by a share of its slots. 0: all take it; at most 255.
+    #[inline(always)]
+    pub const fn withheld(self) -> u32 {
+        self.0 >> Self::WITHHELD_SHIFT
+    }
 
     /// Whether all of `bits` are set.
     #[inline(always)]

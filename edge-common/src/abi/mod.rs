@@ -38,7 +38,7 @@ pub use generation::{AnswerLimits, Generation, MAX_STATIONS, Published, VipOther
 pub use hash_key::HashKey;
 pub use mac::{Mac, Station};
 pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};
-pub use pool::{CELL, Cell, Pool, SlotAddress, slot_address};
+pub use pool::{CELL, Cell, Pool, RETURN_PLACES, SlotAddress, return_place, slot_address};
 pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter, Taken};
 pub use service::{Failover, MAX_POOLS, Mode, Service, Tracking, WhenExhausted};

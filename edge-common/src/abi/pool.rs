@@ -32,8 +32,20 @@ pub struct Pool {
     pub available: u32,
     /// How many of its backends are not administratively disabled (`State::ENABLED`). Changes likewise.
     pub enabled: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Slots whose [place in the order of return](return_place) is below this do not take the pool, although it could serve,
+    /// as long as a later one has enough backends: a pool that was lost comes back by a share of slots. 0: all take it; 256: none.
+    /// Changes within a generation with one atomic store.
+    pub withheld: u32,
+}
+
+/// Places that slots have in the order in which they return to what was lost.
+pub const RETURN_PLACES: u32 = 256;
+
+/// Where a slot stands in the order in which slots return to what was lost; the last place returns first. The same on every
+/// edge. Slots are hashes of flows, so that any bits of theirs do.
+#[inline(always)]
+pub const fn return_place(slot: u32) -> u32 {
+    slot % RETURN_PLACES
 }
 
 /// Where a map of slots (`OWNERS`, `UNRECORDED`) keeps a slot: [`CELL`] of them share a [`Cell`].

@@ -1,7 +1,7 @@
 //! Pools: the pool that receives a service's new flows, and the backend in it that receives a slot's.
 
 use crate::{
-    abi::{BackendNumber, CELL, Failover, MAX_POOLS, Pool, Service, State, WhenExhausted},
+    abi::{BackendNumber, CELL, Failover, MAX_POOLS, Pool, RETURN_PLACES, Service, State, WhenExhausted, return_place},
     lookup::hash::Hash,
     maps::{PoolMaps, View},
 };
@@ -17,7 +17,7 @@ const TRIES: u32 = 8;
 /// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
 ///
 /// Pools are tried in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
-/// backends take new flows. When none is, the first with any such backend serves, those that a failover passed over (or
+/// backends take new flows, and it is not withheld from the slot. When none is, the first with any such backend serves, those that a failover passed over (or
 /// evacuated) last; when there is none of these either, `when_exhausted` decides.
 #[inline(always)]
 pub fn pick<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, slot: u32) -> Option<BackendNumber> {
@@ -35,15 +35,15 @@ pub(super) fn pick_and_bits<M: PoolMaps>(
     service: &Service,
     slot: u32,
 ) -> (BackendNumber, u32) {
-    match eligible(maps, view, service) {
+    match eligible(maps, view, service, slot) {
         Some((pool, bits)) => (search(maps, view, pool, slot, bits).unwrap_or(0), bits),
         None => (0, 0),
     }
 }
 
-/// The pool that takes the flows that start now, and the [`State`] bits that its backends need for it.
+/// The pool that takes the flows that start now in `slot`, and the [`State`] bits that its backends need for it.
 #[inline(always)]
-pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service) -> Option<(&'a Pool, u32)> {
+pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service, slot: u32) -> Option<(&'a Pool, u32)> {
     let failover = Failover::from_raw(service.failover);
     let count = usize::from(service.pool_count);
     let first = usize::from(failover.first);
@@ -63,7 +63,10 @@ pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service)
         if pool.available == 0 {
             continue;
         }
-        if !passed_over && pool.available >= u32::from(pool.min_healthy) {
+        // Two comparisons with one branch: each branch here is another path for the verifier.
+        let lacks =
+            pool.available.wrapping_sub(pool.min_healthy.into()) | return_place(slot).wrapping_sub(pool.withheld);
+        if !passed_over && lacks >> 31 == 0 {
             few = Some(pool);
             break;
         }
@@ -81,18 +84,20 @@ pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service)
 /// The first backend of the pool, in the order of this slot, whose state has `bits`.
 ///
 /// First the slot's own candidates, then those of other slots in an order that the slot fixes (so that what is left of a
-/// pool shares the load by weight), and at last the member list, in which those that take flows stand first.
+/// pool shares the load by weight), and at last the member list, in which those that take flows stand first. One that comes
+/// back is passed over by the slots that it is withheld from, unless it comes to the list.
 #[inline(always)]
 fn search<M: PoolMaps>(maps: &M, view: View<'_>, pool: &Pool, slot: u32, bits: u32) -> Option<BackendNumber> {
-    let takes = |number: BackendNumber| match maps.backend(number) {
-        Some(backend) => State(backend.state).has_all(bits),
+    let takes = |number: BackendNumber, place: u32| match maps.backend(number) {
+        // As above.
+        Some(backend) => bits & !backend.state | place.wrapping_sub(State(backend.state).withheld()) >> 31 == 0,
         None => false,
     };
     let start = Hash(u64::from(slot));
     let mut from = slot;
     for round in 0..=ROUNDS {
         for number in maps.candidates(pool.table.wrapping_add(from))?.0 {
-            if takes(number) {
+            if takes(number, return_place(slot)) {
                 return Some(number);
             }
         }
@@ -107,7 +112,7 @@ fn search<M: PoolMaps>(maps: &M, view: View<'_>, pool: &Pool, slot: u32, bits: u
             break;
         }
         let number = maps.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.lane(place);
-        if takes(number) {
+        if takes(number, RETURN_PLACES) {
             return Some(number);
         }
     }

@@ -54,7 +54,7 @@ impl PinnedMaps {
         }
         let pools = known.pools.iter().filter_map(|record| self.maps.pools.read(position(bank, record.number.into())?));
         for pool in pools {
-            hasher.update(bytemuck::bytes_of(&Pool { available: 0, enabled: 0, ..pool }));
+            hasher.update(bytemuck::bytes_of(&Pool { available: 0, enabled: 0, withheld: 0, ..pool }));
         }
         hasher.finalize()
     }

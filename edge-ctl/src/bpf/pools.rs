@@ -1,6 +1,13 @@
 //! What of a pool follows from the states of its backends: the order of its member list, and its counts.
 
-use std::{collections::BTreeMap, mem::offset_of, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    mem::offset_of,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use edge_common::abi::{BackendNumber, Pool, State};
 
@@ -47,6 +54,54 @@ impl PinnedMaps {
         let states = members.order.iter().map(|&member| if member == backend { state } else { self.state(member) });
         self.store_counts(bank, number, states);
         Ok(())
+    }
+
+    /// How many places of the order in which slots return are withheld from a pool.
+    pub(crate) fn withheld(&self, number: u16) -> u32 {
+        self.withheld_word(self.maps.bank(), number).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Changes it; the next packet that starts a flow heeds it.
+    pub(crate) fn set_withheld(&mut self, number: u16, withheld: u32, reason: &str) {
+        let concerned = self.services_of(number);
+        let changing = self.begin_transition(&concerned);
+        // A generation that another writer publishes meanwhile has the value from before: then once more.
+        while let (bank, Some(word)) = (self.maps.bank(), self.withheld_word(self.maps.bank(), number)) {
+            word.store(withheld, Ordering::Release);
+            if self.maps.bank() == bank {
+                break;
+            }
+        }
+        self.raise_flags(&concerned);
+        if !changing.is_empty() {
+            self.note_transitions(&changing, reason);
+        }
+    }
+
+    /// Changes how many places are withheld from a backend, and nothing else of its state.
+    pub(crate) fn set_share(&mut self, number: BackendNumber, withheld: u8) -> Result<(), BpfError> {
+        let missing = BpfError::NoSuchBackend(number);
+        let pool = self.maps.backends.read(number.into()).filter(|_| number != 0).ok_or(missing)?.pool;
+        let concerned = self.services_of(pool);
+        let changing = self.begin_transition(&concerned);
+        loop {
+            let before = self.state(number);
+            let share = u32::from(withheld) << State::WITHHELD_SHIFT;
+            let after = State(before.0 & ((1 << State::WITHHELD_SHIFT) - 1) | share);
+            if self.swap_state(number, before, after) {
+                break;
+            }
+        }
+        self.raise_flags(&concerned);
+        if !changing.is_empty() {
+            let name = self.known()?.name_of(number).unwrap_or_default();
+            self.note_transitions(&changing, &format!("{name}: it takes a larger share of its flows"));
+        }
+        Ok(())
+    }
+
+    fn withheld_word(&self, bank: u32, number: u16) -> Option<&AtomicU32> {
+        self.maps.pools.atomic_u32(position(bank, number.into())?, offset_of!(Pool, withheld))
     }
 
     pub(super) fn count(&self, bank: u32, pool: &PoolRecord) {

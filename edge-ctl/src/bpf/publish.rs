@@ -4,7 +4,7 @@ use std::{mem::offset_of, sync::atomic::Ordering};
 
 use aya::maps::{MapError, PerCpuValues};
 
-use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Generation, Service, State, map};
+use edge_common::abi::{self, Backend, BackendNumber, CELL, Cell, Generation, Service, State, map};
 
 use super::{
     BpfError, PinnedMaps,
@@ -202,8 +202,10 @@ impl PinnedMaps {
             self.maps.services.write(at(name, new.number)?, service).ok_or(out_of(name, new.number))?;
         }
         for (number, pool) in &image.pools {
+            // What returns goes on to return.
+            let pool = abi::Pool { withheld: self.withheld(*number), ..*pool };
             let number = u32::from(*number);
-            self.maps.pools.write(at(map::POOLS, number)?, *pool).ok_or(out_of(map::POOLS, number))?;
+            self.maps.pools.write(at(map::POOLS, number)?, pool).ok_or(out_of(map::POOLS, number))?;
         }
         // Counted again, since states may have changed after the image was planned.
         for pool in &image.snapshot.pools {

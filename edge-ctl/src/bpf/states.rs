@@ -252,5 +252,5 @@ impl PinnedMaps {
 
 /// What of a state says where packets go.
 const fn decides(state: State) -> u32 {
-    state.0 & (State::NEW | State::ALIVE | State::ENABLED)
+    state.0 & (State::NEW | State::ALIVE | State::ENABLED | u32::MAX << State::WITHHELD_SHIFT)
 }

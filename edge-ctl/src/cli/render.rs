@@ -139,6 +139,8 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
             ServiceState::Ok => ("ok", Shade::Green),
             ServiceState::Failover => ("failover", Shade::Yellow),
             ServiceState::Fallback => ("fallback", Shade::Yellow),
+            ServiceState::Unknown => ("unknown", Shade::Yellow),
+            ServiceState::Panic => ("PANIC", Shade::Red),
             ServiceState::Exhausted => ("exhausted", Shade::Red),
         };
         let vip = if service.vip.contains(':') { format!("[{}]", service.vip) } else { service.vip.clone() };
@@ -170,7 +172,12 @@ fn backends(pools: &[PoolStatus], colour: bool) -> String {
             Cell::from(&pool.name),
             "".into(),
             "".into(),
-            if short { shaded("short", Shade::Red) } else { "".into() },
+            match (pool.panic, short, pool.withheld > 0.0) {
+                (true, ..) => shaded("PANIC", Shade::Red),
+                (_, true, _) => shaded("short", Shade::Red),
+                (.., true) => shaded("returning", Shade::Yellow),
+                (false, false, false) => "".into(),
+            },
             "".into(),
             "".into(),
             "".into(),

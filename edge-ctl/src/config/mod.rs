@@ -175,6 +175,12 @@ pub(crate) struct Judging {
     pub panic_below: f64,
     /// How long a backend that goes down again and again is held back at most.
     pub damping: Duration,
+    /// How long enough of a pool that was left must have been up before new flows return to it.
+    pub failback_after: Duration,
+    /// How long they take to return.
+    pub failback_over: Duration,
+    /// How long a backend that was down takes to get its whole share of new flows.
+    pub slow_start: Duration,
 }
 
 /// A real server.
@@ -212,6 +218,13 @@ pub(crate) enum ProbeThrough {
     Service,
     /// Its own address.
     Address,
+}
+
+impl Probe {
+    /// How long it takes at most from the death of a backend until it is found.
+    pub(crate) fn fall_time(&self) -> Duration {
+        self.interval.mul_f64(1.0 + self.jitter) * (self.fall + 1) + self.timeout
+    }
 }
 
 /// The kind of a probe.

@@ -33,7 +33,18 @@ pub(super) const LIMITS: Section = Section {
 pub(super) const INTERFACE: Section = Section { heading: "[[interface]]", keys: &["name", "mode", "virtual_macs"] };
 pub(super) const POOL: Section = Section {
     heading: "[[pool]]",
-    keys: &["name", "min_healthy", "ejection_cap", "panic_below", "damping", "probe", "backend"],
+    keys: &[
+        "name",
+        "min_healthy",
+        "ejection_cap",
+        "panic_below",
+        "damping",
+        "failback_after",
+        "failback_over",
+        "slow_start",
+        "probe",
+        "backend",
+    ],
 };
 pub(super) const PROBE: Section = Section {
     heading: "[pool.probe]",

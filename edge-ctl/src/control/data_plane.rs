@@ -34,6 +34,11 @@ pub(crate) trait DataPlane {
     }
     fn failover(&self, service: u32) -> Failover;
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError>;
+    /// How many places of the order in which slots return are withheld from the pool of this number.
+    fn withheld(&self, pool: u16) -> u32;
+    fn set_withheld(&mut self, pool: u16, withheld: u32, reason: &str);
+    /// Changes how many are withheld from a backend, and nothing else of its state.
+    fn set_share(&mut self, backend: BackendNumber, withheld: u8) -> Result<(), BpfError>;
     /// Begins a reconcile pass over the services in transition, unless one is under way; these are the waits of all.
     fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError>;
     /// Does a few milliseconds' work of the pass; `now` is `CLOCK_MONOTONIC`.
@@ -77,6 +82,18 @@ impl DataPlane for PinnedMaps {
 
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
         self.set_failover(service, failover)
+    }
+
+    fn withheld(&self, pool: u16) -> u32 {
+        self.withheld(pool)
+    }
+
+    fn set_withheld(&mut self, pool: u16, withheld: u32, reason: &str) {
+        self.set_withheld(pool, withheld, reason);
+    }
+
+    fn set_share(&mut self, backend: BackendNumber, withheld: u8) -> Result<(), BpfError> {
+        self.set_share(backend, withheld)
     }
 
     fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError> {

@@ -39,6 +39,8 @@ pub(crate) enum EventKind {
     Failback,
     PoolLeft,
     PoolReturned,
+    /// Enough of a pool has been up for long enough: new flows begin to return to it.
+    PoolReturning,
     /// Slots of a service have an owner that is not their pick.
     TransitionStarted,
     /// Each slot's owner is its pick, and no flow is recorded.
@@ -90,6 +92,7 @@ impl EventKind {
             Self::Failback => "failback",
             Self::PoolLeft => "pool_left",
             Self::PoolReturned => "pool_returned",
+            Self::PoolReturning => "pool_returning",
             Self::TransitionStarted => "transition_started",
             Self::TransitionFinished => "transition_finished",
             Self::NextHopLost => "next_hop_lost",
@@ -137,6 +140,7 @@ impl EventKind {
             | Self::Failover
             | Self::Failback
             | Self::PoolReturned
+            | Self::PoolReturning
             | Self::TransitionStarted
             | Self::TransitionFinished
             | Self::NextHopFound

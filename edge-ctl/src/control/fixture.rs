@@ -32,10 +32,16 @@ backend = [
     { name = "shared", address = "10.1.0.13", weight = 50 },
 ]
 min_healthy = 2
+failback_after = "0s"
+failback_over = "0s"
+slow_start = "0s"
 probe = { type = "http", port = 80, path = "/healthz", interval = "1s", timeout = "500ms", rise = 2, fall = 3 }
 
 [[pool]]
 name = "provider-b"
+failback_after = "0s"
+failback_over = "0s"
+slow_start = "0s"
 backend = [
     { name = "b1", address = "10.2.0.11" },
     { name = "b2", address = "10.2.0.12" },
@@ -68,6 +74,7 @@ pub(crate) fn inventory() -> Inventory {
         generation: 7,
         config,
         services: vec![1, 2],
+        pools: vec![0, 1],
         backends: vec![vec![1, 2, 3], vec![4, 5, 6]],
         retired: Vec::new(),
     }
@@ -80,6 +87,8 @@ pub(crate) struct FakeDataPlane {
     /// How often a state was read.
     pub(crate) reads: Cell<u64>,
     pub(crate) failovers: BTreeMap<u32, Failover>,
+    /// By the number of the pool.
+    pub(crate) withheld: BTreeMap<u16, u32>,
     pub(crate) whys: BTreeMap<BackendNumber, Why>,
     /// What is under way.
     pub(crate) transitions: BTreeMap<u32, Transition>,
@@ -129,6 +138,20 @@ impl DataPlane for FakeDataPlane {
 
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
         self.failovers.insert(service, failover);
+        Ok(())
+    }
+
+    fn withheld(&self, pool: u16) -> u32 {
+        self.withheld.get(&pool).copied().unwrap_or_default()
+    }
+
+    fn set_withheld(&mut self, pool: u16, withheld: u32, _reason: &str) {
+        self.withheld.insert(pool, withheld);
+    }
+
+    fn set_share(&mut self, backend: BackendNumber, withheld: u8) -> Result<(), BpfError> {
+        let state = self.states.entry(backend).or_default();
+        state.0 = state.0 & 0xff_ffff | u32::from(withheld) << State::WITHHELD_SHIFT;
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write, net::IpAddr, time::Duration};
 
-use edge_common::abi::{BackendNumber, Tracking};
+use edge_common::abi::{BackendNumber, State, Tracking};
 use thiserror::Error;
 
+use super::data_plane::DataPlane;
 use crate::{
     bpf::Waits,
     config::{self, Backend, Config, ConfigError, Pool, Service},
@@ -22,6 +23,8 @@ pub(crate) struct Inventory {
     pub(crate) config: Config,
     /// Numbers of `config.services`, in their order.
     pub(crate) services: Vec<u32>,
+    /// Numbers of `config.pools`, in their order.
+    pub(crate) pools: Vec<u16>,
     /// Numbers of each of `config.pools`' backends, in their order.
     pub(crate) backends: Vec<Vec<BackendNumber>>,
     /// Backends that were removed from the configuration and may still have flows.
@@ -102,6 +105,11 @@ impl Inventory {
             .iter()
             .map(|service| Ok(snapshot.service(&service.name).ok_or_else(|| missing(&service.name))?.number))
             .collect::<Result<_, _>>()?;
+        let pools = config
+            .pools
+            .iter()
+            .map(|pool| Ok(snapshot.pool(&pool.name).ok_or_else(|| missing(&pool.name))?.number))
+            .collect::<Result<_, _>>()?;
         let backends = config
             .pools
             .iter()
@@ -115,7 +123,7 @@ impl Inventory {
             })
             .collect::<Result<_, _>>()?;
         let retired = snapshot.retired.clone();
-        Ok(Self { generation: snapshot.generation, config, services, backends, retired })
+        Ok(Self { generation: snapshot.generation, config, services, pools, backends, retired })
     }
 
     /// The published configuration, from its snapshot.
@@ -242,6 +250,18 @@ impl Inventory {
             });
         }
         Err(NameError::NoSuchPool { name: pool.to_owned(), known: self.pool_names(service) })
+    }
+
+    /// Numbers of the service's pools that could take its new flows and wait for that.
+    pub(crate) fn waiting<P: DataPlane>(&self, service: &Service, plane: &P) -> impl Iterator<Item = u16> {
+        let waits = |pool: &usize| {
+            let number = *self.pools.get(*pool)?;
+            let available =
+                self.members_of(*pool).filter(|member| plane.state(member.number).has_all(State::NEW)).count();
+            let waits = plane.withheld(number) > 0 && available >= usize::from(self.config.pools[*pool].min_healthy);
+            waits.then_some(number)
+        };
+        service.pools.iter().filter_map(waits)
     }
 
     /// Names of the service's pools in order of priority.

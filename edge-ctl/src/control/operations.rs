@@ -175,9 +175,13 @@ fn fail_back(
 ) -> Result<Outcome, OperationError> {
     let (service, number) = inventory.service(service)?;
     let name = &service.name;
-    if plane.failover(number) == Failover::default() {
+    let waiting: Vec<_> = inventory.waiting(service, plane).collect();
+    if plane.failover(number) == Failover::default() && waiting.is_empty() {
         let message = format!("service {name} is not failed over");
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
+    }
+    for pool in waiting {
+        plane.set_withheld(pool, 0, "failback");
     }
     plane.set_failover(number, Failover::default())?;
     let serving = selection::serving(&Counts::take(inventory, plane), Failover::default(), service);

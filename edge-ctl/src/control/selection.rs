@@ -20,6 +20,8 @@ pub(crate) enum Serving {
     Short(usize),
     /// To this pool, which a failover has passed over, since no pool after it has enough.
     PassedOver(usize),
+    /// To all of this pool, up or not, since too few of it are, and there is no other (panic).
+    Panic(usize),
     /// To this pool as if all of its backends were up, since no pool has any (`when_exhausted = open`).
     Open(usize),
     /// Nowhere.
@@ -30,9 +32,11 @@ impl Serving {
     /// The pool that new flows go to.
     pub(crate) fn position(self) -> Option<usize> {
         match self {
-            Self::Pool(position) | Self::Short(position) | Self::PassedOver(position) | Self::Open(position) => {
-                Some(position)
-            }
+            Self::Pool(position)
+            | Self::Short(position)
+            | Self::PassedOver(position)
+            | Self::Panic(position)
+            | Self::Open(position) => Some(position),
             Self::Exhausted => None,
         }
     }
@@ -43,35 +47,84 @@ impl Serving {
             Self::Pool(position) => (0, position),
             Self::Short(position) => (1, position),
             Self::PassedOver(position) => (2, position),
-            Self::Open(position) => (3, position),
-            Self::Exhausted => (4, 0),
+            Self::Panic(position) => (3, position),
+            Self::Open(position) => (4, position),
+            Self::Exhausted => (5, 0),
         }
     }
 }
 
 /// The pools at one moment, each with its counts of backends. Counted once for all services: there may be thousands of both.
-#[derive(Debug)]
-pub(crate) struct Counts(Vec<abi::Pool>);
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pools: Vec<abi::Pool>,
+    /// Of each pool, backends that take new flows although they are down.
+    panicking: Vec<u32>,
+    /// Of each pool, backends that take new flows, and nobody knows whether they are up.
+    unknown: Vec<u32>,
+}
 
 impl Counts {
     pub(crate) fn take(inventory: &Inventory, plane: &impl DataPlane) -> Self {
-        Self((0..inventory.config.pools.len()).map(|pool| counted(inventory, plane, pool)).collect())
+        let mut counts = Self::of(Vec::with_capacity(inventory.config.pools.len()));
+        for pool in 0..inventory.config.pools.len() {
+            counts.count(inventory, plane, pool);
+        }
+        counts
     }
 
     /// These counts, in the order of the pools.
     pub(crate) fn of(pools: Vec<abi::Pool>) -> Self {
-        Self(pools)
+        Self { pools, ..Self::default() }
+    }
+
+    /// Which part of its new flows is withheld from the pool, 0 to 1.
+    pub(crate) fn withheld(&self, pool: usize) -> f64 {
+        self.pools.get(pool).map_or(0.0, |pool| f64::from(pool.withheld) / f64::from(abi::RETURN_PLACES))
     }
 
     /// Backends of the pool that take new flows.
     pub(crate) fn available(&self, pool: usize) -> usize {
-        self.0.get(pool).map_or(0, |pool| pool.available as usize)
+        self.pools.get(pool).map_or(0, |pool| pool.available as usize)
+    }
+
+    /// Whether all of the pool serves, up or not.
+    pub(crate) fn panics(&self, pool: usize) -> bool {
+        self.panicking.get(pool).is_some_and(|panicking| *panicking > 0)
+    }
+
+    /// Whether the pool serves, and nobody knows whether any of it is up.
+    pub(crate) fn is_unknown(&self, pool: usize) -> bool {
+        let unknown = self.unknown.get(pool).map_or(0, |unknown| *unknown as usize);
+        unknown > 0 && unknown == self.available(pool)
+    }
+
+    fn count(&mut self, inventory: &Inventory, plane: &impl DataPlane, pool: usize) {
+        let mut counted = abi::Pool {
+            min_healthy: inventory.config.pools[pool].min_healthy.max(1),
+            withheld: inventory.pools.get(pool).map_or(0, |number| plane.withheld(*number)),
+            ..abi::Pool::default()
+        };
+        let (mut panicking, mut unknown) = (0, 0);
+        for member in inventory.members_of(pool) {
+            let state = plane.state(member.number);
+            counted.available += u32::from(state.has_all(State::NEW));
+            counted.enabled += u32::from(state.has_all(State::ENABLED));
+            panicking += u32::from(state.has_all(State::NEW | State::DOWN));
+            unknown += u32::from(state.has_all(State::NEW) && !state.has_any(State::UP | State::DOWN));
+        }
+        self.pools.push(counted);
+        self.panicking.push(panicking);
+        self.unknown.push(unknown);
     }
 }
 
+/// The slot that returns last: only once it has, all of a service is back.
+const LAST: u32 = 0;
+
 /// Where new flows of the service go now, decided by the packet path's own rule.
 pub(crate) fn serving(counts: &Counts, failover: Failover, service: &Service) -> Serving {
-    let counted = CountedPools(service.pools.iter().filter_map(|&pool| counts.0.get(pool).copied()).collect());
+    let counted = CountedPools(service.pools.iter().filter_map(|&pool| counts.pools.get(pool).copied()).collect());
     let mut wanted = abi::Service {
         pool_count: u8::try_from(service.pools.len()).unwrap_or(u8::MAX),
         failover: failover.to_raw(),
@@ -83,7 +136,8 @@ pub(crate) fn serving(counts: &Counts, failover: Failover, service: &Service) ->
         *pool = position;
     }
     let generation = Generation::default();
-    let Some((pool, bits)) = select::eligible(&counted, View { bank: 0, generation: &generation }, &wanted) else {
+    let Some((pool, bits)) = select::eligible(&counted, View { bank: 0, generation: &generation }, &wanted, LAST)
+    else {
         return Serving::Exhausted;
     };
     let Some(position) = counted.0.iter().position(|counted| std::ptr::eq(counted, pool)) else {
@@ -91,6 +145,8 @@ pub(crate) fn serving(counts: &Counts, failover: Failover, service: &Service) ->
     };
     if bits == State::ENABLED {
         Serving::Open(position)
+    } else if service.pools.get(position).is_some_and(|pool| counts.panics(*pool)) {
+        Serving::Panic(position)
     } else if position < usize::from(failover.first) {
         Serving::PassedOver(position)
     } else if pool.available >= u32::from(pool.min_healthy) {
@@ -118,17 +174,6 @@ impl PoolMaps for CountedPools {
     }
 }
 
-fn counted(inventory: &Inventory, plane: &impl DataPlane, pool: usize) -> abi::Pool {
-    let mut counted =
-        abi::Pool { min_healthy: inventory.config.pools[pool].min_healthy.max(1), ..abi::Pool::default() };
-    for member in inventory.members_of(pool) {
-        let state = plane.state(member.number);
-        counted.available += u32::from(state.has_all(State::NEW));
-        counted.enabled += u32::from(state.has_all(State::ENABLED));
-    }
-    counted
-}
-
 /// All services', in their order.
 pub(crate) fn all(inventory: &Inventory, plane: &impl DataPlane) -> Vec<Serving> {
     let counts = Counts::take(inventory, plane);
@@ -145,6 +190,9 @@ pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Servi
         }
         Serving::PassedOver(position) => {
             format!("goes to pool {} in spite of the failover: no pool after it has enough backends", name(position))
+        }
+        Serving::Panic(position) => {
+            format!("goes to all of pool {}, up or not, since too few of it are up (panic)", name(position))
         }
         Serving::Open(position) => {
             format!("goes to pool {} although none of it is available (when_exhausted = open)", name(position))

@@ -9,12 +9,7 @@ use std::{
 
 use edge_common::abi::{BackendNumber, State};
 
-use super::{
-    judgement::{Judgement, Ruling},
-    probed::Probed,
-    reach::Reach,
-    transitions,
-};
+use super::{judgement::Judgement, probed::Probed, reach::Reach, transitions};
 use crate::{
     bpf::{BpfError, Held, Progress},
     control::{
@@ -23,11 +18,9 @@ use crate::{
         inventory::Inventory,
         operations::{self, Operation, OperationError, Outcome},
         selection::{self, Serving},
-        status::FrozenStatus,
     },
-    health::{Health, HealthChange, Verdict},
+    health::{Health, HealthChange},
     plan::{self, Admin},
-    probe::{Report, Subject},
 };
 
 /// The configuration in force, the health of its backends, and the maps. The only writer of states.
@@ -84,7 +77,7 @@ impl<P: DataPlane> Controller<P> {
             .iter()
             .zip(&self.inventory.config.services)
             .map(|(now, service)| match before.get(&service.name) {
-                Some(worse @ (Serving::Open(_) | Serving::Exhausted)) => *worse,
+                Some(worse @ (Serving::Panic(_) | Serving::Open(_) | Serving::Exhausted)) => *worse,
                 Some(Serving::Pool(_) | Serving::Short(_) | Serving::PassedOver(_)) | None => *now,
             })
             .collect();
@@ -92,105 +85,18 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
-    /// Verdicts of probes, in their order. Together, since each change is judged by all that is known.
-    pub(crate) fn report(&mut self, reports: &[Report]) -> Result<(), BpfError> {
-        let (now, deaf) = (self.now, self.judgement.is_frozen());
-        let (mut changes, mut held) = (Vec::new(), false);
-        for report in reports {
-            let backend = match report.subject {
-                Subject::Backend(backend) => backend,
-                Subject::Reference(position) => {
-                    self.judgement.note_reference(position, &report.verdict);
-                    continue;
-                }
-            };
-            let Some(probed) = self.judgement.probed.get_mut(&backend) else { continue };
-            if let Some(change) = probed.observe(&report.verdict, now, deaf) {
-                changes.push((backend, change));
-            }
-            // It may be the last one by now.
-            held |= probed.machine().held(now).is_some();
-            if report.verdict != Verdict::Pass {
-                self.judgement.disturb();
-            }
-        }
-        if changes.is_empty() && !held { Ok(()) } else { self.judge(changes) }
-    }
-
-    /// A second has passed: verdicts that are too old are forgotten.
-    pub(crate) fn age(&mut self) -> Result<(), BpfError> {
-        let now = self.now;
-        let aged = self.judgement.probed.iter_mut();
-        let aged: Vec<_> = aged.filter_map(|(backend, probed)| Some((*backend, probed.age(now)?))).collect();
-        if aged.is_empty() { Ok(()) } else { self.judge(aged) }
-    }
-
-    /// Some time has passed: what was in doubt may be clear by now.
-    pub(crate) fn reconsider(&mut self) -> Result<(), BpfError> {
-        if self.judgement.is_restless() { self.judge(Vec::new()) } else { Ok(()) }
-    }
-
-    /// For `status`.
-    pub(crate) fn frozen(&self) -> Option<FrozenStatus> {
-        let frozen = self.judgement.frozen()?;
-        Some(FrozenStatus { for_seconds: self.now.saturating_sub(frozen.since).as_secs(), why: frozen.why.reason() })
-    }
-
-    /// Judges what is known of all backends, writes what follows from it, and reports it.
-    fn judge(&mut self, mut changes: Vec<(BackendNumber, HealthChange)>) -> Result<(), BpfError> {
-        let Self { judgement, inventory, reach, plane, now, .. } = self;
-        changes.extend(judgement.release(inventory, reach, *now));
-        let ruling = judgement.judge(inventory, reach, plane, changes, *now);
-        self.announce(&ruling);
-        let Ruling { changes, others, .. } = ruling;
-        // First what gives, then what takes: established flows must not lose in between what they have in the end.
-        let (gives, takes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, change)| change.to != Health::Down);
-        let mut moved = false;
-        for (backend, change) in gives {
-            moved |= self.apply(backend, &change)?;
-        }
-        for (backend, why) in others {
-            moved |= self.adjust(backend, &why)?;
-        }
-        for (backend, change) in takes {
-            moved |= self.apply(backend, &change)?;
-        }
-        if moved {
-            self.report_moves();
-        }
-        Ok(())
-    }
-
-    /// Reports what concerns more than one backend.
-    fn announce(&self, ruling: &Ruling) {
-        if let Some(frozen) = &ruling.frozen {
-            let message = format!(
-                "{}: this host may be to blame, so health stays as it was until half of the pools are heard again",
-                frozen.why.reason()
-            );
-            self.events.report(EventKind::Frozen, "health", message);
-        }
-        if let Some(time) = ruling.thawed {
-            let message = format!("enough is heard again, after {} s: probes count", time.as_secs());
-            self.events.report(EventKind::Thawed, "health", message);
-        }
-        for (pool, panics) in &ruling.panic {
-            let Some(pool) = self.inventory.config.pools.get(*pool) else { continue };
-            if *panics {
-                let message = "too much of it is down, and there is no other pool: all of it serves, up or not";
-                self.events.report(EventKind::Panic, &pool.name, message);
-            } else {
-                let message = "no longer all of it serves, but what is up: enough is, or there is another pool";
-                self.events.report(EventKind::PanicOver, &pool.name, message);
-            }
-        }
-    }
-
     /// An operator's request.
     pub(crate) fn operate(&mut self, operation: &Operation) -> Result<Outcome, OperationError> {
         let (judgement, reach) = (&self.judgement, &self.reach);
         let condition = |backend| judgement.condition(reach, backend);
         let outcome = operations::operate(&self.inventory, &mut self.plane, condition, &self.events, operation)?;
+        if let Operation::Failback { service } = operation
+            && let Ok((service, _)) = self.inventory.service(service)
+        {
+            for pool in &service.pools {
+                self.judgement.ways.release(*pool);
+            }
+        }
         self.report_moves();
         // What one pool has lost may be too much for it.
         self.judge(Vec::new())?;
@@ -241,70 +147,6 @@ impl<P: DataPlane> Controller<P> {
             self.report_moves();
         }
         Ok(())
-    }
-
-    /// What its probes have found counts as long as something can be sent there.
-    fn apply(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
-        if self.reach.is_out(backend) { Ok(false) } else { self.settle(backend, change) }
-    }
-
-    /// Writes what is known of a backend now, and reports it. Returns whether that changes what it does.
-    fn settle(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
-        let (before, after) = self.write(backend, &change.reason)?;
-        let Some(name) = self.inventory.name(backend) else { return Ok(false) };
-        let kind = match change.to {
-            Health::Up => EventKind::BackendUp,
-            Health::Down => EventKind::BackendDown,
-            Health::Unknown => EventKind::BackendUnknown,
-        };
-        let but = match plan::admin(after) {
-            Admin::Enabled if after.has_all(State::RETIRED) => "; it stays retired",
-            Admin::Enabled if after.has_all(State::DOWN | State::NEW) => "; it serves on, since too few are up",
-            Admin::Enabled if after.has_all(State::DOWN | State::ALIVE) => {
-                "; it keeps its flows until it is clear who is to blame"
-            }
-            Admin::Enabled => "",
-            Admin::Drained => "; it stays drained",
-            Admin::Disabled => "; it stays disabled",
-        };
-        self.events.report(kind, &name, format!("{}{but}", change.reason));
-        Ok(after != before)
-    }
-
-    /// Writes what follows for a backend from what is known of others.
-    fn adjust(&mut self, backend: BackendNumber, why: &str) -> Result<bool, BpfError> {
-        let note = self.plane.why(backend).reason;
-        let said = if why.is_empty() { note } else { format!("{note}; {why}") };
-        let (before, after) = self.write(backend, &said)?;
-        if after != before
-            && !why.is_empty()
-            && let Some(name) = self.inventory.name(backend)
-        {
-            self.events.report(EventKind::BackendDown, &name, why);
-        }
-        Ok(after != before)
-    }
-
-    /// Writes the state that follows from all that is known of a backend. Returns the one before, and this one.
-    fn write(&mut self, backend: BackendNumber, reason: &str) -> Result<(State, State), BpfError> {
-        let condition = self.judgement.condition(&self.reach, backend);
-        let changed = |before| plan::changed(before, plan::admin(before), condition);
-        let mut before = self.plane.state(backend);
-        if changed(before) != before {
-            let operators = self.operators_reason(backend);
-            before = self.plane.change_state(backend, changed, operators.as_deref().unwrap_or(reason))?;
-        }
-        Ok((before, changed(before)))
-    }
-
-    /// Why an operator has taken a backend out. What its probes find meanwhile does not take the place of that.
-    fn operators_reason(&self, backend: BackendNumber) -> Option<String> {
-        match plan::admin(self.plane.state(backend)) {
-            Admin::Enabled => None,
-            Admin::Drained | Admin::Disabled => {
-                Some(self.plane.why(backend).reason).filter(|reason| !reason.is_empty())
-            }
-        }
     }
 
     /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
@@ -390,6 +232,7 @@ impl<P: DataPlane> Controller<P> {
             self.plane.set_state(number, state, "its pool has no probe")?;
         }
         self.judgement.restart(&self.inventory);
+        self.judgement.ways.restart(&self.inventory, &self.plane, self.now);
         Ok(())
     }
 
@@ -410,5 +253,6 @@ impl<P: DataPlane> Controller<P> {
     }
 }
 
+mod judging;
 #[cfg(test)]
 mod tests;

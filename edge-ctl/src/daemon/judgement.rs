@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::BackendNumber;
 
-use super::{panic_mode::Panic, probed::Probed, reach::Reach};
+use super::{panic_mode::Panic, probed::Probed, reach::Reach, returning::Ways};
 use crate::{
     control::{data_plane::DataPlane, inventory::Inventory},
     health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, Standing, Verdict},
@@ -23,6 +23,7 @@ pub(super) struct Judgement {
     /// By the position of the pool.
     blame: Vec<Blame>,
     panic: Panic,
+    pub(super) ways: Ways,
     frozen: Option<Frozen>,
     /// Which of the reference targets are silent, as far as they were asked.
     references: BTreeMap<usize, bool>,
@@ -64,6 +65,11 @@ impl Judgement {
         self.frozen.is_some()
     }
 
+    /// Whether all of the pool at this position serves, up or not.
+    pub(super) fn panics(&self, pool: usize) -> bool {
+        self.panic.has(pool)
+    }
+
     pub(super) fn frozen(&self) -> Option<&Frozen> {
         self.frozen.as_ref()
     }
@@ -82,6 +88,11 @@ impl Judgement {
         self.probed.get(&backend).map_or(Health::Unknown, Probed::health)
     }
 
+    /// Whether a backend would serve if only it were asked.
+    pub(super) fn is_up(&self, reach: &Reach, backend: BackendNumber) -> bool {
+        is_up(&self.probed, reach, backend)
+    }
+
     /// What the packet path is to be given.
     pub(super) fn condition(&self, reach: &Reach, backend: BackendNumber) -> Condition {
         if reach.is_out(backend) {
@@ -96,12 +107,12 @@ impl Judgement {
         } else {
             Standing::Out
         };
-        Condition { health, standing }
+        Condition { health, standing, withheld: if health == Health::Down { 0 } else { self.ways.of(backend) } }
     }
 
     /// Whether a change needs time alone to come: something is in doubt.
     pub(super) fn is_restless(&self) -> bool {
-        self.restless
+        self.restless || self.ways.is_active()
     }
 
     /// There is something to judge.
@@ -118,16 +129,22 @@ impl Judgement {
         changes: Vec<(BackendNumber, HealthChange)>,
         now: Duration,
     ) -> Ruling {
+        for (backend, change) in &changes {
+            match change.to {
+                Health::Up if change.from == Health::Down => self.start_slowly(inventory, *backend, now),
+                Health::Up | Health::Unknown => {}
+                Health::Down => self.ways.stop(*backend),
+            }
+        }
         let mut ruling = Ruling { changes, ..Ruling::default() };
         let counts = self.count(inventory, reach);
-        self.listen(&counts, now, &mut ruling);
+        self.listen(inventory, &counts, now, &mut ruling);
         // After a pardon nobody is silenced.
         let counts = if ruling.frozen.is_some() { self.count(inventory, reach) } else { counts };
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
         self.put_out(inventory, &counts, &mut ruling);
-        ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| {
-            !reach.is_out(backend) && self.probed.get(&backend).is_none_or(|probed| probed.health() != Health::Down)
-        });
+        let probed = &self.probed;
+        ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| is_up(probed, reach, backend));
         for (pool, _) in &ruling.panic {
             let down = inventory.members_of(*pool).filter(|member| self.health(member.number) == Health::Down);
             ruling.others.extend(down.map(|member| (member.number, String::new())));
@@ -135,11 +152,19 @@ impl Judgement {
         ruling
     }
 
+    /// A backend that was down gets its share of new flows by and by, as long as its pool has others.
+    fn start_slowly(&mut self, inventory: &Inventory, backend: BackendNumber, now: Duration) {
+        let pool = self.probed.get(&backend).and_then(|probed| inventory.config.pools.get(probed.pool?));
+        if let Some(pool) = pool {
+            self.ways.start(backend, pool.judging.slow_start, now);
+        }
+    }
+
     fn count(&self, inventory: &Inventory, reach: &Reach) -> Vec<Count> {
         let mut counts = vec![Count::default(); inventory.config.pools.len()];
         for (backend, probed) in &self.probed {
             if let Some(count) = probed.pool.and_then(|pool| counts.get_mut(pool)) {
-                count.add(probed.machine(), reach.why(*backend).is_some());
+                count.add(probed.machine(), probed.is_out, reach.why(*backend).is_some());
                 count.fall_time = probed.fall_time();
             }
         }
@@ -147,7 +172,7 @@ impl Judgement {
     }
 
     /// Whether this host is deaf: then what its deafness took is given back.
-    fn listen(&mut self, counts: &[Count], now: Duration, ruling: &mut Ruling) {
+    fn listen(&mut self, inventory: &Inventory, counts: &[Count], now: Duration, ruling: &mut Ruling) {
         if let Some(frozen) = &self.frozen {
             let deaf_for = now.saturating_sub(frozen.since);
             if health::hears(counts, frozen.why, deaf_for) {
@@ -161,6 +186,7 @@ impl Judgement {
         let Some(why) = health::deafness(counts, references) else { return };
         self.frozen = Some(Frozen { since: now, why });
         ruling.frozen.clone_from(&self.frozen);
+        self.ways.pardon(inventory, now);
         let reason = format!("as before: {}, so this host may be to blame", why.reason());
         let pardoned: BTreeMap<_, _> = self
             .probed
@@ -190,7 +216,9 @@ impl Judgement {
             .zip(&inventory.config.pools)
             .enumerate()
             .map(|(position, (count, pool))| {
-                health::blame(count, pool.judging.ejection_cap, |after| self.hears_another(inventory, position, after))
+                let others = Count::without(counts, position);
+                let heard = |after| self.hears_another(inventory, position, after);
+                health::blame(count, &others, pool.judging.ejection_cap, heard)
             })
             .collect();
         for (backend, probed) in &mut self.probed {
@@ -204,9 +232,13 @@ impl Judgement {
                 Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
                 Blame::Nobody | Blame::Many | Blame::All => continue,
             };
-            if probed.machine().is_silenced() && !probed.is_out {
+            // One that answers again, and is held back, has its flows still.
+            if probed.machine().is_silenced() && probed.machine().silent_since().is_some() && !probed.is_out {
                 probed.is_out = true;
-                ruling.others.insert(*backend, why.to_owned());
+                match ruling.changes.iter_mut().find(|(changed, _)| changed == backend) {
+                    Some((_, change)) => change.reason = format!("{}; {why}", change.reason),
+                    None => drop(ruling.others.insert(*backend, why.to_owned())),
+                }
             }
         }
         self.blame = blames;
@@ -236,7 +268,7 @@ impl Judgement {
         if held.is_empty() {
             return Vec::new();
         }
-        let is_up = |backend| !reach.is_out(backend) && self.health(backend) != Health::Down;
+        let is_up = |backend| self.is_up(reach, backend);
         let up: Vec<_> = (0..inventory.config.pools.len())
             .map(|pool| inventory.members_of(pool).any(|member| is_up(member.number)))
             .collect();
@@ -248,4 +280,8 @@ impl Judgement {
         let release = |(backend, _)| Some((backend, self.probed.get_mut(&backend)?.release(now)?));
         last.into_iter().filter_map(release).collect()
     }
+}
+
+fn is_up(probed: &BTreeMap<BackendNumber, Probed>, reach: &Reach, backend: BackendNumber) -> bool {
+    !reach.is_out(backend) && probed.get(&backend).is_none_or(|probed| probed.health() != Health::Down)
 }

@@ -27,6 +27,19 @@ impl Panic {
         self.0.contains(&pool)
     }
 
+    /// Whether as many of a pool are up as it needs; `None` where an operator has left it fewer.
+    pub(super) fn is_enough_up(
+        inventory: &Inventory,
+        plane: &impl DataPlane,
+        pool: usize,
+        is_up: impl Fn(BackendNumber) -> bool,
+    ) -> Option<bool> {
+        let scene = Scene { inventory, plane, blame: &[], is_up };
+        let needed = u32::from(inventory.config.pools[pool].min_healthy);
+        let is_enough = scene.counted(pool).available >= needed;
+        (is_enough || scene.wanted(pool) >= needed).then_some(is_enough)
+    }
+
     /// Decides for all pools anew; returns those that it is another way for. `is_up` is what is known of a backend itself.
     pub(super) fn look(
         &mut self,

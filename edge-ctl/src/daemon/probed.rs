@@ -96,7 +96,7 @@ impl Probed {
 
     /// How long it takes at most from the death of a backend until its probes have found it.
     pub(super) fn fall_time(&self) -> Duration {
-        self.probe.interval.mul_f64(1.0 + self.probe.jitter) * (self.probe.fall + 1) + self.probe.timeout
+        self.probe.fall_time()
     }
 
     /// Seconds after which a verdict is too old.

@@ -1,6 +1,7 @@
 //! The daemon's life: start, the loop, the end.
 
 mod network_events;
+mod showing;
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +27,7 @@ use super::{
     fit::{self, Fit},
     keeper::Keeper,
     network::{self, NetworkError},
+    notify::Notify,
     panics,
     passes::Passes,
     probing::{self, Probing},
@@ -45,7 +47,7 @@ use crate::{
         events::{EventKind, Events, unix_ms},
         inventory::Inventory,
         kept::Kept,
-        status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
+        status::{Clock, Sample},
         takedown,
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
@@ -213,6 +215,7 @@ pub(super) struct Daemon {
     pub(super) outside: Option<Outside>,
     pub(super) program: Program,
     passes: Passes,
+    notify: Notify,
     /// Backends whose next hop was known and is not any more.
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
@@ -279,6 +282,7 @@ impl Daemon {
             outside: None,
             program,
             passes: Passes::new(),
+            notify: Notify::from_environment(),
             lost: BTreeSet::new(),
             older: None,
             newer: None,
@@ -352,6 +356,7 @@ impl Daemon {
             self.write_history();
         }
         self.keep();
+        self.notify.status(self.controller.summary());
         let Controller { inventory, events, .. } = &self.controller;
         self.program.look(&inventory.config, events);
         Next::GoOn
@@ -446,34 +451,6 @@ impl Daemon {
             }
         }
         Next::GoOn
-    }
-
-    pub(super) fn sample(&mut self) {
-        let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
-        self.older = self.newer.replace(sample);
-    }
-
-    fn status(&self) -> Status {
-        let Controller { inventory, plane, .. } = &self.controller;
-        let now = Sample::take(inventory, plane, Clock::now());
-        let earlier = self.older.as_ref().or(self.newer.as_ref());
-        let daemon = DaemonStatus {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: self.started,
-            config: self.reader.path().display().to_string(),
-            refused: self.refused.clone(),
-            probes: self.probing.why_not().map(str::to_owned),
-            program: None,
-            unkept: self.keeper.fault(),
-            repaired: self.controller.repaired,
-            frozen: self.controller.frozen(),
-        };
-        let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
-        self.program.explain(&mut status);
-        status.host.clone_from(&self.fit.findings);
-        status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
-        status
     }
 
     pub(super) fn fault(&self, subject: &str, error: &dyn std::error::Error) {

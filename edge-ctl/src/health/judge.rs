@@ -2,7 +2,7 @@
 //!
 //! | who is silent | who is to blame | what follows |
 //! |---|---|---|
-//! | few backends of a pool, the cap at most | these | they are out |
+//! | few backends of a pool, the cap at most, and few of all others | these | they are out |
 //! | more, but not all | nobody knows | they take no new flows, and keep their own |
 //! | all of a pool, while another one answers | its provider | they are out: fail over |
 //! | all of a pool, and no other is heard | nobody knows | as above |
@@ -26,8 +26,10 @@ pub(crate) struct Count {
     silenced: u32,
     /// Those that are silent now.
     silent: u32,
-    /// Those that are or were silent not long ago.
+    /// Those that are silent, or were not long ago, and those that are out for it.
     lately: u32,
+    /// Those that are out for their silence: of these it is clear.
+    out: u32,
     /// Those that answer and are not down.
     answering: u32,
     /// Those that could not be probed.
@@ -41,13 +43,14 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    pub(crate) fn add(&mut self, machine: &Machine, unreachable: bool) {
+    pub(crate) fn add(&mut self, machine: &Machine, is_out: bool, unreachable: bool) {
         let silent_since = machine.silent_since();
         self.members += 1;
         self.hard += u32::from(machine.is_down_hard());
         self.silenced += u32::from(machine.is_silenced());
         self.silent += u32::from(silent_since.is_some());
-        self.lately += u32::from(machine.is_silenced() || machine.was_silent_lately());
+        self.lately += u32::from(is_out || machine.was_silent_lately());
+        self.out += u32::from(is_out);
         self.answering += u32::from(machine.answers() && !machine.is_down_hard() && !machine.is_silenced());
         self.unprobed += u32::from(machine.is_unprobed());
         self.unreachable += u32::from(unreachable);
@@ -62,6 +65,23 @@ impl Count {
     /// Those that do not answer wrongly.
     fn rest(&self) -> u32 {
         self.members - self.hard
+    }
+
+    /// Whether more of it than this share was silent lately, and it is not clear why. It may be noise that all probes meet.
+    fn is_noisy(&self, share: f64) -> bool {
+        let (members, lately) = (self.members - self.out, self.lately - self.out);
+        lately > 0 && lately > most(share, members)
+    }
+
+    /// The same of several pools, without this one.
+    pub(crate) fn without(counts: &[Self], pool: usize) -> Self {
+        let mut sum = Self::default();
+        for (_, count) in counts.iter().enumerate().filter(|(position, _)| *position != pool) {
+            sum.members += count.members;
+            sum.lately += count.lately;
+            sum.out += count.out;
+        }
+        sum
     }
 
     /// When the most part of the pool fell silent.
@@ -91,13 +111,13 @@ pub(crate) enum Blame {
     All,
 }
 
-/// Judges the silence in a pool. `cap` is the share of it that silence may take out; `heard` says whether another pool has
-/// answered after a moment.
-pub(crate) fn blame(count: &Count, cap: f64, heard: impl FnOnce(Duration) -> bool) -> Blame {
+/// Judges the silence in a pool. `cap` is the share of it that silence may take out, `others` are all other pools together, and
+/// `heard` says whether one of them has answered after a moment.
+pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(Duration) -> bool) -> Blame {
     if count.silenced == 0 {
         return Blame::Nobody;
     }
-    if count.lately <= most(cap, count.members) && count.lately < count.members {
+    if count.lately <= most(cap, count.members) && count.lately < count.members && !others.is_noisy(cap) {
         return Blame::Backends;
     }
     match count.hushed {

@@ -14,6 +14,7 @@
 mod machine;
 mod damper;
 mod judge;
+mod failback;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ mod tests;
 use std::fmt;
 
 pub(crate) use self::{
+    failback::{Return, withheld},
     judge::{Blame, Count, Deafness, blame, deafness, hears},
     machine::Machine,
 };
@@ -100,6 +102,8 @@ pub(crate) enum Standing {
 pub(crate) struct Condition {
     pub health: Health,
     pub standing: Standing,
+    /// Places of the order in which slots return that it is still withheld from.
+    pub withheld: u8,
 }
 
 impl From<Health> for Condition {
@@ -109,6 +113,6 @@ impl From<Health> for Condition {
             Health::Unknown | Health::Up => Standing::Serving,
             Health::Down => Standing::Out,
         };
-        Self { health, standing }
+        Self { health, standing, withheld: 0 }
     }
 }

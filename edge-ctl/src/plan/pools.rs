@@ -104,7 +104,7 @@ pub(super) fn plan(
                 min_healthy: pool.min_healthy,
                 available: count(State::NEW),
                 enabled: count(State::ENABLED),
-                reserved: 0,
+                withheld: 0,
             },
         ));
         image.snapshot.pools.push(record);

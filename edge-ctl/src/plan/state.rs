@@ -22,7 +22,7 @@ pub(crate) enum Admin {
 /// Unknown health serves as up does: not having looked is no evidence against a backend. A disabled backend's health is
 /// not kept: it is not needed until the operator enables it, when it starts as unknown.
 pub(crate) fn state(admin: Admin, condition: impl Into<Condition>) -> State {
-    let Condition { health, standing } = condition.into();
+    let Condition { health, standing, withheld } = condition.into();
     let evidence = match health {
         Health::Unknown => 0,
         Health::Up => State::UP,
@@ -36,7 +36,7 @@ pub(crate) fn state(admin: Admin, condition: impl Into<Condition>) -> State {
     State(match admin {
         Admin::Disabled => State::DISABLED,
         Admin::Drained => State::ENABLED | State::DRAINED | alive | evidence,
-        Admin::Enabled => State::ENABLED | new | alive | evidence,
+        Admin::Enabled => State::ENABLED | new | alive | evidence | u32::from(withheld) << State::WITHHELD_SHIFT,
     })
 }
 
@@ -66,7 +66,8 @@ pub(crate) fn condition(state: State) -> Condition {
         Health::Down if state.has_all(State::ALIVE) => Standing::Keeping,
         Health::Down => Standing::Out,
     };
-    Condition { health, standing }
+    let withheld = u8::try_from(state.withheld()).unwrap_or_default();
+    Condition { health, standing, withheld }
 }
 
 /// The operator's decision in `state`.

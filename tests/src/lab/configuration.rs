@@ -45,7 +45,8 @@ impl Default for Configuration {
             probing: Probing::default(),
             all_slots: false,
             limits: String::new(),
-            judging: "damping = \"0s\"\n".to_owned(),
+            judging: "damping = \"0s\"\nfailback_after = \"0s\"\nfailback_over = \"0s\"\nslow_start = \"0s\"\n"
+                .to_owned(),
             pool: String::new(),
             services: SERVICES.to_vec(),
             tcp: String::new(),

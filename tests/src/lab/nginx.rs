@@ -15,7 +15,7 @@ use crate::lab::{netns::Netns, patience::patience, process::Process, topology::H
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts nginx in `netns` with everything that it writes in `dir`; returns once it listens. It answers `/healthz`
-/// with `ok`, and everything else with `name`, in the body and in the header `x-backend`.
+/// with `ok`, or with the status 500 while there is a file `sick` in `dir`, and everything else with `name`, in the body and in the header `x-backend`.
 pub fn start(netns: &Netns, name: &str, dir: &Path) -> Result<Process> {
     start_at(netns, name, dir, &[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()])
 }
@@ -83,7 +83,10 @@ http {{
     server {{
         {listen}
         add_header x-backend {name} always;
-        location = /healthz {{ return 200 "ok\n"; }}
+        location = /healthz {{
+            if (-f {dir}/sick) {{ return 500 "sick\n"; }}
+            return 200 "ok\n";
+        }}
         location / {{ return 200 "{name}\n"; }}
     }}
 }}

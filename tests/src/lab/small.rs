@@ -367,7 +367,7 @@ impl Small {
         for pool in ["p4", "p6"] {
             write!(
                 text,
-                "\n[[pool]]\nname = \"{pool}\"\ndamping = \"0s\"\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\n\
+                "\n[[pool]]\nname = \"{pool}\"\ndamping = \"0s\"\nslow_start = \"0s\"\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\n\
                  interval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\nfall = 5\n"
             )?;
             for (name, v4, v6) in &self.backends {

@@ -8,6 +8,7 @@ mod fabric;
 mod faults;
 mod flows;
 mod http;
+mod judging;
 mod kernels;
 mod liveness;
 mod path_mtu;

@@ -93,6 +93,7 @@ fn service_status(
     let serving = selection::serving(counts, plane.failover(number), service);
     let described = selection::described(inventory, service, serving);
     let (state, reason) = match (serving, &failover) {
+        (Serving::Panic(_), _) => (ServiceState::Panic, described),
         (Serving::Exhausted | Serving::Open(_) | Serving::Short(_), _) => (ServiceState::Exhausted, described),
         (Serving::PassedOver(_), _) => (ServiceState::Fallback, described),
         (Serving::Pool(position), Some(failover)) => {
@@ -104,6 +105,9 @@ fn service_status(
                 format!("; {}", lacks(inventory, counts, service, usize::from(first)..position))
             };
             (ServiceState::Failover, format!("failed over to {to} by an operator{evacuating}{why}"))
+        }
+        (Serving::Pool(0), None) if is_unknown(inventory, counts, service.pools[0]) => {
+            (ServiceState::Unknown, format!("{} serves, and nothing is known of its backends", pools[0]))
         }
         (Serving::Pool(0), None) => (ServiceState::Ok, String::new()),
         (Serving::Pool(position), None) => (ServiceState::Fallback, lacks(inventory, counts, service, 0..position)),
@@ -135,11 +139,19 @@ fn service_status(
     }
 }
 
+/// Whether a pool that is probed has no backend of which anything is known. One that is not is unknown by its operator's will.
+fn is_unknown(inventory: &Inventory, counts: &Counts, pool: usize) -> bool {
+    inventory.config.pools[pool].probe.is_some() && counts.is_unknown(pool)
+}
+
 /// Why the pools at these positions don't serve.
 fn lacks(inventory: &Inventory, counts: &Counts, service: &Service, positions: Range<usize>) -> String {
     let lacks = service.pools[positions].iter().map(|position| {
         let pool = &inventory.config.pools[*position];
         let available = counts.available(*position);
+        if available >= usize::from(pool.min_healthy) && counts.withheld(*position) > 0.0 {
+            return format!("{} is up again, and {}", pool.name, share(counts.withheld(*position)));
+        }
         format!("{} has {available} of {} available, needs {}", pool.name, pool.backends.len(), pool.min_healthy)
     });
     lacks.collect::<Vec<_>>().join("; ")
@@ -158,6 +170,8 @@ fn pool_status(
         name: pool.name.clone(),
         min_healthy: pool.min_healthy,
         available: counts.available(position),
+        panic: counts.panics(position),
+        withheld: counts.withheld(position),
         probe: pool.probe.as_ref().map(probe_text),
         backends: inventory.members_of(position).map(|member| backend_status(&member, plane, earlier, now)).collect(),
     }
@@ -198,6 +212,15 @@ pub(super) fn state_status(state: State) -> (BackendState, HealthStatus) {
         Admin::Drained => (BackendState::Draining, health),
         Admin::Disabled => (BackendState::Disabled, health),
     }
+}
+
+/// How far the return of a pool is.
+fn share(withheld: f64) -> String {
+    if withheld >= 1.0 {
+        return "takes new flows once it has been so for `failback_after` (`edge-ctl failback SERVICE`: now)"
+            .to_owned();
+    }
+    format!("takes {:.0} % of its new flows so far", (1.0 - withheld) * 100.0)
 }
 
 fn probe_text(probe: &Probe) -> String {

@@ -118,6 +118,10 @@ pub(crate) enum ServiceState {
     Failover,
     /// The pools of higher priority can't serve.
     Fallback,
+    /// Its first pool serves, and nobody knows whether any of it is up: its probes have found nothing.
+    Unknown,
+    /// Too little of the pool is up, and there is no other: all of it serves, up or not.
+    Panic,
     /// No pool has as many backends as it needs: what is left serves, else `when_exhausted` decides.
     Exhausted,
 }
@@ -134,6 +138,11 @@ pub(crate) struct PoolStatus {
     pub(crate) min_healthy: u16,
     /// Backends that take new flows.
     pub(crate) available: usize,
+    /// Whether all of it serves, up or not, since too little of it is up.
+    pub(crate) panic: bool,
+    /// The part of its new flows that is withheld from it, 0 to 1: it was left, and has not been up again for long enough, or
+    /// flows are returning to it.
+    pub(crate) withheld: f64,
     /// How its backends are probed; absent where they are not.
     pub(crate) probe: Option<String>,
     pub(crate) backends: Vec<BackendStatus>,

@@ -1,10 +1,12 @@
 //! Reports and operations in, states and events out.
 
 mod judging;
+mod returning;
 
 use edge_common::abi::Failover;
 
 use super::*;
+use crate::probe::{Report, Subject};
 use crate::{
     bpf::{Finished, Transition},
     config,

@@ -33,13 +33,19 @@ fn has(world: &World, backend: u16, bits: u32) -> bool {
     world.backends.get(usize::from(backend)).is_some_and(|backend| State(backend.state).has_all(bits))
 }
 
+/// Whether a candidate takes the flows of a slot.
+fn takes(world: &World, backend: u16, bits: u32, slot: u32) -> bool {
+    has(world, backend, bits) && slot % 256 >= world.backends[usize::from(backend)].state >> 24
+}
+
 /// The pool that takes the flows that start now, and the state that its backends need for it.
-fn chosen(world: &World, service: &ServicePlan) -> Option<(u16, u32)> {
+fn chosen(world: &World, service: &ServicePlan, slot: u32) -> Option<(u16, u32)> {
     let first = usize::from(service.failover.first).min(service.pools.len());
     let (passed_over, rest) = service.pools.split_at(first);
     let healthy = |pool: &&u16| {
         let available = members(world, **pool, State::NEW).len();
-        available > 0 && available >= usize::from(world.pools[usize::from(**pool)].min_healthy)
+        let plan = &world.pools[usize::from(**pool)];
+        available > 0 && available >= usize::from(plan.min_healthy) && slot % 256 >= plan.withheld
     };
     let every = || rest.iter().chain(passed_over);
     let any = |bits: u32| every().find(|pool| !members(world, **pool, bits).is_empty());
@@ -58,11 +64,11 @@ fn members(world: &World, pool: u16, bits: u32) -> Vec<u16> {
 
 /// Who takes the flows that start now in a slot.
 pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: u32) -> Goes {
-    let Some((pool, bits)) = chosen(world, service) else { return Goes::Nowhere };
+    let Some((pool, bits)) = chosen(world, service, slot) else { return Goes::Nowhere };
     // The published bank is the odd one.
     let table = memory.pools[2 * usize::from(pool) + 1].table;
     let candidates = memory.candidates[(table + slot) as usize].0;
-    match candidates.into_iter().find(|candidate| *candidate != 0 && has(world, *candidate, bits)) {
+    match candidates.into_iter().find(|candidate| *candidate != 0 && takes(world, *candidate, bits, slot)) {
         Some(best) => Goes::To(best),
         None => Goes::Among(members(world, pool, bits)),
     }
@@ -98,7 +104,8 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
         service.failover.evacuate && pools.into_iter().any(|pool| world.backends[usize::from(backend)].pool == *pool)
     };
     let lives = |backend, bits| has(world, backend, bits) && !evacuated(backend);
-    let bits = chosen(world, service).map(|(_, bits)| bits);
+    // In every slot the same.
+    let bits = chosen(world, service, 0).map(|(_, bits)| bits);
     let alive =
         |backend| lives(backend, State::ALIVE) || bits == Some(State::ENABLED) && lives(backend, State::ENABLED);
     let takes = |backend| bits.is_some_and(|bits| lives(backend, bits));

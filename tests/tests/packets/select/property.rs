@@ -19,19 +19,24 @@ use proptest::{prelude::*, sample};
 
 fn state() -> impl Strategy<Value = u32> {
     let unknown = State::NEW | State::ALIVE | State::ENABLED;
-    sample::select(vec![UP, UP, UP, unknown, DRAINED, DOWN, DISABLED])
+    let states = sample::select(vec![UP, UP, UP, unknown, DRAINED, DOWN, DISABLED]);
+    // The slots of these worlds stand among the first of those that return.
+    let withheld = prop_oneof![4 => Just(0), 1 => 1..=SLOTS];
+    (states, withheld).prop_map(|(state, withheld)| state | withheld << State::WITHHELD_SHIFT)
 }
 
 /// A world in any state.
 fn any_world() -> impl Strategy<Value = World> {
-    let shape = prop::collection::vec((1usize..12, 1u16..5), 1..5);
+    let withheld = prop_oneof![4 => Just(0), 1 => 1..=SLOTS, 1 => Just(256)];
+    let shape = prop::collection::vec((1usize..12, 1u16..5, withheld), 1..5);
     let failover = (0u8..5, any::<bool>());
     let policy = sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop]);
     (shape, prop::collection::vec(state(), 50), failover, policy).prop_map(|(shape, states, failover, policy)| {
-        let sizes: Vec<_> = shape.iter().map(|(size, _)| *size).collect();
+        let sizes: Vec<_> = shape.iter().map(|(size, ..)| *size).collect();
         let mut world = super::world(&sizes);
-        for (pool, (_, min_healthy)) in world.pools.iter_mut().zip(&shape) {
+        for (pool, (_, min_healthy, withheld)) in world.pools.iter_mut().zip(&shape) {
             pool.min_healthy = *min_healthy;
+            pool.withheld = *withheld;
         }
         for (backend, state) in world.backends[1..].iter_mut().zip(states) {
             backend.state = state;

@@ -264,7 +264,7 @@ impl World {
         }
         let count = u16::try_from(numbers.len()).expect("no more than there are numbers");
         let (available, enabled) = (count.into(), count.into());
-        Pool { table, member_list, members: count, min_healthy: 1, available, enabled, reserved: 0 }
+        Pool { table, member_list, members: count, min_healthy: 1, available, enabled, withheld: 0 }
     }
 
     /// Owners of a service of `pool`: all backends are up, so each slot's first candidate.

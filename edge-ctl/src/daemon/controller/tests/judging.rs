@@ -99,6 +99,44 @@ fn who_is_to_blame_may_become_clear_later() {
 }
 
 #[test]
+fn who_answers_again_and_is_held_back_keeps_its_flows() {
+    let mut controller = up();
+    for _ in 0..2 {
+        silent(&mut controller, &[1, 2], 3);
+        assert_eq!(states(&controller), "kkUUUU");
+        silent(&mut controller, &[], 2);
+    }
+    assert_eq!(states(&controller), "kkUUUU", "held back");
+    silent(&mut controller, &[], 7);
+    assert_eq!(states(&controller), "kkUUUU", "nobody is silent any more, so nobody is out");
+    silent(&mut controller, &[], 10);
+    assert_eq!(states(&controller), "UUUUUU");
+}
+
+#[test]
+fn noise_in_all_pools_is_no_evidence_against_one_backend() {
+    let mut inventory = inventory();
+    // Six pools like the second one: eighteen more backends, of which every third probe is lost.
+    for copy in 0..6u16 {
+        let mut pool = inventory.config.pools[1].clone();
+        pool.name = format!("noisy-{copy}");
+        inventory.config.pools.push(pool);
+        inventory.pools.push(2 + copy);
+        inventory.backends.push((0..3).map(|number| 7 + 3 * copy + number).collect());
+    }
+    for lossy in [true, false] {
+        let plane = FakeDataPlane::fresh(&inventory);
+        let mut controller = Controller::adopt(inventory.clone(), plane, Events::new()).unwrap();
+        for turn in 0..12 {
+            let lost = |number: u16| lossy && number > 6 && (number + turn).is_multiple_of(3);
+            let verdict = |number| if turn > 3 && (number == 1 || lost(number)) { silence() } else { Verdict::Pass };
+            round(&mut controller, &(1..=24).map(|number| (number, verdict(number))).collect::<Vec<_>>());
+        }
+        assert_eq!(&states(&controller)[..3], if lossy { "kUU" } else { "xUU" });
+    }
+}
+
+#[test]
 fn hard_evidence_needs_no_company() {
     let mut controller = up();
     for backend in [1, 2] {

@@ -1,0 +1,241 @@
+//! Verdicts in: they are judged together, and what follows from it is written and reported.
+
+use edge_common::abi::{BackendNumber, State};
+
+use super::Controller;
+use crate::{
+    bpf::BpfError,
+    control::{
+        data_plane::DataPlane,
+        events::EventKind,
+        status::{FrozenStatus, Status},
+    },
+    daemon::{judgement::Ruling, panic_mode::Panic},
+    health::{Health, HealthChange, Verdict},
+    plan::{self, Admin},
+    probe::{Report, Subject},
+};
+
+impl<P: DataPlane> Controller<P> {
+    /// Verdicts of probes, in their order. Together, since each change is judged by all that is known.
+    pub(crate) fn report(&mut self, reports: &[Report]) -> Result<(), BpfError> {
+        let (now, deaf) = (self.now, self.judgement.is_frozen());
+        let (mut changes, mut held) = (Vec::new(), false);
+        for report in reports {
+            let backend = match report.subject {
+                Subject::Backend(backend) => backend,
+                Subject::Reference(position) => {
+                    self.judgement.note_reference(position, &report.verdict);
+                    continue;
+                }
+            };
+            let Some(probed) = self.judgement.probed.get_mut(&backend) else { continue };
+            if let Some(change) = probed.observe(&report.verdict, now, deaf) {
+                changes.push((backend, change));
+            }
+            // It may be the last one by now.
+            held |= probed.machine().held(now).is_some();
+            if report.verdict != Verdict::Pass {
+                self.judgement.disturb();
+            }
+        }
+        if changes.is_empty() && !held { Ok(()) } else { self.judge(changes) }
+    }
+
+    /// A second has passed: verdicts that are too old are forgotten.
+    pub(crate) fn age(&mut self) -> Result<(), BpfError> {
+        let now = self.now;
+        let aged = self.judgement.probed.iter_mut();
+        let aged: Vec<_> = aged.filter_map(|(backend, probed)| Some((*backend, probed.age(now)?))).collect();
+        if aged.is_empty() { Ok(()) } else { self.judge(aged) }
+    }
+
+    /// Some time has passed: what was in doubt may be clear by now.
+    pub(crate) fn reconsider(&mut self) -> Result<(), BpfError> {
+        if self.judgement.is_restless() { self.judge(Vec::new()) } else { Ok(()) }
+    }
+
+    /// For `status`.
+    pub(crate) fn frozen(&self) -> Option<FrozenStatus> {
+        let frozen = self.judgement.frozen()?;
+        Some(FrozenStatus { for_seconds: self.now.saturating_sub(frozen.since).as_secs(), why: frozen.why.reason() })
+    }
+
+    /// What is the matter, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let pools = self.inventory.config.pools.iter().enumerate();
+        let panicking = pools.filter(|(position, _)| self.judgement.panics(*position));
+        let panicking: Vec<_> = panicking.map(|(_, pool)| pool.name.as_str()).collect();
+        match self.judgement.frozen() {
+            Some(frozen) => format!("FROZEN: {}; health stays as it was", frozen.why.reason()),
+            None if !panicking.is_empty() => format!("PANIC: all serve, up or not, in {}", panicking.join(", ")),
+            None => format!("generation {}", self.inventory.generation),
+        }
+    }
+
+    /// Adds to a status what the maps do not say.
+    pub(crate) fn explain(&self, status: &mut Status) {
+        for (pool, numbers) in status.pools.iter_mut().zip(&self.inventory.backends) {
+            for (backend, number) in pool.backends.iter_mut().zip(numbers) {
+                let Some(probed) = self.judgement.probed.get(number) else { continue };
+                if let Some((time, deaths)) = probed.machine().held(self.now) {
+                    let more = time.as_secs() + 1;
+                    backend.reason = format!(
+                        "{}; its probes pass again: held back for {more} s more, since it went down {deaths} times",
+                        backend.reason
+                    );
+                }
+            }
+        }
+    }
+
+    /// Judges what is known of all backends, writes what follows from it, and reports it.
+    pub(super) fn judge(&mut self, mut changes: Vec<(BackendNumber, HealthChange)>) -> Result<(), BpfError> {
+        let Self { judgement, inventory, reach, plane, now, .. } = self;
+        changes.extend(judgement.release(inventory, reach, *now));
+        let ruling = judgement.judge(inventory, reach, plane, changes, *now);
+        self.announce(&ruling);
+        let Ruling { changes, others, .. } = ruling;
+        // First what gives, then what takes: established flows must not lose in between what they have in the end.
+        let (gives, takes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, change)| change.to != Health::Down);
+        let mut moved = false;
+        for (backend, change) in gives {
+            moved |= self.apply(backend, &change)?;
+        }
+        for (backend, why) in others {
+            moved |= self.adjust(backend, &why)?;
+        }
+        for (backend, change) in takes {
+            moved |= self.apply(backend, &change)?;
+        }
+        moved |= self.bring_back()?;
+        if moved {
+            self.report_moves();
+        }
+        Ok(())
+    }
+
+    /// Lets pools that were left and backends that were down take more of their new flows, as time passes. Returns whether
+    /// new flows may go to another pool.
+    fn bring_back(&mut self) -> Result<bool, BpfError> {
+        let Self { judgement, inventory, reach, plane, now, .. } = self;
+        let shares = judgement.ways.shares(*now);
+        let ways = std::mem::take(&mut judgement.ways);
+        let is_up = |backend| judgement.is_up(reach, backend);
+        let enough = |pool| Panic::is_enough_up(inventory, plane, pool, is_up);
+        let mut stepped = ways;
+        let (withheld, returning) = stepped.step(inventory, enough, *now);
+        judgement.ways = stepped;
+        for (backend, share) in shares {
+            if self.plane.state(backend).has_all(State::NEW) {
+                self.plane.set_share(backend, share)?;
+            }
+        }
+        for position in returning {
+            let pool = &self.inventory.config.pools[position];
+            let over = humantime::format_duration(pool.judging.failback_over);
+            let message = format!("enough of it has been up for long enough: new flows return to it over {over}");
+            self.events.report(EventKind::PoolReturning, &pool.name, message);
+        }
+        let mut moved = false;
+        for (position, withheld) in withheld {
+            let Some(number) = self.inventory.pools.get(position).copied() else { continue };
+            if self.plane.withheld(number) != withheld {
+                let name = &self.inventory.config.pools[position].name;
+                let reason = format!("pool {name} takes another share of its new flows");
+                self.plane.set_withheld(number, withheld, &reason);
+                moved = true;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Reports what concerns more than one backend.
+    fn announce(&self, ruling: &Ruling) {
+        if let Some(frozen) = &ruling.frozen {
+            let message = format!(
+                "{}: this host may be to blame, so health stays as it was until half of the pools are heard again",
+                frozen.why.reason()
+            );
+            self.events.report(EventKind::Frozen, "health", message);
+        }
+        if let Some(time) = ruling.thawed {
+            let message = format!("enough is heard again, after {} s: probes count", time.as_secs());
+            self.events.report(EventKind::Thawed, "health", message);
+        }
+        for (pool, panics) in &ruling.panic {
+            let Some(pool) = self.inventory.config.pools.get(*pool) else { continue };
+            if *panics {
+                let message = "too much of it is down, and there is no other pool: all of it serves, up or not";
+                self.events.report(EventKind::Panic, &pool.name, message);
+            } else {
+                let message = "no longer all of it serves, but what is up: enough is, or there is another pool";
+                self.events.report(EventKind::PanicOver, &pool.name, message);
+            }
+        }
+    }
+
+    /// What its probes have found counts as long as something can be sent there.
+    fn apply(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
+        if self.reach.is_out(backend) { Ok(false) } else { self.settle(backend, change) }
+    }
+
+    /// Writes what is known of a backend now, and reports it. Returns whether that changes what it does.
+    pub(super) fn settle(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
+        let (before, after) = self.write(backend, &change.reason)?;
+        let Some(name) = self.inventory.name(backend) else { return Ok(false) };
+        let kind = match change.to {
+            Health::Up => EventKind::BackendUp,
+            Health::Down => EventKind::BackendDown,
+            Health::Unknown => EventKind::BackendUnknown,
+        };
+        let but = match plan::admin(after) {
+            Admin::Enabled if after.has_all(State::RETIRED) => "; it stays retired",
+            Admin::Enabled if after.has_all(State::DOWN | State::NEW) => "; it serves on, since too few are up",
+            Admin::Enabled if after.has_all(State::DOWN | State::ALIVE) => {
+                "; it keeps its flows until it is clear who is to blame"
+            }
+            Admin::Enabled => "",
+            Admin::Drained => "; it stays drained",
+            Admin::Disabled => "; it stays disabled",
+        };
+        self.events.report(kind, &name, format!("{}{but}", change.reason));
+        Ok(after != before)
+    }
+
+    /// Writes what follows for a backend from what is known of others.
+    fn adjust(&mut self, backend: BackendNumber, why: &str) -> Result<bool, BpfError> {
+        let note = self.plane.why(backend).reason;
+        let said = if why.is_empty() { note } else { format!("{note}; {why}") };
+        let (before, after) = self.write(backend, &said)?;
+        if after != before
+            && !why.is_empty()
+            && let Some(name) = self.inventory.name(backend)
+        {
+            self.events.report(EventKind::BackendDown, &name, why);
+        }
+        Ok(after != before)
+    }
+
+    /// Writes the state that follows from all that is known of a backend. Returns the one before, and this one.
+    fn write(&mut self, backend: BackendNumber, reason: &str) -> Result<(State, State), BpfError> {
+        let condition = self.judgement.condition(&self.reach, backend);
+        let changed = |before| plan::changed(before, plan::admin(before), condition);
+        let mut before = self.plane.state(backend);
+        if changed(before) != before {
+            let operators = self.operators_reason(backend);
+            before = self.plane.change_state(backend, changed, operators.as_deref().unwrap_or(reason))?;
+        }
+        Ok((before, changed(before)))
+    }
+
+    /// Why an operator has taken a backend out. What its probes find meanwhile does not take the place of that.
+    pub(super) fn operators_reason(&self, backend: BackendNumber) -> Option<String> {
+        match plan::admin(self.plane.state(backend)) {
+            Admin::Enabled => None,
+            Admin::Drained | Admin::Disabled => {
+                Some(self.plane.why(backend).reason).filter(|reason| !reason.is_empty())
+            }
+        }
+    }
+}

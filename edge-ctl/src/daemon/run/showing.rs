@@ -1,0 +1,38 @@
+//! What the daemon shows of itself.
+
+use super::Daemon;
+use crate::{
+    control::status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
+    daemon::controller::Controller,
+};
+
+impl Daemon {
+    pub(in crate::daemon) fn sample(&mut self) {
+        let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
+        self.older = self.newer.replace(sample);
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let Controller { inventory, plane, .. } = &self.controller;
+        let now = Sample::take(inventory, plane, Clock::now());
+        let earlier = self.older.as_ref().or(self.newer.as_ref());
+        let daemon = DaemonStatus {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            config: self.reader.path().display().to_string(),
+            refused: self.refused.clone(),
+            probes: self.probing.why_not().map(str::to_owned),
+            program: None,
+            unkept: self.keeper.fault(),
+            repaired: self.controller.repaired,
+            frozen: self.controller.frozen(),
+        };
+        let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
+        self.program.explain(&mut status);
+        self.controller.explain(&mut status);
+        status.host.clone_from(&self.fit.findings);
+        status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
+        status
+    }
+}

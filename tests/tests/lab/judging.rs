@@ -1,0 +1,240 @@
+//! Health with judgement: what probes find is doubted before it costs anybody a connection, and what was lost comes back slowly.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use edge_tests::lab::{
+    Lab, Options,
+    configuration::Configuration,
+    flows::{Flows, Kind, Plan, signature},
+    load::{self, Load},
+    topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, Protocol, Provider, Service},
+    wait_until,
+};
+
+/// Connections that stay.
+const LONG: usize = 200;
+/// New ones, each second.
+const NEW: u32 = 200;
+/// Detection: 3 probes, each 200 ms after the other, and the last one's timeout; one more interval for jitter.
+const DETECTED: Duration = Duration::from_secs(1);
+
+/// A lab in which health is judged as these lines of each pool say.
+fn lab(judging: &str) -> Lab {
+    let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
+    let configuration = Configuration { judging: judging.to_owned(), ..Configuration::default() };
+    let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration }).expect("the lab comes up");
+    lab.wait_for_health(|_| "up").expect("every backend is seen up");
+    lab
+}
+
+/// Which of the edge's own packets are lost: those of its probes, and nothing that it forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    All,
+    /// Half of them, by chance.
+    Half,
+}
+
+/// Loses probes from now on.
+fn lose_probes(lab: &Lab, lost: Lost) {
+    let edge = lab.netns(EDGE);
+    edge.set("ipv4/fib_multipath_hash_policy", "1").expect("a setting");
+    // Where probes go there is nobody, and nobody is asked for a MAC address.
+    let hole = ["link add hole type veth peer name bottom", "link set hole arp off up", "link set bottom up"];
+    let mut lines: Vec<_> = hole.map(str::to_owned).into();
+    for (to, right) in [("10.0.1.0/24", "dev eth1"), ("default", "via 10.0.0.254 dev eth0")] {
+        let ways = if lost == Lost::All { "dev hole".to_owned() } else { format!("nexthop dev hole nexthop {right}") };
+        lines.push(format!("route add {to} table 100 {ways}"));
+    }
+    // Where IPv6 goes is decided before a connection has a port: half of the addresses instead, one or two of a pool.
+    let lost_v6 = Backend::all().flat_map(|backend| [Part::Lan, Part::Wan].map(|part| (backend, part)));
+    for (backend, part) in lost_v6
+        .filter(|(backend, part)| lost == Lost::All || backend.number == 1 || backend.number == 2 && *part == Part::Lan)
+    {
+        lines.push(format!("-6 route add {} table 100 dev hole", backend.address(part, Family::V6)));
+    }
+    for line in lines {
+        ip(lab, &line);
+    }
+    for version in ["-4", "-6"] {
+        ip(lab, &format!("{version} rule add iif lo ipproto tcp dport {HTTP} lookup 100"));
+    }
+}
+
+fn find_probes(lab: &Lab) {
+    for version in ["-4", "-6"] {
+        ip(lab, &format!("{version} rule del iif lo ipproto tcp dport {HTTP} lookup 100"));
+    }
+    ip(lab, "link del hole");
+    ip(lab, "route flush table 100");
+}
+
+fn ip(lab: &Lab, arguments: &str) {
+    let mut command = lab.netns(EDGE).command("ip").expect("the namespace is there");
+    edge_tests::lab::tool::run(command.args(arguments.split_whitespace())).expect("ip does it");
+}
+
+/// Events so far, by kind: what they are about, and what they say.
+fn events(lab: &Lab) -> BTreeMap<String, Vec<(String, String)>> {
+    let text = lab.ctl(&["events", "--json"]).expect("the daemon answers");
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for line in text.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("an event");
+        let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        found.entry(field("kind")).or_default().push((field("subject"), field("message")));
+    }
+    found
+}
+
+fn count(events: &BTreeMap<String, Vec<(String, String)>>, kind: &str, subject: &str) -> usize {
+    events.get(kind).map_or(0, |events| events.iter().filter(|(of, _)| of == subject).count())
+}
+
+/// Connections of the first client, short and long ones, through all TCP services.
+fn crowd(lab: &Lab) -> Vec<Flows> {
+    signature::sign(lab).expect("backends are signed");
+    let addresses = edge_tests::lab::flows::addresses::add(lab, CLIENTS[0], 16).expect("addresses");
+    let to: Vec<_> = Service::of(Protocol::Tcp).map(Service::address).collect();
+    [Kind::Long { connections: LONG, pace: Duration::from_millis(100) }, Kind::New { per_second: NEW }]
+        .map(|kind| {
+            let plan = Plan { from: addresses.clone(), to: to.clone(), kind };
+            Flows::start(lab.netns(CLIENTS[0]), plan).expect("connections start")
+        })
+        .into()
+}
+
+/// Ends them: how many were opened, and those that broke.
+fn ended(crowd: Vec<Flows>) -> (u64, Vec<String>) {
+    let tallies: Vec<_> = crowd.into_iter().map(|flows| flows.stop().expect("they end")).collect();
+    let opened = tallies.iter().map(|tally| tally.opened).sum();
+    let broken = tallies.iter().flat_map(|tally| &tally.broken).map(|broken| format!("{broken:?}"));
+    (opened, broken.collect())
+}
+
+#[test]
+fn probes_that_are_lost_cost_no_connection() {
+    let lab = lab("");
+    let crowd = crowd(&lab);
+    sleep(Duration::from_secs(2));
+
+    lose_probes(&lab, Lost::All);
+    let frozen = || Ok(!lab.status()?["daemon"]["frozen"].is_null());
+    assert!(wait_until(Duration::from_secs(3), frozen).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    assert!(lab.ctl(&["status"]).unwrap().contains("FROZEN"));
+    sleep(Duration::from_secs(3));
+    lab.wait_for_health(|_| "up").expect("all is as it was");
+    find_probes(&lab);
+    let thawed = || Ok(lab.status()?["daemon"]["frozen"].is_null());
+    assert!(wait_until(Duration::from_secs(3), thawed).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let seen = events(&lab);
+    assert_eq!(seen.get("pool_left"), None);
+
+    lose_probes(&lab, Lost::Half);
+    sleep(Duration::from_secs(8));
+    find_probes(&lab);
+    lab.wait_for_health(|_| "up").expect("all is as it was");
+    sleep(Duration::from_secs(1));
+
+    let (opened, broken) = ended(crowd);
+    let seen = events(&lab);
+    let out: BTreeSet<_> =
+        seen.get("backend_down").into_iter().flatten().filter(|(_, why)| why.contains("flows go")).collect();
+    assert!(out.is_empty(), "{out:?}");
+    assert_eq!(broken, Vec::<String>::new(), "of {opened}; {:?}", seen.keys());
+    assert!(opened > 2000, "{opened}");
+    println!(
+        "{opened} connections opened, none broke; events: {:?}",
+        seen.iter().map(|(kind, of)| (kind, of.len())).collect::<Vec<_>>()
+    );
+}
+
+/// A machine falls silent: its links are up, and nothing of it comes out.
+fn silence(lab: &Lab, backend: Backend) {
+    let lines =
+        ["10.0.0.0/24", "10.0.1.1/32", "fd00::/64", "fd00:1::1/128"].map(|to| format!("route add blackhole {to}\n"));
+    lab.netns(&backend.to_string()).ip(&lines.concat()).expect("routes");
+}
+
+/// Load on all HTTP services, and when after `event` each began to be served by `wanted` only.
+fn served_after(lab: &Lab, event: impl FnOnce(), wanted: &[&str]) -> Duration {
+    let loads: Vec<Load> = lab.load(Service::of(Protocol::Tcp)).expect("load starts");
+    sleep(Duration::from_millis(400));
+    let from = Instant::now();
+    event();
+    sleep(DETECTED + load::TIMEOUT + Duration::from_secs(1));
+    let records = load::stop(loads).expect("load ends");
+    let wrong = |outcome: &Result<String, String>| !outcome.as_ref().is_ok_and(|by| wanted.contains(&by.as_str()));
+    let last = records.iter().filter(|record| wrong(&record.outcome)).map(|record| record.start).max();
+    last.map_or(Duration::ZERO, |last| last.saturating_duration_since(from))
+}
+
+#[test]
+fn a_backend_that_falls_silent_loses_its_flows_and_a_provider_is_left() {
+    let lab = lab("");
+    let a2 = Backend::named("a2").unwrap();
+    let after = served_after(&lab, || silence(&lab, a2), &["a1", "a3"]);
+    assert!(after < DETECTED, "{after:?}");
+    println!("a silent backend: requests fail for {after:?}");
+    let a2s = events(&lab)["backend_down"].iter().filter(|(_, why)| why.contains("its flows go, too")).count();
+    assert_eq!(a2s, a2.pools().len(), "{:?}", events(&lab)["backend_down"]);
+    // The rest of its provider.
+    let rest = || Backend::of(Provider::A).filter(|backend| *backend != a2).for_each(|backend| silence(&lab, backend));
+    let after = served_after(&lab, rest, &["b1", "b2", "b3"]);
+    assert!(after < DETECTED, "{after:?}");
+    println!("a silent provider: requests fail for {after:?}");
+    assert!(lab.status().unwrap()["daemon"]["frozen"].is_null());
+}
+
+/// Makes backends answer their probes with 500, or with 200 again.
+fn set_sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) {
+    for backend in backends {
+        let file = lab.dir().join(backend.to_string()).join("sick");
+        let done = if sick { std::fs::write(file, "") } else { std::fs::remove_file(file) };
+        done.expect("the server's directory is there");
+    }
+}
+
+#[test]
+fn a_provider_that_is_sick_in_turns_is_left_once_and_returned_to_once() {
+    // Five minutes are two seconds here: 150 times faster.
+    let lab = lab("damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n");
+    let period = Duration::from_secs(2);
+    for _ in 0..4 {
+        set_sick(&lab, Backend::of(Provider::A), true);
+        sleep(period);
+        set_sick(&lab, Backend::of(Provider::A), false);
+        sleep(period);
+    }
+    sleep(Duration::from_secs(10));
+    let seen = events(&lab);
+    for service in Service::of(Protocol::Tcp) {
+        let moves = (count(&seen, "pool_left", service.name), count(&seen, "pool_returned", service.name));
+        assert_eq!(moves, (1, 1), "{}: {seen:?}", service.name);
+        assert!(lab.curl(CLIENTS[0], &format!("http://{}/", service.address())).unwrap().starts_with('a'));
+    }
+}
+
+#[test]
+fn a_backend_that_flaps_is_up_and_down_no_more_than_three_times() {
+    let lab = lab("");
+    let a1 = Backend::named("a1").unwrap();
+    for _ in 0..10 {
+        set_sick(&lab, [a1].into_iter(), true);
+        sleep(Duration::from_secs(1));
+        set_sick(&lab, [a1].into_iter(), false);
+        sleep(Duration::from_secs(1));
+    }
+    let seen = events(&lab);
+    for pool in a1.pools() {
+        let name = format!("{pool}/a1");
+        // The first one was when the daemon started.
+        let changes = count(&seen, "backend_down", &name) + count(&seen, "backend_up", &name) - 1;
+        assert!((1..=3).contains(&changes), "{name}: {changes}");
+    }
+    let text = lab.ctl(&["status"]).unwrap();
+    assert!(text.contains("held back"), "{text}");
+}
