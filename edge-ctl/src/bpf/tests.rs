@@ -104,6 +104,9 @@ fn what_was_published_is_found_again() {
     pinned.set_state(backend(&pinned, "one/b1"), drained, "by an operator").expect("known");
     let web = service_number(&pinned, "web");
     pinned.set_failover(web, Failover { first: 1, evacuate: true }).expect("known");
+    let one = pinned.snapshot().expect("readable").expect("published").pool("one").expect("there").number;
+    pinned.set_withheld(one, 248, "it was left");
+    assert!(!pinned.is_bank_damaged().expect("readable"), "what changes within a generation is no damage");
     drop(pinned);
 
     let mut pinned = reopened(&pins);
@@ -111,6 +114,7 @@ fn what_was_published_is_found_again() {
     assert_eq!(pinned.snapshot().expect("readable"), Some(image.snapshot));
     assert_eq!(pinned.state(backend(&pinned, "one/b1")), drained);
     assert_eq!(pinned.failover(web), Failover { first: 1, evacuate: true });
+    assert_eq!(pinned.withheld(one), 248);
     let note = pinned.note(backend(&pinned, "one/b1"));
     assert!(note.reason.starts_with(b"by an operator\0"));
     assert!(note.changed_ms > 0);
@@ -121,9 +125,28 @@ fn what_was_published_is_found_again() {
     pinned.publish(&image).expect("published");
     assert_eq!(pinned.state(backend(&pinned, "one/b1")), drained);
     assert_eq!(pinned.failover(web), Failover { first: 1, evacuate: true });
+    assert_eq!(pinned.withheld(one), 248);
     assert_eq!(pool_counts(&pinned, "one"), (2, 3));
     assert!(pinned.exits().iter().all(|&(_, count)| count == 0));
     assert_eq!(pinned.service_traffic(web).packets + pinned.backend_traffic(1).packets, 0);
+}
+
+#[test]
+fn a_share_is_of_the_state_and_no_news_of_it() {
+    let bpffs = Bpffs::mount();
+    let config = config();
+    let mut pinned = PinnedMaps::create(&bpffs.pins(), &Capacity::of(&config)).expect("maps");
+    let image = plan(&pinned, &config);
+    pinned.publish(&image).expect("published");
+    let b1 = backend(&pinned, "one/b1");
+    pinned.set_state(b1, state(Admin::Enabled, Health::Up), "2 probes in a row passed").expect("known");
+    let (before, note) = (pinned.state(b1), pinned.note(b1));
+    pinned.set_share(b1, 200).expect("known");
+    assert_eq!((pinned.state(b1).withheld(), pinned.state(b1).0 & 0xff), (200, before.0));
+    assert_eq!(pinned.note(b1), note);
+    assert!(pinned.in_transition(service_number(&pinned, "web")), "its picks may be others");
+    pinned.set_share(b1, 0).expect("known");
+    assert_eq!(pinned.state(b1), before);
 }
 
 #[test]
