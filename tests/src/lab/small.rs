@@ -42,6 +42,7 @@ use crate::{
 
 pub const CLIENT: &str = "client";
 pub const BACKENDS: [&str; 2] = ["be1", "be2"];
+const SWITCH: &str = "switch";
 
 /// A VIP that no service has: for what is routed to a backend without the load balancer.
 pub const UNSERVED: [IpAddr; 2] = [v4(99), v6(0x99)];
@@ -167,6 +168,34 @@ impl Small {
         Ok(lab)
     }
 
+    /// On veth in one segment, with one backend and with the offloads that the kernel gives a veth: what a host sends at once goes
+    /// through in one piece, longer than the MTU.
+    pub fn on_bridge() -> Result<Self> {
+        let hosts = [CLIENT, EDGE, BACKENDS[0]];
+        let mut lab = Self::bare(&[hosts[0], hosts[1], hosts[2], SWITCH])?;
+        let switch = lab.netns(SWITCH);
+        switch.ip("link add br0 type bridge\nlink set br0 up\n")?;
+        for host in hosts {
+            let (netns, port) = (lab.netns(host), format!("port-{host}"));
+            link::pair(End { netns, name: "eth0" }, End { netns: switch, name: &port })?;
+            switch.ip(&format!("link set {port} master br0\n"))?;
+            link::offload_checksums(netns, "eth0", true)?;
+            link::offload_checksums(switch, &port, true)?;
+        }
+        lab.front()?;
+        lab.backend(BACKENDS[0], Ipv4Addr::new(10, 0, 0, 11), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x11))?;
+        lab.answer_for_itself()?;
+        Ok(lab)
+    }
+
+    /// Keeps a backend in the segment of the edge from answering for the VIPs.
+    fn answer_for_itself(&self) -> Result<()> {
+        for setting in ["arp_ignore", "arp_announce"] {
+            self.netns(BACKENDS[0]).set(&format!("ipv4/conf/all/{setting}"), "2")?;
+        }
+        Ok(())
+    }
+
     /// On the three network devices of this process's namespace with these MAC addresses: client, edge, backend. They
     /// return to it when the lab is dropped.
     ///
@@ -191,9 +220,7 @@ impl Small {
         }
         lab.front()?;
         lab.backend(BACKENDS[0], Ipv4Addr::new(10, 0, 0, 11), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x11))?;
-        for setting in ["arp_ignore", "arp_announce"] {
-            lab.netns(BACKENDS[0]).set(&format!("ipv4/conf/all/{setting}"), "2")?;
-        }
+        lab.answer_for_itself()?;
         Ok(lab)
     }
 

@@ -7,6 +7,7 @@ mod decap_watch;
 mod fabric;
 mod faults;
 mod flows;
+mod generic;
 mod http;
 mod judging;
 mod kernels;
