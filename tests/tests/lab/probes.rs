@@ -162,7 +162,7 @@ fn probes_take_the_next_hop_that_packets_take() {
     let (one, edge) = (lab.netns(BACKENDS[0]), lab.netns(EDGE));
     one.set("ipv4/conf/all/arp_ignore", "1").unwrap();
     let addresses: Vec<_> = (1..=8).map(|number| format!("10.7.0.{number}")).collect();
-    let lines: String = addresses.iter().map(|address| format!("addr add {address}/32 dev lo\n")).collect();
+    let lines = addresses.iter().map(|address| format!("addr add {address}/32 dev lo\n")).collect::<Vec<_>>().concat();
     one.ip(&format!(
         "{lines}link add link eth0 name second type macvlan mode bridge\nlink set second up\naddr add 10.1.1.12/24 dev second\n"
     ))
