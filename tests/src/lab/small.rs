@@ -138,6 +138,8 @@ pub struct Small {
     edge: Option<Edge>,
     servers: Vec<Servers>,
     passing: Vec<XdpPass>,
+    /// Whether backends take what is sent to them as it is, and so no tunnel packets: they are probed at their addresses.
+    plain: bool,
     bpffs: BpfFs,
     hosts: Vec<(&'static str, Netns)>,
     /// Name and addresses.
@@ -232,6 +234,7 @@ impl Small {
             edge: None,
             servers: Vec::new(),
             passing: Vec::new(),
+            plain: false,
             bpffs,
             hosts: Vec::new(),
             backends: Vec::new(),
@@ -298,7 +301,13 @@ impl Small {
     /// Lets a host take what the edge's program sends: its veth needs a program for that, if only one that passes.
     pub fn pass(&mut self, host: &str) -> Result<()> {
         self.passing.push(XdpPass::attach(self.netns(host), "eth0")?);
+        self.plain |= BACKENDS.contains(&host);
         Ok(())
+    }
+
+    /// Has backends probed at their addresses, for a test of what a probe through a service would find.
+    pub fn probe_addresses(&mut self) {
+        self.plain = true;
     }
 
     /// `edge-ctl decap ARGS` for `eth0` of a host; what it printed.
@@ -391,11 +400,12 @@ impl Small {
              [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
              [[interface]]\nname = \"eth0\"\nmode = \"{mode}\"\n"
         );
+        let through = if self.plain { "address" } else { "service" };
         for pool in ["p4", "p6"] {
             write!(
                 text,
                 "\n[[pool]]\nname = \"{pool}\"\ndamping = \"0s\"\nslow_start = \"0s\"\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\n\
-                 interval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\nfall = 5\n"
+                 through = \"{through}\"\ninterval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\nfall = 5\n"
             )?;
             for (name, v4, v6) in &self.backends {
                 let address: IpAddr = if pool == "p4" { (*v4).into() } else { (*v6).into() };

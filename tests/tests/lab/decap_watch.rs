@@ -38,7 +38,18 @@ impl World {
     }
 
     fn watcher(lab: &Small) -> (Process, std::path::PathBuf) {
-        let args = ["--from", SOURCES[0], "--from", SOURCES[1], "--vip", "192.0.2.0/24", "--vip", "2001:db8::10"];
+        let args = [
+            "--from",
+            SOURCES[0],
+            "--from",
+            SOURCES[1],
+            "--vip",
+            "192.0.2.0/24",
+            "--vip",
+            "2001:db8::10",
+            "--vip",
+            "2001:db8::20",
+        ];
         lab.watch_decap(BACKEND, &args).expect("it starts")
     }
 
