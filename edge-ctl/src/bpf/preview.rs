@@ -24,6 +24,8 @@ pub(crate) struct Preview<'a> {
     bank: u32,
     pools: BTreeMap<u16, Pool>,
     backends: BTreeMap<BackendNumber, Backend>,
+    /// New cells, by the first one of each run.
+    regions: BTreeMap<u32, &'a [Cell]>,
     /// Picks of services that are alike: now, and then.
     known: BTreeMap<(bool, Vec<u8>), Rc<Vec<BackendNumber>>>,
 }
@@ -40,7 +42,8 @@ impl PinnedMaps {
         }
         let now = Copies::take(&self.maps, bank, generation);
         let pools = image.pools.iter().copied().collect();
-        Some(Preview { maps: self, image, now, bank, pools, backends, known: BTreeMap::new() })
+        let regions = image.candidates.iter().map(|region| (region.first, &region.cells[..])).collect();
+        Some(Preview { maps: self, image, now, bank, pools, backends, regions, known: BTreeMap::new() })
     }
 }
 
@@ -95,11 +98,8 @@ impl PoolMaps for Preview<'_> {
     }
 
     fn candidates(&self, cell: u32) -> Option<Cell> {
-        let holds = |first: u32, length: usize| cell.checked_sub(first).is_some_and(|at| (at as usize) < length);
-        let region = self.image.candidates.iter().find(|region| holds(region.first, region.cells.len()));
-        match region {
-            Some(region) => region.cells.get((cell - region.first) as usize).copied(),
-            None => self.maps.maps.candidates.read(cell),
-        }
+        let new = self.regions.range(..=cell).next_back();
+        let new = new.and_then(|(first, cells)| cells.get((cell - first) as usize).copied());
+        new.or_else(|| self.maps.maps.candidates.read(cell))
     }
 }

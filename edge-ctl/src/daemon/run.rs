@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms, monotonic_time},
-    config::{self, ConfigError},
+    config::ConfigError,
     control::{
         chain,
         change::{self, ChangeError, History, How, Words},
@@ -288,11 +288,7 @@ impl Daemon {
             newer: None,
         };
         // A daemon that was dead has seen nothing: the soak begins anew.
-        let trial = daemon.history.trial.as_ref();
-        let text = trial.and_then(|trial| daemon.history.entry(trial.back_to)).and_then(change::Entry::text);
-        let before = text.and_then(|text| config::parse(&text, "the configuration before").ok());
-        let before = before.unwrap_or_else(|| daemon.controller.inventory.config.clone());
-        daemon.soak.start(&daemon.controller, &before, &daemon.history, boot_ms());
+        daemon.soak.start(&daemon.controller, &daemon.history, boot_ms());
         daemon.look_outside();
         daemon.sample();
         Ok(daemon)

@@ -1,7 +1,7 @@
 //! What becomes of a generation after it came into force: good after a soak, or to blame for what its services lack.
 
 use crate::{
-    config::Config,
+    config,
     control::{
         change::{History, Verdict, Watch},
         data_plane::DataPlane,
@@ -17,16 +17,11 @@ pub(super) struct Soak {
 }
 
 impl Soak {
-    /// A generation has come into force in place of `before`. `now_ms` is `CLOCK_BOOTTIME`.
-    pub(super) fn start<P: DataPlane>(
-        &mut self,
-        controller: &Controller<P>,
-        before: &Config,
-        history: &History,
-        now_ms: u64,
-    ) {
+    /// A generation has come into force. `now_ms` is `CLOCK_BOOTTIME`.
+    pub(super) fn start<P: DataPlane>(&mut self, controller: &Controller<P>, history: &History, now_ms: u64) {
         let Controller { inventory, plane, .. } = controller;
-        self.watch = Some(Watch::start(self.watch.take(), inventory, plane, before, history, now_ms));
+        let before = history.before_trial().and_then(|text| config::parse(&text, "the configuration before").ok());
+        self.watch = Some(Watch::start(self.watch.take(), inventory, plane, before.as_ref(), history, now_ms));
     }
 
     /// A second has passed. Returns whether the generation is good as of now.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use serde::Serialize;
 
-use crate::config::{Announce, Backend, Config, Pool, Probe, Service};
+use crate::config::{Announce, Backend, Config, Judging, Pool, Probe, Service, Tunnel};
 
 /// What changes from one configuration to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -123,6 +123,20 @@ impl Changes {
 }
 
 fn keys(old: &Config, new: &Config) -> Vec<String> {
+    // Whoever adds a key finds this, and adds it below.
+    let Config {
+        hash_key: _,
+        slots: _,
+        vip_other: _,
+        soak: _,
+        reference_targets: _,
+        interfaces: _,
+        tunnel: Tunnel { source_v4: _, source_v6: _ },
+        limits: _,
+        pools: _,
+        services: _,
+        text: _,
+    } = new;
     let mut changes = Changes(Vec::new());
     if old.hash_key != new.hash_key {
         changes.0.push("hash_key: another one".to_owned());
@@ -130,6 +144,9 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
     changes.note("slots", &old.slots, &new.slots, u32::to_string);
     changes.note("edge.vip_other", &old.vip_other, &new.vip_other, lower);
     changes.note("edge.soak", &old.soak, &new.soak, |soak| humantime::format_duration(*soak).to_string());
+    changes.note("edge.reference_targets", &old.reference_targets, &new.reference_targets, |targets| {
+        targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    });
     changes.note("tunnel.source_v4", &old.tunnel.source_v4, &new.tunnel.source_v4, optional);
     changes.note("tunnel.source_v6", &old.tunnel.source_v6, &new.tunnel.source_v6, optional);
     let (before, after) = (limits(old), limits(new));
@@ -195,11 +212,11 @@ fn pool(old: &Pool, new: &Pool) -> Vec<String> {
     let mut changes = Changes(Vec::new());
     changes.note("min_healthy", &old.min_healthy, &new.min_healthy, u16::to_string);
     changes.note("probe", &old.probe, &new.probe, |probe| probe.as_ref().map_or_else(|| "none".to_owned(), probe_text));
-    // Whatever else a pool has, its backends apart, is compared as it stands: nothing changes without a word.
-    let rest = |pool: &Pool| Pool { backends: Vec::new(), min_healthy: 1, probe: None, ..pool.clone() };
-    if changes.0.is_empty() && rest(old) != rest(new) {
-        changes.0.push("other keys".to_owned());
-    }
+    let Pool { name: _, min_healthy: _, probe: _, judging, backends: _ } = new;
+    let Judging { ejection_cap, panic_below, damping } = judging;
+    changes.note("ejection_cap", &old.judging.ejection_cap, ejection_cap, f64::to_string);
+    changes.note("panic_below", &old.judging.panic_below, panic_below, f64::to_string);
+    changes.note("damping", &old.judging.damping, damping, |time| humantime::format_duration(*time).to_string());
     changes.0
 }
 

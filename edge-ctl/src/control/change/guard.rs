@@ -20,7 +20,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{How, Words, diff::pools_of};
-use crate::config::{Config, END, Service, has_end};
+use crate::config::{Backend, Config, END, Pool, Service, has_end};
 
 /// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
 pub(crate) type Decided = (String, IpAddr);
@@ -55,10 +55,11 @@ impl Findings {
         for pool in old_pools.difference(&new_pools) {
             removals.push(format!("pool {pool} is removed, with all of its backends"));
         }
-        let mut services = 0;
-        let mut taken_off = 0;
+        let pools = Pools::of(old, new);
+        let kept: BTreeMap<_, _> = new.services.iter().map(|service| (service.name.as_str(), service)).collect();
+        let (mut services, mut taken_off) = (0, 0);
         for before in &old.services {
-            let Some(after) = new.services.iter().find(|after| after.name == before.name) else {
+            let Some(after) = kept.get(before.name.as_str()) else {
                 services += 1;
                 removals.push(format!("service {} is removed", before.name));
                 continue;
@@ -73,19 +74,18 @@ impl Findings {
                 ));
             }
             let left = pools_of(new, after);
-            let off: Vec<_> = pools_of(old, before).into_iter().filter(|pool| !left.contains(pool)).collect();
-            for pool in off.iter().filter(|pool| new_pools.contains(*pool)) {
+            let off = pools_of(old, before).into_iter().filter(|pool| !left.contains(pool));
+            for pool in off.filter(|pool| new_pools.contains(pool)) {
                 taken_off += 1;
                 removals.push(format!("service {} goes to pool {pool} no more", before.name));
             }
-            let lost = lost_capacity(old, before, new, after);
+            let lost = pools.lost(old, before, &left);
             if lost > LOST {
                 removals.push(format!("service {} loses {:.0} % of its capacity", before.name, lost * 100.0));
             }
         }
         removals.extend(renamed(new, decided));
-        let gone = backends(old).filter(|(name, address)| !is_there(new, name, *address)).count();
-        let removed = services + taken_off + old_pools.difference(&new_pools).count() + gone;
+        let removed = services + taken_off + old_pools.difference(&new_pools).count() + pools.gone;
         let removed = if removals.is_empty() { 0 } else { u32::try_from(removed).unwrap_or(u32::MAX).max(1) };
         Self { removals, removed, moves: moves(old, new) }
     }
@@ -170,55 +170,63 @@ fn shown(service: &Service) -> String {
     format!("{} {}", std::net::SocketAddr::new(service.vip, service.port), service.protocol.name())
 }
 
-/// The share of its capacity that a service loses. Weights count within their pool, and a pool counts by its backends.
-fn lost_capacity(old: &Config, before: &Service, new: &Config, after: &Service) -> f64 {
-    let kept: BTreeMap<&str, &crate::config::Pool> =
-        after.pools.iter().map(|at| &new.pools[*at]).map(|pool| (pool.name.as_str(), pool)).collect();
-    let (mut all, mut lost) = (0.0, 0.0);
-    for pool in before.pools.iter().map(|at| &old.pools[*at]) {
-        let weights: f64 = pool.backends.iter().map(|backend| f64::from(backend.weight)).sum();
-        let count = pool.backends.iter().map(|_| 1.0).sum::<f64>();
-        all += count;
-        let there: BTreeSet<_> = kept
-            .get(pool.name.as_str())
-            .into_iter()
-            .flat_map(|pool| &pool.backends)
-            .flat_map(|backend| [backend.name.clone(), backend.address.to_string()])
-            .collect();
-        let gone = pool
-            .backends
-            .iter()
-            .filter(|backend| !there.contains(&backend.name) && !there.contains(&backend.address.to_string()));
-        lost += gone.map(|backend| f64::from(backend.weight)).sum::<f64>() / weights * count;
+/// What the pools of a configuration lose, each looked at once.
+struct Pools {
+    /// Of each of the old pools, at its position: the number of backends, and the share of its weight that goes.
+    each: Vec<(f64, f64)>,
+    /// Backends that go.
+    gone: usize,
+}
+
+impl Pools {
+    fn of(old: &Config, new: &Config) -> Self {
+        let named: BTreeMap<_, _> = new.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
+        let mut gone = 0;
+        let mut lost = |pool: &Pool| {
+            let now = named.get(pool.name.as_str()).into_iter().flat_map(|pool| &pool.backends);
+            let (names, addresses): (BTreeSet<_>, BTreeSet<_>) =
+                now.map(|backend| (backend.name.as_str(), backend.address)).unzip();
+            // Another name or another address is no loss.
+            let is_gone =
+                |backend: &&Backend| !names.contains(backend.name.as_str()) && !addresses.contains(&backend.address);
+            let weight = |backend: &Backend| f64::from(backend.weight);
+            gone += pool.backends.iter().filter(is_gone).count();
+            let lost: f64 = pool.backends.iter().filter(is_gone).map(weight).sum();
+            let count = pool.backends.iter().map(|_| 1.0).sum();
+            (count, lost / pool.backends.iter().map(weight).sum::<f64>())
+        };
+        let each = old.pools.iter().map(&mut lost).collect();
+        Self { each, gone }
     }
-    if all > 0.0 { lost / all } else { 0.0 }
+
+    /// The share of its capacity that a service loses which still has the pools `left`. Weights count within their pool, and a
+    /// pool counts by its backends.
+    fn lost(&self, old: &Config, service: &Service, left: &[String]) -> f64 {
+        let (mut all, mut gone) = (0.0, 0.0);
+        for at in &service.pools {
+            let (count, lost) = self.each[*at];
+            all += count;
+            gone += if left.contains(&old.pools[*at].name) { count * lost } else { count };
+        }
+        if all > 0.0 { gone / all } else { 0.0 }
+    }
 }
 
 /// Backends that an operator has taken out, and that would come back under another name.
 fn renamed(new: &Config, decided: &[Decided]) -> Vec<String> {
-    let named: BTreeMap<_, _> = backends(new).collect();
-    let gone = decided.iter().filter(|(name, _)| !named.contains_key(name));
-    gone.filter_map(|(name, address)| {
-        let pool = name.split('/').next()?;
-        let other = named.iter().find(|(other, at)| *at == address && other.split('/').next() == Some(pool))?.0;
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeMap::new());
+    for (pool, backend) in new.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend))) {
+        names.insert((pool.name.as_str(), backend.name.as_str()));
+        addresses.insert((pool.name.as_str(), backend.address), backend.name.as_str());
+    }
+    let other = |(full, address): &Decided| {
+        let (pool, name) = full.split_once('/')?;
+        let other = addresses.get(&(pool, *address)).filter(|_| !names.contains(&(pool, name)))?;
         Some(format!(
-            "{name} was drained or disabled by an operator, and would serve again as {other}: drain that, too"
+            "{full} was drained or disabled by an operator, and would serve again as {pool}/{other}: drain that, too"
         ))
-    })
-    .collect()
-}
-
-/// `POOL/BACKEND` and address of each.
-fn backends(config: &Config) -> impl Iterator<Item = (String, IpAddr)> {
-    let named = |pool: &str, backend: &crate::config::Backend| (format!("{pool}/{}", backend.name), backend.address);
-    config.pools.iter().flat_map(move |pool| pool.backends.iter().map(move |backend| named(&pool.name, backend)))
-}
-
-/// Whether the backend is in the configuration, under its name or in its pool by its address.
-fn is_there(config: &Config, name: &str, address: IpAddr) -> bool {
-    let Some((pool, name)) = name.split_once('/') else { return false };
-    let pool = config.pools.iter().find(|known| known.name == pool);
-    pool.is_some_and(|pool| pool.backends.iter().any(|known| known.name == name || known.address == address))
+    };
+    decided.iter().filter_map(other).collect()
 }
 
 fn moves(old: &Config, new: &Config) -> Vec<String> {
@@ -232,8 +240,9 @@ fn moves(old: &Config, new: &Config) -> Vec<String> {
             old.slots, new.slots
         ));
     }
+    let kept: BTreeMap<_, _> = new.services.iter().map(|service| (service.name.as_str(), service)).collect();
     for before in &old.services {
-        let after = new.services.iter().find(|after| after.name == before.name);
+        let after = kept.get(before.name.as_str());
         if after.is_some_and(|after| after.affinity_prefix != before.affinity_prefix) {
             moves.push(format!("`affinity` of service {} changes, which moves its flows", before.name));
         }

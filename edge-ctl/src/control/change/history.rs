@@ -146,6 +146,11 @@ impl History {
         self.entries.iter_mut().find(|entry| entry.generation == generation)
     }
 
+    /// The text that comes back if what is on trial is not confirmed.
+    pub(crate) fn before_trial(&self) -> Option<String> {
+        self.entry(self.trial.as_ref()?.back_to)?.text()
+    }
+
     /// The last good generation.
     pub(crate) fn last_good(&self) -> Option<&Entry> {
         self.entries.iter().rfind(|entry| entry.verdict == Verdict::Good)

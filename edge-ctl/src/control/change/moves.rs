@@ -1,6 +1,6 @@
 //! Which share of each service's flows a change moves: counted from the candidate tables, slot by slot.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use serde::Serialize;
 
@@ -30,16 +30,21 @@ pub(crate) fn moves(
     preview: &mut Preview<'_>,
 ) -> Vec<Moves> {
     let mut moves = Vec::new();
+    let was: BTreeMap<_, _> = old.services.iter().map(|service| (service.name.as_str(), service)).collect();
+    let mut known = BTreeMap::new();
     for service in &new.services {
-        let was = old.services.iter().find(|was| was.name == service.name);
         let numbers = before.service(&service.name).zip(image.snapshot.service(&service.name));
-        let (Some(was), Some((number, then))) = (was, numbers) else { continue };
+        let (Some(was), Some((number, then))) = (was.get(service.name.as_str()), numbers) else { continue };
         let (now, then) = (preview.picks_now(number.number), preview.picks_then(then.number));
         let address = |number: &u16| preview.address(*number);
         let is_same_hash = old.hash_key == new.hash_key && was.affinity_prefix == service.affinity_prefix;
         let (new_flows, running_flows) = if is_same_hash && now.len() == then.len() {
-            let moved = now.iter().zip(&*then).filter(|(now, then)| address(now) != address(then)).count();
-            (share(moved, now.len()), 0.0)
+            // Services that are alike share their picks.
+            let moved = known.entry((Rc::as_ptr(&now), Rc::as_ptr(&then))).or_insert_with(|| {
+                let moved = now.iter().zip(&*then).filter(|(now, then)| address(now) != address(then)).count();
+                share(moved, now.len())
+            });
+            (*moved, 0.0)
         } else {
             let owners = preview.owners(number.number);
             // New owners are picked where there are other slots; else the slots keep theirs, and flows change slots.

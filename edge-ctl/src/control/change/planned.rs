@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Candidate, ChangeError, Diff, Entry, Findings, History, Moves, Trial, diff::limits, moves::moves};
+use super::{
+    Candidate, ChangeError, Diff, Entry, Findings, History, Moves, Trial, diff::limits, moves::moves, watch::takes,
+};
 use crate::{
     bpf::PinnedMaps,
     config::Config,
@@ -15,8 +17,6 @@ use crate::{
     net,
     plan::{self, Admin, Capacity, Image},
 };
-
-use edge_common::abi::State;
 
 /// Stays valid until anything is changed that it rests on.
 pub(crate) struct Planned {
@@ -81,7 +81,7 @@ impl Planned {
         let mut unavailable = Vec::new();
         if let Some(inventory) = in_force {
             InForce { maps, inventory }.findings(&candidate.config).judge(candidate.how, &candidate.words)?;
-            let out = inventory.members().filter(|member| !maps.state(member.number).has_all(State::NEW));
+            let out = inventory.members().filter(|member| !takes(maps.state(member.number)));
             unavailable = out.map(|member| member.name()).collect();
         }
         let image = maps.with_previous(|previous| plan::plan(&candidate.config, maps.capacity(), previous))??;
@@ -121,7 +121,9 @@ impl Planned {
         }
         let before = history.clone();
         let confirm = words.confirm();
-        let back_to = history.entries.last().map(|entry| entry.generation);
+        // What was on trial itself is nothing to go back to.
+        let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
+        let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
         history.push(Entry {
             text_of,
             file,

@@ -1,15 +1,17 @@
 //! Watches a generation after it came into force. It is good once no service has lost availability for a while; and it is to blame
 //! for what a service lacks that it would have had with the configuration before, with what is known of the backends now. Pure.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use edge_common::abi::{BackendNumber, State};
+use edge_common::abi::State;
 
 use super::{History, diff::pools_of};
 use crate::{
-    config::{Config, Pool, Service},
+    config::{Backend, Config, Pool, Service},
     control::{data_plane::DataPlane, inventory::Inventory},
-    plan::RetiredRecord,
 };
 
 /// For how many looks in a row a generation must be to blame: a backend may be between two states for one.
@@ -54,18 +56,20 @@ struct Before {
 }
 
 impl Watch {
-    /// Starts at the generation in force, which has replaced `before`, and that what `last` has watched.
+    /// Starts at the generation in force, after what `last` has watched; `before` is what comes back if it is on trial.
     pub(crate) fn start(
         last: Option<Self>,
         inventory: &Inventory,
         plane: &impl DataPlane,
-        before: &Config,
+        before: Option<&Config>,
         history: &History,
         now_ms: u64,
     ) -> Self {
         let trial = history.trial.as_ref().filter(|trial| trial.generation == inventory.generation);
-        let before = trial
-            .map(|trial| Before { config: before.clone(), unavailable: trial.unavailable.iter().cloned().collect() });
+        let before = trial.zip(before).map(|(trial, before)| Before {
+            config: before.clone(),
+            unavailable: trial.unavailable.iter().cloned().collect(),
+        });
         let levels = levels(inventory, plane);
         let baseline = last.map_or_else(Vec::new, |last| last.levels);
         Self { generation: inventory.generation, since_ms: now_ms, levels, baseline, before, blamed: None }
@@ -79,8 +83,8 @@ impl Watch {
             self.generation = inventory.generation;
         }
         let is_worse = |before: &Levels| {
-            now.iter()
-                .any(|(name, level)| before.iter().any(|(known, before)| known == name && rank(*level) > rank(*before)))
+            let before: BTreeMap<_, _> = before.iter().map(|(name, level)| (name, level)).collect();
+            now.iter().any(|(name, level)| before.get(name).is_some_and(|before| rank(*level) > rank(**before)))
         };
         // Since a moment ago, or still than before this generation.
         if is_worse(&self.levels) || is_worse(&self.baseline) {
@@ -106,14 +110,14 @@ impl Watch {
 
 impl Before {
     /// The first service that is worse off than it would be with the configuration before.
-    fn blame(&self, inventory: &Inventory, plane: &impl DataPlane, now: &[(String, Level)]) -> Option<String> {
-        let available = |pool: &Pool, name: &str| self.would_take(inventory, plane, pool, name);
+    fn blame(&self, inventory: &Inventory, plane: &impl DataPlane, now: &Levels) -> Option<String> {
+        let would = self.would_take(inventory, plane);
+        let now: BTreeMap<_, _> = now.iter().map(|(name, level)| (name.as_str(), *level)).collect();
+        let after: BTreeMap<_, _> =
+            inventory.config.services.iter().map(|service| (service.name.as_str(), service)).collect();
         self.config.services.iter().find_map(|service| {
-            let (_, now) = now.iter().find(|(name, _)| *name == service.name)?;
-            let after = inventory.config.services.iter().find(|after| after.name == service.name)?;
-            let would =
-                level(&self.config, service, |pool| pool.backends.iter().filter(|b| available(pool, &b.name)).count());
-            let lost = match (would, *now) {
+            let (now, after) = (*now.get(service.name.as_str())?, *after.get(service.name.as_str())?);
+            let lost = match (level(&self.config, service, &would), now) {
                 (Level::Full(would), Level::Full(now)) => {
                     // Another pool serves, although the one before is still in the list, and further to the front.
                     let before = pools_of(&self.config, service);
@@ -122,71 +126,59 @@ impl Before {
                 }
                 (would, now) => rank(now) > rank(would),
             };
-            lost.then(|| {
-                format!(
-                    "service {} is {}, and was not to be without it",
-                    service.name,
-                    described(&inventory.config, after, *now)
-                )
-            })
+            let described = described(&inventory.config, after, now);
+            lost.then(|| format!("service {} is {described}, and was not to be without it", service.name))
         })
     }
 
-    /// Whether the backend would take new flows: what is known now, where it is probed as it was; else what was known then.
-    fn would_take(&self, inventory: &Inventory, plane: &impl DataPlane, pool: &Pool, name: &str) -> bool {
-        let full = format!("{}/{name}", pool.name);
-        let then = !self.unavailable.contains(&full);
-        let Some(address) = pool.backends.iter().find(|backend| backend.name == name).map(|backend| backend.address)
-        else {
-            return then;
-        };
-        let same = inventory.members().find(|member| {
-            member.pool.name == pool.name
-                && member.backend.name == name
-                && member.backend.address == address
-                && member.pool.probe == pool.probe
+    /// How many backends of each pool would take new flows: by what is known now, where they are probed as they were; else by
+    /// what was known then.
+    fn would_take(&self, inventory: &Inventory, plane: &impl DataPlane) -> Vec<usize> {
+        let probes: BTreeMap<_, _> =
+            inventory.config.pools.iter().map(|pool| (pool.name.as_str(), &pool.probe)).collect();
+        let members = inventory.members().map(|member| {
+            let key = (member.pool.name.as_str(), member.backend.name.as_str(), member.backend.address);
+            (key, takes(plane.state(member.number)))
         });
-        if let Some(member) = same {
-            return is_available(plane, member.number);
-        }
-        let is_it =
-            |retired: &&RetiredRecord| retired.pool == pool.name && retired.name == name && retired.address == address;
-        // A retired backend takes no new flows, but it is probed, if its pool is as before.
-        let is_probed =
-            |retired: &&RetiredRecord| inventory.retired_pool(retired).is_some_and(|now| now.probe == pool.probe);
-        let retired = inventory.retired.iter().find(is_it).filter(is_probed);
-        then && retired.is_none_or(|retired| !plane.state(retired.number).has_all(State::DOWN))
+        // A retired backend takes no new flows, but it is probed as its pool is.
+        let retired = inventory.retired.iter().map(|retired| {
+            let key = (retired.pool.as_str(), retired.name.as_str(), retired.address);
+            (key, !plane.state(retired.number).has_all(State::DOWN))
+        });
+        let known: BTreeMap<_, _> = retired.chain(members).collect();
+        let count = |pool: &Pool| {
+            let is_probed_so = probes.get(pool.name.as_str()).is_some_and(|probe| **probe == pool.probe);
+            let would = |backend: &&Backend| {
+                let then = !self.unavailable.contains(&format!("{}/{}", pool.name, backend.name));
+                let now = known.get(&(pool.name.as_str(), backend.name.as_str(), backend.address));
+                now.filter(|_| is_probed_so).copied().unwrap_or(then)
+            };
+            pool.backends.iter().filter(would).count()
+        };
+        self.config.pools.iter().map(count).collect()
     }
 }
 
-/// Whether it takes new flows, and not only since nothing else is left (panic).
-fn is_available(plane: &impl DataPlane, backend: BackendNumber) -> bool {
-    let state = plane.state(backend);
-    state.has_all(State::NEW) && !state.has_any(State::DOWN)
+/// Whether a backend takes new flows, and not only for want of a better one.
+pub(super) const fn takes(state: State) -> bool {
+    state.has_all(State::NEW) && !state.has_all(State::DOWN)
 }
 
 /// Of each service in force.
-fn levels(inventory: &Inventory, plane: &impl DataPlane) -> Vec<(String, Level)> {
+fn levels(inventory: &Inventory, plane: &impl DataPlane) -> Levels {
     let config = &inventory.config;
-    let counts: Vec<_> = (0..config.pools.len())
-        .map(|pool| inventory.members_of(pool).filter(|member| is_available(plane, member.number)).count())
-        .collect();
-    let of = |service: &Service| {
-        let count =
-            |pool: &Pool| config.pools.iter().position(|known| known.name == pool.name).map_or(0, |at| counts[at]);
-        (service.name.clone(), level(config, service, count))
-    };
-    config.services.iter().map(of).collect()
+    let count = |pool| inventory.members_of(pool).filter(|member| takes(plane.state(member.number))).count();
+    let counts: Vec<_> = (0..config.pools.len()).map(count).collect();
+    config.services.iter().map(|service| (service.name.clone(), level(config, service, &counts))).collect()
 }
 
-/// How well a service is served, given how many backends of a pool take new flows. Failovers are the operator's own, and do not
-/// count here.
-fn level(config: &Config, service: &Service, available: impl Fn(&Pool) -> usize) -> Level {
-    let pools: Vec<_> = service.pools.iter().map(|at| &config.pools[*at]).map(|pool| (pool, available(pool))).collect();
-    let full = pools.iter().position(|(pool, count)| *count > 0 && *count >= usize::from(pool.min_healthy));
-    match full {
+/// How well a service is served, given how many backends of each pool take new flows. Failovers are the operator's own, and do
+/// not count here.
+fn level(config: &Config, service: &Service, counts: &[usize]) -> Level {
+    let is_full = |at: &usize| counts[*at] > 0 && counts[*at] >= usize::from(config.pools[*at].min_healthy);
+    match service.pools.iter().position(is_full) {
         Some(position) => Level::Full(position),
-        None if pools.iter().any(|(_, count)| *count > 0) => Level::Short,
+        None if service.pools.iter().any(|at| counts[*at] > 0) => Level::Short,
         None => Level::None,
     }
 }

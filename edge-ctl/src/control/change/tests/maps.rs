@@ -65,6 +65,20 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
 }
 
 #[test]
+fn a_trial_after_a_trial_goes_back_to_what_was_before_both() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let mut now = before.clone();
+    for weight in ["weight = 60", "weight = 70"] {
+        let wanted = candidate(&text().replace("weight = 50", weight), How::Apply, confirm_in(60_000));
+        now = change(&mut maps, &now, &mut history, wanted, &Events::new()).unwrap().unwrap().inventory;
+    }
+    assert_eq!(history.before_trial(), Some(before.config.text));
+    let undone = undo(&mut maps, &now, &mut history, "late", &Events::new()).unwrap().unwrap();
+    assert_eq!((undone.inventory.generation, undone.inventory.config.text), (4, text()));
+}
+
+#[test]
 fn a_confirmed_generation_stays_and_a_rollback_brings_the_one_before() {
     let bpffs = Bpffs::mount();
     let (mut maps, before, mut history) = started(&bpffs);

@@ -35,7 +35,7 @@ fn changed(from: &str, to: &str) -> (Config, Inventory) {
 /// What a generation is to blame for once these backends are down.
 fn blamed(before: &Config, now: &Inventory, unavailable: &[&str], down: &[u16]) -> Option<String> {
     let mut plane = FakeDataPlane::fresh(now);
-    let mut watch = Watch::start(None, now, &plane, before, &on_trial(now, unavailable), 0);
+    let mut watch = Watch::start(None, now, &plane, Some(before), &on_trial(now, unavailable), 0);
     for backend in 1..=6 {
         plane.states.insert(backend, if down.contains(&backend) { DOWN } else { UP });
     }
@@ -53,6 +53,18 @@ fn a_probe_that_all_backends_fail_is_to_blame() {
     assert_eq!(blamed(&before, &now, &[], &[]), None);
     // They were down before.
     assert_eq!(blamed(&before, &now, &["provider-a/a1", "provider-a/a2", "provider-a/shared"], &[1, 2, 3]), None);
+}
+
+#[test]
+fn backends_that_serve_for_want_of_better_ones_are_no_availability() {
+    let (before, now) = changed("path = \"/healthz\"", "path = \"/helthz\"");
+    let mut plane = FakeDataPlane::fresh(&now);
+    let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), 0);
+    let panic = State(State::NEW | State::ALIVE | State::ENABLED | State::DOWN);
+    plane.states.extend((1..=3).map(|backend| (backend, panic)));
+    watch.look(&now, &plane, 1000);
+    watch.look(&now, &plane, 2000);
+    assert!(watch.blame().unwrap().starts_with("service web is served by pool provider-b"));
 }
 
 #[test]
@@ -74,8 +86,8 @@ fn new_addresses_that_do_not_answer_are_to_blame() {
 fn a_generation_is_good_after_a_soak_without_a_loss() {
     let now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
-    let before = Watch::start(None, &now, &plane, &now.config, &History::default(), 0);
-    let mut watch = Watch::start(Some(before), &now, &plane, &now.config, &History::default(), 1000);
+    let before = Watch::start(None, &now, &plane, None, &History::default(), 0);
+    let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), 1000);
     let mut look = |plane: &FakeDataPlane, second: u64| {
         watch.look(&now, plane, second * 1000);
         watch.is_good(SOAK, second * 1000)
@@ -97,8 +109,8 @@ fn a_service_that_was_not_served_before_keeps_nothing_from_being_good() {
     let now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.extend((1..=6).map(|backend| (backend, DOWN)));
-    let before = Watch::start(None, &now, &plane, &now.config, &History::default(), 0);
-    let mut watch = Watch::start(Some(before), &now, &plane, &now.config, &History::default(), 1000);
+    let before = Watch::start(None, &now, &plane, None, &History::default(), 0);
+    let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), 1000);
     watch.look(&now, &plane, 2000);
     assert!(watch.is_good(SOAK, 301_000));
 }
