@@ -102,7 +102,7 @@ impl Judgement {
         let health = probed.health();
         let standing = if health != Health::Down || probed.pool.is_some_and(|pool| self.panic.has(pool)) {
             Standing::Serving
-        } else if probed.machine().is_silenced() && !probed.is_out {
+        } else if probed.machine().is_silenced() && !probed.is_out() {
             Standing::Keeping
         } else {
             Standing::Out
@@ -142,7 +142,7 @@ impl Judgement {
         // After a pardon nobody is silenced.
         let counts = if ruling.frozen.is_some() { self.count(inventory, reach) } else { counts };
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
-        self.put_out(inventory, &counts, &mut ruling);
+        self.put_out(inventory, &counts, now, &mut ruling);
         let probed = &self.probed;
         ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| is_up(probed, reach, backend));
         for (pool, _) in &ruling.panic {
@@ -164,7 +164,7 @@ impl Judgement {
         let mut counts = vec![Count::default(); inventory.config.pools.len()];
         for (backend, probed) in &self.probed {
             if let Some(count) = probed.pool.and_then(|pool| counts.get_mut(pool)) {
-                count.add(probed.machine(), probed.is_out, reach.why(*backend).is_some());
+                count.add(probed.machine(), probed.is_out(), reach.why(*backend).is_some());
                 count.fall_time = probed.fall_time();
             }
         }
@@ -206,7 +206,7 @@ impl Judgement {
     }
 
     /// Those that are down for their own silence lose their established flows, too.
-    fn put_out(&mut self, inventory: &Inventory, counts: &[Count], ruling: &mut Ruling) {
+    fn put_out(&mut self, inventory: &Inventory, counts: &[Count], now: Duration, ruling: &mut Ruling) {
         if self.is_frozen() {
             self.blame.fill(Blame::Nobody);
             return;
@@ -224,7 +224,7 @@ impl Judgement {
         for (backend, probed) in &mut self.probed {
             let Some(blame) = probed.pool.and_then(|pool| blames.get(pool)) else {
                 // One that is retired goes as its flows go anyway.
-                probed.is_out |= probed.machine().is_silenced();
+                probed.put_out(now);
                 continue;
             };
             let why = match blame {
@@ -233,8 +233,8 @@ impl Judgement {
                 Blame::Nobody | Blame::Many | Blame::All => continue,
             };
             // One that answers again, and is held back, has its flows still.
-            if probed.machine().is_silenced() && probed.machine().silent_since().is_some() && !probed.is_out {
-                probed.is_out = true;
+            if probed.machine().is_silenced() && probed.machine().silent_since().is_some() && !probed.is_out() {
+                probed.put_out(now);
                 match ruling.changes.iter_mut().find(|(changed, _)| changed == backend) {
                     Some((_, change)) => change.reason = format!("{}; {why}", change.reason),
                     None => drop(ruling.others.insert(*backend, why.to_owned())),
@@ -244,7 +244,8 @@ impl Judgement {
         self.blame = blames;
     }
 
-    /// Whether most of another pool has answered after that moment, and lost nothing lately.
+    /// Whether most of another pool of one of its services has answered after that moment, and lost nothing lately. That other
+    /// services are heard says little: they may be reached in another way.
     fn hears_another(&self, inventory: &Inventory, pool: usize, after: Duration) -> bool {
         let mut heard = vec![(0, 0); inventory.config.pools.len()];
         for probed in self.probed.values() {
@@ -253,7 +254,11 @@ impl Judgement {
                 *answered += u32::from(probed.machine().answered().is_some_and(|at| at > after));
             }
         }
-        heard.iter().enumerate().any(|(other, (answered, members))| other != pool && answered * 2 > *members)
+        let services = inventory.config.services.iter().filter(|service| service.pools.contains(&pool));
+        services.flat_map(|service| &service.pools).filter(|other| **other != pool).any(|other| {
+            let (answered, members) = heard[*other];
+            answered * 2 > members
+        })
     }
 
     /// Those that are held back although no other backend of a service is up: they are up.

@@ -22,8 +22,6 @@ pub(super) struct Probed {
     machine: Machine,
     /// Position of its pool; `None` for one that is retired.
     pub(super) pool: Option<usize>,
-    /// Whether it is out for its silence, until it is up again or the silence was found to be this host's own.
-    pub(super) is_out: bool,
     /// Seconds in which this daemon ran and no probe has ended. Not of a clock: while the daemon stands still, so do its
     /// probes, and what they had found before must not be thrown away at the first moment after.
     silent: u32,
@@ -41,7 +39,6 @@ impl Probed {
             damping,
             machine: Machine::starting_from(condition.health, evidence, probe.rise, probe.fall, damping),
             pool,
-            is_out: false,
             silent: 0,
         }
     }
@@ -61,25 +58,30 @@ impl Probed {
 
     pub(super) fn observe(&mut self, verdict: &Verdict, now: Duration, deaf: bool) -> Option<HealthChange> {
         self.silent = 0;
-        let change = self.machine.observe(verdict, now, deaf);
-        self.is_out &= self.machine.is_silenced();
-        change
+        self.machine.observe(verdict, now, deaf)
+    }
+
+    /// Whether it is out for its silence, until it is up again or the silence was found to be this host's own.
+    pub(super) fn is_out(&self) -> bool {
+        self.machine.is_convicted()
+    }
+
+    /// It is out for its silence, which is its own.
+    pub(super) fn put_out(&mut self, now: Duration) {
+        self.machine.convict(now);
     }
 
     /// It is held back no longer.
     pub(super) fn release(&mut self, now: Duration) -> Option<HealthChange> {
-        let change = self.machine.release(now);
-        self.is_out &= self.machine.is_silenced();
-        change
+        self.machine.release(now)
     }
 
     /// Its silence was not its own, unless it has been out for longer than a wave of silence takes.
     pub(super) fn pardon(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
-        let is_of_this_wave = !self.is_out || now.saturating_sub(self.machine.changed()) <= self.fall_time() * 2;
+        let is_of_this_wave = !self.is_out() || now.saturating_sub(self.machine.changed()) <= self.fall_time() * 2;
         if self.machine.is_silenced() && !is_of_this_wave {
             return None;
         }
-        self.is_out = false;
         self.machine.pardon(now, reason)
     }
 
@@ -90,7 +92,6 @@ impl Probed {
         if self.silent != limit {
             return None;
         }
-        self.is_out = false;
         self.machine.forget(now, &format!("no probe has ended for {limit} s"))
     }
 

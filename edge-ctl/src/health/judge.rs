@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | few backends of a pool, the cap at most, and few of all others | these | they are out |
 //! | more, but not all | nobody knows | they take no new flows, and keep their own |
-//! | all of a pool, while another one answers | its provider | they are out: fail over |
+//! | all of a pool, while another one of its services answers | its provider | they are out: fail over |
 //! | all of a pool, and no other is heard | nobody knows | as above |
 //! | most pools at once, or all while the references are silent, too | this host | frozen: all is as it was before |
 

@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     health: Health,
     /// Of a backend that is down.
     evidence: Evidence,
+    /// Whether it is down for its silence beyond doubt.
+    convicted: bool,
     /// What a backend that is down was before.
     before: Health,
     /// When its health last changed.
@@ -62,6 +64,7 @@ impl Machine {
         Self {
             health,
             evidence,
+            convicted: false,
             before: Health::Unknown,
             changed: Duration::ZERO,
             rise: rise.max(1),
@@ -83,6 +86,19 @@ impl Machine {
     /// Whether it is down, and nobody has said so but its silence.
     pub(crate) fn is_silenced(&self) -> bool {
         self.health == Health::Down && self.evidence == Evidence::Soft
+    }
+
+    /// Whether it is so beyond doubt.
+    pub(crate) fn is_convicted(&self) -> bool {
+        self.is_silenced() && self.convicted
+    }
+
+    /// It is down for its own silence: this is a death, and what was doubtful before is none.
+    pub(crate) fn convict(&mut self, now: Duration) {
+        if self.is_silenced() && !self.convicted {
+            self.convicted = true;
+            self.damper.died(now);
+        }
     }
 
     pub(crate) fn is_down_hard(&self) -> bool {
@@ -138,8 +154,10 @@ impl Machine {
         if !self.is_silenced() {
             return None;
         }
-        self.damper.pardon();
-        (self.health, self.changed) = (self.before, now);
+        if self.convicted {
+            self.damper.pardon();
+        }
+        (self.health, self.changed, self.convicted) = (self.before, now, false);
         Some(HealthChange { from: Health::Down, to: self.health, reason: reason.to_owned() })
     }
 
@@ -217,7 +235,9 @@ impl Machine {
                 let hard = self.last == Some(VerdictKind::Fail) && self.run >= self.fall;
                 self.evidence = if hard { Evidence::Hard } else { Evidence::Soft };
                 if from != Health::Down {
-                    self.before = from;
+                    (self.before, self.convicted) = (from, false);
+                }
+                if hard && !self.convicted {
                     self.damper.died(now);
                 }
             }

@@ -11,7 +11,7 @@ use edge_tests::lab::{
     configuration::Configuration,
     flows::{Flows, Kind, Plan, signature},
     load::{self, Load},
-    topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, Protocol, Provider, Service},
+    topology::{Backend, CLIENTS, EDGE_V4, EDGE_V6, Family, Protocol, Provider, Service},
     wait_until,
 };
 
@@ -22,6 +22,10 @@ const NEW: u32 = 200;
 /// Detection: 3 probes, each 200 ms after the other, and the last one's timeout; one more interval for jitter.
 const DETECTED: Duration = Duration::from_secs(1);
 
+/// The edge's addresses in the segment that it shares with backends.
+const LAN_V4: &str = "10.0.1.1";
+const LAN_V6: &str = "fd00:1::1";
+
 /// A lab in which health is judged as these lines of each pool say.
 fn lab(judging: &str) -> Lab {
     let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
@@ -31,50 +35,69 @@ fn lab(judging: &str) -> Lab {
     lab
 }
 
-/// Which of the edge's own packets are lost: those of its probes, and nothing that it forwards.
+/// Which answers to the edge's probes are lost; clients hear all of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lost {
     All,
-    /// Half of them, by chance.
+    /// All that come by one of the edge's two interfaces.
+    OneWay,
+    /// Those of half of the connections, by chance.
     Half,
 }
 
-/// Loses probes from now on.
+/// Loses answers to probes from now on.
 fn lose_probes(lab: &Lab, lost: Lost) {
-    let edge = lab.netns(EDGE);
-    edge.set("ipv4/fib_multipath_hash_policy", "1").expect("a setting");
-    // Where probes go there is nobody, and nobody is asked for a MAC address.
-    let hole = ["link add hole type veth peer name bottom", "link set hole arp off up", "link set bottom up"];
-    let mut lines: Vec<_> = hole.map(str::to_owned).into();
-    for (to, right) in [("10.0.1.0/24", "dev eth1"), ("default", "via 10.0.0.254 dev eth0")] {
-        let ways = if lost == Lost::All { "dev hole".to_owned() } else { format!("nexthop dev hole nexthop {right}") };
-        lines.push(format!("route add {to} table 100 {ways}"));
-    }
-    // Where IPv6 goes is decided before a connection has a port: half of the addresses instead, one or two of a pool.
-    let lost_v6 = Backend::all().flat_map(|backend| [Part::Lan, Part::Wan].map(|part| (backend, part)));
-    for (backend, part) in lost_v6
-        .filter(|(backend, part)| lost == Lost::All || backend.number == 1 || backend.number == 2 && *part == Part::Lan)
-    {
-        lines.push(format!("-6 route add {} table 100 dev hole", backend.address(part, Family::V6)));
-    }
-    for line in lines {
-        ip(lab, &line);
-    }
-    for version in ["-4", "-6"] {
-        ip(lab, &format!("{version} rule add iif lo ipproto tcp dport {HTTP} lookup 100"));
+    for backend in Backend::all() {
+        let [v4, v6] = [Family::V4, Family::V6].map(|family| backend.provider.router(family));
+        let mut lines: Vec<_> = match lost {
+            Lost::All => [EDGE_V4.to_string(), EDGE_V6.to_string(), LAN_V4.to_owned(), LAN_V6.to_owned()]
+                .map(|edge| format!("route add blackhole {edge}"))
+                .into(),
+            Lost::OneWay => {
+                [EDGE_V4.to_string(), EDGE_V6.to_string()].map(|edge| format!("route add blackhole {edge}")).into()
+            }
+            // What goes there reaches nobody, and nobody is asked for a MAC address.
+            Lost::Half => [
+                "link add hole type veth peer name bottom",
+                "link set hole arp off up",
+                "link set bottom up",
+                "-6 addr add fd00:ffff::1/64 dev hole nodad",
+            ]
+            .map(str::to_owned)
+            .into(),
+        };
+        if lost == Lost::Half {
+            lines.push(format!("route add {EDGE_V4}/32 nexthop dev hole nexthop via {v4} dev wan"));
+            let ways = format!("nexthop via fd00:ffff::2 dev hole nexthop via {v6} dev wan");
+            lines.push(format!("-6 route add {EDGE_V6}/128 {ways}"));
+            for family in ["ipv4", "ipv6"] {
+                let netns = lab.netns(&backend.to_string());
+                netns.set(&format!("{family}/fib_multipath_hash_policy"), "1").expect("a setting");
+            }
+        }
+        for line in &lines {
+            ip(lab, backend, line);
+        }
     }
 }
 
-fn find_probes(lab: &Lab) {
-    for version in ["-4", "-6"] {
-        ip(lab, &format!("{version} rule del iif lo ipproto tcp dport {HTTP} lookup 100"));
+fn find_probes(lab: &Lab, lost: Lost) {
+    for backend in Backend::all() {
+        if lost == Lost::All {
+            ip(lab, backend, &format!("route del {LAN_V4}"));
+            ip(lab, backend, &format!("route del {LAN_V6}"));
+        }
+        ip(lab, backend, &format!("route del {EDGE_V4}/32"));
+        // Of several ways one is taken away at a time.
+        ip(lab, backend, &format!("-6 route flush {EDGE_V6}/128"));
+        if lost == Lost::Half {
+            ip(lab, backend, "link del hole");
+        }
     }
-    ip(lab, "link del hole");
-    ip(lab, "route flush table 100");
 }
 
-fn ip(lab: &Lab, arguments: &str) {
-    let mut command = lab.netns(EDGE).command("ip").expect("the namespace is there");
+fn ip(lab: &Lab, backend: Backend, arguments: &str) {
+    let mut command = lab.netns(&backend.to_string()).command("ip").expect("the namespace is there");
     edge_tests::lab::tool::run(command.args(arguments.split_whitespace())).expect("ip does it");
 }
 
@@ -127,15 +150,21 @@ fn probes_that_are_lost_cost_no_connection() {
     assert!(lab.ctl(&["status"]).unwrap().contains("FROZEN"));
     sleep(Duration::from_secs(3));
     lab.wait_for_health(|_| "up").expect("all is as it was");
-    find_probes(&lab);
+    find_probes(&lab, Lost::All);
     let thawed = || Ok(lab.status()?["daemon"]["frozen"].is_null());
     assert!(wait_until(Duration::from_secs(3), thawed).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
     let seen = events(&lab);
     assert_eq!(seen.get("pool_left"), None);
 
+    // One of its ways: all pools of some services, and none of others.
+    lose_probes(&lab, Lost::OneWay);
+    sleep(Duration::from_secs(3));
+    find_probes(&lab, Lost::OneWay);
+    lab.wait_for_health(|_| "up").expect("all is as it was");
+
     lose_probes(&lab, Lost::Half);
     sleep(Duration::from_secs(8));
-    find_probes(&lab);
+    find_probes(&lab, Lost::Half);
     lab.wait_for_health(|_| "up").expect("all is as it was");
     sleep(Duration::from_secs(1));
 

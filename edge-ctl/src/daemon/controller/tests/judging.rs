@@ -102,15 +102,30 @@ fn who_is_to_blame_may_become_clear_later() {
 fn who_answers_again_and_is_held_back_keeps_its_flows() {
     let mut controller = up();
     for _ in 0..2 {
+        fail(&mut controller, 1, 3);
+        pass(&mut controller, 1, 2);
+    }
+    controller.now += Duration::from_secs(10);
+    pass(&mut controller, 1, 1);
+    silent(&mut controller, &[], 7);
+    silent(&mut controller, &[1, 2], 3);
+    silent(&mut controller, &[], 2);
+    assert_eq!(states(&controller), "kUUUUU", "held back for its earlier deaths");
+    silent(&mut controller, &[], 6);
+    assert_eq!(states(&controller), "kUUUUU", "nobody is silent any more, so nobody is out");
+    silent(&mut controller, &[], 20);
+    assert_eq!(states(&controller), "UUUUUU");
+}
+
+#[test]
+fn what_was_doubtful_is_no_death_that_damping_counts() {
+    let mut controller = up();
+    for _ in 0..5 {
         silent(&mut controller, &[1, 2], 3);
         assert_eq!(states(&controller), "kkUUUU");
         silent(&mut controller, &[], 2);
+        assert_eq!(states(&controller), "UUUUUU");
     }
-    assert_eq!(states(&controller), "kkUUUU", "held back");
-    silent(&mut controller, &[], 7);
-    assert_eq!(states(&controller), "kkUUUU", "nobody is silent any more, so nobody is out");
-    silent(&mut controller, &[], 10);
-    assert_eq!(states(&controller), "UUUUUU");
 }
 
 #[test]
@@ -134,6 +149,31 @@ fn noise_in_all_pools_is_no_evidence_against_one_backend() {
         }
         assert_eq!(&states(&controller)[..3], if lossy { "kUU" } else { "xUU" });
     }
+}
+
+#[test]
+fn services_that_are_reached_in_another_way_are_no_reference() {
+    // Two more pools, with a service of their own, are heard all the time.
+    let mut inventory = inventory();
+    for (copy, name) in [(0, "other-a"), (1, "other-b")] {
+        let mut pool = inventory.config.pools[copy].clone();
+        pool.name = name.to_owned();
+        inventory.config.pools.push(pool);
+    }
+    inventory.pools.extend([2, 3]);
+    inventory.backends.extend([vec![7, 8, 9], vec![10, 11, 12]]);
+    let mut service = inventory.config.services[0].clone();
+    (service.name, service.pools) = ("other".to_owned(), vec![2, 3]);
+    inventory.config.services.push(service);
+    inventory.services.push(3);
+    let plane = FakeDataPlane::fresh(&inventory);
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    for turn in 0..20 {
+        let verdict = |number| if turn > 7 && number <= 6 { silence() } else { Verdict::Pass };
+        round(&mut controller, &(1..=12).map(|number| (number, verdict(number))).collect::<Vec<_>>());
+    }
+    assert!(!states(&controller).contains('x'), "{}", states(&controller));
+    assert!(states(&controller).starts_with("UUU"), "and new flows are served: {}", states(&controller));
 }
 
 #[test]
