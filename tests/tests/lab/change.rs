@@ -192,7 +192,7 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     let old = text(&lab);
     let asking = asking(&lab);
     // Nobody answers these probes.
-    let wrong = old.replace(&format!("port = {ECHO}\ninterval"), "port = 9999\ninterval");
+    let wrong = old.replace(&format!("port = {ECHO}\nthrough"), "port = 9999\nthrough");
     assert_ne!(wrong, old);
     let started = Instant::now();
     lab.ctl(&["apply", &file(&lab, &wrong), "--confirm", "5m"]).unwrap();

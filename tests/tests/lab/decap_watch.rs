@@ -28,7 +28,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let lab = Small::on_veth().expect("the lab comes up");
+        let mut lab = Small::on_veth().expect("the lab comes up");
+        lab.probe_addresses();
         lab.decapsulate(BACKENDS[1], Mode::Native, &SOURCES).expect("decapsulation attaches");
         let (watcher, log) = Self::watcher(&lab);
         let mut world = Self { lab, watcher: Some(watcher), log };
@@ -38,18 +39,7 @@ impl World {
     }
 
     fn watcher(lab: &Small) -> (Process, std::path::PathBuf) {
-        let args = [
-            "--from",
-            SOURCES[0],
-            "--from",
-            SOURCES[1],
-            "--vip",
-            "192.0.2.0/24",
-            "--vip",
-            "2001:db8::10",
-            "--vip",
-            "2001:db8::20",
-        ];
+        let args = ["--from", SOURCES[0], "--from", SOURCES[1], "--vip", "192.0.2.0/24", "--vip", "2001:db8::10"];
         lab.watch_decap(BACKEND, &args).expect("it starts")
     }
 
