@@ -1,6 +1,6 @@
 //! What a configuration has that another has not, by names. Pure.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use serde::Serialize;
 
@@ -187,7 +187,7 @@ pub(super) fn limits(config: &Config) -> [(&'static str, u32); 12] {
 
 fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Service, Vec<String>)) -> Vec<String> {
     let mut changes = Changes(Vec::new());
-    let duration = |duration: &std::time::Duration| humantime::format_duration(*duration).to_string();
+    let duration = |duration: &Duration| humantime::format_duration(*duration).to_string();
     changes.note("vip", &old.vip, &new.vip, ToString::to_string);
     changes.note("port", &old.port, &new.port, u16::to_string);
     changes.note("protocol", &old.protocol, &new.protocol, |protocol| protocol.name().to_owned());
@@ -213,10 +213,14 @@ fn pool(old: &Pool, new: &Pool) -> Vec<String> {
     changes.note("min_healthy", &old.min_healthy, &new.min_healthy, u16::to_string);
     changes.note("probe", &old.probe, &new.probe, |probe| probe.as_ref().map_or_else(|| "none".to_owned(), probe_text));
     let Pool { name: _, min_healthy: _, probe: _, judging, backends: _ } = new;
-    let Judging { ejection_cap, panic_below, damping } = judging;
+    let Judging { ejection_cap, panic_below, damping, failback_after, failback_over, slow_start } = judging;
+    let time = |time: &Duration| humantime::format_duration(*time).to_string();
     changes.note("ejection_cap", &old.judging.ejection_cap, ejection_cap, f64::to_string);
     changes.note("panic_below", &old.judging.panic_below, panic_below, f64::to_string);
-    changes.note("damping", &old.judging.damping, damping, |time| humantime::format_duration(*time).to_string());
+    changes.note("damping", &old.judging.damping, damping, time);
+    changes.note("failback_after", &old.judging.failback_after, failback_after, time);
+    changes.note("failback_over", &old.judging.failback_over, failback_over, time);
+    changes.note("slow_start", &old.judging.slow_start, slow_start, time);
     changes.0
 }
 
