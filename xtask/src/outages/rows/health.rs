@@ -34,6 +34,28 @@ pub(super) fn rows() -> Vec<Incident> {
             replay: dead_provider,
         },
         Incident {
+            name: "good-and-bad-in-turns",
+            story: "Cloudflare, 18 November 2025: good and bad files came in turns every five minutes, and the errors were HTTP \
+                    500 over healthy TCP",
+            done: "provider a's application answers 500 and 200 in turns of two seconds, then well",
+            expected: "each service is failed over once, within 2 s, and back once",
+            helped: Helped::Yes,
+            why: "the application's own answer is probed through the provider, and a provider has to be well for a while before \
+                  it is returned to",
+            long: false,
+            replay: good_and_bad_in_turns,
+        },
+        Incident {
+            name: "flapping",
+            story: "several outages that were flapping at bottom, and metastable failures (OSDI 2022)",
+            done: "a backend's application fails and recovers each second, ten times",
+            expected: "at most three transitions",
+            helped: Helped::Partly,
+            why: "each transition makes the next one dearer; what flaps inside a provider is its own",
+            long: false,
+            replay: flapping,
+        },
+        Incident {
             name: "deaf-prober",
             story: "GitHub, 15 August 2024, and Facebook, 4 October 2021: everything looked down at once, and was taken out",
             done: "no backend's answer reaches the edge any more, while clients hear all of them",
@@ -90,6 +112,101 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
         (format!("provider b serves all {took_ms}"), took.is_some_and(|took| took < FAILED_OVER)),
         (format!("after that {toll}"), toll.is_nothing() && answers.iter().all(|answer| answer.starts_with('b'))),
     ]))
+}
+
+/// The judging of health in the lab's configuration, in which nothing is held back.
+const AT_ONCE: &str = "damping = \"0s\"\nfailback_after = \"0s\"\nfailback_over = \"0s\"\nslow_start = \"0s\"\n";
+/// Five minutes are two seconds here.
+const TURN: Duration = Duration::from_secs(2);
+
+fn good_and_bad_in_turns(stage: &mut Stage) -> Result<Observed> {
+    let judging = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
+    judged(stage, judging, |lab| {
+        let before = counted(lab, "pool_left")?;
+        let start = Instant::now();
+        sick(lab, Backend::of(Provider::A), true)?;
+        let left = wait_until(PATIENCE, || Ok(counted(lab, "pool_left")?.len() >= before.len() + 7))?;
+        let took = start.elapsed();
+        for bad in [false, true, false, true, false] {
+            sleep(TURN.saturating_sub(if bad { Duration::ZERO } else { took.min(TURN) }));
+            sick(lab, Backend::of(Provider::A), bad)?;
+        }
+        sleep(Duration::from_secs(10));
+        let times = |kind: &str, name: &str| -> Result<usize> {
+            Ok(counted(lab, kind)?.iter().filter(|subject| *subject == name).count())
+        };
+        let earlier = |name: &str| before.iter().filter(|subject| *subject == name).count();
+        let mut moves = Vec::new();
+        for service in Service::of(Protocol::Tcp) {
+            let left = times("pool_left", service.name)? - earlier(service.name);
+            moves.push((left, times("pool_returned", service.name)?));
+        }
+        let once = moves.iter().all(|(left, _)| *left == 1);
+        let (least, most) = (moves.iter().map(|moves| moves.1).min(), moves.iter().map(|moves| moves.1).max());
+        Ok(Observed::all([
+            (format!("failed over after {} ms", took.as_millis()), left && took < FAILED_OVER),
+            (format!("{} of {} services once", moves.iter().filter(|(left, _)| *left == 1).count(), moves.len()), once),
+            (format!("and back {} to {} times", least.unwrap_or_default(), most.unwrap_or_default()), {
+                least == Some(1) && most == Some(1)
+            }),
+        ]))
+    })
+}
+
+fn flapping(stage: &mut Stage) -> Result<Observed> {
+    judged(stage, "", |lab| {
+        let a1 = || Backend::of(Provider::A).take(1);
+        let name = "provider-a-wan4/a1";
+        let changes = || -> Result<usize> {
+            let of = |kind| Ok(counted(lab, kind)?.iter().filter(|subject| *subject == name).count());
+            let both: Result<usize> = of("backend_down");
+            Ok(both? + of("backend_up")?)
+        };
+        let before = changes()?;
+        for turn in 0..20 {
+            sick(lab, a1(), turn % 2 == 0)?;
+            sleep(Duration::from_millis(500));
+        }
+        let seen = changes()? - before;
+        Ok(Observed::all([(format!("{seen} transitions"), (1..=3).contains(&seen))]))
+    })
+}
+
+/// Runs `replay` with health judged by these lines, and puts all back as it was.
+fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<Observed>) -> Result<Observed> {
+    let path = stage.lab.edge().configuration();
+    let good = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, good.replace(AT_ONCE, judging))?;
+    stage.lab.ctl(&["reload"])?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let observed = replay(&stage.lab)?;
+    std::fs::write(&path, good)?;
+    // A daemon that starts anew remembers no flapping.
+    stage.lab.kill_daemon()?;
+    stage.lab.start_daemon()?;
+    stage.lab.wait_for_health(|_| "up")?;
+    Ok(observed)
+}
+
+/// What events of this kind were about, so far.
+fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
+    let mut subjects = Vec::new();
+    for line in lab.ctl(&["events", "--json"])?.lines() {
+        let event: serde_json::Value = serde_json::from_str(line)?;
+        if event["kind"] == kind {
+            subjects.push(event["subject"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+    Ok(subjects)
+}
+
+/// Makes backends answer their probes with 500, or with 200 again.
+fn sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) -> Result<()> {
+    for backend in backends {
+        let file = lab.dir().join(backend.to_string()).join("sick");
+        if sick { std::fs::write(file, "")? } else { std::fs::remove_file(file)? }
+    }
+    Ok(())
 }
 
 fn deaf_prober(stage: &mut Stage) -> Result<Observed> {
