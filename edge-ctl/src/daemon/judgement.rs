@@ -112,7 +112,7 @@ impl Judgement {
 
     /// Whether a change needs time alone to come: something is in doubt.
     pub(super) fn is_restless(&self) -> bool {
-        self.restless || self.ways.is_active()
+        self.restless || self.ways.is_active() || self.panic.is_active()
     }
 
     /// There is something to judge.
@@ -144,7 +144,7 @@ impl Judgement {
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
         self.put_out(inventory, &counts, now, &mut ruling);
         let probed = &self.probed;
-        ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| is_up(probed, reach, backend));
+        ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| is_up(probed, reach, backend), now);
         for (pool, _) in &ruling.panic {
             let down = inventory.members_of(*pool).filter(|member| self.health(member.number) == Health::Down);
             ruling.others.extend(down.map(|member| (member.number, String::new())));

@@ -3,7 +3,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, time::Duration};
 
 use edge_common::abi::{self, BackendNumber, State, WhenExhausted};
 
@@ -18,13 +18,16 @@ use crate::{
     plan::{self, Admin},
 };
 
-/// Pools that panic, by position.
+/// How long enough of a pool must have been up before its panic is over: it costs nothing meanwhile.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Pools that panic, by position, and since when enough of them has been up again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Panic(BTreeSet<usize>);
+pub(super) struct Panic(BTreeMap<usize, Option<Duration>>);
 
 impl Panic {
     pub(super) fn has(&self, pool: usize) -> bool {
-        self.0.contains(&pool)
+        self.0.contains_key(&pool)
     }
 
     /// Whether as many of a pool are up as it needs; `None` where an operator has left it fewer.
@@ -40,6 +43,10 @@ impl Panic {
         (is_enough || scene.wanted(pool) >= needed).then_some(is_enough)
     }
 
+    pub(super) fn is_active(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Decides for all pools anew; returns those that it is another way for. `is_up` is what is known of a backend itself.
     pub(super) fn look(
         &mut self,
@@ -47,11 +54,24 @@ impl Panic {
         plane: &impl DataPlane,
         blame: &[Blame],
         is_up: impl Fn(BackendNumber) -> bool,
+        now: Duration,
     ) -> Vec<(usize, bool)> {
         let scene = Scene { inventory, plane, blame, is_up };
-        let now: BTreeSet<_> = (0..inventory.config.pools.len()).filter(|pool| scene.panics(*pool)).collect();
-        let changed = self.0.symmetric_difference(&now).map(|pool| (*pool, now.contains(pool))).collect();
-        self.0 = now;
+        let mut changed = Vec::new();
+        for pool in 0..inventory.config.pools.len() {
+            let before = self.0.get(&pool).copied();
+            let calm_since = before.map(|calm| calm.unwrap_or(now));
+            if scene.panics(pool) {
+                self.0.insert(pool, None);
+            } else if calm_since.is_some_and(|since| now.saturating_sub(since) < CALM) && scene.is_alone(pool) {
+                self.0.insert(pool, calm_since);
+            } else {
+                self.0.remove(&pool);
+            }
+            if before.is_some() != self.has(pool) {
+                changed.push((pool, self.has(pool)));
+            }
+        }
         changed
     }
 }
@@ -72,9 +92,14 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         if self.inventory.members_of(pool).all(|member| (self.is_up)(member.number)) || self.is_enough(pool) {
             return false;
         }
-        let services = || self.inventory.services().filter(|(service, _)| service.pools.contains(&pool));
-        services().all(|(service, _)| self.may(service, pool))
-            && services().any(|(service, number)| self.serves(service, number, pool))
+        let mut services = self.inventory.services().filter(|(service, _)| service.pools.contains(&pool));
+        self.is_alone(pool) && services.any(|(service, number)| self.serves(service, number, pool))
+    }
+
+    /// Whether no service that uses the pool has another one, and each would rather have this one than none.
+    fn is_alone(&self, pool: usize) -> bool {
+        let mut services = self.inventory.services().filter(|(service, _)| service.pools.contains(&pool));
+        services.all(|(service, _)| self.may(service, pool))
     }
 
     /// Whether a service has no other pool to go to, and would rather have this one than none.

@@ -275,6 +275,9 @@ fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
     assert_eq!(controller.repaired, 0);
     pass(&mut controller, 1, 2);
     pass(&mut controller, 2, 1);
+    assert!(states(&controller).starts_with("UUU"), "not at the first moment");
+    controller.now += Duration::from_secs(5);
+    controller.reconsider().unwrap();
     assert!(states(&controller).starts_with("UxU"));
     let seen: Vec<_> = kinds(&controller).into_iter().filter(|kind| *kind != EventKind::BackendUp).collect();
     assert!(seen.contains(&EventKind::Panic) && seen.contains(&EventKind::PanicOver), "{seen:?}");
