@@ -1,6 +1,7 @@
 //! Checks that took healthy machines out, or that cost more when everything was down.
 
 use std::{
+    collections::BTreeMap,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use edge_tests::lab::{
     Lab,
-    topology::{Backend, CLIENTS, EDGE, EDGE_V4, EDGE_V6, Protocol, Provider, Service},
+    topology::{Backend, CLIENTS, EDGE, Protocol, Provider, Service},
     wait_until,
 };
 
@@ -122,25 +123,23 @@ const TURN: Duration = Duration::from_secs(2);
 fn good_and_bad_in_turns(stage: &mut Stage) -> Result<Observed> {
     let judging = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
     judged(stage, judging, |lab| {
-        let before = counted(lab, "pool_left")?;
+        let before = [counted(lab, "pool_left")?, counted(lab, "pool_returned")?];
         let start = Instant::now();
         sick(lab, Backend::of(Provider::A), true)?;
-        let left = wait_until(PATIENCE, || Ok(counted(lab, "pool_left")?.len() >= before.len() + 7))?;
+        let left = wait_until(PATIENCE, || Ok(counted(lab, "pool_left")?.len() >= before[0].len() + 7))?;
         let took = start.elapsed();
         for bad in [false, true, false, true, false] {
             sleep(TURN.saturating_sub(if bad { Duration::ZERO } else { took.min(TURN) }));
             sick(lab, Backend::of(Provider::A), bad)?;
         }
         sleep(Duration::from_secs(10));
-        let times = |kind: &str, name: &str| -> Result<usize> {
-            Ok(counted(lab, kind)?.iter().filter(|subject| *subject == name).count())
+        let after = [counted(lab, "pool_left")?, counted(lab, "pool_returned")?];
+        let times = |kind: usize, name: &str| {
+            let of = |subjects: &[String]| subjects.iter().filter(|subject| *subject == name).count();
+            of(&after[kind]) - of(&before[kind])
         };
-        let earlier = |name: &str| before.iter().filter(|subject| *subject == name).count();
-        let mut moves = Vec::new();
-        for service in Service::of(Protocol::Tcp) {
-            let left = times("pool_left", service.name)? - earlier(service.name);
-            moves.push((left, times("pool_returned", service.name)?));
-        }
+        let moves: Vec<_> =
+            Service::of(Protocol::Tcp).map(|service| (times(0, service.name), times(1, service.name))).collect();
         let once = moves.iter().all(|(left, _)| *left == 1);
         let (least, most) = (moves.iter().map(|moves| moves.1).min(), moves.iter().map(|moves| moves.1).max());
         Ok(Observed::all([
@@ -262,9 +261,13 @@ fn half_deaf_prober(stage: &mut Stage) -> Result<Observed> {
 
 /// Makes the edge deaf to a backend: what the backend sends to it goes nowhere.
 fn deafen(lab: &Lab, backend: Backend, verb: &str) -> Result<()> {
-    let netns = lab.netns(&backend.to_string());
-    let to = |address: std::net::IpAddr| format!("route {verb} blackhole {address}\n");
-    netns.ip(&format!("{}{}", to(EDGE_V4.into()), to(EDGE_V6.into())))
+    let output = lab.netns(EDGE).command("ip")?.args(["-o", "addr", "show", "scope", "global"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let words =
+        text.lines().filter_map(|line| line.split_whitespace().skip_while(|word| !word.starts_with("inet")).nth(1));
+    let addresses = words.filter_map(|word| word.split('/').next());
+    let routes: Vec<_> = addresses.map(|address| format!("route {verb} blackhole {address}\n")).collect();
+    lab.netns(&backend.to_string()).ip(&routes.concat())
 }
 
 fn constant_work(stage: &mut Stage) -> Result<Observed> {
@@ -280,24 +283,38 @@ fn constant_work(stage: &mut Stage) -> Result<Observed> {
     )]))
 }
 
-/// TCP segments that the edge's own stack sends in a second: those of probes, since clients' packets never get there.
+/// TCP segments that the edge's own stacks send in a second, also the one that only its probes have: those of probes, since
+/// clients' packets get to none.
 fn packets_of_probes(lab: &Lab) -> Result<f64> {
+    let pid = lab.status()?["daemon"]["pid"].as_u64().context("a daemon")?;
     let sent = || -> Result<f64> {
-        let text = lab.netns(EDGE).within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-        let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
-        let value = |wanted: &str| {
-            let mut pairs = names.split(' ').zip(values.split(' '));
-            pairs
-                .find(|(name, _)| *name == wanted)
-                .and_then(|(_, value)| value.parse::<f64>().ok())
-                .context("a counter")
-        };
-        Ok(value("OutSegs")? + value("RetransSegs")?)
+        let mut stacks = BTreeMap::new();
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?.path();
+            // A thread may have ended meanwhile.
+            let (Ok(stack), Ok(text)) =
+                (task.join("ns/net").read_link(), std::fs::read_to_string(task.join("net/snmp")))
+            else {
+                continue;
+            };
+            stacks.insert(stack, segments(&text)?);
+        }
+        Ok(stacks.values().sum())
     };
     let (start, before) = (Instant::now(), sent()?);
     sleep(Duration::from_secs(3));
     Ok((sent()? - before) / start.elapsed().as_secs_f64())
+}
+
+/// TCP segments that a stack has sent, by its counters.
+fn segments(text: &str) -> Result<f64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
+    let value = |wanted: &str| {
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        pairs.find(|(name, _)| *name == wanted).and_then(|(_, value)| value.parse::<f64>().ok()).context("a counter")
+    };
+    Ok(value("OutSegs")? + value("RetransSegs")?)
 }
 
 fn heal(lab: &mut Lab, providers: &[Provider]) -> Result<()> {
