@@ -1,0 +1,94 @@
+//! What is done each second: what there is in maps and links is compared with what it should be.
+
+use super::{Daemon, Next, RunError};
+use crate::{
+    bpf::{self, BpfError, LockError, boot_ms},
+    control::{
+        change::{self, ChangeError},
+        events::EventKind,
+        inventory::Inventory,
+        kept::Kept,
+        status::Clock,
+    },
+    daemon::{apply, controller::Controller, network},
+};
+
+impl Daemon {
+    /// What is done each second: what there is in maps and links is compared with what it should be.
+    pub(super) async fn tick(&mut self) -> Next {
+        self.sample();
+        match self.keep_pins() {
+            Ok(()) => {}
+            Err(RunError::Lock(LockError::Held { .. })) => return Next::Stop,
+            Err(error) => self.fault("pins", &error),
+        }
+        if let Err(error) = self.reconcile().await {
+            self.fault("maps", &error);
+        }
+        self.end_trial().await;
+        if self.soak.tick(&self.controller, &mut self.history, boot_ms()) {
+            let subject = format!("generation {}", self.controller.inventory.generation);
+            self.controller.events.report(
+                EventKind::ConfigGood,
+                &subject,
+                "no service has lost availability in its soak",
+            );
+            self.write_history();
+        }
+        self.keep();
+        self.notify.status(self.controller.summary());
+        let Controller { inventory, events, .. } = &self.controller;
+        self.program.look(&inventory.config, events);
+        Next::GoOn
+    }
+
+    /// Hands what survives a reboot to the thread that writes it, and reports what became of that.
+    fn keep(&mut self) {
+        let Controller { inventory, plane, events, .. } = &self.controller;
+        self.keeper.keep(Kept::of(inventory, plane, &self.history));
+        let fault = self.keeper.fault();
+        if let Some(why) = fault.as_ref().filter(|_| self.unkept.is_none()) {
+            events.report(EventKind::LocalFault, "state", why.clone());
+        }
+        self.unkept = fault;
+    }
+
+    /// Pins the maps again that somebody has removed the pins of, and with them, perhaps, the lock.
+    fn keep_pins(&mut self) -> Result<(), RunError> {
+        if self.controller.plane.are_pinned()? {
+            return Ok(());
+        }
+        if !self.lock.is_of(&self.pins)? {
+            self.lock = bpf::lock_pins(&self.pins)?;
+            network::claim(&self.pins)?;
+        }
+        self.controller.plane.pin_again()?;
+        self.controller.repaired += 1;
+        self.controller.events.report(EventKind::Repaired, "pins", "pins of maps were removed, and are there again");
+        Ok(())
+    }
+
+    /// Another writer's generation is taken over, since generations only grow; what else differs is repaired.
+    async fn reconcile(&mut self) -> Result<(), ChangeError> {
+        let published = self.controller.plane.generation();
+        if published != self.controller.inventory.generation {
+            let snapshot = self.controller.plane.snapshot()?.ok_or(BpfError::Unpublished)?;
+            let inventory = Inventory::from_snapshot(&snapshot)?;
+            let message = "another program has published it; it is in force".to_owned();
+            self.controller.events.report(EventKind::Repaired, &format!("generation {published}"), message);
+            self.history = change::recall(&self.controller.plane, &inventory, Clock::now());
+            self.take_over(inventory).await?;
+            self.controller.repaired += 1;
+        }
+        if self.controller.plane.is_bank_damaged()? {
+            let Controller { inventory, plane, events, .. } = &mut self.controller;
+            let message = "another program has written into it; it is published anew";
+            events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
+            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
+            self.controller.replace(inventory)?;
+            self.controller.repaired += 1;
+        }
+        self.controller.age()?;
+        Ok(self.controller.reconcile()?)
+    }
+}
