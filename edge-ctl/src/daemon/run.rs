@@ -64,6 +64,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const PATH_MTU: Duration = Duration::from_mins(10);
 /// How long requests that are being answered may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// Services through which a backend is probed at most, at once.
+const MOST_THROUGH: usize = 4;
 /// Messages that are queued for the loop at most.
 const WAITING: usize = 1024;
 
@@ -272,7 +274,7 @@ impl Daemon {
             fit: Fit::default(),
             probes: ProbeEngine::new(
                 senders.reports.clone(),
-                Arc::new(Semaphore::new(shares.probes.min(Semaphore::MAX_PERMITS))),
+                Arc::new(Semaphore::new(shares.probes.clamp(MOST_THROUGH, Semaphore::MAX_PERMITS))),
                 probing.network(),
             ),
             probing,

@@ -9,8 +9,8 @@ use std::{
     fs::File,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd as _, RawFd},
-    sync::mpsc as blocking,
+    os::fd::AsRawFd as _,
+    sync::mpsc,
     thread,
 };
 
@@ -19,7 +19,7 @@ use rtnetlink::{
     AddressMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::address::{AddressFlags, AddressHeaderFlags},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::netlink::{NetError, Requests, wait_for};
 
@@ -33,7 +33,7 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// A private network; it ends when this is dropped and its last socket is closed.
 #[derive(Debug)]
 pub(crate) struct PrivateNet {
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::Sender<Job>,
     door: Door,
 }
 
@@ -54,15 +54,15 @@ impl PrivateNet {
     pub(crate) fn make() -> Result<Self, NetError> {
         let name = format!("edge-p{}", std::process::id());
         let home = File::open("/proc/thread-self/ns/net").map_err(NetError::Namespace)?;
-        let (jobs, receiver) = mpsc::unbounded_channel();
-        let (done, made) = blocking::channel();
+        let (jobs, receiver) = mpsc::channel();
+        let (done, made) = mpsc::channel();
         let inside = name.clone();
-        let live = move || {
-            let runtime = match enter() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(done.send(Err(error))),
-            };
-            runtime.block_on(live(&inside, home.as_raw_fd(), &done, receiver));
+        let live = move || match enter(&inside, &home) {
+            Ok(index) => {
+                let _unused = done.send(Ok(()));
+                live(index, &receiver);
+            }
+            Err(error) => drop(done.send(Err(error))),
         };
         thread::Builder::new().name("probe-net".to_owned()).spawn(live).map_err(NetError::Namespace)?;
         made.recv().unwrap_or(Err(NetError::Closed))?;
@@ -99,44 +99,38 @@ fn gone() -> io::Error {
     io::Error::other("the network of probes is gone")
 }
 
-/// Takes the calling thread into a new network.
-fn enter() -> Result<tokio::runtime::Runtime, NetError> {
+/// Takes the calling thread into a new network, and furnishes that; returns the index of the device in it.
+fn enter(door: &str, home: &File) -> Result<u32, NetError> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|error| NetError::Namespace(error.into()))?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NetError::Open)
+    on_this_thread(async { Requests::open()?.build(door, home).await })
 }
 
-/// Does what is wanted in the network until nobody can want anything any more.
-async fn live(
-    door: &str,
-    home: RawFd,
-    done: &blocking::Sender<Result<(), NetError>>,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
-) {
-    let made = async {
-        let requests = Requests::open()?;
-        let index = requests.build(door, home).await?;
-        Ok((requests, index))
-    };
-    let (requests, index) = match made.await {
-        Ok(made) => made,
-        Err(error) => return drop(done.send(Err(error))),
-    };
-    let _unused = done.send(Ok(()));
-    while let Some(job) = jobs.recv().await {
+/// Does what is wanted in the network until nobody can want anything any more. Between jobs it holds no descriptor.
+fn live(index: u32, jobs: &mpsc::Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
         match job {
             Job::Run(work) => work(),
-            Job::Address(address, back) => drop(back.send(requests.add_inside(index, address).await)),
+            Job::Address(address, back) => {
+                let added = on_this_thread(async { Requests::open()?.add_inside(index, address).await });
+                // Whoever wanted it may have gone.
+                drop(back.send(added));
+            }
         }
     }
 }
 
+fn on_this_thread<T>(request: impl Future<Output = Result<T, NetError>>) -> Result<T, NetError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NetError::Open)?;
+    runtime.block_on(request)
+}
+
 impl Requests {
     /// Furnishes a new network, from within: a device to the network `home`, and routes to everywhere by it. Returns its index.
-    async fn build(&self, door: &str, home: RawFd) -> Result<u32, NetError> {
+    async fn build(&self, door: &str, home: &File) -> Result<u32, NetError> {
         self.add_link(LinkVeth::new(INSIDE, door).build()).await?;
         // Nobody completes the checksums of what is put into a tunnel.
         complete_checksums(INSIDE).map_err(NetError::Namespace)?;
-        self.change_link(LinkUnspec::new_with_name(door).setns_by_fd(home).build()).await?;
+        self.change_link(LinkUnspec::new_with_name(door).setns_by_fd(home.as_raw_fd()).build()).await?;
         self.change_link(LinkUnspec::new_with_name(INSIDE).address(MAC.to_vec()).arp(false).up().build()).await?;
         let index = self.interface(INSIDE).await?.ok_or_else(|| NetError::NoInterface(INSIDE.to_owned()))?.index;
         self.add_route(RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).build()).await?;

@@ -57,8 +57,7 @@ pub(super) type Connection = (TcpStream, Option<Carried>);
 impl Dial<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, Verdict> {
         let local = |error: io::Error| classify(&error, Stage::Local);
-        let to = SocketAddr::new(self.through.map_or(self.address, |through| through.vip), self.port);
-        let (socket, carried) = self.socket(to).await?;
+        let (to, socket, carried) = self.socket().await?;
         // Closed by a reset, as load balancers do: a probe a second of thousands of backends would else leave a port each in
         // TIME_WAIT for a minute.
         socket.set_zero_linger().map_err(local)?;
@@ -73,28 +72,30 @@ impl Dial<'_> {
         Ok((stream?, carried))
     }
 
-    async fn socket(&self, to: SocketAddr) -> Result<(TcpSocket, Option<Carried>), Verdict> {
+    /// A socket, and what it is to be connected to.
+    async fn socket(&self) -> Result<(SocketAddr, TcpSocket, Option<Carried>), Verdict> {
         let local = |error: io::Error| classify(&error, Stage::Local);
+        let own = SocketAddr::new(self.address, self.port);
         let way = self.backend.and_then(|backend| self.network.ways.of(backend));
-        let of_family = |source: &IpAddr| source.is_ipv4() == to.is_ipv4();
-        let source = self.through.and_then(|through| through.source).or(way.and_then(|way| way.source));
-        let source = source.filter(of_family);
-        let Some(carrier) = &self.network.carrier else { return Ok((bound(to, way).map_err(local)?, None)) };
-        let Some(backend) = self.backend else { return Ok((bound(to, way).map_err(local)?, None)) };
-        let mode = match (self.through, way, source) {
-            (None, Some(_), Some(_)) => Mode::Dsr,
-            (None, ..) => return Ok((bound(to, way).map_err(local)?, None)),
-            (Some(_), None, _) => return Err(Verdict::Inconclusive("the way there is not known".to_owned())),
-            (Some(Through { mode: Mode::Dsr, .. }), Some(way), _) if way.next_hop != self.address => {
-                return Err(Verdict::Fail(format!("behind the router {}, where dsr does not reach", way.next_hop)));
-            }
-            (Some(through), ..) => through.mode,
+        let (Some(carrier), Some(known), Some(backend)) = (&self.network.carrier, way, self.backend) else {
+            // Nothing is known of a way by which packets could be forwarded.
+            return Ok((own, bound(own, way).map_err(local)?, None));
         };
-        let Some(source) = source else {
-            return Err(Verdict::Inconclusive(format!("no address of this host to probe {} from", to.ip())));
+        let (to, mode) = match self.through {
+            None => (own, Mode::Dsr),
+            Some(Through { mode: Mode::Dsr, .. }) if known.next_hop != self.address => {
+                return Err(Verdict::Fail(format!("behind the router {}, where dsr does not reach", known.next_hop)));
+            }
+            Some(Through { mode, vip, .. }) => (SocketAddr::new(vip, self.port), mode),
+        };
+        let source = self.through.and_then(|through| through.source).or(known.source);
+        let source = match source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+            Some(source) => source,
+            None if self.through.is_none() => return Ok((own, bound(own, way).map_err(local)?, None)),
+            None => return Err(Verdict::Inconclusive(format!("no address of this host to probe {} from", to.ip()))),
         };
         let (socket, carried) = carrier.tcp(to, source, backend, mode).await.map_err(local)?;
-        Ok((socket, Some(carried)))
+        Ok((to, socket, Some(carried)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use edge_common::abi::BackendNumber;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
-    sync::{Semaphore, mpsc::Sender},
+    sync::{Semaphore, SemaphorePermit, mpsc::Sender},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -66,14 +66,16 @@ impl Prober {
     /// Makes one probe, which takes at most its timeout, through each service. Returns the first failure as soon as it is known,
     /// and through which service it was.
     async fn probe(&self) -> (Verdict, Option<Through>) {
-        if self.through.is_empty() || self.network.carrier.is_none() {
+        let through = if self.network.carrier.is_some() { &self.through[..] } else { &[] };
+        let Some(_descriptors) = self.descriptors(through.len().max(1)).await else { return (too_few(), None) };
+        if through.is_empty() {
             return (self.exchange(None).await, None);
         }
         let each = |through: &Through| {
             let through = *through;
             async move { (self.exchange(Some(through)).await, Some(through)) }
         };
-        let mut exchanges: FuturesUnordered<_> = self.through.iter().map(each).collect();
+        let mut exchanges: FuturesUnordered<_> = through.iter().map(each).collect();
         let mut found = (Verdict::Pass, None);
         while let Some(next) = exchanges.next().await {
             match next.0 {
@@ -86,16 +88,20 @@ impl Prober {
     }
 
     async fn at_address(self) -> Verdict {
+        let Some(_descriptor) = self.descriptors(1).await else { return too_few() };
         self.exchange(None).await
+    }
+
+    /// All at once, or those who wait for their last one would keep the others' from them.
+    async fn descriptors(&self, count: usize) -> Option<SemaphorePermit<'_>> {
+        let count = u32::try_from(count).ok()?;
+        timeout(self.probe.timeout, self.descriptors.acquire_many(count)).await.ok()?.ok()
     }
 
     /// One exchange with the backend, through a service or at its own address.
     async fn exchange(&self, through: Option<Through>) -> Verdict {
-        let Self { address, probe, network, descriptors, .. } = self;
+        let Self { address, probe, network, .. } = self;
         let limit = probe.timeout;
-        let Ok(_descriptor) = timeout(limit, descriptors.acquire()).await else {
-            return Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned());
-        };
         let started = Instant::now();
         let dial = Dial { network, backend: self.backend(), address: *address, port: probe.port, through };
         let exchange = async {
@@ -117,6 +123,10 @@ impl Prober {
             Subject::Reference(_) => None,
         })
     }
+}
+
+fn too_few() -> Verdict {
+    Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned())
 }
 
 /// One probe of a backend by the host's own network.

@@ -159,7 +159,11 @@ fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
             } else {
                 lab.pass(BACKENDS[0])?;
             }
-            lab.balance(Mode::Native)?;
+            // Not all that a probe through a service needs is there.
+            let configuration = lab.prepare(Mode::Native, "")?.configuration();
+            let text = std::fs::read_to_string(&configuration)?;
+            std::fs::write(&configuration, text.replace("[pool.probe]", "[pool.probe]\nthrough = \"address\""))?;
+            lab.start_daemon()?;
             for pool in ["p4", "p6"] {
                 lab.ctl(&["disable", &format!("{pool}/{}", BACKENDS[1])])?;
             }

@@ -9,6 +9,7 @@ mod load;
 mod exits;
 mod routes;
 mod peers;
+mod probes;
 mod marks;
 mod slow;
 mod select;
