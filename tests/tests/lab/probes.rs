@@ -36,7 +36,8 @@ fn pool(name: &str, through: &str, served: &Served) -> String {
     let backends: Vec<_> = (1..).zip(BACKENDS).map(backend).collect();
     let interval = patience(Duration::from_millis(300)).as_millis();
     format!(
-        "\n[[pool]]\nname = \"{name}\"\nbackend = [{}]\n[pool.probe]\ntype = \"http\"\nthrough = \"{through}\"\n\
+        "\n[[pool]]\nname = \"{name}\"\nbackend = [{}]\ndamping = \"0s\"\nslow_start = \"0s\"\n\
+         [pool.probe]\ntype = \"http\"\nthrough = \"{through}\"\n\
          port = {HTTP}\npath = \"/healthz\"\ninterval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\n\
          fall = 3\n",
         backends.join(", ")
@@ -175,7 +176,8 @@ fn probes_take_the_next_hop_that_packets_take() {
         .map(|address| format!("{{ name = \"x{}\", address = \"{address}\" }}", &address[7..]))
         .collect();
     let pool = format!(
-        "\n[[pool]]\nname = \"ecmp\"\nbackend = [{}]\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\ninterval = \"100ms\"\n\
+        "\n[[pool]]\nname = \"ecmp\"\nbackend = [{}]\ndamping = \"0s\"\nslow_start = \"0s\"\n\
+         [pool.probe]\ntype = \"tcp\"\nport = {ECHO}\ninterval = \"100ms\"\n\
          timeout = \"100ms\"\nrise = 1\nfall = 3\n\n[[service]]\nname = \"ecmp\"\nvip = \"{}\"\nport = {ECHO}\n\
          protocol = \"udp\"\nmode = \"ipip\"\npools = [\"ecmp\"]\n",
         backends.join(", "),
