@@ -152,7 +152,7 @@ impl Probes {
         let backends = config.0.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
             let (subject, through) = (Subject::Backend(number), Vec::new());
-            Some(ProbeTarget { subject, address: backend.address, probe: pool.probe.clone()?, through })
+            Some(ProbeTarget { subject, address: backend.address, probe: pool.probe_of(Some(backend))?, through })
         });
         // As much room as the daemon gives.
         let (sender, reports) = mpsc::channel(1024);

@@ -9,7 +9,7 @@ use edge_ctl::bench::{Config, Probes};
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::timeout_at;
 
-use crate::server::{HTTP, TCP};
+use crate::server::{HTTP, HTTPS, PEM, TCP};
 
 /// Samples in a measurement; odd.
 const SLICES: usize = 5;
@@ -21,6 +21,7 @@ const POOL: u32 = 1250;
 pub(crate) enum ProbeType {
     Tcp,
     Http,
+    Https,
 }
 
 /// Backends that are each probed once in an interval, which is also how long they may take to answer.
@@ -72,6 +73,9 @@ impl Load {
         let probe = match self.kind {
             ProbeType::Tcp => format!("type = \"tcp\", port = {TCP}"),
             ProbeType::Http => format!("type = \"http\", port = {HTTP}, path = \"/healthz\""),
+            ProbeType::Https => {
+                format!("type = \"https\", port = {HTTPS}, host = \"www.example.org\", ca = \"{PEM}/ca.pem\"")
+            }
         };
         let interval = self.interval.as_millis();
         let pools = 0..self.backends.div_ceil(POOL);
@@ -85,7 +89,10 @@ impl Load {
         );
         for (pool, name) in pools.zip(names) {
             writeln!(text, "[[pool]]\nname = {name}\nprobe = {{ {probe}, jitter = 0.0,")?;
-            writeln!(text, "interval = \"{interval}ms\", timeout = \"{interval}ms\" }}\nbackend = [")?;
+            writeln!(
+                text,
+                "interval = \"{interval}ms\", fast_interval = \"{interval}ms\", timeout = \"{interval}ms\" }}\nbackend = ["
+            )?;
             for n in (pool * POOL..self.backends).take(POOL as usize) {
                 writeln!(text, "{{ name = \"b{n}\", address = \"10.1.{}.{}\" }},", n / 250, n % 250 + 1)?;
             }
@@ -104,6 +111,7 @@ impl fmt::Display for Load {
         let kind = match self.kind {
             ProbeType::Tcp => "TCP",
             ProbeType::Http => "HTTP",
+            ProbeType::Https => "HTTPS",
         };
         let thousands = match (self.backends / 1000, self.backends % 1000) {
             (0, rest) => rest.to_string(),

@@ -42,6 +42,20 @@ fn main() {
         cost(kind, quick);
         rate(kind, quick);
     }
+    https(quick);
+}
+
+/// Processor time for as many backends as an edge may have, or as many as one processor sustains.
+fn https(quick: bool) {
+    for backends in [10_000, 7_000, 5_000, 2_500, 1_000] {
+        let load = Load { kind: ProbeType::Https, backends, interval: Duration::from_secs(1) };
+        let measured = load.measure(Duration::from_millis(if quick { 500 } else { 2000 }));
+        if measured.is_sustained(load) {
+            let (value, spread) = middle(&measured.processor);
+            return print(&Figure { bench: "probe engine", size: load.to_string(), value, unit: "CPU s/s", spread });
+        }
+        eprintln!("{load} is too much for this host: {measured:?}");
+    }
 }
 
 /// Processor time at an ordinary load.

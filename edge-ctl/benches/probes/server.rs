@@ -4,10 +4,20 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::Ipv4Addr,
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use axum::{Router, routing::get};
-use tokio::net::TcpListener;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
 
 /// The argument that makes this program the server.
 pub(crate) const VERB: &str = "serve";
@@ -15,6 +25,11 @@ pub(crate) const VERB: &str = "serve";
 pub(crate) const TCP: u16 = 7000;
 /// Port that answers `GET /healthz`.
 pub(crate) const HTTP: u16 = 8000;
+
+/// Port that answers any request over TLS, as `www.example.org`.
+pub(crate) const HTTPS: u16 = 9000;
+/// Where its certificate is, and that of its authority.
+pub(crate) const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/src/lab/pem");
 
 const READY: &str = "ready";
 
@@ -51,6 +66,8 @@ pub(crate) fn serve() {
     runtime.block_on(async {
         let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, TCP)).await.expect("a free port");
         let http = TcpListener::bind((Ipv4Addr::UNSPECIFIED, HTTP)).await.expect("a free port");
+        let https = TcpListener::bind((Ipv4Addr::UNSPECIFIED, HTTPS)).await.expect("a free port");
+        tokio::spawn(secure(https));
         println!("{READY}");
         let accept = async {
             while let Ok(connection) = tcp.accept().await {
@@ -60,4 +77,26 @@ pub(crate) fn serve() {
         let answer = axum::serve(http, Router::new().route("/healthz", get(async || "ok")));
         tokio::join!(accept, answer.into_future()).1.expect("it serves");
     });
+}
+
+async fn secure(listener: TcpListener) {
+    let chain = CertificateDer::from_pem_file(format!("{PEM}/server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(format!("{PEM}/server.key")).expect("its key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![chain], key));
+    let mut config = config.expect("they go together");
+    // Without state: what a server keeps of ten thousand backends would be its own work.
+    config.ticketer = ring::Ticketer::new().expect("random bytes");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    while let Ok((stream, _)) = listener.accept().await {
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let mut request = [0; 1024];
+            let _unused = stream.read(&mut request).await;
+            let _unused = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            let _unused = stream.shutdown().await;
+        });
+    }
 }

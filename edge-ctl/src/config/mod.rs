@@ -5,7 +5,7 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`judging`] how a pool's health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
+//! [`services`] one section each, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
@@ -15,7 +15,10 @@ mod error;
 mod flows;
 mod host;
 mod judging;
+mod kinds;
 mod pools;
+mod probe;
+mod probe_kinds;
 mod schema;
 mod services;
 mod values;
@@ -39,8 +42,11 @@ use edge_common::{
 };
 use toml::de::DeTable;
 
-pub(crate) use self::error::ConfigError;
 use self::walk::{Problems, Read, Table};
+pub(crate) use self::{
+    error::ConfigError,
+    kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
+};
 
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration, and to judge it would
 /// take seconds and a gigabyte.
@@ -190,57 +196,9 @@ pub(crate) struct Backend {
     pub address: IpAddr,
     /// Share of the pool's flows relative to the other backends, 1 to 65,535.
     pub weight: u32,
-}
-
-/// How the backends of a pool are probed.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Probe {
-    pub kind: ProbeKind,
-    pub through: ProbeThrough,
-    pub port: u16,
-    /// From the start of a probe to the start of the next.
-    pub interval: Duration,
-    /// For the whole exchange; at most `interval`.
-    pub timeout: Duration,
-    /// Passes in a row that make a backend up which was down.
-    pub rise: u32,
-    /// Failures in a row that make a backend down.
-    pub fall: u32,
-    /// Each interval is longer or shorter by up to this share of it, 0 to 0.5.
-    pub jitter: f64,
-}
-
-/// What of a backend a probe asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ProbeThrough {
-    /// A service, as its clients do: by its mode, at its VIP.
-    #[default]
-    Service,
-    /// Its own address.
-    Address,
-}
-
-impl Probe {
-    /// How long it takes at most from the death of a backend until it is found.
-    pub(crate) fn fall_time(&self) -> Duration {
-        self.interval.mul_f64(1.0 + self.jitter) * (self.fall + 1) + self.timeout
-    }
-}
-
-/// The kind of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeKind {
-    /// Whether a TCP connection is accepted.
-    Tcp,
-    /// Whether a GET is answered with one of the statuses.
-    Http {
-        /// Path and query, as `/healthz?full=1`.
-        path: String,
-        /// At least one, each 200 to 599.
-        status: Vec<u16>,
-        /// Host header; `None`: the backend's address.
-        host: Option<String>,
-    },
+    /// Its own port to probe, and its own Host header or server name.
+    pub probe_port: Option<u16>,
+    pub probe_host: Option<String>,
 }
 
 /// A virtual address, protocol and port that clients connect to.

@@ -48,9 +48,41 @@ pub(super) const POOL: Section = Section {
 };
 pub(super) const PROBE: Section = Section {
     heading: "[pool.probe]",
-    keys: &["type", "through", "port", "path", "status", "host", "interval", "timeout", "rise", "fall", "jitter"],
+    keys: &[
+        "type",
+        "through",
+        "port",
+        "path",
+        "status",
+        "host",
+        "body",
+        "body_regex",
+        "server_name",
+        "verify",
+        "ca",
+        "warn_days",
+        "alpn",
+        "send",
+        "expect",
+        "query",
+        "query_type",
+        "rcode",
+        "answer",
+        "transport",
+        "command",
+        "user",
+        "service",
+        "tls",
+        "interval",
+        "fast_interval",
+        "timeout",
+        "rise",
+        "fall",
+        "jitter",
+    ],
 };
-pub(super) const BACKEND: Section = Section { heading: "[[pool.backend]]", keys: &["name", "address", "weight"] };
+pub(super) const BACKEND: Section =
+    Section { heading: "[[pool.backend]]", keys: &["name", "address", "weight", "probe_port", "probe_host"] };
 pub(super) const SERVICE: Section = Section {
     heading: "[[service]]",
     keys: &[

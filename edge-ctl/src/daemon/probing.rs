@@ -87,12 +87,13 @@ fn load(maps: &PinnedMaps) -> Result<(ProbePrograms, Carrier), XdpError> {
 
 /// What is probed, and how.
 pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
+    let own = inventory.config.own_probes();
     let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
         let pool = pool?;
-        let probe = pool.probe.clone()?;
+        let probe = pool.probe_of(own.get(&(pool.name.as_str(), address)).copied())?;
         let through = match probe.through {
-            ProbeThrough::Service => through(&inventory.config, pool, address),
-            ProbeThrough::Address => Vec::new(),
+            ProbeThrough::Service if probe.kind.is_over_tcp() => through(&inventory.config, pool, address),
+            ProbeThrough::Service | ProbeThrough::Address => Vec::new(),
         };
         Some(ProbeTarget { subject: Subject::Backend(backend), address, probe, through })
     });

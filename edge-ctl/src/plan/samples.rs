@@ -47,6 +47,8 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
             name: format!("b{n}"),
             address: IpAddr::V4(Ipv4Addr::new(10, 1, name.bytes().map(|b| b % 100).sum(), last)),
             weight: 100,
+            probe_port: None,
+            probe_host: None,
         })
         .collect();
     Pool { name: name.to_owned(), min_healthy: 1, probe: None, judging: Judging::default(), backends }

@@ -3,17 +3,20 @@
 use std::{
     future::Future as _,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd as _,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use edge_common::abi::{BackendNumber, Mode};
 use futures::future::poll_fn;
 use nix::net::if_::if_indextoname;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpSocket, TcpStream, UdpSocket},
+};
 
 use super::{
     carrier::{Carried, Carrier, Ways},
@@ -51,8 +54,36 @@ pub(super) struct Dial<'a> {
     pub(super) through: Option<Through>,
 }
 
-/// A connection. The second part has to outlive the stream.
-pub(super) type Connection = (TcpStream, Option<Carried>);
+/// A connection. What carries its packets goes after it, when its reset has been sent.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    _carried: Option<Carried>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
 
 impl Dial<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, Verdict> {
@@ -69,7 +100,21 @@ impl Dial<'_> {
             Poll::Ready(result) => result.map_err(local),
             Poll::Pending => connecting.await.map_err(|error| classify(&error, Stage::Network)),
         };
-        Ok((stream?, carried))
+        Ok(Connection { stream: stream?, _carried: carried })
+    }
+
+    /// A socket that takes datagrams of the backend's own address and this port alone, by the host's own network.
+    pub(super) async fn datagram(&self) -> Result<UdpSocket, Verdict> {
+        let local = |error: io::Error| classify(&error, Stage::Local);
+        let any: IpAddr =
+            if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).await.map_err(local)?;
+        let way = self.backend.and_then(|backend| self.network.ways.of(backend));
+        if let Some(name) = way.and_then(|way| if_indextoname(way.interface).ok()) {
+            socket.bind_device(Some(name.as_bytes())).map_err(local)?;
+        }
+        socket.connect(SocketAddr::new(self.address, self.port)).await.map_err(local)?;
+        Ok(socket)
     }
 
     /// A socket, and what it is to be connected to.

@@ -1,14 +1,17 @@
 //! Probes: health checks of backends, at a constant rate.
 //!
 //! Constant work: a probe starts one interval (give or take the jitter) after the one before it started, after any
-//! answer. When everything fails at once, this host is no busier than when all is well.
+//! answer. A look that finds nothing good is followed by others sooner, but all of these together add a tenth to the steady
+//! rate at most ([`pace`]). When everything fails at once, this host is hardly busier than when all is well.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod classify;
 mod carrier;
 mod dial;
-mod exchange;
+mod echo;
+mod kinds;
+mod pace;
 mod prober;
 mod second_look;
 
@@ -34,10 +37,14 @@ use crate::{
     health::Verdict,
 };
 
-use self::prober::Prober;
 pub(crate) use self::{
     carrier::{Carrier, ProbeFlow, ProbeTable, Ways},
     dial::{Network, Through},
+};
+use self::{
+    kinds::{Kind, Roots},
+    pace::Budget,
+    prober::Prober,
 };
 
 /// Who is probed.
@@ -66,6 +73,7 @@ impl ProbeTarget {
             through: ProbeThrough::Address,
             port: target.port(),
             interval: Duration::from_secs(1),
+            fast_interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),
             rise: 1,
             fall: 1,
@@ -87,11 +95,19 @@ pub(crate) struct Report {
 #[must_use = "dropping the engine ends its probes"]
 pub(crate) struct ProbeEngine {
     reports: Sender<Report>,
-    /// Each probe takes one.
-    descriptors: Arc<Semaphore>,
+    limits: Limits,
+    roots: Arc<Roots>,
     network: Network,
     /// By the address.
     tasks: BTreeMap<IpAddr, Vec<Running>>,
+}
+
+/// What all probes share.
+#[derive(Clone, Debug)]
+struct Limits {
+    /// Each look takes what it needs at most.
+    descriptors: Arc<Semaphore>,
+    budget: Arc<Mutex<Budget>>,
 }
 
 /// One probe, however many pools have the address: a backend must not be probed more often the more services it has.
@@ -99,16 +115,23 @@ pub(crate) struct ProbeEngine {
 struct Running {
     probe: Probe,
     through: Vec<Through>,
-    subjects: Subjects,
+    audience: Audience,
     #[cfg_attr(not(test), expect(dead_code, reason = "it is held so that its end ends the probe"))]
     task: Task,
 }
 
 /// A probe of an address, through which services, and for whom.
-type Wanted = (Probe, Vec<Through>, Vec<Subject>);
+type Wanted = (Probe, Vec<Through>, Subjects);
 
 /// Whom a probe is made for, at the moment.
-type Subjects = Arc<Mutex<Vec<Subject>>>;
+type Audience = Arc<Mutex<Subjects>>;
+
+#[derive(Debug, Default)]
+struct Subjects {
+    all: Vec<Subject>,
+    /// The most failures in a row that make one of them down.
+    fall: u32,
+}
 
 /// A task that ends with its owner.
 #[derive(Debug)]
@@ -123,7 +146,8 @@ impl Drop for Task {
 impl ProbeEngine {
     /// Without targets.
     pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
-        Self { reports, descriptors, network, tasks: BTreeMap::new() }
+        let budget = Arc::new(Mutex::new(Budget::new(Instant::now())));
+        Self { reports, limits: Limits { descriptors, budget }, roots: Arc::default(), network, tasks: BTreeMap::new() }
     }
 
     /// Probes `targets` inside the current tokio runtime, one task for all that have the same address and are probed in the
@@ -134,13 +158,22 @@ impl ProbeEngine {
         let mut wanted: BTreeMap<IpAddr, Vec<Wanted>> = BTreeMap::new();
         for ProbeTarget { subject, address, probe, through } in targets {
             let probes = wanted.entry(address).or_default();
-            match probes.iter_mut().find(|(known, by, _)| is_same(known, &probe) && *by == through) {
-                Some((.., subjects)) => subjects.push(subject),
-                None => probes.push((probe, through, vec![subject])),
+            if let Some((.., subjects)) =
+                probes.iter_mut().find(|(known, by, _)| is_same(known, &probe) && *by == through)
+            {
+                subjects.all.push(subject);
+                subjects.fall = subjects.fall.max(probe.fall);
+            } else {
+                let fall = probe.fall;
+                probes.push((probe, through, Subjects { all: vec![subject], fall }));
             }
         }
         let count = wanted.values().map(Vec::len).sum::<usize>().max(1);
         let started = Instant::now();
+        // Files of authorities may have changed: who is new reads them anew.
+        self.roots = Arc::default();
+        let steady = wanted.values().flatten().map(|(probe, ..)| probe.interval.as_secs_f64().recip()).sum();
+        lock(&self.limits.budget).resize(count, steady, started);
         let all =
             wanted.into_iter().flat_map(|(address, probes)| probes.into_iter().map(move |probe| (address, probe)));
         for (position, (address, (probe, through, wanted))) in all.enumerate() {
@@ -151,19 +184,19 @@ impl ProbeEngine {
             });
             let running = running.unwrap_or_else(|| {
                 let first = started + spread(probe.interval, position, count);
-                let subjects = Subjects::default();
+                let audience = Audience::default();
                 let prober = Prober {
                     address,
-                    probe: probe.clone(),
+                    kind: Arc::new(Kind::new(address, probe.clone(), Arc::clone(&self.roots))),
                     through: through.clone(),
-                    subjects: Arc::clone(&subjects),
+                    audience: Arc::clone(&audience),
                     network: self.network.clone(),
-                    descriptors: Arc::clone(&self.descriptors),
+                    limits: self.limits.clone(),
                 };
                 let task = Task(tokio::spawn(prober.run(first, self.reports.clone())));
-                Running { probe, through, subjects, task }
+                Running { probe, through, audience, task }
             });
-            *lock(&running.subjects) = wanted;
+            *lock(&running.audience) = wanted;
             self.tasks.entry(address).or_default().push(running);
         }
     }
@@ -171,7 +204,7 @@ impl ProbeEngine {
     /// How many backends are probed.
     #[cfg(test)]
     pub(crate) fn targets(&self) -> usize {
-        self.tasks.values().flatten().map(|running| lock(&running.subjects).len()).sum()
+        self.tasks.values().flatten().map(|running| lock(&running.audience).all.len()).sum()
     }
 }
 
@@ -180,9 +213,9 @@ fn is_same(one: &Probe, other: &Probe) -> bool {
     *one == Probe { rise: one.rise, fall: one.fall, ..other.clone() }
 }
 
-fn lock(subjects: &Subjects) -> MutexGuard<'_, Vec<Subject>> {
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing in here is left half done by a panic.
-    subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When the target at `position` of `count` starts within its first interval: at a random point of its own share.

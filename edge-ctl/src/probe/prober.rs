@@ -5,60 +5,88 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use edge_common::abi::BackendNumber;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc::Sender},
+    select,
+    sync::{SemaphorePermit, mpsc::Sender},
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    Report, Subject, Subjects,
+    Audience, Limits, Report, Subject,
     dial::{Dial, Network, Through},
-    exchange, gap, lock,
+    gap,
+    kinds::Kind,
+    lock,
+    pace::{Pace, Tempo},
     second_look::SecondLook,
 };
-use crate::{
-    config::{Probe, ProbeKind},
-    health::Verdict,
-};
+use crate::health::Verdict;
 
 /// What probes one address in one way.
 #[derive(Clone, Debug)]
 pub(super) struct Prober {
     pub(super) address: IpAddr,
-    pub(super) probe: Probe,
+    pub(super) kind: Arc<Kind>,
     /// Services through which it is probed; a probe passes when it does through all of them. None: its own address is.
     pub(super) through: Vec<Through>,
-    pub(super) subjects: Subjects,
+    pub(super) audience: Audience,
     pub(super) network: Network,
-    /// Each exchange takes one.
-    pub(super) descriptors: Arc<Semaphore>,
+    pub(super) limits: Limits,
 }
 
 impl Prober {
     pub(super) async fn run(self, first: Instant, reports: Sender<Report>) {
-        let mut next = first;
+        let mut pace = Pace::new(first);
+        let mut looks = FuturesUnordered::new();
         let mut second_look = None;
+        let (prober, how) = (&self, self.kind.how());
         loop {
-            sleep_until(next).await;
-            // From now and not from `next`: after a standstill of this host the overdue probes are not caught up.
-            next = Instant::now() + gap(&self.probe, rand::random());
-            let at_address = || SecondLook::start(self.clone().at_address());
-            let verdict = match self.probe().await {
-                (Verdict::Fail(why), Some(through)) => {
-                    Verdict::Fail(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
+            let fall = lock(&self.audience).fall;
+            let tempo = Tempo { gap: gap(how, rand::random()), fast: how.fast_interval, fall };
+            select! {
+                () = sleep_until(pace.due()) => {
+                    let now = Instant::now();
+                    // Where descriptors are short, more looks would only take them from others.
+                    let may =
+                        || self.limits.descriptors.available_permits() > 0 && lock(&self.limits.budget).take(now);
+                    if pace.start(now, tempo, may) {
+                        looks.push(async move { (now, prober.probe().await) });
+                    }
                 }
-                (Verdict::Silent(why), Some(through)) => {
-                    Verdict::Silent(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
+                Some((start, (verdict, through))) = looks.next() => {
+                    if !pace.end(start, Instant::now(), &verdict, tempo) {
+                        continue;
+                    }
+                    let verdict = self.explained(verdict, through, &mut second_look).await;
+                    let told = lock(&self.audience).all.clone();
+                    for subject in told {
+                        if reports.send(Report { subject, verdict: verdict.clone() }).await.is_err() {
+                            return;
+                        }
+                    }
                 }
-                (verdict, _) => {
-                    second_look = None;
-                    verdict
-                }
-            };
-            let subjects = lock(&self.subjects).clone();
-            for subject in subjects {
-                if reports.send(Report { subject, verdict: verdict.clone() }).await.is_err() {
-                    return;
-                }
+            }
+        }
+    }
+
+    /// What a probe found; if it found nothing good through a service, with what the backend's own address says. That is
+    /// asked once for each row of failures, whatever the tempo.
+    async fn explained(
+        &self,
+        verdict: Verdict,
+        through: Option<Through>,
+        second_look: &mut Option<SecondLook>,
+    ) -> Verdict {
+        let at_address = || SecondLook::start(self.clone().at_address());
+        match (verdict, through) {
+            (Verdict::Fail(why), Some(through)) => {
+                Verdict::Fail(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
+            }
+            (Verdict::Silent(why), Some(through)) => {
+                Verdict::Silent(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
+            }
+            (verdict, _) => {
+                *second_look = None;
+                verdict
             }
         }
     }
@@ -94,31 +122,27 @@ impl Prober {
 
     /// All at once, or those who wait for their last one would keep the others' from them.
     async fn descriptors(&self, count: usize) -> Option<SemaphorePermit<'_>> {
-        let count = u32::try_from(count).ok()?;
-        timeout(self.probe.timeout, self.descriptors.acquire_many(count)).await.ok()?.ok()
+        let count = u32::try_from(count).ok()?.checked_mul(self.kind.descriptors())?;
+        timeout(self.kind.how().timeout, self.limits.descriptors.acquire_many(count)).await.ok()?.ok()
     }
 
     /// One exchange with the backend, through a service or at its own address.
     async fn exchange(&self, through: Option<Through>) -> Verdict {
-        let Self { address, probe, network, .. } = self;
-        let limit = probe.timeout;
+        let how = self.kind.how();
+        let limit = how.timeout;
         let started = Instant::now();
-        let dial = Dial { network, backend: self.backend(), address: *address, port: probe.port, through };
-        let exchange = async {
-            match &probe.kind {
-                ProbeKind::Tcp => exchange::tcp(&dial).await,
-                ProbeKind::Http { path, status, host } => exchange::http(&dial, path, host.as_deref(), status).await,
-            }
-        };
-        match timeout(limit, exchange).await {
-            Ok(verdict) => verdict,
-            Err(_) => timed_out(limit, started.elapsed()),
+        let dial =
+            Dial { network: &self.network, backend: self.backend(), address: self.address, port: how.port, through };
+        if let Ok(verdict) = timeout(limit, self.kind.look(&dial)).await {
+            return verdict;
         }
+        let verdict = timed_out(limit, started.elapsed());
+        if self.kind.takes_silence() && matches!(verdict, Verdict::Silent(_)) { Verdict::Pass } else { verdict }
     }
 
     /// One of the backends that have the address: the way to all of them is the same.
     fn backend(&self) -> Option<BackendNumber> {
-        lock(&self.subjects).iter().find_map(|subject| match subject {
+        lock(&self.audience).all.iter().find_map(|subject| match subject {
             Subject::Backend(backend) => Some(*backend),
             Subject::Reference(_) => None,
         })
@@ -129,18 +153,29 @@ fn too_few() -> Verdict {
     Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned())
 }
 
-/// One probe of a backend by the host's own network.
 #[cfg(test)]
-pub(super) async fn probe(target: &super::ProbeTarget) -> Verdict {
-    let prober = Prober {
-        address: target.address,
-        probe: target.probe.clone(),
-        through: Vec::new(),
-        subjects: Subjects::default(),
-        network: Network::default(),
-        descriptors: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
-    };
-    prober.probe().await.0
+impl Prober {
+    /// Of a target, by the host's own network.
+    pub(super) fn of(target: &super::ProbeTarget) -> Self {
+        use tokio::sync::Semaphore;
+
+        Self {
+            address: target.address,
+            kind: Arc::new(Kind::new(target.address, target.probe.clone(), Arc::default())),
+            through: Vec::new(),
+            audience: Audience::default(),
+            network: Network::default(),
+            limits: Limits {
+                descriptors: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+                budget: Arc::new(std::sync::Mutex::new(super::pace::Budget::new(Instant::now()))),
+            },
+        }
+    }
+
+    /// One probe.
+    pub(super) async fn once(&self) -> Verdict {
+        self.probe().await.0
+    }
 }
 
 /// No answer within `limit`. When much more than that went by, it was this process that stood still (stopped, starved

@@ -22,6 +22,7 @@ use tokio::{
     sync::mpsc,
 };
 
+mod kinds;
 mod local_faults;
 
 use super::*;
@@ -91,6 +92,7 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
         through: ProbeThrough::Address,
         port: address.port(),
         interval: Duration::from_secs(5),
+        fast_interval: Duration::from_secs(5),
         // Far more than any answer takes: these tests share the machine with others.
         timeout: Duration::from_secs(5),
         rise: 2,
@@ -102,14 +104,14 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
 
 /// The same with an interval and a timeout that a test can wait for.
 fn quick(mut target: ProbeTarget, time: Duration) -> ProbeTarget {
-    (target.probe.interval, target.probe.timeout) = (time, time);
+    (target.probe.interval, target.probe.fast_interval, target.probe.timeout) = (time, time, time);
     target
 }
 
 const SHORT: Duration = Duration::from_millis(100);
 
 fn http() -> ProbeKind {
-    ProbeKind::Http { path: "/healthz".to_owned(), status: vec![200], host: None }
+    ProbeKind::Http { path: "/healthz".to_owned(), status: vec![200], host: None, body: None, tls: None }
 }
 
 async fn http_against(server: Server) -> Verdict {
@@ -131,7 +133,7 @@ fn silent(why: &str) -> Verdict {
 
 /// One probe of a target.
 async fn once(target: &ProbeTarget) -> Verdict {
-    prober::probe(target).await
+    Prober::of(target).once().await
 }
 
 /// A port on which nobody listens; the socket keeps others from it.
@@ -178,7 +180,7 @@ async fn an_answer_without_end_is_not_read_to_memory() {
 #[tokio::test]
 async fn any_expected_status_passes() {
     let (address, _) = serve(Server::Status(404)).await;
-    let kind = |status| ProbeKind::Http { path: "/".to_owned(), status, host: None };
+    let kind = |status| ProbeKind::Http { path: "/".to_owned(), status, host: None, body: None, tls: None };
     assert_eq!(once(&target(address, kind(vec![200, 404]))).await, Verdict::Pass);
     assert_eq!(once(&target(address, kind(vec![200, 204]))).await, failed("HTTP status 404, not 200 or 204"));
 }
@@ -222,8 +224,13 @@ async fn the_request_is_what_the_configuration_says() {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("writes");
         }
     });
-    let named =
-        ProbeKind::Http { path: "/a?b=c".to_owned(), status: vec![200], host: Some("www.example.org".to_owned()) };
+    let named = ProbeKind::Http {
+        path: "/a?b=c".to_owned(),
+        status: vec![200],
+        host: Some("www.example.org".to_owned()),
+        body: None,
+        tls: None,
+    };
     assert_eq!(once(&target(address, named)).await, Verdict::Pass);
     assert_eq!(once(&target(address, http())).await, Verdict::Pass);
     let seen = seen.lock().expect("no panic");
@@ -378,6 +385,22 @@ async fn the_rate_is_the_same_up_or_down() {
     for verdicts in [up, wrong, silent, closed] {
         assert!((12..=21).contains(&verdicts.len()), "{}", verdicts.len());
     }
+}
+
+#[tokio::test]
+async fn a_silent_death_is_known_sooner_than_after_three_timeouts() {
+    let (silent, _) = serve(Server::Silent).await;
+    let mut target = quick(target(silent, http()), Duration::from_millis(800));
+    target.probe.fast_interval = Duration::from_millis(200);
+    let (sender, mut receiver) = mpsc::channel(10);
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
+    let start = Instant::now();
+    engine.probe(vec![target]);
+    for _ in 0..3 {
+        assert!(matches!(receiver.recv().await.expect("it runs").verdict, Verdict::Silent(_)));
+    }
+    // At most an interval to the first look, two fast ones, a timeout: 2 s. Three timeouts would be 2.4 s at least.
+    assert!(start.elapsed() < Duration::from_millis(2300), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub fn start_at(netns: &Netns, name: &str, dir: &Path, addresses: &[IpAddr]) -> 
 }
 
 /// The system's nginx, or the one that set-up unpacked below `target/tools`.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     let unpacked = crate::workspace().join("target/tools/nginx/usr/sbin/nginx");
     [PathBuf::from("/usr/sbin/nginx"), unpacked]
         .into_iter()

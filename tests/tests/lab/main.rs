@@ -14,6 +14,7 @@ mod kernels;
 mod liveness;
 mod path_mtu;
 mod preflight;
+mod probe_kinds;
 mod probes;
 mod reach;
 mod segment;

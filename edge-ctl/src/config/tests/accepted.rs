@@ -44,15 +44,22 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.text, GOOD);
     let probe = Probe {
         through: ProbeThrough::Service,
-        kind: ProbeKind::Http { path: "/".to_owned(), status: vec![200], host: None },
+        kind: ProbeKind::Http { path: "/".to_owned(), status: vec![200], host: None, body: None, tls: None },
         port: 80,
         interval: Duration::from_secs(1),
+        fast_interval: Duration::from_millis(250),
         timeout: Duration::from_millis(500),
         rise: 2,
         fall: 3,
         jitter: 0.1,
     };
-    let backend = Backend { name: "a1".to_owned(), address: Ipv4Addr::new(10, 1, 0, 11).into(), weight: 100 };
+    let backend = Backend {
+        name: "a1".to_owned(),
+        address: Ipv4Addr::new(10, 1, 0, 11).into(),
+        weight: 100,
+        probe_port: None,
+        probe_host: None,
+    };
     let pool = Pool {
         name: "provider-a".to_owned(),
         min_healthy: 1,
@@ -115,6 +122,7 @@ path = "/healthz?full=1"
 status = [200, 204]
 host = "www.example.org:8080"
 interval = "200ms"
+fast_interval = "100ms"
 timeout = "200ms"
 rise = 1
 fall = 5
@@ -188,9 +196,12 @@ fn every_key_has_its_effect() {
             path: "/healthz?full=1".to_owned(),
             status: vec![200, 204],
             host: Some("www.example.org:8080".to_owned()),
+            body: None,
+            tls: None,
         },
         port: 8080,
         interval: Duration::from_millis(200),
+        fast_interval: Duration::from_millis(100),
         timeout: Duration::from_millis(200),
         rise: 1,
         fall: 5,

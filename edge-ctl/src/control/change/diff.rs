@@ -227,10 +227,11 @@ fn pool(old: &Pool, new: &Pool) -> Vec<String> {
 fn probe_text(probe: &Probe) -> String {
     let show = humantime::format_duration;
     format!(
-        "{} :{} every {} within {}, rise {}, fall {}, jitter {}",
+        "{} :{} every {}, then {}, within {}, rise {}, fall {}, jitter {}",
         lower(&probe.kind),
         probe.port,
         show(probe.interval),
+        show(probe.fast_interval),
         show(probe.timeout),
         probe.rise,
         probe.fall,
@@ -242,6 +243,8 @@ fn backend(old: &Backend, new: &Backend) -> Vec<String> {
     let mut changes = Changes(Vec::new());
     changes.note("address", &old.address, &new.address, ToString::to_string);
     changes.note("weight", &old.weight, &new.weight, u32::to_string);
+    changes.note("probe_port", &old.probe_port, &new.probe_port, optional);
+    changes.note("probe_host", &old.probe_host, &new.probe_host, optional);
     changes.0
 }
 

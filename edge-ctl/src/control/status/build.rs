@@ -224,9 +224,15 @@ fn share(withheld: f64) -> String {
 }
 
 fn probe_text(probe: &Probe) -> String {
+    let (name, port) = (probe.kind.name(), probe.port);
     let what = match &probe.kind {
-        ProbeKind::Tcp => format!("tcp :{}", probe.port),
-        ProbeKind::Http { path, .. } => format!("http :{}{path}", probe.port),
+        ProbeKind::Http { path, .. } => format!("{name} :{port}{path}"),
+        ProbeKind::Dns(dns) => format!("{name} :{port} {} {}", dns.name, dns.record),
+        ProbeKind::Command { argv, .. } => format!("{name} {}", argv.join(" ")),
+        ProbeKind::Icmp => name.to_owned(),
+        ProbeKind::Tcp | ProbeKind::Tls { .. } | ProbeKind::Udp { .. } | ProbeKind::Grpc { .. } => {
+            format!("{name} :{port}")
+        }
     };
     format!("{what} every {}", humantime::format_duration(probe.interval))
 }

@@ -1,0 +1,87 @@
+//! A question to a name server, over UDP or TCP.
+
+use std::io;
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query},
+    rr::{Name, RecordType},
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::super::{
+    classify::{Stage, classify},
+    dial::Dial,
+};
+use crate::{config::DnsProbe, health::Verdict};
+
+pub(super) async fn look(dial: &Dial<'_>, dns: &DnsProbe) -> Result<(), Verdict> {
+    let question = question(dns).ok_or_else(|| Verdict::Inconclusive("no valid question".to_owned()))?;
+    let bytes = question.to_vec().map_err(|error| Verdict::Inconclusive(format!("no valid question: {error}")))?;
+    let mut answer = if dns.tcp { None } else { Some(by_udp(dial, &question, &bytes).await?) };
+    // What did not fit into a datagram is asked for again, as every resolver does.
+    if answer.as_ref().is_none_or(|answer| answer.truncated() && dns.answer.is_some()) {
+        answer = Some(by_tcp(dial, &bytes).await?);
+    }
+    answer.map_or(Ok(()), |answer| judge(dns, &question, &answer))
+}
+
+fn question(dns: &DnsProbe) -> Option<Message> {
+    let name = Name::from_ascii(&dns.name).ok()?;
+    let kind: RecordType = dns.record.parse().ok()?;
+    let mut message = Message::new();
+    message.set_id(rand::random()).set_message_type(MessageType::Query).set_op_code(OpCode::Query);
+    message.set_recursion_desired(true).add_query(Query::query(name, kind));
+    Some(message)
+}
+
+/// The answer to this question; others are not meant.
+async fn by_udp(dial: &Dial<'_>, question: &Message, bytes: &[u8]) -> Result<Message, Verdict> {
+    let socket = dial.datagram().await?;
+    socket.send(bytes).await.map_err(|error| classify(&error, Stage::Local))?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).await.map_err(|error| classify(&error, Stage::Network))?;
+        let answer = read(buffer.get(..length).unwrap_or_default())?;
+        if answer.id() == question.id() {
+            return Ok(answer);
+        }
+    }
+}
+
+async fn by_tcp(dial: &Dial<'_>, bytes: &[u8]) -> Result<Message, Verdict> {
+    let mut stream = dial.connect().await?;
+    let network = |error: io::Error| classify(&error, Stage::Network);
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
+    stream.write_all(&[&length, bytes].concat()).await.map_err(network)?;
+    let length = stream.read_u16().await.map_err(network)?;
+    let mut answer = vec![0; length.into()];
+    stream.read_exact(&mut answer).await.map_err(network)?;
+    read(&answer)
+}
+
+fn read(bytes: &[u8]) -> Result<Message, Verdict> {
+    Message::from_vec(bytes).map_err(|error| Verdict::Fail(format!("not DNS: {error}")))
+}
+
+fn judge(dns: &DnsProbe, question: &Message, answer: &Message) -> Result<(), Verdict> {
+    if answer.message_type() != MessageType::Response || answer.id() != question.id() {
+        return Err(Verdict::Fail("not an answer to the question".to_owned()));
+    }
+    let code = u16::from(answer.response_code());
+    if code != dns.rcode.0 {
+        return Err(Verdict::Fail(format!("DNS says {}, not {}", rcode(code), rcode(dns.rcode.0))));
+    }
+    let Some(expected) = &dns.answer else { return Ok(()) };
+    let texts: Vec<_> = answer.answers().iter().map(|record| record.data().to_string()).collect();
+    if texts.iter().any(|text| text.trim_end_matches('.') == expected.trim_end_matches('.')) {
+        return Ok(());
+    }
+    let texts = if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") };
+    Err(Verdict::Fail(format!("DNS answers {texts}, not {expected}")))
+}
+
+/// The name of a response code; those that have no name here are numbers.
+fn rcode(code: u16) -> String {
+    let known = crate::config::RCODES.iter().find(|(_, known)| known.0 == code);
+    known.map_or_else(|| format!("code {code}"), |(name, _)| name.to_uppercase())
+}

@@ -1,0 +1,206 @@
+//! A TLS handshake: names, certificates, and the sessions that make the next one cheap.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    super::{
+        classify::{Stage, classify},
+        dial::{Connection, Dial},
+    },
+    expiry,
+};
+use crate::{config::TlsProbe, health::Verdict};
+
+/// Where systems keep the authorities that they trust: Debian, Fedora, Alpine and others.
+const SYSTEM: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Sessions of a backend that are kept: the one of the last look, and of those that overlap with it.
+const SESSIONS: usize = 8;
+
+/// No warning was given.
+const NEVER: i64 = i64::MAX;
+
+/// Whether a TLS handshake succeeds.
+pub(super) async fn look(dial: &Dial<'_>, handshake: Option<&Handshake>) -> Result<(), Verdict> {
+    match handshake {
+        Some(handshake) => handshake.shake(dial).await.map(drop),
+        None => Err(Verdict::Inconclusive("nothing is known of how to speak TLS".to_owned())),
+    }
+}
+
+/// How to shake hands with one backend.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    tls: TlsProbe,
+    name: ServerName<'static>,
+    roots: Arc<Roots>,
+    /// Made at the first look, since a file is read for it.
+    config: OnceLock<Arc<ClientConfig>>,
+    /// Days left when a warning was given last.
+    warned: AtomicI64,
+}
+
+impl Handshake {
+    pub(super) fn new(tls: &TlsProbe, host: Option<&str>, address: IpAddr, roots: Arc<Roots>) -> Self {
+        // Of `www.example.org:8443` the name alone. Without a name, the certificate has to have the address.
+        let host = tls.server_name.as_deref().or(host.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host)));
+        let name = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(address.into()));
+        Self { tls: tls.clone(), name, roots, config: OnceLock::new(), warned: AtomicI64::new(NEVER) }
+    }
+
+    /// A connection on which the handshake has succeeded.
+    pub(super) async fn shake(&self, dial: &Dial<'_>) -> Result<TlsStream<Connection>, Verdict> {
+        let connector = TlsConnector::from(self.config()?);
+        let stream = dial.connect().await?;
+        let stream = connector.connect(self.name.clone(), stream).await.map_err(|error| fault(&error))?;
+        self.warn(dial.address, dial.port, stream.get_ref().1.peer_certificates());
+        Ok(stream)
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, Verdict> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        let made = Arc::new(self.make().map_err(Verdict::Inconclusive)?);
+        Ok(Arc::clone(self.config.get_or_init(|| made)))
+    }
+
+    /// Sessions are this backend's own: another server does not know its tickets, even if it has the same name.
+    fn make(&self) -> Result<ClientConfig, String> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = if self.tls.verify {
+            let roots = self.roots.read(self.tls.ca.as_deref())?;
+            let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            builder.build().map_err(|error| format!("no certificate can be checked: {error}"))?
+        } else {
+            Arc::new(Unchecked(Arc::clone(&provider)))
+        };
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| error.to_string())?;
+        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.alpn_protocols = self.tls.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Ok(config)
+    }
+
+    /// Says once a day that the certificate's days are counted.
+    fn warn(&self, address: IpAddr, port: u16, certificates: Option<&[CertificateDer<'_>]>) {
+        let Some(end) = certificates.and_then(<[_]>::first).and_then(|certificate| expiry::not_after(certificate))
+        else {
+            return;
+        };
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(0);
+        let days = (end - now).div_euclid(86_400);
+        if days >= i64::from(self.tls.warn_days) {
+            self.warned.store(NEVER, Ordering::Relaxed);
+        } else if self.warned.swap(days, Ordering::Relaxed) != days {
+            tracing::warn!(%address, port, days, "the certificate of a backend expires soon, or has expired");
+        }
+    }
+}
+
+fn fault(error: &io::Error) -> Verdict {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => Verdict::Fail(format!("TLS: {error}")),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Verdict::Fail("closed during the TLS handshake".to_owned())
+        }
+        None => classify(error, Stage::Network),
+    }
+}
+
+/// The authorities of this host and of files, each read once.
+#[derive(Debug, Default)]
+pub(in crate::probe) struct Roots(Mutex<BTreeMap<Option<PathBuf>, Arc<RootCertStore>>>);
+
+impl Roots {
+    fn read(&self, file: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = file.map(Path::to_owned);
+        if let Some(roots) = known.get(&key) {
+            return Ok(Arc::clone(roots));
+        }
+        let roots = Arc::new(authorities(file)?);
+        known.insert(key, Arc::clone(&roots));
+        Ok(roots)
+    }
+}
+
+fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let file = match file {
+        Some(file) => file,
+        None => SYSTEM.iter().map(Path::new).find(|file| file.exists()).ok_or_else(|| {
+            "this host has no list of certificate authorities: install ca-certificates, or set ca or verify = false"
+                .to_owned()
+        })?,
+    };
+    let shown = file.display();
+    let text = fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    // Of a system's long list some may be of a kind that is not known here.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
+    if roots.is_empty() { Err(format!("{shown} has no certificate in it")) } else { Ok(roots) }
+}
+
+/// Takes any certificate, but no handshake whose signature is wrong.
+#[derive(Debug)]
+struct Unchecked(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

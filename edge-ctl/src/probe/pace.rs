@@ -1,0 +1,294 @@
+//! When the looks of one probe are due: one each interval, and sooner after one that found nothing good.
+//!
+//! ```text
+//! good answers   |------------ interval ------------|------------ interval ------------|
+//! no answer      |- fast -|- fast -|------------ interval ------------|
+//!                                  '--- timeout ---' `fall` looks were not answered: down
+//! ```
+//!
+//! A look does not wait for the timeout of the one before it: it begins when that has taken longer than answers of this
+//! backend usually take. What such looks add is limited by the [`Budget`] that all probes share.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::health::Verdict;
+
+/// What the looks that come sooner may add to the steady rate.
+const MORE: f64 = 0.1;
+/// However few probes there are, so many looks may come sooner at once: enough for four backends that die together.
+const HANDFUL: f64 = 8.0;
+
+/// The looks of one probe. Pure: the time is an argument.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// When the next look is due at the steady rate.
+    steady: Instant,
+    /// When the next look is due if it may come sooner.
+    sooner: Option<Instant>,
+    /// When the latest look began.
+    latest: Option<Instant>,
+    /// When the latest look began that was answered well.
+    good: Option<Instant>,
+    /// Looks since the last good answer.
+    looks: u32,
+    /// How long the last good answer took.
+    usual: Duration,
+}
+
+/// How a probe is paced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tempo {
+    /// From this look to the next, with jitter.
+    pub(super) gap: Duration,
+    /// From a look that found nothing good to the next.
+    pub(super) fast: Duration,
+    /// Looks in a row that make a backend down.
+    pub(super) fall: u32,
+}
+
+impl Pace {
+    pub(super) fn new(first: Instant) -> Self {
+        Self { steady: first, sooner: None, latest: None, good: None, looks: 0, usual: Duration::ZERO }
+    }
+
+    /// When to call [`start`](Self::start) next.
+    pub(super) fn due(&self) -> Instant {
+        self.sooner.map_or(self.steady, |sooner| sooner.min(self.steady))
+    }
+
+    /// Something is due: says whether to look. One that comes sooner asks whether it `may`.
+    pub(super) fn start(&mut self, now: Instant, tempo: Tempo, may: impl FnOnce() -> bool) -> bool {
+        self.sooner = None;
+        if now < self.steady && !may() {
+            return false;
+        }
+        // From now and not from `steady`: after a standstill of this host the overdue looks are not caught up.
+        (self.steady, self.latest) = (now + tempo.gap, Some(now));
+        self.looks = self.looks.saturating_add(1);
+        self.hasten(now + tempo.fast.max(self.usual * 2), tempo);
+        true
+    }
+
+    /// The look that began at `start` has ended. Says whether that is news: silence of an earlier look is none when a later one
+    /// was answered.
+    pub(super) fn end(&mut self, start: Instant, now: Instant, verdict: &Verdict, tempo: Tempo) -> bool {
+        match verdict {
+            Verdict::Pass => {
+                (self.looks, self.sooner, self.usual) = (0, None, now - start);
+                self.good = self.good.max(Some(start));
+            }
+            // What this host itself prevents would be prevented again.
+            Verdict::Inconclusive(_) => (self.looks, self.sooner) = (0, None),
+            Verdict::Silent(_) if self.good > Some(start) => return false,
+            Verdict::Silent(_) | Verdict::Fail(_) => {
+                self.hasten(self.latest.map_or(now, |latest| now.max(latest + tempo.fast)), tempo);
+            }
+        }
+        true
+    }
+
+    /// The next look is due at `at`, unless there were enough.
+    fn hasten(&mut self, at: Instant, tempo: Tempo) {
+        self.sooner = Some(at).filter(|at| *at < self.steady && tempo.fast < tempo.gap && self.looks < tempo.fall);
+    }
+}
+
+/// What all probes together may add to their steady rate.
+///
+/// Half of a tenth of the looks of an interval may come at once, and the other half as time goes by: in any time of an interval
+/// or longer it is a tenth, whatever was saved before.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Looks a second that are added.
+    rate: f64,
+    most: f64,
+    left: f64,
+    since: Instant,
+}
+
+impl Budget {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { rate: 0.0, most: HANDFUL, left: HANDFUL, since: now }
+    }
+
+    /// So many probes are made from now on, together `steady` looks a second.
+    #[expect(clippy::cast_precision_loss, reason = "a count of backends is far below 2^52")]
+    pub(super) fn resize(&mut self, probes: usize, steady: f64, now: Instant) {
+        self.refill(now);
+        self.rate = steady * MORE / 2.0;
+        let most = (probes as f64 * MORE / 2.0).max(HANDFUL);
+        // What was used stays used.
+        (self.left, self.most) = ((self.left + most - self.most).max(0.0), most);
+    }
+
+    /// Whether there may be one more look now.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        let enough = self.left >= 1.0;
+        self.left -= if enough { 1.0 } else { 0.0 };
+        enough
+    }
+
+    fn refill(&mut self, now: Instant) {
+        self.left = (self.left + self.rate * (now - self.since).as_secs_f64()).min(self.most);
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const FAST: Duration = Duration::from_millis(250);
+    const TIMEOUT: Duration = Duration::from_millis(500);
+    const TEMPO: Tempo = Tempo { gap: SECOND, fast: FAST, fall: 3 };
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn silent() -> Verdict {
+        Verdict::Silent("no answer".to_owned())
+    }
+
+    /// One probe against a backend whose looks `answer` decides about by when they begin: the verdict, and how long it takes.
+    struct Simulation<F> {
+        pace: Pace,
+        zero: Instant,
+        answer: F,
+        flying: Vec<(Instant, Instant, Verdict)>,
+        /// When looks began, and when they ended as what.
+        starts: Vec<Duration>,
+        ends: Vec<(Duration, Verdict)>,
+    }
+
+    impl<F: FnMut(Duration) -> (Verdict, Duration)> Simulation<F> {
+        fn new(zero: Instant, first: Duration, answer: F) -> Self {
+            let pace = Pace::new(zero + first);
+            Self { pace, zero, answer, flying: Vec::new(), starts: Vec::new(), ends: Vec::new() }
+        }
+
+        fn next(&self) -> Instant {
+            self.flying.iter().map(|flying| flying.1).fold(self.pace.due(), Instant::min)
+        }
+
+        fn step(&mut self, budget: &mut Budget) {
+            let now = self.next();
+            if let Some(at) = self.flying.iter().position(|flying| flying.1 == now) {
+                let (start, _, verdict) = self.flying.remove(at);
+                if self.pace.end(start, now, &verdict, TEMPO) {
+                    self.ends.push((now - self.zero, verdict));
+                }
+            } else if self.pace.start(now, TEMPO, || budget.take(now)) {
+                let (verdict, time) = (self.answer)(now - self.zero);
+                self.flying.push((now, now + time, verdict));
+                self.starts.push(now - self.zero);
+            }
+        }
+
+        fn run(&mut self, time: Duration, budget: &mut Budget) {
+            while self.next() < self.zero + time {
+                self.step(budget);
+            }
+        }
+    }
+
+    /// What one probe with the handful does in five seconds.
+    fn alone(answer: impl FnMut(Duration) -> (Verdict, Duration)) -> (Vec<Duration>, Vec<(Duration, Verdict)>) {
+        let zero = Instant::now();
+        let mut simulation = Simulation::new(zero, Duration::ZERO, answer);
+        simulation.run(ms(4900), &mut Budget::new(zero));
+        (simulation.starts, simulation.ends)
+    }
+
+    #[test]
+    fn a_silent_death_is_known_after_two_fast_intervals_and_one_timeout() {
+        let dies = |at| if at < ms(1500) { (Verdict::Pass, ms(1)) } else { (silent(), TIMEOUT) };
+        let (starts, ends) = alone(dies);
+        assert_eq!(starts, [0, 1000, 2000, 2250, 2500, 3500, 4500].map(ms));
+        let silences: Vec<_> = ends.iter().filter(|end| end.1 == silent()).map(|end| end.0).collect();
+        assert_eq!(silences[2], ms(3000), "the third in a row");
+    }
+
+    #[test]
+    fn a_refusal_is_followed_at_the_fast_interval() {
+        let refuses = |at| if at < ms(1500) { Verdict::Pass } else { Verdict::Fail("refused".to_owned()) };
+        let (starts, _) = alone(|at| (refuses(at), ms(1)));
+        assert_eq!(starts, [0, 1000, 2000, 2250, 2500, 3500, 4500].map(ms));
+    }
+
+    #[test]
+    fn a_good_answer_ends_the_hurry_and_what_was_lost_before_it_is_no_news() {
+        let loses = |at| if at == ms(1000) { (silent(), TIMEOUT) } else { (Verdict::Pass, ms(1)) };
+        let (starts, ends) = alone(loses);
+        assert_eq!(starts, [0, 1000, 1250, 2250, 3250, 4250].map(ms));
+        assert!(ends.iter().all(|end| end.1 == Verdict::Pass), "{ends:?}");
+    }
+
+    #[test]
+    fn a_backend_that_always_takes_its_time_is_not_hurried() {
+        let (starts, _) = alone(|_| (Verdict::Pass, ms(400)));
+        // But once, before it is known.
+        assert_eq!(starts, [0, 250, 1250, 2250, 3250, 4250].map(ms));
+    }
+
+    #[test]
+    fn what_this_host_prevents_is_not_tried_more_often() {
+        let (starts, _) = alone(|_| (Verdict::Inconclusive("no descriptors".to_owned()), ms(1)));
+        assert_eq!(starts, [0, 1000, 2000, 3000, 4000].map(ms));
+    }
+
+    #[test]
+    fn without_a_budget_the_rate_is_steady() {
+        let zero = Instant::now();
+        let mut none = Budget { rate: 0.0, most: 0.0, left: 0.0, since: zero };
+        let mut simulation = Simulation::new(zero, Duration::ZERO, |_| (silent(), TIMEOUT));
+        simulation.run(ms(4900), &mut none);
+        assert_eq!(simulation.starts, [0, 1000, 2000, 3000, 4000].map(ms));
+    }
+
+    /// Kills all of 200 backends, or makes them flap: in no interval are there more than 1.1 times the steady looks.
+    #[test]
+    fn no_failure_adds_more_than_a_tenth() {
+        const BACKENDS: u32 = 200;
+        let dies = |at: Duration| at >= ms(3500);
+        let flaps = |at: Duration| at >= ms(3500) && !at.as_millis().is_multiple_of(3);
+        for is_bad in [&dies as &dyn Fn(Duration) -> bool, &flaps] {
+            let zero = Instant::now();
+            let mut budget = Budget::new(zero);
+            budget.resize(BACKENDS as usize, BACKENDS.into(), zero);
+            let answer = |at| if is_bad(at) { (silent(), TIMEOUT) } else { (Verdict::Pass, ms(1)) };
+            let mut all: Vec<_> = (0..BACKENDS).map(|n| Simulation::new(zero, SECOND * n / BACKENDS, answer)).collect();
+            while let Some(next) = all.iter_mut().min_by_key(|simulation| simulation.next()) {
+                if next.next() >= zero + SECOND * 12 {
+                    break;
+                }
+                next.step(&mut budget);
+            }
+            let starts: Vec<_> = all.iter().flat_map(|simulation| &simulation.starts).collect();
+            let within = |from: Duration, to: Duration| starts.iter().filter(|at| (from..to).contains(*at)).count();
+            for from in 0..110 {
+                let from = ms(from * 100);
+                let looks = within(from, from + SECOND);
+                // Looks are whole.
+                assert!((199..=221).contains(&looks), "{looks} from {from:?}");
+            }
+            assert!(within(ms(3500), ms(6500)) >= 605, "the budget is used");
+        }
+    }
+
+    #[test]
+    fn the_budget_of_few_is_a_handful_and_fills_again() {
+        let zero = Instant::now();
+        let mut budget = Budget::new(zero);
+        budget.resize(4, 20.0, zero);
+        let taken = |budget: &mut Budget, now| (0..100).filter(|_| budget.take(now)).count();
+        assert_eq!(taken(&mut budget, zero), 8, "two looks of each");
+        assert_eq!(taken(&mut budget, zero + SECOND), 1);
+        budget.resize(5, 25.0, zero + SECOND);
+        assert_eq!(taken(&mut budget, zero + SECOND), 0, "what was used stays used");
+    }
+}
