@@ -50,7 +50,7 @@ fn probe_out(ctx: TcContext) -> i32 {
     match probe::send(packet, maps, &KernelProbes) {
         // SAFETY: the helper takes two numbers, and refuses an interface that is not there.
         Some(egress) => (unsafe { bpf_redirect(egress, 0) }) as i32,
-        None => TC_ACT_SHOT as i32,
+        None => TC_ACT_SHOT,
     }
 }
 
@@ -59,11 +59,11 @@ fn probe_out(ctx: TcContext) -> i32 {
 fn probe_in(ctx: TcContext) -> i32 {
     let visible = (ctx.data_end() - ctx.data()) as u32;
     if visible < HEADERS && visible < ctx.len() && ctx.pull_data(HEADERS.min(ctx.len())).is_err() {
-        return TC_ACT_OK as i32;
+        return TC_ACT_OK;
     }
     match probe::answered(&ContextPacket::new(&ctx), &KernelProbes) {
         // SAFETY: as above.
         Some(door) => (unsafe { bpf_redirect_peer(door, 0) }) as i32,
-        None => TC_ACT_OK as i32,
+        None => TC_ACT_OK,
     }
 }
