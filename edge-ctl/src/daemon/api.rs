@@ -1,5 +1,7 @@
 //! The daemon's interface: HTTP with JSON, each request handed to the one task that owns the maps.
 
+mod refusal;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
@@ -19,13 +21,12 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::refusal::{ErrorBody, Refusal};
 use crate::{
     config::{self, MAX_FILE},
     control::{
-        chain,
         change::{Candidate, How, Words},
         events::{self, Event, EventKind, Events},
-        inventory::NameError,
         operations::{MAX_REASON, Operation, OperationError, Outcome},
         status::Status,
     },
@@ -33,15 +34,6 @@ use crate::{
 
 /// Header of a request: until when it may be done.
 pub(crate) const DEADLINE: &str = "edge-deadline";
-
-/// The body of every refusal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ErrorBody {
-    pub(crate) error: String,
-    /// What to do instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) hint: Option<String>,
-}
 
 /// A request to the task that owns the maps, each with the way back.
 #[derive(Debug)]
@@ -89,48 +81,6 @@ impl Command {
     }
 }
 
-/// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    pub(crate) body: ErrorBody,
-}
-
-impl Refusal {
-    pub(crate) fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
-        Self { status, body: ErrorBody { error: error.into(), hint: hint.map(str::to_owned) } }
-    }
-
-    /// A request that came after its deadline.
-    pub(crate) fn too_late() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "the request came too late, and was not done", None)
-    }
-
-    /// A failure of ours, with all its causes.
-    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error), None)
-    }
-}
-
-impl From<OperationError> for Refusal {
-    fn from(error: OperationError) -> Self {
-        match &error {
-            OperationError::Name(name) => {
-                let status = match name {
-                    NameError::AmbiguousBackend { .. } => StatusCode::CONFLICT,
-                    NameError::NoSuchBackend { .. }
-                    | NameError::NoSuchService { .. }
-                    | NameError::NoSuchPool { .. }
-                    | NameError::PoolNotInService { .. } => StatusCode::NOT_FOUND,
-                };
-                Self::new(status, error.to_string(), Some(&name.hint()))
-            }
-            OperationError::Reason { .. } => Self::new(StatusCode::BAD_REQUEST, error.to_string(), None),
-            OperationError::Maps(_) => Self::internal(&error),
-        }
-    }
-}
-
 impl Words {
     /// What is kept of them is bounded.
     fn check(&self) -> Result<(), Refusal> {
@@ -139,12 +89,6 @@ impl Words {
             Some(length) if length > MAX_REASON => Err(OperationError::Reason { length }.into()),
             _ => Ok(()),
         }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
     }
 }
 

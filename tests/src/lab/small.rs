@@ -7,9 +7,11 @@
 //!
 //! Or, on network devices that there are, all of them in one segment, 10.0.0.0/24 and `fd00::/64`, with one backend.
 
+mod served;
+
 use std::{
     collections::BTreeSet,
-    fmt::{self, Write as _},
+    fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::Command,
@@ -18,6 +20,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use self::served::{Mode, SERVED, SINK, Served, UNSERVED};
+use self::served::{configuration, vips};
 use crate::{
     feature,
     lab::{
@@ -30,10 +34,10 @@ use crate::{
         patience::patience,
         process::Process,
         status,
-        talk::{TALK, Talk},
+        talk::Talk,
         tcp_echo::{self, TcpEcho},
         tool,
-        topology::{ECHO, EDGE, EDGE_V4, EDGE_V6, Family},
+        topology::{ECHO, EDGE, EDGE_V4, EDGE_V6},
         udp_echo::{self, UdpEcho},
         wait_until,
         xdp_pass::XdpPass,
@@ -43,83 +47,6 @@ use crate::{
 pub const CLIENT: &str = "client";
 pub const BACKENDS: [&str; 2] = ["be1", "be2"];
 const SWITCH: &str = "switch";
-
-/// A VIP that no service has: for what is routed to a backend without the load balancer.
-pub const UNSERVED: [IpAddr; 2] = [v4(99), v6(0x99)];
-
-/// How an XDP program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Native,
-    Generic,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        })
-    }
-}
-
-/// A VIP, how it is served, and by the backends' addresses of which family.
-#[derive(Clone, Copy, Debug)]
-pub struct Served {
-    pub name: &'static str,
-    pub vip: IpAddr,
-    mode: &'static str,
-    via: Family,
-}
-
-/// Every mode, in every pairing of families that it has.
-pub const SERVED: [Served; 6] = [
-    Served { name: "4in4", vip: v4(10), mode: "ipip", via: Family::V4 },
-    Served { name: "6in6", vip: v6(0x10), mode: "ipip", via: Family::V6 },
-    Served { name: "4in6", vip: v4(20), mode: "ipip", via: Family::V6 },
-    Served { name: "6in4", vip: v6(0x20), mode: "ipip", via: Family::V4 },
-    Served { name: "dsr4", vip: v4(30), mode: "dsr", via: Family::V4 },
-    Served { name: "dsr6", vip: v6(0x30), mode: "dsr", via: Family::V6 },
-];
-
-impl Served {
-    /// The one with this name.
-    ///
-    /// # Panics
-    /// There is none.
-    pub fn named(name: &str) -> Self {
-        *SERVED.iter().find(|served| served.name == name).expect("the lab serves this")
-    }
-
-    pub fn is_tunnel(&self) -> bool {
-        self.mode == "ipip"
-    }
-
-    pub const fn at(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.vip, port)
-    }
-}
-
-/// The VIPs that each backend has.
-fn vips() -> Vec<IpAddr> {
-    SERVED.iter().map(|served| served.vip).chain(UNSERVED).collect()
-}
-
-const fn v4(last: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
-}
-
-const fn v6(last: u16) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
-}
-
-/// Each service of a backend: connections that end, connections that stay, datagrams with and
-/// without an answer.
-const PORTS: [(&str, u16, &str); 4] =
-    [("echo", ECHO, "tcp"), ("talk", TALK, "tcp"), ("ask", ECHO, "udp"), ("sink", SINK, "udp")];
-
-/// A port at which a backend says nothing.
-pub const SINK: u16 = 9;
 
 /// What a backend runs.
 #[derive(Debug)]
@@ -359,7 +286,8 @@ impl Small {
     /// Makes the load balancer and does not start it. `more` is added to its configuration.
     pub fn prepare(&mut self, mode: Mode, more: &str) -> Result<&mut Edge> {
         let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
-        let text = self.configuration(mode)? + more;
+        let through = if self.plain { "address" } else { "service" };
+        let text = configuration(&self.backends, mode, through)? + more;
         Ok(self.edge.insert(Edge::new(&self.edge_ctl, &dir, &pins, &text)?))
     }
 
@@ -389,40 +317,6 @@ impl Small {
     /// `edge-ctl ARGS` on the edge.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
         self.edge()?.ctl(self.netns(EDGE), args)
-    }
-
-    fn configuration(&self, mode: Mode) -> Result<String> {
-        let interval = patience(Duration::from_millis(100)).as_millis();
-        // Small tables: the kernel makes each entry when a map is made, which takes an emulated processor seconds.
-        let mut text = format!(
-            "hash_key = \"4be0a7c195d2438f8a6613f05c7d92ea\"\nslots = 1024\n\n\
-             [limits]\nflows = 1024\nfragments = 64\n\n\
-             [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
-             [[interface]]\nname = \"eth0\"\nmode = \"{mode}\"\n"
-        );
-        let through = if self.plain { "address" } else { "service" };
-        for pool in ["p4", "p6"] {
-            write!(
-                text,
-                "\n[[pool]]\nname = \"{pool}\"\ndamping = \"0s\"\nslow_start = \"0s\"\n[pool.probe]\ntype = \"tcp\"\nport = {ECHO}\n\
-                 through = \"{through}\"\ninterval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\nrise = 1\nfall = 5\n"
-            )?;
-            for (name, v4, v6) in &self.backends {
-                let address: IpAddr = if pool == "p4" { (*v4).into() } else { (*v6).into() };
-                write!(text, "[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n")?;
-            }
-        }
-        for Served { name, vip, mode, via } in SERVED {
-            let pool = if via == Family::V4 { "p4" } else { "p6" };
-            for (what, port, protocol) in PORTS {
-                write!(
-                    text,
-                    "\n[[service]]\nname = \"{what}-{name}\"\nvip = \"{vip}\"\nport = {port}\n\
-                     protocol = \"{protocol}\"\nmode = \"{mode}\"\npools = [\"{pool}\"]\n"
-                )?;
-            }
-        }
-        Ok(text)
     }
 
     /// Who answers `count` datagrams of a client, each from a socket of its own, and as many connections.
