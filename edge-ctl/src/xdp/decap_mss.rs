@@ -29,7 +29,15 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
     write_limits(object, plan.map_or(MssLimits::default(), |plan| plan.limits), pins)?;
     if plan.is_some() {
         bpf::make_dir(&pins.mss())?;
-        let program = tc::load(object, program::MSS)?;
+        let program = match tc::load(object, program::MSS) {
+            Ok(program) => program,
+            // Tunnel packets are worth more than short segments: a kernel that refuses this program takes the other one.
+            Err(error @ XdpError::Program { .. }) => {
+                tracing::warn!(%error, "segments of answers are not shortened: clients that hear no ICMP can't upload");
+                return detach_but(pins, &[]);
+            }
+            Err(error) => return Err(error),
+        };
         for interface in egress {
             let (current, next) = (pins.mss_on(interface), pins.next("mss"));
             bpf::remove_file(&next)?;
