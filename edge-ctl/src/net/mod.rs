@@ -30,4 +30,4 @@ pub(crate) use stations::{Devices, Receiver, stations};
 pub(crate) use survey::SurveyedInterface;
 pub(crate) use survey::{Survey, SurveyedWay, survey};
 pub(crate) use watch::{Watch, devices, own, watch};
-pub(crate) use way::{Destination, Way};
+pub(crate) use way::{Destination, Destinations, Way};

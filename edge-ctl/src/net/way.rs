@@ -4,7 +4,11 @@
 //! its probes, which would else look at another way. The backends are spread over the next hops by a hash of both, so that
 //! when one next hop fails only its own backends move, and return when it does.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
+
+use edge_common::abi::Mode;
+
+use crate::config::{Config, Tunnel};
 
 /// An address, as the kernel is asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +24,32 @@ impl Destination {
     /// From any address.
     pub(crate) const fn of(address: IpAddr) -> Self {
         Self { address, source: None, on_link: false }
+    }
+}
+
+/// How clients' packets are sent to the backends of a configuration: to those that some service reaches by a tunnel from the
+/// tunnel's source, to those that some service reaches in `dsr` over no router.
+#[derive(Debug)]
+pub(crate) struct Destinations<'a> {
+    tunnel: &'a Tunnel,
+    tunnelled: BTreeSet<&'a str>,
+    direct: BTreeSet<&'a str>,
+}
+
+impl<'a> Destinations<'a> {
+    pub(crate) fn of(config: &'a Config) -> Self {
+        let [tunnelled, direct] = [Mode::Ipip, Mode::Dsr].map(|mode| config.pools_of(mode));
+        Self { tunnel: &config.tunnel, tunnelled, direct }
+    }
+
+    /// That of a backend of this pool; `None` for a pool that is gone.
+    pub(crate) fn to(&self, pool: Option<&str>, address: IpAddr) -> Destination {
+        let is_in = |pools: &BTreeSet<&str>| pool.is_some_and(|pool| pools.contains(pool));
+        Destination {
+            address,
+            source: self.tunnel.source(address).filter(|_| is_in(&self.tunnelled)),
+            on_link: is_in(&self.direct),
+        }
     }
 }
 

@@ -3,15 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    net::IpAddr,
 };
 
-use edge_common::abi::Mode;
 use thiserror::Error;
 
 use crate::{
-    config::{Config, Pool},
-    net::{self, Destination, NetError, Survey},
+    config::Config,
+    net::{self, Destination, Destinations, NetError, Survey},
 };
 
 /// A host, as far as a configuration depends on it.
@@ -53,17 +51,9 @@ impl Host {
 
 /// All backends, as clients' packets are sent to them.
 fn destinations(config: &Config) -> BTreeSet<Destination> {
-    let tunnelled = config.pools_of(Mode::Ipip);
-    let of_pool = |pool: &Pool| {
-        let is_tunnelled = tunnelled.contains(pool.name.as_str());
-        let destination = move |address: IpAddr| Destination {
-            address,
-            source: config.tunnel.source(address).filter(|_| is_tunnelled),
-            on_link: false,
-        };
-        pool.backends.iter().map(move |backend| destination(backend.address)).collect::<Vec<_>>()
-    };
-    config.pools.iter().flat_map(of_pool).collect()
+    let destinations = Destinations::of(config);
+    let pools = config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+    pools.map(|(pool, backend)| destinations.to(Some(&pool.name), backend.address)).collect()
 }
 
 /// `sysctl`'s name of an interface's own setting.

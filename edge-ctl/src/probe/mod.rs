@@ -9,7 +9,6 @@
 mod classify;
 mod carrier;
 mod dial;
-mod echo;
 mod kinds;
 mod pace;
 mod prober;

@@ -12,7 +12,14 @@ use std::{
 
 use anyhow::Result;
 
-use crate::lab::{netns::Netns, patience::patience, udp_echo, worker::Worker};
+use crate::lab::{
+    netns::Netns,
+    patience::patience,
+    small::{CLIENT, Served, Small},
+    topology::ECHO,
+    udp_echo,
+    worker::Worker,
+};
 
 /// An answer that takes longer is lost.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -61,5 +68,12 @@ impl Asking {
     pub fn stop(mut self) -> Result<Asked> {
         self.worker.stop()?;
         Ok(self.so_far())
+    }
+}
+
+impl Small {
+    /// A client that asks all the time, in `dsr`.
+    pub fn asking(&self) -> Result<Asking> {
+        Asking::start(self.netns(CLIENT), Served::named("dsr4").at(ECHO))
     }
 }

@@ -12,9 +12,8 @@ use std::{
 };
 
 use edge_tests::lab::{
-    asking::Asking,
     patience::patience,
-    small::{BACKENDS, CLIENT, Mode, Served, Small, UNSERVED},
+    small::{BACKENDS, CLIENT, Mode, Small, UNSERVED},
     tool,
     topology::{ECHO, EDGE},
     udp_echo, wait_until,
@@ -26,10 +25,6 @@ fn lab() -> Small {
     let mut lab = Small::on_veth().expect("the lab comes up");
     BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
     lab
-}
-
-fn asking(lab: &Small) -> Asking {
-    Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client")
 }
 
 fn text(lab: &Small) -> String {
@@ -79,7 +74,7 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = asking(&lab);
+    let asking = lab.asking().expect("a client");
 
     // Nobody confirms it.
     let started = Instant::now();
@@ -124,7 +119,7 @@ fn a_rollback_needs_no_controller_and_loses_nothing() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = asking(&lab);
+    let asking = lab.asking().expect("a client");
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
     lab.kill_daemon().unwrap();
     let started = Instant::now();
@@ -157,7 +152,7 @@ fn no_file_that_was_cut_off_is_taken() {
     lab.balance(Mode::Native).expect("the load balancer starts");
     let path = lab.edge().unwrap().configuration();
     let old = text(&lab);
-    let asking = asking(&lab);
+    let asking = lab.asking().expect("a client");
     let lines: Vec<_> = old.split_inclusive('\n').collect();
     let (mut refused, mut guarded) = (0, 0);
     for end in 0..lines.len() {
@@ -190,7 +185,7 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = asking(&lab);
+    let asking = lab.asking().expect("a client");
     // Nobody answers these probes.
     let wrong = old.replace(&format!("port = {ECHO}\nthrough"), "port = 9999\nthrough");
     assert_ne!(wrong, old);
@@ -322,7 +317,7 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     // Four pages: the text of the configuration alone has more.
     let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k");
     lab.start_daemon().expect("the load balancer starts");
-    let asking = asking(&lab);
+    let asking = lab.asking().expect("a client");
     let unkept = |lab: &Small| status(lab)["daemon"]["unkept"].as_str().map(str::to_owned);
     let soon = Duration::from_secs(20);
     wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("No space left")));

@@ -11,7 +11,6 @@ use std::{
 
 use edge_common::abi::ABI_VERSION;
 use edge_tests::lab::{
-    asking::Asking,
     patience::patience,
     small::{CLIENT, Mode, Served, Small, UNSERVED},
     status,
@@ -60,7 +59,7 @@ fn without_descriptors_the_program_stays_where_it_is() {
     let attached = lab.attached(EDGE, "eth0").unwrap();
     assert!(attached.is_some());
 
-    let asking = Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client");
+    let asking = lab.asking().expect("a client");
     for round in 0..60 {
         lab.netns(EDGE).ip(&format!("link set dev eth0 mtu {}", 1400 + 100 * (round % 2))).unwrap();
         sleep(Duration::from_millis(150));
@@ -75,7 +74,7 @@ fn there_is_one_writer_of_the_pins_whatever_its_run_directory_and_its_network() 
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let attached = lab.attached(EDGE, "eth0").unwrap();
-    let asking = Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client");
+    let asking = lab.asking().expect("a client");
     let second = |lab: &Small, host: &str, run_dir: &Path| {
         let edge = lab.edge().unwrap();
         let mut command = lab.netns(host).command("timeout").unwrap();
@@ -116,7 +115,7 @@ fn what_another_program_takes_away_is_put_back() {
     lab.ask(Served::named("dsr4").vip, 2).expect("an answer");
 
     // All of it: what serves goes on, and the next daemon finds it.
-    let asking = Asking::start(lab.netns(CLIENT), Served::named("dsr4").at(ECHO)).expect("a client");
+    let asking = lab.asking().expect("a client");
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     for map in std::fs::read_dir(pins.join("maps")).unwrap() {
         std::fs::remove_file(map.unwrap().path()).unwrap();

@@ -21,6 +21,8 @@ use serde_json::Value;
 
 /// Datagrams a second.
 const DATAGRAMS: u32 = 2_000;
+/// What is waited for at most, where nothing is said of the time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A lab with an edge that sees all backends up, and the load on it.
 pub(super) struct Stage {

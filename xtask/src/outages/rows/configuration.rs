@@ -12,13 +12,11 @@ use nix::sys::signal::Signal;
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{Stage, api, in_force},
+    stage::{PATIENCE, Stage, api, in_force},
 };
 
 /// Longest time until a bad file is refused.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// What is waited for at most, where nothing is said of the time.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn rows() -> Vec<Incident> {
     vec![

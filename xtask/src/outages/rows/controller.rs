@@ -17,11 +17,8 @@ use nix::sys::signal::Signal;
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{Stage, api, in_force},
+    stage::{PATIENCE, Stage, api, in_force},
 };
-
-/// What is waited for at most, where nothing is said of the time.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn rows() -> Vec<Incident> {
     vec![

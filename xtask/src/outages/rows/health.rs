@@ -9,16 +9,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use edge_tests::lab::{
     Lab,
+    configuration::Configuration,
     topology::{Backend, CLIENTS, EDGE, Protocol, Provider, Service},
     wait_until,
 };
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::Stage,
+    stage::{PATIENCE, Stage},
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// From the death of a provider until its successor serves all: three probes of 0.2 s, the last one's time-out, and its jitter.
 const FAILED_OVER: Duration = Duration::from_secs(2);
 
@@ -115,18 +115,17 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// The judging of health in the lab's configuration, in which nothing is held back.
-const AT_ONCE: &str = "damping = \"0s\"\nfailback_after = \"0s\"\nfailback_over = \"0s\"\nslow_start = \"0s\"\n";
 /// Five minutes are two seconds here.
 const TURN: Duration = Duration::from_secs(2);
 
 fn good_and_bad_in_turns(stage: &mut Stage) -> Result<Observed> {
     let judging = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
     judged(stage, judging, |lab| {
+        let services = Service::of(Protocol::Tcp).count();
         let before = [counted(lab, "pool_left")?, counted(lab, "pool_returned")?];
         let start = Instant::now();
         sick(lab, Backend::of(Provider::A), true)?;
-        let left = wait_until(PATIENCE, || Ok(counted(lab, "pool_left")?.len() >= before[0].len() + 7))?;
+        let left = wait_until(PATIENCE, || Ok(counted(lab, "pool_left")?.len() >= before[0].len() + services))?;
         let took = start.elapsed();
         for bad in [false, true, false, true, false] {
             sleep(TURN.saturating_sub(if bad { Duration::ZERO } else { took.min(TURN) }));
@@ -175,7 +174,7 @@ fn flapping(stage: &mut Stage) -> Result<Observed> {
 fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<Observed>) -> Result<Observed> {
     let path = stage.lab.edge().configuration();
     let good = std::fs::read_to_string(&path)?;
-    std::fs::write(&path, good.replace(AT_ONCE, judging))?;
+    std::fs::write(&path, good.replace(&Configuration::default().judging, judging))?;
     stage.lab.ctl(&["reload"])?;
     stage.lab.wait_for_health(|_| "up")?;
     let observed = replay(&stage.lab)?;
