@@ -89,7 +89,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
             return false;
         }
         // Most pools have nobody who is down, and need no more.
-        if self.inventory.members_of(pool).all(|member| (self.is_up)(member.number)) || self.is_enough(pool) {
+        if self.inventory.members_of(pool).all(|member| (self.is_up)(member.number)) || self.can_bear(pool) {
             return false;
         }
         let mut services = self.inventory.services().filter(|(service, _)| service.pools.contains(&pool));
@@ -105,7 +105,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
     /// Whether a service has no other pool to go to, and would rather have this one than none.
     fn may(&self, service: &Service, pool: usize) -> bool {
         let is_open = service.when_exhausted == WhenExhausted::Open || self.blame.get(pool) == Some(&Blame::All);
-        is_open && !service.pools.iter().any(|other| *other != pool && self.is_enough(*other))
+        is_open && !service.pools.iter().any(|other| *other != pool && self.would_take_over(*other))
     }
 
     /// Whether new flows of a service would go to the pool as it really is.
@@ -122,14 +122,18 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         position.is_some_and(|position| service.pools[position] == pool)
     }
 
-    /// Whether enough of the pool is up to go to it without panic.
-    fn is_enough(&self, pool: usize) -> bool {
-        let config = &self.inventory.config.pools[pool];
-        let counted = self.counted(pool);
-        let wanted = self.wanted(pool);
-        counted.available > 0
-            && counted.available >= u32::from(config.min_healthy).min(wanted)
-            && f64::from(counted.available) >= config.judging.panic_below * f64::from(wanted)
+    /// Whether so much of the pool is up that new flows are better off with these alone. How many a service asks for before it
+    /// chooses the pool has no part in it: a backend that is dead does not make up the number.
+    fn can_bear(&self, pool: usize) -> bool {
+        let available = self.counted(pool).available;
+        let share = self.inventory.config.pools[pool].judging.panic_below;
+        available > 0 && f64::from(available) >= share * f64::from(self.wanted(pool))
+    }
+
+    /// Whether services would choose this pool instead of another one.
+    fn would_take_over(&self, pool: usize) -> bool {
+        let needed = u32::from(self.inventory.config.pools[pool].min_healthy).min(self.wanted(pool));
+        self.can_bear(pool) && self.counted(pool).available >= needed
     }
 
     /// The pool as it would be if nobody served but those that are up.

@@ -24,6 +24,8 @@ pub(crate) struct Count {
     hard: u32,
     /// Those that are down since they were silent.
     silenced: u32,
+    /// Those whose last probe was lost.
+    hushed: u32,
     /// Those that are silent now.
     silent: u32,
     /// Those that are silent, or were not long ago, and those that are out for it.
@@ -36,25 +38,26 @@ pub(crate) struct Count {
     unprobed: u32,
     /// Those that nothing can be sent to.
     unreachable: u32,
-    /// When the last of those fell silent that are.
-    hushed: Option<Duration>,
+    /// When the last of these lost the first of its probes.
+    hushed_since: Option<Duration>,
     /// How long it takes to find a backend of this pool down.
     pub fall_time: Duration,
 }
 
 impl Count {
     pub(crate) fn add(&mut self, machine: &Machine, is_out: bool, unreachable: bool) {
-        let silent_since = machine.silent_since();
+        let hushed_since = machine.hushed_since();
         self.members += 1;
         self.hard += u32::from(machine.is_down_hard());
         self.silenced += u32::from(machine.is_silenced());
-        self.silent += u32::from(silent_since.is_some());
+        self.hushed += u32::from(hushed_since.is_some());
+        self.silent += u32::from(machine.silent_since().is_some());
         self.lately += u32::from(is_out || machine.was_silent_lately());
         self.out += u32::from(is_out);
         self.answering += u32::from(machine.answers() && !machine.is_down_hard() && !machine.is_silenced());
         self.unprobed += u32::from(machine.is_unprobed());
         self.unreachable += u32::from(unreachable);
-        self.hushed = self.hushed.max(silent_since);
+        self.hushed_since = self.hushed_since.max(hushed_since);
     }
 
     /// Whether any silence is to be judged.
@@ -84,9 +87,14 @@ impl Count {
         sum
     }
 
-    /// When the most part of the pool fell silent.
+    /// When nothing was heard any more of most of the pool.
     fn hushed(&self) -> Option<Duration> {
-        self.hushed.filter(|_| self.silent * 2 > self.rest())
+        self.hushed_since.filter(|_| self.hushed * 2 > self.rest())
+    }
+
+    /// Whether most of it is silent.
+    fn is_silent(&self) -> bool {
+        self.silent * 2 > self.rest()
     }
 
     /// Whether at least half of those answer that are not down.
@@ -120,7 +128,7 @@ pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(
     if count.lately <= most(cap, count.members) && count.lately < count.members && !others.is_noisy(cap) {
         return Blame::Backends;
     }
-    match count.hushed {
+    match count.hushed_since {
         Some(hushed) if count.silenced == count.rest() && count.silent == count.silenced => {
             if heard(hushed) {
                 Blame::Provider
@@ -180,6 +188,10 @@ pub(crate) fn deafness(counts: &[Count], references: Option<bool>) -> Option<Dea
     if references == Some(true) && silent > 0 && silent == sum(Count::rest) {
         return Some(Deafness::References);
     }
+    if !counts.iter().any(Count::is_silent) {
+        return None;
+    }
+    // Not all are asked at the same pace: where one pool is silent already, of others only the last probe may be lost by now.
     let last = counts.iter().filter_map(Count::hushed).max()?;
     let (mut wave, mut others) = (0, 0);
     for count in counts.iter().filter(|count| count.rest() > 0) {

@@ -110,10 +110,15 @@ impl Machine {
         self.changed
     }
 
+    /// Since when nothing has been heard of it: its last probe was lost.
+    pub(crate) fn hushed_since(&self) -> Option<Duration> {
+        (self.last == Some(VerdictKind::Silent)).then_some(self.run_since)
+    }
+
     /// Since when it has been silent: for as many probes as make it down, but one.
     pub(crate) fn silent_since(&self) -> Option<Duration> {
         let enough = self.fall.saturating_sub(1).max(1);
-        (self.last == Some(VerdictKind::Silent) && self.run >= enough).then_some(self.run_since)
+        self.hushed_since().filter(|_| self.run >= enough)
     }
 
     /// Whether a probe of it was lost not long ago: within twice as many as make it down.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use edge_tests::lab::{
     configuration::Configuration,
     flows::{Flows, Kind, Plan, signature},
     load::{self, Load},
+    tool::run_with_input,
     topology::{Backend, CLIENTS, EDGE_V4, EDGE_V6, Family, Protocol, Provider, Service},
     wait_until,
 };
@@ -47,58 +48,53 @@ enum Lost {
 
 /// Loses answers to probes from now on.
 fn lose_probes(lab: &Lab, lost: Lost) {
-    for backend in Backend::all() {
+    everywhere(lab, |backend| {
         let [v4, v6] = [Family::V4, Family::V6].map(|family| backend.provider.router(family));
-        let mut lines: Vec<_> = match lost {
-            Lost::All => [EDGE_V4.to_string(), EDGE_V6.to_string(), LAN_V4.to_owned(), LAN_V6.to_owned()]
-                .map(|edge| format!("route add blackhole {edge}"))
-                .into(),
-            Lost::OneWay => {
-                [EDGE_V4.to_string(), EDGE_V6.to_string()].map(|edge| format!("route add blackhole {edge}")).into()
-            }
-            // What goes there reaches nobody, and nobody is asked for a MAC address.
-            Lost::Half => [
-                "link add hole type veth peer name bottom",
-                "link set hole arp off up",
-                "link set bottom up",
-                "-6 addr add fd00:ffff::1/64 dev hole nodad",
-            ]
-            .map(str::to_owned)
-            .into(),
-        };
-        if lost == Lost::Half {
-            lines.push(format!("route add {EDGE_V4}/32 nexthop dev hole nexthop via {v4} dev wan"));
-            let ways = format!("nexthop via fd00:ffff::2 dev hole nexthop via {v6} dev wan");
-            lines.push(format!("-6 route add {EDGE_V6}/128 {ways}"));
-            for family in ["ipv4", "ipv6"] {
-                let netns = lab.netns(&backend.to_string());
-                netns.set(&format!("{family}/fib_multipath_hash_policy"), "1").expect("a setting");
+        let blackholes = |edges: &[&str]| edges.iter().map(|edge| format!("route add blackhole {edge}\n")).collect();
+        let (edge_v4, edge_v6) = (EDGE_V4.to_string(), EDGE_V6.to_string());
+        match lost {
+            Lost::All => blackholes(&[&edge_v4, &edge_v6, LAN_V4, LAN_V6]),
+            Lost::OneWay => blackholes(&[&edge_v4, &edge_v6]),
+            Lost::Half => {
+                for family in ["ipv4", "ipv6"] {
+                    let netns = lab.netns(&backend.to_string());
+                    netns.set(&format!("{family}/fib_multipath_hash_policy"), "1").expect("a setting");
+                }
+                // What goes there reaches nobody, and nobody is asked for a MAC address.
+                format!(
+                    "link add hole type veth peer name bottom\nlink set hole arp off up\nlink set bottom up\n\
+                     addr add fd00:ffff::1/64 dev hole nodad\n\
+                     route add {edge_v4}/32 nexthop dev hole nexthop via {v4} dev wan\n\
+                     route add {edge_v6}/128 nexthop via fd00:ffff::2 dev hole nexthop via {v6} dev wan\n"
+                )
             }
         }
-        for line in &lines {
-            ip(lab, backend, line);
-        }
-    }
+    });
 }
 
 fn find_probes(lab: &Lab, lost: Lost) {
-    for backend in Backend::all() {
-        if lost == Lost::All {
-            ip(lab, backend, &format!("route del {LAN_V4}"));
-            ip(lab, backend, &format!("route del {LAN_V6}"));
+    everywhere(lab, |_| {
+        let (v4, v6) = (format!("route del {EDGE_V4}/32\n"), format!("route del {EDGE_V6}/128\n"));
+        match lost {
+            Lost::All => format!("{v4}{v6}route del {LAN_V4}\nroute del {LAN_V6}\n"),
+            Lost::OneWay => format!("{v4}{v6}"),
+            // Of several IPv6 ways one is taken away at a time.
+            Lost::Half => format!("{v4}link del hole\n{v6}"),
         }
-        ip(lab, backend, &format!("route del {EDGE_V4}/32"));
-        // Of several ways one is taken away at a time.
-        ip(lab, backend, &format!("-6 route flush {EDGE_V6}/128"));
-        if lost == Lost::Half {
-            ip(lab, backend, "link del hole");
-        }
-    }
+    });
 }
 
-fn ip(lab: &Lab, backend: Backend, arguments: &str) {
-    let mut command = lab.netns(&backend.to_string()).command("ip").expect("the namespace is there");
-    edge_tests::lab::tool::run(command.args(arguments.split_whitespace())).expect("ip does it");
+/// Runs commands of `ip` in all backends at once: probes that are lost in one after the other are no single event.
+fn everywhere(lab: &Lab, commands: impl Fn(Backend) -> String + Sync) {
+    thread::scope(|scope| {
+        for backend in Backend::all() {
+            let commands = &commands;
+            scope.spawn(move || {
+                let mut ip = lab.netns(&backend.to_string()).command("ip").expect("the namespace is there");
+                run_with_input(ip.args(["-batch", "-"]), &commands(backend)).expect("ip does it");
+            });
+        }
+    });
 }
 
 /// Events so far, by kind: what they are about, and what they say.

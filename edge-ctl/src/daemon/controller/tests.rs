@@ -1,6 +1,7 @@
 //! Reports and operations in, states and events out.
 
 mod judging;
+mod panic_mode;
 mod returning;
 
 use edge_common::abi::Failover;

@@ -13,6 +13,9 @@ const DAY: u64 = 24 * 60 * 60;
 /// A line is written just after the store that it tells of.
 const AFTER: Duration = Duration::from_millis(500);
 
+/// What a line says of one that takes no new flows and keeps its own.
+const IN_DOUBT: &str = "it keeps its flows until it is clear";
+
 /// Each time in which a backend was held to be dead, in one pool.
 pub fn outages(log: &str) -> Vec<Outage> {
     let now = (SystemTime::now(), Instant::now());
@@ -27,7 +30,8 @@ pub fn outages(log: &str) -> Vec<Outage> {
         match (lasting, line.contains("kind=\"backend_down\""), line.contains("kind=\"backend_up\"")) {
             (Some(outage), _, true) => outage.to = Some(at),
             (None, true, _) => {
-                outages.push(Outage { backend, reach, from: at.checked_sub(AFTER).unwrap_or(at), to: None });
+                let from = at.checked_sub(AFTER).unwrap_or(at);
+                outages.push(Outage { backend, reach, from, to: None, in_doubt: line.contains(IN_DOUBT) });
             }
             _ => {}
         }

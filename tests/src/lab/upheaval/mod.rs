@@ -141,7 +141,7 @@ impl<'a> Upheaval<'a> {
     }
 
     fn begin(&mut self, backend: Backend, reach: Reach) {
-        self.outages.push(Outage { backend, reach, from: Instant::now(), to: None });
+        self.outages.push(Outage { backend, reach, from: Instant::now(), to: None, in_doubt: false });
     }
 
     fn end(&mut self, backend: Backend, reach: Reach) {

@@ -16,6 +16,9 @@ pub struct Outage {
     pub from: Instant,
     /// `None`: it lasts.
     pub to: Option<Instant>,
+    /// Whether it keeps its flows since it is not clear who is to blame. Where there is no room for a record, new flows follow
+    /// these.
+    pub in_doubt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +39,7 @@ impl Outage {
                 .any(|service| (service.part, service.via) == (part, via)),
         };
         reached
-            && broken.backend == Some(self.backend)
+            && broken.backend.map_or(self.in_doubt, |backend| backend == self.backend)
             && broken.at >= self.from
             && self.to.is_none_or(|to| broken.began <= to)
     }
@@ -60,10 +63,10 @@ mod tests {
         let at = |seconds| zero + Duration::from_secs(seconds);
         let [a1, a2] = ["a1", "a2"].map(|name| Backend::named(name).unwrap());
         let reach = Reach::Pool(Part::Wan, Family::V4);
-        let outage = Outage { backend: a1, reach, from: at(10), to: Some(at(20)) };
-        let explained = |backend, service, began, broke| {
+        let outage = Outage { backend: a1, reach, from: at(10), to: Some(at(20)), in_doubt: false };
+        let broken = |backend, service, began, broke| {
             let service = Service::named(service).address();
-            let broken = Broken {
+            Broken {
                 client: "10.0.0.1:1".parse().unwrap(),
                 service,
                 backend,
@@ -73,9 +76,10 @@ mod tests {
                 requested: None,
                 at: at(broke),
                 how: How::Reset,
-            };
-            outage.explains(&broken, &SERVICES)
+            }
         };
+        let explained =
+            |backend, service, began, broke| outage.explains(&broken(backend, service, began, broke), &SERVICES);
         assert!(explained(Some(a1), "web-4in4", 1, 10));
         assert!(explained(Some(a1), "web-6in4", 12, 25));
         assert!(!explained(Some(a1), "web-4in6", 1, 10), "another pool");
@@ -83,5 +87,10 @@ mod tests {
         assert!(!explained(None, "web-4in4", 1, 10), "nobody's");
         assert!(!explained(Some(a1), "web-4in4", 1, 9), "before");
         assert!(!explained(Some(a1), "web-4in4", 21, 25), "after");
+        let explained = |backend, service, began, broke| {
+            Outage { in_doubt: true, ..outage.clone() }.explains(&broken(backend, service, began, broke), &SERVICES)
+        };
+        assert!(explained(None, "web-4in4", 1, 10), "it may have been in doubt");
+        assert!(!explained(None, "web-4in6", 1, 10), "another pool");
     }
 }

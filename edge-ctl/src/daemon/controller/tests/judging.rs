@@ -9,7 +9,7 @@ use edge_common::abi::WhenExhausted;
 
 const POOLS: [[BackendNumber; 3]; 2] = [[1, 2, 3], [4, 5, 6]];
 
-fn silence() -> Verdict {
+pub(super) fn silence() -> Verdict {
     Verdict::Silent("no answer within 500ms".to_owned())
 }
 
@@ -28,7 +28,7 @@ fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber,
 }
 
 /// As many rounds in which these are silent and all others pass.
-fn silent(controller: &mut Controller<FakeDataPlane>, backends: &[BackendNumber], rounds: usize) {
+pub(super) fn silent(controller: &mut Controller<FakeDataPlane>, backends: &[BackendNumber], rounds: usize) {
     for _ in 0..rounds {
         let verdict = |number| if backends.contains(&number) { silence() } else { Verdict::Pass };
         round(controller, &(1..=6).map(|number| (number, verdict(number))).collect::<Vec<_>>());
@@ -36,7 +36,7 @@ fn silent(controller: &mut Controller<FakeDataPlane>, backends: &[BackendNumber]
 }
 
 /// `U` takes new flows, `k` keeps its own, `x` has none: of each backend.
-fn states(controller: &Controller<FakeDataPlane>) -> String {
+pub(super) fn states(controller: &Controller<FakeDataPlane>) -> String {
     let letter = |state: State| match (state.has_all(State::NEW), state.has_all(State::ALIVE)) {
         (true, _) => 'U',
         (false, true) => 'k',
@@ -45,14 +45,14 @@ fn states(controller: &Controller<FakeDataPlane>) -> String {
     (1..=6).map(|number| letter(controller.plane.state(number))).collect()
 }
 
-fn up() -> Controller<FakeDataPlane> {
+pub(super) fn up() -> Controller<FakeDataPlane> {
     let mut controller = controller();
     silent(&mut controller, &[], 8);
     controller
 }
 
 /// Both services with the first pool alone.
-fn one_pool(policy: WhenExhausted) -> Controller<FakeDataPlane> {
+pub(super) fn one_pool(policy: WhenExhausted) -> Controller<FakeDataPlane> {
     let mut inventory = inventory();
     for service in &mut inventory.config.services {
         service.pools = vec![0];
@@ -230,6 +230,19 @@ fn what_was_taken_just_before_is_given_back() {
 }
 
 #[test]
+fn who_is_asked_more_often_is_not_the_only_one_that_is_silent() {
+    let mut controller = up();
+    silent(&mut controller, &[], 3);
+    for _ in 0..2 {
+        round(&mut controller, &[(1, silence()), (2, silence()), (3, silence())]);
+    }
+    round(&mut controller, &[4, 5, 6, 1, 2, 3].map(|backend| (backend, silence())));
+    assert!(controller.frozen().is_some());
+    assert_eq!(states(&controller), "UUUUUU");
+    assert!(!kinds(&controller).contains(&EventKind::PoolLeft));
+}
+
+#[test]
 fn the_references_say_whether_one_pool_or_this_host_is_cut_off() {
     for (reference, frozen) in [(Some(silence()), true), (Some(Verdict::Pass), false), (None, false)] {
         let mut controller = one_pool(WhenExhausted::Open);
@@ -257,41 +270,6 @@ fn a_single_pool_in_silence_keeps_its_flows_whatever_its_policy() {
         let kept = &states(&controller)[..3];
         assert!(!kept.contains('x'), "{policy:?}: {kept}");
     }
-}
-
-#[test]
-fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
-    let mut controller = one_pool(WhenExhausted::Open);
-    silent(&mut controller, &[], 3);
-    fail(&mut controller, 1, 3);
-    assert!(states(&controller).starts_with("xUU"), "two of three are enough");
-    fail(&mut controller, 2, 3);
-    assert!(states(&controller).starts_with("UUU"), "one of three is not");
-    assert!(controller.plane.state(1).has_all(State::DOWN), "and is still known to be down");
-    controller.operate(&Operation::Disable { backend: "a1".to_owned(), reason: None }).unwrap();
-    assert!(states(&controller).starts_with("xUU"), "but for who is disabled");
-    controller.operate(&Operation::Enable { backend: "a1".to_owned(), reason: None }).unwrap();
-    controller.reconcile().unwrap();
-    assert_eq!(controller.repaired, 0);
-    pass(&mut controller, 1, 2);
-    pass(&mut controller, 2, 1);
-    assert!(states(&controller).starts_with("UUU"), "not at the first moment");
-    controller.now += Duration::from_secs(5);
-    controller.reconsider().unwrap();
-    assert!(states(&controller).starts_with("UxU"));
-    let seen: Vec<_> = kinds(&controller).into_iter().filter(|kind| *kind != EventKind::BackendUp).collect();
-    assert!(seen.contains(&EventKind::Panic) && seen.contains(&EventKind::PanicOver), "{seen:?}");
-    // With a policy that would rather serve nobody, wrong answers count.
-    let mut controller = one_pool(WhenExhausted::Reject);
-    for backend in [1, 2, 3] {
-        fail(&mut controller, backend, 3);
-    }
-    assert!(states(&controller).starts_with("xxx"));
-    // Nor where there is another pool.
-    let mut controller = up();
-    fail(&mut controller, 1, 3);
-    fail(&mut controller, 2, 3);
-    assert_eq!(states(&controller), "xxUUUU");
 }
 
 #[test]

@@ -1,0 +1,52 @@
+//! When all of a pool serves, up or not.
+
+use edge_common::abi::WhenExhausted;
+
+use super::{
+    judging::{one_pool, silent, states, up},
+    *,
+};
+
+#[test]
+fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
+    let mut controller = one_pool(WhenExhausted::Open);
+    silent(&mut controller, &[], 3);
+    fail(&mut controller, 1, 3);
+    assert!(states(&controller).starts_with("xUU"), "two of three are enough");
+    fail(&mut controller, 2, 3);
+    assert!(states(&controller).starts_with("UUU"), "one of three is not");
+    assert!(controller.plane.state(1).has_all(State::DOWN), "and is still known to be down");
+    controller.operate(&Operation::Disable { backend: "a1".to_owned(), reason: None }).unwrap();
+    assert!(states(&controller).starts_with("xUU"), "but for who is disabled");
+    controller.operate(&Operation::Enable { backend: "a1".to_owned(), reason: None }).unwrap();
+    controller.reconcile().unwrap();
+    assert_eq!(controller.repaired, 0);
+    pass(&mut controller, 1, 2);
+    pass(&mut controller, 2, 1);
+    assert!(states(&controller).starts_with("UUU"), "not at the first moment");
+    controller.now += Duration::from_secs(5);
+    controller.reconsider().unwrap();
+    assert!(states(&controller).starts_with("UxU"));
+    let seen: Vec<_> = kinds(&controller).into_iter().filter(|kind| *kind != EventKind::BackendUp).collect();
+    assert!(seen.contains(&EventKind::Panic) && seen.contains(&EventKind::PanicOver), "{seen:?}");
+    // With a policy that would rather serve nobody, wrong answers count.
+    let mut controller = one_pool(WhenExhausted::Reject);
+    for backend in [1, 2, 3] {
+        fail(&mut controller, backend, 3);
+    }
+    assert!(states(&controller).starts_with("xxx"));
+    // Nor where there is another pool.
+    let mut controller = up();
+    fail(&mut controller, 1, 3);
+    fail(&mut controller, 2, 3);
+    assert_eq!(states(&controller), "xxUUUU");
+}
+
+#[test]
+fn a_pool_below_what_a_service_asks_for_does_not_go_to_its_dead() {
+    let mut controller = one_pool(WhenExhausted::Open);
+    controller.inventory.config.pools[0].min_healthy = 3;
+    silent(&mut controller, &[], 3);
+    fail(&mut controller, 1, 3);
+    assert!(states(&controller).starts_with("xUU"), "two of three can bear what three are asked for");
+}
