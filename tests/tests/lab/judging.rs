@@ -50,7 +50,7 @@ enum Lost {
 fn lose_probes(lab: &Lab, lost: Lost) {
     everywhere(lab, |backend| {
         let [v4, v6] = [Family::V4, Family::V6].map(|family| backend.provider.router(family));
-        let blackholes = |edges: &[&str]| edges.iter().map(|edge| format!("route add blackhole {edge}\n")).collect();
+        let blackholes = |edges: &[&str]| format!("route add blackhole {}\n", edges.join("\nroute add blackhole "));
         let (edge_v4, edge_v6) = (EDGE_V4.to_string(), EDGE_V6.to_string());
         match lost {
             Lost::All => blackholes(&[&edge_v4, &edge_v6, LAN_V4, LAN_V6]),

@@ -5,6 +5,7 @@ mod documents;
 mod flows;
 mod mangled;
 mod refused;
+mod reported;
 
 use super::*;
 

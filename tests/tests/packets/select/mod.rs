@@ -3,6 +3,7 @@
 pub(crate) mod model;
 
 mod property;
+mod shares;
 mod states;
 
 use std::collections::BTreeMap;

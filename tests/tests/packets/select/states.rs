@@ -18,10 +18,10 @@ use edge_tests::{
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 /// Pools A (1, 2, 3) and B (4, 5, 6).
-const A: std::ops::RangeInclusive<u16> = 1..=3;
-const B: std::ops::RangeInclusive<u16> = 4..=6;
+pub(super) const A: std::ops::RangeInclusive<u16> = 1..=3;
+pub(super) const B: std::ops::RangeInclusive<u16> = 4..=6;
 
-fn with_both(world: World, test: impl FnOnce(&mut Both, &[u16]) + Send) {
+pub(super) fn with_both(world: World, test: impl FnOnce(&mut Both, &[u16]) + Send) {
     let ports = ports(&world);
     in_namespace(|| {
         let mut both = Both::new(world);
@@ -39,7 +39,7 @@ fn to(both: &Both, frame: &[u8]) -> Option<u16> {
     reached(&both.run(frame)).1
 }
 
-fn set(both: &mut Both, backends: impl IntoIterator<Item = u16>, state: u32) {
+pub(super) fn set(both: &mut Both, backends: impl IntoIterator<Item = u16>, state: u32) {
     both.change(|world| backends.into_iter().for_each(|number| world.backends[usize::from(number)].state = state));
 }
 
@@ -64,11 +64,11 @@ fn running(both: &Both, ports: &[u16]) -> Vec<Option<u16>> {
     all(both, ports, |port| tcp(port, ACK))
 }
 
-fn new(both: &Both, ports: &[u16]) -> Vec<Option<u16>> {
+pub(super) fn new(both: &Both, ports: &[u16]) -> Vec<Option<u16>> {
     all(both, ports, |port| tcp(port, SYN))
 }
 
-fn within(went: &[Option<u16>], pool: &std::ops::RangeInclusive<u16>) -> bool {
+pub(super) fn within(went: &[Option<u16>], pool: &std::ops::RangeInclusive<u16>) -> bool {
     went.iter().all(|backend| backend.is_some_and(|backend| pool.contains(&backend)))
 }
 
@@ -378,46 +378,4 @@ fn upset(world: &mut World, random: &mut StdRng) {
             service.when_exhausted = *policies.choose(random).expect("some");
         }
     }
-}
-
-#[test]
-fn a_pool_that_was_left_takes_its_slots_back_one_after_the_other() {
-    with_both(super::world(&[3, 3]), |both, ports| {
-        let withhold = |both: &mut Both, places| both.change(|world| world.pools[0].withheld = places);
-        let before = new(both, ports);
-        // Flows that nobody has seen each time: one that is recorded stays.
-        for (round, places) in (1..).zip([256, 48, 16, 0]) {
-            withhold(both, places);
-            let went = new(both, &more_ports(&both.world, round));
-            for (slot, (went, before)) in went.iter().zip(&before).enumerate() {
-                let back = slot >= places as usize;
-                assert_eq!(A.contains(&went.expect("somebody")), back, "slot {slot} of {places}");
-                assert!(!back || went == before, "slot {slot}: as it was");
-            }
-        }
-        // Nobody else has enough: then there is nothing to wait for.
-        withhold(both, 256);
-        set(both, B, DOWN);
-        assert!(within(&new(both, &more_ports(&both.world, 5)), &A));
-    });
-}
-
-#[test]
-fn a_backend_that_was_down_takes_its_slots_back_one_after_the_other() {
-    with_both(super::world(&[3, 3]), |both, ports| {
-        let before = new(both, ports);
-        for (round, places) in (1..).zip([255, 32, 0]) {
-            set(both, [1], UP | places << State::WITHHELD_SHIFT);
-            let went = new(both, &more_ports(&both.world, round));
-            for (slot, (went, before)) in went.iter().zip(&before).enumerate() {
-                let withheld = *before == Some(1) && slot < places as usize;
-                assert!(A.contains(&went.expect("somebody")));
-                assert_eq!(went != before, withheld, "slot {slot} of {places}");
-            }
-        }
-        // It is the only one: it takes all.
-        set(both, A, DOWN);
-        set(both, [1], UP | 255 << State::WITHHELD_SHIFT);
-        assert!(new(both, &more_ports(&both.world, 4)).iter().all(|went| *went == Some(1)));
-    });
 }

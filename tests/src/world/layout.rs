@@ -1,0 +1,191 @@
+//! A world as the maps hold it: what a controller would have published.
+
+use std::net::IpAddr;
+
+use edge_common::{
+    abi::{CELL, Cell, Generation, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target, VIP_ENTRY},
+    host::Memory,
+    lookup::service_index::Key,
+    maps::{Maps as _, View},
+    select,
+    tables::{
+        self,
+        candidates::{self, Member},
+        service_index,
+    },
+};
+
+use super::{KEY, PoolPlan, Side, World, octets, stations};
+
+impl World {
+    /// The maps, with the owners that a controller gives to new services.
+    pub fn memory(&self) -> Memory {
+        let memory = self.without_owners();
+        let mut owners = Vec::new();
+        for number in 0..self.services.len() {
+            owners.extend(self.picks(&memory, number));
+        }
+        *memory.unrecorded.borrow_mut() = vec![Cell::default(); owners.len()];
+        *memory.owners.borrow_mut() = owners;
+        memory
+    }
+
+    /// The maps, with the owners of `before`.
+    pub fn memory_after(&self, before: &Memory) -> Memory {
+        let memory = self.without_owners();
+        memory.owners.borrow_mut().clone_from(&before.owners.borrow());
+        memory.unrecorded.borrow_mut().clone_from(&before.unrecorded.borrow());
+        memory
+    }
+
+    /// Who takes new flows in each slot of a service; 0 where nobody does.
+    pub fn picks(&self, memory: &Memory, service: usize) -> Vec<Cell> {
+        let view = View { bank: ACTIVE, generation: &memory.published.generations[ACTIVE as usize] };
+        let number = u32::try_from(service).expect("a small world");
+        let service = memory.service(ACTIVE, number).expect("it was just laid out");
+        let pick = |slot| if slot < self.slots { select::pick(memory, view, service, slot).unwrap_or(0) } else { 0 };
+        (0..self.owner_cells()).map(|cell| Cell([0, 1, 2, 3].map(|lane| pick(4 * cell + lane)))).collect()
+    }
+
+    fn without_owners(&self) -> Memory {
+        let mut memory = Memory::default();
+        memory.published.active = ACTIVE;
+        memory.backends.clone_from(&self.backends);
+        memory.routes.clone_from(&self.routes);
+        memory.decap_addresses.clone_from(&self.decap_addresses);
+        memory.decap_vips.clone_from(&self.decap_vips);
+        let generation = &mut memory.published.generations[ACTIVE as usize];
+        *generation = Generation {
+            number: 7,
+            hash_key: KEY,
+            slot_mask: self.slots - 1,
+            stations: stations(),
+            records_per_second: self.records_per_second,
+            answers_per_second: self.answers_per_second,
+            first_fragments_per_second: self.first_fragments_per_second,
+            vip_other: self.vip_other as u32,
+            vip_bits: service_index::vip_bits(self.services.iter().map(|service| service.vip)),
+            ..Generation::default()
+        };
+        generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
+        generation.tunnel_source_v6 = octets(Side::V6.tunnel());
+
+        for (number, pool) in self.pools.iter().enumerate() {
+            let laid_out = self.lay_out(pool, &mut memory.candidates);
+            put(&mut memory.pools, number, laid_out);
+        }
+        for (number, service) in self.services.iter().enumerate() {
+            let mut pools = [0; 8];
+            pools[..service.pools.len()].copy_from_slice(&service.pools);
+            let number_32 = u32::try_from(number).expect("a small world");
+            put(
+                &mut memory.services,
+                number,
+                Service {
+                    failover: service.failover.to_raw(),
+                    owners: number_32 * self.owner_cells(),
+                    pools,
+                    pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
+                    mode: service.mode,
+                    when_exhausted: service.when_exhausted as u8,
+                    tracking: service.tracking as u8,
+                    in_transition: service.in_transition.into(),
+                    affinity_prefix: service.affinity.unwrap_or_default(),
+                    ..Service::default()
+                },
+            );
+        }
+        self.index(&mut memory);
+        memory
+    }
+
+    /// Writes a pool's cells to the end of `candidates`.
+    fn lay_out(&self, pool: &PoolPlan, candidates: &mut Vec<Cell>) -> Pool {
+        let state = |number: u16| State(self.backends[usize::from(number)].state);
+        let count = |bits| pool.members.iter().filter(|number| state(**number).has_all(bits)).count();
+        let small = |number: usize| u32::try_from(number).expect("a small world");
+        let identity = |number: u16| self.backends[usize::from(number)].address;
+        let weight = |number| pool.weights.get(number).copied().unwrap_or(100);
+        let members: Vec<_> = pool
+            .members
+            .iter()
+            .map(|number| Member { number: *number, weight: weight(number), identity: identity(*number) })
+            .collect();
+        let table = small(candidates.len());
+        candidates.extend(candidates::build(&members, self.slots));
+        let member_list = small(candidates.len());
+        let states: Vec<_> = pool.members.iter().map(|number| (*number, state(*number))).collect();
+        for four in tables::member_list(&states).chunks(CELL) {
+            let mut cell = Cell::default();
+            cell.0[..four.len()].copy_from_slice(four);
+            candidates.push(cell);
+        }
+        Pool {
+            table,
+            member_list,
+            members: u16::try_from(pool.members.len()).expect("a small world"),
+            min_healthy: pool.min_healthy,
+            available: small(count(State::NEW)),
+            enabled: small(count(State::ENABLED)),
+            withheld: pool.withheld,
+        }
+    }
+
+    fn index(&self, memory: &mut Memory) {
+        let mut keys = self.strays.clone();
+        for (number, service) in self.services.iter().enumerate() {
+            let number = u32::try_from(number).expect("a small world");
+            keys.push((service.vip, service.port, service.protocol, number));
+            let icmp = if service.vip.is_ipv4() { 1 } else { 58 };
+            keys.push((service.vip, 0, icmp, VIP_ENTRY));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (vip, port, protocol, service) in keys {
+            let port = port.to_be_bytes();
+            // Strays and VIPs themselves have no owners.
+            let owners = memory.service(ACTIVE, service).map_or(0, |service| service.owners);
+            let by_source = self.services.get(service as usize).is_some_and(|service| service.affinity.is_some());
+            let target = Target::new(service, owners);
+            let target = if by_source { target.hashed_by_source() } else { target };
+            let is_host = target.is_vip() && self.host_vips.contains(&vip);
+            let target = if is_host { target.with_host(true) } else { target };
+            match vip {
+                IpAddr::V4(vip) => {
+                    let key = ServiceKeyV4::new(vip.octets(), port, protocol);
+                    v4.push((key, target));
+                }
+                IpAddr::V6(vip) => {
+                    let key = ServiceKeyV6::new(vip.octets(), port, protocol);
+                    v6.push((key, target));
+                }
+            }
+        }
+        let generation = &mut memory.published.generations[ACTIVE as usize];
+        (memory.service_index_v4, generation.index_mask_v4) = index(&v4);
+        (memory.service_index_v6, generation.index_mask_v6) = index(&v6);
+    }
+}
+
+/// The published bank. Not 0, so that code that ignores banks fails.
+const ACTIVE: u32 = 1;
+
+/// Puts `value` into the published bank of a map, at `number`.
+fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
+    let place = 2 * number + ACTIVE as usize;
+    if map.len() <= place {
+        map.resize(place + 1, T::default());
+    }
+    map[place] = value;
+}
+
+/// A service index in the published bank, and its mask.
+fn index<K: Key>(destinations: &[(K, Target)]) -> (Vec<K::Entry>, u32) {
+    let index = service_index::build(destinations, &KEY, 1 << 16).expect("room for a few services");
+    let mut entries = Vec::new();
+    for (number, entry) in index.iter().enumerate() {
+        put(&mut entries, number, *entry);
+    }
+    (entries, u32::try_from(index.len()).expect("a small index") - 1)
+}
