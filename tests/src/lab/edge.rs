@@ -31,14 +31,22 @@ pub struct Edge {
     daemon: Option<Process>,
     /// How many files the daemon may have open, if not as many as the tests.
     files: Option<u32>,
+    /// More of the daemon's environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Edge {
     /// Files go to `dir`, pins to `pins` (on a bpffs). Nothing is started.
     pub fn new(binary: &Path, dir: &Path, pins: &Path, configuration: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let edge =
-            Self { binary: binary.to_owned(), dir: dir.to_owned(), pins: pins.to_owned(), daemon: None, files: None };
+        let edge = Self {
+            binary: binary.to_owned(),
+            dir: dir.to_owned(),
+            pins: pins.to_owned(),
+            daemon: None,
+            files: None,
+            environment: Vec::new(),
+        };
         std::fs::write(edge.configuration(), configuration)?;
         Ok(edge)
     }
@@ -50,6 +58,11 @@ impl Edge {
     /// Lets daemons that start from now on have at most so many files open.
     pub fn limit_files(&mut self, most: u32) {
         self.files = Some(most);
+    }
+
+    /// Gives daemons that start from now on these variables, and no others that this has given to former ones.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
 
     /// Where its socket and its lock are.
@@ -86,7 +99,7 @@ impl Edge {
                 shell
             }
         };
-        command.arg("run").arg("--config").arg(self.configuration());
+        command.arg("run").arg("--config").arg(self.configuration()).envs(self.environment.iter().cloned());
         let mut daemon = Process::start("edge-ctl run", &mut command, &self.log())?;
         let start = Instant::now();
         loop {

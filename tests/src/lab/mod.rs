@@ -11,6 +11,7 @@ pub mod xdp_pass;
 
 pub mod process;
 pub mod worker;
+pub mod tmpfs;
 pub mod tool;
 pub mod bpffs;
 pub mod nginx;
@@ -165,6 +166,12 @@ impl Lab {
     /// Lets daemons that start from now on have at most so many files open.
     pub fn limit_files(&mut self, most: u32) -> Result<()> {
         self.edge.as_mut().context("this lab has no load balancer")?.limit_files(most);
+        Ok(())
+    }
+
+    /// Gives daemons that start from now on these variables of the environment.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) -> Result<()> {
+        self.edge.as_mut().context("this lab has no load balancer")?.set_environment(variables);
         Ok(())
     }
 

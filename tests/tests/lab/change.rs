@@ -5,8 +5,8 @@
 use std::{
     fmt::Write as _,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::PathBuf,
+    process::Output,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use std::{
 use edge_tests::lab::{
     patience::patience,
     small::{BACKENDS, CLIENT, Mode, Small, UNSERVED},
-    tool,
+    tmpfs::Tmpfs,
     topology::{ECHO, EDGE},
     udp_echo, wait_until,
 };
@@ -315,7 +315,7 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     let mut lab = lab();
     lab.prepare(Mode::Native, "").expect("a configuration");
     // Four pages: the text of the configuration alone has more.
-    let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k");
+    let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k").unwrap();
     lab.start_daemon().expect("the load balancer starts");
     let asking = lab.asking().expect("a client");
     let unkept = |lab: &Small| status(lab)["daemon"]["unkept"].as_str().map(str::to_owned);
@@ -328,35 +328,13 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
     lab.ctl(&["rollback"]).unwrap();
     lab.ctl(&["drain", "p6/be1"]).unwrap();
-    disk.remount("size=4m");
+    disk.remount("size=4m").unwrap();
     wait_for(&lab, "it is written", soon, || unkept(&lab).is_none() && kept(&lab).contains("p6/be1"));
-    disk.remount("ro");
+    disk.remount("ro").unwrap();
     lab.ctl(&["enable", "p6/be1"]).unwrap();
     wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("Read-only")));
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60))]).unwrap();
     let asked = asking.stop().unwrap();
     assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
     lab.kill_daemon().unwrap();
-}
-
-/// A small disk, until it is dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path, options: &str) -> Self {
-        std::fs::create_dir_all(at).unwrap();
-        tool::run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at)).unwrap();
-        Self(at.to_owned())
-    }
-
-    fn remount(&self, options: &str) {
-        tool::run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0)).unwrap();
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Also while somebody still has a file open in it.
-        let _unused = tool::run(Command::new("umount").arg("-l").arg(&self.0));
-    }
 }

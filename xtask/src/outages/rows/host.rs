@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use edge_tests::lab::{
+    tmpfs::Tmpfs,
     topology::{Backend, EDGE},
     wait_until,
 };
@@ -39,6 +40,17 @@ pub(super) fn rows() -> Vec<Incident> {
             why: "an error of this host is unknown, never down",
             long: false,
             replay: descriptors,
+        },
+        Incident {
+            name: "full-disk",
+            story: "Again and again: a log fills a disk, and what was to keep traffic flowing can no longer write and stops",
+            done: "the disk of the state directory is full; a configuration is applied and taken back, a service fails over and \
+                   back, and the controller is killed and started",
+            expected: "all of it works, an alarm says what is not kept, nothing is lost",
+            helped: Helped::Yes,
+            why: "maps are the truth while the host runs, and the disk is a copy for the next boot",
+            long: false,
+            replay: full_disk,
         },
     ]
 }
@@ -110,6 +122,41 @@ fn descriptors(stage: &mut Stage) -> Result<Observed> {
     Ok(Observed::all([
         (format!("{dead} of the living ones down"), dead == 0 && undone),
         ("the API answers".to_owned(), first == 200),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+fn full_disk(stage: &mut Stage) -> Result<Observed> {
+    let file = stage.lab.edge().configuration();
+    let tried = file.with_file_name("tried.toml");
+    let good = std::fs::read_to_string(&file)?;
+    std::fs::write(&tried, good.replacen("[[pool.backend]]", "[[pool.backend]]\nweight = 90", 1))?;
+    let tried = tried.display().to_string();
+    stage.lab.kill_daemon()?;
+    // One page, and each text has more.
+    let disk = Tmpfs::mount(&stage.lab.edge().state_dir(), "size=4k")?;
+    stage.lab.start_daemon()?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let (alarm, toll) = stage.toll(Duration::from_secs(1), |lab| {
+        lab.ctl(&["apply", &tried])?;
+        lab.ctl(&["failover", "web-dsr4", "--to", "provider-b-lan4"])?;
+        lab.kill_daemon()?;
+        lab.start_daemon()?;
+        lab.wait_for_health(|_| "up")?;
+        let failed_over = lab.status()?["services"].to_string().contains("\"failover\":{");
+        lab.ctl(&["failback", "web-dsr4"])?;
+        lab.ctl(&["rollback"])?;
+        let alarm = || Ok(lab.status()?["daemon"]["unkept"].as_str().is_some_and(|why| why.contains("No space left")));
+        Ok((failed_over, wait_until(Duration::from_secs(10), alarm)?))
+    })?;
+    stage.lab.kill_daemon()?;
+    drop(disk);
+    stage.lab.start_daemon()?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let (failed_over, alarmed) = alarm;
+    Ok(Observed::all([
+        ("the failover was known after the restart".to_owned(), failed_over),
+        ("an alarm says that nothing is kept".to_owned(), alarmed),
         (toll.to_string(), toll.is_nothing()),
     ]))
 }

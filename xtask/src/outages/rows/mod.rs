@@ -1,5 +1,6 @@
 //! The museum's rows, in the order of the page.
 
+mod clock;
 mod configuration;
 mod controller;
 mod health;
@@ -8,5 +9,5 @@ mod host;
 use super::incident::Incident;
 
 pub(super) fn all() -> Vec<Incident> {
-    [configuration::rows(), controller::rows(), health::rows(), host::rows()].concat()
+    [configuration::rows(), controller::rows(), health::rows(), host::rows(), clock::rows()].concat()
 }

@@ -1,0 +1,35 @@
+//! A small disk, which can be full, and taken away from its writers.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use crate::lab::tool;
+
+/// A small disk, until it is dropped.
+#[derive(Debug)]
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// Mounts one with these options of tmpfs(5).
+    pub fn mount(at: &Path, options: &str) -> Result<Self> {
+        std::fs::create_dir_all(at)?;
+        tool::run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at))?;
+        Ok(Self(at.to_owned()))
+    }
+
+    /// Gives it other options.
+    pub fn remount(&self, options: &str) -> Result<()> {
+        tool::run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0)).map(drop)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Also while somebody still has a file open in it.
+        let _unused = tool::run(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}

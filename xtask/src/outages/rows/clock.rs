@@ -1,0 +1,115 @@
+//! Clocks that went wrong.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread::sleep,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    outages::{
+        incident::{Helped, Incident, Observed},
+        stage::Stage,
+    },
+    unpacked,
+};
+
+/// What the wall clock shows beside the time, one after the other.
+const STEPS: [&str; 4] = ["-1s", "+1d", "-1d", "+0"];
+/// In milliseconds.
+const DAY: i64 = 24 * 60 * 60 * 1000;
+/// Longer than a dead backend is unknown.
+const EACH: Duration = Duration::from_secs(2);
+/// Events that would be false: nothing has happened.
+const FALSE: [&str; 7] = ["backend_down", "backend_unknown", "pool_left", "frozen", "panic", "config_undone", "thawed"];
+
+pub(super) fn rows() -> Vec<Incident> {
+    vec![Incident {
+        name: "leap-second",
+        story: "Cloudflare, 1 January 2017: a leap second made time go backwards, a difference became negative, and servers \
+                panicked",
+        done: "the controller's wall clock is set back by a second, on by a day, back by a day and right again, while a change \
+               waits for its confirmation",
+        expected: "no backend, no service and no change on trial changes its state, nothing is lost",
+        helped: Helped::Yes,
+        why: "what has to be timed is timed by a clock that nobody sets",
+        long: false,
+        replay: leap_second,
+    }]
+}
+
+fn leap_second(stage: &mut Stage) -> Result<Observed> {
+    let clock = stage.lab.edge().run_dir().with_file_name("clock");
+    fs::write(&clock, "+0\n")?;
+    let library = faketime()?;
+    stage.lab.kill_daemon()?;
+    stage.lab.set_environment(&[
+        ("LD_PRELOAD", &library.display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ])?;
+    stage.lab.start_daemon()?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let file = stage.lab.edge().configuration();
+    let good = fs::read_to_string(&file)?;
+    let tried = file.with_file_name("tried.toml");
+    fs::write(&tried, good.replacen("[[pool.backend]]", "[[pool.backend]]\nweight = 90", 1))?;
+    let tried = tried.display().to_string();
+    let before = events(stage)?;
+    let (days, toll) = stage.toll(Duration::ZERO, |lab| {
+        lab.ctl(&["apply", &tried, "--confirm", "10m"])?;
+        let mut days = Vec::new();
+        for step in STEPS {
+            fs::write(&clock, format!("{step}\n"))?;
+            // It leaves its time in the events.
+            lab.ctl(&["drain", "provider-b-lan4/b1"])?;
+            lab.ctl(&["enable", "provider-b-lan4/b1"])?;
+            sleep(EACH);
+            days.push(days_off(&lab.ctl(&["events", "--json"])?)?);
+        }
+        Ok(days)
+    })?;
+    let seen = events(stage)?;
+    let wrong: Vec<_> =
+        seen.get(before.len()..).unwrap_or_default().iter().filter(|kind| FALSE.contains(&kind.as_str())).collect();
+    let confirmed = stage.lab.ctl(&["confirm"]).is_ok();
+    stage.lab.ctl(&["rollback"])?;
+    stage.lab.kill_daemon()?;
+    stage.lab.set_environment(&[])?;
+    stage.lab.start_daemon()?;
+    stage.lab.wait_for_health(|_| "up")?;
+    Ok(Observed::all([
+        (format!("its events were {days:?} days from now"), days == [0, 1, -1, 0]),
+        (format!("{} false events", wrong.len()), wrong.is_empty()),
+        ("the change waited on, and was confirmed".to_owned(), confirmed),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+/// The kinds of all events.
+fn events(stage: &Stage) -> Result<Vec<String>> {
+    let text = stage.lab.ctl(&["events", "--json"])?;
+    let kind = |line: &str| -> Result<String> {
+        let event: serde_json::Value = serde_json::from_str(line)?;
+        Ok(event["kind"].as_str().context("an event has a kind")?.to_owned())
+    };
+    text.lines().map(kind).collect()
+}
+
+/// How many days from now the last event is.
+fn days_off(events: &str) -> Result<i64> {
+    let event: serde_json::Value = serde_json::from_str(events.lines().last().context("there are events")?)?;
+    let at = event["at"].as_i64().context("an event has a time")?;
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    Ok((at - now + DAY / 2).div_euclid(DAY))
+}
+
+/// The library that shows a program another wall clock.
+fn faketime() -> Result<PathBuf> {
+    let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+    unpacked::ensure("faketime", &["libfaketime"], &file)
+}
