@@ -78,23 +78,31 @@ pub fn exchange(service: SocketAddr, data: &[u8]) -> io::Result<Exchange> {
     Ok(Exchange { backend: String::from_utf8_lossy(name).trim_end().to_owned(), segments })
 }
 
-/// One client after the other: there are few.
+/// Each client by a thread of its own: one whose reset was lost, as a program is attached somewhere on its way, is silent for as
+/// long as one waits.
 fn serve(listener: &TcpListener, name: &str, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        // The timeout bounds how long a stop takes; an interrupted wait is only a shorter one.
-        let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::from(50_u8));
-        while let Ok((stream, _)) = listener.accept() {
-            // A client that went away is no reason to stop serving the others.
-            let _ = echo(stream, name);
+    thread::scope(|clients| {
+        while !stop.load(Ordering::Relaxed) {
+            // The timeout bounds how long a stop takes; an interrupted wait is only a shorter one.
+            let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::from(50_u8));
+            while let Ok((stream, _)) = listener.accept() {
+                // A client that went away is no reason to stop serving the others.
+                clients.spawn(|| echo(stream, name, stop));
+            }
         }
-    }
+    });
 }
 
-fn echo(mut stream: TcpStream, name: &str) -> io::Result<()> {
+fn echo(mut stream: TcpStream, name: &str, stop: &AtomicBool) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    be_patient(&stream)?;
+    stream.set_write_timeout(Some(patience(PATIENCE)))?;
+    stream.set_read_timeout(Some(Duration::from_millis(50)))?;
     let mut data = Vec::new();
-    stream.read_to_end(&mut data)?;
+    while let Err(error) = stream.read_to_end(&mut data) {
+        if error.kind() != io::ErrorKind::WouldBlock || stop.load(Ordering::Relaxed) {
+            return Err(error);
+        }
+    }
     stream.write_all(format!("{name}\n").as_bytes())?;
     stream.write_all(&data)
 }
