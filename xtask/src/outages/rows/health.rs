@@ -44,7 +44,18 @@ pub(super) fn rows() -> Vec<Incident> {
             why: "the application's own answer is probed through the provider, and a provider has to be well for a while before \
                   it is returned to",
             long: false,
-            replay: good_and_bad_in_turns,
+            replay: |stage| good_and_bad_in_turns(stage, TURN, SCALED),
+        },
+        Incident {
+            name: "good-and-bad-for-long",
+            story: "Cloudflare, 18 November 2025: good and bad files came in turns every five minutes, and the errors were HTTP \
+                    500 over healthy TCP",
+            done: "the same at its own pace, judged as pools are by default: turns of five minutes",
+            expected: "each service is failed over once, within 2 s, and back once",
+            helped: Helped::Yes,
+            why: "a provider has to be well for ten minutes before it is returned to",
+            long: true,
+            replay: |stage| good_and_bad_in_turns(stage, 150 * TURN, ""),
         },
         Incident {
             name: "flapping",
@@ -54,7 +65,17 @@ pub(super) fn rows() -> Vec<Incident> {
             helped: Helped::Partly,
             why: "each transition makes the next one dearer; what flaps inside a provider is its own",
             long: false,
-            replay: flapping,
+            replay: |stage| flapping(stage, 10),
+        },
+        Incident {
+            name: "flapping-for-long",
+            story: "several outages that were flapping at bottom, and metastable failures (OSDI 2022)",
+            done: "a backend's application fails and recovers each second, for ten minutes",
+            expected: "at most three transitions",
+            helped: Helped::Partly,
+            why: "each transition makes the next one dearer; what flaps inside a provider is its own",
+            long: true,
+            replay: |stage| flapping(stage, 600),
         },
         Incident {
             name: "deaf-prober",
@@ -115,11 +136,11 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// Five minutes are two seconds here.
+/// Five minutes are two seconds here, and what is judged by default in minutes goes with them.
 const TURN: Duration = Duration::from_secs(2);
+const SCALED: &str = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
 
-fn good_and_bad_in_turns(stage: &mut Stage) -> Result<Observed> {
-    let judging = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
+fn good_and_bad_in_turns(stage: &mut Stage, turn: Duration, judging: &str) -> Result<Observed> {
     judged(stage, judging, |lab| {
         let services = Service::of(Protocol::Tcp).count();
         let before = [counted(lab, "pool_left")?, counted(lab, "pool_returned")?];
@@ -128,10 +149,10 @@ fn good_and_bad_in_turns(stage: &mut Stage) -> Result<Observed> {
         let left = wait_until(PATIENCE, || Ok(counted(lab, "pool_left")?.len() >= before[0].len() + services))?;
         let took = start.elapsed();
         for bad in [false, true, false, true, false] {
-            sleep(TURN.saturating_sub(if bad { Duration::ZERO } else { took.min(TURN) }));
+            sleep(turn.saturating_sub(if bad { Duration::ZERO } else { took.min(turn) }));
             sick(lab, Backend::of(Provider::A), bad)?;
         }
-        sleep(Duration::from_secs(10));
+        sleep(5 * turn);
         let after = [counted(lab, "pool_left")?, counted(lab, "pool_returned")?];
         let times = |kind: usize, name: &str| {
             let of = |subjects: &[String]| subjects.iter().filter(|subject| *subject == name).count();
@@ -151,7 +172,7 @@ fn good_and_bad_in_turns(stage: &mut Stage) -> Result<Observed> {
     })
 }
 
-fn flapping(stage: &mut Stage) -> Result<Observed> {
+fn flapping(stage: &mut Stage, seconds: u32) -> Result<Observed> {
     judged(stage, "", |lab| {
         let a1 = || Backend::of(Provider::A).take(1);
         let name = "provider-a-wan4/a1";
@@ -161,7 +182,7 @@ fn flapping(stage: &mut Stage) -> Result<Observed> {
             Ok(both? + of("backend_up")?)
         };
         let before = changes()?;
-        for turn in 0..20 {
+        for turn in 0..2 * seconds {
             sick(lab, a1(), turn % 2 == 0)?;
             sleep(Duration::from_millis(500));
         }
