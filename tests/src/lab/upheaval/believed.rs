@@ -13,8 +13,8 @@ const DAY: u64 = 24 * 60 * 60;
 /// A line is written just after the store that it tells of.
 const AFTER: Duration = Duration::from_millis(500);
 
-/// What a line says of one that takes no new flows and keeps its own.
-const IN_DOUBT: &str = "it keeps its flows until it is clear";
+/// What a line says of one that keeps its flows, or serves on though it is down.
+const IN_DOUBT: [&str; 2] = ["it keeps its flows until it is clear", "it serves on, since too few are up"];
 
 /// Each time in which a backend was held to be dead, in one pool.
 pub fn outages(log: &str) -> Vec<Outage> {
@@ -31,7 +31,13 @@ pub fn outages(log: &str) -> Vec<Outage> {
             (Some(outage), _, true) => outage.to = Some(at),
             (None, true, _) => {
                 let from = at.checked_sub(AFTER).unwrap_or(at);
-                outages.push(Outage { backend, reach, from, to: None, in_doubt: line.contains(IN_DOUBT) });
+                outages.push(Outage {
+                    backend,
+                    reach,
+                    from,
+                    to: None,
+                    in_doubt: IN_DOUBT.iter().any(|doubt| line.contains(doubt)),
+                });
             }
             _ => {}
         }

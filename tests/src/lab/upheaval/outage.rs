@@ -16,8 +16,8 @@ pub struct Outage {
     pub from: Instant,
     /// `None`: it lasts.
     pub to: Option<Instant>,
-    /// Whether it keeps its flows since it is not clear who is to blame. Where there is no room for a record, new flows follow
-    /// these.
+    /// Whether it keeps its flows since it is not clear who is to blame, and where there is no room for a record new flows
+    /// follow these; or it serves on since too few others do.
     pub in_doubt: bool,
 }
 
