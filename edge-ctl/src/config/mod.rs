@@ -5,12 +5,13 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
+//! [`services`] one section each, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
 
 mod across;
+mod defaults;
 mod error;
 mod flows;
 mod host;
@@ -350,8 +351,11 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let tunnel = host::tunnel(&root);
     let limits = host::limits(&root);
     let interfaces = host::interfaces(&root);
-    let pools = pools::read(&root);
-    let services = services::read(&root);
+    let defaults = defaults::read(&root);
+    let (pools, services) = match &defaults {
+        Ok(defaults) => (pools::read(&root, defaults), services::read(&root, defaults)),
+        Err(reported) => (Err(*reported), Err(*reported)),
+    };
     let sections = across::Sections { slots, tunnel, limits, interfaces, pools, services };
     sections.check(problems);
 

@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     Backend, Judging, Pool, Probe,
+    defaults::Defaults,
     host::distinct,
     judging, probe, probe_kinds,
     schema::{BACKEND, POOL, PROBE},
@@ -58,12 +59,13 @@ impl PoolDraft {
     }
 }
 
-pub(super) fn read(root: &Table<'_>) -> Read<Vec<PoolDraft>> {
+pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<PoolDraft>> {
     let mut names = HashMap::new();
-    Ok(root.tables("pool", &POOL)?.iter().map(|table| pool(table, &mut names)).collect())
+    let tables = root.tables("pool", &POOL)?.into_iter().map(|table| table.with_defaults(defaults.pool.as_ref()));
+    Ok(tables.map(|table| pool(&table, defaults.probe.as_ref(), &mut names)).collect())
 }
 
-fn pool(table: &Table<'_>, names: &mut HashMap<String, usize>) -> PoolDraft {
+fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<String, usize>) -> PoolDraft {
     let name = table
         .required("name", "name = \"provider-a\"", values::name)
         .and_then(|name| distinct(table, names, name, "pool"));
@@ -78,7 +80,15 @@ fn pool(table: &Table<'_>, names: &mut HashMap<String, usize>) -> PoolDraft {
         Err(reported) => (Vec::new(), Some(reported)),
     };
     let min_healthy = min_healthy(table, size);
-    let probe = table.table("probe", &PROBE).and_then(|table| table.map(|table| probe::read(&table)).transpose());
+    let probe = if table.declines("probe") {
+        Ok(None)
+    } else {
+        table.table("probe", &PROBE).and_then(|own| match (own, probes) {
+            (Some(own), probes) => probe::read(&own.with_defaults(probes)).map(Some),
+            (None, Some(probes)) => probe::read(probes).map(Some),
+            (None, None) => Ok(None),
+        })
+    };
     if let Ok(probe) = &probe {
         for backend in &backends {
             check_own(table, probe.as_ref(), backend);

@@ -9,7 +9,34 @@ pub(super) struct Section {
 
 pub(super) const ROOT: Section = Section {
     heading: "the top of the file",
-    keys: &["hash_key", "slots", "edge", "tunnel", "limits", "interface", "pool", "service"],
+    keys: &["hash_key", "slots", "edge", "tunnel", "limits", "defaults", "interface", "pool", "service"],
+};
+pub(super) const DEFAULTS: Section = Section { heading: "[defaults]", keys: &["pool", "probe", "service"] };
+/// What several pools have in common.
+pub(super) const POOL_DEFAULTS: Section = Section {
+    heading: "[defaults.pool]",
+    keys: &["min_healthy", "ejection_cap", "panic_below", "damping", "failback_after", "failback_over", "slow_start"],
+};
+pub(super) const PROBE_DEFAULTS: Section = Section { heading: "[defaults.probe]", keys: PROBE.keys };
+/// What several services have in common.
+pub(super) const SERVICE_DEFAULTS: Section = Section {
+    heading: "[defaults.service]",
+    keys: &[
+        "port",
+        "protocol",
+        "mode",
+        "pools",
+        "when_exhausted",
+        "flow_table",
+        "flow_idle_timeout",
+        "quic",
+        "udp",
+        "learn",
+        "affinity",
+        "affinity_prefix",
+        "announce",
+        "announce_interface",
+    ],
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
@@ -105,7 +132,8 @@ pub(super) const SERVICE: Section = Section {
     ],
 };
 
-pub(super) const ALL: [&Section; 9] = [&ROOT, &EDGE, &TUNNEL, &LIMITS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
+pub(super) const ALL: [&Section; 10] =
+    [&ROOT, &EDGE, &TUNNEL, &LIMITS, &DEFAULTS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
 
 /// Keys of earlier versions, with their present names.
 const RENAMED: [(&str, &str); 2] = [("linger", "flow_idle_timeout"), ("records", "flow_table")];
@@ -131,27 +159,35 @@ impl Section {
             return format!("`{name}`, which `{key}` is called now");
         }
         if let Some(near) = self.meant(key) {
-            return format!("{}, if that is what is meant", as_written(near));
+            return format!("{}, if that is what is meant", self.as_written(near));
         }
         // In TOML a key belongs to the heading above it, which surprises.
-        let elsewhere: Vec<_> = ALL.iter().filter(|section| section.keys.contains(&key)).collect();
+        // The tables of [defaults] are called as those that they stand for.
+        let elsewhere: Vec<_> =
+            ALL.iter().filter(|section| section.heading != DEFAULTS.heading && section.keys.contains(&key)).collect();
         match elsewhere[..] {
             [section] if section.heading == ROOT.heading => {
-                format!("{} at the top of the file, before the first [section]", as_written(key))
+                format!("{} at the top of the file, before the first [section]", section.as_written(key))
             }
-            [section] => format!("{} under {}, where it belongs", as_written(key), section.heading),
+            [section] => format!("{} under {}, where it belongs", section.as_written(key), section.heading),
             _ => {
-                let all: Vec<_> = self.keys.iter().map(|key| as_written(key)).collect();
+                let all: Vec<_> = self.keys.iter().map(|key| self.as_written(key)).collect();
                 format!("one of {}, or remove it", all.join(", "))
             }
         }
     }
-}
 
-/// A key, or the heading of the section that it opens.
-fn as_written(key: &str) -> String {
-    let opens = |section: &&&Section| section.heading.trim_matches(['[', ']']).rsplit('.').next() == Some(key);
-    ALL.iter().find(opens).map_or_else(|| format!("`{key}`"), |section| section.heading.to_owned())
+    /// A key of this section, or the heading of the section that it opens.
+    fn as_written(&self, key: &str) -> String {
+        let path = if self.heading == ROOT.heading {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.heading.trim_matches(['[', ']']))
+        };
+        let below = [&POOL_DEFAULTS, &PROBE_DEFAULTS, &SERVICE_DEFAULTS];
+        let opened = ALL.iter().chain(&below).find(|section| section.heading.trim_matches(['[', ']']) == path);
+        opened.map_or_else(|| format!("`{key}`"), |section| section.heading.to_owned())
+    }
 }
 
 /// The one of `known` that `word` is probably a misspelling of.

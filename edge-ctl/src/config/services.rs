@@ -6,6 +6,7 @@ use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
 use super::{
     Announce, Interface, Protocol, Service,
+    defaults::Defaults,
     flows::{self, Flows},
     host::distinct,
     schema::SERVICE,
@@ -73,7 +74,7 @@ impl ServiceDraft {
     }
 }
 
-pub(super) fn read(root: &Table<'_>) -> Read<Vec<ServiceDraft>> {
+pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<ServiceDraft>> {
     let tables = root.tables("service", &SERVICE)?;
     if tables.is_empty() {
         let what = "there is no service, so nothing would be served";
@@ -82,7 +83,8 @@ pub(super) fn read(root: &Table<'_>) -> Read<Vec<ServiceDraft>> {
         return Err(root.problems.add(root.place("service"), what, write));
     }
     let mut names = HashMap::new();
-    Ok(tables.iter().map(|table| service(table, &mut names)).collect())
+    let tables = tables.into_iter().map(|table| table.with_defaults(defaults.service.as_ref()));
+    Ok(tables.map(|table| service(&table, &mut names)).collect())
 }
 
 fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraft {

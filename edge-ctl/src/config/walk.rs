@@ -121,6 +121,8 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     pub(super) section: &'static Section,
     pub(super) at: usize,
+    /// What `[defaults]` says for all tables of this kind. A key that means nothing in this one is passed over there.
+    defaults: Option<&'a DeTable<'a>>,
     /// Keys that unknown ones probably stand for: when they are missing, that was said already.
     meant: Vec<&'static str>,
 }
@@ -147,13 +149,19 @@ impl<'a> Table<'a> {
             let what = format!("{} has no key `{name}`", section.heading);
             problems.add(key.span().start, what, section.advice(key.get_ref()));
         }
-        Self { problems, entries, section, at, meant }
+        Self { problems, entries, section, at, defaults: None, meant }
+    }
+
+    /// This table, with what `defaults` has where it has nothing of its own.
+    pub(super) fn with_defaults(self, defaults: Option<&Self>) -> Self {
+        Self { defaults: defaults.map(|defaults| defaults.entries), ..self }
     }
 
     fn get(&self, key: &str) -> Read<Option<&'a Spanned<DeValue<'a>>>> {
         debug_assert!(self.section.keys.contains(&key), "{key} is missing in the schema");
         match self.entries.get(key) {
             None if self.meant.contains(&key) => Err(Reported(())),
+            None => Ok(self.defaults.and_then(|defaults| defaults.get(key))),
             value => Ok(value),
         }
     }
@@ -163,6 +171,7 @@ impl<'a> Table<'a> {
         self.entries.get(key).map_or(self.at, |value| value.span().start)
     }
 
+    /// Whether the table itself has `key`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
@@ -195,6 +204,11 @@ impl<'a> Table<'a> {
     /// Records that `key` is missing.
     pub(super) fn missing(&self, key: &str, example: &str) -> Reported {
         self.problems.add(self.at, format!("{} lacks `{key}`", self.section.heading), example)
+    }
+
+    /// Whether the table says `key = false`, where a table may stand: not even the defaults are wanted.
+    pub(super) fn declines(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Boolean(false)))
     }
 
     /// The table `[key]`, if there is one.

@@ -12,7 +12,7 @@ macro_rules! check {
 pub(super) use check;
 
 /// For each case what was changed, and what the refusal says.
-fn catalogue(cases: &[(&str, &str)]) -> String {
+pub(super) fn catalogue(cases: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (old, new) in cases {
         assert!(GOOD.contains(old), "nothing to replace: {old}");

@@ -1,0 +1,23 @@
+//! What `[defaults]` says for all pools, probes and services that say nothing of their own.
+
+use super::{
+    schema::{DEFAULTS, POOL_DEFAULTS, PROBE_DEFAULTS, SERVICE_DEFAULTS},
+    walk::{Read, Table},
+};
+
+/// One table for each kind, where there is one.
+pub(super) struct Defaults<'a> {
+    pub(super) pool: Option<Table<'a>>,
+    pub(super) probe: Option<Table<'a>>,
+    pub(super) service: Option<Table<'a>>,
+}
+
+pub(super) fn read<'a>(root: &Table<'a>) -> Read<Defaults<'a>> {
+    let Some(table) = root.table("defaults", &DEFAULTS)? else {
+        return Ok(Defaults { pool: None, probe: None, service: None });
+    };
+    let pool = table.table("pool", &POOL_DEFAULTS);
+    let probe = table.table("probe", &PROBE_DEFAULTS);
+    let service = table.table("service", &SERVICE_DEFAULTS);
+    Ok(Defaults { pool: pool?, probe: probe?, service: service? })
+}

@@ -1,0 +1,80 @@
+//! What `[defaults]` gives, and what it may not say.
+
+use super::{
+    refused::{catalogue, check},
+    *,
+};
+
+#[test]
+fn what_the_file_says_for_all_is_what_each_says() {
+    let short = r#"hash_key = "000102030405060708090a0b0c0d0e0f"
+[defaults.pool]
+min_healthy = 2
+[defaults.probe]
+type = "http"
+port = 80
+path = "/healthz"
+[defaults.service]
+port = 53
+mode = "ipip"
+pools = ["a", "b"]
+flow_table = false
+"#;
+    let pool = |name: &str, more: &str| {
+        format!(
+            "[[pool]]\nname = \"{name}\"\n{more}\n[[pool.backend]]\nname = \"1\"\naddress = \"10.1.0.11\"\n\
+             [[pool.backend]]\nname = \"2\"\naddress = \"10.1.0.12\"\n"
+        )
+    };
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\nvip = \"192.0.2.10\"\n{more}\n");
+    let rest = "[tunnel]\nsource_v4 = \"10.0.0.1\"\n[[interface]]\nname = \"eth0\"\n";
+    let config = good(
+        &[
+            short,
+            rest,
+            &pool("a", ""),
+            &pool("b", "min_healthy = 1\n[pool.probe]\ntype = \"tcp\""),
+            &pool("c", "probe = false"),
+            &service("tcp", "protocol = \"tcp\""),
+            &service("udp", "protocol = \"udp\"\npools = [\"c\"]"),
+        ]
+        .concat(),
+    );
+    let [a, b, c] = config.pools.as_slice() else { panic!("three pools") };
+    assert_eq!([a.min_healthy, b.min_healthy, c.min_healthy], [2, 1, 2]);
+    let path = |pool: &Pool| match &pool.probe.as_ref()?.kind {
+        ProbeKind::Http { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    assert_eq!(path(a).as_deref(), Some("/healthz"));
+    assert_eq!(
+        b.probe.as_ref().map(|probe| (&probe.kind, probe.port)),
+        Some((&ProbeKind::Tcp, 80)),
+        "without the path"
+    );
+    assert_eq!(c.probe, None);
+    let [tcp, udp] = config.services.as_slice() else { panic!("two services") };
+    assert_eq!(
+        (tcp.port, tcp.mode, tcp.tracking, tcp.pools.as_slice()),
+        (53, Mode::Ipip, Tracking::Stateless, &[0, 1][..])
+    );
+    assert_eq!((udp.port, udp.tracking, udp.pools.as_slice()), (53, Tracking::Stateless, &[2][..]));
+}
+
+#[test]
+fn what_is_wrong_there() {
+    let with = |more: &str| format!("[defaults.{more}\n[tunnel]");
+    let more: Vec<_> = [
+        "pool]\nname = \"p\"",
+        "pool]\nmin_healthy = 2",
+        "probe]\ntimeout = \"2s\"",
+        "probe]\nkind = \"tcp\"",
+        "service]\nvip = \"192.0.2.1\"",
+        "service]\nprotokol = \"tcp\"",
+        "services]\nprotocol = \"tcp\"",
+    ]
+    .map(with)
+    .into();
+    let cases: Vec<_> = more.iter().map(|more| ("[tunnel]", more.as_str())).collect();
+    check!(catalogue(&cases));
+}
