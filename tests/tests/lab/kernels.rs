@@ -41,6 +41,13 @@ fn serve_all(mode: Mode) -> Small {
         let attached = lab.attached(host, "eth0").expect("ip shows a program");
         assert_eq!(attached.map(|(mode, _)| mode), Some(mode), "{host}");
     }
+    // This kernel takes the programs beside the packet path, too.
+    let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+    assert!(status["daemon"]["probes"].is_null(), "probes go through the services: {status}");
+    for backend in BACKENDS {
+        let shortens = |path: &std::path::PathBuf| path.iter().any(|part| part == "mss");
+        assert!(lab.pinned(backend).iter().any(shortens), "{backend} shortens segments: {:?}", lab.pinned(backend));
+    }
     all_are_served(&lab);
     lab
 }
