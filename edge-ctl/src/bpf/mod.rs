@@ -80,6 +80,14 @@ impl PinnedMaps {
         Ok(Some(Self::opened(pins)?))
     }
 
+    /// Sizes of the maps that are pinned, which are not opened; `None` when there are none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn sizes(pins: &PinDir) -> Result<Option<Capacity>, BpfError> {
+        if pins.has_maps()? { spec::check_pins(pins).map(Some) } else { Ok(None) }
+    }
+
     /// Makes the maps and pins them: all, or none.
     ///
     /// # Errors

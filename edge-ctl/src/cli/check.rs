@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{args::Dirs, change, count, failure::Failure, print_line, to_json};
 use crate::{
     config::{self, Config},
+    control::offline,
     preflight::{self, Finding, Host, Severity},
 };
 
@@ -43,8 +44,12 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let file = &args.file;
     let config = config::load(file)?;
     change::has_end(dirs, &config, file)?;
-    let findings =
-        if args.host { preflight::compare(&config, &Host::read(&config).map_err(Failure::Host)?) } else { Vec::new() };
+    let findings = if args.host {
+        let host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
+        preflight::compare(&config, &host)
+    } else {
+        Vec::new()
+    };
     if args.json {
         print_line(&to_json(&report(file, &config, &findings), true));
     } else {

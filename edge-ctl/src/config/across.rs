@@ -76,6 +76,7 @@ impl Sections {
             services: size(wanted.services, need.services, BASE.services, MOST.services),
             pools: size(wanted.pools, need.pools, BASE.pools, MOST.pools),
             backends: size(wanted.backends, need.backends, BASE.backends, MOST.backends),
+            named: [wanted.services, wanted.pools, wanted.backends].map(|wanted| wanted.is_some()),
             flows,
             flows_per_second,
             fragments,

@@ -148,6 +148,8 @@ pub(crate) struct Limits {
     pub services: u32,
     pub pools: u32,
     pub backends: u32,
+    /// Whether the file names services, pools and backends; what it does not follows from what is configured.
+    pub named: [bool; 3],
     /// Flow records of each IP version.
     pub flows: u32,
     /// Flows that a CPU may record in a second.

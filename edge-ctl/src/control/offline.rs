@@ -21,6 +21,7 @@ use crate::{
     bpf::{self, BpfError, LockError, PinDir, PinnedMaps, monotonic_time},
     config::Config,
     plan,
+    preflight::Pinned,
     xdp::XdpError,
 };
 
@@ -123,6 +124,16 @@ pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()
     let _pins = bpf::lock_pins(&pins)?;
     notify();
     Ok(takedown::detach(&pins, &announced, warnings).await?)
+}
+
+/// Sizes of the maps, as far as they can be looked at.
+pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
+    let sizes = PinDir::new(pin_dir).and_then(|pins| PinnedMaps::sizes(&pins));
+    match sizes {
+        Ok(Some(capacity)) => Pinned::Maps(capacity),
+        Ok(None) | Err(BpfError::NotBpffs { .. }) => Pinned::Nothing,
+        Err(error) => Pinned::Unknown(chain(&error)),
+    }
 }
 
 /// What `config` would change, or bring where nothing is.

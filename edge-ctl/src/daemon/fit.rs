@@ -14,7 +14,8 @@ use crate::{
         chain,
         events::{EventKind, Events},
     },
-    preflight::{self, Finding, Host, HostError},
+    plan::Capacity,
+    preflight::{self, Finding, Host, HostError, Pinned},
 };
 
 /// Changes are collected for this long.
@@ -41,8 +42,8 @@ impl Drop for Looking {
 }
 
 impl Looking {
-    /// Sends what of `config` does not go with this host, each time that it was looked at.
-    pub(super) fn start(config: Config, found: Sender<Found>) -> Self {
+    /// Sends what of `config` does not go with this host and maps of this size, each time that it was looked at.
+    pub(super) fn start(config: Config, capacity: Capacity, found: Sender<Found>) -> Self {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
         let config = Arc::new(config);
@@ -50,7 +51,10 @@ impl Looking {
             loop {
                 let started = Instant::now();
                 let config = Arc::clone(&config);
-                let look = move || Host::read(&config).map(|host| preflight::compare(&config, &host));
+                let look = move || {
+                    let host = Host::read(&config, Pinned::Maps(capacity))?;
+                    Ok(preflight::compare(&config, &host))
+                };
                 let Ok(seen) = spawn_blocking(look).await else { return };
                 if found.send(seen).await.is_err() {
                     return;

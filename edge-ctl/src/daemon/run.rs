@@ -299,13 +299,13 @@ impl Daemon {
     /// are the same.
     pub(super) fn look_outside(&mut self) {
         self.outside = None;
-        let Self { controller: Controller { inventory, .. }, probes, .. } = self;
+        let Self { controller: Controller { inventory, plane, .. }, probes, .. } = self;
         let announced = takedown::announced(&inventory.config);
         // Those that are the same go on: a reload must not hide what they are about to find.
         probes.probe(probing::targets(inventory));
         self.outside = Some(Outside {
             _watch: net::watch(sought(inventory), self.senders.net_events.clone()),
-            looking: fit::Looking::start(inventory.config.clone(), self.senders.found.clone()),
+            looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
     }

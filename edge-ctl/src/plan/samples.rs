@@ -12,6 +12,7 @@ use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExha
 use crate::config::{Announce, Backend, Config, Judging, Limits, Pool, Protocol, Service, Tunnel};
 
 pub(crate) const LIMITS: Limits = Limits {
+    named: [true; 3],
     services: 6,
     pools: 5,
     backends: 30,

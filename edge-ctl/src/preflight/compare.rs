@@ -7,7 +7,7 @@ use std::{
 
 use edge_common::abi::Mode;
 
-use super::{Finding, Host, Severity, host::of_interface};
+use super::{Finding, Host, Severity, host::of_interface, limits::compare_limits};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
     net::SurveyedWay,
@@ -32,6 +32,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
         compare_service(&mut findings, service, config, host);
     }
     next_hops(&mut findings, config, host);
+    compare_limits(&mut findings, config, &host.pinned);
     if config.has_sample_key() {
         findings.warn(
             "hash_key",
@@ -46,24 +47,29 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
             "sysctl -w net.core.bpf_jit_enable=1",
         );
     }
-    findings.0.sort();
-    findings.0
+    findings.sorted()
 }
 
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
+    /// Errors first.
+    pub(super) fn sorted(mut self) -> Vec<Finding> {
+        self.0.sort();
+        self.0
+    }
+
     fn add(&mut self, severity: Severity, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
         let (subject, message, remedy) = (subject.to_owned(), message.into(), remedy.into());
         self.0.push(Finding { severity, subject, message, remedy });
     }
 
-    fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Warning, subject, message, remedy);
     }
 
-    fn fail(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn fail(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Error, subject, message, remedy);
     }
 }

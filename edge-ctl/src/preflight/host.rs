@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::{
     config::Config,
     net::{self, Destination, Destinations, NetError, Survey},
+    plan::Capacity,
 };
 
 /// A host, as far as a configuration depends on it.
@@ -18,6 +19,18 @@ pub(crate) struct Host {
     pub(super) network: Survey,
     /// Values below `/proc/sys`, by the name that `sysctl` has for them. One that is not there is absent.
     pub(super) sysctls: BTreeMap<String, i64>,
+    pub(super) pinned: Pinned,
+}
+
+/// The maps of this host.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Pinned {
+    /// There are none: they will be as a configuration wants them.
+    #[default]
+    Nothing,
+    Maps(Capacity),
+    /// They can't be looked at, and why.
+    Unknown(String),
 }
 
 #[derive(Debug, Error)]
@@ -29,8 +42,8 @@ pub(crate) enum HostError {
 }
 
 impl Host {
-    /// This host, as far as `config` depends on it. Waits for the kernel; not for asynchronous code.
-    pub(crate) fn read(config: &Config) -> Result<Self, HostError> {
+    /// This host with these maps, as far as `config` depends on it. Waits for the kernel; not for asynchronous code.
+    pub(crate) fn read(config: &Config, pinned: Pinned) -> Result<Self, HostError> {
         let interfaces: Vec<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
         let network = net::survey(&destinations(config), &interfaces)?;
         let mut sysctls = BTreeMap::new();
@@ -45,7 +58,7 @@ impl Host {
                 Err(source) => return Err(HostError::Sysctl { name, source }),
             }
         }
-        Ok(Self { network, sysctls })
+        Ok(Self { network, sysctls, pinned })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod compare;
 mod host;
+mod limits;
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     compare::compare,
-    host::{Host, HostError},
+    host::{Host, HostError, Pinned},
 };
 
 /// Something of a configuration that does not go with the host that it is for.

@@ -72,3 +72,29 @@ fn a_running_daemon_says_what_has_become_of_its_host() {
     let events = lab.ctl(&["events"]).unwrap();
     assert!(events.contains("host_unfit") && events.contains("host_fits"), "{events}");
 }
+
+#[test]
+fn a_size_that_is_not_in_force_is_named_by_check_and_by_the_daemon() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    lab.balance(Mode::Native).unwrap();
+    let file = lab.edge().unwrap().configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let wants = "limits.flows: it is 4096, and not in force: the pinned maps were made for 1024";
+    let check = || lab.ctl(&["check", file.to_str().unwrap(), "--host"]).unwrap();
+    assert!(!check().contains("limits"), "{}", check());
+
+    std::fs::write(&file, text.replace("flows = 1024", "flows = 4096")).unwrap();
+    assert!(check().contains(wants), "{}", check());
+    lab.ctl(&["reload"]).unwrap();
+    let says = |wanted| wait_until(SOON, || Ok(lab.ctl(&["status"])?.contains(wants) == wanted)).unwrap();
+    assert!(says(true), "{}", lab.ctl(&["status"]).unwrap());
+
+    std::fs::write(&file, &text).unwrap();
+    lab.ctl(&["reload"]).unwrap();
+    assert!(says(false), "{}", lab.ctl(&["status"]).unwrap());
+    let events = lab.ctl(&["events"]).unwrap();
+    let of_limits =
+        |kind: &str| events.lines().filter(|line| line.contains(kind) && line.contains("limits.flows")).count();
+    assert_eq!((of_limits("host_unfit"), of_limits("host_fits")), (1, 1), "{events}");
+}

@@ -20,6 +20,7 @@ fn a_small_file_gets_the_defaults() {
     let config = good(GOOD);
     assert_eq!(config.slots, 65_536);
     let sizes = Limits {
+        named: [false; 3],
         services: 64,
         pools: 16,
         backends: 1024,
@@ -175,6 +176,7 @@ fn every_key_has_its_effect() {
     let config = good(EVERY_KEY);
     assert_eq!((config.slots, config.vip_other), (1024, VipOther::Drop));
     let sizes = Limits {
+        named: [true; 3],
         services: 10,
         pools: 20,
         backends: 30,
