@@ -22,6 +22,8 @@ pub enum Feature {
     /// Native XDP on a `virtio_net` device that has no transmit queue to spare for each CPU (`virtnet_xdp_set` in the
     /// kernel's `drivers/net/virtio_net.c`): since then they share those that are there.
     SharedTransmitQueues,
+    /// tc programs attached by links, next to each other (`kernel/bpf/tcx.c`).
+    TcxLinks,
     /// A module, or its code built into the kernel.
     Module(&'static str),
     /// Debian's `ipvsadm`, by [`IPVSADM`].
@@ -38,6 +40,7 @@ impl Feature {
             Self::TestContext => "a context in BPF_PROG_TEST_RUN".to_owned(),
             Self::LongMetadata => "more than 32 bytes of XDP metadata".to_owned(),
             Self::SharedTransmitQueues => "native XDP on virtio_net without a transmit queue for each CPU".to_owned(),
+            Self::TcxLinks => "TCX links".to_owned(),
             Self::Module(name) => format!("the kernel's module {name}"),
             Self::Ipvsadm => format!("ipvsadm, whose path {IPVSADM} gives"),
             Self::Devices(addresses) => {
@@ -54,6 +57,7 @@ impl Feature {
             Self::TestContext => Some((5, 15)),
             Self::LongMetadata => Some((6, 8)),
             Self::SharedTransmitQueues => Some((5, 13)),
+            Self::TcxLinks => Some((6, 6)),
             Self::Module(_) | Self::Ipvsadm | Self::Devices(_) => None,
         }
     }
@@ -64,7 +68,7 @@ impl Feature {
     /// It has not, and should have.
     pub fn is_there(self) -> bool {
         match self {
-            Self::LiveFrames | Self::TestContext | Self::LongMetadata | Self::SharedTransmitQueues => {
+            Self::LiveFrames | Self::TestContext | Self::LongMetadata | Self::SharedTransmitQueues | Self::TcxLinks => {
                 self.since().is_some_and(|since| release() >= since)
             }
             Self::Module(name) => {

@@ -12,7 +12,8 @@ use crate::{
     control::{
         events::Event,
         status::{
-            BackendState, BackendStatus, HealthStatus, PoolStatus, ServiceState, ServiceStatus, Status, TrafficStatus,
+            BackendState, BackendStatus, CertificateState, HealthStatus, PoolStatus, ServiceState, ServiceStatus,
+            Status, TrafficStatus,
         },
     },
     preflight::Finding,
@@ -196,7 +197,9 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
     let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
-    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), path];
+    let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
+    let certificate = certificate.map(|certificate| certificate.to_string());
+    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), certificate, path];
     [
         Cell::from(format!("  {bare}")),
         Cell::from(&backend.address),

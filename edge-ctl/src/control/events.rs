@@ -47,6 +47,10 @@ pub(crate) enum EventKind {
     TransitionFinished,
     NextHopLost,
     NextHopFound,
+    /// A backend's certificate has few days left, or none.
+    CertificateExpires,
+    /// It has enough of them again.
+    CertificateValid,
     /// Nothing can be sent to a backend, and there is no other one for it.
     Unreachable,
     /// This host may be to blame for what its probes do not hear: health is as it was before.
@@ -97,6 +101,8 @@ impl EventKind {
             Self::TransitionFinished => "transition_finished",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
+            Self::CertificateExpires => "certificate_expires",
+            Self::CertificateValid => "certificate_valid",
             Self::Unreachable => "unreachable",
             Self::Frozen => "frozen",
             Self::Thawed => "thawed",
@@ -119,6 +125,7 @@ impl EventKind {
             | Self::BackendUnknown
             | Self::PoolLeft
             | Self::NextHopLost
+            | Self::CertificateExpires
             | Self::Unreachable
             | Self::Frozen
             | Self::Panic
@@ -144,6 +151,7 @@ impl EventKind {
             | Self::TransitionStarted
             | Self::TransitionFinished
             | Self::NextHopFound
+            | Self::CertificateValid
             | Self::HostFits
             | Self::Thawed
             | Self::PanicOver

@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::{BackendNumber, State};
 
-use super::{judgement::Judgement, probed::Probed, reach::Reach, transitions};
+use super::{certificates::Certificates, judgement::Judgement, probed::Probed, reach::Reach, transitions};
 use crate::{
     bpf::{BpfError, Held, Progress},
     control::{
@@ -31,6 +31,7 @@ pub(crate) struct Controller<P> {
     pub(crate) events: Events,
     pub(super) judgement: Judgement,
     reach: Reach,
+    certificates: Certificates,
     /// `CLOCK_MONOTONIC`, as of the last message.
     pub(crate) now: Duration,
     /// Where new flows of each service went when last looked at.
@@ -48,6 +49,7 @@ impl<P: DataPlane> Controller<P> {
             events,
             judgement: Judgement::default(),
             reach: Reach::default(),
+            certificates: Certificates::default(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,
@@ -254,5 +256,6 @@ impl<P: DataPlane> Controller<P> {
 }
 
 mod judging;
+mod certificates;
 #[cfg(test)]
 mod tests;

@@ -88,6 +88,12 @@ impl Judgement {
         self.probed.get(&backend).map_or(Health::Unknown, Probed::health)
     }
 
+    /// How many days before its end a backend's certificate is warned of; `None` where no probe looks at one.
+    pub(super) fn warn_days(&self, inventory: &Inventory, backend: BackendNumber) -> Option<u16> {
+        let pool = inventory.config.pools.get(self.probed.get(&backend)?.pool?)?;
+        Some(pool.probe.as_ref()?.kind.tls()?.warn_days)
+    }
+
     /// Whether a backend would serve if only it were asked.
     pub(super) fn is_up(&self, reach: &Reach, backend: BackendNumber) -> bool {
         is_up(&self.probed, reach, backend)

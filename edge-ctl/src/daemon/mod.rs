@@ -20,6 +20,7 @@ mod probed;
 mod reach;
 mod panic_mode;
 mod judgement;
+mod certificates;
 mod returning;
 mod controller;
 mod transitions;

@@ -1,12 +1,21 @@
 //! How probes are sent: which of a backend's services they go through, and by what.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    panic::resume_unwind,
+    sync::Arc,
+    time::Instant,
+};
 
 use edge_common::abi::{BackendNumber, Mode};
-use nix::net::if_::if_indextoname;
+use futures::FutureExt as _;
+use nix::net::if_::{if_indextoname, if_nametoindex};
+use tokio::task::{self, JoinHandle};
 
+use super::retry::Retry;
 use crate::{
-    bpf::PinnedMaps,
+    bpf::{BpfError, PinDir, PinnedMaps},
     config::{Config, Pool, ProbeThrough},
     control::{
         chain,
@@ -14,75 +23,164 @@ use crate::{
         inventory::Inventory,
     },
     net::{PrivateNet, Way},
-    probe::{Carrier, Network, ProbeTarget, Subject, Through, Ways},
+    probe::{Carrier, Network, ProbeTarget, Subject, Through},
     xdp::{ProbePrograms, XdpError},
 };
 
-/// What sends probes by the way of clients' packets, where this host can.
+/// Subject of events.
+const PROBES: &str = "probes";
+
+/// What sends probes by the way of clients' packets, where this host can. Where it can't, or can no more, they go to backends'
+/// addresses by the host's own network, and it is tried again.
 pub(super) struct Probing {
-    programs: Result<ProbePrograms, String>,
-    carrier: Option<Arc<Carrier>>,
-    ways: Ways,
-    /// Interfaces that answers can't be taken from were reported.
-    reported: BTreeSet<String>,
+    pins: PinDir,
+    state: State,
+    /// Why it was not loaded when that was last tried.
+    refused: Option<Retry>,
+    /// Interfaces that answers can't be taken from.
+    deaf: BTreeMap<String, Retry>,
+    network: Network,
+}
+
+type Loaded = Result<(ProbePrograms, Carrier), XdpError>;
+
+/// As the packet path's program it is loaded on a thread of its own, but at the start.
+enum State {
+    Loading(JoinHandle<Loaded>),
+    Loaded(Box<ProbePrograms>, Arc<Carrier>),
+    Refused,
 }
 
 impl Probing {
-    /// Loads what it needs. Where that can't be, probes go to backends' addresses, by the host's own network.
-    pub(super) fn start(maps: &PinnedMaps, events: &Events) -> Self {
-        let ways = Ways::default();
-        match load(maps) {
-            Ok((programs, carrier)) => {
-                Self { programs: Ok(programs), carrier: Some(Arc::new(carrier)), ways, reported: BTreeSet::new() }
-            }
-            Err(error) => {
-                let why = chain(&error);
-                let message = format!("they go to backends' own addresses, not through services: {why}");
-                events.report(EventKind::LocalFault, "probes", message);
-                Self { programs: Err(why), carrier: None, ways, reported: BTreeSet::new() }
-            }
-        }
+    /// Loads what it needs.
+    pub(super) fn start(pins: &PinDir, events: &Events) -> Self {
+        let (refused, deaf, network) = (None, BTreeMap::new(), Network::default());
+        let mut probing = Self { pins: pins.clone(), state: State::Refused, refused, deaf, network };
+        probing.loaded(load(pins), events);
+        probing
     }
 
     pub(super) fn network(&self) -> Network {
-        Network { carrier: self.carrier.clone(), ways: self.ways.clone() }
+        self.network.clone()
     }
 
-    /// Why probes do not go through services.
-    pub(super) fn why_not(&self) -> Option<&str> {
-        self.programs.as_ref().err().map(String::as_str)
+    /// Why probes do not go through services, or not to all backends.
+    pub(super) fn why_not(&self) -> Option<String> {
+        let deaf = self.deaf.iter().map(|(interface, retry)| format!("no answers by {interface}: {}", retry.why()));
+        let all: Vec<_> = self.refused.iter().map(|refused| refused.why().to_owned()).chain(deaf).collect();
+        (!all.is_empty()).then(|| all.join("\n"))
     }
 
     pub(super) fn ways_changed(&mut self, changes: &[(BackendNumber, Option<Way>)], config: &Config, events: &Events) {
-        self.ways.set(changes);
+        self.network.ways.set(changes);
         self.look(config, events);
     }
 
-    /// Takes answers from the interfaces by which backends are reached, and those of the configuration, as they are now.
+    /// An interface has changed: what failed there is tried again.
+    pub(super) fn link_changed(&mut self, interface: &str, config: &Config, events: &Events) {
+        if let Some(retry) = self.deaf.get_mut(interface) {
+            retry.hasten(Instant::now());
+        }
+        self.look(config, events);
+    }
+
+    /// Looks whether all is as it should be, and does what is not done, as far as it is due.
     pub(super) fn look(&mut self, config: &Config, events: &Events) {
-        let Ok(programs) = &mut self.programs else { return };
-        let by_ways = self.ways.interfaces().into_iter().filter_map(|index| {
+        let now = Instant::now();
+        match &mut self.state {
+            State::Loading(loading) => {
+                if let Some(loaded) = loading.now_or_never() {
+                    // It is never aborted, so an error is a panic, and goes on as one.
+                    self.loaded(loaded.unwrap_or_else(|error| resume_unwind(error.into_panic())), events);
+                }
+            }
+            State::Loaded(_, carrier) if !is_there(carrier) => {
+                let message = format!("their device {} is gone; it is made anew", carrier.door().name);
+                events.report(EventKind::LocalFault, PROBES, message);
+                self.network.carriage.set(None);
+                self.load();
+            }
+            State::Refused if self.refused.as_ref().is_none_or(|refused| refused.is_due(now)) => self.load(),
+            State::Loaded(..) | State::Refused => {}
+        }
+        self.take_answers(config, events, now);
+    }
+
+    fn load(&mut self) {
+        let pins = self.pins.clone();
+        self.state = State::Loading(task::spawn_blocking(move || load(&pins)));
+    }
+
+    fn loaded(&mut self, loaded: Loaded, events: &Events) {
+        match loaded {
+            Ok((programs, carrier)) => {
+                let carrier = Arc::new(carrier);
+                self.network.carriage.set(Some(Arc::clone(&carrier)));
+                self.state = State::Loaded(Box::new(programs), carrier);
+                if self.refused.take().is_some() {
+                    events.report(EventKind::Attached, PROBES, "they go through services from now on");
+                }
+            }
+            Err(error) => {
+                self.state = State::Refused;
+                let refused = Retry::after(self.refused.as_ref(), chain(&error), Instant::now());
+                if refused.is_news(self.refused.as_ref()) {
+                    let message =
+                        format!("they go to backends' own addresses, not through services: {}", refused.why());
+                    events.report(EventKind::LocalFault, PROBES, message);
+                }
+                self.refused = Some(refused);
+            }
+        }
+    }
+
+    /// Takes answers from the interfaces by which backends are reached, and those of the configuration, as they are now.
+    fn take_answers(&mut self, config: &Config, events: &Events, now: Instant) {
+        let State::Loaded(programs, carrier) = &mut self.state else { return };
+        let by_ways = self.network.ways.interfaces().into_iter().filter_map(|index| {
             let name = if_indextoname(index).ok()?;
             name.into_string().ok()
         });
-        let interfaces = config.interfaces.iter().map(|interface| interface.name.clone()).chain(by_ways).collect();
-        let refused: Vec<XdpError> = programs.answer_by(&interfaces);
-        let mut now = BTreeSet::new();
-        for error in refused {
-            let why = chain(&error);
-            if !self.reported.contains(&why) {
-                events.report(EventKind::LocalFault, "probes", format!("answers can't be taken: {why}"));
+        let interfaces: BTreeSet<_> =
+            config.interfaces.iter().map(|interface| interface.name.clone()).chain(by_ways).collect();
+        self.deaf.retain(|interface, _| interfaces.contains(interface) && if_nametoindex(interface.as_str()).is_ok());
+        let may = |interface: &str| self.deaf.get(interface).is_none_or(|retry| retry.is_due(now));
+        for (interface, taken) in programs.answer_by(&interfaces, may) {
+            let before = self.deaf.remove(&interface);
+            match taken {
+                Ok(()) if before.is_some() => {
+                    events.report(EventKind::Attached, PROBES, format!("answers by {interface} are taken again"));
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    let retry = Retry::after(before.as_ref(), chain(&error), now);
+                    if retry.is_news(before.as_ref()) {
+                        let message = format!(
+                            "answers by {interface} can't be taken, so backends there are probed at their own addresses: {}",
+                            retry.why()
+                        );
+                        events.report(EventKind::LocalFault, PROBES, message);
+                    }
+                    self.deaf.insert(interface, retry);
+                }
             }
-            now.insert(why);
         }
-        self.reported = now;
+        carrier.hear(programs.heard());
     }
 }
 
-fn load(maps: &PinnedMaps) -> Result<(ProbePrograms, Carrier), XdpError> {
+fn load(pins: &PinDir) -> Loaded {
+    // The pins were there a moment ago; whoever removed them starts anew, too.
+    let maps = PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)?;
     let net = PrivateNet::make()?;
-    let (programs, probes) = ProbePrograms::load(maps, net.door())?;
+    let (programs, probes) = ProbePrograms::load(&maps, net.door())?;
     Ok((programs, Carrier::new(net, Box::new(probes))))
+}
+
+/// Whether its device is in this network, with the number that it had.
+fn is_there(carrier: &Carrier) -> bool {
+    let door = carrier.door();
+    if_nametoindex(door.name.as_str()).is_ok_and(|index| index == door.index)
 }
 
 /// What is probed, and how.

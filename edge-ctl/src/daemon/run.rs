@@ -256,7 +256,7 @@ impl Daemon {
             // Those that are pinned stand, and the watch asks again.
             Err(error) => events.report(EventKind::LocalFault, "network devices", chain(&error)),
         }
-        let probing = Probing::start(&maps, &events);
+        let probing = Probing::start(&pins, &events);
         let shares = descriptors::share_out().map_err(RunError::Descriptors)?;
         let program = Program::start(&pins, &inventory.config, fresh, &events)?;
         let mut daemon = Self {

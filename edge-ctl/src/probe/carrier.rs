@@ -13,7 +13,7 @@ use edge_common::{
 };
 use tokio::{net::TcpSocket, sync::Mutex};
 
-use crate::net::{PrivateNet, Way};
+use crate::net::{Door, PrivateNet, Way};
 
 /// The flow of a probe, as the programs know it: the edge is the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,29 @@ impl Ways {
     }
 }
 
+/// What carries probes, while there is such a thing; shared by all of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Carriage(Arc<RwLock<Option<Arc<Carrier>>>>);
+
+impl Carriage {
+    pub(crate) fn set(&self, carrier: Option<Arc<Carrier>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = carrier;
+    }
+
+    /// What carries probes that leave by this interface; `None` where nothing does, or where their answers are not taken.
+    pub(super) fn by(&self, interface: u32) -> Option<Arc<Carrier>> {
+        let carrier = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        carrier.hears(interface).then_some(carrier)
+    }
+}
+
 /// Makes such sockets.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     net: PrivateNet,
     table: Box<dyn ProbeTable>,
+    /// Interfaces by which answers are taken.
+    heard: RwLock<BTreeSet<u32>>,
     /// Addresses that can be sent from already.
     addresses: Mutex<BTreeSet<IpAddr>>,
 }
@@ -77,7 +95,21 @@ impl Drop for Carried {
 
 impl Carrier {
     pub(crate) fn new(net: PrivateNet, table: Box<dyn ProbeTable>) -> Self {
-        Self { net, table, addresses: Mutex::new(BTreeSet::new()) }
+        Self { net, table, heard: RwLock::default(), addresses: Mutex::new(BTreeSet::new()) }
+    }
+
+    /// The device by which its probes leave.
+    pub(crate) fn door(&self) -> &Door {
+        self.net.door()
+    }
+
+    /// Answers are taken from these interfaces, and from no other.
+    pub(crate) fn hear(&self, interfaces: BTreeSet<u32>) {
+        *self.heard.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
+    }
+
+    fn hears(&self, interface: u32) -> bool {
+        self.heard.read().unwrap_or_else(PoisonError::into_inner).contains(&interface)
     }
 
     /// A socket for a connection to `to`, from `source`, whose packets go to `backend` as those of a service in this mode do.

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    carrier::{Carried, Carrier, Ways},
+    carrier::{Carriage, Carried, Carrier, Ways},
     classify::{Stage, classify},
 };
 use crate::{health::Verdict, net::Way};
@@ -27,9 +27,17 @@ use crate::{health::Verdict, net::Way};
 /// How packets of this host get to backends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
-    /// `None`: probes are sent by the host's own network, and so to backends' own addresses only.
-    pub(crate) carrier: Option<Arc<Carrier>>,
+    /// Without it probes are sent by the host's own network, and so to backends' own addresses only.
+    pub(crate) carriage: Carriage,
     pub(crate) ways: Ways,
+}
+
+impl Network {
+    /// The way to a backend, and what carries probes there.
+    pub(super) fn to(&self, backend: BackendNumber) -> Option<(Way, Arc<Carrier>)> {
+        let way = self.ways.of(backend)?;
+        Some((way, self.carriage.by(way.interface)?))
+    }
 }
 
 /// A service through which a backend is probed.
@@ -122,8 +130,9 @@ impl Dial<'_> {
         let local = |error: io::Error| classify(&error, Stage::Local);
         let own = SocketAddr::new(self.address, self.port);
         let way = self.backend.and_then(|backend| self.network.ways.of(backend));
-        let (Some(carrier), Some(known), Some(backend)) = (&self.network.carrier, way, self.backend) else {
-            // Nothing is known of a way by which packets could be forwarded.
+        let carried = self.backend.and_then(|backend| Some((backend, self.network.to(backend)?)));
+        let Some((backend, (known, carrier))) = carried else {
+            // Nothing is known of a way by which packets could be forwarded, or nothing takes them there.
             return Ok((own, bound(own, way).map_err(local)?, None));
         };
         let (to, mode) = match self.through {

@@ -37,7 +37,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    carrier::{Carrier, ProbeFlow, ProbeTable, Ways},
+    carrier::{Carrier, ProbeFlow, ProbeTable},
     dial::{Network, Through},
 };
 use self::{
@@ -87,6 +87,8 @@ impl ProbeTarget {
 pub(crate) struct Report {
     pub(crate) subject: Subject,
     pub(crate) verdict: Verdict,
+    /// Until when the certificate is valid that was shown last, in seconds since 1970; `None` where none was.
+    pub(crate) certificate_end: Option<i64>,
 }
 
 /// Running probes; dropping it ends them, those in flight as well.

@@ -58,8 +58,10 @@ impl Prober {
                     }
                     let verdict = self.explained(verdict, through, &mut second_look).await;
                     let told = lock(&self.audience).all.clone();
+                    let certificate_end = self.kind.certificate_end();
                     for subject in told {
-                        if reports.send(Report { subject, verdict: verdict.clone() }).await.is_err() {
+                        let verdict = verdict.clone();
+                        if reports.send(Report { subject, verdict, certificate_end }).await.is_err() {
                             return;
                         }
                     }
@@ -94,7 +96,8 @@ impl Prober {
     /// Makes one probe, which takes at most its timeout, through each service. Returns the first failure as soon as it is known,
     /// and through which service it was.
     async fn probe(&self) -> (Verdict, Option<Through>) {
-        let through = if self.network.carrier.is_some() { &self.through[..] } else { &[] };
+        let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
+        let through = if is_carried { &self.through[..] } else { &[] };
         let Some(_descriptors) = self.descriptors(through.len().max(1)).await else { return (too_few(), None) };
         if through.is_empty() {
             return (self.exchange(None).await, None);

@@ -70,22 +70,34 @@ impl ProbePrograms {
         Ok((Self { answers_program, _door: attached, answers: BTreeMap::new() }, probes))
     }
 
-    /// Takes answers from these interfaces, and from no other. Returns why it can't from some.
-    pub(crate) fn answer_by(&mut self, interfaces: &BTreeSet<String>) -> Vec<XdpError> {
+    /// Takes answers from these interfaces, and from no other. Where that has failed it is tried again if it `may` be. Returns
+    /// what became of each that was tried.
+    pub(crate) fn answer_by(
+        &mut self,
+        interfaces: &BTreeSet<String>,
+        may: impl Fn(&str) -> bool,
+    ) -> Vec<(String, Result<(), XdpError>)> {
         let with_index = interfaces.iter().filter_map(|name| Some((if_nametoindex(name.as_str()).ok()?, name)));
         let wanted: BTreeMap<u32, &String> = with_index.collect();
-        self.answers.retain(|index, _| wanted.contains_key(index));
-        let mut refused = Vec::new();
+        let Self { answers_program, answers, .. } = self;
+        // One that was in another namespace meanwhile has the same number, and no program.
+        let is_there =
+            |index: &u32| wanted.get(index).is_some_and(|name| tc::holds(answers_program, name, Side::Ingress));
+        answers.retain(|index, _| is_there(index));
+        let mut tried = Vec::new();
         for (index, name) in wanted {
-            if self.answers.contains_key(&index) {
+            if answers.contains_key(&index) || !may(name) {
                 continue;
             }
-            match tc::attach(&mut self.answers_program, name, Side::Ingress, IN) {
-                Ok(attachment) => drop(self.answers.insert(index, attachment)),
-                Err(error) => refused.push(error),
-            }
+            let attached = tc::attach(answers_program, name, Side::Ingress, IN);
+            tried.push((name.clone(), attached.map(|attachment| drop(answers.insert(index, attachment)))));
         }
-        refused
+        tried
+    }
+
+    /// Indexes of the interfaces that answers are taken from.
+    pub(crate) fn heard(&self) -> BTreeSet<u32> {
+        self.answers.keys().copied().collect()
     }
 }
 

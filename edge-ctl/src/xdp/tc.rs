@@ -75,6 +75,14 @@ pub(super) fn attach(
     program.take_link(id).map(Attachment).map_err(refused)
 }
 
+/// Whether a program is on that side of an interface, as far as the kernel says: it knows of TCX links only.
+pub(super) fn holds(program: &SchedClassifier, interface: &str, side: Side) -> bool {
+    let Ok(ours) = program.info().map(|info| info.id()) else { return true };
+    // Without TCX links the query fails, and filters are not looked for.
+    SchedClassifier::query_tcx(interface, side.into())
+        .map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours))
+}
+
 fn filter(
     program: &mut SchedClassifier,
     interface: &str,

@@ -29,8 +29,8 @@ pub struct Edge {
     dir: PathBuf,
     pins: PathBuf,
     daemon: Option<Process>,
-    /// How many files the daemon may have open, if not as many as the tests.
-    files: Option<u32>,
+    /// What a shell does before it becomes the daemon.
+    before: Option<String>,
     /// More of the daemon's environment.
     environment: Vec<(String, String)>,
 }
@@ -44,7 +44,7 @@ impl Edge {
             dir: dir.to_owned(),
             pins: pins.to_owned(),
             daemon: None,
-            files: None,
+            before: None,
             environment: Vec::new(),
         };
         std::fs::write(edge.configuration(), configuration)?;
@@ -57,7 +57,12 @@ impl Edge {
 
     /// Lets daemons that start from now on have at most so many files open.
     pub fn limit_files(&mut self, most: u32) {
-        self.files = Some(most);
+        self.before(&format!("ulimit -n {most}"));
+    }
+
+    /// Lets a shell do this first, in the process that each daemon is that starts from now on.
+    pub fn before(&mut self, commands: &str) {
+        self.before = Some(commands.to_owned());
     }
 
     /// Gives daemons that start from now on these variables, and no others that this has given to former ones.
@@ -91,11 +96,11 @@ impl Edge {
 
     /// Starts the daemon; returns when it answers.
     pub fn start(&mut self, netns: &Netns) -> Result<()> {
-        let mut command = match self.files {
+        let mut command = match &self.before {
             None => self.command(netns)?,
-            Some(most) => {
+            Some(before) => {
                 let mut shell = self.with_directories(netns.command("sh")?);
-                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(&self.binary);
+                shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]).arg(&self.binary);
                 shell
             }
         };

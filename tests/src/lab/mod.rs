@@ -7,7 +7,9 @@ pub mod patience;
 pub mod netns;
 pub mod link;
 pub mod fabric;
+mod bpf;
 pub mod xdp_pass;
+pub mod tc_crowd;
 
 pub mod process;
 pub mod worker;
@@ -93,7 +95,8 @@ impl Lab {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let prefix = format!("{name}-");
         let fabric = Fabric::build(&prefix)?;
-        let mut lab = Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
+        let mut lab =
+            Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
         for backend in Backend::all() {
             lab.serve(backend)?;
             let echo = UdpEcho::start(lab.netns(&backend.to_string()), &backend.to_string(), &topology::vips())?;

@@ -15,6 +15,8 @@ mod liveness;
 mod path_mtu;
 mod preflight;
 mod probe_kinds;
+mod probe_programs;
+mod certificates;
 mod probes;
 mod reach;
 mod segment;

@@ -197,6 +197,7 @@ fn backend_status(
         reason: why.reason,
         next_hop: plane.next_hop(member.number).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
         path_mtu: plane.path_mtu(member.number),
+        certificate: None,
         traffic: now.backend_traffic(member.number, earlier),
     }
 }

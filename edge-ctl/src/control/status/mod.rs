@@ -4,7 +4,7 @@ mod build;
 mod flows;
 mod history;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use edge_common::abi::{BackendNumber, Traffic};
 use serde::{Deserialize, Serialize};
@@ -166,6 +166,9 @@ pub(crate) struct BackendStatus {
     pub(crate) next_hop: Option<String>,
     /// MTU of the path to it, bytes of IP packet, where a router has said that it is less than the egress's.
     pub(crate) path_mtu: Option<u16>,
+    /// The certificate that its probes were shown last; absent where none was.
+    #[serde(default)]
+    pub(crate) certificate: Option<CertificateStatus>,
     pub(crate) traffic: TrafficStatus,
 }
 
@@ -177,6 +180,39 @@ pub(crate) enum BackendState {
     Unknown,
     Draining,
     Disabled,
+}
+
+/// Until when a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CertificateStatus {
+    /// Milliseconds since 1970, UTC.
+    pub(crate) until: u64,
+    /// Whole days left; negative once it has expired.
+    pub(crate) days: i64,
+    pub(crate) state: CertificateState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CertificateState {
+    Valid,
+    /// For fewer days than the probe's `warn_days`.
+    ExpiresSoon,
+    Expired,
+}
+
+impl fmt::Display for CertificateStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |days: i64| if days == 1 { "day" } else { "days" };
+        match (self.state, self.days) {
+            (CertificateState::Expired, days) => {
+                write!(f, "its certificate EXPIRED {} {} ago", -days - 1, plural(-days - 1))
+            }
+            (CertificateState::Valid | CertificateState::ExpiresSoon, days) => {
+                write!(f, "its certificate is valid for {days} {} more", plural(days))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

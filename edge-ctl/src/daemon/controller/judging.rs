@@ -33,6 +33,9 @@ impl<P: DataPlane> Controller<P> {
             if let Some(change) = probed.observe(&report.verdict, now, deaf) {
                 changes.push((backend, change));
             }
+            if let Some(end) = report.certificate_end {
+                self.certificates.note(backend, end);
+            }
             // It may be the last one by now.
             held |= probed.machine().held(now).is_some();
             if report.verdict != Verdict::Pass {

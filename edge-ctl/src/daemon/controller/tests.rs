@@ -25,13 +25,15 @@ fn controller() -> Controller<FakeDataPlane> {
 fn fail(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
         let verdict = Verdict::Fail("connection refused".to_owned());
-        controller.report(&[Report { subject: Subject::Backend(backend), verdict }]).unwrap();
+        controller.report(&[Report { subject: Subject::Backend(backend), verdict, certificate_end: None }]).unwrap();
     }
 }
 
 fn pass(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
-        controller.report(&[Report { subject: Subject::Backend(backend), verdict: Verdict::Pass }]).unwrap();
+        controller
+            .report(&[Report { subject: Subject::Backend(backend), verdict: Verdict::Pass, certificate_end: None }])
+            .unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     bpf::{self, BpfError, LockError, boot_ms},
     control::{
         change::{self, ChangeError},
-        events::EventKind,
+        events::{EventKind, unix_ms},
         inventory::Inventory,
         kept::Kept,
         status::Clock,
@@ -35,10 +35,13 @@ impl Daemon {
             );
             self.write_history();
         }
+        let seconds = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
+        self.controller.look_at_certificates(seconds);
         self.keep();
         self.notify.status(self.controller.summary());
         let Controller { inventory, events, .. } = &self.controller;
         self.program.look(&inventory.config, events);
+        self.probing.look(&inventory.config, events);
         Next::GoOn
     }
 

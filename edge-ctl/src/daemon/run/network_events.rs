@@ -46,7 +46,7 @@ impl Daemon {
             NetEvent::LinkChanged(name) => {
                 let Controller { inventory, events, .. } = &self.controller;
                 self.program.link_changed(&name, &inventory.config, events);
-                self.probing.look(&inventory.config, events);
+                self.probing.link_changed(&name, &inventory.config, events);
             }
             NetEvent::Vips(vips) => self.controller.plane.set_host_vips(&vips),
             NetEvent::Devices(devices) => {

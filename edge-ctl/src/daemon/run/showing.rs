@@ -22,7 +22,7 @@ impl Daemon {
             started: self.started,
             config: self.reader.path().display().to_string(),
             refused: self.refused.clone(),
-            probes: self.probing.why_not().map(str::to_owned),
+            probes: self.probing.why_not(),
             program: None,
             unkept: self.keeper.fault(),
             repaired: self.controller.repaired,
@@ -31,6 +31,7 @@ impl Daemon {
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);
         self.controller.explain(&mut status);
+        self.controller.show_certificates(&mut status);
         status.host.clone_from(&self.fit.findings);
         status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
         status

@@ -4,6 +4,7 @@ mod tcp;
 mod http;
 mod http2;
 mod tls;
+mod verify;
 mod expiry;
 mod udp;
 mod icmp;
@@ -46,6 +47,17 @@ impl Kind {
     /// How many file descriptors a look takes at most.
     pub(super) fn descriptors(&self) -> u32 {
         if matches!(self.how.kind, ProbeKind::Command { .. }) { command::DESCRIPTORS } else { 1 }
+    }
+
+    /// Until when the backend's certificate is valid, in seconds since 1970; `None` where none was seen.
+    pub(super) fn certificate_end(&self) -> Option<i64> {
+        self.handshake.as_ref()?.certificate_end()
+    }
+
+    /// As if the time of its sessions were over.
+    #[cfg(test)]
+    pub(super) fn forget_sessions(&self) {
+        self.handshake.iter().for_each(Handshake::age);
     }
 
     /// Whether a backend that says nothing in time has passed.

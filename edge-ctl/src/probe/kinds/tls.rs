@@ -5,21 +5,17 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        Resumption, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    ClientConfig, RootCertStore,
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
@@ -27,7 +23,7 @@ use super::{
         classify::{Stage, classify},
         dial::{Connection, Dial},
     },
-    expiry,
+    verify::{Noted, Noting, Unchecked},
 };
 use crate::{config::TlsProbe, health::Verdict};
 
@@ -38,8 +34,9 @@ const SYSTEM: [&str; 3] =
 /// Sessions of a backend that are kept: the one of the last look, and of those that overlap with it.
 const SESSIONS: usize = 8;
 
-/// No warning was given.
-const NEVER: i64 = i64::MAX;
+/// Sessions are forgotten this often: a server that resumes one shows no certificate, and may have none any more that a client
+/// would take.
+const RESUMED_FOR: Duration = Duration::from_mins(10);
 
 /// Whether a TLS handshake succeeds.
 pub(super) async fn look(dial: &Dial<'_>, handshake: Option<&Handshake>) -> Result<(), Verdict> {
@@ -55,10 +52,9 @@ pub(super) struct Handshake {
     tls: TlsProbe,
     name: ServerName<'static>,
     roots: Arc<Roots>,
-    /// Made at the first look, since a file is read for it.
-    config: OnceLock<Arc<ClientConfig>>,
-    /// Days left when a warning was given last.
-    warned: AtomicI64,
+    /// Made at the first look, since a file is read for it; with the moment from which its sessions are.
+    config: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
+    noted: Arc<Noted>,
 }
 
 impl Handshake {
@@ -67,24 +63,38 @@ impl Handshake {
         let host = tls.server_name.as_deref().or(host.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host)));
         let name = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(address.into()));
-        Self { tls: tls.clone(), name, roots, config: OnceLock::new(), warned: AtomicI64::new(NEVER) }
+        Self { tls: tls.clone(), name, roots, config: Mutex::default(), noted: Arc::default() }
+    }
+
+    /// Until when the certificate that was shown last is valid, in seconds since 1970; `None` where none was.
+    pub(super) fn certificate_end(&self) -> Option<i64> {
+        self.noted.end()
     }
 
     /// A connection on which the handshake has succeeded.
     pub(super) async fn shake(&self, dial: &Dial<'_>) -> Result<TlsStream<Connection>, Verdict> {
         let connector = TlsConnector::from(self.config()?);
         let stream = dial.connect().await?;
-        let stream = connector.connect(self.name.clone(), stream).await.map_err(|error| fault(&error))?;
-        self.warn(dial.address, dial.port, stream.get_ref().1.peer_certificates());
-        Ok(stream)
+        connector.connect(self.name.clone(), stream).await.map_err(|error| fault(&error))
+    }
+
+    #[cfg(test)]
+    pub(super) fn age(&self) {
+        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = known.take().and_then(|(since, config)| Some((since.checked_sub(RESUMED_FOR)?, config)));
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Verdict> {
-        if let Some(config) = self.config.get() {
-            return Ok(Arc::clone(config));
-        }
-        let made = Arc::new(self.make().map_err(Verdict::Inconclusive)?);
-        Ok(Arc::clone(self.config.get_or_init(|| made)))
+        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = match &*known {
+            Some((since, config)) if since.elapsed() < RESUMED_FOR => return Ok(Arc::clone(config)),
+            Some((_, config)) => ClientConfig::clone(config),
+            None => self.make().map_err(Verdict::Inconclusive)?,
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let config = Arc::new(config);
+        *known = Some((Instant::now(), Arc::clone(&config)));
+        Ok(config)
     }
 
     /// Sessions are this backend's own: another server does not know its tickets, even if it has the same name.
@@ -99,25 +109,10 @@ impl Handshake {
         };
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?;
+        let verifier = Arc::new(Noting { verifier, noted: Arc::clone(&self.noted) });
         let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.alpn_protocols = self.tls.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Ok(config)
-    }
-
-    /// Says once a day that the certificate's days are counted.
-    fn warn(&self, address: IpAddr, port: u16, certificates: Option<&[CertificateDer<'_>]>) {
-        let Some(end) = certificates.and_then(<[_]>::first).and_then(|certificate| expiry::not_after(certificate))
-        else {
-            return;
-        };
-        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(0);
-        let days = (end - now).div_euclid(86_400);
-        if days >= i64::from(self.tls.warn_days) {
-            self.warned.store(NEVER, Ordering::Relaxed);
-        } else if self.warned.swap(days, Ordering::Relaxed) != days {
-            tracing::warn!(%address, port, days, "the certificate of a backend expires soon, or has expired");
-        }
     }
 }
 
@@ -162,45 +157,4 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
     // Of a system's long list some may be of a kind that is not known here.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
     if roots.is_empty() { Err(format!("{shown} has no certificate in it")) } else { Ok(roots) }
-}
-
-/// Takes any certificate, but no handshake whose signature is wrong.
-#[derive(Debug)]
-struct Unchecked(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -169,6 +169,29 @@ async fn sessions_are_resumed() {
 }
 
 #[tokio::test]
+async fn certificates_are_seen_again_and_their_end_is_known() {
+    let (address, resumed) = secure(&["http/1.1"]).await;
+    let target = target(address, kind(&format!("type = \"https\"\nhost = \"www.example.org\"\nca = \"{PEM}/ca.pem\"")));
+    let prober = Prober::of(&target);
+    assert_eq!(prober.kind.certificate_end(), None);
+    for _ in 0..2 {
+        assert_eq!(prober.once().await, Verdict::Pass);
+    }
+    // 2126-11-05 05:14:19 UTC
+    assert_eq!(prober.kind.certificate_end(), Some(4_949_529_259));
+    prober.kind.forget_sessions();
+    for _ in 0..2 {
+        assert_eq!(prober.once().await, Verdict::Pass);
+    }
+    assert_eq!(*resumed.lock().unwrap(), [false, true, false, true]);
+
+    let other = kind("type = \"https\"\nhost = \"www.example.net\"");
+    let refused = Prober::of(&super::target(address, other));
+    assert_ne!(refused.once().await, Verdict::Pass);
+    assert_eq!(refused.kind.certificate_end(), Some(4_949_529_259), "one that is not taken is seen as well");
+}
+
+#[tokio::test]
 async fn grpc_health_with_and_without_tls() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let plain = listener.local_addr().unwrap();

@@ -19,6 +19,7 @@ fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber,
     let report = |(backend, verdict): &(BackendNumber, Verdict)| Report {
         subject: Subject::Backend(*backend),
         verdict: verdict.clone(),
+        certificate_end: None,
     };
     for verdict in verdicts {
         controller.now += Duration::from_millis(10);
@@ -248,7 +249,11 @@ fn the_references_say_whether_one_pool_or_this_host_is_cut_off() {
         let mut controller = one_pool(WhenExhausted::Open);
         silent(&mut controller, &[], 3);
         for _ in 0..4 {
-            let reference = reference.clone().map(|verdict| Report { subject: Subject::Reference(0), verdict });
+            let reference = reference.clone().map(|verdict| Report {
+                subject: Subject::Reference(0),
+                verdict,
+                certificate_end: None,
+            });
             controller.report(reference.as_slice()).unwrap();
             silent(&mut controller, &[1, 2, 3], 1);
         }

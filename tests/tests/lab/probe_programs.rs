@@ -1,0 +1,123 @@
+//! What sends probes by the way of clients' packets is refused, or lost: backends are probed at their addresses, that is said,
+//! and it is tried again.
+
+use std::time::Duration;
+
+use edge_tests::{
+    feature::{Feature, missing},
+    lab::{
+        patience::patience,
+        small::{BACKENDS, Mode, Small},
+        status,
+        tc_crowd::TcCrowd,
+        topology::EDGE,
+        wait_until,
+    },
+};
+use serde_json::Value;
+
+const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
+/// Tries are 1, 2, 4 and 8 s apart.
+const TRIED_AGAIN: Duration = Duration::from_secs(20);
+/// From a fault to the verdict of five probes.
+const SOON: Duration = Duration::from_secs(5);
+/// In which nothing happens.
+const WHILE: Duration = Duration::from_millis(1500);
+
+fn seen(lab: &Small) -> Value {
+    lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status")
+}
+
+/// Health of a backend in all pools that have it.
+fn health(lab: &Small, name: &str) -> Vec<String> {
+    let backends = status::backends(&seen(lab)).expect("backends");
+    backends.into_iter().filter(|backend| backend.name == name).map(|backend| backend.health).collect()
+}
+
+/// Whether a missing end of the tunnel is found.
+fn finds_a_missing_end(lab: &Small, backend: &str) -> bool {
+    lab.decap(backend, &["--detach"]).unwrap();
+    let found = wait_until(patience(SOON), || Ok(health(lab, backend).iter().all(|health| health == "down"))).unwrap();
+    lab.decapsulate(backend, Mode::Native, &SOURCES).unwrap();
+    let back = || Ok(health(lab, backend).iter().all(|health| health == "up"));
+    assert!(wait_until(patience(SOON), back).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    found
+}
+
+/// How many events about probes have this in them.
+fn events(lab: &Small, what: &str) -> usize {
+    let events = lab.ctl(&["events"]).unwrap();
+    events.lines().filter(|line| line.contains("  probes  ") && line.contains(what)).count()
+}
+
+#[test]
+fn a_network_of_probes_that_can_not_be_made_is_made_later() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    // The name of its device is taken.
+    lab.prepare(Mode::Native, "").unwrap().before("ip link add edge-p$$ type bridge");
+    lab.start_daemon().unwrap();
+    let status = lab.ctl(&["status"]).unwrap();
+    assert!(status.contains("probes      TO ADDRESSES ONLY"), "{status}");
+    assert!(seen(&lab)["daemon"]["probes"].as_str().is_some_and(|why| why.contains("File exists")), "{}", seen(&lab));
+
+    lab.decap(BACKENDS[0], &["--detach"]).unwrap();
+    std::thread::sleep(patience(WHILE));
+    assert_eq!(health(&lab, BACKENDS[0]), ["up", "up"], "it answers at its addresses");
+    assert_eq!(events(&lab, "local_fault"), 1, "{}", lab.ctl(&["events"]).unwrap());
+
+    let device = format!("link del edge-p{}\n", seen(&lab)["daemon"]["pid"]);
+    lab.netns(EDGE).ip(&device).unwrap();
+    let found = wait_until(patience(TRIED_AGAIN), || Ok(health(&lab, BACKENDS[0]) == ["down", "down"]));
+    let status = lab.ctl(&["status"]).unwrap();
+    assert!(found.unwrap(), "{status}");
+    assert!(status.contains("through the tunnel") && !status.contains("TO ADDRESSES ONLY"), "{status}");
+    assert!(seen(&lab)["daemon"]["probes"].is_null());
+    assert_eq!(events(&lab, "they go through services from now on"), 1);
+    assert_eq!(health(&lab, BACKENDS[1]), ["up", "up"]);
+}
+
+#[test]
+fn backends_whose_answers_can_not_be_taken_are_probed_at_their_addresses_until_they_can() {
+    let test = "backends_whose_answers_can_not_be_taken_are_probed_at_their_addresses_until_they_can";
+    if missing(test, &[Feature::TcxLinks]).is_some() {
+        return;
+    }
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    let crowd = TcCrowd::on(lab.netns(EDGE), "eth1").unwrap();
+    lab.balance(Mode::Native).expect("all backends are up");
+    let status = lab.ctl(&["status"]).unwrap();
+    assert!(status.contains("no answers by eth1"), "{status}");
+    assert!(finds_a_missing_end(&lab, BACKENDS[1]), "the other one is probed through its services");
+    lab.decap(BACKENDS[0], &["--detach"]).unwrap();
+    std::thread::sleep(patience(WHILE));
+    assert_eq!(health(&lab, BACKENDS[0]), ["up", "up"], "it answers at its addresses");
+
+    drop(crowd);
+    let found = wait_until(patience(TRIED_AGAIN), || Ok(health(&lab, BACKENDS[0]) == ["down", "down"]));
+    let status = lab.ctl(&["status"]).unwrap();
+    assert!(found.unwrap() && !status.contains("no answers by"), "{status}");
+    assert_eq!(events(&lab, "answers by eth1 are taken again"), 1, "{}", lab.ctl(&["events"]).unwrap());
+}
+
+#[test]
+fn the_device_of_probes_is_made_anew_when_somebody_takes_it_away() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    lab.balance(Mode::Native).expect("all backends are up");
+    let door = format!("edge-p{}", seen(&lab)["daemon"]["pid"]);
+    let deaths = || lab.ctl(&["events"]).unwrap().lines().filter(|line| line.contains("backend_down")).count();
+    let before = deaths();
+    let away = [format!("link del {door}\n"), format!("link set {door} down\nlink set {door} name other0\n")];
+    for (times, away) in (1..).zip(away) {
+        lab.netns(EDGE).ip(&away).unwrap();
+        let made = wait_until(patience(SOON), || {
+            Ok(events(&lab, "is made anew") == times && seen(&lab)["daemon"]["probes"].is_null())
+        });
+        assert!(made.unwrap(), "{away}: {}", lab.ctl(&["events"]).unwrap());
+        std::thread::sleep(patience(WHILE));
+        assert_eq!(deaths(), before, "no backend is to blame: {}", lab.ctl(&["events"]).unwrap());
+    }
+    assert!(finds_a_missing_end(&lab, BACKENDS[0]));
+}
