@@ -16,7 +16,7 @@ use memmap2::{MmapOptions, MmapRaw};
 /// The packet path reads and writes the same memory at any time, and so does another `edge-ctl`. So nothing here hands
 /// out a reference to plain memory: values are copied in and out, and what changes under a reader's eyes is an atomic.
 #[derive(Debug)]
-pub(super) struct Mapped<T> {
+pub(crate) struct Mapped<T> {
     memory: MmapRaw,
     entries: u32,
     values: PhantomData<T>,
@@ -27,7 +27,7 @@ impl<T: Pod> Mapped<T> {
     const STRIDE: usize = size_of::<T>().next_multiple_of(8);
 
     /// Maps all of the map behind `fd`, which has `entries` values of `T`'s size.
-    pub(super) fn new(fd: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
+    pub(crate) fn new(fd: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
         // The kernel refuses a mapping that is longer than the map, up to its last page.
         let memory = MmapOptions::new().len(Self::STRIDE * entries as usize).map_raw(fd.as_raw_fd())?;
         Ok(Self { memory, entries, values: PhantomData })
@@ -51,13 +51,13 @@ impl<T: Pod> Mapped<T> {
     }
 
     /// Writes a value; `None` past the end.
-    pub(super) fn write(&self, index: u32, value: T) -> Option<()> {
+    pub(crate) fn write(&self, index: u32, value: T) -> Option<()> {
         // SAFETY: as in `read`; the mapping is writable, and nobody holds a reference to its plain memory.
         self.at(index).map(|to| unsafe { ptr::write_volatile(to, value) })
     }
 
     /// Writes a run of values; `None`, and nothing written, if it goes past the end.
-    pub(super) fn write_run(&self, first: u32, values: &[T]) -> Option<()> {
+    pub(crate) fn write_run(&self, first: u32, values: &[T]) -> Option<()> {
         let end = first.checked_add(u32::try_from(values.len()).ok()?)?;
         if end > self.entries {
             return None;

@@ -24,6 +24,7 @@ mod clock;
 mod view;
 mod picks;
 mod preview;
+mod expected;
 mod owners;
 mod flows;
 mod transition;
@@ -40,13 +41,18 @@ pub(crate) use self::{
     absence::found,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
+    expected::{Answer, Expected, STATION},
     lock::{Lock, LockError, lock_pins, lock_run_dir},
+    mapped::Mapped,
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename},
     preview::Preview,
+    publish::Staged,
     spec::check_object,
     transition::{Finished, Held, Progress, Transition, Waits},
 };
+use edge_common::abi::map;
+
 use self::{maps::Maps, pools::AllMembers, transition::Handover};
 use crate::plan::{Capacity, Snapshot};
 
@@ -111,13 +117,25 @@ impl PinnedMaps {
 
     /// Whether each map has its pin.
     pub(crate) fn are_pinned(&self) -> Result<bool, BpfError> {
-        for (name, _) in &self.numbers {
-            let path = self.pins.map(name);
+        match self.check_pins() {
+            Ok(()) => Ok(true),
+            Err(BpfError::Incomplete { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sees that each map has its pin.
+    ///
+    /// # Errors
+    /// When one has none.
+    pub(crate) fn check_pins(&self) -> Result<(), BpfError> {
+        for &(map, _) in &self.numbers {
+            let path = self.pins.map(map);
             if !path.try_exists().map_err(|source| BpfError::file(&path, source))? {
-                return Ok(false);
+                return Err(BpfError::Incomplete { path: self.pins.maps(), map });
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Pins the maps again, of which somebody has removed pins: they live as long as this process, and so does what uses them.
@@ -134,6 +152,11 @@ impl PinnedMaps {
             }
         }
         Ok(())
+    }
+
+    /// The kernel's number of the services' map, by which all are known: no other ones have it.
+    pub(crate) fn number(&self) -> u32 {
+        self.numbers.iter().find(|(name, _)| *name == map::SERVICES).map_or(0, |(_, number)| *number)
     }
 
     /// Sizes of the maps.

@@ -61,6 +61,11 @@ impl PinDir {
         self.programs().join(program::EDGE)
     }
 
+    /// What rehearsals need, by version.
+    pub(crate) fn rehearsal(&self) -> PathBuf {
+        self.version.join("rehearsal")
+    }
+
     pub(crate) fn links(&self) -> PathBuf {
         self.version.join("links")
     }

@@ -24,10 +24,24 @@ pub(crate) struct Preview<'a> {
     bank: u32,
     pools: BTreeMap<u16, Pool>,
     backends: BTreeMap<BackendNumber, Backend>,
-    /// New cells, by the first one of each run.
-    regions: BTreeMap<u32, &'a [Cell]>,
+    tables: NewCells<'a>,
     /// Picks of services that are alike: now, and then.
     known: BTreeMap<(bool, Vec<u8>), Rc<Vec<BackendNumber>>>,
+}
+
+/// Candidate tables and member lists that an image brings, by the first cell of each.
+pub(super) struct NewCells<'a>(BTreeMap<u32, &'a [Cell]>);
+
+pub(super) fn new_cells(image: &Image) -> NewCells<'_> {
+    NewCells(image.candidates.iter().map(|region| (region.first, &region.cells[..])).collect())
+}
+
+impl NewCells<'_> {
+    /// `None` for a cell that stays as it is.
+    pub(super) fn get(&self, cell: u32) -> Option<Cell> {
+        let (first, cells) = self.0.range(..=cell).next_back()?;
+        cells.get((cell - first) as usize).copied()
+    }
 }
 
 impl PinnedMaps {
@@ -42,8 +56,16 @@ impl PinnedMaps {
         }
         let now = Copies::take(&self.maps, bank, generation);
         let pools = image.pools.iter().copied().collect();
-        let regions = image.candidates.iter().map(|region| (region.first, &region.cells[..])).collect();
-        Some(Preview { maps: self, image, now, bank, pools, backends, regions, known: BTreeMap::new() })
+        Some(Preview {
+            maps: self,
+            image,
+            now,
+            bank,
+            pools,
+            backends,
+            tables: new_cells(image),
+            known: BTreeMap::new(),
+        })
     }
 }
 
@@ -98,8 +120,6 @@ impl PoolMaps for Preview<'_> {
     }
 
     fn candidates(&self, cell: u32) -> Option<Cell> {
-        let new = self.regions.range(..=cell).next_back();
-        let new = new.and_then(|(first, cells)| cells.get((cell - first) as usize).copied());
-        new.or_else(|| self.maps.maps.candidates.read(cell))
+        self.tables.get(cell).or_else(|| self.maps.maps.candidates.read(cell))
     }
 }

@@ -15,6 +15,12 @@ use super::{
 };
 use crate::plan::{self, Edition, Image, NewService, Previous, Returned, Snapshot};
 
+/// An image that lies in the maps, in a bank that is not active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Staged {
+    pub(super) bank: u32,
+}
+
 impl PinnedMaps {
     /// Hands `look` the published generation and what has become of it since; `None` before the first.
     ///
@@ -57,14 +63,20 @@ impl PinnedMaps {
         Ok(used)
     }
 
-    /// Publishes `image`: the bank that is not active is written whole, and then becomes active with one store.
-    ///
-    /// Returns when no packet sees the previous generation any more. All services of the new generation are in transition;
-    /// their slots are handed over as after any other change.
+    /// Stages `image` and makes it active.
     ///
     /// # Errors
-    /// Up to the store, when nothing has changed for any packet; the same image or another can be published then.
+    /// As [`stage`](Self::stage) and [`make_active`](Self::make_active).
     pub(crate) fn publish(&mut self, image: &Image) -> Result<(), BpfError> {
+        let staged = self.stage(image)?;
+        self.make_active(image, staged)
+    }
+
+    /// Writes all of `image` into the bank that is not active, which no packet reads.
+    ///
+    /// # Errors
+    /// When another writer was faster; the same image or another can be staged then.
+    pub(crate) fn stage(&mut self, image: &Image) -> Result<Staged, BpfError> {
         let published = self.maps.published();
         let before = published.map_or(0, |(_, generation)| generation.number);
         // The first one goes on where the maps before a reboot ended.
@@ -80,6 +92,18 @@ impl PinnedMaps {
         self.still(image)?;
         self.write_snapshot(image, bank)?;
         self.write_fresh_owners(image, bank);
+        Ok(Staged { bank })
+    }
+
+    /// Publishes what was staged of `image`, with one store.
+    ///
+    /// Returns when no packet sees the previous generation any more. All services of the new generation are in transition;
+    /// their slots are handed over as after any other change.
+    ///
+    /// # Errors
+    /// Up to the store, when nothing has changed for any packet.
+    pub(crate) fn make_active(&mut self, image: &Image, Staged { bank }: Staged) -> Result<(), BpfError> {
+        self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;

@@ -97,6 +97,35 @@ pub(super) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::R
     Ok(())
 }
 
+/// Runs an XDP program once on a frame, as if that had come in by the loopback interface. Returns the program's verdict; what it
+/// made of the frame is in `out`.
+pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut Vec<u8>) -> io::Result<u32> {
+    loop {
+        out.clear();
+        // Room for the headers that a program may put before it.
+        out.resize(frame.len() + 256, 0);
+        let mut attr = no_attr();
+        attr.test.prog_fd = program.as_raw_fd().unsigned_abs();
+        attr.test.repeat = 1;
+        attr.test.data_in = frame.as_ptr() as u64;
+        attr.test.data_size_in = u32::try_from(frame.len()).map_err(io::Error::other)?;
+        attr.test.data_out = out.as_mut_ptr() as u64;
+        attr.test.data_size_out = u32::try_from(out.len()).map_err(io::Error::other)?;
+        // SAFETY: BPF_PROG_TEST_RUN reads `data_size_in` bytes at `data_in` and writes up to `data_size_out` at `data_out`; both
+        // buffers are as long, and outlive the call.
+        match unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) } {
+            Ok(_) => {
+                // SAFETY: the command writes both; they are integers either way.
+                let (verdict, length) = unsafe { (attr.test.retval, attr.test.data_size_out) };
+                out.truncate(length as usize);
+                return Ok(verdict);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Runs a bpf command.
 ///
 /// # Safety

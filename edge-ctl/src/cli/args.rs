@@ -200,6 +200,9 @@ pub(crate) struct AllowArgs {
     /// Let it change `hash_key`, `slots` or a service's `affinity`, which moves flows.
     #[arg(long)]
     pub(crate) allow_moves: bool,
+    /// Let it come into force without a rehearsal, or although that failed.
+    #[arg(long)]
+    pub(crate) allow_unrehearsed: bool,
     /// Undo it after this time, unless `edge-ctl confirm` comes before.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) confirm: Option<Duration>,

@@ -158,9 +158,9 @@ fn said(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
     let words = Words { reason, by, ..Words::default() };
     match allow {
         None => words,
-        Some(&AllowArgs { allow_removal, allow_moves, confirm }) => {
+        Some(&AllowArgs { allow_removal, allow_moves, allow_unrehearsed, confirm }) => {
             let confirm_ms = confirm.map(|confirm| u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX));
-            Words { allow_removal, allow_moves, confirm_ms, ..words }
+            Words { allow_removal, allow_moves, allow_unrehearsed, confirm_ms, ..words }
         }
     }
 }

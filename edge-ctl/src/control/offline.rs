@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     chain,
-    change::{self, Candidate, ChangeError, Changed, History, Plan, Words},
+    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Words},
     events::Events,
     flow_list::{self, Listing, Wanted},
     inventory::{Inventory, InventoryError},
@@ -166,12 +166,16 @@ pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> R
     let _lock = bpf::lock_pins(&pins)?;
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
-    let events = Events::new();
+    let (events, mut rehearser) = (Events::new(), Rehearser::default());
     let mut history = change::recall(&maps, &inventory, Clock::now());
     let on_trial = matches!(&wanted, Change::Apply(candidate) if candidate.words.confirm().is_some());
     let changed = match wanted {
-        Change::Apply(candidate) => change::change(&mut maps, &inventory, &mut history, *candidate, &events),
-        Change::Rollback(to, words) => change::roll_back(&mut maps, &inventory, &mut history, to, words, &events),
+        Change::Apply(candidate) => {
+            change::change(&mut maps, &inventory, &mut history, *candidate, &mut rehearser, &events)
+        }
+        Change::Rollback(to, words) => {
+            change::roll_back(&mut maps, &inventory, &mut history, to, words, &mut rehearser, &events)
+        }
         Change::Confirm => return Ok(change::confirm(&maps, &mut history)?),
     }?;
     let Some(Changed { inventory: now, mut outcome }) = changed else {

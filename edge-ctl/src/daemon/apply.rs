@@ -1,16 +1,16 @@
 //! From a configuration file to published maps.
 
-use std::path::Path;
+use std::{panic::resume_unwind, path::Path};
 
 use edge_common::abi::{Failover, MAX_STATIONS, State};
 
-use super::{keeper, reading};
+use super::{descriptors, keeper, program, reading};
 use crate::{
     bpf::{BpfError, PinDir, PinnedMaps},
     config::{Config, ConfigError},
     control::{
         chain,
-        change::{self, Candidate, ChangeError, History, Planned},
+        change::{self, Candidate, ChangeError, History, Planned, Rehearser},
         events::{EventKind, Events},
         inventory::Inventory,
         kept::{BackendWord, Choice, Decision, FailoverWord, Kept, choose},
@@ -18,7 +18,7 @@ use crate::{
     },
     net::{self, Devices, Receiver},
     plan::{self, Capacity, Snapshot},
-    xdp,
+    xdp::{self, EdgeProgram, XdpError},
 };
 
 /// What a start found in the pinned maps, and the configuration that it has brought into force.
@@ -28,6 +28,9 @@ pub(crate) struct Start {
     pub(crate) history: History,
     /// Nothing was pinned before.
     pub(crate) fresh: bool,
+    /// The program, where it was loaded meanwhile.
+    pub(crate) loaded: Option<Result<EdgeProgram, XdpError>>,
+    pub(crate) rehearser: Rehearser,
     /// Why the file is not in force.
     pub(crate) refused: Option<String>,
 }
@@ -61,12 +64,27 @@ fn cold(
         events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
         None
     });
-    let Choice { candidate, mut history, text_of, refused } = choose(file, kept.as_ref())?;
-    // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
-    xdp::clear(pins)?;
-    let mut maps = PinnedMaps::create(pins, &Capacity::of(&candidate.config))?;
-    let planned = Planned::new(&maps, None, candidate)?.after(&history)?;
-    let (inventory, _) = planned.publish(&mut maps, &mut history, text_of, Clock::now(), events)?;
+    let mut rehearser = Rehearser::default();
+    let mut file = file.map_err(ChangeError::from);
+    let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
+        let Choice { candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
+        // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
+        xdp::clear(pins)?;
+        let mut maps = PinnedMaps::create(pins, &Capacity::of(&candidate.config))?;
+        // Two processors verify two programs in the time of one.
+        let loading = descriptors::are_plenty().then(|| program::begin(pins));
+        let planned = Planned::new(&maps, None, candidate)?.after(&history)?;
+        let vetted = planned.vet(&mut maps, &mut rehearser, events);
+        // Not left to itself: it pins what it has loaded.
+        let loaded = loading.map(|loading| loading.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        match vetted {
+            Ok(vetted) => break (maps, loaded, vetted, history, text_of, refused),
+            // The file: what was kept may do.
+            Err(error @ ChangeError::Rehearsal(_)) if text_of.is_none() => file = Err(error),
+            Err(error) => return Err(error),
+        }
+    };
+    let (inventory, _) = vetted.publish(&mut maps, &mut history, text_of, Clock::now(), events)?;
     let refused = refused.map(|error| {
         let from = text_of.unwrap_or_default();
         format!("generation {from} from before the reboot is in force in place of the file: {}", chain(&error))
@@ -77,7 +95,7 @@ fn cold(
     if let Some(kept) = kept {
         say_again(&kept, &inventory, &mut maps, events)?;
     }
-    Ok(Start { maps, inventory, history, fresh: true, refused })
+    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, refused })
 }
 
 /// Does what operators had said before the reboot, as far as it means anything now.
@@ -123,10 +141,11 @@ fn warm(
     report_adoption(&maps, snapshot, events);
     let mut inventory = Inventory::from_snapshot(snapshot)?;
     let mut history = change::recall(&maps, &inventory, Clock::now());
+    let mut rehearser = Rehearser::default();
     let changed = match file {
         Ok(candidate) => match history.replaced(&candidate.config.text, inventory.generation) {
             Some(why) => Err(ChangeError::Replaced { why }),
-            None => change::change(&mut maps, &inventory, &mut history, candidate, events),
+            None => change::change(&mut maps, &inventory, &mut history, candidate, &mut rehearser, events),
         },
         Err(error) => Err(error.into()),
     };
@@ -142,7 +161,7 @@ fn warm(
             Some(chain(&error))
         }
     };
-    Ok(Start { maps, inventory, history, fresh: false, refused })
+    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, refused })
 }
 
 /// Publishes what is in force once more, into the bank that nobody has damaged.

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 
 use super::{
     api::{Back, Refusal},
+    controller::Controller,
     reading::Read,
     run::Daemon,
 };
@@ -13,7 +14,7 @@ use crate::{
     config::Config,
     control::{
         chain,
-        change::{self, Candidate, ChangeError, Changed, History, Words},
+        change::{self, Candidate, ChangeError, Changed, History, Rehearser, Words},
         events::{EventKind, Events},
         inventory::Inventory,
         operations::Outcome,
@@ -54,8 +55,9 @@ impl Daemon {
     }
 
     pub(super) async fn roll_back(&mut self, to: Option<u64>, words: Words, back: Back) {
-        let result = self
-            .changed(|maps, in_force, history, events| change::roll_back(maps, in_force, history, to, words, events));
+        let result = self.changed(|maps, in_force, history, rehearser, events| {
+            change::roll_back(maps, in_force, history, to, words, rehearser, events)
+        });
         let result = result.await;
         let _ = back.send(self.reported("rollback", result));
     }
@@ -78,8 +80,9 @@ impl Daemon {
             None => return,
         };
         let (generation, back_to) = (trial.generation, trial.back_to);
-        let undone =
-            self.changed(|maps, in_force, history, events| change::undo(maps, in_force, history, &why, events));
+        let undone = self.changed(|maps, in_force, history, rehearser, events| {
+            change::undo(maps, in_force, history, &why, rehearser, events)
+        });
         match undone.await {
             Ok(_) => {
                 let message = format!("{why}; the text of generation {back_to} is in force again");
@@ -93,15 +96,26 @@ impl Daemon {
     }
 
     async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
-        self.changed(|maps, in_force, history, events| change::change(maps, in_force, history, candidate, events)).await
+        self.changed(|maps, in_force, history, rehearser, events| {
+            change::change(maps, in_force, history, candidate, rehearser, events)
+        })
+        .await
     }
 
     async fn changed(
         &mut self,
-        make: impl FnOnce(&mut PinnedMaps, &Inventory, &mut History, &Events) -> Result<Option<Changed>, ChangeError>,
+        make: impl FnOnce(
+            &mut PinnedMaps,
+            &Inventory,
+            &mut History,
+            &mut Rehearser,
+            &Events,
+        ) -> Result<Option<Changed>, ChangeError>,
     ) -> Result<Outcome, ChangeError> {
         let events = self.controller.events.clone();
-        let made = make(&mut self.controller.plane, &self.controller.inventory, &mut self.history, &events)?;
+        let rehearser = self.rehearsing.ready(&events).await;
+        let Controller { plane, inventory, .. } = &mut self.controller;
+        let made = make(plane, inventory, &mut self.history, rehearser, &events)?;
         let Some(Changed { inventory, mut outcome }) = made else {
             let message = format!("the text is as before: generation {} stays", self.controller.inventory.generation);
             return Ok(Outcome { changed: false, message, warnings: Vec::new() });

@@ -11,6 +11,9 @@ const MOST_CONNECTIONS: usize = 128;
 /// Of what is left, connections get one in so many, and probes the others.
 const PART: usize = 4;
 
+/// As many as a login has at least: a program takes thirty while it is loaded.
+const PLENTY: u64 = 512;
+
 /// How many descriptors each of those may have at once who could take all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
@@ -26,6 +29,11 @@ pub(super) fn share_out() -> io::Result<Shares> {
     }
     let used = fs::read_dir("/proc/self/fd")?.count();
     Ok(shares(usize::try_from(hard).unwrap_or(usize::MAX), used))
+}
+
+/// Whether there are enough to load two programs at once, whoever else needs some.
+pub(super) fn are_plenty() -> bool {
+    getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(_, hard)| hard >= PLENTY)
 }
 
 /// The shares of a process that may have `limit` descriptors and has `used` ones that stay.

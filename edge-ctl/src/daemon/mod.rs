@@ -14,6 +14,7 @@ mod fit;
 mod retry;
 mod attachments;
 mod program;
+mod rehearsing;
 mod sought;
 mod probing;
 mod probed;

@@ -1,7 +1,7 @@
 //! The program of this process: loaded before anything else where none is attached, beside everything else where one is,
 //! and tried again where that fails.
 
-use std::{future, time::Instant};
+use std::{future, panic::resume_unwind, thread, time::Instant};
 
 use thiserror::Error;
 use tokio::task::{self, JoinHandle};
@@ -34,14 +34,26 @@ enum State {
     Refused,
 }
 
+/// Begins to load the program onto maps that are pinned.
+pub(super) fn begin(pins: &PinDir) -> thread::JoinHandle<Result<EdgeProgram, XdpError>> {
+    let pins = pins.clone();
+    thread::spawn(move || load(&pins))
+}
+
 #[derive(Debug, Error)]
 #[error("no packet would reach us")]
 pub(crate) struct NotAttached(#[from] XdpError);
 
 impl Program {
-    /// Loads the program. Where nothing is attached it is attached before this returns, and a first start that can't leaves
+    /// Loads the program, unless it is `loaded`. Where nothing is attached it is attached before this returns, and a first start that can't leaves
     /// nothing behind.
-    pub(crate) fn start(pins: &PinDir, config: &Config, fresh: bool, events: &Events) -> Result<Self, NotAttached> {
+    pub(crate) fn start(
+        pins: &PinDir,
+        config: &Config,
+        fresh: bool,
+        loaded: Option<Result<EdgeProgram, XdpError>>,
+        events: &Events,
+    ) -> Result<Self, NotAttached> {
         let mut program =
             Self { pins: pins.clone(), state: State::Refused, refused: None, attachments: Attachments::default() };
         match xdp::attached(pins) {
@@ -55,7 +67,7 @@ impl Program {
                 return Ok(program);
             }
         }
-        let failure = match load(pins) {
+        let failure = match loaded.unwrap_or_else(|| load(pins)) {
             Ok(loaded) => program.loaded(Ok(loaded), config, events).into_iter().next(),
             Err(error) if fresh => Some(error),
             Err(error) => {
@@ -80,7 +92,7 @@ impl Program {
         let loaded = loading.await;
         self.state = State::Refused;
         // It is never aborted, so this is a panic, and goes on as one.
-        loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        loaded.unwrap_or_else(|error| resume_unwind(error.into_panic()))
     }
 
     /// It takes the place of the one before on all interfaces. Returns why it does not on some.

@@ -46,8 +46,10 @@ pub(super) struct Reader {
     next_said: (How, Words),
 }
 
-const UNSAID: (How, Words) =
-    (How::Sighup, Words { allow_removal: 0, allow_moves: false, confirm_ms: None, reason: None, by: None });
+const UNSAID: (How, Words) = (
+    How::Sighup,
+    Words { allow_removal: 0, allow_moves: false, allow_unrehearsed: false, confirm_ms: None, reason: None, by: None },
+);
 
 impl Reader {
     pub(super) fn new(path: PathBuf) -> Self {

@@ -34,6 +34,7 @@ use super::{
     probing::{self, Probing},
     program::{NotAttached, Program},
     reading::Reader,
+    rehearsing::Rehearsing,
     serve,
     soak::Soak,
     socket,
@@ -201,6 +202,7 @@ pub(super) struct Daemon {
     pub(super) refused: Option<String>,
     /// The generations before, and the trial under way. The maps have the same.
     pub(super) history: History,
+    pub(super) rehearsing: Rehearsing,
     pub(super) soak: Soak,
     keeper: Keeper,
     /// Why what survives a reboot is not on the disk, as it was last reported.
@@ -249,7 +251,7 @@ impl Daemon {
         senders: Senders,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let apply::Start { mut maps, inventory, history, fresh, refused } =
+        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, refused } =
             apply::start(&pins, config_path, state_dir, &events)?;
         match devices {
             Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
@@ -258,7 +260,7 @@ impl Daemon {
         }
         let probing = Probing::start(&pins, &events);
         let shares = descriptors::share_out().map_err(RunError::Descriptors)?;
-        let program = Program::start(&pins, &inventory.config, fresh, &events)?;
+        let program = Program::start(&pins, &inventory.config, fresh, loaded, &events)?;
         let mut daemon = Self {
             controller: Controller::adopt(inventory, maps, events)?,
             pins,
@@ -267,6 +269,7 @@ impl Daemon {
             reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
             refused,
             history,
+            rehearsing: Rehearsing::new(rehearser),
             soak: Soak::default(),
             keeper: Keeper::start(state_dir),
             unkept: None,

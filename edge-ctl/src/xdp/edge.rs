@@ -117,6 +117,7 @@ pub(crate) fn clear(pins: &PinDir) -> Result<Vec<String>, XdpError> {
     }
     bpf::remove_dir(&pins.links())?;
     bpf::remove_dir(&pins.programs())?;
+    bpf::remove_dir(&pins.rehearsal())?;
     pins.remove_maps()?;
     interfaces.dedup();
     Ok(interfaces)

@@ -77,6 +77,8 @@ pub(crate) enum XdpError {
         #[source]
         source: LinkError,
     },
+    #[error("the kernel does not run the program on a packet of ours (BPF_PROG_TEST_RUN)")]
+    NoTestRun(#[source] io::Error),
     #[error("cannot use the map {name}")]
     Map {
         name: &'static str,

@@ -29,7 +29,7 @@ pub(super) fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a m
 }
 
 /// The program `name` of an object.
-fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
+pub(super) fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
     let missing = XdpError::NotInObject(name);
     object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(missing)
 }

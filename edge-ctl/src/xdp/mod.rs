@@ -8,6 +8,7 @@ mod tc;
 mod sys;
 mod edge;
 mod edge_links;
+mod rehearsal;
 mod decap;
 mod decap_maps;
 mod decap_mss;
@@ -29,6 +30,7 @@ pub(crate) use self::{
     error::XdpError,
     link::interface_index,
     probes::ProbePrograms,
+    rehearsal::{Ran, Rehearsal},
 };
 
 /// The eBPF object: the load balancer and the decapsulation program.

@@ -19,6 +19,7 @@ mod probe_programs;
 mod certificates;
 mod probes;
 mod reach;
+mod rehearsal;
 mod segment;
 mod status;
 mod vip_other;

@@ -24,6 +24,8 @@ pub(crate) struct Words {
     pub(crate) allow_removal: u32,
     /// Whether flows may move.
     pub(crate) allow_moves: bool,
+    /// Whether it may come into force without a rehearsal, or against it.
+    pub(crate) allow_unrehearsed: bool,
     /// It is undone after this many milliseconds, unless it is confirmed.
     pub(crate) confirm_ms: Option<u64>,
     pub(crate) reason: Option<String>,

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::Refused;
+use super::{Refused, RehearsalError};
 use crate::{bpf::BpfError, config::ConfigError, control::inventory::InventoryError, plan::PlanError, xdp::XdpError};
 
 /// Nothing was changed by it.
@@ -14,6 +14,8 @@ pub(crate) enum ChangeError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Guard(#[from] Refused),
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
     #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
     NothingToGoBackTo { known: Option<String> },
     /// A start found a file whose text was in force, and something else since.
@@ -36,6 +38,7 @@ impl ChangeError {
             Self::Config(_)
             | Self::Plan(_)
             | Self::Guard(_)
+            | Self::Rehearsal(_)
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial
             | Self::Replaced { .. } => true,

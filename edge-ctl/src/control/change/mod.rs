@@ -1,5 +1,5 @@
 //! A configuration's way into force: a [`Candidate`], read and valid, becomes [`Planned`] (compared with what is in force, and
-//! guarded), is published, and is good after a soak. A start, a signal, a request, the command line without a daemon and a
+//! guarded), becomes [`Vetted`] (rehearsed), is published, and is good after a soak. A start, a signal, a request, the command line without a daemon and a
 //! rollback all go this way.
 
 mod candidate;
@@ -8,6 +8,8 @@ mod diff;
 mod guard;
 mod moves;
 mod planned;
+mod rehearsal;
+mod vetted;
 mod error;
 mod watch;
 mod verbs;
@@ -23,6 +25,8 @@ pub(crate) use self::{
     history::{Entry, History, Trial, Verdict, checksum},
     moves::Moves,
     planned::{Plan, Planned},
+    rehearsal::{RehearsalError, Rehearser},
     verbs::{Changed, change, confirm, recall, roll_back, undo},
+    vetted::Vetted,
     watch::Watch,
 };

@@ -1,9 +1,10 @@
-//! A candidate that was compared with what is in force and let through: it can be published, once.
+//! A candidate that was compared with what is in force and let through: it can be rehearsed, once.
 
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Entry, Findings, History, Moves, Trial, diff::limits, moves::moves, watch::takes,
+    Candidate, ChangeError, Diff, Findings, History, How, Moves, RehearsalError, Rehearser, Vetted, diff::limits,
+    moves::moves, watch::takes,
 };
 use crate::{
     bpf::PinnedMaps,
@@ -12,7 +13,6 @@ use crate::{
         chain,
         events::{EventKind, Events},
         inventory::{Inventory, Member},
-        status::Clock,
     },
     net,
     plan::{self, Admin, Capacity, Image},
@@ -99,60 +99,39 @@ impl Planned {
         Ok(self)
     }
 
-    /// Writes down what comes, and publishes it: whoever is killed in between leaves a note of a generation that does not exist.
+    /// Stages it and has it rehearsed. Where that is not possible, only what is not new comes into force (a rollback), and what
+    /// comes in place of nothing (a cold start): a configuration fails closed, and service fails open.
     ///
     /// # Errors
-    /// When anything was changed since it was planned; nothing has changed then.
-    pub(crate) fn publish(
+    /// When anything was changed since it was planned, or the rehearsal failed. Nothing has changed then for any packet.
+    pub(crate) fn vet(
         self,
         maps: &mut PinnedMaps,
-        history: &mut History,
-        text_of: Option<u64>,
-        now: Clock,
+        rehearser: &mut Rehearser,
         events: &Events,
-    ) -> Result<(Inventory, Diff), ChangeError> {
-        let Self { candidate: Candidate { config, how, file, words }, image, diff, unavailable } = self;
-        let generation = image.snapshot.generation;
-        let inventory = Inventory::new(config, &image.snapshot)?;
-        match net::own(&inventory.vips()) {
+    ) -> Result<Vetted, ChangeError> {
+        let Self { candidate, image, diff, unavailable } = self;
+        let vips = candidate.config.services.iter().map(|service| service.vip).collect();
+        match net::own(&vips) {
             Ok(own) => maps.set_host_vips(&own),
             // What was known stands, and the watch asks again.
             Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
         }
-        let before = history.clone();
-        let confirm = words.confirm();
-        // What was on trial itself is nothing to go back to.
-        let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
-        let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
-        history.push(Entry {
-            text_of,
-            file,
-            by: words.by,
-            reason: words.reason,
-            ..Entry::new(generation, now.unix_ms, how, &inventory.config.text)
-        });
-        history.trial = confirm.zip(back_to).map(|(confirm, back_to)| Trial {
-            generation,
-            back_to,
-            until_ms: now.boot_ms.saturating_add(u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX)),
-            unavailable,
-        });
-        let written = maps.write_history(&history.encode(maps.history_room()));
-        if let Err(error) = written.and_then(|()| maps.publish(&image)) {
-            *history = before;
-            // If this fails, too, the note is of a generation that does not exist.
-            let _stays = maps.write_history(&history.encode(maps.history_room()));
-            return Err(error.into());
-        }
-        let (services, pools) = (inventory.config.services.len(), inventory.config.pools.len());
-        let message = format!(
-            "{services} services, {pools} pools, {} backends by {}; {}",
-            inventory.members().count(),
-            how.name(),
-            diff.summary()
-        );
-        events.report(EventKind::ConfigApplied, &format!("generation {generation}"), message);
-        Ok((inventory, diff))
+        let cold = maps.generation() == 0;
+        let staged = maps.stage(&image)?;
+        let doubt = match rehearser.rehearse(maps, &candidate.config, &image, staged) {
+            Ok(()) => None,
+            Err(error) if candidate.words.allow_unrehearsed => Some(error),
+            Err(error @ RehearsalError::Impossible(_)) if cold || candidate.how.is_back() => Some(error),
+            // It has served before the reboot, and there is nothing else.
+            Err(error) if cold && candidate.how == How::Restored => Some(error),
+            Err(error) => {
+                // What the staging has written beside the bank.
+                maps.repair()?;
+                return Err(error.into());
+            }
+        };
+        Ok(Vetted { candidate, image, staged, diff, unavailable, doubt })
     }
 }
 

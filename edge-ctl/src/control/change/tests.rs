@@ -4,3 +4,4 @@ mod guard;
 mod history;
 mod maps;
 mod watch;
+mod rehearsal;

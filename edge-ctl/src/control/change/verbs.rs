@@ -1,7 +1,7 @@
 //! The verbs that change what is in force, the same for the daemon and for the command line without one. Each is for the holder
 //! of the lock.
 
-use super::{Candidate, ChangeError, Diff, History, How, Planned, Verdict, Words};
+use super::{Candidate, ChangeError, Diff, History, How, Planned, Rehearser, Verdict, Words};
 use crate::{
     bpf::{BpfError, PinnedMaps},
     config,
@@ -27,20 +27,22 @@ pub(crate) fn change(
     in_force: &Inventory,
     history: &mut History,
     candidate: Candidate,
+    rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<Option<Changed>, ChangeError> {
     if candidate.config.text == in_force.config.text {
         return Ok(None);
     }
     let confirm = candidate.words.confirm();
-    let planned = Planned::new(maps, Some(in_force), candidate)?;
-    let (inventory, diff) = planned.publish(maps, history, None, Clock::now(), events)?;
+    let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
+    let warnings = vetted.warning().into_iter().collect();
+    let (inventory, diff) = vetted.publish(maps, history, None, Clock::now(), events)?;
     let mut message = format!("generation {} is in force: {}", inventory.generation, diff.summary());
     if let Some(confirm) = confirm {
         let confirm = humantime::format_duration(confirm);
         message = format!("{message}\nit is undone in {confirm}, unless `edge-ctl confirm` comes before");
     }
-    let outcome = Outcome { changed: true, message, warnings: Vec::new() };
+    let outcome = Outcome { changed: true, message, warnings };
     Ok(Some(Changed { inventory, outcome }))
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn roll_back(
     history: &mut History,
     to: Option<u64>,
     words: Words,
+    rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<Option<Changed>, ChangeError> {
     let target = match to {
@@ -78,7 +81,7 @@ pub(crate) fn roll_back(
         Some(reason) => format!("rolled back by an operator: {reason}"),
         None => "rolled back by an operator".to_owned(),
     };
-    go_back(maps, in_force, history, to, How::Rollback, &why, words, events)
+    go_back(maps, in_force, history, to, How::Rollback, &why, words, rehearser, events)
 }
 
 /// Takes the generation on trial back.
@@ -87,11 +90,12 @@ pub(crate) fn undo(
     in_force: &Inventory,
     history: &mut History,
     why: &str,
+    rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<Option<Changed>, ChangeError> {
     let trial = history.trial.as_ref().ok_or(ChangeError::NoTrial)?;
     let words = Words { reason: Some(why.to_owned()), ..Words::default() };
-    go_back(maps, in_force, history, trial.back_to, How::Undo, why, words, events)
+    go_back(maps, in_force, history, trial.back_to, How::Undo, why, words, rehearser, events)
 }
 
 #[expect(clippy::too_many_arguments, reason = "two callers, both above")]
@@ -103,6 +107,7 @@ fn go_back(
     how: How,
     why: &str,
     words: Words,
+    rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<Option<Changed>, ChangeError> {
     let damaged = || BpfError::Snapshot { what: format!("the text of generation {to} in the history is not whole") };
@@ -112,16 +117,18 @@ fn go_back(
     }
     let config = config::parse(&text, &format!("generation {to}"))?;
     let planned = Planned::new(maps, Some(in_force), Candidate { config, how, file: None, words })?;
+    let vetted = planned.vet(maps, rehearser, events)?;
+    let warnings = vetted.warning().into_iter().collect();
     let before = history.clone();
     if let Some(entry) = history.entry_mut(in_force.generation) {
         entry.verdict = Verdict::Undone(why.to_owned());
     }
-    let published = planned.publish(maps, history, Some(to), Clock::now(), events);
+    let published = vetted.publish(maps, history, Some(to), Clock::now(), events);
     let (inventory, diff): (_, Diff) = published.inspect_err(|_| *history = before)?;
     let message = format!(
         "generation {} is in force, with the text of generation {to}: {}",
         inventory.generation,
         diff.summary()
     );
-    Ok(Some(Changed { inventory, outcome: Outcome { changed: true, message, warnings: Vec::new() } }))
+    Ok(Some(Changed { inventory, outcome: Outcome { changed: true, message, warnings } }))
 }

@@ -2,7 +2,7 @@
 
 use super::Kept;
 use crate::{
-    config::{self, Config, ConfigError},
+    config::{self, Config},
     control::change::{Candidate, ChangeError, Entry, Findings, History, How, Verdict, Words},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Choice {
 ///
 /// # Errors
 /// When the file is bad, and nothing that was kept is usable.
-pub(crate) fn choose(file: Result<Candidate, ConfigError>, kept: Option<&Kept>) -> Result<Choice, ChangeError> {
+pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) -> Result<Choice, ChangeError> {
     let nothing = Kept::default();
     let kept = kept.unwrap_or(&nothing);
     let mut history = kept.history.clone();
@@ -32,7 +32,7 @@ pub(crate) fn choose(file: Result<Candidate, ConfigError>, kept: Option<&Kept>) 
             Ok(()) => return Ok(Choice { candidate: file, history, text_of: None, refused: None }),
             Err(error) => error,
         },
-        Err(error) => error.into(),
+        Err(error) => error,
     };
     let old = old.map(|config| (before, config));
     let good = history.last_good().map(|entry| entry.generation);

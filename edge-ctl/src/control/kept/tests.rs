@@ -4,7 +4,7 @@ use edge_common::abi::{Failover, State};
 
 use super::*;
 use crate::{
-    config::{self, ConfigError},
+    config,
     control::{
         change::{Candidate, ChangeError, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
@@ -20,7 +20,7 @@ fn weighted(weight: u32) -> String {
     text().replace("weight = 50", &format!("weight = {weight}"))
 }
 
-fn file(text: &str) -> Result<Candidate, ConfigError> {
+fn file(text: &str) -> Result<Candidate, ChangeError> {
     let config = config::parse(text, "edge.toml")?;
     Ok(Candidate { config, how: How::Start, file: Some("edge.toml".to_owned()), words: Words::default() })
 }

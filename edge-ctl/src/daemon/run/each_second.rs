@@ -39,9 +39,12 @@ impl Daemon {
         self.controller.look_at_certificates(seconds);
         self.keep();
         self.notify.status(self.controller.summary());
-        let Controller { inventory, events, .. } = &self.controller;
+        let Controller { inventory, events, plane, .. } = &self.controller;
         self.program.look(&inventory.config, events);
         self.probing.look(&inventory.config, events);
+        if !self.program.is_loading() {
+            self.rehearsing.look(plane, events).await;
+        }
         Next::GoOn
     }
 

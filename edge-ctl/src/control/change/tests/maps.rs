@@ -1,8 +1,8 @@
 //! The way into real maps. Needs root.
 
 use super::super::{
-    Candidate, ChangeError, Findings, History, How, Plan, Planned, Trial, Verdict, Words, change, confirm, recall,
-    roll_back, undo,
+    Candidate, ChangeError, Findings, History, How, Plan, Planned, Rehearser, Trial, Verdict, Words, change, confirm,
+    recall, roll_back, undo,
 };
 use crate::{
     bpf::{BpfError, PinnedMaps, bpffs::Bpffs},
@@ -29,12 +29,20 @@ fn started(bpffs: &Bpffs) -> (PinnedMaps, Inventory, History) {
     let mut maps = PinnedMaps::create(&bpffs.pins(), &Capacity::of(&first.config)).unwrap();
     let mut history = History::default();
     let planned = Planned::new(&maps, None, first).unwrap();
-    let (inventory, _) = planned.publish(&mut maps, &mut history, None, Clock::now(), &Events::new()).unwrap();
+    let vetted = planned.vet(&mut maps, &mut Rehearser::default(), &Events::new()).unwrap();
+    let (inventory, _) = vetted.publish(&mut maps, &mut history, None, Clock::now(), &Events::new()).unwrap();
     (maps, inventory, history)
 }
 
 const fn confirm_in(ms: u64) -> Words {
-    Words { allow_removal: 0, allow_moves: false, confirm_ms: Some(ms), reason: None, by: None }
+    Words {
+        allow_removal: 0,
+        allow_moves: false,
+        allow_unrehearsed: false,
+        confirm_ms: Some(ms),
+        reason: None,
+        by: None,
+    }
 }
 
 #[test]
@@ -44,7 +52,10 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     let new = text().replace("weight = 50", "weight = 60");
     let events = Events::new();
     let wanted = candidate(&new, How::Apply, confirm_in(60_000));
-    let now = change(&mut maps, &before, &mut history, wanted, &events).unwrap().unwrap().inventory;
+    let now = change(&mut maps, &before, &mut history, wanted, &mut Rehearser::default(), &events)
+        .unwrap()
+        .unwrap()
+        .inventory;
     assert_eq!(now.generation, 2);
     drop((maps, history));
 
@@ -56,7 +67,10 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     let left = trial.until_ms - Clock::now().boot_ms;
     assert!((50_000..=60_000).contains(&left), "{left}");
 
-    let undone = undo(&mut maps, &now, &mut history, "nobody has confirmed it in time", &events).unwrap().unwrap();
+    let undone =
+        undo(&mut maps, &now, &mut history, "nobody has confirmed it in time", &mut Rehearser::default(), &events)
+            .unwrap()
+            .unwrap();
     assert_eq!((undone.inventory.generation, &undone.inventory.config.text), (3, &before.config.text));
     assert_eq!(history, recall(&maps, &undone.inventory, Clock::now()));
     assert_eq!(history.trial, None);
@@ -71,10 +85,14 @@ fn a_trial_after_a_trial_goes_back_to_what_was_before_both() {
     let mut now = before.clone();
     for weight in ["weight = 60", "weight = 70"] {
         let wanted = candidate(&text().replace("weight = 50", weight), How::Apply, confirm_in(60_000));
-        now = change(&mut maps, &now, &mut history, wanted, &Events::new()).unwrap().unwrap().inventory;
+        now = change(&mut maps, &now, &mut history, wanted, &mut Rehearser::default(), &Events::new())
+            .unwrap()
+            .unwrap()
+            .inventory;
     }
     assert_eq!(history.before_trial(), Some(before.config.text));
-    let undone = undo(&mut maps, &now, &mut history, "late", &Events::new()).unwrap().unwrap();
+    let undone =
+        undo(&mut maps, &now, &mut history, "late", &mut Rehearser::default(), &Events::new()).unwrap().unwrap();
     assert_eq!((undone.inventory.generation, undone.inventory.config.text), (4, text()));
 }
 
@@ -85,13 +103,26 @@ fn a_confirmed_generation_stays_and_a_rollback_brings_the_one_before() {
     let events = Events::new();
     assert!(matches!(confirm(&maps, &mut history), Err(ChangeError::NoTrial)));
     let wanted = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, confirm_in(60_000));
-    let now = change(&mut maps, &before, &mut history, wanted, &events).unwrap().unwrap().inventory;
+    let now = change(&mut maps, &before, &mut history, wanted, &mut Rehearser::default(), &events)
+        .unwrap()
+        .unwrap()
+        .inventory;
     confirm(&maps, &mut history).unwrap();
     assert_eq!(recall(&maps, &now, Clock::now()).trial, None);
 
-    let back = roll_back(&mut maps, &now, &mut history, None, Words::default(), &events).unwrap().unwrap();
+    let back = roll_back(&mut maps, &now, &mut history, None, Words::default(), &mut Rehearser::default(), &events)
+        .unwrap()
+        .unwrap();
     assert_eq!(back.inventory.config.text, before.config.text);
-    let error = roll_back(&mut maps, &back.inventory, &mut history, Some(77), Words::default(), &events);
+    let error = roll_back(
+        &mut maps,
+        &back.inventory,
+        &mut history,
+        Some(77),
+        Words::default(),
+        &mut Rehearser::default(),
+        &events,
+    );
     assert!(matches!(error, Err(ChangeError::NothingToGoBackTo { .. })));
 }
 
@@ -104,12 +135,20 @@ fn what_is_refused_changes_neither_maps_nor_history() {
     let (less, _) =
         text().split_once("[[service]]\nname = \"dns\"").map(|(less, more)| (less.to_owned(), more.len())).unwrap();
     let wanted = candidate(&less, How::Sighup, Words::default());
-    let refused = change(&mut maps, &before, &mut history, wanted, &Events::new());
+    let refused = change(&mut maps, &before, &mut history, wanted, &mut Rehearser::default(), &Events::new());
     let Err(ChangeError::Guard(refused)) = refused else { panic!("taken") };
     assert_eq!(refused.needs, "--allow-removal 1");
     assert_eq!((maps.edition(), &history), (edition, &kept));
     let words = Words { allow_removal: 1, ..Words::default() };
-    change(&mut maps, &before, &mut history, candidate(&less, How::Sighup, words), &Events::new()).unwrap();
+    change(
+        &mut maps,
+        &before,
+        &mut history,
+        candidate(&less, How::Sighup, words),
+        &mut Rehearser::default(),
+        &Events::new(),
+    )
+    .unwrap();
     assert_eq!(maps.generation(), 2);
 }
 
@@ -119,6 +158,7 @@ fn a_plan_that_others_were_faster_than_is_not_published_nor_remembered() {
     let (mut maps, before, mut history) = started(&bpffs);
     let slow = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, Words::default());
     let slow = Planned::new(&maps, Some(&before), slow).unwrap();
+    let slow = slow.vet(&mut maps, &mut Rehearser::default(), &Events::new()).unwrap();
     maps.set_failover(before.services[0], edge_common::abi::Failover { first: 1, evacuate: false }).unwrap();
     let kept = history.clone();
     let result = slow.publish(&mut maps, &mut history, None, Clock::now(), &Events::new());
@@ -157,7 +197,16 @@ fn the_share_that_moves_is_what_moves() {
         let plan = Plan::of(&maps, &before, &parse(&new)).unwrap();
         let earlier = picks(&maps, &before.config);
         let words = Words { allow_removal: 99, allow_moves: true, ..Words::default() };
-        change(&mut maps, &before, &mut history, candidate(&new, How::Apply, words), &Events::new()).unwrap().unwrap();
+        change(
+            &mut maps,
+            &before,
+            &mut history,
+            candidate(&new, How::Apply, words),
+            &mut Rehearser::default(),
+            &Events::new(),
+        )
+        .unwrap()
+        .unwrap();
         let later = picks(&maps, &parse(&new));
         for (at, (earlier, later)) in earlier.iter().zip(&later).enumerate() {
             let moved = earlier.iter().zip(later).filter(|(earlier, later)| earlier != later).count();

@@ -1,0 +1,256 @@
+//! What the packet path is to answer with a generation that is staged: the path's own rule, run here over what was planned.
+//!
+//! What the plan does not write is read from the maps: states, next hops, owners and tables that stay.
+
+use std::{
+    cell::{Cell as Mutable, RefCell},
+    collections::BTreeMap,
+};
+
+use edge_common::{
+    abi::{
+        AnswerLimits, Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation,
+        Mac, Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, SlotAddress, State, Station, map,
+    },
+    host::{FlowTable, Frame},
+    maps::{Flows, Fragments, PoolMaps, Route, View},
+    pipeline, select,
+};
+
+use super::{
+    BpfError, PinnedMaps,
+    maps::Maps,
+    preview::{NewCells, new_cells},
+    publish::{Staged, out_of},
+};
+use crate::plan::{self, Image, LANES};
+
+/// Where rehearsed frames come in: a test run without a context has the loopback interface's index.
+const INGRESS: u32 = 1;
+/// Their destination.
+pub(crate) const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// The maps as `image` is to make them.
+pub(crate) struct Expected<'a> {
+    maps: &'a Maps,
+    bank: u32,
+    published: Published,
+    index_v4: Vec<ServiceEntryV4>,
+    index_v6: Vec<ServiceEntryV6>,
+    services: BTreeMap<u32, Service>,
+    pools: BTreeMap<u16, Pool>,
+    backends: Vec<Backend>,
+    tables: NewCells<'a>,
+    /// Member lists, by their first cell.
+    lists: BTreeMap<u32, Vec<Cell>>,
+    /// Services whose owners are all to be picked, by the first cell of these.
+    fresh_owners: BTreeMap<u32, u32>,
+    flows_v4: FlowTable<FlowKeyV4>,
+    flows_v6: FlowTable<FlowKeyV6>,
+    fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
+    fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
+    chosen: Mutable<BackendNumber>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) exit: Exit,
+    pub(crate) frame: Vec<u8>,
+    /// 0 for a packet that is not forwarded.
+    pub(crate) backend: BackendNumber,
+}
+
+impl PinnedMaps {
+    /// What `image` is to answer, given what the maps are now.
+    pub(crate) fn expected<'a>(&'a self, image: &'a Image, staged: Staged) -> Expected<'a> {
+        let maps = &self.maps;
+        let mut backends = self.backends();
+        for (number, backend) in &image.backends {
+            if let Some(entry) = backends.get_mut(usize::from(*number)) {
+                // Its state is the image's until somebody says more of it.
+                *entry = with_next_hop(Backend { state: entry.state, ..*backend });
+            }
+        }
+        let state = |number: BackendNumber| State(backends.get(usize::from(number)).map_or(0, |backend| backend.state));
+        let (mut lists, mut pools) = (BTreeMap::new(), BTreeMap::new());
+        for ((number, pool), record) in image.pools.iter().zip(&image.snapshot.pools) {
+            let members: Vec<_> =
+                plan::member_order(&record.backends).into_iter().map(|member| (member, state(member))).collect();
+            let count = |bits| members.iter().map(|(_, state)| u32::from(state.has_all(bits))).sum();
+            let (available, enabled) = (count(State::NEW), count(State::ENABLED));
+            pools.insert(*number, Pool { available, enabled, withheld: self.withheld(*number), ..*pool });
+            lists.insert(record.member_list, plan::member_list(&members));
+        }
+        let services = image.services.iter();
+        let fresh = services.clone().filter(|new| new.fresh_owners).map(|new| (new.service.owners, new.number));
+        Expected {
+            maps,
+            bank: staged.bank,
+            published: published(image.generation, staged.bank),
+            index_v4: image.index_v4.iter().map(|entry| self.with_host(*entry)).collect(),
+            index_v6: image.index_v6.iter().map(|entry| self.with_host(*entry)).collect(),
+            fresh_owners: fresh.collect(),
+            services: services.map(|new| (new.number, Service { in_transition: 1, ..new.service })).collect(),
+            pools,
+            backends,
+            tables: new_cells(image),
+            lists,
+            flows_v4: FlowTable::default(),
+            flows_v6: FlowTable::default(),
+            fragments_v4: RefCell::default(),
+            fragments_v6: RefCell::default(),
+            chosen: Mutable::new(0),
+        }
+    }
+
+    /// What a rehearsal has of its own: the staged generation and the backends, as they lie in the maps.
+    pub(crate) fn staged(&self, staged: Staged) -> Result<(Published, Vec<Backend>), BpfError> {
+        let all = self.maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;
+        Ok((published(all.generations[(staged.bank & 1) as usize], staged.bank), self.backends()))
+    }
+
+    fn backends(&self) -> Vec<Backend> {
+        let backends = &self.maps.backends;
+        (0..backends.len()).map_while(|n| backends.read(n)).map(with_next_hop).collect()
+    }
+}
+
+/// Takes rehearsed frames, and as many as there are; else as configured.
+fn published(generation: Generation, bank: u32) -> Published {
+    let mut stations = Generation::default().stations;
+    stations[0] = Station::new(INGRESS, Mac::new(STATION));
+    let unlimited = u32::MAX;
+    let mut published = Published { active: bank, ..Published::default() };
+    published.generations[(bank & 1) as usize] = Generation {
+        stations,
+        records_per_second: unlimited,
+        answers_per_second: AnswerLimits::all(unlimited),
+        first_fragments_per_second: unlimited,
+        ..generation
+    };
+    published
+}
+
+/// A backend whose packets can be sent: whether they can be now is no matter of the configuration.
+fn with_next_hop(backend: Backend) -> Backend {
+    if backend.next_hop.is_known() {
+        return backend;
+    }
+    Backend { next_hop: Mac::new(STATION), source_mac: Mac::new(STATION), egress: INGRESS + 1, ..backend }
+}
+
+impl Expected<'_> {
+    /// What becomes of a frame that comes in at the rehearsal's station.
+    pub(crate) fn answer(&self, frame: &[u8]) -> Answer {
+        self.chosen.set(0);
+        let mut frame = Frame::new(frame).from_interface(INGRESS);
+        let exit = pipeline::process(&mut frame, self).exit;
+        Answer { exit, frame: frame.bytes().to_vec(), backend: self.chosen.get() }
+    }
+
+    /// How many flows are recorded.
+    pub(crate) fn recorded(&self) -> usize {
+        self.flows_v4.records.borrow().len() + self.flows_v6.records.borrow().len()
+    }
+
+    /// Forgets all flows.
+    pub(crate) fn forget(&self) {
+        self.flows_v4.records.borrow_mut().clear();
+        self.flows_v6.records.borrow_mut().clear();
+    }
+}
+
+impl PoolMaps for Expected<'_> {
+    fn pool(&self, _bank: u32, number: u16) -> Option<&Pool> {
+        self.pools.get(&number)
+    }
+
+    fn backend(&self, number: BackendNumber) -> Option<&Backend> {
+        self.backends.get(usize::from(number))
+    }
+
+    fn candidates(&self, cell: u32) -> Option<Cell> {
+        let (first, list) = self.lists.range(..=cell).next_back().unzip();
+        let listed = first.zip(list).and_then(|(first, list)| list.get((cell - first) as usize));
+        listed.copied().or_else(|| self.tables.get(cell)).or_else(|| self.maps.candidates.read(cell))
+    }
+}
+
+impl edge_common::maps::Maps for Expected<'_> {
+    fn published(&self) -> Option<(&Published, u32)> {
+        Some((&self.published, self.published.active))
+    }
+
+    fn service_entry_v4(&self, _bank: u32, position: u32) -> Option<&ServiceEntryV4> {
+        self.index_v4.get(position as usize)
+    }
+
+    fn service_entry_v6(&self, _bank: u32, position: u32) -> Option<&ServiceEntryV6> {
+        self.index_v6.get(position as usize)
+    }
+
+    fn service(&self, _bank: u32, number: u32) -> Option<&Service> {
+        self.services.get(&number)
+    }
+
+    fn owner(&self, SlotAddress { cell, lane }: SlotAddress) -> Option<BackendNumber> {
+        let fresh = self.fresh_owners.range(..=cell).next_back();
+        let generation = &self.published.generations[(self.bank & 1) as usize];
+        let fresh = fresh.and_then(|(first, service)| {
+            let slot = (cell - first).checked_mul(LANES)? + lane % LANES;
+            (slot <= generation.slot_mask).then_some((slot, self.services.get(service)?))
+        });
+        match fresh {
+            // Who takes its new flows is given those that run, too.
+            Some((slot, service)) => {
+                Some(select::pick(self, View { bank: self.bank, generation }, service, slot).unwrap_or(0))
+            }
+            None => Some(self.maps.owners.read(cell)?.lane(lane)),
+        }
+    }
+
+    // There is room for all flows, so that none of the next three is needed.
+    fn set_owner(&self, _slot: SlotAddress, _owner: BackendNumber) {}
+    fn set_unrecorded(&self, _slot: SlotAddress) {}
+    fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
+
+    // All staged services are in transition.
+    fn start_transition(&self, _bank: u32, _service: u32) {}
+
+    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
+        &self.flows_v4
+    }
+
+    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
+        &self.flows_v6
+    }
+
+    fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {
+        &self.fragments_v4
+    }
+
+    fn fragments_v6(&self) -> impl Fragments<FlowKeyV6> {
+        &self.fragments_v6
+    }
+
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn try_take(&self, _action: RateLimited, _now_ns: u64, _limit: u32) -> bool {
+        true
+    }
+
+    fn route(&self, _generation: &Generation, _backend: &Backend) -> Option<Route> {
+        // All next hops are known.
+        None
+    }
+
+    fn count_exit(&self, _exit: Exit) {}
+    fn count_flow(&self, _service: u32, _what: FlowCount) {}
+
+    fn count_forwarded(&self, _service: u32, backend: BackendNumber, _bytes: u64, _starts: bool) {
+        self.chosen.set(backend);
+    }
+}

@@ -1,0 +1,132 @@
+//! The rehearsal of a staged generation: packets for each VIP and service go through the real program, over the tables that are
+//! about to be published, and must come out as the plan says. What comes out otherwise, or not at all, is not published.
+
+mod error;
+mod packets;
+
+pub(crate) use self::error::RehearsalError;
+use self::packets::{Probed, Scene, scenes};
+use crate::{
+    bpf::{Answer, Expected, PinnedMaps, Staged},
+    config::Config,
+    plan::Image,
+    xdp::{Ran, Rehearsal, XdpError},
+};
+
+/// How often a scene is played until its difference is believed: states, owners and next hops may change between the two.
+const TIMES: u32 = 3;
+/// Flows that are recorded at a time, at most.
+const RECORDED: usize = 2048;
+
+/// The program for rehearsals, loaded when it is first needed.
+#[derive(Default)]
+pub(crate) struct Rehearser(Option<Rehearsal>);
+
+impl Rehearser {
+    /// One that is loaded.
+    pub(crate) const fn ready(rehearsal: Rehearsal) -> Self {
+        Self(Some(rehearsal))
+    }
+
+    /// Whether it needs no loading for these maps.
+    pub(crate) fn is_ready(&self, maps: &PinnedMaps) -> bool {
+        self.0.as_ref().is_some_and(|rehearsal| rehearsal.is_of(maps))
+    }
+
+    fn over(&mut self, maps: &PinnedMaps) -> Result<&mut Rehearsal, XdpError> {
+        let rehearsal = match self.0.take() {
+            Some(rehearsal) if rehearsal.is_of(maps) => rehearsal,
+            // Of maps that have been replaced.
+            _ => Rehearsal::load(maps)?,
+        };
+        Ok(self.0.insert(rehearsal))
+    }
+
+    /// Plays all scenes of `config`, whose image is staged.
+    ///
+    /// # Errors
+    /// The first packet that comes out otherwise than planned, or not at all; or that nothing can be rehearsed here.
+    pub(super) fn rehearse(
+        &mut self,
+        maps: &PinnedMaps,
+        config: &Config,
+        image: &Image,
+        staged: Staged,
+    ) -> Result<(), RehearsalError> {
+        let impossible = |source| RehearsalError::Impossible(Box::new(source));
+        let rehearsal = self.over(maps).map_err(impossible)?;
+        let over_again = |rehearsal: &mut Rehearsal| {
+            let (published, backends) = maps.staged(staged)?;
+            rehearsal.publish(&published, &backends)
+        };
+        over_again(rehearsal).map_err(impossible)?;
+        let mut expected = maps.expected(image, staged);
+        for scene in scenes(config) {
+            let mut times = 1;
+            while let Err(error) = play(&scene, &expected, rehearsal, image) {
+                if times == TIMES {
+                    return Err(error);
+                }
+                times += 1;
+                expected = maps.expected(image, staged);
+                over_again(rehearsal).map_err(impossible)?;
+            }
+            if expected.recorded() > RECORDED {
+                expected.forget();
+                rehearsal.forget().map_err(impossible)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn play(
+    scene: &Scene,
+    expected: &Expected<'_>,
+    rehearsal: &mut Rehearsal,
+    image: &Image,
+) -> Result<(), RehearsalError> {
+    for Probed { what, frame } in &scene.packets {
+        let wanted = expected.answer(frame);
+        let ran = rehearsal.run(frame, wanted.exit);
+        let came = ran.map_err(|source| RehearsalError::NoVerdict {
+            subject: scene.subject.clone(),
+            packet: what.clone(),
+            source,
+        })?;
+        if !agree(&wanted, &came) {
+            return Err(RehearsalError::Different {
+                subject: scene.subject.clone(),
+                packet: what.clone(),
+                expected: described(&wanted, image),
+                came: difference(&wanted, &came),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn agree(wanted: &Answer, came: &Ran) -> bool {
+    came.kept_its_word && came.exit == wanted.exit && came.frame == wanted.frame
+}
+
+fn described(wanted: &Answer, image: &Image) -> String {
+    let exit = wanted.exit.name();
+    match image.snapshot.name_of(wanted.backend) {
+        Some(backend) => format!("{exit} to {backend}"),
+        None => exit.to_owned(),
+    }
+}
+
+fn difference(wanted: &Answer, came: &Ran) -> String {
+    let exit = came.exit.name();
+    if !came.kept_its_word {
+        return format!("{exit}, with the verdict of another exit");
+    }
+    if came.exit != wanted.exit {
+        return exit.to_owned();
+    }
+    let pairs = came.frame.iter().zip(&wanted.frame);
+    let at = pairs.take_while(|(came, wanted)| came == wanted).count();
+    format!("{exit} with another frame, from byte {at} on")
+}

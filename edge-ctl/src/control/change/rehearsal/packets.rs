@@ -1,0 +1,149 @@
+//! The packets of a rehearsal: for each service flows that start and go on, for each VIP an echo request and a packet to a port
+//! where no service is. Nobody looks at checksums of transports, so that these are zero.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use edge_common::{
+    abi::Tracking,
+    wire::{checksum, tcp::flags},
+};
+
+use crate::{
+    bpf::STATION,
+    config::{Config, Protocol, Service},
+};
+
+/// Flows of each service.
+const FLOWS: u16 = 2;
+/// Ports of clients start here.
+const FIRST_PORT: u16 = 20_000;
+const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+/// Packets of which each may depend on those before it.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    /// Whom they are for.
+    pub(super) subject: String,
+    pub(super) packets: Vec<Probed>,
+}
+
+/// A packet to send.
+#[derive(Clone, Debug)]
+pub(super) struct Probed {
+    pub(super) what: String,
+    pub(super) frame: Vec<u8>,
+}
+
+/// All scenes of a configuration.
+pub(super) fn scenes(config: &Config) -> impl Iterator<Item = Scene> {
+    let ports = FIRST_PORT..=u16::MAX;
+    let flows = config.services.iter().flat_map(|service| (0..FLOWS).map(move |_| service));
+    let mut vips: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+    for service in &config.services {
+        vips.entry(service.vip).or_default().insert(service.port);
+    }
+    let vips = vips.into_iter().map(|(vip, taken)| of_vip(vip, &taken));
+    flows.zip(ports.cycle()).map(|(service, port)| of_service(service, port)).chain(vips)
+}
+
+fn of_service(service: &Service, from: u16) -> Scene {
+    let client = client(service.vip, from);
+    let packet = |what: &str, protocol: u8, payload: &[u8]| {
+        let what = format!("{what} from {client} port {from} to {} port {}", service.vip, service.port);
+        Probed { what, frame: frame(client, service.vip, protocol, payload) }
+    };
+    let packets = match service.protocol {
+        Protocol::Tcp => vec![
+            packet("a SYN", TCP, &tcp(from, service.port, flags::SYN)),
+            packet("an ACK", TCP, &tcp(from, service.port, flags::ACK)),
+        ],
+        Protocol::Udp if service.tracking == Tracking::Quic => vec![
+            packet("an Initial packet of QUIC", UDP, &udp(from, service.port, &[0xc0, 0, 0, 0, 1, 0, 0, 0])),
+            packet("a short packet of QUIC", UDP, &udp(from, service.port, &[0x40, 0, 0, 0, 0, 0, 0, 0])),
+        ],
+        Protocol::Udp => vec![packet("a datagram", UDP, &udp(from, service.port, &[0; 8]))],
+    };
+    Scene { subject: format!("service {}", service.name), packets }
+}
+
+fn of_vip(vip: IpAddr, taken: &BTreeSet<u16>) -> Scene {
+    let client = client(vip, FIRST_PORT);
+    let (protocol, request) = if vip.is_ipv4() { (ICMP, 8) } else { (ICMPV6, 128) };
+    let echo = [request, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+    let mut packets = vec![Probed {
+        what: format!("an echo request from {client} to {vip}"),
+        frame: frame(client, vip, protocol, &echo),
+    }];
+    if let Some(port) = (1..=u16::MAX).rev().find(|port| !taken.contains(port)) {
+        packets.push(Probed {
+            what: format!("a SYN from {client} port {FIRST_PORT} to {vip} port {port}, where no service is"),
+            frame: frame(client, vip, TCP, &tcp(FIRST_PORT, port, flags::SYN)),
+        });
+    }
+    Scene { subject: format!("VIP {vip}"), packets }
+}
+
+/// An address for documentation (RFC 5737, RFC 3849) of the VIP's family.
+fn client(vip: IpAddr, number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    match vip {
+        IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, low | 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::from([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low | 1]).into(),
+    }
+}
+
+fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
+    let mut segment = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    segment.extend([0; 8]);
+    segment.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment
+}
+
+fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
+    let header = [from.to_be_bytes(), to.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
+    [&header, data].concat()
+}
+
+fn frame(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [STATION, ROUTER].concat();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame.extend([0x08, 0x00]);
+            frame.extend(ipv4(source, destination, protocol, payload.len()));
+        }
+        (source, destination) => {
+            let address = |address: IpAddr| match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            let [high, low] = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, high, low, protocol, 64]);
+            frame.extend(address(source));
+            frame.extend(address(destination));
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: usize) -> [u8; 20] {
+    const DONT_FRAGMENT: u8 = 0x40;
+    let mut header = [0; 20];
+    let length = u16::try_from(20 + payload).unwrap_or(u16::MAX);
+    header[..10].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, DONT_FRAGMENT, 0, 64, protocol]);
+    header[2..4].copy_from_slice(&length.to_be_bytes());
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..].copy_from_slice(&destination.octets());
+    let sum = checksum::ipv4_words(bytemuck::cast(header));
+    header[10..12].copy_from_slice(&sum);
+    header
+}

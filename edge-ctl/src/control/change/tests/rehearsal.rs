@@ -1,0 +1,293 @@
+//! Rehearsals over real maps: what is right passes, and each damage to what was staged is seen. Needs root.
+
+use std::time::Instant;
+
+use aya::maps::{Array, Map, MapData};
+use bytemuck::Pod;
+use edge_common::abi::{self, Backend, Cell, Failover, Pool, Published, ServiceEntryV4, ServiceKeyV4, banked, map};
+
+use super::super::{Candidate, ChangeError, History, How, Planned, RehearsalError, Rehearser, Words};
+use crate::{
+    bpf::{PinDir, PinnedMaps, bpffs::Bpffs},
+    config::{self, Config},
+    control::{events::Events, fixture, inventory::Inventory, status::Clock},
+    health::Health,
+    net::NextHopEntry,
+    plan::{self, Admin, Capacity, Image, state},
+};
+
+/// Services of all kinds.
+const ALL_KINDS: &str = r#"
+slots = 1024
+hash_key = "000102030405060708090a0b0c0d0e0f"
+[tunnel]
+source_v4 = "10.0.0.1"
+source_v6 = "2001:db8::1"
+[[interface]]
+name = "eth0"
+[[pool]]
+name = "four"
+backend = [{ name = "a", address = "10.1.0.1" }, { name = "b", address = "10.1.0.2", weight = 30 }]
+[[pool]]
+name = "six"
+backend = [{ name = "a", address = "2001:db8:1::1" }, { name = "b", address = "2001:db8:1::2" }]
+"#;
+
+fn service(port: u16, vip: &str, mode: &str, pools: &str, kind: &str) -> String {
+    format!(
+        "[[service]]\nname = \"s{port}\"\nvip = \"{vip}\"\nport = {port}\nmode = \"{mode}\"\npools = [{pools}]\n{kind}\n"
+    )
+}
+
+fn all_kinds() -> Config {
+    let mut text = ALL_KINDS.to_owned();
+    let mut port = 0;
+    for (vip, mode, pools) in [
+        ("192.0.2.1", "dsr", "\"four\""),
+        ("192.0.2.1", "ipip", "\"four\", \"six\""),
+        ("192.0.2.2", "ipip", "\"six\", \"four\""),
+        ("2001:db8::80", "dsr", "\"six\""),
+        ("2001:db8::81", "ipip", "\"four\", \"six\""),
+    ] {
+        for kind in [
+            "protocol = \"tcp\"",
+            "protocol = \"udp\"",
+            "protocol = \"udp\"\nquic = true",
+            "protocol = \"udp\"\nudp = \"learn\"",
+            "protocol = \"tcp\"\naffinity = \"source\"",
+            "protocol = \"tcp\"\nwhen_exhausted = \"reject\"",
+        ] {
+            port += 1;
+            text += &service(port, vip, mode, pools, kind);
+        }
+    }
+    config::parse(&text, "edge.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn planned(maps: &PinnedMaps, config: &Config) -> Image {
+    maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous)).unwrap().unwrap()
+}
+
+fn started(bpffs: &Bpffs, config: &Config) -> PinnedMaps {
+    let mut maps = PinnedMaps::create(&bpffs.pins(), &Capacity::of(config)).unwrap();
+    let image = planned(&maps, config);
+    maps.publish(&image).unwrap();
+    maps
+}
+
+fn know_next_hops(maps: &mut PinnedMaps) {
+    let numbers: Vec<_> = maps.snapshot().unwrap().unwrap().backends().map(|(_, backend)| backend.number).collect();
+    for number in numbers {
+        let mac = [2, 0, 0, 0, 1, u8::try_from(number).unwrap()];
+        let hop = NextHopEntry { egress: 7, mac, source_mac: [2; 6], mtu: 1500, own_mtu: true, vlan: number % 2 * 12 };
+        maps.set_next_hop(number, Some(hop)).unwrap();
+    }
+}
+
+fn rehearse(maps: &mut PinnedMaps, rehearser: &mut Rehearser, config: &Config) -> Result<(), RehearsalError> {
+    let image = planned(maps, config);
+    let staged = maps.stage(&image).unwrap();
+    rehearser.rehearse(maps, config, &image, staged)
+}
+
+#[test]
+fn what_is_right_passes_whatever_the_states() {
+    let bpffs = Bpffs::mount();
+    let config = all_kinds();
+    let mut rehearser = Rehearser::default();
+    let mut maps = PinnedMaps::create(&bpffs.pins(), &Capacity::of(&config)).unwrap();
+    rehearse(&mut maps, &mut rehearser, &config).unwrap();
+    let image = planned(&maps, &config);
+    maps.publish(&image).unwrap();
+    rehearse(&mut maps, &mut rehearser, &config).unwrap();
+    know_next_hops(&mut maps);
+    rehearse(&mut maps, &mut rehearser, &config).unwrap();
+    let (services, backends): (Vec<_>, Vec<_>) = {
+        let snapshot = maps.snapshot().unwrap().unwrap();
+        (
+            snapshot.services.iter().map(|service| service.number).collect(),
+            snapshot.backends().map(|(_, backend)| backend.number).collect(),
+        )
+    };
+    maps.set_failover(services[1], Failover { first: 1, evacuate: true }).unwrap();
+    for (number, state) in backends.iter().zip([
+        state(Admin::Drained, Health::Up),
+        state(Admin::Enabled, Health::Down),
+        state(Admin::Disabled, Health::Up),
+        state(Admin::Disabled, Health::Down),
+    ]) {
+        maps.set_state(*number, state, "").unwrap();
+        rehearse(&mut maps, &mut rehearser, &config).unwrap();
+    }
+    // Other slots, other numbers, other backends: nothing is where it was.
+    let mut other = config.clone();
+    other.slots = 512;
+    other.pools[0].backends.remove(0);
+    other.pools[1].backends[0].address = "2001:db8:1::9".parse().unwrap();
+    other.services.remove(3);
+    rehearse(&mut maps, &mut rehearser, &other).unwrap();
+    assert!(maps.exits().iter().all(|(_, count)| *count == 0), "nothing of it is counted");
+    assert!(maps.flows().unwrap().is_empty(), "or recorded");
+}
+
+/// Changes an entry of a pinned map, as another process would.
+fn damage<T: Pod, const N: usize>(pins: &PinDir, name: &str, index: u32, change: impl FnOnce(&mut T)) {
+    let map = Map::from_map_data(MapData::from_pin(pins.map(name)).unwrap()).unwrap();
+    let mut map: Array<_, [u8; N]> = map.try_into().unwrap();
+    let mut value = bytemuck::pod_read_unaligned(&map.get(&index, 0).unwrap());
+    change(&mut value);
+    map.set(index, <[u8; N]>::try_from(bytemuck::bytes_of(&value)).unwrap(), 0).unwrap();
+}
+
+type Damage = (&'static str, fn(&PinDir, &Image));
+
+/// The bank of the second generation.
+const STAGED: u32 = 1;
+
+const DAMAGES: [Damage; 9] = [
+    ("a service that names another pool", |pins, image| {
+        let number = image.services[0].number;
+        damage::<abi::Service, { size_of::<abi::Service>() }>(pins, map::SERVICES, banked(STAGED, number), |service| {
+            service.pools[0] = 17;
+        });
+    }),
+    ("a service in a mode that there is not", |pins, image| {
+        let number = image.services[1].number;
+        damage::<abi::Service, { size_of::<abi::Service>() }>(pins, map::SERVICES, banked(STAGED, number), |service| {
+            service.mode = 9;
+        });
+    }),
+    ("a pool whose table is elsewhere", |pins, image| {
+        let number = image.pools[0].0;
+        damage::<Pool, { size_of::<Pool>() }>(pins, map::POOLS, banked(STAGED, number.into()), |pool| {
+            pool.table += 1 << 20;
+            pool.member_list += 1 << 20;
+        });
+    }),
+    ("a pool that seems empty", |pins, image| {
+        let number = image.pools[0].0;
+        damage::<Pool, { size_of::<Pool>() }>(pins, map::POOLS, banked(STAGED, number.into()), |pool| {
+            (pool.available, pool.enabled) = (0, 0);
+        });
+    }),
+    ("a destination that is missing", |pins, image| {
+        let position = image.index_v4.iter().position(|entry| entry.key.port == 80u16.to_be_bytes()).unwrap();
+        let at = banked(STAGED, u32::try_from(position).unwrap());
+        damage::<ServiceEntryV4, { size_of::<ServiceEntryV4>() }>(pins, map::SERVICE_INDEX_V4, at, |entry| {
+            entry.key = ServiceKeyV4::default();
+        });
+    }),
+    ("a VIP that is missing", |pins, image| {
+        let position = image.index_v4.iter().position(|entry| entry.target.is_vip()).unwrap();
+        let at = banked(STAGED, u32::try_from(position).unwrap());
+        damage::<ServiceEntryV4, { size_of::<ServiceEntryV4>() }>(pins, map::SERVICE_INDEX_V4, at, |entry| {
+            entry.key = ServiceKeyV4::default();
+        });
+    }),
+    ("another hash", |pins, _| {
+        damage::<Published, { size_of::<Published>() }>(pins, map::PUBLISHED, 0, |published| {
+            published.generations[STAGED as usize].hash_key.0[0] ^= 1;
+        });
+    }),
+    ("a backend with another address", |pins, image| {
+        for (number, _) in &image.backends {
+            damage::<Backend, { size_of::<Backend>() }>(pins, map::BACKENDS, (*number).into(), |backend| {
+                backend.address[3] ^= 0x40;
+            });
+        }
+    }),
+    ("candidates that are nobody", |pins, image| {
+        for region in &image.candidates {
+            for (cell, _) in (region.first..).zip(&region.cells) {
+                damage::<Cell, { size_of::<Cell>() }>(pins, map::CANDIDATES, cell, |cell| *cell = Cell::default());
+            }
+        }
+    }),
+];
+
+#[test]
+fn each_damage_to_what_was_staged_is_seen_and_the_live_generation_stays() {
+    for (what, damage) in DAMAGES {
+        let bpffs = Bpffs::mount();
+        let pins = bpffs.pins();
+        let mut config = fixture::inventory().config;
+        config.services[0].mode = abi::Mode::Ipip;
+        config.services[1].mode = abi::Mode::Ipip;
+        config.tunnel.source_v4 = Some([10, 0, 0, 1].into());
+        let mut maps = started(&bpffs, &config);
+        know_next_hops(&mut maps);
+        // All of its backends and tables are new.
+        for (pool, net) in config.pools.iter_mut().zip(1..) {
+            for (backend, last) in pool.backends.iter_mut().zip(1..) {
+                backend.address = [10, 9, net, last].into();
+            }
+        }
+        let mut rehearser = Rehearser::default();
+        let image = planned(&maps, &config);
+        let staged = maps.stage(&image).unwrap();
+        rehearser.rehearse(&maps, &config, &image, staged).unwrap();
+        damage(&pins, &image);
+        let refused = rehearser.rehearse(&maps, &config, &image, staged);
+        let error = refused.expect_err(what).to_string();
+        println!("{what}: {error}");
+        assert_eq!(maps.generation(), 1);
+    }
+}
+
+#[test]
+fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let config = all_kinds();
+    let mut maps = started(&bpffs, &config);
+    // The program cannot be loaded over maps that are not there.
+    std::fs::remove_file(pins.map(map::CANDIDATES)).unwrap();
+    let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
+    let vet = |maps: &mut PinnedMaps, how, words| {
+        let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
+        let planned = Planned::new(maps, Some(&inventory), Candidate { config, how, file: None, words }).unwrap();
+        planned.vet(maps, &mut Rehearser::default(), &Events::new())
+    };
+    for how in [How::Start, How::Sighup, How::Reload, How::Apply] {
+        let refused = vet(&mut maps, how, Words::default()).err().expect("refused");
+        assert!(matches!(&refused, ChangeError::Rehearsal(RehearsalError::Impossible(_))), "{refused}");
+        assert!(refused.to_string().contains("--allow-unrehearsed"), "{refused}");
+        assert!(!pins.map(map::CANDIDATES).exists(), "no map is made in its place");
+    }
+    for how in [How::Rollback, How::Undo, How::Restored] {
+        let warning = vet(&mut maps, how, Words::default()).unwrap().warning().unwrap();
+        assert!(warning.contains("all the same") && warning.contains("CANDIDATES is missing"), "{warning}");
+    }
+    let words = Words { allow_unrehearsed: true, ..Words::default() };
+    let vetted = vet(&mut maps, How::Apply, words).unwrap();
+    vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+    assert_eq!(maps.generation(), 2);
+}
+
+/// How long it takes; nothing is asserted.
+#[test]
+#[ignore = "prints times"]
+fn time_of_a_thousand_services() {
+    let bpffs = Bpffs::mount();
+    let mut text = ALL_KINDS.to_owned();
+    for n in 0..1000 {
+        let (vip, mode) = if n % 2 == 0 { ("192.0.2.1", "dsr") } else { ("192.0.2.2", "ipip") };
+        text += &service(n + 1, vip, mode, "\"four\"", "protocol = \"tcp\"");
+    }
+    let config = config::parse(&text, "edge.toml").unwrap();
+    let mut maps = started(&bpffs, &config);
+    know_next_hops(&mut maps);
+    let image = planned(&maps, &config);
+    let start = Instant::now();
+    let staged = maps.stage(&image).unwrap();
+    println!("staged: {:?}", start.elapsed());
+    let mut rehearser = Rehearser::default();
+    for what in ["loaded and rehearsed", "rehearsed", "rehearsed"] {
+        let start = Instant::now();
+        rehearser.rehearse(&maps, &config, &image, staged).unwrap();
+        println!("{what}: {:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    crate::xdp::Rehearsal::load(&maps).unwrap();
+    println!("loaded: {:?}", start.elapsed());
+}

@@ -1,0 +1,87 @@
+//! A candidate that was rehearsed: it lies in the maps, and can be published, once.
+
+use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial};
+use crate::{
+    bpf::{PinnedMaps, Staged},
+    control::{
+        chain,
+        events::{EventKind, Events},
+        inventory::Inventory,
+        status::Clock,
+    },
+    plan::Image,
+};
+
+/// Stays valid until anything is changed that it rests on.
+pub(crate) struct Vetted {
+    pub(super) candidate: Candidate,
+    pub(super) image: Image,
+    pub(super) staged: Staged,
+    pub(super) diff: Diff,
+    /// Names of backends that take no new flows now.
+    pub(super) unavailable: Vec<String>,
+    /// Why its rehearsal says nothing for it.
+    pub(super) doubt: Option<RehearsalError>,
+}
+
+impl Vetted {
+    /// What an operator is to know of its rehearsal.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.doubt.as_ref().map(|doubt| format!("it came into force all the same: {}", chain(doubt)))
+    }
+
+    /// Writes down what comes, and publishes it: whoever is killed in between leaves a note of a generation that does not exist.
+    ///
+    /// # Errors
+    /// When anything was changed since it was planned; nothing has changed then.
+    pub(crate) fn publish(
+        self,
+        maps: &mut PinnedMaps,
+        history: &mut History,
+        text_of: Option<u64>,
+        now: Clock,
+        events: &Events,
+    ) -> Result<(Inventory, Diff), ChangeError> {
+        let warning = self.warning();
+        let Self { candidate: Candidate { config, how, file, words }, image, staged, diff, unavailable, .. } = self;
+        let generation = image.snapshot.generation;
+        let inventory = Inventory::new(config, &image.snapshot)?;
+        let before = history.clone();
+        let confirm = words.confirm();
+        // What was on trial itself is nothing to go back to.
+        let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
+        let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
+        history.push(Entry {
+            text_of,
+            file,
+            by: words.by,
+            reason: words.reason,
+            ..Entry::new(generation, now.unix_ms, how, &inventory.config.text)
+        });
+        history.trial = confirm.zip(back_to).map(|(confirm, back_to)| Trial {
+            generation,
+            back_to,
+            until_ms: now.boot_ms.saturating_add(u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX)),
+            unavailable,
+        });
+        let written = maps.write_history(&history.encode(maps.history_room()));
+        if let Err(error) = written.and_then(|()| maps.make_active(&image, staged)) {
+            *history = before;
+            // If this fails, too, the note is of a generation that does not exist.
+            let _stays = maps.write_history(&history.encode(maps.history_room()));
+            return Err(error.into());
+        }
+        let (services, pools) = (inventory.config.services.len(), inventory.config.pools.len());
+        let message = format!(
+            "{services} services, {pools} pools, {} backends by {}; {}",
+            inventory.members().count(),
+            how.name(),
+            diff.summary()
+        );
+        events.report(EventKind::ConfigApplied, &format!("generation {generation}"), message);
+        if let Some(warning) = warning {
+            events.report(EventKind::LocalFault, "rehearsal", warning);
+        }
+        Ok((inventory, diff))
+    }
+}

@@ -1,0 +1,186 @@
+//! The load balancer's program a second time, for rehearsals: over the tables of the first, with its own word on what is
+//! published, and its own backends, counters and flow records. It is attached to nothing, and changes nothing that packets see.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya::{
+    EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    programs::ProgramInfo,
+};
+use bytemuck::Pod;
+use edge_common::abi::{Backend, Exit, FlowKeyV4, FlowKeyV6, FlowRecord, Published, Verdict, map, program};
+
+use super::{OBJECT, XdpError, features, link};
+use crate::bpf::{self, BpfError, Mapped, PinnedMaps};
+
+/// Maps that it shares with the attached program: what a publication writes, and owners, to which it writes only where there is
+/// no room for a flow record.
+const SHARED: [&str; 6] =
+    [map::SERVICE_INDEX_V4, map::SERVICE_INDEX_V6, map::SERVICES, map::POOLS, map::CANDIDATES, map::OWNERS];
+
+/// Maps of its own that somebody writes or reads.
+const OWN: [&str; 5] = [map::PUBLISHED, map::BACKENDS, map::FLOWS_V4, map::FLOWS_V6, map::EXITS];
+
+/// Flow records of each IP version that there is room for: whoever rehearses has them forgotten long before.
+const ROOM: u32 = 1 << 13;
+
+/// `enum xdp_action`.
+const DROP: u32 = 1;
+const PASS: u32 = 2;
+const TX: u32 = 3;
+const REDIRECT: u32 = 4;
+
+type Flows<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; size_of::<FlowRecord>()]>;
+
+/// The loaded program, and its own maps. All of it is pinned, so that nobody waits for the verifier twice.
+pub(crate) struct Rehearsal {
+    program: OwnedFd,
+    /// The kernel's number of the tables that it reads.
+    tables: u32,
+    published: Mapped<Published>,
+    backends: Mapped<Backend>,
+    flows_v4: Flows<{ size_of::<FlowKeyV4>() }>,
+    flows_v6: Flows<{ size_of::<FlowKeyV6>() }>,
+    exits: PerCpuArray<MapData, u64>,
+    /// Packets by exit so far.
+    counted: Vec<u64>,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) exit: Exit,
+    /// Whether the program gave its exit's verdict to the kernel.
+    pub(crate) kept_its_word: bool,
+    pub(crate) frame: Vec<u8>,
+}
+
+impl Rehearsal {
+    /// The program over these maps: the one that is pinned, if it is this version's, or else a new one.
+    ///
+    /// # Errors
+    /// When the kernel refuses to load or to run it.
+    pub(crate) fn load(maps: &PinnedMaps) -> Result<Self, XdpError> {
+        let directory = maps.pins().rehearsal().join(format!("{:08x}", crc32fast::hash(OBJECT)));
+        let is_of_these = |info: ProgramInfo| Ok(info.map_ids()?.is_some_and(|ids| ids.contains(&maps.number())));
+        let pinned = ProgramInfo::from_pin(directory.join(program::EDGE)).and_then(is_of_these);
+        // What can't be looked at is made anew, in its place.
+        if !pinned.unwrap_or(false) {
+            pin(maps, &directory)?;
+        }
+        let open = |name| MapData::from_pin(directory.join(name)).map_err(|source| XdpError::Map { name, source });
+        let program = directory.join(program::EDGE);
+        let mut rehearsal = Self {
+            program: bpf::sys::open_pin(&program).map_err(|source| BpfError::file(&program, source))?,
+            tables: maps.number(),
+            published: mapped(&open(map::PUBLISHED)?, map::PUBLISHED, 1)?,
+            backends: mapped(&open(map::BACKENDS)?, map::BACKENDS, maps.capacity().backends)?,
+            flows_v4: taken(Map::HashMap(open(map::FLOWS_V4)?), map::FLOWS_V4)?,
+            flows_v6: taken(Map::HashMap(open(map::FLOWS_V6)?), map::FLOWS_V6)?,
+            exits: taken(Map::PerCpuArray(open(map::EXITS)?), map::EXITS)?,
+            counted: Vec::new(),
+        };
+        // What is short and for nobody.
+        rehearsal.verdict(&[0; 64], &mut Vec::new()).map_err(XdpError::NoTestRun)?;
+        let counts: Result<_, _> = Exit::ALL.iter().map(|exit| rehearsal.count(*exit)).collect();
+        rehearsal.counted = counts.map_err(|source| XdpError::Map { name: map::EXITS, source })?;
+        Ok(rehearsal)
+    }
+
+    /// Whether it reads the tables of these maps.
+    pub(crate) fn is_of(&self, maps: &PinnedMaps) -> bool {
+        self.tables == maps.number()
+    }
+
+    /// Says what is published in the runs that follow, and which backends there are; and forgets all flows.
+    pub(crate) fn publish(&mut self, published: &Published, backends: &[Backend]) -> Result<(), XdpError> {
+        let out_of = |map| BpfError::OutOfRange { map, index: 0 };
+        self.published.write(0, *published).ok_or(out_of(map::PUBLISHED))?;
+        self.backends.write_run(0, backends).ok_or(out_of(map::BACKENDS))?;
+        self.forget()
+    }
+
+    /// Forgets all flows.
+    pub(crate) fn forget(&mut self) -> Result<(), XdpError> {
+        empty(&mut self.flows_v4).map_err(|source| XdpError::Map { name: map::FLOWS_V4, source })?;
+        empty(&mut self.flows_v6).map_err(|source| XdpError::Map { name: map::FLOWS_V6, source })
+    }
+
+    /// Runs the program on a frame, which is likely to leave by the exit `guess`.
+    ///
+    /// # Errors
+    /// When the kernel gives no verdict, or none that is counted.
+    pub(crate) fn run(&mut self, frame: &[u8], guess: Exit) -> io::Result<Ran> {
+        let mut out = Vec::new();
+        let verdict = self.verdict(frame, &mut out)?;
+        let mut likely_first = std::iter::once(guess).chain(Exit::ALL.iter().copied());
+        let exit = loop {
+            let exit = likely_first.next().ok_or_else(|| io::Error::other("no exit has counted the packet"))?;
+            let count = self.count(exit).map_err(io::Error::other)?;
+            let counted = self.counted.get_mut(exit as usize);
+            if counted.is_some_and(|counted| std::mem::replace(counted, count) != count) {
+                break exit;
+            }
+        };
+        let promised = match exit.verdict() {
+            Verdict::Pass => PASS,
+            Verdict::Drop => DROP,
+            Verdict::Tx => TX,
+            Verdict::Redirect => REDIRECT,
+        };
+        Ok(Ran { exit, kept_its_word: verdict == promised, frame: out })
+    }
+
+    fn verdict(&self, frame: &[u8], out: &mut Vec<u8>) -> io::Result<u32> {
+        bpf::sys::test_run(self.program.as_fd(), frame, out)
+    }
+
+    fn count(&self, exit: Exit) -> Result<u64, MapError> {
+        Ok(self.exits.get(&(exit as u32), 0)?.iter().sum())
+    }
+}
+
+/// Loads the program and pins it with its own maps in `directory`; what is pinned beside it is of another version.
+fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
+    bpf::check_object(OBJECT, maps.capacity())?;
+    // A map whose pin is gone would be made anew, and pinned.
+    maps.check_pins()?;
+    let mut loader = EbpfLoader::new();
+    for name in SHARED {
+        loader.map_pin_path(name, maps.pins().map(name));
+    }
+    for name in [map::FLOWS_V4, map::FLOWS_V6] {
+        loader.map_max_entries(name, ROOM);
+    }
+    loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
+    let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
+    link::load(&mut object, program::EDGE)?;
+    bpf::remove_dir(&maps.pins().rehearsal())?;
+    // Who is killed in between leaves a directory without a program.
+    bpf::make_dir(directory)?;
+    for name in OWN {
+        let path = directory.join(name);
+        let map = object.map(name).ok_or(XdpError::NotInObject(name))?;
+        map.pin(&path).map_err(|source| BpfError::Pin { path, source })?;
+    }
+    let path = directory.join(program::EDGE);
+    Ok(link::program(&mut object, program::EDGE)?.pin(&path).map_err(|source| BpfError::Pin { path, source })?)
+}
+
+fn mapped<T: Pod>(data: &MapData, map: &'static str, entries: u32) -> Result<Mapped<T>, XdpError> {
+    Ok(Mapped::new(data.fd().as_fd(), entries).map_err(|source| BpfError::Mmap { map, source })?)
+}
+
+fn taken<M: TryFrom<Map, Error = MapError>>(map: Map, name: &'static str) -> Result<M, XdpError> {
+    M::try_from(map).map_err(|source| XdpError::Map { name, source })
+}
+
+fn empty<const KEY: usize>(flows: &mut Flows<KEY>) -> Result<(), MapError> {
+    let keys: Vec<_> = flows.keys().collect::<Result<_, _>>()?;
+    keys.iter().try_for_each(|key| flows.remove(key))
+}

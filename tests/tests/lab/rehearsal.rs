@@ -1,0 +1,105 @@
+//! Candidates that are damaged between their staging and their publication: refused, and no request is lost.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use aya::maps::{Array, Map, MapData};
+use edge_common::abi::{ABI_VERSION, Published, Service, banked, map};
+use edge_tests::lab::{
+    small::{BACKENDS, Mode, Small},
+    topology::EDGE,
+};
+
+/// Another writer: it gives each service in the bank that is not published a mode that there is not, again and again.
+struct Vandal {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU32>,
+    thread: JoinHandle<()>,
+}
+
+impl Vandal {
+    fn start(lab: &Small) -> Self {
+        let maps = lab.edge().unwrap().pins().join(format!("v{ABI_VERSION}/maps"));
+        let mut services: Array<_, [u8; size_of::<Service>()]> = opened(&maps, map::SERVICES).try_into().unwrap();
+        let published: Array<_, [u8; size_of::<Published>()]> = opened(&maps, map::PUBLISHED).try_into().unwrap();
+        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopping, count) = (Arc::clone(&stop), Arc::clone(&rounds));
+        let thread = thread::spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                for number in 0..services.len() / 2 {
+                    let active: Published = bytemuck::pod_read_unaligned(&published.get(&0, 0).unwrap());
+                    let at = banked(active.active ^ 1, number);
+                    let service: Service = bytemuck::pod_read_unaligned(&services.get(&at, 0).unwrap());
+                    if service.pool_count != 0 {
+                        services.set(at, bytemuck::cast::<_, [u8; _]>(Service { mode: 9, ..service }), 0).unwrap();
+                    }
+                }
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { stop, rounds, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        assert!(self.rounds.load(Ordering::Relaxed) > 100, "it was at work");
+    }
+}
+
+fn opened(maps: &std::path::Path, name: &str) -> Map {
+    Map::from_map_data(MapData::from_pin(maps.join(name)).unwrap()).unwrap()
+}
+
+fn generation(lab: &Small) -> u64 {
+    lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["generation"].as_u64().unwrap()
+}
+
+#[test]
+fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let old = std::fs::read_to_string(lab.edge().unwrap().configuration()).unwrap();
+    let new: PathBuf = lab.edge().unwrap().configuration().with_file_name("new.toml");
+    let weighted = |weight: u32| {
+        let text =
+            old.replacen("address = \"10.1.1.11\"\n", &format!("address = \"10.1.1.11\"\nweight = {weight}\n"), 1);
+        std::fs::write(&new, text).unwrap();
+    };
+    let apply = |lab: &Small| lab.edge().unwrap().output(lab.netns(EDGE), &["apply", new.to_str().unwrap()]).unwrap();
+    // Something to go back to.
+    weighted(50);
+    assert!(apply(&lab).status.success());
+    assert_eq!(generation(&lab), 2);
+
+    let asking = lab.asking().expect("a client");
+    weighted(60);
+    for daemon in [true, false] {
+        if !daemon {
+            lab.kill_daemon().unwrap();
+        }
+        let vandal = Vandal::start(&lab);
+        let refused = apply(&lab);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("the rehearsal failed: service") && said.contains("bad_tables"), "{said}");
+        let back = lab.edge().unwrap().output(lab.netns(EDGE), &["rollback", "1"]).unwrap();
+        assert_eq!(back.status.code(), Some(2), "{back:?}");
+        vandal.end();
+        assert_eq!(generation(&lab), 2);
+    }
+    let taken = apply(&lab);
+    assert!(taken.status.success(), "{taken:?}");
+    assert_eq!(generation(&lab), 3);
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 500 && asked.lost == 0, "{asked:?}");
+}
