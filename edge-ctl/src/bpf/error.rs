@@ -10,6 +10,10 @@ use thiserror::Error;
 
 use edge_common::abi::BackendNumber;
 
+/// The way out of maps that cannot be used.
+const TAKE_OVER: &str = "Start the daemon (`edge-ctl run`): it makes new maps, and takes over from the program that is attached \
+                         without a gap";
+
 /// Each says what to do where there is something to do.
 #[derive(Debug, Error)]
 pub(crate) enum BpfError {
@@ -26,13 +30,13 @@ pub(crate) enum BpfError {
     #[error("maps are pinned in {path} already", path = .path.display())]
     AlreadyPinned { path: PathBuf },
     #[error(
-        "the pinned maps in {path} are not complete: {map} is missing. Run `edge-ctl detach`, then start again",
+        "the pinned maps in {path} are not complete: {map} is missing. {TAKE_OVER}",
         path = .path.display()
     )]
     Incomplete { path: PathBuf, map: &'static str },
     #[error(
         "the pinned map {path} is not the one that this version makes: its {what} is {found}, not {expected}. \
-         Run `edge-ctl detach` of the version that made it, then start this one again",
+         {TAKE_OVER}",
         path = .path.display()
     )]
     Mismatch { path: PathBuf, what: &'static str, found: String, expected: String },
@@ -87,7 +91,7 @@ pub(crate) enum BpfError {
         "this was planned as generation {planned}, but something was changed since, and generation {published} is published"
     )]
     Stale { planned: u64, published: u64 },
-    #[error("the snapshot of the published configuration is damaged ({what}): run `edge-ctl detach`, then start again")]
+    #[error("the snapshot of the published configuration is damaged ({what}). {TAKE_OVER}")]
     Snapshot { what: String },
     #[error("there is no backend numbered {0}")]
     NoSuchBackend(BackendNumber),
@@ -98,6 +102,11 @@ pub(crate) enum BpfError {
 }
 
 impl BpfError {
+    /// Whether the pinned maps are there, and not to be used.
+    pub(crate) const fn is_damage(&self) -> bool {
+        matches!(self, Self::Incomplete { .. } | Self::Mismatch { .. } | Self::Snapshot { .. })
+    }
+
     /// `source` kept us from using the file at `path`.
     pub(crate) fn file(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();

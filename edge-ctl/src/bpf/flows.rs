@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable as _};
 
 use edge_common::abi::{FlowEnds, FlowRecord};
 
-use super::{BpfError, PinDir, PinnedMaps, maps::Handle, sys};
+use super::{BpfError, PinDir, PinnedMaps, carry::Insert, maps::Handle, sys};
 
 /// Records that one system call copies. A bucket has a few; one that has more gets the room that it needs.
 const RUN: usize = 2048;
@@ -50,6 +50,15 @@ impl<K: Pod> FlowTable<K> {
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => room *= 2,
                 Err(source) => return Err(BpfError::Records { map: self.name, source }),
             }
+        }
+    }
+
+    /// Inserts a record. Returns false, and changes nothing, if there is one or no room.
+    pub(super) fn insert(&self, key: &K, record: &FlowRecord, insert: Insert) -> Result<bool, BpfError> {
+        match sys::update(self.map.fd().as_fd(), key, record, insert == Insert::Keep) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => Ok(false),
+            Err(source) => Err(BpfError::Records { map: self.name, source }),
         }
     }
 

@@ -27,6 +27,7 @@ mod preview;
 mod expected;
 mod owners;
 mod flows;
+mod carry;
 mod transition;
 mod counters;
 
@@ -39,6 +40,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(crate) use self::{
     absence::found,
+    carry::Before,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
     expected::{Answer, Expected, STATION},

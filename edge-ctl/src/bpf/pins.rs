@@ -35,6 +35,22 @@ impl PinDir {
         Ok(Self { version: root.join(format!("v{ABI_VERSION}")) })
     }
 
+    /// The pins of other versions of the interface, under the same root.
+    pub(crate) fn others(&self) -> Result<Vec<Self>, BpfError> {
+        let Some(root) = self.version.parent() else { return Ok(Vec::new()) };
+        let failed = |source| BpfError::file(root, source);
+        let Some(entries) = found(fs::read_dir(root)).map_err(failed)? else { return Ok(Vec::new()) };
+        let mut others = Vec::new();
+        for entry in entries {
+            let version = entry.map_err(failed)?.path();
+            let number = version.file_name().and_then(|name| name.to_str()?.strip_prefix('v')?.parse::<u32>().ok());
+            if number.is_some() && version != self.version {
+                others.push(Self { version });
+            }
+        }
+        Ok(others)
+    }
+
     /// The directory of this version of the interface.
     pub(crate) fn version_dir(&self) -> &Path {
         &self.version

@@ -74,6 +74,18 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     }
 }
 
+/// Writes an entry, or only if there is none. The sizes of `K` and `V` must be those of the map's keys and values.
+pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, only_new: bool) -> io::Result<()> {
+    const BPF_NOEXIST: u64 = 1;
+    let mut attr = no_attr();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd().unsigned_abs();
+    attr.__bindgen_anon_2.key = ptr::from_ref(key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = ptr::from_ref(value) as u64;
+    attr.__bindgen_anon_2.flags = if only_new { BPF_NOEXIST } else { 0 };
+    // SAFETY: BPF_MAP_UPDATE_ELEM reads a key and a value of the map's sizes, which the caller says are those of `K` and `V`.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
 /// Deletes entries by their keys; those that have gone meanwhile are passed over. The size of `K` must be that of the map's
 /// keys.
 pub(super) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Result<()> {

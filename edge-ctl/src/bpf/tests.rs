@@ -203,7 +203,7 @@ fn a_pin_that_is_another_map_is_refused() {
         MapData::create(stray, "BACKENDS", None).expect("a map").pin(pins.map(map::BACKENDS)).expect("pinned");
         let error = PinnedMaps::open(&pins).err().expect("it is another map").to_string();
         assert!(error.contains(what), "{error}");
-        assert!(error.contains("edge-ctl detach"), "{error}");
+        assert!(error.contains("edge-ctl run"), "{error}");
     }
     drop(started_again(&pins));
     let stray = aya_obj::Map::new_from_params(1, 20, 16, Capacity::of(&config()).flows, 0);
@@ -247,7 +247,7 @@ fn a_configuration_that_outgrows_the_maps_is_refused_before_the_first_write() {
     let mut large = config();
     large.slots = 1 << 18;
     let error = try_plan(&pinned, &large).expect_err("too large").to_string();
-    assert!(error.contains("CANDIDATES") && error.contains("edge-ctl detach"), "{error}");
+    assert!(error.contains("CANDIDATES") && error.contains("start the daemon again"), "{error}");
     assert_eq!(pinned.snapshot().expect("readable"), before);
 }
 
@@ -355,5 +355,5 @@ fn a_damaged_snapshot_is_not_believed() {
     page.0[100] ^= 1;
     pinned.maps.snapshot.write(at, page).expect("in range");
     let error = pinned.snapshot().expect_err("damaged").to_string();
-    assert!(error.contains("checksum") && error.contains("edge-ctl detach"), "{error}");
+    assert!(error.contains("checksum") && error.contains("edge-ctl run"), "{error}");
 }

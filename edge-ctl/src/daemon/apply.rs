@@ -4,9 +4,9 @@ use std::{panic::resume_unwind, path::Path};
 
 use edge_common::abi::{Failover, MAX_STATIONS, State};
 
-use super::{descriptors, keeper, program, reading};
+use super::{descriptors, growth::grow, keeper, program, reading};
 use crate::{
-    bpf::{BpfError, PinDir, PinnedMaps},
+    bpf::{Before, BpfError, PinDir, PinnedMaps},
     config::{Config, ConfigError},
     control::{
         chain,
@@ -31,6 +31,8 @@ pub(crate) struct Start {
     /// The program, where it was loaded meanwhile.
     pub(crate) loaded: Option<Result<EdgeProgram, XdpError>>,
     pub(crate) rehearser: Rehearser,
+    /// Maps that the program which is attached goes on with until its successor is.
+    pub(crate) before: Option<Before>,
     /// Why the file is not in force.
     pub(crate) refused: Option<String>,
 }
@@ -41,14 +43,25 @@ pub(crate) struct Start {
 /// `state_dir` has what was said before the reboot; it is read where nothing is pinned.
 pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Events) -> Result<Start, ChangeError> {
     let file = reading::read_at_start(path);
-    let pinned = match PinnedMaps::open(pins)? {
-        Some(maps) => maps.snapshot()?.map(|snapshot| (maps, snapshot)),
-        None => None,
-    };
-    match pinned {
-        Some((maps, snapshot)) => warm(maps, &snapshot, file, path, events),
-        None => cold(pins, file, path, state_dir, events),
+    match usable(pins) {
+        Ok(Some((maps, snapshot))) => warm(maps, &snapshot, file, path, events),
+        Ok(None) => cold(pins, file, path, state_dir, events),
+        // What is attached goes on with them until its successor stands.
+        Err(error) if error.is_damage() => {
+            let message = format!("the pinned maps cannot be gone on with, and new ones are made: {}", chain(&error));
+            events.report(EventKind::LocalFault, "maps", message);
+            cold(pins, file, path, state_dir, events)
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// The maps that are pinned, and what is published in them.
+fn usable(pins: &PinDir) -> Result<Option<(PinnedMaps, Snapshot)>, ChangeError> {
+    let Some(maps) = PinnedMaps::open(pins)? else { return Ok(None) };
+    let Some(snapshot) = maps.snapshot()? else { return Ok(None) };
+    Inventory::from_snapshot(&snapshot)?;
+    Ok(Some((maps, snapshot)))
 }
 
 /// Into new maps: the file, or what was kept from before the reboot; and all that operators had said.
@@ -68,8 +81,9 @@ fn cold(
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
         let Choice { candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
-        // Maps of a start that was killed before it published anything; their sizes may differ, and no packet uses them.
-        xdp::clear(pins)?;
+        // Maps of a start that was killed before it published anything, or that cannot be gone on with. A program that is
+        // attached keeps its maps.
+        xdp::make_room(pins)?;
         let mut maps = PinnedMaps::create(pins, &Capacity::of(&candidate.config))?;
         // Two processors verify two programs in the time of one.
         let loading = descriptors::are_plenty().then(|| program::begin(pins));
@@ -95,7 +109,7 @@ fn cold(
     if let Some(kept) = kept {
         say_again(&kept, &inventory, &mut maps, events)?;
     }
-    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, refused })
+    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused })
 }
 
 /// Does what operators had said before the reboot, as far as it means anything now.
@@ -142,12 +156,28 @@ fn warm(
     let mut inventory = Inventory::from_snapshot(snapshot)?;
     let mut history = change::recall(&maps, &inventory, Clock::now());
     let mut rehearser = Rehearser::default();
+    let wanted = file.as_ref().ok().cloned();
     let changed = match file {
         Ok(candidate) => match history.replaced(&candidate.config.text, inventory.generation) {
             Some(why) => Err(ChangeError::Replaced { why }),
             None => change::change(&mut maps, &inventory, &mut history, candidate, &mut rehearser, events),
         },
         Err(error) => Err(error.into()),
+    };
+    let mut before = None;
+    let changed = match (changed, wanted) {
+        (Err(ChangeError::Plan(why)), Some(wanted)) => {
+            events.report(EventKind::Adopted, "maps", format!("larger ones are made: {why}"));
+            grow(&maps, wanted, &mut history, &mut rehearser, events).and_then(|(large, grown)| {
+                let small = Before::new(std::mem::replace(&mut maps, large), &maps)?;
+                let flows = small.carry(&mut maps)?;
+                let message = format!("{flows} recorded flows were carried over; counters begin anew");
+                events.report(EventKind::Adopted, "larger maps", message);
+                (inventory, before) = (grown, Some(small));
+                Ok(None)
+            })
+        }
+        (changed, _) => changed,
     };
     let refused = match changed {
         Ok(changed) => {
@@ -161,7 +191,7 @@ fn warm(
             Some(chain(&error))
         }
     };
-    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, refused })
+    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused })
 }
 
 /// Publishes what is in force once more, into the bank that nobody has damaged.

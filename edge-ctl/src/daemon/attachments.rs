@@ -61,6 +61,11 @@ impl Attachments {
         }
     }
 
+    /// Whether nothing is known to be amiss.
+    pub(super) fn are_complete(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Why the program is not attached to the interface, or not known to be.
     pub(super) fn why(&self, interface: &str) -> Option<&str> {
         self.0.get(interface).map(Retry::why)

@@ -30,6 +30,7 @@ mod socket;
 mod serve;
 mod reading;
 mod soak;
+mod growth;
 mod keeper;
 mod change;
 mod run;

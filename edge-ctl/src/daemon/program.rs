@@ -1,7 +1,12 @@
 //! The program of this process: loaded before anything else where none is attached, beside everything else where one is,
 //! and tried again where that fails.
 
-use std::{future, panic::resume_unwind, thread, time::Instant};
+use std::{
+    future,
+    panic::resume_unwind,
+    thread,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 use tokio::task::{self, JoinHandle};
@@ -12,9 +17,13 @@ use crate::{
     config::Config,
     control::{
         chain,
+        data_plane::DataPlane,
         events::{EventKind, Events},
+        inventory::Inventory,
         status::Status,
     },
+    health::Health,
+    plan,
     xdp::{self, EdgeProgram, XdpError},
 };
 
@@ -24,6 +33,8 @@ pub(crate) struct Program {
     /// Why it was not loaded when that was last tried.
     refused: Option<Retry>,
     attachments: Attachments,
+    /// Until when it waits for new maps to know what older ones did.
+    takes_over: Option<Instant>,
 }
 
 /// The verifier may take seconds, and states must follow probes meanwhile: the program is loaded on a thread of its own, and
@@ -31,8 +42,13 @@ pub(crate) struct Program {
 enum State {
     Loading(JoinHandle<Result<EdgeProgram, XdpError>>),
     Loaded(Box<EdgeProgram>),
+    /// Loaded onto new maps, while another one is attached that has older ones.
+    Waiting(Box<EdgeProgram>),
     Refused,
 }
+
+/// How long the program with older maps goes on at most: nobody tells it who is down.
+const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// Begins to load the program onto maps that are pinned.
 pub(super) fn begin(pins: &PinDir) -> thread::JoinHandle<Result<EdgeProgram, XdpError>> {
@@ -54,16 +70,25 @@ impl Program {
         loaded: Option<Result<EdgeProgram, XdpError>>,
         events: &Events,
     ) -> Result<Self, NotAttached> {
-        let mut program =
-            Self { pins: pins.clone(), state: State::Refused, refused: None, attachments: Attachments::default() };
-        match xdp::attached(pins) {
+        let mut program = Self {
+            pins: pins.clone(),
+            state: State::Refused,
+            refused: None,
+            attachments: Attachments::default(),
+            takes_over: None,
+        };
+        match attached(pins) {
             Ok(interfaces) if interfaces.is_empty() => {}
             attached => {
                 if let Err(error) = attached {
                     // Something may be attached: it goes on until its successor stands.
                     events.report(EventKind::LocalFault, "program", chain(&error));
                 }
-                program.load();
+                program.takes_over = fresh.then(|| Instant::now() + TAKE_OVER);
+                match loaded {
+                    Some(loaded) => drop(program.loaded(loaded, config, events)),
+                    None => program.load(),
+                }
                 return Ok(program);
             }
         }
@@ -103,6 +128,11 @@ impl Program {
         events: &Events,
     ) -> Vec<XdpError> {
         match loaded {
+            Ok(loaded) if self.takes_over.is_some() => {
+                self.refused = None;
+                self.state = State::Waiting(Box::new(loaded));
+                Vec::new()
+            }
             Ok(mut loaded) => {
                 self.refused = None;
                 let failures = self.attachments.attach(&mut loaded, config, events);
@@ -125,7 +155,7 @@ impl Program {
     pub(crate) fn attach(&mut self, config: &Config, events: &Events) -> Vec<XdpError> {
         match &mut self.state {
             State::Loaded(program) => self.attachments.attach(program, config, events),
-            State::Loading(_) | State::Refused => Vec::new(),
+            State::Loading(_) | State::Waiting(_) | State::Refused => Vec::new(),
         }
     }
 
@@ -135,7 +165,7 @@ impl Program {
         match &mut self.state {
             State::Loaded(program) => self.attachments.look(program, config, events, now),
             State::Refused if self.refused.as_ref().is_none_or(|refused| refused.is_due(now)) => self.load(),
-            State::Loading(_) | State::Refused => {}
+            State::Loading(_) | State::Waiting(_) | State::Refused => {}
         }
     }
 
@@ -143,6 +173,22 @@ impl Program {
     pub(crate) fn link_changed(&mut self, interface: &str, config: &Config, events: &Events) {
         self.attachments.hasten(interface, Instant::now());
         self.look(config, events);
+    }
+
+    /// Takes the place of a program with older maps, once the new ones know as much.
+    pub(crate) fn take_over(&mut self, inventory: &Inventory, plane: &impl DataPlane, events: &Events) {
+        let is_due = self.takes_over.is_some_and(|until| until <= Instant::now() || is_settled(inventory, plane));
+        if is_due && matches!(self.state, State::Waiting(_)) {
+            self.takes_over = None;
+            if let State::Waiting(program) = std::mem::replace(&mut self.state, State::Refused) {
+                self.loaded(Ok(*program), &inventory.config, events);
+            }
+        }
+    }
+
+    /// Whether it is attached to all interfaces.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        matches!(self.state, State::Loaded(_)) && self.attachments.are_complete()
     }
 
     pub(crate) const fn is_loading(&self) -> bool {
@@ -164,6 +210,20 @@ impl Program {
         let pins = self.pins.clone();
         self.state = State::Loading(task::spawn_blocking(move || load(&pins)));
     }
+}
+
+/// By this version or another.
+fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
+    Ok([xdp::attached(pins)?, xdp::attached_by_others(pins)?].concat())
+}
+
+/// Whether maps know of each backend how it is, and the way to it.
+fn is_settled(inventory: &Inventory, plane: &impl DataPlane) -> bool {
+    inventory.members().all(|member| match plan::health(plane.state(member.number)) {
+        Health::Down => true,
+        Health::Unknown if member.pool.probe.is_some() => false,
+        Health::Up | Health::Unknown => plane.next_hop(member.number).is_some(),
+    })
 }
 
 fn load(pins: &PinDir) -> Result<EdgeProgram, XdpError> {

@@ -41,7 +41,7 @@ use super::{
     sought::sought,
 };
 use crate::{
-    bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms, monotonic_time},
+    bpf::{self, Before, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms, monotonic_time},
     config::ConfigError,
     control::{
         chain,
@@ -119,6 +119,9 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     let _run_dir = bpf::lock_run_dir(run_dir)?;
     let pins = PinDir::new(pin_dir)?;
     let lock = bpf::lock_pins(&pins)?;
+    let others = pins.others()?.into_iter();
+    let others: Vec<_> =
+        others.map(|other| bpf::lock_pins(&other).map(|lock| (other, lock))).collect::<Result<_, _>>()?;
     network::claim(&pins)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -130,7 +133,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     let senders = Senders { reports: report_sender, net_events: net_sender, found: found_sender };
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, lock, config, state_dir, devices, senders)?;
+    let mut daemon = Daemon::start(pins, lock, others, config, state_dir, devices, senders)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -197,12 +200,16 @@ pub(super) struct Daemon {
     pub(super) controller: Controller<PinnedMaps>,
     pub(super) pins: PinDir,
     lock: Lock,
+    /// Pins of other versions, which nobody else works on meanwhile.
+    others: Vec<(PinDir, Lock)>,
     pub(super) reader: Reader,
     /// Why the file, as it was last read, is not in force.
     pub(super) refused: Option<String>,
     /// The generations before, and the trial under way. The maps have the same.
     pub(super) history: History,
     pub(super) rehearsing: Rehearsing,
+    /// Maps whose flows are carried over once more when no packet reads them any longer.
+    before: Option<Before>,
     pub(super) soak: Soak,
     keeper: Keeper,
     /// Why what survives a reboot is not on the disk, as it was last reported.
@@ -245,13 +252,14 @@ impl Daemon {
     fn start(
         pins: PinDir,
         lock: Lock,
+        others: Vec<(PinDir, Lock)>,
         config_path: &Path,
         state_dir: &Path,
         devices: Result<Devices, NetError>,
         senders: Senders,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, refused } =
+        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
             apply::start(&pins, config_path, state_dir, &events)?;
         match devices {
             Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
@@ -265,11 +273,13 @@ impl Daemon {
             controller: Controller::adopt(inventory, maps, events)?,
             pins,
             lock,
+            others,
             // For `status`; the working directory does not change.
             reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
             refused,
             history,
             rehearsing: Rehearsing::new(rehearser),
+            before,
             soak: Soak::default(),
             keeper: Keeper::start(state_dir),
             unkept: None,
@@ -330,8 +340,15 @@ impl Daemon {
 
     /// The program is loaded: it takes the place of the one before on all interfaces.
     fn attach(&mut self, loaded: Result<EdgeProgram, XdpError>) {
-        let Controller { inventory, events, .. } = &self.controller;
+        let is_loaded = loaded.is_ok();
+        let Controller { inventory, events, plane, .. } = &self.controller;
         self.program.loaded(loaded, &inventory.config, events);
+        // Recorded while it was being loaded.
+        if let Some(before) = self.before.take_if(|_| is_loaded)
+            && let Err(error) = before.carry_newer_flows(plane)
+        {
+            self.fault("flows", &error);
+        }
     }
 
     async fn command(&mut self, request: Request) -> Next {

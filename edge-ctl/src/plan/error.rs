@@ -7,7 +7,7 @@ use thiserror::Error;
 pub(crate) enum PlanError {
     #[error(
         "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
-         use): {wait}run `edge-ctl detach`, then start again, which makes maps that are large enough",
+         use): {wait}start the daemon again with it, which makes maps that are large enough, and moves no flow",
         wait = wait(*.retired)
     )]
     Full {
@@ -19,8 +19,8 @@ pub(crate) enum PlanError {
         retired: usize,
     },
     #[error(
-        "the services do not fit into the map {map} with this `hash_key`: run `edge-ctl detach`, then start again with \
-         larger [limits] services"
+        "the services do not fit into the map {map} with this `hash_key`: write larger [limits] services, and start the \
+         daemon again, which makes larger maps and moves no flow"
     )]
     Index { map: &'static str },
     #[error("the snapshot of this configuration cannot be written as JSON")]

@@ -81,8 +81,12 @@ impl EdgeProgram {
             }
             return result;
         }
+        let of_another = edge_links::of_another(&self.pins, interface, mode, index)?;
         if stands {
             link::replace(&mut self.program, interface, mode, &path)?;
+        } else if let Some(of_another) = of_another {
+            link::replace(&mut self.program, interface, mode, &of_another)?;
+            bpf::rename(&of_another, &path)?;
         } else {
             link::create(&mut self.program, interface, mode, &path)?;
         }
@@ -103,22 +107,21 @@ impl EdgeProgram {
 ///
 /// It works on pins that [`PinnedMaps::open`] refuses, too.
 pub(crate) fn detach_all(pins: &PinDir) -> Result<Vec<String>, XdpError> {
-    let interfaces = clear(pins)?;
-    pins.remove_directories()?;
-    Ok(interfaces)
-}
-
-/// The same without the directories: the caller goes on to hold the lock, which lies on them.
-pub(crate) fn clear(pins: &PinDir) -> Result<Vec<String>, XdpError> {
     let mut interfaces = Vec::new();
     for pinned in edge_links::all(pins)? {
         link::remove(&pinned.path)?;
         interfaces.push(pinned.interface);
     }
     bpf::remove_dir(&pins.links())?;
-    bpf::remove_dir(&pins.programs())?;
-    bpf::remove_dir(&pins.rehearsal())?;
-    pins.remove_maps()?;
+    make_room(pins)?;
+    pins.remove_directories()?;
     interfaces.dedup();
     Ok(interfaces)
+}
+
+/// Removes the pins of maps and programs. A program that is attached goes on, with its maps.
+pub(crate) fn make_room(pins: &PinDir) -> Result<(), XdpError> {
+    bpf::remove_dir(&pins.programs())?;
+    bpf::remove_dir(&pins.rehearsal())?;
+    Ok(pins.remove_maps()?)
 }

@@ -52,6 +52,28 @@ pub(crate) fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     Ok(interfaces)
 }
 
+/// The interfaces that the program of another version is attached to, which has its pins under the same root.
+pub(crate) fn attached_by_others(pins: &PinDir) -> Result<Vec<String>, BpfError> {
+    let others: Result<Vec<_>, _> = pins.others()?.iter().map(attached).collect();
+    Ok(others?.concat())
+}
+
+/// The link of another version on the interface with this index, in this mode.
+pub(super) fn of_another(
+    pins: &PinDir,
+    interface: &str,
+    mode: AttachMode,
+    index: u32,
+) -> Result<Option<PathBuf>, BpfError> {
+    for other in pins.others()? {
+        let path = path(&other, interface, mode);
+        if link::is_attached_to(&path, index)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// Detaches from one interface. Returns whether it was attached.
 pub(crate) fn detach_interface(pins: &PinDir, interface: &str) -> Result<bool, XdpError> {
     let mut found = false;

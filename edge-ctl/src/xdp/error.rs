@@ -109,8 +109,8 @@ const USE_GENERIC: &str = "use generic mode (slower, any driver): mode = \"gener
 
 fn detach_first(interface: &str) -> String {
     format!(
-        "\n  do: find its owner with `bpftool net show dev {interface}` and detach it first; a program of another version \
-         of edge-ctl goes with `edge-ctl detach` of that version"
+        "\n  do: find its owner with `bpftool net show dev {interface}` and detach it first; one of edge-ctl \
+         under another --pin-dir goes with `edge-ctl detach` there"
     )
 }
 

@@ -95,8 +95,7 @@ impl Lab {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let prefix = format!("{name}-");
         let fabric = Fabric::build(&prefix)?;
-        let mut lab =
-            Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
+        let mut lab = Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
         for backend in Backend::all() {
             lab.serve(backend)?;
             let echo = UdpEcho::start(lab.netns(&backend.to_string()), &backend.to_string(), &topology::vips())?;

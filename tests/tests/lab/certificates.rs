@@ -1,5 +1,7 @@
 //! How long backends' certificates are valid: said once when it is not long any more, and in `status`.
 
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
 use std::{
     path::Path,
     process::Command,

@@ -42,7 +42,7 @@ fn serve_all(mode: Mode) -> Small {
         assert_eq!(attached.map(|(mode, _)| mode), Some(mode), "{host}");
     }
     // This kernel takes the programs beside the packet path, too.
-    let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+    let status = lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("the daemon answers");
     assert!(status["daemon"]["probes"].is_null(), "probes go through the services: {status}");
     for backend in BACKENDS {
         let shortens = |path: &std::path::PathBuf| path.iter().any(|part| part == "mss");

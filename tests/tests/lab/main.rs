@@ -22,4 +22,5 @@ mod reach;
 mod rehearsal;
 mod segment;
 mod status;
+mod upgrade;
 mod vip_other;

@@ -1,6 +1,8 @@
 //! What sends probes by the way of clients' packets is refused, or lost: backends are probed at their addresses, that is said,
 //! and it is tried again.
 
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
 use std::time::Duration;
 
 use edge_tests::{

@@ -32,6 +32,15 @@ pub(crate) enum ChangeError {
 }
 
 impl ChangeError {
+    /// Whether the pinned maps are there, and not to be used.
+    pub(crate) const fn is_damage(&self) -> bool {
+        match self {
+            Self::Maps(error) => error.is_damage(),
+            Self::Inventory(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it is the request that is wrong.
     pub(crate) const fn is_refusal(&self) -> bool {
         match self {

@@ -25,6 +25,8 @@ pub(crate) struct Planned {
     diff: Diff,
     /// Names of backends that take no new flows now.
     unavailable: Vec<String>,
+    /// Nothing is in force.
+    cold: bool,
 }
 
 /// What a change would do, for `plan`.
@@ -86,7 +88,12 @@ impl Planned {
         }
         let image = maps.with_previous(|previous| plan::plan(&candidate.config, maps.capacity(), previous))??;
         let diff = Diff::of(in_force.map(|inventory| &inventory.config), &candidate.config);
-        Ok(Self { candidate, image, diff, unavailable })
+        Ok(Self { candidate, image, diff, unavailable, cold: in_force.is_none() })
+    }
+
+    /// It goes into new maps beside those in which something is in force.
+    pub(crate) fn beside(self) -> Self {
+        Self { cold: false, ..self }
     }
 
     /// Gives it a number after all that a history has, where nothing is published.
@@ -110,14 +117,13 @@ impl Planned {
         rehearser: &mut Rehearser,
         events: &Events,
     ) -> Result<Vetted, ChangeError> {
-        let Self { candidate, image, diff, unavailable } = self;
+        let Self { candidate, image, diff, unavailable, cold } = self;
         let vips = candidate.config.services.iter().map(|service| service.vip).collect();
         match net::own(&vips) {
             Ok(own) => maps.set_host_vips(&own),
             // What was known stands, and the watch asks again.
             Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
         }
-        let cold = maps.generation() == 0;
         let staged = maps.stage(&image)?;
         let doubt = match rehearser.rehearse(maps, &candidate.config, &image, staged) {
             Ok(()) => None,

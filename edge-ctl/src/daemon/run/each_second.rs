@@ -4,13 +4,14 @@ use super::{Daemon, Next, RunError};
 use crate::{
     bpf::{self, BpfError, LockError, boot_ms},
     control::{
-        change::{self, ChangeError},
+        change::{self, ChangeError, Verdict},
         events::{EventKind, unix_ms},
         inventory::Inventory,
         kept::Kept,
         status::Clock,
     },
     daemon::{apply, controller::Controller, network},
+    xdp,
 };
 
 impl Daemon {
@@ -40,12 +41,38 @@ impl Daemon {
         self.keep();
         self.notify.status(self.controller.summary());
         let Controller { inventory, events, plane, .. } = &self.controller;
+        self.program.take_over(inventory, plane, events);
         self.program.look(&inventory.config, events);
         self.probing.look(&inventory.config, events);
         if !self.program.is_loading() {
             self.rehearsing.look(plane, events).await;
         }
+        self.clear_others();
         Next::GoOn
+    }
+
+    /// Removes the pins of other versions, from which this one has taken over, after its soak.
+    fn clear_others(&mut self) {
+        let entry = self.history.entry(self.controller.inventory.generation);
+        let is_good = entry.is_some_and(|entry| entry.verdict == Verdict::Good);
+        if !is_good || !self.program.is_everywhere() {
+            return;
+        }
+        for (other, _lock) in std::mem::take(&mut self.others) {
+            let directory = other.version_dir().display().to_string();
+            match xdp::detach_all(&other) {
+                Ok(left) => {
+                    let left = if left.is_empty() {
+                        String::new()
+                    } else {
+                        format!(", and detached from {}", left.join(", "))
+                    };
+                    let message = format!("the pins of that version are removed{left}");
+                    self.controller.events.report(EventKind::Detached, &directory, message);
+                }
+                Err(error) => self.fault(&directory, &error),
+            }
+        }
     }
 
     /// Hands what survives a reboot to the thread that writes it, and reports what became of that.

@@ -1,0 +1,125 @@
+//! What new maps are given of the ones before them, in which all numbers are others: states with their reasons, next hops,
+//! failovers, owners and flow records. Counters begin anew.
+
+use bytemuck::Pod;
+use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Failover, FlowRecord};
+
+use super::{BpfError, PinnedMaps, flows::FlowTable};
+use crate::plan::{LANES, Snapshot};
+
+/// Maps that an attached program goes on with until its successor stands.
+pub(crate) struct Before {
+    maps: PinnedMaps,
+    old: Snapshot,
+    new: Snapshot,
+    /// By number: what it is now; 0 for who is not any more.
+    numbers: Vec<BackendNumber>,
+    /// Whether slots and hashes are as they were.
+    same_slots: bool,
+}
+
+/// Whether a record that is there already is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Insert {
+    Replace,
+    Keep,
+}
+
+impl Before {
+    /// `maps` as they are, and `to`, in which something else is published.
+    pub(crate) fn new(maps: PinnedMaps, to: &PinnedMaps) -> Result<Self, BpfError> {
+        let old = maps.snapshot()?.ok_or(BpfError::Unpublished)?;
+        let new = to.snapshot()?.ok_or(BpfError::Unpublished)?;
+        let mut numbers = vec![0; maps.maps.backends.len() as usize];
+        for (pool, backend) in new.backends() {
+            let known = old.pool(&pool.name).and_then(|old| {
+                old.backends.iter().find(|known| known.name == backend.name && known.address == backend.address)
+            });
+            if let Some(entry) = known.and_then(|known| numbers.get_mut(usize::from(known.number))) {
+                *entry = backend.number;
+            }
+        }
+        let hash_key = |maps: &PinnedMaps| maps.maps.published().map(|(_, generation)| generation.hash_key);
+        let same_slots = old.slots == new.slots && hash_key(&maps) == hash_key(to);
+        Ok(Self { maps, old, new, numbers, same_slots })
+    }
+
+    /// Carries everything over, before any packet reads `to`. Returns how many flows it was.
+    pub(crate) fn carry(&self, to: &mut PinnedMaps) -> Result<usize, BpfError> {
+        for (old, new) in (0..).zip(self.numbers.iter().copied()).filter(|(_, new)| *new != 0) {
+            let (Some(was), Some(is)) = (self.maps.maps.backends.read(old), to.maps.backends.read(new.into())) else {
+                continue;
+            };
+            let _in_range = to.maps.backends.write(new.into(), Backend { pool: is.pool, ..was });
+            let note = self.maps.maps.notes.read(old);
+            let _in_range = note.and_then(|note| to.maps.notes.write(new.into(), note));
+        }
+        for service in &self.new.services {
+            let Some(was) = self.old.service(&service.name) else { continue };
+            let failover = self.maps.failover(was.number);
+            let target = self.old.pool_of(was.number, failover.first.into()).filter(|_| failover.first != 0);
+            let names = service.pools.iter().filter_map(|at| self.new.pools.get(*at));
+            let first = target.and_then(|target| names.map(|pool| &pool.name).position(|name| *name == target.name));
+            if let Some(first) = first.and_then(|first| u8::try_from(first).ok()) {
+                to.set_failover(service.number, Failover { first, ..failover })?;
+            }
+        }
+        for pool in &self.new.pools {
+            if let Some(was) = self.old.pool(&pool.name) {
+                to.set_withheld(pool.number, self.maps.withheld(was.number), "");
+            }
+        }
+        to.repair()?;
+        if self.same_slots {
+            self.carry_owners(to);
+        }
+        self.carry_flows(to, Insert::Replace)
+    }
+
+    /// Carries those flows over that were recorded since. Returns how many.
+    pub(crate) fn carry_newer_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
+        self.carry_flows(to, Insert::Keep)
+    }
+
+    fn carry_owners(&self, to: &PinnedMaps) {
+        for service in &self.new.services {
+            let Some(was) = self.old.service(&service.name) else { continue };
+            for cell in 0..self.new.slots / LANES {
+                let (from, at) = (was.owners.wrapping_add(cell), service.owners.wrapping_add(cell));
+                let (Some(Cell(was)), Some(Cell(mut is))) = (self.maps.maps.owners.read(from), to.maps.owners.read(at))
+                else {
+                    continue;
+                };
+                for lane in 0..CELL {
+                    is[lane] = self.now(was[lane]).unwrap_or(is[lane]);
+                }
+                let _in_range = to.maps.owners.write(at, Cell(is));
+                let marks = self.maps.maps.unrecorded.read(from);
+                let _in_range = marks.and_then(|marks| to.maps.unrecorded.write(at, marks));
+            }
+        }
+    }
+
+    fn carry_flows(&self, to: &PinnedMaps, insert: Insert) -> Result<usize, BpfError> {
+        if !self.same_slots {
+            return Ok(0);
+        }
+        let v4 = self.carry_table(&self.maps.maps.flows_v4, &to.maps.flows_v4, insert)?;
+        let v6 = self.carry_table(&self.maps.maps.flows_v6, &to.maps.flows_v6, insert)?;
+        Ok(v4 + v6)
+    }
+
+    fn carry_table<K: Pod>(&self, from: &FlowTable<K>, to: &FlowTable<K>, insert: Insert) -> Result<usize, BpfError> {
+        let mut carried = 0;
+        for (key, record) in from.all()? {
+            let Some(backend) = self.now(record.backend) else { continue };
+            carried += usize::from(to.insert(&key, &FlowRecord { backend, ..record }, insert)?);
+        }
+        Ok(carried)
+    }
+
+    /// The number that a backend has now.
+    fn now(&self, number: BackendNumber) -> Option<BackendNumber> {
+        self.numbers.get(usize::from(number)).copied().filter(|now| *now != 0)
+    }
+}

@@ -1,0 +1,149 @@
+//! New maps and a new program beside those that are attached: no request is lost, and no flow moves.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
+use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+
+use aya::maps::{Array, Map, MapData};
+use edge_common::abi::{ABI_VERSION, SNAPSHOT_PAGE, map};
+use edge_tests::lab::{
+    kept::Kept,
+    patience::patience,
+    small::{BACKENDS, CLIENT, Mode, Served, Small},
+    talk::TALK,
+    topology::{ECHO, EDGE},
+    wait_until,
+};
+
+fn lab(more: &str) -> Small {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
+    lab.prepare(Mode::Native, more).expect("a configuration");
+    lab.start_daemon().expect("the load balancer starts");
+    lab
+}
+
+fn version(lab: &Small, version: u32) -> PathBuf {
+    lab.edge().unwrap().pins().join(format!("v{version}"))
+}
+
+/// Long flows.
+fn flows(lab: &Small) -> Vec<Kept> {
+    let (service, netns) = (Served::named("dsr4"), lab.netns(CLIENT));
+    let tcp = (0..6).map(|_| Kept::tcp(netns, service.at(TALK)).expect("TCP"));
+    tcp.chain([Kept::udp(netns, service.at(ECHO)).expect("UDP")]).collect()
+}
+
+/// Waits until another program is attached than `before`.
+fn taken_over(lab: &Small, before: u32) -> u32 {
+    let program = || lab.attached(EDGE, "eth0").unwrap().map(|(_, program)| program);
+    let taken = wait_until(patience(Duration::from_secs(20)), || Ok(program().is_some_and(|now| now != before)));
+    assert!(taken.unwrap(), "{}", lab.edge().unwrap().said());
+    program().unwrap()
+}
+
+#[test]
+fn maps_that_cannot_be_gone_on_with_are_replaced_without_a_gap() {
+    let mut lab = lab("");
+    lab.ctl(&["drain", "p6/be1", "--reason", "disk swap"]).unwrap();
+    let state = lab.edge().unwrap().state_dir().join("state.json");
+    let kept = || Ok(fs::read_to_string(&state).unwrap_or_default().contains("disk swap"));
+    assert!(wait_until(patience(Duration::from_secs(5)), kept).unwrap());
+    let asking = lab.asking().expect("a client");
+    let flows = flows(&lab);
+    let (_, mut program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
+    let maps = version(&lab, ABI_VERSION).join("maps");
+    let damages: [fn(&PathBuf); 3] = [
+        // A pin that is gone.
+        |maps| fs::remove_file(maps.join(map::BACKENDS)).unwrap(),
+        // A snapshot that is nonsense.
+        |maps| {
+            let map = Map::from_map_data(MapData::from_pin(maps.join(map::SNAPSHOT)).unwrap()).unwrap();
+            let mut pages: Array<_, [u8; SNAPSHOT_PAGE]> = map.try_into().unwrap();
+            (0..pages.len()).for_each(|page| pages.set(page, [7; SNAPSHOT_PAGE], 0).unwrap());
+        },
+        // A pin that is another map.
+        |maps| fs::rename(maps.join(map::NOTES), maps.join(map::SERVICES)).unwrap(),
+    ];
+    for (round, damage) in damages.into_iter().enumerate() {
+        lab.kill_daemon().unwrap();
+        damage(&maps);
+        let said = lab.edge().unwrap().output(lab.netns(EDGE), &["status"]).unwrap();
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.contains("edge-ctl run") && !said.contains("detach"), "{round}: {said}");
+        lab.start_daemon().expect("it starts beside them");
+        program = taken_over(&lab, program);
+        assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"), "{round}: what operators said goes on");
+    }
+    for flow in flows {
+        assert_eq!(flow.end().unwrap().len(), 1, "it stays where it is");
+    }
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+}
+
+#[test]
+fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
+    let mut lab = lab("");
+    let file = lab.edge().unwrap().configuration();
+    let mut text = fs::read_to_string(&file).unwrap();
+    // More pools than there are numbers.
+    for number in 0..40 {
+        writeln!(
+            text,
+            "[[pool]]\nname = \"g{number}\"\nbackend = [{{ name = \"x\", address = \"10.1.1.{}\" }}]",
+            100 + number
+        )
+        .unwrap();
+    }
+    let asking = lab.asking().expect("a client");
+    let flows = flows(&lab);
+    // From now on its slots have an owner that is not their pick.
+    lab.ctl(&["drain", "p4/be1", "--reason", "disk swap"]).unwrap();
+    for flow in &flows {
+        flow.wait_for(20).unwrap();
+    }
+    fs::write(&file, &text).unwrap();
+    let refused = lab.edge().unwrap().output(lab.netns(EDGE), &["reload"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && said.contains("start the daemon again"), "{said}");
+
+    let (_, program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
+    lab.kill_daemon().unwrap();
+    lab.start_daemon().expect("it starts with larger maps");
+    taken_over(&lab, program);
+    let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+    assert_eq!(status["generation"], 2, "{}", lab.edge().unwrap().said());
+    assert_eq!(lab.ctl(&["history", "--text", "2"]).unwrap(), text);
+    assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"));
+    for flow in &flows {
+        flow.wait_for(50).unwrap();
+    }
+    let served: Vec<_> = flows.into_iter().map(|flow| flow.end().unwrap()).collect();
+    assert!(served[..6].iter().all(|served| served.len() == 1), "they stay where they are: {served:?}");
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 500 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+}
+
+#[test]
+fn another_version_takes_over_without_a_gap_and_clears_up_after_its_soak() {
+    let mut lab = lab("\n[edge]\nsoak = \"1s\"\n");
+    let (old, new) = (version(&lab, ABI_VERSION - 1), version(&lab, ABI_VERSION));
+    let asking = lab.asking().expect("a client");
+    let flows = flows(&lab);
+    let (_, mut program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
+    for _ in 0..3 {
+        lab.kill_daemon().unwrap();
+        fs::rename(&new, &old).unwrap();
+        lab.start_daemon().expect("it starts beside the other version");
+        program = taken_over(&lab, program);
+        assert!(new.join("links/eth0").exists() && !old.join("links/eth0").exists(), "the link went over");
+        let cleared = wait_until(patience(Duration::from_secs(20)), || Ok(!old.exists())).unwrap();
+        assert!(cleared, "{}", lab.edge().unwrap().said());
+    }
+    for flow in flows {
+        assert_eq!(flow.end().unwrap().len(), 1, "it stays where it is");
+    }
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+}
