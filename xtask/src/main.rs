@@ -16,6 +16,7 @@ mod lints;
 #[cfg(test)]
 mod measured;
 mod nginx;
+mod dnsmasq;
 mod outages;
 mod packages;
 mod programs;

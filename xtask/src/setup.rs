@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use crate::{
+    dnsmasq,
     ebpf_toolchain::EbpfToolchain,
     linker, nginx,
     packages::{self, Package},
@@ -46,5 +47,6 @@ pub(crate) fn ebpf() -> Result<Ebpf> {
 /// What a lab needs.
 pub(crate) fn lab() -> Result<()> {
     packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
-    nginx::ensure()
+    nginx::ensure()?;
+    dnsmasq::ensure()
 }

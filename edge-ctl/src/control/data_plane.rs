@@ -146,6 +146,6 @@ impl DataPlane for PinnedMaps {
     }
 
     fn attached(&self) -> Result<Vec<String>, BpfError> {
-        xdp::attached(self.pins())
+        xdp::attached_here(self.pins())
     }
 }

@@ -1,6 +1,7 @@
 //! What the watch of the host's network is to look for, for a configuration.
 
 use crate::{
+    config::AttachMode,
     control::inventory::Inventory,
     net::{Destinations, Sought},
 };
@@ -16,5 +17,6 @@ pub(super) fn sought(inventory: &Inventory) -> Sought {
             .collect(),
         vips: inventory.vips(),
         interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+        native: config.interfaces.iter().any(|interface| interface.mode == AttachMode::Native),
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Sought {
     /// Interfaces that clients' packets come in by. The routes are those of their VRF; of several VRFs, of the first one that
     /// has a route.
     pub(crate) interfaces: Vec<String>,
+    /// Whether the program is in native mode on one of them, and can't send by every device.
+    pub(crate) native: bool,
 }
 
 /// What changed in the host's network.

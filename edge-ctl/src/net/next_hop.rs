@@ -39,6 +39,8 @@ pub(super) struct Link {
     pub controller: Option<u32>,
     /// Index of the device that this one lies on with a MAC address that may be its own: a VLAN or macvlan interface.
     pub below: Option<u32>,
+    /// It sends by its ports.
+    pub is_bridge: bool,
     /// It is a VRF: a routing table of its own, for the interfaces whose controller it is.
     pub is_vrf: bool,
 }
@@ -114,6 +116,8 @@ pub(super) enum NoWay {
     LinkDown,
     #[error("its egress is not Ethernet")]
     NotEthernet,
+    #[error("its egress is a bridge that has not just one port, by which native mode can't send")]
+    Bridge,
     #[error("its egress has stacked or 802.1ad VLAN tags")]
     UnsupportedVlan,
 }
@@ -149,7 +153,8 @@ impl Resolution {
                 | NoWay::NotUnicast
                 | NoWay::BehindRouter(_)
                 | NoWay::LinkGone
-                | NoWay::LinkDown),
+                | NoWay::LinkDown
+                | NoWay::Bridge),
             ) => Some(reason.to_string()),
             Self::Unresolved { neighbour, .. } if given_up.contains(neighbour) => {
                 Some(format!("its next hop {} does not answer", neighbour.1))
@@ -170,12 +175,20 @@ impl Resolution {
 /// The kernel's tables, as far as next hops depend on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tables {
+    /// Whether the program is in native mode, where it sends by devices that can do that only.
+    pub native: bool,
     pub links: BTreeMap<u32, Link>,
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
     pub lookups: BTreeMap<Destination, Lookup>,
 }
 
 impl Tables {
+    /// The ports of a bridge, by their indexes.
+    pub(super) fn ports(&self, bridge: u32) -> impl Iterator<Item = (u32, &Link)> {
+        let is_port = move |link: &Link| link.controller == Some(bridge);
+        self.links.iter().filter(move |(_, link)| is_port(link)).map(|(index, link)| (*index, link))
+    }
+
     /// Adds the neighbours that the kernel has given up on, and removes those that have a MAC address again. One that is
     /// being asked anew has not answered yet.
     pub(super) fn note_given_up(&self, given_up: &mut BTreeSet<NeighbourKey>) {
@@ -273,7 +286,12 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     }
     let source_mac = link.mac.ok_or(NoWay::NotEthernet)?;
     let Some(vlan) = link.vlan else {
-        return Ok(Through { egress: index, source_mac, mtu: link.mtu, egress_mtu: link.mtu, vlan: 0 });
+        let carrier = carrier(tables, index, link);
+        if link.is_bridge && tables.native && carrier.is_none() {
+            return Err(NoWay::Bridge);
+        }
+        let (egress, egress_mtu) = carrier.map_or((index, link.mtu), |(index, link)| (index, link.mtu));
+        return Ok(Through { egress, source_mac, mtu: link.mtu.min(egress_mtu), egress_mtu, vlan: 0 });
     };
     let parent = tables.links.get(&vlan.parent).ok_or(NoWay::LinkGone)?;
     if !vlan.customer_tag || parent.vlan.is_some() {
@@ -284,6 +302,18 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     }
     let (mtu, egress_mtu) = (link.mtu.min(parent.mtu), parent.mtu);
     Ok(Through { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
+}
+
+/// The device that carries the frames of one that XDP can't send by (without `ndo_xdp_xmit`): the interface that a macvlan
+/// interface lies on, the only port of a bridge. Of a bridge with several ports nobody here knows where a frame leaves.
+fn carrier<'a>(tables: &'a Tables, index: u32, link: &Link) -> Option<(u32, &'a Link)> {
+    let is_plain = |link: &Link| link.up && link.vlan.is_none() && link.below.is_none() && !link.is_bridge;
+    if let Some(below) = link.below {
+        return tables.links.get(&below).filter(|link| is_plain(link)).map(|link| (below, link));
+    }
+    let mut ports = link.is_bridge.then(|| tables.ports(index)).into_iter().flatten();
+    let only = ports.next()?;
+    (ports.next().is_none() && is_plain(only.1)).then_some(only)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ fn resolve(tables: &Tables, address: IpAddr) -> Resolution {
 fn tables() -> Tables {
     let via = |mtu| via(&[("10.0.0.9", 2)], mtu);
     Tables {
+        native: false,
         links: [(2, link(1500))].into(),
         neighbours: [((2, ip("10.0.0.9")), Neighbour::Usable(MAC))].into(),
         lookups: [(to("10.0.0.9"), via(None)), (to("192.0.2.1"), via(Some(1400)))].into(),
@@ -120,6 +121,21 @@ fn vlan_leaves_by_the_parent_with_the_vlan_links_own_mac() {
     assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
     tables.links.remove(&5);
     assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkGone));
+}
+
+#[test]
+fn a_bridge_sends_by_its_only_port_and_a_macvlan_interface_by_what_it_lies_on() {
+    let mut tables = tables();
+    tables.links.insert(2, Link { is_bridge: true, mac: Some([8; 6]), ..link(1500) });
+    tables.links.insert(5, Link { controller: Some(2), ..link(1400) });
+    let entry = |egress, mtu| NextHopEntry { egress, mac: MAC, source_mac: [8; 6], mtu, own_mtu: true, vlan: 0 };
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(5, 1400)));
+    tables.links.insert(6, Link { controller: Some(2), ..link(1500) });
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(2, 1500)), "it knows by which");
+    tables.native = true;
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::Bridge));
+    tables.links.insert(2, Link { below: Some(5), mac: Some([8; 6]), ..link(1500) });
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(5, 1400)));
 }
 
 #[test]

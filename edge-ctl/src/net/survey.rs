@@ -36,6 +36,8 @@ pub(crate) struct SurveyedInterface {
     pub offloads: Offloads,
     /// VLAN interfaces lie on it.
     pub vlans: bool,
+    /// Of a bridge.
+    pub ports: usize,
 }
 
 /// What the kernel's routes say of an address.
@@ -64,6 +66,11 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
             xdp: xdp.get(index).copied().flatten(),
             // An interface that has gone meanwhile has none.
             offloads: offloads(&link.name).unwrap_or_default(),
+            ports: if link.is_bridge {
+                links.values().filter(|port| port.controller == Some(*index)).count()
+            } else {
+                0
+            },
             vlans: links.values().any(|other| other.vlan.is_some_and(|vlan| vlan.parent == *index)),
         };
         let vrfs = tables::vrfs(&links, interfaces);

@@ -140,6 +140,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
             LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(info) => {
                 tag = vlan_tag(info);
+                link.is_bridge = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
                 link.is_vrf = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vrf)));
                 lies_on_it = info
                     .iter()

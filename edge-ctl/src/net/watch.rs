@@ -106,10 +106,10 @@ pub(super) fn watch_with(mut sought: Sought, events: Sender<NetEvent>, buffer: O
         destination.address = destination.address.to_canonical();
     }
     let mut watcher = Watcher {
+        tables: Tables { native: sought.native, ..Tables::default() },
         sought,
         events,
         buffer,
-        tables: Tables::default(),
         published: BTreeMap::new(),
         published_ways: BTreeMap::new(),
         published_reach: BTreeMap::new(),

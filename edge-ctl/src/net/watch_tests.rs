@@ -42,6 +42,7 @@ impl Watching {
             backends: (1u16..).zip(addresses.iter().map(destination)).collect(),
             vips: VIPS.map(|vip| vip.parse().unwrap()).into(),
             interfaces: vec!["edge0".to_owned()],
+            native: true,
         };
         let watch = runtime.block_on(async { watch_with(sought, sender, buffer) });
         Self {

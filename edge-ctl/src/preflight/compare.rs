@@ -186,7 +186,8 @@ fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Ho
 fn compare_service(findings: &mut Findings, service: &Service, config: &Config, host: &Host) {
     let subject = format!("service {}", service.name);
     let pools = || service.pools.iter().filter_map(|pool| config.pools.get(*pool));
-    let why: Vec<_> = pools().flat_map(backends).map(|address| no_way(host, address)).collect();
+    let native = config.interfaces.iter().any(|interface| interface.mode == AttachMode::Native);
+    let why: Vec<_> = pools().flat_map(backends).map(|address| no_way(host, address, native)).collect();
     let none: Vec<_> = why.iter().flatten().collect();
     if let Some(first) = none.first() {
         let all = none.len() == why.len();
@@ -248,13 +249,17 @@ fn router(host: &Host, address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Why nothing can be sent to an address.
-fn no_way(host: &Host, address: IpAddr) -> Option<String> {
+/// Why nothing can be sent to an address; `native`: by a program in native mode.
+fn no_way(host: &Host, address: IpAddr, native: bool) -> Option<String> {
     match host.network.ways.get(&address)? {
         SurveyedWay::None(why) => Some(format!("{address}: {why}")),
         SurveyedWay::Via { egress, .. } => match host.network.interfaces.get(egress) {
             Some(interface) if !interface.up => Some(format!("{address}: {egress} is down, or has no carrier")),
             Some(interface) if !interface.ethernet => Some(format!("{address}: {egress} is not Ethernet")),
+            Some(interface) if native && interface.ports > 1 => Some(format!(
+                "{address}: {egress} is a bridge of {} ports, by which the program sends in generic mode only",
+                interface.ports
+            )),
             _ => None,
         },
     }

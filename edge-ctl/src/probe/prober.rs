@@ -78,6 +78,7 @@ impl Prober {
         through: Option<Through>,
         second_look: &mut Option<SecondLook>,
     ) -> Verdict {
+        second_look.take_if(|look| look.was_in_vain());
         let at_address = || SecondLook::start(self.clone().at_address());
         match (verdict, through) {
             (Verdict::Fail(why), Some(through)) => {

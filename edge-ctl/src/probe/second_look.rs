@@ -26,6 +26,11 @@ impl SecondLook {
         Self { task: Some(tokio::spawn(look)), found: None }
     }
 
+    /// Whether this host could not look: it may by now.
+    pub(super) fn was_in_vain(&self) -> bool {
+        matches!(self.found, Some(Verdict::Inconclusive(_)))
+    }
+
     /// Why a probe through a service failed, as far as is known by now.
     pub(super) async fn explain(&mut self, through: &Through, why: &str) -> String {
         if let Some(task) = self.task.take_if(|task| task.is_finished()) {

@@ -1,12 +1,21 @@
 //! The pins of the edge program's links: one for each interface and mode.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::net::if_::if_nametoindex;
 
 use super::{XdpError, link};
 use crate::{
     bpf::{BpfError, PinDir, found, interface_file_name},
     config::AttachMode,
 };
+
+/// Where a thread's own network namespace is.
+const HERE: &str = "/proc/thread-self/ns/net";
 
 /// A pinned link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +81,27 @@ pub(super) fn of_another(
         }
     }
     Ok(None)
+}
+
+/// The same of this network, where an interface that was renamed has the program under its name of before, which is nobody's.
+///
+/// # Errors
+/// As [`attached`].
+pub(crate) fn attached_here(pins: &PinDir) -> Result<Vec<String>, BpfError> {
+    let here = fs::metadata(HERE).map_err(|source| BpfError::file(Path::new(HERE), source))?.ino();
+    if pins.network()?.is_some_and(|network| network != here) {
+        return attached(pins);
+    }
+    let mut interfaces = Vec::new();
+    for pinned in all(pins)? {
+        let index = found(if_nametoindex(pinned.interface.as_str()).map_err(io::Error::from));
+        let index = index.map_err(|source| BpfError::file(&pinned.path, source))?;
+        let Some(index) = index else { continue };
+        if link::is_attached_to(&pinned.path, index)? {
+            interfaces.push(pinned.interface);
+        }
+    }
+    Ok(interfaces)
 }
 
 /// Detaches from one interface. Returns whether it was attached.

@@ -26,7 +26,7 @@ pub(crate) use self::{
     decap_pins::DecapPins,
     decap_vip::Vips,
     edge::{EdgeProgram, detach_all, make_room},
-    edge_links::{attached, attached_by_others, detach_interface},
+    edge_links::{attached, attached_by_others, attached_here, detach_interface},
     error::XdpError,
     link::interface_index,
     probes::ProbePrograms,

@@ -17,6 +17,7 @@ pub mod tmpfs;
 pub mod tool;
 pub mod bpffs;
 pub mod nginx;
+pub mod dnsmasq;
 pub mod udp_echo;
 pub mod tcp_echo;
 pub mod asking;
@@ -33,6 +34,7 @@ pub mod random;
 pub mod sequence;
 pub mod flows;
 pub mod flood;
+mod own_link;
 pub mod upheaval;
 
 pub mod small;
@@ -61,6 +63,7 @@ use self::{
     process::Process,
     topology::{Backend, CLIENTS, EDGE, Family, HTTP, Part, ROUTER, Service},
     udp_echo::UdpEcho,
+    xdp_pass::XdpPass,
 };
 
 /// What every namespace of every lab starts with; then the PID of its owner, `x`, a number, `-` and the host.
@@ -84,6 +87,7 @@ pub struct Lab {
     echoes: Vec<UdpEcho>,
     servers: Vec<(Backend, Process)>,
     bpffs: BpfFs,
+    own_link: Option<XdpPass>,
     fabric: Fabric,
     dir: Dir,
     prefix: String,
@@ -95,7 +99,8 @@ impl Lab {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let prefix = format!("{name}-");
         let fabric = Fabric::build(&prefix)?;
-        let mut lab = Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, fabric, dir, prefix };
+        let mut lab =
+            Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, own_link: None, fabric, dir, prefix };
         for backend in Backend::all() {
             lab.serve(backend)?;
             let echo = UdpEcho::start(lab.netns(&backend.to_string()), &backend.to_string(), &topology::vips())?;

@@ -98,7 +98,9 @@ impl<P: DataPlane> Controller<P> {
         changes.extend(judgement.release(inventory, reach, *now));
         let ruling = judgement.judge(inventory, reach, plane, changes, *now);
         self.announce(&ruling);
-        let Ruling { changes, others, .. } = ruling;
+        let Ruling { changes, mut others, .. } = ruling;
+        // What changes itself has a reason of its own.
+        others.retain(|backend, why| !why.is_empty() || !changes.iter().any(|(changed, _)| changed == backend));
         // First what gives, then what takes: established flows must not lose in between what they have in the end.
         let (gives, takes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, change)| change.to != Health::Down);
         let mut moved = false;

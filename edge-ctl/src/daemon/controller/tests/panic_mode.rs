@@ -16,6 +16,8 @@ fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
     fail(&mut controller, 2, 3);
     assert!(states(&controller).starts_with("UUU"), "one of three is not");
     assert!(controller.plane.state(1).has_all(State::DOWN), "and is still known to be down");
+    let reason = controller.plane.why(2).reason;
+    assert!(reason.contains("failed"), "it is the one that its probes have now, and not the one before: {reason}");
     controller.operate(&Operation::Disable { backend: "a1".to_owned(), reason: None }).unwrap();
     assert!(states(&controller).starts_with("xUU"), "but for who is disabled");
     controller.operate(&Operation::Enable { backend: "a1".to_owned(), reason: None }).unwrap();

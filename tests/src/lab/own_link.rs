@@ -1,0 +1,68 @@
+//! A link of its own to provider a, for what can become of a link: its tunnels leave the edge by it, and all else does not.
+
+use anyhow::{Result, ensure};
+
+use super::{
+    Lab,
+    link::{self, End},
+    topology::{EDGE, ROUTER},
+    xdp_pass::XdpPass,
+};
+
+/// The device of the edge, and that of the router.
+const NEAR: &str = "eth2";
+const FAR: &str = "edge-a";
+/// What is behind it, and the router's addresses on it.
+const ROUTES: [(&str, &str); 2] = [("10.1.0.0/24", "10.0.2.254"), ("fd00:a::/64", "fd00:2::fe")];
+
+impl Lab {
+    /// Lays the link, and routes provider a by it.
+    pub fn give_provider_a_a_link(&mut self) -> Result<()> {
+        let (edge, router) = (self.netns(EDGE), self.netns(ROUTER));
+        link::pair(End { netns: edge, name: NEAR }, End { netns: router, name: FAR })?;
+        router.ip(&format!("addr add 10.0.2.254/24 dev {FAR}\naddr add fd00:2::fe/64 dev {FAR} nodad\n"))?;
+        edge.ip(&format!("addr add 10.0.2.1/24 dev {NEAR}\naddr add fd00:2::1/64 dev {NEAR} nodad\n"))?;
+        self.own_link = Some(XdpPass::attach(self.netns(ROUTER), FAR)?);
+        self.route_provider_a(true)
+    }
+
+    /// Has a way to provider a, or says that there is none.
+    pub fn route_provider_a(&self, there: bool) -> Result<()> {
+        let line = |(network, via): (&str, &str)| {
+            if there {
+                format!("route replace {network} via {via} dev {NEAR}\n")
+            } else {
+                format!("route replace unreachable {network}\n")
+            }
+        };
+        self.netns(EDGE).ip(&ROUTES.map(line).concat())
+    }
+
+    /// Plugs the link in or out, at the router's end. Its routes go with IPv6's addresses, and are put back.
+    pub fn plug_provider_a(&self, plugged: bool) -> Result<()> {
+        self.netns(ROUTER).ip(&format!("link set {FAR} {}\n", if plugged { "up" } else { "down" }))?;
+        if plugged {
+            // The kernel takes back what went with the carrier, but not the router's address of IPv6.
+            self.netns(ROUTER).ip(&format!("addr replace fd00:2::fe/64 dev {FAR} nodad\n"))?;
+            self.route_provider_a(true)?;
+        }
+        Ok(())
+    }
+
+    /// The router goes mute on the link, and the edge's kernel gives it up; or it speaks again.
+    pub fn mute_provider_a(&mut self, mute: bool) -> Result<()> {
+        self.own_link = None;
+        let router = self.netns(ROUTER);
+        self.own_link = Some(if mute { XdpPass::drop_all(router, FAR)? } else { XdpPass::attach(router, FAR)? });
+        if mute {
+            let line = |(_, via): (&str, &str)| format!("neigh replace {via} dev {NEAR} nud failed\n");
+            return self.netns(EDGE).ip(&ROUTES.map(line).concat());
+        }
+        // Whoever was given up is asked for anew.
+        for (_, via) in ROUTES {
+            let ping = self.netns(EDGE).command("ping")?.args(["-n", "-c1", "-W2", via]).output()?;
+            ensure!(ping.status.success(), "{via} does not answer");
+        }
+        Ok(())
+    }
+}

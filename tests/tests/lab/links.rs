@@ -1,0 +1,181 @@
+//! Interfaces change under the daemon in every way that `ip link` has: what the file names has its program again, packets go by
+//! what there is, and `status` says what is so.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use edge_tests::lab::{
+    patience::patience,
+    small::{BACKENDS, CLIENT, Mode, Served, Small},
+    topology::EDGE,
+    wait_until,
+};
+
+const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
+/// From a change to what follows from it.
+const SOON: Duration = Duration::from_secs(8);
+/// Both tunnels, and the other mode.
+const SEEN: [&str; 3] = ["4in4", "6in4", "dsr4"];
+
+fn lab() -> Small {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    lab.balance(Mode::Native).unwrap();
+    lab
+}
+
+/// Waits until a client is served by exactly these, by each mode.
+fn served(lab: &Small, by: &[&str], after: &str) {
+    let by: BTreeSet<_> = by.iter().map(|name| (*name).to_owned()).collect();
+    let mut last = String::new();
+    let reached = wait_until(patience(SOON), || {
+        let seen: Vec<_> = SEEN.iter().map(|name| lab.ask(Served::named(name).vip, 8)).collect();
+        last = format!("{seen:?}");
+        Ok(seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| *seen == by)))
+    });
+    assert!(reached.unwrap(), "{after}: served by {last}\n{}", lab.ctl(&["status"]).unwrap());
+}
+
+/// Waits until `status` has it.
+fn says(lab: &Small, what: &str, after: &str) {
+    let said = wait_until(patience(SOON), || Ok(lab.ctl(&["status"])?.contains(what)));
+    assert!(said.unwrap(), "{after}: {what:?} is not in\n{}", lab.ctl(&["status"]).unwrap());
+}
+
+const BOTH: [&str; 2] = BACKENDS;
+
+/// The addresses of a device that has lost them.
+fn addresses(device: &str, number: usize) -> String {
+    let (v4, v6) = if number == 0 {
+        ("10.0.0.1/24".to_owned(), "fd00::1/64".to_owned())
+    } else {
+        (format!("10.1.{number}.1/24"), format!("fd01:{number}::1/64"))
+    };
+    format!("addr replace {v4} dev {device}\naddr replace {v6} dev {device} nodad\n")
+}
+
+#[test]
+fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
+    let lab = lab();
+    let edge = lab.netns(EDGE);
+    let other = lab.netns(BACKENDS[1]).name().to_owned();
+    let flush = || lab.netns(BACKENDS[0]).ip("neigh flush dev eth0\n").unwrap();
+    served(&lab, &BOTH, "the start");
+
+    edge.ip("link set eth1 down\n").unwrap();
+    served(&lab, &BOTH[1..], "eth1 is down");
+    says(&lab, "nothing can be sent there", "eth1 is down");
+    // Under another name it is a way as well.
+    edge.ip(&format!("link set eth1 name other1\nlink set other1 up\n{}", addresses("other1", 1))).unwrap();
+    served(&lab, &BOTH, "eth1 is other1");
+    edge.ip("link property add dev other1 altname eth1\n").unwrap();
+    served(&lab, &BOTH, "other1 is called eth1, too");
+    edge.ip("link property del dev other1 altname eth1\nlink set other1 down\nlink set other1 name eth1\nlink set eth1 up\n")
+        .unwrap();
+    edge.ip(&addresses("eth1", 1)).unwrap();
+    served(&lab, &BOTH, "it is eth1 again");
+
+    edge.ip("link set eth1 address 02:00:00:00:77:01\n").unwrap();
+    flush();
+    served(&lab, &BOTH, "eth1 has another MAC address");
+    edge.ip("link set eth1 mtu 1400\n").unwrap();
+    served(&lab, &BOTH, "eth1 has another MTU");
+    edge.ip("link set eth1 mtu 1500\n").unwrap();
+
+    edge.ip(&format!("link set eth1 netns {other} name away0\n")).unwrap();
+    served(&lab, &BOTH[1..], "eth1 is in another namespace");
+    says(&lab, "nothing can be sent there", "eth1 is in another namespace");
+    lab.netns(BACKENDS[1]).ip(&format!("link set away0 netns {} name eth1\n", edge.name())).unwrap();
+    edge.ip(&format!("link set eth1 up\n{}", addresses("eth1", 1))).unwrap();
+    served(&lab, &BOTH, "eth1 is back");
+
+    edge.ip("link del eth1\n").unwrap();
+    served(&lab, &BOTH[1..], "eth1 is gone");
+    lab.cable(BACKENDS[0], "eth1").unwrap();
+    edge.ip(&addresses("eth1", 1)).unwrap();
+    lab.netns(BACKENDS[0])
+        .ip("addr add 10.1.1.11/24 dev eth0\naddr add fd01:1::11/64 dev eth0 nodad\n\
+             route add default via 10.1.1.1\nroute add default via fd01:1::1\n")
+        .unwrap();
+    // It has lost its program with its device.
+    says(&lab, "through the tunnel", "eth1 is another one");
+    lab.decapsulate(BACKENDS[0], Mode::Native, &SOURCES).unwrap();
+    served(&lab, &BOTH, "eth1 is another one");
+}
+
+#[test]
+fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
+    let mut lab = lab();
+    let edge_name = lab.netns(EDGE).name().to_owned();
+    let other = lab.netns(BACKENDS[1]).name().to_owned();
+    let ip = |lab: &Small, lines: &str| lab.netns(EDGE).ip(lines).unwrap();
+    let flush = |lab: &Small| lab.netns(CLIENT).ip("neigh flush dev eth0\n").unwrap();
+
+    ip(&lab, "link set eth0 down\n");
+    says(&lab, "is down, or has no carrier", "eth0 is down");
+    ip(&lab, "link set eth0 name other0\nlink set other0 up\n");
+    says(&lab, "eth0 NOT ATTACHED", "eth0 is other0");
+    ip(&lab, "link set other0 down\nlink set other0 name eth0\nlink set eth0 up\n");
+    ip(&lab, &addresses("eth0", 0));
+    served(&lab, &BOTH, "it is eth0 again");
+
+    ip(&lab, "link set eth0 address 02:00:00:00:77:00\n");
+    flush(&lab);
+    served(&lab, &BOTH, "eth0 has another MAC address");
+    ip(&lab, "link set eth0 mtu 1400\nlink property add dev eth0 altname front\n");
+    served(&lab, &BOTH, "eth0 has another MTU and one more name");
+    ip(&lab, "link set eth0 mtu 1500\n");
+
+    ip(&lab, "link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\naddr flush dev eth0\n");
+    ip(&lab, &addresses("br0", 0));
+    flush(&lab);
+    served(&lab, &BOTH, "eth0 is a port of a bridge");
+    ip(&lab, "link set eth0 nomaster\nlink del br0\n");
+    ip(&lab, &addresses("eth0", 0));
+    flush(&lab);
+    served(&lab, &BOTH, "eth0 is no port any more");
+
+    ip(&lab, &format!("link set eth0 netns {other} name away0\n"));
+    says(&lab, "eth0 NOT ATTACHED", "eth0 is in another namespace");
+    lab.netns(BACKENDS[1]).ip(&format!("link set away0 netns {edge_name} name eth0\n")).unwrap();
+    ip(&lab, &format!("link set eth0 up\n{}", addresses("eth0", 0)));
+    served(&lab, &BOTH, "eth0 is back");
+
+    ip(&lab, "link del eth0\n");
+    says(&lab, "this host has none of this name", "eth0 is gone");
+    lab.cable(CLIENT, "eth0").unwrap();
+    ip(&lab, &addresses("eth0", 0));
+    lab.netns(CLIENT)
+        .ip("addr add 10.0.0.2/24 dev eth0\naddr add fd00::2/64 dev eth0 nodad\n\
+             route add default via 10.0.0.1\nroute add default via fd00::1\n")
+        .unwrap();
+    lab.pass(CLIENT).unwrap();
+    served(&lab, &BOTH, "eth0 is another one");
+    let events = lab.ctl(&["events"]).unwrap();
+    let count = |kind: &str| events.lines().filter(|line| line.contains(&format!("  {kind} "))).count();
+    assert_eq!((count("detached"), count("backend_down")), (3, 0), "{events}");
+}
+
+/// XDP can't send by these devices: frames for them leave by what they lie on.
+#[test]
+fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
+    let lab = lab();
+    let edge = lab.netns(EDGE);
+    let flush = || lab.netns(BACKENDS[0]).ip("neigh flush dev eth0\n").unwrap();
+    let bridge = "link add br1 type bridge\nlink set br1 up\nlink set eth1 master br1\naddr flush dev eth1\n";
+    edge.ip(&format!("{bridge}{}", addresses("br1", 1))).unwrap();
+    flush();
+    served(&lab, &BOTH, "eth1 is a port of a bridge");
+
+    // By which port it would leave is not known here: native mode can't send it.
+    edge.ip("link add more0 type veth peer name more1\nlink set more0 master br1\nlink set more0 up\n").unwrap();
+    says(&lab, "br1 is a bridge of 2 ports", "the bridge has another port");
+    served(&lab, &BOTH[1..], "the bridge has another port");
+    edge.ip("link del more0\n").unwrap();
+    served(&lab, &BOTH, "the bridge has one port again");
+
+    edge.ip("link del br1\nlink add link eth1 name over1 type macvlan mode bridge\nlink set over1 up\n").unwrap();
+    edge.ip(&addresses("over1", 1)).unwrap();
+    flush();
+    served(&lab, &BOTH, "eth1 has a macvlan interface on it");
+    assert!(!lab.ctl(&["status"]).unwrap().contains("is a bridge of"), "{}", lab.ctl(&["status"]).unwrap());
+}
