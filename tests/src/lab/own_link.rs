@@ -1,11 +1,15 @@
 //! A link of its own to provider a, for what can become of a link: its tunnels leave the edge by it, and all else does not.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::{
     Lab,
     link::{self, End},
+    patience::patience,
     topology::{EDGE, ROUTER},
+    wait_until,
     xdp_pass::XdpPass,
 };
 
@@ -60,8 +64,11 @@ impl Lab {
         }
         // Whoever was given up is asked for anew.
         for (_, via) in ROUTES {
-            let ping = self.netns(EDGE).command("ping")?.args(["-n", "-c1", "-W2", via]).output()?;
-            ensure!(ping.status.success(), "{via} does not answer");
+            let answers = wait_until(patience(Duration::from_secs(10)), || {
+                let mut ping = self.netns(EDGE).command("ping")?;
+                Ok(ping.args(["-n", "-c1", "-W1", via]).output()?.status.success())
+            });
+            ensure!(answers?, "{via} does not answer");
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! `cargo xtask demo`: real traffic through the load balancer while things around it die.
 
+mod known;
 mod script;
 mod story;
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Instant, SystemTime},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use edge_tests::lab::{
@@ -59,15 +63,18 @@ fn play(lab: &mut Lab, story: &Story) -> Result<()> {
     let loads = lab.load(Service::of(Protocol::Tcp))?;
     story.opening();
     let mut moments: Vec<Moment> = Vec::new();
-    for Act { name, tells, run, then } in script::acts() {
-        let at = Instant::now();
+    let mut found = Vec::new();
+    for Act { name, tells, run, then, is_death } in script::acts() {
+        let (at, clock) = (Instant::now(), SystemTime::now());
         moments.push(Moment { name, at });
         story.act(start, at, tells);
         run(lab).with_context(|| format!("in the act \"{name}\""))?;
         interrupt::pause(then)?;
-        story.outcome(&records(&loads), start, &moments);
+        let known = if is_death { known::known(lab, name, clock)? } else { None };
+        story.outcome(&records(&loads), start, &moments, known.as_ref());
+        found.extend(known);
     }
-    story.ending(&report(&load::stop(loads)?, start, &moments))
+    story.ending(&report(&load::stop(loads)?, start, &moments), &found)
 }
 
 fn records(loads: &[Load]) -> Vec<Record> {

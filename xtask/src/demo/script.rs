@@ -17,6 +17,8 @@ pub(super) struct Act {
     pub(super) run: fn(&mut Lab) -> Result<()>,
     /// How long to watch before the next act.
     pub(super) then: Duration,
+    /// Whether backends die by it, or the way to them, so that it is of interest how soon that is known.
+    pub(super) is_death: bool,
 }
 
 /// Longer than detection (0.8 s at most) and a client's patience (1 s) together: failures end before the next act.
@@ -27,12 +29,13 @@ const A1: Backend = Backend { provider: Provider::A, number: 1 };
 const A2: Backend = Backend { provider: Provider::A, number: 2 };
 
 pub(super) fn acts() -> Vec<Act> {
-    let act = |name, tells, run, then| Act { name, tells, run, then };
+    let act = |name, tells, run, then| Act { name, tells, run, then, is_death: false };
+    let death = |name, tells, run| Act { name, tells, run, then: LONG, is_death: true };
     vec![
         act("load_started", "All is well; provider a, the first choice, serves.", |_| Ok(()), SHORT),
-        act("backend_killed", "Backend a2 loses power: no goodbye, just silence.", |lab| lab.kill_backend(A2), LONG),
+        death("backend_killed", "Backend a2 loses power: no goodbye, just silence.", |lab| lab.kill_backend(A2)),
         act("backend_healed", "a2 is back.", heal_a2, SHORT),
-        act("provider_killed", "Provider a is gone: all three of its backends at once.", kill_provider, LONG),
+        death("provider_killed", "Provider a is gone: all three of its backends at once.", kill_provider),
         act("provider_healed", "Provider a is back, and takes its traffic back by itself.", heal_provider, SHORT),
         act("controller_killed", "kill -9 of the controller: nobody watches, nobody steers.", Lab::kill_daemon, LONG),
         act("controller_restarted", "The controller starts again and adopts what it finds.", Lab::start_daemon, SHORT),
@@ -40,6 +43,15 @@ pub(super) fn acts() -> Vec<Act> {
         act("enabled", "edge-ctl enable a1.", |lab| each_pool(lab, "enable"), SHORT),
         act("failover", "edge-ctl failover SERVICE --to provider b, for each service.", failover, SHORT),
         act("failback", "edge-ctl failback SERVICE, for each service.", failback, SHORT),
+        act("link_laid", "Tunnels to provider a leave by a link of their own, eth2.", lay_link, SHORT),
+        death("link_down", "eth2 loses its carrier.", |lab| lab.plug_provider_a(false)),
+        act("link_up", "eth2 has a carrier again.", plug_in, SHORT),
+        death("route_gone", "The routes to provider a are gone.", |lab| lab.route_provider_a(false)),
+        act("route_back", "The routes are back.", route_back, SHORT),
+        death("neighbour_failed", "The router on eth2 goes mute; the kernel gives it up.", |lab| {
+            lab.mute_provider_a(true)
+        }),
+        act("neighbour_back", "The router speaks again.", speak_again, SHORT),
     ]
 }
 
@@ -54,6 +66,26 @@ fn kill_provider(lab: &mut Lab) -> Result<()> {
 
 fn heal_provider(lab: &mut Lab) -> Result<()> {
     Backend::of(Provider::A).try_for_each(|backend| lab.heal_backend(backend))?;
+    lab.wait_for_health(|_| "up")
+}
+
+fn lay_link(lab: &mut Lab) -> Result<()> {
+    lab.give_provider_a_a_link()?;
+    lab.wait_for_health(|_| "up")
+}
+
+fn plug_in(lab: &mut Lab) -> Result<()> {
+    lab.plug_provider_a(true)?;
+    lab.wait_for_health(|_| "up")
+}
+
+fn route_back(lab: &mut Lab) -> Result<()> {
+    lab.route_provider_a(true)?;
+    lab.wait_for_health(|_| "up")
+}
+
+fn speak_again(lab: &mut Lab) -> Result<()> {
+    lab.mute_provider_a(false)?;
     lab.wait_for_health(|_| "up")
 }
 

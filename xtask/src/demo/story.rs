@@ -7,9 +7,20 @@ use edge_tests::lab::load::{
     Record,
     report::{Moment, Report, report, served},
 };
+use serde::Serialize;
+
+use super::known::Known;
 
 /// Answers younger than this show which backends serve at the end of an act.
 const SETTLED: Duration = Duration::from_millis(500);
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    known: &'a [Known],
+}
 
 pub(super) struct Story {
     json: bool,
@@ -38,7 +49,7 @@ impl Story {
     }
 
     /// What the last of `moments` did to the requests.
-    pub(super) fn outcome(&self, records: &[Record], start: Instant, moments: &[Moment]) {
+    pub(super) fn outcome(&self, records: &[Record], start: Instant, moments: &[Moment], known: Option<&Known>) {
         if self.json {
             return;
         }
@@ -52,11 +63,16 @@ impl Story {
         let now = Instant::now();
         let serving: Vec<_> = served(records, now.checked_sub(SETTLED).unwrap_or(now), now).into_keys().collect();
         println!("          -> {failed}; now served by {}", serving.join(" "));
+        if let Some(Known { backends, median_ms, longest_ms, .. }) = known {
+            println!(
+                "          -> known of {backends} backends in pools after {median_ms} ms (median), {longest_ms} ms (last)"
+            );
+        }
     }
 
-    pub(super) fn ending(&self, report: &Report) -> Result<()> {
+    pub(super) fn ending(&self, report: &Report, known: &[Known]) -> Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(report)?);
+            println!("{}", serde_json::to_string_pretty(&Whole { report, known })?);
         } else {
             println!(
                 "\n{} requests, {} failed; the longest that any client went without an answer: {} ms (it gives up \
