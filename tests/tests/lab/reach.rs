@@ -62,3 +62,49 @@ fn in_dsr_nothing_goes_to_a_backend_behind_a_router() {
     let status = lab.ctl(&["status"]).unwrap();
     assert!(status.contains("it is behind the router 10.1.2.11"), "{status}");
 }
+
+#[test]
+fn an_edge_that_is_cut_off_says_so_and_leaves_all_as_it_was() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    lab.balance(Mode::Native).unwrap();
+    lab.netns(EDGE).ip("link set eth1 down\nlink set eth2 down\n").unwrap();
+    let said = edge_tests::lab::wait_until(Duration::from_secs(5), || {
+        Ok(lab.ctl(&["events"])?.lines().filter(|line| line.contains("  unreachable ")).count() >= 2)
+    });
+    let events = lab.ctl(&["events"]).unwrap();
+    assert!(said.unwrap() && events.contains("so it stays as it was"), "{events}");
+    std::thread::sleep(Duration::from_secs(2));
+    // The one that was cut off first had another one for the moment, and is out; nobody is left without any.
+    let status = lab.ctl(&["status"]).unwrap();
+    assert!(!status.contains("exhausted"), "{status}");
+    lab.netns(EDGE).ip("link set eth1 up\nlink set eth2 up\n").unwrap();
+    lab.netns(EDGE).ip("addr replace fd01:1::1/64 dev eth1 nodad\naddr replace fd01:2::1/64 dev eth2 nodad\n").unwrap();
+    let both = edge_tests::lab::wait_until(Duration::from_secs(10), || {
+        Ok(lab.ask(Served::named("4in4").vip, 12).is_ok_and(|served| served == lab.backends()))
+    });
+    assert!(both.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+}
+
+#[test]
+fn a_backend_whose_next_hop_was_never_known_is_not_sent_to() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    // Not probed, so that nothing else is known of it.
+    let vip = edge_tests::lab::small::UNSERVED[0];
+    let ghost = format!(
+        "\n[[pool]]\nname = \"ghost\"\nbackend = [{{ name = \"ghost\", address = \"10.1.1.99\" }}]\n\
+         \n[[service]]\nname = \"ghost\"\nvip = \"{vip}\"\nport = 7\nprotocol = \"udp\"\nmode = \"ipip\"\n\
+         pools = [\"ghost\", \"p4\"]\n"
+    );
+    lab.prepare(Mode::Native, &ghost).unwrap();
+    lab.start_daemon().unwrap();
+    // The kernel asks three times, a second apart.
+    let out = edge_tests::lab::wait_until(Duration::from_secs(15), || {
+        Ok(lab.ctl(&["status"])?.contains("its next hop 10.1.1.99 does not answer"))
+    });
+    assert!(out.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let service = std::net::SocketAddr::new(vip, 7);
+    let ask = || edge_tests::lab::udp_echo::ask(service, b"who?", Duration::from_secs(1)).is_ok();
+    assert!(lab.netns("client").within(|| (0..12).all(|_| ask())).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+}
