@@ -104,6 +104,11 @@ impl PinnedMaps {
         }
     }
 
+    /// The generation in force, to be rehearsed as if it were staged.
+    pub(crate) fn in_force(&self) -> Staged {
+        Staged { bank: self.maps.bank() }
+    }
+
     /// What a rehearsal has of its own: the staged generation and the backends, as they lie in the maps.
     pub(crate) fn staged(&self, staged: Staged) -> Result<(Published, Vec<Backend>), BpfError> {
         let all = self.maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;

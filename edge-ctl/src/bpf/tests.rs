@@ -247,7 +247,7 @@ fn a_configuration_that_outgrows_the_maps_is_refused_before_the_first_write() {
     let mut large = config();
     large.slots = 1 << 18;
     let error = try_plan(&pinned, &large).expect_err("too large").to_string();
-    assert!(error.contains("CANDIDATES") && error.contains("start the daemon again"), "{error}");
+    assert!(error.contains("CANDIDATES") && error.contains("edge-ctl upgrade"), "{error}");
     assert_eq!(pinned.snapshot().expect("readable"), before);
 }
 

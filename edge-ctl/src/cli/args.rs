@@ -174,6 +174,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Start the daemon's executable anew in its place, after an installation: the traffic goes on.
+    Upgrade,
     /// Stop the load balancer: stop the daemon, detach the program from the interfaces, withdraw announced VIPs.
     Detach,
     /// On a tunnel backend: decapsulate the packets of edges.

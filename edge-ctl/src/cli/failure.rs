@@ -52,6 +52,8 @@ pub(crate) enum Failure {
     /// A file lacks a last line that the text in force has.
     #[error("{file}: the last line `{END}` is missing, which the configuration in force has: the file may be cut off\n  write: `{END}` as the last line", file = .file.display())]
     CutOff { file: PathBuf },
+    #[error("the program that was attached goes on: {why}\n  do: see `edge-ctl status`; the daemon tries it again")]
+    NotUpgraded { why: String },
     #[error("the async runtime did not start")]
     Runtime(#[source] io::Error),
 }
@@ -102,7 +104,7 @@ impl Failure {
             },
             Self::NoAnswer { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Decap(_) | Self::Host(_) | Self::Runtime(_) => Code::Failed,
+            Self::Decap(_) | Self::Host(_) | Self::NotUpgraded { .. } | Self::Runtime(_) => Code::Failed,
         }
     }
 

@@ -10,6 +10,7 @@ mod render;
 mod table;
 mod flows;
 mod decap;
+mod upgrade;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -99,6 +100,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Failback { service } => operate(dirs, &Operation::Failback { service }),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
+        Command::Upgrade => runtime(false)?.block_on(upgrade::upgrade(dirs)),
         Command::Detach => detach(dirs),
         Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),
     }

@@ -136,6 +136,21 @@ pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
     }
 }
 
+/// Loads this version's program beside the one that is attached, and rehearses the configuration in force with it. Returns whether
+/// there was one.
+pub(crate) fn try_program(pin_dir: &Path) -> Result<bool, OfflineError> {
+    match Offline::open(pin_dir) {
+        Ok(Offline { inventory, maps }) => {
+            Rehearser::default().rehearse_in_force(&maps, &inventory).map_err(ChangeError::from)?;
+            Ok(true)
+        }
+        // Maps of another version, or none that could be gone on with.
+        Err(OfflineError::NothingPinned { .. }) => Ok(false),
+        Err(OfflineError::Maps(error)) if error.is_damage() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What `config` would change, or bring where nothing is.
 pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError> {
     match Offline::open(pin_dir) {

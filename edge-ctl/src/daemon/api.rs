@@ -45,6 +45,8 @@ pub(crate) enum Command {
     /// To a generation, or to the last good one.
     Rollback(Option<u64>, Words, Back),
     Confirm(Back),
+    /// To start its executable anew.
+    Upgrade(Back),
     Detach(Back),
 }
 
@@ -76,6 +78,7 @@ impl Command {
             | Self::Apply(_, back)
             | Self::Rollback(_, _, back)
             | Self::Confirm(back)
+            | Self::Upgrade(back)
             | Self::Detach(back) => drop(back.send(Err(refusal))),
         }
     }
@@ -137,6 +140,7 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers:
         .route("/v1/apply", post(apply).layer(DefaultBodyLimit::max(2 * MAX_FILE)))
         .route("/v1/rollback", post(roll_back))
         .route("/v1/confirm", post(confirm))
+        .route("/v1/upgrade", post(upgrade))
         .route("/v1/detach", post(detach))
         .fallback(async || no_such_route())
         .method_not_allowed_fallback(async || {
@@ -160,7 +164,7 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
 }
 
 const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true]; \
-    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/detach";
+    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/upgrade, /v1/detach";
 
 fn no_such_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
@@ -320,6 +324,10 @@ async fn confirm(caller: Caller) -> Result<Json<Outcome>, Refusal> {
 /// What a body says, if there is one.
 fn said<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.is_empty() || body == b"null" { Ok(T::default()) } else { parse(body) }
+}
+
+async fn upgrade(caller: Caller) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(request(&caller, Command::Upgrade).await?))
 }
 
 async fn detach(caller: Caller) -> Result<Json<Outcome>, Refusal> {

@@ -32,6 +32,7 @@ mod reading;
 mod soak;
 mod growth;
 mod keeper;
+mod upgrade;
 mod change;
 mod run;
 

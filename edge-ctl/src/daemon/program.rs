@@ -24,7 +24,7 @@ use crate::{
     },
     health::Health,
     plan,
-    xdp::{self, EdgeProgram, XdpError},
+    xdp::{self, EdgeProgram, Rehearsal, XdpError},
 };
 
 pub(crate) struct Program {
@@ -141,14 +141,19 @@ impl Program {
             }
             // What is attached goes on.
             Err(error) => {
-                let refused = Retry::after(self.refused.as_ref(), chain(&error), Instant::now());
-                if refused.is_news(self.refused.as_ref()) {
-                    events.report(EventKind::LocalFault, "program", refused.why());
-                }
-                self.refused = Some(refused);
+                self.refuse(chain(&error), events);
                 Vec::new()
             }
         }
+    }
+
+    /// It is not to be attached, and is loaded again later.
+    pub(crate) fn refuse(&mut self, why: String, events: &Events) {
+        let refused = Retry::after(self.refused.as_ref(), why, Instant::now());
+        if refused.is_news(self.refused.as_ref()) {
+            events.report(EventKind::LocalFault, "program", refused.why());
+        }
+        self.refused = Some(refused);
     }
 
     /// Attaches it to all interfaces of a new configuration, once it is loaded. Returns why it could not, on some.
@@ -199,6 +204,7 @@ impl Program {
     pub(crate) fn explain(&self, status: &mut Status) {
         if let Some(daemon) = &mut status.daemon {
             daemon.program = self.refused.as_ref().map(|refused| refused.why().to_owned());
+            daemon.loading = matches!(self.state, State::Loading(_) | State::Waiting(_));
         }
         for interface in &mut status.interfaces {
             let why = self.attachments.why(&interface.name).map(str::to_owned);
@@ -229,5 +235,8 @@ fn is_settled(inventory: &Inventory, plane: &impl DataPlane) -> bool {
 fn load(pins: &PinDir) -> Result<EdgeProgram, XdpError> {
     // The pins were there a moment ago; whoever removed them starts anew, too.
     let maps = PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)?;
-    EdgeProgram::load(&maps)
+    let program = EdgeProgram::load(&maps)?;
+    // It stays pinned, so that nobody waits for it later; where that fails, it is said when something is to be rehearsed.
+    let _pinned = Rehearsal::load(&maps);
+    Ok(program)
 }

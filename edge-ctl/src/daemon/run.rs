@@ -1,5 +1,6 @@
 //! The daemon's life: start, the loop, the end.
 
+mod attaching;
 mod each_second;
 mod network_events;
 mod showing;
@@ -39,6 +40,7 @@ use super::{
     soak::Soak,
     socket,
     sought::sought,
+    upgrade,
 };
 use crate::{
     bpf::{self, Before, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms, monotonic_time},
@@ -52,7 +54,6 @@ use crate::{
     },
     net::{self, Announcer, Devices, NetError, NetEvent, Watch},
     probe::{ProbeEngine, Report},
-    xdp::{EdgeProgram, XdpError},
 };
 
 /// How often what is in doubt is judged anew.
@@ -116,6 +117,7 @@ pub(crate) struct Directories<'a> {
 pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunError> {
     let Directories { pin_dir, run_dir, state_dir, socket } = dirs;
     panics::end_the_process();
+    upgrade::remember();
     let _run_dir = bpf::lock_run_dir(run_dir)?;
     let pins = PinDir::new(pin_dir)?;
     let lock = bpf::lock_pins(&pins)?;
@@ -165,7 +167,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
                 }
             }
             Some(found) = found.recv() => daemon.fit.note(found, &daemon.controller.events),
-            loaded = daemon.program.loading() => daemon.attach(loaded),
+            loaded = daemon.program.loading() => daemon.attach(loaded).await,
             _ = ticks.tick() => {
                 if daemon.tick().await == Next::Stop {
                     break "another edge-ctl has taken the pins";
@@ -338,19 +340,6 @@ impl Daemon {
         }
     }
 
-    /// The program is loaded: it takes the place of the one before on all interfaces.
-    fn attach(&mut self, loaded: Result<EdgeProgram, XdpError>) {
-        let is_loaded = loaded.is_ok();
-        let Controller { inventory, events, plane, .. } = &self.controller;
-        self.program.loaded(loaded, &inventory.config, events);
-        // Recorded while it was being loaded.
-        if let Some(before) = self.before.take_if(|_| is_loaded)
-            && let Err(error) = before.carry_newer_flows(plane)
-        {
-            self.fault("flows", &error);
-        }
-    }
-
     async fn command(&mut self, request: Request) -> Next {
         if request.is_late(boot_ms()) {
             request.command.refuse(Refusal::too_late());
@@ -368,12 +357,13 @@ impl Daemon {
             Command::Apply(candidate, back) => self.apply(*candidate, back).await,
             Command::Rollback(to, words, back) => self.roll_back(to, words, back).await,
             Command::Confirm(back) => self.confirm(back),
+            Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.
                 self.outside = None;
                 if self.program.is_loading() {
                     let loaded = self.program.loading().await;
-                    self.attach(loaded);
+                    self.attach(loaded).await;
                 }
                 let announced = takedown::announced(&self.controller.inventory.config);
                 match takedown::detach(&self.pins, &announced, Vec::new()).await {

@@ -7,7 +7,8 @@ use thiserror::Error;
 pub(crate) enum PlanError {
     #[error(
         "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
-         use): {wait}start the daemon again with it, which makes maps that are large enough, and moves no flow",
+         use): {wait}write it into the daemon's own file and run `edge-ctl upgrade`, which makes maps that are large \
+         enough and moves no flow",
         wait = wait(*.retired)
     )]
     Full {
@@ -19,8 +20,8 @@ pub(crate) enum PlanError {
         retired: usize,
     },
     #[error(
-        "the services do not fit into the map {map} with this `hash_key`: write larger [limits] services, and start the \
-         daemon again, which makes larger maps and moves no flow"
+        "the services do not fit into the map {map} with this `hash_key`: write larger [limits] services into the \
+         daemon's own file, then run `edge-ctl upgrade`, which makes larger maps and moves no flow"
     )]
     Index { map: &'static str },
     #[error("the snapshot of this configuration cannot be written as JSON")]

@@ -56,6 +56,15 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// Whether it writes nothing but the bank: all numbers and tables are those of the generation before.
+    pub(crate) fn keeps_all(&self) -> bool {
+        let fresh = |new: &NewService| new.fresh_number || new.fresh_owners;
+        self.candidates.is_empty()
+            && self.backends.is_empty()
+            && self.returned.is_empty()
+            && !self.services.iter().any(fresh)
+    }
+
     /// Gives the first generation of new maps another number than 1.
     pub(crate) fn renumber(&mut self, generation: u64) -> Result<(), PlanError> {
         self.snapshot.generation = generation;

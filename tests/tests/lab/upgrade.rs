@@ -2,10 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
-use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aya::maps::{Array, Map, MapData};
-use edge_common::abi::{ABI_VERSION, SNAPSHOT_PAGE, map};
+use edge_common::abi::{ABI_VERSION, Published, SNAPSHOT_PAGE, Service, banked, map};
 use edge_tests::lab::{
     kept::Kept,
     patience::patience,
@@ -84,7 +89,7 @@ fn maps_that_cannot_be_gone_on_with_are_replaced_without_a_gap() {
 
 #[test]
 fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
-    let mut lab = lab("");
+    let lab = lab("");
     let file = lab.edge().unwrap().configuration();
     let mut text = fs::read_to_string(&file).unwrap();
     // More pools than there are numbers.
@@ -106,11 +111,10 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     fs::write(&file, &text).unwrap();
     let refused = lab.edge().unwrap().output(lab.netns(EDGE), &["reload"]).unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(2) && said.contains("start the daemon again"), "{said}");
+    assert!(refused.status.code() == Some(2) && said.contains("edge-ctl upgrade"), "{said}");
 
     let (_, program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
-    lab.kill_daemon().unwrap();
-    lab.start_daemon().expect("it starts with larger maps");
+    lab.ctl(&["upgrade"]).unwrap();
     taken_over(&lab, program);
     let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
     assert_eq!(status["generation"], 2, "{}", lab.edge().unwrap().said());
@@ -146,4 +150,69 @@ fn another_version_takes_over_without_a_gap_and_clears_up_after_its_soak() {
     }
     let asked = asking.stop().unwrap();
     assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+}
+
+#[test]
+fn upgrades_under_load_leave_no_gap() {
+    let lab = lab("");
+    let asking = lab.asking().expect("a client");
+    let flows = flows(&lab);
+    let pid = |lab: &Small| lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["pid"].clone();
+    let (before, mut programs) = (pid(&lab), Vec::new());
+    for _ in 0..rounds() {
+        let said = lab.ctl(&["upgrade"]).unwrap();
+        assert!(said.contains("its program is attached"), "{said}");
+        programs.push(lab.attached(EDGE, "eth0").unwrap().unwrap().1);
+    }
+    assert!(programs.windows(2).all(|pair| pair[0] != pair[1]), "{programs:?}");
+    assert_eq!(pid(&lab), before, "a process that becomes another version stays the service manager's");
+    for flow in flows {
+        assert_eq!(flow.end().unwrap().len(), 1, "it stays where it is");
+    }
+    let asked = asking.stop().unwrap();
+    println!("{} upgrades: {asked:?}", programs.len());
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+}
+
+/// How many upgrades: a few, or as many as are asked for.
+fn rounds() -> u32 {
+    std::env::var("EDGE_UPGRADES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24)
+}
+
+/// Gives all tunnel services in force, which nobody uses here, this mode.
+fn set_mode(maps: &Path, from: u8, to: u8) {
+    let open = |name| Map::from_map_data(MapData::from_pin(maps.join(name)).unwrap()).unwrap();
+    let published: Array<_, [u8; size_of::<Published>()]> = open(map::PUBLISHED).try_into().unwrap();
+    let bank = bytemuck::pod_read_unaligned::<Published>(&published.get(&0, 0).unwrap()).active;
+    let mut services: Array<_, [u8; size_of::<Service>()]> = open(map::SERVICES).try_into().unwrap();
+    for at in (0..services.len() / 2).map(|number| banked(bank, number)) {
+        let service: Service = bytemuck::pod_read_unaligned(&services.get(&at, 0).unwrap());
+        if service.mode == from {
+            services.set(at, bytemuck::cast::<_, [u8; _]>(Service { mode: to, ..service }), 0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_program_that_fails_its_rehearsal_leaves_the_old_one_running() {
+    const TUNNEL: u8 = 2;
+    let mut lab = lab("");
+    let asking = lab.asking().expect("a client");
+    let attached = lab.attached(EDGE, "eth0").unwrap();
+    lab.kill_daemon().unwrap();
+    let maps = version(&lab, ABI_VERSION).join("maps");
+    set_mode(&maps, TUNNEL, 9);
+    lab.start_daemon().expect("it starts");
+    let why = |lab: &Small| lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["program"].to_string();
+    let refused = wait_until(patience(Duration::from_secs(20)), || Ok(why(&lab).contains("the rehearsal failed")));
+    assert!(refused.unwrap(), "{}\n{}", why(&lab), lab.edge().unwrap().said());
+    let upgrade = lab.edge().unwrap().output(lab.netns(EDGE), &["upgrade"]).unwrap();
+    let said = String::from_utf8_lossy(&upgrade.stderr).into_owned();
+    assert!(upgrade.status.code() == Some(2) && said.contains("the rehearsal failed"), "{said}");
+    assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached, "the old one goes on");
+
+    set_mode(&maps, 9, TUNNEL);
+    taken_over(&lab, attached.unwrap().1);
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 500 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
 }

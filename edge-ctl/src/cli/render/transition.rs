@@ -130,6 +130,7 @@ mod tests {
             probes: None,
             refused: None,
             program: None,
+            loading: false,
             unkept: None,
             repaired: 0,
             frozen: None,

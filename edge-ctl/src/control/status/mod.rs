@@ -62,6 +62,9 @@ pub(crate) struct DaemonStatus {
     pub(crate) probes: Option<String>,
     /// Why its program is not loaded: an older one goes on. It is tried again.
     pub(crate) program: Option<String>,
+    /// Whether its program is not attached yet, and an older one goes on.
+    #[serde(default)]
+    pub(crate) loading: bool,
     /// Why what operators have said would not survive a reboot: the disk.
     #[serde(default)]
     pub(crate) unkept: Option<String>,

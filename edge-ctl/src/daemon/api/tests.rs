@@ -77,6 +77,7 @@ fn serve() -> Served {
                 | Command::Apply(_, back)
                 | Command::Rollback(_, _, back)
                 | Command::Confirm(back)
+                | Command::Upgrade(back)
                 | Command::Detach(back) => drop(back),
             }
         }

@@ -24,6 +24,7 @@ impl Daemon {
             refused: self.refused.clone(),
             probes: self.probing.why_not(),
             program: None,
+            loading: false,
             unkept: self.keeper.fault(),
             repaired: self.controller.repaired,
             frozen: self.controller.frozen(),

@@ -212,7 +212,7 @@ fn what_does_not_fit_names_the_map_and_the_way_out() {
     capacity.backends = 3;
     let error = plan(&config, &capacity, None).expect_err("three backends and number 0 need four").to_string();
     assert!(error.contains("BACKENDS has room for 3"), "{error}");
-    assert!(error.contains("start the daemon again"), "{error}");
+    assert!(error.contains("edge-ctl upgrade"), "{error}");
 
     for shrink in [
         |c: &mut Capacity| c.candidates = 1500,

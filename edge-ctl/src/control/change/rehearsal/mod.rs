@@ -9,7 +9,8 @@ use self::packets::{Probed, Scene, scenes};
 use crate::{
     bpf::{Answer, Expected, PinnedMaps, Staged},
     config::Config,
-    plan::Image,
+    control::inventory::Inventory,
+    plan::{self, Image},
     xdp::{Ran, Rehearsal, XdpError},
 };
 
@@ -40,6 +41,21 @@ impl Rehearser {
             _ => Rehearsal::load(maps)?,
         };
         Ok(self.0.insert(rehearsal))
+    }
+
+    /// The same for the generation in force: whether this version's program does with it what this version says.
+    ///
+    /// # Errors
+    /// As of a candidate.
+    pub(crate) fn rehearse_in_force(&mut self, maps: &PinnedMaps, in_force: &Inventory) -> Result<(), RehearsalError> {
+        let config = &in_force.config;
+        let planned = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous));
+        // Planned after itself, it has the places and the numbers that it has; unless another version has planned it otherwise,
+        // and then there is nothing to compare.
+        match planned {
+            Ok(Ok(image)) if image.keeps_all() => self.rehearse(maps, config, &image, maps.in_force()),
+            _ => Ok(()),
+        }
     }
 
     /// Plays all scenes of `config`, whose image is staged.
