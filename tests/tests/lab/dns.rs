@@ -1,5 +1,7 @@
 //! Probes of a real name server, by both of its transports: what it answers, and what it does not.
 
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
 use std::time::Duration;
 
 use edge_tests::lab::{

@@ -1,6 +1,8 @@
 //! Interfaces change under the daemon in every way that `ip link` has: what the file names has its program again, packets go by
 //! what there is, and `status` says what is so.
 
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
 use std::{collections::BTreeSet, time::Duration};
 
 use edge_tests::lab::{

@@ -278,29 +278,6 @@ fn a_single_pool_in_silence_keeps_its_flows_whatever_its_policy() {
 }
 
 #[test]
-fn a_backend_that_flaps_is_held_back_and_the_last_one_is_not() {
-    let flap = |controller: &mut Controller<FakeDataPlane>| {
-        for _ in 0..20 {
-            fail(controller, 1, 3);
-            controller.now += Duration::from_secs(1);
-            pass(controller, 1, 2);
-            controller.now += Duration::from_secs(1);
-        }
-        let health = [EventKind::BackendUp, EventKind::BackendDown];
-        kinds(controller).into_iter().filter(|kind| health.contains(kind)).count()
-    };
-    let mut controller = up();
-    let before = kinds(&controller).len();
-    assert_eq!(flap(&mut controller) - before, 3, "down, up, down");
-    let mut controller = one_pool(WhenExhausted::Open);
-    for backend in [1, 2, 3] {
-        fail(&mut controller, backend, 3);
-    }
-    let before = kinds(&controller).len();
-    assert!(flap(&mut controller) > before + 20);
-}
-
-#[test]
 fn a_restart_knows_what_was_in_doubt() {
     let mut controller = up();
     silent(&mut controller, &[1, 2], 3);

@@ -1,6 +1,11 @@
 //! Pools that were left and backends that were down come back after a time, and by and by.
 
-use super::*;
+use edge_common::abi::WhenExhausted;
+
+use super::{
+    judging::{one_pool, up},
+    *,
+};
 use crate::config::Judging;
 
 /// The first pool waits 100 s and comes back over 10 s; its backends start over 32 s.
@@ -156,4 +161,27 @@ fn a_backend_that_was_down_gets_its_share_by_and_by() {
     assert_eq!(controller.plane.state(2), State(State::ENABLED | State::DOWN));
     pass_time(&mut controller, 5);
     assert_eq!(controller.plane.state(2), State(State::ENABLED | State::DOWN));
+}
+
+#[test]
+fn a_backend_that_flaps_is_held_back_and_the_last_one_is_not() {
+    let flap = |controller: &mut Controller<FakeDataPlane>| {
+        for _ in 0..20 {
+            fail(controller, 1, 3);
+            controller.now += Duration::from_secs(1);
+            pass(controller, 1, 2);
+            controller.now += Duration::from_secs(1);
+        }
+        let health = [EventKind::BackendUp, EventKind::BackendDown];
+        kinds(controller).into_iter().filter(|kind| health.contains(kind)).count()
+    };
+    let mut controller = up();
+    let before = kinds(&controller).len();
+    assert_eq!(flap(&mut controller) - before, 3, "down, up, down");
+    let mut controller = one_pool(WhenExhausted::Open);
+    for backend in [1, 2, 3] {
+        fail(&mut controller, backend, 3);
+    }
+    let before = kinds(&controller).len();
+    assert!(flap(&mut controller) > before + 20);
 }
