@@ -164,34 +164,53 @@ fn warm(
         },
         Err(error) => Err(error.into()),
     };
+    let changed = match changed {
+        Ok(Some(changed)) => {
+            inventory = changed.inventory;
+            Ok(())
+        }
+        changed => changed.map(drop),
+    };
+    let why = match &changed {
+        Err(ChangeError::Plan(why)) => Some(why.to_string()),
+        Ok(()) if maps.capacity().is_other_than_named(&inventory.config) => Some("[limits] has other sizes".to_owned()),
+        _ => None,
+    };
     let mut before = None;
-    let changed = match (changed, wanted) {
-        (Err(ChangeError::Plan(why)), Some(wanted)) => {
-            events.report(EventKind::Adopted, "maps", format!("larger ones are made: {why}"));
-            grow(&maps, wanted, &mut history, &mut rehearser, events).and_then(|(large, grown)| {
-                let small = Before::new(std::mem::replace(&mut maps, large), &maps)?;
-                let flows = small.carry(&mut maps)?;
-                let message = format!("{flows} recorded flows were carried over; counters begin anew");
-                events.report(EventKind::Adopted, "larger maps", message);
-                (inventory, before) = (grown, Some(small));
-                Ok(None)
+    let changed = match (why, wanted) {
+        (Some(why), Some(wanted)) => {
+            events.report(EventKind::Adopted, "maps", format!("others are made beside them: {why}"));
+            grow(&maps, wanted, &mut history, &mut rehearser, events).map(|(other, grown)| {
+                inventory = grown;
+                before = carry(std::mem::replace(&mut maps, other), &mut maps, events);
             })
         }
-        (changed, _) => changed,
+        _ => changed,
     };
     let refused = match changed {
-        Ok(changed) => {
-            if let Some(changed) = changed {
-                inventory = changed.inventory;
-            }
-            None
-        }
+        Ok(()) => None,
         Err(error) => {
             events.report(EventKind::ConfigRefused, &path.display().to_string(), chain(&error));
             Some(chain(&error))
         }
     };
     Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused })
+}
+
+/// Carries over what maps before had. What can't be is said, and the new ones are gone on with.
+fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> Option<Before> {
+    let carried = Before::new(from, to).and_then(|before| Ok((before.carry(to)?, before)));
+    match carried {
+        Ok((flows, before)) => {
+            let message = format!("{flows} recorded flows were carried over; counters begin anew");
+            events.report(EventKind::Adopted, "new maps", message);
+            Some(before)
+        }
+        Err(error) => {
+            events.report(EventKind::LocalFault, "new maps", format!("not all was carried over: {}", chain(&error)));
+            None
+        }
+    }
 }
 
 /// Publishes what is in force once more, into the bank that nobody has damaged.

@@ -4,7 +4,8 @@ use super::{compare::Findings, host::Pinned};
 use crate::{config::Config, plan::Capacity};
 
 /// How maps get another size.
-const ANEW: &str = "`edge-ctl detach`, then start again: it makes the maps anew, and nothing is forwarded in between";
+const ANEW: &str =
+    "run `edge-ctl upgrade`: the daemon starts anew and makes other maps beside these, and no flow moves";
 
 /// Compares the sizes that the file names with those of the maps, and what is configured with the room in them.
 pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &Pinned) {
@@ -30,7 +31,7 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
             findings.warn(&subject, message, ANEW);
         } else if named && has != wanted {
             let message = format!("it is {wanted}, and not in force: the pinned maps were made for {has}");
-            findings.warn(&subject, message, format!("{key} = {has}, or {ANEW}"));
+            findings.warn(&subject, message, format!("write {key} = {has}, or {ANEW}"));
         }
     }
 }

@@ -120,6 +120,15 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     assert_eq!(status["generation"], 2, "{}", lab.edge().unwrap().said());
     assert_eq!(lab.ctl(&["history", "--text", "2"]).unwrap(), text);
     assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"));
+
+    // Another size, and another time.
+    let program = lab.attached(EDGE, "eth0").unwrap().unwrap().1;
+    assert!(text.contains("flows = 1024"), "{text}");
+    fs::write(&file, text.replace("flows = 1024", "flows = 4096")).unwrap();
+    lab.ctl(&["upgrade"]).unwrap();
+    taken_over(&lab, program);
+    let check = lab.ctl(&["check", file.to_str().unwrap(), "--host"]).unwrap();
+    assert!(!check.contains("limits.flows"), "{check}");
     for flow in &flows {
         flow.wait_for(50).unwrap();
     }

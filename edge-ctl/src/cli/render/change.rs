@@ -19,12 +19,17 @@ pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
     let memory = plan.memory;
     let _ = match memory.pinned {
         Some(pinned) if pinned != memory.anew => {
-            writeln!(text, "memory      {} in the pinned maps; {} after a cold start", mib(pinned), mib(memory.anew))
+            writeln!(
+                text,
+                "memory      {} in the pinned maps; {} when the daemon starts anew",
+                mib(pinned),
+                mib(memory.anew)
+            )
         }
         _ => writeln!(text, "memory      {} in maps", mib(memory.anew)),
     };
     for later in &plan.limits_later {
-        let _ = writeln!(text, "limits      {later} until a cold start");
+        let _ = writeln!(text, "limits      {later} until the daemon starts anew");
     }
     text += "\n";
     text += &diff(&plan.diff, colour);

@@ -43,7 +43,7 @@ pub(crate) struct Plan {
     pub(crate) flows: Vec<Moves>,
     /// Bytes of the maps: of those that are pinned, and of those that a cold start would make.
     pub(crate) memory: Memory,
-    /// Keys of `[limits]` that do not take effect before a cold start.
+    /// Keys of `[limits]` that do not take effect before the daemon starts anew.
     pub(crate) limits_later: Vec<String>,
 }
 
