@@ -1,4 +1,4 @@
-//! All of `edge-ctl`. A library for the sake of its benches: nothing else may depend on it.
+//! All of `edge-ctl`. A library for the sake of its benches and its fuzzer: nothing else may depend on it.
 //!
 //! A module imports only from those that stand above it here.
 
@@ -15,5 +15,6 @@ mod daemon;
 mod cli;
 
 pub mod bench;
+pub mod fuzz;
 
 pub use cli::main;

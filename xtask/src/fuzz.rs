@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over the packet path on the host.
+//! `cargo xtask fuzz`: libFuzzer over the packet path on the host, and over what the controller reads.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,6 +16,9 @@ use crate::{
 /// How long, and what becomes of the corpus.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
+    /// What reads the bytes.
+    #[arg(value_enum, default_value_t = Target::Packets)]
+    target: Target,
     /// Seconds to run.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seconds: u32,
@@ -25,6 +28,46 @@ pub(crate) struct Options {
     /// Add the shortest sequences that reach what the committed corpus does not.
     #[arg(long)]
     keep: bool,
+}
+
+/// What is fuzzed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// Frames, through the packet path.
+    Packets,
+    /// The text of a configuration.
+    Configuration,
+    /// A request to the API.
+    Request,
+    /// A history from the maps, or the state directory's file.
+    State,
+}
+
+impl Target {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "packets",
+            Self::Configuration => "configuration",
+            Self::Request => "request",
+            Self::State => "state",
+        }
+    }
+
+    const fn binary(self) -> &'static str {
+        match self {
+            Self::Packets => "edge-fuzz",
+            Self::Configuration | Self::Request | Self::State => "edge-fuzz-control",
+        }
+    }
+
+    /// The committed corpus, from the checkout's root.
+    fn corpus(self) -> PathBuf {
+        let root = cargo::root().join("tests/fuzz");
+        match self {
+            Self::Packets => root.join("corpus"),
+            Self::Configuration | Self::Request | Self::State => root.join("control").join(self.name()),
+        }
+    }
 }
 
 /// Sequences of up to 8 frames of a few hundred bytes, rarely one of 1,500.
@@ -42,14 +85,16 @@ const FLAGS: [&str; 6] = [
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure(&[Package::any("g++")], "building libFuzzer")?;
-    let fuzzer = step("building the fuzzer", build)?;
-    let (committed, found) = (cargo::root().join("tests/fuzz/corpus"), cargo::root().join("target/fuzz/corpus"));
+    let fuzzer = step("building the fuzzer", || build(options.target))?;
+    let found = cargo::root().join("target/fuzz/found").join(options.target.name());
+    let committed = options.target.corpus();
     std::fs::create_dir_all(&committed)?;
     std::fs::create_dir_all(&found)?;
-    step(&format!("fuzzing for {} s", options.seconds), || {
+    let name = options.target.name();
+    step(&format!("fuzzing {name} for {} s", options.seconds), || {
         let artifacts = format!("-artifact_prefix={}/", cargo::root().join("target/fuzz").display());
         let mut run = cargo::command(&fuzzer);
-        run.current_dir(cargo::root().join("target/fuzz"));
+        run.current_dir(cargo::root().join("target/fuzz")).env("EDGE_FUZZ", name);
         run.args([&found, &committed]).arg(artifacts);
         run.args([format!("-max_total_time={}", options.seconds), format!("-max_len={LONGEST}")]);
         run.args(["-print_final_stats=1", "-timeout=5"]);
@@ -59,29 +104,42 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         cargo::run(&mut run)
     })?;
     if options.keep {
-        step("keeping what is new", || merge(&fuzzer, &committed, &found))?;
+        step("keeping what is new", || merge(&fuzzer, name, &committed, &found))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Puts into `committed` what reaches more than it does, and is in `found`.
-fn merge(fuzzer: &Path, committed: &Path, found: &Path) -> Result<()> {
+fn merge(fuzzer: &Path, name: &str, committed: &Path, found: &Path) -> Result<()> {
     let mut merge = cargo::command(fuzzer);
+    merge.env("EDGE_FUZZ", name);
     // By edges alone: how often one is taken would keep five times as many.
     merge.args(["-set_cover_merge=1", "-use_counters=0"]).arg(format!("-max_len={LONGEST}")).args([committed, found]);
     cargo::run(&mut merge)
 }
 
-fn build() -> Result<PathBuf> {
+fn build(target: Target) -> Result<PathBuf> {
     // Everything is built with other flags: not where the rest is.
     let dir = cargo::target_dir()?.join("fuzz");
     let mut build = cargo::cargo();
     build.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
-    build.args(["build", "--quiet", "--package", "edge-fuzz", "--profile", "fuzz", "--target-dir"]).arg(&dir);
+    build
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "edge-fuzz",
+            "--bin",
+            target.binary(),
+            "--profile",
+            "fuzz",
+            "--target-dir",
+        ])
+        .arg(&dir);
     // With a target named, build scripts and procedural macros have none of the flags.
     build.args(["--target", &host()?]);
     cargo::run(&mut build)?;
-    Ok(dir.join(host()?).join("fuzz/edge-fuzz"))
+    Ok(dir.join(host()?).join("fuzz").join(target.binary()))
 }
 
 /// The machine's own target.

@@ -63,7 +63,7 @@ enum Command {
     },
     /// Measure packets, the control plane, and others beside this load balancer (root).
     Bench(bench::Options),
-    /// Let libFuzzer look for frames that break a rule of the packet path.
+    /// Let libFuzzer look for frames that break a rule of the packet path, or for what the controller can't read.
     Fuzz(fuzz::Options),
     /// Formatting, clippy and dependencies.
     Lints,

@@ -1,4 +1,4 @@
-//! The history of configurations, as bytes in pages of a map: two banks, of which the one with the higher count is in force.
+//! The history of configurations, as bytes in pages of a map: two banks, each with a count and a checksum.
 //!
 //! Who is killed while writing leaves the other bank as it was.
 
@@ -6,10 +6,19 @@ use edge_common::abi::{SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, map};
 
 use super::{BpfError, PinnedMaps, maps::position, publish::out_of};
 
+/// What one of the two banks has.
+pub(crate) struct HistoryBank {
+    pub(crate) bytes: Vec<u8>,
+    bank: u32,
+    count: u64,
+}
+
 impl PinnedMaps {
-    /// The bytes that were written last; `None` where there are none, or none that are whole.
-    pub(crate) fn history(&self) -> Option<Vec<u8>> {
-        self.newest().map(|(_, _, bytes)| bytes)
+    /// What was written last, and what before that; less where there is less, or where a bank is not whole.
+    pub(crate) fn histories(&self) -> Vec<HistoryBank> {
+        let mut banks: Vec<_> = [0, 1].into_iter().filter_map(|bank| self.read_history(bank)).collect();
+        banks.sort_by_key(|bank| std::cmp::Reverse(bank.count));
+        banks
     }
 
     /// Bytes that there is room for.
@@ -17,15 +26,17 @@ impl PinnedMaps {
         (self.capacity.history as usize * SNAPSHOT_PAGE).saturating_sub(size_of::<SnapshotHead>())
     }
 
-    /// Writes `bytes` in place of those before. Only for the holder of the lock.
+    /// Writes `bytes`, and leaves `keep` as it is, which is one of [`histories`](Self::histories). Only for the holder of the
+    /// lock.
     ///
     /// # Errors
     /// When there is no room for them; those before stay.
-    pub(crate) fn write_history(&self, bytes: &[u8]) -> Result<(), BpfError> {
+    pub(crate) fn write_history(&self, bytes: &[u8], keep: Option<&HistoryBank>) -> Result<(), BpfError> {
         if bytes.len() > self.history_room() {
             return Err(out_of(map::HISTORY, self.capacity.history));
         }
-        let (bank, count) = self.newest().map_or((0, 0), |(bank, count, _)| (bank ^ 1, count));
+        let bank = keep.map_or(0, |keep| keep.bank ^ 1);
+        let count = self.histories().first().map_or(0, |last| last.count);
         let head = SnapshotHead {
             generation: count + 1,
             length: u32::try_from(bytes.len()).map_err(|_| out_of(map::HISTORY, u32::MAX))?,
@@ -42,13 +53,7 @@ impl PinnedMaps {
         Ok(())
     }
 
-    fn newest(&self) -> Option<(u32, u64, Vec<u8>)> {
-        let banks =
-            [0, 1].into_iter().filter_map(|bank| self.read_history(bank).map(|(count, all)| (bank, count, all)));
-        banks.max_by_key(|(_, count, _)| *count)
-    }
-
-    fn read_history(&self, bank: u32) -> Option<(u64, Vec<u8>)> {
+    fn read_history(&self, bank: u32) -> Option<HistoryBank> {
         let page = |n: u32| position(bank, n).and_then(|at| self.maps.history.read(at));
         let first = page(0)?;
         let head: SnapshotHead = bytemuck::pod_read_unaligned(&first.0[..size_of::<SnapshotHead>()]);
@@ -61,6 +66,6 @@ impl PinnedMaps {
             bytes.extend_from_slice(&page(n)?.0);
         }
         let bytes = bytes[size_of::<SnapshotHead>()..end].to_vec();
-        (crc32fast::hash(&bytes) == head.checksum).then_some((head.generation, bytes))
+        (crc32fast::hash(&bytes) == head.checksum).then_some(HistoryBank { bytes, bank, count: head.generation })
     }
 }

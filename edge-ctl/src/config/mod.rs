@@ -290,7 +290,8 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     }
 }
 
-fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
+/// The same of bytes, which may be no text.
+pub(crate) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
     match str::from_utf8(bytes) {
         Ok(text) => parse(text, file),
         Err(error) => {

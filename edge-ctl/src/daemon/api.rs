@@ -289,10 +289,17 @@ pub(crate) struct ApplyBody {
     pub(crate) words: Words,
 }
 
+/// Bytes of a file's name, at most, which is kept with the generation: `PATH_MAX` of Linux.
+const LONGEST_PATH: usize = 4096;
+
 async fn apply(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
     let ApplyBody { text, file, words } = parse(&body)?;
     drop(body);
     words.check()?;
+    if file.len() > LONGEST_PATH || file.contains(char::is_control) {
+        let error = format!("the file's name is longer than {LONGEST_PATH} bytes, or has control characters");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, error, Some("nothing was changed")));
+    }
     // Beside the loop, as the daemon's own file is.
     let _turn = Arc::clone(&caller.shared.reading).acquire_owned().await.map_err(|_| stopping())?;
     let read = spawn_blocking(move || config::parse(&text, &file).map(|config| (config, file)));

@@ -221,9 +221,15 @@ pub(crate) fn publish_anew(
 ) -> Result<Inventory, ChangeError> {
     let image = maps.with_previous(|previous| plan::plan(&in_force.config, maps.capacity(), previous))??;
     let inventory = Inventory::new(in_force.config.clone(), &image.snapshot)?;
-    maps.publish(&image)?;
+    let before = history.clone();
+    // First, as in any change: the generation must not come into force without its trial.
     history.renumber(in_force.generation, inventory.generation);
-    maps.write_history(&history.encode(maps.history_room()))?;
+    if let Err(error) = change::write_down(maps, history).and_then(|()| maps.publish(&image)) {
+        *history = before;
+        // If this fails, too, the note is of a generation that does not exist.
+        let _stays = change::write_down(maps, history);
+        return Err(error.into());
+    }
     Ok(inventory)
 }
 

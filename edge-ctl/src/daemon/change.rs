@@ -157,7 +157,7 @@ impl Daemon {
 
     pub(super) fn write_history(&mut self) {
         let maps = &self.controller.plane;
-        if let Err(error) = maps.write_history(&self.history.encode(maps.history_room())) {
+        if let Err(error) = change::write_down(maps, &mut self.history) {
             self.fault("history", &error);
         }
     }

@@ -138,6 +138,11 @@ impl History {
         }
     }
 
+    /// Whether it was written for a generation that has not come into force after `published`.
+    pub(crate) fn is_note(&self, published: u64) -> bool {
+        self.entries.last().is_some_and(|entry| entry.generation > published)
+    }
+
     pub(crate) fn entry(&self, generation: u64) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.generation == generation)
     }

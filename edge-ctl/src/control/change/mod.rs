@@ -4,6 +4,7 @@
 
 mod candidate;
 mod history;
+mod recall;
 mod diff;
 mod guard;
 mod moves;
@@ -25,8 +26,9 @@ pub(crate) use self::{
     history::{Entry, History, Trial, Verdict, checksum},
     moves::Moves,
     planned::{Plan, Planned},
+    recall::{recall, write_down},
     rehearsal::{RehearsalError, Rehearser},
-    verbs::{Changed, change, confirm, recall, roll_back, undo},
+    verbs::{Changed, change, confirm, roll_back, undo},
     vetted::Vetted,
     watch::Watch,
 };

@@ -1,7 +1,7 @@
 //! The verbs that change what is in force, the same for the daemon and for the command line without one. Each is for the holder
 //! of the lock.
 
-use super::{Candidate, ChangeError, Diff, History, How, Planned, Rehearser, Verdict, Words};
+use super::{Candidate, ChangeError, Diff, History, How, Planned, Rehearser, Verdict, Words, write_down};
 use crate::{
     bpf::{BpfError, PinnedMaps},
     config,
@@ -12,13 +12,6 @@ use crate::{
 pub(crate) struct Changed {
     pub(crate) inventory: Inventory,
     pub(crate) outcome: Outcome,
-}
-
-/// What is known of the generations before, in line with the one in force.
-pub(crate) fn recall(maps: &PinnedMaps, in_force: &Inventory, now: Clock) -> History {
-    let mut history = maps.history().map_or_else(History::default, |bytes| History::decode(&bytes));
-    history.settle(in_force.generation, &in_force.config.text, now.unix_ms);
-    history
 }
 
 /// Brings `candidate` into force in place of `in_force`; `None` where that is the same already.
@@ -50,7 +43,7 @@ pub(crate) fn change(
 pub(crate) fn confirm(maps: &PinnedMaps, history: &mut History) -> Result<Outcome, ChangeError> {
     let trial = history.trial.clone().ok_or(ChangeError::NoTrial)?;
     let mut confirmed = History { trial: None, ..history.clone() };
-    maps.write_history(&confirmed.encode(maps.history_room()))?;
+    write_down(maps, &mut confirmed)?;
     *history = confirmed;
     let message = format!("generation {} is confirmed, and stays", trial.generation);
     Ok(Outcome { changed: true, message, warnings: Vec::new() })

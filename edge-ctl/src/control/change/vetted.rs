@@ -1,6 +1,6 @@
 //! A candidate that was rehearsed: it lies in the maps, and can be published, once.
 
-use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial};
+use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, write_down};
 use crate::{
     bpf::{PinnedMaps, Staged},
     control::{
@@ -64,11 +64,11 @@ impl Vetted {
             until_ms: now.boot_ms.saturating_add(u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX)),
             unavailable,
         });
-        let written = maps.write_history(&history.encode(maps.history_room()));
+        let written = write_down(maps, history);
         if let Err(error) = written.and_then(|()| maps.make_active(&image, staged)) {
             *history = before;
             // If this fails, too, the note is of a generation that does not exist.
-            let _stays = maps.write_history(&history.encode(maps.history_room()));
+            let _stays = write_down(maps, history);
             return Err(error.into());
         }
         let (services, pools) = (inventory.config.services.len(), inventory.config.pools.len());

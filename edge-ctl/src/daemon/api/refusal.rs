@@ -27,7 +27,8 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
-        Self { status, body: ErrorBody { error: error.into(), hint: hint.map(str::to_owned) } }
+        let [error, hint] = [Some(error.into()), hint.map(str::to_owned)].map(|text| text.map(|text| plain(&text)));
+        Self { status, body: ErrorBody { error: error.unwrap_or_default(), hint } }
     }
 
     /// A request that came after its deadline.
@@ -39,6 +40,16 @@ impl Refusal {
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error), None)
     }
+}
+
+/// Bytes of a text, at most: it quotes what was asked, which may be anything.
+const LONGEST: usize = 32 << 10;
+
+/// `text` fit for a terminal, and not long.
+fn plain(text: &str) -> String {
+    let end = (0..=LONGEST.min(text.len())).rfind(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let safe = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    text[..end].chars().map(safe).collect()
 }
 
 impl From<OperationError> for Refusal {

@@ -2,7 +2,7 @@
 
 use super::super::{
     Candidate, ChangeError, Findings, History, How, Plan, Planned, Rehearser, Trial, Verdict, Words, change, confirm,
-    recall, roll_back, undo,
+    recall, roll_back, undo, write_down,
 };
 use crate::{
     bpf::{BpfError, PinnedMaps, bpffs::Bpffs},
@@ -20,12 +20,16 @@ fn text() -> String {
     fixture::inventory().config.text
 }
 
-fn candidate(text: &str, how: How, words: Words) -> Candidate {
+pub(super) fn candidate(text: &str, how: How, words: Words) -> Candidate {
     Candidate { config: parse(text), how, file: Some("/etc/edge/edge.toml".to_owned()), words }
 }
 
 fn started(bpffs: &Bpffs) -> (PinnedMaps, Inventory, History) {
-    let first = candidate(&text(), How::Start, Words::default());
+    started_with(bpffs, &text())
+}
+
+pub(super) fn started_with(bpffs: &Bpffs, text: &str) -> (PinnedMaps, Inventory, History) {
+    let first = candidate(text, How::Start, Words::default());
     let mut maps = PinnedMaps::create(&bpffs.pins(), &Capacity::of(&first.config)).unwrap();
     let mut history = History::default();
     let planned = Planned::new(&maps, None, first).unwrap();
@@ -34,7 +38,7 @@ fn started(bpffs: &Bpffs) -> (PinnedMaps, Inventory, History) {
     (maps, inventory, history)
 }
 
-const fn confirm_in(ms: u64) -> Words {
+pub(super) const fn confirm_in(ms: u64) -> Words {
     Words {
         allow_removal: 0,
         allow_moves: false,
@@ -239,11 +243,10 @@ fn a_history_that_has_no_room_keeps_what_counts() {
     let bpffs = Bpffs::mount();
     let (maps, before, mut history) = started(&bpffs);
     history.trial = Some(Trial { generation: 1, back_to: 1, until_ms: 5, unavailable: Vec::new() });
-    let bytes = history.encode(maps.history_room());
     for _ in 0..3 {
-        maps.write_history(&bytes).unwrap();
+        write_down(&maps, &mut history).unwrap();
         assert_eq!(recall(&maps, &before, Clock::now()), history);
     }
-    assert!(maps.write_history(&vec![0; maps.history_room() + 1]).is_err());
+    assert!(maps.write_history(&vec![0; maps.history_room() + 1], None).is_err());
     assert_eq!(recall(&maps, &before, Clock::now()), history);
 }
