@@ -15,28 +15,15 @@ pub(super) const DEFAULTS: Section = Section { heading: "[defaults]", keys: &["p
 /// What several pools have in common.
 pub(super) const POOL_DEFAULTS: Section = Section {
     heading: "[defaults.pool]",
-    keys: &["min_healthy", "ejection_cap", "panic_below", "damping", "failback_after", "failback_over", "slow_start"],
+    // But for its name, its probe and its backends, which stand at the ends of the list.
+    keys: POOL.keys.split_at(POOL.keys.len() - 2).0.split_at(1).1,
 };
 pub(super) const PROBE_DEFAULTS: Section = Section { heading: "[defaults.probe]", keys: PROBE.keys };
 /// What several services have in common.
 pub(super) const SERVICE_DEFAULTS: Section = Section {
     heading: "[defaults.service]",
-    keys: &[
-        "port",
-        "protocol",
-        "mode",
-        "pools",
-        "when_exhausted",
-        "flow_table",
-        "flow_idle_timeout",
-        "quic",
-        "udp",
-        "learn",
-        "affinity",
-        "affinity_prefix",
-        "announce",
-        "announce_interface",
-    ],
+    // But for its name and its VIP, which stand first.
+    keys: SERVICE.keys.split_at(2).1,
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };

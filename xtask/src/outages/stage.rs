@@ -101,6 +101,29 @@ impl Stage {
     }
 }
 
+/// Kills the controller, does something `between`, starts it again, and waits until it sees all backends up.
+pub(super) fn restart<T>(lab: &mut Lab, between: impl FnOnce(&mut Lab) -> Result<T>) -> Result<T> {
+    lab.kill_daemon()?;
+    let done = between(lab)?;
+    lab.start_daemon()?;
+    lab.wait_for_health(|_| "up")?;
+    Ok(done)
+}
+
+/// All events that the controller still has.
+pub(super) fn events(lab: &Lab) -> Result<Vec<Value>> {
+    lab.ctl(&["events", "--json"])?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// A file beside the controller's own, which gives a backend another weight.
+pub(super) fn reweighed(lab: &Lab) -> Result<String> {
+    let file = lab.edge().configuration();
+    let text = std::fs::read_to_string(&file)?.replacen("[[pool.backend]]", "[[pool.backend]]\nweight = 90", 1);
+    let other = file.with_file_name("reweighed.toml");
+    std::fs::write(&other, text)?;
+    Ok(other.display().to_string())
+}
+
 /// A request to the daemon's API: the status, and the answer.
 pub(super) fn api(lab: &Lab, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     let mut socket = UnixStream::connect(lab.edge().run_dir().join("edge.sock"))?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     outages::{
         incident::{Helped, Incident, Observed},
-        stage::Stage,
+        stage::{Stage, events, restart, reweighed},
     },
     unpacked,
 };
@@ -45,21 +45,16 @@ fn leap_second(stage: &mut Stage) -> Result<Observed> {
     let clock = stage.lab.edge().run_dir().with_file_name("clock");
     fs::write(&clock, "+0\n")?;
     let library = faketime()?;
-    stage.lab.kill_daemon()?;
-    stage.lab.set_environment(&[
-        ("LD_PRELOAD", &library.display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ])?;
-    stage.lab.start_daemon()?;
-    stage.lab.wait_for_health(|_| "up")?;
-    let file = stage.lab.edge().configuration();
-    let good = fs::read_to_string(&file)?;
-    let tried = file.with_file_name("tried.toml");
-    fs::write(&tried, good.replacen("[[pool.backend]]", "[[pool.backend]]\nweight = 90", 1))?;
-    let tried = tried.display().to_string();
-    let before = events(stage)?;
+    restart(&mut stage.lab, |lab| {
+        lab.set_environment(&[
+            ("LD_PRELOAD", &library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ])
+    })?;
+    let tried = reweighed(&stage.lab)?;
+    let before = events(&stage.lab)?.len();
     let (days, toll) = stage.toll(Duration::ZERO, |lab| {
         lab.ctl(&["apply", &tried, "--confirm", "10m"])?;
         let mut days = Vec::new();
@@ -69,40 +64,25 @@ fn leap_second(stage: &mut Stage) -> Result<Observed> {
             lab.ctl(&["drain", "provider-b-lan4/b1"])?;
             lab.ctl(&["enable", "provider-b-lan4/b1"])?;
             sleep(EACH);
-            days.push(days_off(&lab.ctl(&["events", "--json"])?)?);
+            days.push(days_off(events(lab)?.last().context("there are events")?)?);
         }
         Ok(days)
     })?;
-    let seen = events(stage)?;
-    let wrong: Vec<_> =
-        seen.get(before.len()..).unwrap_or_default().iter().filter(|kind| FALSE.contains(&kind.as_str())).collect();
+    let seen = events(&stage.lab)?;
+    let wrong = seen.iter().skip(before).filter(|event| FALSE.iter().any(|kind| event["kind"] == *kind)).count();
     let confirmed = stage.lab.ctl(&["confirm"]).is_ok();
     stage.lab.ctl(&["rollback"])?;
-    stage.lab.kill_daemon()?;
-    stage.lab.set_environment(&[])?;
-    stage.lab.start_daemon()?;
-    stage.lab.wait_for_health(|_| "up")?;
+    restart(&mut stage.lab, |lab| lab.set_environment(&[]))?;
     Ok(Observed::all([
         (format!("its events were {days:?} days from now"), days == [0, 1, -1, 0]),
-        (format!("{} false events", wrong.len()), wrong.is_empty()),
+        (format!("{wrong} false events"), wrong == 0),
         ("the change waited on, and was confirmed".to_owned(), confirmed),
         (toll.to_string(), toll.is_nothing()),
     ]))
 }
 
-/// The kinds of all events.
-fn events(stage: &Stage) -> Result<Vec<String>> {
-    let text = stage.lab.ctl(&["events", "--json"])?;
-    let kind = |line: &str| -> Result<String> {
-        let event: serde_json::Value = serde_json::from_str(line)?;
-        Ok(event["kind"].as_str().context("an event has a kind")?.to_owned())
-    };
-    text.lines().map(kind).collect()
-}
-
-/// How many days from now the last event is.
-fn days_off(events: &str) -> Result<i64> {
-    let event: serde_json::Value = serde_json::from_str(events.lines().last().context("there are events")?)?;
+/// How many days from now an event is.
+fn days_off(event: &serde_json::Value) -> Result<i64> {
     let at = event["at"].as_i64().context("an event has a time")?;
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     Ok((at - now + DAY / 2).div_euclid(DAY))

@@ -16,7 +16,7 @@ use edge_tests::lab::{
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{PATIENCE, Stage},
+    stage::{PATIENCE, Stage, events, restart},
 };
 
 /// From the death of a provider until its successor serves all: three probes of 0.2 s, the last one's time-out, and its jitter.
@@ -201,22 +201,14 @@ fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<
     let observed = replay(&stage.lab)?;
     std::fs::write(&path, good)?;
     // A daemon that starts anew remembers no flapping.
-    stage.lab.kill_daemon()?;
-    stage.lab.start_daemon()?;
-    stage.lab.wait_for_health(|_| "up")?;
+    restart(&mut stage.lab, |_| Ok(()))?;
     Ok(observed)
 }
 
 /// What events of this kind were about, so far.
 fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
-    let mut subjects = Vec::new();
-    for line in lab.ctl(&["events", "--json"])?.lines() {
-        let event: serde_json::Value = serde_json::from_str(line)?;
-        if event["kind"] == kind {
-            subjects.push(event["subject"].as_str().unwrap_or_default().to_owned());
-        }
-    }
-    Ok(subjects)
+    let of_kind = events(lab)?.into_iter().filter(|event| event["kind"] == kind);
+    Ok(of_kind.map(|event| event["subject"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
 /// Makes backends answer their probes with 500, or with 200 again.

@@ -15,7 +15,7 @@ use edge_tests::lab::{
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{Stage, api},
+    stage::{Stage, api, restart, reweighed},
 };
 
 pub(super) fn rows() -> Vec<Incident> {
@@ -115,10 +115,7 @@ fn descriptors(stage: &mut Stage) -> Result<Observed> {
     let dead = down(&stage.lab.status()?);
     std::fs::write(&path, good)?;
     let undone = wait_until(Duration::from_secs(10), || Ok(api(&stage.lab, "POST", "/v1/reload", "")?.0 == 200))?;
-    stage.lab.kill_daemon()?;
-    stage.lab.limit_files(4096)?;
-    stage.lab.start_daemon()?;
-    stage.lab.wait_for_health(|_| "up")?;
+    restart(&mut stage.lab, |lab| lab.limit_files(4096))?;
     Ok(Observed::all([
         (format!("{dead} of the living ones down"), dead == 0 && undone),
         ("the API answers".to_owned(), first == 200),
@@ -127,32 +124,23 @@ fn descriptors(stage: &mut Stage) -> Result<Observed> {
 }
 
 fn full_disk(stage: &mut Stage) -> Result<Observed> {
-    let file = stage.lab.edge().configuration();
-    let tried = file.with_file_name("tried.toml");
-    let good = std::fs::read_to_string(&file)?;
-    std::fs::write(&tried, good.replacen("[[pool.backend]]", "[[pool.backend]]\nweight = 90", 1))?;
-    let tried = tried.display().to_string();
-    stage.lab.kill_daemon()?;
+    let tried = reweighed(&stage.lab)?;
     // One page, and each text has more.
-    let disk = Tmpfs::mount(&stage.lab.edge().state_dir(), "size=4k")?;
-    stage.lab.start_daemon()?;
-    stage.lab.wait_for_health(|_| "up")?;
+    let disk = restart(&mut stage.lab, |lab| Tmpfs::mount(&lab.edge().state_dir(), "size=4k"))?;
     let (alarm, toll) = stage.toll(Duration::from_secs(1), |lab| {
         lab.ctl(&["apply", &tried])?;
         lab.ctl(&["failover", "web-dsr4", "--to", "provider-b-lan4"])?;
-        lab.kill_daemon()?;
-        lab.start_daemon()?;
-        lab.wait_for_health(|_| "up")?;
+        restart(lab, |_| Ok(()))?;
         let failed_over = lab.status()?["services"].to_string().contains("\"failover\":{");
         lab.ctl(&["failback", "web-dsr4"])?;
         lab.ctl(&["rollback"])?;
         let alarm = || Ok(lab.status()?["daemon"]["unkept"].as_str().is_some_and(|why| why.contains("No space left")));
         Ok((failed_over, wait_until(Duration::from_secs(10), alarm)?))
     })?;
-    stage.lab.kill_daemon()?;
-    drop(disk);
-    stage.lab.start_daemon()?;
-    stage.lab.wait_for_health(|_| "up")?;
+    restart(&mut stage.lab, |_| {
+        drop(disk);
+        Ok(())
+    })?;
     let (failed_over, alarmed) = alarm;
     Ok(Observed::all([
         ("the failover was known after the restart".to_owned(), failed_over),

@@ -8,7 +8,11 @@ use std::{
 
 use edge_common::{
     abi::Tracking,
-    wire::{checksum, tcp::flags},
+    wire::{
+        checksum,
+        protocol::{ICMP, ICMPV6, TCP, UDP},
+        tcp::flags,
+    },
 };
 
 use crate::{
@@ -21,11 +25,6 @@ const FLOWS: u16 = 2;
 /// Ports of clients start here.
 const FIRST_PORT: u16 = 20_000;
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
 
 /// Packets of which each may depend on those before it.
 #[derive(Clone, Debug)]
