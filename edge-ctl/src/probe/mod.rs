@@ -108,6 +108,8 @@ pub(crate) struct ProbeEngine {
 struct Limits {
     /// Each look takes what it needs at most.
     descriptors: Arc<Semaphore>,
+    /// All of these descriptors.
+    most: usize,
     budget: Arc<Mutex<Budget>>,
 }
 
@@ -148,7 +150,8 @@ impl ProbeEngine {
     /// Without targets.
     pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
         let budget = Arc::new(Mutex::new(Budget::new(Instant::now())));
-        Self { reports, limits: Limits { descriptors, budget }, roots: Arc::default(), network, tasks: BTreeMap::new() }
+        let limits = Limits { most: descriptors.available_permits(), descriptors, budget };
+        Self { reports, limits, roots: Arc::default(), network, tasks: BTreeMap::new() }
     }
 
     /// Probes `targets` inside the current tokio runtime, one task for all that have the same address and are probed in the

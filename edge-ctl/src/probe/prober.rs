@@ -1,9 +1,20 @@
 //! One probe, made again and again: of one address, for all whom it is made for.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use edge_common::abi::BackendNumber;
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    stream::{self, FuturesUnordered},
+};
 use tokio::{
     select,
     sync::{SemaphorePermit, mpsc::Sender},
@@ -33,12 +44,23 @@ pub(super) struct Prober {
     pub(super) limits: Limits,
 }
 
+/// What a probe found.
+#[derive(Debug)]
+struct Look {
+    /// When it was sent.
+    start: Instant,
+    verdict: Verdict,
+    /// The service through which it found that; `None`: all of them, or none.
+    through: Option<Through>,
+}
+
 impl Prober {
     pub(super) async fn run(self, first: Instant, reports: Sender<Report>) {
+        let in_line = AtomicBool::new(false);
         let mut pace = Pace::new(first);
         let mut looks = FuturesUnordered::new();
         let mut second_look = None;
-        let (prober, how) = (&self, self.kind.how());
+        let (prober, how, in_line) = (&self, self.kind.how(), &in_line);
         loop {
             let fall = lock(&self.audience).fall;
             let tempo = Tempo { gap: gap(how, rand::random()), fast: how.fast_interval, fall };
@@ -49,10 +71,10 @@ impl Prober {
                     let may =
                         || self.limits.descriptors.available_permits() > 0 && lock(&self.limits.budget).take(now);
                     if pace.start(now, tempo, may) {
-                        looks.push(async move { (now, prober.probe().await) });
+                        looks.push(async move { prober.probe(now, in_line).await });
                     }
                 }
-                Some((start, (verdict, through))) = looks.next() => {
+                Some(Look { start, verdict, through }) = looks.next() => {
                     if !pace.end(start, Instant::now(), &verdict, tempo) {
                         continue;
                     }
@@ -94,23 +116,34 @@ impl Prober {
         }
     }
 
-    /// Makes one probe, which takes at most its timeout, through each service. Returns the first failure as soon as it is known,
-    /// and through which service it was.
-    async fn probe(&self) -> (Verdict, Option<Through>) {
+    /// Makes one probe, which takes at most its timeout once it has its descriptors, through each service. Returns the first
+    /// failure as soon as it is known, and through which service it was.
+    ///
+    /// A probe keeps its place in the line for descriptors, however long it is: who went to its end again after each timeout
+    /// might never be served. Those that come due meanwhile are not made.
+    async fn probe(&self, due: Instant, in_line: &AtomicBool) -> Look {
         let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
         let through = if is_carried { &self.through[..] } else { &[] };
-        let Some(_descriptors) = self.descriptors(through.len().max(1)).await else { return (too_few(), None) };
+        if in_line.swap(true, Ordering::Relaxed) {
+            return Look { start: due, verdict: too_few(), through: None };
+        }
+        // With fewer descriptors than services, some exchanges wait for others.
+        let at_once = through.len().clamp(1, (self.limits.most / self.kind.descriptors() as usize).max(1));
+        let permit = self.descriptors(at_once).await;
+        in_line.store(false, Ordering::Relaxed);
+        let start = Instant::now();
+        let Some(_descriptors) = permit else { return Look { start, verdict: too_few(), through: None } };
         if through.is_empty() {
-            return (self.exchange(None).await, None);
+            return Look { start, verdict: self.exchange(None).await, through: None };
         }
         let each = |through: &Through| {
-            let through = *through;
-            async move { (self.exchange(Some(through)).await, Some(through)) }
+            let through = Some(*through);
+            async move { Look { start, verdict: self.exchange(through).await, through } }
         };
-        let mut exchanges: FuturesUnordered<_> = through.iter().map(each).collect();
-        let mut found = (Verdict::Pass, None);
+        let mut exchanges = pin!(stream::iter(through.iter().map(each)).buffer_unordered(at_once));
+        let mut found = Look { start, verdict: Verdict::Pass, through: None };
         while let Some(next) = exchanges.next().await {
-            match next.0 {
+            match next.verdict {
                 Verdict::Fail(_) | Verdict::Silent(_) => return next,
                 Verdict::Inconclusive(_) => found = next,
                 Verdict::Pass => {}
@@ -120,14 +153,17 @@ impl Prober {
     }
 
     async fn at_address(self) -> Verdict {
-        let Some(_descriptor) = self.descriptors(1).await else { return too_few() };
-        self.exchange(None).await
+        match timeout(self.kind.how().timeout, self.descriptors(1)).await {
+            Ok(Some(_descriptor)) => self.exchange(None).await,
+            Ok(None) | Err(_) => too_few(),
+        }
     }
 
     /// All at once, or those who wait for their last one would keep the others' from them.
     async fn descriptors(&self, count: usize) -> Option<SemaphorePermit<'_>> {
         let count = u32::try_from(count).ok()?.checked_mul(self.kind.descriptors())?;
-        timeout(self.kind.how().timeout, self.limits.descriptors.acquire_many(count)).await.ok()?.ok()
+        let count = count.min(u32::try_from(self.limits.most).unwrap_or(u32::MAX));
+        self.limits.descriptors.acquire_many(count).await.ok()
     }
 
     /// One exchange with the backend, through a service or at its own address.
@@ -171,6 +207,7 @@ impl Prober {
             network: Network::default(),
             limits: Limits {
                 descriptors: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+                most: Semaphore::MAX_PERMITS,
                 budget: Arc::new(std::sync::Mutex::new(super::pace::Budget::new(Instant::now()))),
             },
         }
@@ -178,7 +215,7 @@ impl Prober {
 
     /// One probe.
     pub(super) async fn once(&self) -> Verdict {
-        self.probe().await.0
+        self.probe(Instant::now(), &AtomicBool::new(false)).await.verdict
     }
 }
 

@@ -292,9 +292,14 @@ impl Small {
     }
 
     /// Starts the daemon, anew or again.
-    pub fn start_daemon(&mut self) -> Result<()> {
+    pub fn launch_daemon(&mut self) -> Result<()> {
         let netns = self.hosts.iter().find(|(name, _)| *name == EDGE).context("there is an edge")?;
-        self.edge.as_mut().context("there is no load balancer")?.start(&netns.1)?;
+        self.edge.as_mut().context("there is no load balancer")?.start(&netns.1)
+    }
+
+    /// The same, and waits until it sees every backend up.
+    pub fn start_daemon(&mut self) -> Result<()> {
+        self.launch_daemon()?;
         let up = wait_until(patience(Duration::from_secs(10)), || {
             let seen = status::backends(&self.edge()?.status(self.netns(EDGE))?)?;
             let ours = |name: &str| self.backends.iter().any(|(known, ..)| *known == name);

@@ -87,6 +87,24 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
     }
 }
 
+#[tokio::test]
+async fn with_few_descriptors_each_gets_its_turn() {
+    let (silent, _) = serve(Server::Silent).await;
+    let (sender, mut receiver) = mpsc::channel(100);
+    let targets = several(20, &quick(target(silent, http()), SHORT));
+    let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(2)), Network::default());
+    engine.probe(targets);
+    let mut made = BTreeMap::<_, u32>::new();
+    while made.len() < 20 || made.values().any(|count| *count < 2) {
+        let report = receiver.recv().await.expect("the engine runs");
+        if matches!(report.verdict, Verdict::Fail(_) | Verdict::Silent(_)) {
+            *made.entry(report.subject).or_default() += 1;
+        }
+        // Whoever was looked at goes to the end of the line.
+        assert!(made.values().all(|count| *count <= 4), "{made:?}");
+    }
+}
+
 /// Reports within `time` of the virtual clock, of an engine with one target.
 async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     let (sender, mut receiver) = mpsc::channel(1000);
