@@ -150,8 +150,12 @@ fn network<F: Lookup, P: Packet, M: Maps>(
         Some(at) => transport::Head::read(packet, at.protocol, at.offset).map(|head| (at, head)),
         None => None,
     };
-    let Forwarded { service, backend, chosen } = match plain {
+    let fast = match plain {
         Some((at, head)) => fast_packet::<F, P, M>(packet, maps, subprograms, view, link, at, head)?,
+        None => None,
+    };
+    let Forwarded { service, backend, chosen } = match fast {
+        Some(forwarded) => forwarded,
         None => slow_packet::<P, M>(packet, maps, subprograms, view, link)?,
     };
     let received = Received { link, length, label: chosen.label };
@@ -160,7 +164,7 @@ fn network<F: Lookup, P: Packet, M: Maps>(
     Ok(forwarded)
 }
 
-/// A whole TCP or UDP packet.
+/// A whole TCP or UDP packet; `None` if it may be for a service that takes every port.
 #[inline(always)]
 fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
     packet: &P,
@@ -170,20 +174,24 @@ fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
     link: Link,
     at: Transport,
     head: transport::Head,
-) -> Result<Forwarded<'a>, Decision> {
+) -> Result<Option<Forwarded<'a>>, Decision> {
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
     let vip = F::destination(header);
-    let target = F::find(maps, view, vip, head.destination(), at.protocol)
-        .ok_or_else(|| F::unserved(view, vip, Exit::NotOurs))?;
-    let service = maps.service(view.bank, target.service).ok_or(Exit::BadTables)?;
+    let Some(target) = F::find(maps, view, vip, head.destination(), at.protocol) else {
+        if !F::may_be_vip(view.generation, vip) {
+            return Err(Exit::NotOurs.into());
+        }
+        return if view.generation.any_port != 0 { Ok(None) } else { Err(F::unserved(view, vip, Exit::NotOurs)) };
+    };
+    let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
     let Ok(syn) = head.check(at.protocol, at.offset, after(link.l3, F::length(header))) else {
         return Err(Exit::Malformed.into());
     };
-    let starts = syn || flow::starts_quic(packet, service, at);
-    let flow = flow::hash::<F>(view, target, service, F::source(header), head.ports);
+    let starts = syn || flow::starts_quic(packet, target, at);
+    let flow = flow::hash::<F>(view, target, F::source(header), head.ports);
     if let Some((number, backend)) = select::stable_owner(maps, view, target, service, flow, starts) {
-        let chosen = Chosen { service: target.service, backend: number, label: flow.flow_label(), starts };
-        return Ok(Forwarded { service, backend, chosen });
+        let chosen = Chosen { service: target.service(), backend: number, label: flow.flow_label(), starts };
+        return Ok(Some(Forwarded { service, backend, chosen }));
     }
     let location = FlowLocation {
         relation: FlowRelation::Whole,
@@ -196,7 +204,7 @@ fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
     };
     let chosen = sent(subprograms.choose(packet, maps, Some((target, flow)), location))?;
     let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
-    Ok(Forwarded { service, backend, chosen })
+    Ok(Some(Forwarded { service, backend, chosen }))
 }
 
 /// A packet of the slow path.

@@ -173,7 +173,7 @@ pub struct World {
     pub pools: Vec<PoolPlan>,
     pub services: Vec<ServicePlan>,
     /// Index entries beside those of the services: destinations, and what they lead to.
-    pub strays: Vec<(IpAddr, u16, u8, u32)>,
+    pub strays: Vec<(IpAddr, u16, u8, u16)>,
     pub routes: Vec<([u8; 16], Route)>,
     /// Addresses and their roles, for the decapsulation.
     pub decap_addresses: Vec<([u8; 16], u32)>,

@@ -30,8 +30,8 @@ pub struct Generation {
     pub index_mask_v4: u32,
     /// The same for `SERVICE_INDEX_V6`.
     pub index_mask_v6: u32,
-    /// Slots of every service, less one; a power of two less one.
-    pub slot_mask: u32,
+    /// 1: some service takes every port of a VIP, so that a packet to a VIP may be for it where no entry has its port; else 0.
+    pub any_port: u32,
     /// Outer source address of IPv4 tunnels, network order; all zero: none.
     pub tunnel_source_v4: [u8; 4],
     /// Outer source address of IPv6 tunnels, network order; all zero: none.

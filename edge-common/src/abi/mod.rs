@@ -48,7 +48,7 @@ pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Index into a map that is kept in two banks.
 #[inline(always)]
@@ -78,7 +78,7 @@ const _: () = {
     assert!(size_of::<ServiceEntryV4>() == 16);
     assert!(size_of::<ServiceEntryV6>() == 32);
     assert!(size_of::<Service>() == 48);
-    assert!(size_of::<Pool>() == 24);
+    assert!(size_of::<Pool>() == 32);
     assert!(size_of::<Backend>() == 64);
     assert!(size_of::<Cell>() == 8);
     assert!(size_of::<Traffic>() == 24);

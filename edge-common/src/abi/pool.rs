@@ -17,8 +17,11 @@ pub struct Cell(pub [u16; CELL]);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Pool {
-    /// First cell of the candidate table in `CANDIDATES`; it has one cell a slot.
+    /// First cell of the candidate tables in `CANDIDATES`: one for each number of slots that services have with which it is
+    /// used, the largest first, with one cell a slot.
     pub table: u32,
+    /// These numbers of slots, all in one: each is a power of two, and so a bit.
+    pub sizes: u32,
     /// First cell of the member list in `CANDIDATES`: `members` numbers, four a cell. The `available` ones stand first,
     /// then the other `enabled` ones, then the rest, each part in the order of the members' addresses. The controller
     /// brings it up to date after each change of a state.
@@ -36,6 +39,17 @@ pub struct Pool {
     /// as long as a later one has enough backends: a pool that was lost comes back by a share of slots. 0: all take it; 256: none.
     /// Changes within a generation with one atomic store.
     pub withheld: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl Pool {
+    /// First cell of the candidate table for as many slots as `slot_mask` has, and one.
+    #[inline(always)]
+    pub const fn table_of(&self, slot_mask: u32) -> u32 {
+        // What stands before it has as many cells as the larger bits say.
+        self.table.wrapping_add(self.sizes & !(slot_mask << 1 | 1))
+    }
 }
 
 /// Places that slots have in the order in which they return to what was lost.

@@ -67,17 +67,17 @@ pub struct Service {
     pub mode: u8,
     /// A [`WhenExhausted`].
     pub when_exhausted: u8,
-    /// A [`Tracking`].
-    pub tracking: u8,
+    /// Zero.
+    pub reserved: u8,
     /// Whether the service is in transition. 0 only while each slot's owner is also its pick and no flow is recorded: packets
     /// then look up neither. The controller sets it before each change that could make a slot's owner and pick differ, and the
     /// packet path before it records a flow; only the controller clears it. Each with one atomic store. Setting it needlessly
     /// is safe; it only costs a lookup. Writers count it up, so that the one that clears it sees the changes of others.
     pub in_transition: u32,
-    /// With [`Target::by_source`]: how many leading bits of the client's address are hashed.
-    pub affinity_prefix: u8,
+    /// Its slots, less one; a power of two less one.
+    pub slot_mask: u32,
     /// Zero.
-    pub reserved: [u8; 15],
+    pub reserved_too: [u32; 3],
 }
 
 /// How the flows of a service are told from each other in time, and so which of them can be recorded.
@@ -93,18 +93,6 @@ pub enum Tracking {
     Quic = 3,
     /// No packet shows that it starts a flow: flows that were not seen within the learning time are new.
     Learn = 4,
-}
-
-impl Tracking {
-    #[inline(always)]
-    pub const fn from_raw(raw: u8) -> Self {
-        match raw {
-            2 => Self::Tcp,
-            3 => Self::Quic,
-            4 => Self::Learn,
-            _ => Self::Stateless,
-        }
-    }
 }
 
 /// Which pools of a service an operator has taken out of it: all that stand before `first`.

@@ -4,8 +4,10 @@ use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Tracking;
+
 /// Service number of an index entry that marks a VIP itself (protocol ICMP or ICMPv6, port 0) and not a service on it.
-pub const VIP_ENTRY: u32 = u32::MAX;
+pub const VIP_ENTRY: u16 = u16::MAX;
 
 /// Destination of a packet, IPv4.
 #[repr(C)]
@@ -81,14 +83,16 @@ pub(crate) const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u32 {
     u16::from_le_bytes(port) as u32 | (protocol as u32) << 16
 }
 
-/// The service of a destination, and where its owners start.
+/// What a packet has to know of its destination before it has read anything else: the service, how its flows are hashed and
+/// tracked, and where their owners stand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Target {
-    /// Service number, or [`VIP_ENTRY`].
-    pub service: u32,
-    /// First cell of the service in `OWNERS`, as its [`Service`] has it: a packet finds its owner without waiting for that.
-    /// The highest bit is the position's own ([`Target::is_left`]), the next one is [`Target::by_source`].
+    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 3 of a [`Tracking`];
+    /// 5 of the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
+    flows: u32,
+    /// First cell of the service in `OWNERS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
+    /// for that. The highest bit is the position's own ([`Target::is_left`]).
     owners: u32,
 }
 
@@ -99,28 +103,60 @@ impl Target {
     pub const HOST_AT: usize = offset_of!(Self, owners);
 
     const LEFT: u32 = 1 << 31;
-    const BY_SOURCE: u32 = 1 << 30;
-    const OWNERS: u32 = Self::BY_SOURCE - 1;
+    const OWNERS: u32 = Self::LEFT - 1;
+    const PREFIX_SHIFT: u32 = 16;
+    const TRACKING_SHIFT: u32 = 24;
+    const SLOTS_SHIFT: u32 = 27;
 
-    /// `owners` is below 2^30; 0 for a VIP's own entry.
-    pub const fn new(service: u32, owners: u32) -> Self {
-        Self { service, owners: owners & Self::OWNERS }
+    /// `slots` is a power of two, and `owners` below 2^31.
+    pub const fn new(service: u16, slots: u32, owners: u32) -> Self {
+        let flows = slots.ilog2() << Self::SLOTS_SHIFT | (Tracking::Stateless as u32) << Self::TRACKING_SHIFT;
+        Self { flows: flows | service as u32, owners: owners & Self::OWNERS }
     }
 
-    /// The same for a service whose flows are hashed by their client's address alone.
+    /// The same with flows that are tracked in this way, and hashed by addresses and ports or by a prefix of the client's
+    /// address alone.
     #[must_use]
-    pub const fn hashed_by_source(self) -> Self {
-        Self { owners: self.owners | Self::BY_SOURCE, ..self }
+    pub const fn with_flows(self, tracking: Tracking, affinity_prefix: Option<u8>) -> Self {
+        let prefix = match affinity_prefix {
+            Some(prefix) => prefix as u32,
+            None => 0,
+        };
+        let rest = self.flows & (u32::MAX << Self::SLOTS_SHIFT | 0xffff);
+        Self { flows: rest | (tracking as u32) << Self::TRACKING_SHIFT | prefix << Self::PREFIX_SHIFT, ..self }
+    }
+
+    #[inline(always)]
+    pub const fn service(self) -> u32 {
+        self.flows & 0xffff
+    }
+
+    /// 0: flows are hashed by addresses and ports; otherwise only by as many leading bits of the client's address.
+    #[inline(always)]
+    pub const fn affinity_prefix(self) -> u8 {
+        (self.flows >> Self::PREFIX_SHIFT) as u8
+    }
+
+    /// Whether flows are tracked in this way.
+    #[inline(always)]
+    pub const fn tracks(self, tracking: Tracking) -> bool {
+        self.flows >> Self::TRACKING_SHIFT & 7 == tracking as u32
+    }
+
+    /// Slots of the service, less one.
+    #[inline(always)]
+    pub const fn slot_mask(self) -> u32 {
+        (1u32 << (self.flows >> Self::SLOTS_SHIFT)).wrapping_sub(1)
     }
 
     /// A VIP itself, which is an address of the host or not.
     pub const fn vip(is_host: bool) -> Self {
-        Self::new(VIP_ENTRY, if is_host { Self::HOST } else { 0 })
+        Self::new(VIP_ENTRY, 1, if is_host { Self::HOST } else { 0 })
     }
 
     #[inline(always)]
     pub const fn is_vip(self) -> bool {
-        self.service == VIP_ENTRY
+        self.service() == VIP_ENTRY as u32
     }
 
     /// The same VIP itself, as an address of the host or not.
@@ -140,12 +176,6 @@ impl Target {
         self.owners & Self::OWNERS
     }
 
-    /// Whether flows are hashed by their client's address alone, and not by ports.
-    #[inline(always)]
-    pub const fn by_source(self) -> bool {
-        self.owners & Self::BY_SOURCE != 0
-    }
-
     /// Whether some key whose first position this is stands at its second one: only then need that be looked at.
     #[inline(always)]
     pub const fn is_left(self) -> bool {
@@ -155,12 +185,12 @@ impl Target {
     /// In one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        (self.owners as u64) << 32 | self.service as u64
+        (self.owners as u64) << 32 | self.flows as u64
     }
 
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self { service: word as u32, owners: (word >> 32) as u32 }
+        Self { flows: word as u32, owners: (word >> 32) as u32 }
     }
 
     pub const fn leave(&mut self) {

@@ -22,6 +22,21 @@ pub trait Lookup: Family {
     /// Looks a VIP, with `port` (network order) and `protocol`, up in the service index.
     fn find<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target>;
 
+    /// The same; where the port has no entry, that of the service that takes every port of the VIP.
+    #[inline(always)]
+    fn find_any<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target> {
+        match Self::find(maps, view, vip, port, protocol) {
+            None if Self::may_be_any_port(view.generation, vip) => Self::find(maps, view, vip, [0; 2], protocol),
+            found => found,
+        }
+    }
+
+    /// Whether an address may be a VIP of which a service takes every port.
+    #[inline(always)]
+    fn may_be_any_port(generation: &Generation, address: &Self::Address) -> bool {
+        generation.any_port != 0 && Self::may_be_vip(generation, address)
+    }
+
     /// The entry of a VIP itself, whatever the port; `None` for another address.
     #[inline(always)]
     fn vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> Option<Target> {

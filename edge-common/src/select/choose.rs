@@ -33,20 +33,20 @@ pub fn choose<M: Maps>(
     service: &Service,
     query: &FlowQuery<'_>,
 ) -> Result<BackendNumber, Exit> {
-    let slot = query.hash.slot(view.generation.slot_mask);
+    let slot = query.hash.slot(query.target.slot_mask());
     let address = slot_address(query.target.owners(), slot);
     let owner = maps.owner(address).ok_or(Exit::BadTables)?;
     // A slow-path packet comes here without having looked for a stable owner.
     if stable_owner(maps, view, query.target, service, query.hash, query.starts).is_some() {
         return Ok(owner);
     }
-    let tracking = Tracking::from_raw(service.tracking);
+    let stateless = query.target.tracks(Tracking::Stateless);
     let exhausted = |pick: BackendNumber| if pick == 0 { Err(Exit::Exhausted) } else { Ok(pick) };
-    let count = |what| maps.count_flow(query.target.service, what);
+    let count = |what| maps.count_flow(query.target.service(), what);
 
     let now = maps.now_ns();
     let mut recorded = 0;
-    if tracking != Tracking::Stateless {
+    if !stateless {
         count(FlowCount::Lookups);
         if let Some(record) = query.key.find(maps, if query.may_record { Some(now) } else { None })
             && record.fingerprint == query.hash.fingerprint()
@@ -60,7 +60,7 @@ pub fn choose<M: Maps>(
     }
 
     let (pick, bits) = pick_and_bits(maps, view, service, slot);
-    if tracking == Tracking::Stateless {
+    if stateless {
         return exhausted(pick);
     }
     // When nothing is left and the service fails open, a backend that is not disabled counts as alive, too.
@@ -74,7 +74,7 @@ pub fn choose<M: Maps>(
         return if owner_lives { Ok(owner) } else { exhausted(pick) };
     }
     // Where no packet shows that a flow starts, a flow whose backend has died starts anew.
-    let learns = tracking == Tracking::Learn;
+    let learns = query.target.tracks(Tracking::Learn);
     let starts = query.starts || learns && (recorded != 0 || !owner_lives);
     if !starts && recorded != 0 {
         query.key.remove(maps);
@@ -125,8 +125,8 @@ fn record<M: Maps>(
         return false;
     }
     // Before the record is there, or a packet might not look for it.
-    if !maps.is_in_transition(view.bank, query.target.service, service) {
-        maps.start_transition(view.bank, query.target.service);
+    if !maps.is_in_transition(view.bank, query.target.service(), service) {
+        maps.start_transition(view.bank, query.target.service());
     }
     query.key.insert(maps, FlowRecord::new(backend, query.hash.fingerprint(), now))
 }

@@ -12,25 +12,18 @@ use crate::{
 
 /// The flow's hash, by which it has its slot.
 #[inline(always)]
-pub(crate) fn hash<F: Lookup>(
-    view: View<'_>,
-    target: Target,
-    service: &Service,
-    client: &F::Address,
-    ports: u32,
-) -> Hash {
+pub(crate) fn hash<F: Lookup>(view: View<'_>, target: Target, client: &F::Address, ports: u32) -> Hash {
     let key = &view.generation.hash_key;
-    if target.by_source() {
-        F::flow_of_source(key, client, service.affinity_prefix)
-    } else {
-        F::flow(key, client, ports)
+    match target.affinity_prefix() {
+        0 => F::flow(key, client, ports),
+        prefix => F::flow_of_source(key, client, prefix),
     }
 }
 
 /// Whether a packet is one of QUIC, and starts a flow.
 #[inline(always)]
-pub(crate) fn starts_quic<P: Packet>(packet: &P, service: &Service, at: Transport) -> bool {
-    at.protocol == protocol::UDP && service.tracking == Tracking::Quic as u8 && quic::is_initial(packet, at.offset)
+pub(crate) fn starts_quic<P: Packet>(packet: &P, target: Target, at: Transport) -> bool {
+    at.protocol == protocol::UDP && target.tracks(Tracking::Quic) && quic::is_initial(packet, at.offset)
 }
 
 /// Chooses a backend for the flow that is read at `location`, by all that is known of it.
@@ -62,13 +55,13 @@ pub fn choose<P: Packet, M: Maps>(
             Err(decided) => return decided.into(),
         }
     };
-    let Some(service) = maps.service(view.bank, target.service) else { return Exit::BadTables.into() };
+    let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
     let own = matches!(location.relation, FlowRelation::Whole | FlowRelation::FirstFragment);
-    let starts = location.starts || known.is_none() && own && starts_quic(packet, service, at);
+    let starts = location.starts || known.is_none() && own && starts_quic(packet, target, at);
     let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
     let (own, starts) = (flags & 1 != 0, flags & 2 != 0);
     match select::choose(maps, view, service, &FlowQuery { target, hash, key, starts, may_record: own }) {
-        Ok(backend) => Chosen { service: target.service, backend, label: hash.flow_label(), starts }.into(),
+        Ok(backend) => Chosen { service: target.service(), backend, label: hash.flow_label(), starts }.into(),
         Err(Exit::Exhausted) => exhausted(service, at).into(),
         Err(exit) => exit.into(),
     }
@@ -96,9 +89,8 @@ fn read<F: Lookup, P: Packet, M: Maps>(
     } else {
         let port = ((ports >> 16) as u16).to_le_bytes();
         let none = || F::unserved(view, vip, Exit::NotOurs);
-        let target = F::find(maps, view, vip, port, location.protocol).ok_or_else(none)?;
-        let service = maps.service(view.bank, target.service).ok_or(Exit::BadTables)?;
-        (target, hash::<F>(view, target, service, client, ports))
+        let target = F::find_any(maps, view, vip, port, location.protocol).ok_or_else(none)?;
+        (target, hash::<F>(view, target, client, ports))
     };
     Ok((target, hash, F::flow_key(client, vip, ports, location.protocol)))
 }

@@ -17,11 +17,11 @@ pub fn stable_owner<'a, M: Maps>(
     flow: Hash,
     starts: bool,
 ) -> Option<(BackendNumber, &'a Backend)> {
-    let slot = flow.slot(view.generation.slot_mask);
+    let slot = flow.slot(target.slot_mask());
     let owner = maps.owner(slot_address(target.owners(), slot))?;
     let backend = maps.backend(owner)?;
     let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
-    let stable = !maps.is_in_transition(view.bank, target.service, service);
+    let stable = !maps.is_in_transition(view.bank, target.service(), service);
     if stable && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn pick_and_bits<M: PoolMaps>(
     slot: u32,
 ) -> (BackendNumber, u32) {
     match eligible(maps, view, service, slot) {
-        Some((pool, bits)) => (search(maps, view, pool, slot, bits).unwrap_or(0), bits),
+        Some((pool, bits)) => (search(maps, view, pool, service.slot_mask, slot, bits).unwrap_or(0), bits),
         None => (0, 0),
     }
 }
@@ -87,21 +87,29 @@ pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service,
 /// pool shares the load by weight), and at last the member list, in which those that take flows stand first. One that comes
 /// back is passed over by the slots that it is withheld from, unless it comes to the list.
 #[inline(always)]
-fn search<M: PoolMaps>(maps: &M, view: View<'_>, pool: &Pool, slot: u32, bits: u32) -> Option<BackendNumber> {
+fn search<M: PoolMaps>(
+    maps: &M,
+    view: View<'_>,
+    pool: &Pool,
+    slot_mask: u32,
+    slot: u32,
+    bits: u32,
+) -> Option<BackendNumber> {
     let takes = |number: BackendNumber, place: u32| match maps.backend(number) {
         // As above.
         Some(backend) => bits & !backend.state | place.wrapping_sub(State(backend.state).withheld()) >> 31 == 0,
         None => false,
     };
     let start = Hash(u64::from(slot));
+    let table = pool.table_of(slot_mask);
     let mut from = slot;
     for round in 0..=ROUNDS {
-        for number in maps.candidates(pool.table.wrapping_add(from))?.0 {
+        for number in maps.candidates(table.wrapping_add(from))?.0 {
             if takes(number, return_place(slot)) {
                 return Some(number);
             }
         }
-        from = view.generation.hash_key.again(start, round).slot(view.generation.slot_mask);
+        from = view.generation.hash_key.again(start, round).slot(slot_mask);
     }
     let takers = if bits == State::NEW { pool.available } else { pool.enabled };
     for step in 0..TRIES {

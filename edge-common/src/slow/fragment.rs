@@ -48,13 +48,13 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             _ => return Err(self.unserved::<F>(header, Exit::FragmentUnknown)),
         };
         let vip = F::destination(header);
-        let target = F::find(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
+        let target = F::find_any(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
         if overlaps(first.protocol, before) {
             return Err(Exit::FragmentOverlap.into());
         }
         // Of its place, too: an outer header has an identification of its own, which tells fragments apart.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
-        Ok(Chosen { service: target.service, backend: first.backend, label: hash.flow_label(), starts: false }.into())
+        Ok(Chosen { service: target.service(), backend: first.backend, label: hash.flow_label(), starts: false }.into())
     }
 
     /// Remembers where a first fragment goes, if it goes there. No later one follows one that is not remembered, so that no

@@ -99,7 +99,7 @@ mod tests {
             let key = HashKey(key);
             let all: Vec<_> = all.into_iter().map(|(vip, port)| ServiceKeyV4::new(vip, port, 6)).collect();
             let (ours, others) = all.split_at(all.len() / 2);
-            let targets = (0..).map(|number| Target::new(number, 7 * number));
+            let targets = (0u16..).map(|number| Target::new(number, 1024, 7 * u32::from(number)));
             let services: Vec<_> = ours.iter().copied().zip(targets).collect();
             let index = build(&services, &key, 1 << 14).expect("there is room");
 
@@ -115,22 +115,23 @@ mod tests {
                 use crate::{lookup::Lookup as _, maps::Maps as _, wire::ipv4::V4};
                 V4::find(&memory, memory.view().expect("published"), &wanted.vip, wanted.port, 6)
             };
-            for (number, wanted) in (0..).zip(ours) {
-                let found = find(wanted).map(|target| (target.service, target.owners()));
+            for (number, wanted) in (0u32..).zip(ours) {
+                let found = find(wanted).map(|target| (target.service(), target.owners()));
                 prop_assert_eq!(found, Some((number, 7 * number)));
             }
             for wanted in others {
                 prop_assert_eq!(find(wanted), None);
             }
-            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.target.service).collect();
+            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.target.service()).collect();
             prop_assert_eq!(used.len(), ours.len());
         }
     }
 
     #[test]
     fn too_many_keys_for_the_largest_table_are_refused() {
-        let services: Vec<_> =
-            (0..17u32).map(|n| (ServiceKeyV4::new(n.to_be_bytes(), [0, 80], 6), Target::new(n, 0))).collect();
+        let services: Vec<_> = (0..17u16)
+            .map(|n| (ServiceKeyV4::new(u32::from(n).to_be_bytes(), [0, 80], 6), Target::new(n, 1024, 0)))
+            .collect();
         assert_eq!(build(&services, &HashKey::default(), 16), None);
         assert_eq!(build::<ServiceKeyV4>(&[], &HashKey::default(), 16).map(|table| table.len()), Some(1));
     }

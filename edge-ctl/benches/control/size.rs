@@ -39,7 +39,7 @@ impl Size {
             let protocol = if n % 2 == 0 { "tcp" } else { "udp" };
             writeln!(
                 text,
-                "[[service]]\nname = \"service-{n}\"\nvip = \"198.18.{}.{}\"\nport = 80\nprotocol = \"{protocol}\"\n\
+                "[[service]]\nname = \"service-{n}\"\nvips = [\"198.18.{}.{}\"]\nports = [\"80/{protocol}\"]\n\
                  mode = \"dsr\"\npools = [\"all\"]",
                 n / 250,
                 n % 250 + 1,

@@ -83,7 +83,7 @@ impl Load {
         let mut text = format!(
             "hash_key = \"000102030405060708090a0b0c0d0e0f\"\nslots = 131072\n\
              [[interface]]\nname = \"lo\"\n\
-             [[service]]\nname = \"web\"\nvip = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dsr\"\n\
+             [[service]]\nname = \"web\"\nvips = [\"192.0.2.1\"]\nports = [\"80/tcp\"]\nmode = \"dsr\"\n\
              pools = [{}]\n",
             names.join(", ")
         );

@@ -14,8 +14,8 @@ pub(crate) struct Before {
     new: Snapshot,
     /// By number: what it is now; 0 for who is not any more.
     numbers: Vec<BackendNumber>,
-    /// Whether slots and hashes are as they were.
-    same_slots: bool,
+    /// Whether flows are hashed as they were.
+    same_hash: bool,
 }
 
 /// Whether a record that is there already is replaced.
@@ -40,8 +40,8 @@ impl Before {
             }
         }
         let hash_key = |maps: &PinnedMaps| maps.maps.published().map(|(_, generation)| generation.hash_key);
-        let same_slots = old.slots == new.slots && hash_key(&maps) == hash_key(to);
-        Ok(Self { maps, old, new, numbers, same_slots })
+        let same_hash = hash_key(&maps) == hash_key(to);
+        Ok(Self { maps, old, new, numbers, same_hash })
     }
 
     /// Carries everything over, before any packet reads `to`. Returns how many flows it was.
@@ -70,7 +70,7 @@ impl Before {
             }
         }
         to.repair()?;
-        if self.same_slots {
+        if self.same_hash {
             self.carry_owners(to);
         }
         self.carry_flows(to, Insert::Replace)
@@ -83,8 +83,8 @@ impl Before {
 
     fn carry_owners(&self, to: &PinnedMaps) {
         for service in &self.new.services {
-            let Some(was) = self.old.service(&service.name) else { continue };
-            for cell in 0..self.new.slots / LANES {
+            let Some(was) = self.old.service(&service.name).filter(|was| was.slots == service.slots) else { continue };
+            for cell in 0..service.slots / LANES {
                 let (from, at) = (was.owners.wrapping_add(cell), service.owners.wrapping_add(cell));
                 let (Some(Cell(was)), Some(Cell(mut is))) = (self.maps.maps.owners.read(from), to.maps.owners.read(at))
                 else {
@@ -101,7 +101,7 @@ impl Before {
     }
 
     fn carry_flows(&self, to: &PinnedMaps, insert: Insert) -> Result<usize, BpfError> {
-        if !self.same_slots {
+        if !self.same_hash {
             return Ok(0);
         }
         let v4 = self.carry_table(&self.maps.maps.flows_v4, &to.maps.flows_v4, insert)?;

@@ -204,7 +204,8 @@ impl edge_common::maps::Maps for Expected<'_> {
         let generation = &self.published.generations[(self.bank & 1) as usize];
         let fresh = fresh.and_then(|(first, service)| {
             let slot = (cell - first).checked_mul(LANES)? + lane % LANES;
-            (slot <= generation.slot_mask).then_some((slot, self.services.get(service)?))
+            let service = self.services.get(service)?;
+            (slot <= service.slot_mask).then_some((slot, service))
         });
         match fresh {
             // Who takes its new flows is given those that run, too.

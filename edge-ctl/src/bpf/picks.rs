@@ -26,7 +26,7 @@ impl Picks {
     pub(super) fn go_on(&mut self, picker: &Picker<'_>, slots: u32) -> u32 {
         let Some((service, _)) = self.of else { return 0 };
         let from = u32::try_from(self.picks.len()).unwrap_or(u32::MAX);
-        let to = picker.slots().min(from.saturating_add(slots));
+        let to = service.slot_mask.saturating_add(1).min(from.saturating_add(slots));
         self.picks.extend((from..to).map(|slot| picker.pick(&service, slot).unwrap_or(0)));
         to.saturating_sub(from)
     }
@@ -45,5 +45,5 @@ impl Picks {
 /// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
 /// as to look at an owner.
 pub(super) const fn alike(service: &Service) -> Service {
-    Service { owners: 0, mode: 0, tracking: 0, in_transition: 0, affinity_prefix: 0, ..*service }
+    Service { owners: 0, mode: 0, in_transition: 0, ..*service }
 }

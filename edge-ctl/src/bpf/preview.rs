@@ -78,7 +78,7 @@ impl Preview<'_> {
             return Rc::clone(picks);
         }
         let picker = Picker::new(&self.maps.maps, &self.now);
-        let picks = (0..picker.slots()).map(|slot| picker.pick(&service, slot).unwrap_or(0)).collect();
+        let picks = (0..=service.slot_mask).map(|slot| picker.pick(&service, slot).unwrap_or(0)).collect();
         Rc::clone(self.known.entry(key).or_insert(Rc::new(picks)))
     }
 
@@ -91,7 +91,7 @@ impl Preview<'_> {
         }
         let generation: &Generation = &self.image.generation;
         let view = View { bank: 0, generation };
-        let slots = 0..generation.slot_mask.saturating_add(1);
+        let slots = 0..=new.service.slot_mask;
         let picks = slots.map(|slot| select::pick(self, view, &new.service, slot).unwrap_or(0)).collect();
         Rc::clone(self.known.entry(key).or_insert(Rc::new(picks)))
     }
@@ -100,8 +100,7 @@ impl Preview<'_> {
     pub(crate) fn owners(&self, service: u32) -> Vec<BackendNumber> {
         let Some(service) = self.maps.maps.service(self.bank, service) else { return Vec::new() };
         let owners = Owners::of(&self.maps.maps, &service);
-        let slots = self.now.slots();
-        (0..slots / LANES).flat_map(|cell| owners.cell(cell)).collect()
+        (0..=service.slot_mask / LANES).flat_map(|cell| owners.cell(cell)).collect()
     }
 
     /// What a backend is to clients: its address.

@@ -55,7 +55,7 @@ impl PinnedMaps {
                 *entry = true;
             }
         };
-        for cell in snapshot.services.iter().flat_map(|service| (service.owners..).take(snapshot.slots as usize / CELL))
+        for cell in snapshot.services.iter().flat_map(|service| (service.owners..).take(service.slots as usize / CELL))
         {
             self.maps.owners.read(cell).unwrap_or_default().0.into_iter().for_each(&mut names);
         }
@@ -239,7 +239,6 @@ impl PinnedMaps {
     }
 
     pub(super) fn write_fresh_owners(&self, image: &Image, bank: u32) {
-        debug_assert_eq!(image.snapshot.slots as usize % CELL, 0);
         let copies = Copies::take(&self.maps, bank, image.generation);
         let mut picks = Picks::default();
         for new in image.services.iter().filter(|new| new.fresh_owners) {

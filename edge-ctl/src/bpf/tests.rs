@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) fn config() -> Config {
-    let mut config = samples::empty(1024);
+    let mut config = samples::empty();
     config.pools = vec![samples::pool("one", &[(0, 1), (1, 2), (2, 3)]), samples::pool("two", &[(0, 1), (1, 2)])];
     let vip = Ipv4Addr::new(192, 0, 2, 1).into();
     config.services = vec![
@@ -84,7 +84,7 @@ fn listed(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
 fn owners(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
     let snapshot = pinned.snapshot().expect("readable").expect("published");
     let first = snapshot.service(name).expect(name).owners;
-    let cells = snapshot.slots / LANES;
+    let cells = snapshot.service(name).expect(name).slots / LANES;
     (first..first + cells).flat_map(|cell| pinned.maps.owners.read(cell).expect("in range").0).collect()
 }
 
@@ -245,7 +245,7 @@ fn a_configuration_that_outgrows_the_maps_is_refused_before_the_first_write() {
     let pinned = started(&bpffs.pins(), &config());
     let before = pinned.snapshot().expect("readable");
     let mut large = config();
-    large.slots = 1 << 18;
+    large.services.iter_mut().for_each(|service| service.slots = 1 << 18);
     let error = try_plan(&pinned, &large).expect_err("too large").to_string();
     assert!(error.contains("CANDIDATES") && error.contains("edge-ctl upgrade"), "{error}");
     assert_eq!(pinned.snapshot().expect("readable"), before);

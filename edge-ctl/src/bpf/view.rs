@@ -2,7 +2,6 @@
 
 use edge_common::{
     abi::{self, Backend, BackendNumber, Cell, Generation, HashKey, Pool, Service},
-    lookup::hash::Hash,
     maps::{PoolMaps, View},
     select,
 };
@@ -32,15 +31,6 @@ impl Copies {
     pub(super) fn backend(&self, number: BackendNumber) -> Option<&Backend> {
         self.backends.get(usize::from(number))
     }
-
-    pub(super) const fn slots(&self) -> u32 {
-        self.generation.slot_mask.saturating_add(1)
-    }
-
-    /// The slot of a flow.
-    pub(super) const fn slot(&self, flow: Hash) -> u32 {
-        flow.slot(self.generation.slot_mask)
-    }
 }
 
 /// One bank of the maps, as it was when `copies` were taken.
@@ -52,10 +42,6 @@ pub(super) struct Picker<'a> {
 impl<'a> Picker<'a> {
     pub(super) const fn new(maps: &'a Maps, copies: &'a Copies) -> Self {
         Self { maps, copies }
-    }
-
-    pub(super) const fn slots(&self) -> u32 {
-        self.copies.generation.slot_mask.saturating_add(1)
     }
 
     /// The backend that takes the flows that start in `slot` now.

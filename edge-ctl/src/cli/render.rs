@@ -144,11 +144,10 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
             ServiceState::Panic => ("PANIC", Shade::Red),
             ServiceState::Exhausted => ("exhausted", Shade::Red),
         };
-        let vip = if service.vip.contains(':') { format!("[{}]", service.vip) } else { service.vip.clone() };
         let [packets, bits, flows] = rates(&service.traffic);
         table.row([
             Cell::from(&service.name),
-            Cell::from(format!("{vip}:{}/{}", service.port, service.protocol)),
+            Cell::from(addresses(service)),
             Cell::from(&service.mode),
             shaded(state, shade),
             Cell::from(service.serving.as_deref().unwrap_or("-")),
@@ -159,6 +158,20 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
         ]);
     }
     table.finish()
+}
+
+/// The first VIP and ports of a service, and how many more it has.
+fn addresses(service: &ServiceStatus) -> String {
+    const SHOWN: usize = 3;
+    let vip = match service.vips.first() {
+        Some(vip) if vip.contains(':') => format!("[{vip}]"),
+        Some(vip) => vip.clone(),
+        None => String::new(),
+    };
+    let more = |count: usize, shown: usize| if count > shown { format!(" +{}", count - shown) } else { String::new() };
+    let vips = more(service.vips.len(), 1);
+    let ports = service.ports.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(" ");
+    format!("{vip}{vips}{}{ports}{}", if vips.is_empty() { ":" } else { " :" }, more(service.ports.len(), SHOWN))
 }
 
 fn backends(pools: &[PoolStatus], colour: bool) -> String {

@@ -1,16 +1,16 @@
 //! Checks across sections: references, families, capacities.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
 use edge_common::abi::Mode;
 
 use super::{
-    Interface, Limits, Protocol, Tunnel,
+    Interface, Limits, Ports, Protocol, Tunnel,
     host::{Counts, LimitsDraft, MOST, SLOTS},
-    pools::PoolDraft,
+    pools::{BackendDraft, PoolDraft},
     schema::nearest,
     services::{AnnounceDraft, ServiceDraft},
     walk::{Found, Problems, Read, shorten},
@@ -20,7 +20,7 @@ use super::{
 const SLOTS_PER_BACKEND: usize = 100;
 
 /// Default sizes of the maps, for a file that needs no more.
-const BASE: Counts = Counts { services: 64, pools: 16, backends: 1024 };
+const BASE: Counts = Counts { services: 64, destinations: 256, pools: 16, backends: 1024 };
 
 /// Most memory of the tables that grow with slots, bytes: 8 for each cell, see `edge_common::abi::Cell`.
 const TABLE_MEMORY: u64 = 4 << 30;
@@ -41,7 +41,7 @@ impl Sections {
         self.check_capacities(problems);
         let pools = self.pools.as_deref().unwrap_or_default();
         let services = self.services.as_deref().unwrap_or_default();
-        check_slots(problems, self.slots.ok(), pools);
+        self.check_slots(problems);
         check_destinations(problems, services);
         check_announcements(problems, services, self.interfaces.as_deref().ok());
         check_loops(problems, services, pools);
@@ -74,9 +74,10 @@ impl Sections {
             self.limits.unwrap_or_default();
         Limits {
             services: size(wanted.services, need.services, BASE.services, MOST.services),
+            destinations: size(wanted.destinations, need.destinations, BASE.destinations, MOST.destinations),
             pools: size(wanted.pools, need.pools, BASE.pools, MOST.pools),
             backends: size(wanted.backends, need.backends, BASE.backends, MOST.backends),
-            named: [wanted.services, wanted.pools, wanted.backends].map(|wanted| wanted.is_some()),
+            named: [wanted.services, wanted.destinations, wanted.pools, wanted.backends].map(|wanted| wanted.is_some()),
             flows,
             flows_per_second,
             fragments,
@@ -91,9 +92,21 @@ impl Sections {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Counts {
             services: count(self.services.as_ref().map_or(0, Vec::len)),
+            destinations: count(self.destinations()),
             pools: count(pools.len()),
             backends: count(pools.iter().map(|pool| pool.size).sum()),
         }
+    }
+
+    /// Entries of the service index: each VIP with each port, and each VIP itself.
+    fn destinations(&self) -> usize {
+        let services = self.services.as_deref().unwrap_or_default();
+        let vips: HashSet<_> = services.iter().flat_map(ServiceDraft::vips).map(|vip| vip.value).collect();
+        let doors = services.iter().map(|service| {
+            let ports = service.ports().iter().map(|ports| usize::from(ports.value.last - ports.value.first) + 1);
+            service.vips().len().saturating_mul(ports.sum())
+        });
+        doors.fold(vips.len(), usize::saturating_add)
     }
 
     fn check_capacities(&self, problems: &Problems<'_>) {
@@ -101,6 +114,7 @@ impl Sections {
         let Ok(LimitsDraft { wanted, .. }) = self.limits else { return };
         for (key, wanted, need, most) in [
             ("services", wanted.services, need.services, MOST.services),
+            ("destinations", wanted.destinations, need.destinations, MOST.destinations),
             ("pools", wanted.pools, need.pools, MOST.pools),
             ("backends", wanted.backends, need.backends, MOST.backends),
         ] {
@@ -113,21 +127,59 @@ impl Sections {
             }
         }
         let Ok(slots) = self.slots else { return };
-        let limits = self.limits();
-        // Owners: four slots a cell, for each service. Candidates: a slot a cell, for each pool, in both banks.
-        let cells = u64::from(limits.services) * u64::from(slots.value) / 4
-            + u64::from(limits.pools) * u64::from(slots.value) * 2;
-        if cells * 8 > TABLE_MEMORY {
+        // Owners: four slots a cell, for each service. Candidates: a slot a cell, for each pool and number of slots.
+        let services = self.services.as_deref().unwrap_or_default();
+        let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value);
+        let owners: u64 = services.iter().map(of).sum();
+        let tables: u64 = self.sizes(slots).values().map(|&(sizes, _)| u64::from(sizes)).sum();
+        let bytes = (owners / 4 + tables) * 4 * 8;
+        if bytes > TABLE_MEMORY {
             let what = format!(
-                "{} slots for {} services and {} pools take {} MiB of kernel memory; {} is the most",
-                slots.value,
-                limits.services,
-                limits.pools,
-                (cells * 8) >> 20,
+                "the slots of {} services and their pools take {} MiB of kernel memory; {} is the most",
+                services.len(),
+                bytes >> 20,
                 TABLE_MEMORY >> 20,
             );
-            let at = wanted.services.or(wanted.pools).map_or(slots.at, |found| found.at);
-            problems.add(at, what, "a smaller `slots`, or smaller `services` and `pools` under [limits]");
+            problems.add(slots.at, what, "a smaller `slots`, for the whole file or for services with few clients");
+        }
+    }
+
+    /// For each pool by its name the numbers of slots of the services that use it, each a bit, and the smallest of these services.
+    fn sizes(&self, slots: Found<u32>) -> HashMap<&str, (u32, Found<u32>)> {
+        let mut sizes: HashMap<&str, (u32, Found<u32>)> = HashMap::new();
+        for service in self.services.as_deref().unwrap_or_default() {
+            let own = service.slots_or(slots);
+            for pool in service.pools.as_deref().unwrap_or_default() {
+                let (sizes, smallest) = sizes.entry(&pool.value).or_insert((0, own));
+                *sizes |= own.value;
+                if own.value < smallest.value {
+                    *smallest = own;
+                }
+            }
+        }
+        sizes
+    }
+
+    fn check_slots(&self, problems: &Problems<'_>) {
+        let Ok(slots) = self.slots else { return };
+        let sizes = self.sizes(slots);
+        for pool in self.pools.as_deref().unwrap_or_default() {
+            let Ok(name) = &pool.name else { continue };
+            let Some((_, slots)) = sizes.get(name.value.as_str()) else { continue };
+            let need = pool.size.saturating_mul(SLOTS_PER_BACKEND);
+            if need <= slots.value as usize {
+                continue;
+            }
+            let what =
+                format!("{} slots are too few for the {} backends of pool `{}`", slots.value, pool.size, name.value);
+            let enough = need.next_power_of_two();
+            if enough <= SLOTS.1 as usize {
+                problems.add(slots.at, what, format!("slots = {enough} (100 for each backend and a power of two)"));
+            } else {
+                let most = SLOTS.1 as usize / SLOTS_PER_BACKEND;
+                let write = format!("several pools of at most {most} backends, with slots = {}", SLOTS.1);
+                problems.add(pool.at, what, write);
+            }
         }
     }
 
@@ -142,12 +194,14 @@ impl Sections {
     ) {
         match service.mode {
             Ok(Mode::Dsr) => {
-                let Ok(vip) = &service.vip else { return };
-                let other = pool.backends.iter().find(|backend| backend.address.value.is_ipv4() != vip.value.is_ipv4());
-                if let Some(backend) = other {
+                let mismatch = service.vips().iter().find_map(|vip| {
+                    let other = |backend: &&BackendDraft| backend.address.value.is_ipv4() != vip.value.is_ipv4();
+                    Some((vip.value, pool.backends.iter().find(other)?))
+                });
+                if let Some((vip, backend)) = mismatch {
                     let what = format!(
                         "mode \"dsr\" keeps the packet {}, but backend `{}/{}` has {}",
-                        family(vip.value),
+                        family(vip),
                         name.value,
                         backend.name,
                         backend.address.value
@@ -186,36 +240,36 @@ fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-fn check_slots(problems: &Problems<'_>, slots: Option<Found<u32>>, pools: &[PoolDraft]) {
-    let Some(slots) = slots else { return };
-    let Some(largest) = pools.iter().max_by_key(|pool| pool.size) else { return };
-    let need = largest.size.saturating_mul(SLOTS_PER_BACKEND);
-    if need <= slots.value as usize {
-        return;
-    }
-    let name = largest.name.as_ref().map_or("?", |name| name.value.as_str());
-    let what = format!("{} slots are too few for the {} backends of pool `{name}`", slots.value, largest.size);
-    let enough = need.next_power_of_two();
-    if enough <= SLOTS.1 as usize {
-        problems.add(slots.at, what, format!("slots = {enough} (100 for each backend and a power of two)"));
-    } else {
-        let most = SLOTS.1 as usize / SLOTS_PER_BACKEND;
-        problems.add(largest.at, what, format!("several pools of at most {most} backends, with slots = {}", SLOTS.1));
-    }
-}
+/// Ports, and the service that has them.
+type Owned<'a> = (&'a Ports, &'a ServiceDraft);
 
+/// No two services may have a port of a VIP and protocol in common; one of them may take all that the others leave.
 fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
-    let mut seen: HashMap<(IpAddr, u16, Protocol), usize> = HashMap::new();
+    // By the first port, which the ranges of a VIP and protocol are distinct by.
+    let mut seen: HashMap<(IpAddr, Protocol), BTreeMap<u16, Owned<'_>>> = HashMap::new();
     for service in services {
-        let (Ok(vip), Ok(port), Ok(protocol)) = (&service.vip, service.port, service.protocol) else { continue };
-        if let Some(first) = seen.insert((vip.value, port, protocol), vip.at) {
-            let what = format!(
-                "{} port {port} {} has a service already, on line {}",
-                vip.value,
-                protocol.name(),
-                problems.line(first)
-            );
-            problems.add(vip.at, what, "another vip, port or protocol, or one service with the pools of both");
+        let doors = service.ports().iter().flat_map(|ports| service.vips().iter().map(move |vip| (vip, &ports.value)));
+        let mut told = None;
+        for (vip, ports) in doors {
+            let known = seen.entry((vip.value, ports.protocol)).or_default();
+            match known.range(..=ports.last).next_back() {
+                Some((_, (other, owner))) if other.last >= ports.first => {
+                    // Once for all VIPs.
+                    if told.replace(ports.first) == Some(ports.first) {
+                        continue;
+                    }
+                    let name = owner.name.as_ref().map_or("?", |name| name.value.as_str());
+                    let line = problems.line(owner.at);
+                    let what = format!("service `{name}` on line {line} has {other} of {} already", vip.value);
+                    problems.add(vip.at, what, "another VIP or port, or one service with the pools of both");
+                }
+                _ => {
+                    known.insert(ports.first, (ports, service));
+                }
+            }
+        }
+        if problems.enough() {
+            return;
         }
     }
 }
@@ -223,7 +277,7 @@ fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
 /// A backend that is a VIP of ours would send its packets back to us.
 fn check_loops(problems: &Problems<'_>, services: &[ServiceDraft], pools: &[PoolDraft]) {
     let vips: HashMap<IpAddr, usize> =
-        services.iter().filter_map(|service| service.vip.as_ref().ok()).map(|vip| (vip.value, vip.at)).collect();
+        services.iter().flat_map(ServiceDraft::vips).map(|vip| (vip.value, vip.at)).collect();
     for backend in pools.iter().flat_map(|pool| &pool.backends) {
         if let Some(vip) = vips.get(&backend.address.value) {
             let what = format!(
@@ -257,15 +311,21 @@ fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], inter
             problems.add(announce.at, "announce = \"l2\" with several interfaces needs `announce_interface`", write);
             continue;
         }
-        let Ok(vip) = &service.vip else { continue };
-        let (first, first_draft) = *seen.entry(vip.value).or_insert((interface, announce));
-        if first != interface {
-            let what = format!(
-                "services of VIP {} disagree on `announce`; see line {}",
-                vip.value,
-                problems.line(first_draft.at)
-            );
-            problems.add(announce.at, what, "the same `announce` and `announce_interface` in all services of a VIP");
+        for vip in service.vips() {
+            let (first, first_draft) = *seen.entry(vip.value).or_insert((interface, announce));
+            if first != interface {
+                let what = format!(
+                    "services of VIP {} disagree on `announce`; see line {}",
+                    vip.value,
+                    problems.line(first_draft.at)
+                );
+                problems.add(
+                    announce.at,
+                    what,
+                    "the same `announce` and `announce_interface` in all services of a VIP",
+                );
+                break;
+            }
         }
     }
 }

@@ -1,13 +1,16 @@
-//! How a service tracks its flows: which packets start one, how long one is known, and what of it is hashed.
+//! How the flows of a service are tracked at each of its ports: which packets start one, and how long one is known; and what
+//! of them is hashed.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use edge_common::abi::Tracking;
 
 use super::{
-    Protocol,
-    values::{self, Entry},
-    walk::{Read, Table},
+    Affinity, Ports, Protocol,
+    destinations::{self, Named},
+    schema::SERVICE_PORT,
+    values,
+    walk::{Found, Read, Table},
 };
 
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -15,105 +18,148 @@ const DEFAULT_LEARN: Duration = Duration::from_secs(30);
 
 /// Leading bits of a client's address that are hashed with `affinity = "source"`. An IPv6 host has a whole /64 to choose
 /// its addresses from.
-const DEFAULT_PREFIX_V4: u8 = 32;
-const DEFAULT_PREFIX_V6: u8 = 64;
+const DEFAULT_AFFINITY: Affinity = Affinity { v4: 32, v6: 64 };
 
-/// As in [`Service`](super::Service).
-pub(super) struct Flows {
-    pub(super) tracking: Tracking,
-    pub(super) flow_idle_timeout: Duration,
-    pub(super) learn: Duration,
-    pub(super) affinity_prefix: Option<u8>,
+/// The flow keys of a service or of one of its ports.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keys {
+    flow_table: Option<bool>,
+    udp: Option<Tracking>,
+    flow_idle_timeout: Option<Duration>,
+    learn: Option<Duration>,
 }
 
-/// Reads it from the table of a service. What goes together is judged only as far as `protocol` and `vip` are known.
-pub(super) fn read(table: &Table<'_>, protocol: Read<Protocol>, vip: Read<IpAddr>) -> Read<Flows> {
-    let timeouts = Duration::from_secs(1)..=Duration::from_hours(24);
-    let flow_idle_timeout =
-        table.optional("flow_idle_timeout", values::duration(timeouts, "flow_idle_timeout = \"5m\""));
-    let learns = Duration::from_secs(1)..=Duration::from_hours(1);
-    let learn = table.optional("learn", values::duration(learns, "learn = \"30s\""));
-    let tracking = tracking(table, protocol);
-    let affinity_prefix = affinity_prefix(table, vip);
-    Ok(Flows {
-        tracking: tracking?,
-        flow_idle_timeout: flow_idle_timeout?.map_or(DEFAULT_IDLE_TIMEOUT, |found| found.value),
-        learn: learn?.map_or(DEFAULT_LEARN, |found| found.value),
-        affinity_prefix: affinity_prefix?,
-    })
-}
+impl Keys {
+    fn read(table: &Table<'_>) -> Read<Self> {
+        let timeouts = Duration::from_secs(1)..=Duration::from_hours(24);
+        let flow_idle_timeout =
+            table.optional("flow_idle_timeout", values::duration(timeouts, "flow_idle_timeout = \"5m\""));
+        let learns = Duration::from_secs(1)..=Duration::from_hours(1);
+        let learn = table.optional("learn", values::duration(learns, "learn = \"30s\""));
+        let flow_table = table.optional("flow_table", values::boolean);
+        let udp =
+            table.optional("udp", values::choice(&[("stateless", Tracking::Stateless), ("learn", Tracking::Learn)]));
+        Ok(Self {
+            flow_table: flow_table?.map(|found| found.value),
+            udp: udp?.map(|found| found.value),
+            flow_idle_timeout: flow_idle_timeout?.map(|found| found.value),
+            learn: learn?.map(|found| found.value),
+        })
+    }
 
-fn tracking(table: &Table<'_>, protocol: Read<Protocol>) -> Read<Tracking> {
-    let flow_table = table.optional("flow_table", values::boolean);
-    let quic = table.optional("quic", values::boolean);
-    let udp = table.optional("udp", values::choice(&[("stateless", Tracking::Stateless), ("learn", Tracking::Learn)]));
-    match protocol? {
-        Protocol::Tcp => {
-            let other = |key| refuse(table, key, "is for UDP services, this one is TCP", "protocol = \"udp\"");
-            let others = ["quic", "udp", "learn"].map(other);
-            let tracking = match flow_table? {
-                Some(flow_table) if !flow_table.value => Tracking::Stateless,
-                _ => Tracking::Tcp,
-            };
-            let idle_timeout = check_idle_timeout(table, tracking, "flow_table = true");
-            others.into_iter().chain([idle_timeout]).collect::<Read<()>>().map(|()| tracking)
+    /// What is not said here is as in `other`.
+    fn or(self, other: Self) -> Self {
+        Self {
+            flow_table: self.flow_table.or(other.flow_table),
+            udp: self.udp.or(other.udp),
+            flow_idle_timeout: self.flow_idle_timeout.or(other.flow_idle_timeout),
+            learn: self.learn.or(other.learn),
         }
-        Protocol::Udp => {
-            let write = "quic = true or udp = \"learn\" (those flows are recorded)";
-            let other = refuse(table, "flow_table", "is for TCP services, this one is UDP", write);
-            let quic = quic?.is_some_and(|found| found.value);
-            let both = if quic {
-                refuse(
-                    table,
-                    "udp",
-                    "does nothing with quic = true: QUIC's packets show where a flow starts",
-                    "quic = false",
-                )
-            } else {
-                Ok(())
-            };
-            let tracking = match udp? {
-                _ if quic => Tracking::Quic,
-                Some(udp) => udp.value,
-                None => Tracking::Stateless,
-            };
-            let learn = match tracking {
-                Tracking::Learn => Ok(()),
-                _ => refuse(table, "learn", "without udp = \"learn\" does nothing", "udp = \"learn\""),
-            };
-            let idle_timeout = check_idle_timeout(table, tracking, "udp = \"learn\" or quic = true");
-            [other, both, learn, idle_timeout].into_iter().collect::<Read<()>>().map(|()| tracking)
+    }
+
+    fn ports(self, named: Named) -> Ports {
+        let tracking = match named {
+            Named { quic: true, .. } => Tracking::Quic,
+            Named { protocol: Protocol::Tcp, .. } if self.flow_table == Some(false) => Tracking::Stateless,
+            Named { protocol: Protocol::Tcp, .. } => Tracking::Tcp,
+            Named { protocol: Protocol::Udp, .. } => self.udp.unwrap_or(Tracking::Stateless),
+        };
+        Ports {
+            first: named.first,
+            last: named.last,
+            protocol: named.protocol,
+            tracking,
+            flow_idle_timeout: self.flow_idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT),
+            learn: self.learn.unwrap_or(DEFAULT_LEARN),
         }
     }
 }
 
-/// Without a flow table an idle timeout means nothing.
-fn check_idle_timeout(table: &Table<'_>, tracking: Tracking, other: &str) -> Read<()> {
-    match tracking {
-        Tracking::Stateless => {
-            refuse(table, "flow_idle_timeout", "does nothing in a service that records no flows", other)
-        }
-        Tracking::Tcp | Tracking::Quic | Tracking::Learn => Ok(()),
+/// Reads the ports of a service, and what is said about their flows.
+pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
+    let common = Keys::read(table);
+    let listed = table.optional("ports", destinations::ports);
+    if table.has("port") && !table.is_list("port") {
+        let what = "`port` is one value; ports are listed with their protocol";
+        return Err(table.problems.add(table.place("port"), what, destinations::PORTS));
     }
+    let own = table.tables("port", &SERVICE_PORT)?;
+    if own.is_empty() && !table.has_any("ports") {
+        listed?;
+        return Err(table.missing("ports", destinations::PORTS));
+    }
+    let own: Vec<_> = own
+        .iter()
+        .map(|own| (own, own.required("port", "port = \"53/udp\"", destinations::port), Keys::read(own)))
+        .collect();
+    let common = common?;
+    let mut known = listed?.map_or_else(Vec::new, |found| found.value);
+    let mut all: Vec<_> = known.iter().map(|named| Found { value: common.ports(named.value), at: named.at }).collect();
+    let mut result = Ok(());
+    for (own, named, keys) in own {
+        let (named, keys) = (named?, keys?);
+        if let Err(wrong) = destinations::check_distinct(&known, named.value) {
+            result = Err(table.problems.add(named.at, wrong.what, wrong.write));
+            continue;
+        }
+        let ports = keys.or(common).ports(named.value);
+        check_keys(own, std::slice::from_ref(&ports))?;
+        known.push(named);
+        all.push(Found { value: ports, at: named.at });
+    }
+    result?;
+    let values: Vec<_> = all.iter().map(|found| found.value.clone()).collect();
+    check_keys(table, &values)?;
+    Ok(all)
 }
 
-fn affinity_prefix(table: &Table<'_>, vip: Read<IpAddr>) -> Read<Option<u8>> {
+/// Refuses a key of `table` that means something at none of `ports`.
+fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
+    let has = |is: &dyn Fn(&Ports) -> bool| ports.iter().any(is);
+    let records = |ports: &Ports| ports.tracking != Tracking::Stateless;
+    let unless = |means: bool, key, why: &str, other: &str| if means { Ok(()) } else { refuse(table, key, why, other) };
+    let is_tcp = |ports: &Ports| ports.protocol == Protocol::Tcp;
+    let is_plain_udp = |ports: &Ports| ports.protocol == Protocol::Udp && ports.tracking != Tracking::Quic;
+    [
+        unless(has(&is_tcp), "flow_table", "is for TCP, and no port here is", "\"80/tcp\" among the ports"),
+        unless(
+            has(&is_plain_udp),
+            "udp",
+            "is for UDP without QUIC, and no port here is (QUIC's packets show where a flow starts)",
+            "\"53/udp\" among the ports",
+        ),
+        unless(
+            has(&|ports| ports.tracking == Tracking::Learn),
+            "learn",
+            "does nothing without udp = \"learn\" and a UDP port",
+            "udp = \"learn\"",
+        ),
+        unless(
+            has(&records),
+            "flow_idle_timeout",
+            "does nothing where no flows are recorded",
+            "flow_table = true, udp = \"learn\" or a port of QUIC",
+        ),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Which part of a client's address decides about its backend, if not all of a flow does.
+pub(super) fn affinity(table: &Table<'_>) -> Read<Option<Affinity>> {
     let affinity = table.optional("affinity", values::choice(&[("flow", false), ("source", true)]));
-    let prefix =
-        table.optional("affinity_prefix", |entry: &Entry<'_>| {
-            let bits: u8 = values::integer(1..=128, "affinity_prefix = 24")(entry)?;
-            match vip {
-                Ok(IpAddr::V4(_)) if bits > 32 => Err(entry
-                    .wrong("but the addresses of an IPv4 VIP's clients have 32 bits", "affinity_prefix = 32 or less")),
-                _ => Ok(bits),
-            }
-        });
+    let v4 = table.optional("affinity_prefix_v4", values::integer(1..=32, "affinity_prefix_v4 = 24"));
+    let v6 = table.optional("affinity_prefix_v6", values::integer(1..=128, "affinity_prefix_v6 = 64"));
     if !affinity?.is_some_and(|found| found.value) {
-        refuse(table, "affinity_prefix", "without affinity = \"source\" does nothing", "affinity = \"source\"")?;
+        for key in ["affinity_prefix_v4", "affinity_prefix_v6"] {
+            refuse(table, key, "without affinity = \"source\" does nothing", "affinity = \"source\"")?;
+        }
         return Ok(None);
     }
-    let default = if vip?.is_ipv4() { DEFAULT_PREFIX_V4 } else { DEFAULT_PREFIX_V6 };
-    Ok(Some(prefix?.map_or(default, |found| found.value)))
+    Ok(Some(Affinity {
+        v4: v4?.map_or(DEFAULT_AFFINITY.v4, |found| found.value),
+        v6: v6?.map_or(DEFAULT_AFFINITY.v6, |found| found.value),
+    }))
 }
 
 /// Refuses `key` if it is there; `other` is the setting with which it would mean something.

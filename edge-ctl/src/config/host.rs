@@ -11,7 +11,7 @@ use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS, VipOther};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    AttachMode, Config, DEFAULT_SLOTS, Interface, Tunnel,
+    AttachMode, Config, Interface, Tunnel,
     schema::{EDGE, INTERFACE, LIMITS, TUNNEL},
     values::{self, Entry as Value, Wrong},
     walk::{Found, Read, Table},
@@ -20,8 +20,8 @@ use super::{
 /// Least and most slots of a service.
 pub(super) const SLOTS: (u32, u32) = (1024, 262_144);
 
-/// Most services, pools and backends that the maps can be made for. A backend's number has 16 bits and 0 is none.
-pub(super) const MOST: Counts = Counts { services: 16_384, pools: 4_096, backends: 65_535 };
+/// The most that the maps can be made for. A backend's number has 16 bits and 0 is none.
+pub(super) const MOST: Counts = Counts { services: 16_384, destinations: 1 << 20, pools: 4_096, backends: 65_535 };
 
 const DEFAULT_SOAK: Duration = Duration::from_mins(5);
 
@@ -48,6 +48,7 @@ const DEFAULT_ANSWERS: AnswerLimits =
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counts<T = u32> {
     pub(super) services: T,
+    pub(super) destinations: T,
     pub(super) pools: T,
     pub(super) backends: T,
 }
@@ -67,7 +68,7 @@ pub(super) struct LimitsDraft {
 impl Default for LimitsDraft {
     fn default() -> Self {
         Self {
-            wanted: Counts { services: None, pools: None, backends: None },
+            wanted: Counts { services: None, destinations: None, pools: None, backends: None },
             flows: DEFAULT_FLOWS,
             flows_per_second: DEFAULT_FLOWS / FLOWS_OVER_RATE,
             fragments: DEFAULT_FRAGMENTS,
@@ -128,16 +129,16 @@ pub(super) fn expand_key(bytes: [u8; 16]) -> HashKey {
     HashKey(words)
 }
 
-pub(super) fn slots(root: &Table<'_>) -> Read<Found<u32>> {
+/// `slots` of the file or of a service.
+pub(super) fn slots(table: &Table<'_>) -> Read<Option<Found<u32>>> {
     let (least, most) = SLOTS;
-    let read = root.optional("slots", |entry: &values::Entry<'_>| {
+    table.optional("slots", |entry: &values::Entry<'_>| {
         let slots: u32 = values::integer(i64::from(least)..=i64::from(most), "slots = 65536")(entry)?;
         if slots.is_power_of_two() {
             return Ok(slots);
         }
         Err(entry.wrong("not a power of two", format!("slots = {}", slots.next_power_of_two().min(most))))
-    })?;
-    Ok(read.unwrap_or(Found { value: DEFAULT_SLOTS, at: root.at }))
+    })
 }
 
 pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
@@ -202,6 +203,8 @@ pub(super) fn edge(root: &Table<'_>) -> Read<Edge> {
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let Some(table) = root.table("limits", &LIMITS)? else { return Ok(LimitsDraft::default()) };
     let services = table.optional("services", values::integer(1..=MOST.services.into(), "services = 64"));
+    let destinations =
+        table.optional("destinations", values::integer(1..=MOST.destinations.into(), "destinations = 1024"));
     let pools = table.optional("pools", values::integer(1..=MOST.pools.into(), "pools = 64"));
     let backends = table.optional("backends", values::integer(1..=MOST.backends.into(), "backends = 1024"));
     let (least, most) = FLOWS;
@@ -213,7 +216,7 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let answers = answers(&table);
     let flows = flows?.map_or(DEFAULT_FLOWS, |found| found.value);
     Ok(LimitsDraft {
-        wanted: Counts { services: services?, pools: pools?, backends: backends? },
+        wanted: Counts { services: services?, destinations: destinations?, pools: pools?, backends: backends? },
         flows,
         flows_per_second: rate?.map_or(flows / FLOWS_OVER_RATE, |found| found.value),
         fragments: fragments?.map_or(DEFAULT_FRAGMENTS, |found| found.value),

@@ -5,13 +5,14 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
+//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
 
 mod across;
 mod defaults;
+mod destinations;
 mod error;
 mod flows;
 mod host;
@@ -43,7 +44,7 @@ use edge_common::{
 };
 use toml::de::DeTable;
 
-use self::walk::{Problems, Read, Table};
+use self::walk::{Found, Problems, Read, Table};
 pub(crate) use self::{
     error::ConfigError,
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
@@ -56,7 +57,7 @@ pub(crate) const MAX_FILE: usize = 8 << 20;
 /// The last line of a file that is to be seen to be whole.
 pub(crate) const END: &str = "# end";
 
-/// Slots of a service by default.
+/// Slots of a service when the file does not say.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 
 /// A complete and valid configuration.
@@ -64,8 +65,6 @@ pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 pub(crate) struct Config {
     /// Words of the keyed hash, expanded from the file's 16 bytes; see [`expand_key`].
     pub hash_key: HashKey,
-    /// Slots of every service; a power of two.
-    pub slots: u32,
     /// What becomes of packets to a VIP that is no address of this host, and to no service.
     pub vip_other: VipOther,
     /// How long it is in force without harm until it is called good.
@@ -79,7 +78,7 @@ pub(crate) struct Config {
     pub limits: Limits,
     /// Names distinct, none of them empty.
     pub pools: Vec<Pool>,
-    /// At least one, names distinct, destinations distinct.
+    /// At least one, names distinct, no two with a destination in common.
     pub services: Vec<Service>,
     /// The text that this was read from.
     pub text: String,
@@ -146,10 +145,12 @@ impl Tunnel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub services: u32,
+    /// Entries of the service index: a VIP with a port, and each VIP itself.
+    pub destinations: u32,
     pub pools: u32,
     pub backends: u32,
-    /// Whether the file names services, pools and backends; what it does not follows from what is configured.
-    pub named: [bool; 3],
+    /// Whether the file names services, destinations, pools and backends; what it does not follows from what is configured.
+    pub named: [bool; 4],
     /// Flow records of each IP version.
     pub flows: u32,
     /// Flows that a CPU may record in a second.
@@ -204,26 +205,55 @@ pub(crate) struct Backend {
     pub probe_host: Option<String>,
 }
 
-/// A virtual address, protocol and port that clients connect to.
+/// What clients connect to: each of its VIPs with each of its ports. All of it fails over together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub name: String,
-    pub vip: IpAddr,
-    pub port: u16,
-    pub protocol: Protocol,
+    /// At least one, distinct, in the order of the file.
+    pub vips: Vec<IpAddr>,
+    /// At least one, none with a port in common with another one of its protocol.
+    pub ports: Vec<Ports>,
     pub mode: Mode,
     /// Positions in [`Config::pools`] in order of priority, distinct, 1 to 8.
     pub pools: Vec<usize>,
+    /// A power of two.
+    pub slots: u32,
     pub when_exhausted: WhenExhausted,
     pub announce: Announce,
+    /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
+    pub affinity: Option<Affinity>,
+}
+
+/// Leading bits of a client's address that are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    pub v4: u8,
+    pub v6: u8,
+}
+
+impl Affinity {
+    /// As many as are hashed of those who come to `vip`.
+    pub(crate) const fn prefix(self, vip: IpAddr) -> u8 {
+        match vip {
+            IpAddr::V4(_) => self.v4,
+            IpAddr::V6(_) => self.v6,
+        }
+    }
+}
+
+/// Ports of a service that are treated alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    /// The same as `last` of a single one; both 0: each that no other service has.
+    pub first: u16,
+    pub last: u16,
+    pub protocol: Protocol,
     /// Which packets start a flow, and so whether its flows can be recorded.
     pub tracking: Tracking,
     /// How long a flow may be silent and still be known; see docs/config.md.
     pub flow_idle_timeout: Duration,
     /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
     pub learn: Duration,
-    /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
-    pub affinity_prefix: Option<u8>,
 }
 
 /// Transport protocol of a service.
@@ -359,20 +389,24 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         Ok(defaults) => (pools::read(&root, defaults), services::read(&root, defaults)),
         Err(reported) => (Err(*reported), Err(*reported)),
     };
+    let slots = slots.map(|slots| slots.unwrap_or(Found { value: DEFAULT_SLOTS, at: 0 }));
+    let default_slots = slots.map(|slots| slots.value);
     let sections = across::Sections { slots, tunnel, limits, interfaces, pools, services };
     sections.check(problems);
 
     let limits = sections.limits();
-    let across::Sections { slots, tunnel, interfaces, pools, services, .. } = sections;
+    let across::Sections { tunnel, interfaces, pools, services, .. } = sections;
+    let default_slots = default_slots?;
     let interfaces = interfaces?;
     let pools = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?;
     let edge = edge?;
     let positions = pools.iter().enumerate().map(|(position, pool)| (pool.name.clone(), position)).collect();
-    let services =
-        services?.into_iter().map(|service| service.finish(&positions, &interfaces)).collect::<Read<Vec<_>>>()?;
+    let services = services?
+        .into_iter()
+        .map(|service| service.finish(default_slots, &positions, &interfaces))
+        .collect::<Read<Vec<_>>>()?;
     Ok(Config {
         hash_key: hash_key?,
-        slots: slots?.value,
         vip_other: edge.vip_other,
         soak: edge.soak,
         reference_targets: edge.reference_targets,

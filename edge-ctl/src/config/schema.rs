@@ -22,8 +22,8 @@ pub(super) const PROBE_DEFAULTS: Section = Section { heading: "[defaults.probe]"
 /// What several services have in common.
 pub(super) const SERVICE_DEFAULTS: Section = Section {
     heading: "[defaults.service]",
-    // But for its name and its VIP, which stand first.
-    keys: SERVICE.keys.split_at(2).1,
+    // But for its name, its VIPs and its [[service.port]], which stand first.
+    keys: SERVICE.keys.split_at(3).1,
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
@@ -31,6 +31,7 @@ pub(super) const LIMITS: Section = Section {
     heading: "[limits]",
     keys: &[
         "services",
+        "destinations",
         "pools",
         "backends",
         "flows",
@@ -101,35 +102,46 @@ pub(super) const SERVICE: Section = Section {
     heading: "[[service]]",
     keys: &[
         "name",
-        "vip",
+        "vips",
         "port",
-        "protocol",
+        "ports",
         "mode",
         "pools",
+        "slots",
         "when_exhausted",
         "flow_table",
         "flow_idle_timeout",
-        "quic",
         "udp",
         "learn",
         "affinity",
-        "affinity_prefix",
+        "affinity_prefix_v4",
+        "affinity_prefix_v6",
         "announce",
         "announce_interface",
     ],
 };
 
-pub(super) const ALL: [&Section; 10] =
-    [&ROOT, &EDGE, &TUNNEL, &LIMITS, &DEFAULTS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE];
+pub(super) const SERVICE_PORT: Section =
+    Section { heading: "[[service.port]]", keys: &["port", "flow_table", "flow_idle_timeout", "udp", "learn"] };
 
-/// Keys of earlier versions, with their present names.
-const RENAMED: [(&str, &str); 2] = [("linger", "flow_idle_timeout"), ("records", "flow_table")];
+pub(super) const ALL: [&Section; 11] =
+    [&ROOT, &EDGE, &TUNNEL, &LIMITS, &DEFAULTS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE, &SERVICE_PORT];
+
+/// Keys of earlier versions, with their present names and what to write.
+const RENAMED: [(&str, &str, &str); 6] = [
+    ("linger", "flow_idle_timeout", "`flow_idle_timeout`"),
+    ("records", "flow_table", "`flow_table`"),
+    ("vip", "vips", "vips = [\"192.0.2.10\"]"),
+    ("protocol", "ports", "ports = [\"80/tcp\"] or [\"53/udp\"]"),
+    ("quic", "ports", "ports = [\"443/quic\"]"),
+    ("affinity_prefix", "affinity_prefix_v4", "`affinity_prefix_v4` and `affinity_prefix_v6`"),
+];
 
 impl Section {
-    /// The present name of a key of an earlier version, if this section has it.
+    /// What to write for a key of an earlier version, if this section has its successor.
     pub(super) fn renamed(&self, key: &str) -> Option<&'static str> {
-        let (_, name) = RENAMED.into_iter().find(|(old, name)| *old == key && self.keys.contains(name))?;
-        Some(name)
+        let (_, _, write) = RENAMED.into_iter().find(|(old, name, _)| *old == key && self.keys.contains(name))?;
+        Some(write)
     }
 
     /// The key of this section that `key`, which it does not have, probably stands for.
@@ -142,8 +154,8 @@ impl Section {
 
     /// What to write instead of `key`, which this section does not have.
     pub(super) fn advice(&self, key: &str) -> String {
-        if let Some(name) = self.renamed(key) {
-            return format!("`{name}`, which `{key}` is called now");
+        if let Some(write) = self.renamed(key) {
+            return format!("{write}, which `{key}` is called now");
         }
         if let Some(near) = self.meant(key) {
             return format!("{}, if that is what is meant", self.as_written(near));

@@ -5,10 +5,10 @@ use std::{collections::HashMap, net::IpAddr};
 use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
 use super::{
-    Announce, Interface, Protocol, Service,
+    Affinity, Announce, Interface, Ports, Service,
     defaults::Defaults,
-    flows::{self, Flows},
-    host::distinct,
+    destinations, flows,
+    host::{self, distinct},
     schema::SERVICE,
     values::{self, Entry},
     walk::{Found, Read, Table},
@@ -17,14 +17,16 @@ use super::{
 /// A service as far as it could be read.
 pub(super) struct ServiceDraft {
     pub(super) name: Read<Found<String>>,
-    pub(super) vip: Read<Found<IpAddr>>,
-    pub(super) port: Read<u16>,
-    pub(super) protocol: Read<Protocol>,
+    /// Where the section stands.
+    pub(super) at: usize,
+    pub(super) vips: Read<Vec<Found<IpAddr>>>,
+    pub(super) ports: Read<Vec<Found<Ports>>>,
+    pub(super) slots: Read<Option<Found<u32>>>,
     pub(super) mode: Read<Mode>,
     pub(super) pools: Read<Vec<Found<String>>>,
     when_exhausted: Read<WhenExhausted>,
     pub(super) announce: Read<AnnounceDraft>,
-    flows: Read<Flows>,
+    affinity: Read<Option<Affinity>>,
 }
 
 /// `announce` and `announce_interface` of a service.
@@ -48,16 +50,33 @@ impl AnnounceDraft {
 }
 
 impl ServiceDraft {
+    pub(super) fn vips(&self) -> &[Found<IpAddr>] {
+        self.vips.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn ports(&self) -> &[Found<Ports>] {
+        self.ports.as_deref().unwrap_or_default()
+    }
+
+    /// Its slots, and where that is said; `default` if it does not say.
+    pub(super) fn slots_or(&self, default: Found<u32>) -> Found<u32> {
+        self.slots.ok().flatten().unwrap_or(default)
+    }
+
     /// The service, once everything across sections was checked.
-    /// `pools` has the position of each pool by its name.
-    pub(super) fn finish(self, pools: &HashMap<String, usize>, interfaces: &[Found<Interface>]) -> Read<Service> {
+    /// `slots` is how many it has if it does not say, and `pools` has the position of each pool by its name.
+    pub(super) fn finish(
+        self,
+        slots: u32,
+        pools: &HashMap<String, usize>,
+        interfaces: &[Found<Interface>],
+    ) -> Read<Service> {
         let announce = self.announce?;
-        let flows = self.flows?;
         Ok(Service {
             name: self.name?.value,
-            vip: self.vip?.value,
-            port: self.port?,
-            protocol: self.protocol?,
+            vips: self.vips?.into_iter().map(|found| found.value).collect(),
+            ports: self.ports?.into_iter().map(|found| found.value).collect(),
+            slots: self.slots?.map_or(slots, |found| found.value),
             mode: self.mode?,
             // Names that lead nowhere were reported when the sections were checked against each other.
             pools: self.pools?.iter().filter_map(|name| pools.get(&name.value).copied()).collect(),
@@ -66,10 +85,7 @@ impl ServiceDraft {
                 Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
                 _ => Announce::None,
             },
-            tracking: flows.tracking,
-            flow_idle_timeout: flows.flow_idle_timeout,
-            learn: flows.learn,
-            affinity_prefix: flows.affinity_prefix,
+            affinity: self.affinity?,
         })
     }
 }
@@ -78,8 +94,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<Servic
     let tables = root.tables("service", &SERVICE)?;
     if tables.is_empty() {
         let what = "there is no service, so nothing would be served";
-        let write =
-            "[[service]] with name, vip, port, protocol, mode and pools; `edge-ctl detach` is the way to stop serving";
+        let write = "[[service]] with name, vips, ports, mode and pools; `edge-ctl detach` is the way to stop serving";
         return Err(root.problems.add(root.place("service"), what, write));
     }
     let mut names = HashMap::new();
@@ -88,23 +103,16 @@ pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<Servic
 }
 
 fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraft {
-    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let modes = [("dsr", Mode::Dsr), ("ipip", Mode::Ipip)];
     let policies = [("open", WhenExhausted::Open), ("reject", WhenExhausted::Reject), ("drop", WhenExhausted::Drop)];
     let name = table.required("name", "name = \"web\"", values::name);
     let when_exhausted = table.optional("when_exhausted", values::choice(&policies));
-    let vip = table.required("vip", "vip = \"192.0.2.10\"", values::address("vip = \"192.0.2.10\""));
-    let protocol = table
-        .required("protocol", "protocol = \"tcp\" or protocol = \"udp\"", values::choice(&protocols))
-        .map(|found| found.value);
     ServiceDraft {
         name: name.and_then(|name| distinct(table, names, name, "service")),
-        flows: flows::read(table, protocol, vip.as_ref().map(|found| found.value).map_err(|&reported| reported)),
-        vip,
-        port: table
-            .required("port", "port = 80, 1 to 65535", values::integer(1..=65_535, "port = 80"))
-            .map(|found| found.value),
-        protocol,
+        at: table.at,
+        vips: table.required("vips", destinations::VIPS, destinations::vips).map(|found| found.value),
+        ports: flows::read(table),
+        slots: host::slots(table),
         mode: table
             .required(
                 "mode",
@@ -115,6 +123,7 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraf
         pools: pool_names(table),
         when_exhausted: when_exhausted.map(|found| found.map_or(WhenExhausted::Open, |found| found.value)),
         announce: announce(table),
+        affinity: flows::affinity(table),
     }
 }
 

@@ -191,7 +191,7 @@ pub(super) fn mac(entry: &Entry<'_>, example: &str) -> Result<[u8; 6], Wrong> {
 }
 
 /// Why packets can't be forwarded to or from `address`.
-fn unfit(address: IpAddr) -> Option<&'static str> {
+pub(super) fn unfit(address: IpAddr) -> Option<&'static str> {
     match address {
         _ if address.is_unspecified() => Some("the unspecified address"),
         _ if address.is_multicast() => Some("a multicast address"),

@@ -176,6 +176,15 @@ impl<'a> Table<'a> {
         self.entries.contains_key(key)
     }
 
+    /// Whether the table or its defaults have `key`.
+    pub(super) fn has_any(&self, key: &str) -> bool {
+        self.has(key) || self.defaults.is_some_and(|defaults| defaults.contains_key(key))
+    }
+
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_)))
+    }
+
     /// The value of `key`, if there is one.
     pub(super) fn optional<T>(
         &self,

@@ -51,17 +51,15 @@ probe = { type = "tcp", port = 80, rise = 2, fall = 3 }
 
 [[service]]
 name = "web"
-vip = "192.0.2.10"
-port = 80
-protocol = "tcp"
+vips = ["192.0.2.10"]
+ports = ["80/tcp"]
 mode = "dsr"
 pools = ["provider-a", "provider-b"]
 
 [[service]]
 name = "dns"
-vip = "192.0.2.10"
-port = 53
-protocol = "udp"
+vips = ["192.0.2.10"]
+ports = ["53/udp"]
 mode = "dsr"
 pools = ["provider-b"]
 when_exhausted = "reject"

@@ -1,6 +1,10 @@
 //! The flow records as a list: which flow of which service goes to which backend, since when, and how long it was silent.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    time::Duration,
+};
 
 use edge_common::{
     abi::{FlowEnds, FlowRecord, Tracking},
@@ -65,15 +69,17 @@ pub(crate) fn list(
     now: Duration,
 ) -> Result<Listing, NameError> {
     let only = wanted.service.map(|name| inventory.service(name)).transpose()?.map(|(service, _)| service);
-    let services: BTreeMap<_, _> =
-        inventory.config.services.iter().enumerate().map(|at| (destination(at.1), at)).collect();
+    let mut services: HashMap<_, Vec<_>> = HashMap::new();
+    for (at, service) in inventory.config.services.iter().enumerate() {
+        service.vips.iter().for_each(|vip| services.entry(*vip).or_default().push((at, service)));
+    }
     let backends: BTreeMap<_, _> = inventory.known().map(|known| (known.number, known)).collect();
     let mut flows = Vec::with_capacity(records.len());
     for (ends, record) in records {
-        let to = (ends.vip, ends.port, ends.protocol);
-        if only.is_none_or(|only| destination(only) == to) {
-            let (position, service) =
-                services.get(&to).map_or((usize::MAX, None), |(at, service)| (*at, Some(*service)));
+        let here = services.get(&ends.vip).map(Vec::as_slice).unwrap_or_default();
+        let owner = owner(here, ends);
+        if only.is_none_or(|only| owner.is_some_and(|(_, service)| service.name == only.name)) {
+            let (position, service) = owner.map_or((usize::MAX, None), |(at, service)| (at, Some(service)));
             flows.push((position, flow(ends, record, service, backends.get(&record.backend), now)));
         }
     }
@@ -87,8 +93,12 @@ pub(crate) fn list(
     Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
 }
 
-fn destination(service: &Service) -> (IpAddr, u16, u8) {
-    (service.vip, service.port, service.protocol.number())
+/// Which of the services of a VIP a flow belongs to: the one that has its port, or else the one that has all.
+fn owner<'a>(services: &[(usize, &'a Service)], ends: &FlowEnds) -> Option<(usize, &'a Service)> {
+    let ports = |service: &'a Service| service.ports_of(ends.port, ends.protocol);
+    let all = services.iter().filter_map(|&(at, service)| Some((at, service, ports(service)?)));
+    let best = all.min_by_key(|(.., ports)| ports.is_any());
+    best.map(|(at, service, _)| (at, service))
 }
 
 fn flow(
@@ -116,7 +126,7 @@ fn flow(
 fn none(only: Option<&Service>) -> String {
     match only {
         None => "no flow is recorded, as is normal: each goes to its slot's owner".to_owned(),
-        Some(Service { name, tracking: Tracking::Stateless, .. }) => {
+        Some(Service { name, ports, .. }) if ports.iter().all(|ports| ports.tracking == Tracking::Stateless) => {
             format!("no flow of {name} is recorded: its configuration has `flow_table = false`")
         }
         Some(Service { name, .. }) => {

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, fmt::Write, net::IpAddr, time::Duration};
 
-use edge_common::abi::{BackendNumber, State, Tracking};
+use edge_common::abi::{BackendNumber, State};
 use thiserror::Error;
 
 use super::data_plane::DataPlane;
 use crate::{
     bpf::Waits,
-    config::{self, Backend, Config, ConfigError, Pool, Service},
+    config::{self, Backend, Config, ConfigError, Pool, Ports, Service},
     plan::{RetiredRecord, Snapshot},
 };
 
@@ -146,7 +146,7 @@ impl Inventory {
 
     /// All VIPs.
     pub(crate) fn vips(&self) -> BTreeSet<IpAddr> {
-        self.config.services.iter().map(|service| service.vip).collect()
+        self.config.services.iter().flat_map(|service| service.vips.iter().copied()).collect()
     }
 
     /// Services with their numbers.
@@ -156,14 +156,11 @@ impl Inventory {
 
     /// How long the flows of each service are kept in place.
     pub(crate) fn waits(&self) -> Vec<(u32, Waits)> {
+        // A second more than any slot waits: a record that was looked at in this one may have a packet on its way.
+        let expiry = |ports: &Ports| ports.flow_idle_timeout.max(ports.learn) + Duration::from_secs(1);
         let waits = |service: &Service| Waits {
-            flow_idle_timeout: match service.tracking {
-                Tracking::Stateless => Duration::ZERO,
-                Tracking::Learn => service.learn,
-                Tracking::Tcp | Tracking::Quic => service.flow_idle_timeout,
-            },
-            // A second more than any slot waits: a record that was looked at in this one may have a packet on its way.
-            expiry: service.flow_idle_timeout.max(service.learn) + Duration::from_secs(1),
+            flow_idle_timeout: service.ports.iter().map(Ports::handover_after).max().unwrap_or_default(),
+            expiry: service.ports.iter().map(expiry).max().unwrap_or_default(),
         };
         self.services().map(|(service, number)| (number, waits(service))).collect()
     }

@@ -1,5 +1,7 @@
 //! Taking things down: announced addresses, links, programs and maps.
 
+use std::collections::HashSet;
+
 use tracing::warn;
 
 use super::{chain, operations::Outcome};
@@ -12,13 +14,11 @@ use crate::{
 
 /// VIPs that the configuration wants announced, each once.
 pub(crate) fn announced(config: &Config) -> Vec<Announced> {
-    let mut announced: Vec<Announced> = Vec::new();
+    let (mut announced, mut known) = (Vec::new(), HashSet::new());
     for service in &config.services {
         if let Announce::L2 { interface } = &service.announce {
-            let one = Announced { vip: service.vip, interface: interface.clone() };
-            if !announced.contains(&one) {
-                announced.push(one);
-            }
+            let all = service.vips.iter().map(|&vip| Announced { vip, interface: interface.clone() });
+            announced.extend(all.filter(|one| known.insert(one.vip)));
         }
     }
     announced

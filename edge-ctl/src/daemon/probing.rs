@@ -199,13 +199,13 @@ pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
     targets.chain(references.map(|(position, target)| ProbeTarget::reference(position, *target))).collect()
 }
 
-/// The services through which a backend is probed: of each mode and IP version the first one in the file. More of them would be
+/// The services through which a backend is probed: of each mode and IP version the first one in the file, at its first VIP. More of them would be
 /// more probes, and each new service a way for backends to go down that serve others.
 fn through(config: &Config, pool: &Pool, address: IpAddr) -> Vec<Through> {
     let mut found: Vec<Through> = Vec::new();
     let is_this = |&index: &usize| config.pools.get(index).is_some_and(|one| one.name == pool.name);
-    for service in config.services.iter().filter(|service| service.pools.iter().any(is_this)) {
-        let (mode, vip) = (service.mode, service.vip);
+    let services = config.services.iter().filter(|service| service.pools.iter().any(is_this));
+    for (mode, vip) in services.flat_map(|service| service.vips.iter().map(|&vip| (service.mode, vip))) {
         let same_family = vip.is_ipv4() == address.is_ipv4();
         // Of the other IP version the way to the backend names no address to send from.
         let source = if same_family { None } else { config.tunnel.source(vip) };

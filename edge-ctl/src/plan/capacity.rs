@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use edge_common::abi::{CELL, Dimension, MAPS, MapSpec, SNAPSHOT_PAGE};
 
-use crate::config::Config;
+use super::pools;
+use crate::config::{Config, DEFAULT_SLOTS};
 
 /// Sizes of the maps in entries. For a map with two banks: entries of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub(crate) const LANES: u32 = CELL as u32;
 const MOST_BACKENDS: u32 = 1 << 16;
 
 impl Capacity {
-    /// Room for every configuration within the limits of `config`, at its number of slots, to follow any other.
+    /// Room for every configuration within the limits of `config`, and with twice its slots, to follow any other.
     ///
     /// Numbers and cells of one generation may not be written while the one before may still be read, so there is room
     /// for two.
@@ -50,9 +51,10 @@ impl Capacity {
         let services = limits.services.max(1).saturating_mul(2);
         let pools = limits.pools.clamp(1, 1 << 15) * 2;
         let backends = limits.backends.saturating_mul(2).saturating_add(1).min(MOST_BACKENDS);
-        // Each service may stand on a VIP of its own, which is an entry more. Two-choice hashing fills a quarter without
-        // trouble; the second half of the room is for a set of keys that it does not.
-        let index = services.saturating_mul(8).next_power_of_two();
+        // Two-choice hashing fills a quarter without trouble; the second half of the room is for a set of keys that it does not.
+        let index = limits.destinations.clamp(1, 1 << 24).saturating_mul(8).next_power_of_two();
+        let slots = config.services.iter().map(|service| service.slots).fold(0, u32::saturating_add);
+        let tables = pools::sizes(config).into_iter().fold(0, u32::saturating_add);
         let lane = cells(limits.backends).saturating_add(limits.pools);
         let snapshot =
             (u64::from(limits.backends) * 512 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
@@ -69,8 +71,8 @@ impl Capacity {
             index_v4: index,
             index_v6: index,
             // Lists vary in length, so twice the room again keeps gaps between them from mattering.
-            candidates: pools.saturating_mul(config.slots).saturating_add(lane.saturating_mul(4)),
-            owners: services.saturating_mul(cells(config.slots)),
+            candidates: room(tables).saturating_add(lane.saturating_mul(4)),
+            owners: cells(room(slots)),
             flows: limits.flows,
             fragments: limits.fragments,
             snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
@@ -107,22 +109,29 @@ impl Capacity {
 
     /// Whether a size that the configuration names is another one; those that it does not name follow from it.
     pub(crate) fn is_other_than_named(&self, config: &Config) -> bool {
-        let [services, pools, backends] = config.limits.named;
-        let named = [services, pools, backends, true, true];
+        let [services, destinations, pools, backends] = config.limits.named;
+        let named = [services, destinations, pools, backends, true, true];
         let sizes = self.sizes().into_iter().zip(Self::of(config).sizes());
         sizes.zip(named).any(|((has, wanted), named)| named && has != wanted)
     }
 
     /// Sizes by the name that docs/config.md has for them.
-    pub(crate) const fn sizes(&self) -> [(&'static str, u32); 5] {
+    pub(crate) const fn sizes(&self) -> [(&'static str, u32); 6] {
         [
             ("services", self.services / 2),
+            ("destinations", self.index_v4 / 8),
             ("pools", self.pools / 2),
             ("backends", self.backends / 2),
             ("flows", self.flows),
             ("fragments", self.fragments),
         ]
     }
+}
+
+/// Slots for which there is room where `slots` are configured: for some more services, for twice as many, and that for two
+/// generations.
+fn room(slots: u32) -> u32 {
+    slots.max(2 * DEFAULT_SLOTS).saturating_mul(4)
 }
 
 /// Cells that `numbers` backend numbers fill.

@@ -11,7 +11,7 @@ use edge_common::{
 };
 
 use super::{Capacity, PlanError, Snapshot, index, numbers::full, pools, retired, services};
-use crate::config::Config;
+use crate::config::{Config, Ports};
 
 /// What was published before, and what has become of it since.
 #[derive(Clone, Copy)]
@@ -120,7 +120,6 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         after: previous.map_or(Edition::default(), |previous| previous.edition),
         snapshot: Snapshot {
             generation: previous.map_or(0, |p| p.snapshot.generation) + 1,
-            slots: config.slots,
             config: config.text.clone(),
             services: Vec::new(),
             pools: Vec::new(),
@@ -147,7 +146,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         hash_key: config.hash_key,
         index_mask_v4: mask(image.index_v4.len()),
         index_mask_v6: mask(image.index_v6.len()),
-        slot_mask: config.slots - 1,
+        any_port: config.services.iter().flat_map(|service| &service.ports).any(Ports::is_any).into(),
         tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         records_per_second: config.limits.flows_per_second,
@@ -156,7 +155,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         // The controller's, who knows the interfaces.
         stations: Generation::default().stations,
         vip_other: config.vip_other as u32,
-        vip_bits: vip_bits(config.services.iter().map(|service| service.vip)),
+        vip_bits: vip_bits(config.services.iter().flat_map(|service| service.vips.iter().copied())),
     };
     image.write_json()?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);

@@ -8,7 +8,7 @@ use edge_common::{
     wire::protocol,
 };
 
-use super::{Capacity, NewService, PlanError};
+use super::{Capacity, NewService, PlanError, numbers::narrow};
 use crate::config::Config;
 
 /// Both indexes of `config`, whose services were given numbers: their destinations, and an entry for each VIP itself.
@@ -20,15 +20,16 @@ pub(super) fn build(
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     let mut vips = BTreeSet::new();
     for (service, new) in config.services.iter().zip(services) {
-        let protocol = service.protocol.number();
-        let port = service.port.to_be_bytes();
-        let target = Target::new(new.number, new.service.owners);
-        let target = if service.affinity_prefix.is_some() { target.hashed_by_source() } else { target };
-        match service.vip {
-            IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),
-            IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), target)),
+        for (vip, port, ports) in service.destinations() {
+            let (port, protocol) = (port.to_be_bytes(), ports.protocol.number());
+            let target = Target::new(narrow(new.number), service.slots, new.service.owners)
+                .with_flows(ports.tracking, service.affinity.map(|affinity| affinity.prefix(vip)));
+            match vip {
+                IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),
+                IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), target)),
+            }
         }
-        vips.insert(service.vip);
+        vips.extend(&service.vips);
     }
     // Whether it is the host's is the controller's to write, who knows the host's addresses.
     let vip_itself = Target::vip(false);

@@ -41,6 +41,7 @@ pub(super) fn plan(
         Numbers::new(1, capacity.backends, configured.chain(kept.iter().map(|known| known.number.into())));
     let mut regions = Regions::new(capacity.candidates, before.iter().flat_map(|s| s.candidate_cells()));
 
+    let sizes = sizes(config);
     for pool in &config.pools {
         let old = before.and_then(|s| s.pool(&pool.name));
         let number = match old {
@@ -53,6 +54,7 @@ pub(super) fn plan(
             name: pool.name.clone(),
             number,
             table: 0,
+            sizes: sizes[image.snapshot.pools.len()],
             member_list: 0,
             checksum: 0,
             backends: Vec::with_capacity(pool.backends.len()),
@@ -86,25 +88,24 @@ pub(super) fn plan(
             states.push(state);
             record.backends.push(BackendRecord { name: backend.name.clone(), number, address: backend.address });
         }
-        let same_slots = before.is_some_and(|s| s.slots == config.slots);
-        let old = old.filter(|_| same_slots);
-        place_tables(pool, &states, config.slots, old, &mut regions, &mut record, &mut image.candidates).ok_or_else(
-            || {
-                let needs = regions.used() as usize + config.slots as usize + list_cells(&record.backends) as usize;
-                full(map::CANDIDATES, "cells", capacity.candidates, needs)
-            },
-        )?;
+        let placed = place_tables(pool, &states, old, &mut regions, &mut record, &mut image.candidates);
+        placed.ok_or_else(|| {
+            let needs = regions.used() as usize + record.sizes as usize + list_cells(&record.backends) as usize;
+            full(map::CANDIDATES, "cells", capacity.candidates, needs)
+        })?;
         let count = |bits| narrow(states.iter().filter(|state| state.has_all(bits)).count());
         image.pools.push((
             record.number,
             abi::Pool {
                 table: record.table,
+                sizes: record.sizes,
                 member_list: record.member_list,
                 members: narrow(record.backends.len()),
                 min_healthy: pool.min_healthy,
                 available: count(State::NEW),
                 enabled: count(State::ENABLED),
                 withheld: 0,
+                reserved: 0,
             },
         ));
         image.snapshot.pools.push(record);
@@ -112,11 +113,19 @@ pub(super) fn plan(
     Ok(())
 }
 
-/// Builds a pool's candidate table and member list, and finds them a place: the old one when both are what they were.
+/// The numbers of slots that each pool has a candidate table for: those of the services that use it, each a bit.
+pub(super) fn sizes(config: &Config) -> Vec<u32> {
+    let mut sizes = vec![0; config.pools.len()];
+    for service in &config.services {
+        service.pools.iter().for_each(|&pool| sizes[pool] |= service.slots);
+    }
+    sizes
+}
+
+/// Builds a pool's candidate tables and member list, and finds them a place: the old one when both are what they were.
 fn place_tables(
     pool: &config::Pool,
     states: &[State],
-    slots: u32,
     old: Option<&PoolRecord>,
     regions: &mut Regions,
     record: &mut PoolRecord,
@@ -132,7 +141,9 @@ fn place_tables(
             identity: identity(given.address),
         })
         .collect();
-    let table = candidates::build(&members, slots);
+    // The largest first.
+    let sizes = (0..u32::BITS).rev().map(|bit| 1 << bit).filter(|size| record.sizes & size != 0);
+    let table: Vec<_> = sizes.flat_map(|size| candidates::build(&members, size)).collect();
     record.checksum = crc32fast::hash(bytemuck::cast_slice(&table));
 
     if let Some(old) = old.filter(|old| is_unchanged(old, record)) {
@@ -141,7 +152,7 @@ fn place_tables(
         return Some(());
     }
     // Tables from one end, lists from the other: equal lengths leave no gaps that nothing fits into.
-    record.table = regions.lowest(slots)?;
+    record.table = regions.lowest(record.sizes)?;
     record.member_list = regions.highest(list_cells(&record.backends))?;
     new.push(Region { first: record.table, cells: table });
     let states: BTreeMap<_, _> = record.backends.iter().map(|given| given.number).zip(states.iter().copied()).collect();
@@ -170,7 +181,7 @@ pub(crate) fn member_list(members: &[(BackendNumber, State)]) -> Vec<Cell> {
 /// Whether the old cells hold what `new` is to hold. The checksum covers weights, and a change of the algorithm.
 fn is_unchanged(old: &PoolRecord, new: &PoolRecord) -> bool {
     let numbers = |pool: &PoolRecord| pool.backends.iter().map(|b| b.number).collect::<BTreeSet<_>>();
-    old.checksum == new.checksum && numbers(old) == numbers(new)
+    old.checksum == new.checksum && old.sizes == new.sizes && numbers(old) == numbers(new)
 }
 
 /// A backend whose next hop was not looked up yet.

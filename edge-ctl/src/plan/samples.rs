@@ -9,11 +9,12 @@ use std::{
 
 use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted};
 
-use crate::config::{Announce, Backend, Config, Judging, Limits, Pool, Protocol, Service, Tunnel};
+use crate::config::{Announce, Backend, Config, Judging, Limits, Pool, Ports, Protocol, Service, Tunnel};
 
 pub(crate) const LIMITS: Limits = Limits {
-    named: [true; 3],
+    named: [true; 4],
     services: 6,
+    destinations: 32,
     pools: 5,
     backends: 30,
     flows: 1024,
@@ -23,11 +24,13 @@ pub(crate) const LIMITS: Limits = Limits {
     answers: AnswerLimits::all(32),
 };
 
+/// Slots of each service.
+pub(crate) const SLOTS: u32 = 1024;
+
 /// A configuration with nothing in it.
-pub(crate) fn empty(slots: u32) -> Config {
+pub(crate) fn empty() -> Config {
     Config {
         hash_key: HashKey(std::array::from_fn(|i| 0x9e37_79b9_u32.wrapping_mul(i as u32 + 1))),
-        slots,
         vip_other: VipOther::Drop,
         soak: Duration::from_mins(5),
         reference_targets: Vec::new(),
@@ -58,16 +61,20 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
 pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, pools: Vec<usize>) -> Service {
     Service {
         name: name.to_owned(),
-        vip,
-        port,
-        protocol,
+        vips: vec![vip],
+        ports: vec![Ports {
+            first: port,
+            last: port,
+            protocol,
+            tracking: if protocol == Protocol::Tcp { Tracking::Tcp } else { Tracking::Stateless },
+            flow_idle_timeout: Duration::from_mins(5),
+            learn: Duration::from_secs(30),
+        }],
         mode: Mode::Ipip,
         pools,
+        slots: SLOTS,
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
-        tracking: if protocol == Protocol::Tcp { Tracking::Tcp } else { Tracking::Stateless },
-        flow_idle_timeout: Duration::from_mins(5),
-        learn: Duration::from_secs(30),
-        affinity_prefix: None,
+        affinity: None,
     }
 }

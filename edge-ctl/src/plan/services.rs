@@ -26,15 +26,21 @@ pub(super) fn plan(
             Some(old) => old.number,
             None => numbers.next().ok_or_else(|| numbers.full(map::SERVICES, "services", config.services.len()))?,
         };
-        let kept = old.filter(|_| before.is_some_and(|s| s.slots == config.slots));
+        let kept = old.filter(|old| old.slots == service.slots);
         let owners = match kept {
             Some(old) => old.owners,
-            None => regions.lowest(config.slots / LANES).ok_or_else(|| {
-                let needs = regions.used() as usize + config.slots as usize / CELL;
+            None => regions.lowest(service.slots / LANES).ok_or_else(|| {
+                let needs = regions.used() as usize + service.slots as usize / CELL;
                 full(map::OWNERS, "cells", capacity.owners, needs)
             })?,
         };
-        let record = ServiceRecord { name: service.name.clone(), number, owners, pools: service.pools.clone() };
+        let record = ServiceRecord {
+            name: service.name.clone(),
+            number,
+            owners,
+            slots: service.slots,
+            pools: service.pools.clone(),
+        };
         let failover = previous.zip(old).map_or(Failover::default(), |(previous, old)| {
             failover_after((previous.failover)(old.number), old, previous.snapshot, &record, &image.snapshot)
         });
@@ -51,10 +57,10 @@ pub(super) fn plan(
                 pool_count: narrow(service.pools.len()),
                 mode: service.mode as u8,
                 when_exhausted: service.when_exhausted as u8,
-                tracking: service.tracking as u8,
+                reserved: 0,
                 in_transition: 1,
-                affinity_prefix: service.affinity_prefix.unwrap_or(0),
-                reserved: [0; 15],
+                slot_mask: service.slots - 1,
+                reserved_too: [0; 3],
             },
             fresh_number: old.is_none(),
             fresh_owners: kept.is_none(),

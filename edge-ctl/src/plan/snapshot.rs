@@ -11,8 +11,6 @@ use super::capacity::{LANES, cells};
 pub(crate) struct Snapshot {
     /// Counts published configurations, from 1.
     pub generation: u64,
-    /// Slots of every service.
-    pub slots: u32,
     /// Text of the configuration file.
     pub config: String,
     /// In the order of the configuration.
@@ -30,6 +28,7 @@ pub(crate) struct ServiceRecord {
     pub number: u32,
     /// First of its cells in `OWNERS`.
     pub owners: u32,
+    pub slots: u32,
     /// Positions of its pools in [`Snapshot::pools`], in order of priority.
     pub pools: Vec<usize>,
 }
@@ -39,11 +38,13 @@ pub(crate) struct ServiceRecord {
 pub(crate) struct PoolRecord {
     pub name: String,
     pub number: u16,
-    /// First cell of its candidate table in `CANDIDATES`; one cell a slot.
+    /// First cell of its candidate tables in `CANDIDATES`, as [`Pool::table`](edge_common::abi::Pool::table) has them.
     pub table: u32,
+    /// Numbers of slots that it has a table for, each a bit, and so the cells of all tables.
+    pub sizes: u32,
     /// First cell of its member list in `CANDIDATES`.
     pub member_list: u32,
-    /// CRC-32 (IEEE) of the table's bytes. The list's order changes with states.
+    /// CRC-32 (IEEE) of the tables' bytes. The list's order changes with states.
     pub checksum: u32,
     /// In the order of the configuration.
     pub backends: Vec<BackendRecord>,
@@ -112,12 +113,12 @@ impl Snapshot {
 
     /// The runs of `CANDIDATES` in use: first cell and length.
     pub(super) fn candidate_cells(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.pools.iter().flat_map(|pool| [(pool.table, self.slots), (pool.member_list, list_cells(&pool.backends))])
+        self.pools.iter().flat_map(|pool| [(pool.table, pool.sizes), (pool.member_list, list_cells(&pool.backends))])
     }
 
     /// The runs of `OWNERS` in use: first cell and length.
     pub(super) fn owner_cells(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.services.iter().map(|service| (service.owners, self.slots / LANES))
+        self.services.iter().map(|service| (service.owners, service.slots / LANES))
     }
 }
 

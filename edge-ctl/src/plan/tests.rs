@@ -18,7 +18,7 @@ use edge_common::{
 mod cases;
 
 use super::{
-    samples::{empty, pool, service},
+    samples::{SLOTS, empty, pool, service},
     *,
 };
 use crate::{
@@ -42,7 +42,7 @@ fn configurations() -> impl Strategy<Value = Config> {
 }
 
 fn configuration(pools: &Pools, services: &Services) -> Config {
-    let mut config = empty(1024);
+    let mut config = empty();
     for (p, backends) in pools.iter().enumerate() {
         let mut made = pool(&format!("p{p}"), &[]);
         for (b, choice) in backends.iter().flatten().enumerate() {
@@ -67,7 +67,12 @@ fn configuration(pools: &Pools, services: &Services) -> Config {
         let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
         let listed = (0..config.pools.len()).map(|n| (first + n) % config.pools.len()).collect();
         let port = 80 + u16::try_from(s).expect("six services");
-        config.services.push(service(&format!("s{s}"), vip, port, protocol, listed));
+        let mut made = service(&format!("s{s}"), vip, port, protocol, listed);
+        made.slots = if first % 2 == 0 { 2048 } else { SLOTS };
+        made.vips.extend((first > 2).then_some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9))));
+        made.ports[0].last += u16::try_from(first).expect("few") * 100;
+        made.ports[0].first = made.ports[0].last;
+        config.services.push(made);
     }
     config.text = format!("{pools:?} {services:?}");
     config
@@ -134,9 +139,11 @@ fn check_index(config: &Config, image: &Image) {
     let mut wanted = BTreeMap::new();
     for service in &config.services {
         let number = image.snapshot.service(&service.name).expect("it was given a number").number;
-        let protocol = if service.protocol == Protocol::Tcp { 6 } else { 17 };
-        wanted.insert((service.vip, service.port, protocol), number);
-        wanted.insert((service.vip, 0, if service.vip.is_ipv4() { 1 } else { 58 }), VIP_ENTRY);
+        for (vip, port, ports) in service.destinations() {
+            let protocol = if ports.protocol == Protocol::Tcp { 6 } else { 17 };
+            wanted.insert((vip, port, protocol), number);
+            wanted.insert((vip, 0, if vip.is_ipv4() { 1 } else { 58 }), VIP_ENTRY.into());
+        }
     }
     let key = &config.hash_key;
     let mut found = BTreeMap::new();
@@ -145,12 +152,12 @@ fn check_index(config: &Config, image: &Image) {
     for (at, entry) in (0u32..).zip(&image.index_v4).filter(|(_, entry)| entry.key.used == 1) {
         assert!(entry.key.positions(key, image.generation.index_mask_v4).contains(&at));
         let destination = (IpAddr::from(entry.key.vip), u16::from_be_bytes(entry.key.port), entry.key.protocol);
-        assert_eq!(found.insert(destination, entry.target.service), None);
+        assert_eq!(found.insert(destination, entry.target.service()), None);
     }
     for (at, entry) in (0u32..).zip(&image.index_v6).filter(|(_, entry)| entry.key.used == 1) {
         assert!(entry.key.positions(key, image.generation.index_mask_v6).contains(&at));
         let destination = (IpAddr::from(entry.key.vip), u16::from_be_bytes(entry.key.port), entry.key.protocol);
-        assert_eq!(found.insert(destination, entry.target.service), None);
+        assert_eq!(found.insert(destination, entry.target.service()), None);
     }
     assert_eq!(found, wanted);
 }
@@ -215,11 +222,11 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, maps: 
     assert_disjoint(&after.candidate_cells().collect::<Vec<_>>(), capacity.candidates);
     assert_disjoint(&after.owner_cells().collect::<Vec<_>>(), capacity.owners);
     for record in &after.services {
-        let kept = before.and_then(|s| s.service(&record.name));
+        let kept = before.and_then(|s| s.service(&record.name)).filter(|old| old.slots == record.slots);
         if let Some(old) = kept {
             assert_eq!(record.owners, old.owners, "a kept service's owners moved");
         } else {
-            let run = (record.owners, after.slots / LANES);
+            let run = (record.owners, record.slots / LANES);
             assert!(before.iter().flat_map(|s| s.owner_cells()).all(|old| !overlap(run, old)));
         }
         let new = image.services.iter().find(|new| new.number == record.number).expect("every service is written");
@@ -235,12 +242,19 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, maps: 
                 Member { number: given.number, weight: backend.weight, identity: v4.to_ipv6_mapped().octets() }
             })
             .collect();
-        let table = written.table as usize;
-        assert_eq!(
-            maps.candidates[table..table + after.slots as usize],
-            candidates::build(&members, after.slots)[..],
-            "the table of pool {number}"
-        );
+        let users = config
+            .services
+            .iter()
+            .zip(&image.services)
+            .filter(|(_, new)| new.service.pools[..new.service.pool_count.into()].contains(number));
+        for (service, new) in users {
+            let table = written.table_of(new.service.slot_mask) as usize;
+            assert_eq!(
+                maps.candidates[table..table + service.slots as usize],
+                candidates::build(&members, service.slots)[..],
+                "the table of pool {number}"
+            );
+        }
         let list = &maps.candidates[written.member_list as usize..][..members.len().div_ceil(CELL)];
         let mut listed: Vec<_> = list.iter().flat_map(|cell| cell.0).filter(|&number| number != 0).collect();
         let rank = |number: &u16| {
@@ -268,7 +282,7 @@ proptest! {
     fn any_sequence_of_configurations_is_published_without_touching_what_is_read(
         steps in vec((configurations(), vec((0usize..3, 0usize..3), 80), vec((0u8..5, any::<bool>()), 16)), 1..7),
     ) {
-        let capacity = Capacity::of(&empty(1024));
+        let capacity = Capacity::of(&empty());
         let mut maps = FakeMaps::default();
         for (config, states, failovers) in steps {
             let before = maps.published.clone();

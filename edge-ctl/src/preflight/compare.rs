@@ -200,10 +200,10 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
     }
     if let Announce::L2 { interface } = &service.announce
         && host.sysctls.get(&of_interface("ipv4", interface, "arp_ignore")) == Some(&8)
-        && service.vip.is_ipv4()
+        && let Some(vip) = service.vips.iter().find(|vip| vip.is_ipv4())
     {
         let name = of_interface("ipv4", interface, "arp_ignore");
-        let message = format!("{name} is 8: the kernel answers nobody who asks for {}", service.vip);
+        let message = format!("{name} is 8: the kernel answers nobody who asks for {vip}");
         findings.fail(&subject, message, format!("sysctl -w {name}=1"));
     }
 }

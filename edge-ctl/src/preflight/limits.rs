@@ -17,10 +17,10 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
             return findings.warn("limits", message, "run it as root, with the --pin-dir of the daemon");
         }
     };
-    let [services, pools, backends] = config.limits.named;
-    let named = [services, pools, backends, true, true];
+    let [services, destinations, pools, backends] = config.limits.named;
+    let named = [services, destinations, pools, backends, true, true];
     let members = config.pools.iter().map(|pool| pool.backends.len()).sum();
-    let needed = [config.services.len(), config.pools.len(), members, 0, 0];
+    let needed = [config.services.len(), config.destinations(), config.pools.len(), members, 0, 0];
     let wanted = Capacity::of(config).sizes();
     for ((((key, has), (_, wanted)), named), needed) in has.into_iter().zip(wanted).zip(named).zip(needed) {
         let subject = format!("limits.{key}");
@@ -51,9 +51,8 @@ name = "a"
 backend = [{ name = "a1", address = "10.1.0.11" }, { name = "a2", address = "10.1.0.12" }]
 [[service]]
 name = "web"
-vip = "192.0.2.10"
-port = 80
-protocol = "tcp"
+vips = ["192.0.2.10"]
+ports = ["80/tcp"]
 mode = "ipip"
 pools = ["a"]
 [tunnel]

@@ -114,7 +114,7 @@ impl Configuration {
         let [first, second] = service.pools();
         let announce = if service.announced { "announce = \"l2\"\nannounce_interface = \"eth0\"\n" } else { "" };
         format!(
-            "\n[[service]]\nname = \"{}\"\nvip = \"{}\"\nport = {}\nprotocol = \"{protocol}\"\nmode = \"{mode}\"\n\
+            "\n[[service]]\nname = \"{}\"\nvips = [\"{}\"]\nports = [\"{}/{protocol}\"]\nmode = \"{mode}\"\n\
              pools = [\"{first}\", \"{second}\"]\n{announce}{more}",
             service.name,
             address.ip(),

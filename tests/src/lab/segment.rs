@@ -141,7 +141,7 @@ fn configuration(edge: usize) -> Result<String> {
     write!(
         text,
         "[[pool]]\nname = \"one\"\n[[pool.backend]]\nname = \"backend\"\naddress = \"10.0.0.5\"\n\
-         [[service]]\nname = \"sink\"\nvip = \"{}\"\nport = {}\nprotocol = \"udp\"\nmode = \"dsr\"\npools = [\"one\"]\n",
+         [[service]]\nname = \"sink\"\nvips = [\"{}\"]\nports = [\"{}/udp\"]\nmode = \"dsr\"\npools = [\"one\"]\n",
         VIP.ip(),
         VIP.port()
     )?;

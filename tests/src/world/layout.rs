@@ -58,7 +58,7 @@ impl World {
         *generation = Generation {
             number: 7,
             hash_key: KEY,
-            slot_mask: self.slots - 1,
+            any_port: self.services.iter().any(|service| service.port == 0).into(),
             stations: stations(),
             records_per_second: self.records_per_second,
             answers_per_second: self.answers_per_second,
@@ -88,9 +88,8 @@ impl World {
                     pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
                     mode: service.mode,
                     when_exhausted: service.when_exhausted as u8,
-                    tracking: service.tracking as u8,
                     in_transition: service.in_transition.into(),
-                    affinity_prefix: service.affinity.unwrap_or_default(),
+                    slot_mask: self.slots - 1,
                     ..Service::default()
                 },
             );
@@ -112,7 +111,11 @@ impl World {
             .map(|number| Member { number: *number, weight: weight(number), identity: identity(*number) })
             .collect();
         let table = small(candidates.len());
-        candidates.extend(candidates::build(&members, self.slots));
+        // As if services with more slots used the pool, too.
+        let sizes = [self.slots * 2, self.slots];
+        for size in sizes {
+            candidates.extend(candidates::build(&members, size));
+        }
         let member_list = small(candidates.len());
         let states: Vec<_> = pool.members.iter().map(|number| (*number, state(*number))).collect();
         for four in tables::member_list(&states).chunks(CELL) {
@@ -122,19 +125,21 @@ impl World {
         }
         Pool {
             table,
+            sizes: sizes.into_iter().sum(),
             member_list,
             members: u16::try_from(pool.members.len()).expect("a small world"),
             min_healthy: pool.min_healthy,
             available: small(count(State::NEW)),
             enabled: small(count(State::ENABLED)),
             withheld: pool.withheld,
+            reserved: 0,
         }
     }
 
     fn index(&self, memory: &mut Memory) {
         let mut keys = self.strays.clone();
         for (number, service) in self.services.iter().enumerate() {
-            let number = u32::try_from(number).expect("a small world");
+            let number = u16::try_from(number).expect("a small world");
             keys.push((service.vip, service.port, service.protocol, number));
             let icmp = if service.vip.is_ipv4() { 1 } else { 58 };
             keys.push((service.vip, 0, icmp, VIP_ENTRY));
@@ -145,10 +150,12 @@ impl World {
         for (vip, port, protocol, service) in keys {
             let port = port.to_be_bytes();
             // Strays and VIPs themselves have no owners.
-            let owners = memory.service(ACTIVE, service).map_or(0, |service| service.owners);
-            let by_source = self.services.get(service as usize).is_some_and(|service| service.affinity.is_some());
-            let target = Target::new(service, owners);
-            let target = if by_source { target.hashed_by_source() } else { target };
+            let owners = memory.service(ACTIVE, service.into()).map_or(0, |service| service.owners);
+            let target = Target::new(service, self.slots, owners);
+            let target = match self.services.get(usize::from(service)) {
+                Some(service) => target.with_flows(service.tracking, service.affinity),
+                None => target,
+            };
             let is_host = target.is_vip() && self.host_vips.contains(&vip);
             let target = if is_host { target.with_host(true) } else { target };
             match vip {

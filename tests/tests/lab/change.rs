@@ -245,7 +245,7 @@ fn two_pools() -> String {
     }
     let vip = UNSERVED[0];
     text + &format!(
-        "\n[[service]]\nname = \"two\"\nvip = \"{vip}\"\nport = {ECHO}\nprotocol = \"udp\"\nmode = \"dsr\"\n\
+        "\n[[service]]\nname = \"two\"\nvips = [\"{vip}\"]\nports = [\"{ECHO}/udp\"]\nmode = \"dsr\"\n\
          pools = [\"e1\", \"e2\"]\n\n[edge]\nsoak = \"1s\"\n"
     )
 }

@@ -34,7 +34,7 @@ fn silent(pools: u8) -> String {
             text,
             "\n[[pool]]\nname = \"silent-{pool}\"\nbackend = [{}]\n\
              probe = {{ type = \"tcp\", port = 80, interval = \"1s\", timeout = \"1s\" }}\n\
-             \n[[service]]\nname = \"silent-{pool}\"\nvip = \"192.0.2.200\"\nport = {}\nprotocol = \"tcp\"\n\
+             \n[[service]]\nname = \"silent-{pool}\"\nvips = [\"192.0.2.200\"]\nports = [\"{}/tcp\"]\n\
              mode = \"dsr\"\npools = [\"silent-{pool}\"]\n",
             backends.collect::<Vec<_>>().join(", "),
             80 + u16::from(pool)
@@ -273,7 +273,7 @@ fn two_pools() -> String {
         .expect("memory");
     }
     text + &format!(
-        "\n[[service]]\nname = \"two\"\nvip = \"{vip}\"\nport = {ECHO}\nprotocol = \"udp\"\nmode = \"dsr\"\n\
+        "\n[[service]]\nname = \"two\"\nvips = [\"{vip}\"]\nports = [\"{ECHO}/udp\"]\nmode = \"dsr\"\n\
          pools = [\"e1\", \"e2\"]\n"
     )
 }

@@ -53,7 +53,7 @@ fn web() -> String {
         text += &pool(&format!("at-{name}"), "address", served);
         write!(
             text,
-            "\n[[service]]\nname = \"web-{name}\"\nvip = \"{vip}\"\nport = {HTTP}\nprotocol = \"tcp\"\n\
+            "\n[[service]]\nname = \"web-{name}\"\nvips = [\"{vip}\"]\nports = [\"{HTTP}/tcp\"]\n\
              mode = \"{mode}\"\npools = [\"web-{name}\"]\n"
         )
         .expect("memory");
@@ -178,8 +178,8 @@ fn probes_take_the_next_hop_that_packets_take() {
     let pool = format!(
         "\n[[pool]]\nname = \"ecmp\"\nbackend = [{}]\ndamping = \"0s\"\nslow_start = \"0s\"\n\
          [pool.probe]\ntype = \"tcp\"\nport = {ECHO}\ninterval = \"100ms\"\n\
-         timeout = \"100ms\"\nrise = 1\nfall = 3\n\n[[service]]\nname = \"ecmp\"\nvip = \"{}\"\nport = {ECHO}\n\
-         protocol = \"udp\"\nmode = \"ipip\"\npools = [\"ecmp\"]\n",
+         timeout = \"100ms\"\nrise = 1\nfall = 3\n\n[[service]]\nname = \"ecmp\"\nvips = [\"{}\"]\nports = [\"{ECHO}/udp\"]\n\
+         mode = \"ipip\"\npools = [\"ecmp\"]\n",
         backends.join(", "),
         UNSERVED[0]
     );

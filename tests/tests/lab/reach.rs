@@ -94,7 +94,7 @@ fn a_backend_whose_next_hop_was_never_known_is_not_sent_to() {
     let vip = edge_tests::lab::small::UNSERVED[0];
     let ghost = format!(
         "\n[[pool]]\nname = \"ghost\"\nbackend = [{{ name = \"ghost\", address = \"10.1.1.99\" }}]\n\
-         \n[[service]]\nname = \"ghost\"\nvip = \"{vip}\"\nport = 7\nprotocol = \"udp\"\nmode = \"ipip\"\n\
+         \n[[service]]\nname = \"ghost\"\nvips = [\"{vip}\"]\nports = [\"7/udp\"]\nmode = \"ipip\"\n\
          pools = [\"ghost\", \"p4\"]\n"
     );
     lab.prepare(Mode::Native, &ghost).unwrap();

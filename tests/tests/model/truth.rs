@@ -96,6 +96,6 @@ pub(crate) fn takers(edge: &Edge, service: usize, slot: u32) -> Vec<BackendNumbe
         None => return Vec::new(),
     };
     let all = with(pool, bits);
-    let own: [BackendNumber; CELL] = memory.candidates[(pool.table + slot) as usize].0;
+    let own: [BackendNumber; CELL] = memory.candidates[(pool.table_of(super::scene::SLOTS - 1) + slot) as usize].0;
     own.into_iter().find(|candidate| all.contains(candidate)).map_or(all, |best| vec![best])
 }

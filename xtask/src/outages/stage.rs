@@ -144,7 +144,7 @@ pub(super) fn in_force(lab: &Lab) -> Result<Value> {
     let status = lab.status()?;
     let services = status["services"].as_array().context("services")?;
     let shown = |service: &Value| {
-        let keys = ["name", "vip", "port", "mode", "state", "serving", "pools", "failover"];
+        let keys = ["name", "vips", "ports", "mode", "state", "serving", "pools", "failover"];
         keys.iter().map(|key| service[key].clone()).collect::<Vec<_>>()
     };
     ensure!(!services.is_empty(), "there are services");

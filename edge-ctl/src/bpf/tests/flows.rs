@@ -96,7 +96,7 @@ pub(super) fn record_v6(pins: &PinDir, key: FlowKeyV6, backend: u16) {
 /// The slot of a flow whose ports are hashed.
 pub(super) fn slot(pinned: &PinnedMaps, key: FlowKeyV4) -> usize {
     let (_, generation) = pinned.maps.published().expect("published");
-    generation.hash_key.hash_v4(key.client.to_ne_bytes(), key.ports).slot(generation.slot_mask) as usize
+    generation.hash_key.hash_v4(key.client.to_ne_bytes(), key.ports).slot(samples::SLOTS - 1) as usize
 }
 
 pub(super) fn set(pinned: &mut PinnedMaps, name: &str, admin: Admin, health: Health) {

@@ -12,7 +12,7 @@ fn host(pinned: &PinnedMaps) -> Vec<IpAddr> {
 fn they_change_and_outlive_a_publication_and_a_restart() {
     let bpffs = Bpffs::mount();
     let mut pinned = started(&bpffs.pins(), &config());
-    let vip = config().services[0].vip;
+    let vip = config().services[0].vips[0];
     assert_eq!(host(&pinned), [] as [IpAddr; 0], "none before any is known");
     let no_vip: IpAddr = "198.51.100.99".parse().expect("an address");
     pinned.set_host_vips(&BTreeMap::from([(vip, true), (no_vip, true)]));

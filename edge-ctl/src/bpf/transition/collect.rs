@@ -9,7 +9,7 @@ use std::{
 use bytemuck::Pod;
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, HashKey, Target, VIP_ENTRY},
+    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, HashKey, Target},
     lookup::hash::Hash,
     tables::handover::is_redundant,
 };
@@ -61,25 +61,16 @@ fn count(numbers: &mut Vec<u64>, number: usize) {
     numbers[number] += 1;
 }
 
-/// What a packet's destination leads to.
-#[derive(Clone, Copy, Debug)]
-struct Destination {
-    /// Of the service.
-    number: u32,
-    by_source: bool,
-}
-
 /// All destinations of a published bank.
 #[derive(Debug)]
-struct Destinations(HashMap<(IpAddr, u16, u8), Destination>);
+struct Destinations(HashMap<(IpAddr, u16, u8), Target>);
 
 impl Destinations {
     fn of(maps: &Maps, bank: u32, generation: &Generation) -> Self {
         let mut found = HashMap::new();
         let mut add = |vip: IpAddr, port: [u8; 2], protocol, target: Target| {
-            if target.service != VIP_ENTRY {
-                let destination = Destination { number: target.service, by_source: target.by_source() };
-                found.insert((vip, u16::from_be_bytes(port), protocol), destination);
+            if !target.is_vip() {
+                found.insert((vip, u16::from_be_bytes(port), protocol), target);
             }
         };
         // What lies behind the mask is of an older generation.
@@ -97,16 +88,18 @@ impl Destinations {
         Self(found)
     }
 
-    fn get(&self, ends: &FlowEnds) -> Option<&Destination> {
-        self.0.get(&(ends.vip, ends.port, ends.protocol))
+    /// As a packet finds it: of the port, or else of all ports.
+    fn get(&self, ends: &FlowEnds) -> Option<Target> {
+        let at = |port| self.0.get(&(ends.vip, port, ends.protocol)).copied();
+        at(ends.port).or_else(|| at(0))
     }
 }
 
 /// A flow's key, which the packet path has its slot from.
 trait FlowKey: Pod {
     fn ends(&self) -> FlowEnds;
-    /// `prefix`: only as many leading bits of the client's address count, and no ports.
-    fn hash(&self, key: &HashKey, prefix: Option<u8>) -> Hash;
+    /// `prefix`: 0, or only as many leading bits of the client's address count, and no ports.
+    fn hash(&self, key: &HashKey, prefix: u8) -> Hash;
 }
 
 impl FlowKey for FlowKeyV4 {
@@ -114,11 +107,11 @@ impl FlowKey for FlowKeyV4 {
         self.ends()
     }
 
-    fn hash(&self, key: &HashKey, prefix: Option<u8>) -> Hash {
+    fn hash(&self, key: &HashKey, prefix: u8) -> Hash {
         let client = self.client.to_ne_bytes();
         match prefix {
-            None => key.hash_v4(client, self.ports),
-            Some(prefix) => key.hash_source_v4(client, prefix),
+            0 => key.hash_v4(client, self.ports),
+            prefix => key.hash_source_v4(client, prefix),
         }
     }
 }
@@ -128,11 +121,11 @@ impl FlowKey for FlowKeyV6 {
         self.ends()
     }
 
-    fn hash(&self, key: &HashKey, prefix: Option<u8>) -> Hash {
+    fn hash(&self, key: &HashKey, prefix: u8) -> Hash {
         let client = bytemuck::cast(self.client);
         match prefix {
-            None => key.hash_v6(client, self.ports),
-            Some(prefix) => key.hash_source_v6(client, prefix),
+            0 => key.hash_v6(client, self.ports),
+            prefix => key.hash_source_v6(client, prefix),
         }
     }
 }
@@ -196,7 +189,7 @@ impl Reading {
         let v4 = maps.flows_v4.all()?.into_iter().map(|(key, record)| (key.ends(), record));
         let v6 = maps.flows_v6.all()?.into_iter().map(|(key, record)| (key.ends(), record));
         for (ends, record) in v4.chain(v6) {
-            self.tally.count(self.destinations.get(&ends).map(|found| found.number), &record);
+            self.tally.count(self.destinations.get(&ends).map(Target::service), &record);
         }
         Ok(self.tally)
     }
@@ -222,11 +215,11 @@ impl Reading {
         for (key, record) in &records {
             let silent = now.saturating_sub(Duration::from_nanos(record.seen_ns));
             let found = self.destinations.get(&key.ends());
-            let service = found.and_then(|found| maps.service(self.bank, found.number));
+            let service = found.and_then(|found| maps.service(self.bank, found.service()));
             let needless = match (found, service) {
-                (Some(Destination { number, by_source }), Some(service)) => {
-                    let expiry = waits.get(number).unwrap_or(&Waits::UNKNOWN).expiry;
-                    let slot = copies.slot(key.hash(copies.hash_key(), by_source.then_some(service.affinity_prefix)));
+                (Some(target), Some(service)) => {
+                    let expiry = waits.get(&target.service()).unwrap_or(&Waits::UNKNOWN).expiry;
+                    let slot = key.hash(copies.hash_key(), target.affinity_prefix()).slot(target.slot_mask());
                     let owner = Owners::of(maps, &service).get(slot);
                     // Found only where it matters: it takes longer than all the rest.
                     let pick = if owner == record.backend { picker.pick(&service, slot) } else { None };
@@ -237,7 +230,7 @@ impl Reading {
             if needless {
                 done.push(*key);
             } else {
-                self.tally.count(found.map(|found| found.number), record);
+                self.tally.count(found.map(Target::service), record);
             }
         }
         table.delete(&done)?;

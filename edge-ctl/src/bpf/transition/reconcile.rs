@@ -224,12 +224,12 @@ impl PinnedMaps {
             let picker = Picker::new(&self.maps, Handover::copies(copies, *change, &self.maps, pass));
             picks.start(&service, *change);
             work += picks.go_on(&picker, (STEP - work) / PICK) * PICK;
-            if picks.all().len() < picker.slots() as usize {
+            if picks.all().len() <= service.slot_mask as usize {
                 return false;
             }
             let Stage::Look(left) = &mut pass.stage else { return true };
             left.pop();
-            work = work.saturating_add(picker.slots());
+            work = work.saturating_add(service.slot_mask);
             let waits = pass.waits.get(&number).copied().unwrap_or(Waits::UNKNOWN);
             let owners = Owners::of(&self.maps, &service);
             if transition.look(&service, &owners, picks.all(), waits, now, boot_time()) {

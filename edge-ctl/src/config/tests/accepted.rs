@@ -18,10 +18,10 @@ fn virtual_mac_addresses_are_read_in_either_case() {
 #[test]
 fn a_small_file_gets_the_defaults() {
     let config = good(GOOD);
-    assert_eq!(config.slots, 65_536);
     let sizes = Limits {
-        named: [false; 3],
+        named: [false; 4],
         services: 64,
+        destinations: 256,
         pools: 16,
         backends: 1024,
         flows: 131_072,
@@ -71,17 +71,21 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.pools, [pool]);
     let service = Service {
         name: "web".to_owned(),
-        vip: Ipv4Addr::new(192, 0, 2, 10).into(),
-        port: 80,
-        protocol: Protocol::Tcp,
+        vips: vec![Ipv4Addr::new(192, 0, 2, 10).into()],
+        ports: vec![Ports {
+            first: 80,
+            last: 80,
+            protocol: Protocol::Tcp,
+            tracking: Tracking::Tcp,
+            flow_idle_timeout: Duration::from_mins(5),
+            learn: Duration::from_secs(30),
+        }],
         mode: Mode::Ipip,
         pools: vec![0],
+        slots: 65_536,
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
-        tracking: Tracking::Tcp,
-        flow_idle_timeout: Duration::from_mins(5),
-        learn: Duration::from_secs(30),
-        affinity_prefix: None,
+        affinity: None,
     };
     assert_eq!(config.services, [service]);
 }
@@ -94,6 +98,7 @@ tunnel = { source_v4 = "10.0.0.1", source_v6 = "fd00::1" }
 vip_other = "drop"
 [limits]
 services = 10
+destinations = 15
 pools = 20
 backends = 30
 flows = 16777216
@@ -144,9 +149,8 @@ name = "1"
 address = "2001:db8::1"
 [[service]]
 name = "dns"
-vip = "2001:db8::53"
-port = 53
-protocol = "udp"
+vips = ["2001:db8::53"]
+ports = ["53/udp"]
 mode = "dsr"
 pools = ["b", "a"]
 when_exhausted = "drop"
@@ -154,14 +158,14 @@ udp = "learn"
 learn = "1h"
 flow_idle_timeout = "24h"
 affinity = "source"
-affinity_prefix = 128
+affinity_prefix_v6 = 128
+slots = 4096
 announce = "l2"
 announce_interface = "eth1.100"
 [[service]]
 name = "dns-tcp"
-vip = "2001:db8:0::53"
-port = 53
-protocol = "tcp"
+vips = ["2001:db8:0::53"]
+ports = ["53/tcp"]
 mode = "ipip"
 pools = ["b", "unused"]
 when_exhausted = "reject"
@@ -174,10 +178,11 @@ announce_interface = "eth1.100"
 #[test]
 fn every_key_has_its_effect() {
     let config = good(EVERY_KEY);
-    assert_eq!((config.slots, config.vip_other), (1024, VipOther::Drop));
+    assert_eq!(config.vip_other, VipOther::Drop);
     let sizes = Limits {
-        named: [true; 3],
+        named: [true; 4],
         services: 10,
+        destinations: 15,
         pools: 20,
         backends: 30,
         flows: 16_777_216,
@@ -212,13 +217,16 @@ fn every_key_has_its_effect() {
     assert_eq!(config.pools[1].probe, Some(probe));
     assert_eq!(config.pools[2].probe.as_ref().map(|probe| &probe.kind), Some(&ProbeKind::Tcp));
     let [dns, dns_tcp] = &config.services[..] else { panic!("{:?}", config.services) };
-    assert_eq!((dns.mode, dns.protocol, &dns.pools[..]), (Mode::Dsr, Protocol::Udp, &[2, 1][..]));
+    assert_eq!((dns.mode, dns.ports[0].protocol, &dns.pools[..]), (Mode::Dsr, Protocol::Udp, &[2, 1][..]));
+    assert_eq!((dns.slots, dns_tcp.slots), (4096, 1024));
     assert_eq!(dns.announce, Announce::L2 { interface: "eth1.100".to_owned() });
     assert_eq!((dns.when_exhausted, dns_tcp.when_exhausted), (WhenExhausted::Drop, WhenExhausted::Reject));
     assert_eq!(dns_tcp.pools, [2, 0]);
-    assert_eq!((dns.tracking, dns_tcp.tracking), (Tracking::Learn, Tracking::Stateless));
-    assert_eq!((dns.flow_idle_timeout, dns.learn), (Duration::from_hours(24), Duration::from_hours(1)));
-    assert_eq!((dns.affinity_prefix, dns_tcp.affinity_prefix), (Some(128), Some(64)));
+    let [ports, ports_tcp] = [dns, dns_tcp].map(|service| &service.ports[0]);
+    assert_eq!((ports.tracking, ports_tcp.tracking), (Tracking::Learn, Tracking::Stateless));
+    assert_eq!((ports.flow_idle_timeout, ports.learn), (Duration::from_hours(24), Duration::from_hours(1)));
+    assert_eq!(dns.affinity, Some(Affinity { v4: 32, v6: 128 }));
+    assert_eq!(dns_tcp.affinity, Some(Affinity { v4: 32, v6: 64 }));
 }
 
 #[test]

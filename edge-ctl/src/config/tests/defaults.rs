@@ -15,7 +15,7 @@ type = "http"
 port = 80
 path = "/healthz"
 [defaults.service]
-port = 53
+ports = ["53/tcp"]
 mode = "ipip"
 pools = ["a", "b"]
 flow_table = false
@@ -26,7 +26,7 @@ flow_table = false
              [[pool.backend]]\nname = \"2\"\naddress = \"10.1.0.12\"\n"
         )
     };
-    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\nvip = \"192.0.2.10\"\n{more}\n");
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\nvips = [\"192.0.2.10\"]\n{more}\n");
     let rest = "[tunnel]\nsource_v4 = \"10.0.0.1\"\n[[interface]]\nname = \"eth0\"\n";
     let config = good(
         &[
@@ -35,8 +35,8 @@ flow_table = false
             &pool("a", ""),
             &pool("b", "min_healthy = 1\n[pool.probe]\ntype = \"tcp\""),
             &pool("c", "probe = false"),
-            &service("tcp", "protocol = \"tcp\""),
-            &service("udp", "protocol = \"udp\"\npools = [\"c\"]"),
+            &service("tcp", ""),
+            &service("udp", "ports = [\"53/udp\"]\npools = [\"c\"]"),
         ]
         .concat(),
     );
@@ -55,10 +55,14 @@ flow_table = false
     assert_eq!(c.probe, None);
     let [tcp, udp] = config.services.as_slice() else { panic!("two services") };
     assert_eq!(
-        (tcp.port, tcp.mode, tcp.tracking, tcp.pools.as_slice()),
-        (53, Mode::Ipip, Tracking::Stateless, &[0, 1][..])
+        (tcp.ports[0].to_string(), tcp.mode, tcp.ports[0].tracking, tcp.pools.as_slice()),
+        ("53/tcp".to_owned(), Mode::Ipip, Tracking::Stateless, &[0, 1][..])
     );
-    assert_eq!((udp.port, udp.tracking, udp.pools.as_slice()), (53, Tracking::Stateless, &[2][..]));
+    let ports = &udp.ports[0];
+    assert_eq!(
+        (ports.to_string(), ports.tracking, udp.pools.as_slice()),
+        ("53/udp".to_owned(), Tracking::Stateless, &[2][..])
+    );
 }
 
 #[test]
@@ -69,9 +73,9 @@ fn what_is_wrong_there() {
         "pool]\nmin_healthy = 2",
         "probe]\ntimeout = \"2s\"",
         "probe]\nkind = \"tcp\"",
-        "service]\nvip = \"192.0.2.1\"",
-        "service]\nprotokol = \"tcp\"",
-        "services]\nprotocol = \"tcp\"",
+        "service]\nvips = [\"192.0.2.1\"]",
+        "service]\nprots = [\"80/tcp\"]",
+        "services]\nports = [\"80/tcp\"]",
     ]
     .map(with)
     .into();

@@ -1,14 +1,11 @@
-//! What a service says of its flows, in every combination: it is taken at its word, or refused at the first key that says
-//! nothing there.
+//! What a service says of its ports and their flows, in every combination: it is taken at its word, or refused at the first key
+//! that says nothing there.
 
 use super::*;
 
-const V4: &str = "192.0.2.10";
-const V6: &str = "2001:db8::10";
-
-fn with(protocol: &str, vip: &str, keys: &[Option<String>]) -> String {
+fn with(ports: &str, keys: &[Option<String>]) -> String {
     let keys: Vec<_> = keys.iter().flatten().map(|key| format!("{key}\n")).collect();
-    GOOD.replace("protocol = \"tcp\"", &format!("protocol = \"{protocol}\"\n{}", keys.concat())).replace(V4, vip)
+    GOOD.replace("ports = [\"80/tcp\"]", &format!("ports = [{ports}]\n{}", keys.concat()))
 }
 
 /// The keys that refusals name, in the order of their places.
@@ -21,90 +18,135 @@ fn refused_keys(text: &str) -> Vec<String> {
 #[test]
 fn each_combination_means_one_thing_or_is_refused() {
     let mut accepted = 0;
-    for case in 0..2 * 3 * 3 * 3 * 2 * 2 {
+    for case in 0..4 * 3 * 3 * 2 * 2 {
         let mut rest = case;
         let mut choose = |count: usize| {
             let choice = rest % count;
             rest /= count;
             choice
         };
-        let protocol = ["tcp", "udp"][choose(2)];
+        let protocols = [&["tcp"][..], &["udp"], &["quic"], &["tcp", "udp"]][choose(4)];
         let flow_table = [None, Some(true), Some(false)][choose(3)];
-        let quic = [None, Some(true), Some(false)][choose(3)];
         let udp = [None, Some("stateless"), Some("learn")][choose(3)];
         let learn = [None, Some("7s")][choose(2)];
         let flow_idle_timeout = [None, Some("3m")][choose(2)];
         let keys = [
             flow_table.map(|value| format!("flow_table = {value}")),
-            quic.map(|value| format!("quic = {value}")),
             udp.map(|value| format!("udp = \"{value}\"")),
             learn.map(|value| format!("learn = \"{value}\"")),
             flow_idle_timeout.map(|value| format!("flow_idle_timeout = \"{value}\"")),
         ];
-        let text = with(protocol, V4, &keys);
-        let tracking = match (protocol, flow_table, quic, udp) {
-            ("tcp", Some(false), ..) => Tracking::Stateless,
+        let ports: Vec<_> = protocols.iter().map(|protocol| format!("\"80/{protocol}\"")).collect();
+        let text = with(&ports.join(", "), &keys);
+        let tracking = |protocol: &str| match (protocol, flow_table, udp) {
+            ("tcp", Some(false), _) => Tracking::Stateless,
             ("tcp", ..) => Tracking::Tcp,
-            (_, _, Some(true), _) => Tracking::Quic,
+            ("quic", ..) => Tracking::Quic,
             (.., Some("learn")) => Tracking::Learn,
             _ => Tracking::Stateless,
         };
+        let all: Vec<_> = protocols.iter().map(|protocol| tracking(protocol)).collect();
         let idle = [
-            ("flow_table", flow_table.is_some() && protocol == "udp"),
-            ("quic", quic.is_some() && protocol == "tcp"),
-            ("udp", udp.is_some() && (protocol == "tcp" || quic == Some(true))),
-            ("learn", learn.is_some() && tracking != Tracking::Learn),
-            ("flow_idle_timeout", flow_idle_timeout.is_some() && tracking == Tracking::Stateless),
+            ("flow_table", flow_table.is_some() && !protocols.contains(&"tcp")),
+            ("udp", udp.is_some() && !protocols.contains(&"udp")),
+            ("learn", learn.is_some() && !all.contains(&Tracking::Learn)),
+            (
+                "flow_idle_timeout",
+                flow_idle_timeout.is_some() && all.iter().all(|tracking| *tracking == Tracking::Stateless),
+            ),
         ];
         let idle: Vec<_> = idle.iter().filter(|(_, idle)| *idle).map(|(key, _)| (*key).to_owned()).collect();
         assert_eq!(refused_keys(&text), idle, "{text}");
         if idle.is_empty() {
             accepted += 1;
             let service = good(&text).services.remove(0);
-            assert_eq!(service.tracking, tracking, "{text}");
-            assert_eq!(service.learn, Duration::from_secs(learn.map_or(30, |_| 7)), "{text}");
-            assert_eq!(service.flow_idle_timeout, Duration::from_mins(flow_idle_timeout.map_or(5, |_| 3)), "{text}");
+            assert_eq!(service.ports.iter().map(|ports| ports.tracking).collect::<Vec<_>>(), all, "{text}");
+            for ports in service.ports {
+                assert_eq!(ports.learn, Duration::from_secs(learn.map_or(30, |_| 7)), "{text}");
+                assert_eq!(ports.flow_idle_timeout, Duration::from_mins(flow_idle_timeout.map_or(5, |_| 3)), "{text}");
+            }
         }
     }
-    // TCP: three ways to say `flow_table`, with `flow_idle_timeout` where it records. UDP: nothing, stateless or learn, each without
-    // `quic` and with false, learn with or without its two durations; and QUIC with or without `flow_idle_timeout`.
-    assert_eq!(accepted, 5 + 2 * (2 + 4) + 2);
+    // TCP: three ways to say `flow_table`, with `flow_idle_timeout` where it records. UDP: nothing, stateless, and learn with or
+    // without its two durations. QUIC: with or without `flow_idle_timeout`. Both: all of UDP for each of the three, with an
+    // idle timeout where one of the two records.
+    assert_eq!(accepted, 5 + 6 + 2 + (2 * 4 + 8) + (2 + 4));
 }
 
 #[test]
-fn as_much_of_the_client_is_hashed_as_its_vip_has_bits() {
-    for (vip, affinity, prefix, meant) in [
-        (V4, None, None, Ok(None)),
-        (V4, Some("flow"), None, Ok(None)),
-        (V4, Some("source"), None, Ok(Some(32))),
-        (V6, Some("source"), None, Ok(Some(64))),
-        (V4, Some("source"), Some(1), Ok(Some(1))),
-        (V4, Some("source"), Some(32), Ok(Some(32))),
-        (V4, Some("source"), Some(33), Err(())),
-        (V6, Some("source"), Some(33), Ok(Some(33))),
-        (V6, Some("source"), Some(128), Ok(Some(128))),
-        (V6, Some("source"), Some(129), Err(())),
-        (V6, Some("source"), Some(0), Err(())),
-        (V4, Some("flow"), Some(24), Err(())),
-        (V6, None, Some(24), Err(())),
+fn a_port_of_its_own_says_what_is_else_there() {
+    let own = "[[service.port]]\nport = \"53/udp\"\nudp = \"learn\"\nlearn = \"9s\"\n\
+               [[service.port]]\nport = \"5000-5009/tcp\"\nflow_idle_timeout = \"1h\"";
+    let text = with("\"80/tcp\", \"443/quic\"", &[Some("flow_idle_timeout = \"2m\"".to_owned())])
+        .replace("pools = [\"provider-a\"]", &format!("pools = [\"provider-a\"]\n{own}"));
+    let service = good(&text).services.remove(0);
+    let shown: Vec<_> = service
+        .ports
+        .iter()
+        .map(|ports| (ports.to_string(), ports.tracking, ports.flow_idle_timeout.as_secs(), ports.learn.as_secs()))
+        .collect();
+    let expected = [
+        ("80/tcp", Tracking::Tcp, 120, 30),
+        ("443/quic", Tracking::Quic, 120, 30),
+        ("53/udp", Tracking::Learn, 120, 9),
+        ("5000-5009/tcp", Tracking::Tcp, 3600, 30),
+    ];
+    assert_eq!(shown, expected.map(|(ports, tracking, idle, learn)| (ports.to_owned(), tracking, idle, learn)));
+    let alone = with("", &[])
+        .replace("ports = []\n", "")
+        .replace("pools = [\"provider-a\"]", "pools = [\"provider-a\"]\n[[service.port]]\nport = \"any/tcp\"");
+    assert_eq!(good(&alone).services[0].ports[0].to_string(), "any/tcp");
+}
+
+#[test]
+fn each_vip_is_served_at_each_port() {
+    let text = with("\"80/tcp\", \"443/quic\", \"5000-5009/udp\", \"any/tcp\"", &[])
+        .replace("[\"192.0.2.10\"]", "[\"192.0.2.10\", \"2001:db8::10\", \"198.51.100.0/28\", \"2001:db8::20/127\"]");
+    let config = good(&text);
+    let service = &config.services[0];
+    assert_eq!(service.vips.len(), 1 + 1 + 16 + 2);
+    assert_eq!(service.vips[2..4], ["198.51.100.0", "198.51.100.1"].map(|vip| vip.parse::<IpAddr>().expect("one")));
+    assert_eq!(service.vips[19], "2001:db8::21".parse::<IpAddr>().expect("one"));
+    assert_eq!(service.destinations().count(), 20 * (1 + 1 + 10 + 1));
+    assert_eq!(config.destinations(), 20 * 13 + 20);
+    assert_eq!(config.limits.destinations, 1024, "room for twice as many");
+    let of = |port, protocol| service.ports_of(port, protocol).map(ToString::to_string);
+    assert_eq!(of(80, 6).as_deref(), Some("80/tcp"));
+    assert_eq!(of(81, 6).as_deref(), Some("any/tcp"));
+    assert_eq!(of(5009, 17).as_deref(), Some("5000-5009/udp"));
+    assert_eq!(of(5010, 17), None);
+}
+
+#[test]
+fn as_much_of_the_client_is_hashed_as_is_said_for_its_family() {
+    for (affinity, v4, v6, meant) in [
+        (None, None, None, Ok(None)),
+        (Some("flow"), None, None, Ok(None)),
+        (Some("source"), None, None, Ok(Some((32, 64)))),
+        (Some("source"), Some(1), Some(128), Ok(Some((1, 128)))),
+        (Some("source"), Some(33), None, Err("affinity_prefix_v4")),
+        (Some("source"), None, Some(129), Err("affinity_prefix_v6")),
+        (Some("source"), None, Some(0), Err("affinity_prefix_v6")),
+        (Some("flow"), Some(24), None, Err("affinity_prefix_v4")),
+        (None, None, Some(24), Err("affinity_prefix_v6")),
     ] {
         let keys = [
             affinity.map(|value| format!("affinity = \"{value}\"")),
-            prefix.map(|value| format!("affinity_prefix = {value}")),
+            v4.map(|value| format!("affinity_prefix_v4 = {value}")),
+            v6.map(|value| format!("affinity_prefix_v6 = {value}")),
         ];
-        let text = with("tcp", vip, &keys);
-        let read = parse(&text, "edge.toml").map(|config| config.services[0].affinity_prefix);
-        assert_eq!(read.map_err(drop), meant, "{text}");
-        if meant.is_err() {
-            assert_eq!(refused_keys(&text), ["affinity_prefix"], "{text}");
+        let text = with("\"80/tcp\"", &keys);
+        let read = parse(&text, "edge.toml").map(|config| config.services[0].affinity.map(|both| (both.v4, both.v6)));
+        assert_eq!(read.map_err(drop), meant.map_err(drop), "{text}");
+        if let Err(key) = meant {
+            assert_eq!(refused_keys(&text), [key], "{text}");
         }
     }
 }
 
 #[test]
 fn what_is_not_known_is_not_held_against_the_rest() {
-    // With the protocol or the VIP misspelt, which of the other keys fit is anybody's guess.
-    let keys = ["quic = true", "learn = \"1s\"", "affinity = \"source\"", "affinity_prefix = 64"];
-    let keys = keys.map(|key| Some(key.to_owned()));
-    assert_eq!(refused_keys(&with("sctp", "192.0.2", &keys)), ["vip", "protocol"]);
+    // With a port misspelt, which of the other keys fit is anybody's guess.
+    let keys = ["flow_table = true", "learn = \"1s\"", "affinity = \"source\""].map(|key| Some(key.to_owned()));
+    assert_eq!(refused_keys(&with("\"80/sctp\"", &keys)), ["ports"]);
 }

@@ -26,9 +26,8 @@ name = "a1"
 address = "10.1.0.11"
 [[service]]
 name = "web"
-vip = "192.0.2.10"
-port = 80
-protocol = "tcp"
+vips = ["192.0.2.10"]
+ports = ["80/tcp"]
 mode = "ipip"
 pools = ["provider-a"]
 "#;

@@ -93,9 +93,8 @@ fn keys_that_are_missing() {
         ("name = \"a1\"", ""),
         ("address = \"10.1.0.11\"", ""),
         ("name = \"web\"", ""),
-        ("vip = \"192.0.2.10\"", ""),
-        ("port = 80\nprotocol", "protocol"),
-        ("protocol = \"tcp\"", ""),
+        ("vips = [\"192.0.2.10\"]", ""),
+        ("ports = [\"80/tcp\"]", ""),
         ("mode = \"ipip\"", ""),
         ("pools = [\"provider-a\"]", ""),
     ])));
@@ -143,12 +142,13 @@ fn wrong_types() {
         ("type = \"http\"", "type = \"http\"\nstatus = [200, \"204\"]"),
         ("type = \"http\"", "type = \"http\"\npath = 1"),
         ("\"10.1.0.11\"", "10"),
-        ("\"192.0.2.10\"", "[\"192.0.2.10\"]"),
-        ("port = 80\nprotocol", "port = \"80\"\nprotocol"),
-        ("port = 80\nprotocol", "port = \"http\"\nprotocol"),
-        ("port = 80\nprotocol", "port = 1979-05-27\nprotocol"),
-        ("protocol = \"tcp\"", "protocol = 6"),
-        ("protocol = \"tcp\"", "protocol = true"),
+        ("[\"192.0.2.10\"]", "\"192.0.2.10\""),
+        ("[\"192.0.2.10\"]", "[[\"192.0.2.10\"]]"),
+        ("[\"80/tcp\"]", "\"80/tcp\""),
+        ("[\"80/tcp\"]", "[80]"),
+        ("ports = [\"80/tcp\"]", "port = 80"),
+        ("ports = [\"80/tcp\"]", "port = 80\nprotocol = \"tcp\""),
+        ("ports = [\"80/tcp\"]", "port = [\"80/tcp\"]"),
         ("pools = [\"provider-a\"]", "pools = \"provider-a\""),
         ("pools = [\"provider-a\"]", "pools = [1]"),
         ("pools = [\"provider-a\"]", "pools = [[\"provider-a\"]]"),
@@ -218,10 +218,24 @@ fn wrong_values() {
         ("type = \"http\"", "type = \"tcp\"\npath = \"/\"\nstatus = 200"),
         ("address = \"10.1.0.11\"", "address = \"10.1.0.11\"\nweight = 0"),
         ("address = \"10.1.0.11\"", "address = \"10.1.0.11\"\nweight = 65536"),
-        ("port = 80\nprotocol", "port = 65536\nprotocol"),
-        ("port = 80\nprotocol", "port = 0x1ffff\nprotocol"),
-        ("protocol = \"tcp\"", "protocol = \"TCP\""),
-        ("protocol = \"tcp\"", "protocol = \"sctp\""),
+        ("80/tcp", "65536/tcp"),
+        ("80/tcp", "0/tcp"),
+        ("80/tcp", "80"),
+        ("80/tcp", "http"),
+        ("80/tcp", "80/TCP"),
+        ("80/tcp", "80/sctp"),
+        ("80/tcp", "443/https"),
+        ("80/tcp", "443/h3"),
+        ("80/tcp", "90-80/udp"),
+        ("80/tcp", "80-/udp"),
+        ("80/tcp", "all/tcp"),
+        ("[\"80/tcp\"]", "[]"),
+        ("[\"80/tcp\"]", "[\"80/tcp\", \"443/quic\", \"400-500/udp\"]"),
+        ("[\"80/tcp\"]", "[\"any/tcp\", \"any/tcp\"]"),
+        ("[\"80/tcp\"]", "[\"80/tcp\"]\n[[service.port]]\nport = \"80-81/tcp\""),
+        ("[\"80/tcp\"]", "[\"80/tcp\"]\n[[service.port]]\nudp = \"learn\""),
+        ("[\"80/tcp\"]", "[\"80/tcp\"]\n[[service.port]]\nport = \"53/udp\"\nflow_table = true\nquic = true"),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nslots = 1000"),
         ("mode = \"ipip\"", "mode = \"nat\""),
         ("mode = \"ipip\"", "mode = \"ipip\"\nwhen_exhausted = \"closed\""),
         ("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"bgp\""),
@@ -244,7 +258,15 @@ fn addresses() {
         "fe80::1",
         "fe80::1%eth0",
         "::ffff:192.0.2.10",
-        "192.0.2.10/32",
+        "192.0.2.10/33",
+        "192.0.2.10/28",
+        "10.0.0.0/8",
+        "2001:db8::/64",
+        "0.0.0.0/24",
+        "127.0.0.0/30",
+        "/24",
+        "192.0.2.1\", \"192.0.2.0/30",
+        "192.0.2.1\", \"192.0.2.1",
         "192.0.2.10:80",
         "[2001:db8::1]:80",
         "192.0.2",
@@ -252,8 +274,8 @@ fn addresses() {
         "www.example.org",
         "",
     ];
-    let vips: Vec<_> = vips.iter().map(|vip| format!("vip = \"{vip}\"")).collect();
-    let mut cases: Vec<_> = vips.iter().map(|vip| ("vip = \"192.0.2.10\"", vip.as_str())).collect();
+    let vips: Vec<_> = vips.iter().map(|vip| format!("[\"{vip}\"]")).collect();
+    let mut cases: Vec<_> = vips.iter().map(|vip| ("[\"192.0.2.10\"]", vip.as_str())).collect();
     cases.push(("source_v4 = \"10.0.0.1\"", "source_v4 = \"fd00::1\""));
     cases.push(("source_v4 = \"10.0.0.1\"", "source_v6 = \"10.0.0.1\""));
     cases.push(("source_v4 = \"10.0.0.1\"", "source_v4 = \"0.0.0.0\""));
@@ -263,36 +285,36 @@ fn addresses() {
 
 #[test]
 fn flows() {
-    let udp = |keys: &str| format!("protocol = \"udp\"\n{keys}");
+    let udp = |keys: &str| format!("ports = [\"80/udp\"]\n{keys}");
     let [on_udp, quic_and_udp, learn_alone, learn_stateless, idle_stateless, all] = [
         udp("flow_table = true"),
-        udp("quic = true\nudp = \"learn\""),
-        udp("quic = false\nlearn = \"10s\""),
+        "ports = [\"80/quic\"]\nudp = \"learn\"".to_owned(),
+        udp("learn = \"10s\""),
         udp("udp = \"stateless\"\nlearn = \"10s\""),
         udp("flow_idle_timeout = \"1m\""),
-        udp("quic = \"true\"\nudp = \"lern\"\nlearn = 30\nlinger = 5\naffinity = \"client\"\naffinity_prefix = 0"),
+        udp("udp = \"lern\"\nlearn = 30\nlinger = 5\naffinity = \"client\"\naffinity_prefix_v4 = 0"),
     ];
-    let tcp = "protocol = \"tcp\"";
+    let tcp = "ports = [\"80/tcp\"]";
     check!(catalogue(&[
         ("[tunnel]", "[limits]\nflows = 1000\n[tunnel]"),
         ("[tunnel]", "[limits]\nflows = 16777217\nflows_per_second = 0\nfragments = 63\n[tunnel]"),
         ("[tunnel]", "[limits]\nflow = 131072\nflows_per_sec = 1\nfragment = 64\n[tunnel]"),
         ("[tunnel]", "flows = 131072\n[tunnel]"),
-        (tcp, "protocol = \"tcp\"\nrecord = true"),
-        (tcp, "protocol = \"tcp\"\naffinity-prefix = 24"),
-        (tcp, "protocol = \"tcp\"\nrecords = false"),
-        (tcp, "protocol = \"tcp\"\nlinger = \"2m\""),
-        (tcp, "protocol = \"tcp\"\nflow_table = 1"),
-        (tcp, "protocol = \"tcp\"\nflow_table = \"no\""),
-        (tcp, "protocol = \"tcp\"\nlinger = \"500ms\""),
-        (tcp, "protocol = \"tcp\"\nlinger = \"25h\""),
-        (tcp, "protocol = \"tcp\"\nlinger = 300"),
-        (tcp, "protocol = \"tcp\"\nflow_table = false\nlinger = \"5m\""),
-        (tcp, "protocol = \"tcp\"\nquic = true\nudp = \"learn\"\nlearn = \"30s\""),
-        (tcp, "protocol = \"tcp\"\naffinity = \"sourc\""),
-        (tcp, "protocol = \"tcp\"\naffinity_prefix = 24"),
-        (tcp, "protocol = \"tcp\"\naffinity = \"source\"\naffinity_prefix = 64"),
-        (tcp, "protocol = \"tcp\"\naffinity = \"source\"\naffinity_prefix = 129"),
+        (tcp, "ports = [\"80/tcp\"]\nrecord = true"),
+        (tcp, "ports = [\"80/tcp\"]\naffinity-prefix = 24"),
+        (tcp, "ports = [\"80/tcp\"]\nrecords = false"),
+        (tcp, "ports = [\"80/tcp\"]\nlinger = \"2m\""),
+        (tcp, "ports = [\"80/tcp\"]\nflow_table = 1"),
+        (tcp, "ports = [\"80/tcp\"]\nflow_table = \"no\""),
+        (tcp, "ports = [\"80/tcp\"]\nlinger = \"500ms\""),
+        (tcp, "ports = [\"80/tcp\"]\nlinger = \"25h\""),
+        (tcp, "ports = [\"80/tcp\"]\nlinger = 300"),
+        (tcp, "ports = [\"80/tcp\"]\nflow_table = false\nlinger = \"5m\""),
+        (tcp, "ports = [\"80/tcp\"]\nquic = true\nudp = \"learn\"\nlearn = \"30s\""),
+        (tcp, "ports = [\"80/tcp\"]\naffinity = \"sourc\""),
+        (tcp, "ports = [\"80/tcp\"]\naffinity_prefix = 24\naffinity_prefix_v4 = 24"),
+        (tcp, "ports = [\"80/tcp\"]\naffinity = \"source\"\naffinity_prefix_v4 = 33"),
+        (tcp, "ports = [\"80/tcp\"]\naffinity = \"source\"\naffinity_prefix_v6 = 129"),
         (tcp, &on_udp),
         (tcp, &quic_and_udp),
         (tcp, &learn_alone),
@@ -302,8 +324,8 @@ fn flows() {
     ]));
 }
 
-const WEB: &str = "[[service]]\nname = \"web\"\nvip = \"192.0.2.10\"";
-const SECOND: &str = "[[service]]\nname = \"second\"\nvip = \"192.0.2.10\"\nport = 443\nprotocol = \"tcp\"\nmode = \"ipip\"\n\
+const WEB: &str = "[[service]]\nname = \"web\"\nvips = [\"192.0.2.10\"]";
+const SECOND: &str = "[[service]]\nname = \"second\"\nvips = [\"192.0.2.10\"]\nports = [\"443/tcp\"]\nmode = \"ipip\"\n\
                       pools = [\"provider-a\"]";
 
 #[test]
@@ -337,20 +359,20 @@ fn sections_that_do_not_fit_together() {
         ("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"l2\"\nannounce_interface = \"eth1\""),
         (
             "mode = \"ipip\"",
-            "mode = \"dsr\"\nannounce = \"l2\"\n[[interface]]\nname = \"eth1\"\n[[pool]]\nname = \"x\"\n[[pool.backend]]\nname = \"x\"\naddress = \"10.0.0.9\"\n[[service]]\nname = \"y\"\nvip = \"192.0.2.11\"\nport = 80\nprotocol = \"udp\"\nmode = \"dsr\""
+            "mode = \"dsr\"\nannounce = \"l2\"\n[[interface]]\nname = \"eth1\"\n[[pool]]\nname = \"x\"\n[[pool.backend]]\nname = \"x\"\naddress = \"10.0.0.9\"\n[[service]]\nname = \"y\"\nvips = [\"192.0.2.11\"]\nports = [\"80/udp\"]\nmode = \"dsr\""
         ),
         ("address = \"10.1.0.11\"", "address = \"192.0.2.10\""),
         (
-            "vip = \"192.0.2.10\"\nport = 80\nprotocol = \"tcp\"\nmode = \"ipip\"",
-            "vip = \"2001:db8::10\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dsr\""
+            "vips = [\"192.0.2.10\"]\nports = [\"80/tcp\"]\nmode = \"ipip\"",
+            "vips = [\"2001:db8::10\"]\nports = [\"80/tcp\"]\nmode = \"dsr\""
         ),
         ("[tunnel]\nsource_v4 = \"10.0.0.1\"", ""),
         ("address = \"10.1.0.11\"", "address = \"fd00::11\""),
         (
             "[tunnel]",
-            "[limits]\nservices = 1\n[[service]]\nname = \"other\"\nvip = \"192.0.2.11\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dsr\"\npools = [\"provider-a\"]\n[tunnel]"
+            "[limits]\nservices = 1\n[[service]]\nname = \"other\"\nvips = [\"192.0.2.11\"]\nports = [\"80/tcp\"]\nmode = \"dsr\"\npools = [\"provider-a\"]\n[tunnel]"
         ),
-        ("[tunnel]", "slots = 262144\n[limits]\nservices = 16384\n[tunnel]"),
+        ("[tunnel]", "[limits]\ndestinations = 1\n[tunnel]"),
     ]));
 }
 

@@ -11,7 +11,7 @@ fn several_problems_at_once() {
         .replace("name = \"eth0\"", "name = \"eth0\"\nmode = \"xdp\"")
         .replace("type = \"http\"", "type = \"http\"\ninterval = 1\nstatus = 99\ntimeot = \"1s\"")
         .replace("address = \"10.1.0.11\"", "address = \"a1.example.org\"\nweight = -5")
-        .replace("protocol = \"tcp\"\n", "protcol = \"tcp\"\n")
+        .replace("ports = [\"80/tcp\"]\n", "prots = [\"80/tcp\"]\n")
         .replace("pools = [\"provider-a\"]", "pools = [\"provider-a\", \"provider-b\"]");
     check!(refusal(&text));
 }
@@ -48,5 +48,5 @@ fn columns_are_characters() {
     let inline = GOOD.replace("pools = [\"provider-a\"]", "pools = [\"ä\", \"provider-a\", \"ü\"]");
     let error = parse(&inline, "edge.toml").expect_err("unknown pools");
     let places: Vec<_> = error.problems().iter().map(|problem| (problem.line, problem.column)).collect();
-    assert_eq!(places, [(20, 10), (20, 29)]);
+    assert_eq!(places, [(19, 10), (19, 29)]);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{Announce, Backend, Config, Judging, Pool, Probe, Service, Tunnel};
+use crate::config::{Affinity, Announce, Backend, Config, Judging, Pool, Ports, Probe, Service, Tunnel};
 
 /// What changes from one configuration to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -126,7 +126,6 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
     // Whoever adds a key finds this, and adds it below.
     let Config {
         hash_key: _,
-        slots: _,
         vip_other: _,
         soak: _,
         reference_targets: _,
@@ -141,7 +140,6 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
     if old.hash_key != new.hash_key {
         changes.0.push("hash_key: another one".to_owned());
     }
-    changes.note("slots", &old.slots, &new.slots, u32::to_string);
     changes.note("edge.vip_other", &old.vip_other, &new.vip_other, lower);
     changes.note("edge.soak", &old.soak, &new.soak, |soak| humantime::format_duration(*soak).to_string());
     changes.note("edge.reference_targets", &old.reference_targets, &new.reference_targets, |targets| {
@@ -167,10 +165,11 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
 }
 
 /// `[limits]`, key by key.
-pub(super) fn limits(config: &Config) -> [(&'static str, u32); 12] {
+pub(super) fn limits(config: &Config) -> [(&'static str, u32); 13] {
     let limits = &config.limits;
     [
         ("services", limits.services),
+        ("destinations", limits.destinations),
         ("pools", limits.pools),
         ("backends", limits.backends),
         ("flows", limits.flows),
@@ -185,21 +184,40 @@ pub(super) fn limits(config: &Config) -> [(&'static str, u32); 12] {
     ]
 }
 
+/// The first few of a list, and how many there are.
+fn listed<T: ToString>(all: &[T]) -> String {
+    const SHOWN: usize = 6;
+    let shown: Vec<_> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+    match all.len().checked_sub(SHOWN) {
+        None | Some(0) => shown.join(", "),
+        Some(more) => format!("{}, and {more} more ({} in all)", shown.join(", "), all.len()),
+    }
+}
+
 fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Service, Vec<String>)) -> Vec<String> {
     let mut changes = Changes(Vec::new());
     let duration = |duration: &Duration| humantime::format_duration(*duration).to_string();
-    changes.note("vip", &old.vip, &new.vip, ToString::to_string);
-    changes.note("port", &old.port, &new.port, u16::to_string);
-    changes.note("protocol", &old.protocol, &new.protocol, |protocol| protocol.name().to_owned());
+    changes.note("vips", &old.vips, &new.vips, |vips| listed(vips));
+    changes.note("ports", &old.ports, &new.ports, |ports| listed(ports));
     changes.note("mode", &old.mode, &new.mode, lower);
     changes.note("pools", old_pools, new_pools, |pools| pools.join(", "));
     changes.note("when_exhausted", &old.when_exhausted, &new.when_exhausted, lower);
-    changes.note("tracking", &old.tracking, &new.tracking, lower);
-    changes.note("flow_idle_timeout", &old.flow_idle_timeout, &new.flow_idle_timeout, duration);
-    changes.note("learn", &old.learn, &new.learn, duration);
-    changes.note("affinity", &old.affinity_prefix, &new.affinity_prefix, |prefix| match prefix {
+    changes.note("slots", &old.slots, &new.slots, u32::to_string);
+    // Of the ports that both have: the others stand above.
+    for ports in &new.ports {
+        let is_it =
+            |other: &&Ports| (other.first, other.last, other.protocol) == (ports.first, ports.last, ports.protocol);
+        let Some(old) = old.ports.iter().find(is_it) else { continue };
+        let mut note = |what: &str, old: &dyn Fn(&Ports) -> String, was: &Ports| {
+            changes.note(&format!("{ports}: {what}"), &old(was), &old(ports), Clone::clone);
+        };
+        note("tracking", &|ports| lower(&ports.tracking), old);
+        note("flow_idle_timeout", &|ports| duration(&ports.flow_idle_timeout), old);
+        note("learn", &|ports| duration(&ports.learn), old);
+    }
+    changes.note("affinity", &old.affinity, &new.affinity, |affinity| match affinity {
         None => "flow".to_owned(),
-        Some(bits) => format!("source /{bits}"),
+        Some(Affinity { v4, v6 }) => format!("source /{v4}, IPv6 /{v6}"),
     });
     changes.note("announce", &old.announce, &new.announce, |announce| match announce {
         Announce::None => "none".to_owned(),

@@ -12,7 +12,7 @@
 //! N is how many services, pools and backends are removed, and at least 1: a word for two removals is none for two hundred.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
@@ -20,7 +20,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{How, Words, diff::pools_of};
-use crate::config::{Backend, Config, END, Pool, Service, has_end};
+use crate::config::{Backend, Config, END, Pool, Ports, Service, has_end};
 
 /// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
 pub(crate) type Decided = (String, IpAddr);
@@ -64,14 +64,9 @@ impl Findings {
                 removals.push(format!("service {} is removed", before.name));
                 continue;
             };
-            if destination(before) != destination(after) {
+            if let Some(lost) = lost_destinations(before, after) {
                 services += 1;
-                removals.push(format!(
-                    "service {} moves from {} to {}: its clients at the old one are not served",
-                    before.name,
-                    shown(before),
-                    shown(after)
-                ));
+                removals.push(lost);
             }
             let left = pools_of(new, after);
             let off = pools_of(old, before).into_iter().filter(|pool| !left.contains(pool));
@@ -162,12 +157,29 @@ fn is_start(text: &str, whole: &str) -> bool {
     text.len() < whole.len() && whole.starts_with(text)
 }
 
-fn destination(service: &Service) -> (IpAddr, u16, u8) {
-    (service.vip, service.port, service.protocol.number())
+/// What of a service's VIPs and ports is not served any more.
+fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
+    let kept: HashSet<_> = after.vips.iter().collect();
+    let vips: Vec<_> = before.vips.iter().filter(|vip| !kept.contains(vip)).map(ToString::to_string).collect();
+    let is_kept = |ports: &Ports| {
+        ports.numbers().all(|port| {
+            after.ports_of(port, ports.protocol.number()).is_some_and(|kept| !ports.is_any() || kept.is_any())
+        })
+    };
+    let ports: Vec<_> = before.ports.iter().filter(|ports| !is_kept(ports)).map(ToString::to_string).collect();
+    let lost: Vec<_> = [few(&vips), few(&ports)].into_iter().flatten().collect();
+    let all = lost.join(" and ");
+    (!lost.is_empty()).then(|| format!("service {} is at {all} no more: its clients there are not served", before.name))
 }
 
-fn shown(service: &Service) -> String {
-    format!("{} {}", std::net::SocketAddr::new(service.vip, service.port), service.protocol.name())
+/// The first few of these, and how many more there are; `None` if there are none.
+fn few(all: &[String]) -> Option<String> {
+    const NAMED: usize = 3;
+    match all.len() {
+        0 => None,
+        count @ ..=NAMED => Some(all[..count].join(", ")),
+        count => Some(format!("{} and {} more", all[..NAMED].join(", "), count - NAMED)),
+    }
 }
 
 /// What the pools of a configuration lose, each looked at once.
@@ -234,16 +246,16 @@ fn moves(old: &Config, new: &Config) -> Vec<String> {
     if old.hash_key != new.hash_key {
         moves.push("`hash_key` changes, which moves the flows of all services, and running ones are cut".to_owned());
     }
-    if old.slots != new.slots {
-        moves.push(format!(
-            "`slots` changes from {} to {}, which moves the flows of all services",
-            old.slots, new.slots
-        ));
-    }
     let kept: BTreeMap<_, _> = new.services.iter().map(|service| (service.name.as_str(), service)).collect();
     for before in &old.services {
-        let after = kept.get(before.name.as_str());
-        if after.is_some_and(|after| after.affinity_prefix != before.affinity_prefix) {
+        let Some(after) = kept.get(before.name.as_str()) else { continue };
+        if after.slots != before.slots {
+            moves.push(format!(
+                "`slots` of service {} changes from {} to {}, which moves its flows",
+                before.name, before.slots, after.slots
+            ));
+        }
+        if after.affinity != before.affinity {
             moves.push(format!("`affinity` of service {} changes, which moves its flows", before.name));
         }
     }

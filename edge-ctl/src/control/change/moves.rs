@@ -37,7 +37,7 @@ pub(crate) fn moves(
         let (Some(was), Some((number, then))) = (was.get(service.name.as_str()), numbers) else { continue };
         let (now, then) = (preview.picks_now(number.number), preview.picks_then(then.number));
         let address = |number: &u16| preview.address(*number);
-        let is_same_hash = old.hash_key == new.hash_key && was.affinity_prefix == service.affinity_prefix;
+        let is_same_hash = old.hash_key == new.hash_key && was.affinity == service.affinity;
         let (new_flows, running_flows) = if is_same_hash && now.len() == then.len() {
             // Services that are alike share their picks.
             let moved = known.entry((Rc::as_ptr(&now), Rc::as_ptr(&then))).or_insert_with(|| {
@@ -48,7 +48,7 @@ pub(crate) fn moves(
         } else {
             let owners = preview.owners(number.number);
             // New owners are picked where there are other slots; else the slots keep theirs, and flows change slots.
-            let to = if old.slots == new.slots { &owners } else { &*then };
+            let to = if was.slots == service.slots { &owners } else { &*then };
             (apart(&now, &then, address), apart(&owners, to, address))
         };
         moves.push(Moves { service: service.name.clone(), new_flows, running_flows });

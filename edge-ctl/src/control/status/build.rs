@@ -114,9 +114,8 @@ fn service_status(
     };
     ServiceStatus {
         name: service.name.clone(),
-        vip: service.vip.to_string(),
-        port: service.port,
-        protocol: service.protocol.name().to_owned(),
+        vips: service.vips.iter().map(ToString::to_string).collect(),
+        ports: service.ports.iter().map(ToString::to_string).collect(),
         mode: match service.mode {
             Mode::Dsr => "dsr",
             Mode::Ipip => "ipip",

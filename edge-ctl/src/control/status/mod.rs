@@ -92,9 +92,9 @@ pub(crate) struct InterfaceStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ServiceStatus {
     pub(crate) name: String,
-    pub(crate) vip: String,
-    pub(crate) port: u16,
-    pub(crate) protocol: String,
+    pub(crate) vips: Vec<String>,
+    /// As the file writes them.
+    pub(crate) ports: Vec<String>,
     pub(crate) mode: String,
     pub(crate) state: ServiceState,
     /// The pool that new flows go to.

@@ -266,14 +266,14 @@ fn flows_are_waited_for_as_their_service_is_configured() {
     let mut inventory = inventory();
     let seconds = Duration::from_secs;
     assert_eq!(inventory.pass_interval(), seconds(1));
-    inventory.config.services[0].flow_idle_timeout = seconds(2);
+    inventory.config.services[0].ports[0].flow_idle_timeout = seconds(2);
     let waits = |inventory: &Inventory| inventory.waits().into_iter().map(|(_, waits)| waits).collect::<Vec<_>>();
     let found = waits(&inventory);
     assert_eq!((found[0].flow_idle_timeout, found[0].expiry), (seconds(2), seconds(31)));
     assert_eq!(found[1].flow_idle_timeout, Duration::ZERO, "nothing is recorded of it");
     assert_eq!(inventory.pass_interval(), Duration::from_millis(500));
-    inventory.config.services[1].tracking = edge_common::abi::Tracking::Learn;
-    inventory.config.services[1].learn = seconds(1);
+    inventory.config.services[1].ports[0].tracking = edge_common::abi::Tracking::Learn;
+    inventory.config.services[1].ports[0].learn = seconds(1);
     assert_eq!(waits(&inventory)[1].flow_idle_timeout, seconds(1));
     assert_eq!(inventory.pass_interval(), Duration::from_millis(250));
 }

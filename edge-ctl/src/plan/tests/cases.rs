@@ -38,7 +38,7 @@ fn a_retired_backend_takes_no_new_flows_until_it_returns() {
 
 /// Two pools, one service.
 fn simple() -> Config {
-    let mut config = empty(1024);
+    let mut config = empty();
     config.pools = vec![pool("one", &[(0, 1), (1, 2)]), pool("two", &[(0, 1)])];
     config.services = vec![service("web", Ipv4Addr::new(192, 0, 2, 1).into(), 80, Protocol::Tcp, vec![0, 1])];
     config
@@ -66,12 +66,13 @@ fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     config.limits.answers.too_big = 79;
     let vips = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
     for (port, tracking) in (81..).zip([Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn]) {
-        let made = service(&format!("s{port}"), vips[0], port, Protocol::Udp, vec![0]);
-        config.services.push(Service { tracking, ..made });
+        let mut made = service(&format!("s{port}"), vips[0], port, Protocol::Udp, vec![0]);
+        made.ports[0].tracking = tracking;
+        config.services.push(made);
     }
     for (port, vip) in (90..).zip(vips) {
         let made = service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0]);
-        config.services.push(Service { affinity_prefix: Some(24), ..made });
+        config.services.push(Service { affinity: Some(crate::config::Affinity { v4: 24, v6: 48 }), ..made });
     }
     let image = plan(&config, &Capacity::of(&config), None).expect("it is within the limits");
     assert_eq!(image.generation.records_per_second, 77);
@@ -82,12 +83,13 @@ fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     let (v4, v6) = (image.index_v4.iter().map(|e| e.target), image.index_v6.iter().map(|e| e.target));
     let targets: Vec<_> = v4.chain(v6).collect();
     for (service, new) in config.services.iter().zip(&image.services) {
-        assert_eq!(Tracking::from_raw(new.service.tracking), service.tracking, "{}", service.name);
         assert_eq!(new.service.in_transition, 1, "{}", service.name);
-        assert_eq!(new.service.affinity_prefix, service.affinity_prefix.unwrap_or(0), "{}", service.name);
-        let is_its = |target: &&Target| target.service == new.number && target.owners() == new.service.owners;
+        let is_its = |target: &&Target| target.service() == new.number && target.slot_mask() != 0;
         let target = targets.iter().find(is_its).expect("in the index");
-        assert_eq!(target.by_source(), service.affinity_prefix.is_some(), "{}", service.name);
+        assert!(target.tracks(service.ports[0].tracking), "{}", service.name);
+        let prefix = service.affinity.map_or(0, |affinity| affinity.prefix(service.vips[0]));
+        assert_eq!(target.affinity_prefix(), prefix, "{}", service.name);
+        assert_eq!((target.slot_mask(), new.service.slot_mask), (1023, 1023), "{}", service.name);
     }
 }
 
@@ -193,11 +195,11 @@ fn a_failover_follows_its_pool_through_the_list() {
 #[test]
 fn other_slots_give_other_cells() {
     let mut config = simple();
-    let capacity = Capacity::of(&Config { slots: 4096, ..config.clone() });
+    let capacity = Capacity::of(&config);
     let mut maps = FakeMaps::default();
     let first = maps.plan(&config, &capacity);
     maps.publish(&first, &capacity);
-    config.slots = 2048;
+    config.services.iter_mut().for_each(|service| service.slots = 2048);
     let second = maps.plan(&config, &capacity);
     assert!(second.services[0].fresh_owners);
     let old: Vec<_> = first.snapshot.candidate_cells().chain(first.snapshot.candidate_cells()).collect();

@@ -29,17 +29,15 @@ backend = [{ name = "b1", address = "10.0.0.11" }, { name = "b2", address = "10.
 
 [[service]]
 name = "tunnelled"
-vip = "192.0.2.10"
-port = 80
-protocol = "tcp"
+vips = ["192.0.2.10"]
+ports = ["80/tcp"]
 mode = "ipip"
 pools = ["far"]
 
 [[service]]
 name = "direct"
-vip = "192.0.2.11"
-port = 80
-protocol = "tcp"
+vips = ["192.0.2.11"]
+ports = ["80/tcp"]
 mode = "dsr"
 pools = ["near"]
 announce = "l2"

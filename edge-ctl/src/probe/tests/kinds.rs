@@ -25,7 +25,7 @@ fn kind(lines: &str) -> ProbeKind {
     let text = format!(
         "hash_key = \"6564676520696e2061206c6162212121\"\n[[interface]]\nname = \"eth0\"\n\
          [[pool]]\nname = \"a\"\n[pool.probe]\nport = 1\n{lines}\n[[pool.backend]]\nname = \"a1\"\naddress = \"10.0.0.9\"\n\
-         [[service]]\nname = \"web\"\nvip = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dsr\"\npools = [\"a\"]\n"
+         [[service]]\nname = \"web\"\nvips = [\"192.0.2.1\"]\nports = [\"80/tcp\"]\nmode = \"dsr\"\npools = [\"a\"]\n"
     );
     let config: Config = config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}"));
     config.pools[0].probe.clone().expect("it has one").kind

@@ -117,8 +117,8 @@ pub(super) fn configuration(backends: &[(&str, Ipv4Addr, Ipv6Addr)], mode: Mode,
         for (what, port, protocol) in PORTS {
             write!(
                 text,
-                "\n[[service]]\nname = \"{what}-{name}\"\nvip = \"{vip}\"\nport = {port}\n\
-                 protocol = \"{protocol}\"\nmode = \"{mode}\"\npools = [\"{pool}\"]\n"
+                "\n[[service]]\nname = \"{what}-{name}\"\nvips = [\"{vip}\"]\n\
+                 ports = [\"{port}/{protocol}\"]\nmode = \"{mode}\"\npools = [\"{pool}\"]\n"
             )?;
         }
     }

@@ -224,8 +224,9 @@ pub(crate) fn set_lane(cells: &mut [Cell], service: u32, slot: u32, value: u16) 
 /// Who a role is in a slot.
 pub(crate) fn number(memory: &Memory, slot: u32, who: Who) -> BackendNumber {
     // The published bank is the odd one.
-    let candidate =
-        |pool: usize, rank: usize| memory.candidates[(memory.pools[2 * pool + 1].table + slot) as usize].0[rank];
+    let candidate = |pool: usize, rank: usize| {
+        memory.candidates[(memory.pools[2 * pool + 1].table_of(SLOTS - 1) + slot) as usize].0[rank]
+    };
     match who {
         Who::First => candidate(0, 0),
         Who::Second => candidate(0, 1),

@@ -66,7 +66,7 @@ fn members(world: &World, pool: u16, bits: u32) -> Vec<u16> {
 pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: u32) -> Goes {
     let Some((pool, bits)) = chosen(world, service, slot) else { return Goes::Nowhere };
     // The published bank is the odd one.
-    let table = memory.pools[2 * usize::from(pool) + 1].table;
+    let table = memory.pools[2 * usize::from(pool) + 1].table_of(world.slots - 1);
     let candidates = memory.candidates[(table + slot) as usize].0;
     match candidates.into_iter().find(|candidate| *candidate != 0 && takes(world, *candidate, bits, slot)) {
         Some(best) => Goes::To(best),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
         AnswerLimits, Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, Service, ServiceKeyV4,
-        ServiceKeyV6, State, Station, Target, Tracking, VIP_ENTRY, WhenExhausted, banked,
+        ServiceKeyV6, State, Station, Target, Tracking, WhenExhausted, banked,
     },
     host::Memory,
     lookup::service_index::Key,
@@ -134,14 +134,16 @@ impl World {
                     pool_count: 1,
                     mode: if form.ipip { Mode::Ipip } else { Mode::Dsr } as u8,
                     when_exhausted: WhenExhausted::Reject as u8,
-                    tracking: if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless } as u8,
+                    slot_mask: self.slots - 1,
                     in_transition: self.table.is_some().into(),
                     ..Service::default()
                 };
                 owners.extend_from_slice(&cells);
                 memory.services.extend([service, Service::default()]);
                 let port = (FIRST_PORT + u16::try_from(number)?).to_be_bytes();
-                let service = Target::new(first + number, service.owners);
+                let tracking = if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless };
+                let service =
+                    Target::new(u16::try_from(first + number)?, self.slots, service.owners).with_flows(tracking, None);
                 match form.vip {
                     Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), port, form.protocol), service)),
                     Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), port, form.protocol), service)),
@@ -149,10 +151,10 @@ impl World {
             }
             match form.vip {
                 Side::V4 => {
-                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), Target::new(VIP_ENTRY, 0)));
+                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), Target::vip(false)));
                 }
                 Side::V6 => {
-                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), Target::new(VIP_ENTRY, 0)));
+                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), Target::vip(false)));
                 }
             }
         }
@@ -171,7 +173,6 @@ impl World {
             hash_key: KEY,
             index_mask_v4,
             index_mask_v6,
-            slot_mask: self.slots - 1,
             tunnel_source_v4: TUNNEL_V4.octets(),
             tunnel_source_v6: TUNNEL_V6.octets(),
             // No test run is that fast.
@@ -264,7 +265,16 @@ impl World {
         }
         let count = u16::try_from(numbers.len()).expect("no more than there are numbers");
         let (available, enabled) = (count.into(), count.into());
-        Pool { table, member_list, members: count, min_healthy: 1, available, enabled, withheld: 0 }
+        Pool {
+            table,
+            sizes: self.slots,
+            member_list,
+            members: count,
+            min_healthy: 1,
+            available,
+            enabled,
+            ..Pool::default()
+        }
     }
 
     /// Owners of a service of `pool`: all backends are up, so each slot's first candidate.

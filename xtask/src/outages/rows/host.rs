@@ -163,7 +163,7 @@ fn silent() -> Result<String> {
         }
         write!(
             text,
-            "\n[[service]]\nname = \"silent-{pool}\"\nvip = \"192.0.2.200\"\nport = {}\nprotocol = \"tcp\"\nmode = \"ipip\"\n\
+            "\n[[service]]\nname = \"silent-{pool}\"\nvips = [\"192.0.2.200\"]\nports = [\"{}/tcp\"]\nmode = \"ipip\"\n\
              pools = [\"silent-{pool}\"]\n",
             100 + pool
         )?;

@@ -2,7 +2,7 @@
 //! where no service is. Nobody looks at checksums of transports, so that these are zero.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -17,11 +17,13 @@ use edge_common::{
 
 use crate::{
     bpf::STATION,
-    config::{Config, Protocol, Service},
+    config::{Config, Ports, Protocol, Service},
 };
 
-/// Flows of each service.
-const FLOWS: u16 = 2;
+/// Flows of each service, at least.
+const FLOWS: usize = 2;
+/// VIPs with ports of a service that packets are sent to, at most.
+const MOST_DOORS: usize = 1024;
 /// Ports of clients start here.
 const FIRST_PORT: u16 = 20_000;
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -43,37 +45,65 @@ pub(super) struct Probed {
 
 /// All scenes of a configuration.
 pub(super) fn scenes(config: &Config) -> impl Iterator<Item = Scene> {
-    let ports = FIRST_PORT..=u16::MAX;
-    let flows = config.services.iter().flat_map(|service| (0..FLOWS).map(move |_| service));
-    let mut vips: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+    let clients = FIRST_PORT..=u16::MAX;
+    let mut vips: BTreeMap<IpAddr, Vec<&Ports>> = BTreeMap::new();
     for service in &config.services {
-        vips.entry(service.vip).or_default().insert(service.port);
+        service.vips.iter().for_each(|vip| vips.entry(*vip).or_default().extend(&service.ports));
     }
     let vips = vips.into_iter().map(|(vip, taken)| of_vip(vip, &taken));
-    flows.zip(ports.cycle()).map(|(service, port)| of_service(service, port)).chain(vips)
+    let flows = config.services.iter().flat_map(|service| {
+        let doors = doors(service);
+        let flows = FLOWS.div_ceil(doors.len()).max(1);
+        (0..flows).flat_map(move |_| doors.clone()).map(move |door| (service, door))
+    });
+    flows.zip(clients.cycle()).map(|((service, door), from)| of_service(service, door, from)).chain(vips)
 }
 
-fn of_service(service: &Service, from: u16) -> Scene {
-    let client = client(service.vip, from);
+/// Where clients come to.
+#[derive(Clone, Copy, Debug)]
+struct Door<'a> {
+    vip: IpAddr,
+    port: u16,
+    ports: &'a Ports,
+}
+
+/// The first and the last port of each range, at each VIP; of many doors some, which are spread over all.
+fn doors(service: &Service) -> Vec<Door<'_>> {
+    let ends = |ports: &Ports| if ports.is_any() { vec![1, u16::MAX] } else { vec![ports.first, ports.last] };
+    let ports: Vec<_> =
+        service.ports.iter().flat_map(|ports| ends(ports).into_iter().map(move |end| (end, ports))).collect();
+    let mut all: Vec<_> = service
+        .vips
+        .iter()
+        .flat_map(|&vip| ports.iter().map(move |&(port, ports)| Door { vip, port, ports }))
+        .collect();
+    all.dedup_by_key(|door| (door.vip, door.port, door.ports.protocol));
+    // Odd, so that it is not always the same port of a few.
+    let step = all.len().div_ceil(MOST_DOORS) | 1;
+    all.into_iter().step_by(step).collect()
+}
+
+fn of_service(service: &Service, Door { vip, port, ports }: Door<'_>, from: u16) -> Scene {
+    let client = client(vip, from);
     let packet = |what: &str, protocol: u8, payload: &[u8]| {
-        let what = format!("{what} from {client} port {from} to {} port {}", service.vip, service.port);
-        Probed { what, frame: frame(client, service.vip, protocol, payload) }
+        let what = format!("{what} from {client} port {from} to {vip} port {port}");
+        Probed { what, frame: frame(client, vip, protocol, payload) }
     };
-    let packets = match service.protocol {
+    let packets = match ports.protocol {
         Protocol::Tcp => vec![
-            packet("a SYN", TCP, &tcp(from, service.port, flags::SYN)),
-            packet("an ACK", TCP, &tcp(from, service.port, flags::ACK)),
+            packet("a SYN", TCP, &tcp(from, port, flags::SYN)),
+            packet("an ACK", TCP, &tcp(from, port, flags::ACK)),
         ],
-        Protocol::Udp if service.tracking == Tracking::Quic => vec![
-            packet("an Initial packet of QUIC", UDP, &udp(from, service.port, &[0xc0, 0, 0, 0, 1, 0, 0, 0])),
-            packet("a short packet of QUIC", UDP, &udp(from, service.port, &[0x40, 0, 0, 0, 0, 0, 0, 0])),
+        Protocol::Udp if ports.tracking == Tracking::Quic => vec![
+            packet("an Initial packet of QUIC", UDP, &udp(from, port, &[0xc0, 0, 0, 0, 1, 0, 0, 0])),
+            packet("a short packet of QUIC", UDP, &udp(from, port, &[0x40, 0, 0, 0, 0, 0, 0, 0])),
         ],
-        Protocol::Udp => vec![packet("a datagram", UDP, &udp(from, service.port, &[0; 8]))],
+        Protocol::Udp => vec![packet("a datagram", UDP, &udp(from, port, &[0; 8]))],
     };
     Scene { subject: format!("service {}", service.name), packets }
 }
 
-fn of_vip(vip: IpAddr, taken: &BTreeSet<u16>) -> Scene {
+fn of_vip(vip: IpAddr, taken: &[&Ports]) -> Scene {
     let client = client(vip, FIRST_PORT);
     let (protocol, request) = if vip.is_ipv4() { (ICMP, 8) } else { (ICMPV6, 128) };
     let echo = [request, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0];
@@ -81,7 +111,12 @@ fn of_vip(vip: IpAddr, taken: &BTreeSet<u16>) -> Scene {
         what: format!("an echo request from {client} to {vip}"),
         frame: frame(client, vip, protocol, &echo),
     }];
-    if let Some(port) = (1..=u16::MAX).rev().find(|port| !taken.contains(port)) {
+    let is_taken = |port: u16| {
+        taken.iter().any(|ports| {
+            ports.protocol == Protocol::Tcp && (ports.is_any() || ports.first <= port && port <= ports.last)
+        })
+    };
+    if let Some(port) = (1..=u16::MAX).rev().find(|&port| !is_taken(port)) {
         packets.push(Probed {
             what: format!("a SYN from {client} port {FIRST_PORT} to {vip} port {port}, where no service is"),
             frame: frame(client, vip, TCP, &tcp(FIRST_PORT, port, flags::SYN)),

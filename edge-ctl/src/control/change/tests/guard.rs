@@ -29,8 +29,8 @@ fn text(pools: &[(&str, &[&str])], services: &[(&str, &str)]) -> String {
     }
     for (port, (service, pools)) in (80..).zip(services) {
         let pools: Vec<_> = pools.split(' ').map(|pool| format!("\"{pool}\"")).collect();
-        writeln!(text, "[[service]]\nname = \"{service}\"\nvip = \"192.0.2.1\"\nport = {port}").unwrap();
-        writeln!(text, "protocol = \"tcp\"\nmode = \"dsr\"\npools = [{}]", pools.join(", ")).unwrap();
+        writeln!(text, "[[service]]\nname = \"{service}\"\nvips = [\"192.0.2.1\"]\nports = [\"{port}/tcp\"]").unwrap();
+        writeln!(text, "mode = \"dsr\"\npools = [{}]", pools.join(", ")).unwrap();
     }
     text
 }
@@ -121,11 +121,19 @@ fn what_is_taken_away_needs_the_number_of_it() {
 #[test]
 fn a_destination_that_moves_is_a_service_that_is_removed() {
     let old = text(OLD, &[("web", "a b"), ("dns", "b")]);
-    let found = findings(&old, &old.replace("port = 80", "port = 8080"));
+    let found = findings(&old, &old.replace("\"80/tcp\"", "\"8080/tcp\""));
     assert_eq!(found.removed, 1);
-    let says =
-        "service web moves from 192.0.2.1:80 tcp to 192.0.2.1:8080 tcp: its clients at the old one are not served";
-    assert_eq!(found.removals, [says]);
+    assert_eq!(found.removals, ["service web is at 80/tcp no more: its clients there are not served"]);
+
+    let more = old.replace("\"80/tcp\"", "\"any/udp\", \"78-80/tcp\"").replace("\"192.0.2.1\"", "\"192.0.2.0/29\"");
+    assert_eq!(findings(&old, &more).removals, [""; 0], "more of them, and the same among them");
+    let found = findings(&more, &old);
+    let says = [
+        "service web is at 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more and any/udp, 78-80/tcp no more: its clients there are \
+         not served",
+        "service dns is at 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more no more: its clients there are not served",
+    ];
+    assert_eq!(found.removals, says);
 }
 
 #[test]

@@ -33,9 +33,11 @@ name = "six"
 backend = [{ name = "a", address = "2001:db8:1::1" }, { name = "b", address = "2001:db8:1::2" }]
 "#;
 
-fn service(port: u16, vip: &str, mode: &str, pools: &str, kind: &str) -> String {
+/// `kind` is a protocol, and more keys.
+fn service(port: u16, vip: &str, mode: &str, pools: &str, (protocol, keys): (&str, &str)) -> String {
     format!(
-        "[[service]]\nname = \"s{port}\"\nvip = \"{vip}\"\nport = {port}\nmode = \"{mode}\"\npools = [{pools}]\n{kind}\n"
+        "[[service]]\nname = \"s{port}\"\nvips = [\"{vip}\"]\nports = [\"{port}/{protocol}\"]\nmode = \"{mode}\"\n\
+         pools = [{pools}]\n{keys}\n"
     )
 }
 
@@ -50,12 +52,12 @@ fn all_kinds() -> Config {
         ("2001:db8::81", "ipip", "\"four\", \"six\""),
     ] {
         for kind in [
-            "protocol = \"tcp\"",
-            "protocol = \"udp\"",
-            "protocol = \"udp\"\nquic = true",
-            "protocol = \"udp\"\nudp = \"learn\"",
-            "protocol = \"tcp\"\naffinity = \"source\"",
-            "protocol = \"tcp\"\nwhen_exhausted = \"reject\"",
+            ("tcp", ""),
+            ("udp", ""),
+            ("quic", ""),
+            ("udp", "udp = \"learn\""),
+            ("tcp", "affinity = \"source\""),
+            ("tcp", "when_exhausted = \"reject\""),
         ] {
             port += 1;
             text += &service(port, vip, mode, pools, kind);
@@ -121,7 +123,7 @@ fn what_is_right_passes_whatever_the_states() {
     }
     // Other slots, other numbers, other backends: nothing is where it was.
     let mut other = config.clone();
-    other.slots = 512;
+    other.services.iter_mut().for_each(|service| service.slots = 512);
     other.pools[0].backends.remove(0);
     other.pools[1].backends[0].address = "2001:db8:1::9".parse().unwrap();
     other.services.remove(3);
@@ -272,7 +274,7 @@ fn time_of_a_thousand_services() {
     let mut text = ALL_KINDS.to_owned();
     for n in 0..1000 {
         let (vip, mode) = if n % 2 == 0 { ("192.0.2.1", "dsr") } else { ("192.0.2.2", "ipip") };
-        text += &service(n + 1, vip, mode, "\"four\"", "protocol = \"tcp\"");
+        text += &service(n + 1, vip, mode, "\"four\"", ("tcp", ""));
     }
     let config = config::parse(&text, "edge.toml").unwrap();
     let mut maps = started(&bpffs, &config);
