@@ -4,13 +4,10 @@ use std::{
     collections::HashSet,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
 };
 
-use edge_common::abi::Tracking;
-
 use super::{
-    Config, Ports, Protocol, Service,
+    Protocol,
     values::{self, Entry, Wrong},
     walk::Found,
 };
@@ -45,64 +42,6 @@ impl fmt::Display for Named {
             (first, last) if first == last => write!(f, "{first}/{protocol}"),
             (first, last) => write!(f, "{first}-{last}/{protocol}"),
         }
-    }
-}
-
-impl Ports {
-    pub(super) const fn named(&self) -> Named {
-        let quic = matches!(self.tracking, Tracking::Quic);
-        Named { first: self.first, last: self.last, protocol: self.protocol, quic }
-    }
-
-    /// The numbers under which they stand in the service index: 0 for each that no other service has.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
-        self.first..=self.last
-    }
-
-    /// Whether each port that no other service has is one of them.
-    pub(crate) const fn is_any(&self) -> bool {
-        self.last == 0
-    }
-
-    /// How long a slot's flows may be silent before it may be handed over to another owner.
-    pub(crate) const fn handover_after(&self) -> Duration {
-        match self.tracking {
-            Tracking::Stateless => Duration::ZERO,
-            Tracking::Learn => self.learn,
-            Tracking::Tcp | Tracking::Quic => self.flow_idle_timeout,
-        }
-    }
-}
-
-/// As the file writes them.
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.named().fmt(f)
-    }
-}
-
-impl Config {
-    /// Entries of the service index: each VIP with each port, and each VIP itself.
-    pub(crate) fn destinations(&self) -> usize {
-        let vips: HashSet<_> = self.services.iter().flat_map(|service| &service.vips).collect();
-        vips.len() + self.services.iter().map(|service| service.destinations().count()).sum::<usize>()
-    }
-}
-
-impl Service {
-    /// Each VIP with each port number, as they stand in the service index.
-    pub(crate) fn destinations(&self) -> impl Iterator<Item = (IpAddr, u16, &Ports)> {
-        let ports = || self.ports.iter().flat_map(|ports| ports.numbers().map(move |number| (number, ports)));
-        self.vips.iter().flat_map(move |&vip| ports().map(move |(number, ports)| (vip, number, ports)))
-    }
-
-    /// Whether a packet to this port is for the service, if it is to one of its VIPs and no other service has the port.
-    pub(crate) fn ports_of(&self, port: u16, protocol: u8) -> Option<&Ports> {
-        let mut ports = self.ports.iter().filter(|ports| ports.protocol.number() == protocol);
-        ports
-            .clone()
-            .find(|ports| (ports.first..=ports.last).contains(&port))
-            .or_else(|| ports.find(|ports| ports.is_any()))
     }
 }
 

@@ -22,6 +22,7 @@ mod pools;
 mod probe;
 mod probe_kinds;
 mod schema;
+mod service;
 mod services;
 mod values;
 mod walk;
@@ -38,16 +39,14 @@ use std::{
     time::Duration,
 };
 
-use edge_common::{
-    abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted},
-    wire::protocol,
-};
+use edge_common::abi::{AnswerLimits, HashKey, Mode, VipOther};
 use toml::de::DeTable;
 
 use self::walk::{Found, Problems, Read, Table};
 pub(crate) use self::{
     error::ConfigError,
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
+    service::{Affinity, Announce, Ports, Protocol, Service},
 };
 
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration, and to judge it would
@@ -203,92 +202,6 @@ pub(crate) struct Backend {
     /// Its own port to probe, and its own Host header or server name.
     pub probe_port: Option<u16>,
     pub probe_host: Option<String>,
-}
-
-/// What clients connect to: each of its VIPs with each of its ports. All of it fails over together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Service {
-    pub name: String,
-    /// At least one, distinct, in the order of the file.
-    pub vips: Vec<IpAddr>,
-    /// At least one, none with a port in common with another one of its protocol.
-    pub ports: Vec<Ports>,
-    pub mode: Mode,
-    /// Positions in [`Config::pools`] in order of priority, distinct, 1 to 8.
-    pub pools: Vec<usize>,
-    /// A power of two.
-    pub slots: u32,
-    pub when_exhausted: WhenExhausted,
-    pub announce: Announce,
-    /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
-    pub affinity: Option<Affinity>,
-}
-
-/// Leading bits of a client's address that are hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Affinity {
-    pub v4: u8,
-    pub v6: u8,
-}
-
-impl Affinity {
-    /// As many as are hashed of those who come to `vip`.
-    pub(crate) const fn prefix(self, vip: IpAddr) -> u8 {
-        match vip {
-            IpAddr::V4(_) => self.v4,
-            IpAddr::V6(_) => self.v6,
-        }
-    }
-}
-
-/// Ports of a service that are treated alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ports {
-    /// The same as `last` of a single one; both 0: each that no other service has.
-    pub first: u16,
-    pub last: u16,
-    pub protocol: Protocol,
-    /// Which packets start a flow, and so whether its flows can be recorded.
-    pub tracking: Tracking,
-    /// How long a flow may be silent and still be known; see docs/config.md.
-    pub flow_idle_timeout: Duration,
-    /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
-    pub learn: Duration,
-}
-
-/// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    /// IP protocol number.
-    pub(crate) const fn number(self) -> u8 {
-        match self {
-            Self::Tcp => protocol::TCP,
-            Self::Udp => protocol::UDP,
-        }
-    }
-
-    /// As the file writes it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// How a VIP is announced. All services of a VIP agree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Announce {
-    /// Somebody routes it here.
-    #[default]
-    None,
-    /// The daemon puts it on this interface, which is one of [`Config::interfaces`], and announces it there.
-    L2 { interface: String },
 }
 
 /// Reads and checks the file at `path`.

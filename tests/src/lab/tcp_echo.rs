@@ -61,21 +61,50 @@ impl Drop for TcpEcho {
     }
 }
 
+/// A connection of which only a part was said.
+#[derive(Debug)]
+pub struct Begun {
+    stream: TcpStream,
+    said: Vec<u8>,
+    segment: u32,
+}
+
+impl Begun {
+    /// Connects from the calling thread's namespace, and sends `data`.
+    ///
+    /// # Errors
+    /// It stalls.
+    pub fn connect(service: SocketAddr, data: &[u8]) -> io::Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&service, patience(PATIENCE))?;
+        be_patient(&stream)?;
+        let segment = getsockopt(&stream, TcpMaxSeg)?;
+        stream.write_all(data)?;
+        Ok(Self { stream, said: data.to_vec(), segment })
+    }
+
+    /// Sends the rest, and reads all of it back.
+    ///
+    /// # Errors
+    /// It stalls, or what comes back is not what was sent.
+    pub fn finish(mut self, data: &[u8]) -> io::Result<Exchange> {
+        self.stream.write_all(data)?;
+        self.said.extend(data);
+        self.stream.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        self.stream.read_to_end(&mut answer)?;
+        let segments = [self.segment, getsockopt(&self.stream, TcpMaxSeg)?];
+        let name =
+            answer.strip_suffix(&self.said[..]).ok_or_else(|| io::Error::other("the answer is not what was sent"))?;
+        Ok(Exchange { backend: String::from_utf8_lossy(name).trim_end().to_owned(), segments })
+    }
+}
+
 /// Sends `data` from the calling thread's namespace, and reads it back.
 ///
 /// # Errors
 /// It stalls, or what comes back is not what was sent.
 pub fn exchange(service: SocketAddr, data: &[u8]) -> io::Result<Exchange> {
-    let mut stream = TcpStream::connect_timeout(&service, patience(PATIENCE))?;
-    be_patient(&stream)?;
-    let first = getsockopt(&stream, TcpMaxSeg)?;
-    stream.write_all(data)?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let segments = [first, getsockopt(&stream, TcpMaxSeg)?];
-    let name = answer.strip_suffix(data).ok_or_else(|| io::Error::other("the answer is not what was sent"))?;
-    Ok(Exchange { backend: String::from_utf8_lossy(name).trim_end().to_owned(), segments })
+    Begun::connect(service, data)?.finish(&[])
 }
 
 /// Each client by a thread of its own: one whose reset was lost, as a program is attached somewhere on its way, is silent for as

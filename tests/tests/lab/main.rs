@@ -17,6 +17,7 @@ mod path_mtu;
 mod preflight;
 mod probe_kinds;
 mod dns;
+mod doors;
 mod probe_programs;
 mod certificates;
 mod probes;

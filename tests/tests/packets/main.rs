@@ -12,6 +12,7 @@ mod peers;
 mod probes;
 mod marks;
 mod slow;
+mod any_port;
 mod select;
 mod flows;
 mod hostile;

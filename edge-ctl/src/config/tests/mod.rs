@@ -8,6 +8,8 @@ mod mangled;
 mod refused;
 mod reported;
 
+use edge_common::abi::{Tracking, WhenExhausted};
+
 use super::*;
 
 /// A small file that is good; tests change it.

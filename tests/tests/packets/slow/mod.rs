@@ -5,7 +5,7 @@ mod fragments;
 mod fragments_refused;
 mod permitted;
 mod limit;
-mod world;
+pub(crate) mod world;
 mod path_mtu;
 mod quotes;
 mod too_long;
