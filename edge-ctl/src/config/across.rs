@@ -127,12 +127,13 @@ impl Sections {
             }
         }
         let Ok(slots) = self.slots else { return };
-        // Owners: four slots a cell, for each service. Candidates: a slot a cell, for each pool and number of slots.
+        // Owners and what is not recorded: four slots a cell, for each service. Candidates: a slot a cell, for each pool and number
+        // of slots. Three times that is made, see `plan::Capacity`.
         let services = self.services.as_deref().unwrap_or_default();
         let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value);
         let owners: u64 = services.iter().map(of).sum();
         let tables: u64 = self.sizes(slots).values().map(|&(sizes, _)| u64::from(sizes)).sum();
-        let bytes = (owners / 4 + tables) * 4 * 8;
+        let bytes = (owners / 4 * 2 + tables) * 3 * 8;
         if bytes > TABLE_MEMORY {
             let what = format!(
                 "the slots of {} services and their pools take {} MiB of kernel memory; {} is the most",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use edge_common::abi::{CELL, Dimension, MAPS, MapSpec, SNAPSHOT_PAGE};
+use edge_common::abi::{CELL, Dimension, MAPS, MapKind, MapSpec, SNAPSHOT_PAGE};
 
 use super::pools;
 use crate::config::{Config, DEFAULT_SLOTS};
@@ -38,11 +38,15 @@ pub(crate) struct Capacity {
 #[expect(clippy::cast_possible_truncation, reason = "it is four")]
 pub(crate) const LANES: u32 = CELL as u32;
 
+/// Bytes that the kernel keeps with an element of a hash table, and with a bucket, of which there are as many.
+const HASH_ELEMENT: u32 = 48;
+const HASH_BUCKET: u32 = 16;
+
 /// Backend numbers are 16 bits wide.
 const MOST_BACKENDS: u32 = 1 << 16;
 
 impl Capacity {
-    /// Room for every configuration within the limits of `config`, and with twice its slots, to follow any other.
+    /// Room for every configuration within the limits of `config`, and with half as many slots more, to follow any other.
     ///
     /// Numbers and cells of one generation may not be written while the one before may still be read, so there is room
     /// for two.
@@ -99,10 +103,17 @@ impl Capacity {
         }
     }
 
-    /// Bytes of all maps' entries; counters count for one processor.
+    /// Bytes that the kernel allocates for all maps, with counters for one processor.
     pub(crate) fn memory(&self) -> u64 {
         let bytes = |map: MapSpec| {
-            u64::from(map.entries.count(|dimension| self.of_dimension(dimension))) * u64::from(map.key + map.value)
+            let entry = match map.kind {
+                MapKind::Shared | MapKind::PerCpu => map.value.next_multiple_of(8),
+                // What the kernel has with each element, and its bucket; `htab_map_mem_usage` counts likewise.
+                MapKind::Hash | MapKind::Lru => {
+                    map.key.next_multiple_of(8) + map.value.next_multiple_of(8) + HASH_ELEMENT + HASH_BUCKET
+                }
+            };
+            u64::from(map.entries.count(|dimension| self.of_dimension(dimension))) * u64::from(entry)
         };
         MAPS.into_iter().map(bytes).sum()
     }
@@ -128,10 +139,10 @@ impl Capacity {
     }
 }
 
-/// Slots for which there is room where `slots` are configured: for some more services, for twice as many, and that for two
-/// generations.
+/// Slots for which there is room where `slots` are configured: for two generations of half as many more, and of two default
+/// services at least.
 fn room(slots: u32) -> u32 {
-    slots.max(2 * DEFAULT_SLOTS).saturating_mul(4)
+    slots.max(2 * DEFAULT_SLOTS).saturating_mul(3)
 }
 
 /// Cells that `numbers` backend numbers fill.

@@ -229,3 +229,25 @@ fn what_does_not_fit_names_the_map_and_the_way_out() {
         assert!(plan(&config, &capacity, None).is_err());
     }
 }
+
+#[test]
+fn a_service_of_six_hundred_destinations_takes_forty_megabytes() {
+    let mut config = empty();
+    let backends: Vec<_> = (0..12).map(|n| (n, n as u8 + 1)).collect();
+    config.pools = vec![pool("one", &backends), pool("two", &backends)];
+    let mut web = service("web", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80, Protocol::Tcp, vec![0, 1]);
+    web.slots = crate::config::DEFAULT_SLOTS;
+    config.services = vec![web];
+    // What follows from these, see `config::across`.
+    config.limits = crate::config::Limits {
+        services: 64,
+        destinations: 2048,
+        pools: 16,
+        backends: 1024,
+        flows: 131_072,
+        fragments: 8192,
+        ..config.limits
+    };
+    let memory = Capacity::of(&config).memory();
+    assert!(memory < 40_000_000, "{memory}");
+}
