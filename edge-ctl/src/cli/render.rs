@@ -380,6 +380,7 @@ mod tests {
             kind: EventKind::BackendDown,
             subject: "provider-a/a1".to_owned(),
             message: "3 probes failed: connection refused".to_owned(),
+            services: Vec::new(),
         };
         insta::assert_snapshot!(event(&down));
     }
@@ -393,7 +394,13 @@ mod tests {
         let now = Sample::take(&inventory, &plane, Clock { unix_ms: DAY, boot_ms: 1_080_000 });
         let shown = status(&build(&inventory, &plane, None, &now, None), false);
         let kind = EventKind::BackendDrained;
-        let event = event(&Event { at: DAY, kind, subject: "a/\u{1b}c".to_owned(), message: nasty.to_owned() });
+        let event = event(&Event {
+            at: DAY,
+            kind,
+            subject: "a/\u{1b}c".to_owned(),
+            message: nasty.to_owned(),
+            services: Vec::new(),
+        });
         for text in [shown, event] {
             assert!(text.contains("gone") && text.chars().all(|char| char == '\n' || !char.is_control()), "{text:?}");
         }

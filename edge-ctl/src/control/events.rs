@@ -13,6 +13,9 @@ use tracing::{info, warn};
 /// Events kept in memory, and the number that a slow subscriber may fall behind.
 pub(crate) const KEPT: usize = 1000;
 
+/// Services that an event names.
+const NAMED: usize = 500;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EventKind {
@@ -168,6 +171,9 @@ pub(crate) struct Event {
     /// What it happened to: a backend, a service, a file, an interface.
     pub(crate) subject: String,
     pub(crate) message: String,
+    /// The services that it is about, if it is about several: the first [`NAMED`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) services: Vec<String>,
 }
 
 /// The daemon's events. Clones share them.
@@ -190,13 +196,19 @@ impl Events {
 
     /// Keeps an event, logs it and sends it to all subscribers.
     pub(crate) fn report(&self, kind: EventKind, subject: &str, message: impl Into<String>) {
+        self.report_for(kind, subject, message, &[]);
+    }
+
+    /// The same for what has one cause and concerns several services.
+    pub(crate) fn report_for(&self, kind: EventKind, subject: &str, message: impl Into<String>, services: &[&str]) {
         let message = message.into();
         if kind.needs_attention() {
             warn!(kind = kind.name(), subject, "{message}");
         } else {
             info!(kind = kind.name(), subject, "{message}");
         }
-        let event = Event { at: unix_ms(), kind, subject: subject.to_owned(), message };
+        let services = services.iter().take(NAMED).map(|&name| name.to_owned()).collect();
+        let event = Event { at: unix_ms(), kind, subject: subject.to_owned(), message, services };
         let mut ring = self.lock();
         if ring.kept.len() == KEPT {
             ring.kept.pop_front();
@@ -231,6 +243,7 @@ pub(crate) fn lagged(count: u64) -> Event {
         kind: EventKind::Lagged,
         subject: "events".to_owned(),
         message: format!("{count} events were lost: they came faster than the subscriber read them"),
+        services: Vec::new(),
     }
 }
 

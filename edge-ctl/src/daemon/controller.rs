@@ -241,21 +241,13 @@ impl<P: DataPlane> Controller<P> {
     /// Reports services whose new flows go elsewhere than when last looked at.
     fn report_moves(&mut self) {
         let now = selection::all(&self.inventory, &self.plane);
-        for ((service, before), after) in self.inventory.config.services.iter().zip(&self.serving).zip(&now) {
-            let kind = match after.rank().cmp(&before.rank()) {
-                std::cmp::Ordering::Less => EventKind::PoolReturned,
-                std::cmp::Ordering::Equal => continue,
-                std::cmp::Ordering::Greater => EventKind::PoolLeft,
-            };
-            let message =
-                format!("service {} {}", service.name, selection::described(&self.inventory, service, *after));
-            self.events.report(kind, &service.name, message);
-        }
+        moves::report(&self.inventory, &self.plane, &self.events, &self.serving, &now);
         self.serving = now;
     }
 }
 
 mod judging;
 mod certificates;
+mod moves;
 #[cfg(test)]
 mod tests;

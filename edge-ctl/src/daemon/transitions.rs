@@ -80,7 +80,7 @@ fn count(names: &[&str]) -> String {
     format!("{} services", names.len())
 }
 
-fn shortened(names: &[&str]) -> String {
+pub(super) fn shortened(names: &[&str]) -> String {
     let more = names.len().saturating_sub(EACH);
     let shown = names[..names.len() - more].join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }

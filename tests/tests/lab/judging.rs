@@ -97,14 +97,18 @@ fn everywhere(lab: &Lab, commands: impl Fn(Backend) -> String + Sync) {
     });
 }
 
-/// Events so far, by kind: what they are about, and what they say.
+/// Events so far, by kind: what they are about, and what they say. One about several services is there for each of these.
 fn events(lab: &Lab) -> BTreeMap<String, Vec<(String, String)>> {
     let text = lab.ctl(&["events", "--json"]).expect("the daemon answers");
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for line in text.lines() {
         let event: serde_json::Value = serde_json::from_str(line).expect("an event");
         let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        found.entry(field("kind")).or_default().push((field("subject"), field("message")));
+        let services = event["services"].as_array().cloned().unwrap_or_default();
+        let services: Vec<_> = services.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        let about = if services.is_empty() { vec![field("subject")] } else { services };
+        let all = about.into_iter().map(|about| (about, field("message")));
+        found.entry(field("kind")).or_default().extend(all);
     }
     found
 }

@@ -53,6 +53,25 @@ fn a_backend_goes_down_after_fall_failures_and_says_why() {
 }
 
 #[test]
+fn what_several_services_do_for_one_cause_is_one_event() {
+    let mut inventory = inventory();
+    let services = &mut inventory.config.services;
+    services[1].pools = services[0].pools.clone();
+    let names: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
+    let plane = FakeDataPlane::fresh(&inventory);
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    fail(&mut controller, 1, 3);
+    fail(&mut controller, 2, 3);
+    pass(&mut controller, 1, 2);
+    let moves: Vec<_> = controller.events.kept().into_iter().filter(|event| !event.services.is_empty()).collect();
+    let [left, returned] = &moves[..] else { panic!("{moves:?}") };
+    assert_eq!((left.kind, returned.kind), (EventKind::PoolLeft, EventKind::PoolReturned));
+    assert!(left.services == names && returned.services == names, "{moves:?}");
+    assert_eq!((left.subject.as_str(), returned.subject.as_str()), ("provider-a", "provider-a"));
+    assert_eq!(left.message, "1 of 3 available: 2 services leave it, each goes to pool provider-b: web, dns");
+}
+
+#[test]
 fn a_pool_below_min_healthy_is_left_and_returned_to() {
     let mut controller = controller();
     fail(&mut controller, 1, 3);

@@ -205,10 +205,14 @@ fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<
     Ok(observed)
 }
 
-/// What events of this kind were about, so far.
+/// What events of this kind were about, so far: each service, of those that are about several.
 fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
     let of_kind = events(lab)?.into_iter().filter(|event| event["kind"] == kind);
-    Ok(of_kind.map(|event| event["subject"].as_str().unwrap_or_default().to_owned()).collect())
+    let about = |event: serde_json::Value| match event["services"].as_array() {
+        Some(services) => services.clone(),
+        None => vec![event["subject"].clone()],
+    };
+    Ok(of_kind.flat_map(about).map(|name| name.as_str().unwrap_or_default().to_owned()).collect())
 }
 
 /// Makes backends answer their probes with 500, or with 200 again.
