@@ -1,10 +1,14 @@
 //! Adds up the result lines of test programs.
 
+use std::fmt;
+
 /// Tests that passed and failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
+    /// Tests that failed once, and passed when they were run again; they are among `passed`.
+    pub(crate) again: Vec<String>,
 }
 
 impl Counts {
@@ -25,10 +29,25 @@ impl Counts {
         }
     }
 
+    /// Counts tests that failed before, of which `others` are the results now.
+    pub(crate) fn again(&mut self, names: Vec<String>, others: &Self) {
+        self.failed -= others.passed;
+        self.passed += others.passed;
+        self.again.extend(names);
+    }
+
     /// Counts a check that is no test program.
     pub(crate) fn check(&mut self, passed: bool) {
         self.passed += usize::from(passed);
         self.failed += usize::from(!passed);
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, again } = self;
+        write!(f, "{passed} passed, {failed} failed")?;
+        if again.is_empty() { Ok(()) } else { write!(f, " (passed only when run again: {})", again.join(", ")) }
     }
 }
 
@@ -43,6 +62,8 @@ mod tests {
         counts.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.5s");
         counts.read("test one ... ok");
         counts.read("99 passed; 99 failed");
-        assert_eq!(counts, Counts { passed: 10, failed: 2 });
+        assert_eq!(counts.to_string(), "10 passed, 2 failed");
+        counts.again(vec!["a::b".to_owned()], &Counts { passed: 1, failed: 1, again: Vec::new() });
+        assert_eq!(counts.to_string(), "11 passed, 1 failed (passed only when run again: a::b)");
     }
 }

@@ -26,6 +26,8 @@ const MODEL: &str = "model";
 const LAB: &str = "lab";
 /// Modules of the lab tests that count what a moment costs clients, or miss a single datagram: nothing else may run then.
 const ALONE: [&str; 3] = ["http::", "liveness::", "path_mtu::"];
+/// As many lab tests are run again when they failed; more of them do not fail by chance.
+const MOST_AGAIN: usize = 3;
 /// The module of the lab tests that takes as long as most others together.
 const FLOWS: &str = "flows::";
 
@@ -61,7 +63,7 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
         eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
         counts.check(false);
     }
-    println!("{} passed, {} failed", counts.passed, counts.failed);
+    println!("{counts}");
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -111,6 +113,10 @@ fn model(counts: &mut Counts) -> Result<()> {
 }
 
 /// The labs wait most of the time, so that two go side by side, but for those that count what is lost.
+///
+/// They run on a real clock, on a machine that others use, too. One that fails is run again, alone, and the last line names it
+/// if it passes then: a fault that shows itself once in a hundred runs is one all the same, but no reason to hold up a change
+/// that has nothing to do with it.
 fn labs(counts: &mut Counts) -> Result<()> {
     let lab = |arguments: &[&str]| {
         let mut lab = cargo_test(&[], &[LAB]);
@@ -120,14 +126,24 @@ fn labs(counts: &mut Counts) -> Result<()> {
     step("building the lab tests", || cargo::run(cargo_test(&[], &[LAB]).arg("--no-run")))?;
     let flows = TestRun::start("lab tests of flows", &mut lab(&[FLOWS]))?;
     let skipped: Vec<_> = [FLOWS].iter().chain(&ALONE).flat_map(|module| ["--skip", module]).collect();
-    tests("lab tests", counts, &mut lab(&skipped))?;
-    flows.finish(counts)?;
-    tests("lab tests that run alone", counts, &mut lab(&ALONE))
+    let mut failed = TestRun::start("lab tests", &mut lab(&skipped))?.finish(counts)?;
+    failed.extend(flows.finish(counts)?);
+    failed.extend(TestRun::start("lab tests that run alone", &mut lab(&ALONE))?.finish(counts)?);
+    if failed.is_empty() || failed.len() > MOST_AGAIN {
+        return Ok(());
+    }
+    let mut again = Counts::default();
+    let names: Vec<_> = failed.iter().map(String::as_str).collect();
+    let run = TestRun::start("lab tests that failed, again", lab(&["--exact"]).args(names))?;
+    let still = run.finish(&mut again)?;
+    failed.retain(|name| !still.contains(name));
+    counts.again(failed, &again);
+    Ok(())
 }
 
 /// Runs a test command, shows what it prints, and counts its results.
 fn tests(what: &'static str, counts: &mut Counts, command: &mut Command) -> Result<()> {
-    TestRun::start(what, command)?.finish(counts)
+    TestRun::start(what, command)?.finish(counts).map(drop)
 }
 
 #[cfg(test)]

@@ -36,14 +36,17 @@ impl TestRun {
         Ok(Self { what, since, child, lines })
     }
 
-    /// Shows what it prints until it ends, and counts its results.
-    pub(crate) fn finish(mut self, counts: &mut Counts) -> Result<()> {
+    /// Shows what it prints until it ends, and counts its results. Returns the names of the tests that failed.
+    pub(crate) fn finish(mut self, counts: &mut Counts) -> Result<Vec<String>> {
         let before = counts.failed;
         let mut slowest = Slowest::starting(self.since);
         let mut end = self.since;
+        let mut failed = Vec::new();
         for (at, line) in self.lines {
             counts.read(&line);
             slowest.read(&line, at);
+            let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+            failed.extend(name.map(str::to_owned));
             println!("{line}");
             end = at;
         }
@@ -54,6 +57,6 @@ impl TestRun {
         }
         let how = if counts.failed == before { "done" } else { "FAILED" };
         eprintln!("xtask: {}: {how} in {:.1} s", self.what, end.duration_since(self.since).as_secs_f64());
-        Ok(())
+        Ok(failed)
     }
 }
