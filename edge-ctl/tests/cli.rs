@@ -90,6 +90,8 @@ fn check_tells_good_from_bad() {
     let (code, _, output) = host.run(&["check", &bad]);
     assert_eq!(code, 2);
     assert!(output.starts_with(&format!("edge-ctl: {bad}:3:1: ")), "{output}");
+    assert!(output.contains("\n3 | slot = 1024\n  | ^^^^\n  write: `slots`"), "{output}");
+    assert!(!output.contains('\x1b'), "no terminal, no colour: {output}");
     let (code, _, output) = host.run(&["check", "/nowhere/edge.toml"]);
     assert_eq!(code, 2);
     assert!(output.contains("/nowhere/edge.toml"), "{output}");

@@ -2,7 +2,7 @@
 
 use std::{
     cell::OnceCell,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::Path,
 };
 
@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     NOTICE,
     args::{AllowArgs, Dirs, WordArgs},
+    coloured,
     failure::Failure,
     needed, print_outcome,
     render::change as render,
@@ -53,7 +54,7 @@ pub(super) fn has_end(dirs: &Dirs, config: &Config, path: &Path) -> Result<(), F
 pub(super) fn plan(dirs: &Dirs, path: &Path, json: bool) -> Result<(), Failure> {
     let config = config::load(path)?;
     let plan = offline::plan(&dirs.pin_dir, &config).map_err(|error| Failure::offline(error, dirs))?;
-    show(&if json { to_json(&plan, true) + "\n" } else { render::plan(&plan, io::stdout().is_terminal()) });
+    show(&if json { to_json(&plan, true) + "\n" } else { render::plan(&plan, coloured(&io::stdout())) });
     Ok(())
 }
 
@@ -113,7 +114,7 @@ pub(super) fn history(dirs: &Dirs, json: bool, text: Option<u64>) -> Result<(), 
             history.entry(generation).and_then(Entry::text).ok_or_else(|| no_such(&generation.to_string(), &history))?
         }
         None if json => to_json(&Kept { in_force, history: &history }, true) + "\n",
-        None => render::history(&history, in_force, io::stdout().is_terminal()),
+        None => render::history(&history, in_force, coloured(&io::stdout())),
     });
     Ok(())
 }
@@ -143,7 +144,7 @@ pub(super) fn diff(dirs: &Dirs, from: &str, to: Option<&str>, json: bool) -> Res
         None => read(&kept()?.1.to_string())?,
     };
     let diff = Diff::of(Some(&old), &new);
-    show(&if json { to_json(&diff, true) + "\n" } else { render::diff(&diff, io::stdout().is_terminal()) });
+    show(&if json { to_json(&diff, true) + "\n" } else { render::diff(&diff, coloured(&io::stdout())) });
     Ok(())
 }
 

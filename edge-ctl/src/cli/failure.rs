@@ -9,7 +9,7 @@ use super::args::Dirs;
 use crate::{
     bpf::LockError,
     config::{ConfigError, END},
-    control::{inventory::NameError, offline::OfflineError, operations::OperationError},
+    control::{chain, inventory::NameError, offline::OfflineError, operations::OperationError},
     daemon::{RunError, client::ClientError},
     preflight::HostError,
 };
@@ -65,6 +65,15 @@ impl Failure {
             OfflineError::NothingPinned { pin_dir } => Self::NothingThere { socket: dirs.socket(), pin_dir },
             OfflineError::Lock(LockError::Held { pid }) => Self::NoAnswer { pid, socket: dirs.socket() },
             other => Self::Offline(other),
+        }
+    }
+
+    /// The message. With `terminal`, a daemon's, too, has the lines of its file: that is no log.
+    pub(crate) fn message(&self, terminal: bool, colour: bool) -> String {
+        match self {
+            Self::Config(error) => error.with_lines(colour),
+            Self::Run(RunError::Config(error)) if terminal => error.with_lines(colour),
+            other => chain(other),
         }
     }
 

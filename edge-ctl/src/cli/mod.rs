@@ -56,7 +56,8 @@ pub fn main() -> ExitCode {
     match dispatch(&dirs, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("edge-ctl: {}", chain(&failure));
+            let stderr = io::stderr();
+            eprintln!("edge-ctl: {}", failure.message(stderr.is_terminal(), coloured(&stderr)));
             if let Some(hint) = failure.hint() {
                 eprintln!("  {hint}");
             }
@@ -68,11 +69,12 @@ pub fn main() -> ExitCode {
 /// Logs to standard error. `EDGE_LOG` takes what tracing's filters take: `debug`, `info,edge_ctl::net=trace`.
 fn log(default: &str) {
     let filter = EnvFilter::try_from_env("EDGE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(coloured(&io::stderr())).init();
+}
+
+/// Whether what goes there has colours (<https://no-color.org>).
+fn coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
@@ -118,7 +120,7 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
             print_line(&to_json(&status, true));
         } else {
             let mut out = io::stdout();
-            let _ = write!(out, "{}", render::status(&status, out.is_terminal()));
+            let _ = write!(out, "{}", render::status(&status, coloured(&out)));
         }
         return Ok(());
     }
@@ -140,7 +142,7 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
         let shown = match looked {
             Ok(status) => {
                 notified = status.daemon.is_none();
-                if json { to_json(&status, false) } else { render::status(&status, terminal) }
+                if json { to_json(&status, false) } else { render::status(&status, coloured(&io::stdout())) }
             }
             // A watcher wants to see it come back.
             Err(failure) if terminal => format!("edge-ctl: {}", chain(&failure)),
@@ -208,7 +210,7 @@ fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
     let _ = if json {
         writeln!(out, "{}", to_json(&flows, true))
     } else {
-        write!(out, "{}", flows::render(&flows, out.is_terminal()))
+        write!(out, "{}", flows::render(&flows, coloured(&out)))
     };
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 use std::{fmt, io, time::Duration};
 
-/// Problems that are shown; the rest is counted. A file of the wrong kind would fill screens otherwise.
-const SHOWN: usize = 50;
+use super::excerpt::Excerpt;
 
-/// Why there is no configuration. `Display` prints everything, one problem after the other.
+/// Problems that are shown; the rest is counted. A file of the wrong kind would fill screens otherwise.
+pub(super) const SHOWN: usize = 50;
+
+/// Why there is no configuration. `Display` prints everything, one problem after the other, without the lines of the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file can't be read at all.
@@ -36,6 +38,18 @@ pub(crate) struct Problem {
     pub what: String,
     /// What to write instead.
     pub write: String,
+    /// The line itself, of the problems that are shown.
+    pub excerpt: Option<Excerpt>,
+}
+
+impl ConfigError {
+    /// The same for a person who is about to change the file: with the line of each problem.
+    pub(crate) fn with_lines(&self, colour: bool) -> String {
+        match self {
+            Self::Unreadable { .. } | Self::Late { .. } => self.to_string(),
+            Self::Refused(refusal) => refusal.shown(Some(colour)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,16 +63,24 @@ impl ConfigError {
     }
 }
 
+impl Refusal {
+    /// The problems one after the other; `lines`: with their lines, in colour or without.
+    fn shown(&self, lines: Option<bool>) -> String {
+        let problem = |Problem { line, column, what, write, excerpt }: &Problem| {
+            let excerpt = lines.zip(excerpt.as_ref()).map(|(colour, excerpt)| excerpt.show(*line, colour) + "\n");
+            format!("{}:{line}:{column}: {what}\n{}  write: {write}", self.file, excerpt.unwrap_or_default())
+        };
+        let mut shown: Vec<_> = self.problems.iter().take(SHOWN).map(problem).collect();
+        if let Some(more @ 1..) = self.problems.len().checked_sub(SHOWN) {
+            shown.push(format!("{}: and {more} more problems", self.file));
+        }
+        shown.join(if lines.is_some() { "\n\n" } else { "\n" })
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Problem { line, column, what, write }) in self.problems.iter().take(SHOWN).enumerate() {
-            let newline = if i == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}:{line}:{column}: {what}\n  write: {write}", self.file)?;
-        }
-        match self.problems.len().checked_sub(SHOWN) {
-            None | Some(0) => Ok(()),
-            Some(more) => write!(f, "\n{}: and {more} more problems", self.file),
-        }
+        f.write_str(&self.shown(None))
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
 //! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
+//! [`error`] shows what is wrong, and [`excerpt`] the line of the file below it.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
@@ -14,6 +15,7 @@ mod across;
 mod defaults;
 mod destinations;
 mod error;
+mod excerpt;
 mod flows;
 mod host;
 mod judging;

@@ -8,7 +8,8 @@ use toml::{
 };
 
 use super::{
-    error::{Problem, Refusal},
+    error::{Problem, Refusal, SHOWN},
+    excerpt::Excerpt,
     schema::{ROOT, Section},
     values::{Entry, Wrong},
 };
@@ -89,14 +90,15 @@ impl<'t> Problems<'t> {
         let mut found = self.found.take();
         found.sort();
         found.dedup();
-        let problem = |(at, what, write): (usize, String, String)| {
+        let problem = |(number, (at, what, write)): (usize, (usize, String, String))| {
             let line = self.line(at);
             let start = line.checked_sub(2).map_or(0, |before| self.line_ends()[before] + 1);
             // Characters, as editors count: bytes that begin one.
             let column = self.text.bytes().take(at).skip(start).filter(|byte| byte & 0xc0 != 0x80).count() + 1;
-            Problem { line, column, what, write }
+            let excerpt = (number < SHOWN).then(|| Excerpt::of(self.text, at)).flatten();
+            Problem { line, column, what, write, excerpt }
         };
-        Refusal { file: file.to_owned(), problems: found.into_iter().map(problem).collect() }
+        Refusal { file: file.to_owned(), problems: found.into_iter().enumerate().map(problem).collect() }
     }
 }
 

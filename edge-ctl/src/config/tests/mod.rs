@@ -3,6 +3,7 @@
 mod accepted;
 mod defaults;
 mod documents;
+mod excerpts;
 mod flows;
 mod mangled;
 mod refused;
