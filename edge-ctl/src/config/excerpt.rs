@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// Characters that are shown before the mark, below it, and in all.
+/// Characters of a long line that are shown before the mark and above it, and of any line in all.
 const BEFORE: usize = 50;
 const MARKED: usize = 60;
 const WIDTH: usize = 110;
@@ -34,29 +34,25 @@ impl Excerpt {
         }
         let (marked, after) = rest.split_at(token(rest));
 
-        let skipped = before.char_indices().rev().nth(BEFORE - 1).map_or(0, |(at, _)| at);
-        let mut shown = if skipped > 0 { "…".to_owned() } else { String::new() };
-        shown.push_str(&before[skipped..]);
-        let start = shown.len();
-        shown.extend(marked.chars().take(MARKED));
-        let end = shown.len();
-        if marked.chars().nth(MARKED).is_some() {
+        let fits = before.chars().chain(rest.chars()).nth(WIDTH).is_none();
+        let from = before.char_indices().rev().nth(BEFORE - 1).map_or(0, |(at, _)| at);
+        let mut shown = if fits || from == 0 { before.to_owned() } else { format!("…{}", &before[from..]) };
+        let start = shown.chars().count();
+        let cut = |shown: &mut String, part: &str, room: usize| {
+            shown.extend(part.chars().take(room));
+            part.chars().nth(room).is_some()
+        };
+        let mut is_cut = cut(&mut shown, marked, if fits { WIDTH } else { MARKED });
+        let end = shown.chars().count();
+        is_cut = is_cut || cut(&mut shown, after, WIDTH.saturating_sub(end));
+        if is_cut {
             shown.push('…');
-        } else {
-            let room = WIDTH.saturating_sub(shown.chars().count());
-            shown.extend(after.chars().take(room));
-            if after.chars().nth(room).is_some() {
-                shown.push('…');
-            }
         }
+        let shown = covered(shown.trim_end());
         // Each replacement may have another length than what it replaces.
-        let (before, rest) = shown.split_at(start);
-        let (marked, _) = rest.split_at(end - start);
-        let mut text = covered(&shown);
-        let start = text.char_indices().nth(before.chars().count()).map_or(text.len(), |(at, _)| at);
-        let end = text[start..].char_indices().nth(marked.chars().count()).map_or(text.len(), |(at, _)| start + at);
-        text.truncate(text.trim_end().len().max(end));
-        Some(Self { text, mark: start..end })
+        let bytes = |part: &[char]| part.iter().map(|c| c.len_utf8()).sum::<usize>();
+        let (start, end) = (bytes(&shown[..start.min(shown.len())]), bytes(&shown[..end.min(shown.len())]));
+        Some(Self { text: shown.into_iter().collect(), mark: start..end })
     }
 
     /// Some lines of text, the last one without its end.
@@ -129,7 +125,7 @@ fn bracketed(line: &str) -> Option<usize> {
 }
 
 /// `text`, character by character, without what must not be shown.
-fn covered(text: &str) -> String {
+fn covered(text: &str) -> Vec<char> {
     let mut digits = 0;
     let mut shown: Vec<char> = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -149,5 +145,5 @@ fn covered(text: &str) -> String {
             shown.push('*');
         }
     }
-    shown.into_iter().collect()
+    shown
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use super::{
     kinds::{BodyMatch, DnsProbe, ProbeKind, RCODES, Rcode, TlsProbe},
     values::{self, Entry, Wrong},
-    walk::{Read, Table},
+    walk::{Read, Table, shorten},
 };
 
 /// Kinds as they are written, and the keys that each has.
@@ -232,12 +232,14 @@ fn command(table: &Table<'_>) -> Read<ProbeKind> {
             }
             Ok(text.to_owned())
         };
-        let argv: Vec<String> = values::list(entry, 1..=64, example, one)?.into_iter().map(|(_, text)| text).collect();
+        let argv = values::list(entry, 1..=64, example, one)?;
         // There is no shell, and so no search for it.
-        if argv.first().is_some_and(|program| program.starts_with('/')) {
-            return Ok(argv);
+        if let Some((at, program)) = argv.first().filter(|(_, program)| !program.starts_with('/')) {
+            let what =
+                format!("`command` begins with \"{}\", which is not the absolute path of a program", shorten(program));
+            return Err(Wrong { what, write: example.to_owned(), at: Some(*at) });
         }
-        Err(entry.wrong("which does not begin with the absolute path of a program", example))
+        Ok(argv.into_iter().map(|(_, text)| text).collect())
     });
     let user = table.optional("user", |entry: &Entry<'_>| text_of(entry, "user = \"nobody\"", 32));
     let user = user?.map_or_else(|| DEFAULT_USER.to_owned(), |found| found.value);

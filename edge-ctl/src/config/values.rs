@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::{
     schema::nearest,
-    walk::{kind, shorten},
+    walk::{Problems, kind, shorten},
 };
 
 /// A key, its value, and how the value is written in the file.
@@ -18,6 +18,7 @@ pub(super) struct Entry<'a> {
     pub(super) key: &'a str,
     pub(super) value: &'a DeValue<'a>,
     pub(super) source: &'a str,
+    pub(super) problems: &'a Problems<'a>,
 }
 
 /// Why a value is refused.
@@ -250,7 +251,7 @@ pub(super) fn fraction(range: RangeInclusive<f64>, example: &str) -> impl FnOnce
     }
 }
 
-/// A list whose items `item` reads; `example` is a whole line.
+/// A list whose items `item` reads; `example` is a whole line. Each item that is wrong is reported in its own place.
 pub(super) fn list<T>(
     entry: &Entry<'_>,
     lengths: RangeInclusive<usize>,
@@ -260,19 +261,28 @@ pub(super) fn list<T>(
     let DeValue::Array(items) = entry.value else { return Err(entry.mistyped("a list in brackets", example)) };
     if !lengths.contains(&items.len()) {
         let what = format!("`{}` has {} entries, not {} to {}", entry.key, items.len(), lengths.start(), lengths.end());
-        return Err(Wrong { what, write: example.to_owned(), at: None });
+        // The first one that is too much.
+        let at = items.get(*lengths.end()).map(|item| item.span().start);
+        return Err(Wrong { what, write: example.to_owned(), at });
     }
-    items
-        .iter()
-        .map(|value| {
-            let source = match value.get_ref() {
-                DeValue::String(text) => format!("\"{}\"", shorten(text)),
-                DeValue::Integer(number) => shorten(number.as_str()),
-                other => kind(other).to_owned(),
-            };
-            let entry = Entry { key: entry.key, value: value.get_ref(), source: &source };
-            let at = value.span().start;
-            item(&entry).map(|read| (at, read)).map_err(|wrong| Wrong { at: Some(at), ..wrong })
-        })
-        .collect()
+    let mut read = Vec::with_capacity(items.len());
+    let mut wrong = None;
+    for value in items {
+        let source = match value.get_ref() {
+            DeValue::String(text) => format!("\"{}\"", shorten(text)),
+            DeValue::Integer(number) => shorten(number.as_str()),
+            other => kind(other).to_owned(),
+        };
+        let entry = Entry { value: value.get_ref(), source: &source, ..*entry };
+        let at = value.span().start;
+        match item(&entry) {
+            Ok(value) => read.push((at, value)),
+            // The first one is the list's own fault.
+            Err(other) if wrong.is_some() => {
+                entry.problems.add(other.at.unwrap_or(at), other.what, other.write);
+            }
+            Err(first) => wrong = Some(Wrong { at: first.at.or(Some(at)), ..first }),
+        }
+    }
+    wrong.map_or(Ok(read), Err)
 }

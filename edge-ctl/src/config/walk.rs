@@ -196,7 +196,8 @@ impl<'a> Table<'a> {
         let Some(value) = self.get(key)? else { return Ok(None) };
         let at = value.span().start;
         let source = self.problems.text.get(value.span()).unwrap_or_default();
-        match read(&Entry { key, value: value.get_ref(), source: &shorten(source) }) {
+        let entry = Entry { key, value: value.get_ref(), source: &shorten(source), problems: self.problems };
+        match read(&entry) {
             Ok(value) => Ok(Some(Found { value, at })),
             Err(Wrong { what, write, at: within }) => Err(self.problems.add(within.unwrap_or(at), what, write)),
         }
