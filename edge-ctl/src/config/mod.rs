@@ -7,6 +7,7 @@
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
 //! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
 //! [`error`] shows what is wrong, and [`excerpt`] the line of the file below it.
+//! [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
@@ -17,6 +18,7 @@ mod destinations;
 mod error;
 mod excerpt;
 mod flows;
+mod foreign;
 mod host;
 mod judging;
 mod kinds;

@@ -1,5 +1,7 @@
 //! Which keys each section of the file has; the only place that lists them.
 
+use super::foreign;
+
 /// A section: its heading as it is written, and its keys.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -146,6 +148,9 @@ impl Section {
 
     /// The key of this section that `key`, which it does not have, probably stands for.
     pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
+        if foreign::key(key).is_some() {
+            return None;
+        }
         let near = nearest(key, self.keys.iter().copied())?;
         // The right key of another section is no misspelling, unless it is almost one of this section, too (pool, pools).
         let elsewhere = ALL.iter().any(|section| section.keys.contains(&key));
@@ -156,6 +161,9 @@ impl Section {
     pub(super) fn advice(&self, key: &str) -> String {
         if let Some(write) = self.renamed(key) {
             return format!("{write}, which `{key}` is called now");
+        }
+        if let Some(answer) = foreign::key(key) {
+            return answer.to_owned();
         }
         if let Some(near) = self.meant(key) {
             return format!("{}, if that is what is meant", self.as_written(near));
@@ -191,14 +199,28 @@ impl Section {
 
 /// The one of `known` that `word` is probably a misspelling of.
 pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    all_nearest(word, known).first().copied()
+}
+
+/// Those of `known` that `word` is probably a misspelling of, all equally near: "httpx" may be "http" or "https".
+pub(super) fn all_nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Vec<&'k str> {
     // Longer words are no misspellings of ours, and the distance takes quadratic time.
     if word.len() > 64 {
-        return None;
+        return Vec::new();
     }
     let word = word.to_lowercase();
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let mut least = usize::MAX;
+    let mut near = Vec::new();
+    for candidate in known {
+        let distance = strsim::damerau_levenshtein(&word, candidate);
+        if distance > (candidate.len() / 3).max(1) || distance > least {
+            continue;
+        }
+        if distance < least {
+            near.clear();
+        }
+        least = distance;
+        near.push(candidate);
+    }
+    near
 }

@@ -9,7 +9,8 @@ use std::{
 use toml::de::DeValue;
 
 use super::{
-    schema::nearest,
+    foreign,
+    schema::all_nearest,
     walk::{Problems, kind, shorten},
 };
 
@@ -66,7 +67,10 @@ pub(super) fn integer<T: TryFrom<i64>>(
             .ok()
             .filter(|number| range.contains(number))
             .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| entry.wrong(&format!("not from {} to {}", range.start(), range.end()), example)),
+            .ok_or_else(|| {
+                let write = foreign::value(entry.key, number.as_str()).map_or(example, str::to_owned);
+                entry.wrong(&format!("not from {} to {}", range.start(), range.end()), write)
+            }),
         DeValue::String(text) if text.parse::<i64>().is_ok_and(|number| range.contains(&number)) => {
             Err(entry.mistyped("a number", format!("{} = {text}, without quotes", entry.key)))
         }
@@ -94,8 +98,13 @@ pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl FnOnce(&Entry
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
-        let near = nearest(text, words.iter().map(|(word, _)| *word));
-        Err(entry.wrong("which is none of the words it can be", near.map_or(all, quoted)))
+        let near = all_nearest(text, words.iter().map(|(word, _)| *word));
+        let write = match (foreign::value(entry.key, text), &near[..]) {
+            (Some(answer), _) => answer.to_owned(),
+            (None, []) => all,
+            (None, near) => near.iter().copied().map(quoted).collect::<Vec<_>>().join(" or "),
+        };
+        Err(entry.wrong("which is none of the words it can be", write))
     }
 }
 

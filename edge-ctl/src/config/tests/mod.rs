@@ -5,6 +5,7 @@ mod defaults;
 mod documents;
 mod excerpts;
 mod flows;
+mod foreign;
 mod lists;
 mod mangled;
 mod refused;

@@ -1,0 +1,166 @@
+//! Words that people bring from `HAProxy`, keepalived, nginx, Envoy and IPVS: what is the same here, or why there is none.
+//!
+//! They are looked up where a key or a word is refused, before a misspelling is looked for. Each answer is what to write.
+
+const PROBE: &str =
+    "[pool.probe] below the [[pool]], with type = \"http\" or another kind: it probes all backends of the pool";
+const BACKEND: &str =
+    "[[pool.backend]] below its [[pool]], with `name` and `address`; the port is that of the [[service]]";
+const POOL: &str = "[[pool]] with its [[pool.backend]]s, and its name in `pools` of the [[service]]";
+const SERVICE: &str = "[[service]], with what clients connect to and the `pools` that serve it";
+const LISTEN: &str = "a [[service]]: clients connect to its own address and port, and backends listen at the same";
+const STANDBY: &str = "a [[pool]] of its own for what stands by, after the others in `pools` of the [[service]]";
+const PRIORITY: &str =
+    "the order of `pools` in the [[service]], which is the priority; edges have none, and all of them serve";
+const FULL: &str =
+    "remove it: connections are not limited; `weight` gives a backend its share, and a full one should fail its probes";
+const SPREAD: &str = "remove it: flows are always spread by a hash, by the `weight` of each backend; affinity = \"source\" in the \
+                      [[service]] keeps a client at one backend";
+const STICKY: &str = "affinity = \"source\" in the [[service]], and `affinity_prefix` for whole networks; there are no cookies, \
+                      since HTTP is not looked into";
+const STICKY_VALUE: &str = "affinity = \"source\", which keeps a client's address at one backend";
+const VRRP: &str = "remove it: all edges with the same `hash_key` serve at the same time; where keepalived moves a VIP, leave \
+                    announce = \"none\", and `virtual_macs` under [[interface]] if it uses a MAC address of its own";
+const ROUTING: &str = "announce = \"none\", and a routing daemon beside this one, such as BIRD or FRR, that announces the VIP; \
+                       announce = \"l2\" announces it on its own network";
+const TLS: &str = "remove it: TLS goes through to the backends, which have the certificates; type = \"https\" or type = \"tls\" under \
+                   [pool.probe] probes by TLS";
+const SNI: &str = "`server_name` under [pool.probe], with type = \"https\" or type = \"tls\"; what clients send in TLS goes through \
+                   to the backends and chooses none";
+const CLIENT_ADDRESS: &str =
+    "remove it: backends see the client's own address, since packets reach them as the client sent them";
+const TIMES: &str =
+    "`flow_idle_timeout` in the [[service]] (for how long a silent flow is known), or `timeout` under [pool.probe]";
+const RETRIES: &str = "`fall` under [pool.probe] (failed probes in a row that take a backend out); lost packets are sent again by \
+                       client and backend";
+const DRAIN: &str =
+    "the command `edge-ctl drain POOL/BACKEND`: no new flows, established ones stay; `edge-ctl enable` undoes it";
+const DISABLE: &str =
+    "the command `edge-ctl disable POOL/BACKEND`: out of service at once; `edge-ctl enable` undoes it";
+const FORWARDING: &str = "mode = \"dsr\" (backends on this L2 network) or mode = \"ipip\" (anywhere): answers go to the client without \
+                          the edge, and addresses are not translated";
+const NOT_PROXIED: &str = "mode = \"dsr\" (backends on this L2 network) or mode = \"ipip\" (anywhere): packets of TCP and UDP are \
+                           forwarded as they are; the protocol is said with the port";
+const OWN_PROGRAM: &str = "type = \"tcp\", or type = \"command\" with a program of yours that speaks it";
+
+/// Keys, without regard to case, and `-` as `_`.
+const KEYS: [(&[&str], &str); 31] = [
+    (&["check", "checks", "checker", "health_check", "health_checks", "healthcheck", "health", "monitor"], PROBE),
+    (&["tcp_check"], "[pool.probe] below the [[pool]], with type = \"tcp\""),
+    (
+        &["http_get", "httpchk", "http_check"],
+        "[pool.probe] below the [[pool]], with type = \"http\", `path` and `status`",
+    ),
+    (&["ssl_get"], "[pool.probe] below the [[pool]], with type = \"https\", `path` and `status`"),
+    (&["misc_check", "external_check"], "[pool.probe] below the [[pool]], with type = \"command\""),
+    (&["inter", "delay_loop"], "`interval` under [pool.probe]"),
+    (&["fastinter", "downinter"], "`fast_interval` under [pool.probe], until it is clear that a backend is down"),
+    (&["retry", "retries", "nb_get_retry", "max_fails", "num_retries", "unhealthy_threshold"], RETRIES),
+    (&["healthy_threshold"], "`rise` under [pool.probe]"),
+    (&["backup", "sorry_server", "fallback"], STANDBY),
+    (&["priority"], PRIORITY),
+    (&["quorum"], "`min_healthy` in the [[pool]]"),
+    (&["panic_threshold", "healthy_panic_threshold"], "`panic_below` in the [[pool]], a share from 0 to 1"),
+    (&["maxconn", "max_conns", "max_connections", "uthreshold", "lthreshold", "circuit_breakers"], FULL),
+    (&["sni", "check_sni", "server_hostname"], SNI),
+    (&["bgp", "ospf", "asn", "router_id", "neighbor", "neighbors"], ROUTING),
+    (&["balance", "lb_algo", "lvs_sched", "sched", "scheduler", "algorithm", "lb_policy", "least_conn"], SPREAD),
+    (&["persistence", "persistence_timeout", "stick", "stick_table", "sticky", "cookie", "session_affinity"], STICKY),
+    (&["ip_hash"], "affinity = \"source\" in the [[service]]"),
+    (&["persistence_granularity"], "`affinity_prefix` in the [[service]], with affinity = \"source\""),
+    (&["virtual_router_id", "vrid", "vrrp", "vrrp_instance", "virtual_ipaddress", "advert_int", "nopreempt"], VRRP),
+    (&["real_server", "server", "servers", "endpoint", "endpoints", "member", "members", "node", "nodes"], BACKEND),
+    (&["upstream", "upstreams", "cluster", "clusters", "farm"], POOL),
+    (&["virtual_server", "frontend", "listener", "listeners"], SERVICE),
+    (&["bind", "listen", "virtual_ip"], LISTEN),
+    (
+        &[
+            "timeout",
+            "timeouts",
+            "timeout_client",
+            "timeout_server",
+            "timeout_connect",
+            "client_timeout",
+            "server_timeout",
+            "connect_timeout",
+            "idle_timeout",
+        ],
+        TIMES,
+    ),
+    (
+        &["proxy_protocol", "send_proxy", "send_proxy_v2", "accept_proxy", "forwardfor", "x_forwarded_for"],
+        CLIENT_ADDRESS,
+    ),
+    (&["ssl", "tls", "crt", "cert", "certificate", "ssl_certificate", "alpn"], TLS),
+    (&["lb_kind", "lvs_method", "forward_method"], FORWARDING),
+    (&["drain", "draining"], DRAIN),
+    (&["disabled", "down", "maintenance"], DISABLE),
+];
+
+/// Keys that are here, and what other systems write after them.
+const VALUES: [(&str, &[&str], &str); 21] = [
+    (
+        "weight",
+        &["0"],
+        "the command `edge-ctl drain POOL/BACKEND` for no new flows; a `weight` from 1 is its share otherwise",
+    ),
+    ("mode", &["nat", "masq", "fullnat", "snat", "proxy"], FORWARDING),
+    ("mode", &["tcp", "udp", "http", "https", "l4", "l7"], NOT_PROXIED),
+    (
+        "mode",
+        &["tun", "tunnel", "ip_tun", "ipip6", "ip6ip6", "sit"],
+        "mode = \"ipip\", in any combination of IPv4 and IPv6",
+    ),
+    ("mode", &["gre", "gue", "fou", "vxlan", "geneve"], "mode = \"ipip\", which is the only tunnel that there is"),
+    ("mode", &["dr", "direct", "gatewaying", "gateway", "route", "routing"], "mode = \"dsr\""),
+    ("mode", &["skb", "xdpgeneric"], "mode = \"generic\""),
+    ("mode", &["drv", "driver", "xdpdrv"], "mode = \"native\""),
+    ("type", &["ssl", "starttls"], "type = \"tls\" for a handshake, or type = \"https\" for HTTP over TLS"),
+    ("type", &["http2", "h2", "ssl_get", "httpsget"], "type = \"https\", which speaks HTTP/2 and HTTP/1.1"),
+    ("type", &["http3", "h3", "quic"], "type = \"https\", of the same server: no probe speaks QUIC"),
+    ("type", &["http_get", "httpchk", "http_check", "httpget"], "type = \"http\", or type = \"https\""),
+    ("type", &["tcp_check", "connect", "tcpsocket"], "type = \"tcp\""),
+    ("type", &["ping", "ping_check", "echo"], "type = \"icmp\""),
+    ("type", &["misc_check", "script", "exec", "external", "external_check"], "type = \"command\""),
+    ("type", &["dns_check"], "type = \"dns\""),
+    ("type", &["udp_check"], "type = \"udp\""),
+    (
+        "type",
+        &["mysql", "mysql_check", "pgsql", "pgsql_check", "redis", "smtp", "smtp_check", "ldap", "imap"],
+        OWN_PROGRAM,
+    ),
+    (
+        "affinity",
+        &["client", "client_ip", "clientip", "ip", "ip_hash", "src", "source_ip", "sh", "cookie"],
+        STICKY_VALUE,
+    ),
+    ("announce", &["bgp", "ospf", "route"], ROUTING),
+    ("announce", &["arp", "garp", "ndp", "vrrp"], "announce = \"l2\", which announces by ARP and neighbour discovery"),
+];
+
+/// What to write instead of `key` of another system.
+pub(super) fn key(key: &str) -> Option<&'static str> {
+    let key = plain(key)?;
+    KEYS.iter().find(|(words, _)| words.contains(&key.as_str())).map(|(_, answer)| *answer)
+}
+
+/// What to write instead of `key = word`.
+pub(super) fn value(key: &str, word: &str) -> Option<&'static str> {
+    let word = plain(word)?;
+    VALUES.iter().find(|(known, words, _)| *known == key && words.contains(&word.as_str())).map(|(.., answer)| *answer)
+}
+
+/// As the tables have it; none of what is longer than their words.
+fn plain(word: &str) -> Option<String> {
+    (word.len() <= 32).then(|| word.to_lowercase().replace(['-', ' '], "_"))
+}
+
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYS.into_iter().flat_map(|(words, answer)| words.iter().map(move |word| (*word, answer)))
+}
+
+#[cfg(test)]
+pub(super) fn values() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    VALUES.into_iter().flat_map(|(key, words, answer)| words.iter().map(move |word| (key, *word, answer)))
+}
