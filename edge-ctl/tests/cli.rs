@@ -49,8 +49,16 @@ impl Host {
 
     /// Exit code, standard output, standard error.
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.run_with(arguments, "")
+    }
+
+    /// The same with this on standard input.
+    fn run_with(&self, arguments: &[&str], input: &str) -> (i32, String, String) {
+        fs::write(self.path("input"), input).unwrap();
         let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_edge-ctl"))
             .args(arguments)
+            .current_dir(self.dir.path())
+            .stdin(File::open(self.path("input")).unwrap())
             .env("EDGE_RUN_DIR", self.path("run"))
             .env("EDGE_PIN_DIR", self.path("bpf"))
             .env("EDGE_STATE_DIR", self.path("state"))
@@ -98,6 +106,40 @@ fn check_tells_good_from_bad() {
 }
 
 #[test]
+fn standard_input_is_a_file_too() {
+    let host = Host::new();
+    let (code, output, _) = host.run_with(&["check", "-"], GOOD);
+    assert_eq!((code, output.as_str()), (0, "<stdin>: good: 1 service, 1 pool, 1 backend, 1 interface\n"));
+    let bad = GOOD.replace("slots", "slot");
+    for verb in [&["check", "-"][..], &["plan", "-"], &["apply", "-"], &["diff", "-", "-"]] {
+        let (code, _, output) = host.run_with(verb, &bad);
+        assert_eq!(code, 2, "{verb:?}: {output}");
+        assert!(output.starts_with("edge-ctl: <stdin>:3:1: "), "{verb:?}: {output}");
+    }
+    // Nothing is left of it when the daemon reads its file again.
+    let (code, _, output) = host.run_with(&["run", "-"], GOOD);
+    assert_eq!(code, 2);
+    assert!(output.contains("reads its file again"), "{output}");
+}
+
+#[test]
+fn without_a_file_the_default_is_read_and_named() {
+    let host = Host::new();
+    for verb in ["check", "plan", "apply"] {
+        // Whatever this host has there.
+        let (_, out, error) = host.run(&[verb]);
+        assert!(format!("{out}{error}").contains("/etc/edge/edge.toml") || verb == "plan", "{verb}: {out}{error}");
+        let (code, _, error) = host.run(&[verb, "nowhere.toml"]);
+        assert_eq!(code, 2);
+        assert!(error.starts_with("edge-ctl: nowhere.toml: can't be read"), "{verb}: {error}");
+        assert!(error.contains("reads /etc/edge/edge.toml"), "{verb}: {error}");
+    }
+    let _lock = host.hold_lock(4242);
+    assert_eq!(host.run(&["run"]).0, 5, "no wrong usage");
+    assert_eq!(host.run(&["run", "a.toml", "--config", "b.toml"]).0, 2);
+}
+
+#[test]
 fn without_daemon_and_maps_every_verb_is_3_and_says_where_it_looked() {
     let host = Host::new();
     for verb in [
@@ -118,10 +160,7 @@ fn without_daemon_and_maps_every_verb_is_3_and_says_where_it_looked() {
         let (code, out, output) = host.run(verb);
         assert_eq!(code, 3, "{verb:?}: {output}");
         assert!(out.is_empty(), "{verb:?}: {out}");
-        assert!(
-            output.contains("run/edge.sock") && output.contains("edge-ctl run --config FILE"),
-            "{verb:?}: {output}"
-        );
+        assert!(output.contains("run/edge.sock") && output.contains("edge-ctl run FILE"), "{verb:?}: {output}");
     }
 }
 
@@ -138,6 +177,9 @@ fn a_dead_daemons_socket_is_as_none() {
 fn a_second_daemon_is_5_and_names_the_first() {
     let host = Host::new();
     let _lock = host.hold_lock(4242);
+    for arguments in [&["run", &host.file(GOOD)][..], &["run"]] {
+        assert_eq!(host.run(arguments).0, 5, "{arguments:?}");
+    }
     let (code, _, output) = host.run(&["run", "--config", &host.file(GOOD)]);
     assert_eq!(code, 5, "{output}");
     assert!(output.contains("PID 4242"), "{output}");

@@ -7,7 +7,11 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use super::{check::CheckArgs, decap::DecapArgs};
+use super::{
+    check::CheckArgs,
+    decap::DecapArgs,
+    file::{DaemonFileArgs, FileArgs},
+};
 use crate::daemon::Directories;
 
 /// Exit codes in `--help`; docs/cli.md has the same.
@@ -20,6 +24,7 @@ Exit codes:
   4  no such backend, service or pool
   5  another daemon runs; the message has its PID
 
+FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
 Without a daemon, status, drain, enable, disable, failover, failback, apply, confirm, rollback and detach
 work on the pinned maps, with a notice; plan, history, diff and flows always read the pinned maps.";
@@ -64,27 +69,21 @@ impl Dirs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon. On SIGHUP it reads the file again; on SIGTERM it stops, and the traffic goes on.
-    Run {
-        /// Configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    Run(DaemonFileArgs),
     /// Check a configuration file and change nothing.
     Check(CheckArgs),
     /// Show what a configuration file would change, and change nothing.
     Plan {
-        /// Configuration file.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        file: FileArgs,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
     /// Bring a configuration file into force.
     Apply {
-        /// Configuration file.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        file: FileArgs,
         #[command(flatten)]
         allow: AllowArgs,
         #[command(flatten)]
@@ -109,7 +108,7 @@ pub(crate) enum Command {
     },
     /// Show what differs from one generation to another.
     Diff {
-        /// A generation, or a file.
+        /// A generation, or a file; `-` is standard input.
         #[arg(value_name = "A")]
         from: String,
         /// A generation, or a file; without it, the generation in force.
@@ -186,7 +185,7 @@ impl Command {
     /// Whether it runs until somebody ends it, and logs what it does.
     pub(crate) const fn stays(&self) -> bool {
         match self {
-            Self::Run { .. } => true,
+            Self::Run(_) => true,
             Self::Decap(args) => args.watch,
             _ => false,
         }

@@ -13,6 +13,7 @@ use super::{
     args::{AllowArgs, Dirs, WordArgs},
     coloured,
     failure::Failure,
+    file::{self, FileArgs},
     needed, print_outcome,
     render::change as render,
     runtime, to_json,
@@ -39,28 +40,28 @@ struct Kept<'a> {
 }
 
 /// That a file ends as the one in force does, if that ends with the line which says so.
-pub(super) fn has_end(dirs: &Dirs, config: &Config, path: &Path) -> Result<(), Failure> {
+pub(super) fn has_end(dirs: &Dirs, config: &Config, file: &FileArgs) -> Result<(), Failure> {
     // As far as there is a configuration in force: `check` needs none.
     if let Ok((history, in_force)) = offline::history(&dirs.pin_dir)
         && let Some(text) = history.entry(in_force).and_then(Entry::text)
         && config::has_end(&text)
         && !config::has_end(&config.text)
     {
-        return Err(Failure::CutOff { file: path.to_owned() });
+        return Err(Failure::CutOff { file: file.to_string() });
     }
     Ok(())
 }
 
-pub(super) fn plan(dirs: &Dirs, path: &Path, json: bool) -> Result<(), Failure> {
-    let config = config::load(path)?;
+pub(super) fn plan(dirs: &Dirs, file: &FileArgs, json: bool) -> Result<(), Failure> {
+    let config = file.load()?;
     let plan = offline::plan(&dirs.pin_dir, &config).map_err(|error| Failure::offline(error, dirs))?;
     show(&if json { to_json(&plan, true) + "\n" } else { render::plan(&plan, coloured(&io::stdout())) });
     Ok(())
 }
 
-pub(super) fn apply(dirs: &Dirs, path: &Path, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
-    let config = config::load(path)?;
-    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+pub(super) fn apply(dirs: &Dirs, file: &FileArgs, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
+    let config = file.load()?;
+    let file = file.absolute();
     let words = said(Some(&allow), words);
     let body = ApplyBody { text: config.text.clone(), file: file.clone(), words: words.clone() };
     let candidate = Candidate { config, how: How::Apply, file: Some(file), words };
@@ -131,7 +132,7 @@ pub(super) fn diff(dirs: &Dirs, from: &str, to: Option<&str>, json: bool) -> Res
     };
     let read = |name: &str| -> Result<Config, Failure> {
         if name.parse::<u64>().is_err() {
-            return Ok(config::load(Path::new(name))?);
+            return Ok(file::load(Path::new(name))?);
         }
         let (history, _) = kept()?;
         let entry = name.parse().ok().and_then(|generation| history.entry(generation));

@@ -1,22 +1,19 @@
 //! `edge-ctl check`: what is wrong with a file, and with `--host` what of it does not go with this host.
 
-use std::path::{Path, PathBuf};
-
 use clap::Args;
 use serde::Serialize;
 
-use super::{args::Dirs, change, count, failure::Failure, print_line, to_json};
+use super::{args::Dirs, change, count, failure::Failure, file::FileArgs, print_line, to_json};
 use crate::{
-    config::{self, Config},
+    config::Config,
     control::offline,
     preflight::{self, Finding, Host, Severity},
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Configuration file.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
     /// Compare it with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
     #[arg(long)]
     host: bool,
@@ -42,7 +39,7 @@ struct Report<'a> {
 /// Checks, and prints what was found.
 pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let file = &args.file;
-    let config = config::load(file)?;
+    let config = file.load()?;
     change::has_end(dirs, &config, file)?;
     let findings = if args.host {
         let host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
@@ -60,7 +57,7 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let is_bad = |finding: &&Finding| args.strict || finding.severity == Severity::Error;
     let bad = findings.iter().filter(is_bad).count();
     if bad > 0 {
-        return Err(Failure::Unfit { file: file.clone(), bad: count(bad, "finding") });
+        return Err(Failure::Unfit { file: file.to_string(), bad: count(bad, "finding") });
     }
     if !args.json {
         let Report { file, services, pools, backends, interfaces, .. } = report(file, &config, &findings);
@@ -75,9 +72,9 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report<'a>(file: &Path, config: &Config, findings: &'a [Finding]) -> Report<'a> {
+fn report<'a>(file: &FileArgs, config: &Config, findings: &'a [Finding]) -> Report<'a> {
     Report {
-        file: file.display().to_string(),
+        file: file.to_string(),
         services: config.services.len(),
         pools: config.pools.len(),
         backends: config.pools.iter().map(|pool| pool.backends.len()).sum(),

@@ -45,13 +45,15 @@ pub(crate) enum Failure {
     Decap(anyhow::Error),
     #[error("this host cannot be looked at")]
     Host(#[source] HostError),
-    #[error("{} is valid, but does not go with this host: {bad}", file.display())]
-    Unfit { file: PathBuf, bad: String },
+    #[error("{file} is valid, but does not go with this host: {bad}")]
+    Unfit { file: String, bad: String },
     #[error("{name} is no file, and no generation that is kept{known}")]
     NoSuchGeneration { name: String, known: String },
     /// A file lacks a last line that the text in force has.
-    #[error("{file}: the last line `{END}` is missing, which the configuration in force has: the file may be cut off\n  write: `{END}` as the last line", file = .file.display())]
-    CutOff { file: PathBuf },
+    #[error(
+        "{file}: the last line `{END}` is missing, which the configuration in force has: the file may be cut off\n  write: `{END}` as the last line"
+    )]
+    CutOff { file: String },
     #[error("the program that was attached goes on: {why}\n  do: see `edge-ctl status`; the daemon tries it again")]
     NotUpgraded { why: String },
     #[error("the async runtime did not start")]
@@ -130,9 +132,9 @@ impl Failure {
                  it and leaves the traffic flowing"
             )),
             Self::NothingThere { .. } => {
-                Some("start it with `edge-ctl run --config FILE`, or name other places with --run-dir and --pin-dir".to_owned())
+                Some("start it with `edge-ctl run FILE`, or name other places with --run-dir and --pin-dir".to_owned())
             }
-            Self::DaemonNeeded { .. } => Some("start it with `edge-ctl run --config FILE`".to_owned()),
+            Self::DaemonNeeded { .. } => Some("start it with `edge-ctl run FILE`".to_owned()),
             Self::Run(RunError::Lock(LockError::Held { .. })) => {
                 Some("there is one writer of the maps: stop it first, or give this one a --run-dir and a --pin-dir of its own".to_owned())
             }

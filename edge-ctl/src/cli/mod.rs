@@ -6,6 +6,7 @@ mod args;
 mod change;
 mod check;
 mod failure;
+mod file;
 mod render;
 mod table;
 mod flows;
@@ -79,9 +80,9 @@ fn coloured(stream: &impl IsTerminal) -> bool {
 
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { config } => {
+        Command::Run(file) => {
             let runtime = runtime(true)?;
-            let ended = runtime.block_on(daemon::run(dirs.directories(&dirs.socket()), &config));
+            let ended = runtime.block_on(daemon::run(dirs.directories(&dirs.socket()), file.path()));
             // A program that is still being loaded is not waited for.
             runtime.shutdown_background();
             Ok(ended?)

@@ -86,7 +86,7 @@ impl fmt::Display for Refusal {
 
 fn advice(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::NotFound => "the path of a file that exists, as `--config /etc/edge/edge.toml`",
+        io::ErrorKind::NotFound => "the path of a file that exists; a command without one reads /etc/edge/edge.toml",
         io::ErrorKind::PermissionDenied => "the path of a file that this user may read, or run as root",
         io::ErrorKind::IsADirectory => "the path of the file in this directory",
         _ => "the path of a file that can be read",

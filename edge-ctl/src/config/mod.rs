@@ -37,7 +37,7 @@ mod tests;
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Read as _,
+    io::{self, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     time::Duration,
@@ -217,11 +217,16 @@ pub(crate) struct Backend {
 pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
     let unreadable = |source| ConfigError::Unreadable { file: file.clone(), source };
+    load_from(File::open(path).map_err(unreadable)?, &file)
+}
+
+/// The same of what is open already; `file` is its name in the errors.
+pub(crate) fn load_from(opened: impl io::Read, file: &str) -> Result<Config, ConfigError> {
     let mut bytes = Vec::new();
-    // Not more than the limit: the path may lead to a device that never ends.
-    let opened = File::open(path).map_err(unreadable)?;
-    opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    parse_bytes(&bytes, &file)
+    // Not more than the limit: it may be a device that never ends.
+    let read = opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    parse_bytes(&bytes, file)
 }
 
 /// Checks the text of a configuration; `file` is its name in the errors.

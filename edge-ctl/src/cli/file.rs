@@ -1,0 +1,77 @@
+//! The configuration file that a command reads: a path, standard input, or the one place where it is by default.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use crate::config::{self, Config, ConfigError};
+
+/// Where it is on a host that has one.
+pub(crate) const DEFAULT: &str = "/etc/edge/edge.toml";
+
+/// Standard input as it is written, and as errors name it.
+const STDIN: (&str, &str) = ("-", "<stdin>");
+
+/// Which file a command reads.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct FileArgs {
+    /// Configuration file; `-` is standard input.
+    #[arg(value_name = "FILE", default_value = DEFAULT)]
+    file: PathBuf,
+}
+
+impl FileArgs {
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
+        load(&self.file)
+    }
+
+    /// Its name wherever the command is called from, for the history.
+    pub(crate) fn absolute(&self) -> String {
+        if is_stdin(&self.file) {
+            return STDIN.1.to_owned();
+        }
+        std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone()).display().to_string()
+    }
+}
+
+/// As errors name it.
+impl fmt::Display for FileArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_stdin(&self.file) { f.write_str(STDIN.1) } else { self.file.display().fmt(f) }
+    }
+}
+
+/// Which file the daemon reads, now and later.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DaemonFileArgs {
+    /// Configuration file.
+    #[arg(value_name = "FILE", default_value = DEFAULT, value_parser = lasting)]
+    file: PathBuf,
+    /// The same as FILE.
+    #[arg(long, value_name = "FILE", conflicts_with = "file", value_parser = lasting)]
+    config: Option<PathBuf>,
+}
+
+impl DaemonFileArgs {
+    pub(crate) fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(&self.file)
+    }
+}
+
+/// A path that can be read more than once.
+fn lasting(path: &str) -> Result<PathBuf, &'static str> {
+    match PathBuf::from(path) {
+        path if is_stdin(&path) => Err("the daemon reads its file again on SIGHUP: it takes a path"),
+        path => Ok(path),
+    }
+}
+
+/// Reads what `path` names.
+pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
+    if is_stdin(path) { config::load_from(io::stdin(), STDIN.1) } else { config::load(path) }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN.0)
+}
