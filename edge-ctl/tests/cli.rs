@@ -123,6 +123,29 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
+fn what_is_wrong_in_an_included_file_is_named() {
+    let host = Host::new();
+    let (main, service) = GOOD.split_at(GOOD.find("[[service]]").unwrap());
+    let main = format!("include = [\"conf.d/*.toml\"]{main}");
+    let file = host.file(&main);
+    fs::create_dir(host.path("conf.d")).unwrap();
+    let included = host.path("conf.d/web.toml");
+    fs::write(&included, service).unwrap();
+    assert_eq!(host.run(&["check", &file]).0, 0);
+    // From standard input what is beside the one who calls.
+    assert_eq!(host.run_with(&["check", "-"], &main).0, 0);
+    fs::write(&included, service.replace("dsr", "nat")).unwrap();
+    for (name, input) in [(file.as_str(), ""), ("edge.toml", ""), ("-", main.as_str())] {
+        let (code, _, output) = host.run_with(&["check", name], input);
+        let included =
+            if name.starts_with('/') { included.display().to_string() } else { "conf.d/web.toml".to_owned() };
+        assert_eq!(code, 2);
+        assert!(output.starts_with(&format!("edge-ctl: {included}:6:8: `mode` is \"nat\"")), "{output}");
+        assert!(output.contains("\n6 | mode = \"nat\"\n"), "{output}");
+    }
+}
+
+#[test]
 fn without_a_file_the_default_is_read_and_named() {
     let host = Host::new();
     for verb in ["check", "plan", "apply"] {

@@ -44,10 +44,9 @@ pub(super) fn has_end(dirs: &Dirs, config: &Config, file: &FileArgs) -> Result<(
     // As far as there is a configuration in force: `check` needs none.
     if let Ok((history, in_force)) = offline::history(&dirs.pin_dir)
         && let Some(text) = history.entry(in_force).and_then(Entry::text)
-        && config::has_end(&text)
-        && !config::has_end(&config.text)
+        && let Some(what) = config::lost_end(&text, &config.text)
     {
-        return Err(Failure::CutOff { file: file.to_string() });
+        return Err(Failure::CutOff { file: file.to_string(), what });
     }
     Ok(())
 }

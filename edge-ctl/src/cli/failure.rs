@@ -50,10 +50,8 @@ pub(crate) enum Failure {
     #[error("{name} is no file, and no generation that is kept{known}")]
     NoSuchGeneration { name: String, known: String },
     /// A file lacks a last line that the text in force has.
-    #[error(
-        "{file}: the last line `{END}` is missing, which the configuration in force has: the file may be cut off\n  write: `{END}` as the last line"
-    )]
-    CutOff { file: String },
+    #[error("{file}: {what}: the file may be cut off\n  write: `{END}` as the last line")]
+    CutOff { file: String, what: String },
     #[error("the program that was attached goes on: {why}\n  do: see `edge-ctl status`; the daemon tries it again")]
     NotUpgraded { why: String },
     #[error("the async runtime did not start")]

@@ -1,6 +1,6 @@
 //! A refused configuration: each problem with its place and the text to write instead.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use super::excerpt::Excerpt;
 
@@ -31,6 +31,8 @@ pub(crate) struct Refusal {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
+    /// The file, relative to the directory of the refused one; `None`: that one itself.
+    pub file: Option<Arc<str>>,
     /// Counts from 1.
     pub line: usize,
     /// Characters, counts from 1.
@@ -64,11 +66,17 @@ impl ConfigError {
 }
 
 impl Refusal {
+    /// A file that is named as seen from the refused one.
+    fn beside(&self, file: &str) -> String {
+        Path::new(&self.file).with_file_name(file).display().to_string()
+    }
+
     /// The problems one after the other; `lines`: with their lines, in colour or without.
     fn shown(&self, lines: Option<bool>) -> String {
-        let problem = |Problem { line, column, what, write, excerpt }: &Problem| {
+        let problem = |Problem { file, line, column, what, write, excerpt }: &Problem| {
             let excerpt = lines.zip(excerpt.as_ref()).map(|(colour, excerpt)| excerpt.show(*line, colour) + "\n");
-            format!("{}:{line}:{column}: {what}\n{}  write: {write}", self.file, excerpt.unwrap_or_default())
+            let file = file.as_ref().map_or_else(|| self.file.clone(), |file| self.beside(file));
+            format!("{file}:{line}:{column}: {what}\n{}  write: {write}", excerpt.unwrap_or_default())
         };
         let mut shown: Vec<_> = self.problems.iter().take(SHOWN).map(problem).collect();
         if let Some(more @ 1..) = self.problems.len().checked_sub(SHOWN) {

@@ -6,8 +6,7 @@
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
 //! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
-//! [`error`] shows what is wrong, and [`excerpt`] the line of the file below it.
-//! [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
+//! [`load`](mod@load) reads the file, [`include`] puts several together, and [`origin`] tells them apart again. [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
 
 // Time is an argument here, or is not needed.
 #![deny(clippy::disallowed_methods)]
@@ -15,13 +14,17 @@
 mod across;
 mod defaults;
 mod destinations;
+mod end;
 mod error;
 mod excerpt;
 mod flows;
 mod foreign;
 mod host;
+mod include;
 mod judging;
 mod kinds;
+mod load;
+mod origin;
 mod pools;
 mod probe;
 mod probe_kinds;
@@ -36,10 +39,7 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
@@ -48,17 +48,16 @@ use toml::de::DeTable;
 
 use self::walk::{Found, Problems, Read, Table};
 pub(crate) use self::{
+    end::{END, lost_end},
     error::ConfigError,
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
+    load::{load, load_from, parse_bytes},
     service::{Affinity, Announce, Ports, Protocol, Service},
 };
 
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration, and to judge it would
 /// take seconds and a gigabyte.
 pub(crate) const MAX_FILE: usize = 8 << 20;
-
-/// The last line of a file that is to be seen to be whole.
-pub(crate) const END: &str = "# end";
 
 /// Slots of a service when the file does not say.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
@@ -208,27 +207,6 @@ pub(crate) struct Backend {
     pub probe_host: Option<String>,
 }
 
-/// Reads and checks the file at `path`.
-///
-/// # Errors
-///
-/// [`ConfigError::Unreadable`] when there is no such file or it can't be read, [`ConfigError::Refused`] with everything
-/// that is wrong in it.
-pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
-    let file = path.display().to_string();
-    let unreadable = |source| ConfigError::Unreadable { file: file.clone(), source };
-    load_from(File::open(path).map_err(unreadable)?, &file)
-}
-
-/// The same of what is open already; `file` is its name in the errors.
-pub(crate) fn load_from(opened: impl io::Read, file: &str) -> Result<Config, ConfigError> {
-    let mut bytes = Vec::new();
-    // Not more than the limit: it may be a device that never ends.
-    let read = opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-    parse_bytes(&bytes, file)
-}
-
 /// Checks the text of a configuration; `file` is its name in the errors.
 ///
 /// # Errors
@@ -242,48 +220,6 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     }
 }
 
-/// The same of bytes, which may be no text.
-pub(crate) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
-    match str::from_utf8(bytes) {
-        Ok(text) => parse(text, file),
-        Err(error) => {
-            // Everything before the fault is text: it gives the place.
-            let (text, _) = bytes.split_at(error.valid_up_to());
-            let problems = Problems::new(str::from_utf8(text).unwrap_or_default());
-            problems.add(
-                text.len(),
-                "this byte is not UTF-8",
-                "the file in UTF-8; an editor's \"save with encoding\" converts it",
-            );
-            Err(ConfigError::Refused(problems.into_refusal(file)))
-        }
-    }
-}
-
-/// Whether the last line of `text` is [`END`]; blank lines do not count.
-pub(crate) fn has_end(text: &str) -> bool {
-    text.lines().map(str::trim).rfind(|line| !line.is_empty()) == Some(END)
-}
-
-/// Nothing may follow the last line.
-fn check_end(text: &str, problems: &Problems<'_>) {
-    let mut at = 0;
-    let mut lines = text.split_inclusive('\n').map(|line| {
-        let start = at;
-        at += line.len();
-        (start, line.trim())
-    });
-    if lines.any(|(_, line)| line == END)
-        && let Some((at, _)) = lines.find(|(_, line)| !line.is_empty())
-    {
-        problems.add(
-            at,
-            format!("something follows the line `{END}`"),
-            format!("`{END}` as the last line, or without it"),
-        );
-    }
-}
-
 fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     if text.len() > MAX_FILE {
         return Err(problems.add(
@@ -292,13 +228,19 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
             "the path of a configuration; this is something else",
         ));
     }
-    check_end(text, problems);
+    end::check_end(text, problems);
     let (root, faults) = DeTable::parse_recoverable(text);
     if !faults.is_empty() {
         // What the parser made of the rest is guesswork; judging it would report what is not in the file.
         return Err(problems.add_syntax(&faults));
     }
     let root = Table::root(problems, root.get_ref());
+    // Who has the file has put its files together, so this is another one's text.
+    if root.has("include") {
+        let what = "`include` in a text that came alone, without its files";
+        let write = "the same with `edge-ctl apply FILE`, which reads them; or one text with all of it";
+        problems.add(root.place("include"), what, write);
+    }
 
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);

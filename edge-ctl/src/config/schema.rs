@@ -11,7 +11,7 @@ pub(super) struct Section {
 
 pub(super) const ROOT: Section = Section {
     heading: "the top of the file",
-    keys: &["hash_key", "slots", "edge", "tunnel", "limits", "defaults", "interface", "pool", "service"],
+    keys: &["include", "hash_key", "slots", "edge", "tunnel", "limits", "defaults", "interface", "pool", "service"],
 };
 pub(super) const DEFAULTS: Section = Section { heading: "[defaults]", keys: &["pool", "probe", "service"] };
 /// What several pools have in common.

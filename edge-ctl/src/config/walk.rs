@@ -10,6 +10,7 @@ use toml::{
 use super::{
     error::{Problem, Refusal, SHOWN},
     excerpt::Excerpt,
+    origin::Origins,
     schema::{ROOT, Section},
     values::{Entry, Wrong},
 };
@@ -34,12 +35,14 @@ pub(super) struct Problems<'t> {
     text: &'t str,
     /// Where each line ends, in bytes; found at the first use.
     line_ends: OnceCell<Vec<usize>>,
+    /// Which file each line is from; found at the first use.
+    origins: OnceCell<Origins>,
     found: RefCell<Vec<(usize, String, String)>>,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, line_ends: OnceCell::new(), found: RefCell::default() }
+        Self { text, line_ends: OnceCell::new(), origins: OnceCell::new(), found: RefCell::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,7 +66,7 @@ impl<'t> Problems<'t> {
         let mut lines = Vec::new();
         for fault in faults {
             let at = fault.span().map_or(self.text.len(), |span| span.start);
-            let line = self.line(at);
+            let line = self.text_line(at);
             if !lines.contains(&line) {
                 lines.push(line);
                 let (what, write) = syntax(fault.message());
@@ -77,8 +80,22 @@ impl<'t> Problems<'t> {
         Reported(())
     }
 
-    /// Line of byte `at`, counted from 1.
-    pub(super) fn line(&self, at: usize) -> usize {
+    /// Line of byte `at`, as errors name it: with its file, where there are several.
+    pub(super) fn line(&self, at: usize) -> String {
+        let line = self.text_line(at);
+        match self.origins().place(line) {
+            (Some(file), line) => format!("{line} of {file}"),
+            (None, line) if self.origins().are_several() => format!("{line} of the main file"),
+            (None, line) => line.to_string(),
+        }
+    }
+
+    fn origins(&self) -> &Origins {
+        self.origins.get_or_init(|| Origins::of(self.text))
+    }
+
+    /// Line of byte `at` in the text, counted from 1.
+    fn text_line(&self, at: usize) -> usize {
         self.line_ends().partition_point(|&end| end < at) + 1
     }
 
@@ -86,17 +103,24 @@ impl<'t> Problems<'t> {
         self.line_ends.get_or_init(|| self.text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
+    /// The problem of a text in which nothing else can be looked at.
+    pub(super) fn only(self, at: usize, what: &str, write: &str) -> Problem {
+        self.add(at, what, write);
+        self.into_refusal("").problems.remove(0)
+    }
+
     pub(super) fn into_refusal(self, file: &str) -> Refusal {
         let mut found = self.found.take();
         found.sort();
         found.dedup();
         let problem = |(number, (at, what, write)): (usize, (usize, String, String))| {
-            let line = self.line(at);
+            let line = self.text_line(at);
             let start = line.checked_sub(2).map_or(0, |before| self.line_ends()[before] + 1);
             // Characters, as editors count: bytes that begin one.
             let column = self.text.bytes().take(at).skip(start).filter(|byte| byte & 0xc0 != 0x80).count() + 1;
             let excerpt = (number < SHOWN).then(|| Excerpt::of(self.text, at)).flatten();
-            Problem { line, column, what, write, excerpt }
+            let (file, line) = self.origins().place(line);
+            Problem { file: file.cloned(), line, column, what, write, excerpt }
         };
         Refusal { file: file.to_owned(), problems: found.into_iter().enumerate().map(problem).collect() }
     }

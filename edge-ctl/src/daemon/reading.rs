@@ -192,6 +192,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_pipe_among_the_included_files_is_refused_at_once_and_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("edge.toml");
+        std::fs::write(&path, "include = [\"conf.d/*.toml\"]\n").expect("written");
+        std::fs::create_dir(directory.path().join("conf.d")).expect("made");
+        mkfifo(&directory.path().join("conf.d/10.toml"), Mode::S_IRWXU).expect("a pipe");
+        let mut reader = Reader::new(path.clone());
+        reader.begin(UNSAID, None);
+        let error = reader.read().await.file.expect_err("a pipe").to_string();
+        assert!(error.contains("conf.d/10.toml: can't be read"), "{error}");
+        let error = read_at_start(&path).expect_err("a pipe").to_string();
+        assert!(error.contains("conf.d/10.toml: can't be read"), "{error}");
+    }
+
+    #[tokio::test]
     async fn who_asks_during_a_reading_gets_the_next_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut reader = Reader::new(directory.path().join("edge.toml"));

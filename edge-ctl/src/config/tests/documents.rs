@@ -16,6 +16,8 @@ fn the_shipped_example_shows_every_key() {
     for key in schema::ALL.iter().flat_map(|section| section.keys) {
         let shows = |line: &str| match line.strip_prefix('[') {
             Some(heading) => heading.trim_matches(['[', ']']).rsplit('.').next() == Some(key),
+            // What it would include is elsewhere.
+            None if *key == "include" => line.starts_with("# include = "),
             None => line.starts_with(&format!("{key} = ")),
         };
         assert!(EXAMPLE.lines().any(shows), "packaging/edge.toml lacks {key}");

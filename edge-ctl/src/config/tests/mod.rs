@@ -6,10 +6,13 @@ mod documents;
 mod excerpts;
 mod flows;
 mod foreign;
+mod includes;
 mod lists;
 mod mangled;
 mod refused;
 mod reported;
+
+use std::path::Path;
 
 use edge_common::abi::{Tracking, WhenExhausted};
 

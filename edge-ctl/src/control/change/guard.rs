@@ -20,7 +20,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{How, Words, diff::pools_of};
-use crate::config::{Backend, Config, END, Pool, Ports, Service, has_end};
+use crate::config::{Backend, Config, Pool, Ports, Service, lost_end};
 
 /// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
 pub(crate) type Decided = (String, IpAddr);
@@ -131,8 +131,8 @@ const MUCH_SHORTER: usize = 75;
 /// Signs that the end of the file is missing.
 fn cut_off(old: &Config, new: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    if has_end(&old.text) && !has_end(&new.text) {
-        found.push(format!("the last line `{END}`, which the text in force has, is missing: the file may be cut off"));
+    if let Some(what) = lost_end(&old.text, &new.text) {
+        found.push(format!("{what}: the file may be cut off"));
     }
     let same = Config { text: String::new(), ..old.clone() } == Config { text: String::new(), ..new.clone() };
     if same {

@@ -1,0 +1,65 @@
+//! From a path, or from what is open already, to a configuration: with all files that it includes.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use super::{
+    Config, ConfigError, MAX_FILE,
+    error::{Problem, Refusal},
+    include::expand,
+    parse,
+    walk::Problems,
+};
+
+/// Reads and checks the file at `path`, with the files that it includes.
+///
+/// # Errors
+///
+/// [`ConfigError::Unreadable`] when there is no such file or it can't be read, [`ConfigError::Refused`] with everything
+/// that is wrong in it.
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    match File::open(path) {
+        Ok(opened) => load_from(opened, &file),
+        Err(source) => Err(ConfigError::Unreadable { file, source }),
+    }
+}
+
+/// The same of what is open already; `file` is its name in the errors, and files are included from beside it.
+///
+/// # Errors
+///
+/// As of [`load`].
+pub(crate) fn load_from(opened: impl io::Read, file: &str) -> Result<Config, ConfigError> {
+    let mut bytes = Vec::new();
+    // Not more than the limit: it may be a device that never ends.
+    let read = opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    let text = decode(&bytes).map_err(|problem| refused(problem, file))?;
+    parse(&expand(text, file)?, file)
+}
+
+/// Checks a text of one file, which may be no text.
+///
+/// # Errors
+///
+/// [`ConfigError::Refused`] with everything that is wrong.
+pub(crate) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
+    parse(decode(bytes).map_err(|problem| refused(problem, file))?, file)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
+    str::from_utf8(bytes).map_err(|error| {
+        // Everything before the fault is text: it gives the place.
+        let text = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+        let write = "the file in UTF-8; an editor's \"save with encoding\" converts it";
+        Problems::new(text).only(text.len(), "this byte is not UTF-8", write)
+    })
+}
+
+fn refused(problem: Problem, file: &str) -> ConfigError {
+    ConfigError::Refused(Refusal { file: file.to_owned(), problems: vec![problem] })
+}
