@@ -9,6 +9,7 @@ mod faults;
 mod flows;
 mod generic;
 mod http;
+mod includes;
 mod judging;
 mod kernels;
 mod links;
