@@ -14,7 +14,7 @@ pub(crate) enum ConfigError {
     #[error("{file}: can't be read: {source}\n  write: {}", advice(source.kind()))]
     Unreadable { file: String, source: io::Error },
     /// The file is not read after a long time: a file system that hangs, or a pipe that nobody writes to.
-    #[error("{file}: was not read within {} s\n  write: the path of a file on a disk of this host", patience.as_secs())]
+    #[error("{file}: was not read within {} s, with what it includes\n  write: the path of a file on a disk of this host; the same for each that it includes", patience.as_secs())]
     Late { file: String, patience: Duration },
     /// The file is read and refused.
     #[error("{0}")]
