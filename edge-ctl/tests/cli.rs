@@ -140,8 +140,8 @@ fn what_is_wrong_in_an_included_file_is_named() {
         let included =
             if name.starts_with('/') { included.display().to_string() } else { "conf.d/web.toml".to_owned() };
         assert_eq!(code, 2);
-        assert!(output.starts_with(&format!("edge-ctl: {included}:6:8: `mode` is \"nat\"")), "{output}");
-        assert!(output.contains("\n6 | mode = \"nat\"\n"), "{output}");
+        assert!(output.starts_with(&format!("edge-ctl: {included}:5:8: `mode` is \"nat\"")), "{output}");
+        assert!(output.contains("\n5 | mode = \"nat\"\n"), "{output}");
     }
 }
 

@@ -16,7 +16,7 @@ const FULL: &str =
     "remove it: connections are not limited; `weight` gives a backend its share, and a full one should fail its probes";
 const SPREAD: &str = "remove it: flows are always spread by a hash, by the `weight` of each backend; affinity = \"source\" in the \
                       [[service]] keeps a client at one backend";
-const STICKY: &str = "affinity = \"source\" in the [[service]], and `affinity_prefix` for whole networks; there are no cookies, \
+const STICKY: &str = "affinity = \"source\" in the [[service]], and `affinity_prefix_v4` or `affinity_prefix_v6` for whole networks; there are no cookies, \
                       since HTTP is not looked into";
 const STICKY_VALUE: &str = "affinity = \"source\", which keeps a client's address at one backend";
 const VRRP: &str = "remove it: all edges with the same `hash_key` serve at the same time; where keepalived moves a VIP, leave \
@@ -67,7 +67,10 @@ const KEYS: [(&[&str], &str); 31] = [
     (&["balance", "lb_algo", "lvs_sched", "sched", "scheduler", "algorithm", "lb_policy", "least_conn"], SPREAD),
     (&["persistence", "persistence_timeout", "stick", "stick_table", "sticky", "cookie", "session_affinity"], STICKY),
     (&["ip_hash"], "affinity = \"source\" in the [[service]]"),
-    (&["persistence_granularity"], "`affinity_prefix` in the [[service]], with affinity = \"source\""),
+    (
+        &["persistence_granularity"],
+        "`affinity_prefix_v4` or `affinity_prefix_v6` in the [[service]], with affinity = \"source\"",
+    ),
     (&["virtual_router_id", "vrid", "vrrp", "vrrp_instance", "virtual_ipaddress", "advert_int", "nopreempt"], VRRP),
     (&["real_server", "server", "servers", "endpoint", "endpoints", "member", "members", "node", "nodes"], BACKEND),
     (&["upstream", "upstreams", "cluster", "clusters", "farm"], POOL),

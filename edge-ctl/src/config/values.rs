@@ -269,7 +269,10 @@ pub(super) fn list<T>(
 ) -> Result<Vec<(usize, T)>, Wrong> {
     let DeValue::Array(items) = entry.value else { return Err(entry.mistyped("a list in brackets", example)) };
     if !lengths.contains(&items.len()) {
-        let what = format!("`{}` has {} entries, not {} to {}", entry.key, items.len(), lengths.start(), lengths.end());
+        let what = match lengths.end() {
+            &usize::MAX => format!("`{}` is empty", entry.key),
+            most => format!("`{}` has {} entries, not {} to {most}", entry.key, items.len(), lengths.start()),
+        };
         // The first one that is too much.
         let at = items.get(*lengths.end()).map(|item| item.span().start);
         return Err(Wrong { what, write: example.to_owned(), at });

@@ -17,7 +17,7 @@ fn rich() -> &'static str {
 fn parts(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for line in text.split_inclusive('\n') {
-        let below = ["[pool.", "[[pool.", "[service."].iter().any(|heading| line.starts_with(heading));
+        let below = ["[pool.", "[[pool.", "[[service."].iter().any(|heading| line.starts_with(heading));
         if line.starts_with('[') && !below {
             parts.push(String::new());
         }
@@ -110,14 +110,14 @@ proptest! {
 fn an_included_file_that_is_damaged_is_named() {
     let (main, service) = halves();
     for (text, refusal) in [
-        (service.replace("\"tcp\"", "\"tpc\""), "conf.d/web.toml:5:12: `protocol` is \"tpc\""),
-        (service.replace("\"tcp\"", "\"tcp"), "conf.d/web.toml:5:16: not TOML"),
-        (service.replace("provider-a", "provider-b"), "conf.d/web.toml:7:10: there is no pool"),
-        (format!("{service}# end\nslots = 1\n"), "conf.d/web.toml:9:1: something follows the line `# end`"),
+        (service.replace("80/tcp", "80/tpc"), "conf.d/web.toml:4:10: `ports` is \"80/tpc\""),
+        (service.replace("/tcp\"", "/tcp"), "conf.d/web.toml:4:18: not TOML"),
+        (service.replace("provider-a", "provider-b"), "conf.d/web.toml:6:10: there is no pool"),
+        (format!("{service}# end\nslots = 1\n"), "conf.d/web.toml:8:1: something follows the line `# end`"),
         (format!("{INCLUDE}{service}"), "conf.d/web.toml:1:1: `include` in a file that is included"),
         (
             format!("{service}[tunnel]\nsource_v4 = \"10.0.0.2\"\n"),
-            "conf.d/web.toml:8:2: `tunnel` is in edge.toml, too, on line 3",
+            "conf.d/web.toml:7:2: `tunnel` is in edge.toml, too, on line 3",
         ),
         (
             format!("slots = 1024\nhash_key = \"\"\n{service}"),
@@ -169,7 +169,7 @@ fn what_is_no_text_or_no_file_is_named() {
 fn what_the_patterns_name() {
     let (main, service) = halves();
     let with = |patterns: &str| main.replace("[\"conf.d/*.toml\"]", patterns);
-    let second = service.replace("\"web\"", "\"second\"").replace("port = 80", "port = 81");
+    let second = service.replace("\"web\"", "\"second\"").replace("80/tcp", "81/tcp");
     for (patterns, good) in [
         ("[\"conf.d/*.toml\"]", true),
         ("[\"conf.d/web.toml\", \"conf.d/*.toml\", \"./conf.d/web.toml\"]", true),

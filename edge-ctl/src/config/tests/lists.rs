@@ -30,6 +30,14 @@ fn each_item_in_its_place() {
         ("pools = [\"provider-a\"]", pools("[\"provider-a\", \"provider-a\"]"), vec!["\"provider-a\""]),
         ("pools = [\"provider-a\"]", pools(&format!("[{}]", one_too_many.join(", "))), vec!["\"p9\""]),
         ("pools = [\"provider-a\"]", pools("[ ]"), vec!["[ ]"]),
+        ("vips = [\"192.0.2.10\"]", "vips = [\"192.0.2.10\", \"a\", \"::\"]".to_owned(), vec!["\"a\"", "\"::\""]),
+        ("vips = [\"192.0.2.10\"]", "vips = [\"192.0.2.10\", \"192.0.2.8/29\"]".to_owned(), vec!["\"192.0.2.8/29\""]),
+        (
+            "[\"80/tcp\"]",
+            "[\"80/tcp\", \"8080-80/tcp\", \"0-9/udp\"]".to_owned(),
+            vec!["\"8080-80/tcp\"", "\"0-9/udp\""],
+        ),
+        ("[\"80/tcp\"]", "[\"80/tcp\", \"70-90/tcp\"]".to_owned(), vec!["\"70-90/tcp\""]),
         ("type = \"http\"", http("[200, 99, \"204\", 600]"), vec!["99", "\"204\"", "600"]),
         ("type = \"http\"", http("[\n 200,\n 99,\n 204,\n 600]"), vec!["99", "600"]),
         (
