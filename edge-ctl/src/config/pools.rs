@@ -79,7 +79,7 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
         Ok(tables) => read_backends(&tables),
         Err(reported) => (Vec::new(), Some(reported)),
     };
-    let min_healthy = min_healthy(table, size);
+    let min_healthy = min_healthy(table, size, name.as_ref().ok());
     let probe = if table.declines("probe") {
         Ok(None)
     } else {
@@ -117,11 +117,13 @@ fn check_own(table: &Table<'_>, probe: Option<&Probe>, backend: &BackendDraft) {
     }
 }
 
-fn min_healthy(table: &Table<'_>, size: usize) -> Read<u16> {
+/// A value of `[defaults]` is refused there, so the pool is named.
+fn min_healthy(table: &Table<'_>, size: usize, name: Option<&Found<String>>) -> Read<u16> {
     let found = table.optional("min_healthy", |entry: &Entry<'_>| {
         let least: u16 = values::integer(1..=u16::MAX.into(), "min_healthy = 1")(entry)?;
         if size > 0 && usize::from(least) > size {
-            let why = format!("but the pool has only {size} of them: it would never be used");
+            let pool = name.map_or_else(|| "the pool".to_owned(), |name| format!("pool `{}`", name.value));
+            let why = format!("but {pool} has only {size} of them: it would never be used");
             return Err(entry.wrong(&why, format!("min_healthy = {size} or less")));
         }
         Ok(least)
