@@ -198,7 +198,7 @@ fn warm(
 }
 
 /// Carries over what maps before had. What can't be is said, and the new ones are gone on with.
-fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> Option<Before> {
+pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> Option<Before> {
     let carried = Before::new(from, to).and_then(|before| Ok((before.carry(to)?, before)));
     match carried {
         Ok((flows, before)) => {

@@ -96,10 +96,14 @@ impl Daemon {
     }
 
     async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
-        self.changed(|maps, in_force, history, rehearser, events| {
+        let wanted = candidate.clone();
+        let changed = self.changed(|maps, in_force, history, rehearser, events| {
             change::change(maps, in_force, history, candidate, rehearser, events)
-        })
-        .await
+        });
+        match changed.await {
+            Err(ChangeError::Plan(why)) => self.grow(wanted, why).await,
+            changed => changed,
+        }
     }
 
     async fn changed(

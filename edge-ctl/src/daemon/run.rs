@@ -2,6 +2,7 @@
 
 mod attaching;
 mod each_second;
+mod growing;
 mod network_events;
 mod showing;
 
@@ -129,10 +130,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
 
-    let (report_sender, mut reports) = mpsc::channel(WAITING);
-    let (net_sender, mut net_events) = mpsc::channel(WAITING);
-    let (found_sender, mut found) = mpsc::channel(1);
-    let senders = Senders { reports: report_sender, net_events: net_sender, found: found_sender };
+    let (senders, mut receivers) = channels();
     // Before anything is attached: a program that knows no station takes nothing.
     let devices = net::devices().await;
     let mut daemon = Daemon::start(pins, lock, others, config, state_dir, devices, senders)?;
@@ -154,19 +152,23 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     let mut together = Vec::with_capacity(TOGETHER);
     let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
     let why = loop {
+        if let Some(anew) = daemon.receivers.take() {
+            receivers = anew;
+            together.clear();
+        }
         tokio::select! {
-            1.. = reports.recv_many(&mut together, TOGETHER) => {
+            1.. = receivers.reports.recv_many(&mut together, TOGETHER) => {
                 daemon.report(&together);
                 together.clear();
             }
             _ = judgement.tick() => daemon.reconsider(),
-            Some(event) = net_events.recv() => daemon.net_event(event),
+            Some(event) = receivers.net_events.recv() => daemon.net_event(event),
             Some(request) = commands.recv() => {
                 if daemon.command(request).await == Next::Stop {
                     break "detached";
                 }
             }
-            Some(found) = found.recv() => daemon.fit.note(found, &daemon.controller.events),
+            Some(found) = receivers.found.recv() => daemon.fit.note(found, &daemon.controller.events),
             loaded = daemon.program.loading() => daemon.attach(loaded).await,
             _ = ticks.tick() => {
                 if daemon.tick().await == Next::Stop {
@@ -218,9 +220,13 @@ pub(super) struct Daemon {
     unkept: Option<String>,
     started: u64,
     senders: Senders,
+    /// In place of those that the loop has, once backends have other numbers: what is on its way speaks of the old ones.
+    receivers: Option<Receivers>,
     /// What of the configuration does not go with this host.
     pub(super) fit: Fit,
     probes: ProbeEngine,
+    /// Those that probes may take.
+    descriptors: Arc<Semaphore>,
     probing: Probing,
     /// How many the API may have at a time.
     connections: usize,
@@ -240,6 +246,22 @@ struct Senders {
     reports: mpsc::Sender<Report>,
     net_events: mpsc::Sender<NetEvent>,
     found: mpsc::Sender<fit::Found>,
+}
+
+/// Where the loop hears of it.
+#[derive(Debug)]
+struct Receivers {
+    reports: mpsc::Receiver<Report>,
+    net_events: mpsc::Receiver<NetEvent>,
+    found: mpsc::Receiver<fit::Found>,
+}
+
+fn channels() -> (Senders, Receivers) {
+    let (reports, report_receiver) = mpsc::channel(WAITING);
+    let (net_events, net_receiver) = mpsc::channel(WAITING);
+    let (found, found_receiver) = mpsc::channel(1);
+    let receivers = Receivers { reports: report_receiver, net_events: net_receiver, found: found_receiver };
+    (Senders { reports, net_events, found }, receivers)
 }
 
 /// What runs beside the loop, for one configuration. Dropping it ends it.
@@ -270,6 +292,7 @@ impl Daemon {
         }
         let probing = Probing::start(&pins, &events);
         let shares = descriptors::share_out().map_err(RunError::Descriptors)?;
+        let descriptors = Arc::new(Semaphore::new(shares.probes.clamp(MOST_THROUGH, Semaphore::MAX_PERMITS)));
         let program = Program::start(&pins, &inventory.config, fresh, loaded, &events)?;
         let mut daemon = Self {
             controller: Controller::adopt(inventory, maps, events)?,
@@ -287,13 +310,11 @@ impl Daemon {
             unkept: None,
             started: unix_ms(),
             fit: Fit::default(),
-            probes: ProbeEngine::new(
-                senders.reports.clone(),
-                Arc::new(Semaphore::new(shares.probes.clamp(MOST_THROUGH, Semaphore::MAX_PERMITS))),
-                probing.network(),
-            ),
+            probes: ProbeEngine::new(senders.reports.clone(), Arc::clone(&descriptors), probing.network()),
+            descriptors,
             probing,
             senders,
+            receivers: None,
             connections: shares.connections,
             outside: None,
             program,

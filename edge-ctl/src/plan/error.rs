@@ -7,8 +7,8 @@ use thiserror::Error;
 pub(crate) enum PlanError {
     #[error(
         "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
-         use): {wait}write it into the daemon's own file and run `edge-ctl upgrade`, which makes maps that are large \
-         enough and moves no flow",
+         use): {wait}a daemon that runs makes larger maps for a file that lacks no backend in force; remove or move backends in \
+         a change of its own, or write all of it into the daemon's own file and run `edge-ctl upgrade`",
         wait = wait(*.retired)
     )]
     Full {
@@ -20,7 +20,7 @@ pub(crate) enum PlanError {
         retired: usize,
     },
     #[error(
-        "the services do not fit into the map {map} with this `hash_key`: write larger [limits] services into the \
+        "the services do not fit into the map {map} with this `hash_key`: write larger [limits] destinations into the \
          daemon's own file, then run `edge-ctl upgrade`, which makes larger maps and moves no flow"
     )]
     Index { map: &'static str },

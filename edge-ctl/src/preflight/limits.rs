@@ -7,6 +7,9 @@ use crate::{config::Config, plan::Capacity};
 const ANEW: &str =
     "run `edge-ctl upgrade`: the daemon starts anew and makes other maps beside these, and no flow moves";
 
+/// How maps become larger.
+const LARGER: &str = "run `edge-ctl reload`: the daemon makes larger maps beside these, and no flow moves";
+
 /// Compares the sizes that the file names with those of the maps, and what is configured with the room in them.
 pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &Pinned) {
     let has = match pinned {
@@ -25,10 +28,8 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
     for ((((key, has), (_, wanted)), named), needed) in has.into_iter().zip(wanted).zip(named).zip(needed) {
         let subject = format!("limits.{key}");
         if usize::try_from(has).is_ok_and(|has| needed > has) {
-            let message = format!(
-                "{needed} {key} are configured, and the pinned maps were made for {has}: it, or a change of it, can be refused"
-            );
-            findings.warn(&subject, message, ANEW);
+            let message = format!("{needed} {key} are configured, and the pinned maps were made for {has}");
+            findings.warn(&subject, message, LARGER);
         } else if named && has != wanted {
             let message = format!("it is {wanted}, and not in force: the pinned maps were made for {has}");
             findings.warn(&subject, message, format!("write {key} = {has}, or {ANEW}"));

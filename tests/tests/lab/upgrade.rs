@@ -15,6 +15,7 @@ use edge_tests::lab::{
     kept::Kept,
     patience::patience,
     small::{BACKENDS, CLIENT, Mode, Served, Small},
+    status,
     talk::TALK,
     topology::{ECHO, EDGE},
     wait_until,
@@ -110,14 +111,31 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     for flow in &flows {
         flow.wait_for(20).unwrap();
     }
-    fs::write(&file, &text).unwrap();
-    let refused = lab.edge().unwrap().output(lab.netns(EDGE), &["reload"]).unwrap();
+    fs::write(&file, text.replace("name = \"be2\"", "name = \"another\"")).unwrap();
+    let refused = lab.edge().unwrap().output(lab.netns(EDGE), &["reload", "--allow-removal", "9"]).unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(2) && said.contains("edge-ctl upgrade"), "{said}");
+    assert!(
+        refused.status.code() == Some(2) && said.contains("a change of its own"),
+        "not with less than before: {said}"
+    );
 
     let (_, program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
-    lab.ctl(&["upgrade"]).unwrap();
+    let pid = || lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["pid"].clone();
+    let before = pid();
+    fs::write(&file, &text).unwrap();
+    let said = lab.ctl(&["reload"]).unwrap();
+    assert!(said.contains("generation 2 comes into force in larger maps"), "{said}");
     taken_over(&lab, program);
+    assert_eq!(pid(), before, "while the daemon runs");
+    // And what is done from now on is done to those maps: nothing is left with the smaller ones.
+    lab.ctl(&["drain", "p4/be2"]).unwrap();
+    assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), std::collections::BTreeSet::from(["be1".to_owned()]));
+    lab.ctl(&["enable", "p4/be2"]).unwrap();
+    let seen = wait_until(patience(Duration::from_secs(10)), || {
+        let status = status::backends(&lab.edge()?.status(lab.netns(EDGE))?)?;
+        Ok(status.iter().filter(|backend| backend.name.starts_with("p4/")).all(|backend| backend.health == "up"))
+    });
+    assert!(seen.unwrap(), "{}", lab.edge().unwrap().said());
     let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
     assert_eq!(status["generation"], 2, "{}", lab.edge().unwrap().said());
     assert_eq!(lab.ctl(&["history", "--text", "2"]).unwrap(), text);
