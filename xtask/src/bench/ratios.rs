@@ -57,7 +57,7 @@ pub(super) fn table(results: &Results) -> Table<'static> {
 fn find<'a>(results: &'a Results, kind: [&str; 4], flows: u32) -> Option<&'a Row> {
     let is = |row: &&Row| {
         [&row.mode, &row.family, &row.protocol, &row.state] == kind
-            && (row.flows, row.services, row.backends) == (flows, 1, 3)
+            && (row.flows, row.services, row.backends, row.layout.as_str()) == (flows, 1, 3, "")
     };
     results.rows.iter().find(is)
 }

@@ -89,7 +89,8 @@ fn packets(results: &Results) -> Table<'static> {
     for row in &results.rows {
         let star = if row.noisy { "\\*" } else { "" };
         let texts = [&row.program, &row.mode, &row.family, &row.protocol, &row.state, &row.table].map(Clone::clone);
-        let counts = [row.flows, row.services, row.backends.into()].map(format::count);
+        let [flows, services, backends] = [row.flows, row.services, row.backends.into()].map(format::count);
+        let counts = [flows, services + &row.layout, backends];
         let times = [row.raw_ns, row.net_ns].map(|time| format!("{}{star}", format::decimals(time, 1)));
         let ratios = [row.ratio_return, row.ratio_head].map(format::ratio);
         table.row(texts.into_iter().chain(counts).chain(times).chain(ratios).chain([format::percent(row.spread)]));
@@ -189,6 +190,7 @@ mod tests {
             table: String::new(),
             flows: 1024,
             services: 1,
+            layout: String::new(),
             backends: 3,
             raw_ns: 50.0 * ratio_head,
             net_ns: 50.0 * ratio_head - 30.0,

@@ -51,6 +51,9 @@ pub(super) struct Row {
     pub(super) table: String,
     pub(super) flows: u32,
     pub(super) services: u32,
+    /// `PORTS` of each service and `/SLOTS` of it, as far as they are other than usual.
+    #[serde(default)]
+    pub(super) layout: String,
     pub(super) backends: u16,
     /// With the driver.
     pub(super) raw_ns: f64,

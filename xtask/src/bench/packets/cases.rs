@@ -7,7 +7,7 @@ use super::{
     frames::{self, Content, Frame},
     state::State,
     stream::{Leaving, Stream},
-    world::{Form, Side, Table, World, vip_v4, vip_v6},
+    world::{Form, Side, Table, USUAL_SLOTS, World, vip_v4, vip_v6},
 };
 
 /// One row.
@@ -25,7 +25,8 @@ pub(super) struct Case {
     pub(super) leaving: Leaving,
 }
 
-const SLOTS: u32 = 65_536;
+/// Enough for a small service.
+const FEW_SLOTS: u32 = 4096;
 /// So many that hardly two SYNs of a batch fall into one slot.
 const MANY_SLOTS: u32 = 1 << 20;
 const THOUSAND: u32 = 1 << 10;
@@ -107,6 +108,12 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
         }
     }
 
+    // What a service with many destinations costs, and many services with few slots each.
+    for (services, ports, slots) in [(1, 600, USUAL_SLOTS), (1000, 1, FEW_SLOTS)] {
+        let world = World { services, ports, slots, forms: forms(&TUNNELS, &[Content::TcpData]), ..here.clone() };
+        cases.extend(TUNNELS.map(|route| route.case(Content::TcpData, State::Steady, MILLION, &world)));
+    }
+
     cases.extend(transition(quick, &here));
 
     let table = Some(Table { room: 1, aged: false });
@@ -178,7 +185,7 @@ fn small(interface: u32) -> World {
             all.push(Form { vip, backends: None, ipip: true, protocol: content.protocol(vip) });
         }
     }
-    World { services: 1, backends: 3, slots: SLOTS, interface, forms: all, table: None }
+    World { services: 1, ports: 1, backends: 3, slots: USUAL_SLOTS, interface, forms: all, table: None }
 }
 
 fn forms(routes: &[Route], contents: &[Content]) -> Vec<Form> {
@@ -216,7 +223,7 @@ impl Route {
             protocol: content.name(),
             state,
             world: world.clone(),
-            stream: Stream { frame, flows, services: world.services, rewritten: state.is_answered() },
+            stream: Stream { frame, flows, services: world.services * world.ports, rewritten: state.is_answered() },
             leaving,
         }
     }

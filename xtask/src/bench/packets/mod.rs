@@ -144,7 +144,7 @@ fn name(case: &Case) -> String {
     let (program, state) = (leaving.way.program().name(), state.name());
     let table = world.table.map(|table| format!(" {}", table.name())).unwrap_or_default();
     let (flows, services, backends) = (stream.flows, world.services, world.backends);
-    format!("{program} {mode} {family} {protocol} {state} {flows} {services} {backends}{table}")
+    format!("{program} {mode} {family} {protocol} {state} {flows} {services}{} {backends}{table}", world.layout())
 }
 
 /// Tells what a row has so far; the tables come in the end.
@@ -160,6 +160,7 @@ fn is_wanted(case: &Case, only: Option<&str>) -> bool {
 fn load(world: &world::World) -> Result<Rig> {
     let table = world.table.map(|table| format!(", {} tables of {} flows", table.name(), table.room));
     let table = table.unwrap_or_default();
-    let what = format!("{} services, {} backends, {} slots{table}", world.services, world.backends, world.slots);
+    let ports = if world.ports == 1 { String::new() } else { format!(" of {} ports", world.ports) };
+    let what = format!("{} services{ports}, {} backends, {} slots{table}", world.services, world.backends, world.slots);
     step(&what, || Rig::load(world))
 }

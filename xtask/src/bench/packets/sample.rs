@@ -199,6 +199,7 @@ fn summary(case: &Case, Samples { all: samples, quiet, noisy }: &Samples) -> Row
         table: case.world.table.map(|table| table.name().to_owned()).unwrap_or_default(),
         flows: case.stream.flows,
         services: case.world.services,
+        layout: case.world.layout(),
         backends: case.world.backends,
         raw_ns,
         net_ns: median(samples.iter().map(|sample| sample.net(moves))),

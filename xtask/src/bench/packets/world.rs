@@ -21,6 +21,8 @@ use edge_tests::world;
 
 use super::{frames::EDGE_MAC, state::Owners};
 
+/// Slots of a service, unless a row says otherwise.
+pub(super) const USUAL_SLOTS: u32 = 65_536;
 /// Port of the first service of a VIP; the others follow.
 pub(super) const FIRST_PORT: u16 = 1000;
 /// The bank that is published.
@@ -69,6 +71,8 @@ pub(super) struct Form {
 pub(super) struct World {
     /// Of each form.
     pub(super) services: u32,
+    /// Ports of each service.
+    pub(super) ports: u32,
     /// Of each family.
     pub(super) backends: u16,
     /// Of each service; a power of two.
@@ -105,6 +109,15 @@ pub(super) const fn vip_v6(place: u8) -> [u8; 16] {
 }
 
 impl World {
+    /// Ports and slots of a service, where these are other than usual.
+    pub(super) fn layout(&self) -> String {
+        let ports = if self.ports == 1 { String::new() } else { format!("x{}", self.ports) };
+        // A table of records goes with slots of its own.
+        let slots =
+            if self.slots == USUAL_SLOTS || self.table.is_some() { String::new() } else { format!("/{}", self.slots) };
+        ports + &slots
+    }
+
     /// The maps, with the owners that a controller gives to new services.
     pub(super) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
@@ -140,13 +153,15 @@ impl World {
                 };
                 owners.extend_from_slice(&cells);
                 memory.services.extend([service, Service::default()]);
-                let port = (FIRST_PORT + u16::try_from(number)?).to_be_bytes();
                 let tracking = if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless };
                 let service =
                     Target::new(u16::try_from(first + number)?, self.slots, service.owners).with_flows(tracking, None);
-                match form.vip {
-                    Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), port, form.protocol), service)),
-                    Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), port, form.protocol), service)),
+                for port in number * self.ports..(number + 1) * self.ports {
+                    let port = (FIRST_PORT + u16::try_from(port)?).to_be_bytes();
+                    match form.vip {
+                        Side::V4 => v4.push((ServiceKeyV4::new(vip_v4(place), port, form.protocol), service)),
+                        Side::V6 => v6.push((ServiceKeyV6::new(vip_v6(place), port, form.protocol), service)),
+                    }
                 }
             }
             match form.vip {
