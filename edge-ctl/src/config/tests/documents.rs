@@ -1,9 +1,20 @@
-//! The documents about the file are true: the shipped example parses, and the reference has every key.
+//! The documents about the file are true: the examples parse, and the reference has every key.
+
+use std::{collections::BTreeMap, fs};
 
 use super::{super::schema, *};
 
 const EXAMPLE: &str = include_str!("../../../../packaging/edge.toml");
 const REFERENCE: &str = include_str!("../../../../docs/config.md");
+const README: &str = include_str!("../../../../README.md");
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
+
+/// The files of docs/examples, by their names.
+fn examples() -> BTreeMap<String, String> {
+    let entries = fs::read_dir(EXAMPLES).unwrap().map(|entry| entry.unwrap().path());
+    let named = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    entries.map(|path| (named(&path), fs::read_to_string(&path).unwrap())).collect()
+}
 
 #[test]
 fn the_shipped_example_is_valid() {
@@ -49,4 +60,39 @@ fn complete_examples_of_the_reference_are_valid() {
     for block in complete {
         good(block);
     }
+}
+
+#[test]
+fn examples_for_new_users_are_valid_and_short() {
+    let examples = examples();
+    let names: Vec<_> = examples.keys().map(String::as_str).collect();
+    let wanted =
+        ["anycast-dns.toml", "game-ports.toml", "http3.toml", "https-two-providers.toml", "many-addresses.toml"];
+    assert_eq!(names, wanted);
+    let mut keys = BTreeMap::new();
+    for (name, text) in &examples {
+        let config = good(text);
+        assert_eq!(config.services.len(), 1, "{name}");
+        let families = config.services[0].vips.iter().map(|vip| vip.is_ipv4());
+        assert!(families.clone().any(|v4| v4) && families.clone().any(|v4| !v4), "{name} has VIPs of both families");
+        assert!(text.lines().count() < 50, "{name} is short");
+        assert!(text.ends_with("\n# end\n"), "{name} is seen to be whole");
+        let key = text.lines().find(|line| line.starts_with("hash_key = ")).unwrap();
+        assert_eq!(keys.insert(key, name), None, "{name} has a key of its own");
+    }
+}
+
+#[test]
+fn many_addresses_are_one_service_of_a_few_lines() {
+    let text = &examples()["many-addresses.toml"];
+    assert!(text.lines().count() <= 45);
+    let config = good(text);
+    let service = &config.services[0];
+    assert_eq!((service.vips.len(), service.destinations().count()), (300, 600));
+    assert_eq!(config.pools.iter().map(|pool| pool.backends.len()).collect::<Vec<_>>(), [12, 12]);
+}
+
+#[test]
+fn the_examples_are_linked() {
+    assert!(REFERENCE.contains("(examples)") && README.contains("(docs/examples)"));
 }
