@@ -20,8 +20,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use self::served::vips;
 pub use self::served::{Mode, SERVED, SINK, Served, UNSERVED};
-use self::served::{configuration, vips};
 use crate::{
     feature,
     lab::{
@@ -281,14 +281,6 @@ impl Small {
     pub fn balance(&mut self, mode: Mode) -> Result<()> {
         self.prepare(mode, "")?;
         self.start_daemon()
-    }
-
-    /// Makes the load balancer and does not start it. `more` is added to its configuration.
-    pub fn prepare(&mut self, mode: Mode, more: &str) -> Result<&mut Edge> {
-        let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
-        let through = if self.plain { "address" } else { "service" };
-        let text = configuration(&self.backends, mode, through)? + more;
-        Ok(self.edge.insert(Edge::new(&self.edge_ctl, &dir, &pins, &text)?))
     }
 
     /// Starts the daemon, anew or again.

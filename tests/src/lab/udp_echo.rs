@@ -31,7 +31,12 @@ impl UdpEcho {
     /// Listens on each of `vips` in `netns`. One socket per address, so that an answer leaves from the address of
     /// its request.
     pub fn start(netns: &Netns, name: &str, vips: &[IpAddr]) -> Result<Self> {
-        let sockets = netns.within(|| bind(vips))??;
+        Self::start_at(netns, name, vips.iter().map(|vip| SocketAddr::new(*vip, ECHO)))
+    }
+
+    /// The same at ports of one's own.
+    pub fn start_at(netns: &Netns, name: &str, at: impl Iterator<Item = SocketAddr> + Send) -> Result<Self> {
+        let sockets = netns.within(|| bind(at))??;
         let stop = Arc::new(AtomicBool::new(false));
         let (name, stopping) = (name.to_owned(), Arc::clone(&stop));
         // A socket stays in the namespace in which it was made, whatever thread uses it.
@@ -69,14 +74,13 @@ pub fn ask(service: SocketAddr, payload: &[u8], patience: Duration) -> io::Resul
     Ok(String::from_utf8_lossy(name).trim_end().to_owned())
 }
 
-fn bind(vips: &[IpAddr]) -> Result<Vec<UdpSocket>> {
-    vips.iter()
-        .map(|vip| {
-            let socket = UdpSocket::bind((*vip, ECHO))?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        })
-        .collect()
+fn bind(at: impl Iterator<Item = SocketAddr>) -> Result<Vec<UdpSocket>> {
+    at.map(|address| {
+        let socket = UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    })
+    .collect()
 }
 
 fn serve(sockets: &[UdpSocket], name: &str, stop: &AtomicBool) {

@@ -19,6 +19,7 @@ mod preflight;
 mod probe_kinds;
 mod dns;
 mod doors;
+mod examples;
 mod probe_programs;
 mod certificates;
 mod probes;

@@ -8,10 +8,12 @@ use std::{
 
 use anyhow::Result;
 
+use super::Small;
 use crate::lab::{
+    edge::Edge,
     patience::patience,
     talk::TALK,
-    topology::{ECHO, EDGE_V4, EDGE_V6, Family},
+    topology::{ECHO, EDGE, EDGE_V4, EDGE_V6, Family},
 };
 
 /// A VIP that no service has: for what is routed to a backend without the load balancer.
@@ -85,14 +87,28 @@ const fn v6(last: u16) -> IpAddr {
 
 /// Each service of a backend: connections that end, connections that stay, datagrams with and
 /// without an answer.
-pub(super) const PORTS: [(&str, u16, &str); 4] =
+const PORTS: [(&str, u16, &str); 4] =
     [("echo", ECHO, "tcp"), ("talk", TALK, "tcp"), ("ask", ECHO, "udp"), ("sink", SINK, "udp")];
 
 /// A port at which a backend says nothing.
 pub const SINK: u16 = 9;
 
+impl Small {
+    /// Makes the load balancer and does not start it. `more` is added to its configuration.
+    pub fn prepare(&mut self, mode: Mode, more: &str) -> Result<&mut Edge> {
+        let through = if self.plain { "address" } else { "service" };
+        self.configure(&(configuration(&self.backends, mode, through)? + more))
+    }
+
+    /// The same with a configuration of one's own.
+    pub fn configure(&mut self, text: &str) -> Result<&mut Edge> {
+        let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
+        Ok(self.edge.insert(Edge::new(&self.edge_ctl, &dir, &pins, text)?))
+    }
+}
+
 /// Its configuration, for backends of these names and addresses; `through` says how they are probed.
-pub(super) fn configuration(backends: &[(&str, Ipv4Addr, Ipv6Addr)], mode: Mode, through: &str) -> Result<String> {
+fn configuration(backends: &[(&str, Ipv4Addr, Ipv6Addr)], mode: Mode, through: &str) -> Result<String> {
     let interval = patience(Duration::from_millis(100)).as_millis();
     // Small tables: the kernel makes each entry when a map is made, which takes an emulated processor seconds.
     let mut text = format!(

@@ -1,0 +1,300 @@
+//! Each file of docs/examples, as it is: real clients have real answers at all of its VIPs and ports, from the first provider
+//! and after a failover from the second.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
+    path::Path,
+    time::Duration,
+};
+
+use edge_tests::lab::{
+    dnsmasq,
+    netns::Netns,
+    nginx,
+    patience::patience,
+    process::Process,
+    small::{BACKENDS, CLIENT, Small},
+    status,
+    topology::EDGE,
+    udp_echo::UdpEcho,
+    wait_until,
+};
+use serde_json::Value;
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
+const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
+
+/// What a user expects of a file.
+struct Example {
+    file: &'static str,
+    service: &'static str,
+    /// As the file has them: addresses, and prefixes of which the first and the last address are asked.
+    vips: &'static [&'static str],
+    /// The first and the last of each entry.
+    tcp: &'static [u16],
+    udp: &'static [u16],
+    /// The pool at the other provider.
+    other: Option<&'static str>,
+}
+
+const WEB: [u16; 6] = [443, 2053, 2083, 2087, 2096, 8443];
+
+const ALL: [Example; 5] = [
+    Example {
+        file: "https-two-providers.toml",
+        service: "site",
+        vips: &["192.0.2.10", "2001:db8::10"],
+        tcp: &[80, 443],
+        udp: &[],
+        other: Some("provider-b"),
+    },
+    Example {
+        file: "anycast-dns.toml",
+        service: "dns",
+        vips: &["192.0.2.53", "2001:db8::53"],
+        tcp: &[DNS],
+        udp: &[DNS],
+        other: Some("elsewhere"),
+    },
+    Example {
+        file: "http3.toml",
+        service: "web",
+        vips: &["203.0.113.10", "2001:db8:a::10"],
+        tcp: &WEB,
+        udp: &WEB,
+        other: Some("provider-b"),
+    },
+    Example {
+        file: "game-ports.toml",
+        service: "game",
+        vips: &["198.51.100.20", "2001:db8::20"],
+        tcp: &[],
+        udp: &[27015, 27030],
+        other: None,
+    },
+    Example {
+        file: "many-addresses.toml",
+        service: "customers",
+        vips: &["198.51.100.0/25", "203.0.113.32/27", "192.0.2.16/30", "2001:db8:1::/121", "2001:db8:2::8/125"],
+        tcp: &[80, 443],
+        udp: &[],
+        other: Some("provider-b"),
+    },
+];
+
+const DNS: u16 = 53;
+/// How long a client waits.
+const ANSWER: Duration = Duration::from_secs(3);
+/// A client's first datagram, as far as QUIC shows it: a flow that starts.
+const INITIAL: [u8; 8] = [0xc0, 0, 0, 0, 1, 0, 0, 0];
+/// For the text of `server.example.org`.
+const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x06server\x07example\x03org\0\0\x10\0\x01";
+
+impl Example {
+    /// The file's text. What of it a lab has to change: its certificates are nobody's but its own.
+    fn text(&self) -> String {
+        let text = fs::read_to_string(Path::new(EXAMPLES).join(self.file)).unwrap();
+        text.replace("type = \"https\"\n", &format!("type = \"https\"\nca = \"{PEM}/ca.pem\"\n"))
+    }
+
+    /// First and last address of each of its VIPs, at these ports.
+    fn at(&self, ports: &[u16]) -> BTreeSet<SocketAddr> {
+        let addresses: Vec<_> = self.vips.iter().flat_map(|vip| ends(vip)).collect();
+        addresses.iter().flat_map(|vip| ports.iter().map(|port| SocketAddr::new(*vip, *port))).collect()
+    }
+
+    /// That this host answers real clients everywhere.
+    fn check_answers(&self, lab: &Small, backend: &str) {
+        let ask = || {
+            for door in self.at(self.tcp) {
+                let answer = ask_tcp(door).unwrap_or_else(|error| panic!("{}: {door}/tcp: {error}", self.file));
+                assert!(names(&answer, backend), "{}: {door}/tcp: {}", self.file, answer.escape_ascii());
+            }
+            for door in self.at(self.udp) {
+                let answer = ask_udp(door).unwrap_or_else(|error| panic!("{}: {door}/udp: {error}", self.file));
+                assert!(names(&answer, backend), "{}: {door}/udp: {}", self.file, answer.escape_ascii());
+            }
+        };
+        lab.netns(CLIENT).within(ask).unwrap();
+    }
+}
+
+/// The first and the last address of a prefix, or the one address.
+fn ends(vip: &str) -> [IpAddr; 2] {
+    let (first, length) = vip.split_once('/').unwrap_or((vip, "128"));
+    let length = length.parse().unwrap();
+    match first.parse().unwrap() {
+        IpAddr::V4(first) => {
+            let last = first.to_bits() | u32::MAX.checked_shr(length).unwrap_or(0);
+            [first.into(), Ipv4Addr::from_bits(last).into()]
+        }
+        IpAddr::V6(first) => {
+            let last = first.to_bits() | u128::MAX.checked_shr(length).unwrap_or(0);
+            [first.into(), Ipv6Addr::from_bits(last).into()]
+        }
+    }
+}
+
+fn names(answer: &[u8], backend: &str) -> bool {
+    answer.windows(backend.len()).any(|some| some == backend.as_bytes())
+}
+
+fn ask_tcp(door: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&door, patience(ANSWER))?;
+    stream.set_read_timeout(Some(patience(ANSWER)))?;
+    if door.port() == DNS {
+        let length = u16::try_from(QUESTION.len()).unwrap();
+        stream.write_all(&[&length.to_be_bytes(), QUESTION].concat())?;
+    } else {
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+fn ask_udp(door: SocketAddr) -> io::Result<Vec<u8>> {
+    let any = if door.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(patience(ANSWER)))?;
+    socket.connect(door)?;
+    socket.send(if door.port() == DNS { QUESTION } else { &INITIAL })?;
+    let mut answer = [0; 2048];
+    let length = socket.recv(&mut answer)?;
+    Ok(answer[..length].to_vec())
+}
+
+/// Addresses that the examples' backends have: those of one provider are all at one host of the lab.
+fn addresses(provider: usize) -> Vec<IpAddr> {
+    let v4 = (11..=22).chain([53, 54]).map(|last| IpAddr::V4(Ipv4Addr::new(10, [1, 2][provider], 0, last)));
+    let v6 = ["2001:db8:b::11", "2001:db8:b::12"].iter().filter(|_| provider == 1).map(|v6| v6.parse().unwrap());
+    v4.chain(v6).collect()
+}
+
+/// The small lab with the examples' providers.
+fn lab() -> Small {
+    let lab = Small::on_veth().expect("the lab comes up");
+    for (provider, backend) in BACKENDS.iter().enumerate() {
+        let mut lines = String::new();
+        for address in addresses(provider) {
+            let more = if address.is_ipv4() { "/32 dev lo" } else { "/128 dev lo nodad" };
+            writeln!(lines, "addr add {address}{more}").unwrap();
+        }
+        lab.netns(backend).ip(&lines).unwrap();
+    }
+    let routes = "route add 10.1.0.0/24 via 10.1.1.11\nroute add 10.2.0.0/24 via 10.1.2.11\n\
+                  route add 2001:db8:b::/64 via fd01:2::11\n";
+    lab.netns(EDGE).ip(routes).unwrap();
+    lab
+}
+
+/// What a provider's host runs for an example.
+struct Servers {
+    _tcp: Option<Process>,
+    _udp: Option<UdpEcho>,
+    _dir: tempfile::TempDir,
+}
+
+impl Servers {
+    /// As the README has it for a backend: the VIPs on `lo`, decapsulation, and servers that listen at the VIPs.
+    fn start(lab: &Small, example: &Example, provider: usize, text: &str) -> Self {
+        let (host, dir) = (BACKENDS[provider], tempfile::tempdir().unwrap());
+        let netns = lab.netns(host);
+        let mut lines = String::new();
+        let mut decap = vec!["--from", "10.0.0.1"];
+        if text.contains("source_v6 = \"fd00::1\"") {
+            decap.extend(["--from", "fd00::1"]);
+        }
+        for vip in example.vips {
+            match (vip.contains('/'), vip.contains(':')) {
+                (true, _) => writeln!(lines, "route replace local {vip} dev lo"),
+                (false, true) => writeln!(lines, "addr replace {vip}/128 dev lo nodad"),
+                (false, false) => writeln!(lines, "addr replace {vip}/32 dev lo"),
+            }
+            .unwrap();
+            decap.extend(["--vip", vip]);
+        }
+        netns.ip(&lines).unwrap();
+        lab.decap(host, &decap).unwrap();
+        let tcp = match example.tcp {
+            [] => None,
+            [DNS] => Some(dnsmasq::start(netns, dir.path()).unwrap()),
+            ports => Some(web(netns, host, dir.path(), ports)),
+        };
+        if let Some(port) = example.tcp.first() {
+            let listens = || Ok(netns.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)))?.is_ok());
+            assert!(wait_until(patience(Duration::from_secs(10)), listens).unwrap(), "{host} listens at {port}");
+        }
+        // Probes by UDP are sent to the backends' own addresses.
+        let own = addresses(provider).into_iter();
+        let own = own.flat_map(|address| example.udp.iter().map(move |port| SocketAddr::new(address, *port)));
+        let udp = (example.udp != [DNS])
+            .then(|| UdpEcho::start_at(netns, host, example.at(example.udp).into_iter().chain(own)));
+        Self { _tcp: tcp, _udp: udp.transpose().unwrap(), _dir: dir }
+    }
+}
+
+/// A web server with the lab's certificate, which says its name to whom speaks plain HTTP as well.
+fn web(netns: &Netns, name: &str, dir: &Path, ports: &[u16]) -> Process {
+    let listen: Vec<_> = ports.iter().map(|port| format!("listen [::]:{port} ipv6only=off ssl http2;")).collect();
+    let text = format!(
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {dir}/nginx.pid;\nevents {{ }}\nhttp {{\n\
+         access_log off;\nclient_body_temp_path {dir}/b;\nproxy_temp_path {dir}/p;\nfastcgi_temp_path {dir}/f;\n\
+         uwsgi_temp_path {dir}/u;\nscgi_temp_path {dir}/s;\nserver {{\n{listen}\nserver_name www.example.org;\n\
+         ssl_certificate {PEM}/server.pem;\nssl_certificate_key {PEM}/server.key;\n\
+         error_page 497 =200 /;\nlocation / {{ return 200 \"{name}\\n\"; }}\n}}\n}}\n",
+        dir = dir.display(),
+        listen = listen.join("\n"),
+    );
+    fs::write(dir.join("nginx.conf"), text).unwrap();
+    let mut command = netns.command(nginx::binary().unwrap()).unwrap();
+    command.arg("-p").arg(dir).arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("nginx.conf"));
+    Process::start(&format!("nginx of {name}"), &mut command, &dir.join("output.log")).unwrap()
+}
+
+#[test]
+fn each_example_serves_as_it_is() {
+    let mut lab = lab();
+    for example in ALL {
+        let (name, text) = (example.file, example.text());
+        let _servers = [0, 1].map(|provider| Servers::start(&lab, &example, provider, &text));
+        let file = lab.configure(&text).unwrap().configuration();
+        lab.ctl(&["check", "--host", file.to_str().unwrap()]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        lab.launch_daemon().unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let status = || lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+        let up = || Ok(status::backends(&status())?.iter().all(|backend| backend.health == "up"));
+        assert!(
+            wait_until(patience(Duration::from_secs(15)), up).unwrap(),
+            "{name}: {}",
+            lab.ctl(&["status"]).unwrap()
+        );
+        let status = status();
+        assert_eq!(status["interfaces"][0]["attached"], Value::Bool(true), "{name}");
+        let services: Vec<_> = status["services"].as_array().unwrap().iter().map(|service| &service["name"]).collect();
+        assert_eq!(services, [example.service], "{name}");
+
+        example.check_answers(&lab, BACKENDS[0]);
+        if let Some(pool) = example.other {
+            lab.ctl(&["failover", example.service, "--to", pool]).unwrap();
+            example.check_answers(&lab, BACKENDS[1]);
+            let events = lab.ctl(&["events"]).unwrap();
+            assert_eq!(events.lines().filter(|line| line.contains("  failover ")).count(), 1, "{name}: {events}");
+        }
+        // The next one is a new host's: what this one has kept for a reboot would refuse it.
+        let state = lab.edge().unwrap().state_dir();
+        lab.detach().unwrap();
+        // It is written beside everything else: not at all, where the daemon has ended before.
+        let removed = fs::remove_dir_all(state).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        removed.unwrap();
+    }
+}
