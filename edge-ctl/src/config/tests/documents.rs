@@ -73,7 +73,7 @@ fn examples_for_new_users_are_valid_and_short() {
     for (name, text) in &examples {
         let config = good(text);
         assert_eq!(config.services.len(), 1, "{name}");
-        let families = config.services[0].vips.iter().map(|vip| vip.is_ipv4());
+        let families = config.services[0].vips.iter().map(IpAddr::is_ipv4);
         assert!(families.clone().any(|v4| v4) && families.clone().any(|v4| !v4), "{name} has VIPs of both families");
         assert!(text.lines().count() < 50, "{name} is short");
         assert!(text.ends_with("\n# end\n"), "{name} is seen to be whole");
