@@ -69,15 +69,11 @@ pub(crate) fn list(
     now: Duration,
 ) -> Result<Listing, NameError> {
     let only = wanted.service.map(|name| inventory.service(name)).transpose()?.map(|(service, _)| service);
-    let mut services: HashMap<_, Vec<_>> = HashMap::new();
-    for (at, service) in inventory.config.services.iter().enumerate() {
-        service.vips.iter().for_each(|vip| services.entry(*vip).or_default().push((at, service)));
-    }
+    let services = Owners::of(&inventory.config.services);
     let backends: BTreeMap<_, _> = inventory.known().map(|known| (known.number, known)).collect();
     let mut flows = Vec::with_capacity(records.len());
     for (ends, record) in records {
-        let here = services.get(&ends.vip).map(Vec::as_slice).unwrap_or_default();
-        let owner = owner(here, ends);
+        let owner = services.owner(ends);
         if only.is_none_or(|only| owner.is_some_and(|(_, service)| service.name == only.name)) {
             let (position, service) = owner.map_or((usize::MAX, None), |(at, service)| (at, Some(service)));
             flows.push((position, flow(ends, record, service, backends.get(&record.backend), now)));
@@ -93,12 +89,28 @@ pub(crate) fn list(
     Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
 }
 
-/// Which of the services of a VIP a flow belongs to: the one that has its port, or else the one that has all.
-fn owner<'a>(services: &[(usize, &'a Service)], ends: &FlowEnds) -> Option<(usize, &'a Service)> {
-    let ports = |service: &'a Service| service.ports_of(ends.port, ends.protocol);
-    let all = services.iter().filter_map(|&(at, service)| Some((at, service, ports(service)?)));
-    let best = all.min_by_key(|(.., ports)| ports.is_any());
-    best.map(|(at, service, _)| (at, service))
+/// Whose flows are: by VIP and protocol, then by the first port of a range; with the last one.
+struct Owners<'a>(HashMap<(IpAddr, u8), BTreeMap<u16, (u16, usize, &'a Service)>>);
+
+impl<'a> Owners<'a> {
+    fn of(services: &'a [Service]) -> Self {
+        let mut owners: HashMap<_, BTreeMap<_, _>> = HashMap::new();
+        for (at, service) in services.iter().enumerate() {
+            for (vip, ports) in service.vips.iter().flat_map(|vip| service.ports.iter().map(move |ports| (vip, ports))) {
+                let here = owners.entry((*vip, ports.protocol.number())).or_default();
+                here.insert(ports.first, (ports.last, at, service));
+            }
+        }
+        Self(owners)
+    }
+
+    /// The service that has the flow's port, or else the one that has all, and its position.
+    fn owner(&self, ends: &FlowEnds) -> Option<(usize, &'a Service)> {
+        let here = self.0.get(&(ends.vip, ends.protocol))?;
+        let range = here.range(..=ends.port).next_back().map(|(_, range)| range);
+        let (_, at, service) = range.filter(|(last, ..)| ends.port <= *last).or_else(|| here.get(&0))?;
+        Some((*at, service))
+    }
 }
 
 fn flow(

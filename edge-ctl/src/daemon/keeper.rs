@@ -16,6 +16,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// A write that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often one who waits for the disk looks.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// The writing thread, which ends with this.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -52,6 +55,15 @@ impl Keeper {
         self.last = Some(kept.clone());
         self.desk().waiting = Some(kept);
         self.shared.1.notify_one();
+    }
+
+    /// Waits until what was handed over last is on the disk, or was tried to be, for `limit` at most.
+    pub(super) fn flush(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        let is_done = |desk: &Desk| desk.waiting.is_none() && desk.writing.is_none();
+        while !is_done(&self.desk()) && Instant::now() < end {
+            thread::sleep(LOOK);
+        }
     }
 
     /// Why what was handed over last is not on the disk.
@@ -143,7 +155,8 @@ mod tests {
             assert!(waited.elapsed() < 2 * PATIENCE, "it is over");
             thread::sleep(Duration::from_millis(5));
         }
-        drop(keeper);
-        assert_eq!(read_at_start(&path).expect("readable").expect("there").generation, 8);
+        keeper.keep(Kept { version: kept::VERSION, generation: 9, ..Kept::default() });
+        keeper.flush(PATIENCE);
+        assert_eq!(read_at_start(&path).expect("readable").expect("there").generation, 9);
     }
 }

@@ -179,8 +179,14 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
             _ = forgetting.tick() => daemon.controller.plane.forget_path_mtus(),
             _ = hangup.recv() => daemon.reader.begin((How::Sighup, Words::default()), None),
             read = daemon.reader.read() => daemon.reload(read).await,
-            _ = terminate.recv() => break "SIGTERM; everything stays attached",
-            _ = interrupt.recv() => break "SIGINT; everything stays attached",
+            _ = terminate.recv() => {
+                daemon.keep_at_last();
+                break "SIGTERM; everything stays attached";
+            }
+            _ = interrupt.recv() => {
+                daemon.keep_at_last();
+                break "SIGINT; everything stays attached";
+            }
         }
     };
     daemon.controller.events.report(EventKind::DaemonStopped, "edge-ctl", why);
@@ -346,6 +352,12 @@ impl Daemon {
         });
     }
 
+    /// What operators have said is on the disk before the process ends: its host may end, too.
+    fn keep_at_last(&mut self) {
+        self.keep();
+        self.keeper.flush(FAREWELL);
+    }
+
     fn report(&mut self, reports: &[Report]) {
         self.controller.now = monotonic_time();
         if let Err(error) = self.controller.report(reports) {
@@ -373,6 +385,8 @@ impl Daemon {
             }
             Command::Operate(operation, back) => {
                 let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
+                // Not in a second: the host may be about to go down.
+                self.keep();
             }
             Command::Reload(words, back) => self.reader.begin((How::Reload, words), Some(back)),
             Command::Apply(candidate, back) => self.apply(*candidate, back).await,

@@ -306,6 +306,11 @@ impl Small {
         self.edge.as_mut().context("there is no load balancer")?.kill()
     }
 
+    /// SIGTERM.
+    pub fn stop_daemon(&mut self) -> Result<()> {
+        self.edge.as_mut().context("there is no load balancer")?.stop()
+    }
+
     /// The load balancer.
     pub fn edge(&self) -> Result<&Edge> {
         self.edge.as_ref().context("there is no load balancer")

@@ -308,6 +308,12 @@ fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_tex
     assert_eq!((generation(&lab), in_force(&lab)), (4, weighted(&old, 50)));
     assert_eq!(backend(&lab, "p4/be1")["state"], "draining");
     wait_for(&lab, "it is written again", soon, || kept(&lab).contains("disk swap"));
+
+    // `edge-ctl drain ... && reboot`: what is said last is not said too late.
+    lab.ctl(&["enable", "p6/be2"]).unwrap();
+    lab.ctl(&["drain", "p6/be1", "--reason", "the last word"]).unwrap();
+    lab.stop_daemon().unwrap();
+    assert!(kept(&lab).contains("the last word") && !kept(&lab).contains("p6/be2"), "{}", kept(&lab));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Daemon {
     }
 
     /// Hands what survives a reboot to the thread that writes it, and reports what became of that.
-    fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         let Controller { inventory, plane, events, .. } = &self.controller;
         self.keeper.keep(Kept::of(inventory, plane, &self.history));
         let fault = self.keeper.fault();
