@@ -93,13 +93,20 @@ pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
     Ok(expand_key(bytes))
 }
 
-/// The key of packaging/edge.toml.
-const SAMPLE_KEY: [u8; 16] = 0x6c1f_0a3d_e75b_4492_b8d0_914e_27fa_5c83_u128.to_be_bytes();
+/// The keys of packaging/edge.toml and docs/examples.
+const SAMPLE_KEYS: [u128; 6] = [
+    0x6c1f_0a3d_e75b_4492_b8d0_914e_27fa_5c83,
+    0x3464_2ffc_2899_196a_7b7b_1525_42a1_ca5d,
+    0xec7b_a824_1024_71c4_c9de_b552_b7e6_1878,
+    0x691b_e971_eb1d_64df_1aab_358f_8c12_4789,
+    0xf0c5_961b_7973_db87_9de1_2c97_46e5_7875,
+    0x58b6_aecc_743b_b753_cb89_a73e_d9f0_8201,
+];
 
 impl Config {
-    /// Whether its key is the sample's, which everybody knows.
+    /// Whether its key is that of the sample or an example, which everybody knows.
     pub(crate) fn has_sample_key(&self) -> bool {
-        self.hash_key == expand_key(SAMPLE_KEY)
+        SAMPLE_KEYS.iter().any(|key| self.hash_key == expand_key(key.to_be_bytes()))
     }
 }
 

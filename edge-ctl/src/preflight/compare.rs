@@ -36,7 +36,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     if config.has_sample_key() {
         findings.warn(
             "hash_key",
-            "it is the one of the sample file, which everybody knows: who knows it can send all flows to one backend",
+            "it is the one of a sample file, which everybody knows: who knows it can send all flows to one backend",
             "`openssl rand -hex 16` makes one; on every edge the same. Changing it moves flows",
         );
     }

@@ -1,6 +1,6 @@
 //! The documents about the file are true: the examples parse, and the reference has every key.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, net::IpAddr};
 
 use super::{super::schema, *};
 
@@ -79,6 +79,7 @@ fn examples_for_new_users_are_valid_and_short() {
         assert!(text.ends_with("\n# end\n"), "{name} is seen to be whole");
         let key = text.lines().find(|line| line.starts_with("hash_key = ")).unwrap();
         assert_eq!(keys.insert(key, name), None, "{name} has a key of its own");
+        assert!(config.has_sample_key(), "{name} has a key that users are warned of");
     }
 }
 
