@@ -96,7 +96,8 @@ impl<'a> Owners<'a> {
     fn of(services: &'a [Service]) -> Self {
         let mut owners: HashMap<_, BTreeMap<_, _>> = HashMap::new();
         for (at, service) in services.iter().enumerate() {
-            for (vip, ports) in service.vips.iter().flat_map(|vip| service.ports.iter().map(move |ports| (vip, ports))) {
+            for (vip, ports) in service.vips.iter().flat_map(|vip| service.ports.iter().map(move |ports| (vip, ports)))
+            {
                 let here = owners.entry((*vip, ports.protocol.number())).or_default();
                 here.insert(ports.first, (ports.last, at, service));
             }

@@ -1,6 +1,7 @@
 //! The daemon's life: start, the loop, the end.
 
 mod attaching;
+mod channels;
 mod each_second;
 mod growing;
 mod network_events;
@@ -22,6 +23,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
+use self::channels::{Receivers, Senders, WAITING, channels};
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
@@ -53,7 +55,7 @@ use crate::{
         status::Sample,
         takedown,
     },
-    net::{self, Announcer, Devices, NetError, NetEvent, Watch},
+    net::{self, Announcer, Devices, NetError, Watch},
     probe::{ProbeEngine, Report},
 };
 
@@ -69,8 +71,6 @@ const PATH_MTU: Duration = Duration::from_mins(10);
 const FAREWELL: Duration = Duration::from_millis(300);
 /// Services through which a backend is probed at most, at once.
 const MOST_THROUGH: usize = 4;
-/// Messages that are queued for the loop at most.
-const WAITING: usize = 1024;
 
 /// Why the daemon did not start.
 #[derive(Debug, Error)]
@@ -244,30 +244,6 @@ pub(super) struct Daemon {
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
     pub(super) newer: Option<Sample>,
-}
-
-/// Where those beside the loop send what they see.
-#[derive(Debug)]
-struct Senders {
-    reports: mpsc::Sender<Report>,
-    net_events: mpsc::Sender<NetEvent>,
-    found: mpsc::Sender<fit::Found>,
-}
-
-/// Where the loop hears of it.
-#[derive(Debug)]
-struct Receivers {
-    reports: mpsc::Receiver<Report>,
-    net_events: mpsc::Receiver<NetEvent>,
-    found: mpsc::Receiver<fit::Found>,
-}
-
-fn channels() -> (Senders, Receivers) {
-    let (reports, report_receiver) = mpsc::channel(WAITING);
-    let (net_events, net_receiver) = mpsc::channel(WAITING);
-    let (found, found_receiver) = mpsc::channel(1);
-    let receivers = Receivers { reports: report_receiver, net_events: net_receiver, found: found_receiver };
-    (Senders { reports, net_events, found }, receivers)
 }
 
 /// What runs beside the loop, for one configuration. Dropping it ends it.

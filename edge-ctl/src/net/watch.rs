@@ -289,7 +289,7 @@ impl Watcher {
             match resolution {
                 Resolution::Found { .. } => {}
                 Resolution::Unresolved { neighbour: (_, next_hop), .. } => {
-                    tracing::info!(backend = number, %address, %next_hop, "no next hop: it does not answer");
+                    tracing::info!(backend = number, %address, %next_hop, "no next hop: it has not answered yet");
                 }
                 Resolution::NoWay(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
             }

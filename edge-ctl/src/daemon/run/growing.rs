@@ -8,7 +8,7 @@
 
 use std::{mem, sync::Arc};
 
-use super::{Daemon, channels};
+use super::{Daemon, channels::channels};
 use crate::{
     bpf::{BpfError, PinnedMaps, boot_ms},
     control::{
