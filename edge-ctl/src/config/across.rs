@@ -25,6 +25,9 @@ const BASE: Counts = Counts { services: 64, destinations: 256, pools: 16, backen
 /// Most memory of the tables that grow with slots, bytes: 8 for each cell, see `edge_common::abi::Cell`.
 const TABLE_MEMORY: u64 = 4 << 30;
 
+/// VIPs of a service that are put on an interface and announced there: each is asked for by name.
+const MOST_ANNOUNCED: usize = 1024;
+
 /// All sections, each as far as it could be read.
 pub(super) struct Sections {
     pub(super) slots: Read<Found<u32>>,
@@ -42,7 +45,10 @@ impl Sections {
         let pools = self.pools.as_deref().unwrap_or_default();
         let services = self.services.as_deref().unwrap_or_default();
         self.check_slots(problems);
-        check_destinations(problems, services);
+        // Too many to be looked at one by one were refused above.
+        if self.destinations() <= MOST.destinations as usize {
+            check_destinations(problems, services);
+        }
         check_announcements(problems, services, self.interfaces.as_deref().ok());
         check_loops(problems, services, pools);
         if self.pools.is_ok() {
@@ -311,6 +317,11 @@ fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], inter
             let write = format!("announce_interface = {}", names.join(" or "));
             problems.add(announce.at, "announce = \"l2\" with several interfaces needs `announce_interface`", write);
             continue;
+        }
+        if interface.is_some() && service.vips().len() > MOST_ANNOUNCED {
+            let what =
+                format!("announce = \"l2\" for {} addresses; {MOST_ANNOUNCED} is the most", service.vips().len());
+            problems.add(announce.at, what, "a route to them on the router, and announce = \"none\"");
         }
         for vip in service.vips() {
             let (first, first_draft) = *seen.entry(vip.value).or_insert((interface, announce));

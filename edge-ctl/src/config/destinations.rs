@@ -1,13 +1,15 @@
 //! Where clients connect to: lists of VIPs and ports, as the file writes them and as they are shown.
 
 use std::{
-    collections::HashSet,
+    cell::Cell,
+    collections::{BTreeMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::{
     Protocol,
+    host::MOST,
     values::{self, Entry, Wrong},
     walk::Found,
 };
@@ -45,19 +47,22 @@ impl fmt::Display for Named {
     }
 }
 
-/// VIPs: addresses, and prefixes that stand for all of their addresses.
-pub(super) fn vips(entry: &Entry<'_>) -> Result<Vec<Found<IpAddr>>, Wrong> {
+/// VIPs: addresses, and prefixes that stand for all of their addresses. There may be `left` more of them in the file.
+pub(super) fn vips(entry: &Entry<'_>, left: &Cell<usize>) -> Result<Vec<Found<IpAddr>>, Wrong> {
     let mut vips: Vec<Found<IpAddr>> = Vec::new();
     let mut known = HashSet::new();
-    for (at, some) in values::list(entry, 1..=usize::MAX, VIPS, prefix)? {
-        for vip in some {
+    for (at, prefix) in values::list(entry, 1..=usize::MAX, VIPS, prefix)? {
+        let wrong = |what, write: &str| Wrong { what, write: write.to_owned(), at: Some(at) };
+        // Before they are listed one by one: a few lines can stand for more than there is memory.
+        let Some(rest) = left.get().checked_sub(prefix.count()) else {
+            let what = format!("the file has more than {} VIPs with this", MOST.destinations);
+            return Err(wrong(what, "longer prefixes, or another edge for some of them"));
+        };
+        left.set(rest);
+        for vip in prefix.addresses() {
             if !known.insert(vip) {
                 let what = format!("`{}` has {vip} twice", entry.key);
-                return Err(Wrong {
-                    what,
-                    write: "each address once; a prefix stands for all of its".to_owned(),
-                    at: Some(at),
-                });
+                return Err(wrong(what, "each address once; a prefix stands for all of its"));
             }
             vips.push(Found { value: vip, at });
         }
@@ -65,11 +70,35 @@ pub(super) fn vips(entry: &Entry<'_>) -> Result<Vec<Found<IpAddr>>, Wrong> {
     Ok(vips)
 }
 
-/// The addresses of a prefix, or the one address.
-fn prefix(entry: &Entry<'_>) -> Result<Vec<IpAddr>, Wrong> {
+/// Addresses one after the other.
+struct Prefix {
+    first: IpAddr,
+    /// Bits behind its length, at most [`LONGEST_PREFIX`].
+    host: u32,
+}
+
+impl Prefix {
+    const fn count(&self) -> usize {
+        1 << self.host
+    }
+
+    fn address(&self, place: usize) -> IpAddr {
+        match self.first {
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() | u32::try_from(place).unwrap_or_default()).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() | place as u128).into(),
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        (0..self.count()).map(|place| self.address(place))
+    }
+}
+
+/// A prefix, or one address.
+fn prefix(entry: &Entry<'_>) -> Result<Prefix, Wrong> {
     let text = entry.string(VIPS)?;
     let Some((front, length)) = text.split_once('/') else {
-        return values::address("\"192.0.2.10\"")(entry).map(|address| vec![address]);
+        return values::address("\"192.0.2.10\"")(entry).map(|first| Prefix { first, host: 0 });
     };
     let example = "a prefix as \"198.51.100.0/28\", which stands for its 16 addresses";
     let (Ok(network), Ok(length)) = (front.parse::<IpAddr>(), length.parse::<u32>()) else {
@@ -86,46 +115,51 @@ fn prefix(entry: &Entry<'_>) -> Result<Vec<IpAddr>, Wrong> {
         );
         return Err(entry.wrong("which is too many addresses", write));
     }
-    let number = match network {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
+    let first = match network {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & u32::MAX.checked_shl(host).unwrap_or(0)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & u128::MAX.checked_shl(host).unwrap_or(0)).into(),
     };
-    let address = |number: u128| match network {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
-    };
-    let first = number >> host << host;
-    if first != number {
-        let write = format!("\"{}/{length}\", or \"{network}\" for this address alone", address(first));
+    if first != network {
+        let write = format!("\"{first}/{length}\", or \"{network}\" for this address alone");
         return Err(entry.wrong("which has bits set behind its length", write));
     }
-    let all: Vec<_> = (0..1u128 << host).map(|place| address(first + place)).collect();
-    if let Some((bad, why)) = all.iter().find_map(|&vip| Some((vip, values::unfit(vip)?))) {
+    let prefix = Prefix { first, host };
+    // What is unfit is a prefix itself, or the first or last address of all.
+    let ends = [first, prefix.address(prefix.count() - 1)];
+    if let Some((bad, why)) = ends.into_iter().find_map(|vip| Some((vip, values::unfit(vip)?))) {
         return Err(entry.wrong(&format!("and {bad} in it is {why}"), example));
     }
-    Ok(all)
+    Ok(prefix)
+}
+
+/// Ports that were named so far, by protocol and first port.
+#[derive(Default)]
+pub(super) struct Taken(BTreeMap<(Protocol, u16), Named>);
+
+impl Taken {
+    /// Refuses ports of which there are some already.
+    pub(super) fn take(&mut self, ports: Named) -> Result<(), Wrong> {
+        let before = self.0.range(..=(ports.protocol, ports.last)).next_back();
+        if let Some((_, first)) = before.filter(|(_, first)| first.overlaps(ports)) {
+            return Err(Wrong {
+                what: format!("{ports} has a port that {first} has already"),
+                write: "each port of a protocol once; \"443/quic\" is UDP, too".to_owned(),
+                at: None,
+            });
+        }
+        self.0.insert((ports.protocol, ports.first), ports);
+        Ok(())
+    }
 }
 
 /// Ports with their protocol, singly or in ranges.
-pub(super) fn ports(entry: &Entry<'_>) -> Result<Vec<Found<Named>>, Wrong> {
+pub(super) fn ports(entry: &Entry<'_>, taken: &mut Taken) -> Result<Vec<Found<Named>>, Wrong> {
     let mut all: Vec<Found<Named>> = Vec::new();
     for (at, value) in values::list(entry, 1..=usize::MAX, PORTS, port)? {
-        check_distinct(&all, value).map_err(|wrong| Wrong { at: Some(at), ..wrong })?;
+        taken.take(value).map_err(|wrong| Wrong { at: Some(at), ..wrong })?;
         all.push(Found { value, at });
     }
     Ok(all)
-}
-
-/// Refuses ports of which `known` has some already.
-pub(super) fn check_distinct(known: &[Found<Named>], ports: Named) -> Result<(), Wrong> {
-    match known.iter().find(|known| known.value.overlaps(ports)) {
-        None => Ok(()),
-        Some(first) => Err(Wrong {
-            what: format!("{ports} has a port that {} has already", first.value),
-            write: "each port of a protocol once; \"443/quic\" is UDP, too".to_owned(),
-            at: None,
-        }),
-    }
 }
 
 /// One port, a range, or all that are left, of a protocol.

@@ -7,7 +7,7 @@ use edge_common::abi::Tracking;
 
 use super::{
     Affinity, Ports, Protocol,
-    destinations::{self, Named},
+    destinations::{self, Named, Taken},
     schema::SERVICE_PORT,
     values,
     walk::{Found, Read, Table},
@@ -78,7 +78,8 @@ impl Keys {
 /// Reads the ports of a service, and what is said about their flows.
 pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
     let common = Keys::read(table);
-    let listed = table.optional("ports", destinations::ports);
+    let mut taken = Taken::default();
+    let listed = table.optional("ports", |entry| destinations::ports(entry, &mut taken));
     if table.has("port") && !table.is_list("port") {
         let what = "`port` is one value; ports are listed with their protocol";
         return Err(table.problems.add(table.place("port"), what, destinations::PORTS));
@@ -93,18 +94,17 @@ pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
         .map(|own| (own, own.required("port", "port = \"53/udp\"", destinations::port), Keys::read(own)))
         .collect();
     let common = common?;
-    let mut known = listed?.map_or_else(Vec::new, |found| found.value);
-    let mut all: Vec<_> = known.iter().map(|named| Found { value: common.ports(named.value), at: named.at }).collect();
+    let listed = listed?.map_or_else(Vec::new, |found| found.value);
+    let mut all: Vec<_> = listed.iter().map(|named| Found { value: common.ports(named.value), at: named.at }).collect();
     let mut result = Ok(());
     for (own, named, keys) in own {
         let (named, keys) = (named?, keys?);
-        if let Err(wrong) = destinations::check_distinct(&known, named.value) {
+        if let Err(wrong) = taken.take(named.value) {
             result = Err(table.problems.add(named.at, wrong.what, wrong.write));
             continue;
         }
         let ports = keys.or(common).ports(named.value);
         check_keys(own, std::slice::from_ref(&ports))?;
-        known.push(named);
         all.push(Found { value: ports, at: named.at });
     }
     result?;

@@ -1,6 +1,6 @@
 //! Services: what clients connect to.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{cell::Cell, collections::HashMap, net::IpAddr};
 
 use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
@@ -8,7 +8,7 @@ use super::{
     Affinity, Announce, Interface, Ports, Service,
     defaults::Defaults,
     destinations, flows,
-    host::{self, distinct},
+    host::{self, MOST, distinct},
     schema::SERVICE,
     values::{self, Entry},
     walk::{Found, Read, Table},
@@ -98,11 +98,12 @@ pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<Servic
         return Err(root.problems.add(root.place("service"), what, write));
     }
     let mut names = HashMap::new();
+    let vips = Cell::new(MOST.destinations as usize);
     let tables = tables.into_iter().map(|table| table.with_defaults(defaults.service.as_ref()));
-    Ok(tables.map(|table| service(&table, &mut names)).collect())
+    Ok(tables.map(|table| service(&table, &mut names, &vips)).collect())
 }
 
-fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraft {
+fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Cell<usize>) -> ServiceDraft {
     let modes = [("dsr", Mode::Dsr), ("ipip", Mode::Ipip)];
     let policies = [("open", WhenExhausted::Open), ("reject", WhenExhausted::Reject), ("drop", WhenExhausted::Drop)];
     let name = table.required("name", "name = \"web\"", values::name);
@@ -110,7 +111,9 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>) -> ServiceDraf
     ServiceDraft {
         name: name.and_then(|name| distinct(table, names, name, "service")),
         at: table.at,
-        vips: table.required("vips", destinations::VIPS, destinations::vips).map(|found| found.value),
+        vips: table
+            .required("vips", destinations::VIPS, |entry| destinations::vips(entry, vips_left))
+            .map(|found| found.value),
         ports: flows::read(table),
         slots: host::slots(table),
         mode: table

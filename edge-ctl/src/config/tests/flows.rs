@@ -150,3 +150,18 @@ fn what_is_not_known_is_not_held_against_the_rest() {
     let keys = ["flow_table = true", "learn = \"1s\"", "affinity = \"source\""].map(|key| Some(key.to_owned()));
     assert_eq!(refused_keys(&with("\"80/sctp\"", &keys)), ["ports"]);
 }
+
+#[test]
+fn a_few_lines_that_stand_for_too_much_are_refused_at_once() {
+    let with_prefixes = |count: u8| {
+        let prefixes: Vec<_> = (20..20 + count).map(|n| format!("\"10.{n}.0.0/16\"")).collect();
+        with("\"1-65535/udp\"", &[]).replace("\"192.0.2.10\"", &prefixes.join(", "))
+    };
+    let refused = refusal(&with_prefixes(200));
+    assert!(refused.contains("more than 1048576 VIPs"), "{refused}");
+    let refused = refusal(&with_prefixes(16));
+    assert!(refused.contains("destinations are configured; 1048576 is the most"), "{refused}");
+    let announced = with("\"80/tcp\"", &[Some("announce = \"l2\"".to_owned())]).replace("192.0.2.10", "10.20.0.0/21");
+    let refused = refusal(&announced);
+    assert!(refused.contains("announce = \"l2\" for 2048 addresses; 1024 is the most"), "{refused}");
+}

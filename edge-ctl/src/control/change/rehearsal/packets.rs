@@ -24,6 +24,8 @@ use crate::{
 const FLOWS: usize = 2;
 /// VIPs with ports of a service that packets are sent to, at most.
 const MOST_DOORS: usize = 1024;
+/// The same of all services, but for two of each; and VIPs that are asked themselves.
+const MOST_SCENES: usize = 8192;
 /// Ports of clients start here.
 const FIRST_PORT: u16 = 20_000;
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -51,8 +53,11 @@ pub(super) fn scenes(config: &Config) -> impl Iterator<Item = Scene> {
         service.vips.iter().for_each(|vip| vips.entry(*vip).or_default().extend(&service.ports));
     }
     let vips = vips.into_iter().map(|(vip, taken)| of_vip(vip, &taken));
-    let flows = config.services.iter().flat_map(|service| {
-        let doors = doors(service);
+    let step = vips.len().div_ceil(MOST_SCENES);
+    let vips = vips.step_by(step.max(1));
+    let most = (MOST_SCENES / config.services.len().max(1)).clamp(FLOWS, MOST_DOORS);
+    let flows = config.services.iter().flat_map(move |service| {
+        let doors = doors(service, most);
         let flows = FLOWS.div_ceil(doors.len()).max(1);
         (0..flows).flat_map(move |_| doors.clone()).map(move |door| (service, door))
     });
@@ -68,7 +73,7 @@ struct Door<'a> {
 }
 
 /// The first and the last port of each range, at each VIP; of many doors some, which are spread over all.
-fn doors(service: &Service) -> Vec<Door<'_>> {
+fn doors(service: &Service, most: usize) -> Vec<Door<'_>> {
     let ends = |ports: &Ports| if ports.is_any() { vec![1, u16::MAX] } else { vec![ports.first, ports.last] };
     let ports: Vec<_> =
         service.ports.iter().flat_map(|ports| ends(ports).into_iter().map(move |end| (end, ports))).collect();
@@ -79,7 +84,7 @@ fn doors(service: &Service) -> Vec<Door<'_>> {
         .collect();
     all.dedup_by_key(|door| (door.vip, door.port, door.ports.protocol));
     // Odd, so that it is not always the same port of a few.
-    let step = all.len().div_ceil(MOST_DOORS) | 1;
+    let step = all.len().div_ceil(most) | 1;
     all.into_iter().step_by(step).collect()
 }
 
