@@ -23,7 +23,7 @@ use crate::{
 /// The bank of the maps that a [`World`](edge_tests::world::World) publishes.
 const BANK: u32 = 1;
 /// Candidate cells that the maps have room for.
-const CELLS: usize = 1 << 8;
+const CELLS: usize = 1 << 10;
 
 pub(crate) enum Edge {
     Host(Box<Memory>),
@@ -216,6 +216,6 @@ fn same_seen<K: Ord + std::fmt::Debug>(
 /// What a world does not say: the budget, and as many cells as the maps have.
 fn complete(memory: &mut Memory, plan: &Plan) {
     memory.published.generations[BANK as usize].records_per_second = plan.records_per_second;
-    assert!(memory.candidates.len() <= CELLS && SLOTS as usize * 3 < CELLS, "the maps have no room for the candidates");
+    assert!(memory.candidates.len() <= CELLS, "the maps have no room for the candidates");
     memory.candidates.resize(CELLS, Cell::default());
 }
