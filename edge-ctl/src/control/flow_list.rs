@@ -89,8 +89,11 @@ pub(crate) fn list(
     Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
 }
 
-/// Whose flows are: by VIP and protocol, then by the first port of a range; with the last one.
-struct Owners<'a>(HashMap<(IpAddr, u8), BTreeMap<u16, (u16, usize, &'a Service)>>);
+/// Whose flows are, by VIP and protocol.
+struct Owners<'a>(HashMap<(IpAddr, u8), Ranges<'a>>);
+
+/// Services, each with its position, by the first port of a range of theirs; with the last one.
+type Ranges<'a> = BTreeMap<u16, (u16, usize, &'a Service)>;
 
 impl<'a> Owners<'a> {
     fn of(services: &'a [Service]) -> Self {
