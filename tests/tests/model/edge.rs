@@ -15,10 +15,7 @@ use edge_tests::{
     kernel::Arrival,
 };
 
-use crate::{
-    plan::Plan,
-    scene::{SLOTS, Scene},
-};
+use crate::{plan::Plan, scene::Scene};
 
 /// The bank of the maps that a [`World`](edge_tests::world::World) publishes.
 const BANK: u32 = 1;
