@@ -138,25 +138,32 @@ impl Daemon {
         let mut warnings = Vec::new();
         if config.interfaces != before.interfaces {
             warnings.extend(self.program.attach(config, &events).iter().map(|failure| chain(failure)));
-            for removed in left(&before, config) {
-                match xdp::detach_interface(&self.pins, removed) {
-                    Ok(_) => events.report(EventKind::Detached, removed, "the configuration no longer names it"),
-                    Err(error) => warnings.push(chain(&error)),
-                }
-            }
         }
-        let wanted = takedown::announced(config);
-        let mut unwanted = takedown::announced(&before);
-        unwanted.retain(|old| !wanted.contains(old));
         self.outside = None;
-        if !unwanted.is_empty() {
-            takedown::withdraw(&unwanted, &mut warnings).await;
-        }
+        self.leave(&before, &mut warnings).await;
         self.look_outside();
         self.older = None;
         self.newer = None;
         self.sample();
         Ok(warnings)
+    }
+
+    /// Takes away what the configuration before had outside the maps and this one has not: programs on interfaces, and
+    /// addresses.
+    pub(super) async fn leave(&self, before: &Config, warnings: &mut Vec<String>) {
+        let Controller { inventory, events, .. } = &self.controller;
+        for removed in left(before, &inventory.config) {
+            match xdp::detach_interface(&self.pins, removed) {
+                Ok(_) => events.report(EventKind::Detached, removed, "the configuration no longer names it"),
+                Err(error) => warnings.push(chain(&error)),
+            }
+        }
+        let wanted = takedown::announced(&inventory.config);
+        let mut unwanted = takedown::announced(before);
+        unwanted.retain(|old| !wanted.contains(old));
+        if !unwanted.is_empty() {
+            takedown::withdraw(&unwanted, warnings).await;
+        }
     }
 
     pub(super) fn write_history(&mut self) {

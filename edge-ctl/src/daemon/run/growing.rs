@@ -52,12 +52,15 @@ impl Daemon {
         let (mut maps, inventory) = grow(&self.controller.plane, wanted, &mut self.history, rehearser, &events)?;
         events.report(EventKind::Adopted, "maps", format!("others take their place: {why}"));
         set_stations(&mut maps, &devices, &inventory.config, &events);
+        let before = self.controller.inventory.config.clone();
         self.go_on_with(maps, inventory, &events)?;
+        let mut warnings = Vec::new();
+        self.leave(&before, &mut warnings).await;
         let generation = self.controller.inventory.generation;
         let message = format!(
             "generation {generation} comes into force in larger maps, as soon as the program is loaded onto them"
         );
-        Ok(Outcome { changed: true, message, warnings: Vec::new() })
+        Ok(Outcome { changed: true, message, warnings })
     }
 
     /// All that speaks of backends by number begins anew.
