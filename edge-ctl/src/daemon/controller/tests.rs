@@ -2,6 +2,7 @@
 
 mod judging;
 mod panic_mode;
+mod random;
 mod returning;
 
 use edge_common::abi::Failover;

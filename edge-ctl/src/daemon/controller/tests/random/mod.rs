@@ -1,0 +1,242 @@
+//! Random operations, reloads, restarts and evidence, against a small model of what must hold whatever came before.
+//!
+//! The model knows what operators have said, by names and addresses, and which backends have given cause to be down; nothing of
+//! how the controller gets there. `CONTROLLER_OPERATIONS=100000` runs as many.
+
+mod model;
+mod published;
+
+use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
+
+use self::{model::Model, published::Published};
+use super::*;
+use crate::config::Config;
+
+/// In all, unless `CONTROLLER_OPERATIONS` says otherwise.
+const OPERATIONS: u32 = 3_000;
+/// Of one run.
+const RUN: usize = 150;
+
+/// Changes of the fixture's text: a backend more or less, one with another address, names that change, an order, a pool, a
+/// service, a probe.
+const EDITS: [(&str, &str); 10] = [
+    ("", ""),
+    ("    { name = \"a2\", address = \"10.1.0.12\" },\n", ""),
+    ("    { name = \"b2\", address = \"10.2.0.12\" },\n", "    { name = \"b2\", address = \"10.2.0.99\" },\n"),
+    ("name = \"b1\"", "name = \"renamed\""),
+    ("pools = [\"provider-a\", \"provider-b\"]", "pools = [\"provider-b\", \"provider-a\"]"),
+    ("pools = [\"provider-a\", \"provider-b\"]", "pools = [\"provider-a\"]"),
+    ("min_healthy = 2", "min_healthy = 3"),
+    ("interval = \"1s\"", "interval = \"2s\""),
+    ("probe = { type = \"tcp\", port = 80, rise = 2, fall = 3 }\n", ""),
+    ("weight = 50", "weight = 60\n    }, { name = \"more\", address = \"10.1.0.14\""),
+];
+
+/// What happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many probes of one backend end in the same way.
+    Probes(Index, Answer, u8),
+    /// A probe of each backend of a pool, or of all.
+    Outage(Option<bool>, Answer, u8),
+    /// Milliseconds.
+    Time(u32),
+    Second,
+    Operate(Verb, Index),
+    /// By the command line, on the maps themselves, while the daemon does not answer.
+    Elsewhere(Verb, Index),
+    /// Whether what was removed still has flows.
+    Reload(Index, bool),
+    Restart,
+    Reach(Index, bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Pass,
+    Fail,
+    Silent,
+    Inconclusive,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Verb {
+    Drain,
+    Enable,
+    Disable,
+    Failover(bool),
+    Failback,
+}
+
+impl Answer {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Pass => Verdict::Pass,
+            Self::Fail => Verdict::Fail("connection refused".to_owned()),
+            Self::Silent => Verdict::Silent("no answer within 500ms".to_owned()),
+            Self::Inconclusive => Verdict::Inconclusive("too many open files".to_owned()),
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let answer = || prop_oneof![4 => Just(Answer::Pass), 2 => Just(Answer::Fail), 3 => Just(Answer::Silent), 1 => Just(Answer::Inconclusive)];
+    let verb = || {
+        prop_oneof![
+            1 => Just(Verb::Drain),
+            3 => Just(Verb::Enable),
+            1 => Just(Verb::Disable),
+            1 => any::<bool>().prop_map(Verb::Failover),
+            1 => Just(Verb::Failback),
+        ]
+    };
+    prop_oneof![
+        8 => (any::<Index>(), answer(), 1u8..5).prop_map(|(which, answer, times)| Step::Probes(which, answer, times)),
+        6 => (any::<Option<bool>>(), answer(), 1u8..5).prop_map(|(pool, answer, times)| Step::Outage(pool, answer, times)),
+        4 => prop_oneof![1u32..2_000, 1u32..400_000].prop_map(Step::Time),
+        4 => Just(Step::Second),
+        3 => (verb(), any::<Index>()).prop_map(|(verb, which)| Step::Operate(verb, which)),
+        1 => (verb(), any::<Index>()).prop_map(|(verb, which)| Step::Elsewhere(verb, which)),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(edit, held)| Step::Reload(edit, held)),
+        1 => Just(Step::Restart),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(which, cut)| Step::Reach(which, cut)),
+    ]
+}
+
+/// The configuration after an edit.
+fn edited(edit: usize) -> Config {
+    let (from, to) = EDITS[edit];
+    let text = inventory().config.text.replacen(from, to, 1);
+    config::parse(&text, "edge.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+struct Run {
+    controller: Controller<FakeDataPlane>,
+    published: Published,
+    model: Model,
+}
+
+impl Run {
+    fn new() -> Self {
+        let (published, inventory, plane) = Published::first(&edited(0));
+        let model = Model::new(&inventory);
+        Self { controller: Controller::adopt(inventory, plane, Events::new()).unwrap(), published, model }
+    }
+
+    fn configured(&self) -> Vec<BackendNumber> {
+        self.controller.inventory.members().map(|member| member.number).collect()
+    }
+
+    fn operation(&self, verb: Verb, which: Index) -> Operation {
+        let inventory = &self.controller.inventory;
+        let services = &inventory.config.services;
+        let service = services[which.index(services.len())].name.clone();
+        let names: Vec<_> = inventory.known().map(|known| known.name).collect();
+        let backend = names[which.index(names.len())].clone();
+        let reason = Some("by chance".to_owned());
+        match verb {
+            Verb::Drain => Operation::Drain { backend, reason },
+            Verb::Enable => Operation::Enable { backend, reason },
+            Verb::Disable => Operation::Disable { backend, reason },
+            Verb::Failover(evacuate) => {
+                let to = if evacuate { "provider-b" } else { "provider-a" }.to_owned();
+                Operation::Failover { service, to, evacuate }
+            }
+            Verb::Failback => Operation::Failback { service },
+        }
+    }
+
+    fn probe(&mut self, backend: BackendNumber, answer: Answer) {
+        self.model.probed(&self.controller, backend, matches!(answer, Answer::Fail | Answer::Silent));
+        self.controller.now += Duration::from_millis(7);
+        let report = Report { subject: Subject::Backend(backend), verdict: answer.verdict(), certificate_end: None };
+        self.controller.report(&[report]).unwrap();
+    }
+
+    fn go(&mut self, step: &Step) {
+        match step {
+            Step::Probes(which, answer, times) => {
+                let all = self.configured();
+                (0..*times).for_each(|_| self.probe(all[which.index(all.len())], *answer));
+            }
+            Step::Outage(pool, answer, times) => {
+                let of =
+                    |pool: &Option<bool>| pool.map(|second| &self.controller.inventory.backends[usize::from(second)]);
+                let hit = of(pool).cloned().unwrap_or_else(|| self.configured());
+                for _ in 0..*times {
+                    self.controller.now += Duration::from_millis(900);
+                    for backend in self.configured() {
+                        self.probe(backend, if hit.contains(&backend) { *answer } else { Answer::Pass });
+                    }
+                }
+            }
+            Step::Time(ms) => {
+                self.controller.now += Duration::from_millis((*ms).into());
+                self.controller.reconsider().unwrap();
+            }
+            Step::Second => {
+                self.controller.now += Duration::from_secs(1);
+                self.controller.age().unwrap();
+            }
+            Step::Operate(verb, which) => {
+                let operation = self.operation(*verb, *which);
+                let done = self.controller.operate(&operation).is_ok();
+                self.model.operated(&self.controller.inventory, &operation, done);
+            }
+            Step::Elsewhere(verb, which) => {
+                let operation = self.operation(*verb, *which);
+                let Controller { inventory, plane, .. } = &mut self.controller;
+                let states = plane.states.clone();
+                let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
+                let done = operations::operate(inventory, plane, condition, &Events::new(), &operation).is_ok();
+                self.model.operated(inventory, &operation, done);
+            }
+            Step::Reload(edit, held) => {
+                let config = edited(edit.index(EDITS.len()));
+                let inventory = self.published.next(&config, &mut self.controller.plane, *held);
+                self.model.reloaded(&self.controller.inventory, &inventory);
+                self.controller.replace(inventory).unwrap();
+            }
+            Step::Restart => {
+                let other = Controller::adopt(inventory(), FakeDataPlane::default(), Events::new()).unwrap();
+                let Controller { inventory, plane, now, .. } = std::mem::replace(&mut self.controller, other);
+                self.controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+                self.controller.now = now;
+                self.model.restarted();
+            }
+            Step::Reach(which, cut) => {
+                let all = self.configured();
+                let backend = all[which.index(all.len())];
+                self.model.reached(backend, *cut);
+                self.controller.reach(vec![(backend, cut.then(|| "its link is down".to_owned()))]).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_happens() {
+    let operations = std::env::var("CONTROLLER_OPERATIONS").map_or(OPERATIONS, |text| text.parse().expect("a number"));
+    let runs = operations.div_ceil(u32::try_from(RUN).expect("small"));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(runs));
+    let result = runner.run(&vec(step(), RUN), |steps| {
+        let mut run = Run::new();
+        for (at, step) in steps.iter().enumerate() {
+            let frozen = run.controller.frozen().is_some();
+            let before = run.controller.plane.states.clone();
+            run.go(step);
+            run.controller.reconcile().unwrap();
+            let silent = matches!(
+                step,
+                Step::Probes(_, Answer::Silent | Answer::Inconclusive, _) | Step::Outage(None, Answer::Silent, _)
+            );
+            let stays = frozen && silent && run.controller.frozen().is_some();
+            let broken = run.model.broken(&run.controller, stays.then_some(&before));
+            prop_assert!(broken.is_none(), "step {at}, {step:?}: {}", broken.unwrap_or_default());
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
