@@ -30,7 +30,7 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// Whether both name a port of one protocol. That takes every other port stands beside all of these.
+    /// Whether both name a port of one protocol. `any`, which is all that the others leave, has none in common with them.
     pub(super) fn overlaps(self, other: Self) -> bool {
         self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
     }

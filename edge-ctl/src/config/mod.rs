@@ -165,6 +165,14 @@ pub(crate) struct Limits {
     pub answers: AnswerLimits,
 }
 
+impl Limits {
+    /// Of each of [`Capacity::sizes`](crate::plan::Capacity::sizes) whether the file names it, or it has a default of its own.
+    pub(crate) const fn is_named(&self) -> [bool; 6] {
+        let [services, destinations, pools, backends] = self.named;
+        [services, destinations, pools, backends, true, true]
+    }
+}
+
 /// Backends that fail together.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pool {

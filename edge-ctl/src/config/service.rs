@@ -129,9 +129,14 @@ impl fmt::Display for Ports {
 }
 
 impl Config {
+    /// All VIPs; one of several services as often.
+    pub(crate) fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.services.iter().flat_map(|service| service.vips.iter().copied())
+    }
+
     /// Entries of the service index: each VIP with each port, and each VIP itself.
     pub(crate) fn destinations(&self) -> usize {
-        let vips: HashSet<_> = self.services.iter().flat_map(|service| &service.vips).collect();
+        let vips: HashSet<_> = self.vips().collect();
         vips.len() + self.services.iter().map(|service| service.destinations().count()).sum::<usize>()
     }
 }

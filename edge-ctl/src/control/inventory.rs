@@ -146,7 +146,7 @@ impl Inventory {
 
     /// All VIPs.
     pub(crate) fn vips(&self) -> BTreeSet<IpAddr> {
-        self.config.services.iter().flat_map(|service| service.vips.iter().copied()).collect()
+        self.config.vips().collect()
     }
 
     /// Services with their numbers.

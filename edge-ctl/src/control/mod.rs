@@ -12,8 +12,9 @@ pub(crate) mod change;
 pub(crate) mod kept;
 pub(crate) mod offline;
 mod causes;
+mod few;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
-pub(crate) use self::causes::chain;
+pub(crate) use self::{causes::chain, few::few};

@@ -7,12 +7,13 @@ use crate::{
     control::{
         data_plane::DataPlane,
         events::{EventKind, Events},
+        few,
         inventory::Inventory,
     },
 };
 
 /// So many services get an event each. One change may concern all services.
-const EACH: usize = 5;
+pub(super) const EACH: usize = 5;
 
 /// Reports what a pass has found.
 pub(super) fn report(
@@ -27,7 +28,7 @@ pub(super) fn report(
     if started.len() > EACH {
         let names: Vec<_> = started.iter().map(|(name, _)| *name).collect();
         let (_, Transition { why, .. }) = &started[0];
-        events.report(EventKind::TransitionStarted, &count(&names), format!("{why}: {}", shortened(&names)));
+        events.report(EventKind::TransitionStarted, &count(&names), format!("{why}: {}", few(&names, EACH)));
     } else {
         for (name, transition) in &started {
             events.report(EventKind::TransitionStarted, name, beginning(transition));
@@ -42,7 +43,7 @@ pub(super) fn report(
         .collect();
     if finished.len() > EACH {
         let names: Vec<_> = finished.iter().map(|(name, _)| *name).collect();
-        events.report(EventKind::TransitionFinished, &count(&names), shortened(&names));
+        events.report(EventKind::TransitionFinished, &count(&names), few(&names, EACH));
     } else {
         for (name, finished) in finished {
             events.report(EventKind::TransitionFinished, name, end(finished));
@@ -78,10 +79,4 @@ fn seconds(ms: u64) -> humantime::FormattedDuration {
 
 fn count(names: &[&str]) -> String {
     format!("{} services", names.len())
-}
-
-pub(super) fn shortened(names: &[&str]) -> String {
-    let more = names.len().saturating_sub(EACH);
-    let shown = names[..names.len() - more].join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }

@@ -120,10 +120,8 @@ impl Capacity {
 
     /// Whether a size that the configuration names is another one; those that it does not name follow from it.
     pub(crate) fn is_other_than_named(&self, config: &Config) -> bool {
-        let [services, destinations, pools, backends] = config.limits.named;
-        let named = [services, destinations, pools, backends, true, true];
         let sizes = self.sizes().into_iter().zip(Self::of(config).sizes());
-        sizes.zip(named).any(|((has, wanted), named)| named && has != wanted)
+        sizes.zip(config.limits.is_named()).any(|((has, wanted), named)| named && has != wanted)
     }
 
     /// Sizes by the name that docs/config.md has for them.

@@ -155,7 +155,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         // The controller's, who knows the interfaces.
         stations: Generation::default().stations,
         vip_other: config.vip_other as u32,
-        vip_bits: vip_bits(config.services.iter().flat_map(|service| service.vips.iter().copied())),
+        vip_bits: vip_bits(config.vips()),
     };
     image.write_json()?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);

@@ -20,8 +20,7 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
             return findings.warn("limits", message, "run it as root, with the --pin-dir of the daemon");
         }
     };
-    let [services, destinations, pools, backends] = config.limits.named;
-    let named = [services, destinations, pools, backends, true, true];
+    let named = config.limits.is_named();
     let members = config.pools.iter().map(|pool| pool.backends.len()).sum();
     let needed = [config.services.len(), config.destinations(), config.pools.len(), members, 0, 0];
     let wanted = Capacity::of(config).sizes();

@@ -20,7 +20,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{How, Words, diff::pools_of};
-use crate::config::{Backend, Config, Pool, Ports, Service, lost_end};
+use crate::{
+    config::{Backend, Config, Pool, Ports, Service, lost_end},
+    control::few,
+};
 
 /// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
 pub(crate) type Decided = (String, IpAddr);
@@ -120,6 +123,9 @@ impl Findings {
     }
 }
 
+/// VIPs and ports that a finding names.
+const NAMED: usize = 3;
+
 /// Findings that a refusal lists.
 const SHOWN: usize = 20;
 
@@ -167,19 +173,9 @@ fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
         })
     };
     let ports: Vec<_> = before.ports.iter().filter(|ports| !is_kept(ports)).map(ToString::to_string).collect();
-    let lost: Vec<_> = [few(&vips), few(&ports)].into_iter().flatten().collect();
+    let lost: Vec<_> = [vips, ports].iter().filter(|names| !names.is_empty()).map(|names| few(names, NAMED)).collect();
     let all = lost.join(" and ");
     (!lost.is_empty()).then(|| format!("service {} is at {all} no more: its clients there are not served", before.name))
-}
-
-/// The first few of these, and how many more there are; `None` if there are none.
-fn few(all: &[String]) -> Option<String> {
-    const NAMED: usize = 3;
-    match all.len() {
-        0 => None,
-        count @ ..=NAMED => Some(all[..count].join(", ")),
-        count => Some(format!("{} and {} more", all[..NAMED].join(", "), count - NAMED)),
-    }
 }
 
 /// What the pools of a configuration lose, each looked at once.

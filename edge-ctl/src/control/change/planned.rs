@@ -118,7 +118,7 @@ impl Planned {
         events: &Events,
     ) -> Result<Vetted, ChangeError> {
         let Self { candidate, image, diff, unavailable, cold } = self;
-        let vips = candidate.config.services.iter().flat_map(|service| service.vips.iter().copied()).collect();
+        let vips = candidate.config.vips().collect();
         match net::own(&vips) {
             Ok(own) => maps.set_host_vips(&own),
             // What was known stands, and the watch asks again.

@@ -7,9 +7,11 @@ use crate::{
     control::{
         data_plane::DataPlane,
         events::{EventKind, Events},
+        few,
         inventory::Inventory,
         selection::{self, Counts, Serving},
     },
+    daemon::transitions::EACH,
 };
 
 /// Reports services that were served as `before` says and are as `now` says, both in the order of the configuration.
@@ -43,7 +45,7 @@ pub(super) fn report(
             events.report(kind, name, format!("service {name} {what}"));
             continue;
         };
-        let (count, listed) = (names.len(), super::super::transitions::shortened(&names));
+        let (count, listed) = (names.len(), few(&names, EACH));
         let Some((position, pool)) = pool else {
             events.report_for(kind, &format!("{count} services"), format!("each {what}: {listed}"), &names);
             continue;
