@@ -1,11 +1,16 @@
 //! What new maps are given of the ones before them, in which all numbers are others: states with their reasons, next hops,
 //! failovers, owners and flow records. Counters begin anew.
 
+use std::collections::BTreeMap;
+
 use bytemuck::Pod;
 use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Failover, FlowRecord};
 
 use super::{BpfError, PinnedMaps, flows::FlowTable};
-use crate::plan::{LANES, Snapshot};
+use crate::{
+    config::configured,
+    plan::{BackendRecord, LANES, PoolRecord, Snapshot},
+};
 
 /// Maps that an attached program goes on with until its successor stands.
 pub(crate) struct Before {
@@ -31,12 +36,20 @@ impl Before {
         let old = maps.snapshot()?.ok_or(BpfError::Unpublished)?;
         let new = to.snapshot()?.ok_or(BpfError::Unpublished)?;
         let mut numbers = vec![0; maps.maps.backends.len() as usize];
+        let known = |pool: &PoolRecord, known: &BackendRecord| {
+            (configured(&pool.name).0.to_owned(), known.name.clone(), known.address)
+        };
+        // Several where the pool has parts.
+        let mut was: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (pool, backend) in old.backends() {
+            was.entry(known(pool, backend)).or_default().push((&pool.name, backend.number));
+        }
         for (pool, backend) in new.backends() {
-            let known = old.pool(&pool.name).and_then(|old| {
-                old.backends.iter().find(|known| known.name == backend.name && known.address == backend.address)
-            });
-            if let Some(entry) = known.and_then(|known| numbers.get_mut(usize::from(known.number))) {
-                *entry = backend.number;
+            for (old_pool, number) in was.get(&known(pool, backend)).into_iter().flatten() {
+                let entry = numbers.get_mut(usize::from(*number));
+                if let Some(entry) = entry.filter(|entry| **entry == 0 || **old_pool == pool.name) {
+                    *entry = backend.number;
+                }
             }
         }
         let hash_key = |maps: &PinnedMaps| maps.maps.published().map(|(_, generation)| generation.hash_key);
@@ -55,17 +68,19 @@ impl Before {
             let _in_range = note.and_then(|note| to.maps.notes.write(new.into(), note));
         }
         for service in &self.new.services {
-            let Some(was) = self.old.service(&service.name) else { continue };
+            let Some((was, _)) = self.old.service_before(&service.name) else { continue };
             let failover = self.maps.failover(was.number);
             let target = self.old.pool_of(was.number, failover.first.into()).filter(|_| failover.first != 0);
             let names = service.pools.iter().filter_map(|at| self.new.pools.get(*at));
-            let first = target.and_then(|target| names.map(|pool| &pool.name).position(|name| *name == target.name));
+            let is_it = |target: &PoolRecord, pool: &PoolRecord| configured(&pool.name).0 == configured(&target.name).0;
+            let first = target.and_then(|target| names.into_iter().position(|pool| is_it(target, pool)));
             if let Some(first) = first.and_then(|first| u8::try_from(first).ok()) {
                 to.set_failover(service.number, Failover { first, ..failover })?;
             }
         }
         for pool in &self.new.pools {
-            if let Some(was) = self.old.pool(&pool.name) {
+            let is_it = |old: &&PoolRecord| configured(&old.name).0 == configured(&pool.name).0;
+            if let Some(was) = self.old.pool(&pool.name).or_else(|| self.old.pools.iter().find(is_it)) {
                 to.set_withheld(pool.number, self.maps.withheld(was.number), "");
             }
         }
@@ -83,7 +98,8 @@ impl Before {
 
     fn carry_owners(&self, to: &PinnedMaps) {
         for service in &self.new.services {
-            let Some(was) = self.old.service(&service.name).filter(|was| was.slots == service.slots) else { continue };
+            let was = self.old.service_before(&service.name).map(|(was, _)| was);
+            let Some(was) = was.filter(|was| was.slots == service.slots) else { continue };
             for cell in 0..service.slots / LANES {
                 let (from, at) = (was.owners.wrapping_add(cell), service.owners.wrapping_add(cell));
                 let (Some(Cell(was)), Some(Cell(mut is))) = (self.maps.maps.owners.read(from), to.maps.owners.read(at))

@@ -23,7 +23,7 @@ use super::{
     preview::{NewCells, new_cells},
     publish::{Staged, out_of},
 };
-use crate::plan::{self, Image, LANES};
+use crate::plan::{self, Image, LANES, NewOwners};
 
 /// Where rehearsed frames come in: a test run without a context has the loopback interface's index.
 const INGRESS: u32 = 1;
@@ -43,8 +43,8 @@ pub(crate) struct Expected<'a> {
     tables: NewCells<'a>,
     /// Member lists, by their first cell.
     lists: BTreeMap<u32, Vec<Cell>>,
-    /// Services whose owners are all to be picked, by the first cell of these.
-    fresh_owners: BTreeMap<u32, u32>,
+    /// Services whose owners have a new place, by its first cell, with what they are to be.
+    new_owners: BTreeMap<u32, (u32, NewOwners)>,
     flows_v4: FlowTable<FlowKeyV4>,
     flows_v6: FlowTable<FlowKeyV6>,
     fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
@@ -83,14 +83,15 @@ impl PinnedMaps {
             lists.insert(record.member_list, plan::member_list(&members));
         }
         let services = image.services.iter();
-        let fresh = services.clone().filter(|new| new.fresh_owners).map(|new| (new.service.owners, new.number));
+        let moved = services.clone().filter(|new| new.owners != NewOwners::Kept);
+        let new_owners = moved.map(|new| (new.service.owners, (new.number, new.owners))).collect();
         Expected {
             maps,
             bank: staged.bank,
             published: published(image.generation, staged.bank),
             index_v4: image.index_v4.iter().map(|entry| self.with_host(*entry)).collect(),
             index_v6: image.index_v6.iter().map(|entry| self.with_host(*entry)).collect(),
-            fresh_owners: fresh.collect(),
+            new_owners,
             services: services.map(|new| (new.number, Service { in_transition: 1, ..new.service })).collect(),
             pools,
             backends,
@@ -200,19 +201,20 @@ impl edge_common::maps::Maps for Expected<'_> {
     }
 
     fn owner(&self, SlotAddress { cell, lane }: SlotAddress) -> Option<BackendNumber> {
-        let fresh = self.fresh_owners.range(..=cell).next_back();
         let generation = &self.published.generations[(self.bank & 1) as usize];
-        let fresh = fresh.and_then(|(first, service)| {
+        let new = self.new_owners.range(..=cell).next_back().and_then(|(first, (service, owners))| {
             let slot = (cell - first).checked_mul(LANES)? + lane % LANES;
             let service = self.services.get(service)?;
-            (slot <= service.slot_mask).then_some((slot, service))
+            (slot <= service.slot_mask).then_some((slot, service, owners))
         });
-        match fresh {
+        let now = |cell| Some(self.maps.owners.read(cell)?.lane(lane));
+        match new {
             // Who takes its new flows is given those that run, too.
-            Some((slot, service)) => {
+            Some((slot, service, NewOwners::Picked)) => {
                 Some(select::pick(self, View { bank: self.bank, generation }, service, slot).unwrap_or(0))
             }
-            None => Some(self.maps.owners.read(cell)?.lane(lane)),
+            Some((slot, _, NewOwners::CopiedFrom(first))) => now(first + slot / LANES),
+            Some((_, _, NewOwners::Kept)) | None => now(cell),
         }
     }
 

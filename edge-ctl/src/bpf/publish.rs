@@ -13,7 +13,7 @@ use super::{
     sys,
     view::{Copies, Picker},
 };
-use crate::plan::{self, Edition, Image, NewService, Previous, Returned, Snapshot};
+use crate::plan::{self, Edition, Image, LANES, NewOwners, NewService, Previous, Returned, Snapshot};
 
 /// An image that lies in the maps, in a bank that is not active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,15 +241,31 @@ impl PinnedMaps {
     pub(super) fn write_fresh_owners(&self, image: &Image, bank: u32) {
         let copies = Copies::take(&self.maps, bank, image.generation);
         let mut picks = Picks::default();
-        for new in image.services.iter().filter(|new| new.fresh_owners) {
-            picks.start(&new.service, 0);
-            picks.go_on(&Picker::new(&self.maps, &copies), u32::MAX);
-            for (cell, picked) in (new.service.owners..).zip(picks.cells()) {
-                // What is there was another service's.
-                let _past_the_end = self.maps.owners.write(cell, picked);
-                let _past_the_end = self.maps.unrecorded.write(cell, Cell::default());
+        for new in &image.services {
+            let at = new.service.owners;
+            match new.owners {
+                NewOwners::Kept => {}
+                NewOwners::CopiedFrom(first) => {
+                    let length = (new.service.slot_mask + 1) / LANES;
+                    for (from, to) in (first..).zip(at..).take(length as usize) {
+                        self.write_owners(to, self.maps.owners.read(from), self.maps.unrecorded.read(from));
+                    }
+                }
+                NewOwners::Picked => {
+                    picks.start(&new.service, 0);
+                    picks.go_on(&Picker::new(&self.maps, &copies), u32::MAX);
+                    for (to, picked) in (at..).zip(picks.cells()) {
+                        self.write_owners(to, Some(picked), None);
+                    }
+                }
             }
         }
+    }
+
+    /// Into a cell that no packet reads: what is there was another service's.
+    fn write_owners(&self, cell: u32, owners: Option<Cell>, unrecorded: Option<Cell>) {
+        let _past_the_end = self.maps.owners.write(cell, owners.unwrap_or_default());
+        let _past_the_end = self.maps.unrecorded.write(cell, unrecorded.unwrap_or_default());
     }
 }
 

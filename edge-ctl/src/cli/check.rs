@@ -1,11 +1,13 @@
 //! `edge-ctl check`: what is wrong with a file, and with `--host` what of it does not go with this host.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::{args::Dirs, change, count, failure::Failure, file::FileArgs, print_line, to_json};
 use crate::{
-    config::Config,
+    config::{Config, Pool},
     control::offline,
     preflight::{self, Finding, Host, Severity},
 };
@@ -73,11 +75,13 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
 }
 
 fn report<'a>(file: &FileArgs, config: &Config, findings: &'a [Finding]) -> Report<'a> {
+    let joined = config.joined();
+    let names = |pool: &Pool| pool.backends.iter().map(|backend| &backend.name).collect::<HashSet<_>>().len();
     Report {
         file: file.to_string(),
-        services: config.services.len(),
-        pools: config.pools.len(),
-        backends: config.pools.iter().map(|pool| pool.backends.len()).sum(),
+        services: joined.services.len(),
+        pools: joined.pools.len(),
+        backends: joined.pools.iter().map(names).sum(),
         interfaces: config.interfaces.len(),
         findings,
     }

@@ -8,7 +8,7 @@ use std::{
 use edge_common::abi::Mode;
 
 use super::{
-    Interface, Limits, Ports, Protocol, Tunnel,
+    Clients, Interface, Limits, Ports, Protocol, Tunnel,
     host::{Counts, LimitsDraft, MOST, SLOTS},
     pools::{BackendDraft, PoolDraft},
     schema::nearest,
@@ -96,12 +96,28 @@ impl Sections {
     fn need(&self) -> Counts {
         let pools = self.pools.as_deref().unwrap_or_default();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let services = self.services.as_deref().unwrap_or_default();
         Counts {
-            services: count(self.services.as_ref().map_or(0, Vec::len)),
+            services: count(services.iter().map(|service| self.parts(service)).sum()),
             destinations: count(self.destinations()),
-            pools: count(pools.len()),
-            backends: count(pools.iter().map(|pool| pool.size).sum()),
+            pools: count(pools.iter().map(|pool| pool.parts().len()).sum()),
+            backends: count(pools.iter().map(|pool| pool.size * pool.parts().len()).sum()),
         }
+    }
+
+    /// Whether a backend has two addresses.
+    fn has_parts(&self) -> bool {
+        self.pools.as_deref().unwrap_or_default().iter().any(|pool| pool.parts().len() > 1)
+    }
+
+    /// How many services there are of one in the file: 2 where the clients of each IP version have their own.
+    fn parts(&self, service: &ServiceDraft) -> usize {
+        let names = service.pools.as_deref().unwrap_or_default();
+        let is_split = |pool: &PoolDraft| {
+            let is_named = |name: &Found<String>| pool.name.as_ref().is_ok_and(|known| known.value == name.value);
+            pool.parts().len() > 1 && names.iter().any(is_named)
+        };
+        service.parts(self.pools.as_deref().unwrap_or_default().iter().any(is_split)).len()
     }
 
     /// Entries of the service index: each VIP with each port, and each VIP itself.
@@ -127,7 +143,12 @@ impl Sections {
             if need > most {
                 problems.add(0, format!("{need} {key} are configured; {most} is the most"), "fewer, or another edge");
             } else if let Some(wanted) = wanted.filter(|wanted| wanted.value < need) {
-                let what = format!("`{key}` is {}, but {need} are configured", wanted.value);
+                let twice = if key != "destinations" && self.has_parts() {
+                    ", counting twice what has backends with two addresses"
+                } else {
+                    ""
+                };
+                let what = format!("`{key}` is {}, but {need} are configured{twice}", wanted.value);
                 let room = need.saturating_mul(2).min(most);
                 problems.add(wanted.at, what, format!("{key} = {room}, which leaves room to grow"));
             }
@@ -136,9 +157,14 @@ impl Sections {
         // Owners and what is not recorded: four slots a cell, for each service. Candidates: a slot a cell, for each pool and number
         // of slots. Three times that is made, see `plan::Capacity`.
         let services = self.services.as_deref().unwrap_or_default();
-        let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value);
+        let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value) * self.parts(service) as u64;
         let owners: u64 = services.iter().map(of).sum();
-        let tables: u64 = self.sizes(slots).values().map(|&(sizes, _)| u64::from(sizes)).sum();
+        let sizes = self.sizes(slots);
+        let tables = self.pools.as_deref().unwrap_or_default().iter().filter_map(|pool| {
+            let (sizes, _) = sizes.get(pool.name.as_ref().ok()?.value.as_str())?;
+            Some(u64::from(*sizes) * pool.parts().len() as u64)
+        });
+        let tables: u64 = tables.sum();
         let bytes = (owners / 4 * 2 + tables) * 3 * 8;
         if bytes > TABLE_MEMORY {
             let what = format!(
@@ -202,29 +228,34 @@ impl Sections {
         match service.mode {
             Ok(Mode::Dsr) => {
                 let mismatch = service.vips().iter().find_map(|vip| {
-                    let other = |backend: &&BackendDraft| backend.address.value.is_ipv4() != vip.value.is_ipv4();
-                    Some((vip.value, pool.backends.iter().find(other)?))
+                    let clients = Clients::of(vip.value);
+                    let serves =
+                        |backend: &BackendDraft| backend.serves(clients).filter(|own| Clients::of(*own) != clients);
+                    let (backend, other) =
+                        pool.backends.iter().find_map(|backend| Some((backend, serves(backend)?)))?;
+                    Some((vip.value, backend, other))
                 });
-                if let Some((vip, backend)) = mismatch {
+                if let Some((vip, backend, other)) = mismatch {
+                    let (wanted, had) = (family(vip), family(other));
                     let what = format!(
-                        "mode \"dsr\" keeps the packet {}, but backend `{}/{}` has {}",
-                        family(vip),
-                        name.value,
-                        backend.name,
-                        backend.address.value
+                        "mode \"dsr\" keeps the packet {wanted}, but backend `{}/{}` has only {had}: {other}",
+                        name.value, backend.name,
                     );
-                    problems.add(
-                        name.at,
-                        what,
-                        "mode = \"ipip\", or a pool whose backends have addresses of the VIP's family",
-                    );
+                    let write =
+                        format!("address = [\"{other}\", \"...\"] with one of each IP version, or mode = \"ipip\"");
+                    problems.add(name.at, what, write);
                 }
             }
             Ok(Mode::Ipip) => {
                 let Ok(tunnel) = self.tunnel else { return };
                 let lacks = |v4: bool| if v4 { tunnel.source_v4.is_none() } else { tunnel.source_v6.is_none() };
+                let come = |clients: &&Clients| service.vips().iter().any(|vip| Clients::of(vip.value) == **clients);
+                let come: Vec<_> = Clients::BOTH.iter().filter(come).collect();
                 for (v4, key, example) in [(true, "source_v4", "10.0.0.1"), (false, "source_v6", "fd00::1")] {
-                    let found = pool.backends.iter().find(|backend| backend.address.value.is_ipv4() == v4);
+                    let goes = |backend: &&BackendDraft| {
+                        come.iter().any(|clients| backend.serves(**clients).is_some_and(|to| to.is_ipv4() == v4))
+                    };
+                    let found = pool.backends.iter().find(goes);
                     if let (Some(backend), true) = (found, lacks(v4)) {
                         let backend = format!("`{}/{}`", name.value, backend.name);
                         let what = format!(
@@ -285,14 +316,14 @@ fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
 fn check_loops(problems: &Problems<'_>, services: &[ServiceDraft], pools: &[PoolDraft]) {
     let vips: HashMap<IpAddr, usize> =
         services.iter().flat_map(ServiceDraft::vips).map(|vip| (vip.value, vip.at)).collect();
-    for backend in pools.iter().flat_map(|pool| &pool.backends) {
-        if let Some(vip) = vips.get(&backend.address.value) {
+    for address in pools.iter().flat_map(|pool| &pool.backends).flat_map(|backend| &backend.addresses) {
+        if let Some(vip) = vips.get(&address.value) {
             let what = format!(
                 "backend address {} is the VIP on line {}: its packets would come back here",
-                backend.address.value,
+                address.value,
                 problems.line(*vip)
             );
-            problems.add(backend.address.at, what, "the backend's own address; the VIP goes on its loopback interface");
+            problems.add(address.at, what, "the backend's own address; the VIP goes on its loopback interface");
         }
     }
 }

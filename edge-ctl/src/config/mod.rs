@@ -5,7 +5,7 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`across`] references between sections.
+//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`families`] what has an address of each IP version, [`across`] references between sections.
 //! [`load`](mod@load) reads the file, [`include`] puts several together, and [`origin`] tells them apart again. [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
 
 // Time is an argument here, or is not needed.
@@ -17,6 +17,7 @@ mod destinations;
 mod end;
 mod error;
 mod excerpt;
+mod families;
 mod flows;
 mod foreign;
 mod host;
@@ -50,6 +51,7 @@ use self::walk::{Found, Problems, Read, Table};
 pub(crate) use self::{
     end::{END, lost_end},
     error::ConfigError,
+    families::{Clients, configured, configured_backend, is_meant, joined_backends, joined_names},
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
     service::{Affinity, Announce, Ports, Protocol, Service},
@@ -176,13 +178,14 @@ impl Limits {
 /// Backends that fail together.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pool {
+    /// As the file has it, or that of a part, see [`Clients`].
     pub name: String,
     /// The pool is left when fewer backends than this take new flows; 1 to the number of backends.
     pub min_healthy: u16,
     /// `None`: its backends are not probed and stay unknown, which serves.
     pub probe: Option<Probe>,
     pub judging: Judging,
-    /// At least one, names distinct, addresses distinct.
+    /// At least one, names distinct, addresses distinct; each with the address that serves the pool's clients.
     pub backends: Vec<Backend>,
 }
 
@@ -270,13 +273,11 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let across::Sections { tunnel, interfaces, pools, services, .. } = sections;
     let default_slots = default_slots?;
     let interfaces = interfaces?;
-    let pools = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?;
+    let pools: Vec<_> = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?.concat();
     let edge = edge?;
     let positions = pools.iter().enumerate().map(|(position, pool)| (pool.name.clone(), position)).collect();
-    let services = services?
-        .into_iter()
-        .map(|service| service.finish(default_slots, &positions, &interfaces))
-        .collect::<Read<Vec<_>>>()?;
+    let services = services?.into_iter().map(|service| service.finish(default_slots, &positions, &interfaces));
+    let services = services.collect::<Read<Vec<_>>>()?.concat();
     Ok(Config {
         hash_key: hash_key?,
         vip_other: edge.vip_other,

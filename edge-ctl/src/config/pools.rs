@@ -3,16 +3,19 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use super::{
-    Backend, Judging, Pool, Probe,
+    Backend, Clients, Judging, Pool, Probe,
     defaults::Defaults,
     host::distinct,
     judging, probe, probe_kinds,
     schema::{BACKEND, POOL, PROBE},
-    values::{self, Entry},
+    values::{self, Entry, Wrong},
     walk::{Found, Read, Reported, Table},
 };
 
 const DEFAULT_WEIGHT: u32 = 100;
+
+const ADDRESS: &str = "address = \"10.1.0.11\"";
+const ADDRESSES: &str = "address = [\"10.1.0.11\", \"2001:db8:a::11\"], one of each IP version";
 
 /// A pool as far as it could be read: what is missing was reported, the rest can still be checked.
 pub(super) struct PoolDraft {
@@ -31,31 +34,53 @@ pub(super) struct PoolDraft {
 
 pub(super) struct BackendDraft {
     pub(super) name: String,
-    pub(super) address: Found<IpAddr>,
+    /// At least one, and at most one of each IP version.
+    pub(super) addresses: Vec<Found<IpAddr>>,
     weight: u32,
     probe_port: Option<Found<u16>>,
     probe_host: Option<Found<String>>,
 }
 
+impl BackendDraft {
+    /// The address that serves these clients.
+    pub(super) fn serves(&self, clients: Clients) -> Option<IpAddr> {
+        let addresses: Vec<_> = self.addresses.iter().map(|address| address.value).collect();
+        clients.serve(&addresses)
+    }
+
+    fn finish(&self, clients: Clients) -> Option<Backend> {
+        Some(Backend {
+            name: self.name.clone(),
+            address: self.serves(clients)?,
+            weight: self.weight,
+            probe_port: self.probe_port.as_ref().map(|found| found.value),
+            probe_host: self.probe_host.as_ref().map(|found| found.value.clone()),
+        })
+    }
+}
+
 impl PoolDraft {
-    pub(super) fn finish(self) -> Read<Pool> {
-        let backend = |draft: BackendDraft| Backend {
-            name: draft.name,
-            address: draft.address.value,
-            weight: draft.weight,
-            probe_port: draft.probe_port.map(|found| found.value),
-            probe_host: draft.probe_host.map(|found| found.value),
-        };
-        match self.refused {
-            Some(reported) => Err(reported),
-            None => Ok(Pool {
-                name: self.name?.value,
-                min_healthy: self.min_healthy?,
-                probe: self.probe?,
-                judging: self.judging?,
-                backends: self.backends.into_iter().map(backend).collect(),
-            }),
+    /// For whom there is a pool of its own.
+    pub(super) fn parts(&self) -> &'static [Clients] {
+        let is_split = self.backends.iter().any(|backend| backend.addresses.len() > 1);
+        if is_split { &Clients::BOTH } else { &[Clients::All] }
+    }
+
+    /// One pool, or one for the clients of each IP version.
+    pub(super) fn finish(self) -> Read<Vec<Pool>> {
+        if let Some(reported) = self.refused {
+            return Err(reported);
         }
+        let parts = self.parts();
+        let (name, min_healthy, probe, judging) = (self.name?.value, self.min_healthy?, self.probe?, self.judging?);
+        let part = |&clients: &Clients| Pool {
+            name: clients.part(&name),
+            min_healthy,
+            probe: probe.clone(),
+            judging: judging.clone(),
+            backends: self.backends.iter().filter_map(|draft| draft.finish(clients)).collect(),
+        };
+        Ok(parts.iter().map(part).collect())
     }
 }
 
@@ -152,7 +177,9 @@ fn backend(
     addresses: &mut HashMap<IpAddr, usize>,
 ) -> Read<BackendDraft> {
     let name = table.required("name", "name = \"a1\"", values::name);
-    let address = table.required("address", "address = \"10.1.0.11\"", values::address("address = \"10.1.0.11\""));
+    let own = table.required("address", ADDRESS, backend_addresses).map(|Found { value: own, at }| {
+        own.into_iter().map(|(own, value)| Found { value, at: own.unwrap_or(at) }).collect::<Vec<_>>()
+    });
     let weight = table.optional("weight", values::integer(1..=65_535, "weight = 100"));
     let probe_port = table.optional("probe_port", values::integer(1..=65_535, "probe_port = 8080"));
     let probe_host = table.optional("probe_host", probe_kinds::host);
@@ -165,19 +192,38 @@ fn backend(
             Err(problems.add(name.at, what, "another name, or remove one of the two"))
         }
     });
-    let address = address.and_then(|address| match addresses.insert(address.value, address.at) {
-        None => Ok(address),
-        Some(first) => {
-            let what =
-                format!("address {} is twice in this pool; first on line {}", address.value, problems.line(first));
-            Err(problems.add(address.at, what, "one backend, with a higher weight if it is to get more"))
+    let own = own.and_then(|own| {
+        for address in &own {
+            if let Some(first) = addresses.insert(address.value, address.at) {
+                let what =
+                    format!("address {} is twice in this pool; first on line {}", address.value, problems.line(first));
+                let write = "one backend, with a higher weight if it is to get more";
+                return Err(problems.add(address.at, what, write));
+            }
         }
+        Ok(own)
     });
     Ok(BackendDraft {
         name: name?.value,
-        address: address?,
+        addresses: own?,
         weight: weight?.map_or(DEFAULT_WEIGHT, |found| found.value),
         probe_port: probe_port?,
         probe_host: probe_host?,
     })
+}
+
+/// An address, or a list of one of each IP version; in a list each with its place.
+fn backend_addresses(entry: &Entry<'_>) -> Result<Vec<(Option<usize>, IpAddr)>, Wrong> {
+    if !entry.is_list() {
+        return values::address(ADDRESS)(entry).map(|address| vec![(None, address)]);
+    }
+    let found = values::list(entry, 1..=2, ADDRESSES, |entry| values::address(ADDRESS)(entry))?;
+    if let [(_, first), (at, second)] = found[..]
+        && first.is_ipv4() == second.is_ipv4()
+    {
+        let version = if first.is_ipv4() { "IPv4" } else { "IPv6" };
+        let what = format!("`address` has two {version} addresses; a backend has at most one of each IP version");
+        return Err(Wrong { what, write: "a backend for each of them".to_owned(), at: Some(at) });
+    }
+    Ok(found.into_iter().map(|(at, address)| (Some(at), address)).collect())
 }

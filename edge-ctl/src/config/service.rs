@@ -12,6 +12,7 @@ use super::{Config, destinations::Named};
 /// What clients connect to: each of its VIPs with each of its ports. All of it fails over together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
+    /// As the file has it, or that of a part, see [`Clients`](super::Clients).
     pub name: String,
     /// At least one, distinct, in the order of the file.
     pub vips: Vec<IpAddr>,

@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::HashMap, net::IpAddr};
 use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
 use super::{
-    Affinity, Announce, Interface, Ports, Service,
+    Affinity, Announce, Clients, Interface, Ports, Service,
     defaults::Defaults,
     destinations, flows,
     host::{self, MOST, distinct},
@@ -63,30 +63,54 @@ impl ServiceDraft {
         self.slots.ok().flatten().unwrap_or(default)
     }
 
-    /// The service, once everything across sections was checked.
+    /// For whom there is a service of its own, if those who come to any of these pools are told apart.
+    pub(super) fn parts(&self, is_split: bool) -> &'static [Clients] {
+        let is_dual =
+            Clients::BOTH.iter().all(|clients| self.vips().iter().any(|vip| Clients::of(vip.value) == *clients));
+        if is_split && is_dual { &Clients::BOTH } else { &[Clients::All] }
+    }
+
+    /// The service, once everything across sections was checked; one for the clients of each IP version where pools are.
     /// `slots` is how many it has if it does not say, and `pools` has the position of each pool by its name.
     pub(super) fn finish(
         self,
         slots: u32,
         pools: &HashMap<String, usize>,
         interfaces: &[Found<Interface>],
-    ) -> Read<Service> {
+    ) -> Read<Vec<Service>> {
+        let names = self.pools.as_ref().map_err(|reported| *reported)?;
+        let parts = self.parts(names.iter().any(|name| !pools.contains_key(&name.value)));
+        let position =
+            |name: &str, clients: Clients| pools.get(name).or_else(|| pools.get(&clients.part(name))).copied();
+        let vips: Vec<_> = self.vips?.into_iter().map(|found| found.value).collect();
+        let ports: Vec<_> = self.ports?.into_iter().map(|found| found.value).collect();
+        let (name, mode, when_exhausted, affinity) =
+            (self.name?.value, self.mode?, self.when_exhausted?, self.affinity?);
+        let slots = self.slots?.map_or(slots, |found| found.value);
         let announce = self.announce?;
-        Ok(Service {
-            name: self.name?.value,
-            vips: self.vips?.into_iter().map(|found| found.value).collect(),
-            ports: self.ports?.into_iter().map(|found| found.value).collect(),
-            slots: self.slots?.map_or(slots, |found| found.value),
-            mode: self.mode?,
-            // Names that lead nowhere were reported when the sections were checked against each other.
-            pools: self.pools?.iter().filter_map(|name| pools.get(&name.value).copied()).collect(),
-            when_exhausted: self.when_exhausted?,
-            announce: match announce.interface(interfaces) {
-                Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
-                _ => Announce::None,
-            },
-            affinity: self.affinity?,
-        })
+        let announce = match announce.interface(interfaces) {
+            Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
+            _ => Announce::None,
+        };
+        let part = |&clients: &Clients| {
+            let is_for = |vip: &&IpAddr| clients == Clients::All || Clients::of(**vip) == clients;
+            let vips: Vec<_> = vips.iter().filter(is_for).copied().collect();
+            // Those who come are all of one IP version, or pools do not tell them apart.
+            let come = vips.first().map_or(Clients::All, |vip| Clients::of(*vip));
+            Service {
+                name: clients.part(&name),
+                // Names that lead nowhere were reported when the sections were checked against each other.
+                pools: names.iter().filter_map(|name| position(&name.value, come)).collect(),
+                vips,
+                ports: ports.clone(),
+                slots,
+                mode,
+                when_exhausted,
+                announce: announce.clone(),
+                affinity,
+            }
+        };
+        Ok(parts.iter().map(part).collect())
     }
 }
 

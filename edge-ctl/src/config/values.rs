@@ -31,6 +31,10 @@ pub(super) struct Wrong {
 }
 
 impl Entry<'_> {
+    pub(super) const fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
     /// The value is of the right type, but `why`.
     pub(super) fn wrong(&self, why: &str, write: impl Into<String>) -> Wrong {
         Wrong { what: format!("`{}` is {}, {why}", self.key, self.source), write: write.into(), at: None }

@@ -78,6 +78,40 @@ pub(crate) fn inventory() -> Inventory {
     }
 }
 
+const TWO_ADDRESSES: &str = r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+interface = [{ name = "eth0" }]
+[defaults.pool]
+failback_after = "0s"
+failback_over = "0s"
+slow_start = "0s"
+[[pool]]
+name = "a"
+backend = [{ name = "a1", address = ["10.1.0.11", "2001:db8:a::11"] }]
+[[pool]]
+name = "b"
+backend = [{ name = "b1", address = ["10.2.0.11", "2001:db8:b::11"] }]
+[[service]]
+name = "web"
+vips = ["192.0.2.10", "2001:db8::10"]
+ports = ["80/tcp"]
+mode = "dsr"
+pools = ["a", "b"]
+"#;
+
+/// Services 1 and 2; backends 1 and 2 are a1's addresses, 3 and 4 b1's.
+pub(crate) fn two_addresses() -> Inventory {
+    Inventory {
+        generation: 1,
+        config: config::parse(TWO_ADDRESSES, "edge.toml").expect("it is good"),
+        services: vec![1, 2],
+        pools: vec![0, 1, 2, 3],
+        backends: vec![vec![1], vec![2], vec![3], vec![4]],
+        retired: Vec::new(),
+    }
+}
+
 /// Maps in plain memory.
 #[derive(Debug, Default)]
 pub(crate) struct FakeDataPlane {

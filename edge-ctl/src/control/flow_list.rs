@@ -13,7 +13,7 @@ use edge_common::{
 use serde::Serialize;
 
 use crate::{
-    config::{Protocol, Service},
+    config::{Protocol, Service, configured, configured_backend},
     control::inventory::{Inventory, Known, NameError},
 };
 
@@ -68,13 +68,16 @@ pub(crate) fn list(
     wanted: Wanted<'_>,
     now: Duration,
 ) -> Result<Listing, NameError> {
-    let only = wanted.service.map(|name| inventory.service(name)).transpose()?.map(|(service, _)| service);
+    let only = wanted.service.map(|name| inventory.service(name)).transpose()?;
     let services = Owners::of(&inventory.config.services);
     let backends: BTreeMap<_, _> = inventory.known().map(|known| (known.number, known)).collect();
     let mut flows = Vec::with_capacity(records.len());
     for (ends, record) in records {
         let owner = services.owner(ends);
-        if only.is_none_or(|only| owner.is_some_and(|(_, service)| service.name == only.name)) {
+        let is_wanted = |only: &Vec<(&Service, u32)>| {
+            owner.is_some_and(|(_, service)| only.iter().any(|(only, _)| only.name == service.name))
+        };
+        if only.as_ref().is_none_or(is_wanted) {
             let (position, service) = owner.map_or((usize::MAX, None), |(at, service)| (at, Some(service)));
             flows.push((position, flow(ends, record, service, backends.get(&record.backend), now)));
         }
@@ -86,7 +89,11 @@ pub(crate) fn list(
     });
     let records = flows.len();
     flows.truncate(wanted.limit.unwrap_or(usize::MAX));
-    Ok(Listing { records, flows: flows.into_iter().map(|(_, flow)| flow).collect(), none: none(only) })
+    Ok(Listing {
+        records,
+        flows: flows.into_iter().map(|(_, flow)| flow).collect(),
+        none: none(only.and_then(|only| only.first().map(|(service, _)| *service))),
+    })
 }
 
 /// Whose flows are, by VIP and protocol.
@@ -125,13 +132,13 @@ fn flow(
     now: Duration,
 ) -> Flow {
     Flow {
-        service: service.map(|service| service.name.clone()),
+        service: service.map(|service| configured(&service.name).0.to_owned()),
         vip: ends.vip,
         port: ends.port,
         protocol: if ends.protocol == protocol::TCP { Protocol::Tcp.name() } else { Protocol::Udp.name() },
         client: ends.client,
         client_port: ends.client_port,
-        backend: backend.map(|known| known.name.clone()),
+        backend: backend.map(|known| configured_backend(&known.name)),
         retired: backend.is_some_and(|known| known.retired),
         age_seconds: now.as_secs().saturating_sub(record.recorded_s.into()),
         silent_seconds: now.saturating_sub(Duration::from_nanos(record.seen_ns)).as_secs(),
@@ -142,10 +149,12 @@ fn flow(
 fn none(only: Option<&Service>) -> String {
     match only {
         None => "no flow is recorded, as is normal: each goes to its slot's owner".to_owned(),
-        Some(Service { name, ports, .. }) if ports.iter().all(|ports| ports.tracking == Tracking::Stateless) => {
+        Some(service) if service.ports.iter().all(|ports| ports.tracking == Tracking::Stateless) => {
+            let (name, _) = configured(&service.name);
             format!("no flow of {name} is recorded: its configuration has `flow_table = false`")
         }
-        Some(Service { name, .. }) => {
+        Some(service) => {
+            let (name, _) = configured(&service.name);
             format!("no flow of {name} is recorded, as is normal: each goes to its slot's owner")
         }
     }

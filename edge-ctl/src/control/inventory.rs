@@ -44,6 +44,11 @@ impl Member<'_> {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.pool.name, self.backend.name)
     }
+
+    /// The same with the pool as the file has it.
+    pub(crate) fn configured_name(&self) -> String {
+        format!("{}/{}", config::configured(&self.pool.name).0, self.backend.name)
+    }
 }
 
 /// Any backend that has a number, configured or retired.
@@ -52,6 +57,16 @@ pub(crate) struct Known {
     pub(crate) number: BackendNumber,
     /// `POOL/BACKEND`.
     pub(crate) name: String,
+    pub(crate) retired: bool,
+}
+
+/// The backend that somebody means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// `POOL/BACKEND`, or one part of the pool of it.
+    pub(crate) name: String,
+    /// At least one: each of its addresses has a number.
+    pub(crate) numbers: Vec<BackendNumber>,
     pub(crate) retired: bool,
 }
 
@@ -183,7 +198,7 @@ impl Inventory {
 
     /// The pool that a retired backend was in, if the configuration still has it.
     pub(crate) fn retired_pool(&self, retired: &RetiredRecord) -> Option<&Pool> {
-        self.config.pools.iter().find(|pool| pool.name == retired.pool)
+        self.config.pools.iter().find(|pool| config::is_meant(&retired.pool, &pool.name))
     }
 
     /// What probes are made for: number, address, pool. A retired backend is probed as its pool is.
@@ -192,28 +207,45 @@ impl Inventory {
         members.chain(self.retired.iter().map(|retired| (retired.number, retired.address, self.retired_pool(retired))))
     }
 
-    /// The backend `POOL/BACKEND`, or `BACKEND` where it is the only one. A retired one may be named by its address,
-    /// too (`POOL/BACKEND@ADDRESS`), and has to be where the configuration has another of its name.
-    pub(crate) fn backend(&self, name: &str) -> Result<Known, NameError> {
-        let is_named = |full: &str| match name.split_once('/') {
-            Some(_) => full == name,
-            None => full.split_once('/').is_some_and(|(_, bare)| bare == name),
+    /// The backend `POOL/BACKEND`, or `BACKEND` where it is the only one; all of its addresses, unless the pool's part is named.
+    /// A retired one may be named by its address, too (`POOL/BACKEND@ADDRESS`), and has to be where the configuration has
+    /// another of its name.
+    pub(crate) fn backend(&self, word: &str) -> Result<Named, NameError> {
+        let is_named = |word: &str, full: &str| {
+            let Some((pool, backend)) = full.split_once('/') else { return false };
+            match word.split_once('/') {
+                Some((wanted, name)) => name == backend && config::is_meant(wanted, pool),
+                None => word == backend,
+            }
         };
-        let mut found: Vec<_> = self.known().filter(|known| !known.retired && is_named(&known.name)).collect();
+        let mut found: Vec<_> = self.known().filter(|known| !known.retired && is_named(word, &known.name)).collect();
         if found.is_empty() {
             let retired = self.known().filter(|known| known.retired).zip(&self.retired);
             let named = retired.filter(|(known, retired)| {
-                is_named(&known.name) || format!("{}@{}", known.name, retired.address) == name
+                let at_address = word.strip_suffix(&format!("@{}", retired.address));
+                is_named(word, &known.name) || at_address.is_some_and(|word| is_named(word, &known.name))
             });
             found = named.map(|(known, _)| known).collect();
-        }
-        let name = name.to_owned();
-        match &found[..] {
-            [known] => Ok(known.clone()),
-            [] => Err(NameError::NoSuchBackend { name, known: self.known().map(|known| known.name).collect() }),
-            _ => {
+            // Two of one name were two machines, as far as anybody knows.
+            let names: BTreeSet<_> = found.iter().map(|known| &known.name).collect();
+            if names.len() < found.len() {
                 let known = found.into_iter().map(|known| known.name).collect();
-                Err(NameError::AmbiguousBackend { name, known })
+                return Err(NameError::AmbiguousBackend { name: word.to_owned(), known });
+            }
+        }
+        let mut names = config::joined_backends(found.iter().map(|known| known.name.as_str()));
+        match (names.pop(), names.is_empty()) {
+            (Some(name), true) => {
+                let retired = found.iter().all(|known| known.retired);
+                Ok(Named { name, numbers: found.into_iter().map(|known| known.number).collect(), retired })
+            }
+            (None, _) => {
+                let known: BTreeSet<_> = self.known().map(|known| config::configured_backend(&known.name)).collect();
+                Err(NameError::NoSuchBackend { name: word.to_owned(), known: known.into_iter().collect() })
+            }
+            (Some(last), false) => {
+                names.push(last);
+                Err(NameError::AmbiguousBackend { name: word.to_owned(), known: names })
             }
         }
     }
@@ -226,27 +258,28 @@ impl Inventory {
         configured.or_else(|| retired().map(|retired| format!("{}/{}", retired.pool, retired.name)))
     }
 
-    /// The service of that name, and its number.
-    pub(crate) fn service(&self, name: &str) -> Result<(&Service, u32), NameError> {
-        self.services().find(|(service, _)| service.name == name).ok_or_else(|| NameError::NoSuchService {
-            name: name.to_owned(),
-            known: self.config.services.iter().map(|service| service.name.clone()).collect(),
-        })
+    /// The service that somebody means, with its number: one, or its two parts.
+    pub(crate) fn service(&self, word: &str) -> Result<Vec<(&Service, u32)>, NameError> {
+        let found: Vec<_> = self.services().filter(|(service, _)| config::is_meant(word, &service.name)).collect();
+        if found.is_empty() {
+            let known = config::joined_names(self.config.services.iter().map(|service| service.name.as_str()));
+            return Err(NameError::NoSuchService { name: word.to_owned(), known });
+        }
+        Ok(found)
     }
 
-    /// Position in `service.pools` of the pool of that name.
+    /// Position in `service.pools` of the pool that somebody means.
     pub(crate) fn position(&self, service: &Service, pool: &str) -> Result<usize, NameError> {
-        if let Some(position) = service.pools.iter().position(|member| self.config.pools[*member].name == pool) {
+        let is_meant = |known: &Pool| config::is_meant(pool, &known.name);
+        if let Some(position) = service.pools.iter().position(|member| is_meant(&self.config.pools[*member])) {
             return Ok(position);
         }
-        if self.config.pools.iter().any(|known| known.name == pool) {
-            return Err(NameError::PoolNotInService {
-                name: pool.to_owned(),
-                service: service.name.clone(),
-                known: self.pool_names(service),
-            });
+        let known = self.pool_names(service);
+        if self.config.pools.iter().any(is_meant) {
+            let (service, _) = config::configured(&service.name);
+            return Err(NameError::PoolNotInService { name: pool.to_owned(), service: service.to_owned(), known });
         }
-        Err(NameError::NoSuchPool { name: pool.to_owned(), known: self.pool_names(service) })
+        Err(NameError::NoSuchPool { name: pool.to_owned(), known })
     }
 
     /// Numbers of the service's pools that could take its new flows and wait for that.
@@ -261,9 +294,10 @@ impl Inventory {
         service.pools.iter().filter_map(waits)
     }
 
-    /// Names of the service's pools in order of priority.
+    /// What the file calls the service's pools, in order of priority.
     pub(crate) fn pool_names(&self, service: &Service) -> Vec<String> {
-        service.pools.iter().map(|pool| self.config.pools[*pool].name.clone()).collect()
+        let name = |pool: &usize| config::configured(&self.config.pools[*pool].name).0.to_owned();
+        service.pools.iter().map(name).collect()
     }
 }
 
@@ -304,7 +338,7 @@ mod tests {
     #[test]
     fn a_backend_is_found_by_its_full_name_and_by_a_unique_bare_one() {
         let inventory = inventory();
-        assert_eq!(inventory.backend("provider-a/a1").unwrap().number, 1);
+        assert_eq!(inventory.backend("provider-a/a1").unwrap().numbers, [1]);
         assert_eq!(inventory.backend("b2").unwrap().name, "provider-b/b2");
     }
 
@@ -329,7 +363,7 @@ mod tests {
     #[test]
     fn a_pool_of_another_service_is_told_from_none_at_all() {
         let inventory = inventory();
-        let (dns, _) = inventory.service("dns").unwrap();
+        let (dns, _) = inventory.service("dns").unwrap()[0];
         assert!(matches!(inventory.position(dns, "provider-a"), Err(NameError::PoolNotInService { .. })));
         assert!(matches!(inventory.position(dns, "provider-x"), Err(NameError::NoSuchPool { .. })));
         assert_eq!(inventory.position(dns, "provider-b"), Ok(0));

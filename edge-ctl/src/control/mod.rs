@@ -16,5 +16,7 @@ mod few;
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{causes::chain, few::few};

@@ -2,6 +2,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::collections::{BTreeMap, HashSet};
+
 use edge_common::abi::{BackendNumber, Failover};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,11 +11,12 @@ use thiserror::Error;
 use super::{
     data_plane::DataPlane,
     events::{EventKind, Events},
-    inventory::{Inventory, Known, NameError},
+    inventory::{Inventory, NameError, Named},
     selection::{self, Counts, Serving},
 };
 use crate::{
     bpf::BpfError,
+    config::{Service, is_meant, joined_names},
     health::{Condition, Health},
     plan::{self, Admin},
 };
@@ -101,33 +104,46 @@ fn set_admin(
     admin: Admin,
     reason: Option<&str>,
 ) -> Result<Outcome, OperationError> {
-    let Known { number, name, retired } = inventory.backend(backend)?;
+    let Named { name, numbers, retired } = inventory.backend(backend)?;
     let (kind, done) = match admin {
         Admin::Drained => (EventKind::BackendDrained, "drained"),
         Admin::Disabled => (EventKind::BackendDisabled, "disabled"),
         Admin::Enabled => (EventKind::BackendEnabled, "enabled"),
     };
-    let before = plane.state(number);
-    if plan::admin(before) == admin {
+    if numbers.iter().all(|number| plan::admin(plane.state(*number)) == admin) {
         let message = format!("{name} is {done} already");
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
-    let condition = condition(number);
     let why = match reason {
         Some(reason) => format!("{done} by an operator: {reason}"),
         None => format!("{done} by an operator"),
     };
-    plane.change_state(number, |before| plan::changed(before, admin, condition), &why)?;
+    let mut healths = HashSet::new();
+    for number in numbers {
+        let condition = condition(number);
+        healths.insert(condition.health);
+        if plan::admin(plane.state(number)) != admin {
+            plane.change_state(number, |before| plan::changed(before, admin, condition), &why)?;
+        }
+    }
     events.report(kind, &name, why);
-    let message = match (admin, condition.health) {
-        (Admin::Drained, _) => format!("{name} is drained: it gets no new flows, and keeps its established ones"),
-        (Admin::Disabled, _) => format!("{name} is disabled: it gets no packets"),
-        (Admin::Enabled, _) if retired => {
+    let is = |health| healths.contains(&health);
+    let message = match admin {
+        Admin::Drained => format!("{name} is drained: it gets no new flows, and keeps its established ones"),
+        Admin::Disabled => format!("{name} is disabled: it gets no packets"),
+        Admin::Enabled if retired => {
             format!("{name} is enabled; it is retired: it keeps its flows and gets no new ones")
         }
-        (Admin::Enabled, Health::Up) => format!("{name} is enabled, and up"),
-        (Admin::Enabled, Health::Unknown) => format!("{name} is enabled; it is not known to be up or down, and serves"),
-        (Admin::Enabled, Health::Down) => format!("{name} is enabled, but down: it serves once its probes pass"),
+        Admin::Enabled if is(Health::Down) && healths.len() > 1 => {
+            format!("{name} is enabled, but one of its addresses is down: that serves once its probes pass")
+        }
+        Admin::Enabled if is(Health::Down) => {
+            format!("{name} is enabled, but down: it serves once its probes pass")
+        }
+        Admin::Enabled if is(Health::Unknown) => {
+            format!("{name} is enabled; it is not known to be up or down, and serves")
+        }
+        Admin::Enabled => format!("{name} is enabled, and up"),
     };
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
 }
@@ -140,30 +156,34 @@ fn fail_over(
     to: &str,
     evacuate: bool,
 ) -> Result<Outcome, OperationError> {
-    let (service, number) = inventory.service(service)?;
+    let services = inventory.service(service)?;
+    let name = name_of(&services);
+    // The parts of a service have the same pools in the same order.
+    let (service, _) = services[0];
     let position = inventory.position(service, to)?;
-    let name = &service.name;
     if position == 0 {
         // Its first pool is where it goes without a failover.
-        let mut outcome = fail_back(inventory, plane, events, name)?;
+        let mut outcome = fail_back(inventory, plane, events, &name)?;
         if !outcome.changed {
             outcome.message = format!("{to} is the first pool of service {name}: there is nothing to fail over");
         }
         return Ok(outcome);
     }
     let wanted = Failover { first: u8::try_from(position).unwrap_or(u8::MAX), evacuate };
-    if plane.failover(number) == wanted {
+    if services.iter().all(|(_, number)| plane.failover(*number) == wanted) {
         let message = format!("service {name} is failed over to pool {to} already");
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
-    plane.set_failover(number, wanted)?;
+    for (_, number) in &services {
+        plane.set_failover(*number, wanted)?;
+    }
     let left = inventory.pool_names(service)[..position].join(", ");
     let message = if evacuate {
         format!("service {name} is failed over to pool {to}, and the established flows of {left} with it")
     } else {
         format!("service {name} is failed over to pool {to}; the established flows of {left} stay there")
     };
-    events.report(EventKind::Failover, name, message.clone());
+    events.report(EventKind::Failover, &name, message.clone());
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
 }
 
@@ -173,24 +193,43 @@ fn fail_back(
     events: &Events,
     service: &str,
 ) -> Result<Outcome, OperationError> {
-    let (service, number) = inventory.service(service)?;
-    let name = &service.name;
-    let waiting: Vec<_> = inventory.waiting(service, plane).collect();
-    if plane.failover(number) == Failover::default() && waiting.is_empty() {
+    let services = inventory.service(service)?;
+    let name = name_of(&services);
+    let waiting: Vec<_> = services.iter().flat_map(|(service, _)| inventory.waiting(service, plane)).collect();
+    let is_over = |(_, number): &(&Service, u32)| plane.failover(*number) != Failover::default();
+    if !services.iter().any(is_over) && waiting.is_empty() {
         let message = format!("service {name} is not failed over");
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     for pool in waiting {
         plane.set_withheld(pool, 0, "failback");
     }
-    plane.set_failover(number, Failover::default())?;
-    let serving = selection::serving(&Counts::take(inventory, plane), Failover::default(), service);
-    let message = format!(
-        "the failover of service {name} is taken back: it {}",
-        selection::described(inventory, service, serving)
-    );
-    events.report(EventKind::Failback, name, message.clone());
+    for (_, number) in &services {
+        plane.set_failover(*number, Failover::default())?;
+    }
+    let counts = Counts::take(inventory, plane);
+    let described = services.iter().map(|(service, _)| {
+        selection::described(inventory, service, selection::serving(&counts, Failover::default(), service))
+    });
+    let goes = each(&services, described);
+    let message = format!("the failover of service {name} is taken back: it {goes}");
+    events.report(EventKind::Failback, &name, message.clone());
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
+}
+
+/// What somebody calls these parts of one service.
+fn name_of(services: &[(&Service, u32)]) -> String {
+    joined_names(services.iter().map(|(service, _)| service.name.as_str())).join(", ")
+}
+
+/// What is said of a service, or of each of its parts where that differs.
+fn each(services: &[(&Service, u32)], said: impl Iterator<Item = String>) -> String {
+    let mut said: Vec<_> = said.collect();
+    if said.windows(2).any(|pair| pair[0] != pair[1]) {
+        let part = |(said, (service, _)): (String, &(&Service, u32))| format!("{said} ({})", service.name);
+        return said.into_iter().zip(services).map(part).collect::<Vec<_>>().join(", and ");
+    }
+    said.pop().unwrap_or_default()
 }
 
 /// Effects of the change on services beyond the request, as warnings.
@@ -200,28 +239,30 @@ fn consequences(
     before: &[Serving],
     operation: &Operation,
 ) -> Vec<String> {
-    let mut warnings = Vec::new();
     let after = selection::all(inventory, plane);
+    // By what becomes of them, since parts of a service mostly share it.
+    let mut worse: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (position, (service, now)) in inventory.config.services.iter().zip(after).enumerate() {
-        let described = selection::described(inventory, service, now);
-        match operation {
-            Operation::Failover { service: name, to, .. } if *name == service.name => {
-                if inventory.position(service, to).map(Serving::Pool) != Ok(now) {
-                    warnings.push(format!(
-                        "pool {to} has too few backends that take new flows: service {name} {described}"
-                    ));
-                }
+        let is_worse = match operation {
+            Operation::Failover { service: word, to, .. } => {
+                is_meant(word, &service.name) && inventory.position(service, to).map(Serving::Pool) != Ok(now)
             }
-            Operation::Enable { .. } | Operation::Failback { .. } | Operation::Failover { .. } => {}
-            Operation::Drain { .. } | Operation::Disable { .. } => {
-                if before.get(position) != Some(&now) {
-                    warnings.push(format!(
-                        "its pool has too few backends left that take new flows: service {} {described}",
-                        service.name
-                    ));
-                }
-            }
+            Operation::Enable { .. } | Operation::Failback { .. } => false,
+            Operation::Drain { .. } | Operation::Disable { .. } => before.get(position) != Some(&now),
+        };
+        if is_worse {
+            worse.entry(selection::described(inventory, service, now)).or_default().push(&service.name);
         }
     }
-    warnings
+    let why = match operation {
+        Operation::Failover { to, .. } => format!("pool {to} has too few backends that take new flows"),
+        Operation::Drain { .. } | Operation::Disable { .. } | Operation::Enable { .. } | Operation::Failback { .. } => {
+            "its pool has too few backends left that take new flows".to_owned()
+        }
+    };
+    let warning = |name: String, described: &str| format!("{why}: service {name} {described}");
+    let all = worse.iter().flat_map(|(described, names)| {
+        joined_names(names.iter().copied()).into_iter().map(|name| warning(name, described))
+    });
+    all.collect()
 }

@@ -9,7 +9,7 @@ use edge_common::{
 };
 
 use super::{data_plane::DataPlane, inventory::Inventory};
-use crate::config::Service;
+use crate::config::{Service, configured};
 
 /// Where new flows of a service go. Numbers are positions in the service's list of pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ pub(crate) fn all(inventory: &Inventory, plane: &impl DataPlane) -> Vec<Serving>
 
 /// What becomes of new flows, as a sentence whose subject is the service.
 pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Serving) -> String {
-    let name = |position: usize| &inventory.config.pools[service.pools[position]].name;
+    let name = |position: usize| configured(&inventory.config.pools[service.pools[position]].name).0;
     match serving {
         Serving::Pool(position) => format!("goes to pool {}", name(position)),
         Serving::Short(position) => {

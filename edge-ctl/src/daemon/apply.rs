@@ -115,13 +115,15 @@ fn cold(
 /// Does what operators had said before the reboot, as far as it means anything now.
 fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: &Events) -> Result<(), BpfError> {
     for BackendWord { name, decision, reason } in &kept.backends {
-        let Some(member) = inventory.members().find(|member| member.name() == *name) else {
+        let Ok(named) = inventory.backend(name) else {
             let message = format!("{reason} before the reboot; the configuration does not name it any more");
             events.report(EventKind::LocalFault, name, message);
             continue;
         };
         let admin = decision.admin();
-        maps.change_state(member.number, |before| plan::changed(before, admin, plan::health(before)), reason)?;
+        for number in named.numbers {
+            maps.change_state(number, |before| plan::changed(before, admin, plan::health(before)), reason)?;
+        }
         let kind = match decision {
             Decision::Drained => EventKind::BackendDrained,
             Decision::Disabled => EventKind::BackendDisabled,
@@ -129,15 +131,18 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
         events.report(kind, name, format!("{reason}; as before the reboot"));
     }
     for FailoverWord { service, to, evacuate } in &kept.failovers {
-        let found = inventory.service(service).ok().map(|(service, number)| (number, inventory.position(service, to)));
-        let Some((number, Ok(position))) = found else {
+        let services = inventory.service(service).unwrap_or_default();
+        let position = services.first().map(|(service, _)| inventory.position(service, to));
+        let Some(Ok(position)) = position else {
             let message =
                 format!("it was failed over to {to} before the reboot, which the configuration does not have any more");
             events.report(EventKind::LocalFault, service, message);
             continue;
         };
         let first = u8::try_from(position).unwrap_or(u8::MAX);
-        maps.set_failover(number, Failover { first, evacuate: *evacuate })?;
+        for (_, number) in services {
+            maps.set_failover(number, Failover { first, evacuate: *evacuate })?;
+        }
         events.report(EventKind::Failover, service, format!("failed over to {to}, as before the reboot"));
     }
     Ok(())

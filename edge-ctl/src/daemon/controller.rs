@@ -93,9 +93,9 @@ impl<P: DataPlane> Controller<P> {
         let condition = |backend| judgement.condition(reach, backend);
         let outcome = operations::operate(&self.inventory, &mut self.plane, condition, &self.events, operation)?;
         if let Operation::Failback { service } = operation
-            && let Ok((service, _)) = self.inventory.service(service)
+            && let Ok(services) = self.inventory.service(service)
         {
-            for pool in &service.pools {
+            for pool in services.iter().flat_map(|(service, _)| &service.pools) {
                 self.judgement.ways.release(*pool);
             }
         }

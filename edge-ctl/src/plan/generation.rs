@@ -58,7 +58,7 @@ pub(crate) struct Image {
 impl Image {
     /// Whether it writes nothing but the bank: all numbers and tables are those of the generation before.
     pub(crate) fn keeps_all(&self) -> bool {
-        let fresh = |new: &NewService| new.fresh_number || new.fresh_owners;
+        let fresh = |new: &NewService| new.fresh_number || new.owners != NewOwners::Kept;
         self.candidates.is_empty()
             && self.backends.is_empty()
             && self.returned.is_empty()
@@ -85,8 +85,18 @@ pub(crate) struct NewService {
     pub service: abi::Service,
     /// Whether the number was free before, so that its counters are somebody else's.
     pub fresh_number: bool,
-    /// Whether its owners have a new place, and are all to be picked.
-    pub fresh_owners: bool,
+    pub owners: NewOwners,
+}
+
+/// What the owners of a service are to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewOwners {
+    /// What they are: they have their place already.
+    Kept,
+    /// In a new place, as those that begin at this cell: the flows of a service that becomes two stay where they are.
+    CopiedFrom(u32),
+    /// In a new place, and all to be picked.
+    Picked,
 }
 
 /// A retired backend that comes back before its flows have ended: it has its number again.

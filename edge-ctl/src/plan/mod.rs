@@ -23,7 +23,7 @@ mod tests;
 pub(crate) use self::{
     capacity::{Capacity, LANES},
     error::PlanError,
-    generation::{Edition, Image, NewService, Previous, Region, Returned, plan},
+    generation::{Edition, Image, NewOwners, NewService, Previous, Region, Returned, plan},
     pools::{member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, changed, condition, health, removed, returned, state},

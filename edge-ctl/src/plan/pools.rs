@@ -43,7 +43,7 @@ pub(super) fn plan(
 
     let sizes = sizes(config);
     for pool in &config.pools {
-        let old = before.and_then(|s| s.pool(&pool.name));
+        let old = before.and_then(|s| s.pool_before(config, pool));
         let number = match old {
             Some(old) => old.number,
             None => {
@@ -63,7 +63,8 @@ pub(super) fn plan(
         for backend in &pool.backends {
             let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
             // The operator's word is about the name; what probes found out is about the address.
-            let word = namesake.zip(previous).map(|(old, p)| admin((p.state)(old.number)));
+            let said = || before.and_then(|s| s.namesake(&pool.name, &backend.name));
+            let word = namesake.or_else(said).zip(previous).map(|(old, p)| admin((p.state)(old.number)));
             let back = before.and_then(|s| s.retired(&pool.name, &backend.name, backend.address));
             let (number, state) = match (namesake, back, previous) {
                 (Some(old), _, Some(previous)) if old.address == backend.address => {

@@ -4,11 +4,12 @@ use edge_common::abi::{self, CELL, Failover, MAX_POOLS, map};
 
 use super::{
     Image, NewService, PlanError, Previous,
+    generation::NewOwners,
     numbers::{Numbers, full, narrow},
 };
 use crate::{
-    config::Config,
-    plan::{Capacity, LANES, ServiceRecord, Snapshot, regions::Regions},
+    config::{Config, configured},
+    plan::{Capacity, LANES, PoolRecord, ServiceRecord, Snapshot, regions::Regions},
 };
 
 pub(super) fn plan(
@@ -21,7 +22,8 @@ pub(super) fn plan(
     let mut numbers = Numbers::new(0, capacity.services, before.iter().flat_map(|s| &s.services).map(|s| s.number));
     let mut regions = Regions::new(capacity.owners, before.iter().flat_map(|s| s.owner_cells()));
     for service in &config.services {
-        let old = before.and_then(|s| s.service(&service.name));
+        let origin = before.and_then(|s| s.service_before(&service.name));
+        let old = origin.filter(|(_, goes_on)| *goes_on).map(|(old, _)| old);
         let number = match old {
             Some(old) => old.number,
             None => numbers.next().ok_or_else(|| numbers.full(map::SERVICES, "services", config.services.len()))?,
@@ -41,7 +43,8 @@ pub(super) fn plan(
             slots: service.slots,
             pools: service.pools.clone(),
         };
-        let failover = previous.zip(old).map_or(Failover::default(), |(previous, old)| {
+        let origin = origin.map(|(origin, _)| origin);
+        let failover = previous.zip(origin).map_or(Failover::default(), |(previous, old)| {
             failover_after((previous.failover)(old.number), old, previous.snapshot, &record, &image.snapshot)
         });
         let mut pools = [0; MAX_POOLS];
@@ -63,7 +66,11 @@ pub(super) fn plan(
                 reserved_too: [0; 3],
             },
             fresh_number: old.is_none(),
-            fresh_owners: kept.is_none(),
+            owners: match (kept, origin.filter(|origin| origin.slots == service.slots)) {
+                (Some(_), _) => NewOwners::Kept,
+                (None, Some(origin)) => NewOwners::CopiedFrom(origin.owners),
+                (None, None) => NewOwners::Picked,
+            },
         });
         image.snapshot.services.push(record);
     }
@@ -83,7 +90,9 @@ fn failover_after(
         return Failover::default();
     }
     let targets = old.pools.iter().skip(failover.first.into()).filter_map(|&at| old_snapshot.pools.get(at));
-    let position = |name: &str| new.pools.iter().position(|&at| snapshot.pools.get(at).is_some_and(|p| p.name == name));
+    let is_called = |name: &str, pool: &PoolRecord| configured(&pool.name).0 == configured(name).0;
+    let position =
+        |name: &str| new.pools.iter().position(|&at| snapshot.pools.get(at).is_some_and(|pool| is_called(name, pool)));
     match targets.into_iter().find_map(|pool| position(&pool.name)) {
         None | Some(0) => Failover::default(),
         Some(first) => Failover { first: narrow(first), ..failover },

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use edge_common::abi::BackendNumber;
 
 use super::capacity::{LANES, cells};
+use crate::config::{self, Clients, Config, configured};
 
 /// One published configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,46 @@ impl Snapshot {
     /// The pool called `name`.
     pub(crate) fn pool(&self, name: &str) -> Option<&PoolRecord> {
         self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// What `pool` of `config` goes on from: the pool of its name or, where it is a part now and was none, or the other way
+    /// round, the one with which it has a backend in common. Only one of two parts goes on.
+    pub(super) fn pool_before(&self, config: &Config, pool: &config::Pool) -> Option<&PoolRecord> {
+        let shares = |old: &PoolRecord, new: &config::Pool| {
+            let is_in = |known: &BackendRecord| {
+                new.backends.iter().any(|backend| backend.name == known.name && backend.address == known.address)
+            };
+            old.backends.iter().any(is_in)
+        };
+        let (name, clients) = configured(&pool.name);
+        self.pool(&pool.name).or_else(|| match clients {
+            Clients::All => {
+                Clients::BOTH.iter().filter_map(|part| self.pool(&part.part(name))).find(|old| shares(old, pool))
+            }
+            Clients::Ipv4 | Clients::Ipv6 => {
+                let old = self.pool(name)?;
+                let mut parts = config.pools.iter().filter(|part| configured(&part.name).0 == name);
+                parts.find(|part| shares(old, part)).filter(|heir| heir.name == pool.name).map(|_| old)
+            }
+        })
+    }
+
+    /// What the service `name` has its slots from: the service of its name or, where it is a part now and was none, or the other
+    /// way round, that one. And whether it goes on from that, which only one of two parts does.
+    pub(crate) fn service_before(&self, name: &str) -> Option<(&ServiceRecord, bool)> {
+        let (whole, clients) = configured(name);
+        let part = |clients: Clients| self.service(&clients.part(whole));
+        self.service(name).map(|old| (old, true)).or_else(|| match clients {
+            Clients::All => part(Clients::Ipv4).or_else(|| part(Clients::Ipv6)).map(|old| (old, true)),
+            Clients::Ipv4 | Clients::Ipv6 => part(Clients::All).map(|old| (old, clients == Clients::Ipv4)),
+        })
+    }
+
+    /// A backend of this name in any part of what the file calls `pool`.
+    pub(super) fn namesake(&self, pool: &str, name: &str) -> Option<&BackendRecord> {
+        let (pool, _) = configured(pool);
+        let parts = self.pools.iter().filter(|known| configured(&known.name).0 == pool);
+        parts.flat_map(|known| &known.backends).find(|known| known.name == name)
     }
 
     /// The backend called `POOL/BACKEND`.

@@ -22,7 +22,7 @@ use super::{
     *,
 };
 use crate::{
-    config::{Backend, Config, Protocol, Service},
+    config::{self, Backend, Config, Protocol, Service},
     health::Health,
 };
 
@@ -230,7 +230,7 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, maps: 
             assert!(before.iter().flat_map(|s| s.owner_cells()).all(|old| !overlap(run, old)));
         }
         let new = image.services.iter().find(|new| new.number == record.number).expect("every service is written");
-        assert_eq!(new.fresh_owners, kept.is_none());
+        assert_eq!(new.owners == NewOwners::Kept, kept.is_some());
     }
     for ((pool, record), (number, written)) in config.pools.iter().zip(&after.pools).zip(&image.pools) {
         let members: Vec<_> = pool

@@ -4,6 +4,7 @@ mod accepted;
 mod defaults;
 mod documents;
 mod excerpts;
+mod families;
 mod flows;
 mod foreign;
 mod includes;

@@ -1,6 +1,6 @@
 //! What a configuration has that another has not, by names. Pure.
 
-use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ pub(crate) enum What {
 impl Diff {
     /// From `old` to `new`; without `old` all is new.
     pub(crate) fn of(old: Option<&Config>, new: &Config) -> Self {
+        let old = old.map(Config::joined);
+        let (old, new) = (old.as_ref(), &new.joined());
         let services = |config: &Config| {
             config
                 .services
@@ -46,8 +48,12 @@ impl Diff {
         };
         let pools = |config: &Config| config.pools.iter().map(|pool| (pool.name.clone(), pool.clone())).collect();
         let backends = |config: &Config| {
-            let named = |pool: &Pool, backend: &Backend| (format!("{}/{}", pool.name, backend.name), backend.clone());
-            config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| named(pool, backend))).collect()
+            let mut backends: BTreeMap<_, (Backend, Vec<IpAddr>)> = BTreeMap::new();
+            for (pool, backend) in config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |b| (pool, b))) {
+                let name = format!("{}/{}", pool.name, backend.name);
+                backends.entry(name).or_insert_with(|| (backend.clone(), Vec::new())).1.push(backend.address);
+            }
+            backends
         };
         Self {
             keys: old.map_or_else(Vec::new, |old| keys(old, new)),
@@ -257,9 +263,9 @@ fn probe_text(probe: &Probe) -> String {
     )
 }
 
-fn backend(old: &Backend, new: &Backend) -> Vec<String> {
+fn backend((old, old_addresses): &(Backend, Vec<IpAddr>), (new, addresses): &(Backend, Vec<IpAddr>)) -> Vec<String> {
     let mut changes = Changes(Vec::new());
-    changes.note("address", &old.address, &new.address, ToString::to_string);
+    changes.note("address", old_addresses, addresses, |addresses| listed(addresses));
     changes.note("weight", &old.weight, &new.weight, u32::to_string);
     changes.note("probe_port", &old.probe_port, &new.probe_port, optional);
     changes.note("probe_host", &old.probe_host, &new.probe_host, optional);

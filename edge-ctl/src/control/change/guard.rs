@@ -51,6 +51,7 @@ pub(crate) struct Refused {
 impl Findings {
     /// Looks at the way from `old` to `new`. `decided` are the backends that are drained or disabled.
     pub(crate) fn of(old: &Config, new: &Config, decided: &[Decided]) -> Self {
+        let (old, new) = (&old.joined(), &new.joined());
         let mut removals = cut_off(old, new);
         let pools =
             |config: &Config| -> BTreeSet<String> { config.pools.iter().map(|pool| pool.name.clone()).collect() };

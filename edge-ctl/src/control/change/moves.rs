@@ -33,8 +33,9 @@ pub(crate) fn moves(
     let was: BTreeMap<_, _> = old.services.iter().map(|service| (service.name.as_str(), service)).collect();
     let mut known = BTreeMap::new();
     for service in &new.services {
-        let numbers = before.service(&service.name).zip(image.snapshot.service(&service.name));
-        let (Some(was), Some((number, then))) = (was.get(service.name.as_str()), numbers) else { continue };
+        let numbers = before.service_before(&service.name).zip(image.snapshot.service(&service.name));
+        let Some(((number, _), then)) = numbers else { continue };
+        let Some(was) = was.get(number.name.as_str()) else { continue };
         let (now, then) = (preview.picks_now(number.number), preview.picks_then(then.number));
         let address = |number: &u16| preview.address(*number);
         let is_same_hash = old.hash_key == new.hash_key && was.affinity == service.affinity;

@@ -65,7 +65,7 @@ impl InForce<'_> {
     fn findings(&self, config: &Config) -> Findings {
         let taken_out = |member: &Member<'_>| plan::admin(self.maps.state(member.number)) != Admin::Enabled;
         let members = self.inventory.members().filter(taken_out);
-        let decided: Vec<_> = members.map(|member| (member.name(), member.backend.address)).collect();
+        let decided: Vec<_> = members.map(|member| (member.configured_name(), member.backend.address)).collect();
         Findings::of(&self.inventory.config, config, &decided)
     }
 }

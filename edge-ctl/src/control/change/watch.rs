@@ -10,7 +10,7 @@ use edge_common::abi::State;
 
 use super::{History, diff::pools_of};
 use crate::{
-    config::{Backend, Config, Pool, Service},
+    config::{Backend, Config, Pool, Service, configured, is_meant},
     control::{data_plane::DataPlane, inventory::Inventory},
 };
 
@@ -113,15 +113,18 @@ impl Before {
     fn blame(&self, inventory: &Inventory, plane: &impl DataPlane, now: &Levels) -> Option<String> {
         let would = self.would_take(inventory, plane);
         let now: BTreeMap<_, _> = now.iter().map(|(name, level)| (name.as_str(), *level)).collect();
-        let after: BTreeMap<_, _> =
-            inventory.config.services.iter().map(|service| (service.name.as_str(), service)).collect();
-        self.config.services.iter().find_map(|service| {
-            let (now, after) = (*now.get(service.name.as_str())?, *after.get(service.name.as_str())?);
+        let served = self.config.services.iter().flat_map(|service| {
+            let after = inventory.config.services.iter();
+            after.filter(|after| is_meant(&service.name, &after.name)).map(move |after| (service, after))
+        });
+        served.into_iter().find_map(|(service, after)| {
+            let now = *now.get(after.name.as_str())?;
             let lost = match (level(&self.config, service, &would), now) {
                 (Level::Full(would), Level::Full(now)) => {
                     // Another pool serves, although the one before is still in the list, and further to the front.
                     let before = pools_of(&self.config, service);
-                    let position = pools_of(&inventory.config, after).iter().position(|pool| *pool == before[would]);
+                    let is_it = |pool: &String| configured(pool).0 == configured(&before[would]).0;
+                    let position = pools_of(&inventory.config, after).iter().position(is_it);
                     position.is_some_and(|position| position < now)
                 }
                 (would, now) => rank(now) > rank(would),
@@ -135,22 +138,22 @@ impl Before {
     /// what was known then.
     fn would_take(&self, inventory: &Inventory, plane: &impl DataPlane) -> Vec<usize> {
         let probes: BTreeMap<_, _> =
-            inventory.config.pools.iter().map(|pool| (pool.name.as_str(), &pool.probe)).collect();
+            inventory.config.pools.iter().map(|pool| (configured(&pool.name).0, &pool.probe)).collect();
         let members = inventory.members().map(|member| {
-            let key = (member.pool.name.as_str(), member.backend.name.as_str(), member.backend.address);
+            let key = (configured(&member.pool.name).0, member.backend.name.as_str(), member.backend.address);
             (key, takes(plane.state(member.number)))
         });
         // A retired backend takes no new flows, but it is probed as its pool is.
         let retired = inventory.retired.iter().map(|retired| {
-            let key = (retired.pool.as_str(), retired.name.as_str(), retired.address);
+            let key = (configured(&retired.pool).0, retired.name.as_str(), retired.address);
             (key, !plane.state(retired.number).has_all(State::DOWN))
         });
         let known: BTreeMap<_, _> = retired.chain(members).collect();
         let count = |pool: &Pool| {
-            let is_probed_so = probes.get(pool.name.as_str()).is_some_and(|probe| **probe == pool.probe);
+            let is_probed_so = probes.get(configured(&pool.name).0).is_some_and(|probe| **probe == pool.probe);
             let would = |backend: &&Backend| {
                 let then = !self.unavailable.contains(&format!("{}/{}", pool.name, backend.name));
-                let now = known.get(&(pool.name.as_str(), backend.name.as_str(), backend.address));
+                let now = known.get(&(configured(&pool.name).0, backend.name.as_str(), backend.address));
                 now.filter(|_| is_probed_so).copied().unwrap_or(then)
             };
             pool.backends.iter().filter(would).count()

@@ -1,6 +1,6 @@
 //! What a cold start brings into force: the file, or what was in force before the reboot. Pure.
 
-use super::Kept;
+use super::{BackendWord, Kept};
 use crate::{
     config::{self, Config},
     control::change::{Candidate, ChangeError, Entry, Findings, History, How, Verdict, Words},
@@ -59,12 +59,14 @@ fn judge(file: &Candidate, old: &Config, before: u64, history: &History, kept: &
     if let Some(why) = history.replaced(&file.config.text, before) {
         return Err(ChangeError::Replaced { why });
     }
-    let address = |name: &str| {
-        let (pool, name) = name.split_once('/')?;
-        let pool = old.pools.iter().find(|known| known.name == pool)?;
-        pool.backends.iter().find(|backend| backend.name == name).map(|backend| backend.address)
+    let addresses = |word: &BackendWord| {
+        let (pool, name) = word.name.split_once('/').unwrap_or_default();
+        let pools = old.pools.iter().filter(|known| config::is_meant(pool, &known.name));
+        let backends = pools.flat_map(|pool| &pool.backends).filter(|backend| backend.name == name);
+        let name = config::configured_backend(&word.name);
+        backends.map(|backend| (name.clone(), backend.address)).collect::<Vec<_>>()
     };
-    let decided = kept.backends.iter().filter_map(|word| Some((word.name.clone(), address(&word.name)?)));
+    let decided = kept.backends.iter().flat_map(addresses);
     Ok(Findings::of(old, &file.config, &decided.collect::<Vec<_>>()).judge(How::Start, &Words::default())?)
 }
 

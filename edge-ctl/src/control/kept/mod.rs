@@ -8,6 +8,8 @@ mod choose;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -15,7 +17,10 @@ pub(crate) use self::{
     disk::{load, save},
 };
 use super::{change::History, data_plane::DataPlane, inventory::Inventory};
-use crate::plan::{self, Admin};
+use crate::{
+    config::joined_backends,
+    plan::{self, Admin},
+};
 
 /// Of the files; another one is not read.
 pub(crate) const VERSION: u32 = 1;
@@ -41,7 +46,7 @@ pub(crate) struct BackendWord {
     pub(crate) reason: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Decision {
     Drained,
@@ -69,13 +74,20 @@ impl Kept {
     /// What is to be kept now.
     pub(crate) fn of(inventory: &Inventory, plane: &impl DataPlane, history: &History) -> Self {
         let mut backends = Vec::new();
+        // A backend with two addresses is called once where the same was said of both.
+        let mut decisions: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for member in inventory.members() {
             let decision = match plan::admin(plane.state(member.number)) {
                 Admin::Enabled => continue,
                 Admin::Drained => Decision::Drained,
                 Admin::Disabled => Decision::Disabled,
             };
-            backends.push(BackendWord { name: member.name(), decision, reason: plane.why(member.number).reason });
+            let said = (member.configured_name(), decision, plane.why(member.number).reason);
+            decisions.entry(said).or_default().push(member.name());
+        }
+        for ((_, decision, reason), names) in decisions {
+            let names = joined_backends(names.iter().map(String::as_str)).into_iter();
+            backends.extend(names.map(|name| BackendWord { name, decision, reason: reason.clone() }));
         }
         let mut failovers = Vec::new();
         for (service, number) in inventory.services() {

@@ -8,7 +8,7 @@ use edge_common::abi::{Mode, State, Traffic, Verdict, WhenExhausted};
 
 use super::{
     BackendState, BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, HealthStatus, InterfaceStatus,
-    PoolStatus, Rates, Sample, ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows,
+    PoolStatus, Rates, Sample, ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows, joined,
 };
 use crate::{
     config::{Probe, ProbeKind, Service},
@@ -44,14 +44,11 @@ pub(crate) fn build(
         host: Vec::new(),
         history: None,
         interfaces: interfaces.collect(),
-        services: inventory
-            .services()
-            .map(|(service, number)| {
-                let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
-                let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
-                service_status(inventory, plane, &counts, (service, number), traffic, now.at)
-            })
-            .collect(),
+        services: joined::joined(inventory.services().map(|(service, number)| {
+            let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
+            let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
+            service_status(inventory, plane, &counts, (service, number), traffic, now.at)
+        })),
         pools: (0..inventory.config.pools.len())
             .map(|pool| pool_status(inventory, plane, &counts, pool, earlier, now))
             .collect(),
@@ -135,6 +132,7 @@ fn service_status(
         traffic,
         transition: flows::transition(plane, number, at),
         flows: flows::counts(plane, number),
+        parts: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod build;
 mod flows;
 mod history;
+mod joined;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -110,6 +111,9 @@ pub(crate) struct ServiceStatus {
     pub(crate) transition: Option<TransitionStatus>,
     /// What was done with flow records since the service was first configured, by the names of `FlowCount`.
     pub(crate) flows: BTreeMap<String, u64>,
+    /// Where backends have two addresses: `SERVICE@ipv4` and `SERVICE@ipv6`, of which the service has what is worse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<Self>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

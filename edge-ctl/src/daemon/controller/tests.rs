@@ -12,7 +12,7 @@ use crate::probe::{Report, Subject};
 use crate::{
     bpf::{Finished, Transition},
     config,
-    control::fixture::{FakeDataPlane, inventory},
+    control::fixture::{FakeDataPlane, inventory, two_addresses},
     health::Verdict,
     plan::RetiredRecord,
 };
@@ -51,6 +51,22 @@ fn a_backend_goes_down_after_fall_failures_and_says_why() {
     assert_eq!(controller.plane.state(1), State(State::ENABLED | State::DOWN));
     assert!(controller.plane.why(1).reason.contains("connection refused"));
     assert_eq!(kinds(&controller), [EventKind::BackendDown]);
+}
+
+#[test]
+fn what_both_parts_of_a_service_do_for_one_cause_is_one_event_of_the_service() {
+    let inventory = two_addresses();
+    let plane = FakeDataPlane::fresh(&inventory);
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    let cut = |backend| (backend, Some("no route to host".to_owned()));
+    controller.reach(vec![cut(1), cut(2)]).unwrap();
+    let left: Vec<_> = controller.events.kept().into_iter().filter(|event| event.kind == EventKind::PoolLeft).collect();
+    let [left] = &left[..] else { panic!("{left:?}") };
+    assert_eq!((&left.subject[..], &left.message[..]), ("web", "service web goes to pool b"));
+    // And of the part, where it is only that.
+    controller.reach(vec![(2, None)]).unwrap();
+    let returned = controller.events.kept().into_iter().next_back().expect("it is reported");
+    assert_eq!((&returned.subject[..], &returned.message[..]), ("web@ipv6", "service web@ipv6 goes to pool a"));
 }
 
 #[test]

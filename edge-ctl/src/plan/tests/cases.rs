@@ -72,7 +72,7 @@ fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     }
     for (port, vip) in (90..).zip(vips) {
         let made = service(&format!("s{port}"), vip, port, Protocol::Tcp, vec![0]);
-        config.services.push(Service { affinity: Some(crate::config::Affinity { v4: 24, v6: 48 }), ..made });
+        config.services.push(Service { affinity: Some(config::Affinity { v4: 24, v6: 48 }), ..made });
     }
     let image = plan(&config, &Capacity::of(&config), None).expect("it is within the limits");
     assert_eq!(image.generation.records_per_second, 77);
@@ -201,7 +201,7 @@ fn other_slots_give_other_cells() {
     maps.publish(&first, &capacity);
     config.services.iter_mut().for_each(|service| service.slots = 2048);
     let second = maps.plan(&config, &capacity);
-    assert!(second.services[0].fresh_owners);
+    assert_eq!(second.services[0].owners, NewOwners::Picked);
     let old: Vec<_> = first.snapshot.candidate_cells().chain(first.snapshot.candidate_cells()).collect();
     assert!(second.snapshot.candidate_cells().all(|run| old.iter().all(|&old| !overlap(run, old))));
     assert!(second.snapshot.owner_cells().all(|run| first.snapshot.owner_cells().all(|old| !overlap(run, old))));
@@ -236,10 +236,10 @@ fn a_service_of_six_hundred_destinations_takes_forty_megabytes() {
     let backends: Vec<_> = (0..12).map(|n| (n, n as u8 + 1)).collect();
     config.pools = vec![pool("one", &backends), pool("two", &backends)];
     let mut web = service("web", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80, Protocol::Tcp, vec![0, 1]);
-    web.slots = crate::config::DEFAULT_SLOTS;
+    web.slots = config::DEFAULT_SLOTS;
     config.services = vec![web];
     // What follows from these, see `config::across`.
-    config.limits = crate::config::Limits {
+    config.limits = config::Limits {
         services: 64,
         destinations: 2048,
         pools: 16,
@@ -250,4 +250,60 @@ fn a_service_of_six_hundred_destinations_takes_forty_megabytes() {
     };
     let memory = Capacity::of(&config).memory();
     assert!(memory < 40_000_000, "{memory}");
+}
+
+/// Of `simple` with a second VIP, pool `one` with two addresses for its second backend: both are parts then.
+fn split(of: &Config) -> Config {
+    let v6 = |last: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, last));
+    let mut config = of.clone();
+    config.pools = [("one@ipv4", &of.pools[0]), ("one@ipv6", &of.pools[0]), ("two", &of.pools[1])]
+        .map(|(name, pool)| config::Pool { name: name.to_owned(), ..pool.clone() })
+        .into();
+    config.pools[1].backends[1].address = v6(2);
+    let part = |name: &str, vip: IpAddr, pools| Service {
+        name: name.to_owned(),
+        vips: vec![vip],
+        pools,
+        ..of.services[0].clone()
+    };
+    config.services = vec![part("web@ipv4", of.services[0].vips[0], vec![0, 2]), part("web@ipv6", v6(10), vec![1, 2])];
+    config
+}
+
+#[test]
+fn flows_and_words_stay_when_a_backend_gets_a_second_address() {
+    let whole = simple();
+    let parts = split(&whole);
+    let capacity = Capacity::of(&parts);
+    let mut maps = FakeMaps::default();
+    let first = maps.plan(&whole, &capacity);
+    maps.publish(&first, &capacity);
+    // An operator has drained the backend that gets the address, and failed the service over.
+    let drained = first.snapshot.pools[0].backends[1].number;
+    maps.states.insert(drained, state(Admin::Drained, Health::Up));
+    let over = Failover { first: 1, evacuate: true };
+    maps.failovers.insert(first.snapshot.services[0].number, over);
+    let second = maps.plan(&parts, &capacity);
+    let numbers =
+        |image: &Image, pool: usize| image.snapshot.pools[pool].backends.iter().map(|b| b.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&second, 0), numbers(&first, 0), "IPv4 clients' backends keep their numbers");
+    assert!(numbers(&second, 1).iter().all(|number| !numbers(&first, 0).contains(number)));
+    assert!(second.snapshot.retired.is_empty());
+    let [v4, v6] = &second.services[..] else { panic!("two parts") };
+    assert_eq!((v4.number, v4.owners, v4.fresh_number), (first.snapshot.services[0].number, NewOwners::Kept, false));
+    // Whoever came by IPv6 so far stays where they are.
+    assert_eq!((v6.owners, v6.fresh_number), (NewOwners::CopiedFrom(first.snapshot.services[0].owners), true));
+    assert_ne!(v6.service.owners, v4.service.owners);
+    for part in [v4, v6] {
+        assert_eq!(Failover::from_raw(part.service.failover), over);
+    }
+    let (_, new) = second.backends.iter().find(|(number, _)| *number == numbers(&second, 1)[1]).expect("it is new");
+    assert_eq!(State(new.state), state(Admin::Drained, Health::Unknown), "one name, one drain");
+    maps.publish(&second, &capacity);
+
+    let third = maps.plan(&whole, &capacity);
+    assert_eq!(numbers(&third, 0), numbers(&first, 0));
+    assert_eq!((third.services[0].number, third.services[0].owners), (v4.number, NewOwners::Kept));
+    assert_eq!(Failover::from_raw(third.services[0].service.failover), over);
+    assert_eq!(third.snapshot.retired.len(), 2);
 }

@@ -65,7 +65,8 @@ impl Model {
         let mut say = |name: &str, admin| {
             let known = inventory.backend(name).expect("it was done");
             let identities = identities(inventory);
-            let (identity, _) = identities.iter().find(|(_, number)| *number == known.number).expect("it is known");
+            let (identity, _) =
+                identities.iter().find(|(_, number)| known.numbers.contains(number)).expect("it is known");
             self.said.insert(identity.clone(), admin);
         };
         match operation {
@@ -73,7 +74,7 @@ impl Model {
             Operation::Enable { backend, .. } => say(backend, Admin::Enabled),
             Operation::Disable { backend, .. } => say(backend, Admin::Disabled),
             Operation::Failover { service, to, .. } => {
-                let (service, _) = inventory.service(service).expect("it was done");
+                let (service, _) = inventory.service(service).expect("it was done")[0];
                 let pools = inventory.pool_names(service);
                 let behind: Vec<_> = pools.iter().skip_while(|pool| *pool != to).cloned().collect();
                 self.failovers.remove(&service.name);
