@@ -174,7 +174,7 @@ fn ask_udp(door: SocketAddr) -> io::Result<Vec<u8>> {
 /// Addresses that the examples' backends have: those of one provider are all at one host of the lab.
 fn addresses(provider: usize) -> Vec<IpAddr> {
     let v4 = (11..=22).chain([53, 54]).map(|last| IpAddr::V4(Ipv4Addr::new(10, [1, 2][provider], 0, last)));
-    let v6 = ["2001:db8:b::11", "2001:db8:b::12"].iter().filter(|_| provider == 1).map(|v6| v6.parse().unwrap());
+    let v6 = [11, 12].map(|last| format!("2001:db8:{}::{last}", ["c", "b"][provider]).parse().unwrap());
     v4.chain(v6).collect()
 }
 
@@ -190,7 +190,7 @@ fn lab() -> Small {
         lab.netns(backend).ip(&lines).unwrap();
     }
     let routes = "route add 10.1.0.0/24 via 10.1.1.11\nroute add 10.2.0.0/24 via 10.1.2.11\n\
-                  route add 2001:db8:b::/64 via fd01:2::11\n";
+                  route add 2001:db8:c::/64 via fd01:1::11\nroute add 2001:db8:b::/64 via fd01:2::11\n";
     lab.netns(EDGE).ip(routes).unwrap();
     lab
 }

@@ -27,5 +27,6 @@ mod reach;
 mod rehearsal;
 mod segment;
 mod status;
+mod two_addresses;
 mod upgrade;
 mod vip_other;

@@ -71,7 +71,7 @@ fn examples_for_new_users_are_valid_and_short() {
     assert_eq!(names, wanted);
     let mut keys = BTreeMap::new();
     for (name, text) in &examples {
-        let config = good(text);
+        let config = good(text).joined();
         assert_eq!(config.services.len(), 1, "{name}");
         let families = config.services[0].vips.iter().map(IpAddr::is_ipv4);
         assert!(families.clone().any(|v4| v4) && families.clone().any(|v4| !v4), "{name} has VIPs of both families");
