@@ -113,9 +113,13 @@ fn each_at_its_own(mode: &str) {
         (&["failover", "dual", "--to", "second"], &["failback", "dual"]),
     ] {
         lab.ctl(there).unwrap();
-        UNSERVED.iter().for_each(|vip| assert_eq!(lab.ask(*vip, 4).unwrap(), only("be2"), "{there:?} {vip}"));
+        for vip in UNSERVED {
+            assert_eq!(lab.ask(vip, 4).unwrap(), only("be2"), "{there:?} {vip}");
+        }
         lab.ctl(back).unwrap();
-        UNSERVED.iter().for_each(|vip| assert_eq!(lab.ask(*vip, 4).unwrap(), only("be1"), "{back:?} {vip}"));
+        for vip in UNSERVED {
+            assert_eq!(lab.ask(vip, 4).unwrap(), only("be1"), "{back:?} {vip}");
+        }
     }
     // Or the part that is named.
     lab.ctl(&["failover", "dual@ipv6", "--to", "second"]).unwrap();
