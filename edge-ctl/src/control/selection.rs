@@ -41,6 +41,18 @@ impl Serving {
         }
     }
 
+    /// The same of the pool at another position.
+    pub(crate) fn at(self, position: usize) -> Self {
+        match self {
+            Self::Pool(_) => Self::Pool(position),
+            Self::Short(_) => Self::Short(position),
+            Self::PassedOver(_) => Self::PassedOver(position),
+            Self::Panic(_) => Self::Panic(position),
+            Self::Open(_) => Self::Open(position),
+            Self::Exhausted => Self::Exhausted,
+        }
+    }
+
     /// Orders from best to worst.
     pub(crate) fn rank(self) -> (u8, usize) {
         match self {

@@ -12,6 +12,7 @@ use edge_common::abi::{BackendNumber, State};
 use super::{certificates::Certificates, judgement::Judgement, probed::Probed, reach::Reach, transitions};
 use crate::{
     bpf::{BpfError, Held, Progress},
+    config::Service,
     control::{
         data_plane::DataPlane,
         events::{EventKind, Events},
@@ -61,26 +62,31 @@ impl<P: DataPlane> Controller<P> {
 
     /// Goes on with a configuration that has just been published.
     pub(crate) fn replace(&mut self, inventory: Inventory) -> Result<(), BpfError> {
-        let before: BTreeMap<String, Serving> = self
-            .inventory
-            .config
-            .services
-            .iter()
-            .map(|service| service.name.clone())
-            .zip(self.serving.drain(..))
-            .collect();
+        // Each with the pool that serves it: its position may be another one's from now on.
+        let Self { inventory: old, serving, .. } = self;
+        let served = |service: &Service, serving: Serving| {
+            serving.position().and_then(|position| old.pool_names(service).into_iter().nth(position))
+        };
+        let services = old.config.services.iter().zip(serving.drain(..));
+        let before: BTreeMap<String, (Serving, Option<String>)> =
+            services.map(|(service, serving)| (service.name.clone(), (serving, served(service, serving)))).collect();
         self.inventory = inventory;
         let known: BTreeSet<_> = self.inventory.addresses().map(|(backend, ..)| backend).collect();
         self.reach.keep(|backend| known.contains(&backend));
         self.rebuild_probed()?;
         let now = selection::all(&self.inventory, &self.plane);
-        // Positions may mean other pools than before: only services that lost or found any pool at all are reported.
+        // Only services that lost or found any pool at all are reported.
         self.serving = now
             .iter()
             .zip(&self.inventory.config.services)
             .map(|(now, service)| match before.get(&service.name) {
-                Some(worse @ (Serving::Panic(_) | Serving::Open(_) | Serving::Exhausted)) => *worse,
-                Some(Serving::Pool(_) | Serving::Short(_) | Serving::PassedOver(_)) | None => *now,
+                Some((worse @ (Serving::Panic(_) | Serving::Open(_) | Serving::Exhausted), pool)) => {
+                    let names = self.inventory.pool_names(service);
+                    let position = names.iter().position(|name| Some(name) == pool.as_ref());
+                    // One that is no longer there is worse than all that are.
+                    worse.at(position.unwrap_or(names.len()))
+                }
+                Some((Serving::Pool(_) | Serving::Short(_) | Serving::PassedOver(_), _)) | None => *now,
             })
             .collect();
         self.report_moves();
@@ -213,10 +219,11 @@ impl<P: DataPlane> Controller<P> {
             match pool.map(|pool| (pool, &pool.probe)) {
                 Some((pool, Some(probe))) => {
                     let known = before.remove(&number);
-                    // The bits of a disabled backend lack its health, and so do those of one that nothing can be sent to; its
-                    // machine has it, if there is one.
+                    // The bits of a disabled backend lack its health, and so do those of one that nothing can be sent to: its
+                    // machine has it. Without one nothing is known of it.
                     if admin == Admin::Disabled || self.reach.is_out(number) {
-                        state = known.as_ref().map_or(state, |known| plan::state(Admin::Enabled, known.health()));
+                        let health = known.as_ref().map_or(Health::Unknown, Probed::health);
+                        state = plan::state(Admin::Enabled, health);
                     }
                     let position = positions.get(pool.name.as_str()).copied().filter(|_| !retired.contains(&number));
                     let probed = known.and_then(|known| known.go_on(probe, &pool.judging, position));

@@ -149,8 +149,9 @@ impl Judgement {
         let counts = if ruling.frozen.is_some() { self.count(inventory, reach) } else { counts };
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
         self.put_out(inventory, &counts, now, &mut ruling);
-        let probed = &self.probed;
-        ruling.panic = self.panic.look(inventory, plane, &self.blame, |backend| is_up(probed, reach, backend), now);
+        let (probed, deaf) = (&self.probed, self.is_frozen());
+        let is_up = |backend| is_up(probed, reach, backend);
+        ruling.panic = self.panic.look(inventory, plane, &self.blame, is_up, deaf, now);
         for (pool, _) in &ruling.panic {
             let down = inventory.members_of(*pool).filter(|member| self.health(member.number) == Health::Down);
             ruling.others.extend(down.map(|member| (member.number, String::new())));

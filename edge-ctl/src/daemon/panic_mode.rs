@@ -47,13 +47,15 @@ impl Panic {
         !self.0.is_empty()
     }
 
-    /// Decides for all pools anew; returns those that it is another way for. `is_up` is what is known of a backend itself.
+    /// Decides for all pools anew; returns those that it is another way for. `is_up` is what is known of a backend itself. With
+    /// `deaf`, this is what was known before this host heard nothing any more: no panic is over for that.
     pub(super) fn look(
         &mut self,
         inventory: &Inventory,
         plane: &impl DataPlane,
         blame: &[Blame],
         is_up: impl Fn(BackendNumber) -> bool,
+        deaf: bool,
         now: Duration,
     ) -> Vec<(usize, bool)> {
         let scene = Scene { inventory, plane, blame, is_up };
@@ -61,7 +63,7 @@ impl Panic {
         for pool in 0..inventory.config.pools.len() {
             let before = self.0.get(&pool).copied();
             let calm_since = before.map(|calm| calm.unwrap_or(now));
-            if scene.panics(pool) {
+            if scene.panics(pool) || before.is_some() && deaf {
                 self.0.insert(pool, None);
             } else if calm_since.is_some_and(|since| now.saturating_sub(since) < CALM) && scene.is_alone(pool) {
                 self.0.insert(pool, calm_since);

@@ -28,7 +28,7 @@ pub(super) fn report(
     let mut causes: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     for ((service, before), after) in inventory.config.services.iter().zip(before).zip(now) {
         let pool = |serving: &Serving| {
-            let position = service.pools[serving.position()?];
+            let position = *service.pools.get(serving.position()?)?;
             Some(configured(&inventory.config.pools[position].name).0)
         };
         let (returned, pool) = match after.rank().cmp(&before.rank()) {

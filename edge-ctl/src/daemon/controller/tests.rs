@@ -141,6 +141,47 @@ fn a_pool_that_nothing_can_be_sent_to_is_left_at_once_and_returned_to() {
 }
 
 #[test]
+fn a_probe_that_begins_while_nothing_can_be_sent_there_knows_nothing_yet() {
+    let mut without = inventory();
+    without.config.pools[1].probe = None;
+    let plane = FakeDataPlane::fresh(&without);
+    let mut controller = Controller::adopt(without, plane, Events::new()).unwrap();
+    unreachable(&mut controller, &[6]);
+    assert!(controller.plane.state(6).has_all(State::DOWN));
+    controller.replace(inventory()).unwrap();
+    assert!(controller.plane.state(6).has_all(State::DOWN), "there is still no way to it");
+    controller.reach(vec![(6, None)]).unwrap();
+    assert_eq!(controller.plane.state(6), State(State::NEW | State::ALIVE | State::ENABLED), "unknown serves");
+}
+
+#[test]
+fn a_service_that_no_pool_serves_may_lose_pools_of_its_list() {
+    let mut controller = controller();
+    let failover = Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
+    controller.operate(&failover).unwrap();
+    for backend in 1..=6 {
+        fail(&mut controller, backend, 3);
+    }
+    assert_eq!(controller.serving[0], Serving::Open(1));
+    let mut shorter = inventory();
+    shorter.config.services[0].pools = vec![0];
+    controller.plane.failovers.clear();
+    let events = controller.events.kept().len();
+    controller.replace(shorter).unwrap();
+    assert_eq!(controller.serving[0], Serving::Open(0));
+    let news: Vec<_> = controller.events.kept().into_iter().skip(events).map(|event| event.kind).collect();
+    assert_eq!(news, [EventKind::PoolReturned]);
+    // Where the order alone is another one, nothing has happened.
+    let events = controller.events.kept().len();
+    let mut turned = inventory();
+    turned.config.services[0].pools = vec![1, 0];
+    controller.plane.failovers.insert(1, Failover { first: 1, evacuate: false });
+    controller.replace(turned).unwrap();
+    assert_eq!(controller.serving[0], Serving::Open(1));
+    assert_eq!(controller.events.kept().len(), events);
+}
+
+#[test]
 fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
     let mut controller = controller();
     let before: Vec<_> = (1..=6).map(|backend| controller.plane.state(backend)).collect();
@@ -346,7 +387,7 @@ fn a_death_costs_no_more_reads_the_more_services_there_are() {
     let reads = |services: usize| {
         let mut inventory = inventory();
         let web = inventory.config.services[0].clone();
-        let service = |number| config::Service { name: format!("web-{number}"), ..web.clone() };
+        let service = |number| Service { name: format!("web-{number}"), ..web.clone() };
         inventory.config.services = (0..services).map(service).collect();
         inventory.services = (1..).take(services).collect();
         let plane = FakeDataPlane::fresh(&inventory);

@@ -52,3 +52,29 @@ fn a_pool_below_what_a_service_asks_for_does_not_go_to_its_dead() {
     fail(&mut controller, 1, 3);
     assert!(states(&controller).starts_with("xUU"), "two of three can bear what three are asked for");
 }
+
+#[test]
+fn no_panic_is_over_while_this_host_hears_nothing() {
+    let mut inventory = inventory();
+    inventory.config.services[0].pools = vec![0];
+    let plane = FakeDataPlane::fresh(&inventory);
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    for backend in [1, 2, 3] {
+        fail(&mut controller, backend, 3);
+    }
+    for backend in [1, 2, 4, 5, 6] {
+        pass(&mut controller, backend, 2);
+    }
+    assert!(states(&controller).starts_with("UUU"), "it is not over at the first moment");
+    silent(&mut controller, &[1, 2, 3, 4, 5, 6], 3);
+    assert!(controller.frozen().is_some());
+    controller.now += Duration::from_secs(6);
+    controller.reconsider().unwrap();
+    assert!(states(&controller).starts_with("UUU"), "those that were up may not be");
+    for _ in 0..2 {
+        controller.now += Duration::from_secs(6);
+        silent(&mut controller, &[3], 2);
+    }
+    assert!(controller.frozen().is_none());
+    assert!(states(&controller).starts_with("UUx"), "{}", states(&controller));
+}

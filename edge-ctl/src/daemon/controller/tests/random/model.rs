@@ -163,7 +163,11 @@ impl Model {
             let moved = before.iter().find(|(number, before)| {
                 // What packets see. That a backend is up may come into doubt: its probes could not be made.
                 let mask = State::DOWN | State::NEW | State::ALIVE;
-                plane.states.get(number).is_some_and(|now| now.0 & mask != before.0 & mask)
+                plane.states.get(number).is_some_and(|now| {
+                    // That nothing can be sent there is no doubt, and once others are given back there is where to go.
+                    let is_taken_out = self.cut_off.contains(number) && now.0 & mask == State::DOWN;
+                    now.0 & mask != before.0 & mask && !is_taken_out
+                })
             });
             if let Some(moved) = moved {
                 return Some(format!("frozen, and {moved:?} is another"));
