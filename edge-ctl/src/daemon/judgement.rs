@@ -231,7 +231,10 @@ impl Judgement {
         for (backend, probed) in &mut self.probed {
             let Some(blame) = probed.pool.and_then(|pool| blames.get(pool)) else {
                 // One that is retired goes as its flows go anyway.
-                probed.put_out(now);
+                if probed.machine().is_silenced() && !probed.is_out() {
+                    probed.put_out(now);
+                    ruling.others.insert(*backend, String::new());
+                }
                 continue;
             };
             let why = match blame {

@@ -377,3 +377,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_that_is_retired_in_doubt_goes_without_a_repair() {
+    let Controller { inventory, mut plane, .. } = with_retired();
+    plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::DOWN | State::RETIRED));
+    let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+    controller.reconcile().unwrap();
+    assert_eq!(controller.plane.state(3), State(State::ENABLED | State::DOWN | State::RETIRED));
+    assert_eq!((controller.repaired, kinds(&controller)), (0, Vec::new()));
+}
