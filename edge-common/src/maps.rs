@@ -2,7 +2,7 @@
 
 use crate::abi::{
     Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Mac,
-    Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, SlotAddress, Station,
+    Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, Station,
 };
 
 /// A route to a backend, from the kernel's own routing and neighbour tables. In words, each as the eBPF stack aligns it.
@@ -132,10 +132,12 @@ pub trait Maps: PoolMaps {
     fn service_entry_v6(&self, bank: u32, position: u32) -> Option<&ServiceEntryV6>;
     fn service(&self, bank: u32, number: u32) -> Option<&Service>;
 
-    fn owner(&self, slot: SlotAddress) -> Option<BackendNumber>;
+    fn slot(&self, slot: SlotAddress) -> Option<Slot>;
     /// Makes `owner` the slot's owner, with one store.
     fn set_owner(&self, slot: SlotAddress, owner: BackendNumber);
-    /// Reports to the controller that a flow of this slot should have been recorded and was not.
+    /// Sets [`Slot::look`]: a flow of this slot may be recorded from now on.
+    fn set_look(&self, slot: SlotAddress);
+    /// Sets [`Slot::unrecorded`].
     fn set_unrecorded(&self, slot: SlotAddress);
 
     /// Stores `mtu` as that of the path to a backend, unless a smaller one is known.
@@ -146,7 +148,7 @@ pub trait Maps: PoolMaps {
     fn is_in_transition(&self, _bank: u32, _number: u32, service: &Service) -> bool {
         service.in_transition != 0
     }
-    /// Sets [`Service::in_transition`]: flows of the service may be recorded from now on.
+    /// Sets [`Service::in_transition`], for the controller.
     fn start_transition(&self, bank: u32, service: u32);
 
     fn flows_v4(&self) -> impl Flows<FlowKeyV4>;

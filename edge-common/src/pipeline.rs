@@ -13,7 +13,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
 use crate::{
-    abi::{Backend, Exit, Service, Target},
+    abi::{Backend, Exit, Mode, Target},
     forward::{self, Received},
     lookup::{Lookup, hash::Hash},
     maps::{Maps, View},
@@ -129,9 +129,9 @@ fn parse<P: Packet, M: Maps>(
     }
 }
 
-/// A packet that goes to a backend, with its service and backend.
+/// A packet that goes to a backend, and in which mode.
 struct Forwarded<'a> {
-    service: &'a Service,
+    mode: Mode,
     backend: &'a Backend,
     chosen: Chosen,
 }
@@ -154,12 +154,12 @@ fn network<F: Lookup, P: Packet, M: Maps>(
         Some((at, head)) => fast_packet::<F, P, M>(packet, maps, subprograms, view, link, at, head)?,
         None => None,
     };
-    let Forwarded { service, backend, chosen } = match fast {
+    let Forwarded { mode, backend, chosen } = match fast {
         Some(forwarded) => forwarded,
         None => slow_packet::<P, M>(packet, maps, subprograms, view, link)?,
     };
     let received = Received { link, length, label: chosen.label };
-    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, service, backend)?;
+    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, mode, backend)?;
     maps.count_forwarded(chosen.service, chosen.backend, length as u64, chosen.starts);
     Ok(forwarded)
 }
@@ -183,15 +183,14 @@ fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
         }
         return if view.generation.any_port != 0 { Ok(None) } else { Err(F::unserved(view, vip, Exit::NotOurs)) };
     };
-    let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
     let Ok(syn) = head.check(at.protocol, at.offset, after(link.l3, F::length(header))) else {
         return Err(Exit::Malformed.into());
     };
     let starts = syn || flow::starts_quic(packet, target, at);
     let flow = flow::hash::<F>(view, target, F::source(header), head.ports);
-    if let Some((number, backend)) = select::stable_owner(maps, view, target, service, flow, starts) {
+    if let Some((number, backend)) = select::stable_owner(maps, target, flow, starts) {
         let chosen = Chosen { service: target.service(), backend: number, label: flow.flow_label(), starts };
-        return Ok(Some(Forwarded { service, backend, chosen }));
+        return Ok(Some(Forwarded { mode: target.mode(), backend, chosen }));
     }
     let location = FlowLocation {
         relation: FlowRelation::Whole,
@@ -204,7 +203,7 @@ fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
     };
     let chosen = sent(subprograms.choose(packet, maps, Some((target, flow)), location))?;
     let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
-    Ok(Some(Forwarded { service, backend, chosen }))
+    Ok(Some(Forwarded { mode: target.mode(), backend, chosen }))
 }
 
 /// A packet of the slow path.
@@ -226,7 +225,8 @@ fn slow_packet<'a, P: Packet, M: Maps>(
     let chosen = sent(result)?;
     let service = maps.service(view.bank, chosen.service).ok_or(Exit::BadTables)?;
     let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
-    Ok(Forwarded { service, backend, chosen })
+    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
+    Ok(Forwarded { mode, backend, chosen })
 }
 
 /// The chosen backend, or the exit of a packet without one.

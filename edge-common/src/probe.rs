@@ -6,7 +6,7 @@
 //! part in selection: a probe names its backend. From there on all is [`forward()`].
 
 use crate::{
-    abi::{ProbeRoute, Service},
+    abi::{Mode, ProbeRoute},
     forward::{Received, forward},
     lookup::Lookup,
     maps::Maps,
@@ -72,10 +72,9 @@ fn send_from<F: Probed, P: Packet, M: Maps, T: Probes>(
     let view = maps.view()?;
     let label = F::flow(&view.generation.hash_key, source, u32::from_ne_bytes(ports)).flow_label();
     let backend = maps.backend(route.backend)?;
-    // Of a service forwarding reads the mode alone.
-    let service = Service { mode: route.mode, ..Service::default() };
+    let mode = Mode::from_raw(route.mode)?;
     let received = Received { link, length, label };
-    forward::<F, P, M>(packet, maps, view, received, &service, backend).ok().map(|outcome| outcome.egress)
+    forward::<F, P, M>(packet, maps, view, received, mode, backend).ok().map(|outcome| outcome.egress)
 }
 
 /// The door to which a packet belongs that came by the wire: `None` if it answers no probe.

@@ -13,9 +13,9 @@ use aya_ebpf::{
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, Dimension, Entries, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6,
+        Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6,
         FlowRecord, FragmentRecord, Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service,
-        ServiceEntryV4, ServiceEntryV6, SlotAddress, Traffic, banked,
+        ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
     },
     maps::{Flows, Fragments, Maps, PoolMaps, Route},
 };
@@ -160,17 +160,25 @@ impl<C: Context> Maps for KernelMaps<'_, C> {
     }
 
     #[inline(always)]
-    fn owner(&self, SlotAddress { cell, lane }: SlotAddress) -> Option<BackendNumber> {
-        let cell = OWNERS.get_ptr(cell)?;
-        // SAFETY: the lane is one of the cell's; volatile, as another CPU changes it at any time.
-        Some(unsafe { ptr::read_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL)) })
+    fn slot(&self, slot: SlotAddress) -> Option<Slot> {
+        let cell = SLOTS.get_ptr(slot.cell)?;
+        // SAFETY: the place is one of the cell's; volatile, as another CPU changes it at any time.
+        Some(Slot::from_word(unsafe { ptr::read_volatile(cell.cast::<u32>().add(slot.place())) }))
     }
 
     #[inline(always)]
-    fn set_owner(&self, SlotAddress { cell, lane }: SlotAddress, owner: BackendNumber) {
-        if let Some(cell) = OWNERS.get_ptr_mut(cell) {
-            // SAFETY: the lane is one of the cell's; a 16-bit store is atomic, and the last writer is as right as any.
-            unsafe { ptr::write_volatile(cell.cast::<BackendNumber>().add(lane as usize % CELL), owner) };
+    fn set_owner(&self, slot: SlotAddress, owner: BackendNumber) {
+        if let Some(slot) = slot_ptr(slot) {
+            // SAFETY: a valid pointer; a 16-bit store is atomic, and the last writer is as right as any.
+            unsafe { ptr::write_volatile(&raw mut (*slot).owner, owner) };
+        }
+    }
+
+    #[inline(always)]
+    fn set_look(&self, slot: SlotAddress) {
+        if let Some(slot) = slot_ptr(slot) {
+            // SAFETY: as above; whoever writes writes the same.
+            unsafe { ptr::write_volatile(&raw mut (*slot).look, 1) };
         }
     }
 
@@ -188,10 +196,10 @@ impl<C: Context> Maps for KernelMaps<'_, C> {
     }
 
     #[inline(always)]
-    fn set_unrecorded(&self, SlotAddress { cell, lane }: SlotAddress) {
-        if let Some(cell) = UNRECORDED.get_ptr_mut(cell) {
+    fn set_unrecorded(&self, slot: SlotAddress) {
+        if let Some(slot) = slot_ptr(slot) {
             // SAFETY: as above; whoever writes writes the same.
-            unsafe { ptr::write_volatile(cell.cast::<u16>().add(lane as usize % CELL), 1) };
+            unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, 1) };
         }
     }
 
@@ -280,6 +288,14 @@ impl<C: Context> Maps for KernelMaps<'_, C> {
             }
         }
     }
+}
+
+/// Where a slot is, to write a part of it.
+#[inline(always)]
+fn slot_ptr(slot: SlotAddress) -> Option<*mut Slot> {
+    let cell = SLOTS.get_ptr_mut(slot.cell)?;
+    // SAFETY: the place is one of the cell's.
+    Some(unsafe { cell.cast::<Slot>().add(slot.place()) })
 }
 
 /// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier wants what

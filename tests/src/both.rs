@@ -110,7 +110,7 @@ impl Both {
         let new = self.world.memory_after(&self.memory);
         self.memory.published = new.published;
         (self.memory.service_index_v4, self.memory.service_index_v6) = (new.service_index_v4, new.service_index_v6);
-        self.memory.services = new.services;
+        (self.memory.services, self.memory.slots) = (new.services, new.slots);
         self.memory.in_transition.borrow_mut().clear();
         self.memory.pools = new.pools;
         self.memory.backends = new.backends;
@@ -180,7 +180,7 @@ impl Both {
         (0..).zip(&self.memory.services).map(in_transition).collect()
     }
 
-    /// Compares all counters since the start, and all that the packet path has written: owners, records, unrecorded slots.
+    /// Compares all counters since the start, and all that the packet path has written: slots and records.
     ///
     /// # Errors
     /// The first difference, in words.
@@ -202,10 +202,9 @@ impl Both {
             (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
         same("backends' entries", &backends, &self.memory.backends)?;
         same("services in transition", &self.kernel.in_transition(), &self.in_transition())?;
-        same("unrecorded", &self.kernel.unrecorded(), &self.memory.unrecorded.borrow())?;
         same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
         same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;
-        same("owners", &self.kernel.owners(), &self.memory.owners.borrow())
+        same("slots", &self.kernel.slots(), &self.memory.slots.borrow())
     }
 }
 

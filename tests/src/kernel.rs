@@ -16,7 +16,7 @@ use bytemuck::Pod;
 use edge_common::{
     abi::{
         Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Pool, Published, RateLimiter,
-        Service, ServiceEntryV4, ServiceEntryV6, map, program,
+        Service, ServiceEntryV4, ServiceEntryV6, SlotCell, map, program,
     },
     host::Memory,
     object,
@@ -85,8 +85,7 @@ pub struct Kernel {
     backend_stats: PerCpuArray<MapData, [u64; 3]>,
     /// Changed by whoever runs a packet, too: what a packet teaches is taken back (see [`Self::restore`]).
     backends: RefCell<Array<MapData, [u8; size_of::<Backend>()]>>,
-    owners: Array<MapData, [u16; 4]>,
-    unrecorded: Array<MapData, [u16; 4]>,
+    slots: Array<MapData, [u8; size_of::<SlotCell>()]>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
     flows_v4: HashMap<MapData, [u8; size_of::<FlowKeyV4>()], [u8; size_of::<FlowRecord>()]>,
     flows_v6: HashMap<MapData, [u8; size_of::<FlowKeyV6>()], [u8; size_of::<FlowRecord>()]>,
@@ -127,8 +126,7 @@ impl Kernel {
             backends: RefCell::new(
                 Array::try_from(object.take_map(map::BACKENDS).expect("BACKENDS")).expect("an array"),
             ),
-            owners: Array::try_from(object.take_map(map::OWNERS).expect("OWNERS")).expect("an array"),
-            unrecorded: Array::try_from(object.take_map(map::UNRECORDED).expect("UNRECORDED")).expect("an array"),
+            slots: Array::try_from(object.take_map(map::SLOTS).expect("SLOTS")).expect("an array"),
             flow_stats: per_cpu(&mut object, map::FLOW_STATS),
             flows_v4: HashMap::try_from(object.take_map(map::FLOWS_V4).expect("FLOWS_V4")).expect("a hash map"),
             flows_v6: HashMap::try_from(object.take_map(map::FLOWS_V6).expect("FLOWS_V6")).expect("a hash map"),
@@ -171,11 +169,8 @@ impl Kernel {
             self.backends.get_mut().set(index, bytes(backend), 0).expect("room for the backends");
         }
         self.fill::<_, { size_of::<Cell>() }>(map::CANDIDATES, &memory.candidates);
-        for (index, cell) in (0..).zip(memory.owners.borrow().iter()) {
-            self.owners.set(index, cell.0, 0).expect("room for the owners");
-        }
-        for (index, cell) in (0..).zip(memory.unrecorded.borrow().iter()) {
-            self.unrecorded.set(index, cell.0, 0).expect("room for the unrecorded slots");
+        for (index, cell) in (0..).zip(memory.slots.borrow().iter()) {
+            self.slots.set(index, bytes(cell), 0).expect("room for the slots");
         }
         replace(&mut self.flows_v4, &memory.flows_v4.records.borrow());
         replace(&mut self.flows_v6, &memory.flows_v6.records.borrow());
@@ -254,7 +249,7 @@ fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T)
 }
 
 /// Entries of each map.
-pub type Sizes = [(&'static str, u32); 17];
+pub type Sizes = [(&'static str, u32); 16];
 
 /// Entries that each map needs to hold `memory`, and `fragments` packets in fragments of each family.
 ///
@@ -268,8 +263,7 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
         (map::POOLS, memory.pools.len()),
         (map::BACKENDS, memory.backends.len()),
         (map::CANDIDATES, memory.candidates.len()),
-        (map::OWNERS, memory.owners.borrow().len()),
-        (map::UNRECORDED, memory.unrecorded.borrow().len()),
+        (map::SLOTS, memory.slots.borrow().len()),
         (map::FLOWS_V4, memory.flows_v4.room),
         (map::FLOWS_V6, memory.flows_v6.room),
         (map::FRAGMENTS_V4, fragments as usize),

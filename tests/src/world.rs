@@ -9,8 +9,8 @@ use std::{
 
 use edge_common::{
     abi::{
-        AnswerLimits, Backend, Failover, HashKey, MAX_STATIONS, Mac, Mode, State, Station, Tracking, VipOther,
-        VipPrefix, WhenExhausted,
+        AnswerLimits, Backend, Failover, HashKey, MAX_STATIONS, Mac, Mode, SLOTS_PER_CELL, State, Station, Tracking,
+        VipOther, VipPrefix, WhenExhausted,
     },
     lookup::hash::Hash,
     maps::Route,
@@ -253,9 +253,9 @@ impl World {
         number
     }
 
-    /// Cells of owners that a service has.
-    pub fn owner_cells(&self) -> u32 {
-        self.slots.div_ceil(4)
+    /// Cells of slots that a service has.
+    pub const fn slot_cells(&self) -> u32 {
+        self.slots.div_ceil(SLOTS_PER_CELL)
     }
 
     /// The flow's hash, from `client` and its source port to `port`.

@@ -5,7 +5,7 @@ use core::mem::size_of;
 
 use super::{
     Backend, Cell, Exit, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Note, Pool, Published,
-    RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SnapshotPage, Traffic,
+    RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic,
 };
 
 /// Hands the list of maps to the macro `$then`.
@@ -30,10 +30,8 @@ macro_rules! maps {
                 "backend", "controller", "packet path", "while anything refers to the number";
             CANDIDATES: packet Shared(u32 => Cell), Entries::Each(Dimension::Candidates);
                 "cell", "controller", "packet path", "while a generation refers to the cells";
-            OWNERS: packet Shared(u32 => Cell), Entries::Each(Dimension::Owners);
+            SLOTS: packet Shared(u32 => SlotCell), Entries::Each(Dimension::Slots);
                 "cell", "controller, packet path", "packet path", "as long as the service";
-            UNRECORDED: packet Shared(u32 => Cell), Entries::Each(Dimension::Owners);
-                "cell", "packet path sets, controller clears", "controller", "as long as the service";
             FLOWS_V4: packet Hash(FlowKeyV4 => FlowRecord), Entries::Each(Dimension::Flows);
                 "flow", "packet path; controller deletes", "packet path", "until it is redundant, or its flow silent";
             FLOWS_V6: packet Hash(FlowKeyV6 => FlowRecord), Entries::Each(Dimension::Flows);
@@ -97,7 +95,7 @@ pub enum Dimension {
     Pools,
     Backends,
     Candidates,
-    Owners,
+    Slots,
     Flows,
     Fragments,
     Snapshot,

@@ -5,8 +5,7 @@
 //!
 //! The table of all maps, with who writes and who reads each, is that of [`map`].
 //!
-//! `UNRECORDED` has the cells of `OWNERS`: a lane that is not 0 marks a slot in which a flow should have been recorded and was
-//! not. In a fragment's key the identification stands where a flow's has the ports.
+//! In a fragment's key the identification stands where a flow's has the ports.
 //!
 //! Banks (double buffering): what belongs to a generation is kept twice. The controller writes the bank that is not active, whole, and
 //! publishes it with one store to `PUBLISHED`. The two lie interleaved ([`banked`]), so that the packet path needs to know
@@ -18,6 +17,7 @@ mod hash_key;
 mod service_index;
 mod service;
 mod pool;
+mod slot;
 mod mac;
 mod backend;
 mod flow;
@@ -38,17 +38,18 @@ pub use generation::{AnswerLimits, Generation, MAX_STATIONS, Published, VipOther
 pub use hash_key::HashKey;
 pub use mac::{Mac, Station};
 pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};
-pub use pool::{CELL, Cell, Pool, RETURN_PLACES, SlotAddress, return_place, slot_address};
+pub use pool::{CELL, Cell, Pool, RETURN_PLACES, return_place};
 pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter, Taken};
 pub use service::{Failover, MAX_POOLS, Mode, Service, Tracking, WhenExhausted};
 pub(crate) use service_index::port_and_protocol;
 pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY};
+pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, slot_address};
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Index into a map that is kept in two banks.
 #[inline(always)]

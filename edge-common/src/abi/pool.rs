@@ -7,8 +7,8 @@ pub const CELL: usize = 4;
 
 /// Four backend numbers, the 8 bytes that an array map gives to the smallest of its values.
 ///
-/// In a pool's candidate table a cell is one slot: its candidates, best first; in its member list, four members; in a
-/// service's owners, the owners of four consecutive slots. 0 stands for no backend.
+/// In a pool's candidate table a cell is one slot: its candidates, best first; in its member list, four members. 0 stands for
+/// no backend.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Cell(pub [u16; CELL]);
@@ -60,20 +60,6 @@ pub const RETURN_PLACES: u32 = 256;
 #[inline(always)]
 pub const fn return_place(slot: u32) -> u32 {
     slot % RETURN_PLACES
-}
-
-/// Where a map of slots (`OWNERS`, `UNRECORDED`) keeps a slot: [`CELL`] of them share a [`Cell`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotAddress {
-    pub cell: u32,
-    /// Counted modulo [`CELL`].
-    pub lane: u32,
-}
-
-/// Where a service's `slot` is kept whose first cell is `first`.
-#[inline(always)]
-pub const fn slot_address(first: u32, slot: u32) -> SlotAddress {
-    SlotAddress { cell: first.wrapping_add(slot / CELL as u32), lane: slot }
 }
 
 impl Cell {

@@ -57,8 +57,8 @@ impl WhenExhausted {
 pub struct Service {
     /// Bits of [`Failover`]; changes within a generation with one atomic store.
     pub failover: u32,
-    /// First cell of this service in `OWNERS`.
-    pub owners: u32,
+    /// First cell of this service in `SLOTS`.
+    pub slots: u32,
     /// Numbers of its pools in order of priority; only the first `pool_count` count.
     pub pools: [u16; MAX_POOLS],
     /// How many pools it has, 1 to [`MAX_POOLS`].
@@ -69,10 +69,10 @@ pub struct Service {
     pub when_exhausted: u8,
     /// Zero.
     pub reserved: u8,
-    /// Whether the service is in transition. 0 only while each slot's owner is also its pick and no flow is recorded: packets
-    /// then look up neither. The controller sets it before each change that could make a slot's owner and pick differ, and the
-    /// packet path before it records a flow; only the controller clears it. Each with one atomic store. Setting it needlessly
-    /// is safe; it only costs a lookup. Writers count it up, so that the one that clears it sees the changes of others.
+    /// Whether the service is in transition: not 0 while packets look at any of its slots ([`Slot::look`](super::Slot::look)). The
+    /// controller sets it before these, and the packet path does where it looks at a slot by itself, since its owner is dead;
+    /// only the controller clears it, after these. Packets go by their slot alone. Writers count it up, so that the one that
+    /// clears it sees the changes of others.
     pub in_transition: u32,
     /// Its slots, less one; a power of two less one.
     pub slot_mask: u32,

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Tracking;
+use super::{Mode, Tracking};
 
 /// Service number of an index entry that marks a VIP itself (protocol ICMP or ICMPv6, port 0) and not a service on it.
 pub const VIP_ENTRY: u16 = u16::MAX;
@@ -84,34 +84,34 @@ pub(crate) const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u32 {
 }
 
 /// What a packet has to know of its destination before it has read anything else: the service, how its flows are hashed and
-/// tracked, and where their owners stand.
+/// tracked, in which mode its packets go to backends, and where its slots stand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Target {
-    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 3 of a [`Tracking`];
-    /// 5 of the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
+    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 2 of a [`Tracking`];
+    /// 1 of a [`Mode`]; 5 of the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
     flows: u32,
-    /// First cell of the service in `OWNERS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
+    /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
     /// for that. The highest bit is the position's own ([`Target::is_left`]).
-    owners: u32,
+    slots: u32,
 }
 
 impl Target {
-    /// A VIP itself: whether it is an address of the host. It has no owners.
+    /// A VIP itself: whether it is an address of the host. It has no slots.
     pub const HOST: u32 = 1;
     /// Where in it that bit is, which changes while packets look.
-    pub const HOST_AT: usize = offset_of!(Self, owners);
+    pub const HOST_AT: usize = offset_of!(Self, slots);
 
     const LEFT: u32 = 1 << 31;
-    const OWNERS: u32 = Self::LEFT - 1;
+    const SLOTS: u32 = Self::LEFT - 1;
     const PREFIX_SHIFT: u32 = 16;
     const TRACKING_SHIFT: u32 = 24;
+    const MODE_SHIFT: u32 = 26;
     const SLOTS_SHIFT: u32 = 27;
 
-    /// `slots` is a power of two, and `owners` below 2^31.
-    pub const fn new(service: u16, slots: u32, owners: u32) -> Self {
-        let flows = slots.ilog2() << Self::SLOTS_SHIFT | (Tracking::Stateless as u32) << Self::TRACKING_SHIFT;
-        Self { flows: flows | service as u32, owners: owners & Self::OWNERS }
+    /// `count` of slots is a power of two, and their first cell below 2^31.
+    pub const fn new(service: u16, count: u32, first: u32) -> Self {
+        Self { flows: count.ilog2() << Self::SLOTS_SHIFT | service as u32, slots: first & Self::SLOTS }
     }
 
     /// The same with flows that are tracked in this way, and hashed by addresses and ports or by a prefix of the client's
@@ -122,8 +122,31 @@ impl Target {
             Some(prefix) => prefix as u32,
             None => 0,
         };
-        let rest = self.flows & (u32::MAX << Self::SLOTS_SHIFT | 0xffff);
-        Self { flows: rest | (tracking as u32) << Self::TRACKING_SHIFT | prefix << Self::PREFIX_SHIFT, ..self }
+        let rest = self.flows & (u32::MAX << Self::MODE_SHIFT | 0xffff);
+        Self { flows: rest | Self::raw(tracking) << Self::TRACKING_SHIFT | prefix << Self::PREFIX_SHIFT, ..self }
+    }
+
+    /// The same with packets that go to backends in this mode.
+    #[must_use]
+    pub const fn with_mode(self, mode: Mode) -> Self {
+        let rest = self.flows & !(1 << Self::MODE_SHIFT);
+        let bit = match mode {
+            Mode::Dsr => 0,
+            Mode::Ipip => 1 << Self::MODE_SHIFT,
+        };
+        Self { flows: rest | bit, ..self }
+    }
+
+    /// How packets go to backends.
+    #[inline(always)]
+    pub const fn mode(self) -> Mode {
+        if self.flows >> Self::MODE_SHIFT & 1 == 0 { Mode::Dsr } else { Mode::Ipip }
+    }
+
+    /// Two bits.
+    #[inline(always)]
+    const fn raw(tracking: Tracking) -> u32 {
+        (tracking as u32).wrapping_sub(Tracking::Stateless as u32)
     }
 
     #[inline(always)]
@@ -140,7 +163,7 @@ impl Target {
     /// Whether flows are tracked in this way.
     #[inline(always)]
     pub const fn tracks(self, tracking: Tracking) -> bool {
-        self.flows >> Self::TRACKING_SHIFT & 7 == tracking as u32
+        self.flows >> Self::TRACKING_SHIFT & 3 == Self::raw(tracking)
     }
 
     /// Slots of the service, less one.
@@ -162,39 +185,39 @@ impl Target {
     /// The same VIP itself, as an address of the host or not.
     #[must_use]
     pub const fn with_host(self, is_host: bool) -> Self {
-        Self { owners: self.owners & !Self::HOST | if is_host { Self::HOST } else { 0 }, ..self }
+        Self { slots: self.slots & !Self::HOST | if is_host { Self::HOST } else { 0 }, ..self }
     }
 
     /// Of a VIP itself: whether it is an address of the host.
     #[inline(always)]
     pub const fn is_host(self) -> bool {
-        self.owners & Self::HOST != 0
+        self.slots & Self::HOST != 0
     }
 
     #[inline(always)]
-    pub const fn owners(self) -> u32 {
-        self.owners & Self::OWNERS
+    pub const fn slots(self) -> u32 {
+        self.slots & Self::SLOTS
     }
 
     /// Whether some key whose first position this is stands at its second one: only then need that be looked at.
     #[inline(always)]
     pub const fn is_left(self) -> bool {
-        self.owners & Self::LEFT != 0
+        self.slots & Self::LEFT != 0
     }
 
     /// In one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        (self.owners as u64) << 32 | self.flows as u64
+        (self.slots as u64) << 32 | self.flows as u64
     }
 
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self { flows: word as u32, owners: (word >> 32) as u32 }
+        Self { flows: word as u32, slots: (word >> 32) as u32 }
     }
 
     pub const fn leave(&mut self) {
-        self.owners |= Self::LEFT;
+        self.slots |= Self::LEFT;
     }
 }
 

@@ -11,7 +11,7 @@ use core::{
 };
 
 use crate::{
-    abi::{Backend, Exit, Mode, Service},
+    abi::{Backend, Exit, Mode},
     maps::{Maps, View},
     step::{Decision, Outcome},
     wire::{
@@ -41,13 +41,13 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     maps: &M,
     view: View<'_>,
     received: Received,
-    service: &Service,
+    mode: Mode,
     backend: &Backend,
 ) -> Result<Outcome, Decision> {
     let Received { link, length, label } = received;
     let ingress = packet.ingress();
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
-    let mode = admit::<F>(header, length, ingress, service, backend)?;
+    admit::<F>(header, length, ingress, mode, backend)?;
     let NextHop { egress, link_layer } = next_hop(maps, view, mode, backend)?;
 
     let inner = ipip::Inner::of::<F>(header, length, label);
@@ -76,7 +76,7 @@ pub fn forward<F: Family, P: Packet, M: Maps>(
     Ok(Outcome { exit, egress })
 }
 
-/// The mode in which a packet of `length` bytes, which came in by `ingress`, goes to `backend`.
+/// Whether a packet of `length` bytes, which came in by `ingress`, may go to `backend` in this mode.
 ///
 /// # Errors
 /// The exit of a packet that may not go on (its TTL ends here), or that does not fit.
@@ -85,13 +85,12 @@ pub(crate) fn admit<F: Family>(
     header: &F::Header,
     length: usize,
     ingress: u32,
-    service: &Service,
+    mode: Mode,
     backend: &Backend,
-) -> Result<Mode, Decision> {
+) -> Result<(), Decision> {
     if F::ttl(header) <= 1 {
         return Err(Exit::TtlExceeded.into());
     }
-    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
     let overhead = match (mode, backend.family) {
         (Mode::Dsr, _) => dsr::OVERHEAD,
         (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
@@ -101,7 +100,7 @@ pub(crate) fn admit<F: Family>(
     if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
         too_long::<F>(length, overhead, backend)?;
     }
-    Ok(mode)
+    Ok(())
 }
 
 /// Whether a packet of `length` bytes and `overhead` more is too long for the egress, or for the path behind it.

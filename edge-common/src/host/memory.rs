@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     abi::{
-        Backend, BackendNumber, CELL, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
+        Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
         FragmentRecord, Generation, MssExit, MssLimits, Pool, Published, RateLimited, RateLimiter, Service,
-        ServiceEntryV4, ServiceEntryV6, SlotAddress, Traffic, VipPrefix, banked,
+        ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, VipPrefix, banked,
     },
     decap::{Addresses, Words, mss::Answers},
     maps::{Flows, Fragments, Maps, PoolMaps, Route},
@@ -26,9 +26,7 @@ pub struct Memory {
     pub pools: Vec<Pool>,
     pub backends: Vec<Backend>,
     pub candidates: Vec<Cell>,
-    pub owners: RefCell<Vec<Cell>>,
-    /// As many cells as owners have.
-    pub unrecorded: RefCell<Vec<Cell>>,
+    pub slots: RefCell<Vec<SlotCell>>,
     pub flows_v4: FlowTable<FlowKeyV4>,
     pub flows_v6: FlowTable<FlowKeyV6>,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
@@ -91,6 +89,13 @@ impl Memory {
 
     pub fn backend_traffic(&self, backend: BackendNumber) -> Traffic {
         self.backend_stats.borrow().get(&backend).copied().unwrap_or_default()
+    }
+
+    /// Writes a slot, if it is there.
+    pub fn write_slot(&self, slot: SlotAddress, write: impl FnOnce(&mut Slot)) {
+        if let Some(cell) = self.slots.borrow_mut().get_mut(slot.cell as usize) {
+            write(&mut cell.0[slot.place()]);
+        }
     }
 
     /// The backend of the last forwarded packet; 0: none was.
@@ -166,24 +171,24 @@ impl Maps for Memory {
         at(&self.services, banked(bank, number))
     }
 
-    fn owner(&self, slot: SlotAddress) -> Option<BackendNumber> {
-        Some(at(&self.owners.borrow(), slot.cell)?.lane(slot.lane))
+    fn slot(&self, slot: SlotAddress) -> Option<Slot> {
+        Some(at(&self.slots.borrow(), slot.cell)?.0[slot.place()])
     }
 
     fn set_owner(&self, slot: SlotAddress, owner: BackendNumber) {
-        if let Some(cell) = self.owners.borrow_mut().get_mut(slot.cell as usize) {
-            cell.0[slot.lane as usize % CELL] = owner;
-        }
+        self.write_slot(slot, |slot| slot.owner = owner);
     }
 
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
         self.path_mtus.borrow_mut().entry(backend).and_modify(|known| *known = mtu.min(*known)).or_insert(mtu);
     }
 
+    fn set_look(&self, slot: SlotAddress) {
+        self.write_slot(slot, |slot| slot.look = 1);
+    }
+
     fn set_unrecorded(&self, slot: SlotAddress) {
-        if let Some(cell) = self.unrecorded.borrow_mut().get_mut(slot.cell as usize) {
-            cell.0[slot.lane as usize % CELL] = 1;
-        }
+        self.write_slot(slot, |slot| slot.unrecorded = 1);
     }
 
     fn is_in_transition(&self, bank: u32, number: u32, service: &Service) -> bool {

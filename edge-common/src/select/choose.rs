@@ -5,7 +5,10 @@ use super::{
     pools::pick_and_bits,
 };
 use crate::{
-    abi::{BackendNumber, Exit, FlowCount, FlowRecord, RateLimited, Service, State, Target, Tracking, slot_address},
+    abi::{
+        BackendNumber, Exit, FlowCount, FlowRecord, RateLimited, Service, Slot, SlotAddress, State, Target, Tracking,
+        slot_address,
+    },
     lookup::hash::Hash,
     maps::{FlowKey, Maps, View},
 };
@@ -25,7 +28,7 @@ pub struct FlowQuery<'a> {
 /// Chooses the backend for a packet by its flow's record, its slot's owner, and its slot's pick.
 ///
 /// # Errors
-/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's owners are not there.
+/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's slots are not there.
 #[inline(always)]
 pub fn choose<M: Maps>(
     maps: &M,
@@ -34,10 +37,10 @@ pub fn choose<M: Maps>(
     query: &FlowQuery<'_>,
 ) -> Result<BackendNumber, Exit> {
     let slot = query.hash.slot(query.target.slot_mask());
-    let address = slot_address(query.target.owners(), slot);
-    let owner = maps.owner(address).ok_or(Exit::BadTables)?;
+    let address = slot_address(query.target.slots(), slot);
+    let Slot { owner, .. } = maps.slot(address).ok_or(Exit::BadTables)?;
     // A slow-path packet comes here without having looked for a stable owner.
-    if stable_owner(maps, view, query.target, service, query.hash, query.starts).is_some() {
+    if stable_owner(maps, query.target, query.hash, query.starts).is_some() {
         return Ok(owner);
     }
     let stateless = query.target.tracks(Tracking::Stateless);
@@ -65,7 +68,10 @@ pub fn choose<M: Maps>(
     }
     // When nothing is left and the service fails open, a backend that is not disabled counts as alive, too.
     let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
-    if serves_any(maps, service, recorded, if query.starts { bits } else { living }) {
+    // Who takes its slot's new flows keeps it in any case: a pool that was evacuated serves when no other can.
+    if recorded != 0 && recorded == pick
+        || serves_any(maps, service, recorded, if query.starts { bits } else { living })
+    {
         count(FlowCount::Hits);
         return Ok(recorded);
     }
@@ -88,7 +94,9 @@ pub fn choose<M: Maps>(
     let goes = if starts { pick } else { owner };
     if pick != owner && pick != 0 {
         let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
-        if record(maps, view, service, query, goes, now, action) {
+        if maps.try_take(action, now, view.generation.records_per_second)
+            && record(maps, view, service, query, address, goes, now)
+        {
             count(if starts { FlowCount::RecordedAtNew } else { FlowCount::RecordedAtOwner });
             return Ok(goes);
         }
@@ -110,21 +118,19 @@ pub fn choose<M: Maps>(
     Ok(pick)
 }
 
-/// Records the flow at `backend`; false if there is no room, or too much was recorded in this second.
+/// Records the flow at `backend`; false if there is no room.
 #[inline(always)]
 fn record<M: Maps>(
     maps: &M,
     view: View<'_>,
     service: &Service,
     query: &FlowQuery<'_>,
+    slot: SlotAddress,
     backend: BackendNumber,
     now: u64,
-    action: RateLimited,
 ) -> bool {
-    if !maps.try_take(action, now, view.generation.records_per_second) {
-        return false;
-    }
     // Before the record is there, or a packet might not look for it.
+    maps.set_look(slot);
     if !maps.is_in_transition(view.bank, query.target.service(), service) {
         maps.start_transition(view.bank, query.target.service());
     }

@@ -1,9 +1,10 @@
 //! Selection: which backend gets a packet.
 //!
 //! A slot's *owner* serves its established flows; the best *candidate* of the first eligible pool, the slot's [`pick`], receives
-//! its new ones. While the service is stable, owner and pick are the same, and a packet costs one read of the owner:
-//! [`stable_owner`]. After a change owner and pick differ in some slots, for a time. Then flows are recorded, but only where
-//! the owner is the wrong backend, now or after the slot's handover: [`choose()`]. So a flow stays while its backend lives.
+//! its new ones. While a slot is stable, owner and pick are the same, and a packet costs one read of the slot:
+//! [`stable_owner`]. After a change owner and pick differ in some slots, for a time. In these ([`Slot::look`](crate::abi::Slot::look))
+//! flows are recorded, but only where the owner is the wrong backend, now or after the slot's handover: [`choose()`]. So a flow
+//! stays while its backend lives, and a packet of another slot pays nothing for it.
 //!
 //! ```text
 //! packet      record              owner                pick(NEW)          goes to
@@ -12,6 +13,7 @@
 //!                                                      another one        the pick, recorded
 //!                                 alive                no room            the owner; the slot is marked as unrecorded
 //!                                 dead                 no room            the pick, which becomes the owner
+//! either      its backend is the pick                                     the record's backend
 //! runs        its backend lives                                           the record's backend
 //!             its backend died                                            the pick; the record is removed
 //!             none                alive                is the owner       the owner

@@ -3,26 +3,17 @@
 use crate::{
     abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, State, Target, slot_address},
     lookup::hash::Hash,
-    maps::{Maps, PoolMaps, View},
+    maps::{Maps, PoolMaps},
 };
 
-/// The owner of the slot of `flow`, if the owner alone decides: the service is stable, and the owner is alive (and accepts new
-/// flows, for a packet that starts one).
+/// The owner of the slot of `flow`, if the owner alone decides: nothing else is to be looked at, and the owner is alive (and
+/// accepts new flows, for a packet that starts one).
 #[inline(always)]
-pub fn stable_owner<'a, M: Maps>(
-    maps: &'a M,
-    view: View<'_>,
-    target: Target,
-    service: &Service,
-    flow: Hash,
-    starts: bool,
-) -> Option<(BackendNumber, &'a Backend)> {
-    let slot = flow.slot(target.slot_mask());
-    let owner = maps.owner(slot_address(target.owners(), slot))?;
-    let backend = maps.backend(owner)?;
+pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool) -> Option<(BackendNumber, &Backend)> {
+    let slot = maps.slot(slot_address(target.slots(), flow.slot(target.slot_mask())))?;
+    let backend = maps.backend(slot.owner)?;
     let wanted = if starts { State::ALIVE | State::NEW } else { State::ALIVE };
-    let stable = !maps.is_in_transition(view.bank, target.service(), service);
-    if stable && State(backend.state).has_all(wanted) { Some((owner, backend)) } else { None }
+    if slot.look == 0 && State(backend.state).has_all(wanted) { Some((slot.owner, backend)) } else { None }
 }
 
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.

@@ -7,7 +7,7 @@ use network_types::tcp::TcpHdr;
 
 use super::Look;
 use crate::{
-    abi::{Exit, FragmentRecord, RateLimited},
+    abi::{Exit, FragmentRecord, Mode, RateLimited},
     forward,
     lookup::Lookup,
     maps::{Fragments as _, Maps},
@@ -71,7 +71,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let header: &F::Header = self.packet.view(self.link.l3).ok_or(Exit::Malformed)?;
         let service = self.maps.service(self.view.bank, service).ok_or(Exit::BadTables)?;
         let to = self.maps.backend(backend).ok_or(Exit::BadTables)?;
-        forward::admit::<F>(header, F::length(header), self.packet.ingress(), service, to)?;
+        let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
+        forward::admit::<F>(header, F::length(header), self.packet.ingress(), mode, to)?;
         let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else {
             return Err(Exit::Malformed.into());
         };

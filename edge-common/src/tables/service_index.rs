@@ -116,7 +116,7 @@ mod tests {
                 V4::find(&memory, memory.view().expect("published"), &wanted.vip, wanted.port, 6)
             };
             for (number, wanted) in (0u32..).zip(ours) {
-                let found = find(wanted).map(|target| (target.service(), target.owners()));
+                let found = find(wanted).map(|target| (target.service(), target.slots()));
                 prop_assert_eq!(found, Some((number, 7 * number)));
             }
             for wanted in others {

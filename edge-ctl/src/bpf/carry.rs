@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use bytemuck::Pod;
-use edge_common::abi::{Backend, BackendNumber, CELL, Cell, Failover, FlowRecord};
+use edge_common::abi::{Backend, BackendNumber, Failover, FlowRecord, Slot, SlotCell};
 
-use super::{BpfError, PinnedMaps, flows::FlowTable};
+use super::{BpfError, PinnedMaps, flows::FlowTable, slots::cells};
 use crate::{
     config::configured,
-    plan::{BackendRecord, LANES, PoolRecord, Snapshot},
+    plan::{BackendRecord, PoolRecord, Snapshot},
 };
 
 /// Maps that an attached program goes on with until its successor stands.
@@ -100,18 +100,17 @@ impl Before {
         for service in &self.new.services {
             let was = self.old.service_before(&service.name).map(|(was, _)| was);
             let Some(was) = was.filter(|was| was.slots == service.slots) else { continue };
-            for cell in 0..service.slots / LANES {
-                let (from, at) = (was.owners.wrapping_add(cell), service.owners.wrapping_add(cell));
-                let (Some(Cell(was)), Some(Cell(mut is))) = (self.maps.maps.owners.read(from), to.maps.owners.read(at))
+            for cell in 0..cells(service.slots) {
+                let (from, at) = (was.cell.wrapping_add(cell), service.cell.wrapping_add(cell));
+                let (Some(SlotCell(was)), Some(SlotCell(mut is))) =
+                    (self.maps.maps.slots.read(from), to.maps.slots.read(at))
                 else {
                     continue;
                 };
-                for lane in 0..CELL {
-                    is[lane] = self.now(was[lane]).unwrap_or(is[lane]);
+                for (is, was) in is.iter_mut().zip(was) {
+                    *is = Slot { owner: self.now(was.owner).unwrap_or(is.owner), look: 1, ..was };
                 }
-                let _in_range = to.maps.owners.write(at, Cell(is));
-                let marks = self.maps.maps.unrecorded.read(from);
-                let _in_range = marks.and_then(|marks| to.maps.unrecorded.write(at, marks));
+                let _in_range = to.maps.slots.write(at, SlotCell(is));
             }
         }
     }

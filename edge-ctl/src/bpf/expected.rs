@@ -10,7 +10,8 @@ use std::{
 use edge_common::{
     abi::{
         AnswerLimits, Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation,
-        Mac, Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, SlotAddress, State, Station, map,
+        Mac, Pool, Published, RateLimited, SLOTS_PER_CELL, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress,
+        State, Station, map,
     },
     host::{FlowTable, Frame},
     maps::{Flows, Fragments, PoolMaps, Route, View},
@@ -23,7 +24,7 @@ use super::{
     preview::{NewCells, new_cells},
     publish::{Staged, out_of},
 };
-use crate::plan::{self, Image, LANES, NewOwners};
+use crate::plan::{self, Image, NewOwners};
 
 /// Where rehearsed frames come in: a test run without a context has the loopback interface's index.
 const INGRESS: u32 = 1;
@@ -84,7 +85,7 @@ impl PinnedMaps {
         }
         let services = image.services.iter();
         let moved = services.clone().filter(|new| new.owners != NewOwners::Kept);
-        let new_owners = moved.map(|new| (new.service.owners, (new.number, new.owners))).collect();
+        let new_owners = moved.map(|new| (new.service.slots, (new.number, new.owners))).collect();
         Expected {
             maps,
             bank: staged.bank,
@@ -200,26 +201,29 @@ impl edge_common::maps::Maps for Expected<'_> {
         self.services.get(&number)
     }
 
-    fn owner(&self, SlotAddress { cell, lane }: SlotAddress) -> Option<BackendNumber> {
+    fn slot(&self, SlotAddress { cell, lane }: SlotAddress) -> Option<Slot> {
         let generation = &self.published.generations[(self.bank & 1) as usize];
         let new = self.new_owners.range(..=cell).next_back().and_then(|(first, (service, owners))| {
-            let slot = (cell - first).checked_mul(LANES)? + lane % LANES;
+            let slot = (cell - first).checked_mul(SLOTS_PER_CELL)? + lane % SLOTS_PER_CELL;
             let service = self.services.get(service)?;
             (slot <= service.slot_mask).then_some((slot, service, owners))
         });
-        let now = |cell| Some(self.maps.owners.read(cell)?.lane(lane));
-        match new {
+        let now = |cell| Some(self.maps.slots.read(cell)?.0[SlotAddress { cell, lane }.place()].owner);
+        let owner = match new {
             // Who takes its new flows is given those that run, too.
             Some((slot, service, NewOwners::Picked)) => {
                 Some(select::pick(self, View { bank: self.bank, generation }, service, slot).unwrap_or(0))
             }
-            Some((slot, _, NewOwners::CopiedFrom(first))) => now(first + slot / LANES),
+            Some((slot, _, NewOwners::CopiedFrom(first))) => now(first + slot / SLOTS_PER_CELL),
             Some((_, _, NewOwners::Kept)) | None => now(cell),
-        }
+        }?;
+        // Packets look at all slots of a generation that is new.
+        Some(Slot { look: 1, ..Slot::of(owner) })
     }
 
-    // There is room for all flows, so that none of the next three is needed.
+    // There is room for all flows, so that none of the next four is needed.
     fn set_owner(&self, _slot: SlotAddress, _owner: BackendNumber) {}
+    fn set_look(&self, _slot: SlotAddress) {}
     fn set_unrecorded(&self, _slot: SlotAddress) {}
     fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
 

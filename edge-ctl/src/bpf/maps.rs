@@ -11,7 +11,7 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
     Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, Generation, Note, Pool, Published, Service, ServiceEntryV4,
-    ServiceEntryV6, SnapshotPage, Traffic, banked, map,
+    ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
 };
 
 use super::{
@@ -57,8 +57,7 @@ maps! {
     pools: Mapped<Pool> = map::POOLS;
     backends: Mapped<Backend> = map::BACKENDS;
     candidates: Mapped<Cell> = map::CANDIDATES;
-    owners: Mapped<Cell> = map::OWNERS;
-    unrecorded: Mapped<Cell> = map::UNRECORDED;
+    slots: Mapped<SlotCell> = map::SLOTS;
     flows_v4: FlowTable<FlowKeyV4> = map::FLOWS_V4;
     flows_v6: FlowTable<FlowKeyV6> = map::FLOWS_V6;
     flow_stats: Counters<{ FlowCount::COUNT }> = map::FLOW_STATS;

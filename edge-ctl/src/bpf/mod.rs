@@ -25,7 +25,7 @@ mod view;
 mod picks;
 mod preview;
 mod expected;
-mod owners;
+mod slots;
 mod flows;
 mod carry;
 mod transition;

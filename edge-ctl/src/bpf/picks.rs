@@ -1,6 +1,6 @@
 //! The backend that takes the new flows of each slot, found bit by bit, and once for services that are alike.
 
-use edge_common::abi::{BackendNumber, Cell, Service};
+use edge_common::abi::{BackendNumber, Service, Slot, SlotCell};
 
 use super::view::Picker;
 
@@ -36,14 +36,15 @@ impl Picks {
         &self.picks
     }
 
-    /// The same in cells.
-    pub(super) fn cells(&self) -> impl Iterator<Item = Cell> {
-        self.picks.as_chunks().0.iter().map(|&numbers| Cell(numbers))
+    /// Cells of slots that they own, and of which nothing else is known.
+    pub(super) fn cells(&self) -> impl Iterator<Item = SlotCell> {
+        let slot = |owner| Slot { look: 1, ..Slot::of(owner) };
+        self.picks.as_chunks().0.iter().map(move |owners| SlotCell(owners.map(slot)))
     }
 }
 
 /// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
 /// as to look at an owner.
 pub(super) const fn alike(service: &Service) -> Service {
-    Service { owners: 0, mode: 0, in_transition: 0, ..*service }
+    Service { slots: 0, mode: 0, in_transition: 0, ..*service }
 }

@@ -10,11 +10,11 @@ use edge_common::{
 
 use super::{
     PinnedMaps,
-    owners::Owners,
     picks::alike,
+    slots::Slots,
     view::{Copies, Picker},
 };
-use crate::plan::{Image, LANES};
+use crate::plan::Image;
 
 /// The maps as they are, and as an image would make them.
 pub(crate) struct Preview<'a> {
@@ -99,8 +99,8 @@ impl Preview<'_> {
     /// Whose the running flows of each slot are, as long as they are not recorded.
     pub(crate) fn owners(&self, service: u32) -> Vec<BackendNumber> {
         let Some(service) = self.maps.maps.service(self.bank, service) else { return Vec::new() };
-        let owners = Owners::of(&self.maps.maps, &service);
-        (0..=service.slot_mask / LANES).flat_map(|cell| owners.cell(cell)).collect()
+        let slots = Slots::of(&self.maps.maps, &service);
+        (0..=service.slot_mask).map(|slot| slots.owner(slot)).collect()
     }
 
     /// What a backend is to clients: its address.

@@ -4,16 +4,17 @@ use std::{mem::offset_of, sync::atomic::Ordering};
 
 use aya::maps::{MapError, PerCpuValues};
 
-use edge_common::abi::{self, Backend, BackendNumber, CELL, Cell, Generation, Service, State, map};
+use edge_common::abi::{self, Backend, BackendNumber, Generation, Service, Slot, SlotCell, State, map};
 
 use super::{
     BpfError, PinnedMaps,
     maps::{Counters, Maps, position},
     picks::Picks,
+    slots::{Slots, cells},
     sys,
     view::{Copies, Picker},
 };
-use crate::plan::{self, Edition, Image, LANES, NewOwners, NewService, Previous, Returned, Snapshot};
+use crate::plan::{self, Edition, Image, NewOwners, NewService, Previous, Returned, ServiceRecord, Snapshot};
 
 /// An image that lies in the maps, in a bank that is not active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +56,9 @@ impl PinnedMaps {
                 *entry = true;
             }
         };
-        for cell in snapshot.services.iter().flat_map(|service| (service.owners..).take(service.slots as usize / CELL))
-        {
-            self.maps.owners.read(cell).unwrap_or_default().0.into_iter().for_each(&mut names);
+        let cells = |service: &ServiceRecord| service.cell..service.cell.saturating_add(cells(service.slots));
+        for cell in snapshot.services.iter().flat_map(cells) {
+            self.maps.slots.read(cell).unwrap_or_default().0.into_iter().for_each(|slot| names(slot.owner));
         }
         self.flows()?.into_iter().for_each(|(_, record)| names(record.backend));
         Ok(used)
@@ -92,6 +93,11 @@ impl PinnedMaps {
         self.still(image)?;
         self.write_snapshot(image, bank)?;
         self.write_fresh_owners(image, bank);
+        // The picks of all slots may be others, also for the packets that it is tried with. Where it does not come into force, they
+        // are stable again after a pass.
+        let kept: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
+        let changing = self.begin_transition(&kept);
+        self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(Staged { bank })
     }
 
@@ -106,6 +112,9 @@ impl PinnedMaps {
         self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
+        for new in &image.services {
+            Slots::of(&self.maps, &new.service).look_at_all();
+        }
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
         let Edition(after) = image.after;
         // Bank and count in one word, which no other edition has had.
@@ -242,30 +251,26 @@ impl PinnedMaps {
         let copies = Copies::take(&self.maps, bank, image.generation);
         let mut picks = Picks::default();
         for new in &image.services {
-            let at = new.service.owners;
+            let at = new.service.slots;
             match new.owners {
                 NewOwners::Kept => {}
                 NewOwners::CopiedFrom(first) => {
-                    let length = (new.service.slot_mask + 1) / LANES;
-                    for (from, to) in (first..).zip(at..).take(length as usize) {
-                        self.write_owners(to, self.maps.owners.read(from), self.maps.unrecorded.read(from));
+                    for (from, to) in (first..).zip(at..).take(cells(new.service.slot_mask + 1) as usize) {
+                        // Into a cell that no packet reads: what is there was another service's.
+                        let SlotCell(slots) = self.maps.slots.read(from).unwrap_or_default();
+                        let looked_at = SlotCell(slots.map(|slot| Slot { look: 1, ..slot }));
+                        let _past_the_end = self.maps.slots.write(to, looked_at);
                     }
                 }
                 NewOwners::Picked => {
                     picks.start(&new.service, 0);
                     picks.go_on(&Picker::new(&self.maps, &copies), u32::MAX);
                     for (to, picked) in (at..).zip(picks.cells()) {
-                        self.write_owners(to, Some(picked), None);
+                        let _past_the_end = self.maps.slots.write(to, picked);
                     }
                 }
             }
         }
-    }
-
-    /// Into a cell that no packet reads: what is there was another service's.
-    fn write_owners(&self, cell: u32, owners: Option<Cell>, unrecorded: Option<Cell>) {
-        let _past_the_end = self.maps.owners.write(cell, owners.unwrap_or_default());
-        let _past_the_end = self.maps.unrecorded.write(cell, unrecorded.unwrap_or_default());
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
         index_v4: bank(map::SERVICE_INDEX_V4)?,
         index_v6: bank(map::SERVICE_INDEX_V6)?,
         candidates: entries(map::CANDIDATES)?,
-        owners: entries(map::OWNERS)?,
+        slots: entries(map::SLOTS)?,
         flows: entries(map::FLOWS_V4)?,
         fragments: entries(map::FRAGMENTS_V4)?,
         snapshot: bank(map::SNAPSHOT)?,

@@ -44,7 +44,9 @@ impl PinnedMaps {
             let before = self.state(number);
             let state = change(before);
             let concerned = if decides(before) == decides(state) { Vec::new() } else { self.services_of(pool) };
-            let changing = self.begin_transition(&concerned);
+            // A death is told at once.
+            let dies = before.has_all(State::ALIVE) && !state.has_all(State::ALIVE);
+            let changing = if dies { self.announce_change(&concerned) } else { self.begin_transition(&concerned) };
             // A pool must not count a backend that is gone: a daemon that dies in between would leave a pool whose count is
             // too high, and new flows without a backend.
             let lost = before.0 & !state.0 & (State::NEW | State::ENABLED);
@@ -58,6 +60,9 @@ impl PinnedMaps {
         };
         // A daemon that knows nothing of this change may have ended the transition just before it.
         self.raise_flags(&concerned);
+        if !self.serves_without(pool) {
+            self.look_at(&concerned);
+        }
         self.recount(pool)?;
         self.write_note(number, reason);
         if !changing.is_empty() {
@@ -65,6 +70,13 @@ impl PinnedMaps {
             self.note_transitions(&changing, &why);
         }
         Ok(before)
+    }
+
+    /// Whether a pool has enough backends for its share of flows. Then a death in it, or what was announced before, moves flows of
+    /// no slot that packets do not look at in any case.
+    fn serves_without(&self, pool: u16) -> bool {
+        let pool = position(self.maps.bank(), pool.into()).and_then(|at| self.maps.pools.read(at));
+        pool.is_some_and(|pool| pool.available >= pool.min_healthy.max(1).into())
     }
 
     /// The same, to this state whatever it was before.

@@ -4,12 +4,13 @@ use std::{fs, net::Ipv4Addr};
 
 use aya::maps::MapData;
 
-use edge_common::abi::{Backend, Failover, Mac, Pool, State, map};
+use edge_common::abi::{Backend, Failover, Mac, Pool, SLOTS_PER_CELL, Slot, State, map};
 
 mod flows;
 mod next_hop;
 mod records;
 mod removal;
+mod slots;
 mod stations;
 mod vips;
 mod writers;
@@ -21,7 +22,7 @@ use crate::{
     config::{Config, Protocol},
     health::Health,
     net::NextHopEntry,
-    plan::{self, Admin, Image, LANES, samples, state},
+    plan::{self, Admin, Image, samples, state},
 };
 
 pub(crate) fn config() -> Config {
@@ -82,10 +83,14 @@ fn listed(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
 }
 
 fn owners(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
+    slots(pinned, name).into_iter().map(|slot| slot.owner).collect()
+}
+
+fn slots(pinned: &PinnedMaps, name: &str) -> Vec<Slot> {
     let snapshot = pinned.snapshot().expect("readable").expect("published");
-    let first = snapshot.service(name).expect(name).owners;
-    let cells = snapshot.service(name).expect(name).slots / LANES;
-    (first..first + cells).flat_map(|cell| pinned.maps.owners.read(cell).expect("in range").0).collect()
+    let service = snapshot.service(name).expect(name);
+    let cells = (service.cell..).take((service.slots / SLOTS_PER_CELL) as usize);
+    cells.flat_map(|cell| pinned.maps.slots.read(cell).expect("in range").0).collect()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use edge_common::abi::{CELL, Dimension, MAPS, MapKind, MapSpec, SNAPSHOT_PAGE};
+use edge_common::abi::{CELL, Dimension, MAPS, MapKind, MapSpec, SLOTS_PER_CELL, SNAPSHOT_PAGE};
 
 use super::pools;
 use crate::config::{Config, DEFAULT_SLOTS};
@@ -22,8 +22,8 @@ pub(crate) struct Capacity {
     pub index_v6: u32,
     /// Cells of candidate tables and member lists.
     pub candidates: u32,
-    /// Cells of owners.
-    pub owners: u32,
+    /// Cells of slots.
+    pub slots: u32,
     /// Flow records of each IP version.
     pub flows: u32,
     /// Fragmented packets of each IP version.
@@ -33,10 +33,6 @@ pub(crate) struct Capacity {
     /// Pages of the history.
     pub history: u32,
 }
-
-/// Backend numbers in a cell.
-#[expect(clippy::cast_possible_truncation, reason = "it is four")]
-pub(crate) const LANES: u32 = CELL as u32;
 
 /// Bytes that the kernel keeps with an element of a hash table, and with a bucket, of which there are as many.
 const HASH_ELEMENT: u32 = 48;
@@ -76,7 +72,7 @@ impl Capacity {
             index_v6: index,
             // Lists vary in length, so twice the room again keeps gaps between them from mattering.
             candidates: room(tables).saturating_add(lane.saturating_mul(4)),
-            owners: cells(room(slots)),
+            slots: room(slots) / SLOTS_PER_CELL,
             flows: limits.flows,
             fragments: limits.fragments,
             snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
@@ -95,7 +91,7 @@ impl Capacity {
             Dimension::Pools => self.pools,
             Dimension::Backends => self.backends,
             Dimension::Candidates => self.candidates,
-            Dimension::Owners => self.owners,
+            Dimension::Slots => self.slots,
             Dimension::Flows => self.flows,
             Dimension::Fragments => self.fragments,
             Dimension::Snapshot => self.snapshot,
@@ -144,6 +140,7 @@ fn room(slots: u32) -> u32 {
 }
 
 /// Cells that `numbers` backend numbers fill.
+#[expect(clippy::cast_possible_truncation, reason = "it is four")]
 pub(super) const fn cells(numbers: u32) -> u32 {
-    numbers.div_ceil(LANES)
+    numbers.div_ceil(CELL as u32)
 }

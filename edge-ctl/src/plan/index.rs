@@ -22,7 +22,8 @@ pub(super) fn build(
     for (service, new) in config.services.iter().zip(services) {
         for (vip, port, ports) in service.destinations() {
             let (port, protocol) = (port.to_be_bytes(), ports.protocol.number());
-            let target = Target::new(narrow(new.number), service.slots, new.service.owners)
+            let target = Target::new(narrow(new.number), service.slots, new.service.slots)
+                .with_mode(service.mode)
                 .with_flows(ports.tracking, service.affinity.map(|affinity| affinity.prefix(vip)));
             match vip {
                 IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),

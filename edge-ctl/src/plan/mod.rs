@@ -21,7 +21,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub(crate) use self::{
-    capacity::{Capacity, LANES},
+    capacity::Capacity,
     error::PlanError,
     generation::{Edition, Image, NewOwners, NewService, Previous, Region, Returned, plan},
     pools::{member_list, member_order},

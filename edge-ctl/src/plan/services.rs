@@ -1,6 +1,6 @@
 //! What services are given: numbers, owners, and the failover that they had.
 
-use edge_common::abi::{self, CELL, Failover, MAX_POOLS, map};
+use edge_common::abi::{self, Failover, MAX_POOLS, SLOTS_PER_CELL, map};
 
 use super::{
     Image, NewService, PlanError, Previous,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{Config, configured},
-    plan::{Capacity, LANES, PoolRecord, ServiceRecord, Snapshot, regions::Regions},
+    plan::{Capacity, PoolRecord, ServiceRecord, Snapshot, regions::Regions},
 };
 
 pub(super) fn plan(
@@ -20,7 +20,7 @@ pub(super) fn plan(
 ) -> Result<(), PlanError> {
     let before = previous.map(|p| p.snapshot);
     let mut numbers = Numbers::new(0, capacity.services, before.iter().flat_map(|s| &s.services).map(|s| s.number));
-    let mut regions = Regions::new(capacity.owners, before.iter().flat_map(|s| s.owner_cells()));
+    let mut regions = Regions::new(capacity.slots, before.iter().flat_map(|s| s.slot_cells()));
     for service in &config.services {
         let origin = before.and_then(|s| s.service_before(&service.name));
         let old = origin.filter(|(_, goes_on)| *goes_on).map(|(old, _)| old);
@@ -29,17 +29,17 @@ pub(super) fn plan(
             None => numbers.next().ok_or_else(|| numbers.full(map::SERVICES, "services", config.services.len()))?,
         };
         let kept = old.filter(|old| old.slots == service.slots);
-        let owners = match kept {
-            Some(old) => old.owners,
-            None => regions.lowest(service.slots / LANES).ok_or_else(|| {
-                let needs = regions.used() as usize + service.slots as usize / CELL;
-                full(map::OWNERS, "cells", capacity.owners, needs)
+        let cell = match kept {
+            Some(old) => old.cell,
+            None => regions.lowest(service.slots / SLOTS_PER_CELL).ok_or_else(|| {
+                let needs = (regions.used() + service.slots / SLOTS_PER_CELL) as usize;
+                full(map::SLOTS, "cells", capacity.slots, needs)
             })?,
         };
         let record = ServiceRecord {
             name: service.name.clone(),
             number,
-            owners,
+            cell,
             slots: service.slots,
             pools: service.pools.clone(),
         };
@@ -55,7 +55,7 @@ pub(super) fn plan(
             number,
             service: abi::Service {
                 failover: failover.to_raw(),
-                owners,
+                slots: cell,
                 pools,
                 pool_count: narrow(service.pools.len()),
                 mode: service.mode as u8,
@@ -68,7 +68,7 @@ pub(super) fn plan(
             fresh_number: old.is_none(),
             owners: match (kept, origin.filter(|origin| origin.slots == service.slots)) {
                 (Some(_), _) => NewOwners::Kept,
-                (None, Some(origin)) => NewOwners::CopiedFrom(origin.owners),
+                (None, Some(origin)) => NewOwners::CopiedFrom(origin.cell),
                 (None, None) => NewOwners::Picked,
             },
         });

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use edge_common::abi::BackendNumber;
+use edge_common::abi::{BackendNumber, SLOTS_PER_CELL};
 
-use super::capacity::{LANES, cells};
+use super::capacity::cells;
 use crate::config::{self, Clients, Config, configured};
 
 /// One published configuration.
@@ -27,8 +27,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct ServiceRecord {
     pub name: String,
     pub number: u32,
-    /// First of its cells in `OWNERS`.
-    pub owners: u32,
+    /// First of its cells in `SLOTS`.
+    pub cell: u32,
     pub slots: u32,
     /// Positions of its pools in [`Snapshot::pools`], in order of priority.
     pub pools: Vec<usize>,
@@ -157,9 +157,9 @@ impl Snapshot {
         self.pools.iter().flat_map(|pool| [(pool.table, pool.sizes), (pool.member_list, list_cells(&pool.backends))])
     }
 
-    /// The runs of `OWNERS` in use: first cell and length.
-    pub(super) fn owner_cells(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.services.iter().map(|service| (service.owners, service.slots / LANES))
+    /// The runs of `SLOTS` in use: first cell and length.
+    pub(super) fn slot_cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.services.iter().map(|service| (service.cell, service.slots / SLOTS_PER_CELL))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, Failover, State, Target, Tracking, VIP_ENTRY, VipOther},
+    abi::{BackendNumber, CELL, Cell, Failover, SLOTS_PER_CELL, State, Target, Tracking, VIP_ENTRY, VipOther},
     lookup::service_index::Key as _,
     tables::candidates::{self, Member},
 };
@@ -220,14 +220,14 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, maps: 
         assert!(old.into_iter().all(|old| !overlap(run, old)), "{run:?} is still read");
     }
     assert_disjoint(&after.candidate_cells().collect::<Vec<_>>(), capacity.candidates);
-    assert_disjoint(&after.owner_cells().collect::<Vec<_>>(), capacity.owners);
+    assert_disjoint(&after.slot_cells().collect::<Vec<_>>(), capacity.slots);
     for record in &after.services {
         let kept = before.and_then(|s| s.service(&record.name)).filter(|old| old.slots == record.slots);
         if let Some(old) = kept {
-            assert_eq!(record.owners, old.owners, "a kept service's owners moved");
+            assert_eq!(record.cell, old.cell, "a kept service's owners moved");
         } else {
-            let run = (record.owners, record.slots / LANES);
-            assert!(before.iter().flat_map(|s| s.owner_cells()).all(|old| !overlap(run, old)));
+            let run = (record.cell, record.slots / SLOTS_PER_CELL);
+            assert!(before.iter().flat_map(|s| s.slot_cells()).all(|old| !overlap(run, old)));
         }
         let new = image.services.iter().find(|new| new.number == record.number).expect("every service is written");
         assert_eq!(new.owners == NewOwners::Kept, kept.is_some());

@@ -21,7 +21,7 @@ use crate::bpf::{self, BpfError, Mapped, PinnedMaps};
 /// Maps that it shares with the attached program: what a publication writes, and owners, to which it writes only where there is
 /// no room for a flow record.
 const SHARED: [&str; 6] =
-    [map::SERVICE_INDEX_V4, map::SERVICE_INDEX_V6, map::SERVICES, map::POOLS, map::CANDIDATES, map::OWNERS];
+    [map::SERVICE_INDEX_V4, map::SERVICE_INDEX_V6, map::SERVICES, map::POOLS, map::CANDIDATES, map::SLOTS];
 
 /// Maps of its own that somebody writes or reads.
 const OWN: [&str; 5] = [map::PUBLISHED, map::BACKENDS, map::FLOWS_V4, map::FLOWS_V6, map::EXITS];

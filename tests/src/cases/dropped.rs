@@ -225,12 +225,21 @@ fn faults(cases: &mut Vec<Case>, side: Side) {
         (Exit::NoNextHop, "lost", port::LOST, "Nobody knows the way to the backend."),
         (Exit::DsrOffLink, "behind a router", port::DSR_BEHIND, "The router would send it to an edge again."),
         (Exit::BadTables, "no such service", port::BAD_SERVICE, "The index names a service that is not there."),
-        (Exit::BadTables, "no such mode", port::BAD_MODE, "The service has a mode that is none."),
         (Exit::BadTables, "no such family", port::BAD_FAMILY, "The backend of a tunnel has no family."),
     ] {
         for (transport, payload) in [("SYN", tcp(port, SYN)), ("TCP", tcp(port, ACK)), ("UDP", udp(port))] {
             push(cases, side, exit, &format!("{name}, {transport}"), what, &from_client(side, payload));
         }
+    }
+    // Others have the mode of their destination.
+    for (transport, payload) in [("SYN", tcp(port::BAD_MODE, SYN)), ("UDP", udp(port::BAD_MODE))] {
+        let behind_options = with_ip(from_client(side, payload), |ip| match side {
+            Side::V4 => ip.options = vec![1; 8],
+            Side::V6 => ip.extensions = vec![Extension::filler(protocol::DESTINATION, 1)],
+        });
+        let (name, what) =
+            (format!("no such mode, {transport}"), "The service of a slow-path packet has a mode that is none.");
+        push(cases, side, Exit::BadTables, &name, what, &behind_options);
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    Backend, BackendNumber, Cell, DecapExit, Exit, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord,
-    Service, Traffic, map,
+    Backend, BackendNumber, DecapExit, Exit, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Service,
+    SlotCell, Traffic, map,
 };
 
 use super::Kernel;
@@ -88,12 +88,9 @@ impl Kernel {
         found
     }
 
-    pub fn unrecorded(&self) -> Vec<Cell> {
-        (0..self.unrecorded.len()).map(|index| Cell(self.unrecorded.get(&index, 0).expect("a cell"))).collect()
-    }
-
-    pub fn owners(&self) -> Vec<Cell> {
-        (0..self.owners.len()).map(|index| Cell(self.owners.get(&index, 0).expect("an owner"))).collect()
+    pub fn slots(&self) -> Vec<SlotCell> {
+        let cell = |index| bytemuck::pod_read_unaligned(&self.slots.get(&index, 0).expect("a cell"));
+        (0..self.slots.len()).map(cell).collect()
     }
 }
 

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use edge_common::{
-    abi::{CELL, Cell, Generation, Pool, Service, ServiceKeyV4, ServiceKeyV6, State, Target, VIP_ENTRY},
+    abi::{
+        BackendNumber, CELL, Cell, Generation, Mode, Pool, SLOTS_PER_CELL, Service, ServiceKeyV4, ServiceKeyV6, Slot,
+        SlotAddress, SlotCell, State, Target, VIP_ENTRY, slot_address,
+    },
     host::Memory,
     lookup::service_index::Key,
     maps::{Maps as _, View},
@@ -20,34 +23,48 @@ use super::{KEY, PoolPlan, Side, World, octets, stations};
 impl World {
     /// The maps, with the owners that a controller gives to new services.
     pub fn memory(&self) -> Memory {
-        let memory = self.without_owners();
-        let mut owners = Vec::new();
+        let memory = self.without_slots();
+        let mut cells = Vec::new();
         for number in 0..self.services.len() {
-            owners.extend(self.picks(&memory, number));
+            let mut owners = self.picks(&memory, number);
+            owners.resize((self.slot_cells() * SLOTS_PER_CELL) as usize, 0);
+            cells.extend(owners.as_chunks().0.iter().map(|owners| SlotCell(owners.map(Slot::of))));
         }
-        *memory.unrecorded.borrow_mut() = vec![Cell::default(); owners.len()];
-        *memory.owners.borrow_mut() = owners;
+        *memory.slots.borrow_mut() = cells;
+        self.look(&memory);
         memory
     }
 
-    /// The maps, with the owners of `before`.
+    /// The maps, with the slots of `before`, at all of which packets look that come to a service in transition, and at no other.
     pub fn memory_after(&self, before: &Memory) -> Memory {
-        let memory = self.without_owners();
-        memory.owners.borrow_mut().clone_from(&before.owners.borrow());
-        memory.unrecorded.borrow_mut().clone_from(&before.unrecorded.borrow());
+        let memory = self.without_slots();
+        memory.slots.borrow_mut().clone_from(&before.slots.borrow());
+        self.look(&memory);
         memory
+    }
+
+    fn look(&self, memory: &Memory) {
+        for (number, service) in (0..).zip(&self.services) {
+            for slot in 0..self.slots {
+                memory.write_slot(self.slot_address(number, slot), |slot| slot.look = service.in_transition.into());
+            }
+        }
+    }
+
+    /// Where a service's slot is.
+    pub const fn slot_address(&self, service: u32, slot: u32) -> SlotAddress {
+        slot_address(service * self.slot_cells(), slot)
     }
 
     /// Who takes new flows in each slot of a service; 0 where nobody does.
-    pub fn picks(&self, memory: &Memory, service: usize) -> Vec<Cell> {
+    pub fn picks(&self, memory: &Memory, service: usize) -> Vec<BackendNumber> {
         let view = View { bank: ACTIVE, generation: &memory.published.generations[ACTIVE as usize] };
         let number = u32::try_from(service).expect("a small world");
         let service = memory.service(ACTIVE, number).expect("it was just laid out");
-        let pick = |slot| if slot < self.slots { select::pick(memory, view, service, slot).unwrap_or(0) } else { 0 };
-        (0..self.owner_cells()).map(|cell| Cell([0, 1, 2, 3].map(|lane| pick(4 * cell + lane)))).collect()
+        (0..self.slots).map(|slot| select::pick(memory, view, service, slot).unwrap_or(0)).collect()
     }
 
-    fn without_owners(&self) -> Memory {
+    fn without_slots(&self) -> Memory {
         let mut memory = Memory::default();
         memory.published.active = ACTIVE;
         memory.backends.clone_from(&self.backends);
@@ -83,7 +100,7 @@ impl World {
                 number,
                 Service {
                     failover: service.failover.to_raw(),
-                    owners: number_32 * self.owner_cells(),
+                    slots: number_32 * self.slot_cells(),
                     pools,
                     pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
                     mode: service.mode,
@@ -149,11 +166,14 @@ impl World {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (vip, port, protocol, service) in keys {
             let port = port.to_be_bytes();
-            // Strays and VIPs themselves have no owners.
-            let owners = memory.service(ACTIVE, service.into()).map_or(0, |service| service.owners);
-            let target = Target::new(service, self.slots, owners);
+            // Strays and VIPs themselves have no slots.
+            let first = memory.service(ACTIVE, service.into()).map_or(0, |service| service.slots);
+            let target = Target::new(service, self.slots, first);
             let target = match self.services.get(usize::from(service)) {
-                Some(service) => target.with_flows(service.tracking, service.affinity),
+                Some(service) => {
+                    let mode = Mode::from_raw(service.mode).unwrap_or(Mode::Dsr);
+                    target.with_flows(service.tracking, service.affinity).with_mode(mode)
+                }
                 None => target,
             };
             let is_host = target.is_vip() && self.host_vips.contains(&vip);

@@ -39,7 +39,8 @@ impl Vandal {
                     let at = banked(active.active ^ 1, number);
                     let service: Service = bytemuck::pod_read_unaligned(&services.get(&at, 0).unwrap());
                     if service.pool_count != 0 {
-                        services.set(at, bytemuck::cast::<_, [u8; _]>(Service { mode: 9, ..service }), 0).unwrap();
+                        let damaged = Service { pools: [u16::MAX; _], ..service };
+                        services.set(at, bytemuck::cast::<_, [u8; _]>(damaged), 0).unwrap();
                     }
                 }
                 count.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +92,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
         let refused = apply(&lab);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{said}");
-        assert!(said.contains("the rehearsal failed: service") && said.contains("bad_tables"), "{said}");
+        assert!(said.contains("the rehearsal failed: service") && said.contains("but the program says"), "{said}");
         let back = lab.edge().unwrap().output(lab.netns(EDGE), &["rollback", "1"]).unwrap();
         assert_eq!(back.status.code(), Some(2), "{back:?}");
         vandal.end();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use edge_common::abi::{ABI_VERSION, Published, SNAPSHOT_PAGE, Service, banked, map};
+use edge_common::abi::{self, ABI_VERSION, SNAPSHOT_PAGE, ServiceEntryV4, map};
 use edge_tests::lab::{
     kept::Kept,
     patience::patience,
@@ -208,29 +208,35 @@ fn rounds() -> u32 {
     std::env::var("EDGE_UPGRADES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24)
 }
 
-/// Gives all tunnel services in force, which nobody uses here, this mode.
-fn set_mode(maps: &Path, from: u8, to: u8) {
-    let open = |name| Map::from_map_data(MapData::from_pin(maps.join(name)).unwrap()).unwrap();
-    let published: Array<_, [u8; size_of::<Published>()]> = open(map::PUBLISHED).try_into().unwrap();
-    let bank = bytemuck::pod_read_unaligned::<Published>(&published.get(&0, 0).unwrap()).active;
-    let mut services: Array<_, [u8; size_of::<Service>()]> = open(map::SERVICES).try_into().unwrap();
-    for at in (0..services.len() / 2).map(|number| banked(bank, number)) {
-        let service: Service = bytemuck::pod_read_unaligned(&services.get(&at, 0).unwrap());
-        if service.mode == from {
-            services.set(at, bytemuck::cast::<_, [u8; _]>(Service { mode: to, ..service }), 0).unwrap();
-        }
+type Index = Array<MapData, [u8; size_of::<ServiceEntryV4>()]>;
+
+fn index(maps: &Path) -> Index {
+    Map::from_map_data(MapData::from_pin(maps.join(map::SERVICE_INDEX_V4)).unwrap()).unwrap().try_into().unwrap()
+}
+
+/// Has packets to all IPv4 destinations that go by tunnels, which nobody uses here, go without. Returns the entries as they were.
+fn take_tunnels_away(maps: &Path) -> Vec<(u32, ServiceEntryV4)> {
+    let mut index = index(maps);
+    let entries = (0..index.len()).map(|at| (at, bytemuck::pod_read_unaligned(&index.get(&at, 0).unwrap())));
+    let tunnels: Vec<(u32, ServiceEntryV4)> = entries
+        .filter(|(_, entry): &(_, ServiceEntryV4)| entry.key.used == 1 && entry.target.mode() == abi::Mode::Ipip)
+        .collect();
+    for (at, entry) in &tunnels {
+        let target = entry.target.with_mode(abi::Mode::Dsr);
+        index.set(*at, bytemuck::cast::<_, [u8; _]>(ServiceEntryV4 { target, ..*entry }), 0).unwrap();
     }
+    tunnels
 }
 
 #[test]
 fn a_program_that_fails_its_rehearsal_leaves_the_old_one_running() {
-    const TUNNEL: u8 = 2;
     let mut lab = lab("");
     let asking = lab.asking().expect("a client");
     let attached = lab.attached(EDGE, "eth0").unwrap();
     lab.kill_daemon().unwrap();
     let maps = version(&lab, ABI_VERSION).join("maps");
-    set_mode(&maps, TUNNEL, 9);
+    let tunnels = take_tunnels_away(&maps);
+    assert!(!tunnels.is_empty());
     lab.start_daemon().expect("it starts");
     let why = |lab: &Small| lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["program"].to_string();
     let refused = wait_until(patience(Duration::from_secs(20)), || Ok(why(&lab).contains("the rehearsal failed")));
@@ -240,7 +246,10 @@ fn a_program_that_fails_its_rehearsal_leaves_the_old_one_running() {
     assert!(upgrade.status.code() == Some(2) && said.contains("the rehearsal failed"), "{said}");
     assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached, "the old one goes on");
 
-    set_mode(&maps, 9, TUNNEL);
+    let mut index = index(&maps);
+    for (at, entry) in tunnels {
+        index.set(at, bytemuck::cast::<_, [u8; _]>(entry), 0).unwrap();
+    }
     taken_over(&lab, attached.unwrap().1);
     let asked = asking.stop().unwrap();
     assert!(asked.answered > 500 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());

@@ -52,6 +52,14 @@ fn a_flag_that_is_cleared_too_early_breaks_flows() {
 }
 
 #[test]
+fn slots_that_are_looked_at_too_late_place_flows_elsewhere() {
+    let run = |broken| Run::new(Plan::roomy(SEED, RUN).broken(broken), false).run().misplaced;
+    assert!(run(Broken::Nothing).is_empty());
+    let misplaced = run(Broken::LookedAtLate);
+    assert!(misplaced.len() >= 5, "hardly seen: {misplaced:?}");
+}
+
+#[test]
 fn records_that_expire_too_early_break_flows() {
     breaks_flows(Broken::ExpiredEarly, &[Plan::roomy(SEED, RUN)]);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, FlowRecord, Tracking},
+    abi::{BackendNumber, FlowEnds, FlowRecord, Slot, Tracking},
     host::Memory,
     select,
     tables::handover::{Move, SlotState, SlotTimers, is_redundant},
@@ -55,15 +55,15 @@ struct Care {
     stability: Stability,
 }
 
-/// How far it is known that a service is stable; each change starts again at `Unknown`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How far it is known in which slots packets need not look, each with its owner; each change starts again at `Unknown`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Stability {
     #[default]
     Unknown,
-    /// A look found every owner to be its slot's pick.
-    Looked,
-    /// After that, a scan found no record.
-    Scanned,
+    /// A look found these owners to be their slots' picks.
+    Looked(BTreeMap<u32, BackendNumber>),
+    /// After that, a scan found no record of these.
+    Scanned(BTreeMap<u32, BackendNumber>),
 }
 
 impl Controller {
@@ -81,16 +81,22 @@ impl Controller {
         self.done.restarts += 1;
     }
 
-    /// Before anything changes that these services' picks may depend on.
-    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize]) {
+    /// Before anything changes that these services' picks may depend on; `at_once`: a death, which waits for no slot.
+    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize], at_once: bool) {
         edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].in_transition = 1));
+        if !at_once && self.plan.broken != Broken::LookedAtLate {
+            look_at_all(edge, services);
+        }
         for service in services {
             self.services[*service].stability = Stability::Unknown;
         }
     }
 
-    /// After each change.
-    pub(crate) fn changed(&mut self, services: &[usize]) {
+    /// After each change; `looks`: packets are to look at all slots, if they do not yet.
+    pub(crate) fn changed(&mut self, edge: &mut Edge, services: &[usize], looks: bool) {
+        if looks && self.plan.broken != Broken::LookedAtLate {
+            look_at_all(edge, services);
+        }
         for service in services {
             self.services[*service].changes += 1;
             self.services[*service].stability = Stability::Unknown;
@@ -122,11 +128,10 @@ impl Controller {
         let time = Duration::from_millis(now);
         let timers = care.timers.get_or_insert_with(|| SlotTimers::new(Duration::from_millis(idle_timeout), time));
         let mut pass = timers.reconcile(time, changes, slots.iter().copied());
-        care.stability = match (pass.moves.is_empty() && pass.differing == 0, care.stability) {
-            (true, Stability::Unknown) => Stability::Looked,
-            (true, stability) => stability,
-            (false, _) => Stability::Unknown,
-        };
+        if care.stability == Stability::Unknown || !pass.moves.is_empty() {
+            let settling = (0..).zip(&slots).filter(|(_, seen)| seen.pick == Some(seen.owner));
+            care.stability = Stability::Looked(settling.map(|(slot, seen)| (slot, seen.owner)).collect());
+        }
         if self.plan.broken == Broken::HandoverPerBackend && idle_timeout > 0 {
             if changes > 1 {
                 self.waiting.retain(|(of, _), _| *of != service);
@@ -134,15 +139,25 @@ impl Controller {
             pass.moves = self.moves_per_backend(service, &slots, now, idle_timeout);
         }
         self.done.moves += pass.moves.len() as u64;
-        if !pass.moves.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
-            edge.write(|memory| hand_over(memory, service, &pass.moves));
+        let overlooked = |(slot, seen): &(u32, &SlotState)| {
+            seen.pick.unwrap_or_default() != seen.owner && edge.slot(service, *slot).look == 0
+        };
+        let overlooked: Vec<_> = (0..).zip(&slots).filter(overlooked).map(|(slot, _)| slot).collect();
+        if !pass.moves.is_empty() || !overlooked.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
+            edge.write(|memory| {
+                for slot in overlooked {
+                    edge::set(memory, service, slot, |slot| slot.look = 1);
+                }
+                hand_over(memory, service, &pass.moves);
+            });
         }
     }
 
     fn see(&self, edge: &Edge, service: usize, slot: u32) -> SlotState {
-        let unrecorded = self.plan.broken != Broken::UnrecordedIgnored && edge.is_unrecorded(service, slot);
+        let Slot { owner, unrecorded, .. } = edge.slot(service, slot);
+        let unrecorded = self.plan.broken != Broken::UnrecordedIgnored && unrecorded != 0;
         let pick = select::pick(edge.memory(), edge.view(), edge.service(service), slot);
-        SlotState { owner: edge.owner(service, slot), pick, unrecorded }
+        SlotState { owner, pick, unrecorded }
     }
 
     /// For a broken rule: the slots that move if each waits only since its pick became the pick of any slot.
@@ -183,21 +198,36 @@ impl Controller {
         });
     }
 
-    /// Goes one step towards the end of the transition of each service that a look has found stable. Between two steps
+    /// Goes one step towards the end of the transition of each service whose slots a look has found settled. Between two steps
     /// packets come, and packets that were on their way before arrive.
     pub(crate) fn end_transitions(&mut self, edge: &mut Edge, scene: &Scene) {
         for service in 0..self.services.len() {
             let scan = self.plan.broken != Broken::ClearedUnscanned;
-            let recorded = || is_recorded(edge, scene, service);
-            let care = &mut self.services[service];
-            match care.stability {
+            match std::mem::take(&mut self.services[service].stability) {
                 Stability::Unknown => {}
-                Stability::Looked if scan && recorded() => {}
-                Stability::Looked => care.stability = Stability::Scanned,
-                Stability::Scanned => {
-                    *care = Care::default();
-                    edge.write(|memory| memory.services[place(service)].in_transition = 0);
-                    self.done.stable += 1;
+                Stability::Looked(mut settling) => {
+                    let recorded = recorded_slots(edge, scene, service);
+                    settling.retain(|slot, _| !scan || !recorded.contains(slot));
+                    self.services[service].stability = Stability::Scanned(settling);
+                }
+                Stability::Scanned(free) => {
+                    edge.write(|memory| {
+                        for (slot, owner) in free {
+                            // What the packet path has changed meanwhile stays.
+                            edge::set(memory, service, slot, |slot| {
+                                if (slot.owner, slot.unrecorded) == (owner, 0) {
+                                    slot.look = 0;
+                                }
+                            });
+                        }
+                    });
+                    // The next look finds out about the rest.
+                    let is_stable = (0..SLOTS).all(|slot| edge.slot(service, slot).look == 0);
+                    if is_stable {
+                        self.services[service] = Care::default();
+                        edge.write(|memory| memory.services[place(service)].in_transition = 0);
+                        self.done.stable += 1;
+                    }
                 }
             }
         }
@@ -215,9 +245,18 @@ impl Controller {
     }
 }
 
-/// Whether any flow of the service is recorded.
-pub(crate) fn is_recorded(edge: &Edge, scene: &Scene, service: usize) -> bool {
-    edge.records().iter().any(|(ends, _)| home(edge, scene, ends).0 == service)
+/// Slots of the service of which a flow is recorded.
+pub(crate) fn recorded_slots(edge: &Edge, scene: &Scene, service: usize) -> BTreeSet<u32> {
+    let homes = edge.records().into_iter().map(|(ends, _)| home(edge, scene, &ends));
+    homes.filter(|(of, _)| *of == service).map(|(_, slot)| slot).collect()
+}
+
+fn look_at_all(edge: &mut Edge, services: &[usize]) {
+    edge.write(|memory| {
+        for (service, slot) in services.iter().flat_map(|service| (0..SLOTS).map(move |slot| (*service, slot))) {
+            edge::set(memory, service, slot, |slot| slot.look = 1);
+        }
+    });
 }
 
 /// The service and the slot of a recorded flow.
@@ -229,13 +268,12 @@ fn home(edge: &Edge, scene: &Scene, ends: &FlowEnds) -> (usize, u32) {
     (service, flow::slot(&edge.view().generation.hash_key, ends, &scene.world.services[service], SLOTS))
 }
 
-/// Clears the unrecorded slots, and makes the moves.
+/// Clears the marks of unrecorded flows, and makes the moves.
 fn hand_over(memory: &Memory, service: usize, moves: &[Move]) {
-    let service = &memory.services[place(service)];
     for slot in 0..SLOTS {
-        edge::set(&mut memory.unrecorded.borrow_mut(), service, slot, 0);
+        edge::set(memory, service, slot, |slot| slot.unrecorded = 0);
     }
     for Move { slot, to, .. } in moves {
-        edge::set(&mut memory.owners.borrow_mut(), service, *slot, *to);
+        edge::set(memory, service, *slot, |slot| slot.owner = *to);
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use edge_common::{
     abi::{
-        BackendNumber, CELL, Cell, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service,
-        State, banked,
+        BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Service, Slot,
+        State, banked, slot_address,
     },
     host::Memory,
     maps::{Maps as _, View},
@@ -134,11 +134,11 @@ impl Edge {
     }
 
     pub(crate) fn owner(&self, service: usize, slot: u32) -> BackendNumber {
-        cell(&self.memory().owners.borrow(), self.service(service), slot)
+        self.slot(service, slot).owner
     }
 
-    pub(crate) fn is_unrecorded(&self, service: usize, slot: u32) -> bool {
-        cell(&self.memory().unrecorded.borrow(), self.service(service), slot) != 0
+    pub(crate) fn slot(&self, service: usize, slot: u32) -> Slot {
+        self.memory().slot(slot_address(self.service(service).slots, slot)).expect("it is there")
     }
 
     /// Lookups of packets of a service in the flow table.
@@ -151,6 +151,10 @@ impl Edge {
         State(self.memory().backends[usize::from(number)].state).has_all(State::NEW)
     }
 
+    pub(crate) fn is_alive(&self, number: BackendNumber) -> bool {
+        State(self.memory().backends[usize::from(number)].state).has_all(State::ALIVE)
+    }
+
     /// All records.
     pub(crate) fn records(&self) -> Vec<(FlowEnds, FlowRecord)> {
         let (v4, v6) = (self.memory().flows_v4.records.borrow(), self.memory().flows_v6.records.borrow());
@@ -160,7 +164,7 @@ impl Edge {
 
     /// Names that stand in owners anywhere.
     pub(crate) fn owns(&self, number: BackendNumber) -> bool {
-        self.memory().owners.borrow().iter().any(|cell| cell.0.contains(&number))
+        self.memory().slots.borrow().iter().flat_map(|cell| cell.0).any(|slot| slot.owner == number)
     }
 
     /// What was done with the records of all services.
@@ -188,13 +192,9 @@ pub(crate) fn place(service: usize) -> usize {
     2 * service + BANK as usize
 }
 
-/// Changes the lane of a slot of a service in owners or in what was unrecorded.
-pub(crate) fn set(cells: &mut [Cell], service: &Service, slot: u32, value: u16) {
-    cells[service.owners as usize + slot as usize / CELL].0[slot as usize % CELL] = value;
-}
-
-fn cell(cells: &[Cell], service: &Service, slot: u32) -> u16 {
-    cells[service.owners as usize + slot as usize / CELL].lane(slot)
+/// Changes a slot of a service.
+pub(crate) fn set(memory: &Memory, service: usize, slot: u32, change: impl FnOnce(&mut Slot)) {
+    memory.write_slot(slot_address(memory.services[place(service)].slots, slot), change);
 }
 
 /// Compares whose last packet came since the records were copied.

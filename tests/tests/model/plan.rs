@@ -41,8 +41,10 @@ pub(crate) enum Broken {
     HandoverAtOnce,
     /// All changes since the last look count as one.
     ChangesUncounted,
-    /// A service counts as stable although flows are recorded.
+    /// Packets need not look at a slot of which flows are recorded.
     ClearedUnscanned,
+    /// Packets look at slots only once the controller has seen them differ.
+    LookedAtLate,
     /// Records are deleted before their flows' idle timeout.
     ExpiredEarly,
     /// The number of a removed backend is reused while records name it.

@@ -193,7 +193,9 @@ impl Run {
     fn send(&mut self, flow: &Flow, starts: bool) -> Option<BackendNumber> {
         self.report.steps += 1;
         self.report.packets += 1;
-        let stable = !self.edge.is_in_transition(flow.service);
+        // Packets look at a slot whose owner is dead in any case.
+        let slot = self.edge.slot(flow.service, self.slot(flow));
+        let stable = slot.look == 0 && self.edge.takes_new(slot.owner);
         let lookups = self.edge.lookups(flow.service);
         let frame = flow.frame(&self.scene.world.services[flow.service], starts);
         let reached = self.edge.send(self.now, &frame);
@@ -201,7 +203,7 @@ impl Run {
         if stable && reached.is_some_and(|number| self.edge.takes_new(number)) {
             self.report.at_rest += 1;
             if self.edge.lookups(flow.service) != lookups {
-                self.report.misplaced.push(format!("{}: {flow:?} looked up a record of a stable service", self.now));
+                self.report.misplaced.push(format!("{}: {flow:?} looked up a record of a stable slot", self.now));
             }
         }
         reached

@@ -47,11 +47,11 @@ impl Run {
     /// After a death the maps may say less than was decided: a new controller stores it all.
     pub(crate) fn repair(&mut self) {
         let all: Vec<_> = (0..self.scene.world.services.len()).collect();
-        self.controller.before_change(&mut self.edge, &all);
+        self.controller.before_change(&mut self.edge, &all, false);
         self.store(Part::Backends);
         self.store(Part::Generation);
         self.torn = false;
-        self.controller.changed(&all);
+        self.controller.changed(&mut self.edge, &all, false);
     }
 
     /// Makes a change, step by step; false if the controller died in it.
@@ -59,7 +59,13 @@ impl Run {
         self.report.changes += 1;
         self.report.steps += 1;
         let concerned = self.concerned(change);
-        self.controller.before_change(&mut self.edge, &concerned);
+        // A death is told at once.
+        let death = if let Change::Backend(number, Turn::Dies | Turn::Disabled) = change {
+            Some(self.scene.world.backends[usize::from(number)].pool)
+        } else {
+            None
+        };
+        self.controller.before_change(&mut self.edge, &concerned, death.is_some());
         if self.random.chance(20) {
             self.kill();
             return false;
@@ -82,9 +88,19 @@ impl Run {
         }
         self.store(parts[1]);
         self.torn = false;
-        self.controller.changed(&concerned);
+        // In a pool that has enough without it, it moves no flow of another slot.
+        let looks = death.is_some_and(|pool| !self.serves(pool));
+        self.controller.changed(&mut self.edge, &concerned, looks);
         self.meanwhile();
         true
+    }
+
+    /// Whether a pool has enough backends for its share of flows.
+    fn serves(&self, pool: u16) -> bool {
+        let pool = &self.scene.world.pools[usize::from(pool)];
+        let takes =
+            |number: &&BackendNumber| State(self.scene.world.backends[usize::from(**number)].state).has_all(State::NEW);
+        pool.members.iter().filter(takes).count() >= usize::from(pool.min_healthy)
     }
 
     fn store(&mut self, part: Part) {

@@ -1,12 +1,15 @@
 //! Services in transition: flagged before the change, handed over after it, and all of it once more after a controller's
 //! death in any phase.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use aya::maps::HashMap as BpfHash;
 
 use edge_common::{
-    abi::{FlowKeyV4, FlowKeyV6, FlowRecord},
+    abi::{FlowKeyV4, FlowKeyV6, FlowRecord, Slot, slot_address},
     wire::protocol,
 };
 
@@ -109,14 +112,10 @@ pub(super) fn why(pinned: &PinnedMaps, service: &str) -> String {
 }
 
 pub(super) fn mark_unrecorded(pinned: &PinnedMaps, service: &str, slot: usize) {
-    let first = pinned.snapshot().expect("readable").expect("published").service(service).expect(service).owners;
-    let slot = u32::try_from(slot).expect("few slots");
-    pinned
-        .maps
-        .unrecorded
-        .atomic_u16(first + slot / 4, slot as usize % 4 * 2)
-        .expect("in range")
-        .store(1, Ordering::Relaxed);
+    let first = pinned.snapshot().expect("readable").expect("published").service(service).expect(service).cell;
+    let slot = slot_address(first, u32::try_from(slot).expect("few slots"));
+    let offset = slot.place() * size_of::<Slot>() + offset_of!(Slot, unrecorded);
+    pinned.maps.slots.atomic_u8(slot.cell, offset).expect("in range").store(1, Ordering::Relaxed);
 }
 
 #[test]

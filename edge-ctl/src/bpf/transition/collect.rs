@@ -19,7 +19,7 @@ use crate::bpf::{
     BpfError,
     flows::{FlowTable, Run},
     maps::{Maps, position},
-    owners::Owners,
+    slots::Slots,
     view::{Copies, Picker},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Tally {
     /// By number. Records of no service, which are kept until their time is over since it may come back, are in none.
     services: Vec<u64>,
     backends: Vec<u64>,
+    /// Slots with records, by the number of the service: a bit for each.
+    slots: BTreeMap<u32, Vec<u64>>,
 }
 
 impl Tally {
@@ -40,14 +42,25 @@ impl Tally {
         self.backends.get(usize::from(number)).copied().unwrap_or_default()
     }
 
+    /// Whether a flow of the service's slot is recorded.
+    pub(super) fn is_recorded(&self, service: u32, slot: u32) -> bool {
+        let word = self.slots.get(&service).and_then(|words| words.get(slot as usize / 64));
+        word.is_some_and(|word| word >> (slot % 64) & 1 != 0)
+    }
+
     /// Whether there were none.
     pub(super) const fn is_empty(&self) -> bool {
         self.backends.is_empty()
     }
 
-    fn count(&mut self, service: Option<u32>, record: &FlowRecord) {
-        if let Some(number) = service {
+    fn count(&mut self, service: Option<(u32, u32)>, record: &FlowRecord) {
+        if let Some((number, slot)) = service {
             count(&mut self.services, number as usize);
+            let (words, at) = (self.slots.entry(number).or_default(), slot as usize / 64);
+            if words.len() <= at {
+                words.resize(at + 1, 0);
+            }
+            words[at] |= 1 << (slot % 64);
         }
         count(&mut self.backends, record.backend.into());
     }
@@ -189,7 +202,8 @@ impl Reading {
         let v4 = maps.flows_v4.all()?.into_iter().map(|(key, record)| (key.ends(), record));
         let v6 = maps.flows_v6.all()?.into_iter().map(|(key, record)| (key.ends(), record));
         for (ends, record) in v4.chain(v6) {
-            self.tally.count(self.destinations.get(&ends).map(Target::service), &record);
+            // Who only counts settles nothing.
+            self.tally.count(self.destinations.get(&ends).map(|target| (target.service(), 0)), &record);
         }
         Ok(self.tally)
     }
@@ -216,11 +230,12 @@ impl Reading {
             let silent = now.saturating_sub(Duration::from_nanos(record.seen_ns));
             let found = self.destinations.get(&key.ends());
             let service = found.and_then(|found| maps.service(self.bank, found.service()));
+            let slot = |target: Target| key.hash(copies.hash_key(), target.affinity_prefix()).slot(target.slot_mask());
+            let found = found.map(|target| (target, slot(target)));
             let needless = match (found, service) {
-                (Some(target), Some(service)) => {
+                (Some((target, slot)), Some(service)) => {
                     let expiry = waits.get(&target.service()).unwrap_or(&Waits::UNKNOWN).expiry;
-                    let slot = key.hash(copies.hash_key(), target.affinity_prefix()).slot(target.slot_mask());
-                    let owner = Owners::of(maps, &service).get(slot);
+                    let owner = Slots::of(maps, &service).owner(slot);
                     // Found only where it matters: it takes longer than all the rest.
                     let pick = if owner == record.backend { picker.pick(&service, slot) } else { None };
                     is_redundant(record, owner, pick, silent, expiry)
@@ -230,7 +245,7 @@ impl Reading {
             if needless {
                 done.push(*key);
             } else {
-                self.tally.count(found.map(Target::service), record);
+                self.tally.count(found.map(|(target, slot)| (target.service(), slot)), record);
             }
         }
         table.delete(&done)?;

@@ -11,7 +11,7 @@ use std::{
 use edge_common::abi::{Note, Service};
 
 use crate::{
-    bpf::{BpfError, PinnedMaps, clock::boot_ms, maps::position, notes::note},
+    bpf::{BpfError, PinnedMaps, clock::boot_ms, maps::position, notes::note, slots::Slots},
     plan::Snapshot,
 };
 
@@ -26,13 +26,36 @@ impl PinnedMaps {
         self.maps.transitions.read(service).unwrap_or(note(0, ""))
     }
 
-    /// Flags the services as in transition, counts the change, and returns the services that were stable.
+    /// Flags the services as in transition, has packets look at all their slots, counts the change, and returns the services
+    /// that were stable.
     ///
     /// The caller makes its change after this; [`note_transitions`](Self::note_transitions) has time until after that.
     pub(in crate::bpf) fn begin_transition(&mut self, services: &[u32]) -> Vec<u32> {
+        let were_stable = self.announce_change(services);
+        self.look_at(services);
+        were_stable
+    }
+
+    /// The same for a death, which must not wait for the slots: packets look at a slot whose owner is dead in any case, and the
+    /// others' [`look_at`](Self::look_at) has time until after the change.
+    pub(in crate::bpf) fn announce_change(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.raise_flags(services);
         self.handover.count_change(services);
         were_stable
+    }
+
+    /// Has packets look at all slots of the services.
+    pub(in crate::bpf) fn look_at(&mut self, services: &[u32]) {
+        let bank = self.maps.bank();
+        for &number in services {
+            // Those that were never settled are looked at already.
+            if !self.handover.is_looked_at(number)
+                && let Some(service) = self.maps.service(bank, number)
+            {
+                Slots::of(&self.maps, &service).look_at_all();
+                self.handover.looked_at(number);
+            }
+        }
     }
 
     /// Counts the flags up, and returns the services that were stable.

@@ -24,8 +24,8 @@ use crate::bpf::{
     BpfError, PinnedMaps,
     clock::boot_time,
     maps::Maps,
-    owners::Owners,
     picks::Picks,
+    slots::Slots,
     sys,
     view::{Copies, Picker},
 };
@@ -103,6 +103,18 @@ impl Handover {
         }
     }
 
+    /// Whether packets look at all slots of a service, as far as this controller knows.
+    pub(in crate::bpf) fn is_looked_at(&self, service: u32) -> bool {
+        self.services.get(&service).is_some_and(|transition| transition.looked_at)
+    }
+
+    /// Packets look at all slots of the service.
+    pub(in crate::bpf) fn looked_at(&mut self, service: u32) {
+        if let Some(transition) = self.services.get_mut(&service) {
+            transition.looked_at = true;
+        }
+    }
+
     /// The flag of a service as this controller last saw it.
     pub(in crate::bpf) fn flag(&self, service: u32) -> Option<u32> {
         self.services.get(&service)?.flag
@@ -115,7 +127,7 @@ impl Handover {
         self.tally = None;
         for transition in self.services.values_mut() {
             transition.count_change();
-            transition.flag = None;
+            (transition.flag, transition.looked_at) = (None, false);
         }
     }
 
@@ -231,8 +243,8 @@ impl PinnedMaps {
             left.pop();
             work = work.saturating_add(service.slot_mask);
             let waits = pass.waits.get(&number).copied().unwrap_or(Waits::UNKNOWN);
-            let owners = Owners::of(&self.maps, &service);
-            if transition.look(&service, &owners, picks.all(), waits, now, boot_time()) {
+            let slots = Slots::of(&self.maps, &service);
+            if transition.look(&service, &slots, picks.all(), waits, now, boot_time()) {
                 pass.started.push(number);
             }
         }
@@ -254,7 +266,10 @@ impl PinnedMaps {
             transition.is_calm() && tally.of_service(**number) == 0
         });
         let calm: Vec<_> = calm.map(|(number, _)| *number).collect();
-        if calm.is_empty() {
+        let may_settle = |(number, transition): (&u32, &ServiceTransition)| {
+            transition.may_settle(|slot| tally.is_recorded(*number, slot))
+        };
+        if calm.is_empty() && !handover.services.iter().any(may_settle) {
             return Ok(Progress::Done { started: Vec::new(), finished: Vec::new() });
         }
         if let Stage::Read(_) = pass.stage {
@@ -265,6 +280,12 @@ impl PinnedMaps {
             };
             pass.stage = thread::Builder::new().spawn(sys::wait_for_packets).map_or_else(at_once, Stage::Wait);
             return Ok(Progress::Wait);
+        }
+        // No flow of these slots was recorded before, and none can be now: packets that saw another pick have left.
+        for (number, transition) in &mut handover.services {
+            if let Some(service) = self.maps.service(pass.bank, *number) {
+                transition.settle(&Slots::of(&self.maps, &service), |slot| tally.is_recorded(*number, slot));
+            }
         }
         let finished = calm.into_iter().filter_map(|service| {
             let since_ms = self.transition_note(service).changed_ms;

@@ -14,8 +14,8 @@ use crate::bpf::{
     BpfError, PinnedMaps,
     clock::boot_time,
     notes::text_of,
-    owners::Owners,
     picks::Picks,
+    slots::Slots,
     view::{Copies, Picker},
 };
 
@@ -35,7 +35,7 @@ impl PinnedMaps {
             let Some(service) = self.maps.service(bank, record.number) else { continue };
             picks.start(&service, 0);
             picks.go_on(&picker, u32::MAX);
-            let looked = ServiceTransition::survey(&Owners::of(&self.maps, &service), picks.all(), boot_time());
+            let looked = ServiceTransition::survey(&Slots::of(&self.maps, &service), picks.all(), boot_time());
             self.handover.services.insert(record.number, looked);
         }
         self.handover.tally = Some(Reading::new(&self.maps, bank, &generation, Duration::ZERO).count(&self.maps)?);

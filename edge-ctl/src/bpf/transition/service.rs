@@ -3,12 +3,12 @@
 use std::{mem, time::Duration};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Service},
+    abi::{BackendNumber, Service},
     tables::handover::{SlotState, SlotTimers},
 };
 
 use super::progress::Waits;
-use crate::bpf::owners::Owners;
+use crate::bpf::slots::Slots;
 
 /// A service in which slots differ is looked at as often as this if nothing changes, so that `status` stays fresh.
 const REPEAT: Duration = Duration::from_secs(10);
@@ -27,6 +27,8 @@ pub(super) struct ServiceTransition {
     pub(super) moved: u64,
     /// Whether slots were seen to differ.
     pub(super) started: bool,
+    /// Whether packets look at all of its slots.
+    pub(super) looked_at: bool,
 }
 
 /// What a look has found.
@@ -37,6 +39,9 @@ pub(super) struct LastLook {
     pub(super) differing: u32,
     /// Whether no slot differed, not even one that has moved.
     calm: bool,
+    /// By slot: its owner where that was its pick, and packets may go by it alone once no flow of the slot is recorded; 0: not
+    /// so, or they do.
+    settling: Vec<BackendNumber>,
     /// How long from then until the first and the last of these slots move.
     pub(super) next: Option<Duration>,
     pub(super) last: Option<Duration>,
@@ -64,21 +69,54 @@ impl ServiceTransition {
         self.changes == 0 && self.last.as_ref().is_some_and(|last| last.calm)
     }
 
+    /// Slots in which packets may go by the owner alone once no flow is recorded, each with its owner; none after a change.
+    fn settling(&self) -> impl Iterator<Item = (u32, BackendNumber)> {
+        let last = self.last.as_ref().filter(|_| self.changes == 0);
+        let slots = last.into_iter().flat_map(|last| (0..).zip(last.settling.iter().copied()));
+        slots.filter(|(_, owner)| *owner != 0)
+    }
+
+    /// Whether there is one of these without a record.
+    pub(super) fn may_settle(&self, is_recorded: impl Fn(u32) -> bool) -> bool {
+        self.settling().any(|(slot, _)| !is_recorded(slot))
+    }
+
+    /// Settles those without a record.
+    pub(super) fn settle(&mut self, slots: &Slots<'_>, is_recorded: impl Fn(u32) -> bool) {
+        let free: Vec<_> = self.settling().filter(|(slot, _)| !is_recorded(*slot)).collect();
+        let Some(last) = &mut self.last else { return };
+        for (slot, owner) in free {
+            // Where it can't be, somebody has changed it: the next look finds out.
+            if slots.settle(slot, owner) {
+                last.settling[slot as usize] = 0;
+                self.looked_at = false;
+            }
+        }
+    }
+
     pub(super) const fn last(&self) -> Option<&LastLook> {
         self.last.as_ref()
     }
 
     /// Counts what differs, for a caller that changes nothing: no owner is moved, and nothing remembered.
-    pub(super) fn survey(owners: &Owners<'_>, picks: &[BackendNumber], boot: Duration) -> Self {
+    pub(super) fn survey(slots: &Slots<'_>, picks: &[BackendNumber], boot: Duration) -> Self {
         let (mut owned, mut differing) = (Vec::new(), 0);
         for (slot, &pick) in (0..).zip(picks) {
-            let owner = owners.get(slot);
+            let owner = slots.owner(slot);
             count(&mut owned, owner, 1);
             differing += u32::from(owner != pick);
         }
         let owned = (0..).zip(owned).filter(|(_, slots)| *slots > 0).collect();
-        let last =
-            LastLook { at: Duration::ZERO, differing, calm: differing == 0, next: None, last: None, boot, owned };
+        let last = LastLook {
+            at: Duration::ZERO,
+            differing,
+            calm: differing == 0,
+            settling: Vec::new(),
+            next: None,
+            last: None,
+            boot,
+            owned,
+        };
         Self { last: Some(last), ..Self::default() }
     }
 
@@ -86,7 +124,7 @@ impl ServiceTransition {
     pub(super) fn look(
         &mut self,
         service: &Service,
-        owners: &Owners<'_>,
+        slots: &Slots<'_>,
         picks: &[BackendNumber],
         waits: Waits,
         now: Duration,
@@ -95,31 +133,29 @@ impl ServiceTransition {
         let changes = mem::take(&mut self.changes);
         let mut timers = match self.timers.take() {
             Some((first, idle_timeout, timers))
-                if first == service.owners && idle_timeout == waits.flow_idle_timeout =>
+                if first == service.slots && idle_timeout == waits.flow_idle_timeout =>
             {
                 timers
             }
             _ => SlotTimers::new(waits.flow_idle_timeout, now),
         };
         let mut owned = Vec::new();
-        let slots = (0..).zip(picks.as_chunks::<CELL>().0).flat_map(|(cell, picks)| {
-            let (owners, unrecorded) = (owners.cell(cell), owners.take_unrecorded(cell));
-            for &owner in &owners {
-                count(&mut owned, owner, 1);
+        let mut settling = Vec::with_capacity(picks.len());
+        let seen = (0..).zip(picks).map(|(number, &pick)| {
+            let slot = slots.get(number);
+            count(&mut owned, slot.owner, 1);
+            if slot.owner != pick && slot.look == 0 {
+                // Who made the change did not come to it.
+                slots.look(number);
             }
-            std::array::from_fn::<_, CELL, _>(|lane| SlotState {
-                owner: owners[lane],
-                pick: (picks[lane] != 0).then_some(picks[lane]),
-                unrecorded: unrecorded[lane],
-            })
+            settling.push(if slot.owner == pick && slot.look != 0 { pick } else { 0 });
+            let unrecorded = slot.unrecorded != 0 && slots.take_unrecorded(number);
+            SlotState { owner: slot.owner, pick: (pick != 0).then_some(pick), unrecorded }
         });
-        let look = timers.reconcile(now, changes, slots);
+        let look = timers.reconcile(now, changes, seen);
         for to_move in &look.moves {
-            if !owners.change(to_move.slot, to_move.from, to_move.to) {
-                continue;
-            }
-            // A flow may have found no room between the look and the move: then the slot was not to move yet.
-            if owners.was_unrecorded(to_move.slot) && owners.change(to_move.slot, to_move.to, to_move.from) {
+            // Where a flow found no room since the look, the slot is not to move yet.
+            if !slots.change(to_move.slot, to_move.from, to_move.to) {
                 continue;
             }
             self.moved += 1;
@@ -129,11 +165,12 @@ impl ServiceTransition {
         let differs = look.differing > 0 || !look.moves.is_empty();
         let starts = differs && !self.started;
         self.started |= differs;
-        self.timers = (look.differing > 0).then_some((service.owners, waits.flow_idle_timeout, timers));
+        self.timers = (look.differing > 0).then_some((service.slots, waits.flow_idle_timeout, timers));
         self.last = Some(LastLook {
             at: now,
             differing: look.differing,
             calm: !differs,
+            settling,
             next: look.next,
             last: look.last,
             boot,

@@ -204,7 +204,7 @@ fn other_slots_give_other_cells() {
     assert_eq!(second.services[0].owners, NewOwners::Picked);
     let old: Vec<_> = first.snapshot.candidate_cells().chain(first.snapshot.candidate_cells()).collect();
     assert!(second.snapshot.candidate_cells().all(|run| old.iter().all(|&old| !overlap(run, old))));
-    assert!(second.snapshot.owner_cells().all(|run| first.snapshot.owner_cells().all(|old| !overlap(run, old))));
+    assert!(second.snapshot.slot_cells().all(|run| first.snapshot.slot_cells().all(|old| !overlap(run, old))));
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn what_does_not_fit_names_the_map_and_the_way_out() {
 
     for shrink in [
         |c: &mut Capacity| c.candidates = 1500,
-        |c: &mut Capacity| c.owners = 255,
+        |c: &mut Capacity| c.slots = 511,
         |c: &mut Capacity| c.services = 0,
         |c: &mut Capacity| c.pools = 1,
         |c: &mut Capacity| c.snapshot = 0,
@@ -292,8 +292,8 @@ fn flows_and_words_stay_when_a_backend_gets_a_second_address() {
     let [v4, v6] = &second.services[..] else { panic!("two parts") };
     assert_eq!((v4.number, v4.owners, v4.fresh_number), (first.snapshot.services[0].number, NewOwners::Kept, false));
     // Whoever came by IPv6 so far stays where they are.
-    assert_eq!((v6.owners, v6.fresh_number), (NewOwners::CopiedFrom(first.snapshot.services[0].owners), true));
-    assert_ne!(v6.service.owners, v4.service.owners);
+    assert_eq!((v6.owners, v6.fresh_number), (NewOwners::CopiedFrom(first.snapshot.services[0].cell), true));
+    assert_ne!(v6.service.slots, v4.service.slots);
     for part in [v4, v6] {
         assert_eq!(Failover::from_raw(part.service.failover), over);
     }

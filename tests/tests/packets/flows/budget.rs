@@ -17,7 +17,7 @@ use nix::{
 use super::{
     Flow,
     Says::{Runs, Starts},
-    TCP, Who, both_with_room, counted, number, put_records, record, set_lane, world,
+    TCP, Who, both_with_room, counted, number, put_records, record, set_owner, world,
 };
 
 const SLOT: u32 = 9;
@@ -59,7 +59,7 @@ fn each_second_has_its_own_records_and_each_kind_of_them() {
         for limit in [0, 1, 2, 3, 5] {
             let world = limited(side, limit);
             let memory = world.memory();
-            set_lane(&mut memory.owners.borrow_mut(), TCP, SLOT, number(&memory, SLOT, Who::Second));
+            set_owner(&memory, TCP, SLOT, number(&memory, SLOT, Who::Second));
             // Also late in a second, and after some in which nothing came.
             for (nth, now) in [0, SECOND, 4 * SECOND - 1, 4 * SECOND, 1000 * SECOND + 5].into_iter().enumerate() {
                 memory.clock_ns.set(now);
@@ -86,7 +86,7 @@ fn flows_that_need_no_record_take_none_from_others() {
     // The owner takes new flows: nothing is to be recorded.
     (0..5).for_each(|nth| [Starts, Runs].into_iter().for_each(|says| send(nth, says)));
     let [first, second] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
-    set_lane(&mut memory.owners.borrow_mut(), TCP, SLOT, second);
+    set_owner(&memory, TCP, SLOT, second);
     // Recorded once, then found.
     (0..5).for_each(|_| [Starts, Runs].into_iter().for_each(|says| send(5, says)));
     (0..5).for_each(|_| send(6, Runs));
@@ -119,7 +119,7 @@ fn stay_on_one_cpu() {
 fn in_whole_seconds(side: Side) -> bool {
     let mut both = both_with_room(limited(side, 2), 64);
     let owner = number(&both.memory, SLOT, Who::Second);
-    set_lane(&mut both.memory.owners.borrow_mut(), TCP, SLOT, owner);
+    set_owner(&both.memory, TCP, SLOT, owner);
     let known = Flow::into_slot(&both.world, side, TCP, SLOT, 100);
     put_records(&both.memory, &[(known, known.record(owner))]);
     both.change(|_| ());

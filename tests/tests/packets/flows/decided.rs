@@ -1,12 +1,12 @@
 //! Flow records in the packet path: who is recorded where, when nothing is, and what is counted of it, through host and
 //! kernel.
 
-use edge_common::abi::{Cell, Exit, Tracking};
+use edge_common::abi::{Exit, Tracking};
 
 use super::{
     Flow, ROOM, Says, Who,
     cases::{self, Case, Goes, Room, Slot},
-    counted, number, put_records, reached, records, set_lane,
+    counted, number, put_records, reached, records, set_owner, write_slot,
 };
 use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
 
@@ -32,9 +32,9 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
 
     // What there is.
     put_records(&both.memory, &expected.iter().copied().chain(own).collect::<Vec<_>>());
-    both.memory.unrecorded.borrow_mut().fill_with(Default::default);
+    both.memory.slots.borrow_mut().iter_mut().flat_map(|cell| &mut cell.0).for_each(|slot| slot.unrecorded = 0);
     let owner = who(both, case.owner);
-    set_lane(&mut both.memory.owners.borrow_mut(), service, slot, owner);
+    set_owner(&both.memory, service, slot, owner);
     let states = case.states.iter().map(|(role, state)| (who(both, *role), *state)).collect::<Vec<_>>();
     both.change(|world| {
         world.records_per_second = if case.room == Room::Spent { 0 } else { 1 << 30 };
@@ -46,7 +46,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
         (plan.tracking, plan.in_transition) = (tracking, !case.stable);
         (plan.when_exhausted, plan.failover) = (case.policy, case.failover);
     });
-    let owners = both.memory.owners.borrow().clone();
+    let after = both.memory.clone();
     let (counts, traffic) = (both.memory.flow_counts(service), both.memory.service_traffic(service));
 
     let seen = both.run(&if slow { flow.slow_frame(case.says) } else { flow.frame(case.says) });
@@ -70,14 +70,15 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let found = records(&both.memory);
     put_records(&both.memory, &expected);
     assert_eq!(found, records(&both.memory), "records");
-    let (mut after, mut marks) = (owners, vec![Cell::default(); both.memory.unrecorded.borrow().len()]);
     match case.slot {
         Slot::Same => {}
-        Slot::Marked => set_lane(&mut marks, service, slot, 1),
-        Slot::TakenBy(taken_by) => set_lane(&mut after, service, slot, who(both, taken_by)),
+        Slot::Marked => write_slot(&after, service, slot, |slot| slot.unrecorded = 1),
+        Slot::TakenBy(taken_by) => set_owner(&after, service, slot, who(both, taken_by)),
     }
-    assert_eq!(*both.memory.owners.borrow(), after, "owners");
-    assert_eq!(*both.memory.unrecorded.borrow(), marks, "marked slots");
+    if case.starts_transition {
+        write_slot(&after, service, slot, |slot| slot.look = 1);
+    }
+    assert_eq!(*both.memory.slots.borrow(), *after.slots.borrow(), "slots");
     let in_transition = both.memory.in_transition.borrow().iter().copied().collect::<Vec<_>>();
     assert_eq!(
         in_transition,

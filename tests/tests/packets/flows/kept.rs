@@ -76,7 +76,7 @@ fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
     world.services.iter_mut().for_each(|service| service.in_transition = true);
     let new = world.memory_after(memory);
     (memory.services, memory.pools) = (new.services, new.pools);
-    (memory.backends, memory.candidates) = (new.backends, new.candidates);
+    (memory.backends, memory.candidates, memory.slots) = (new.backends, new.candidates, new.slots);
 }
 
 /// A world whose services' flows are told apart in this way, where that fits the protocol.

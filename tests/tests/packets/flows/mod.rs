@@ -12,7 +12,10 @@ mod times;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use edge_common::{
-    abi::{BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Mode},
+    abi::{
+        BackendNumber, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Mode, SLOTS_PER_CELL,
+        Slot, slot_address,
+    },
     host::Memory,
 };
 use edge_tests::{
@@ -216,9 +219,14 @@ pub(crate) fn counted(before: FlowCounts, after: FlowCounts) -> Vec<FlowCount> {
     FlowCount::ALL.into_iter().flat_map(|what| std::iter::repeat_n(what, times(&what))).collect()
 }
 
-/// Sets the owner of a service's slot, or whether a flow of it was not recorded.
-pub(crate) fn set_lane(cells: &mut [Cell], service: u32, slot: u32, value: u16) {
-    cells[(service * SLOTS / 4 + slot / 4) as usize].0[slot as usize % 4] = value;
+/// Sets the owner of a service's slot.
+pub(crate) fn set_owner(memory: &Memory, service: u32, slot: u32, owner: BackendNumber) {
+    write_slot(memory, service, slot, |slot| slot.owner = owner);
+}
+
+/// Writes a service's slot.
+pub(crate) fn write_slot(memory: &Memory, service: u32, slot: u32, write: impl FnOnce(&mut Slot)) {
+    memory.write_slot(slot_address(service * SLOTS / SLOTS_PER_CELL, slot), write);
 }
 
 /// Who a role is in a slot.

@@ -8,7 +8,7 @@ use edge_tests::{
     world::{DRAINED, Side},
 };
 
-use super::{Flow, Says, TCP, UDP, Who, counted, framed, number, put_records, reached, set_lane};
+use super::{Flow, Says, TCP, UDP, Who, counted, framed, number, put_records, reached, set_owner};
 
 /// First bytes of datagrams, and whether QUIC starts with them (RFC 9000, section 17.2; RFC 9369, section 3.2).
 const DATAGRAMS: &[(&str, &[u8], bool)] = &[
@@ -59,7 +59,7 @@ fn with_both(side: Side, tracking: Tracking, test: impl FnOnce(&mut Both, Flow, 
     in_namespace(|| {
         let mut both = super::both(world);
         let owner = number(&both.memory, SLOT, Who::First);
-        set_lane(&mut both.memory.owners.borrow_mut(), service, SLOT, owner);
+        set_owner(&both.memory, service, SLOT, owner);
         test(&mut both, flow, SLOT);
         both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });

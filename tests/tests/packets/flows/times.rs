@@ -13,7 +13,7 @@ use edge_tests::{
 use super::{
     Flow,
     Says::{Concerns, Runs, Starts},
-    TCP, Who, both, number, put_records, reached, record, set_lane, world,
+    TCP, Who, both, number, put_records, reached, record, set_owner, world,
 };
 
 const SLOT: u32 = 33;
@@ -27,7 +27,7 @@ fn a_record_says_when_it_was_made_and_when_the_flow_was_last_seen() {
             let world = world(side);
             let memory = world.memory();
             let [first, owner] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
-            set_lane(&mut memory.owners.borrow_mut(), TCP, SLOT, owner);
+            set_owner(&memory, TCP, SLOT, owner);
             let flow = Flow::into_slot(&world, side, TCP, SLOT, 0);
             let backend = if says == Starts { first } else { owner };
             let made = FlowRecord { recorded_s: 70, ..flow.record(backend) };
@@ -47,7 +47,7 @@ fn the_kernels_records_say_it_by_its_own_clock() {
         in_namespace(|| {
             let mut both = both(world(side));
             let owner = number(&both.memory, SLOT, Who::Second);
-            set_lane(&mut both.memory.owners.borrow_mut(), TCP, SLOT, owner);
+            set_owner(&both.memory, TCP, SLOT, owner);
             both.change(|_| ());
             let flow = Flow::into_slot(&both.world, side, TCP, SLOT, 0);
             let only = |both: &Both| {

@@ -9,8 +9,9 @@ mod states;
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::{Cell, Exit, Mode, Verdict},
+    abi::{Exit, Mode, SLOTS_PER_CELL, Slot, Verdict, slot_address},
     host::Memory,
+    maps::Maps as _,
 };
 use edge_tests::{
     both::{Seen, Way},
@@ -62,9 +63,9 @@ pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16
     of_flow.map(|(_, record)| record.backend)
 }
 
-/// The owner of a service's slot, or whether something was not recorded in it.
-pub(crate) fn lane(cells: &[Cell], service: u32, slot: u32) -> u16 {
-    cells[(service * SLOTS / 4 + slot / 4) as usize].lane(slot)
+/// A service's slot.
+pub(crate) fn slot_of(memory: &Memory, service: u32, slot: u32) -> Slot {
+    memory.slot(slot_address(service * SLOTS / SLOTS_PER_CELL, slot)).expect("it is there")
 }
 
 /// A frame from the client to the VIP.

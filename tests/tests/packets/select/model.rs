@@ -114,7 +114,9 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
     if service.tracking == Tracking::Stateless {
         return Becomes { goes: pick, ..same };
     }
-    if let Some(backend) = record.filter(|backend| if starts { takes(*backend) } else { alive(*backend) }) {
+    // Who takes the slot's new flows serves those that it has, in an evacuated pool, too, if no other is left.
+    let serves = |backend| if starts { takes(backend) } else { alive(backend) } || Some(backend) == pick;
+    if let Some(backend) = record.filter(|backend| serves(*backend)) {
         return Becomes { goes: Some(backend), ..same };
     }
     let starts = starts || service.tracking == Tracking::Learn && (record.is_some() || !alive(owner));

@@ -1,9 +1,9 @@
 //! Selection against a small reference model, on the host, in worlds of every shape.
 
 use super::{
-    SLOTS, lane,
+    SLOTS,
     model::{self, Becomes, Flow},
-    ports, reached, recorded, tcp,
+    ports, reached, recorded, slot_of, tcp,
 };
 use edge_common::{
     abi::{Failover, State, WhenExhausted},
@@ -56,13 +56,12 @@ fn send(memory: &Memory, frame: &[u8]) -> Option<u16> {
 }
 
 fn owner(memory: &Memory, slot: u32) -> u16 {
-    lane(&memory.owners.borrow(), 0, slot)
+    slot_of(memory, 0, slot).owner
 }
 
 /// Where the flows that start in each slot would go, without starting one.
 fn picks(world: &World, memory: &Memory) -> Vec<u16> {
-    let cells = world.picks(memory, 0);
-    cells.iter().flat_map(|cell| cell.0).take(SLOTS as usize).collect()
+    world.picks(memory, 0)
 }
 
 proptest! {
@@ -77,8 +76,8 @@ proptest! {
     ) {
         let (mut memory, ports) = (world.memory(), ports(&world));
         // Owners of any kind, also such as are not there.
-        for (slot, owner) in owners.iter().enumerate() {
-            memory.owners.borrow_mut()[slot / 4].0[slot % 4] = *owner;
+        for (slot, owner) in (0..).zip(&owners) {
+            memory.write_slot(world.slot_address(0, slot), |slot| slot.owner = *owner);
         }
         let plan = &world.services[0];
         memory.flows_v4.room = room;
@@ -94,12 +93,12 @@ proptest! {
                 let fits = memory.flows_v4.records.borrow().len() < room;
                 let mut expected = model::select(&world, plan, flow, fits);
                 // What was unrecorded stays marked.
-                expected.unrecorded |= lane(&memory.unrecorded.borrow(), 0, slot) != 0;
+                expected.unrecorded |= slot_of(&memory, 0, slot).unrecorded != 0;
                 let found = Becomes {
                     goes: send(&memory, &tcp(port, if starts { SYN } else { ACK })),
                     record: recorded(&memory, plan.protocol, port),
                     owner: owner(&memory, slot),
-                    unrecorded: lane(&memory.unrecorded.borrow(), 0, slot) != 0,
+                    unrecorded: slot_of(&memory, 0, slot).unrecorded != 0,
                 };
                 prop_assert_eq!(found, expected, "slot {}: {:?}, room {}", slot, flow, fits);
                 prop_assert!(starts || found.owner == flow.owner, "no running flow moves an owner");

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    lane,
     model::{self, Becomes, Flow},
-    more_ports, ports, reached, recorded, tcp,
+    more_ports, ports, reached, recorded, slot_of, tcp,
 };
 use edge_common::abi::{Exit, Failover, State, Tracking, WhenExhausted};
 use edge_tests::{
@@ -109,7 +108,7 @@ fn a_death_moves_its_flows_at_the_next_packet_and_no_others() {
 fn a_flow_that_starts_elsewhere_is_recorded_there_and_the_owner_stays() {
     with_both(super::world(&[3, 3]), |both, ports| {
         let others = more_ports(&both.world, 1);
-        let (before, owners) = (running(both, ports), both.memory.owners.borrow().clone());
+        let (before, owners) = (running(both, ports), both.memory.slots.borrow().clone());
         set(both, [2], DOWN);
         let during = new(both, ports);
         for ((port, before), during) in ports.iter().zip(&before).zip(&during) {
@@ -122,7 +121,7 @@ fn a_flow_that_starts_elsewhere_is_recorded_there_and_the_owner_stays() {
         assert_eq!(new(both, &others), before, "new ones come back");
         assert_eq!(running(both, &others), before);
         assert_eq!(running(both, ports), during);
-        assert_eq!(*both.memory.owners.borrow(), owners);
+        assert_eq!(*both.memory.slots.borrow(), owners);
     });
 }
 
@@ -322,17 +321,17 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
                 };
                 let plan = both.world.services[service as usize].clone();
                 let picks = both.world.picks(&both.memory, service as usize);
-                let pick = Some(lane(&picks, 0, slot)).filter(|pick| *pick != 0);
+                let pick = Some(picks[slot as usize]).filter(|pick| *pick != 0);
                 let expected = model::pick(&both.world, &both.memory, &plan, slot);
                 assert!(expected.allows(pick), "step {step}, slot {slot}: {pick:?}, not {expected:?}");
                 let now = |both: &Both| Becomes {
                     goes: to(both, &frame),
                     record: recorded(&both.memory, plan.protocol, port),
-                    owner: lane(&both.memory.owners.borrow(), service, slot),
-                    unrecorded: lane(&both.memory.unrecorded.borrow(), service, slot) != 0,
+                    owner: slot_of(&both.memory, service, slot).owner,
+                    unrecorded: slot_of(&both.memory, service, slot).unrecorded != 0,
                 };
                 let record = recorded(&both.memory, plan.protocol, port);
-                let owner = lane(&both.memory.owners.borrow(), service, slot);
+                let owner = slot_of(&both.memory, service, slot).owner;
                 let flow = Flow { starts, record, owner, pick };
                 let becomes = model::select(&both.world, &plan, flow, true);
                 assert_eq!(now(both), becomes, "step {step}, slot {slot}: {plan:?} {flow:?}");

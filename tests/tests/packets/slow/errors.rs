@@ -84,7 +84,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
             }
         };
         quiet(both, before.0);
-        assert!(both.memory.unrecorded.borrow().iter().all(|cell| cell.0 == [0; 4]));
+        assert!(both.memory.slots.borrow().iter().flat_map(|cell| cell.0).all(|slot| slot.unrecorded == 0));
 
         // One that is recorded where it started, or where it runs.
         let at = forwarded(both, flow, &flow.with_flags(SYN, 0)).0;
@@ -130,10 +130,10 @@ fn they_go_to_the_pick_when_the_owner_is_dead_and_to_the_host_when_nobody_is_lef
     for_each_flow(|both, flow| {
         let owner = flow.owner(both);
         both.change(|world| world.backends[usize::from(owner)].state = DOWN);
-        let owners = both.memory.owners.borrow().clone();
+        let owners = both.memory.slots.borrow().clone();
         let (backend, _) = forwarded(both, flow, &about(flow));
         assert_ne!(backend, owner);
-        assert_eq!(*both.memory.owners.borrow(), owners, "no owner is taken over");
+        assert_eq!(*both.memory.slots.borrow(), owners, "no owner is taken over");
         for policy in [WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop] {
             both.change(|world| {
                 world.backends.iter_mut().for_each(|backend| backend.state = DISABLED);

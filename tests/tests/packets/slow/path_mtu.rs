@@ -245,7 +245,10 @@ fn it_is_learnt_for_the_backend_that_the_flows_record_names() {
         assert!(!learns(both, flow, owner, 1_300), "{flow:?}: it is not the owner's");
         assert!(learns(both, flow, pick, 1_300));
         assert_eq!((learnt(both, pick), learnt(both, owner)), (Some(1_300), None));
-        assert_eq!(both.memory.unrecorded.borrow().iter().filter(|cell| cell.0 != [0; 4]).count(), 0);
+        assert_eq!(
+            both.memory.slots.borrow().iter().flat_map(|cell| cell.0).filter(|slot| slot.unrecorded != 0).count(),
+            0
+        );
     });
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use edge_common::abi::{BackendNumber, Exit, Mode, Tracking};
+use edge_common::{
+    abi::{BackendNumber, Exit, Mode, SlotAddress, Tracking},
+    maps::Maps as _,
+};
 use edge_tests::{
     both::{Both, Seen, Way, hex},
     namespace::in_namespace,
@@ -60,8 +63,7 @@ pub(crate) fn for_each_flow(mut test: impl FnMut(&mut Both, Flow) + Send) {
     with_both(|both| {
         for flow in flows() {
             let first = both.world.memory();
-            both.memory.owners.replace(first.owners.take());
-            both.memory.unrecorded.replace(first.unrecorded.take());
+            both.memory.slots.replace(first.slots.take());
             both.memory.flows_v4.records.borrow_mut().clear();
             both.memory.flows_v6.records.borrow_mut().clear();
             both.memory.path_mtus.borrow_mut().clear();
@@ -153,19 +155,17 @@ impl Flow {
 
     /// Its slot's owner.
     pub(crate) fn owner(self, both: &Both) -> BackendNumber {
-        let (cell, lane) = self.lane(both);
-        both.memory.owners.borrow()[cell].0[lane]
+        both.memory.slot(self.slot(both)).expect("it is there").owner
     }
 
-    fn lane(self, both: &Both) -> (usize, usize) {
-        let slot = both.world.slot(self.side.client(), self.source, self.port) as usize;
-        (self.service(&both.world) * both.world.owner_cells() as usize + slot / 4, slot % 4)
+    fn slot(self, both: &Both) -> SlotAddress {
+        let service = u32::try_from(self.service(&both.world)).expect("a small world");
+        both.world.slot_address(service, both.world.slot(self.side.client(), self.source, self.port))
     }
 
     /// Gives its slot to another owner.
     pub(crate) fn set_owner(self, both: &mut Both, owner: BackendNumber) {
-        let (cell, lane) = self.lane(both);
-        both.memory.owners.borrow_mut()[cell].0[lane] = owner;
+        both.memory.write_slot(self.slot(both), |slot| slot.owner = owner);
         both.change(|_| ());
     }
 

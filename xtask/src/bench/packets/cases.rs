@@ -48,8 +48,9 @@ const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
 /// What packets meet while a service is in transition, and which they are. In this order the fewest records change from one to
 /// the next.
-const TRANSITION: [(State, Content); 5] = [
+const TRANSITION: [(State, Content); 6] = [
     (State::Unconcerned, Content::TcpData),
+    (State::NoRecord, Content::TcpData),
     (State::RecordedAtNew, Content::TcpSyn),
     (State::RecordedAtOwner, Content::TcpData),
     (State::NoRoom, Content::TcpSyn),

@@ -82,8 +82,7 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         (map::POOLS, array(&memory.pools)),
         (map::BACKENDS, array(&memory.backends)),
         (map::CANDIDATES, array(&memory.candidates)),
-        (map::OWNERS, array(&memory.owners.borrow())),
-        (map::UNRECORDED, array(&memory.unrecorded.borrow())),
+        (map::SLOTS, array(&memory.slots.borrow())),
         (map::FLOWS_V4, hash(&memory.flows_v4)),
         (map::FLOWS_V6, hash(&memory.flows_v6)),
         (map::FLOW_STATS, array(&vec![FlowCounts::default(); services])),
@@ -137,15 +136,13 @@ fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Resu
     let traffic = |count, of: &dyn Fn(u16) -> Traffic| (0..count).map(of).collect::<Vec<_>>();
     let services = traffic(u16::try_from(memory.services.len() / 2)?, &|number| memory.service_traffic(number.into()));
     let backends = traffic(u16::try_from(memory.backends.len())?, &|number| memory.backend_traffic(number));
-    let owners = memory.owners.borrow();
-    let unrecorded = memory.unrecorded.borrow();
-    let arrays: [(_, &[u8]); 6] = [
+    let slots = memory.slots.borrow();
+    let arrays: [(_, &[u8]); 5] = [
         (map::EXITS, bytemuck::cast_slice(&exits)),
         (map::SERVICE_STATS, bytemuck::cast_slice(&services)),
         (map::BACKEND_STATS, bytemuck::cast_slice(&backends)),
         (map::FLOW_STATS, bytemuck::cast_slice(flows)),
-        (map::OWNERS, bytemuck::cast_slice(&owners)),
-        (map::UNRECORDED, bytemuck::cast_slice(&unrecorded)),
+        (map::SLOTS, bytemuck::cast_slice(&slots)),
     ];
     let arrays = arrays.map(|(map, on_host)| (map, machine.array(map) == on_host));
     let hashes = [

@@ -111,8 +111,8 @@ pub(super) fn record<K: FlowKey>(key: &K, flow: Flow, world: &World, side: Side)
 
 /// Puts into `memory` what a packet of `frame` in `state` is to find: the records that there are, and who owns the slots.
 pub(super) fn prepare(memory: &mut Memory, world: &World, frame: &Frame, side: Side, state: State) -> Result<()> {
-    let owners = world.owners(memory, state.owners());
-    *memory.owners.borrow_mut() = owners;
+    let slots = world.slots(memory, state);
+    *memory.slots.borrow_mut() = slots;
     match side {
         Side::V4 => prepare_table::<FlowKeyV4>(memory, world, frame, side, state),
         Side::V6 => prepare_table::<FlowKeyV6>(memory, world, frame, side, state),

@@ -9,7 +9,7 @@ use aya::{
 use bytemuck::{Zeroable as _, cast_slice};
 use edge_bench_ebpf::{Arrived, Plan, Progress, WORDS, place};
 use edge_common::{
-    abi::{FlowCount, FlowKeyV4, FlowKeyV6, map, program},
+    abi::{FlowCount, FlowKeyV4, FlowKeyV6, Slot, map, program},
     host::Memory,
 };
 use edge_tests::{
@@ -37,7 +37,7 @@ pub(super) struct Rig {
     _targets: ProgramArray<MapData>,
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
-    owners: MmapRaw,
+    slots: MmapRaw,
     flows_v4: FlowTable<FlowKeyV4>,
     flows_v6: FlowTable<FlowKeyV6>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
@@ -73,7 +73,7 @@ impl Rig {
         loaded::fill(&mut edge, &memory)?;
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
-        let owners = loaded::mapped(&mut edge, map::OWNERS, size_of_val(memory.owners.borrow().as_slice()))?;
+        let slots = loaded::mapped(&mut edge, map::SLOTS, size_of_val(memory.slots.borrow().as_slice()))?;
         let mut hash = |name: &str| match edge.take_map(name) {
             Some(Map::HashMap(map)) => Ok(map),
             _ => bail!("no hash map `{name}`"),
@@ -87,7 +87,7 @@ impl Rig {
             _targets: targets,
             exits,
             decap_exits,
-            owners,
+            slots,
             flows_v4,
             flows_v6,
             flow_stats,
@@ -95,7 +95,7 @@ impl Rig {
             memory,
             sent: 0,
         };
-        rig.write_owners(State::Steady);
+        rig.write_slots(State::Steady);
         Ok(rig)
     }
 
@@ -112,7 +112,7 @@ impl Rig {
 
     /// Makes owners and records those that packets of `case` are to meet.
     pub(super) fn prepare(&mut self, case: &Case) -> Result<()> {
-        self.write_owners(case.state);
+        self.write_slots(case.state);
         let (frame, records, flows) = (&case.stream.frame, case.state.records(), case.stream.flows);
         match case.side {
             _ if !case.state.is_transition() => Ok(()),
@@ -131,11 +131,11 @@ impl Rig {
     }
 
     /// Gives the slots the owners that packets in `state` are to meet.
-    pub(super) fn write_owners(&mut self, state: State) {
-        let owners = self.world.owners(&self.memory, state.owners());
-        let bytes: &[u8] = cast_slice(&owners);
+    pub(super) fn write_slots(&mut self, state: State) {
+        let slots = self.world.slots(&self.memory, state);
+        let bytes: &[u8] = cast_slice(&slots);
         // SAFETY: the mapping has as many bytes (it was made so, for the same memory), and nothing runs that uses it now.
-        unsafe { self.owners.as_mut_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { self.slots.as_mut_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
     /// Runs `measure` on packets in `state`.
@@ -175,8 +175,8 @@ impl Rig {
     /// How many slots have an owner.
     pub(super) fn owned(&self) -> usize {
         // SAFETY: the mapping is alive, and nothing runs that writes to it now.
-        let bytes = unsafe { std::slice::from_raw_parts(self.owners.as_ptr(), self.owners.len()) };
-        bytes.chunks_exact(2).filter(|owner| *owner != [0, 0]).count()
+        let bytes = unsafe { std::slice::from_raw_parts(self.slots.as_ptr(), self.slots.len()) };
+        bytes.chunks_exact(size_of::<Slot>()).filter(|slot| slot[..2] != [0, 0]).count()
     }
 
     /// What the driver takes now with a program that returns at once, over a few packets.

@@ -174,7 +174,7 @@ fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
     let head = run(Target::Head)?;
     let tail = if cut == 0 { None } else { Some(run(Target::Tail(cut))?) };
     if moves_owners(case) {
-        rig.write_owners(case.state);
+        rig.write_slots(case.state);
     }
     if case.state.records_flows() {
         rig.make_room(case, rounds)?;

@@ -9,8 +9,10 @@ use super::frames::Shape;
 pub(super) enum State {
     /// The service is stable: the slot's owner is alive, and the one that takes new flows, and no flow is recorded.
     Steady,
-    /// The service is in transition, but that changes nothing for this flow.
+    /// The service is in transition, and this flow's slot is not concerned.
     Unconcerned,
+    /// Packets look at the slot, and find no record of the flow: its owner is who takes new flows.
+    NoRecord,
     /// The flow is recorded, and its backend alive.
     RecordRead,
     /// The flow starts while another backend than the owner takes new flows, and is recorded there.
@@ -47,6 +49,7 @@ impl State {
         match self {
             Self::Steady => "steady",
             Self::Unconcerned => "unconcerned",
+            Self::NoRecord => "no_record",
             Self::RecordRead => "record_read",
             Self::RecordedAtNew => "recorded_at_new",
             Self::RecordedAtOwner => "recorded_at_owner",
@@ -86,6 +89,7 @@ impl State {
         match self {
             Self::Steady
             | Self::Unconcerned
+            | Self::NoRecord
             | Self::RecordRead
             | Self::RecordedAtNew
             | Self::RecordedAtOwner
@@ -111,10 +115,10 @@ impl State {
         matches!(self, Self::Reject | Self::TtlExceeded | Self::TooBig | Self::Echo)
     }
 
-    /// What each packet makes the program count of flow records; a stable service's packets nothing.
+    /// What each packet makes the program count of flow records; a stable slot's packets nothing.
     pub(super) const fn counts(self) -> &'static [FlowCount] {
         match self {
-            Self::Unconcerned => &[FlowCount::Lookups],
+            Self::NoRecord => &[FlowCount::Lookups],
             Self::RecordRead => &[FlowCount::Lookups, FlowCount::Hits],
             Self::RecordedAtNew => &[FlowCount::Lookups, FlowCount::RecordedAtNew],
             Self::RecordedAtOwner => &[FlowCount::Lookups, FlowCount::RecordedAtOwner],
@@ -150,9 +154,14 @@ impl State {
         matches!(self, Self::RecordedAtNew | Self::RecordedAtOwner)
     }
 
+    /// Whether packets look further than at the owners of their slots.
+    pub(super) const fn looks(self) -> bool {
+        !self.counts().is_empty()
+    }
+
     /// Whether it is about a service that is in transition.
     pub(super) const fn is_transition(self) -> bool {
-        !self.counts().is_empty()
+        matches!(self, Self::Unconcerned) || self.looks()
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
-        AnswerLimits, Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, Service, ServiceKeyV4,
-        ServiceKeyV6, State, Station, Target, Tracking, WhenExhausted, banked,
+        AnswerLimits, Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, SLOTS_PER_CELL, Service,
+        ServiceKeyV4, ServiceKeyV6, Slot, SlotCell, State, Station, Target, Tracking, WhenExhausted, banked,
     },
     host::Memory,
     lookup::service_index::Key,
@@ -19,7 +19,10 @@ use edge_common::{
 };
 use edge_tests::world;
 
-use super::{frames::EDGE_MAC, state::Owners};
+use super::{
+    frames::EDGE_MAC,
+    state::{self, Owners},
+};
 
 /// Slots of a service, unless a row says otherwise.
 pub(super) const USUAL_SLOTS: u32 = 65_536;
@@ -131,7 +134,7 @@ impl World {
         memory.pools = pools.into_iter().flatten().flat_map(|pool| [pool, Pool::default()]).collect();
 
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let mut owners = Vec::new();
+        let mut slots = Vec::new();
         for (place, form) in (0u8..).zip(&self.forms) {
             let first = u32::try_from(memory.services.len() / 2)?;
             let pool: u16 = match form.backends {
@@ -142,7 +145,7 @@ impl World {
             let cells = self.first_candidates(&memory, pool);
             for number in 0..self.services {
                 let service = Service {
-                    owners: u32::try_from(owners.len())?,
+                    slots: u32::try_from(slots.len())?,
                     pools: [pool, 0, 0, 0, 0, 0, 0, 0],
                     pool_count: 1,
                     mode: if form.ipip { Mode::Ipip } else { Mode::Dsr } as u8,
@@ -151,11 +154,12 @@ impl World {
                     in_transition: self.table.is_some().into(),
                     ..Service::default()
                 };
-                owners.extend_from_slice(&cells);
+                slots.extend_from_slice(&cells);
                 memory.services.extend([service, Service::default()]);
                 let tracking = if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless };
-                let service =
-                    Target::new(u16::try_from(first + number)?, self.slots, service.owners).with_flows(tracking, None);
+                let service = Target::new(u16::try_from(first + number)?, self.slots, service.slots)
+                    .with_flows(tracking, None)
+                    .with_mode(if form.ipip { Mode::Ipip } else { Mode::Dsr });
                 for port in number * self.ports..(number + 1) * self.ports {
                     let port = (FIRST_PORT + u16::try_from(port)?).to_be_bytes();
                     match form.vip {
@@ -173,8 +177,7 @@ impl World {
                 }
             }
         }
-        *memory.unrecorded.get_mut() = vec![Cell::default(); owners.len()];
-        *memory.owners.get_mut() = owners;
+        *memory.slots.get_mut() = slots;
         if let Some(Table { room, .. }) = self.table {
             let room = usize::try_from(room)?;
             (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
@@ -212,19 +215,22 @@ impl World {
         Ok(memory)
     }
 
-    /// Whom the slots belong to, if `memory` has the owners that a controller gives to new services.
-    pub(super) fn owners(&self, memory: &Memory, owners: Owners) -> Vec<Cell> {
+    /// The slots that packets in `state` are to meet, if `memory` has the owners that a controller gives to new services.
+    pub(super) fn slots(&self, memory: &Memory, state: state::State) -> Vec<SlotCell> {
         let other = |number: u16| match number {
             0 => 0,
             number if number.is_multiple_of(self.backends) => number + 1 - self.backends,
             number => number + 1,
         };
-        let picks = memory.owners.borrow();
-        match owners {
-            Owners::Picks => picks.clone(),
-            Owners::Others => picks.iter().map(|cell| Cell(cell.0.map(other))).collect(),
-            Owners::Nobody => vec![Cell::default(); picks.len()],
-        }
+        let slot = |slot: Slot| {
+            let owner = match state.owners() {
+                Owners::Picks => slot.owner,
+                Owners::Others => other(slot.owner),
+                Owners::Nobody => 0,
+            };
+            Slot { look: state.looks().into(), ..Slot::of(owner) }
+        };
+        memory.slots.borrow().iter().map(|cell| SlotCell(cell.0.map(slot))).collect()
     }
 
     /// Numbers of the backends of one family.
@@ -293,14 +299,14 @@ impl World {
     }
 
     /// Owners of a service of `pool`: all backends are up, so each slot's first candidate.
-    fn first_candidates(&self, memory: &Memory, pool: u16) -> Vec<Cell> {
+    fn first_candidates(&self, memory: &Memory, pool: u16) -> Vec<SlotCell> {
         let pool = memory.pools[banked(BANK, pool.into()) as usize];
         let start = pool.table as usize;
         if pool.members == 0 {
-            return vec![Cell::default(); self.slots as usize / CELL];
+            return vec![SlotCell::default(); (self.slots / SLOTS_PER_CELL) as usize];
         }
         let table = &memory.candidates[start..start + self.slots as usize];
-        table.chunks_exact(CELL).map(|four| Cell([0, 1, 2, 3].map(|lane: usize| four[lane].0[0]))).collect()
+        table.as_chunks().0.iter().map(|cells| SlotCell(cells.map(|Cell([first, ..])| Slot::of(first)))).collect()
     }
 }
 

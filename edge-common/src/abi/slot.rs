@@ -1,0 +1,80 @@
+//! Slots: where a service's flows go that are not recorded, and whether a packet has to look further.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::BackendNumber;
+
+/// Slots in one [`SlotCell`].
+pub const SLOTS_PER_CELL: u32 = 2;
+
+/// A slot of a service. A packet reads all of it at once, in one word; each part is written by a store of its own, and what the
+/// controller decides by the whole word it changes by compare-and-exchange.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Slot {
+    /// Serves the slot's established flows; 0 stands for no backend.
+    pub owner: BackendNumber,
+    /// 0 only while the owner, if it is alive, is also the slot's pick, and no flow of the slot is recorded: a packet needs to
+    /// look no further. The controller sets it before each change that could make owner and pick differ, and the packet path
+    /// before it records a flow; only the controller clears it. Setting it needlessly is safe; it only costs lookups.
+    pub look: u8,
+    /// Not 0: a flow of the slot should have been recorded, and was not. The packet path sets it, the controller clears it.
+    pub unrecorded: u8,
+}
+
+impl Slot {
+    /// Of the owner, where nothing is under way.
+    pub const fn of(owner: BackendNumber) -> Self {
+        Self { owner, look: 0, unrecorded: 0 }
+    }
+
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> Self {
+        Self { owner: word as u16, look: (word >> 16) as u8, unrecorded: (word >> 24) as u8 }
+    }
+
+    pub const fn word(self) -> u32 {
+        self.owner as u32 | (self.look as u32) << 16 | (self.unrecorded as u32) << 24
+    }
+}
+
+/// Two slots, the 8 bytes that an array map gives to the smallest of its values.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SlotCell(pub [Slot; SLOTS_PER_CELL as usize]);
+
+/// Where `SLOTS` has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotAddress {
+    pub cell: u32,
+    /// Counted modulo [`SLOTS_PER_CELL`].
+    pub lane: u32,
+}
+
+impl SlotAddress {
+    /// Place in the cell.
+    #[inline(always)]
+    pub const fn place(self) -> usize {
+        (self.lane % SLOTS_PER_CELL) as usize
+    }
+}
+
+/// Where a service's `slot` is whose first cell is `first`.
+#[inline(always)]
+pub const fn slot_address(first: u32, slot: u32) -> SlotAddress {
+    SlotAddress { cell: first.wrapping_add(slot / SLOTS_PER_CELL), lane: slot }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_the_word_that_packets_read() {
+        let slot = Slot { owner: 0x1234, look: 1, unrecorded: 2 };
+        assert_eq!(bytemuck::cast::<_, u32>(slot), slot.word());
+        assert_eq!(Slot::from_word(slot.word()), slot);
+        let address = slot_address(10, 7);
+        assert_eq!((address.cell, address.place()), (13, 1));
+    }
+}

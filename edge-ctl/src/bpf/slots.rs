@@ -1,0 +1,90 @@
+//! The slots of a service, which the packet path changes as well.
+
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicU8, AtomicU32, Ordering},
+};
+
+use edge_common::abi::{BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, slot_address};
+
+use super::maps::Maps;
+
+/// The slots of one service.
+pub(super) struct Slots<'a> {
+    maps: &'a Maps,
+    /// The service's first cell.
+    first: u32,
+    count: u32,
+}
+
+impl<'a> Slots<'a> {
+    pub(super) const fn of(maps: &'a Maps, service: &Service) -> Self {
+        Self { maps, first: service.slots, count: service.slot_mask.saturating_add(1) }
+    }
+
+    /// The owner of `slot`; 0 past the map's end.
+    pub(super) fn owner(&self, slot: u32) -> BackendNumber {
+        self.get(slot).owner
+    }
+
+    /// `slot` as it is; empty past the map's end.
+    pub(super) fn get(&self, slot: u32) -> Slot {
+        self.word(slot).map_or_else(Slot::default, |word| Slot::from_word(word.load(Ordering::Acquire)))
+    }
+
+    /// Makes `to` the owner if `from` is the owner, and no flow found no room meanwhile: the packet path may have changed both.
+    /// Returns whether it was so.
+    pub(super) fn change(&self, slot: u32, from: BackendNumber, to: BackendNumber) -> bool {
+        let changed = |word| {
+            let slot = Slot::from_word(word);
+            (slot.owner == from && slot.unrecorded == 0).then(|| Slot { owner: to, ..slot }.word())
+        };
+        self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed).is_ok())
+    }
+
+    /// Has packets look at `slot`.
+    pub(super) fn look(&self, slot: u32) {
+        let Some(look) = self.part(slot, offset_of!(Slot, look)) else { return };
+        if look.load(Ordering::Relaxed) == 0 {
+            look.store(1, Ordering::Release);
+        }
+    }
+
+    /// The same for all slots.
+    pub(super) fn look_at_all(&self) {
+        (0..self.count).for_each(|slot| self.look(slot));
+    }
+
+    /// Has packets of `slot` go by its owner alone, if that is still this one. Returns whether they do.
+    pub(super) fn settle(&self, slot: u32, owner: BackendNumber) -> bool {
+        let settled =
+            |word| (Slot { look: 0, ..Slot::from_word(word) } == Slot::of(owner)).then(|| Slot::of(owner).word());
+        self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, settled).is_ok())
+    }
+
+    /// Whether a flow of `slot` found no room since the last call.
+    pub(super) fn take_unrecorded(&self, slot: u32) -> bool {
+        self.part(slot, offset_of!(Slot, unrecorded))
+            .is_some_and(|unrecorded| unrecorded.swap(0, Ordering::AcqRel) != 0)
+    }
+
+    fn word(&self, slot: u32) -> Option<&'a AtomicU32> {
+        let address = slot_address(self.first, slot);
+        self.maps.slots.atomic_u32(address.cell, place(address))
+    }
+
+    fn part(&self, slot: u32, offset: usize) -> Option<&'a AtomicU8> {
+        let address = slot_address(self.first, slot);
+        self.maps.slots.atomic_u8(address.cell, place(address) + offset)
+    }
+}
+
+/// Bytes into its cell.
+const fn place(address: SlotAddress) -> usize {
+    address.place() * size_of::<Slot>()
+}
+
+/// Cells of as many slots.
+pub(super) const fn cells(slots: u32) -> u32 {
+    slots / SLOTS_PER_CELL
+}

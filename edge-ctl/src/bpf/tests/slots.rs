@@ -1,0 +1,104 @@
+//! At which slots packets look: at those that a change concerns, and at no other for longer than it takes to find out.
+
+use edge_common::{
+    abi::{FlowKeyV4, SlotCell},
+    wire::protocol,
+};
+
+use super::{
+    flows::{IDLE_TIMEOUT, START, key, pass, record, set, slot, stable},
+    *,
+};
+
+/// A flow of this slot.
+fn key_in_slot(pinned: &PinnedMaps, wanted: usize) -> FlowKeyV4 {
+    let keys = (1024..=u16::MAX).map(|port| key(port, 80, protocol::TCP));
+    keys.into_iter().find(|key| slot(pinned, *key) == wanted).expect("there are many")
+}
+
+/// Of each slot of `web` whether packets look at it.
+fn looked_at(pinned: &PinnedMaps) -> Vec<bool> {
+    slots(pinned, "web").into_iter().map(|slot| slot.look != 0).collect()
+}
+
+#[test]
+fn a_drain_concerns_the_slots_of_its_backend_once_the_others_were_seen_to_be_as_they_are_to_be() {
+    let bpffs = Bpffs::mount();
+    let mut pinned = stable(&bpffs.pins(), &config());
+    assert!(!looked_at(&pinned).contains(&true));
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    assert!(!looked_at(&pinned).contains(&false), "any slot may have another pick");
+    pass(&mut pinned, START);
+    let b0 = backend(&pinned, "one/b0");
+    let its: Vec<_> = owners(&pinned, "web").into_iter().map(|owner| owner == b0).collect();
+    assert_eq!(looked_at(&pinned), its);
+    assert!(pinned.in_transition(service_number(&pinned, "web")));
+
+    // It is enabled again before they are handed over.
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
+    assert!(!looked_at(&pinned).contains(&false));
+    pass(&mut pinned, START + Duration::from_secs(1));
+    assert!(!looked_at(&pinned).contains(&true));
+    assert!(!pinned.in_transition(service_number(&pinned, "web")));
+}
+
+#[test]
+fn a_death_is_one_store_unless_it_takes_its_pool_with_it() {
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    config.pools[0].min_healthy = 2;
+    let mut pinned = stable(&bpffs.pins(), &config);
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Down);
+    assert!(!looked_at(&pinned).contains(&true), "packets look at a slot whose owner is dead in any case");
+    let web = service_number(&pinned, "web");
+    assert!(pinned.in_transition(web), "and are to be looked after");
+    pass(&mut pinned, START);
+    let b0 = backend(&pinned, "one/b0");
+    let its: Vec<_> = owners(&pinned, "web").into_iter().map(|owner| owner == b0).collect();
+    assert_eq!(looked_at(&pinned), its);
+    // Two are needed, and one is left: new flows of all slots go elsewhere.
+    set(&mut pinned, "one/b1", Admin::Enabled, Health::Down);
+    assert!(!looked_at(&pinned).contains(&false));
+}
+
+#[test]
+fn a_record_keeps_its_slot_and_no_other() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut pinned = stable(&pins, &config());
+    let (web, b0) = (service_number(&pinned, "web"), backend(&pinned, "one/b0"));
+    let slot = owners(&pinned, "web").iter().position(|&owner| owner == b0).expect("it has some");
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    pass(&mut pinned, START);
+    // A long flow that still sends when the slot has another owner.
+    let late = START + IDLE_TIMEOUT + Duration::from_secs(2);
+    record(&pins, key_in_slot(&pinned, slot), b0, late);
+    for _ in 0..3 {
+        pass(&mut pinned, late);
+    }
+    assert!(!owners(&pinned, "web").contains(&b0));
+    let only: Vec<_> = (0..slots(&pinned, "web").len()).map(|at| at == slot).collect();
+    assert_eq!(looked_at(&pinned), only);
+    assert!(pinned.in_transition(web));
+    // It ends.
+    pass(&mut pinned, late + IDLE_TIMEOUT + Duration::from_secs(2));
+    assert!(!looked_at(&pinned).contains(&true));
+    assert!(!pinned.in_transition(web));
+}
+
+#[test]
+fn what_a_controller_did_not_come_to_is_done_by_the_next_look() {
+    let bpffs = Bpffs::mount();
+    let mut pinned = stable(&bpffs.pins(), &config());
+    let b0 = backend(&pinned, "one/b0");
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    // As if it had died in between.
+    let record = pinned.snapshot().expect("readable").expect("published").service("web").expect("web").clone();
+    for cell in (record.cell..).take((record.slots / SLOTS_PER_CELL) as usize) {
+        let SlotCell(is) = pinned.maps.slots.read(cell).expect("in range");
+        pinned.maps.slots.write(cell, SlotCell(is.map(|slot| Slot { look: 0, ..slot }))).expect("in range");
+    }
+    pass(&mut pinned, START);
+    let its: Vec<_> = owners(&pinned, "web").into_iter().map(|owner| owner == b0).collect();
+    assert_eq!(looked_at(&pinned), its);
+}
