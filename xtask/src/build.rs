@@ -47,6 +47,11 @@ impl Profile {
 /// With `trace` the packet path has traces, for development.
 pub(crate) fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
     object(trace)?;
+    edge_ctl(profile)
+}
+
+/// Builds `edge-ctl` around the object that is there.
+pub(crate) fn edge_ctl(profile: Profile) -> Result<PathBuf> {
     step("building edge-ctl", || {
         let mut build = cargo::cargo();
         build.args(["build", "--quiet", "--bin", "edge-ctl", "--profile", profile.name()]);

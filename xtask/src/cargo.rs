@@ -1,6 +1,7 @@
 //! Runs cargo from within cargo.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -49,6 +50,26 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         }
     }
     command
+}
+
+/// Builds these test programs, with the options `more` of cargo, and returns where they are, by their names.
+pub(crate) fn test_programs(names: &[&str], more: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut build = cargo();
+    build.args(["test", "--no-run", "--quiet", "--message-format=json"]).args(more);
+    for name in names {
+        build.args(["--test", name]);
+    }
+    let messages = output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
+    let mut programs = BTreeMap::new();
+    for line in messages.lines() {
+        let message: serde_json::Value = serde_json::from_str(line)?;
+        let target = &message["target"];
+        let is_test = target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"));
+        if let (true, Some(path), Some(name)) = (is_test, message["executable"].as_str(), target["name"].as_str()) {
+            programs.insert(name.to_owned(), path.into());
+        }
+    }
+    Ok(programs)
 }
 
 /// Runs `command` with its output on the terminal.

@@ -11,6 +11,7 @@ mod fuzz;
 mod interpreter;
 mod interrupt;
 mod lab;
+mod labs;
 mod linker;
 mod lints;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and every test, and one line with their number.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     thread::{self, JoinHandle},
 };
@@ -13,7 +13,7 @@ use crate::{
     build::{self, Profile},
     cargo,
     counts::Counts,
-    lints, outages, rules, setup,
+    labs, lints, outages, rules, setup,
     step::step,
     test_run::TestRun,
     vm,
@@ -23,24 +23,20 @@ use crate::{
 const FAST: [&str; 2] = ["cli", "layers"];
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
-const LAB: &str = "lab";
-/// Modules of the lab tests that count what a moment costs clients, or miss a single datagram: nothing else may run then.
-const ALONE: [&str; 3] = ["http::", "liveness::", "path_mtu::"];
-/// As many lab tests are run again when they failed; more of them do not fail by chance.
-const MOST_AGAIN: usize = 3;
-/// The module of the lab tests that takes as long as most others together.
-const FLOWS: &str = "flows::";
+/// Test programs that take minutes, and need root.
+const BIG: [&str; 3] = [PACKETS, MODEL, labs::LAB];
 
 /// Runs them all, whatever fails on the way; fails if anything did.
 ///
 /// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
-    setup::everything()?;
-    let edge_ctl = build::all(Profile::Dev, false)?;
     let is_root = nix::unistd::geteuid().is_root();
+    let edge_ctl = build(is_root && !quick)?;
     let fetched = (is_root && !quick).then(fetch_kernels).flatten();
     let mut counts = Counts::default();
-    lints::counted(&mut counts);
+    if !is_root || quick {
+        lints::counted(&mut counts);
+    }
     tests("unit and property tests", &mut counts, cargo_test(&["--lib", "--bins"], &FAST).arg("--no-fail-fast"))?;
     if is_root {
         let budgets = step("comparing the programs with their budgets", budget::check);
@@ -54,7 +50,7 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
                 kernels(fetched, &edge_ctl, &mut counts);
             }
             model(&mut counts)?;
-            labs(&mut counts)?;
+            labs::run(&mut counts, lints::unhurried)?;
             let (met, missed) = step("replaying outages", outages::fast)?;
             counts.passed += met;
             counts.failed += missed;
@@ -65,6 +61,23 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     }
     println!("{counts}");
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds all that is tested: first, beside the eBPF programs, whose compiler needs one processor, what does not need them.
+fn build(with_labs: bool) -> Result<PathBuf> {
+    let run = |what: &str, test: &mut Command| step(what, || cargo::run(test.args(["--no-run", "--quiet"])));
+    thread::scope(|scope| {
+        if with_labs {
+            // What does not build here does not build below.
+            scope.spawn(|| drop(run("building the tests of packets and labs", &mut cargo_test(&[], &BIG))));
+        }
+        setup::everything()?;
+        build::object(false)
+    })?;
+    let programs = if with_labs { [&FAST[..], &BIG].concat() } else { FAST.to_vec() };
+    // What does not build fails where it is to run.
+    drop(run("building all tests", &mut cargo_test(&["--lib", "--bins"], &programs)));
+    build::edge_ctl(Profile::Dev)
 }
 
 /// Runs these test programs. All packages are selected at each time, so that what they share is built once.
@@ -112,35 +125,6 @@ fn model(counts: &mut Counts) -> Result<()> {
     if counts.failed == before { rules::note_broken() } else { Ok(()) }
 }
 
-/// The labs wait most of the time, so that two go side by side, but for those that count what is lost.
-///
-/// They run on a real clock, on a machine that others use, too. One that fails is run again, alone, and the last line names it
-/// if it passes then: a fault that shows itself once in a hundred runs is one all the same, but no reason to hold up a change
-/// that has nothing to do with it.
-fn labs(counts: &mut Counts) -> Result<()> {
-    let lab = |arguments: &[&str]| {
-        let mut lab = cargo_test(&[], &[LAB]);
-        lab.args(["--", "--test-threads=1"]).args(arguments);
-        lab
-    };
-    step("building the lab tests", || cargo::run(cargo_test(&[], &[LAB]).arg("--no-run")))?;
-    let flows = TestRun::start("lab tests of flows", &mut lab(&[FLOWS]))?;
-    let skipped: Vec<_> = [FLOWS].iter().chain(&ALONE).flat_map(|module| ["--skip", module]).collect();
-    let mut failed = TestRun::start("lab tests", &mut lab(&skipped))?.finish(counts)?;
-    failed.extend(flows.finish(counts)?);
-    failed.extend(TestRun::start("lab tests that run alone", &mut lab(&ALONE))?.finish(counts)?);
-    if failed.is_empty() || failed.len() > MOST_AGAIN {
-        return Ok(());
-    }
-    let mut again = Counts::default();
-    let names: Vec<_> = failed.iter().map(String::as_str).collect();
-    let run = TestRun::start("lab tests that failed, again", lab(&["--exact"]).args(names))?;
-    let still = run.finish(&mut again)?;
-    failed.retain(|name| !still.contains(name));
-    counts.again(failed, &again);
-    Ok(())
-}
-
 /// Runs a test command, shows what it prints, and counts its results.
 fn tests(what: &'static str, counts: &mut Counts, command: &mut Command) -> Result<()> {
     TestRun::start(what, command)?.finish(counts).map(drop)
@@ -148,7 +132,7 @@ fn tests(what: &'static str, counts: &mut Counts, command: &mut Command) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, path::PathBuf};
+    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -161,7 +145,7 @@ mod tests {
             |path: &PathBuf| path.extension().is_some_and(|kind| kind == "rs") || path.join("main.rs").exists();
         let programs = entries.map(|entry| entry.path()).filter(is_program);
         let names = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
-        let run = FAST.into_iter().chain([PACKETS, MODEL, LAB]).map(str::to_owned);
+        let run = FAST.into_iter().chain(BIG).map(str::to_owned);
         assert_eq!(names.collect::<BTreeSet<_>>(), run.collect());
     }
 }

@@ -15,7 +15,7 @@ use crate::{counts::Counts, slowest::Slowest};
 /// A running test command.
 #[derive(Debug)]
 pub(crate) struct TestRun {
-    what: &'static str,
+    what: String,
     since: Instant,
     child: Child,
     /// Each line of its standard output, and when it came. Read at once, so that the tests never wait for who looks at them.
@@ -23,7 +23,7 @@ pub(crate) struct TestRun {
 }
 
 impl TestRun {
-    pub(crate) fn start(what: &'static str, command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(what: &str, command: &mut Command) -> Result<Self> {
         eprintln!("xtask: {what} ...");
         let since = Instant::now();
         let mut child =
@@ -33,7 +33,13 @@ impl TestRun {
         thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| sender.send((Instant::now(), line)))
         });
-        Ok(Self { what, since, child, lines })
+        Ok(Self { what: what.to_owned(), since, child, lines })
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(mut self) -> Result<Self> {
+        self.child.wait()?;
+        Ok(self)
     }
 
     /// Shows what it prints until it ends, and counts its results. Returns the names of the tests that failed.

@@ -74,18 +74,10 @@ impl Programs {
 
     /// Builds the test programs of the package `edge-tests` by the profile of `edge_ctl`, and links them beside it.
     pub(super) fn build(edge_ctl: &Path, profile: Profile) -> Result<Self> {
-        let mut build = cargo::cargo();
-        build.args(["test", "--no-run", "--quiet", "--test", "packets", "--test", "lab", "--message-format=json"]);
-        build.args(["--profile", profile.name()]);
-        let messages = cargo::output(&mut build).context("the test programs do not build: `cargo test --no-run`")?;
+        let built = cargo::test_programs(&["packets", "lab"], &["--profile", profile.name()])?;
         let programs = Self::of(edge_ctl)?;
-        for line in messages.lines() {
-            let message: serde_json::Value = serde_json::from_str(line)?;
-            let target = &message["target"];
-            let is_test = target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"));
-            if let (true, Some(path), Some(name)) = (is_test, message["executable"].as_str(), target["name"].as_str()) {
-                programs.link(Path::new(path), name)?;
-            }
+        for (name, path) in built {
+            programs.link(&path, &name)?;
         }
         Ok(programs)
     }

@@ -1,0 +1,114 @@
+//! The lab tests: two modules at a time, but for those that count what is lost; and what needs only time goes beside them.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Command,
+    sync::{Mutex, mpsc},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{cargo, counts::Counts, test_run::TestRun};
+
+/// The test program.
+pub(crate) const LAB: &str = "lab";
+/// Modules that count what a moment costs clients, or miss a single datagram: nothing else may run then.
+const ALONE: [&str; 4] = ["http", "liveness", "path_mtu", "rehearsal"];
+/// The modules that take longest, the longest first: one that begins last would be waited for.
+const LONG: [&str; 4] = ["flows", "judging", "upgrade", "change"];
+/// As many modules run at one time.
+const AT_ONCE: usize = 2;
+/// As many tests are run again when they failed; more of them do not fail by chance.
+const MOST_AGAIN: usize = 3;
+
+/// Runs them all, and `beside` while most of them run, which must leave them the processors when they want them.
+///
+/// They run on a real clock, on a machine that others use, too. One that fails is run again, alone, and the last line names it
+/// if it passes then: a fault that shows itself once in a hundred runs is one all the same, but no reason to hold up a change
+/// that has nothing to do with it.
+pub(crate) fn run(counts: &mut Counts, beside: impl FnOnce() -> Counts + Send) -> Result<()> {
+    let program = cargo::test_programs(&[LAB], &[])?.remove(LAB).context("there is no program of lab tests")?;
+    let mut modules = modules(&program)?;
+    let alone: Vec<_> = ALONE.iter().filter_map(|name| modules.remove_entry(*name)).collect();
+    let mut order: Vec<_> = LONG.iter().filter_map(|name| modules.remove_entry(*name)).collect();
+    order.extend(modules);
+    let (failed, others) = thread::scope(|scope| {
+        let others = scope.spawn(beside);
+        let failed = side_by_side(&program, order, counts);
+        (failed, others.join().unwrap_or(Counts { failed: 1, ..Counts::default() }))
+    });
+    counts.passed += others.passed;
+    counts.failed += others.failed;
+    let mut failed = failed?;
+    for (module, tests) in &alone {
+        failed.extend(start(&program, module, tests)?.finish(counts)?);
+    }
+    if failed.is_empty() || failed.len() > MOST_AGAIN {
+        return Ok(());
+    }
+    let mut again = Counts::default();
+    let still = start(&program, "those that failed, again", &failed)?.finish(&mut again)?;
+    failed.retain(|name| !still.contains(name));
+    counts.again(failed, &again);
+    Ok(())
+}
+
+/// The names of the tests, by their module.
+fn modules(program: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let list = cargo::output(Command::new(program).args(["--list", "--format=terse"]));
+    let list = list.context("the lab tests can not be listed")?;
+    let mut modules = BTreeMap::<_, Vec<_>>::new();
+    for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
+        let module = test.split("::").next().unwrap_or(test);
+        modules.entry(module.to_owned()).or_default().push(test.to_owned());
+    }
+    Ok(modules)
+}
+
+/// Starts the tests of these names, one after the other. Not by cargo, which would wait for builds that run beside them.
+fn start(program: &Path, what: &str, tests: &[String]) -> Result<TestRun> {
+    let mut lab = cargo::command(program);
+    lab.current_dir(cargo::root().join("tests")).args(["--test-threads=1", "--exact"]).args(tests);
+    TestRun::start(&format!("lab tests: {what}"), &mut lab)
+}
+
+/// Runs each of these modules, `AT_ONCE` at a time, and shows each when it has ended. Returns the tests that failed.
+fn side_by_side(program: &Path, modules: Vec<(String, Vec<String>)>, counts: &mut Counts) -> Result<Vec<String>> {
+    let queue = Mutex::new(modules.into_iter());
+    let (sender, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            let (queue, sender) = (&queue, sender.clone());
+            let next = || queue.lock().ok().and_then(|mut queue| queue.next());
+            scope.spawn(move || {
+                while let Some((module, tests)) = next() {
+                    let run = start(program, &module, &tests).and_then(TestRun::ended);
+                    if sender.send(run).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut failed = Vec::new();
+        for run in ended {
+            failed.extend(run?.finish(counts)?);
+        }
+        Ok(failed)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_modules_are_there() {
+        for module in ALONE.iter().chain(&LONG) {
+            let file = cargo::root().join("tests/tests/lab").join(module).with_extension("rs");
+            assert!(file.exists(), "{}", file.display());
+        }
+    }
+}
