@@ -26,13 +26,15 @@ const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.
 const BIG: [&str; 3] = [PACKETS, MODEL, labs::LAB];
 
+/// Other kernels, on their way.
+type Fetching = JoinHandle<Result<vm::Core>>;
+
 /// Runs them all, whatever fails on the way; fails if anything did.
 ///
 /// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     let is_root = nix::unistd::geteuid().is_root();
-    let edge_ctl = build(is_root && !quick)?;
-    let fetched = (is_root && !quick).then(fetch_kernels).flatten();
+    let (edge_ctl, fetched) = build(is_root && !quick)?;
     let mut counts = Counts::default();
     if !is_root || quick {
         lints::counted(&mut counts);
@@ -64,20 +66,23 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
 }
 
 /// Builds all that is tested: first, beside the eBPF programs, whose compiler needs one processor, what does not need them.
-fn build(with_labs: bool) -> Result<PathBuf> {
+/// Meanwhile other kernels are fetched. `whole` says whether labs and kernels are tested, too.
+fn build(whole: bool) -> Result<(PathBuf, Option<Fetching>)> {
     let run = |what: &str, test: &mut Command| step(what, || cargo::run(test.args(["--no-run", "--quiet"])));
-    thread::scope(|scope| {
-        if with_labs {
+    let fetched = thread::scope(|scope| {
+        if whole {
             // What does not build here does not build below.
             scope.spawn(|| drop(run("building the tests of packets and labs", &mut cargo_test(&[], &BIG))));
         }
         setup::everything()?;
-        build::object(false)
+        let fetched = whole.then(fetch_kernels).flatten();
+        build::object(false)?;
+        anyhow::Ok(fetched)
     })?;
-    let programs = if with_labs { [&FAST[..], &BIG].concat() } else { FAST.to_vec() };
+    let programs = if whole { [&FAST[..], &BIG].concat() } else { FAST.to_vec() };
     // What does not build fails where it is to run.
     drop(run("building all tests", &mut cargo_test(&["--lib", "--bins"], &programs)));
-    build::edge_ctl(Profile::Dev)
+    Ok((build::edge_ctl(Profile::Dev)?, fetched))
 }
 
 /// Runs these test programs. All packages are selected at each time, so that what they share is built once.
@@ -91,7 +96,7 @@ fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
 }
 
 /// Gets other kernels ready while other things are built, if this machine can run them.
-fn fetch_kernels() -> Option<JoinHandle<Result<vm::Core>>> {
+fn fetch_kernels() -> Option<Fetching> {
     match vm::possible() {
         Ok(()) => Some(thread::spawn(vm::Core::fetch)),
         Err(reason) => {
@@ -102,7 +107,7 @@ fn fetch_kernels() -> Option<JoinHandle<Result<vm::Core>>> {
 }
 
 /// The programs and a core of packets on other kernels than this one.
-fn kernels(fetched: JoinHandle<Result<vm::Core>>, edge_ctl: &Path, counts: &mut Counts) {
+fn kernels(fetched: Fetching, edge_ctl: &Path, counts: &mut Counts) {
     let before = counts.failed;
     let core = fetched.join().unwrap_or_else(|_| bail!("fetching the kernels panicked"));
     if let Err(error) = core.and_then(|core| step("other kernels", || core.test(edge_ctl, counts))) {
