@@ -1,4 +1,4 @@
-//! The lab tests: two modules at a time, but for those that count what is lost; and what needs only time goes beside them.
+//! The lab tests: two modules at a time, but for those that count what is lost; and what can wait goes beside them.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ pub(crate) const LAB: &str = "lab";
 /// Modules that count what a moment costs clients, or miss a single datagram: nothing else may run then.
 const ALONE: [&str; 4] = ["http", "liveness", "path_mtu", "rehearsal"];
 /// The modules that take longest, the longest first: one that begins last would be waited for.
-const LONG: [&str; 4] = ["flows", "judging", "upgrade", "change"];
+const LONG: [&str; 5] = ["flows", "judging", "upgrade", "faults", "change"];
 /// As many modules run at one time.
 const AT_ONCE: usize = 2;
 /// As many tests are run again when they failed; more of them do not fail by chance.
