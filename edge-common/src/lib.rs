@@ -20,6 +20,7 @@ pub mod maps;
 pub mod step;
 
 pub mod lookup;
+pub mod flow_table;
 pub mod select;
 pub mod forward;
 pub mod slow;

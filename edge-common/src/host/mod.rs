@@ -2,6 +2,8 @@
 
 mod frame;
 mod memory;
+mod flow_arrays;
 
+pub use flow_arrays::FlowArrays;
 pub use frame::Frame;
 pub use memory::{FlowTable, Memory};

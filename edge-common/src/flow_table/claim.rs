@@ -1,0 +1,95 @@
+//! Who takes which entry, and gives it back.
+
+use super::{Entry, FlowMemory, FlowTable, Life, words::Word};
+use crate::lookup::hash::Hash;
+
+/// How many places are looked at for one that can be taken.
+pub const PROBES: u32 = 32;
+
+/// The places at which a flow's entry may be, in the order in which they are tried: every `step`-th one of a part of the
+/// table, from its `first` one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Number of the part's first entry.
+    pub start: u32,
+    /// Entries of the part, less one; a power of two less one.
+    pub mask: u32,
+    pub first: u32,
+    /// Odd, so that it comes by all.
+    pub step: u32,
+}
+
+impl Places {
+    /// All of a table of `mask` and one entries, each flow in an order of its own (double hashing): flows that meet once
+    /// part again, where in neighbouring places they would heap up.
+    #[inline(always)]
+    pub const fn anywhere(hash: Hash, mask: u32) -> Self {
+        // Other bits than those that the index has taken.
+        let mixed = (hash.0 ^ hash.0 >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Self { start: 0, mask, first: (mixed >> 32) as u32 & mask, step: (mixed >> 8) as u32 | 1 }
+    }
+
+    #[inline(always)]
+    pub const fn at(&self, probe: u32) -> u32 {
+        self.start.wrapping_add(self.first.wrapping_add(probe.wrapping_mul(self.step)) & self.mask)
+    }
+}
+
+impl<M: FlowMemory> FlowTable<'_, M> {
+    /// Takes the first of `places` that is gone, or else the weakest of them.
+    #[inline(always)]
+    pub(super) fn claim(&self, places: Places) -> Option<(u32, &Entry<M::Words>, Life)> {
+        let (mut weakest, mut weakness) = ((0, Life(0)), 0);
+        for probe in 0..PROBES {
+            let number = places.at(probe);
+            let entry = self.memory.entry(number)?;
+            let life = Life(entry.life.load());
+            if life.is_gone(self.now, self.timeouts)
+                && let Some(taken) = self.take(number, entry, life)
+            {
+                return Some((number, entry, taken));
+            }
+            let this = life.weakness(self.now);
+            if this > weakness {
+                (weakest, weakness) = ((number, life), this);
+            }
+        }
+        if weakness == 0 {
+            return None;
+        }
+        let (number, life) = weakest;
+        let entry = self.memory.entry(number)?;
+        Some((number, entry, self.take(number, entry, life)?))
+    }
+
+    /// Takes an entry whose life is `life`, and erases the slot that named it.
+    #[inline(always)]
+    pub(super) fn take(&self, number: u32, entry: &Entry<M::Words>, life: Life) -> Option<Life> {
+        let taken = life.taken(self.now);
+        if !entry.life.replace_if(life.0, taken.0) {
+            return None;
+        }
+        self.erase(number, entry);
+        Some(taken)
+    }
+
+    /// Ends this life of an entry, however far it is by now.
+    #[inline(always)]
+    pub(super) fn end(&self, number: u32, life: Life) {
+        let Some(entry) = self.memory.entry(number) else { return };
+        // Only packets of the flow that come at this moment change it, and few of those.
+        for _ in 0..ENDINGS {
+            let now = Life(entry.life.load());
+            if !now.is_same(life) {
+                return;
+            }
+            if let Some(taken) = self.take(number, entry, now) {
+                entry.give_back(taken);
+                return;
+            }
+        }
+    }
+}
+
+/// How often it is tried to end a life.
+const ENDINGS: u32 = 4;

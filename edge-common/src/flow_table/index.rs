@@ -1,0 +1,138 @@
+//! The index: buckets of slots, two buckets for each flow.
+//!
+//! A slot is 0, or has an entry's number in its low bits and a tag of the flow above them. The tag is odd, so that no slot is 0
+//! that names an entry, and a slot's difference to the tag is the entry's number, if that is small.
+
+use super::{Entry, Flow, FlowMemory, FlowTable, Found, Life, words::Word};
+use crate::lookup::hash::Hash;
+
+/// Slots of a bucket: one cache line.
+pub const SLOTS: u32 = 16;
+/// Flows go to their second bucket when the first one has that many.
+const CROWDED: usize = 12;
+
+/// Where in the index a flow can be.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    buckets: [u32; 2],
+    /// The slot of a bucket that is looked at first.
+    own: usize,
+    /// In its place above the entry's number.
+    tag: u32,
+}
+
+impl Position {
+    /// Each is of other bits of the hash, of which the low ones are weak.
+    #[inline(always)]
+    const fn of(hash: Hash, mask: u32) -> Self {
+        let buckets = mask / 8;
+        Self {
+            buckets: [(hash.0 >> 32) as u32 & buckets, (hash.0 >> 12) as u32 & buckets],
+            own: (hash.0 >> 28) as usize % SLOTS as usize,
+            tag: ((hash.0 >> 32) as u32 | mask.wrapping_add(1)) & !mask,
+        }
+    }
+}
+
+impl<M: FlowMemory> FlowTable<'_, M> {
+    /// The flow's entry, if it is another one than `except`.
+    #[inline(always)]
+    pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<Found> {
+        let Position { buckets, own, tag } = Position::of(hash, self.mask);
+        for bucket in buckets {
+            let slots = self.memory.bucket(bucket)?;
+            // Mostly it is there.
+            let first = slots.get(own).and_then(|slot| self.named(slot.load() ^ tag, flow, except));
+            let found = first.or_else(|| slots.iter().find_map(|slot| self.named(slot.load() ^ tag, flow, except)));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The entry `number`, if that is one, and the flow's.
+    #[inline(always)]
+    fn named(&self, number: u32, flow: &Flow, except: u32) -> Option<Found> {
+        if number > self.mask || number == except {
+            return None;
+        }
+        let entry = self.memory.entry(number)?;
+        let life = Life(entry.life.load());
+        if !life.is_live() || !entry.is(flow) {
+            return None;
+        }
+        let served = entry.read();
+        // Was all that of one life?
+        let life_after = Life(entry.life.load());
+        if life_after.is_same(life) { Some(Found { number, life: life_after, served }) } else { None }
+    }
+
+    /// Lets a slot of the flow's buckets name an entry that was taken for it; false if there is none.
+    #[inline(always)]
+    pub(super) fn publish(&self, number: u32, entry: &Entry<M::Words>, hash: Hash) -> bool {
+        let position = Position::of(hash, self.mask);
+        let [first, second] = position.buckets;
+        let [in_first, in_second] = [first, second].map(|bucket| self.used(bucket));
+        let order = if in_first < CROWDED || in_first <= in_second { [first, second] } else { [second, first] };
+        // With every slot taken, some may name entries whose flows are gone.
+        for forced in [false, true] {
+            for bucket in order {
+                if self.put(number, entry, bucket, position, forced) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn used(&self, bucket: u32) -> usize {
+        self.memory.bucket(bucket).map_or(0, |slots| slots.iter().filter(|slot| slot.load() != 0).count())
+    }
+
+    /// Puts it into the flow's own slot of a bucket, or any other one; if `forced`, in the place of one that is gone.
+    #[inline(always)]
+    fn put(&self, number: u32, entry: &Entry<M::Words>, bucket: u32, position: Position, forced: bool) -> bool {
+        let Some(slots) = self.memory.bucket(bucket) else { return false };
+        for step in 0..=slots.len() {
+            let at = if step == 0 { position.own } else { step - 1 };
+            let Some(slot) = slots.get(at) else { continue };
+            let there = slot.load();
+            if there != 0 && !(forced && self.vacate(there & self.mask)) {
+                continue;
+            }
+            // The entry names the slot first: whoever takes it next, should we stop here, finds what we did.
+            entry.slot.store(bucket * SLOTS + at as u32);
+            if slot.replace_if(0, position.tag | number) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Frees an entry that is gone, and its slot.
+    #[inline(always)]
+    fn vacate(&self, number: u32) -> bool {
+        let Some(entry) = self.memory.entry(number) else { return false };
+        let life = Life(entry.life.load());
+        if !life.is_gone(self.now, self.timeouts) {
+            return false;
+        }
+        let Some(taken) = self.take(number, entry, life) else { return false };
+        entry.give_back(taken);
+        true
+    }
+
+    /// Erases the slot that names an entry; only by whoever has taken the entry.
+    #[inline(always)]
+    pub(super) fn erase(&self, number: u32, entry: &Entry<M::Words>) {
+        let at = entry.slot.load();
+        let slots = self.memory.bucket(at / SLOTS);
+        let Some(slot) = slots.and_then(|slots| slots.get((at % SLOTS) as usize)) else { return };
+        let there = slot.load();
+        if there != 0 && there & self.mask == number {
+            slot.replace_if(there, 0);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What holds of the flow table, whatever happens in it.
+
+mod state;
+mod invariants;
+mod flood;
+mod lives;
+mod killed;
