@@ -7,6 +7,7 @@
 //! A module imports only modules that stand before it here.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,

@@ -41,6 +41,10 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     pub(super) fn claim(&self, places: Places) -> Option<(u32, &Entry<M::Words>, Life)> {
         let (mut weakest, mut weakness) = ((0, Life(0)), 0);
         for probe in 0..PROBES {
+            // Each place once.
+            if probe > places.mask {
+                break;
+            }
             let number = places.at(probe);
             let entry = self.memory.entry(number)?;
             let life = Life(entry.life.load());

@@ -1,7 +1,5 @@
 //! A table's words in memory: what the kernel, user space and a model checker have in common.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-
 /// A word that others change at any time.
 pub trait Word<T> {
     /// Reads it. What is read after it is no older.
@@ -22,30 +20,88 @@ pub trait Words {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Native;
 
-impl Words for Native {
-    type U32 = AtomicU32;
-    type U64 = AtomicU64;
+#[cfg(not(target_arch = "bpf"))]
+mod native {
+    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+    use super::{Native, Word, Words};
+
+    impl Words for Native {
+        type U32 = AtomicU32;
+        type U64 = AtomicU64;
+    }
+
+    macro_rules! word {
+        ($atomic:ty, $value:ty) => {
+            impl Word<$value> for $atomic {
+                fn load(&self) -> $value {
+                    self.load(Ordering::Acquire)
+                }
+
+                fn store(&self, value: $value) {
+                    self.store(value, Ordering::Release);
+                }
+
+                fn replace_if(&self, old: $value, new: $value) -> bool {
+                    let replaced = self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok();
+                    fence(Ordering::SeqCst);
+                    replaced
+                }
+            }
+        };
+    }
+
+    word!(AtomicU32, u32);
+    word!(AtomicU64, u64);
 }
 
-macro_rules! native {
-    ($atomic:ty, $value:ty) => {
-        impl Word<$value> for $atomic {
-            fn load(&self) -> $value {
-                self.load(Ordering::Acquire)
-            }
+/// A program's words: Rust has no compare-exchange for its target, but the instruction set has.
+///
+/// The compiler keeps volatile accesses in their order, and so does an x86 processor what it loads and what it stores. An arm64
+/// one may read what stands later first, until programs can say otherwise (Linux 6.15). A compare-exchange is a full barrier
+/// on any (Documentation/bpf/standardization/instruction-set.rst, and the kernel's translators).
+#[cfg(target_arch = "bpf")]
+mod program {
+    use core::{arch::asm, cell::UnsafeCell, ptr};
 
-            fn store(&self, value: $value) {
-                self.store(value, Ordering::Release);
-            }
+    use super::{Native, Word, Words};
 
-            fn replace_if(&self, old: $value, new: $value) -> bool {
-                let replaced = self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok();
-                fence(Ordering::SeqCst);
-                replaced
+    impl Words for Native {
+        type U32 = ProgramWord<u32>;
+        type U64 = ProgramWord<u64>;
+    }
+
+    /// A word of a map's value.
+    #[repr(transparent)]
+    #[derive(Debug, Default)]
+    pub struct ProgramWord<T>(UnsafeCell<T>);
+
+    macro_rules! word {
+        ($value:ty, $class:tt, $result:tt, $instruction:literal) => {
+            impl Word<$value> for ProgramWord<$value> {
+                #[inline(always)]
+                fn load(&self) -> $value {
+                    // SAFETY: a valid word; volatile, as others change it at any time.
+                    unsafe { ptr::read_volatile(self.0.get()) }
+                }
+
+                #[inline(always)]
+                fn store(&self, value: $value) {
+                    // SAFETY: as above; nobody has a reference to what is inside.
+                    unsafe { ptr::write_volatile(self.0.get(), value) };
+                }
+
+                #[inline(always)]
+                fn replace_if(&self, old: $value, new: $value) -> bool {
+                    let was: $value;
+                    // SAFETY: as above; the instruction touches this word alone.
+                    unsafe { asm!($instruction, in(reg) self.0.get(), in($class) new, inlateout($result) old => was) };
+                    was == old
+                }
             }
-        }
-    };
+        };
+    }
+
+    word!(u32, wreg, "w0", "w0 = cmpxchg32_32({0} + 0, w0, {1})");
+    word!(u64, reg, "r0", "r0 = cmpxchg_64({0} + 0, r0, {1})");
 }
-
-native!(AtomicU32, u32);
-native!(AtomicU64, u64);

@@ -5,3 +5,4 @@ mod invariants;
 mod flood;
 mod lives;
 mod killed;
+mod together;
