@@ -59,7 +59,8 @@ pub(crate) fn sizes_of(edge: &mut Ebpf) -> Result<Vec<Size>> {
     SHIPPED.into_iter().map(|name| size(edge, name)).collect()
 }
 
-fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
+/// How large a program is, once it is loaded.
+pub(crate) fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
     let info = object.program(name).with_context(|| format!("no program `{name}`"))?.info()?;
     let unknown = || format!("this kernel does not say how large `{name}` is");
     Ok(Size {

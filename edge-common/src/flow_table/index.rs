@@ -1,5 +1,8 @@
 //! The index: buckets of slots, two buckets for each flow.
 //!
+//! No entry has two slots, so at most half of all slots are taken, and few flows go to their second bucket: with all entries
+//! in use one in a hundred, and one in ten thousand finds no slot.
+//!
 //! A slot is 0, or has an entry's number in its low bits and a tag of the flow above them. The tag is odd, so that no slot is 0
 //! that names an entry, and a slot's difference to the tag is the entry's number, if that is small.
 
@@ -8,8 +11,9 @@ use crate::lookup::hash::Hash;
 
 /// Slots of a bucket: one cache line.
 pub const SLOTS: u32 = 16;
-/// Flows go to their second bucket when the first one has that many.
-const CROWDED: usize = 12;
+
+/// No place in the index.
+const NOWHERE: u32 = u32::MAX;
 
 /// Where in the index a flow can be.
 #[derive(Clone, Copy)]
@@ -42,10 +46,25 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         for bucket in buckets {
             let slots = self.memory.bucket(bucket)?;
             // Mostly it is there.
-            let first = slots.get(own).and_then(|slot| self.named(slot.load() ^ tag, flow, except));
-            let found = first.or_else(|| slots.iter().find_map(|slot| self.named(slot.load() ^ tag, flow, except)));
-            if found.is_some() {
-                return found;
+            if let Some(slot) = slots.get(own)
+                && let Some(found) = self.named(slot.load() ^ tag, flow, except)
+            {
+                return Some(found);
+            }
+            // Which slots name an entry with this tag is seen without any entry; mostly none does.
+            let mut is_named = false;
+            for slot in slots {
+                if slot.load() ^ tag <= self.mask {
+                    is_named = true;
+                }
+            }
+            if !is_named {
+                continue;
+            }
+            for slot in slots {
+                if let Some(found) = self.named(slot.load() ^ tag, flow, except) {
+                    return Some(found);
+                }
             }
         }
         None
@@ -72,23 +91,15 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     #[inline(always)]
     pub(super) fn publish(&self, number: u32, entry: &Entry<M::Words>, hash: Hash) -> bool {
         let position = Position::of(hash, self.mask);
-        let [first, second] = position.buckets;
-        let [in_first, in_second] = [first, second].map(|bucket| self.used(bucket));
-        let order = if in_first < CROWDED || in_first <= in_second { [first, second] } else { [second, first] };
         // With every slot taken, some may name entries whose flows are gone.
         for forced in [false, true] {
-            for bucket in order {
+            for bucket in position.buckets {
                 if self.put(number, entry, bucket, position, forced) {
                     return true;
                 }
             }
         }
         false
-    }
-
-    #[inline(always)]
-    fn used(&self, bucket: u32) -> usize {
-        self.memory.bucket(bucket).map_or(0, |slots| slots.iter().filter(|slot| slot.load() != 0).count())
     }
 
     /// Puts it into the flow's own slot of a bucket, or any other one; if `forced`, in the place of one that is gone.
@@ -133,6 +144,8 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         let there = slot.load();
         if there != 0 && there & self.mask == number {
             slot.replace_if(there, 0);
+            // Whoever takes the entry next need not look there.
+            entry.slot.store(NOWHERE);
         }
     }
 }

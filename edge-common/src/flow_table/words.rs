@@ -76,6 +76,9 @@ mod program {
     #[derive(Debug, Default)]
     pub struct ProgramWord<T>(UnsafeCell<T>);
 
+    // SAFETY: all access is volatile or atomic, and of whole words.
+    unsafe impl<T> Sync for ProgramWord<T> {}
+
     macro_rules! word {
         ($value:ty, $class:tt, $result:tt, $instruction:literal) => {
             impl Word<$value> for ProgramWord<$value> {

@@ -62,3 +62,69 @@ pub mod place {
     pub const DECAP: u32 = 4;
     pub const COUNT: u32 = 5;
 }
+
+/// What each round of a bench of flow tables does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct TablePlan {
+    /// Rounds so far.
+    pub rounds: u64,
+    /// How many of them did what they were meant to.
+    pub done: u64,
+    /// Number of the first flow, and how many there are, less one; a power of two less one.
+    pub first_flow: u32,
+    pub flow_mask: u32,
+    /// Entries of the dense table, less one.
+    pub entry_mask: u32,
+    /// Place of the program under test in `TABLE_PROGRAMS`, one of [`table`].
+    pub program: u32,
+}
+
+impl TablePlan {
+    /// The flow of this round: each comes once, and those that follow each other lie far apart.
+    #[inline(always)]
+    pub const fn flow(&self, round: u64) -> u32 {
+        self.first_flow.wrapping_add(((round & 0xffff_ffff) as u32).wrapping_mul(0x9e37_79b1) & self.flow_mask)
+    }
+}
+
+/// Places in `TABLE_PROGRAMS`, and what stands there.
+pub mod table {
+    pub const NONE: u32 = 0;
+    pub const READS: u32 = 1;
+    pub const DENSE: u32 = 2;
+    pub const DENSE_ADD: u32 = 3;
+    pub const HASHED: u32 = 4;
+    pub const HASHED_ADD: u32 = 5;
+    /// All, by their places.
+    pub const NAMES: [&str; 6] =
+        ["table_none", "table_reads", "table_dense", "table_dense_add", "table_hashed", "table_hashed_add"];
+}
+
+/// Address and ports of a flow's client, words of a frame.
+#[inline(always)]
+pub const fn client(flow: u32) -> (u32, u32) {
+    ((0xc612_0000 + (flow >> 14)).to_be(), (0x4000 | flow & 0x3fff).to_be() >> 16 | 0xbb01 << 16)
+}
+
+/// Address of the VIP of all flows, likewise.
+pub const VIP: u32 = u32::from_ne_bytes([192, 0, 2, 10]);
+
+/// Key of the hash.
+pub const HASH_KEY: [u32; 12] = [
+    0x8c5a_1d3f,
+    0x17e0_b246,
+    0xd98b_6cf1,
+    0x5e23_0a87,
+    0x3bf4_91d2,
+    0xa06c_7e59,
+    0x61d7_f308,
+    0xf215_48bc,
+    0x0e9a_c573,
+    0x94b8_267d,
+    0xc7f1_5be0,
+    0x2d46_8a9f,
+];
+
+/// By how much the kernel's jiffies are shifted to units of about a quarter of a second.
+pub const JIFFIES_SHIFT: u32 = 6;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a packet costs, what the control plane costs, and how others do beside it.
 
 mod packets;
+mod flow_tables;
 mod control;
 mod peers;
 mod results;
@@ -26,6 +27,8 @@ use crate::{build, cargo, interrupt, setup};
 enum Section {
     /// Nanoseconds a packet, of every kind of packet.
     Packets,
+    /// What the dense flow table costs beside the kernel's hash map.
+    FlowTables,
     /// Packets a second, sent and counted where they arrive.
     Live,
     /// Tables, publication, liveness, configuration and probes.
@@ -65,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for section in Section::value_variants().iter().filter(|section| options.wants(**section)) {
         let measured = match section {
             Section::Packets => alone(|| packets::measure(&mut results, quick, only)),
+            Section::FlowTables => alone(|| flow_tables::measure(&mut results, quick)),
             Section::Live => alone(|| packets::measure_live(&mut results, quick, only)),
             Section::Control => control::measure(&mut results, quick),
             Section::Peers => peers::measure(&mut results, quick, &edge_ctl),

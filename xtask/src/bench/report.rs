@@ -44,6 +44,12 @@ pub(super) fn markdown(results: &Results) -> String {
         &programs(results),
     );
     add(
+        "Flow tables",
+        "For one flow, without what all of them do. *executed*: instructions of the object, a call of the kernel's is one. *two reads*: of arrays as large as those of the dense table;\n\
+         *x reads* and *x hash map*: net over those of the same turn. Tables are half full.",
+        &flow_tables(results),
+    );
+    add(
         "Packets a second",
         "Sent through the program and out of a device by one processor, and counted where they arrive. *x plain*: over a\n\
          program that sends each frame back as it is.",
@@ -112,6 +118,19 @@ fn programs(results: &Results) -> Table<'static> {
     for size in &results.programs {
         let counts = [size.translated, size.jited, size.verified].map(format::count);
         table.row([size.program.clone()].into_iter().chain(counts));
+    }
+    table
+}
+
+fn flow_tables(results: &Results) -> Table<'static> {
+    let mut table =
+        Table::new(&["work", "table", ">executed", ">flows", ">net ns", ">x reads", ">x hash map", ">spread"]);
+    for row in &results.flow_tables {
+        let ratios = [row.ratio_reads, row.ratio_hash_map].map(format::ratio);
+        let figures = [row.instructions, row.flows].map(format::count).into_iter();
+        let figures = figures.chain([format::decimals(row.net_ns, 1)]).chain(ratios);
+        table
+            .row([row.work.clone(), row.table.clone()].into_iter().chain(figures).chain([format::percent(row.spread)]));
     }
     table
 }

@@ -14,6 +14,8 @@ pub(super) struct Results {
     pub(super) programs: Vec<Size>,
     pub(super) profile: Vec<Profile>,
     pub(super) rows: Vec<Row>,
+    #[serde(default)]
+    pub(super) flow_tables: Vec<FlowTable>,
     pub(super) live: Vec<Live>,
     pub(super) control: Vec<Control>,
     pub(super) peers: Vec<Peer>,
@@ -92,6 +94,28 @@ pub(crate) struct Profile {
     pub(super) calls: u32,
     /// Loads from the stack and stores to it.
     pub(super) stack: u32,
+}
+
+/// One kind of work on a flow table, without what all of them do: medians.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FlowTable {
+    /// `find`, `miss` or `add`.
+    pub(super) work: String,
+    /// `dense`, `hash map`, or `two reads` of arrays as large as those of the dense table.
+    pub(super) table: String,
+    /// In the table, of which they take a half.
+    pub(super) flows: u32,
+    /// Instructions of the object, without those that all execute. A call of the kernel's is one.
+    pub(super) instructions: u32,
+    /// Nanoseconds.
+    pub(super) net_ns: f64,
+    /// Over the hash map, in the same turns.
+    pub(super) ratio_hash_map: f64,
+    /// Over two reads, in the same turns.
+    pub(super) ratio_reads: f64,
+    /// Half of the turns lie within this part of the median.
+    pub(super) spread: f64,
+    pub(super) turns: usize,
 }
 
 /// One kind of packet sent through the program and out of a device, frame by frame.

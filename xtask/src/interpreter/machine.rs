@@ -27,6 +27,10 @@ const ST: u8 = 2;
 const STX: u8 = 3;
 const MODE: u8 = 0xe0;
 const PLAIN: u8 = 0x60;
+const ATOMIC: u8 = 0xc0;
+/// What atomic instructions do, by their immediate.
+const ADD: i64 = 0x00;
+const COMPARE_EXCHANGE: i64 = 0xf1;
 const EXIT: u8 = 0x95;
 /// Helpers, by the kernel's numbers.
 const LOOKUP: i64 = 1;
@@ -34,6 +38,7 @@ const UPDATE: i64 = 2;
 const DELETE: i64 = 3;
 const ADJUST_HEAD: i64 = 44;
 const ADJUST_TAIL: i64 = 65;
+const JIFFIES: i64 = 118;
 const CLOCK: i64 = 160;
 const INVALID: i64 = -22;
 
@@ -179,6 +184,22 @@ impl<'a> Machine<'a> {
                 let value = if class == ST { immediate.cast_unsigned() } else { run.registers[source] };
                 self.memory.store(to, size(code), value)?;
             }
+            STX if code & MODE == ATOMIC => {
+                let at = left.wrapping_add_signed(offset);
+                run.note(at)?;
+                let (size, there) = (size(code), self.memory.load(at, size(code))?);
+                let value = run.registers[source];
+                match immediate {
+                    ADD => self.memory.store(at, size, there.wrapping_add(value))?,
+                    COMPARE_EXCHANGE => {
+                        if there == run.registers[0] {
+                            self.memory.store(at, size, value)?;
+                        }
+                        run.registers[0] = there;
+                    }
+                    _ => bail!("unknown atomic instruction {immediate:#x}"),
+                }
+            }
             _ => bail!("unknown instruction {code:#x}"),
         }
         after(0)
@@ -197,6 +218,8 @@ impl<'a> Machine<'a> {
             UPDATE => self.maps.update(&mut self.memory, first, second, third, fourth),
             DELETE => self.maps.delete(&mut self.memory, first, second),
             CLOCK => Ok(self.clock),
+            // At 250 a second.
+            JIFFIES => Ok(self.clock / 4_000_000),
             ADJUST_HEAD => self.resize(run, run.start.checked_add_signed(int(second)), Some(run.end)),
             // There is no room behind a frame.
             ADJUST_TAIL => {

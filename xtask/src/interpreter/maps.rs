@@ -12,6 +12,7 @@ use super::{
 /// Kinds, by the kernel's numbers.
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
+const PROGRAM_ARRAY: u32 = 3;
 const PER_CPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
@@ -165,7 +166,8 @@ fn lay_out(definition: &Definition, content: Option<Content>, number: u64, memor
             memory.put(number, bytes);
             Kind::Array { entry: stride as u64 }
         }
-        (ARRAY | PER_CPU_ARRAY, None) => Kind::Array { entry: stride as u64 },
+        // Of programs there are none.
+        (ARRAY | PER_CPU_ARRAY | PROGRAM_ARRAY, None) => Kind::Array { entry: stride as u64 },
         // A trie without content finds nothing, as a hash table does.
         (kind @ (HASH | LRU_HASH), content @ (Some(Content::Hash { .. }) | None))
         | (kind @ LPM_TRIE, content @ None) => {

@@ -27,12 +27,12 @@ struct Batch {
 }
 
 /// Makes `count` values those of as many keys.
-pub(super) fn update(map: &MapData, keys: &[u8], values: &[u8], count: usize) -> Result<()> {
+pub(in super::super) fn update(map: &MapData, keys: &[u8], values: &[u8], count: usize) -> Result<()> {
     run(UPDATE_BATCH, map, keys, values, count)
 }
 
 /// Takes out `count` keys, all of which are there.
-pub(super) fn delete(map: &MapData, keys: &[u8], count: usize) -> Result<()> {
+pub(in super::super) fn delete(map: &MapData, keys: &[u8], count: usize) -> Result<()> {
     run(DELETE_BATCH, map, keys, &[], count)
 }
 

@@ -4,7 +4,7 @@
 //! `edge-bench-ebpf`) that makes the packet new, stamps the next flow into it, and goes on to the program under test.
 //! What the driver itself costs is measured beside each sample, with a program that returns at once.
 
-mod batch;
+pub(super) mod batch;
 mod cases;
 mod flow_table;
 mod frames;

@@ -1,0 +1,176 @@
+//! Flow tables beside each other: each round looks one flow up, or adds it, and does nothing else.
+//!
+//! All of them make the flow's key and its hash, and all wait for what the last round has stored, as the driver of the other
+//! programs does: no round begins in the middle of the one before.
+
+use core::{arch::asm, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_MMAPABLE, xdp_action},
+    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    macros::{map, xdp},
+    maps::{Array, HashMap, ProgramArray},
+    programs::XdpContext,
+};
+use edge_bench_ebpf::{HASH_KEY, JIFFIES_SHIFT, TablePlan, VIP, client, table};
+use edge_common::{
+    abi::{FlowKeyV4, FlowRecord, HashKey},
+    flow_table::{
+        Birth, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Signal, Stage, Timeouts, Words,
+    },
+    lookup::hash::Hash,
+};
+
+type Slots = [<Native as Words>::U32; SLOTS as usize];
+
+#[map]
+static TABLE_PLAN: Array<TablePlan> = Array::with_max_entries(1, 0);
+#[map]
+static TABLE_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(table::NAMES.len() as u32, 0);
+#[map]
+static TABLE_TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
+#[map]
+static TABLE_INDEX: Array<Slots> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TABLE_ENTRIES: Array<Entry<Native>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TABLE_HASHED: HashMap<FlowKeyV4, FlowRecord> = HashMap::with_max_entries(1, 0);
+
+struct Maps;
+
+impl FlowMemory for Maps {
+    type Words = Native;
+
+    #[inline(always)]
+    fn bucket(&self, number: u32) -> Option<&[<Native as Words>::U32]> {
+        TABLE_INDEX.get(number).map(Slots::as_slice)
+    }
+
+    #[inline(always)]
+    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
+        TABLE_ENTRIES.get(number)
+    }
+}
+
+/// A round: `work` on its flow, which says whether it did what it was meant to.
+#[inline(always)]
+fn round(work: impl FnOnce(&TablePlan, &FlowKeyV4, Hash) -> Option<bool>) -> u32 {
+    let Some(plan) = TABLE_PLAN.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: one run at a time uses this; user space reads it after the run.
+    let copy = unsafe { *plan };
+    // SAFETY: adds to a field of a live value.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut (*plan).rounds, in(reg) 1u64) };
+    let (client, ports) = client(copy.flow(copy.rounds));
+    let key = FlowKeyV4 { client, vip: VIP, ports, protocol: 6 };
+    let hash = HashKey(HASH_KEY).hash_v4(client.to_ne_bytes(), ports);
+    // Or a program that has no use for them would not make them.
+    // SAFETY: it touches nothing but registers.
+    unsafe { asm!("{0} ^= {1}", inout(reg) u64::from(client) << 32 | u64::from(ports) => _, in(reg) hash.0) };
+    let done = work(&copy, &key, hash).unwrap_or(false);
+    // SAFETY: as above.
+    unsafe { (*plan).done += u64::from(done) };
+    xdp_action::XDP_TX
+}
+
+/// The dense table, now.
+#[inline(always)]
+fn dense(plan: &TablePlan) -> Option<FlowTable<'static, Maps>> {
+    // SAFETY: the helper takes nothing and reads a word.
+    let now = unsafe { bpf_jiffies64() } >> JIFFIES_SHIFT;
+    Some(FlowTable { memory: &Maps, mask: plan.entry_mask, timeouts: TABLE_TIMEOUTS.get(0)?, now: now as u32 })
+}
+
+/// Goes on to the program under test.
+#[xdp]
+fn table_driver(ctx: XdpContext) -> u32 {
+    // Jumps with fixed aims, as those of the other driver.
+    match TABLE_PLAN.get(0).map(|plan| plan.program) {
+        // SAFETY: the context is this program's own; likewise below.
+        Some(table::NONE) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::NONE) },
+        // SAFETY: as above.
+        Some(table::READS) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::READS) },
+        // SAFETY: as above.
+        Some(table::DENSE) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::DENSE) },
+        // SAFETY: as above.
+        Some(table::DENSE_ADD) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::DENSE_ADD) },
+        // SAFETY: as above.
+        Some(table::HASHED) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::HASHED) },
+        // SAFETY: as above.
+        Some(table::HASHED_ADD) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::HASHED_ADD) },
+        _ => {}
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// What all of them do.
+#[xdp]
+fn table_none(_ctx: XdpContext) -> u32 {
+    round(|_, _, _| Some(true))
+}
+
+/// The least that two arrays as large as those of the dense table cost: a word of each, at places that the hash says.
+#[xdp]
+fn table_reads(_ctx: XdpContext) -> u32 {
+    round(|plan, _, Hash(hash)| {
+        let slots = TABLE_INDEX.get_ptr((hash >> 32) as u32 & plan.entry_mask / 8)?;
+        // SAFETY: both are valid pointers.
+        let slot = unsafe { ptr::read_volatile(slots.cast::<u32>()) };
+        // The second place waits for what stands at the first one.
+        let entry = TABLE_ENTRIES.get_ptr((hash >> 12) as u32 & plan.entry_mask ^ slot & 1)?;
+        // SAFETY: as above.
+        let life = unsafe { ptr::read_volatile(entry.cast::<u64>()) };
+        Some(life != u64::MAX)
+    })
+}
+
+/// Finds a flow in the dense table, and notes that it was seen.
+#[xdp]
+fn table_dense(_ctx: XdpContext) -> u32 {
+    round(|plan, key, hash| {
+        let table = dense(plan)?;
+        let found = table.find(&Flow::from(key), hash)?;
+        Some(table.touch(&found, Signal::Bare) && found.served.backend != 0)
+    })
+}
+
+/// Adds a flow to the dense table, in which it is not.
+#[xdp]
+fn table_dense_add(_ctx: XdpContext) -> u32 {
+    round(|plan, key, hash| {
+        let (table, flow) = (dense(plan)?, Flow::from(key));
+        if table.find(&flow, hash).is_some() {
+            return Some(false);
+        }
+        let served = Served { backend: 7, service: 1, slot: hash.slot(0xffff), sequence: 0 };
+        let birth = Birth { stage: Stage::Established, class: 0, tentative: false, served };
+        Some(table.insert(&flow, hash, Places::anywhere(hash, plan.entry_mask), &birth).is_ok())
+    })
+}
+
+/// Finds a flow in the kernel's hash map, as the packet path does.
+#[xdp]
+fn table_hashed(_ctx: XdpContext) -> u32 {
+    round(|_, key, hash| {
+        // SAFETY: the helper takes nothing and reads a clock.
+        let now = unsafe { bpf_ktime_get_coarse_ns() };
+        let record = TABLE_HASHED.get_ptr_mut(key)?;
+        // SAFETY: a valid pointer.
+        unsafe {
+            ptr::write_volatile(&raw mut (*record).seen_ns, now);
+            Some(ptr::read_volatile(&raw const (*record).fingerprint) == hash.fingerprint())
+        }
+    })
+}
+
+/// Adds a flow to it.
+#[xdp]
+fn table_hashed_add(_ctx: XdpContext) -> u32 {
+    round(|_, key, hash| {
+        // SAFETY: as above.
+        let now = unsafe { bpf_ktime_get_coarse_ns() };
+        if TABLE_HASHED.get_ptr_mut(key).is_some() {
+            return Some(false);
+        }
+        Some(TABLE_HASHED.insert(key, FlowRecord::new(7, hash.fingerprint(), now), BPF_ANY.into()).is_ok())
+    })
+}

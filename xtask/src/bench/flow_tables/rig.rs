@@ -1,0 +1,211 @@
+//! The programs in the kernel, over tables that are half full of the same flows.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    slice,
+    sync::atomic::AtomicU32,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData, ProgramArray},
+    programs::{TestRun as _, TestRunOptions, Xdp, XdpMode},
+};
+use edge_bench_ebpf::{HASH_KEY, TablePlan, VIP, client, table};
+use edge_common::{
+    abi::{FlowKeyV4, FlowRecord, HashKey},
+    flow_table::{Birth, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Stage, Timeouts},
+    lookup::hash::Hash,
+    wire::protocol,
+};
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::super::packets::batch;
+use crate::programs::{self, Size, object, xdp};
+
+/// Nothing is ever gone.
+const TIMEOUTS: Timeouts = Timeouts::all([u32::MAX; 4]);
+/// Bytes of a bucket.
+const BUCKET: usize = SLOTS as usize * size_of::<u32>();
+
+/// What a run's flows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flows {
+    /// In the tables.
+    Known,
+    Unknown,
+    /// Not in the tables, until the program has added them; they are taken out after the run.
+    Added,
+}
+
+/// The bench's object, its programs and its tables.
+pub(super) struct Rig {
+    bench: Ebpf,
+    /// The kernel empties it when nobody holds it any more.
+    _programs: ProgramArray<MapData>,
+    dense: Dense,
+    hashed: MapData,
+    flows: u32,
+    /// Where in their order the next run's flows begin.
+    round: u64,
+}
+
+/// The dense table's memory, which programs use at the same time.
+struct Dense {
+    index: MmapRaw,
+    entries: MmapRaw,
+}
+
+impl FlowMemory for Dense {
+    type Words = Native;
+
+    fn bucket(&self, number: u32) -> Option<&[AtomicU32]> {
+        let at = number as usize * BUCKET;
+        if at + BUCKET > self.index.len() {
+            return None;
+        }
+        // SAFETY: it is in the mapping, which is aligned to a page, and lives as long as `self`; its words are atomic.
+        Some(unsafe { slice::from_raw_parts(self.index.as_ptr().add(at).cast(), SLOTS as usize) })
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
+        let at = number as usize * size_of::<Entry<Native>>();
+        if at + size_of::<Entry<Native>>() > self.entries.len() {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { &*self.entries.as_ptr().add(at).cast() })
+    }
+}
+
+fn key(flow: u32) -> FlowKeyV4 {
+    let (client, ports) = client(flow);
+    FlowKeyV4 { client, vip: VIP, ports, protocol: protocol::TCP.into() }
+}
+
+fn hash(key: &FlowKeyV4) -> Hash {
+    HashKey(HASH_KEY).hash_v4(key.client.to_ne_bytes(), key.ports)
+}
+
+impl Rig {
+    /// Loads everything, and fills the tables with `flows` flows, a power of two.
+    pub(super) fn load(flows: u32) -> Result<Self> {
+        let entries = 2 * flows;
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("TABLE_INDEX", entries / 8).map_max_entries("TABLE_ENTRIES", entries);
+        let mut bench = loader.map_max_entries("TABLE_HASHED", entries).load(&object("bench")?)?;
+        for name in table::NAMES.into_iter().chain(["table_driver"]) {
+            programs::load(&mut bench, name)?;
+        }
+        // As for the other driver.
+        xdp(&mut bench, "table_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
+        let mut programs = ProgramArray::try_from(bench.take_map("TABLE_PROGRAMS").context("no program array")?)?;
+        for (place, name) in (0..).zip(table::NAMES) {
+            programs.set(place, xdp(&mut bench, name)?.fd()?, 0)?;
+        }
+        let map = bench.map_mut("TABLE_TIMEOUTS").context("no time-outs")?;
+        Array::<_, [u32; 64]>::try_from(map)?.set(0, TIMEOUTS.0, 0)?;
+        let index = mapped(&bench, "TABLE_INDEX", entries as usize / 8 * BUCKET)?;
+        let dense = Dense { index, entries: mapped(&bench, "TABLE_ENTRIES", entries as usize * 64)? };
+        let Some(Map::HashMap(hashed)) = bench.take_map("TABLE_HASHED") else { bail!("no hash map") };
+        let mut rig = Self { bench, _programs: programs, dense, hashed, flows, round: 0 };
+        rig.fill()?;
+        Ok(rig)
+    }
+
+    /// How large the dense table's programs are.
+    pub(super) fn sizes(&mut self) -> Result<Vec<Size>> {
+        ["table_dense", "table_dense_add"].into_iter().map(|name| programs::size(&mut self.bench, name)).collect()
+    }
+
+    pub(super) const fn flows(&self) -> u32 {
+        self.flows
+    }
+
+    /// Adds all flows, in another order than that in which they are visited. Of the hash map half as many others come and go,
+    /// so that its free entries lie anywhere.
+    fn fill(&mut self) -> Result<()> {
+        let order = |number: u32| number.wrapping_mul(0x85eb_ca6b).rotate_right(7).wrapping_mul(0xc2b2_ae35);
+        let mut numbers: Vec<_> = (0..self.flows / 2 * 3).collect();
+        numbers.sort_by_key(|number| order(*number));
+        self.insert_hashed(&numbers)?;
+        numbers.sort_by_key(|number| order(!*number));
+        let (others, own): (Vec<_>, Vec<_>) = numbers.into_iter().partition(|number| *number >= self.flows);
+        self.remove_hashed(&others)?;
+        for number in own {
+            let (key, table) = (key(number), self.table());
+            let served = Served { backend: 7, service: 1, slot: number, sequence: 0 };
+            let birth = Birth { stage: Stage::Established, class: 0, tentative: false, served };
+            let places = Places::anywhere(hash(&key), table.mask);
+            let added = table.insert(&Flow::from(&key), hash(&key), places, &birth);
+            ensure!(added.is_ok(), "a half-empty table refused a flow");
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> FlowTable<'_, Dense> {
+        FlowTable { memory: &self.dense, mask: 2 * self.flows - 1, timeouts: &TIMEOUTS, now: 0 }
+    }
+
+    fn insert_hashed(&self, numbers: &[u32]) -> Result<()> {
+        let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+        let records: Vec<_> = keys.iter().map(|key| FlowRecord::new(7, hash(key).fingerprint(), 0)).collect();
+        batch::update(&self.hashed, bytemuck::cast_slice(&keys), bytemuck::cast_slice(&records), keys.len())
+    }
+
+    fn remove_hashed(&self, numbers: &[u32]) -> Result<()> {
+        let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+        batch::delete(&self.hashed, bytemuck::cast_slice(&keys), keys.len())
+    }
+
+    /// Runs a program on `rounds` flows; nanoseconds for each.
+    ///
+    /// # Errors
+    /// It did something else than it is meant to.
+    pub(super) fn run(&mut self, program: u32, flows: Flows, rounds: u32) -> Result<f64> {
+        let first_flow = if flows == Flows::Known { 0 } else { self.flows };
+        let (flow_mask, entry_mask) = (self.flows - 1, 2 * self.flows - 1);
+        let plan = TablePlan { rounds: self.round, done: 0, first_flow, flow_mask, entry_mask, program };
+        let mut plans: Array<_, [u8; size_of::<TablePlan>()]> =
+            Array::try_from(self.bench.map_mut("TABLE_PLAN").context("no plan")?)?;
+        plans.set(0, bytemuck::cast::<_, [u8; size_of::<TablePlan>()]>(plan), 0)?;
+        let driver: &Xdp = self.bench.program("table_driver").context("no driver")?.try_into()?;
+        let options = TestRunOptions { data_in: Some(&[0; 64]), repeat: rounds, ..TestRunOptions::default() };
+        let result = driver.test_run(options)?;
+        ensure!(result.return_value != 0, "the driver aborted");
+        let plans: Array<_, [u8; size_of::<TablePlan>()]> =
+            Array::try_from(self.bench.map("TABLE_PLAN").context("no plan")?)?;
+        let after: TablePlan = bytemuck::cast(plans.get(&0, 0)?);
+        ensure!(after.rounds - self.round == u64::from(rounds), "not all rounds were run");
+        let expected = if flows == Flows::Unknown { 0 } else { u64::from(rounds) };
+        let name = table::NAMES[program as usize];
+        ensure!(after.done == expected, "{name} did {} of {expected} things", after.done);
+        let numbers: Vec<_> = (self.round..after.rounds).map(|round| plan.flow(round)).collect();
+        match program {
+            table::DENSE_ADD => self.remove_dense(&numbers)?,
+            table::HASHED_ADD => self.remove_hashed(&numbers)?,
+            _ => {}
+        }
+        self.round = after.rounds;
+        // Whole nanoseconds, rounded down.
+        Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
+    }
+
+    /// Takes out what the program has added, by the same code.
+    fn remove_dense(&self, numbers: &[u32]) -> Result<()> {
+        for key in numbers.iter().map(|number| key(*number)) {
+            let found =
+                self.table().find(&Flow::from(&key), hash(&key)).context("a flow that was added is not there")?;
+            ensure!(found.served.backend == 7, "another backend: {}", found.served.backend);
+            self.table().remove(&found);
+        }
+        Ok(())
+    }
+}
+
+/// The first `bytes` of an array map.
+fn mapped(bench: &Ebpf, name: &str, bytes: usize) -> Result<MmapRaw> {
+    let Some(Map::Array(data)) = bench.map(name) else { bail!("no array `{name}`") };
+    MmapOptions::new().len(bytes).map_raw(data.fd().as_fd().as_raw_fd()).with_context(|| format!("mapping {name}"))
+}
