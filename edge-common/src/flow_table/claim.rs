@@ -1,6 +1,6 @@
 //! Who takes which entry, and gives it back.
 
-use super::{Entry, FlowMemory, FlowTable, Life, words::Word};
+use super::{Entry, FlowMemory, FlowTable, Life, Refused, words::Word};
 use crate::lookup::hash::Hash;
 
 /// How many places are looked at for one that can be taken.
@@ -37,33 +37,30 @@ impl Places {
 
 impl<M: FlowMemory> FlowTable<'_, M> {
     /// Takes the first of `places` that is gone, or else the weakest of them.
+    ///
+    /// The search has one end: a verifier follows all that comes after it once for each.
     #[inline(always)]
-    pub(super) fn claim(&self, places: Places) -> Option<(u32, &Entry<M::Words>, Life)> {
-        let (mut weakest, mut weakness) = ((0, Life(0)), 0);
+    pub(super) fn claim(&self, places: Places) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
+        let (mut number, mut life, mut weakness) = (0, Life(0), 0);
         for probe in 0..PROBES {
             // Each place once.
-            if probe > places.mask {
+            if probe > places.mask || weakness == Life::GONE {
                 break;
             }
-            let number = places.at(probe);
-            let entry = self.memory.entry(number)?;
-            let life = Life(entry.life.load());
-            if life.is_gone(self.now, self.timeouts)
-                && let Some(taken) = self.take(number, entry, life)
-            {
-                return Some((number, entry, taken));
-            }
-            let this = life.weakness(self.now);
-            if this > weakness {
-                (weakest, weakness) = ((number, life), this);
+            let this = places.at(probe);
+            let Some(entry) = self.memory.entry(this) else { break };
+            let there = Life(entry.life.load());
+            let weak = self.memory.merge_paths(there.weakness(self.now, self.timeouts));
+            if weak > weakness {
+                (number, life, weakness) = (this, there, weak);
             }
         }
         if weakness == 0 {
-            return None;
+            return Err(Refused::Full);
         }
-        let (number, life) = weakest;
-        let entry = self.memory.entry(number)?;
-        Some((number, entry, self.take(number, entry, life)?))
+        let entry = self.memory.entry(number).ok_or(Refused::Full)?;
+        let taken = self.take(number, entry, life).ok_or(Refused::Raced)?;
+        Ok((number, entry, taken))
     }
 
     /// Takes an entry whose life is `life`, and erases the slot that named it.

@@ -6,7 +6,10 @@
 //! A slot is 0, or has an entry's number in its low bits and a tag of the flow above them. The tag is odd, so that no slot is 0
 //! that names an entry, and a slot's difference to the tag is the entry's number, if that is small.
 
-use super::{Entry, Flow, FlowMemory, FlowTable, Found, Life, words::Word};
+use super::{
+    Entry, Flow, FlowMemory, FlowTable, Found, Life,
+    words::{Word, Words},
+};
 use crate::lookup::hash::Hash;
 
 /// Slots of a bucket: one cache line.
@@ -41,7 +44,7 @@ impl Position {
 impl<M: FlowMemory> FlowTable<'_, M> {
     /// The flow's entry, if it is another one than `except`.
     #[inline(always)]
-    pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<Found> {
+    pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(Found, &Entry<M::Words>)> {
         let Position { buckets, own, tag } = Position::of(hash, self.mask);
         for bucket in buckets {
             let slots = self.memory.bucket(bucket)?;
@@ -72,7 +75,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// The entry `number`, if that is one, and the flow's.
     #[inline(always)]
-    fn named(&self, number: u32, flow: &Flow, except: u32) -> Option<Found> {
+    fn named(&self, number: u32, flow: &Flow, except: u32) -> Option<(Found, &Entry<M::Words>)> {
         if number > self.mask || number == except {
             return None;
         }
@@ -84,42 +87,52 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         let served = entry.read();
         // Was all that of one life?
         let life_after = Life(entry.life.load());
-        if life_after.is_same(life) { Some(Found { number, life: life_after, served }) } else { None }
+        if life_after.is_same(life) { Some((Found { number, life: life_after, served }, entry)) } else { None }
     }
 
     /// Lets a slot of the flow's buckets name an entry that was taken for it; false if there is none.
     #[inline(always)]
     pub(super) fn publish(&self, number: u32, entry: &Entry<M::Words>, hash: Hash) -> bool {
-        let position = Position::of(hash, self.mask);
-        // With every slot taken, some may name entries whose flows are gone.
-        for forced in [false, true] {
-            for bucket in position.buckets {
-                if self.put(number, entry, bucket, position, forced) {
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    /// Puts it into the flow's own slot of a bucket, or any other one; if `forced`, in the place of one that is gone.
-    #[inline(always)]
-    fn put(&self, number: u32, entry: &Entry<M::Words>, bucket: u32, position: Position, forced: bool) -> bool {
-        let Some(slots) = self.memory.bucket(bucket) else { return false };
-        for step in 0..=slots.len() {
-            let at = if step == 0 { position.own } else { step - 1 };
-            let Some(slot) = slots.get(at) else { continue };
+        let Position { buckets, own, tag } = Position::of(hash, self.mask);
+        let [first, second] = buckets;
+        // With every slot taken, some name entries whose flows are gone, unless all of the table is in use.
+        for (bucket, forced) in [(first, false), (second, false), (second, true)] {
+            let Some(slots) = self.memory.bucket(bucket) else { return false };
+            let at = self.room(slots, own, forced) % SLOTS;
+            let Some(slot) = slots.get(at as usize) else { continue };
             let there = slot.load();
             if there != 0 && !(forced && self.vacate(there & self.mask)) {
                 continue;
             }
             // The entry names the slot first: whoever takes it next, should we stop here, finds what we did.
-            entry.slot.store(bucket * SLOTS + at as u32);
-            if slot.replace_if(0, position.tag | number) {
+            entry.slot.store(bucket * SLOTS + at);
+            if slot.replace_if(0, tag | number) {
                 return true;
             }
         }
         false
+    }
+
+    /// A slot that is free, the flow's own if it is; if `forced`, one that names what is gone. If there is none, any.
+    #[inline(always)]
+    fn room(&self, slots: &[<M::Words as Words>::U32], own: usize, forced: bool) -> u32 {
+        let mut room = own as u32;
+        if slots.get(own).is_none_or(|slot| slot.load() != 0) {
+            for (at, slot) in (0..).zip(slots) {
+                let there = slot.load();
+                if there == 0 || forced && self.is_gone(there & self.mask) {
+                    room = at;
+                    break;
+                }
+            }
+        }
+        self.memory.merge_paths(room)
+    }
+
+    #[inline(always)]
+    fn is_gone(&self, number: u32) -> bool {
+        let entry = self.memory.entry(number);
+        entry.is_some_and(|entry| Life(entry.life.load()).is_gone(self.now, self.timeouts))
     }
 
     /// Frees an entry that is gone, and its slot.

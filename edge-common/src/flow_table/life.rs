@@ -13,15 +13,20 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// How many kinds of flows have time-outs of their own.
-pub const CLASSES: usize = 16;
 /// How long an entry may be busy, in units; then who took it has lost it.
-pub const ABANDONED: u32 = 40;
+pub const ABANDONED: i32 = 40;
 /// How long a closed flow and one that is half open keep their entries whatever comes, in units.
-const CLOSED_KEPT: u32 = 8;
-const HALF_OPEN_KEPT: u32 = 12;
+const CLOSED_KEPT: i32 = 8;
+const HALF_OPEN_KEPT: i32 = 12;
+/// States that limits are kept for: [`FREE`], [`BUSY`], and from the first class on each stage of each class.
+const STATES: usize = 64;
+const FREE: usize = 0;
+const BUSY: usize = 1;
+/// Of an entry that waits for nobody, and of one that is never taken, in units.
+const NONE: i32 = i32::MIN;
+const NEVER: i32 = i32::MAX;
 
-/// The word: when a packet was seen last (32 bits), flags (8), time-out (8: stage and class), and which life it is (16).
+/// The word: when a packet was seen last (32 bits), flags (8), state (8: stage and class), and which life it is (16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Life(pub u64);
 
@@ -49,10 +54,24 @@ pub enum Signal {
     Reset,
 }
 
-/// How long flows of each stage and class may be silent, in units; at `class * 4 + stage`.
+/// Kinds of flows that have limits of their own: 1 to 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class(u8);
+
+/// How long an entry may be silent, in units.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Timeouts(pub [u32; 4 * CLASSES]);
+pub struct Limits {
+    /// For longer, and anybody may take it.
+    pub timeout: i32,
+    /// For less, and it is not taken even when nothing else can be.
+    pub kept: i32,
+}
+
+/// The limits of each state.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Timeouts(pub [Limits; STATES]);
 
 impl Stage {
     const ALL: [Self; 4] = [Self::HalfOpen, Self::Established, Self::Closed, Self::Reset];
@@ -70,42 +89,62 @@ impl Stage {
     }
 }
 
+impl Class {
+    /// `None` for 0, which is no flow's, and for what is too large.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number == 0 || number as usize >= STATES / 4 { None } else { Some(Self(number)) }
+    }
+}
+
 impl Timeouts {
-    /// Those of flows whose stages differ and whose classes don't, in units.
-    pub const fn all([half_open, established, closed, reset]: [u32; 4]) -> Self {
-        let mut timeouts = [0; 4 * CLASSES];
-        let mut class = 0;
-        while class < CLASSES {
-            timeouts[4 * class] = half_open;
-            timeouts[4 * class + 1] = established;
-            timeouts[4 * class + 2] = closed;
-            timeouts[4 * class + 3] = reset;
+    /// The time-outs of each stage, in units, the same of all classes.
+    pub const fn all(stages: [i32; 4]) -> Self {
+        let mut timeouts = Self([Limits { timeout: NEVER, kept: NEVER }; STATES]);
+        timeouts.0[FREE].timeout = NONE;
+        timeouts.0[BUSY].timeout = ABANDONED;
+        let mut class = 1;
+        while class < STATES as u8 / 4 {
+            timeouts = timeouts.with(Class(class), stages);
             class += 1;
         }
-        Self(timeouts)
+        timeouts
     }
 
-    #[inline(always)]
-    const fn of(&self, life: Life) -> u32 {
-        self.0[(life.0 >> Life::TIMEOUT) as usize % (4 * CLASSES)]
+    /// With other time-outs of a class: half open, established, closed, reset.
+    ///
+    /// One unit more: the first unit may have been nearly over when it was counted.
+    #[must_use]
+    pub const fn with(mut self, Class(class): Class, stages: [i32; 4]) -> Self {
+        let mut stage = 0;
+        while stage < stages.len() {
+            let kept = [HALF_OPEN_KEPT, NEVER, CLOSED_KEPT, CLOSED_KEPT][stage];
+            self.0[4 * class as usize + stage] = Limits { timeout: stages[stage].saturating_add(1), kept };
+            stage += 1;
+        }
+        self
     }
 }
 
 impl Life {
-    const LIVE: u64 = 1 << 32;
-    const BUSY: u64 = 1 << 33;
-    const TENTATIVE: u64 = 1 << 34;
-    /// Where stage and class are, and which life it is.
-    const TIMEOUT: u32 = 40;
+    /// The weakness of what anybody may take.
+    pub const GONE: u32 = u32::MAX;
+    const TENTATIVE: u64 = 1 << 32;
+    /// Where state and count are.
+    const STATE: u32 = 40;
     const COUNT: u32 = 48;
-    const STAGE: u64 = 3 << Self::TIMEOUT;
+    const CLASS: u64 = 15 << (Self::STATE + 2);
 
     pub const fn is_live(self) -> bool {
-        self.0 & Self::LIVE != 0
+        self.0 & Self::CLASS != 0
     }
 
     pub const fn is_busy(self) -> bool {
-        self.0 & Self::BUSY != 0
+        self.state() == BUSY
+    }
+
+    #[inline(always)]
+    const fn state(self) -> usize {
+        (self.0 >> Self::STATE) as usize % STATES
     }
 
     /// Whether nothing but a SYN was seen of the flow, whose answer the client must quote.
@@ -120,61 +159,54 @@ impl Life {
 
     #[inline(always)]
     pub const fn stage(self) -> Stage {
-        Stage::ALL[(self.0 >> Self::TIMEOUT & 3) as usize]
+        Stage::ALL[self.state() % 4]
     }
 
     /// Whether it is the same life of the same flow, whenever it was seen and however far it is.
     #[inline(always)]
     pub const fn is_same(self, other: Self) -> bool {
-        (self.0 ^ other.0) & (u64::MAX << Self::COUNT | Self::LIVE) == 0
+        (self.0 ^ other.0) & (u64::MAX << Self::COUNT | Self::CLASS) == 0
     }
 
-    /// For how long nothing was seen of it; 0 if another CPU has seen it in a time that is yet to come here.
+    /// For how long nothing was seen of it; below 0 if another CPU has seen it in a time that is yet to come here.
     #[inline(always)]
-    pub const fn age(self, now: u32) -> u32 {
-        let age = now.wrapping_sub(self.seen()) as i32;
-        if age < 0 { 0 } else { age.cast_unsigned() }
+    pub const fn age(self, now: u32) -> i32 {
+        now.wrapping_sub(self.seen()).cast_signed()
     }
 
     /// Whether anybody may take the entry: it is free, its flow was silent for its time-out, or who took it is gone.
-    ///
-    /// One unit more than the time-out: the first unit may have been nearly over.
     #[inline(always)]
     pub const fn is_gone(self, now: u32, timeouts: &Timeouts) -> bool {
-        if self.is_live() {
-            self.age(now) > timeouts.of(self).saturating_add(1)
-        } else {
-            !self.is_busy() || self.age(now) > ABANDONED
-        }
+        self.age(now) > timeouts.0[self.state()].timeout
     }
 
-    /// How willingly the entry is taken when none is gone: closed flows go first, then half-open ones, of each the one that
+    /// How willingly the entry is taken: at once if it is gone, then closed flows and at last half-open ones, of each the one that
     /// was silent for longest; 0: not at all.
     #[inline(always)]
-    pub const fn weakness(self, now: u32) -> u32 {
-        if !self.is_live() {
-            return 0;
+    pub const fn weakness(self, now: u32, timeouts: &Timeouts) -> u32 {
+        let (age, Limits { timeout, kept }) = (self.age(now), timeouts.0[self.state()]);
+        if age > timeout {
+            Self::GONE
+        } else if age < kept {
+            0
+        } else {
+            // The stages that are over have this bit. Nobody is silent for years.
+            age.cast_unsigned() & (1 << 29) - 1 | (self.state() as u32 & Stage::Closed as u32) << 29
         }
-        let (age, kept, rank) = match self.stage() {
-            Stage::Established => return 0,
-            Stage::Closed | Stage::Reset => (self.age(now), CLOSED_KEPT, 1 << 31),
-            Stage::HalfOpen => (self.age(now), HALF_OPEN_KEPT, 0),
-        };
-        if age < kept { 0 } else { age | rank }
     }
 
     /// The next life, in the hands of whoever takes the entry now.
     #[inline(always)]
     pub const fn taken(self, now: u32) -> Self {
-        Self(((self.0 >> Self::COUNT) + 1) << Self::COUNT | Self::BUSY | now as u64)
+        Self(((self.0 >> Self::COUNT) + 1) << Self::COUNT | (BUSY as u64) << Self::STATE | now as u64)
     }
 
     /// The life of a flow whose entry was taken for it.
     #[inline(always)]
-    pub const fn born(self, stage: Stage, class: u8, tentative: bool) -> Self {
-        let timeout = (class as u64 % CLASSES as u64) << 2 | stage as u64;
-        let flags = if tentative { Self::LIVE | Self::TENTATIVE } else { Self::LIVE };
-        Self(self.0 & !Self::BUSY | flags | timeout << Self::TIMEOUT)
+    pub const fn born(self, stage: Stage, Class(class): Class, tentative: bool) -> Self {
+        let state = (class as u64) << 2 | stage as u64;
+        let flags = if tentative { Self::TENTATIVE } else { 0 };
+        Self(self.0 & (u64::MAX << Self::COUNT | 0xffff_ffff) | state << Self::STATE | flags)
     }
 
     /// Nobody's.
@@ -187,9 +219,9 @@ impl Life {
     #[inline(always)]
     pub const fn seen_again(self, signal: Signal, now: u32) -> Self {
         let stage = self.stage().after(signal);
-        let seen = if now.wrapping_sub(self.seen()) as i32 > 0 { now } else { self.seen() };
+        let seen = if self.age(now) > 0 { now } else { self.seen() };
         let tentative = if matches!(stage, Stage::HalfOpen) { Self::TENTATIVE } else { 0 };
-        let kept = self.0 & !(0xffff_ffff | Self::STAGE | Self::TENTATIVE);
-        Self(kept | self.0 & tentative | (stage as u64) << Self::TIMEOUT | seen as u64)
+        let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS);
+        Self(kept | self.0 & tentative | (stage as u64) << Self::STATE | seen as u64)
     }
 }

@@ -30,7 +30,7 @@ pub use self::{
     claim::{PROBES, Places},
     entry::{Entry, Flow, Served},
     index::SLOTS,
-    life::{Life, Signal, Stage, Timeouts},
+    life::{Class, Life, Limits, Signal, Stage, Timeouts},
     words::{Native, Word, Words},
 };
 use crate::lookup::hash::Hash;
@@ -42,6 +42,13 @@ pub trait FlowMemory {
     /// The slots of a bucket: [`SLOTS`], of which each is 0 or names an entry.
     fn bucket(&self, number: u32) -> Option<&[<Self::Words as Words>::U32]>;
     fn entry(&self, number: u32) -> Option<&Entry<Self::Words>>;
+
+    /// `value`, of which a verifier then knows nothing: what follows is looked at once, and not for each value that it can
+    /// have.
+    #[inline(always)]
+    fn merge_paths(&self, value: u32) -> u32 {
+        value
+    }
 }
 
 /// A table at one time, as one packet sees it.
@@ -68,8 +75,8 @@ pub struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Birth {
     pub stage: Stage,
-    /// Of the time-outs; below [`life::CLASSES`].
-    pub class: u8,
+    /// Of the time-outs.
+    pub class: Class,
     /// Whether only a packet with [`Served::sequence`] shows that the flow exists.
     pub tentative: bool,
     pub served: Served,
@@ -80,7 +87,8 @@ pub struct Birth {
 pub enum Refused {
     /// No place could be taken.
     Full,
-    /// Another CPU added the same flow at the same time; perhaps neither of the two is there. The next packet will see.
+    /// Another CPU added the same flow at the same time, or took the same place; of one flow perhaps neither is there. The next
+    /// packet will see.
     Raced,
 }
 
@@ -88,7 +96,14 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// The flow's entry. It may have been silent for any time: as long as nobody has taken its place it is there.
     #[inline(always)]
     pub fn find(&self, flow: &Flow, hash: Hash) -> Option<Found> {
-        self.search(flow, hash, NONE)
+        self.search(flow, hash, NONE).map(|(found, _)| found)
+    }
+
+    /// [`Self::find`] and [`Self::touch`] at once: the flow's entry, of which a packet was seen now.
+    #[inline(always)]
+    pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal) -> Option<Found> {
+        let (found, entry) = self.search(flow, hash, NONE)?;
+        if self.touch_entry(&found, entry, signal) { Some(found) } else { None }
     }
 
     /// Notes that a packet of a flow was seen now; false if the entry is not the flow's any more.
@@ -96,11 +111,15 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// Costs a write only where that is new: once in a unit of time, or when it changes the flow's stage.
     #[inline(always)]
     pub fn touch(&self, found: &Found, signal: Signal) -> bool {
+        self.memory.entry(found.number).is_some_and(|entry| self.touch_entry(found, entry, signal))
+    }
+
+    #[inline(always)]
+    fn touch_entry(&self, found: &Found, entry: &Entry<M::Words>, signal: Signal) -> bool {
         let new = found.life.seen_again(signal, self.now);
         if new == found.life {
             return true;
         }
-        let Some(entry) = self.memory.entry(found.number) else { return false };
         if entry.life.replace_if(found.life.0, new.0) {
             return true;
         }
@@ -127,7 +146,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// No place could be taken, or the flow is being added by another CPU.
     #[inline(always)]
     pub fn insert(&self, flow: &Flow, hash: Hash, places: Places, birth: &Birth) -> Result<u32, Refused> {
-        let (number, entry, life) = self.claim(places).ok_or(Refused::Full)?;
+        let (number, entry, life) = self.claim(places)?;
         entry.fill(flow, birth);
         if !self.publish(number, entry, hash) {
             entry.give_back(life);

@@ -81,7 +81,7 @@ fn stopped_anywhere(prepare: impl Fn(&mut State<Mortal>), action: impl Fn(&State
         // What was held is free again, and flows that live and are not idle go on.
         let kept: Vec<_> =
             after.iter().filter(|(_, number)| state.life(**number).stage() == Stage::Established).collect();
-        state.now += ABANDONED + 2;
+        state.now += ABANDONED.unsigned_abs() + 2;
         for flow in 1000..1000 + 10 * ENTRIES {
             let _full = state.insert(flow, Stage::Established);
         }
@@ -183,7 +183,7 @@ fn while_it_takes_the_slot_of_a_flow_that_is_gone() {
             added.expect("a slot");
             return;
         }
-        state.now += ABANDONED + 2;
+        state.now += ABANDONED.unsigned_abs() + 2;
         for flow in 2_000_000..2_000_100 {
             let _full = state.insert(flow, Stage::Established);
         }

@@ -1,13 +1,16 @@
 //! How an entry's life goes: each stage and signal, ages, and who may be taken when.
 
 use edge_common::flow_table::{
-    Life,
+    Class, Life,
     Signal::{self, Bare, Data, Fin, Syn},
     Stage::{self, Closed, Established, HalfOpen, Reset},
     Timeouts,
 };
 
 use crate::state::TIMEOUTS;
+
+const LAST: Class = Class::new(15).expect("a class");
+const FOREVER: Timeouts = Timeouts::all([i32::MAX; 4]);
 
 #[test]
 fn a_stage_follows_from_the_last_one_and_the_packet() {
@@ -24,7 +27,7 @@ fn a_stage_follows_from_the_last_one_and_the_packet() {
 }
 
 fn born(stage: Stage) -> Life {
-    Life::default().taken(100).born(stage, 15, stage == HalfOpen)
+    Life::default().taken(100).born(stage, LAST, stage == HalfOpen)
 }
 
 #[test]
@@ -48,14 +51,13 @@ fn a_flow_is_gone_a_unit_after_its_time_out() {
         // A CPU whose clock is a unit behind.
         assert!(!gone(99));
     }
-    let forever = Timeouts::all([u32::MAX; 4]);
-    assert!(!born(Established).is_gone(100 + (1 << 30), &forever));
+    assert!(!born(Established).is_gone(100 + (1 << 30), &FOREVER));
 }
 
 #[test]
 fn ages_pass_the_end_of_the_counter() {
-    let life = Life::default().taken(u32::MAX - 1).born(Established, 0, false);
-    assert_eq!([u32::MAX - 2, u32::MAX, 0, 5].map(|now| life.age(now)), [0, 1, 2, 7]);
+    let life = Life::default().taken(u32::MAX - 1).born(Established, LAST, false);
+    assert_eq!([u32::MAX - 2, u32::MAX, 0, 5].map(|now| life.age(now)), [-1, 1, 2, 7]);
     assert_eq!(life.seen_again(Data, 3).seen(), 3);
     assert_eq!(life.seen_again(Data, u32::MAX - 5).seen(), u32::MAX - 1);
 }
@@ -71,10 +73,12 @@ fn who_took_an_entry_and_is_not_heard_of_has_lost_it() {
 
 #[test]
 fn closed_flows_go_before_half_open_ones_and_established_ones_not_at_all() {
-    let weakness = |stage, age: u32| born(stage).weakness(100 + age);
+    let weakness = |stage, age: u32| born(stage).weakness(100 + age, &FOREVER);
     assert_eq!(weakness(Established, 1 << 30), 0);
     assert_eq!([weakness(Closed, 7), weakness(Reset, 7), weakness(HalfOpen, 11)], [0; 3]);
     assert!(weakness(Closed, 8) > weakness(HalfOpen, 39) && weakness(Reset, 8) > weakness(HalfOpen, 39));
     assert!(weakness(Closed, 9) > weakness(Closed, 8) && weakness(HalfOpen, 13) > weakness(HalfOpen, 12));
-    assert_eq!(born(Closed).taken(100).weakness(200), 0);
+    assert_eq!(born(Closed).taken(100).weakness(140, &FOREVER), 0);
+    assert_eq!(born(Closed).taken(100).weakness(141, &FOREVER), Life::GONE);
+    assert_eq!(born(Closed).weakness(200, &TIMEOUTS), Life::GONE);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use edge_common::{
     abi::{FlowKeyV4, HashKey},
     flow_table::{
-        Birth, Entry, Flow, FlowTable, Found, Life, Places, Refused, SLOTS, Served, Stage, Timeouts, Word as _, Words,
+        Birth, Class, Entry, Flow, FlowTable, Found, Life, Places, Refused, SLOTS, Served, Stage, Timeouts, Word as _,
+        Words,
     },
     host::FlowArrays,
     lookup::hash::Hash,
@@ -13,6 +14,8 @@ use edge_common::{
 
 /// Of half-open, established, closed and reset flows, in units.
 pub(crate) const TIMEOUTS: Timeouts = Timeouts::all([40, 1000, 16, 40]);
+
+pub(crate) const CLASS: Class = Class::new(3).expect("a class");
 
 const KEY: HashKey = HashKey([
     0x9e37_79b9,
@@ -51,7 +54,7 @@ pub(crate) fn served(number: u32) -> Served {
 }
 
 pub(crate) fn birth(number: u32, stage: Stage) -> Birth {
-    Birth { stage, class: 3, tentative: stage == Stage::HalfOpen, served: served(number) }
+    Birth { stage, class: CLASS, tentative: stage == Stage::HalfOpen, served: served(number) }
 }
 
 impl<W: Words<U32: Default, U64: Default> + Default> State<W> {

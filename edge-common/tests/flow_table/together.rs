@@ -15,7 +15,7 @@ use loom::{
     thread,
 };
 
-use crate::state::{self, State, TIMEOUTS};
+use crate::state::{self, CLASS, State, TIMEOUTS};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Modelled;
@@ -113,7 +113,7 @@ fn packet(table: &Table, number: u32) -> bool {
 
 /// Takes the flow out that was in the lower entry at first, and was looked up before.
 fn remove(table: &Table) {
-    let life = Life::default().taken(1000).born(Stage::Established, 3, false);
+    let life = Life::default().taken(1000).born(Stage::Established, CLASS, false);
     table.table().remove(&Found { number: 0, life, served: Served::default() });
 }
 
@@ -152,7 +152,7 @@ fn two_cpus_that_want_one_place_get_it_once() {
         [|table| insert(table, 1, EITHER), |table| insert(table, 2, EITHER)],
         |table, added| {
             assert_eq!(added.iter().filter(|added| added.is_ok()).count(), 1);
-            assert!(added.contains(&Err(Refused::Full)) && find(table, 3).is_some());
+            assert!(find(table, 3).is_some());
             assert!([1, 2].into_iter().zip(added).all(|(flow, added)| find(table, flow).is_some() == added.is_ok()));
         },
     );
@@ -161,7 +161,7 @@ fn two_cpus_that_want_one_place_get_it_once() {
 #[test]
 fn a_place_is_taken_from_its_flow_or_touched_by_it() {
     together(
-        3,
+        2,
         gone,
         [|table| packet(table, 1), |table| insert(table, 2, LOWER).is_ok()],
         |table, [touched, added]| {
@@ -182,7 +182,7 @@ fn an_entry_is_freed_by_a_collector_or_touched_by_its_flow() {
 #[test]
 fn an_entry_that_a_collector_frees_is_the_next_flow_s_alone() {
     together(
-        2,
+        1,
         gone,
         [|table| packet(table, 1), |table| collect(table, 0), |table| insert(table, 2, LOWER).is_ok()],
         |table, [touched, _, added]| {
@@ -197,7 +197,7 @@ fn nobody_reads_an_entry_half_of_one_flow_and_half_of_the_next() {
     // Its client's address is that of one of them, its VIP's port that of the other one.
     const MIXED: u32 = 0x1_0001;
     together(
-        3,
+        2,
         |table| {
             insert(table, 0x1_0002, LOWER).expect("room");
         },

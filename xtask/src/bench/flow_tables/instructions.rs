@@ -51,7 +51,7 @@ fn empty(flow: u32) -> BTreeMap<&'static str, Content> {
     let plan = TablePlan { first_flow: flow, entry_mask: ENTRIES - 1, ..TablePlan::default() };
     BTreeMap::from([
         ("TABLE_PLAN", Content::Array(bytes_of(&plan).to_vec())),
-        ("TABLE_TIMEOUTS", Content::Array(bytes_of(&Timeouts::all([u32::MAX; 4])).to_vec())),
+        ("TABLE_TIMEOUTS", Content::Array(bytes_of(&Timeouts::all([i32::MAX; 4])).to_vec())),
         ("TABLE_INDEX", Content::Array(vec![0; 8 * ENTRIES as usize])),
         ("TABLE_ENTRIES", Content::Array(vec![0; size_of::<Entry<Native>>() * ENTRIES as usize])),
         ("TABLE_HASHED", Content::Hash { entries: BTreeMap::new(), room: 4 }),

@@ -15,7 +15,7 @@ use aya::{
 use edge_bench_ebpf::{HASH_KEY, TablePlan, VIP, client, table};
 use edge_common::{
     abi::{FlowKeyV4, FlowRecord, HashKey},
-    flow_table::{Birth, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Stage, Timeouts},
+    flow_table::{Birth, Class, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Stage, Timeouts},
     lookup::hash::Hash,
     wire::protocol,
 };
@@ -25,7 +25,8 @@ use super::super::packets::batch;
 use crate::programs::{self, Size, object, xdp};
 
 /// Nothing is ever gone.
-const TIMEOUTS: Timeouts = Timeouts::all([u32::MAX; 4]);
+const TIMEOUTS: Timeouts = Timeouts::all([i32::MAX; 4]);
+const CLASS: Class = Class::new(1).expect("a class");
 /// Bytes of a bucket.
 const BUCKET: usize = SLOTS as usize * size_of::<u32>();
 
@@ -105,7 +106,7 @@ impl Rig {
             programs.set(place, xdp(&mut bench, name)?.fd()?, 0)?;
         }
         let map = bench.map_mut("TABLE_TIMEOUTS").context("no time-outs")?;
-        Array::<_, [u32; 64]>::try_from(map)?.set(0, TIMEOUTS.0, 0)?;
+        Array::<_, [u64; 64]>::try_from(map)?.set(0, bytemuck::cast::<_, [u64; 64]>(TIMEOUTS), 0)?;
         let index = mapped(&bench, "TABLE_INDEX", entries as usize / 8 * BUCKET)?;
         let dense = Dense { index, entries: mapped(&bench, "TABLE_ENTRIES", entries as usize * 64)? };
         let Some(Map::HashMap(hashed)) = bench.take_map("TABLE_HASHED") else { bail!("no hash map") };
@@ -136,7 +137,7 @@ impl Rig {
         for number in own {
             let (key, table) = (key(number), self.table());
             let served = Served { backend: 7, service: 1, slot: number, sequence: 0 };
-            let birth = Birth { stage: Stage::Established, class: 0, tentative: false, served };
+            let birth = Birth { stage: Stage::Established, class: CLASS, tentative: false, served };
             let places = Places::anywhere(hash(&key), table.mask);
             let added = table.insert(&Flow::from(&key), hash(&key), places, &birth);
             ensure!(added.is_ok(), "a half-empty table refused a flow");
