@@ -191,7 +191,7 @@ impl Life {
             0
         } else {
             // The stages that are over have this bit. Nobody is silent for years.
-            age.cast_unsigned() & (1 << 29) - 1 | (self.state() as u32 & Stage::Closed as u32) << 29
+            age.cast_unsigned() & ((1 << 29) - 1) | (self.state() as u32 & Stage::Closed as u32) << 29
         }
     }
 
