@@ -6,3 +6,4 @@ mod flood;
 mod lives;
 mod killed;
 mod together;
+mod threads;
