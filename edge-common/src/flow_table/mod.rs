@@ -18,7 +18,9 @@
 //!   the slot that a writer left behind.
 //! - Of two that add one flow at a time each first publishes its entry and then looks again; who finds another one gives
 //!   its own up. Both may do so. No rule may tell who wins: while the winner is looked for, one of the two may be gone.
-//! - Who has taken an entry and is not heard of for [`life::ABANDONED`] has lost it.
+//! - Who has taken an entry and is not heard of for [`life::ABANDONED`] has lost it. Should it go on all the same, its flow is not
+//!   added, but it may write into the next flow's entry, and leave a slot behind for good. A packet takes a microsecond, and
+//!   user space only ever frees an entry, in one step.
 
 pub mod words;
 pub mod life;

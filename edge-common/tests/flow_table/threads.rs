@@ -53,11 +53,13 @@ fn send(state: &State<Native>, clock: &Clock, thread: usize, mut random: u32) ->
         random ^= random << 13;
         random ^= random >> 17;
         random ^= random << 5;
-        let (number, what) = (random % FLOWS, random >> 24);
+        let what = random >> 24;
         let now = clock.packet(thread, what < 64);
+        // Often the same one in both threads.
+        let number = if what.is_multiple_of(4) { random } else { now.wrapping_mul(0x9e37_79b1) } % FLOWS;
         let table = FlowTable { now, ..state.table() };
         let (flow, hash) = (state::flow(number), state::hash(number));
-        let signal = if what % 8 == 0 { Signal::Fin } else { Signal::Data };
+        let signal = if what.is_multiple_of(8) { Signal::Fin } else { Signal::Data };
         if let Some(found) = table.see(&flow, hash, signal) {
             assert_eq!(found.served, state::served(number), "another flow's backend");
             done.found += 1;
