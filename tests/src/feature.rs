@@ -24,6 +24,8 @@ pub enum Feature {
     SharedTransmitQueues,
     /// tc programs attached by links, next to each other (`kernel/bpf/tcx.c`).
     TcxLinks,
+    /// Programs exchange a word if it has a value (`BPF_CMPXCHG`).
+    AtomicExchange,
     /// A module, or its code built into the kernel.
     Module(&'static str),
     /// Debian's `ipvsadm`, by [`IPVSADM`].
@@ -41,6 +43,7 @@ impl Feature {
             Self::LongMetadata => "more than 32 bytes of XDP metadata".to_owned(),
             Self::SharedTransmitQueues => "native XDP on virtio_net without a transmit queue for each CPU".to_owned(),
             Self::TcxLinks => "TCX links".to_owned(),
+            Self::AtomicExchange => "a compare-exchange in programs".to_owned(),
             Self::Module(name) => format!("the kernel's module {name}"),
             Self::Ipvsadm => format!("ipvsadm, whose path {IPVSADM} gives"),
             Self::Devices(addresses) => {
@@ -58,6 +61,7 @@ impl Feature {
             Self::LongMetadata => Some((6, 8)),
             Self::SharedTransmitQueues => Some((5, 13)),
             Self::TcxLinks => Some((6, 6)),
+            Self::AtomicExchange => Some((5, 12)),
             Self::Module(_) | Self::Ipvsadm | Self::Devices(_) => None,
         }
     }
@@ -68,9 +72,12 @@ impl Feature {
     /// It has not, and should have.
     pub fn is_there(self) -> bool {
         match self {
-            Self::LiveFrames | Self::TestContext | Self::LongMetadata | Self::SharedTransmitQueues | Self::TcxLinks => {
-                self.since().is_some_and(|since| release() >= since)
-            }
+            Self::LiveFrames
+            | Self::TestContext
+            | Self::LongMetadata
+            | Self::SharedTransmitQueues
+            | Self::TcxLinks
+            | Self::AtomicExchange => self.since().is_some_and(|since| release() >= since),
             Self::Module(name) => {
                 let found = has_module(name);
                 assert!(found || env::var_os(ALL_MODULES).is_none(), "this kernel should have the module {name}");

@@ -17,3 +17,4 @@ mod select;
 mod flows;
 mod hostile;
 mod mss;
+mod flow_table;
