@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Test programs that need neither root nor minutes.
-const FAST: [&str; 2] = ["cli", "layers"];
+const FAST: [&str; 3] = ["cli", "flow_table", "layers"];
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.

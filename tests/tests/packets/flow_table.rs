@@ -24,7 +24,7 @@ use memmap2::{MmapOptions, MmapRaw};
 const ENTRIES: u32 = 256;
 const FLOWS: u32 = 128;
 /// Tables that are filled.
-const TABLES: u32 = 100;
+const TABLES: u32 = 40;
 /// Packets of each CPU for each table: long enough for both to be at work at once.
 const PACKETS: u32 = 20_000;
 const PROGRAM: &str = "table_dense_add";
