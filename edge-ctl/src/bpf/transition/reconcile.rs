@@ -110,9 +110,7 @@ impl Handover {
 
     /// Packets look at all slots of the service.
     pub(in crate::bpf) fn looked_at(&mut self, service: u32) {
-        if let Some(transition) = self.services.get_mut(&service) {
-            transition.looked_at = true;
-        }
+        self.services.entry(service).or_default().looked_at = true;
     }
 
     /// The flag of a service as this controller last saw it.

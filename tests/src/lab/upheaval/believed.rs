@@ -13,8 +13,10 @@ const DAY: u64 = 24 * 60 * 60;
 /// A line is written just after the store that it tells of.
 const AFTER: Duration = Duration::from_millis(500);
 
-/// What a line says of one that keeps its flows, or serves on though it is down.
-const IN_DOUBT: [&str; 2] = ["it keeps its flows until it is clear", "it serves on, since too few are up"];
+/// What a line says of one that keeps its flows, or serves on though it is down. One that is drained keeps its flows as well, and
+/// is not told apart from one that has lost them.
+const IN_DOUBT: [&str; 3] =
+    ["it keeps its flows until it is clear", "it serves on, since too few are up", "it stays drained"];
 
 /// Each time in which a backend was held to be dead, in one pool.
 pub fn outages(log: &str) -> Vec<Outage> {

@@ -153,10 +153,11 @@ const DAMAGES: [Damage; 9] = [
             service.pools[0] = 17;
         });
     }),
-    ("a service in a mode that there is not", |pins, image| {
-        let number = image.services[1].number;
-        damage::<abi::Service, { size_of::<abi::Service>() }>(pins, map::SERVICES, banked(STAGED, number), |service| {
-            service.mode = 9;
+    ("a destination in another mode", |pins, image| {
+        let position = image.index_v4.iter().position(|entry| entry.key.port == 80u16.to_be_bytes()).unwrap();
+        let at = banked(STAGED, u32::try_from(position).unwrap());
+        damage::<ServiceEntryV4, { size_of::<ServiceEntryV4>() }>(pins, map::SERVICE_INDEX_V4, at, |entry| {
+            entry.target = entry.target.with_mode(abi::Mode::Dsr);
         });
     }),
     ("a pool whose table is elsewhere", |pins, image| {
