@@ -8,7 +8,7 @@ use edge_common::abi::{Backend, BackendNumber, Failover, FlowRecord, Slot, SlotC
 
 use super::{BpfError, PinnedMaps, flows::FlowTable, slots::cells};
 use crate::{
-    config::configured,
+    config::{configured, is_same},
     plan::{BackendRecord, PoolRecord, Snapshot},
 };
 
@@ -71,15 +71,14 @@ impl Before {
             let Some((was, _)) = self.old.service_before(&service.name) else { continue };
             let failover = self.maps.failover(was.number);
             let target = self.old.pool_of(was.number, failover.first.into()).filter(|_| failover.first != 0);
-            let names = service.pools.iter().filter_map(|at| self.new.pools.get(*at));
-            let is_it = |target: &PoolRecord, pool: &PoolRecord| configured(&pool.name).0 == configured(&target.name).0;
-            let first = target.and_then(|target| names.into_iter().position(|pool| is_it(target, pool)));
+            let pools = service.pools.iter().filter_map(|at| self.new.pools.get(*at));
+            let first = target.and_then(|target| pools.into_iter().position(|pool| is_same(&pool.name, &target.name)));
             if let Some(first) = first.and_then(|first| u8::try_from(first).ok()) {
                 to.set_failover(service.number, Failover { first, ..failover })?;
             }
         }
         for pool in &self.new.pools {
-            let is_it = |old: &&PoolRecord| configured(&old.name).0 == configured(&pool.name).0;
+            let is_it = |old: &&PoolRecord| is_same(&old.name, &pool.name);
             if let Some(was) = self.old.pool(&pool.name).or_else(|| self.old.pools.iter().find(is_it)) {
                 to.set_withheld(pool.number, self.maps.withheld(was.number), "");
             }

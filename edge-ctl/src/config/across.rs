@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use edge_common::abi::Mode;
+use edge_common::abi::{Mode, SLOTS_PER_CELL};
 
 use super::{
     Clients, Interface, Limits, Ports, Protocol, Tunnel,
@@ -96,28 +96,20 @@ impl Sections {
     fn need(&self) -> Counts {
         let pools = self.pools.as_deref().unwrap_or_default();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let services = self.services.as_deref().unwrap_or_default();
+        let (services, split) = (self.services.as_deref().unwrap_or_default(), self.split_pools());
         Counts {
-            services: count(services.iter().map(|service| self.parts(service)).sum()),
+            services: count(services.iter().map(|service| parts(service, &split)).sum()),
             destinations: count(self.destinations()),
             pools: count(pools.iter().map(|pool| pool.parts().len()).sum()),
             backends: count(pools.iter().map(|pool| pool.size * pool.parts().len()).sum()),
         }
     }
 
-    /// Whether a backend has two addresses.
-    fn has_parts(&self) -> bool {
-        self.pools.as_deref().unwrap_or_default().iter().any(|pool| pool.parts().len() > 1)
-    }
-
-    /// How many services there are of one in the file: 2 where the clients of each IP version have their own.
-    fn parts(&self, service: &ServiceDraft) -> usize {
-        let names = service.pools.as_deref().unwrap_or_default();
-        let is_split = |pool: &PoolDraft| {
-            let is_named = |name: &Found<String>| pool.name.as_ref().is_ok_and(|known| known.value == name.value);
-            pool.parts().len() > 1 && names.iter().any(is_named)
-        };
-        service.parts(self.pools.as_deref().unwrap_or_default().iter().any(is_split)).len()
+    /// Names of the pools in which a backend has two addresses. Looked up once for all services: there may be thousands of both.
+    fn split_pools(&self) -> HashSet<&str> {
+        let pools = self.pools.as_deref().unwrap_or_default().iter();
+        let split = pools.filter(|pool| pool.parts().len() > 1);
+        split.filter_map(|pool| Some(pool.name.as_ref().ok()?.value.as_str())).collect()
     }
 
     /// Entries of the service index: each VIP with each port, and each VIP itself.
@@ -132,7 +124,7 @@ impl Sections {
     }
 
     fn check_capacities(&self, problems: &Problems<'_>) {
-        let need = self.need();
+        let (need, split) = (self.need(), self.split_pools());
         let Ok(LimitsDraft { wanted, .. }) = self.limits else { return };
         for (key, wanted, need, most) in [
             ("services", wanted.services, need.services, MOST.services),
@@ -143,7 +135,7 @@ impl Sections {
             if need > most {
                 problems.add(0, format!("{need} {key} are configured; {most} is the most"), "fewer, or another edge");
             } else if let Some(wanted) = wanted.filter(|wanted| wanted.value < need) {
-                let twice = if key != "destinations" && self.has_parts() {
+                let twice = if key != "destinations" && !split.is_empty() {
                     ", counting twice what has backends with two addresses"
                 } else {
                     ""
@@ -154,18 +146,17 @@ impl Sections {
             }
         }
         let Ok(slots) = self.slots else { return };
-        // Owners and what is not recorded: four slots a cell, for each service. Candidates: a slot a cell, for each pool and number
-        // of slots. Three times that is made, see `plan::Capacity`.
+        // Two slots a cell, for each service. Candidates: a slot a cell, for each pool and number of slots. Three times that is made, see `plan::Capacity`.
         let services = self.services.as_deref().unwrap_or_default();
-        let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value) * self.parts(service) as u64;
-        let owners: u64 = services.iter().map(of).sum();
+        let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value) * parts(service, &split) as u64;
+        let own: u64 = services.iter().map(of).sum();
         let sizes = self.sizes(slots);
         let tables = self.pools.as_deref().unwrap_or_default().iter().filter_map(|pool| {
             let (sizes, _) = sizes.get(pool.name.as_ref().ok()?.value.as_str())?;
             Some(u64::from(*sizes) * pool.parts().len() as u64)
         });
         let tables: u64 = tables.sum();
-        let bytes = (owners / 4 * 2 + tables) * 3 * 8;
+        let bytes = (own / u64::from(SLOTS_PER_CELL) + tables) * 3 * 8;
         if bytes > TABLE_MEMORY {
             let what = format!(
                 "the slots of {} services and their pools take {} MiB of kernel memory; {} is the most",
@@ -272,6 +263,12 @@ impl Sections {
             Err(_) => {}
         }
     }
+}
+
+/// How many services there are of one in the file: 2 where the clients of each IP version have their own, since a pool of it is `split`.
+fn parts(service: &ServiceDraft, split: &HashSet<&str>) -> usize {
+    let mut pools = service.pools.as_deref().unwrap_or_default().iter();
+    service.parts(pools.any(|name| split.contains(name.value.as_str()))).len()
 }
 
 fn family(address: IpAddr) -> &'static str {

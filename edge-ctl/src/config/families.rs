@@ -100,6 +100,11 @@ pub(crate) fn joined_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<
     joined.into_iter().map(|(name, clients)| clients.part(name)).collect()
 }
 
+/// Whether the file calls both the same: they are one, or parts of one.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    configured(one).0 == configured(other).0
+}
+
 /// Whether who says `word` means the pool or service `name`: all of it, or a part.
 pub(crate) fn is_meant(word: &str, name: &str) -> bool {
     let ((word, wanted), (name, clients)) = (configured(word), configured(name));

@@ -51,7 +51,7 @@ use self::walk::{Found, Problems, Read, Table};
 pub(crate) use self::{
     end::{END, lost_end},
     error::ConfigError,
-    families::{Clients, configured, configured_backend, is_meant, joined_backends, joined_names},
+    families::{Clients, configured, configured_backend, is_meant, is_same, joined_backends, joined_names},
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
     service::{Affinity, Announce, Ports, Protocol, Service},

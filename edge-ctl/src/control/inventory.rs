@@ -47,7 +47,7 @@ impl Member<'_> {
 
     /// The same with the pool as the file has it.
     pub(crate) fn configured_name(&self) -> String {
-        format!("{}/{}", config::configured(&self.pool.name).0, self.backend.name)
+        config::configured_backend(&self.name())
     }
 }
 

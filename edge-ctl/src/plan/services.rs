@@ -8,8 +8,8 @@ use super::{
     numbers::{Numbers, full, narrow},
 };
 use crate::{
-    config::{Config, configured},
-    plan::{Capacity, PoolRecord, ServiceRecord, Snapshot, regions::Regions},
+    config::{Config, is_same},
+    plan::{Capacity, ServiceRecord, Snapshot, regions::Regions},
 };
 
 pub(super) fn plan(
@@ -90,9 +90,9 @@ fn failover_after(
         return Failover::default();
     }
     let targets = old.pools.iter().skip(failover.first.into()).filter_map(|&at| old_snapshot.pools.get(at));
-    let is_called = |name: &str, pool: &PoolRecord| configured(&pool.name).0 == configured(name).0;
-    let position =
-        |name: &str| new.pools.iter().position(|&at| snapshot.pools.get(at).is_some_and(|pool| is_called(name, pool)));
+    let position = |name: &str| {
+        new.pools.iter().position(|&at| snapshot.pools.get(at).is_some_and(|pool| is_same(name, &pool.name)))
+    };
     match targets.into_iter().find_map(|pool| position(&pool.name)) {
         None | Some(0) => Failover::default(),
         Some(first) => Failover { first: narrow(first), ..failover },

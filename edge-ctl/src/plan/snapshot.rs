@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use edge_common::abi::{BackendNumber, SLOTS_PER_CELL};
 
 use super::capacity::cells;
-use crate::config::{self, Clients, Config, configured};
+use crate::config::{self, Clients, Config, configured, is_same};
 
 /// One published configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Snapshot {
             }
             Clients::Ipv4 | Clients::Ipv6 => {
                 let old = self.pool(name)?;
-                let mut parts = config.pools.iter().filter(|part| configured(&part.name).0 == name);
+                let mut parts = config.pools.iter().filter(|part| is_same(&part.name, name));
                 parts.find(|part| shares(old, part)).filter(|heir| heir.name == pool.name).map(|_| old)
             }
         })
@@ -115,8 +115,7 @@ impl Snapshot {
 
     /// A backend of this name in any part of what the file calls `pool`.
     pub(super) fn namesake(&self, pool: &str, name: &str) -> Option<&BackendRecord> {
-        let (pool, _) = configured(pool);
-        let parts = self.pools.iter().filter(|known| configured(&known.name).0 == pool);
+        let parts = self.pools.iter().filter(|known| is_same(&known.name, pool));
         parts.flat_map(|known| &known.backends).find(|known| known.name == name)
     }
 

@@ -42,10 +42,10 @@ impl Tally {
         self.backends.get(usize::from(number)).copied().unwrap_or_default()
     }
 
-    /// Whether a flow of the service's slot is recorded.
-    pub(super) fn is_recorded(&self, service: u32, slot: u32) -> bool {
-        let word = self.slots.get(&service).and_then(|words| words.get(slot as usize / 64));
-        word.is_some_and(|word| word >> (slot % 64) & 1 != 0)
+    /// Whether a flow of the service's slot is recorded. The service is looked up once, since it is asked for each of its slots.
+    pub(super) fn is_recorded(&self, service: u32) -> impl Fn(u32) -> bool + use<'_> {
+        let words = self.slots.get(&service).map_or(&[][..], Vec::as_slice);
+        move |slot| words.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
     }
 
     /// Whether there were none.

@@ -264,9 +264,8 @@ impl PinnedMaps {
             transition.is_calm() && tally.of_service(**number) == 0
         });
         let calm: Vec<_> = calm.map(|(number, _)| *number).collect();
-        let may_settle = |(number, transition): (&u32, &ServiceTransition)| {
-            transition.may_settle(|slot| tally.is_recorded(*number, slot))
-        };
+        let may_settle =
+            |(number, transition): (&u32, &ServiceTransition)| transition.may_settle(tally.is_recorded(*number));
         if calm.is_empty() && !handover.services.iter().any(may_settle) {
             return Ok(Progress::Done { started: Vec::new(), finished: Vec::new() });
         }
@@ -282,7 +281,7 @@ impl PinnedMaps {
         // No flow of these slots was recorded before, and none can be now: packets that saw another pick have left.
         for (number, transition) in &mut handover.services {
             if let Some(service) = self.maps.service(pass.bank, *number) {
-                transition.settle(&Slots::of(&self.maps, &service), |slot| tally.is_recorded(*number, slot));
+                transition.settle(&Slots::of(&self.maps, &service), tally.is_recorded(*number));
             }
         }
         let finished = calm.into_iter().filter_map(|service| {

@@ -10,7 +10,7 @@ use edge_common::abi::State;
 
 use super::{History, diff::pools_of};
 use crate::{
-    config::{Backend, Config, Pool, Service, configured, is_meant},
+    config::{Backend, Config, Pool, Service, configured, is_meant, is_same},
     control::{data_plane::DataPlane, inventory::Inventory},
 };
 
@@ -123,8 +123,8 @@ impl Before {
                 (Level::Full(would), Level::Full(now)) => {
                     // Another pool serves, although the one before is still in the list, and further to the front.
                     let before = pools_of(&self.config, service);
-                    let is_it = |pool: &String| configured(pool).0 == configured(&before[would]).0;
-                    let position = pools_of(&inventory.config, after).iter().position(is_it);
+                    let mut after = pools_of(&inventory.config, after).into_iter();
+                    let position = after.position(|pool| is_same(&pool, &before[would]));
                     position.is_some_and(|position| position < now)
                 }
                 (would, now) => rank(now) > rank(would),

@@ -11,7 +11,7 @@ use std::{mem, sync::Arc};
 use super::{Daemon, channels::channels};
 use crate::{
     bpf::{BpfError, PinnedMaps, boot_ms},
-    config::configured,
+    config::is_same,
     control::{
         chain,
         change::{Candidate, ChangeError},
@@ -93,10 +93,8 @@ impl Daemon {
 /// Whether `wanted` lacks a backend of those in force, or has it at another address.
 fn leaves(inventory: &Inventory, wanted: &Candidate) -> bool {
     let stays = |pool: &str, name: &str, address| {
-        let pools = wanted.config.pools.iter().filter(|known| configured(&known.name).0 == pool);
+        let pools = wanted.config.pools.iter().filter(|known| is_same(&known.name, pool));
         pools.flat_map(|pool| &pool.backends).any(|known| known.name == name && known.address == address)
     };
-    inventory
-        .members()
-        .any(|member| !stays(configured(&member.pool.name).0, &member.backend.name, member.backend.address))
+    inventory.members().any(|member| !stays(&member.pool.name, &member.backend.name, member.backend.address))
 }

@@ -38,20 +38,7 @@ pub(super) const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1
 pub(super) const ENDPOINT_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub(super) const ENDPOINT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1);
 
-pub(super) const KEY: HashKey = HashKey([
-    0x8c5a_1d3f,
-    0x17e0_b246,
-    0xd98b_6cf1,
-    0x5e23_0a87,
-    0x3bf4_91d2,
-    0xa06c_7e59,
-    0x61d7_f308,
-    0xf215_48bc,
-    0x0e9a_c573,
-    0x94b8_267d,
-    0xc7f1_5be0,
-    0x2d46_8a9f,
-]);
+pub(super) const KEY: HashKey = HashKey(edge_bench_ebpf::HASH_KEY);
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
