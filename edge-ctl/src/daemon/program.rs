@@ -50,10 +50,11 @@ enum State {
 /// How long the program with older maps goes on at most: nobody tells it who is down.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// Begins to load the program onto maps that are pinned.
+/// Begins to load the program onto maps that are pinned. Whoever begins loads the one for rehearsals meanwhile: two that do so at a
+/// time would each wait for the verifier.
 pub(super) fn begin(pins: &PinDir) -> thread::JoinHandle<Result<EdgeProgram, XdpError>> {
     let pins = pins.clone();
-    thread::spawn(move || load(&pins))
+    thread::spawn(move || EdgeProgram::load(&opened(&pins)?))
 }
 
 #[derive(Debug, Error)]
@@ -232,9 +233,13 @@ fn is_settled(inventory: &Inventory, plane: &impl DataPlane) -> bool {
     })
 }
 
+/// The pins were there a moment ago; whoever removed them starts anew, too.
+fn opened(pins: &PinDir) -> Result<PinnedMaps, BpfError> {
+    PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)
+}
+
 fn load(pins: &PinDir) -> Result<EdgeProgram, XdpError> {
-    // The pins were there a moment ago; whoever removed them starts anew, too.
-    let maps = PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)?;
+    let maps = opened(pins)?;
     let program = EdgeProgram::load(&maps)?;
     // It stays pinned, so that nobody waits for it later; where that fails, it is said when something is to be rehearsed.
     let _pinned = Rehearsal::load(&maps);
