@@ -228,7 +228,9 @@ pub(super) fn way(tables: &Tables, destination: Destination, resolution: &Resolu
         Some(Lookup::Via(route)) => route.source,
         Some(Lookup::NoWay(_)) | None => None,
     };
-    Some(Way { interface, next_hop, source })
+    // On a VLAN interface is another segment than below it.
+    let link = tables.links.get(&interface).filter(|link| link.vlan.is_none());
+    Some(Way { interface, below: link.and_then(|link| link.below), next_hop, source })
 }
 
 /// All next hops of a destination that may be needed, and what is known of them.

@@ -139,6 +139,22 @@ fn a_bridge_sends_by_its_only_port_and_a_macvlan_interface_by_what_it_lies_on() 
 }
 
 #[test]
+fn answers_to_a_macvlan_interface_come_in_by_what_it_lies_on_as_well() {
+    let mut tables = tables();
+    tables.links.insert(5, link(1500));
+    let interfaces = |tables: &Tables| -> Vec<u32> {
+        let way = way(tables, to("10.0.0.9"), &resolve(tables, ip("10.0.0.9"))).unwrap();
+        way.interfaces().collect()
+    };
+    assert_eq!(interfaces(&tables), [2]);
+    tables.links.insert(2, Link { below: Some(5), ..link(1500) });
+    assert_eq!(interfaces(&tables), [2, 5]);
+    let vlan = Vlan { parent: 5, id: 7, customer_tag: true };
+    tables.links.insert(2, Link { below: Some(5), vlan: Some(vlan), ..link(1500) });
+    assert_eq!(interfaces(&tables), [2], "what is below has no part in that segment");
+}
+
+#[test]
 fn mtu_beyond_what_fits_saturates() {
     let mut tables = tables();
     tables.links.insert(2, link(65_536));

@@ -58,11 +58,21 @@ impl<'a> Destinations<'a> {
 pub(crate) struct Way {
     /// Index of the interface that the kernel's route leaves by: a VLAN interface, and not its parent.
     pub interface: u32,
+    /// Index of the device that this is a macvlan interface on. Linux answers for an address by any of its interfaces in the
+    /// segment (unless `arp_ignore` is set), so that a backend may send to that device's MAC address as well.
+    pub below: Option<u32>,
     /// The backend's own address where it is on the link.
     pub next_hop: IpAddr,
     /// Address that the kernel would send from by itself. A tunnel's source may be one that several edges have, and answers to
     /// it go to another.
     pub source: Option<IpAddr>,
+}
+
+impl Way {
+    /// Indexes of the interfaces that answers come in by.
+    pub(crate) fn interfaces(self) -> impl Iterator<Item = u32> {
+        [self.interface].into_iter().chain(self.below)
+    }
 }
 
 /// The kernel's route to an address.

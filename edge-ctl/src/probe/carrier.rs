@@ -47,9 +47,9 @@ impl Ways {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&backend).copied()
     }
 
-    /// Indexes of the interfaces by which they leave.
+    /// Indexes of the interfaces that answers come in by.
     pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(|way| way.interface).collect()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().flat_map(|way| way.interfaces()).collect()
     }
 }
 
@@ -62,10 +62,10 @@ impl Carriage {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = carrier;
     }
 
-    /// What carries probes that leave by this interface; `None` where nothing does, or where their answers are not taken.
-    pub(super) fn by(&self, interface: u32) -> Option<Arc<Carrier>> {
+    /// What carries probes that go this way; `None` where nothing does, or where their answers are not taken.
+    pub(super) fn by(&self, way: Way) -> Option<Arc<Carrier>> {
         let carrier = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        carrier.hears(interface).then_some(carrier)
+        carrier.hears(way).then_some(carrier)
     }
 }
 
@@ -108,8 +108,9 @@ impl Carrier {
         *self.heard.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
     }
 
-    fn hears(&self, interface: u32) -> bool {
-        self.heard.read().unwrap_or_else(PoisonError::into_inner).contains(&interface)
+    fn hears(&self, way: Way) -> bool {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        way.interfaces().all(|interface| heard.contains(&interface))
     }
 
     /// A socket for a connection to `to`, from `source`, whose packets go to `backend` as those of a service in this mode do.

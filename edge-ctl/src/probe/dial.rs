@@ -36,7 +36,7 @@ impl Network {
     /// The way to a backend, and what carries probes there.
     pub(super) fn to(&self, backend: BackendNumber) -> Option<(Way, Arc<Carrier>)> {
         let way = self.ways.of(backend)?;
-        Some((way, self.carriage.by(way.interface)?))
+        Some((way, self.carriage.by(way)?))
     }
 }
 

@@ -15,6 +15,8 @@ use edge_tests::lab::{
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
 /// From a change to what follows from it, also where it is found only as all of the host's network is looked at anew.
 const SOON: Duration = Duration::from_secs(20);
+/// From the first probe without an answer until the backend is down, and more.
+const FALL: Duration = Duration::from_secs(2);
 /// Both tunnels, and the other mode.
 const SEEN: [&str; 3] = ["4in4", "6in4", "dsr4"];
 
@@ -158,13 +160,19 @@ fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
     assert!((2..=3).contains(&count("detached")) && count("attached") >= 3, "{events}");
 }
 
+/// The MAC addresses of a macvlan interface, and of what it lies on.
+const OVER: &str = "02:00:00:00:77:03";
+const UNDER: &str = "02:00:00:00:77:04";
+
 /// XDP can't send by these devices: frames for them leave by what they lie on.
 #[test]
 fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     let lab = lab();
     let edge = lab.netns(EDGE);
     let flush = || lab.netns(BACKENDS[0]).ip("neigh flush dev eth0\n").unwrap();
-    let bridge = "link add br1 type bridge\nlink set br1 up\nlink set eth1 master br1\naddr flush dev eth1\n";
+    // Else a bridge has the address of one of its ports, and another one with each that comes or goes: neighbours take seconds to
+    // see that.
+    let bridge = "link add br1 address 02:00:00:00:77:02 type bridge\nlink set br1 up\nlink set eth1 master br1\naddr flush dev eth1\n";
     edge.ip(&format!("{bridge}{}", addresses("br1", 1))).unwrap();
     flush();
     served(&lab, &BOTH, "eth1 is a port of a bridge");
@@ -176,10 +184,21 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     edge.ip("link del more0\n").unwrap();
     served(&lab, &BOTH, "the bridge has one port again");
 
-    edge.ip("link del br1\nlink add link eth1 name over1 type macvlan mode bridge\nlink set over1 up\n").unwrap();
+    edge.ip(&format!(
+        "link del br1\nlink set eth1 address {UNDER}\n\
+             link add link eth1 name over1 address {OVER} type macvlan mode bridge\nlink set over1 up\n"
+    ))
+    .unwrap();
     edge.ip(&addresses("over1", 1)).unwrap();
     flush();
     served(&lab, &BOTH, "eth1 has a macvlan interface on it");
+    // Each of the two answers for the address, and the backend sends to the one that it hears first.
+    let neighbour = |mac: &str| format!("neigh replace 10.1.1.1 lladdr {mac} dev eth0 nud permanent\n");
+    for mac in [OVER, UNDER] {
+        lab.netns(BACKENDS[0]).ip(&neighbour(mac)).unwrap();
+        let silent = wait_until(patience(FALL), || Ok(lab.ctl(&["status"])?.contains("1 of 2 available")));
+        assert!(!silent.unwrap(), "it sends to {mac}:\n{}", lab.ctl(&["status"]).unwrap());
+    }
     let quiet = wait_until(patience(SOON), || Ok(!lab.ctl(&["status"])?.contains("is a bridge of")));
     assert!(quiet.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
