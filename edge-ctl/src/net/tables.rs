@@ -122,10 +122,15 @@ pub(super) fn vrfs(links: &BTreeMap<u32, Link>, interfaces: &[String]) -> Vec<Op
     if vrfs.is_empty() { vec![None] } else { vrfs }
 }
 
-/// Some messages about a link carry few of its attributes; those that are absent stay as they were.
+/// Some messages about a link carry few of its attributes; those that are absent stay as they were. One that tells the MTU tells all
+/// that there is, and of a link that has left its bridge there is no controller.
 fn update_link(link: &mut Link, message: &LinkMessage) {
     link.up = message.header.flags.contains(UP);
+    if message.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Mtu(_))) {
+        link.controller = None;
+    }
     let mut parent = link.below;
+    let mut is_elsewhere = false;
     let mut lies_on_it = parent.is_some();
     let mut tag = link.vlan.map(|vlan| (vlan.id, vlan.customer_tag));
     for attribute in &message.attributes {
@@ -133,6 +138,8 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => parent = Some(*index),
+            // The index is one of that namespace, and another device here may have it.
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::Address(bytes) => {
                 let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
                 link.mac = bytes.as_slice().try_into().ok().filter(|_| ethernet);
@@ -149,6 +156,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
             _ => {}
         }
     }
+    parent = parent.filter(|_| !is_elsewhere);
     // Of a veth it is the other end.
     link.below = parent.filter(|_| lies_on_it);
     link.vlan = parent.zip(tag).map(|(parent, (id, customer_tag))| Vlan { parent, id, customer_tag });

@@ -385,3 +385,7 @@ mod watch_tests;
 #[cfg(test)]
 #[path = "way_tests.rs"]
 mod way_tests;
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod device_tests;

@@ -22,7 +22,7 @@ pub(super) struct Watching {
     pub(super) ways: BTreeMap<BackendNumber, Option<Way>>,
     reach: BTreeMap<BackendNumber, Option<String>>,
     links: Vec<String>,
-    devices: Devices,
+    pub(super) devices: Devices,
     host_vips: Vec<IpAddr>,
     _watch: Watch,
 }
@@ -104,7 +104,7 @@ impl Watching {
 
     /// Waits until it is told why nothing can be sent to backend `number`, or that it can; returns how long that took.
     #[track_caller]
-    fn expect_reach(&mut self, number: BackendNumber, why: Option<&str>, longest: Duration) -> Duration {
+    pub(super) fn expect_reach(&mut self, number: BackendNumber, why: Option<&str>, longest: Duration) -> Duration {
         let started = Instant::now();
         while self.reach.get(&number).map(Option::as_deref) != Some(why) {
             let left = longest.saturating_sub(started.elapsed());
