@@ -1,4 +1,5 @@
-//! Candidates that are damaged between their staging and their publication: refused, and no request is lost.
+//! Candidates that are damaged between their staging and their publication: refused, and no request is lost. And how many programs
+//! a start loads for that.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -9,13 +10,19 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use aya::maps::{Array, Map, MapData};
-use edge_common::abi::{ABI_VERSION, Published, Service, banked, map};
+use aya::{
+    maps::{Array, Map, MapData},
+    programs::loaded_programs,
+};
+use edge_common::abi::{ABI_VERSION, Published, Service, banked, map, program};
 use edge_tests::lab::{
+    patience::patience,
     small::{BACKENDS, Mode, Small},
     topology::EDGE,
+    wait_until,
 };
 
 /// Another writer: it gives each service in the bank that is not published a mode that there is not, again and again.
@@ -27,7 +34,7 @@ struct Vandal {
 
 impl Vandal {
     fn start(lab: &Small) -> Self {
-        let maps = lab.edge().unwrap().pins().join(format!("v{ABI_VERSION}/maps"));
+        let maps = maps(lab);
         let mut services: Array<_, [u8; size_of::<Service>()]> = opened(&maps, map::SERVICES).try_into().unwrap();
         let published: Array<_, [u8; size_of::<Published>()]> = opened(&maps, map::PUBLISHED).try_into().unwrap();
         let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
@@ -54,6 +61,10 @@ impl Vandal {
         self.thread.join().unwrap();
         assert!(self.rounds.load(Ordering::Relaxed) > 100, "it was at work");
     }
+}
+
+fn maps(lab: &Small) -> PathBuf {
+    lab.edge().unwrap().pins().join(format!("v{ABI_VERSION}/maps"))
 }
 
 fn opened(maps: &std::path::Path, name: &str) -> Map {
@@ -103,4 +114,27 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
     assert_eq!(generation(&lab), 3);
     let asked = asking.stop().unwrap();
     assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+}
+
+/// How many programs there are over the lab's maps.
+fn programs(lab: &Small) -> usize {
+    let services = MapData::from_pin(maps(lab).join(map::SERVICES)).unwrap().info().unwrap().id();
+    let is_over = |ids: Option<Vec<u32>>| ids.is_some_and(|ids| ids.contains(&services));
+    let loaded = loaded_programs().flatten().filter(|program| program.name_as_str() == Some(program::EDGE));
+    loaded.filter(|program| program.map_ids().is_ok_and(is_over)).count()
+}
+
+#[test]
+fn there_is_one_program_that_is_attached_and_one_for_rehearsals() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    assert_eq!(programs(&lab), 2);
+    let (_, before) = lab.attached(EDGE, "eth0").unwrap().unwrap();
+    lab.kill_daemon().unwrap();
+    assert_eq!(programs(&lab), 2, "nobody has to wait for the verifier");
+    lab.start_daemon().expect("it starts again");
+    let is_another = || Ok(lab.attached(EDGE, "eth0")?.is_some_and(|(_, now)| now != before));
+    assert!(wait_until(patience(Duration::from_secs(20)), is_another).unwrap());
+    assert_eq!(programs(&lab), 2, "and the one before is gone");
 }
