@@ -88,16 +88,16 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("nobody has confirmed"));
 
     // Somebody does.
-    lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "4s", "--reason", "try"]).unwrap();
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "2s", "--reason", "try"]).unwrap();
     lab.ctl(&["confirm"]).unwrap();
-    sleep(Duration::from_secs(6));
+    sleep(Duration::from_secs(4));
     assert_eq!((generation(&lab), in_force(&lab)), (4, weighted(&old, 60)));
     assert_eq!(output(&lab, &["confirm"]).status.code(), Some(2), "nothing waits any more");
 
     // The controller is dead when the time is over: the next one undoes it.
-    lab.ctl(&["apply", &file(&lab, &weighted(&old, 70)), "--confirm", "4s"]).unwrap();
+    lab.ctl(&["apply", &file(&lab, &weighted(&old, 70)), "--confirm", "2s"]).unwrap();
     lab.kill_daemon().unwrap();
-    sleep(Duration::from_secs(5));
+    sleep(Duration::from_secs(3));
     assert_eq!(in_force(&lab), weighted(&old, 70), "nobody is there to undo it");
     assert_eq!(status(&lab)["history"]["trial"]["seconds_left"], 0);
     lab.start_daemon().expect("it starts again");

@@ -1,16 +1,25 @@
 //! Clients that hear no ICMP upload through tunnels, since the backends' SYN-ACKs let them send what fits.
 
-use std::fs;
+use std::{
+    fs,
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
 
 use edge_tests::lab::{
+    patience::patience,
     small::{CLIENT, Mode, SERVED, Served, Small},
     tcp_echo::{self, Exchange},
     topology::ECHO,
 };
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 
 const UPLOAD: usize = 300_000;
 /// Bytes of an outer header, the longer one: the backends are told of edges of both families.
 const OUTER: u32 = 40;
+/// An upload stands still if nothing of it arrives for so long: a hundred times as long as one that does not.
+const STALL: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_client_that_hears_no_icmp_uploads_through_every_tunnel() {
@@ -31,11 +40,24 @@ fn a_client_that_hears_no_icmp_uploads_through_every_tunnel() {
         lab.decap(&backend, &["--from", "10.0.0.1", "--from", "fd00::1", "--vip", "192.0.2.0/24", "--keep-mss"])
             .unwrap();
     }
-    let stalled = upload(&lab, Served::named("4in4"));
-    assert!(stalled.is_err(), "without it an upload stands still: {stalled:?}");
+    let stalled = stalling(&lab, Served::named("4in4")).map_err(|error| error.kind());
+    assert_eq!(stalled, Err(ErrorKind::TimedOut), "without it an upload stands still");
 }
 
-fn upload(lab: &Small, served: Served) -> std::io::Result<Exchange> {
-    let data: Vec<u8> = (0..=250).cycle().take(UPLOAD).collect();
+fn data() -> Vec<u8> {
+    (0..=250).cycle().take(UPLOAD).collect()
+}
+
+/// Uploads until the kernel says that nothing of it was acknowledged for a while.
+fn stalling(lab: &Small, served: Served) -> io::Result<()> {
+    let mut stream = lab.netns(CLIENT).within(|| TcpStream::connect(served.at(ECHO))).expect("the client is there")?;
+    let limit = patience(STALL).as_millis().try_into().map_err(io::Error::other)?;
+    setsockopt(&stream, TcpUserTimeout, &limit)?;
+    stream.write_all(&data())?;
+    stream.read(&mut [0]).map(drop)
+}
+
+fn upload(lab: &Small, served: Served) -> io::Result<Exchange> {
+    let data = data();
     lab.netns(CLIENT).within(|| tcp_echo::exchange(served.at(ECHO), &data)).expect("the client is there")
 }
