@@ -13,7 +13,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
 use crate::{
-    abi::{Backend, Exit, Mode, Target},
+    abi::{Backend, BackendNumber, Exit, Mode, Target},
     forward::{self, Received},
     lookup::{Lookup, hash::Hash},
     maps::{Maps, View},
@@ -26,8 +26,8 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::{Packet, after},
-        transport,
+        packet::{Packet, Places, after},
+        plain,
     },
 };
 
@@ -74,14 +74,14 @@ pub struct Inlined;
 impl<P: Packet, M: Maps> Subprograms<P, M> for Inlined {}
 
 /// Processes one packet, and counts it.
-pub fn process<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
+pub fn process<P: Places, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
     process_with(packet, maps, &Inlined).unwrap_or_else(|exit| Outcome { exit, egress: 0 })
 }
 
 /// The same, with the caller's subprograms. Forwarded packets are `Ok`, all others `Err`: two ways to the end, so that
 /// neither is compiled to look for what only the other can be.
 #[inline(always)]
-pub fn process_with<P: Packet, M: Maps>(
+pub fn process_with<P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
@@ -110,7 +110,7 @@ pub fn process_with<P: Packet, M: Maps>(
 
 /// Forwarded packets are `Ok`, all others `Err`.
 #[inline(always)]
-fn parse<P: Packet, M: Maps>(
+fn parse<P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
@@ -133,77 +133,111 @@ fn parse<P: Packet, M: Maps>(
 struct Forwarded<'a> {
     mode: Mode,
     backend: &'a Backend,
-    chosen: Chosen,
+    number: BackendNumber,
+    service: u32,
+    /// Its flow's, of which only the label counts.
+    hash: Hash,
+    /// Whether it starts a flow.
+    starts: bool,
+}
+
+impl<'a> Forwarded<'a> {
+    #[inline(always)]
+    const fn new(mode: Mode, backend: &'a Backend, chosen: Chosen) -> Self {
+        let Chosen { service, backend: number, label, starts } = chosen;
+        Self { mode, backend, number, service, hash: Hash::of_label(label), starts }
+    }
 }
 
 #[inline(always)]
-fn network<F: Lookup, P: Packet, M: Maps>(
+fn network<F: Lookup, P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
     view: View<'_>,
     link: Link,
 ) -> Result<Outcome, Decision> {
-    let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
-    let length = F::length(header);
-    let plain = match F::plain(packet, link.l3, header) {
-        Some(at) => transport::Head::read(packet, at.protocol, at.offset).map(|head| (at, head)),
+    let fast = match packet.places::<F::Header, plain::Start>(link.l3) {
+        Some((header, start)) => match F::plain(packet.at(header)) {
+            Some(protocol) if packet.has_from(header, F::length(packet.at(header))) => {
+                let plain = Plain { header, start, protocol };
+                fast_packet::<F, P, M>(packet, maps, subprograms, view, link, plain)?
+                    .map(|forwarded| (header, forwarded))
+            }
+            Some(_) | None => None,
+        },
         None => None,
     };
-    let fast = match plain {
-        Some((at, head)) => fast_packet::<F, P, M>(packet, maps, subprograms, view, link, at, head)?,
-        None => None,
-    };
-    let Forwarded { mode, backend, chosen } = match fast {
+    let (header, Forwarded { mode, backend, number, service, hash, starts }) = match fast {
         Some(forwarded) => forwarded,
-        None => slow_packet::<P, M>(packet, maps, subprograms, view, link)?,
+        None => {
+            let forwarded = slow_packet::<P, M>(packet, maps, subprograms, view, link)?;
+            (packet.place(link.l3).ok_or(Exit::Malformed)?, forwarded)
+        }
     };
-    let received = Received { link, length, label: chosen.label };
+    let length = F::length(packet.at(header));
+    let received = Received { link, header, length, label: hash.flow_label() };
     let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, mode, backend)?;
-    maps.count_forwarded(chosen.service, chosen.backend, length as u64, chosen.starts);
+    maps.count_forwarded(service, number, length as u64, starts);
     Ok(forwarded)
 }
 
-/// A whole TCP or UDP packet; `None` if it may be for a service that takes every port.
+/// A packet as nearly all are: whole, and TCP or UDP directly behind the plainest of headers.
+struct Plain<H, S> {
+    header: H,
+    start: S,
+    protocol: u8,
+}
+
+/// Such a packet; `None` if it may be for a service that takes every port.
 #[inline(always)]
-fn fast_packet<'a, F: Lookup, P: Packet, M: Maps>(
+fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     packet: &P,
     maps: &'a M,
     subprograms: &impl Subprograms<P, M>,
     view: View<'_>,
     link: Link,
-    at: Transport,
-    head: transport::Head,
+    Plain { header, start, protocol }: Plain<P::Place<F::Header>, P::Place<plain::Start>>,
 ) -> Result<Option<Forwarded<'a>>, Decision> {
-    let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
+    const fn own<H>() -> usize {
+        size_of::<H>()
+    }
+    let (header, start): (&F::Header, _) = (packet.at(header), packet.at(start));
     let vip = F::destination(header);
-    let Some(target) = F::find(maps, view, vip, head.destination(), at.protocol) else {
+    let Some(target) = F::find(maps, view, vip, start.destination(), protocol) else {
         if !F::may_be_vip(view.generation, vip) {
             return Err(Exit::NotOurs.into());
         }
-        return if view.generation.any_port != 0 { Ok(None) } else { Err(F::unserved(view, vip, Exit::NotOurs)) };
+        let whole = F::length(header) >= own::<F::Header>();
+        return if !whole || view.generation.any_port != 0 {
+            Ok(None)
+        } else {
+            Err(F::unserved(view, vip, Exit::NotOurs))
+        };
     };
-    let Ok(syn) = head.check(at.protocol, at.offset, after(link.l3, F::length(header))) else {
+    // Counted from the network header, of which the link layer's length is no part.
+    let Ok(syn) = start.head(protocol).check(protocol, own::<F::Header>(), F::length(header)) else {
         return Err(Exit::Malformed.into());
     };
+    let at = Transport { protocol, offset: after(link.l3, own::<F::Header>()) };
     let starts = syn || flow::starts_quic(packet, target, at);
-    let flow = flow::hash::<F>(view, target, F::source(header), head.ports);
+    let flow = flow::hash::<F>(view, target, F::source(header), start.ports());
     if let Some((number, backend)) = select::stable_owner(maps, target, flow, starts) {
-        let chosen = Chosen { service: target.service(), backend: number, label: flow.flow_label(), starts };
-        return Ok(Some(Forwarded { mode: target.mode(), backend, chosen }));
+        let (mode, service) = (target.mode(), target.service());
+        return Ok(Some(Forwarded { mode, backend, number, service, hash: flow, starts }));
     }
     let location = FlowLocation {
         relation: FlowRelation::Whole,
         l3: link.l3,
         l4: at.offset,
-        protocol: at.protocol,
+        protocol,
         bank: view.bank,
         starts,
         v6: F::ETHER_TYPE == ethernet::IPV6,
     };
     let chosen = sent(subprograms.choose(packet, maps, Some((target, flow)), location))?;
     let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
-    Ok(Some(Forwarded { mode: target.mode(), backend, chosen }))
+    Ok(Some(Forwarded::new(target.mode(), backend, chosen)))
 }
 
 /// A packet of the slow path.
@@ -226,7 +260,7 @@ fn slow_packet<'a, P: Packet, M: Maps>(
     let service = maps.service(view.bank, chosen.service).ok_or(Exit::BadTables)?;
     let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
     let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
-    Ok(Forwarded { mode, backend, chosen })
+    Ok(Forwarded::new(mode, backend, chosen))
 }
 
 /// The chosen backend, or the exit of a packet without one.

@@ -16,7 +16,7 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::Packet,
+        packet::{Packet, Places},
     },
 };
 
@@ -48,7 +48,7 @@ impl Probed for V6 {
 /// Makes a packet that came out of the door a frame to its backend's next hop. Returns by which interface it leaves; `None`
 /// for what is no probe's, and for what can't be sent.
 #[inline(always)]
-pub fn send<P: Packet, M: Maps, T: Probes>(packet: &mut P, maps: &M, probes: &T) -> Option<u32> {
+pub fn send<P: Places, M: Maps, T: Probes>(packet: &mut P, maps: &M, probes: &T) -> Option<u32> {
     let link = Link::parse(packet)?;
     match link.ether_type {
         ethernet::IPV4 => send_from::<V4, P, M, T>(packet, maps, probes, link),
@@ -58,7 +58,7 @@ pub fn send<P: Packet, M: Maps, T: Probes>(packet: &mut P, maps: &M, probes: &T)
 }
 
 #[inline(always)]
-fn send_from<F: Probed, P: Packet, M: Maps, T: Probes>(
+fn send_from<F: Probed, P: Places, M: Maps, T: Probes>(
     packet: &mut P,
     maps: &M,
     probes: &T,
@@ -73,7 +73,8 @@ fn send_from<F: Probed, P: Packet, M: Maps, T: Probes>(
     let label = F::flow(&view.generation.hash_key, source, u32::from_ne_bytes(ports)).flow_label();
     let backend = maps.backend(route.backend)?;
     let mode = Mode::from_raw(route.mode)?;
-    let received = Received { link, length, label };
+    let header = packet.place(link.l3)?;
+    let received = Received { link, header, length, label };
     forward::<F, P, M>(packet, maps, view, received, mode, backend).ok().map(|outcome| outcome.egress)
 }
 

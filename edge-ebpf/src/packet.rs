@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_skb_change_head, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::{TcContext, XdpContext},
 };
-use edge_common::wire::packet::{Packet, Wire};
+use edge_common::wire::packet::{Packet, Places, Wire};
 
 /// The context of a program that sees frames.
 pub(crate) trait Context {
@@ -103,7 +103,7 @@ impl<'a, C: Context> ContextPacket<'a, C> {
     }
 
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+    fn find<T>(&self, offset: usize) -> Option<*mut T> {
         let (start, end) = self.ctx.ends();
         at(start, offset, || end)
     }
@@ -139,7 +139,7 @@ impl<C: Context> Packet for ContextPacket<'_, C> {
     #[inline(always)]
     fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
         const { assert!(align_of::<T>() == 1) };
-        let at = self.at::<T>(offset)?;
+        let at = self.find::<T>(offset)?;
         // SAFETY: `at` lies in the frame, as just checked; `T` has no alignment, and every bit pattern is a value of a
         // `Wire` type. What moves the frame's ends takes `&mut self`, so no reference outlives it.
         Some(unsafe { &*at })
@@ -148,7 +148,7 @@ impl<C: Context> Packet for ContextPacket<'_, C> {
     #[inline(always)]
     fn view_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         const { assert!(align_of::<T>() == 1) };
-        let at = self.at::<T>(offset)?;
+        let at = self.find::<T>(offset)?;
         // SAFETY: as in `view`; a `Wire` type has no padding, so that it leaves no byte undefined.
         Some(unsafe { &mut *at })
     }
@@ -170,6 +170,47 @@ impl<C: Context> Packet for ContextPacket<'_, C> {
             return None;
         }
         if self.ctx.grow_tail(more) { Some(()) } else { None }
+    }
+}
+
+/// A place that was found in a frame: a pointer, which the verifier refuses after the frame's ends have moved.
+pub(crate) struct Place<T>(*mut T);
+
+impl<T> Clone for Place<T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Place<T> {}
+
+impl<C: Context> Places for ContextPacket<'_, C> {
+    type Place<T: Wire> = Place<T>;
+
+    #[inline(always)]
+    fn places<T: Wire, U: Wire>(&self, offset: usize) -> Option<(Place<T>, Place<U>)> {
+        const { assert!(align_of::<T>() == 1 && align_of::<U>() == 1) };
+        let both = self.find::<(T, U)>(offset)?;
+        // SAFETY: both lie in the frame, as just checked.
+        Some((Place(both.cast()), Place(unsafe { both.byte_add(size_of::<T>()) }.cast())))
+    }
+
+    #[inline(always)]
+    fn at<T: Wire>(&self, Place(place): Place<T>) -> &T {
+        // SAFETY: as in `view`, at a place that was found; the verifier knows whether it still is one.
+        unsafe { &*place }
+    }
+
+    #[inline(always)]
+    fn at_mut<T: Wire>(&mut self, Place(place): Place<T>) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *place }
+    }
+
+    #[inline(always)]
+    fn has_from<T: Wire>(&self, Place(place): Place<T>, bytes: usize) -> bool {
+        place as usize + bytes <= self.ctx.ends().1
     }
 }
 

@@ -42,14 +42,13 @@ pub use pool::{CELL, Cell, Pool, RETURN_PLACES, return_place};
 pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter, Taken};
 pub use service::{Failover, MAX_POOLS, Mode, Service, Tracking, WhenExhausted};
-pub(crate) use service_index::port_and_protocol;
 pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY};
 pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, slot_address};
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// Index into a map that is kept in two banks.
 #[inline(always)]

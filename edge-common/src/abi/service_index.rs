@@ -45,17 +45,16 @@ impl ServiceKeyV4 {
         Self { vip, port, protocol, used: 1 }
     }
 
-    /// Whether `self` and `other` are the same; in one comparison, not one for each byte.
+    /// Whether `self` and `other` are the same; in few comparisons, not one for each byte.
     #[inline(always)]
     pub const fn is(&self, other: &Self) -> bool {
-        self.word() == other.word()
+        u32::from_ne_bytes(self.vip) == u32::from_ne_bytes(other.vip) && self.rest() == other.rest()
     }
 
+    /// All but the address, which is hashed with it.
     #[inline(always)]
-    const fn word(self) -> u64 {
-        u32::from_le_bytes(self.vip) as u64
-            | (port_and_protocol(self.port, self.protocol) as u64) << 32
-            | (self.used as u64) << 56
+    pub(crate) const fn rest(&self) -> u32 {
+        rest(self.port, self.protocol, self.used)
     }
 }
 
@@ -71,16 +70,18 @@ impl ServiceKeyV6 {
         u128::from_ne_bytes(self.vip) == u128::from_ne_bytes(other.vip) && self.rest() == other.rest()
     }
 
+    /// All but the address, which is hashed with it.
     #[inline(always)]
-    const fn rest(&self) -> u32 {
-        port_and_protocol(self.port, self.protocol) | (self.used as u32) << 24
+    pub(crate) const fn rest(&self) -> u32 {
+        rest(self.port, self.protocol, self.used)
     }
 }
 
-/// Both in one word, whose last byte is zero. Put together by shifts: from four bytes it would be, byte by byte.
+/// Port, protocol and the mark of a used entry as the word that they are in a key. Put together by shifts: from four bytes it
+/// would be, byte by byte.
 #[inline(always)]
-pub(crate) const fn port_and_protocol(port: [u8; 2], protocol: u8) -> u32 {
-    u16::from_le_bytes(port) as u32 | (protocol as u32) << 16
+const fn rest(port: [u8; 2], protocol: u8, used: u8) -> u32 {
+    u16::from_le_bytes(port) as u32 | (protocol as u32) << 16 | (used as u32) << 24
 }
 
 /// What a packet has to know of its destination before it has read anything else: the service, how its flows are hashed and
@@ -158,6 +159,12 @@ impl Target {
     #[inline(always)]
     pub const fn affinity_prefix(self) -> u8 {
         (self.flows >> Self::PREFIX_SHIFT) as u8
+    }
+
+    /// Whether [`Self::affinity_prefix`] is 0.
+    #[inline(always)]
+    pub const fn is_hashed_by_ports(self) -> bool {
+        self.flows & 0xff << Self::PREFIX_SHIFT == 0
     }
 
     /// Whether flows are tracked in this way.

@@ -81,10 +81,14 @@ impl OuterV4 {
     /// The outer header of a packet of the family `protocol` to `backend`. `None` if the outer packet would be longer than IP allows.
     #[inline(always)]
     pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
-        let [high, low] = u16::try_from(inner.length.wrapping_add(Self::LENGTH)).ok()?.to_be_bytes();
+        let length = inner.length.wrapping_add(Self::LENGTH);
+        if length > usize::from(u16::MAX) {
+            return None;
+        }
+        let start = (0x4500_0000 | u32::from(inner.tos) << 16).wrapping_add(length as u32).to_be();
         let header = |check: [u8; 2]| {
             [
-                u32::from_ne_bytes([0x45, inner.tos, high, low]),
+                start,
                 inner.fragmentation,
                 u32::from_ne_bytes([DEFAULT_TTL, protocol, check[0], check[1]]),
                 u32::from_ne_bytes(generation.tunnel_source_v4),

@@ -17,14 +17,16 @@ use crate::{
     wire::{
         ip::Family,
         link::{Egress, Link},
-        packet::{Packet, after},
+        packet::{Places, after},
     },
 };
 
 /// A packet of a service, as forwarding needs it.
 #[derive(Clone, Copy)]
-pub struct Received {
+pub struct Received<H> {
     pub link: Link,
+    /// Where its network header lies.
+    pub header: H,
     /// Bytes of the IP packet.
     pub length: usize,
     /// Twenty bits for an outer header to tell the flow by.
@@ -36,44 +38,53 @@ pub struct Received {
 /// # Errors
 /// The exit of a packet that can't be sent there.
 #[inline(always)]
-pub fn forward<F: Family, P: Packet, M: Maps>(
+pub fn forward<F: Family, P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
     view: View<'_>,
-    received: Received,
+    received: Received<P::Place<F::Header>>,
     mode: Mode,
     backend: &Backend,
 ) -> Result<Outcome, Decision> {
-    let Received { link, length, label } = received;
+    let Received { link, header, length, label } = received;
     let ingress = packet.ingress();
-    let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
-    admit::<F>(header, length, ingress, mode, backend)?;
+    if F::ttl(packet.at(header)) <= 1 {
+        return Err(Exit::TtlExceeded.into());
+    }
     let NextHop { egress, link_layer } = next_hop(maps, view, mode, backend)?;
-
-    let inner = ipip::Inner::of::<F>(header, length, label);
-    F::decrement_ttl(header);
-    let sent = match (mode, backend.family) {
-        (Mode::Dsr, _) => dsr::send::<F, P>(packet, link, &link_layer),
+    let tunnel = |packet: &mut P, overhead: usize| {
+        fits::<F>(length, ingress, Mode::Ipip, overhead, backend)?;
+        let inner = ipip::Inner::of::<F>(packet.at(header), length, label);
+        F::decrement_ttl(packet.at_mut(header));
+        Ok::<_, Decision>(inner)
+    };
+    // Each with all that it needs, so that none asks again which it is.
+    let (sent, [by_ingress, by_other]) = match (mode, backend.family) {
         (Mode::Ipip, 4) => {
+            let inner = tunnel(packet, ipip::OuterV4::LENGTH)?;
             // Compiled apart from the first check, so that no other packet pays for this one.
             let least = F::LEAST_MTU > 0 && exceeds(backend, packet.merge_paths(length, 0xffff), ipip::OuterV4::LENGTH);
             let inner = if least { inner.in_pieces(packet, after(link.l3, size_of::<F::Header>())) } else { inner };
-            ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner)
-                .and_then(|outer| link_layer.send(packet, link, ipip::OuterV4::ETHER_TYPE, outer))
+            let sent = ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner)
+                .and_then(|outer| link_layer.send(packet, link, ipip::OuterV4::ETHER_TYPE, outer));
+            (sent, [Exit::IpipTx, Exit::IpipRedirect])
         }
-        (Mode::Ipip, _) => ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner)
-            .and_then(|outer| link_layer.send(packet, link, ipip::OuterV6::ETHER_TYPE, outer)),
+        (Mode::Ipip, 6) => {
+            let inner = tunnel(packet, ipip::OuterV6::LENGTH)?;
+            let sent = ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner)
+                .and_then(|outer| link_layer.send(packet, link, ipip::OuterV6::ETHER_TYPE, outer));
+            (sent, [Exit::IpipTx, Exit::IpipRedirect])
+        }
+        (Mode::Ipip, _) => return Err(Exit::BadTables.into()),
+        (Mode::Dsr, _) => {
+            fits::<F>(length, ingress, Mode::Dsr, dsr::OVERHEAD, backend)?;
+            F::decrement_ttl(packet.at_mut(header));
+            let sent = dsr::send::<F, P>(packet, link, &link_layer);
+            (sent, [Exit::DsrTx, Exit::DsrRedirect])
+        }
     };
     sent.ok_or(Exit::NoRoom)?;
-
-    let is_ingress = egress == ingress;
-    let exit = match (mode, is_ingress) {
-        (Mode::Dsr, true) => Exit::DsrTx,
-        (Mode::Dsr, false) => Exit::DsrRedirect,
-        (Mode::Ipip, true) => Exit::IpipTx,
-        (Mode::Ipip, false) => Exit::IpipRedirect,
-    };
-    Ok(Outcome { exit, egress })
+    Ok(Outcome { exit: if egress == ingress { by_ingress } else { by_other }, egress })
 }
 
 /// Whether a packet of `length` bytes, which came in by `ingress`, may go to `backend` in this mode.
@@ -95,8 +106,20 @@ pub(crate) fn admit<F: Family>(
         (Mode::Dsr, _) => dsr::OVERHEAD,
         (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
         (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
-        _ => return Err(Exit::BadTables.into()),
+        (Mode::Ipip, _) => return Err(Exit::BadTables.into()),
     };
+    fits::<F>(length, ingress, mode, overhead, backend)
+}
+
+/// Whether a packet of `length` bytes fits, with `overhead` more.
+#[inline(always)]
+fn fits<F: Family>(
+    length: usize,
+    ingress: u32,
+    mode: Mode,
+    overhead: usize,
+    backend: &Backend,
+) -> Result<(), Decision> {
     if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
         too_long::<F>(length, overhead, backend)?;
     }

@@ -1,10 +1,12 @@
 //! A frame in a byte vector.
 
+use core::marker::PhantomData;
+
 use crate::{
     decap::mss::Leaving,
     wire::{
         checksum,
-        packet::{Packet, Wire},
+        packet::{Packet, Places, Wire},
     },
 };
 
@@ -47,6 +49,28 @@ impl Frame {
     }
 }
 
+/// A place that was found in a frame.
+#[derive(Debug)]
+pub struct Place<T> {
+    /// From the frame's start on.
+    offset: usize,
+    of: PhantomData<T>,
+}
+
+impl<T> Clone for Place<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Place<T> {}
+
+impl<T> Place<T> {
+    const fn new(offset: usize) -> Self {
+        Self { offset, of: PhantomData }
+    }
+}
+
 impl Packet for Frame {
     fn len(&self) -> usize {
         self.bytes().len()
@@ -86,6 +110,28 @@ impl Packet for Frame {
         }
         self.buffer.truncate(self.start + length);
         Some(())
+    }
+}
+
+impl Places for Frame {
+    type Place<T: Wire> = Place<T>;
+
+    fn places<T: Wire, U: Wire>(&self, offset: usize) -> Option<(Place<T>, Place<U>)> {
+        let behind = offset.checked_add(size_of::<T>())?;
+        let end = behind.checked_add(size_of::<U>())?;
+        if end > self.len() { None } else { Some((Place::new(offset), Place::new(behind))) }
+    }
+
+    fn at<T: Wire>(&self, place: Place<T>) -> &T {
+        self.view(place.offset).expect("a place of this frame")
+    }
+
+    fn at_mut<T: Wire>(&mut self, place: Place<T>) -> &mut T {
+        self.view_mut(place.offset).expect("a place of this frame")
+    }
+
+    fn has_from<T: Wire>(&self, place: Place<T>, bytes: usize) -> bool {
+        bytes <= self.len().saturating_sub(place.offset)
     }
 }
 

@@ -27,6 +27,12 @@ impl Hash {
         (self.0 >> 12) as u32 & 0xf_ffff
     }
 
+    /// A hash of which only the flow label is known.
+    #[inline(always)]
+    pub const fn of_label(label: u32) -> Self {
+        Self((label as u64) << 12)
+    }
+
     /// Sixteen bits that tell a flow from nearly all others, from other bits than the slot's.
     #[inline(always)]
     pub const fn fingerprint(self) -> u16 {

@@ -1,6 +1,6 @@
 //! The service index: a table in which each key stands at one of two positions, so that two reads find it or its absence.
 
-use crate::abi::{HashKey, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, port_and_protocol};
+use crate::abi::{HashKey, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target};
 
 /// A destination of either family, and the entry that it stands in.
 pub trait Key: Copy {
@@ -44,7 +44,7 @@ impl Key for ServiceKeyV4 {
 
     #[inline(always)]
     fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        key.hash_v4(self.vip, port_and_protocol(self.port, self.protocol)).index_positions(mask)
+        key.hash_v4(self.vip, self.rest()).index_positions(mask)
     }
 
     #[inline(always)]
@@ -73,7 +73,7 @@ impl Key for ServiceKeyV6 {
 
     #[inline(always)]
     fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        key.hash_v6(self.vip, port_and_protocol(self.port, self.protocol)).index_positions(mask)
+        key.hash_v6(self.vip, self.rest()).index_positions(mask)
     }
 
     #[inline(always)]

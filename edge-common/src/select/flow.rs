@@ -14,9 +14,10 @@ use crate::{
 #[inline(always)]
 pub(crate) fn hash<F: Lookup>(view: View<'_>, target: Target, client: &F::Address, ports: u32) -> Hash {
     let key = &view.generation.hash_key;
-    match target.affinity_prefix() {
-        0 => F::flow(key, client, ports),
-        prefix => F::flow_of_source(key, client, prefix),
+    if target.is_hashed_by_ports() {
+        F::flow(key, client, ports)
+    } else {
+        F::flow_of_source(key, client, target.affinity_prefix())
     }
 }
 

@@ -108,12 +108,12 @@ pub const fn ipv4_words([a, b, c, d, e]: [u32; 5]) -> [u8; 2] {
     Sum(a as u64).plus(b as u64).plus(c as u64).plus(d as u64).plus(e as u64).finish_short()
 }
 
-/// The checksum after the TTL, the first byte of a word, went down by one: one more, as [`update`] computes it.
+/// The third word of an IPv4 header, lowest byte first, after its TTL went down by one, which is not 0: the first byte is one
+/// less, and the checksum, in the upper half, one more, as [`update`] computes it.
 #[inline(always)]
-pub const fn ttl_decremented(checksum: [u8; 2]) -> [u8; 2] {
-    // Low byte first, so that one more in the first byte is one more in the word, carries and all.
-    let sum = (u16::from_le_bytes(checksum) as u32).wrapping_add(1);
-    (sum.wrapping_add((sum >= 0xffff) as u32) as u16).to_le_bytes()
+pub const fn ttl_decremented(word: u32) -> u32 {
+    // Low byte first, so that one more in the first byte of a sum is one more in the word, carries and all.
+    word.wrapping_add(if word < 0xfffe_0000 { 0x0001_0000 - 1 } else { 0x0002_0000 - 1 })
 }
 
 /// The checksum after one word that it covers changed from `old` to `new` (RFC 1624, equation 3). A checksum that was
@@ -175,7 +175,9 @@ mod tests {
         for check in 0..=u16::MAX {
             let check = check.to_be_bytes();
             for ttl in [1, 2, 64, 255] {
-                assert_eq!(ttl_decremented(check), update(check, [ttl, 6], [ttl - 1, 6]), "{check:?} {ttl}");
+                let [a, b] = update(check, [ttl, 6], [ttl - 1, 6]);
+                let word = ttl_decremented(u32::from_le_bytes([ttl, 6, check[0], check[1]]));
+                assert_eq!(word.to_le_bytes(), [ttl - 1, 6, a, b], "{check:?} {ttl}");
             }
         }
     }

@@ -53,9 +53,9 @@ pub trait Family {
     /// heed it. 0: there is none.
     const LEAST_MTU: usize;
 
-    /// The transport header of a packet as nearly all are: whole, TCP or UDP directly behind `header`, which stands at `l3`
-    /// and is of the plainest form. All others take the slow path.
-    fn plain<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Option<Transport>;
+    /// The protocol of a packet as nearly all are: TCP or UDP directly behind `header`, which is of the plainest form, and no
+    /// fragment. Nothing is said of its length. All others take the slow path.
+    fn plain(header: &Self::Header) -> Option<u8>;
 
     /// Finds the transport header behind `header`, which stands at `l3`.
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Payload;

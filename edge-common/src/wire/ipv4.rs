@@ -5,7 +5,7 @@ use network_types::ip::Ipv4Hdr;
 use super::{
     checksum, ethernet,
     ip::{Family, Fragment, Payload, Transport},
-    packet::{Packet, after},
+    packet::{Packet, Wire, after, change_as, read_as},
     protocol,
 };
 
@@ -17,6 +17,20 @@ const PLAIN: u8 = 0x45;
 const IS_FRAGMENT: u16 = 0x3fff;
 /// A fragment's offset in it, in units of eight bytes.
 const OFFSET: u16 = 0x1fff;
+
+/// The start of a header, in words as they stand in a frame.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Words {
+    /// Version and length, TOS, length of the packet.
+    start: u32,
+    fragmentation: u32,
+    /// TTL, protocol, checksum.
+    ttl: u32,
+}
+
+// SAFETY: packed integers.
+unsafe impl Wire for Words {}
 
 /// The IPv4 family.
 pub struct V4;
@@ -32,14 +46,11 @@ impl Family for V4 {
 
     /// Without options, and no fragment.
     #[inline(always)]
-    fn plain<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> Option<Transport> {
-        let length = Self::length(header);
+    fn plain(header: &Ipv4Hdr) -> Option<u8> {
         let plain = header.vihl == PLAIN
             && u16::from_ne_bytes(header.frags) & IS_FRAGMENT.to_be() == 0
-            && (header.proto == protocol::TCP || header.proto == protocol::UDP)
-            && length >= Ipv4Hdr::LEN
-            && after(l3, length) <= packet.len();
-        if plain { Some(Transport { protocol: header.proto, offset: after(l3, Ipv4Hdr::LEN) }) } else { None }
+            && (header.proto == protocol::TCP || header.proto == protocol::UDP);
+        if plain { Some(header.proto) } else { None }
     }
 
     #[inline(always)]
@@ -88,13 +99,14 @@ impl Family for V4 {
 
     #[inline(always)]
     fn decrement_ttl(header: &mut Ipv4Hdr) {
-        header.ttl = header.ttl.wrapping_sub(1);
-        header.check = checksum::ttl_decremented(header.check);
+        let words: &mut Words = change_as(header);
+        words.ttl = checksum::ttl_decremented(u32::from_le(words.ttl)).to_le();
     }
 
     #[inline(always)]
     fn tos(header: &Ipv4Hdr) -> u8 {
-        header.tos
+        let words: &Words = read_as(header);
+        (u32::from_be(words.start) >> 16) as u8
     }
 
     #[inline(always)]

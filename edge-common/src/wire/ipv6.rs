@@ -42,12 +42,10 @@ impl Family for V6 {
 
     /// Without extension headers.
     #[inline(always)]
-    fn plain<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> Option<Transport> {
+    fn plain(header: &Ipv6Hdr) -> Option<u8> {
         let next = header.next_hdr;
-        let plain = header.vcf[0] >> 4 == 6
-            && (next == protocol::TCP || next == protocol::UDP)
-            && after(l3, Self::length(header)) <= packet.len();
-        if plain { Some(Transport { protocol: next, offset: after(l3, Ipv6Hdr::LEN) }) } else { None }
+        let plain = header.vcf[0] >> 4 == 6 && (next == protocol::TCP || next == protocol::UDP);
+        if plain { Some(next) } else { None }
     }
 
     #[inline(always)]
@@ -94,7 +92,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn tos(header: &Ipv6Hdr) -> u8 {
-        header.vcf[0] << 4 | header.vcf[1] >> 4
+        (u32::from_be_bytes(header.vcf) >> 20) as u8
     }
 
     /// No router fragments IPv6.

@@ -18,5 +18,6 @@ pub mod transport;
 pub mod tcp;
 pub mod udp;
 pub mod quic;
+pub mod plain;
 
 pub mod checksum;

@@ -1,5 +1,7 @@
 //! A frame's bytes, as the packet path sees them.
 
+use core::ptr;
+
 use network_types::{
     eth::EthHdr,
     icmp::{Icmpv4Hdr, Icmpv6Hdr},
@@ -44,6 +46,22 @@ const _: () = {
     assert!(size_of::<Icmpv4Hdr>() == 8);
     assert!(size_of::<Icmpv6Hdr>() == 8);
 };
+
+/// The first bytes of a header as another one.
+#[inline(always)]
+pub const fn read_as<T: Wire, U: Wire>(header: &T) -> &U {
+    const { assert!(size_of::<U>() <= size_of::<T>() && align_of::<U>() == 1) };
+    // SAFETY: it lies in the header, has no alignment, and every bit pattern is a value of it.
+    unsafe { &*ptr::from_ref(header).cast() }
+}
+
+/// The same, to be changed where it lies.
+#[inline(always)]
+pub const fn change_as<T: Wire, U: Wire>(header: &mut T) -> &mut U {
+    const { assert!(size_of::<U>() <= size_of::<T>() && align_of::<U>() == 1) };
+    // SAFETY: as above; a `Wire` type has no padding, so that it leaves no byte undefined.
+    unsafe { &mut *ptr::from_mut(header).cast() }
+}
 
 /// One frame. Offsets count bytes from its start, the Ethernet header.
 pub trait Packet {
@@ -93,6 +111,29 @@ pub trait Packet {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A frame in which a place is looked for once, and then read and changed there.
+pub trait Places: Packet {
+    /// Where a `T` lies that is wholly in the frame. It is valid until the frame's ends move: the verifier refuses a program
+    /// that uses it after that.
+    type Place<T: Wire>: Copy;
+
+    /// The place of a `T` at `offset`, and of a `U` directly behind it; `None` if they are not both wholly in the frame.
+    fn places<T: Wire, U: Wire>(&self, offset: usize) -> Option<(Self::Place<T>, Self::Place<U>)>;
+
+    /// The place of a `T` at `offset`.
+    #[inline(always)]
+    fn place<T: Wire>(&self, offset: usize) -> Option<Self::Place<T>> {
+        self.places::<T, [u8; 0]>(offset).map(|(place, _)| place)
+    }
+
+    fn at<T: Wire>(&self, place: Self::Place<T>) -> &T;
+
+    fn at_mut<T: Wire>(&mut self, place: Self::Place<T>) -> &mut T;
+
+    /// Whether the frame has `bytes` bytes from `place` on.
+    fn has_from<T: Wire>(&self, place: Self::Place<T>, bytes: usize) -> bool;
 }
 
 /// The offset behind `bytes` bytes at `offset`.

@@ -18,7 +18,7 @@ pub struct Head {
     /// Source and destination port, as they stand there, in a word of the lowest byte first.
     pub ports: u32,
     /// Two more bytes, likewise: of TCP the data offset and the flags, of UDP the length.
-    more: u16,
+    pub(super) more: u16,
 }
 
 impl Head {
