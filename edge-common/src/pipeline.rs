@@ -13,7 +13,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
 use crate::{
-    abi::{Backend, BackendNumber, Exit, Mode, Target},
+    abi::{Backend, BackendNumber, Exit, Target},
     forward::{self, Received},
     lookup::{Lookup, hash::Hash},
     maps::{Maps, View},
@@ -129,23 +129,25 @@ fn parse<P: Places, M: Maps>(
     }
 }
 
-/// A packet that goes to a backend, and in which mode.
+/// A packet that goes to a backend.
 struct Forwarded<'a> {
-    mode: Mode,
+    /// Of which the service and the mode count. Taken apart where they are needed, as the hash is: what is put together for
+    /// another step costs a packet more than what it consists of.
+    target: Target,
+    hash: Hash,
     backend: &'a Backend,
     number: BackendNumber,
-    service: u32,
-    /// Its flow's, of which only the label counts.
-    hash: Hash,
     /// Whether it starts a flow.
     starts: bool,
 }
 
 impl<'a> Forwarded<'a> {
     #[inline(always)]
-    const fn new(mode: Mode, backend: &'a Backend, chosen: Chosen) -> Self {
-        let Chosen { service, backend: number, label, starts } = chosen;
-        Self { mode, backend, number, service, hash: Hash::of_label(label), starts }
+    fn new<M: Maps>(maps: &'a M, chosen: Chosen) -> Result<Self, Exit> {
+        let Chosen { service, mode, label, backend: number, starts } = chosen;
+        let backend = maps.backend(number).ok_or(Exit::BadTables)?;
+        let target = Target::new(service as u16, 1, 0).with_mode(mode);
+        Ok(Self { target, hash: Hash::of_label(label), backend, number, starts })
     }
 }
 
@@ -168,17 +170,16 @@ fn network<F: Lookup, P: Places, M: Maps>(
         },
         None => None,
     };
-    let (header, Forwarded { mode, backend, number, service, hash, starts }) = match fast {
-        Some(forwarded) => forwarded,
-        None => {
-            let forwarded = slow_packet::<P, M>(packet, maps, subprograms, view, link)?;
-            (packet.place(link.l3).ok_or(Exit::Malformed)?, forwarded)
-        }
+    let (header, Forwarded { target, hash, backend, number, starts }) = if let Some(forwarded) = fast {
+        forwarded
+    } else {
+        let forwarded = slow_packet::<P, M>(packet, maps, subprograms, view, link)?;
+        (packet.place(link.l3).ok_or(Exit::Malformed)?, forwarded)
     };
     let length = F::length(packet.at(header));
     let received = Received { link, header, length, label: hash.flow_label() };
-    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, mode, backend)?;
-    maps.count_forwarded(service, number, length as u64, starts);
+    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target.mode(), backend)?;
+    maps.count_forwarded(target.service(), number, length as u64, starts);
     Ok(forwarded)
 }
 
@@ -223,8 +224,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     let starts = syn || flow::starts_quic(packet, target, at);
     let flow = flow::hash::<F>(view, target, F::source(header), start.ports());
     if let Some((number, backend)) = select::stable_owner(maps, target, flow, starts) {
-        let (mode, service) = (target.mode(), target.service());
-        return Ok(Some(Forwarded { mode, backend, number, service, hash: flow, starts }));
+        return Ok(Some(Forwarded { target, hash: flow, backend, number, starts }));
     }
     let location = FlowLocation {
         relation: FlowRelation::Whole,
@@ -236,8 +236,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
         v6: F::ETHER_TYPE == ethernet::IPV6,
     };
     let chosen = sent(subprograms.choose(packet, maps, Some((target, flow)), location))?;
-    let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
-    Ok(Some(Forwarded::new(target.mode(), backend, chosen)))
+    Ok(Some(Forwarded::new(maps, chosen)?))
 }
 
 /// A packet of the slow path.
@@ -257,10 +256,7 @@ fn slow_packet<'a, P: Packet, M: Maps>(
         }
     }
     let chosen = sent(result)?;
-    let service = maps.service(view.bank, chosen.service).ok_or(Exit::BadTables)?;
-    let backend = maps.backend(chosen.backend).ok_or(Exit::BadTables)?;
-    let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
-    Ok(Forwarded::new(mode, backend, chosen))
+    Ok(Forwarded::new(maps, chosen)?)
 }
 
 /// The chosen backend, or the exit of a packet without one.

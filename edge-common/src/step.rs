@@ -1,7 +1,7 @@
 //! What the steps of the path hand to each other: where a flow is read, what a step found, how a packet leaves.
 
 use crate::{
-    abi::{BackendNumber, Exit},
+    abi::{BackendNumber, Exit, Mode, Target},
     wire::icmp::Message,
 };
 
@@ -122,6 +122,14 @@ pub struct Chosen {
     pub backend: BackendNumber,
     /// Whether the packet starts a flow.
     pub starts: bool,
+    pub mode: Mode,
+}
+
+impl Chosen {
+    #[inline(always)]
+    pub const fn new(target: Target, backend: BackendNumber, label: u32, starts: bool) -> Self {
+        Self { service: target.service(), label, backend, starts, mode: target.mode() }
+    }
 }
 
 /// Where in a frame a flow is to be read.
@@ -160,12 +168,14 @@ impl StepResult {
     const CHOOSE: u64 = 1 << 62;
     const STARTS: u64 = 1 << 61;
     const V6: u64 = 1 << 60;
+    const IPIP: u64 = 1 << 59;
 
     #[inline(always)]
     pub const fn step(self) -> Step {
         if self.0 & Self::TO != 0 {
             return Step::Forward(Chosen {
                 service: (self.0 >> 16) as u32 & 0xffff,
+                mode: if self.0 & Self::IPIP != 0 { Mode::Ipip } else { Mode::Dsr },
                 backend: self.0 as u16,
                 label: (self.0 >> 32) as u32 & 0xf_ffff,
                 starts: self.0 & Self::STARTS != 0,
@@ -213,9 +223,10 @@ impl From<Exit> for StepResult {
 
 impl From<Chosen> for StepResult {
     #[inline(always)]
-    fn from(Chosen { service, label, backend, starts }: Chosen) -> Self {
+    fn from(Chosen { service, label, backend, starts, mode }: Chosen) -> Self {
+        let flags = Self::TO | Self::flag(starts, Self::STARTS) | Self::flag(matches!(mode, Mode::Ipip), Self::IPIP);
         let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
-        Self(Self::TO | Self::flag(starts, Self::STARTS) | label << 32 | service << 16 | u64::from(backend))
+        Self(flags | label << 32 | service << 16 | u64::from(backend))
     }
 }
 
@@ -237,10 +248,11 @@ mod tests {
     proptest! {
         #[test]
         fn words_hold_what_was_put_in(
-            service in 0u32..1 << 16, backend: u16, label in 0u32..1 << 20, starts: bool,
+            service in 0u32..1 << 16, ipip: bool, backend: u16, label in 0u32..1 << 20, starts: bool,
             detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
         ) {
-            let chosen = Chosen { service, label, backend, starts };
+            let mode = if ipip { Mode::Ipip } else { Mode::Dsr };
+            let chosen = Chosen { service, label, backend, starts, mode };
             prop_assert_eq!(StepResult::from(chosen).step(), Step::Forward(chosen));
             let decided = Decision::new(Exit::from_raw(exit), detail);
             prop_assert_eq!(StepResult::from(decided).step(), Step::Leave(decided));

@@ -142,8 +142,7 @@ pub struct ServicePlan {
     pub vip: IpAddr,
     pub port: u16,
     pub protocol: u8,
-    /// A [`Mode`], or an invalid value.
-    pub mode: u8,
+    pub mode: Mode,
     pub pools: Vec<u16>,
     pub when_exhausted: WhenExhausted,
     pub failover: Failover,
@@ -242,7 +241,7 @@ impl World {
             vip,
             port,
             protocol,
-            mode: mode as u8,
+            mode,
             pools: pools.to_vec(),
             when_exhausted: WhenExhausted::Open,
             failover: Failover::default(),

@@ -63,12 +63,10 @@ pub struct Service {
     pub pools: [u16; MAX_POOLS],
     /// How many pools it has, 1 to [`MAX_POOLS`].
     pub pool_count: u8,
-    /// A [`Mode`].
-    pub mode: u8,
     /// A [`WhenExhausted`].
     pub when_exhausted: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 2],
     /// Whether the service is in transition: not 0 while packets look at any of its slots ([`Slot::look`](super::Slot::look)). The
     /// controller sets it before these, and the packet path does where it looks at a slot by itself, since its owner is dead;
     /// only the controller clears it, after these. Packets go by their slot alone. Writers count it up, so that the one that

@@ -53,7 +53,7 @@ impl ServiceKeyV4 {
 
     /// All but the address, which is hashed with it.
     #[inline(always)]
-    pub(crate) const fn rest(&self) -> u32 {
+    pub(crate) const fn rest(self) -> u32 {
         rest(self.port, self.protocol, self.used)
     }
 }
@@ -90,7 +90,7 @@ const fn rest(port: [u8; 2], protocol: u8, used: u8) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Target {
     /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 2 of a [`Tracking`];
-    /// 1 of a [`Mode`]; 5 of the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
+    /// 1 of a [`Mode`]; 5 of 31 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
     flows: u32,
     /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
     /// for that. The highest bit is the position's own ([`Target::is_left`]).
@@ -112,7 +112,7 @@ impl Target {
 
     /// `count` of slots is a power of two, and their first cell below 2^31.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
-        Self { flows: count.ilog2() << Self::SLOTS_SHIFT | service as u32, slots: first & Self::SLOTS }
+        Self { flows: (31 - count.ilog2()) << Self::SLOTS_SHIFT | service as u32, slots: first & Self::SLOTS }
     }
 
     /// The same with flows that are tracked in this way, and hashed by addresses and ports or by a prefix of the client's
@@ -176,7 +176,7 @@ impl Target {
     /// Slots of the service, less one.
     #[inline(always)]
     pub const fn slot_mask(self) -> u32 {
-        (1u32 << (self.flows >> Self::SLOTS_SHIFT)).wrapping_sub(1)
+        (u32::MAX >> 1) >> (self.flows >> Self::SLOTS_SHIFT)
     }
 
     /// A VIP itself, which is an address of the host or not.

@@ -62,7 +62,7 @@ pub fn choose<P: Packet, M: Maps>(
     let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
     let (own, starts) = (flags & 1 != 0, flags & 2 != 0);
     match select::choose(maps, view, service, &FlowQuery { target, hash, key, starts, may_record: own }) {
-        Ok(backend) => Chosen { service: target.service(), backend, label: hash.flow_label(), starts }.into(),
+        Ok(backend) => Chosen::new(target, backend, hash.flow_label(), starts).into(),
         Err(Exit::Exhausted) => exhausted(service, at).into(),
         Err(exit) => exit.into(),
     }

@@ -13,7 +13,7 @@ pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool)
     let slot = maps.slot(slot_address(target.slots(), flow.slot(target.slot_mask())))?;
     let backend = maps.backend(slot.owner)?;
     // Without a branch: the bit of `NEW` is that of a number.
-    let wanted = State::ALIVE | u32::from(starts) * State::NEW;
+    let wanted = State::ALIVE | (u32::from(starts) * State::NEW);
     if slot.look == 0 && State(backend.state).has_all(wanted) { Some((slot.owner, backend)) } else { None }
 }
 

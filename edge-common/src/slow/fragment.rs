@@ -7,7 +7,7 @@ use network_types::tcp::TcpHdr;
 
 use super::Look;
 use crate::{
-    abi::{Exit, FragmentRecord, Mode, RateLimited},
+    abi::{Exit, FragmentRecord, RateLimited},
     forward,
     lookup::Lookup,
     maps::{Fragments as _, Maps},
@@ -54,7 +54,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
         // Of its place, too: an outer header has an identification of its own, which tells fragments apart.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
-        Ok(Chosen { service: target.service(), backend: first.backend, label: hash.flow_label(), starts: false }.into())
+        Ok(Chosen::new(target, first.backend, hash.flow_label(), false).into())
     }
 
     /// Remembers where a first fragment goes, if it goes there. No later one follows one that is not remembered, so that no
@@ -67,11 +67,9 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
 
     #[inline(always)]
     fn remembered<F: Lookup + Icmp>(&self, result: StepResult) -> Result<StepResult, Decision> {
-        let Step::Forward(Chosen { service, backend, .. }) = result.step() else { return Ok(result) };
+        let Step::Forward(Chosen { mode, backend, .. }) = result.step() else { return Ok(result) };
         let header: &F::Header = self.packet.view(self.link.l3).ok_or(Exit::Malformed)?;
-        let service = self.maps.service(self.view.bank, service).ok_or(Exit::BadTables)?;
         let to = self.maps.backend(backend).ok_or(Exit::BadTables)?;
-        let mode = Mode::from_raw(service.mode).ok_or(Exit::BadTables)?;
         forward::admit::<F>(header, F::length(header), self.packet.ingress(), mode, to)?;
         let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else {
             return Err(Exit::Malformed.into());

@@ -68,17 +68,15 @@ impl Sum {
         Self(self.0 & 0xffff_ffff).plus(self.0 >> 32).finish_short()
     }
 
-    /// The same for a sum below 2^36: a few words, as an IPv4 header has them.
+    /// The same for a sum below 2^48: a few words, as an IPv4 header has them.
+    ///
+    /// By the multiplier the words that the sum consists of meet in the highest one, and each carry comes back as one more: the
+    /// sum is `q * 0xffff + r`, so that the product is `r` times the multiplier, less `q`. Its highest word is `r`, or 0xffff
+    /// for the zero that is not all zero.
     #[inline(always)]
     const fn finish_short(self) -> [u8; 2] {
-        let Self(sum) = self.fold().fold().fold();
-        (!(sum as u16)).to_ne_bytes()
-    }
-
-    /// Adds the carries of the lowest word to it.
-    #[inline(always)]
-    const fn fold(self) -> Self {
-        Self(self.0 & 0xffff).plus(self.0 >> 16)
+        let Self(sum) = self;
+        (!(sum.wrapping_mul(0x0001_0001_0001_0001) >> 48) as u16).to_ne_bytes()
     }
 
     /// Adds a number of 32 bits at most. No frame has so many of them that the sum wraps.

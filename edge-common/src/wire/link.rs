@@ -29,14 +29,21 @@ impl Link {
     /// Reads the link layer; `None` if the frame ends in it.
     #[inline(always)]
     pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
-        Self::parse_at_station(packet).map(|(_, link)| link)
+        Self::read(packet).map(|(_, link)| link.merged(packet))
     }
 
-    /// The same, with the interface and the MAC address that the frame came to.
+    /// The same, with the interface and the MAC address that the frame came to. Frames without a tag, which are verified apart
+    /// from others, need not have hidden where they are read.
     #[inline(always)]
     pub fn parse_at_station<P: Packet>(packet: &P) -> Option<(Station, Self)> {
-        let &Untagged { addresses, ether_type: first } = packet.view(0)?;
+        let (addresses, link) = Self::read(packet)?;
         let station = Station::new(packet.ingress(), addresses.destination());
+        Some((station, if link.l3 == EthHdr::LEN { link } else { link.merged(packet) }))
+    }
+
+    #[inline(always)]
+    fn read<P: Packet>(packet: &P) -> Option<(Addresses, Self)> {
+        let &Untagged { addresses, ether_type: first } = packet.view(0)?;
         let mut link = Self { l3: EthHdr::LEN, ether_type: first };
         // What nearly all frames carry is tested first.
         if link.ether_type != IPV4 && link.ether_type != IPV6 && is_tag(link.ether_type) {
@@ -48,7 +55,7 @@ impl Link {
                 };
             }
         }
-        Some((station, link.merged(packet)))
+        Some((addresses, link))
     }
 
     /// The same, without what the verifier knows of its length ([`Packet::merge_paths`]).
@@ -134,24 +141,32 @@ impl Egress {
     #[inline(always)]
     pub fn send<P: Packet, H: Wire>(&self, packet: &mut P, came: Link, ether_type: u16, headers: H) -> Option<()> {
         let Self { destination, source, vlan } = *self;
-        let addresses = Addresses::new(destination, source);
         if vlan == 0 {
-            return replace(packet, came, Start { link: Untagged { addresses, ether_type }, headers });
+            let start: &mut Start<Untagged, H> = replace(packet, came)?;
+            start.headers = headers;
+            Addresses::set(&mut start.link, destination, source);
+            start.link.ether_type = ether_type;
+            return Some(());
         }
         let [high, low] = vlan.to_be_bytes();
         let tag = [high & 0x0f | came.priority(packet), low];
-        replace(packet, came, Start { link: Tagged { addresses, tag_type: vlan::TAG, tag, ether_type }, headers })
+        let start: &mut Start<Tagged, H> = replace(packet, came)?;
+        *start = Start {
+            link: Tagged { addresses: Addresses::new(destination, source), tag_type: vlan::TAG, tag, ether_type },
+            headers,
+        };
+        Some(())
     }
 }
 
-/// Puts `start` in the place of the link layer `came`.
+/// Makes room for a `T` in the place of the link layer `came`.
 #[inline(always)]
-fn replace<P: Packet, T: Wire>(packet: &mut P, came: Link, start: T) -> Option<()> {
+fn replace<P: Packet, T: Wire>(packet: &mut P, came: Link) -> Option<&mut T> {
     let longer = (size_of::<T>() as i32).wrapping_sub(came.l3 as i32);
     if longer != 0 {
         packet.grow_head(longer)?;
     }
-    packet.store(0, start)
+    packet.view_mut(0)
 }
 
 #[inline(always)]

@@ -231,16 +231,6 @@ fn faults(cases: &mut Vec<Case>, side: Side) {
             push(cases, side, exit, &format!("{name}, {transport}"), what, &from_client(side, payload));
         }
     }
-    // Others have the mode of their destination.
-    for (transport, payload) in [("SYN", tcp(port::BAD_MODE, SYN)), ("UDP", udp(port::BAD_MODE))] {
-        let behind_options = with_ip(from_client(side, payload), |ip| match side {
-            Side::V4 => ip.options = vec![1; 8],
-            Side::V6 => ip.extensions = vec![Extension::filler(protocol::DESTINATION, 1)],
-        });
-        let (name, what) =
-            (format!("no such mode, {transport}"), "The service of a slow-path packet has a mode that is none.");
-        push(cases, side, Exit::BadTables, &name, what, &behind_options);
-    }
 }
 
 /// Metadata takes the room before the frame: the kernel keeps 216 bytes, and allows up to 200 of metadata and more.

@@ -55,8 +55,7 @@ pub mod port {
     pub const DSR_BEHIND: u16 = 104;
     pub const IN4_BEHIND: u16 = 105;
     pub const IN6_BEHIND: u16 = 106;
-    /// Faulty tables: no such mode, no such family, no such service.
-    pub const BAD_MODE: u16 = 101;
+    /// Faulty tables: no such family, no such service.
     pub const BAD_FAMILY: u16 = 102;
     pub const BAD_SERVICE: u16 = 103;
     /// No service at all.
@@ -151,10 +150,8 @@ impl Scene {
             });
         }
         add(port::BAD_FAMILY, Mode::Ipip, side, LO, &|backend| backend.family = 0);
-        let bad_mode = add(port::BAD_MODE, Mode::Dsr, side, LO, &plain);
         let reject = add(port::REJECT, Mode::Dsr, side, LO, &down);
         let drop = add(port::DROP, Mode::Dsr, side, LO, &down);
-        self.world.services[bad_mode].mode = 9;
         self.world.services[reject].when_exhausted = WhenExhausted::Reject;
         self.world.services[drop].when_exhausted = WhenExhausted::Drop;
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use edge_common::{
     abi::{
-        BackendNumber, CELL, Cell, Generation, Mode, Pool, SLOTS_PER_CELL, Service, ServiceKeyV4, ServiceKeyV6, Slot,
+        BackendNumber, CELL, Cell, Generation, Pool, SLOTS_PER_CELL, Service, ServiceKeyV4, ServiceKeyV6, Slot,
         SlotAddress, SlotCell, State, Target, VIP_ENTRY, slot_address,
     },
     host::Memory,
@@ -103,7 +103,6 @@ impl World {
                     slots: number_32 * self.slot_cells(),
                     pools,
                     pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
-                    mode: service.mode,
                     when_exhausted: service.when_exhausted as u8,
                     in_transition: service.in_transition.into(),
                     slot_mask: self.slots - 1,
@@ -170,10 +169,7 @@ impl World {
             let first = memory.service(ACTIVE, service.into()).map_or(0, |service| service.slots);
             let target = Target::new(service, self.slots, first);
             let target = match self.services.get(usize::from(service)) {
-                Some(service) => {
-                    let mode = Mode::from_raw(service.mode).unwrap_or(Mode::Dsr);
-                    target.with_flows(service.tracking, service.affinity).with_mode(mode)
-                }
+                Some(service) => target.with_flows(service.tracking, service.affinity).with_mode(service.mode),
                 None => target,
             };
             let is_host = target.is_vip() && self.host_vips.contains(&vip);

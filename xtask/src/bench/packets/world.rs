@@ -135,7 +135,6 @@ impl World {
                     slots: u32::try_from(slots.len())?,
                     pools: [pool, 0, 0, 0, 0, 0, 0, 0],
                     pool_count: 1,
-                    mode: if form.ipip { Mode::Ipip } else { Mode::Dsr } as u8,
                     when_exhausted: WhenExhausted::Reject as u8,
                     slot_mask: self.slots - 1,
                     in_transition: self.table.is_some().into(),
