@@ -136,7 +136,7 @@ struct Forwarded<'a> {
     target: Target,
     hash: Hash,
     backend: &'a Backend,
-    number: BackendNumber,
+    number: u32,
     /// Whether it starts a flow.
     starts: bool,
 }
@@ -147,7 +147,7 @@ impl<'a> Forwarded<'a> {
         let Chosen { service, mode, label, backend: number, starts } = chosen;
         let backend = maps.backend(number).ok_or(Exit::BadTables)?;
         let target = Target::new(service as u16, 1, 0).with_mode(mode);
-        Ok(Self { target, hash: Hash::of_label(label), backend, number, starts })
+        Ok(Self { target, hash: Hash::of_label(label), backend, number: number.into(), starts })
     }
 }
 
@@ -179,7 +179,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
     let length = F::length(packet.at(header));
     let received = Received { link, header, length, label: hash.flow_label() };
     let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target.mode(), backend)?;
-    maps.count_forwarded(target.service(), number, length as u64, starts);
+    maps.count_forwarded(target.service(), number as BackendNumber, length as u64, starts);
     Ok(forwarded)
 }
 
@@ -200,31 +200,29 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     link: Link,
     Plain { header, start, protocol }: Plain<P::Place<F::Header>, P::Place<plain::Start>>,
 ) -> Result<Option<Forwarded<'a>>, Decision> {
-    const fn own<H>() -> usize {
-        size_of::<H>()
-    }
     let (header, start): (&F::Header, _) = (packet.at(header), packet.at(start));
     let vip = F::destination(header);
     let Some(target) = F::find(maps, view, vip, start.destination(), protocol) else {
         if !F::may_be_vip(view.generation, vip) {
             return Err(Exit::NotOurs.into());
         }
-        let whole = F::length(header) >= own::<F::Header>();
+        let whole = F::length(header) >= size_of::<F::Header>();
         return if !whole || view.generation.any_port != 0 {
             Ok(None)
         } else {
             Err(F::unserved(view, vip, Exit::NotOurs))
         };
     };
-    // Counted from the network header, of which the link layer's length is no part.
-    let Ok(syn) = start.head(protocol).check(protocol, own::<F::Header>(), F::length(header)) else {
+    // In what the length field counts, of which the link layer is no part.
+    let end = F::length(header).wrapping_sub(const { size_of::<F::Header>() - F::COUNTED });
+    let Ok(syn) = start.head(protocol).check(protocol, F::COUNTED, end) else {
         return Err(Exit::Malformed.into());
     };
-    let at = Transport { protocol, offset: after(link.l3, own::<F::Header>()) };
+    let at = Transport { protocol, offset: after(link.l3, size_of::<F::Header>()) };
     let starts = syn || flow::starts_quic(packet, target, at);
     let flow = flow::hash::<F>(view, target, F::source(header), start.ports());
     if let Some((number, backend)) = select::stable_owner(maps, target, flow, starts) {
-        return Ok(Some(Forwarded { target, hash: flow, backend, number, starts }));
+        return Ok(Some(Forwarded { target, hash: flow, backend, number: number.into(), starts }));
     }
     let location = FlowLocation {
         relation: FlowRelation::Whole,

@@ -113,10 +113,11 @@ impl<'a, C: Context> ContextPacket<'a, C> {
 /// what the verifier wants to see before each access.
 #[inline(always)]
 pub(crate) fn at<T>(data: usize, offset: usize, data_end: impl FnOnce() -> usize) -> Option<*mut T> {
-    let mut start = data + offset;
-    // SAFETY: moves a register to itself; it hides where `start` comes from. Otherwise LLVM computes the end and the accesses each
-    // in its own way, and the verifier does not see that the one that was compared is the one that is used.
-    unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };
+    let found = data + offset;
+    let start: usize;
+    // SAFETY: copies a register; it hides where `start` comes from. Otherwise LLVM computes the end and the accesses each in its
+    // own way, and the verifier does not see that the one that was compared is the one that is used.
+    unsafe { asm!("{0} = {1}", lateout(reg) start, in(reg) found, options(pure, nomem, nostack, preserves_flags)) };
     // SAFETY: the kernel keeps no frame at address zero.
     unsafe { hint::assert_unchecked(start != 0) };
     if start + size_of::<T>() > data_end() {
@@ -206,6 +207,12 @@ impl<C: Context> Places for ContextPacket<'_, C> {
     fn at_mut<T: Wire>(&mut self, Place(place): Place<T>) -> &mut T {
         // SAFETY: as above.
         unsafe { &mut *place }
+    }
+
+    #[inline(always)]
+    fn start<T: Wire, U: Wire>(Place(place): Place<T>) -> Place<U> {
+        const { assert!(size_of::<U>() <= size_of::<T>()) };
+        Place(place.cast())
     }
 
     #[inline(always)]

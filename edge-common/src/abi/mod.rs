@@ -42,6 +42,7 @@ pub use pool::{CELL, Cell, Pool, RETURN_PLACES, return_place};
 pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter, Taken};
 pub use service::{Failover, MAX_POOLS, Mode, Service, Tracking, WhenExhausted};
+pub(crate) use service_index::halves;
 pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY};
 pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, slot_address};
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};

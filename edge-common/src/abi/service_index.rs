@@ -67,7 +67,8 @@ impl ServiceKeyV6 {
     /// Whether `self` and `other` are the same; in few comparisons, not one for each byte.
     #[inline(always)]
     pub const fn is(&self, other: &Self) -> bool {
-        u128::from_ne_bytes(self.vip) == u128::from_ne_bytes(other.vip) && self.rest() == other.rest()
+        let ([high, low], [other_high, other_low]) = (halves(self.vip), halves(other.vip));
+        low == other_low && high == other_high && self.rest() == other.rest()
     }
 
     /// All but the address, which is hashed with it.
@@ -75,6 +76,13 @@ impl ServiceKeyV6 {
     pub(crate) const fn rest(&self) -> u32 {
         rest(self.port, self.protocol, self.used)
     }
+}
+
+/// The two halves of an address, lowest byte first.
+#[inline(always)]
+pub(crate) const fn halves(address: [u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
 }
 
 /// Port, protocol and the mark of a used entry as the word that they are in a key. Put together by shifts: from four bytes it
@@ -93,18 +101,18 @@ pub struct Target {
     /// 1 of a [`Mode`]; 5 of 31 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
     flows: u32,
     /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
-    /// for that. The highest bit is the position's own ([`Target::is_left`]).
+    /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away.
     slots: u32,
 }
 
 impl Target {
     /// A VIP itself: whether it is an address of the host. It has no slots.
-    pub const HOST: u32 = 1;
+    pub const HOST: u32 = 1 << Self::CELL_SHIFT;
     /// Where in it that bit is, which changes while packets look.
     pub const HOST_AT: usize = offset_of!(Self, slots);
 
-    const LEFT: u32 = 1 << 31;
-    const SLOTS: u32 = Self::LEFT - 1;
+    const LEFT: u32 = 1;
+    const CELL_SHIFT: u32 = 1;
     const PREFIX_SHIFT: u32 = 16;
     const TRACKING_SHIFT: u32 = 24;
     const MODE_SHIFT: u32 = 26;
@@ -112,7 +120,7 @@ impl Target {
 
     /// `count` of slots is a power of two, and their first cell below 2^31.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
-        Self { flows: (31 - count.ilog2()) << Self::SLOTS_SHIFT | service as u32, slots: first & Self::SLOTS }
+        Self { flows: (31 - count.ilog2()) << Self::SLOTS_SHIFT | service as u32, slots: first << Self::CELL_SHIFT }
     }
 
     /// The same with flows that are tracked in this way, and hashed by addresses and ports or by a prefix of the client's
@@ -181,7 +189,7 @@ impl Target {
 
     /// A VIP itself, which is an address of the host or not.
     pub const fn vip(is_host: bool) -> Self {
-        Self::new(VIP_ENTRY, 1, if is_host { Self::HOST } else { 0 })
+        Self::new(VIP_ENTRY, 1, 0).with_host(is_host)
     }
 
     #[inline(always)]
@@ -203,7 +211,7 @@ impl Target {
 
     #[inline(always)]
     pub const fn slots(self) -> u32 {
-        self.slots & Self::SLOTS
+        self.slots >> Self::CELL_SHIFT
     }
 
     /// Whether some key whose first position this is stands at its second one: only then need that be looked at.

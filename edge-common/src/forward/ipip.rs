@@ -75,17 +75,18 @@ unsafe impl Wire for OuterV4 {}
 impl OuterV4 {
     /// Bytes of it.
     pub(super) const LENGTH: usize = Ipv4Hdr::LEN;
+    /// Bytes of the longest packet behind it: its length field counts both.
+    pub(super) const LONGEST: usize = u16::MAX as usize - Self::LENGTH;
     /// EtherType, as it stands in a frame.
     pub(super) const ETHER_TYPE: u16 = ethernet::IPV4;
 
-    /// The outer header of a packet of the family `protocol` to `backend`. `None` if the outer packet would be longer than IP allows.
+    /// The outer header of a packet of the family `protocol` to `backend`.
     #[inline(always)]
-    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
-        let length = inner.length.wrapping_add(Self::LENGTH);
-        if length > usize::from(u16::MAX) {
-            return None;
-        }
-        let start = (0x4500_0000 | u32::from(inner.tos) << 16).wrapping_add(length as u32).to_be();
+    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Self {
+        let start = (0x4500_0000 | u32::from(inner.tos) << 16)
+            .wrapping_add(inner.length as u32)
+            .wrapping_add(Self::LENGTH as u32)
+            .to_be();
         let header = |check: [u8; 2]| {
             [
                 start,
@@ -95,7 +96,7 @@ impl OuterV4 {
                 u32::from_ne_bytes(backend.address_v4()),
             ]
         };
-        Some(Self(header(checksum::ipv4_words(header([0; 2])))))
+        Self(header(checksum::ipv4_words(header([0; 2]))))
     }
 }
 
@@ -114,20 +115,22 @@ unsafe impl Wire for OuterV6 {}
 impl OuterV6 {
     /// Bytes of it.
     pub(super) const LENGTH: usize = Ipv6Hdr::LEN;
+    /// Bytes of the longest packet behind it, which its length field counts alone.
+    pub(super) const LONGEST: usize = u16::MAX as usize;
     /// EtherType, as it stands in a frame.
     pub(super) const ETHER_TYPE: u16 = ethernet::IPV6;
 
     /// As [`OuterV4::outer`]; an IPv6 header contains the length of its payload alone.
     #[inline(always)]
-    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Option<Self> {
-        let [high, low] = u16::try_from(inner.length).ok()?.to_be_bytes();
+    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Self {
+        let [high, low] = (inner.length as u16).to_be_bytes();
         let first = 6 << 28 | u32::from(inner.tos) << 20 | inner.label;
-        Some(Self {
+        Self {
             start: [first.to_be(), u32::from_ne_bytes([high, low, protocol, DEFAULT_TTL])],
             // As sixteen bytes they would be copied byte by byte.
             source: u128::from_ne_bytes(generation.tunnel_source_v6),
             destination: u128::from_ne_bytes(backend.address),
-        })
+        }
     }
 }
 

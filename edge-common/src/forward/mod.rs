@@ -11,12 +11,12 @@ use core::{
 };
 
 use crate::{
-    abi::{Backend, Exit, Mode},
+    abi::{Backend, Exit, Mac, Mode},
     maps::{Maps, View},
     step::{Decision, Outcome},
     wire::{
         ip::Family,
-        link::{Egress, Link},
+        link::{Link, make_room},
         packet::{Places, after},
     },
 };
@@ -47,44 +47,51 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     backend: &Backend,
 ) -> Result<Outcome, Decision> {
     let Received { link, header, length, label } = received;
-    let ingress = packet.ingress();
     if F::ttl(packet.at(header)) <= 1 {
         return Err(Exit::TtlExceeded.into());
     }
-    let NextHop { egress, link_layer } = next_hop(maps, view, mode, backend)?;
-    let tunnel = |packet: &mut P, overhead: usize| {
+    let look = HopLook::at(backend);
+    let ingress = packet.ingress();
+    let tunnel = |packet: &mut P, overhead: usize, longest: usize| {
         fits::<F>(length, ingress, Mode::Ipip, overhead, backend)?;
+        // Where an MTU is known, nothing as long fits it.
+        if backend.mtu == 0 && length > longest {
+            return Err(Exit::NoRoom.into());
+        }
         let inner = ipip::Inner::of::<F>(packet.at(header), length, label);
         F::decrement_ttl(packet.at_mut(header));
         Ok::<_, Decision>(inner)
     };
-    // Each with all that it needs, so that none asks again which it is.
-    let (sent, [by_ingress, by_other]) = match (mode, backend.family) {
+    // Each with all that it needs, so that none asks again which it is. From here on the packet is changed, and is sent or
+    // dropped.
+    let (addresses, [by_ingress, by_other]) = match (mode, backend.family) {
         (Mode::Ipip, 4) => {
-            let inner = tunnel(packet, ipip::OuterV4::LENGTH)?;
+            let inner = tunnel(packet, ipip::OuterV4::LENGTH, ipip::OuterV4::LONGEST)?;
             // Compiled apart from the first check, so that no other packet pays for this one.
             let least = F::LEAST_MTU > 0 && exceeds(backend, packet.merge_paths(length, 0xffff), ipip::OuterV4::LENGTH);
             let inner = if least { inner.in_pieces(packet, after(link.l3, size_of::<F::Header>())) } else { inner };
-            let sent = ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner)
-                .and_then(|outer| link_layer.send(packet, link, ipip::OuterV4::ETHER_TYPE, outer));
-            (sent, [Exit::IpipTx, Exit::IpipRedirect])
+            let outer = || ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner);
+            let addresses = make_room(packet, link, look.vlan, ipip::OuterV4::ETHER_TYPE, outer);
+            (addresses, [Exit::IpipTx, Exit::IpipRedirect])
         }
         (Mode::Ipip, 6) => {
-            let inner = tunnel(packet, ipip::OuterV6::LENGTH)?;
-            let sent = ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner)
-                .and_then(|outer| link_layer.send(packet, link, ipip::OuterV6::ETHER_TYPE, outer));
-            (sent, [Exit::IpipTx, Exit::IpipRedirect])
+            let inner = tunnel(packet, ipip::OuterV6::LENGTH, ipip::OuterV6::LONGEST)?;
+            let outer = || ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner);
+            let addresses = make_room(packet, link, look.vlan, ipip::OuterV6::ETHER_TYPE, outer);
+            (addresses, [Exit::IpipTx, Exit::IpipRedirect])
         }
         (Mode::Ipip, _) => return Err(Exit::BadTables.into()),
         (Mode::Dsr, _) => {
             fits::<F>(length, ingress, Mode::Dsr, dsr::OVERHEAD, backend)?;
             F::decrement_ttl(packet.at_mut(header));
-            let sent = dsr::send::<F, P>(packet, link, &link_layer);
-            (sent, [Exit::DsrTx, Exit::DsrRedirect])
+            let addresses = dsr::send::<F, P>(packet, link, look.vlan);
+            (addresses, [Exit::DsrTx, Exit::DsrRedirect])
         }
     };
-    sent.ok_or(Exit::NoRoom)?;
-    Ok(Outcome { exit: if egress == ingress { by_ingress } else { by_other }, egress })
+    let addresses = addresses.ok_or(Exit::NoRoom)?;
+    let NextHop { egress, mac, source_mac } = next_hop(maps, view, mode, look)?;
+    packet.at_mut(addresses).set(mac, source_mac);
+    Ok(Outcome { exit: if egress == packet.ingress() { by_ingress } else { by_other }, egress })
 }
 
 /// Whether a packet of `length` bytes, which came in by `ingress`, may go to `backend` in this mode.
@@ -158,37 +165,58 @@ fn too_long<F: Family>(length: usize, overhead: usize, backend: &Backend) -> Res
 #[derive(Clone, Copy)]
 pub struct NextHop {
     pub egress: u32,
-    pub link_layer: Egress,
+    pub mac: Mac,
+    pub source_mac: Mac,
 }
 
-/// The next hop that the controller keeps, if it knows one and is not just changing it: a frame must not leave by a new
-/// interface with the MAC address of an old neighbour.
+/// A look at where frames to a backend go: what is read from its beginning to its end belongs together, or is not used. A frame
+/// must not leave by a new interface with the MAC address of an old neighbour.
+#[derive(Clone, Copy)]
+pub struct HopLook<'a> {
+    backend: &'a Backend,
+    version: u8,
+    /// VLAN identifier, host order; 0: untagged.
+    pub vlan: u16,
+}
+
+impl<'a> HopLook<'a> {
+    #[inline(always)]
+    pub fn at(backend: &'a Backend) -> Self {
+        let version = version(backend);
+        Self { backend, version, vlan: backend.vlan }
+    }
+
+    /// Ends the look: the next hop that the controller keeps, if it knows one and is not just changing it.
+    #[inline(always)]
+    pub fn kept(self) -> Option<NextHop> {
+        let &Backend { next_hop: mac, egress, source_mac, .. } = self.backend;
+        let same = version(self.backend) == self.version;
+        (mac.is_known() && same).then_some(NextHop { egress, mac, source_mac })
+    }
+}
+
+/// [`Backend::hop_version`] now, after what was read before and before what is read afterwards.
 #[inline(always)]
-pub fn kept(backend: &Backend) -> Option<NextHop> {
-    // SAFETY: it reads through a reference; volatile, as the controller changes it at any time.
-    let version = || unsafe { ptr::read_volatile(&raw const backend.hop_version) };
-    let before = version();
+fn version(backend: &Backend) -> u8 {
     // The compiler leaves the order as it stands, and x86 does, too. On a processor that does not (arm64), what is left of the
     // race is as long as it may put a load off.
     compiler_fence(Ordering::SeqCst);
-    let destination = backend.next_hop;
-    let link_layer = Egress { destination, source: backend.source_mac, vlan: backend.vlan };
-    let egress = backend.egress;
+    // SAFETY: it reads through a reference; volatile, as the controller changes it at any time.
+    let version = unsafe { ptr::read_volatile(&raw const backend.hop_version) };
     compiler_fence(Ordering::SeqCst);
-    (destination.is_known() && version() == before).then_some(NextHop { egress, link_layer })
+    version
 }
 
 /// The next hop: the neighbour that the controller keeps, else the kernel's own route. The controller keeps none behind a router
 /// for a backend in `dsr`.
 #[inline(always)]
-fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, backend: &Backend) -> Result<NextHop, Exit> {
-    if let Some(next_hop) = kept(backend) {
+fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopLook<'_>) -> Result<NextHop, Exit> {
+    if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
     }
-    let route = maps.route(view.generation, backend).ok_or(Exit::NoNextHop)?;
+    let route = maps.route(view.generation, look.backend).ok_or(Exit::NoNextHop)?;
     if route.by_router != 0 && matches!(mode, Mode::Dsr) {
         return Err(Exit::DsrOffLink);
     }
-    let link_layer = Egress { destination: route.mac, source: route.source_mac, vlan: backend.vlan };
-    Ok(NextHop { egress: route.egress, link_layer })
+    Ok(NextHop { egress: route.egress, mac: route.mac, source_mac: route.source_mac })
 }

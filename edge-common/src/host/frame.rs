@@ -130,6 +130,11 @@ impl Places for Frame {
         self.view_mut(place.offset).expect("a place of this frame")
     }
 
+    fn start<T: Wire, U: Wire>(place: Place<T>) -> Place<U> {
+        const { assert!(size_of::<U>() <= size_of::<T>()) };
+        Place::new(place.offset)
+    }
+
     fn has_from<T: Wire>(&self, place: Place<T>, bytes: usize) -> bool {
         bytes <= self.len().saturating_sub(place.offset)
     }

@@ -73,7 +73,7 @@ impl Key for ServiceKeyV6 {
 
     #[inline(always)]
     fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2] {
-        key.hash_v6(self.vip, self.rest()).index_positions(mask)
+        key.hash_destination_v6(self.vip, self.rest()).index_positions(mask)
     }
 
     #[inline(always)]

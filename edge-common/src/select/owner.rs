@@ -11,10 +11,13 @@ use crate::{
 #[inline(always)]
 pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool) -> Option<(BackendNumber, &Backend)> {
     let slot = maps.slot(slot_address(target.slots(), flow.slot(target.slot_mask())))?;
+    if slot.look != 0 {
+        return None;
+    }
     let backend = maps.backend(slot.owner)?;
     // Without a branch: the bit of `NEW` is that of a number.
     let wanted = State::ALIVE | (u32::from(starts) * State::NEW);
-    if slot.look == 0 && State(backend.state).has_all(wanted) { Some((slot.owner, backend)) } else { None }
+    if State(backend.state).has_all(wanted) { Some((slot.owner, backend)) } else { None }
 }
 
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.

@@ -15,7 +15,7 @@ pub const IPV6: u16 = EtherType::Ipv6 as u16;
 /// chain of calls may have on the stack for verifiers before Linux 6.8.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-pub(super) struct Addresses(pub(super) u64, pub(super) u32);
+pub struct Addresses(pub(super) u64, pub(super) u32);
 
 // SAFETY: packed integers.
 unsafe impl Wire for Addresses {}
@@ -26,11 +26,12 @@ impl Addresses {
         Self((destination | source << 48).to_le(), ((source >> 16) as u32).to_le())
     }
 
-    /// Writes both, one word over the other: put together in words they would be twice as many instructions.
+    /// Writes both, one over the end of the other: put together in words they would be more instructions.
     #[inline(always)]
-    pub(super) const fn set(header: &mut Untagged, Mac(destination): Mac, Mac(source): Mac) {
-        change_as::<_, First>(header).0 = destination.to_le();
-        change_as::<_, Second>(header).source = source.to_le();
+    pub const fn set(&mut self, Mac(destination): Mac, Mac(source): Mac) {
+        self.0 = destination.to_le();
+        let second: &mut Second = change_as(self);
+        (second.low, second.high) = ((source as u32).to_le(), ((source >> 32) as u16).to_le());
     }
 
     #[inline(always)]
@@ -44,23 +45,16 @@ impl Addresses {
     }
 }
 
-/// The destination, and two bytes behind it.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct First(u64);
-
-// SAFETY: a packed integer.
-unsafe impl Wire for First {}
-
-/// The source, and two bytes behind it.
+/// The source, behind the destination.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 struct Second {
     destination: [u8; 6],
-    source: u64,
+    low: u32,
+    high: u16,
 }
 
-// SAFETY: packed, and of bytes and an integer.
+// SAFETY: packed, and of bytes and integers.
 unsafe impl Wire for Second {}
 
 /// An Ethernet header.

@@ -53,6 +53,9 @@ pub trait Family {
     /// heed it. 0: there is none.
     const LEAST_MTU: usize;
 
+    /// Bytes of the plainest header that its length field counts: all or none.
+    const COUNTED: usize;
+
     /// The protocol of a packet as nearly all are: TCP or UDP directly behind `header`, which is of the plainest form, and no
     /// fragment. Nothing is said of its length. All others take the slow path.
     fn plain(header: &Self::Header) -> Option<u8>;

@@ -43,6 +43,7 @@ impl Family for V4 {
     const TUNNELLED: u8 = protocol::IPV4;
     const ETHER_TYPE: u16 = ethernet::IPV4;
     const LEAST_MTU: usize = 0;
+    const COUNTED: usize = Ipv4Hdr::LEN;
 
     /// Without options, and no fragment.
     #[inline(always)]

@@ -39,6 +39,7 @@ impl Family for V6 {
     const ETHER_TYPE: u16 = ethernet::IPV6;
     /// RFC 8200, section 5.
     const LEAST_MTU: usize = 1280;
+    const COUNTED: usize = 0;
 
     /// Without extension headers.
     #[inline(always)]

@@ -4,7 +4,7 @@ use network_types::{eth::EthHdr, vlan::VlanHdr};
 
 use super::{
     ethernet::{Addresses, IPV4, IPV6, Untagged},
-    packet::{Packet, Wire, after},
+    packet::{Packet, Places, Wire, after},
     vlan::{self, Tagged, is_tag},
 };
 use crate::abi::{Mac, Station};
@@ -109,64 +109,45 @@ impl Link {
     }
 }
 
-/// The link layer of a frame that goes to a next hop.
-#[derive(Clone, Copy)]
-pub struct Egress {
-    pub destination: Mac,
-    pub source: Mac,
-    /// VLAN identifier, host order; 0: untagged.
-    pub vlan: u16,
-}
-
-/// What a sent frame starts with: the link layer, and the headers that were put before the packet.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Start<L, H> {
-    link: L,
-    headers: H,
-}
-
-// SAFETY: packed, of types without padding that any bit pattern is a value of.
-unsafe impl<L: Wire, H: Wire> Wire for Start<L, H> {}
-
 const _: () = {
     assert!(size_of::<Untagged>() == EthHdr::LEN);
     assert!(size_of::<Tagged>() == ONE_TAG);
 };
 
-impl Egress {
-    /// Makes room for this link layer and for `headers` in the place of the link layer `came`, and writes both. A tag
-    /// keeps the priority that the frame came with. `ether_type` is that of what follows the link layer, as it stands in
-    /// a frame.
-    #[inline(always)]
-    pub fn send<P: Packet, H: Wire>(&self, packet: &mut P, came: Link, ether_type: u16, headers: H) -> Option<()> {
-        let Self { destination, source, vlan } = *self;
-        if vlan == 0 {
-            let start: &mut Start<Untagged, H> = replace(packet, came)?;
-            start.headers = headers;
-            Addresses::set(&mut start.link, destination, source);
-            start.link.ether_type = ether_type;
-            return Some(());
-        }
-        let [high, low] = vlan.to_be_bytes();
-        let tag = [high & 0x0f | came.priority(packet), low];
-        let start: &mut Start<Tagged, H> = replace(packet, came)?;
-        *start = Start {
-            link: Tagged { addresses: Addresses::new(destination, source), tag_type: vlan::TAG, tag, ether_type },
-            headers,
-        };
-        Some(())
+/// Makes room for a link layer with this VLAN identifier (host order; 0: without a tag) and for what `headers` makes, in the
+/// place of the link layer `came`, and writes both but for the addresses, whose place it returns. A tag keeps the priority that
+/// the frame came with. `ether_type` is that of what follows the link layer, as it stands in a frame.
+#[inline(always)]
+pub fn make_room<P: Places, H: Wire>(
+    packet: &mut P,
+    came: Link,
+    vlan: u16,
+    ether_type: u16,
+    headers: impl Fn() -> H,
+) -> Option<P::Place<Addresses>> {
+    if vlan == 0 {
+        let (link, behind) = replace::<P, Untagged, H>(packet, came)?;
+        packet.at_mut(link).ether_type = ether_type;
+        *packet.at_mut(behind) = headers();
+        return Some(P::start(link));
     }
+    let [high, low] = vlan.to_be_bytes();
+    let tag = [high & 0x0f | came.priority(packet), low];
+    let (link, behind) = replace::<P, Tagged, H>(packet, came)?;
+    let written = packet.at_mut(link);
+    (written.tag_type, written.tag, written.ether_type) = (vlan::TAG, tag, ether_type);
+    *packet.at_mut(behind) = headers();
+    Some(P::start(link))
 }
 
-/// Makes room for a `T` in the place of the link layer `came`.
+/// Makes room for a link layer and what follows it in the place of the link layer `came`.
 #[inline(always)]
-fn replace<P: Packet, T: Wire>(packet: &mut P, came: Link) -> Option<&mut T> {
-    let longer = (size_of::<T>() as i32).wrapping_sub(came.l3 as i32);
+fn replace<P: Places, L: Wire, H: Wire>(packet: &mut P, came: Link) -> Option<(P::Place<L>, P::Place<H>)> {
+    let longer = (const { size_of::<L>() + size_of::<H>() } as i32).wrapping_sub(came.l3 as i32);
     if longer != 0 {
         packet.grow_head(longer)?;
     }
-    packet.view_mut(0)
+    packet.places(0)
 }
 
 #[inline(always)]

@@ -132,6 +132,9 @@ pub trait Places: Packet {
 
     fn at_mut<T: Wire>(&mut self, place: Self::Place<T>) -> &mut T;
 
+    /// The place of what a `T` starts with.
+    fn start<T: Wire, U: Wire>(place: Self::Place<T>) -> Self::Place<U>;
+
     /// Whether the frame has `bytes` bytes from `place` on.
     fn has_from<T: Wire>(&self, place: Self::Place<T>, bytes: usize) -> bool;
 }

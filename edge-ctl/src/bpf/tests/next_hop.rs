@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use edge_common::forward;
+use edge_common::forward::HopLook;
 
 use super::*;
 
@@ -41,10 +41,12 @@ fn what_is_read_of_a_next_hop_belongs_together() {
             let backend = reader.maps.backends.live(number.into()).expect("in range");
             let mut torn = 0u64;
             while !done.load(Ordering::Relaxed) {
-                let Some(next_hop) = forward::kept(std::hint::black_box(backend)) else { continue };
-                let layer = next_hop.link_layer;
+                let look = HopLook::at(std::hint::black_box(backend));
+                let Some(next_hop) = look.kept() else { continue };
                 match WAYS.iter().position(|way| way.egress == next_hop.egress) {
-                    Some(way) if WAYS[way].vlan == layer.vlan && Mac::new(WAYS[way].source_mac) == layer.source => {
+                    Some(way)
+                        if WAYS[way].vlan == look.vlan && Mac::new(WAYS[way].source_mac) == next_hop.source_mac =>
+                    {
                         seen[way].fetch_add(1, Ordering::Relaxed);
                     }
                     _ => torn += 1,
