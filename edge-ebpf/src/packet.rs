@@ -217,7 +217,8 @@ impl<C: Context> Places for ContextPacket<'_, C> {
 
     #[inline(always)]
     fn has_from<T: Wire>(&self, Place(place): Place<T>, bytes: usize) -> bool {
-        place as usize + bytes <= self.ctx.ends().1
+        // A difference: older verifiers know no bound of a length whose bytes were swapped, and add it to no pointer.
+        self.ctx.ends().1 - place as usize >= bytes
     }
 }
 
