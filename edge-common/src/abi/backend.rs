@@ -36,7 +36,8 @@ pub struct Backend {
     /// 4 or 6: family of `address`.
     pub family: u8,
     /// Version of what says where frames go: `egress`, `next_hop`, `source_mac`, `mtu`, `vlan`. It changes while the next hop is
-    /// unknown, before the others do: who reads it before and after them, and finds it the same, has read what belongs together.
+    /// unknown, before the others do and again after them: who reads it before and after them, finds it the same, and finds a
+    /// next hop that is known, has read what belongs together, in whatever order.
     pub hop_version: u8,
     /// Address, network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],

@@ -147,7 +147,8 @@ impl PinnedMaps {
     /// Writes how the packet path reaches a backend; with `None` it looks that up in the kernel's tables itself.
     ///
     /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
-    /// written, and its version another one afterwards: a packet that reads meanwhile finds out.
+    /// written, and its version is another one before that and after it: a packet that reads meanwhile finds out, whether it
+    /// began before or in it.
     pub(crate) fn set_next_hop(&mut self, number: BackendNumber, entry: Option<NextHopEntry>) -> Result<(), BpfError> {
         let index = u32::from(number);
         let missing = BpfError::NoSuchBackend(number);
@@ -173,6 +174,7 @@ impl PinnedMaps {
             next_hop.store(0, Ordering::Release);
             self.change_hop_version(index);
             self.write_egress(index, &new);
+            self.change_hop_version(index);
         }
         next_hop.store(Mac::new(entry.mac).0, Ordering::Release);
         Ok(())

@@ -335,7 +335,7 @@ fn a_next_hop_is_written_beside_the_state() {
         mtu: 1500,
         own_mtu: 1,
         vlan: 12,
-        hop_version: before.hop_version + 1,
+        hop_version: before.hop_version + 2,
         ..before
     };
     assert_eq!(pinned.maps.backends.read(number.into()), Some(expected));
