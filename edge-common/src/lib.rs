@@ -16,12 +16,13 @@
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
 pub mod abi;
+pub mod hash;
+pub mod flow_table;
 pub mod wire;
 pub mod maps;
 pub mod step;
 
 pub mod lookup;
-pub mod flow_table;
 pub mod select;
 pub mod forward;
 pub mod slow;

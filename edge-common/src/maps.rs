@@ -1,8 +1,11 @@
 //! The maps, as the packet path sees them: what selection reads, and the rest.
 
-use crate::abi::{
-    Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Generation, Mac,
-    Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, Station,
+use crate::{
+    abi::{
+        Backend, BackendNumber, Cell, Exit, FlowCount, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac,
+        Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, Station,
+    },
+    flow_table::{FlowMemory, Native},
 };
 
 /// A route to a backend, from the kernel's own routing and neighbour tables. In words, each as the eBPF stack aligns it.
@@ -44,48 +47,6 @@ impl<'a> View<'a> {
     }
 }
 
-/// The flow records of one family.
-pub trait Flows<K> {
-    /// The flow's record, which was seen now; with `None` it is only looked at.
-    fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord>;
-    /// Records the flow, in the place of an older record of it. False if there is no room; no other flow makes room.
-    fn insert(&self, key: &K, record: FlowRecord) -> bool;
-    fn remove(&self, key: &K);
-}
-
-/// A flow of either family, and with it the table that has its record.
-#[derive(Clone, Copy)]
-pub enum FlowKey<'a> {
-    V4(&'a FlowKeyV4),
-    V6(&'a FlowKeyV6),
-}
-
-impl FlowKey<'_> {
-    #[inline(always)]
-    pub fn find<M: Maps>(&self, maps: &M, now_ns: Option<u64>) -> Option<FlowRecord> {
-        match self {
-            Self::V4(key) => maps.flows_v4().find(key, now_ns),
-            Self::V6(key) => maps.flows_v6().find(key, now_ns),
-        }
-    }
-
-    #[inline(always)]
-    pub fn insert<M: Maps>(&self, maps: &M, record: FlowRecord) -> bool {
-        match self {
-            Self::V4(key) => maps.flows_v4().insert(key, record),
-            Self::V6(key) => maps.flows_v6().insert(key, record),
-        }
-    }
-
-    #[inline(always)]
-    pub fn remove<M: Maps>(&self, maps: &M) {
-        match self {
-            Self::V4(key) => maps.flows_v4().remove(key),
-            Self::V6(key) => maps.flows_v6().remove(key),
-        }
-    }
-}
-
 /// The fragmented packets of one family that are on their way.
 pub trait Fragments<K> {
     fn find(&self, key: &K) -> Option<FragmentRecord>;
@@ -111,6 +72,9 @@ pub trait PoolMaps {
 ///
 /// A reader returns `None` for an index past the map's end, and a writer ignores it.
 pub trait Maps: PoolMaps {
+    /// The flow table's memory.
+    type Flows: FlowMemory<Words = Native>;
+
     /// The published configurations, and the bank that is active.
     fn published(&self) -> Option<(&Published, u32)>;
 
@@ -151,14 +115,14 @@ pub trait Maps: PoolMaps {
     /// Sets [`Service::in_transition`], for the controller.
     fn start_transition(&self, bank: u32, service: u32);
 
-    fn flows_v4(&self) -> impl Flows<FlowKeyV4>;
-    fn flows_v6(&self) -> impl Flows<FlowKeyV6>;
+    fn flow_head(&self) -> Option<&FlowHead>;
+    fn flows(&self) -> &Self::Flows;
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4>;
     fn fragments_v6(&self) -> impl Fragments<FlowKeyV6>;
 
     /// Nanoseconds of `CLOCK_MONOTONIC`, coarse.
     fn now_ns(&self) -> u64;
-    /// [`RateLimiter::try_take`](crate::abi::RateLimiter::try_take) on this CPU.
+    /// Takes one of the `limit` actions of this second ([`RateLimiter`](crate::abi::RateLimiter)); false if none is left.
     fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool;
 
     /// The kernel's own route to `backend`, from the tunnel source of its family.

@@ -15,11 +15,12 @@
 use crate::{
     abi::{Backend, BackendNumber, Exit, Target},
     forward::{self, Received},
-    lookup::{Lookup, hash::Hash},
+    hash::Hash,
+    lookup::Lookup,
     maps::{Maps, View},
     select::{self, flow},
     slow::{self, reply},
-    step::{Chosen, Decision, FlowLocation, FlowRelation, Outcome, Step, StepResult},
+    step::{Change, Chosen, Decision, FlowLocation, FlowRelation, Outcome, Seen, Step, StepResult, What},
     wire::{
         ethernet,
         ip::Transport,
@@ -30,6 +31,9 @@ use crate::{
         plain,
     },
 };
+
+/// A flow's service, and the hash by which it has its slot.
+type Known = Option<(Target, Hash)>;
 
 /// The parts of the way that are BPF subprograms in the kernel: the verifier checks each once, for any arguments, not once for
 /// each path to it, and its variables are not on the stack of a packet that does not need it. No subprogram calls another:
@@ -43,10 +47,28 @@ pub trait Subprograms<P: Packet, M: Maps> {
         slow::classify(packet, maps, link, bank)
     }
 
-    /// Chooses a backend for the flow at `location`; its service and hash are looked up where they are not known yet.
+    /// Looks the record of the flow at `location` up; its service and hash, too, where they are not known yet.
     #[inline(always)]
-    fn choose(&self, packet: &P, maps: &M, known: Option<(Target, Hash)>, location: FlowLocation) -> StepResult {
-        flow::choose(packet, maps, known, location)
+    fn look_up(&self, packet: &P, maps: &M, known: Known, location: FlowLocation) -> StepResult {
+        flow::look_up(packet, maps, known, location)
+    }
+
+    /// Chooses a backend for the flow at `location`, by what its record says.
+    #[inline(always)]
+    fn choose(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, seen: Option<Seen>) -> StepResult {
+        flow::choose(packet, maps, known, location, seen)
+    }
+
+    /// Changes the record of the flow at `location`.
+    #[inline(always)]
+    fn amend(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
+        flow::amend(packet, maps, known, location, change)
+    }
+
+    /// Adds a record of the flow at `location`.
+    #[inline(always)]
+    fn add(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
+        flow::add(packet, maps, known, location, change)
     }
 
     /// Handles the consequences for a slow-path packet once a backend is chosen for its flow.
@@ -233,7 +255,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
         starts,
         v6: F::ETHER_TYPE == ethernet::IPV6,
     };
-    let chosen = sent(subprograms.choose(packet, maps, Some((target, flow)), location))?;
+    let chosen = sent(choose(packet, maps, subprograms, Some((target, flow)), location))?;
     Ok(Some(Forwarded::new(maps, chosen)?))
 }
 
@@ -248,13 +270,40 @@ fn slow_packet<'a, P: Packet, M: Maps>(
 ) -> Result<Forwarded<'a>, Decision> {
     let mut result = subprograms.classify(packet, maps, link, view.bank);
     if let Step::Select(location) = result.step() {
-        result = subprograms.choose(packet, maps, None, location);
+        result = choose(packet, maps, subprograms, None, location);
         if location.relation != FlowRelation::Whole {
             result = subprograms.finish(packet, maps, link, location, result);
         }
     }
     let chosen = sent(result)?;
     Ok(Forwarded::new(maps, chosen)?)
+}
+
+/// Chooses a backend for the flow at `location`, of which the slot's owner alone does not decide.
+#[inline(always)]
+fn choose<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    known: Known,
+    location: FlowLocation,
+) -> StepResult {
+    // Who comes with the flow's service has looked at the slot.
+    let asks = known.is_some();
+    let mut result = if asks { StepResult::ASK } else { subprograms.choose(packet, maps, known, location, None) };
+    if result == StepResult::ASK {
+        result = subprograms.look_up(packet, maps, known, location);
+    }
+    if let Step::Choose(seen) = result.step() {
+        result = subprograms.choose(packet, maps, known, location, Some(seen));
+    }
+    match result.step() {
+        Step::Change(change) if matches!(change.what, What::Add) => {
+            subprograms.add(packet, maps, known, location, change)
+        }
+        Step::Change(change) => subprograms.amend(packet, maps, known, location, change),
+        Step::Leave(_) | Step::Forward(_) | Step::Select(_) | Step::Choose(_) => result,
+    }
 }
 
 /// The chosen backend, or the exit of a packet without one.
@@ -264,6 +313,6 @@ const fn sent(result: StepResult) -> Result<Chosen, Decision> {
         Step::Forward(chosen) => Ok(chosen),
         Step::Leave(decided) => Err(decided),
         // No choice leads to another one.
-        Step::Select(_) => Err(Decision::new(Exit::BadTables, 0)),
+        Step::Select(_) | Step::Choose(_) | Step::Change(_) => Err(Decision::new(Exit::BadTables, 0)),
     }
 }

@@ -109,6 +109,10 @@ pub enum Step {
     Forward(Chosen),
     /// A backend is to be chosen for a flow.
     Select(FlowLocation),
+    /// A backend is to be chosen by what its flow's record says.
+    Choose(Seen),
+    /// It goes to a backend with which its flow's record is to be changed.
+    Change(Change),
 }
 
 /// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
@@ -130,6 +134,43 @@ impl Chosen {
     pub const fn new(target: Target, backend: BackendNumber, label: u32, starts: bool) -> Self {
         Self { service: target.service(), label, backend, starts, mode: target.mode() }
     }
+}
+
+/// A change of a flow's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub what: What,
+    /// Where the packet goes.
+    pub to: BackendNumber,
+    /// Where it goes if the record can't be changed: the slot's owner; 0: the owner is dead, and `to` takes its place.
+    pub owner: BackendNumber,
+    /// Whether the owner has left: without room for any flow it does not get new ones all the same.
+    pub has_left: bool,
+    /// Whether a flow starts.
+    pub starts: bool,
+}
+
+/// What is done to a flow's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum What {
+    /// There is none, and one is added.
+    Add = 0,
+    /// It names a backend that does not serve the flow any more, and is to name another one.
+    Move = 1,
+    /// The same, and it is removed.
+    Remove = 2,
+    /// It is of a start that the flow knows nothing of, and made that of the flow which runs.
+    Correct = 3,
+}
+
+/// What the flow table said of a packet's flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Where the flow is recorded; 0: nowhere.
+    pub backend: BackendNumber,
+    /// Whether the packet shows that the flow runs, but not that it started as its record says. Then that counts as none.
+    pub is_forged: bool,
 }
 
 /// Where in a frame a flow is to be read.
@@ -168,10 +209,23 @@ impl StepResult {
     const CHOOSE: u64 = 1 << 62;
     const STARTS: u64 = 1 << 61;
     const V6: u64 = 1 << 60;
+    /// A backend can't be chosen before the flow's record is known.
+    pub const ASK: Self = Self(Self::CHOOSE);
+    /// A flow's record, where a location has its offsets.
+    const SEEN: u64 = 1 << 58;
+    const FORGED: u64 = 1 << 57;
+    /// In a change.
+    const HAS_LEFT: u64 = 1 << 60;
     const IPIP: u64 = 1 << 59;
 
     #[inline(always)]
     pub const fn step(self) -> Step {
+        if self.0 & Self::TO != 0 && self.0 & Self::CHOOSE != 0 {
+            return Step::Change(self.change());
+        }
+        if self.0 & Self::CHOOSE != 0 && self.0 & Self::SEEN != 0 {
+            return Step::Choose(Seen { backend: self.0 as u16, is_forged: self.0 & Self::FORGED != 0 });
+        }
         if self.0 & Self::TO != 0 {
             return Step::Forward(Chosen {
                 service: (self.0 >> 16) as u32 & 0xffff,
@@ -182,6 +236,22 @@ impl StepResult {
             });
         }
         if self.0 & Self::CHOOSE != 0 { Step::Select(self.location()) } else { Step::Leave(Decision(self.0)) }
+    }
+
+    #[inline(always)]
+    pub const fn change(self) -> Change {
+        Change {
+            what: match self.0 >> 32 & 3 {
+                0 => What::Add,
+                1 => What::Move,
+                2 => What::Remove,
+                _ => What::Correct,
+            },
+            to: self.0 as u16,
+            owner: (self.0 >> 16) as u16,
+            has_left: self.0 & Self::HAS_LEFT != 0,
+            starts: self.0 & Self::STARTS != 0,
+        }
     }
 
     #[inline(always)]
@@ -230,12 +300,51 @@ impl From<Chosen> for StepResult {
     }
 }
 
+impl From<Seen> for StepResult {
+    #[inline(always)]
+    fn from(Seen { backend, is_forged }: Seen) -> Self {
+        Self(Self::CHOOSE | Self::SEEN | Self::flag(is_forged, Self::FORGED) | u64::from(backend))
+    }
+}
+
+impl From<Change> for StepResult {
+    #[inline(always)]
+    fn from(Change { what, to, owner, has_left, starts }: Change) -> Self {
+        let flags = Self::TO | Self::CHOOSE | Self::flag(has_left, Self::HAS_LEFT) | Self::flag(starts, Self::STARTS);
+        Self(flags | (what as u64) << 32 | u64::from(owner) << 16 | u64::from(to))
+    }
+}
+
 impl From<FlowLocation> for StepResult {
     #[inline(always)]
     fn from(FlowLocation { relation, l3, l4, protocol, bank, starts, v6 }: FlowLocation) -> Self {
         let flags = Self::CHOOSE | Self::flag(starts, Self::STARTS) | Self::flag(v6, Self::V6);
         let word = u64::from(bank & 1) << 34 | (relation as u64) << 32 | (l4 as u64 & 0x3fff) << 16;
         Self(flags | word | u64::from(protocol) << 8 | l3 as u64 & 0xff)
+    }
+}
+
+impl Seen {
+    const KNOWN: u64 = 1 << 17;
+    const FORGED: u64 = 1 << 16;
+
+    /// In one word; 0: not known.
+    #[inline(always)]
+    pub const fn word(seen: Option<Self>) -> u64 {
+        match seen {
+            Some(Self { backend, is_forged }) => {
+                Self::KNOWN | if is_forged { Self::FORGED } else { 0 } | backend as u64
+            }
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Option<Self> {
+        if word & Self::KNOWN == 0 {
+            return None;
+        }
+        Some(Self { backend: word as u16, is_forged: word & Self::FORGED != 0 })
     }
 }
 
@@ -257,6 +366,19 @@ mod tests {
             let decided = Decision::new(Exit::from_raw(exit), detail);
             prop_assert_eq!(StepResult::from(decided).step(), Step::Leave(decided));
             prop_assert_eq!((decided.exit() as u32, decided.detail()), (exit, detail));
+        }
+
+        #[test]
+        fn changes_and_what_leads_to_them_are_packed_whole(to: u16, owner: u16, has_left: bool, starts: bool) {
+            for what in [What::Add, What::Move, What::Remove, What::Correct] {
+                let change = Change { what, to, owner, has_left, starts };
+                prop_assert_eq!(StepResult::from(change).step(), Step::Change(change));
+            }
+            let seen = Seen { backend: to, is_forged: starts };
+            prop_assert_eq!(StepResult::from(seen).step(), Step::Choose(seen));
+            for seen in [None, Some(seen)] {
+                prop_assert_eq!(Seen::from_word(Seen::word(seen)), seen);
+            }
         }
 
         #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use edge_common::abi::BackendNumber;
+use edge_common::abi::{BackendNumber, FlowEnds};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{
     Semaphore,
@@ -81,6 +81,16 @@ impl Maps {
     /// Publishes an image, once; returns when no packet sees the generation before it.
     pub fn publish(&mut self, image: &Image) -> Result<()> {
         Ok(self.maps.publish(&image.0)?)
+    }
+
+    /// Records TCP flows at a backend, as seen at this time.
+    pub fn record(
+        &self,
+        flows: impl IntoIterator<Item = FlowEnds>,
+        backend: BackendNumber,
+        now: Duration,
+    ) -> Result<()> {
+        flows.into_iter().try_for_each(|ends| self.maps.record_flow(ends, backend, now).context("no room for a flow"))
     }
 
     /// A reconcile pass from its beginning to its end, at this time of the flow records' clock, with the idle timeouts of

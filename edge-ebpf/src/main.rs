@@ -16,7 +16,7 @@
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
 mod decap;
-mod hashed;
+mod fragments;
 mod maps;
 mod mss;
 mod packet;

@@ -9,19 +9,20 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
     helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns},
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, LruHashMap, PerCpuArray},
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6,
-        FlowRecord, FragmentRecord, Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service,
+        Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, FlowHead,
+        FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service,
         ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
     },
-    maps::{Flows, Fragments, Maps, PoolMaps, Route},
+    flow_table::{Entry, FlowMemory, Native, SLOTS as FLOW_SLOTS, Word as _, Words},
+    maps::{Fragments, Maps, PoolMaps, Route},
 };
 
 use crate::{
-    hashed::{Aging, Hashed},
+    fragments::Aging,
     packet::{Context, hide},
 };
 
@@ -41,10 +42,6 @@ macro_rules! declare {
         #[map]
         static $name: PerCpuArray<$value> = PerCpuArray::with_max_entries($entries.smallest(), 0);
     };
-    (@ packet Hash $name:ident $key:ty, $value:ty, $entries:expr) => {
-        #[map]
-        static $name: HashMap<$key, $value> = HashMap::with_max_entries($entries.smallest(), 0);
-    };
     (@ packet Lru $name:ident $key:ty, $value:ty, $entries:expr) => {
         #[map]
         static $name: LruHashMap<$key, $value> = LruHashMap::with_max_entries($entries.smallest(), 0);
@@ -53,6 +50,9 @@ macro_rules! declare {
 }
 
 edge_common::maps!(declare);
+
+/// How often it is tried to take one of a limited number.
+const TAKES: u32 = 4;
 
 /// Address families as `bpf_fib_lookup` wants them.
 const AF_INET: u8 = 2;
@@ -136,7 +136,32 @@ impl<C: Context> PoolMaps for KernelMaps<'_, C> {
     }
 }
 
-impl<C: Context> Maps for KernelMaps<'_, C> {
+impl<C: Context> FlowMemory for KernelMaps<'_, C> {
+    type Words = Native;
+
+    #[inline(always)]
+    fn bucket(&self, number: u32) -> Option<&[<Native as Words>::U32]> {
+        let bucket = FLOW_INDEX.get_ptr(number)?.cast::<[<Native as Words>::U32; FLOW_SLOTS as usize]>();
+        // SAFETY: a valid pointer to as many bytes of any value, as aligned.
+        Some(unsafe { &*bucket })
+    }
+
+    #[inline(always)]
+    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
+        let entry = FLOWS.get_ptr(number)?.cast::<Entry<Native>>();
+        // SAFETY: as above.
+        Some(unsafe { &*entry })
+    }
+
+    #[inline(always)]
+    fn merge_paths(&self, value: u32) -> u32 {
+        PoolMaps::merge_paths(self, value, u32::MAX)
+    }
+}
+
+impl<'a, C: Context> Maps for KernelMaps<'a, C> {
+    type Flows = Self;
+
     #[inline(always)]
     fn published(&self) -> Option<(&Published, u32)> {
         let published = PUBLISHED.get(0)?;
@@ -212,13 +237,13 @@ impl<C: Context> Maps for KernelMaps<'_, C> {
     }
 
     #[inline(always)]
-    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
-        Hashed(&FLOWS_V4)
+    fn flow_head(&self) -> Option<&FlowHead> {
+        FLOW_HEAD.get(0)
     }
 
     #[inline(always)]
-    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
-        Hashed(&FLOWS_V6)
+    fn flows(&self) -> &Self {
+        self
     }
 
     #[inline(always)]
@@ -239,11 +264,18 @@ impl<C: Context> Maps for KernelMaps<'_, C> {
 
     #[inline(always)]
     fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
-        match RATE_LIMITS.get_ptr_mut(0) {
-            // SAFETY: this CPU's own, which no other program on it can interrupt us to change.
-            Some(limiter) => unsafe { (*limiter).try_take(action, now_ns, limit) },
-            None => false,
+        let Some(limiter) = RATE_LIMITS.get_ptr(0) else { return false };
+        // SAFETY: the action's word is one of the limiter's, which all CPUs access as atomic words.
+        let word = unsafe { &*limiter.cast::<<Native as Words>::U64>().add(action as usize) };
+        // Where CPUs are at it together, some of them get nothing: that is a flood.
+        for _ in 0..TAKES {
+            let before = word.load();
+            let Some(after) = RateLimiter::after_one_more(before, now_ns, limit) else { return false };
+            if word.replace_if(before, after) {
+                return true;
+            }
         }
+        false
     }
 
     #[inline(always)]

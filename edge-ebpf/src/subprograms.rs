@@ -6,12 +6,12 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use edge_common::{
     abi::{Exit, Target},
-    lookup::hash::Hash,
+    hash::Hash,
     maps::Maps,
     pipeline::Subprograms,
     select::flow,
     slow::{self, reply},
-    step::{Decision, FlowLocation, StepResult},
+    step::{Change, Decision, FlowLocation, Seen, StepResult},
     wire::{link::Link, packet::Packet},
 };
 
@@ -27,9 +27,27 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
-    fn choose(&self, _packet: &P, _maps: &M, known: Option<(Target, Hash)>, location: FlowLocation) -> StepResult {
-        let (known, (target, hash)) = (known.is_some(), known.unwrap_or((Target::default(), Hash(0))));
-        StepResult(edge_choose(self.0, StepResult::from(location).0, known.into(), target.word(), hash.0))
+    fn look_up(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation) -> StepResult {
+        let (location, target, hash) = packed(known, location);
+        StepResult(edge_look_up(self.0, location, target, hash))
+    }
+
+    #[inline(always)]
+    fn choose(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, seen: Option<Seen>) -> StepResult {
+        let (location, target, hash) = packed(known, location);
+        StepResult(edge_choose(self.0, location, target, hash, Seen::word(seen)))
+    }
+
+    #[inline(always)]
+    fn amend(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
+        let (location, target, hash) = packed(known, location);
+        StepResult(edge_amend(self.0, location, target, hash, StepResult::from(change).0))
+    }
+
+    #[inline(always)]
+    fn add(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
+        let (location, target, hash) = packed(known, location);
+        StepResult(edge_add(self.0, location, target, hash, StepResult::from(change).0))
     }
 
     #[inline(always)]
@@ -46,6 +64,24 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
     fn answer(&self, _packet: &mut P, _maps: &M, Decision(decided): Decision) -> Exit {
         Exit::from_raw(edge_answer(self.0, decided))
     }
+}
+
+/// A flow's service, and the hash by which it has its slot.
+type Known = Option<(Target, Hash)>;
+
+/// A flow's location with what is known of it, in three words. A service has several slots, so that its target is not 0.
+#[inline(always)]
+fn packed(known: Known, location: FlowLocation) -> (u64, u64, u64) {
+    let location = StepResult::from(location).0;
+    match known {
+        Some((target, Hash(hash))) => (location, target.word(), hash),
+        None => (location, 0, 0),
+    }
+}
+
+#[inline(always)]
+const fn known(target: u64, hash: u64) -> Known {
+    if target == 0 { None } else { Some((Target::from_word(target), Hash(hash))) }
 }
 
 /// A global function on the context's packet and the maps.
@@ -65,9 +101,23 @@ subprogram!(edge_classify(packet, maps, l3: u32, ether_type: u32, bank: u32) -> 
     slow::classify(packet, maps, link(l3, ether_type), bank & 1).0
 });
 
-subprogram!(edge_choose(packet, maps, location: u64, known: u64, target: u64, hash: u64) -> u64 {
-    let known = if known == 0 { None } else { Some((Target::from_word(target), Hash(hash))) };
-    flow::choose(packet, maps, known, StepResult(location).location()).0
+subprogram!(edge_look_up(packet, maps, location: u64, target: u64, hash: u64) -> u64 {
+    flow::look_up(packet, maps, known(target, hash), StepResult(location).location()).0
+});
+
+subprogram!(edge_choose(packet, maps, location: u64, target: u64, hash: u64, seen: u64) -> u64 {
+    let known = known(target, hash);
+    flow::choose(packet, maps, known, StepResult(location).location(), Seen::from_word(seen)).0
+});
+
+subprogram!(edge_amend(packet, maps, location: u64, target: u64, hash: u64, change: u64) -> u64 {
+    let known = known(target, hash);
+    flow::amend(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
+});
+
+subprogram!(edge_add(packet, maps, location: u64, target: u64, hash: u64, change: u64) -> u64 {
+    let known = known(target, hash);
+    flow::add(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
 });
 
 subprogram!(edge_finish(packet, maps, l3: u32, ether_type: u32, location: u64, result: u64) -> u64 {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::{BackendNumber, DecapExit, Exit, FlowRecord, Verdict, program},
+    abi::{BackendNumber, DecapExit, Exit, FlowEnds, Verdict, program},
     decap,
-    host::{Frame, Memory},
+    host::{FlowRecord, Frame, Memory},
     maps::Maps as _,
     pipeline,
 };
@@ -202,15 +202,14 @@ impl Both {
             (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
         same("backends' entries", &backends, &self.memory.backends)?;
         same("services in transition", &self.kernel.in_transition(), &self.in_transition())?;
-        same("records of IPv4", &places(&self.kernel.flows_v4()), &places(&self.memory.flows_v4.records.borrow()))?;
-        same("records of IPv6", &places(&self.kernel.flows_v6()), &places(&self.memory.flows_v6.records.borrow()))?;
+        same("records", &places(&self.kernel.records(&self.memory)), &places(&self.memory.records()))?;
         same("slots", &self.kernel.slots(), &self.memory.slots.borrow())
     }
 }
 
 /// Records without their times, which are of two clocks.
-fn places<K: Copy>(records: &BTreeMap<K, FlowRecord>) -> Vec<(K, BackendNumber, u16)> {
-    records.iter().map(|(key, record)| (*key, record.backend, record.fingerprint)).collect()
+fn places(records: &BTreeMap<FlowEnds, FlowRecord>) -> Vec<(FlowEnds, FlowRecord)> {
+    records.iter().map(|(ends, record)| (*ends, FlowRecord { since: 0, seen: 0, ..*record })).collect()
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &[T], host: &[T]) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
 //! time by `BPF_PROG_TEST_RUN`.
 
+mod flows;
 mod seen;
 
 use std::{borrow::BorrowMut, cell::RefCell, time::Duration};
@@ -15,14 +16,15 @@ use aya::{
 use bytemuck::Pod;
 use edge_common::{
     abi::{
-        Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Pool, Published, RateLimiter,
-        Service, ServiceEntryV4, ServiceEntryV6, SlotCell, map, program,
+        Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FragmentRecord, Pool, Published, RateLimiter, Service,
+        ServiceEntryV4, ServiceEntryV6, SlotCell, map, program,
     },
     host::Memory,
     object,
 };
 
-use self::seen::{bytes, replace};
+pub use self::flows::MappedFlows;
+use self::{flows::FlowsInKernel, seen::bytes};
 use crate::{decap, feature::Feature};
 
 /// Verdicts of an XDP program (`enum xdp_action`).
@@ -87,8 +89,7 @@ pub struct Kernel {
     backends: RefCell<Array<MapData, [u8; size_of::<Backend>()]>>,
     slots: Array<MapData, [u8; size_of::<SlotCell>()]>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
-    flows_v4: HashMap<MapData, [u8; size_of::<FlowKeyV4>()], [u8; size_of::<FlowRecord>()]>,
-    flows_v6: HashMap<MapData, [u8; size_of::<FlowKeyV6>()], [u8; size_of::<FlowRecord>()]>,
+    flows: FlowsInKernel,
 }
 
 /// `target/bpf/edge` of this checkout, as this kernel takes it.
@@ -118,6 +119,7 @@ impl Kernel {
             let xdp: &mut Xdp = object.program_mut(name).expect(name).try_into().expect("an XDP program");
             xdp.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
         }
+        let entries = sizes.iter().find(|(name, _)| *name == map::FLOWS).map_or(1, |(_, entries)| *entries);
         Self {
             exits: per_cpu(&mut object, map::EXITS),
             decap_exits: per_cpu(&mut object, map::DECAP_EXITS),
@@ -128,8 +130,7 @@ impl Kernel {
             ),
             slots: Array::try_from(object.take_map(map::SLOTS).expect("SLOTS")).expect("an array"),
             flow_stats: per_cpu(&mut object, map::FLOW_STATS),
-            flows_v4: HashMap::try_from(object.take_map(map::FLOWS_V4).expect("FLOWS_V4")).expect("a hash map"),
-            flows_v6: HashMap::try_from(object.take_map(map::FLOWS_V6).expect("FLOWS_V6")).expect("a hash map"),
+            flows: FlowsInKernel::new(&object, entries),
             object,
         }
     }
@@ -141,8 +142,7 @@ impl Kernel {
         zero(&mut self.service_stats, [0; 3]);
         zero(&mut self.backend_stats, [0; 3]);
         zero(&mut self.flow_stats, [0; FlowCount::COUNT]);
-        let limits = self.object.map_mut(map::RATE_LIMITS).expect("RATE_LIMITS");
-        zero(&mut PerCpuArray::try_from(limits).expect("an array per CPU"), [0_u8; size_of::<RateLimiter>()]);
+        self.fill::<_, { size_of::<RateLimiter>() }>(map::RATE_LIMITS, &[RateLimiter::default()]);
         self.forget::<{ size_of::<FlowKeyV4>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V4);
         self.forget::<{ size_of::<FlowKeyV6>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V6);
         decap::fill(&mut self.object, memory);
@@ -172,8 +172,7 @@ impl Kernel {
         for (index, cell) in (0..).zip(memory.slots.borrow().iter()) {
             self.slots.set(index, bytes(cell), 0).expect("room for the slots");
         }
-        replace(&mut self.flows_v4, &memory.flows_v4.records.borrow());
-        replace(&mut self.flows_v6, &memory.flows_v6.records.borrow());
+        self.flows.copy(memory);
     }
 
     fn fill<T: Pod, const N: usize>(&mut self, name: &str, values: &[T]) {
@@ -264,8 +263,8 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
         (map::BACKENDS, memory.backends.len()),
         (map::CANDIDATES, memory.candidates.len()),
         (map::SLOTS, memory.slots.borrow().len()),
-        (map::FLOWS_V4, memory.flows_v4.room),
-        (map::FLOWS_V6, memory.flows_v6.room),
+        (map::FLOW_INDEX, memory.flows.arrays.buckets.len()),
+        (map::FLOWS, memory.flows.arrays.entries.len()),
         (map::FRAGMENTS_V4, fragments as usize),
         (map::FRAGMENTS_V6, fragments as usize),
         (map::FLOW_STATS, memory.services.len() / 2),

@@ -12,7 +12,7 @@ use edge_common::{
         AnswerLimits, Backend, Failover, HashKey, MAX_STATIONS, Mac, Mode, SLOTS_PER_CELL, State, Station, Tracking,
         VipOther, VipPrefix, WhenExhausted,
     },
-    lookup::hash::Hash,
+    hash::Hash,
     maps::Route,
 };
 

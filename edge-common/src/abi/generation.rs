@@ -40,11 +40,11 @@ pub struct Generation {
     /// first of an interface is its own address, which answers come from. The controller changes them as the interfaces change,
     /// whatever bank is active.
     pub stations: [Station; MAX_STATIONS],
-    /// How many flows a CPU may record in a second when they start, and as many again of those that run.
+    /// How many flows may be recorded in a second when they start, and as many again of those that run.
     pub records_per_second: u32,
-    /// How many answers of each kind a CPU may send in a second.
+    /// How many answers of each kind may be sent in a second.
     pub answers_per_second: AnswerLimits,
-    /// How many first fragments of packets a CPU may remember in a second.
+    /// How many first fragments of packets may be remembered in a second.
     pub first_fragments_per_second: u32,
     /// What becomes of a packet that is for no service, but for a VIP that is no address of the host: a [`VipOther`].
     pub vip_other: u32,

@@ -4,8 +4,8 @@
 use core::mem::size_of;
 
 use super::{
-    Backend, Cell, Exit, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Note, Pool, Published,
-    RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic,
+    Backend, Cell, Exit, FlowBucket, FlowCounts, FlowEntry, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Note, Pool,
+    Published, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic,
 };
 
 /// Hands the list of maps to the macro `$then`.
@@ -32,17 +32,19 @@ macro_rules! maps {
                 "cell", "controller", "packet path", "while a generation refers to the cells";
             SLOTS: packet Shared(u32 => SlotCell), Entries::Each(Dimension::Slots);
                 "cell", "controller, packet path", "packet path", "as long as the service";
-            FLOWS_V4: packet Hash(FlowKeyV4 => FlowRecord), Entries::Each(Dimension::Flows);
-                "flow", "packet path; controller deletes", "packet path", "until it is redundant, or its flow silent";
-            FLOWS_V6: packet Hash(FlowKeyV6 => FlowRecord), Entries::Each(Dimension::Flows);
-                "flow", "packet path; controller deletes", "packet path", "until it is redundant, or its flow silent";
+            FLOW_HEAD: packet Shared(u32 => FlowHead), Entries::One;
+                "0", "controller", "packet path", "as long as the pin";
+            FLOW_INDEX: packet Shared(u32 => FlowBucket), Entries::Buckets;
+                "bucket", "packet path", "packet path", "until its place is needed";
+            FLOWS: packet Shared(u32 => FlowEntry), Entries::Each(Dimension::Flows);
+                "entry", "packet path; controller frees", "packet path", "until it is redundant, its flow over, or silent";
             FLOW_STATS: packet PerCpu(u32 => FlowCounts), Entries::Each(Dimension::Services);
                 "service", "packet path", "controller", "as long as the service";
             FRAGMENTS_V4: packet Lru(FlowKeyV4 => FragmentRecord), Entries::Each(Dimension::Fragments);
                 "packet", "packet path", "packet path", "seconds; the oldest makes room";
             FRAGMENTS_V6: packet Lru(FlowKeyV6 => FragmentRecord), Entries::Each(Dimension::Fragments);
                 "packet", "packet path", "packet path", "seconds; the oldest makes room";
-            RATE_LIMITS: packet PerCpu(u32 => RateLimiter), Entries::One;
+            RATE_LIMITS: packet Shared(u32 => RateLimiter), Entries::One;
                 "0", "packet path", "packet path", "a second";
             TRANSITIONS: control Shared(u32 => Note), Entries::Each(Dimension::Services);
                 "service", "controller", "`edge-ctl`", "while the service is in transition";
@@ -69,8 +71,6 @@ pub enum MapKind {
     Shared,
     /// An array with one value for each CPU.
     PerCpu,
-    /// A hash table that is allocated whole. When full, it rejects inserts.
-    Hash,
     /// A hash table in which the least recently used entry makes room.
     Lru,
 }
@@ -82,6 +82,8 @@ pub enum Entries {
     /// One for each [`Exit`].
     Exits,
     Each(Dimension),
+    /// One for eight entries of the flow table, at least two: half of their slots are used at most.
+    Buckets,
     /// Two for each, one for each bank.
     Banked(Dimension),
 }
@@ -109,6 +111,7 @@ impl Entries {
             Self::One => 1,
             Self::Exits => Exit::COUNT,
             Self::Each(dimension) => each(dimension),
+            Self::Buckets => (each(Dimension::Flows) / 8).max(2),
             Self::Banked(dimension) => each(dimension).saturating_mul(2),
         }
     }
@@ -118,7 +121,7 @@ impl Entries {
         match self {
             Self::One | Self::Each(_) => 1,
             Self::Exits => Exit::COUNT,
-            Self::Banked(_) => 2,
+            Self::Banked(_) | Self::Buckets => 2,
         }
     }
 }

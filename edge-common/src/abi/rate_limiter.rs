@@ -1,22 +1,15 @@
-//! Rate limits: what a CPU may do only so many times a second.
+//! Rate limits: what all CPUs together may do only so many times a second.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Limits how often a CPU does each [`RateLimited`] action in a second.
-#[repr(C)]
+/// Limits how often each [`RateLimited`] action is done in a second: its second, nanoseconds of `CLOCK_MONOTONIC` over 2^30, in the
+/// high half of a word, and how often in the low one. Each action has a second of its own, and a word, which CPUs change by
+/// compare-exchange.
+#[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct RateLimiter(pub [Taken; RateLimited::COUNT]);
+pub struct RateLimiter(pub [u64; RateLimited::COUNT]);
 
-/// How often an action was taken in a second. Each action has a second of its own, so that a new one resets one word.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Taken {
-    /// The second that is counted: nanoseconds of `CLOCK_MONOTONIC` over 2^30.
-    pub second: u32,
-    pub count: u32,
-}
-
-/// An action that is limited to so many times a second and CPU, so that a flood does not consume all of them.
+/// An action that is limited to so many times a second, so that a flood does not make as many of them.
 ///
 /// Each has a limit of its own: what a flood makes of one kind must not use up another, least of all "too big", without
 /// which path MTU discovery ends.
@@ -46,18 +39,29 @@ impl RateLimited {
 }
 
 impl RateLimiter {
-    /// Takes one of the `limit` actions of this second; false, and nothing taken, if none is left.
+    /// The word of an action after one more at this time; `None` if none of this second's `limit` is left.
     #[inline(always)]
-    pub const fn try_take(&mut self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
+    pub const fn after_one_more(word: u64, now_ns: u64, limit: u32) -> Option<u64> {
         let second = (now_ns >> 30) as u32;
-        let taken = &mut self.0[action as usize];
-        if taken.second != second {
-            *taken = Taken { second, count: 0 };
+        let count = if (word >> 32) as u32 == second { word as u32 } else { 0 };
+        if count >= limit { None } else { Some((second as u64) << 32 | (count as u64 + 1)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_second_has_its_own() {
+        const SECOND: u64 = 1 << 30;
+        let mut word = 0;
+        for second in [0, 1, 7, 1 << 32] {
+            for nth in 0..3 {
+                word = RateLimiter::after_one_more(word, second * SECOND + nth * 1000, 3).expect("one is left");
+            }
+            assert_eq!(RateLimiter::after_one_more(word, second * SECOND + SECOND - 1, 3), None);
+            assert_eq!(RateLimiter::after_one_more(word, (second + 1) * SECOND, 0), None);
         }
-        if taken.count >= limit {
-            return false;
-        }
-        taken.count += 1;
-        true
     }
 }

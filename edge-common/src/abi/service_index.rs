@@ -181,6 +181,17 @@ impl Target {
         self.flows >> Self::TRACKING_SHIFT & 3 == Self::raw(tracking)
     }
 
+    /// How flows are tracked.
+    #[inline(always)]
+    pub const fn tracking(self) -> Tracking {
+        match self.flows >> Self::TRACKING_SHIFT & 3 {
+            0 => Tracking::Stateless,
+            1 => Tracking::Tcp,
+            2 => Tracking::Quic,
+            _ => Tracking::Learn,
+        }
+    }
+
     /// Slots of the service, less one.
     #[inline(always)]
     pub const fn slot_mask(self) -> u32 {

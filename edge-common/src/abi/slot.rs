@@ -57,6 +57,18 @@ impl SlotAddress {
     pub const fn place(self) -> usize {
         (self.lane % SLOTS_PER_CELL) as usize
     }
+
+    /// Its number of all slots.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.cell.wrapping_mul(SLOTS_PER_CELL).wrapping_add(self.lane % SLOTS_PER_CELL)
+    }
+
+    /// The slot with this number.
+    #[inline(always)]
+    pub const fn of_number(number: u32) -> Self {
+        Self { cell: number / SLOTS_PER_CELL, lane: number }
+    }
 }
 
 /// Where a service's `slot` is whose first cell is `first`.
@@ -76,5 +88,7 @@ mod tests {
         assert_eq!(Slot::from_word(slot.word()), slot);
         let address = slot_address(10, 7);
         assert_eq!((address.cell, address.place()), (13, 1));
+        let again = SlotAddress::of_number(address.number());
+        assert_eq!((again.cell, again.place()), (13, 1));
     }
 }

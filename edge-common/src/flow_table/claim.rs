@@ -1,7 +1,7 @@
 //! Who takes which entry, and gives it back.
 
-use super::{Entry, FlowMemory, FlowTable, Life, Refused, words::Word};
-use crate::lookup::hash::Hash;
+use super::{Entry, FlowMemory, FlowTable, Life, Refused, Served, words::Word};
+use crate::hash::Hash;
 
 /// How many places are looked at for one that can be taken.
 pub const PROBES: u32 = 32;
@@ -40,7 +40,11 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     ///
     /// The search has one end: a verifier follows all that comes after it once for each.
     #[inline(always)]
-    pub(super) fn claim(&self, places: Places) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
+    pub(super) fn claim(
+        &self,
+        places: Places,
+        may_displace: impl FnOnce(Served) -> bool,
+    ) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
         let (mut number, mut life, mut weakness) = (0, Life(0), 0);
         for probe in 0..PROBES {
             // Each place once.
@@ -59,6 +63,10 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             return Err(Refused::Full);
         }
         let entry = self.memory.entry(number).ok_or(Refused::Full)?;
+        if weakness != Life::GONE && life.is_seen_once() && !may_displace(entry.read()) {
+            entry.life.replace_if(life.0, life.certain().0);
+            return Err(Refused::Raced);
+        }
         let taken = self.take(number, entry, life).ok_or(Refused::Raced)?;
         Ok((number, entry, taken))
     }

@@ -4,7 +4,12 @@ use super::{
     Birth, Life,
     words::{Native, Word, Words},
 };
-use crate::abi::{BackendNumber, FlowKeyV4, FlowKeyV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::{
+    abi::{BackendNumber, FlowEnds, FlowEntry, HashKey},
+    hash::Hash,
+};
 
 /// A flow of either family from a client to a VIP. Words of the frame, in the order of its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,14 +21,15 @@ pub struct Flow {
     pub ends: u64,
 }
 
-/// Who serves a flow, in one word.
+/// Who serves a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub backend: BackendNumber,
-    pub service: u16,
-    /// Of the service.
+    /// When the flow was added, in 64 of the units of [`life`](super::life), and 16 bits.
+    pub since: u16,
+    /// The number of the flow's slot, of all slots. It may have another one by now.
     pub slot: u32,
-    /// Of a tentative flow, what the client must quote; in a word of its own, which never changes.
+    /// Of a tentative flow, what the client must quote; of another one, what it quoted not long ago. In a word of its own.
     pub sequence: u32,
 }
 
@@ -36,44 +42,93 @@ pub struct Entry<W: Words> {
     client: [W::U64; 2],
     vip: [W::U64; 2],
     ends: W::U64,
-    /// Backend, service and slot.
+    /// Backend, since when, and slot.
     pub(super) served: W::U64,
     /// Where in the index it is named, or was, or is about to be.
     pub(super) slot: W::U32,
     sequence: W::U32,
 }
 
-const _: () = assert!(size_of::<Entry<Native>>() == 64);
+const _: () = assert!(size_of::<Entry<Native>>() == size_of::<FlowEntry>());
 
-impl From<&FlowKeyV4> for Flow {
+impl Flow {
+    /// `ports` as [`Head`](crate::wire::transport::Head) has them.
     #[inline(always)]
-    fn from(key: &FlowKeyV4) -> Self {
-        let client = [key.client.into(), 0];
-        Self { client, vip: [key.vip.into(), 0], ends: ends(key.ports, 4, key.protocol) }
+    pub const fn v4(client: [u8; 4], vip: [u8; 4], ports: u32, protocol: u8) -> Self {
+        let (client, vip) = (u32::from_ne_bytes(client) as u64, u32::from_ne_bytes(vip) as u64);
+        Self { client: [client, 0], vip: [vip, 0], ends: ends(ports, 4, protocol) }
+    }
+
+    /// The same of IPv6; addresses in two words, in the order of their bytes.
+    #[inline(always)]
+    pub const fn v6(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8) -> Self {
+        Self { client, vip, ends: ends(ports, 6, protocol) }
+    }
+
+    /// Where it stands in the index: by all of its ends, also where a slot is all of a client's.
+    #[inline(always)]
+    pub const fn hash(&self, key: &HashKey) -> Hash {
+        key.hash_words([self.client[0], self.client[1], self.vip[0], self.vip[1], self.ends])
+    }
+
+    /// For people.
+    pub const fn ends(&self) -> FlowEnds {
+        let is_v4 = self.ends >> 40 == 4;
+        FlowEnds {
+            client: address(self.client, is_v4),
+            client_port: (self.ends as u16).swap_bytes(),
+            vip: address(self.vip, is_v4),
+            port: ((self.ends >> 16) as u16).swap_bytes(),
+            protocol: (self.ends >> 32) as u8,
+        }
+    }
+
+    /// The two ports, as [`Head`](crate::wire::transport::Head) has them.
+    pub const fn ports(&self) -> u32 {
+        self.ends as u32
     }
 }
 
-impl From<&FlowKeyV6> for Flow {
-    #[inline(always)]
-    fn from(key: &FlowKeyV6) -> Self {
-        Self { client: key.client, vip: key.vip, ends: ends(key.ports, 6, key.protocol) }
+impl From<FlowEnds> for Flow {
+    /// Of two addresses of one family.
+    fn from(FlowEnds { client, client_port, vip, port, protocol }: FlowEnds) -> Self {
+        let ports = u32::from(client_port.swap_bytes()) | u32::from(port.swap_bytes()) << 16;
+        match (client, vip) {
+            (IpAddr::V4(client), IpAddr::V4(vip)) => Self::v4(client.octets(), vip.octets(), ports, protocol),
+            (client, vip) => Self::v6(words(client), words(vip), ports, protocol),
+        }
     }
 }
 
 #[inline(always)]
-const fn ends(ports: u32, version: u64, protocol: u32) -> u64 {
+const fn ends(ports: u32, version: u64, protocol: u8) -> u64 {
     ports as u64 | (protocol as u64) << 32 | version << 40
+}
+
+const fn address([high, low]: [u64; 2], is_v4: bool) -> IpAddr {
+    if is_v4 {
+        return IpAddr::V4(Ipv4Addr::from_octets((high as u32).to_ne_bytes()));
+    }
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (high.to_ne_bytes(), low.to_ne_bytes());
+    IpAddr::V6(Ipv6Addr::from_octets([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
+}
+
+fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => bytemuck::cast(address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => bytemuck::cast(address.octets()),
+    }
 }
 
 impl Served {
     #[inline(always)]
     pub(super) const fn word(self) -> u64 {
-        self.backend as u64 | (self.service as u64) << 16 | (self.slot as u64) << 32
+        self.backend as u64 | (self.since as u64) << 16 | (self.slot as u64) << 32
     }
 
     #[inline(always)]
     const fn of(word: u64, sequence: u32) -> Self {
-        Self { backend: word as u16, service: (word >> 16) as u16, slot: (word >> 32) as u32, sequence }
+        Self { backend: word as u16, since: (word >> 16) as u16, slot: (word >> 32) as u32, sequence }
     }
 }
 
@@ -99,6 +154,13 @@ impl<W: Words> Entry<W> {
         Flow { client: pair(&self.client), vip: pair(&self.vip), ends: self.ends.load() }
     }
 
+    /// All of it.
+    pub fn words(&self) -> FlowEntry {
+        let [a, b] = [&self.client, &self.vip].map(|pair| [pair[0].load(), pair[1].load()]);
+        let last = u64::from(self.slot.load()) | u64::from(self.sequence.load()) << 32;
+        FlowEntry([self.life.load(), a[0], a[1], b[0], b[1], self.ends.load(), self.served.load(), last])
+    }
+
     /// Where in the index it is named, if it is: bucket and slot in one number.
     pub fn slot(&self) -> u32 {
         self.slot.load()
@@ -108,6 +170,12 @@ impl<W: Words> Entry<W> {
     #[inline(always)]
     pub(super) fn give_back(&self, taken: Life) {
         self.life.replace_if(taken.0, taken.freed().0);
+    }
+
+    /// Of a flow that was just touched.
+    #[inline(always)]
+    pub(super) fn remember(&self, sequence: u32) {
+        self.sequence.store(sequence);
     }
 
     /// Only by whoever has taken the entry.
@@ -120,5 +188,20 @@ impl<W: Words> Entry<W> {
         self.vip[1].store(flow.vip[1]);
         self.served.store(birth.served.word());
         self.sequence.store(birth.served.sequence);
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+impl From<FlowEntry> for Entry<Native> {
+    fn from(FlowEntry([life, a, b, c, d, ends, served, last]): FlowEntry) -> Self {
+        Self {
+            life: life.into(),
+            client: [a.into(), b.into()],
+            vip: [c.into(), d.into()],
+            ends: ends.into(),
+            served: served.into(),
+            slot: (last as u32).into(),
+            sequence: ((last >> 32) as u32).into(),
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Entry, Flow, FlowMemory, FlowTable, Found, Life,
     words::{Word, Words},
 };
-use crate::lookup::hash::Hash;
+use crate::hash::Hash;
 
 /// Slots of a bucket: one cache line.
 pub const SLOTS: u32 = 16;
@@ -21,7 +21,8 @@ const NOWHERE: u32 = u32::MAX;
 /// Where in the index a flow can be.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
-    buckets: [u32; 2],
+    first: u32,
+    second: u32,
     /// The slot of a bucket that is looked at first.
     own: usize,
     /// In its place above the entry's number.
@@ -34,7 +35,8 @@ impl Position {
     const fn of(hash: Hash, mask: u32) -> Self {
         let buckets = mask / 8;
         Self {
-            buckets: [(hash.0 >> 32) as u32 & buckets, (hash.0 >> 12) as u32 & buckets],
+            first: (hash.0 >> 32) as u32 & buckets,
+            second: (hash.0 >> 12) as u32 & buckets,
             own: (hash.0 >> 28) as usize % SLOTS as usize,
             tag: ((hash.0 >> 32) as u32 | mask.wrapping_add(1)) & !mask,
         }
@@ -45,8 +47,9 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// The flow's entry, if it is another one than `except`.
     #[inline(always)]
     pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(Found, &Entry<M::Words>)> {
-        let Position { buckets, own, tag } = Position::of(hash, self.mask);
-        for bucket in buckets {
+        let Position { first, second, own, tag } = Position::of(hash, self.mask);
+        for is_second in [false, true] {
+            let bucket = if is_second { second } else { first };
             let slots = self.memory.bucket(bucket)?;
             // Mostly it is there.
             if let Some(slot) = slots.get(own)
@@ -93,10 +96,11 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// Lets a slot of the flow's buckets name an entry that was taken for it; false if there is none.
     #[inline(always)]
     pub(super) fn publish(&self, number: u32, entry: &Entry<M::Words>, hash: Hash) -> bool {
-        let Position { buckets, own, tag } = Position::of(hash, self.mask);
-        let [first, second] = buckets;
-        // With every slot taken, some name entries whose flows are gone, unless all of the table is in use.
-        for (bucket, forced) in [(first, false), (second, false), (second, true)] {
+        let Position { first, second, own, tag } = Position::of(hash, self.mask);
+        for attempt in 0..3 {
+            let bucket = if attempt == 0 { first } else { second };
+            // With every slot taken, some name entries whose flows are gone, unless all of the table is in use.
+            let forced = attempt == 2;
             let Some(slots) = self.memory.bucket(bucket) else { return false };
             let at = self.room(slots, own, forced) % SLOTS;
             let Some(slot) = slots.get(at as usize) else { continue };

@@ -8,33 +8,56 @@
 //!    +--------------------------------------------------+--> busy: taken, when it is gone or under pressure
 //! ```
 //!
-//! Time is counted in units of about a quarter of a second: the kernel's jiffies, shifted, which cost a packet nothing.
-//! Of two CPUs one may be a unit ahead, and 32 bits of units wrap after 34 years: so ages are signed.
+//! Time is counted in units of about a quarter of a second of `CLOCK_MONOTONIC` ([`units`]), which packets read coarsely and user
+//! space finely. One of them may be a unit ahead, and 32 bits of units wrap after 36 years: so ages are signed.
 
-use bytemuck::{Pod, Zeroable};
+use crate::abi::{FLOW_STATES as STATES, Limits, Timeouts, Tracking};
+
+/// Nanoseconds of a unit are two to this power: 0.27 s.
+pub const UNIT: u32 = 28;
+
+/// The same of the units that it is told in when a flow was added: 17 s of each of them.
+const SINCE: u32 = 6;
 
 /// How long an entry may be busy, in units; then who took it has lost it.
 pub const ABANDONED: i32 = 40;
 /// How long a closed flow and one that is half open keep their entries whatever comes, in units.
 const CLOSED_KEPT: i32 = 8;
 const HALF_OPEN_KEPT: i32 = 12;
-/// States that limits are kept for: [`FREE`], [`BUSY`], and from the first class on each stage of each class.
-const STATES: usize = 64;
+/// States: these two, and from the first class on each stage of each class.
 const FREE: usize = 0;
 const BUSY: usize = 1;
 /// Of an entry that waits for nobody, and of one that is never taken, in units.
 const NONE: i32 = i32::MIN;
 const NEVER: i32 = i32::MAX;
 
+/// A time in units, given nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub const fn units(ns: u64) -> u32 {
+    (ns >> UNIT) as u32
+}
+
+/// [`Served::since`](super::Served::since) of a time.
+#[inline(always)]
+pub const fn since(now: u32) -> u16 {
+    (now >> SINCE) as u16
+}
+
+/// How long ago that was, in units: a quarter of a minute too much at most, and of what is older than twelve days less.
+pub const fn age_of(since: u16, now: u32) -> u32 {
+    (self::since(now).wrapping_sub(since) as u32) << SINCE
+}
+
 /// The word: when a packet was seen last (32 bits), flags (8), state (8: stage and class), and which life it is (16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Life(pub u64);
 
 /// How far a flow is, as far as its client's packets show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
     HalfOpen,
+    #[default]
     Established,
     /// The client has sent a FIN.
     Closed,
@@ -54,24 +77,29 @@ pub enum Signal {
     Reset,
 }
 
-/// Kinds of flows that have limits of their own: 1 to 15.
+/// How certain it is that a flow is one, when it is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Certainty {
+    #[default]
+    Certain = 0,
+    /// Nothing but its start was seen, which anybody can send: the next packet must quote what only the flow's client knows.
+    Tentative = 1,
+    /// One packet of it was seen, which anybody can send, and without its entry it goes where it goes now, too, as long as its slot
+    /// is not handed over: so long its entry is there for others, too.
+    Once = 2,
+}
+
+/// Kinds of flows that have limits of their own: 1 to 15. Flows of a service are of its [`Tracking`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class(u8);
 
-/// How long an entry may be silent, in units.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Limits {
-    /// For longer, and anybody may take it.
-    pub timeout: i32,
-    /// For less, and it is not taken even when nothing else can be.
-    pub kept: i32,
+impl From<Tracking> for Class {
+    #[inline(always)]
+    fn from(tracking: Tracking) -> Self {
+        Self(tracking as u8)
+    }
 }
-
-/// The limits of each state.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Timeouts(pub [Limits; STATES]);
 
 impl Stage {
     const ALL: [Self; 4] = [Self::HalfOpen, Self::Established, Self::Closed, Self::Reset];
@@ -97,6 +125,21 @@ impl Class {
 }
 
 impl Timeouts {
+    /// Of the flows of services: those that have ended, and those that nothing but a SYN was seen of, are forgotten after ten
+    /// seconds of silence, others after five minutes.
+    pub const STANDARD: Self = Self::all(Self::of_idle(300_000_000_000));
+
+    /// The time-outs of flows that may be silent for so many nanoseconds.
+    pub const fn of_idle(ns: u64) -> [i32; 4] {
+        const SHORT: u64 = 10_000_000_000;
+        // Rounded up.
+        const fn units(ns: u64) -> i32 {
+            let units = (ns >> UNIT) + 1;
+            if units > NEVER as u64 / 2 { NEVER / 2 } else { units as i32 }
+        }
+        [units(SHORT), units(ns), units(SHORT), units(SHORT)]
+    }
+
     /// The time-outs of each stage, in units, the same of all classes.
     pub const fn all(stages: [i32; 4]) -> Self {
         let mut timeouts = Self([Limits { timeout: NEVER, kept: NEVER }; STATES]);
@@ -108,6 +151,17 @@ impl Timeouts {
             class += 1;
         }
         timeouts
+    }
+
+    /// Of each state the longer ones.
+    #[must_use]
+    pub fn longest(&self, other: &Self) -> Self {
+        let mut longest = *self;
+        for (longest, other) in longest.0.iter_mut().zip(&other.0) {
+            longest.timeout = longest.timeout.max(other.timeout);
+            longest.kept = longest.kept.max(other.kept);
+        }
+        longest
     }
 
     /// With other time-outs of a class: half open, established, closed, reset.
@@ -129,6 +183,7 @@ impl Life {
     /// The weakness of what anybody may take.
     pub const GONE: u32 = u32::MAX;
     const TENTATIVE: u64 = 1 << 32;
+    const ONCE: u64 = 1 << 33;
     /// Where state and count are.
     const STATE: u32 = 40;
     const COUNT: u32 = 48;
@@ -152,9 +207,26 @@ impl Life {
         self.0 & Self::TENTATIVE != 0
     }
 
+    /// Whether one packet was seen of the flow, and its entry is for others, too.
+    #[inline(always)]
+    pub const fn is_seen_once(self) -> bool {
+        self.0 & Self::ONCE != 0
+    }
+
+    /// The same, but certain.
+    #[inline(always)]
+    pub const fn certain(self) -> Self {
+        Self(self.0 & !Self::ONCE)
+    }
+
     /// When a packet was seen last, in units.
     pub const fn seen(self) -> u32 {
         self.0 as u32
+    }
+
+    /// Kind of flow; `None` of who is none.
+    pub const fn class(self) -> Option<Class> {
+        Class::new((self.state() / 4) as u8)
     }
 
     #[inline(always)]
@@ -180,18 +252,22 @@ impl Life {
         self.age(now) > timeouts.0[self.state()].timeout
     }
 
-    /// How willingly the entry is taken: at once if it is gone, then closed flows and at last half-open ones, of each the one that
-    /// was silent for longest; 0: not at all.
+    /// How willingly the entry is taken: at once if it is gone, then closed flows, those that were seen once, and at last half-open
+    /// ones, of each the one that was silent for longest; 0: not at all.
     #[inline(always)]
     pub const fn weakness(self, now: u32, timeouts: &Timeouts) -> u32 {
         let (age, Limits { timeout, kept }) = (self.age(now), timeouts.0[self.state()]);
+        // Nobody is silent for years.
+        let silent = age.cast_unsigned() & ((1 << 29) - 1);
         if age > timeout {
             Self::GONE
+        } else if self.is_seen_once() {
+            silent | 1 << 29
         } else if age < kept {
             0
         } else {
-            // The stages that are over have this bit. Nobody is silent for years.
-            age.cast_unsigned() & ((1 << 29) - 1) | (self.state() as u32 & Stage::Closed as u32) << 29
+            // The stages that are over have this bit.
+            silent | (self.state() as u32 & Stage::Closed as u32) << 29
         }
     }
 
@@ -203,9 +279,10 @@ impl Life {
 
     /// The life of a flow whose entry was taken for it.
     #[inline(always)]
-    pub const fn born(self, stage: Stage, Class(class): Class, tentative: bool) -> Self {
+    pub const fn born(self, stage: Stage, Class(class): Class, certainty: Certainty) -> Self {
         let state = (class as u64) << 2 | stage as u64;
-        let flags = if tentative { Self::TENTATIVE } else { 0 };
+        // As they are numbered.
+        let flags = (certainty as u64) << Self::TENTATIVE.ilog2();
         Self(self.0 & (u64::MAX << Self::COUNT | 0xffff_ffff) | state << Self::STATE | flags)
     }
 

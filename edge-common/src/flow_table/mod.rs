@@ -32,10 +32,11 @@ pub use self::{
     claim::{PROBES, Places},
     entry::{Entry, Flow, Served},
     index::SLOTS,
-    life::{Class, Life, Limits, Signal, Stage, Timeouts},
+    life::{Certainty, Class, Life, Signal, Stage, UNIT, age_of, since, units},
     words::{Native, Word, Words},
 };
-use crate::lookup::hash::Hash;
+pub use crate::abi::{Limits, Timeouts};
+use crate::hash::Hash;
 
 /// Where a table's memory is.
 pub trait FlowMemory {
@@ -79,8 +80,7 @@ pub struct Birth {
     pub stage: Stage,
     /// Of the time-outs.
     pub class: Class,
-    /// Whether only a packet with [`Served::sequence`] shows that the flow exists.
-    pub tentative: bool,
+    pub certainty: Certainty,
     pub served: Served,
 }
 
@@ -103,26 +103,31 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// [`Self::find`] and [`Self::touch`] at once: the flow's entry, of which a packet was seen now.
     #[inline(always)]
-    pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal) -> Option<Found> {
+    pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal, sequence: u32) -> Option<Found> {
         let (found, entry) = self.search(flow, hash, NONE)?;
-        if self.touch_entry(&found, entry, signal) { Some(found) } else { None }
+        if self.touch_entry(&found, entry, signal, sequence) { Some(found) } else { None }
     }
 
     /// Notes that a packet of a flow was seen now; false if the entry is not the flow's any more.
     ///
-    /// Costs a write only where that is new: once in a unit of time, or when it changes the flow's stage.
+    /// Costs a write only where that is new: once in a unit of time, or when it changes the flow's stage. Then `sequence` is
+    /// remembered, too, unless the flow is tentative.
     #[inline(always)]
-    pub fn touch(&self, found: &Found, signal: Signal) -> bool {
-        self.memory.entry(found.number).is_some_and(|entry| self.touch_entry(found, entry, signal))
+    pub fn touch(&self, found: &Found, signal: Signal, sequence: u32) -> bool {
+        self.memory.entry(found.number).is_some_and(|entry| self.touch_entry(found, entry, signal, sequence))
     }
 
     #[inline(always)]
-    fn touch_entry(&self, found: &Found, entry: &Entry<M::Words>, signal: Signal) -> bool {
+    fn touch_entry(&self, found: &Found, entry: &Entry<M::Words>, signal: Signal, sequence: u32) -> bool {
         let new = found.life.seen_again(signal, self.now);
         if new == found.life {
             return true;
         }
         if entry.life.replace_if(found.life.0, new.0) {
+            // After the life: who still sees a tentative one has read what that quotes.
+            if !new.is_tentative() {
+                entry.remember(sequence);
+            }
             return true;
         }
         // Another packet of the flow was faster, or the flow's life is over.
@@ -142,19 +147,27 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         entry.is_some_and(|entry| entry.served.replace_if(found.served.word(), served.word()))
     }
 
-    /// Adds a flow that was not found, at one of `places`; returns its entry's number.
+    /// Adds a flow that was not found, at one of `places`; returns its entry's number. `may_displace` is asked before a flow that
+    /// was seen once makes room; if it may not, it is not asked of this one again.
     ///
     /// # Errors
     /// No place could be taken, or the flow is being added by another CPU.
     #[inline(always)]
-    pub fn insert(&self, flow: &Flow, hash: Hash, places: Places, birth: &Birth) -> Result<u32, Refused> {
-        let (number, entry, life) = self.claim(places)?;
+    pub fn insert(
+        &self,
+        flow: &Flow,
+        hash: Hash,
+        places: Places,
+        birth: &Birth,
+        may_displace: impl FnOnce(Served) -> bool,
+    ) -> Result<u32, Refused> {
+        let (number, entry, life) = self.claim(places, may_displace)?;
         entry.fill(flow, birth);
         if !self.publish(number, entry, hash) {
             entry.give_back(life);
             return Err(Refused::Full);
         }
-        let born = life.born(birth.stage, birth.class, birth.tentative);
+        let born = life.born(birth.stage, birth.class, birth.certainty);
         if !entry.life.replace_if(life.0, born.0) {
             return Err(Refused::Raced);
         }
@@ -169,6 +182,19 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     #[inline(always)]
     pub fn remove(&self, found: &Found) {
         self.end(found.number, found.life);
+    }
+
+    /// The flow of an entry and what stands there of it, if it is a live one's: for user space, which goes from entry to entry.
+    pub fn read(&self, number: u32) -> Option<(Flow, Found)> {
+        let entry = self.memory.entry(number)?;
+        let life = Life(entry.life.load());
+        if !life.is_live() {
+            return None;
+        }
+        let (flow, served) = (entry.flow(), entry.read());
+        // What was read in part of another life is seen at the next reading.
+        let after = Life(entry.life.load());
+        after.is_same(life).then_some((flow, Found { number, life: after, served }))
     }
 
     /// Frees an entry whose life was `life`, if it still is: what a collector does, if there is one. Its slot stays until

@@ -1,6 +1,14 @@
 //! A flow table's two arrays in plain memory, of any kind of words.
 
-use crate::flow_table::{Entry, FlowMemory, SLOTS, Words};
+use std::{collections::BTreeMap, fmt, sync::atomic::AtomicU32};
+
+use crate::{
+    abi::{BackendNumber, FlowHead, HashKey, Timeouts, Tracking},
+    flow_table::{
+        Birth, Certainty, Entry, Flow, FlowMemory, FlowTable, Found, Native, Places, Refused, SLOTS, Served, Stage,
+        Word, Words,
+    },
+};
 
 /// A flow table's index and entries.
 pub struct FlowArrays<W: Words> {
@@ -9,9 +17,9 @@ pub struct FlowArrays<W: Words> {
 }
 
 impl<W: Words<U32: Default, U64: Default> + Default> FlowArrays<W> {
-    /// An empty table of so many entries, a power of two, at least 16.
+    /// An empty table of so many entries, a power of two.
     pub fn new(entries: usize) -> Self {
-        Self::with_buckets(entries, entries / 8, SLOTS as usize)
+        Self::with_buckets(entries, (entries / 8).max(2), SLOTS as usize)
     }
 
     /// The same with other buckets than the kernel's.
@@ -33,5 +41,105 @@ impl<W: Words> FlowMemory for FlowArrays<W> {
 
     fn entry(&self, number: u32) -> Option<&Entry<W>> {
         self.entries.get(number as usize)
+    }
+}
+
+/// The flow table of a [`Memory`](super::Memory).
+pub struct Flows {
+    pub head: FlowHead,
+    pub arrays: FlowArrays<Native>,
+}
+
+/// What the table says of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowRecord {
+    pub backend: BackendNumber,
+    /// When it was recorded, as the table has it, and last seen, in units.
+    pub since: u16,
+    pub seen: u32,
+    pub stage: Stage,
+    /// Whether one packet of it was seen, which may not have been its own.
+    pub once: bool,
+    /// Of a flow that has only been begun, what its next packet quotes.
+    pub tentative: Option<u32>,
+}
+
+impl Flows {
+    /// An empty table of so many entries, a power of two.
+    pub fn new(entries: usize) -> Self {
+        let mask = u32::try_from(entries - 1).expect("a table of entries");
+        Self { head: FlowHead { timeouts: Timeouts::STANDARD, mask, reserved: 0 }, arrays: FlowArrays::new(entries) }
+    }
+
+    /// The table now, in units.
+    pub fn table(&self, now: u32) -> FlowTable<'_, FlowArrays<Native>> {
+        FlowTable { memory: &self.arrays, mask: self.head.mask, timeouts: &self.head.timeouts, now }
+    }
+
+    /// All records.
+    pub fn records(&self) -> BTreeMap<Flow, FlowRecord> {
+        let table = self.table(0);
+        (0..=self.head.mask).filter_map(|number| table.read(number)).map(|(flow, found)| (flow, found.into())).collect()
+    }
+
+    /// Adds a record, as when its flow was last seen.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn put(&self, key: &HashKey, tracking: Tracking, flow: &Flow, record: &FlowRecord) -> Result<(), Refused> {
+        let FlowRecord { backend, since, seen, stage, once, tentative } = *record;
+        let served = Served { backend, since, slot: 0, sequence: tentative.unwrap_or_default() };
+        let certainty = match (tentative, once) {
+            (Some(_), _) => Certainty::Tentative,
+            (None, true) => Certainty::Once,
+            (None, false) => Certainty::Certain,
+        };
+        let birth = Birth { stage, class: tracking.into(), certainty, served };
+        let (table, hash) = (self.table(seen), flow.hash(key));
+        table.insert(flow, hash, Places::anywhere(hash, self.head.mask), &birth, |_| true).map(|_| ())
+    }
+
+    /// Forgets a flow.
+    pub fn remove(&self, key: &HashKey, flow: &Flow) {
+        let table = self.table(0);
+        if let Some(found) = table.find(flow, flow.hash(key)) {
+            table.remove(&found);
+        }
+    }
+
+    /// Forgets all flows.
+    pub fn clear(&mut self) {
+        self.arrays = FlowArrays::new(self.arrays.entries.len());
+    }
+}
+
+impl From<Found> for FlowRecord {
+    fn from(Found { life, served, .. }: Found) -> Self {
+        let tentative = life.is_tentative().then_some(served.sequence);
+        let (once, stage) = (life.is_seen_once(), life.stage());
+        Self { backend: served.backend, since: served.since, seen: life.seen(), stage, once, tentative }
+    }
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self::new(1 << 12)
+    }
+}
+
+impl Clone for Flows {
+    fn clone(&self) -> Self {
+        let slots = |bucket: &Vec<AtomicU32>| bucket.iter().map(|slot| Word::load(slot).into()).collect();
+        let arrays = FlowArrays {
+            buckets: self.arrays.buckets.iter().map(slots).collect(),
+            entries: self.arrays.entries.iter().map(|entry| Entry::from(entry.words())).collect(),
+        };
+        Self { head: self.head, arrays }
+    }
+}
+
+impl fmt::Debug for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.records()).finish()
     }
 }

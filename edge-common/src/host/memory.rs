@@ -5,14 +5,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use super::{FlowArrays, FlowRecord, Flows};
 use crate::{
     abi::{
-        Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord,
-        FragmentRecord, Generation, MssExit, MssLimits, Pool, Published, RateLimited, RateLimiter, Service,
-        ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, VipPrefix, banked,
+        Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowEnds, FlowHead, FlowKeyV4, FlowKeyV6,
+        FragmentRecord, Generation, HashKey, MssExit, MssLimits, Pool, Published, RateLimited, RateLimiter, Service,
+        ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Tracking, Traffic, VipPrefix, banked,
     },
     decap::{Addresses, Words, mss::Answers},
-    maps::{Flows, Fragments, Maps, PoolMaps, Route},
+    flow_table::{Native, Refused},
+    maps::{Fragments, Maps, PoolMaps, Route},
 };
 
 /// The maps in plain memory, one field a map, as the ABI lays them out. Its maker fills the fields; what the
@@ -27,8 +29,7 @@ pub struct Memory {
     pub backends: Vec<Backend>,
     pub candidates: Vec<Cell>,
     pub slots: RefCell<Vec<SlotCell>>,
-    pub flows_v4: FlowTable<FlowKeyV4>,
-    pub flows_v6: FlowTable<FlowKeyV6>,
+    pub flows: Flows,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
     /// Services whose transition the packet path has started: bank and number.
@@ -53,20 +54,29 @@ pub struct Memory {
     last_backend: Mutable<BackendNumber>,
 }
 
-/// Flow records of one family, of which there can be no more than `room`.
-#[derive(Clone, Debug)]
-pub struct FlowTable<K> {
-    pub records: RefCell<BTreeMap<K, FlowRecord>>,
-    pub room: usize,
-}
-
-impl<K> Default for FlowTable<K> {
-    fn default() -> Self {
-        Self { records: RefCell::default(), room: 1 << 12 }
-    }
-}
-
 impl Memory {
+    /// What the flow table says.
+    pub fn records(&self) -> BTreeMap<FlowEnds, FlowRecord> {
+        self.flows.records().into_iter().map(|(flow, record)| (flow.ends(), record)).collect()
+    }
+
+    /// Records a flow of a service that tracks its flows so.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn put_record(&self, tracking: Tracking, ends: FlowEnds, record: &FlowRecord) -> Result<(), Refused> {
+        self.flows.put(self.hash_key(), tracking, &ends.into(), record)
+    }
+
+    /// Forgets a flow.
+    pub fn remove_record(&self, ends: FlowEnds) {
+        self.flows.remove(self.hash_key(), &ends.into());
+    }
+
+    const fn hash_key(&self) -> &HashKey {
+        &self.published.generations[(self.published.active & 1) as usize].hash_key
+    }
+
     pub fn flow_counts(&self, service: u32) -> FlowCounts {
         self.flow_stats.borrow().get(&service).copied().unwrap_or_default()
     }
@@ -108,28 +118,6 @@ fn at<T>(map: &[T], index: u32) -> Option<&T> {
     map.get(usize::try_from(index).ok()?)
 }
 
-impl<K: Ord + Copy> Flows<K> for &FlowTable<K> {
-    fn find(&self, key: &K, now_ns: Option<u64>) -> Option<FlowRecord> {
-        let mut records = self.records.borrow_mut();
-        let record = records.get_mut(key)?;
-        record.seen_ns = now_ns.unwrap_or(record.seen_ns);
-        Some(*record)
-    }
-
-    fn insert(&self, key: &K, record: FlowRecord) -> bool {
-        let mut records = self.records.borrow_mut();
-        let fits = records.contains_key(key) || records.len() < self.room;
-        if fits {
-            records.insert(*key, record);
-        }
-        fits
-    }
-
-    fn remove(&self, key: &K) {
-        self.records.borrow_mut().remove(key);
-    }
-}
-
 impl<K: Ord + Copy> Fragments<K> for &RefCell<BTreeMap<K, FragmentRecord>> {
     fn find(&self, key: &K) -> Option<FragmentRecord> {
         self.borrow().get(key).copied()
@@ -155,6 +143,8 @@ impl PoolMaps for Memory {
 }
 
 impl Maps for Memory {
+    type Flows = FlowArrays<Native>;
+
     fn published(&self) -> Option<(&Published, u32)> {
         Some((&self.published, self.published.active))
     }
@@ -199,12 +189,12 @@ impl Maps for Memory {
         self.in_transition.borrow_mut().insert((bank, service));
     }
 
-    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
-        &self.flows_v4
+    fn flow_head(&self) -> Option<&FlowHead> {
+        Some(&self.flows.head)
     }
 
-    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
-        &self.flows_v6
+    fn flows(&self) -> &FlowArrays<Native> {
+        &self.flows.arrays
     }
 
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {
@@ -220,10 +210,11 @@ impl Maps for Memory {
     }
 
     fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool {
-        let mut limiter = self.limiter.get();
-        let taken = limiter.try_take(action, now_ns, limit);
-        self.limiter.set(limiter);
-        taken
+        let RateLimiter(mut words) = self.limiter.get();
+        let next = RateLimiter::after_one_more(words[action as usize], now_ns, limit);
+        words[action as usize] = next.unwrap_or(words[action as usize]);
+        self.limiter.set(RateLimiter(words));
+        next.is_some()
     }
 
     fn route(&self, _generation: &Generation, backend: &Backend) -> Option<Route> {

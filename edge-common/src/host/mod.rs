@@ -4,6 +4,6 @@ mod frame;
 mod memory;
 mod flow_arrays;
 
-pub use flow_arrays::FlowArrays;
+pub use flow_arrays::{FlowArrays, FlowRecord, Flows};
 pub use frame::Frame;
-pub use memory::{FlowTable, Memory};
+pub use memory::Memory;

@@ -1,8 +1,10 @@
 //! What an address family has to do with the maps: its entries of the service index, its hash, its flow keys.
 
-use super::{hash::Hash, service_index};
+use super::service_index;
 use crate::{
     abi::{Backend, Exit, FlowKeyV4, FlowKeyV6, Generation, HashKey, ServiceKeyV4, ServiceKeyV6, Target},
+    flow_table,
+    hash::Hash,
     maps::{Fragments, Maps, View},
     step::Decision,
     wire::{ip::Family, ipv4::V4, ipv6::V6},
@@ -75,6 +77,9 @@ pub trait Lookup: Family {
     /// A client's flow to a VIP; `ports` as [`Head`](crate::wire::transport::Head) has them.
     fn flow_key(client: &Self::Address, vip: &Self::Address, ports: u32, protocol: u8) -> Self::FlowKey;
 
+    /// The same, as the flow table has it.
+    fn flow_between(client: &Self::Address, vip: &Self::Address, ports: u32, protocol: u8) -> flow_table::Flow;
+
     fn fragments<M: Maps>(maps: &M) -> impl Fragments<Self::FlowKey>;
 }
 
@@ -127,6 +132,11 @@ impl Lookup for V4 {
     }
 
     #[inline(always)]
+    fn flow_between(client: &[u8; 4], vip: &[u8; 4], ports: u32, protocol: u8) -> flow_table::Flow {
+        flow_table::Flow::v4(*client, *vip, ports, protocol)
+    }
+
+    #[inline(always)]
     fn fragments<M: Maps>(maps: &M) -> impl Fragments<FlowKeyV4> {
         maps.fragments_v4()
     }
@@ -173,6 +183,11 @@ impl Lookup for V6 {
     #[inline(always)]
     fn flow_key(client: &[u8; 16], vip: &[u8; 16], ports: u32, protocol: u8) -> FlowKeyV6 {
         FlowKeyV6 { client: words(client), vip: words(vip), ports, protocol: protocol.into() }
+    }
+
+    #[inline(always)]
+    fn flow_between(client: &[u8; 16], vip: &[u8; 16], ports: u32, protocol: u8) -> flow_table::Flow {
+        flow_table::Flow::v6(words(client), words(vip), ports, protocol)
     }
 
     #[inline(always)]

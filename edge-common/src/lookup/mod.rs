@@ -1,6 +1,5 @@
-//! From a packet to its service and its slot: the keyed hash, and the service index.
+//! From a packet to its service: what its address family has to do with the maps, and the service index.
 
-pub mod hash;
 pub mod service_index;
 
 mod family;

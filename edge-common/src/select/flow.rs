@@ -1,13 +1,20 @@
 //! From a packet to its flow: its service, its hash, and by these its backend.
 
 use crate::{
-    abi::{Exit, Service, Target, Tracking, WhenExhausted},
+    abi::{BackendNumber, Exit, FlowCount, Service, Target, Tracking, WhenExhausted},
+    flow_table::Flow,
+    hash::Hash,
     lookup::Lookup,
-    lookup::hash::Hash,
-    maps::{FlowKey, Maps, View},
-    select::{self, FlowQuery},
-    step::{Chosen, Decision, FlowLocation, FlowRelation, StepResult},
-    wire::{ip::Transport, ipv4::V4, ipv6::V6, packet::Packet, protocol, quic},
+    maps::{Maps, View},
+    select::{self, Choice, FlowQuery, Recorded, Sign},
+    step::{Change, Chosen, Decision, FlowLocation, FlowRelation, Seen, StepResult},
+    wire::{
+        ip::Transport,
+        ipv4::V4,
+        ipv6::V6,
+        packet::{Packet, after},
+        protocol, quic,
+    },
 };
 
 /// The flow's hash, by which it has its slot.
@@ -27,56 +34,171 @@ pub(crate) fn starts_quic<P: Packet>(packet: &P, target: Target, at: Transport) 
     at.protocol == protocol::UDP && target.tracks(Tracking::Quic) && quic::is_initial(packet, at.offset)
 }
 
-/// Chooses a backend for the flow that is read at `location`, by all that is known of it.
+/// Chooses a backend for the flow that is read at `location`, by all that is known of it; `seen` is what its record says.
 #[inline(always)]
 pub fn choose<P: Packet, M: Maps>(
     packet: &P,
     maps: &M,
     known: Option<(Target, Hash)>,
     location: FlowLocation,
+    seen: Option<Seen>,
 ) -> StepResult {
     let Some(view) = maps.view_of(location.bank) else { return Exit::BadTables.into() };
-    let at = Transport { protocol: location.protocol, offset: location.l4 };
-    // Of either family, in its own variable, so that what follows is there once for both.
-    let (v4, v6);
-    let (target, hash, key) = if location.v6 {
-        match read::<V6, P, M>(packet, maps, view, known, location) {
-            Ok((target, hash, key)) => {
-                v6 = key;
-                (target, hash, FlowKey::V6(&v6))
-            }
-            Err(decided) => return decided.into(),
-        }
-    } else {
-        match read::<V4, P, M>(packet, maps, view, known, location) {
-            Ok((target, hash, key)) => {
-                v4 = key;
-                (target, hash, FlowKey::V4(&v4))
-            }
-            Err(decided) => return decided.into(),
-        }
+    let known = match known {
+        Some(known) => Ok(known),
+        None => read(packet, maps, view, None, location).map(|Read { target, hash, .. }| (target, hash)),
+    };
+    let (target, hash) = match known {
+        Ok(known) => known,
+        Err(decided) => return decided.into(),
     };
     let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
-    let own = matches!(location.relation, FlowRelation::Whole | FlowRelation::FirstFragment);
-    let starts = location.starts || known.is_none() && own && starts_quic(packet, target, at);
-    let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
-    let (own, starts) = (flags & 1 != 0, flags & 2 != 0);
-    match select::choose(maps, view, service, &FlowQuery { target, hash, key, starts, may_record: own }) {
-        Ok(backend) => Chosen::new(target, backend, hash.flow_label(), starts).into(),
-        Err(Exit::Exhausted) => exhausted(service, at).into(),
+    let query = query(packet, location, target, hash);
+    match select::choose(maps, view, service, &query, seen) {
+        Ok(Choice::Ask) => StepResult::ASK,
+        Ok(Choice::Changes(change)) => change.into(),
+        Ok(Choice::Goes { to, recorded }) => {
+            if recorded {
+                maps.count_flow(target.service(), FlowCount::Hits);
+            }
+            chosen(&query, to)
+        }
+        Err(Exit::Exhausted) => exhausted(service, location).into(),
         Err(exit) => exit.into(),
     }
 }
 
-/// Service, hash and key of the flow at `location`.
+/// Where the flow at `location`, of which a packet is seen now, goes by its record; or what the record says, if that does not
+/// decide.
 #[inline(always)]
-fn read<F: Lookup, P: Packet, M: Maps>(
+pub fn look_up<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    known: Option<(Target, Hash)>,
+    location: FlowLocation,
+) -> StepResult {
+    let Some(view) = maps.view_of(location.bank) else { return Exit::BadTables.into() };
+    let Read { target, hash, flow, end } = match read(packet, maps, view, known, location) {
+        Ok(read) => read,
+        Err(decided) => return decided.into(),
+    };
+    let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
+    let query = query(packet, location, target, hash);
+    if target.tracks(Tracking::Stateless) {
+        return Seen::default().into();
+    }
+    let Some(sign) = sign(packet, location, end) else { return Exit::Malformed.into() };
+    let Some(recorded) = Recorded::new(maps, view, &flow, sign) else { return Exit::BadTables.into() };
+    let seen = recorded.see(&query);
+    maps.count_flow(target.service(), FlowCount::Lookups);
+    if select::follows(maps, service, seen) {
+        maps.count_flow(target.service(), FlowCount::Hits);
+        return chosen(&query, seen.backend);
+    }
+    seen.into()
+}
+
+/// Changes the record of the flow at `location`, and says where the packet goes.
+#[inline(always)]
+pub fn amend<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    known: Option<(Target, Hash)>,
+    location: FlowLocation,
+    change: Change,
+) -> StepResult {
+    let Some(view) = maps.view_of(location.bank) else { return Exit::BadTables.into() };
+    let Read { target, hash, flow, end } = match read(packet, maps, view, known, location) {
+        Ok(read) => read,
+        Err(decided) => return decided.into(),
+    };
+    let query = query(packet, location, target, hash);
+    let Some(sign) = sign(packet, location, end) else { return Exit::Malformed.into() };
+    let Some(recorded) = Recorded::new(maps, view, &flow, sign) else { return Exit::BadTables.into() };
+    chosen(&query, recorded.amend(&query, change))
+}
+
+/// Adds a record of the flow at `location`, and says where the packet goes.
+#[inline(always)]
+pub fn add<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    known: Option<(Target, Hash)>,
+    location: FlowLocation,
+    change: Change,
+) -> StepResult {
+    let Some(view) = maps.view_of(location.bank) else { return Exit::BadTables.into() };
+    let Read { target, hash, flow, end } = match read(packet, maps, view, known, location) {
+        Ok(read) => read,
+        Err(decided) => return decided.into(),
+    };
+    let query = query(packet, location, target, hash);
+    let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
+    let Some(sign) = sign(packet, location, end) else { return Exit::Malformed.into() };
+    let Some(recorded) = Recorded::new(maps, view, &flow, sign) else { return Exit::BadTables.into() };
+    chosen(&query, recorded.add(view, service, &query, change))
+}
+
+#[inline(always)]
+fn chosen(query: &FlowQuery, backend: BackendNumber) -> StepResult {
+    let FlowQuery { target, hash, starts, .. } = *query;
+    Chosen::new(target, backend, hash.flow_label(), starts).into()
+}
+
+/// Whether a packet is one of its flow.
+#[inline(always)]
+const fn is_own(location: FlowLocation) -> bool {
+    matches!(location.relation, FlowRelation::Whole | FlowRelation::FirstFragment)
+}
+
+#[inline(always)]
+fn query<P: Packet>(packet: &P, location: FlowLocation, target: Target, hash: Hash) -> FlowQuery {
+    let at = Transport { protocol: location.protocol, offset: location.l4 };
+    let own = is_own(location);
+    let starts = location.starts || own && starts_quic(packet, target, at);
+    let flags = packet.merge_paths(usize::from(own) | usize::from(starts) << 1, 3);
+    FlowQuery { target, hash, starts: flags & 2 != 0, may_record: flags & 1 != 0 }
+}
+
+#[inline(always)]
+fn sign<P: Packet>(packet: &P, location: FlowLocation, end: usize) -> Option<Sign> {
+    let at = Transport { protocol: location.protocol, offset: location.l4 };
+    if is_own(location) { Sign::of(packet, at, end) } else { Some(Sign::NONE) }
+}
+
+/// A flow, as it stands in a packet.
+struct Read {
+    target: Target,
+    hash: Hash,
+    flow: Flow,
+    /// Where the packet ends.
+    end: usize,
+}
+
+/// The flow at `location`.
+#[inline(always)]
+fn read<P: Packet, M: Maps>(
     packet: &P,
     maps: &M,
     view: View<'_>,
     known: Option<(Target, Hash)>,
     location: FlowLocation,
-) -> Result<(Target, Hash, F::FlowKey), Decision> {
+) -> Result<Read, Decision> {
+    if location.v6 {
+        read_of::<V6, P, M>(packet, maps, view, known, location)
+    } else {
+        read_of::<V4, P, M>(packet, maps, view, known, location)
+    }
+}
+
+#[inline(always)]
+fn read_of<F: Lookup, P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    view: View<'_>,
+    known: Option<(Target, Hash)>,
+    location: FlowLocation,
+) -> Result<Read, Decision> {
     let ports = u32::from_le_bytes(packet.load(location.l4).ok_or(Exit::Malformed)?);
     let header: &F::Header = packet.view(location.l3).ok_or(Exit::Malformed)?;
     let (source, destination) = (F::source(header), F::destination(header));
@@ -93,17 +215,18 @@ fn read<F: Lookup, P: Packet, M: Maps>(
         let target = F::find_any(maps, view, vip, port, location.protocol).ok_or_else(none)?;
         (target, hash::<F>(view, target, client, ports))
     };
-    Ok((target, hash, F::flow_key(client, vip, ports, location.protocol)))
+    let flow = F::flow_between(client, vip, ports, location.protocol);
+    Ok(Read { target, hash, flow, end: after(location.l3, F::length(header)) })
 }
 
 /// The exit of a packet whose service has no backend left. With `Open` that is only when all are disabled; its clients, too,
 /// learn it at once.
 #[inline(always)]
-fn exhausted(service: &Service, at: Transport) -> Decision {
+fn exhausted(service: &Service, location: FlowLocation) -> Decision {
     let exit = match WhenExhausted::from_raw(service.when_exhausted) {
         WhenExhausted::Drop => Exit::Exhausted,
-        WhenExhausted::Open | WhenExhausted::Reject if at.protocol == protocol::TCP => Exit::RejectReset,
+        WhenExhausted::Open | WhenExhausted::Reject if location.protocol == protocol::TCP => Exit::RejectReset,
         WhenExhausted::Open | WhenExhausted::Reject => Exit::RejectUnreachable,
     };
-    Decision::new(exit, at.offset as u32)
+    Decision::new(exit, location.l4 as u32)
 }

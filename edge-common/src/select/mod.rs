@@ -26,11 +26,15 @@
 
 mod owner;
 mod pools;
+mod sign;
+mod record;
 mod choose;
 pub mod flow;
 
 pub use self::{
-    choose::{FlowQuery, choose},
+    choose::{Choice, FlowQuery, choose, follows},
     owner::stable_owner,
     pools::{eligible, pick},
+    record::Recorded,
+    sign::Sign,
 };

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, State, Target, slot_address},
-    lookup::hash::Hash,
+    hash::Hash,
     maps::{Maps, PoolMaps},
 };
 
@@ -28,23 +28,34 @@ pub(super) fn serves_any<M: PoolMaps>(maps: &M, service: &Service, number: Backe
     let serves = match if number == 0 { None } else { maps.backend(number) } {
         Some(backend) => {
             State(backend.state).has_any(bits)
-                && !(failover.evacuate && is_evacuated(maps, service, failover, backend.pool))
+                && !(failover.evacuate && is_passed_over(maps, service, failover, backend.pool))
         }
         None => false,
     };
     maps.merge_paths(serves.into(), 1) != 0
 }
 
-/// Whether a failover with evacuation has taken `pool` out of the service.
+/// Whether a backend receives no new flows any more: it has not all of `bits`, or a failover has passed its pool over.
+#[inline(always)]
+pub(super) fn has_left<M: PoolMaps>(maps: &M, service: &Service, number: BackendNumber, bits: u32) -> bool {
+    let failover = Failover::from_raw(maps.merge_paths(service.failover, u32::MAX));
+    let left = match maps.backend(number) {
+        Some(backend) => !State(backend.state).has_all(bits) || is_passed_over(maps, service, failover, backend.pool),
+        None => true,
+    };
+    maps.merge_paths(left.into(), 1) != 0
+}
+
+/// Whether `pool` stands before the one that a failover names.
 ///
 /// The loop always runs over all positions, and its paths are merged after each: a verifier before Linux 6.8 does not
 /// follow a loop that ends at a number unknown to it, and refuses the access that comes of it.
 #[inline(always)]
-fn is_evacuated<M: PoolMaps>(maps: &M, service: &Service, failover: Failover, pool: u16) -> bool {
-    let mut evacuated = 0;
+fn is_passed_over<M: PoolMaps>(maps: &M, service: &Service, failover: Failover, pool: u16) -> bool {
+    let mut passed_over = 0;
     for position in 0..MAX_POOLS {
         let here = position < usize::from(failover.first) && service.pools[position] == pool;
-        evacuated = maps.merge_paths(evacuated | u32::from(here), 1);
+        passed_over = maps.merge_paths(passed_over | u32::from(here), 1);
     }
-    evacuated != 0
+    passed_over != 0
 }

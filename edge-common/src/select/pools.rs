@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{BackendNumber, CELL, Failover, MAX_POOLS, Pool, RETURN_PLACES, Service, State, WhenExhausted, return_place},
-    lookup::hash::Hash,
+    hash::Hash,
     maps::{PoolMaps, View},
 };
 

@@ -76,7 +76,9 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     pub(super) fn concerned(&self, result: StepResult) -> StepResult {
         match result.step() {
             Step::Forward(_) => result,
-            Step::Leave(_) | Step::Select(_) => Decision::unserved(Exit::IcmpError, self.view.bank).into(),
+            Step::Leave(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) => {
+                Decision::unserved(Exit::IcmpError, self.view.bank).into()
+            }
         }
     }
 }

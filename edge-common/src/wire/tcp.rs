@@ -18,14 +18,35 @@ pub const FLAGS: usize = 13;
 /// The start of a TCP header, up to the flags.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-pub(super) struct TcpStart {
+pub struct TcpStart {
     pub(super) ports: u32,
-    numbers: [u32; 2],
+    sequence: u32,
+    acknowledged: u32,
     pub(super) offset_and_flags: u16,
 }
 
 // SAFETY: packed integers.
 unsafe impl Wire for TcpStart {}
+
+impl TcpStart {
+    /// Number of the first byte.
+    #[inline(always)]
+    pub const fn sequence(&self) -> u32 {
+        u32::from_be(self.sequence)
+    }
+
+    /// Bytes of the header.
+    #[inline(always)]
+    pub const fn header_length(&self) -> usize {
+        // The upper four bits of the first byte, in words of four.
+        (u16::from_le(self.offset_and_flags) >> 2 & 0x3c) as usize
+    }
+
+    #[inline(always)]
+    pub const fn flags(&self) -> u8 {
+        (u16::from_le(self.offset_and_flags) >> 8) as u8
+    }
+}
 
 /// A TCP header without options, as it stands in a frame.
 #[repr(C)]

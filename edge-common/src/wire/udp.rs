@@ -12,3 +12,11 @@ pub(super) struct UdpStart {
 
 // SAFETY: packed integers.
 unsafe impl Wire for UdpStart {}
+
+impl UdpStart {
+    /// Bytes of the payload.
+    #[inline(always)]
+    pub(super) const fn payload(self) -> u16 {
+        u16::from_be(self.length).saturating_sub(8)
+    }
+}

@@ -30,7 +30,7 @@ fn no_flood_takes_an_established_flow_that_is_not_idle() {
             let found = state.find(flow).unwrap_or_else(|| panic!("flow {flow} was taken"));
             assert_eq!(found.number, *place);
             if round % 9 == 0 {
-                assert!(state.table().touch(&found, Signal::Bare));
+                assert!(state.table().touch(&found, Signal::Bare, found.served.sequence));
             }
         }
         state.check();

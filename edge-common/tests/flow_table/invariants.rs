@@ -85,7 +85,7 @@ fn run(operations: &[Operation]) {
 fn packet(state: &State<Native>, model: &mut Model, flow: u32, signal: Signal) {
     if let Some(found) = state.find(flow) {
         assert_eq!(found.served, state::served(flow));
-        assert!(state.table().touch(&found, signal));
+        assert!(state.table().touch(&found, signal, found.served.sequence));
         let (stage, _) = model[&flow];
         model.insert(flow, (stage.after(signal), state.now));
         return;

@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::flow_table::{Native, Signal, Stage, Word, Words, life::ABANDONED};
 
-use crate::state::State;
+use crate::state::{State, served};
 
 thread_local! {
     /// Accesses until this thread is stopped.
@@ -158,7 +158,7 @@ fn while_it_touches_a_flow() {
     stopped_anywhere(
         |state| fill(state, 0..16, Stage::HalfOpen),
         |state| {
-            assert!(state.table().touch(&state.find(3).expect("added"), Signal::Data));
+            assert!(state.table().touch(&state.find(3).expect("added"), Signal::Data, served(3).sequence));
         },
     );
 }

@@ -1,7 +1,7 @@
 //! How an entry's life goes: each stage and signal, ages, and who may be taken when.
 
 use edge_common::flow_table::{
-    Class, Life,
+    Certainty, Class, Life,
     Signal::{self, Bare, Data, Fin, Syn},
     Stage::{self, Closed, Established, HalfOpen, Reset},
     Timeouts,
@@ -27,7 +27,11 @@ fn a_stage_follows_from_the_last_one_and_the_packet() {
 }
 
 fn born(stage: Stage) -> Life {
-    Life::default().taken(100).born(stage, LAST, stage == HalfOpen)
+    Life::default().taken(100).born(
+        stage,
+        LAST,
+        if stage == HalfOpen { Certainty::Tentative } else { Certainty::Certain },
+    )
 }
 
 #[test]
@@ -56,7 +60,7 @@ fn a_flow_is_gone_a_unit_after_its_time_out() {
 
 #[test]
 fn ages_pass_the_end_of_the_counter() {
-    let life = Life::default().taken(u32::MAX - 1).born(Established, LAST, false);
+    let life = Life::default().taken(u32::MAX - 1).born(Established, LAST, Certainty::Certain);
     assert_eq!([u32::MAX - 2, u32::MAX, 0, 5].map(|now| life.age(now)), [-1, 1, 2, 7]);
     assert_eq!(life.seen_again(Data, 3).seen(), 3);
     assert_eq!(life.seen_again(Data, u32::MAX - 5).seen(), u32::MAX - 1);

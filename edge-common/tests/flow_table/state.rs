@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use edge_common::{
-    abi::{FlowKeyV4, HashKey},
+    abi::HashKey,
     flow_table::{
-        Birth, Class, Entry, Flow, FlowTable, Found, Life, Places, Refused, SLOTS, Served, Stage, Timeouts, Word as _,
-        Words,
+        Birth, Certainty, Class, Entry, Flow, FlowTable, Found, Life, Places, Refused, SLOTS, Served, Stage, Timeouts,
+        Word as _, Words,
     },
+    hash::Hash,
     host::FlowArrays,
-    lookup::hash::Hash,
 };
 
 /// Of half-open, established, closed and reset flows, in units.
@@ -40,8 +40,7 @@ pub(crate) struct State<W: Words> {
 
 /// The flow of this number.
 pub(crate) fn flow(number: u32) -> Flow {
-    let client = (0x0a00_0000 | number >> 16).to_be();
-    Flow::from(&FlowKeyV4 { client, vip: 0x0100_00c0, ports: number << 16 | 0xbb01, protocol: 6 })
+    Flow::v4((0x0a00_0000 | number >> 16).to_be_bytes(), [192, 0, 2, 1], number << 16 | 0xbb01, 6)
 }
 
 pub(crate) fn hash(number: u32) -> Hash {
@@ -50,11 +49,12 @@ pub(crate) fn hash(number: u32) -> Hash {
 
 /// Who serves the flow of this number.
 pub(crate) fn served(number: u32) -> Served {
-    Served { backend: (number % 0xffff) as u16, service: 7, slot: number, sequence: !number }
+    Served { backend: (number % 0xffff) as u16, since: (number % 0xffff) as u16, slot: number, sequence: !number }
 }
 
 pub(crate) fn birth(number: u32, stage: Stage) -> Birth {
-    Birth { stage, class: CLASS, tentative: stage == Stage::HalfOpen, served: served(number) }
+    let certainty = if stage == Stage::HalfOpen { Certainty::Tentative } else { Certainty::Certain };
+    Birth { stage, class: CLASS, certainty, served: served(number) }
 }
 
 impl<W: Words<U32: Default, U64: Default> + Default> State<W> {
@@ -81,7 +81,7 @@ impl<W: Words<U32: Default, U64: Default> + Default> State<W> {
 
     pub(crate) fn insert(&self, number: u32, stage: Stage) -> Result<u32, Refused> {
         let places = Places::anywhere(hash(number), self.table().mask);
-        self.table().insert(&flow(number), hash(number), places, &birth(number, stage))
+        self.table().insert(&flow(number), hash(number), places, &birth(number, stage), |_| true)
     }
 
     pub(crate) fn life(&self, number: u32) -> Life {

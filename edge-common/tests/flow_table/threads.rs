@@ -60,7 +60,7 @@ fn send(state: &State<Native>, clock: &Clock, thread: usize, mut random: u32) ->
         let table = FlowTable { now, ..state.table() };
         let (flow, hash) = (state::flow(number), state::hash(number));
         let signal = if what.is_multiple_of(8) { Signal::Fin } else { Signal::Data };
-        if let Some(found) = table.see(&flow, hash, signal) {
+        if let Some(found) = table.see(&flow, hash, signal, state::served(number).sequence) {
             assert_eq!(found.served, state::served(number), "another flow's backend");
             done.found += 1;
             match what {
@@ -71,7 +71,7 @@ fn send(state: &State<Native>, clock: &Clock, thread: usize, mut random: u32) ->
             continue;
         }
         let places = Places::anywhere(hash, table.mask);
-        match table.insert(&flow, hash, places, &state::birth(number, Stage::HalfOpen)) {
+        match table.insert(&flow, hash, places, &state::birth(number, Stage::HalfOpen), |_| true) {
             Ok(_) => done.added += 1,
             Err(Refused::Full) => done.full += 1,
             Err(Refused::Raced) => done.raced += 1,

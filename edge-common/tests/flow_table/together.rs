@@ -2,9 +2,9 @@
 //! few changes between them. The words are a model checker's; all else is the code that packets run.
 
 use edge_common::{
-    flow_table::{Found, Life, Places, Refused, Served, Signal, Stage, Word, Words},
+    flow_table::{Certainty, Found, Life, Places, Refused, Served, Signal, Stage, Word, Words},
+    hash::Hash,
     host::FlowArrays,
-    lookup::hash::Hash,
 };
 use loom::{
     model::Builder,
@@ -103,17 +103,17 @@ fn find(table: &Table, number: u32) -> Option<Found> {
 }
 
 fn insert(table: &Table, number: u32, places: Places) -> Result<u32, Refused> {
-    table.table().insert(&state::flow(number), HASH, places, &state::birth(number, Stage::Established))
+    table.table().insert(&state::flow(number), HASH, places, &state::birth(number, Stage::Established), |_| true)
 }
 
 /// A packet of a flow that is expected to be there: whether it was, and still was when it was touched.
 fn packet(table: &Table, number: u32) -> bool {
-    find(table, number).is_some_and(|found| table.table().touch(&found, Signal::Data))
+    find(table, number).is_some_and(|found| table.table().touch(&found, Signal::Data, found.served.sequence))
 }
 
 /// Takes the flow out that was in the lower entry at first, and was looked up before.
 fn remove(table: &Table) {
-    let life = Life::default().taken(1000).born(Stage::Established, CLASS, false);
+    let life = Life::default().taken(1000).born(Stage::Established, CLASS, Certainty::Certain);
     table.table().remove(&Found { number: 0, life, served: Served::default() });
 }
 

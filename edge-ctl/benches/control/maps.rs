@@ -1,10 +1,9 @@
 //! Publications into the kernel's maps, and owners that follow.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, net::Ipv4Addr, time::Duration};
 
-use aya::maps::{HashMap, Map, MapData};
 use criterion::{BatchSize, BenchmarkId, Criterion};
-use edge_common::abi::{FlowKeyV4, FlowRecord, map};
+use edge_common::abi::FlowEnds;
 use edge_ctl::bench::Maps;
 
 use crate::{namespace::Namespace, single_rounds, size::Size};
@@ -84,18 +83,17 @@ fn records(criterion: &mut Criterion, namespace: &Namespace) {
     let size = Size { services: 2, backends: 3, slots: 1024 };
     let config = size.config(100);
     let mut maps = published(namespace, "records", size);
-    let table = namespace.pins("records").join(format!("v{}/maps/{}", edge_common::abi::ABI_VERSION, map::FLOWS_V4));
-    let table = MapData::from_pin(table).and_then(Map::from_map_data).expect("it is pinned");
-    let mut table: HashMap<_, [u32; 4], [u32; 4]> = table.try_into().expect("it is a hash");
     let (vip, port) = Size::VIP;
-    for n in 0..RECORDS {
-        let (client, vip) = (n.wrapping_mul(0x9e37_79b9), u32::from_ne_bytes(vip));
-        let key = FlowKeyV4 { client, vip, ports: (n % 50_000) | (u32::from(port.to_be()) << 16), protocol: 6 };
-        // At nobody's: no owner of a slot can make it needless.
-        let record = FlowRecord { seen_ns: u64::MAX, recorded_s: 0, backend: 7, ..FlowRecord::default() };
-        let (key, record): ([u32; 4], [u32; 4]) = (bytemuck::cast(key), bytemuck::cast(record));
-        table.insert(key, record, 0).expect("there is room");
-    }
+    let client = |n: u32| Ipv4Addr::from(n.wrapping_mul(0x9e37_79b9)).into();
+    // At nobody's: no owner of a slot can make it needless.
+    let flows = (0..RECORDS).map(|n| FlowEnds {
+        client: client(n),
+        client_port: u16::try_from(n % 50_000).expect("below"),
+        vip: Ipv4Addr::from(vip).into(),
+        port,
+        protocol: 6,
+    });
+    maps.record(flows, 7, NOW).expect("there is room");
     let mut group = single_rounds(criterion, "owners follow", 10);
     for (what, step) in [("a pass over 131,072 records", false), ("its longest step, over records", true)] {
         group.bench_function(BenchmarkId::new(what, size), |bencher| {

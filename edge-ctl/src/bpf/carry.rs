@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use bytemuck::Pod;
-use edge_common::abi::{Backend, BackendNumber, Failover, FlowRecord, Slot, SlotCell};
+use edge_common::abi::{Backend, BackendNumber, Failover, Slot, SlotCell};
 
-use super::{BpfError, PinnedMaps, flows::FlowTable, slots::cells};
+use super::{BpfError, PinnedMaps, clock::monotonic_time, flows::FlowTable, slots::cells};
 use crate::{
     config::{configured, is_same},
     plan::{BackendRecord, PoolRecord, Snapshot},
@@ -21,13 +20,6 @@ pub(crate) struct Before {
     numbers: Vec<BackendNumber>,
     /// Whether flows are hashed as they were.
     same_hash: bool,
-}
-
-/// Whether a record that is there already is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Insert {
-    Replace,
-    Keep,
 }
 
 impl Before {
@@ -87,12 +79,12 @@ impl Before {
         if self.same_hash {
             self.carry_owners(to);
         }
-        self.carry_flows(to, Insert::Replace)
+        self.carry_flows(to)
     }
 
     /// Carries those flows over that were recorded since. Returns how many.
     pub(crate) fn carry_newer_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
-        self.carry_flows(to, Insert::Keep)
+        self.carry_flows(to)
     }
 
     fn carry_owners(&self, to: &PinnedMaps) {
@@ -114,20 +106,16 @@ impl Before {
         }
     }
 
-    fn carry_flows(&self, to: &PinnedMaps, insert: Insert) -> Result<usize, BpfError> {
-        if !self.same_hash {
-            return Ok(0);
-        }
-        let v4 = self.carry_table(&self.maps.maps.flows_v4, &to.maps.flows_v4, insert)?;
-        let v6 = self.carry_table(&self.maps.maps.flows_v6, &to.maps.flows_v6, insert)?;
-        Ok(v4 + v6)
-    }
-
-    fn carry_table<K: Pod>(&self, from: &FlowTable<K>, to: &FlowTable<K>, insert: Insert) -> Result<usize, BpfError> {
+    /// Carries the flows over that are not recorded there yet.
+    fn carry_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
+        let key = to.maps.published().map(|(_, generation)| generation.hash_key).filter(|_| self.same_hash);
+        let Some(key) = key else { return Ok(0) };
+        let now = monotonic_time();
+        let (from, to) = (FlowTable::new(&self.maps.maps, now)?, FlowTable::new(&to.maps, now)?);
         let mut carried = 0;
-        for (key, record) in from.all()? {
-            let Some(backend) = self.now(record.backend) else { continue };
-            carried += usize::from(to.insert(&key, &FlowRecord { backend, ..record }, insert)?);
+        for (flow, found) in from.all().filter(|(_, found)| !from.is_gone(found)) {
+            let named = self.now(found.served.backend).zip(found.life.class());
+            carried += usize::from(named.is_some_and(|(backend, class)| to.carry(&key, &flow, class, &found, backend)));
         }
         Ok(carried)
     }

@@ -79,12 +79,6 @@ pub(crate) enum BpfError {
         #[source]
         source: MapError,
     },
-    #[error("cannot read or delete the flow records in {map}; this needs Linux 5.6 or newer")]
-    Records {
-        map: &'static str,
-        #[source]
-        source: io::Error,
-    },
     #[error("entry {index} is past the end of the map {map}; nothing was published")]
     OutOfRange { map: &'static str, index: u32 },
     #[error(

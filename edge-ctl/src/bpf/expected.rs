@@ -9,12 +9,13 @@ use std::{
 
 use edge_common::{
     abi::{
-        AnswerLimits, Backend, BackendNumber, Cell, Exit, FlowCount, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation,
-        Mac, Pool, Published, RateLimited, SLOTS_PER_CELL, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress,
-        State, Station, map,
+        AnswerLimits, Backend, BackendNumber, Cell, Exit, FlowCount, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord,
+        Generation, Mac, Pool, Published, RateLimited, SLOTS_PER_CELL, Service, ServiceEntryV4, ServiceEntryV6, Slot,
+        SlotAddress, State, Station, map,
     },
-    host::{FlowTable, Frame},
-    maps::{Flows, Fragments, PoolMaps, Route, View},
+    flow_table::Native,
+    host::{FlowArrays, Flows, Frame},
+    maps::{Fragments, PoolMaps, Route, View},
     pipeline, select,
 };
 
@@ -31,6 +32,9 @@ const INGRESS: u32 = 1;
 /// Their destination.
 pub(crate) const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+/// Entries of a rehearsal's flow table: whoever rehearses has its flows forgotten long before half of them are used.
+pub(crate) const REHEARSED_FLOWS: u32 = 1 << 14;
+
 /// The maps as `image` is to make them.
 pub(crate) struct Expected<'a> {
     maps: &'a Maps,
@@ -46,11 +50,12 @@ pub(crate) struct Expected<'a> {
     lists: BTreeMap<u32, Vec<Cell>>,
     /// Services whose owners have a new place, by its first cell, with what they are to be.
     new_owners: BTreeMap<u32, (u32, NewOwners)>,
-    flows_v4: FlowTable<FlowKeyV4>,
-    flows_v6: FlowTable<FlowKeyV6>,
+    flows: Flows,
     fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
     chosen: Mutable<BackendNumber>,
+    /// Frames since its flows were forgotten.
+    answered: Mutable<usize>,
 }
 
 /// What becomes of a packet.
@@ -98,11 +103,11 @@ impl PinnedMaps {
             backends,
             tables: new_cells(image),
             lists,
-            flows_v4: FlowTable::default(),
-            flows_v6: FlowTable::default(),
+            flows: Flows::new(REHEARSED_FLOWS as usize),
             fragments_v4: RefCell::default(),
             fragments_v6: RefCell::default(),
             chosen: Mutable::new(0),
+            answered: Mutable::new(0),
         }
     }
 
@@ -151,20 +156,21 @@ impl Expected<'_> {
     /// What becomes of a frame that comes in at the rehearsal's station.
     pub(crate) fn answer(&self, frame: &[u8]) -> Answer {
         self.chosen.set(0);
+        self.answered.set(self.answered.get() + 1);
         let mut frame = Frame::new(frame).from_interface(INGRESS);
         let exit = pipeline::process(&mut frame, self).exit;
         Answer { exit, frame: frame.bytes().to_vec(), backend: self.chosen.get() }
     }
 
-    /// How many flows are recorded.
-    pub(crate) fn recorded(&self) -> usize {
-        self.flows_v4.records.borrow().len() + self.flows_v6.records.borrow().len()
+    /// How many flows are recorded, at most.
+    pub(crate) const fn recorded(&self) -> usize {
+        self.answered.get()
     }
 
     /// Forgets all flows.
-    pub(crate) fn forget(&self) {
-        self.flows_v4.records.borrow_mut().clear();
-        self.flows_v6.records.borrow_mut().clear();
+    pub(crate) fn forget(&mut self) {
+        self.flows.clear();
+        self.answered.set(0);
     }
 }
 
@@ -185,6 +191,8 @@ impl PoolMaps for Expected<'_> {
 }
 
 impl edge_common::maps::Maps for Expected<'_> {
+    type Flows = FlowArrays<Native>;
+
     fn published(&self) -> Option<(&Published, u32)> {
         Some((&self.published, self.published.active))
     }
@@ -230,12 +238,12 @@ impl edge_common::maps::Maps for Expected<'_> {
     // All staged services are in transition.
     fn start_transition(&self, _bank: u32, _service: u32) {}
 
-    fn flows_v4(&self) -> impl Flows<FlowKeyV4> {
-        &self.flows_v4
+    fn flow_head(&self) -> Option<&FlowHead> {
+        Some(&self.flows.head)
     }
 
-    fn flows_v6(&self) -> impl Flows<FlowKeyV6> {
-        &self.flows_v6
+    fn flows(&self) -> &FlowArrays<Native> {
+        &self.flows.arrays
     }
 
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {

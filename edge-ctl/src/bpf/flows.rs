@@ -1,92 +1,148 @@
-//! Flow records: read a run at a time, deleted by their keys.
+//! The flow table, in the controller's memory: read entry by entry, while packets use it.
 
-use std::{marker::PhantomData, os::fd::AsFd as _};
+use std::{sync::atomic::AtomicU32, time::Duration};
 
-use aya::maps::MapData;
-use bytemuck::{Pod, Zeroable as _};
+use edge_common::{
+    abi::{BackendNumber, FlowEnds, FlowHead, HashKey, Timeouts, Tracking, map},
+    flow_table::{
+        self, Birth, Certainty, Class, Entry, Flow, FlowMemory, Found, Native, Places, Served, Signal, Stage, age_of,
+        since, units,
+    },
+};
 
-use edge_common::abi::{FlowEnds, FlowRecord};
+use super::{BpfError, PinnedMaps, maps::Maps, publish::out_of};
 
-use super::{BpfError, PinDir, PinnedMaps, carry::Insert, maps::Handle, sys};
+impl FlowMemory for Maps {
+    type Words = Native;
 
-/// Records that one system call copies. A bucket has a few; one that has more gets the room that it needs.
-const RUN: usize = 2048;
+    fn bucket(&self, number: u32) -> Option<&[AtomicU32]> {
+        self.flow_index.slots(number)
+    }
 
-/// The flow records of one IP version.
-#[derive(Debug)]
-pub(super) struct FlowTable<K> {
-    map: MapData,
-    name: &'static str,
-    key: PhantomData<K>,
-}
-
-/// The records of a run of buckets.
-#[derive(Clone, Debug)]
-pub(super) struct Run<K> {
-    pub(super) records: Vec<(K, FlowRecord)>,
-    /// Where the next run starts; `None`: this was the last one.
-    pub(super) next: Option<u32>,
-}
-
-impl<K: Pod> Handle for FlowTable<K> {
-    fn open(pins: &PinDir, name: &'static str) -> Result<Self, BpfError> {
-        let map = MapData::from_pin(pins.map(name)).map_err(|source| BpfError::Open { map: name, source })?;
-        Ok(Self { map, name, key: PhantomData })
+    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
+        self.flows.entry(number)
     }
 }
 
-impl<K: Pod> FlowTable<K> {
-    /// A run of records; `from` is where the one before ended. Records that come and go meanwhile are seen or not, the
-    /// others once.
-    pub(super) fn read(&self, from: Option<u32>) -> Result<Run<K>, BpfError> {
-        let mut room = RUN;
-        loop {
-            let (mut keys, mut records) = (vec![K::zeroed(); room], vec![FlowRecord::zeroed(); room]);
-            match sys::lookup_batch(self.map.fd().as_fd(), from, &mut keys, &mut records) {
-                Ok(batch) => {
-                    let records = keys.into_iter().zip(records).take(batch.entries).collect();
-                    return Ok(Run { records, next: batch.next });
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => room *= 2,
-                Err(source) => return Err(BpfError::Records { map: self.name, source }),
-            }
-        }
+/// The table at one time.
+pub(super) struct FlowTable<'a> {
+    maps: &'a Maps,
+    head: FlowHead,
+    now: u32,
+}
+
+/// A flow record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlowRecord {
+    pub(crate) backend: BackendNumber,
+    pub(crate) stage: Stage,
+    /// How long ago the flow was recorded, to a quarter of a minute, and last seen, to a quarter of a second.
+    pub(crate) age: Duration,
+    pub(crate) silent: Duration,
+}
+
+impl<'a> FlowTable<'a> {
+    /// `now` is of `CLOCK_MONOTONIC`.
+    pub(super) fn new(maps: &'a Maps, now: Duration) -> Result<Self, BpfError> {
+        let head = maps.flow_head.read(0).ok_or(out_of(map::FLOW_HEAD, 0))?;
+        Ok(Self { maps, head, now: units(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)) })
     }
 
-    /// Inserts a record. Returns false, and changes nothing, if there is one or no room.
-    pub(super) fn insert(&self, key: &K, record: &FlowRecord, insert: Insert) -> Result<bool, BpfError> {
-        match sys::update(self.map.fd().as_fd(), key, record, insert == Insert::Keep) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => Ok(false),
-            Err(source) => Err(BpfError::Records { map: self.name, source }),
-        }
+    fn table(&self) -> flow_table::FlowTable<'_, Maps> {
+        flow_table::FlowTable { memory: self.maps, mask: self.head.mask, timeouts: &self.head.timeouts, now: self.now }
     }
 
-    /// Deletes the records of these flows.
-    pub(super) fn delete(&self, keys: &[K]) -> Result<(), BpfError> {
-        sys::delete_batch(self.map.fd().as_fd(), keys).map_err(|source| BpfError::Records { map: self.name, source })
+    /// Entries, free or not.
+    pub(super) fn entries(&self) -> u32 {
+        self.maps.flows.len()
+    }
+
+    /// What stands at this place, if that is a flow's.
+    pub(super) fn read(&self, number: u32) -> Option<(Flow, Found)> {
+        self.table().read(number)
     }
 
     /// All records, in no order.
-    pub(super) fn all(&self) -> Result<Vec<(K, FlowRecord)>, BpfError> {
-        let mut records = Vec::new();
-        let mut from = None;
-        loop {
-            let run = self.read(from)?;
-            records.extend(run.records);
-            match run.next {
-                Some(_) => from = run.next,
-                None => return Ok(records),
-            }
-        }
+    pub(super) fn all(&self) -> impl Iterator<Item = (Flow, Found)> {
+        (0..self.entries()).filter_map(|number| self.read(number))
+    }
+
+    /// How long nothing was seen of a flow.
+    pub(super) fn silent(&self, found: &Found) -> Duration {
+        duration(u32::try_from(found.life.age(self.now)).unwrap_or_default())
+    }
+
+    /// Whether a flow is over, or was silent for as long as any of its kind may be.
+    pub(super) fn is_gone(&self, found: &Found) -> bool {
+        found.life.is_gone(self.now, &self.head.timeouts)
+    }
+
+    /// Frees an entry, if it still is the same flow's.
+    pub(super) fn forget(&self, found: &Found) {
+        self.table().forget(found.number, found.life);
+    }
+
+    pub(super) fn record(&self, found: &Found) -> FlowRecord {
+        let Served { backend, since, .. } = found.served;
+        // It was recorded before it was seen last.
+        let (age, silent) = (duration(age_of(since, self.now)), self.silent(found));
+        FlowRecord { backend, stage: found.life.stage(), age: age.max(silent), silent }
+    }
+
+    /// Records a flow as it is recorded in another table, as seen now. False, and nothing changes, if there is a record of it or no
+    /// room.
+    pub(super) fn carry(
+        &self,
+        key: &HashKey,
+        flow: &Flow,
+        class: Class,
+        found: &Found,
+        backend: BackendNumber,
+    ) -> bool {
+        let (table, hash, life) = (self.table(), flow.hash(key), found.life);
+        let served = Served { backend, ..found.served };
+        // Its slot is another one here.
+        let certainty = if life.is_tentative() { Certainty::Tentative } else { Certainty::Certain };
+        let birth = Birth { stage: life.stage(), class, certainty, served };
+        table.find(flow, hash).is_none()
+            && table.insert(flow, hash, Places::anywhere(hash, table.mask), &birth, |_| true).is_ok()
     }
 }
 
+/// A number of the table's units.
+const fn duration(units: u32) -> Duration {
+    Duration::from_nanos((units as u64) << flow_table::UNIT)
+}
+
 impl PinnedMaps {
-    /// All flow records of both IP versions, in no order.
-    pub(crate) fn flows(&self) -> Result<Vec<(FlowEnds, FlowRecord)>, BpfError> {
-        let v4 = self.maps.flows_v4.all()?.into_iter().map(|(key, record)| (key.ends(), record));
-        let v6 = self.maps.flows_v6.all()?.into_iter().map(|(key, record)| (key.ends(), record));
-        Ok(v4.chain(v6).collect())
+    /// All flow records of both IP versions, in no order. `now` is of `CLOCK_MONOTONIC`.
+    pub(crate) fn flows(&self, now: Duration) -> Result<Vec<(FlowEnds, FlowRecord)>, BpfError> {
+        let table = FlowTable::new(&self.maps, now)?;
+        Ok(table.all().map(|(flow, found)| (flow.ends(), table.record(&found))).collect())
+    }
+
+    /// Records a TCP flow at a backend, or notes that it was seen: what the packet path does, for tests and benches. `None` if there
+    /// is no room.
+    pub(crate) fn record_flow(&self, ends: FlowEnds, backend: BackendNumber, now: Duration) -> Option<()> {
+        let (_, generation) = self.maps.published()?;
+        let table = FlowTable::new(&self.maps, now).ok()?;
+        let (flow, table) = (Flow::from(ends), table.table());
+        let hash = flow.hash(&generation.hash_key);
+        if table.see(&flow, hash, Signal::Data, 0).is_some() {
+            return Some(());
+        }
+        let served = Served { backend, since: since(table.now), ..Served::default() };
+        let birth =
+            Birth { stage: Stage::Established, class: Tracking::Tcp.into(), certainty: Certainty::Certain, served };
+        table.insert(&flow, hash, Places::anywhere(hash, table.mask), &birth, |_| true).ok().map(|_| ())
+    }
+
+    /// Says for how long flows may be silent: for as long as it was said before and as it is said now, until `make_exact`.
+    pub(super) fn write_timeouts(&self, timeouts: &Timeouts, exact: bool) -> Result<(), BpfError> {
+        let out_of = out_of(map::FLOW_HEAD, 0);
+        let Some(before) = self.maps.flow_head.read(0) else { return Err(out_of) };
+        let timeouts = if exact { *timeouts } else { before.timeouts.longest(timeouts) };
+        let head = FlowHead { timeouts, mask: self.capacity.flows.saturating_sub(1), reserved: 0 };
+        self.maps.flow_head.write(0, head).ok_or(out_of)
     }
 }

@@ -4,11 +4,15 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::{AsRawFd as _, BorrowedFd},
-    ptr,
+    ptr, slice,
     sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64},
 };
 
 use bytemuck::Pod;
+use edge_common::{
+    abi::{FlowBucket, FlowEntry},
+    flow_table::{Entry, Native, SLOTS},
+};
 use memmap2::{MmapOptions, MmapRaw};
 
 /// The entries of an array map made with `BPF_F_MMAPABLE`.
@@ -106,5 +110,21 @@ impl<T: Pod> Mapped<T> {
     pub(super) fn live(&self, index: u32) -> Option<&T> {
         // SAFETY: a valid and aligned pointer; who looks reads it as the packet path does, and makes no more of it.
         self.at(index).map(|value| unsafe { &*value })
+    }
+}
+
+impl Mapped<FlowBucket> {
+    /// The slots of a bucket, which packets read and write at any time; `None` past the end.
+    pub(super) fn slots(&self, index: u32) -> Option<&[AtomicU32]> {
+        // SAFETY: a valid pointer to as many words, which lives as long as `self`; nobody accesses them otherwise than as atomics.
+        self.at(index).map(|bucket| unsafe { slice::from_raw_parts(bucket.cast::<AtomicU32>(), SLOTS as usize) })
+    }
+}
+
+impl Mapped<FlowEntry> {
+    /// An entry, likewise.
+    pub(super) fn entry(&self, index: u32) -> Option<&Entry<Native>> {
+        // SAFETY: as above: an entry is nothing but atomic words.
+        self.at(index).map(|entry| unsafe { &*entry.cast() })
     }
 }

@@ -10,13 +10,12 @@ use std::{
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, Generation, Note, Pool, Published, Service, ServiceEntryV4,
-    ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
+    Backend, Cell, FlowBucket, FlowCount, FlowEntry, FlowHead, Generation, Note, Pool, Published, Service,
+    ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
 };
 
 use super::{
     BpfError, PinDir,
-    flows::FlowTable,
     mapped::Mapped,
     spec::{self, Spec},
 };
@@ -58,8 +57,9 @@ maps! {
     backends: Mapped<Backend> = map::BACKENDS;
     candidates: Mapped<Cell> = map::CANDIDATES;
     slots: Mapped<SlotCell> = map::SLOTS;
-    flows_v4: FlowTable<FlowKeyV4> = map::FLOWS_V4;
-    flows_v6: FlowTable<FlowKeyV6> = map::FLOWS_V6;
+    flow_head: Mapped<FlowHead> = map::FLOW_HEAD;
+    flow_index: Mapped<FlowBucket> = map::FLOW_INDEX;
+    flows: Mapped<FlowEntry> = map::FLOWS;
     flow_stats: Counters<{ FlowCount::COUNT }> = map::FLOW_STATS;
     transitions: Mapped<Note> = map::TRANSITIONS;
     exits: Counters<1> = map::EXITS;

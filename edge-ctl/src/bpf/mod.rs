@@ -43,7 +43,8 @@ pub(crate) use self::{
     carry::Before,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
-    expected::{Answer, Expected, STATION},
+    expected::{Answer, Expected, REHEARSED_FLOWS, STATION},
+    flows::FlowRecord,
     lock::{Lock, LockError, lock_pins, lock_run_dir},
     mapped::Mapped,
     notes::text_of,
@@ -53,7 +54,7 @@ pub(crate) use self::{
     spec::check_object,
     transition::{Finished, Held, Progress, Transition, Waits},
 };
-use edge_common::abi::map;
+use edge_common::abi::{Timeouts, map};
 
 use self::{maps::Maps, pools::AllMembers, transition::Handover};
 use crate::plan::{Capacity, Snapshot};
@@ -106,7 +107,9 @@ impl PinnedMaps {
         }
         Maps::create(pins, capacity)?;
         // The pinned maps are the ones that are used, now and after every restart.
-        Self::opened(pins)
+        let maps = Self::opened(pins)?;
+        maps.write_timeouts(&Timeouts::STANDARD, true)?;
+        Ok(maps)
     }
 
     fn opened(pins: &PinDir) -> Result<Self, BpfError> {

@@ -1,6 +1,6 @@
 //! Publication: an image is written into the bank that is not active, and one store makes the bank active.
 
-use std::{mem::offset_of, sync::atomic::Ordering};
+use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
 
 use aya::maps::{MapError, PerCpuValues};
 
@@ -8,6 +8,7 @@ use edge_common::abi::{self, Backend, BackendNumber, Generation, Service, Slot, 
 
 use super::{
     BpfError, PinnedMaps,
+    flows::FlowTable,
     maps::{Counters, Maps, position},
     picks::Picks,
     slots::{Slots, cells},
@@ -60,7 +61,7 @@ impl PinnedMaps {
         for cell in snapshot.services.iter().flat_map(cells) {
             self.maps.slots.read(cell).unwrap_or_default().0.into_iter().for_each(|slot| names(slot.owner));
         }
-        self.flows()?.into_iter().for_each(|(_, record)| names(record.backend));
+        FlowTable::new(&self.maps, Duration::ZERO)?.all().for_each(|(_, found)| names(found.served.backend));
         Ok(used)
     }
 
@@ -92,6 +93,7 @@ impl PinnedMaps {
         self.write_bank(image, bank)?;
         self.still(image)?;
         self.write_snapshot(image, bank)?;
+        self.write_timeouts(&image.flow_timeouts, false)?;
         self.write_fresh_owners(image, bank);
         // The picks of all slots may be others, also for the packets that it is tried with. Where it does not come into force, they
         // are stable again after a pass.
@@ -122,6 +124,7 @@ impl PinnedMaps {
         let next = next_edition(after) & !u64::from(u32::MAX) | u64::from(bank);
         word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
         self.handover.published();
+        self.write_timeouts(&image.flow_timeouts, true)?;
         sys::wait_for_packets();
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         self.repair()

@@ -25,7 +25,6 @@ impl Spec {
         match self.kind {
             MapKind::Shared => MapType::Array,
             MapKind::PerCpu => MapType::PerCpuArray,
-            MapKind::Hash => MapType::Hash,
             MapKind::Lru => MapType::LruHash,
         }
     }
@@ -33,7 +32,7 @@ impl Spec {
     pub(super) const fn flags(&self) -> u32 {
         match self.kind {
             MapKind::Shared => BPF_F_MMAPABLE,
-            MapKind::PerCpu | MapKind::Hash | MapKind::Lru => 0,
+            MapKind::PerCpu | MapKind::Lru => 0,
         }
     }
 }
@@ -62,7 +61,7 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
         index_v6: bank(map::SERVICE_INDEX_V6)?,
         candidates: entries(map::CANDIDATES)?,
         slots: entries(map::SLOTS)?,
-        flows: entries(map::FLOWS_V4)?,
+        flows: entries(map::FLOWS)?,
         fragments: entries(map::FRAGMENTS_V4)?,
         snapshot: bank(map::SNAPSHOT)?,
         history: bank(map::HISTORY)?,

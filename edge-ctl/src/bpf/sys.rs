@@ -13,7 +13,6 @@ use std::{
 };
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
-use bytemuck::Pod;
 
 /// Zeros, which the kernel requires in every field that a command does not use.
 pub(crate) fn no_attr() -> bpf_attr {
@@ -30,83 +29,6 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)? };
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// What was copied of a hash map, and where the rest of it starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Batch {
-    /// How many entries there are in it.
-    pub(super) entries: usize,
-    /// `None`: these were the last buckets.
-    pub(super) next: Option<u32>,
-}
-
-/// Copies the entries of as many buckets as have room in `keys` and `values`, which are of one length; `from` is where the
-/// batch before ended. The sizes of `K` and `V` must be those of the map's keys and values. Entries that come and go
-/// meanwhile are seen or not; the others are seen once.
-///
-/// # Errors
-/// `ENOSPC` when there is no room for the next bucket alone.
-pub(super) fn lookup_batch<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    from: Option<u32>,
-    keys: &mut [K],
-    values: &mut [V],
-) -> io::Result<Batch> {
-    let count = u32::try_from(keys.len().min(values.len())).map_err(io::Error::other)?;
-    let mut next = 0u32;
-    let mut attr = no_attr();
-    attr.batch.in_batch = from.as_ref().map_or(0, |from| ptr::from_ref(from) as u64);
-    attr.batch.out_batch = ptr::from_mut(&mut next) as u64;
-    attr.batch.keys = keys.as_mut_ptr() as u64;
-    attr.batch.values = values.as_mut_ptr() as u64;
-    attr.batch.count = count;
-    attr.batch.map_fd = map.as_raw_fd().unsigned_abs();
-    // SAFETY: BPF_MAP_LOOKUP_BATCH reads a `u32` at `in_batch`, if any, and writes one at `out_batch` and up to `count`
-    // keys and values of the map's sizes, which the caller says are those of `K` and `V`; all of it outlives the call.
-    let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
-    // SAFETY: the command writes how many it has copied, or leaves what was there; it is an integer either way.
-    let entries = unsafe { attr.batch.count } as usize;
-    match result {
-        Ok(_) => Ok(Batch { entries, next: Some(next) }),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Batch { entries, next: None }),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes an entry, or only if there is none. The sizes of `K` and `V` must be those of the map's keys and values.
-pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, only_new: bool) -> io::Result<()> {
-    const BPF_NOEXIST: u64 = 1;
-    let mut attr = no_attr();
-    attr.__bindgen_anon_2.map_fd = map.as_raw_fd().unsigned_abs();
-    attr.__bindgen_anon_2.key = ptr::from_ref(key) as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = ptr::from_ref(value) as u64;
-    attr.__bindgen_anon_2.flags = if only_new { BPF_NOEXIST } else { 0 };
-    // SAFETY: BPF_MAP_UPDATE_ELEM reads a key and a value of the map's sizes, which the caller says are those of `K` and `V`.
-    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
-}
-
-/// Deletes entries by their keys; those that have gone meanwhile are passed over. The size of `K` must be that of the map's
-/// keys.
-pub(super) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Result<()> {
-    while !keys.is_empty() {
-        let mut attr = no_attr();
-        attr.batch.keys = keys.as_ptr() as u64;
-        attr.batch.count = u32::try_from(keys.len()).map_err(io::Error::other)?;
-        attr.batch.map_fd = map.as_raw_fd().unsigned_abs();
-        // SAFETY: BPF_MAP_DELETE_BATCH reads `count` keys of the map's size, which the caller says is that of `K`.
-        let result = unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr) };
-        match result {
-            Ok(_) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                // SAFETY: as in `lookup_batch`: how many were deleted before the one that was not there.
-                let deleted = unsafe { attr.batch.count } as usize;
-                keys = keys.get(deleted + 1..).unwrap_or_default();
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Runs an XDP program once on a frame, as if that had come in by the loopback interface. Returns the program's verdict; what it

@@ -211,9 +211,9 @@ fn a_pin_that_is_another_map_is_refused() {
         assert!(error.contains("edge-ctl run"), "{error}");
     }
     drop(started_again(&pins));
-    let stray = aya_obj::Map::new_from_params(1, 20, 16, Capacity::of(&config()).flows, 0);
-    fs::remove_file(pins.map(map::FLOWS_V4)).expect("pinned before");
-    MapData::create(stray, "FLOWS_V4", None).expect("a map").pin(pins.map(map::FLOWS_V4)).expect("pinned");
+    let stray = aya_obj::Map::new_from_params(9, 20, 16, Capacity::of(&config()).fragments, 0);
+    fs::remove_file(pins.map(map::FRAGMENTS_V4)).expect("pinned before");
+    MapData::create(stray, "FRAGMENTS_V4", None).expect("a map").pin(pins.map(map::FRAGMENTS_V4)).expect("pinned");
     let error = PinnedMaps::open(&pins).err().expect("it is another map").to_string();
     assert!(error.contains("key size is 20, not 16"), "{error}");
 

@@ -29,8 +29,9 @@ const DEFAULT_SOAK: Duration = Duration::from_mins(5);
 const FLOWS: (i64, i64) = (1024, 1 << 24);
 const DEFAULT_FLOWS: u32 = 131_072;
 
-/// At the default rate one CPU fills the records in as many seconds.
-const FLOWS_OVER_RATE: u32 = 4;
+/// At the default rate flows fill the table in as many seconds. Of those that nothing but a start is seen of, which keep their
+/// places for three seconds whatever comes, a flood can then have less than half.
+const FLOWS_OVER_RATE: u32 = 8;
 
 /// Least and most fragmented packets of an IP version in the table at a time.
 const FRAGMENTS: (i64, i64) = (64, 1 << 20);
@@ -216,7 +217,7 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let backends = table.optional("backends", values::integer(1..=MOST.backends.into(), "backends = 1024"));
     let (least, most) = FLOWS;
     let flows = table.optional("flows", values::integer(least..=most, "flows = 131072"));
-    let rate = table.optional("flows_per_second", values::integer(1..=most, "flows_per_second = 32768"));
+    let rate = table.optional("flows_per_second", values::integer(1..=most, "flows_per_second = 16384"));
     let (least, most) = FRAGMENTS;
     let fragments = table.optional("fragments", values::integer(least..=most, "fragments = 8192"));
     let first_fragments = per_second(&table, "first_fragments_per_second", DEFAULT_FIRST_FRAGMENTS);
@@ -248,7 +249,7 @@ fn answers(table: &Table<'_>) -> Read<AnswerLimits> {
     })
 }
 
-/// How often a CPU may do something in a second; 0: never.
+/// How often something may be done in a second; 0: never.
 fn per_second(table: &Table<'_>, key: &'static str, default: u32) -> Read<u32> {
     let example = format!("{key} = {default}");
     Ok(table.optional(key, values::integer(0..=FLOWS.1, &example))?.map_or(default, |found| found.value))

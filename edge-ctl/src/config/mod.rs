@@ -155,15 +155,15 @@ pub(crate) struct Limits {
     pub backends: u32,
     /// Whether the file names services, destinations, pools and backends; what it does not follows from what is configured.
     pub named: [bool; 4],
-    /// Flow records of each IP version.
+    /// Entries of the flow table.
     pub flows: u32,
-    /// Flows that a CPU may record in a second.
+    /// Flows that may be recorded in a second when they start, and as many of those that run.
     pub flows_per_second: u32,
     /// Fragmented packets of each IP version whose later fragments are known to belong to them.
     pub fragments: u32,
-    /// First fragments that a CPU may remember in a second.
+    /// First fragments that may be remembered in a second.
     pub first_fragments_per_second: u32,
-    /// Answers of each kind that a CPU may send in a second.
+    /// Answers of each kind that may be sent in a second.
     pub answers: AnswerLimits,
 }
 

@@ -112,6 +112,12 @@ impl Ports {
         self.last == 0
     }
 
+    /// How long a flow's record is kept while nothing is seen of the flow: a second more than any slot waits, since one that was
+    /// looked at in this one may have a packet on its way.
+    pub(crate) fn expiry(&self) -> Duration {
+        self.flow_idle_timeout.max(self.learn) + Duration::from_secs(1)
+    }
+
     /// How long a slot's flows may be silent before it may be handed over to another owner.
     pub(crate) const fn handover_after(&self) -> Duration {
         match self.tracking {

@@ -3,16 +3,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    time::Duration,
 };
 
 use edge_common::{
-    abi::{FlowEnds, FlowRecord, Tracking},
+    abi::{FlowEnds, Tracking},
+    flow_table::Stage,
     wire::protocol,
 };
 use serde::Serialize;
 
 use crate::{
+    bpf::FlowRecord,
     config::{Protocol, Service, configured, configured_backend},
     control::inventory::{Inventory, Known, NameError},
 };
@@ -43,6 +44,8 @@ pub(crate) struct Flow {
     pub(crate) backend: Option<String>,
     /// The backend is retired: removed from the configuration, it keeps its flows until they end.
     pub(crate) retired: bool,
+    /// How far it is, as far as its client's packets show: `half open`, `established`, `closed` or `reset`.
+    pub(crate) stage: &'static str,
     /// Since it was recorded.
     pub(crate) age_seconds: u64,
     /// Since its last packet.
@@ -58,7 +61,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) limit: Option<usize>,
 }
 
-/// Lists `records`, which come in no order. `now` is the present time on their clock.
+/// Lists `records`, which come in no order.
 ///
 /// # Errors
 /// When the service that is wanted is not there.
@@ -66,7 +69,6 @@ pub(crate) fn list(
     inventory: &Inventory,
     records: &[(FlowEnds, FlowRecord)],
     wanted: Wanted<'_>,
-    now: Duration,
 ) -> Result<Listing, NameError> {
     let only = wanted.service.map(|name| inventory.service(name)).transpose()?;
     let services = Owners::of(&inventory.config.services);
@@ -79,7 +81,7 @@ pub(crate) fn list(
         };
         if only.as_ref().is_none_or(is_wanted) {
             let (position, service) = owner.map_or((usize::MAX, None), |(at, service)| (at, Some(service)));
-            flows.push((position, flow(ends, record, service, backends.get(&record.backend), now)));
+            flows.push((position, flow(ends, record, service, backends.get(&record.backend))));
         }
     }
     // What has no name comes last.
@@ -124,13 +126,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-fn flow(
-    ends: &FlowEnds,
-    record: &FlowRecord,
-    service: Option<&Service>,
-    backend: Option<&Known>,
-    now: Duration,
-) -> Flow {
+fn flow(ends: &FlowEnds, record: &FlowRecord, service: Option<&Service>, backend: Option<&Known>) -> Flow {
     Flow {
         service: service.map(|service| configured(&service.name).0.to_owned()),
         vip: ends.vip,
@@ -140,8 +136,18 @@ fn flow(
         client_port: ends.client_port,
         backend: backend.map(|known| configured_backend(&known.name)),
         retired: backend.is_some_and(|known| known.retired),
-        age_seconds: now.as_secs().saturating_sub(record.recorded_s.into()),
-        silent_seconds: now.saturating_sub(Duration::from_nanos(record.seen_ns)).as_secs(),
+        stage: stage(record.stage),
+        age_seconds: record.age.as_secs(),
+        silent_seconds: record.silent.as_secs(),
+    }
+}
+
+const fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::HalfOpen => "half open",
+        Stage::Established => "established",
+        Stage::Closed => "closed",
+        Stage::Reset => "reset",
     }
 }
 

@@ -171,11 +171,9 @@ impl Inventory {
 
     /// How long the flows of each service are kept in place.
     pub(crate) fn waits(&self) -> Vec<(u32, Waits)> {
-        // A second more than any slot waits: a record that was looked at in this one may have a packet on its way.
-        let expiry = |ports: &Ports| ports.flow_idle_timeout.max(ports.learn) + Duration::from_secs(1);
         let waits = |service: &Service| Waits {
             flow_idle_timeout: service.ports.iter().map(Ports::handover_after).max().unwrap_or_default(),
-            expiry: service.ports.iter().map(expiry).max().unwrap_or_default(),
+            expiry: service.ports.iter().map(Ports::expiry).max().unwrap_or_default(),
         };
         self.services().map(|(service, number)| (number, waits(service))).collect()
     }

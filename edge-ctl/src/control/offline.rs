@@ -79,8 +79,8 @@ impl Offline {
 
     /// The flow records.
     pub(crate) fn flows(&self, wanted: Wanted<'_>) -> Result<Listing, OfflineError> {
-        let records = self.maps.flows()?;
-        Ok(flow_list::list(&self.inventory, &records, wanted, monotonic_time()).map_err(OperationError::Name)?)
+        let records = self.maps.flows(monotonic_time())?;
+        Ok(flow_list::list(&self.inventory, &records, wanted).map_err(OperationError::Name)?)
     }
 }
 

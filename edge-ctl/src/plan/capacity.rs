@@ -24,7 +24,7 @@ pub(crate) struct Capacity {
     pub candidates: u32,
     /// Cells of slots.
     pub slots: u32,
-    /// Flow records of each IP version.
+    /// Entries of the flow table, a power of two.
     pub flows: u32,
     /// Fragmented packets of each IP version.
     pub fragments: u32,
@@ -73,7 +73,7 @@ impl Capacity {
             // Lists vary in length, so twice the room again keeps gaps between them from mattering.
             candidates: room(tables).saturating_add(lane.saturating_mul(4)),
             slots: room(slots) / SLOTS_PER_CELL,
-            flows: limits.flows,
+            flows: limits.flows.clamp(16, 1 << 24).next_power_of_two(),
             fragments: limits.fragments,
             snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
             history: u32::try_from(history).unwrap_or(u32::MAX),
@@ -105,7 +105,7 @@ impl Capacity {
             let entry = match map.kind {
                 MapKind::Shared | MapKind::PerCpu => map.value.next_multiple_of(8),
                 // What the kernel has with each element, and its bucket; `htab_map_mem_usage` counts likewise.
-                MapKind::Hash | MapKind::Lru => {
+                MapKind::Lru => {
                     map.key.next_multiple_of(8) + map.value.next_multiple_of(8) + HASH_ELEMENT + HASH_BUCKET
                 }
             };

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use edge_common::{
     abi::{
         self, BackendNumber, Cell, Failover, Generation, SNAPSHOT_PAGE, ServiceEntryV4, ServiceEntryV6, SnapshotHead,
-        State, map,
+        State, Timeouts, Tracking, map,
     },
+    flow_table::Class,
     tables::service_index::vip_bits,
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Image {
     /// The snapshot as JSON; it fits into its pages.
     pub json: Vec<u8>,
     pub generation: Generation,
+    /// For how long flows may be silent, by how they are tracked.
+    pub flow_timeouts: Timeouts,
     /// The whole IPv4 index; its length is the mask's plus one.
     pub index_v4: Vec<ServiceEntryV4>,
     /// The whole IPv6 index.
@@ -137,6 +140,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         },
         json: Vec::new(),
         generation: Generation::default(),
+        flow_timeouts: timeouts(config),
         index_v4: Vec::new(),
         index_v6: Vec::new(),
         services: Vec::new(),
@@ -173,4 +177,16 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         return Err(full(map::SNAPSHOT, "pages", capacity.snapshot, pages));
     }
     Ok(image)
+}
+
+/// For how long the flow table keeps flows that are silent, by how they are tracked: as long as the service that keeps them for
+/// longest. The controller forgets those of others before.
+fn timeouts(config: &Config) -> Timeouts {
+    let ports = || config.services.iter().flat_map(|service| &service.ports);
+    let timeouts = |tracking| {
+        let longest = ports().filter(|ports| ports.tracking == tracking).map(Ports::expiry).max()?;
+        Some((Class::from(tracking), Timeouts::of_idle(u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX))))
+    };
+    let all = [Tracking::Tcp, Tracking::Quic, Tracking::Learn].into_iter().filter_map(timeouts);
+    all.fold(Timeouts::STANDARD, |all, (class, timeouts)| all.with(class, timeouts))
 }

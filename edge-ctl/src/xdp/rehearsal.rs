@@ -9,14 +9,14 @@ use std::{
 
 use aya::{
     EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Map, MapData, MapError, PerCpuArray},
     programs::ProgramInfo,
 };
 use bytemuck::Pod;
-use edge_common::abi::{Backend, Exit, FlowKeyV4, FlowKeyV6, FlowRecord, Published, Verdict, map, program};
+use edge_common::abi::{Backend, Exit, FlowBucket, FlowEntry, FlowHead, Published, Timeouts, Verdict, map, program};
 
 use super::{OBJECT, XdpError, features, link};
-use crate::bpf::{self, BpfError, Mapped, PinnedMaps};
+use crate::bpf::{self, BpfError, Mapped, PinnedMaps, REHEARSED_FLOWS};
 
 /// Maps that it shares with the attached program: what a publication writes, and owners, to which it writes only where there is
 /// no room for a flow record.
@@ -24,18 +24,16 @@ const SHARED: [&str; 6] =
     [map::SERVICE_INDEX_V4, map::SERVICE_INDEX_V6, map::SERVICES, map::POOLS, map::CANDIDATES, map::SLOTS];
 
 /// Maps of its own that somebody writes or reads.
-const OWN: [&str; 5] = [map::PUBLISHED, map::BACKENDS, map::FLOWS_V4, map::FLOWS_V6, map::EXITS];
+const OWN: [&str; 6] = [map::PUBLISHED, map::BACKENDS, map::FLOW_HEAD, map::FLOW_INDEX, map::FLOWS, map::EXITS];
 
-/// Flow records of each IP version that there is room for: whoever rehearses has them forgotten long before.
-const ROOM: u32 = 1 << 13;
+/// Buckets of its flow table.
+const BUCKETS: u32 = REHEARSED_FLOWS / 8;
 
 /// `enum xdp_action`.
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 const TX: u32 = 3;
 const REDIRECT: u32 = 4;
-
-type Flows<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; size_of::<FlowRecord>()]>;
 
 /// The loaded program, and its own maps. All of it is pinned, so that nobody waits for the verifier twice.
 pub(crate) struct Rehearsal {
@@ -44,8 +42,8 @@ pub(crate) struct Rehearsal {
     tables: u32,
     published: Mapped<Published>,
     backends: Mapped<Backend>,
-    flows_v4: Flows<{ size_of::<FlowKeyV4>() }>,
-    flows_v6: Flows<{ size_of::<FlowKeyV6>() }>,
+    flow_index: Mapped<FlowBucket>,
+    flows: Mapped<FlowEntry>,
     exits: PerCpuArray<MapData, u64>,
     /// Packets by exit so far.
     counted: Vec<u64>,
@@ -80,11 +78,14 @@ impl Rehearsal {
             tables: maps.number(),
             published: mapped(&open(map::PUBLISHED)?, map::PUBLISHED, 1)?,
             backends: mapped(&open(map::BACKENDS)?, map::BACKENDS, maps.capacity().backends)?,
-            flows_v4: taken(Map::HashMap(open(map::FLOWS_V4)?), map::FLOWS_V4)?,
-            flows_v6: taken(Map::HashMap(open(map::FLOWS_V6)?), map::FLOWS_V6)?,
+            flow_index: mapped(&open(map::FLOW_INDEX)?, map::FLOW_INDEX, BUCKETS)?,
+            flows: mapped(&open(map::FLOWS)?, map::FLOWS, REHEARSED_FLOWS)?,
             exits: taken(Map::PerCpuArray(open(map::EXITS)?), map::EXITS)?,
             counted: Vec::new(),
         };
+        let head = FlowHead { timeouts: Timeouts::STANDARD, mask: REHEARSED_FLOWS - 1, reserved: 0 };
+        let heads = mapped(&open(map::FLOW_HEAD)?, map::FLOW_HEAD, 1)?;
+        heads.write(0, head).ok_or(BpfError::OutOfRange { map: map::FLOW_HEAD, index: 0 })?;
         // What is short and for nobody.
         rehearsal.verdict(&[0; 64], &mut Vec::new()).map_err(XdpError::NoTestRun)?;
         let counts: Result<_, _> = Exit::ALL.iter().map(|exit| rehearsal.count(*exit)).collect();
@@ -107,8 +108,10 @@ impl Rehearsal {
 
     /// Forgets all flows.
     pub(crate) fn forget(&mut self) -> Result<(), XdpError> {
-        empty(&mut self.flows_v4).map_err(|source| XdpError::Map { name: map::FLOWS_V4, source })?;
-        empty(&mut self.flows_v6).map_err(|source| XdpError::Map { name: map::FLOWS_V6, source })
+        let out_of = |map| BpfError::OutOfRange { map, index: 0 };
+        self.flow_index.write_run(0, &vec![FlowBucket::default(); BUCKETS as usize]).ok_or(out_of(map::FLOW_INDEX))?;
+        self.flows.write_run(0, &vec![FlowEntry::default(); REHEARSED_FLOWS as usize]).ok_or(out_of(map::FLOWS))?;
+        Ok(())
     }
 
     /// Runs the program on a frame, which is likely to leave by the exit `guess`.
@@ -154,9 +157,7 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
     for name in SHARED {
         loader.map_pin_path(name, maps.pins().map(name));
     }
-    for name in [map::FLOWS_V4, map::FLOWS_V6] {
-        loader.map_max_entries(name, ROOM);
-    }
+    loader.map_max_entries(map::FLOW_INDEX, BUCKETS).map_max_entries(map::FLOWS, REHEARSED_FLOWS);
     loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
     let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
     link::load(&mut object, program::EDGE)?;
@@ -178,9 +179,4 @@ fn mapped<T: Pod>(data: &MapData, map: &'static str, entries: u32) -> Result<Map
 
 fn taken<M: TryFrom<Map, Error = MapError>>(map: Map, name: &'static str) -> Result<M, XdpError> {
     M::try_from(map).map_err(|source| XdpError::Map { name, source })
-}
-
-fn empty<const KEY: usize>(flows: &mut Flows<KEY>) -> Result<(), MapError> {
-    let keys: Vec<_> = flows.keys().collect::<Result<_, _>>()?;
-    keys.iter().try_for_each(|key| flows.remove(key))
 }

@@ -126,5 +126,12 @@ pub const HASH_KEY: [u32; 12] = [
     0x2d46_8a9f,
 ];
 
-/// By how much the kernel's jiffies are shifted to units of about a quarter of a second.
-pub const JIFFIES_SHIFT: u32 = 6;
+/// What the hash map beside the dense table has of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct HashedRecord {
+    pub seen_ns: u64,
+    pub backend: u32,
+    /// Bits of the flow's hash: the kernel gives an entry to another flow while a packet reads it.
+    pub fingerprint: u32,
+}

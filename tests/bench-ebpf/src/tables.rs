@@ -7,18 +7,19 @@ use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_MMAPABLE, xdp_action},
-    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    helpers::bpf_ktime_get_coarse_ns,
     macros::{map, xdp},
     maps::{Array, HashMap, ProgramArray},
     programs::XdpContext,
 };
-use edge_bench_ebpf::{HASH_KEY, JIFFIES_SHIFT, TablePlan, VIP, client, table};
+use edge_bench_ebpf::{HASH_KEY, HashedRecord, TablePlan, VIP, client, table};
 use edge_common::{
-    abi::{FlowKeyV4, FlowRecord, HashKey},
+    abi::{FlowKeyV4, HashKey, Timeouts},
     flow_table::{
-        Birth, Class, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Signal, Stage, Timeouts, Words,
+        Birth, Certainty, Class, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Signal, Stage,
+        Words, units,
     },
-    lookup::hash::Hash,
+    hash::Hash,
 };
 
 const CLASS: Class = Class::new(1).expect("a class");
@@ -36,7 +37,7 @@ static TABLE_INDEX: Array<Slots> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TABLE_ENTRIES: Array<Entry<Native>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TABLE_HASHED: HashMap<FlowKeyV4, FlowRecord> = HashMap::with_max_entries(1, 0);
+static TABLE_HASHED: HashMap<FlowKeyV4, HashedRecord> = HashMap::with_max_entries(1, 0);
 
 /// The maps, and something that the verifier does not know.
 struct Maps(u32);
@@ -89,11 +90,17 @@ fn dense<'a>(plan: &TablePlan, memory: &'a Maps) -> Option<FlowTable<'a, Maps>> 
     Some(FlowTable { memory, mask: plan.entry_mask, timeouts: TABLE_TIMEOUTS.get(0)?, now: memory.0 })
 }
 
+/// A flow as the table has it.
+#[inline(always)]
+const fn flow(key: &FlowKeyV4) -> Flow {
+    Flow::v4(key.client.to_ne_bytes(), key.vip.to_ne_bytes(), key.ports, key.protocol as u8)
+}
+
 /// In the table's units.
 #[inline(always)]
 fn now() -> u32 {
-    // SAFETY: the helper takes nothing and reads a word.
-    (unsafe { bpf_jiffies64() } >> JIFFIES_SHIFT) as u32
+    // SAFETY: the helper takes nothing and reads a clock.
+    units(unsafe { bpf_ktime_get_coarse_ns() })
 }
 
 /// Goes on to the program under test.
@@ -143,9 +150,9 @@ fn table_reads(_ctx: XdpContext) -> u32 {
 #[xdp]
 fn table_dense(_ctx: XdpContext) -> u32 {
     round(|plan, key, hash| {
-        let (memory, flow) = (Maps(now()), Flow::from(key));
+        let (memory, flow) = (Maps(now()), flow(key));
         let table = dense(plan, &memory)?;
-        Some(table.see(&flow, hash, Signal::Bare)?.served.backend != 0)
+        Some(table.see(&flow, hash, Signal::Bare, 0)?.served.backend != 0)
     })
 }
 
@@ -153,14 +160,14 @@ fn table_dense(_ctx: XdpContext) -> u32 {
 #[xdp]
 fn table_dense_add(_ctx: XdpContext) -> u32 {
     round(|plan, key, hash| {
-        let (memory, flow) = (Maps(now()), Flow::from(key));
+        let (memory, flow) = (Maps(now()), flow(key));
         let table = dense(plan, &memory)?;
         if table.find(&flow, hash).is_some() {
             return Some(false);
         }
-        let served = Served { backend: 7, service: 1, slot: hash.slot(0xffff), sequence: 0 };
-        let birth = Birth { stage: Stage::Established, class: CLASS, tentative: false, served };
-        Some(table.insert(&flow, hash, Places::anywhere(hash, plan.entry_mask), &birth).is_ok())
+        let served = Served { backend: 7, ..Served::default() };
+        let birth = Birth { stage: Stage::Established, class: CLASS, certainty: Certainty::Certain, served };
+        Some(table.insert(&flow, hash, Places::anywhere(hash, plan.entry_mask), &birth, |_| true).is_ok())
     })
 }
 
@@ -174,7 +181,7 @@ fn table_hashed(_ctx: XdpContext) -> u32 {
         // SAFETY: a valid pointer.
         unsafe {
             ptr::write_volatile(&raw mut (*record).seen_ns, now);
-            Some(ptr::read_volatile(&raw const (*record).fingerprint) == hash.fingerprint())
+            Some(ptr::read_volatile(&raw const (*record).fingerprint) == hash.flow_label())
         }
     })
 }
@@ -188,6 +195,7 @@ fn table_hashed_add(_ctx: XdpContext) -> u32 {
         if TABLE_HASHED.get_ptr_mut(key).is_some() {
             return Some(false);
         }
-        Some(TABLE_HASHED.insert(key, FlowRecord::new(7, hash.fingerprint(), now), BPF_ANY.into()).is_ok())
+        let record = HashedRecord { seen_ns: now, backend: 7, fingerprint: hash.flow_label() };
+        Some(TABLE_HASHED.insert(key, record, BPF_ANY.into()).is_ok())
     })
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    Backend, BackendNumber, DecapExit, Exit, FlowCounts, FlowKeyV4, FlowKeyV6, FlowRecord, FragmentRecord, Service,
+    Backend, BackendNumber, DecapExit, Exit, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FragmentRecord, Service,
     SlotCell, Traffic, map,
 };
+use edge_common::host::{FlowRecord, Memory};
 
 use super::Kernel;
 
@@ -39,14 +40,9 @@ impl Kernel {
         (0..self.flow_stats.len()).map(sum).collect()
     }
 
-    /// The records of IPv4 flows; when they were made and seen is of the kernel's clock.
-    pub fn flows_v4(&self) -> BTreeMap<FlowKeyV4, FlowRecord> {
-        records(&self.flows_v4)
-    }
-
-    /// The records of IPv6 flows.
-    pub fn flows_v6(&self) -> BTreeMap<FlowKeyV6, FlowRecord> {
-        records(&self.flows_v6)
+    /// The flow records; when flows were recorded and seen is of the clock of `memory`.
+    pub fn records(&self, memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
+        self.flows.read(memory).records().into_iter().map(|(flow, record)| (flow.ends(), record)).collect()
     }
 
     /// The packets in fragments that are remembered.
@@ -91,26 +87,6 @@ impl Kernel {
     pub fn slots(&self) -> Vec<SlotCell> {
         let cell = |index| bytemuck::pod_read_unaligned(&self.slots.get(&index, 0).expect("a cell"));
         (0..self.slots.len()).map(cell).collect()
-    }
-}
-
-type Records<const K: usize> = HashMap<MapData, [u8; K], [u8; size_of::<FlowRecord>()]>;
-
-fn records<K: Pod + Ord, const N: usize>(map: &Records<N>) -> BTreeMap<K, FlowRecord> {
-    let entry = |entry: Result<_, _>| {
-        let (key, record): ([u8; N], [u8; size_of::<FlowRecord>()]) = entry.expect("nobody else changes it");
-        (bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&record))
-    };
-    map.iter().map(entry).collect()
-}
-
-/// Makes the records of `map` those of `wanted`.
-pub(super) fn replace<K: Pod + Ord, const N: usize>(map: &mut Records<N>, wanted: &BTreeMap<K, FlowRecord>) {
-    for key in records::<K, N>(map).into_keys().filter(|key| !wanted.contains_key(key)) {
-        map.remove(&bytes(&key)).expect("it was there");
-    }
-    for (key, record) in wanted {
-        map.insert(bytes::<_, N>(key), bytes(record), 0).expect("room for the records");
     }
 }
 

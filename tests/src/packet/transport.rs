@@ -26,6 +26,15 @@ pub struct Tcp {
     pub checksum: Option<u16>,
 }
 
+impl Tcp {
+    /// The same as its connection's second packet, unless it is a SYN, which is the first one.
+    #[must_use]
+    pub fn in_order(self) -> Self {
+        let next = u32::from(self.flags & SYN == 0);
+        Self { sequence: Self::default().sequence + next, ..self }
+    }
+}
+
 impl Default for Tcp {
     fn default() -> Self {
         Self {

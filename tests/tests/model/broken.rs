@@ -28,7 +28,7 @@ fn services_without_records_break_flows() {
 
 #[test]
 fn handing_over_unrecorded_slots_breaks_flows() {
-    breaks_flows(Broken::UnrecordedIgnored, &[Plan::tight(SEED, RUN, 20)]);
+    breaks_flows(Broken::UnrecordedIgnored, &[Plan::tight(SEED, RUN, 16)]);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::{
 };
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, FlowRecord, Slot, Tracking},
-    host::Memory,
+    abi::{BackendNumber, FlowEnds, Slot, Tracking},
+    flow_table::Stage,
+    host::{FlowRecord, Memory},
     select,
     tables::handover::{Move, SlotState, SlotTimers, is_redundant},
 };
@@ -17,8 +18,9 @@ use edge_common::{
 use crate::{
     edge::{self, Edge, place},
     flow,
-    plan::{Broken, IDLE_TIMEOUT, LEARN, Plan, TICK},
+    plan::{Broken, ENDED, IDLE_TIMEOUT, LEARN, Plan, TICK},
     scene::{SLOTS, Scene},
+    units,
 };
 
 pub(crate) struct Controller {
@@ -180,22 +182,21 @@ impl Controller {
         } else {
             IDLE_TIMEOUT.max(LEARN) + TICK
         };
-        let expiry = Duration::from_millis(expiry);
+        let expired = |record: &FlowRecord| {
+            let silent = units(now).wrapping_sub(record.seen);
+            silent > units(if record.stage == Stage::Established { expiry } else { expiry.min(ENDED) })
+        };
         let is_done = |(ends, record): &(FlowEnds, FlowRecord)| {
             let (service, slot) = home(edge, scene, ends);
             let SlotState { owner, pick, .. } = self.see(edge, service, slot);
-            let silent = Duration::from_millis(now).saturating_sub(Duration::from_nanos(record.seen_ns));
-            is_redundant(record, owner, pick, silent, expiry)
+            expired(record) || is_redundant(record.backend, owner, pick)
         };
         let done: BTreeSet<_> = edge.records().into_iter().filter(is_done).map(|(ends, _)| ends).collect();
         if done.is_empty() {
             return;
         }
         self.done.collected += done.len() as u64;
-        edge.write(|memory| {
-            memory.flows_v4.records.borrow_mut().retain(|key, _| !done.contains(&key.ends()));
-            memory.flows_v6.records.borrow_mut().retain(|key, _| !done.contains(&key.ends()));
-        });
+        edge.write(|memory| done.iter().for_each(|ends| memory.remove_record(*ends)));
     }
 
     /// Goes one step towards the end of the transition of each service whose slots a look has found settled. Between two steps

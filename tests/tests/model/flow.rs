@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use edge_common::{
     abi::{FlowEnds, HashKey, Tracking},
-    lookup::hash::Hash,
+    hash::Hash,
 };
 use edge_tests::{
-    packet::{ACK, Frame, Ip, Payload, SYN, Tcp, Udp, protocol},
+    packet::{ACK, FIN, Frame, Ip, Payload, RST, SYN, Tcp, Udp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, ServicePlan},
 };
 
@@ -19,16 +19,54 @@ pub(crate) struct Flow {
     pub(crate) port: u16,
 }
 
+/// A packet that somebody sends in the name of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forged {
+    Syn,
+    Fin,
+    Reset,
+    Initial,
+    ShortInitial,
+}
+
+impl Forged {
+    pub(crate) const OF_TCP: [Self; 3] = [Self::Syn, Self::Fin, Self::Reset];
+    pub(crate) const OF_QUIC: [Self; 2] = [Self::Initial, Self::ShortInitial];
+}
+
 impl Flow {
-    /// A packet that starts the flow, or one that does not; where nothing says which, they are the same.
-    pub(crate) fn frame(&self, service: &ServicePlan, starts: bool) -> Vec<u8> {
+    /// A packet of somebody who knows the flow's ends, but not its sequence numbers.
+    pub(crate) fn forged(&self, service: &ServicePlan, forged: Forged) -> Vec<u8> {
+        let (source, destination) = (self.port, service.port);
+        let sequence = Tcp::default().sequence ^ 1 << 31;
+        let tcp =
+            |flags| Payload::Tcp(Tcp { source, destination, flags, sequence, data: Vec::new(), ..Tcp::default() });
+        let quic = |length| Payload::Udp(Udp { source, destination, data: initial(length), ..Udp::default() });
+        let payload = match forged {
+            Forged::Syn => tcp(SYN),
+            Forged::Fin => tcp(FIN | ACK),
+            Forged::Reset => tcp(RST),
+            Forged::Initial => quic(1200),
+            Forged::ShortInitial => quic(47),
+        };
+        Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(self.client, service.vip, payload)).bytes()
+    }
+
+    /// A packet that starts the flow, or one that does not; `follows`: it comes next after one that does. Where nothing says which,
+    /// they are the same.
+    pub(crate) fn frame(&self, service: &ServicePlan, starts: bool, follows: bool) -> Vec<u8> {
         let (source, destination) = (self.port, service.port);
         let payload = if service.protocol == protocol::TCP {
             let flags = if starts { SYN } else { ACK };
-            Payload::Tcp(Tcp { source, destination, flags, data: Vec::new(), ..Tcp::default() })
+            Payload::Tcp(Tcp { source, destination, flags, data: Vec::new(), ..Tcp::default() }.in_order())
         } else {
-            // RFC 9000, section 17: an Initial packet of version 1, and a packet with a short header.
-            let quic = if starts { vec![0xc3, 0, 0, 0, 1, 8, 1, 2, 3, 4] } else { vec![0x41, 1, 2, 3, 4, 5, 6, 7] };
+            // RFC 9000, section 17: an Initial packet of version 1, a Handshake packet, and one with a short header.
+            let handshake = || vec![0xe3, 0, 0, 0, 1, 8, 1, 2, 3, 4];
+            let quic = match (starts, follows) {
+                (true, _) => initial(1200),
+                (false, true) => handshake(),
+                (false, false) => vec![0x41, 1, 2, 3, 4, 5, 6, 7],
+            };
             let data = if service.tracking == Tracking::Quic { quic } else { b"a datagram".to_vec() };
             Payload::Udp(Udp { source, destination, data, ..Udp::default() })
         };
@@ -44,6 +82,13 @@ impl Flow {
             protocol: service.protocol,
         }
     }
+}
+
+/// An Initial packet of version 1 (RFC 9000, section 17), in a datagram of this length.
+fn initial(length: usize) -> Vec<u8> {
+    let mut data = vec![0x55; length];
+    data[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+    data
 }
 
 /// The slot of a flow of `service`, one of `slots`.

@@ -5,6 +5,7 @@ use edge_common::abi::{BackendNumber, Slot, Tracking};
 use crate::{
     controller::recorded_slots,
     flow::Flow,
+    plan::HALF_OPEN_KEPT,
     population::Life,
     run::Run,
     scene::{SLOTS, Scene},
@@ -17,13 +18,18 @@ impl Run {
         // Who is forgotten had nobody left: that was judged then.
         let is_known = self.scene.incarnation(life.home) == life.incarnation;
         let lived = is_known && self.truth.lived(life.flow.service, life.incarnation, life.moment);
+        // Of a flow that has not gone on after its start the record gives way to others.
+        let is_weak = life.started && !self.plan.has_room() && self.now > life.sent + HALF_OPEN_KEPT;
+        let life = Life { yielded: life.yielded || is_weak, ..life };
         let same = reached.is_some_and(|number| self.scene.incarnation(number) == life.incarnation);
         if same {
             let life = self.at_home(Life { started: false, shaken: life.shaken || !lived, ..life }, life.home);
             self.flows.sent(&mut self.random, life);
             return;
         }
-        if lived {
+        if life.yielded {
+            self.report.yielded += 1;
+        } else if lived {
             let what = self.describe(&life, reached);
             if life.shaken { &mut self.report.shaken } else { &mut self.report.moved }.push(what);
         } else {
@@ -31,7 +37,7 @@ impl Run {
         }
         // The host that it came to answers with a reset, unless it is of a kind that knows no start.
         if let Some(home) = reached.filter(|_| Scene::tracking(life.flow.service) == Tracking::Learn) {
-            let life = self.at_home(Life { started: false, shaken: false, ..life }, home);
+            let life = self.at_home(Life { started: false, shaken: false, yielded: false, ..life }, home);
             self.flows.sent(&mut self.random, life);
         }
     }
@@ -92,7 +98,9 @@ impl Run {
     pub(crate) fn forget(&mut self, number: BackendNumber) {
         let incarnation = self.scene.incarnation(number);
         let left: Vec<_> = self.flows.of(incarnation).copied().collect();
-        for life in left.iter().filter(|life| self.truth.lived(life.flow.service, incarnation, life.moment)) {
+        for life in
+            left.iter().filter(|life| !life.yielded && self.truth.lived(life.flow.service, incarnation, life.moment))
+        {
             if has_home(life.flow.service) {
                 self.report.moved.push(format!("{}: backend {number} is forgotten, and has {life:?}", self.now));
             }

@@ -5,13 +5,19 @@
 pub(crate) const IDLE_TIMEOUT: u64 = 20_000;
 pub(crate) const LEARN: u64 = 6_000;
 pub(crate) const TICK: u64 = 1_000;
+/// For how long records of flows are kept that are over, or of which nothing but the start was seen; and within which time
+/// a flow that has started goes on.
+pub(crate) const ENDED: u64 = 11_000;
+pub(crate) const HANDSHAKE: u64 = 9_000;
+/// For how long a flow that has just started keeps its record when the table is full.
+pub(crate) const HALF_OPEN_KEPT: u64 = 3_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Packets, changes and looks.
     pub(crate) steps: u64,
-    /// Records of each IP version.
+    /// Records, a power of two.
     pub(crate) room: usize,
     /// Flows that may be recorded in a second as they start, and as many as they run. The real program keeps its own time,
     /// so that a run on both takes all or nothing.
@@ -20,6 +26,8 @@ pub(crate) struct Plan {
     /// the controller.
     pub(crate) changes: u64,
     pub(crate) floods: u64,
+    /// And how often somebody who knows a flow, but not its sequence numbers, sends a packet in its name.
+    pub(crate) forgeries: u64,
     pub(crate) blinks: u64,
     pub(crate) deaths: u64,
     /// Whether there are times without any, in which services become stable.
@@ -62,6 +70,7 @@ impl Plan {
             records_per_second: NO_LIMIT,
             changes,
             floods: 2,
+            forgeries: 10,
             blinks,
             deaths: 1,
             calms: true,
@@ -69,7 +78,7 @@ impl Plan {
         }
     }
 
-    /// Room for `room` records of each IP version, and floods that fill it.
+    /// Room for `room` records, and floods that fill it.
     pub(crate) const fn tight(seed: u64, steps: u64, room: usize) -> Self {
         let plan = Self { floods: 10, ..Self::roomy(seed, steps) };
         // There is no map without any room.
@@ -87,6 +96,6 @@ impl Plan {
 }
 
 /// More records than there can be flows in an idle timeout.
-const PLENTY: usize = 1 << 14;
+const PLENTY: usize = 1 << 13;
 /// More than there are packets in a second.
 const NO_LIMIT: u32 = 1 << 30;

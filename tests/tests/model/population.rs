@@ -9,7 +9,7 @@ use edge_common::abi::{BackendNumber, Tracking};
 
 use crate::{
     flow::Flow,
-    plan::{IDLE_TIMEOUT, LEARN},
+    plan::{HANDSHAKE, IDLE_TIMEOUT, LEARN},
     random::Random,
     scene::{Incarnation, Scene},
 };
@@ -26,6 +26,10 @@ pub(crate) struct Life {
     pub(crate) moment: u64,
     /// Whether its last packet started it.
     pub(crate) started: bool,
+    /// Whether its slot was given to another backend, since there was no room for any record, and its own one had left.
+    pub(crate) yielded: bool,
+    /// When somebody last sent a packet in its name: virtual milliseconds; 0: never.
+    pub(crate) forged: u64,
     /// Whether its backend was dead between two of its packets, of which it saw nothing.
     pub(crate) shaken: bool,
     /// When it ends in silence.
@@ -74,12 +78,30 @@ impl Population {
     /// The flow has sent, and goes on.
     pub(crate) fn sent(&mut self, random: &mut Random, life: Life) {
         // As late as it may, or any time before.
-        let promise = if Scene::tracking(life.flow.service) == Tracking::Learn { LEARN } else { IDLE_TIMEOUT };
+        let promise = match Scene::tracking(life.flow.service) {
+            Tracking::Learn => LEARN,
+            Tracking::Tcp | Tracking::Quic if life.started => HANDSHAKE,
+            Tracking::Tcp | Tracking::Quic | Tracking::Stateless => IDLE_TIMEOUT,
+        };
         let due = life.sent + if random.chance(400) { promise } else { random.below(promise) };
         self.lives.insert(life.flow, life);
         if due < life.ends {
             self.due.insert((due, life.flow));
         }
+    }
+
+    /// One that runs, for somebody else to change.
+    pub(crate) fn running(&mut self, random: &mut Random) -> Option<&mut Life> {
+        let running: Vec<_> = self.due.iter().map(|(_, flow)| *flow).filter(|flow| !self.lives[flow].started).collect();
+        if running.is_empty() {
+            return None;
+        }
+        self.lives.get_mut(&running[random.place(running.len())])
+    }
+
+    /// All that will still send.
+    pub(crate) fn all(&mut self) -> impl Iterator<Item = &mut Life> {
+        self.lives.values_mut()
     }
 
     /// When the next one sends.
@@ -111,6 +133,17 @@ impl Population {
 
 impl Life {
     pub(crate) fn new(flow: Flow, sent: u64) -> Self {
-        Self { flow, home: 0, incarnation: 0, sent, moment: 0, started: false, shaken: false, ends: u64::MAX }
+        Self {
+            flow,
+            home: 0,
+            incarnation: 0,
+            sent,
+            moment: 0,
+            started: false,
+            yielded: false,
+            forged: 0,
+            shaken: false,
+            ends: u64::MAX,
+        }
     }
 }

@@ -14,6 +14,10 @@ pub(crate) struct Report {
     /// Flows whose backend had died, and which so went elsewhere.
     pub(crate) orphaned: u64,
     pub(crate) forgotten: u64,
+    /// Packets that somebody sent in the name of a flow.
+    pub(crate) forged: u64,
+    /// Flows that moved since there was no room for any record, and their backend had left.
+    pub(crate) yielded: u64,
     /// Flows that moved although their backend lived.
     pub(crate) moved: Vec<String>,
     /// Flows that moved, and whose backend lived, but had been dead for a moment in which they did not send.
@@ -33,6 +37,8 @@ impl Report {
         self.changes += other.changes;
         self.orphaned += other.orphaned;
         self.forgotten += other.forgotten;
+        self.forged += other.forged;
+        self.yielded += other.yielded;
         self.moved.extend(other.moved);
         self.shaken.extend(other.shaken);
         self.misplaced.extend(other.misplaced);

@@ -5,14 +5,14 @@ use edge_common::abi::{BackendNumber, Tracking};
 use crate::{
     controller::Controller,
     edge::Edge,
-    flow::{self, Flow},
+    flow::{self, Flow, Forged},
     judge::has_home,
     plan::{IDLE_TIMEOUT, Plan, TICK},
     population::{Life, Population},
     random::Random,
     report::Report,
     scene::{SLOTS, Scene},
-    truth::Truth,
+    truth::{self, Truth},
 };
 
 pub(crate) struct Run {
@@ -117,6 +117,8 @@ impl Run {
             self.blink();
         } else if self.random.chance(times(self.plan.floods)) {
             self.flood();
+        } else if self.random.chance(self.plan.forgeries) {
+            self.forge();
         } else if self.random.chance(times(self.plan.deaths)) {
             self.kill();
         } else if self.random.chance(if self.flows.len() < 400 { 300 } else { 20 }) {
@@ -145,8 +147,29 @@ impl Run {
         let starts = self.random.chance(500);
         for _ in 0..self.random.below(150) {
             let flow = self.flows.any(&mut self.random, &self.scene);
-            self.send(&flow, starts);
+            self.send(&flow, starts, false);
         }
+    }
+
+    /// Somebody sends a packet in the name of a flow that runs.
+    fn forge(&mut self) {
+        let Some(life) = self.flows.running(&mut self.random) else { return };
+        // Who has lost its backend has nothing left to lose.
+        if !self.edge.is_alive(life.home) {
+            return;
+        }
+        let (flow, again) = (life.flow, life.forged != 0);
+        let all: &[Forged] = match Scene::tracking(flow.service) {
+            Tracking::Tcp => &Forged::OF_TCP,
+            // Of two in a row the second one is believed.
+            Tracking::Quic if !again => &Forged::OF_QUIC,
+            Tracking::Quic | Tracking::Learn | Tracking::Stateless => return,
+        };
+        life.forged = self.now;
+        let forged = all[self.random.place(all.len())];
+        let frame = flow.forged(&self.scene.world.services[flow.service], forged);
+        self.report.forged += 1;
+        self.send_frame(&flow, &frame);
     }
 
     pub(crate) fn start(&mut self) {
@@ -156,7 +179,7 @@ impl Run {
 
     /// A flow's first packet.
     pub(crate) fn begin(&mut self, flow: Flow) {
-        let reached = self.send(&flow, true);
+        let reached = self.send(&flow, true, false);
         self.check_start(&flow, reached);
         if let Some(home) = reached {
             let life = Life { started: true, ..Life::new(flow, self.now) };
@@ -169,15 +192,17 @@ impl Run {
     fn next_packet(&mut self) {
         let Some(life) = self.flows.take() else { return };
         let starts = matches!(Scene::tracking(life.flow.service), Tracking::Tcp | Tracking::Quic);
-        let again = starts && self.random.chance(if life.started { 200 } else { 10 });
-        let reached = self.send(&life.flow, again);
+        // Nor does it begin anew while a packet in its name is still in the way.
+        let may_start = starts && self.now >= life.forged + 2 * TICK;
+        let again = may_start && self.random.chance(if life.started { 200 } else { 10 });
+        let reached = self.send(&life.flow, again, life.started);
         if !has_home(life.flow.service) {
             self.check_start(&life.flow, reached);
             self.flows.sent(&mut self.random, Life { sent: self.now, ..life });
         } else if again {
             // Whatever it was, it is a new flow now, which is where its packet went.
             if let Some(home) = reached {
-                let life = self.at_home(Life { started: true, shaken: false, ..life }, home);
+                let life = self.at_home(Life { started: true, shaken: false, yielded: false, ..life }, home);
                 self.flows.sent(&mut self.random, life);
             }
         } else {
@@ -190,15 +215,21 @@ impl Run {
         flow::slot(&self.edge.view().generation.hash_key, &flow.ends(service), service, SLOTS)
     }
 
-    fn send(&mut self, flow: &Flow, starts: bool) -> Option<BackendNumber> {
+    fn send(&mut self, flow: &Flow, starts: bool, follows: bool) -> Option<BackendNumber> {
+        let frame = flow.frame(&self.scene.world.services[flow.service], starts, follows);
+        self.send_frame(flow, &frame)
+    }
+
+    fn send_frame(&mut self, flow: &Flow, frame: &[u8]) -> Option<BackendNumber> {
         self.report.steps += 1;
         self.report.packets += 1;
         // Packets look at a slot whose owner is dead in any case.
-        let slot = self.edge.slot(flow.service, self.slot(flow));
+        let at = self.slot(flow);
+        let slot = self.edge.slot(flow.service, at);
         let stable = slot.look == 0 && self.edge.takes_new(slot.owner);
         let lookups = self.edge.lookups(flow.service);
-        let frame = flow.frame(&self.scene.world.services[flow.service], starts);
-        let reached = self.edge.send(self.now, &frame);
+        let owner_lived = truth::is_alive(&self.edge, flow.service, slot.owner);
+        let reached = self.edge.send(self.now, frame);
         // Unless nothing is left and all are used as if they were up.
         if stable && reached.is_some_and(|number| self.edge.takes_new(number)) {
             self.report.at_rest += 1;
@@ -206,6 +237,24 @@ impl Run {
                 self.report.misplaced.push(format!("{}: {flow:?} looked up a record of a stable slot", self.now));
             }
         }
+        if self.edge.slot(flow.service, at).owner != slot.owner && owner_lived {
+            self.yield_slot(flow.service, at, slot.owner);
+        }
         reached
+    }
+
+    /// A packet has given a slot to another backend, although its owner lives.
+    fn yield_slot(&mut self, service: usize, slot: u32, owner: BackendNumber) {
+        let incarnation = self.scene.incarnation(owner);
+        let key = self.edge.view().generation.hash_key;
+        let plan = &self.scene.world.services[service];
+        if self.plan.has_room() {
+            self.report.misplaced.push(format!("{}: slot {slot} of {service} was taken over", self.now));
+        }
+        let its = |life: &&mut Life| {
+            (life.flow.service, life.incarnation) == (service, incarnation)
+                && flow::slot(&key, &life.flow.ends(plan), plan, SLOTS) == slot
+        };
+        self.flows.all().filter(its).for_each(|life| life.yielded = true);
     }
 }

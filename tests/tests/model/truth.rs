@@ -65,7 +65,7 @@ fn is_open(memory: &Memory, service: &Service) -> bool {
         && pools(memory, service).any(|pool| pool.enabled > 0)
 }
 
-fn is_alive(edge: &Edge, service: usize, number: BackendNumber) -> bool {
+pub(crate) fn is_alive(edge: &Edge, service: usize, number: BackendNumber) -> bool {
     let (memory, service) = (edge.memory(), edge.service(service));
     let backend = &memory.backends[usize::from(number)];
     let state = State(backend.state);

@@ -82,7 +82,6 @@ fn packets(results: &Results) -> Table<'static> {
         "family",
         "packet",
         "state",
-        "table",
         ">flows",
         ">services",
         ">backends",
@@ -94,7 +93,7 @@ fn packets(results: &Results) -> Table<'static> {
     ]);
     for row in &results.rows {
         let star = if row.noisy { "\\*" } else { "" };
-        let texts = [&row.program, &row.mode, &row.family, &row.protocol, &row.state, &row.table].map(Clone::clone);
+        let texts = [&row.program, &row.mode, &row.family, &row.protocol, &row.state].map(Clone::clone);
         let [flows, services, backends] = [row.flows, row.services, row.backends.into()].map(format::count);
         let counts = [flows, services + &row.layout, backends];
         let times = [row.raw_ns, row.net_ns].map(|time| format!("{}{star}", format::decimals(time, 1)));
@@ -206,7 +205,6 @@ mod tests {
             family,
             protocol: protocol.to_owned(),
             state,
-            table: String::new(),
             flows: 1024,
             services: 1,
             layout: String::new(),

@@ -48,9 +48,6 @@ pub(super) struct Row {
     pub(super) family: String,
     pub(super) protocol: String,
     pub(super) state: String,
-    /// Of a service that is in transition, what the table of its flow records is like: `fresh` or `aged`; else empty.
-    #[serde(default)]
-    pub(super) table: String,
     pub(super) flows: u32,
     pub(super) services: u32,
     /// `PORTS` of each service and `/SLOTS` of it, as far as they are other than usual.

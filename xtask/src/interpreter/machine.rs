@@ -38,7 +38,6 @@ const UPDATE: i64 = 2;
 const DELETE: i64 = 3;
 const ADJUST_HEAD: i64 = 44;
 const ADJUST_TAIL: i64 = 65;
-const JIFFIES: i64 = 118;
 const CLOCK: i64 = 160;
 const INVALID: i64 = -22;
 
@@ -218,8 +217,6 @@ impl<'a> Machine<'a> {
             UPDATE => self.maps.update(&mut self.memory, first, second, third, fourth),
             DELETE => self.maps.delete(&mut self.memory, first, second),
             CLOCK => Ok(self.clock),
-            // At 250 a second.
-            JIFFIES => Ok(self.clock / 4_000_000),
             ADJUST_HEAD => self.resize(run, run.start.checked_add_signed(int(second)), Some(run.end)),
             // There is no room behind a frame.
             ADJUST_TAIL => {

@@ -27,7 +27,7 @@
 
 use std::time::Duration;
 
-use crate::abi::{BackendNumber, FlowRecord};
+use crate::abi::BackendNumber;
 
 /// What a pass sees of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,15 +135,9 @@ fn milliseconds(time: Duration) -> u32 {
     (time.as_millis() % (1 << 32)) as u32
 }
 
-/// Whether a record is redundant: silent for longer than `expiry`, or naming the owner of its stable slot.
-pub fn is_redundant(
-    record: &FlowRecord,
-    owner: BackendNumber,
-    pick: Option<BackendNumber>,
-    silent: Duration,
-    expiry: Duration,
-) -> bool {
-    silent > expiry || (record.backend == owner && pick == Some(owner))
+/// Whether a record at `backend` is redundant: it names the owner of its stable slot.
+pub fn is_redundant(backend: BackendNumber, owner: BackendNumber, pick: Option<BackendNumber>) -> bool {
+    backend == owner && pick == Some(owner)
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use aya::maps::HashMap as BpfHash;
-
 use edge_common::{
-    abi::{FlowKeyV4, FlowKeyV6, FlowRecord, Slot, slot_address},
+    abi::{FlowEnds, Slot, slot_address},
+    flow_table::Flow,
     wire::protocol,
 };
 
@@ -62,44 +61,32 @@ pub(super) fn stable(pins: &PinDir, config: &Config) -> PinnedMaps {
 }
 
 /// A flow to the first VIP.
-pub(super) fn key(client_port: u16, port: u16, protocol: u8) -> FlowKeyV4 {
-    FlowKeyV4 {
-        client: u32::from_ne_bytes([203, 0, 113, 9]),
-        vip: u32::from_ne_bytes(VIP),
-        ports: u32::from(client_port.to_be()) | u32::from(port.to_be()) << 16,
-        protocol: protocol.into(),
-    }
+pub(super) fn key(client_port: u16, port: u16, protocol: u8) -> FlowEnds {
+    let (client, vip) = (Ipv4Addr::new(203, 0, 113, 9).into(), Ipv4Addr::from(VIP).into());
+    FlowEnds { client, client_port, vip, port, protocol }
 }
 
-/// Flow records of keys of `N` words, as the packet path has them.
-pub(super) type Records<const N: usize> = BpfHash<MapData, [u32; N], [u32; 4]>;
-
-pub(super) fn records<const N: usize>(pins: &PinDir, name: &str) -> Records<N>
-where
-    [u32; N]: aya::Pod,
-{
-    let table = MapData::from_pin(pins.map(name)).expect("pinned");
-    aya::maps::Map::from_map_data(table).and_then(BpfHash::try_from).expect("a hash")
+/// Records a flow as the packet path does, or notes that it was seen.
+pub(super) fn record(pins: &PinDir, ends: FlowEnds, backend: u16, seen: Duration) {
+    let maps = PinnedMaps::open(pins).expect("readable").expect("maps");
+    record_in(&maps, ends, backend, seen);
 }
 
-/// Records a flow as the packet path does.
-pub(super) fn record(pins: &PinDir, key: FlowKeyV4, backend: u16, seen: Duration) {
-    let seen = u64::try_from(seen.as_nanos()).expect("small");
-    let key: [u32; 4] = bytemuck::cast(key);
-    let record: [u32; 4] = bytemuck::cast(FlowRecord::new(backend, 0, seen));
-    records(pins, map::FLOWS_V4).insert(key, record, 0).expect("there is room");
-}
-
-pub(super) fn record_v6(pins: &PinDir, key: FlowKeyV6, backend: u16) {
-    let key: [u32; 10] = bytemuck::cast(key);
-    let record: [u32; 4] = bytemuck::cast(FlowRecord::new(backend, 0, 0));
-    records(pins, map::FLOWS_V6).insert(key, record, 0).expect("there is room");
+/// The same in maps that are open.
+pub(super) fn record_in(maps: &PinnedMaps, ends: FlowEnds, backend: u16, seen: Duration) {
+    maps.record_flow(ends, backend, seen).expect("there is room");
 }
 
 /// The slot of a flow whose ports are hashed.
-pub(super) fn slot(pinned: &PinnedMaps, key: FlowKeyV4) -> usize {
+pub(super) fn slot(pinned: &PinnedMaps, ends: FlowEnds) -> usize {
     let (_, generation) = pinned.maps.published().expect("published");
-    generation.hash_key.hash_v4(key.client.to_ne_bytes(), key.ports).slot(samples::SLOTS - 1) as usize
+    let IpAddr::V4(client) = ends.client else { panic!("a flow of IPv4") };
+    generation.hash_key.hash_v4(client.octets(), Flow::from(ends).ports()).slot(samples::SLOTS - 1) as usize
+}
+
+/// How many flows are recorded.
+pub(super) fn recorded(pinned: &PinnedMaps) -> usize {
+    pinned.flows(Duration::ZERO).expect("readable").len()
 }
 
 pub(super) fn set(pinned: &mut PinnedMaps, name: &str, admin: Admin, health: Health) {
@@ -328,7 +315,7 @@ fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early()
             record(&pins, flow, b0, now);
             assert_eq!(owners(&next, "web"), before);
             assert!(next.in_transition(web));
-            assert_eq!(next.flows().expect("readable").len(), 1);
+            assert_eq!(recorded(&next), 1);
             pinned = Some(next);
         }
         // A controller that lives finishes the transition.

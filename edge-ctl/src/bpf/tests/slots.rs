@@ -1,7 +1,7 @@
 //! At which slots packets look: at those that a change concerns, and at no other for longer than it takes to find out.
 
 use edge_common::{
-    abi::{FlowKeyV4, SlotCell},
+    abi::{FlowEnds, SlotCell},
     wire::protocol,
 };
 
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A flow of this slot.
-fn key_in_slot(pinned: &PinnedMaps, wanted: usize) -> FlowKeyV4 {
+fn key_in_slot(pinned: &PinnedMaps, wanted: usize) -> FlowEnds {
     let keys = (1024..=u16::MAX).map(|port| key(port, 80, protocol::TCP));
     keys.into_iter().find(|key| slot(pinned, *key) == wanted).expect("there are many")
 }

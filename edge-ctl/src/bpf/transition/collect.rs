@@ -6,18 +6,16 @@ use std::{
     time::Duration,
 };
 
-use bytemuck::Pod;
-
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Generation, HashKey, Target},
-    lookup::hash::Hash,
+    abi::{BackendNumber, FlowEnds, Generation, HashKey, Target},
+    flow_table::Flow,
     tables::handover::is_redundant,
 };
 
 use super::progress::Waits;
 use crate::bpf::{
     BpfError,
-    flows::{FlowTable, Run},
+    flows::FlowTable,
     maps::{Maps, position},
     slots::Slots,
     view::{Copies, Picker},
@@ -53,7 +51,7 @@ impl Tally {
         self.backends.is_empty()
     }
 
-    fn count(&mut self, service: Option<(u32, u32)>, record: &FlowRecord) {
+    fn count(&mut self, service: Option<(u32, u32)>, backend: BackendNumber) {
         if let Some((number, slot)) = service {
             count(&mut self.services, number as usize);
             let (words, at) = (self.slots.entry(number).or_default(), slot as usize / 64);
@@ -62,7 +60,7 @@ impl Tally {
             }
             words[at] |= 1 << (slot % 64);
         }
-        count(&mut self.backends, record.backend.into());
+        count(&mut self.backends, backend.into());
     }
 }
 
@@ -108,46 +106,19 @@ impl Destinations {
     }
 }
 
-/// A flow's key, which the packet path has its slot from.
-trait FlowKey: Pod {
-    fn ends(&self) -> FlowEnds;
-    /// `prefix`: 0, or only as many leading bits of the client's address count, and no ports.
-    fn hash(&self, key: &HashKey, prefix: u8) -> Hash;
-}
+/// Entries of the table that are read at once.
+const RUN: u32 = 1 << 15;
 
-impl FlowKey for FlowKeyV4 {
-    fn ends(&self) -> FlowEnds {
-        self.ends()
-    }
-
-    fn hash(&self, key: &HashKey, prefix: u8) -> Hash {
-        let client = self.client.to_ne_bytes();
-        match prefix {
-            0 => key.hash_v4(client, self.ports),
-            prefix => key.hash_source_v4(client, prefix),
-        }
-    }
-}
-
-impl FlowKey for FlowKeyV6 {
-    fn ends(&self) -> FlowEnds {
-        self.ends()
-    }
-
-    fn hash(&self, key: &HashKey, prefix: u8) -> Hash {
-        let client = bytemuck::cast(self.client);
-        match prefix {
-            0 => key.hash_v6(client, self.ports),
-            prefix => key.hash_source_v6(client, prefix),
-        }
-    }
-}
-
-/// How far a reading has come.
-#[derive(Clone, Copy, Debug)]
-enum TablePosition {
-    V4(Option<u32>),
-    V6(Option<u32>),
+/// The slot of a flow to `target`, as a packet finds it.
+fn slot(key: &HashKey, target: Target, flow: &Flow) -> u32 {
+    let prefix = target.affinity_prefix();
+    let hash = match (flow.ends().client, prefix) {
+        (IpAddr::V4(client), 0) => key.hash_v4(client.octets(), flow.ports()),
+        (IpAddr::V4(client), _) => key.hash_source_v4(client.octets(), prefix),
+        (IpAddr::V6(client), 0) => key.hash_v6(client.octets(), flow.ports()),
+        (IpAddr::V6(client), _) => key.hash_source_v6(client.octets(), prefix),
+    };
+    hash.slot(target.slot_mask())
 }
 
 /// All records, read a run at a time.
@@ -155,7 +126,8 @@ enum TablePosition {
 pub(super) struct Reading {
     bank: u32,
     destinations: Destinations,
-    position: TablePosition,
+    /// The next entry.
+    position: u32,
     tally: Tally,
     began: Duration,
 }
@@ -165,7 +137,7 @@ impl Reading {
         Self {
             bank,
             destinations: Destinations::of(maps, bank, generation),
-            position: TablePosition::V4(None),
+            position: 0,
             tally: Tally::default(),
             began: now,
         }
@@ -184,26 +156,41 @@ impl Reading {
         waits: &BTreeMap<u32, Waits>,
         now: Duration,
     ) -> Result<bool, BpfError> {
-        match self.position {
-            TablePosition::V4(from) => {
-                let next = self.read(&maps.flows_v4, from, maps, copies, waits, now)?;
-                self.position = next.map_or(TablePosition::V6(None), |next| TablePosition::V4(Some(next)));
+        let table = FlowTable::new(maps, now)?;
+        let picker = Picker::new(maps, copies);
+        let longest = waits.values().map(|waits| waits.expiry).max().unwrap_or(Waits::UNKNOWN.expiry);
+        let end = self.position.saturating_add(RUN).min(table.entries());
+        for (flow, found) in (self.position..end).filter_map(|number| table.read(number)) {
+            let backend = found.served.backend;
+            let target = self.destinations.get(&flow.ends());
+            let at = target.map(|target| (target, slot(copies.hash_key(), target, &flow)));
+            let service = target.and_then(|target| maps.service(self.bank, target.service()));
+            let expiry =
+                target.map_or(longest, |target| waits.get(&target.service()).unwrap_or(&Waits::UNKNOWN).expiry);
+            let needless = table.is_gone(&found)
+                || table.silent(&found) > expiry
+                || at.zip(service).is_some_and(|((_, slot), service)| {
+                    let owner = Slots::of(maps, &service).owner(slot);
+                    // Found only where it matters: it takes longer than all the rest.
+                    let pick = if owner == backend { picker.pick(&service, slot) } else { None };
+                    is_redundant(backend, owner, pick)
+                });
+            if needless {
+                table.forget(&found);
+            } else {
+                self.tally.count(at.map(|(target, slot)| (target.service(), slot)), backend);
             }
-            TablePosition::V6(from) => match self.read(&maps.flows_v6, from, maps, copies, waits, now)? {
-                Some(next) => self.position = TablePosition::V6(Some(next)),
-                None => return Ok(true),
-            },
         }
-        Ok(false)
+        self.position = end;
+        Ok(end == table.entries())
     }
 
-    /// Counts all records, and deletes none.
+    /// Counts all records, and forgets none.
     pub(super) fn count(mut self, maps: &Maps) -> Result<Tally, BpfError> {
-        let v4 = maps.flows_v4.all()?.into_iter().map(|(key, record)| (key.ends(), record));
-        let v6 = maps.flows_v6.all()?.into_iter().map(|(key, record)| (key.ends(), record));
-        for (ends, record) in v4.chain(v6) {
+        for (flow, found) in FlowTable::new(maps, self.began)?.all() {
             // Who only counts settles nothing.
-            self.tally.count(self.destinations.get(&ends).map(|target| (target.service(), 0)), &record);
+            let service = self.destinations.get(&flow.ends()).map(|target| (target.service(), 0));
+            self.tally.count(service, found.served.backend);
         }
         Ok(self.tally)
     }
@@ -211,44 +198,5 @@ impl Reading {
     /// What has been kept.
     pub(super) fn finish(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
-    }
-
-    fn read<K: FlowKey>(
-        &mut self,
-        table: &FlowTable<K>,
-        from: Option<u32>,
-        maps: &Maps,
-        copies: &Copies,
-        waits: &BTreeMap<u32, Waits>,
-        now: Duration,
-    ) -> Result<Option<u32>, BpfError> {
-        let picker = Picker::new(maps, copies);
-        let longest = waits.values().map(|waits| waits.expiry).max().unwrap_or(Waits::UNKNOWN.expiry);
-        let Run { records, next } = table.read(from)?;
-        let mut done = Vec::new();
-        for (key, record) in &records {
-            let silent = now.saturating_sub(Duration::from_nanos(record.seen_ns));
-            let found = self.destinations.get(&key.ends());
-            let service = found.and_then(|found| maps.service(self.bank, found.service()));
-            let slot = |target: Target| key.hash(copies.hash_key(), target.affinity_prefix()).slot(target.slot_mask());
-            let found = found.map(|target| (target, slot(target)));
-            let needless = match (found, service) {
-                (Some((target, slot)), Some(service)) => {
-                    let expiry = waits.get(&target.service()).unwrap_or(&Waits::UNKNOWN).expiry;
-                    let owner = Slots::of(maps, &service).owner(slot);
-                    // Found only where it matters: it takes longer than all the rest.
-                    let pick = if owner == record.backend { picker.pick(&service, slot) } else { None };
-                    is_redundant(record, owner, pick, silent, expiry)
-                }
-                _ => silent > longest,
-            };
-            if needless {
-                done.push(*key);
-            } else {
-                self.tally.count(found.map(|(target, slot)| (target.service(), slot)), record);
-            }
-        }
-        table.delete(&done)?;
-        Ok(next)
     }
 }

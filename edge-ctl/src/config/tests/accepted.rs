@@ -25,7 +25,7 @@ fn a_small_file_gets_the_defaults() {
         pools: 16,
         backends: 1024,
         flows: 131_072,
-        flows_per_second: 32_768,
+        flows_per_second: 16_384,
         fragments: 8192,
         first_fragments_per_second: 100_000,
         answers: AnswerLimits {
@@ -260,7 +260,7 @@ fn limits_grow_with_the_configuration() {
 #[test]
 fn a_cpu_fills_the_records_in_four_seconds() {
     let with = |keys: &str| good(&GOOD.replace("[tunnel]", &format!("[limits]\n{keys}\n[tunnel]"))).limits;
-    assert_eq!(with("flows = 1048576").flows_per_second, 262_144);
+    assert_eq!(with("flows = 1048576").flows_per_second, 131_072);
     assert_eq!(with("flows_per_second = 1000"), Limits { flows_per_second: 1000, ..good(GOOD).limits });
 }
 

@@ -1,12 +1,14 @@
 //! Flow records in the packet path: who is recorded where, when nothing is, and what is counted of it, through host and
 //! kernel.
 
+use std::collections::BTreeMap;
+
 use edge_common::abi::{Exit, Tracking};
 
 use super::{
     Flow, ROOM, Says, Who,
     cases::{self, Case, Goes, Room, Slot},
-    counted, number, put_records, reached, records, set_owner, write_slot,
+    counted, number, put_records, reached, recorded_at, records, set_owner, write_slot,
 };
 use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
 
@@ -21,17 +23,13 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let mut expected: Vec<_> = (0..others)
         .map(|nth| {
             let other = Flow::into_slot(&both.world, side, service, slot, 1 + nth);
-            (other, other.record(who(both, Who::Third)))
+            (other, recorded_at(who(both, Who::Third)))
         })
         .collect();
-    let own = case.record.map(|at| {
-        let mut record = flow.record(who(both, at));
-        record.fingerprint ^= u16::from(case.alien);
-        (flow, record)
-    });
+    let own = case.record.map(|at| (flow, recorded_at(who(both, at))));
 
     // What there is.
-    put_records(&both.memory, &expected.iter().copied().chain(own).collect::<Vec<_>>());
+    put_records(&mut both.memory, &expected.iter().copied().chain(own).collect::<Vec<_>>());
     both.memory.slots.borrow_mut().iter_mut().flat_map(|cell| &mut cell.0).for_each(|slot| slot.unrecorded = 0);
     let owner = who(both, case.owner);
     set_owner(&both.memory, service, slot, owner);
@@ -61,15 +59,10 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
         Goes::Rejected => (Exit::RejectUnreachable, None),
     };
     assert_eq!(reached(&seen), goes);
-    expected.extend(case.then.map(|then| {
-        let mut record = flow.record(who(both, then));
-        // Nobody touches one that is not the flow's.
-        record.fingerprint ^= u16::from(case.alien && case.then == case.record);
-        (flow, record)
-    }));
-    let found = records(&both.memory);
-    put_records(&both.memory, &expected);
-    assert_eq!(found, records(&both.memory), "records");
+    expected.extend(case.then.map(|then| (flow, recorded_at(who(both, then)))));
+    let expected: BTreeMap<_, _> = expected.iter().map(|(flow, record)| (flow.ends(), record.backend)).collect();
+    let found = records(&both.memory).into_iter().map(|(ends, record)| (ends, record.backend));
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), expected, "records");
     match case.slot {
         Slot::Same => {}
         Slot::Marked => write_slot(&after, service, slot, |slot| slot.unrecorded = 1),

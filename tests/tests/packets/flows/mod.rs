@@ -12,11 +12,8 @@ mod times;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use edge_common::{
-    abi::{
-        BackendNumber, Exit, FlowCount, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FlowRecord, Mode, SLOTS_PER_CELL,
-        Slot, slot_address,
-    },
-    host::Memory,
+    abi::{BackendNumber, Exit, FlowCount, FlowCounts, FlowEnds, Mode, SLOTS_PER_CELL, Slot, Tracking, slot_address},
+    host::{FlowRecord, Flows, Memory},
 };
 use edge_tests::{
     both::{Both, Seen, Way},
@@ -77,7 +74,7 @@ pub(crate) fn both(world: World) -> Both {
 
 pub(crate) fn both_with_room(world: World, room: usize) -> Both {
     let mut memory = world.memory();
-    (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
+    memory.flows = Flows::new(room);
     Both::with_memory(world, memory)
 }
 
@@ -109,13 +106,9 @@ impl Flow {
         if self.service == TCP { protocol::TCP } else { protocol::UDP }
     }
 
-    /// A record of it at `backend`, which was made and last seen when the clock started.
-    pub(crate) fn record(&self, backend: BackendNumber) -> FlowRecord {
-        FlowRecord {
-            backend,
-            fingerprint: World::flow(self.client, self.source, PORT).fingerprint(),
-            ..FlowRecord::default()
-        }
+    /// How its service tells flows apart, as far as it matters for the table.
+    const fn tracking(&self) -> Tracking {
+        if self.service == TCP { Tracking::Tcp } else { Tracking::Quic }
     }
 
     /// A packet of it, or about it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
@@ -126,10 +119,11 @@ impl Flow {
         let (source, destination) = (self.source, PORT);
         let payload = if self.service == TCP {
             let flags = if says == Says::Starts { SYN } else { ACK };
-            Payload::Tcp(Tcp { source, destination, flags, ..Tcp::default() })
+            Payload::Tcp(Tcp { source, destination, flags, ..Tcp::default() }.in_order())
         } else {
-            let form = if says == Says::Starts { 0xc0 } else { 0x40 };
-            let data = [&[form, 0, 0, 0, 1], &[0x55; 40][..]].concat();
+            let (form, length) = if says == Says::Starts { (0xc0, 1200) } else { (0x40, 45) };
+            let mut data = vec![0x55; length];
+            data[..5].copy_from_slice(&[form, 0, 0, 0, 1]);
             Payload::Udp(Udp { source, destination, data, ..Udp::default() })
         };
         Ip::new(self.client, self.ends().vip, payload)
@@ -178,33 +172,21 @@ pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
     (exit, (exit == Exit::DsrTx).then(|| u16::from(seen.frame[5])))
 }
 
-/// All records of both families, by their ends.
-pub(crate) fn records(memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
-    let v4 = memory.flows_v4.records.borrow();
-    let v6 = memory.flows_v6.records.borrow();
-    let v4 = v4.iter().map(|(key, record)| (key.ends(), *record));
-    v4.chain(v6.iter().map(|(key, record)| (key.ends(), *record))).collect()
+/// A record at `backend`, which was made and last seen when the clock started.
+pub(crate) fn recorded_at(backend: BackendNumber) -> FlowRecord {
+    FlowRecord { backend, ..FlowRecord::default() }
 }
 
-/// Makes the records of both families those of `records`.
-pub(crate) fn put_records(memory: &Memory, records: &[(Flow, FlowRecord)]) {
-    memory.flows_v4.records.borrow_mut().clear();
-    memory.flows_v6.records.borrow_mut().clear();
+/// All records, by their ends.
+pub(crate) fn records(memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
+    memory.records()
+}
+
+/// Makes the records those of `records`.
+pub(crate) fn put_records(memory: &mut Memory, records: &[(Flow, FlowRecord)]) {
+    memory.flows.clear();
     for (flow, record) in records {
-        let ends = flow.ends();
-        let ([a, b], [c, d]) = (ends.client_port.to_be_bytes(), ends.port.to_be_bytes());
-        let (ports, protocol) = (u32::from_le_bytes([a, b, c, d]), ends.protocol.into());
-        match (ends.client, ends.vip) {
-            (IpAddr::V4(client), IpAddr::V4(vip)) => {
-                let [client, vip] = [client, vip].map(|address| u32::from_ne_bytes(address.octets()));
-                memory.flows_v4.records.borrow_mut().insert(FlowKeyV4 { client, vip, ports, protocol }, *record);
-            }
-            (IpAddr::V6(client), IpAddr::V6(vip)) => {
-                let [client, vip] = [client, vip].map(|address| bytemuck::cast(address.octets()));
-                memory.flows_v6.records.borrow_mut().insert(FlowKeyV6 { client, vip, ports, protocol }, *record);
-            }
-            _ => panic!("one flow is of one family"),
-        }
+        memory.put_record(flow.tracking(), flow.ends(), record).expect("room for a record");
     }
 }
 

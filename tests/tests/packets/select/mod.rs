@@ -55,11 +55,10 @@ pub(crate) fn more_ports(world: &World, before: usize) -> Vec<u16> {
 
 /// The backend at which the client's flow from port `source` is recorded.
 pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16> {
-    let records = memory.flows_v4.records.borrow();
-    let of_flow = records.iter().find(|(key, _)| {
-        let ends = key.ends();
-        (ends.protocol, ends.client_port, ends.client) == (protocol, source, Side::V4.client())
-    });
+    let of_flow = memory
+        .records()
+        .into_iter()
+        .find(|(ends, _)| (ends.protocol, ends.client_port, ends.client) == (protocol, source, Side::V4.client()));
     of_flow.map(|(_, record)| record.backend)
 }
 
@@ -74,7 +73,7 @@ pub(crate) fn frame(payload: Payload) -> Vec<u8> {
 }
 
 pub(crate) fn tcp(source: u16, flags: u8) -> Vec<u8> {
-    frame(Payload::Tcp(Tcp { source, destination: PORT, flags, ..Tcp::default() }))
+    frame(Payload::Tcp(Tcp { source, destination: PORT, flags, ..Tcp::default() }.in_order()))
 }
 
 /// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.

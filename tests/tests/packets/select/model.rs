@@ -108,21 +108,26 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
     let bits = chosen(world, service, 0).map(|(_, bits)| bits);
     let alive =
         |backend| lives(backend, State::ALIVE) || bits == Some(State::ENABLED) && lives(backend, State::ENABLED);
-    let takes = |backend| bits.is_some_and(|bits| lives(backend, bits));
+    // Who gets no new flows any more does not get them since there is no room.
+    let has_left = |backend: u16| {
+        let passed_over = service.pools.iter().take(service.failover.first.into());
+        bits.is_none_or(|bits| !has(world, backend, bits))
+            || passed_over.into_iter().any(|pool| world.backends[usize::from(backend)].pool == *pool)
+    };
 
     let same = Becomes { goes: None, record, owner, unrecorded: false };
     if service.tracking == Tracking::Stateless {
         return Becomes { goes: pick, ..same };
     }
     // Who takes the slot's new flows serves those that it has, in an evacuated pool, too, if no other is left.
-    let serves = |backend| if starts { takes(backend) } else { alive(backend) } || Some(backend) == pick;
+    let serves = |backend| alive(backend) || Some(backend) == pick;
     if let Some(backend) = record.filter(|backend| serves(*backend)) {
         return Becomes { goes: Some(backend), ..same };
     }
     let starts = starts || service.tracking == Tracking::Learn && (record.is_some() || !alive(owner));
     if !starts {
         return if record.is_some() {
-            Becomes { goes: pick, record: None, ..same }
+            Becomes { goes: pick, record: record.filter(|_| pick.is_none()), ..same }
         } else if !alive(owner) {
             Becomes { goes: pick, ..same }
         } else if pick.is_none_or(|pick| pick == owner) {
@@ -138,7 +143,7 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
         Becomes { goes: Some(owner), record: None, ..same }
     } else if room || record.is_some() {
         Becomes { goes: Some(pick), record: Some(pick), ..same }
-    } else if alive(owner) {
+    } else if alive(owner) && !has_left(owner) {
         Becomes { goes: Some(owner), unrecorded: true, ..same }
     } else {
         Becomes { goes: Some(pick), owner: pick, ..same }

@@ -61,9 +61,9 @@ fn errors_of_every_type_that_concerns_a_flow_reach_its_backend_and_others_the_ho
     });
 }
 
-/// Records of both families in the kernel, with their times.
+/// Records in the kernel, with their times.
 fn kernel_records(both: &Both) -> String {
-    format!("{:?} {:?}", both.kernel.flows_v4(), both.kernel.flows_v6())
+    format!("{:?}", both.kernel.records(&both.memory))
 }
 
 #[test]
@@ -89,8 +89,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
         // One that is recorded where it started, or where it runs.
         let at = forwarded(both, flow, &flow.with_flags(SYN, 0)).0;
         assert_eq!(at == owner, flow.protocol == protocol::UDP, "who learns records running flows at their owner");
-        let records = both.memory.flows_v4.records.borrow().len() + both.memory.flows_v6.records.borrow().len();
-        assert_eq!(records, 1);
+        assert_eq!(both.memory.records().len(), 1);
         let pool = &both.world.pools[usize::from(both.world.backends[usize::from(at)].pool)];
         let third = *pool.members.iter().find(|member| **member != at && **member != owner).expect("three members");
         flow.set_owner(both, third);
@@ -101,8 +100,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
         quiet(both, before.0);
         assert_eq!(kernel_records(both), before.1, "an error is no sign of life");
         let same = |a: &Memory, b: &Memory| {
-            assert_eq!(*a.flows_v4.records.borrow(), *b.flows_v4.records.borrow());
-            assert_eq!(*a.flows_v6.records.borrow(), *b.flows_v6.records.borrow());
+            assert_eq!(a.records(), b.records());
         };
         same(&seen, &both.memory);
 

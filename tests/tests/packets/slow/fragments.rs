@@ -107,8 +107,7 @@ fn a_flow_that_starts_with_a_fragment_is_recorded() {
         let reached = pieces.iter().map(|piece| forwarded(both, flow, piece).0).collect::<BTreeSet<_>>();
         assert_eq!(reached.len(), 1);
         assert!(!reached.contains(&owner));
-        let records = both.memory.flows_v4.records.borrow().len() + both.memory.flows_v6.records.borrow().len();
-        assert_eq!(records, 1, "only the first one says whose flow it is");
+        assert_eq!(both.memory.records().len(), 1, "only the first one says whose flow it is");
         assert!(reached.contains(&forwarded(both, flow, &flow.packet(0)).0));
     });
 }

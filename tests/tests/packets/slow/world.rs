@@ -64,8 +64,7 @@ pub(crate) fn for_each_flow(mut test: impl FnMut(&mut Both, Flow) + Send) {
         for flow in flows() {
             let first = both.world.memory();
             both.memory.slots.replace(first.slots.take());
-            both.memory.flows_v4.records.borrow_mut().clear();
-            both.memory.flows_v6.records.borrow_mut().clear();
+            both.memory.flows.clear();
             both.memory.path_mtus.borrow_mut().clear();
             both.change(|_| ());
             test(both, flow);
@@ -113,7 +112,7 @@ impl Flow {
     fn transport(self, source: u16, destination: u16, flags: u8, data: usize) -> Payload {
         let data = (0..=255).cycle().take(data).collect();
         if self.protocol == protocol::TCP {
-            Payload::Tcp(Tcp { source, destination, flags, data, ..Tcp::default() })
+            Payload::Tcp(Tcp { source, destination, flags, data, ..Tcp::default() }.in_order())
         } else {
             Payload::Udp(Udp { source, destination, data, ..Udp::default() })
         }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::bytes_of;
 use edge_bench_ebpf::{TablePlan, table};
-use edge_common::flow_table::{Entry, Native, Timeouts};
+use edge_common::{
+    abi::Timeouts,
+    flow_table::{Entry, Native},
+};
 
 use super::{Flows, Work};
 use crate::{

@@ -1,25 +1,19 @@
 //! The programs in the kernel, over tables that are half full of the same flows.
 
-use std::{
-    os::fd::{AsFd as _, AsRawFd as _},
-    slice,
-    sync::atomic::AtomicU32,
-};
-
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData, ProgramArray},
     programs::{TestRun as _, TestRunOptions, Xdp, XdpMode},
 };
-use edge_bench_ebpf::{HASH_KEY, TablePlan, VIP, client, table};
+use edge_bench_ebpf::{HASH_KEY, HashedRecord, TablePlan, VIP, client, table};
 use edge_common::{
-    abi::{FlowKeyV4, FlowRecord, HashKey},
-    flow_table::{Birth, Class, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Stage, Timeouts},
-    lookup::hash::Hash,
+    abi::{FlowKeyV4, HashKey, Timeouts},
+    flow_table::{Birth, Certainty, Class, Flow, FlowTable, Places, Served, Stage},
+    hash::Hash,
     wire::protocol,
 };
-use memmap2::{MmapOptions, MmapRaw};
+use edge_tests::kernel::MappedFlows;
 
 use super::super::packets::batch;
 use crate::programs::{self, Size, object, xdp};
@@ -27,8 +21,6 @@ use crate::programs::{self, Size, object, xdp};
 /// Nothing is ever gone.
 const TIMEOUTS: Timeouts = Timeouts::all([i32::MAX; 4]);
 const CLASS: Class = Class::new(1).expect("a class");
-/// Bytes of a bucket.
-const BUCKET: usize = SLOTS as usize * size_of::<u32>();
 
 /// What a run's flows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,44 +37,21 @@ pub(super) struct Rig {
     bench: Ebpf,
     /// The kernel empties it when nobody holds it any more.
     _programs: ProgramArray<MapData>,
-    dense: Dense,
+    dense: MappedFlows,
     hashed: MapData,
     flows: u32,
     /// Where in their order the next run's flows begin.
     round: u64,
 }
 
-/// The dense table's memory, which programs use at the same time.
-struct Dense {
-    index: MmapRaw,
-    entries: MmapRaw,
-}
-
-impl FlowMemory for Dense {
-    type Words = Native;
-
-    fn bucket(&self, number: u32) -> Option<&[AtomicU32]> {
-        let at = number as usize * BUCKET;
-        if at + BUCKET > self.index.len() {
-            return None;
-        }
-        // SAFETY: it is in the mapping, which is aligned to a page, and lives as long as `self`; its words are atomic.
-        Some(unsafe { slice::from_raw_parts(self.index.as_ptr().add(at).cast(), SLOTS as usize) })
-    }
-
-    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
-        let at = number as usize * size_of::<Entry<Native>>();
-        if at + size_of::<Entry<Native>>() > self.entries.len() {
-            return None;
-        }
-        // SAFETY: as above.
-        Some(unsafe { &*self.entries.as_ptr().add(at).cast() })
-    }
-}
-
 fn key(flow: u32) -> FlowKeyV4 {
     let (client, ports) = client(flow);
     FlowKeyV4 { client, vip: VIP, ports, protocol: protocol::TCP.into() }
+}
+
+/// As the dense table has it.
+const fn flow(key: &FlowKeyV4) -> Flow {
+    Flow::v4(key.client.to_ne_bytes(), key.vip.to_ne_bytes(), key.ports, protocol::TCP)
 }
 
 fn hash(key: &FlowKeyV4) -> Hash {
@@ -107,8 +76,7 @@ impl Rig {
         }
         let map = bench.map_mut("TABLE_TIMEOUTS").context("no time-outs")?;
         Array::<_, [u64; 64]>::try_from(map)?.set(0, bytemuck::cast::<_, [u64; 64]>(TIMEOUTS), 0)?;
-        let index = mapped(&bench, "TABLE_INDEX", entries as usize / 8 * BUCKET)?;
-        let dense = Dense { index, entries: mapped(&bench, "TABLE_ENTRIES", entries as usize * 64)? };
+        let dense = MappedFlows::new(&bench, "TABLE_INDEX", "TABLE_ENTRIES", entries);
         let Some(Map::HashMap(hashed)) = bench.take_map("TABLE_HASHED") else { bail!("no hash map") };
         let mut rig = Self { bench, _programs: programs, dense, hashed, flows, round: 0 };
         rig.fill()?;
@@ -136,22 +104,25 @@ impl Rig {
         self.remove_hashed(&others)?;
         for number in own {
             let (key, table) = (key(number), self.table());
-            let served = Served { backend: 7, service: 1, slot: number, sequence: 0 };
-            let birth = Birth { stage: Stage::Established, class: CLASS, tentative: false, served };
+            let served = Served { backend: 7, ..Served::default() };
+            let birth = Birth { stage: Stage::Established, class: CLASS, certainty: Certainty::Certain, served };
             let places = Places::anywhere(hash(&key), table.mask);
-            let added = table.insert(&Flow::from(&key), hash(&key), places, &birth);
+            let added = table.insert(&flow(&key), hash(&key), places, &birth, |_| true);
             ensure!(added.is_ok(), "a half-empty table refused a flow");
         }
         Ok(())
     }
 
-    fn table(&self) -> FlowTable<'_, Dense> {
+    fn table(&self) -> FlowTable<'_, MappedFlows> {
         FlowTable { memory: &self.dense, mask: 2 * self.flows - 1, timeouts: &TIMEOUTS, now: 0 }
     }
 
     fn insert_hashed(&self, numbers: &[u32]) -> Result<()> {
         let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
-        let records: Vec<_> = keys.iter().map(|key| FlowRecord::new(7, hash(key).fingerprint(), 0)).collect();
+        let records: Vec<_> = keys
+            .iter()
+            .map(|key| HashedRecord { seen_ns: 0, backend: 7, fingerprint: hash(key).flow_label() })
+            .collect();
         batch::update(&self.hashed, bytemuck::cast_slice(&keys), bytemuck::cast_slice(&records), keys.len())
     }
 
@@ -196,17 +167,10 @@ impl Rig {
     /// Takes out what the program has added, by the same code.
     fn remove_dense(&self, numbers: &[u32]) -> Result<()> {
         for key in numbers.iter().map(|number| key(*number)) {
-            let found =
-                self.table().find(&Flow::from(&key), hash(&key)).context("a flow that was added is not there")?;
+            let found = self.table().find(&flow(&key), hash(&key)).context("a flow that was added is not there")?;
             ensure!(found.served.backend == 7, "another backend: {}", found.served.backend);
             self.table().remove(&found);
         }
         Ok(())
     }
-}
-
-/// The first `bytes` of an array map.
-fn mapped(bench: &Ebpf, name: &str, bytes: usize) -> Result<MmapRaw> {
-    let Some(Map::Array(data)) = bench.map(name) else { bail!("no array `{name}`") };
-    MmapOptions::new().len(bytes).map_raw(data.fd().as_fd().as_raw_fd()).with_context(|| format!("mapping {name}"))
 }

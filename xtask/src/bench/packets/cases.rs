@@ -117,24 +117,22 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
 
     cases.extend(transition(quick, &here));
 
-    let table = Some(Table { room: 1, aged: false });
+    let table = Some(Table { room: 1 });
     let world = World { slots: MANY_SLOTS, forms: forms(&TUNNELS, &[Content::TcpSyn]), table, ..here };
     cases.extend(TUNNELS.map(|route| route.case(Content::TcpSyn, State::OwnerTakenOver, MILLION, &world)));
     cases
 }
 
-/// Rows of services that are in transition, over tables in which the most flows are nine tenths.
+/// Rows of services that are in transition, over a table of which the most flows fill a half.
 fn transition(quick: bool, here: &World) -> Vec<Case> {
     let flows: &[u32] = if quick { &[HUNDRED_THOUSAND] } else { &[THOUSAND, HUNDRED_THOUSAND, MILLION] };
     let most = flows.iter().max().expect("some flows");
+    let table = Some(Table { room: 2 * most });
+    let world = World { forms: forms(&TUNNELS, &[Content::TcpData]), table, ..here.clone() };
     let mut cases = Vec::new();
-    for aged in if quick { vec![true] } else { vec![false, true] } {
-        let table = Some(Table { room: (most * 10).div_ceil(9), aged });
-        let world = World { forms: forms(&TUNNELS, &[Content::TcpData]), table, ..here.clone() };
-        for route in TUNNELS {
-            for (state, content) in TRANSITION {
-                cases.extend(flows.iter().map(|&count| route.case(content, state, count, &world)));
-            }
+    for route in TUNNELS {
+        for (state, content) in TRANSITION {
+            cases.extend(flows.iter().map(|&count| route.case(content, state, count, &world)));
         }
     }
     cases
@@ -154,7 +152,7 @@ pub(super) fn live(quick: bool) -> Vec<Case> {
 /// One of each important kind: packets whose instructions are counted.
 pub(super) fn profiled() -> Vec<Case> {
     let world = small(namespace::LO);
-    let changing = World { table: Some(Table { room: 2, aged: false }), ..world.clone() };
+    let changing = World { table: Some(Table { room: 2 }), ..world.clone() };
     let in_transition = |route: Route| TRANSITION.map(|(state, content)| route.case(content, state, 1, &changing));
     let case = |route: Route, content, state| route.case(content, state, 1, &world);
     let [dsr_v4, dsr_v6, ..] = ROUTES;

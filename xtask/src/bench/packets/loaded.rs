@@ -9,6 +9,7 @@ use edge_common::{abi::map, host::Memory};
 use edge_tests::{decap, kernel};
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::flow_table;
 use crate::programs::{self, SHIPPED, object};
 
 /// Loads the object, its maps as large as `memory` needs them.
@@ -46,6 +47,7 @@ pub(super) fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
     write(edge, map::POOLS, &memory.pools)?;
     write(edge, map::BACKENDS, &memory.backends)?;
     write(edge, map::CANDIDATES, &memory.candidates)?;
+    write(edge, map::FLOW_HEAD, &[flow_table::head(memory.flows.head.mask + 1)])?;
     decap::fill(edge, memory);
     Ok(())
 }

@@ -142,9 +142,8 @@ impl Bench {
 fn name(case: &Case) -> String {
     let Case { mode, family, protocol, state, stream, world, leaving, .. } = case;
     let (program, state) = (leaving.way.program().name(), state.name());
-    let table = world.table.map(|table| format!(" {}", table.name())).unwrap_or_default();
     let (flows, services, backends) = (stream.flows, world.services, world.backends);
-    format!("{program} {mode} {family} {protocol} {state} {flows} {services}{} {backends}{table}", world.layout())
+    format!("{program} {mode} {family} {protocol} {state} {flows} {services}{} {backends}", world.layout())
 }
 
 /// Tells what a row has so far; the tables come in the end.
@@ -158,7 +157,7 @@ fn is_wanted(case: &Case, only: Option<&str>) -> bool {
 
 /// Lays out `world`, and loads the programs over it.
 fn load(world: &world::World) -> Result<Rig> {
-    let table = world.table.map(|table| format!(", {} tables of {} flows", table.name(), table.room));
+    let table = world.table.map(|table| format!(", a table of {} flows", table.room));
     let table = table.unwrap_or_default();
     let ports = if world.ports == 1 { String::new() } else { format!(" of {} ports", world.ports) };
     let what = format!("{} services{ports}, {} backends, {} slots{table}", world.services, world.backends, world.slots);

@@ -1,12 +1,13 @@
 //! How many instructions a packet costs, counted where nothing else runs.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, sync::atomic::AtomicU32};
 
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::{NoUninit, bytes_of};
 use edge_common::{
-    abi::{Exit, FlowCount, FlowCounts, RateLimiter, Traffic, Verdict, map, program},
-    host::{FlowTable, Memory},
+    abi::{Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, RateLimiter, Traffic, Verdict, map, program},
+    flow_table::{Entry, Word},
+    host::Memory,
 };
 use edge_tests::{
     both::{self, Program as Which},
@@ -70,9 +71,6 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         Content::Array(bytemuck::cast_slice(entries).to_vec())
     }
-    fn hash<K: NoUninit>(table: &FlowTable<K>) -> Content {
-        Content::Hash { entries: recorded(&table.records), room: table.room }
-    }
     let services = memory.services.len() / 2;
     BTreeMap::from([
         (map::PUBLISHED, array(&[memory.published])),
@@ -83,8 +81,9 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         (map::BACKENDS, array(&memory.backends)),
         (map::CANDIDATES, array(&memory.candidates)),
         (map::SLOTS, array(&memory.slots.borrow())),
-        (map::FLOWS_V4, hash(&memory.flows_v4)),
-        (map::FLOWS_V6, hash(&memory.flows_v6)),
+        (map::FLOW_HEAD, array(&[memory.flows.head])),
+        (map::FLOW_INDEX, array(&index(memory))),
+        (map::FLOWS, array(&entries(memory))),
         (map::FLOW_STATS, array(&vec![FlowCounts::default(); services])),
         (map::FRAGMENTS_V4, Content::Hash { entries: BTreeMap::new(), room: 16 }),
         (map::FRAGMENTS_V6, Content::Hash { entries: BTreeMap::new(), room: 16 }),
@@ -93,6 +92,15 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         (map::SERVICE_STATS, array(&vec![Traffic::default(); services])),
         (map::BACKEND_STATS, array(&vec![Traffic::default(); memory.backends.len()])),
     ])
+}
+
+fn index(memory: &Memory) -> Vec<FlowBucket> {
+    let bucket = |slots: &Vec<AtomicU32>| FlowBucket(std::array::from_fn(|at| Word::load(&slots[at])));
+    memory.flows.arrays.buckets.iter().map(bucket).collect()
+}
+
+fn entries(memory: &Memory) -> Vec<FlowEntry> {
+    memory.flows.arrays.entries.iter().map(Entry::words).collect()
 }
 
 /// Keys and records as they lie in the kernel's maps.
@@ -137,7 +145,10 @@ fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Resu
     let services = traffic(u16::try_from(memory.services.len() / 2)?, &|number| memory.service_traffic(number.into()));
     let backends = traffic(u16::try_from(memory.backends.len())?, &|number| memory.backend_traffic(number));
     let slots = memory.slots.borrow();
-    let arrays: [(_, &[u8]); 5] = [
+    let (index, entries) = (index(memory), entries(memory));
+    let arrays: [(_, &[u8]); 7] = [
+        (map::FLOW_INDEX, bytemuck::cast_slice(&index)),
+        (map::FLOWS, bytemuck::cast_slice(&entries)),
         (map::EXITS, bytemuck::cast_slice(&exits)),
         (map::SERVICE_STATS, bytemuck::cast_slice(&services)),
         (map::BACKEND_STATS, bytemuck::cast_slice(&backends)),
@@ -145,12 +156,8 @@ fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Resu
         (map::SLOTS, bytemuck::cast_slice(&slots)),
     ];
     let arrays = arrays.map(|(map, on_host)| (map, machine.array(map) == on_host));
-    let hashes = [
-        (map::FLOWS_V4, recorded(&memory.flows_v4.records)),
-        (map::FLOWS_V6, recorded(&memory.flows_v6.records)),
-        (map::FRAGMENTS_V4, recorded(&memory.fragments_v4)),
-        (map::FRAGMENTS_V6, recorded(&memory.fragments_v6)),
-    ];
+    let hashes =
+        [(map::FRAGMENTS_V4, recorded(&memory.fragments_v4)), (map::FRAGMENTS_V6, recorded(&memory.fragments_v6))];
     let hashes = hashes.map(|(map, on_host)| (map, machine.hash(map) == on_host));
     for (map, same) in arrays.into_iter().chain(hashes) {
         ensure!(same, "{map} differs between the interpreter and the host");

@@ -1,31 +1,31 @@
 //! The programs in the kernel, and timed runs of them.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, PerCpuArray, ProgramArray},
+    maps::{Array, MapData, PerCpuArray, ProgramArray},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use bytemuck::{Zeroable as _, cast_slice};
 use edge_bench_ebpf::{Arrived, Plan, Progress, WORDS, place};
 use edge_common::{
-    abi::{FlowCount, FlowKeyV4, FlowKeyV6, Slot, map, program},
+    abi::{FlowCount, Slot, map, program},
     host::Memory,
 };
 use edge_tests::{
     both::Way,
-    kernel::{self, Arrival},
+    kernel::{self, Arrival, MappedFlows},
 };
 use memmap2::MmapRaw;
 
 use super::{
     cases::Case,
-    flow_table::FlowTable,
+    flow_table::Recorded,
     frames::Frame,
     loaded,
     state::State,
     stream::{Leaving, Stream, Target},
-    world::{FIRST_PORT, Side, World},
+    world::{FIRST_PORT, World},
 };
 use crate::programs::{self, Size, object, xdp};
 
@@ -38,8 +38,7 @@ pub(super) struct Rig {
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
     slots: MmapRaw,
-    flows_v4: FlowTable<FlowKeyV4>,
-    flows_v6: FlowTable<FlowKeyV6>,
+    flows: Recorded,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
     world: World,
     memory: Memory,
@@ -74,12 +73,8 @@ impl Rig {
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
         let slots = loaded::mapped(&mut edge, map::SLOTS, size_of_val(memory.slots.borrow().as_slice()))?;
-        let mut hash = |name: &str| match edge.take_map(name) {
-            Some(Map::HashMap(map)) => Ok(map),
-            _ => bail!("no hash map `{name}`"),
-        };
-        let flows_v4 = FlowTable::new(hash(map::FLOWS_V4)?, world, Side::V4);
-        let flows_v6 = FlowTable::new(hash(map::FLOWS_V6)?, world, Side::V6);
+        let entries = memory.flows.head.mask + 1;
+        let flows = Recorded::new(MappedFlows::new(&edge, map::FLOW_INDEX, map::FLOWS, entries), entries, world);
         let flow_stats = PerCpuArray::try_from(edge.take_map(map::FLOW_STATS).context("no FLOW_STATS")?)?;
         let mut rig = Self {
             bench,
@@ -88,8 +83,7 @@ impl Rig {
             exits,
             decap_exits,
             slots,
-            flows_v4,
-            flows_v6,
+            flows,
             flow_stats,
             world: world.clone(),
             memory,
@@ -114,20 +108,13 @@ impl Rig {
     pub(super) fn prepare(&mut self, case: &Case) -> Result<()> {
         self.write_slots(case.state);
         let (frame, records, flows) = (&case.stream.frame, case.state.records(), case.stream.flows);
-        match case.side {
-            _ if !case.state.is_transition() => Ok(()),
-            Side::V4 => self.flows_v4.prepare(frame, records, flows),
-            Side::V6 => self.flows_v6.prepare(frame, records, flows),
-        }
+        if case.state.is_transition() { self.flows.prepare(frame, case.side, records, flows) } else { Ok(()) }
     }
 
     /// Makes room for the records that `rounds` packets of `case` are about to leave.
     pub(super) fn make_room(&mut self, case: &Case, rounds: u32) -> Result<()> {
         let (start, flows) = (self.progress()?.rounds, case.stream.flows);
-        match case.side {
-            Side::V4 => self.flows_v4.make_room(start, rounds, flows),
-            Side::V6 => self.flows_v6.make_room(start, rounds, flows),
-        }
+        self.flows.make_room(start, rounds, flows)
     }
 
     /// Gives the slots the owners that packets in `state` are to meet.

@@ -196,7 +196,6 @@ fn summary(case: &Case, Samples { all: samples, quiet, noisy }: &Samples) -> Row
         family: case.family.to_owned(),
         protocol: case.protocol.to_owned(),
         state: case.state.name().to_owned(),
-        table: case.world.table.map(|table| table.name().to_owned()).unwrap_or_default(),
         flows: case.stream.flows,
         services: case.world.services,
         layout: case.world.layout(),

@@ -8,7 +8,7 @@ use edge_common::{
         AnswerLimits, Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, SLOTS_PER_CELL, Service,
         ServiceKeyV4, ServiceKeyV6, Slot, SlotCell, State, Station, Target, Tracking, WhenExhausted, banked,
     },
-    host::Memory,
+    host::{self, Memory},
     lookup::service_index::Key,
     tables::{
         self,
@@ -74,19 +74,11 @@ pub(super) struct World {
     pub(super) table: Option<Table>,
 }
 
-/// A table of flow records, of each family one.
+/// A table of flow records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Table {
-    /// Records that it has room for.
+    /// Its entries, a power of two.
     pub(super) room: u32,
-    /// Whether records came and went before, in any order, so that what is free lies anywhere, and most is taken.
-    pub(super) aged: bool,
-}
-
-impl Table {
-    pub(super) const fn name(self) -> &'static str {
-        if self.aged { "aged" } else { "fresh" }
-    }
 }
 
 /// The VIP of the form at `place` in a world's list, without those of the other family.
@@ -164,9 +156,8 @@ impl World {
             }
         }
         *memory.slots.get_mut() = slots;
-        if let Some(Table { room, .. }) = self.table {
-            let room = usize::try_from(room)?;
-            (memory.flows_v4.room, memory.flows_v6.room) = (room, room);
+        if let Some(Table { room }) = self.table {
+            memory.flows = host::Flows::new(usize::try_from(room)?);
         }
 
         let (service_index_v4, index_mask_v4) = index(&v4)?;

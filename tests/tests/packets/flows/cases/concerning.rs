@@ -64,13 +64,6 @@ pub(super) const CASES: &[Case] = &[
         then: Some(Third),
         ..CONCERNING
     },
-    Case {
-        name: "error: the record is another flow's",
-        record: Some(Third),
-        alien: true,
-        then: Some(Third),
-        ..CONCERNING
-    },
     Case { name: "error: the owner is dead", states: &[(Second, DOWN)], owner: Second, ..CONCERNING },
     Case {
         name: "error: the owner is dead, and nobody takes the slot over",

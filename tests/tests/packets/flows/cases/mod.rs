@@ -66,8 +66,6 @@ pub(crate) struct Case {
     pub(crate) stable: bool,
     pub(crate) owner: Who,
     pub(crate) record: Option<Who>,
-    /// Whether the record is marked as another flow's.
-    pub(crate) alien: bool,
     pub(crate) room: Room,
 
     pub(crate) goes: Goes,
@@ -99,7 +97,6 @@ const STARTING: Case = Case {
     stable: false,
     owner: Who::First,
     record: None,
-    alien: false,
     room: Room::Free,
     goes: Goes::To(Who::First),
     then: None,

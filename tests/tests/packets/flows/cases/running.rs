@@ -1,9 +1,7 @@
 //! Packets of flows that run.
 
 use edge_common::abi::{
-    FlowCount::{
-        Hits, InsertFailed, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, StaleRemoved,
-    },
+    FlowCount::{Hits, InsertFailed, Lookups, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, StaleRemoved},
     State,
     Tracking::{self, Learn},
     WhenExhausted::{Open, Reject},
@@ -192,18 +190,18 @@ pub(super) const CASES: &[Case] = &[
         of: LEARNT,
         states: &[(Second, DOWN)],
         record: Some(Second),
+        counts: &[Lookups, StaleRemoved],
         ..RUNNING
     },
     Case {
-        name: "the same where no more may be recorded: to the owner",
+        name: "the same where no more may be recorded: a record that moves is none more",
         of: LEARNT,
         states: &[(Second, DOWN)],
         owner: Third,
         record: Some(Second),
         room: Spent,
-        goes: To(Third),
-        slot: Marked,
-        counts: &[Lookups, KeptAtOwner],
+        then: Some(First),
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
     Case {
@@ -213,26 +211,8 @@ pub(super) const CASES: &[Case] = &[
         owner: Third,
         record: Some(Second),
         room: Spent,
-        slot: TakenBy(First),
-        counts: &[Lookups, OwnerTakenOver],
-        ..RUNNING
-    },
-    Case {
-        name: "a record that is marked as another flow's is none",
-        record: Some(Second),
-        alien: true,
-        then: Some(Second),
-        ..RUNNING
-    },
-    Case {
-        name: "and makes room for the flow's own",
-        owner: Third,
-        record: Some(Second),
-        alien: true,
-        room: Full,
-        goes: To(Third),
-        then: Some(Third),
-        counts: &[Lookups, RecordedAtOwner],
+        then: Some(First),
+        counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
     // Nobody left.
@@ -307,17 +287,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case { name: "all are disabled", others: DISABLED, policy: Open, goes: Rejected, ..RUNNING },
     Case {
-        name: "all are dead: the record is dropped, and the packet",
-        of: WITH_START,
-        others: DOWN,
-        record: Some(Second),
-        goes: Dropped,
-        counts: &[Lookups, StaleRemoved],
-        ..RUNNING
-    },
-    Case {
         name: "all are dead: the record stays for when one lives",
-        of: LEARNT,
         others: DOWN,
         record: Some(Second),
         goes: Dropped,

@@ -1,7 +1,7 @@
 //! Packets that start a flow.
 
 use edge_common::abi::{
-    FlowCount::{Hits, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew},
+    FlowCount::{Hits, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew, StaleRemoved},
     State,
     WhenExhausted::{Open, Reject},
 };
@@ -80,16 +80,17 @@ pub(super) const CASES: &[Case] = &[
         ..STARTING
     },
     Case {
-        name: "the record's backend is drained: the flow that starts replaces the one that was",
+        name: "the record's backend is drained, and lives: it may be a second packet, or a forged one",
         states: &[(Second, DRAINED)],
         owner: Second,
         record: Some(Second),
-        then: Some(First),
-        counts: &[Lookups, RecordedAtNew],
+        goes: To(Second),
+        then: Some(Second),
+        counts: &[Lookups, Hits],
         ..STARTING
     },
     Case {
-        name: "the record's backend is dead: likewise, and no running flow is dropped",
+        name: "the record's backend is dead: the flow that starts replaces the one that was",
         states: &[(Third, DOWN)],
         owner: Second,
         record: Some(Third),
@@ -99,7 +100,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "a record is replaced in a table that is full",
-        states: &[(Third, DRAINED)],
+        states: &[(Third, DOWN)],
         owner: Second,
         record: Some(Third),
         room: Full,
@@ -108,28 +109,16 @@ pub(super) const CASES: &[Case] = &[
         ..STARTING
     },
     Case {
-        name: "the owner takes the flow: an old record would say something else, and goes",
-        states: &[(Second, DRAINED)],
+        name: "the owner takes the flow: the record of a dead one would say something else, and goes",
+        states: &[(Second, DOWN)],
         record: Some(Second),
-        ..STARTING
-    },
-    Case { name: "a dead one's record goes likewise", states: &[(Second, DOWN)], record: Some(Second), ..STARTING },
-    Case { name: "the record of a backend that is not there goes likewise", record: Some(Absent), ..STARTING },
-    Case {
-        name: "a record that is marked as another flow's is none",
-        record: Some(Second),
-        alien: true,
-        then: Some(Second),
+        counts: &[Lookups, StaleRemoved],
         ..STARTING
     },
     Case {
-        name: "and makes room for the flow's own",
-        owner: Third,
-        record: Some(Second),
-        alien: true,
-        room: Full,
-        then: Some(First),
-        counts: &[Lookups, RecordedAtNew],
+        name: "the record of a backend that is not there goes likewise",
+        record: Some(Absent),
+        counts: &[Lookups, StaleRemoved],
         ..STARTING
     },
     // No room.
@@ -143,9 +132,18 @@ pub(super) const CASES: &[Case] = &[
         ..STARTING
     },
     Case {
-        name: "also to one that is drained",
+        name: "but a drain is not undone: who takes new flows owns the slot",
         states: &[(First, DRAINED)],
         room: Full,
+        goes: To(Second),
+        slot: TakenBy(Second),
+        counts: &[Lookups, OwnerTakenOver],
+        ..STARTING
+    },
+    Case {
+        name: "unless there is room, and only too many were recorded in this second",
+        states: &[(First, DRAINED)],
+        room: Spent,
         slot: Marked,
         counts: &[Lookups, KeptAtOwner],
         ..STARTING
@@ -195,24 +193,23 @@ pub(super) const CASES: &[Case] = &[
         ..STARTING
     },
     Case {
-        name: "a record that can't be replaced in this second goes: it is not the flow's that starts",
-        states: &[(Third, DRAINED)],
+        name: "a record is replaced however many were made in this second",
+        states: &[(Third, DOWN)],
         owner: Second,
         record: Some(Third),
         room: Spent,
-        goes: To(Second),
-        slot: Marked,
-        counts: &[Lookups, KeptAtOwner],
+        then: Some(First),
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     Case {
         name: "the same where the owner is dead",
-        states: &[(Third, DRAINED), (Second, DOWN)],
+        states: &[(Third, DOWN), (Second, DOWN)],
         owner: Second,
         record: Some(Third),
         room: Spent,
-        slot: TakenBy(First),
-        counts: &[Lookups, OwnerTakenOver],
+        then: Some(First),
+        counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
     // Nobody left.
@@ -269,15 +266,14 @@ pub(super) const CASES: &[Case] = &[
         ..STARTING
     },
     Case {
-        name: "all are dead, who was removed lives: without room its flows",
+        name: "all are dead, who was removed lives: it gets none",
         others: DOWN,
         states: &[(Second, State::RETIRED | State::ALIVE)],
         policy: Open,
         owner: Second,
         room: Full,
-        goes: To(Second),
-        slot: Marked,
-        counts: &[Lookups, KeptAtOwner],
+        slot: TakenBy(First),
+        counts: &[Lookups, OwnerTakenOver],
         ..STARTING
     },
     Case { name: "all are disabled", others: DISABLED, policy: Open, goes: Rejected, ..STARTING },
@@ -299,9 +295,18 @@ pub(super) const CASES: &[Case] = &[
         ..STARTING
     },
     Case {
-        name: "the pool is passed over: without room the owner in it",
+        name: "the pool is passed over: without room, too",
         failover: PASSED_OVER,
         room: Full,
+        goes: To(Behind),
+        slot: TakenBy(Behind),
+        counts: &[Lookups, OwnerTakenOver],
+        ..STARTING
+    },
+    Case {
+        name: "the pool is passed over, and too many were recorded in this second: the owner in it",
+        failover: PASSED_OVER,
+        room: Spent,
         slot: Marked,
         counts: &[Lookups, KeptAtOwner],
         ..STARTING

@@ -33,12 +33,6 @@ impl Hash {
         Self((label as u64) << 12)
     }
 
-    /// Sixteen bits that tell a flow from nearly all others, from other bits than the slot's.
-    #[inline(always)]
-    pub const fn fingerprint(self) -> u16 {
-        (self.0 >> 12) as u16
-    }
-
     /// The two positions of a destination in a service index.
     #[inline(always)]
     pub const fn index_positions(self, mask: u32) -> [u32; 2] {
@@ -62,6 +56,18 @@ impl HashKey {
         let sum = pair(u32::from_le_bytes([a0, a1, a2, a3]), k0, u32::from_le_bytes([b0, b1, b2, b3]), k1)
             .wrapping_add(pair(u32::from_le_bytes([c0, c1, c2, c3]), k2, u32::from_le_bytes([d0, d1, d2, d3]), k3))
             .wrapping_add(pair(rest, k4, 0, k5));
+        Hash(finish(sum))
+    }
+
+    /// Hash of five words.
+    #[inline(always)]
+    pub const fn hash_words(&self, [a, b, c, d, e]: [u64; 5]) -> Hash {
+        let [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, ..] = self.0;
+        let sum = pair_of_halves(a, k0, k1)
+            .wrapping_add(pair_of_halves(b, k2, k3))
+            .wrapping_add(pair_of_halves(c, k4, k5))
+            .wrapping_add(pair_of_halves(d, k6, k7))
+            .wrapping_add(pair_of_halves(e, k8, k9));
         Hash(finish(sum))
     }
 
@@ -117,6 +123,12 @@ const fn leading(bits: u32) -> u64 {
 #[inline(always)]
 const fn pair(a: u32, ka: u32, b: u32, kb: u32) -> u64 {
     a.wrapping_add(ka) as u64 * b.wrapping_add(kb) as u64
+}
+
+/// The same of the two halves of a word.
+#[inline(always)]
+const fn pair_of_halves(word: u64, ka: u32, kb: u32) -> u64 {
+    pair(word as u32, ka, (word >> 32) as u32, kb)
 }
 
 /// 2^64 over the golden ratio, made odd: the multiplier of Fibonacci hashing.

@@ -1,0 +1,177 @@
+//! A flow's record, as one packet of the flow sees and changes it.
+
+use super::{FlowQuery, Sign};
+use crate::{
+    abi::{BackendNumber, FlowCount, FlowHead, RateLimited, Service, SlotAddress, Tracking},
+    flow_table::{Birth, Certainty, Flow, FlowTable, Found, Places, Refused, Served, Signal, Stage, since, units},
+    hash::Hash,
+    maps::{Maps, View},
+    step::{Change, Seen, What},
+};
+
+/// How far behind a SYN's the sequence number of a packet may be that shows that its flow has started: as far as what a client
+/// sends before it has heard anything more, which can arrive in any order (RFC 6928).
+const FIRST_WINDOW: u32 = 1 << 14;
+/// How far a flow's packets may be from each other within a unit for a FIN or RST among them to be believed, in sequence
+/// numbers: 30 Mbit/s from the client. A flow that is faster ends with its idle timeout.
+const NEAR: u32 = 1 << 20;
+/// For how long a second SYN counts as the same start, whatever its sequence number, in units.
+const SAME_START: i32 = 4;
+
+/// A packet's flow in the table.
+pub struct Recorded<'a, M: Maps> {
+    maps: &'a M,
+    table: FlowTable<'a, M::Flows>,
+    flow: &'a Flow,
+    place: Hash,
+    sign: Sign,
+    now_ns: u64,
+}
+
+impl<'a, M: Maps> Recorded<'a, M> {
+    /// `None`: there is no table.
+    #[inline(always)]
+    pub fn new(maps: &'a M, view: View<'_>, flow: &'a Flow, sign: Sign) -> Option<Self> {
+        let now_ns = maps.now_ns();
+        let FlowHead { timeouts, mask, .. } = maps.flow_head()?;
+        let table = FlowTable { memory: maps.flows(), mask: *mask, timeouts, now: units(now_ns) };
+        let place = flow.hash(&view.generation.hash_key);
+        Some(Self { maps, table, flow, place, sign, now_ns })
+    }
+
+    #[inline(always)]
+    fn find(&self) -> Option<Found> {
+        self.table.find(self.flow, self.place)
+    }
+
+    /// Looks for the flow's record, and notes there that a packet was seen now, unless it only concerns the flow.
+    #[inline(always)]
+    pub fn see(&self, query: &FlowQuery) -> Seen {
+        let Some(found) = self.find() else { return Seen::default() };
+        let seen = Seen { backend: found.served.backend, is_forged: false };
+        if !query.may_record {
+            return seen;
+        }
+        let follows = self.sign.quotes.wrapping_sub(found.served.sequence) < FIRST_WINDOW;
+        if found.life.is_tentative() && !follows {
+            if !query.starts {
+                return Seen { backend: 0, is_forged: true };
+            }
+            if self.sign.expects != found.served.sequence {
+                if found.life.age(self.table.now) < SAME_START {
+                    return seen;
+                }
+                // The client begins again.
+                self.table.remove(&found);
+                return Seen::default();
+            }
+        }
+        if self.touch(&found) { seen } else { Seen::default() }
+    }
+
+    /// Notes that a packet of the flow was seen. An end counts only if it comes from where the flow is, and where that is shows
+    /// only in packets that come from there: who does not see them can't guess it.
+    #[inline(always)]
+    fn touch(&self, found: &Found) -> bool {
+        let (Sign { signal, quotes, .. }, known) = (self.sign, found.served.sequence);
+        if quotes.wrapping_sub(known).wrapping_add(NEAR) < 2 * NEAR {
+            return self.table.touch(found, signal, quotes);
+        }
+        let signal = if matches!(signal, Signal::Fin | Signal::Reset) { Signal::Bare } else { signal };
+        self.table.touch(found, signal, known)
+    }
+
+    /// Changes the record that the flow has, and returns the backend that the packet goes to.
+    #[inline(always)]
+    pub fn amend(&self, query: &FlowQuery, change: Change) -> BackendNumber {
+        let (found, number) = (self.find(), query.target.service());
+        let done = match (found, change.what) {
+            (None, _) | (_, What::Add) => false,
+            (Some(found), What::Remove) => {
+                self.table.remove(&found);
+                self.maps.count_flow(number, FlowCount::StaleRemoved);
+                true
+            }
+            // Of QUIC it is not certain enough: the packet that would have shown the start may be lost.
+            (Some(_), What::Correct) if !query.target.tracks(Tracking::Tcp) => false,
+            (Some(found), What::Correct | What::Move) => {
+                let served = Served { backend: change.to, ..found.served };
+                let Sign { signal, quotes, .. } = self.sign;
+                let done = self.table.touch(&found, signal, quotes) && self.table.serve(&found, served);
+                if done {
+                    self.maps.count_flow(number, recorded(change.starts));
+                }
+                done
+            }
+        };
+        if !done {
+            self.maps.set_unrecorded(query.slot());
+        }
+        change.to
+    }
+
+    /// Adds a record, and returns the backend that the packet goes to.
+    #[inline(always)]
+    pub fn add(&self, view: View<'_>, service: &Service, query: &FlowQuery, change: Change) -> BackendNumber {
+        let Change { to, owner, has_left, starts, .. } = change;
+        let (number, slot) = (query.target.service(), query.slot());
+        // Nothing comes after a RST.
+        if !starts && matches!(self.sign.signal, Signal::Reset) {
+            return to;
+        }
+        let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
+        let mut refused = Refused::Raced;
+        if self.maps.try_take(action, self.now_ns, view.generation.records_per_second) {
+            // Before the record is there, or a packet might not look for it.
+            self.maps.set_look(slot);
+            if !self.maps.is_in_transition(view.bank, number, service) {
+                self.maps.start_transition(view.bank, number);
+            }
+            match self.insert(query, to, starts) {
+                Ok(_) => {
+                    self.maps.count_flow(number, recorded(starts));
+                    return to;
+                }
+                Err(why) => refused = why,
+            }
+        }
+        if !starts || owner != 0 && !(has_left && matches!(refused, Refused::Full)) {
+            self.maps.set_unrecorded(slot);
+            self.maps.count_flow(number, if starts { FlowCount::KeptAtOwner } else { FlowCount::InsertFailed });
+            return owner;
+        }
+        self.maps.set_owner(slot, to);
+        self.maps.count_flow(number, FlowCount::OwnerTakenOver);
+        to
+    }
+
+    #[inline(always)]
+    fn insert(&self, query: &FlowQuery, backend: BackendNumber, starts: bool) -> Result<u32, Refused> {
+        let tracking = query.target.tracking();
+        // A client that sends seldom is one all the same.
+        let (stage, certainty) = match (starts, tracking) {
+            (true, Tracking::Learn) => (Stage::Established, Certainty::Certain),
+            (true, _) => (Stage::HalfOpen, Certainty::Tentative),
+            (false, _) => (Stage::Established, Certainty::Once),
+        };
+        // Where a flow is that seems to end is not believed: the FIN may be somebody else's.
+        let elsewhere = if matches!(self.sign.signal, Signal::Fin) { 1 << 31 } else { 0 };
+        let (since, slot) = (since(self.table.now), query.slot().number());
+        let served = Served { backend, since, slot, sequence: self.sign.expects ^ elsewhere };
+        let birth = Birth { stage, class: tracking.into(), certainty, served };
+        let places = Places::anywhere(self.place, self.table.mask);
+        // A flow that gives way is not recorded any more, so that its slot must not be handed over; and it does not if that has
+        // been already.
+        let may_displace = |served: Served| {
+            let slot = SlotAddress::of_number(served.slot);
+            self.maps.set_unrecorded(slot);
+            self.maps.slot(slot).is_some_and(|slot| slot.owner == served.backend)
+        };
+        self.table.insert(self.flow, self.place, places, &birth, may_displace)
+    }
+}
+
+/// What is counted where a flow is recorded.
+const fn recorded(starts: bool) -> FlowCount {
+    if starts { FlowCount::RecordedAtNew } else { FlowCount::RecordedAtOwner }
+}

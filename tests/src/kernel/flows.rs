@@ -1,0 +1,134 @@
+//! The flow table in the kernel, in this process's memory.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    slice,
+    sync::atomic::AtomicU32,
+    time::Duration,
+};
+
+use aya::{Ebpf, maps::Map};
+use edge_common::{
+    abi::{FlowBucket, FlowEntry, FlowHead, map},
+    flow_table::{Entry, FlowMemory, Life, Native, SLOTS, Word, units},
+    host::{FlowArrays, Flows, Memory},
+};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::time::{ClockId, clock_gettime};
+
+/// A flow table's two arrays in the kernel, which programs use at the same time.
+pub struct MappedFlows {
+    index: MmapRaw,
+    entries: MmapRaw,
+}
+
+impl MappedFlows {
+    /// Of maps that were made for so many entries.
+    ///
+    /// # Panics
+    /// When the object has no such maps.
+    pub fn new(object: &Ebpf, index: &str, flows: &str, entries: u32) -> Self {
+        let entries = entries as usize;
+        Self {
+            index: mapped(object, index, (entries / 8).max(2) * size_of::<FlowBucket>()),
+            entries: mapped(object, flows, entries * size_of::<FlowEntry>()),
+        }
+    }
+}
+
+impl FlowMemory for MappedFlows {
+    type Words = Native;
+
+    fn bucket(&self, number: u32) -> Option<&[AtomicU32]> {
+        let at = number as usize * size_of::<FlowBucket>();
+        if at + size_of::<FlowBucket>() > self.index.len() {
+            return None;
+        }
+        // SAFETY: it is in the mapping, which is aligned to a page, and lives as long as `self`; its words are atomic.
+        Some(unsafe { slice::from_raw_parts(self.index.as_ptr().add(at).cast(), SLOTS as usize) })
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
+        let at = number as usize * size_of::<FlowEntry>();
+        if at + size_of::<FlowEntry>() > self.entries.len() {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { &*self.entries.as_ptr().add(at).cast() })
+    }
+}
+
+/// The three maps of the flow table.
+pub(super) struct FlowsInKernel {
+    head: MmapRaw,
+    arrays: MappedFlows,
+}
+
+impl FlowsInKernel {
+    /// Of maps that were loaded with as many entries as `sizes` says.
+    pub(super) fn new(object: &Ebpf, entries: u32) -> Self {
+        Self {
+            head: mapped(object, map::FLOW_HEAD, size_of::<FlowHead>()),
+            arrays: MappedFlows::new(object, map::FLOW_INDEX, map::FLOWS, entries),
+        }
+    }
+
+    /// Makes it that of `memory`, whose clock is another one: flows are as old as they are there.
+    pub(super) fn copy(&self, memory: &Memory) {
+        let Flows { head, arrays } = &memory.flows;
+        let later = now().wrapping_sub(units(memory.clock_ns.get()));
+        write(&self.head, &[*head]);
+        let bucket = |slots: &Vec<AtomicU32>| FlowBucket(std::array::from_fn(|at| Word::load(&slots[at])));
+        write(&self.arrays.index, &arrays.buckets.iter().map(bucket).collect::<Vec<_>>());
+        let entry = |entry: &Entry<_>| shifted(entry.words(), later);
+        write(&self.arrays.entries, &arrays.entries.iter().map(entry).collect::<Vec<_>>());
+    }
+
+    /// A copy, in which times are of the clock of `memory`.
+    pub(super) fn read(&self, memory: &Memory) -> Flows {
+        let earlier = units(memory.clock_ns.get()).wrapping_sub(now());
+        let [head]: [FlowHead; 1] = read(&self.head).try_into().expect("one head");
+        let bucket = |FlowBucket(slots): FlowBucket| slots.map(Into::into).into();
+        let buckets = read(&self.arrays.index).into_iter().map(bucket).collect();
+        let entries =
+            read(&self.arrays.entries).into_iter().map(|entry| Entry::from(shifted(entry, earlier))).collect();
+        Flows { head, arrays: FlowArrays { buckets, entries } }
+    }
+}
+
+/// The kernel's time, in units.
+fn now() -> u32 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    units(u64::try_from(Duration::from(now).as_nanos()).expect("some years"))
+}
+
+/// An entry whose flow was added and seen so much later.
+fn shifted(FlowEntry(mut words): FlowEntry, later: u32) -> FlowEntry {
+    if Life(words[0]).is_live() {
+        let sum = |time: u64| time.wrapping_add(later.into()) & 0xffff_ffff;
+        words[0] = words[0] & !0xffff_ffff | sum(words[0] & 0xffff_ffff);
+        words[6] = words[6] & 0xffff_ffff | sum(words[6] >> 32) << 32;
+    }
+    FlowEntry(words)
+}
+
+/// The first `length` bytes of an array map.
+fn mapped(object: &Ebpf, name: &str, length: usize) -> MmapRaw {
+    let Some(Map::Array(data)) = object.map(name) else { panic!("{name} is no array") };
+    MmapOptions::new().len(length).map_raw(data.fd().as_fd().as_raw_fd()).expect("a map that can be mapped")
+}
+
+fn write<T: bytemuck::Pod>(to: &MmapRaw, values: &[T]) {
+    let bytes: &[u8] = bytemuck::cast_slice(values);
+    assert!(bytes.len() <= to.len(), "more than the map has room for");
+    // SAFETY: inside the mapping, to which no reference is ever made.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
+}
+
+fn read<T: bytemuck::Pod>(from: &MmapRaw) -> Vec<T> {
+    let mut values = vec![T::zeroed(); from.len() / size_of::<T>()];
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+    // SAFETY: as above; nobody runs the program meanwhile.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+    values
+}
