@@ -4,6 +4,8 @@ pub(crate) mod cases;
 
 mod affinity;
 mod budget;
+mod failover;
+mod forged;
 mod decided;
 mod kept;
 mod starts;

@@ -1,0 +1,169 @@
+//! Packets in the name of a flow, of somebody who knows its ends but does not see its packets: the flow stays where it is,
+//! recorded or not. And packets that only look like forged ones: a client's second first packet.
+
+use edge_common::{abi::Tracking, flow_table::Stage};
+use edge_tests::{
+    both::Both,
+    namespace::in_namespace,
+    packet::{ACK, FIN, Payload, RST, SYN, Tcp, Udp},
+    world::{DRAINED, Side},
+};
+
+use super::{
+    Flow,
+    Says::{Runs, Starts},
+    TCP, UDP, Who, both, framed, number, put_records, reached, record, recorded_at, set_owner, world,
+};
+
+const SLOT: u32 = 17;
+
+/// Packets that somebody sends in the name of a flow of the service.
+fn forged(flow: &Flow) -> Vec<(&'static str, Vec<u8>)> {
+    let with = |change: &dyn Fn(Payload) -> Payload| {
+        let mut packet = flow.packet(Runs);
+        packet.payload = change(packet.payload);
+        framed(packet)
+    };
+    let tcp = |flags| {
+        with(&|payload| {
+            let Payload::Tcp(tcp) = payload else { panic!("a flow of TCP") };
+            Payload::Tcp(Tcp { flags, sequence: tcp.sequence ^ 1 << 31, ..tcp })
+        })
+    };
+    let datagram = |first: u8, length| {
+        with(&|payload| {
+            let Payload::Udp(udp) = payload else { panic!("a flow of UDP") };
+            let mut data = vec![0x55; length];
+            data[..5].copy_from_slice(&[first, 0, 0, 0, 1]);
+            Payload::Udp(Udp { data, ..udp })
+        })
+    };
+    if flow.service == TCP {
+        vec![("SYN", tcp(SYN)), ("FIN", tcp(FIN | ACK)), ("RST", tcp(RST)), ("ACK", tcp(ACK))]
+    } else {
+        vec![("Initial", datagram(0xc0, 1200)), ("short Initial", datagram(0xc0, 47)), ("any", datagram(0x40, 47))]
+    }
+}
+
+/// A flow that runs, in a slot whose owner is the second of its candidates while the first one takes new flows; `at`: where it
+/// is recorded.
+fn running(both: &mut Both, side: Side, service: u32, at: Option<Who>) -> (Flow, u16) {
+    let flow = Flow::into_slot(&both.world, side, service, SLOT, 3);
+    let owner = number(&both.memory, SLOT, Who::Second);
+    let home = at.map(|at| number(&both.memory, SLOT, at));
+    put_records(&mut both.memory, &[]);
+    set_owner(&both.memory, service, SLOT, owner);
+    if let Some(home) = home {
+        put_records(&mut both.memory, &[(flow, recorded_at(home))]);
+    }
+    both.change(|world| world.services[UDP as usize].tracking = Tracking::Quic);
+    // So that it is known where it is.
+    if home.is_some() {
+        both.memory.clock_ns.set(both.memory.clock_ns.get() + (1 << 30));
+        both.change(|_| ());
+        assert_eq!(reached(&both.run(&flow.frame(Runs))).1, home);
+    }
+    (flow, home.unwrap_or(owner))
+}
+
+#[test]
+fn nobody_moves_a_running_flow_with_one_packet() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            for service in [TCP, UDP] {
+                for at in [None, Some(Who::Third), Some(Who::First), Some(Who::Second)] {
+                    let (flow, _) = running(&mut both, side, service, at);
+                    for nth in 0..forged(&flow).len() {
+                        let (flow, home) = running(&mut both, side, service, at);
+                        let (what, frame) = forged(&flow).swap_remove(nth);
+                        both.run(&frame);
+                        for _ in 0..3 {
+                            let (_, to) = reached(&both.run(&flow.frame(Runs)));
+                            assert_eq!(to, Some(home), "{side:?}: {what}, at {at:?}");
+                        }
+                        let stage = record(&both.memory, &flow).map(|record| record.stage);
+                        let is_over = matches!(stage, Some(Stage::Closed | Stage::Reset));
+                        assert!(!is_over, "{side:?}: {what}, at {at:?}: believed");
+                        both.compare_state().unwrap_or_else(|error| panic!("{what}: {error}"));
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn the_end_of_a_flow_is_believed_where_it_is() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            for (flags, stage) in [(FIN | ACK, Stage::Closed), (RST, Stage::Reset), (RST | ACK, Stage::Reset)] {
+                // Its first packet shows where it is.
+                let (flow, home) = running(&mut both, side, TCP, None);
+                assert_eq!(reached(&both.run(&flow.frame(Runs))).1, Some(home));
+                let mut packet = flow.packet(Runs);
+                if let Payload::Tcp(tcp) = &mut packet.payload {
+                    (tcp.flags, tcp.sequence) = (flags, tcp.sequence + 60_000);
+                }
+                assert_eq!(reached(&both.run(&framed(packet))).1, Some(home));
+                assert_eq!(record(&both.memory, &flow).map(|record| record.stage), Some(stage), "{side:?} {flags:#x}");
+                // Data shows that it goes on.
+                assert_eq!(reached(&both.run(&flow.frame(Runs))).1, Some(home));
+                assert_eq!(record(&both.memory, &flow).map(|record| record.stage), Some(Stage::Established));
+                both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_clients_second_first_packet_follows_the_first_whoever_is_drained_meanwhile() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            for service in [TCP, UDP] {
+                let mut both = both(world(side));
+                let (flow, _) = running(&mut both, side, service, None);
+                let first = number(&both.memory, SLOT, Who::First);
+                assert_eq!(reached(&both.run(&flow.frame(Starts))).1, Some(first));
+                both.change(|world| world.backends[usize::from(first)].state = DRAINED);
+                for _ in 0..2 {
+                    assert_eq!(reached(&both.run(&flow.frame(Starts))).1, Some(first), "{side:?}");
+                }
+                // Of QUIC the second Initial has shown that there is a client; of TCP the sequence number does.
+                for _ in 0..2 {
+                    assert_eq!(reached(&both.run(&flow.frame(Runs))).1, Some(first), "{side:?}");
+                }
+                let stage = record(&both.memory, &flow).map(|record| (record.stage, record.tentative));
+                assert_eq!(stage, Some((Stage::Established, None)));
+                both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_client_that_begins_again_with_another_number_is_known_by_that() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            let (flow, _) = running(&mut both, side, TCP, None);
+            let first = number(&both.memory, SLOT, Who::First);
+            let with = |says, more: u32| {
+                let mut packet = flow.packet(says);
+                if let Payload::Tcp(tcp) = &mut packet.payload {
+                    tcp.sequence = tcp.sequence.wrapping_add(more);
+                }
+                framed(packet)
+            };
+            both.run(&with(Starts, 0));
+            // More than a second later, as after a refusal.
+            both.memory.clock_ns.set(both.memory.clock_ns.get() + (5 << 28));
+            both.change(|_| ());
+            for says in [Starts, Runs, Runs] {
+                assert_eq!(reached(&both.run(&with(says, 1 << 30))).1, Some(first), "{side:?}: {says:?}");
+            }
+            both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+        });
+    }
+}
