@@ -154,8 +154,8 @@ impl<C: Context> FlowMemory for KernelMaps<'_, C> {
     }
 
     #[inline(always)]
-    fn merge_paths(&self, value: u32) -> u32 {
-        PoolMaps::merge_paths(self, value, u32::MAX)
+    fn merge_paths(&self, value: u64) -> u64 {
+        hide(value, self.ctx.interface().into())
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Entry, FlowMemory, FlowTable, Life, Refused, Served, words::Word};
 use crate::hash::Hash;
 
 /// How many places are looked at for one that can be taken.
-pub const PROBES: u32 = 32;
+pub const PROBES: u32 = 16;
 
 /// The places at which a flow's entry may be, in the order in which they are tried: every `step`-th one of a part of the
 /// table, from its `first` one on.
@@ -54,10 +54,14 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             let this = places.at(probe);
             let Some(entry) = self.memory.entry(this) else { break };
             let there = Life(entry.life.load());
-            let weak = self.memory.merge_paths(there.weakness(self.now, self.timeouts));
+            let weak = self.memory.merge_paths(there.weakness(self.now, self.timeouts).into()) as u32;
             if weak > weakness {
                 (number, life, weakness) = (this, there, weak);
             }
+            // Or it is followed once for each of those that may have been the weakest so far.
+            number = self.memory.merge_paths(number.into()) as u32;
+            life = Life(self.memory.merge_paths(life.0));
+            weakness = self.memory.merge_paths(weakness.into()) as u32;
         }
         if weakness == 0 {
             return Err(Refused::Full);
@@ -101,4 +105,4 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 }
 
 /// How often it is tried to end a life.
-const ENDINGS: u32 = 4;
+const ENDINGS: u32 = 2;

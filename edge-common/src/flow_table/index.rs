@@ -7,7 +7,7 @@
 //! that names an entry, and a slot's difference to the tag is the entry's number, if that is small.
 
 use super::{
-    Entry, Flow, FlowMemory, FlowTable, Found, Life,
+    Entry, Flow, FlowMemory, FlowTable, Found, Life, NONE,
     words::{Word, Words},
 };
 use crate::hash::Hash;
@@ -45,17 +45,34 @@ impl Position {
 
 impl<M: FlowMemory> FlowTable<'_, M> {
     /// The flow's entry, if it is another one than `except`.
+    ///
+    /// The search has one end: a verifier follows all that comes after it once for each.
     #[inline(always)]
     pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(Found, &Entry<M::Words>)> {
+        let (number, life) = self.first_named(flow, hash, except).unwrap_or((NONE, Life(0)));
+        let (number, life) = (self.memory.merge_paths(number.into()) as u32, Life(self.memory.merge_paths(life.0)));
+        if number > self.mask {
+            return None;
+        }
+        let entry = self.memory.entry(number)?;
+        let served = entry.read();
+        // Was all that of one life?
+        let life_after = Life(entry.life.load());
+        if life_after.is_same(life) { Some((Found { number, life: life_after, served }, entry)) } else { None }
+    }
+
+    /// The number of that entry, and the life that it had before it was read.
+    #[inline(always)]
+    fn first_named(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(u32, Life)> {
         let Position { first, second, own, tag } = Position::of(hash, self.mask);
         for is_second in [false, true] {
             let bucket = if is_second { second } else { first };
             let slots = self.memory.bucket(bucket)?;
             // Mostly it is there.
             if let Some(slot) = slots.get(own)
-                && let Some(found) = self.named(slot.load() ^ tag, flow, except)
+                && let Some(named) = self.named(slot.load() ^ tag, flow, except)
             {
-                return Some(found);
+                return Some(named);
             }
             // Which slots name an entry with this tag is seen without any entry; mostly none does.
             let mut is_named = false;
@@ -68,29 +85,23 @@ impl<M: FlowMemory> FlowTable<'_, M> {
                 continue;
             }
             for slot in slots {
-                if let Some(found) = self.named(slot.load() ^ tag, flow, except) {
-                    return Some(found);
+                if let Some(named) = self.named(slot.load() ^ tag, flow, except) {
+                    return Some(named);
                 }
             }
         }
         None
     }
 
-    /// The entry `number`, if that is one, and the flow's.
+    /// The entry `number` and its life, if that is one, and the flow's.
     #[inline(always)]
-    fn named(&self, number: u32, flow: &Flow, except: u32) -> Option<(Found, &Entry<M::Words>)> {
+    fn named(&self, number: u32, flow: &Flow, except: u32) -> Option<(u32, Life)> {
         if number > self.mask || number == except {
             return None;
         }
         let entry = self.memory.entry(number)?;
         let life = Life(entry.life.load());
-        if !life.is_live() || !entry.is(flow) {
-            return None;
-        }
-        let served = entry.read();
-        // Was all that of one life?
-        let life_after = Life(entry.life.load());
-        if life_after.is_same(life) { Some((Found { number, life: life_after, served }, entry)) } else { None }
+        if life.is_live() && entry.is(flow) { Some((number, life)) } else { None }
     }
 
     /// Lets a slot of the flow's buckets name an entry that was taken for it; false if there is none.
@@ -130,7 +141,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
                 }
             }
         }
-        self.memory.merge_paths(room)
+        self.memory.merge_paths(room.into()) as u32
     }
 
     #[inline(always)]

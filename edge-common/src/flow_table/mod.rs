@@ -49,7 +49,7 @@ pub trait FlowMemory {
     /// `value`, of which a verifier then knows nothing: what follows is looked at once, and not for each value that it can
     /// have.
     #[inline(always)]
-    fn merge_paths(&self, value: u32) -> u32 {
+    fn merge_paths(&self, value: u64) -> u64 {
         value
     }
 }

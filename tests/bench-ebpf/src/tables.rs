@@ -56,11 +56,11 @@ impl FlowMemory for Maps {
     }
 
     #[inline(always)]
-    fn merge_paths(&self, value: u32) -> u32 {
-        let (mut hidden, unknown) = (u64::from(value), u64::from(self.0));
+    fn merge_paths(&self, value: u64) -> u64 {
+        let (mut hidden, unknown) = (value, u64::from(self.0));
         // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
         unsafe { asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) hidden, in(reg) unknown, options(pure, nomem, nostack)) };
-        hidden as u32
+        hidden
     }
 }
 
