@@ -34,5 +34,3 @@ pub mod decap;
 pub mod tables;
 #[cfg(any(test, feature = "std"))]
 pub mod host;
-#[cfg(any(test, feature = "std"))]
-pub mod object;

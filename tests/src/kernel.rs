@@ -9,8 +9,7 @@ use std::{borrow::BorrowMut, cell::RefCell, time::Duration};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
-    programs::{ProgramError, ProgramType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
-    sys::{BpfHelper, is_helper_supported},
+    programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
     util::nr_cpus,
 };
 use bytemuck::Pod;
@@ -20,7 +19,6 @@ use edge_common::{
         ServiceEntryV4, ServiceEntryV6, SlotCell, map, program,
     },
     host::Memory,
-    object,
 };
 
 pub use self::flows::MappedFlows;
@@ -92,16 +90,14 @@ pub struct Kernel {
     flows: FlowsInKernel,
 }
 
-/// `target/bpf/edge` of this checkout, as this kernel takes it.
+/// `target/bpf/edge` of this checkout.
 ///
 /// # Panics
 /// When it is not there.
 pub fn object() -> Vec<u8> {
     let path = crate::workspace().join("target/bpf/edge");
     let built = std::fs::read(&path);
-    let built = built.unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build`", path.display()));
-    let coarse = is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_ktime_get_coarse_ns).unwrap_or(true);
-    object::for_kernel(&built, coarse).into_owned()
+    built.unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build`", path.display()))
 }
 
 impl Kernel {

@@ -10,6 +10,7 @@ use crate::{
     config::{Config, Pool},
     control::offline,
     preflight::{self, Finding, Host, Severity},
+    xdp,
 };
 
 #[derive(Debug, Args)]
@@ -44,7 +45,8 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let config = file.load()?;
     change::has_end(dirs, &config, file)?;
     let findings = if args.host {
-        let host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
+        let mut host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
+        host.kernel = xdp::check_kernel().err().map(|error| error.to_string());
         preflight::compare(&config, &host)
     } else {
         Vec::new()

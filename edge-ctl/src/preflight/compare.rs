@@ -20,6 +20,9 @@ const ONE_PAGE: u32 = 3498;
 /// Everything of `config` that does not go with `host`, errors first.
 pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     let mut findings = Findings::default();
+    if let Some(why) = &host.kernel {
+        findings.fail("kernel", why, "boot a newer kernel");
+    }
     for interface in &config.interfaces {
         compare_interface(&mut findings, interface, host);
         compare_offloads(&mut findings, interface, config, host);

@@ -20,6 +20,8 @@ pub(crate) struct Host {
     /// Values below `/proc/sys`, by the name that `sysctl` has for them. One that is not there is absent.
     pub(super) sysctls: BTreeMap<String, i64>,
     pub(super) pinned: Pinned,
+    /// Why this kernel can't take the load balancer, where it was asked.
+    pub(crate) kernel: Option<String>,
 }
 
 /// The maps of this host.
@@ -58,7 +60,7 @@ impl Host {
                 Err(source) => return Err(HostError::Sysctl { name, source }),
             }
         }
-        Ok(Self { network, sysctls, pinned })
+        Ok(Self { network, sysctls, pinned, kernel: None })
     }
 }
 

@@ -24,13 +24,14 @@ impl EdgeProgram {
     /// # Errors
     /// When the object does not fit the maps, or the kernel refuses the program; what is attached stays.
     pub(crate) fn load(maps: &PinnedMaps) -> Result<Self, XdpError> {
+        features::check_kernel()?;
         bpf::check_object(OBJECT, maps.capacity())?;
         let pins = maps.pins();
         let mut loader = EbpfLoader::new();
         for name in maps.names() {
             loader.map_pin_path(name, pins.map(name));
         }
-        let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
+        let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
         let loaded = link::load(&mut object, program::EDGE)?;
 
         let new = pins.programs().join("edge-unfinished");

@@ -9,7 +9,7 @@ use aya::{
 };
 use thiserror::Error;
 
-use super::features::Lacks;
+use super::features::{TooOld, remark};
 use crate::{
     bpf::BpfError,
     config::AttachMode,
@@ -22,9 +22,11 @@ pub(crate) enum XdpError {
     Bpf(#[from] BpfError),
     #[error(transparent)]
     Net(#[from] NetError),
-    #[error("the kernel refuses the embedded object{}", Lacks::here())]
+    #[error(transparent)]
+    Kernel(#[from] TooOld),
+    #[error("the kernel refuses the embedded object{}", remark())]
     Load(#[source] Box<EbpfError>),
-    #[error("the kernel refuses the program {name}{}", Lacks::here())]
+    #[error("the kernel refuses the program {name}{}", remark())]
     Program {
         name: &'static str,
         #[source]

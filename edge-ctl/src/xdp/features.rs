@@ -1,96 +1,78 @@
-//! What the programs need of the kernel, and since which version of Linux kernels have it.
+//! What the load balancer needs of the kernel, and older ones lack.
 
-use std::{borrow::Cow, fmt};
+use std::io;
 
-use aya::{
-    programs::ProgramType,
-    sys::{BpfHelper, is_helper_supported},
-};
-use edge_common::object;
+use thiserror::Error;
 
-use super::OBJECT;
+use super::sys::{self, instruction};
 
-/// A version of Linux: major and minor.
-type Version = (u32, u32);
+/// The oldest Linux that takes the load balancer.
+const OLDEST: &str = "5.12";
 
-/// The oldest Linux that the programs were seen to work on.
-const OLDEST: Version = (5, 10);
-
-/// What the controller and the programs can't do without, in the order of its age.
-const NEEDED: [(Version, &str); 5] = [
-    (OLDEST, "what this version was tested with"),
-    (XDP_LINKS, "XDP links, which stay attached without a process"),
-    ((5, 6), "programs in functions that are verified apart, and batch reads of hash maps"),
-    ((5, 5), "memory-mapped arrays"),
-    ((5, 1), "32-bit jumps"),
-];
-const XDP_LINKS: Version = (5, 9);
-
-/// The embedded object, as this kernel takes it.
-pub(super) fn object() -> Cow<'static, [u8]> {
-    // Whoever may not look may not load, either, and hears of that.
-    let coarse = is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_ktime_get_coarse_ns).unwrap_or(true);
-    object::for_kernel(OBJECT, coarse)
-}
-
-/// What a kernel that refuses the programs lacks, as the end of a message. Only its version is known, and distributions
-/// add features to old versions; so this explains a failure and never causes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lacks {
+/// A kernel without what came last of all that the load balancer needs.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("this kernel is Linux {release}; the load balancer needs {OLDEST} or newer (compare-exchange in BPF programs)")]
+pub(crate) struct TooOld {
     release: String,
 }
 
-impl Lacks {
-    /// Of the running kernel.
-    pub(crate) fn here() -> Self {
-        let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
-        Self { release: release.unwrap_or_default() }
+/// Asks the kernel by a program that changes a word by compare-exchange, since distributions add features to old versions.
+///
+/// # Errors
+/// It says that it has none. Who may not ask may not load, either, and hears of that.
+pub(crate) fn check_kernel() -> Result<(), TooOld> {
+    const FRAME: u8 = 10;
+    const EXCHANGE: i32 = 0xf1;
+    let program = [
+        instruction(0xb7, 0, 0, 0),             // r0 = 0
+        instruction(0x7a, FRAME, -8, 0),        // *(u64 *)(r10 - 8) = 0
+        instruction(0xdb, FRAME, -8, EXCHANGE), // if it is r0, it becomes r0; r0 is what it was
+        instruction(0x95, 0, 0, 0),             // return r0
+    ];
+    judge(&sys::load_xdp(&program), release)
+}
+
+/// Only EINVAL, the verifier's, says that an instruction is unknown.
+fn judge<T>(loaded: &io::Result<T>, release: impl FnOnce() -> String) -> Result<(), TooOld> {
+    match loaded {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(TooOld { release: release() }),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
-impl fmt::Display for Lacks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(running) = version(&self.release) else { return Ok(()) };
-        let mut missing = NEEDED.into_iter().filter(|(since, _)| running < *since).peekable();
-        if missing.peek().is_none() {
-            return write!(f, " (this is Linux {}; {}.{} and newer should take it)", self.release, OLDEST.0, OLDEST.1);
-        }
-        write!(f, ": this is Linux {}, which lacks", self.release)?;
-        for (position, ((major, minor), what)) in missing.enumerate() {
-            write!(f, "{} {what} (since {major}.{minor})", if position == 0 { "" } else { ";" })?;
-        }
-        write!(f, ". Boot {}.{} or newer", OLDEST.0, OLDEST.1)
-    }
+/// A remark on a kernel that refuses a program.
+pub(super) fn remark() -> String {
+    format!(" (this is Linux {}; {OLDEST} and newer should take it)", release())
 }
 
-fn version(release: &str) -> Option<Version> {
-    let mut numbers = release.split(|other: char| !other.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+/// As `uname -r` says.
+fn release() -> String {
+    nix::sys::utsname::uname().map_or_else(|_| "?".to_owned(), |name| name.release().to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(release: &str) -> String {
-        Lacks { release: release.to_owned() }.to_string()
+    fn judged(code: i32) -> Result<(), String> {
+        let refused = Err::<(), _>(io::Error::from_raw_os_error(code));
+        judge(&refused, || "5.10.0-46-cloud-amd64".to_owned()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_old_kernel_is_told_what_it_lacks_and_since_when_others_have_it() {
-        assert_eq!(
-            shown("5.4.0-216-generic"),
-            ": this is Linux 5.4.0-216-generic, which lacks what this version was tested with (since 5.10); XDP \
-             links, which stay attached without a process (since 5.9); programs in functions that are verified apart, and \
-             batch reads of hash maps (since 5.6); memory-mapped arrays (since 5.5). Boot 5.10 or newer"
-        );
-        assert!(shown("4.19.0-27-amd64").contains("32-bit jumps (since 5.1)"));
+        let message = "this kernel is Linux 5.10.0-46-cloud-amd64; the load balancer needs 5.12 or newer \
+                       (compare-exchange in BPF programs)";
+        assert_eq!(judged(libc::EINVAL), Err(message.to_owned()));
     }
 
     #[test]
-    fn a_kernel_that_should_take_them_is_named() {
-        assert_eq!(shown("6.1.0-56-amd64"), " (this is Linux 6.1.0-56-amd64; 5.10 and newer should take it)");
-        assert_eq!(shown("7.2.13+deb14-cloud-amd64").matches("should take it").count(), 1);
-        assert_eq!(shown("nonsense"), "");
+    fn who_may_not_ask_is_told_nothing_of_the_kernel() {
+        assert_eq!([libc::EPERM, libc::ENOSYS, libc::EAGAIN].map(judged), [Ok(()), Ok(()), Ok(())]);
+    }
+
+    #[test]
+    fn this_kernel_takes_the_program_that_asks() {
+        assert_eq!(check_kernel(), Ok(()));
     }
 }

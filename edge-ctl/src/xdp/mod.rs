@@ -1,11 +1,11 @@
 //! XDP programs: loaded, attached by a pinned link, replaced in place, detached. Once for the edge and the decap program.
 //! And the tc programs of probes, which are pinned nowhere.
 
+mod sys;
 mod features;
 mod error;
 mod link;
 mod tc;
-mod sys;
 mod edge;
 mod edge_links;
 mod rehearsal;
@@ -28,6 +28,7 @@ pub(crate) use self::{
     edge::{EdgeProgram, detach_all, make_room},
     edge_links::{attached, attached_by_others, attached_here, detach_interface},
     error::XdpError,
+    features::check_kernel,
     link::interface_index,
     probes::ProbePrograms,
     rehearsal::{Ran, Rehearsal},

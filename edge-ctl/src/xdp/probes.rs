@@ -18,7 +18,7 @@ use edge_common::abi::{FlowKeyV4, FlowKeyV6, ProbeRoute, map, program};
 use nix::net::if_::if_nametoindex;
 
 use super::{
-    OBJECT, XdpError, features,
+    OBJECT, XdpError,
     tc::{self, Attachment, Side},
 };
 use crate::{
@@ -62,7 +62,7 @@ impl ProbePrograms {
             loader.map_pin_path(name, maps.pins().map(name));
         }
         loader.map_max_entries(map::PROBES_V4, MOST).map_max_entries(map::PROBES_V6, MOST);
-        let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
+        let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
         let out = tc::load(&mut object, program::PROBE_OUT)?;
         let attached = tc::attach(out, &door.name, Side::Ingress, OUT)?;
         let answers_program = tc::hold(tc::load(&mut object, program::PROBE_IN)?, program::PROBE_IN)?;

@@ -150,6 +150,7 @@ impl Rehearsal {
 
 /// Loads the program and pins it with its own maps in `directory`; what is pinned beside it is of another version.
 fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
+    features::check_kernel()?;
     bpf::check_object(OBJECT, maps.capacity())?;
     // A map whose pin is gone would be made anew, and pinned.
     maps.check_pins()?;
@@ -159,7 +160,7 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
     }
     loader.map_max_entries(map::FLOW_INDEX, BUCKETS).map_max_entries(map::FLOWS, REHEARSED_FLOWS);
     loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
-    let mut object = loader.load(&features::object()).map_err(XdpError::not_loaded)?;
+    let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
     link::load(&mut object, program::EDGE)?;
     bpf::remove_dir(&maps.pins().rehearsal())?;
     // Who is killed in between leaves a directory without a program.

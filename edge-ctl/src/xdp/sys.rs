@@ -1,8 +1,13 @@
-//! The system calls on XDP links that no library here has.
+//! The system calls on XDP programs and links that no library here has.
 
-use std::{io, os::fd::AsRawFd as _, path::Path, ptr};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+    ptr,
+};
 
-use aya_obj::generated::{bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{bpf_cmd, bpf_insn, bpf_link_info, bpf_link_type, bpf_prog_type};
 
 use crate::bpf::{
     found,
@@ -50,4 +55,23 @@ pub(super) fn detach_link(path: &Path) -> io::Result<()> {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// An instruction without a source register (or with `r0` as such).
+pub(super) fn instruction(code: u8, destination: u8, off: i16, imm: i32) -> bpf_insn {
+    bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(destination, 0), off, imm }
+}
+
+/// Loads an XDP program of these instructions.
+pub(super) fn load_xdp(instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
+    let mut attr = no_attr();
+    attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
+    attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
+    attr.__bindgen_anon_3.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+    attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
+    // SAFETY: BPF_PROG_LOAD reads `insn_cnt` instructions at `insns` and a zero-terminated string at `license`; both outlive
+    // the call.
+    let fd = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)? };
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

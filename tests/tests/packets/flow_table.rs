@@ -18,7 +18,6 @@ use aya::{
 };
 use edge_bench_ebpf::TablePlan;
 use edge_common::flow_table::{Entry, Life, Native, Timeouts};
-use edge_tests::feature::{self, Feature};
 use memmap2::{MmapOptions, MmapRaw};
 
 const ENTRIES: u32 = 256;
@@ -55,9 +54,6 @@ fn fill(bench: &mut Ebpf, first_flow: u32) {
 
 #[test]
 fn two_cpus_that_add_the_same_flows_leave_one_entry_of_each() {
-    if feature::missing("the flow table in the kernel", &[Feature::AtomicExchange]).is_some() {
-        return;
-    }
     let mut loader = EbpfLoader::new();
     loader.map_max_entries("TABLE_INDEX", ENTRIES / 8).map_max_entries("TABLE_ENTRIES", ENTRIES);
     let path = edge_tests::workspace().join("target/bpf/bench");

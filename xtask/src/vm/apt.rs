@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{cargo, packages, step::step};
 
 /// Suites that have the kernels, and whether they have a security archive.
-const SUITES: [(&str, bool); 3] = [("bullseye", true), ("bookworm", true), ("sid", false)];
+const SUITES: [(&str, bool); 2] = [("bookworm", true), ("sid", false)];
 /// Keys of all of these suites; it comes with every Debian.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

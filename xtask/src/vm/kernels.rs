@@ -22,8 +22,7 @@ pub(crate) struct Kernel {
     pub(crate) whose: &'static str,
 }
 
-pub(crate) const ALL: [Kernel; 4] = [
-    Kernel { name: "5.10", versions: [(5, 10), (5, 11)], whose: "Debian 11" },
+pub(crate) const ALL: [Kernel; 3] = [
     Kernel { name: "6.1", versions: [(6, 1), (6, 2)], whose: "Debian 12" },
     Kernel { name: "6.12", versions: [(6, 12), (6, 13)], whose: "Debian 12, backported" },
     Kernel { name: "newest", versions: [(6, 13), (u64::MAX, 0)], whose: "Debian sid" },
@@ -191,11 +190,11 @@ mod tests {
         let of = |package| {
             ALL.into_iter().filter(|kernel| kernel.fits(package)).map(|kernel| kernel.name).collect::<Vec<_>>()
         };
-        assert_eq!(of("linux-image-5.10.0-46-cloud-amd64"), ["5.10"]);
         assert_eq!(of("linux-image-6.1.0-56-cloud-amd64"), ["6.1"]);
         assert_eq!(of("linux-image-6.12.117+deb12-cloud-amd64"), ["6.12"]);
         assert_eq!(of("linux-binary-7.2.13+deb14-cloud-amd64"), ["newest"]);
         for other in [
+            "linux-image-5.10.0-46-cloud-amd64",
             "linux-image-6.1.0-56-amd64",
             "linux-image-6.1.0-56-cloud-amd64-dbg",
             "linux-image-6.1.0-56-cloud-amd64-unsigned",

@@ -40,7 +40,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Options {
-    /// Kernels by name, with commas between them: 5.10, 6.1, 6.12, newest.
+    /// Kernels by name, with commas between them: 6.1, 6.12, newest.
     #[arg(long, value_name = "KERNELS", value_delimiter = ',', default_values_t = kernels::USUAL.map(str::to_owned))]
     kernel: Vec<String>,
     /// All kernels there are, and write the page about them, docs/kernels.md.

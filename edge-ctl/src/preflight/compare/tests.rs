@@ -80,6 +80,7 @@ fn host() -> Host {
         },
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
         pinned: Pinned::default(),
+        kernel: None,
     }
 }
 
@@ -101,6 +102,11 @@ fn warning(subject: &str) -> (Severity, String) {
 #[test]
 fn nothing_is_said_of_what_fits() {
     assert_eq!(compare(&configuration(TEXT), &host()), []);
+}
+
+#[test]
+fn a_kernel_that_is_too_old() {
+    assert_eq!(found(|host| host.kernel = Some("this kernel is too old".to_owned())), [error("kernel")]);
 }
 
 #[test]
