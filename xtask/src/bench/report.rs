@@ -276,7 +276,7 @@ mod tests {
             ..Results::default()
         };
         let page = markdown(&results);
-        assert_eq!(cells(&page, "edge")[9..], ["70.0", "40.0", "2.33", "1.40", "1.2 %"]);
+        assert_eq!(cells(&page, "edge")[8..], ["70.0", "40.0", "2.33", "1.40", "1.2 %"]);
         assert!(page.contains("75.0\\*"), "{page}");
         assert_eq!(cells(&page, "ipip 4in4 tcp")[1..], ["moves the head", "1,024", "≤ 1.7", "1.400"]);
         assert_eq!(cells(&page, "ipip 4in4 udp")[3..], ["≤ 1.05", "1.071"]);

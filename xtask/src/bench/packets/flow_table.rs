@@ -109,9 +109,12 @@ impl Recorded {
 
     /// Gives each entry that is free to a flow that lives, and is none.
     fn fill(&mut self) {
-        let born = Life::default().taken(0).born(Stage::Established, Class::from(Tracking::Tcp), Certainty::Certain);
         for entry in (0..self.entries).filter_map(|number| self.memory.entry(number)) {
-            entry.life.replace_if(0, born.0);
+            let life = Life(Word::load(&entry.life));
+            if !life.is_live() {
+                let class = Class::from(Tracking::Tcp);
+                Word::store(&entry.life, life.taken(0).born(Stage::Established, class, Certainty::Certain).0);
+            }
         }
         self.is_full = true;
     }
