@@ -24,8 +24,8 @@ impl PinnedMaps {
         Ok(repaired)
     }
 
-    /// Whether the published bank, without what changes within a generation, is another than at the first call in this
-    /// generation. The remedy is to publish again.
+    /// Whether the published bank, without what changes within a generation, or what packets are told of the flow table is
+    /// another than at the first call in this generation. The remedy is to publish again.
     pub(crate) fn is_bank_damaged(&mut self) -> Result<bool, BpfError> {
         let Some((bank, generation)) = self.maps.published() else { return Ok(false) };
         let known = self.known()?;
@@ -43,6 +43,9 @@ impl PinnedMaps {
         let mut hasher = crc32fast::Hasher::new();
         let lasting = Generation { stations: Generation::default().stations, ..*generation };
         hasher.update(bytemuck::bytes_of(&lasting));
+        if let Some(head) = self.maps.flow_head.read(0) {
+            hasher.update(bytemuck::bytes_of(&head));
+        }
         for entry in (0..=generation.index_mask_v4).map_while(|n| self.maps.index_v4.read(position(bank, n)?)) {
             hasher.update(bytemuck::bytes_of(&entry));
         }

@@ -137,7 +137,8 @@ impl PinnedMaps {
         table.insert(&flow, hash, Places::anywhere(hash, table.mask), &birth, |_| true).ok().map(|_| ())
     }
 
-    /// Says for how long flows may be silent: for as long as it was said before and as it is said now, until `make_exact`.
+    /// Says for how long flows may be silent; if not `exact`, for as long as it was said before where that is longer: until no packet
+    /// goes by what was published before.
     pub(super) fn write_timeouts(&self, timeouts: &Timeouts, exact: bool) -> Result<(), BpfError> {
         let out_of = out_of(map::FLOW_HEAD, 0);
         let Some(before) = self.maps.flow_head.read(0) else { return Err(out_of) };

@@ -93,7 +93,6 @@ impl PinnedMaps {
         self.write_bank(image, bank)?;
         self.still(image)?;
         self.write_snapshot(image, bank)?;
-        self.write_timeouts(&image.flow_timeouts, false)?;
         self.write_fresh_owners(image, bank);
         // The picks of all slots may be others, also for the packets that it is tried with. Where it does not come into force, they
         // are stable again after a pass.
@@ -118,6 +117,7 @@ impl PinnedMaps {
         for new in &image.services {
             Slots::of(&self.maps, &new.service).look_at_all();
         }
+        self.write_timeouts(&image.flow_timeouts, false)?;
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
         let Edition(after) = image.after;
         // Bank and count in one word, which no other edition has had.

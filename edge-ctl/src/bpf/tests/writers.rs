@@ -122,6 +122,15 @@ fn a_bank_that_another_program_has_written_into_is_noticed_and_published_anew() 
     assert!(!one.is_bank_damaged().expect("readable"));
     let (bank, _) = one.maps.published().expect("published");
     assert_eq!(one.maps.service(bank, web).expect("in range").pool_count, 2);
+
+    // And what packets are told of the flow table.
+    let head = other.maps.flow_head.read(0).expect("a head");
+    other.maps.flow_head.write(0, edge_common::abi::FlowHead { mask: 0, ..head }).expect("in range");
+    assert!(one.is_bank_damaged().expect("readable"));
+    let image = plan(&one, &config());
+    one.publish(&image).expect("published");
+    assert_eq!(one.maps.flow_head.read(0), Some(head));
+    assert!(!one.is_bank_damaged().expect("readable"));
 }
 
 #[test]
