@@ -48,6 +48,10 @@ pub(crate) enum EventKind {
     TransitionStarted,
     /// Each slot's owner is its pick, and no flow is recorded.
     TransitionFinished,
+    /// New flows of a service can't be recorded where they are sent.
+    FlowsUnrecorded,
+    /// They can again, or need not be.
+    FlowsRecorded,
     NextHopLost,
     NextHopFound,
     /// A backend's certificate has few days left, or none.
@@ -102,6 +106,8 @@ impl EventKind {
             Self::PoolReturning => "pool_returning",
             Self::TransitionStarted => "transition_started",
             Self::TransitionFinished => "transition_finished",
+            Self::FlowsUnrecorded => "flows_unrecorded",
+            Self::FlowsRecorded => "flows_recorded",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
             Self::CertificateExpires => "certificate_expires",
@@ -127,6 +133,7 @@ impl EventKind {
             | Self::BackendDown
             | Self::BackendUnknown
             | Self::PoolLeft
+            | Self::FlowsUnrecorded
             | Self::NextHopLost
             | Self::CertificateExpires
             | Self::Unreachable
@@ -153,6 +160,7 @@ impl EventKind {
             | Self::PoolReturning
             | Self::TransitionStarted
             | Self::TransitionFinished
+            | Self::FlowsRecorded
             | Self::NextHopFound
             | Self::CertificateValid
             | Self::HostFits

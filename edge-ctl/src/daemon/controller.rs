@@ -9,7 +9,14 @@ use std::{
 
 use edge_common::abi::{BackendNumber, State};
 
-use super::{certificates::Certificates, judgement::Judgement, probed::Probed, reach::Reach, transitions};
+use super::{
+    certificates::Certificates,
+    judgement::Judgement,
+    probed::Probed,
+    reach::Reach,
+    transitions,
+    unrecorded::{self, Unrecorded},
+};
 use crate::{
     bpf::{BpfError, Held, Progress},
     config::Service,
@@ -33,6 +40,7 @@ pub(crate) struct Controller<P> {
     pub(super) judgement: Judgement,
     reach: Reach,
     certificates: Certificates,
+    unrecorded: Unrecorded,
     /// `CLOCK_MONOTONIC`, as of the last message.
     pub(crate) now: Duration,
     /// Where new flows of each service went when last looked at.
@@ -51,6 +59,7 @@ impl<P: DataPlane> Controller<P> {
             judgement: Judgement::default(),
             reach: Reach::default(),
             certificates: Certificates::default(),
+            unrecorded: Unrecorded::default(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,
@@ -155,6 +164,23 @@ impl<P: DataPlane> Controller<P> {
             self.report_moves();
         }
         Ok(())
+    }
+
+    /// Tells when new flows of services in transition can't be recorded, and when all are again.
+    pub(crate) fn look_at_records(&mut self) {
+        let Self { inventory, plane, events, unrecorded, now, .. } = self;
+        for (service, number) in inventory.services() {
+            let change = if plane.transition(number).is_some() {
+                unrecorded.look(number, plane.flow_counts(number), *now)
+            } else {
+                unrecorded.forget(number)
+            };
+            match change {
+                Some(unrecorded::Change::Begun(text)) => events.report(EventKind::FlowsUnrecorded, &service.name, text),
+                Some(unrecorded::Change::Over(text)) => events.report(EventKind::FlowsRecorded, &service.name, text),
+                None => {}
+            }
+        }
     }
 
     /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is

@@ -23,6 +23,7 @@ mod panic_mode;
 mod judgement;
 mod certificates;
 mod returning;
+mod unrecorded;
 mod controller;
 mod transitions;
 mod passes;

@@ -122,6 +122,7 @@ impl Daemon {
             self.controller.repaired += 1;
         }
         self.controller.age()?;
+        self.controller.look_at_records();
         Ok(self.controller.reconcile()?)
     }
 }

@@ -1,0 +1,128 @@
+//! New flows that can't be recorded where they were sent: told when that begins, and when it is over.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use edge_common::abi::{FlowCount, FlowCounts};
+
+/// For how long all flows must have been recorded before it is over.
+const OVER: Duration = Duration::from_mins(1);
+
+/// What was last seen of the services in transition, by number.
+#[derive(Debug, Default)]
+pub(super) struct Unrecorded(BTreeMap<u32, Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    counts: Tally,
+    /// The counts before it began, and when a flow was last not recorded.
+    begun: Option<(Tally, Duration)>,
+}
+
+/// New flows that did not go to their slot's owner, since the service got its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    recorded: u64,
+    /// They went to the owner all the same.
+    kept: u64,
+    /// Their backend became the owner.
+    taken_over: u64,
+}
+
+/// What has changed for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Begun(String),
+    Over(String),
+}
+
+impl Unrecorded {
+    /// Looks at a service in transition, once a second.
+    pub(super) fn look(&mut self, service: u32, counts: FlowCounts, now: Duration) -> Option<Change> {
+        let counts = Tally::of(counts);
+        let seen = self.0.entry(service).or_insert(Seen { counts, begun: None });
+        let before = std::mem::replace(&mut seen.counts, counts);
+        if counts.unrecorded() > before.unrecorded() {
+            let begins = seen.begun.is_none();
+            let (since, _) = seen.begun.unwrap_or((before, now));
+            seen.begun = Some((since, now));
+            let why = "the flow table is full, or more start than `flows_per_second`";
+            return begins.then(|| Change::Begun(format!("{}: {why}", counts.since(before))));
+        }
+        let (since, _) = seen.begun.filter(|(_, last)| now >= *last + OVER)?;
+        seen.begun = None;
+        Some(Change::Over(format!("all are recorded again; {}", counts.since(since))))
+    }
+
+    /// Forgets a service that is stable; says so if flows of it were not recorded until now.
+    pub(super) fn forget(&mut self, service: u32) -> Option<Change> {
+        let Seen { counts, begun } = self.0.remove(&service)?;
+        let (since, _) = begun?;
+        Some(Change::Over(format!("no flow needs a record any more; {}", counts.since(since))))
+    }
+}
+
+impl Tally {
+    const fn of(FlowCounts(counts): FlowCounts) -> Self {
+        Self {
+            recorded: counts[FlowCount::RecordedAtNew as usize],
+            kept: counts[FlowCount::KeptAtOwner as usize],
+            taken_over: counts[FlowCount::OwnerTakenOver as usize],
+        }
+    }
+
+    const fn unrecorded(self) -> u64 {
+        self.kept + self.taken_over
+    }
+
+    /// What came since `before`, in words.
+    fn since(self, before: Self) -> String {
+        let kept = self.kept.saturating_sub(before.kept);
+        let taken_over = self.taken_over.saturating_sub(before.taken_over);
+        let all = kept + taken_over + self.recorded.saturating_sub(before.recorded);
+        let stayed = format!("{kept} of {all} new flows stayed with their slots' owners");
+        match taken_over {
+            0 => stayed,
+            some => format!("{stayed}, and {some} took their slots over from owners that take no new flows"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(recorded: u64, kept: u64, taken_over: u64) -> FlowCounts {
+        let mut counts = FlowCounts::default();
+        counts.0[FlowCount::RecordedAtNew as usize] = recorded;
+        counts.0[FlowCount::KeptAtOwner as usize] = kept;
+        counts.0[FlowCount::OwnerTakenOver as usize] = taken_over;
+        counts
+    }
+
+    #[test]
+    fn it_is_told_once_when_it_begins_and_once_when_it_is_over() {
+        let mut unrecorded = Unrecorded::default();
+        let mut look = |second, counts| unrecorded.look(3, counts, Duration::from_secs(second));
+        assert_eq!(look(0, counts(100, 7, 1)), None, "what was before nobody looked");
+        assert_eq!(look(1, counts(200, 7, 1)), None);
+        let begun = "2 of 102 new flows stayed with their slots' owners: the flow table is full, or more start than \
+                     `flows_per_second`";
+        assert_eq!(look(2, counts(300, 9, 1)), Some(Change::Begun(begun.to_owned())));
+        assert_eq!(look(3, counts(400, 19, 4)), None, "it goes on");
+        assert_eq!(look(62, counts(500, 19, 4)), None);
+        let over = "all are recorded again; 12 of 315 new flows stayed with their slots' owners, and 3 took their slots over \
+                    from owners that take no new flows";
+        assert_eq!(look(63, counts(500, 19, 4)), Some(Change::Over(over.to_owned())));
+        assert_eq!(look(64, counts(500, 19, 4)), None);
+    }
+
+    #[test]
+    fn a_service_that_is_stable_needs_no_records() {
+        let mut unrecorded = Unrecorded::default();
+        unrecorded.look(3, counts(0, 0, 0), Duration::ZERO);
+        assert!(matches!(unrecorded.look(3, counts(0, 1, 0), Duration::ZERO), Some(Change::Begun(_))));
+        let over = "no flow needs a record any more; 1 of 1 new flows stayed with their slots' owners";
+        assert_eq!(unrecorded.forget(3), Some(Change::Over(over.to_owned())));
+        assert_eq!(unrecorded.forget(3), None);
+    }
+}
