@@ -16,7 +16,8 @@ fn offer(state: &State<Native>, flows: Range<u32>) -> u32 {
 #[test]
 fn no_flood_takes_an_established_flow_that_is_not_idle() {
     let mut state = State::<Native>::new(ENTRIES);
-    let known = 0..3000;
+    // Two thirds of a table can be filled without a flow that finds no place among those it looks at.
+    let known = 0..2500;
     for flow in known.clone() {
         state.insert(flow, Stage::Established).expect("room");
     }
@@ -25,7 +26,7 @@ fn no_flood_takes_an_established_flow_that_is_not_idle() {
         state.now += 100;
         // The flood has all the rest of the table, but no more.
         let added = offer(&state, round << 20..(round << 20) + 20_000);
-        assert!((1000..=ENTRIES - 3000).contains(&added), "{added} of a flood added");
+        assert!((1500..=ENTRIES - 2500).contains(&added), "{added} of a flood added");
         for (flow, place) in known.clone().zip(&places) {
             let found = state.find(flow).unwrap_or_else(|| panic!("flow {flow} was taken"));
             assert_eq!(found.number, *place);

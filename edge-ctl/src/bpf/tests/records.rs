@@ -97,7 +97,7 @@ fn a_look_into_a_large_table_sees_each_record_once() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
     let mut config = config();
-    config.limits.flows = 16_384;
+    config.limits.flows = 32_768;
     let pinned = started(&pins, &config);
     let maps = PinnedMaps::open(&pins).expect("readable").expect("maps");
     for n in 0..10_000 {
