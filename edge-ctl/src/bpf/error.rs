@@ -110,3 +110,8 @@ impl BpfError {
         }
     }
 }
+
+/// There is no entry `index` in `map`.
+pub(super) const fn out_of(map: &'static str, index: u32) -> BpfError {
+    BpfError::OutOfRange { map, index }
+}

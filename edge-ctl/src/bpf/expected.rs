@@ -21,9 +21,10 @@ use edge_common::{
 
 use super::{
     BpfError, PinnedMaps,
+    error::out_of,
     maps::Maps,
     preview::{NewCells, new_cells},
-    publish::{Staged, out_of},
+    publish::Staged,
 };
 use crate::plan::{self, Image, NewOwners};
 

@@ -10,7 +10,7 @@ use edge_common::{
     },
 };
 
-use super::{BpfError, PinnedMaps, maps::Maps, publish::out_of};
+use super::{BpfError, PinnedMaps, error::out_of, maps::Maps};
 
 impl FlowMemory for Maps {
     type Words = Native;

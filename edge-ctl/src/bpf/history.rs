@@ -4,7 +4,7 @@
 
 use edge_common::abi::{SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, map};
 
-use super::{BpfError, PinnedMaps, maps::position, publish::out_of};
+use super::{BpfError, PinnedMaps, error::out_of, maps::position};
 
 /// What one of the two banks has.
 pub(crate) struct HistoryBank {

@@ -8,6 +8,7 @@ use edge_common::abi::{self, Backend, BackendNumber, Generation, Service, Slot, 
 
 use super::{
     BpfError, PinnedMaps,
+    error::out_of,
     flows::FlowTable,
     maps::{Counters, Maps, position},
     picks::Picks,
@@ -281,10 +282,6 @@ impl PinnedMaps {
 /// The word after `edition`, with the same bank.
 pub(super) const fn next_edition(edition: u64) -> u64 {
     edition.wrapping_add(1 << u32::BITS)
-}
-
-pub(super) const fn out_of(map: &'static str, index: u32) -> BpfError {
-    BpfError::OutOfRange { map, index }
 }
 
 /// Sets the counters of a number that was somebody else's to zero.

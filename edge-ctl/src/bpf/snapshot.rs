@@ -2,7 +2,7 @@
 
 use edge_common::abi::{SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, map};
 
-use super::{BpfError, PinnedMaps, maps::position, publish::out_of};
+use super::{BpfError, PinnedMaps, error::out_of, maps::position};
 use crate::plan::{Image, Snapshot};
 
 /// Tries to read a snapshot that is being replaced.

@@ -8,7 +8,6 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use super::{
-    check::CheckArgs,
     decap::DecapArgs,
     file::{DaemonFileArgs, FileArgs},
 };
@@ -224,6 +223,21 @@ pub(crate) struct BackendArgs {
     /// The reason, for `status`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Compare it with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
+    #[arg(long)]
+    pub(crate) host: bool,
+    /// Warnings count as errors.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

@@ -39,18 +39,6 @@ struct Kept<'a> {
     history: &'a History,
 }
 
-/// That a file ends as the one in force does, if that ends with the line which says so.
-pub(super) fn has_end(dirs: &Dirs, config: &Config, file: &FileArgs) -> Result<(), Failure> {
-    // As far as there is a configuration in force: `check` needs none.
-    if let Ok((history, in_force)) = offline::history(&dirs.pin_dir)
-        && let Some(text) = history.entry(in_force).and_then(Entry::text)
-        && let Some(what) = config::lost_end(&text, &config.text)
-    {
-        return Err(Failure::CutOff { file: file.to_string(), what });
-    }
-    Ok(())
-}
-
 pub(super) fn plan(dirs: &Dirs, file: &FileArgs, json: bool) -> Result<(), Failure> {
     let config = file.load()?;
     let plan = offline::plan(&dirs.pin_dir, &config).map_err(|error| Failure::offline(error, dirs))?;

@@ -2,31 +2,21 @@
 
 use std::collections::HashSet;
 
-use clap::Args;
 use serde::Serialize;
 
-use super::{args::Dirs, change, count, failure::Failure, file::FileArgs, print_line, to_json};
+use super::{
+    args::{CheckArgs, Dirs},
+    count,
+    failure::Failure,
+    file::FileArgs,
+    print_line, to_json,
+};
 use crate::{
-    config::{Config, Pool},
-    control::offline,
+    config::{self, Config, Pool},
+    control::{change::Entry, offline},
     preflight::{self, Finding, Host, Severity},
     xdp,
 };
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    #[command(flatten)]
-    file: FileArgs,
-    /// Compare it with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
-    #[arg(long)]
-    host: bool,
-    /// Warnings count as errors.
-    #[arg(long)]
-    strict: bool,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,7 +33,7 @@ struct Report<'a> {
 pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let file = &args.file;
     let config = file.load()?;
-    change::has_end(dirs, &config, file)?;
+    has_end(dirs, &config, file)?;
     let findings = if args.host {
         let mut host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
         host.kernel = xdp::check_kernel().err().map(|error| error.to_string());
@@ -72,6 +62,18 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
             count(backends, "backend"),
             count(interfaces, "interface"),
         ));
+    }
+    Ok(())
+}
+
+/// That a file ends as the one in force does, if that ends with the line which says so.
+fn has_end(dirs: &Dirs, config: &Config, file: &FileArgs) -> Result<(), Failure> {
+    // As far as there is a configuration in force: `check` needs none.
+    if let Ok((history, in_force)) = offline::history(&dirs.pin_dir)
+        && let Some(text) = history.entry(in_force).and_then(Entry::text)
+        && let Some(what) = config::lost_end(&text, &config.text)
+    {
+        return Err(Failure::CutOff { file: file.to_string(), what });
     }
     Ok(())
 }

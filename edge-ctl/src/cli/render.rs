@@ -3,17 +3,19 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub(super) mod change;
+mod rates;
 mod transition;
 
 use std::fmt::Write;
 
+use self::rates::rates;
 use super::table::{Cell, Shade, Table, age, printable};
 use crate::{
     control::{
         events::Event,
         status::{
             BackendState, BackendStatus, CertificateState, HealthStatus, PoolStatus, ServiceState, ServiceStatus,
-            Status, TrafficStatus,
+            Status,
         },
     },
     preflight::Finding,
@@ -254,29 +256,6 @@ fn shaded(text: &str, shade: Shade) -> Cell {
     Cell::shaded(text.to_owned(), shade)
 }
 
-fn rates(traffic: &TrafficStatus) -> [Cell; 3] {
-    let cell = |text: String| Cell::from(text);
-    match traffic.rates {
-        Some(rates) => [cell(short(rates.packets)), cell(short(rates.bytes * 8.0)), cell(short(rates.flows))],
-        None => [cell("-".to_owned()), cell("-".to_owned()), cell("-".to_owned())],
-    }
-}
-
-/// A number in at most five characters: `0`, `9.5`, `120`, `1.2k`, `34M`.
-fn short(number: f64) -> String {
-    if number < 0.05 {
-        return "0".to_owned();
-    }
-    if number < 9.95 {
-        return format!("{number:.1}");
-    }
-    let (scaled, unit) = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
-        .into_iter()
-        .find(|(size, _)| number >= size * 0.9995)
-        .map_or((number, ""), |(size, unit)| (number / size, unit));
-    if scaled < 9.95 && !unit.is_empty() { format!("{scaled:.1}{unit}") } else { format!("{scaled:.0}{unit}") }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -404,11 +383,5 @@ mod tests {
         for text in [shown, event] {
             assert!(text.contains("gone") && text.chars().all(|char| char == '\n' || !char.is_control()), "{text:?}");
         }
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        let shown = [0.0, 0.4, 9.94, 9.96, 120.0, 999.4, 999.6, 1234.0, 34_000_000.0].map(short);
-        assert_eq!(shown, ["0", "0.4", "9.9", "10", "120", "999", "1.0k", "1.2k", "34M"]);
     }
 }

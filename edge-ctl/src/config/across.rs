@@ -11,9 +11,11 @@ use super::{
     Clients, Interface, Limits, Ports, Protocol, Tunnel,
     host::{Counts, LimitsDraft, MOST, SLOTS},
     pools::{BackendDraft, PoolDraft},
+    problems::{Problems, Read},
     schema::nearest,
     services::{AnnounceDraft, ServiceDraft},
-    walk::{Found, Problems, Read, shorten},
+    values::shorten,
+    walk::Found,
 };
 
 /// Slots that each backend of a pool needs for a balance within 1 %.

@@ -1,8 +1,9 @@
 //! What `[defaults]` says for all pools, probes and services that say nothing of their own.
 
 use super::{
+    problems::Read,
     schema::{DEFAULTS, POOL_DEFAULTS, PROBE_DEFAULTS, SERVICE_DEFAULTS},
-    walk::{Read, Table},
+    walk::Table,
 };
 
 /// One table for each kind, where there is one.

@@ -7,8 +7,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use edge_common::wire::protocol;
+
 use super::{
-    Protocol,
     host::MOST,
     values::{self, Entry, Wrong},
     walk::Found,
@@ -19,6 +20,31 @@ const LONGEST_PREFIX: u32 = 16;
 
 pub(super) const VIPS: &str = "vips = [\"192.0.2.10\", \"2001:db8::10\", \"198.51.100.0/28\"]";
 pub(super) const PORTS: &str = "ports = [\"80/tcp\", \"443/tcp\", \"443/quic\"]";
+
+/// Transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// IP protocol number.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+        }
+    }
+
+    /// As the file writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
 
 /// Ports as `ports` or `port` of the file names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::{
     origin::{ended_files, files},
-    walk::Problems,
+    problems::Problems,
 };
 
 /// The last line of a file that is to be seen to be whole.

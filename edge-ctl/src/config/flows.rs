@@ -8,9 +8,10 @@ use edge_common::abi::Tracking;
 use super::{
     Affinity, Ports, Protocol,
     destinations::{self, Named, Taken},
+    problems::Read,
     schema::SERVICE_PORT,
     values,
-    walk::{Found, Read, Table},
+    walk::{Found, Table},
 };
 
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);

@@ -12,9 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     AttachMode, Config, Interface, Tunnel,
+    problems::Read,
     schema::{EDGE, INTERFACE, LIMITS, TUNNEL},
     values::{self, Entry as Value, Wrong},
-    walk::{Found, Read, Table},
+    walk::{Found, Table},
 };
 
 /// Least and most slots of a service.

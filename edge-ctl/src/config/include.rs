@@ -23,10 +23,11 @@ use super::{
     ConfigError, END, MAX_FILE,
     end::{check_end, has_end},
     error::Problem,
-    load::decode,
     origin::{end_mark, is_name, line_mark},
+    problems::{Problems, Read, decode},
+    values::shorten,
     values::{self, Entry, Wrong},
-    walk::{Found, Problems, Read, Table, shorten},
+    walk::{Found, Table},
 };
 
 /// Most files that one includes, and most patterns that name them.

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Judging, values,
-    walk::{Read, Table},
-};
+use super::{Judging, problems::Read, values, walk::Table};
 
 impl Default for Judging {
     fn default() -> Self {

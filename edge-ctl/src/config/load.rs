@@ -11,7 +11,7 @@ use super::{
     error::{Problem, Refusal},
     include::expand,
     parse,
-    walk::Problems,
+    problems::decode,
 };
 
 /// Reads and checks the file at `path`, with the files that it includes.
@@ -49,15 +49,6 @@ pub(crate) fn load_from(opened: impl io::Read, file: &str) -> Result<Config, Con
 /// [`ConfigError::Refused`] with everything that is wrong.
 pub(crate) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
     parse(decode(bytes).map_err(|problem| refused(problem, file))?, file)
-}
-
-pub(super) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
-    str::from_utf8(bytes).map_err(|error| {
-        // Everything before the fault is text: it gives the place.
-        let text = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
-        let write = "the file in UTF-8; an editor's \"save with encoding\" converts it";
-        Problems::new(text).only(text.len(), "this byte is not UTF-8", write)
-    })
 }
 
 fn refused(problem: Problem, file: &str) -> ConfigError {

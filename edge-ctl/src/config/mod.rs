@@ -4,7 +4,7 @@
 //! sections, and every limit of the maps. A [`Config`] needs no further check. What is wrong is collected,
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
-//! The way through the modules: [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
+//! The way through the modules: [`problems`] has what is wrong with a text, [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
 //! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`families`] what has an address of each IP version, [`across`] references between sections.
 //! [`load`](mod@load) reads the file, [`include`] puts several together, and [`origin`] tells them apart again. [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
 
@@ -29,6 +29,7 @@ mod origin;
 mod pools;
 mod probe;
 mod probe_kinds;
+mod problems;
 mod schema;
 mod service;
 mod services;
@@ -47,14 +48,18 @@ use std::{
 use edge_common::abi::{AnswerLimits, HashKey, Mode, VipOther};
 use toml::de::DeTable;
 
-use self::walk::{Found, Problems, Read, Table};
 pub(crate) use self::{
+    destinations::Protocol,
     end::{END, lost_end},
     error::ConfigError,
     families::{Clients, configured, configured_backend, is_meant, is_same, joined_backends, joined_names},
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
-    service::{Affinity, Announce, Ports, Protocol, Service},
+    service::{Affinity, Announce, Ports, Service},
+};
+use self::{
+    problems::{Problems, Read},
+    walk::{Found, Table},
 };
 
 /// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration, and to judge it would

@@ -7,9 +7,10 @@ use super::{
     defaults::Defaults,
     host::distinct,
     judging, probe, probe_kinds,
+    problems::{Read, Reported},
     schema::{BACKEND, POOL, PROBE},
     values::{self, Entry, Wrong},
-    walk::{Found, Read, Reported, Table},
+    walk::{Found, Table},
 };
 
 const DEFAULT_WEIGHT: u32 = 100;

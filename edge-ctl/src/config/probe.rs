@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Probe, ProbeThrough, probe_kinds, values,
-    walk::{Found, Read, Table},
+    Probe, ProbeThrough, probe_kinds,
+    problems::Read,
+    values,
+    walk::{Found, Table},
 };
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);

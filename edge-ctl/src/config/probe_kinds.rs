@@ -7,8 +7,10 @@ use rustls::pki_types::ServerName;
 
 use super::{
     kinds::{BodyMatch, DnsProbe, ProbeKind, RCODES, Rcode, TlsProbe},
+    problems::Read,
+    values::shorten,
     values::{self, Entry, Wrong},
-    walk::{Read, Table, shorten},
+    walk::Table,
 };
 
 /// Kinds as they are written, and the keys that each has.

@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, fmt, net::IpAddr, time::Duration};
 
-use edge_common::{
-    abi::{Mode, Tracking, WhenExhausted},
-    wire::protocol,
-};
+use edge_common::abi::{Mode, Tracking, WhenExhausted};
 
-use super::{Config, destinations::Named};
+use super::{
+    Config,
+    destinations::{Named, Protocol},
+};
 
 /// What clients connect to: each of its VIPs with each of its ports. All of it fails over together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,31 +59,6 @@ pub(crate) struct Ports {
     pub flow_idle_timeout: Duration,
     /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
     pub learn: Duration,
-}
-
-/// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    /// IP protocol number.
-    pub(crate) const fn number(self) -> u8 {
-        match self {
-            Self::Tcp => protocol::TCP,
-            Self::Udp => protocol::UDP,
-        }
-    }
-
-    /// As the file writes it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
 }
 
 /// How a VIP is announced. All services of a VIP agree.

@@ -9,9 +9,10 @@ use super::{
     defaults::Defaults,
     destinations, flows,
     host::{self, MOST, distinct},
+    problems::Read,
     schema::SERVICE,
-    values::{self, Entry},
-    walk::{Found, Read, Table},
+    values::{self, Entry, shorten},
+    walk::{Found, Table},
 };
 
 /// A service as far as it could be read.
@@ -163,7 +164,7 @@ fn pool_names(table: &Table<'_>) -> Read<Vec<Found<String>>> {
     let mut result = Ok(());
     for (at, value) in found.value {
         if names.iter().any(|name| name.value == value) {
-            let what = format!("pool `{}` is listed twice", super::walk::shorten(&value));
+            let what = format!("pool `{}` is listed twice", shorten(&value));
             result = Err(table.problems.add(at, what, "each pool once; the order is the priority"));
         } else {
             names.push(Found { value, at });

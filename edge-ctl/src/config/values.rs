@@ -8,11 +8,7 @@ use std::{
 
 use toml::de::DeValue;
 
-use super::{
-    foreign,
-    schema::all_nearest,
-    walk::{Problems, kind, shorten},
-};
+use super::{foreign, problems::Problems, schema::all_nearest};
 
 /// A key, its value, and how the value is written in the file.
 pub(super) struct Entry<'a> {
@@ -301,4 +297,28 @@ pub(super) fn list<T>(
         }
     }
     wrong.map_or(Ok(read), Err)
+}
+
+/// What kind of value this is, for people.
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// `text` fit for one line of an error: no control characters (they would reach a terminal), not long.
+pub(super) fn shorten(text: &str) -> String {
+    const LONGEST: usize = 48;
+    let safe = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(LONGEST).map(safe).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push('…');
+    }
+    short
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use edge_common::abi::{CELL, Dimension, MAPS, MapKind, MapSpec, SLOTS_PER_CELL, SNAPSHOT_PAGE};
+use edge_common::abi::{Dimension, MAPS, MapKind, MapSpec, SLOTS_PER_CELL, SNAPSHOT_PAGE};
 
-use super::pools;
+use super::regions::cells;
 use crate::config::{Config, DEFAULT_SLOTS};
 
 /// Sizes of the maps in entries. For a map with two banks: entries of one bank.
@@ -54,7 +54,7 @@ impl Capacity {
         // Two-choice hashing fills a quarter without trouble; the second half of the room is for a set of keys that it does not.
         let index = limits.destinations.clamp(1, 1 << 24).saturating_mul(8).next_power_of_two();
         let slots = config.services.iter().map(|service| service.slots).fold(0, u32::saturating_add);
-        let tables = pools::sizes(config).into_iter().fold(0, u32::saturating_add);
+        let tables = table_sizes(config).into_iter().fold(0, u32::saturating_add);
         let lane = cells(limits.backends).saturating_add(limits.pools);
         let snapshot =
             (u64::from(limits.backends) * 512 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
@@ -139,8 +139,11 @@ fn room(slots: u32) -> u32 {
     slots.max(2 * DEFAULT_SLOTS).saturating_mul(3)
 }
 
-/// Cells that `numbers` backend numbers fill.
-#[expect(clippy::cast_possible_truncation, reason = "it is four")]
-pub(super) const fn cells(numbers: u32) -> u32 {
-    numbers.div_ceil(CELL as u32)
+/// The numbers of slots that each pool has a candidate table for: those of the services that use it, each a bit.
+pub(super) fn table_sizes(config: &Config) -> Vec<u32> {
+    let mut sizes = vec![0; config.pools.len()];
+    for service in &config.services {
+        service.pools.iter().for_each(|&pool| sizes[pool] |= service.slots);
+    }
+    sizes
 }

@@ -6,6 +6,7 @@
 mod capacity;
 mod state;
 mod snapshot;
+mod image;
 mod generation;
 mod pools;
 mod retired;
@@ -23,7 +24,8 @@ mod tests;
 pub(crate) use self::{
     capacity::Capacity,
     error::PlanError,
-    generation::{Edition, Image, NewOwners, NewService, Previous, Region, Returned, plan},
+    generation::plan,
+    image::{Edition, Image, NewOwners, NewService, Previous, Region, Returned},
     pools::{member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, changed, condition, health, removed, returned, state},

@@ -15,6 +15,7 @@ use edge_common::{
 
 use super::{
     Image, PlanError, Previous, Region, Returned,
+    capacity::table_sizes,
     numbers::{Numbers, full, narrow},
 };
 use crate::{
@@ -41,7 +42,7 @@ pub(super) fn plan(
         Numbers::new(1, capacity.backends, configured.chain(kept.iter().map(|known| known.number.into())));
     let mut regions = Regions::new(capacity.candidates, before.iter().flat_map(|s| s.candidate_cells()));
 
-    let sizes = sizes(config);
+    let sizes = table_sizes(config);
     for pool in &config.pools {
         let old = before.and_then(|s| s.pool_before(config, pool));
         let number = match old {
@@ -112,15 +113,6 @@ pub(super) fn plan(
         image.snapshot.pools.push(record);
     }
     Ok(())
-}
-
-/// The numbers of slots that each pool has a candidate table for: those of the services that use it, each a bit.
-pub(super) fn sizes(config: &Config) -> Vec<u32> {
-    let mut sizes = vec![0; config.pools.len()];
-    for service in &config.services {
-        service.pools.iter().for_each(|&pool| sizes[pool] |= service.slots);
-    }
-    sizes
 }
 
 /// Builds a pool's candidate tables and member list, and finds them a place: the old one when both are what they were.

@@ -1,5 +1,7 @@
 //! Where in a map of cells the next run of them goes.
 
+use edge_common::abi::CELL;
+
 /// The free and taken cells of a map.
 #[derive(Clone, Debug)]
 pub(super) struct Regions {
@@ -57,4 +59,10 @@ impl Regions {
         }
         gaps
     }
+}
+
+/// Cells that `numbers` backend numbers fill.
+#[expect(clippy::cast_possible_truncation, reason = "it is four")]
+pub(super) const fn cells(numbers: u32) -> u32 {
+    numbers.div_ceil(CELL as u32)
 }

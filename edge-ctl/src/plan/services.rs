@@ -3,8 +3,7 @@
 use edge_common::abi::{self, Failover, MAX_POOLS, SLOTS_PER_CELL, map};
 
 use super::{
-    Image, NewService, PlanError, Previous,
-    generation::NewOwners,
+    Image, NewOwners, NewService, PlanError, Previous,
     numbers::{Numbers, full, narrow},
 };
 use crate::{

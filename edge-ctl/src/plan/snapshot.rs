@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use edge_common::abi::{BackendNumber, SLOTS_PER_CELL};
 
-use super::capacity::cells;
+use super::regions::cells;
 use crate::config::{self, Clients, Config, configured, is_same};
 
 /// One published configuration.

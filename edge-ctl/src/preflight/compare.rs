@@ -7,7 +7,7 @@ use std::{
 
 use edge_common::abi::Mode;
 
-use super::{Finding, Host, Severity, host::of_interface, limits::compare_limits};
+use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
     net::SurveyedWay,
@@ -51,30 +51,6 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
         );
     }
     findings.sorted()
-}
-
-#[derive(Default)]
-pub(super) struct Findings(Vec<Finding>);
-
-impl Findings {
-    /// Errors first.
-    pub(super) fn sorted(mut self) -> Vec<Finding> {
-        self.0.sort();
-        self.0
-    }
-
-    fn add(&mut self, severity: Severity, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
-        let (subject, message, remedy) = (subject.to_owned(), message.into(), remedy.into());
-        self.0.push(Finding { severity, subject, message, remedy });
-    }
-
-    pub(super) fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Severity::Warning, subject, message, remedy);
-    }
-
-    pub(super) fn fail(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Severity::Error, subject, message, remedy);
-    }
 }
 
 fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host) {

@@ -1,6 +1,6 @@
 //! Sizes under `[limits]` that are not in force: maps keep the size that they were made with. Pure.
 
-use super::{compare::Findings, host::Pinned};
+use super::{findings::Findings, host::Pinned};
 use crate::{config::Config, plan::Capacity};
 
 /// How maps get another size.

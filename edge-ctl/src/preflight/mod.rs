@@ -3,9 +3,10 @@
 //! [`Host`] is what the host has, [`compare`] what of it does not go with a configuration. Nothing here refuses a
 //! configuration or takes traffic away: who runs an edge may be about to mend the host.
 
-mod compare;
+mod findings;
 mod host;
 mod limits;
+mod compare;
 
 use std::fmt;
 

@@ -11,11 +11,10 @@ use std::{
 
 use aya::{Ebpf, EbpfLoader};
 use edge_common::abi::{map, program};
-use serde::Serialize;
 
 use super::{
     DecapPins, XdpError,
-    decap_maps::{self, Counters, Roles},
+    decap_maps::{self, Accepted, Counters, Roles},
     decap_mss::{self, MssPlan},
     decap_vip::Vips,
     link,
@@ -40,17 +39,6 @@ pub(crate) struct Done {
     pub(crate) replaced: bool,
     /// The earlier program's counters could not be kept.
     pub(crate) counters_restarted: bool,
-}
-
-/// The tunnel packets that are taken. Each list is in ascending order when it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Accepted {
-    /// Of these edges.
-    pub(crate) from: Vec<IpAddr>,
-    /// To these addresses; if none is given, to every global one of the host that is no VIP.
-    pub(crate) to: Vec<IpAddr>,
-    /// With inner packets for these.
-    pub(crate) vips: Vec<Vips>,
 }
 
 /// The decapsulation that is attached to an interface.

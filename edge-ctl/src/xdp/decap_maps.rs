@@ -7,9 +7,24 @@ use aya::{
     maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, lpm_trie::Key},
 };
 use edge_common::abi::{DecapExit, MssExit, Role, VipPrefix, map};
+use serde::Serialize;
 
-use super::{XdpError, decap::Accepted, decap_vip::Vips};
+use super::{
+    XdpError,
+    decap_vip::{Vips, octets},
+};
 use crate::bpf::{self, BpfError};
+
+/// The tunnel packets that are taken. Each list is in ascending order when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Accepted {
+    /// Of these edges.
+    pub(crate) from: Vec<IpAddr>,
+    /// To these addresses; if none is given, to every global one of the host that is no VIP.
+    pub(crate) to: Vec<IpAddr>,
+    /// With inner packets for these.
+    pub(crate) vips: Vec<Vips>,
+}
 
 /// Addresses as keys, and the bits of their [`Role`]s.
 pub(super) type Roles = BTreeMap<[u8; 16], u32>;
@@ -108,14 +123,6 @@ impl Counters {
         let info = MapInfo::from_pin(path).map_err(in_map(self.name))?;
         let shape = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries(), info.map_flags());
         Ok(shape != (Some(MapType::PerCpuArray), 4, 8, self.count, 0) && bpf::remove_file(path)?)
-    }
-}
-
-/// An address as the maps have it: IPv6, IPv4 as `::ffff:a.b.c.d`.
-pub(super) fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

@@ -38,12 +38,12 @@ pub(crate) enum VipError {
 
 impl Vips {
     pub(crate) fn contains(self, address: IpAddr) -> bool {
-        self.key().contains(super::decap_maps::octets(address))
+        self.key().contains(octets(address))
     }
 
     pub(super) fn key(self) -> VipPrefix {
         let before = if self.address.is_ipv4() { MAPPED } else { 0 };
-        VipPrefix { address: super::decap_maps::octets(self.address), length: before.saturating_add(self.length) }
+        VipPrefix { address: octets(self.address), length: before.saturating_add(self.length) }
     }
 
     pub(super) fn from_key(VipPrefix { address, length }: VipPrefix) -> Self {
@@ -101,6 +101,14 @@ impl fmt::Display for Vips {
 impl Serialize for Vips {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// An address as the maps have it: IPv6, IPv4 as `::ffff:a.b.c.d`.
+pub(super) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

@@ -21,7 +21,8 @@ mod traces;
 mod tests;
 
 pub(crate) use self::{
-    decap::{Accepted, Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
+    decap::{Decapsulation, attach as attach_decap, detach as detach_decap, look as look_at_decap},
+    decap_maps::Accepted,
     decap_mss::MssPlan,
     decap_pins::DecapPins,
     decap_vip::Vips,

@@ -1,7 +1,7 @@
 //! What `[defaults]` gives, and what it may not say.
 
 use super::{
-    refused::{catalogue, check},
+    catalogue::{catalogue, check},
     *,
 };
 

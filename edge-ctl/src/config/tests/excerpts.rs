@@ -1,7 +1,7 @@
 //! The line of the file under each error: what is marked, and what of the line is never shown.
 
 use super::{
-    refused::{check, without_randomness},
+    catalogue::{check, without_randomness},
     *,
 };
 

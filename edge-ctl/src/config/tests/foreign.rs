@@ -2,7 +2,7 @@
 
 use super::{
     super::{foreign, schema},
-    refused::check,
+    catalogue::check,
     *,
 };
 

@@ -1,6 +1,7 @@
 //! Tests of the configuration: what a good file gives, the text of every refusal, and no panic on any input.
 
 mod accepted;
+mod catalogue;
 mod defaults;
 mod documents;
 mod excerpts;

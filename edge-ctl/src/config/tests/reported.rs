@@ -1,7 +1,7 @@
 //! How refusals are shown: several at once, places in a line, files that are none.
 
 use super::{
-    refused::{check, without_randomness},
+    catalogue::{check, without_randomness},
     *,
 };
 

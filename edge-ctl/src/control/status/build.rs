@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use edge_common::abi::{Mode, State, Traffic, Verdict, WhenExhausted};
+use edge_common::abi::{Mode, Traffic, Verdict, WhenExhausted};
 
 use super::{
-    BackendState, BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, HealthStatus, InterfaceStatus,
-    PoolStatus, Rates, Sample, ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows, joined,
+    BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, InterfaceStatus, PoolStatus, Rates, Sample,
+    ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows, joined, state_status,
 };
 use crate::{
     config::{Probe, ProbeKind, Service},
@@ -18,8 +18,6 @@ use crate::{
         inventory::{Inventory, Member},
         selection::{self, Counts, Serving},
     },
-    health::Health,
-    plan::{self, Admin},
 };
 
 /// The whole status. Rates are those between `earlier` and `now`.
@@ -196,19 +194,6 @@ fn backend_status(
         path_mtu: plane.path_mtu(member.number),
         certificate: None,
         traffic: now.backend_traffic(member.number, earlier),
-    }
-}
-
-pub(super) fn state_status(state: State) -> (BackendState, HealthStatus) {
-    let (named, health) = match plan::health(state) {
-        Health::Up => (BackendState::Up, HealthStatus::Up),
-        Health::Down => (BackendState::Down, HealthStatus::Down),
-        Health::Unknown => (BackendState::Unknown, HealthStatus::Unknown),
-    };
-    match plan::admin(state) {
-        Admin::Enabled => (named, health),
-        Admin::Drained => (BackendState::Draining, health),
-        Admin::Disabled => (BackendState::Disabled, health),
     }
 }
 

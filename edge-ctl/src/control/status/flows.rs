@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use edge_common::abi::FlowCount;
 use serde::{Deserialize, Serialize};
 
-use super::{BackendState, Clock, HealthStatus, Sample, TrafficStatus, build::state_status};
+use super::{BackendState, Clock, HealthStatus, Sample, TrafficStatus, state_status};
 use crate::{bpf::Held, control::data_plane::DataPlane, plan::RetiredRecord};
 
 /// A service in transition: slots have an owner that is not their pick, or flows are recorded.

@@ -7,7 +7,7 @@ mod joined;
 
 use std::{collections::BTreeMap, fmt};
 
-use edge_common::abi::{BackendNumber, Traffic};
+use edge_common::abi::{BackendNumber, State, Traffic};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -16,7 +16,12 @@ pub(crate) use self::{
     history::HistoryStatus,
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
-use crate::{bpf::boot_ms, preflight::Finding};
+use crate::{
+    bpf::boot_ms,
+    health::Health,
+    plan::{self, Admin},
+    preflight::Finding,
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -187,6 +192,20 @@ pub(crate) enum BackendState {
     Unknown,
     Draining,
     Disabled,
+}
+
+/// What a backend is shown as.
+fn state_status(state: State) -> (BackendState, HealthStatus) {
+    let (named, health) = match plan::health(state) {
+        Health::Up => (BackendState::Up, HealthStatus::Up),
+        Health::Down => (BackendState::Down, HealthStatus::Down),
+        Health::Unknown => (BackendState::Unknown, HealthStatus::Unknown),
+    };
+    match plan::admin(state) {
+        Admin::Enabled => (named, health),
+        Admin::Drained => (BackendState::Draining, health),
+        Admin::Disabled => (BackendState::Disabled, health),
+    }
 }
 
 /// Until when a certificate is valid.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     super::classify::{Stage, classify},
-    http::BODY,
+    http1::BODY,
 };
 use crate::health::Verdict;
 

@@ -2,6 +2,7 @@
 
 mod tcp;
 mod http;
+mod http1;
 mod http2;
 mod tls;
 mod verify;

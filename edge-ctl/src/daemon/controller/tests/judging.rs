@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
+use super::{retired::with_retired, *};
 use edge_common::abi::WhenExhausted;
 
 const POOLS: [[BackendNumber; 3]; 2] = [[1, 2, 3], [4, 5, 6]];
