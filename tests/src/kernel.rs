@@ -131,7 +131,7 @@ impl Kernel {
         }
     }
 
-    /// Forgets all counters, budgets and fragments, and takes the content of `memory`, of the size that this was loaded with.
+    /// Forgets all counters, rate limiters and fragments, and takes the content of `memory`, of the size that this was loaded with.
     pub fn reset(&mut self, memory: &Memory) {
         zero(&mut self.exits, 0);
         zero(&mut self.decap_exits, 0);

@@ -268,7 +268,7 @@ impl World {
     }
 
     /// The identification of an outer IPv4 packet of the flow with this label, where no router may fragment it.
-    pub fn mark(label: u32) -> u16 {
+    pub fn fingerprint(label: u32) -> u16 {
         let [.., high, low] = label.to_be_bytes();
         u16::from_be_bytes([low, high])
     }

@@ -63,12 +63,12 @@ pub const fn return_place(slot: u32) -> u32 {
 }
 
 impl Cell {
-    /// The number in `lane`, counted modulo [`CELL`]. A shift, since the verifier lets no variable index point into what
+    /// The number at `place`, counted modulo [`CELL`]. A shift, since the verifier lets no variable index point into what
     /// lies on the stack.
     #[inline(always)]
-    pub const fn lane(self, lane: u32) -> u16 {
+    pub const fn number(self, place: u32) -> u16 {
         let Self([a, b, c, d]) = self;
         let all = a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48;
-        (all >> (16 * (lane % CELL as u32))) as u16
+        (all >> (16 * (place % CELL as u32))) as u16
     }
 }

@@ -35,11 +35,11 @@ impl Inner {
     pub(super) fn of<F: Family>(header: &F::Header, length: usize, label: u32) -> Self {
         // Without fragments it is free for what an ICMP error can be told by. Else it is mixed with the flow: all packets to
         // a backend have the same outer addresses, and clients count alike.
-        let mark = label & 0xffff;
+        let fingerprint = label & 0xffff;
         let fragmentation = if F::dont_fragment(header) {
-            mark | const { u32::from_le_bytes([0, 0, DONT_FRAGMENT, 0]) }
+            fingerprint | const { u32::from_le_bytes([0, 0, DONT_FRAGMENT, 0]) }
         } else {
-            mark ^ u32::from(u16::from_le_bytes(F::identification(header)))
+            fingerprint ^ u32::from(u16::from_le_bytes(F::identification(header)))
         }
         .to_le();
         Self { length, tos: F::tos(header), fragmentation, label }

@@ -119,7 +119,7 @@ fn search<M: PoolMaps>(
             // Behind the list stand other pools' cells.
             break;
         }
-        let number = maps.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.lane(place);
+        let number = maps.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.number(place);
         if takes(number, RETURN_PLACES) {
             return Some(number);
         }

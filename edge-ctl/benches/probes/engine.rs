@@ -44,7 +44,7 @@ pub(crate) struct Measured {
     passed: u32,
     seconds: f64,
     /// Why the first one that did not pass did not.
-    trouble: Option<String>,
+    fault: Option<String>,
 }
 
 impl Load {
@@ -136,7 +136,7 @@ async fn count(probes: &mut Probes, time: Duration, measured: &mut Measured) {
         measured.probes += 1;
         match verdict {
             Ok(()) => measured.passed += 1,
-            Err(why) => measured.trouble = measured.trouble.take().or_else(|| Some(why.to_string())),
+            Err(why) => measured.fault = measured.fault.take().or_else(|| Some(why.to_string())),
         }
     }
 }

@@ -33,7 +33,7 @@ fn main() {
         return server::serve();
     }
     assert!(nix::unistd::geteuid().is_root(), "this makes a network namespace, which needs root");
-    // Its sockets, those that linger too, are gone with this process.
+    // Its sockets, those in TIME-WAIT too, are gone with this process.
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     edge_tests::namespace::sh("ip link set lo up && ip route add local 10.1.0.0/16 dev lo");
     let _server = Server::start();

@@ -114,7 +114,7 @@ impl PinnedMaps {
         self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
-        // A pass may have settled some since this was staged.
+        // A pass may have ended the look at some since this was staged.
         for new in &image.services {
             Slots::of(&self.maps, &new.service).look_at_all();
         }

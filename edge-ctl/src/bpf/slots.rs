@@ -56,10 +56,10 @@ impl<'a> Slots<'a> {
     }
 
     /// Has packets of `slot` go by its owner alone, if that is still this one. Returns whether they do.
-    pub(super) fn settle(&self, slot: u32, owner: BackendNumber) -> bool {
-        let settled =
+    pub(super) fn end_look(&self, slot: u32, owner: BackendNumber) -> bool {
+        let ended =
             |word| (Slot { look: 0, ..Slot::from_word(word) } == Slot::of(owner)).then(|| Slot::of(owner).word());
-        self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, settled).is_ok())
+        self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended).is_ok())
     }
 
     /// Whether a flow of `slot` found no room since the last call.

@@ -128,7 +128,7 @@ impl<P: DataPlane> Controller<P> {
             if self.reach.note(backend, why) {
                 let to = self.judgement.health(backend);
                 let reason = "something can be sent there again".to_owned();
-                self.settle(backend, &HealthChange { from: Health::Down, to, reason })?;
+                self.enact(backend, &HealthChange { from: Health::Down, to, reason })?;
             } else if is_new {
                 cut_off.push(backend);
             }
@@ -158,7 +158,7 @@ impl<P: DataPlane> Controller<P> {
         for backend in self.reach.judge(&self.inventory, serves) {
             let reason = format!("nothing can be sent there: {}", self.reach.why(backend).unwrap_or_default());
             let from = self.judgement.health(backend);
-            moved |= self.settle(backend, &HealthChange { from, to: Health::Down, reason })?;
+            moved |= self.enact(backend, &HealthChange { from, to: Health::Down, reason })?;
         }
         if moved {
             self.report_moves();

@@ -67,7 +67,7 @@ fn state(bytes: &[u8]) {
     look(&history);
     let again = history.encode(usize::MAX);
     assert_eq!(History::decode(&again), history, "another history");
-    history.settle(7, "a text", 0);
+    history.align(7, "a text", 0);
     assert_eq!(history.entries.last().map(|entry| entry.generation), Some(7));
     look(&history);
     if let Ok(kept) = serde_json::from_slice::<Kept>(bytes) {

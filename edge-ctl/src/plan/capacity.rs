@@ -55,7 +55,7 @@ impl Capacity {
         let index = limits.destinations.clamp(1, 1 << 24).saturating_mul(8).next_power_of_two();
         let slots = config.services.iter().map(|service| service.slots).fold(0, u32::saturating_add);
         let tables = table_sizes(config).into_iter().fold(0, u32::saturating_add);
-        let lane = cells(limits.backends).saturating_add(limits.pools);
+        let lists = cells(limits.backends).saturating_add(limits.pools);
         let snapshot =
             (u64::from(limits.backends) * 512 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
                 .saturating_add(config.text.len() as u64 * 4)
@@ -71,7 +71,7 @@ impl Capacity {
             index_v4: index,
             index_v6: index,
             // Lists vary in length, so twice the room again keeps gaps between them from mattering.
-            candidates: room(tables).saturating_add(lane.saturating_mul(4)),
+            candidates: room(tables).saturating_add(lists.saturating_mul(4)),
             slots: room(slots) / SLOTS_PER_CELL,
             flows: limits.flows.clamp(16, 1 << 24).next_power_of_two(),
             fragments: limits.fragments,

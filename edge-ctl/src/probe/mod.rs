@@ -41,8 +41,8 @@ pub(crate) use self::{
     dial::{Network, Through},
 };
 use self::{
-    kinds::{Kind, Roots},
-    pace::Budget,
+    kinds::{PreparedProbe, Roots},
+    pace::Allowance,
     prober::Prober,
 };
 
@@ -110,7 +110,7 @@ struct Limits {
     descriptors: Arc<Semaphore>,
     /// All of these descriptors.
     most: usize,
-    budget: Arc<Mutex<Budget>>,
+    allowance: Arc<Mutex<Allowance>>,
 }
 
 /// One probe, however many pools have the address: a backend must not be probed more often the more services it has.
@@ -149,8 +149,8 @@ impl Drop for Task {
 impl ProbeEngine {
     /// Without targets.
     pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
-        let budget = Arc::new(Mutex::new(Budget::new(Instant::now())));
-        let limits = Limits { most: descriptors.available_permits(), descriptors, budget };
+        let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
+        let limits = Limits { most: descriptors.available_permits(), descriptors, allowance };
         Self { reports, limits, roots: Arc::default(), network, tasks: BTreeMap::new() }
     }
 
@@ -177,7 +177,7 @@ impl ProbeEngine {
         // Files of authorities may have changed: who is new reads them anew.
         self.roots = Arc::default();
         let steady = wanted.values().flatten().map(|(probe, ..)| probe.interval.as_secs_f64().recip()).sum();
-        lock(&self.limits.budget).resize(count, steady, started);
+        lock(&self.limits.allowance).resize(count, steady, started);
         let all =
             wanted.into_iter().flat_map(|(address, probes)| probes.into_iter().map(move |probe| (address, probe)));
         for (position, (address, (probe, through, wanted))) in all.enumerate() {
@@ -191,7 +191,7 @@ impl ProbeEngine {
                 let audience = Audience::default();
                 let prober = Prober {
                     address,
-                    kind: Arc::new(Kind::new(address, probe.clone(), Arc::clone(&self.roots))),
+                    kind: Arc::new(PreparedProbe::new(address, probe.clone(), Arc::clone(&self.roots))),
                     through: through.clone(),
                     audience: Arc::clone(&audience),
                     network: self.network.clone(),

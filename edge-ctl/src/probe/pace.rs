@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A look does not wait for the timeout of the one before it: it begins when that has taken longer than answers of this
-//! backend usually take. What such looks add is limited by the [`Budget`] that all probes share.
+//! backend usually take. What such looks add is limited by the [`Allowance`] that all probes share.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl Pace {
 /// Half of a tenth of the looks of an interval may come at once, and the other half as time goes by: in any time of an interval
 /// or longer it is a tenth, whatever was saved before.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct Allowance {
     /// Looks a second that are added.
     rate: f64,
     most: f64,
@@ -108,7 +108,7 @@ pub(super) struct Budget {
     since: Instant,
 }
 
-impl Budget {
+impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
         Self { rate: 0.0, most: HANDFUL, left: HANDFUL, since: now }
     }
@@ -175,23 +175,23 @@ mod tests {
             self.flying.iter().map(|flying| flying.1).fold(self.pace.due(), Instant::min)
         }
 
-        fn step(&mut self, budget: &mut Budget) {
+        fn step(&mut self, allowance: &mut Allowance) {
             let now = self.next();
             if let Some(at) = self.flying.iter().position(|flying| flying.1 == now) {
                 let (start, _, verdict) = self.flying.remove(at);
                 if self.pace.end(start, now, &verdict, TEMPO) {
                     self.ends.push((now - self.zero, verdict));
                 }
-            } else if self.pace.start(now, TEMPO, || budget.take(now)) {
+            } else if self.pace.start(now, TEMPO, || allowance.take(now)) {
                 let (verdict, time) = (self.answer)(now - self.zero);
                 self.flying.push((now, now + time, verdict));
                 self.starts.push(now - self.zero);
             }
         }
 
-        fn run(&mut self, time: Duration, budget: &mut Budget) {
+        fn run(&mut self, time: Duration, allowance: &mut Allowance) {
             while self.next() < self.zero + time {
-                self.step(budget);
+                self.step(allowance);
             }
         }
     }
@@ -200,7 +200,7 @@ mod tests {
     fn alone(answer: impl FnMut(Duration) -> (Verdict, Duration)) -> (Vec<Duration>, Vec<(Duration, Verdict)>) {
         let zero = Instant::now();
         let mut simulation = Simulation::new(zero, Duration::ZERO, answer);
-        simulation.run(ms(4900), &mut Budget::new(zero));
+        simulation.run(ms(4900), &mut Allowance::new(zero));
         (simulation.starts, simulation.ends)
     }
 
@@ -242,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_budget_the_rate_is_steady() {
+    fn without_an_allowance_the_rate_is_steady() {
         let zero = Instant::now();
-        let mut none = Budget { rate: 0.0, most: 0.0, left: 0.0, since: zero };
+        let mut none = Allowance { rate: 0.0, most: 0.0, left: 0.0, since: zero };
         let mut simulation = Simulation::new(zero, Duration::ZERO, |_| (silent(), TIMEOUT));
         simulation.run(ms(4900), &mut none);
         assert_eq!(simulation.starts, [0, 1000, 2000, 3000, 4000].map(ms));
@@ -258,15 +258,15 @@ mod tests {
         let flaps = |at: Duration| at >= ms(3500) && !at.as_millis().is_multiple_of(3);
         for is_bad in [&dies as &dyn Fn(Duration) -> bool, &flaps] {
             let zero = Instant::now();
-            let mut budget = Budget::new(zero);
-            budget.resize(BACKENDS as usize, BACKENDS.into(), zero);
+            let mut allowance = Allowance::new(zero);
+            allowance.resize(BACKENDS as usize, BACKENDS.into(), zero);
             let answer = |at| if is_bad(at) { (silent(), TIMEOUT) } else { (Verdict::Pass, ms(1)) };
             let mut all: Vec<_> = (0..BACKENDS).map(|n| Simulation::new(zero, SECOND * n / BACKENDS, answer)).collect();
             while let Some(next) = all.iter_mut().min_by_key(|simulation| simulation.next()) {
                 if next.next() >= zero + SECOND * 12 {
                     break;
                 }
-                next.step(&mut budget);
+                next.step(&mut allowance);
             }
             let starts: Vec<_> = all.iter().flat_map(|simulation| &simulation.starts).collect();
             let within = |from: Duration, to: Duration| starts.iter().filter(|at| (from..to).contains(*at)).count();
@@ -276,19 +276,19 @@ mod tests {
                 // Looks are whole.
                 assert!((199..=221).contains(&looks), "{looks} from {from:?}");
             }
-            assert!(within(ms(3500), ms(6500)) >= 605, "the budget is used");
+            assert!(within(ms(3500), ms(6500)) >= 605, "the allowance is used");
         }
     }
 
     #[test]
-    fn the_budget_of_few_is_a_handful_and_fills_again() {
+    fn the_allowance_of_few_is_a_handful_and_fills_again() {
         let zero = Instant::now();
-        let mut budget = Budget::new(zero);
-        budget.resize(4, 20.0, zero);
-        let taken = |budget: &mut Budget, now| (0..100).filter(|_| budget.take(now)).count();
-        assert_eq!(taken(&mut budget, zero), 8, "two looks of each");
-        assert_eq!(taken(&mut budget, zero + SECOND), 1);
-        budget.resize(5, 25.0, zero + SECOND);
-        assert_eq!(taken(&mut budget, zero + SECOND), 0, "what was used stays used");
+        let mut allowance = Allowance::new(zero);
+        allowance.resize(4, 20.0, zero);
+        let taken = |allowance: &mut Allowance, now| (0..100).filter(|_| allowance.take(now)).count();
+        assert_eq!(taken(&mut allowance, zero), 8, "two looks of each");
+        assert_eq!(taken(&mut allowance, zero + SECOND), 1);
+        allowance.resize(5, 25.0, zero + SECOND);
+        assert_eq!(taken(&mut allowance, zero + SECOND), 0, "what was used stays used");
     }
 }

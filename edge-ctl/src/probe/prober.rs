@@ -25,7 +25,7 @@ use super::{
     Audience, Limits, Report, Subject,
     dial::{Dial, Network, Through},
     gap,
-    kinds::Kind,
+    kinds::PreparedProbe,
     lock,
     pace::{Pace, Tempo},
     second_look::SecondLook,
@@ -36,7 +36,7 @@ use crate::health::Verdict;
 #[derive(Clone, Debug)]
 pub(super) struct Prober {
     pub(super) address: IpAddr,
-    pub(super) kind: Arc<Kind>,
+    pub(super) kind: Arc<PreparedProbe>,
     /// Services through which it is probed; a probe passes when it does through all of them. None: its own address is.
     pub(super) through: Vec<Through>,
     pub(super) audience: Audience,
@@ -69,7 +69,7 @@ impl Prober {
                     let now = Instant::now();
                     // Where descriptors are short, more looks would only take them from others.
                     let may =
-                        || self.limits.descriptors.available_permits() > 0 && lock(&self.limits.budget).take(now);
+                        || self.limits.descriptors.available_permits() > 0 && lock(&self.limits.allowance).take(now);
                     if pace.start(now, tempo, may) {
                         looks.push(async move { prober.probe(now, in_line).await });
                     }
@@ -201,14 +201,14 @@ impl Prober {
 
         Self {
             address: target.address,
-            kind: Arc::new(Kind::new(target.address, target.probe.clone(), Arc::default())),
+            kind: Arc::new(PreparedProbe::new(target.address, target.probe.clone(), Arc::default())),
             through: Vec::new(),
             audience: Audience::default(),
             network: Network::default(),
             limits: Limits {
                 descriptors: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
                 most: Semaphore::MAX_PERMITS,
-                budget: Arc::new(std::sync::Mutex::new(super::pace::Budget::new(Instant::now()))),
+                allowance: Arc::new(std::sync::Mutex::new(super::pace::Allowance::new(Instant::now()))),
             },
         }
     }

@@ -240,7 +240,7 @@ fn forwarded(
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
                 // Different for each packet, as RFC 6864 wants it of what may be fragmented.
                 let id = if outer.dont_fragment { 0 } else { inner.id };
-                outer.id = id ^ World::mark(World::flow(side.client(), source_port(&inner), port).flow_label());
+                outer.id = id ^ World::fingerprint(World::flow(side.client(), source_port(&inner), port).flow_label());
             } else {
                 let source = source_port(&inner);
                 outer.flow_label = World::flow(side.client(), source, port).flow_label();

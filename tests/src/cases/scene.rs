@@ -245,7 +245,7 @@ pub fn tunnelled_to(outer: Side, to: IpAddr, inner: Ip) -> Ip {
 #[must_use]
 pub fn labelled(mut outer: Ip, label: u32, length: u16) -> Ip {
     if outer.source.is_ipv4() {
-        (outer.id, outer.length) = (World::mark(label), Some(length));
+        (outer.id, outer.length) = (World::fingerprint(label), Some(length));
     } else {
         (outer.flow_label, outer.length) = (label, Some(length - 40));
     }

@@ -43,7 +43,7 @@ fn nothing_is_relayed_that_is_for_no_vip_generic() {
 }
 
 fn nothing_is_relayed(mode: Mode) {
-    let world = World::new();
+    let world = Tunnel::new();
     let vips = VIPS.map(address);
     let beyond = BEYOND.map(|address| Inbox::of(&world, CLIENT, address));
     for (number, inbox) in beyond.iter().enumerate() {
@@ -64,7 +64,7 @@ fn nothing_is_relayed(mode: Mode) {
 #[test]
 fn forged_packets_do_not_reach_a_vip() {
     for mode in [Mode::Native, Mode::Generic] {
-        let world = World::new();
+        let world = Tunnel::new();
         world.takes(mode, &VIPS.map(address));
         let inboxes = VIPS.map(|vip| Inbox::of(&world, BACKENDS[0], vip));
         for (number, inbox) in inboxes.iter().enumerate() {
@@ -101,11 +101,11 @@ fn forged_packets_do_not_reach_a_vip() {
     }
 }
 
-struct World {
+struct Tunnel {
     lab: Small,
 }
 
-impl World {
+impl Tunnel {
     fn new() -> Self {
         let lab = Small::on_veth().expect("the lab comes up");
         assert_eq!(["4in4", "6in6"].map(|name| Served::named(name).vip), VIPS.map(address));
@@ -153,7 +153,7 @@ impl World {
 struct Inbox(UdpSocket);
 
 impl Inbox {
-    fn of(world: &World, host: &str, at: &str) -> Self {
+    fn of(world: &Tunnel, host: &str, at: &str) -> Self {
         let socket = world.lab.netns(host).within(|| UdpSocket::bind((address(at), PORT)));
         Self(socket.expect("a thread there").expect("the host has this address"))
     }

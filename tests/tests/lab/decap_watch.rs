@@ -20,13 +20,13 @@ const BACKEND: &str = BACKENDS[0];
 const SOON: Duration = Duration::from_secs(1);
 
 /// A lab whose first backend decapsulates as long as somebody watches.
-struct World {
+struct Watched {
     lab: Small,
     watcher: Option<Process>,
     log: std::path::PathBuf,
 }
 
-impl World {
+impl Watched {
     fn new() -> Self {
         let mut lab = Small::on_veth().expect("the lab comes up");
         lab.probe_addresses();
@@ -86,7 +86,7 @@ impl World {
 
 #[test]
 fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
-    let world = World::new();
+    let world = Watched::new();
     world.is_served();
 
     world.lab.netns(EDGE).ip("link del eth1\n").expect("the cable is cut");
@@ -118,7 +118,7 @@ fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
 
 #[test]
 fn addresses_that_come_and_go_are_known_at_once() {
-    let world = World::new();
+    let world = Watched::new();
     let takes = |address: &str| {
         let status = world.lab.decap(BACKEND, &["--status", "--json"]).expect("a status");
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
@@ -134,10 +134,11 @@ fn addresses_that_come_and_go_are_known_at_once() {
 
 #[test]
 fn packets_go_on_without_it_and_what_it_drops_is_logged() {
-    let mut world = World::new();
+    let mut world = Watched::new();
     // This VIP it was not told of.
     let stranger = Served::named("6in4").at(ECHO);
-    let dropped = |world: &World| world.logged().contains("tunnel packets dropped: unknown_vip (From one of our edges");
+    let dropped =
+        |world: &Watched| world.logged().contains("tunnel packets dropped: unknown_vip (From one of our edges");
     assert!(!dropped(&world), "nothing is dropped yet");
     let is_logged = wait_until(patience(Duration::from_secs(30)), || {
         let _ = world.lab.netns(CLIENT).within(|| {
@@ -151,7 +152,7 @@ fn packets_go_on_without_it_and_what_it_drops_is_logged() {
     world.watcher.take().expect("it runs").kill().expect("it is killed");
     assert!(world.is_attached("eth0"), "the program stays");
     world.is_served();
-    let (watcher, _) = World::watcher(&world.lab);
+    let (watcher, _) = Watched::watcher(&world.lab);
     world.watcher = Some(watcher);
     std::thread::sleep(patience(Duration::from_millis(500)));
     world.is_served();

@@ -13,7 +13,7 @@ use edge_tests::{
         Lab, Options,
         configuration::{Configuration, Probing},
         flood::{self, Flood},
-        flows::{self, Broken, Flows, Kind, Tally, addresses, signature},
+        flows::{self, Broken, Flows, Pattern, Tally, addresses, signature},
         topology::{CLIENTS, EDGE, Protocol, Service},
         upheaval::{self, Done, Upheaval, believed, outage, watch::Watch},
     },
@@ -65,7 +65,7 @@ fn no_connection_breaks_whose_backend_lives() {
 
     // It was what it is meant to be: every kind of change, and every rule about records.
     assert_eq!(run.kinds.values().sum::<usize>(), 100);
-    assert_eq!(run.kinds.len(), upheaval::Kind::ALL.len(), "{:?}", run.kinds);
+    assert_eq!(run.kinds.len(), upheaval::ChangeKind::ALL.len(), "{:?}", run.kinds);
     let watch = run.watch;
     for name in
         ["lookups", "hits", "recorded_at_new", "recorded_at_owner", "kept_at_owner", "insert_failed", "stale_removed"]
@@ -103,7 +103,7 @@ struct Run {
     unexplained: usize,
     /// Others whose packets had been lost until they came too seldom to be known: there are such on a busy machine.
     silent: usize,
-    kinds: BTreeMap<upheaval::Kind, usize>,
+    kinds: BTreeMap<upheaval::ChangeKind, usize>,
     watch: Watch,
     /// Records that were left some time after the last connection.
     left: u64,
@@ -145,7 +145,7 @@ fn run(tcp: &str, script: Script) -> Run {
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let mut unexplained = outage::unexplained(&tally.broken, &outages, &services);
     let silent = unexplained.extract_if(.., |broken| broken.had_waited(LINGER)).count();
-    tell(start, &done, &tally, &unexplained);
+    report(start, &done, &tally, &unexplained);
     let unexplained = unexplained.len();
     println!("{silent} more had been silent for longer than the idle timeout");
     let mut left = u64::MAX;
@@ -170,7 +170,7 @@ fn run(tcp: &str, script: Script) -> Run {
 }
 
 /// What happened, for whoever has to find out why.
-fn tell(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
+fn report(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
     for done in done {
         println!("{:>7} ms  {:?} {}", since(start, done.at), done.kind, done.what);
     }
@@ -195,8 +195,8 @@ impl Crowd {
     fn start(lab: &Lab) -> Self {
         let clients = CLIENTS.into_iter().flat_map(|client| {
             let from = addresses::add(lab, client, 8).expect("a client gets more addresses");
-            let long = Kind::Long { connections: LONG / CLIENTS.len(), pace: PACE };
-            let new = Kind::New { per_second: NEW / 2 };
+            let long = Pattern::Long { connections: LONG / CLIENTS.len(), pace: PACE };
+            let new = Pattern::New { per_second: NEW / 2 };
             [long, new].map(|kind| {
                 let plan = flows::Plan { from: from.clone(), to: targets(), kind };
                 Flows::start(lab.netns(client), plan).expect("connections start")

@@ -9,7 +9,7 @@ use std::{
 use edge_tests::lab::{
     Lab, Options,
     configuration::Configuration,
-    flows::{Flows, Kind, Plan, signature},
+    flows::{Flows, Pattern, Plan, signature},
     load::{self, Load},
     tool::run_with_input,
     topology::{Backend, CLIENTS, EDGE_V4, EDGE_V6, Family, Protocol, Provider, Service},
@@ -122,7 +122,7 @@ fn crowd(lab: &Lab) -> Vec<Flows> {
     signature::sign(lab).expect("backends are signed");
     let addresses = edge_tests::lab::flows::addresses::add(lab, CLIENTS[0], 16).expect("addresses");
     let to: Vec<_> = Service::of(Protocol::Tcp).map(Service::address).collect();
-    [Kind::Long { connections: LONG, pace: Duration::from_millis(100) }, Kind::New { per_second: NEW }]
+    [Pattern::Long { connections: LONG, pace: Duration::from_millis(100) }, Pattern::New { per_second: NEW }]
         .map(|kind| {
             let plan = Plan { from: addresses.clone(), to: to.clone(), kind };
             Flows::start(lab.netns(CLIENTS[0]), plan).expect("connections start")

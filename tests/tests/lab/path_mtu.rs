@@ -23,7 +23,7 @@ const WIDE: u32 = 1500;
 
 #[test]
 fn an_upload_completes_through_a_narrow_link_of_the_edge() {
-    let world = World::new(|lab| {
+    let world = Narrow::new(|lab| {
         // To the providers it goes by the segment that the edge shares with the router and with `dsr` backends.
         lab.netns(ROUTER).ip("addr add 10.0.1.254/24 dev lan\naddr add fd00:1::fe/64 dev lan nodad\n")?;
         lab.netns(EDGE).ip(&format!(
@@ -42,7 +42,7 @@ fn an_upload_completes_through_a_narrow_link_of_the_edge() {
 #[test]
 fn an_upload_completes_through_a_narrow_link_behind_the_edge() {
     // The router tells the edge, whose packets they are on this way.
-    let world = World::new(|lab| narrow(lab, &["provider-a", "provider-b"], NARROW));
+    let world = Narrow::new(|lab| narrow(lab, &["provider-a", "provider-b"], NARROW));
     for service in bulk().filter(|service| service.part == Part::Wan) {
         let exchange = world.upload(service);
         let segments = [WIDE, NARROW - tunnel(service)].map(|mtu| segment(service, mtu));
@@ -53,7 +53,7 @@ fn an_upload_completes_through_a_narrow_link_behind_the_edge() {
 #[test]
 fn a_download_completes_through_a_narrow_link_to_the_client() {
     // The router tells the backend, by way of the VIP that the backend's packets come from.
-    let world = World::new(|lab| {
+    let world = Narrow::new(|lab| {
         narrow(lab, &["front"], NARROWER)?;
         lab.netns(ROUTER).ip(&format!("route add 192.0.2.0/24 via {EDGE_V4}\nroute add 2001:db8::/64 via {EDGE_V6}\n"))
     });
@@ -64,7 +64,7 @@ fn a_download_completes_through_a_narrow_link_to_the_client() {
 
 #[test]
 fn a_datagram_in_parts_arrives_whole() {
-    let world = World::new(|lab| {
+    let world = Narrow::new(|lab| {
         // Room for a tunnel around each part: nobody may cut a part again, or answer that it is too long.
         let routes = format!(
             "route replace 192.0.2.0/24 via {EDGE_V4} mtu {NARROW}\nroute replace 2001:db8::/64 via {EDGE_V6} mtu {NARROW}\n"
@@ -81,7 +81,7 @@ fn a_datagram_in_parts_arrives_whole() {
 
 #[test]
 fn a_backend_hears_that_its_client_is_gone() {
-    let world = World::new(|lab| {
+    let world = Narrow::new(|lab| {
         lab.netns("client1").set("ipv4/icmp_ratelimit", "0")?;
         lab.netns("client1").set("ipv6/icmp/ratelimit", "0")
     });
@@ -104,12 +104,12 @@ fn narrow(lab: &Lab, segments: &[&str], mtu: u32) -> Result<()> {
 }
 
 /// A lab with an echo over TCP in each mode, whose hosts all send segments as long as their own link takes.
-struct World {
+struct Narrow {
     _echoes: Vec<TcpEcho>,
     lab: Lab,
 }
 
-impl World {
+impl Narrow {
     /// `narrow` makes some way narrow before the load balancer looks.
     fn new(narrow: impl FnOnce(&Lab) -> Result<()>) -> Self {
         let mut lab = Lab::up(&Options::default()).expect("the lab comes up");

@@ -131,8 +131,8 @@ impl Controller {
         let timers = care.timers.get_or_insert_with(|| SlotTimers::new(Duration::from_millis(idle_timeout), time));
         let mut pass = timers.reconcile(time, changes, slots.iter().copied());
         if care.stability == Stability::Unknown || !pass.moves.is_empty() {
-            let settling = (0..).zip(&slots).filter(|(_, seen)| seen.pick == Some(seen.owner));
-            care.stability = Stability::Looked(settling.map(|(slot, seen)| (slot, seen.owner)).collect());
+            let ending = (0..).zip(&slots).filter(|(_, seen)| seen.pick == Some(seen.owner));
+            care.stability = Stability::Looked(ending.map(|(slot, seen)| (slot, seen.owner)).collect());
         }
         if self.plan.broken == Broken::HandoverPerBackend && idle_timeout > 0 {
             if changes > 1 {
@@ -199,17 +199,17 @@ impl Controller {
         edge.write(|memory| done.iter().for_each(|ends| memory.remove_record(*ends)));
     }
 
-    /// Goes one step towards the end of the transition of each service whose slots a look has found settled. Between two steps
+    /// Goes one step towards the end of the transition of each service in which a look may end. Between two steps
     /// packets come, and packets that were on their way before arrive.
     pub(crate) fn end_transitions(&mut self, edge: &mut Edge, scene: &Scene) {
         for service in 0..self.services.len() {
             let scan = self.plan.broken != Broken::ClearedUnscanned;
             match std::mem::take(&mut self.services[service].stability) {
                 Stability::Unknown => {}
-                Stability::Looked(mut settling) => {
+                Stability::Looked(mut ending) => {
                     let recorded = recorded_slots(edge, scene, service);
-                    settling.retain(|slot, _| !scan || !recorded.contains(slot));
-                    self.services[service].stability = Stability::Scanned(settling);
+                    ending.retain(|slot, _| !scan || !recorded.contains(slot));
+                    self.services[service].stability = Stability::Scanned(ending);
                 }
                 Stability::Scanned(free) => {
                     edge.write(|memory| {
@@ -269,7 +269,7 @@ fn home(edge: &Edge, scene: &Scene, ends: &FlowEnds) -> (usize, u32) {
     (service, flow::slot(&edge.view().generation.hash_key, ends, &scene.world.services[service], SLOTS))
 }
 
-/// Clears the marks of unrecorded flows, and makes the moves.
+/// Clears what says that flows were unrecorded, and makes the moves.
 fn hand_over(memory: &Memory, service: usize, moves: &[Move]) {
     for slot in 0..SLOTS {
         edge::set(memory, service, slot, |slot| slot.unrecorded = 0);

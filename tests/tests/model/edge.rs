@@ -193,7 +193,7 @@ pub(crate) fn set(memory: &Memory, service: usize, slot: u32, change: impl FnOnc
     memory.write_slot(slot_address(memory.services[place(service)].slots, slot), change);
 }
 
-/// What a world does not say: the budget, and as many cells as the maps have.
+/// What a world does not say: the rate limit, and as many cells as the maps have.
 fn complete(memory: &mut Memory, plan: &Plan) {
     memory.published.generations[BANK as usize].records_per_second = plan.records_per_second;
     assert!(memory.candidates.len() <= CELLS, "the maps have no room for the candidates");

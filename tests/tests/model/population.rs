@@ -70,8 +70,8 @@ impl Population {
 
     /// The flow has started, or been found, at a backend.
     pub(crate) fn begin(&mut self, random: &mut Random, life: Life) {
-        let lingers = if random.chance(150) { 20 } else { 2 };
-        let ends = life.sent + random.below(lingers * IDLE_TIMEOUT);
+        let timeouts = if random.chance(150) { 20 } else { 2 };
+        let ends = life.sent + random.below(timeouts * IDLE_TIMEOUT);
         self.sent(random, Life { ends, ..life });
     }
 

@@ -108,7 +108,7 @@ impl Run {
         if self.dead_until == 0 {
             self.controller.end_transitions(&mut self.edge, &self.scene);
         }
-        // Three lingers of upheaval, then as much peace.
+        // Three idle timeouts of upheaval, then as much peace.
         let calm = self.plan.calms && self.now / (3 * IDLE_TIMEOUT) % 2 == 1;
         let times = |often| if calm { 0 } else { often };
         if self.random.chance(times(self.plan.changes)) {

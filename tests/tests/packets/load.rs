@@ -1,10 +1,11 @@
 //! What each kernel's verifier makes of the programs, and where they can be attached.
 
 use aya::programs::XdpMode;
-use edge_common::{abi::program, host::Memory};
+use edge_common::abi::program;
 use edge_tests::{
-    kernel::{self, FRAGMENTS, Kernel},
+    cases::Scene,
     namespace::{EDGE0, in_namespace},
+    shared::Shared,
 };
 
 /// The most instructions that a verifier may look at in a program: the limit is a million, and each verifier comes to another
@@ -15,7 +16,8 @@ const MOST: u32 = 750_000;
 #[test]
 fn programs_load_and_attach_native_and_generic() {
     in_namespace(|| {
-        let mut kernel = Kernel::load(&kernel::sizes(&Memory::default(), FRAGMENTS));
+        // With the maps of the table of cases: where one thread runs both, as in an emulated guest, the verifier works once.
+        let mut kernel = Shared::load(&Scene::new().world.memory());
         for name in [program::EDGE, program::DECAP] {
             // Linux 5.16 is the first to say.
             if let Some(verified) = kernel.verified(name) {

@@ -10,11 +10,12 @@ mod exits;
 mod routes;
 mod peers;
 mod probes;
-mod marks;
+
 mod slow;
 mod any_port;
 mod select;
 mod flows;
 mod hostile;
 mod mss;
+mod fingerprints;
 mod flow_table;

@@ -38,11 +38,11 @@ pub(super) struct Maps(Vec<Map>);
 #[derive(Debug)]
 struct Map {
     name: String,
-    kind: Kind,
+    kind: Shape,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Shape {
     /// Bytes of an entry.
     Array {
         entry: u64,
@@ -81,23 +81,23 @@ impl Maps {
     }
 
     pub(super) fn hash(&self, name: &str, memory: &Memory) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let Some((number, Map { kind: Kind::Hash(hash), .. })) = self.named(name) else { return BTreeMap::new() };
+        let Some((number, Map { kind: Shape::Hash(hash), .. })) = self.named(name) else { return BTreeMap::new() };
         let value = |place: usize| memory.all(number)[place * hash.stride()..][..hash.value].to_vec();
         hash.entries.iter().map(|(key, place)| (key.clone(), value(*place))).collect()
     }
 
     pub(super) fn is_array(&self, map: u64) -> Result<bool> {
-        Ok(matches!(self.at(map)?.kind, Kind::Array { .. }))
+        Ok(matches!(self.at(map)?.kind, Shape::Array { .. }))
     }
 
     /// Address of the value of the key at `key`; 0 if there is none.
     pub(super) fn look_up(&self, memory: &mut Memory, map: u64, key: u64) -> Result<u64> {
         let number = region(map);
         let at = match &self.at(map)?.kind {
-            Kind::Array { entry } => {
+            Shape::Array { entry } => {
                 Some(entry * memory.load(key, 4)?).filter(|at| *at < memory.all(number).len() as u64)
             }
-            Kind::Hash(hash) => hash.find(memory.at(key, hash.key)?).map(|place| (place * hash.stride()) as u64),
+            Shape::Hash(hash) => hash.find(memory.at(key, hash.key)?).map(|place| (place * hash.stride()) as u64),
         };
         Ok(at.map_or(0, |at| address(number, at)))
     }
@@ -139,7 +139,7 @@ impl Maps {
     fn hash_at(&mut self, map: u64) -> Result<&mut Hash> {
         let place = usize::try_from(region(map).saturating_sub(MAPS))?;
         match self.0.get_mut(place) {
-            Some(Map { kind: Kind::Hash(hash), .. }) => Ok(hash),
+            Some(Map { kind: Shape::Hash(hash), .. }) => Ok(hash),
             _ => bail!("a change of what is no hash map"),
         }
     }
@@ -164,10 +164,10 @@ fn lay_out(definition: &Definition, content: Option<Content>, number: u64, memor
         (ARRAY | PER_CPU_ARRAY, Some(Content::Array(bytes))) => {
             ensure!(bytes.len().is_multiple_of(stride), "entries of {stride} bytes can't be {} bytes", bytes.len());
             memory.put(number, bytes);
-            Kind::Array { entry: stride as u64 }
+            Shape::Array { entry: stride as u64 }
         }
         // Of programs there are none.
-        (ARRAY | PER_CPU_ARRAY | PROGRAM_ARRAY, None) => Kind::Array { entry: stride as u64 },
+        (ARRAY | PER_CPU_ARRAY | PROGRAM_ARRAY, None) => Shape::Array { entry: stride as u64 },
         // A trie without content finds nothing, as a hash table does.
         (kind @ (HASH | LRU_HASH), content @ (Some(Content::Hash { .. }) | None))
         | (kind @ LPM_TRIE, content @ None) => {
@@ -185,7 +185,7 @@ fn lay_out(definition: &Definition, content: Option<Content>, number: u64, memor
             }
             memory.put(number, bytes);
             let free = (places.len()..room).collect();
-            Kind::Hash(Hash { key: *key, value: *value, makes_room: kind == LRU_HASH, entries: places, free })
+            Shape::Hash(Hash { key: *key, value: *value, makes_room: kind == LRU_HASH, entries: places, free })
         }
         (kind, _) => bail!("unknown kind {kind}, or another one's content"),
     };

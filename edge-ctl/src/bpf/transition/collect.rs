@@ -188,7 +188,7 @@ impl Reading {
     /// Counts all records, and forgets none.
     pub(super) fn count(mut self, maps: &Maps) -> Result<Tally, BpfError> {
         for (flow, found) in FlowTable::new(maps, self.began)?.all() {
-            // Who only counts settles nothing.
+            // Counting alone ends no look.
             let service = self.destinations.get(&flow.ends()).map(|target| (target.service(), 0));
             self.tally.count(service, found.served.backend);
         }

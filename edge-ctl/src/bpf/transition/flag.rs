@@ -48,7 +48,7 @@ impl PinnedMaps {
     pub(in crate::bpf) fn look_at(&mut self, services: &[u32]) {
         let bank = self.maps.bank();
         for &number in services {
-            // Those that were never settled are looked at already.
+            // Those whose look never ended are looked at already.
             if !self.handover.is_looked_at(number)
                 && let Some(service) = self.maps.service(bank, number)
             {

@@ -264,9 +264,9 @@ impl PinnedMaps {
             transition.is_calm() && tally.of_service(**number) == 0
         });
         let calm: Vec<_> = calm.map(|(number, _)| *number).collect();
-        let may_settle =
-            |(number, transition): (&u32, &ServiceTransition)| transition.may_settle(tally.is_recorded(*number));
-        if calm.is_empty() && !handover.services.iter().any(may_settle) {
+        let may_end_a_look =
+            |(number, transition): (&u32, &ServiceTransition)| transition.may_end_a_look(tally.is_recorded(*number));
+        if calm.is_empty() && !handover.services.iter().any(may_end_a_look) {
             return Ok(Progress::Done { started: Vec::new(), finished: Vec::new() });
         }
         if let Stage::Read(_) = pass.stage {
@@ -281,7 +281,7 @@ impl PinnedMaps {
         // No flow of these slots was recorded before, and none can be now: packets that saw another pick have left.
         for (number, transition) in &mut handover.services {
             if let Some(service) = self.maps.service(pass.bank, *number) {
-                transition.settle(&Slots::of(&self.maps, &service), tally.is_recorded(*number));
+                transition.end_looks(&Slots::of(&self.maps, &service), tally.is_recorded(*number));
             }
         }
         let finished = calm.into_iter().filter_map(|service| {

@@ -41,7 +41,7 @@ pub(super) struct LastLook {
     calm: bool,
     /// By slot: its owner where that was its pick, and packets may go by it alone once no flow of the slot is recorded; 0: not
     /// so, or they do.
-    settling: Vec<BackendNumber>,
+    ending: Vec<BackendNumber>,
     /// How long from then until the first and the last of these slots move.
     pub(super) next: Option<Duration>,
     pub(super) last: Option<Duration>,
@@ -70,25 +70,25 @@ impl ServiceTransition {
     }
 
     /// Slots in which packets may go by the owner alone once no flow is recorded, each with its owner; none after a change.
-    fn settling(&self) -> impl Iterator<Item = (u32, BackendNumber)> {
+    fn ending(&self) -> impl Iterator<Item = (u32, BackendNumber)> {
         let last = self.last.as_ref().filter(|_| self.changes == 0);
-        let slots = last.into_iter().flat_map(|last| (0..).zip(last.settling.iter().copied()));
+        let slots = last.into_iter().flat_map(|last| (0..).zip(last.ending.iter().copied()));
         slots.filter(|(_, owner)| *owner != 0)
     }
 
     /// Whether there is one of these without a record.
-    pub(super) fn may_settle(&self, is_recorded: impl Fn(u32) -> bool) -> bool {
-        self.settling().any(|(slot, _)| !is_recorded(slot))
+    pub(super) fn may_end_a_look(&self, is_recorded: impl Fn(u32) -> bool) -> bool {
+        self.ending().any(|(slot, _)| !is_recorded(slot))
     }
 
-    /// Settles those without a record.
-    pub(super) fn settle(&mut self, slots: &Slots<'_>, is_recorded: impl Fn(u32) -> bool) {
-        let free: Vec<_> = self.settling().filter(|(slot, _)| !is_recorded(*slot)).collect();
+    /// Ends the look at those without a record.
+    pub(super) fn end_looks(&mut self, slots: &Slots<'_>, is_recorded: impl Fn(u32) -> bool) {
+        let free: Vec<_> = self.ending().filter(|(slot, _)| !is_recorded(*slot)).collect();
         let Some(last) = &mut self.last else { return };
         for (slot, owner) in free {
             // Where it can't be, somebody has changed it: the next look finds out.
-            if slots.settle(slot, owner) {
-                last.settling[slot as usize] = 0;
+            if slots.end_look(slot, owner) {
+                last.ending[slot as usize] = 0;
                 self.looked_at = false;
             }
         }
@@ -111,7 +111,7 @@ impl ServiceTransition {
             at: Duration::ZERO,
             differing,
             calm: differing == 0,
-            settling: Vec::new(),
+            ending: Vec::new(),
             next: None,
             last: None,
             boot,
@@ -140,7 +140,7 @@ impl ServiceTransition {
             _ => SlotTimers::new(waits.flow_idle_timeout, now),
         };
         let mut owned = Vec::new();
-        let mut settling = Vec::with_capacity(picks.len());
+        let mut ending = Vec::with_capacity(picks.len());
         let seen = (0..).zip(picks).map(|(number, &pick)| {
             let slot = slots.get(number);
             count(&mut owned, slot.owner, 1);
@@ -148,7 +148,7 @@ impl ServiceTransition {
                 // Who made the change did not come to it.
                 slots.look(number);
             }
-            settling.push(if slot.owner == pick && slot.look != 0 { pick } else { 0 });
+            ending.push(if slot.owner == pick && slot.look != 0 { pick } else { 0 });
             let unrecorded = slot.unrecorded != 0 && slots.take_unrecorded(number);
             SlotState { owner: slot.owner, pick: (pick != 0).then_some(pick), unrecorded }
         });
@@ -170,7 +170,7 @@ impl ServiceTransition {
             at: now,
             differing: look.differing,
             calm: !differs,
-            settling,
+            ending,
             next: look.next,
             last: look.last,
             boot,

@@ -37,7 +37,7 @@ pub(super) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::R
         object,
         pins: DecapPins::new(pin_root, &args.interface)?,
         attached: None,
-        trouble: None,
+        fault: None,
         drops: Drops::default(),
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watcher.stay())
@@ -60,7 +60,7 @@ struct Watcher<'a> {
     /// What this process has attached last.
     attached: Option<Wanted>,
     /// Why it is not attached, as it was logged last.
-    trouble: Option<String>,
+    fault: Option<String>,
     drops: Drops,
 }
 
@@ -97,9 +97,9 @@ impl Watcher<'_> {
     /// Looks whether what should be attached is, attaches what is not, and logs what came of it.
     fn look(&mut self) {
         match self.hold() {
-            Ok(()) => self.trouble = None,
+            Ok(()) => self.fault = None,
             Err(error) => {
-                let trouble = match error {
+                let fault = match error {
                     XdpError::Net(NetError::NoInterface(name)) | XdpError::NoInterface(name) => {
                         format!(
                             "no interface {name}; what was attached stays where it is, and one of this name gets its program when it comes"
@@ -107,10 +107,10 @@ impl Watcher<'_> {
                     }
                     error => chain(&error),
                 };
-                if self.trouble.as_ref() != Some(&trouble) {
-                    warn!("{}: {trouble}", self.args.interface);
+                if self.fault.as_ref() != Some(&fault) {
+                    warn!("{}: {fault}", self.args.interface);
                 }
-                self.trouble = Some(trouble);
+                self.fault = Some(fault);
             }
         }
     }

@@ -163,7 +163,7 @@ impl History {
 
     /// Brings it in line with the published generation and its text: a writer may have been killed between the two, or may keep
     /// no history.
-    pub(crate) fn settle(&mut self, published: u64, text: &str, now: u64) {
+    pub(crate) fn align(&mut self, published: u64, text: &str, now: u64) {
         self.entries.retain(|entry| entry.generation <= published);
         if self.entry(published).is_none_or(|entry| entry.checksum != checksum(text)) {
             self.entries.retain(|entry| entry.generation < published);

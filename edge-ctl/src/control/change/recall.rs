@@ -15,7 +15,7 @@ pub(crate) fn recall(maps: &PinnedMaps, in_force: &Inventory, now: Clock) -> His
         Some(before) if newest.is_note(in_force.generation) => before,
         _ => newest,
     };
-    history.settle(in_force.generation, &in_force.config.text, now.unix_ms);
+    history.align(in_force.generation, &in_force.config.text, now.unix_ms);
     history
 }
 

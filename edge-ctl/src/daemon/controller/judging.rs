@@ -182,11 +182,11 @@ impl<P: DataPlane> Controller<P> {
 
     /// What its probes have found counts as long as something can be sent there.
     fn apply(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
-        if self.reach.is_out(backend) { Ok(false) } else { self.settle(backend, change) }
+        if self.reach.is_out(backend) { Ok(false) } else { self.enact(backend, change) }
     }
 
     /// Writes what is known of a backend now, and reports it. Returns whether that changes what it does.
-    pub(super) fn settle(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
+    pub(super) fn enact(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
         let (before, after) = self.write(backend, &change.reason)?;
         let Some(name) = self.inventory.name(backend) else { return Ok(false) };
         let kind = match change.to {

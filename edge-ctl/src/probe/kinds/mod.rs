@@ -25,7 +25,7 @@ use crate::{
 
 /// The probe of one address, ready to be made again and again.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct PreparedProbe {
     how: Probe,
     /// For the kinds that speak TLS: with the sessions of this backend.
     handshake: Option<Handshake>,
@@ -33,7 +33,7 @@ pub(super) struct Kind {
     pattern: Option<regex::bytes::Regex>,
 }
 
-impl Kind {
+impl PreparedProbe {
     pub(super) fn new(address: IpAddr, how: Probe, roots: Arc<Roots>) -> Self {
         let handshake = how.kind.tls().map(|tls| Handshake::new(tls, how.kind.host(), address, roots));
         // Configuration lets no other pattern through; one that slips in matches as if there were none.

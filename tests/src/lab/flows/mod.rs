@@ -35,11 +35,11 @@ pub struct Plan {
     pub from: Vec<IpAddr>,
     /// Services, used in turn; those of the other IP version than the address's are skipped.
     pub to: Vec<SocketAddr>,
-    pub kind: Kind,
+    pub kind: Pattern,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum Pattern {
     /// Connections that stay. Over each there is a request every `pace`; one that breaks is replaced.
     Long { connections: usize, pace: Duration },
     /// Connections that end with their first answer. The server closes first, so that no port waits at the client.
@@ -127,8 +127,8 @@ impl Flows {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async {
                 match shared.plan.kind {
-                    Kind::Long { connections, pace } => long::run(&shared, connections, pace).await,
-                    Kind::New { per_second } => fresh::run(&shared, per_second).await,
+                    Pattern::Long { connections, pace } => long::run(&shared, connections, pace).await,
+                    Pattern::New { per_second } => fresh::run(&shared, per_second).await,
                 }
             });
             Ok(())
@@ -165,7 +165,7 @@ mod tests {
         let addresses = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
         let to = addresses(&["192.0.2.1", "2001:db8::1", "192.0.2.2"]).into_iter().map(|vip| (vip, 80).into());
         let from = addresses(&["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"]);
-        let plan = Plan { from, to: to.collect(), kind: Kind::New { per_second: 1 } };
+        let plan = Plan { from, to: to.collect(), kind: Pattern::New { per_second: 1 } };
         let ends: BTreeSet<_> = (0..12).map(|number| plan.ends(number).unwrap()).collect();
         assert_eq!(ends.len(), 6);
         assert!(ends.iter().all(|(from, to)| from.is_ipv4() == to.is_ipv4()));

@@ -11,7 +11,7 @@ use crate::lab::topology::Backend;
 const WEIGHTS: [u32; 5] = [25, 50, 100, 200, 400];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ChangeKind {
     /// A backend comes into a pool, by a reload of the configuration.
     Add,
     /// A backend is left out of a pool, by a reload.
@@ -32,7 +32,7 @@ pub enum Kind {
     Restart,
 }
 
-impl Kind {
+impl ChangeKind {
     pub const ALL: [Self; 11] = [
         Self::Add,
         Self::Remove,
@@ -50,25 +50,26 @@ impl Kind {
 
 impl Upheaval<'_> {
     /// Makes a change of this kind, if one can be made now; says what it was.
-    pub(super) fn make(&mut self, kind: Kind) -> Result<Option<String>> {
+    pub(super) fn make(&mut self, kind: ChangeKind) -> Result<Option<String>> {
         // A daemon that has just started, or read its file again, counts failed probes anew: who dies meanwhile would be
         // dead for longer than clients have patience.
-        let counts_anew = matches!(kind, Kind::Add | Kind::Remove | Kind::Weigh | Kind::Restart);
+        let counts_anew =
+            matches!(kind, ChangeKind::Add | ChangeKind::Remove | ChangeKind::Weigh | ChangeKind::Restart);
         if counts_anew && !self.all_dead_are_seen()? {
             return Ok(None);
         }
         match kind {
-            Kind::Add => self.add(),
-            Kind::Remove => self.remove(),
-            Kind::Weigh => self.weigh(),
-            Kind::Drain => self.switch_off(Off::Drained),
-            Kind::Disable => self.switch_off(Off::Disabled),
-            Kind::Enable => self.switch_on(),
-            Kind::Kill => self.kill(),
-            Kind::Recover => self.recover(),
-            Kind::Failover => self.failover(),
-            Kind::Failback => self.failback(),
-            Kind::Restart => self.restart().map(Some),
+            ChangeKind::Add => self.add(),
+            ChangeKind::Remove => self.remove(),
+            ChangeKind::Weigh => self.weigh(),
+            ChangeKind::Drain => self.switch_off(Off::Drained),
+            ChangeKind::Disable => self.switch_off(Off::Disabled),
+            ChangeKind::Enable => self.switch_on(),
+            ChangeKind::Kill => self.kill(),
+            ChangeKind::Recover => self.recover(),
+            ChangeKind::Failover => self.failover(),
+            ChangeKind::Failback => self.failback(),
+            ChangeKind::Restart => self.restart().map(Some),
         }
     }
 

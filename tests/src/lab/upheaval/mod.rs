@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use self::{
-    change::Kind,
+    change::ChangeKind,
     outage::{Outage, Reach},
 };
 use crate::lab::{
@@ -47,7 +47,7 @@ pub struct Upheaval<'a> {
 /// A change that was made.
 #[derive(Clone, Debug)]
 pub struct Done {
-    pub kind: Kind,
+    pub kind: ChangeKind,
     pub what: String,
     pub at: Instant,
 }
@@ -101,8 +101,8 @@ impl<'a> Upheaval<'a> {
     }
 
     /// One of the kinds; of two that are drawn the one that was made less often, so that all come in any run.
-    fn rarer(&mut self) -> Result<Kind> {
-        let mut draw = || self.random.choose(&Kind::ALL).copied().context("there are kinds of changes");
+    fn rarer(&mut self) -> Result<ChangeKind> {
+        let mut draw = || self.random.choose(&ChangeKind::ALL).copied().context("there are kinds of changes");
         let (one, other) = (draw()?, draw()?);
         let made = |kind| self.done.iter().filter(|done| done.kind == kind).count();
         Ok(if made(one) <= made(other) { one } else { other })

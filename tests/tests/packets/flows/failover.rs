@@ -22,6 +22,7 @@ const PART: u32 = 16;
 /// Milliseconds from a connection to the next: 2,000 a second.
 const STEP: u64 = 8;
 const MINUTES: u64 = 15;
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
 const SECOND: usize = 1000 / STEP as usize;
 
 /// A packet of the connection with this number.

@@ -3,7 +3,7 @@
 pub(crate) mod cases;
 
 mod affinity;
-mod budget;
+mod rate_limit;
 mod failover;
 mod forged;
 mod decided;

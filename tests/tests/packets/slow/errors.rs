@@ -28,7 +28,7 @@ pub(crate) fn about(flow: Flow) -> Ip {
 }
 
 pub(crate) fn check_label(flow: Flow, found: u32) {
-    assert_eq!(found, flow.mark(), "{flow:?}: an outer header has the flow's label, and DF as the error has it");
+    assert_eq!(found, flow.fingerprint(), "{flow:?}: an outer header has the flow's label, and DF as the error has it");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn outer_headers_of_first_fragments_have_the_flows_bits() {
             let first = &fragments(&flow.packet(240), 80, 0x1234)[0];
             let (_, by) = forwarded(both, flow, first);
             let may_be_fragmented = flow.tunnel() == Some(Side::V4) && flow.side == Side::V4;
-            let expected = if may_be_fragmented { 0x1234 ^ flow.mark() } else { flow.mark() };
+            let expected = if may_be_fragmented { 0x1234 ^ flow.fingerprint() } else { flow.fingerprint() };
             assert_eq!(by, expected, "{flow:?}");
         }
     });

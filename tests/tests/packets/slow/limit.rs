@@ -151,7 +151,7 @@ fn only_first_fragments_that_are_remembered_are_limited() {
 #[test]
 fn the_kernel_counts_by_its_own_seconds() {
     with_world(limited(5), |both| {
-        // One CPU's budget.
+        // What one CPU may send.
         let mut cpus = CpuSet::new();
         cpus.set(0).expect("a CPU");
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("this thread may");

@@ -139,10 +139,10 @@ impl Flow {
     }
 
     /// By what an outer packet of the flow is told, if no router may fragment it: identification or flow label.
-    pub(crate) fn mark(self) -> u32 {
+    pub(crate) fn fingerprint(self) -> u32 {
         match self.tunnel() {
             None => 0,
-            Some(Side::V4) => World::mark(self.label()).into(),
+            Some(Side::V4) => World::fingerprint(self.label()).into(),
             Some(Side::V6) => self.label(),
         }
     }

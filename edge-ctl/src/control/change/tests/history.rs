@@ -51,15 +51,15 @@ fn a_writer_that_was_killed_leaves_a_note_of_what_does_not_exist() {
     pushed(&mut history, 2, How::Apply, "two");
     history.trial = Some(Trial { generation: 2, back_to: 1, until_ms: 77, unavailable: Vec::new() });
     // Killed after the history was written, before the generation was published.
-    let mut settled = history.clone();
-    settled.settle(1, "one", 5);
-    assert_eq!((generations(&settled), &settled.trial), (vec![1], &None));
+    let mut aligned = history.clone();
+    aligned.align(1, "one", 5);
+    assert_eq!((generations(&aligned), &aligned.trial), (vec![1], &None));
     // Killed after that: it is all there.
-    let mut settled = history.clone();
-    settled.settle(2, "two", 5);
-    assert_eq!(settled, history);
+    let mut aligned = history.clone();
+    aligned.align(2, "two", 5);
+    assert_eq!(aligned, history);
     // Another program has published, which keeps no history.
-    history.settle(2, "else", 5);
+    history.align(2, "else", 5);
     assert_eq!(history.entry(2).unwrap().how, How::Unknown);
     assert_eq!(history.entry(2).unwrap().checksum, checksum("else"));
 }

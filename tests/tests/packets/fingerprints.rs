@@ -33,7 +33,7 @@ fn expected(scene: &Scene, side: Side, port: u16, tunnel: Option<Side>, frame: &
     outer.ttl = 64;
     let label = World::flow(side.client(), 40_000, port).flow_label();
     match tunnel {
-        Side::V4 => outer.id = World::mark(label),
+        Side::V4 => outer.id = World::fingerprint(label),
         Side::V6 => outer.flow_label = label,
     }
     scene.towards(side, protocol::TCP, port, frame, outer).bytes()

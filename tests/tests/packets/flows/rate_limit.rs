@@ -116,7 +116,7 @@ fn stay_on_one_cpu() {
     sched_setaffinity(this, &only).expect("an allowed CPU");
 }
 
-/// Spends what there is in one second, and in a later one again. False if one ended meanwhile, and nothing is known.
+/// Takes what there is in one second, and in a later one again. False if one ended meanwhile, and nothing is known.
 fn in_whole_seconds(side: Side) -> bool {
     let mut both = both_with_room(limited(side, 2), 64);
     let owner = number(&both.memory, SLOT, Who::Second);
