@@ -171,6 +171,12 @@ impl Kernel {
         self.flows.copy(memory);
     }
 
+    /// Makes flows as old as they are by the clock of `memory`, and lets them stay so for a moment.
+    pub fn copy_flows(&self, memory: &Memory) {
+        flows::wait_for_long_unit();
+        self.flows.copy(memory);
+    }
+
     fn fill<T: Pod, const N: usize>(&mut self, name: &str, values: &[T]) {
         let map = self.object.map_mut(name).expect("a map of the object");
         let mut map: Array<_, [u8; N]> = Array::try_from(map).expect("an array of such values");

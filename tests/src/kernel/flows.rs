@@ -4,13 +4,14 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     slice,
     sync::atomic::AtomicU32,
+    thread::sleep,
     time::Duration,
 };
 
 use aya::{Ebpf, maps::Map};
 use edge_common::{
     abi::{FlowBucket, FlowEntry, FlowHead, map},
-    flow_table::{Entry, FlowMemory, Life, Native, SLOTS, Word, units},
+    flow_table::{Entry, FlowMemory, Life, Native, SLOTS, UNIT, Word, since, units},
     host::{FlowArrays, Flows, Memory},
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -98,16 +99,29 @@ impl FlowsInKernel {
 
 /// The kernel's time, in units.
 fn now() -> u32 {
+    units(now_ns())
+}
+
+fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
-    units(u64::try_from(Duration::from(now).as_nanos()).expect("some years"))
+    u64::try_from(Duration::from(now).as_nanos()).expect("some years")
+}
+
+/// Waits until the unit of the kernel's time has a good while to go.
+pub(super) fn wait_for_long_unit() {
+    let left = (1 << UNIT) - now_ns() % (1 << UNIT);
+    if left < 1 << (UNIT - 5) {
+        sleep(Duration::from_nanos(left) + Duration::from_millis(5));
+    }
 }
 
 /// An entry whose flow was added and seen so much later.
 fn shifted(FlowEntry(mut words): FlowEntry, later: u32) -> FlowEntry {
     if Life(words[0]).is_live() {
-        let sum = |time: u64| time.wrapping_add(later.into()) & 0xffff_ffff;
-        words[0] = words[0] & !0xffff_ffff | sum(words[0] & 0xffff_ffff);
-        words[6] = words[6] & 0xffff_ffff | sum(words[6] >> 32) << 32;
+        let seen = (words[0] as u32).wrapping_add(later);
+        let since = ((words[6] >> 16) as u16).wrapping_add(since(later));
+        words[0] = words[0] & !0xffff_ffff | u64::from(seen);
+        words[6] = words[6] & !0xffff_0000 | u64::from(since) << 16;
     }
     FlowEntry(words)
 }

@@ -91,8 +91,12 @@ const ALL: [Example; 5] = [
 const DNS: u16 = 53;
 /// How long a client waits.
 const ANSWER: Duration = Duration::from_secs(3);
-/// A client's first datagram, as far as QUIC shows it: a flow that starts.
-const INITIAL: [u8; 8] = [0xc0, 0, 0, 0, 1, 0, 0, 0];
+/// A client's first datagram, as far as QUIC shows it, of the least length that it may have: a flow that starts.
+const INITIAL: [u8; 1200] = {
+    let mut datagram = [0; 1200];
+    (datagram[0], datagram[4]) = (0xc0, 1);
+    datagram
+};
 /// For the text of `server.example.org`.
 const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x06server\x07example\x03org\0\0\x10\0\x01";
 

@@ -5,7 +5,7 @@ use edge_common::{
         BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, Service, Slot, State, Timeouts, banked,
         slot_address,
     },
-    flow_table::UNIT,
+    flow_table::{self, UNIT},
     host::{FlowRecord, Flows, Memory},
     maps::{Maps as _, View},
 };
@@ -15,7 +15,7 @@ use edge_tests::{
 };
 
 use crate::{
-    plan::{IDLE_TIMEOUT, LEARN, Plan, TICK},
+    plan::{IDLE_TIMEOUT, LEARN, PLENTY, Plan, TICK},
     scene::Scene,
     units,
 };
@@ -62,7 +62,15 @@ impl Edge {
     pub(crate) fn send(&self, now: u64, frame: &[u8]) -> Option<BackendNumber> {
         // Each packet has a time of its own.
         let clock = &self.memory().clock_ns;
-        clock.set((now * 1_000_000).max(clock.get() + 1));
+        let before = clock.replace((now * 1_000_000).max(clock.get() + 1));
+        if let Self::Both(both) = self
+            && both.memory.flows.arrays.entries.len() < PLENTY
+            && flow_table::units(before) != flow_table::units(clock.get())
+        {
+            // Which flow gives way is seen by its age.
+            both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+            both.kernel.copy_flows(&both.memory);
+        }
         let Seen { way, frame, .. } = match self {
             Self::Host(memory) => on_host(memory, Program::Edge, frame, Arrival::by(1)),
             Self::Both(both) => {

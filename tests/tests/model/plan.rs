@@ -96,6 +96,6 @@ impl Plan {
 }
 
 /// More records than there can be flows in an idle timeout.
-const PLENTY: usize = 1 << 13;
+pub(crate) const PLENTY: usize = 1 << 13;
 /// More than there are packets in a second.
 const NO_LIMIT: u32 = 1 << 30;
