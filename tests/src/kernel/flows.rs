@@ -118,10 +118,10 @@ pub(super) fn wait_for_long_unit() {
 /// An entry whose flow was added and seen so much later.
 fn shifted(FlowEntry(mut words): FlowEntry, later: u32) -> FlowEntry {
     if Life(words[0]).is_live() {
-        let seen = (words[0] as u32).wrapping_add(later);
-        let since = ((words[6] >> 16) as u16).wrapping_add(since(later));
-        words[0] = words[0] & !0xffff_ffff | u64::from(seen);
-        words[6] = words[6] & !0xffff_0000 | u64::from(since) << 16;
+        // Each in its own bits: what it carries over is not theirs.
+        let add = |word: u64, more: u64, bits: u64| word & !bits | word.wrapping_add(more) & bits;
+        words[0] = add(words[0], later.into(), 0xffff_ffff);
+        words[6] = add(words[6], u64::from(since(later)) << 16, 0xffff_0000);
     }
     FlowEntry(words)
 }
