@@ -2,12 +2,13 @@
 
 use super::{
     format,
-    results::{Results, Row},
+    results::{FlowTable, Results, Row},
     table::Table,
 };
 
 /// Flows that fit into a cache, and flows that do not.
 const FEW: u32 = 1 << 10;
+const SOME: u32 = 1 << 17;
 const MANY: u32 = 1 << 20;
 /// The most that each is to be.
 const HEAD: f64 = 1.7;
@@ -15,6 +16,10 @@ const RETURN: f64 = 1.5;
 const FAMILY: f64 = 1.15;
 const UDP: f64 = 1.05;
 const FLOWS: f64 = 1.2;
+const UNCONCERNED: f64 = 1.15;
+const READS: f64 = 1.3;
+const DOORS: f64 = 1.3;
+const SERVICES: f64 = 2.5;
 
 /// One line for each ratio whose rows were measured.
 pub(super) fn table(results: &Results) -> Table<'static> {
@@ -49,8 +54,42 @@ pub(super) fn table(results: &Results) -> Table<'static> {
         let cost = |flows| steady("ipip", family, "tcp", flows).map(|row| row.net_ns / row.base_ns);
         let measured = cost(MANY).zip(cost(FEW)).map(|(many, few)| many / few);
         add(format!("ipip {family} tcp, net"), "1,024 flows", MANY, FLOWS, measured);
+        for (services, layout, what, target) in
+            [(1, "x600", "600 destinations", DOORS), (1000, "/4096", "1,000 services of 4,096 slots", SERVICES)]
+        {
+            let row = results.rows.iter().find(|row| {
+                row.family == family
+                    && row.state == "steady"
+                    && (row.services, row.layout.as_str()) == (services, layout)
+            });
+            let measured = over_net(row, steady("ipip", family, "tcp", MANY));
+            add(format!("ipip {family} tcp, {what}, net"), "one service", MANY, target, measured);
+        }
+    }
+    for family in ["4in4", "6in6"] {
+        for flows in [FEW, SOME, MANY] {
+            let stable = steady("ipip", family, "tcp", flows);
+            let with = |state| find(results, ["ipip", family, "tcp", state], flows);
+            let measured = over_net(with("unconcerned"), stable);
+            add(format!("ipip {family} tcp unconcerned, net"), "steady", flows, UNCONCERNED, measured);
+            let is_reads = |row: &&FlowTable| row.table == "two reads" && row.flows == flows;
+            let Some(reads) = results.flow_tables.iter().find(is_reads).map(|row| row.net_ns) else { continue };
+            for (state, count, what) in
+                [("record_read", 2.0, "two reads"), ("record_aged", 2.0, "two reads"), ("no_record", 1.0, "one read")]
+            {
+                let more = with(state).zip(stable).map(|(row, stable)| row.net_ns - stable.net_ns);
+                let measured = more.map(|more| more / (reads / 2.0 * count));
+                add(format!("ipip {family} tcp {state}, more than steady"), what, flows, READS, measured);
+            }
+        }
     }
     table
+}
+
+/// Net costs, each first over what the driver takes beside it.
+fn over_net(row: Option<&Row>, other: Option<&Row>) -> Option<f64> {
+    let net = |row: &Row| row.net_ns / row.base_ns;
+    Some(net(row?) / net(other?))
 }
 
 /// The row of a kind with one service and three backends, if it was measured.

@@ -33,8 +33,9 @@ pub(super) struct Recorded {
     template: Option<(flow_table::Flow, Side)>,
     /// Whether no entry is free.
     is_full: bool,
-    /// Records of flows that the driver sends: those whose numbers are below this.
+    /// Records of flows that the driver sends: those whose numbers are below this; and whether others were made among them.
     own: u32,
+    is_aged: bool,
     /// Flows that the program has recorded since, by the driver's rounds; the first round that they may be of; and how many
     /// flows the driver goes through.
     added: Vec<Range<u64>>,
@@ -44,8 +45,18 @@ pub(super) struct Recorded {
 
 impl Recorded {
     pub(super) fn new(memory: MappedFlows, entries: u32, world: &World) -> Self {
-        let world = world.clone();
-        Self { memory, entries, world, template: None, is_full: false, own: 0, added: Vec::new(), since: 0, flows: 1 }
+        Self {
+            memory,
+            entries,
+            world: world.clone(),
+            template: None,
+            is_full: false,
+            own: 0,
+            is_aged: false,
+            added: Vec::new(),
+            since: 0,
+            flows: 1,
+        }
     }
 
     fn table(&self) -> FlowTable<'_, MappedFlows> {
@@ -56,14 +67,19 @@ impl Recorded {
     pub(super) fn prepare(&mut self, frame: &Frame, side: Side, wanted: Records, flows: u32) -> Result<()> {
         self.forget()?;
         let template = Some((records::flow_of(frame, side)?, side));
-        let own = if wanted == Records::Own { flows } else { 0 };
-        if self.is_full || self.template != template {
+        let own = if matches!(wanted, Records::Own | Records::Aged) { flows } else { 0 };
+        let ages = wanted == Records::Aged;
+        if self.is_full || self.template != template || self.is_aged || ages {
             self.clear();
         }
         self.template = template;
         (own..self.own).try_for_each(|number| self.remove(Flow::Own(number)))?;
-        (self.own..own).try_for_each(|number| self.add(Flow::Own(number)))?;
-        self.own = own;
+        if ages {
+            self.add_among_others(own)?;
+        } else {
+            (self.own..own).try_for_each(|number| self.add(Flow::Own(number)))?;
+        }
+        (self.own, self.is_aged) = (own, ages);
         if wanted == Records::Full {
             self.fill();
         }
@@ -104,7 +120,19 @@ impl Recorded {
         for slot in (0..self.entries / 8).filter_map(|number| self.memory.bucket(number)).flatten() {
             Word::store(slot, 0);
         }
-        (self.own, self.is_full) = (0, false);
+        (self.own, self.is_full, self.is_aged) = (0, false, false);
+    }
+
+    /// Adds flows while an eighth of the table is others', each of which stays for a while.
+    fn add_among_others(&self, own: u32) -> Result<()> {
+        let stays = self.entries / 8;
+        (0..stays).try_for_each(|number| self.add(Flow::Other(number)))?;
+        for number in 0..own {
+            self.add(Flow::Own(number))?;
+            self.remove(Flow::Other(number))?;
+            self.add(Flow::Other(number + stays))?;
+        }
+        (own..own + stays).try_for_each(|number| self.remove(Flow::Other(number)))
     }
 
     /// Gives each entry that is free to a flow that lives, and is none.

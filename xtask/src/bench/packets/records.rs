@@ -83,7 +83,7 @@ pub(super) fn prepare(memory: &mut Memory, world: &World, frame: &Frame, side: S
     *memory.slots.borrow_mut() = slots;
     let flows: Vec<_> = match state.records() {
         Records::Free => Vec::new(),
-        Records::Own => vec![Flow::Own(0)],
+        Records::Own | Records::Aged => vec![Flow::Own(0)],
         Records::Full => (0..=memory.flows.head.mask).map(Flow::Other).collect(),
     };
     let template = flow_of(frame, side)?;

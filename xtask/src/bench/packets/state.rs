@@ -15,6 +15,8 @@ pub(super) enum State {
     NoRecord,
     /// The flow is recorded, and its backend alive.
     RecordRead,
+    /// The same in a table in which others came and went meanwhile.
+    RecordAged,
     /// The flow starts while another backend than the owner takes new flows, and is recorded there.
     RecordedAtNew,
     /// The flow runs while another backend than the owner takes new flows, and is recorded at the owner.
@@ -51,6 +53,7 @@ impl State {
             Self::Unconcerned => "unconcerned",
             Self::NoRecord => "no_record",
             Self::RecordRead => "record_read",
+            Self::RecordAged => "record_aged",
             Self::RecordedAtNew => "recorded_at_new",
             Self::RecordedAtOwner => "recorded_at_owner",
             Self::NoRoom => "no_room",
@@ -91,6 +94,7 @@ impl State {
             | Self::Unconcerned
             | Self::NoRecord
             | Self::RecordRead
+            | Self::RecordAged
             | Self::RecordedAtNew
             | Self::RecordedAtOwner
             | Self::NoRoom
@@ -119,7 +123,7 @@ impl State {
     pub(super) const fn counts(self) -> &'static [FlowCount] {
         match self {
             Self::NoRecord => &[FlowCount::Lookups],
-            Self::RecordRead => &[FlowCount::Lookups, FlowCount::Hits],
+            Self::RecordRead | Self::RecordAged => &[FlowCount::Lookups, FlowCount::Hits],
             Self::RecordedAtNew => &[FlowCount::Lookups, FlowCount::RecordedAtNew],
             Self::RecordedAtOwner => &[FlowCount::Lookups, FlowCount::RecordedAtOwner],
             Self::NoRoom => &[FlowCount::Lookups, FlowCount::KeptAtOwner],
@@ -135,7 +139,9 @@ impl State {
 
     pub(super) const fn owners(self) -> Owners {
         match self {
-            Self::RecordRead | Self::RecordedAtNew | Self::RecordedAtOwner | Self::NoRoom => Owners::Others,
+            Self::RecordRead | Self::RecordAged | Self::RecordedAtNew | Self::RecordedAtOwner | Self::NoRoom => {
+                Owners::Others
+            }
             Self::OwnerTakenOver => Owners::Nobody,
             _ => Owners::Picks,
         }
@@ -144,6 +150,7 @@ impl State {
     pub(super) const fn records(self) -> Records {
         match self {
             Self::RecordRead => Records::Own,
+            Self::RecordAged => Records::Aged,
             Self::NoRoom | Self::OwnerTakenOver => Records::Full,
             _ => Records::Free,
         }
@@ -182,6 +189,8 @@ pub(super) enum Records {
     Free,
     /// One of each flow that packets are of.
     Own,
+    /// The same, made while others were made and removed.
+    Aged,
     /// None of these flows; there is no room.
     Full,
 }
