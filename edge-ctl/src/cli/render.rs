@@ -35,6 +35,7 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
         }
     };
     add(transition::transitions(status, colour));
+    add(transition::unrecorded(&status.services, colour));
     if !status.pools.is_empty() {
         add(backends(&status.pools, colour));
     }

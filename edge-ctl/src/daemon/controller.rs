@@ -26,6 +26,7 @@ use crate::{
         inventory::Inventory,
         operations::{self, Operation, OperationError, Outcome},
         selection::{self, Serving},
+        status::{self, Status},
     },
     health::{Health, HealthChange},
     plan::{self, Admin},
@@ -179,6 +180,16 @@ impl<P: DataPlane> Controller<P> {
                 Some(unrecorded::Change::Begun(text)) => events.report(EventKind::FlowsUnrecorded, &service.name, text),
                 Some(unrecorded::Change::Over(text)) => events.report(EventKind::FlowsRecorded, &service.name, text),
                 None => {}
+            }
+        }
+    }
+
+    /// Shows the services some of whose new flows are not recorded where they are sent.
+    pub(super) fn show_unrecorded(&self, status: &mut Status) {
+        let at = status.at;
+        for (service, number) in self.inventory.services() {
+            if let Some(shown) = self.unrecorded.status(number, self.now, at) {
+                status::show_unrecorded(&mut status.services, &service.name, &shown);
             }
         }
     }

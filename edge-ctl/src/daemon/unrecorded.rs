@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use edge_common::abi::{FlowCount, FlowCounts};
 
+use crate::control::status::UnrecordedStatus;
+
+const WHY: &str = "the flow table is full, or more start than `flows_per_second`";
 /// For how long all flows must have been recorded before it is over.
 const OVER: Duration = Duration::from_mins(1);
 
@@ -14,8 +17,17 @@ pub(super) struct Unrecorded(BTreeMap<u32, Seen>);
 #[derive(Debug)]
 struct Seen {
     counts: Tally,
-    /// The counts before it began, and when a flow was last not recorded.
-    begun: Option<(Tally, Duration)>,
+    begun: Option<Begun>,
+}
+
+/// Since when flows are not recorded.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Duration,
+    /// The counts before.
+    before: Tally,
+    /// When a flow was last not recorded.
+    last: Duration,
 }
 
 /// New flows that did not go to their slot's owner, since the service got its number.
@@ -43,21 +55,35 @@ impl Unrecorded {
         let before = std::mem::replace(&mut seen.counts, counts);
         if counts.unrecorded() > before.unrecorded() {
             let begins = seen.begun.is_none();
-            let (since, _) = seen.begun.unwrap_or((before, now));
-            seen.begun = Some((since, now));
-            let why = "the flow table is full, or more start than `flows_per_second`";
-            return begins.then(|| Change::Begun(format!("{}: {why}", counts.since(before))));
+            seen.begun = Some(Begun { last: now, ..seen.begun.unwrap_or(Begun { at: now, before, last: now }) });
+            return begins.then(|| Change::Begun(format!("{}: {WHY}", counts.since(before))));
         }
-        let (since, _) = seen.begun.filter(|(_, last)| now >= *last + OVER)?;
+        let Begun { before, .. } = seen.begun.filter(|begun| now >= begun.last + OVER)?;
         seen.begun = None;
-        Some(Change::Over(format!("all are recorded again; {}", counts.since(since))))
+        Some(Change::Over(format!("all are recorded again; {}", counts.since(before))))
+    }
+
+    /// What `status` shows of a service some of whose new flows are not recorded.
+    pub(super) fn status(&self, service: u32, now: Duration, unix_ms: u64) -> Option<UnrecordedStatus> {
+        let Seen { counts, begun } = self.0.get(&service)?;
+        let Begun { at, before, .. } = (*begun)?;
+        let age = now.saturating_sub(at);
+        let (kept, taken_over) = (counts.kept - before.kept, counts.taken_over - before.taken_over);
+        Some(UnrecordedStatus {
+            since: unix_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            for_seconds: age.as_secs(),
+            kept,
+            taken_over,
+            of: kept + taken_over + counts.recorded - before.recorded,
+            why: WHY.to_owned(),
+        })
     }
 
     /// Forgets a service that is stable; says so if flows of it were not recorded until now.
     pub(super) fn forget(&mut self, service: u32) -> Option<Change> {
         let Seen { counts, begun } = self.0.remove(&service)?;
-        let (since, _) = begun?;
-        Some(Change::Over(format!("no flow needs a record any more; {}", counts.since(since))))
+        let Begun { before, .. } = begun?;
+        Some(Change::Over(format!("no flow needs a record any more; {}", counts.since(before))))
     }
 }
 
@@ -114,6 +140,21 @@ mod tests {
                     from owners that take no new flows";
         assert_eq!(look(63, counts(500, 19, 4)), Some(Change::Over(over.to_owned())));
         assert_eq!(look(64, counts(500, 19, 4)), None);
+    }
+
+    #[test]
+    fn status_has_it_while_it_goes_on() {
+        let mut unrecorded = Unrecorded::default();
+        unrecorded.look(3, counts(100, 7, 1), Duration::from_secs(9));
+        assert_eq!(unrecorded.status(3, Duration::from_secs(9), 50_000), None);
+        unrecorded.look(3, counts(200, 9, 1), Duration::from_secs(10));
+        unrecorded.look(3, counts(295, 10, 3), Duration::from_secs(20));
+        let shown = unrecorded.status(3, Duration::from_secs(21), 50_000).expect("it goes on");
+        assert_eq!((shown.since, shown.for_seconds), (39_000, 11));
+        assert_eq!((shown.kept, shown.taken_over, shown.of), (3, 2, 200));
+        unrecorded.look(3, counts(300, 10, 3), Duration::from_secs(80));
+        assert_eq!(unrecorded.status(3, Duration::from_secs(80), 50_000), None, "it is over");
+        assert_eq!(unrecorded.status(4, Duration::from_secs(80), 50_000), None);
     }
 
     #[test]

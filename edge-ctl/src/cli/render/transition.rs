@@ -5,8 +5,8 @@ use std::time::Duration;
 use edge_common::abi::FlowCount;
 
 use super::{backend_state, rates, shaded};
-use crate::cli::table::{Cell, Table, age};
-use crate::control::status::{RetiredStatus, ServiceStatus, Status, TransitionStatus};
+use crate::cli::table::{Cell, Shade, Table, age};
+use crate::control::status::{RetiredStatus, ServiceStatus, Status, TransitionStatus, UnrecordedStatus};
 
 /// The services in transition; empty when all are stable.
 pub(super) fn transitions(status: &Status, colour: bool) -> String {
@@ -21,6 +21,27 @@ pub(super) fn transitions(status: &Status, colour: bool) -> String {
             Cell::from(handover(transition, status.daemon.is_some())),
             Cell::from(&transition.why),
         ]);
+    }
+    rows.finish()
+}
+
+/// Services whose new flows are not all recorded where they are sent; empty when there are none.
+pub(super) fn unrecorded(services: &[ServiceStatus], colour: bool) -> String {
+    let mut rows = Table::new(colour, ["NOT RECORDED", "FOR", "NEW FLOWS"]);
+    for service in services {
+        let Some(UnrecordedStatus { for_seconds, kept, taken_over, of, why, .. }) = &service.unrecorded else {
+            continue;
+        };
+        let share = |flows: u64| format!("{} % of new flows ({flows} of {of})", (flows * 100).div_ceil((*of).max(1)));
+        let mut told = Vec::new();
+        if *kept > 0 {
+            told.push(format!("{} stay with their slots' owners", share(*kept)));
+        }
+        if *taken_over > 0 {
+            told.push(format!("{} took their slots over, whose owners take none", share(*taken_over)));
+        }
+        let told = format!("{}: {why}", told.join("; "));
+        rows.row([Cell::from(&service.name), shaded(&age(*for_seconds), Shade::Yellow), Cell::from(told)]);
     }
     rows.finish()
 }
@@ -99,7 +120,7 @@ mod tests {
         control::{
             data_plane::DataPlane as _,
             fixture::{FakeDataPlane, inventory},
-            status::{Clock, DaemonStatus, Sample, build},
+            status::{Clock, DaemonStatus, Sample, build, show_unrecorded},
         },
         plan::RetiredRecord,
     };
@@ -174,6 +195,29 @@ mod tests {
             status.daemon = status.daemon.filter(|_| daemon);
             shown.push(transitions(&status, false) + &retired(&status.retired, false));
         }
+        insta::assert_snapshot!(shown.join("---\n"));
+    }
+
+    #[test]
+    fn new_flows_that_are_not_recorded() {
+        let mut status = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
+        let of = |kept, taken_over| UnrecordedStatus {
+            since: DAY - 90_000,
+            for_seconds: 90,
+            kept,
+            taken_over,
+            of: 2000,
+            why: "the flow table is full".to_owned(),
+        };
+        let mut shown = Vec::new();
+        for (kept, taken_over) in [(40, 0), (1, 20), (0, 2000)] {
+            let mut services = status.services.clone();
+            show_unrecorded(&mut services, "web", &of(kept, taken_over));
+            shown.push(unrecorded(&services, false));
+        }
+        show_unrecorded(&mut status.services, "web", &of(40, 0));
+        assert!(render::status(&status, false).contains(&shown[0]));
+        shown.push(serde_json::to_string_pretty(&status.services[0].unrecorded).unwrap());
         insta::assert_snapshot!(shown.join("---\n"));
     }
 

@@ -129,6 +129,7 @@ fn service_status(
         .to_owned(),
         traffic,
         transition: flows::transition(plane, number, at),
+        unrecorded: None,
         flows: flows::counts(plane, number),
         parts: Vec::new(),
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use edge_common::abi::FlowCount;
 use serde::{Deserialize, Serialize};
 
-use super::{BackendState, Clock, HealthStatus, Sample, TrafficStatus, state_status};
-use crate::{bpf::Held, control::data_plane::DataPlane, plan::RetiredRecord};
+use super::{BackendState, Clock, HealthStatus, Sample, ServiceStatus, TrafficStatus, state_status};
+use crate::{bpf::Held, config::is_same, control::data_plane::DataPlane, plan::RetiredRecord};
 
 /// A service in transition: slots have an owner that is not their pick, or flows are recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,41 @@ pub(crate) struct TransitionStatus {
     pub(crate) next_handover_seconds: Option<f64>,
     /// The same of the last one.
     pub(crate) last_handover_seconds: Option<f64>,
+}
+
+/// New flows that were to go to another backend than their slot's owner, and could not be recorded there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnrecordedStatus {
+    /// Since when: milliseconds since 1970, UTC.
+    pub(crate) since: u64,
+    pub(crate) for_seconds: u64,
+    /// New flows that went to their slot's owner for it.
+    pub(crate) kept: u64,
+    /// New flows that took their slot over from an owner that takes no new flows.
+    pub(crate) taken_over: u64,
+    /// Of so many that were to go to another backend.
+    pub(crate) of: u64,
+    pub(crate) why: String,
+}
+
+/// Shows it at the service of this name, or at this part of one and at the whole.
+pub(crate) fn show_unrecorded(services: &mut [ServiceStatus], name: &str, shown: &UnrecordedStatus) {
+    for service in services.iter_mut().filter(|service| is_same(&service.name, name)) {
+        service.unrecorded = Some(match service.unrecorded.take() {
+            None => shown.clone(),
+            Some(part) => UnrecordedStatus {
+                since: part.since.min(shown.since),
+                for_seconds: part.for_seconds.max(shown.for_seconds),
+                kept: part.kept + shown.kept,
+                taken_over: part.taken_over + shown.taken_over,
+                of: part.of + shown.of,
+                why: part.why,
+            },
+        });
+        if let Some(part) = service.parts.iter_mut().find(|part| part.name == name) {
+            part.unrecorded = Some(shown.clone());
+        }
+    }
 }
 
 /// A backend that was removed from the configuration and keeps its flows.

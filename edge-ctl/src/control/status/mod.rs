@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     build::build,
-    flows::{RetiredStatus, TransitionStatus},
+    flows::{RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
     history::HistoryStatus,
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
@@ -114,6 +114,9 @@ pub(crate) struct ServiceStatus {
     pub(crate) traffic: TrafficStatus,
     /// What is under way after a change; absent when the service is stable.
     pub(crate) transition: Option<TransitionStatus>,
+    /// Set while new flows of it are not recorded where they are sent; never without a daemon.
+    #[serde(default)]
+    pub(crate) unrecorded: Option<UnrecordedStatus>,
     /// What was done with flow records since the service was first configured, by the names of `FlowCount`.
     pub(crate) flows: BTreeMap<String, u64>,
     /// Where backends have two addresses: `SERVICE@ipv4` and `SERVICE@ipv6`, of which the service has what is worse.

@@ -33,6 +33,7 @@ impl Daemon {
         self.program.explain(&mut status);
         self.controller.explain(&mut status);
         self.controller.show_certificates(&mut status);
+        self.controller.show_unrecorded(&mut status);
         status.host.clone_from(&self.fit.findings);
         status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
         status
