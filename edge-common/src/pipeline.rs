@@ -28,7 +28,7 @@ use crate::{
         ipv6::V6,
         link::Link,
         packet::{Packet, Places, after},
-        plain,
+        plain, protocol,
     },
 };
 
@@ -45,6 +45,12 @@ pub trait Subprograms<P: Packet, M: Maps> {
     #[inline(always)]
     fn classify(&self, packet: &P, maps: &M, link: Link, bank: u32) -> StepResult {
         slow::classify(packet, maps, link, bank)
+    }
+
+    /// Where the flow at `location` goes by its connection ID, if that says anything.
+    #[inline(always)]
+    fn route(&self, packet: &P, maps: &M, known: Known, location: FlowLocation) -> StepResult {
+        flow::route(packet, maps, known, location)
     }
 
     /// Looks the record of the flow at `location` up; its service and hash, too, where they are not known yet.
@@ -288,9 +294,18 @@ fn choose<P: Packet, M: Maps>(
     known: Known,
     location: FlowLocation,
 ) -> StepResult {
-    // Who comes with the flow's service has looked at the slot.
-    let asks = known.is_some();
-    let mut result = if asks { StepResult::ASK } else { subprograms.choose(packet, maps, known, location, None) };
+    // Who comes with the flow's service has looked at the slot, unless a connection ID comes first.
+    let (known, by_connection) = match known {
+        Some((target, hash)) => (Some((target.by_address(), hash)), target.is_by_connection()),
+        None => (None, location.protocol == protocol::UDP),
+    };
+    let mut result = StepResult::ASK;
+    if by_connection {
+        result = subprograms.route(packet, maps, known, location);
+    }
+    if result == StepResult::ASK && (by_connection || known.is_none()) {
+        result = subprograms.choose(packet, maps, known, location, None);
+    }
     if result == StepResult::ASK {
         result = subprograms.look_up(packet, maps, known, location);
     }

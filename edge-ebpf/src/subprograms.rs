@@ -27,6 +27,12 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
+    fn route(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation) -> StepResult {
+        let (location, target, hash) = packed(known, location);
+        StepResult(edge_route(self.0, location, target, hash))
+    }
+
+    #[inline(always)]
     fn look_up(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation) -> StepResult {
         let (location, target, hash) = packed(known, location);
         StepResult(edge_look_up(self.0, location, target, hash))
@@ -99,6 +105,10 @@ macro_rules! subprogram {
 
 subprogram!(edge_classify(packet, maps, l3: u32, ether_type: u32, bank: u32) -> u64 {
     slow::classify(packet, maps, link(l3, ether_type), bank & 1).0
+});
+
+subprogram!(edge_route(packet, maps, location: u64, target: u64, hash: u64) -> u64 {
+    flow::route(packet, maps, known(target, hash), StepResult(location).location()).0
 });
 
 subprogram!(edge_look_up(packet, maps, location: u64, target: u64, hash: u64) -> u64 {

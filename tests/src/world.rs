@@ -150,6 +150,8 @@ pub struct ServicePlan {
     pub in_transition: bool,
     /// How many bits of the client's address are hashed, instead of the whole flow.
     pub affinity: Option<u8>,
+    /// Where connection IDs have the server's number: its first bit, and its bits.
+    pub quic_cid: Option<(u8, u8)>,
 }
 
 /// Where the edge of the tests takes frames: at its own address on each interface, and on the first at a virtual one.
@@ -248,6 +250,7 @@ impl World {
             tracking: if protocol == 6 { Tracking::Tcp } else { Tracking::Stateless },
             in_transition: true,
             affinity: None,
+            quic_cid: None,
         });
         number
     }
@@ -255,6 +258,11 @@ impl World {
     /// Cells of slots that a service has.
     pub const fn slot_cells(&self) -> u32 {
         self.slots.div_ceil(SLOTS_PER_CELL)
+    }
+
+    /// What a backend is called in connection IDs.
+    pub const fn server_number(backend: u16) -> u32 {
+        0x9a00 + backend as u32 * 3
     }
 
     /// The flow's hash, from `client` and its source port to `port`.

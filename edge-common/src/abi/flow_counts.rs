@@ -28,10 +28,14 @@ pub enum FlowCount {
     OwnerTakenOver,
     /// Records that named a dead backend, and were removed.
     StaleRemoved,
+    /// Packets that went to the server that their connection ID names.
+    ByConnectionId,
+    /// Packets whose connection ID named no server that lives: they went by their addresses.
+    UnknownConnectionId,
 }
 
 impl FlowCount {
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 10;
     /// In the order of their places.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Lookups,
@@ -42,6 +46,8 @@ impl FlowCount {
         Self::InsertFailed,
         Self::OwnerTakenOver,
         Self::StaleRemoved,
+        Self::ByConnectionId,
+        Self::UnknownConnectionId,
     ];
 
     /// Name, as in `edge-ctl status` and in JSON.
@@ -55,6 +61,8 @@ impl FlowCount {
             Self::InsertFailed => "insert_failed",
             Self::OwnerTakenOver => "owner_taken_over",
             Self::StaleRemoved => "stale_removed",
+            Self::ByConnectionId => "by_connection_id",
+            Self::UnknownConnectionId => "unknown_connection_id",
         }
     }
 }

@@ -15,11 +15,11 @@ mod maps;
 mod generation;
 mod hash_key;
 mod service_index;
-mod service;
-mod pool;
-mod slot;
 mod mac;
 mod backend;
+mod pool;
+mod service;
+mod slot;
 mod flow;
 mod flow_table;
 mod flow_counts;
@@ -43,7 +43,7 @@ pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};
 pub use pool::{CELL, Cell, Pool, RETURN_PLACES, return_place};
 pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter};
-pub use service::{Failover, MAX_POOLS, Mode, Service, Tracking, WhenExhausted};
+pub use service::{Failover, MAX_POOLS, Mode, ServerCell, Service, Tracking, WhenExhausted};
 pub(crate) use service_index::halves;
 pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY};
 pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, slot_address};
@@ -51,7 +51,7 @@ pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// Index into a map that is kept in two banks.
 #[inline(always)]
@@ -91,7 +91,7 @@ const _: () = {
     assert!(size_of::<FlowBucket>() == 64);
     assert!(size_of::<FlowEntry>() == 64);
     assert!(size_of::<FlowHead>() == 520);
-    assert!(size_of::<FlowCounts>() == 64);
+    assert!(size_of::<FlowCounts>() == 80);
     assert!(size_of::<FragmentRecord>() == 16);
     assert!(size_of::<ProbeRoute>() == 8);
     assert!(size_of::<RateLimiter>() == 64);

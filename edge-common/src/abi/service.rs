@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{BackendNumber, Cell};
+
 /// Pools that one service can list.
 pub const MAX_POOLS: usize = 8;
 
@@ -65,8 +67,10 @@ pub struct Service {
     pub pool_count: u8,
     /// A [`WhenExhausted`].
     pub when_exhausted: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
+    /// Where in the connection IDs of QUIC that its servers make the server's number stands: the bit that it begins with.
+    pub cid_offset: u8,
+    /// Its bits, at most 32; 0: connection IDs say nothing.
+    pub cid_length: u8,
     /// Whether the service is in transition: not 0 while packets look at any of its slots ([`Slot::look`](super::Slot::look)). The
     /// controller sets it before these, and the packet path does where it looks at a slot by itself, since its owner is dead;
     /// only the controller clears it, after these. Packets go by their slot alone. Writers count it up, so that the one that
@@ -74,8 +78,32 @@ pub struct Service {
     pub in_transition: u32,
     /// Its slots, less one; a power of two less one.
     pub slot_mask: u32,
+    /// First cell of its [server numbers](ServerCell) in `CANDIDATES`.
+    pub servers: u32,
+    /// Their cells, less one; a power of two less one.
+    pub server_mask: u32,
     /// Zero.
-    pub reserved_too: [u32; 3],
+    pub reserved: u32,
+}
+
+/// A server's number in connection IDs, and the backend that it is, as a [`Cell`] has them. Backend 0: an empty one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerCell {
+    pub number: u32,
+    pub backend: BackendNumber,
+}
+
+impl From<Cell> for ServerCell {
+    #[inline(always)]
+    fn from(Cell([low, high, backend, _]): Cell) -> Self {
+        Self { number: u32::from(low) | u32::from(high) << 16, backend }
+    }
+}
+
+impl From<ServerCell> for Cell {
+    fn from(ServerCell { number, backend }: ServerCell) -> Self {
+        Self([number as u16, (number >> 16) as u16, backend, 0])
+    }
 }
 
 /// How the flows of a service are told from each other in time, and so which of them can be recorded.

@@ -101,7 +101,8 @@ pub struct Target {
     /// 1 of a [`Mode`]; 5 of 31 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
     flows: u32,
     /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
-    /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away.
+    /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away. The highest one is
+    /// [`Target::is_by_connection`].
     slots: u32,
 }
 
@@ -112,13 +113,14 @@ impl Target {
     pub const HOST_AT: usize = offset_of!(Self, slots);
 
     const LEFT: u32 = 1;
+    const BY_CONNECTION: u32 = 1 << 31;
     const CELL_SHIFT: u32 = 1;
     const PREFIX_SHIFT: u32 = 16;
     const TRACKING_SHIFT: u32 = 24;
     const MODE_SHIFT: u32 = 26;
     const SLOTS_SHIFT: u32 = 27;
 
-    /// `count` of slots is a power of two, and their first cell below 2^31.
+    /// `count` of slots is a power of two, and their first cell below 2^30.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
         Self { flows: (31 - count.ilog2()) << Self::SLOTS_SHIFT | service as u32, slots: first << Self::CELL_SHIFT }
     }
@@ -144,6 +146,25 @@ impl Target {
             Mode::Ipip => 1 << Self::MODE_SHIFT,
         };
         Self { flows: rest | bit, ..self }
+    }
+
+    /// The same with packets that go where their connection IDs say ([`Service::cid_length`](super::Service::cid_length)). Its
+    /// slots stand where no map has any: so a packet finds no stable owner, and no other one pays for being asked.
+    #[must_use]
+    pub const fn by_connection(self) -> Self {
+        Self { slots: self.slots | Self::BY_CONNECTION, ..self }
+    }
+
+    #[inline(always)]
+    pub const fn is_by_connection(self) -> bool {
+        self.slots & Self::BY_CONNECTION != 0
+    }
+
+    /// The same with packets that go by their addresses.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by_address(self) -> Self {
+        Self { slots: self.slots & !Self::BY_CONNECTION, ..self }
     }
 
     /// How packets go to backends.

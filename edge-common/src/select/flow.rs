@@ -34,6 +34,34 @@ pub(crate) fn starts_quic<P: Packet>(packet: &P, target: Target, at: Transport) 
     at.protocol == protocol::UDP && target.tracks(Tracking::Quic) && quic::is_initial(packet, at.offset)
 }
 
+/// Where the flow at `location` goes by its connection ID; [`StepResult::ASK`] where that says nothing.
+#[inline(always)]
+pub fn route<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    known: Option<(Target, Hash)>,
+    location: FlowLocation,
+) -> StepResult {
+    let Some(view) = maps.view_of(location.bank) else { return Exit::BadTables.into() };
+    let known = match known {
+        Some(known) => Ok(known),
+        None => read(packet, maps, view, None, location).map(|Read { target, hash, .. }| (target, hash)),
+    };
+    let (target, hash) = match known {
+        Ok(known) => known,
+        Err(decided) => return decided.into(),
+    };
+    if !is_own(location) || !target.tracks(Tracking::Quic) {
+        return StepResult::ASK;
+    }
+    let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
+    let query = query(packet, location, target, hash);
+    match select::connection::named(packet, maps, view, service, &query, location.l4) {
+        Some(backend) => chosen(&query, backend),
+        None => StepResult::ASK,
+    }
+}
+
 /// Chooses a backend for the flow that is read at `location`, by all that is known of it; `seen` is what its record says.
 #[inline(always)]
 pub fn choose<P: Packet, M: Maps>(
@@ -212,7 +240,7 @@ fn read_of<F: Lookup, P: Packet, M: Maps>(
     } else {
         let port = ((ports >> 16) as u16).to_le_bytes();
         let none = || F::unserved(view, vip, Exit::NotOurs);
-        let target = F::find_any(maps, view, vip, port, location.protocol).ok_or_else(none)?;
+        let target = F::find_any(maps, view, vip, port, location.protocol).ok_or_else(none)?.by_address();
         (target, hash::<F>(view, target, client, ports))
     };
     let flow = F::flow_between(client, vip, ports, location.protocol);

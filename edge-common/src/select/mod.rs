@@ -29,6 +29,7 @@ mod pools;
 mod sign;
 mod record;
 mod choose;
+pub mod connection;
 pub mod flow;
 
 pub use self::{

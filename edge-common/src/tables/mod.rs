@@ -3,6 +3,7 @@
 pub mod service_index;
 pub mod candidates;
 mod member_list;
+pub mod servers;
 pub mod handover;
 
 pub use self::member_list::member_list;

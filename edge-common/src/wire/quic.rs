@@ -11,10 +11,14 @@ use super::{
 const FORM: u8 = 0xc0;
 const LONG: u8 = 0x80;
 const TYPE: u8 = 0x30;
+/// Bits of the longest connection ID (RFC 9000, section 17.2).
+const LONGEST_ID: u32 = 160;
 /// Version 1, and what an Initial packet's type is in it.
 const V1: (u32, u8) = (1, 0x00);
 /// Version 2 likewise.
 const V2: (u32, u8) = (0x6b33_43cf, 0x10);
+/// A Handshake packet's type, counted from that of an Initial packet; 0-RTT is between them, and Retry behind.
+const HANDSHAKE: u8 = 0x20;
 
 /// Versions of this form are asked for by clients that want to hear which versions there are (RFC 9000, section 15): greased.
 const GREASED: u32 = 0x0a0a_0a0a;
@@ -40,6 +44,34 @@ pub fn is_initial<P: Packet>(packet: &P, offset: usize) -> bool {
 #[inline(always)]
 pub fn is_handshake<P: Packet>(packet: &P, offset: usize) -> bool {
     packet.view::<[u8; 1]>(after(offset, UdpHdr::LEN)).is_some_and(|[first]| first & LONG != 0)
+}
+
+/// A packet's destination connection ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId {
+    /// Where in the frame it stands.
+    pub at: usize,
+    /// Its bits; at most as many where the packet does not say.
+    pub bits: u32,
+    /// Whether the server has made it: in the first packets of a client it is the client's own, by chance.
+    pub is_servers: bool,
+}
+
+/// The connection ID of the first packet in the datagram whose UDP header stands at `offset`; `None` if there is none, or none
+/// that a server of a version that we know has made, or will.
+#[inline(always)]
+pub fn connection_id<P: Packet>(packet: &P, offset: usize) -> Option<ConnectionId> {
+    let payload = after(offset, UdpHdr::LEN);
+    let &[first, a, b, c, d, length] = packet.view::<[u8; 6]>(payload)?;
+    if first & LONG == 0 {
+        return Some(ConnectionId { at: after(payload, 1), bits: LONGEST_ID, is_servers: true });
+    }
+    let version = u32::from_be_bytes([a, b, c, d]);
+    let initial = if version == V2.0 { V2.1 } else { V1.1 };
+    let kind = first.wrapping_sub(initial) & TYPE;
+    let is_known = [V1.0, V2.0].contains(&version) && kind <= HANDSHAKE;
+    let bits = u32::from(length).wrapping_mul(8);
+    is_known.then_some(ConnectionId { at: after(payload, 6), bits, is_servers: kind == HANDSHAKE })
 }
 
 #[cfg(test)]
@@ -79,6 +111,33 @@ mod tests {
         }
         assert!(!initial(&[0xc0, 0, 0, 0]), "cut off");
         assert!(!of_length(&[0xc0, 0, 0, 0, 1], 1199), "shorter than a client's");
+    }
+
+    #[test]
+    fn a_connection_id_is_the_server_s_where_it_has_answered() {
+        let id = |payload: &[u8]| connection_id(&Frame::new(&[&[0; 8], payload].concat()), 0);
+        let short = ConnectionId { at: 9, bits: 160, is_servers: true };
+        for first in [0x40, 0x00, 0x7f] {
+            assert_eq!(id(&[first, 1, 2, 3, 4, 5]), Some(short));
+        }
+        let long = |is_servers| Some(ConnectionId { at: 14, bits: 64, is_servers });
+        for (first, version, expected) in [
+            (0xc0, 1, long(false)),           // Initial
+            (0xd0, 1, long(false)),           // 0-RTT
+            (0xe0, 1, long(true)),            // Handshake
+            (0xf0, 1, None),                  // Retry, which no client sends
+            (0xd0, 0x6b33_43cf, long(false)), // the same of version 2
+            (0xe0, 0x6b33_43cf, long(false)),
+            (0xf0, 0x6b33_43cf, long(true)),
+            (0xc0, 0x6b33_43cf, None),
+            (0xe0, 0, None),
+            (0xe0, 0xff00_001d, None), // a draft
+            (0xe0, 0x1a2a_3a4a, None), // greased
+        ] {
+            let [a, b, c, d] = u32::to_be_bytes(version);
+            assert_eq!(id(&[first, a, b, c, d, 8]), expected, "{first:#x} {version:#x}");
+        }
+        assert_eq!(id(&[0x40, 1, 2, 3, 4]), None, "cut off");
     }
 
     #[test]

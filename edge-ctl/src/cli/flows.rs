@@ -62,7 +62,13 @@ mod tests {
     fn inventory() -> Inventory {
         let mut inventory = fixture::inventory();
         let (pool, name) = ("provider-c".to_owned(), "c1".to_owned());
-        inventory.retired.push(RetiredRecord { pool, name, number: 9, address: "10.3.0.11".parse().unwrap() });
+        inventory.retired.push(RetiredRecord {
+            pool,
+            name,
+            number: 9,
+            address: "10.3.0.11".parse().unwrap(),
+            server: None,
+        });
         inventory
     }
 

@@ -13,6 +13,7 @@ use super::{
     pools::{BackendDraft, PoolDraft},
     problems::{Problems, Read},
     schema::nearest,
+    server_numbers,
     services::{AnnounceDraft, ServiceDraft},
     values::shorten,
     walk::Found,
@@ -56,6 +57,7 @@ impl Sections {
         if self.pools.is_ok() {
             let by_name: HashMap<&str, &PoolDraft> =
                 pools.iter().filter_map(|pool| Some((pool.name.as_ref().ok()?.value.as_str(), pool))).collect();
+            server_numbers::check(problems, services, &by_name);
             let mut lacking = BTreeMap::new();
             for service in services {
                 for name in service.pools.as_deref().unwrap_or_default() {

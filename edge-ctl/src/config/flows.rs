@@ -117,6 +117,7 @@ pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
 /// Refuses a key of `table` that means something at none of `ports`.
 fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
     let has = |is: &dyn Fn(&Ports) -> bool| ports.iter().any(is);
+    let is_quic = |ports: &Ports| ports.tracking == Tracking::Quic;
     let records = |ports: &Ports| ports.tracking != Tracking::Stateless;
     let unless = |means: bool, key, why: &str, other: &str| if means { Ok(()) } else { refuse(table, key, why, other) };
     let is_tcp = |ports: &Ports| ports.protocol == Protocol::Tcp;
@@ -135,6 +136,7 @@ fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
             "does nothing without udp = \"learn\" and a UDP port",
             "udp = \"learn\"",
         ),
+        unless(has(&is_quic), "quic_cid", "is for QUIC, and no port here is", "\"443/quic\" among the ports"),
         unless(
             has(&records),
             "flow_idle_timeout",

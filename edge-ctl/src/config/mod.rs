@@ -5,7 +5,7 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`problems`] has what is wrong with a text, [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`families`] what has an address of each IP version, [`across`] references between sections.
+//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`quic_cid`] connection IDs that name the server, [`families`] what has an address of each IP version, [`across`] references between sections, [`server_numbers`] those of backends.
 //! [`load`](mod@load) reads the file, [`include`] puts several together, and [`origin`] tells them apart again. [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
 
 // Time is an argument here, or is not needed.
@@ -30,7 +30,9 @@ mod pools;
 mod probe;
 mod probe_kinds;
 mod problems;
+mod quic_cid;
 mod schema;
+mod server_numbers;
 mod service;
 mod services;
 mod values;
@@ -55,7 +57,7 @@ pub(crate) use self::{
     families::{Clients, configured, configured_backend, is_meant, is_same, joined_backends, joined_names},
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
-    service::{Affinity, Announce, Ports, Service},
+    service::{Affinity, Announce, Ports, QuicCid, Service},
 };
 use self::{
     problems::{Problems, Read},
@@ -221,6 +223,8 @@ pub(crate) struct Backend {
     /// Its own port to probe, and its own Host header or server name.
     pub probe_port: Option<u16>,
     pub probe_host: Option<String>,
+    /// What it is called in connection IDs of QUIC.
+    pub server_number: Option<u32>,
 }
 
 /// Checks the text of a configuration; `file` is its name in the errors.

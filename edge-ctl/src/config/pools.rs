@@ -35,11 +35,14 @@ pub(super) struct PoolDraft {
 
 pub(super) struct BackendDraft {
     pub(super) name: String,
+    /// Where its name stands.
+    pub(super) at: usize,
     /// At least one, and at most one of each IP version.
     pub(super) addresses: Vec<Found<IpAddr>>,
     weight: u32,
     probe_port: Option<Found<u16>>,
     probe_host: Option<Found<String>>,
+    pub(super) server_number: Option<Found<u32>>,
 }
 
 impl BackendDraft {
@@ -56,6 +59,7 @@ impl BackendDraft {
             weight: self.weight,
             probe_port: self.probe_port.as_ref().map(|found| found.value),
             probe_host: self.probe_host.as_ref().map(|found| found.value.clone()),
+            server_number: self.server_number.map(|found| found.value),
         })
     }
 }
@@ -184,6 +188,8 @@ fn backend(
     let weight = table.optional("weight", values::integer(1..=65_535, "weight = 100"));
     let probe_port = table.optional("probe_port", values::integer(1..=65_535, "probe_port = 8080"));
     let probe_host = table.optional("probe_host", probe_kinds::host);
+    let server_number =
+        table.optional("server_number", values::integer(0..=u32::MAX.into(), "server_number = 17, or 0x11"));
     let problems = table.problems;
     let name = name.and_then(|name| match names.insert(name.value.clone(), name.at) {
         None => Ok(name),
@@ -204,12 +210,15 @@ fn backend(
         }
         Ok(own)
     });
+    let Found { value: name, at } = name?;
     Ok(BackendDraft {
-        name: name?.value,
+        name,
+        at,
         addresses: own?,
         weight: weight?.map_or(DEFAULT_WEIGHT, |found| found.value),
         probe_port: probe_port?,
         probe_host: probe_host?,
+        server_number: server_number?,
     })
 }
 

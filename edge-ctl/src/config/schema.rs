@@ -98,8 +98,10 @@ pub(super) const PROBE: Section = Section {
         "jitter",
     ],
 };
-pub(super) const BACKEND: Section =
-    Section { heading: "[[pool.backend]]", keys: &["name", "address", "weight", "probe_port", "probe_host"] };
+pub(super) const BACKEND: Section = Section {
+    heading: "[[pool.backend]]",
+    keys: &["name", "address", "weight", "probe_port", "probe_host", "server_number"],
+};
 pub(super) const SERVICE: Section = Section {
     heading: "[[service]]",
     keys: &[
@@ -118,6 +120,7 @@ pub(super) const SERVICE: Section = Section {
         "affinity",
         "affinity_prefix_v4",
         "affinity_prefix_v6",
+        "quic_cid",
         "announce",
         "announce_interface",
     ],
@@ -126,8 +129,23 @@ pub(super) const SERVICE: Section = Section {
 pub(super) const SERVICE_PORT: Section =
     Section { heading: "[[service.port]]", keys: &["port", "flow_table", "flow_idle_timeout", "udp", "learn"] };
 
-pub(super) const ALL: [&Section; 11] =
-    [&ROOT, &EDGE, &TUNNEL, &LIMITS, &DEFAULTS, &INTERFACE, &POOL, &PROBE, &BACKEND, &SERVICE, &SERVICE_PORT];
+pub(super) const QUIC_CID: Section =
+    Section { heading: "[service.quic_cid]", keys: &["scheme", "unit", "offset", "length"] };
+
+pub(super) const ALL: [&Section; 12] = [
+    &ROOT,
+    &EDGE,
+    &TUNNEL,
+    &LIMITS,
+    &DEFAULTS,
+    &INTERFACE,
+    &POOL,
+    &PROBE,
+    &BACKEND,
+    &SERVICE,
+    &SERVICE_PORT,
+    &QUIC_CID,
+];
 
 /// Keys of earlier versions, with their present names and what to write.
 const RENAMED: [(&str, &str, &str); 6] = [

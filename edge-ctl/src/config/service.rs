@@ -27,6 +27,16 @@ pub(crate) struct Service {
     pub announce: Announce,
     /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
     pub affinity: Option<Affinity>,
+    /// Where connection IDs of QUIC have the server's number. Each backend of its pools has one then, which fits and is its own.
+    pub quic_cid: Option<QuicCid>,
+}
+
+/// Where a connection ID has the server's number, in bits from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QuicCid {
+    pub offset: u8,
+    /// 1 to 32.
+    pub length: u8,
 }
 
 /// Leading bits of a client's address that are hashed.

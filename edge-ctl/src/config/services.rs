@@ -5,11 +5,12 @@ use std::{cell::Cell, collections::HashMap, net::IpAddr};
 use edge_common::abi::{MAX_POOLS, Mode, WhenExhausted};
 
 use super::{
-    Affinity, Announce, Clients, Interface, Ports, Service,
+    Affinity, Announce, Clients, Interface, Ports, QuicCid, Service,
     defaults::Defaults,
     destinations, flows,
     host::{self, MOST, distinct},
     problems::Read,
+    quic_cid,
     schema::SERVICE,
     values::{self, Entry, shorten},
     walk::{Found, Table},
@@ -28,6 +29,7 @@ pub(super) struct ServiceDraft {
     when_exhausted: Read<WhenExhausted>,
     pub(super) announce: Read<AnnounceDraft>,
     affinity: Read<Option<Affinity>>,
+    quic_cid: Read<Option<QuicCid>>,
 }
 
 /// `announce` and `announce_interface` of a service.
@@ -59,6 +61,17 @@ impl ServiceDraft {
         self.ports.as_deref().unwrap_or_default()
     }
 
+    /// Where connection IDs of its QUIC ports have the server's number, if it has such ports.
+    pub(super) fn quic_cid(&self) -> Option<QuicCid> {
+        let has_quic = self.ports().iter().any(|ports| quic_cid::is_quic(&ports.value));
+        self.quic_cid.ok().flatten().filter(|_| has_quic)
+    }
+
+    /// Whether it is not known whether it has that.
+    pub(super) const fn is_cid_unread(&self) -> bool {
+        self.quic_cid.is_err() || self.ports.is_err()
+    }
+
     /// Its slots, and where that is said; `default` if it does not say.
     pub(super) fn slots_or(&self, default: Found<u32>) -> Found<u32> {
         self.slots.ok().flatten().unwrap_or(default)
@@ -79,6 +92,7 @@ impl ServiceDraft {
         pools: &HashMap<String, usize>,
         interfaces: &[Found<Interface>],
     ) -> Read<Vec<Service>> {
+        let quic_cid = self.quic_cid();
         let names = self.pools.as_ref().map_err(|reported| *reported)?;
         let parts = self.parts(names.iter().any(|name| !pools.contains_key(&name.value)));
         let position =
@@ -87,6 +101,7 @@ impl ServiceDraft {
         let ports: Vec<_> = self.ports?.into_iter().map(|found| found.value).collect();
         let (name, mode, when_exhausted, affinity) =
             (self.name?.value, self.mode?, self.when_exhausted?, self.affinity?);
+        self.quic_cid?;
         let slots = self.slots?.map_or(slots, |found| found.value);
         let announce = self.announce?;
         let announce = match announce.interface(interfaces) {
@@ -109,6 +124,7 @@ impl ServiceDraft {
                 when_exhausted,
                 announce: announce.clone(),
                 affinity,
+                quic_cid,
             }
         };
         Ok(parts.iter().map(part).collect())
@@ -152,6 +168,7 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
         when_exhausted: when_exhausted.map(|found| found.map_or(WhenExhausted::Open, |found| found.value)),
         announce: announce(table),
         affinity: flows::affinity(table),
+        quic_cid: quic_cid::read(table),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use edge_common::abi::{Dimension, MAPS, MapKind, MapSpec, SLOTS_PER_CELL, SNAPSHOT_PAGE};
 
 use super::regions::cells;
-use crate::config::{Config, DEFAULT_SLOTS};
+use crate::config::{Config, DEFAULT_SLOTS, Service};
 
 /// Sizes of the maps in entries. For a map with two banks: entries of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,9 @@ impl Capacity {
             index_v4: index,
             index_v6: index,
             // Lists vary in length, so twice the room again keeps gaps between them from mattering.
-            candidates: room(tables).saturating_add(lists.saturating_mul(4)),
+            candidates: room(tables)
+                .saturating_add(lists.saturating_mul(4))
+                .saturating_add(server_cells(config).saturating_mul(3)),
             slots: room(slots) / SLOTS_PER_CELL,
             flows: limits.flows.clamp(16, 1 << 24).next_power_of_two(),
             fragments: limits.fragments,
@@ -146,4 +148,12 @@ pub(super) fn table_sizes(config: &Config) -> Vec<u32> {
         service.pools.iter().for_each(|&pool| sizes[pool] |= service.slots);
     }
     sizes
+}
+
+/// Cells that the server numbers of all services take.
+fn server_cells(config: &Config) -> u32 {
+    let routed = config.services.iter().filter(|service| service.quic_cid.is_some());
+    let backends = |service: &Service| service.pools.iter().map(|at| config.pools[*at].backends.len()).sum::<usize>();
+    let cells = |service| u32::try_from(backends(service) * 2).map_or(u32::MAX, u32::next_power_of_two);
+    routed.map(cells).fold(0, u32::saturating_add)
 }

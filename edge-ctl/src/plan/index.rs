@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::{
-    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, map},
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, Tracking, map},
     tables::service_index,
     wire::protocol,
 };
@@ -25,6 +25,11 @@ pub(super) fn build(
             let target = Target::new(narrow(new.number), service.slots, new.service.slots)
                 .with_mode(service.mode)
                 .with_flows(ports.tracking, service.affinity.map(|affinity| affinity.prefix(vip)));
+            let target = if service.quic_cid.is_some() && ports.tracking == Tracking::Quic {
+                target.by_connection()
+            } else {
+                target
+            };
             match vip {
                 IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),
                 IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), target)),

@@ -10,6 +10,7 @@ mod image;
 mod generation;
 mod pools;
 mod retired;
+mod servers;
 mod services;
 mod index;
 mod regions;

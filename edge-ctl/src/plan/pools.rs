@@ -88,7 +88,8 @@ pub(super) fn plan(
                 }
             };
             states.push(state);
-            record.backends.push(BackendRecord { name: backend.name.clone(), number, address: backend.address });
+            let (name, server) = (backend.name.clone(), backend.server_number);
+            record.backends.push(BackendRecord { name, number, address: backend.address, server });
         }
         let placed = place_tables(pool, &states, old, &mut regions, &mut record, &mut image.candidates);
         placed.ok_or_else(|| {

@@ -23,8 +23,8 @@ pub(super) fn kept<'a>(config: &Config, previous: Option<Previous<'a>>) -> Vec<&
 pub(super) fn retired(previous: Option<Previous<'_>>, kept: &[&RetiredRecord], new: &Snapshot) -> Vec<RetiredRecord> {
     let configured: BTreeSet<_> = new.backends().map(|(_, backend)| backend.number).collect();
     let removed = previous.into_iter().flat_map(|previous| previous.snapshot.backends()).map(|(pool, backend)| {
-        let BackendRecord { name, number, address } = backend.clone();
-        RetiredRecord { pool: pool.name.clone(), name, number, address }
+        let BackendRecord { name, number, address, server } = backend.clone();
+        RetiredRecord { pool: pool.name.clone(), name, number, address, server }
     });
     kept.iter().map(|&known| known.clone()).chain(removed).filter(|known| !configured.contains(&known.number)).collect()
 }

@@ -53,6 +53,7 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
             weight: 100,
             probe_port: None,
             probe_host: None,
+            server_number: None,
         })
         .collect();
     Pool { name: name.to_owned(), min_healthy: 1, probe: None, judging: Judging::default(), backends }
@@ -76,5 +77,6 @@ pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, po
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
         affinity: None,
+        quic_cid: None,
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Config, is_same},
-    plan::{Capacity, ServiceRecord, Snapshot, regions::Regions},
+    plan::{Capacity, ServiceRecord, Snapshot, regions::Regions, servers::Servers},
 };
 
 pub(super) fn plan(
@@ -19,6 +19,7 @@ pub(super) fn plan(
 ) -> Result<(), PlanError> {
     let before = previous.map(|p| p.snapshot);
     let mut numbers = Numbers::new(0, capacity.services, before.iter().flat_map(|s| &s.services).map(|s| s.number));
+    let mut servers = Servers::new(capacity, before, image);
     let mut regions = Regions::new(capacity.slots, before.iter().flat_map(|s| s.slot_cells()));
     for service in &config.services {
         let origin = before.and_then(|s| s.service_before(&service.name));
@@ -35,12 +36,15 @@ pub(super) fn plan(
                 full(map::SLOTS, "cells", capacity.slots, needs)
             })?,
         };
+        let servers = servers.place(service, old.map(|old| &old.servers), image)?;
+        let (cid_offset, cid_length) = service.quic_cid.map_or((0, 0), |cid| (cid.offset, cid.length));
         let record = ServiceRecord {
             name: service.name.clone(),
             number,
             cell,
             slots: service.slots,
             pools: service.pools.clone(),
+            servers,
         };
         let origin = origin.map(|(origin, _)| origin);
         let failover = previous.zip(origin).map_or(Failover::default(), |(previous, old)| {
@@ -58,10 +62,13 @@ pub(super) fn plan(
                 pools,
                 pool_count: narrow(service.pools.len()),
                 when_exhausted: service.when_exhausted as u8,
-                reserved: [0; 2],
+                cid_offset,
+                cid_length,
                 in_transition: 1,
                 slot_mask: service.slots - 1,
-                reserved_too: [0; 3],
+                servers: servers.cell,
+                server_mask: servers.cells.saturating_sub(1),
+                reserved: 0,
             },
             fresh_number: old.is_none(),
             owners: match (kept, origin.filter(|origin| origin.slots == service.slots)) {

@@ -32,6 +32,16 @@ pub(crate) struct ServiceRecord {
     pub slots: u32,
     /// Positions of its pools in [`Snapshot::pools`], in order of priority.
     pub pools: Vec<usize>,
+    pub servers: ServersRecord,
+}
+
+/// Where the server numbers of a service stand in `CANDIDATES`; of one that does not route by connection ID nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServersRecord {
+    pub cell: u32,
+    pub cells: u32,
+    /// CRC-32 (IEEE) of the cells' bytes.
+    pub checksum: u32,
 }
 
 /// What a pool was given.
@@ -57,6 +67,8 @@ pub(crate) struct BackendRecord {
     pub name: String,
     pub number: BackendNumber,
     pub address: std::net::IpAddr,
+    /// What it is called in connection IDs of QUIC.
+    pub server: Option<u32>,
 }
 
 /// The number of a retired backend. Pool, name and address together identify it.
@@ -67,6 +79,7 @@ pub(crate) struct RetiredRecord {
     pub name: String,
     pub number: BackendNumber,
     pub address: std::net::IpAddr,
+    pub server: Option<u32>,
 }
 
 impl Snapshot {
@@ -153,7 +166,9 @@ impl Snapshot {
 
     /// The runs of `CANDIDATES` in use: first cell and length.
     pub(super) fn candidate_cells(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.pools.iter().flat_map(|pool| [(pool.table, pool.sizes), (pool.member_list, list_cells(&pool.backends))])
+        let pools = self.pools.iter();
+        let pools = pools.flat_map(|pool| [(pool.table, pool.sizes), (pool.member_list, list_cells(&pool.backends))]);
+        pools.chain(self.services.iter().map(|service| (service.servers.cell, service.servers.cells)))
     }
 
     /// The runs of `SLOTS` in use: first cell and length.

@@ -49,7 +49,14 @@ fn configuration(pools: &Pools, services: &Services) -> Config {
             let Some((other, weight)) = *choice else { continue };
             let last = u8::try_from(b * 2 + usize::from(other)).expect("six backends") + 1;
             let address = IpAddr::V4(Ipv4Addr::new(10, 1, u8::try_from(p).expect("five pools"), last));
-            made.backends.push(Backend { name: format!("b{b}"), address, weight, probe_port: None, probe_host: None });
+            made.backends.push(Backend {
+                name: format!("b{b}"),
+                address,
+                weight,
+                probe_port: None,
+                probe_host: None,
+                server_number: None,
+            });
         }
         if !made.backends.is_empty() {
             config.pools.push(made);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use edge_common::{
     abi::{
         BackendNumber, CELL, Cell, Generation, Pool, SLOTS_PER_CELL, Service, ServiceKeyV4, ServiceKeyV6, Slot,
-        SlotAddress, SlotCell, State, Target, VIP_ENTRY, slot_address,
+        SlotAddress, SlotCell, State, Target, Tracking, VIP_ENTRY, slot_address,
     },
     host::Memory,
     lookup::service_index::Key,
@@ -14,7 +14,7 @@ use edge_common::{
     tables::{
         self,
         candidates::{self, Member},
-        service_index,
+        servers, service_index,
     },
 };
 
@@ -95,6 +95,11 @@ impl World {
             let mut pools = [0; 8];
             pools[..service.pools.len()].copy_from_slice(&service.pools);
             let number_32 = u32::try_from(number).expect("a small world");
+            let (cid_offset, cid_length) = service.quic_cid.unwrap_or_default();
+            let members = service.pools.iter().flat_map(|pool| &self.pools[usize::from(*pool)].members);
+            let named: Vec<_> = members.map(|member| (Self::server_number(*member), *member)).collect();
+            let (servers, table) = (memory.candidates.len(), servers::build(&named));
+            memory.candidates.extend(&table);
             put(
                 &mut memory.services,
                 number,
@@ -106,6 +111,10 @@ impl World {
                     when_exhausted: service.when_exhausted as u8,
                     in_transition: service.in_transition.into(),
                     slot_mask: self.slots - 1,
+                    cid_offset,
+                    cid_length,
+                    servers: u32::try_from(servers).expect("a small world"),
+                    server_mask: u32::try_from(table.len()).expect("a small world") - 1,
                     ..Service::default()
                 },
             );
@@ -168,6 +177,11 @@ impl World {
             // Strays and VIPs themselves have no slots.
             let first = memory.service(ACTIVE, service.into()).map_or(0, |service| service.slots);
             let target = Target::new(service, self.slots, first);
+            let is_routed = self
+                .services
+                .get(usize::from(service))
+                .is_some_and(|plan| plan.quic_cid.is_some() && plan.tracking == Tracking::Quic);
+            let target = if is_routed { target.by_connection() } else { target };
             let target = match self.services.get(usize::from(service)) {
                 Some(service) => target.with_flows(service.tracking, service.affinity).with_mode(service.mode),
                 None => target,

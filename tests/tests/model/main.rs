@@ -110,7 +110,9 @@ fn with_little_room(kernel: bool) {
     let found = report.shaken.join("\n");
     println!("flows whose backend had died for a moment, and whose slot was taken over in it:\n{found}");
     assert!(report.shaken.len() as u64 <= handful, "more than {handful}:\n{found}");
-    for what in FlowCount::ALL {
+    // No service of the model goes by connection IDs.
+    let not_here = [FlowCount::ByConnectionId, FlowCount::UnknownConnectionId];
+    for what in FlowCount::ALL.into_iter().filter(|what| !not_here.contains(what)) {
         assert!(report.count(what) > 0, "nothing was {}", what.name());
     }
 }

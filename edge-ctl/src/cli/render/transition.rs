@@ -131,7 +131,13 @@ mod tests {
     fn a_change(transition: &Transition, held: Option<Held>) -> Status {
         let mut inventory = inventory();
         let (pool, name) = ("provider-a".to_owned(), "a3".to_owned());
-        inventory.retired.push(RetiredRecord { pool, name, number: 9, address: "10.1.0.14".parse().unwrap() });
+        inventory.retired.push(RetiredRecord {
+            pool,
+            name,
+            number: 9,
+            address: "10.1.0.14".parse().unwrap(),
+            server: None,
+        });
         let mut plane = FakeDataPlane::fresh(&inventory);
         plane
             .set_state(9, State(State::ALIVE | State::ENABLED | State::RETIRED | State::UP), "1 probe passed")

@@ -60,6 +60,7 @@ fn a_small_file_gets_the_defaults() {
         weight: 100,
         probe_port: None,
         probe_host: None,
+        server_number: None,
     };
     let pool = Pool {
         name: "provider-a".to_owned(),
@@ -86,6 +87,7 @@ fn a_small_file_gets_the_defaults() {
         when_exhausted: WhenExhausted::Open,
         announce: Announce::None,
         affinity: None,
+        quic_cid: None,
     };
     assert_eq!(config.services, [service]);
 }

@@ -17,7 +17,7 @@ fn rich() -> &'static str {
 fn parts(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for line in text.split_inclusive('\n') {
-        let below = ["[pool.", "[[pool.", "[[service."].iter().any(|heading| line.starts_with(heading));
+        let below = ["[pool.", "[[pool.", "[service.", "[[service."].iter().any(|heading| line.starts_with(heading));
         if line.starts_with('[') && !below {
             parts.push(String::new());
         }

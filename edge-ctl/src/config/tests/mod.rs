@@ -2,6 +2,7 @@
 
 mod accepted;
 mod catalogue;
+mod connections;
 mod defaults;
 mod documents;
 mod excerpts;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{Affinity, Announce, Backend, Config, Judging, Pool, Ports, Probe, Service, Tunnel};
+use crate::config::{Affinity, Announce, Backend, Config, Judging, Pool, Ports, Probe, QuicCid, Service, Tunnel};
 
 /// What changes from one configuration to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -225,6 +225,10 @@ fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Servic
         None => "flow".to_owned(),
         Some(Affinity { v4, v6 }) => format!("source /{v4}, IPv6 /{v6}"),
     });
+    changes.note("quic_cid", &old.quic_cid, &new.quic_cid, |cid| match cid {
+        None => "none".to_owned(),
+        Some(QuicCid { offset, length }) => format!("{length} bits from bit {offset}"),
+    });
     changes.note("announce", &old.announce, &new.announce, |announce| match announce {
         Announce::None => "none".to_owned(),
         Announce::L2 { interface } => format!("l2 on {interface}"),
@@ -269,6 +273,7 @@ fn backend((old, old_addresses): &(Backend, Vec<IpAddr>), (new, addresses): &(Ba
     changes.note("weight", &old.weight, &new.weight, u32::to_string);
     changes.note("probe_port", &old.probe_port, &new.probe_port, optional);
     changes.note("probe_host", &old.probe_host, &new.probe_host, optional);
+    changes.note("server_number", &old.server_number, &new.server_number, optional);
     changes.0
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod cases;
 
 mod affinity;
+mod connection;
 mod rate_limit;
 mod failover;
 mod forged;

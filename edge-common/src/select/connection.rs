@@ -1,0 +1,95 @@
+//! The server that a packet's connection ID names: a client of QUIC may come from another address, and stays.
+//!
+//! ```text
+//! packet               the ID names                       goes to
+//! short header,        a server that lives                that server, whatever slot, owner and record say
+//! Handshake            another one, or none               by its address
+//! Initial, 0-RTT       the slot's owner, which lives      the owner: it has answered, and may be drained since
+//!                      another one, or none               by its address: the client may have made the ID up
+//! ```
+
+use super::{FlowQuery, owner::serves_any, pools::eligible};
+use crate::{
+    abi::{BackendNumber, FlowCount, ServerCell, Service, State},
+    maps::{Maps, PoolMaps, View},
+    wire::{
+        packet::{Packet, after},
+        quic::{self, ConnectionId},
+    },
+};
+
+/// Places in which a server number is looked for, one after the other.
+pub const PLACES: u32 = 4;
+
+/// The first place of a server number in a table, modulo the table's size.
+#[inline(always)]
+pub const fn place(number: u32) -> u32 {
+    ((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// The server that a packet's connection ID names, if the packet goes there for it. The UDP header stands at `offset`.
+#[inline(always)]
+pub fn named<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    view: View<'_>,
+    service: &Service,
+    query: &FlowQuery,
+    offset: usize,
+) -> Option<BackendNumber> {
+    if service.cid_length == 0 {
+        return None;
+    }
+    let id = quic::connection_id(packet, offset)?;
+    let found = match server_number(packet, service, id) {
+        Some(number) => backend(maps, service, number),
+        None => 0,
+    };
+    let may_be_made_up = !id.is_servers && maps.slot(query.slot())?.owner != found;
+    if !may_be_made_up && serves(maps, view, service, query, found) {
+        maps.count_flow(query.target.service(), FlowCount::ByConnectionId);
+        return Some(found);
+    }
+    if id.is_servers {
+        maps.count_flow(query.target.service(), FlowCount::UnknownConnectionId);
+    }
+    None
+}
+
+/// Whether a backend serves the flow: also one that is down, where nothing is left and the service fails open.
+#[inline(always)]
+fn serves<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, query: &FlowQuery, backend: BackendNumber) -> bool {
+    if serves_any(maps, service, backend, State::ALIVE) {
+        return true;
+    }
+    let slot = query.hash.slot(query.target.slot_mask());
+    let fails_open = matches!(eligible(maps, view, service, slot), Some((_, State::ENABLED)));
+    fails_open && serves_any(maps, service, backend, State::ENABLED)
+}
+
+/// The server's number in a connection ID, if that is long enough.
+#[inline(always)]
+fn server_number<P: Packet>(packet: &P, service: &Service, id: ConnectionId) -> Option<u32> {
+    let (offset, length) = (u32::from(service.cid_offset), u32::from(service.cid_length));
+    if offset.wrapping_add(length) > id.bits {
+        return None;
+    }
+    // Behind an ID there are eight bytes more in any packet: what they are encrypted with needs twenty.
+    let word = u64::from_be_bytes(packet.load(after(id.at, (offset >> 3) as usize & 31))?);
+    Some((word << (offset & 7)).wrapping_shr(64_u32.wrapping_sub(length)) as u32)
+}
+
+/// The backend with this server number; 0 for none. All places are looked at, and the paths of each merged.
+#[inline(always)]
+pub(crate) fn backend<M: PoolMaps>(maps: &M, service: &Service, number: u32) -> BackendNumber {
+    let first = place(number);
+    let mut found = 0;
+    for step in 0..PLACES {
+        let at = service.servers.wrapping_add(first.wrapping_add(step) & service.server_mask);
+        let Some(cell) = maps.candidates(at) else { return 0 };
+        let cell = ServerCell::from(cell);
+        let here = if cell.number == number { u32::from(cell.backend) } else { 0 };
+        found = maps.merge_paths(found | here, 0xffff);
+    }
+    found as BackendNumber
+}
