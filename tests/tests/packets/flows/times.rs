@@ -3,6 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use edge_common::{
+    abi::Timeouts,
     flow_table::{Stage, since, units},
     host::FlowRecord,
 };
@@ -10,14 +11,14 @@ use edge_tests::{
     both::{Program, on_host},
     kernel::Arrival,
     namespace::in_namespace,
-    packet::Tcp,
+    packet::{ACK, Payload, Tcp},
     world::Side,
 };
 
 use super::{
     Flow,
     Says::{Concerns, Runs, Starts},
-    TCP, Who, both, number, put_records, reached, record, recorded_at, set_owner, world,
+    TCP, Who, both, framed, number, put_records, reached, record, recorded_at, set_owner, world,
 };
 
 const SLOT: u32 = 33;
@@ -95,5 +96,35 @@ fn what_only_concerns_a_flow_is_none_of_its_packets() {
         let seen = on_host(&memory, Program::Edge, &flow.frame(Concerns), Arrival::by(1));
         assert_eq!(reached(&seen).1, Some(number(&memory, SLOT, Who::Second)), "{side:?}");
         assert_eq!(record(&memory, &flow), before, "{side:?}");
+    }
+}
+
+#[test]
+fn a_client_that_only_listens_stays_for_as_long_as_it_does() {
+    for side in Side::BOTH {
+        let world = world(side);
+        let mut memory = world.memory();
+        memory.flows.head.timeouts = Timeouts::STANDARD;
+        let [home, owner] = [Who::Third, Who::Second].map(|who| number(&memory, SLOT, who));
+        set_owner(&memory, TCP, SLOT, owner);
+        let flow = Flow::into_slot(&world, side, TCP, SLOT, 0);
+        put_records(&mut memory, &[(flow, recorded_at(home))]);
+        let mut listens = flow.packet(Runs);
+        if let Payload::Tcp(tcp) = &mut listens.payload {
+            (tcp.flags, tcp.data) = (ACK, Vec::new());
+        }
+        let listens = framed(listens);
+        // A download's bare ACKs and the answers to a server's keepalives have one sequence number for hours.
+        let to = |now| {
+            memory.clock_ns.set(now);
+            reached(&on_host(&memory, Program::Edge, &listens, Arrival::by(1))).1
+        };
+        let mut now = memory.clock_ns.get();
+        for timeout in 0..24 {
+            now += 295 * S;
+            assert_eq!(to(now), Some(home), "{side:?}, after {timeout} timeouts");
+            let record = record(&memory, &flow).map(|record| (record.seen, record.stage));
+            assert_eq!(record, Some((units(now), Stage::Established)), "{side:?}, after {timeout} timeouts");
+        }
     }
 }
