@@ -17,7 +17,7 @@ use edge_common::{
         FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service,
         ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
     },
-    flow_table::{Entry, FlowMemory, Native, SLOTS as FLOW_SLOTS, Word as _, Words},
+    flow_table::{Entry, FlowMemory, Native, SLOTS as FLOW_SLOTS, Word, Words},
     maps::{Fragments, Maps, PoolMaps, Route},
 };
 
@@ -159,7 +159,7 @@ impl<C: Context> FlowMemory for KernelMaps<'_, C> {
     }
 }
 
-impl<'a, C: Context> Maps for KernelMaps<'a, C> {
+impl<C: Context> Maps for KernelMaps<'_, C> {
     type Flows = Self;
 
     #[inline(always)]
@@ -269,7 +269,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
         let word = unsafe { &*limiter.cast::<<Native as Words>::U64>().add(action as usize) };
         // Where CPUs are at it together, some of them get nothing: that is a flood.
         for _ in 0..TAKES {
-            let before = word.load();
+            let before = Word::load(word);
             let Some(after) = RateLimiter::after_one_more(before, now_ns, limit) else { return false };
             if word.replace_if(before, after) {
                 return true;
