@@ -86,6 +86,11 @@ fn strip(binary: &Path) -> Result<()> {
     std::fs::rename(&draft, binary).with_context(|| format!("could not replace {}", binary.display()))
 }
 
+/// Whether the eBPF programs were built before.
+pub(crate) fn has_object() -> bool {
+    cargo::root().join("target/bpf/edge").exists()
+}
+
 /// Builds the eBPF programs into `target/bpf`: `edge`, and those of the bench.
 pub(crate) fn object(trace: bool) -> Result<()> {
     let Ebpf { toolchain, linker } = setup::ebpf()?;

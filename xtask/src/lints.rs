@@ -20,16 +20,6 @@ pub(crate) fn all() -> Result<()> {
     Ok(())
 }
 
-/// Every check, for which whatever else runs does not wait: on a busy machine it takes its time.
-pub(crate) fn unhurried() -> Counts {
-    // What this thread starts is as nice as it is. If it can't be, what runs beside it is slower, and no less right.
-    let thread = nix::unistd::gettid().to_string();
-    drop(output(Command::new("renice").args(["-n", "10", "-p", &thread])));
-    let mut counts = Counts::default();
-    counted(&mut counts);
-    counts
-}
-
 /// Every check, each counted as a test.
 pub(crate) fn counted(counts: &mut Counts) {
     let mut check = |what: &str, command: &mut Command| {

@@ -32,7 +32,7 @@ impl Extent {
 }
 
 /// Programs and the tests in them, by a part of their names, and how long they may take on a slow machine.
-const CORE: [(&str, &[&str], u64); 1] = [("packets", &["load::", "exits::"], 300)];
+const CORE: [(&str, &[&str], u64); 1] = [("packets", &["load::", "exits::"], 900)];
 const WHOLE: [(&str, &[&str], u64); 2] = [
     // What meets helpers, maps and clocks of the kernel; what only meets the program's own logic is tested on this machine.
     (
