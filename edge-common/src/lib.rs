@@ -14,6 +14,7 @@
     reason = "lengths and offsets of a packet fit 16 bits; where they might not, the conversion is checked"
 )]
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, reason = "time is an argument, or the trait's"))]
 
 pub mod abi;
 pub mod hash;

@@ -73,6 +73,28 @@ fn a_file_says_what_it_is_and_is_not_long() {
     }
 }
 
+#[test]
+fn a_module_that_is_called_pure_may_not_look_at_a_clock() {
+    const LINT: &str = "clippy::disallowed_methods";
+    let root = package("edge-ctl").join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut seen = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        let idea: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        if idea.contains("Pure.") || idea.contains("Pure:") {
+            // A lint of a module is one of all modules in it.
+            let around = file.ancestors().skip(1).take_while(|folder| *folder != root);
+            let mut modules = around.flat_map(|folder| [folder.join("mod.rs"), folder.with_extension("rs")]);
+            let is_around = modules.any(|module| fs::read_to_string(module).is_ok_and(|text| text.contains(LINT)));
+            assert!(is_around || text.contains(LINT), "{} may look at a clock", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen} modules are called pure");
+}
+
 /// A circle of arrows, if there is one.
 fn circle(mut arrows: BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
     // What imports nothing that is left is in no circle.

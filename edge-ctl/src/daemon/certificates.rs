@@ -3,6 +3,8 @@
 //! Says so once when a certificate has few days left, once when it has none, and once when that is over. Who has shown none
 //! is not known to have a bad one.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 
 use edge_common::abi::BackendNumber;

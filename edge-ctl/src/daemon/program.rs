@@ -183,7 +183,7 @@ impl Program {
 
     /// Takes the place of a program with older maps, once the new ones know as much.
     pub(crate) fn take_over(&mut self, inventory: &Inventory, plane: &impl DataPlane, events: &Events) {
-        let is_due = self.takes_over.is_some_and(|until| until <= Instant::now() || is_settled(inventory, plane));
+        let is_due = self.takes_over.is_some_and(|until| until <= Instant::now() || knows_backends(inventory, plane));
         if is_due && matches!(self.state, State::Waiting(_)) {
             self.takes_over = None;
             if let State::Waiting(program) = std::mem::replace(&mut self.state, State::Refused) {
@@ -225,7 +225,7 @@ fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
 }
 
 /// Whether maps know of each backend how it is, and the way to it.
-fn is_settled(inventory: &Inventory, plane: &impl DataPlane) -> bool {
+fn knows_backends(inventory: &Inventory, plane: &impl DataPlane) -> bool {
     inventory.members().all(|member| match plan::health(plane.state(member.number)) {
         Health::Down => true,
         Health::Unknown if member.pool.probe.is_some() => false,

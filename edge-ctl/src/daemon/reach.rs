@@ -5,7 +5,7 @@
 //! host that is cut off, and all stays as it was: it must not flap. Whoever is out stays out until something can be sent
 //! there again.
 
-#![deny(clippy::wildcard_enum_match_arm)]
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! What becomes of a generation after it came into force: good after a soak, or to blame for what its services lack.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use crate::{
     config,
     control::{

@@ -3,6 +3,9 @@
 //! [`Host`] is what the host has, [`compare`] what of it does not go with a configuration. Nothing here refuses a
 //! configuration or takes traffic away: who runs an edge may be about to mend the host.
 
+// What does not go with a host does not depend on when it is asked.
+#![deny(clippy::disallowed_methods)]
+
 mod findings;
 mod host;
 mod limits;

@@ -1,6 +1,8 @@
 //! The load balancer's program a second time, for rehearsals: over the tables of the first, with its own word on what is
 //! published, and its own backends, counters and flow records. It is attached to nothing, and changes nothing that packets see.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},

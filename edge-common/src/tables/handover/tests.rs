@@ -200,7 +200,7 @@ proptest! {
 
     /// Times that are no whole milliseconds are never rounded in favour of a move.
     #[test]
-    fn no_slot_moves_within_the_linger(
+    fn no_slot_moves_within_the_timeout(
         flow_idle_timeout in 1u64..5_000_000_000,
         gaps in prop::collection::vec(0u64..2_000_000_000, 1..20),
     ) {

@@ -184,15 +184,15 @@ impl Drops {
         }
     }
 
+    #[deny(clippy::wildcard_enum_match_arm)]
     fn news(&mut self, packets: &[u64], now: Instant) -> Vec<String> {
         let is_first = self.0.is_empty();
         let mut lines = Vec::new();
         for (exit, count) in DecapExit::ALL.iter().zip(packets) {
-            let (what, count) = match exit {
-                DecapExit::NotTunnel | DecapExit::Decapsulated => continue,
-                exit if exit.verdict() == Verdict::Drop => ("dropped", *count),
-                _ => ("not taken", *count),
-            };
+            if matches!(exit, DecapExit::NotTunnel | DecapExit::Decapsulated) {
+                continue;
+            }
+            let (what, count) = (if exit.verdict() == Verdict::Drop { "dropped" } else { "not taken" }, *count);
             let drop =
                 self.0.entry(exit.name()).or_insert(Drop { known: if is_first { count } else { 0 }, logged: None });
             // Counters that were made anew start again.

@@ -1,5 +1,7 @@
 //! What a configuration has that another has not, by names. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{collections::BTreeMap, fmt::Debug, net::IpAddr, time::Duration};
 
 use serde::Serialize;

@@ -11,6 +11,8 @@
 //!
 //! N is how many services, pools and backends are removed, and at least 1: a word for two removals is none for two hundred.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,

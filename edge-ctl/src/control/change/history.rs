@@ -1,6 +1,8 @@
 //! What was in force: the texts of the last generations, how each came and what became of it, and the trial that is under way.
 //! In the maps it lies beside the generation, and on disk for a cold start. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
 use std::sync::Arc;
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
@@ -182,8 +184,8 @@ impl History {
             return None;
         }
         let undone = self.entries.iter().rev().find_map(|entry| match &entry.verdict {
-            Verdict::Undone(why) if entry.checksum == checksum => Some((entry.generation, why)),
-            _ => None,
+            Verdict::Undone(why) => (entry.checksum == checksum).then_some((entry.generation, why)),
+            Verdict::Soaking | Verdict::Good | Verdict::Replaced => None,
         });
         match undone {
             Some((generation, why)) => Some(format!("generation {generation} had this text, and was undone ({why})")),

@@ -1,6 +1,8 @@
 //! Watches a generation after it came into force. It is good once no service has lost availability for a while; and it is to blame
 //! for what a service lacks that it would have had with the configuration before, with what is known of the backends now. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,

@@ -1,5 +1,7 @@
 //! What a cold start brings into force: the file, or what was in force before the reboot. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use super::{BackendWord, Kept};
 use crate::{
     config::{self, Config},

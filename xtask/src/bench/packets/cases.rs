@@ -268,10 +268,12 @@ impl Route {
             _ if self.mode == "dsr" => (Exit::DsrTx, -tag),
             _ => (Exit::IpipTx, header(self.backends) - tag),
         };
-        let most = match exit {
-            Exit::RejectReset => (14 + header(self.vip) + 20).cast_unsigned(),
-            Exit::TooBig => 14 + longest,
-            _ => u32::MAX,
+        let most = if exit == Exit::RejectReset {
+            (14 + header(self.vip) + 20).cast_unsigned()
+        } else if exit == Exit::TooBig {
+            14 + longest
+        } else {
+            u32::MAX
         };
         let longer = u32::try_from(length).expect("a frame").strict_add_signed(moved);
         Leaving { way: Way::Edge(exit), moved, cut: longer.saturating_sub(most) }

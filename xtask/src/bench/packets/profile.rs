@@ -1,5 +1,7 @@
 //! How many instructions a packet costs, counted where nothing else runs.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{cell::RefCell, collections::BTreeMap, sync::atomic::AtomicU32};
 
 use anyhow::{Context as _, Result, ensure};
