@@ -148,6 +148,8 @@ pub struct ServicePlan {
     pub failover: Failover,
     pub tracking: Tracking,
     pub in_transition: bool,
+    /// When its new flows were sent elsewhere, in units; 0: never.
+    pub redirected: u32,
     /// How many bits of the client's address are hashed, instead of the whole flow.
     pub affinity: Option<u8>,
     /// Where connection IDs have the server's number: its first bit, and its bits.
@@ -249,6 +251,7 @@ impl World {
             failover: Failover::default(),
             tracking: if protocol == 6 { Tracking::Tcp } else { Tracking::Stateless },
             in_transition: true,
+            redirected: 0,
             affinity: None,
             quic_cid: None,
         });

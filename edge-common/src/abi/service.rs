@@ -82,8 +82,9 @@ pub struct Service {
     pub servers: u32,
     /// Their cells, less one; a power of two less one.
     pub server_mask: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// When new flows were last sent elsewhere though their backends live, in [units](crate::flow_table::units); 0: never. For a
+    /// moment after that, a packet that seems to start a flow of QUIC may be its client's second one.
+    pub redirected: u32,
 }
 
 /// A server's number in connection IDs, and the backend that it is, as a [`Cell`] has them. Backend 0: an empty one.

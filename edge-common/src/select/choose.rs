@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     abi::{BackendNumber, Exit, Service, Slot, SlotAddress, State, Target, Tracking, slot_address},
+    flow_table::units,
     hash::Hash,
     maps::{Maps, View},
     step::{Change, Seen, What},
@@ -49,6 +50,19 @@ pub fn follows<M: Maps>(maps: &M, service: &Service, seen: Seen) -> bool {
     serves_any(maps, service, seen.backend, State::ALIVE)
 }
 
+/// For how long after a change a packet that starts a flow of QUIC may be its client's second one, in units of time: a second. A
+/// round trip passes between these two, and a client that hears nothing waits for a second.
+const HANDSHAKE: i32 = 4;
+
+/// Whether a packet that seems to start a flow may be of one that began just before a change, and that no record shows. Not of
+/// TCP, whose SYN is sent again only if nothing came of the first.
+#[inline(always)]
+fn may_have_begun<M: Maps>(maps: &M, service: &Service, query: &FlowQuery) -> bool {
+    query.target.tracks(Tracking::Quic)
+        && service.redirected != 0
+        && units(maps.now_ns()).wrapping_sub(service.redirected).cast_signed() < HANDSHAKE
+}
+
 /// Chooses the backend for a packet by its flow's record, which it does not [follow](follows()), its slot's owner, and its slot's
 /// pick.
 ///
@@ -89,7 +103,8 @@ pub fn choose<M: Maps>(
     }
     // Where no packet shows that a flow starts, a flow whose backend has died starts anew.
     let learns = query.target.tracks(Tracking::Learn);
-    let starts = query.starts || learns && (recorded != 0 || !owner_lives);
+    let has_begun = may_have_begun(maps, service, query) && recorded == 0 && owner_lives;
+    let starts = query.starts && !has_begun || learns && (recorded != 0 || !owner_lives);
     let (what, to) = if is_forged && owner_lives {
         (What::Correct, owner)
     } else if !starts && (recorded != 0 || !owner_lives) || pick == owner || pick == 0 {

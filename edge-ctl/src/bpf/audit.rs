@@ -53,7 +53,7 @@ impl PinnedMaps {
             hasher.update(bytemuck::bytes_of(&entry));
         }
         for service in known.services.iter().filter_map(|record| self.maps.service(bank, record.number)) {
-            hasher.update(bytemuck::bytes_of(&Service { failover: 0, in_transition: 0, ..service }));
+            hasher.update(bytemuck::bytes_of(&Service { failover: 0, in_transition: 0, redirected: 0, ..service }));
         }
         let pools = known.pools.iter().filter_map(|record| self.maps.pools.read(position(bank, record.number.into())?));
         for pool in pools {

@@ -46,5 +46,14 @@ impl Picks {
 /// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
 /// as to look at an owner.
 pub(super) const fn alike(service: &Service) -> Service {
-    Service { slots: 0, in_transition: 0, servers: 0, server_mask: 0, cid_offset: 0, cid_length: 0, ..*service }
+    Service {
+        slots: 0,
+        in_transition: 0,
+        redirected: 0,
+        servers: 0,
+        server_mask: 0,
+        cid_offset: 0,
+        cid_length: 0,
+        ..*service
+    }
 }

@@ -119,6 +119,8 @@ impl PinnedMaps {
             Slots::of(&self.maps, &new.service).look_at_all();
         }
         self.write_timeouts(&image.flow_timeouts, false)?;
+        let numbers: Vec<_> = image.services.iter().map(|new| new.number).collect();
+        self.note_redirection(bank, &numbers);
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
         let Edition(after) = image.after;
         // Bank and count in one word, which no other edition has had.

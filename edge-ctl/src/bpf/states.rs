@@ -46,7 +46,12 @@ impl PinnedMaps {
             let concerned = if decides(before) == decides(state) { Vec::new() } else { self.services_of(pool) };
             // A death is told at once.
             let dies = before.has_all(State::ALIVE) && !state.has_all(State::ALIVE);
-            let changing = if dies { self.announce_change(&concerned) } else { self.begin_transition(&concerned) };
+            let changing = if dies {
+                self.announce_change(&concerned)
+            } else {
+                self.note_redirection(self.maps.bank(), &concerned);
+                self.begin_transition(&concerned)
+            };
             // A pool must not count a backend that is gone: a daemon that dies in between would leave a pool whose count is
             // too high, and new flows without a backend.
             let lost = before.0 & !state.0 & (State::NEW | State::ENABLED);
@@ -107,6 +112,7 @@ impl PinnedMaps {
         let changing = self.begin_transition(&[service]);
         // A generation that another writer publishes meanwhile has the failover from before: then once more.
         while let (bank, Some(word)) = (self.maps.bank(), self.failover_word(service)) {
+            self.note_redirection(bank, &[service]);
             word.store(failover.to_raw(), Ordering::Release);
             self.count_edition();
             if self.maps.bank() == bank {

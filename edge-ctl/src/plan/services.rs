@@ -68,7 +68,7 @@ pub(super) fn plan(
                 slot_mask: service.slots - 1,
                 servers: servers.cell,
                 server_mask: servers.cells.saturating_sub(1),
-                reserved: 0,
+                redirected: 0,
             },
             fresh_number: old.is_none(),
             owners: match (kept, origin.filter(|origin| origin.slots == service.slots)) {

@@ -110,12 +110,12 @@ impl World {
                     pool_count: u8::try_from(service.pools.len()).expect("at most eight"),
                     when_exhausted: service.when_exhausted as u8,
                     in_transition: service.in_transition.into(),
+                    redirected: service.redirected,
                     slot_mask: self.slots - 1,
                     cid_offset,
                     cid_length,
                     servers: u32::try_from(servers).expect("a small world"),
                     server_mask: u32::try_from(table.len()).expect("a small world") - 1,
-                    ..Service::default()
                 },
             );
         }

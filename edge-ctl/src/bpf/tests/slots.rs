@@ -1,7 +1,7 @@
 //! At which slots packets look: at those that a change concerns, and at no other for longer than it takes to find out.
 
 use edge_common::{
-    abi::{FlowEnds, SlotCell},
+    abi::{FlowEnds, Service, SlotCell},
     wire::protocol,
 };
 
@@ -9,6 +9,7 @@ use super::{
     flows::{IDLE_TIMEOUT, START, key, pass, record, set, slot, stable},
     *,
 };
+use crate::bpf::maps::position;
 
 /// A flow of this slot.
 fn key_in_slot(pinned: &PinnedMaps, wanted: usize) -> FlowEnds {
@@ -40,6 +41,37 @@ fn a_drain_concerns_the_slots_of_its_backend_once_the_others_were_seen_to_be_as_
     pass(&mut pinned, START + Duration::from_secs(1));
     assert!(!looked_at(&pinned).contains(&true));
     assert!(!pinned.in_transition(service_number(&pinned, "web")));
+}
+
+#[test]
+fn a_change_after_which_old_backends_live_says_when_it_was() {
+    let bpffs = Bpffs::mount();
+    let mut pinned = stable(&bpffs.pins(), &config());
+    let web = service_number(&pinned, "web");
+    let service = |pinned: &PinnedMaps| pinned.maps.service(pinned.maps.bank(), web).expect("it is published");
+    // Whether it says so since it was last asked.
+    let said = |pinned: &PinnedMaps| {
+        let at = service(pinned).redirected;
+        let bank = pinned.maps.bank();
+        let services = &pinned.maps.services;
+        services.write(position(bank, web).expect("in range"), Service { redirected: 0, ..service(pinned) });
+        at != 0
+    };
+    said(&pinned);
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    assert!(said(&pinned), "a drain");
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
+    assert!(said(&pinned), "and its end");
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Down);
+    assert!(!said(&pinned), "a death");
+    pinned.set_share(backend(&pinned, "one/b1"), 100).expect("known");
+    pinned.set_withheld(0, 100, "a test");
+    assert!(!said(&pinned), "a share");
+    pinned.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
+    assert!(said(&pinned), "a failover");
+    let image = plan(&pinned, &config());
+    pinned.publish(&image).expect("published");
+    assert!(said(&pinned), "a publication");
 }
 
 #[test]

@@ -8,10 +8,19 @@ use std::{
     },
 };
 
-use edge_common::abi::{Note, Service};
+use edge_common::{
+    abi::{Note, Service},
+    flow_table::units,
+};
 
 use crate::{
-    bpf::{BpfError, PinnedMaps, clock::boot_ms, maps::position, notes::note, slots::Slots},
+    bpf::{
+        BpfError, PinnedMaps,
+        clock::{boot_ms, monotonic_time},
+        maps::position,
+        notes::note,
+        slots::Slots,
+    },
     plan::Snapshot,
 };
 
@@ -76,6 +85,16 @@ impl PinnedMaps {
             }
         }
         were_stable
+    }
+
+    /// Notes in services of a bank that their new flows are sent elsewhere now, before they are, by a change after which their old
+    /// backends live ([`Service::redirected`]). Not at each step of a return by shares: that would be all the time.
+    pub(in crate::bpf) fn note_redirection(&self, bank: u32, services: &[u32]) {
+        let now = u64::try_from(monotonic_time().as_nanos()).map_or(0, units).max(1);
+        let word = |service| self.maps.services.atomic_u32(position(bank, service)?, offset_of!(Service, redirected));
+        for word in services.iter().filter_map(|&service| word(service)) {
+            word.store(now, Ordering::Release);
+        }
     }
 
     /// Whether another writer has changed something about the service since this controller last looked. Its changes are

@@ -1,14 +1,20 @@
 //! Which packets start a flow: plain SYNs, and QUIC's Initials where a service knows of QUIC.
 
-use edge_common::abi::{FlowCount, Tracking};
+use std::time::Duration;
+
+use edge_common::{
+    abi::{FlowCount, Tracking},
+    flow_table::units,
+};
 use edge_tests::{
     both::Both,
     namespace::in_namespace,
     packet::{ACK, FIN, PSH, Payload, RST, SYN, Tcp, Udp},
-    world::{DRAINED, Side},
+    world::{DISABLED, DOWN, DRAINED, Side, UP},
 };
+use nix::time::{ClockId, clock_gettime};
 
-use super::{Flow, Says, TCP, UDP, Who, counted, framed, number, put_records, reached, set_owner};
+use super::{Flow, Says, TCP, UDP, Who, both, counted, framed, number, put_records, reached, record, set_owner, world};
 
 /// First bytes of datagrams, and whether QUIC starts with them (RFC 9000, section 17.2; RFC 9369, section 3.2).
 const DATAGRAMS: &[(&str, &[u8], bool)] = &[
@@ -61,14 +67,14 @@ fn starts(both: &mut Both, slot: u32, flow: Flow, payload: impl FnOnce(Payload) 
 
 fn with_both(side: Side, tracking: Tracking, test: impl FnOnce(&mut Both, Flow, u32) + Send) {
     const SLOT: u32 = 5;
-    let mut world = super::world(side);
+    let mut world = world(side);
     let service = if tracking == Tracking::Tcp { TCP } else { UDP };
     world.services[service as usize].tracking = tracking;
     let drained = number(&world.memory(), SLOT, Who::First);
     world.backends[usize::from(drained)].state = DRAINED;
     let flow = Flow::into_slot(&world, side, service, SLOT, 0);
     in_namespace(|| {
-        let mut both = super::both(world);
+        let mut both = both(world);
         let owner = number(&both.memory, SLOT, Who::First);
         set_owner(&both.memory, service, SLOT, owner);
         test(&mut both, flow, SLOT);
@@ -126,4 +132,86 @@ fn of_tcp_a_syn_without_ack_rst_and_fin_starts_a_flow() {
             assert!(starts(both, slot, flow, with));
         });
     }
+}
+
+/// Gives the host the kernel's time, which is returned in units.
+fn let_clocks_agree(both: &Both) -> u32 {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock"));
+    let now = u64::try_from(now.as_nanos()).expect("some years");
+    both.memory.clock_ns.set(now);
+    units(now)
+}
+
+#[test]
+fn a_handshake_that_a_drain_meets_goes_on_where_it_began() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            both.change(|world| world.services[UDP as usize].tracking = Tracking::Quic);
+            let (slot, other) = (17, 18);
+            let [old, new] = [Who::First, Who::Second].map(|who| number(&both.memory, slot, who));
+            set_owner(&both.memory, UDP, slot, old);
+            let flow = |nth| Flow::into_slot(&both.world, side, UDP, slot, nth);
+            let (begun, later, last) = (flow(0), flow(1), flow(2));
+            let to = |both: &mut Both, flow: &Flow, says| {
+                let (_, to) = reached(&both.run(&flow.frame(says)));
+                both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+                to
+            };
+            // Nothing is under way: nobody remembers it.
+            both.change(|world| world.services[UDP as usize].in_transition = false);
+            assert_eq!(to(&mut both, &begun, Says::Starts), Some(old));
+            assert_eq!(record(&both.memory, &begun), None);
+
+            let now = let_clocks_agree(&both);
+            let drained = |both: &mut Both, state, ago| {
+                both.change(|world| {
+                    world.services[UDP as usize].in_transition = true;
+                    world.services[UDP as usize].redirected = now.wrapping_sub(ago);
+                    world.backends[usize::from(old)].state = state;
+                });
+            };
+            drained(&mut both, DRAINED, 0);
+            for says in [Says::Starts, Says::Runs, Says::Starts] {
+                assert_eq!(to(&mut both, &begun, says), Some(old), "{side:?} {says:?}");
+            }
+            assert_eq!(record(&both.memory, &begun).map(|record| record.backend), Some(old));
+            // So do those that began after it, for a moment; who is recorded stays where it is after that.
+            drained(&mut both, DRAINED, 8);
+            assert_eq!(to(&mut both, &begun, Says::Starts), Some(old));
+            assert_eq!(to(&mut both, &later, Says::Starts), Some(new), "{side:?}: the moment is over");
+            for says in [Says::Starts, Says::Runs] {
+                assert_eq!(to(&mut both, &later, says), Some(new), "{side:?} {says:?}");
+            }
+            // Not where the old one has no business any more.
+            for state in [DOWN, DISABLED] {
+                put_records(&mut both.memory, &[]);
+                drained(&mut both, state, 0);
+                assert_eq!(to(&mut both, &last, Says::Starts), Some(new), "{side:?} {state:#x}");
+            }
+            put_records(&mut both.memory, &[]);
+            drained(&mut both, UP, 0);
+            let elsewhere = Flow::into_slot(&both.world, side, UDP, other, 0);
+            let owner = number(&both.memory, other, Who::First);
+            set_owner(&both.memory, UDP, other, owner);
+            assert_eq!(to(&mut both, &elsewhere, Says::Starts), Some(owner));
+            assert_eq!(record(&both.memory, &elsewhere), None, "its slot's owner takes new flows");
+        });
+    }
+}
+
+#[test]
+fn a_syn_just_after_a_drain_goes_elsewhere() {
+    in_namespace(|| {
+        let mut both = both(world(Side::V4));
+        let [old, new] = [Who::First, Who::Second].map(|who| number(&both.memory, 17, who));
+        set_owner(&both.memory, TCP, 17, old);
+        let now = let_clocks_agree(&both);
+        both.change(|world| {
+            world.services[TCP as usize].redirected = now;
+            world.backends[usize::from(old)].state = DRAINED;
+        });
+        let flow = Flow::into_slot(&both.world, Side::V4, TCP, 17, 0);
+        assert_eq!(reached(&both.run(&flow.frame(Says::Starts))).1, Some(new));
+    });
 }
