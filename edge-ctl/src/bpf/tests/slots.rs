@@ -6,7 +6,7 @@ use edge_common::{
 };
 
 use super::{
-    flows::{IDLE_TIMEOUT, START, key, pass, record, set, slot, stable},
+    flows::{IDLE_TIMEOUT, START, key, pass, record, record_in, recorded, set, slot, stable},
     *,
 };
 use crate::bpf::maps::position;
@@ -116,6 +116,41 @@ fn a_record_keeps_its_slot_and_no_other() {
     pass(&mut pinned, late + IDLE_TIMEOUT + Duration::from_secs(2));
     assert!(!looked_at(&pinned).contains(&true));
     assert!(!pinned.in_transition(web));
+}
+
+#[test]
+fn an_hour_after_a_change_a_thousand_long_flows_keep_their_slots_and_no_more() {
+    const SLOTS: usize = 65_536;
+    const LONG: usize = 1000;
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    config.services[0].slots = u32::try_from(SLOTS).expect("few");
+    config.limits.flows = 16_384;
+    let mut pinned = stable(&bpffs.pins(), &config);
+    let maps = reopened(&bpffs.pins());
+    let (web, b0) = (service_number(&pinned, "web"), backend(&pinned, "one/b0"));
+    set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
+    let mut now = START;
+    let flows: Vec<_> = (1024..).take(LONG).map(|port| key(port, 80, protocol::TCP)).collect();
+    for _ in 0..15 {
+        for flow in &flows {
+            record_in(&maps, *flow, b0, now);
+        }
+        for _ in 0..2 {
+            pass(&mut pinned, now);
+        }
+        now += Duration::from_mins(4);
+    }
+    assert_eq!(recorded(&pinned), LONG);
+    let looked = looked_at(&pinned).into_iter().filter(|look| *look).count();
+    assert!(looked <= LONG && looked > LONG * 9 / 10, "{looked} of {SLOTS}");
+    assert!(pinned.in_transition(web));
+    // They end.
+    for _ in 0..2 {
+        pass(&mut pinned, now + IDLE_TIMEOUT);
+    }
+    assert!(!looked_at(&pinned).contains(&true));
+    assert!(!pinned.in_transition(web), "it is stable");
 }
 
 #[test]
