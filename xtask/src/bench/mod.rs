@@ -2,6 +2,7 @@
 
 mod packets;
 mod flow_tables;
+mod places;
 mod control;
 mod peers;
 mod results;
