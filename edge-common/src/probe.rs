@@ -5,6 +5,8 @@
 //! packets from an address of this host to a VIP, or to a backend's own address, as a client would send them. They take no
 //! part in selection: a probe names its backend. From there on all is [`forward()`].
 
+use network_types::icmp::Icmpv4Hdr;
+
 use crate::{
     abi::{Mode, ProbeRoute},
     forward::{Received, forward},
@@ -12,11 +14,12 @@ use crate::{
     maps::Maps,
     wire::{
         ethernet,
+        icmp::Icmp,
         ip::{Payload, Transport},
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::{Packet, Places},
+        packet::{Packet, Places, after},
     },
 };
 
@@ -27,7 +30,7 @@ pub trait Probes {
 }
 
 /// An address family, as probes know it.
-trait Probed: Lookup {
+trait Probed: Lookup + Icmp {
     fn find_probe<T: Probes>(probes: &T, key: &Self::FlowKey) -> Option<ProbeRoute>;
 }
 
@@ -66,9 +69,9 @@ fn send_from<F: Probed, P: Places, M: Maps, T: Probes>(
 ) -> Option<u32> {
     let header: &F::Header = packet.view(link.l3)?;
     let (source, destination, length) = (F::source(header), F::destination(header), F::length(header));
-    let Transport { protocol, offset } = transport::<F, P>(packet, link, header)?;
-    let ports = packet.load(offset)?;
-    let route = F::find_probe(probes, &F::flow_key(source, destination, u32::from_ne_bytes(ports), protocol))?;
+    let at = transport::<F, P>(packet, link, header)?;
+    let ports: [u8; 4] = packet.load(ends::<F>(at))?;
+    let route = F::find_probe(probes, &F::flow_key(source, destination, u32::from_ne_bytes(ports), at.protocol))?;
     let view = maps.view()?;
     let label = F::flow(&view.generation.hash_key, source, u32::from_ne_bytes(ports)).flow_label();
     let backend = maps.backend(route.backend)?;
@@ -92,12 +95,38 @@ pub fn answered<P: Packet, T: Probes>(packet: &P, probes: &T) -> Option<u32> {
 #[inline(always)]
 fn answered_to<F: Probed, P: Packet, T: Probes>(packet: &P, probes: &T, link: Link) -> Option<u32> {
     let header: &F::Header = packet.view(link.l3)?;
-    let Transport { protocol, offset } = transport::<F, P>(packet, link, header)?;
-    // The flow has the client's port first.
-    let ports: [u8; 4] = packet.load(offset)?;
-    let ports = u32::from_ne_bytes(ports).rotate_left(16);
-    let key = F::flow_key(F::destination(header), F::source(header), ports, protocol);
+    let at = transport::<F, P>(packet, link, header)?;
+    if at.protocol == F::ICMP {
+        let [type_] = packet.load(at.offset)?;
+        if type_ != F::ECHO_REPLY {
+            return if F::concerns_a_flow(type_) { reported::<F, P, T>(packet, probes, at) } else { None };
+        }
+    }
+    let ends: [u8; 4] = packet.load(ends::<F>(at))?;
+    let ends = u32::from_ne_bytes(ends);
+    // The flow has the client's port first; a reply has what the request had.
+    let ends = if at.protocol == F::ICMP { ends } else { ends.rotate_left(16) };
+    let key = F::flow_key(F::destination(header), F::source(header), ends, at.protocol);
     F::find_probe(probes, &key).map(|route| route.door)
+}
+
+/// The door of the probe that an ICMP error is about: it quotes what the probe has sent. Such a packet has no options and no
+/// extension headers.
+#[inline(always)]
+fn reported<F: Probed, P: Packet, T: Probes>(packet: &P, probes: &T, error: Transport) -> Option<u32> {
+    let l3 = after(error.offset, Icmpv4Hdr::LEN);
+    let quoted: &F::Header = packet.view(l3)?;
+    let at = F::quoted_outer(packet, l3)?;
+    let ends: [u8; 4] = packet.load(ends::<F>(at))?;
+    let key = F::flow_key(F::source(quoted), F::destination(quoted), u32::from_ne_bytes(ends), at.protocol);
+    F::find_probe(probes, &key).map(|route| route.door)
+}
+
+/// Where the four bytes are that tell a probe's packets from those between the same addresses: ports; of an echo its
+/// identifier and number.
+#[inline(always)]
+fn ends<F: Probed>(at: Transport) -> usize {
+    if at.protocol == F::ICMP { after(at.offset, 4) } else { at.offset }
 }
 
 /// The transport header of a whole packet; of others the host takes what it can.

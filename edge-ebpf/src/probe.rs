@@ -19,8 +19,8 @@ use crate::{maps::KernelMaps, packet::ContextPacket};
 
 /// Probes on their way at a time. User space loads these programs with room for more, and others without.
 const ENTRIES: u32 = 1;
-/// Bytes of a frame that are read: a link layer, IPv6, ports.
-const HEADERS: u32 = 64;
+/// Bytes of a frame that are read: a link layer, and an ICMP error of IPv6 with what it quotes up to the ports.
+const HEADERS: u32 = 128;
 
 #[map]
 static PROBES_V4: HashMap<FlowKeyV4, ProbeRoute> = HashMap::with_max_entries(ENTRIES, BPF_F_NO_PREALLOC);

@@ -170,9 +170,9 @@ pub(crate) const RCODES: [(&str, Rcode); 6] = [
 ];
 
 impl ProbeKind {
-    /// Whether it is one connection over TCP: such a probe can go through a service.
-    pub(crate) fn is_over_tcp(&self) -> bool {
-        matches!(self, Self::Tcp | Self::Http { .. } | Self::Tls { .. } | Self::Grpc { .. })
+    /// Whether the daemon itself sends its packets: such a probe can go through a service.
+    pub(crate) const fn is_sent_here(&self) -> bool {
+        !matches!(self, Self::Command { .. })
     }
 
     /// As the file writes it.

@@ -190,7 +190,7 @@ pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
         let pool = pool?;
         let probe = pool.probe_of(own.get(&(pool.name.as_str(), address)).copied())?;
         let through = match probe.through {
-            ProbeThrough::Service if probe.kind.is_over_tcp() => through(&inventory.config, pool, address),
+            ProbeThrough::Service if probe.kind.is_sent_here() => through(&inventory.config, pool, address),
             ProbeThrough::Service | ProbeThrough::Address => Vec::new(),
         };
         Some(ProbeTarget { subject: Subject::Backend(backend), address, probe, through })

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -11,7 +12,10 @@ use edge_common::{
     abi::{BackendNumber, FlowKeyV4, FlowKeyV6, Mode, ProbeRoute},
     wire::protocol,
 };
-use tokio::{net::TcpSocket, sync::Mutex};
+use tokio::{
+    net::{TcpSocket, UdpSocket},
+    sync::Mutex,
+};
 
 use crate::net::{Door, PrivateNet, Way};
 
@@ -80,6 +84,15 @@ pub(crate) struct Carrier {
     addresses: Mutex<BTreeSet<IpAddr>>,
 }
 
+/// From where to where a socket sends, and to which backend that goes as packets of a service in this mode do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passage {
+    pub(crate) to: SocketAddr,
+    pub(crate) source: IpAddr,
+    pub(crate) backend: BackendNumber,
+    pub(crate) mode: Mode,
+}
+
 /// A socket's packets are carried as long as this lives; it has to outlive the socket.
 #[derive(Debug)]
 pub(crate) struct Carried {
@@ -113,25 +126,51 @@ impl Carrier {
         way.interfaces().all(|interface| heard.contains(&interface))
     }
 
-    /// A socket for a connection to `to`, from `source`, whose packets go to `backend` as those of a service in this mode do.
+    /// A socket for a connection, whose packets go to the backend as those of a service in this mode do.
     ///
     /// # Errors
     /// Those of this host; nothing has been sent.
-    pub(crate) async fn tcp(
-        self: &Arc<Self>,
-        to: SocketAddr,
-        source: IpAddr,
-        backend: BackendNumber,
-        mode: Mode,
-    ) -> io::Result<(TcpSocket, Carried)> {
+    pub(crate) async fn tcp(self: &Arc<Self>, passage: Passage) -> io::Result<(TcpSocket, Carried)> {
+        let Passage { to, source, .. } = passage;
         self.prepare(source).await?;
         let socket = self.net.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
         let socket = socket.await??;
         socket.bind(SocketAddr::new(source, 0))?;
-        let flow = flow(socket.local_addr()?, to, protocol::TCP);
+        let carried = self.carry(flow(socket.local_addr()?, to, protocol::TCP), passage)?;
+        Ok((socket, carried))
+    }
+
+    /// The same for datagrams: it takes those of the other end alone.
+    pub(crate) async fn udp(self: &Arc<Self>, passage: Passage) -> io::Result<(UdpSocket, Carried)> {
+        let Passage { to, source, .. } = passage;
+        self.prepare(source).await?;
+        let socket = self.net.run(move || std::net::UdpSocket::bind((source, 0))).await??;
+        socket.set_nonblocking(true)?;
+        let carried = self.carry(flow(socket.local_addr()?, to, protocol::UDP), passage)?;
+        let socket = UdpSocket::from_std(socket)?;
+        socket.connect(to).await?;
+        Ok((socket, carried))
+    }
+
+    /// The same for an echo request that begins with this identifier and number. `make` makes its socket, from an address.
+    pub(crate) async fn echo(
+        self: &Arc<Self>,
+        passage: Passage,
+        ends: [u8; 4],
+        make: impl FnOnce(IpAddr) -> io::Result<OwnedFd> + Send + 'static,
+    ) -> io::Result<(OwnedFd, Carried)> {
+        let Passage { to, source, .. } = passage;
+        self.prepare(source).await?;
+        let socket = self.net.run(move || make(source)).await??;
+        let protocol = if to.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
+        let carried = self.carry(key(source, to.ip(), ends, protocol), passage)?;
+        Ok((socket, carried))
+    }
+
+    fn carry(self: &Arc<Self>, flow: ProbeFlow, Passage { backend, mode, .. }: Passage) -> io::Result<Carried> {
         let route = ProbeRoute { door: self.net.door().index, backend, mode: mode as u8, reserved: 0 };
         self.table.add(&flow, route)?;
-        Ok((socket, Carried { carrier: Arc::clone(self), flow }))
+        Ok(Carried { carrier: Arc::clone(self), flow })
     }
 
     async fn prepare(&self, source: IpAddr) -> io::Result<()> {
@@ -148,8 +187,13 @@ impl Carrier {
 fn flow(edge: SocketAddr, to: SocketAddr, protocol: u8) -> ProbeFlow {
     let [a, b] = edge.port().to_be_bytes();
     let [c, d] = to.port().to_be_bytes();
-    let (ports, protocol) = (u32::from_ne_bytes([a, b, c, d]), protocol.into());
-    match (edge.ip(), to.ip()) {
+    key(edge.ip(), to.ip(), [a, b, c, d], protocol)
+}
+
+/// A flow by what tells it from others between the same addresses: ports, or what an echo has in their place.
+fn key(edge: IpAddr, to: IpAddr, ends: [u8; 4], protocol: u8) -> ProbeFlow {
+    let (ports, protocol) = (u32::from_ne_bytes(ends), protocol.into());
+    match (edge, to) {
         (IpAddr::V4(client), IpAddr::V4(vip)) => {
             let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
             ProbeFlow::V4(FlowKeyV4 { client: word(client), vip: word(vip), ports, protocol })

@@ -4,7 +4,7 @@ use std::{
     future::Future as _,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    carrier::{Carriage, Carried, Carrier, Ways},
+    carrier::{Carriage, Carried, Carrier, Passage, Ways},
     classify::{Stage, classify},
 };
 use crate::{health::Verdict, net::Way};
@@ -93,10 +93,22 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// A socket that takes datagrams of one address and port alone, with what carries them.
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    pub(super) socket: UdpSocket,
+    _carried: Option<Carried>,
+}
+
 impl Dial<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, Verdict> {
-        let local = |error: io::Error| classify(&error, Stage::Local);
-        let (to, socket, carried) = self.socket().await?;
+        let (to, socket, carried) = match self.passage()? {
+            Some((carrier, passage)) => {
+                let (socket, carried) = carrier.tcp(passage).await.map_err(local)?;
+                (passage.to, socket, Some(carried))
+            }
+            None => (self.own(), bound(self.own(), self.way()).map_err(local)?, None),
+        };
         // Closed by a reset, as load balancers do: a probe a second of thousands of backends would else leave a port each in
         // TIME_WAIT for a minute.
         socket.set_zero_linger().map_err(local)?;
@@ -111,46 +123,70 @@ impl Dial<'_> {
         Ok(Connection { stream: stream?, _carried: carried })
     }
 
-    /// A socket that takes datagrams of the backend's own address and this port alone, by the host's own network.
-    pub(super) async fn datagram(&self) -> Result<UdpSocket, Verdict> {
-        let local = |error: io::Error| classify(&error, Stage::Local);
+    pub(super) async fn datagrams(&self) -> Result<Datagrams, Verdict> {
+        if let Some((carrier, passage)) = self.passage()? {
+            let (socket, carried) = carrier.udp(passage).await.map_err(local)?;
+            return Ok(Datagrams { socket, _carried: Some(carried) });
+        }
         let any: IpAddr =
             if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await.map_err(local)?;
-        let way = self.backend.and_then(|backend| self.network.ways.of(backend));
-        if let Some(name) = way.and_then(|way| if_indextoname(way.interface).ok()) {
+        if let Some(name) = self.way().and_then(|way| if_indextoname(way.interface).ok()) {
             socket.bind_device(Some(name.as_bytes())).map_err(local)?;
         }
-        socket.connect(SocketAddr::new(self.address, self.port)).await.map_err(local)?;
-        Ok(socket)
+        socket.connect(self.own()).await.map_err(local)?;
+        Ok(Datagrams { socket, _carried: None })
     }
 
-    /// A socket, and what it is to be connected to.
-    async fn socket(&self) -> Result<(SocketAddr, TcpSocket, Option<Carried>), Verdict> {
-        let local = |error: io::Error| classify(&error, Stage::Local);
-        let own = SocketAddr::new(self.address, self.port);
-        let way = self.backend.and_then(|backend| self.network.ways.of(backend));
+    /// A socket for an echo request that begins with `ends`, and the address that it is for. `make` makes the socket, from an
+    /// address or from any.
+    pub(super) async fn echo(
+        &self,
+        ends: [u8; 4],
+        make: fn(to: IpAddr, from: Option<IpAddr>) -> io::Result<OwnedFd>,
+    ) -> Result<(OwnedFd, IpAddr, Option<Carried>), Verdict> {
+        match self.passage()? {
+            Some((carrier, passage)) => {
+                let to = passage.to.ip();
+                let made = carrier.echo(passage, ends, move |source| make(to, Some(source))).await;
+                made.map(|(socket, carried)| (socket, to, Some(carried))).map_err(local)
+            }
+            None => make(self.address, None).map(|socket| (socket, self.address, None)).map_err(local),
+        }
+    }
+
+    fn own(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    fn way(&self) -> Option<Way> {
+        self.backend.and_then(|backend| self.network.ways.of(backend))
+    }
+
+    /// What takes the packets to the backend; `None`: the host's own network, to its own address.
+    fn passage(&self) -> Result<Option<(Arc<Carrier>, Passage)>, Verdict> {
         let carried = self.backend.and_then(|backend| Some((backend, self.network.to(backend)?)));
-        let Some((backend, (known, carrier))) = carried else {
-            // Nothing is known of a way by which packets could be forwarded, or nothing takes them there.
-            return Ok((own, bound(own, way).map_err(local)?, None));
-        };
+        // Nothing is known of a way by which packets could be forwarded, or nothing takes them there.
+        let Some((backend, (known, carrier))) = carried else { return Ok(None) };
         let (to, mode) = match self.through {
-            None => (own, Mode::Dsr),
+            None => (self.own(), Mode::Dsr),
             Some(Through { mode: Mode::Dsr, .. }) if known.next_hop != self.address => {
                 return Err(Verdict::Fail(format!("behind the router {}, where dsr does not reach", known.next_hop)));
             }
             Some(Through { mode, vip, .. }) => (SocketAddr::new(vip, self.port), mode),
         };
         let source = self.through.and_then(|through| through.source).or(known.source);
-        let source = match source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
-            Some(source) => source,
-            None if self.through.is_none() => return Ok((own, bound(own, way).map_err(local)?, None)),
-            None => return Err(Verdict::Inconclusive(format!("no address of this host to probe {} from", to.ip()))),
-        };
-        let (socket, carried) = carrier.tcp(to, source, backend, mode).await.map_err(local)?;
-        Ok((to, socket, Some(carried)))
+        match source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+            Some(source) => Ok(Some((carrier, Passage { to, source, backend, mode }))),
+            None if self.through.is_none() => Ok(None),
+            None => Err(Verdict::Inconclusive(format!("no address of this host to probe {} from", to.ip()))),
+        }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "to be passed to map_err")]
+fn local(error: io::Error) -> Verdict {
+    classify(&error, Stage::Local)
 }
 
 /// A socket of the host's own network whose packets leave by the interface of `way`. Which next hop behind that they take is

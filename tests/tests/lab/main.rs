@@ -23,6 +23,7 @@ mod examples;
 mod probe_programs;
 mod certificates;
 mod probes;
+mod probes_datagrams;
 mod quic;
 mod reach;
 mod rehearsal;

@@ -36,7 +36,8 @@ fn question(dns: &DnsProbe) -> Option<Message> {
 
 /// The answer to this question; others are not meant.
 async fn by_udp(dial: &Dial<'_>, question: &Message, bytes: &[u8]) -> Result<Message, Verdict> {
-    let socket = dial.datagram().await?;
+    let datagrams = dial.datagrams().await?;
+    let socket = &datagrams.socket;
     socket.send(bytes).await.map_err(|error| classify(&error, Stage::Local))?;
     let mut buffer = vec![0; 4096];
     loop {

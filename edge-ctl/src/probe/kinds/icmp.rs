@@ -9,19 +9,25 @@ use std::{
 use nix::sys::socket::SockaddrStorage;
 use tokio::io::unix::AsyncFd;
 
-use super::super::classify::{Stage, classify};
+use super::super::{
+    classify::{Stage, classify},
+    dial::Dial,
+};
 use crate::health::Verdict;
 
 /// Types of the request and its reply.
 const V4: (u8, u8) = (8, 0);
 const V6: (u8, u8) = (128, 129);
 
-pub(super) async fn look(address: IpAddr) -> Result<(), Verdict> {
+pub(super) async fn look(dial: &Dial<'_>) -> Result<(), Verdict> {
     let local = |error: io::Error| classify(&error, Stage::Local);
     let network = |error: io::Error| classify(&error, Stage::Network);
-    let socket = socket(address)?;
     // Who else pings the same address is told apart by these.
     let mark: [u8; 12] = rand::random();
+    let [a, b, c, d, ..] = mark;
+    let (socket, address, _carried) = dial.echo([a, b, c, d], socket).await?;
+    // SAFETY: the descriptor is owned, and closed only after it is no longer registered.
+    let socket = unsafe { AsyncFd::register(socket) }.map_err(|error| local(error.into()))?;
     let request = request(address, &mark);
     nix::unistd::write(&socket, &request).map_err(|error| local(error.into()))?;
     let mut answer = [0; 256];
@@ -38,16 +44,17 @@ pub(super) async fn look(address: IpAddr) -> Result<(), Verdict> {
 }
 
 /// A socket for echo requests to this address and what it answers.
-fn socket(address: IpAddr) -> Result<AsyncFd<OwnedFd>, Verdict> {
-    let local = |error: io::Error| classify(&error, Stage::Local);
-    let socket = raw(address).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => Verdict::Inconclusive("no right to send ICMP (CAP_NET_RAW)".to_owned()),
-        _ => local(error),
+fn socket(to: IpAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let socket = raw(to).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => io::Error::other("no right to send ICMP (CAP_NET_RAW)"),
+        _ => error,
     })?;
-    let to = SockaddrStorage::from(SocketAddr::new(address, 0));
-    nix::sys::socket::connect(socket.as_raw_fd(), &to).map_err(|error| local(error.into()))?;
-    // SAFETY: the descriptor is owned, and closed only after it is no longer registered.
-    unsafe { AsyncFd::register(socket) }.map_err(|error| local(error.into()))
+    let at = |address| SockaddrStorage::from(SocketAddr::new(address, 0));
+    if let Some(from) = from {
+        nix::sys::socket::bind(socket.as_raw_fd(), &at(from))?;
+    }
+    nix::sys::socket::connect(socket.as_raw_fd(), &at(to))?;
+    Ok(socket)
 }
 
 fn raw(address: IpAddr) -> io::Result<OwnedFd> {

@@ -75,7 +75,7 @@ impl PreparedProbe {
                 get.look(self.handshake.as_ref()).await
             }
             ProbeKind::Tls { .. } => tls::look(dial, self.handshake.as_ref()).await,
-            ProbeKind::Icmp => icmp::look(dial.address).await,
+            ProbeKind::Icmp => icmp::look(dial).await,
             ProbeKind::Udp { send, expect } => udp::look(dial, send, expect.as_deref()).await,
             ProbeKind::Dns(dns) => dns::look(dial, dns).await,
             ProbeKind::Command { argv, user } => command::look(dial.address, dial.port, argv, user).await,

@@ -10,7 +10,8 @@ use crate::health::Verdict;
 const LONGEST: usize = 65_535;
 
 pub(super) async fn look(dial: &Dial<'_>, send: &[u8], expect: Option<&[u8]>) -> Result<(), Verdict> {
-    let socket = dial.datagram().await?;
+    let datagrams = dial.datagrams().await?;
+    let socket = &datagrams.socket;
     socket.send(send).await.map_err(|error| classify(&error, Stage::Local))?;
     let mut answer = vec![0; LONGEST];
     let length = socket.recv(&mut answer).await.map_err(|error| classify(&error, Stage::Network))?;
