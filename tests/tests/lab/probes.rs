@@ -12,10 +12,10 @@ use edge_tests::lab::{
     nginx,
     patience::patience,
     process::Process,
-    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small, UNSERVED},
+    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small},
     status,
-    topology::{ECHO, EDGE, HTTP},
-    udp_echo, wait_until,
+    topology::{EDGE, HTTP},
+    wait_until,
 };
 use serde_json::Value;
 
@@ -154,76 +154,6 @@ fn what_is_wrong_on_the_way_takes_a_backend_out_and_is_said() {
     drop(narrow);
     let _first = serve(&lab, &dir, BACKENDS[0], &everywhere);
     expect(&lab, |_| false, "the server is back");
-}
-
-#[test]
-fn probes_take_the_next_hop_that_packets_take() {
-    let mut lab = Small::on_veth().expect("the lab comes up");
-    // Eight backends behind two routers in one segment, all of which are one host.
-    let (one, edge) = (lab.netns(BACKENDS[0]), lab.netns(EDGE));
-    one.set("ipv4/conf/all/arp_ignore", "1").unwrap();
-    let addresses: Vec<_> = (1..=8).map(|number| format!("10.7.0.{number}")).collect();
-    let lines = addresses.iter().map(|address| format!("addr add {address}/32 dev lo\n")).collect::<Vec<_>>().concat();
-    one.ip(&format!(
-        "{lines}link add link eth0 name second type macvlan mode bridge\nlink set second up\naddr add 10.1.1.12/24 dev second\n"
-    ))
-    .unwrap();
-    edge.ip("route add 10.7.0.0/24 nexthop via 10.1.1.11 nexthop via 10.1.1.12\n").unwrap();
-    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
-
-    let backends: Vec<_> = addresses
-        .iter()
-        .map(|address| format!("{{ name = \"x{}\", address = \"{address}\" }}", &address[7..]))
-        .collect();
-    let pool = format!(
-        "\n[[pool]]\nname = \"ecmp\"\nbackend = [{}]\ndamping = \"0s\"\nslow_start = \"0s\"\n\
-         [pool.probe]\ntype = \"tcp\"\nport = {ECHO}\ninterval = \"100ms\"\n\
-         timeout = \"100ms\"\nrise = 1\nfall = 3\n\n[[service]]\nname = \"ecmp\"\nvips = [\"{}\"]\nports = [\"{ECHO}/udp\"]\n\
-         mode = \"ipip\"\npools = [\"ecmp\"]\n",
-        backends.join(", "),
-        UNSERVED[0]
-    );
-    lab.prepare(Mode::Native, &pool).expect("a configuration");
-    lab.start_daemon().expect("all probes pass");
-    // Of each backend in the pool: its health, and the MAC address of its next hop.
-    let seen = |lab: &Small| -> Vec<(String, String)> {
-        let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
-        let pools = status["pools"].as_array().unwrap();
-        let pool = pools.iter().find(|pool| pool["name"] == "ecmp").unwrap();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let backends = pool["backends"].as_array().unwrap().iter();
-        backends.map(|backend| (text(&backend["health"]), text(&backend["next_hop"]))).collect()
-    };
-    let by = |seen: &[(String, String)], mac: &str| seen.iter().filter(|(_, next_hop)| next_hop == mac).count();
-    let mut mac = String::new();
-    let spread = wait_until(patience(Duration::from_secs(5)), || {
-        let seen = seen(&lab);
-        mac.clone_from(&seen[0].1);
-        Ok(seen.iter().all(|(health, mac)| health == "up" && !mac.is_empty()) && (1..8).contains(&by(&seen, &mac)))
-    });
-    assert!(spread.unwrap(), "{:?}", seen(&lab));
-    let all_answer = || {
-        let vip = SocketAddr::new(UNSERVED[0], ECHO);
-        let ask = || (0..20).all(|_| udp_echo::ask(vip, b"who?", patience(Duration::from_millis(500))).is_ok());
-        lab.netns(CLIENT).within(ask).unwrap()
-    };
-    assert!(all_answer());
-
-    // It dies and says nothing: the neighbour is still there. Who is behind it is found by probes.
-    lab.netns(BACKENDS[0]).ip("link set second down\n").unwrap();
-    std::thread::sleep(patience(Duration::from_secs(1)));
-    let down = seen(&lab).iter().filter(|(health, _)| health == "down").count();
-    assert!((1..8).contains(&down), "{:?}", seen(&lab));
-    assert!(all_answer(), "{}", lab.ctl(&["status"]).unwrap());
-
-    // The kernel finds out: it is left, by packets and by probes.
-    lab.netns(EDGE).ip("neigh flush to 10.1.1.12 dev eth1\n").unwrap();
-    let left = wait_until(patience(Duration::from_secs(1)), || {
-        let seen = seen(&lab);
-        Ok(by(&seen, &seen[0].1) == 8 && seen.iter().all(|(health, _)| health == "up"))
-    });
-    assert!(left.unwrap(), "{:?}", seen(&lab));
-    assert!(all_answer());
 }
 
 #[test]
