@@ -1,6 +1,7 @@
 //! What the kernel has to have, a test for each: their names are the rows of docs/kernels.md.
 
 mod next_hops;
+mod tags;
 
 use std::{collections::BTreeSet, time::Duration};
 

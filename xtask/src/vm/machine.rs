@@ -36,6 +36,8 @@ const START: &str = include_str!("start.sh");
 
 /// Three network cards on one hub, which floods: any of them hears the others.
 const CARDS: [&str; 3] = ["52:54:00:00:ed:01", "52:54:00:00:ed:02", "52:54:00:00:ed:03"];
+/// Three more on another hub, whose driver takes VLAN tags out of frames.
+const UNTAGGING_CARDS: [&str; 3] = ["52:54:00:00:ed:11", "52:54:00:00:ed:12", "52:54:00:00:ed:13"];
 
 impl Job<'_> {
     /// Boots, runs, and ends the guest; returns the script's exit code.
@@ -121,9 +123,11 @@ impl Job<'_> {
             qemu.args(["-device", &format!("vhost-user-fs-pci,chardev={tag},tag={tag}")]);
         }
         qemu.args(["-device", "virtio-rng-pci"]);
-        for (place, mac) in CARDS.iter().enumerate() {
-            qemu.args(["-netdev", &format!("hubport,id=card{place},hubid=0")]);
-            qemu.args(["-device", &format!("virtio-net-pci,netdev=card{place},mac={mac},romfile=")]);
+        for (hub, (model, cards)) in [("virtio-net-pci", CARDS), ("vmxnet3", UNTAGGING_CARDS)].into_iter().enumerate() {
+            for (place, mac) in cards.iter().enumerate() {
+                qemu.args(["-netdev", &format!("hubport,id=card{hub}-{place},hubid={hub}")]);
+                qemu.args(["-device", &format!("{model},netdev=card{hub}-{place},mac={mac},romfile=")]);
+            }
         }
         qemu.arg("-serial").arg(format!("file:{}", self.out.join("console").display()));
         qemu.arg("-kernel").arg(self.kernel.image()).arg("-initrd").arg(self.kernel.initrd());

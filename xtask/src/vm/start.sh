@@ -7,7 +7,7 @@ printf '#!/bin/sh\nexec @MODPROBE@ "$@"\n' >/sbin/modprobe
 chmod +x /sbin/modprobe
 echo /sbin/modprobe >/proc/sys/kernel/modprobe
 ip link set lo up
-for module in veth virtio_net macvlan; do modprobe $module; done
+for module in veth virtio_net vmxnet3 macvlan 8021q; do modprobe $module; done
 # Addresses are usable at once.
 echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 sh /out/script >/out/log 2>&1 </dev/null
