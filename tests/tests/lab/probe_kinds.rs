@@ -53,7 +53,7 @@ fn a_silent_death_is_known_after_one_interval_and_one_timeout() {
 
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 
-/// A nginx that speaks TLS with the lab's certificate, and both versions of HTTP.
+/// A nginx that speaks TLS with the lab's certificate, and both versions of HTTP; at port 445 with those alone who name it.
 fn web(lab: &Small, dir: &std::path::Path) -> Process {
     let text = format!(
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {dir}/nginx.pid;\nevents {{ }}\nhttp {{\n\
@@ -61,7 +61,10 @@ fn web(lab: &Small, dir: &std::path::Path) -> Process {
          uwsgi_temp_path {dir}/u;\nscgi_temp_path {dir}/s;\n\
          server {{\nlisten 443 ssl http2;\nlisten [::]:443 ssl http2;\nlisten 444 ssl;\nserver_name www.example.org;\n\
          ssl_certificate {PEM}/server.pem;\nssl_certificate_key {PEM}/server.key;\n\
-         location / {{ return 200 \"$server_protocol is ready\\n\"; }}\n}}\n}}\n",
+         location / {{ return 200 \"$server_protocol is ready\\n\"; }}\n}}\n\
+         server {{\nlisten 445 ssl default_server;\nssl_reject_handshake on;\n}}\n\
+         server {{\nlisten 445 ssl;\nserver_name www.example.org;\nssl_certificate {PEM}/server.pem;\n\
+         ssl_certificate_key {PEM}/server.key;\n}}\n}}\n",
         dir = dir.display()
     );
     std::fs::write(dir.join("nginx.conf"), text).expect("the lab has nginx");
@@ -80,7 +83,9 @@ fn every_kind_of_probe_finds_real_servers_up_and_what_is_not_there_down() {
     let up = [
         ("https-2", format!("type = \"https\", port = 443, {tls}, body = \"HTTP/2.0 is ready\"")),
         ("https-1", format!("type = \"https\", port = 444, {tls}, body_regex = '^HTTP/1\\.1 is'")),
+        ("https-alpn", format!("type = \"https\", port = 443, {tls}, alpn = [\"http/1.1\"], body = \"HTTP/1.1 is\"")),
         ("tls", "type = \"tls\", port = 443, verify = false".to_owned()),
+        ("tls-name", "type = \"tls\", port = 445, verify = false, server_name = \"www.example.org\"".to_owned()),
         ("icmp", "type = \"icmp\"".to_owned()),
         (
             "command",
@@ -98,18 +103,42 @@ fn every_kind_of_probe_finds_real_servers_up_and_what_is_not_there_down() {
             format!("type = \"https\", port = 443, {tls}, body = \"no\""),
             "the body has not what is expected",
         ),
+        (
+            "tls-no-name",
+            "type = \"tls\", port = 445, verify = false, server_name = \"www.example.net\"".to_owned(),
+            "UnrecognisedName",
+        ),
         ("tls-plain", "type = \"tls\", port = 7, verify = false".to_owned(), "no answer within 1s"),
         ("udp-gone", "type = \"udp\", port = 99, send = 'hi', expect = 'ho'".to_owned(), "1 probe failed"),
         ("dns-gone", "type = \"dns\", port = 53, query = \"example.org\"".to_owned(), "1 probe failed"),
         ("grpc-gone", "type = \"grpc\", port = 443".to_owned(), "HTTP"),
+        (
+            "command-user",
+            "type = \"command\", command = [\"/bin/sh\", \"-c\", \"echo $(id -un) in $(id -Gn) at $EDGE_PORT; exit 2\"], port = 5"
+                .to_owned(),
+            "ended with 2: nobody in nogroup at 5",
+        ),
         ("command-no", "type = \"command\", user = \"root\", command = [\"/bin/false\"]".to_owned(), "ended with 1"),
     ];
     let times = ", timeout = \"1s\", rise = 1, fall = 1";
+    // What each backend has of its own.
+    let own = [
+        ("own-port", "type = \"tcp\", port = 9999".to_owned(), "probe_port = 7"),
+        (
+            "own-host",
+            format!("type = \"https\", port = 443, host = \"www.example.net\", ca = \"{PEM}/ca.pem\""),
+            "probe_host = \"www.example.org\"",
+        ),
+    ];
     let mut more: String = up.iter().map(|(name, probe)| pool(name, &format!("{probe}{times}"))).collect();
     more.extend(down.iter().map(|(name, probe, _)| pool(name, &format!("{probe}{times}"))));
+    more.extend(own.iter().map(|(name, probe, own)| {
+        pool(name, &format!("{probe}{times}")).replace("\"10.1.1.11\"", &format!("\"10.1.1.11\", {own}"))
+    }));
     lab.prepare(Mode::Native, &more).unwrap();
     lab.start_daemon().unwrap();
-    for (name, wanted) in up.iter().map(|up| (up.0, "up")).chain(down.iter().map(|down| (down.0, "down"))) {
+    let up = up.iter().map(|up| up.0).chain(own.iter().map(|own| own.0)).map(|name| (name, "up"));
+    for (name, wanted) in up.chain(down.iter().map(|down| (down.0, "down"))) {
         let is = wait_until(Duration::from_secs(15), || Ok(health(&lab, name) == [wanted])).unwrap();
         assert!(is, "{name} is not {wanted}:\n{}", lab.ctl(&["status"]).unwrap());
     }
