@@ -85,6 +85,7 @@ const FLAGS: [&str; 6] = [
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure(&[Package::any("g++")], "building libFuzzer")?;
+    crate::build::object(false)?;
     let fuzzer = step("building the fuzzer", || build(options.target))?;
     let found = cargo::root().join("target/fuzz/found").join(options.target.name());
     let committed = options.target.corpus();

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{cell::Cell, sync::LazyLock};
 
 use edge_common::host::Memory;
 use edge_tests::{
@@ -17,12 +17,23 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| cases::all(&Scene::new()));
 
 thread_local! {
     static MEMORY: Memory = Scene::new().world.memory();
+    /// Frames that were sent.
+    static SENT: Cell<u64> = const { Cell::new(0) };
 }
+
+/// Frames between two lines about how many there were: libFuzzer counts sequences.
+const LINE: u64 = 1_000_000;
 
 fuzz_target!(|bytes: &[u8]| {
     let memory = MEMORY.with(Memory::clone);
-    if let Err(error) = sequence::run(&memory, &sequence::read(bytes)) {
+    let steps = sequence::read(bytes);
+    if let Err(error) = sequence::run(&memory, &steps) {
         panic!("{error}");
+    }
+    let before = SENT.get();
+    SENT.set(before + steps.len() as u64);
+    if SENT.get() / LINE > before / LINE {
+        eprintln!("{} million frames, no rule broken", SENT.get() / LINE);
     }
 });
 
