@@ -9,6 +9,7 @@ pub mod decap;
 pub mod feature;
 pub mod kernel;
 pub mod mss;
+pub mod killed;
 pub mod shared;
 pub mod namespace;
 pub mod both;

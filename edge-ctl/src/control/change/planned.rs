@@ -139,6 +139,14 @@ impl Planned {
         };
         Ok(Vetted { candidate, image, staged, diff, unavailable, doubt })
     }
+
+    /// As if it had passed.
+    #[cfg(test)]
+    pub(crate) fn unrehearsed(self, maps: &mut PinnedMaps) -> Vetted {
+        let Self { candidate, image, diff, unavailable, cold: _ } = self;
+        let staged = maps.stage(&image).expect("nobody else writes");
+        Vetted { candidate, image, staged, diff, unavailable, doubt: None }
+    }
 }
 
 impl Plan {

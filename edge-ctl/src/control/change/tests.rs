@@ -2,6 +2,7 @@
 
 mod guard;
 mod history;
+mod killed;
 mod maps;
 mod watch;
 mod rehearsal;

@@ -1,0 +1,302 @@
+//! A publication that is killed before each of its stores and each of its system calls: packets are served all the while, whoever
+//! comes next finds the generation before or the new one, and goes on. Needs root.
+
+use std::{
+    cell::Cell,
+    net::Ipv4Addr,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use edge_common::abi::{Mac, Station};
+use edge_tests::{
+    killed::{Step, before_each_store, killed_at},
+    packet::{ACK, Frame, Ip, Payload, SYN, Tcp},
+};
+
+use super::{
+    super::{Candidate, History, How, Planned, Rehearser, Words, change, recall},
+    maps::{candidate, confirm_in, started_with},
+};
+use crate::{
+    bpf::{self, PinDir, PinnedMaps, Progress, bpffs::Bpffs, monotonic_time},
+    control::{events::Events, inventory::Inventory, status::Clock},
+    net::NextHopEntry,
+    xdp::EdgeProgram,
+};
+
+/// What comes in turns: a backend, a weight and a service are others.
+const TEXTS: [&str; 2] = [
+    r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+[limits]
+services = 3
+pools = 2
+backends = 8
+flows = 65536
+[tunnel]
+source_v4 = "10.0.0.1"
+[[interface]]
+name = "lo"
+[[pool]]
+name = "one"
+backend = [{ name = "a", address = "10.1.0.1" }, { name = "b", address = "10.1.0.2" }, { name = "c", address = "10.1.0.3" }]
+[[service]]
+name = "web"
+vips = ["192.0.2.1"]
+ports = ["80/tcp"]
+mode = "ipip"
+pools = ["one"]
+"#,
+    r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+[limits]
+services = 3
+pools = 2
+backends = 8
+flows = 65536
+[tunnel]
+source_v4 = "10.0.0.1"
+[[interface]]
+name = "lo"
+[[pool]]
+name = "one"
+backend = [{ name = "a", address = "10.1.0.1" }, { name = "c", address = "10.1.0.3", weight = 60 }, { name = "d", address = "10.1.0.4" }]
+[[service]]
+name = "web"
+vips = ["192.0.2.1"]
+ports = ["80/tcp"]
+mode = "ipip"
+pools = ["one"]
+[[service]]
+name = "more"
+vips = ["192.0.2.2"]
+ports = ["80/tcp"]
+mode = "ipip"
+pools = ["one"]
+"#,
+];
+
+/// The last bytes of their backends' addresses.
+const BACKENDS: [&[u8]; 2] = [&[1, 2, 3], &[1, 3, 4]];
+const ALL: [u8; 4] = [1, 2, 3, 4];
+/// So many stores of a publication, the last ones, are what makes it one.
+const LAST: u32 = 30;
+/// Where the backends have their addresses.
+const ADDRESSES: [u8; 3] = [10, 1, 0];
+const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const VIP: [u8; 4] = [192, 0, 2, 1];
+/// Established flows.
+const FLOWS: u32 = 24;
+/// Their clients' first address, and that of new flows' clients.
+const ESTABLISHED: u32 = 0xcb00_7100;
+const NEW: u32 = 0x6440_0000;
+/// Offset of a tunnel's destination in a frame.
+const OUTER_DESTINATION: usize = 30;
+
+/// What every process sees: maps, and a program that packets go through.
+struct Scene {
+    _bpffs: Bpffs,
+    pins: PinDir,
+    program: OwnedFd,
+    rehearser: Rehearser,
+    /// Which of the texts comes next.
+    next: usize,
+    /// New flows so far: each has a client of its own.
+    clients: Cell<u32>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let bpffs = Bpffs::mount();
+        let (mut maps, ..) = started_with(&bpffs, TEXTS[0]);
+        maps.set_stations(&[Station::new(1, Mac::new(STATION))]);
+        know_next_hops(&mut maps);
+        EdgeProgram::load(&maps).unwrap();
+        let pins = bpffs.pins();
+        let program = bpf::sys::open_pin(&pins.program()).unwrap();
+        Self { _bpffs: bpffs, pins, program, rehearser: Rehearser::default(), next: 1, clients: Cell::new(0) }
+    }
+
+    fn maps(&self) -> PinnedMaps {
+        PinnedMaps::open(&self.pins).unwrap().expect("they are pinned")
+    }
+
+    /// What a process that starts now finds in force.
+    fn found(&self) -> (PinnedMaps, Inventory, History) {
+        let maps = self.maps();
+        let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().expect("something is in force")).unwrap();
+        let history = recall(&maps, &inventory, Clock::now());
+        let last = history.entries.last().expect("the one in force");
+        assert_eq!((last.generation, last.text()), (inventory.generation, Some(inventory.config.text.clone())));
+        // All but the first are on trial.
+        let trial = history.trial.as_ref().map(|trial| trial.generation);
+        assert!(inventory.generation == 1 || trial == Some(inventory.generation), "in force without its trial");
+        (maps, inventory, history)
+    }
+
+    /// The last byte of the address of the backend that a flow's packet goes to.
+    fn served(&self, client: u32, flags: u8) -> u8 {
+        let tcp = Tcp { source: 1000, destination: 80, flags, ..Tcp::default() };
+        let ip = Ip::new(Ipv4Addr::from(client).into(), VIP.into(), Payload::Tcp(tcp));
+        let mut out = Vec::new();
+        let frame = Frame::new(STATION, [4; 6], ip).bytes();
+        bpf::sys::test_run(self.program.as_fd(), &frame, &mut out).unwrap();
+        let destination = &out[OUTER_DESTINATION..][..4];
+        assert_eq!(destination[..3], ADDRESSES, "a packet is not forwarded");
+        destination[3]
+    }
+
+    /// Where established flows are.
+    fn homes(&self) -> Vec<u8> {
+        (0..FLOWS).map(|flow| self.served(ESTABLISHED + flow, ACK)).collect()
+    }
+
+    /// Flows stay, and new ones are served, by one of these.
+    fn is_served(&self, homes: &[u8], by: &[u8]) {
+        assert_eq!(self.homes(), homes, "a flow has moved");
+        for _ in 0..4 {
+            let client = self.clients.get();
+            self.clients.set(client + 1);
+            let new = self.served(NEW + client, SYN);
+            assert!(by.contains(&new), "a new flow goes to {new}, not to one of {by:?}");
+        }
+    }
+
+    /// Kills at `step` who publishes the next text by `publish`; returns whether that was before its end. What it leaves is gone on
+    /// with, until the text is in force.
+    fn round(
+        &mut self,
+        step: Step,
+        publish: fn(&mut PinnedMaps, &Inventory, History, Candidate, &mut Rehearser),
+    ) -> bool {
+        let wanted = TEXTS[self.next];
+        let homes = self.homes();
+        let killed = {
+            let (mut maps, inventory, history) = self.found();
+            let rehearser = &mut self.rehearser;
+            killed_at(step, || publish(&mut maps, &inventory, history, next(wanted), rehearser))
+        };
+        let (mut maps, inventory, _) = self.found();
+        assert!(killed || inventory.config.text == wanted, "{step:?}: it did not come into force");
+        self.is_served(&homes, &ALL);
+        maps.repair().unwrap();
+        self.is_served(&homes, &ALL);
+        assert_eq!(maps.repair_counts().unwrap(), Vec::<String>::new(), "{step:?}");
+        if inventory.config.text != wanted {
+            let (mut maps, inventory, history) = self.found();
+            without_rehearsal(&mut maps, &inventory, history, next(wanted), &mut self.rehearser);
+        }
+        let (mut maps, inventory, _) = self.found();
+        assert_eq!(inventory.config.text, wanted);
+        self.is_served(&homes, BACKENDS[self.next]);
+        know_next_hops(&mut maps);
+        settle(&mut maps, &inventory);
+        self.next ^= 1;
+        killed
+    }
+}
+
+fn next(text: &str) -> Candidate {
+    candidate(text, How::Apply, Words { allow_removal: 9, allow_moves: true, ..confirm_in(600_000) })
+}
+
+fn know_next_hops(maps: &mut PinnedMaps) {
+    let numbers: Vec<_> = maps.snapshot().unwrap().unwrap().backends().map(|(_, backend)| backend.number).collect();
+    for number in numbers {
+        let hop = NextHopEntry { egress: 1, mac: [6; 6], source_mac: STATION, mtu: 1500, own_mtu: true, vlan: 0 };
+        maps.set_next_hop(number, Some(hop)).unwrap();
+    }
+}
+
+/// Services become stable where they can, so that the next publication begins their transition anew.
+fn settle(maps: &mut PinnedMaps, inventory: &Inventory) {
+    for _ in 0..2 {
+        maps.begin_pass(&inventory.waits()).unwrap();
+        while matches!(maps.go_on(monotonic_time()).unwrap(), Progress::GoOn | Progress::Wait) {}
+    }
+}
+
+/// A change as it is, but for its rehearsal, whose stores are into maps of its own.
+fn without_rehearsal(
+    maps: &mut PinnedMaps,
+    inventory: &Inventory,
+    mut history: History,
+    wanted: Candidate,
+    _: &mut Rehearser,
+) {
+    let vetted = Planned::new(maps, Some(inventory), wanted).unwrap().unrehearsed(maps);
+    vetted.publish(maps, &mut history, None, Clock::now(), &Events::new()).unwrap();
+}
+
+fn whole(
+    maps: &mut PinnedMaps,
+    inventory: &Inventory,
+    mut history: History,
+    wanted: Candidate,
+    rehearser: &mut Rehearser,
+) {
+    change(maps, inventory, &mut history, wanted, rehearser, &Events::new()).unwrap().expect("it is another");
+}
+
+/// Kills at every step, in both directions, until there are none left; returns how many there were.
+fn everywhere(
+    step: fn(u32) -> Step,
+    publish: fn(&mut PinnedMaps, &Inventory, History, Candidate, &mut Rehearser),
+) -> u32 {
+    let mut scene = Scene::new();
+    let mut number = 1;
+    // An even number of rounds for each step, so that each is killed once on the way there and once on the way back.
+    loop {
+        let killed = [scene.round(step(number), publish), scene.round(step(number), publish)];
+        if killed == [false, false] {
+            return number - 1;
+        }
+        number += 1;
+    }
+}
+
+/// Packets are sent before every store. At many of them it is read what whoever comes next would find, and some are killed there,
+/// and gone on with: nearly all write tables that nobody reads yet.
+#[test]
+fn a_publication_can_be_killed_before_each_store() {
+    let mut scene = Scene::new();
+    let homes = scene.homes();
+    let wanted = TEXTS[scene.next];
+    let (mut maps, inventory, history) = scene.found();
+    let rehearser = &mut Rehearser::default();
+    let publish = || without_rehearsal(&mut maps, &inventory, history, next(wanted), rehearser);
+    let stores = before_each_store(publish, |number| {
+        scene.is_served(&homes, &ALL);
+        if number % 50 == 0 {
+            scene.found();
+        }
+    });
+    drop(maps);
+    let (mut maps, inventory, _) = scene.found();
+    assert_eq!(inventory.config.text, wanted);
+    know_next_hops(&mut maps);
+    settle(&mut maps, &inventory);
+    scene.next ^= 1;
+    println!("{stores} stores");
+    assert!(stores > 1000, "{stores}");
+    for number in (1..stores - LAST).step_by(1000).chain(stores - LAST..=stores) {
+        scene.round(Step::Store(number), without_rehearsal);
+    }
+}
+
+/// An hour for who changes how generations are published: after each store whoever comes next goes on.
+#[test]
+#[ignore = "the square of thousands of stores"]
+fn a_publication_can_be_gone_on_with_behind_each_store() {
+    let stores = everywhere(Step::Store, without_rehearsal);
+    assert!(stores > 1000, "{stores}");
+}
+
+#[test]
+fn a_publication_can_be_killed_before_each_call() {
+    let calls = everywhere(Step::Call, whole);
+    println!("{calls} calls");
+    assert!(calls > 5, "{calls}");
+}

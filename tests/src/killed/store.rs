@@ -1,0 +1,117 @@
+//! Counts a process's stores into the memory of maps: it may not write there, so that each store is a fault. The fault lets the
+//! store happen, a step of one instruction, after which it may not write again.
+
+use std::{
+    fs,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use libc::{PROT_READ, PROT_WRITE, REG_EFL, c_int, c_void, siginfo_t, ucontext_t};
+
+/// Makes the processor stop behind the next instruction.
+const TRAP_FLAG: i64 = 0x100;
+
+static MAPS: OnceLock<Vec<Memory>> = OnceLock::new();
+/// Stores that are left until the last.
+static LEFT: AtomicU32 = AtomicU32::new(0);
+
+/// Whether it stops at each.
+static STOPS: AtomicBool = AtomicBool::new(false);
+
+/// The memory of a map.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    start: usize,
+    length: usize,
+}
+
+impl Memory {
+    fn allow(self, access: c_int) {
+        // SAFETY: the kernel has said that a map is there, which stays for as long as the process.
+        let result = unsafe { libc::mprotect(self.start as *mut c_void, self.length, access) };
+        assert_eq!(result, 0, "the memory of a map changes its protection");
+    }
+}
+
+/// The maps that this process has in its memory, and may write to.
+fn maps() -> Vec<Memory> {
+    let text = fs::read_to_string("/proc/self/maps").expect("the kernel says what is where");
+    let writable = text.lines().filter(|line| line.ends_with("bpf-map") && line.contains(" rw-s "));
+    let memory = writable.map(|line| {
+        let (start, rest) = line.split_once('-').expect("a range");
+        let (end, _) = rest.split_once(' ').expect("a range");
+        let [start, end] = [start, end].map(|at| usize::from_str_radix(at, 16).expect("an address"));
+        Memory { start, length: end - start }
+    });
+    memory.collect()
+}
+
+/// From here on the process is killed before its store with this number.
+pub(super) fn kill_before(number: u32) {
+    LEFT.store(number, Ordering::Relaxed);
+    watch();
+}
+
+/// From here on the process stops before each of its stores.
+pub(super) fn stop_before_each() {
+    STOPS.store(true, Ordering::Relaxed);
+    watch();
+}
+
+fn watch() {
+    let maps = MAPS.get_or_init(maps);
+    assert!(!maps.is_empty(), "no map is open");
+    handle(libc::SIGSEGV, before);
+    handle(libc::SIGTRAP, behind);
+    for map in maps {
+        map.allow(PROT_READ);
+    }
+}
+
+type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+
+fn handle(signal: c_int, handler: Handler) {
+    // SAFETY: zero is a value of each of its fields; the handlers touch atomics, the context they are given, and the memory of maps.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+    };
+    assert_eq!(result, 0, "a signal's handler");
+}
+
+extern "C" fn before(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel hands a fault's address over.
+    let address = unsafe { (*info).si_addr() } as usize;
+    let map = MAPS.get().into_iter().flatten().find(|map| (map.start..map.start + map.length).contains(&address));
+    let Some(map) = map else {
+        // A fault like any other: it comes again, and ends the process.
+        // SAFETY: this is what stood there at first.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        return;
+    };
+    let stops = STOPS.load(Ordering::Relaxed);
+    if stops || LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let signal = if stops { libc::SIGSTOP } else { libc::SIGKILL };
+        // SAFETY: no memory is touched.
+        unsafe { libc::kill(libc::getpid(), signal) };
+    }
+    map.allow(PROT_READ | PROT_WRITE);
+    step(context, true);
+}
+
+extern "C" fn behind(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
+    MAPS.get().into_iter().flatten().for_each(|map| map.allow(PROT_READ));
+    step(context, false);
+}
+
+fn step(context: *mut c_void, one: bool) {
+    // SAFETY: the kernel has put it there for the handler, which may change it.
+    let context = unsafe { &mut *context.cast::<ucontext_t>() };
+    let flags = &mut context.uc_mcontext.gregs[REG_EFL as usize];
+    *flags = if one { *flags | TRAP_FLAG } else { *flags & !TRAP_FLAG };
+}
