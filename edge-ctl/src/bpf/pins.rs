@@ -90,6 +90,26 @@ impl PinDir {
         self.version.join("network")
     }
 
+    /// There while new maps are filled: the directory itself says so.
+    fn filling(&self) -> PathBuf {
+        self.version.join("filling")
+    }
+
+    /// From here on until [`Self::end_filling`] whoever starts makes the maps anew.
+    pub(crate) fn begin_filling(&self) -> Result<(), BpfError> {
+        make_dir(&self.filling())
+    }
+
+    pub(crate) fn end_filling(&self) -> Result<(), BpfError> {
+        remove_dir(&self.filling()).map(drop)
+    }
+
+    /// Whether somebody was killed in between.
+    pub(crate) fn are_filling(&self) -> Result<bool, BpfError> {
+        let path = self.filling();
+        path.try_exists().map_err(|source| BpfError::file(&path, source))
+    }
+
     /// The network namespace that the pins are for, by its inode; `None` when there is no word of it.
     pub(crate) fn network(&self) -> Result<Option<u64>, BpfError> {
         let directory = self.network_dir();
@@ -137,6 +157,7 @@ impl PinDir {
     /// Removes the directories that are empty. The lock goes with them: its holder makes nothing here any more.
     pub(crate) fn remove_directories(&self) -> Result<(), BpfError> {
         remove_dir(&self.network_dir())?;
+        self.end_filling()?;
         // These stay while they hold anything else: the decapsulation program, or another version.
         for path in [Some(self.version.as_path()), self.version.parent()].into_iter().flatten() {
             let _unused = fs::remove_dir(path);

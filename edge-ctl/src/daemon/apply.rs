@@ -4,7 +4,11 @@ use std::{panic::resume_unwind, path::Path};
 
 use edge_common::abi::{Failover, MAX_STATIONS, State};
 
-use super::{descriptors, growth::grow, keeper, program, reading};
+use super::{
+    descriptors,
+    growth::{grow, new_maps},
+    keeper, program, reading,
+};
 use crate::{
     bpf::{Before, BpfError, PinDir, PinnedMaps},
     config::{Config, ConfigError},
@@ -17,7 +21,7 @@ use crate::{
         status::Clock,
     },
     net::{self, Devices, Receiver},
-    plan::{self, Capacity, Snapshot},
+    plan::{self, Snapshot},
     xdp::{self, EdgeProgram, XdpError},
 };
 
@@ -58,6 +62,9 @@ pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Event
 
 /// The maps that are pinned, and what is published in them.
 fn usable(pins: &PinDir) -> Result<Option<(PinnedMaps, Snapshot)>, ChangeError> {
+    if pins.are_filling()? {
+        return Ok(None);
+    }
     let Some(maps) = PinnedMaps::open(pins)? else { return Ok(None) };
     let Some(snapshot) = maps.snapshot()? else { return Ok(None) };
     Inventory::from_snapshot(&snapshot)?;
@@ -81,10 +88,8 @@ fn cold(
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
         let Choice { candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
-        // Maps of a start that was killed before it published anything, or that cannot be gone on with. A program that is
-        // attached keeps its maps.
-        xdp::make_room(pins)?;
-        let mut maps = PinnedMaps::create(pins, &Capacity::of(&candidate.config))?;
+        // In the place of those of a start that was killed, or that cannot be gone on with.
+        let mut maps = new_maps(pins, &candidate.config)?;
         // Two processors verify two programs in the time of one.
         let loading = descriptors::are_plenty().then(|| program::begin(pins));
         let planned = Planned::new(&maps, None, candidate)?.after(&history)?;
@@ -99,6 +104,7 @@ fn cold(
         }
     };
     let (inventory, _) = vetted.publish(&mut maps, &mut history, text_of, Clock::now(), events)?;
+    finish(&mut maps, &inventory, kept.as_ref(), events)?;
     let refused = refused.map(|error| {
         let from = text_of.unwrap_or_default();
         format!("generation {from} from before the reboot is in force in place of the file: {}", chain(&error))
@@ -106,10 +112,15 @@ fn cold(
     if let Some(why) = &refused {
         events.report(EventKind::ConfigRefused, &path.display().to_string(), why.clone());
     }
-    if let Some(kept) = kept {
-        say_again(&kept, &inventory, &mut maps, events)?;
-    }
     Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused })
+}
+
+/// Does what operators had said, in what was published last. From here on the maps can be gone on with.
+fn finish(maps: &mut PinnedMaps, inventory: &Inventory, kept: Option<&Kept>, events: &Events) -> Result<(), BpfError> {
+    if let Some(kept) = kept {
+        say_again(kept, inventory, maps, events)?;
+    }
+    maps.pins().end_filling()
 }
 
 /// Does what operators had said before the reboot, as far as it means anything now.
@@ -205,6 +216,7 @@ fn warm(
 /// Carries over what maps before had. What can't be is said, and the new ones are gone on with.
 pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> Option<Before> {
     let carried = Before::new(from, to).and_then(|before| Ok((before.carry(to)?, before)));
+    let carried = to.pins().end_filling().and(carried);
     match carried {
         Ok((flows, before)) => {
             let message = format!("{flows} recorded flows were carried over; counters begin anew");
@@ -276,3 +288,6 @@ fn report_adoption(maps: &PinnedMaps, snapshot: &Snapshot, events: &Events) {
         ),
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //! smaller ones, without their pins, until its successor takes its place.
 
 use crate::{
-    bpf::PinnedMaps,
+    bpf::{PinDir, PinnedMaps},
+    config::Config,
     control::{
         change::{Candidate, ChangeError, History, Planned, Rehearser},
         events::Events,
@@ -13,7 +14,7 @@ use crate::{
     xdp,
 };
 
-/// Makes maps for `wanted` in the place of `small`, and publishes it there.
+/// Makes maps for `wanted` in the place of `small`, and publishes it there. They are filled when the caller says so.
 ///
 /// # Errors
 /// When there is no room for them, or the rehearsal fails; everything is as before then.
@@ -25,9 +26,8 @@ pub(super) fn grow(
     events: &Events,
 ) -> Result<(PinnedMaps, Inventory), ChangeError> {
     let (pins, known) = (small.pins(), history.clone());
-    xdp::make_room(pins)?;
     let made = || -> Result<_, ChangeError> {
-        let mut large = PinnedMaps::create(pins, &Capacity::of(&wanted.config))?;
+        let mut large = new_maps(pins, &wanted.config)?;
         let planned = Planned::new(&large, None, wanted)?.beside().after(history)?;
         let vetted = planned.vet(&mut large, rehearser, events)?;
         let (inventory, _) = vetted.publish(&mut large, history, None, Clock::now(), events)?;
@@ -37,7 +37,18 @@ pub(super) fn grow(
     if made.is_err() {
         *history = known;
         xdp::make_room(pins)?;
+        pins.end_filling()?;
         small.pin_again()?;
     }
     made
+}
+
+/// Makes maps in the place of those that are pinned. A program that is attached keeps its own.
+///
+/// Until [`PinDir::end_filling`] the next start begins anew: what is staged there looks as if it was published, since there was
+/// nothing before it, and what operators have said is not there yet.
+pub(super) fn new_maps(pins: &PinDir, config: &Config) -> Result<PinnedMaps, ChangeError> {
+    xdp::make_room(pins)?;
+    pins.begin_filling()?;
+    Ok(PinnedMaps::create(pins, &Capacity::of(config))?)
 }
