@@ -1,5 +1,7 @@
 //! The edge program and its links for real, on veths in a network namespace.
 
+mod killed;
+
 use std::{fs, os::unix::fs::MetadataExt as _, process::Command, thread};
 
 use aya::maps::MapData;

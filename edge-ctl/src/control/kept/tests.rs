@@ -1,5 +1,7 @@
 //! What a reboot finds.
 
+mod killed;
+
 use edge_common::abi::{Failover, State};
 
 use super::*;
