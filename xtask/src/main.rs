@@ -58,7 +58,7 @@ enum Command {
     },
     /// Run every check and every test there is (root, for packets and labs).
     Test {
-        /// What a developer runs between two edits: without other kernels, the model of flows, and labs.
+        /// What a developer runs between two edits: without other kernels, the model of flows, labs, and kills at each step.
         #[arg(long)]
         quick: bool,
     },

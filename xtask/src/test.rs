@@ -21,6 +21,8 @@ use crate::{
 
 /// Test programs that need neither root nor minutes.
 const FAST: [&str; 3] = ["cli", "flow_table", "layers"];
+/// Tests that kill an operation at each of its steps, for the better part of a minute.
+const KILLED: &str = "::tests::killed::";
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.
@@ -31,7 +33,7 @@ type Fetching = JoinHandle<Result<vm::Core>>;
 
 /// Runs them all, whatever fails on the way; fails if anything did.
 ///
-/// `quick` leaves out what takes minutes: other kernels, the model of flows, labs.
+/// `quick` leaves out what takes minutes: other kernels, the model of flows, labs; and what kills at each step.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     let is_root = nix::unistd::geteuid().is_root();
     let (edge_ctl, fetched) = build(is_root && !quick)?;
@@ -39,7 +41,12 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     if !is_root || quick {
         lints::counted(&mut counts);
     }
-    tests("unit and property tests", &mut counts, cargo_test(&["--lib", "--bins"], &FAST).arg("--no-fail-fast"))?;
+    let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
+    fast.arg("--no-fail-fast");
+    if quick {
+        fast.args(["--", "--skip", KILLED]);
+    }
+    tests("unit and property tests", &mut counts, &mut fast)?;
     if is_root {
         let budgets = step("comparing the programs with their budgets", budget::check);
         if let Err(error) = &budgets {
