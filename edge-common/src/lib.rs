@@ -26,6 +26,7 @@ pub mod step;
 pub mod lookup;
 pub mod select;
 pub mod forward;
+pub mod nat;
 pub mod slow;
 pub mod pipeline;
 pub mod probe;

@@ -3,9 +3,10 @@
 use crate::{
     abi::{
         Backend, BackendNumber, Cell, Exit, FlowCount, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac,
-        Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, Station,
+        NatHead, Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, Station,
     },
-    flow_table::{FlowMemory, Native},
+    flow_table::{FlowMemory, Native, Words},
+    wire::packet::Packet,
 };
 
 /// A route to a backend, from the kernel's own routing and neighbour tables. In words, each as the eBPF stack aligns it.
@@ -21,6 +22,9 @@ pub struct Route {
     /// 1: the next hop is a router; 0: it is the backend itself.
     pub by_router: u32,
 }
+
+/// A way back to clients: what stands in each word is [`nat`](crate::nat)'s.
+pub type HopWords = [<Native as Words>::U64; 4];
 
 /// What a packet reads once and then uses throughout, so that it sees one generation.
 #[derive(Clone, Copy)]
@@ -44,6 +48,18 @@ impl<'a> View<'a> {
     pub fn takes(&self, station: Station) -> bool {
         let [own, others @ ..] = &self.generation.stations;
         *own == station || others.contains(&station)
+    }
+
+    /// The address that what the edge sends by the packet's ingress interface comes from: the first of its stations, which is its own.
+    #[inline(always)]
+    pub fn own_address<P: Packet>(&self, packet: &P) -> Option<Mac> {
+        let mut own = Mac::default();
+        // From the last to the first, and each is looked at: a loop that ends early would have the verifier follow all ends.
+        for station in self.generation.stations.iter().rev() {
+            let Mac(found) = station.address_on(packet.ingress()).unwrap_or(own);
+            own = Mac(packet.merge_paths(found as usize, usize::MAX) as u64);
+        }
+        own.is_known().then_some(own)
     }
 }
 
@@ -74,6 +90,8 @@ pub trait PoolMaps {
 pub trait Maps: PoolMaps {
     /// The flow table's memory.
     type Flows: FlowMemory<Words = Native>;
+    /// That of the table of translated flows.
+    type Nat: FlowMemory<Words = Native>;
 
     /// The published configurations, and the bank that is active.
     fn published(&self) -> Option<(&Published, u32)>;
@@ -117,6 +135,9 @@ pub trait Maps: PoolMaps {
 
     fn flow_head(&self) -> Option<&FlowHead>;
     fn flows(&self) -> &Self::Flows;
+    fn nat_head(&self) -> Option<&NatHead>;
+    fn nat_flows(&self) -> &Self::Nat;
+    fn nat_hop(&self, number: u32) -> Option<&HopWords>;
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4>;
     fn fragments_v6(&self) -> impl Fragments<FlowKeyV6>;
 

@@ -16,6 +16,7 @@
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
 mod decap;
+mod flow_memory;
 mod fragments;
 mod maps;
 mod mss;
@@ -26,7 +27,7 @@ mod subprograms;
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use edge_common::{
     abi::{Exit, Verdict},
-    pipeline,
+    pipeline::{self, translate},
     step::Outcome,
 };
 
@@ -37,6 +38,16 @@ use crate::{maps::KernelMaps, packet::ContextPacket, subprograms::Global};
 fn edge(ctx: XdpContext) -> u32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
     match pipeline::process_with(packet, maps, &Global(ctx.ctx)) {
+        Ok(Outcome { exit, egress }) => leave(&ctx, exit, egress),
+        Err(exit) => leave(&ctx, exit, 0),
+    }
+}
+
+/// Where packets are translated that the load balancer hands over.
+#[xdp]
+fn nat(ctx: XdpContext) -> u32 {
+    let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
+    match translate::process_with(packet, maps, &Global(ctx.ctx)) {
         Ok(Outcome { exit, egress }) => leave(&ctx, exit, egress),
         Err(exit) => leave(&ctx, exit, 0),
     }

@@ -9,19 +9,20 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
     helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns},
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray},
+    maps::{Array, LruHashMap, PerCpuArray, ProgramArray},
 };
 use edge_common::{
     abi::{
         Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, FlowHead,
-        FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac, Pool, Published, RateLimited, RateLimiter, Service,
-        ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
+        FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac, NatHead, NatHop, Pool, Published, RateLimited,
+        RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
     },
-    flow_table::{Entry, FlowMemory, Native, SLOTS as FLOW_SLOTS, Word, Words},
-    maps::{Fragments, Maps, PoolMaps, Route},
+    flow_table::{Native, Word, Words},
+    maps::{Fragments, HopWords, Maps, PoolMaps, Route},
 };
 
 use crate::{
+    flow_memory::NatMaps,
     fragments::Aging,
     packet::{Context, hide},
 };
@@ -36,7 +37,7 @@ macro_rules! declare {
     };
     (@ packet Shared $name:ident $key:ty, $value:ty, $entries:expr) => {
         #[map]
-        static $name: Array<$value> = Array::with_max_entries($entries.smallest(), BPF_F_MMAPABLE);
+        pub(crate) static $name: Array<$value> = Array::with_max_entries($entries.smallest(), BPF_F_MMAPABLE);
     };
     (@ packet PerCpu $name:ident $key:ty, $value:ty, $entries:expr) => {
         #[map]
@@ -51,6 +52,11 @@ macro_rules! declare {
 
 edge_common::maps!(declare);
 
+/// Programs that a packet is handed over to. Who loads them fills it, and pins it: the kernel forgets what is in it with the last
+/// pin or descriptor.
+#[map]
+pub(crate) static CALLS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// How often it is tried to take one of a limited number.
 const TAKES: u32 = 4;
 
@@ -60,13 +66,14 @@ const AF_INET6: u8 = 10;
 
 /// The maps above, and the routing of the namespace that the context's frame came into.
 pub(crate) struct KernelMaps<'a, C> {
-    ctx: &'a C,
+    pub(crate) ctx: &'a C,
+    nat: NatMaps<'a, C>,
 }
 
 impl<'a, C: Context> KernelMaps<'a, C> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a C) -> Self {
-        Self { ctx }
+        Self { ctx, nat: NatMaps { ctx } }
     }
 
     /// Looks the route to `backend` up in the kernel, which finds one only where forwarding is enabled on the ingress
@@ -136,31 +143,9 @@ impl<C: Context> PoolMaps for KernelMaps<'_, C> {
     }
 }
 
-impl<C: Context> FlowMemory for KernelMaps<'_, C> {
-    type Words = Native;
-
-    #[inline(always)]
-    fn bucket(&self, number: u32) -> Option<&[<Native as Words>::U32]> {
-        let bucket = FLOW_INDEX.get_ptr(number)?.cast::<[<Native as Words>::U32; FLOW_SLOTS as usize]>();
-        // SAFETY: a valid pointer to as many bytes of any value, as aligned.
-        Some(unsafe { &*bucket })
-    }
-
-    #[inline(always)]
-    fn entry(&self, number: u32) -> Option<&Entry<Native>> {
-        let entry = FLOWS.get_ptr(number)?.cast::<Entry<Native>>();
-        // SAFETY: as above.
-        Some(unsafe { &*entry })
-    }
-
-    #[inline(always)]
-    fn merge_paths(&self, value: u64) -> u64 {
-        hide(value, self.ctx.interface().into())
-    }
-}
-
-impl<C: Context> Maps for KernelMaps<'_, C> {
+impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     type Flows = Self;
+    type Nat = NatMaps<'a, C>;
 
     #[inline(always)]
     fn published(&self) -> Option<(&Published, u32)> {
@@ -234,6 +219,23 @@ impl<C: Context> Maps for KernelMaps<'_, C> {
             // SAFETY: a valid pointer, and a store of one word.
             unsafe { ptr::write_volatile(&raw mut (*service).in_transition, 1) };
         }
+    }
+
+    #[inline(always)]
+    fn nat_head(&self) -> Option<&NatHead> {
+        NAT_HEAD.get(0)
+    }
+
+    #[inline(always)]
+    fn nat_flows(&self) -> &NatMaps<'a, C> {
+        &self.nat
+    }
+
+    #[inline(always)]
+    fn nat_hop(&self, number: u32) -> Option<&HopWords> {
+        let hop = NAT_HOPS.get_ptr(number)?.cast::<HopWords>();
+        // SAFETY: a valid pointer to as many words of any value, as aligned.
+        Some(unsafe { &*hop })
     }
 
     #[inline(always)]

@@ -5,22 +5,37 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use edge_common::{
-    abi::{Exit, Target},
+    abi::{BackendNumber, Exit, Target, program},
     hash::Hash,
     maps::Maps,
-    pipeline::Subprograms,
+    nat,
+    pipeline::{HandOver, Subprograms},
     select::flow,
-    slow::{self, reply},
-    step::{Change, Decision, FlowLocation, Seen, StepResult},
-    wire::{link::Link, packet::Packet},
+    slow::{self, reply, translated},
+    step::{Change, Decision, FlowLocation, Outcome, Seen, StepResult, Translate},
+    wire::{link::Link, packet::Places},
 };
 
-use crate::{maps::KernelMaps, packet::ContextPacket};
+use crate::{
+    maps::{CALLS, KernelMaps},
+    packet::ContextPacket,
+};
 
 /// The subprograms as calls of global functions.
 pub(crate) struct Global(pub(crate) *mut xdp_md);
 
-impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
+impl<P: Places, M: Maps> HandOver<P, M> for Global {
+    /// Returns only if there is no such program, for a packet that then leaves by the wrong exit.
+    #[inline(always)]
+    fn hand_over(&self, _packet: &mut P, maps: &M) -> Result<Outcome, Exit> {
+        // SAFETY: the context is the program's own.
+        let _there_is_none = unsafe { CALLS.tail_call(&XdpContext::new(self.0), program::NAT_AT) };
+        maps.count_exit(Exit::BadTables);
+        Err(Exit::BadTables)
+    }
+}
+
+impl<P: Places, M: Maps> Subprograms<P, M> for Global {
     #[inline(always)]
     fn classify(&self, _packet: &P, _maps: &M, link: Link, bank: u32) -> StepResult {
         StepResult(edge_classify(self.0, link.l3 as u32, link.ether_type.into(), bank))
@@ -54,6 +69,58 @@ impl<P: Packet, M: Maps> Subprograms<P, M> for Global {
     fn add(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
         let (location, target, hash) = packed(known, location);
         StepResult(edge_add(self.0, location, target, hash, StepResult::from(change).0))
+    }
+
+    #[inline(always)]
+    fn forth(
+        &self,
+        _packet: &P,
+        _maps: &M,
+        target: Target,
+        location: FlowLocation,
+        chosen: BackendNumber,
+    ) -> StepResult {
+        StepResult(edge_forth(self.0, StepResult::from(location).0, target.word(), chosen.into()))
+    }
+
+    #[inline(always)]
+    fn open(&self, _packet: &P, _maps: &M, target: Target, location: FlowLocation, to: BackendNumber) -> StepResult {
+        StepResult(edge_open(self.0, StepResult::from(location).0, target.word(), to.into()))
+    }
+
+    #[inline(always)]
+    fn back(&self, _packet: &P, _maps: &M, location: FlowLocation) -> StepResult {
+        StepResult(edge_back(self.0, StepResult::from(location).0))
+    }
+
+    #[inline(always)]
+    fn send(&self, _packet: &mut P, _maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        StepResult(edge_send(self.0, StepResult::from(location).0, StepResult::from(how).0))
+    }
+
+    #[inline(always)]
+    fn classify_translated(&self, _packet: &P, _maps: &M, link: Link, bank: u32) -> StepResult {
+        StepResult(edge_classify_translated(self.0, link.l3 as u32, link.ether_type.into(), bank))
+    }
+
+    #[inline(always)]
+    fn target(&self, _packet: &P, _maps: &M, location: FlowLocation) -> u64 {
+        edge_target(self.0, StepResult::from(location).0)
+    }
+
+    #[inline(always)]
+    fn remember(&self, _packet: &P, _maps: &M, link: Link, bank: u32, how: Translate) -> StepResult {
+        StepResult(edge_remember(self.0, link.l3 as u32, link.ether_type.into(), bank, StepResult::from(how).0))
+    }
+
+    #[inline(always)]
+    fn quoted(&self, _packet: &P, _maps: &M, location: FlowLocation) -> StepResult {
+        StepResult(edge_quoted(self.0, StepResult::from(location).0))
+    }
+
+    #[inline(always)]
+    fn requote(&self, _packet: &mut P, _maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        StepResult(edge_requote(self.0, StepResult::from(location).0, StepResult::from(how).0))
     }
 
     #[inline(always)]
@@ -128,6 +195,42 @@ subprogram!(edge_amend(packet, maps, location: u64, target: u64, hash: u64, chan
 subprogram!(edge_add(packet, maps, location: u64, target: u64, hash: u64, change: u64) -> u64 {
     let known = known(target, hash);
     flow::add(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
+});
+
+subprogram!(edge_forth(packet, maps, location: u64, target: u64, chosen: u32) -> u64 {
+    nat::forth(packet, maps, Target::from_word(target), StepResult(location).location(), chosen as u16).0
+});
+
+subprogram!(edge_open(packet, maps, location: u64, target: u64, to: u32) -> u64 {
+    nat::open(packet, maps, Target::from_word(target), StepResult(location).location(), to as u16).0
+});
+
+subprogram!(edge_back(packet, maps, location: u64) -> u64 {
+    nat::back(packet, maps, StepResult(location).location()).0
+});
+
+subprogram!(edge_send(packet, maps, location: u64, how: u64) -> u64 {
+    nat::send(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
+});
+
+subprogram!(edge_classify_translated(packet, maps, l3: u32, ether_type: u32, bank: u32) -> u64 {
+    translated::classify(packet, maps, link(l3, ether_type), bank).0
+});
+
+subprogram!(edge_target(packet, maps, location: u64) -> u64 {
+    flow::target(packet, maps, StepResult(location).location())
+});
+
+subprogram!(edge_remember(packet, maps, l3: u32, ether_type: u32, bank: u32, how: u64) -> u64 {
+    translated::remember(packet, maps, link(l3, ether_type), bank, StepResult(how).translate()).0
+});
+
+subprogram!(edge_quoted(packet, maps, location: u64) -> u64 {
+    nat::quoted(packet, maps, StepResult(location).location()).0
+});
+
+subprogram!(edge_requote(packet, maps, location: u64, how: u64) -> u64 {
+    nat::requote(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
 });
 
 subprogram!(edge_finish(packet, maps, l3: u32, ether_type: u32, location: u64, result: u64) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use edge_common::{
     abi::{BackendNumber, DecapExit, Exit, FlowEnds, Verdict, program},
     decap,
-    host::{FlowRecord, Frame, Memory},
+    host::{FlowRecord, Frame, Memory, Nat, Translated},
     maps::Maps as _,
     pipeline,
 };
@@ -203,6 +203,9 @@ impl Both {
         same("backends' entries", &backends, &self.memory.backends)?;
         same("services in transition", &self.kernel.in_transition(), &self.in_transition())?;
         same("records", &places(&self.kernel.records(&self.memory)), &places(&self.memory.records()))?;
+        let nat = self.kernel.nat(&self.memory);
+        same("translated flows", &unseen(&nat), &unseen(&self.memory.nat))?;
+        same("ways back", &nat.hops(), &self.memory.nat.hops())?;
         same("slots", &self.kernel.slots(), &self.memory.slots.borrow())
     }
 }
@@ -210,6 +213,11 @@ impl Both {
 /// Records without their times, which are of two clocks.
 fn places(records: &BTreeMap<FlowEnds, FlowRecord>) -> Vec<(FlowEnds, FlowRecord)> {
     records.iter().map(|(ends, record)| (*ends, FlowRecord { since: 0, seen: 0, ..*record })).collect()
+}
+
+/// Translated flows, likewise.
+fn unseen(nat: &Nat) -> Vec<(FlowEnds, Translated)> {
+    nat.flows().into_iter().map(|(ends, flow)| (ends, Translated { seen: 0, ..flow })).collect()
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &[T], host: &[T]) -> Result<(), String> {

@@ -2,13 +2,14 @@
 //! time by `BPF_PROG_TEST_RUN`.
 
 mod flows;
+mod nat;
 mod seen;
 
 use std::{borrow::BorrowMut, cell::RefCell, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray},
     programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
     util::nr_cpus,
 };
@@ -22,7 +23,7 @@ use edge_common::{
 };
 
 pub use self::flows::MappedFlows;
-use self::{flows::FlowsInKernel, seen::bytes};
+use self::{flows::FlowsInKernel, nat::NatInKernel, seen::bytes};
 use crate::{decap, feature::Feature};
 
 /// Verdicts of an XDP program (`enum xdp_action`).
@@ -88,6 +89,21 @@ pub struct Kernel {
     slots: Array<MapData, [u8; size_of::<SlotCell>()]>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
     flows: FlowsInKernel,
+    nat: NatInKernel,
+    /// Emptied with its last descriptor.
+    _calls: ProgramArray<MapData>,
+}
+
+/// The map in which the load balancer's program finds the one that translates, filled.
+///
+/// # Panics
+/// When the object has no such map or program, or that is not loaded.
+pub fn calls(object: &mut Ebpf) -> ProgramArray<MapData> {
+    let mut calls =
+        ProgramArray::try_from(object.take_map(program::CALLS).expect("CALLS")).expect("an array of programs");
+    let nat: &mut Xdp = object.program_mut(program::NAT).expect("a program").try_into().expect("an XDP program");
+    calls.set(program::NAT_AT, nat.fd().expect("it is loaded"), 0).expect("room for it");
+    calls
 }
 
 /// `target/bpf/edge` of this checkout.
@@ -111,11 +127,12 @@ impl Kernel {
             loader.map_max_entries(name, entries);
         }
         let mut object = loader.load(&object()).expect("the object loads");
-        for name in [program::EDGE, program::DECAP] {
+        for name in [program::NAT, program::EDGE, program::DECAP] {
             let xdp: &mut Xdp = object.program_mut(name).expect(name).try_into().expect("an XDP program");
             xdp.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
         }
-        let entries = sizes.iter().find(|(name, _)| *name == map::FLOWS).map_or(1, |(_, entries)| *entries);
+        let calls = calls(&mut object);
+        let entries = |name| sizes.iter().find(|(known, _)| *known == name).map_or(1, |(_, entries)| *entries);
         Self {
             exits: per_cpu(&mut object, map::EXITS),
             decap_exits: per_cpu(&mut object, map::DECAP_EXITS),
@@ -126,7 +143,9 @@ impl Kernel {
             ),
             slots: Array::try_from(object.take_map(map::SLOTS).expect("SLOTS")).expect("an array"),
             flow_stats: per_cpu(&mut object, map::FLOW_STATS),
-            flows: FlowsInKernel::new(&object, entries),
+            flows: FlowsInKernel::new(&object, entries(map::FLOWS)),
+            nat: NatInKernel::new(&object, entries(map::NAT_FLOWS)),
+            _calls: calls,
             object,
         }
     }
@@ -169,6 +188,7 @@ impl Kernel {
             self.slots.set(index, bytes(cell), 0).expect("room for the slots");
         }
         self.flows.copy(memory);
+        self.nat.copy(memory);
     }
 
     /// Makes flows as old as they are by the clock of `memory`, and lets them stay so for a moment.
@@ -250,7 +270,7 @@ fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T)
 }
 
 /// Entries of each map.
-pub type Sizes = [(&'static str, u32); 16];
+pub type Sizes = [(&'static str, u32); 18];
 
 /// Entries that each map needs to hold `memory`, and `fragments` packets in fragments of each family.
 ///
@@ -267,6 +287,8 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
         (map::SLOTS, memory.slots.borrow().len()),
         (map::FLOW_INDEX, memory.flows.arrays.buckets.len()),
         (map::FLOWS, memory.flows.arrays.entries.len()),
+        (map::NAT_INDEX, memory.nat.arrays.buckets.len()),
+        (map::NAT_FLOWS, memory.nat.arrays.entries.len()),
         (map::FRAGMENTS_V4, fragments as usize),
         (map::FRAGMENTS_V6, fragments as usize),
         (map::FLOW_STATS, memory.services.len() / 2),

@@ -84,6 +84,11 @@ impl Side {
         self.address([192, 0, 3, 0], 0xa000)
     }
 
+    /// Where translated packets come from.
+    pub const fn source(self) -> IpAddr {
+        self.address([203, 0, 113, 5], 0x5)
+    }
+
     /// The edge's end of tunnels.
     pub const fn tunnel(self) -> IpAddr {
         self.address([203, 0, 113, 1], 0x1)
@@ -154,6 +159,10 @@ pub struct ServicePlan {
     pub affinity: Option<u8>,
     /// Where connection IDs have the server's number: its first bit, and its bits.
     pub quic_cid: Option<(u8, u8)>,
+    /// In `nat` the port of backends without one; 0: the one that clients come to.
+    pub backend_port: u16,
+    /// In `nat`: flows wait for a backend that is down.
+    pub sticks: bool,
 }
 
 /// Where the edge of the tests takes frames: at its own address on each interface, and on the first at a virtual one.
@@ -164,6 +173,18 @@ pub fn stations() -> [Station; MAX_STATIONS] {
     // Behind others that are not used: those that are need not stand together.
     stations[MAX_STATIONS - 1] = Station::new(LO, Mac::new(VIRTUAL_MAC));
     stations
+}
+
+/// Where translated packets come from.
+#[derive(Clone, Debug)]
+pub struct NatWorld {
+    pub sources: Vec<IpAddr>,
+    pub first_port: u16,
+    pub ports: u32,
+    /// Entries of each port.
+    pub lanes: u32,
+    /// Whether no entry is ever taken from its flow, whatever a clock says: the real program has its own.
+    pub keeps: bool,
 }
 
 /// The whole description. Change it, then make the [`Memory`] anew.
@@ -191,6 +212,8 @@ pub struct World {
     pub vip_other: VipOther,
     /// VIPs that are addresses of the host, where that is said of single ones.
     pub host_vips: Vec<IpAddr>,
+    /// `None`: nothing is translated.
+    pub nat: Option<NatWorld>,
 }
 
 impl World {
@@ -209,6 +232,7 @@ impl World {
             first_fragments_per_second: 1 << 30,
             vip_other: VipOther::Host,
             host_vips: Vec::new(),
+            nat: None,
         }
     }
 
@@ -254,6 +278,8 @@ impl World {
             redirected: 0,
             affinity: None,
             quic_cid: None,
+            backend_port: 0,
+            sticks: false,
         });
         number
     }

@@ -43,7 +43,7 @@ pub(crate) fn sizes() -> Result<Vec<Size>> {
 }
 
 /// The programs that are shipped.
-pub(crate) const SHIPPED: [&str; 3] = [program::EDGE, program::DECAP, program::MSS];
+pub(crate) const SHIPPED: [&str; 4] = [program::EDGE, program::NAT, program::DECAP, program::MSS];
 
 /// Loads a program into the kernel.
 pub(crate) fn load(object: &mut Ebpf, name: &str) -> Result<()> {

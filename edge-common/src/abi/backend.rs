@@ -46,8 +46,10 @@ pub struct Backend {
     pub path_mtu: u16,
     /// 1: `mtu` is that of the egress itself, so that what came in by it fits; 0: something behind it is narrower.
     pub own_mtu: u16,
+    /// In `nat` the port that it serves, network order; 0: that of the service.
+    pub port: [u8; 2],
     /// Zero.
-    pub reserved_tail: [u8; 12],
+    pub reserved_tail: [u8; 10],
 }
 
 impl Backend {

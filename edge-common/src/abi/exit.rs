@@ -66,6 +66,14 @@ exits! {
         IpipTx = "ipip_tx", Tx;
         /// Encapsulated, and sent by another interface.
         IpipRedirect = "ipip_redirect", Redirect;
+        /// Translated, and sent to the backend by the interface that it came in by.
+        NatTx = "nat_tx", Tx;
+        /// Translated, and sent to the backend by another interface.
+        NatRedirect = "nat_redirect", Redirect;
+        /// A backend's answer, translated back, and sent to the client by the interface that it came in by.
+        NatReplyTx = "nat_reply_tx", Tx;
+        /// A backend's answer, translated back, and sent to the client by another interface.
+        NatReplyRedirect = "nat_reply_redirect", Redirect;
         /// Not for a service of ours; the host's.
         NotOurs = "not_ours", Pass;
         /// In a frame to another MAC address than those of the interface: flooded by a switch, multicast or broadcast.
@@ -102,6 +110,18 @@ exits! {
         TtlExceeded = "ttl_exceeded", Tx;
         /// TTL or hop limit used up here, and the sender must not be answered.
         TtlExceededSilent = "ttl_exceeded_silent", Drop;
+        /// To a service in `nat`, of a TCP connection that this edge does not know; answered with a RST.
+        NatNoFlow = "nat_no_flow", Tx;
+        /// Of a connection in `nat` whose backend is down, or was left by an evacuation; answered with a RST.
+        NatBackendDown = "nat_backend_down", Tx;
+        /// Starts a connection in `nat` for which no port is left; answered with a RST.
+        NatExhausted = "nat_exhausted", Tx;
+        /// As the one before, and the packet is one that must not be answered, or none of TCP.
+        NatExhaustedSilent = "nat_exhausted_silent", Drop;
+        /// In `nat`, of a connection that is not known or whose backend is down, and the packet is one that must not be answered.
+        NatSilent = "nat_silent", Drop;
+        /// Starts a flow in `nat` that another CPU starts at the same moment, or in a place that it takes; the sender repeats it.
+        NatRaced = "nat_raced", Drop;
         /// Too long for the path to the backend, answered with ICMP fragmentation needed or ICMPv6 packet too big.
         TooBig = "too_big", Tx;
         /// Too long for the path to the backend, and not to be answered (no DF bit, from no single host, or IPv6 of at most 1,280 bytes).

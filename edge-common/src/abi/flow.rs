@@ -55,6 +55,30 @@ pub struct FragmentRecord {
     pub port: [u8; 2],
     /// IP protocol number.
     pub protocol: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    /// Of a packet that is translated the number of its flow's entry, and one more, in three bytes; else zero. The highest bit says
+    /// that it goes to the client.
+    pub translated: [u8; 3],
+}
+
+impl FragmentRecord {
+    const BACK: u32 = 1 << 23;
+
+    /// The same of a packet that is translated by this entry. The last two of 2^23 entries are remembered as none.
+    #[must_use]
+    pub const fn of_entry(self, entry: u32, back: bool) -> Self {
+        let number = if entry < Self::BACK - 2 { entry.wrapping_add(1) | if back { Self::BACK } else { 0 } } else { 0 };
+        let [a, b, c, _] = number.to_le_bytes();
+        Self { translated: [a, b, c], ..self }
+    }
+
+    /// The entry, and whether the packet goes to the client; `None` of a packet that is not translated.
+    #[inline(always)]
+    pub const fn entry(&self) -> Option<(u32, bool)> {
+        let [a, b, c] = self.translated;
+        let number = u32::from_le_bytes([a, b, c, 0]);
+        match (number & !Self::BACK).checked_sub(1) {
+            Some(entry) => Some((entry, number & Self::BACK != 0)),
+            None => None,
+        }
+    }
 }

@@ -31,7 +31,9 @@ pub struct Generation {
     /// The same for `SERVICE_INDEX_V6`.
     pub index_mask_v6: u32,
     /// 1: some service takes every port of a VIP, so that a packet to a VIP may be for it where no entry has its port; else 0.
-    pub any_port: u32,
+    pub any_port: u16,
+    /// 1: some service translates addresses, so that a packet to a source of translated packets may be an answer; else 0.
+    pub translates: u16,
     /// Outer source address of IPv4 tunnels, network order; all zero: none.
     pub tunnel_source_v4: [u8; 4],
     /// Outer source address of IPv6 tunnels, network order; all zero: none.

@@ -4,8 +4,9 @@
 use core::mem::size_of;
 
 use super::{
-    Backend, Cell, Exit, FlowBucket, FlowCounts, FlowEntry, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Note, Pool,
-    Published, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic,
+    Backend, Cell, Exit, FlowBucket, FlowCounts, FlowEntry, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, NAT_HOPS,
+    NatHead, NatHop, Note, Pool, Published, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell,
+    SnapshotPage, Traffic,
 };
 
 /// Hands the list of maps to the macro `$then`.
@@ -34,10 +35,18 @@ macro_rules! maps {
                 "cell", "controller, packet path", "packet path", "as long as the service";
             FLOW_HEAD: packet Shared(u32 => FlowHead), Entries::One;
                 "0", "controller", "packet path", "as long as the pin";
-            FLOW_INDEX: packet Shared(u32 => FlowBucket), Entries::Buckets;
+            FLOW_INDEX: packet Shared(u32 => FlowBucket), Entries::Buckets(Dimension::Flows);
                 "bucket", "packet path", "packet path", "until its place is needed";
             FLOWS: packet Shared(u32 => FlowEntry), Entries::Each(Dimension::Flows);
                 "entry", "packet path; controller frees", "packet path", "until it is redundant, its flow over, or silent";
+            NAT_HEAD: packet Shared(u32 => NatHead), Entries::One;
+                "0", "controller", "packet path", "as long as the pin";
+            NAT_INDEX: packet Shared(u32 => FlowBucket), Entries::Buckets(Dimension::NatFlows);
+                "bucket", "packet path", "packet path", "until its place is needed";
+            NAT_FLOWS: packet Shared(u32 => FlowEntry), Entries::Each(Dimension::NatFlows);
+                "source port, lane", "packet path; controller frees", "packet path", "until its flow is over, or silent";
+            NAT_HOPS: packet Shared(u32 => NatHop), Entries::Hops;
+                "hop", "packet path; controller frees", "packet path", "while a flow's packets come by it";
             FLOW_STATS: packet PerCpu(u32 => FlowCounts), Entries::Each(Dimension::Services);
                 "service", "packet path", "controller", "as long as the service";
             FRAGMENTS_V4: packet Lru(FlowKeyV4 => FragmentRecord), Entries::Each(Dimension::Fragments);
@@ -82,8 +91,10 @@ pub enum Entries {
     /// One for each [`Exit`].
     Exits,
     Each(Dimension),
-    /// One for eight entries of the flow table, at least two: half of their slots are used at most.
-    Buckets,
+    /// One for eight entries of a flow table, at least two: half of their slots are used at most.
+    Buckets(Dimension),
+    /// One for each way back to clients.
+    Hops,
     /// Two for each, one for each bank.
     Banked(Dimension),
 }
@@ -99,6 +110,7 @@ pub enum Dimension {
     Candidates,
     Slots,
     Flows,
+    NatFlows,
     Fragments,
     Snapshot,
     History,
@@ -111,7 +123,8 @@ impl Entries {
             Self::One => 1,
             Self::Exits => Exit::COUNT,
             Self::Each(dimension) => each(dimension),
-            Self::Buckets => (each(Dimension::Flows) / 8).max(2),
+            Self::Buckets(of) => (each(of) / 8).max(2),
+            Self::Hops => NAT_HOPS,
             Self::Banked(dimension) => each(dimension).saturating_mul(2),
         }
     }
@@ -121,7 +134,8 @@ impl Entries {
         match self {
             Self::One | Self::Each(_) => 1,
             Self::Exits => Exit::COUNT,
-            Self::Banked(_) | Self::Buckets => 2,
+            Self::Hops => NAT_HOPS,
+            Self::Banked(_) | Self::Buckets(_) => 2,
         }
     }
 }

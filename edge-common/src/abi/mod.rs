@@ -23,6 +23,7 @@ mod slot;
 mod flow;
 mod flow_table;
 mod flow_counts;
+mod nat;
 mod rate_limiter;
 mod decap;
 mod probe;
@@ -40,6 +41,7 @@ pub use generation::{AnswerLimits, Generation, MAX_STATIONS, Published, VipOther
 pub use hash_key::HashKey;
 pub use mac::{Mac, Station};
 pub use maps::{Dimension, Entries, MAPS, MapKind, MapSpec, map};
+pub use nat::{NAT_HOPS, NAT_SOURCES, NatChoice, NatHead, NatHop, NatSource};
 pub use pool::{CELL, Cell, Pool, RETURN_PLACES, return_place};
 pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter};
@@ -51,7 +53,7 @@ pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 12;
 
 /// Index into a map that is kept in two banks.
 #[inline(always)]
@@ -63,6 +65,11 @@ pub const fn banked(bank: u32, position: u32) -> u32 {
 pub mod program {
     /// The load balancer.
     pub const EDGE: &str = "edge";
+    /// Where packets are translated that the load balancer hands over.
+    pub const NAT: &str = "nat";
+    /// The map in which the load balancer finds it, and its place there.
+    pub const CALLS: &str = "CALLS";
+    pub const NAT_AT: u32 = 0;
     /// The decapsulation program of a tunnel backend.
     pub const DECAP: &str = "decap";
     /// What lowers the maximum segment size of a tunnel backend's SYN-ACKs.
@@ -80,7 +87,7 @@ const _: () = {
     assert!(size_of::<ServiceKeyV6>() == 24);
     assert!(size_of::<ServiceEntryV4>() == 16);
     assert!(size_of::<ServiceEntryV6>() == 32);
-    assert!(size_of::<Service>() == 48);
+    assert!(size_of::<Service>() == 56);
     assert!(size_of::<Pool>() == 32);
     assert!(size_of::<Backend>() == 64);
     assert!(size_of::<Cell>() == 8);
@@ -92,6 +99,9 @@ const _: () = {
     assert!(size_of::<FlowEntry>() == 64);
     assert!(size_of::<FlowHead>() == 520);
     assert!(size_of::<FlowCounts>() == 80);
+    assert!(size_of::<NatSource>() == 24);
+    assert!(size_of::<NatHead>() == 1008);
+    assert!(size_of::<NatHop>() == 32);
     assert!(size_of::<FragmentRecord>() == 16);
     assert!(size_of::<ProbeRoute>() == 8);
     assert!(size_of::<RateLimiter>() == 64);

@@ -15,6 +15,8 @@ pub enum Mode {
     Dsr = 1,
     /// Encapsulates in IPv4 or IPv6 (protocol 4 or 41); the backend is anywhere.
     Ipip = 2,
+    /// Translates addresses and ports, both ways; the backend is anywhere, and need not know.
+    Nat = 3,
 }
 
 impl Mode {
@@ -23,6 +25,7 @@ impl Mode {
         match raw {
             1 => Some(Self::Dsr),
             2 => Some(Self::Ipip),
+            3 => Some(Self::Nat),
             _ => None,
         }
     }
@@ -85,6 +88,13 @@ pub struct Service {
     /// When new flows were last sent elsewhere though their backends live, in [units](crate::flow_table::units); 0: never. For a
     /// moment after that, a packet that seems to start a flow of QUIC may be its client's second one.
     pub redirected: u32,
+    /// In `nat` the port that backends serve it at, which have none of their own ([`Backend::port`](super::Backend::port)), network
+    /// order; 0: the one that the packet is for.
+    pub backend_port: [u8; 2],
+    /// Not 0: a flow in `nat` goes on to its backend when that is down, in place of being reset.
+    pub sticks: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
 }
 
 /// A server's number in connection IDs, and the backend that it is, as a [`Cell`] has them. Backend 0: an empty one.

@@ -101,8 +101,9 @@ pub struct Target {
     /// 1 of a [`Mode`]; 5 of 31 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
     flows: u32,
     /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
-    /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away. The highest one is
-    /// [`Target::is_by_connection`].
+    /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away. The highest two say
+    /// [`Mode::Nat`] and [`Target::is_by_connection`]: with one of them the cell is none that `SLOTS` has, so that a packet that looks
+    /// for its slot's owner need not ask first.
     slots: u32,
 }
 
@@ -113,14 +114,15 @@ impl Target {
     pub const HOST_AT: usize = offset_of!(Self, slots);
 
     const LEFT: u32 = 1;
-    const BY_CONNECTION: u32 = 1 << 31;
+    const BY_CONNECTION: u32 = 1 << 30;
+    const TRANSLATED: u32 = 1 << 31;
     const CELL_SHIFT: u32 = 1;
     const PREFIX_SHIFT: u32 = 16;
     const TRACKING_SHIFT: u32 = 24;
     const MODE_SHIFT: u32 = 26;
     const SLOTS_SHIFT: u32 = 27;
 
-    /// `count` of slots is a power of two, and their first cell below 2^30.
+    /// `count` of slots is a power of two, and their first cell below 2^29.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
         Self { flows: (31 - count.ilog2()) << Self::SLOTS_SHIFT | service as u32, slots: first << Self::CELL_SHIFT }
     }
@@ -141,11 +143,12 @@ impl Target {
     #[must_use]
     pub const fn with_mode(self, mode: Mode) -> Self {
         let rest = self.flows & !(1 << Self::MODE_SHIFT);
-        let bit = match mode {
-            Mode::Dsr => 0,
-            Mode::Ipip => 1 << Self::MODE_SHIFT,
+        let (bit, translated) = match mode {
+            Mode::Dsr => (0, 0),
+            Mode::Ipip => (1 << Self::MODE_SHIFT, 0),
+            Mode::Nat => (0, Self::TRANSLATED),
         };
-        Self { flows: rest | bit, ..self }
+        Self { flows: rest | bit, slots: self.slots & !Self::TRANSLATED | translated }
     }
 
     /// The same with packets that go where their connection IDs say ([`Service::cid_length`](super::Service::cid_length)). Its
@@ -170,7 +173,29 @@ impl Target {
     /// How packets go to backends.
     #[inline(always)]
     pub const fn mode(self) -> Mode {
+        if self.is_translated() { Mode::Nat } else { self.untranslated_mode() }
+    }
+
+    /// The same, if it is not [`Mode::Nat`].
+    #[inline(always)]
+    pub const fn untranslated_mode(self) -> Mode {
         if self.flows >> Self::MODE_SHIFT & 1 == 0 { Mode::Dsr } else { Mode::Ipip }
+    }
+
+    /// Whether its packets go to backends in [`Mode::Nat`], which the flow's entry decides about and not its slot.
+    #[inline(always)]
+    pub const fn is_translated(self) -> bool {
+        self.slots & Self::TRANSLATED != 0
+    }
+
+    /// The same service, of whose flows the slot's pick decides alone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn stateless(self) -> Self {
+        Self {
+            flows: self.flows & !(3 << Self::TRACKING_SHIFT) | Self::raw(Tracking::Stateless) << Self::TRACKING_SHIFT,
+            slots: self.slots & !(Self::TRANSLATED | Self::BY_CONNECTION),
+        }
     }
 
     /// Two bits.

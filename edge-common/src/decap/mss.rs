@@ -4,8 +4,6 @@
 //! never learns that; but it never sends more than the backend's SYN-ACK allows (RFC 9293, section 3.7.1), and that does not
 //! pass the edge. What the client allows the backend is left as it is: answers go without a tunnel.
 
-use network_types::tcp::TcpHdr;
-
 use super::{Words, address::Address};
 use crate::{
     abi::{MssExit, MssLimits},
@@ -17,25 +15,14 @@ use crate::{
         link::Link,
         packet::{Packet, after},
         protocol,
-        tcp::{FLAGS, flags},
+        tcp::{FLAGS, MSS, MSS_LENGTH, find_option, flags},
     },
 };
 
 /// Offset of the checksum in a TCP header.
 const CHECKSUM: usize = 16;
-/// Offset of the data offset.
-const DATA_OFFSET: usize = 12;
-/// Bytes of options at most.
-const MAX_OPTIONS: usize = 40;
-/// Kinds of options (RFC 9293, section 3.1), and the length of the one that is looked for.
-const END: u8 = 0;
-const NO_OPERATION: u8 = 1;
-const MSS: u8 = 2;
-const MSS_LENGTH: u8 = 4;
 /// Bits of the offset of a TCP header, behind all that is looked through.
 const OFFSETS: usize = 0x3fff;
-/// Bits of an offset behind an option: the longest starts in the last byte of the longest options.
-const OPTIONS: usize = 0x1ff;
 
 /// A packet that leaves by an interface.
 pub trait Leaving: Packet {
@@ -82,10 +69,10 @@ fn of_family<F: Address, P: Leaving, A: Answers>(
     {
         return None;
     }
-    let Some(at) = find(packet, tcp) else { return Some(MssExit::NoMss) };
+    let Some(at) = find_option(packet, tcp, MSS, MSS_LENGTH) else { return Some(MssExit::NoMss) };
     // It stands behind an even number of bytes of the header or an odd one: then its bytes are of two words of the sum.
     let is_odd = at & 1 != 0;
-    let at = after(after(tcp, TcpHdr::LEN), at);
+    let at = after(tcp, at);
     let was: [u8; 2] = packet.load(at)?;
     let Ok(limit) = u16::try_from(limit) else { return Some(MssExit::MssFits) };
     if u16::from_be_bytes(was) <= limit {
@@ -96,38 +83,4 @@ fn of_family<F: Address, P: Leaving, A: Answers>(
     let word = |[high, low]: [u8; 2]| if is_odd { [low, high] } else { [high, low] };
     packet.update_checksum(after(tcp, CHECKSUM), word(was), word(now))?;
     Some(MssExit::MssLowered)
-}
-
-/// Where the maximum segment size stands behind the TCP header at `tcp`, counted from where its options start.
-#[inline(always)]
-fn find<P: Packet>(packet: &P, tcp: usize) -> Option<usize> {
-    let [words] = packet.load(after(tcp, DATA_OFFSET))?;
-    let length = usize::from(words >> 4) * 4;
-    let options = length.checked_sub(TcpHdr::LEN)?;
-    let start = after(tcp, TcpHdr::LEN);
-    let mut at = 0;
-    for _ in 0..MAX_OPTIONS {
-        // The end of the options is the end of a header, so an option that lies within them can be read whole.
-        if at >= options {
-            return None;
-        }
-        let [kind] = packet.load(after(start, at))?;
-        if kind == END {
-            return None;
-        }
-        let mut long = 1;
-        if kind != NO_OPERATION {
-            let [length] = packet.load(after(start, after(at, 1)))?;
-            if kind == MSS {
-                let fits = length == MSS_LENGTH && after(at, usize::from(MSS_LENGTH)) <= options;
-                return if fits { Some(after(at, 2)) } else { None };
-            }
-            if length < 2 {
-                return None;
-            }
-            long = usize::from(length);
-        }
-        at = packet.merge_paths(after(at, long), OPTIONS);
-    }
-    None
 }

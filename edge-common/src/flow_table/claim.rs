@@ -1,60 +1,89 @@
 //! Who takes which entry, and gives it back.
 
-use super::{Entry, FlowMemory, FlowTable, Life, Refused, Served, words::Word};
+use super::{
+    Entry, FlowMemory, FlowTable, Life, Refused, Served,
+    words::{Word, Words},
+};
 use crate::hash::Hash;
 
 /// How many places are looked at for one that can be taken.
 pub const PROBES: u32 = 16;
 
-/// The places at which a flow's entry may be, in the order in which they are tried: every `step`-th one of a part of the
-/// table, from its `first` one on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
-    /// Number of the part's first entry.
-    pub start: u32,
-    /// Entries of the part, less one; a power of two less one.
-    pub mask: u32,
-    pub first: u32,
-    /// Odd, so that it comes by all.
-    pub step: u32,
+/// Where a flow's entry may be, and whom it may displace there.
+pub trait Claim<W: Words> {
+    /// The place that is tried as the `probe`-th.
+    fn place(&self, probe: u32) -> u32;
+
+    /// The last probe, after which places come again.
+    fn last(&self) -> u32;
+
+    /// How willingly an entry is taken that is not gone, before half-open flows are: 0, unless whoever is asked knows better than
+    /// its [`Life::weakness`].
+    #[inline(always)]
+    fn weakness(&self, _life: Life, _entry: &Entry<W>) -> u32 {
+        0
+    }
+
+    /// Whether a flow that was seen once may make room. If it may not, nobody asks that of this one again.
+    fn may_displace(&self, served: Served) -> bool;
 }
 
-impl Places {
-    /// All of a table of `mask` and one entries, each flow in an order of its own (double hashing): flows that meet once
-    /// part again, where in neighbouring places they would heap up.
+/// All places of a table, each flow in an order of its own (double hashing): flows that meet once part again, where in
+/// neighbouring places they would heap up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anywhere {
+    /// Entries of the table, less one; a power of two less one.
+    mask: u32,
+    first: u32,
+    /// Odd, so that it comes by all.
+    step: u32,
+}
+
+impl Anywhere {
+    /// Of a table of `mask` and one entries.
     #[inline(always)]
-    pub const fn anywhere(hash: Hash, mask: u32) -> Self {
+    pub const fn new(hash: Hash, mask: u32) -> Self {
         // Other bits than those that the index has taken.
         let mixed = (hash.0 ^ hash.0 >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        Self { start: 0, mask, first: (mixed >> 32) as u32 & mask, step: (mixed >> 8) as u32 | 1 }
+        Self { mask, first: (mixed >> 32) as u32 & mask, step: (mixed >> 8) as u32 | 1 }
+    }
+}
+
+/// Who asks nobody takes what can be taken.
+impl<W: Words> Claim<W> for Anywhere {
+    #[inline(always)]
+    fn place(&self, probe: u32) -> u32 {
+        self.first.wrapping_add(probe.wrapping_mul(self.step)) & self.mask
     }
 
     #[inline(always)]
-    pub const fn at(&self, probe: u32) -> u32 {
-        self.start.wrapping_add(self.first.wrapping_add(probe.wrapping_mul(self.step)) & self.mask)
+    fn last(&self) -> u32 {
+        self.mask
+    }
+
+    #[inline(always)]
+    fn may_displace(&self, _served: Served) -> bool {
+        true
     }
 }
 
 impl<M: FlowMemory> FlowTable<'_, M> {
-    /// Takes the first of `places` that is gone, or else the weakest of them.
+    /// Takes the first of the claim's places that is gone, or else the weakest of them.
     ///
     /// The search has one end: a verifier follows all that comes after it once for each.
     #[inline(always)]
-    pub(super) fn claim(
-        &self,
-        places: Places,
-        may_displace: impl FnOnce(Served) -> bool,
-    ) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
+    pub(super) fn claim(&self, claim: &impl Claim<M::Words>) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
         let (mut number, mut life, mut weakness) = (0, Life(0), 0);
         for probe in 0..PROBES {
             // Each place once.
-            if probe > places.mask || weakness == Life::GONE {
+            if probe > claim.last() || weakness == Life::GONE {
                 break;
             }
-            let this = places.at(probe);
+            let this = claim.place(probe);
             let Some(entry) = self.memory.entry(this) else { break };
             let there = Life(entry.life.load());
-            let weak = self.memory.merge_paths(there.weakness(self.now, self.timeouts).into()) as u32;
+            let weak = there.weakness(self.now, self.timeouts).max(claim.weakness(there, entry));
+            let weak = self.memory.merge_paths(weak.into()) as u32;
             if weak > weakness {
                 (number, life, weakness) = (this, there, weak);
             }
@@ -67,7 +96,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             return Err(Refused::Full);
         }
         let entry = self.memory.entry(number).ok_or(Refused::Full)?;
-        if weakness != Life::GONE && life.is_seen_once() && !may_displace(entry.read()) {
+        if weakness != Life::GONE && life.is_seen_once() && !claim.may_displace(entry.read()) {
             entry.life.replace_if(life.0, life.certain().0);
             return Err(Refused::Raced);
         }

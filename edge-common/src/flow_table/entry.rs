@@ -65,6 +65,12 @@ impl Flow {
         Self { client, vip, ends: ends(ports, 6, protocol) }
     }
 
+    /// The same of either IP version.
+    #[inline(always)]
+    pub const fn new(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8, v6: bool) -> Self {
+        Self { client, vip, ends: ends(ports, if v6 { 6 } else { 4 }, protocol) }
+    }
+
     /// Where it stands in the index: by all of its ends, also where a slot is all of a client's.
     #[inline(always)]
     pub const fn hash(&self, key: &HashKey) -> Hash {
@@ -81,6 +87,10 @@ impl Flow {
             port: ((self.ends >> 16) as u16).swap_bytes(),
             protocol: (self.ends >> 32) as u8,
         }
+    }
+
+    pub const fn protocol(&self) -> u8 {
+        (self.ends >> 32) as u8
     }
 
     /// The two ports, as [`Head`](crate::wire::transport::Head) has them.
@@ -103,6 +113,15 @@ impl From<FlowEnds> for Flow {
 #[inline(always)]
 const fn ends(ports: u32, version: u64, protocol: u8) -> u64 {
     ports as u64 | (protocol as u64) << 32 | version << 40
+}
+
+/// An address of either family as a flow has it, given its bytes, of which an IPv4 address has the first four.
+#[inline(always)]
+pub const fn words_of(address: [u8; 16], v6: bool) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    let high = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    // The rest of an IPv4 address is zero.
+    if v6 { [high, u64::from_ne_bytes([i, j, k, l, m, n, o, p])] } else { [u32::from_ne_bytes([a, b, c, d]) as u64, 0] }
 }
 
 const fn address([high, low]: [u64; 2], is_v4: bool) -> IpAddr {
@@ -144,11 +163,12 @@ impl<W: Words> Entry<W> {
     }
 
     #[inline(always)]
-    pub(super) fn read(&self) -> Served {
+    pub fn read(&self) -> Served {
         Served::of(self.served.load(), self.sequence.load())
     }
 
-    /// The flow, for user space: it counts only if the entry's life is the same before and after.
+    /// The flow: it counts only if the entry's life is the same before and after.
+    #[inline(always)]
     pub fn flow(&self) -> Flow {
         let pair = |words: &[W::U64; 2]| [words[0].load(), words[1].load()];
         Flow { client: pair(&self.client), vip: pair(&self.vip), ends: self.ends.load() }

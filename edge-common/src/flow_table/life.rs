@@ -24,6 +24,8 @@ pub const ABANDONED: i32 = 40;
 /// How long a closed flow and one that is half open keep their entries whatever comes, in units.
 const CLOSED_KEPT: i32 = 8;
 const HALF_OPEN_KEPT: i32 = 12;
+/// Stages of a class.
+const STAGES: usize = 8;
 /// States: these two, and from the first class on each stage of each class.
 const FREE: usize = 0;
 const BUSY: usize = 1;
@@ -52,17 +54,25 @@ pub const fn age_of(since: u16, now: u32) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Life(pub u64);
 
-/// How far a flow is, as far as its client's packets show.
+/// How far a flow is. Where only its client's packets are seen, it has one of the first four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    HalfOpen,
+    HalfOpen = 0,
     #[default]
-    Established,
-    /// The client has sent a FIN.
-    Closed,
-    /// The client has sent a RST, or somebody in its name.
-    Reset,
+    Established = 1,
+    /// The client has sent a FIN; where both sides are seen, both have, and the backend was the first.
+    Closed = 2,
+    /// A RST was sent, or by somebody in the name of a side.
+    Reset = 3,
+    /// The backend has answered, and the client has not shown yet that it has heard.
+    Answered = 4,
+    /// The client has sent a FIN, the backend has not.
+    ClientClosed = 5,
+    /// Both have, the client first.
+    Finished = 6,
+    /// The backend has sent a FIN, the client has not.
+    BackendClosed = 7,
 }
 
 /// What a packet shows of its flow.
@@ -90,7 +100,7 @@ pub enum Certainty {
     Once = 2,
 }
 
-/// Kinds of flows that have limits of their own: 1 to 15. Flows of a service are of its [`Tracking`].
+/// Kinds of flows that have limits of their own: 1 to 7. Flows of a service are of its [`Tracking`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class(u8);
 
@@ -102,17 +112,33 @@ impl From<Tracking> for Class {
 }
 
 impl Stage {
-    const ALL: [Self; 4] = [Self::HalfOpen, Self::Established, Self::Closed, Self::Reset];
+    /// As they are numbered.
+    pub const ALL: [Self; STAGES] = [
+        Self::HalfOpen,
+        Self::Established,
+        Self::Closed,
+        Self::Reset,
+        Self::Answered,
+        Self::ClientClosed,
+        Self::Finished,
+        Self::BackendClosed,
+    ];
 
-    /// A closed flow's last ACKs leave it closed, but data comes from none that is: the FIN was not its own. A RST is
+    /// Whether the flow is over.
+    #[inline(always)]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Closed | Self::Reset | Self::Finished)
+    }
+
+    /// After a packet of the client, where only those are seen. A closed flow's last ACKs leave it closed, but data comes from none that is: the FIN was not its own. A RST is
     /// believed until the flow goes on.
     #[inline(always)]
     pub const fn after(self, signal: Signal) -> Self {
         match (self, signal) {
             (_, Signal::Fin) | (Self::Closed, Signal::Bare) => Self::Closed,
             (_, Signal::Reset) => Self::Reset,
-            (Self::HalfOpen | Self::Closed | Self::Reset, Signal::Syn) => Self::HalfOpen,
             (Self::Established, Signal::Syn) | (_, Signal::Bare | Signal::Data) => Self::Established,
+            (_, Signal::Syn) => Self::HalfOpen,
         }
     }
 }
@@ -120,7 +146,7 @@ impl Stage {
 impl Class {
     /// `None` for 0, which is no flow's, and for what is too large.
     pub const fn new(number: u8) -> Option<Self> {
-        if number == 0 || number as usize >= STATES / 4 { None } else { Some(Self(number)) }
+        if number == 0 || number as usize >= STATES / STAGES { None } else { Some(Self(number)) }
     }
 }
 
@@ -132,12 +158,7 @@ impl Timeouts {
     /// The time-outs of flows that may be silent for so many nanoseconds.
     pub const fn of_idle(ns: u64) -> [i32; 4] {
         const SHORT: u64 = 10_000_000_000;
-        // Rounded up.
-        const fn units(ns: u64) -> i32 {
-            let units = (ns >> UNIT) + 1;
-            if units > NEVER as u64 / 2 { NEVER / 2 } else { units as i32 }
-        }
-        [units(SHORT), units(ns), units(SHORT), units(SHORT)]
+        [rounded(SHORT), rounded(ns), rounded(SHORT), rounded(SHORT)]
     }
 
     /// The time-outs of each stage, in units, the same of all classes.
@@ -146,7 +167,7 @@ impl Timeouts {
         timeouts.0[FREE].timeout = NONE;
         timeouts.0[BUSY].timeout = ABANDONED;
         let mut class = 1;
-        while class < STATES as u8 / 4 {
+        while class < (STATES / STAGES) as u8 {
             timeouts = timeouts.with(Class(class), stages);
             class += 1;
         }
@@ -172,11 +193,38 @@ impl Timeouts {
         let mut stage = 0;
         while stage < stages.len() {
             let kept = [HALF_OPEN_KEPT, NEVER, CLOSED_KEPT, CLOSED_KEPT][stage];
-            self.0[4 * class as usize + stage] = Limits { timeout: stages[stage].saturating_add(1), kept };
+            self.0[STAGES * class as usize + stage] = Limits { timeout: stages[stage].saturating_add(1), kept };
             stage += 1;
         }
         self
     }
+}
+
+impl Timeouts {
+    /// With other time-outs of a class in one stage, nanoseconds: how long such a flow may be silent, and how long its entry is its
+    /// own whatever comes; `None`: as long.
+    #[must_use]
+    pub const fn with_stage(
+        mut self,
+        Class(class): Class,
+        stage: Stage,
+        timeout_ns: u64,
+        kept_ns: Option<u64>,
+    ) -> Self {
+        let timeout = rounded(timeout_ns).saturating_add(1);
+        let kept = match kept_ns {
+            Some(ns) => rounded(ns),
+            None => NEVER,
+        };
+        self.0[STAGES * class as usize + stage as usize] = Limits { timeout, kept };
+        self
+    }
+}
+
+/// So many nanoseconds in units, rounded up.
+const fn rounded(ns: u64) -> i32 {
+    let units = (ns >> UNIT) + 1;
+    if units > NEVER as u64 / 2 { NEVER / 2 } else { units as i32 }
 }
 
 impl Life {
@@ -187,7 +235,7 @@ impl Life {
     /// Where state and count are.
     const STATE: u32 = 40;
     const COUNT: u32 = 48;
-    const CLASS: u64 = 15 << (Self::STATE + 2);
+    const CLASS: u64 = 7 << (Self::STATE + 3);
 
     pub const fn is_live(self) -> bool {
         self.0 & Self::CLASS != 0
@@ -226,12 +274,12 @@ impl Life {
 
     /// Kind of flow; `None` of who is none.
     pub const fn class(self) -> Option<Class> {
-        Class::new((self.state() / 4) as u8)
+        Class::new((self.state() / STAGES) as u8)
     }
 
     #[inline(always)]
     pub const fn stage(self) -> Stage {
-        Stage::ALL[self.state() % 4]
+        Stage::ALL[self.state() % STAGES]
     }
 
     /// Whether it is the same life of the same flow, whenever it was seen and however far it is.
@@ -280,7 +328,7 @@ impl Life {
     /// The life of a flow whose entry was taken for it.
     #[inline(always)]
     pub const fn born(self, stage: Stage, Class(class): Class, certainty: Certainty) -> Self {
-        let state = (class as u64) << 2 | stage as u64;
+        let state = (class as u64) << 3 | stage as u64;
         // As they are numbered.
         let flags = (certainty as u64) << Self::TENTATIVE.ilog2();
         Self(self.0 & (u64::MAX << Self::COUNT | 0xffff_ffff) | state << Self::STATE | flags)
@@ -292,10 +340,9 @@ impl Life {
         Self(self.0 >> Self::COUNT << Self::COUNT)
     }
 
-    /// After another packet of the flow. What was seen does not become older.
+    /// After another packet of the flow, which is at this stage now. What was seen does not become older.
     #[inline(always)]
-    pub const fn seen_again(self, signal: Signal, now: u32) -> Self {
-        let stage = self.stage().after(signal);
+    pub const fn seen_again(self, stage: Stage, now: u32) -> Self {
         let seen = if self.age(now) > 0 { now } else { self.seen() };
         let tentative = if matches!(stage, Stage::HalfOpen) { Self::TENTATIVE } else { 0 };
         let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS);

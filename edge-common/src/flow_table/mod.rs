@@ -29,8 +29,8 @@ mod index;
 mod claim;
 
 pub use self::{
-    claim::{PROBES, Places},
-    entry::{Entry, Flow, Served},
+    claim::{Anywhere, Claim, PROBES},
+    entry::{Entry, Flow, Served, words_of},
     index::SLOTS,
     life::{Certainty, Class, Life, Signal, Stage, UNIT, age_of, since, units},
     words::{Native, Word, Words},
@@ -101,6 +101,26 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         self.search(flow, hash, NONE).map(|(found, _)| found)
     }
 
+    /// The same, with the entry itself.
+    #[inline(always)]
+    pub fn look(&self, flow: &Flow, hash: Hash) -> Option<(Found, &Entry<M::Words>)> {
+        self.search(flow, hash, NONE)
+    }
+
+    /// What stands in an entry of which only the place is known, if it is a live one's.
+    #[inline(always)]
+    pub fn at(&self, number: u32) -> Option<(Found, &Entry<M::Words>, Flow)> {
+        let entry = self.memory.entry(number)?;
+        let life = Life(entry.life.load());
+        let (flow, served) = (entry.flow(), entry.read());
+        let after = Life(entry.life.load());
+        if life.is_live() && after.is_same(life) {
+            Some((Found { number, life: after, served }, entry, flow))
+        } else {
+            None
+        }
+    }
+
     /// [`Self::find`] and [`Self::touch`] at once: the flow's entry, of which a packet was seen now.
     #[inline(always)]
     pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal, sequence: u32) -> Option<Found> {
@@ -119,13 +139,27 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     #[inline(always)]
     fn touch_entry(&self, found: &Found, entry: &Entry<M::Words>, signal: Signal, sequence: u32) -> bool {
-        let new = found.life.seen_again(signal, self.now);
+        self.advance(found, entry, |stage| stage.after(signal), Some(sequence))
+    }
+
+    /// The same of a flow whose packets show more than a [`Signal`]: `after` says in which stage it is after this one.
+    #[inline(always)]
+    pub fn advance(
+        &self,
+        found: &Found,
+        entry: &Entry<M::Words>,
+        after: impl Fn(Stage) -> Stage,
+        sequence: Option<u32>,
+    ) -> bool {
+        let new = found.life.seen_again(after(found.life.stage()), self.now);
         if new == found.life {
             return true;
         }
         if entry.life.replace_if(found.life.0, new.0) {
             // After the life: who still sees a tentative one has read what that quotes.
-            if !new.is_tentative() {
+            if !new.is_tentative()
+                && let Some(sequence) = sequence
+            {
                 entry.remember(sequence);
             }
             return true;
@@ -135,8 +169,14 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         if !life.is_same(found.life) {
             return false;
         }
-        let new = life.seen_again(signal, self.now);
+        let new = life.seen_again(after(life.stage()), self.now);
         new == life || entry.life.replace_if(life.0, new.0)
+    }
+
+    /// Remembers another sequence number with a flow that was just touched.
+    #[inline(always)]
+    pub fn remember(&self, entry: &Entry<M::Words>, sequence: u32) {
+        entry.remember(sequence);
     }
 
     /// Lets another backend serve a flow that was just touched, so that nobody takes its entry meanwhile; false if the flow
@@ -147,21 +187,13 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         entry.is_some_and(|entry| entry.served.replace_if(found.served.word(), served.word()))
     }
 
-    /// Adds a flow that was not found, at one of `places`; returns its entry's number. `may_displace` is asked before a flow that
-    /// was seen once makes room; if it may not, it is not asked of this one again.
+    /// Adds a flow that was not found, at one of the claim's places; returns its entry's number.
     ///
     /// # Errors
     /// No place could be taken, or the flow is being added by another CPU.
     #[inline(always)]
-    pub fn insert(
-        &self,
-        flow: &Flow,
-        hash: Hash,
-        places: Places,
-        birth: &Birth,
-        may_displace: impl FnOnce(Served) -> bool,
-    ) -> Result<u32, Refused> {
-        let (number, entry, life) = self.claim(places, may_displace)?;
+    pub fn insert(&self, flow: &Flow, hash: Hash, birth: &Birth, claim: &impl Claim<M::Words>) -> Result<u32, Refused> {
+        let (number, entry, life) = self.claim(claim)?;
         entry.fill(flow, birth);
         if !self.publish(number, entry, hash) {
             entry.give_back(life);
@@ -186,15 +218,8 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// The flow of an entry and what stands there of it, if it is a live one's: for user space, which goes from entry to entry.
     pub fn read(&self, number: u32) -> Option<(Flow, Found)> {
-        let entry = self.memory.entry(number)?;
-        let life = Life(entry.life.load());
-        if !life.is_live() {
-            return None;
-        }
-        let (flow, served) = (entry.flow(), entry.read());
         // What was read in part of another life is seen at the next reading.
-        let after = Life(entry.life.load());
-        after.is_same(life).then_some((flow, Found { number, life: after, served }))
+        self.at(number).map(|(found, _, flow)| (flow, found))
     }
 
     /// Frees an entry whose life was `life`, if it still is: what a collector does, if there is one. Its slot stays until

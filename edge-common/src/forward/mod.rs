@@ -80,7 +80,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
             let addresses = make_room(packet, link, look.vlan, ipip::OuterV6::ETHER_TYPE, outer);
             (addresses, [Exit::IpipTx, Exit::IpipRedirect])
         }
-        (Mode::Ipip, _) => return Err(Exit::BadTables.into()),
+        (Mode::Ipip | Mode::Nat, _) => return Err(Exit::BadTables.into()),
         (Mode::Dsr, _) => {
             fits::<F>(length, ingress, Mode::Dsr, dsr::OVERHEAD, backend)?;
             F::decrement_ttl(packet.at_mut(header));
@@ -113,14 +113,14 @@ pub(crate) fn admit<F: Family>(
         (Mode::Dsr, _) => dsr::OVERHEAD,
         (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
         (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
-        (Mode::Ipip, _) => return Err(Exit::BadTables.into()),
+        (Mode::Ipip | Mode::Nat, _) => return Err(Exit::BadTables.into()),
     };
     fits::<F>(length, ingress, mode, overhead, backend)
 }
 
 /// Whether a packet of `length` bytes fits, with `overhead` more.
 #[inline(always)]
-fn fits<F: Family>(
+pub(crate) fn fits<F: Family>(
     length: usize,
     ingress: u32,
     mode: Mode,
@@ -144,7 +144,7 @@ fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
 /// kernel may have made one long packet of several (GRO), and makes several of it again where it leaves.
 #[inline(always)]
 fn goes_as_it_came(mode: Mode, ingress: u32, backend: &Backend) -> bool {
-    matches!(mode, Mode::Dsr) && backend.own_mtu != 0 && backend.path_mtu == 0 && backend.egress == ingress
+    matches!(mode, Mode::Dsr | Mode::Nat) && backend.own_mtu != 0 && backend.path_mtu == 0 && backend.egress == ingress
 }
 
 /// What becomes of a packet that is too long: its sender is told an MTU that fits egress and path, but none below the least of
@@ -210,7 +210,7 @@ fn version(backend: &Backend) -> u8 {
 /// The next hop: the neighbour that the controller keeps, else the kernel's own route. The controller keeps none behind a router
 /// for a backend in `dsr`.
 #[inline(always)]
-fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopLook<'_>) -> Result<NextHop, Exit> {
+pub(crate) fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopLook<'_>) -> Result<NextHop, Exit> {
     if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::atomic::AtomicU32};
 use crate::{
     abi::{BackendNumber, FlowHead, HashKey, Timeouts, Tracking},
     flow_table::{
-        Birth, Certainty, Entry, Flow, FlowMemory, FlowTable, Found, Native, Places, Refused, SLOTS, Served, Stage,
+        Anywhere, Birth, Certainty, Entry, Flow, FlowMemory, FlowTable, Found, Native, Refused, SLOTS, Served, Stage,
         Word, Words,
     },
 };
@@ -96,7 +96,7 @@ impl Flows {
         };
         let birth = Birth { stage, class: tracking.into(), certainty, served };
         let (table, hash) = (self.table(seen), flow.hash(key));
-        table.insert(flow, hash, Places::anywhere(hash, self.head.mask), &birth, |_| true).map(|_| ())
+        table.insert(flow, hash, &birth, &Anywhere::new(hash, self.head.mask)).map(|_| ())
     }
 
     /// Forgets a flow.
@@ -129,12 +129,17 @@ impl Default for Flows {
 
 impl Clone for Flows {
     fn clone(&self) -> Self {
+        Self { head: self.head, arrays: self.arrays.clone() }
+    }
+}
+
+impl Clone for FlowArrays<Native> {
+    fn clone(&self) -> Self {
         let slots = |bucket: &Vec<AtomicU32>| bucket.iter().map(|slot| Word::load(slot).into()).collect();
-        let arrays = FlowArrays {
-            buckets: self.arrays.buckets.iter().map(slots).collect(),
-            entries: self.arrays.entries.iter().map(|entry| Entry::from(entry.words())).collect(),
-        };
-        Self { head: self.head, arrays }
+        Self {
+            buckets: self.buckets.iter().map(slots).collect(),
+            entries: self.entries.iter().map(|entry| Entry::from(entry.words())).collect(),
+        }
     }
 }
 

@@ -5,16 +5,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{FlowArrays, FlowRecord, Flows};
+use super::{FlowArrays, FlowRecord, Flows, Nat};
 use crate::{
     abi::{
         Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowEnds, FlowHead, FlowKeyV4, FlowKeyV6,
-        FragmentRecord, Generation, HashKey, MssExit, MssLimits, Pool, Published, RateLimited, RateLimiter, Service,
-        ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Tracking, Traffic, VipPrefix, banked,
+        FragmentRecord, Generation, HashKey, MssExit, MssLimits, NatHead, Pool, Published, RateLimited, RateLimiter,
+        Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Tracking, Traffic, VipPrefix, banked,
     },
     decap::{Addresses, Words, mss::Answers},
     flow_table::{Native, Refused},
-    maps::{Fragments, Maps, PoolMaps, Route},
+    maps::{Fragments, HopWords, Maps, PoolMaps, Route},
 };
 
 /// The maps in plain memory, one field a map, as the ABI lays them out. Its maker fills the fields; what the
@@ -30,6 +30,7 @@ pub struct Memory {
     pub candidates: Vec<Cell>,
     pub slots: RefCell<Vec<SlotCell>>,
     pub flows: Flows,
+    pub nat: Nat,
     pub fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     pub fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
     /// Services whose transition the packet path has started: bank and number.
@@ -144,6 +145,7 @@ impl PoolMaps for Memory {
 
 impl Maps for Memory {
     type Flows = FlowArrays<Native>;
+    type Nat = FlowArrays<Native>;
 
     fn published(&self) -> Option<(&Published, u32)> {
         Some((&self.published, self.published.active))
@@ -195,6 +197,18 @@ impl Maps for Memory {
 
     fn flows(&self) -> &FlowArrays<Native> {
         &self.flows.arrays
+    }
+
+    fn nat_head(&self) -> Option<&NatHead> {
+        Some(&self.nat.head)
+    }
+
+    fn nat_flows(&self) -> &FlowArrays<Native> {
+        &self.nat.arrays
+    }
+
+    fn nat_hop(&self, number: u32) -> Option<&HopWords> {
+        at(&self.nat.hops, number)
     }
 
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {

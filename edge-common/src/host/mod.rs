@@ -3,7 +3,9 @@
 mod frame;
 mod memory;
 mod flow_arrays;
+mod nat;
 
 pub use flow_arrays::{FlowArrays, FlowRecord, Flows};
 pub use frame::Frame;
 pub use memory::Memory;
+pub use nat::{Nat, Translated};

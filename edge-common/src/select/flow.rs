@@ -43,6 +43,7 @@ pub fn route<P: Packet, M: Maps>(
     location: FlowLocation,
 ) -> StepResult {
     let Some(view) = maps.view_of(location.bank) else { return Exit::BadTables.into() };
+    let is_first = known.is_none();
     let known = match known {
         Some(known) => Ok(known),
         None => read(packet, maps, view, None, location).map(|Read { target, hash, .. }| (target, hash)),
@@ -51,7 +52,9 @@ pub fn route<P: Packet, M: Maps>(
         Ok(known) => known,
         Err(decided) => return decided.into(),
     };
-    if !is_own(location) || !target.tracks(Tracking::Quic) {
+    // Of a translated flow the entry comes first.
+    let is_early = is_first && target.is_translated();
+    if is_early || !is_own(location) || !target.tracks(Tracking::Quic) {
         return StepResult::ASK;
     }
     let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
@@ -80,6 +83,12 @@ pub fn choose<P: Packet, M: Maps>(
         Ok(known) => known,
         Err(decided) => return decided.into(),
     };
+    // Its slot says where it goes if it starts a flow, which only those ask who have not found its entry.
+    let target = match seen {
+        Some(_) if target.is_translated() => target.stateless(),
+        None if target.is_translated() => return Decision::HANDED_OVER.into(),
+        Some(_) | None => target,
+    };
     let Some(service) = maps.service(view.bank, target.service()) else { return Exit::BadTables.into() };
     let query = query(packet, location, target, hash);
     match select::choose(maps, view, service, &query, seen) {
@@ -94,6 +103,13 @@ pub fn choose<P: Packet, M: Maps>(
         Err(Exit::Exhausted) => exhausted(service, location).into(),
         Err(exit) => exit.into(),
     }
+}
+
+/// The service of the flow at `location`, as [`Target::word`]; 0: none.
+#[inline(always)]
+pub fn target<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> u64 {
+    let Some(view) = maps.view_of(location.bank) else { return 0 };
+    read(packet, maps, view, None, location).map_or(0, |read| read.target.word())
 }
 
 /// Where the flow at `location`, of which a packet is seen now, goes by its record; or what the record says, if that does not

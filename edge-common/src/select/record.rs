@@ -3,7 +3,9 @@
 use super::{FlowQuery, Sign};
 use crate::{
     abi::{BackendNumber, FlowCount, FlowHead, RateLimited, Service, SlotAddress, Tracking},
-    flow_table::{Birth, Certainty, Flow, FlowTable, Found, Places, Refused, Served, Signal, Stage, since, units},
+    flow_table::{
+        Anywhere, Birth, Certainty, Claim, Flow, FlowTable, Found, Native, Refused, Served, Signal, Stage, since, units,
+    },
     hash::Hash,
     maps::{Maps, View},
     step::{Change, Seen, What},
@@ -159,15 +161,35 @@ impl<'a, M: Maps> Recorded<'a, M> {
         let (since, slot) = (since(self.table.now), query.slot().number());
         let served = Served { backend, since, slot, sequence: self.sign.expects ^ elsewhere };
         let birth = Birth { stage, class: tracking.into(), certainty, served };
-        let places = Places::anywhere(self.place, self.table.mask);
-        // A flow that gives way is not recorded any more, so that its slot must not be handed over; and it does not if that has
-        // been already.
-        let may_displace = |served: Served| {
-            let slot = SlotAddress::of_number(served.slot);
-            self.maps.set_unrecorded(slot);
-            self.maps.slot(slot).is_some_and(|slot| slot.owner == served.backend)
-        };
-        self.table.insert(self.flow, self.place, places, &birth, may_displace)
+        let claim = RecordClaim { places: Anywhere::new(self.place, self.table.mask), maps: self.maps };
+        self.table.insert(self.flow, self.place, &birth, &claim)
+    }
+}
+
+/// Where a record may be.
+struct RecordClaim<'a, M> {
+    places: Anywhere,
+    maps: &'a M,
+}
+
+impl<M: Maps> Claim<Native> for RecordClaim<'_, M> {
+    #[inline(always)]
+    fn place(&self, probe: u32) -> u32 {
+        Claim::<Native>::place(&self.places, probe)
+    }
+
+    #[inline(always)]
+    fn last(&self) -> u32 {
+        Claim::<Native>::last(&self.places)
+    }
+
+    /// A flow that gives way is not recorded any more, so that its slot must not be handed over; and it does not if that has
+    /// been already.
+    #[inline(always)]
+    fn may_displace(&self, served: Served) -> bool {
+        let slot = SlotAddress::of_number(served.slot);
+        self.maps.set_unrecorded(slot);
+        self.maps.slot(slot).is_some_and(|slot| slot.owner == served.backend)
     }
 }
 

@@ -42,11 +42,12 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         if overlaps(at.protocol, before) {
             return Err(self.for_a_vip::<F>(header, Exit::FragmentOverlap));
         }
-        let now = self.maps.now_ns();
-        let first = match F::fragments(self.maps).find(&key::<F>(header, fragment)) {
-            Some(first) if now.wrapping_sub(first.seen_ns) < LIFE_NS => first,
-            _ => return Err(self.unserved::<F>(header, Exit::FragmentUnknown)),
+        let Some(first) = self.first::<F>(header, fragment) else {
+            return Err(self.unserved::<F>(header, Exit::FragmentUnknown));
         };
+        if first.entry().is_some() {
+            return Err(Decision::HANDED_OVER);
+        }
         let vip = F::destination(header);
         let target = F::find_any(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
         if overlaps(first.protocol, before) {
@@ -55,6 +56,14 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         // Of its place, too: an outer header has an identification of its own, which tells fragments apart.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
         Ok(Chosen::new(target, first.backend, hash.flow_label(), false).into())
+    }
+
+    /// What is remembered of the first fragment of a later one's packet.
+    #[inline(always)]
+    pub(super) fn first<F: Lookup + Icmp>(&self, header: &F::Header, fragment: Fragment) -> Option<FragmentRecord> {
+        let now = self.maps.now_ns();
+        let first = F::fragments(self.maps).find(&key::<F>(header, fragment));
+        first.filter(|first| now.wrapping_sub(first.seen_ns) < LIFE_NS)
     }
 
     /// Remembers where a first fragment goes, if it goes there. No later one follows one that is not remembered, so that no
@@ -84,7 +93,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             backend,
             port: head.destination(),
             protocol: fragment.at.protocol,
-            reserved: [0; 3],
+            translated: [0; 3],
         };
         F::fragments(self.maps).insert(&key::<F>(header, fragment), record);
         Ok(result)
@@ -101,7 +110,7 @@ fn overlaps(protocol: u8, before: u16) -> bool {
 /// What all fragments of a packet have in common. IPv6 tells packets apart without a protocol (RFC 8200, section 4.5), which
 /// the later fragments of one may not say.
 #[inline(always)]
-fn key<F: Lookup>(header: &F::Header, fragment: Fragment) -> F::FlowKey {
+pub(super) fn key<F: Lookup>(header: &F::Header, fragment: Fragment) -> F::FlowKey {
     let protocol = if F::ICMP == protocol::ICMP { fragment.at.protocol } else { 0 };
     F::flow_key(F::source(header), F::destination(header), fragment.identification, protocol)
 }

@@ -34,7 +34,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             return Ok(quoted);
         }
         if F::vip(self.maps, self.view, to).is_none() {
-            return Err(Exit::NotOurs.into());
+            // It may be a source of translated packets.
+            return Err(self.unserved::<F>(header, Exit::NotOurs));
         }
         let Some([type_, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
         if after(at.offset, Icmpv4Hdr::LEN) > after(self.link.l3, F::length(header)) {
@@ -60,7 +61,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     /// The packet that an error quotes: a backend's, from the VIP to a client. Eight bytes of that packet's transport header
     /// are all that some routers quote, and the first four are enough.
     #[inline(always)]
-    fn quoted<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
+    pub(super) fn quoted<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
         let l3 = after(at.offset, Icmpv4Hdr::LEN);
         let quoted: &F::Header = self.packet.view(l3)?;
         let from = F::quoted(self.packet, l3)?;
@@ -76,7 +77,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     pub(super) fn concerned(&self, result: StepResult) -> StepResult {
         match result.step() {
             Step::Forward(_) => result,
-            Step::Leave(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) => {
+            Step::Leave(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) | Step::Translate(_) => {
                 Decision::unserved(Exit::IcmpError, self.view.bank).into()
             }
         }

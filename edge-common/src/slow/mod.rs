@@ -9,6 +9,7 @@ mod icmp;
 mod fragment;
 mod path_mtu;
 mod unserved;
+pub mod translated;
 pub mod reply;
 
 use crate::{

@@ -28,6 +28,29 @@ impl Sum {
             .words([a[12], a[13], a[14], a[15]])
     }
 
+    /// With one more word of 32 bits, and with one less.
+    #[inline(always)]
+    pub const fn with(self, word: u32) -> Self {
+        self.plus(word as u64)
+    }
+
+    #[inline(always)]
+    pub const fn without(self, word: u32) -> Self {
+        self.plus(!word as u64)
+    }
+
+    /// With all words of another one.
+    #[inline(always)]
+    pub const fn and(self, Self(more): Self) -> Self {
+        self.plus(more)
+    }
+
+    /// A checksum after what it covers has changed by this (RFC 1624, equation 3). One that was wrong stays wrong.
+    #[inline(always)]
+    pub const fn after(self, checksum: [u8; 2]) -> [u8; 2] {
+        self.word(not(checksum)).finish()
+    }
+
     /// The pseudo-header of an upper-layer packet of `length` bytes over IPv4 (RFC 9293, section 3.1).
     #[inline(always)]
     pub const fn pseudo_v4(header: &Ipv4Hdr, protocol: u8, length: u16) -> Self {

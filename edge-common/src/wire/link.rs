@@ -41,6 +41,23 @@ impl Link {
         Some((station, if link.l3 == EthHdr::LEN { link } else { link.merged(packet) }))
     }
 
+    /// The same, with the MAC address that the frame came from, too.
+    #[inline(always)]
+    pub fn parse_with_ends<P: Packet>(packet: &P) -> Option<(Station, Mac, Self)> {
+        let (addresses, link) = Self::read(packet)?;
+        Some((Station::new(packet.ingress(), addresses.destination()), addresses.source(), link.merged(packet)))
+    }
+
+    /// VLAN identifier of the frame, host order; 0: untagged. `None` if it has two tags.
+    #[inline(always)]
+    pub fn vlan<P: Packet>(&self, packet: &P) -> Option<u16> {
+        match self.l3 {
+            EthHdr::LEN => Some(0),
+            ONE_TAG => Some(u16::from_be_bytes(packet.load(EthHdr::LEN)?) & 0xfff),
+            _ => None,
+        }
+    }
+
     #[inline(always)]
     fn read<P: Packet>(packet: &P) -> Option<(Addresses, Self)> {
         let &Untagged { addresses, ether_type: first } = packet.view(0)?;

@@ -2,7 +2,7 @@
 
 use network_types::tcp::TcpHdr;
 
-use super::packet::Wire;
+use super::packet::{Packet, Wire, after};
 
 /// TCP flags, as they stand in byte 13 of the header.
 pub mod flags {
@@ -14,6 +14,20 @@ pub mod flags {
 
 /// Offset of the flags in a TCP header.
 pub const FLAGS: usize = 13;
+
+/// Offset of the data offset.
+const DATA_OFFSET: usize = 12;
+/// Bytes of options at most.
+const MAX_OPTIONS: usize = 40;
+/// Kinds of options (RFC 9293, section 3.1; RFC 7323), and the lengths of those that are looked for.
+const END: u8 = 0;
+pub const NO_OPERATION: u8 = 1;
+pub const MSS: u8 = 2;
+pub const MSS_LENGTH: u8 = 4;
+pub const TIMESTAMPS: u8 = 8;
+pub const TIMESTAMPS_LENGTH: u8 = 10;
+/// Bits of an offset behind an option: the longest starts in the last byte of the longest options.
+const OPTIONS: usize = 0x1ff;
 
 /// The start of a TCP header, up to the flags.
 #[repr(C, packed)]
@@ -33,6 +47,12 @@ impl TcpStart {
     #[inline(always)]
     pub const fn sequence(&self) -> u32 {
         u32::from_be(self.sequence)
+    }
+
+    /// Number of the next byte that is expected from the other side; meaningless without ACK.
+    #[inline(always)]
+    pub const fn acknowledged(&self) -> u32 {
+        u32::from_be(self.acknowledged)
     }
 
     /// Bytes of the header.
@@ -65,6 +85,40 @@ pub struct Header {
 unsafe impl Wire for Header {}
 
 const _: () = assert!(size_of::<Header>() == TcpHdr::LEN);
+
+/// Where the value of an option of this kind and length stands, counted from the start of the TCP header at `tcp`.
+#[inline(always)]
+pub fn find_option<P: Packet>(packet: &P, tcp: usize, wanted: u8, wanted_length: u8) -> Option<usize> {
+    let [words] = packet.load(after(tcp, DATA_OFFSET))?;
+    let length = usize::from(words >> 4) * 4;
+    let options = length.checked_sub(TcpHdr::LEN)?;
+    let start = after(tcp, TcpHdr::LEN);
+    let mut at = 0;
+    for _ in 0..MAX_OPTIONS {
+        // The end of the options is the end of a header, so an option that lies within them can be read whole.
+        if at >= options {
+            return None;
+        }
+        let [kind] = packet.load(after(start, at))?;
+        if kind == END {
+            return None;
+        }
+        let mut long = 1;
+        if kind != NO_OPERATION {
+            let [length] = packet.load(after(start, after(at, 1)))?;
+            if kind == wanted {
+                let fits = length == wanted_length && after(at, usize::from(wanted_length)) <= options;
+                return if fits { Some(after(TcpHdr::LEN, after(at, 2))) } else { None };
+            }
+            if length < 2 {
+                return None;
+            }
+            long = usize::from(length);
+        }
+        at = packet.merge_paths(after(at, long), OPTIONS);
+    }
+    None
+}
 
 /// Whether flags are those of a SYN that starts a connection.
 #[inline(always)]

@@ -48,6 +48,9 @@ fn stays((stage, seen): (Stage, u32), now: u32, pressed: bool) -> bool {
         Stage::Established => (1000, u32::MAX),
         Stage::Closed => (16, 8),
         Stage::Reset => (40, 8),
+        Stage::Answered | Stage::ClientClosed | Stage::Finished | Stage::BackendClosed => {
+            unreachable!("seen from one side alone")
+        }
     };
     now - seen <= timeout + 1 && (!pressed || now - seen < kept)
 }

@@ -9,7 +9,7 @@ use edge_common::flow_table::{
 
 use crate::state::TIMEOUTS;
 
-const LAST: Class = Class::new(15).expect("a class");
+const LAST: Class = Class::new(7).expect("a class");
 const FOREVER: Timeouts = Timeouts::all([i32::MAX; 4]);
 
 #[test]
@@ -40,11 +40,11 @@ fn a_life_has_what_was_put_in() {
         let life = born(stage);
         assert_eq!((life.stage(), life.seen(), life.is_live(), life.is_busy()), (stage, 100, true, false));
         assert_eq!(life.is_tentative(), stage == HalfOpen);
-        let later = life.seen_again(Data, 107);
+        let later = life.seen_again(stage.after(Data), 107);
         assert_eq!((later.stage(), later.seen(), later.is_tentative()), (Established, 107, false));
         assert!(later.is_same(life) && !later.is_same(life.taken(107)) && !later.is_same(life.freed()));
     }
-    assert!(born(HalfOpen).seen_again(Syn, 101).is_tentative());
+    assert!(born(HalfOpen).seen_again(HalfOpen.after(Syn), 101).is_tentative());
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn a_flow_is_gone_a_unit_after_its_time_out() {
 fn ages_pass_the_end_of_the_counter() {
     let life = Life::default().taken(u32::MAX - 1).born(Established, LAST, Certainty::Certain);
     assert_eq!([u32::MAX - 2, u32::MAX, 0, 5].map(|now| life.age(now)), [-1, 1, 2, 7]);
-    assert_eq!(life.seen_again(Data, 3).seen(), 3);
-    assert_eq!(life.seen_again(Data, u32::MAX - 5).seen(), u32::MAX - 1);
+    assert_eq!(life.seen_again(Established, 3).seen(), 3);
+    assert_eq!(life.seen_again(Established, u32::MAX - 5).seen(), u32::MAX - 1);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use edge_common::{
     abi::HashKey,
     flow_table::{
-        Birth, Certainty, Class, Entry, Flow, FlowTable, Found, Life, Places, Refused, SLOTS, Served, Stage, Timeouts,
-        Word as _, Words,
+        Anywhere, Birth, Certainty, Class, Entry, Flow, FlowTable, Found, Life, Refused, SLOTS, Served, Stage,
+        Timeouts, Word as _, Words,
     },
     hash::Hash,
     host::FlowArrays,
@@ -80,8 +80,8 @@ impl<W: Words<U32: Default, U64: Default> + Default> State<W> {
     }
 
     pub(crate) fn insert(&self, number: u32, stage: Stage) -> Result<u32, Refused> {
-        let places = Places::anywhere(hash(number), self.table().mask);
-        self.table().insert(&flow(number), hash(number), places, &birth(number, stage), |_| true)
+        let places = Anywhere::new(hash(number), self.table().mask);
+        self.table().insert(&flow(number), hash(number), &birth(number, stage), &places)
     }
 
     pub(crate) fn life(&self, number: u32) -> Life {

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use edge_common::flow_table::{FlowTable, Native, Places, Refused, Signal, Stage, life::ABANDONED};
+use edge_common::flow_table::{Anywhere, FlowTable, Native, Refused, Signal, Stage, life::ABANDONED};
 
 use crate::state::{self, State};
 
@@ -65,13 +65,13 @@ fn send(state: &State<Native>, clock: &Clock, thread: usize, mut random: u32) ->
             done.found += 1;
             match what {
                 255 => table.remove(&found),
-                254 => drop(table.forget(found.number, found.life.seen_again(signal, now))),
+                254 => drop(table.forget(found.number, found.life.seen_again(found.life.stage().after(signal), now))),
                 _ => {}
             }
             continue;
         }
-        let places = Places::anywhere(hash, table.mask);
-        match table.insert(&flow, hash, places, &state::birth(number, Stage::HalfOpen), |_| true) {
+        let places = Anywhere::new(hash, table.mask);
+        match table.insert(&flow, hash, &state::birth(number, Stage::HalfOpen), &places) {
             Ok(_) => done.added += 1,
             Err(Refused::Full) => done.full += 1,
             Err(Refused::Raced) => done.raced += 1,

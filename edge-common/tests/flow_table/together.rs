@@ -2,7 +2,7 @@
 //! few changes between them. The words are a model checker's; all else is the code that packets run.
 
 use edge_common::{
-    flow_table::{Certainty, Found, Life, Places, Refused, Served, Signal, Stage, Word, Words},
+    flow_table::{Certainty, Claim, Found, Life, Refused, Served, Signal, Stage, Word, Words},
     hash::Hash,
     host::FlowArrays,
 };
@@ -57,10 +57,31 @@ modelled!(Modelled64, u64);
 /// All flows have this hash, so that they want the same slots.
 const HASH: Hash = Hash(0x5bf1_827f_0347_045b);
 /// The table's two entries, each alone.
-const LOWER: Places = Places { start: 0, mask: 0, first: 0, step: 1 };
-const HIGHER: Places = Places { start: 1, mask: 0, first: 0, step: 1 };
+const LOWER: Among = Among { first: 0, last: 0 };
+const HIGHER: Among = Among { first: 1, last: 0 };
 /// Either of them.
-const EITHER: Places = Places { start: 0, mask: 1, first: 0, step: 1 };
+const EITHER: Among = Among { first: 0, last: 1 };
+
+/// Places one behind the other.
+#[derive(Clone, Copy)]
+struct Among {
+    first: u32,
+    last: u32,
+}
+
+impl Claim<Modelled> for Among {
+    fn place(&self, probe: u32) -> u32 {
+        self.first + (probe & self.last)
+    }
+
+    fn last(&self) -> u32 {
+        self.last
+    }
+
+    fn may_displace(&self, _served: Served) -> bool {
+        true
+    }
+}
 
 type Table = State<Modelled>;
 
@@ -102,8 +123,8 @@ fn find(table: &Table, number: u32) -> Option<Found> {
     found
 }
 
-fn insert(table: &Table, number: u32, places: Places) -> Result<u32, Refused> {
-    table.table().insert(&state::flow(number), HASH, places, &state::birth(number, Stage::Established), |_| true)
+fn insert(table: &Table, number: u32, places: Among) -> Result<u32, Refused> {
+    table.table().insert(&state::flow(number), HASH, &state::birth(number, Stage::Established), &places)
 }
 
 /// A packet of a flow that is expected to be there: whether it was, and still was when it was touched.

@@ -2,7 +2,7 @@
 
 use std::{mem::offset_of, sync::atomic::Ordering};
 
-use edge_common::abi::{Generation, Pool, Service};
+use edge_common::abi::{Generation, NatHead, Pool, Service};
 
 use super::{BpfError, PinnedMaps, maps::position};
 use crate::plan::Snapshot;
@@ -45,6 +45,10 @@ impl PinnedMaps {
         hasher.update(bytemuck::bytes_of(&lasting));
         if let Some(head) = self.maps.flow_head.read(0) {
             hasher.update(bytemuck::bytes_of(&head));
+        }
+        if let Some(head) = self.maps.nat_head.read(0) {
+            // Sources that were taken out are forgotten at any time.
+            hasher.update(bytemuck::bytes_of(&NatHead { sources: Default::default(), ..head }));
         }
         for entry in (0..=generation.index_mask_v4).map_while(|n| self.maps.index_v4.read(position(bank, n)?)) {
             hasher.update(bytemuck::bytes_of(&entry));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use edge_common::abi::{Backend, BackendNumber, Failover, Slot, SlotCell};
 
-use super::{BpfError, PinnedMaps, clock::monotonic_time, flows::FlowTable, slots::cells};
+use super::{BpfError, PinnedMaps, clock::monotonic_time, flows::FlowTable, nat, slots::cells};
 use crate::{
     config::{configured, is_same},
     plan::{BackendRecord, PoolRecord, Snapshot},
@@ -108,11 +108,17 @@ impl Before {
 
     /// Carries the flows over that are not recorded there yet.
     fn carry_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
+        let services = |number: u16| {
+            let was = self.old.services.iter().find(|known| known.number == u32::from(number))?;
+            let is = self.new.services.iter().find(|known| is_same(&known.name, &was.name))?;
+            u16::try_from(is.number).ok()
+        };
+        let translated = nat::carry(&self.maps.maps, &to.maps, monotonic_time(), |number| self.now(number), services)?;
         let key = to.maps.published().map(|(_, generation)| generation.hash_key).filter(|_| self.same_hash);
-        let Some(key) = key else { return Ok(0) };
+        let Some(key) = key else { return Ok(translated) };
         let now = monotonic_time();
         let (from, to) = (FlowTable::new(&self.maps.maps, now)?, FlowTable::new(&to.maps, now)?);
-        let mut carried = 0;
+        let mut carried = translated;
         for (flow, found) in from.all().filter(|(_, found)| !from.is_gone(found)) {
             let named = self.now(found.served.backend).zip(found.life.class());
             carried += usize::from(named.is_some_and(|(backend, class)| to.carry(&key, &flow, class, &found, backend)));

@@ -10,12 +10,12 @@ use std::{
 use edge_common::{
     abi::{
         AnswerLimits, Backend, BackendNumber, Cell, Exit, FlowCount, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord,
-        Generation, Mac, Pool, Published, RateLimited, SLOTS_PER_CELL, Service, ServiceEntryV4, ServiceEntryV6, Slot,
-        SlotAddress, State, Station, map,
+        Generation, HashKey, Mac, NatHead, Pool, Published, RateLimited, SLOTS_PER_CELL, Service, ServiceEntryV4,
+        ServiceEntryV6, Slot, SlotAddress, State, Station, map,
     },
     flow_table::Native,
-    host::{FlowArrays, Flows, Frame},
-    maps::{Fragments, PoolMaps, Route, View},
+    host::{FlowArrays, Flows, Frame, Nat},
+    maps::{Fragments, HopWords, PoolMaps, Route, View},
     pipeline, select,
 };
 
@@ -26,7 +26,7 @@ use super::{
     preview::{NewCells, new_cells},
     publish::Staged,
 };
-use crate::plan::{self, Image, NewOwners};
+use crate::plan::{self, Image, NatPlan, NewOwners};
 
 /// Where rehearsed frames come in: a test run without a context has the loopback interface's index.
 const INGRESS: u32 = 1;
@@ -52,6 +52,7 @@ pub(crate) struct Expected<'a> {
     /// Services whose owners have a new place, by its first cell, with what they are to be.
     new_owners: BTreeMap<u32, (u32, NewOwners)>,
     flows: Flows,
+    nat: Nat,
     fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
     chosen: Mutable<BackendNumber>,
@@ -105,6 +106,7 @@ impl PinnedMaps {
             tables: new_cells(image),
             lists,
             flows: Flows::new(REHEARSED_FLOWS as usize),
+            nat: Nat::new(rehearsed_nat(image.nat.as_ref())),
             fragments_v4: RefCell::default(),
             fragments_v6: RefCell::default(),
             chosen: Mutable::new(0),
@@ -145,6 +147,14 @@ fn published(generation: Generation, bank: u32) -> Published {
     published
 }
 
+/// What a rehearsal is told of translated flows: the plan's sources, in a table of its own.
+fn rehearsed_nat(plan: Option<&NatPlan>) -> NatHead {
+    let Some(plan) = plan else { return Nat::default().head };
+    let ports = plan.ports.count().min(REHEARSED_FLOWS);
+    let head = NatHead::new(HashKey::default(), plan.ports.first, ports, REHEARSED_FLOWS / ports, |_| 0);
+    super::nat::with_sources(head, plan)
+}
+
 /// A backend whose packets can be sent: whether they can be now is no matter of the configuration.
 fn with_next_hop(backend: Backend) -> Backend {
     if backend.next_hop.is_known() {
@@ -163,6 +173,11 @@ impl Expected<'_> {
         Answer { exit, frame: frame.bytes().to_vec(), backend: self.chosen.get() }
     }
 
+    /// What the real program is to be told of translated flows.
+    pub(crate) const fn nat_head(&self) -> &NatHead {
+        &self.nat.head
+    }
+
     /// How many flows are recorded, at most.
     pub(crate) const fn recorded(&self) -> usize {
         self.answered.get()
@@ -171,6 +186,7 @@ impl Expected<'_> {
     /// Forgets all flows.
     pub(crate) fn forget(&mut self) {
         self.flows.clear();
+        self.nat = Nat::new(self.nat.head);
         self.answered.set(0);
     }
 }
@@ -193,6 +209,7 @@ impl PoolMaps for Expected<'_> {
 
 impl edge_common::maps::Maps for Expected<'_> {
     type Flows = FlowArrays<Native>;
+    type Nat = FlowArrays<Native>;
 
     fn published(&self) -> Option<(&Published, u32)> {
         Some((&self.published, self.published.active))
@@ -245,6 +262,18 @@ impl edge_common::maps::Maps for Expected<'_> {
 
     fn flows(&self) -> &FlowArrays<Native> {
         &self.flows.arrays
+    }
+
+    fn nat_head(&self) -> Option<&NatHead> {
+        Some(&self.nat.head)
+    }
+
+    fn nat_flows(&self) -> &FlowArrays<Native> {
+        &self.nat.arrays
+    }
+
+    fn nat_hop(&self, number: u32) -> Option<&HopWords> {
+        self.nat.hops.get(number as usize)
     }
 
     fn fragments_v4(&self) -> impl Fragments<FlowKeyV4> {

@@ -5,7 +5,7 @@ use std::{sync::atomic::AtomicU32, time::Duration};
 use edge_common::{
     abi::{BackendNumber, FlowEnds, FlowHead, HashKey, Timeouts, Tracking, map},
     flow_table::{
-        self, Birth, Certainty, Class, Entry, Flow, FlowMemory, Found, Native, Places, Served, Signal, Stage, age_of,
+        self, Anywhere, Birth, Certainty, Class, Entry, Flow, FlowMemory, Found, Native, Served, Signal, Stage, age_of,
         since, units,
     },
 };
@@ -104,13 +104,12 @@ impl<'a> FlowTable<'a> {
         // Its slot is another one here.
         let certainty = if life.is_tentative() { Certainty::Tentative } else { Certainty::Certain };
         let birth = Birth { stage: life.stage(), class, certainty, served };
-        table.find(flow, hash).is_none()
-            && table.insert(flow, hash, Places::anywhere(hash, table.mask), &birth, |_| true).is_ok()
+        table.find(flow, hash).is_none() && table.insert(flow, hash, &birth, &Anywhere::new(hash, table.mask)).is_ok()
     }
 }
 
 /// A number of the table's units.
-const fn duration(units: u32) -> Duration {
+pub(super) const fn duration(units: u32) -> Duration {
     Duration::from_nanos((units as u64) << flow_table::UNIT)
 }
 
@@ -134,7 +133,7 @@ impl PinnedMaps {
         let served = Served { backend, since: since(table.now), ..Served::default() };
         let birth =
             Birth { stage: Stage::Established, class: Tracking::Tcp.into(), certainty: Certainty::Certain, served };
-        table.insert(&flow, hash, Places::anywhere(hash, table.mask), &birth, |_| true).ok().map(|_| ())
+        table.insert(&flow, hash, &birth, &Anywhere::new(hash, table.mask)).ok().map(|_| ())
     }
 
     /// Says for how long flows may be silent; if not `exact`, for as long as it was said before where that is longer: until no packet

@@ -10,8 +10,9 @@ use std::{
 
 use bytemuck::Pod;
 use edge_common::{
-    abi::{FlowBucket, FlowEntry},
+    abi::{FlowBucket, FlowEntry, NatHop},
     flow_table::{Entry, Native, SLOTS},
+    maps::HopWords,
 };
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -118,6 +119,14 @@ impl Mapped<FlowBucket> {
     pub(super) fn slots(&self, index: u32) -> Option<&[AtomicU32]> {
         // SAFETY: a valid pointer to as many words, which lives as long as `self`; nobody accesses them otherwise than as atomics.
         self.at(index).map(|bucket| unsafe { slice::from_raw_parts(bucket.cast::<AtomicU32>(), SLOTS as usize) })
+    }
+}
+
+impl Mapped<NatHop> {
+    /// The words of a way back, likewise.
+    pub(super) fn words(&self, index: u32) -> Option<&HopWords> {
+        // SAFETY: as above: it is nothing but words.
+        self.at(index).map(|hop| unsafe { &*hop.cast() })
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    Backend, Cell, FlowBucket, FlowCount, FlowEntry, FlowHead, Generation, Note, Pool, Published, Service,
-    ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
+    Backend, Cell, FlowBucket, FlowCount, FlowEntry, FlowHead, Generation, NatHead, NatHop, Note, Pool, Published,
+    Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     mapped::Mapped,
     spec::{self, Spec},
 };
-use crate::plan::Capacity;
+use crate::{config::NatPorts, plan::Capacity};
 
 /// Counters of a traffic: packets, bytes and flows.
 pub(super) type TrafficCounters = Counters<{ size_of::<Traffic>() / 8 }>;
@@ -60,6 +60,10 @@ maps! {
     flow_head: Mapped<FlowHead> = map::FLOW_HEAD;
     flow_index: Mapped<FlowBucket> = map::FLOW_INDEX;
     flows: Mapped<FlowEntry> = map::FLOWS;
+    nat_head: Mapped<NatHead> = map::NAT_HEAD;
+    nat_index: Mapped<FlowBucket> = map::NAT_INDEX;
+    nat_flows: Mapped<FlowEntry> = map::NAT_FLOWS;
+    nat_hops: Mapped<NatHop> = map::NAT_HOPS;
     flow_stats: Counters<{ FlowCount::COUNT }> = map::FLOW_STATS;
     transitions: Mapped<Note> = map::TRANSITIONS;
     exits: Counters<1> = map::EXITS;
@@ -84,7 +88,9 @@ impl Maps {
     /// Opens the pinned maps after checking that they are what they should be.
     pub(super) fn open(pins: &PinDir) -> Result<(Self, Capacity), BpfError> {
         let capacity = spec::check_pins(pins)?;
-        Ok((Self::open_all(pins)?, capacity))
+        let maps = Self::open_all(pins)?;
+        let nat_ports = maps.nat_head.read(0).and_then(|head| ports(&head));
+        Ok((maps, Capacity { nat_ports, ..capacity }))
     }
 
     /// The published bank, and its generation; `None` before the first.
@@ -119,6 +125,12 @@ impl Maps {
     pub(super) fn pool(&self, bank: u32, number: u16) -> Option<Pool> {
         self.pools.read(position(bank, number.into())?)
     }
+}
+
+/// Ports of the sources of translated flows; `None` while nothing is translated.
+fn ports(head: &NatHead) -> Option<NatPorts> {
+    let last = head.first_port.checked_add(head.ports.checked_sub(1)?)?;
+    Some(NatPorts { first: u16::try_from(head.first_port).ok()?, last: u16::try_from(last).ok()? })
 }
 
 /// Index into a map of two banks; `None` when there is no such index in any map.

@@ -27,6 +27,7 @@ mod preview;
 mod expected;
 mod slots;
 mod flows;
+mod nat;
 mod carry;
 mod transition;
 mod counters;
@@ -35,6 +36,8 @@ mod counters;
 pub(crate) mod bpffs;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) use self::nat::NatCounts;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -47,6 +50,7 @@ pub(crate) use self::{
     flows::FlowRecord,
     lock::{Lock, LockError, lock_pins, lock_run_dir},
     mapped::Mapped,
+    nat::{NatBackend, NatFlow, NatUse},
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename},
     preview::Preview,
@@ -56,7 +60,7 @@ pub(crate) use self::{
 };
 use edge_common::abi::{Timeouts, map};
 
-use self::{maps::Maps, pools::AllMembers, transition::Handover};
+use self::{maps::Maps, nat::NatWalk, pools::AllMembers, transition::Handover};
 use crate::plan::{Capacity, Snapshot};
 
 /// The pinned maps, opened.
@@ -73,6 +77,7 @@ pub(crate) struct PinnedMaps {
     /// The members of its pools, sorted once in a generation.
     members: AllMembers,
     handover: Handover,
+    nat_walk: NatWalk,
     /// VIPs that are addresses of the host, as far as it is known.
     host_vips: BTreeSet<IpAddr>,
 }
@@ -117,7 +122,19 @@ impl PinnedMaps {
         let numbers = spec::numbers(pins, &capacity)?;
         let (members, handover) = (AllMembers::default(), Handover::default());
         let (pins, host_vips) = (pins.clone(), vips::of_host(&maps));
-        Ok(Self { pins, maps, capacity, numbers, known: None, bank_checksum: None, members, handover, host_vips })
+        let nat_walk = NatWalk::default();
+        Ok(Self {
+            pins,
+            maps,
+            capacity,
+            numbers,
+            known: None,
+            bank_checksum: None,
+            members,
+            handover,
+            nat_walk,
+            host_vips,
+        })
     }
 
     /// Whether each map has its pin.

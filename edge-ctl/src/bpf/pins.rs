@@ -77,6 +77,11 @@ impl PinDir {
         self.programs().join(program::EDGE)
     }
 
+    /// The maps by which programs hand packets over, each under the number of its program.
+    pub(crate) fn calls(&self) -> PathBuf {
+        self.version.join("calls")
+    }
+
     /// What rehearsals need, by version.
     pub(crate) fn rehearsal(&self) -> PathBuf {
         self.version.join("rehearsal")

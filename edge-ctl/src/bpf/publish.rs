@@ -11,6 +11,7 @@ use super::{
     error::out_of,
     flows::FlowTable,
     maps::{Counters, Maps, position},
+    nat::NatTable,
     picks::Picks,
     slots::{Slots, cells},
     sys,
@@ -63,6 +64,8 @@ impl PinnedMaps {
             self.maps.slots.read(cell).unwrap_or_default().0.into_iter().for_each(|slot| names(slot.owner));
         }
         FlowTable::new(&self.maps, Duration::ZERO)?.all().for_each(|(_, found)| names(found.served.backend));
+        let translated = NatTable::new(&self.maps, Duration::ZERO)?;
+        translated.iter().flat_map(NatTable::all).for_each(|(_, found)| names(found.served.backend));
         Ok(used)
     }
 
@@ -121,6 +124,9 @@ impl PinnedMaps {
         self.write_timeouts(&image.flow_timeouts, false)?;
         let numbers: Vec<_> = image.services.iter().map(|new| new.number).collect();
         self.note_redirection(bank, &numbers);
+        if let Some(nat) = &image.nat {
+            self.write_nat(nat, false)?;
+        }
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
         let Edition(after) = image.after;
         // Bank and count in one word, which no other edition has had.
@@ -128,6 +134,10 @@ impl PinnedMaps {
         word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
         self.handover.published();
         self.write_timeouts(&image.flow_timeouts, true)?;
+        if let Some(nat) = &image.nat {
+            self.write_nat(nat, true)?;
+            self.capacity.nat_ports = Some(nat.ports);
+        }
         sys::wait_for_packets();
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         self.repair()

@@ -62,6 +62,9 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
         candidates: entries(map::CANDIDATES)?,
         slots: entries(map::SLOTS)?,
         flows: entries(map::FLOWS)?,
+        nat_flows: entries(map::NAT_FLOWS)?,
+        // Stands in a map.
+        nat_ports: None,
         fragments: entries(map::FRAGMENTS_V4)?,
         snapshot: bank(map::SNAPSHOT)?,
         history: bank(map::HISTORY)?,

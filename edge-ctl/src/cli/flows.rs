@@ -19,15 +19,18 @@ pub(crate) fn render(flows: &Listing, colour: bool) -> String {
         rows.row([
             Cell::from(service),
             Cell::from(ends(flow.client, flow.client_port)),
-            Cell::from(format!("{backend}{retired}")),
+            Cell::from(format!(
+                "{backend}{retired}{}",
+                flow.source.map_or(String::new(), |source| format!(" from {source}"))
+            )),
             Cell::from(flow.stage.to_owned()),
-            Cell::from(age(flow.age_seconds)),
+            Cell::from(flow.age_seconds.map_or("-".to_owned(), age)),
             Cell::from(age(flow.silent_seconds)),
         ]);
     }
     let records = match flows.records {
-        1 => "1 flow record".to_owned(),
-        records => format!("{records} flow records"),
+        1 => "1 flow".to_owned(),
+        records => format!("{records} flows"),
     };
     match flows.flows.len() {
         0 => format!("{records}\n"),
@@ -67,6 +70,7 @@ mod tests {
             name,
             number: 9,
             address: "10.3.0.11".parse().unwrap(),
+            port: None,
             server: None,
         });
         inventory
@@ -97,7 +101,7 @@ mod tests {
     }
 
     fn listed(records: &[(FlowEnds, FlowRecord)], service: Option<&str>, limit: Option<usize>) -> Listing {
-        list(&inventory(), records, Wanted { service, limit }).unwrap()
+        list(&inventory(), records, &[], Wanted { service, limit }).unwrap()
     }
 
     #[test]
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn a_service_that_is_not_there_is_refused() {
         let wanted = Wanted { service: Some("wbe"), limit: None };
-        let error = list(&inventory(), &[], wanted).unwrap_err();
+        let error = list(&inventory(), &[], &[], wanted).unwrap_err();
         assert_eq!(error.to_string(), r#"no service "wbe"; did you mean "web"?"#);
     }
 }

@@ -3,6 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub(super) mod change;
+mod nat;
 mod rates;
 mod transition;
 
@@ -40,6 +41,7 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
         add(backends(&status.pools, colour));
     }
     add(transition::retired(&status.retired, colour));
+    add(nat::nat(status.nat.as_ref(), colour));
     add(transition::counts(&status.services, colour));
     add(exits(status, colour));
     text

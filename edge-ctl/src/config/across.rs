@@ -10,6 +10,7 @@ use edge_common::abi::{Mode, SLOTS_PER_CELL};
 use super::{
     Clients, Interface, Limits, Ports, Protocol, Tunnel,
     host::{Counts, LimitsDraft, MOST, SLOTS},
+    nat::{self, NatDraft},
     pools::{BackendDraft, PoolDraft},
     problems::{Problems, Read},
     schema::nearest,
@@ -35,6 +36,7 @@ const MOST_ANNOUNCED: usize = 1024;
 pub(super) struct Sections {
     pub(super) slots: Read<Found<u32>>,
     pub(super) tunnel: Read<Tunnel>,
+    pub(super) nat: Read<NatDraft>,
     pub(super) limits: Read<LimitsDraft>,
     pub(super) interfaces: Read<Vec<Found<Interface>>>,
     pub(super) pools: Read<Vec<PoolDraft>>,
@@ -54,6 +56,8 @@ impl Sections {
         }
         check_announcements(problems, services, self.interfaces.as_deref().ok());
         check_loops(problems, services, pools);
+        let flows = self.limits.ok().and_then(|limits| limits.nat_flows);
+        let _read = self.nat.as_ref().map(|nat| nat.check(problems, services, flows));
         if self.pools.is_ok() {
             let by_name: HashMap<&str, &PoolDraft> =
                 pools.iter().filter_map(|pool| Some((pool.name.as_ref().ok()?.value.as_str(), pool))).collect();
@@ -80,7 +84,7 @@ impl Sections {
             Some(wanted) => wanted.value,
             None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
         };
-        let LimitsDraft { wanted, flows, flows_per_second, fragments, first_fragments_per_second, answers } =
+        let LimitsDraft { wanted, flows, flows_per_second, nat_flows, fragments, first_fragments_per_second, answers } =
             self.limits.unwrap_or_default();
         Limits {
             services: size(wanted.services, need.services, BASE.services, MOST.services),
@@ -90,6 +94,7 @@ impl Sections {
             named: [wanted.services, wanted.destinations, wanted.pools, wanted.backends].map(|wanted| wanted.is_some()),
             flows,
             flows_per_second,
+            nat_flows: nat::entries(self.services.as_deref().unwrap_or_default(), nat_flows),
             fragments,
             first_fragments_per_second,
             answers,
@@ -239,6 +244,12 @@ impl Sections {
                     let write =
                         format!("address = [\"{other}\", \"...\"] with one of each IP version, or mode = \"ipip\"");
                     problems.add(name.at, what, write);
+                }
+            }
+            Ok(Mode::Nat) => {
+                let Ok(nat) = &self.nat else { return };
+                if let Some((what, write)) = nat.lacks(service, name, pool) {
+                    lacking.entry(what).or_insert((name.at, write));
                 }
             }
             Ok(Mode::Ipip) => {

@@ -15,6 +15,9 @@ use super::{
 };
 
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// What translators have to wait for at least (RFC 5382, requirement 5; RFC 4787, requirement 5).
+const TRANSLATED_TCP: Duration = Duration::from_mins(124);
+const TRANSLATED_UDP: Duration = Duration::from_mins(2);
 const DEFAULT_LEARN: Duration = Duration::from_secs(30);
 
 /// Leading bits of a client's address that are hashed with `affinity = "source"`. An IPv6 host has a whole /64 to choose
@@ -58,7 +61,7 @@ impl Keys {
         }
     }
 
-    fn ports(self, named: Named) -> Ports {
+    fn ports(self, named: Named, translated: bool) -> Ports {
         let tracking = match named {
             Named { quic: true, .. } => Tracking::Quic,
             Named { protocol: Protocol::Tcp, .. } if self.flow_table == Some(false) => Tracking::Stateless,
@@ -70,14 +73,19 @@ impl Keys {
             last: named.last,
             protocol: named.protocol,
             tracking,
-            flow_idle_timeout: self.flow_idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT),
+            flow_idle_timeout: self.flow_idle_timeout.unwrap_or(match (translated, named.protocol) {
+                (false, _) => DEFAULT_IDLE_TIMEOUT,
+                (true, Protocol::Tcp) => TRANSLATED_TCP,
+                (true, Protocol::Udp) => TRANSLATED_UDP,
+            }),
+            translated,
             learn: self.learn.unwrap_or(DEFAULT_LEARN),
         }
     }
 }
 
 /// Reads the ports of a service, and what is said about their flows.
-pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
+pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Found<Ports>>> {
     let common = Keys::read(table);
     let mut taken = Taken::default();
     let listed = table.optional("ports", |entry| destinations::ports(entry, &mut taken));
@@ -96,7 +104,8 @@ pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
         .collect();
     let common = common?;
     let listed = listed?.map_or_else(Vec::new, |found| found.value);
-    let mut all: Vec<_> = listed.iter().map(|named| Found { value: common.ports(named.value), at: named.at }).collect();
+    let mut all: Vec<_> =
+        listed.iter().map(|named| Found { value: common.ports(named.value, translated), at: named.at }).collect();
     let mut result = Ok(());
     for (own, named, keys) in own {
         let (named, keys) = (named?, keys?);
@@ -104,7 +113,7 @@ pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
             result = Err(table.problems.add(named.at, wrong.what, wrong.write));
             continue;
         }
-        let ports = keys.or(common).ports(named.value);
+        let ports = keys.or(common).ports(named.value, translated);
         check_keys(own, std::slice::from_ref(&ports))?;
         all.push(Found { value: ports, at: named.at });
     }
@@ -118,8 +127,18 @@ pub(super) fn read(table: &Table<'_>) -> Read<Vec<Found<Ports>>> {
 fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
     let has = |is: &dyn Fn(&Ports) -> bool| ports.iter().any(is);
     let is_quic = |ports: &Ports| ports.tracking == Tracking::Quic;
-    let records = |ports: &Ports| ports.tracking != Tracking::Stateless;
+    let records = |ports: &Ports| ports.translated || ports.tracking != Tracking::Stateless;
     let unless = |means: bool, key, why: &str, other: &str| if means { Ok(()) } else { refuse(table, key, why, other) };
+    if has(&|ports| ports.translated) {
+        for key in ["flow_table", "udp", "learn"] {
+            refuse(
+                table,
+                key,
+                "is for mode \"dsr\" and \"ipip\": in \"nat\" each flow is known anyway",
+                "another mode",
+            )?;
+        }
+    }
     let is_tcp = |ports: &Ports| ports.protocol == Protocol::Tcp;
     let is_plain_udp = |ports: &Ports| ports.protocol == Protocol::Udp && ports.tracking != Tracking::Quic;
     [

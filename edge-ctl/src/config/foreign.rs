@@ -37,9 +37,10 @@ const DRAIN: &str =
     "the command `edge-ctl drain POOL/BACKEND`: no new flows, established ones stay; `edge-ctl enable` undoes it";
 const DISABLE: &str =
     "the command `edge-ctl disable POOL/BACKEND`: out of service at once; `edge-ctl enable` undoes it";
-const FORWARDING: &str = "mode = \"dsr\" (backends on this L2 network) or mode = \"ipip\" (anywhere): answers go to the client without \
-                          the edge, and addresses are not translated";
-const NOT_PROXIED: &str = "mode = \"dsr\" (backends on this L2 network) or mode = \"ipip\" (anywhere): packets of TCP and UDP are \
+const FORWARDING: &str = "mode = \"nat\" (any backend, anywhere: addresses and ports are translated both ways), mode = \"ipip\" or mode = \"dsr\" \
+                          (answers go to the client without the edge)";
+const NAT: &str = "mode = \"nat\": addresses and ports are translated both ways";
+const NOT_PROXIED: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" or mode = \"dsr\": packets of TCP and UDP are \
                            forwarded as they are; the protocol is said with the port";
 const OWN_PROGRAM: &str = "type = \"tcp\", or type = \"command\" with a program of yours that speaks it";
 
@@ -107,7 +108,7 @@ const VALUES: [(&str, &[&str], &str); 21] = [
         &["0"],
         "the command `edge-ctl drain POOL/BACKEND` for no new flows; a `weight` from 1 is its share otherwise",
     ),
-    ("mode", &["nat", "masq", "fullnat", "snat", "proxy"], FORWARDING),
+    ("mode", &["masq", "masquerade", "fullnat", "full_nat", "snat", "dnat", "proxy"], NAT),
     ("mode", &["tcp", "udp", "http", "https", "l4", "l7"], NOT_PROXIED),
     (
         "mode",

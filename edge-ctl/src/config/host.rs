@@ -34,6 +34,10 @@ const DEFAULT_FLOWS: u32 = 131_072;
 /// places for three seconds whatever comes, a flood can then have less than half.
 const FLOWS_OVER_RATE: u32 = 8;
 
+/// Least and most translated flows.
+const NAT_FLOWS: (i64, i64) = (1024, 1 << 24);
+pub(super) const DEFAULT_NAT_FLOWS: u32 = 262_144;
+
 /// Least and most fragmented packets of an IP version in the table at a time.
 const FRAGMENTS: (i64, i64) = (64, 1 << 20);
 const DEFAULT_FRAGMENTS: u32 = 8192;
@@ -62,6 +66,7 @@ pub(super) struct LimitsDraft {
     pub(super) wanted: Counts<Option<Found<u32>>>,
     pub(super) flows: u32,
     pub(super) flows_per_second: u32,
+    pub(super) nat_flows: Option<Found<u32>>,
     pub(super) fragments: u32,
     pub(super) first_fragments_per_second: u32,
     pub(super) answers: AnswerLimits,
@@ -73,6 +78,7 @@ impl Default for LimitsDraft {
             wanted: Counts { services: None, destinations: None, pools: None, backends: None },
             flows: DEFAULT_FLOWS,
             flows_per_second: DEFAULT_FLOWS / FLOWS_OVER_RATE,
+            nat_flows: None,
             fragments: DEFAULT_FRAGMENTS,
             first_fragments_per_second: DEFAULT_FIRST_FRAGMENTS,
             answers: DEFAULT_ANSWERS,
@@ -219,6 +225,7 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     let (least, most) = FLOWS;
     let flows = table.optional("flows", values::integer(least..=most, "flows = 131072"));
     let rate = table.optional("flows_per_second", values::integer(1..=most, "flows_per_second = 16384"));
+    let nat_flows = table.optional("nat_flows", values::integer(NAT_FLOWS.0..=NAT_FLOWS.1, "nat_flows = 262144"));
     let (least, most) = FRAGMENTS;
     let fragments = table.optional("fragments", values::integer(least..=most, "fragments = 8192"));
     let first_fragments = per_second(&table, "first_fragments_per_second", DEFAULT_FIRST_FRAGMENTS);
@@ -228,6 +235,7 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
         wanted: Counts { services: services?, destinations: destinations?, pools: pools?, backends: backends? },
         flows,
         flows_per_second: rate?.map_or(flows / FLOWS_OVER_RATE, |found| found.value),
+        nat_flows: nat_flows?,
         fragments: fragments?.map_or(DEFAULT_FRAGMENTS, |found| found.value),
         first_fragments_per_second: first_fragments?,
         answers: answers?,

@@ -25,6 +25,7 @@ mod include;
 mod judging;
 mod kinds;
 mod load;
+mod nat;
 mod origin;
 mod pools;
 mod probe;
@@ -57,6 +58,7 @@ pub(crate) use self::{
     families::{Clients, configured, configured_backend, is_meant, is_same, joined_backends, joined_names},
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
+    nat::{Nat, NatPorts},
     service::{Affinity, Announce, Ports, QuicCid, Service},
 };
 use self::{
@@ -85,6 +87,7 @@ pub(crate) struct Config {
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
+    pub nat: Nat,
     /// Sizes of the maps, resolved: at least what is configured.
     pub limits: Limits,
     /// Names distinct, none of them empty.
@@ -166,6 +169,8 @@ pub(crate) struct Limits {
     pub flows: u32,
     /// Flows that may be recorded in a second when they start, and as many of those that run.
     pub flows_per_second: u32,
+    /// Entries of the table of translated flows, a power of two; `None`: nothing is translated.
+    pub nat_flows: Option<u32>,
     /// Fragmented packets of each IP version whose later fragments are known to belong to them.
     pub fragments: u32,
     /// First fragments that may be remembered in a second.
@@ -176,9 +181,9 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Of each of [`Capacity::sizes`](crate::plan::Capacity::sizes) whether the file names it, or it has a default of its own.
-    pub(crate) const fn is_named(&self) -> [bool; 6] {
+    pub(crate) const fn is_named(&self) -> [bool; 7] {
         let [services, destinations, pools, backends] = self.named;
-        [services, destinations, pools, backends, true, true]
+        [services, destinations, pools, backends, true, self.nat_flows.is_some(), true]
     }
 }
 
@@ -218,6 +223,8 @@ pub(crate) struct Judging {
 pub(crate) struct Backend {
     pub name: String,
     pub address: IpAddr,
+    /// In `nat` the port that it serves, if it or its pool says so.
+    pub port: Option<u16>,
     /// Share of the pool's flows relative to the other backends, 1 to 65,535.
     pub weight: u32,
     /// Its own port to probe, and its own Host header or server name.
@@ -266,6 +273,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let slots = host::slots(&root);
     let edge = host::edge(&root);
     let tunnel = host::tunnel(&root);
+    let nat = nat::read(&root);
     let limits = host::limits(&root);
     let interfaces = host::interfaces(&root);
     let defaults = defaults::read(&root);
@@ -275,11 +283,11 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     };
     let slots = slots.map(|slots| slots.unwrap_or(Found { value: DEFAULT_SLOTS, at: 0 }));
     let default_slots = slots.map(|slots| slots.value);
-    let sections = across::Sections { slots, tunnel, limits, interfaces, pools, services };
+    let sections = across::Sections { slots, tunnel, nat, limits, interfaces, pools, services };
     sections.check(problems);
 
     let limits = sections.limits();
-    let across::Sections { tunnel, interfaces, pools, services, .. } = sections;
+    let across::Sections { tunnel, nat, interfaces, pools, services, .. } = sections;
     let default_slots = default_slots?;
     let interfaces = interfaces?;
     let pools: Vec<_> = pools?.into_iter().map(pools::PoolDraft::finish).collect::<Read<Vec<_>>>()?.concat();
@@ -294,6 +302,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         reference_targets: edge.reference_targets,
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
+        nat: nat?.finish(),
         limits,
         pools,
         services,

@@ -26,6 +26,7 @@ pub(super) struct PoolDraft {
     pub(super) backends: Vec<BackendDraft>,
     /// How many `[[pool.backend]]` there are, readable or not.
     pub(super) size: usize,
+    pub(super) port: Read<Option<Found<u16>>>,
     min_healthy: Read<u16>,
     probe: Read<Option<Probe>>,
     judging: Read<Judging>,
@@ -39,6 +40,7 @@ pub(super) struct BackendDraft {
     pub(super) at: usize,
     /// At least one, and at most one of each IP version.
     pub(super) addresses: Vec<Found<IpAddr>>,
+    pub(super) port: Option<Found<u16>>,
     weight: u32,
     probe_port: Option<Found<u16>>,
     probe_host: Option<Found<String>>,
@@ -52,10 +54,12 @@ impl BackendDraft {
         clients.serve(&addresses)
     }
 
-    fn finish(&self, clients: Clients) -> Option<Backend> {
+    /// `pool` is the port of the pool.
+    fn finish(&self, clients: Clients, pool: Option<&Found<u16>>) -> Option<Backend> {
         Some(Backend {
             name: self.name.clone(),
             address: self.serves(clients)?,
+            port: self.port.as_ref().or(pool).map(|found| found.value),
             weight: self.weight,
             probe_port: self.probe_port.as_ref().map(|found| found.value),
             probe_host: self.probe_host.as_ref().map(|found| found.value.clone()),
@@ -78,12 +82,13 @@ impl PoolDraft {
         }
         let parts = self.parts();
         let (name, min_healthy, probe, judging) = (self.name?.value, self.min_healthy?, self.probe?, self.judging?);
+        let port = self.port?;
         let part = |&clients: &Clients| Pool {
             name: clients.part(&name),
             min_healthy,
             probe: probe.clone(),
             judging: judging.clone(),
-            backends: self.backends.iter().filter_map(|draft| draft.finish(clients)).collect(),
+            backends: self.backends.iter().filter_map(|draft| draft.finish(clients, port.as_ref())).collect(),
         };
         Ok(parts.iter().map(part).collect())
     }
@@ -109,6 +114,7 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
         Ok(tables) => read_backends(&tables),
         Err(reported) => (Vec::new(), Some(reported)),
     };
+    let port = table.optional("port", values::integer(1..=65_535, "port = 8443"));
     let min_healthy = min_healthy(table, size, name.as_ref().ok());
     let probe = if table.declines("probe") {
         Ok(None)
@@ -125,7 +131,7 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
         }
     }
     let judging = judging::read(table);
-    PoolDraft { name, at: table.at, backends, size, min_healthy, probe, judging, refused }
+    PoolDraft { name, at: table.at, backends, size, port, min_healthy, probe, judging, refused }
 }
 
 /// What a backend has of its own for a probe must be of use for the pool's.
@@ -163,7 +169,7 @@ fn min_healthy(table: &Table<'_>, size: usize, name: Option<&Found<String>>) -> 
 
 fn read_backends(tables: &[Table<'_>]) -> (Vec<BackendDraft>, Option<Reported>) {
     let mut names: HashMap<String, usize> = HashMap::new();
-    let mut addresses: HashMap<IpAddr, usize> = HashMap::new();
+    let mut addresses = HashMap::new();
     let mut refused = None;
     let mut backends = Vec::with_capacity(tables.len());
     for table in tables {
@@ -179,12 +185,13 @@ fn read_backends(tables: &[Table<'_>]) -> (Vec<BackendDraft>, Option<Reported>) 
 fn backend(
     table: &Table<'_>,
     names: &mut HashMap<String, usize>,
-    addresses: &mut HashMap<IpAddr, usize>,
+    addresses: &mut HashMap<(IpAddr, Option<u16>), usize>,
 ) -> Read<BackendDraft> {
     let name = table.required("name", "name = \"a1\"", values::name);
     let own = table.required("address", ADDRESS, backend_addresses).map(|Found { value: own, at }| {
         own.into_iter().map(|(own, value)| Found { value, at: own.unwrap_or(at) }).collect::<Vec<_>>()
     });
+    let port = table.optional("port", values::integer(1..=65_535, "port = 8443"));
     let weight = table.optional("weight", values::integer(1..=65_535, "weight = 100"));
     let probe_port = table.optional("probe_port", values::integer(1..=65_535, "probe_port = 8080"));
     let probe_host = table.optional("probe_host", probe_kinds::host);
@@ -199,9 +206,11 @@ fn backend(
             Err(problems.add(name.at, what, "another name, or remove one of the two"))
         }
     });
+    let port = port?;
     let own = own.and_then(|own| {
+        let at = |address| (address, port.as_ref().map(|found| found.value));
         for address in &own {
-            if let Some(first) = addresses.insert(address.value, address.at) {
+            if let Some(first) = addresses.insert(at(address.value), address.at) {
                 let what =
                     format!("address {} is twice in this pool; first on line {}", address.value, problems.line(first));
                 let write = "one backend, with a higher weight if it is to get more";
@@ -215,6 +224,7 @@ fn backend(
         name,
         at,
         addresses: own?,
+        port,
         weight: weight?.map_or(DEFAULT_WEIGHT, |found| found.value),
         probe_port: probe_port?,
         probe_host: probe_host?,

@@ -11,7 +11,19 @@ pub(super) struct Section {
 
 pub(super) const ROOT: Section = Section {
     heading: "the top of the file",
-    keys: &["include", "hash_key", "slots", "edge", "tunnel", "limits", "defaults", "interface", "pool", "service"],
+    keys: &[
+        "include",
+        "hash_key",
+        "slots",
+        "edge",
+        "tunnel",
+        "nat",
+        "limits",
+        "defaults",
+        "interface",
+        "pool",
+        "service",
+    ],
 };
 pub(super) const DEFAULTS: Section = Section { heading: "[defaults]", keys: &["pool", "probe", "service"] };
 /// What several pools have in common.
@@ -29,6 +41,7 @@ pub(super) const SERVICE_DEFAULTS: Section = Section {
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
 pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
+pub(super) const NAT: Section = Section { heading: "[nat]", keys: &["source_v4", "source_v6", "ports"] };
 pub(super) const LIMITS: Section = Section {
     heading: "[limits]",
     keys: &[
@@ -38,6 +51,7 @@ pub(super) const LIMITS: Section = Section {
         "backends",
         "flows",
         "flows_per_second",
+        "nat_flows",
         "fragments",
         "first_fragments_per_second",
         "unreachable_per_second",
@@ -59,6 +73,7 @@ pub(super) const POOL: Section = Section {
         "failback_after",
         "failback_over",
         "slow_start",
+        "port",
         "probe",
         "backend",
     ],
@@ -100,7 +115,7 @@ pub(super) const PROBE: Section = Section {
 };
 pub(super) const BACKEND: Section = Section {
     heading: "[[pool.backend]]",
-    keys: &["name", "address", "weight", "probe_port", "probe_host", "server_number"],
+    keys: &["name", "address", "port", "weight", "probe_port", "probe_host", "server_number"],
 };
 pub(super) const SERVICE: Section = Section {
     heading: "[[service]]",
@@ -111,6 +126,8 @@ pub(super) const SERVICE: Section = Section {
         "ports",
         "mode",
         "pools",
+        "backend_port",
+        "on_backend_down",
         "slots",
         "when_exhausted",
         "flow_table",
@@ -132,10 +149,11 @@ pub(super) const SERVICE_PORT: Section =
 pub(super) const QUIC_CID: Section =
     Section { heading: "[service.quic_cid]", keys: &["scheme", "unit", "offset", "length"] };
 
-pub(super) const ALL: [&Section; 12] = [
+pub(super) const ALL: [&Section; 13] = [
     &ROOT,
     &EDGE,
     &TUNNEL,
+    &NAT,
     &LIMITS,
     &DEFAULTS,
     &INTERFACE,

@@ -19,6 +19,10 @@ pub(crate) struct Service {
     /// At least one, none with a port in common with another one of its protocol.
     pub ports: Vec<Ports>,
     pub mode: Mode,
+    /// In `nat` the port of backends that have none of their own; `None`: the one that the packet is for.
+    pub backend_port: Option<u16>,
+    /// In `nat`: a flow goes on to its backend when that is down, and is not reset.
+    pub sticks: bool,
     /// Positions in [`Config::pools`] in order of priority, distinct, 1 to 8.
     pub pools: Vec<usize>,
     /// A power of two.
@@ -67,6 +71,8 @@ pub(crate) struct Ports {
     pub tracking: Tracking,
     /// How long a flow may be silent and still be known; see docs/config.md.
     pub flow_idle_timeout: Duration,
+    /// Whether each flow has an entry of its own, in the table of translated ones.
+    pub translated: bool,
     /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
     pub learn: Duration,
 }
@@ -106,6 +112,7 @@ impl Ports {
     /// How long a slot's flows may be silent before it may be handed over to another owner.
     pub(crate) const fn handover_after(&self) -> Duration {
         match self.tracking {
+            _ if self.translated => Duration::ZERO,
             Tracking::Stateless => Duration::ZERO,
             Tracking::Learn => self.learn,
             Tracking::Tcp | Tracking::Quic => self.flow_idle_timeout,

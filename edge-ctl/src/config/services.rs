@@ -16,6 +16,8 @@ use super::{
     walk::{Found, Table},
 };
 
+const MODES: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" (anywhere, prepared) or mode = \"dsr\" (on this L2, prepared)";
+
 /// A service as far as it could be read.
 pub(super) struct ServiceDraft {
     pub(super) name: Read<Found<String>>,
@@ -25,6 +27,8 @@ pub(super) struct ServiceDraft {
     pub(super) ports: Read<Vec<Found<Ports>>>,
     pub(super) slots: Read<Option<Found<u32>>>,
     pub(super) mode: Read<Mode>,
+    backend_port: Read<Option<u16>>,
+    sticks: Read<bool>,
     pub(super) pools: Read<Vec<Found<String>>>,
     when_exhausted: Read<WhenExhausted>,
     pub(super) announce: Read<AnnounceDraft>,
@@ -103,6 +107,7 @@ impl ServiceDraft {
             (self.name?.value, self.mode?, self.when_exhausted?, self.affinity?);
         self.quic_cid?;
         let slots = self.slots?.map_or(slots, |found| found.value);
+        let (backend_port, sticks) = (self.backend_port?, self.sticks?);
         let announce = self.announce?;
         let announce = match announce.interface(interfaces) {
             Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
@@ -121,6 +126,8 @@ impl ServiceDraft {
                 ports: ports.clone(),
                 slots,
                 mode,
+                backend_port,
+                sticks,
                 when_exhausted,
                 announce: announce.clone(),
                 affinity,
@@ -145,30 +152,42 @@ pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<Servic
 }
 
 fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Cell<usize>) -> ServiceDraft {
-    let modes = [("dsr", Mode::Dsr), ("ipip", Mode::Ipip)];
+    let modes = [("nat", Mode::Nat), ("dsr", Mode::Dsr), ("ipip", Mode::Ipip)];
     let policies = [("open", WhenExhausted::Open), ("reject", WhenExhausted::Reject), ("drop", WhenExhausted::Drop)];
     let name = table.required("name", "name = \"web\"", values::name);
     let when_exhausted = table.optional("when_exhausted", values::choice(&policies));
+    let mode = table.required("mode", MODES, values::choice(&modes)).map(|found| found.value);
+    let backend_port = table.optional("backend_port", values::integer(1..=65_535, "backend_port = 8443"));
+    let sticks = table.optional("on_backend_down", values::choice(&[("reset", false), ("stick", true)]));
     ServiceDraft {
         name: name.and_then(|name| distinct(table, names, name, "service")),
         at: table.at,
         vips: table
             .required("vips", destinations::VIPS, |entry| destinations::vips(entry, vips_left))
             .map(|found| found.value),
-        ports: flows::read(table),
+        ports: flows::read(table, matches!(mode, Ok(Mode::Nat))),
         slots: host::slots(table),
-        mode: table
-            .required(
-                "mode",
-                "mode = \"dsr\" (backends on this L2) or mode = \"ipip\" (anywhere)",
-                values::choice(&modes),
-            )
-            .map(|found| found.value),
+        mode,
+        backend_port: backend_port.and_then(|found| only_in_nat(table, mode, "backend_port", found)),
+        sticks: sticks
+            .and_then(|found| only_in_nat(table, mode, "on_backend_down", found))
+            .map(Option::unwrap_or_default),
         pools: pool_names(table),
         when_exhausted: when_exhausted.map(|found| found.map_or(WhenExhausted::Open, |found| found.value)),
         announce: announce(table),
         affinity: flows::affinity(table),
         quic_cid: quic_cid::read(table),
+    }
+}
+
+/// A key that means something in `nat` alone.
+fn only_in_nat<T>(table: &Table<'_>, mode: Read<Mode>, key: &'static str, found: Option<Found<T>>) -> Read<Option<T>> {
+    match (found, mode) {
+        (Some(found), Ok(Mode::Dsr | Mode::Ipip)) => {
+            let what = format!("`{key}` is for mode = \"nat\": else packets go to backends as they came");
+            Err(table.problems.add(found.at, what, format!("mode = \"nat\", or remove `{key}`")))
+        }
+        (found, _) => Ok(found.map(|found| found.value)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
 
 use crate::{
-    bpf::{self, BpfError, Held, PinnedMaps, Progress, Transition, Waits},
+    bpf::{self, BpfError, Held, NatUse, PinnedMaps, Progress, Transition, Waits},
     xdp,
 };
 
@@ -47,7 +47,15 @@ pub(crate) trait DataPlane {
     fn transition(&self, service: u32) -> Option<Transition>;
     /// How many slots and records name a backend; `None` before the first look.
     fn held(&self, backend: BackendNumber) -> Option<Held>;
+    /// Frees what translated flows have left, a part of the table at a time; `now` is `CLOCK_MONOTONIC`.
+    fn sweep_nat(&mut self, _now: Duration) -> Result<(), BpfError> {
+        Ok(())
+    }
     fn flow_counts(&self, service: u32) -> FlowCounts;
+    /// How full the table of translated flows is; `None` before it was looked at, or where nothing is translated.
+    fn nat_use(&self) -> Option<NatUse> {
+        None
+    }
     fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, where the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
@@ -63,6 +71,14 @@ pub(crate) trait DataPlane {
 }
 
 impl DataPlane for PinnedMaps {
+    fn sweep_nat(&mut self, now: Duration) -> Result<(), BpfError> {
+        self.sweep_nat(now)
+    }
+
+    fn nat_use(&self) -> Option<NatUse> {
+        self.nat_use().cloned()
+    }
+
     fn state(&self, backend: BackendNumber) -> State {
         self.state(backend)
     }

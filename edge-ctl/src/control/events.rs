@@ -52,6 +52,10 @@ pub(crate) enum EventKind {
     FlowsUnrecorded,
     /// They can again, or need not be.
     FlowsRecorded,
+    /// Three quarters of the ports by which a backend is reached are in use.
+    PortsScarce,
+    /// Fewer are again.
+    PortsPlenty,
     NextHopLost,
     NextHopFound,
     /// A backend's certificate has few days left, or none.
@@ -108,6 +112,8 @@ impl EventKind {
             Self::TransitionFinished => "transition_finished",
             Self::FlowsUnrecorded => "flows_unrecorded",
             Self::FlowsRecorded => "flows_recorded",
+            Self::PortsScarce => "ports_scarce",
+            Self::PortsPlenty => "ports_plenty",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
             Self::CertificateExpires => "certificate_expires",
@@ -134,6 +140,7 @@ impl EventKind {
             | Self::BackendUnknown
             | Self::PoolLeft
             | Self::FlowsUnrecorded
+            | Self::PortsScarce
             | Self::NextHopLost
             | Self::CertificateExpires
             | Self::Unreachable
@@ -161,6 +168,7 @@ impl EventKind {
             | Self::TransitionStarted
             | Self::TransitionFinished
             | Self::FlowsRecorded
+            | Self::PortsPlenty
             | Self::NextHopFound
             | Self::CertificateValid
             | Self::HostFits

@@ -2,23 +2,24 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use edge_common::{
-    abi::{FlowEnds, Tracking},
+    abi::{BackendNumber, FlowEnds, Tracking},
     flow_table::Stage,
     wire::protocol,
 };
 use serde::Serialize;
 
 use crate::{
-    bpf::FlowRecord,
+    bpf::{FlowRecord, NatFlow},
     config::{Protocol, Service, configured, configured_backend},
     control::inventory::{Inventory, Known, NameError},
 };
 
-/// Flow records at one moment.
+/// Flow records and translated flows at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Listing {
     /// How many there are that match, listed or not.
@@ -30,7 +31,7 @@ pub(crate) struct Listing {
     pub(crate) none: String,
 }
 
-/// One flow record.
+/// One flow record, or a translated flow.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Flow {
     /// Absent where the configuration no longer has the service.
@@ -42,12 +43,17 @@ pub(crate) struct Flow {
     pub(crate) client_port: u16,
     /// `POOL/BACKEND`; absent where no backend has the number.
     pub(crate) backend: Option<String>,
+    /// Where the backend sees a translated flow come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<SocketAddr>,
     /// The backend is retired: removed from the configuration, it keeps its flows until they end.
     pub(crate) retired: bool,
-    /// How far it is, as far as its client's packets show: `half open`, `established`, `closed` or `reset`.
+    /// How far it is, as far as its packets show: `half open`, `established`, `closed` or `reset`. Of a translated flow those of both
+    /// sides show more.
     pub(crate) stage: &'static str,
-    /// Since it was recorded.
-    pub(crate) age_seconds: u64,
+    /// Since it was recorded; absent of a translated flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) age_seconds: Option<u64>,
     /// Since its last packet.
     pub(crate) silent_seconds: u64,
 }
@@ -61,27 +67,29 @@ pub(crate) struct Wanted<'a> {
     pub(crate) limit: Option<usize>,
 }
 
-/// Lists `records`, which come in no order.
+/// Lists `records` and translated flows, which come in no order.
 ///
 /// # Errors
 /// When the service that is wanted is not there.
 pub(crate) fn list(
     inventory: &Inventory,
     records: &[(FlowEnds, FlowRecord)],
+    translated: &[(FlowEnds, NatFlow)],
     wanted: Wanted<'_>,
 ) -> Result<Listing, NameError> {
     let only = wanted.service.map(|name| inventory.service(name)).transpose()?;
     let services = Owners::of(&inventory.config.services);
     let backends: BTreeMap<_, _> = inventory.known().map(|known| (known.number, known)).collect();
-    let mut flows = Vec::with_capacity(records.len());
-    for (ends, record) in records {
+    let mut flows = Vec::with_capacity(records.len() + translated.len());
+    let records = records.iter().map(|(ends, record)| (ends, record.into()));
+    for (ends, record) in records.chain(translated.iter().map(|(ends, flow)| (ends, Seen::from(flow)))) {
         let owner = services.owner(ends);
         let is_wanted = |only: &Vec<(&Service, u32)>| {
             owner.is_some_and(|(_, service)| only.iter().any(|(only, _)| only.name == service.name))
         };
         if only.as_ref().is_none_or(is_wanted) {
             let (position, service) = owner.map_or((usize::MAX, None), |(at, service)| (at, Some(service)));
-            flows.push((position, flow(ends, record, service, backends.get(&record.backend))));
+            flows.push((position, flow(ends, &record, service, backends.get(&record.backend))));
         }
     }
     // What has no name comes last.
@@ -126,7 +134,28 @@ impl<'a> Owners<'a> {
     }
 }
 
-fn flow(ends: &FlowEnds, record: &FlowRecord, service: Option<&Service>, backend: Option<&Known>) -> Flow {
+/// What is known of a flow.
+struct Seen {
+    backend: BackendNumber,
+    source: Option<SocketAddr>,
+    stage: Stage,
+    age: Option<Duration>,
+    silent: Duration,
+}
+
+impl From<&FlowRecord> for Seen {
+    fn from(&FlowRecord { backend, stage, age, silent }: &FlowRecord) -> Self {
+        Self { backend, source: None, stage, age: Some(age), silent }
+    }
+}
+
+impl From<&NatFlow> for Seen {
+    fn from(&NatFlow { backend, source, source_port, stage, silent }: &NatFlow) -> Self {
+        Self { backend, source: source.map(|source| SocketAddr::new(source, source_port)), stage, age: None, silent }
+    }
+}
+
+fn flow(ends: &FlowEnds, record: &Seen, service: Option<&Service>, backend: Option<&Known>) -> Flow {
     Flow {
         service: service.map(|service| configured(&service.name).0.to_owned()),
         vip: ends.vip,
@@ -135,9 +164,10 @@ fn flow(ends: &FlowEnds, record: &FlowRecord, service: Option<&Service>, backend
         client: ends.client,
         client_port: ends.client_port,
         backend: backend.map(|known| configured_backend(&known.name)),
+        source: record.source,
         retired: backend.is_some_and(|known| known.retired),
         stage: stage(record.stage),
-        age_seconds: record.age.as_secs(),
+        age_seconds: record.age.map(|age| age.as_secs()),
         silent_seconds: record.silent.as_secs(),
     }
 }
@@ -146,6 +176,10 @@ const fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::HalfOpen => "half open",
         Stage::Established => "established",
+        Stage::Answered => "answered",
+        Stage::ClientClosed => "closed by the client",
+        Stage::BackendClosed => "closed by the backend",
+        Stage::Finished => "closed, by the client first",
         Stage::Closed => "closed",
         Stage::Reset => "reset",
     }

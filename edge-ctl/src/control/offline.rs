@@ -77,10 +77,11 @@ impl Offline {
         Ok(status)
     }
 
-    /// The flow records.
+    /// The flow records, and the translated flows.
     pub(crate) fn flows(&self, wanted: Wanted<'_>) -> Result<Listing, OfflineError> {
-        let records = self.maps.flows(monotonic_time())?;
-        Ok(flow_list::list(&self.inventory, &records, wanted).map_err(OperationError::Name)?)
+        let now = monotonic_time();
+        let (records, translated) = (self.maps.flows(now)?, self.maps.nat_flows(now)?);
+        Ok(flow_list::list(&self.inventory, &records, &translated, wanted).map_err(OperationError::Name)?)
     }
 }
 

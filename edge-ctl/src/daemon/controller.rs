@@ -14,7 +14,7 @@ use super::{
     judgement::Judgement,
     probed::Probed,
     reach::Reach,
-    transitions,
+    scarce, transitions,
     unrecorded::{self, Unrecorded},
 };
 use crate::{
@@ -42,6 +42,7 @@ pub(crate) struct Controller<P> {
     reach: Reach,
     certificates: Certificates,
     unrecorded: Unrecorded,
+    scarce: scarce::Told,
     /// `CLOCK_MONOTONIC`, as of the last message.
     pub(crate) now: Duration,
     /// Where new flows of each service went when last looked at.
@@ -61,6 +62,7 @@ impl<P: DataPlane> Controller<P> {
             reach: Reach::default(),
             certificates: Certificates::default(),
             unrecorded: Unrecorded::default(),
+            scarce: scarce::Told::default(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,
@@ -182,6 +184,18 @@ impl<P: DataPlane> Controller<P> {
                 None => {}
             }
         }
+    }
+
+    /// Frees what translated flows have left, and tells when ports or entries run out, and when there are plenty again.
+    pub(crate) fn look_at_ports(&mut self) -> Result<(), BpfError> {
+        let Self { inventory, plane, events, scarce, now, .. } = self;
+        plane.sweep_nat(*now)?;
+        if let Some(found) = plane.nat_use() {
+            for (kind, subject, message) in scarce.look(&found, |number| inventory.name(number)) {
+                events.report(kind, &subject, message);
+            }
+        }
+        Ok(())
     }
 
     /// Shows the services some of whose new flows are not recorded where they are sent.

@@ -23,6 +23,7 @@ mod panic_mode;
 mod judgement;
 mod certificates;
 mod returning;
+mod scarce;
 mod unrecorded;
 mod controller;
 mod transitions;

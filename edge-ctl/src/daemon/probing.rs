@@ -204,7 +204,9 @@ pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
 fn through(config: &Config, pool: &Pool, address: IpAddr) -> Vec<Through> {
     let mut found: Vec<Through> = Vec::new();
     let is_this = |&index: &usize| config.pools.get(index).is_some_and(|one| one.name == pool.name);
-    let services = config.services.iter().filter(|service| service.pools.iter().any(is_this));
+    // Who knows nothing of the service answers at its own address alone, which is where its clients' packets go.
+    let services =
+        config.services.iter().filter(|service| service.mode != Mode::Nat && service.pools.iter().any(is_this));
     for (mode, vip) in services.flat_map(|service| service.vips.iter().map(|&vip| (service.mode, vip))) {
         let same_family = vip.is_ipv4() == address.is_ipv4();
         // Of the other IP version the way to the backend names no address to send from.

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::abi::Mode;
 
-use crate::config::{Config, Tunnel};
+use crate::config::{Config, Nat, Tunnel};
 
 /// An address, as the kernel is asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,18 +28,20 @@ impl Destination {
 }
 
 /// How clients' packets are sent to the backends of a configuration: to those that some service reaches by a tunnel from the
-/// tunnel's source, to those that some service reaches in `dsr` over no router.
+/// tunnel's source, in `nat` from the first source, to those that some service reaches in `dsr` over no router.
 #[derive(Debug)]
 pub(crate) struct Destinations<'a> {
     tunnel: &'a Tunnel,
+    nat: &'a Nat,
     tunnelled: BTreeSet<&'a str>,
     direct: BTreeSet<&'a str>,
+    translated: BTreeSet<&'a str>,
 }
 
 impl<'a> Destinations<'a> {
     pub(crate) fn of(config: &'a Config) -> Self {
-        let [tunnelled, direct] = [Mode::Ipip, Mode::Dsr].map(|mode| config.pools_of(mode));
-        Self { tunnel: &config.tunnel, tunnelled, direct }
+        let [tunnelled, direct, translated] = [Mode::Ipip, Mode::Dsr, Mode::Nat].map(|mode| config.pools_of(mode));
+        Self { tunnel: &config.tunnel, nat: &config.nat, tunnelled, direct, translated }
     }
 
     /// That of a backend of this pool; `None` for a pool that is gone.
@@ -47,7 +49,13 @@ impl<'a> Destinations<'a> {
         let is_in = |pools: &BTreeSet<&str>| pool.is_some_and(|pool| pools.contains(pool));
         Destination {
             address,
-            source: self.tunnel.source(address).filter(|_| is_in(&self.tunnelled)),
+            source: if is_in(&self.tunnelled) {
+                self.tunnel.source(address)
+            } else if is_in(&self.translated) {
+                self.nat.source(address)
+            } else {
+                None
+            },
             on_link: is_in(&self.direct),
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use edge_common::abi::{Dimension, MAPS, MapKind, MapSpec, SLOTS_PER_CELL, SNAPSHOT_PAGE};
 
 use super::regions::cells;
-use crate::config::{Config, DEFAULT_SLOTS, Service};
+use crate::config::{Config, DEFAULT_SLOTS, NatPorts, Service};
 
 /// Sizes of the maps in entries. For a map with two banks: entries of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,10 @@ pub(crate) struct Capacity {
     pub slots: u32,
     /// Entries of the flow table, a power of two.
     pub flows: u32,
+    /// Entries of the table of translated flows, a power of two.
+    pub nat_flows: u32,
+    /// Ports of translated sources: the entries' places follow from them. `None`: nothing is translated.
+    pub nat_ports: Option<NatPorts>,
     /// Fragmented packets of each IP version.
     pub fragments: u32,
     /// Pages of the snapshot.
@@ -37,6 +41,9 @@ pub(crate) struct Capacity {
 /// Bytes that the kernel keeps with an element of a hash table, and with a bucket, of which there are as many.
 const HASH_ELEMENT: u32 = 48;
 const HASH_BUCKET: u32 = 16;
+
+/// Of a table that nobody uses.
+const LEAST_NAT_FLOWS: u32 = 16;
 
 /// Backend numbers are 16 bits wide.
 const MOST_BACKENDS: u32 = 1 << 16;
@@ -76,6 +83,8 @@ impl Capacity {
                 .saturating_add(server_cells(config).saturating_mul(3)),
             slots: room(slots) / SLOTS_PER_CELL,
             flows: limits.flows.clamp(16, 1 << 24).next_power_of_two(),
+            nat_flows: limits.nat_flows.unwrap_or(LEAST_NAT_FLOWS),
+            nat_ports: limits.nat_flows.map(|_| config.nat.ports),
             fragments: limits.fragments,
             snapshot: u32::try_from(snapshot).unwrap_or(u32::MAX),
             history: u32::try_from(history).unwrap_or(u32::MAX),
@@ -95,6 +104,7 @@ impl Capacity {
             Dimension::Candidates => self.candidates,
             Dimension::Slots => self.slots,
             Dimension::Flows => self.flows,
+            Dimension::NatFlows => self.nat_flows,
             Dimension::Fragments => self.fragments,
             Dimension::Snapshot => self.snapshot,
             Dimension::History => self.history,
@@ -119,17 +129,20 @@ impl Capacity {
     /// Whether a size that the configuration names is another one; those that it does not name follow from it.
     pub(crate) fn is_other_than_named(&self, config: &Config) -> bool {
         let sizes = self.sizes().into_iter().zip(Self::of(config).sizes());
-        sizes.zip(config.limits.is_named()).any(|((has, wanted), named)| named && has != wanted)
+        let other_ports =
+            self.nat_ports.is_some() && config.limits.nat_flows.is_some() && self.nat_ports != Some(config.nat.ports);
+        other_ports || sizes.zip(config.limits.is_named()).any(|((has, wanted), named)| named && has != wanted)
     }
 
     /// Sizes by the name that docs/config.md has for them.
-    pub(crate) const fn sizes(&self) -> [(&'static str, u32); 6] {
+    pub(crate) const fn sizes(&self) -> [(&'static str, u32); 7] {
         [
             ("services", self.services / 2),
             ("destinations", self.index_v4 / 8),
             ("pools", self.pools / 2),
             ("backends", self.backends / 2),
             ("flows", self.flows),
+            ("nat_flows", self.nat_flows),
             ("fragments", self.fragments),
         ]
     }

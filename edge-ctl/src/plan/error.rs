@@ -24,6 +24,11 @@ pub(crate) enum PlanError {
          daemon's own file, then run `edge-ctl upgrade`, which makes larger maps and moves no flow"
     )]
     Index { map: &'static str },
+    #[error(
+        "[nat] ports are {wanted}, and the entries of running flows are those of ports {has}: a daemon that runs makes other maps for \
+         them, and carries over the flows whose ports are among the new ones"
+    )]
+    NatPorts { has: String, wanted: String },
     #[error("the snapshot of this configuration cannot be written as JSON")]
     Json(String),
 }

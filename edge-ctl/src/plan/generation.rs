@@ -5,10 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use edge_common::{
     abi::{Generation, SNAPSHOT_PAGE, SnapshotHead, Timeouts, Tracking, map},
     flow_table::Class,
+    nat,
     tables::service_index::vip_bits,
 };
 
-use super::{Capacity, Edition, Image, PlanError, Previous, Snapshot, index, numbers::full, pools, retired, services};
+use super::{
+    Capacity, Edition, Image, NatPlan, PlanError, Previous, Snapshot, index, numbers::full, pools, retired, services,
+};
 use crate::config::{Config, Ports};
 
 /// Plans the publication of `config` into maps of `capacity`, after `previous`.
@@ -33,6 +36,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         json: Vec::new(),
         generation: Generation::default(),
         flow_timeouts: timeouts(config),
+        nat: nat(config),
         index_v4: Vec::new(),
         index_v6: Vec::new(),
         services: Vec::new(),
@@ -41,6 +45,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         returned: Vec::new(),
         candidates: Vec::new(),
     };
+    check_nat(config, capacity)?;
     let kept = retired::kept(config, previous);
     pools::plan(config, capacity, previous, &kept, &mut image)?;
     image.snapshot.retired = retired::retired(previous, &kept, &image.snapshot);
@@ -53,6 +58,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         index_mask_v4: mask(image.index_v4.len()),
         index_mask_v6: mask(image.index_v6.len()),
         any_port: config.services.iter().flat_map(|service| &service.ports).any(Ports::is_any).into(),
+        translates: config.limits.nat_flows.is_some().into(),
         tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         records_per_second: config.limits.flows_per_second,
@@ -61,7 +67,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         // The controller's, who knows the interfaces.
         stations: Generation::default().stations,
         vip_other: config.vip_other as u32,
-        vip_bits: vip_bits(config.vips()),
+        vip_bits: vip_bits(config.vips().chain(config.nat.sources().filter(|_| config.limits.nat_flows.is_some()))),
     };
     image.write_json()?;
     let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);
@@ -74,11 +80,37 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
 /// For how long the flow table keeps flows that are silent, by how they are tracked: as long as the service that keeps them for
 /// longest. The controller forgets those of others before.
 fn timeouts(config: &Config) -> Timeouts {
-    let ports = || config.services.iter().flat_map(|service| &service.ports);
+    let ports = || config.services.iter().flat_map(|service| &service.ports).filter(|ports| !ports.translated);
     let timeouts = |tracking| {
         let longest = ports().filter(|ports| ports.tracking == tracking).map(Ports::expiry).max()?;
         Some((Class::from(tracking), Timeouts::of_idle(u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX))))
     };
     let all = [Tracking::Tcp, Tracking::Quic, Tracking::Learn].into_iter().filter_map(timeouts);
     all.fold(Timeouts::STANDARD, |all, (class, timeouts)| all.with(class, timeouts))
+}
+
+/// Whether translated flows have their places: those follow from the ports.
+fn check_nat(config: &Config, capacity: &Capacity) -> Result<(), PlanError> {
+    if config.limits.nat_flows.is_none() {
+        return Ok(());
+    }
+    let wanted = config.nat.ports;
+    if let Some(has) = capacity.nat_ports.filter(|has| *has != wanted) {
+        return Err(PlanError::NatPorts { has: has.to_string(), wanted: wanted.to_string() });
+    }
+    if capacity.nat_flows < wanted.count() {
+        return Err(full(map::NAT_FLOWS, "entries", capacity.nat_flows, wanted.count() as usize));
+    }
+    Ok(())
+}
+
+/// What packets need to know of translated flows.
+fn nat(config: &Config) -> Option<NatPlan> {
+    config.limits.nat_flows?;
+    let ports = || config.services.iter().flat_map(|service| &service.ports).filter(|ports| ports.translated);
+    let idle = |tracking| {
+        let longest = ports().filter(|ports| ports.tracking == tracking).map(|ports| ports.flow_idle_timeout).max();
+        longest.map_or(0, |longest| u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX))
+    };
+    Some(NatPlan { ports: config.nat.ports, sources: config.nat.sources().collect(), timeouts: nat::timeouts(idle) })
 }

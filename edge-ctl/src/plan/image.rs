@@ -1,10 +1,13 @@
 //! All that a generation writes, and what it is planned after.
 
+use std::net::IpAddr;
+
 use edge_common::abi::{
     self, BackendNumber, Cell, Failover, Generation, ServiceEntryV4, ServiceEntryV6, State, Timeouts,
 };
 
 use super::{PlanError, Snapshot};
+use crate::config::NatPorts;
 
 /// What was published before, and what has become of it since.
 #[derive(Clone, Copy)]
@@ -35,6 +38,8 @@ pub(crate) struct Image {
     pub generation: Generation,
     /// For how long flows may be silent, by how they are tracked.
     pub flow_timeouts: Timeouts,
+    /// `None`: nothing is translated.
+    pub nat: Option<NatPlan>,
     /// The whole IPv4 index; its length is the mask's plus one.
     pub index_v4: Vec<ServiceEntryV4>,
     /// The whole IPv6 index.
@@ -71,6 +76,15 @@ impl Image {
         self.json = serde_json::to_vec(&self.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
         Ok(())
     }
+}
+
+/// What packets need to know of translated flows.
+#[derive(Clone, Debug)]
+pub(crate) struct NatPlan {
+    pub ports: NatPorts,
+    /// Where new flows come from.
+    pub sources: Vec<IpAddr>,
+    pub timeouts: Timeouts,
 }
 
 /// A service of the new generation.

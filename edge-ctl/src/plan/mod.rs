@@ -26,7 +26,7 @@ pub(crate) use self::{
     capacity::Capacity,
     error::PlanError,
     generation::plan,
-    image::{Edition, Image, NewOwners, NewService, Previous, Region, Returned},
+    image::{Edition, Image, NatPlan, NewOwners, NewService, Previous, Region, Returned},
     pools::{member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, changed, condition, health, removed, returned, state},

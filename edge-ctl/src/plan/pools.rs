@@ -66,11 +66,9 @@ pub(super) fn plan(
             // The operator's word is about the name; what probes found out is about the address.
             let said = || before.and_then(|s| s.namesake(&pool.name, &backend.name));
             let word = namesake.or_else(said).zip(previous).map(|(old, p)| admin((p.state)(old.number)));
-            let back = before.and_then(|s| s.retired(&pool.name, &backend.name, backend.address));
+            let back = before.and_then(|s| s.retired(&pool.name, backend));
             let (number, state) = match (namesake, back, previous) {
-                (Some(old), _, Some(previous)) if old.address == backend.address => {
-                    (old.number, (previous.state)(old.number))
-                }
+                (Some(old), _, Some(previous)) if old.is(backend) => (old.number, (previous.state)(old.number)),
                 (_, Some(back), Some(previous)) => {
                     let known = (previous.state)(back.number);
                     let state = state(word.unwrap_or(admin(known)), condition(known));
@@ -83,13 +81,14 @@ pub(super) fn plan(
                     let free = backend_numbers.next();
                     let full = || backend_numbers.full(map::BACKENDS, "backends", count).with_retired(kept.len());
                     let new = narrow(free.ok_or_else(full)?);
-                    image.backends.push((new, new_backend(backend.address, record.number, state)));
+                    image.backends.push((new, new_backend(backend, record.number, state)));
                     (new, state)
                 }
             };
             states.push(state);
-            let (name, server) = (backend.name.clone(), backend.server_number);
-            record.backends.push(BackendRecord { name, number, address: backend.address, server });
+            let (name, address) = (backend.name.clone(), backend.address);
+            let (port, server) = (backend.port, backend.server_number);
+            record.backends.push(BackendRecord { name, number, address, port, server });
         }
         let placed = place_tables(pool, &states, old, &mut regions, &mut record, &mut image.candidates);
         placed.ok_or_else(|| {
@@ -129,11 +128,7 @@ fn place_tables(
         .backends
         .iter()
         .zip(&record.backends)
-        .map(|(backend, given)| Member {
-            number: given.number,
-            weight: backend.weight,
-            identity: identity(given.address),
-        })
+        .map(|(backend, given)| Member { number: given.number, weight: backend.weight, identity: identity(given) })
         .collect();
     // The largest first.
     let sizes = (0..u32::BITS).rev().map(|bit| 1 << bit).filter(|size| record.sizes & size != 0);
@@ -157,7 +152,7 @@ fn place_tables(
 
 /// Numbers of a pool's backends in the order in which its member list has those of the same state.
 pub(crate) fn member_order(backends: &[BackendRecord]) -> Vec<BackendNumber> {
-    let mut backends: Vec<_> = backends.iter().map(|record| (identity(record.address), record.number)).collect();
+    let mut backends: Vec<_> = backends.iter().map(|record| (identity(record), record.number)).collect();
     backends.sort_unstable_by_key(|(identity, _)| *identity);
     backends.into_iter().map(|(_, number)| number).collect()
 }
@@ -179,9 +174,9 @@ fn is_unchanged(old: &PoolRecord, new: &PoolRecord) -> bool {
 }
 
 /// A backend whose next hop was not looked up yet.
-fn new_backend(address: IpAddr, pool: u16, state: State) -> abi::Backend {
+fn new_backend(backend: &config::Backend, pool: u16, state: State) -> abi::Backend {
     let mut bytes = [0; 16];
-    let family = match address {
+    let family = match backend.address {
         IpAddr::V4(v4) => {
             bytes[..4].copy_from_slice(&v4.octets());
             Family::V4
@@ -191,13 +186,17 @@ fn new_backend(address: IpAddr, pool: u16, state: State) -> abi::Backend {
             Family::V6
         }
     };
-    abi::Backend { state: state.0, pool, family: family as u8, address: bytes, ..abi::Backend::default() }
+    let port = backend.port.unwrap_or_default().to_be_bytes();
+    abi::Backend { state: state.0, pool, family: family as u8, address: bytes, port, ..abi::Backend::default() }
 }
 
-/// What a backend is to the tables, on every edge: its address.
-fn identity(address: IpAddr) -> [u8; 16] {
-    match address {
+/// What a backend is to the tables, on every edge: its address, and its port if it has one.
+fn identity(BackendRecord { address, port, .. }: &BackendRecord) -> [u8; 16] {
+    let mut bytes = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
-    }
+    };
+    let [high, low] = port.unwrap_or_default().to_be_bytes();
+    (bytes[0], bytes[1]) = (bytes[0] ^ high, bytes[1] ^ low);
+    bytes
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Previous;
 use crate::{
-    config::{self, Config},
+    config::Config,
     plan::{BackendRecord, RetiredRecord, Snapshot},
 };
 
@@ -13,8 +13,7 @@ pub(super) fn kept<'a>(config: &Config, previous: Option<Previous<'a>>) -> Vec<&
     let Some(Previous { snapshot, in_use, .. }) = previous else { return Vec::new() };
     let returns = |known: &RetiredRecord| {
         let pool = config.pools.iter().find(|pool| pool.name == known.pool);
-        let same = |backend: &config::Backend| backend.name == known.name && backend.address == known.address;
-        pool.is_some_and(|pool| pool.backends.iter().any(same))
+        pool.is_some_and(|pool| pool.backends.iter().any(|backend| known.is(&pool.name, backend)))
     };
     snapshot.retired.iter().filter(|known| in_use(known.number) || returns(known)).collect()
 }
@@ -23,8 +22,8 @@ pub(super) fn kept<'a>(config: &Config, previous: Option<Previous<'a>>) -> Vec<&
 pub(super) fn retired(previous: Option<Previous<'_>>, kept: &[&RetiredRecord], new: &Snapshot) -> Vec<RetiredRecord> {
     let configured: BTreeSet<_> = new.backends().map(|(_, backend)| backend.number).collect();
     let removed = previous.into_iter().flat_map(|previous| previous.snapshot.backends()).map(|(pool, backend)| {
-        let BackendRecord { name, number, address, server } = backend.clone();
-        RetiredRecord { pool: pool.name.clone(), name, number, address, server }
+        let BackendRecord { name, number, address, port, server } = backend.clone();
+        RetiredRecord { pool: pool.name.clone(), name, number, address, port, server }
     });
     kept.iter().map(|&known| known.clone()).chain(removed).filter(|known| !configured.contains(&known.number)).collect()
 }

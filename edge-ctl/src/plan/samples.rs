@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted};
 
-use crate::config::{Announce, Backend, Config, Judging, Limits, Pool, Ports, Protocol, Service, Tunnel};
+use crate::config::{Announce, Backend, Config, Judging, Limits, Nat, Pool, Ports, Protocol, Service, Tunnel};
 
 pub(crate) const LIMITS: Limits = Limits {
     named: [true; 4],
@@ -19,6 +19,7 @@ pub(crate) const LIMITS: Limits = Limits {
     backends: 30,
     flows: 1024,
     flows_per_second: 256,
+    nat_flows: None,
     fragments: 64,
     first_fragments_per_second: 128,
     answers: AnswerLimits::all(32),
@@ -35,6 +36,7 @@ pub(crate) fn empty() -> Config {
         soak: Duration::from_mins(5),
         reference_targets: Vec::new(),
         interfaces: Vec::new(),
+        nat: Nat::default(),
         tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None },
         limits: LIMITS,
         pools: Vec::new(),
@@ -53,6 +55,7 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
             weight: 100,
             probe_port: None,
             probe_host: None,
+            port: None,
             server_number: None,
         })
         .collect();
@@ -70,8 +73,11 @@ pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, po
             tracking: if protocol == Protocol::Tcp { Tracking::Tcp } else { Tracking::Stateless },
             flow_idle_timeout: Duration::from_mins(5),
             learn: Duration::from_secs(30),
+            translated: false,
         }],
         mode: Mode::Ipip,
+        backend_port: None,
+        sticks: false,
         pools,
         slots: SLOTS,
         when_exhausted: WhenExhausted::Open,

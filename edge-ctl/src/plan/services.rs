@@ -69,6 +69,9 @@ pub(super) fn plan(
                 servers: servers.cell,
                 server_mask: servers.cells.saturating_sub(1),
                 redirected: 0,
+                backend_port: service.backend_port.unwrap_or_default().to_be_bytes(),
+                sticks: service.sticks.into(),
+                reserved: [0; 5],
             },
             fresh_number: old.is_none(),
             owners: match (kept, origin.filter(|origin| origin.slots == service.slots)) {

@@ -67,11 +67,14 @@ pub(crate) struct BackendRecord {
     pub name: String,
     pub number: BackendNumber,
     pub address: std::net::IpAddr,
+    /// The port that it has of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// What it is called in connection IDs of QUIC.
     pub server: Option<u32>,
 }
 
-/// The number of a retired backend. Pool, name and address together identify it.
+/// The number of a retired backend. Pool, name, address and port together identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetiredRecord {
     /// Name of its pool, which the configuration may have or not.
@@ -79,7 +82,23 @@ pub(crate) struct RetiredRecord {
     pub name: String,
     pub number: BackendNumber,
     pub address: std::net::IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub server: Option<u32>,
+}
+
+impl BackendRecord {
+    /// Whether flows at it can go on at `backend`, of the same pool: what belongs to another address or port must not follow.
+    pub(super) fn is(&self, backend: &config::Backend) -> bool {
+        self.name == backend.name && self.address == backend.address && self.port == backend.port
+    }
+}
+
+impl RetiredRecord {
+    pub(super) fn is(&self, pool: &str, backend: &config::Backend) -> bool {
+        let known = self.name == backend.name && self.address == backend.address && self.port == backend.port;
+        self.pool == pool && known
+    }
 }
 
 impl Snapshot {
@@ -159,9 +178,9 @@ impl Snapshot {
         self.pools.get(*service.pools.get(position)?)
     }
 
-    /// The retired backend of this pool, name and address.
-    pub(super) fn retired(&self, pool: &str, name: &str, address: std::net::IpAddr) -> Option<&RetiredRecord> {
-        self.retired.iter().find(|known| known.pool == pool && known.name == name && known.address == address)
+    /// What a backend of this pool was when it was retired.
+    pub(super) fn retired(&self, pool: &str, backend: &config::Backend) -> Option<&RetiredRecord> {
+        self.retired.iter().find(|known| known.is(pool, backend))
     }
 
     /// The runs of `CANDIDATES` in use: first cell and length.

@@ -55,6 +55,7 @@ fn configuration(pools: &Pools, services: &Services) -> Config {
                 weight,
                 probe_port: None,
                 probe_host: None,
+                port: None,
                 server_number: None,
             });
         }

@@ -1,5 +1,7 @@
 //! What of a configuration does not go with a host. Pure.
 
+mod nat;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -28,6 +30,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
         compare_offloads(&mut findings, interface, config, host);
     }
     tunnel_sources(&mut findings, config, host);
+    nat::nat(&mut findings, config, host);
     for pool in &config.pools {
         compare_pool(&mut findings, pool, config, host);
     }

@@ -7,6 +7,7 @@ use std::{
 
 use thiserror::Error;
 
+use super::ports::HostPorts;
 use crate::{
     config::Config,
     net::{self, Destination, Destinations, NetError, Survey},
@@ -19,6 +20,8 @@ pub(crate) struct Host {
     pub(super) network: Survey,
     /// Values below `/proc/sys`, by the name that `sysctl` has for them. One that is not there is absent.
     pub(super) sysctls: BTreeMap<String, i64>,
+    /// Read where some service translates.
+    pub(super) ports: HostPorts,
     pub(super) pinned: Pinned,
     /// Why this kernel can't take the load balancer, where it was asked.
     pub(crate) kernel: Option<String>,
@@ -60,7 +63,9 @@ impl Host {
                 Err(source) => return Err(HostError::Sysctl { name, source }),
             }
         }
-        Ok(Self { network, sysctls, pinned, kernel: None })
+        let failed = |(name, source)| HostError::Sysctl { name, source };
+        let ports = config.limits.nat_flows.map(|_| HostPorts::read()).transpose().map_err(failed)?.unwrap_or_default();
+        Ok(Self { network, sysctls, ports, pinned, kernel: None })
     }
 }
 

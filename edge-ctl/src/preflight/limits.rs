@@ -22,7 +22,7 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
     };
     let named = config.limits.is_named();
     let members = config.pools.iter().map(|pool| pool.backends.len()).sum();
-    let needed = [config.services.len(), config.destinations(), config.pools.len(), members, 0, 0];
+    let needed = [config.services.len(), config.destinations(), config.pools.len(), members, 0, 0, 0];
     let wanted = Capacity::of(config).sizes();
     for ((((key, has), (_, wanted)), named), needed) in has.into_iter().zip(wanted).zip(named).zip(needed) {
         let subject = format!("limits.{key}");

@@ -8,6 +8,7 @@
 
 mod findings;
 mod host;
+mod ports;
 mod limits;
 mod compare;
 

@@ -43,7 +43,7 @@ impl SecondLook {
 /// In few words, since the reason of a state has a hundred characters.
 fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, why: &str) -> String {
     let by = match mode {
-        Mode::Dsr => "",
+        Mode::Dsr | Mode::Nat => "",
         Mode::Ipip => " through the tunnel",
     };
     match at_address {
@@ -51,6 +51,8 @@ fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, wh
             let missing = match mode {
                 Mode::Dsr => "VIP missing on its lo?",
                 Mode::Ipip => "decap or VIP missing?",
+                // Nothing goes to it as it came.
+                Mode::Nat => "",
             };
             format!("answers on its address, not at {vip}{by}: {missing}")
         }

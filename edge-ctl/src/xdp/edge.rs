@@ -4,7 +4,7 @@ use aya::{EbpfLoader, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
 use edge_common::abi::program;
 
-use super::{OBJECT, XdpError, edge_links, features, link, sys::LinkEnds, traces};
+use super::{OBJECT, XdpError, calls, edge_links, features, link, sys::LinkEnds, traces};
 use crate::{
     bpf::{self, BpfError, PinDir, PinnedMaps},
     config::AttachMode,
@@ -32,6 +32,7 @@ impl EdgeProgram {
             loader.map_pin_path(name, pins.map(name));
         }
         let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
+        let called = calls::fill(&mut object)?;
         let loaded = link::load(&mut object, program::EDGE)?;
 
         let new = pins.programs().join("edge-unfinished");
@@ -43,6 +44,8 @@ impl EdgeProgram {
         let unusable = |source| XdpError::Program { name: program::EDGE, source: Box::new(source) };
         let program = Xdp::from_pin(pins.program(), XdpAttachType::Interface).map_err(unusable)?;
         let number = program.info().map_err(unusable)?.id();
+        // Before the program sees a packet.
+        calls::pin(called, pins, number)?;
         Ok(Self { pins: pins.clone(), program, number })
     }
 
@@ -93,7 +96,7 @@ impl EdgeProgram {
         }
         // Of an interface that is gone.
         link::remove(&before)?;
-        Ok(())
+        calls::forget(&self.pins, self.number)
     }
 
     /// Identifiers of the maps that the loaded program uses.
@@ -114,6 +117,7 @@ pub(crate) fn detach_all(pins: &PinDir) -> Result<Vec<String>, XdpError> {
         interfaces.push(pinned.interface);
     }
     bpf::remove_dir(&pins.links())?;
+    bpf::remove_dir(&pins.calls())?;
     make_room(pins)?;
     pins.remove_directories()?;
     interfaces.dedup();

@@ -5,6 +5,7 @@ mod sys;
 mod features;
 mod error;
 mod link;
+mod calls;
 mod tc;
 mod edge;
 mod edge_links;

@@ -15,9 +15,12 @@ use aya::{
     programs::ProgramInfo,
 };
 use bytemuck::Pod;
-use edge_common::abi::{Backend, Exit, FlowBucket, FlowEntry, FlowHead, Published, Timeouts, Verdict, map, program};
+use edge_common::abi::{
+    Backend, Exit, FlowBucket, FlowEntry, FlowHead, NAT_HOPS, NatHead, NatHop, Published, Timeouts, Verdict, map,
+    program,
+};
 
-use super::{OBJECT, XdpError, features, link};
+use super::{OBJECT, XdpError, calls, features, link};
 use crate::bpf::{self, BpfError, Mapped, PinnedMaps, REHEARSED_FLOWS};
 
 /// Maps that it shares with the attached program: what a publication writes, and owners, to which it writes only where there is
@@ -26,7 +29,18 @@ const SHARED: [&str; 6] =
     [map::SERVICE_INDEX_V4, map::SERVICE_INDEX_V6, map::SERVICES, map::POOLS, map::CANDIDATES, map::SLOTS];
 
 /// Maps of its own that somebody writes or reads.
-const OWN: [&str; 6] = [map::PUBLISHED, map::BACKENDS, map::FLOW_HEAD, map::FLOW_INDEX, map::FLOWS, map::EXITS];
+const OWN: [&str; 10] = [
+    map::PUBLISHED,
+    map::BACKENDS,
+    map::FLOW_HEAD,
+    map::FLOW_INDEX,
+    map::FLOWS,
+    map::NAT_HEAD,
+    map::NAT_INDEX,
+    map::NAT_FLOWS,
+    map::NAT_HOPS,
+    map::EXITS,
+];
 
 /// Buckets of its flow table.
 const BUCKETS: u32 = REHEARSED_FLOWS / 8;
@@ -46,6 +60,10 @@ pub(crate) struct Rehearsal {
     backends: Mapped<Backend>,
     flow_index: Mapped<FlowBucket>,
     flows: Mapped<FlowEntry>,
+    nat_head: Mapped<NatHead>,
+    nat_index: Mapped<FlowBucket>,
+    nat_flows: Mapped<FlowEntry>,
+    nat_hops: Mapped<NatHop>,
     exits: PerCpuArray<MapData, u64>,
     /// Packets by exit so far.
     counted: Vec<u64>,
@@ -82,6 +100,10 @@ impl Rehearsal {
             backends: mapped(&open(map::BACKENDS)?, map::BACKENDS, maps.capacity().backends)?,
             flow_index: mapped(&open(map::FLOW_INDEX)?, map::FLOW_INDEX, BUCKETS)?,
             flows: mapped(&open(map::FLOWS)?, map::FLOWS, REHEARSED_FLOWS)?,
+            nat_head: mapped(&open(map::NAT_HEAD)?, map::NAT_HEAD, 1)?,
+            nat_index: mapped(&open(map::NAT_INDEX)?, map::NAT_INDEX, BUCKETS)?,
+            nat_flows: mapped(&open(map::NAT_FLOWS)?, map::NAT_FLOWS, REHEARSED_FLOWS)?,
+            nat_hops: mapped(&open(map::NAT_HOPS)?, map::NAT_HOPS, NAT_HOPS)?,
             exits: taken(Map::PerCpuArray(open(map::EXITS)?), map::EXITS)?,
             counted: Vec::new(),
         };
@@ -101,10 +123,16 @@ impl Rehearsal {
     }
 
     /// Says what is published in the runs that follow, and which backends there are; and forgets all flows.
-    pub(crate) fn publish(&mut self, published: &Published, backends: &[Backend]) -> Result<(), XdpError> {
+    pub(crate) fn publish(
+        &mut self,
+        published: &Published,
+        backends: &[Backend],
+        nat: &NatHead,
+    ) -> Result<(), XdpError> {
         let out_of = |map| BpfError::OutOfRange { map, index: 0 };
         self.published.write(0, *published).ok_or(out_of(map::PUBLISHED))?;
         self.backends.write_run(0, backends).ok_or(out_of(map::BACKENDS))?;
+        self.nat_head.write(0, *nat).ok_or(out_of(map::NAT_HEAD))?;
         self.forget()
     }
 
@@ -113,6 +141,11 @@ impl Rehearsal {
         let out_of = |map| BpfError::OutOfRange { map, index: 0 };
         self.flow_index.write_run(0, &vec![FlowBucket::default(); BUCKETS as usize]).ok_or(out_of(map::FLOW_INDEX))?;
         self.flows.write_run(0, &vec![FlowEntry::default(); REHEARSED_FLOWS as usize]).ok_or(out_of(map::FLOWS))?;
+        self.nat_index.write_run(0, &vec![FlowBucket::default(); BUCKETS as usize]).ok_or(out_of(map::NAT_INDEX))?;
+        self.nat_flows
+            .write_run(0, &vec![FlowEntry::default(); REHEARSED_FLOWS as usize])
+            .ok_or(out_of(map::NAT_FLOWS))?;
+        self.nat_hops.write_run(0, &[NatHop::default(); NAT_HOPS as usize]).ok_or(out_of(map::NAT_HOPS))?;
         Ok(())
     }
 
@@ -161,12 +194,17 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
         loader.map_pin_path(name, maps.pins().map(name));
     }
     loader.map_max_entries(map::FLOW_INDEX, BUCKETS).map_max_entries(map::FLOWS, REHEARSED_FLOWS);
+    loader.map_max_entries(map::NAT_INDEX, BUCKETS).map_max_entries(map::NAT_FLOWS, REHEARSED_FLOWS);
+    loader.map_max_entries(map::NAT_HOPS, NAT_HOPS);
     loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
     let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
+    let called = calls::fill(&mut object)?;
     link::load(&mut object, program::EDGE)?;
     bpf::remove_dir(&maps.pins().rehearsal())?;
     // Who is killed in between leaves a directory without a program.
     bpf::make_dir(directory)?;
+    let path = directory.join(program::CALLS);
+    called.pin(&path).map_err(|source| BpfError::Pin { path, source })?;
     for name in OWN {
         let path = directory.join(name);
         let map = object.map(name).ok_or(XdpError::NotInObject(name))?;

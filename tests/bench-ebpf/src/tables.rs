@@ -16,7 +16,7 @@ use edge_bench_ebpf::{HASH_KEY, HashedRecord, TablePlan, VIP, client, table};
 use edge_common::{
     abi::{FlowKeyV4, HashKey, Timeouts},
     flow_table::{
-        Birth, Certainty, Class, Entry, Flow, FlowMemory, FlowTable, Native, Places, SLOTS, Served, Signal, Stage,
+        Anywhere, Birth, Certainty, Class, Entry, Flow, FlowMemory, FlowTable, Native, SLOTS, Served, Signal, Stage,
         Words, units,
     },
     hash::Hash,
@@ -167,7 +167,7 @@ fn table_dense_add(_ctx: XdpContext) -> u32 {
         }
         let served = Served { backend: 7, ..Served::default() };
         let birth = Birth { stage: Stage::Established, class: CLASS, certainty: Certainty::Certain, served };
-        Some(table.insert(&flow, hash, Places::anywhere(hash, plan.entry_mask), &birth, |_| true).is_ok())
+        Some(table.insert(&flow, hash, &birth, &Anywhere::new(hash, plan.entry_mask)).is_ok())
     })
 }
 

@@ -145,6 +145,11 @@ fn reset(cases: &mut Vec<Case>, side: Side) {
     let frame = from_client(side, tcp(port::ALL_DISABLED, ACK));
     cases.push(Case::answered(Exit::RejectReset, &format!("{} all disabled", side_name(side)), what, &frame, &out));
 
+    let what = "Nobody knows the connection to a service that translates.";
+    let out = to_client(side, answer(port::NAT, 0x0506_0708, 0, RST));
+    let frame = from_client(side, tcp(port::NAT, ACK));
+    cases.push(Case::answered(Exit::NatNoFlow, side_name(side), what, &frame, &out));
+
     let what = "Options and extension headers of the segment are not repeated, and don't count as data.";
     let frame = with_ip(from_client(side, tcp(port::REJECT, SYN)), |ip| match side {
         Side::V4 => ip.options = vec![1; 12],

@@ -98,6 +98,7 @@ fn overlaps(cases: &mut Vec<Case>, side: Side) {
 fn silent(cases: &mut Vec<Case>, side: Side) {
     let what = "No RST answers a RST.";
     push(cases, side, Exit::RejectSilent, "RST", what, &from_client(side, tcp(port::REJECT, RST)));
+    push(cases, side, Exit::NatSilent, "RST", what, &from_client(side, tcp(port::NAT, RST)));
     push(cases, side, Exit::RejectSilent, "RST+ACK", what, &from_client(side, tcp(port::REJECT, RST | ACK)));
     let long = transport(protocol::UDP, port::IN6_NARROW, 1400);
     for (exit, name, payload, ttl) in [

@@ -11,7 +11,7 @@ use edge_common::{
 use crate::{
     namespace::{EDGE0, EDGE0_MAC, LO, NEIGHBOUR_MAC, NEIGHBOUR_V4, NEIGHBOUR_V6, ROUTED_V4, ROUTED_V6},
     packet::{Frame, Ip, Payload, Tag, Tcp, Udp, protocol},
-    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, Side, World, mapped, octets, single_vip},
+    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, NatWorld, Side, World, mapped, octets, single_vip},
 };
 
 /// Another interface than that which frames come in by. It need not exist: a test run does not deliver.
@@ -58,6 +58,8 @@ pub mod port {
     /// Faulty tables: no such family, no such service.
     pub const BAD_FAMILY: u16 = 102;
     pub const BAD_SERVICE: u16 = 103;
+    /// Addresses and ports are translated.
+    pub const NAT: u16 = 107;
     /// No service at all.
     pub const NOBODY: u16 = 999;
 }
@@ -83,6 +85,8 @@ impl Scene {
             scene.world.service(side.closed(), port::DSR, protocol::TCP, Mode::Dsr, &[0]);
             scene.world.host_vips.push(side.vip());
         }
+        let sources = Side::BOTH.map(Side::source).into();
+        scene.world.nat = Some(NatWorld { sources, first_port: 20_000, ports: 1024, lanes: 4, keeps: true });
         scene.world.vip_other = VipOther::Reject;
         scene.backends_decapsulate();
         let on_link =
@@ -149,6 +153,7 @@ impl Scene {
                 backend.address = octets(address);
             });
         }
+        add(port::NAT, Mode::Nat, side, LO, &plain);
         add(port::BAD_FAMILY, Mode::Ipip, side, LO, &|backend| backend.family = 0);
         let reject = add(port::REJECT, Mode::Dsr, side, LO, &down);
         let drop = add(port::DROP, Mode::Dsr, side, LO, &down);

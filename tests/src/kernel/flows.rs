@@ -19,8 +19,8 @@ use nix::time::{ClockId, clock_gettime};
 
 /// A flow table's two arrays in the kernel, which programs use at the same time.
 pub struct MappedFlows {
-    index: MmapRaw,
-    entries: MmapRaw,
+    pub(super) index: MmapRaw,
+    pub(super) entries: MmapRaw,
 }
 
 impl MappedFlows {
@@ -77,22 +77,22 @@ impl FlowsInKernel {
     /// Makes it that of `memory`, whose clock is another one: flows are as old as they are there.
     pub(super) fn copy(&self, memory: &Memory) {
         let Flows { head, arrays } = &memory.flows;
-        let later = now().wrapping_sub(units(memory.clock_ns.get()));
+        let later = later(memory);
         write(&self.head, &[*head]);
         let bucket = |slots: &Vec<AtomicU32>| FlowBucket(std::array::from_fn(|at| Word::load(&slots[at])));
         write(&self.arrays.index, &arrays.buckets.iter().map(bucket).collect::<Vec<_>>());
-        let entry = |entry: &Entry<_>| shifted(entry.words(), later);
+        let entry = |entry: &Entry<_>| shifted(entry.words(), later, true);
         write(&self.arrays.entries, &arrays.entries.iter().map(entry).collect::<Vec<_>>());
     }
 
     /// A copy, in which times are of the clock of `memory`.
     pub(super) fn read(&self, memory: &Memory) -> Flows {
-        let earlier = units(memory.clock_ns.get()).wrapping_sub(now());
+        let earlier = earlier(memory);
         let [head]: [FlowHead; 1] = read(&self.head).try_into().expect("one head");
         let bucket = |FlowBucket(slots): FlowBucket| slots.map(Into::into).into();
         let buckets = read(&self.arrays.index).into_iter().map(bucket).collect();
         let entries =
-            read(&self.arrays.entries).into_iter().map(|entry| Entry::from(shifted(entry, earlier))).collect();
+            read(&self.arrays.entries).into_iter().map(|entry| Entry::from(shifted(entry, earlier, true))).collect();
         Flows { head, arrays: FlowArrays { buckets, entries } }
     }
 }
@@ -115,31 +115,42 @@ pub(super) fn wait_for_long_unit() {
     }
 }
 
-/// An entry whose flow was added and seen so much later.
-fn shifted(FlowEntry(mut words): FlowEntry, later: u32) -> FlowEntry {
+/// How much later than in `memory` it is in the kernel, in units, and how much earlier.
+pub(super) fn later(memory: &Memory) -> u32 {
+    now().wrapping_sub(units(memory.clock_ns.get()))
+}
+
+pub(super) fn earlier(memory: &Memory) -> u32 {
+    later(memory).wrapping_neg()
+}
+
+/// An entry whose flow was seen so much later, and added, if it says when.
+pub(super) fn shifted(FlowEntry(mut words): FlowEntry, later: u32, has_since: bool) -> FlowEntry {
     if Life(words[0]).is_live() {
         // Each in its own bits: what it carries over is not theirs.
         let add = |word: u64, more: u64, bits: u64| word & !bits | word.wrapping_add(more) & bits;
         words[0] = add(words[0], later.into(), 0xffff_ffff);
-        words[6] = add(words[6], u64::from(since(later)) << 16, 0xffff_0000);
+        if has_since {
+            words[6] = add(words[6], u64::from(since(later)) << 16, 0xffff_0000);
+        }
     }
     FlowEntry(words)
 }
 
 /// The first `length` bytes of an array map.
-fn mapped(object: &Ebpf, name: &str, length: usize) -> MmapRaw {
+pub(super) fn mapped(object: &Ebpf, name: &str, length: usize) -> MmapRaw {
     let Some(Map::Array(data)) = object.map(name) else { panic!("{name} is no array") };
     MmapOptions::new().len(length).map_raw(data.fd().as_fd().as_raw_fd()).expect("a map that can be mapped")
 }
 
-fn write<T: bytemuck::Pod>(to: &MmapRaw, values: &[T]) {
+pub(super) fn write<T: bytemuck::Pod>(to: &MmapRaw, values: &[T]) {
     let bytes: &[u8] = bytemuck::cast_slice(values);
     assert!(bytes.len() <= to.len(), "more than the map has room for");
     // SAFETY: inside the mapping, to which no reference is ever made.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
 }
 
-fn read<T: bytemuck::Pod>(from: &MmapRaw) -> Vec<T> {
+pub(super) fn read<T: bytemuck::Pod>(from: &MmapRaw) -> Vec<T> {
     let mut values = vec![T::zeroed(); from.len() / size_of::<T>()];
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
     // SAFETY: as above; nobody runs the program meanwhile.

@@ -8,7 +8,7 @@ use edge_common::abi::{
     Backend, BackendNumber, DecapExit, Exit, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FragmentRecord, Service,
     SlotCell, Traffic, map,
 };
-use edge_common::host::{FlowRecord, Memory};
+use edge_common::host::{FlowRecord, Memory, Nat};
 
 use super::Kernel;
 
@@ -43,6 +43,11 @@ impl Kernel {
     /// The flow records; when flows were recorded and seen is of the clock of `memory`.
     pub fn records(&self, memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
         self.flows.read(memory).records().into_iter().map(|(flow, record)| (flow.ends(), record)).collect()
+    }
+
+    /// The table of translated flows; when they were seen is of the clock of `memory`.
+    pub fn nat(&self, memory: &Memory) -> Nat {
+        self.nat.read(memory)
     }
 
     /// The packets in fragments that are remembered.

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use edge_common::{
     abi::{
-        BackendNumber, CELL, Cell, Generation, Pool, SLOTS_PER_CELL, Service, ServiceKeyV4, ServiceKeyV6, Slot,
-        SlotAddress, SlotCell, State, Target, Tracking, VIP_ENTRY, slot_address,
+        BackendNumber, CELL, Cell, Family, Generation, NatChoice, NatHead, NatSource, Pool, SLOTS_PER_CELL, Service,
+        ServiceKeyV4, ServiceKeyV6, Slot, SlotAddress, SlotCell, State, Target, Tracking, VIP_ENTRY, slot_address,
     },
-    host::Memory,
+    host::{Memory, Nat},
     lookup::service_index::Key,
     maps::{Maps as _, View},
     select,
@@ -18,7 +18,7 @@ use edge_common::{
     },
 };
 
-use super::{KEY, PoolPlan, Side, World, octets, stations};
+use super::{KEY, NatWorld, PoolPlan, Side, World, octets, stations};
 
 impl World {
     /// The maps, with the owners that a controller gives to new services.
@@ -41,6 +41,10 @@ impl World {
         memory.slots.borrow_mut().clone_from(&before.slots.borrow());
         self.look(&memory);
         memory
+    }
+
+    fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.nat.iter().flat_map(|nat| nat.sources.iter().copied())
     }
 
     fn look(&self, memory: &Memory) {
@@ -81,7 +85,8 @@ impl World {
             answers_per_second: self.answers_per_second,
             first_fragments_per_second: self.first_fragments_per_second,
             vip_other: self.vip_other as u32,
-            vip_bits: service_index::vip_bits(self.services.iter().map(|service| service.vip)),
+            translates: self.nat.is_some().into(),
+            vip_bits: service_index::vip_bits(self.services.iter().map(|service| service.vip).chain(self.sources())),
             ..Generation::default()
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
@@ -112,14 +117,20 @@ impl World {
                     in_transition: service.in_transition.into(),
                     redirected: service.redirected,
                     slot_mask: self.slots - 1,
+                    backend_port: service.backend_port.to_be_bytes(),
+                    sticks: service.sticks.into(),
                     cid_offset,
                     cid_length,
                     servers: u32::try_from(servers).expect("a small world"),
                     server_mask: u32::try_from(table.len()).expect("a small world") - 1,
+                    ..Service::default()
                 },
             );
         }
         self.index(&mut memory);
+        if let Some(nat) = &self.nat {
+            memory.nat = Nat::new(nat_head(nat));
+        }
         memory
     }
 
@@ -203,6 +214,27 @@ impl World {
         (memory.service_index_v4, generation.index_mask_v4) = index(&v4);
         (memory.service_index_v6, generation.index_mask_v6) = index(&v6);
     }
+}
+
+/// What packets are told of translated flows.
+fn nat_head(nat: &NatWorld) -> NatHead {
+    let mut head = NatHead::new(KEY, nat.first_port, nat.ports, nat.lanes, |_| 300_000_000_000);
+    if nat.keeps {
+        head.flows.timeouts.0[4..].iter_mut().for_each(|limits| (limits.timeout, limits.kept) = (i32::MAX, i32::MAX));
+    }
+    let mut numbers = [Vec::new(), Vec::new()];
+    for (number, source) in (0u8..).zip(&nat.sources) {
+        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        head.sources[usize::from(number)] = NatSource { address: octets(*source), family: family as u32, reserved: 0 };
+        numbers[usize::from(source.is_ipv6())].push(number);
+    }
+    let choice = |numbers: &Vec<u8>| {
+        let mut choice = NatChoice { count: u32::try_from(numbers.len()).expect("a few"), ..NatChoice::default() };
+        choice.numbers[..numbers.len()].copy_from_slice(numbers);
+        choice
+    };
+    (head.sources_v4, head.sources_v6) = (choice(&numbers[0]), choice(&numbers[1]));
+    head
 }
 
 /// The published bank. Not 0, so that code that ignores banks fails.

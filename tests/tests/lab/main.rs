@@ -13,6 +13,7 @@ mod includes;
 mod judging;
 mod kernels;
 mod links;
+mod nat;
 mod liveness;
 mod path_mtu;
 mod preflight;

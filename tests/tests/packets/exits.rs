@@ -29,12 +29,7 @@ fn every_exit_has_a_case_and_every_case_a_name_of_its_own() {
     let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
     let has = |way: Way| cases.iter().any(|case| case.way == way);
-    // No single packet exceeds a rate limit: see `slow/limit.rs`. The scene has another policy than drop: see
-    // `slow/unserved.rs`.
-    let edge = Exit::ALL
-        .iter()
-        .filter(|exit| !matches!(exit, Exit::AnswerLimited | Exit::FragmentLimited | Exit::VipDropped))
-        .map(|exit| Way::Edge(*exit));
+    let edge = Exit::ALL.iter().filter(|exit| !cases::OF_NO_CASE.contains(exit)).map(|exit| Way::Edge(*exit));
     // Nothing can refuse to move a frame's start towards its end by less than its length, so no frame reaches this one.
     let reachable = DecapExit::ALL.iter().filter(|exit| **exit != DecapExit::DecapNoRoom);
     let missing: Vec<_> = edge.chain(reachable.map(|exit| Way::Decap(*exit))).filter(|way| !has(*way)).collect();

@@ -18,7 +18,7 @@ fn programs_load_and_attach_native_and_generic() {
     in_namespace(|| {
         // With the maps of the table of cases: where one thread runs both, as in an emulated guest, the verifier works once.
         let mut kernel = Shared::load(&Scene::new().world.memory());
-        for name in [program::EDGE, program::DECAP] {
+        for name in [program::EDGE, program::NAT, program::DECAP] {
             // Linux 5.16 is the first to say.
             if let Some(verified) = kernel.verified(name) {
                 println!("{name}: {verified} instructions verified");

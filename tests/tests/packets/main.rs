@@ -15,6 +15,7 @@ mod slow;
 mod any_port;
 mod select;
 mod flows;
+mod nat;
 mod hostile;
 mod mss;
 mod fingerprints;

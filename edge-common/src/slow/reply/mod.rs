@@ -14,7 +14,7 @@ mod header;
 pub(super) use self::header::Reply;
 use self::{echo::echo, error::error, permitted::permitted, reset::reset};
 use crate::{
-    abi::{Exit, Mac, RateLimited},
+    abi::{Exit, RateLimited},
     maps::{Maps, View},
     step::{AnswerKind, Decision},
     wire::{icmp::Message, ip::Family as _, ipv4::V4, ipv6::V6, link::Link, packet::Packet},
@@ -35,7 +35,7 @@ pub(super) fn judge<P: Packet>(packet: &P, decided: Decision) -> Decision {
 pub fn answer<P: Packet, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -> Exit {
     let Some(kind) = decided.answer() else { return decided.exit() };
     // An interface that has lost its address meanwhile takes no frames, and sends none.
-    let Some((view, own)) = maps.view().and_then(|view| Some((view, own_address(packet, view)?))) else {
+    let Some((view, own)) = maps.view().and_then(|view| Some((view, view.own_address(packet)?))) else {
         return Exit::OtherStation;
     };
     if !try_take(maps, view, kind) {
@@ -76,22 +76,12 @@ const fn silent(decided: Decision) -> Exit {
         Exit::EchoReply => Exit::IcmpOther,
         Exit::RejectReset | Exit::RejectUnreachable => Exit::RejectSilent,
         Exit::VipReset | Exit::VipUnreachable | Exit::VipProtocol => Exit::VipSilent,
+        Exit::NatNoFlow | Exit::NatBackendDown => Exit::NatSilent,
+        Exit::NatExhausted => Exit::NatExhaustedSilent,
         Exit::TtlExceeded => Exit::TtlExceededSilent,
         Exit::TooBig => Exit::TooBigSilent,
         exit => exit,
     }
-}
-
-/// The address that an answer comes from: the first of the ingress interface's stations, which is its own.
-#[inline(always)]
-fn own_address<P: Packet>(packet: &P, view: View<'_>) -> Option<Mac> {
-    let mut own = Mac::default();
-    // From the last to the first, and each is looked at: a loop that ends early would have the verifier follow all ends.
-    for station in view.generation.stations.iter().rev() {
-        let Mac(found) = station.address_on(packet.ingress()).unwrap_or(own);
-        own = Mac(packet.merge_paths(found as usize, usize::MAX) as u64);
-    }
-    own.is_known().then_some(own)
 }
 
 /// Takes one of the answers of this kind that the CPU may send in this second.

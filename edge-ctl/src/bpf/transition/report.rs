@@ -11,8 +11,8 @@ use super::{
     service::ServiceTransition,
 };
 use crate::bpf::{
-    BpfError, PinnedMaps,
-    clock::boot_time,
+    BpfError, NatBackend, PinnedMaps,
+    clock::{boot_time, monotonic_time},
     notes::text_of,
     picks::Picks,
     slots::Slots,
@@ -38,6 +38,7 @@ impl PinnedMaps {
             let looked = ServiceTransition::survey(&Slots::of(&self.maps, &service), picks.all(), boot_time());
             self.handover.services.insert(record.number, looked);
         }
+        self.survey_nat(monotonic_time())?;
         self.handover.tally = Some(Reading::new(&self.maps, bank, &generation, Duration::ZERO).count(&self.maps)?);
         Ok(())
     }
@@ -70,6 +71,10 @@ impl PinnedMaps {
             let owned = looked.last()?.owned.iter().find(|(number, _)| *number == backend);
             slots += owned.map_or(0, |(_, slots)| u64::from(*slots));
         }
-        Some(Held { slots, records })
+        let of_it = |counted: &&NatBackend| counted.backend == backend;
+        let translated = self
+            .nat_use()
+            .map_or(0, |nat| nat.backends.iter().filter(of_it).map(|counted| u64::from(counted.counts.flows)).sum());
+        Some(Held { slots, records: records + translated })
     }
 }

@@ -136,6 +136,7 @@ mod tests {
             name,
             number: 9,
             address: "10.1.0.14".parse().unwrap(),
+            port: None,
             server: None,
         });
         let mut plane = FakeDataPlane::fresh(&inventory);

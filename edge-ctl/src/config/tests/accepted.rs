@@ -26,6 +26,7 @@ fn a_small_file_gets_the_defaults() {
         backends: 1024,
         flows: 131_072,
         flows_per_second: 16_384,
+        nat_flows: None,
         fragments: 8192,
         first_fragments_per_second: 100_000,
         answers: AnswerLimits {
@@ -60,6 +61,7 @@ fn a_small_file_gets_the_defaults() {
         weight: 100,
         probe_port: None,
         probe_host: None,
+        port: None,
         server_number: None,
     };
     let pool = Pool {
@@ -80,8 +82,11 @@ fn a_small_file_gets_the_defaults() {
             tracking: Tracking::Tcp,
             flow_idle_timeout: Duration::from_mins(5),
             learn: Duration::from_secs(30),
+            translated: false,
         }],
         mode: Mode::Ipip,
+        backend_port: None,
+        sticks: false,
         pools: vec![0],
         slots: 65_536,
         when_exhausted: WhenExhausted::Open,
@@ -189,6 +194,7 @@ fn every_key_has_its_effect() {
         backends: 30,
         flows: 16_777_216,
         flows_per_second: 1,
+        nat_flows: None,
         fragments: 64,
         first_fragments_per_second: 6,
         answers: AnswerLimits { unreachable: 5, time_exceeded: 4, too_big: 3, resets: 2, echo_replies: 0 },

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Debug, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{Affinity, Announce, Backend, Config, Judging, Pool, Ports, Probe, QuicCid, Service, Tunnel};
+use crate::config::{Affinity, Announce, Backend, Config, Judging, Nat, Pool, Ports, Probe, QuicCid, Service, Tunnel};
 
 /// What changes from one configuration to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -139,6 +139,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         reference_targets: _,
         interfaces: _,
         tunnel: Tunnel { source_v4: _, source_v6: _ },
+        nat: Nat { source_v4: _, source_v6: _, ports: _ },
         limits: _,
         pools: _,
         services: _,
@@ -155,6 +156,9 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
     });
     changes.note("tunnel.source_v4", &old.tunnel.source_v4, &new.tunnel.source_v4, optional);
     changes.note("tunnel.source_v6", &old.tunnel.source_v6, &new.tunnel.source_v6, optional);
+    let addresses = |nat: &Nat| nat.sources().map(|source| source.to_string()).collect::<Vec<_>>().join(", ");
+    changes.note("nat.source", &addresses(&old.nat), &addresses(&new.nat), Clone::clone);
+    changes.note("nat.ports", &old.nat.ports, &new.nat.ports, ToString::to_string);
     let (before, after) = (limits(old), limits(new));
     for ((key, old), (_, new)) in before.into_iter().zip(after) {
         changes.note(&format!("limits.{key}"), &old, &new, u32::to_string);
@@ -173,7 +177,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
 }
 
 /// `[limits]`, key by key.
-pub(super) fn limits(config: &Config) -> [(&'static str, u32); 13] {
+pub(super) fn limits(config: &Config) -> [(&'static str, u32); 14] {
     let limits = &config.limits;
     [
         ("services", limits.services),
@@ -181,6 +185,7 @@ pub(super) fn limits(config: &Config) -> [(&'static str, u32); 13] {
         ("pools", limits.pools),
         ("backends", limits.backends),
         ("flows", limits.flows),
+        ("nat_flows", limits.nat_flows.unwrap_or_default()),
         ("fragments", limits.fragments),
         ("flows_per_second", limits.flows_per_second),
         ("first_fragments_per_second", limits.first_fragments_per_second),
@@ -208,6 +213,9 @@ fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Servic
     changes.note("vips", &old.vips, &new.vips, |vips| listed(vips));
     changes.note("ports", &old.ports, &new.ports, |ports| listed(ports));
     changes.note("mode", &old.mode, &new.mode, lower);
+    changes.note("backend_port", &old.backend_port, &new.backend_port, optional);
+    changes
+        .note("on_backend_down", &old.sticks, &new.sticks, |sticks| if *sticks { "stick" } else { "reset" }.to_owned());
     changes.note("pools", old_pools, new_pools, |pools| pools.join(", "));
     changes.note("when_exhausted", &old.when_exhausted, &new.when_exhausted, lower);
     changes.note("slots", &old.slots, &new.slots, u32::to_string);
@@ -272,6 +280,7 @@ fn probe_text(probe: &Probe) -> String {
 fn backend((old, old_addresses): &(Backend, Vec<IpAddr>), (new, addresses): &(Backend, Vec<IpAddr>)) -> Vec<String> {
     let mut changes = Changes(Vec::new());
     changes.note("address", old_addresses, addresses, |addresses| listed(addresses));
+    changes.note("port", &old.port, &new.port, optional);
     changes.note("weight", &old.weight, &new.weight, u32::to_string);
     changes.note("probe_port", &old.probe_port, &new.probe_port, optional);
     changes.note("probe_host", &old.probe_host, &new.probe_host, optional);

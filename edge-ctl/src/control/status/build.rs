@@ -51,6 +51,7 @@ pub(crate) fn build(
             .map(|pool| pool_status(inventory, plane, &counts, pool, earlier, now))
             .collect(),
         retired: inventory.retired.iter().filter_map(|retired| flows::retired(retired, plane, earlier, now)).collect(),
+        nat: super::NatStatus::of(inventory, plane),
         exits: plane
             .exits()
             .into_iter()
@@ -114,6 +115,7 @@ fn service_status(
         mode: match service.mode {
             Mode::Dsr => "dsr",
             Mode::Ipip => "ipip",
+            Mode::Nat => "nat",
         }
         .to_owned(),
         state,

@@ -4,6 +4,7 @@ mod build;
 mod flows;
 mod history;
 mod joined;
+mod nat;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,6 +15,7 @@ pub(crate) use self::{
     build::build,
     flows::{RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
     history::HistoryStatus,
+    nat::NatStatus,
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
 use crate::{
@@ -42,6 +44,9 @@ pub(crate) struct Status {
     pub(crate) pools: Vec<PoolStatus>,
     /// Retired backends: removed from the configuration, and named by slots or flow records.
     pub(crate) retired: Vec<RetiredStatus>,
+    /// Absent where nothing is translated, or nobody has looked yet.
+    #[serde(default)]
+    pub(crate) nat: Option<NatStatus>,
     pub(crate) exits: Vec<ExitStatus>,
 }
 

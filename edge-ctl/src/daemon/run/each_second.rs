@@ -123,6 +123,7 @@ impl Daemon {
         }
         self.controller.age()?;
         self.controller.look_at_records();
+        self.controller.look_at_ports()?;
         Ok(self.controller.reconcile()?)
     }
 }

@@ -1,7 +1,7 @@
 //! One host that fits, and everything that can be amiss with it.
 
 use super::*;
-use crate::preflight::Pinned;
+use crate::preflight::{Pinned, ports::HostPorts};
 use crate::{
     config,
     net::{AttachedXdp, Survey, SurveyedInterface},
@@ -79,6 +79,7 @@ fn host() -> Host {
             ways: ways.map(|(address, way)| (ip(address), way)).into(),
         },
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
+        ports: HostPorts::default(),
         pinned: Pinned::default(),
         kernel: None,
     }

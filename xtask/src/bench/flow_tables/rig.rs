@@ -107,8 +107,7 @@ impl Rig {
             let served = Served { backend: 7, ..Served::default() };
             let birth = Birth { stage: Stage::Established, class: CLASS, certainty: Certainty::Certain, served };
             let (flow, hash) = (flow(&key), hash(&key));
-            let is_added =
-                orders(hash, table.mask).any(|places| table.insert(&flow, hash, places, &birth, |_| true).is_ok());
+            let is_added = orders(hash, table.mask).any(|places| table.insert(&flow, hash, &birth, &places).is_ok());
             ensure!(is_added, "a half-empty table refused a flow");
         }
         Ok(())

@@ -155,8 +155,7 @@ impl Recorded {
         let (flow, table) = (flow.to(template, *side), self.table());
         let hash = flow.hash(&KEY);
         let birth = Birth { stage: Stage::Established, class, certainty: Certainty::Certain, served };
-        let is_added =
-            orders(hash, table.mask).any(|places| table.insert(&flow, hash, places, &birth, |_| true).is_ok());
+        let is_added = orders(hash, table.mask).any(|places| table.insert(&flow, hash, &birth, &places).is_ok());
         ensure!(is_added, "a half-empty table refused a flow");
         Ok(())
     }

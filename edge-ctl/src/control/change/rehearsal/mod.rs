@@ -71,12 +71,12 @@ impl Rehearser {
     ) -> Result<(), RehearsalError> {
         let impossible = |source| RehearsalError::Impossible(Box::new(source));
         let rehearsal = self.over(maps).map_err(impossible)?;
-        let over_again = |rehearsal: &mut Rehearsal| {
+        let over_again = |rehearsal: &mut Rehearsal, expected: &Expected<'_>| {
             let (published, backends) = maps.staged(staged)?;
-            rehearsal.publish(&published, &backends)
+            rehearsal.publish(&published, &backends, expected.nat_head())
         };
-        over_again(rehearsal).map_err(impossible)?;
         let mut expected = maps.expected(image, staged);
+        over_again(rehearsal, &expected).map_err(impossible)?;
         for scene in scenes(config) {
             let mut times = 1;
             while let Err(error) = play(&scene, &expected, rehearsal, image) {
@@ -85,7 +85,7 @@ impl Rehearser {
                 }
                 times += 1;
                 expected = maps.expected(image, staged);
-                over_again(rehearsal).map_err(impossible)?;
+                over_again(rehearsal, &expected).map_err(impossible)?;
             }
             if expected.recorded() > RECORDED {
                 expected.forget();

@@ -9,7 +9,7 @@ pub(super) fn with_retired() -> Controller<FakeDataPlane> {
     inventory.backends[0].pop();
     let address = "10.1.0.13".parse().unwrap();
     let (pool, name) = ("provider-a".to_owned(), "shared".to_owned());
-    inventory.retired.push(RetiredRecord { pool, name, number: 3, address, server: None });
+    inventory.retired.push(RetiredRecord { pool, name, number: 3, address, port: None, server: None });
     let mut plane = FakeDataPlane::fresh(&inventory);
     plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::RETIRED));
     Controller::adopt(inventory, plane, Events::new()).unwrap()

@@ -12,6 +12,11 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
+mod subprograms;
+pub mod translate;
+
+pub use self::subprograms::{Inlined, Subprograms};
+
 use crate::{
     abi::{Backend, BackendNumber, Exit, Target},
     forward::{self, Received},
@@ -19,15 +24,14 @@ use crate::{
     lookup::Lookup,
     maps::{Maps, View},
     select::{self, flow},
-    slow::{self, reply},
-    step::{Change, Chosen, Decision, FlowLocation, FlowRelation, Outcome, Seen, Step, StepResult, What},
+    step::{Chosen, Decision, FlowLocation, FlowRelation, Outcome, Step, StepResult, What},
     wire::{
         ethernet,
         ip::Transport,
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::{Packet, Places, after},
+        packet::{Places, after},
         plain, protocol,
     },
 };
@@ -35,71 +39,16 @@ use crate::{
 /// A flow's service, and the hash by which it has its slot.
 type Known = Option<(Target, Hash)>;
 
-/// The parts of the way that are BPF subprograms in the kernel: the verifier checks each once, for any arguments, not once for
-/// each path to it, and its variables are not on the stack of a packet that does not need it. No subprogram calls another:
-/// their stacks together would be too deep.
-///
-/// Here each is a plain call, which an implementation in the kernel overrides.
-pub trait Subprograms<P: Packet, M: Maps> {
-    /// Classifies a slow-path packet.
+/// Where packets go on that are to be translated.
+pub trait HandOver<P: Places, M: Maps>: Subprograms<P, M> + Sized {
+    /// In the kernel it is a program of its own, which does not return here.
     #[inline(always)]
-    fn classify(&self, packet: &P, maps: &M, link: Link, bank: u32) -> StepResult {
-        slow::classify(packet, maps, link, bank)
-    }
-
-    /// Where the flow at `location` goes by its connection ID, if that says anything.
-    #[inline(always)]
-    fn route(&self, packet: &P, maps: &M, known: Known, location: FlowLocation) -> StepResult {
-        flow::route(packet, maps, known, location)
-    }
-
-    /// Looks the record of the flow at `location` up; its service and hash, too, where they are not known yet.
-    #[inline(always)]
-    fn look_up(&self, packet: &P, maps: &M, known: Known, location: FlowLocation) -> StepResult {
-        flow::look_up(packet, maps, known, location)
-    }
-
-    /// Chooses a backend for the flow at `location`, by what its record says.
-    #[inline(always)]
-    fn choose(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, seen: Option<Seen>) -> StepResult {
-        flow::choose(packet, maps, known, location, seen)
-    }
-
-    /// Changes the record of the flow at `location`.
-    #[inline(always)]
-    fn amend(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
-        flow::amend(packet, maps, known, location, change)
-    }
-
-    /// Adds a record of the flow at `location`.
-    #[inline(always)]
-    fn add(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
-        flow::add(packet, maps, known, location, change)
-    }
-
-    /// Handles the consequences for a slow-path packet once a backend is chosen for its flow.
-    #[inline(always)]
-    fn finish(&self, packet: &P, maps: &M, link: Link, location: FlowLocation, result: StepResult) -> StepResult {
-        slow::finish(packet, maps, link, location, result)
-    }
-
-    /// Judges a decision that is pending. What stays pending is to be answered.
-    #[inline(always)]
-    fn judge(&self, packet: &P, maps: &M, decided: Decision) -> Decision {
-        slow::judge(packet, maps, decided)
-    }
-
-    /// Makes the answer, and returns the exit by which the packet leaves.
-    #[inline(always)]
-    fn answer(&self, packet: &mut P, maps: &M, decided: Decision) -> Exit {
-        reply::answer(packet, maps, decided)
+    fn hand_over(&self, packet: &mut P, maps: &M) -> Result<Outcome, Exit> {
+        translate::process_with(packet, maps, self)
     }
 }
 
-/// Subprograms as plain calls.
-pub struct Inlined;
-
-impl<P: Packet, M: Maps> Subprograms<P, M> for Inlined {}
+impl<P: Places, M: Maps> HandOver<P, M> for Inlined {}
 
 /// Processes one packet, and counts it.
 pub fn process<P: Places, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
@@ -112,7 +61,7 @@ pub fn process<P: Places, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
 pub fn process_with<P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
-    subprograms: &impl Subprograms<P, M>,
+    subprograms: &impl HandOver<P, M>,
 ) -> Result<Outcome, Exit> {
     match parse(packet, maps, subprograms) {
         Ok(forwarded) => {
@@ -124,16 +73,34 @@ pub fn process_with<P: Places, M: Maps>(
             maps.count_exit(Exit::NotOurs);
             Err(Exit::NotOurs)
         }
-        Err(mut decided) => {
-            if decided.is_pending() {
-                decided = subprograms.judge(packet, maps, decided);
-            }
-            let answered = decided.is_pending();
-            let exit = if answered { subprograms.answer(packet, maps, decided) } else { decided.exit() };
-            maps.count_exit(exit);
-            Err(exit)
-        }
+        Err(decided) if is_translations(maps, decided) => subprograms.hand_over(packet, maps),
+        Err(decided) => Err(conclude(packet, maps, subprograms, decided).exit()),
     }
+}
+
+/// Whether the way of a packet goes on where packets are translated: there its flow is known, or its service is.
+#[inline(always)]
+fn is_translations<M: Maps>(maps: &M, decided: Decision) -> bool {
+    let translates = |bank| maps.view_of(bank).is_some_and(|view| view.generation.translates != 0);
+    decided.is_handed_over() || decided.unserved_in().is_some_and(translates)
+}
+
+/// Ends the way of a packet that is not forwarded: it is answered, if that is due and permitted, and counted.
+#[inline(always)]
+fn conclude<P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    mut decided: Decision,
+) -> Decision {
+    if decided.is_pending() {
+        decided = subprograms.judge(packet, maps, decided);
+    }
+    if decided.is_pending() {
+        decided = subprograms.answer(packet, maps, decided).into();
+    }
+    maps.count_exit(decided.exit());
+    decided
 }
 
 /// Forwarded packets are `Ok`, all others `Err`.
@@ -206,7 +173,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
     };
     let length = F::length(packet.at(header));
     let received = Received { link, header, length, label: hash.flow_label() };
-    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target.mode(), backend)?;
+    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target.untranslated_mode(), backend)?;
     maps.count_forwarded(target.service(), number as BackendNumber, length as u64, starts);
     Ok(forwarded)
 }
@@ -221,7 +188,7 @@ struct Plain<H, S> {
 /// Such a packet; `None` if it may be for a service that takes every port.
 #[inline(always)]
 fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
-    packet: &P,
+    packet: &mut P,
     maps: &'a M,
     subprograms: &impl Subprograms<P, M>,
     view: View<'_>,
@@ -234,12 +201,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
         if !F::may_be_vip(view.generation, vip) {
             return Err(Exit::NotOurs.into());
         }
-        let whole = F::length(header) >= size_of::<F::Header>();
-        return if !whole || view.generation.any_port != 0 {
-            Ok(None)
-        } else {
-            Err(F::unserved(view, vip, Exit::NotOurs))
-        };
+        return unknown::<F>(view, header);
     };
     // In what the length field counts, of which the link layer is no part.
     let end = F::length(header).wrapping_sub(const { size_of::<F::Header>() - F::COUNTED });
@@ -252,22 +214,42 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     if let Some((number, backend)) = select::stable_owner(maps, target, flow, starts) {
         return Ok(Some(Forwarded { target, hash: flow, backend, number: number.into(), starts }));
     }
-    let location = FlowLocation {
-        relation: FlowRelation::Whole,
-        l3: link.l3,
-        l4: at.offset,
-        protocol,
-        bank: view.bank,
-        starts,
-        v6: F::ETHER_TYPE == ethernet::IPV6,
-    };
+    let location = location::<F>(link, view, protocol, starts);
+    if target.is_translated() {
+        return Err(Decision::HANDED_OVER);
+    }
     let chosen = sent(choose(packet, maps, subprograms, Some((target, flow)), location))?;
     Ok(Some(Forwarded::new(maps, chosen)?))
 }
 
+/// Where the flow of a plain packet is to be read.
+#[inline(always)]
+const fn location<F: Lookup>(link: Link, view: View<'_>, protocol: u8, starts: bool) -> FlowLocation {
+    FlowLocation {
+        relation: FlowRelation::Whole,
+        l3: link.l3,
+        l4: after(link.l3, size_of::<F::Header>()),
+        protocol,
+        bank: view.bank,
+        starts,
+        v6: F::ETHER_TYPE == ethernet::IPV6,
+    }
+}
+
+/// What becomes of a packet whose port no service has: as a fast one's, `None` if it may be for one that takes every port.
+#[inline(always)]
+fn unknown<'a, F: Lookup>(view: View<'_>, header: &F::Header) -> Result<Option<Forwarded<'a>>, Decision> {
+    let whole = F::length(header) >= size_of::<F::Header>();
+    if !whole || view.generation.any_port != 0 {
+        Ok(None)
+    } else {
+        Err(F::unserved(view, F::destination(header), Exit::NotOurs))
+    }
+}
+
 /// A packet of the slow path.
 #[inline(always)]
-fn slow_packet<'a, P: Packet, M: Maps>(
+fn slow_packet<'a, P: Places, M: Maps>(
     packet: &P,
     maps: &'a M,
     subprograms: &impl Subprograms<P, M>,
@@ -287,7 +269,7 @@ fn slow_packet<'a, P: Packet, M: Maps>(
 
 /// Chooses a backend for the flow at `location`, of which the slot's owner alone does not decide.
 #[inline(always)]
-fn choose<P: Packet, M: Maps>(
+fn choose<P: Places, M: Maps>(
     packet: &P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
@@ -317,7 +299,7 @@ fn choose<P: Packet, M: Maps>(
             subprograms.add(packet, maps, known, location, change)
         }
         Step::Change(change) => subprograms.amend(packet, maps, known, location, change),
-        Step::Leave(_) | Step::Forward(_) | Step::Select(_) | Step::Choose(_) => result,
+        Step::Leave(_) | Step::Forward(_) | Step::Select(_) | Step::Choose(_) | Step::Translate(_) => result,
     }
 }
 
@@ -328,6 +310,8 @@ const fn sent(result: StepResult) -> Result<Chosen, Decision> {
         Step::Forward(chosen) => Ok(chosen),
         Step::Leave(decided) => Err(decided),
         // No choice leads to another one.
-        Step::Select(_) | Step::Choose(_) | Step::Change(_) => Err(Decision::new(Exit::BadTables, 0)),
+        Step::Select(_) | Step::Choose(_) | Step::Change(_) | Step::Translate(_) => {
+            Err(Decision::new(Exit::BadTables, 0))
+        }
     }
 }

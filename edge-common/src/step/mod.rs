@@ -1,9 +1,9 @@
 //! What the steps of the path hand to each other: where a flow is read, what a step found, how a packet leaves.
 
-use crate::{
-    abi::{BackendNumber, Exit, Mode, Target},
-    wire::icmp::Message,
-};
+mod decision;
+
+pub use self::decision::{AnswerKind, Decision};
+use crate::abi::{BackendNumber, Exit, Mode, Target};
 
 /// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,89 +11,6 @@ pub struct Outcome {
     pub exit: Exit,
     /// Interface index; 0 unless the packet was forwarded.
     pub egress: u32,
-}
-
-/// The exit of a packet that is not forwarded, before it is answered, and what its answer needs: in one word, which a
-/// function takes in a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision(pub u64);
-
-impl Decision {
-    /// Beside the exit, so that the word of an exit without detail is a small number, which takes one instruction.
-    const PENDING: u64 = 1 << 8;
-    const UNSERVED: u64 = 1 << 9;
-
-    /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU, of
-    /// one whose protocol is unknown the offset of the byte that says it, in the IP packet. It is below 2^30.
-    #[inline(always)]
-    pub const fn new(exit: Exit, detail: u32) -> Self {
-        let decided = Self((detail as u64) << 32 | exit as u64);
-        if decided.answer().is_some() { Self(decided.0 | Self::PENDING) } else { decided }
-    }
-
-    /// Of a packet to a VIP, or to what may be one, that belongs to no service: `exit` is how it leaves where the VIP is an
-    /// address of the host. `bank` is the one that was published when the packet came.
-    #[inline(always)]
-    pub const fn unserved(exit: Exit, bank: u32) -> Self {
-        Self(((bank & 1) as u64) << 32 | Self::PENDING | Self::UNSERVED | exit as u64)
-    }
-
-    /// Whether it is [`Self::unserved`], and the bank.
-    #[inline(always)]
-    pub const fn unserved_in(self) -> Option<u32> {
-        if self.0 & Self::UNSERVED != 0 { Some(self.detail() & 1) } else { None }
-    }
-
-    /// Whether the packet has not left yet: an answer is due, if it is permitted, or the packet is for no service.
-    #[inline(always)]
-    pub const fn is_pending(self) -> bool {
-        self.0 & Self::PENDING != 0
-    }
-
-    #[inline(always)]
-    pub const fn exit(self) -> Exit {
-        Exit::from_raw(self.0 as u32 & 0xff)
-    }
-
-    #[inline(always)]
-    pub const fn detail(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    /// What the packet is to be answered with, if at all.
-    #[inline(always)]
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an exit is a line in `abi::exit`, and only an answered one has a second here"
-    )]
-    pub const fn answer(self) -> Option<AnswerKind> {
-        match self.exit() {
-            Exit::EchoReply => Some(AnswerKind::EchoReply),
-            Exit::RejectReset | Exit::VipReset => Some(AnswerKind::Reset),
-            Exit::RejectUnreachable | Exit::VipUnreachable => Some(AnswerKind::Error(Message::PortUnreachable)),
-            Exit::VipProtocol => Some(AnswerKind::Error(Message::ProtocolUnreachable)),
-            Exit::TtlExceeded => Some(AnswerKind::Error(Message::TimeExceeded)),
-            Exit::TooBig => Some(AnswerKind::Error(Message::TooBig)),
-            _ => None,
-        }
-    }
-}
-
-/// What the edge answers a packet with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerKind {
-    EchoReply,
-    /// A TCP RST.
-    Reset,
-    /// An ICMP or ICMPv6 error.
-    Error(Message),
-}
-
-impl From<Exit> for Decision {
-    #[inline(always)]
-    fn from(exit: Exit) -> Self {
-        Self::new(exit, 0)
-    }
 }
 
 /// What a subprogram found, in one word.
@@ -113,6 +30,19 @@ pub enum Step {
     Choose(Seen),
     /// It goes to a backend with which its flow's record is to be changed.
     Change(Change),
+    /// It is translated, and goes to its flow's backend or client.
+    Translate(Translate),
+}
+
+/// How a packet is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translate {
+    /// The entry's number.
+    pub entry: u32,
+    /// From the backend to the client.
+    pub back: bool,
+    /// Whether the packet starts the flow.
+    pub starts: bool,
 }
 
 /// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
@@ -217,6 +147,8 @@ impl StepResult {
     /// In a change.
     const HAS_LEFT: u64 = 1 << 60;
     const IPIP: u64 = 1 << 59;
+    const TRANSLATE: u64 = 1 << 58;
+    const BACK: u64 = 1 << 60;
 
     #[inline(always)]
     pub const fn step(self) -> Step {
@@ -225,6 +157,9 @@ impl StepResult {
         }
         if self.0 & Self::CHOOSE != 0 && self.0 & Self::SEEN != 0 {
             return Step::Choose(Seen { backend: self.0 as u16, is_forged: self.0 & Self::FORGED != 0 });
+        }
+        if self.0 & Self::TO != 0 && self.0 & Self::TRANSLATE != 0 {
+            return Step::Translate(self.translate());
         }
         if self.0 & Self::TO != 0 {
             return Step::Forward(Chosen {
@@ -252,6 +187,12 @@ impl StepResult {
             has_left: self.0 & Self::HAS_LEFT != 0,
             starts: self.0 & Self::STARTS != 0,
         }
+    }
+
+    #[inline(always)]
+    pub const fn translate(self) -> Translate {
+        let Self(word) = self;
+        Translate { entry: word as u32, back: word & Self::BACK != 0, starts: word & Self::STARTS != 0 }
     }
 
     #[inline(always)]
@@ -297,6 +238,14 @@ impl From<Chosen> for StepResult {
         let flags = Self::TO | Self::flag(starts, Self::STARTS) | Self::flag(matches!(mode, Mode::Ipip), Self::IPIP);
         let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
         Self(flags | label << 32 | service << 16 | u64::from(backend))
+    }
+}
+
+impl From<Translate> for StepResult {
+    #[inline(always)]
+    fn from(Translate { entry, back, starts }: Translate) -> Self {
+        let flags = Self::flag(back, Self::BACK) | Self::flag(starts, Self::STARTS);
+        Self(Self::TO | Self::TRANSLATE | flags | u64::from(entry))
     }
 }
 
@@ -376,6 +325,8 @@ mod tests {
             }
             let seen = Seen { backend: to, is_forged: starts };
             prop_assert_eq!(StepResult::from(seen).step(), Step::Choose(seen));
+            let translate = Translate { entry: u32::from(to) << 16 | u32::from(owner), back: has_left, starts };
+            prop_assert_eq!(StepResult::from(translate).step(), Step::Translate(translate));
             for seen in [None, Some(seen)] {
                 prop_assert_eq!(Seen::from_word(Seen::word(seen)), seen);
             }

@@ -1,0 +1,127 @@
+//! From the client to the backend: the flow's entry, and whether its backend still serves it.
+
+use super::{
+    hop::{self, Came},
+    read::Read,
+    sign::{Sign, Stamp},
+    stage::after_client,
+    table::{Translation, table},
+};
+use crate::{
+    abi::{Backend, BackendNumber, Exit, Service, State, Target},
+    flow_table::{Signal, Stage},
+    maps::Maps,
+    select,
+    step::{Decision, FlowLocation, Seen, StepResult, Translate},
+    wire::{link::Link, packet::Packet, protocol},
+};
+
+/// How far what a client quotes may be from what its backend's SYN-ACK began with: as far as the first window goes that a client
+/// acknowledges (RFC 6928).
+const FIRST_WINDOW: u32 = 1 << 16;
+
+/// Finds the entry of the packet's flow, at `location`, and notes there what the packet shows.
+/// [`Step::Select`](crate::step::Step::Select) if a backend is to be chosen: there is no entry and the packet starts a flow, or its
+/// backend does not serve it any more; `chosen` is the one that was chosen already, or 0.
+#[inline(always)]
+pub fn forth<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    target: Target,
+    location: FlowLocation,
+    chosen: BackendNumber,
+) -> StepResult {
+    found(packet, maps, target, location, chosen).unwrap_or_else(StepResult::from)
+}
+
+#[inline(always)]
+fn found<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    target: Target,
+    location: FlowLocation,
+    chosen: BackendNumber,
+) -> Result<StepResult, Decision> {
+    let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
+    let head = maps.nat_head().ok_or(Exit::BadTables)?;
+    let came = way(packet).ok_or(Exit::Malformed)?;
+    let read = Read::at(packet, location).ok_or(Exit::Malformed)?;
+    if read.ttl <= 1 {
+        return Err(Exit::TtlExceeded.into());
+    }
+    let (flow, sign, table) = (read.flow(), read.sign, table(maps, head));
+    let Some((found, entry)) = table.look(&flow, flow.hash(&head.hash_key)) else {
+        return opened(location, sign);
+    };
+    let served = Translation::of(found.served);
+    let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
+    let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
+    let stage = found.life.stage();
+    if chosen != served.backend && !serves(maps, service, backend, served, stage, sign, location.protocol) {
+        return Ok(location.into());
+    }
+    let confirmed = sign.acknowledged.wrapping_sub(found.served.sequence) < FIRST_WINDOW;
+    let after = |stage| after_client(stage, sign.signal, confirmed);
+    // What the backend will judge the next connection by that comes with this tuple.
+    let last = if closes(after(stage)) { Stamp::of_running(packet, location.l4, served.is_stamped) } else { None };
+    if !table.advance(&found, entry, after, None) {
+        return Err(Exit::NatRaced.into());
+    }
+    if let Some(last) = last {
+        table.remember(entry, last);
+    }
+    if !hop::is_by(maps, served.hop, came) {
+        let hop = hop::learn(packet, maps, view, came);
+        // Should another packet have changed it meanwhile, that is as right.
+        let _other = table.serve(&found, Translation { hop, ..served }.served(found.served.sequence));
+    }
+    Ok(Translate { entry: found.number, back: false, starts: false }.into())
+}
+
+/// A packet of a flow without an entry: it may make one.
+#[inline(always)]
+fn opened(location: FlowLocation, sign: Sign) -> Result<StepResult, Decision> {
+    if location.protocol != protocol::TCP || matches!(sign.signal, Signal::Syn) && location.starts {
+        Ok(location.into())
+    } else {
+        Err(Decision::new(Exit::NatNoFlow, location.l4 as u32))
+    }
+}
+
+/// Whether the flow's backend serves this packet.
+#[inline(always)]
+fn serves<M: Maps>(
+    maps: &M,
+    service: &Service,
+    backend: &Backend,
+    served: Translation,
+    stage: Stage,
+    sign: Sign,
+    protocol: u8,
+) -> bool {
+    let starts = if protocol == protocol::TCP {
+        matches!(sign.signal, Signal::Syn) && stage.is_over()
+    } else {
+        // A sender that nobody answers would never learn where new flows go.
+        matches!(stage, Stage::HalfOpen)
+    };
+    if starts && !State(backend.state).has_all(State::NEW | State::ALIVE) {
+        return false;
+    }
+    let seen = Seen { backend: served.backend, is_forged: false };
+    service.sticks != 0 || select::follows(maps, service, seen)
+}
+
+/// Whether both sides of a connection have closed it, or one of them.
+#[inline(always)]
+const fn closes(stage: Stage) -> bool {
+    matches!(stage, Stage::Closed | Stage::Finished | Stage::ClientClosed)
+}
+
+/// By which way a frame came. A frame with two tags has no way back.
+#[inline(always)]
+pub(super) fn way<P: Packet>(packet: &P) -> Option<Came> {
+    let (station, from, link) = Link::parse_with_ends(packet)?;
+    let vlan = link.vlan(packet)?;
+    Some(Came { station, from, vlan })
+}

@@ -1,0 +1,98 @@
+//! An entry for a flow that starts.
+
+use super::{
+    forth::way,
+    hop,
+    read::Read,
+    sign::Stamp,
+    stage::after_client,
+    table::{Ports, Translation, scaled, source, table, tuple},
+};
+use crate::{
+    abi::{BackendNumber, Exit, Family, NAT_SOURCES, Target},
+    flow_table::{Birth, Certainty, Refused, Signal, Stage, words_of},
+    maps::Maps,
+    step::{Decision, FlowLocation, StepResult, Translate},
+    wire::{packet::Packet, protocol},
+};
+
+/// Makes an entry for the flow at `location`, with the backend `to`; [`Step::Select`](crate::step::Step::Select) if there is one that
+/// says so already.
+#[inline(always)]
+pub fn open<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    target: Target,
+    location: FlowLocation,
+    to: BackendNumber,
+) -> StepResult {
+    opened(packet, maps, target, location, to).unwrap_or_else(StepResult::from)
+}
+
+#[inline(always)]
+fn opened<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    target: Target,
+    location: FlowLocation,
+    to: BackendNumber,
+) -> Result<StepResult, Decision> {
+    let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
+    let head = maps.nat_head().ok_or(Exit::BadTables)?;
+    let came = way(packet).ok_or(Exit::Malformed)?;
+    let read = Read::at(packet, location).ok_or(Exit::Malformed)?;
+    let (flow, sign, ports) = (read.flow(), read.sign, read.ports);
+    let (table, hash) = (table(maps, head), flow.hash(&head.hash_key));
+    let is_tcp = location.protocol == protocol::TCP;
+    if let Some((found, entry)) = table.look(&flow, hash) {
+        let stays = Translation::of(found.served).backend == to && !found.life.stage().is_over();
+        if stays {
+            return Ok(location.into());
+        }
+        if is_tcp && !matches!(sign.signal, Signal::Syn) {
+            // Its backend is gone. The client begins anew.
+            table.advance(&found, entry, |stage| after_client(stage, Signal::Reset, false), None);
+            return Err(Decision::new(Exit::NatBackendDown, location.l4 as u32));
+        }
+        table.remove(&found);
+    }
+    let backend = maps.backend(to).ok_or(Exit::BadTables)?;
+    let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
+    let choice = head.choice(backend.family);
+    let number = choice.numbers[scaled(hash.0 as u32, choice.count) as usize & const { NAT_SOURCES - 1 }];
+    let own = [backend.port, service.backend_port].map(u16::from_ne_bytes);
+    let port = if own[0] != 0 {
+        own[0]
+    } else if own[1] != 0 {
+        own[1]
+    } else {
+        // As it stands in the header.
+        (ports >> 16) as u16
+    };
+    let v6 = backend.family == Family::V6 as u8;
+    let from = words_of(backend.address, v6);
+    let source = words_of(source(head, number).address, v6);
+    let stamp = if is_tcp { Stamp::of(packet, location.l4) } else { None };
+    let claim =
+        Ports { head, tuple: tuple(head, from, source, port, location.protocol), flow: hash, stamp, now: table.now };
+    let served = Translation {
+        backend: to,
+        source: number,
+        is_stamped: stamp.is_some_and(|stamp| stamp.is_timestamp),
+        hop: hop::learn(packet, maps, view, came),
+        service: target.service() as u16,
+        port,
+    };
+    let birth = Birth {
+        stage: Stage::HalfOpen,
+        class: target.tracking().into(),
+        certainty: Certainty::Certain,
+        served: served.served(0),
+    };
+    match table.insert(&flow, hash, &birth, &claim) {
+        Ok(entry) => Ok(Translate { entry, back: false, starts: true }.into()),
+        Err(Refused::Raced) => Err(Exit::NatRaced.into()),
+        Err(Refused::Full) if is_tcp => Err(Decision::new(Exit::NatExhausted, location.l4 as u32)),
+        Err(Refused::Full) => Err(Exit::NatExhaustedSilent.into()),
+    }
+}

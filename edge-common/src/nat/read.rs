@@ -1,0 +1,73 @@
+//! What a packet shows of its translated flow, of either IP version: from here on both are one.
+
+use super::{rewrite::Translated, sign::Sign};
+use crate::{
+    flow_table::Flow,
+    step::FlowLocation,
+    wire::{ip::Transport, ipv4::V4, ipv6::V6, packet::Packet},
+};
+
+/// A packet, as far as its entry depends on it.
+pub(super) struct Read {
+    pub(super) source: [u64; 2],
+    pub(super) destination: [u64; 2],
+    /// As [`Head`](crate::wire::transport::Head) has them.
+    pub(super) ports: u32,
+    pub(super) protocol: u8,
+    pub(super) v6: bool,
+    pub(super) ttl: u8,
+    pub(super) sign: Sign,
+}
+
+impl Read {
+    /// The packet at `location`; `None` if the frame ends before its ports.
+    #[inline(always)]
+    pub(super) fn at<P: Packet>(packet: &P, location: FlowLocation) -> Option<Self> {
+        let at = Transport { protocol: location.protocol, offset: location.l4 };
+        let ports = u32::from_le_bytes(packet.load(at.offset)?);
+        let sign = Sign::of(packet, at)?;
+        Self::with(packet, location, ports, sign)
+    }
+
+    #[inline(always)]
+    fn with<P: Packet>(packet: &P, location: FlowLocation, ports: u32, sign: Sign) -> Option<Self> {
+        let ([a, b, c, d], ttl) = if location.v6 {
+            addresses::<V6, P>(packet, location.l3)?
+        } else {
+            addresses::<V4, P>(packet, location.l3)?
+        };
+        // Or all that follows would be verified once for each IP version.
+        let merged = |word: u64| packet.merge_paths(word as usize, usize::MAX) as u64;
+        let (source, destination) = ([merged(a), merged(b)], [merged(c), merged(d)]);
+        Some(Self { source, destination, ports, protocol: location.protocol, v6: location.v6, ttl, sign })
+    }
+
+    /// The same of one that an error quotes, of which no more than the ports need be there.
+    #[inline(always)]
+    pub(super) fn quoted<P: Packet>(packet: &P, location: FlowLocation) -> Option<Self> {
+        let ports = u32::from_le_bytes(packet.load(location.l4)?);
+        Self::with(packet, location, ports, Sign::NONE)
+    }
+
+    /// Its flow, if it went to the client.
+    #[inline(always)]
+    pub(super) const fn reversed(&self) -> Flow {
+        let Self { source, destination, ports, protocol, v6, .. } = *self;
+        Flow::new(destination, source, ports.rotate_left(16), protocol, v6)
+    }
+
+    /// Its flow, if a client sent it.
+    #[inline(always)]
+    pub(super) const fn flow(&self) -> Flow {
+        let Self { source, destination, ports, protocol, v6, .. } = *self;
+        Flow::new(source, destination, ports, protocol, v6)
+    }
+}
+
+/// Source and destination, and TTL or hop limit.
+#[inline(always)]
+fn addresses<F: Translated, P: Packet>(packet: &P, l3: usize) -> Option<([u64; 4], u8)> {
+    let header: &F::Header = packet.view(l3)?;
+    let ([a, b], [c, d]) = (F::words(F::source(header)), F::words(F::destination(header)));
+    Some(([a, b, c, d], F::ttl(header)))
+}

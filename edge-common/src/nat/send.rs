@@ -1,0 +1,146 @@
+//! A packet whose flow's entry was found: translated, and sent.
+
+use super::{
+    hop::{self, Back},
+    quote::sender,
+    rewrite::{Ends, Translated, transport},
+    table::{Translation, port_of, source, table},
+};
+use crate::{
+    abi::{Exit, Family, Mode},
+    flow_table::words_of,
+    forward::{self, HopLook, NextHop},
+    maps::Maps,
+    step::{Decision, FlowLocation, FlowRelation, StepResult, Translate},
+    wire::{
+        ethernet::Addresses,
+        ip::Transport,
+        ipv4::V4,
+        ipv6::V6,
+        link::{Link, make_room},
+        packet::Places,
+    },
+};
+
+/// Translates the packet at `location` and sends it. Its flow was touched just before, so that nobody has taken its entry since.
+#[inline(always)]
+pub fn send<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+    let sent = if location.v6 {
+        of::<V6, P, M>(packet, maps, location, how)
+    } else {
+        of::<V4, P, M>(packet, maps, location, how)
+    };
+    match sent {
+        Ok(decided) | Err(decided) => decided.into(),
+    }
+}
+
+#[inline(always)]
+fn of<F: Translated, P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    location: FlowLocation,
+    Translate { entry, back, starts }: Translate,
+) -> Result<Decision, Decision> {
+    let head = maps.nat_head().ok_or(Exit::BadTables)?;
+    let (found, _, flow) = table(maps, head).at(entry).ok_or(Exit::NatRaced)?;
+    let served = Translation::of(found.served);
+    let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
+    let link = Link::parse(packet).ok_or(Exit::Malformed)?;
+    // Of an error only what it quotes has ports.
+    let is_error = matches!(location.relation, FlowRelation::IcmpQuote);
+    let at = Transport { protocol: location.protocol, offset: if is_error { 0 } else { location.l4 } };
+    let ports = match at.offset {
+        0 => 0,
+        offset => u32::from_le_bytes(packet.load(offset).ok_or(Exit::Malformed)?),
+    };
+    let header: &F::Header = packet.view(link.l3).ok_or(Exit::Malformed)?;
+    let (length, ttl) = (F::length(header), F::ttl(header));
+    // Whatever follows another fragment was not seen yet.
+    if at.offset == 0 && ttl <= 1 {
+        return Err(Exit::TtlExceededSilent.into());
+    }
+    let was = Ends { source: F::words(F::source(header)), destination: F::words(F::destination(header)), ports };
+    let v6 = backend.family == Family::V6 as u8;
+    let (own, peer) = (words_of(source(head, served.source).address, v6), words_of(backend.address, v6));
+    let look = HopLook::at(backend);
+    let (now, vlan) = if back {
+        let from = if is_error { sender(true, was.source, peer, flow.vip, own) } else { flow.vip };
+        if !is_error {
+            is_its(&was, peer, own)?;
+        }
+        let ports = flow.ports().rotate_left(16);
+        let vlan = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?.vlan;
+        (Ends { source: from, destination: flow.client, ports }, vlan)
+    } else {
+        if !is_error {
+            is_its(&was, flow.client, flow.vip)?;
+        }
+        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend)?;
+        let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
+        (Ends { source: own, destination: peer, ports }, look.vlan)
+    };
+    let addresses = translate::<F, P>(packet, link, at, was, now, vlan)?;
+    if back {
+        let Back { egress, mac, source_mac, .. } = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?;
+        let next_hop = NextHop { egress, mac, source_mac };
+        return Ok(by(packet, addresses, next_hop, [Exit::NatReplyTx, Exit::NatReplyRedirect]));
+    }
+    let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
+    let next_hop = forward::next_hop(maps, view, Mode::Nat, look)?;
+    if !is_error {
+        maps.count_forwarded(served.service.into(), served.backend, length as u64, starts);
+    }
+    Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
+}
+
+/// Whether a packet has these ends: a later fragment may come when the entry is another flow's.
+#[inline(always)]
+fn is_its(was: &Ends, [a, b]: [u64; 2], [c, d]: [u64; 2]) -> Result<(), Exit> {
+    let is = was.source[0] == a && was.source[1] == b && was.destination[0] == c && was.destination[1] == d;
+    if is { Ok(()) } else { Err(Exit::NatRaced) }
+}
+
+/// Gives the packet its other ends, one hop less to go, and a link layer, whose addresses' place it returns. A later fragment has no
+/// transport header.
+#[inline(always)]
+fn translate<F: Translated, P: Places>(
+    packet: &mut P,
+    link: Link,
+    at: Transport,
+    was: Ends,
+    now: Ends,
+    vlan: u16,
+) -> Result<P::Place<Addresses>, Decision> {
+    if at.offset != 0 {
+        transport(packet, at, now.ports, now.change(&was)).ok_or(Exit::Malformed)?;
+    }
+    frame::<F, P>(packet, link, was, now, vlan)
+}
+
+/// The same but for the transport header.
+#[inline(always)]
+fn frame<F: Translated, P: Places>(
+    packet: &mut P,
+    link: Link,
+    was: Ends,
+    now: Ends,
+    vlan: u16,
+) -> Result<P::Place<Addresses>, Decision> {
+    let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
+    F::set_addresses(header, now.source, now.destination, now.address_change(&was));
+    F::decrement_ttl(header);
+    Ok(make_room(packet, link, vlan, F::ETHER_TYPE, || []).ok_or(Exit::NoRoom)?)
+}
+
+/// Sends a frame by one of two exits: by the interface that it came in by, or by another one.
+#[inline(always)]
+fn by<P: Places>(
+    packet: &mut P,
+    addresses: P::Place<Addresses>,
+    NextHop { egress, mac, source_mac }: NextHop,
+    [by_ingress, by_other]: [Exit; 2],
+) -> Decision {
+    packet.at_mut(addresses).set(mac, source_mac);
+    Decision::new(if egress == packet.ingress() { by_ingress } else { by_other }, egress)
+}

@@ -1,0 +1,88 @@
+//! What a packet shows of its translated flow, by its transport header.
+
+use network_types::tcp::TcpHdr;
+
+use crate::{
+    flow_table::Signal,
+    wire::{
+        ip::Transport,
+        packet::{Packet, after},
+        protocol,
+        tcp::{self, TcpStart, flags},
+    },
+};
+
+/// What a packet shows of its flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sign {
+    pub(super) signal: Signal,
+    pub(super) sequence: u32,
+    pub(super) acknowledged: u32,
+}
+
+impl Sign {
+    /// Of a packet that is not the flow's.
+    pub(super) const NONE: Self = Self { signal: Signal::Data, sequence: 0, acknowledged: 0 };
+
+    /// Of the packet whose transport header is `at`; `None` if the frame ends before it.
+    #[inline(always)]
+    pub(super) fn of<P: Packet>(packet: &P, at: Transport) -> Option<Self> {
+        if at.protocol != protocol::TCP {
+            return Some(Self { signal: Signal::Data, sequence: 0, acknowledged: 0 });
+        }
+        let start: &TcpStart = packet.view(at.offset)?;
+        let all = start.flags();
+        let signal = if all & flags::RST != 0 {
+            Signal::Reset
+        } else if all & flags::FIN != 0 {
+            Signal::Fin
+        } else if all & flags::SYN != 0 {
+            Signal::Syn
+        } else {
+            Signal::Data
+        };
+        Some(Self { signal, sequence: start.sequence(), acknowledged: start.acknowledged() })
+    }
+}
+
+/// What a Linux host in `TIME_WAIT` judges a new SYN by (RFC 6191): its timestamp, or without one its sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) is_timestamp: bool,
+    pub(super) value: u32,
+}
+
+impl Stamp {
+    /// Of the TCP segment at `offset`.
+    #[inline(always)]
+    pub(super) fn of<P: Packet>(packet: &P, offset: usize) -> Option<Self> {
+        if let Some(at) = tcp::find_option(packet, offset, tcp::TIMESTAMPS, tcp::TIMESTAMPS_LENGTH)
+            && let Some(value) = packet.load(after(offset, at))
+        {
+            return Some(Self { is_timestamp: true, value: u32::from_be_bytes(value) });
+        }
+        let start: &TcpStart = packet.view(offset)?;
+        Some(Self { is_timestamp: false, value: start.sequence() })
+    }
+
+    /// That of a segment of a connection whose SYN had a timestamp or not, as a value alone. After the SYN timestamps stand first,
+    /// aligned as RFC 7323 (appendix A) has it; `None` where they do not.
+    #[inline(always)]
+    pub(super) fn of_running<P: Packet>(packet: &P, offset: usize, is_stamped: bool) -> Option<u32> {
+        if !is_stamped {
+            return packet.view(offset).map(TcpStart::sequence);
+        }
+        let [a, b, kind, length, w, x, y, z] = packet.load(after(offset, TcpHdr::LEN))?;
+        let is_there = a == tcp::NO_OPERATION
+            && b == tcp::NO_OPERATION
+            && kind == tcp::TIMESTAMPS
+            && length == tcp::TIMESTAMPS_LENGTH;
+        if is_there { Some(u32::from_be_bytes([w, x, y, z])) } else { None }
+    }
+
+    /// Whether a host whose connection ended with `last` takes a SYN of this stamp in its place.
+    #[inline(always)]
+    pub(super) const fn comes_after(self, last: Self) -> bool {
+        self.is_timestamp == last.is_timestamp && self.value.wrapping_sub(last.value).cast_signed() > 0
+    }
+}

@@ -1,0 +1,160 @@
+//! The table of translated flows: what an entry says, and where it is.
+
+use super::sign::Stamp;
+use crate::{
+    abi::{BackendNumber, NAT_SOURCES, NatHead, NatSource},
+    flow_table::{Claim, Entry, FlowTable, Life, Native, PROBES, Served, Stage, units},
+    hash::Hash,
+    maps::Maps,
+};
+
+/// How long after both sides of a connection have closed it another one may have its tuple, in units: a second.
+const QUIET: i32 = 4;
+
+/// What an entry says of its flow, but for the ends that the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Translation {
+    pub backend: BackendNumber,
+    /// Number of the source address, below [`NAT_SOURCES`].
+    pub source: u8,
+    /// Whether the client's segments carry timestamps.
+    pub is_stamped: bool,
+    /// The way back to the client; 0: not known.
+    pub hop: u8,
+    pub service: u16,
+    /// The backend's port, as it stands in a header.
+    pub port: u16,
+}
+
+impl Translation {
+    const STAMPED: u16 = 1 << 7;
+
+    /// As an entry has it, with what is remembered beside it.
+    #[inline(always)]
+    pub const fn served(self, sequence: u32) -> Served {
+        let stamped = if self.is_stamped { Self::STAMPED } else { 0 };
+        Served {
+            backend: self.backend,
+            since: self.source as u16 | stamped | (self.hop as u16) << 8,
+            slot: self.service as u32 | (self.port as u32) << 16,
+            sequence,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn of(served: Served) -> Self {
+        Self {
+            backend: served.backend,
+            source: served.since as u8 & const { NAT_SOURCES as u8 - 1 },
+            is_stamped: served.since & Self::STAMPED != 0,
+            hop: (served.since >> 8) as u8,
+            service: served.slot as u16,
+            port: (served.slot >> 16) as u16,
+        }
+    }
+}
+
+/// The table at one time, as one packet sees it.
+#[inline(always)]
+pub(super) fn table<'a, M: Maps>(maps: &'a M, head: &'a NatHead) -> FlowTable<'a, M::Nat> {
+    let now = units(maps.now_ns());
+    FlowTable { memory: maps.nat_flows(), mask: head.flows.mask, timeouts: &head.flows.timeouts, now }
+}
+
+/// The hash of what is translated but for the source's port: of a packet of the backend `from` to the source `to`. `port` is the
+/// backend's, as it stands in a header, and `ends` is that of the client's flow, by which protocol and IP version are told.
+#[inline(always)]
+pub const fn tuple(head: &NatHead, from: [u64; 2], to: [u64; 2], port: u16, protocol: u8) -> Hash {
+    head.hash_key.hash_words([from[0], from[1], to[0], to[1], port as u64 | (protocol as u64) << 32])
+}
+
+/// The place of a tuple's entry whose port is the `offset`-th: the port's, in a lane that is another one for each tuple and port.
+/// So each tuple has all ports, and none has others' but by chance.
+#[inline(always)]
+pub const fn place(head: &NatHead, tuple: Hash, offset: u32) -> u32 {
+    let mixed = (tuple.0 ^ (offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    scaled((mixed >> 32) as u32, head.lanes).wrapping_mul(head.ports).wrapping_add(offset)
+}
+
+/// A number below `count` for any of 32 bits, as evenly.
+#[inline(always)]
+pub(super) const fn scaled(number: u32, count: u32) -> u32 {
+    ((number as u64).wrapping_mul(count as u64) >> 32) as u32
+}
+
+/// The port of the entry `number`, host order.
+#[inline(always)]
+pub const fn port_of(head: &NatHead, number: u32) -> u16 {
+    match number.checked_rem(head.ports) {
+        Some(offset) => head.first_port.wrapping_add(offset) as u16,
+        None => 0,
+    }
+}
+
+/// The source of this number, if it is one.
+#[inline(always)]
+pub(super) fn source(head: &NatHead, number: u8) -> &NatSource {
+    &head.sources[usize::from(number) & const { NAT_SOURCES - 1 }]
+}
+
+/// The place of an entry whose port is known: for user space, which puts flows into another table.
+pub struct OnePlace(pub u32);
+
+impl Claim<Native> for OnePlace {
+    fn place(&self, _probe: u32) -> u32 {
+        self.0
+    }
+
+    fn last(&self) -> u32 {
+        0
+    }
+
+    fn may_displace(&self, _served: Served) -> bool {
+        false
+    }
+}
+
+/// The places of a new flow's entry.
+pub(super) struct Ports<'a> {
+    pub(super) head: &'a NatHead,
+    pub(super) tuple: Hash,
+    /// Where the search starts, and how it goes on.
+    pub(super) flow: Hash,
+    /// Of the SYN; `None` of another protocol.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) now: u32,
+}
+
+impl Claim<Native> for Ports<'_> {
+    /// Ports in an order that is the flow's own.
+    #[inline(always)]
+    fn place(&self, probe: u32) -> u32 {
+        let Hash(flow) = self.flow;
+        let number = (flow >> 32) as u32;
+        let number = number.wrapping_add(probe.wrapping_mul(flow as u32 | 1));
+        place(self.head, self.tuple, scaled(number, self.head.ports))
+    }
+
+    #[inline(always)]
+    fn last(&self) -> u32 {
+        PROBES
+    }
+
+    /// A connection that the backend waits for the last packets of makes room a second later for one that the backend takes in its
+    /// place.
+    #[inline(always)]
+    fn weakness(&self, life: Life, entry: &Entry<Native>) -> u32 {
+        let Some(stamp) = self.stamp else { return 0 };
+        if !matches!(life.stage(), Stage::Closed) || !life.is_live() || life.age(self.now) < QUIET {
+            return 0;
+        }
+        let served = entry.read();
+        let last = Stamp { is_timestamp: Translation::of(served).is_stamped, value: served.sequence };
+        if stamp.comes_after(last) { 1 << 29 | life.age(self.now).cast_unsigned() & 0x1fff_ffff } else { 0 }
+    }
+
+    #[inline(always)]
+    fn may_displace(&self, _served: Served) -> bool {
+        false
+    }
+}

@@ -1,0 +1,222 @@
+//! The way of a packet that is translated, or may be: it is to a service in `nat`, or to an address that translated packets come
+//! from.
+//!
+//! In the kernel it is a program of its own, to which the load balancer's hands packets over: each is verified apart, and what
+//! is not translated pays nothing for what is.
+
+use super::{Known, Subprograms, conclude, location};
+use crate::{
+    abi::{BackendNumber, Exit, Target},
+    lookup::Lookup,
+    maps::{Maps, View},
+    select::{self, flow},
+    step::{Decision, FlowLocation, FlowRelation, Outcome, Seen, Step, StepResult},
+    wire::{
+        ethernet,
+        ip::Transport,
+        ipv4::V4,
+        ipv6::V6,
+        link::Link,
+        packet::{Places, after},
+        plain,
+    },
+};
+
+/// Processes a packet that was handed over, and counts it.
+///
+/// # Errors
+/// The exit of a packet that is not forwarded.
+#[inline(always)]
+pub fn process_with<P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+) -> Result<Outcome, Exit> {
+    let decided = parse(packet, maps, subprograms).unwrap_or_else(Into::into);
+    let concluded = conclude(packet, maps, subprograms, decided);
+    let exit = concluded.exit();
+    if matches!(exit, Exit::NatTx | Exit::NatRedirect | Exit::NatReplyTx | Exit::NatReplyRedirect) {
+        // The detail of a packet that was sent.
+        return Ok(Outcome { exit, egress: concluded.detail() });
+    }
+    Err(exit)
+}
+
+#[inline(always)]
+fn parse<P: Places, M: Maps>(packet: &mut P, maps: &M, subprograms: &impl Subprograms<P, M>) -> Result<Decision, Exit> {
+    let link = Link::parse(packet).ok_or(Exit::NotOurs)?;
+    let view = maps.view().ok_or(Exit::NotOurs)?;
+    match link.ether_type {
+        ethernet::IPV4 => network::<V4, P, M>(packet, maps, subprograms, view, link),
+        ethernet::IPV6 => network::<V6, P, M>(packet, maps, subprograms, view, link),
+        _ => Err(Exit::NotOurs),
+    }
+}
+
+#[inline(always)]
+fn network<F: Lookup, P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    view: View<'_>,
+    link: Link,
+) -> Result<Decision, Exit> {
+    let Some((header, start)) = packet.places::<F::Header, plain::Start>(link.l3) else {
+        return Ok(slow(packet, maps, subprograms, view, link));
+    };
+    let (header, start): (&F::Header, _) = (packet.at(header), packet.at(start));
+    let Some(protocol) = F::plain(header) else { return Ok(slow(packet, maps, subprograms, view, link)) };
+    let Some(target) = F::find_any(maps, view, F::destination(header), start.destination(), protocol) else {
+        let location = location::<F>(link, view, protocol, false);
+        let result = subprograms.back(packet, maps, location);
+        if result != Exit::NotOurs.into() {
+            return Ok(sent(packet, maps, subprograms, location, result));
+        }
+        let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
+        return Ok(F::unserved(view, F::destination(header), Exit::NotOurs));
+    };
+    // Something else was published meanwhile.
+    if !target.is_translated() {
+        return Err(Exit::NatRaced);
+    }
+    let end = F::length(header).wrapping_sub(const { size_of::<F::Header>() - F::COUNTED });
+    let syn = start.head(protocol).check(protocol, F::COUNTED, end).map_err(|_| Exit::Malformed)?;
+    let at = Transport { protocol, offset: after(link.l3, size_of::<F::Header>()) };
+    let starts = syn || flow::starts_quic(packet, target, at);
+    let known = Some((target, flow::hash::<F>(view, target, F::source(header), start.ports())));
+    let location = location::<F>(link, view, protocol, starts);
+    let result = found(packet, maps, subprograms, target, known, location);
+    Ok(sent(packet, maps, subprograms, location, result))
+}
+
+/// A packet that is not plain.
+#[inline(always)]
+fn slow<P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    view: View<'_>,
+    link: Link,
+) -> Decision {
+    let classified = subprograms.classify_translated(packet, maps, link, view.bank);
+    let (location, result) = match classified.step() {
+        Step::Select(location) if matches!(location.relation, FlowRelation::IcmpQuote) => {
+            (location, subprograms.quoted(packet, maps, location))
+        }
+        Step::Select(location) => {
+            let target = Target::from_word(subprograms.target(packet, maps, location));
+            let mut result = if target.is_translated() {
+                found(packet, maps, subprograms, target, None, location)
+            } else {
+                subprograms.back(packet, maps, location)
+            };
+            if let (Step::Translate(how), FlowRelation::FirstFragment) = (result.step(), location.relation) {
+                result = subprograms.remember(packet, maps, link, view.bank, how);
+            }
+            (location, result)
+        }
+        Step::Leave(_) | Step::Forward(_) | Step::Choose(_) | Step::Change(_) | Step::Translate(_) => {
+            (later_fragment(link, view), classified)
+        }
+    };
+    if result == Exit::NotOurs.into() {
+        // As if nothing were translated.
+        return match subprograms.classify(packet, maps, link, view.bank).step() {
+            Step::Leave(decided) => decided,
+            Step::Select(FlowLocation { relation: FlowRelation::IcmpQuote | FlowRelation::TunnelQuote, .. }) => {
+                Decision::unserved(Exit::IcmpError, view.bank)
+            }
+            Step::Forward(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) | Step::Translate(_) => {
+                Decision::unserved(Exit::NotOurs, view.bank)
+            }
+        };
+    }
+    let result = match (result.step(), location.relation) {
+        (Step::Translate(how), FlowRelation::IcmpQuote) => subprograms.requote(packet, maps, location, how),
+        _ => result,
+    };
+    sent(packet, maps, subprograms, location, result)
+}
+
+/// Where a later fragment has what is read of it: no ports.
+#[inline(always)]
+const fn later_fragment(link: Link, view: View<'_>) -> FlowLocation {
+    let v6 = link.ether_type == ethernet::IPV6;
+    FlowLocation { relation: FlowRelation::Whole, l3: link.l3, l4: 0, protocol: 0, bank: view.bank, starts: false, v6 }
+}
+
+/// The entry of a packet to a service in `nat`: there is one, or one is made with the backend that is chosen.
+#[inline(always)]
+fn found<P: Places, M: Maps>(
+    packet: &P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    target: Target,
+    known: Known,
+    location: FlowLocation,
+) -> StepResult {
+    let result = subprograms.forth(packet, maps, target, location, 0);
+    let Step::Select(_) = result.step() else { return result };
+    let to = match chosen(packet, maps, subprograms, target, known, location) {
+        Ok(to) => to,
+        Err(decided) => return decided.into(),
+    };
+    let result = subprograms.open(packet, maps, target, location, to);
+    // Another CPU was faster.
+    if let Step::Select(_) = result.step() { subprograms.forth(packet, maps, target, location, to) } else { result }
+}
+
+/// The backend of a flow that starts, or starts anew.
+#[inline(always)]
+fn chosen<P: Places, M: Maps>(
+    packet: &P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    target: Target,
+    known: Known,
+    location: FlowLocation,
+) -> Result<BackendNumber, Decision> {
+    // A client that comes by another address goes on with its connection.
+    if target.is_by_connection()
+        && known.is_some()
+        && let Step::Forward(chosen) = subprograms.route(packet, maps, known, location).step()
+    {
+        return Ok(chosen.backend);
+    }
+    // Whatever was recorded is in the entry: slots say only where flows go that start.
+    if let Some((target, flow)) = known
+        && let Some((owner, _)) = select::stable_owner(maps, target.stateless(), flow, true)
+    {
+        return Ok(owner);
+    }
+    // As of one without a record.
+    super::sent(subprograms.choose(packet, maps, known, location, Some(Seen::default()))).map(|to| to.backend)
+}
+
+/// What becomes of a packet whose entry was looked for.
+#[inline(always)]
+fn sent<P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    subprograms: &impl Subprograms<P, M>,
+    location: FlowLocation,
+    result: StepResult,
+) -> Decision {
+    let how = match result.step() {
+        Step::Translate(how) => how,
+        Step::Leave(decided) => return decided,
+        Step::Forward(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) => return Exit::BadTables.into(),
+    };
+    left(subprograms.send(packet, maps, location, how))
+}
+
+/// How a packet leaves.
+#[inline(always)]
+const fn left(result: StepResult) -> Decision {
+    match result.step() {
+        Step::Leave(decided) => decided,
+        Step::Translate(_) | Step::Forward(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) => {
+            Decision::new(Exit::BadTables, 0)
+        }
+    }
+}

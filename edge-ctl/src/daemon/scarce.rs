@@ -1,0 +1,124 @@
+//! Ports of translated sources that run out: told at three quarters of them, and when there are plenty again.
+
+use std::collections::BTreeMap;
+
+use edge_common::abi::BackendNumber;
+
+use crate::{
+    bpf::{NatBackend, NatUse},
+    control::events::EventKind,
+};
+
+/// In percent: at so many ports in use it is told, and at so few that it is over. Of 16 places that a new flow looks at, all are
+/// taken once in a hundred times when three quarters are.
+const SCARCE: u64 = 75;
+const PLENTY: u64 = 60;
+
+/// Of what there are too few: ports by which a backend is reached from a source, or entries of the table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scarce {
+    Ports(BackendNumber, String),
+    Entries,
+}
+
+/// What was told.
+#[derive(Debug, Default)]
+pub(super) struct Told(BTreeMap<Scarce, String>);
+
+/// An event to report: kind, subject, message.
+pub(super) type Change = (EventKind, String, String);
+
+impl Told {
+    /// Compares what is in use with what was told; `name` gives a backend's.
+    pub(super) fn look(&mut self, nat: &NatUse, name: impl Fn(BackendNumber) -> Option<String>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for NatBackend { backend, source, counts } in &nat.backends {
+            let (Some(source), Some(name)) = (source, name(*backend)) else { continue };
+            let what = format!("{} of {} ports of {source} are in use", counts.flows, nat.ports);
+            let remedy = "another source in [nat], or more `ports`";
+            changes.extend(self.judge(
+                Scarce::Ports(*backend, source.to_string()),
+                &name,
+                (counts.flows, nat.ports),
+                &what,
+                remedy,
+            ));
+        }
+        let what = format!("{} of {} entries for translated flows are in use", nat.flows, nat.room);
+        changes.extend(self.judge(Scarce::Entries, "nat", (nat.flows, nat.room), &what, "larger [limits] `nat_flows`"));
+        // Who has no flow any more is not counted.
+        let counted = |of: &Scarce| match of {
+            Scarce::Entries => true,
+            Scarce::Ports(number, source) => nat.backends.iter().any(|counted| {
+                counted.backend == *number && counted.source.is_some_and(|known| known.to_string() == *source)
+            }),
+        };
+        let gone: Vec<_> = self.0.keys().filter(|of| !counted(of)).cloned().collect();
+        changes.extend(gone.into_iter().filter_map(|of| {
+            self.0.remove(&of).map(|subject| (EventKind::PortsPlenty, subject, "no port is in use any more".to_owned()))
+        }));
+        changes
+    }
+
+    fn judge(
+        &mut self,
+        of: Scarce,
+        subject: &str,
+        (used, all): (u32, u32),
+        what: &str,
+        remedy: &str,
+    ) -> Option<Change> {
+        let percent = u64::from(used) * 100 / u64::from(all).max(1);
+        if percent >= SCARCE && !self.0.contains_key(&of) {
+            self.0.insert(of, subject.to_owned());
+            return Some((EventKind::PortsScarce, subject.to_owned(), format!("{what}: {remedy}")));
+        }
+        if percent < PLENTY && self.0.remove(&of).is_some() {
+            return Some((EventKind::PortsPlenty, subject.to_owned(), what.to_owned()));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::NatCounts;
+
+    fn used(flows: u32) -> NatUse {
+        let counts = NatCounts { flows, ..NatCounts::default() };
+        let backends = vec![NatBackend { backend: 1, source: Some("198.51.100.5".parse().unwrap()), counts }];
+        NatUse { flows, room: 1000, ports: 100, backends }
+    }
+
+    #[test]
+    fn ports_are_told_once_until_there_are_plenty() {
+        let mut told = Told::default();
+        let mut look = |flows| {
+            let changes = told.look(&used(flows), |_| Some("a/a1".to_owned()));
+            changes
+                .into_iter()
+                .map(|(kind, subject, text)| format!("{} {subject}: {text}", kind.name()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(look(74), [""; 0]);
+        assert_eq!(
+            look(75),
+            ["ports_scarce a/a1: 75 of 100 ports of 198.51.100.5 are in use: another source in [nat], or more `ports`"]
+        );
+        assert_eq!(look(99), [""; 0], "it is known");
+        assert_eq!(look(60), [""; 0], "not yet plenty");
+        assert_eq!(look(59), ["ports_plenty a/a1: 59 of 100 ports of 198.51.100.5 are in use"]);
+        assert_eq!(look(80).len(), 1);
+        let changes = told.look(&NatUse { ports: 100, room: 1000, ..NatUse::default() }, |_| None);
+        assert_eq!(changes.len(), 1, "none is in use any more: {changes:?}");
+    }
+
+    #[test]
+    fn so_are_entries() {
+        let nat = NatUse { flows: 750, room: 1000, ports: 100, backends: Vec::new() };
+        let changes = Told::default().look(&nat, |_| None);
+        let text = "750 of 1000 entries for translated flows are in use: larger [limits] `nat_flows`";
+        assert_eq!(changes, [(EventKind::PortsScarce, "nat".to_owned(), text.to_owned())]);
+    }
+}

@@ -1,0 +1,51 @@
+//! The program that the load balancer's hands packets over to. It stands in a map of programs, which the kernel empties with the
+//! map's last pin or descriptor: so the map is pinned for as long as the load balancer's program is attached.
+
+use std::fs;
+
+use aya::{
+    Ebpf,
+    maps::{MapData, ProgramArray},
+};
+use edge_common::abi::program;
+
+use super::{XdpError, edge_links, link};
+use crate::bpf::{self, BpfError, PinDir, found};
+
+/// Loads the program and puts it where the load balancer's finds it.
+pub(super) fn fill(object: &mut Ebpf) -> Result<ProgramArray<MapData>, XdpError> {
+    let failed = |source| XdpError::Map { name: program::CALLS, source };
+    let map = object.take_map(program::CALLS).ok_or(XdpError::NotInObject(program::CALLS))?;
+    let mut calls = ProgramArray::try_from(map).map_err(failed)?;
+    let nat = link::load(object, program::NAT)?;
+    let unusable = |source| XdpError::Program { name: program::NAT, source: Box::new(source) };
+    let nat = nat.fd().map_err(unusable)?;
+    calls.set(program::NAT_AT, nat, 0).map_err(failed)?;
+    Ok(calls)
+}
+
+/// Pins the map for the load balancer's program of this number.
+pub(super) fn pin(calls: ProgramArray<MapData>, pins: &PinDir, number: u32) -> Result<(), XdpError> {
+    bpf::make_dir(&pins.calls())?;
+    let path = pins.calls().join(number.to_string());
+    bpf::remove_file(&path)?;
+    Ok(calls.pin(&path).map_err(|source| BpfError::Pin { path, source })?)
+}
+
+/// Forgets the maps of programs that are not attached any more; the one of `number` stays.
+pub(super) fn forget(pins: &PinDir, number: u32) -> Result<(), XdpError> {
+    let mut used = vec![number];
+    for pinned in edge_links::all(pins)? {
+        used.extend(link::program_id(&pinned.path)?);
+    }
+    let directory = pins.calls();
+    let failed = |source| BpfError::file(&directory, source);
+    for entry in found(fs::read_dir(&directory)).map_err(failed)?.into_iter().flatten() {
+        let entry = entry.map_err(failed)?;
+        let of = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if of.is_some_and(|of| !used.contains(&of)) {
+            bpf::remove_file(&entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! `nat`: backends that know nothing of the edge, with a real web server each, behind translated addresses and ports.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use edge_tests::lab::{
+    nginx,
+    patience::patience,
+    process::Process,
+    small::{BACKENDS, CLIENT, Small},
+    status, tool,
+    topology::EDGE,
+    wait_until,
+};
+
+const VIPS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
+const PORT: u16 = 443;
+
+/// The lab, whose backends serve at addresses of their own and have no VIP of these.
+struct Nat {
+    lab: Small,
+    _servers: Vec<Process>,
+    _dir: tempfile::TempDir,
+}
+
+/// `more` is added to the service.
+fn configuration(more: &str) -> String {
+    let mut text = format!(
+        "hash_key = \"4be0a7c195d2438f8a6613f05c7d92ea\"\nslots = 1024\n[limits]\nflows = 1024\nfragments = 64\nnat_flows = 16384\n\
+         [nat]\nsource_v4 = [\"10.0.0.1\"]\nsource_v6 = [\"fd00::1\"]\nports = \"16384-20479\"\n\
+         [[interface]]\nname = \"eth0\"\n[[interface]]\nname = \"eth1\"\n[[interface]]\nname = \"eth2\"\n\
+         [defaults.pool]\nport = 80\n[defaults.probe]\ntype = \"http\"\nport = 80\npath = \"/healthz\"\ninterval = \"{interval}ms\"\nthrough = \"address\"\n",
+        interval = patience(Duration::from_millis(100)).as_millis(),
+    );
+    for (number, provider) in (1..).zip(["a", "b"]) {
+        let addresses = format!("\"10.1.{number}.11\", \"fd01:{number}::11\"");
+        let _infallible = write!(
+            text,
+            "[[pool]]\nname = \"provider-{provider}\"\n[[pool.backend]]\nname = \"{provider}1\"\naddress = [{addresses}]\n"
+        );
+    }
+    text + &format!(
+        "[[service]]\nname = \"web\"\nvips = [\"{}\", \"{}\"]\nports = [\"{PORT}/tcp\"]\nmode = \"nat\"\n\
+         pools = [\"provider-a\", \"provider-b\"]\n{more}# end\n",
+        VIPS[0], VIPS[1]
+    )
+}
+
+impl Nat {
+    fn start(more: &str) -> Self {
+        let mut lab = Small::on_veth().expect("the lab comes up");
+        for backend in BACKENDS {
+            lab.pass(backend).expect("its veth takes what is sent");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = |name| nginx::start(lab.netns(name), name, &dir.path().join(name)).expect("nginx starts");
+        let servers = BACKENDS.map(server).into();
+        lab.configure(&configuration(more)).expect("it can be written");
+        lab.start_daemon().expect("all backends are up");
+        Self { lab, _servers: servers, _dir: dir }
+    }
+
+    /// Takes a backend's link down, and waits until the edge knows that it is.
+    fn silence(&self, backend: usize) {
+        self.lab.netns(BACKENDS[backend]).ip("link set eth0 down\n").expect("it goes down");
+        self.wait_for(backend, "down");
+    }
+
+    /// The same the other way round.
+    fn bring_back(&self, backend: usize) {
+        let number = backend + 1;
+        let lines = format!(
+            "link set eth0 up\naddr replace fd01:{number}::11/64 dev eth0 nodad\n\
+             route replace default via 10.1.{number}.1\nroute replace default via fd01:{number}::1\n"
+        );
+        self.lab.netns(BACKENDS[backend]).ip(&lines).expect("it comes up");
+        self.wait_for(backend, "up");
+    }
+
+    fn wait_for(&self, backend: usize, health: &str) {
+        let name = ["a1", "b1"][backend];
+        let is_so = || {
+            let seen = status::backends(&self.lab.edge()?.status(self.lab.netns(EDGE))?)?;
+            Ok(seen.iter().filter(|backend| backend.name == name).all(|backend| backend.health == health))
+        };
+        let waited = wait_until(patience(Duration::from_secs(20)), is_so).expect("a status");
+        assert!(waited, "{name} is not {health}: {}", self.lab.ctl(&["status"]).expect("a status"));
+    }
+
+    /// Names of those that answer `count` requests.
+    fn ask(&self, vip: &str, count: usize) -> BTreeSet<String> {
+        let host = if vip.contains(':') { format!("[{vip}]") } else { vip.to_owned() };
+        let answer = || {
+            let mut command = self.lab.netns(CLIENT).command("curl").expect("a command");
+            let seconds = patience(Duration::from_secs(3)).as_secs().to_string();
+            command.args(["-gsS", "-m", &seconds, &format!("http://{host}:{PORT}/")]);
+            tool::run(&mut command).expect("an answer").trim().to_owned()
+        };
+        (0..count).map(|_| answer()).collect()
+    }
+}
+
+/// A connection of a client, which says what it gets as an answer to one more request.
+struct Connection(TcpStream);
+
+impl Connection {
+    fn open(nat: &Nat, vip: &str) -> Self {
+        let address = SocketAddr::new(vip.parse().expect("an address"), PORT);
+        let connected = || TcpStream::connect_timeout(&address, patience(Duration::from_secs(3)));
+        let stream = nat.lab.netns(CLIENT).within(connected).expect("a namespace").expect("a connection");
+        stream.set_read_timeout(Some(patience(Duration::from_secs(3)))).expect("a timeout");
+        Self(stream)
+    }
+
+    /// Who answers one more request.
+    fn ask(&mut self) -> io::Result<String> {
+        self.0.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
+        let mut answer = [0; 4096];
+        let length = self.0.read(&mut answer)?;
+        let text = String::from_utf8_lossy(&answer[..length]);
+        let name = text.lines().find_map(|line| line.strip_prefix("x-backend: "));
+        name.map(ToOwned::to_owned).ok_or_else(|| io::Error::other(format!("no name in {text:?}")))
+    }
+}
+
+#[test]
+fn a_backend_that_knows_nothing_serves_clients_of_its_own_ip_version() {
+    let nat = Nat::start("");
+    for vip in VIPS {
+        assert_eq!(nat.ask(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
+    }
+}
+
+#[test]
+fn clients_of_a_provider_that_dies_are_reset_and_served_by_the_other() {
+    let nat = Nat::start("");
+    let mut clients = VIPS.map(|vip| Connection::open(&nat, vip));
+    for client in &mut clients {
+        for _ in 0..3 {
+            assert_eq!(client.ask().expect("an answer"), BACKENDS[0]);
+        }
+    }
+    nat.silence(0);
+    for (vip, client) in VIPS.into_iter().zip(&mut clients) {
+        let error = client.ask().expect_err("its backend is dead");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{vip}: {error}");
+        assert_eq!(nat.ask(vip, 3), BTreeSet::from([BACKENDS[1].to_owned()]), "{vip}");
+    }
+}
+
+#[test]
+fn a_flow_that_sticks_waits_for_its_backend() {
+    let nat = Nat::start("on_backend_down = \"stick\"\n");
+    let mut client = Connection::open(&nat, VIPS[0]);
+    assert_eq!(client.ask().expect("an answer"), BACKENDS[0]);
+    nat.silence(0);
+    assert_eq!(nat.ask(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]));
+    client.0.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let error = client.ask().expect_err("nobody answers");
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+    nat.bring_back(0);
+    client.0.set_read_timeout(Some(patience(Duration::from_secs(10)))).expect("a timeout");
+    let mut answer = [0; 4096];
+    assert!(client.0.read(&mut answer).expect("the request is sent again") > 0);
+}
+
+#[test]
+fn flows_outlive_the_controller_a_restart_and_another_configuration() {
+    let mut nat = Nat::start("");
+    let mut clients = VIPS.map(|vip| Connection::open(&nat, vip));
+    let mut all_go_on = |when: &str| {
+        for client in &mut clients {
+            assert_eq!(client.ask().unwrap_or_else(|error| panic!("{when}: {error}")), BACKENDS[0], "{when}");
+        }
+    };
+    all_go_on("at first");
+    nat.lab.kill_daemon().expect("it is killed");
+    all_go_on("without a controller");
+    assert_eq!(nat.ask(VIPS[0], 3), BTreeSet::from([BACKENDS[0].to_owned()]), "and new ones come");
+    nat.lab.start_daemon().expect("it starts again");
+    all_go_on("after a restart");
+    nat.lab.ctl(&["drain", "provider-a/a1"]).expect("it drains");
+    all_go_on("while it drains");
+    assert_eq!(nat.ask(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]), "new ones go elsewhere");
+    nat.lab.ctl(&["enable", "provider-a/a1"]).expect("it is enabled");
+    nat.lab.ctl(&["failover", "web", "--to", "provider-b"]).expect("it fails over");
+    all_go_on("after a failover");
+    let path = nat.lab.edge().expect("an edge").configuration();
+    // Larger maps, other ports: flows are carried over.
+    let text =
+        configuration("").replace("nat_flows = 16384", "nat_flows = 32768").replace("16384-20479", "16384-24575");
+    std::fs::write(&path, text).expect("it is written");
+    nat.lab.ctl(&["apply", path.to_str().expect("a path")]).expect("it is applied");
+    all_go_on("in larger maps");
+}

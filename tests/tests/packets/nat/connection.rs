@@ -1,0 +1,160 @@
+//! The life of a connection, and what each packet of it becomes.
+
+use edge_common::{abi::Exit, flow_table::Stage};
+use edge_tests::{
+    both::Both,
+    namespace::{LO, in_namespace},
+    packet::{ACK, FIN, Frame, Ip, Payload, RST, SYN, Tcp, Udp},
+    world::{CLIENT_MAC, DOWN, EDGE_MAC, Side},
+};
+
+use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, exit, run, segment, world};
+
+const AWAY: u32 = 77;
+/// With what the client begins, and the backend.
+const CLIENT: u32 = 1000;
+const BACKEND: u32 = 70_000;
+
+/// What leaves for a packet of the client, if all is right: built without looking at how it is done.
+fn to_backend(both: &Both, client: Client, egress: u32, segment: Tcp) -> Frame {
+    let flow = client.translated(both).expect("a flow");
+    let (backend, port) = (flow.translation.backend, flow.port);
+    assert!((FIRST_PORT..FIRST_PORT + 64).contains(&port), "port {port}");
+    let payload = match client.service {
+        TCP => Payload::Tcp(Tcp { source: port, destination: BACKEND_PORT, ..segment }),
+        _ => Payload::Udp(Udp { source: port, destination: BACKEND_PORT, data: segment.data, ..Udp::default() }),
+    };
+    let ip = Ip { ttl: 63, ..Ip::new(client.side.source(), address(client.side, backend), payload) };
+    let number = u8::try_from(backend).expect("a few");
+    Frame::new([0x02, 0, 0, 0xbb, 0, number], [0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")], ip)
+}
+
+/// What leaves for a packet of the backend.
+fn to_client(client: Client, segment: Tcp) -> Frame {
+    let payload = match client.service {
+        TCP => Payload::Tcp(Tcp { source: PORT, destination: client.port, ..segment }),
+        _ => Payload::Udp(Udp { source: PORT, destination: client.port, data: segment.data, ..Udp::default() }),
+    };
+    let ip = Ip { ttl: 63, ..Ip::new(client.side.vip(), client.side.client(), payload) };
+    Frame::new(CLIENT_MAC, EDGE_MAC, ip)
+}
+
+#[test]
+fn each_packet_of_a_connection_is_translated_and_says_how_far_it_is() {
+    for (side, egress) in [(Side::V4, LO), (Side::V6, LO), (Side::V4, AWAY), (Side::V6, AWAY)] {
+        in_namespace(|| {
+            let both = Both::new(world(side, 64, 4, egress));
+            let client = Client { side, port: 40_000, service: TCP };
+            let forth = if egress == LO { Exit::NatTx } else { Exit::NatRedirect };
+            let went = |says: Tcp, stage: Stage| {
+                let seen = run(&both, &client.sends(says.clone()));
+                assert_eq!((exit(&seen), seen.egress), (forth, egress), "{says:?}");
+                assert_eq!(seen.frame, to_backend(&both, client, egress, says).bytes());
+                assert_eq!(client.translated(&both).expect("a flow").stage, stage);
+            };
+            let came = |says: Tcp, stage: Stage| {
+                let seen = run(&both, &client.answered(&both, says.clone()));
+                assert_eq!(exit(&seen), Exit::NatReplyTx, "{says:?}");
+                assert_eq!(seen.frame, to_client(client, says).bytes());
+                assert_eq!(client.translated(&both).expect("a flow").stage, stage);
+            };
+            went(segment(SYN, CLIENT, 0), Stage::HalfOpen);
+            came(segment(SYN | ACK, BACKEND, CLIENT + 1), Stage::Answered);
+            went(segment(ACK, CLIENT + 1, BACKEND + 9_000_000), Stage::Answered);
+            went(segment(ACK, CLIENT + 1, BACKEND + 1), Stage::Established);
+            came(segment(ACK, BACKEND + 1, CLIENT + 12), Stage::Established);
+            came(segment(FIN | ACK, BACKEND + 12, CLIENT + 12), Stage::BackendClosed);
+            went(segment(ACK, CLIENT + 12, BACKEND + 13), Stage::BackendClosed);
+            went(segment(FIN | ACK, CLIENT + 12, BACKEND + 13), Stage::Closed);
+            came(segment(ACK, BACKEND + 13, CLIENT + 13), Stage::Closed);
+            // The client's port comes round.
+            went(segment(SYN, CLIENT + 90_000, 0), Stage::HalfOpen);
+            came(segment(SYN | ACK, BACKEND + 5, CLIENT + 90_001), Stage::Answered);
+            went(segment(ACK, CLIENT + 90_001, BACKEND + 6), Stage::Established);
+            came(segment(RST, BACKEND + 6, 0), Stage::Reset);
+            let counts = both.memory.service_traffic(TCP);
+            assert_eq!((counts.packets, counts.flows), (7, 1));
+        });
+    }
+}
+
+#[test]
+fn an_answer_leaves_by_the_interface_and_to_the_router_that_the_client_came_by() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let both = Both::new(world(side, 64, 4, AWAY));
+            let client = Client { side, port: 40_000, service: UDP };
+            let seen = run(&both, &client.sends(Tcp::default()));
+            assert_eq!((exit(&seen), seen.egress), (Exit::NatRedirect, AWAY));
+            let seen = run(&both, &client.answered(&both, Tcp::default()));
+            assert_eq!((exit(&seen), &seen.frame), (Exit::NatReplyTx, &to_client(client, Tcp::default()).bytes()));
+            // Its next packet comes by another router.
+            let router = [0x02, 0, 0, 0xcc, 0, 9];
+            let moved = Frame { source: router, ..client.sends(Tcp::default()) };
+            assert_eq!(exit(&run(&both, &moved)), Exit::NatRedirect);
+            let seen = run(&both, &client.answered(&both, Tcp::default()));
+            assert_eq!(seen.frame[..6], router);
+            assert_eq!(both.memory.nat.hops().len(), 2);
+        });
+    }
+}
+
+#[test]
+fn datagrams_without_a_checksum_stay_without_and_no_other_loses_its_own() {
+    in_namespace(|| {
+        let both = Both::new(world(Side::V4, 64, 4, LO));
+        for port in 0..=2000u16 {
+            let client = Client { side: Side::V4, port: 30_000 + port, service: UDP };
+            let data = Tcp { data: port.to_be_bytes().to_vec(), ..Tcp::default() };
+            let mut frame = client.sends(data);
+            let plain = if let Payload::Udp(udp) = &mut ip(&mut frame).payload
+                && port % 2 == 0
+            {
+                udp.checksum = Some(0);
+                true
+            } else {
+                false
+            };
+            let seen = both.run(&frame.bytes());
+            if exit(&seen) == Exit::NatExhaustedSilent {
+                break;
+            }
+            let checksum = &seen.frame[40..42];
+            assert_eq!(checksum == [0, 0], plain, "{port}");
+        }
+    });
+}
+
+fn ip(frame: &mut Frame) -> &mut Ip {
+    match &mut frame.network {
+        edge_tests::packet::Network::Ip(ip) => ip,
+        other @ edge_tests::packet::Network::Other(..) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn datagrams_of_a_dead_backend_go_to_another_one_at_once() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = Both::new(world(side, 64, 4, LO));
+            let client = Client { side, port: 40_000, service: UDP };
+            run(&both, &client.sends(Tcp::default()));
+            run(&both, &client.answered(&both, Tcp::default()));
+            let before = client.translated(&both).expect("a flow");
+            assert_eq!(before.stage, Stage::Established);
+            kill(&mut both, before.translation.backend);
+            assert_eq!(exit(&run(&both, &client.sends(Tcp::default()))), Exit::NatTx);
+            let after = client.translated(&both).expect("a flow");
+            assert_ne!(after.translation.backend, before.translation.backend);
+            assert_eq!(after.stage, Stage::HalfOpen);
+        });
+    }
+}
+
+/// Takes a backend down, and makes its slots its successors'.
+pub(super) fn kill(both: &mut Both, backend: u16) {
+    both.change(|world| {
+        world.backends[usize::from(backend)].state = DOWN;
+        world.services.iter_mut().for_each(|service| service.in_transition = true);
+    });
+}

@@ -1,0 +1,112 @@
+//! Ports that run out, and who has to make room for whom.
+
+use edge_common::{
+    abi::Exit,
+    flow_table::{Stage, UNIT},
+};
+use edge_tests::{
+    both::{Both, Program, on_host},
+    kernel::Arrival,
+    namespace::{LO, in_namespace},
+    packet::{ACK, FIN, SYN, Tcp},
+    world::Side,
+};
+
+use super::{Client, TCP, UDP, exit, run, segment, world};
+
+/// Opens connections until one is refused; returns those that stand.
+fn fill(both: &Both, side: Side, service: u32) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for port in 10_000.. {
+        let client = Client { side, port, service };
+        let left = exit(&run(both, &client.sends(segment(SYN, 5, 0))));
+        let refused = if service == TCP { Exit::NatExhausted } else { Exit::NatExhaustedSilent };
+        if left == refused {
+            break;
+        }
+        assert_eq!(left, Exit::NatTx, "after {} of {side:?} {service}", clients.len());
+        clients.push(client);
+        let answer = if service == TCP { segment(SYN | ACK, 100, 6) } else { Tcp::default() };
+        run(both, &client.answered(both, answer));
+        if service == TCP {
+            run(both, &client.sends(segment(ACK, 6, 101)));
+        }
+        assert_eq!(client.translated(both).expect("a flow").stage, Stage::Established);
+    }
+    clients
+}
+
+#[test]
+fn when_no_port_is_left_a_new_connection_is_refused_and_none_that_stands_is_harmed() {
+    for (side, service) in [(Side::V4, TCP), (Side::V6, TCP), (Side::V4, UDP), (Side::V6, UDP)] {
+        in_namespace(|| {
+            // One lane: each port once.
+            let both = Both::new(world(side, 64, 1, LO));
+            let clients = fill(&both, side, service);
+            assert!(clients.len() > 40, "{}", clients.len());
+            let before = both.memory.nat.flows();
+            for port in 50_000..50_200 {
+                let client = Client { side, port, service };
+                let left = exit(&run(&both, &client.sends(segment(SYN, 5, 0))));
+                assert!([Exit::NatTx, Exit::NatExhausted, Exit::NatExhaustedSilent].contains(&left), "{left:?}");
+            }
+            let after = both.memory.nat.flows();
+            for client in &clients {
+                let [before, after] = [&before, &after].map(|flows| flows.get(&client.ends()).copied());
+                assert_eq!(before, after, "{client:?}");
+                assert_eq!(exit(&run(&both, &client.sends(segment(ACK, 6, 101)))), Exit::NatTx);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_closed_connections_port_is_free_for_what_the_backend_takes_in_its_place_and_for_nothing_else() {
+    let world = world(Side::V4, 64, 1, LO);
+    let both = world.memory();
+    let send =
+        |frame: &edge_tests::packet::Frame| exit(&on_host(&both, Program::Edge, &frame.bytes(), Arrival::by(LO)));
+    let stamped = |tcp: Tcp, value: u32| {
+        let mut options = vec![1, 1, 8, 10];
+        options.extend(value.to_be_bytes());
+        options.extend([0; 4]);
+        Tcp { options, ..tcp }
+    };
+    let translated = |client: Client| both.nat.flows().remove(&client.ends());
+    let answer = |client: Client, tcp: Tcp| {
+        let flow = translated(client).expect("a flow");
+        let payload =
+            edge_tests::packet::Payload::Tcp(Tcp { source: super::BACKEND_PORT, destination: flow.port, ..tcp });
+        let ip =
+            edge_tests::packet::Ip::new(super::address(Side::V4, flow.translation.backend), Side::V4.source(), payload);
+        edge_tests::packet::Frame::new(edge_tests::world::EDGE_MAC, [2; 6], ip)
+    };
+    // All ports are in use, of connections that the backends have closed, at a time stamp of 1000.
+    let mut clients = Vec::new();
+    for port in 10_000..12_000 {
+        let client = Client { side: Side::V4, port, service: TCP };
+        if send(&client.sends(stamped(segment(SYN, 5, 0), 900))) == Exit::NatExhausted {
+            continue;
+        }
+        clients.push(client);
+        send(&answer(client, segment(SYN | ACK, 100, 6)));
+        send(&client.sends(stamped(segment(ACK, 6, 101), 950)));
+        send(&answer(client, segment(FIN | ACK, 101, 6)));
+        send(&client.sends(stamped(segment(FIN | ACK, 6, 102), 1000)));
+        assert_eq!(translated(client).expect("a flow").stage, Stage::Closed);
+    }
+    assert_eq!(clients.len(), 64);
+    let mut next = 40_000;
+    let mut opens = |value: Option<u32>| {
+        next += 1;
+        let client = Client { side: Side::V4, port: next, service: TCP };
+        let syn = segment(SYN, 5, 0);
+        send(&client.sends(value.map_or(syn.clone(), |value| stamped(syn, value)))) == Exit::NatTx
+    };
+    assert!((0..50).all(|_| !opens(Some(2000))), "not within a second");
+    both.clock_ns.set(both.clock_ns.get() + (6 << UNIT));
+    assert!((0..50).all(|_| !opens(Some(1000))), "as late as the last one: the backend would not take it");
+    assert!((0..50).all(|_| !opens(Some(999))), "an earlier one");
+    assert!((0..50).all(|_| !opens(None)), "without a timestamp");
+    assert!((0..20).any(|_| opens(Some(1001))), "a later one");
+}

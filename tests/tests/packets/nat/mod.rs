@@ -1,0 +1,123 @@
+//! Packets to a service in `nat`, and what its backends answer: each through the real program and through the host pipeline.
+
+mod connection;
+mod full;
+mod property;
+mod refused;
+mod slow;
+
+use std::net::IpAddr;
+
+use edge_common::{
+    abi::{Exit, FlowEnds, Mode},
+    host::Translated,
+};
+use edge_tests::{
+    both::{Both, Seen, Way},
+    packet::{Frame, Ip, Payload, SYN, Tcp, Udp, protocol, verify},
+    world::{CLIENT_MAC, EDGE_MAC, NatWorld, Side, World},
+};
+
+pub(crate) const PORT: u16 = 443;
+/// What the backends serve at.
+pub(crate) const BACKEND_PORT: u16 = 8443;
+pub(crate) const FIRST_PORT: u16 = 20_000;
+/// The numbers of the services.
+pub(crate) const TCP: u32 = 0;
+pub(crate) const UDP: u32 = 1;
+
+/// Two pools of two backends, and two services on both, of TCP and UDP. `egress` is the backends' interface.
+pub(crate) fn world(side: Side, ports: u32, lanes: u32, egress: u32) -> World {
+    let mut world = World::new(64);
+    let mut pool = || {
+        let members = [0; 2].map(|_| world.backend(side, egress));
+        world.pool(&members, 1)
+    };
+    let pools = [pool(), pool()];
+    for protocol in [protocol::TCP, protocol::UDP] {
+        let service = world.service(side.vip(), PORT, protocol, Mode::Nat, &pools);
+        world.services[service as usize].backend_port = BACKEND_PORT;
+        // What runs is in the flow's entry; slots only say where flows go that start.
+        world.services[service as usize].in_transition = false;
+    }
+    world.nat = Some(NatWorld {
+        sources: Side::BOTH.map(Side::source).into(),
+        first_port: FIRST_PORT,
+        ports,
+        lanes,
+        keeps: false,
+    });
+    world
+}
+
+/// A client's end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) side: Side,
+    pub(crate) port: u16,
+    pub(crate) service: u32,
+}
+
+impl Client {
+    pub(crate) const fn protocol(self) -> u8 {
+        if self.service == TCP { protocol::TCP } else { protocol::UDP }
+    }
+
+    pub(crate) fn ends(self) -> FlowEnds {
+        let Self { side, port, .. } = self;
+        FlowEnds { client: side.client(), client_port: port, vip: side.vip(), port: PORT, protocol: self.protocol() }
+    }
+
+    /// What the table says of the flow.
+    pub(crate) fn translated(self, both: &Both) -> Option<Translated> {
+        both.memory.nat.flows().remove(&self.ends())
+    }
+
+    /// A packet of the client: of TCP this segment, with its ports.
+    pub(crate) fn sends(self, segment: Tcp) -> Frame {
+        let payload = packet(self.protocol(), (self.port, PORT), segment);
+        Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(self.side.client(), self.side.vip(), payload))
+    }
+
+    /// A packet of the backend that the table names, to where it saw the client's packets come from.
+    pub(crate) fn answered(self, both: &Both, segment: Tcp) -> Frame {
+        let Translated { translation, port, .. } = self.translated(both).expect("a flow");
+        let payload = packet(self.protocol(), (BACKEND_PORT, port), segment);
+        let mac = [0x02, 0, 0, 0xbb, 0, u8::try_from(translation.backend).expect("a few")];
+        Frame::new(EDGE_MAC, mac, Ip::new(address(self.side, translation.backend), self.side.source(), payload))
+    }
+}
+
+pub(crate) fn address(side: Side, backend: u16) -> IpAddr {
+    side.backend(u8::try_from(backend).expect("a few"))
+}
+
+/// A segment, or a datagram with the same data.
+fn packet(protocol: u8, (source, destination): (u16, u16), segment: Tcp) -> Payload {
+    if protocol == protocol::TCP {
+        Payload::Tcp(Tcp { source, destination, ..segment })
+    } else {
+        Payload::Udp(Udp { source, destination, data: segment.data, ..Udp::default() })
+    }
+}
+
+/// A segment with these flags.
+pub(crate) fn segment(flags: u8, sequence: u32, acknowledgment: u32) -> Tcp {
+    let data = if flags & SYN != 0 { Vec::new() } else { Tcp::default().data };
+    Tcp { flags, sequence, acknowledgment, data, ..Tcp::default() }
+}
+
+/// Sends a frame through both, which have to do the same; its checksums were right, and are.
+pub(crate) fn run(both: &Both, frame: &Frame) -> Seen {
+    let seen = both.run(&frame.bytes());
+    verify::checksums(&seen.frame).unwrap_or_else(|error| panic!("{error}: {seen:?}"));
+    both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+    seen
+}
+
+pub(crate) fn exit(seen: &Seen) -> Exit {
+    match seen.way {
+        Way::Edge(exit) => exit,
+        Way::Decap(_) => panic!("{seen:?}"),
+    }
+}

@@ -1,0 +1,115 @@
+//! What is not translated: packets of nobody's connection, of a dead backend's, and to a source that expects none.
+
+use edge_common::{abi::Exit, flow_table::Stage};
+use edge_tests::{
+    both::Both,
+    namespace::{LO, in_namespace},
+    packet::{ACK, Frame, Ip, Payload, RST, SYN, Tcp, Udp},
+    world::{EDGE_MAC, Side},
+};
+
+use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, connection::kill, exit, run, segment, world};
+
+#[test]
+fn a_connection_that_nobody_knows_is_reset_and_a_reset_is_not() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let both = Both::new(world(side, 64, 4, LO));
+            let client = Client { side, port: 40_000, service: TCP };
+            let seen = run(&both, &client.sends(segment(ACK, 5, 6)));
+            assert_eq!(exit(&seen), Exit::NatNoFlow);
+            let reset = Tcp { source: PORT, destination: client.port, ..segment(RST, 6, 0) };
+            let reset = Tcp { data: Vec::new(), window: 0, ..reset };
+            assert_eq!(&seen.frame[if side == Side::V4 { 34 } else { 54 }..][13..14], &[RST], "{reset:?}");
+            assert_eq!(exit(&run(&both, &client.sends(segment(RST, 5, 6)))), Exit::NatSilent);
+            // A SYN-ACK starts nothing.
+            assert_eq!(exit(&run(&both, &client.sends(segment(SYN | ACK, 5, 6)))), Exit::NatNoFlow);
+            assert!(both.memory.nat.flows().is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_connection_of_a_dead_backend_is_reset_and_begins_anew_elsewhere() {
+    for (side, sticks) in [(Side::V4, false), (Side::V6, false), (Side::V4, true), (Side::V6, true)] {
+        in_namespace(|| {
+            let mut world = world(side, 64, 4, LO);
+            world.services[TCP as usize].sticks = sticks;
+            let mut both = Both::new(world);
+            let client = Client { side, port: 40_000, service: TCP };
+            run(&both, &client.sends(segment(SYN, 5, 0)));
+            run(&both, &client.answered(&both, segment(SYN | ACK, 100, 6)));
+            run(&both, &client.sends(segment(ACK, 6, 101)));
+            let before = client.translated(&both).expect("a flow");
+            assert_eq!(before.stage, Stage::Established);
+            kill(&mut both, before.translation.backend);
+            let seen = run(&both, &client.sends(segment(ACK, 6, 101)));
+            if sticks {
+                assert_eq!(exit(&seen), Exit::NatTx, "it waits");
+                return;
+            }
+            assert_eq!(exit(&seen), Exit::NatBackendDown);
+            assert_eq!(client.translated(&both).expect("a flow").stage, Stage::Reset);
+            assert_eq!(exit(&run(&both, &client.sends(segment(RST, 6, 101)))), Exit::NatSilent);
+            assert_eq!(exit(&run(&both, &client.sends(segment(SYN, 90_000, 0)))), Exit::NatTx);
+            let after = client.translated(&both).expect("a flow");
+            assert_ne!(after.translation.backend, before.translation.backend);
+            assert_eq!(after.stage, Stage::HalfOpen);
+        });
+    }
+}
+
+#[test]
+fn what_comes_to_a_source_and_is_no_answer_is_the_hosts() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let both = Both::new(world(side, 64, 4, LO));
+            let client = Client { side, port: 40_000, service: TCP };
+            run(&both, &client.sends(segment(SYN, 5, 0)));
+            let flow = client.translated(&both).expect("a flow");
+            let backend = address(side, flow.translation.backend);
+            let to = |from, source, destination, tcp: bool| {
+                let payload = if tcp {
+                    Payload::Tcp(Tcp { source, destination, ..segment(ACK, 1, 2) })
+                } else {
+                    Payload::Udp(Udp { source, destination, ..Udp::default() })
+                };
+                Frame::new(EDGE_MAC, [2; 6], Ip::new(from, side.source(), payload))
+            };
+            let other = address(side, flow.translation.backend + 1);
+            for (what, frame) in [
+                ("a port outside of the range", to(backend, BACKEND_PORT, FIRST_PORT + 64, true)),
+                ("this host's ssh", to(backend, BACKEND_PORT, 22, true)),
+                ("another port of the backend", to(backend, BACKEND_PORT + 1, flow.port, true)),
+                ("another backend", to(other, BACKEND_PORT, flow.port, true)),
+                ("another protocol", to(backend, BACKEND_PORT, flow.port, false)),
+                ("another port of the source", to(backend, BACKEND_PORT, flow.port ^ 1, true)),
+            ] {
+                let seen = both.run(&frame.bytes());
+                assert_eq!(exit(&seen), Exit::NotOurs, "{what}");
+                assert_eq!(seen.frame, frame.bytes(), "{what}");
+            }
+            assert_eq!(exit(&run(&both, &to(backend, BACKEND_PORT, flow.port, true))), Exit::NatReplyTx);
+        });
+    }
+}
+
+#[test]
+fn the_last_hop_of_a_packet_ends_here_either_way() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let both = Both::new(world(side, 64, 4, LO));
+            let client = Client { side, port: 40_000, service: UDP };
+            let last = |mut frame: Frame| {
+                let edge_tests::packet::Network::Ip(ip) = &mut frame.network else { panic!("IP") };
+                ip.ttl = 1;
+                frame
+            };
+            assert_eq!(exit(&run(&both, &last(client.sends(Tcp::default())))), Exit::TtlExceeded);
+            assert!(both.memory.nat.flows().is_empty(), "it starts nothing");
+            run(&both, &client.sends(Tcp::default()));
+            assert_eq!(exit(&run(&both, &last(client.answered(&both, Tcp::default())))), Exit::TtlExceeded);
+            assert_eq!(client.translated(&both).expect("a flow").stage, Stage::HalfOpen, "and shows nothing");
+        });
+    }
+}
