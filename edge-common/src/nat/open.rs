@@ -58,6 +58,10 @@ fn opened<P: Packet, M: Maps>(
     }
     let backend = maps.backend(to).ok_or(Exit::BadTables)?;
     let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
+    // The header stays of its IP version.
+    if (backend.family == Family::V6 as u8) != location.v6 {
+        return Err(Exit::BadTables.into());
+    }
     let choice = head.choice(backend.family);
     let number = choice.numbers[scaled(hash.0 as u32, choice.count) as usize & const { NAT_SOURCES - 1 }];
     let own = [backend.port, service.backend_port].map(u16::from_ne_bytes);

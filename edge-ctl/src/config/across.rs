@@ -226,7 +226,7 @@ impl Sections {
         lacking: &mut BTreeMap<String, (usize, String)>,
     ) {
         match service.mode {
-            Ok(Mode::Dsr) => {
+            Ok(mode @ (Mode::Dsr | Mode::Nat)) => {
                 let mismatch = service.vips().iter().find_map(|vip| {
                     let clients = Clients::of(vip.value);
                     let serves =
@@ -237,18 +237,18 @@ impl Sections {
                 });
                 if let Some((vip, backend, other)) = mismatch {
                     let (wanted, had) = (family(vip), family(other));
+                    let name_of = if mode == Mode::Nat { "nat" } else { "dsr" };
                     let what = format!(
-                        "mode \"dsr\" keeps the packet {wanted}, but backend `{}/{}` has only {had}: {other}",
+                        "mode \"{name_of}\" keeps the packet {wanted}, but backend `{}/{}` has only {had}: {other}",
                         name.value, backend.name,
                     );
                     let write =
                         format!("address = [\"{other}\", \"...\"] with one of each IP version, or mode = \"ipip\"");
                     problems.add(name.at, what, write);
                 }
-            }
-            Ok(Mode::Nat) => {
-                let Ok(nat) = &self.nat else { return };
-                if let Some((what, write)) = nat.lacks(service, name, pool) {
+                if let (Mode::Nat, Ok(nat)) = (mode, &self.nat)
+                    && let Some((what, write)) = nat.lacks(service, name, pool)
+                {
                     lacking.entry(what).or_insert((name.at, write));
                 }
             }

@@ -102,7 +102,8 @@ pub(super) fn hash_key(root: &Table<'_>) -> Read<HashKey> {
 }
 
 /// The keys of packaging/edge.toml and docs/examples.
-const SAMPLE_KEYS: [u128; 6] = [
+const SAMPLE_KEYS: [u128; 7] = [
+    0x8d2f_6a3c_51e0_4b97_a6c8_1f0d_3e5b_7294,
     0x6c1f_0a3d_e75b_4492_b8d0_914e_27fa_5c83,
     0x3464_2ffc_2899_196a_7b7b_1525_42a1_ca5d,
     0xec7b_a824_1024_71c4_c9de_b552_b7e6_1878,

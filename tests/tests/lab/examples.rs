@@ -45,7 +45,15 @@ struct Example {
 
 const WEB: [u16; 6] = [443, 2053, 2083, 2087, 2096, 8443];
 
-const ALL: [Example; 5] = [
+const ALL: [Example; 6] = [
+    Example {
+        file: "plain-servers.toml",
+        service: "site",
+        vips: &["192.0.2.10", "2001:db8::10"],
+        tcp: &[443],
+        udp: &[],
+        other: Some("provider-b"),
+    },
     Example {
         file: "https-two-providers.toml",
         service: "site",
@@ -103,10 +111,13 @@ const INITIAL: [u8; 1200] = {
 const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x06server\x07example\x03org\0\0\x10\0\x01";
 
 impl Example {
-    /// The file's text. What of it a lab has to change: its certificates are nobody's but its own.
+    /// The file's text. What of it a lab has to change: its certificates are nobody's but its own, and where answers come back to the
+    /// edge they come by interfaces of their own.
     fn text(&self) -> String {
         let text = fs::read_to_string(Path::new(EXAMPLES).join(self.file)).unwrap();
-        text.replace("type = \"https\"\n", &format!("type = \"https\"\nca = \"{PEM}/ca.pem\"\n"))
+        let text = text.replace("type = \"https\"\n", &format!("type = \"https\"\nca = \"{PEM}/ca.pem\"\n"));
+        let others = "[[interface]]\nname = \"eth1\"\n[[interface]]\nname = \"eth2\"\n[defaults.probe]";
+        if text.contains("mode = \"nat\"") { text.replace("[defaults.probe]", others) } else { text }
     }
 
     /// First and last address of each of its VIPs, at these ports.

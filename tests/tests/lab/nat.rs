@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -13,18 +13,22 @@ use edge_tests::lab::{
     patience::patience,
     process::Process,
     small::{BACKENDS, CLIENT, Small},
-    status, tool,
-    topology::EDGE,
+    status, tcp_echo, tool,
+    topology::{ECHO, EDGE},
+    udp_echo::{self, UdpEcho},
     wait_until,
 };
 
 const VIPS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
 const PORT: u16 = 443;
+/// At which no backend serves.
+const NOBODY: u16 = 4444;
 
 /// The lab, whose backends serve at addresses of their own and have no VIP of these.
 struct Nat {
     lab: Small,
     _servers: Vec<Process>,
+    _echoes: Vec<UdpEcho>,
     _dir: tempfile::TempDir,
 }
 
@@ -34,7 +38,7 @@ fn configuration(more: &str) -> String {
         "hash_key = \"4be0a7c195d2438f8a6613f05c7d92ea\"\nslots = 1024\n[limits]\nflows = 1024\nfragments = 64\nnat_flows = 16384\n\
          [nat]\nsource_v4 = [\"10.0.0.1\"]\nsource_v6 = [\"fd00::1\"]\nports = \"16384-20479\"\n\
          [[interface]]\nname = \"eth0\"\n[[interface]]\nname = \"eth1\"\n[[interface]]\nname = \"eth2\"\n\
-         [defaults.pool]\nport = 80\n[defaults.probe]\ntype = \"http\"\nport = 80\npath = \"/healthz\"\ninterval = \"{interval}ms\"\nthrough = \"address\"\n",
+         [defaults.probe]\ntype = \"http\"\nport = 80\npath = \"/healthz\"\ninterval = \"{interval}ms\"\nthrough = \"address\"\n",
         interval = patience(Duration::from_millis(100)).as_millis(),
     );
     for (number, provider) in (1..).zip(["a", "b"]) {
@@ -44,10 +48,11 @@ fn configuration(more: &str) -> String {
             "[[pool]]\nname = \"provider-{provider}\"\n[[pool.backend]]\nname = \"{provider}1\"\naddress = [{addresses}]\n"
         );
     }
+    let vips = format!("vips = [\"{}\", \"{}\"]", VIPS[0], VIPS[1]);
     text + &format!(
-        "[[service]]\nname = \"web\"\nvips = [\"{}\", \"{}\"]\nports = [\"{PORT}/tcp\"]\nmode = \"nat\"\n\
-         pools = [\"provider-a\", \"provider-b\"]\n{more}# end\n",
-        VIPS[0], VIPS[1]
+        "[defaults.service]\nmode = \"nat\"\npools = [\"provider-a\", \"provider-b\"]\n\
+         [[service]]\nname = \"echo\"\n{vips}\nports = [\"{ECHO}/tcp\", \"{ECHO}/udp\", \"{NOBODY}/udp\"]\n\
+         [[service]]\nname = \"web\"\n{vips}\nports = [\"{PORT}/tcp\"]\nbackend_port = 80\n{more}# end\n",
     )
 }
 
@@ -60,9 +65,15 @@ impl Nat {
         let dir = tempfile::tempdir().expect("a directory");
         let server = |name| nginx::start(lab.netns(name), name, &dir.path().join(name)).expect("nginx starts");
         let servers = BACKENDS.map(server).into();
+        let echo = |(number, name): (u8, &&str)| {
+            let own = [format!("10.1.{number}.11:{ECHO}"), format!("[fd01:{number}::11]:{ECHO}")];
+            let at = own.into_iter().map(|at| at.parse().expect("an address"));
+            UdpEcho::start_at(lab.netns(name), name, at).expect("it listens")
+        };
+        let echoes = (1..).zip(&BACKENDS).map(echo).collect();
         lab.configure(&configuration(more)).expect("it can be written");
         lab.start_daemon().expect("all backends are up");
-        Self { lab, _servers: servers, _dir: dir }
+        Self { lab, _servers: servers, _echoes: echoes, _dir: dir }
     }
 
     /// Takes a backend's link down, and waits until the edge knows that it is.
@@ -197,4 +208,74 @@ fn flows_outlive_the_controller_a_restart_and_another_configuration() {
     std::fs::write(&path, text).expect("it is written");
     nat.lab.ctl(&["apply", path.to_str().expect("a path")]).expect("it is applied");
     all_go_on("in larger maps");
+}
+
+/// Addresses and ports of the service at which backends give back what they get.
+fn echoes() -> [SocketAddr; 2] {
+    VIPS.map(|vip| SocketAddr::new(vip.parse().expect("an address"), ECHO))
+}
+
+#[test]
+fn much_data_goes_both_ways_unharmed_and_so_do_datagrams_in_fragments() {
+    let nat = Nat::start("");
+    let data: Vec<u8> = (0..16 << 20).map(|at: u32| (at ^ at >> 9).to_le_bytes()[0]).collect();
+    for service in echoes() {
+        let exchange = || tcp_echo::exchange(service, &data);
+        let exchanged = nat.lab.netns(CLIENT).within(exchange).expect("a namespace").expect("what was sent comes back");
+        assert_eq!(exchanged.backend, BACKENDS[0], "{service}");
+        for length in [0, 1, 1400, 1473, 4000, 7000] {
+            let ask = || udp_echo::ask(service, &data[..length], patience(Duration::from_secs(3)));
+            let answered = nat.lab.netns(CLIENT).within(ask).expect("a namespace");
+            assert_eq!(answered.expect("an answer"), BACKENDS[0], "{service}: {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_client_hears_that_nobody_listens_at_the_backends_port() {
+    let nat = Nat::start("");
+    for vip in VIPS {
+        let ask = || -> io::Result<usize> {
+            let any = if vip.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(any)?;
+            socket.set_read_timeout(Some(patience(Duration::from_secs(3))))?;
+            socket.connect((vip, NOBODY))?;
+            socket.send(b"is there anybody?")?;
+            socket.recv(&mut [0; 64])
+        };
+        let error = nat.lab.netns(CLIENT).within(ask).expect("a namespace").expect_err("nobody answers");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{vip}: {error}");
+    }
+}
+
+#[test]
+fn what_the_edge_does_itself_goes_on_as_ever() {
+    let nat = Nat::start("");
+    let edge = nat.lab.netns(EDGE);
+    let listener = edge.within(|| TcpListener::bind("10.0.0.1:2222")).expect("a namespace").expect("it listens");
+    let connect = || TcpStream::connect_timeout(&"10.0.0.1:2222".parse().expect("an address"), Duration::from_secs(3));
+    for _ in 0..3 {
+        assert_eq!(nat.ask(VIPS[0], 2), BTreeSet::from([BACKENDS[0].to_owned()]));
+        let mut client = nat.lab.netns(CLIENT).within(connect).expect("a namespace").expect("the host's own service");
+        client.write_all(b"ssh").expect("it is sent");
+        let (mut served, _) = listener.accept().expect("a client");
+        let mut said = [0; 3];
+        served.read_exact(&mut said).expect("what it says");
+        assert_eq!(&said, b"ssh");
+    }
+    // Its own connection to a backend, from the source of translated packets.
+    let own = || TcpStream::connect_timeout(&"10.1.1.11:80".parse().expect("an address"), Duration::from_secs(3));
+    edge.within(own).expect("a namespace").expect("a connection of its own");
+}
+
+#[test]
+fn status_and_flows_show_who_uses_which_ports() {
+    let nat = Nat::start("");
+    let _client = Connection::open(&nat, VIPS[0]);
+    let shown = || Ok(nat.lab.ctl(&["status"])?.contains("translated flows: "));
+    assert!(wait_until(patience(Duration::from_secs(20)), shown).expect("a status"));
+    let flows = nat.lab.ctl(&["flows", "--service", "web"]).expect("flows");
+    assert!(flows.contains("provider-a/a1 from 10.0.0.1:"), "{flows}");
+    let status = nat.lab.ctl(&["status"]).expect("a status");
+    assert!(status.contains("4096"), "{status}");
 }

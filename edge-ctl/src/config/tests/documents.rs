@@ -66,8 +66,14 @@ fn complete_examples_of_the_reference_are_valid() {
 fn examples_for_new_users_are_valid_and_short() {
     let examples = examples();
     let names: Vec<_> = examples.keys().map(String::as_str).collect();
-    let wanted =
-        ["anycast-dns.toml", "game-ports.toml", "http3.toml", "https-two-providers.toml", "many-addresses.toml"];
+    let wanted = [
+        "anycast-dns.toml",
+        "game-ports.toml",
+        "http3.toml",
+        "https-two-providers.toml",
+        "many-addresses.toml",
+        "plain-servers.toml",
+    ];
     assert_eq!(names, wanted);
     let mut keys = BTreeMap::new();
     for (name, text) in &examples {
