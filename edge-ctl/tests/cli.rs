@@ -134,14 +134,14 @@ fn what_is_wrong_in_an_included_file_is_named() {
     assert_eq!(host.run(&["check", &file]).0, 0);
     // From standard input what is beside the one who calls.
     assert_eq!(host.run_with(&["check", "-"], &main).0, 0);
-    fs::write(&included, service.replace("dsr", "nat")).unwrap();
+    fs::write(&included, service.replace("dsr", "gre")).unwrap();
     for (name, input) in [(file.as_str(), ""), ("edge.toml", ""), ("-", main.as_str())] {
         let (code, _, output) = host.run_with(&["check", name], input);
         let included =
             if name.starts_with('/') { included.display().to_string() } else { "conf.d/web.toml".to_owned() };
         assert_eq!(code, 2);
-        assert!(output.starts_with(&format!("edge-ctl: {included}:5:8: `mode` is \"nat\"")), "{output}");
-        assert!(output.contains("\n5 | mode = \"nat\"\n"), "{output}");
+        assert!(output.starts_with(&format!("edge-ctl: {included}:5:8: `mode` is \"gre\"")), "{output}");
+        assert!(output.contains("\n5 | mode = \"gre\"\n"), "{output}");
     }
 }
 

@@ -25,13 +25,11 @@ use crate::{
 pub(crate) struct Global(pub(crate) *mut xdp_md);
 
 impl<P: Places, M: Maps> HandOver<P, M> for Global {
-    /// Returns only if there is no such program, for a packet that then leaves by the wrong exit.
     #[inline(always)]
-    fn hand_over(&self, _packet: &mut P, maps: &M) -> Result<Outcome, Exit> {
+    fn hand_over(&self, _packet: &mut P, _maps: &M) -> Option<Result<Outcome, Exit>> {
         // SAFETY: the context is the program's own.
-        let _there_is_none = unsafe { CALLS.tail_call(&XdpContext::new(self.0), program::NAT_AT) };
-        maps.count_exit(Exit::BadTables);
-        Err(Exit::BadTables)
+        unsafe { CALLS.tail_call(&XdpContext::new(self.0), program::NAT_AT) };
+        None
     }
 }
 

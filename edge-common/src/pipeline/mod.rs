@@ -41,10 +41,10 @@ type Known = Option<(Target, Hash)>;
 
 /// Where packets go on that are to be translated.
 pub trait HandOver<P: Places, M: Maps>: Subprograms<P, M> + Sized {
-    /// In the kernel it is a program of its own, which does not return here.
+    /// In the kernel it is a program of its own, which does not return here; `None`: there is none.
     #[inline(always)]
-    fn hand_over(&self, packet: &mut P, maps: &M) -> Result<Outcome, Exit> {
-        translate::process_with(packet, maps, self)
+    fn hand_over(&self, packet: &mut P, maps: &M) -> Option<Result<Outcome, Exit>> {
+        Some(translate::process_with(packet, maps, self))
     }
 }
 
@@ -73,8 +73,14 @@ pub fn process_with<P: Places, M: Maps>(
             maps.count_exit(Exit::NotOurs);
             Err(Exit::NotOurs)
         }
-        Err(decided) if is_translations(maps, decided) => subprograms.hand_over(packet, maps),
-        Err(decided) => Err(conclude(packet, maps, subprograms, decided).exit()),
+        Err(decided) => {
+            if is_translations(maps, decided)
+                && let Some(left) = subprograms.hand_over(packet, maps)
+            {
+                return left;
+            }
+            Err(conclude(packet, maps, subprograms, decided).exit())
+        }
     }
 }
 

@@ -169,7 +169,11 @@ impl Program {
     pub(crate) fn look(&mut self, config: &Config, events: &Events) {
         let now = Instant::now();
         match &mut self.state {
-            State::Loaded(program) => self.attachments.look(program, config, events, now),
+            State::Loaded(program) => {
+                // Who removes it removes the pins of maps as well, which is reported.
+                let _tried_again_in_a_second = program.keep();
+                self.attachments.look(program, config, events, now);
+            }
             State::Refused if self.refused.as_ref().is_none_or(|refused| refused.is_due(now)) => self.load(),
             State::Loading(_) | State::Waiting(_) | State::Refused => {}
         }

@@ -1,7 +1,7 @@
 //! The program that the load balancer's hands packets over to. It stands in a map of programs, which the kernel empties with the
 //! map's last pin or descriptor: so the map is pinned for as long as the load balancer's program is attached.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use aya::{
     Ebpf,
@@ -24,12 +24,34 @@ pub(super) fn fill(object: &mut Ebpf) -> Result<ProgramArray<MapData>, XdpError>
     Ok(calls)
 }
 
-/// Pins the map for the load balancer's program of this number.
-pub(super) fn pin(calls: ProgramArray<MapData>, pins: &PinDir, number: u32) -> Result<(), XdpError> {
-    bpf::make_dir(&pins.calls())?;
-    let path = pins.calls().join(number.to_string());
-    bpf::remove_file(&path)?;
-    Ok(calls.pin(&path).map_err(|source| BpfError::Pin { path, source })?)
+/// The pinned map of the load balancer's program of one number, which this process holds, too.
+pub(super) struct Calls {
+    map: MapData,
+    path: PathBuf,
+}
+
+impl Calls {
+    /// Pins it for the program of this number.
+    pub(super) fn pin(calls: ProgramArray<MapData>, pins: &PinDir, number: u32) -> Result<Self, XdpError> {
+        bpf::make_dir(&pins.calls())?;
+        let path = pins.calls().join(number.to_string());
+        bpf::remove_file(&path)?;
+        calls.pin(&path).map_err(|source| BpfError::Pin { path: path.clone(), source })?;
+        let map = MapData::from_pin(&path).map_err(|source| XdpError::Map { name: program::CALLS, source })?;
+        Ok(Self { map, path })
+    }
+
+    /// Pins it again, if somebody has removed the pin.
+    pub(super) fn keep(&self) -> Result<(), XdpError> {
+        let exists = self.path.try_exists().map_err(|source| BpfError::file(&self.path, source))?;
+        if exists {
+            return Ok(());
+        }
+        if let Some(directory) = self.path.parent() {
+            bpf::make_dir(directory)?;
+        }
+        Ok(self.map.pin(&self.path).map_err(|source| BpfError::Pin { path: self.path.clone(), source })?)
+    }
 }
 
 /// Forgets the maps of programs that are not attached any more; the one of `number` stays.

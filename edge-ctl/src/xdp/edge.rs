@@ -4,18 +4,25 @@ use aya::{EbpfLoader, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
 use edge_common::abi::program;
 
-use super::{OBJECT, XdpError, calls, edge_links, features, link, sys::LinkEnds, traces};
+use super::{
+    OBJECT, XdpError,
+    calls::{self, Calls},
+    edge_links, features, link,
+    sys::LinkEnds,
+    traces,
+};
 use crate::{
     bpf::{self, BpfError, PinDir, PinnedMaps},
     config::AttachMode,
 };
 
-/// The program that this process has loaded. It holds one descriptor: the maps are the kernel's affair.
+/// The program that this process has loaded. It holds two descriptors: the maps are the kernel's affair.
 pub(crate) struct EdgeProgram {
     pins: PinDir,
     program: Xdp,
     /// The kernel's number of it.
     number: u32,
+    calls: Calls,
 }
 
 impl EdgeProgram {
@@ -45,8 +52,13 @@ impl EdgeProgram {
         let program = Xdp::from_pin(pins.program(), XdpAttachType::Interface).map_err(unusable)?;
         let number = program.info().map_err(unusable)?.id();
         // Before the program sees a packet.
-        calls::pin(called, pins, number)?;
-        Ok(Self { pins: pins.clone(), program, number })
+        let calls = Calls::pin(called, pins, number)?;
+        Ok(Self { pins: pins.clone(), program, number, calls })
+    }
+
+    /// Pins again what the attached program needs and somebody has removed the pin of.
+    pub(crate) fn keep(&self) -> Result<(), XdpError> {
+        self.calls.keep()
     }
 
     /// Whether this program is attached to the interface in this mode.
