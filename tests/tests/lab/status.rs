@@ -48,7 +48,7 @@ fn a_drained_backend_and_its_running_flow() {
     assert_eq!(flows(&lab, &["--service", "web-dsr4"]), (0, Vec::new()));
     assert_eq!(flows(&lab, &["--limit", "0"]), (1, Vec::new()));
     let shown = lab.ctl(&["flows"]).unwrap();
-    assert!(shown.contains(&address.to_string()) && shown.ends_with("\n1 flow record\n"), "{shown}");
+    assert!(shown.contains(&address.to_string()) && shown.ends_with("\n1 flow\n"), "{shown}");
 
     let told = wait_for(&lab, "a look at its slots and its record", |status| {
         let transition = &service(status)["transition"];
