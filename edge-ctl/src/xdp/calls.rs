@@ -4,16 +4,16 @@
 use std::{fs, path::PathBuf};
 
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, ProgramArray},
 };
 use edge_common::abi::program;
 
-use super::{XdpError, edge_links, link};
+use super::{OBJECT, XdpError, edge_links, link};
 use crate::bpf::{self, BpfError, PinDir, found};
 
 /// Loads the program and puts it where the load balancer's finds it.
-pub(super) fn fill(object: &mut Ebpf) -> Result<ProgramArray<MapData>, XdpError> {
+fn fill(object: &mut Ebpf) -> Result<ProgramArray<MapData>, XdpError> {
     let failed = |source| XdpError::Map { name: program::CALLS, source };
     let map = object.take_map(program::CALLS).ok_or(XdpError::NotInObject(program::CALLS))?;
     let mut calls = ProgramArray::try_from(map).map_err(failed)?;
@@ -22,6 +22,21 @@ pub(super) fn fill(object: &mut Ebpf) -> Result<ProgramArray<MapData>, XdpError>
     let nat = nat.fd().map_err(unusable)?;
     calls.set(program::NAT_AT, nat, 0).map_err(failed)?;
     Ok(calls)
+}
+
+/// Loads the programs of an object, without the verifier's log at first: aya repeats a load that a signal has interrupted, and with
+/// a log the repetition takes ten seconds and more. Only a refusal is worth that, for its reason.
+pub(super) fn load<'a>(loader: impl Fn() -> EbpfLoader<'a>) -> Result<(Ebpf, ProgramArray<MapData>), XdpError> {
+    let load = |level| {
+        let mut object = loader().verifier_log_level(level).load(OBJECT).map_err(XdpError::not_loaded)?;
+        let calls = fill(&mut object)?;
+        link::load(&mut object, program::EDGE)?;
+        Ok((object, calls))
+    };
+    match load(VerifierLogLevel::STATS) {
+        Err(XdpError::Program { .. }) => load(VerifierLogLevel::default()),
+        loaded => loaded,
+    }
 }
 
 /// The pinned map of the load balancer's program of one number, which this process holds, too.

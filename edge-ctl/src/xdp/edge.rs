@@ -34,13 +34,14 @@ impl EdgeProgram {
         features::check_kernel()?;
         bpf::check_object(OBJECT, maps.capacity())?;
         let pins = maps.pins();
-        let mut loader = EbpfLoader::new();
-        for name in maps.names() {
-            loader.map_pin_path(name, pins.map(name));
-        }
-        let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
-        let called = calls::fill(&mut object)?;
-        let loaded = link::load(&mut object, program::EDGE)?;
+        let (mut object, called) = calls::load(|| {
+            let mut loader = EbpfLoader::new();
+            for name in maps.names() {
+                loader.map_pin_path(name, pins.map(name));
+            }
+            loader
+        })?;
+        let loaded = link::program(&mut object, program::EDGE)?;
 
         let new = pins.programs().join("edge-unfinished");
         bpf::make_dir(&pins.programs())?;

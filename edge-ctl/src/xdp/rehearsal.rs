@@ -189,17 +189,17 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
     bpf::check_object(OBJECT, maps.capacity())?;
     // A map whose pin is gone would be made anew, and pinned.
     maps.check_pins()?;
-    let mut loader = EbpfLoader::new();
-    for name in SHARED {
-        loader.map_pin_path(name, maps.pins().map(name));
-    }
-    loader.map_max_entries(map::FLOW_INDEX, BUCKETS).map_max_entries(map::FLOWS, REHEARSED_FLOWS);
-    loader.map_max_entries(map::NAT_INDEX, BUCKETS).map_max_entries(map::NAT_FLOWS, REHEARSED_FLOWS);
-    loader.map_max_entries(map::NAT_HOPS, NAT_HOPS);
-    loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
-    let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
-    let called = calls::fill(&mut object)?;
-    link::load(&mut object, program::EDGE)?;
+    let (mut object, called) = calls::load(|| {
+        let mut loader = EbpfLoader::new();
+        for name in SHARED {
+            loader.map_pin_path(name, maps.pins().map(name));
+        }
+        loader.map_max_entries(map::FLOW_INDEX, BUCKETS).map_max_entries(map::FLOWS, REHEARSED_FLOWS);
+        loader.map_max_entries(map::NAT_INDEX, BUCKETS).map_max_entries(map::NAT_FLOWS, REHEARSED_FLOWS);
+        loader.map_max_entries(map::NAT_HOPS, NAT_HOPS);
+        loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
+        loader
+    })?;
     bpf::remove_dir(&maps.pins().rehearsal())?;
     // Who is killed in between leaves a directory without a program.
     bpf::make_dir(directory)?;
