@@ -3,11 +3,11 @@
 use super::{
     read::Read,
     stage::after_backend,
-    table::{Translation, place, source, table, tuple},
+    table::{Outside, table},
 };
 use crate::{
-    abi::{Exit, Family},
-    flow_table::{Signal, Stage, words_of},
+    abi::Exit,
+    flow_table::{Signal, Stage},
     maps::Maps,
     step::{Decision, FlowLocation, StepResult, Translate},
     wire::{packet::Packet, protocol},
@@ -25,30 +25,16 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     let head = maps.nat_head().ok_or(Exit::NotOurs)?;
     let Read { source: from, destination: to, ports, protocol, v6, ttl, sign } =
         Read::at(packet, location).ok_or(Exit::NotOurs)?;
-    let offset = u32::from(((ports >> 16) as u16).swap_bytes()).wrapping_sub(head.first_port);
-    if offset >= head.ports {
-        return Err(Exit::NotOurs.into());
-    }
-    let from_port = ports as u16;
-    let tuple = tuple(head, from, to, from_port, protocol);
+    let outside = Outside {
+        backend: from,
+        backend_port: ports as u16,
+        source: to,
+        source_port: (ports >> 16) as u16,
+        protocol,
+        v6,
+    };
     let table = table(maps, head);
-    let (found, entry, flow) = table.at(place(head, tuple, offset)).ok_or(Exit::NotOurs)?;
-    let served = Translation::of(found.served);
-    let backend = maps.backend(served.backend).ok_or(Exit::NotOurs)?;
-    let own = source(head, served.source);
-    let (peer, here) = (words_of(backend.address, v6), words_of(own.address, v6));
-    let family = if v6 { Family::V6 } else { Family::V4 };
-    let is_its = backend.family == family as u8
-        && own.family == family as u32
-        && peer[0] == from[0]
-        && peer[1] == from[1]
-        && here[0] == to[0]
-        && here[1] == to[1]
-        && served.port == from_port
-        && flow.protocol() == protocol;
-    if !is_its {
-        return Err(Exit::NotOurs.into());
-    }
+    let (found, entry) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
     if ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
     }

@@ -3,7 +3,7 @@
 use super::{
     read::Read,
     rewrite::{Ends, Translated, address_change, transport},
-    table::{Translation, place, port_of, source, table, tuple},
+    table::{Outside, Translation, port_of, source, table},
 };
 use crate::{
     abi::{Exit, Family},
@@ -39,29 +39,16 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     let head = maps.nat_head().ok_or(Exit::NotOurs)?;
     let read = Read::quoted(packet, location).ok_or(Exit::NotOurs)?;
     let table = table(maps, head);
-    // To a backend, from a source.
-    let offset = u32::from((read.ports as u16).swap_bytes()).wrapping_sub(head.first_port);
-    if offset < head.ports {
-        let (to, port) = (read.destination, (read.ports >> 16) as u16);
-        let tuple = tuple(head, to, read.source, port, read.protocol);
-        if let Some((found, _, flow)) = table.at(place(head, tuple, offset)) {
-            let served = Translation::of(found.served);
-            let own = source(head, served.source);
-            let backend = maps.backend(served.backend).ok_or(Exit::NotOurs)?;
-            let family = if read.v6 { Family::V6 } else { Family::V4 };
-            let (peer, here) = (words_of(backend.address, read.v6), words_of(own.address, read.v6));
-            let is_its = backend.family == family as u8
-                && own.family == family as u32
-                && peer[0] == to[0]
-                && peer[1] == to[1]
-                && here[0] == read.source[0]
-                && here[1] == read.source[1]
-                && served.port == port
-                && flow.protocol() == read.protocol;
-            if is_its {
-                return Ok(Translate { entry: found.number, back: true, starts: false });
-            }
-        }
+    let outside = Outside {
+        backend: read.destination,
+        backend_port: (read.ports >> 16) as u16,
+        source: read.source,
+        source_port: read.ports as u16,
+        protocol: read.protocol,
+        v6: read.v6,
+    };
+    if let Some((found, _)) = outside.entry(maps, head, &table) {
+        return Ok(Translate { entry: found.number, back: true, starts: false });
     }
     // To a client, from a VIP: its flow the other way round.
     let flow = read.reversed();

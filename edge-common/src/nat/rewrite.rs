@@ -36,9 +36,7 @@ impl Ends {
     /// The change of a sum that covers all of them.
     #[inline(always)]
     pub(super) const fn change(&self, was: &Self) -> Sum {
-        address_change(address_change(Sum(0), was.source, self.source), was.destination, self.destination)
-            .without(was.ports.to_le())
-            .with(self.ports.to_le())
+        self.address_change(was).without(was.ports.to_le()).with(self.ports.to_le())
     }
 
     /// Of a packet that goes the other way.

@@ -115,18 +115,6 @@ fn translate<F: Translated, P: Places>(
     if at.offset != 0 {
         transport(packet, at, now.ports, now.change(&was)).ok_or(Exit::Malformed)?;
     }
-    frame::<F, P>(packet, link, was, now, vlan)
-}
-
-/// The same but for the transport header.
-#[inline(always)]
-fn frame<F: Translated, P: Places>(
-    packet: &mut P,
-    link: Link,
-    was: Ends,
-    now: Ends,
-    vlan: u16,
-) -> Result<P::Place<Addresses>, Decision> {
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
     F::set_addresses(header, now.source, now.destination, now.address_change(&was));
     F::decrement_ttl(header);

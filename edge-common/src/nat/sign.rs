@@ -21,14 +21,14 @@ pub(super) struct Sign {
 }
 
 impl Sign {
-    /// Of a packet that is not the flow's.
+    /// Of a packet that shows nothing: without connections, or quoted by an error.
     pub(super) const NONE: Self = Self { signal: Signal::Data, sequence: 0, acknowledged: 0 };
 
     /// Of the packet whose transport header is `at`; `None` if the frame ends before it.
     #[inline(always)]
     pub(super) fn of<P: Packet>(packet: &P, at: Transport) -> Option<Self> {
         if at.protocol != protocol::TCP {
-            return Some(Self { signal: Signal::Data, sequence: 0, acknowledged: 0 });
+            return Some(Self::NONE);
         }
         let start: &TcpStart = packet.view(at.offset)?;
         let all = start.flags();

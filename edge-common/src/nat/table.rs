@@ -2,8 +2,8 @@
 
 use super::sign::Stamp;
 use crate::{
-    abi::{BackendNumber, NAT_SOURCES, NatHead, NatSource},
-    flow_table::{Claim, Entry, FlowTable, Life, Native, PROBES, Served, Stage, units},
+    abi::{BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
+    flow_table::{Claim, Entry, FlowMemory, FlowTable, Found, Life, Native, PROBES, Served, Stage, units, words_of},
     hash::Hash,
     maps::Maps,
 };
@@ -95,6 +95,50 @@ pub const fn port_of(head: &NatHead, number: u32) -> u16 {
 #[inline(always)]
 pub(super) fn source(head: &NatHead, number: u8) -> &NatSource {
     &head.sources[usize::from(number) & const { NAT_SOURCES - 1 }]
+}
+
+/// What is translated of a flow: addresses as a [`Flow`](crate::flow_table::Flow) has them, ports as they stand in headers.
+pub(super) struct Outside {
+    pub(super) backend: [u64; 2],
+    pub(super) backend_port: u16,
+    pub(super) source: [u64; 2],
+    pub(super) source_port: u16,
+    pub(super) protocol: u8,
+    pub(super) v6: bool,
+}
+
+impl Outside {
+    /// The entry of the flow that is translated to this, if there is one.
+    #[inline(always)]
+    pub(super) fn entry<'a, M: Maps>(
+        &self,
+        maps: &M,
+        head: &NatHead,
+        table: &'a FlowTable<'_, M::Nat>,
+    ) -> Option<(Found, &'a Entry<<M::Nat as FlowMemory>::Words>)> {
+        let Self { backend: [a, b], backend_port, source: [c, d], source_port, protocol, v6 } = *self;
+        let offset = u32::from(source_port.swap_bytes()).wrapping_sub(head.first_port);
+        if offset >= head.ports {
+            return None;
+        }
+        let tuple = tuple(head, [a, b], [c, d], backend_port, protocol);
+        let (found, entry, flow) = table.at(place(head, tuple, offset))?;
+        let served = Translation::of(found.served);
+        let backend = maps.backend(served.backend)?;
+        let own = source(head, served.source);
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let (peer, here) = (words_of(backend.address, v6), words_of(own.address, v6));
+        // Another tuple may have the same place.
+        let is_its = backend.family == family as u8
+            && own.family == family as u32
+            && peer[0] == a
+            && peer[1] == b
+            && here[0] == c
+            && here[1] == d
+            && served.port == backend_port
+            && flow.protocol() == protocol;
+        if is_its { Some((found, entry)) } else { None }
+    }
 }
 
 /// The place of an entry whose port is known: for user space, which puts flows into another table.
