@@ -1,5 +1,7 @@
 //! Backends: liveness, and how to reach them, in one cache line each.
 
+use core::net::IpAddr;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::Mac;
@@ -13,6 +15,19 @@ pub type BackendNumber = u16;
 pub enum Family {
     V4 = 4,
     V6 = 6,
+}
+
+impl Family {
+    /// The family of an address, and its bytes, of which an IPv4 address has the first four.
+    pub const fn split(address: IpAddr) -> (Self, [u8; 16]) {
+        match address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                (Self::V4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            }
+            IpAddr::V6(v6) => (Self::V6, v6.octets()),
+        }
+    }
 }
 
 /// A backend as the packet path needs it.

@@ -184,18 +184,8 @@ fn address(source: &NatSource) -> Option<IpAddr> {
 }
 
 fn source(address: IpAddr) -> NatSource {
-    let mut bytes = [0; 16];
-    let family = match address {
-        IpAddr::V4(v4) => {
-            bytes[..4].copy_from_slice(&v4.octets());
-            Family::V4
-        }
-        IpAddr::V6(v6) => {
-            bytes = v6.octets();
-            Family::V6
-        }
-    };
-    NatSource { address: bytes, family: family as u32, reserved: 0 }
+    let (family, address) = Family::split(address);
+    NatSource { address, family: family as u32, reserved: 0 }
 }
 
 /// The numbers of `wanted` among `sources`, over and over: whichever of them a packet reads while they are written is one.

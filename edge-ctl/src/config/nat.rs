@@ -9,7 +9,7 @@ use std::{
 use edge_common::abi::{Mode, NAT_SOURCES};
 
 use super::{
-    Clients,
+    Clients, Ports,
     host::DEFAULT_NAT_FLOWS,
     pools::{BackendDraft, PoolDraft},
     problems::{Problems, Read},
@@ -51,6 +51,11 @@ impl Default for NatPorts {
 impl NatPorts {
     pub(crate) const fn count(self) -> u32 {
         self.last as u32 - self.first as u32 + 1
+    }
+
+    /// Whether some of the ports from `first` to `last` are among them.
+    pub(crate) const fn meets(self, first: u16, last: u16) -> bool {
+        first <= self.last && self.first <= last
     }
 }
 
@@ -138,8 +143,8 @@ impl NatDraft {
         let ports = self.ports();
         for service in services {
             let Some(vip) = service.vips().iter().find(|vip| sources.contains_key(&vip.value)) else { continue };
-            let meets = |first: u16, last: u16| last == 0 || first <= ports.last && ports.first <= last;
-            if let Some(found) = service.ports().iter().find(|found| meets(found.value.first, found.value.last)) {
+            let is_among = |of: &Ports| of.last == 0 || ports.meets(of.first, of.last);
+            if let Some(found) = service.ports().iter().find(|found| is_among(&found.value)) {
                 let what = format!(
                     "{} of {} is within the ports of [nat], whose source that address is: a packet there could be a \
                      client's or a backend's",

@@ -1,6 +1,6 @@
 //! Ports of translated sources that run out: told at three quarters of them, and when there are plenty again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use edge_common::abi::BackendNumber;
 
@@ -15,9 +15,9 @@ const SCARCE: u64 = 75;
 const PLENTY: u64 = 60;
 
 /// Of what there are too few: ports by which a backend is reached from a source, or entries of the table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scarce {
-    Ports(BackendNumber, String),
+    Ports(BackendNumber, IpAddr),
     Entries,
 }
 
@@ -33,50 +33,54 @@ impl Told {
     pub(super) fn look(&mut self, nat: &NatUse, name: impl Fn(BackendNumber) -> Option<String>) -> Vec<Change> {
         let mut changes = Vec::new();
         for NatBackend { backend, source, counts } in &nat.backends {
-            let (Some(source), Some(name)) = (source, name(*backend)) else { continue };
-            let what = format!("{} of {} ports of {source} are in use", counts.flows, nat.ports);
+            let &Some(source) = source else { continue };
+            let (of, what) = (Scarce::Ports(*backend, source), format_args!("ports of {source}"));
             let remedy = "another source in [nat], or more `ports`";
-            changes.extend(self.judge(
-                Scarce::Ports(*backend, source.to_string()),
-                &name,
-                (counts.flows, nat.ports),
-                &what,
-                remedy,
-            ));
+            changes.extend(self.judge(of, || name(*backend), (counts.flows, nat.ports), what, remedy));
         }
-        let what = format!("{} of {} entries for translated flows are in use", nat.flows, nat.room);
-        changes.extend(self.judge(Scarce::Entries, "nat", (nat.flows, nat.room), &what, "larger [limits] `nat_flows`"));
+        let what = format_args!("entries for translated flows");
+        let subject = || Some("nat".to_owned());
+        changes.extend(self.judge(
+            Scarce::Entries,
+            subject,
+            (nat.flows, nat.room),
+            what,
+            "larger [limits] `nat_flows`",
+        ));
         // Who has no flow any more is not counted.
         let counted = |of: &Scarce| match of {
             Scarce::Entries => true,
-            Scarce::Ports(number, source) => nat.backends.iter().any(|counted| {
-                counted.backend == *number && counted.source.is_some_and(|known| known.to_string() == *source)
-            }),
+            Scarce::Ports(number, source) => {
+                nat.backends.iter().any(|counted| counted.backend == *number && counted.source == Some(*source))
+            }
         };
-        let gone: Vec<_> = self.0.keys().filter(|of| !counted(of)).cloned().collect();
+        let gone: Vec<_> = self.0.keys().filter(|of| !counted(of)).copied().collect();
         changes.extend(gone.into_iter().filter_map(|of| {
             self.0.remove(&of).map(|subject| (EventKind::PortsPlenty, subject, "no port is in use any more".to_owned()))
         }));
         changes
     }
 
+    /// `subject` is asked only for what is to be told: to find a name takes a walk over all backends.
     fn judge(
         &mut self,
         of: Scarce,
-        subject: &str,
+        subject: impl FnOnce() -> Option<String>,
         (used, all): (u32, u32),
-        what: &str,
+        what: fmt::Arguments<'_>,
         remedy: &str,
     ) -> Option<Change> {
+        let in_use = || format!("{used} of {all} {what} are in use");
         let percent = u64::from(used) * 100 / u64::from(all).max(1);
         if percent >= SCARCE && !self.0.contains_key(&of) {
-            self.0.insert(of, subject.to_owned());
-            return Some((EventKind::PortsScarce, subject.to_owned(), format!("{what}: {remedy}")));
+            let subject = subject()?;
+            self.0.insert(of, subject.clone());
+            return Some((EventKind::PortsScarce, subject, format!("{}: {remedy}", in_use())));
         }
-        if percent < PLENTY && self.0.remove(&of).is_some() {
-            return Some((EventKind::PortsPlenty, subject.to_owned(), what.to_owned()));
+        if percent >= PLENTY {
+            return None;
         }
-        None
+        self.0.remove(&of).map(|subject| (EventKind::PortsPlenty, subject, in_use()))
     }
 }
 

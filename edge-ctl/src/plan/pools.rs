@@ -175,19 +175,9 @@ fn is_unchanged(old: &PoolRecord, new: &PoolRecord) -> bool {
 
 /// A backend whose next hop was not looked up yet.
 fn new_backend(backend: &config::Backend, pool: u16, state: State) -> abi::Backend {
-    let mut bytes = [0; 16];
-    let family = match backend.address {
-        IpAddr::V4(v4) => {
-            bytes[..4].copy_from_slice(&v4.octets());
-            Family::V4
-        }
-        IpAddr::V6(v6) => {
-            bytes = v6.octets();
-            Family::V6
-        }
-    };
+    let (family, address) = Family::split(backend.address);
     let port = backend.port.unwrap_or_default().to_be_bytes();
-    abi::Backend { state: state.0, pool, family: family as u8, address: bytes, port, ..abi::Backend::default() }
+    abi::Backend { state: state.0, pool, family: family as u8, address, port, ..abi::Backend::default() }
 }
 
 /// What a backend is to the tables, on every edge: its address, and its port if it has one.

@@ -20,7 +20,7 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
         );
     }
     let ports = config.nat.ports;
-    if let Some(local) = host.ports.local.filter(|local| meets(*local, ports))
+    if let Some(local) = host.ports.local.filter(|(first, last)| ports.meets(*first, *last))
         && !is_reserved(&host.ports.reserved, local, ports)
     {
         let ((first, last), message) = (local, "this host's own connections get ports of it");
@@ -35,7 +35,7 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
     let sources: Vec<_> = config.nat.sources().collect();
     let is_there = |address: IpAddr| address.is_unspecified() || sources.contains(&address);
     let listening: Vec<_> = (host.ports.listening.iter())
-        .filter(|(_, address, port)| ports.first <= *port && *port <= ports.last && is_there(*address))
+        .filter(|(_, address, port)| ports.meets(*port, *port) && is_there(*address))
         .map(|(protocol, address, port)| format!("{protocol} {}", std::net::SocketAddr::new(*address, *port)))
         .collect();
     if let Some(count) = listening.len().checked_sub(1) {
@@ -53,10 +53,6 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
             "let it listen elsewhere, or another range in [nat] `ports`",
         );
     }
-}
-
-fn meets((first, last): (u16, u16), ports: NatPorts) -> bool {
-    first <= ports.last && ports.first <= last
 }
 
 /// Whether all that two ranges have in common is reserved.

@@ -24,9 +24,11 @@ use crate::{
     xdp::EdgeProgram,
 };
 
-/// What comes in turns: a backend, a weight and a service are others.
-const TEXTS: [&str; 2] = [
-    r#"
+/// A file with these backends, and what follows its service.
+macro_rules! text {
+    ($backends:literal, $rest:literal) => {
+        concat!(
+            r#"
 hash_key = "000102030405060708090a0b0c0d0e0f"
 slots = 1024
 [limits]
@@ -40,7 +42,9 @@ source_v4 = "10.0.0.1"
 name = "lo"
 [[pool]]
 name = "one"
-backend = [{ name = "a", address = "10.1.0.1" }, { name = "b", address = "10.1.0.2" }, { name = "c", address = "10.1.0.3" }]
+backend = ["#,
+            $backends,
+            r#"]
 [[service]]
 name = "web"
 vips = ["192.0.2.1"]
@@ -48,34 +52,27 @@ ports = ["80/tcp"]
 mode = "ipip"
 pools = ["one"]
 "#,
-    r#"
-hash_key = "000102030405060708090a0b0c0d0e0f"
-slots = 1024
-[limits]
-services = 3
-pools = 2
-backends = 8
-flows = 65536
-[tunnel]
-source_v4 = "10.0.0.1"
-[[interface]]
-name = "lo"
-[[pool]]
-name = "one"
-backend = [{ name = "a", address = "10.1.0.1" }, { name = "c", address = "10.1.0.3", weight = 60 }, { name = "d", address = "10.1.0.4" }]
-[[service]]
-name = "web"
-vips = ["192.0.2.1"]
-ports = ["80/tcp"]
-mode = "ipip"
-pools = ["one"]
-[[service]]
+            $rest
+        )
+    };
+}
+
+/// What comes in turns: a backend, a weight and a service are others.
+const TEXTS: [&str; 2] = [
+    text!(
+        r#"{ name = "a", address = "10.1.0.1" }, { name = "b", address = "10.1.0.2" }, { name = "c", address = "10.1.0.3" }"#,
+        ""
+    ),
+    text!(
+        r#"{ name = "a", address = "10.1.0.1" }, { name = "c", address = "10.1.0.3", weight = 60 }, { name = "d", address = "10.1.0.4" }"#,
+        r#"[[service]]
 name = "more"
 vips = ["192.0.2.2"]
 ports = ["80/tcp"]
 mode = "ipip"
 pools = ["one"]
-"#,
+"#
+    ),
 ];
 
 /// The last bytes of their backends' addresses.
