@@ -93,6 +93,12 @@ impl Capacity {
 }
 
 impl Capacity {
+    /// Whether a configuration that translates may have these maps: no range of ports has as few entries as a table that nobody
+    /// uses.
+    pub(crate) const fn translates(&self) -> bool {
+        self.nat_flows > LEAST_NAT_FLOWS
+    }
+
     /// The size of a dimension.
     pub(crate) const fn of_dimension(&self, dimension: Dimension) -> u32 {
         match dimension {

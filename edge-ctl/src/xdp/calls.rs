@@ -10,26 +10,28 @@ use aya::{
 use edge_common::abi::program;
 
 use super::{OBJECT, XdpError, edge_links, link};
-use crate::bpf::{self, BpfError, PinDir, found};
+use crate::{
+    bpf::{self, BpfError, PinDir, found},
+    plan::Capacity,
+};
 
-/// Loads the program and puts it where the load balancer's finds it.
-fn fill(object: &mut Ebpf) -> Result<ProgramArray<MapData>, XdpError> {
-    let failed = |source| XdpError::Map { name: program::CALLS, source };
-    let map = object.take_map(program::CALLS).ok_or(XdpError::NotInObject(program::CALLS))?;
-    let mut calls = ProgramArray::try_from(map).map_err(failed)?;
-    let nat = link::load(object, program::NAT)?;
-    let unusable = |source| XdpError::Program { name: program::NAT, source: Box::new(source) };
-    let nat = nat.fd().map_err(unusable)?;
-    calls.set(program::NAT_AT, nat, 0).map_err(failed)?;
-    Ok(calls)
-}
-
-/// Loads the programs of an object, without the verifier's log at first: aya repeats a load that a signal has interrupted, and with
-/// a log the repetition takes ten seconds and more. Only a refusal is worth that, for its reason.
-pub(super) fn load<'a>(loader: impl Fn() -> EbpfLoader<'a>) -> Result<(Ebpf, ProgramArray<MapData>), XdpError> {
+/// Loads the programs of an object for maps of this capacity, without the verifier's log at first: aya repeats a load that a
+/// signal has interrupted, and with a log the repetition takes ten seconds and more. Only a refusal is worth that, for its reason.
+pub(super) fn load<'a>(
+    capacity: &Capacity,
+    loader: impl Fn() -> EbpfLoader<'a>,
+) -> Result<(Ebpf, ProgramArray<MapData>), XdpError> {
     let load = |level| {
         let mut object = loader().verifier_log_level(level).load(OBJECT).map_err(XdpError::not_loaded)?;
-        let calls = fill(&mut object)?;
+        let failed = |source| XdpError::Map { name: program::CALLS, source };
+        let map = object.take_map(program::CALLS).ok_or(XdpError::NotInObject(program::CALLS))?;
+        let mut calls = ProgramArray::try_from(map).map_err(failed)?;
+        // It takes as long to verify as the load balancer's own. Without it the map is empty, and nothing is handed over.
+        if capacity.translates() {
+            let nat = link::load(&mut object, program::NAT)?;
+            let unusable = |source| XdpError::Program { name: program::NAT, source: Box::new(source) };
+            calls.set(program::NAT_AT, nat.fd().map_err(unusable)?, 0).map_err(failed)?;
+        }
         link::load(&mut object, program::EDGE)?;
         Ok((object, calls))
     };

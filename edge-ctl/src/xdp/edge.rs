@@ -34,7 +34,7 @@ impl EdgeProgram {
         features::check_kernel()?;
         bpf::check_object(OBJECT, maps.capacity())?;
         let pins = maps.pins();
-        let (mut object, called) = calls::load(|| {
+        let (mut object, called) = calls::load(maps.capacity(), || {
             let mut loader = EbpfLoader::new();
             for name in maps.names() {
                 loader.map_pin_path(name, pins.map(name));

@@ -189,7 +189,7 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
     bpf::check_object(OBJECT, maps.capacity())?;
     // A map whose pin is gone would be made anew, and pinned.
     maps.check_pins()?;
-    let (mut object, called) = calls::load(|| {
+    let (mut object, called) = calls::load(maps.capacity(), || {
         let mut loader = EbpfLoader::new();
         for name in SHARED {
             loader.map_pin_path(name, maps.pins().map(name));

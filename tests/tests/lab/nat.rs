@@ -58,6 +58,10 @@ fn configuration(more: &str) -> String {
 
 impl Nat {
     fn start(more: &str) -> Self {
+        Self::start_with(&configuration(more))
+    }
+
+    fn start_with(configuration: &str) -> Self {
         let mut lab = Small::on_veth().expect("the lab comes up");
         for backend in BACKENDS {
             lab.pass(backend).expect("its veth takes what is sent");
@@ -71,7 +75,7 @@ impl Nat {
             UdpEcho::start_at(lab.netns(name), name, at).expect("it listens")
         };
         let echoes = (1..).zip(&BACKENDS).map(echo).collect();
-        lab.configure(&configuration(more)).expect("it can be written");
+        lab.configure(configuration).expect("it can be written");
         lab.start_daemon().expect("all backends are up");
         Self { lab, _servers: servers, _echoes: echoes, _dir: dir }
     }
@@ -208,6 +212,30 @@ fn flows_outlive_the_controller_a_restart_and_another_configuration() {
     std::fs::write(&path, text).expect("it is written");
     nat.lab.ctl(&["apply", path.to_str().expect("a path")]).expect("it is applied");
     all_go_on("in larger maps");
+}
+
+#[test]
+fn translation_comes_and_goes_with_a_reload() {
+    let translates = configuration("");
+    let (without, _) = translates.split_once("[defaults.service]").expect("it has services");
+    let without = without.to_owned()
+        + "[tunnel]\nsource_v4 = \"10.0.0.1\"\n[[service]]\nname = \"other\"\nvips = [\"192.0.2.99\"]\nports = [\"80/tcp\"]\n\
+           mode = \"ipip\"\npools = [\"provider-a\"]\n";
+    let nat = Nat::start_with(&without);
+    let path = nat.lab.edge().expect("an edge").configuration();
+    let load = |text: &str| {
+        std::fs::write(&path, text).expect("it is written");
+        nat.lab.ctl(&["reload", "--allow-removal", "9"]).expect("it comes into force")
+    };
+    load(&translates);
+    let is_served = || nat.lab.netns(CLIENT).within(|| TcpStream::connect((VIPS[0], ECHO)).is_ok());
+    assert!(wait_until(patience(Duration::from_secs(20)), is_served).expect("a namespace"), "it begins");
+    for vip in VIPS {
+        assert_eq!(nat.ask(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
+    }
+    load(&without);
+    load(&translates);
+    assert_eq!(nat.ask(VIPS[0], 5), BTreeSet::from([BACKENDS[0].to_owned()]), "it is there again");
 }
 
 /// Addresses and ports of the service at which backends give back what they get.
