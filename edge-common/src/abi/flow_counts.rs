@@ -24,7 +24,8 @@ pub enum FlowCount {
     KeptAtOwner,
     /// Established flows that were not recorded, for the same reasons.
     InsertFailed,
-    /// New flows that could not be recorded and whose slot's owner was dead: the flow's backend became the owner.
+    /// New flows that could not be recorded and whose slot's owner was dead, or took no new flows and the table was full: the flow's
+    /// backend became the owner.
     OwnerTakenOver,
     /// Records that named a dead backend, and were removed.
     StaleRemoved,

@@ -12,6 +12,7 @@
 //!             none, or replaced                        is the owner       the owner
 //!                                                      another one        the pick, recorded
 //!                                 alive                no room            the owner; the slot is marked as unrecorded
+//!                                 takes no new flows   table is full      the pick, which becomes the owner
 //!                                 dead                 no room            the pick, which becomes the owner
 //! either      its backend is the pick                                     the record's backend
 //! runs        its backend lives                                           the record's backend
@@ -21,8 +22,9 @@
 //!                                 dead                                    the pick, which answers with a RST
 //! ```
 //!
-//! A record is never evicted for another one. So under a flood new flows may get their slot's owner instead of the pick, but no
-//! established flow loses its backend. Except for the one case above, only the controller changes owners.
+//! A record of a flow that goes on is never evicted for another one. So under a flood new flows may get their slot's owner instead of
+//! the pick, but no established flow loses its backend, with one exception: a drain is not undone by a full table, and gives slots
+//! away whose flows without a record then move. Except for the two cases above, only the controller changes owners.
 
 mod owner;
 mod pools;

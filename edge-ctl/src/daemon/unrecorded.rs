@@ -108,7 +108,10 @@ impl Tally {
         let stayed = format!("{kept} of {all} new flows stayed with their slots' owners");
         match taken_over {
             0 => stayed,
-            some => format!("{stayed}, and {some} took their slots over from owners that take no new flows"),
+            some => format!(
+                "{stayed}, and {some} took their slots over from owners that take no new flows, whose flows without a \
+                 record moved"
+            ),
         }
     }
 }
@@ -137,7 +140,7 @@ mod tests {
         assert_eq!(look(3, counts(400, 19, 4)), None, "it goes on");
         assert_eq!(look(62, counts(500, 19, 4)), None);
         let over = "all are recorded again; 12 of 315 new flows stayed with their slots' owners, and 3 took their slots over \
-                    from owners that take no new flows";
+                    from owners that take no new flows, whose flows without a record moved";
         assert_eq!(look(63, counts(500, 19, 4)), Some(Change::Over(over.to_owned())));
         assert_eq!(look(64, counts(500, 19, 4)), None);
     }

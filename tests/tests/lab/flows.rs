@@ -15,7 +15,11 @@ use edge_tests::{
         flood::{self, Flood},
         flows::{self, Broken, Flows, Pattern, Tally, addresses, signature},
         topology::{CLIENTS, EDGE, Protocol, Service},
-        upheaval::{self, Done, Upheaval, believed, outage, watch::Watch},
+        upheaval::{
+            self, Done, Upheaval, believed, outage,
+            owners::{self, By, Owners},
+            watch::Watch,
+        },
     },
     packet::{ACK, SYN},
 };
@@ -63,6 +67,15 @@ fn no_connection_breaks_whose_backend_lives() {
     let lost = run.tally.broken.len() as u64;
     assert!(run.tally.answers > 50 * u64::from(NEW), "{} answers, {lost} lost", run.tally.answers);
 
+    // What gives way to a full table are few flows of few slots, and all of these slots were seen.
+    let counted = run.watch.count("owner_taken_over");
+    assert!(run.gave_way as u64 <= counted, "{} gave way in {counted} slots", run.gave_way);
+    assert!(
+        run.taken_over as u64 <= counted && run.taken_over as u64 * 10 >= counted * 9,
+        "{} of {counted}",
+        run.taken_over
+    );
+
     // It was what it is meant to be: every kind of change, and every rule about records.
     assert_eq!(run.kinds.values().sum::<usize>(), 100);
     assert_eq!(run.kinds.len(), upheaval::ChangeKind::ALL.len(), "{:?}", run.kinds);
@@ -103,6 +116,10 @@ struct Run {
     unexplained: usize,
     /// Others whose packets had been lost until they came too seldom to be known: there are such on a busy machine.
     silent: usize,
+    /// Others whose slot a packet took from their backend, since the flow table was full.
+    gave_way: usize,
+    /// Slots that were seen to be taken over.
+    taken_over: usize,
     kinds: BTreeMap<upheaval::ChangeKind, usize>,
     watch: Watch,
     /// Records that were left some time after the last connection.
@@ -120,6 +137,7 @@ fn run(tcp: &str, script: Script) -> Run {
     thread::sleep(Duration::from_secs(2));
     let mut upheaval = Upheaval::new(&mut lab, configuration(tcp), seed);
     let mut watch = Watch::default();
+    let owners = Owners::watch(upheaval.lab, LINGER).expect("slots can be read");
     let mut running = Vec::new();
     for burst in 0..script.bursts {
         if script.floods && burst % 2 == 0 {
@@ -137,6 +155,7 @@ fn run(tcp: &str, script: Script) -> Run {
     drop(running);
     let (done, mut outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
     let tally = crowd.stop();
+    let owners = owners.stop().expect("slots were read");
     let believed = believed::outages(&lab.edge().said());
     for wrong in believed::wrong(&believed, &outages) {
         println!("{:>7} ms  taken for dead: {}, {:?}", since(start, wrong.from), wrong.backend, wrong.reach);
@@ -145,9 +164,12 @@ fn run(tcp: &str, script: Script) -> Run {
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let mut unexplained = outage::unexplained(&tally.broken, &outages, &services);
     let silent = unexplained.extract_if(.., |broken| broken.had_waited(LINGER)).count();
-    report(start, &done, &tally, &unexplained);
+    let gave_way = unexplained.extract_if(.., |broken| owners.explains(broken)).count();
+    report(start, &done, &tally, &unexplained, &owners);
     let unexplained = unexplained.len();
     println!("{silent} more had been silent for longer than the idle timeout");
+    let [taken_over, handed_over] = [By::Packet, By::Controller].map(|by| owners.count(by));
+    println!("{gave_way} more gave way: packets took {taken_over} slots over, and {handed_over} were handed over");
     let mut left = u64::MAX;
     for _ in 0..PATIENCE.as_secs() {
         watch.look(&lab).expect("a status is told");
@@ -166,11 +188,11 @@ fn run(tcp: &str, script: Script) -> Run {
     for done in done {
         *kinds.entry(done.kind).or_default() += 1;
     }
-    Run { tally, unexplained, silent, kinds, watch, left, _lab: lab }
+    Run { tally, unexplained, silent, gave_way, taken_over, kinds, watch, left, _lab: lab }
 }
 
 /// What happened, for whoever has to find out why.
-fn report(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken]) {
+fn report(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken], owners: &owners::Seen) {
     for done in done {
         println!("{:>7} ms  {:?} {}", since(start, done.at), done.kind, done.what);
     }
@@ -181,6 +203,9 @@ fn report(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken])
     );
     for broken in unexplained.iter().take(40) {
         println!("{:>7} ms  {broken}", since(start, broken.at));
+        for change in owners.meanwhile(broken) {
+            println!("{:>7} ms      {change:?}", since(start, change.before));
+        }
     }
 }
 

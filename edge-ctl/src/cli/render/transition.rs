@@ -38,7 +38,10 @@ pub(super) fn unrecorded(services: &[ServiceStatus], colour: bool) -> String {
             told.push(format!("{} stay with their slots' owners", share(*kept)));
         }
         if *taken_over > 0 {
-            told.push(format!("{} took their slots over, whose owners take none", share(*taken_over)));
+            told.push(format!(
+                "{} took their slots over from owners that take none, whose flows without a record moved",
+                share(*taken_over)
+            ));
         }
         let told = format!("{}: {why}", told.join("; "));
         rows.row([Cell::from(&service.name), shaded(&age(*for_seconds), Shade::Yellow), Cell::from(told)]);

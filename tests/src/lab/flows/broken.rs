@@ -49,11 +49,11 @@ pub enum How {
 impl Broken {
     /// Whether the client had waited for so long: it then says no more than what its kernel sends again, which is twice as
     /// far apart each time. For an answer, or for its connection: one that its kernel had long ago, but a busy machine had no time
-    /// to tell it of, says nothing either.
+    /// to tell it of, says nothing either, also if it broke before it was told.
     pub fn had_waited(&self, long: Duration) -> bool {
-        let waited =
-            |from: Instant, to: Option<Instant>| to.is_some_and(|to| to.saturating_duration_since(from) > long);
-        waited(self.began, self.stood) || self.requested.is_some_and(|requested| waited(requested, Some(self.at)))
+        let waited = |from: Instant, to: Instant| to.saturating_duration_since(from) > long;
+        waited(self.began, self.stood.unwrap_or(self.at))
+            || self.requested.is_some_and(|requested| waited(requested, self.at))
     }
 }
 

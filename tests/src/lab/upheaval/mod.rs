@@ -3,6 +3,7 @@
 mod change;
 pub mod outage;
 pub mod believed;
+pub mod owners;
 pub mod watch;
 
 use std::{

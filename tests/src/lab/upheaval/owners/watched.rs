@@ -1,0 +1,149 @@
+//! The slots of all services, as last seen, and who has changed what differs from that.
+//!
+//! Packets count what they take over by service, after they did it, and the slots are read before the counts. So what changed between
+//! two looks was packets' if they have counted as much. If they have counted less, some was the controller's: then it was in the
+//! slots that had been at rest for a whole idle timeout, since it hands over no other ones.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use edge_common::abi::{BackendNumber, HashKey, Slot, Target};
+
+use super::{By, Change, maps::Maps};
+
+/// By how much the controller and who looks here may differ in what a time is.
+const BLUR: Duration = Duration::from_millis(100);
+
+pub(super) struct Watched {
+    maps: Maps,
+    idle_timeout: Duration,
+    generation: u64,
+    services: Vec<Service>,
+}
+
+struct Service {
+    address: SocketAddr,
+    target: Target,
+    slots: Vec<Slot>,
+    /// By slot: when something was seen there last after which the controller waits an idle timeout.
+    restless: Vec<Instant>,
+    /// What packets have taken over.
+    counted: u64,
+    /// Of it, what was counted after the slots had been read.
+    left: u64,
+    looked: Instant,
+}
+
+/// A slot with its former and its new owner, and whether the controller may have handed it over.
+type Differs = (u32, BackendNumber, BackendNumber, bool);
+
+impl Watched {
+    pub(super) fn new(maps: Maps, idle_timeout: Duration) -> Result<Self> {
+        let generation = maps.generation().number;
+        let services = maps.targets()?.into_iter().map(|(address, target)| {
+            let (slots, looked) = (maps.slots(target), Instant::now());
+            let restless = vec![looked; slots.len()];
+            Ok(Service { address, target, slots, restless, counted: maps.taken_over(target)?, left: 0, looked })
+        });
+        let services = services.collect::<Result<_>>()?;
+        Ok(Self { maps, idle_timeout, generation, services })
+    }
+
+    pub(super) fn hash_key(&self) -> HashKey {
+        self.maps.generation().hash_key
+    }
+
+    pub(super) fn masks(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
+        self.services.iter().map(|service| (service.address, service.target.slot_mask()))
+    }
+
+    /// What has changed since the last look.
+    pub(super) fn look(&mut self) -> Result<Vec<Change>> {
+        let generation = self.maps.generation().number;
+        if generation != self.generation {
+            for ((address, target), known) in self.maps.targets()?.into_iter().zip(&self.services) {
+                let same = (target.service(), target.slots()) == (known.target.service(), known.target.slots());
+                ensure!(same && address == known.address, "the slots of {address} are elsewhere now");
+            }
+            self.generation = generation;
+        }
+        let mut found = Vec::new();
+        for service in &mut self.services {
+            found.extend(service.look(&self.maps, self.idle_timeout)?);
+        }
+        Ok(found)
+    }
+}
+
+impl Service {
+    fn look(&mut self, maps: &Maps, idle_timeout: Duration) -> Result<Vec<Change>> {
+        let (slots, after, before) = (maps.slots(self.target), self.looked, Instant::now());
+        self.looked = before;
+        let differing = self.differing(&slots, before, idle_timeout);
+        self.slots = slots;
+        if differing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let counted = maps.taken_over(self.target)?;
+        let new = counted.saturating_sub(self.counted);
+        let by = attributed(&differing, new + self.left);
+        let packets = by.iter().filter(|by| **by == By::Packet).count() as u64;
+        self.counted = counted;
+        self.left = (new + self.left).saturating_sub(packets).min(new);
+        let changes = differing.into_iter().zip(by).map(|((slot, from, to, _), by)| Change {
+            service: self.address,
+            slot,
+            from: maps.machine(from),
+            to: maps.machine(to),
+            after,
+            before,
+            by,
+        });
+        Ok(changes.collect())
+    }
+
+    fn differing(&mut self, slots: &[Slot], now: Instant, idle_timeout: Duration) -> Vec<Differs> {
+        let mut differing = Vec::new();
+        for (number, (old, new)) in (0..).zip(self.slots.iter().zip(slots)) {
+            let restless = &mut self.restless[number as usize];
+            if old.owner != new.owner {
+                differing.push((number, old.owner, new.owner, now.duration_since(*restless) + BLUR >= idle_timeout));
+            }
+            if old.owner != new.owner || new.look == 0 || new.unrecorded != 0 {
+                *restless = now;
+            }
+        }
+        differing
+    }
+}
+
+/// Who did what differs, of which packets have counted so much.
+fn attributed(differing: &[Differs], mut packets: u64) -> Vec<By> {
+    let all = packets >= differing.len() as u64;
+    let by = differing.iter().map(|(_, _, _, may_be_handed_over)| {
+        if packets > 0 && (all || !may_be_handed_over) {
+            packets -= 1;
+            By::Packet
+        } else {
+            By::Controller
+        }
+    });
+    by.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_did_what_they_have_counted_and_what_the_controller_does_not_do() {
+        let (fresh, ripe) = ((3, 1, 2, false), (4, 1, 2, true));
+        assert_eq!(attributed(&[fresh, ripe], 0), [By::Controller, By::Controller]);
+        assert_eq!(attributed(&[fresh, ripe], 2), [By::Packet, By::Packet]);
+        assert_eq!(attributed(&[ripe, fresh, ripe], 1), [By::Controller, By::Packet, By::Controller]);
+        assert_eq!(attributed(&[fresh, fresh], 1), [By::Packet, By::Controller], "no more than they have counted");
+    }
+}
