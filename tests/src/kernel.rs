@@ -197,6 +197,12 @@ impl Kernel {
         self.flows.copy(memory);
     }
 
+    /// Whether time has gone on since flows were copied, so that those that packets see now are younger than those that they saw
+    /// before, which on the host are as old: a busy machine may rest for long between two packets.
+    pub fn flows_age(&self) -> bool {
+        self.flows.age()
+    }
+
     fn fill<T: Pod, const N: usize>(&mut self, name: &str, values: &[T]) {
         let map = self.object.map_mut(name).expect("a map of the object");
         let mut map: Array<_, [u8; N]> = Array::try_from(map).expect("an array of such values");

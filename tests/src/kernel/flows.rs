@@ -1,6 +1,7 @@
 //! The flow table in the kernel, in this process's memory.
 
 use std::{
+    cell::Cell,
     os::fd::{AsFd as _, AsRawFd as _},
     slice,
     sync::atomic::AtomicU32,
@@ -63,6 +64,8 @@ impl FlowMemory for MappedFlows {
 pub(super) struct FlowsInKernel {
     head: MmapRaw,
     arrays: MappedFlows,
+    /// When they were made to be the host's, in units of the kernel's time.
+    copied: Cell<u32>,
 }
 
 impl FlowsInKernel {
@@ -71,13 +74,21 @@ impl FlowsInKernel {
         Self {
             head: mapped(object, map::FLOW_HEAD, size_of::<FlowHead>()),
             arrays: MappedFlows::new(object, map::FLOW_INDEX, map::FLOWS, entries),
+            copied: Cell::new(now()),
         }
+    }
+
+    /// Whether flows that packets see from now on are seen later than others that they saw since the copy, which on the host are as
+    /// old.
+    pub(super) fn age(&self) -> bool {
+        self.copied.get() != now()
     }
 
     /// Makes it that of `memory`, whose clock is another one: flows are as old as they are there.
     pub(super) fn copy(&self, memory: &Memory) {
         let Flows { head, arrays } = &memory.flows;
         let later = later(memory);
+        self.copied.set(later.wrapping_add(units(memory.clock_ns.get())));
         write(&self.head, &[*head]);
         let bucket = |slots: &Vec<AtomicU32>| FlowBucket(std::array::from_fn(|at| Word::load(&slots[at])));
         write(&self.arrays.index, &arrays.buckets.iter().map(bucket).collect::<Vec<_>>());

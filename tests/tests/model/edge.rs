@@ -65,7 +65,7 @@ impl Edge {
         let before = clock.replace((now * 1_000_000).max(clock.get() + 1));
         if let Self::Both(both) = self
             && both.memory.flows.arrays.entries.len() < PLENTY
-            && flow_table::units(before) != flow_table::units(clock.get())
+            && (flow_table::units(before) != flow_table::units(clock.get()) || both.kernel.flows_age())
         {
             // Which flow gives way is seen by its age.
             both.compare_state().unwrap_or_else(|error| panic!("{error}"));
