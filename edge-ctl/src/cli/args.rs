@@ -126,7 +126,7 @@ pub(crate) enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// List the flow records: flows that a change would have moved, and their backends.
+    /// List translated flows, and flows that a change would have moved, with their backends.
     Flows {
         /// List only flows of this service.
         #[arg(long, value_name = "SERVICE")]
