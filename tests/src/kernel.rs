@@ -91,7 +91,7 @@ pub struct Kernel {
     flows: FlowsInKernel,
     nat: NatInKernel,
     /// Emptied with its last descriptor.
-    _calls: ProgramArray<MapData>,
+    calls: ProgramArray<MapData>,
 }
 
 /// The map in which the load balancer's program finds the one that translates, filled.
@@ -145,9 +145,14 @@ impl Kernel {
             flow_stats: per_cpu(&mut object, map::FLOW_STATS),
             flows: FlowsInKernel::new(&object, entries(map::FLOWS)),
             nat: NatInKernel::new(&object, entries(map::NAT_FLOWS)),
-            _calls: calls,
+            calls,
             object,
         }
+    }
+
+    /// Takes the program that translates away from the load balancer's.
+    pub fn forget_calls(&mut self) {
+        self.calls.clear_index(&program::NAT_AT).expect("it is there");
     }
 
     /// Forgets all counters, rate limiters and fragments, and takes the content of `memory`, of the size that this was loaded with.

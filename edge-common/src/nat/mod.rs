@@ -33,6 +33,7 @@ pub use self::{
     open::open,
     quote::{quoted, requote},
     send::send,
+    sign::Stamp,
     stage::{after_backend, after_client, timeouts},
-    table::{OnePlace, Translation, place, port_of, tuple},
+    table::{OnePlace, Ports, Translation, place, port_of, tuple},
 };

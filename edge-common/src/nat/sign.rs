@@ -47,9 +47,9 @@ impl Sign {
 
 /// What a Linux host in `TIME_WAIT` judges a new SYN by (RFC 6191): its timestamp, or without one its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) is_timestamp: bool,
-    pub(super) value: u32,
+pub struct Stamp {
+    pub is_timestamp: bool,
+    pub value: u32,
 }
 
 impl Stamp {

@@ -3,7 +3,9 @@
 use super::sign::Stamp;
 use crate::{
     abi::{BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
-    flow_table::{Claim, Entry, FlowMemory, FlowTable, Found, Life, Native, PROBES, Served, Stage, units, words_of},
+    flow_table::{
+        Claim, Entry, FlowMemory, FlowTable, Found, Life, Native, PROBES, Served, Stage, Words, units, words_of,
+    },
     hash::Hash,
     maps::Maps,
 };
@@ -159,17 +161,17 @@ impl Claim<Native> for OnePlace {
 }
 
 /// The places of a new flow's entry.
-pub(super) struct Ports<'a> {
-    pub(super) head: &'a NatHead,
-    pub(super) tuple: Hash,
+pub struct Ports<'a> {
+    pub head: &'a NatHead,
+    pub tuple: Hash,
     /// Where the search starts, and how it goes on.
-    pub(super) flow: Hash,
+    pub flow: Hash,
     /// Of the SYN; `None` of another protocol.
-    pub(super) stamp: Option<Stamp>,
-    pub(super) now: u32,
+    pub stamp: Option<Stamp>,
+    pub now: u32,
 }
 
-impl Claim<Native> for Ports<'_> {
+impl<W: Words> Claim<W> for Ports<'_> {
     /// Ports in an order that is the flow's own.
     #[inline(always)]
     fn place(&self, probe: u32) -> u32 {
@@ -185,16 +187,19 @@ impl Claim<Native> for Ports<'_> {
     }
 
     /// A connection that the backend waits for the last packets of makes room a second later for one that the backend takes in its
-    /// place.
+    /// place. Where nothing else is left it makes room for any: the backend answers with an ACK, the RST of the client ends its wait,
+    /// and the SYN that comes a second later is taken (RFC 9293, section 3.10.7.4). That is better than to be refused.
     #[inline(always)]
-    fn weakness(&self, life: Life, entry: &Entry<Native>) -> u32 {
+    fn weakness(&self, life: Life, entry: &Entry<W>) -> u32 {
         let Some(stamp) = self.stamp else { return 0 };
         if !matches!(life.stage(), Stage::Closed) || !life.is_live() || life.age(self.now) < QUIET {
             return 0;
         }
         let served = entry.read();
         let last = Stamp { is_timestamp: Translation::of(served).is_stamped, value: served.sequence };
-        if stamp.comes_after(last) { 1 << 29 | life.age(self.now).cast_unsigned() & 0x1fff_ffff } else { 0 }
+        let silent = life.age(self.now).cast_unsigned() & 0x1fff_ffff;
+        // Less than of any half-open flow that may be taken.
+        if stamp.comes_after(last) { 1 << 29 | silent } else { 1 + (silent >> 5 & 7) }
     }
 
     #[inline(always)]

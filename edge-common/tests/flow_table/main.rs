@@ -6,4 +6,5 @@ mod flood;
 mod lives;
 mod killed;
 mod together;
+mod translated;
 mod threads;

@@ -18,13 +18,13 @@ use loom::{
 use crate::state::{self, CLASS, State, TIMEOUTS};
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Modelled;
+pub(crate) struct Modelled;
 
 #[derive(Debug, Default)]
-struct Modelled32(AtomicU32);
+pub(crate) struct Modelled32(AtomicU32);
 
 #[derive(Debug, Default)]
-struct Modelled64(AtomicU64);
+pub(crate) struct Modelled64(AtomicU64);
 
 impl Words for Modelled {
     type U32 = Modelled32;
@@ -55,7 +55,7 @@ modelled!(Modelled32, u32);
 modelled!(Modelled64, u64);
 
 /// All flows have this hash, so that they want the same slots.
-const HASH: Hash = Hash(0x5bf1_827f_0347_045b);
+pub(crate) const HASH: Hash = Hash(0x5bf1_827f_0347_045b);
 /// The table's two entries, each alone.
 const LOWER: Among = Among { first: 0, last: 0 };
 const HIGHER: Among = Among { first: 1, last: 0 };
@@ -83,12 +83,12 @@ impl Claim<Modelled> for Among {
     }
 }
 
-type Table = State<Modelled>;
+pub(crate) type Table = State<Modelled>;
 
 /// Runs `prepare` on a table of two entries with two slots, then `actions` together, and then `check` on what they returned.
 ///
 /// `changes` is how often one of them goes on in the middle of what another one does.
-fn together<const N: usize, R: Copy + 'static>(
+pub(crate) fn together<const N: usize, R: Copy + 'static>(
     changes: usize,
     prepare: fn(&mut Table),
     actions: [fn(&Table) -> R; N],

@@ -61,7 +61,7 @@ fn when_no_port_is_left_a_new_connection_is_refused_and_none_that_stands_is_harm
 }
 
 #[test]
-fn a_closed_connections_port_is_free_for_what_the_backend_takes_in_its_place_and_for_nothing_else() {
+fn a_closed_connections_port_is_free_a_second_later_and_first_for_what_the_backend_takes_in_its_place() {
     let world = world(Side::V4, 64, 1, LO);
     let both = world.memory();
     let send =
@@ -81,8 +81,8 @@ fn a_closed_connections_port_is_free_for_what_the_backend_takes_in_its_place_and
             edge_tests::packet::Ip::new(super::address(Side::V4, flow.translation.backend), Side::V4.source(), payload);
         edge_tests::packet::Frame::new(edge_tests::world::EDGE_MAC, [2; 6], ip)
     };
-    // All ports are in use, of connections that the backends have closed, at a time stamp of 1000.
-    let mut clients = Vec::new();
+    // All ports are in use, of connections that the backends have closed, half of them at a time stamp of 1000, and half at 3000.
+    let (mut clients, mut earlier) = (Vec::new(), Vec::new());
     for port in 10_000..12_000 {
         let client = Client { side: Side::V4, port, service: TCP };
         if send(&client.sends(stamped(segment(SYN, 5, 0), 900))) == Exit::NatExhausted {
@@ -92,8 +92,13 @@ fn a_closed_connections_port_is_free_for_what_the_backend_takes_in_its_place_and
         send(&answer(client, segment(SYN | ACK, 100, 6)));
         send(&client.sends(stamped(segment(ACK, 6, 101), 950)));
         send(&answer(client, segment(FIN | ACK, 101, 6)));
-        send(&client.sends(stamped(segment(FIN | ACK, 6, 102), 1000)));
-        assert_eq!(translated(client).expect("a flow").stage, Stage::Closed);
+        let last = if clients.len() % 2 == 0 { 1000 } else { 3000 };
+        send(&client.sends(stamped(segment(FIN | ACK, 6, 102), last)));
+        let flow = translated(client).expect("a flow");
+        assert_eq!((flow.stage, flow.sequence), (Stage::Closed, last));
+        if last == 1000 {
+            earlier.push(flow.port);
+        }
     }
     assert_eq!(clients.len(), 64);
     let mut next = 40_000;
@@ -101,12 +106,17 @@ fn a_closed_connections_port_is_free_for_what_the_backend_takes_in_its_place_and
         next += 1;
         let client = Client { side: Side::V4, port: next, service: TCP };
         let syn = segment(SYN, 5, 0);
-        send(&client.sends(value.map_or(syn.clone(), |value| stamped(syn, value)))) == Exit::NatTx
+        let left = send(&client.sends(value.map_or(syn.clone(), |value| stamped(syn, value))));
+        (left == Exit::NatTx).then(|| translated(client).expect("a flow").port)
     };
-    assert!((0..50).all(|_| !opens(Some(2000))), "not within a second");
+    assert!((0..50).all(|_| opens(Some(2000)).is_none()), "not within a second");
     both.clock_ns.set(both.clock_ns.get() + (6 << UNIT));
-    assert!((0..50).all(|_| !opens(Some(1000))), "as late as the last one: the backend would not take it");
-    assert!((0..50).all(|_| !opens(Some(999))), "an earlier one");
-    assert!((0..50).all(|_| !opens(None)), "without a timestamp");
-    assert!((0..20).any(|_| opens(Some(1001))), "a later one");
+    for _ in 0..8 {
+        let port = opens(Some(2000)).expect("a later one than half of them");
+        assert!(earlier.contains(&port), "the backend takes it in place of those that ended at 1000");
+    }
+    // Nothing that the backend takes at once is left for these, and the client's second SYN is better than none.
+    for value in [Some(999), Some(1000), None] {
+        assert!((0..4).all(|_| opens(value).is_some()), "{value:?}");
+    }
 }

@@ -1,9 +1,12 @@
 //! Packets to a service in `nat`, and what its backends answer: each through the real program and through the host pipeline.
 
+mod alone;
+mod broken;
 mod connection;
 mod full;
 mod property;
 mod refused;
+mod rules;
 mod slow;
 
 use std::net::IpAddr;

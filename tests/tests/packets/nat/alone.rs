@@ -1,0 +1,63 @@
+//! The load balancer's program where the one that translates is missing: its map of programs was emptied. What is to be translated is
+//! dropped by an exit with a name, and nothing else is harmed.
+
+use edge_common::abi::{Exit, Mode};
+use edge_tests::{
+    kernel::{self, Arrival, FRAGMENTS, Kernel},
+    namespace::{LO, in_namespace},
+    packet::{ACK, Frame, Ip, Payload, SYN, Tcp, protocol},
+    world::{CLIENT_MAC, EDGE_MAC, Side},
+};
+
+use super::{BACKEND_PORT, Client, FIRST_PORT, TCP, address, segment, world};
+
+/// Of a service in `dsr` at the same VIP.
+const OTHER: u16 = 8080;
+
+#[test]
+fn without_the_program_that_translates_all_else_goes_on() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut world = world(side, 64, 4, LO);
+            let other = world.service(side.vip(), OTHER, protocol::TCP, Mode::Dsr, &[0, 1]);
+            world.services[other as usize].in_transition = false;
+            let memory = world.memory();
+            // An object of its own: others go on with theirs.
+            let mut kernel = Kernel::load(&kernel::sizes(&memory, FRAGMENTS));
+            kernel.reset(&memory);
+            kernel.forget_calls();
+            let client = Client { side, port: 40_000, service: TCP };
+            let to = |source, destination, tcp| {
+                Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(source, destination, Payload::Tcp(tcp)))
+            };
+            let answer = Tcp { source: BACKEND_PORT, destination: FIRST_PORT, ..segment(ACK, 1, 2) };
+            let frames = [
+                ("a packet to a translated service", client.sends(segment(SYN, 5, 0)), kernel::DROP, Exit::BadTables),
+                (
+                    "one to another service",
+                    to(side.client(), side.vip(), Tcp { destination: OTHER, ..segment(SYN, 5, 0) }),
+                    kernel::TX,
+                    Exit::DsrTx,
+                ),
+                ("one to a source", to(address(side, 1), side.source(), answer), kernel::PASS, Exit::NotOurs),
+                (
+                    "one to this host",
+                    to(side.client(), side.source(), Tcp { destination: 22, ..segment(SYN, 5, 0) }),
+                    kernel::PASS,
+                    Exit::NotOurs,
+                ),
+            ];
+            for (what, frame, verdict, exit) in frames {
+                let before = kernel.exits();
+                let ran = kernel.run("edge", &frame.bytes(), Arrival::by(LO));
+                let after = kernel.exits();
+                let moved: Vec<_> =
+                    Exit::ALL.iter().filter(|exit| after[**exit as usize] > before[**exit as usize]).collect();
+                assert_eq!((ran.verdict, moved), (verdict, vec![&exit]), "{side:?}: {what}");
+                if verdict == kernel::PASS {
+                    assert_eq!(ran.frame, frame.bytes(), "{what}");
+                }
+            }
+        });
+    }
+}
