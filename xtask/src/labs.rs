@@ -14,8 +14,8 @@ use crate::{cargo, counts::Counts, test_run::TestRun};
 
 /// The test program.
 pub(crate) const LAB: &str = "lab";
-/// Modules that count what a moment costs clients, or miss a single datagram: nothing else may run then.
-const ALONE: [&str; 4] = ["http", "liveness", "path_mtu", "rehearsal"];
+/// Modules that count what a moment costs clients, miss a single datagram, or take all that the machine has: nothing else may run then.
+const ALONE: [&str; 5] = ["http", "liveness", "nat", "path_mtu", "rehearsal"];
 /// The modules that take longest, the longest first: one that begins last would be waited for.
 const LONG: [&str; 5] = ["flows", "judging", "upgrade", "faults", "change"];
 /// As many modules run at one time.

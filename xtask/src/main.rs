@@ -27,6 +27,7 @@ mod slowest;
 mod step;
 mod test;
 mod test_run;
+mod traced;
 mod unpacked;
 mod vm;
 

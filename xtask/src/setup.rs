@@ -9,6 +9,7 @@ use crate::{
     ebpf_toolchain::EbpfToolchain,
     linker, nginx,
     packages::{self, Package},
+    traced,
 };
 
 /// What builds eBPF programs.
@@ -48,5 +49,6 @@ pub(crate) fn ebpf() -> Result<Ebpf> {
 pub(crate) fn lab() -> Result<()> {
     packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
     nginx::ensure()?;
-    dnsmasq::ensure()
+    dnsmasq::ensure()?;
+    traced::ensure()
 }

@@ -34,6 +34,14 @@ pub struct Plan {
     pub cut: u32,
     /// Place of the program under test in `BENCH_PROGRAMS`, one of [`place`].
     pub target: u32,
+    /// 1: addresses and ports stand in `BENCH_FLOWS`, by the flow's number.
+    pub listed: u32,
+    /// Reads of `bench_reads`: of an entry alone, or of an index before it.
+    pub reads: u32,
+    /// Entries of the arrays that it reads, less one.
+    pub entry_mask: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What the rounds did.
@@ -60,7 +68,9 @@ pub mod place {
     pub const TAIL: u32 = 2;
     pub const EDGE: u32 = 3;
     pub const DECAP: u32 = 4;
-    pub const COUNT: u32 = 5;
+    pub const READS: u32 = 5;
+    pub const HASHED: u32 = 6;
+    pub const COUNT: u32 = 7;
 }
 
 /// What each round of a bench of flow tables does.
@@ -125,6 +135,32 @@ pub const HASH_KEY: [u32; 12] = [
     0xc7f1_5be0,
     0x2d46_8a9f,
 ];
+
+/// A flow of one direction, as a program has it that translates by hash maps: addresses and ports as they stand in the frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct HashedFlow {
+    pub source: u32,
+    pub destination: u32,
+    /// Of the source, and of the destination.
+    pub ports: u32,
+    pub protocol: u32,
+}
+
+/// What it makes of the flow's packets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct HashedWay {
+    pub seen_ns: u64,
+    pub source: u32,
+    pub destination: u32,
+    pub ports: u32,
+    /// What the checksums change by: of the network header, and of the transport header.
+    pub changes: [u16; 2],
+    /// Both MAC addresses.
+    pub addresses: [u32; 3],
+    pub flags: u32,
+}
 
 /// What the hash map beside the dense table has of a flow.
 #[repr(C)]

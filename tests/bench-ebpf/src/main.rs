@@ -7,6 +7,8 @@
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod tables;
+#[cfg(target_arch = "bpf")]
+mod translated;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

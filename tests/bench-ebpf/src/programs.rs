@@ -8,7 +8,7 @@
 use core::{arch::asm, ptr};
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{BPF_F_MMAPABLE, xdp_action},
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::{map, xdp},
     maps::{Array, PerCpuArray, ProgramArray},
@@ -17,9 +17,12 @@ use aya_ebpf::{
 use edge_bench_ebpf::{Arrived, FORWARDED_WORDS, Plan, Progress, WORDS, place};
 
 #[map]
-static BENCH_PLAN: Array<Plan> = Array::with_max_entries(1, 0);
+pub(super) static BENCH_PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
 static BENCH_PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
+/// Address and ports of flows, where their numbers don't say them.
+#[map]
+static BENCH_FLOWS: Array<[u32; 2]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static BENCH_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(place::COUNT, 0);
 #[map]
@@ -41,6 +44,10 @@ fn bench_driver(ctx: XdpContext) -> u32 {
         Some(place::EDGE) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::EDGE) },
         // SAFETY: as above.
         Some(place::DECAP) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::DECAP) },
+        // SAFETY: as above.
+        Some(place::READS) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::READS) },
+        // SAFETY: as above.
+        Some(place::HASHED) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::HASHED) },
         _ => {}
     }
     // It comes back only when there is none.
@@ -73,17 +80,28 @@ fn prepare(ctx: &XdpContext) -> Option<u32> {
         restore::<FORWARDED_WORDS, WORDS>(ctx, plan)?;
     }
 
-    // Sixteen thousand flows an address; the flow's number, spread, says the service.
-    let service = (u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(plan.services)) >> 32;
-    let address = (0xc612_0000 + (flow >> 14)).to_be();
-    let port = |host: u32| (host as u16).to_be();
-    let ports = u32::from(port(0x4000 | flow & 0x3fff)) | u32::from(port(plan.first_port + service as u32)) << 16;
+    let (address, ports) = if plan.listed != 0 {
+        let [address, ports] = *BENCH_FLOWS.get(flow)?;
+        (address, ports)
+    } else {
+        numbered(plan, flow)
+    };
     store(ctx, plan.address_at, address)?;
     store(ctx, plan.ports_at, ports)?;
     // A locked instruction: it waits until all these stores are in the cache, where the packets of a driver are, too.
     // SAFETY: adds to a field of a live value.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut (*progress).rounds, in(reg) 1u64) };
     Some(plan.target)
+}
+
+/// Address and ports of a client's flow: sixteen thousand an address; the flow's number, spread, says the service.
+#[inline(always)]
+fn numbered(plan: &Plan, flow: u32) -> (u32, u32) {
+    let service = (u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(plan.services)) >> 32;
+    let address = (0xc612_0000 + (flow >> 14)).to_be();
+    let port = |host: u32| (host as u16).to_be();
+    let ports = u32::from(port(0x4000 | flow & 0x3fff)) | u32::from(port(plan.first_port + service as u32)) << 16;
+    (address, ports)
 }
 
 /// Restores words `FROM..TO` of the frame.

@@ -24,7 +24,7 @@ use edge_common::{
 
 const CLASS: Class = Class::new(1).expect("a class");
 
-type Slots = [<Native as Words>::U32; SLOTS as usize];
+pub(super) type Slots = [<Native as Words>::U32; SLOTS as usize];
 
 #[map]
 static TABLE_PLAN: Array<TablePlan> = Array::with_max_entries(1, 0);
@@ -33,9 +33,9 @@ static TABLE_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(table::NAME
 #[map]
 static TABLE_TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
 #[map]
-static TABLE_INDEX: Array<Slots> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static TABLE_INDEX: Array<Slots> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TABLE_ENTRIES: Array<Entry<Native>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static TABLE_ENTRIES: Array<Entry<Native>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TABLE_HASHED: HashMap<FlowKeyV4, HashedRecord> = HashMap::with_max_entries(1, 0);
 

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use crate::lab::topology::{Backend, EDGE_V4, EDGE_V6, Family, HTTP, Part, Protocol, Provider, SERVICES, Service};
+use crate::lab::topology::{
+    Backend, EDGE_V4, EDGE_V6, Family, HTTP, Part, Protocol, Provider, SERVICES, Service, TRANSLATED,
+};
 
 /// How the lab's backends are probed.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub struct Configuration {
     /// More lines of each pool.
     pub pool: String,
     pub services: Vec<Service>,
+    /// Whether they are served by translation.
+    pub translated: bool,
     /// More lines of each TCP service.
     pub tcp: String,
     /// Members of pools, by the pool's name, that have not the default weight: another one, or none since they are left out.
@@ -49,6 +53,7 @@ impl Default for Configuration {
                 .to_owned(),
             pool: String::new(),
             services: SERVICES.to_vec(),
+            translated: false,
             tcp: String::new(),
             weights: BTreeMap::new(),
         }
@@ -56,12 +61,22 @@ impl Default for Configuration {
 }
 
 impl Configuration {
+    /// Services that are translated, and no others.
+    pub fn translated() -> Self {
+        Self { services: TRANSLATED.to_vec(), translated: true, ..Self::default() }
+    }
+
     /// The whole file.
     pub fn text(&self) -> String {
         let slots = if self.all_slots { 65_536 } else { 4_096 };
+        let own = if self.translated {
+            format!("[nat]\nsource_v4 = [\"{EDGE_V4}\"]\nsource_v6 = [\"{EDGE_V6}\"]")
+        } else {
+            format!("[tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"")
+        };
         let mut text = format!(
             "hash_key = \"6564676520696e2061206c6162212121\"\nslots = {slots}\n\n\
-             [tunnel]\nsource_v4 = \"{EDGE_V4}\"\nsource_v6 = \"{EDGE_V6}\"\n\n\
+             {own}\n\n\
              [limits]\n{}\n\
              [[interface]]\nname = \"eth0\"\n\n[[interface]]\nname = \"eth1\"\n",
             self.limits
@@ -104,6 +119,7 @@ impl Configuration {
     fn service(&self, service: Service) -> String {
         let address = service.address();
         let mode = match service.part {
+            _ if self.translated => "nat",
             Part::Lan => "dsr",
             Part::Wan => "ipip",
         };

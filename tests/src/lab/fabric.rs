@@ -27,8 +27,8 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// Makes the namespaces, the cables between them, addresses and routes.
-    pub fn build(prefix: &str) -> Result<Self> {
+    /// Makes the namespaces, the cables between them, addresses and routes; backends have the VIPs if they are to be `prepared`.
+    pub fn build(prefix: &str, prepared: bool) -> Result<Self> {
         let mut fabric = Self { far_ends: Vec::new(), hosts: Vec::new(), ends: Vec::new() };
         let backends: Vec<_> = Backend::all().collect();
         let names = [ROUTER, EDGE].into_iter().chain(CLIENTS).map(str::to_owned);
@@ -43,7 +43,7 @@ impl Fabric {
             fabric.client(client, 11 + index)?;
         }
         for backend in backends {
-            fabric.backend(backend)?;
+            fabric.backend(backend, prepared)?;
         }
         Ok(fabric)
     }
@@ -117,7 +117,7 @@ impl Fabric {
         ))
     }
 
-    fn backend(&mut self, backend: Backend) -> Result<()> {
+    fn backend(&mut self, backend: Backend, prepared: bool) -> Result<()> {
         let name = backend.to_string();
         let bridge = backend.provider.bridge();
         self.cable(&name, "lan", &format!("lan-{name}"), "lan")?;
@@ -127,12 +127,16 @@ impl Fabric {
             line(&mut lines, &format!("addr add {}/24 dev {device}", backend.address(part, Family::V4)));
             line(&mut lines, &format!("addr add {}/64 dev {device} nodad", backend.address(part, Family::V6)));
         }
+        let (v4, v6) = (backend.provider.router_v4().to_string(), backend.provider.router_v6().to_string());
+        if !prepared {
+            lines.push_str(&default_routes("wan", &v4, &v6, ""));
+            return self.netns(&name).ip(&lines);
+        }
         for vip in topology::vips() {
             let (length, more) = if vip.is_ipv4() { (32, "") } else { (128, " nodad") };
             line(&mut lines, &format!("addr add {vip}/{length} dev lo{more}"));
         }
         // Clients must not send segments that no longer fit into the MTU once they are in a tunnel.
-        let (v4, v6) = (backend.provider.router_v4().to_string(), backend.provider.router_v6().to_string());
         lines.push_str(&default_routes("wan", &v4, &v6, " advmss 1380"));
         self.netns(&name).ip(&lines)?;
         // A VIP on the loopback must not be claimed in the segment that the backend shares with the edge.

@@ -59,15 +59,35 @@ pub fn contain(lab: &Lab) -> Result<()> {
     lab.netns(ROUTER).ip(&routes)
 }
 
+/// How fast, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub per_second: u32,
+    /// It ends by itself after so many.
+    pub most: u64,
+    pub seed: u64,
+}
+
 impl Flood {
     /// Starts `plan` from `device` of `netns`, to the host with the MAC address `edge`.
     pub fn start(netns: &Netns, device: &str, edge: [u8; 6], plan: Plan) -> Result<Self> {
+        let Plan { per_second, most, seed, .. } = plan;
+        Self::of(netns, device, Rate { per_second, most, seed }, move |random, own| frame(edge, own, &plan, random))
+    }
+
+    /// Starts a flood of the frames that `make` makes, given the MAC address that they come from.
+    pub fn of(
+        netns: &Netns,
+        device: &str,
+        rate: Rate,
+        mut make: impl FnMut(&mut Random, [u8; 6]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Result<Self> {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&sent));
         let device = device.to_owned();
         let thread = netns.spawn(move || {
-            let out = Out { socket: open(&device)?, edge, own: mac(&device)? };
-            run(&out, &plan, &stopping, &counting)
+            let (socket, own) = (open(&device)?, mac(&device)?);
+            run(&socket, rate, |random| make(random, own), &stopping, &counting)
         })?;
         Ok(Self { sent, worker: Worker::new(stop, thread) })
     }
@@ -84,23 +104,22 @@ impl Flood {
     }
 }
 
-/// Where frames leave.
-struct Out {
-    socket: OwnedFd,
-    edge: [u8; 6],
-    own: [u8; 6],
-}
-
-fn run(out: &Out, plan: &Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
-    let mut random = Random::new(plan.seed);
-    let pace = Pace::start(plan.per_second);
+fn run(
+    socket: &OwnedFd,
+    Rate { per_second, most, seed }: Rate,
+    mut make: impl FnMut(&mut Random) -> Option<Vec<u8>>,
+    stop: &AtomicBool,
+    sent: &AtomicU64,
+) -> Result<()> {
+    let mut random = Random::new(seed);
+    let pace = Pace::start(per_second);
     let mut count = 0;
-    while !stop.load(Ordering::Relaxed) && count < plan.most {
+    while !stop.load(Ordering::Relaxed) && count < most {
         // Packets that are late because the processor was elsewhere are caught up slowly: at once, they would be a burst.
-        let burst = pace.due().saturating_sub(count).min(2 * u64::from(plan.per_second) / 1000 + 1);
+        let burst = pace.due().saturating_sub(count).min(2 * u64::from(per_second) / 1000 + 1);
         for _ in 0..burst {
-            let frame = frame(out, plan, &mut random).context("a flood has somewhere to go")?;
-            match send(out.socket.as_raw_fd(), &frame, MsgFlags::empty()) {
+            let frame = make(&mut random).context("a flood has somewhere to go")?;
+            match send(socket.as_raw_fd(), &frame, MsgFlags::empty()) {
                 // A full queue drops, as a network would.
                 Ok(_) | Err(nix::errno::Errno::ENOBUFS) => {}
                 Err(error) => return Err(error).context("could not send a frame"),
@@ -114,7 +133,7 @@ fn run(out: &Out, plan: &Plan, stop: &AtomicBool, sent: &AtomicU64) -> Result<()
 }
 
 /// A segment of a connection that there never was. `None`: there is no service to send it to.
-fn frame(out: &Out, plan: &Plan, random: &mut Random) -> Option<Vec<u8>> {
+fn frame(edge: [u8; 6], own: [u8; 6], plan: &Plan, random: &mut Random) -> Option<Vec<u8>> {
     let to = *random.choose(&plan.to)?;
     let source = match to.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(SOURCES_V4.0.to_bits() | random.word() >> SOURCES_V4.1)),
@@ -129,7 +148,7 @@ fn frame(out: &Out, plan: &Plan, random: &mut Random) -> Option<Vec<u8>> {
         data: Vec::new(),
         ..Tcp::default()
     };
-    Some(Frame::new(out.edge, out.own, Ip::new(source, to.ip(), Payload::Tcp(segment))).bytes())
+    Some(Frame::new(edge, own, Ip::new(source, to.ip(), Payload::Tcp(segment))).bytes())
 }
 
 /// The MAC address of `device` in this thread's namespace.

@@ -4,6 +4,7 @@ pub mod topology;
 pub mod configuration;
 
 pub mod patience;
+pub mod extent;
 pub mod netns;
 pub mod link;
 pub mod fabric;
@@ -15,6 +16,7 @@ pub mod process;
 pub mod worker;
 pub mod tmpfs;
 pub mod tool;
+pub mod traced;
 pub mod bpffs;
 pub mod nginx;
 pub mod dnsmasq;
@@ -34,6 +36,8 @@ pub mod random;
 pub mod sequence;
 pub mod flows;
 pub mod flood;
+pub mod short;
+pub mod bulk;
 mod own_link;
 pub mod upheaval;
 
@@ -94,20 +98,26 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Lays out the lab, starts the servers, decapsulation on each backend, and the load balancer.
+    /// Lays out the lab, starts the servers, decapsulation on each backend unless its services are translated, and the load balancer.
     pub fn up(options: &Options) -> Result<Self> {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let prefix = format!("{name}-");
-        let fabric = Fabric::build(&prefix)?;
+        let prepared = !options.configuration.translated;
+        let fabric = Fabric::build(&prefix, prepared)?;
         let mut lab =
             Self { edge: None, echoes: Vec::new(), servers: Vec::new(), bpffs, own_link: None, fabric, dir, prefix };
         for backend in Backend::all() {
             lab.serve(backend)?;
+            if !prepared {
+                continue;
+            }
             let echo = UdpEcho::start(lab.netns(&backend.to_string()), &backend.to_string(), &topology::vips())?;
             lab.echoes.push(echo);
         }
         if let Some(edge_ctl) = &options.edge_ctl {
-            lab.decapsulate(edge_ctl)?;
+            if prepared {
+                lab.decapsulate(edge_ctl)?;
+            }
             lab.install_edge(edge_ctl, &options.configuration.text())?;
         }
         Ok(lab)

@@ -194,7 +194,11 @@ const fn echo(name: &'static str, vip: IpAddr, part: Part, via: Family) -> Servi
     Service { name, vip, port: ECHO, protocol: Protocol::Udp, part, via, announced: false }
 }
 
-/// Every mode, in every pairing of families that it has, over TCP and UDP.
+/// What is served by translation, at backends that nothing was prepared on. No other lab has these.
+pub const TRANSLATED: [Service; 2] =
+    [web("web-nat4", v4(40), Part::Wan, Family::V4), web("web-nat6", v6(0x40), Part::Wan, Family::V6)];
+
+/// Every mode that backends are prepared for, in every pairing of families that it has, over TCP and UDP.
 pub const SERVICES: [Service; 13] = [
     web("web-dsr4", v4(10), Part::Lan, Family::V4),
     web("web-dsr6", v6(0x10), Part::Lan, Family::V6),

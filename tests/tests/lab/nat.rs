@@ -1,5 +1,10 @@
 //! `nat`: backends that know nothing of the edge, with a real web server each, behind translated addresses and ports.
 
+mod floods;
+mod load;
+mod paths;
+mod ports;
+
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
@@ -9,6 +14,7 @@ use std::{
 };
 
 use edge_tests::lab::{
+    bulk::{BULK, Bulk},
     nginx,
     patience::patience,
     process::Process,
@@ -29,7 +35,8 @@ struct Nat {
     lab: Small,
     _servers: Vec<Process>,
     _echoes: Vec<UdpEcho>,
-    _dir: tempfile::TempDir,
+    _bulks: Vec<Bulk>,
+    dir: tempfile::TempDir,
 }
 
 /// `more` is added to the service.
@@ -51,7 +58,7 @@ fn configuration(more: &str) -> String {
     let vips = format!("vips = [\"{}\", \"{}\"]", VIPS[0], VIPS[1]);
     text + &format!(
         "[defaults.service]\nmode = \"nat\"\npools = [\"provider-a\", \"provider-b\"]\n\
-         [[service]]\nname = \"echo\"\n{vips}\nports = [\"{ECHO}/tcp\", \"{ECHO}/udp\", \"{NOBODY}/udp\"]\n\
+         [[service]]\nname = \"echo\"\n{vips}\nports = [\"{ECHO}/tcp\", \"{ECHO}/udp\", \"{BULK}/tcp\", \"{NOBODY}/udp\"]\n\
          [[service]]\nname = \"web\"\n{vips}\nports = [\"{PORT}/tcp\"]\nbackend_port = 80\n{more}# end\n",
     )
 }
@@ -62,6 +69,18 @@ impl Nat {
     }
 
     fn start_with(configuration: &str) -> Self {
+        let mut nat = Self::without_balancer();
+        nat.balance(configuration);
+        nat
+    }
+
+    /// The load balancer as well, once all backends are up.
+    fn balance(&mut self, configuration: &str) {
+        self.lab.configure(configuration).expect("it can be written");
+        self.lab.start_daemon().expect("all backends are up");
+    }
+
+    fn without_balancer() -> Self {
         let mut lab = Small::on_veth().expect("the lab comes up");
         for backend in BACKENDS {
             lab.pass(backend).expect("its veth takes what is sent");
@@ -75,9 +94,8 @@ impl Nat {
             UdpEcho::start_at(lab.netns(name), name, at).expect("it listens")
         };
         let echoes = (1..).zip(&BACKENDS).map(echo).collect();
-        lab.configure(configuration).expect("it can be written");
-        lab.start_daemon().expect("all backends are up");
-        Self { lab, _servers: servers, _echoes: echoes, _dir: dir }
+        let bulks = BACKENDS.iter().map(|name| Bulk::start(lab.netns(name)).expect("it listens")).collect();
+        Self { lab, _servers: servers, _echoes: echoes, _bulks: bulks, dir }
     }
 
     /// Takes a backend's link down, and waits until the edge knows that it is.
@@ -105,6 +123,14 @@ impl Nat {
         };
         let waited = wait_until(patience(Duration::from_secs(20)), is_so).expect("a status");
         assert!(waited, "{name} is not {health}: {}", self.lab.ctl(&["status"]).expect("a status"));
+    }
+
+    /// Packets that have left by an exit.
+    fn left_by(&self, exit: &str) -> u64 {
+        let status = self.lab.edge().expect("an edge").status(self.lab.netns(EDGE)).expect("a status");
+        let exits = status["exits"].as_array().expect("exits");
+        let counted = exits.iter().find(|counted| counted["name"] == exit).expect("it is counted");
+        counted["packets"].as_u64().expect("a count")
     }
 
     /// Names of those that answer `count` requests.

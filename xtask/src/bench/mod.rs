@@ -30,6 +30,8 @@ enum Section {
     Packets,
     /// What the dense flow table costs beside the kernel's hash map.
     FlowTables,
+    /// What translating a packet costs, either way, beside `dsr`, bare reads, and two hash maps of the kernel's.
+    Nat,
     /// Packets a second, sent and counted where they arrive.
     Live,
     /// Tables, publication, liveness, configuration and probes.
@@ -70,6 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let measured = match section {
             Section::Packets => alone(|| packets::measure(&mut results, quick, only)),
             Section::FlowTables => alone(|| flow_tables::measure(&mut results, quick)),
+            Section::Nat => alone(|| packets::measure_nat(&mut results, quick)),
             Section::Live => alone(|| packets::measure_live(&mut results, quick, only)),
             Section::Control => control::measure(&mut results, quick),
             Section::Peers => peers::measure(&mut results, quick, &edge_ctl),

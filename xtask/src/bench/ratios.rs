@@ -18,6 +18,8 @@ const UDP: f64 = 1.05;
 const FLOWS: f64 = 1.2;
 const UNCONCERNED: f64 = 1.15;
 const READS: f64 = 1.3;
+const TRANSLATED: f64 = 2.5;
+const HASH_MAPS: f64 = 0.67;
 const DOORS: f64 = 1.3;
 const SERVICES: f64 = 2.5;
 
@@ -65,6 +67,15 @@ pub(super) fn table(results: &Results) -> Table<'static> {
             let measured = over_net(row, steady("ipip", family, "tcp", MANY));
             add(format!("ipip {family} tcp, {what}, net"), "one service", MANY, target, measured);
         }
+    }
+    for row in results.nat.iter().filter(|row| row.work.starts_with("nat")) {
+        let reads = if row.work.ends_with("forward") { "two reads" } else { "one read" };
+        if row.flows == FEW {
+            add(format!("{}, net", row.work), "dsr", FEW, TRANSLATED, Some(row.ratio_dsr));
+        } else if row.flows > FEW {
+            add(format!("{}, more than dsr", row.work), reads, row.flows, READS, Some(row.more_reads));
+        }
+        add(format!("{}, net", row.work), "two hash maps", row.flows, HASH_MAPS, Some(row.ratio_hash_maps));
     }
     for family in ["4in4", "6in6"] {
         for flows in [FEW, SOME, MANY] {

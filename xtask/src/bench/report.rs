@@ -50,6 +50,12 @@ pub(super) fn markdown(results: &Results) -> String {
         &flow_tables(results),
     );
     add(
+        "Translation",
+        "Packets of flows that are known, without the driver. *x dsr*, *x hash maps*: net over those of the same turn. *more, x reads*:\n\
+         what is more than `dsr`, over two bare reads of arrays of that size (forward), or one (back). Tables are half full.",
+        &nat(results),
+    );
+    add(
         "Packets a second",
         "Sent through the program and out of a device by one processor, and counted where they arrive. *x plain*: over a\n\
          program that sends each frame back as it is.",
@@ -130,6 +136,18 @@ fn flow_tables(results: &Results) -> Table<'static> {
         let figures = figures.chain([format::decimals(row.net_ns, 1)]).chain(ratios);
         table
             .row([row.work.clone(), row.table.clone()].into_iter().chain(figures).chain([format::percent(row.spread)]));
+    }
+    table
+}
+
+fn nat(results: &Results) -> Table<'static> {
+    let mut table =
+        Table::new(&["work", ">flows", ">net ns", ">x dsr", ">more, x reads", ">x hash maps", ">spread", ">turns"]);
+    for row in &results.nat {
+        let ratios = [row.ratio_dsr, row.more_reads, row.ratio_hash_maps].map(format::ratio);
+        let figures = [format::count(row.flows), format::decimals(row.net_ns, 1)].into_iter().chain(ratios);
+        let turns = format::count(u32::try_from(row.turns).unwrap_or(u32::MAX));
+        table.row([row.work.clone()].into_iter().chain(figures).chain([format::percent(row.spread), turns]));
     }
     table
 }

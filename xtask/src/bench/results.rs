@@ -16,6 +16,8 @@ pub(super) struct Results {
     pub(super) rows: Vec<Row>,
     #[serde(default)]
     pub(super) flow_tables: Vec<FlowTable>,
+    #[serde(default)]
+    pub(super) nat: Vec<Nat>,
     pub(super) live: Vec<Live>,
     pub(super) control: Vec<Control>,
     pub(super) peers: Vec<Peer>,
@@ -110,6 +112,26 @@ pub(super) struct FlowTable {
     pub(super) ratio_hash_map: f64,
     /// Over two reads, in the same turns.
     pub(super) ratio_reads: f64,
+    /// Half of the turns lie within this part of the median.
+    pub(super) spread: f64,
+    pub(super) turns: usize,
+}
+
+/// A packet of a translated flow, or what that is compared with, without the driver: medians.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Nat {
+    /// As `nat, forward` or `two reads`.
+    pub(super) work: String,
+    /// In the table, of which they take a half.
+    pub(super) flows: u32,
+    /// Nanoseconds.
+    pub(super) net_ns: f64,
+    /// Over `dsr`, in the same turns.
+    pub(super) ratio_dsr: f64,
+    /// What is more than `dsr`, over as many reads as the direction has to make; not a number of other work.
+    pub(super) more_reads: f64,
+    /// Over the program with two hash maps, in the same direction and turns; not a number of other work.
+    pub(super) ratio_hash_maps: f64,
     /// Half of the turns lie within this part of the median.
     pub(super) spread: f64,
     pub(super) turns: usize,

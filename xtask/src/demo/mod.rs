@@ -1,10 +1,12 @@
 //! `cargo xtask demo`: real traffic through the load balancer while things around it die.
 
 mod known;
+mod reset;
 mod script;
 mod story;
 
 use std::{
+    path::Path,
     process::ExitCode,
     time::{Instant, SystemTime},
 };
@@ -12,45 +14,54 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use edge_tests::lab::{
     Lab, Options,
-    configuration::Configuration,
     load::{
         self, Load, Record,
         report::{Moment, report},
     },
-    topology::{CLIENTS, Protocol, Service},
+    topology::CLIENTS,
 };
 
-use self::{script::Act, story::Story};
+use self::{
+    script::{Act, Chapter},
+    story::{Part, Story},
+};
 use crate::{
     build::{self, Profile},
     interrupt, setup,
     step::step,
 };
 
-/// Lays out the lab, plays the script under load, and tells what came of it.
+/// Lays out a lab for each chapter, plays it under load, and tells what came of it.
 pub(crate) fn run(json: bool) -> Result<ExitCode> {
     interrupt::install()?;
     setup::root("demo")?;
     setup::lab()?;
     let edge_ctl = build::all(Profile::Dev, false)?;
-    let mut lab = step("laying out the lab", || {
-        let configuration = Configuration { all_slots: true, ..Configuration::default() };
-        let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration })?;
-        lab.wait_for_health(|_| "up")?;
-        greet(&lab)?;
-        Ok(lab)
-    });
-    // An interrupted system call is not the reason; the user's Ctrl-C is.
-    interrupt::check()?;
-    let played = play(lab.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?, &Story::new(json));
-    interrupt::check()?;
-    played?;
+    let story = Story::new(json);
+    let mut parts = Vec::new();
+    for chapter in script::chapters() {
+        let mut lab = step("laying out the lab", || lab(&edge_ctl, &chapter));
+        // An interrupted system call is not the reason; the user's Ctrl-C is.
+        interrupt::check()?;
+        let played = play(lab.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?, &story, chapter);
+        interrupt::check()?;
+        parts.push(played?);
+    }
+    story.end(&parts)?;
     Ok(ExitCode::SUCCESS)
 }
 
+fn lab(edge_ctl: &Path, chapter: &Chapter) -> Result<Lab> {
+    let options = Options { edge_ctl: Some(edge_ctl.to_owned()), configuration: chapter.configuration.clone() };
+    let lab = Lab::up(&options)?;
+    lab.wait_for_health(|_| "up")?;
+    greet(&lab, chapter)?;
+    Ok(lab)
+}
+
 /// One request to each service: it works before anything is broken.
-fn greet(lab: &Lab) -> Result<()> {
-    for service in Service::of(Protocol::Tcp) {
+fn greet(lab: &Lab, chapter: &Chapter) -> Result<()> {
+    for service in chapter.services() {
         let answer = lab.curl(CLIENTS[0], &format!("http://{}/", service.address()));
         let backend = answer.with_context(|| format!("service {} does not answer", service.name))?;
         ensure!(backend.starts_with('a'), "service {} is served by {backend}, not by provider a", service.name);
@@ -58,23 +69,29 @@ fn greet(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn play(lab: &mut Lab, story: &Story) -> Result<()> {
+fn play(lab: &mut Lab, story: &Story, chapter: Chapter) -> Result<Part> {
     let start = Instant::now();
-    let loads = lab.load(Service::of(Protocol::Tcp))?;
-    story.opening();
+    let loads = lab.load(chapter.services())?;
+    story.opening(chapter.opening);
     let mut moments: Vec<Moment> = Vec::new();
-    let mut found = Vec::new();
-    for Act { name, tells, run, then, is_death } in script::acts() {
+    let (mut found, mut resets) = (Vec::new(), Vec::new());
+    for Act { name, tells, run, then, is_death } in chapter.acts {
         let (at, clock) = (Instant::now(), SystemTime::now());
         moments.push(Moment { name, at });
         story.act(start, at, tells);
         run(lab).with_context(|| format!("in the act \"{name}\""))?;
         interrupt::pause(then)?;
         let known = if is_death { known::known(lab, name, clock)? } else { None };
-        story.outcome(&records(&loads), start, &moments, known.as_ref());
+        let so_far = records(&loads);
+        let reset = if is_death && chapter.resets { reset::resets(&so_far, name, at) } else { None };
+        story.outcome(&so_far, start, &moments, known.as_ref());
+        story.resets(reset.as_ref());
         found.extend(known);
+        resets.extend(reset);
     }
-    story.ending(&report(&load::stop(loads)?, start, &moments), &found)
+    let report = report(&load::stop(loads)?, start, &moments);
+    story.ending(&report);
+    Ok(Part { name: chapter.name, report, known: found, resets })
 }
 
 fn records(loads: &[Load]) -> Vec<Record> {

@@ -5,8 +5,50 @@ use std::time::Duration;
 use anyhow::Result;
 use edge_tests::lab::{
     Lab,
+    configuration::Configuration,
     topology::{Backend, Protocol, Provider, Service},
 };
+
+/// A lab, and what happens in it.
+pub(super) struct Chapter {
+    /// As the JSON has it.
+    pub(super) name: &'static str,
+    pub(super) opening: &'static str,
+    pub(super) configuration: Configuration,
+    pub(super) acts: Vec<Act>,
+    /// Whether clients in flight to what dies are reset, as those of translated flows are.
+    pub(super) resets: bool,
+}
+
+impl Chapter {
+    /// Those that clients ask.
+    pub(super) fn services(&self) -> impl Iterator<Item = Service> {
+        self.configuration.services.iter().copied().filter(|service| service.protocol == Protocol::Tcp)
+    }
+}
+
+pub(super) fn chapters() -> [Chapter; 2] {
+    let all_slots = |configuration| Configuration { all_slots: true, ..configuration };
+    [
+        Chapter {
+            name: "nat",
+            opening: "Two providers, a and b, with three plain web servers each: nothing was prepared there. Two clients ask by \
+                      IPv4 and\nIPv6 (`nat`), on kept and on new connections. Backends are probed each 200 ms, and down after 3 \
+                      misses.",
+            configuration: all_slots(Configuration::translated()),
+            acts: plain_acts(),
+            resets: true,
+        },
+        Chapter {
+            name: "dsr_and_ipip",
+            opening: "The same providers, their servers prepared for `dsr` and `ipip`: they answer clients directly. Two clients ask 7 \
+                      services\n(IPv4 and IPv6; L2 and tunnels).",
+            configuration: all_slots(Configuration::default()),
+            acts: acts(),
+            resets: false,
+        },
+    ]
+}
 
 /// Something that happens under load.
 pub(super) struct Act {
@@ -28,9 +70,25 @@ const SHORT: Duration = Duration::from_millis(1500);
 const A1: Backend = Backend { provider: Provider::A, number: 1 };
 const A2: Backend = Backend { provider: Provider::A, number: 2 };
 
-pub(super) fn acts() -> Vec<Act> {
-    let act = |name, tells, run, then| Act { name, tells, run, then, is_death: false };
-    let death = |name, tells, run| Act { name, tells, run, then: LONG, is_death: true };
+fn act(name: &'static str, tells: &'static str, run: fn(&mut Lab) -> Result<()>, then: Duration) -> Act {
+    Act { name, tells, run, then, is_death: false }
+}
+
+fn death(name: &'static str, tells: &'static str, run: fn(&mut Lab) -> Result<()>) -> Act {
+    Act { name, tells, run, then: LONG, is_death: true }
+}
+
+fn plain_acts() -> Vec<Act> {
+    vec![
+        act("load_started", "All is well; provider a, the first choice, serves.", |_| Ok(()), SHORT),
+        death("provider_killed", "Provider a is gone: all three of its servers at once, in silence.", kill_provider),
+        act("provider_healed", "Provider a is back, and takes new connections.", heal_provider, SHORT),
+        act("controller_killed", "kill -9 of the controller: nobody watches, nobody steers.", Lab::kill_daemon, LONG),
+        act("controller_restarted", "The controller starts again and adopts what it finds.", Lab::start_daemon, SHORT),
+    ]
+}
+
+fn acts() -> Vec<Act> {
     vec![
         act("load_started", "All is well; provider a, the first choice, serves.", |_| Ok(()), SHORT),
         death("backend_killed", "Backend a2 loses power: no goodbye, just silence.", |lab| lab.kill_backend(A2)),

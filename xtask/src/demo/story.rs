@@ -9,17 +9,25 @@ use edge_tests::lab::load::{
 };
 use serde::Serialize;
 
-use super::known::Known;
+use super::{known::Known, reset::Resets};
 
 /// Answers younger than this show which backends serve at the end of an act.
 const SETTLED: Duration = Duration::from_millis(500);
 
+/// What came of a chapter, as `--json` prints it.
+#[derive(Serialize)]
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    #[serde(flatten)]
+    pub(super) report: Report,
+    pub(super) known: Vec<Known>,
+    pub(super) resets: Vec<Resets>,
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Whole<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    known: &'a [Known],
+    chapters: &'a [Part],
 }
 
 pub(super) struct Story {
@@ -31,13 +39,9 @@ impl Story {
         Self { json }
     }
 
-    pub(super) fn opening(&self) {
+    pub(super) fn opening(&self, text: &str) {
         if !self.json {
-            println!(
-                "\nTwo clients ask 7 services (IPv4 and IPv6; L2 and tunnels) over HTTP, on kept and on new \
-                 connections.\nTwo providers, a and b, with three backends each, probed each 200 ms, down after 3 \
-                 misses.\n"
-            );
+            println!("\n{text}\n");
         }
     }
 
@@ -70,15 +74,30 @@ impl Story {
         }
     }
 
-    pub(super) fn ending(&self, report: &Report, known: &[Known]) -> Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&Whole { report, known })?);
-        } else {
+    /// What became of clients in flight.
+    pub(super) fn resets(&self, resets: Option<&Resets>) {
+        if let Some(Resets { clients, reset, median_ms, longest_ms, .. }) = resets.filter(|_| !self.json) {
+            println!(
+                "          -> {reset} of {clients} clients with a connection were reset by their next packet, and served again \
+                 after {median_ms} ms (median), {longest_ms} ms (last)"
+            );
+        }
+    }
+
+    pub(super) fn ending(&self, report: &Report) {
+        if !self.json {
             println!(
                 "\n{} requests, {} failed; the longest that any client went without an answer: {} ms (it gives up \
                  on a request after 1000 ms).",
                 report.requests, report.failed, report.longest_gap_ms
             );
+        }
+    }
+
+    /// All chapters are over.
+    pub(super) fn end(&self, chapters: &[Part]) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&Whole { chapters })?);
         }
         Ok(())
     }

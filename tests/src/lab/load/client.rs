@@ -40,7 +40,7 @@ pub(super) async fn run(
         let answer = time::timeout(manner.patience, request(stream, &mut connection)).await;
         let outcome = match answer {
             Ok(Ok(backend)) => Ok(backend),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(whole(&*error)),
             Err(_) => Err(format!("no answer within {} ms", manner.patience.as_millis())),
         };
         if outcome.is_err() || stream.reuse == Reuse::New {
@@ -49,6 +49,12 @@ pub(super) async fn run(
         let record = Record { stream: number, start, end: Instant::now(), outcome };
         log.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
+}
+
+/// An error and what it comes from.
+fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What says when the next request is.

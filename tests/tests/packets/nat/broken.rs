@@ -36,6 +36,8 @@ fn closed() -> Vec<Happens> {
             sends(client, ACK, first + 1, 101),
             answers(client, FIN | ACK, 101),
             sends(client, FIN | ACK, first + 1, 102),
+            // Half a second.
+            Happens::Passes { units: 2 },
         ]
     };
     (0..40).flat_map(connection).collect()

@@ -233,7 +233,13 @@ impl Route {
             protocol: content.name(),
             state,
             world: world.clone(),
-            stream: Stream { frame, flows, services: world.services * world.ports, rewritten: state.is_answered() },
+            stream: Stream {
+                frame,
+                flows,
+                services: world.services * world.ports,
+                rewritten: state.is_answered(),
+                listed: false,
+            },
             leaving,
         }
     }
@@ -307,7 +313,7 @@ const fn header(side: Side) -> i32 {
 
 fn arp(world: &World) -> Case {
     let frame: Frame = frames::arp();
-    let stream = Stream { frame, flows: THOUSAND, services: 1, rewritten: false };
+    let stream = Stream { frame, flows: THOUSAND, services: 1, rewritten: false, listed: false };
     let leaving = Leaving { way: Way::Edge(Exit::NotOurs), moved: 0, cut: 0 };
     let (mode, family, protocol, state) = ("none", "none", "arp", State::NotOurs);
     Case { mode, family, side: Side::V4, protocol, state, world: world.clone(), stream, leaving }

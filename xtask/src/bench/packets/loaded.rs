@@ -47,6 +47,7 @@ pub(super) fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
     write(edge, map::POOLS, &memory.pools)?;
     write(edge, map::BACKENDS, &memory.backends)?;
     write(edge, map::CANDIDATES, &memory.candidates)?;
+    write(edge, map::NAT_HEAD, &[memory.nat.head])?;
     write(edge, map::FLOW_HEAD, &[flow_table::head(memory.flows.head.mask + 1)])?;
     decap::fill(edge, memory);
     Ok(())

@@ -10,6 +10,7 @@ mod flow_table;
 mod frames;
 mod live;
 mod loaded;
+mod nat;
 mod processors;
 mod profile;
 mod records;
@@ -28,7 +29,7 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, unshare};
 
 use self::{cases::Case, processors::Processors, rig::Rig, sample::Sampler};
-pub(super) use self::{live::measure as measure_live, profile::all as profile};
+pub(super) use self::{live::measure as measure_live, nat::measure as measure_nat, profile::all as profile};
 use super::results::{Baselines, Results, Row, median};
 use crate::{programs::Size, step::step};
 

@@ -35,6 +35,8 @@ pub(super) struct Rig {
     edge: Ebpf,
     /// The kernel empties it when nobody holds it any more.
     _targets: ProgramArray<MapData>,
+    /// Likewise.
+    _calls: ProgramArray<MapData>,
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
     slots: MmapRaw,
@@ -47,13 +49,22 @@ pub(super) struct Rig {
 }
 
 /// The driver first.
-const PROGRAMS: [&str; 5] = ["bench_driver", "bench_return", "bench_head", "bench_tail", "bench_sink"];
+const PROGRAMS: [&str; 7] =
+    ["bench_driver", "bench_return", "bench_head", "bench_tail", "bench_sink", "bench_reads", "bench_hashed"];
 
 impl Rig {
     /// Loads both objects, and fills the maps with what `world` has.
     pub(super) fn load(world: &World) -> Result<Self> {
-        let memory = world.memory()?;
-        let mut bench = EbpfLoader::new().load(&object("bench")?)?;
+        Self::over(world, world.memory()?, &[])
+    }
+
+    /// The same where `memory` has more than `world`, and maps of the bench have so many entries.
+    pub(super) fn over(world: &World, memory: Memory, sizes: &[(&'static str, u32)]) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        for (name, entries) in sizes {
+            loader.map_max_entries(name, *entries);
+        }
+        let mut bench = loader.load(&object("bench")?)?;
         for name in PROGRAMS {
             programs::load(&mut bench, name)?;
         }
@@ -62,14 +73,16 @@ impl Rig {
         xdp(&mut bench, "bench_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
         let mut edge = loaded::load(&memory)?;
         let mut targets = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
-        for (place, name) in [(place::RETURN, "bench_return"), (place::HEAD, "bench_head"), (place::TAIL, "bench_tail")]
-        {
+        let others = [(place::READS, "bench_reads"), (place::HASHED, "bench_hashed")];
+        let floors = [(place::RETURN, "bench_return"), (place::HEAD, "bench_head"), (place::TAIL, "bench_tail")];
+        for (place, name) in floors.into_iter().chain(others) {
             targets.set(place, xdp(&mut bench, name)?.fd()?, 0)?;
         }
         for (place, name) in [(place::EDGE, program::EDGE), (place::DECAP, program::DECAP)] {
             targets.set(place, xdp(&mut edge, name)?.fd()?, 0)?;
         }
         loaded::fill(&mut edge, &memory)?;
+        let calls = kernel::calls(&mut edge);
         let exits = PerCpuArray::try_from(edge.take_map(map::EXITS).context("no EXITS")?)?;
         let decap_exits = PerCpuArray::try_from(edge.take_map(map::DECAP_EXITS).context("no DECAP_EXITS")?)?;
         let slots = loaded::mapped(&mut edge, map::SLOTS, size_of_val(memory.slots.borrow().as_slice()))?;
@@ -80,6 +93,7 @@ impl Rig {
             bench,
             edge,
             _targets: targets,
+            _calls: calls,
             exits,
             decap_exits,
             slots,
@@ -91,6 +105,11 @@ impl Rig {
         };
         rig.write_slots(State::Steady);
         Ok(rig)
+    }
+
+    /// The bench's object and that of the programs under test, for what else is to be in their maps.
+    pub(super) fn objects(&mut self) -> (&mut Ebpf, &mut Ebpf) {
+        (&mut self.bench, &mut self.edge)
     }
 
     /// How large the programs under test are.
@@ -171,6 +190,11 @@ impl Rig {
         self.run(Target::Return, stream, 999)
     }
 
+    /// The same over so many.
+    pub(super) fn base_of(&mut self, stream: &Stream, rounds: u32) -> Result<f64> {
+        self.run(Target::Return, stream, rounds)
+    }
+
     /// Runs `target` on `rounds` packets of `stream`; nanoseconds a packet.
     ///
     /// # Errors
@@ -220,7 +244,7 @@ impl Rig {
         rounds: u32,
         options: TestRunOptions<'_>,
     ) -> Result<TestRunResult> {
-        let Stream { frame: Frame { bytes, address_at, ports_at }, flows, services, rewritten } = stream;
+        let Stream { frame: Frame { bytes, address_at, ports_at }, flows, services, rewritten, listed } = stream;
         let mut plan = Plan {
             length: u32::try_from(bytes.len())?,
             flow_mask: flows - 1,
@@ -232,6 +256,10 @@ impl Rig {
             head: target.moved(),
             cut: target.cut(),
             target: target.place(),
+            listed: (*listed).into(),
+            reads: target.reads(),
+            // As many as translated flows may have.
+            entry_mask: self.memory.nat.head.flows.mask,
             ..Plan::zeroed()
         };
         let start = bytes.get(..8 * WORDS).context("a frame that is too short")?;

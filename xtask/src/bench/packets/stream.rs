@@ -15,6 +15,8 @@ pub(super) struct Stream {
     pub(super) services: u32,
     /// Whether the program rewrites more of the frame than forwarding does.
     pub(super) rewritten: bool,
+    /// Whether addresses and ports of flows stand in a list.
+    pub(super) listed: bool,
 }
 
 /// A program that the driver goes on to.
@@ -26,6 +28,10 @@ pub(super) enum Target {
     Head,
     /// Cuts so many bytes off, and sends the frame back.
     Tail(u32),
+    /// Reads so many of two arrays, and sends the frame back.
+    Reads(u32),
+    /// Translates by hash maps.
+    Hashed,
     /// One of ours.
     Ours(Leaving),
 }
@@ -46,6 +52,8 @@ impl Target {
             Self::Return => place::RETURN,
             Self::Head => place::HEAD,
             Self::Tail(_) => place::TAIL,
+            Self::Reads(_) => place::READS,
+            Self::Hashed => place::HASHED,
             Self::Ours(Leaving { way: Way::Edge(_), .. }) => place::EDGE,
             Self::Ours(Leaving { way: Way::Decap(_), .. }) => place::DECAP,
         }
@@ -53,7 +61,7 @@ impl Target {
 
     pub(super) const fn moved(self) -> i32 {
         match self {
-            Self::Return | Self::Tail(_) => 0,
+            Self::Return | Self::Tail(_) | Self::Reads(_) | Self::Hashed => 0,
             Self::Head => 20,
             Self::Ours(Leaving { moved, .. }) => moved,
         }
@@ -61,8 +69,16 @@ impl Target {
 
     pub(super) const fn cut(self) -> u32 {
         match self {
-            Self::Return | Self::Head => 0,
+            Self::Return | Self::Head | Self::Reads(_) | Self::Hashed => 0,
             Self::Tail(cut) | Self::Ours(Leaving { cut, .. }) => cut,
+        }
+    }
+
+    /// How many reads `bench_reads` makes.
+    pub(super) const fn reads(self) -> u32 {
+        match self {
+            Self::Reads(reads) => reads,
+            Self::Return | Self::Head | Self::Tail(_) | Self::Hashed | Self::Ours(_) => 0,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Clients, load balancer and backends share the machine's processors, so figures compare within a run and say little
 //! beyond it. "No balancer" is the floor: clients that know the three backends and spread themselves over them.
 //!
-//! The two XDP ways need cables with checksums made by the sender and a program at the far end (see `lab::link` and
+//! The XDP ways need cables with checksums made by the sender and a program at the far end (see `lab::link` and
 //! `lab::fabric`), on which others would pay for something that they don't need. So these come first, and then all cables
 //! become what the kernel makes them by default.
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Health checks for nft-numgen.nft and nft-jhash.nft, which have none: asks every backend each 500 ms, takes it out when
+# Health checks for the nft files beside it, which have none: asks every backend each 500 ms, takes it out when
 # two checks in a row fail, and back when two pass. Running connections stay where conntrack has them.
 #
 #   nft-check.sh "numgen inc" VIP BACKEND...

@@ -37,14 +37,14 @@ impl Running {
     pub(super) fn start(lab: &mut Lab, way: Way, tools: &Tools) -> Result<Self> {
         let mut running = Self { way, process: None };
         match way {
-            Way::EdgeDsr | Way::EdgeIpip => {
+            Way::EdgeDsr | Way::EdgeIpip | Way::EdgeNat => {
                 if way == Way::EdgeIpip {
                     lab.decapsulate(&tools.edge_ctl)?;
                 }
                 lab.install_edge(&tools.edge_ctl, &way.text())?;
                 lab.wait_for_health(|_| "up")?;
             }
-            Way::NftNumgen => running.process = Some(nftables(lab, way, "numgen inc")?),
+            Way::NftNumgen | Way::NftMasquerade => running.process = Some(nftables(lab, way, "numgen inc")?),
             Way::NftJhash => running.process = Some(nftables(lab, way, "jhash ip saddr . tcp sport")?),
             Way::HaProxy | Way::Nginx => running.process = Some(proxy(lab, way, tools)?),
             Way::Direct => (),
@@ -70,8 +70,8 @@ impl Running {
     /// What went through it since it started: packets of an edge, connections of the others.
     pub(super) fn carried(&self, lab: &Lab) -> Result<u64> {
         let count = match self.way {
-            Way::EdgeDsr | Way::EdgeIpip => lab.status()?["services"][0]["traffic"]["packets"].as_u64(),
-            Way::NftNumgen | Way::NftJhash => {
+            Way::EdgeDsr | Way::EdgeIpip | Way::EdgeNat => lab.status()?["services"][0]["traffic"]["packets"].as_u64(),
+            Way::NftNumgen | Way::NftJhash | Way::NftMasquerade => {
                 let list = tool::run(lab.netns(EDGE).command("nft")?.args(["-j", "list", "counters"]))?;
                 let list: serde_json::Value = serde_json::from_str(&list)?;
                 let of = |item: &serde_json::Value| item["counter"]["packets"].as_u64();
@@ -106,14 +106,17 @@ impl Running {
         }
         let edge = lab.netns(EDGE);
         match self.way {
-            Way::EdgeDsr | Way::EdgeIpip => {
+            Way::EdgeDsr | Way::EdgeIpip | Way::EdgeNat => {
                 lab.remove_edge()?;
                 if self.way == Way::EdgeIpip {
                     lab.stop_decapsulating(&tools.edge_ctl)?;
                 }
             }
-            Way::NftNumgen | Way::NftJhash => {
+            Way::NftNumgen | Way::NftJhash | Way::NftMasquerade => {
                 tool::run(edge.command("nft")?.args(["delete", "table", "ip", "balancer"]))?;
+                if is_answered_itself(self.way) {
+                    return Ok(());
+                }
                 for backend in Backend::of(Provider::A) {
                     lab.netns(&backend.to_string()).ip(&format!("route del {CLIENTS_NET} via {GATEWAY} dev lan"))?;
                 }
@@ -125,9 +128,14 @@ impl Running {
     }
 }
 
+/// Whether backends answer to the balancer itself, so that they need no route to it.
+fn is_answered_itself(way: Way) -> bool {
+    way == Way::NftMasquerade
+}
+
 /// The rules, and the script that checks the backends.
 fn nftables(lab: &Lab, way: Way, choose: &str) -> Result<Process> {
-    for backend in Backend::of(Provider::A) {
+    for backend in Backend::of(Provider::A).filter(|_| !is_answered_itself(way)) {
         lab.netns(&backend.to_string()).ip(&format!("route add {CLIENTS_NET} via {GATEWAY} dev lan"))?;
     }
     let edge = lab.netns(EDGE);

@@ -14,8 +14,10 @@ pub(super) const VIP: &str = "192.0.2.10";
 pub(super) enum Way {
     EdgeDsr,
     EdgeIpip,
+    EdgeNat,
     NftNumgen,
     NftJhash,
+    NftMasquerade,
     HaProxy,
     Nginx,
     Direct,
@@ -23,15 +25,26 @@ pub(super) enum Way {
 
 impl Way {
     /// In the order in which they are measured: those on XDP first.
-    pub(super) const ALL: [Self; 7] =
-        [Self::EdgeDsr, Self::EdgeIpip, Self::NftNumgen, Self::NftJhash, Self::HaProxy, Self::Nginx, Self::Direct];
+    pub(super) const ALL: [Self; 9] = [
+        Self::EdgeDsr,
+        Self::EdgeIpip,
+        Self::EdgeNat,
+        Self::NftNumgen,
+        Self::NftJhash,
+        Self::NftMasquerade,
+        Self::HaProxy,
+        Self::Nginx,
+        Self::Direct,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::EdgeDsr => "edge dsr",
             Self::EdgeIpip => "edge ipip",
+            Self::EdgeNat => "edge nat",
             Self::NftNumgen => "nftables numgen",
             Self::NftJhash => "nftables jhash",
+            Self::NftMasquerade => "nftables masquerade",
             Self::HaProxy => "HAProxy TCP",
             Self::Nginx => "nginx stream",
             Self::Direct => "no balancer",
@@ -43,8 +56,10 @@ impl Way {
         match self {
             Self::EdgeDsr => Some("edge-dsr.toml"),
             Self::EdgeIpip => Some("edge-ipip.toml"),
+            Self::EdgeNat => Some("edge-nat.toml"),
             Self::NftNumgen => Some("nft-numgen.nft"),
             Self::NftJhash => Some("nft-jhash.nft"),
+            Self::NftMasquerade => Some("nft-masquerade.nft"),
             Self::HaProxy => Some("haproxy.cfg"),
             Self::Nginx => Some("nginx.conf"),
             Self::Direct => None,
@@ -52,7 +67,7 @@ impl Way {
     }
 
     pub(super) fn is_xdp(self) -> bool {
-        matches!(self, Self::EdgeDsr | Self::EdgeIpip)
+        matches!(self, Self::EdgeDsr | Self::EdgeIpip | Self::EdgeNat)
     }
 
     /// Whether something moves clients when a backend dies.
@@ -62,8 +77,8 @@ impl Way {
 
     pub(super) fn version(self, tools: &Tools) -> Result<String> {
         match self {
-            Self::EdgeDsr | Self::EdgeIpip => version(Command::new(&tools.edge_ctl).arg("--version")),
-            Self::NftNumgen | Self::NftJhash => version(Command::new("nft").arg("--version")),
+            Self::EdgeDsr | Self::EdgeIpip | Self::EdgeNat => version(Command::new(&tools.edge_ctl).arg("--version")),
+            Self::NftNumgen | Self::NftJhash | Self::NftMasquerade => version(Command::new("nft").arg("--version")),
             Self::HaProxy => version(Command::new(&tools.haproxy).arg("-v")),
             Self::Nginx => version(Command::new(&tools.nginx).arg("-v")),
             Self::Direct => Ok(String::new()),
@@ -73,7 +88,7 @@ impl Way {
     /// Where the backends are for it.
     fn part(self) -> Part {
         match self {
-            Self::EdgeIpip | Self::Direct => Part::Wan,
+            Self::EdgeIpip | Self::EdgeNat | Self::NftMasquerade | Self::Direct => Part::Wan,
             Self::EdgeDsr | Self::NftNumgen | Self::NftJhash | Self::HaProxy | Self::Nginx => Part::Lan,
         }
     }
@@ -88,8 +103,10 @@ impl Way {
         let template = match self {
             Self::EdgeDsr => include_str!("edge-dsr.toml"),
             Self::EdgeIpip => include_str!("edge-ipip.toml"),
+            Self::EdgeNat => include_str!("edge-nat.toml"),
             Self::NftNumgen => include_str!("nft-numgen.nft"),
             Self::NftJhash => include_str!("nft-jhash.nft"),
+            Self::NftMasquerade => include_str!("nft-masquerade.nft"),
             Self::HaProxy => include_str!("haproxy.cfg"),
             Self::Nginx => include_str!("nginx.conf"),
             Self::Direct => "",

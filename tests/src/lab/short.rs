@@ -1,0 +1,124 @@
+//! Short connections from one host of the lab: each asks a web server once, which answers and ends it.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+    sockopt::{IpBindAddressNoPort, ReceiveTimeout, SendTimeout},
+};
+
+use crate::lab::{netns::Netns, pace::Pace};
+
+/// Clients at a time.
+const THREADS: u32 = 24;
+/// How long a handshake or an answer may take: a lost SYN is sent again twice.
+const PATIENCE: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_micros(200);
+
+/// What connections there are to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Addresses of the host, used in turn.
+    pub from: Vec<IpAddr>,
+    pub to: SocketAddr,
+    /// `u32::MAX`: as many as go.
+    pub per_second: u32,
+    pub lasts: Duration,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub answered: u64,
+    /// Why there was no answer, and how often.
+    pub failed: BTreeMap<String, u64>,
+    /// From the first byte of a handshake to the end.
+    pub longest: Duration,
+    pub lasted: Duration,
+}
+
+impl Tally {
+    /// Answers a second.
+    pub fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
+        let answered = self.answered as f64;
+        answered / self.lasted.as_secs_f64()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        for (why, count) in other.failed {
+            *self.failed.entry(why).or_default() += count;
+        }
+        self.longest = self.longest.max(other.longest);
+        self.lasted = self.lasted.max(other.lasted);
+    }
+}
+
+/// Makes them all, from `netns`.
+///
+/// # Errors
+/// A thread could not enter the namespace; what connections met with is in the tally.
+pub fn run(netns: &Netns, plan: &Plan) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let plan = plan.clone();
+            netns.spawn(move || Ok(one_after_the_other(&plan, number)))
+        })
+        .collect::<Result<_>>()?;
+    for thread in threads {
+        tally.add(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+    }
+    Ok(tally)
+}
+
+fn one_after_the_other(plan: &Plan, number: u32) -> Tally {
+    let mut tally = Tally::default();
+    let pace = Pace::start(plan.per_second / THREADS);
+    let (start, mut made) = (Instant::now(), 0);
+    let mut from = plan.from.iter().cycle().skip(number as usize);
+    while start.elapsed() < plan.lasts {
+        if made >= pace.due() {
+            thread::sleep(REST);
+            continue;
+        }
+        made += 1;
+        let began = Instant::now();
+        match from.next().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |from| ask(*from, plan.to)) {
+            Ok(()) => tally.answered += 1,
+            Err(error) => *tally.failed.entry(error.to_string()).or_default() += 1,
+        }
+        tally.longest = tally.longest.max(began.elapsed());
+    }
+    tally.lasted = start.elapsed();
+    tally
+}
+
+/// One connection, its request and its answer.
+fn ask(from: IpAddr, to: SocketAddr) -> io::Result<()> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // A port is free as soon as no other connection to this service has it.
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    let patience = nix::sys::time::TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    // A handshake counts as something that is sent.
+    setsockopt(&socket, SendTimeout, &patience)?;
+    setsockopt(&socket, ReceiveTimeout, &patience)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    // SAFETY: a socket that nobody else has.
+    let mut stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = Vec::with_capacity(512);
+    stream.read_to_end(&mut answer)?;
+    if answer.starts_with(b"HTTP/1.1 200") { Ok(()) } else { Err(io::Error::other("no whole answer")) }
+}

@@ -1,0 +1,170 @@
+//! Floods from a million sources, of all that an attacker can send: established flows are unharmed, and memory is what it was.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use edge_tests::{
+    lab::{
+        extent::extent,
+        flood::{Flood, Rate, mac},
+        random::Random,
+        small::{BACKENDS, CLIENT},
+        topology::{ECHO, EDGE},
+    },
+    packet::{ACK, FIN, Frame, Icmp, Ip, Payload, RST, SYN, Tcp, Udp},
+};
+
+use super::{Connection, Nat, PORT, VIPS};
+
+/// Frames a second of each kind, of which there are four; a machine that can't sends what it can.
+const PER_SECOND: u32 = 60_000;
+/// Established flows that are watched, of each VIP.
+const FLOWS: usize = 20;
+/// How much more memory the daemon may have afterwards, KiB: it lists and counts, and keeps nothing of a flow.
+const MORE: u64 = 16 << 10;
+
+/// What a frame of a flood is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Syn,
+    Datagram,
+    /// As if a backend had answered.
+    Reply,
+    /// An error about a packet that perhaps nobody sent.
+    Error,
+}
+
+/// Both ends of a provider, the edge and a client, of one IP version.
+struct Ends {
+    vip: IpAddr,
+    source: IpAddr,
+    backend: IpAddr,
+    router: IpAddr,
+}
+
+fn ends(is_v4: bool) -> Ends {
+    let address = |text: &str| text.parse().expect("an address");
+    if is_v4 {
+        Ends {
+            vip: address(VIPS[0]),
+            source: address("10.0.0.1"),
+            backend: address("10.1.1.11"),
+            router: address("10.0.0.2"),
+        }
+    } else {
+        Ends {
+            vip: address(VIPS[1]),
+            source: address("fd00::1"),
+            backend: address("fd01:1::11"),
+            router: address("fd00::2"),
+        }
+    }
+}
+
+/// One of four million clients.
+fn client(is_v4: bool, random: &mut Random) -> IpAddr {
+    if is_v4 {
+        Ipv4Addr::from_bits(Ipv4Addr::new(100, 64, 0, 0).to_bits() | random.word() >> 10).into()
+    } else {
+        Ipv6Addr::from_bits(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(random.long())).into()
+    }
+}
+
+/// A port of the range in the configuration, so that a guess is right now and then.
+fn port(random: &mut Random) -> u16 {
+    16_384 + (random.word() >> 20) as u16
+}
+
+fn packet(kind: Kind, random: &mut Random) -> Ip {
+    let is_v4 = random.word() & 1 == 0;
+    let Ends { vip, source, backend, router } = ends(is_v4);
+    let tcp = |source, destination, flags, random: &mut Random| {
+        let (sequence, acknowledgment) = (random.word(), random.word());
+        Payload::Tcp(Tcp { source, destination, flags, sequence, acknowledgment, data: Vec::new(), ..Tcp::default() })
+    };
+    let some = 1024 | (random.word() >> 16) as u16;
+    match kind {
+        Kind::Syn => Ip::new(client(is_v4, random), vip, tcp(some, PORT, SYN, random)),
+        Kind::Datagram => {
+            let udp = Udp { source: some, destination: ECHO, ..Udp::default() };
+            Ip::new(client(is_v4, random), vip, Payload::Udp(udp))
+        }
+        Kind::Reply => {
+            let flags = *random.choose(&[ACK, SYN | ACK, FIN | ACK, RST, RST | ACK]).expect("some");
+            Ip::new(backend, source, tcp(80, port(random), flags, random))
+        }
+        Kind::Error => {
+            // Port unreachable, too long, and time exceeded.
+            let kinds: &[(u8, u8)] = if is_v4 { &[(3, 3), (3, 4), (11, 0)] } else { &[(1, 4), (2, 0), (3, 0)] };
+            let (number, code) = *random.choose(kinds).expect("some");
+            let (to, quoted) = if random.word() & 1 == 0 {
+                (source, Ip::new(source, backend, tcp(port(random), 80, ACK, random)))
+            } else {
+                let to = if random.word() & 7 == 0 { router } else { client(is_v4, random) };
+                (vip, Ip::new(vip, to, tcp(PORT, some, ACK, random)))
+            };
+            let error = Icmp::error(number, code, 1280, &quoted.bytes());
+            Ip::new(router, to, Payload::Icmp(error))
+        }
+    }
+}
+
+/// Resident memory of the daemon, KiB.
+fn resident(nat: &Nat) -> u64 {
+    let status = nat.lab.edge().expect("an edge").status(nat.lab.netns(EDGE)).expect("a status");
+    let pid = &status["daemon"]["pid"];
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn established_flows_are_unharmed_by_floods_of_all_kinds_and_memory_stays_as_it_is() {
+    // A flood loses packets, those of probes, too, but not ten times in a row.
+    let text = super::configuration("").replace("through = ", "timeout = \"1s\"\nfall = 10\nthrough = ");
+    let nat = Nat::start_with(&text.replace("interval = \"100ms\"", "interval = \"1s\""));
+    let mut clients: Vec<_> = VIPS.iter().flat_map(|vip| (0..FLOWS).map(|_| Connection::open(&nat, vip))).collect();
+    for client in &mut clients {
+        client.0.set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
+        assert_eq!(client.ask().expect("an answer"), BACKENDS[0]);
+    }
+    thread::sleep(Duration::from_secs(1));
+    let before = resident(&nat);
+    let lasts = extent(Duration::from_secs(3), Duration::from_secs(60));
+    let edge = nat.lab.netns(EDGE).within(|| mac("eth0")).expect("a namespace").expect("it has one");
+    let kinds = [Kind::Syn, Kind::Datagram, Kind::Reply, Kind::Error];
+    let start = |(seed, kind): (u64, Kind)| {
+        let rate = Rate { per_second: PER_SECOND, most: u64::from(PER_SECOND) * (lasts.as_secs() + 30), seed };
+        let make = move |random: &mut Random, own| Some(Frame::new(edge, own, packet(kind, random)).bytes());
+        Flood::of(nat.lab.netns(CLIENT), "eth0", rate, make).expect("a flood starts")
+    };
+    let floods: Vec<_> = (1..).zip(kinds).map(start).collect();
+    let began = Instant::now();
+    let (mut asked, mut longest) = (0, Duration::ZERO);
+    while began.elapsed() < lasts {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let sent = Instant::now();
+            let answer =
+                client.ask().unwrap_or_else(|error| panic!("flow {number} after {:?}: {error}", began.elapsed()));
+            assert_eq!(answer, BACKENDS[0], "flow {number}");
+            (asked, longest) = (asked + 1, longest.max(sent.elapsed()));
+        }
+    }
+    let sent: Vec<_> = floods.into_iter().map(|flood| flood.stop().expect("it ends")).collect();
+    let after = resident(&nat);
+    println!(
+        "{sent:?} of {kinds:?} in {:?}; {asked} requests over {} flows, longest {longest:?}; {before} KiB, then {after} KiB",
+        began.elapsed(),
+        clients.len()
+    );
+    let status = nat.lab.ctl(&["status"]).expect("a status");
+    println!("{}", status.lines().filter(|line| line.contains("translated")).collect::<Vec<_>>().join("\n"));
+    assert!(sent.iter().all(|sent| *sent > 1000), "{sent:?}");
+    assert!(after < before + MORE, "{before} KiB, then {after} KiB");
+    for client in &mut clients {
+        assert_eq!(client.ask().expect("an answer afterwards"), BACKENDS[0]);
+    }
+}

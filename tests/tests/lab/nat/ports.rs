@@ -1,0 +1,78 @@
+//! Ports of the range: who else waits there is named, and so are those that run out.
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use edge_tests::lab::{extent::extent, patience::patience, small::CLIENT, topology::EDGE, udp_echo, wait_until};
+
+use super::{Connection, Nat, PORT, VIPS, configuration, echoes};
+
+/// What the daemon says of a listener.
+const LISTENER: &str = "something of this host waits for packets there: UDP 10.0.0.1:16500";
+
+fn says(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool {
+    wait_until(patience(within), || Ok(nat.lab.ctl(&[verb])?.contains(what))).expect("it answers")
+}
+
+/// It is looked for each minute, and sooner when something of the host changes that is heard of, as here an address does.
+#[test]
+fn a_listener_in_the_range_is_named_within_a_minute() {
+    let nat = Nat::start("");
+    let edge = nat.lab.netns(EDGE);
+    assert!(!nat.lab.ctl(&["status"]).expect("a status").contains("waits for packets there"));
+    let listener = edge.within(|| UdpSocket::bind("10.0.0.1:16500")).expect("a namespace").expect("it listens");
+    let waits = extent(Duration::from_secs(20), Duration::from_secs(75));
+    if extent(true, false) {
+        edge.ip("addr add 10.99.0.1/32 dev lo\n").expect("an address");
+    }
+    assert!(says(&nat, "status", LISTENER, waits), "{}", nat.lab.ctl(&["status"]).expect("a status"));
+    assert!(says(&nat, "events", LISTENER, Duration::from_secs(1)));
+    drop(listener);
+    if extent(true, false) {
+        edge.ip("addr del 10.99.0.1/32 dev lo\n").expect("an address");
+    }
+    assert!(says(&nat, "events", "host_fits", waits), "{}", nat.lab.ctl(&["events"]).expect("events"));
+}
+
+#[test]
+fn ports_that_run_out_are_told_at_three_quarters_and_the_next_connection_is_refused() {
+    const PORTS: usize = 64;
+    let text = configuration("").replace("16384-20479", "16384-16447").replace("nat_flows = 16384", "nat_flows = 1024");
+    let nat = Nat::start_with(&text);
+    let mut clients = Vec::new();
+    let connect = || {
+        let address = SocketAddr::new(VIPS[0].parse().expect("an address"), PORT);
+        let connected = || TcpStream::connect_timeout(&address, patience(Duration::from_secs(3)));
+        nat.lab.netns(CLIENT).within(connected).expect("a namespace")
+    };
+    // A new flow looks at 16 ports, so that the first refusal comes before the last port is taken.
+    let mut refused = 0;
+    while refused == 0 || clients.len() < PORTS * 7 / 8 {
+        match connect() {
+            Ok(stream) => clients.push(Connection(stream)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "after {}: {error}", clients.len());
+                refused += 1;
+            }
+        }
+        assert!(clients.len() <= PORTS && refused < 1000, "{} connections, {refused} refused", clients.len());
+    }
+    // A datagram has no answer, since nobody would believe one.
+    let ask = || udp_echo::ask(echoes()[0], b"?", Duration::from_millis(300));
+    let _lost = nat.lab.netns(CLIENT).within(ask).expect("a namespace");
+    for client in &mut clients {
+        client.ask().expect("who has a port keeps it");
+    }
+    println!("{} of {PORTS}, {refused} refused", clients.len());
+    // The table is looked at each ten seconds.
+    assert!(
+        says(&nat, "events", "ports_scarce", Duration::from_secs(30)),
+        "{}",
+        nat.lab.ctl(&["events"]).expect("events")
+    );
+    let counted = nat.left_by("nat_exhausted");
+    assert!(counted >= refused, "{refused} were refused, and {counted} counted");
+}
