@@ -172,13 +172,14 @@ pub struct Ports<'a> {
 }
 
 impl<W: Words> Claim<W> for Ports<'_> {
-    /// Ports in an order that is the flow's own.
+    /// Ports in an order that is the flow's own. Each is drawn anew: equal steps from one to the next would come by few ports where
+    /// the step is hardly more than a part of all of them.
     #[inline(always)]
     fn place(&self, probe: u32) -> u32 {
         let Hash(flow) = self.flow;
-        let number = (flow >> 32) as u32;
-        let number = number.wrapping_add(probe.wrapping_mul(flow as u32 | 1));
-        place(self.head, self.tuple, scaled(number, self.head.ports))
+        let mixed = flow.wrapping_add((probe as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        place(self.head, self.tuple, scaled((mixed >> 32) as u32, self.head.ports))
     }
 
     #[inline(always)]
@@ -197,9 +198,9 @@ impl<W: Words> Claim<W> for Ports<'_> {
         }
         let served = entry.read();
         let last = Stamp { is_timestamp: Translation::of(served).is_stamped, value: served.sequence };
-        let silent = life.age(self.now).cast_unsigned() & 0x1fff_ffff;
-        // Less than of any half-open flow that may be taken.
-        if stamp.comes_after(last) { 1 << 29 | silent } else { 1 + (silent >> 5 & 7) }
+        // In so long steps that it is less than of any half-open flow that may be taken.
+        let silent = life.age(self.now).cast_unsigned() << 3 >> 8 | 1;
+        (stamp.comes_after(last) as u32) << 29 | silent
     }
 
     #[inline(always)]
