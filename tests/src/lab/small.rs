@@ -7,7 +7,7 @@
 //!
 //! Or, on network devices that there are, all of them in one segment, 10.0.0.0/24 and `fd00::/64`, with one backend.
 
-mod behind;
+pub mod behind;
 mod served;
 
 use std::{
@@ -21,7 +21,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-pub use self::behind::addresses;
 use self::served::vips;
 pub use self::served::{Mode, SERVED, SINK, Served, UNSERVED};
 use crate::{
