@@ -177,7 +177,7 @@ impl<W: Words> Claim<W> for Ports<'_> {
     #[inline(always)]
     fn place(&self, probe: u32) -> u32 {
         let Hash(flow) = self.flow;
-        let mixed = flow.wrapping_add((probe as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mixed = flow.wrapping_add(u64::from(probe).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         place(self.head, self.tuple, scaled((mixed >> 32) as u32, self.head.ports))
     }
@@ -200,7 +200,7 @@ impl<W: Words> Claim<W> for Ports<'_> {
         let last = Stamp { is_timestamp: Translation::of(served).is_stamped, value: served.sequence };
         // In so long steps that it is less than of any half-open flow that may be taken.
         let silent = life.age(self.now).cast_unsigned() << 3 >> 8 | 1;
-        (stamp.comes_after(last) as u32) << 29 | silent
+        u32::from(stamp.comes_after(last)) << 29 | silent
     }
 
     #[inline(always)]

@@ -103,7 +103,7 @@ fn packet(kind: Kind, random: &mut Random) -> Ip {
             let (to, quoted) = if random.word() & 1 == 0 {
                 (source, Ip::new(source, backend, tcp(port(random), 80, ACK, random)))
             } else {
-                let to = if random.word() & 7 == 0 { router } else { client(is_v4, random) };
+                let to = if random.below(8) == 0 { router } else { client(is_v4, random) };
                 (vip, Ip::new(vip, to, tcp(PORT, some, ACK, random)))
             };
             let error = Icmp::error(number, code, 1280, &quoted.bytes());
@@ -133,7 +133,7 @@ fn established_flows_are_unharmed_by_floods_of_all_kinds_and_memory_stays_as_it_
     }
     thread::sleep(Duration::from_secs(1));
     let before = resident(&nat);
-    let lasts = extent(Duration::from_secs(3), Duration::from_secs(60));
+    let lasts = extent(Duration::from_secs(3), Duration::from_mins(1));
     let edge = nat.lab.netns(EDGE).within(|| mac("eth0")).expect("a namespace").expect("it has one");
     let kinds = [Kind::Syn, Kind::Datagram, Kind::Reply, Kind::Error];
     let start = |(seed, kind): (u64, Kind)| {

@@ -83,8 +83,7 @@ fn short_connections_at_four_fifths_of_what_the_lab_carries_alone_all_end_well()
     });
     nat.balance(&all_ports());
     for ((from, vip, _), rate) in kinds.iter().zip(rates) {
-        let tally =
-            short(&nat, from, service(vip, PORT), rate, extent(Duration::from_secs(2), Duration::from_secs(60)));
+        let tally = short(&nat, from, service(vip, PORT), rate, extent(Duration::from_secs(2), Duration::from_mins(1)));
         println!(
             "{vip}: {rate}/s wanted, {:.0}/s, {} answered, longest {:?}",
             tally.rate(),
@@ -101,7 +100,7 @@ fn short_connections_at_four_fifths_of_what_the_lab_carries_alone_all_end_well()
 fn a_port_in_time_wait_is_taken_again_and_no_connection_is_refused() {
     let nat = Nat::start_with(&all_ports());
     let from = clients(&nat, true);
-    let lasts = extent(Duration::from_secs(3), Duration::from_secs(120));
+    let lasts = extent(Duration::from_secs(3), Duration::from_mins(2));
     let tally = short(&nat, &from, service(VIPS[0], PORT), FAST, lasts);
     println!("{FAST}/s wanted, {:.0}/s, {} answered, longest {:?}", tally.rate(), tally.answered, tally.longest);
     println!("{} SYNs found no port, {} raced", nat.left_by("nat_exhausted"), nat.left_by("nat_raced"));

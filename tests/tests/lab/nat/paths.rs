@@ -149,7 +149,9 @@ fn both_ends_learn_what_a_path_carries() {
             exchanged.expect("a namespace").unwrap_or_else(|error| panic!("{vip} {direction:?}: {error}"));
             assert!(knows(host, learnt), "{host} has not learnt what the path to {learnt} carries");
             // Who knows it asks for short segments as well, and the other side would have nothing to learn.
-            FAR.iter().for_each(|host| forget(host));
+            for host in FAR {
+                forget(host);
+            }
         }
     }
 }

@@ -138,7 +138,14 @@ impl History {
         let stage = match self.manner.broken {
             Broken::EstablishedTaken => Stage::Established,
             Broken::TimeWaitTaken => Stage::Closed,
-            _ => return,
+            Broken::Nothing
+            | Broken::OtherLanes
+            | Broken::OtherKey
+            | Broken::SourceGivenAway
+            | Broken::BackendGivenAway
+            | Broken::HopGivenAway
+            | Broken::DeathUntold
+            | Broken::Waits => return,
         };
         let flows = &mut self.memory.nat.head.flows;
         for tracking in [Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn] {
