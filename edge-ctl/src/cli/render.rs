@@ -148,6 +148,7 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
             ServiceState::Unknown => ("unknown", Shade::Yellow),
             ServiceState::Panic => ("PANIC", Shade::Red),
             ServiceState::Exhausted => ("exhausted", Shade::Red),
+            ServiceState::Unreachable => ("UNREACHABLE", Shade::Red),
         };
         let [packets, bits, flows] = rates(&service.traffic);
         table.row([

@@ -36,6 +36,11 @@ fn add(whole: &mut ServiceStatus, part: ServiceStatus) {
         (one, other) => one.or(other),
     };
     whole.parts.push(part);
+    settle(whole);
+}
+
+/// Gives a service the state of its worse part, and the reasons of both.
+pub(super) fn settle(whole: &mut ServiceStatus) {
     let parts = whole.parts.iter();
     let worst = parts.clone().max_by_key(|part| badness(part.state));
     if let Some(worst) = worst {
@@ -61,6 +66,7 @@ const fn badness(state: ServiceState) -> u8 {
         ServiceState::Unknown => 3,
         ServiceState::Panic => 4,
         ServiceState::Exhausted => 5,
+        ServiceState::Unreachable => 6,
     }
 }
 

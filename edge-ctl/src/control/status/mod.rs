@@ -1,6 +1,7 @@
 //! What `status` shows: the same with and without a daemon.
 
 mod build;
+mod cut_off;
 mod flows;
 mod history;
 mod joined;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     build::build,
+    cut_off::show_cut_off,
     flows::{RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
     history::HistoryStatus,
     nat::NatStatus,
@@ -144,6 +146,8 @@ pub(crate) enum ServiceState {
     Panic,
     /// No pool has as many backends as it needs: what is left serves, else `when_exhausted` decides.
     Exhausted,
+    /// Nothing can be sent to any backend of the pool that serves, and there is no other; never without a daemon.
+    Unreachable,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

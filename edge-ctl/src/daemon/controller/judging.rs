@@ -8,7 +8,7 @@ use crate::{
     control::{
         data_plane::DataPlane,
         events::EventKind,
-        status::{FrozenStatus, Status},
+        status::{self, FrozenStatus, Status},
     },
     daemon::{judgement::Ruling, panic_mode::Panic},
     health::{Health, HealthChange, Verdict},
@@ -90,6 +90,10 @@ impl<P: DataPlane> Controller<P> {
                 }
             }
         }
+        let cut_off = |number: BackendNumber| self.reach.why(number).filter(|_| !self.reach.is_out(number));
+        let members = self.inventory.members().map(|member| (member.name(), cut_off(member.number)));
+        let cut_off = members.filter_map(|(name, why)| Some((name, why?.to_owned()))).collect();
+        status::show_cut_off(status, &cut_off);
     }
 
     /// Judges what is known of all backends, writes what follows from it, and reports it.

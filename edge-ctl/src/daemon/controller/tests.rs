@@ -13,7 +13,10 @@ use crate::probe::{Report, Subject};
 use crate::{
     bpf::{Finished, Transition},
     config,
-    control::fixture::{FakeDataPlane, inventory, two_addresses},
+    control::{
+        fixture::{FakeDataPlane, inventory, two_addresses},
+        status::{self, Clock, Sample, ServiceState},
+    },
     health::Verdict,
     plan::RetiredRecord,
 };
@@ -191,10 +194,22 @@ fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
     assert_eq!((1..=6).map(|backend| controller.plane.state(backend)).collect::<Vec<_>>(), before);
     assert_eq!(kinds(&controller)[0], EventKind::Frozen);
     assert!(kinds(&controller)[1..].iter().all(|kind| *kind == EventKind::Unreachable), "{:?}", kinds(&controller));
+    // `status` says so, too, of the backends and of the service that has no others.
+    let shown = |controller: &Controller<FakeDataPlane>| {
+        let now = Sample::take(&controller.inventory, &controller.plane, Clock::now());
+        let mut status = status::build(&controller.inventory, &controller.plane, None, &now, None);
+        controller.explain(&mut status);
+        (status.services[0].state, status.services[0].reason.clone(), status.pools[0].backends[0].reason.clone())
+    };
+    let (state, service, backend) = shown(&controller);
+    assert_eq!(state, ServiceState::Unreachable);
+    assert_eq!(service, "provider-a serves, and nothing can be sent to any backend of it: its egress is down");
+    assert_eq!(backend, "nothing can be sent there: its egress is down; no service has another one");
     // One pool is there again: the other one is not.
     controller.reach(vec![(4, None), (5, None), (6, None)]).unwrap();
     assert!(controller.plane.state(1).has_all(State::DOWN));
     assert!(controller.plane.state(4).has_all(State::NEW));
+    assert_eq!(shown(&controller).0, ServiceState::Fallback);
 }
 
 #[test]
