@@ -5,6 +5,7 @@ mod channels;
 mod each_second;
 mod growing;
 mod network_events;
+mod reports;
 mod showing;
 
 use std::{
@@ -56,7 +57,7 @@ use crate::{
         takedown,
     },
     net::{self, Announcer, Devices, NetError, Watch},
-    probe::{ProbeEngine, Report},
+    probe::ProbeEngine,
 };
 
 /// How often what is in doubt is judged anew.
@@ -249,7 +250,7 @@ pub(super) struct Daemon {
 /// What runs beside the loop, for one configuration. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Outside {
-    _watch: Watch,
+    watch: Watch,
     pub(super) looking: fit::Looking,
     _announcer: Option<Announcer>,
 }
@@ -322,7 +323,7 @@ impl Daemon {
         // Those that are the same go on: a reload must not hide what they are about to find.
         probes.probe(probing::targets(inventory));
         self.outside = Some(Outside {
-            _watch: net::watch(sought(inventory), self.senders.net_events.clone()),
+            watch: net::watch(sought(inventory), self.senders.net_events.clone()),
             looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
@@ -332,13 +333,6 @@ impl Daemon {
     fn keep_at_last(&mut self) {
         self.keep();
         self.keeper.flush(FAREWELL);
-    }
-
-    fn report(&mut self, reports: &[Report]) {
-        self.controller.now = monotonic_time();
-        if let Err(error) = self.controller.report(reports) {
-            self.fault("probes", &error);
-        }
     }
 
     /// What was in doubt may be clear by now.

@@ -5,6 +5,7 @@
 mod agenda;
 mod announce;
 mod changes;
+mod doubt;
 mod events;
 mod frames;
 #[cfg(test)]
@@ -28,6 +29,6 @@ pub(crate) use private::{Door, PrivateNet};
 pub(crate) use stations::{Devices, Receiver, stations};
 #[cfg(test)]
 pub(crate) use survey::SurveyedInterface;
-pub(crate) use survey::{Survey, SurveyedWay, survey};
-pub(crate) use watch::{Watch, devices, own, watch};
+pub(crate) use survey::{Survey, SurveyedWay, devices, own, survey};
+pub(crate) use watch::{Watch, watch};
 pub(crate) use way::{Destination, Destinations, Way};

@@ -1,8 +1,8 @@
 //! Requests to the kernel over rtnetlink, each with a deadline.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt as _, TryStreamExt, stream};
 use rtnetlink::{
     Handle,
     packet_route::{
@@ -24,6 +24,8 @@ use super::{
 /// Longest wait for an answer. The kernel answers in the system call; an answer that does not come was lost, or is one
 /// that we can't read.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// Requests on their way at a time: their answers must fit into the socket's buffer.
+pub(super) const PARALLEL: usize = 32;
 
 /// Why a request to the kernel failed.
 #[derive(Debug, thiserror::Error)]
@@ -224,11 +226,33 @@ impl Requests {
         all("look a route up", self.handle.route().get(question.clone()).execute()).await
     }
 
-    /// Makes the kernel ask for a neighbour's MAC address, as if a packet for it had come by. Not for permanent entries:
-    /// `NTF_USE` takes that state away (`__neigh_update` in the kernel's net/core/neighbour.c).
-    pub(super) async fn kick(&self, (link, address): NeighbourKey) -> Result<(), NetError> {
-        let request = self.handle.neighbours().add(link, address).replace();
-        one("ask for a neighbour", request.state(NeighbourState::None).flags(NeighbourFlags::Use).execute()).await
+    /// Makes the kernel ask for neighbours' MAC addresses, as if packets for them had come by. A failure is only traced, since it is
+    /// asked again soon. Not for permanent entries: `NTF_USE` takes that state away (`__neigh_update` in the kernel's
+    /// net/core/neighbour.c).
+    pub(super) async fn kick_all(&self, neighbours: BTreeSet<NeighbourKey>) {
+        self.touch_all(neighbours, NeighbourState::None, Some(NeighbourFlags::Use)).await;
+    }
+
+    /// Makes the kernel ask neighbours that it knows, and give up on them unless they answer (three times, a second apart). Their
+    /// MAC addresses are used until then. Not for permanent entries, which would be permanent no more.
+    pub(super) async fn confirm_all(&self, neighbours: BTreeSet<NeighbourKey>) {
+        self.touch_all(neighbours, NeighbourState::Probe, None).await;
+    }
+
+    async fn touch_all(
+        &self,
+        neighbours: BTreeSet<NeighbourKey>,
+        state: NeighbourState,
+        flags: Option<NeighbourFlags>,
+    ) {
+        let touch = |(link, address): NeighbourKey| async move {
+            let request = self.handle.neighbours().add(link, address).replace().state(state);
+            let request = if let Some(flags) = flags { request.flags(flags) } else { request };
+            if let Err(error) = one("ask for a neighbour", request.execute()).await {
+                tracing::debug!(%address, %error, "can't ask for a neighbour");
+            }
+        };
+        stream::iter(neighbours).for_each_concurrent(PARALLEL, touch).await;
     }
 }
 

@@ -60,8 +60,10 @@ pub(super) type NeighbourKey = (u32, IpAddr);
 /// An entry of the kernel's neighbour table. One that is absent is [`Self::Unknown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Neighbour {
-    /// Confirmed, about to be, or permanent: not to be touched.
+    /// Confirmed, or about to be.
     Usable([u8; 6]),
+    /// Permanent, or one that needs no asking: not to be touched.
+    Fixed([u8; 6]),
     /// Usable, and unconfirmed for a while. The kernel sees none of the packets that XDP sends, so nothing but us
     /// makes it ask again.
     Stale([u8; 6]),
@@ -76,7 +78,7 @@ pub(super) enum Neighbour {
 impl Neighbour {
     pub(super) fn mac(self) -> Option<[u8; 6]> {
         match self {
-            Self::Usable(mac) | Self::Stale(mac) => Some(mac),
+            Self::Usable(mac) | Self::Fixed(mac) | Self::Stale(mac) => Some(mac),
             Self::Pending | Self::Failed | Self::Unknown => None,
         }
     }

@@ -9,6 +9,7 @@ use super::{
     netlink::{self, AttachedXdp, NetError, Requests},
     next_hop::{Link, Lookup},
     offloads::{Offloads, offloads},
+    stations::{Device, Devices},
     tables,
     way::{Destination, Hop},
 };
@@ -94,4 +95,29 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
         let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
         Ok(Survey { interfaces, addresses: own, ways })
     })
+}
+
+/// The host's devices as they are now.
+pub(crate) async fn devices() -> Result<Devices, NetError> {
+    Ok(described(&tables::links(&Requests::open()?.links().await?)))
+}
+
+/// Of each of these addresses whether it is the host's, as the kernel's routes have it now: an address of any of its
+/// interfaces, or what else it takes for itself. Waits for the kernel; not for asynchronous code.
+pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>, NetError> {
+    netlink::wait_for(async {
+        let requests = Requests::open()?;
+        let mut own = BTreeMap::new();
+        for address in addresses {
+            own.insert(*address, requests.lookup(Destination::of(*address), None).await?.is_own());
+        }
+        Ok(own)
+    })
+}
+
+/// Links as others know them.
+pub(super) fn described(links: &BTreeMap<u32, Link>) -> Devices {
+    let device =
+        |link: &Link| Device { name: link.name.clone(), mac: link.mac, controller: link.controller, below: link.below };
+    links.iter().map(|(index, link)| (*index, device(link))).collect()
 }

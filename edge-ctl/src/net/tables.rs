@@ -195,14 +195,10 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Nei
     let mac = mac.filter(|mac| *mac != [0; 6]);
     let state = match (message.header.state, mac) {
         (NeighbourState::Stale, Some(mac)) => Neighbour::Stale(mac),
-        (
-            NeighbourState::Reachable
-            | NeighbourState::Delay
-            | NeighbourState::Probe
-            | NeighbourState::Permanent
-            | NeighbourState::Noarp,
-            Some(mac),
-        ) => Neighbour::Usable(mac),
+        (NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe, Some(mac)) => {
+            Neighbour::Usable(mac)
+        }
+        (NeighbourState::Permanent | NeighbourState::Noarp, Some(mac)) => Neighbour::Fixed(mac),
         (NeighbourState::Incomplete, _) => Neighbour::Pending,
         (NeighbourState::Failed, _) => Neighbour::Failed,
         _ => Neighbour::Unknown,

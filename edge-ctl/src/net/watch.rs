@@ -15,17 +15,21 @@ use rtnetlink::{
     sys::AsyncSocket as _,
 };
 use tokio::{
-    sync::mpsc::Sender,
+    sync::{
+        mpsc,
+        watch::{self, Receiver, Sender},
+    },
     task::{AbortHandle, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
     agenda::{Agenda, Work},
+    doubt::{Heard, doubtful, has_choice, note},
     events::{NetEvent, Sought},
-    netlink::{self, NetError, Requests},
+    netlink::{NetError, PARALLEL, Requests},
     next_hop::{Link, Lookup, Neighbour, NeighbourKey, NextHopEntry, Resolution, Tables, neighbours, resolve, way},
-    stations::{Device, Devices},
+    survey::described,
     tables::{self, Change},
     way::{Destination, Way},
 };
@@ -43,8 +47,6 @@ const KICK: Duration = Duration::from_secs(1);
 /// In each `RESYNC`th `KICK`, stale neighbours are resolved again and everything is read anew: changes without a notification
 /// (next hop objects, the path MTU) are seen then.
 const RESYNC: u64 = 10;
-/// Requests on their way at a time: their answers must fit into the socket's buffer.
-const PARALLEL: usize = 32;
 
 const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
@@ -57,37 +59,23 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Rule,
 ];
 
-/// The host's devices as they are now.
-pub(crate) async fn devices() -> Result<Devices, NetError> {
-    Ok(described(&tables::links(&Requests::open()?.links().await?)))
-}
-
-/// Of each of these addresses whether it is the host's, as the kernel's routes have it now: an address of any of its
-/// interfaces, or what else it takes for itself. Waits for the kernel; not for asynchronous code.
-pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>, NetError> {
-    netlink::wait_for(async {
-        let requests = Requests::open()?;
-        let mut own = BTreeMap::new();
-        for address in addresses {
-            own.insert(*address, requests.lookup(Destination::of(*address), None).await?.is_own());
-        }
-        Ok(own)
-    })
-}
-
-fn described(links: &BTreeMap<u32, Link>) -> Devices {
-    let device =
-        |link: &Link| Device { name: link.name.clone(), mac: link.mac, controller: link.controller, below: link.below };
-    links.iter().map(|(index, link)| (*index, device(link))).collect()
-}
-
 /// A running watch; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Watch(AbortHandle);
+pub(crate) struct Watch {
+    task: AbortHandle,
+    heard: Sender<Heard>,
+}
+
+impl Watch {
+    /// Whether these backends' last probes got an answer. A next hop behind which none did may be dead.
+    pub(crate) fn hear(&self, found: impl IntoIterator<Item = (BackendNumber, bool)>) {
+        self.heard.send_if_modified(|known| note(known, found));
+    }
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -96,19 +84,21 @@ impl Drop for Watch {
 /// it can ask again.
 ///
 /// Must be called in a tokio runtime.
-pub(crate) fn watch(sought: Sought, events: Sender<NetEvent>) -> Watch {
+pub(crate) fn watch(sought: Sought, events: mpsc::Sender<NetEvent>) -> Watch {
     watch_with(sought, events, None)
 }
 
 /// As [`watch`], with notifications in a socket buffer of `buffer` bytes.
-pub(super) fn watch_with(mut sought: Sought, events: Sender<NetEvent>, buffer: Option<u32>) -> Watch {
+pub(super) fn watch_with(mut sought: Sought, events: mpsc::Sender<NetEvent>, buffer: Option<u32>) -> Watch {
     for (_, destination) in &mut sought.backends {
         destination.address = destination.address.to_canonical();
     }
+    let (heard, receiver) = watch::channel(Heard::new());
     let mut watcher = Watcher {
         tables: Tables { native: sought.native, ..Tables::default() },
         sought,
         events,
+        heard: receiver,
         buffer,
         published: BTreeMap::new(),
         published_ways: BTreeMap::new(),
@@ -118,6 +108,7 @@ pub(super) fn watch_with(mut sought: Sought, events: Sender<NetEvent>, buffer: O
         lost: BTreeSet::new(),
         unresolved: BTreeSet::new(),
         given_up: BTreeSet::new(),
+        doubted: BTreeSet::new(),
     };
     let task = async move {
         loop {
@@ -128,7 +119,7 @@ pub(super) fn watch_with(mut sought: Sought, events: Sender<NetEvent>, buffer: O
             sleep(KICK).await;
         }
     };
-    Watch(tokio::spawn(task).abort_handle())
+    Watch { task: tokio::spawn(task).abort_handle(), heard }
 }
 
 /// Whether the receiver of the events is still there.
@@ -136,7 +127,8 @@ type Listening = bool;
 
 struct Watcher {
     sought: Sought,
-    events: Sender<NetEvent>,
+    events: mpsc::Sender<NetEvent>,
+    heard: Receiver<Heard>,
     buffer: Option<u32>,
     tables: Tables,
     published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
@@ -150,6 +142,8 @@ struct Watcher {
     unresolved: BTreeSet<NeighbourKey>,
     /// Neighbours that the kernel has given up on, and that have not answered since.
     given_up: BTreeSet<NeighbourKey>,
+    /// Neighbours that were asked whether they still answer, and are in doubt since.
+    doubted: BTreeSet<NeighbourKey>,
 }
 
 impl Watcher {
@@ -191,7 +185,13 @@ impl Watcher {
                     tick += 1;
                     self.kick_unresolved(&requests, resync).await;
                     if resync {
+                        self.doubted.clear();
                         agenda.add(Work::Everything, DEBOUNCE);
+                    }
+                }
+                Ok(()) = self.heard.changed() => {
+                    if has_choice(&self.tables) {
+                        agenda.add(Work::Evaluate, DEBOUNCE);
                     }
                 }
                 () = self.events.closed() => {
@@ -296,8 +296,9 @@ impl Watcher {
         }
         let unresolved = self.neighbours(is_unresolved);
         // Neighbours whose resolution was started before are retried at the next tick.
-        kick_all(requests, unresolved.difference(&self.unresolved).copied().collect()).await;
+        requests.kick_all(unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
+        self.confirm_doubtful(requests).await;
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
             return false;
         }
@@ -346,12 +347,20 @@ impl Watcher {
         }
         let lost = std::mem::take(&mut self.lost);
         let needed = self.neighbours(is_unresolved);
-        kick_all(requests, needed.intersection(&lost).copied().collect()).await;
+        requests.kick_all(needed.intersection(&lost).copied().collect()).await;
+    }
+
+    /// Asks next hops that are newly in doubt. One that lives answers, and nothing changes.
+    async fn confirm_doubtful(&mut self, requests: &Requests) {
+        let known = self.heard.borrow_and_update().clone();
+        let doubtful = doubtful(&self.tables, &self.sought.backends, &self.given_up, &known);
+        requests.confirm_all(doubtful.difference(&self.doubted).copied().collect()).await;
+        self.doubted = doubtful;
     }
 
     async fn kick_unresolved(&self, requests: &Requests, stale_too: bool) {
         let wanted = |neighbour| is_unresolved(neighbour) || stale_too && matches!(neighbour, Neighbour::Stale(_));
-        kick_all(requests, self.neighbours(wanted)).await;
+        requests.kick_all(self.neighbours(wanted)).await;
     }
 
     /// The neighbours on the ways to backends that are so; those of a route's other next hops among them, which a backend
@@ -365,17 +374,6 @@ impl Watcher {
 /// Whether a neighbour's MAC address is unknown, and the kernel is not asking for it.
 fn is_unresolved(neighbour: Neighbour) -> bool {
     matches!(neighbour, Neighbour::Failed | Neighbour::Unknown)
-}
-
-/// Starts the resolution of neighbours. A failure is only traced, since the resolution is started again soon.
-async fn kick_all(requests: &Requests, neighbours: BTreeSet<NeighbourKey>) {
-    stream::iter(neighbours)
-        .for_each_concurrent(PARALLEL, |neighbour| async move {
-            if let Err(error) = requests.kick(neighbour).await {
-                tracing::debug!(?neighbour, %error, "can't ask for a neighbour");
-            }
-        })
-        .await;
 }
 
 #[cfg(test)]

@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::*;
-use crate::net::lab::{in_lab, sh};
+use crate::net::{
+    lab::{in_lab, sh},
+    stations::Devices,
+    survey::own,
+};
 
 pub(super) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -24,7 +28,7 @@ pub(super) struct Watching {
     links: Vec<String>,
     pub(super) devices: Devices,
     host_vips: Vec<IpAddr>,
-    _watch: Watch,
+    pub(super) watch: Watch,
 }
 
 impl Watching {
@@ -54,7 +58,7 @@ impl Watching {
             links: Vec::new(),
             devices: Devices::new(),
             host_vips: Vec::new(),
-            _watch: watch,
+            watch,
         }
     }
 

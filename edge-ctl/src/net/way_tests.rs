@@ -88,6 +88,35 @@ fn next_hop_objects_are_followed() {
 }
 
 #[test]
+fn a_next_hop_behind_which_all_is_silent_is_left_though_the_kernel_believes_in_it() {
+    in_lab(|lab| {
+        second_router(lab);
+        sh("ip route add 198.51.100.0/24 nexthop via 10.0.0.2 nexthop via 10.0.0.9");
+        // Else the kernel takes three seconds to give up.
+        sh("echo 100 > /proc/sys/net/ipv4/neigh/edge0/retrans_time_ms");
+        let mut watching = watch_all(&behind());
+        watching.wait(|watching| !by(watching, OTHER).is_empty());
+        watching.quiet(Duration::from_millis(500));
+        let found = |watching: &Watching, is_heard: &dyn Fn([u8; 6]) -> bool| {
+            let other = by(watching, OTHER);
+            watching
+                .watch
+                .hear((1..=12).map(|number| (number, is_heard(if other.contains(&number) { OTHER } else { PEER }))));
+        };
+        // It lives, whatever becomes of those behind it.
+        found(&watching, &|mac| mac != OTHER);
+        watching.quiet(Duration::from_secs(1));
+        sh("ip neighbour show 10.0.0.9 dev edge0 | grep -q REACHABLE");
+        // It dies, and nothing is heard at all: this host may be cut off.
+        found(&watching, &|_| false);
+        lab.peer("ip link set second down");
+        watching.quiet(Duration::from_secs(1));
+        found(&watching, &|mac| mac != OTHER);
+        watching.wait(|watching| by(watching, PEER).len() == 12);
+    });
+}
+
+#[test]
 fn weights_of_next_hops_are_their_shares() {
     in_lab(|lab| {
         second_router(lab);

@@ -1,0 +1,32 @@
+//! What probes have found.
+
+use edge_common::abi::BackendNumber;
+
+use super::Daemon;
+use crate::{
+    bpf::monotonic_time,
+    health::Verdict,
+    probe::{Report, Subject},
+};
+
+impl Daemon {
+    pub(super) fn report(&mut self, reports: &[Report]) {
+        if let Some(outside) = &self.outside {
+            outside.watch.hear(reports.iter().filter_map(heard));
+        }
+        self.controller.now = monotonic_time();
+        if let Err(error) = self.controller.report(reports) {
+            self.fault("probes", &error);
+        }
+    }
+}
+
+/// Whether a backend was heard, whatever it said; `None` where that is not known.
+fn heard(Report { subject, verdict, .. }: &Report) -> Option<(BackendNumber, bool)> {
+    let Subject::Backend(backend) = subject else { return None };
+    match verdict {
+        Verdict::Pass | Verdict::Fail(_) => Some((*backend, true)),
+        Verdict::Silent(_) => Some((*backend, false)),
+        Verdict::Inconclusive(_) => None,
+    }
+}

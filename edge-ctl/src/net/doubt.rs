@@ -1,0 +1,135 @@
+//! Next hops that are asked whether they still answer: those behind which all is silent, while a backend behind another next hop
+//! of the same route is heard. Pure.
+//!
+//! The kernel sees none of the packets that XDP sends, so it believes in a router for most of a minute after it has died. It is
+//! not asked where no other next hop is heard: there it may be this host that is cut off, and knowing which neighbours did not
+//! answer first would only take backends out one by one.
+
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edge_common::abi::BackendNumber;
+
+use super::{
+    next_hop::{Lookup, Neighbour, NeighbourKey, Resolution, Tables, neighbours, resolve},
+    way::Destination,
+};
+
+/// Whether the last probe of each backend got any answer. Of others nothing is known.
+pub(super) type Heard = BTreeMap<BackendNumber, bool>;
+
+/// Notes what probes have found. Returns whether anything is other than it was.
+pub(super) fn note(known: &mut Heard, found: impl IntoIterator<Item = (BackendNumber, bool)>) -> bool {
+    found.into_iter().fold(false, |other, (backend, heard)| (known.insert(backend, heard) != Some(heard)) || other)
+}
+
+/// Whether any route has several next hops.
+pub(super) fn has_choice(tables: &Tables) -> bool {
+    let several = |lookup: &Lookup| matches!(lookup, Lookup::Via(route) if route.hops.len() > 1);
+    tables.lookups.values().any(several)
+}
+
+/// The next hops in doubt.
+pub(super) fn doubtful(
+    tables: &Tables,
+    backends: &[(BackendNumber, Destination)],
+    given_up: &BTreeSet<NeighbourKey>,
+    heard: &Heard,
+) -> BTreeSet<NeighbourKey> {
+    let (mut alive, mut silent) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
+    for (number, destination) in backends {
+        let Resolution::Found { neighbour, .. } = resolve(tables, *destination, given_up) else { continue };
+        match heard.get(number) {
+            Some(true) => {
+                alive.insert(neighbour);
+            }
+            Some(false) => silent.entry(neighbour).or_default().push(*destination),
+            None => {}
+        }
+    }
+    silent.retain(|neighbour, behind| {
+        let may_be_asked = match tables.neighbours.get(neighbour) {
+            Some(Neighbour::Usable(_) | Neighbour::Stale(_)) => true,
+            Some(Neighbour::Fixed(_) | Neighbour::Pending | Neighbour::Failed | Neighbour::Unknown) | None => false,
+        };
+        let mut others = behind.iter().flat_map(|destination| neighbours(tables, *destination));
+        may_be_asked && !alive.contains(neighbour) && others.any(|(other, _)| alive.contains(&other))
+    });
+    silent.into_keys().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{
+        next_hop::Link,
+        way::{Hop, Route},
+    };
+
+    const MAC: [u8; 6] = [2; 6];
+    const ROUTERS: [&str; 2] = ["10.0.0.2", "10.0.0.9"];
+
+    fn key(router: &str) -> NeighbourKey {
+        (2, router.parse().unwrap())
+    }
+
+    /// Twelve backends behind two routers, and one beside them, on the link.
+    fn scene() -> (Tables, Vec<(BackendNumber, Destination)>) {
+        let hops = |vias: &[&str]| {
+            let hop = |via: &&str| Hop { egress: 2, via: via.parse().unwrap(), weight: 1 };
+            Lookup::Via(Route { hops: vias.iter().map(hop).collect(), mtu: None, source: None })
+        };
+        let link = Link { name: "eth0".to_owned(), mac: Some(MAC), mtu: 1500, up: true, ..Link::default() };
+        let on_link = "10.0.0.7";
+        let mut tables = Tables { links: [(2, link)].into(), ..Tables::default() };
+        tables.neighbours = [on_link, ROUTERS[0], ROUTERS[1]].map(|name| (key(name), Neighbour::Usable(MAC))).into();
+        let behind = (1..=12).map(|host| Destination::of(format!("198.51.100.{host}").parse().unwrap()));
+        let beside = Destination::of(on_link.parse().unwrap());
+        let backends: Vec<_> = (1..).zip(behind.chain([beside])).collect();
+        for (number, destination) in &backends {
+            let vias = if *number == 13 { vec![on_link] } else { ROUTERS.to_vec() };
+            tables.lookups.insert(*destination, hops(&vias));
+        }
+        (tables, backends)
+    }
+
+    /// What is in doubt when these backends are silent and the others are heard; `None`: nothing is known.
+    fn found(tables: &Tables, is_heard: impl Fn(NeighbourKey, BackendNumber) -> Option<bool>) -> Vec<NeighbourKey> {
+        let (_, backends) = scene();
+        let by = |destination| resolve(tables, destination, &BTreeSet::new()).neighbour().unwrap();
+        let heard = |(number, destination): &(BackendNumber, Destination)| {
+            Some((*number, is_heard(by(*destination), *number)?))
+        };
+        let heard = backends.iter().filter_map(heard).collect();
+        doubtful(tables, &backends, &BTreeSet::new(), &heard).into_iter().collect()
+    }
+
+    #[test]
+    fn who_is_silent_as_a_whole_beside_one_that_is_heard_is_in_doubt() {
+        let (mut tables, _) = scene();
+        assert!(has_choice(&tables));
+        let [one, other] = ROUTERS.map(key);
+        assert_eq!(found(&tables, |by, _| Some(by != one)), [one]);
+        assert_eq!(found(&tables, |by, _| Some(by != other)), [other]);
+        // Nobody is heard, or nobody that has a choice; nothing is known; one behind it is heard.
+        assert_eq!(found(&tables, |_, _| Some(false)), []);
+        assert_eq!(found(&tables, |_, number| Some(number == 13)), []);
+        assert_eq!(found(&tables, |by, _| (by == one).then_some(false)), []);
+        let first = (1..=12).find(|number| found(&tables, |_, other| Some(other != *number)).is_empty());
+        assert_eq!(first, Some(1), "another one behind the same router is heard");
+        // Who has no other way is not asked.
+        assert_eq!(found(&tables, |_, number| Some(number != 13)), []);
+        // Nor who is an operator's word.
+        tables.neighbours.insert(one, Neighbour::Fixed(MAC));
+        assert_eq!(found(&tables, |by, _| Some(by != one)), []);
+    }
+
+    #[test]
+    fn only_what_is_other_than_it_was_is_news() {
+        let mut heard = Heard::new();
+        assert!(note(&mut heard, [(1, true), (2, true)]));
+        assert!(!note(&mut heard, [(1, true), (2, true)]));
+        assert!(note(&mut heard, [(1, false), (2, true)]));
+    }
+}
