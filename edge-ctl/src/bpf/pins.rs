@@ -15,7 +15,13 @@ use super::{BpfError, found};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PinDir {
     version: PathBuf,
+    /// Name of the directory of the maps.
+    maps: &'static str,
 }
+
+const MAPS: &str = "maps";
+/// Of maps that larger ones take the place of.
+const OUTGROWN: &str = "maps-outgrown";
 
 impl PinDir {
     /// The pins under `root`, as `/sys/fs/bpf/edge`, which need not exist yet.
@@ -32,7 +38,7 @@ impl PinDir {
         if stat.filesystem_type() != FsType(libc::BPF_FS_MAGIC) {
             return Err(BpfError::NotBpffs { path: root.to_owned() });
         }
-        Ok(Self { version: root.join(format!("v{ABI_VERSION}")) })
+        Ok(Self { version: root.join(format!("v{ABI_VERSION}")), maps: MAPS })
     }
 
     /// The pins of other versions of the interface, under the same root.
@@ -45,7 +51,7 @@ impl PinDir {
             let version = entry.map_err(failed)?.path();
             let number = version.file_name().and_then(|name| name.to_str()?.strip_prefix('v')?.parse::<u32>().ok());
             if number.is_some() && version != self.version {
-                others.push(Self { version });
+                others.push(Self { version, maps: MAPS });
             }
         }
         Ok(others)
@@ -57,7 +63,7 @@ impl PinDir {
     }
 
     pub(super) fn maps(&self) -> PathBuf {
-        self.version.join("maps")
+        self.version.join(self.maps)
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
@@ -115,6 +121,43 @@ impl PinDir {
         path.try_exists().map_err(|source| BpfError::file(&path, source))
     }
 
+    /// The pins of maps that larger ones take the place of: until those are filled they are what is gone on with, and until the
+    /// program is loaded onto those it records flows in them.
+    pub(crate) fn outgrown(&self) -> Self {
+        Self { version: self.version.clone(), maps: OUTGROWN }
+    }
+
+    /// Makes room for larger maps.
+    pub(crate) fn set_aside(&self) -> Result<(), BpfError> {
+        self.forget_outgrown()?;
+        rename(&self.maps(), &self.outgrown().maps())
+    }
+
+    /// Nothing is recorded any more in the maps that were set aside.
+    pub(crate) fn forget_outgrown(&self) -> Result<(), BpfError> {
+        remove_dir(&self.outgrown().maps()).map(drop)
+    }
+
+    /// Where the maps are that can be gone on with: those that were set aside, unless others were filled to the end.
+    pub(crate) fn in_force(&self) -> Result<Self, BpfError> {
+        let outgrown = self.outgrown();
+        let is_unfinished = self.are_filling()? || !self.has_maps()?;
+        Ok(if is_unfinished && outgrown.has_maps()? { outgrown } else { self.clone() })
+    }
+
+    /// Puts maps back that were set aside, unless others were filled to the end. Returns whether it did.
+    pub(crate) fn take_back(&self) -> Result<bool, BpfError> {
+        let in_force = self.in_force()?;
+        if in_force == *self {
+            return Ok(false);
+        }
+        // In this order: after each step the next one goes on with the same.
+        self.remove_maps()?;
+        self.end_filling()?;
+        rename(&in_force.maps(), &self.maps())?;
+        Ok(true)
+    }
+
     /// The network namespace that the pins are for, by its inode; `None` when there is no word of it.
     pub(crate) fn network(&self) -> Result<Option<u64>, BpfError> {
         let directory = self.network_dir();
@@ -162,6 +205,7 @@ impl PinDir {
     /// Removes the directories that are empty. The lock goes with them: its holder makes nothing here any more.
     pub(crate) fn remove_directories(&self) -> Result<(), BpfError> {
         remove_dir(&self.network_dir())?;
+        self.forget_outgrown()?;
         self.end_filling()?;
         // These stay while they hold anything else: the decapsulation program, or another version.
         for path in [Some(self.version.as_path()), self.version.parent()].into_iter().flatten() {

@@ -59,7 +59,7 @@ impl Offline {
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, OfflineError> {
         let nothing = || OfflineError::NothingPinned { pin_dir: pin_dir.to_owned() };
         let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
-        let maps = PinnedMaps::open(&pins)?.ok_or_else(nothing)?;
+        let maps = PinnedMaps::open(&pins.in_force()?)?.ok_or_else(nothing)?;
         let snapshot = maps.snapshot()?.ok_or_else(nothing)?;
         Ok(Self { inventory: Inventory::from_snapshot(&snapshot)?, maps })
     }
@@ -129,7 +129,7 @@ pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()
 
 /// Sizes of the maps, as far as they can be looked at.
 pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
-    let sizes = PinDir::new(pin_dir).and_then(|pins| PinnedMaps::sizes(&pins));
+    let sizes = PinDir::new(pin_dir).and_then(|pins| PinnedMaps::sizes(&pins.in_force()?));
     match sizes {
         Ok(Some(capacity)) => Pinned::Maps(capacity),
         Ok(None) | Err(BpfError::NotBpffs { .. }) => Pinned::Nothing,

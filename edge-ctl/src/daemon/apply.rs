@@ -60,8 +60,10 @@ pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Event
     }
 }
 
-/// The maps that are pinned, and what is published in them.
-fn usable(pins: &PinDir) -> Result<Option<(PinnedMaps, Snapshot)>, ChangeError> {
+/// The maps that can be gone on with, and what is published in them: those that are pinned, or those that were outgrown by others
+/// that nobody has filled to the end.
+pub(super) fn usable(pins: &PinDir) -> Result<Option<(PinnedMaps, Snapshot)>, ChangeError> {
+    pins.take_back()?;
     if pins.are_filling()? {
         return Ok(None);
     }
@@ -79,6 +81,7 @@ fn cold(
     state_dir: &Path,
     events: &Events,
 ) -> Result<Start, ChangeError> {
+    pins.forget_outgrown()?;
     let kept = keeper::read_at_start(state_dir).unwrap_or_else(|error| {
         let message = format!("what was kept from before the reboot cannot be read: {}", chain(&error));
         events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
@@ -192,10 +195,13 @@ fn warm(
         Ok(()) if maps.capacity().is_other_than_named(&inventory.config) => Some("[limits] has other sizes".to_owned()),
         _ => None,
     };
-    let mut before = None;
+    let mut before = left_behind(&maps, events);
     let changed = match (why, wanted) {
         (Some(why), Some(wanted)) => {
             events.report(EventKind::Adopted, "maps", format!("others are made beside them: {why}"));
+            if let Some(before) = before.take() {
+                before.carry_newer_flows(&maps)?;
+            }
             grow(&maps, wanted, &mut history, &mut rehearser, events).map(|(other, grown)| {
                 inventory = grown;
                 before = carry(std::mem::replace(&mut maps, other), &mut maps, events);
@@ -213,6 +219,17 @@ fn warm(
     Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused })
 }
 
+/// Maps in which a program still records flows, since whoever has made these in their place was killed before it had loaded its
+/// own onto them.
+fn left_behind(maps: &PinnedMaps, events: &Events) -> Option<Before> {
+    let outgrown = PinnedMaps::open(&maps.pins().outgrown());
+    let before = outgrown.and_then(|outgrown| outgrown.map(|outgrown| Before::new(outgrown, maps)).transpose());
+    before.unwrap_or_else(|error| {
+        not_carried(maps, &error, events);
+        None
+    })
+}
+
 /// Carries over what maps before had. What can't be is said, and the new ones are gone on with.
 pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> Option<Before> {
     let carried = Before::new(from, to).and_then(|before| Ok((before.carry(to)?, before)));
@@ -224,9 +241,17 @@ pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> O
             Some(before)
         }
         Err(error) => {
-            events.report(EventKind::LocalFault, "new maps", format!("not all was carried over: {}", chain(&error)));
+            not_carried(to, &error, events);
             None
         }
+    }
+}
+
+fn not_carried(to: &PinnedMaps, error: &BpfError, events: &Events) {
+    events.report(EventKind::LocalFault, "new maps", format!("not all was carried over: {}", chain(error)));
+    if to.pins().are_filling().is_ok_and(|filling| !filling) {
+        // Else they are what the next start goes on with.
+        let _stays_for_the_next = to.pins().forget_outgrown();
     }
 }
 

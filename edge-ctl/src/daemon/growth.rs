@@ -5,7 +5,7 @@ use crate::{
     bpf::{PinDir, PinnedMaps},
     config::Config,
     control::{
-        change::{Candidate, ChangeError, History, Planned, Rehearser},
+        change::{Candidate, ChangeError, History, Planned, Rehearser, Vetted},
         events::Events,
         inventory::Inventory,
         status::Clock,
@@ -14,7 +14,8 @@ use crate::{
     xdp,
 };
 
-/// Makes maps for `wanted` in the place of `small`, and publishes it there. They are filled when the caller says so.
+/// Makes maps for `wanted` in the place of `small`, and publishes it there. They are filled when the caller says so: until then
+/// whoever starts goes on with the small ones, which stay pinned beside them.
 ///
 /// # Errors
 /// When there is no room for them, or the rehearsal fails; everything is as before then.
@@ -25,19 +26,30 @@ pub(super) fn grow(
     rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<(PinnedMaps, Inventory), ChangeError> {
+    grown(small, wanted, history, events, |planned, large| planned.vet(large, rehearser, events))
+}
+
+/// The same, vetted by `vet`.
+fn grown(
+    small: &PinnedMaps,
+    wanted: Candidate,
+    history: &mut History,
+    events: &Events,
+    vet: impl FnOnce(Planned, &mut PinnedMaps) -> Result<Vetted, ChangeError>,
+) -> Result<(PinnedMaps, Inventory), ChangeError> {
     let (pins, known) = (small.pins(), history.clone());
     let made = || -> Result<_, ChangeError> {
+        pins.set_aside()?;
         let mut large = new_maps(pins, &wanted.config)?;
         let planned = Planned::new(&large, None, wanted)?.beside().after(history)?;
-        let vetted = planned.vet(&mut large, rehearser, events)?;
+        let vetted = vet(planned, &mut large)?;
         let (inventory, _) = vetted.publish(&mut large, history, None, Clock::now(), events)?;
         Ok((large, inventory))
     };
     let made = made();
     if made.is_err() {
         *history = known;
-        xdp::make_room(pins)?;
-        pins.end_filling()?;
+        pins.take_back()?;
         small.pin_again()?;
     }
     made
@@ -52,3 +64,6 @@ pub(super) fn new_maps(pins: &PinDir, config: &Config) -> Result<PinnedMaps, Cha
     pins.begin_filling()?;
     Ok(PinnedMaps::create(pins, &Capacity::of(config))?)
 }
+
+#[cfg(test)]
+mod tests;

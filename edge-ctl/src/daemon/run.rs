@@ -309,6 +309,9 @@ impl Daemon {
         };
         // A daemon that was dead has seen nothing: the soak begins anew.
         daemon.soak.start(&daemon.controller, &daemon.history, boot_ms());
+        if daemon.program.is_everywhere() {
+            daemon.leave_outgrown_maps();
+        }
         daemon.look_outside();
         daemon.sample();
         Ok(daemon)

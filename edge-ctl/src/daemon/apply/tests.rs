@@ -70,10 +70,9 @@ fn is_whole(bpffs: &Bpffs, killed: bool, step: Step) {
 fn a_first_start_can_be_killed_before_each_call() {
     let is_killed = |number: u32| {
         let bpffs = Bpffs::mount();
-        let (mut maps, vetted) = staged(&bpffs);
-        assert!(usable(&bpffs.pins()).unwrap().is_none(), "what is staged is in force for nobody");
         let step = Step::Call(number);
         let start = || {
+            let (mut maps, vetted) = staged(&bpffs);
             let (inventory, _) =
                 vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
             finish(&mut maps, &inventory, Some(&kept()), &Events::new()).unwrap();
@@ -83,7 +82,15 @@ fn a_first_start_can_be_killed_before_each_call() {
         killed
     };
     let calls = (1..100).find(|number| !is_killed(*number)).unwrap() - 1;
-    assert!(calls >= 2, "{calls}");
+    println!("{calls} calls");
+    assert!(calls > 20, "{calls}");
+}
+
+#[test]
+fn what_is_staged_is_in_force_for_nobody() {
+    let bpffs = Bpffs::mount();
+    let (_maps, _vetted) = staged(&bpffs);
+    assert!(usable(&bpffs.pins()).unwrap().is_none());
 }
 
 /// Before it is published, the next start begins anew in any case.

@@ -24,11 +24,19 @@ impl Daemon {
             }
         }
         self.program.loaded(loaded, &inventory.config, events);
-        // Recorded while it was being loaded.
-        if let Some(before) = self.before.take_if(|_| is_loaded)
-            && let Err(error) = before.carry_newer_flows(plane)
-        {
+        if is_loaded {
+            self.leave_outgrown_maps();
+        }
+    }
+
+    /// What was recorded in smaller maps while the program was being loaded onto these is carried over, and those are given up.
+    pub(super) fn leave_outgrown_maps(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        if let Err(error) = before.carry_newer_flows(&self.controller.plane) {
             self.fault("flows", &error);
+        }
+        if let Err(error) = self.pins.forget_outgrown() {
+            self.fault("pins", &error);
         }
     }
 }

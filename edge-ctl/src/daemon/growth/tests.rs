@@ -1,0 +1,180 @@
+//! Growths that are killed: the next start goes on with the small maps or the large ones, and both know the same. Needs root.
+
+use edge_common::{
+    abi::{FlowEnds, State},
+    wire::protocol,
+};
+use edge_tests::killed::{Step, killed_at};
+
+use super::*;
+use crate::{
+    bpf::{bpffs::Bpffs, monotonic_time},
+    config,
+    control::{
+        change::{How, Words},
+        data_plane::DataPlane as _,
+    },
+    daemon::apply::{carry, usable},
+};
+
+/// A configuration with these backends in its first pool, beside two others.
+macro_rules! text {
+    ($limits:literal, $more:literal) => {
+        concat!(
+            r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+[limits]
+services = 1
+pools = 2
+flows = 65536
+backends = "#,
+            $limits,
+            r#"
+[tunnel]
+source_v4 = "10.0.0.1"
+[[interface]]
+name = "lo"
+[[pool]]
+name = "one"
+backend = [{ name = "a", address = "10.1.0.1" }, { name = "b", address = "10.1.0.2" }"#,
+            $more,
+            r#"]
+[[pool]]
+name = "two"
+backend = [{ name = "c", address = "10.2.0.1" }]
+[[service]]
+name = "web"
+vips = ["192.0.2.1"]
+ports = ["80/tcp"]
+mode = "ipip"
+pools = ["one", "two"]
+"#
+        )
+    };
+}
+
+const SMALL: &str = text!("4", "");
+const LARGE: &str = text!("32", r#", { name = "0", address = "10.1.0.9" }, { name = "z", address = "10.1.0.7" }"#);
+/// Recorded flows.
+const FLOWS: u16 = 20;
+
+fn wanted(text: &str) -> Candidate {
+    let config = config::parse(text, "edge.toml").unwrap();
+    Candidate { config, how: How::Reload, file: None, words: Words::default() }
+}
+
+/// As it is, but for its rehearsal, whose program is loaded beside the maps.
+fn grow_unrehearsed(small: &PinnedMaps) -> (PinnedMaps, Inventory) {
+    let mut history = History::default();
+    let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
+    grown(small, wanted(LARGE), &mut history, &Events::new(), vet).unwrap()
+}
+
+/// Maps that are used: a backend is drained, a service failed over, and flows are recorded.
+fn used(bpffs: &Bpffs) -> PinnedMaps {
+    let candidate = wanted(SMALL);
+    let mut maps = new_maps(&bpffs.pins(), &candidate.config).unwrap();
+    let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
+    vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+    let snapshot = maps.snapshot().unwrap().unwrap();
+    let number = |name| snapshot.backend(name).unwrap().number;
+    maps.set_state(number("one/a"), State(State::ENABLED | State::DRAINED | State::ALIVE), "disk swap").unwrap();
+    let failover = edge_common::abi::Failover { first: 1, evacuate: false };
+    maps.set_failover(snapshot.service("web").unwrap().number, failover).unwrap();
+    for port in 0..FLOWS {
+        maps.record_flow(flow(port), number("one/b"), monotonic_time()).unwrap();
+    }
+    maps.pins().end_filling().unwrap();
+    maps
+}
+
+fn flow(client_port: u16) -> FlowEnds {
+    let [client, vip] = ["203.0.113.7", "192.0.2.1"].map(|address| address.parse().unwrap());
+    FlowEnds { client, client_port, vip, port: 80, protocol: protocol::TCP }
+}
+
+/// Whether these know all that the first ones knew; returns the text.
+fn know_all(maps: &PinnedMaps, step: Step) -> String {
+    let snapshot = maps.snapshot().unwrap().expect("something is in force");
+    let drained = snapshot.backend("one/a").unwrap().number;
+    assert!(maps.state(drained).has_all(State::DRAINED), "{step:?}: {:?}", maps.state(drained));
+    assert_eq!(maps.why(drained).reason, "disk swap", "{step:?}");
+    assert_eq!(maps.failover(snapshot.service("web").unwrap().number).first, 1, "{step:?}");
+    let at = snapshot.backend("one/b").unwrap().number;
+    let flows = maps.flows(monotonic_time()).unwrap();
+    let known = (0..FLOWS).filter(|port| flows.iter().any(|(ends, known)| (*ends, known.backend) == (flow(*port), at)));
+    assert_eq!(known.count(), usize::from(FLOWS), "{step:?}");
+    Inventory::from_snapshot(&snapshot).unwrap().config.text
+}
+
+/// What is found behind a growth that was killed at `step`, or came to its end, without a daemon and by the next one.
+fn is_whole(bpffs: &Bpffs, killed: bool, step: Step) {
+    let pins = bpffs.pins();
+    let maps = PinnedMaps::open(&pins.in_force().unwrap()).unwrap().expect("there is one to go on with");
+    let before = know_all(&maps, step);
+    let (maps, _) = usable(&pins).unwrap().unwrap_or_else(|| panic!("{step:?}: the next start begins anew"));
+    let text = know_all(&maps, step);
+    assert_eq!(before, text, "{step:?}");
+    assert!(killed || text == LARGE, "{step:?}: it has come to its end");
+    assert!(text == LARGE || !pins.are_filling().unwrap() && pins.in_force().unwrap() == pins, "{step:?}");
+    if text == SMALL {
+        let (mut large, _) = grow_unrehearsed(&maps);
+        carry(maps, &mut large, &Events::new()).expect("it carries");
+        let (maps, _) = usable(&pins).unwrap().unwrap();
+        assert_eq!(know_all(&maps, step), LARGE, "{step:?}: another try");
+    }
+    pins.forget_outgrown().unwrap();
+}
+
+#[test]
+fn a_growth_can_be_killed_before_each_call() {
+    let mut texts = [0, 0];
+    let mut is_killed = |number: u32| {
+        let bpffs = Bpffs::mount();
+        let small = used(&bpffs);
+        let step = Step::Call(number);
+        let killed = killed_at(step, || {
+            let (mut large, _) = grow_unrehearsed(&small);
+            carry(small, &mut large, &Events::new()).expect("it carries");
+            large.pins().forget_outgrown().unwrap();
+        });
+        texts[usize::from(bpffs.pins().in_force().unwrap() == bpffs.pins())] += 1;
+        is_whole(&bpffs, killed, step);
+        killed
+    };
+    let calls = (1..1000).find(|number| !is_killed(*number)).unwrap() - 1;
+    println!("{calls} calls; {texts:?} before and behind the moment from which the large ones are gone on with");
+    assert!(calls > 20 && texts.iter().all(|count| *count > 1), "{calls}, {texts:?}");
+}
+
+/// All of these are into maps that nobody reads before the growth has come to its end.
+#[test]
+fn what_fills_larger_maps_can_be_killed_between_its_stores() {
+    let mut number = 1;
+    loop {
+        let bpffs = Bpffs::mount();
+        let small = used(&bpffs);
+        let (mut large, _) = grow_unrehearsed(&small);
+        let step = Step::Store(number);
+        let killed = killed_at(step, || drop(carry(small, &mut large, &Events::new()).expect("it carries")));
+        is_whole(&bpffs, killed, step);
+        if !killed {
+            break;
+        }
+        number += 1 + number / 3;
+    }
+    assert!(number > 100, "{number} stores");
+}
+
+#[test]
+fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
+    let bpffs = Bpffs::mount();
+    let small = used(&bpffs);
+    let refuse = |_: Planned, _: &mut PinnedMaps| Err(crate::bpf::BpfError::Unpublished.into());
+    let failed = grown(&small, wanted(LARGE), &mut History::default(), &Events::new(), refuse);
+    assert!(failed.is_err());
+    assert!(small.are_pinned().unwrap());
+    let (maps, _) = usable(&bpffs.pins()).unwrap().expect("they are usable");
+    assert_eq!((know_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
+}
