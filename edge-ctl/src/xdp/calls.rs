@@ -15,8 +15,12 @@ use crate::{
     plan::Capacity,
 };
 
-/// Loads the programs of an object for maps of this capacity, without the verifier's log at first: aya repeats a load that a
-/// signal has interrupted, and with a log the repetition takes ten seconds and more. Only a refusal is worth that, for its reason.
+/// A load that signals interrupt is tried so often: a process that is stopped or traced has one after the other.
+const TRIES: u32 = 100;
+
+/// Loads the programs of an object for maps of this capacity, without the verifier's log at first: with a log a load takes ten seconds
+/// and more. Only a refusal is worth that, for its reason. One that a signal has interrupted is none, and is tried again; aya itself
+/// does that once.
 pub(super) fn load<'a>(
     capacity: &Capacity,
     loader: impl Fn() -> EbpfLoader<'a>,
@@ -35,10 +39,14 @@ pub(super) fn load<'a>(
         link::load(&mut object, program::EDGE)?;
         Ok((object, calls))
     };
-    match load(VerifierLogLevel::STATS) {
-        Err(XdpError::Program { .. }) => load(VerifierLogLevel::default()),
-        loaded => loaded,
+    for _ in 1..TRIES {
+        match load(VerifierLogLevel::STATS) {
+            Err(error) if error.is_interrupted() => {}
+            Err(XdpError::Program { .. }) => return load(VerifierLogLevel::default()),
+            loaded => return loaded,
+        }
     }
+    load(VerifierLogLevel::STATS)
 }
 
 /// The pinned map of the load balancer's program of one number, which this process holds, too.

@@ -140,6 +140,13 @@ impl XdpError {
         }
     }
 
+    /// Whether the kernel has not looked at the program to its end, since a signal came.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let Self::Program { source, .. } = self else { return false };
+        let ProgramError::LoadError { io_error, .. } = &**source else { return false };
+        matches!(io_error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR))
+    }
+
     /// What the kernel's refusal to load the object means.
     pub(super) fn not_loaded(source: EbpfError) -> Self {
         match &source {

@@ -198,6 +198,45 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
     assert_eq!(lab.ask(Served::named("dsr6").vip, 40).unwrap(), lab.backends());
 }
 
+/// A debugger does that, and a freezer of processes. A load that is interrupted begins anew.
+#[test]
+fn a_daemon_that_is_stopped_while_it_loads_its_program_loads_it_all_the_same_and_answers_a_detach() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let program = |lab: &Small| lab.attached(EDGE, "eth0").unwrap().map(|(_, program)| program);
+    let stop_now_and_then = |lab: &Small, times: u32| {
+        for _ in 0..times {
+            lab.edge().unwrap().signal(Signal::SIGSTOP).unwrap();
+            sleep(Duration::from_millis(20));
+            lab.edge().unwrap().signal(Signal::SIGCONT).unwrap();
+            sleep(Duration::from_millis(60));
+        }
+    };
+    let mut most = Duration::MAX;
+    for round in 0..4 {
+        let before = program(&lab);
+        lab.kill_daemon().unwrap();
+        // It answers before its program is loaded.
+        lab.launch_daemon().unwrap();
+        stop_now_and_then(&lab, if round == 0 { 0 } else { 6 });
+        let start = Instant::now();
+        let loaded = wait_until(patience(Duration::from_secs(60)), || Ok(program(&lab) != before));
+        let took = start.elapsed();
+        assert!(loaded.unwrap() && took < most, "{took:?}, which may be {most:?}\n{}", said(&lab));
+        if round == 0 {
+            most = took * 3 + Duration::from_secs(3);
+        }
+        assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), lab.backends());
+    }
+    lab.kill_daemon().unwrap();
+    lab.launch_daemon().unwrap();
+    stop_now_and_then(&lab, 6);
+    let start = Instant::now();
+    lab.ctl(&["detach"]).expect("it answers");
+    assert!(start.elapsed() < most, "{:?}, which may be {most:?}", start.elapsed());
+    assert_eq!(program(&lab), None);
+}
+
 #[test]
 fn without_a_daemon_the_status_is_there_at_once() {
     let mut lab = lab();
