@@ -1,6 +1,7 @@
 //! Reports and operations in, states and events out.
 
 mod judging;
+mod large;
 mod panic_mode;
 mod random;
 mod retired;
