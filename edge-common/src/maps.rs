@@ -146,6 +146,9 @@ pub trait Maps: PoolMaps {
     /// Takes one of the `limit` actions of this second ([`RateLimiter`](crate::abi::RateLimiter)); false if none is left.
     fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool;
 
+    /// The MTU of an interface, bytes of IP packet; 0: unknown.
+    fn mtu(&self, interface: u32) -> u32;
+
     /// The kernel's own route to `backend`, from the tunnel source of its family.
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route>;
 

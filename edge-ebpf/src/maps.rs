@@ -7,7 +7,7 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
-    helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_ktime_get_coarse_ns},
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, ProgramArray},
 };
@@ -278,6 +278,16 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
             }
         }
         false
+    }
+
+    #[inline(always)]
+    fn mtu(&self, interface: u32) -> u32 {
+        // As of a packet of one byte: what the helper says of it is of no matter, but it puts the MTU in the length's place.
+        let mut mtu = 1;
+        // SAFETY: the helper takes numbers, and the address of one that outlives the call.
+        let verdict = unsafe { bpf_check_mtu(self.ctx.raw(), interface, &raw mut mtu, 0, 0) };
+        // Less than 0: there is no such interface.
+        if verdict < 0 { 0 } else { mtu }
     }
 
     #[inline(always)]

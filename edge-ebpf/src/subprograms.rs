@@ -122,6 +122,21 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
+    fn cross(&self, _packet: &mut P, _maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        StepResult(edge_cross(self.0, StepResult::from(location).0, StepResult::from(how).0))
+    }
+
+    #[inline(always)]
+    fn cross_quote(&self, _packet: &mut P, _maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        StepResult(edge_cross_quote(self.0, StepResult::from(location).0, StepResult::from(how).0))
+    }
+
+    #[inline(always)]
+    fn cross_error(&self, _packet: &mut P, _maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        StepResult(edge_cross_error(self.0, StepResult::from(location).0, StepResult::from(how).0))
+    }
+
+    #[inline(always)]
     fn finish(&self, _packet: &P, _maps: &M, link: Link, location: FlowLocation, result: StepResult) -> StepResult {
         StepResult(edge_finish(self.0, link.l3 as u32, link.ether_type.into(), StepResult::from(location).0, result.0))
     }
@@ -229,6 +244,18 @@ subprogram!(edge_quoted(packet, maps, location: u64) -> u64 {
 
 subprogram!(edge_requote(packet, maps, location: u64, how: u64) -> u64 {
     nat::requote(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
+});
+
+subprogram!(edge_cross(packet, maps, location: u64, how: u64) -> u64 {
+    nat::cross(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
+});
+
+subprogram!(edge_cross_quote(packet, maps, location: u64, how: u64) -> u64 {
+    nat::cross_quote(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
+});
+
+subprogram!(edge_cross_error(packet, maps, location: u64, how: u64) -> u64 {
+    nat::cross_error(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
 });
 
 subprogram!(edge_finish(packet, maps, l3: u32, ether_type: u32, location: u64, result: u64) -> u64 {

@@ -122,6 +122,14 @@ exits! {
         NatSilent = "nat_silent", Drop;
         /// Starts a flow in `nat` that another CPU starts at the same moment, or in a place that it takes; the sender repeats it.
         NatRaced = "nat_raced", Drop;
+        /// In `nat` between IP versions, with a source route: an option of IPv4, or a routing header of IPv6 with segments left.
+        NatSourceRoute = "nat_source_route", Drop;
+        /// In `nat` from IPv4 to IPv6, a UDP datagram without checksum that is in fragments or longer than 1,500 bytes: IPv6 wants one.
+        NatNoChecksum = "nat_no_checksum", Drop;
+        /// In `nat` between IP versions, an ICMP or ICMPv6 error that the other version has no like of, or that is too long for it.
+        NatNoError = "nat_no_error", Drop;
+        /// In `nat` from IPv4 to IPv6, a packet that is too long there and has no DF bit; answered with ICMP fragmentation needed all the same, since it can't be fragmented here.
+        NatTooBig = "nat_too_big", Tx;
         /// Too long for the path to the backend, answered with ICMP fragmentation needed or ICMPv6 packet too big.
         TooBig = "too_big", Tx;
         /// Too long for the path to the backend, and not to be answered (no DF bit, from no single host, or IPv6 of at most 1,280 bytes).

@@ -51,7 +51,8 @@ pub struct FragmentRecord {
     /// When the first fragment came: nanoseconds of `CLOCK_MONOTONIC`.
     pub seen_ns: u64,
     pub backend: BackendNumber,
-    /// The VIP's port, network order: with it the service is looked up anew.
+    /// The VIP's port, network order: with it the service is looked up anew. Of a packet that is translated the first byte says
+    /// whether it becomes one of the other IP version.
     pub port: [u8; 2],
     /// IP protocol number.
     pub protocol: u8,
@@ -65,19 +66,20 @@ impl FragmentRecord {
 
     /// The same of a packet that is translated by this entry. The last two of 2^23 entries are remembered as none.
     #[must_use]
-    pub const fn of_entry(self, entry: u32, back: bool) -> Self {
+    pub const fn of_entry(self, entry: u32, back: bool, crosses: bool) -> Self {
         let number = if entry < Self::BACK - 2 { entry.wrapping_add(1) | if back { Self::BACK } else { 0 } } else { 0 };
         let [a, b, c, _] = number.to_le_bytes();
-        Self { translated: [a, b, c], ..self }
+        Self { translated: [a, b, c], port: [crosses as u8, 0], ..self }
     }
 
-    /// The entry, and whether the packet goes to the client; `None` of a packet that is not translated.
+    /// The entry, whether the packet goes to the client, and whether it becomes one of the other IP version; `None` of a packet that
+    /// is not translated.
     #[inline(always)]
-    pub const fn entry(&self) -> Option<(u32, bool)> {
+    pub const fn entry(&self) -> Option<(u32, bool, bool)> {
         let [a, b, c] = self.translated;
         let number = u32::from_le_bytes([a, b, c, 0]);
         match (number & !Self::BACK).checked_sub(1) {
-            Some(entry) => Some((entry, number & Self::BACK != 0)),
+            Some(entry) => Some((entry, number & Self::BACK != 0, self.port[0] != 0)),
             None => None,
         }
     }

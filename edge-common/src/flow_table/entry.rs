@@ -68,7 +68,13 @@ impl Flow {
     /// The same of either IP version.
     #[inline(always)]
     pub const fn new(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8, v6: bool) -> Self {
-        Self { client, vip, ends: ends(ports, if v6 { 6 } else { 4 }, protocol) }
+        Self::of_version(client, vip, ports, protocol, if v6 { 6 } else { 4 })
+    }
+
+    /// The same of an IP version by its number.
+    #[inline(always)]
+    pub const fn of_version(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8, version: u64) -> Self {
+        Self { client, vip, ends: ends(ports, version, protocol) }
     }
 
     /// Where it stands in the index: by all of its ends, also where a slot is all of a client's.
@@ -87,6 +93,12 @@ impl Flow {
             port: ((self.ends >> 16) as u16).swap_bytes(),
             protocol: (self.ends >> 32) as u8,
         }
+    }
+
+    /// Whether its client has IPv6.
+    #[inline(always)]
+    pub const fn is_v6(&self) -> bool {
+        self.ends >> 40 == 6
     }
 
     pub const fn protocol(&self) -> u8 {

@@ -39,6 +39,8 @@ pub struct Memory {
     pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
     /// Time of the clock, nanoseconds.
     pub clock_ns: Mutable<u64>,
+    /// MTUs of interfaces.
+    pub mtus: BTreeMap<u32, u32>,
     /// What the kernel's own routing would answer, by a backend's address.
     pub routes: Vec<([u8; 16], Route)>,
     /// Addresses and their roles, for the decapsulation.
@@ -229,6 +231,10 @@ impl Maps for Memory {
         words[action as usize] = next.unwrap_or(words[action as usize]);
         self.limiter.set(RateLimiter(words));
         next.is_some()
+    }
+
+    fn mtu(&self, interface: u32) -> u32 {
+        self.mtus.get(&interface).copied().unwrap_or_default()
     }
 
     fn route(&self, _generation: &Generation, backend: &Backend) -> Option<Route> {

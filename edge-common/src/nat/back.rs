@@ -23,7 +23,7 @@ pub fn back<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) ->
 #[inline(always)]
 fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Result<Translate, Decision> {
     let head = maps.nat_head().ok_or(Exit::NotOurs)?;
-    let Read { source: from, destination: to, ports, protocol, v6, ttl, sign } =
+    let Read { source: from, destination: to, ports, protocol, v6, ttl, sign, .. } =
         Read::at(packet, location).ok_or(Exit::NotOurs)?;
     let outside = Outside {
         backend: from,
@@ -34,7 +34,7 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         v6,
     };
     let table = table(maps, head);
-    let (found, entry) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
+    let (found, entry, crosses) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
     if ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
     }
@@ -47,5 +47,5 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     if opens {
         table.remember(entry, sign.sequence.wrapping_add(1));
     }
-    Ok(Translate { entry: found.number, back: true, starts: false })
+    Ok(Translate { entry: found.number, back: true, starts: false, crosses })
 }

@@ -8,7 +8,7 @@ use super::{
     table::{Translation, table},
 };
 use crate::{
-    abi::{Backend, BackendNumber, Exit, Service, State, Target},
+    abi::{Backend, BackendNumber, Exit, Family, Service, State, Target},
     flow_table::{Signal, Stage},
     maps::Maps,
     select,
@@ -75,7 +75,8 @@ fn found<P: Packet, M: Maps>(
         // Should another packet have changed it meanwhile, that is as right.
         let _other = table.serve(&found, Translation { hop, ..served }.served(found.served.sequence));
     }
-    Ok(Translate { entry: found.number, back: false, starts: false }.into())
+    let crosses = (backend.family == Family::V6 as u8) != location.v6;
+    Ok(Translate { entry: found.number, back: false, starts: false, crosses }.into())
 }
 
 /// A packet of a flow without an entry: it may make one.

@@ -10,6 +10,8 @@
 //! have one translated tuple, since they can't have one place. From the client's side an index of short tags leads to the entry
 //! ([`flow_table`](crate::flow_table)). Nobody has to collect anything, and established flows are never displaced.
 //!
+//! Client and backend may have different IP versions: then a packet gets a header of the other one ([`cross`](mod@cross)).
+//!
 //! An entry pins its flow to a backend; slots and their owners only matter for flows that start.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
@@ -25,9 +27,11 @@ mod forth;
 mod open;
 mod back;
 mod quote;
+mod cross;
 
 pub use self::{
     back::back,
+    cross::{cross, cross_error, cross_quote},
     forth::forth,
     hop::Hop,
     open::open,

@@ -58,10 +58,6 @@ fn opened<P: Packet, M: Maps>(
     }
     let backend = maps.backend(to).ok_or(Exit::BadTables)?;
     let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
-    // The header stays of its IP version.
-    if (backend.family == Family::V6 as u8) != location.v6 {
-        return Err(Exit::BadTables.into());
-    }
     let choice = head.choice(backend.family);
     let number = choice.numbers[scaled(hash.0 as u32, choice.count) as usize & const { NAT_SOURCES - 1 }];
     let own = [backend.port, service.backend_port].map(u16::from_ne_bytes);
@@ -74,8 +70,11 @@ fn opened<P: Packet, M: Maps>(
         (ports >> 16) as u16
     };
     let v6 = backend.family == Family::V6 as u8;
-    let from = words_of(backend.address, v6);
-    let source = words_of(source(head, number).address, v6);
+    // Or all that follows would be verified once for each IP version of the backend.
+    let merged = |words: [u64; 2]| words.map(|word| packet.merge_paths(word as usize, usize::MAX) as u64);
+    let from = merged(words_of(backend.address, v6));
+    let source = merged(words_of(source(head, number).address, v6));
+    let crosses = packet.merge_paths((v6 != location.v6).into(), 1) != 0;
     let stamp = if is_tcp { Stamp::of(packet, location.l4) } else { None };
     let claim =
         Ports { head, tuple: tuple(head, from, source, port, location.protocol), flow: hash, stamp, now: table.now };
@@ -94,7 +93,7 @@ fn opened<P: Packet, M: Maps>(
         served: served.served(0),
     };
     match table.insert(&flow, hash, &birth, &claim) {
-        Ok(entry) => Ok(Translate { entry, back: false, starts: true }.into()),
+        Ok(entry) => Ok(Translate { entry, back: false, starts: true, crosses }.into()),
         Err(Refused::Raced) => Err(Exit::NatRaced.into()),
         Err(Refused::Full) if is_tcp => Err(Decision::new(Exit::NatExhausted, location.l4 as u32)),
         Err(Refused::Full) => Err(Exit::NatExhaustedSilent.into()),

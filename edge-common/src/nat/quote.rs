@@ -47,13 +47,15 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         protocol: read.protocol,
         v6: read.v6,
     };
-    if let Some((found, _)) = outside.entry(maps, head, &table) {
-        return Ok(Translate { entry: found.number, back: true, starts: false });
+    if let Some((found, _, crosses)) = outside.entry(maps, head, &table) {
+        return Ok(Translate { entry: found.number, back: true, starts: false, crosses });
     }
     // To a client, from a VIP: its flow the other way round.
     let flow = read.reversed();
     let found = table.find(&flow, flow.hash(&head.hash_key)).ok_or(Exit::NotOurs)?;
-    Ok(Translate { entry: found.number, back: false, starts: false })
+    let backend = maps.backend(found.served.backend).ok_or(Exit::BadTables)?;
+    let crosses = (backend.family == Family::V6 as u8) != read.v6;
+    Ok(Translate { entry: found.number, back: false, starts: false, crosses })
 }
 
 /// Lets the error at `location` quote what the side has sent that it goes to; the packet itself is yet to be sent there.
@@ -121,6 +123,12 @@ pub(super) const fn sender(back: bool, from: [u64; 2], peer: [u64; 2], other: [u
 fn quote<F: Translated, P: Packet>(packet: &mut P, l3: usize, at: Transport, was: Ends, now: Ends) -> Option<Sum> {
     let header: &mut F::Header = packet.view_mut(l3)?;
     F::set_addresses(header, now.source, now.destination, now.address_change(&was));
+    quoted_ends(packet, at, was, now)
+}
+
+/// Gives the quoted transport header its other ports. Returns by what the sum of its words changes.
+#[inline(always)]
+pub(super) fn quoted_ends<P: Packet>(packet: &mut P, at: Transport, was: Ends, now: Ends) -> Option<Sum> {
     let ports = Sum(0).without(was.ports.to_le()).with(now.ports.to_le());
     // Some routers quote the ports and no more, and TCP's checksum stands farther behind.
     let has_checksum = at.protocol == protocol::UDP && packet.load::<8>(at.offset).is_some();

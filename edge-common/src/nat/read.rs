@@ -15,6 +15,8 @@ pub(super) struct Read {
     pub(super) ports: u32,
     pub(super) protocol: u8,
     pub(super) v6: bool,
+    /// IP version, as a number that a verifier knows nothing of.
+    version: u64,
     pub(super) ttl: u8,
     pub(super) sign: Sign,
 }
@@ -39,7 +41,9 @@ impl Read {
         // Or all that follows would be verified once for each IP version.
         let merged = |word: u64| packet.merge_paths(word as usize, usize::MAX) as u64;
         let (source, destination) = ([merged(a), merged(b)], [merged(c), merged(d)]);
-        Some(Self { source, destination, ports, protocol: location.protocol, v6: location.v6, ttl, sign })
+        let version = merged(if location.v6 { 6 } else { 4 }) & 7;
+        let (protocol, v6) = (location.protocol, location.v6);
+        Some(Self { source, destination, ports, protocol, v6, version, ttl, sign })
     }
 
     /// The same of one that an error quotes, of which no more than the ports need be there.
@@ -52,15 +56,15 @@ impl Read {
     /// Its flow, if it went to the client.
     #[inline(always)]
     pub(super) const fn reversed(&self) -> Flow {
-        let Self { source, destination, ports, protocol, v6, .. } = *self;
-        Flow::new(destination, source, ports.rotate_left(16), protocol, v6)
+        let Self { source, destination, ports, protocol, version, .. } = *self;
+        Flow::of_version(destination, source, ports.rotate_left(16), protocol, version)
     }
 
     /// Its flow, if a client sent it.
     #[inline(always)]
     pub(super) const fn flow(&self) -> Flow {
-        let Self { source, destination, ports, protocol, v6, .. } = *self;
-        Flow::new(source, destination, ports, protocol, v6)
+        let Self { source, destination, ports, protocol, version, .. } = *self;
+        Flow::of_version(source, destination, ports, protocol, version)
     }
 }
 

@@ -40,7 +40,7 @@ fn of<F: Translated, P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
     location: FlowLocation,
-    Translate { entry, back, starts }: Translate,
+    Translate { entry, back, starts, .. }: Translate,
 ) -> Result<Decision, Decision> {
     let head = maps.nat_head().ok_or(Exit::BadTables)?;
     let (found, _, flow) = table(maps, head).at(entry).ok_or(Exit::NatRaced)?;
@@ -96,7 +96,7 @@ fn of<F: Translated, P: Places, M: Maps>(
 
 /// Whether a packet has these ends: a later fragment may come when the entry is another flow's.
 #[inline(always)]
-fn is_its(was: &Ends, [a, b]: [u64; 2], [c, d]: [u64; 2]) -> Result<(), Exit> {
+pub(super) fn is_its(was: &Ends, [a, b]: [u64; 2], [c, d]: [u64; 2]) -> Result<(), Exit> {
     let is = was.source[0] == a && was.source[1] == b && was.destination[0] == c && was.destination[1] == d;
     if is { Ok(()) } else { Err(Exit::NatRaced) }
 }
@@ -123,7 +123,7 @@ fn translate<F: Translated, P: Places>(
 
 /// Sends a frame by one of two exits: by the interface that it came in by, or by another one.
 #[inline(always)]
-fn by<P: Places>(
+pub(super) fn by<P: Places>(
     packet: &mut P,
     addresses: P::Place<Addresses>,
     NextHop { egress, mac, source_mac }: NextHop,

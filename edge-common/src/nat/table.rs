@@ -110,14 +110,14 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// The entry of the flow that is translated to this, if there is one.
+    /// The entry of the flow that is translated to this, if there is one, and whether its client has the other IP version.
     #[inline(always)]
     pub(super) fn entry<'a, M: Maps>(
         &self,
         maps: &M,
         head: &NatHead,
         table: &'a FlowTable<'_, M::Nat>,
-    ) -> Option<(Found, &'a Entry<<M::Nat as FlowMemory>::Words>)> {
+    ) -> Option<(Found, &'a Entry<<M::Nat as FlowMemory>::Words>, bool)> {
         let Self { backend: [a, b], backend_port, source: [c, d], source_port, protocol, v6 } = *self;
         let offset = u32::from(source_port.swap_bytes()).wrapping_sub(head.first_port);
         if offset >= head.ports {
@@ -139,7 +139,7 @@ impl Outside {
             && here[1] == d
             && served.port == backend_port
             && flow.protocol() == protocol;
-        if is_its { Some((found, entry)) } else { None }
+        if is_its { Some((found, entry, flow.is_v6() != v6)) } else { None }
     }
 }
 

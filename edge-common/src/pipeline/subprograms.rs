@@ -107,6 +107,24 @@ pub trait Subprograms<P: Places, M: Maps> {
         nat::requote(packet, maps, location, how)
     }
 
+    /// Makes a packet whose flow's entry was found one of the other IP version, and sends it.
+    #[inline(always)]
+    fn cross(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        nat::cross(packet, maps, location, how)
+    }
+
+    /// Lets an error about a packet of a flow quote what the side has sent that it goes to, in the other IP version.
+    #[inline(always)]
+    fn cross_quote(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        nat::cross_quote(packet, maps, location, how)
+    }
+
+    /// Makes such an error one of the other IP version, and sends it.
+    #[inline(always)]
+    fn cross_error(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        nat::cross_error(packet, maps, location, how)
+    }
+
     /// Handles the consequences for a slow-path packet once a backend is chosen for its flow.
     #[inline(always)]
     fn finish(&self, packet: &P, maps: &M, link: Link, location: FlowLocation, result: StepResult) -> StepResult {

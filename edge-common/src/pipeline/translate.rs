@@ -132,6 +132,13 @@ fn slow<P: Places, M: Maps>(
         };
     }
     let result = match (result.step(), location.relation) {
+        (Step::Translate(how), FlowRelation::IcmpQuote) if how.crosses => {
+            match subprograms.cross_quote(packet, maps, location, how).step() {
+                Step::Translate(how) => subprograms.cross_error(packet, maps, location, how),
+                Step::Leave(decided) => decided.into(),
+                Step::Forward(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) => Exit::BadTables.into(),
+            }
+        }
         (Step::Translate(how), FlowRelation::IcmpQuote) => subprograms.requote(packet, maps, location, how),
         _ => result,
     };
@@ -207,7 +214,11 @@ fn sent<P: Places, M: Maps>(
         Step::Leave(decided) => return decided,
         Step::Forward(_) | Step::Select(_) | Step::Choose(_) | Step::Change(_) => return Exit::BadTables.into(),
     };
-    left(subprograms.send(packet, maps, location, how))
+    left(if how.crosses {
+        subprograms.cross(packet, maps, location, how)
+    } else {
+        subprograms.send(packet, maps, location, how)
+    })
 }
 
 /// How a packet leaves.

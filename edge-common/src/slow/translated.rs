@@ -73,8 +73,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
     fn later_fragment<F: Lookup + Icmp>(&self, header: &F::Header, fragment: Fragment) -> Result<StepResult, Decision> {
         let first = self.first::<F>(header, fragment).ok_or(Exit::NotOurs)?;
-        let (entry, back) = first.entry().ok_or(Exit::NotOurs)?;
-        Ok(Translate { entry, back, starts: false }.into())
+        let (entry, back, crosses) = first.entry().ok_or(Exit::NotOurs)?;
+        Ok(Translate { entry, back, starts: false, crosses }.into())
     }
 
     #[inline(always)]
@@ -89,7 +89,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
         let record = FragmentRecord { seen_ns: now, protocol: fragment.at.protocol, ..FragmentRecord::default() };
         F::fragments(self.maps)
-            .insert(&super::fragment::key::<F>(header, fragment), record.of_entry(how.entry, how.back));
+            .insert(&super::fragment::key::<F>(header, fragment), record.of_entry(how.entry, how.back, how.crosses));
         Ok(how.into())
     }
 }

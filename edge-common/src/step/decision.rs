@@ -71,7 +71,7 @@ impl Decision {
             Exit::RejectUnreachable | Exit::VipUnreachable => Some(AnswerKind::Error(Message::PortUnreachable)),
             Exit::VipProtocol => Some(AnswerKind::Error(Message::ProtocolUnreachable)),
             Exit::TtlExceeded => Some(AnswerKind::Error(Message::TimeExceeded)),
-            Exit::TooBig => Some(AnswerKind::Error(Message::TooBig)),
+            Exit::TooBig | Exit::NatTooBig => Some(AnswerKind::Error(Message::TooBig)),
             _ => None,
         }
     }

@@ -43,6 +43,8 @@ pub struct Translate {
     pub back: bool,
     /// Whether the packet starts the flow.
     pub starts: bool,
+    /// Whether it becomes one of the other IP version.
+    pub crosses: bool,
 }
 
 /// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
@@ -149,6 +151,8 @@ impl StepResult {
     const IPIP: u64 = 1 << 59;
     const TRANSLATE: u64 = 1 << 58;
     const BACK: u64 = 1 << 60;
+    /// Above the entry's number.
+    const CROSSES: u64 = 1 << 32;
 
     #[inline(always)]
     pub const fn step(self) -> Step {
@@ -192,7 +196,12 @@ impl StepResult {
     #[inline(always)]
     pub const fn translate(self) -> Translate {
         let Self(word) = self;
-        Translate { entry: word as u32, back: word & Self::BACK != 0, starts: word & Self::STARTS != 0 }
+        Translate {
+            entry: word as u32,
+            back: word & Self::BACK != 0,
+            starts: word & Self::STARTS != 0,
+            crosses: word & Self::CROSSES != 0,
+        }
     }
 
     #[inline(always)]
@@ -243,8 +252,9 @@ impl From<Chosen> for StepResult {
 
 impl From<Translate> for StepResult {
     #[inline(always)]
-    fn from(Translate { entry, back, starts }: Translate) -> Self {
-        let flags = Self::flag(back, Self::BACK) | Self::flag(starts, Self::STARTS);
+    fn from(Translate { entry, back, starts, crosses }: Translate) -> Self {
+        let flags =
+            Self::flag(back, Self::BACK) | Self::flag(starts, Self::STARTS) | Self::flag(crosses, Self::CROSSES);
         Self(Self::TO | Self::TRANSLATE | flags | u64::from(entry))
     }
 }
@@ -318,14 +328,16 @@ mod tests {
         }
 
         #[test]
-        fn changes_and_what_leads_to_them_are_packed_whole(to: u16, owner: u16, has_left: bool, starts: bool) {
+        fn changes_and_what_leads_to_them_are_packed_whole(
+            to: u16, owner: u16, has_left: bool, starts: bool, crosses: bool,
+        ) {
             for what in [What::Add, What::Move, What::Remove, What::Correct] {
                 let change = Change { what, to, owner, has_left, starts };
                 prop_assert_eq!(StepResult::from(change).step(), Step::Change(change));
             }
             let seen = Seen { backend: to, is_forged: starts };
             prop_assert_eq!(StepResult::from(seen).step(), Step::Choose(seen));
-            let translate = Translate { entry: u32::from(to) << 16 | u32::from(owner), back: has_left, starts };
+            let translate = Translate { entry: u32::from(to) << 16 | u32::from(owner), back: has_left, starts, crosses };
             prop_assert_eq!(StepResult::from(translate).step(), Step::Translate(translate));
             for seen in [None, Some(seen)] {
                 prop_assert_eq!(Seen::from_word(Seen::word(seen)), seen);

@@ -148,6 +148,27 @@ pub const fn is_extension(next: u8) -> bool {
     )
 }
 
+/// Bits of the offset of what stands behind extension headers.
+const OFFSETS: usize = 0x3fff;
+
+/// Whether the packet with this header, at `l3`, has a routing header with segments left (RFC 8200, section 4.4): it is not yet where
+/// it goes at last.
+#[inline(always)]
+pub fn routing_segments_left<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> bool {
+    let (mut next, mut offset) = (header.next_hdr, after(l3, Ipv6Hdr::LEN));
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
+            return false;
+        }
+        let Some([following, eights, _, left]) = packet.load(offset) else { return false };
+        if next == ROUTING && left != 0 {
+            return true;
+        }
+        (next, offset) = (following, packet.merge_paths(after(after(offset, 8), 8 * usize::from(eights)), OFFSETS));
+    }
+    false
+}
+
 /// Walks from the extension header `next` at `offset` to the transport header; `end` is the packet's.
 #[inline(always)]
 fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usize) -> Payload {

@@ -143,24 +143,47 @@ pub fn make_room<P: Places, H: Wire>(
     headers: impl Fn() -> H,
 ) -> Option<P::Place<Addresses>> {
     if vlan == 0 {
-        let (link, behind) = replace::<P, Untagged, H>(packet, came)?;
+        let (link, behind) = replace::<P, Untagged, H>(packet, came.l3)?;
         packet.at_mut(link).ether_type = ether_type;
         *packet.at_mut(behind) = headers();
         return Some(P::start(link));
     }
     let [high, low] = vlan.to_be_bytes();
     let tag = [high & 0x0f | came.priority(packet), low];
-    let (link, behind) = replace::<P, Tagged, H>(packet, came)?;
+    let (link, behind) = replace::<P, Tagged, H>(packet, came.l3)?;
     let written = packet.at_mut(link);
     (written.tag_type, written.tag, written.ether_type) = (vlan::TAG, tag, ether_type);
     *packet.at_mut(behind) = headers();
     Some(P::start(link))
 }
 
-/// Makes room for a link layer and what follows it in the place of the link layer `came`.
+/// The same in the place of all that stands before offset `end`, headers behind the link layer among it. What follows the new link
+/// layer is to be written, at the second place.
 #[inline(always)]
-fn replace<P: Places, L: Wire, H: Wire>(packet: &mut P, came: Link) -> Option<(P::Place<L>, P::Place<H>)> {
-    let longer = (const { size_of::<L>() + size_of::<H>() } as i32).wrapping_sub(came.l3 as i32);
+pub fn make_room_up_to<P: Places, H: Wire>(
+    packet: &mut P,
+    came: Link,
+    end: usize,
+    vlan: u16,
+    ether_type: u16,
+) -> Option<(P::Place<Addresses>, P::Place<H>)> {
+    if vlan == 0 {
+        let (link, behind) = replace::<P, Untagged, H>(packet, end)?;
+        packet.at_mut(link).ether_type = ether_type;
+        return Some((P::start(link), behind));
+    }
+    let [high, low] = vlan.to_be_bytes();
+    let tag = [high & 0x0f | came.priority(packet), low];
+    let (link, behind) = replace::<P, Tagged, H>(packet, end)?;
+    let written = packet.at_mut(link);
+    (written.tag_type, written.tag, written.ether_type) = (vlan::TAG, tag, ether_type);
+    Some((P::start(link), behind))
+}
+
+/// Makes room for a link layer and what follows it in the place of all that stands before offset `end`.
+#[inline(always)]
+fn replace<P: Places, L: Wire, H: Wire>(packet: &mut P, end: usize) -> Option<(P::Place<L>, P::Place<H>)> {
+    let longer = (const { size_of::<L>() + size_of::<H>() } as i32).wrapping_sub(end as i32);
     if longer != 0 {
         packet.grow_head(longer)?;
     }

@@ -226,27 +226,27 @@ impl Sections {
         lacking: &mut BTreeMap<String, (usize, String)>,
     ) {
         match service.mode {
-            Ok(mode @ (Mode::Dsr | Mode::Nat)) => {
+            Ok(Mode::Dsr) => {
                 let mismatch = service.vips().iter().find_map(|vip| {
                     let clients = Clients::of(vip.value);
-                    let serves =
-                        |backend: &BackendDraft| backend.serves(clients).filter(|own| Clients::of(*own) != clients);
+                    let serves = |to: &BackendDraft| to.serves(clients).filter(|own| Clients::of(*own) != clients);
                     let (backend, other) =
                         pool.backends.iter().find_map(|backend| Some((backend, serves(backend)?)))?;
                     Some((vip.value, backend, other))
                 });
                 if let Some((vip, backend, other)) = mismatch {
                     let (wanted, had) = (family(vip), family(other));
-                    let name_of = if mode == Mode::Nat { "nat" } else { "dsr" };
                     let what = format!(
-                        "mode \"{name_of}\" keeps the packet {wanted}, but backend `{}/{}` has only {had}: {other}",
+                        "mode \"dsr\" keeps the packet {wanted}, but backend `{}/{}` has only {had}: {other}",
                         name.value, backend.name,
                     );
                     let write =
-                        format!("address = [\"{other}\", \"...\"] with one of each IP version, or mode = \"ipip\"");
+                        format!("address = [\"{other}\", \"...\"] with one of each IP version, or mode = \"nat\"");
                     problems.add(name.at, what, write);
                 }
-                if let (Mode::Nat, Ok(nat)) = (mode, &self.nat)
+            }
+            Ok(Mode::Nat) => {
+                if let Ok(nat) = &self.nat
                     && let Some((what, write)) = nat.lacks(service, name, pool)
                 {
                     lacking.entry(what).or_insert((name.at, write));

@@ -16,6 +16,7 @@ pub(super) fn add(cases: &mut Vec<Case>, _scene: &Scene, side: Side) {
     silent(cases, side);
     fragments(cases, side);
     overlaps(cases, side);
+    across(cases, side);
     vip_silent(cases, side);
     malformed(cases, side);
     if side == Side::V6 {
@@ -91,6 +92,25 @@ fn overlaps(cases: &mut Vec<Case>, side: Side) {
             }
         });
         push(cases, side, Exit::FragmentOverlap, name, what, &frame);
+    }
+}
+
+/// What the other IP version does not have.
+fn across(cases: &mut Vec<Case>, side: Side) {
+    let what = "The way that its sender wants can't be said in the other IP version.";
+    let mut route = Extension::filler(protocol::ROUTING, 2);
+    route.rest[2] = 1;
+    let frame = with_ip(from_client(side, udp(port::NAT_ACROSS)), |ip| {
+        (ip.options, ip.extensions) = (vec![131, 7, 4, 192, 0, 2, 1, 0], vec![route.clone()]);
+    });
+    push(cases, side, Exit::NatSourceRoute, "UDP", what, &frame);
+    if side == Side::V4 {
+        let what = "IPv6 wants a checksum, which takes all of the datagram.";
+        let plain = Udp { destination: port::NAT_ACROSS, checksum: Some(0), ..Udp::default() };
+        let frame = with_ip(from_client(side, Payload::Udp(plain)), |ip| {
+            (ip.id, ip.dont_fragment, ip.more_fragments) = (80, false, true);
+        });
+        push(cases, side, Exit::NatNoChecksum, "first fragment", what, &frame);
     }
 }
 

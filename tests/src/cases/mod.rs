@@ -87,7 +87,7 @@ impl Case {
 /// Exits that no case has, since they depend on more than one packet: what is one too many of its kind (`slow/limit.rs` of the
 /// packet tests), what another policy decides (`slow/unserved.rs`), and what a translated flow's entry says (`nat`). No single
 /// processor starts one flow twice at a time.
-pub const OF_NO_CASE: [Exit; 11] = [
+pub const OF_NO_CASE: [Exit; 13] = [
     Exit::AnswerLimited,
     Exit::FragmentLimited,
     Exit::VipDropped,
@@ -99,6 +99,8 @@ pub const OF_NO_CASE: [Exit; 11] = [
     Exit::NatExhausted,
     Exit::NatExhaustedSilent,
     Exit::NatRaced,
+    Exit::NatNoError,
+    Exit::NatTooBig,
 ];
 
 /// All cases, in a scene. They change neither owners nor states, so their order does not matter.

@@ -60,6 +60,8 @@ pub mod port {
     pub const BAD_SERVICE: u16 = 103;
     /// Addresses and ports are translated.
     pub const NAT: u16 = 107;
+    /// To a backend of the other IP version.
+    pub const NAT_ACROSS: u16 = 108;
     /// No service at all.
     pub const NOBODY: u16 = 999;
 }
@@ -154,6 +156,8 @@ impl Scene {
             });
         }
         add(port::NAT, Mode::Nat, side, LO, &plain);
+        let other = if side == Side::V4 { Side::V6 } else { Side::V4 };
+        add(port::NAT_ACROSS, Mode::Nat, other, LO, &plain);
         add(port::BAD_FAMILY, Mode::Ipip, side, LO, &|backend| backend.family = 0);
         let reject = add(port::REJECT, Mode::Dsr, side, LO, &down);
         let drop = add(port::DROP, Mode::Dsr, side, LO, &down);

@@ -18,6 +18,8 @@ use edge_common::{
     },
 };
 
+use crate::namespace::LO;
+
 use super::{KEY, NatWorld, PoolPlan, Side, World, octets, stations};
 
 impl World {
@@ -73,6 +75,8 @@ impl World {
         memory.published.active = ACTIVE;
         memory.backends.clone_from(&self.backends);
         memory.routes.clone_from(&self.routes);
+        // As a namespace has it.
+        memory.mtus = [(LO, 65_536)].into();
         memory.decap_addresses.clone_from(&self.decap_addresses);
         memory.decap_vips.clone_from(&self.decap_vips);
         let generation = &mut memory.published.generations[ACTIVE as usize];

@@ -14,6 +14,7 @@ mod judging;
 mod kernels;
 mod links;
 mod nat;
+mod nat_families;
 mod liveness;
 mod path_mtu;
 mod preflight;

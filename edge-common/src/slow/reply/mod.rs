@@ -79,7 +79,7 @@ const fn silent(decided: Decision) -> Exit {
         Exit::NatNoFlow | Exit::NatBackendDown => Exit::NatSilent,
         Exit::NatExhausted => Exit::NatExhaustedSilent,
         Exit::TtlExceeded => Exit::TtlExceededSilent,
-        Exit::TooBig => Exit::TooBigSilent,
+        Exit::TooBig | Exit::NatTooBig => Exit::TooBigSilent,
         exit => exit,
     }
 }

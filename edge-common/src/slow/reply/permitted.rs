@@ -9,6 +9,7 @@ use network_types::tcp::TcpHdr;
 
 use super::{Reply, reset::FARTHEST};
 use crate::{
+    abi::Exit,
     step::{AnswerKind, Decision},
     wire::{
         icmp::Message,
@@ -55,7 +56,8 @@ fn of_family<F: Reply, P: Packet>(packet: &P, link: Link, decided: Decision) -> 
         Some(AnswerKind::Error(message)) => message,
         None => return false,
     };
-    (message != Message::TooBig || F::dont_fragment(header)) && F::permits(message, protocol, fragment.unwrap_or(0))
+    let fits = message == Message::TooBig && decided.exit() != Exit::NatTooBig;
+    (!fits || F::dont_fragment(header)) && F::permits(message, protocol, fragment.unwrap_or(0))
 }
 
 /// Whether a RST may be sent to the whole segment at `offset`: it is itself none, and its checksum is right. One that was damaged

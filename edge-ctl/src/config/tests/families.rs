@@ -50,6 +50,23 @@ fn a_tunnel_takes_the_other_version_where_a_backend_has_only_that() {
 }
 
 #[test]
+fn translation_takes_the_other_version_where_a_backend_has_only_that() {
+    let more = "[[pool.backend]]\nname = \"a2\"\naddress = [\"10.1.0.12\"]\n[[service]]";
+    let nat = dual().replace("\"dsr\"", "\"nat\"").replace("[[service]]", more);
+    let with = |sources: &str| nat.replace("[[interface]]", &format!("[nat]\n{sources}\n[[interface]]"));
+    let both = with("source_v4 = \"10.0.0.1\"\nsource_v6 = \"fd00::1\"");
+    let config = good(&both);
+    assert_eq!(addresses(&config, 0), ["a1 10.1.0.11", "a2 10.1.0.12"]);
+    assert_eq!(addresses(&config, 1), ["a1 2001:db8:a::11", "a2 10.1.0.12"]);
+    // A source of each IP version that a backend is reached by, whatever clients have.
+    let (v4, v6) = (with("source_v4 = \"10.0.0.1\""), with("source_v6 = \"fd00::1\""));
+    let only = |text: &str, address: &str| text.replace("[\"10.1.0.11\", \"2001:db8:a::11\"]", address);
+    good(&only(&v4, "\"10.1.0.11\""));
+    let refused = [refusal(&v4), refusal(&v6), refusal(&only(&v4, "\"2001:db8:a::11\""))];
+    insta::assert_snapshot!(refused.join("\n"));
+}
+
+#[test]
 fn one_address_or_a_list_of_one_is_the_same() {
     let listed = GOOD.replace("\"10.1.0.11\"", "[\"10.1.0.11\"]");
     assert_eq!(Config { text: String::new(), ..good(&listed) }, Config { text: String::new(), ..good(GOOD) });

@@ -3,6 +3,9 @@
 mod alone;
 mod broken;
 mod connection;
+mod families;
+mod families_errors;
+mod families_property;
 mod full;
 mod property;
 mod refused;
@@ -31,9 +34,14 @@ pub(crate) const UDP: u32 = 1;
 
 /// Two pools of two backends, and two services on both, of TCP and UDP. `egress` is the backends' interface.
 pub(crate) fn world(side: Side, ports: u32, lanes: u32, egress: u32) -> World {
+    world_of(side, side, ports, lanes, egress)
+}
+
+/// The same with clients of one side and backends of another one.
+pub(crate) fn world_of(side: Side, backends: Side, ports: u32, lanes: u32, egress: u32) -> World {
     let mut world = World::new(64);
     let mut pool = || {
-        let members = [0; 2].map(|_| world.backend(side, egress));
+        let members = [0; 2].map(|_| world.backend(backends, egress));
         world.pool(&members, 1)
     };
     let pools = [pool(), pool()];
@@ -96,7 +104,7 @@ pub(crate) fn address(side: Side, backend: u16) -> IpAddr {
 }
 
 /// A segment, or a datagram with the same data.
-fn packet(protocol: u8, (source, destination): (u16, u16), segment: Tcp) -> Payload {
+pub(crate) fn packet(protocol: u8, (source, destination): (u16, u16), segment: Tcp) -> Payload {
     if protocol == protocol::TCP {
         Payload::Tcp(Tcp { source, destination, ..segment })
     } else {

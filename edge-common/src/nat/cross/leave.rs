@@ -1,0 +1,119 @@
+//! What all packets have in common that become some of the other IP version: whose they are, whether they fit, and where they go.
+
+use super::super::{
+    hop::{self, Back},
+    rewrite::Ends,
+    send::by,
+    table::{Translation, port_of, source, table},
+};
+use crate::{
+    abi::{Backend, Exit, Family, Mode, NatHead},
+    flow_table::words_of,
+    forward::{self, HopLook, NextHop},
+    maps::Maps,
+    step::{Decision, FlowLocation, Translate},
+    wire::{
+        ethernet::Addresses,
+        packet::{Packet, Places},
+    },
+};
+
+/// Both sides of a flow.
+pub(super) struct Sides<'a> {
+    pub(super) served: Translation,
+    pub(super) backend: &'a Backend,
+    /// From the client to the VIP.
+    pub(super) inside: Ends,
+    /// From the source to the backend.
+    pub(super) outside: Ends,
+}
+
+impl<'a> Sides<'a> {
+    /// Of the flow with this entry, whose packets cross: `v6` is the IP version of what goes `back`, or forth.
+    #[inline(always)]
+    pub(super) fn of<M: Maps>(
+        maps: &'a M,
+        head: &NatHead,
+        Translate { entry, back, .. }: Translate,
+        v6: bool,
+    ) -> Result<Self, Exit> {
+        let (found, _, flow) = table(maps, head).at(entry).ok_or(Exit::NatRaced)?;
+        let served = Translation::of(found.served);
+        let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
+        let backend_v6 = backend.family == Family::V6 as u8;
+        // The place may be another flow's by now.
+        if flow.is_v6() == backend_v6 || v6 != (backend_v6 == back) {
+            return Err(Exit::NatRaced);
+        }
+        let (own, peer) =
+            (words_of(source(head, served.source).address, backend_v6), words_of(backend.address, backend_v6));
+        let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
+        let inside = Ends { source: flow.client, destination: flow.vip, ports: flow.ports() };
+        Ok(Self { served, backend, inside, outside: Ends { source: own, destination: peer, ports } })
+    }
+
+    /// Ends of the flow's packets that go `back` or forth: as they come, and as they leave.
+    #[inline(always)]
+    pub(super) fn ends<P: Packet>(&self, packet: &P, back: bool) -> (Ends, Ends) {
+        let (was, now) =
+            if back { (self.outside.reversed(), self.inside.reversed()) } else { (self.inside, self.outside) };
+        (merged_ends(packet, was), merged_ends(packet, now))
+    }
+}
+
+/// The same ends, of which a verifier then knows nothing: what follows is looked at once, and not for each of both ways.
+#[inline(always)]
+fn merged_ends<P: Packet>(packet: &P, Ends { source, destination, ports }: Ends) -> Ends {
+    let both = |[a, b]: [u64; 2]| [merged(packet, a), merged(packet, b)];
+    let (source, destination) = (both(source), both(destination));
+    Ends { source, destination, ports: merged(packet, ports.into()) as u32 }
+}
+
+/// Likewise.
+#[inline(always)]
+pub(super) fn merged<P: Packet>(packet: &P, word: u64) -> u64 {
+    packet.merge_paths(word as usize, usize::MAX) as u64
+}
+
+/// Likewise.
+#[inline(always)]
+pub(super) fn merged_flag<P: Packet>(packet: &P, flag: bool) -> bool {
+    packet.merge_paths(flag.into(), 1) != 0
+}
+
+/// VLAN of a packet that leaves.
+#[inline(always)]
+pub(super) fn vlan<M: Maps>(maps: &M, served: Translation, look: HopLook<'_>, back: bool) -> Result<u16, Exit> {
+    if back { Ok(hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?.vlan) } else { Ok(look.vlan) }
+}
+
+/// The MTU of the way that a packet leaves by, as far as it is known; 0: it is not.
+#[inline(always)]
+pub(super) fn mtu<M: Maps>(maps: &M, served: Translation, backend: &Backend, back: bool) -> Result<u32, Exit> {
+    if back {
+        return Ok(maps.mtu(hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?.egress));
+    }
+    let (egress, path) = (u32::from(backend.mtu), u32::from(backend.path_mtu));
+    Ok(if egress == 0 || path != 0 && path < egress { path } else { egress })
+}
+
+/// Sends a packet that is translated, and counts it.
+#[inline(always)]
+pub(super) fn leave<P: Places, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    location: FlowLocation,
+    back: bool,
+    served: Translation,
+    look: HopLook<'_>,
+    addresses: P::Place<Addresses>,
+) -> Result<Decision, Decision> {
+    if back {
+        let Back { egress, mac, source_mac, .. } = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?;
+        let next_hop = NextHop { egress, mac, source_mac };
+        return Ok(by(packet, addresses, next_hop, [Exit::NatReplyTx, Exit::NatReplyRedirect]));
+    }
+    let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
+    let next_hop = forward::next_hop(maps, view, Mode::Nat, look)?;
+    Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
+}
