@@ -292,6 +292,11 @@ impl edge_common::maps::Maps for Expected<'_> {
         true
     }
 
+    fn mtu(&self, _interface: u32) -> u32 {
+        // Its packets fit whatever they leave by.
+        0
+    }
+
     fn route(&self, _generation: &Generation, _backend: &Backend) -> Option<Route> {
         // All next hops are known.
         None

@@ -5,7 +5,7 @@ use edge_common::{abi::Exit, flow_table::Stage};
 use edge_tests::{
     both::{Both, Seen},
     namespace::{LO, in_namespace},
-    packet::{ACK, Extension, FIN, Frame, Ip, Network, Payload, RST, SYN, Tag, Tcp, Udp, protocol, verify},
+    packet::{ACK, Extension, FIN, Frame, Ip, Network, Payload, RST, SYN, Tag, Tcp, protocol, verify},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
 

@@ -35,7 +35,7 @@ struct Sent {
 fn sent() -> impl Strategy<Value = Sent> {
     let flags = sample::select(vec![SYN, SYN, ACK, ACK, FIN | ACK, RST, SYN | ACK]);
     let data = prop_oneof![prop::collection::vec(any::<u8>(), 0..40), prop::collection::vec(any::<u8>(), 1200..1400)];
-    let extensions = prop::collection::vec(sample::select(vec![protocol::DESTINATION, protocol::ROUTING]), 0..3);
+    let extensions = prop::collection::vec(sample::select(vec![protocol::DESTINATION, protocol::ROUTING]), 0..5);
     let numbers = (any::<u32>(), any::<u32>());
     let header = (any::<u8>(), 0u32..1 << 20, 2u8.., 0usize..11, extensions);
     (sample::select(vec![TCP, UDP]), 40_000u16..40_010, flags, numbers, data, header).prop_map(
