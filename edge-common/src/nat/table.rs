@@ -99,6 +99,9 @@ pub(super) fn source(head: &NatHead, number: u8) -> &NatSource {
     &head.sources[usize::from(number) & const { NAT_SOURCES - 1 }]
 }
 
+/// An entry of the table.
+type EntryOf<M> = Entry<<<M as Maps>::Nat as FlowMemory>::Words>;
+
 /// What is translated of a flow: addresses as a [`Flow`](crate::flow_table::Flow) has them, ports as they stand in headers.
 pub(super) struct Outside {
     pub(super) backend: [u64; 2],
@@ -117,7 +120,7 @@ impl Outside {
         maps: &M,
         head: &NatHead,
         table: &'a FlowTable<'_, M::Nat>,
-    ) -> Option<(Found, &'a Entry<<M::Nat as FlowMemory>::Words>, bool)> {
+    ) -> Option<(Found, &'a EntryOf<M>, bool)> {
         let Self { backend: [a, b], backend_port, source: [c, d], source_port, protocol, v6 } = *self;
         let offset = u32::from(source_port.swap_bytes()).wrapping_sub(head.first_port);
         if offset >= head.ports {

@@ -157,8 +157,8 @@ fn a_web_server_with_tls_serves_clients_of_both_ip_versions_whichever_it_has() {
     let flows = families.lab.ctl(&["flows"]).expect("flows");
     assert!(flows.contains("four/be1 from 10.0.0.1:"), "{flows}");
     assert!(flows.contains("six/be2 from [fd00::1]:"), "{flows}");
-    let status = families.lab.ctl(&["status"]).expect("a status");
-    assert!(status.contains("translated flows"), "{status}");
+    let shown = || Ok(families.lab.ctl(&["status"])?.contains("translated flows: "));
+    assert!(wait_until(patience(Duration::from_secs(20)), shown).expect("a status"));
 }
 
 #[test]

@@ -200,5 +200,5 @@ fn of<F: Errors, G: Crossed, P: Places, M: Maps>(
     error.outer = G::made(&outer);
     error.message = message;
     error.quoted = G::made(&quoted);
-    leave(packet, maps, location, back, served, look, addresses)
+    leave(packet, maps, back, served, look, addresses)
 }
