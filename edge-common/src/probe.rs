@@ -8,8 +8,8 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use crate::{
-    abi::{Mode, ProbeRoute},
-    forward::{Received, forward},
+    abi::{Mode, ProbeRoute, Target},
+    forward::{Received, forward, send_spread},
     lookup::Lookup,
     maps::Maps,
     wire::{
@@ -75,10 +75,13 @@ fn send_from<F: Probed, P: Places, M: Maps, T: Probes>(
     let view = maps.view()?;
     let label = F::flow(&view.generation.hash_key, source, u32::from_ne_bytes(ports)).flow_label();
     let backend = maps.backend(route.backend)?;
-    let mode = Mode::from_raw(route.mode)?;
+    let mode = Mode::from_raw(route.mode).filter(|mode| *mode != Mode::Nat)?;
     let header = packet.place(link.l3)?;
     let received = Received { link, header, length, label };
-    forward::<F, P, M>(packet, maps, view, received, mode, backend).ok().map(|outcome| outcome.egress)
+    let target = Target::new(0, 1, 0).with_mode(mode);
+    let spread = |packet: &mut P, spread| send_spread(packet, maps, view.generation, backend, spread);
+    let sent = forward::<F, P, M>(packet, maps, view, received, target, backend, spread);
+    sent.ok().map(|outcome| outcome.egress)
 }
 
 /// The door to which a packet belongs that came by the wire: `None` if it answers no probe.

@@ -1,14 +1,15 @@
 //! The decapsulation program, and its maps.
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{xdp_action, xdp_md},
     macros::{map, xdp},
-    maps::{HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     programs::XdpContext,
 };
 use edge_common::{
-    abi::{DecapExit, Verdict, VipPrefix},
-    decap::{self, Addresses, Words},
+    abi::{AddressPrefix, DecapExit, DecapSettings, Verdict},
+    decap::{self, Addresses, Tunnel, Words},
+    wire::{link::Link, packet::Packet},
 };
 
 use crate::packet::ContextPacket;
@@ -22,9 +23,9 @@ struct Address(Words);
 
 /// The same in a trie, where the number of bits stands before it.
 #[repr(C, align(8))]
-struct Vip(Key<Padded>);
+struct InTrie(Key<Padded>);
 
-/// With [`VipPrefix::PADDING`] before it.
+/// With [`AddressPrefix::PADDING`] before it.
 type Padded = [u32; 5];
 
 #[map]
@@ -32,16 +33,30 @@ static DECAP_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(ENTRIE
 #[map]
 static DECAP_VIPS: LpmTrie<Padded, u32> = LpmTrie::with_max_entries(ENTRIES, 0);
 #[map]
+static DECAP_EDGES: LpmTrie<Padded, u32> = LpmTrie::with_max_entries(ENTRIES, 0);
+#[map]
+static DECAP_SETTINGS: Array<DecapSettings> = Array::with_max_entries(1, 0);
+#[map]
 static DECAP_EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapExit::COUNT, 0);
 
 /// Whether it is one of the VIPs of this backend.
 #[inline(always)]
-pub(crate) fn is_vip([a, b, c, d]: Words) -> bool {
-    let Vip(key) = &Vip(Key::new(VipPrefix::BITS, [0, a, b, c, d]));
-    DECAP_VIPS.get(key).is_some()
+pub(crate) fn is_vip(address: Words) -> bool {
+    is_in(&DECAP_VIPS, address)
 }
 
-struct KernelAddresses;
+#[inline(always)]
+fn is_in(trie: &LpmTrie<Padded, u32>, [a, b, c, d]: Words) -> bool {
+    let InTrie(key) = &InTrie(Key::new(AddressPrefix::BITS, [0, a, b, c, d]));
+    trie.get(key).is_some()
+}
+
+#[inline(always)]
+fn settings() -> DecapSettings {
+    DECAP_SETTINGS.get(0).copied().unwrap_or_default()
+}
+
+struct KernelAddresses(*mut xdp_md);
 
 impl Addresses for KernelAddresses {
     #[inline(always)]
@@ -56,6 +71,21 @@ impl Addresses for KernelAddresses {
     }
 
     #[inline(always)]
+    fn is_in_edges(&self, address: Words) -> bool {
+        settings().edge_prefixes != 0 && is_in(&DECAP_EDGES, address)
+    }
+
+    #[inline(always)]
+    fn open<P: Packet>(&self, _packet: &mut P, link: Link, tunnel: Tunnel) -> DecapExit {
+        DecapExit::from_raw(decap_open(self.0, link.l3 as u32, link.ether_type.into(), tunnel.word()))
+    }
+
+    #[inline(always)]
+    fn gue_port(&self) -> [u8; 2] {
+        settings().gue_port
+    }
+
+    #[inline(always)]
     fn count_exit(&self, exit: DecapExit) {
         if let Some(count) = DECAP_EXITS.get_ptr_mut(exit as u32) {
             // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
@@ -64,10 +94,19 @@ impl Addresses for KernelAddresses {
     }
 }
 
+/// What is verified apart: how an inner packet is judged, whatever was before it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn decap_open(ctx: *mut xdp_md, l3: u32, ether_type: u32, tunnel: u64) -> u32 {
+    let (context, link) = (XdpContext::new(ctx), Link { l3: l3 as usize & 31, ether_type: ether_type as u16 });
+    let packet = &mut ContextPacket::new(&context);
+    decap::open(packet, &KernelAddresses(ctx), link, Tunnel::from_word(tunnel)) as u32
+}
+
 /// Decapsulation on a tunnel's backend.
 #[xdp]
 fn decap(ctx: XdpContext) -> u32 {
-    let exit = decap::process(&mut ContextPacket::new(&ctx), &KernelAddresses);
+    let exit = decap::process(&mut ContextPacket::new(&ctx), &KernelAddresses(ctx.ctx));
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(&ctx, "decap exit {}", exit.name());
     match exit.verdict() {

@@ -3,10 +3,11 @@
 use core::{arch::asm, ffi::c_void, hint};
 
 use aya_ebpf::{
+    bindings::xdp_md,
     helpers::{bpf_skb_change_head, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::{TcContext, XdpContext},
 };
-use edge_common::wire::packet::{Packet, Places, Wire};
+use edge_common::wire::packet::{self, Packet, Places, Wire};
 
 /// The context of a program that sees frames.
 pub(crate) trait Context {
@@ -19,6 +20,8 @@ pub(crate) trait Context {
     fn raw(&self) -> *mut c_void;
     fn grow_head(&self, bytes: i32) -> bool;
     fn grow_tail(&self, bytes: i32) -> bool;
+    /// As [`Packet::sum`].
+    fn sum(&self, offset: usize, length: usize) -> Option<u64>;
 }
 
 impl Context for XdpContext {
@@ -61,6 +64,12 @@ impl Context for XdpContext {
         // SAFETY: as above.
         unsafe { bpf_xdp_adjust_tail(self.ctx, bytes) == 0 }
     }
+
+    #[inline(always)]
+    fn sum(&self, offset: usize, length: usize) -> Option<u64> {
+        let sum = packet_sum(self.ctx, offset as u32, length as u32);
+        if sum == u64::MAX { None } else { Some(sum) }
+    }
 }
 
 /// A frame may be in pieces, of which only the first one is seen: it has the headers of what a socket sends.
@@ -97,6 +106,24 @@ impl Context for TcContext {
     fn grow_tail(&self, _bytes: i32) -> bool {
         false
     }
+
+    /// Nor does any make a checksum.
+    #[inline(always)]
+    fn sum(&self, _offset: usize, _length: usize) -> Option<u64> {
+        None
+    }
+}
+
+/// Bits of an offset behind all that is looked through.
+const OFFSETS: u32 = 0x3fff;
+
+/// The sum of a part of a frame, a global function: its loop is verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn packet_sum(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let (offset, length) = ((offset & OFFSETS) as usize, length as usize & packet::LONGEST_SUMMED);
+    packet::sum(&ContextPacket::new(&ctx), offset, length).unwrap_or(u64::MAX)
 }
 
 /// The frame of a program's context.
@@ -165,6 +192,11 @@ impl<C: Context> Packet for ContextPacket<'_, C> {
     #[inline(always)]
     fn merge_paths(&self, value: usize, mask: usize) -> usize {
         hide(value as u64, self.len() as u64) as usize & mask
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: usize, length: usize) -> Option<u64> {
+        self.ctx.sum(offset, length)
     }
 
     #[inline(always)]

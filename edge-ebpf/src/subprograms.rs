@@ -5,14 +5,15 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use edge_common::{
-    abi::{BackendNumber, Exit, Target, program},
+    abi::{Backend, BackendNumber, Exit, Generation, Target, program},
+    forward::{Spread, send_spread},
     hash::Hash,
     maps::Maps,
     nat,
     pipeline::{HandOver, Subprograms},
     select::flow,
     slow::{self, reply, translated},
-    step::{Change, Decision, FlowLocation, Outcome, Seen, StepResult, Translate},
+    step::{Change, Decision, FlowLocation, Outcome, Seen, Sent, StepResult, Translate},
     wire::{link::Link, packet::Places},
 };
 
@@ -34,6 +35,11 @@ impl<P: Places, M: Maps> HandOver<P, M> for Global {
 }
 
 impl<P: Places, M: Maps> Subprograms<P, M> for Global {
+    #[inline(always)]
+    fn spread(&self, _packet: &mut P, _maps: &M, generation: &Generation, backend: &Backend, spread: Spread) -> Sent {
+        Sent(edge_spread(self.0, generation, backend, spread.word()))
+    }
+
     #[inline(always)]
     fn classify(&self, _packet: &P, _maps: &M, link: Link, bank: u32) -> StepResult {
         StepResult(edge_classify(self.0, link.l3 as u32, link.ether_type.into(), bank))
@@ -257,6 +263,14 @@ subprogram!(edge_cross_quote(packet, maps, location: u64, how: u64) -> u64 {
 subprogram!(edge_cross_error(packet, maps, location: u64, how: u64) -> u64 {
     nat::cross_error(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
 });
+
+/// Not global, so that it takes what was found in maps: its packets pay for no second lookup.
+#[inline(never)]
+fn edge_spread(ctx: *mut xdp_md, generation: &Generation, backend: &Backend, spread: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
+    Sent::from(send_spread(packet, maps, generation, backend, Spread::from_word(spread))).0
+}
 
 subprogram!(edge_finish(packet, maps, l3: u32, ether_type: u32, location: u64, result: u64) -> u64 {
     slow::finish(packet, maps, link(l3, ether_type), StepResult(location).location(), StepResult(result)).0

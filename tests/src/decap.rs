@@ -2,15 +2,15 @@
 
 use aya::{
     Ebpf,
-    maps::{HashMap, LpmTrie, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
 };
 use edge_common::{
-    abi::{VipPrefix, map},
+    abi::{AddressPrefix, DecapSettings, map},
     host::Memory,
 };
 
-/// What a key of `DECAP_VIPS` has behind its number of bits.
-type VipData = [u8; VipPrefix::PADDING + 16];
+/// What a key of a map of prefixes has behind its number of bits.
+type PrefixData = [u8; AddressPrefix::PADDING + 16];
 
 /// Writes what `memory` has of it into the maps, and nothing else is there then.
 ///
@@ -26,14 +26,20 @@ pub fn fill(object: &mut Ebpf, memory: &Memory) {
     for (address, roles) in &memory.decap_addresses {
         addresses.insert(address, roles, 0).expect("room for an address");
     }
-    let vips = object.map_mut(map::DECAP_VIPS).expect("DECAP_VIPS");
-    let mut vips: LpmTrie<_, VipData, u32> = LpmTrie::try_from(vips).expect("a trie");
-    let old: Vec<_> = vips.keys().map(|key| key.expect("nobody else changes it")).collect();
-    for vip in old {
-        vips.remove(&vip).expect("it was there");
+    for (name, prefixes) in [(map::DECAP_VIPS, &memory.decap_vips), (map::DECAP_EDGES, &memory.decap_edges)] {
+        let trie = object.map_mut(name).expect("a map of prefixes");
+        let mut trie: LpmTrie<_, PrefixData, u32> = LpmTrie::try_from(trie).expect("a trie");
+        let old: Vec<_> = trie.keys().map(|key| key.expect("nobody else changes it")).collect();
+        for prefix in old {
+            trie.remove(&prefix).expect("it was there");
+        }
+        for prefix in prefixes {
+            let (bits, data) = prefix.key();
+            trie.insert(&Key::new(bits, data), 1, 0).expect("room for a prefix");
+        }
     }
-    for vip in &memory.decap_vips {
-        let (bits, data) = vip.key();
-        vips.insert(&Key::new(bits, data), 1, 0).expect("room for a VIP");
-    }
+    let settings = object.map_mut(map::DECAP_SETTINGS).expect("DECAP_SETTINGS");
+    let mut settings: Array<_, [u8; 4]> = Array::try_from(settings).expect("an array");
+    let DecapSettings { gue_port: [high, low], edge_prefixes, reserved } = memory.decap_settings;
+    settings.set(0, [high, low, edge_prefixes, reserved], 0).expect("one entry");
 }

@@ -281,7 +281,7 @@ fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T)
 }
 
 /// Entries of each map.
-pub type Sizes = [(&'static str, u32); 18];
+pub type Sizes = [(&'static str, u32); 19];
 
 /// Entries that each map needs to hold `memory`, and `fragments` packets in fragments of each family.
 ///
@@ -307,6 +307,7 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
         (map::BACKEND_STATS, memory.backends.len()),
         (map::DECAP_ADDRESSES, memory.decap_addresses.len()),
         (map::DECAP_VIPS, memory.decap_vips.len()),
+        (map::DECAP_EDGES, memory.decap_edges.len()),
     ]
     .map(|(name, count)| (name, u32::try_from(count.max(1)).expect("a map's size")))
 }

@@ -9,15 +9,20 @@ use std::{
 
 use edge_common::{
     abi::{
-        AnswerLimits, Backend, Failover, HashKey, MAX_STATIONS, Mac, Mode, SLOTS_PER_CELL, State, Station, Tracking,
-        VipOther, VipPrefix, WhenExhausted,
+        AddressPrefix, AnswerLimits, Backend, DecapSettings, Failover, HashKey, MAX_STATIONS, Mac, Mode,
+        SLOTS_PER_CELL, State, Station, Tracking, VipOther, WhenExhausted,
     },
     hash::Hash,
     maps::Route,
 };
 
-use crate::namespace::{EDGE0, LO};
+use crate::{
+    namespace::{EDGE0, LO},
+    packet::{Ip, Udp},
+};
 
+/// UDP port of packets in `gue`.
+pub const GUE_PORT: u16 = 6080;
 pub const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0xcc, 0, 1];
 pub const EDGE_MAC: [u8; 6] = [0x02, 0, 0, 0xed, 0, 1];
 /// At which it takes frames as well: the one that VRRP has for virtual router 7.
@@ -94,6 +99,11 @@ impl Side {
         self.address([203, 0, 113, 1], 0x1)
     }
 
+    /// The first of 256 addresses that packets in `ipip` may come from.
+    pub const fn range(self) -> IpAddr {
+        self.address([203, 0, 114, 0], 0xb000)
+    }
+
     /// A router on the way from the edge to a backend.
     pub const fn router(self) -> IpAddr {
         self.address([203, 0, 113, 99], 0x99)
@@ -126,8 +136,8 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
 }
 
 /// The same as a VIP.
-pub fn single_vip(address: IpAddr) -> VipPrefix {
-    VipPrefix { address: mapped(address), length: 128 }
+pub fn single_vip(address: IpAddr) -> AddressPrefix {
+    AddressPrefix { address: mapped(address), length: 128 }
 }
 
 /// A pool as it is described.
@@ -201,7 +211,13 @@ pub struct World {
     pub routes: Vec<([u8; 16], Route)>,
     /// Addresses and their roles, for the decapsulation.
     pub decap_addresses: Vec<([u8; 16], u32)>,
-    pub decap_vips: Vec<VipPrefix>,
+    pub decap_vips: Vec<AddressPrefix>,
+    pub decap_edges: Vec<AddressPrefix>,
+    pub decap_settings: DecapSettings,
+    /// Which variant packets in `gue` have.
+    pub gue_variant: u16,
+    /// Whether packets in `ipip` come from the addresses of [`Side::range`].
+    pub ranges: bool,
     /// How many flows a CPU may record in a second, of either kind.
     pub records_per_second: u32,
     /// How many answers of each kind a CPU may send in a second.
@@ -227,6 +243,10 @@ impl World {
             routes: Vec::new(),
             decap_addresses: Vec::new(),
             decap_vips: Vec::new(),
+            decap_edges: Vec::new(),
+            decap_settings: DecapSettings::default(),
+            gue_variant: 1,
+            ranges: false,
             records_per_second: 1 << 30,
             answers_per_second: AnswerLimits::all(1 << 30),
             first_fragments_per_second: 1 << 30,
@@ -308,6 +328,33 @@ impl World {
     pub fn fingerprint(label: u32) -> u16 {
         let [.., high, low] = label.to_be_bytes();
         u16::from_be_bytes([low, high])
+    }
+
+    /// Where the packets of a flow with this label come from in `ipip`.
+    pub fn ipip_source(&self, side: Side, label: u32) -> IpAddr {
+        if !self.ranges {
+            return side.tunnel();
+        }
+        match side.range() {
+            IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() | label & 0xff).into(),
+            IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() | u128::from(label & 0xff)).into(),
+        }
+    }
+
+    /// A packet of a flow with this label as it is in UDP.
+    pub fn in_udp(&self, label: u32, inner: &Ip) -> Udp {
+        let header = match self.gue_variant {
+            0 => vec![0, if inner.source.is_ipv4() { 4 } else { 41 }, 0, 0],
+            _ => Vec::new(),
+        };
+        let source = 0xc000 | u16::try_from(label >> 6).expect("twenty bits");
+        Udp {
+            source,
+            destination: GUE_PORT,
+            data: [header, inner.bytes()].concat(),
+            checksum: Some(0),
+            ..Udp::default()
+        }
     }
 
     /// The flow's slot.

@@ -32,15 +32,27 @@ impl MssLimits {
     }
 }
 
-/// VIPs whose first bits are the same: a key of `DECAP_VIPS`, an LPM trie.
+/// What else the decapsulation is told: the value of `DECAP_SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct DecapSettings {
+    /// UDP port at which tunnel packets are taken, network order; 0: none is.
+    pub gue_port: [u8; 2],
+    /// 1: some edges are named by a prefix, in `DECAP_EDGES`.
+    pub edge_prefixes: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// Addresses whose first bits are the same: a key of `DECAP_VIPS` or `DECAP_EDGES`, which are LPM tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VipPrefix {
+pub struct AddressPrefix {
     pub address: [u8; 16],
     /// How many bits of the address count.
     pub length: u8,
 }
 
-impl VipPrefix {
+impl AddressPrefix {
     /// Bytes of zero before an address in the trie: behind the trie's own number of bits, the address would not be aligned
     /// as the verifier wants it on the stack.
     pub const PADDING: usize = 4;
@@ -74,18 +86,18 @@ mod tests {
     #[test]
     fn a_prefix_is_found_in_its_key_again() {
         for length in [0, 1, 96, 120, 127, 128] {
-            let prefix = VipPrefix { address: [0xa5; 16], length };
+            let prefix = AddressPrefix { address: [0xa5; 16], length };
             let (bits, data) = prefix.key();
-            assert_eq!(VipPrefix::from_key(bits, data), prefix);
+            assert_eq!(AddressPrefix::from_key(bits, data), prefix);
         }
-        assert_eq!(VipPrefix { address: [1; 16], length: 128 }.key().0, VipPrefix::BITS);
+        assert_eq!(AddressPrefix { address: [1; 16], length: 128 }.key().0, AddressPrefix::BITS);
     }
 
     #[test]
     fn a_prefix_has_the_addresses_that_start_like_it() {
         let mut near = [0xa5; 16];
         near[15] ^= 1;
-        let contains = |length| VipPrefix { address: [0xa5; 16], length }.contains(near);
+        let contains = |length| AddressPrefix { address: [0xa5; 16], length }.contains(near);
         assert_eq!([0, 127, 128].map(contains), [true, true, false]);
     }
 }

@@ -66,6 +66,10 @@ exits! {
         IpipTx = "ipip_tx", Tx;
         /// Encapsulated, and sent by another interface.
         IpipRedirect = "ipip_redirect", Redirect;
+        /// Encapsulated in UDP, and sent by the interface that it came in by.
+        GueTx = "gue_tx", Tx;
+        /// Encapsulated in UDP, and sent by another interface.
+        GueRedirect = "gue_redirect", Redirect;
         /// Translated, and sent to the backend by the interface that it came in by.
         NatTx = "nat_tx", Tx;
         /// Translated, and sent to the backend by another interface.
@@ -160,7 +164,7 @@ exits! {
 exits! {
     /// Exits of the decapsulation program.
     pub enum DecapExit {
-        /// Not an IP-in-IP packet.
+        /// Not a tunnel packet.
         NotTunnel = "not_tunnel", Pass;
         /// A tunnel packet from an edge that is not configured; the host's.
         UnknownSource = "unknown_source", Pass;
@@ -170,6 +174,14 @@ exits! {
         Decapsulated = "decapsulated", Pass;
         /// From one of our edges, to an address that tunnel packets are not taken at.
         WrongEndpoint = "wrong_endpoint", Drop;
+        /// From one of our edges in UDP, with a header of another version, with flags or extensions, or with a length that contradicts the packet.
+        GueHeader = "gue_header", Drop;
+        /// From one of our edges in UDP, and a control message.
+        GueControl = "gue_control", Drop;
+        /// From one of our edges in UDP, with something else than an IP packet in it.
+        GueProtocol = "gue_protocol", Drop;
+        /// From one of our edges in UDP, with a checksum that is wrong, or of a packet that is too long to compute it.
+        GueChecksum = "gue_checksum", Drop;
         /// From one of our edges, with an inner packet for several hosts (multicast or broadcast).
         InnerMulticast = "inner_multicast", Drop;
         /// From one of our edges, with an inner packet for an address that is no VIP of this backend.

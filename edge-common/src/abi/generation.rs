@@ -53,10 +53,24 @@ pub struct Generation {
     /// A bit for each VIP ([`Lookup::vip_bit`](crate::lookup::Lookup::vip_bit)): few packets that are not ours are looked up a
     /// second time, to see whether they are for a VIP.
     pub vip_bits: u64,
+    /// In `ipip` the part of `tunnel_range_v4` that each flow chooses, as it stands in a frame; 0: none, all packets come from it.
+    pub tunnel_hosts_v4: u32,
+    /// The same of the last four bytes of `tunnel_range_v6`.
+    pub tunnel_hosts_v6: u32,
+    /// Where packets in `ipip` come from over IPv4, network order: a prefix, or the tunnel source; all zero: none.
+    pub tunnel_range_v4: [u8; 4],
+    /// UDP port that packets in `gue` are sent to, network order.
+    pub gue_port: [u8; 2],
+    /// 0: packets in `gue` have a header of their own behind that of UDP; 1: they follow it directly.
+    pub gue_variant: u16,
+    /// As `tunnel_range_v4`, over IPv6.
+    pub tunnel_range_v6: [u8; 16],
+    /// Zero.
+    pub reserved: [[u8; 32]; 7],
 }
 
 // A power of two, which saves a packet a multiplication.
-const _: () = assert!(size_of::<Generation>() == 256);
+const _: () = assert!(size_of::<Generation>() == 512);
 
 /// What becomes of packets to a VIP that is no address of the host, and to no service on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

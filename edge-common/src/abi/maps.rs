@@ -167,6 +167,8 @@ macro_rules! specs {
         pub mod map {
             $(pub const $name: &str = stringify!($name);)+
             pub const DECAP_ADDRESSES: &str = "DECAP_ADDRESSES";
+            pub const DECAP_EDGES: &str = "DECAP_EDGES";
+            pub const DECAP_SETTINGS: &str = "DECAP_SETTINGS";
             pub const DECAP_VIPS: &str = "DECAP_VIPS";
             pub const DECAP_EXITS: &str = "DECAP_EXITS";
             pub const MSS_LIMITS: &str = "MSS_LIMITS";

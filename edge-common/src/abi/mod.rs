@@ -32,7 +32,7 @@ mod stats;
 mod snapshot;
 
 pub use backend::{Backend, BackendNumber, Family, State};
-pub use decap::{MssLimits, Role, VipPrefix};
+pub use decap::{AddressPrefix, DecapSettings, MssLimits, Role};
 pub use exit::{DecapExit, Exit, MssExit, Verdict};
 pub use flow::{FlowEnds, FlowKeyV4, FlowKeyV6, FragmentRecord};
 pub use flow_counts::{FlowCount, FlowCounts};
@@ -81,8 +81,8 @@ pub mod program {
 }
 
 const _: () = {
-    assert!(size_of::<Generation>() == 256);
-    assert!(size_of::<Published>() == 520);
+    assert!(size_of::<Generation>() == 512);
+    assert!(size_of::<Published>() == 1032);
     assert!(size_of::<ServiceKeyV4>() == 8);
     assert!(size_of::<ServiceKeyV6>() == 24);
     assert!(size_of::<ServiceEntryV4>() == 16);
@@ -93,6 +93,7 @@ const _: () = {
     assert!(size_of::<Cell>() == 8);
     assert!(size_of::<Traffic>() == 24);
     assert!(size_of::<MssLimits>() == 8);
+    assert!(size_of::<DecapSettings>() == 4);
     assert!(size_of::<FlowKeyV4>() == 16);
     assert!(size_of::<FlowKeyV6>() == 40);
     assert!(size_of::<FlowBucket>() == 64);

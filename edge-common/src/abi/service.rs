@@ -17,6 +17,10 @@ pub enum Mode {
     Ipip = 2,
     /// Translates addresses and ports, both ways; the backend is anywhere, and need not know.
     Nat = 3,
+    /// Encapsulates in UDP over IPv4 or IPv6, with a source port for each flow; the backend is anywhere.
+    Gue = 4,
+    /// As [`Ipip`](Self::Ipip), from the addresses of a range, each flow from one of them.
+    IpipRange = 5,
 }
 
 impl Mode {
@@ -26,6 +30,8 @@ impl Mode {
             1 => Some(Self::Dsr),
             2 => Some(Self::Ipip),
             3 => Some(Self::Nat),
+            4 => Some(Self::Gue),
+            5 => Some(Self::IpipRange),
             _ => None,
         }
     }

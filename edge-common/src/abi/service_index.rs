@@ -98,7 +98,7 @@ const fn rest(port: [u8; 2], protocol: u8, used: u8) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Target {
     /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 2 of a [`Tracking`];
-    /// 1 of a [`Mode`]; 5 of 31 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
+    /// 2 of a [`Mode`]; 4 of 20 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
     flows: u32,
     /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
     /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away. The highest two say
@@ -120,11 +120,21 @@ impl Target {
     const PREFIX_SHIFT: u32 = 16;
     const TRACKING_SHIFT: u32 = 24;
     const MODE_SHIFT: u32 = 26;
-    const SLOTS_SHIFT: u32 = 27;
+    const SLOTS_SHIFT: u32 = 28;
+    /// Two bits of a mode; none is [`Mode::Dsr`], or [`Mode::Nat`].
+    const IPIP: u32 = 1 << Self::MODE_SHIFT;
+    const GUE: u32 = 2 << Self::MODE_SHIFT;
+    const RANGE: u32 = 3 << Self::MODE_SHIFT;
+    const MODES: u32 = 3 << Self::MODE_SHIFT;
+    /// The most slots that a service can have, as a power of two.
+    const MOST_SLOTS: u32 = 20;
 
-    /// `count` of slots is a power of two, and their first cell below 2^29.
+    /// `count` of slots is a power of two from 32 to 1,048,576, and their first cell below 2^29.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
-        Self { flows: (31 - count.ilog2()) << Self::SLOTS_SHIFT | service as u32, slots: first << Self::CELL_SHIFT }
+        // What has no slots has fewer.
+        let fewer = Self::MOST_SLOTS.saturating_sub(count.ilog2());
+        let fewer = if fewer > 15 { 15 } else { fewer };
+        Self { flows: fewer << Self::SLOTS_SHIFT | service as u32, slots: first << Self::CELL_SHIFT }
     }
 
     /// The same with flows that are tracked in this way, and hashed by addresses and ports or by a prefix of the client's
@@ -142,10 +152,12 @@ impl Target {
     /// The same with packets that go to backends in this mode.
     #[must_use]
     pub const fn with_mode(self, mode: Mode) -> Self {
-        let rest = self.flows & !(1 << Self::MODE_SHIFT);
+        let rest = self.flows & !Self::MODES;
         let (bit, translated) = match mode {
             Mode::Dsr => (0, 0),
-            Mode::Ipip => (1 << Self::MODE_SHIFT, 0),
+            Mode::Ipip => (Self::IPIP, 0),
+            Mode::Gue => (Self::GUE, 0),
+            Mode::IpipRange => (Self::RANGE, 0),
             Mode::Nat => (0, Self::TRANSLATED),
         };
         Self { flows: rest | bit, slots: self.slots & !Self::TRANSLATED | translated }
@@ -179,7 +191,12 @@ impl Target {
     /// The same, if it is not [`Mode::Nat`].
     #[inline(always)]
     pub const fn untranslated_mode(self) -> Mode {
-        if self.flows >> Self::MODE_SHIFT & 1 == 0 { Mode::Dsr } else { Mode::Ipip }
+        match self.flows & Self::MODES {
+            Self::IPIP => Mode::Ipip,
+            0 => Mode::Dsr,
+            Self::GUE => Mode::Gue,
+            _ => Mode::IpipRange,
+        }
     }
 
     /// Whether its packets go to backends in [`Mode::Nat`], which the flow's entry decides about and not its slot.
@@ -241,7 +258,7 @@ impl Target {
     /// Slots of the service, less one.
     #[inline(always)]
     pub const fn slot_mask(self) -> u32 {
-        (u32::MAX >> 1) >> (self.flows >> Self::SLOTS_SHIFT)
+        ((1 << Self::MOST_SLOTS) - 1) >> (self.flows >> Self::SLOTS_SHIFT)
     }
 
     /// A VIP itself, which is an address of the host or not.

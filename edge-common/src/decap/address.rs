@@ -1,6 +1,8 @@
 //! What an address in a tunnel's headers is by itself: its form in maps, and whether a single host can have it.
 
-use crate::wire::{ip::Family, ipv4::V4, ipv6::V6};
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
+use crate::wire::{checksum::Sum, ip::Family, ipv4::V4, ipv6::V6};
 
 /// An address as a key: IPv6, or IPv4 mapped into it. In words as they stand in a frame: of bytes it would be put together on
 /// the stack by calls.
@@ -19,6 +21,9 @@ pub(super) trait Address: Family {
 
     /// Whether it is the address of several hosts, or of none that is defined.
     fn is_multicast(address: &Self::Address) -> bool;
+
+    /// Sum of the pseudo-header of `length` bytes of `protocol` behind `header`.
+    fn pseudo_header(header: &Self::Header, protocol: u8, length: u16) -> Sum;
 }
 
 impl Address for V4 {
@@ -38,6 +43,11 @@ impl Address for V4 {
     #[inline(always)]
     fn is_multicast(address: &[u8; 4]) -> bool {
         address[0] >= 224
+    }
+
+    #[inline(always)]
+    fn pseudo_header(header: &Ipv4Hdr, protocol: u8, length: u16) -> Sum {
+        Sum::pseudo_v4(header, protocol, length)
     }
 }
 
@@ -62,6 +72,11 @@ impl Address for V6 {
     #[inline(always)]
     fn is_multicast(address: &[u8; 16]) -> bool {
         address[0] == 0xff
+    }
+
+    #[inline(always)]
+    fn pseudo_header(header: &Ipv6Hdr, protocol: u8, length: u16) -> Sum {
+        Sum::pseudo_v6(header, protocol, length)
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::{prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    abi::{Verdict, VipPrefix},
+    abi::{AddressPrefix, Verdict},
     host::{Frame, Memory},
 };
 
@@ -39,7 +39,7 @@ fn key(address: &str) -> [u8; 16] {
 fn backend() -> Memory {
     let edges = EDGES.map(|address| (key(address), Role::EDGE));
     let own = ENDPOINTS.map(|address| (key(address), Role::ENDPOINT | Role::OWN));
-    let vip = |address, length| VipPrefix { address: key(address), length };
+    let vip = |address, length| AddressPrefix { address: key(address), length };
     let mut memory = Memory::default();
     memory.decap_addresses = [edges, own].concat();
     memory.decap_vips =

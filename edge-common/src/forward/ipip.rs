@@ -20,14 +20,14 @@ use crate::{
 /// What an outer header takes from the packet behind it.
 #[derive(Clone, Copy)]
 pub(super) struct Inner {
-    /// Bytes of the IP packet.
-    length: usize,
+    /// Bytes behind the outer IP header.
+    pub(super) length: usize,
     /// DSCP and ECN.
     tos: u8,
     /// The second word of an outer IPv4 header, as it stands there: identification, flags.
     fragmentation: u32,
     /// Twenty bits that are the flow's.
-    label: u32,
+    pub(super) label: u32,
 }
 
 impl Inner {
@@ -80,9 +80,15 @@ impl OuterV4 {
     /// EtherType, as it stands in a frame.
     pub(super) const ETHER_TYPE: u16 = ethernet::IPV4;
 
-    /// The outer header of a packet of the family `protocol` to `backend`.
+    /// Where a packet of a flow comes from that has a range to come from, as it stands in a frame.
     #[inline(always)]
-    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Self {
+    pub(super) const fn source_of(generation: &Generation, inner: Inner) -> u32 {
+        u32::from_ne_bytes(generation.tunnel_range_v4) | inner.label.to_be() & generation.tunnel_hosts_v4
+    }
+
+    /// The outer header of a packet from `source` to `backend`, with `protocol` behind it.
+    #[inline(always)]
+    pub(super) fn new(source: u32, backend: &Backend, protocol: u8, inner: Inner) -> Self {
         let start = (0x4500_0000 | u32::from(inner.tos) << 16)
             .wrapping_add(inner.length as u32)
             .wrapping_add(Self::LENGTH as u32)
@@ -92,7 +98,7 @@ impl OuterV4 {
                 start,
                 inner.fragmentation,
                 u32::from_ne_bytes([DEFAULT_TTL, protocol, check[0], check[1]]),
-                u32::from_ne_bytes(generation.tunnel_source_v4),
+                source,
                 u32::from_ne_bytes(backend.address_v4()),
             ]
         };
@@ -120,18 +126,30 @@ impl OuterV6 {
     /// EtherType, as it stands in a frame.
     pub(super) const ETHER_TYPE: u16 = ethernet::IPV6;
 
-    /// As [`OuterV4::outer`]; an IPv6 header contains the length of its payload alone.
+    /// As [`OuterV4::source_of`].
     #[inline(always)]
-    pub(super) fn outer(generation: &Generation, backend: &Backend, protocol: u8, inner: Inner) -> Self {
+    pub(super) const fn source_of(generation: &Generation, inner: Inner) -> u128 {
+        // As sixteen bytes they would be copied byte by byte.
+        u128::from_ne_bytes(generation.tunnel_range_v6) | last_word(inner.label.to_be() & generation.tunnel_hosts_v6)
+    }
+
+    /// As [`OuterV4::new`]; an IPv6 header contains the length of its payload alone.
+    #[inline(always)]
+    pub(super) fn new(source: u128, backend: &Backend, protocol: u8, inner: Inner) -> Self {
         let [high, low] = (inner.length as u16).to_be_bytes();
         let first = 6 << 28 | u32::from(inner.tos) << 20 | inner.label;
         Self {
             start: [first.to_be(), u32::from_ne_bytes([high, low, protocol, DEFAULT_TTL])],
-            // As sixteen bytes they would be copied byte by byte.
-            source: u128::from_ne_bytes(generation.tunnel_source_v6),
+            source,
             destination: u128::from_ne_bytes(backend.address),
         }
     }
+}
+
+/// An address whose last four bytes are these, and whose others are zero, as it stands in a frame.
+#[inline(always)]
+const fn last_word(word: u32) -> u128 {
+    if cfg!(target_endian = "little") { (word as u128) << 96 } else { word as u128 }
 }
 
 const _: () = {

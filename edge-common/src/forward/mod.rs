@@ -3,7 +3,11 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
 mod dsr;
+mod gue;
 mod ipip;
+mod spread;
+
+pub use self::spread::{Spread, send as send_spread};
 
 use core::{
     ptr,
@@ -11,10 +15,11 @@ use core::{
 };
 
 use crate::{
-    abi::{Backend, Exit, Mac, Mode},
+    abi::{Backend, Exit, Generation, Mac, Mode, Target},
     maps::{Maps, View},
     step::{Decision, Outcome},
     wire::{
+        ethernet,
         ip::Family,
         link::{Link, make_room},
         packet::{Places, after},
@@ -33,7 +38,7 @@ pub struct Received<H> {
     pub label: u32,
 }
 
-/// Sends the packet to `backend`, as a router does (`dsr`) or as a tunnel's entry does (`ipip`).
+/// Sends the packet to `backend`, as a router does (`dsr`) or as a tunnel's entry does (`ipip`, and what is [`Spread`] by `spread`).
 ///
 /// # Errors
 /// The exit of a packet that can't be sent there.
@@ -43,8 +48,9 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     maps: &M,
     view: View<'_>,
     received: Received<P::Place<F::Header>>,
-    mode: Mode,
+    target: Target,
     backend: &Backend,
+    spread: impl FnOnce(&mut P, Spread) -> Result<u32, Decision>,
 ) -> Result<Outcome, Decision> {
     let Received { link, header, length, label } = received;
     if F::ttl(packet.at(header)) <= 1 {
@@ -64,23 +70,35 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     };
     // Each with all that it needs, so that none asks again which it is. From here on the packet is changed, and is sent or
     // dropped.
+    let mode = target.untranslated_mode();
     let (addresses, [by_ingress, by_other]) = match (mode, backend.family) {
         (Mode::Ipip, 4) => {
             let inner = tunnel(packet, ipip::OuterV4::LENGTH, ipip::OuterV4::LONGEST)?;
             // Compiled apart from the first check, so that no other packet pays for this one.
             let least = F::LEAST_MTU > 0 && exceeds(backend, packet.merge_paths(length, 0xffff), ipip::OuterV4::LENGTH);
             let inner = if least { inner.in_pieces(packet, after(link.l3, size_of::<F::Header>())) } else { inner };
-            let outer = || ipip::OuterV4::outer(view.generation, backend, F::TUNNELLED, inner);
+            // Read behind the helper's call that makes room, not kept over it.
+            let source = || u32::from_ne_bytes(view.generation.tunnel_source_v4);
+            let outer = || ipip::OuterV4::new(source(), backend, F::TUNNELLED, inner);
             let addresses = make_room(packet, link, look.vlan, ipip::OuterV4::ETHER_TYPE, outer);
             (addresses, [Exit::IpipTx, Exit::IpipRedirect])
         }
         (Mode::Ipip, 6) => {
             let inner = tunnel(packet, ipip::OuterV6::LENGTH, ipip::OuterV6::LONGEST)?;
-            let outer = || ipip::OuterV6::outer(view.generation, backend, F::TUNNELLED, inner);
+            // As sixteen bytes it would be copied byte by byte.
+            let source = u128::from_ne_bytes(view.generation.tunnel_source_v6);
+            let outer = || ipip::OuterV6::new(source, backend, F::TUNNELLED, inner);
             let addresses = make_room(packet, link, look.vlan, ipip::OuterV6::ETHER_TYPE, outer);
             (addresses, [Exit::IpipTx, Exit::IpipRedirect])
         }
         (Mode::Ipip | Mode::Nat, _) => return Err(Exit::BadTables.into()),
+        (Mode::IpipRange | Mode::Gue, _) => {
+            let (v6, in_udp) = (F::ETHER_TYPE == ethernet::IPV6, matches!(mode, Mode::Gue));
+            let egress = spread(packet, Spread { l3: link.l3, v6, label, in_udp })?;
+            let [by_ingress, by_other] =
+                if in_udp { [Exit::GueTx, Exit::GueRedirect] } else { [Exit::IpipTx, Exit::IpipRedirect] };
+            return Ok(Outcome { exit: if egress == packet.ingress() { by_ingress } else { by_other }, egress });
+        }
         (Mode::Dsr, _) => {
             fits::<F>(length, ingress, Mode::Dsr, dsr::OVERHEAD, backend)?;
             F::decrement_ttl(packet.at_mut(header));
@@ -103,6 +121,7 @@ pub(crate) fn admit<F: Family>(
     header: &F::Header,
     length: usize,
     ingress: u32,
+    generation: &Generation,
     mode: Mode,
     backend: &Backend,
 ) -> Result<(), Decision> {
@@ -113,6 +132,8 @@ pub(crate) fn admit<F: Family>(
         (Mode::Dsr, _) => dsr::OVERHEAD,
         (Mode::Ipip, 4) => ipip::OuterV4::LENGTH,
         (Mode::Ipip, 6) => ipip::OuterV6::LENGTH,
+        (Mode::Gue, _) => spread::overhead(generation, backend, true).ok_or(Exit::BadTables)?,
+        (Mode::IpipRange, _) => spread::overhead(generation, backend, false).ok_or(Exit::BadTables)?,
         (Mode::Ipip | Mode::Nat, _) => return Err(Exit::BadTables.into()),
     };
     fits::<F>(length, ingress, mode, overhead, backend)
@@ -158,7 +179,8 @@ fn too_long<F: Family>(length: usize, overhead: usize, backend: &Backend) -> Res
     if F::LEAST_MTU == 0 || length > fits {
         return Err(Decision::new(Exit::TooBig, fits as u32));
     }
-    if overhead == ipip::OuterV4::LENGTH { Ok(()) } else { Err(Exit::TooBigSilent.into()) }
+    let is_in_ipv4 = overhead != dsr::OVERHEAD && backend.family == 4;
+    if is_in_ipv4 { Ok(()) } else { Err(Exit::TooBigSilent.into()) }
 }
 
 /// Where frames to a backend go next.

@@ -8,9 +8,10 @@ use std::{
 use super::{FlowArrays, FlowRecord, Flows, Nat};
 use crate::{
     abi::{
-        Backend, BackendNumber, Cell, DecapExit, Exit, FlowCount, FlowCounts, FlowEnds, FlowHead, FlowKeyV4, FlowKeyV6,
-        FragmentRecord, Generation, HashKey, MssExit, MssLimits, NatHead, Pool, Published, RateLimited, RateLimiter,
-        Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Tracking, Traffic, VipPrefix, banked,
+        AddressPrefix, Backend, BackendNumber, Cell, DecapExit, DecapSettings, Exit, FlowCount, FlowCounts, FlowEnds,
+        FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, HashKey, MssExit, MssLimits, NatHead, Pool,
+        Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell,
+        Tracking, Traffic, banked,
     },
     decap::{Addresses, Words, mss::Answers},
     flow_table::{Native, Refused},
@@ -45,7 +46,9 @@ pub struct Memory {
     pub routes: Vec<([u8; 16], Route)>,
     /// Addresses and their roles, for the decapsulation.
     pub decap_addresses: Vec<([u8; 16], u32)>,
-    pub decap_vips: Vec<VipPrefix>,
+    pub decap_edges: Vec<AddressPrefix>,
+    pub decap_vips: Vec<AddressPrefix>,
+    pub decap_settings: DecapSettings,
     pub mss_limits: MssLimits,
     exits: RefCell<BTreeMap<u32, u64>>,
     decap_exits: RefCell<BTreeMap<u32, u64>>,
@@ -270,6 +273,15 @@ impl Addresses for Memory {
     fn is_vip(&self, address: Words) -> bool {
         let address: [u8; 16] = bytemuck::cast(address);
         self.decap_vips.iter().any(|vips| vips.contains(address))
+    }
+
+    fn is_in_edges(&self, address: Words) -> bool {
+        let address: [u8; 16] = bytemuck::cast(address);
+        self.decap_settings.edge_prefixes != 0 && self.decap_edges.iter().any(|edges| edges.contains(address))
+    }
+
+    fn gue_port(&self) -> [u8; 2] {
+        self.decap_settings.gue_port
     }
 
     fn count_exit(&self, exit: DecapExit) {

@@ -15,8 +15,11 @@ pub trait Lookup: Family {
     /// A flow, and with an identification in the place of the ports a fragmented packet.
     type FlowKey;
 
-    /// Whether it is the outer source address of our tunnels of this family.
+    /// Whether it is an outer source address of our tunnels of this family.
     fn is_tunnel_source(generation: &Generation, address: &Self::Address) -> bool;
+
+    /// Whether packets in `ipip` of a flow with this label come from the address.
+    fn is_source_of(generation: &Generation, address: &Self::Address, label: u32) -> bool;
 
     /// Whether a backend has this address.
     fn is_backend(backend: &Backend, address: &Self::Address) -> bool;
@@ -88,7 +91,15 @@ impl Lookup for V4 {
 
     #[inline(always)]
     fn is_tunnel_source(generation: &Generation, address: &[u8; 4]) -> bool {
-        generation.tunnel_source_v4 == *address
+        let address = u32::from_ne_bytes(*address);
+        let [source, first] = [generation.tunnel_source_v4, generation.tunnel_range_v4].map(u32::from_ne_bytes);
+        is_one(address ^ source, address & !generation.tunnel_hosts_v4 ^ first)
+    }
+
+    #[inline(always)]
+    fn is_source_of(generation: &Generation, address: &[u8; 4], label: u32) -> bool {
+        let own = label.to_be() & generation.tunnel_hosts_v4;
+        u32::from_ne_bytes(*address) == u32::from_ne_bytes(generation.tunnel_range_v4) | own
     }
 
     #[inline(always)]
@@ -147,7 +158,19 @@ impl Lookup for V6 {
 
     #[inline(always)]
     fn is_tunnel_source(generation: &Generation, address: &[u8; 16]) -> bool {
-        words(&generation.tunnel_source_v6) == words(address)
+        let [source, first] = [&generation.tunnel_source_v6, &generation.tunnel_range_v6].map(words);
+        let [high, low] = words(address);
+        let differs = |[a, b]: [u64; 2], low: u64| {
+            let bits = a ^ high | b ^ low;
+            (bits | bits >> 32) as u32
+        };
+        is_one(differs(source, low), differs(first, low & !last_word(generation.tunnel_hosts_v6)))
+    }
+
+    #[inline(always)]
+    fn is_source_of(generation: &Generation, address: &[u8; 16], label: u32) -> bool {
+        let [high, low] = words(&generation.tunnel_range_v6);
+        words(address) == [high, low | last_word(label.to_be() & generation.tunnel_hosts_v6)]
     }
 
     #[inline(always)]
@@ -194,6 +217,18 @@ impl Lookup for V6 {
     fn fragments<M: Maps>(maps: &M) -> impl Fragments<FlowKeyV6> {
         maps.fragments_v6()
     }
+}
+
+/// Whether one of two differences is none: in one comparison, of which the verifier makes two ways and not three.
+#[inline(always)]
+const fn is_one(one: u32, other: u32) -> bool {
+    (one as u64).wrapping_mul(other as u64) == 0
+}
+
+/// The second of these words, of which the last four bytes are `word` and the others zero.
+#[inline(always)]
+const fn last_word(word: u32) -> u64 {
+    if cfg!(target_endian = "little") { (word as u64) << 32 } else { word as u64 }
 }
 
 /// An address in two words, in the order of its bytes.

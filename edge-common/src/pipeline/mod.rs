@@ -179,7 +179,8 @@ fn network<F: Lookup, P: Places, M: Maps>(
     };
     let length = F::length(packet.at(header));
     let received = Received { link, header, length, label: hash.flow_label() };
-    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target.untranslated_mode(), backend)?;
+    let spread = |packet: &mut P, spread| subprograms.spread(packet, maps, view.generation, backend, spread).egress();
+    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target, backend, spread)?;
     maps.count_forwarded(target.service(), number as BackendNumber, length as u64, starts);
     Ok(forwarded)
 }

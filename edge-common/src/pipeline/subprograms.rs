@@ -2,17 +2,18 @@
 
 use super::Known;
 use crate::{
-    abi::{BackendNumber, Exit, Target},
+    abi::{Backend, BackendNumber, Exit, Generation, Target},
+    forward::{Spread, send_spread},
     maps::Maps,
     nat,
     select::flow,
     slow::{self, reply, translated},
-    step::{Change, Decision, FlowLocation, Seen, StepResult, Translate},
+    step::{Change, Decision, FlowLocation, Seen, Sent, StepResult, Translate},
     wire::{link::Link, packet::Places},
 };
 
 /// The parts of the way that are BPF subprograms in the kernel: the verifier checks each once, for any arguments, not once for
-/// each path to it, and its variables are not on the stack of a packet that does not need it. No subprogram calls another:
+/// each path to it, and its variables are not on the stack of a packet that does not need it. No subprogram calls another but [`Packet::sum`](crate::wire::packet::Packet::sum):
 /// their stacks together would be too deep.
 ///
 /// Here each is a plain call, which an implementation in the kernel overrides.
@@ -123,6 +124,12 @@ pub trait Subprograms<P: Places, M: Maps> {
     #[inline(always)]
     fn cross_error(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
         nat::cross_error(packet, maps, location, how)
+    }
+
+    /// Sends a packet by a tunnel whose ends are its flow's.
+    #[inline(always)]
+    fn spread(&self, packet: &mut P, maps: &M, generation: &Generation, backend: &Backend, spread: Spread) -> Sent {
+        send_spread(packet, maps, generation, backend, spread).into()
     }
 
     /// Handles the consequences for a slow-path packet once a backend is chosen for its flow.

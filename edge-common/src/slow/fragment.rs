@@ -79,7 +79,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let Step::Forward(Chosen { mode, backend, .. }) = result.step() else { return Ok(result) };
         let header: &F::Header = self.packet.view(self.link.l3).ok_or(Exit::Malformed)?;
         let to = self.maps.backend(backend).ok_or(Exit::BadTables)?;
-        forward::admit::<F>(header, F::length(header), self.packet.ingress(), mode, to)?;
+        let (length, ingress) = (F::length(header), self.packet.ingress());
+        forward::admit::<F>(header, length, ingress, self.view.generation, mode, to)?;
         let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else {
             return Err(Exit::Malformed.into());
         };

@@ -4,7 +4,7 @@
 //! The error comes to the tunnel's source, and quotes the outer packet and, with nearly all routers, enough of the client's
 //! packet in it to identify the flow, and so the backend behind that path. From the next packet on the client learns the MTU, too.
 
-use network_types::icmp::Icmpv4Hdr;
+use network_types::{icmp::Icmpv4Hdr, udp::UdpHdr};
 
 use super::{Look, icmp::FARTHEST, reply::Reply};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     maps::Maps,
     step::{Decision, FlowLocation, FlowRelation, Step, StepResult},
     wire::{
+        gue,
         icmp::Icmp,
         ip::{Payload, Transport},
         ipv4::V4,
@@ -22,8 +23,8 @@ use crate::{
     },
 };
 
-/// Groups of four bytes in the longest error whose checksum is computed: 1,500 bytes. RFC 1812 and RFC 4443 allow fewer.
-const MAX_ERROR: usize = 375;
+/// Bytes of the longest error whose checksum is computed. RFC 1812 and RFC 4443 allow fewer.
+const MAX_ERROR: usize = 1_500;
 
 impl<P: Packet, M: Maps> Look<'_, P, M> {
     /// The client's packet in the outer one that an ICMP error to a tunnel's source quotes.
@@ -36,11 +37,29 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         if F::source(outer) != F::destination(header) || inner.offset > FARTHEST {
             return None;
         }
-        match inner.protocol {
-            protocol::IPV4 => self.client_packet::<V4>(inner.offset),
-            protocol::IPV6 => self.client_packet::<V6>(inner.offset),
+        let (protocol, l3) = match inner.protocol {
+            protocol::UDP => self.in_udp(inner.offset)?,
+            protocol => (protocol, inner.offset),
+        };
+        let l3 = self.packet.merge_paths(l3, FARTHEST);
+        match protocol {
+            protocol::IPV4 => self.client_packet::<V4>(l3),
+            protocol::IPV6 => self.client_packet::<V6>(l3),
             _ => None,
         }
+    }
+
+    /// The protocol and the place of what is in the UDP packet at `offset`, if that is one of ours.
+    #[inline(always)]
+    fn in_udp(&self, offset: usize) -> Option<(u8, usize)> {
+        let [_, _, high, low] = self.packet.load(offset)?;
+        if [high, low] != self.view.generation.gue_port {
+            return None;
+        }
+        let behind = after(offset, UdpHdr::LEN);
+        let (protocol, header) = gue::parse(self.packet.load(behind)?).ok()?;
+        let l3 = after(behind, header);
+        if l3 > FARTHEST { None } else { Some((protocol, l3)) }
     }
 
     #[inline(always)]
@@ -77,6 +96,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             || !F::is_backend(backend, F::destination(outer))
             || !F::is_labelled(outer, chosen.label)
             || F::length(outer) <= usize::from(mtu)
+            || !self.has_ends_of::<F>(outer, after(at.offset, Icmpv4Hdr::LEN), chosen.label)?
             || !self.is_intact::<F>(header, at)?
         {
             return None;
@@ -85,15 +105,27 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         Some(())
     }
 
+    /// Whether the outer packet at `l3` has the ends that tell its flow from others: the source of one in `ipip`, the source port
+    /// of one in UDP.
+    #[inline(always)]
+    fn has_ends_of<F: Lookup>(&self, outer: &F::Header, l3: usize, label: u32) -> Option<bool> {
+        let at = F::quoted_outer(self.packet, l3)?;
+        if at.protocol != protocol::UDP {
+            return Some(F::is_source_of(self.view.generation, F::source(outer), label));
+        }
+        let port: [u8; 2] = self.packet.load(self.packet.merge_paths(at.offset, FARTHEST))?;
+        Some(port == gue::source_port(label).to_be_bytes())
+    }
+
     /// Whether the checksum of the ICMP message at `at` is right; `None` for one that is longer than any error need be.
     #[inline(always)]
     fn is_intact<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<bool> {
         let offset = self.packet.merge_paths(at.offset, FARTHEST);
         let length = after(self.link.l3, F::length(header)).wrapping_sub(offset);
-        if length > const { 4 * MAX_ERROR } {
+        if length > MAX_ERROR {
             return None;
         }
         let sum = F::pseudo_header(header, F::ICMP, length as u16);
-        Some(sum.packet::<P, MAX_ERROR>(self.packet, offset, length)?.finish() == [0; 2])
+        Some(sum.packet(self.packet, offset, length)?.finish() == [0; 2])
     }
 }

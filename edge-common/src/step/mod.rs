@@ -1,17 +1,13 @@
 //! What the steps of the path hand to each other: where a flow is read, what a step found, how a packet leaves.
 
 mod decision;
+mod outcome;
 
-pub use self::decision::{AnswerKind, Decision};
+pub use self::{
+    decision::{AnswerKind, Decision},
+    outcome::{Outcome, Sent},
+};
 use crate::abi::{BackendNumber, Exit, Mode, Target};
-
-/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub exit: Exit,
-    /// Interface index; 0 unless the packet was forwarded.
-    pub egress: u32,
-}
 
 /// What a subprogram found, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +145,7 @@ impl StepResult {
     /// In a change.
     const HAS_LEFT: u64 = 1 << 60;
     const IPIP: u64 = 1 << 59;
+    const GUE: u64 = 1 << 57;
     const TRANSLATE: u64 = 1 << 58;
     const BACK: u64 = 1 << 60;
     /// Above the entry's number.
@@ -166,15 +163,25 @@ impl StepResult {
             return Step::Translate(self.translate());
         }
         if self.0 & Self::TO != 0 {
-            return Step::Forward(Chosen {
-                service: (self.0 >> 16) as u32 & 0xffff,
-                mode: if self.0 & Self::IPIP != 0 { Mode::Ipip } else { Mode::Dsr },
-                backend: self.0 as u16,
-                label: (self.0 >> 32) as u32 & 0xf_ffff,
-                starts: self.0 & Self::STARTS != 0,
-            });
+            return Step::Forward(self.chosen());
         }
         if self.0 & Self::CHOOSE != 0 { Step::Select(self.location()) } else { Step::Leave(Decision(self.0)) }
+    }
+
+    #[inline(always)]
+    pub const fn chosen(self) -> Chosen {
+        Chosen {
+            service: (self.0 >> 16) as u32 & 0xffff,
+            mode: match self.0 & (Self::IPIP | Self::GUE) {
+                Self::IPIP => Mode::Ipip,
+                0 => Mode::Dsr,
+                Self::GUE => Mode::Gue,
+                _ => Mode::IpipRange,
+            },
+            backend: self.0 as u16,
+            label: (self.0 >> 32) as u32 & 0xf_ffff,
+            starts: self.0 & Self::STARTS != 0,
+        }
     }
 
     #[inline(always)]
@@ -244,7 +251,13 @@ impl From<Exit> for StepResult {
 impl From<Chosen> for StepResult {
     #[inline(always)]
     fn from(Chosen { service, label, backend, starts, mode }: Chosen) -> Self {
-        let flags = Self::TO | Self::flag(starts, Self::STARTS) | Self::flag(matches!(mode, Mode::Ipip), Self::IPIP);
+        let mode = match mode {
+            Mode::Ipip => Self::IPIP,
+            Mode::Gue => Self::GUE,
+            Mode::IpipRange => Self::IPIP | Self::GUE,
+            Mode::Dsr | Mode::Nat => 0,
+        };
+        let flags = Self::TO | Self::flag(starts, Self::STARTS) | mode;
         let (label, service) = (u64::from(label & 0xf_ffff), u64::from(service & 0xffff));
         Self(flags | label << 32 | service << 16 | u64::from(backend))
     }
@@ -316,10 +329,10 @@ mod tests {
     proptest! {
         #[test]
         fn words_hold_what_was_put_in(
-            service in 0u32..1 << 16, ipip: bool, backend: u16, label in 0u32..1 << 20, starts: bool,
+            service in 0u32..1 << 16, mode in 0usize..4, backend: u16, label in 0u32..1 << 20, starts: bool,
             detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
         ) {
-            let mode = if ipip { Mode::Ipip } else { Mode::Dsr };
+            let mode = [Mode::Dsr, Mode::Ipip, Mode::Gue, Mode::IpipRange][mode];
             let chosen = Chosen { service, label, backend, starts, mode };
             prop_assert_eq!(StepResult::from(chosen).step(), Step::Forward(chosen));
             let decided = Decision::new(Exit::from_raw(exit), detail);

@@ -17,6 +17,7 @@ pub mod icmp;
 pub mod transport;
 pub mod tcp;
 pub mod udp;
+pub mod gue;
 pub mod quic;
 pub mod plain;
 

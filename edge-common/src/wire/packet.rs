@@ -107,10 +107,47 @@ pub trait Packet {
         value & mask
     }
 
+    /// Sum of the words of `length` bytes at `offset`, at most [`LONGEST_SUMMED`], as [`sum`] makes it; `None` if they are not wholly in
+    /// the frame. The eBPF program has it verified once, and not for each way that leads to it.
+    #[inline(always)]
+    fn sum(&self, offset: usize, length: usize) -> Option<u64>
+    where
+        Self: Sized,
+    {
+        sum(self, offset, length)
+    }
+
     /// Whether the frame is empty; no driver delivers such a one.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Bytes of the longest part of a frame that is summed: as many as its bits say.
+pub const LONGEST_SUMMED: usize = 0x7ff;
+
+/// What [`Packet::sum`] is: of four bytes each as they stand in memory, and an odd last one as if a zero byte followed.
+#[inline(always)]
+pub fn sum<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
+    let mut sum = 0_u64;
+    // The end first, so that its four cases are one again before the loop, which the verifier walks through.
+    if length & 2 != 0 {
+        let word = u16::from_ne_bytes(packet.load(after(offset, length & !3))?);
+        sum = sum.wrapping_add(u64::from(word));
+    }
+    if length & 1 != 0 {
+        let [last] = packet.load(after(offset, length & !1))?;
+        sum = sum.wrapping_add(u64::from(u16::from_ne_bytes([last, 0])));
+    }
+    let length = packet.merge_paths(length & !3, LONGEST_SUMMED);
+    for at in (0..LONGEST_SUMMED & !3).step_by(4) {
+        if at >= length {
+            break;
+        }
+        let word = u32::from_ne_bytes(packet.load(after(offset, at))?);
+        sum = sum.wrapping_add(u64::from(word));
+    }
+    Some(sum)
 }
 
 /// A frame in which a place is looked for once, and then read and changed there.

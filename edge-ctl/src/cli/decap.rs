@@ -14,8 +14,13 @@ use serde::Serialize;
 use crate::{
     config::AttachMode,
     net,
-    xdp::{self, Accepted, DecapPins, Decapsulation, MssPlan, Vips, XdpError},
+    xdp::{self, Accepted, DecapPins, Decapsulation, MssPlan, Prefix, XdpError},
 };
+
+/// The port that GUE is registered for.
+const GUE_PORT: &str = "6080";
+/// Bytes of the longest headers between the outer IP header and the packet.
+const UDP_AND_GUE: u32 = 8 + 4;
 
 /// Options of `edge-ctl decap`.
 #[derive(clap::Args, Clone, Debug)]
@@ -25,17 +30,22 @@ pub(crate) struct DecapArgs {
     #[arg(long, value_name = "DEV")]
     interface: String,
 
-    /// Source address of tunnel packets to accept: `source_v4` or `source_v6` of an edge's configuration
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["detach", "status"])]
-    from: Vec<IpAddr>,
+    /// Source address of tunnel packets to accept, or a prefix: `source_v4`, `source_v6` or a range of an edge's configuration
+    #[arg(long, value_name = "ADDR|PREFIX", conflicts_with_all = ["detach", "status"])]
+    from: Vec<Prefix>,
 
     /// VIP that accepted tunnel packets may be for, or a prefix of VIPs such as 192.0.2.0/24
     #[arg(long, value_name = "ADDR|PREFIX", conflicts_with_all = ["detach", "status"])]
-    vip: Vec<Vips>,
+    vip: Vec<Prefix>,
 
     /// Address of this host that edges send tunnel packets to; default: all its global addresses that are no VIP
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["detach", "status"])]
     to: Vec<IpAddr>,
+
+    /// Accept tunnel packets in UDP (`gue`), too, to this port
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = GUE_PORT,
+        value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["detach", "status"])]
+    gue: Option<u16>,
 
     /// XDP mode of the program
     #[arg(long, value_enum, default_value_t = AttachMode::Native, conflicts_with_all = ["detach", "status"])]
@@ -132,7 +142,7 @@ fn check(args: &DecapArgs) -> anyhow::Result<()> {
 
 fn accepted(args: &DecapArgs) -> Accepted {
     let canonical = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_canonical).collect();
-    Accepted { from: canonical(&args.from), to: canonical(&args.to), vips: args.vip.clone() }
+    Accepted { from: args.from.clone(), to: canonical(&args.to), vips: args.vip.clone(), gue: args.gue }
 }
 
 /// What is to be done with SYN-ACKs.
@@ -145,7 +155,8 @@ fn mss_plan(args: &DecapArgs) -> Result<Option<MssPlan>, XdpError> {
         None => net::link_mtu(&args.interface)?,
     };
     // Any edge may be the one: the longest outer header of all.
-    let outer = if args.from.iter().any(|from| from.to_canonical().is_ipv6()) { 40 } else { 20 };
+    let outer = if args.from.iter().any(|from| from.is_ipv6()) { 40 } else { 20 };
+    let outer = outer + if args.gue.is_some() { UDP_AND_GUE } else { 0 };
     let egress = if args.egress.is_empty() { vec![args.interface.clone()] } else { args.egress.clone() };
     Ok(Some(MssPlan { egress, limits: MssLimits::of_tunnel(mtu, outer) }))
 }
@@ -159,11 +170,12 @@ fn mss_in_words(mss: Option<&MssPlan>) -> String {
 }
 
 /// Which packets are taken.
-fn in_words(Accepted { from, to, vips }: &Accepted) -> String {
+fn in_words(Accepted { from, to, vips, gue }: &Accepted) -> String {
     fn list<T: ToString>(items: &[T]) -> String {
         items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
-    format!("tunnel packets from {} to {}, for {}", list(from), list(to), list(vips))
+    let udp = gue.map_or_else(String::new, |port| format!(", also in UDP to port {port}"));
+    format!("tunnel packets from {} to {}{udp}, for {}", list(from), list(to), list(vips))
 }
 
 /// What `--status` shows.

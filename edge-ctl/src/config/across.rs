@@ -252,7 +252,7 @@ impl Sections {
                     lacking.entry(what).or_insert((name.at, write));
                 }
             }
-            Ok(Mode::Ipip) => {
+            Ok(mode @ (Mode::Ipip | Mode::Gue)) => {
                 let Ok(tunnel) = self.tunnel else { return };
                 let lacks = |v4: bool| if v4 { tunnel.source_v4.is_none() } else { tunnel.source_v6.is_none() };
                 let come = |clients: &&Clients| service.vips().iter().any(|vip| Clients::of(vip.value) == **clients);
@@ -264,10 +264,8 @@ impl Sections {
                     let found = pool.backends.iter().find(goes);
                     if let (Some(backend), true) = (found, lacks(v4)) {
                         let backend = format!("`{}/{}`", name.value, backend.name);
-                        let what = format!(
-                            "mode \"ipip\" to {} backends needs [tunnel] `{key}`",
-                            if v4 { "IPv4" } else { "IPv6" }
-                        );
+                        let (mode, v) = (if mode == Mode::Ipip { "ipip" } else { "gue" }, if v4 { 4 } else { 6 });
+                        let what = format!("mode \"{mode}\" to IPv{v} backends needs [tunnel] `{key}`");
                         let write = format!(
                             "[tunnel] with {key} = \"{example}\", an address of this host (first needed for {backend})"
                         );
@@ -275,7 +273,7 @@ impl Sections {
                     }
                 }
             }
-            Err(_) => {}
+            Ok(Mode::IpipRange) | Err(_) => {}
         }
     }
 }

@@ -102,7 +102,7 @@ const KEYS: [(&[&str], &str); 31] = [
 ];
 
 /// Keys that are here, and what other systems write after them.
-const VALUES: [(&str, &[&str], &str); 21] = [
+const VALUES: [(&str, &[&str], &str); 22] = [
     (
         "weight",
         &["0"],
@@ -113,9 +113,10 @@ const VALUES: [(&str, &[&str], &str); 21] = [
     (
         "mode",
         &["tun", "tunnel", "ip_tun", "ipip6", "ip6ip6", "sit"],
-        "mode = \"ipip\", in any combination of IPv4 and IPv6",
+        "mode = \"ipip\" (or \"gue\", in UDP), in any combination of IPv4 and IPv6",
     ),
-    ("mode", &["gre", "gue", "fou", "vxlan", "geneve"], "mode = \"ipip\", which is the only tunnel that there is"),
+    ("mode", &["fou", "udp_encap", "gue_direct"], "mode = \"gue\": IP in UDP, as `gue_variant` under [tunnel] says"),
+    ("mode", &["gre", "vxlan", "geneve"], "mode = \"ipip\" or mode = \"gue\", which are the tunnels that there are"),
     ("mode", &["dr", "direct", "gatewaying", "gateway", "route", "routing"], "mode = \"dsr\""),
     ("mode", &["skb", "xdpgeneric"], "mode = \"generic\""),
     ("mode", &["drv", "driver", "xdpdrv"], "mode = \"native\""),

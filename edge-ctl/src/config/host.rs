@@ -1,9 +1,9 @@
-//! The sections about this host: key, slots, what the edge does, tunnel source, map sizes, interfaces.
+//! The sections about this host: key, slots, what the edge does, map sizes, interfaces.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt::Write as _,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -11,9 +11,9 @@ use edge_common::abi::{AnswerLimits, HashKey, MAX_STATIONS, VipOther};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    AttachMode, Config, Interface, Tunnel,
+    AttachMode, Config, Interface,
     problems::Read,
-    schema::{EDGE, INTERFACE, LIMITS, TUNNEL},
+    schema::{EDGE, INTERFACE, LIMITS},
     values::{self, Entry as Value, Wrong},
     walk::{Found, Table},
 };
@@ -155,25 +155,6 @@ pub(super) fn slots(table: &Table<'_>) -> Read<Option<Found<u32>>> {
         }
         Err(entry.wrong("not a power of two", format!("slots = {}", slots.next_power_of_two().min(most))))
     })
-}
-
-pub(super) fn tunnel(root: &Table<'_>) -> Read<Tunnel> {
-    let Some(table) = root.table("tunnel", &TUNNEL)? else { return Ok(Tunnel::default()) };
-    let source_v4 = table.optional("source_v4", |entry: &values::Entry<'_>| {
-        let example = "source_v4 = \"10.0.0.1\", an address of this host";
-        match values::address("source_v4 = \"10.0.0.1\"")(entry)? {
-            IpAddr::V4(v4) => Ok(v4),
-            IpAddr::V6(_) => Err(entry.wrong("which is IPv6", example)),
-        }
-    });
-    let source_v6 = table.optional("source_v6", |entry: &values::Entry<'_>| {
-        let example = "source_v6 = \"fd00::1\", an address of this host";
-        match values::address("source_v6 = \"fd00::1\"")(entry)? {
-            IpAddr::V6(v6) => Ok(v6),
-            IpAddr::V4(_) => Err(entry.wrong("which is IPv4", example)),
-        }
-    });
-    Ok(Tunnel { source_v4: source_v4?.map(|found| found.value), source_v6: source_v6?.map(|found| found.value) })
 }
 
 /// `[edge]`.

@@ -5,7 +5,7 @@
 //! so that one run shows all of it; each problem has its place in the file and what to write instead.
 //!
 //! The way through the modules: [`problems`] has what is wrong with a text, [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`flows`] the flow keys of a service, [`quic_cid`] connection IDs that name the server, [`families`] what has an address of each IP version, [`across`] references between sections, [`server_numbers`] those of backends.
+//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`tunnel`] where tunnel packets come from, [`flows`] the flow keys of a service, [`quic_cid`] connection IDs that name the server, [`families`] what has an address of each IP version, [`across`] references between sections, [`server_numbers`] those of backends.
 //! [`load`](mod@load) reads the file, [`include`] puts several together, and [`origin`] tells them apart again. [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
 
 // Time is an argument here, or is not needed.
@@ -36,6 +36,7 @@ mod schema;
 mod server_numbers;
 mod service;
 mod services;
+mod tunnel;
 mod values;
 mod walk;
 
@@ -44,7 +45,7 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -60,6 +61,7 @@ pub(crate) use self::{
     load::{load, load_from, parse_bytes},
     nat::{Nat, NatPorts},
     service::{Affinity, Announce, Ports, QuicCid, Service},
+    tunnel::{Range, Tunnel},
 };
 use self::{
     problems::{Problems, Read},
@@ -132,25 +134,6 @@ impl AttachMode {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
-        }
-    }
-}
-
-/// Outer source addresses of tunnels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tunnel {
-    /// Present when an ipip service has an IPv4 backend.
-    pub source_v4: Option<Ipv4Addr>,
-    /// Present when an ipip service has an IPv6 backend.
-    pub source_v6: Option<Ipv6Addr>,
-}
-
-impl Tunnel {
-    /// Where packets in a tunnel to this address come from.
-    pub(crate) fn source(&self, to: IpAddr) -> Option<IpAddr> {
-        match to {
-            IpAddr::V4(_) => self.source_v4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.source_v6.map(IpAddr::V6),
         }
     }
 }
@@ -272,7 +255,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);
     let edge = host::edge(&root);
-    let tunnel = host::tunnel(&root);
+    let tunnel = tunnel::read(&root);
     let nat = nat::read(&root);
     let limits = host::limits(&root);
     let interfaces = host::interfaces(&root);

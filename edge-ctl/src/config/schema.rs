@@ -40,7 +40,10 @@ pub(super) const SERVICE_DEFAULTS: Section = Section {
     keys: SERVICE.keys.split_at(3).1,
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
-pub(super) const TUNNEL: Section = Section { heading: "[tunnel]", keys: &["source_v4", "source_v6"] };
+pub(super) const TUNNEL: Section = Section {
+    heading: "[tunnel]",
+    keys: &["source_v4", "source_v6", "source_v4_range", "source_v6_range", "gue_port", "gue_variant"],
+};
 pub(super) const NAT: Section = Section { heading: "[nat]", keys: &["source_v4", "source_v6", "ports"] };
 pub(super) const LIMITS: Section = Section {
     heading: "[limits]",

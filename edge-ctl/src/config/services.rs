@@ -16,7 +16,7 @@ use super::{
     walk::{Found, Table},
 };
 
-const MODES: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" (anywhere, prepared) or mode = \"dsr\" (on this L2, prepared)";
+const MODES: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" or \"gue\" (anywhere, prepared) or mode = \"dsr\" (on this L2, prepared)";
 
 /// A service as far as it could be read.
 pub(super) struct ServiceDraft {
@@ -152,7 +152,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &Defaults<'_>) -> Read<Vec<Servic
 }
 
 fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Cell<usize>) -> ServiceDraft {
-    let modes = [("nat", Mode::Nat), ("dsr", Mode::Dsr), ("ipip", Mode::Ipip)];
+    let modes = [("nat", Mode::Nat), ("dsr", Mode::Dsr), ("ipip", Mode::Ipip), ("gue", Mode::Gue)];
     let policies = [("open", WhenExhausted::Open), ("reject", WhenExhausted::Reject), ("drop", WhenExhausted::Drop)];
     let name = table.required("name", "name = \"web\"", values::name);
     let when_exhausted = table.optional("when_exhausted", values::choice(&policies));
@@ -183,7 +183,7 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
 /// A key that means something in `nat` alone.
 fn only_in_nat<T>(table: &Table<'_>, mode: Read<Mode>, key: &'static str, found: Option<Found<T>>) -> Read<Option<T>> {
     match (found, mode) {
-        (Some(found), Ok(Mode::Dsr | Mode::Ipip)) => {
+        (Some(found), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) => {
             let what = format!("`{key}` is for mode = \"nat\": else packets go to backends as they came");
             Err(table.problems.add(found.at, what, format!("mode = \"nat\", or remove `{key}`")))
         }

@@ -207,12 +207,14 @@ fn through(config: &Config, pool: &Pool, address: IpAddr) -> Vec<Through> {
     // Who knows nothing of the service answers at its own address alone, which is where its clients' packets go.
     let services =
         config.services.iter().filter(|service| service.mode != Mode::Nat && service.pools.iter().any(is_this));
-    for (mode, vip) in services.flat_map(|service| service.vips.iter().map(|&vip| (service.mode, vip))) {
+    for (mode, vip) in
+        services.flat_map(|service| service.vips.iter().map(|&vip| (config.tunnel.forwards(service.mode), vip)))
+    {
         let same_family = vip.is_ipv4() == address.is_ipv4();
         // Of the other IP version the way to the backend names no address to send from.
         let source = if same_family { None } else { config.tunnel.source(vip) };
         let is_known = |one: &Through| one.mode == mode && one.vip.is_ipv4() == vip.is_ipv4();
-        if (same_family || mode == Mode::Ipip && source.is_some()) && !found.iter().any(is_known) {
+        if (same_family || !matches!(mode, Mode::Dsr) && source.is_some()) && !found.iter().any(is_known) {
             found.push(Through { mode, vip, source });
         }
     }

@@ -40,7 +40,9 @@ pub(crate) struct Destinations<'a> {
 
 impl<'a> Destinations<'a> {
     pub(crate) fn of(config: &'a Config) -> Self {
-        let [tunnelled, direct, translated] = [Mode::Ipip, Mode::Dsr, Mode::Nat].map(|mode| config.pools_of(mode));
+        let [mut tunnelled, in_udp, direct, translated] =
+            [Mode::Ipip, Mode::Gue, Mode::Dsr, Mode::Nat].map(|mode| config.pools_of(mode));
+        tunnelled.extend(in_udp);
         Self { tunnel: &config.tunnel, nat: &config.nat, tunnelled, direct, translated }
     }
 

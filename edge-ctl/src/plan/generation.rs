@@ -1,6 +1,6 @@
 //! Planning: a configuration and what was published before it, into what to write where.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edge_common::{
     abi::{Generation, SNAPSHOT_PAGE, SnapshotHead, Timeouts, Tracking, map},
@@ -12,7 +12,7 @@ use edge_common::{
 use super::{
     Capacity, Edition, Image, NatPlan, PlanError, Previous, Snapshot, index, numbers::full, pools, retired, services,
 };
-use crate::config::{Config, Ports};
+use crate::config::{Config, Ports, Range};
 
 /// Plans the publication of `config` into maps of `capacity`, after `previous`.
 ///
@@ -61,6 +61,29 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         translates: config.limits.nat_flows.is_some().into(),
         tunnel_source_v4: config.tunnel.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         tunnel_source_v6: config.tunnel.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
+        tunnel_range_v4: match config
+            .tunnel
+            .range_v4
+            .map(|range| range.first)
+            .or(config.tunnel.source_v4.map(IpAddr::V4))
+        {
+            Some(IpAddr::V4(first)) => first.octets(),
+            Some(IpAddr::V6(_)) | None => [0; 4],
+        },
+        tunnel_range_v6: match config
+            .tunnel
+            .range_v6
+            .map(|range| range.first)
+            .or(config.tunnel.source_v6.map(IpAddr::V6))
+        {
+            Some(IpAddr::V6(first)) => first.octets(),
+            Some(IpAddr::V4(_)) | None => [0; 16],
+        },
+        tunnel_hosts_v4: config.tunnel.range_v4.map_or(0, Range::hosts).to_be(),
+        tunnel_hosts_v6: config.tunnel.range_v6.map_or(0, Range::hosts).to_be(),
+        gue_port: config.tunnel.gue_port.to_be_bytes(),
+        gue_variant: config.tunnel.gue_variant,
+        reserved: Generation::default().reserved,
         records_per_second: config.limits.flows_per_second,
         answers_per_second: config.limits.answers,
         first_fragments_per_second: config.limits.first_fragments_per_second,

@@ -23,7 +23,7 @@ pub(super) fn build(
         for (vip, port, ports) in service.destinations() {
             let (port, protocol) = (port.to_be_bytes(), ports.protocol.number());
             let target = Target::new(narrow(new.number), service.slots, new.service.slots)
-                .with_mode(service.mode)
+                .with_mode(config.tunnel.forwards(service.mode))
                 .with_flows(ports.tracking, service.affinity.map(|affinity| affinity.prefix(vip)));
             let target = if service.quic_cid.is_some() && ports.tracking == Tracking::Quic {
                 target.by_connection()

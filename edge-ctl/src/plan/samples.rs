@@ -37,7 +37,7 @@ pub(crate) fn empty() -> Config {
         reference_targets: Vec::new(),
         interfaces: Vec::new(),
         nat: Nat::default(),
-        tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None },
+        tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), ..Tunnel::default() },
         limits: LIMITS,
         pools: Vec::new(),
         services: Vec::new(),

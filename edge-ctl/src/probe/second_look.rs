@@ -44,13 +44,14 @@ impl SecondLook {
 fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, why: &str) -> String {
     let by = match mode {
         Mode::Dsr | Mode::Nat => "",
-        Mode::Ipip => " through the tunnel",
+        Mode::Ipip | Mode::IpipRange | Mode::Gue => " through the tunnel",
     };
     match at_address {
         Some(Verdict::Pass) if why.starts_with("no answer") => {
             let missing = match mode {
                 Mode::Dsr => "VIP missing on its lo?",
-                Mode::Ipip => "decap or VIP missing?",
+                Mode::Ipip | Mode::IpipRange => "decap or VIP missing?",
+                Mode::Gue => "decap, its --gue or VIP missing?",
                 // Nothing goes to it as it came.
                 Mode::Nat => "",
             };

@@ -16,7 +16,6 @@ use super::{
     DecapPins, XdpError,
     decap_maps::{self, Accepted, Counters, Roles},
     decap_mss::{self, MssPlan},
-    decap_vip::Vips,
     link,
 };
 use crate::{
@@ -28,7 +27,8 @@ use crate::{
 /// Room in each map of addresses, at least.
 const ENTRIES: u32 = 256;
 /// The maps that each run makes anew.
-const MADE_ANEW: [&str; 3] = [map::DECAP_ADDRESSES, map::DECAP_VIPS, map::MSS_LIMITS];
+const MADE_ANEW: [&str; 5] =
+    [map::DECAP_ADDRESSES, map::DECAP_EDGES, map::DECAP_VIPS, map::DECAP_SETTINGS, map::MSS_LIMITS];
 /// How long the kernel may take to let go of the link.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -78,7 +78,7 @@ pub(crate) fn attach(
     accepted.complete(&host)?;
     let roles = decap_maps::roles(accepted, &host.all);
     let _lock = pins.lock()?;
-    let result = attach_locked(pins, &roles, &accepted.vips, mss, mode, object, replaces);
+    let result = attach_locked(pins, &roles, accepted, mss, mode, object, replaces);
     if result.is_err() {
         for name in MADE_ANEW {
             bpf::remove_file(&pins.next(name))?;
@@ -104,7 +104,7 @@ impl Accepted {
 fn attach_locked(
     pins: &DecapPins,
     roles: &Roles,
-    vips: &[Vips],
+    accepted: &Accepted,
     mss: Option<&MssPlan>,
     mode: AttachMode,
     object: &[u8],
@@ -112,9 +112,13 @@ fn attach_locked(
 ) -> Result<Done, XdpError> {
     let counters_restarted = Counters::DECAP.keep_if_fit(&pins.exits())?;
     Counters::MSS.keep_if_fit(&pins.mss_exits())?;
-    let mut object = load(object, pins, roles.len(), vips.len())?;
+    let edges = decap_maps::prefixes_of_edges(accepted);
+    let mut object = load(object, pins, [roles.len(), edges.len(), accepted.vips.len()])?;
     decap_maps::write_roles(&mut object, roles, &pins.next(map::DECAP_ADDRESSES))?;
-    decap_maps::write_vips(&mut object, vips, &pins.next(map::DECAP_VIPS))?;
+    for (name, prefixes) in [(map::DECAP_EDGES, &edges), (map::DECAP_VIPS, &accepted.vips)] {
+        decap_maps::write_prefixes(&mut object, name, prefixes, &pins.next(name))?;
+    }
+    decap_maps::write_settings(&mut object, accepted, &pins.next(map::DECAP_SETTINGS))?;
     decap_mss::attach(&mut object, pins, mss)?;
     let program = link::load(&mut object, program::DECAP)?;
     if replaces {
@@ -159,7 +163,7 @@ pub(crate) fn look(pins: &DecapPins) -> Result<Decapsulation, XdpError> {
     match attached_xdp(pins.interface())? {
         Some(present) if is_ours(pins, Some(present))? => Ok(Decapsulation {
             mode: mode_of(present),
-            accepted: decap_maps::read_accepted(&pins.current(map::DECAP_ADDRESSES), &pins.current(map::DECAP_VIPS))?,
+            accepted: decap_maps::read_accepted(pins)?,
             packets: Counters::DECAP.read(&pins.exits())?,
             mss: decap_mss::look(pins)?,
         }),
@@ -177,11 +181,13 @@ const fn mode_of(attached: AttachedXdp) -> AttachMode {
     if attached.generic { AttachMode::Generic } else { AttachMode::Native }
 }
 
-fn load(object: &[u8], pins: &DecapPins, addresses: usize, vips: usize) -> Result<Ebpf, XdpError> {
+fn load(object: &[u8], pins: &DecapPins, entries: [usize; 3]) -> Result<Ebpf, XdpError> {
     let capacity = |entries| u32::try_from(entries).unwrap_or(u32::MAX).max(ENTRIES);
     let mut loader = EbpfLoader::new();
     let (exits, mss_exits) = (pins.exits(), pins.mss_exits());
     loader.map_pin_path(map::DECAP_EXITS, exits).map_pin_path(map::MSS_EXITS, mss_exits);
-    loader.map_max_entries(map::DECAP_ADDRESSES, capacity(addresses)).map_max_entries(map::DECAP_VIPS, capacity(vips));
+    for (name, entries) in [map::DECAP_ADDRESSES, map::DECAP_EDGES, map::DECAP_VIPS].into_iter().zip(entries) {
+        loader.map_max_entries(name, capacity(entries));
+    }
     loader.load(object).map_err(XdpError::not_loaded)
 }

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, lpm_trie::Key},
 };
-use edge_common::abi::{DecapExit, MssExit, Role, VipPrefix, map};
+use edge_common::abi::{AddressPrefix, DecapExit, MssExit, Role, map};
 use serde::Serialize;
 
 use super::{
-    XdpError,
-    decap_vip::{Vips, octets},
+    DecapPins, XdpError,
+    decap_prefix::{Prefix, octets},
 };
 use crate::bpf::{self, BpfError};
 
@@ -19,24 +19,27 @@ use crate::bpf::{self, BpfError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Accepted {
     /// Of these edges.
-    pub(crate) from: Vec<IpAddr>,
+    pub(crate) from: Vec<Prefix>,
     /// To these addresses; if none is given, to every global one of the host that is no VIP.
     pub(crate) to: Vec<IpAddr>,
     /// With inner packets for these.
-    pub(crate) vips: Vec<Vips>,
+    pub(crate) vips: Vec<Prefix>,
+    /// And in UDP to this port, too.
+    pub(crate) gue: Option<u16>,
 }
 
 /// Addresses as keys, and the bits of their [`Role`]s.
 pub(super) type Roles = BTreeMap<[u8; 16], u32>;
 
 /// What a key of the trie has behind its number of bits.
-type VipData = [u8; VipPrefix::PADDING + 16];
+type PrefixData = [u8; AddressPrefix::PADDING + 16];
 
 /// What the program is told of the addresses that `accepted` names, and of those of the host.
 pub(super) fn roles(accepted: &Accepted, host: &[IpAddr]) -> Roles {
     let mut roles = Roles::new();
+    let edges: Vec<_> = accepted.from.iter().filter_map(|from| from.single()).collect();
     for (addresses, role) in
-        [(&accepted.from[..], Role::EDGE), (&accepted.to, Role::ENDPOINT), (&accepted.to, Role::OWN), (host, Role::OWN)]
+        [(&edges[..], Role::EDGE), (&accepted.to, Role::ENDPOINT), (&accepted.to, Role::OWN), (host, Role::OWN)]
     {
         for address in addresses {
             *roles.entry(octets(*address)).or_default() |= role;
@@ -55,14 +58,35 @@ pub(super) fn write_roles(object: &mut Ebpf, roles: &Roles, path: &Path) -> Resu
     pin(map, path)
 }
 
-/// Writes `vips` into the object's map, and pins it at `path`.
-pub(super) fn write_vips(object: &mut Ebpf, vips: &[Vips], path: &Path) -> Result<(), XdpError> {
-    let map = object.map_mut(map::DECAP_VIPS).ok_or(XdpError::NotInObject(map::DECAP_VIPS))?;
-    let mut trie = LpmTrie::<_, VipData, u32>::try_from(&mut *map).map_err(in_map(map::DECAP_VIPS))?;
-    for vips in vips {
-        let (bits, data) = vips.key().key();
-        trie.insert(&Key::new(bits, data), 1, 0).map_err(in_map(map::DECAP_VIPS))?;
+/// The edges that are named by a prefix.
+pub(super) fn prefixes_of_edges(accepted: &Accepted) -> Vec<Prefix> {
+    accepted.from.iter().copied().filter(|from| from.single().is_none()).collect()
+}
+
+/// Writes `prefixes` into the object's map `name`, and pins it at `path`.
+pub(super) fn write_prefixes(
+    object: &mut Ebpf,
+    name: &'static str,
+    prefixes: &[Prefix],
+    path: &Path,
+) -> Result<(), XdpError> {
+    let map = object.map_mut(name).ok_or(XdpError::NotInObject(name))?;
+    let mut trie = LpmTrie::<_, PrefixData, u32>::try_from(&mut *map).map_err(in_map(name))?;
+    for prefix in prefixes {
+        let (bits, data) = prefix.key().key();
+        trie.insert(&Key::new(bits, data), 1, 0).map_err(in_map(name))?;
     }
+    pin(map, path)
+}
+
+/// Writes what the program is told of tunnel packets in UDP into the object's map, and pins it at `path`.
+pub(super) fn write_settings(object: &mut Ebpf, accepted: &Accepted, path: &Path) -> Result<(), XdpError> {
+    let name = map::DECAP_SETTINGS;
+    let map = object.map_mut(name).ok_or(XdpError::NotInObject(name))?;
+    let mut array = Array::<_, [u8; 4]>::try_from(&mut *map).map_err(in_map(name))?;
+    let [high, low] = accepted.gue.unwrap_or(0).to_be_bytes();
+    let has_prefixes = u8::from(!prefixes_of_edges(accepted).is_empty());
+    array.set(0, [high, low, has_prefixes, 0], 0).map_err(in_map(name))?;
     pin(map, path)
 }
 
@@ -72,27 +96,39 @@ pub(super) fn pin(map: &mut Map, path: &Path) -> Result<(), XdpError> {
     Ok(())
 }
 
-/// What the maps that are pinned at these paths say.
-pub(super) fn read_accepted(addresses: &Path, vips: &Path) -> Result<Accepted, XdpError> {
-    let roles = read_roles(addresses).map_err(in_map(map::DECAP_ADDRESSES))?;
+/// What the pinned maps say.
+pub(super) fn read_accepted(pins: &DecapPins) -> Result<Accepted, XdpError> {
+    let read = |name| read_prefixes(&pins.current(name)).map_err(in_map(name));
+    let roles = read_roles(&pins.current(map::DECAP_ADDRESSES)).map_err(in_map(map::DECAP_ADDRESSES))?;
     let with = |role| {
         let mut addresses: Vec<_> =
             roles.iter().filter(|(_, roles)| *roles & role != 0).map(|(address, _)| from_octets(*address)).collect();
         addresses.sort_unstable();
         addresses
     };
-    let mut vips = read_vips(vips).map_err(in_map(map::DECAP_VIPS))?;
+    let mut vips = read(map::DECAP_VIPS)?;
     vips.sort_unstable();
-    Ok(Accepted { from: with(Role::EDGE), to: with(Role::ENDPOINT), vips })
+    let mut from: Vec<_> = with(Role::EDGE).into_iter().map(Prefix::of).collect();
+    from.extend(read(map::DECAP_EDGES)?);
+    from.sort_unstable();
+    let settings = || -> Result<[u8; 4], MapError> {
+        let map = MapData::from_pin(pins.current(map::DECAP_SETTINGS))?;
+        Array::<_, [u8; 4]>::try_from(Map::Array(map))?.get(&0, 0)
+    };
+    let [high, low, ..] = settings().map_err(in_map(map::DECAP_SETTINGS))?;
+    let gue = Some(u16::from_be_bytes([high, low])).filter(|port| *port != 0);
+    Ok(Accepted { from, to: with(Role::ENDPOINT), vips, gue })
 }
 
 fn read_roles(path: &Path) -> Result<Roles, MapError> {
     HashMap::<_, [u8; 16], u32>::try_from(Map::HashMap(MapData::from_pin(path)?))?.iter().collect()
 }
 
-fn read_vips(path: &Path) -> Result<Vec<Vips>, MapError> {
-    let trie = LpmTrie::<_, VipData, u32>::try_from(Map::LpmTrie(MapData::from_pin(path)?))?;
-    trie.keys().map(|key| key.map(|key| Vips::from_key(VipPrefix::from_key(key.prefix_len(), key.data())))).collect()
+fn read_prefixes(path: &Path) -> Result<Vec<Prefix>, MapError> {
+    let trie = LpmTrie::<_, PrefixData, u32>::try_from(Map::LpmTrie(MapData::from_pin(path)?))?;
+    trie.keys()
+        .map(|key| key.map(|key| Prefix::from_key(AddressPrefix::from_key(key.prefix_len(), key.data()))))
+        .collect()
 }
 
 /// A map of counters, one for each exit of a program.

@@ -14,7 +14,7 @@ mod decap;
 mod decap_maps;
 mod decap_mss;
 mod decap_pins;
-mod decap_vip;
+mod decap_prefix;
 mod probes;
 mod traces;
 
@@ -26,7 +26,7 @@ pub(crate) use self::{
     decap_maps::Accepted,
     decap_mss::MssPlan,
     decap_pins::DecapPins,
-    decap_vip::Vips,
+    decap_prefix::Prefix,
     edge::{EdgeProgram, detach_all, make_room},
     edge_links::{attached, attached_by_others, attached_here, detach_interface},
     error::XdpError,

@@ -3,20 +3,20 @@
 use edge_common::abi::Exit;
 
 use super::{
-    Case,
+    Case, Scene,
     scene::{NARROW, from_client, ip, port, tcp, to_client, to_closed, transport, udp, with_ip},
     side_name,
 };
 use crate::packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, protocol};
 use crate::world::{Side, VIRTUAL_MAC};
 
-pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
+pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     let first = cases.len();
     echo(cases, side);
     reset(cases, side);
     unreachable(cases, side);
     time_exceeded(cases, side);
-    too_big(cases, side);
+    too_big(cases, scene, side);
     vip_other(cases, side);
     let to_virtual = cases[first..].iter().map(to_virtual_router).collect::<Vec<_>>();
     cases.extend(to_virtual);
@@ -207,6 +207,8 @@ fn time_exceeded(cases: &mut Vec<Case>, side: Side) {
         (1, udp(port::DSR_VLAN_AWAY), "dsr into a VLAN"),
         (1, tcp(port::IN4, ACK), "in IPv4"),
         (1, udp(port::IN6_AWAY), "in IPv6"),
+        (1, tcp(port::UDP4, SYN), "in UDP over IPv4"),
+        (0, udp(port::UDP6_AWAY), "in UDP over IPv6, TTL 0"),
         (1, transport(protocol::TCP, port::DSR, 1400), "long"),
     ] {
         let frame = with_ip(from_client(side, payload), |ip| ip.ttl = ttl);
@@ -217,13 +219,15 @@ fn time_exceeded(cases: &mut Vec<Case>, side: Side) {
     }
 }
 
-fn too_big(cases: &mut Vec<Case>, side: Side) {
+fn too_big(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     let types = types(side);
     let own = if side == Side::V4 { 20 } else { 40 } + 8;
     for (port, mtu, name) in [
         (port::DSR_NARROW, NARROW, "dsr"),
         (port::IN4_NARROW, NARROW - 20, "in IPv4"),
         (port::IN6_NARROW, NARROW - 40, "in IPv6"),
+        (port::UDP4_NARROW, NARROW - 20 - scene.udp_overhead(), "in UDP over IPv4"),
+        (port::UDP6_NARROW, NARROW - 40 - scene.udp_overhead(), "in UDP over IPv6"),
     ] {
         let fits = usize::from(mtu) - own;
         for data in [fits + 1, 1460] {

@@ -17,7 +17,7 @@ use crate::{
 /// What a service does with its packets: its port, the exit, the egress, the family of its tunnel.
 struct Mode(u16, Exit, u32, Option<Side>, &'static str);
 
-const MODES: [Mode; 15] = [
+const MODES: [Mode; 23] = [
     Mode(port::DSR, Exit::DsrTx, LO, None, "to a backend on the L2 network that it came from"),
     Mode(port::DSR_AWAY, Exit::DsrRedirect, AWAY, None, "to a backend on another L2 network"),
     Mode(port::DSR_VLAN, Exit::DsrTx, LO, None, "to a backend in a VLAN"),
@@ -28,6 +28,26 @@ const MODES: [Mode; 15] = [
     Mode(port::IN6_AWAY, Exit::IpipRedirect, AWAY, Some(Side::V6), "in IPv6, by another interface"),
     Mode(port::IN4_VLAN, Exit::IpipTx, LO, Some(Side::V4), "in IPv4, in a VLAN"),
     Mode(port::IN6_VLAN, Exit::IpipTx, LO, Some(Side::V6), "in IPv6, in a VLAN"),
+    Mode(port::UDP4, Exit::GueTx, LO, Some(Side::V4), "in UDP over IPv4, back out"),
+    Mode(port::UDP6, Exit::GueTx, LO, Some(Side::V6), "in UDP over IPv6, back out"),
+    Mode(port::UDP4_AWAY, Exit::GueRedirect, AWAY, Some(Side::V4), "in UDP over IPv4, by another interface"),
+    Mode(port::UDP6_AWAY, Exit::GueRedirect, AWAY, Some(Side::V6), "in UDP over IPv6, by another interface"),
+    Mode(port::UDP4_VLAN, Exit::GueTx, LO, Some(Side::V4), "in UDP over IPv4, in a VLAN"),
+    Mode(port::UDP6_VLAN, Exit::GueTx, LO, Some(Side::V6), "in UDP over IPv6, in a VLAN"),
+    Mode(
+        port::UDP4_ROUTED,
+        Exit::GueRedirect,
+        EDGE0,
+        Some(Side::V4),
+        "in UDP over IPv4, by a route that only the kernel knows",
+    ),
+    Mode(
+        port::UDP6_ROUTED,
+        Exit::GueRedirect,
+        EDGE0,
+        Some(Side::V6),
+        "in UDP over IPv6, by a route that only the kernel knows",
+    ),
     Mode(port::DSR_ROUTED, Exit::DsrRedirect, EDGE0, None, "to a neighbour that only the kernel knows"),
     Mode(port::IN4_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V4), "in IPv4, by a route that only the kernel knows"),
     Mode(port::IN6_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V6), "in IPv6, by a route that only the kernel knows"),
@@ -106,7 +126,7 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     push(protocol::UDP, "padded", what, &from_client(side, udp(port)).padded());
     let what = "DSCP and ECN are the client's, and copied to a tunnel's header.";
     push(protocol::TCP, "DSCP and ECN", what, &with_ip(from_client(side, tcp(port, ACK)), |ip| ip.tos = 0xbb));
-    let longest = 1500 - length_of_headers(side, mode);
+    let longest = 1500 - length_of_headers(scene, side, mode);
     push(protocol::UDP, "as long as the MTU", "Exactly the MTU of the way.", &{
         from_client(side, transport(protocol::UDP, port, longest))
     });
@@ -209,9 +229,14 @@ fn errors(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
 }
 
 /// IP and UDP headers of a packet that a mode sends.
-fn length_of_headers(side: Side, mode: &Mode) -> usize {
+fn length_of_headers(scene: &Scene, side: Side, mode: &Mode) -> usize {
     let of = |side| if side == Side::V4 { 20 } else { 40 };
-    8 + of(side) + mode.3.map_or(0, of)
+    let udp = if is_in_udp(mode) { usize::from(scene.udp_overhead()) } else { 0 };
+    8 + of(side) + mode.3.map_or(0, of) + udp
+}
+
+fn is_in_udp(mode: &Mode) -> bool {
+    matches!(mode.1, Exit::GueTx | Exit::GueRedirect)
 }
 
 fn forwarded(
@@ -230,20 +255,21 @@ fn forwarded(
     let sent = match tunnel {
         None => inner,
         Some(tunnel) => {
-            let mut outer = Ip::new(
-                tunnel.tunnel(),
-                scene.backend_address(side, protocol, port),
-                Payload::Ip(Box::new(inner.clone())),
-            );
+            let label = World::flow(side.client(), source_port(&inner), port).flow_label();
+            let (source, payload) = if is_in_udp(mode) {
+                (tunnel.tunnel(), Payload::Udp(scene.world.in_udp(label, &inner)))
+            } else {
+                (scene.world.ipip_source(tunnel, label), Payload::Ip(Box::new(inner.clone())))
+            };
+            let mut outer = Ip::new(source, scene.backend_address(side, protocol, port), payload);
             outer.tos = inner.tos;
             if tunnel == Side::V4 {
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
                 // Different for each packet, as RFC 6864 wants it of what may be fragmented.
                 let id = if outer.dont_fragment { 0 } else { inner.id };
-                outer.id = id ^ World::fingerprint(World::flow(side.client(), source_port(&inner), port).flow_label());
+                outer.id = id ^ World::fingerprint(label);
             } else {
-                let source = source_port(&inner);
-                outer.flow_label = World::flow(side.client(), source, port).flow_label();
+                outer.flow_label = label;
             }
             outer
         }

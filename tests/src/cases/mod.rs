@@ -2,6 +2,7 @@
 
 mod answered;
 mod decapsulated;
+mod decapsulated_udp;
 mod dropped;
 mod forwarded;
 mod passed;
@@ -108,10 +109,11 @@ pub fn all(scene: &Scene) -> Vec<Case> {
     let mut cases = Vec::new();
     for side in Side::BOTH {
         forwarded::add(&mut cases, scene, side);
-        answered::add(&mut cases, side);
+        answered::add(&mut cases, scene, side);
         passed::add(&mut cases, scene, side);
         dropped::add(&mut cases, scene, side);
         decapsulated::add(&mut cases, side);
+        decapsulated_udp::add(&mut cases, side);
         stations::add(&mut cases, scene, side);
     }
     passed::add_other(&mut cases);

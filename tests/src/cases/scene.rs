@@ -4,14 +4,14 @@
 use std::net::IpAddr;
 
 use edge_common::{
-    abi::{Backend, Mac, Mode, Role, VipOther, VipPrefix, WhenExhausted},
+    abi::{AddressPrefix, Backend, DecapSettings, Mac, Mode, Role, VipOther, WhenExhausted},
     maps::Route,
 };
 
 use crate::{
     namespace::{EDGE0, EDGE0_MAC, LO, NEIGHBOUR_MAC, NEIGHBOUR_V4, NEIGHBOUR_V6, ROUTED_V4, ROUTED_V6},
     packet::{Frame, Ip, Payload, Tag, Tcp, Udp, protocol},
-    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, NatWorld, Side, World, mapped, octets, single_vip},
+    world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, GUE_PORT, NatWorld, Side, World, mapped, octets, single_vip},
 };
 
 /// Another interface than that which frames come in by. It need not exist: a test run does not deliver.
@@ -62,6 +62,17 @@ pub mod port {
     pub const NAT: u16 = 107;
     /// To a backend of the other IP version.
     pub const NAT_ACROSS: u16 = 108;
+    /// Tunnels in UDP, by the family of the backend.
+    pub const UDP4: u16 = 110;
+    pub const UDP6: u16 = 111;
+    pub const UDP4_AWAY: u16 = 112;
+    pub const UDP6_AWAY: u16 = 113;
+    pub const UDP4_VLAN: u16 = 114;
+    pub const UDP6_VLAN: u16 = 115;
+    pub const UDP4_NARROW: u16 = 116;
+    pub const UDP6_NARROW: u16 = 117;
+    pub const UDP4_ROUTED: u16 = 118;
+    pub const UDP6_ROUTED: u16 = 119;
     /// No service at all.
     pub const NOBODY: u16 = 999;
 }
@@ -75,7 +86,12 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
-        let mut scene = Self { world: World::new(16), whose: Vec::new() };
+        Self::with(1, false)
+    }
+
+    /// The same with packets in `gue` of this variant, and with a range of sources in `ipip` or without.
+    pub fn with(gue_variant: u16, ranges: bool) -> Self {
+        let mut scene = Self { world: World { gue_variant, ranges, ..World::new(32) }, whose: Vec::new() };
         for side in Side::BOTH {
             for protocol in [protocol::TCP, protocol::UDP] {
                 scene.services(side, protocol);
@@ -108,7 +124,11 @@ impl Scene {
         };
         let own = Side::BOTH.into_iter().flat_map(of).map(|address| (mapped(address), Role::ENDPOINT | Role::OWN));
         self.world.decap_addresses = edges.into_iter().chain(own).collect();
-        let prefixes = Side::BOTH.map(|side| VipPrefix { address: mapped(side.anycast()), length: ANYCAST_LENGTH });
+        let prefixes = Side::BOTH.map(|side| AddressPrefix { address: mapped(side.anycast()), length: ANYCAST_LENGTH });
+        self.world.decap_edges =
+            Side::BOTH.map(|side| AddressPrefix { address: mapped(side.range()), length: 120 }).into();
+        self.world.decap_settings =
+            DecapSettings { gue_port: GUE_PORT.to_be_bytes(), edge_prefixes: 1, ..DecapSettings::default() };
         self.world.decap_vips = Side::BOTH.map(|side| single_vip(side.vip())).into_iter().chain(prefixes).collect();
     }
 
@@ -136,6 +156,14 @@ impl Scene {
         add(port::IN6_AWAY, Mode::Ipip, Side::V6, AWAY, &plain);
         add(port::IN4_VLAN, Mode::Ipip, Side::V4, LO, &vlan);
         add(port::IN6_VLAN, Mode::Ipip, Side::V6, LO, &vlan);
+        add(port::UDP4, Mode::Gue, Side::V4, LO, &plain);
+        add(port::UDP6, Mode::Gue, Side::V6, LO, &plain);
+        add(port::UDP4_AWAY, Mode::Gue, Side::V4, AWAY, &plain);
+        add(port::UDP6_AWAY, Mode::Gue, Side::V6, AWAY, &plain);
+        add(port::UDP4_VLAN, Mode::Gue, Side::V4, LO, &vlan);
+        add(port::UDP6_VLAN, Mode::Gue, Side::V6, LO, &vlan);
+        add(port::UDP4_NARROW, Mode::Gue, Side::V4, LO, &narrow);
+        add(port::UDP6_NARROW, Mode::Gue, Side::V6, LO, &narrow);
         add(port::OPEN, Mode::Dsr, side, LO, &down);
         add(port::ALL_DISABLED, Mode::Dsr, side, LO, &|backend| backend.state = DISABLED);
         add(port::DSR_NARROW, Mode::Dsr, side, LO, &narrow);
@@ -146,6 +174,8 @@ impl Scene {
             (port::DSR_ROUTED, Mode::Dsr, side, neighbour(side)),
             (port::IN4_ROUTED, Mode::Ipip, Side::V4, neighbour(Side::V4)),
             (port::IN6_ROUTED, Mode::Ipip, Side::V6, neighbour(Side::V6)),
+            (port::UDP4_ROUTED, Mode::Gue, Side::V4, neighbour(Side::V4)),
+            (port::UDP6_ROUTED, Mode::Gue, Side::V6, neighbour(Side::V6)),
             (port::DSR_BEHIND, Mode::Dsr, side, routed(side)),
             (port::IN4_BEHIND, Mode::Ipip, Side::V4, routed(Side::V4)),
             (port::IN6_BEHIND, Mode::Ipip, Side::V6, routed(Side::V6)),
@@ -188,6 +218,11 @@ impl Scene {
             frame.tags.push(Tag::new(backend.vlan).with_priority(came.0, came.1));
         }
         frame
+    }
+
+    /// Bytes between the outer header and a packet in UDP.
+    pub const fn udp_overhead(&self) -> u16 {
+        if self.world.gue_variant == 0 { 8 + 4 } else { 8 }
     }
 
     /// Address of the backend behind a port.

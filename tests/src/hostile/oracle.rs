@@ -7,7 +7,7 @@ use crate::{
     both::{Program, Seen, Way},
     namespace::LO,
     packet::{rfc_1071, verify},
-    world::{EDGE_MAC, Side, VIRTUAL_MAC, octets},
+    world::{EDGE_MAC, GUE_PORT, Side, VIRTUAL_MAC, octets},
 };
 use edge_common::abi::{DecapExit, Exit, Verdict};
 
@@ -76,13 +76,22 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
     }
     match exit {
         exit if is_made_here(exit) => verify::checksums(out),
-        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply => {
+        Exit::DsrTx
+        | Exit::DsrRedirect
+        | Exit::IpipTx
+        | Exit::IpipRedirect
+        | Exit::GueTx
+        | Exit::GueRedirect
+        | Exit::EchoReply => {
+            if matches!(exit, Exit::GueTx | Exit::GueRedirect) && !is_gue(out) {
+                return Err(format!("{exit:?}: sent something else than a tunnel packet in UDP"));
+            }
             let Some(packet) = Packet::of(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
             if !packet.whole {
                 return Err(format!("{exit:?}: sent a packet that is longer than its frame"));
             }
             let was_right = Packet::of(came).is_some_and(|packet| packet.header_is_right);
-            let made_here = matches!(exit, Exit::IpipTx | Exit::IpipRedirect | Exit::EchoReply);
+            let made_here = !matches!(exit, Exit::DsrTx | Exit::DsrRedirect);
             if (was_right || made_here) && !packet.header_is_right {
                 return Err(format!("{exit:?}: the header's checksum was right before"));
             }
@@ -90,6 +99,24 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a frame carries UDP from a dynamic port to the port of tunnel packets, whole, without a checksum, and behind that the packet
+/// of either variant.
+fn is_gue(frame: &[u8]) -> bool {
+    let Some(packet) = network(frame) else { return false };
+    let datagram = match packet.first().map(|first| first >> 4) {
+        Some(4) if packet.get(9) == Some(&17) => packet.get(20..),
+        Some(6) if packet.get(6) == Some(&17) => packet.get(40..),
+        _ => None,
+    };
+    let Some([source, _, to_high, to_low, high, low, 0, 0, inside @ ..]) = datagram else { return false };
+    let is_inner = matches!(inside, [0x40..=0x4f | 0x60..=0x6f, ..] | [0, 4, 0, 0, 0x40..=0x4f, ..])
+        || matches!(inside, [0, 41, 0, 0, 0x60..=0x6f, ..]);
+    *source >= 0xc0
+        && [*to_high, *to_low] == GUE_PORT.to_be_bytes()
+        && usize::from(u16::from_be_bytes([*high, *low])) == 8 + inside.len()
+        && is_inner
 }
 
 /// Whether it is by this exit that an answer leaves of which every byte is the edge's own, but for what it quotes.
@@ -125,7 +152,7 @@ pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
                 return Err(format!("{exit:?}: an answer of {} bytes to {}", out.len(), came.len()));
             }
         }
-        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect => {
+        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::GueTx | Exit::GueRedirect => {
             let Some(came) = network(came) else { return Err(format!("{exit:?}: sent something that was no IP")) };
             let Some(out) = network(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
             // A tunnel's header, or none.
@@ -204,7 +231,8 @@ impl Packet {
                 Some(Self {
                     for_a_vip: VIPS_V4.iter().any(|vip| packet[16..20] == octets(*vip)[..4]),
                     for_anycast: packet[16..19] == octets(Side::V4.anycast())[..3],
-                    for_a_tunnel: packet[16..20] == octets(Side::V4.tunnel())[..4],
+                    for_a_tunnel: packet[16..20] == octets(Side::V4.tunnel())[..4]
+                        || packet[16..19] == octets(Side::V4.range())[..3],
                     whole,
                     header_is_right: whole && rfc_1071(&[&packet[..header]]) == 0,
                 })
@@ -212,7 +240,8 @@ impl Packet {
             [0x86, 0xdd] if packet.len() >= 40 => Some(Self {
                 for_a_vip: VIPS_V6.iter().any(|vip| packet[24..40] == octets(*vip)),
                 for_anycast: packet[24..39] == octets(Side::V6.anycast())[..15],
-                for_a_tunnel: packet[24..40] == octets(Side::V6.tunnel()),
+                for_a_tunnel: packet[24..40] == octets(Side::V6.tunnel())
+                    || packet[24..39] == octets(Side::V6.range())[..15],
                 whole: packet[0] >> 4 == 6 && 40 + number(4) <= packet.len(),
                 header_is_right: true,
             }),

@@ -39,6 +39,8 @@ pub struct Configuration {
     pub translated: bool,
     /// More lines of each TCP service.
     pub tcp: String,
+    /// Whether packets to the providers go in UDP.
+    pub gue: bool,
     /// Members of pools, by the pool's name, that have not the default weight: another one, or none since they are left out.
     pub weights: BTreeMap<(String, Backend), Option<u32>>,
 }
@@ -55,6 +57,7 @@ impl Default for Configuration {
             services: SERVICES.to_vec(),
             translated: false,
             tcp: String::new(),
+            gue: false,
             weights: BTreeMap::new(),
         }
     }
@@ -121,6 +124,7 @@ impl Configuration {
         let mode = match service.part {
             _ if self.translated => "nat",
             Part::Lan => "dsr",
+            Part::Wan if self.gue => "gue",
             Part::Wan => "ipip",
         };
         let (protocol, more) = match service.protocol {

@@ -32,12 +32,8 @@ impl Lab {
         self.decapsulate_with(edge_ctl, &[])
     }
 
-    /// The same, and what a tunnel takes is left to ICMP to tell.
-    pub fn decapsulate_keeping_mss(&self, edge_ctl: &Path) -> Result<()> {
-        self.decapsulate_with(edge_ctl, &["--keep-mss"])
-    }
-
-    fn decapsulate_with(&self, edge_ctl: &Path, more: &[&str]) -> Result<()> {
+    /// The same with more options.
+    pub fn decapsulate_with(&self, edge_ctl: &Path, more: &[&str]) -> Result<()> {
         let edges = [EDGE_V4.to_string(), EDGE_V6.to_string()];
         let vips: Vec<_> = vips().iter().map(ToString::to_string).collect();
         let from = edges.iter().flat_map(|edge| ["--from", edge]);

@@ -116,7 +116,7 @@ impl Lab {
         }
         if let Some(edge_ctl) = &options.edge_ctl {
             if prepared {
-                lab.decapsulate(edge_ctl)?;
+                lab.decapsulate_with(edge_ctl, if options.configuration.gue { &["--gue"] } else { &[] })?;
             }
             lab.install_edge(edge_ctl, &options.configuration.text())?;
         }

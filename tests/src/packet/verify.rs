@@ -1,6 +1,7 @@
 //! Checks the checksums that stand in a frame's bytes, whoever wrote them.
 
 use super::{checksum::rfc_1071, protocol};
+use crate::world::GUE_PORT;
 
 /// Checks every checksum of a frame: IPv4 headers, and TCP, UDP, ICMP and ICMPv6, through tunnels.
 ///
@@ -47,8 +48,22 @@ fn v6(packet: &[u8]) -> Result<(), String> {
     upper(next, payload, &pseudo)
 }
 
+/// Whether it is a tunnel packet in UDP without a checksum.
+fn is_gue(datagram: &[u8]) -> bool {
+    datagram.len() > 8 && datagram[2..4] == GUE_PORT.to_be_bytes() && datagram[6..8] == [0; 2]
+}
+
+fn gue(inside: &[u8]) -> Result<(), String> {
+    match inside {
+        [0x40..=0x4f, ..] | [0, 4, 0, 0, ..] => v4(if inside[0] == 0 { &inside[4..] } else { inside }),
+        [0x60..=0x6f, ..] | [0, 41, 0, 0, ..] => v6(if inside[0] == 0 { &inside[4..] } else { inside }),
+        _ => Ok(()),
+    }
+}
+
 fn upper(number: u8, payload: &[u8], pseudo: &[u8]) -> Result<(), String> {
     let (name, sum) = match number {
+        protocol::UDP if is_gue(payload) => return gue(&payload[8..]),
         protocol::IPV4 => return v4(payload),
         protocol::IPV6 => return v6(payload),
         protocol::TCP => ("TCP", rfc_1071(&[pseudo, payload])),

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use edge_common::{
     abi::{
-        BackendNumber, CELL, Cell, Family, Generation, NatChoice, NatHead, NatSource, Pool, SLOTS_PER_CELL, Service,
-        ServiceKeyV4, ServiceKeyV6, Slot, SlotAddress, SlotCell, State, Target, Tracking, VIP_ENTRY, slot_address,
+        BackendNumber, CELL, Cell, Family, Generation, Mode, NatChoice, NatHead, NatSource, Pool, SLOTS_PER_CELL,
+        Service, ServiceKeyV4, ServiceKeyV6, Slot, SlotAddress, SlotCell, State, Target, Tracking, VIP_ENTRY,
+        slot_address,
     },
     host::{Memory, Nat},
     lookup::service_index::Key,
@@ -79,6 +80,8 @@ impl World {
         memory.mtus = [(LO, 65_536)].into();
         memory.decap_addresses.clone_from(&self.decap_addresses);
         memory.decap_vips.clone_from(&self.decap_vips);
+        memory.decap_edges.clone_from(&self.decap_edges);
+        memory.decap_settings = self.decap_settings;
         let generation = &mut memory.published.generations[ACTIVE as usize];
         *generation = Generation {
             number: 7,
@@ -95,6 +98,12 @@ impl World {
         };
         generation.tunnel_source_v4.copy_from_slice(&octets(Side::V4.tunnel())[..4]);
         generation.tunnel_source_v6 = octets(Side::V6.tunnel());
+        let of = |side: Side| octets(if self.ranges { side.range() } else { side.tunnel() });
+        generation.tunnel_range_v4.copy_from_slice(&of(Side::V4)[..4]);
+        generation.tunnel_range_v6 = of(Side::V6);
+        let hosts = if self.ranges { 0xff_u32.to_be() } else { 0 };
+        (generation.tunnel_hosts_v4, generation.tunnel_hosts_v6) = (hosts, hosts);
+        (generation.gue_port, generation.gue_variant) = (super::GUE_PORT.to_be_bytes(), self.gue_variant);
 
         for (number, pool) in self.pools.iter().enumerate() {
             let laid_out = self.lay_out(pool, &mut memory.candidates);
@@ -176,6 +185,10 @@ impl World {
         }
     }
 
+    fn forwards(&self, mode: Mode) -> Mode {
+        if self.ranges && mode == Mode::Ipip { Mode::IpipRange } else { mode }
+    }
+
     fn index(&self, memory: &mut Memory) {
         let mut keys = self.strays.clone();
         for (number, service) in self.services.iter().enumerate() {
@@ -198,7 +211,9 @@ impl World {
                 .is_some_and(|plan| plan.quic_cid.is_some() && plan.tracking == Tracking::Quic);
             let target = if is_routed { target.by_connection() } else { target };
             let target = match self.services.get(usize::from(service)) {
-                Some(service) => target.with_flows(service.tracking, service.affinity).with_mode(service.mode),
+                Some(service) => {
+                    target.with_flows(service.tracking, service.affinity).with_mode(self.forwards(service.mode))
+                }
                 None => target,
             };
             let is_host = target.is_vip() && self.host_vips.contains(&vip);

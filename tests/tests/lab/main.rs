@@ -8,6 +8,7 @@ mod fabric;
 mod faults;
 mod flows;
 mod generic;
+mod gue;
 mod http;
 mod includes;
 mod judging;

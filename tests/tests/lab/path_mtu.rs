@@ -18,6 +18,8 @@ const UPLOAD: usize = 1_000_000;
 const NARROW: u32 = 1400;
 /// The same for a link on the way to the clients.
 const NARROWER: u32 = 1300;
+/// Bytes of a UDP header, which a tunnel in UDP adds.
+const UDP: u32 = 8;
 /// Of an Ethernet link, which the clients believe to have all the way.
 const WIDE: u32 = 1500;
 
@@ -46,6 +48,17 @@ fn an_upload_completes_through_a_narrow_link_behind_the_edge() {
     for service in bulk().filter(|service| service.part == Part::Wan) {
         let exchange = world.upload(service);
         let segments = [WIDE, NARROW - tunnel(service)].map(|mtu| segment(service, mtu));
+        assert_eq!(exchange.segments, segments, "{}", service.name);
+    }
+}
+
+/// The router quotes a packet in UDP, of which the edge reads the flow behind that.
+#[test]
+fn an_upload_in_udp_completes_through_a_narrow_link_behind_the_edge() {
+    let world = Narrow::with(true, |lab| narrow(lab, &["provider-a", "provider-b"], NARROW));
+    for service in bulk().filter(|service| service.part == Part::Wan) {
+        let exchange = world.upload(service);
+        let segments = [WIDE, NARROW - tunnel(service) - UDP].map(|mtu| segment(service, mtu));
         assert_eq!(exchange.segments, segments, "{}", service.name);
     }
 }
@@ -112,6 +125,11 @@ struct Narrow {
 impl Narrow {
     /// `narrow` makes some way narrow before the load balancer looks.
     fn new(narrow: impl FnOnce(&Lab) -> Result<()>) -> Self {
+        Self::with(false, narrow)
+    }
+
+    /// The same, in UDP if `gue`.
+    fn with(gue: bool, narrow: impl FnOnce(&Lab) -> Result<()>) -> Self {
         let mut lab = Lab::up(&Options::default()).expect("the lab comes up");
         let echoes = Backend::all().map(|backend| {
             let [v4, v6] = [Family::V4, Family::V6].map(|family| backend.provider.router(family));
@@ -122,9 +140,11 @@ impl Narrow {
         let echoes = echoes.collect::<Result<_>>().expect("backends echo");
         narrow(&lab).expect("a way becomes narrow");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
-        lab.decapsulate_keeping_mss(&edge_ctl).expect("backends decapsulate");
+        // What a tunnel takes is left to ICMP to tell.
+        let more = if gue { &["--keep-mss", "--gue"][..] } else { &["--keep-mss"] };
+        lab.decapsulate_with(&edge_ctl, more).expect("backends decapsulate");
         let services = SERVICES.into_iter().chain(bulk()).chain(late()).collect();
-        let configuration = Configuration { services, ..Configuration::default() };
+        let configuration = Configuration { services, gue, ..Configuration::default() };
         lab.install_edge(&edge_ctl, &configuration.text()).expect("the load balancer starts");
         lab.wait_for_health(|_| "up").expect("every backend is seen up");
         Self { _echoes: echoes, lab }

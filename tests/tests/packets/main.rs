@@ -12,6 +12,7 @@ mod peers;
 mod probes;
 
 mod slow;
+mod spread;
 mod any_port;
 mod select;
 mod flows;

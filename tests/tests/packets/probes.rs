@@ -43,7 +43,7 @@ impl probe::Probes for None {
 #[test]
 fn a_probe_is_sent_as_a_clients_packet_is() {
     let scene = Scene::new();
-    let (mut dsr, mut ipip) = (0, 0);
+    let (mut dsr, mut ipip, mut gue) = (0, 0, 0);
     for case in cases::all(&scene) {
         let (memory, mut came) = (scene.world.memory(), Frame::new(&case.frame));
         let outcome = pipeline::process(&mut came, &memory);
@@ -51,6 +51,7 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
         let (mode, count) = match outcome.exit {
             Exit::DsrTx | Exit::DsrRedirect => (Mode::Dsr, &mut dsr),
             Exit::IpipTx | Exit::IpipRedirect => (Mode::Ipip, &mut ipip),
+            Exit::GueTx | Exit::GueRedirect => (Mode::Gue, &mut gue),
             _ => continue,
         };
         let route = ProbeRoute { door: 7, backend: memory.last_backend(), mode: mode as u8, reserved: 0 };
@@ -68,8 +69,8 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
         assert_eq!(probe::send(&mut nobodys, &memory, &None), Option::None);
         assert_eq!(nobodys.bytes(), &case.frame[..], "what is no probe's is not touched");
     }
-    println!("{dsr} by dsr, {ipip} by ipip");
-    assert!(dsr > 50 && ipip > 50, "{dsr} by dsr, {ipip} by ipip");
+    println!("{dsr} by dsr, {ipip} by ipip, {gue} by gue");
+    assert!(dsr > 50 && ipip > 50 && gue > 50, "{dsr} by dsr, {ipip} by ipip, {gue} by gue");
 }
 
 /// One flow is that of a probe: from `edge` to `vip`, told by these four bytes from others between the two.

@@ -15,6 +15,7 @@ const HEAD: f64 = 1.7;
 const RETURN: f64 = 1.5;
 const FAMILY: f64 = 1.15;
 const UDP: f64 = 1.05;
+const GUE: f64 = 1.15;
 const FLOWS: f64 = 1.2;
 const UNCONCERNED: f64 = 1.15;
 const READS: f64 = 1.3;
@@ -37,6 +38,10 @@ pub(super) fn table(results: &Results) -> Table<'static> {
         let of = |mode, family, protocol| steady(mode, family, protocol, flows);
         let head = of("ipip", "4in4", "tcp").map(|row| row.ratio_head);
         add("ipip 4in4 tcp".to_owned(), "moves the head", flows, HEAD, head);
+        for family in ["4in4", "6in6"] {
+            let measured = over(of("gue", family, "tcp"), of("ipip", family, "tcp"));
+            add(format!("gue {family} tcp"), &format!("ipip {family} tcp"), flows, GUE, measured);
+        }
         for (mode, v4, v6) in [("ipip", "4in4", "6in6"), ("dsr", "4", "6")] {
             let measured = over(of(mode, v6, "tcp"), of(mode, v4, "tcp"));
             add(format!("{mode} {v6} tcp"), &format!("{mode} {v4} tcp"), flows, FAMILY, measured);

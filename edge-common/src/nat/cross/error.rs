@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// Groups of four bytes in the longest header that is taken out of a quotation.
-const MAX_HEADER: usize = 16;
+/// Bytes of the longest header that is taken out of a quotation.
+const MAX_HEADER: usize = 64;
 /// Bytes of an ICMP header.
 const ICMP: usize = 8;
 
@@ -139,10 +139,10 @@ fn quote<F: Errors, G: Crossed, P: Places, M: Maps>(
     let given = G::sum(&G::made(&carried::<F>(quoted, layout, location.protocol, &now)));
     // From whom it goes, to whom: as the quoted packet, the other way round.
     let given = G::pseudo(now.destination, now.source, layout.now).and(given);
-    if about.header > const { 4 * MAX_HEADER } || after(G::MADE, layout.now) > G::LONGEST_ERROR {
+    if about.header > MAX_HEADER || after(G::MADE, layout.now) > G::LONGEST_ERROR {
         return Err(Exit::NatNoError);
     }
-    let taken = Sum(0).packet::<P, MAX_HEADER>(packet, layout.l3, about.header).ok_or(Exit::Malformed)?.and(came);
+    let taken = Sum(0).packet(packet, layout.l3, about.header).ok_or(Exit::Malformed)?.and(came);
     let message: Message = packet.load(layout.icmp).ok_or(Exit::Malformed)?;
     let [type_, code, x, y, a, b, c, d] = message;
     let taken = taken.word([type_, code]).words([a, b, c, d]);

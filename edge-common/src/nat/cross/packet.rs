@@ -33,8 +33,8 @@ pub(super) const OFFSETS: usize = 0x3fff;
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
 const UDP_LENGTH: usize = 4;
-/// Groups of four bytes in the longest datagram whose checksum is computed: 1,500 bytes.
-const MAX_DATAGRAM: usize = 375;
+/// Bytes of the longest datagram whose checksum is computed.
+const MAX_DATAGRAM: usize = 1_500;
 /// Bytes of headers before the data of a segment over IPv6.
 const SEGMENT_HEADERS: u32 = 60;
 
@@ -227,13 +227,13 @@ fn sum<P: Packet>(packet: &mut P, offset: usize, payload: usize, now: &Ends) -> 
     if bytes > payload {
         return Err(Exit::Malformed);
     }
-    if bytes > const { 4 * MAX_DATAGRAM } {
+    if bytes > MAX_DATAGRAM {
         return Err(Exit::NatNoChecksum);
     }
     let addresses =
         pair(pair(pair(pair(Sum(0), now.source[0]), now.source[1]), now.destination[0]), now.destination[1]);
     let pseudo = addresses.word([0, protocol::UDP]).word(length);
-    let sum = pseudo.packet::<P, MAX_DATAGRAM>(packet, offset, bytes).ok_or(Exit::Malformed)?.finish();
+    let sum = pseudo.packet(packet, offset, bytes).ok_or(Exit::Malformed)?.finish();
     let check = if sum == [0; 2] { [0xff; 2] } else { sum };
     packet.store(after(offset, UDP_CHECKSUM), check).ok_or(Exit::Malformed)
 }

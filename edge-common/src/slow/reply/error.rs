@@ -9,9 +9,6 @@ use crate::wire::{
     packet::{Packet, after},
 };
 
-/// Groups of four bytes in the longest quotation.
-const MAX_QUOTED: usize = 308;
-
 /// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `detail` goes into its
 /// last two bytes: the MTU of "too big", the pointer of a parameter problem, else 0. False if the frame's length can't be changed.
 #[inline(never)]
@@ -42,7 +39,7 @@ fn write<F: Reply, P: Packet>(
     let check = F::pseudo_header(packet.view(quotation)?, F::ICMP, length)
         .word([type_, code])
         .word([high, low])
-        .packet::<P, MAX_QUOTED>(packet, quotation, quoted)?
+        .packet(packet, quotation, quoted)?
         .finish();
     let answer = F::answer(packet.view(quotation)?, F::ICMP, length);
     packet.store(link.l3, answer)?;

@@ -51,7 +51,7 @@ impl Reply for V4 {
     #[inline(always)]
     fn is_intact<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> bool {
         let length = usize::from(header.vihl & 0x0f) * 4;
-        checksum::Sum(0).packet::<P, 15>(packet, l3, length).is_some_and(|sum| sum.finish() == [0; 2])
+        checksum::Sum(0).packet(packet, l3, length).is_some_and(|sum| sum.finish() == [0; 2])
     }
 
     #[inline(always)]

@@ -23,9 +23,9 @@ use crate::{
     },
 };
 
-/// Groups of four bytes in the longest segment whose checksum is computed: 1,500 bytes, as Ethernet has them. A longer one is
+/// Bytes of the longest segment whose checksum is computed, as Ethernet has them. A longer one is
 /// not answered; what its sender sends next, when it hears nothing, is as a rule shorter.
-const MAX_SEGMENT: usize = 375;
+const MAX_SEGMENT: usize = 1_500;
 
 /// Whether the frame may be answered as was decided.
 #[inline(always)]
@@ -68,10 +68,9 @@ fn resettable<F: Reply, P: Packet>(packet: &P, link: Link, offset: usize) -> Opt
     let offset = packet.merge_paths(offset, FARTHEST);
     let [was] = packet.load(after(offset, FLAGS))?;
     let length = after(link.l3, F::length(header)).wrapping_sub(offset);
-    if was & flags::RST != 0 || !(TcpHdr::LEN..=4 * MAX_SEGMENT).contains(&length) {
+    if was & flags::RST != 0 || !(TcpHdr::LEN..=MAX_SEGMENT).contains(&length) {
         return None;
     }
-    let sum =
-        F::pseudo_header(header, protocol::TCP, length as u16).packet::<P, MAX_SEGMENT>(packet, offset, length)?;
+    let sum = F::pseudo_header(header, protocol::TCP, length as u16).packet(packet, offset, length)?;
     Some(sum.finish() == [0; 2])
 }

@@ -70,10 +70,23 @@ fn tunnelled(edge: Ipv4Addr, vip: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
+/// The same in UDP to `port`.
+fn in_udp(edge: Ipv4Addr, vip: Ipv4Addr, port: u16) -> Vec<u8> {
+    let inner = tunnelled(edge, vip)[34..].to_vec();
+    let length = u16::try_from(8 + inner.len()).unwrap();
+    let words = [51_234, port, length, 0].map(u16::to_be_bytes).concat();
+    let mut frame = tunnelled(edge, vip)[..14].to_vec();
+    frame.extend(header(17, edge, Ipv4Addr::new(10, 0, 0, 1), &[words, inner].concat()));
+    frame
+}
+
 /// Sends `count` tunnel packets of `edge` for `vip` from the peer, one each `pause`.
 fn send(lab: &Lab, edge: [u8; 4], vip: [u8; 4], count: usize, pause: Duration) -> std::thread::JoinHandle<()> {
+    send_frames(lab, tunnelled(edge.into(), vip.into()), count, pause)
+}
+
+fn send_frames(lab: &Lab, frame: Vec<u8>, count: usize, pause: Duration) -> std::thread::JoinHandle<()> {
     lab.in_peer(move || {
-        let frame = tunnelled(edge.into(), vip.into());
         // SAFETY: no pointers are involved; the result is checked before use.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
         assert!(raw >= 0);
@@ -185,6 +198,40 @@ fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_wa
             assert_eq!(status[list], serde_json::json!([only]), "{list}");
         }
     });
+}
+
+#[test]
+fn takes_packets_in_udp_and_edges_of_a_prefix_where_it_is_told_so() {
+    for mode in ["native", "generic"] {
+        in_bpf_lab(|lab, pins| {
+            let send_in_udp = |port| {
+                let frame = in_udp(FIRST.into(), VIP.into(), port);
+                send_frames(lab, frame, 1, Duration::from_millis(20)).join().unwrap();
+            };
+            let line = format!("--interface edge0 --mode {mode} --from 10.0.0.0/24 --from fd00::2 --vip 192.0.2.10");
+            let said = decap(pins, &line).unwrap();
+            let from = "from 10.0.0.0/24, fd00::2 to 10.0.0.1, fd00::1, for 192.0.2.10 (";
+            assert!(said.contains(from) && said.contains("segments of 1420 bytes at most"), "{said}");
+            send_one(lab, FIRST);
+            send_one(lab, [10, 0, 0, 77]);
+            send_one(lab, [10, 0, 1, 2]);
+            send_in_udp(6080);
+            assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (2, 1));
+            for (taken, option, port) in [(3, "--gue", 6080), (4, "--gue=7000", 7000)] {
+                let said = decap(pins, &format!("{line} {option}")).unwrap();
+                assert!(said.contains(&format!("to 10.0.0.1, fd00::1, also in UDP to port {port}, for ")), "{said}");
+                assert!(said.contains("segments of 1408 bytes at most, over IPv6 of 1388\n"), "{said}");
+                send_in_udp(port);
+                send_in_udp(port + 1);
+                assert_eq!(packets(pins, "decapsulated"), taken);
+                let status = decap(pins, "--interface edge0 --status --json").unwrap();
+                let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+                assert_eq!(status["gue"], port);
+                assert_eq!(status["from"], serde_json::json!(["10.0.0.0/24", "fd00::2"]));
+            }
+            assert!(decap(pins, &format!("{line} --gue=0")).unwrap_err().contains("0 is not in 1.."));
+        });
+    }
 }
 
 #[test]

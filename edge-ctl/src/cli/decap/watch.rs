@@ -156,12 +156,12 @@ impl Watcher<'_> {
 /// As it is read from the maps.
 fn sorted(accepted: &Accepted) -> Accepted {
     let mut sorted = accepted.clone();
-    for list in [&mut sorted.from, &mut sorted.to] {
+    for list in [&mut sorted.from, &mut sorted.vips] {
         list.sort_unstable();
         list.dedup();
     }
-    sorted.vips.sort_unstable();
-    sorted.vips.dedup();
+    sorted.to.sort_unstable();
+    sorted.to.dedup();
     sorted
 }
 

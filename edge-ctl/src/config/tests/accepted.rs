@@ -1,5 +1,7 @@
 //! What good files give.
 
+use std::net::Ipv4Addr;
+
 use std::io::Write as _;
 
 use super::*;
@@ -42,7 +44,7 @@ fn a_small_file_gets_the_defaults() {
         config.interfaces,
         [Interface { name: "eth0".to_owned(), mode: AttachMode::Native, virtual_macs: Vec::new() }]
     );
-    assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), source_v6: None });
+    assert_eq!(config.tunnel, Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), ..Tunnel::default() });
     assert_eq!(config.text, GOOD);
     let probe = Probe {
         through: ProbeThrough::Service,

@@ -14,6 +14,7 @@ mod lists;
 mod mangled;
 mod refused;
 mod reported;
+mod tunnels;
 
 use std::path::Path;
 

@@ -138,7 +138,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         soak: _,
         reference_targets: _,
         interfaces: _,
-        tunnel: Tunnel { source_v4: _, source_v6: _ },
+        tunnel: Tunnel { source_v4: _, source_v6: _, range_v4: _, range_v6: _, gue_port: _, gue_variant: _ },
         nat: Nat { source_v4: _, source_v6: _, ports: _ },
         limits: _,
         pools: _,
@@ -156,6 +156,10 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
     });
     changes.note("tunnel.source_v4", &old.tunnel.source_v4, &new.tunnel.source_v4, optional);
     changes.note("tunnel.source_v6", &old.tunnel.source_v6, &new.tunnel.source_v6, optional);
+    changes.note("tunnel.source_v4_range", &old.tunnel.range_v4, &new.tunnel.range_v4, optional);
+    changes.note("tunnel.source_v6_range", &old.tunnel.range_v6, &new.tunnel.range_v6, optional);
+    changes.note("tunnel.gue_port", &old.tunnel.gue_port, &new.tunnel.gue_port, ToString::to_string);
+    changes.note("tunnel.gue_variant", &old.tunnel.gue_variant, &new.tunnel.gue_variant, ToString::to_string);
     let addresses = |nat: &Nat| nat.sources().map(|source| source.to_string()).collect::<Vec<_>>().join(", ");
     changes.note("nat.source", &addresses(&old.nat), &addresses(&new.nat), Clone::clone);
     changes.note("nat.ports", &old.nat.ports, &new.nat.ports, ToString::to_string);

@@ -114,7 +114,8 @@ fn service_status(
         ports: service.ports.iter().map(ToString::to_string).collect(),
         mode: match service.mode {
             Mode::Dsr => "dsr",
-            Mode::Ipip => "ipip",
+            Mode::Ipip | Mode::IpipRange => "ipip",
+            Mode::Gue => "gue",
             Mode::Nat => "nat",
         }
         .to_owned(),

@@ -32,7 +32,7 @@ fn check_told(both: &Both, flow: Flow, packet: &Ip, mtu: u16) {
 fn ipv6_is_told_1280_where_less_would_fit_and_ipv4_what_fits() {
     for_each_flow(|both, flow| {
         let owner = usize::from(flow.owner(both));
-        let overhead = flow.tunnel().map_or(0, |tunnel| if tunnel == Side::V4 { 20 } else { 40 });
+        let overhead = flow.overhead(&both.world);
         for (egress, path) in NARROW {
             both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (egress, path));
             let told = if flow.side == Side::V6 { LEAST } else { 1270 - overhead };
@@ -52,7 +52,7 @@ fn ipv6_of_1280_bytes_goes_on_in_ipv4_that_routers_may_fragment() {
         let owner = usize::from(flow.owner(both));
         for (egress, path) in NARROW {
             both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (egress, path));
-            let fits = 1270 - flow.tunnel().map_or(0, |tunnel| if tunnel == Side::V4 { 20 } else { 40 });
+            let fits = 1270 - flow.overhead(&both.world);
             forwarded(both, flow, &of_length(flow, fits));
             for length in [fits + 1, LEAST] {
                 let packet = of_length(flow, length);

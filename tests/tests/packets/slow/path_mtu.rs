@@ -6,7 +6,7 @@ use edge_common::abi::{Backend, BackendNumber, Exit};
 use edge_tests::{
     both::{Both, Way},
     cases::scene::{labelled, to_tunnel, tunnelled_to},
-    packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, protocol},
+    packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, Udp, protocol},
     world::Side,
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn for_each_tunnel(mut test: impl FnMut(&mut Both, Flow, Side) + Send
             test(both, flow, tunnel);
         }
     });
-    assert_eq!(tunnelled().len(), 8);
+    assert_eq!(tunnelled().len(), 16);
 }
 
 fn address(both: &Both, backend: BackendNumber) -> IpAddr {
@@ -46,7 +46,10 @@ pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
 
 /// `inner` as a packet of the flow in its tunnel to `backend`.
 fn within(both: &Both, flow: Flow, backend: BackendNumber, inner: Ip) -> Ip {
-    let outer = tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), inner);
+    let mut outer = tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), inner.clone());
+    if flow.is_in_udp() {
+        outer.payload = Payload::Udp(both.world.in_udp(flow.label(), &inner));
+    }
     labelled(outer, flow.label(), u16::MAX)
 }
 
@@ -182,7 +185,7 @@ fn a_quote_cut_off_before_the_ports_teaches_nothing() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
         let quoted = outer(both, flow, owner).bytes();
-        let least = header(tunnel) + header(flow.side) + 4;
+        let least = usize::from(flow.overhead(&both.world)) + header(flow.side) + 4;
         for length in 0..=quoted.len() {
             assert_eq!(
                 is_learnt(both, &too_big(tunnel, 1_300, &quoted[..length])),
@@ -226,7 +229,8 @@ fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
             assert!(!is_learnt(both, &frame), "{flow:?}: what it quotes stands too far behind");
             // Also when something like it stands 256 bytes before.
             let mut extension = Extension::filler(protocol::DESTINATION, 31);
-            extension.rest[47..][..header(flow.side)].copy_from_slice(&quoted[40..][..header(flow.side)]);
+            let inside = usize::from(flow.overhead(&both.world));
+            extension.rest[47..][..header(flow.side)].copy_from_slice(&quoted[inside..][..header(flow.side)]);
             let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
             ip.extensions = vec![extension];
             assert!(!is_learnt(both, &frame), "{flow:?}: that is not what it quotes");
@@ -267,6 +271,21 @@ fn an_error_that_is_made_up_teaches_nothing() {
             }
             assert!(!quotes(&forged), "{flow:?}: bit {bit} of what the flow is told by");
         }
+        let of = |change: &dyn Fn(&mut Udp)| {
+            let mut forged = real.clone();
+            let Payload::Udp(udp) = &mut forged.payload else { panic!("a datagram") };
+            change(udp);
+            forged
+        };
+        if flow.is_in_udp() {
+            for bit in 0..14 {
+                assert!(!quotes(&of(&|udp| udp.source ^= 1 << bit)), "{flow:?}: bit {bit} of its port");
+            }
+            assert!(!quotes(&of(&|udp| udp.destination += 1)), "{flow:?}: to another port");
+            for (at, byte) in [(0, 1), (0, 0x20), (0, 0x80), (1, 6), (2, 1), (3, 1)] {
+                assert!(!quotes(&of(&|udp| udp.data[at] = byte)), "{flow:?}: {byte} in its header");
+            }
+        }
         if tunnel == Side::V4 {
             let without = Ip { dont_fragment: false, ..real.clone() };
             assert!(!quotes(&without), "{flow:?}: no router may be too narrow for what it may fragment");
@@ -281,5 +300,40 @@ fn an_error_that_is_made_up_teaches_nothing() {
         assert_eq!(both.run(&damaged).way, Way::Edge(Exit::NotOurs), "{flow:?}: a checksum that is wrong");
         assert_eq!(learnt(both, owner), None);
         assert!(quotes(&real));
+    });
+}
+
+#[test]
+fn what_follows_udp_directly_is_found_in_a_quotation_too() {
+    for_each_tunnel(|both, flow, _| {
+        both.change(|world| world.gue_variant = 1);
+        let owner = flow.owner(both);
+        assert!(learns(both, flow, owner, 1_400), "{flow:?}");
+    });
+}
+
+/// In `ipip` with a range of sources, errors come to the flow's own.
+#[test]
+fn an_error_to_any_source_of_a_range_is_read_as_one_to_the_tunnels() {
+    for_each_tunnel(|both, flow, tunnel| {
+        both.change(|world| world.ranges = true);
+        let owner = flow.owner(both);
+        let mut quoted = outer(both, flow, owner);
+        if !flow.is_in_udp() {
+            assert!(!learns(both, flow, owner, 1_400), "{flow:?}: no packet of a flow comes from the one address");
+            quoted.source = both.world.ipip_source(tunnel, flow.label());
+        }
+        let mut error = too_big(tunnel, 1_400, &quoted.bytes());
+        let Network::Ip(ip) = &mut error.network else { panic!("an IP packet") };
+        ip.destination = quoted.source;
+        assert!(is_learnt(both, &error), "{flow:?}");
+        if !flow.is_in_udp() {
+            both.memory.path_mtus.borrow_mut().clear();
+            quoted.source = both.world.ipip_source(tunnel, flow.label() ^ 1);
+            let mut error = too_big(tunnel, 1_400, &quoted.bytes());
+            let Network::Ip(ip) = &mut error.network else { panic!("an IP packet") };
+            ip.destination = quoted.source;
+            assert!(!is_learnt(both, &error), "{flow:?}: another flow's source");
+        }
     });
 }

@@ -21,20 +21,27 @@ pub(crate) mod port {
     /// In tunnels of IPv4 and of IPv6.
     pub(crate) const IN4: u16 = 84;
     pub(crate) const IN6: u16 = 85;
-    pub(crate) const ALL: [u16; 3] = [DSR, IN4, IN6];
+    /// In UDP over IPv4 and over IPv6.
+    pub(crate) const UDP4: u16 = 86;
+    pub(crate) const UDP6: u16 = 87;
+    pub(crate) const ALL: [u16; 5] = [DSR, IN4, IN6, UDP4, UDP6];
 }
 
 pub(crate) fn world() -> World {
-    let mut world = World::new(SLOTS);
+    let mut world = World { gue_variant: 0, ..World::new(SLOTS) };
     let pools = Side::BOTH.map(|side| {
         let members = [0; 3].map(|_| world.backend(side, 1));
         world.pool(&members, 1)
     });
     for side in Side::BOTH {
         for protocol in [protocol::TCP, protocol::UDP] {
-            for (port, mode, of) in
-                [(port::DSR, Mode::Dsr, side), (port::IN4, Mode::Ipip, Side::V4), (port::IN6, Mode::Ipip, Side::V6)]
-            {
+            for (port, mode, of) in [
+                (port::DSR, Mode::Dsr, side),
+                (port::IN4, Mode::Ipip, Side::V4),
+                (port::IN6, Mode::Ipip, Side::V6),
+                (port::UDP4, Mode::Gue, Side::V4),
+                (port::UDP6, Mode::Gue, Side::V6),
+            ] {
                 let service = world.service(side.vip(), port, protocol, mode, &[pools[of as usize]]);
                 if protocol == protocol::UDP {
                     world.services[service as usize].tracking = Tracking::Learn;
@@ -121,14 +128,31 @@ impl Flow {
     /// The family of its tunnel.
     pub(crate) const fn tunnel(self) -> Option<Side> {
         match self.port {
-            port::IN4 => Some(Side::V4),
-            port::IN6 => Some(Side::V6),
+            port::IN4 | port::UDP4 => Some(Side::V4),
+            port::IN6 | port::UDP6 => Some(Side::V6),
             _ => None,
         }
     }
 
+    pub(crate) const fn is_in_udp(self) -> bool {
+        matches!(self.port, port::UDP4 | port::UDP6)
+    }
+
+    /// Bytes before its packets in a tunnel.
+    pub(crate) fn overhead(self, world: &World) -> u16 {
+        let outer = self.tunnel().map_or(0, |tunnel| if tunnel == Side::V4 { 20 } else { 40 });
+        let udp = if world.gue_variant == 0 { 8 + 4 } else { 8 };
+        if self.is_in_udp() { outer + udp } else { outer }
+    }
+
     pub(crate) const fn exit(self) -> Exit {
-        if self.tunnel().is_some() { Exit::IpipTx } else { Exit::DsrTx }
+        if self.is_in_udp() {
+            Exit::GueTx
+        } else if self.tunnel().is_some() {
+            Exit::IpipTx
+        } else {
+            Exit::DsrTx
+        }
     }
 
     /// Number of its service.
@@ -255,7 +279,18 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
         };
         assert_eq!(*to, octets(address));
         told_by = u32::from_be_bytes([a, b, c, d]);
-        sent = Ip::new(tunnel.tunnel(), address, Payload::Ip(Box::new(inner.clone())));
+        let payload = if flow.is_in_udp() {
+            let header = if tunnel == Side::V4 { 20 } else { 40 };
+            let source = u16::from_be_bytes([seen.frame[14 + header], seen.frame[15 + header]]);
+            assert!(source >= 0xc000, "{flow:?}: a dynamic port: {source}");
+            if tunnel == Side::V6 {
+                assert_eq!(u32::from(source), 0xc000 | told_by >> 6, "{flow:?}: it is by the flow, as the label is");
+            }
+            Payload::Udp(Udp { source, ..both.world.in_udp(0, &inner) })
+        } else {
+            Payload::Ip(Box::new(inner.clone()))
+        };
+        sent = Ip::new(tunnel.tunnel(), address, payload);
         sent.tos = inner.tos;
         match tunnel {
             Side::V4 => {

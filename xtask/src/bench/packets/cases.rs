@@ -34,16 +34,20 @@ const HUNDRED_THOUSAND: u32 = 1 << 17;
 const MILLION: u32 = 1 << 20;
 
 /// Every way to forward.
-const ROUTES: [Route; 6] = [
+const ROUTES: [Route; 8] = [
     Route { mode: "dsr", family: "4", vip: Side::V4, backends: Side::V4 },
     Route { mode: "dsr", family: "6", vip: Side::V6, backends: Side::V6 },
     TUNNEL_V4,
     TUNNEL_V6,
     Route { mode: "ipip", family: "4in6", vip: Side::V4, backends: Side::V6 },
     Route { mode: "ipip", family: "6in4", vip: Side::V6, backends: Side::V4 },
+    UDP_V4,
+    UDP_V6,
 ];
 const TUNNEL_V4: Route = Route { mode: "ipip", family: "4in4", vip: Side::V4, backends: Side::V4 };
 const TUNNEL_V6: Route = Route { mode: "ipip", family: "6in6", vip: Side::V6, backends: Side::V6 };
+const UDP_V4: Route = Route { mode: "gue", family: "4in4", vip: Side::V4, backends: Side::V4 };
+const UDP_V6: Route = Route { mode: "gue", family: "6in6", vip: Side::V6, backends: Side::V6 };
 const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
 /// What packets meet while a service is in transition, and which they are. In this order the fewest records change from one to
@@ -78,6 +82,7 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
         for content in contents {
             let all = route.mode == "ipip" && content == Content::TcpData;
             let is_tunnel = all && TUNNELS.iter().any(|tunnel| tunnel.family == route.family);
+            let all = all || route.mode == "gue" && content == Content::TcpData;
             if quick && is_tunnel {
                 // Beside rows of services in transition.
                 cases.push(route.case(content, State::Steady, HUNDRED_THOUSAND, &here));
@@ -175,6 +180,8 @@ pub(super) fn profiled() -> Vec<Case> {
         case(TUNNEL_V6, Content::TcpData, State::Steady),
         case(TUNNEL_V6, Content::TcpData, State::Extension),
         case(TUNNEL_V4, Content::TcpData, State::FirstFragment),
+        case(UDP_V4, Content::TcpData, State::Steady),
+        case(UDP_V6, Content::TcpData, State::Steady),
         case(dsr_v4, Content::TcpData, State::Steady),
         case(dsr_v6, Content::TcpData, State::Steady),
         case(TUNNEL_V4, Content::TcpData, State::NotOurs),
@@ -192,7 +199,7 @@ fn small(interface: u32) -> World {
     let mut all = forms(&ROUTES, &[Content::TcpData, Content::Udp]);
     for vip in [Side::V4, Side::V6] {
         for content in [Content::TcpData, Content::Udp] {
-            all.push(Form { vip, backends: None, ipip: true, protocol: content.protocol(vip) });
+            all.push(Form { vip, backends: None, mode: "ipip", protocol: content.protocol(vip) });
         }
     }
     World { services: 1, ports: 1, backends: 3, slots: USUAL_SLOTS, interface, forms: all, table: None }
@@ -205,13 +212,13 @@ fn forms(routes: &[Route], contents: &[Content]) -> Vec<Form> {
 impl Route {
     fn form(self, content: Content) -> Form {
         let protocol = content.protocol(self.vip);
-        Form { vip: self.vip, backends: Some(self.backends), ipip: self.mode == "ipip", protocol }
+        Form { vip: self.vip, backends: Some(self.backends), mode: self.mode, protocol }
     }
 
     fn case(self, content: Content, state: State, flows: u32, world: &World) -> Case {
         let place = match state {
-            // An address that is nobody's.
-            State::NotOurs => 200,
+            // An address that is nobody's, and that no bit of theirs stands for.
+            State::NotOurs => 199,
             // Any VIP answers for itself.
             State::Echo | State::IcmpError => self.place(Content::TcpData, state, world),
             _ => self.place(content, state, world),
@@ -272,6 +279,7 @@ impl Route {
             State::Decapsulated => return Leaving::decap(DecapExit::Decapsulated, -header(self.backends)),
             State::NotTunnel => return Leaving::decap(DecapExit::NotTunnel, 0),
             _ if self.mode == "dsr" => (Exit::DsrTx, -tag),
+            _ if self.mode == "gue" => (Exit::GueTx, header(self.backends) + 8 - tag),
             _ => (Exit::IpipTx, header(self.backends) - tag),
         };
         let most = if exit == Exit::RejectReset {

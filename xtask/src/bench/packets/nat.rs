@@ -139,7 +139,7 @@ struct Bench {
 
 impl Bench {
     fn load(flows: u32) -> Result<Self> {
-        let form = Form { vip: Side::V4, backends: Some(Side::V4), ipip: false, protocol: protocol::TCP };
+        let form = Form { vip: Side::V4, backends: Some(Side::V4), mode: "dsr", protocol: protocol::TCP };
         let world = World {
             services: 1,
             ports: 1,

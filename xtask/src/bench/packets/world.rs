@@ -15,7 +15,7 @@ use edge_common::{
         candidates::{self, Member},
         service_index,
     },
-    wire::protocol,
+    wire::{gue, protocol},
 };
 use edge_tests::world;
 
@@ -52,7 +52,8 @@ pub(super) enum Side {
 pub(super) struct Form {
     pub(super) vip: Side,
     pub(super) backends: Option<Side>,
-    pub(super) ipip: bool,
+    /// As in a configuration.
+    pub(super) mode: &'static str,
     pub(super) protocol: u8,
 }
 
@@ -137,7 +138,11 @@ impl World {
                 let tracking = if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless };
                 let service = Target::new(u16::try_from(first + number)?, self.slots, service.slots)
                     .with_flows(tracking, None)
-                    .with_mode(if form.ipip { Mode::Ipip } else { Mode::Dsr });
+                    .with_mode(match form.mode {
+                        "ipip" => Mode::Ipip,
+                        "gue" => Mode::Gue,
+                        _ => Mode::Dsr,
+                    });
                 for port in number * self.ports..(number + 1) * self.ports {
                     let port = (FIRST_PORT + u16::try_from(port)?).to_be_bytes();
                     match form.vip {
@@ -170,6 +175,10 @@ impl World {
             index_mask_v6,
             tunnel_source_v4: TUNNEL_V4.octets(),
             tunnel_source_v6: TUNNEL_V6.octets(),
+            tunnel_range_v4: TUNNEL_V4.octets(),
+            tunnel_range_v6: TUNNEL_V6.octets(),
+            gue_port: gue::PORT.to_be_bytes(),
+            gue_variant: 1,
             // No test run is that fast.
             records_per_second: u32::MAX,
             answers_per_second: AnswerLimits::all(u32::MAX),

@@ -1,4 +1,4 @@
-//! VIPs that a backend is told of: an address, or all addresses of a prefix.
+//! Addresses that a backend is told of, of VIPs and of edges: one, or all of a prefix.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use edge_common::abi::VipPrefix;
+use edge_common::abi::AddressPrefix;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
@@ -17,13 +17,13 @@ const MAPPED: u8 = 96;
 /// An address (all its bits count), or a prefix whose other bits are 0. No prefix reaches into addresses of another kind, such
 /// as loopback or multicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Vips {
+pub(crate) struct Prefix {
     address: IpAddr,
     length: u8,
 }
 
 #[derive(Debug, Error)]
-pub(crate) enum VipError {
+pub(crate) enum PrefixError {
     #[error("no address")]
     Address(#[from] AddrParseError),
     #[error("no length of a prefix")]
@@ -31,33 +31,47 @@ pub(crate) enum VipError {
     #[error("a prefix of {family} has {shortest} to {longest} bits")]
     Bits { family: &'static str, shortest: u8, longest: u8 },
     #[error("bits behind the prefix are not 0; write: {0}")]
-    Rest(Vips),
-    #[error("not an address that a service can have")]
+    Rest(Prefix),
+    #[error("not an address that a service or an edge can have")]
     NotUnicast,
 }
 
-impl Vips {
+impl Prefix {
+    /// A single address.
+    pub(super) const fn of(address: IpAddr) -> Self {
+        Self { address, length: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// The address, if it is a single one.
+    pub(crate) fn single(self) -> Option<IpAddr> {
+        (self == Self::of(self.address)).then_some(self.address)
+    }
+
+    pub(crate) const fn is_ipv6(self) -> bool {
+        self.address.is_ipv6()
+    }
+
     pub(crate) fn contains(self, address: IpAddr) -> bool {
         self.key().contains(octets(address))
     }
 
-    pub(super) fn key(self) -> VipPrefix {
+    pub(super) fn key(self) -> AddressPrefix {
         let before = if self.address.is_ipv4() { MAPPED } else { 0 };
-        VipPrefix { address: octets(self.address), length: before.saturating_add(self.length) }
+        AddressPrefix { address: octets(self.address), length: before.saturating_add(self.length) }
     }
 
-    pub(super) fn from_key(VipPrefix { address, length }: VipPrefix) -> Self {
+    pub(super) fn from_key(AddressPrefix { address, length }: AddressPrefix) -> Self {
         let address = IpAddr::from(address).to_canonical();
         let before = if address.is_ipv4() { MAPPED } else { 0 };
         Self { address, length: length.saturating_sub(before) }
     }
 
-    fn new(address: IpAddr, length: Option<u8>) -> Result<Self, VipError> {
+    fn new(address: IpAddr, length: Option<u8>) -> Result<Self, PrefixError> {
         // A shorter one would have addresses that are none of a single host.
         let (family, shortest, longest) = if address.is_ipv4() { ("IPv4", 8, 32) } else { ("IPv6", 16, 128) };
         let length = length.unwrap_or(longest);
         if !(shortest..=longest).contains(&length) {
-            return Err(VipError::Bits { family, shortest, longest });
+            return Err(PrefixError::Bits { family, shortest, longest });
         }
         let first = match address {
             IpAddr::V4(v4) => IpAddr::from((v4.to_bits() >> (32 - length) << (32 - length)).to_be_bytes()),
@@ -65,9 +79,9 @@ impl Vips {
         };
         let vips = Self { address: first, length };
         if !is_unicast(first) {
-            return Err(VipError::NotUnicast);
+            return Err(PrefixError::NotUnicast);
         }
-        if first == address { Ok(vips) } else { Err(VipError::Rest(vips)) }
+        if first == address { Ok(vips) } else { Err(PrefixError::Rest(vips)) }
     }
 }
 
@@ -79,10 +93,10 @@ fn is_unicast(first: IpAddr) -> bool {
     }
 }
 
-impl FromStr for Vips {
-    type Err = VipError;
+impl FromStr for Prefix {
+    type Err = PrefixError;
 
-    fn from_str(text: &str) -> Result<Self, VipError> {
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
         match text.split_once('/') {
             Some((address, length)) => Self::new(address.parse()?, Some(length.parse()?)),
             None => Self::new(text.parse()?, None),
@@ -90,7 +104,7 @@ impl FromStr for Vips {
     }
 }
 
-impl fmt::Display for Vips {
+impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, length } = self;
         let single = if address.is_ipv4() { 32 } else { 128 };
@@ -98,7 +112,7 @@ impl fmt::Display for Vips {
     }
 }
 
-impl Serialize for Vips {
+impl Serialize for Prefix {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -116,8 +130,8 @@ pub(super) fn octets(address: IpAddr) -> [u8; 16] {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Vips, String> {
-        text.parse().map_err(|error: VipError| error.to_string())
+    fn parse(text: &str) -> Result<Prefix, String> {
+        text.parse().map_err(|error: PrefixError| error.to_string())
     }
 
     #[test]
@@ -125,7 +139,7 @@ mod tests {
         for text in ["192.0.2.10", "192.0.2.0/24", "10.0.0.0/8", "2001:db8::10", "2001:db8::/32", "64:ff9b::/96"] {
             let vips = parse(text).unwrap();
             assert_eq!(vips.to_string(), text);
-            assert_eq!(Vips::from_key(vips.key()), vips);
+            assert_eq!(Prefix::from_key(vips.key()), vips);
         }
         assert_eq!(parse("192.0.2.10/32").unwrap().to_string(), "192.0.2.10");
     }
@@ -135,7 +149,7 @@ mod tests {
         for text in
             ["127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::ffff:192.0.2.10", "ff02::1", "fe80::1"]
         {
-            assert_eq!(parse(text), Err("not an address that a service can have".to_owned()), "{text}");
+            assert_eq!(parse(text), Err("not an address that a service or an edge can have".to_owned()), "{text}");
         }
         for text in ["0.0.0.0/0", "::/0", "64.0.0.0/7", "2000::/15", "192.0.2.0/33", "2001:db8::/129"] {
             assert!(parse(text).unwrap_err().contains("a prefix of IPv"), "{text}");

@@ -1,0 +1,65 @@
+//! `gue`: the packet in UDP over IPv4 or IPv6, to a backend anywhere. The source port is the flow's, so that receive queues and
+//! equal paths, which hash ports, are chosen by flow: in `ipip` all packets of an edge to a backend have the same ends.
+//!
+//! The UDP checksum is zero, over IPv6 too (RFC 6935, RFC 6936). It would cover the whole packet, of which a program sees no sum
+//! where the packet is a fragment, or has none itself. What is inside has its own; a header that was damaged on its way does
+//! not go anywhere, since a backend takes packets of its edges alone, to itself, for its VIPs. Linux's `gue` sockets take zero.
+//!
+//! All else is as in [`ipip`](super::ipip): DSCP, ECN, DF, identification, flow label.
+
+use super::ipip::Inner;
+pub(super) use crate::wire::gue::header;
+use crate::{
+    abi::Generation,
+    wire::{gue, packet::Wire},
+};
+
+/// Bytes of a UDP header.
+const UDP: usize = 8;
+
+/// Bytes between the outer IP header and the packet.
+#[inline(always)]
+pub(super) const fn overhead(generation: &Generation) -> usize {
+    if generation.gue_variant == 0 { UDP + gue::HEADER } else { UDP }
+}
+
+/// A UDP header, in words as they stand in a frame.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct Udp {
+    ports: u32,
+    /// And a checksum of zero.
+    length: u32,
+}
+
+/// An outer IP header, and UDP behind it.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct Direct<O> {
+    pub(super) outer: O,
+    pub(super) udp: Udp,
+}
+
+/// The same with a header of variant 0.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(super) struct Headed<O> {
+    pub(super) direct: Direct<O>,
+    pub(super) gue: u32,
+}
+
+// SAFETY: packed, of integers and of what is `Wire` itself.
+unsafe impl<O: Wire> Wire for Direct<O> {}
+// SAFETY: as above.
+unsafe impl<O: Wire> Wire for Headed<O> {}
+
+impl Udp {
+    #[inline(always)]
+    pub(super) fn new(generation: &Generation, inner: Inner) -> Self {
+        let ([a, b], [c, d]) = (gue::source_port(inner.label).to_be_bytes(), generation.gue_port);
+        let [high, low] = (inner.length as u16).to_be_bytes();
+        Self { ports: u32::from_ne_bytes([a, b, c, d]), length: u32::from_ne_bytes([high, low, 0, 0]) }
+    }
+}
+
+const _: () = assert!(size_of::<Udp>() == UDP);

@@ -1,0 +1,55 @@
+//! How a packet left.
+
+use super::Decision;
+use crate::abi::Exit;
+
+/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub exit: Exit,
+    /// Interface index; 0 unless the packet was forwarded.
+    pub egress: u32,
+}
+
+/// By which interface a function has sent a packet on, or what it has decided about it: in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent(pub u64);
+
+impl Sent {
+    const SENT: u64 = 1 << 63;
+
+    /// The interface.
+    ///
+    /// # Errors
+    /// The decision.
+    #[inline(always)]
+    pub const fn egress(self) -> Result<u32, Decision> {
+        if self.0 & Self::SENT == 0 { Err(Decision(self.0)) } else { Ok(self.0 as u32) }
+    }
+}
+
+impl From<Result<u32, Decision>> for Sent {
+    #[inline(always)]
+    fn from(egress: Result<u32, Decision>) -> Self {
+        match egress {
+            Ok(egress) => Self(Self::SENT | u64::from(egress)),
+            Err(Decision(decided)) => Self(decided & !Self::SENT),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_word_holds_either(egress: u32, exit in 0..Exit::COUNT, detail in 0u32..1 << 30) {
+            prop_assert_eq!(Sent::from(Ok(egress)).egress(), Ok(egress));
+            let decided = Decision::new(Exit::from_raw(exit), detail);
+            prop_assert_eq!(Sent::from(Err(decided)).egress(), Err(decided));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Tunnels in UDP: nginx at two providers behind them, every pairing of IP versions in both variants, and backends whose end is
+//! missing.
+
+use std::{collections::BTreeSet, fs};
+
+use edge_tests::lab::{
+    Lab, Options,
+    configuration::Configuration,
+    load::TIMEOUT,
+    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small},
+    tcp_echo,
+    topology::{Backend, Part, Protocol, Provider, Service},
+    wait_until,
+};
+
+const EDGES: [&str; 2] = ["10.0.0.1", "fd00::1"];
+/// Bytes of an outer IPv6 header, of UDP and of GUE.
+const LONGEST: u32 = 40 + 8 + 4;
+
+/// The services of the lab that go to the providers.
+fn tunnelled() -> impl Iterator<Item = Service> {
+    Service::of(Protocol::Tcp).filter(|service| service.part == Part::Wan)
+}
+
+/// Who answers thirty requests of a client.
+fn served(lab: &Lab, service: Service) -> BTreeSet<String> {
+    let url = format!("http://{}/", service.address());
+    (0..30).map(|_| lab.curl("client1", &url).unwrap_or_else(|error| panic!("{}: {error}", service.name))).collect()
+}
+
+fn of(provider: Provider) -> BTreeSet<String> {
+    Backend::of(provider).map(|backend| backend.to_string()).collect()
+}
+
+/// Packets that left an edge by an exit.
+fn exit(lab: &Lab, name: &str) -> u64 {
+    let status = lab.status().expect("a status");
+    status["exits"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|exit| exit["name"] == name)
+        .map_or(0, |exit| exit["packets"].as_u64().expect("a number"))
+}
+
+#[test]
+fn nginx_at_two_providers_is_served_through_a_death_and_a_failover() {
+    let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
+    let configuration = Configuration { gue: true, ..Configuration::default() };
+    let mut lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration }).expect("the lab comes up");
+    lab.wait_for_health(|_| "up").expect("every backend is seen up, by probes in UDP");
+    for service in tunnelled() {
+        assert_eq!(served(&lab, service), of(Provider::A), "{}", service.name);
+    }
+    assert!(exit(&lab, "gue_redirect") + exit(&lab, "gue_tx") > 0);
+    assert_eq!(exit(&lab, "ipip_redirect") + exit(&lab, "ipip_tx"), 0);
+
+    let a2 = Backend::named("a2").expect("a backend");
+    lab.kill_backend(a2).expect("it dies");
+    lab.wait_for_health(|backend| if backend == a2 { "down" } else { "up" }).expect("that is seen");
+    std::thread::sleep(TIMEOUT);
+    for service in tunnelled() {
+        assert_eq!(served(&lab, service), ["a1".to_owned(), "a3".to_owned()].into(), "{}", service.name);
+    }
+    for backend in Backend::of(Provider::A).filter(|backend| *backend != a2) {
+        lab.kill_backend(backend).expect("it dies");
+    }
+    lab.wait_for_health(|backend| if backend.provider == Provider::A { "down" } else { "up" }).expect("that is seen");
+    for service in tunnelled() {
+        assert_eq!(served(&lab, service), of(Provider::B), "{}", service.name);
+    }
+}
+
+/// A small lab whose tunnels are in UDP, in this variant.
+fn in_udp(variant: u16, mode: Mode, from: &[&str]) -> Small {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    let from: Vec<_> = from.iter().flat_map(|from| ["--from", from]).collect();
+    let mode_name = mode.to_string();
+    for backend in lab.backends() {
+        let line = [&["--gue", "--mode", &mode_name, "--vip", "192.0.2.0/24", "--vip", "2001:db8::/64"][..], &from];
+        lab.decap(&backend, &line.concat()).expect("decapsulation attaches");
+    }
+    let path = lab.prepare(mode, "").expect("a load balancer").configuration();
+    let text = fs::read_to_string(&path).expect("a configuration");
+    let text = text.replace("mode = \"ipip\"", "mode = \"gue\"");
+    let text = text.replace("[tunnel]\n", &format!("[tunnel]\ngue_variant = {variant}\n"));
+    // Nobody is told that a packet is too long: uploads go by what SYN-ACKs say.
+    let text = text.replace("[limits]\n", "[limits]\ntoo_big_per_second = 0\n");
+    fs::write(&path, text).expect("it is written");
+    lab
+}
+
+#[test]
+fn every_pairing_of_ip_versions_is_served_in_both_variants() {
+    for (variant, mode) in [(0, Mode::Native), (1, Mode::Native)] {
+        let mut lab = in_udp(variant, mode, &EDGES);
+        lab.start_daemon().expect("the load balancer sees backends through the tunnel");
+        for service in SERVED.into_iter().filter(Served::is_tunnel) {
+            let name = service.name;
+            let served = lab.use_it(service.vip).unwrap_or_else(|error| panic!("{name}, variant {variant}: {error}"));
+            assert_eq!(served, lab.backends(), "{name}, variant {variant}");
+            upload(&lab, service);
+        }
+        for backend in lab.backends() {
+            let status: serde_json::Value =
+                serde_json::from_str(&lab.decap(&backend, &["--status", "--json"]).expect("a status")).expect("JSON");
+            assert_eq!(status["gue"], 6080);
+            let exits = status["exits"].as_array().expect("exits");
+            for exit in exits.iter().filter(|exit| exit["name"].as_str().is_some_and(|name| name.starts_with("gue_"))) {
+                assert_eq!(exit["packets"], 0, "{exit}");
+            }
+            assert!(exits.iter().any(|exit| exit["name"] == "decapsulated" && exit["packets"].as_u64() > Some(0)));
+        }
+    }
+}
+
+/// Uploads 300 kB, whose segments are as the backend's SYN-ACK allows.
+fn upload(lab: &Small, service: Served) {
+    let data: Vec<u8> = (0..=250).cycle().take(300_000).collect();
+    let exchange = lab.netns(CLIENT).within(|| tcp_echo::exchange(service.at(edge_tests::lab::topology::ECHO), &data));
+    let exchange = exchange.expect("the client is there").unwrap_or_else(|error| panic!("{}: {error}", service.name));
+    let headers = if service.vip.is_ipv4() { 20 } else { 40 } + 20 + 12;
+    assert_eq!(exchange.segments, [1500 - LONGEST - headers; 2], "{}: as the SYN-ACK allows", service.name);
+}
+
+#[test]
+fn a_backend_that_takes_nothing_in_udp_is_seen_down() {
+    let mut lab = in_udp(1, Mode::Native, &EDGES);
+    lab.start_daemon().expect("the load balancer sees backends through the tunnel");
+    let [first, second] = BACKENDS;
+    let line = ["--from", EDGES[0], "--from", EDGES[1], "--vip", "192.0.2.0/24", "--vip", "2001:db8::/64"];
+    lab.decap(first, &line).expect("without --gue it takes other tunnels alone");
+    let service = Served::named("4in4");
+    let gone = wait_until(edge_tests::lab::patience::patience(std::time::Duration::from_secs(10)), || {
+        // Until that is seen, datagrams are lost.
+        Ok(lab.ask(service.vip, 10).is_ok_and(|served| served == [second.to_owned()].into()))
+    });
+    assert!(gone.expect("the other one serves"), "{}", lab.ctl(&["status"]).expect("a status"));
+    assert!(lab.ctl(&["status"]).expect("a status").contains("through the tunnel"));
+    lab.decap(first, &[&["--gue"], &line[..]].concat()).expect("with it, in UDP too");
+    let both = wait_until(edge_tests::lab::patience::patience(std::time::Duration::from_secs(10)), || {
+        Ok(lab.ask(service.vip, 20).is_ok_and(|served| served == lab.backends()))
+    });
+    assert!(both.expect("both serve"));
+}
+
+/// In `ipip` packets come from a prefix that no host has, and what routers say of them comes back to the edge.
+#[test]
+fn packets_in_ipip_come_from_a_range() {
+    let mut lab = in_udp(1, Mode::Native, &["10.0.0.1", "10.9.0.0/24", "fd00:9::/112"]);
+    let path = lab.edge().expect("a load balancer").configuration();
+    let text = fs::read_to_string(&path).expect("a configuration").replace("mode = \"gue\"", "mode = \"ipip\"");
+    let ranges = "[tunnel]\nsource_v4_range = \"10.9.0.0/24\"\nsource_v6_range = \"fd00:9::/112\"\n";
+    fs::write(&path, text.replace("[tunnel]\n", ranges)).expect("it is written");
+    lab.start_daemon().expect("the load balancer sees backends through the tunnel");
+    for service in SERVED.into_iter().filter(Served::is_tunnel) {
+        let served = lab.use_it(service.vip).unwrap_or_else(|error| panic!("{}: {error}", service.name));
+        assert_eq!(served, lab.backends(), "{}", service.name);
+    }
+}
