@@ -4,8 +4,10 @@ mod frame;
 mod memory;
 mod flow_arrays;
 mod nat;
+mod locate;
 
 pub use flow_arrays::{FlowArrays, FlowRecord, Flows};
 pub use frame::Frame;
+pub use locate::Located;
 pub use memory::Memory;
 pub use nat::{Nat, Translated};

@@ -62,6 +62,16 @@ impl<'a> FlowTable<'a> {
         self.table().read(number)
     }
 
+    /// The entry of a flow, whether it counts or not.
+    pub(super) fn find(&self, flow: &Flow, hash: edge_common::hash::Hash) -> Option<Found> {
+        self.table().find(flow, hash)
+    }
+
+    /// When this table is looked at.
+    pub(super) const fn units(&self) -> u32 {
+        self.now
+    }
+
     /// All records, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = (Flow, Found)> {
         (0..self.entries()).filter_map(|number| self.read(number))

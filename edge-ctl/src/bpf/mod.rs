@@ -25,6 +25,7 @@ mod view;
 mod picks;
 mod preview;
 mod expected;
+mod explained;
 mod slots;
 mod flows;
 mod nat;
@@ -47,6 +48,7 @@ pub(crate) use self::{
     clock::{boot_ms, monotonic_time},
     error::BpfError,
     expected::{Answer, Expected, REHEARSED_FLOWS, STATION},
+    explained::Explained,
     flows::FlowRecord,
     lock::{Lock, LockError, lock_pins, lock_run_dir},
     mapped::Mapped,

@@ -1,6 +1,7 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use super::{
     decap::DecapArgs,
     file::{DaemonFileArgs, FileArgs},
 };
-use crate::daemon::Directories;
+use crate::{config::Protocol, control::explain::Assumption, daemon::Directories};
 
 /// Exit codes in `--help`; docs/cli.md has the same.
 const EXIT_CODES: &str = "\
@@ -22,11 +23,12 @@ Exit codes:
   3  no daemon answers, and there are no pinned maps to work on instead
   4  no such backend, service or pool
   5  another daemon runs; the message has its PID
+  6  of run: `edge-ctl detach` has ended it
 
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
-Without a daemon, status, drain, enable, disable, failover, failback, apply, confirm, rollback and detach
-work on the pinned maps, with a notice; plan, history, diff and flows always read the pinned maps.";
+Without a daemon, status, drain, enable, disable, failover, failback, evacuate, return, apply, confirm, rollback
+and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them.";
 
 /// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
@@ -138,6 +140,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
+    /// Say where a client's flow goes, and why, by the packet path's own code on the pinned maps.
+    Explain(ExplainArgs),
     /// Send a backend no new flows; its established flows stay.
     Drain(BackendArgs),
     /// Undo a drain or a disable.
@@ -146,16 +150,37 @@ pub(crate) enum Command {
     Disable(BackendArgs),
     /// Send a service's new flows to another of its pools.
     Failover {
-        service: String,
+        /// Services, or patterns of their names.
+        #[arg(required = true, value_name = "SERVICE")]
+        services: Vec<String>,
         /// The pool that receives the new flows, instead of the pools before it in the service's list.
         #[arg(long, value_name = "POOL")]
         to: String,
         /// Move the established flows of the pools before it, too.
         #[arg(long)]
         evacuate: bool,
+        /// Show what would become of it, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Undo a failover.
-    Failback { service: String },
+    Failback {
+        /// Services, or patterns of their names.
+        #[arg(required = true, value_name = "SERVICE")]
+        services: Vec<String>,
+        /// Show what would become of it, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Have all services leave a pool, such as a whole provider, with their established flows.
+    Evacuate(EvacuateArgs),
+    /// End the evacuation of a pool.
+    Return {
+        pool: String,
+        /// Show what would become of it, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Make the daemon read its configuration file again; a bad one changes nothing.
     Reload {
         #[command(flatten)]
@@ -178,6 +203,9 @@ pub(crate) enum Command {
     Detach,
     /// On a tunnel backend: decapsulate the packets of edges.
     Decap(DecapArgs),
+    /// Write man pages and shell completions into a directory, for packages.
+    #[command(hide = true)]
+    Documents { directory: PathBuf },
 }
 
 impl Command {
@@ -218,11 +246,53 @@ pub(crate) struct WordArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackendArgs {
-    /// POOL/BACKEND, or BACKEND where only one pool has it.
-    pub(crate) backend: String,
+    /// POOL/BACKEND, or BACKEND where only one pool has it; or patterns of them: `provider-a/*`.
+    #[arg(required = true, value_name = "BACKEND")]
+    pub(crate) backends: Vec<String>,
     /// The reason, for `status`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    /// Show what would become of it, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    #[arg(value_enum)]
+    pub(crate) protocol: Protocol,
+    /// The client's address and port: 203.0.113.7:51515, or [2001:db8::7]:51515.
+    #[arg(value_name = "CLIENT:PORT")]
+    pub(crate) client: SocketAddr,
+    /// The VIP and its port.
+    #[arg(value_name = "VIP:PORT")]
+    pub(crate) vip: SocketAddr,
+    /// What if a backend, or all of a pool, were up, down, unknown, drained, disabled or enabled; repeatable.
+    #[arg(long = "if", value_name = "NAME=STATE")]
+    pub(crate) assumptions: Vec<Assumption>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EvacuateArgs {
+    pub(crate) pool: String,
+    /// Return by itself after this time.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) time: Option<Duration>,
+    /// The reason, for `status` and `events`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Leave established flows where they are.
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// Disable (with --drain: drain) the pool's backends as well, for services that have no other pool.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Show what would become of it, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]

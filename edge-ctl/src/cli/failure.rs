@@ -1,6 +1,6 @@
 //! How a command fails: the message, the remedy, and the exit code for scripts.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use hyper::StatusCode;
 use thiserror::Error;
@@ -23,6 +23,8 @@ pub(crate) enum Code {
     NothingThere = 3,
     NotFound = 4,
     OtherDaemon = 5,
+    /// Of a daemon that `detach` has ended: who starts another one attaches everything again.
+    Detached = 6,
 }
 
 #[derive(Debug, Error)]
@@ -54,6 +56,12 @@ pub(crate) enum Failure {
     CutOff { file: String, what: String },
     #[error("the program that was attached goes on: {why}\n  do: see `edge-ctl status`; the daemon tries it again")]
     NotUpgraded { why: String },
+    #[error("{client} and {vip} are not of one IP version")]
+    Families { client: SocketAddr, vip: SocketAddr },
+    #[error("{pattern:?} names nothing: {why}")]
+    Pattern { pattern: String, why: String },
+    #[error("the documents cannot be written")]
+    Documents(#[source] io::Error),
     #[error("the async runtime did not start")]
     Runtime(#[source] io::Error),
 }
@@ -79,8 +87,8 @@ impl Failure {
 
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Config(_) | Self::CutOff { .. } | Self::Unfit { .. } => Code::Refused,
-            Self::NoSuchGeneration { .. } => Code::NotFound,
+            Self::Config(_) | Self::CutOff { .. } | Self::Unfit { .. } | Self::Families { .. } => Code::Refused,
+            Self::NoSuchGeneration { .. } | Self::Pattern { .. } => Code::NotFound,
             Self::Run(error) => match error {
                 RunError::Config(_) => Code::Refused,
                 RunError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
@@ -98,7 +106,9 @@ impl Failure {
             },
             Self::Offline(error) => match error {
                 OfflineError::Operation(
-                    OperationError::Name(NameError::AmbiguousBackend { .. }) | OperationError::Reason { .. },
+                    OperationError::Name(NameError::AmbiguousBackend { .. })
+                    | OperationError::Reason { .. }
+                    | OperationError::Evacuations,
                 ) => Code::Refused,
                 OfflineError::Change(error) if error.is_refusal() => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
@@ -113,7 +123,9 @@ impl Failure {
             },
             Self::NoAnswer { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Decap(_) | Self::Host(_) | Self::NotUpgraded { .. } | Self::Runtime(_) => Code::Failed,
+            Self::Decap(_) | Self::Host(_) | Self::NotUpgraded { .. } | Self::Documents(_) | Self::Runtime(_) => {
+                Code::Failed
+            }
         }
     }
 

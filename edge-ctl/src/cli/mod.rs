@@ -12,20 +12,26 @@ mod table;
 mod flows;
 mod decap;
 mod upgrade;
+mod documents;
+mod journal;
+mod many;
+mod evacuate;
+mod explain;
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser;
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 use self::{
-    args::{Args, Command, Dirs},
-    failure::Failure,
+    args::{Args, BackendArgs, Command, Dirs},
+    failure::{Code, Failure},
+    many::What,
 };
 use crate::{
     control::{
@@ -37,9 +43,8 @@ use crate::{
         status::{Sample, Status},
     },
     daemon::{
-        self,
-        api::{BackendBody, FailoverBody},
-        client::{Client, ClientError, LATER, SOON, segment},
+        self, Ended,
+        client::{Client, ClientError, LATER, SOON},
     },
     xdp,
 };
@@ -53,9 +58,13 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
-    log(if command.stays() { "info" } else { "warn" });
-    match dispatch(&dirs, command) {
-        Ok(()) => ExitCode::SUCCESS,
+    journal::log(if command.stays() { "info" } else { "warn" });
+    let ended = match command {
+        Command::Run(file) => run(&dirs, file.path()),
+        other => dispatch(&dirs, other).map(|()| ExitCode::SUCCESS),
+    };
+    match ended {
+        Ok(code) => code,
         Err(failure) => {
             let stderr = io::stderr();
             eprintln!("edge-ctl: {}", failure.message(stderr.is_terminal(), coloured(&stderr)));
@@ -67,26 +76,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Logs to standard error. `EDGE_LOG` takes what tracing's filters take: `debug`, `info,edge_ctl::net=trace`.
-fn log(default: &str) {
-    let filter = EnvFilter::try_from_env("EDGE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(coloured(&io::stderr())).init();
-}
-
 /// Whether what goes there has colours (<https://no-color.org>).
 fn coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+fn run(dirs: &Dirs, file: &Path) -> Result<ExitCode, Failure> {
+    let runtime = runtime(true)?;
+    let ended = runtime.block_on(daemon::run(dirs.directories(&dirs.socket()), file));
+    // A program that is still being loaded is not waited for.
+    runtime.shutdown_background();
+    match ended? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        // Whoever restarts daemons must not restart this one.
+        Ended::Detached => Ok(ExitCode::from(Code::Detached as u8)),
+    }
+}
+
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(file) => {
-            let runtime = runtime(true)?;
-            let ended = runtime.block_on(daemon::run(dirs.directories(&dirs.socket()), file.path()));
-            // A program that is still being loaded is not waited for.
-            runtime.shutdown_background();
-            Ok(ended?)
-        }
+        Command::Run(file) => run(dirs, file.path()).map(drop),
         Command::Check(args) => check::check(dirs, &args),
         Command::Plan { file, json } => change::plan(dirs, &file, json),
         Command::Apply { file, allow, words } => change::apply(dirs, &file, allow, words),
@@ -96,17 +105,35 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Diff { from, to, json } => change::diff(dirs, &from, to.as_deref(), json),
         Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
         Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
-        Command::Drain(args) => operate(dirs, &Operation::Drain { backend: args.backend, reason: args.reason }),
-        Command::Enable(args) => operate(dirs, &Operation::Enable { backend: args.backend, reason: args.reason }),
-        Command::Disable(args) => operate(dirs, &Operation::Disable { backend: args.backend, reason: args.reason }),
-        Command::Failover { service, to, evacuate } => operate(dirs, &Operation::Failover { service, to, evacuate }),
-        Command::Failback { service } => operate(dirs, &Operation::Failback { service }),
+        Command::Explain(args) => explain::explain(dirs, &args),
+        Command::Drain(args) => backends(dirs, &args, |backend, reason| Operation::Drain { backend, reason }),
+        Command::Enable(args) => backends(dirs, &args, |backend, reason| Operation::Enable { backend, reason }),
+        Command::Disable(args) => backends(dirs, &args, |backend, reason| Operation::Disable { backend, reason }),
+        Command::Failover { services, to, evacuate, dry_run } => {
+            let operation = |service| Operation::Failover { service, to: to.clone(), evacuate };
+            many::each(dirs, &services, What::Services, dry_run, operation)
+        }
+        Command::Failback { services, dry_run } => {
+            many::each(dirs, &services, What::Services, dry_run, |service| Operation::Failback { service })
+        }
+        Command::Evacuate(args) => evacuate::evacuate(dirs, args),
+        Command::Return { pool, dry_run } => evacuate::bring_back(dirs, &pool, dry_run),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Upgrade => runtime(false)?.block_on(upgrade::upgrade(dirs)),
         Command::Detach => detach(dirs),
         Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),
+        Command::Documents { directory } => documents::write(&directory).map_err(Failure::Documents),
     }
+}
+
+fn backends(
+    dirs: &Dirs,
+    args: &BackendArgs,
+    operation: impl Fn(String, Option<String>) -> Operation,
+) -> Result<(), Failure> {
+    let operation = |backend| operation(backend, args.reason.clone());
+    many::each(dirs, &args.backends, What::Backends, args.dry_run, operation)
 }
 
 fn count(count: usize, what: &str) -> String {
@@ -214,43 +241,6 @@ fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
         write!(out, "{}", flows::render(&flows, coloured(&out)))
     };
     Ok(())
-}
-
-fn operate(dirs: &Dirs, operation: &Operation) -> Result<(), Failure> {
-    let answer = runtime(false)?.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), SOON).await?;
-        post_operation(&mut client, operation).await
-    });
-    let outcome = match answer {
-        // A daemon that comes to it later does not do it any more.
-        Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
-            let notify = || eprintln!("{NOTICE}");
-            offline::operate(&dirs.pin_dir, operation, notify).map_err(|error| Failure::offline(error, dirs))?
-        }
-        answer => answer?,
-    };
-    print_outcome(&outcome);
-    Ok(())
-}
-
-async fn post_operation(client: &mut Client, operation: &Operation) -> Result<Outcome, ClientError> {
-    let (verb, backend, reason) = match operation {
-        Operation::Drain { backend, reason } => ("drain", backend, reason),
-        Operation::Enable { backend, reason } => ("enable", backend, reason),
-        Operation::Disable { backend, reason } => ("disable", backend, reason),
-        Operation::Failover { service, to, evacuate } => {
-            let path = format!("/v1/services/{}/failover", segment(service));
-            return client.post(&path, &FailoverBody { to: to.clone(), evacuate: *evacuate }).await;
-        }
-        Operation::Failback { service } => {
-            return client.post(&format!("/v1/services/{}/failback", segment(service)), &()).await;
-        }
-    };
-    let backend = match backend.split_once('/') {
-        Some((pool, backend)) => format!("{}/{}", segment(pool), segment(backend)),
-        None => segment(backend),
-    };
-    client.post(&format!("/v1/backends/{backend}/{verb}"), &BackendBody { reason: reason.clone() }).await
 }
 
 async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub(super) mod change;
+mod evacuations;
 mod nat;
 mod rates;
 mod transition;
@@ -108,6 +109,7 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "            by {}; has not stood its soak yet, {good}", history.how);
         }
     }
+    evacuations::lines(&mut text, status);
     let interfaces = status.interfaces.iter().map(|interface| {
         let name = &interface.name;
         match interface.attached {

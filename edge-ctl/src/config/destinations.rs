@@ -22,9 +22,11 @@ pub(super) const VIPS: &str = "vips = [\"192.0.2.10\", \"2001:db8::10\", \"198.5
 pub(super) const PORTS: &str = "ports = [\"80/tcp\", \"443/tcp\", \"443/quic\"]";
 
 /// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Protocol {
+    /// TCP
     Tcp,
+    /// UDP, and QUIC
     Udp,
 }
 

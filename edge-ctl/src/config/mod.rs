@@ -230,6 +230,11 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     }
 }
 
+/// The sections of the file, each with its heading and its keys, as the parser knows them.
+pub(crate) fn sections() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    schema::ALL.into_iter().map(|section| (section.heading, section.keys))
+}
+
 fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     if text.len() > MAX_FILE {
         return Err(problems.add(
@@ -243,6 +248,11 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     if !faults.is_empty() {
         // What the parser made of the rest is guesswork; judging it would report what is not in the file.
         return Err(problems.add_syntax(&faults));
+    }
+    if root.get_ref().is_empty() && text.contains('#') {
+        let write =
+            "your configuration: take the `#` from the lines that begin with it and no space, and put your values in";
+        return Err(problems.add(0, "nothing is configured: every line is a comment", write));
     }
     let root = Table::root(problems, root.get_ref());
     // Who has the file has put its files together, so this is another one's text.

@@ -40,6 +40,10 @@ pub(crate) enum EventKind {
     BackendDisabled,
     Failover,
     Failback,
+    /// Services have left a pool by an operator's word.
+    PoolEvacuated,
+    /// They have returned, or may.
+    EvacuationOver,
     PoolLeft,
     PoolReturned,
     /// Enough of a pool has been up for long enough: new flows begin to return to it.
@@ -105,6 +109,8 @@ impl EventKind {
             Self::BackendDisabled => "backend_disabled",
             Self::Failover => "failover",
             Self::Failback => "failback",
+            Self::PoolEvacuated => "pool_evacuated",
+            Self::EvacuationOver => "evacuation_over",
             Self::PoolLeft => "pool_left",
             Self::PoolReturned => "pool_returned",
             Self::PoolReturning => "pool_returning",
@@ -163,6 +169,8 @@ impl EventKind {
             | Self::BackendDisabled
             | Self::Failover
             | Self::Failback
+            | Self::PoolEvacuated
+            | Self::EvacuationOver
             | Self::PoolReturned
             | Self::PoolReturning
             | Self::TransitionStarted
@@ -218,10 +226,11 @@ impl Events {
     /// The same for what has one cause and concerns several services.
     pub(crate) fn report_for(&self, kind: EventKind, subject: &str, message: impl Into<String>, services: &[&str]) {
         let message = message.into();
+        // The journal shows the message alone, and has the others as fields to search by.
         if kind.needs_attention() {
-            warn!(kind = kind.name(), subject, "{message}");
+            warn!(kind = kind.name(), subject, "{subject}: {message}");
         } else {
-            info!(kind = kind.name(), subject, "{message}");
+            info!(kind = kind.name(), subject, "{subject}: {message}");
         }
         let services = services.iter().take(NAMED).map(|&name| name.to_owned()).collect();
         let event = Event { at: unix_ms(), kind, subject: subject.to_owned(), message, services };

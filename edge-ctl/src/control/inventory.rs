@@ -266,6 +266,15 @@ impl Inventory {
         Ok(found)
     }
 
+    /// That there is such a pool.
+    pub(crate) fn pool(&self, word: &str) -> Result<(), NameError> {
+        if self.config.pools.iter().any(|pool| config::is_meant(word, &pool.name)) {
+            return Ok(());
+        }
+        let known = config::joined_names(self.config.pools.iter().map(|pool| pool.name.as_str()));
+        Err(NameError::NoSuchPool { name: word.to_owned(), known })
+    }
+
     /// Position in `service.pools` of the pool that somebody means.
     pub(crate) fn position(&self, service: &Service, pool: &str) -> Result<usize, NameError> {
         let is_meant = |known: &Pool| config::is_meant(pool, &known.name);

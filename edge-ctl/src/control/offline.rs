@@ -5,15 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use edge_common::abi::{BackendNumber, State};
 use thiserror::Error;
 
 use super::{
     chain,
     change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Words},
+    data_plane::DataPlane,
+    evacuation::{self, Moment, Wanted as Leave},
     events::Events,
+    explain::{self, Asked, Assumption, ExplainError, Explanation},
     flow_list::{self, Listing, Wanted},
     inventory::{Inventory, InventoryError},
     operations::{self, Operation, OperationError, Outcome},
+    shadow::Shadow,
     status::{self, Clock, HistoryStatus, Sample, Status},
     takedown,
 };
@@ -77,6 +82,15 @@ impl Offline {
         Ok(status)
     }
 
+    /// Where a flow goes, and why.
+    pub(crate) fn explain(&self, asked: Asked, assumptions: &[Assumption]) -> Result<Explanation, OfflineError> {
+        let explained = explain::explain(&self.maps, &self.inventory, asked, assumptions, monotonic_time());
+        explained.map_err(|error| match error {
+            ExplainError::Maps(error) => error.into(),
+            ExplainError::Name(error) => OperationError::Name(error).into(),
+        })
+    }
+
     /// The flow records, and the translated flows.
     pub(crate) fn flows(&self, wanted: Wanted<'_>) -> Result<Listing, OfflineError> {
         let now = monotonic_time();
@@ -97,9 +111,80 @@ pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce
     };
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
-    let states: BTreeMap<_, _> = inventory.known().map(|known| (known.number, maps.state(known.number))).collect();
+    let states = states(&inventory, &maps);
     let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
     Ok(operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?)
+}
+
+/// What is done about a pool as a whole.
+#[derive(Clone, Debug)]
+pub(crate) enum Evacuate {
+    Leave(Leave),
+    Return,
+}
+
+/// Does it, as [`operate`] does; it is kept in the maps, for a daemon that ends it when its time is over.
+pub(crate) fn evacuate(
+    pin_dir: &Path,
+    pool: &str,
+    what: &Evacuate,
+    notify: impl FnOnce(),
+) -> Result<Outcome, OfflineError> {
+    let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
+    Offline::open(pin_dir)?;
+    let _lock = bpf::lock_pins(&pins)?;
+    let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
+    notify();
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    let outcome = evacuate_on(&inventory, &mut maps, &mut history, pool, what)?;
+    if outcome.changed {
+        change::write_down(&maps, &mut history)?;
+    }
+    Ok(outcome)
+}
+
+/// What it would do.
+pub(crate) fn would_evacuate(pin_dir: &Path, pool: &str, what: &Evacuate) -> Result<Outcome, OfflineError> {
+    let Offline { inventory, maps } = Offline::open(pin_dir)?;
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    Ok(evacuate_on(&inventory, &mut Shadow::of(&maps), &mut history, pool, what)?)
+}
+
+fn evacuate_on(
+    inventory: &Inventory,
+    plane: &mut impl DataPlane,
+    history: &mut History,
+    pool: &str,
+    what: &Evacuate,
+) -> Result<Outcome, OperationError> {
+    let states = states(inventory, plane);
+    let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
+    let (events, evacuations) = (Events::new(), &mut history.evacuations);
+    let Clock { unix_ms, boot_ms } = Clock::now();
+    match what {
+        Evacuate::Leave(wanted) => {
+            let now = Moment { unix_ms, boot_ms };
+            evacuation::carry_out(inventory, plane, &condition, &events, evacuations, pool, wanted, now)
+        }
+        Evacuate::Return => {
+            let why = "an operator's word";
+            evacuation::bring_back(inventory, plane, &condition, &events, evacuations, pool, why)
+        }
+    }
+}
+
+/// What operations would do, one after the other.
+pub(crate) fn would(pin_dir: &Path, operations: &[Operation]) -> Result<Vec<Outcome>, OfflineError> {
+    let Offline { inventory, maps } = Offline::open(pin_dir)?;
+    let states = states(&inventory, &maps);
+    let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
+    let mut shadow = Shadow::of(&maps);
+    let would = |operation| Ok(operations::operate(&inventory, &mut shadow, condition, &Events::new(), operation)?);
+    operations.iter().map(would).collect()
+}
+
+fn states(inventory: &Inventory, plane: &impl DataPlane) -> BTreeMap<BackendNumber, State> {
+    inventory.known().map(|known| (known.number, plane.state(known.number))).collect()
 }
 
 fn nothing_pinned(pin_dir: &Path, error: BpfError) -> OfflineError {

@@ -26,7 +26,9 @@ use crate::{
     config::{self, MAX_FILE},
     control::{
         change::{Candidate, How, Words},
+        evacuation,
         events::{self, Event, EventKind, Events},
+        metrics,
         operations::{MAX_REASON, Operation, OperationError, Outcome},
         status::Status,
     },
@@ -45,6 +47,9 @@ pub(crate) enum Command {
     /// To a generation, or to the last good one.
     Rollback(Option<u64>, Words, Back),
     Confirm(Back),
+    Evacuate(String, evacuation::Wanted, Back),
+    /// Of a pool.
+    Return(String, Back),
     /// To start its executable anew.
     Upgrade(Back),
     Detach(Back),
@@ -78,6 +83,8 @@ impl Command {
             | Self::Apply(_, back)
             | Self::Rollback(_, _, back)
             | Self::Confirm(back)
+            | Self::Evacuate(_, _, back)
+            | Self::Return(_, back)
             | Self::Upgrade(back)
             | Self::Detach(back) => drop(back.send(Err(refusal))),
         }
@@ -131,11 +138,14 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers:
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/exits", get(exits))
+        .route("/metrics", get(show_metrics))
         .route("/v1/events", get(follow_events))
         .route("/v1/backends/{backend}/{verb}", post(bare_backend))
         .route("/v1/backends/{backend}/{verb}/{last}", post(backend))
         .route("/v1/services/{service}/failover", post(failover))
         .route("/v1/services/{service}/failback", post(failback))
+        .route("/v1/pools/{pool}/evacuate", post(evacuate))
+        .route("/v1/pools/{pool}/return", post(bring_back))
         .route("/v1/reload", post(reload))
         .route("/v1/apply", post(apply).layer(DefaultBodyLimit::max(2 * MAX_FILE)))
         .route("/v1/rollback", post(roll_back))
@@ -163,8 +173,8 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
     })
 }
 
-const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true]; \
-    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/upgrade, /v1/detach";
+const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true], /metrics; \
+    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/pools/NAME/(evacuate|return), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/upgrade, /v1/detach";
 
 fn no_such_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
@@ -176,6 +186,11 @@ async fn status(caller: Caller) -> Result<Json<Status>, Refusal> {
 
 async fn exits(caller: Caller) -> Result<Response, Refusal> {
     Ok(Json(request(&caller, Command::Status).await?.exits).into_response())
+}
+
+async fn show_metrics(caller: Caller) -> Result<Response, Refusal> {
+    let status = request(&caller, Command::Status).await?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&status)).into_response())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -271,6 +286,15 @@ async fn failover(caller: Caller, Path(service): Path<String>, body: Bytes) -> R
 
 async fn failback(caller: Caller, Path(service): Path<String>) -> Result<Json<Outcome>, Refusal> {
     operate(&caller, Operation::Failback { service }).await
+}
+
+async fn evacuate(caller: Caller, Path(pool): Path<String>, body: Bytes) -> Result<Json<Outcome>, Refusal> {
+    let wanted = said(&body)?;
+    Ok(Json(request(&caller, |back| Command::Evacuate(pool, wanted, back)).await?))
+}
+
+async fn bring_back(caller: Caller, Path(pool): Path<String>) -> Result<Json<Outcome>, Refusal> {
+    Ok(Json(request(&caller, |back| Command::Return(pool, back)).await?))
 }
 
 async fn reload(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {

@@ -66,6 +66,11 @@ impl Attachments {
         self.0.is_empty()
     }
 
+    /// The first interface that something is amiss with.
+    pub(super) fn first_failure(&self) -> Option<&str> {
+        self.0.keys().next().map(String::as_str)
+    }
+
     /// Why the program is not attached to the interface, or not known to be.
     pub(super) fn why(&self, interface: &str) -> Option<&str> {
         self.0.get(interface).map(Retry::why)

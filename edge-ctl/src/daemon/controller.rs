@@ -307,5 +307,6 @@ impl<P: DataPlane> Controller<P> {
 mod judging;
 mod certificates;
 mod moves;
+mod evacuating;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,7 @@ mod growth;
 mod keeper;
 mod upgrade;
 mod change;
+mod evacuating;
 mod run;
 
-pub(crate) use self::run::{Directories, RunError, run};
+pub(crate) use self::run::{Directories, Ended, RunError, run};

@@ -205,11 +205,26 @@ impl Program {
         matches!(self.state, State::Loading(_))
     }
 
+    /// Whether it is not yet known what becomes of it.
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(self.state, State::Loading(_) | State::Waiting(_))
+    }
+
+    /// Why it is not loaded.
+    pub(crate) fn why_not(&self) -> Option<&str> {
+        self.refused.as_ref().map(Retry::why)
+    }
+
+    /// An interface that it could not be attached to.
+    pub(crate) fn missing_on(&self) -> Option<&str> {
+        self.attachments.first_failure()
+    }
+
     /// Adds what is wrong with it.
     pub(crate) fn explain(&self, status: &mut Status) {
         if let Some(daemon) = &mut status.daemon {
-            daemon.program = self.refused.as_ref().map(|refused| refused.why().to_owned());
-            daemon.loading = matches!(self.state, State::Loading(_) | State::Waiting(_));
+            daemon.program = self.why_not().map(str::to_owned);
+            daemon.loading = self.is_pending();
         }
         for interface in &mut status.interfaces {
             let why = self.attachments.why(&interface.name).map(str::to_owned);

@@ -3,28 +3,27 @@
 mod attaching;
 mod channels;
 mod each_second;
+mod ended;
 mod growing;
 mod network_events;
 mod reports;
 mod showing;
+mod standing;
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use edge_common::abi::BackendNumber;
-use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use self::channels::{Receivers, Senders, WAITING, channels};
+pub(crate) use self::ended::{Ended, RunError};
+use self::{
+    channels::{Receivers, Senders, WAITING, channels},
+    ended::Next,
+};
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
@@ -32,12 +31,12 @@ use super::{
     descriptors,
     fit::{self, Fit},
     keeper::Keeper,
-    network::{self, NetworkError},
+    network,
     notify::Notify,
     panics,
     passes::Passes,
     probing::{self, Probing},
-    program::{NotAttached, Program},
+    program::Program,
     reading::Reader,
     rehearsing::Rehearsing,
     serve,
@@ -47,11 +46,10 @@ use super::{
     upgrade,
 };
 use crate::{
-    bpf::{self, Before, BpfError, Lock, LockError, PinDir, PinnedMaps, boot_ms, monotonic_time},
-    config::ConfigError,
+    bpf::{self, Before, Lock, PinDir, PinnedMaps, boot_ms, monotonic_time},
     control::{
         chain,
-        change::{ChangeError, History, How, Words},
+        change::{History, How, Words},
         events::{EventKind, Events, unix_ms},
         status::Sample,
         takedown,
@@ -73,38 +71,6 @@ const FAREWELL: Duration = Duration::from_millis(300);
 /// Services through which a backend is probed at most, at once.
 const MOST_THROUGH: usize = 4;
 
-/// Why the daemon did not start.
-#[derive(Debug, Error)]
-pub(crate) enum RunError {
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error("the configuration could not be brought into force")]
-    Apply(#[source] Box<ChangeError>),
-    #[error("the maps cannot be used")]
-    Maps(#[from] BpfError),
-    #[error(transparent)]
-    Attach(#[from] NotAttached),
-    #[error("cannot listen on {}", path.display())]
-    Socket { path: PathBuf, source: io::Error },
-    #[error("cannot see how many file descriptors there are")]
-    Descriptors(#[source] io::Error),
-    #[error("cannot listen for signals")]
-    Signals(#[source] io::Error),
-}
-
-impl From<ChangeError> for RunError {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Config(error) => Self::Config(error),
-            other => Self::Apply(Box::new(other)),
-        }
-    }
-}
-
 /// Where a daemon keeps what it has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Directories<'a> {
@@ -116,7 +82,7 @@ pub(crate) struct Directories<'a> {
 }
 
 /// Runs until a signal stops it, which leaves everything attached, or a request to detach.
-pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunError> {
+pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, RunError> {
     let Directories { pin_dir, run_dir, state_dir, socket } = dirs;
     panics::end_the_process();
     upgrade::remember();
@@ -152,7 +118,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     judgement.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut together = Vec::with_capacity(TOGETHER);
     let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
-    let why = loop {
+    let (ended_by, why) = loop {
         if let Some(anew) = daemon.receivers.take() {
             receivers = anew;
             together.clear();
@@ -166,14 +132,14 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
             Some(event) = receivers.net_events.recv() => daemon.net_event(event),
             Some(request) = commands.recv() => {
                 if daemon.command(request).await == Next::Stop {
-                    break "detached";
+                    break (Ended::Detached, "detached");
                 }
             }
             Some(found) = receivers.found.recv() => daemon.fit.note(found, &daemon.controller.events),
             loaded = daemon.program.loading() => daemon.attach(loaded).await,
             _ = ticks.tick() => {
                 if daemon.tick().await == Next::Stop {
-                    break "another edge-ctl has taken the pins";
+                    break (Ended::Stopped, "another edge-ctl has taken the pins");
                 }
             }
             () = daemon.passes.due() => daemon.passes.step(&mut daemon.controller),
@@ -182,11 +148,11 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
             read = daemon.reader.read() => daemon.reload(read).await,
             _ = terminate.recv() => {
                 daemon.keep_at_last();
-                break "SIGTERM; everything stays attached";
+                break (Ended::Stopped, "SIGTERM; everything stays attached");
             }
             _ = interrupt.recv() => {
                 daemon.keep_at_last();
-                break "SIGINT; everything stays attached";
+                break (Ended::Stopped, "SIGINT; everything stays attached");
             }
         }
     };
@@ -197,13 +163,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<(), RunE
     if timeout(FAREWELL, server).await.is_err() {
         abort.abort();
     }
-    Ok(())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    GoOn,
-    Stop,
+    Ok(ended_by)
 }
 
 /// All state that the loop owns.
@@ -365,6 +325,8 @@ impl Daemon {
             Command::Apply(candidate, back) => self.apply(*candidate, back).await,
             Command::Rollback(to, words, back) => self.roll_back(to, words, back).await,
             Command::Confirm(back) => self.confirm(back),
+            Command::Evacuate(pool, wanted, back) => self.evacuate(&pool, &wanted, back),
+            Command::Return(pool, back) => self.bring_back(&pool, back),
             Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.

@@ -103,3 +103,26 @@ fn many_addresses_are_one_service_of_a_few_lines() {
 fn the_examples_are_linked() {
     assert!(REFERENCE.contains("(examples)") && README.contains("(docs/examples)"));
 }
+
+/// What a package installs.
+const INSTALLED: &str = include_str!("../../../../packaging/etc/edge.toml");
+
+#[test]
+fn the_installed_file_does_nothing_and_says_so() {
+    assert!(INSTALLED.lines().all(|line| line.is_empty() || line.starts_with('#')));
+    let refusal = parse(INSTALLED, "edge.toml").unwrap_err().to_string();
+    assert!(refusal.contains("nothing is configured: every line is a comment"), "{refusal}");
+}
+
+#[test]
+fn the_installed_file_is_a_configuration_once_its_comments_are_taken_off() {
+    let taken = |line: &'static str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let text: String = INSTALLED.lines().map(|line| taken(line) + "\n").collect();
+    assert!(parse(&text, "edge.toml").is_err(), "its key is no key");
+    let text = text.replace("32 hexadecimal digits", "5d0b2f1c94e84a7e9a53c7d2e6f80b14");
+    let config = good(&text);
+    assert_eq!((config.pools.len(), config.services.len()), (2, 1));
+}

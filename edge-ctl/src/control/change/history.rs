@@ -9,7 +9,7 @@ use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limi
 use serde::{Deserialize, Serialize};
 
 use super::How;
-use crate::config::MAX_FILE;
+use crate::{config::MAX_FILE, control::evacuation::Evacuation};
 
 /// Generations that are kept at least, where there is room; the last good one is kept beside them.
 const KEPT: usize = 10;
@@ -23,6 +23,9 @@ pub(crate) struct History {
     /// Checksum of the text of the daemon's file that was in force last. A start does not take that text again: what an
     /// operator has put in its place since stays.
     pub(crate) file: Option<u32>,
+    /// Pools that operators have evacuated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) evacuations: Vec<Evacuation>,
 }
 
 /// A generation.

@@ -18,6 +18,22 @@ pub(crate) struct HistoryStatus {
     /// The last generation that has.
     pub(crate) last_good: Option<u64>,
     pub(crate) trial: Option<TrialStatus>,
+    /// Pools that services have left by an operator's word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) evacuations: Vec<EvacuationStatus>,
+}
+
+/// A pool that services have left by an operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EvacuationStatus {
+    pub(crate) pool: String,
+    /// Milliseconds since 1970, UTC.
+    pub(crate) since: u64,
+    /// Whether established flows stay.
+    pub(crate) drain: bool,
+    pub(crate) reason: Option<String>,
+    /// Until it is over by itself; 0: when a daemon runs.
+    pub(crate) seconds_left: Option<u64>,
 }
 
 /// The generation in force is undone unless it is confirmed.
@@ -36,6 +52,13 @@ impl HistoryStatus {
             back_to: trial.back_to,
             seconds_left: trial.until_ms.saturating_sub(now.boot_ms).div_ceil(1000),
         });
+        let evacuations = history.evacuations.iter().map(|evacuation| EvacuationStatus {
+            pool: evacuation.pool.clone(),
+            since: evacuation.since,
+            drain: evacuation.drain,
+            reason: evacuation.reason.clone(),
+            seconds_left: evacuation.left(now.boot_ms).map(|left| left.as_millis().div_ceil(1000) as u64),
+        });
         Some(Self {
             how: entry.how.name().to_owned(),
             file: entry.file.clone(),
@@ -43,6 +66,7 @@ impl HistoryStatus {
             good: entry.verdict == Verdict::Good,
             last_good: history.last_good().map(|entry| entry.generation),
             trial,
+            evacuations: evacuations.collect(),
         })
     }
 }

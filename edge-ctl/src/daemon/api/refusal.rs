@@ -65,7 +65,9 @@ impl From<OperationError> for Refusal {
                 };
                 Self::new(status, error.to_string(), Some(&name.hint()))
             }
-            OperationError::Reason { .. } => Self::new(StatusCode::BAD_REQUEST, error.to_string(), None),
+            OperationError::Reason { .. } | OperationError::Evacuations => {
+                Self::new(StatusCode::BAD_REQUEST, error.to_string(), None)
+            }
             OperationError::Maps(_) => Self::internal(&error),
         }
     }

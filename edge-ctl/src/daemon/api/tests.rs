@@ -77,6 +77,8 @@ fn serve() -> Served {
                 | Command::Apply(_, back)
                 | Command::Rollback(_, _, back)
                 | Command::Confirm(back)
+                | Command::Evacuate(_, _, back)
+                | Command::Return(_, back)
                 | Command::Upgrade(back)
                 | Command::Detach(back) => drop(back),
             }

@@ -1,6 +1,6 @@
 //! What is done each second: what there is in maps and links is compared with what it should be.
 
-use super::{Daemon, Next, RunError};
+use super::{Daemon, RunError, ended::Next};
 use crate::{
     bpf::{self, BpfError, LockError, boot_ms},
     control::{
@@ -27,6 +27,7 @@ impl Daemon {
             self.fault("maps", &error);
         }
         self.end_trial().await;
+        self.end_evacuation();
         if self.soak.tick(&self.controller, &mut self.history, boot_ms()) {
             let subject = format!("generation {}", self.controller.inventory.generation);
             self.controller.events.report(
@@ -39,7 +40,7 @@ impl Daemon {
         let seconds = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
         self.controller.look_at_certificates(seconds);
         self.keep();
-        self.notify.status(self.controller.summary());
+        self.notify_manager();
         let Controller { inventory, events, plane, .. } = &self.controller;
         self.program.take_over(inventory, plane, events);
         self.program.look(&inventory.config, events);
@@ -76,7 +77,7 @@ impl Daemon {
     }
 
     /// Hands what survives a reboot to the thread that writes it, and reports what became of that.
-    pub(super) fn keep(&mut self) {
+    pub(in crate::daemon) fn keep(&mut self) {
         let Controller { inventory, plane, events, .. } = &self.controller;
         self.keeper.keep(Kept::of(inventory, plane, &self.history));
         let fault = self.keeper.fault();

@@ -1,5 +1,5 @@
 //! The packets of a rehearsal: for each service flows that start and go on, for each VIP an echo request and a packet to a port
-//! where no service is. Nobody looks at checksums of transports, so that these are zero.
+//! where no service is.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,6 @@ use std::{
 use edge_common::{
     abi::Tracking,
     wire::{
-        checksum,
         protocol::{ICMP, ICMPV6, TCP, UDP},
         tcp::flags,
     },
@@ -18,6 +17,7 @@ use edge_common::{
 use crate::{
     bpf::STATION,
     config::{Config, Ports, Protocol, Service},
+    control::frames::{frame, tcp, udp},
 };
 
 /// Flows of each service, at least.
@@ -28,7 +28,6 @@ const MOST_DOORS: usize = 1024;
 const MOST_SCENES: usize = 8192;
 /// Ports of clients start here.
 const FIRST_PORT: u16 = 20_000;
-const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Packets of which each may depend on those before it.
 #[derive(Clone, Debug)]
@@ -92,7 +91,7 @@ fn of_service(service: &Service, Door { vip, port, ports }: Door<'_>, from: u16)
     let client = client(vip, from);
     let packet = |what: &str, protocol: u8, payload: &[u8]| {
         let what = format!("{what} from {client} port {from} to {vip} port {port}");
-        Probed { what, frame: frame(client, vip, protocol, payload) }
+        Probed { what, frame: frame(STATION, client, vip, protocol, payload) }
     };
     let packets = match ports.protocol {
         Protocol::Tcp => vec![
@@ -114,7 +113,7 @@ fn of_vip(vip: IpAddr, taken: &[&Ports]) -> Scene {
     let echo = [request, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0];
     let mut packets = vec![Probed {
         what: format!("an echo request from {client} to {vip}"),
-        frame: frame(client, vip, protocol, &echo),
+        frame: frame(STATION, client, vip, protocol, &echo),
     }];
     let is_taken = |port: u16| {
         taken.iter().any(|ports| {
@@ -124,7 +123,7 @@ fn of_vip(vip: IpAddr, taken: &[&Ports]) -> Scene {
     if let Some(port) = (1..=u16::MAX).rev().find(|&port| !is_taken(port)) {
         packets.push(Probed {
             what: format!("a SYN from {client} port {FIRST_PORT} to {vip} port {port}, where no service is"),
-            frame: frame(client, vip, TCP, &tcp(FIRST_PORT, port, flags::SYN)),
+            frame: frame(STATION, client, vip, TCP, &tcp(FIRST_PORT, port, flags::SYN)),
         });
     }
     Scene { subject: format!("VIP {vip}"), packets }
@@ -137,52 +136,4 @@ fn client(vip: IpAddr, number: u16) -> IpAddr {
         IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, low | 1).into(),
         IpAddr::V6(_) => Ipv6Addr::from([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low | 1]).into(),
     }
-}
-
-fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
-    let mut segment = [from.to_be_bytes(), to.to_be_bytes()].concat();
-    segment.extend([0; 8]);
-    segment.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    segment
-}
-
-fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
-    let header = [from.to_be_bytes(), to.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
-    [&header, data].concat()
-}
-
-fn frame(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = [STATION, ROUTER].concat();
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            frame.extend([0x08, 0x00]);
-            frame.extend(ipv4(source, destination, protocol, payload.len()));
-        }
-        (source, destination) => {
-            let address = |address: IpAddr| match address {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            let [high, low] = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, high, low, protocol, 64]);
-            frame.extend(address(source));
-            frame.extend(address(destination));
-        }
-    }
-    frame.extend(payload);
-    frame
-}
-
-fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: usize) -> [u8; 20] {
-    const DONT_FRAGMENT: u8 = 0x40;
-    let mut header = [0; 20];
-    let length = u16::try_from(20 + payload).unwrap_or(u16::MAX);
-    header[..10].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, DONT_FRAGMENT, 0, 64, protocol]);
-    header[2..4].copy_from_slice(&length.to_be_bytes());
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..].copy_from_slice(&destination.octets());
-    let sum = checksum::ipv4_words(bytemuck::cast(header));
-    header[10..12].copy_from_slice(&sum);
-    header
 }

@@ -1,0 +1,42 @@
+//! Where the flow of a plain frame belongs: its service and its slot, as the fast path finds them. For people who ask.
+
+use super::{Frame, Memory};
+use crate::{
+    abi::{Slot, Target, slot_address},
+    lookup::Lookup,
+    maps::Maps as _,
+    select::flow,
+    wire::{ethernet, ipv4::V4, ipv6::V6, link::Link, packet::Places as _, plain},
+};
+
+/// The place of a flow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Located {
+    pub target: Target,
+    pub number: u32,
+    pub slot: Slot,
+}
+
+impl Memory {
+    /// Of the flow that a frame belongs to; `None`: no service takes it, or it is no plain TCP or UDP.
+    pub fn locate(&self, frame: &Frame) -> Option<Located> {
+        let (_, link) = Link::parse_at_station(frame)?;
+        match link.ether_type {
+            ethernet::IPV4 => self.locate_of::<V4>(frame, link.l3),
+            ethernet::IPV6 => self.locate_of::<V6>(frame, link.l3),
+            _ => None,
+        }
+    }
+
+    fn locate_of<F: Lookup>(&self, frame: &Frame, l3: usize) -> Option<Located> {
+        let view = self.view()?;
+        let (header, start) = frame.places::<F::Header, plain::Start>(l3)?;
+        let (header, start) = (frame.at(header), frame.at(start));
+        let protocol = F::plain(header)?;
+        let (vip, port) = (F::destination(header), start.destination());
+        let found = F::find(self, view, vip, port, protocol);
+        let target = found.or_else(|| F::find_any(self, view, vip, port, protocol))?.by_address();
+        let number = flow::hash::<F>(view, target, F::source(header), start.ports()).slot(target.slot_mask());
+        Some(Located { target, number, slot: self.slot(slot_address(target.slots(), number))? })
+    }
+}

@@ -1,0 +1,185 @@
+//! The maps as they are, copied, so that the packet path's own code says what it would do with a packet, now or if something were
+//! otherwise. Nothing is written to the maps.
+
+use std::time::Duration;
+
+use edge_common::{
+    abi::{
+        BackendNumber, Exit, FlowEnds, FlowHead, Mac, SLOTS_PER_CELL, Service, SlotCell, State, Station, banked, map,
+    },
+    flow_table::{Anywhere, Birth, Certainty, Flow},
+    host::{Flows, Frame, Located, Memory, Nat},
+    pipeline,
+};
+
+use super::{
+    Answer, BpfError, FlowRecord, NatFlow, PinnedMaps, STATION, error::out_of, flows::FlowTable, mapped::Mapped,
+    maps::position,
+};
+use crate::plan::{self, PoolRecord};
+
+/// Entries of the copy's flow table: it has one flow.
+const FLOWS: usize = 64;
+
+/// A copy of what decides about some services.
+pub(crate) struct Explained {
+    pub(crate) memory: Memory,
+    pub(crate) bank: u32,
+    pub(crate) ingress: u32,
+}
+
+impl PinnedMaps {
+    /// Copies what is published, with the tables of these services. Packets come in by the interface `ingress`, at a station of their own.
+    pub(crate) fn explained(&self, services: &[u32], ingress: u32, now: Duration) -> Result<Explained, BpfError> {
+        let maps = &self.maps;
+        let (bank, _) = maps.published().ok_or(BpfError::Unpublished)?;
+        let mut memory = Memory::default();
+        memory.published = maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;
+        memory.published.active = bank;
+        memory.published.generations[bank as usize].stations[0] = Station::new(ingress, Mac::new(STATION));
+        memory.service_index_v4 = all(&maps.index_v4);
+        memory.service_index_v6 = all(&maps.index_v6);
+        memory.services = all(&maps.services);
+        memory.pools = all(&maps.pools);
+        memory.backends = all(&maps.backends);
+        // Most of these is never looked at, and so never in memory.
+        memory.candidates = vec![bytemuck::Zeroable::zeroed(); maps.candidates.len() as usize];
+        let mut slots = vec![SlotCell::default(); maps.slots.len() as usize];
+        for number in services {
+            let Some(service) = maps.service(bank, *number) else { continue };
+            copy(&maps.slots, service.slots, (service.slot_mask / SLOTS_PER_CELL) + 1, &mut slots);
+            copy(&maps.candidates, service.servers, service.server_mask + 1, &mut memory.candidates);
+            for pool in pools_of(&service) {
+                let Some(pool) = position(bank, pool.into()).and_then(|at| maps.pools.read(at)) else { continue };
+                // A bit for each table is its number of cells.
+                copy(&maps.candidates, pool.table, pool.sizes, &mut memory.candidates);
+                let cells = u32::from(pool.members).div_ceil(4);
+                copy(&maps.candidates, pool.member_list, cells, &mut memory.candidates);
+            }
+        }
+        memory.slots = slots.into();
+        memory.flows = Flows::new(FLOWS);
+        if let Some(head) = maps.nat_head.read(0).filter(|head| head.ports > 0) {
+            memory.nat = Nat::new(head);
+        }
+        memory.clock_ns.set(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        Ok(Explained { memory, bank, ingress })
+    }
+
+    /// Copies the record of a flow, if there is one that counts.
+    pub(crate) fn explain_record(
+        &self,
+        explained: &mut Explained,
+        ends: FlowEnds,
+        now: Duration,
+    ) -> Result<Option<FlowRecord>, BpfError> {
+        let table = FlowTable::new(&self.maps, now)?;
+        let head = self.maps.flow_head.read(0).ok_or(out_of(map::FLOW_HEAD, 0))?;
+        let mask = explained.memory.flows.head.mask;
+        explained.memory.flows.head = FlowHead { mask, ..head };
+        let generation = &explained.memory.published.generations[(explained.bank & 1) as usize];
+        let flow = Flow::from(ends);
+        let hash = flow.hash(&generation.hash_key);
+        let Some(found) = table.find(&flow, hash).filter(|found| !table.is_gone(found)) else { return Ok(None) };
+        let Some(class) = found.life.class() else { return Ok(None) };
+        let certainty = if found.life.is_tentative() { Certainty::Tentative } else { Certainty::Certain };
+        let birth = Birth { stage: found.life.stage(), class, certainty, served: found.served };
+        let copy = explained.memory.flows.table(table.units());
+        // An empty table has room for one.
+        let _full = copy.insert(&flow, hash, &birth, &Anywhere::new(hash, mask));
+        Ok(Some(table.record(&found)))
+    }
+
+    /// The entry of a translated flow.
+    pub(crate) fn explain_translated(&self, ends: FlowEnds, now: Duration) -> Result<Option<NatFlow>, BpfError> {
+        Ok(self.nat_flows(now)?.into_iter().find(|(flow, _)| *flow == ends).map(|(_, found)| found))
+    }
+}
+
+impl Explained {
+    /// What becomes of a frame to the copy's station, with the flows that are known so far.
+    pub(crate) fn answer(&self, frame: &[u8]) -> Answer {
+        let mut frame = Frame::new(frame).from_interface(self.ingress);
+        let exit = pipeline::process(&mut frame, &self.memory).exit;
+        let backend = if is_forwarded(exit) { self.memory.last_backend() } else { 0 };
+        Answer { exit, frame: frame.bytes().to_vec(), backend }
+    }
+
+    /// The place of the flow of a frame.
+    pub(crate) fn locate(&self, frame: &[u8]) -> Option<Located> {
+        self.memory.locate(&Frame::new(frame).from_interface(self.ingress))
+    }
+
+    pub(crate) fn service(&self, number: u32) -> Option<&Service> {
+        self.memory.services.get(position(self.bank, number)? as usize)
+    }
+
+    /// Changes states, and what is counted from them, as the controller does.
+    pub(crate) fn assume(
+        &mut self,
+        services: &[u32],
+        pools: &[(u16, &PoolRecord)],
+        change: impl Fn(BackendNumber, State) -> State,
+    ) {
+        for (number, record) in pools {
+            let order = plan::member_order(&record.backends);
+            let mut changed = false;
+            for backend in &order {
+                let Some(entry) = self.memory.backends.get_mut(usize::from(*backend)) else { continue };
+                let state = change(*backend, State(entry.state)).0;
+                changed |= std::mem::replace(&mut entry.state, state) != state;
+            }
+            if changed {
+                self.recount(*number, &order);
+                // Packets look at all slots of what has changed.
+                services.iter().for_each(|service| self.look(*service));
+            }
+        }
+    }
+
+    fn recount(&mut self, number: u16, order: &[BackendNumber]) {
+        let state = |backend: &BackendNumber| {
+            State(self.memory.backends.get(usize::from(*backend)).map_or(0, |backend| backend.state))
+        };
+        let members: Vec<_> = order.iter().map(|backend| (*backend, state(backend))).collect();
+        let count = |bits| members.iter().map(|(_, state)| u32::from(state.has_all(bits))).sum();
+        let at = banked(self.bank, number.into()) as usize;
+        let Some(pool) = self.memory.pools.get_mut(at) else { return };
+        (pool.available, pool.enabled) = (count(State::NEW), count(State::ENABLED));
+        let first = pool.member_list as usize;
+        for (place, cell) in plan::member_list(&members).into_iter().enumerate() {
+            if let Some(listed) = self.memory.candidates.get_mut(first + place) {
+                *listed = cell;
+            }
+        }
+    }
+
+    fn look(&self, service: u32) {
+        let Some(Service { slots, slot_mask, .. }) = self.service(service).copied() else { return };
+        let cells = slots as usize..=(slots + slot_mask / SLOTS_PER_CELL) as usize;
+        if let Some(cells) = self.memory.slots.borrow_mut().get_mut(cells) {
+            cells.iter_mut().flat_map(|cell| &mut cell.0).for_each(|slot| slot.look = 1);
+        }
+    }
+}
+
+const fn is_forwarded(exit: Exit) -> bool {
+    use Exit::{DsrRedirect, DsrTx, IpipRedirect, IpipTx, NatRedirect, NatTx};
+    matches!(exit, DsrTx | DsrRedirect | IpipTx | IpipRedirect | NatTx | NatRedirect)
+}
+
+fn pools_of(service: &Service) -> impl Iterator<Item = u16> {
+    service.pools.into_iter().take(service.pool_count.into())
+}
+
+fn all<T: bytemuck::Pod>(map: &Mapped<T>) -> Vec<T> {
+    (0..map.len()).map_while(|n| map.read(n)).collect()
+}
+
+/// Copies `count` entries from `first` on to their places.
+fn copy<T: bytemuck::Pod>(map: &Mapped<T>, first: u32, count: u32, to: &mut [T]) {
+    for number in first..first.saturating_add(count) {
+        let (Some(value), Some(place)) = (map.read(number), to.get_mut(number as usize)) else { return };
+        *place = value;
+    }
+}

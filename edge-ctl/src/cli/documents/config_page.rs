@@ -1,0 +1,130 @@
+//! edge.toml(5): the keys as the parser knows them, each with what docs/config.md says of it.
+
+use super::roff;
+use crate::config;
+
+const REFERENCE: &str = include_str!("../../../../docs/config.md");
+
+/// What follows from the keys alone: where the file lies, what becomes of it.
+const HEAD: &str = ".TH edge.toml 5\n.SH NAME\nedge.toml \\- configuration of the XDP load balancer\n.SH SYNOPSIS\n\
+    .B /etc/edge/edge.toml\n.SH DESCRIPTION\nOne TOML file has the whole configuration, or includes others with parts of it.\n\
+    It is accepted as a whole or not at all: a refused file changes nothing.\n.B edge\\-ctl check\nreports its mistakes,\n\
+    .B edge\\-ctl plan\nwhat it would change, and\n.B systemctl reload edge\nbrings it into force.\n";
+
+const TAIL: &str = ".SH SEE ALSO\n.BR edge\\-ctl (1),\n.I /usr/share/doc/edge/config.md\n";
+
+/// The whole page.
+pub(super) fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (heading, keys) in config::sections() {
+        let chunk = chunk(heading);
+        page += &format!(".SH \"{}\"\n", roff::escaped(&heading.to_uppercase()));
+        for line in lead(&chunk) {
+            page += &format!("{}\n", roff::line(line));
+        }
+        for key in keys {
+            page += &format!(".TP\n.B {}\n", roff::escaped(key));
+            page += &entry(&chunk, key);
+        }
+    }
+    page + TAIL
+}
+
+/// The heading that the reference has for a section.
+fn title(heading: &str) -> String {
+    if heading.starts_with('[') { format!("`{heading}`") } else { "The top of the file".to_owned() }
+}
+
+/// The lines of the reference about a section, subsections included that are no sections of the file.
+fn chunk(heading: &str) -> Vec<&'static str> {
+    let wanted = title(heading);
+    let mut lines =
+        REFERENCE.lines().skip_while(|line| line.trim_start_matches('#').trim() != wanted || !line.starts_with("##"));
+    lines.next();
+    let ends = |line: &&str| line.starts_with("## ") || line.starts_with("### `[");
+    lines.take_while(|line| !ends(line)).collect()
+}
+
+/// What stands before the table of keys.
+fn lead<'a>(chunk: &[&'a str]) -> Vec<&'a str> {
+    let before =
+        chunk.iter().take_while(|line| !line.starts_with('|') && !line.starts_with("```") && !line.starts_with("**"));
+    before.copied().filter(|line| !line.is_empty() && !line.starts_with("<a ")).collect()
+}
+
+/// Type, default and range of a key, and what is said of it.
+fn entry(chunk: &[&str], key: &str) -> String {
+    let mut entry = match row(chunk, key) {
+        Some(row) => format!("{}\n", roff::line(&row)),
+        None if REFERENCE.contains(&format!("| `{key}` |")) => "As under another heading.\n".to_owned(),
+        None => "A table of its own: see below.\n".to_owned(),
+    };
+    let name = format!("`{key}`");
+    let is_about = |line: &str| {
+        line.strip_prefix("**").and_then(|rest| rest.split_once("**")).is_some_and(|(names, _)| names.contains(&name))
+    };
+    let paragraphs = chunk.iter().skip_while(|line| !is_about(line));
+    let mut code = false;
+    for (position, line) in paragraphs.enumerate() {
+        let other = position > 0 && line.starts_with("**`") && !is_about(line);
+        if !code && (other || line.starts_with('#') || line.starts_with('|')) {
+            break;
+        }
+        match *line {
+            line if line.starts_with("```") => {
+                code = !code;
+                entry += if code { ".sp\n.EX\n" } else { ".EE\n" };
+            }
+            line if code => entry += &format!("{}\n", roff::escaped(line)),
+            "" => entry += ".sp\n",
+            line => {
+                let said = line.split_once("** — ").map_or(line, |(_, said)| said);
+                entry += &format!("{}\n", roff::line(said));
+            }
+        }
+    }
+    entry.trim_end_matches(".sp\n").to_owned()
+}
+
+/// The row of a key in a table of the section, as a sentence.
+fn row(chunk: &[&str], key: &str) -> Option<String> {
+    let start = format!("| `{key}` |");
+    let at = chunk.iter().position(|line| line.starts_with(&start))?;
+    let header = chunk[..at].iter().rev().find(|line| line.starts_with("| key"))?;
+    let names: Vec<_> = header.split('|').map(str::trim).collect();
+    let values: Vec<_> = chunk[at].split('|').map(str::trim).collect();
+    let said = names.iter().zip(values).skip(2).filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    let said = said.map(|(name, value)| match *name {
+        "type" | "unit" => value.to_owned(),
+        name => format!("{name}: {value}"),
+    });
+    Some(format!("{}.", said.collect::<Vec<_>>().join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_parser_is_there() {
+        let page = page();
+        for (heading, keys) in config::sections() {
+            assert!(!chunk(heading).is_empty(), "docs/config.md has no section {heading}");
+            for key in keys {
+                assert!(page.contains(&format!(".TP\n.B {}\n", roff::escaped(key))), "{heading} {key}");
+                // Its row may stand where the section that it also belongs to is described, or it opens a table.
+                let places = [format!("| `{key}` |"), format!("[{key}]"), format!(".{key}]")];
+                assert!(places.iter().any(|place| REFERENCE.contains(place)), "docs/config.md lacks {heading} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_has_its_type_its_default_and_its_meaning() {
+        let chunk = chunk("[[pool]]");
+        let entry = entry(&chunk, "min_healthy");
+        assert!(entry.starts_with("whole number; default: 1; range: 1 to the number of its backends.\n"), "{entry}");
+        assert!(entry.contains("must accept new flows") && !entry.contains("established flows"), "{entry}");
+        assert!(!page().contains("**") && !page().contains("]("));
+    }
+}

@@ -1,0 +1,67 @@
+//! Where the log goes: to the journal, with priorities and fields, where standard error leads there; else to standard error.
+
+use std::{env, io, os::fd::AsFd};
+
+use nix::sys::stat::fstat;
+use tracing_journald::{Layer, Priority, PriorityMappings};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use super::coloured;
+
+/// Fields of the journal begin with this: `journalctl EDGE_KIND=backend_down`.
+const PREFIX: &str = "EDGE";
+
+/// Logs from now on. `EDGE_LOG` takes what tracing's filters take: `debug`, `info,edge_ctl::net=trace`.
+pub(super) fn log(default: &str) {
+    let filter = EnvFilter::try_from_env("EDGE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::registry().with(filter);
+    match journal() {
+        Some(journal) => log.with(journal).init(),
+        None => {
+            let text = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(coloured(&io::stderr()));
+            log.with(text).init();
+        }
+    }
+}
+
+/// The journal, if it is what standard error is connected to (systemd.exec(5), `JOURNAL_STREAM`) and if it can be reached.
+fn journal() -> Option<Layer> {
+    let stream = env::var("JOURNAL_STREAM").ok()?;
+    if !is_stream(&stream, io::stderr()) {
+        return None;
+    }
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer().ok()?;
+    Some(layer.with_field_prefix(Some(PREFIX.to_owned())).with_priority_mappings(priorities))
+}
+
+/// Whether `stream`, a device and an inode in decimal, is this descriptor's.
+fn is_stream(stream: &str, descriptor: impl AsFd) -> bool {
+    let Some((device, inode)) = stream.split_once(':') else { return false };
+    fstat(descriptor).is_ok_and(|stat| device == stat.st_dev.to_string() && inode == stat.st_ino.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_stream_is_known_by_device_and_inode() {
+        let file = File::open("/dev/null").unwrap();
+        let metadata = file.metadata().unwrap();
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        assert!(is_stream(&format!("{device}:{inode}"), &file));
+        assert!(!is_stream(&format!("{device}:{}", inode + 1), &file));
+        for nothing in ["", ":", "a:b", &inode.to_string()] {
+            assert!(!is_stream(nothing, &file), "{nothing}");
+        }
+    }
+}

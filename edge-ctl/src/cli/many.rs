@@ -1,0 +1,153 @@
+//! Operations on several backends or services, by their names or by patterns; done, or only shown.
+
+use std::collections::BTreeSet;
+
+use glob::Pattern;
+
+use super::{NOTICE, args::Dirs, failure::Failure, print_outcome, runtime, status_once};
+use crate::{
+    control::{
+        chain, offline,
+        operations::{Operation, Outcome},
+    },
+    daemon::{
+        api::{BackendBody, FailoverBody},
+        client::{Client, ClientError, SOON, segment},
+    },
+};
+
+/// What names name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Backends,
+    Services,
+}
+
+/// Does `operation` with each of `words`; with `dry_run` it only says what would become of it.
+pub(super) fn each(
+    dirs: &Dirs,
+    words: &[String],
+    what: What,
+    dry_run: bool,
+    operation: impl Fn(String) -> Operation,
+) -> Result<(), Failure> {
+    let operations: Vec<_> = named(dirs, words, what)?.into_iter().map(operation).collect();
+    if dry_run {
+        let would = offline::would(&dirs.pin_dir, &operations).map_err(|error| Failure::offline(error, dirs))?;
+        would.iter().for_each(print_dry);
+        return Ok(());
+    }
+    // One that can't be done is no reason not to do the others.
+    let mut failed = None;
+    for operation in &operations {
+        match operate(dirs, operation) {
+            Ok(outcome) => print_outcome(&outcome),
+            Err(failure) if failed.is_none() => failed = Some(failure),
+            Err(failure) => eprintln!("edge-ctl: {}", chain(&failure)),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// What would become of it, marked as such.
+pub(super) fn print_dry(outcome: &Outcome) {
+    let message = format!("dry run, nothing is changed: {}", outcome.message);
+    print_outcome(&Outcome { message, ..outcome.clone() });
+}
+
+/// The names that `words` mean, each once, in their order.
+fn named(dirs: &Dirs, words: &[String], what: What) -> Result<Vec<String>, Failure> {
+    let known = if words.iter().any(|word| is_pattern(word)) { known(dirs, what)? } else { Vec::new() };
+    let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
+    for word in words {
+        let found = if is_pattern(word) { matching(word, &known)? } else { vec![word.clone()] };
+        names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
+    }
+    Ok(names)
+}
+
+fn is_pattern(word: &str) -> bool {
+    word.contains(['*', '?', '['])
+}
+
+/// Those of `known` that `pattern` matches; without a slash it is compared with backends' bare names.
+fn matching(pattern: &str, known: &[String]) -> Result<Vec<String>, Failure> {
+    let bad = |why: String| Failure::Pattern { pattern: pattern.to_owned(), why };
+    let compiled = Pattern::new(pattern).map_err(|error| bad(error.msg.to_owned()))?;
+    let compared = |name: &str| match name.split_once('/') {
+        Some((_, bare)) if !pattern.contains('/') => compiled.matches(bare),
+        _ => compiled.matches(name),
+    };
+    let found: Vec<_> = known.iter().filter(|name| compared(name)).cloned().collect();
+    if found.is_empty() { Err(bad("it matches no name; `edge-ctl status` lists them".to_owned())) } else { Ok(found) }
+}
+
+fn known(dirs: &Dirs, what: What) -> Result<Vec<String>, Failure> {
+    let status = runtime(false)?.block_on(status_once(dirs, &mut None, false))?;
+    Ok(match what {
+        What::Services => status.services.into_iter().map(|service| service.name).collect(),
+        What::Backends => status
+            .pools
+            .iter()
+            .flat_map(|pool| pool.backends.iter().map(|backend| format!("{}/{}", pool.name, backend.name)))
+            .collect(),
+    })
+}
+
+fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
+    let answer = runtime(false)?.block_on(async {
+        let mut client = Client::connect(&dirs.socket(), SOON).await?;
+        post(&mut client, operation).await
+    });
+    match answer {
+        // A daemon that comes to it later does not do it any more.
+        Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
+            let notify = || eprintln!("{NOTICE}");
+            offline::operate(&dirs.pin_dir, operation, notify).map_err(|error| Failure::offline(error, dirs))
+        }
+        answer => Ok(answer?),
+    }
+}
+
+async fn post(client: &mut Client, operation: &Operation) -> Result<Outcome, ClientError> {
+    let (verb, backend, reason) = match operation {
+        Operation::Drain { backend, reason } => ("drain", backend, reason),
+        Operation::Enable { backend, reason } => ("enable", backend, reason),
+        Operation::Disable { backend, reason } => ("disable", backend, reason),
+        Operation::Failover { service, to, evacuate } => {
+            let path = format!("/v1/services/{}/failover", segment(service));
+            return client.post(&path, &FailoverBody { to: to.clone(), evacuate: *evacuate }).await;
+        }
+        Operation::Failback { service } => {
+            return client.post(&format!("/v1/services/{}/failback", segment(service)), &()).await;
+        }
+    };
+    let backend = match backend.split_once('/') {
+        Some((pool, backend)) => format!("{}/{}", segment(pool), segment(backend)),
+        None => segment(backend),
+    };
+    client.post(&format!("/v1/backends/{backend}/{verb}"), &BackendBody { reason: reason.clone() }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_compared_with_full_names_or_bare_ones() {
+        let known = ["a/a1", "a/a2", "b/b1", "b/a1"].map(str::to_owned);
+        for (pattern, expected) in [
+            ("a/*", &["a/a1", "a/a2"][..]),
+            ("*1", &["a/a1", "b/b1", "b/a1"]),
+            ("*/a1", &["a/a1", "b/a1"]),
+            ("?2", &["a/a2"]),
+        ] {
+            assert_eq!(matching(pattern, &known).unwrap(), expected, "{pattern}");
+        }
+        for wrong in ["c/*", "[a"] {
+            assert!(matches!(matching(wrong, &known), Err(Failure::Pattern { .. })), "{wrong}");
+        }
+        let services = ["web", "web-2", "dns"].map(str::to_owned);
+        assert_eq!(matching("web*", &services).unwrap(), ["web", "web-2"]);
+    }
+}

@@ -1,0 +1,270 @@
+//! What an evacuation and its end do to services, and how both are told.
+
+use edge_common::abi::{BackendNumber, Failover};
+
+use super::{Base, Evacuation, MOST, Moment, Wanted, base_of, passed};
+use crate::{
+    config::{Service, is_meant, joined_names},
+    control::{
+        data_plane::DataPlane,
+        events::{EventKind, Events},
+        few,
+        inventory::{Inventory, Member},
+        operations::{self, MAX_REASON, Operation, OperationError, Outcome},
+        selection::{self, Counts},
+    },
+    health::Condition,
+    plan::{self, Admin},
+};
+
+/// Services that a message names of each kind.
+const NAMED: usize = 8;
+
+/// Moves all services past `pool`, and adds that to `evacuations`.
+#[expect(clippy::too_many_arguments, reason = "what it looks at, what it changes, what is wanted")]
+pub(crate) fn carry_out(
+    inventory: &Inventory,
+    plane: &mut impl DataPlane,
+    condition: &dyn Fn(BackendNumber) -> Condition,
+    events: &Events,
+    evacuations: &mut Vec<Evacuation>,
+    pool: &str,
+    wanted: &Wanted,
+    now: Moment,
+) -> Result<Outcome, OperationError> {
+    let length = wanted.reason.as_ref().map_or(0, String::len);
+    if length > MAX_REASON {
+        return Err(OperationError::Reason { length });
+    }
+    inventory.pool(pool)?;
+    let earlier = evacuations.iter().position(|evacuation| evacuation.pool == pool);
+    if earlier.is_none() && evacuations.len() >= MOST {
+        return Err(OperationError::Evacuations);
+    }
+    let mut entry = earlier.map(|at| evacuations[at].clone()).unwrap_or_default();
+    entry = Evacuation {
+        pool: pool.to_owned(),
+        since: now.unix_ms,
+        for_ms: wanted.for_ms,
+        until_ms: wanted.for_ms.map(|time| now.boot_ms.saturating_add(time)),
+        drain: wanted.drain,
+        reason: wanted.reason.clone(),
+        ..entry
+    };
+    let before = evacuations.clone();
+    let mut after = evacuations.clone();
+    match earlier {
+        Some(at) => after[at] = entry.clone(),
+        None => after.push(entry.clone()),
+    }
+    let mut told = Told::new(inventory, pool);
+    let mut moves = Vec::new();
+    for (service, number) in concerned(inventory, pool) {
+        let present = plane.failover(number);
+        let base = match base_of(&before, service) {
+            Some(base) => base,
+            None if passed(inventory, service, &before, Failover::default()) == Some(present) => Failover::default(),
+            // An operator has failed it over.
+            None => present,
+        };
+        let Some(to) = passed(inventory, service, &after, base) else {
+            told.alone.push(&service.name);
+            continue;
+        };
+        if base != Failover::default() && base_of(&before, service).is_none() {
+            let base = Base { service: service.name.clone(), first: base.first, evacuate: base.evacuate };
+            entry.before.push(base);
+        }
+        if to == present {
+            told.elsewhere.push(&service.name);
+        } else {
+            moves.push((service, number, to));
+        }
+    }
+    let forced: Vec<_> = if wanted.force { serving(inventory, plane, pool) } else { Vec::new() };
+    if moves.is_empty() && forced.is_empty() && told.elsewhere.is_empty() {
+        let message = match &told.alone[..] {
+            [] => format!("pool {pool} is not evacuated: no service has it"),
+            _ => format!("pool {pool} is not evacuated: {}", told.no_other_pool()),
+        };
+        return Ok(Outcome { changed: false, message, warnings: Vec::new() });
+    }
+    let counts = Counts::take(inventory, plane);
+    for (service, number, to) in moves {
+        told.goes(&counts, service, to);
+        plane.set_failover(number, to)?;
+    }
+    let mut warnings = Vec::new();
+    for backend in forced {
+        let reason = Some(format!("pool {pool} is evacuated"));
+        let name = backend.clone();
+        let operation =
+            if wanted.drain { Operation::Drain { backend, reason } } else { Operation::Disable { backend, reason } };
+        let outcome = operations::operate(inventory, plane, condition, events, &operation)?;
+        entry.backends.extend(outcome.changed.then_some(name));
+        warnings = outcome.warnings;
+    }
+    if !wanted.force && !told.alone.is_empty() {
+        warnings.push(told.no_other_pool());
+    }
+    match earlier {
+        Some(at) => evacuations[at] = entry,
+        None => evacuations.push(entry),
+    }
+    let message = told.evacuated(wanted);
+    events.report_for(EventKind::PoolEvacuated, pool, told.in_short(wanted), &told.all());
+    Ok(Outcome { changed: true, message, warnings })
+}
+
+/// Ends the evacuation of `pool`; `why` is an operator's word, or that its time is over.
+pub(crate) fn bring_back(
+    inventory: &Inventory,
+    plane: &mut impl DataPlane,
+    condition: &dyn Fn(BackendNumber) -> Condition,
+    events: &Events,
+    evacuations: &mut Vec<Evacuation>,
+    pool: &str,
+    why: &str,
+) -> Result<Outcome, OperationError> {
+    let Some(at) = evacuations.iter().position(|evacuation| evacuation.pool == pool) else {
+        inventory.pool(pool)?;
+        let message = format!("pool {pool} is not evacuated");
+        return Ok(Outcome { changed: false, message, warnings: Vec::new() });
+    };
+    let mut after = evacuations.clone();
+    let ended = after.remove(at);
+    // What others still need to know.
+    if let Some(next) = after.first_mut() {
+        next.before.extend(ended.before.iter().cloned());
+    }
+    for backend in &ended.backends {
+        let reason = Some(format!("the evacuation of pool {pool} is over"));
+        // An operator may have said something else of it meanwhile, or the configuration.
+        let decided = inventory.backend(backend).is_ok_and(|named| {
+            let wanted = if ended.drain { Admin::Drained } else { Admin::Disabled };
+            named.numbers.iter().all(|number| plan::admin(plane.state(*number)) == wanted)
+        });
+        if decided {
+            let operation = Operation::Enable { backend: backend.clone(), reason };
+            operations::operate(inventory, plane, condition, events, &operation)?;
+        }
+    }
+    let (mut told, mut changed_since) = (Told::new(inventory, pool), Vec::new());
+    let counts = Counts::take(inventory, plane);
+    for (service, number) in concerned(inventory, pool) {
+        let base = base_of(evacuations, service).unwrap_or_default();
+        let Some(expected) = passed(inventory, service, evacuations, base) else { continue };
+        let to = passed(inventory, service, &after, base).unwrap_or(base);
+        if plane.failover(number) != expected {
+            changed_since.push(service.name.as_str());
+        } else if to == expected {
+            told.elsewhere.push(&service.name);
+        } else {
+            told.goes(&counts, service, to);
+            plane.set_failover(number, to)?;
+        }
+    }
+    *evacuations = after;
+    let mut warnings = Vec::new();
+    if !changed_since.is_empty() {
+        let names = few(&joined_names(changed_since), NAMED);
+        warnings.push(format!("failed over otherwise since, and left as they are: {names}"));
+    }
+    let message = format!("the evacuation of pool {pool} is over ({why})\n{}", told.lines());
+    events.report_for(EventKind::EvacuationOver, pool, format!("its evacuation is over: {why}"), &told.all());
+    Ok(Outcome { changed: true, message: message.trim_end().to_owned(), warnings })
+}
+
+/// Services that have the pool.
+fn concerned<'a>(inventory: &'a Inventory, pool: &'a str) -> impl Iterator<Item = (&'a Service, u32)> {
+    let has = move |service: &Service| service.pools.iter().any(|at| is_meant(pool, &inventory.config.pools[*at].name));
+    inventory.services().filter(move |(service, _)| has(service))
+}
+
+/// `POOL/BACKEND` of the pool's backends that no operator has taken out.
+fn serving(inventory: &Inventory, plane: &impl DataPlane, pool: &str) -> Vec<String> {
+    let is_in = |member: &Member<'_>| {
+        is_meant(pool, &member.pool.name) && plan::admin(plane.state(member.number)) == Admin::Enabled
+    };
+    inventory.members().filter(is_in).map(|member| member.name()).collect()
+}
+
+/// What becomes of whom.
+struct Told<'a> {
+    inventory: &'a Inventory,
+    pool: &'a str,
+    /// Where those go that move, and how many backends wait there.
+    moves: Vec<(String, &'a str)>,
+    /// Not there before, nor after.
+    elsewhere: Vec<&'a str>,
+    /// Those that have no other pool.
+    alone: Vec<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    fn new(inventory: &'a Inventory, pool: &'a str) -> Self {
+        Self { inventory, pool, moves: Vec::new(), elsewhere: Vec::new(), alone: Vec::new() }
+    }
+
+    fn goes(&mut self, counts: &Counts, service: &'a Service, to: Failover) {
+        let serving = selection::serving(counts, to, service);
+        let mut goes = selection::described(self.inventory, service, serving);
+        if let Some(pool) = serving.position().and_then(|position| service.pools.get(position)) {
+            let all = self.inventory.config.pools[*pool].backends.len();
+            goes = format!("{goes} ({} of {all} backends take new flows)", counts.available(*pool));
+        }
+        self.moves.push((goes, &service.name));
+    }
+
+    fn all(&self) -> Vec<&'a str> {
+        self.moves.iter().map(|(_, name)| *name).collect()
+    }
+
+    /// A line for each fate.
+    fn lines(&self) -> String {
+        let mut fates: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (goes, name) in &self.moves {
+            match fates.iter_mut().find(|(fate, _)| fate == goes) {
+                Some((_, names)) => names.push(name),
+                None => fates.push((goes, vec![name])),
+            }
+        }
+        let line = |(goes, names): (&str, Vec<&str>)| {
+            let names = joined_names(names);
+            let services = if names.len() == 1 { "service" } else { "services" };
+            format!("  {services} {}: {goes}\n", few(&names, NAMED))
+        };
+        let mut lines: String = fates.into_iter().map(line).collect();
+        if !self.elsewhere.is_empty() {
+            let names = few(&joined_names(self.elsewhere.iter().copied()), NAMED);
+            lines += &format!("  not touched, since another pool serves: {names}\n");
+        }
+        lines
+    }
+
+    fn no_other_pool(&self) -> String {
+        let names = few(&joined_names(self.alone.iter().copied()), NAMED);
+        format!(
+            "left alone, since they have no other pool: {names} (`--force` takes the pool's backends away from them, too)"
+        )
+    }
+
+    fn in_short(&self, wanted: &Wanted) -> String {
+        let count = joined_names(self.all()).len();
+        let services = if count == 1 { "1 service leaves".to_owned() } else { format!("{count} services leave") };
+        let flows = if wanted.drain { "; established flows stay" } else { ", with their established flows" };
+        let back = match wanted.for_ms {
+            Some(ms) => {
+                format!("; they return in {}", humantime::format_duration(std::time::Duration::from_millis(ms)))
+            }
+            None => String::new(),
+        };
+        let reason = wanted.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        format!("{services} it by an operator's word{flows}{back}{reason}")
+    }
+
+    fn evacuated(&self, wanted: &Wanted) -> String {
+        let short = self.in_short(wanted);
+        format!("pool {}: {short}\n{}undo: edge-ctl return {}", self.pool, self.lines(), self.pool)
+    }
+}

@@ -1,0 +1,130 @@
+use edge_common::abi::State;
+
+use super::*;
+use crate::{
+    control::{
+        data_plane::DataPlane as _,
+        events::Events,
+        fixture::{FakeDataPlane, inventory},
+        operations::{OperationError, Outcome},
+    },
+    plan::{self, Admin},
+};
+
+const NOW: Moment = Moment { boot_ms: 1_000_000, unix_ms: 1_700_000_000_000 };
+
+struct Rig {
+    inventory: Inventory,
+    plane: FakeDataPlane,
+    events: Events,
+    evacuations: Vec<Evacuation>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let inventory = inventory();
+        let plane = FakeDataPlane::fresh(&inventory);
+        Self { inventory, plane, events: Events::new(), evacuations: Vec::new() }
+    }
+
+    fn evacuate(&mut self, pool: &str, wanted: &Wanted) -> Result<Outcome, OperationError> {
+        let Self { inventory, plane, events, evacuations } = self;
+        let condition = |_| plan::condition(State::default());
+        carry_out(inventory, plane, &condition, events, evacuations, pool, wanted, NOW)
+    }
+
+    fn bring_back(&mut self, pool: &str) -> Outcome {
+        let Self { inventory, plane, events, evacuations } = self;
+        let condition = |_| plan::condition(State::default());
+        bring_back(inventory, plane, &condition, events, evacuations, pool, "an operator's word").unwrap()
+    }
+}
+
+fn over_to(first: u8, evacuate: bool) -> Failover {
+    Failover { first, evacuate }
+}
+
+#[test]
+fn services_with_another_pool_leave_and_return_and_others_are_left_alone() {
+    let mut rig = Rig::new();
+    let outcome = rig.evacuate("provider-a", &Wanted::default()).unwrap();
+    assert!(outcome.changed);
+    assert!(
+        outcome.message.contains("service web: goes to pool provider-b (3 of 3 backends take new flows)"),
+        "{}",
+        outcome.message
+    );
+    assert!(outcome.message.ends_with("undo: edge-ctl return provider-a"), "{}", outcome.message);
+    assert_eq!(rig.plane.failover(1), over_to(1, true));
+    let back = rig.bring_back("provider-a");
+    assert!(back.changed && back.warnings.is_empty(), "{back:?}");
+    assert_eq!(rig.plane.failover(1), Failover::default());
+    assert!(rig.evacuations.is_empty() && !rig.bring_back("provider-a").changed);
+
+    // dns has no other pool, and web, which serves from provider-a, stays there.
+    let outcome = rig.evacuate("provider-b", &Wanted::default()).unwrap();
+    assert!(outcome.warnings[0].contains("no other pool: dns"), "{outcome:?}");
+    assert!(outcome.message.contains("not touched, since another pool serves: web"), "{outcome:?}");
+    assert_eq!(rig.plane.failover(2), Failover::default());
+}
+
+#[test]
+fn drain_keeps_flows_and_a_time_ends_it() {
+    let mut rig = Rig::new();
+    let wanted = Wanted { drain: true, for_ms: Some(5000), reason: Some("maintenance".to_owned()), force: false };
+    rig.evacuate("provider-a", &wanted).unwrap();
+    assert_eq!(rig.plane.failover(1), over_to(1, false));
+    assert_eq!(over(&rig.evacuations, NOW.boot_ms + 4999), None);
+    assert_eq!(over(&rig.evacuations, NOW.boot_ms + 5000).map(|it| it.pool.as_str()), Some("provider-a"));
+    // After a reboot the clock has begun anew: it lasts as long as at first, at most.
+    assert_eq!(rig.evacuations[0].left(0), Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn force_takes_backends_away_and_return_gives_back_only_those() {
+    let mut rig = Rig::new();
+    let operation = crate::control::operations::Operation::Disable { backend: "b2".to_owned(), reason: None };
+    let condition = |_| plan::condition(State::default());
+    crate::control::operations::operate(&rig.inventory, &mut rig.plane, condition, &rig.events, &operation).unwrap();
+    rig.evacuate("provider-b", &Wanted { force: true, ..Wanted::default() }).unwrap();
+    let admin = |rig: &Rig, number| plan::admin(rig.plane.state(number));
+    assert!([4, 5, 6].iter().all(|number| admin(&rig, *number) == Admin::Disabled));
+    assert_eq!(rig.evacuations[0].backends, ["provider-b/b1", "provider-b/shared"]);
+    rig.bring_back("provider-b");
+    assert_eq!([4, 5, 6].map(|number| admin(&rig, number)), [Admin::Enabled, Admin::Disabled, Admin::Enabled]);
+}
+
+#[test]
+fn what_an_operator_did_before_comes_back_and_what_he_did_since_stays() {
+    let mut rig = Rig::new();
+    rig.plane.set_failover(1, over_to(1, false)).unwrap();
+    // It has left the pool already; its failover is not ours.
+    let outcome = rig.evacuate("provider-a", &Wanted::default()).unwrap();
+    assert!(outcome.message.contains("another pool serves: web"), "{outcome:?}");
+    assert_eq!(rig.bring_back("provider-a").warnings, [""; 0]);
+    assert_eq!(rig.plane.failover(1), over_to(1, false));
+
+    rig.plane.set_failover(1, Failover::default()).unwrap();
+    rig.evacuate("provider-a", &Wanted::default()).unwrap();
+    rig.plane.set_failover(1, Failover::default()).unwrap();
+    let back = rig.bring_back("provider-a");
+    assert!(back.warnings[0].contains("failed over otherwise since, and left as they are: web"), "{back:?}");
+}
+
+#[test]
+fn both_pools_of_a_service_can_not_be_evacuated() {
+    let mut rig = Rig::new();
+    rig.evacuate("provider-a", &Wanted::default()).unwrap();
+    let outcome = rig.evacuate("provider-b", &Wanted::default()).unwrap();
+    assert!(!outcome.changed && outcome.message.contains("no other pool: web, dns"), "{outcome:?}");
+    assert_eq!((rig.plane.failover(1), rig.evacuations.len()), (over_to(1, true), 1));
+}
+
+#[test]
+fn names_and_reasons_are_checked() {
+    let mut rig = Rig::new();
+    assert!(matches!(rig.evacuate("provider-x", &Wanted::default()), Err(OperationError::Name(_))));
+    let long = Wanted { reason: Some("x".repeat(257)), ..Wanted::default() };
+    assert!(matches!(rig.evacuate("provider-a", &long), Err(OperationError::Reason { length: 257 })));
+    assert!(rig.evacuations.is_empty());
+}

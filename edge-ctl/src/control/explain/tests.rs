@@ -1,0 +1,257 @@
+//! Explanations of real maps, beside the real program. Need root.
+
+use std::time::Duration;
+
+use edge_common::{
+    abi::{Backend, Failover, FlowEnds, Published},
+    host::Flows,
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use super::*;
+use crate::{
+    bpf::{PinnedMaps, REHEARSED_FLOWS, bpffs::Bpffs, monotonic_time},
+    config,
+    health::Health,
+    net::NextHopEntry,
+    plan::{Capacity, state},
+    xdp::Rehearsal,
+};
+
+const TEXT: &str = r#"
+hash_key = "000102030405060708090a0b0c0d0e0f"
+slots = 1024
+[tunnel]
+source_v4 = "10.0.0.1"
+source_v6 = "fd00::1"
+[[interface]]
+name = "lo"
+[[pool]]
+name = "provider-a"
+min_healthy = 2
+backend = [{ name = "a1", address = "10.1.0.11" }, { name = "a2", address = "10.1.0.12" }, { name = "a3", address = "10.1.0.13" }]
+[[pool]]
+name = "provider-b"
+backend = [{ name = "b1", address = "fd01::11" }, { name = "b2", address = "fd01::12", weight = 300 }]
+[[service]]
+name = "web"
+vips = ["192.0.2.10", "2001:db8::10"]
+ports = ["443/tcp", "443/quic"]
+mode = "ipip"
+pools = ["provider-a", "provider-b"]
+[[service]]
+name = "dns"
+vips = ["192.0.2.10"]
+ports = ["53/udp"]
+mode = "ipip"
+pools = ["provider-b"]
+when_exhausted = "reject"
+[[service]]
+name = "sticky"
+vips = ["192.0.2.11"]
+ports = ["80/tcp"]
+mode = "ipip"
+pools = ["provider-b", "provider-a"]
+affinity = "source"
+when_exhausted = "drop"
+"#;
+
+struct Rig {
+    _bpffs: Bpffs,
+    maps: PinnedMaps,
+    inventory: Inventory,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let bpffs = Bpffs::mount();
+        let config = config::parse(TEXT, "edge.toml").unwrap_or_else(|error| panic!("{error}"));
+        let mut maps = PinnedMaps::create(&bpffs.pins(), &Capacity::of(&config)).unwrap();
+        let image = maps.with_previous(|previous| plan::plan(&config, maps.capacity(), previous)).unwrap().unwrap();
+        maps.publish(&image).unwrap();
+        let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
+        for member in inventory.members() {
+            let mac = [2, 0, 0, 0, 1, u8::try_from(member.number).unwrap()];
+            let hop = NextHopEntry { egress: 7, mac, source_mac: [2; 6], mtu: 1500, own_mtu: true, vlan: 0 };
+            maps.set_next_hop(member.number, Some(hop)).unwrap();
+        }
+        Self { _bpffs: bpffs, maps, inventory }
+    }
+
+    fn explain(&self, asked: Asked, assumptions: &[&str]) -> Explanation {
+        let assumptions: Vec<_> = assumptions.iter().map(|text| text.parse().unwrap()).collect();
+        explain(&self.maps, &self.inventory, asked, &assumptions, NOW).unwrap()
+    }
+
+    fn set(&mut self, name: &str, to: State) {
+        for number in self.inventory.backend(name).unwrap().numbers {
+            self.maps.set_state(number, to, "").unwrap();
+        }
+    }
+}
+
+const NOW: Duration = Duration::from_secs(1_000);
+
+fn asked(protocol: Protocol, client: &str, vip: &str) -> Asked {
+    Asked { protocol, client: client.parse().unwrap(), vip: vip.parse().unwrap() }
+}
+
+fn goes_to(fate: &Fate) -> &str {
+    fate.backend.as_ref().map_or(fate.exit.as_str(), |backend| &backend.name)
+}
+
+#[test]
+fn pools_and_what_if() {
+    let rig = Rig::new();
+    let web = asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
+    let now = rig.explain(web, &[]);
+    let service = now.service.clone().unwrap();
+    assert_eq!((service.name.as_str(), service.slots), ("web", 1024), "{service:?}");
+    assert_eq!(now.pick.as_deref(), Some(goes_to(&now.starts)));
+    assert!(goes_to(&now.starts).starts_with("provider-a/") && now.pools[0].serves, "{now:?}");
+
+    let down = rig.explain(web, &["provider-a=down"]);
+    assert!(goes_to(&down.starts).starts_with("provider-b/"), "{down:?}");
+    assert_eq!(down.pools[0].why, "too few of its backends take new flows");
+    let one_left = rig.explain(web, &["a1=drained", "a2=down"]);
+    assert!(one_left.pools[1].serves && !one_left.pools[0].serves, "{one_left:?}");
+    // Nothing was written.
+    assert_eq!(rig.explain(web, &[]), now);
+
+    let nobody = rig.explain(asked(Protocol::Udp, "203.0.113.7:51515", "192.0.2.10:53"), &["provider-b=disabled"]);
+    assert_eq!(nobody.starts.exit, "rejected", "{nobody:?}");
+    let nothing = rig.explain(asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.99:80"), &[]);
+    assert_eq!((nothing.service, nothing.starts.exit.as_str()), (None, "not_ours"));
+}
+
+#[test]
+fn a_record_and_an_unknown_name() {
+    let rig = Rig::new();
+    let web = asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
+    let pick = rig.explain(web, &[]).pick.unwrap();
+    // It is at another one, and packets look at it.
+    let other = if pick == "provider-a/a1" { "provider-a/a2" } else { "provider-a/a1" };
+    let number = rig.inventory.backend(other).unwrap().numbers[0];
+    rig.maps.record_flow(web.ends(), number, NOW).unwrap();
+    let explained = rig.explain(web, &[]);
+    assert_eq!(explained.record.as_ref().and_then(|record| record.backend.as_deref()), Some(other), "{explained:?}");
+    assert!(explained.service.as_ref().unwrap().looks, "a generation that is new");
+    // Its client's SYN is one of a flow that is known.
+    assert_eq!((goes_to(&explained.goes_on), goes_to(&explained.starts)), (other, other));
+    assert_eq!(explained.pick, Some(pick));
+
+    let assumed = ["provider-x=down".parse().unwrap()];
+    assert!(matches!(explain(&rig.maps, &rig.inventory, web, &assumed, NOW), Err(ExplainError::Name(_))));
+    for wrong in ["provider-a", "provider-a=dead", "=", ""] {
+        let parsed = wrong.parse::<Assumption>();
+        assert!(parsed.is_err() || parsed.unwrap().name.is_empty(), "{wrong}");
+    }
+}
+
+/// What the program is to be told, so that it reads what the copy has.
+fn told(explained: &Explained) -> (Published, Vec<Backend>) {
+    (explained.memory.published, explained.memory.backends.clone())
+}
+
+/// Cases of all rounds.
+const CASES: usize = 100_000;
+const ROUNDS: usize = 250;
+
+#[test]
+fn the_copy_and_the_kernel_agree_in_random_cases() {
+    let mut rig = Rig::new();
+    let mut random = StdRng::seed_from_u64(17);
+    let mut program = Rehearsal::load(&rig.maps).unwrap();
+    let services = rig.inventory.services.clone();
+    let members: Vec<_> = rig.inventory.members().map(|member| member.number).collect();
+    let (mut backends, mut exits) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for round in 0..ROUNDS {
+        for number in &members {
+            let admin = [Admin::Enabled, Admin::Enabled, Admin::Enabled, Admin::Drained, Admin::Disabled];
+            let health = [Health::Up, Health::Down, Health::Unknown];
+            let to = state(admin[random.random_range(0..5)], health[random.random_range(0..3)]);
+            rig.maps.set_state(*number, to, "").unwrap();
+        }
+        for service in &services {
+            let first = u8::from(random.random_bool(0.2));
+            rig.maps.set_failover(*service, Failover { first, evacuate: random.random() }).unwrap();
+        }
+        // The program reads tables that it shares, at its station on the loopback interface.
+        let explained = rig.maps.explained(&services, 1, monotonic_time()).unwrap();
+        let (mut published, copied) = told(&explained);
+        let unlimited = &mut published.generations[explained.bank as usize];
+        unlimited.records_per_second = u32::MAX;
+        unlimited.answers_per_second = abi::AnswerLimits::all(u32::MAX);
+        let explained = Explained {
+            memory: {
+                let mut memory = explained.memory;
+                memory.published = published;
+                // As many as the program has.
+                memory.flows = Flows::new(REHEARSED_FLOWS as usize);
+                memory
+            },
+            ..explained
+        };
+        program.publish(&published, &copied, &explained.memory.nat.head).unwrap();
+        for _ in 0..CASES / ROUNDS / 2 {
+            let client = SocketAddr::from(([198, 51, 100, random.random()], random.random_range(1024..=u16::MAX)));
+            let (protocol, vip) = [
+                (Protocol::Tcp, "192.0.2.10:443"),
+                (Protocol::Udp, "192.0.2.10:443"),
+                (Protocol::Udp, "192.0.2.10:53"),
+                (Protocol::Tcp, "192.0.2.11:80"),
+                (Protocol::Tcp, "192.0.2.11:81"),
+            ][random.random_range(0..5)];
+            let asked = Asked { protocol, client, vip: vip.parse().unwrap() };
+            for frame in asked.frames() {
+                explained.memory.clock_ns.set(u64::try_from(monotonic_time().as_nanos()).unwrap());
+                let said = explained.answer(&frame);
+                let ran = program.run(&frame, said.exit).unwrap();
+                assert_eq!((said.exit, &said.frame), (ran.exit, &ran.frame), "round {round}: {asked:?}");
+                backends.insert(said.backend);
+                exits.insert(said.exit.name());
+            }
+        }
+    }
+    // All of them were met.
+    assert_eq!(backends.len(), members.len() + 1, "{backends:?}");
+    assert!(exits.len() >= 3, "{exits:?}");
+}
+
+#[test]
+fn what_is_assumed_is_what_would_be() {
+    let mut rig = Rig::new();
+    let mut random = StdRng::seed_from_u64(4);
+    for (name, word, to) in [
+        ("a1", "down", state(Admin::Enabled, Health::Down)),
+        ("a2", "disabled", state(Admin::Disabled, Health::Unknown)),
+        ("b1", "drained", state(Admin::Drained, Health::Unknown)),
+        ("a3", "down", state(Admin::Enabled, Health::Down)),
+    ] {
+        let flows: Vec<_> = (0..300)
+            .map(|_| Asked {
+                protocol: Protocol::Tcp,
+                client: SocketAddr::from(([198, 51, 100, random.random()], random.random_range(1024..=u16::MAX))),
+                vip: "192.0.2.10:443".parse().unwrap(),
+            })
+            .collect();
+        let assumption = format!("{name}={word}");
+        let said: Vec<_> = flows.iter().map(|flow| rig.explain(*flow, &[&assumption])).collect();
+        rig.set(name, to);
+        for (flow, said) in flows.iter().zip(said) {
+            let now = rig.explain(*flow, &[]);
+            assert_eq!(
+                (said.pools, said.pick, said.starts),
+                (now.pools, now.pick, now.starts),
+                "{assumption} {flow:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_flow_has_two_ends() {
+    let web = asked(Protocol::Tcp, "[2001:db8::7]:1", "[2001:db8::10]:443");
+    let expected = FlowEnds { client: web.client.ip(), client_port: 1, vip: web.vip.ip(), port: 443, protocol: 6 };
+    assert_eq!(web.ends(), expected);
+}

@@ -1,0 +1,250 @@
+//! A status as OpenMetrics text. The names of services, pools, backends and exits are the only labels, so that there are as many series
+//! as there are of these, whatever clients do.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::status::{BackendState, HealthStatus, ServiceState, Status, TrafficStatus};
+
+/// What the text is, for `Content-Type`.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+type Counters = Family<Labels, Counter<u64, AtomicU64>>;
+
+/// All metrics of a status.
+pub(crate) fn text(status: &Status) -> String {
+    let mut registry = Registry::with_prefix("edge");
+    daemon(&mut registry, status);
+    services(&mut registry, status);
+    pools(&mut registry, status);
+    backends(&mut registry, status);
+    let exits = counters(&mut registry, "exit_packets", "Packets by how they left the packet path");
+    for exit in &status.exits {
+        let labels = vec![("exit", exit.name.clone()), ("verdict", exit.verdict.clone())];
+        exits.get_or_create(&labels).inc_by(exit.packets);
+    }
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    let _infallible = encode(&mut text, &registry);
+    text
+}
+
+fn daemon(registry: &mut Registry, status: &Status) {
+    let mut one = |name: &str, help: &str, value: f64| {
+        gauges(registry, name, help).get_or_create(&Vec::new()).set(value);
+    };
+    one("generation", "Number of the configuration in force", count(status.generation));
+    if let Some(history) = &status.history {
+        one("generation_applied_seconds", "When it came into force, since 1970", count(history.at) / 1000.0);
+        one("generation_good", "Whether it has stood its soak", flag(history.good));
+        one("generation_on_trial", "Whether it is undone unless it is confirmed", flag(history.trial.is_some()));
+        one(
+            "evacuated_pools",
+            "Pools that services have left by an operator's word",
+            count(history.evacuations.len() as u64),
+        );
+    }
+    one("daemon_up", "Whether a daemon answers", flag(status.daemon.is_some()));
+    if let Some(daemon) = &status.daemon {
+        one("daemon_started_seconds", "When the daemon has started, since 1970", count(daemon.started) / 1000.0);
+        one("config_refused", "Whether the file, as it was last read, is refused", flag(daemon.refused.is_some()));
+        one("program_refused", "Whether the kernel refuses this version's program", flag(daemon.program.is_some()));
+        one(
+            "health_frozen",
+            "Whether this host is to blame for what probes do not hear",
+            flag(daemon.frozen.is_some()),
+        );
+        one("maps_repaired", "How often another program's writes were repaired", count(daemon.repaired));
+        one("state_unkept", "Whether what operators have said is not on disk", flag(daemon.unkept.is_some()));
+    }
+    one("host_findings", "What of the configuration does not go with this host", count(status.host.len() as u64));
+    let attached = gauges(registry, "interface_attached", "Whether the program is attached; absent if not known");
+    for interface in &status.interfaces {
+        if let Some(is_attached) = interface.attached {
+            attached.get_or_create(&vec![("interface", interface.name.clone())]).set(flag(is_attached));
+        }
+    }
+    if let Some(nat) = &status.nat {
+        gauges(registry, "nat_flows", "Entries for translated flows in use")
+            .get_or_create(&Vec::new())
+            .set(nat.flows.into());
+        gauges(registry, "nat_room", "Entries for translated flows").get_or_create(&Vec::new()).set(nat.room.into());
+    }
+}
+
+fn services(registry: &mut Registry, status: &Status) {
+    let states = gauges(registry, "service_state", "1 for the state that the service is in");
+    let serving = gauges(registry, "service_serving", "1 for the pool that its new flows go to");
+    let transition = gauges(registry, "service_in_transition", "Whether flows are recorded after a change");
+    let traffic = Traffic::new(registry, "service");
+    let records = counters(registry, "service_flow_records", "Operations of the flow table");
+    for service in &status.services {
+        let labels = vec![("service", service.name.clone())];
+        for (state, name) in [
+            (ServiceState::Ok, "ok"),
+            (ServiceState::Failover, "failover"),
+            (ServiceState::Fallback, "fallback"),
+            (ServiceState::Unknown, "unknown"),
+            (ServiceState::Panic, "panic"),
+            (ServiceState::Exhausted, "exhausted"),
+        ] {
+            states.get_or_create(&with(&labels, "state", name)).set(flag(service.state == state));
+        }
+        for pool in &service.pools {
+            serving.get_or_create(&with(&labels, "pool", pool)).set(flag(service.serving.as_ref() == Some(pool)));
+        }
+        transition.get_or_create(&labels).set(flag(service.transition.is_some()));
+        traffic.count(&labels, &service.traffic);
+        for (what, number) in &service.flows {
+            records.get_or_create(&with(&labels, "what", what)).inc_by(*number);
+        }
+    }
+}
+
+fn pools(registry: &mut Registry, status: &Status) {
+    let available = gauges(registry, "pool_available", "Backends that take new flows");
+    let needed = gauges(registry, "pool_min_healthy", "Backends that have to, or the pool is left");
+    let backends = gauges(registry, "pool_backends", "Backends of the pool");
+    let panic = gauges(registry, "pool_panic", "Whether all of it serves, up or not");
+    let withheld = gauges(registry, "pool_withheld", "Share of new flows that has not returned to it yet");
+    for pool in &status.pools {
+        let labels = vec![("pool", pool.name.clone())];
+        available.get_or_create(&labels).set(count(pool.available as u64));
+        needed.get_or_create(&labels).set(pool.min_healthy.into());
+        backends.get_or_create(&labels).set(count(pool.backends.len() as u64));
+        panic.get_or_create(&labels).set(flag(pool.panic));
+        withheld.get_or_create(&labels).set(pool.withheld);
+    }
+}
+
+fn backends(registry: &mut Registry, status: &Status) {
+    let up = gauges(registry, "backend_up", "1: its probes pass, 0: they fail; absent if not known");
+    let states = gauges(registry, "backend_state", "1 for the state that the backend is in");
+    let since = gauges(registry, "backend_state_seconds", "Time in this state");
+    let reached = gauges(registry, "backend_next_hop_known", "Whether the MAC address of its next hop is known");
+    let days = gauges(registry, "backend_certificate_days", "Days for which its certificate is valid");
+    let traffic = Traffic::new(registry, "backend");
+    for backend in status.pools.iter().flat_map(|pool| &pool.backends) {
+        let (pool, _) = backend.name.split_once('/').unwrap_or_default();
+        let labels = vec![("backend", backend.name.clone()), ("pool", pool.to_owned())];
+        let known = match backend.health {
+            HealthStatus::Up => Some(1.0),
+            HealthStatus::Down => Some(0.0),
+            HealthStatus::Unknown => None,
+        };
+        if let Some(known) = known {
+            up.get_or_create(&labels).set(known);
+        }
+        for (state, name) in [
+            (BackendState::Up, "up"),
+            (BackendState::Down, "down"),
+            (BackendState::Unknown, "unknown"),
+            (BackendState::Draining, "draining"),
+            (BackendState::Disabled, "disabled"),
+        ] {
+            states.get_or_create(&with(&labels, "state", name)).set(flag(backend.state == state));
+        }
+        if let Some(seconds) = backend.for_seconds {
+            since.get_or_create(&labels).set(count(seconds));
+        }
+        reached.get_or_create(&labels).set(flag(backend.next_hop.is_some()));
+        if let Some(certificate) = &backend.certificate {
+            #[expect(clippy::cast_precision_loss, reason = "days")]
+            days.get_or_create(&labels).set(certificate.days as f64);
+        }
+        traffic.count(&labels, &backend.traffic);
+    }
+}
+
+/// Packets, bytes and flows.
+struct Traffic {
+    packets: Counters,
+    bytes: Counters,
+    flows: Counters,
+}
+
+impl Traffic {
+    fn new(registry: &mut Registry, of: &str) -> Self {
+        Self {
+            packets: counters(registry, &format!("{of}_packets"), "Forwarded packets"),
+            bytes: counters(registry, &format!("{of}_bytes"), "Their bytes, of the clients' IP packets"),
+            flows: counters(registry, &format!("{of}_flows"), "Flows that have started"),
+        }
+    }
+
+    fn count(&self, labels: &Labels, traffic: &TrafficStatus) {
+        self.packets.get_or_create(labels).inc_by(traffic.packets);
+        self.bytes.get_or_create(labels).inc_by(traffic.bytes);
+        self.flows.get_or_create(labels).inc_by(traffic.flows);
+    }
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
+    let family = Gauges::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
+    let family = Counters::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn with(labels: &Labels, name: &'static str, value: &str) -> Labels {
+    let mut labels = labels.clone();
+    labels.push((name, value.to_owned()));
+    labels
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and times of people's lives")]
+const fn count(number: u64) -> f64 {
+    number as f64
+}
+
+fn flag(set: bool) -> f64 {
+    f64::from(u8::from(set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{
+        fixture::{FakeDataPlane, inventory},
+        status::{self, Clock, Sample},
+    };
+
+    #[test]
+    fn services_pools_backends_and_exits_are_there_and_nothing_else_grows() {
+        let inventory = inventory();
+        let mut plane = FakeDataPlane::fresh(&inventory);
+        plane.packets = 7;
+        let now = Sample::take(&inventory, &plane, Clock::now());
+        let text = text(&status::build(&inventory, &plane, None, &now, None));
+        for line in [
+            "edge_generation 7.0",
+            "edge_daemon_up 0.0",
+            "edge_service_state{service=\"web\",state=\"unknown\"} 1.0",
+            "edge_service_serving{service=\"web\",pool=\"provider-a\"} 1.0",
+            "edge_pool_available{pool=\"provider-b\"} 3.0",
+            "edge_backend_state{backend=\"provider-a/a1\",pool=\"provider-a\",state=\"unknown\"} 1.0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+        assert!(
+            text.contains("# TYPE edge_service_packets counter")
+                && text.contains("edge_exit_packets_total{exit=\"not_ours\"")
+        );
+        assert!(!text.contains("edge_backend_up{"), "nothing is known of them");
+        assert!(text.ends_with("# EOF\n"));
+        let kinds = text.lines().filter(|line| line.starts_with("# HELP")).count();
+        assert_eq!(kinds, text.lines().filter(|line| line.starts_with("# TYPE")).count());
+    }
+}

@@ -1,0 +1,42 @@
+//! Services that leave a pool, and return to it, by an operator's word.
+
+use super::Controller;
+use crate::control::{
+    data_plane::DataPlane,
+    evacuation::{self, Evacuation, Moment, Wanted},
+    operations::{OperationError, Outcome},
+};
+
+impl<P: DataPlane> Controller<P> {
+    pub(crate) fn evacuate(
+        &mut self,
+        evacuations: &mut Vec<Evacuation>,
+        pool: &str,
+        wanted: &Wanted,
+        now: Moment,
+    ) -> Result<Outcome, OperationError> {
+        let Self { inventory, plane, judgement, reach, events, .. } = self;
+        let condition = |backend| judgement.condition(reach, backend);
+        let outcome = evacuation::carry_out(inventory, plane, &condition, events, evacuations, pool, wanted, now)?;
+        self.after_moves(outcome)
+    }
+
+    pub(crate) fn end_evacuation(
+        &mut self,
+        evacuations: &mut Vec<Evacuation>,
+        pool: &str,
+        why: &str,
+    ) -> Result<Outcome, OperationError> {
+        let Self { inventory, plane, judgement, reach, events, .. } = self;
+        let condition = |backend| judgement.condition(reach, backend);
+        let outcome = evacuation::bring_back(inventory, plane, &condition, events, evacuations, pool, why)?;
+        self.after_moves(outcome)
+    }
+
+    fn after_moves(&mut self, outcome: Outcome) -> Result<Outcome, OperationError> {
+        self.report_moves();
+        // What one pool has lost may be too much for it.
+        self.judge(Vec::new())?;
+        Ok(outcome)
+    }
+}

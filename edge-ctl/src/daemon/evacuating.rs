@@ -1,0 +1,60 @@
+//! Evacuations of pools, as requests and as time ends them.
+
+use super::{
+    api::{Back, Refusal},
+    run::Daemon,
+};
+use crate::{
+    bpf::boot_ms,
+    control::{
+        evacuation::{self, Moment, Wanted},
+        events::unix_ms,
+        operations::{OperationError, Outcome},
+    },
+};
+
+impl Daemon {
+    pub(super) fn evacuate(&mut self, pool: &str, wanted: &Wanted, back: Back) {
+        let now = Moment { unix_ms: unix_ms(), boot_ms: boot_ms() };
+        let mut evacuations = self.history.evacuations.clone();
+        let result = self.controller.evacuate(&mut evacuations, pool, wanted, now);
+        let result = self.noted(evacuations, result);
+        // The client may have gone.
+        let _ = back.send(result.map_err(Refusal::from));
+    }
+
+    pub(super) fn bring_back(&mut self, pool: &str, back: Back) {
+        let _ = back.send(self.end(pool, "an operator's word").map_err(Refusal::from));
+    }
+
+    /// Ends one whose time is over.
+    pub(super) fn end_evacuation(&mut self) {
+        let over = evacuation::over(&self.history.evacuations, boot_ms()).map(|over| over.pool.clone());
+        if let Some(pool) = over
+            && let Err(error) = self.end(&pool, "its time is over")
+        {
+            // It is tried again in a second.
+            self.fault(&pool, &error);
+        }
+    }
+
+    fn end(&mut self, pool: &str, why: &str) -> Result<Outcome, OperationError> {
+        let mut evacuations = self.history.evacuations.clone();
+        let result = self.controller.end_evacuation(&mut evacuations, pool, why);
+        self.noted(evacuations, result)
+    }
+
+    /// Keeps what became of them in the maps and on the disk.
+    fn noted(
+        &mut self,
+        evacuations: Vec<evacuation::Evacuation>,
+        result: Result<Outcome, OperationError>,
+    ) -> Result<Outcome, OperationError> {
+        if result.as_ref().is_ok_and(|outcome| outcome.changed) {
+            self.history.evacuations = evacuations;
+            self.write_history();
+            self.keep();
+        }
+        result
+    }
+}

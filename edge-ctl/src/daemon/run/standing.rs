@@ -1,0 +1,48 @@
+//! What the service manager is told each second: that the daemon lives, that it is ready, and how things stand in one line.
+
+use std::time::Duration;
+
+use edge_common::abi::State;
+
+use super::Daemon;
+use crate::{control::events::unix_ms, daemon::controller::Controller};
+
+/// The daemon is ready after this in any case: it serves, whatever keeps its program from being loaded.
+const LONGEST_START: Duration = Duration::from_secs(30);
+
+impl Daemon {
+    /// The loop comes here each second; where it hangs, nobody says that the daemon lives.
+    pub(super) fn notify_manager(&mut self) {
+        self.notify.alive();
+        let standing = self.standing();
+        self.notify.status(standing);
+        let since_start = Duration::from_millis(unix_ms().saturating_sub(self.started));
+        if !self.program.is_pending() || since_start >= LONGEST_START {
+            self.notify.ready();
+        }
+    }
+
+    /// The worst of what there is to say first.
+    fn standing(&self) -> String {
+        let Controller { inventory, plane, .. } = &self.controller;
+        let trouble = if self.program.is_pending() {
+            Some("the program is being loaded".to_owned())
+        } else if let Some(why) = self.program.why_not() {
+            Some(format!("NOT LOADED: {why}"))
+        } else if let Some(interface) = self.program.missing_on() {
+            Some(format!("NOT ATTACHED to {interface}"))
+        } else if let Some(why) = &self.refused {
+            Some(format!("REFUSED: {}", why.lines().next().unwrap_or_default()))
+        } else {
+            None
+        };
+        let numbers = inventory.members().map(|member| plane.state(member.number));
+        let (mut up, mut all) = (0_u32, 0_u32);
+        for state in numbers {
+            all += 1;
+            up += u32::from(state.has_all(State::UP));
+        }
+        let summary = format!("{}; {up} of {all} backends up", self.controller.summary());
+        trouble.map_or(summary.clone(), |trouble| format!("{trouble}; {summary}"))
+    }
+}
