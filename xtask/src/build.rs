@@ -75,7 +75,7 @@ pub(crate) fn edge_ctl(profile: Profile) -> Result<PathBuf> {
 /// binary keeps, or by its build ID.
 ///
 /// Each build of cargo puts the whole binary back in its place.
-fn strip(binary: &Path) -> Result<()> {
+pub(crate) fn strip(binary: &Path) -> Result<()> {
     let (aside, draft) = (binary.with_extension("debug"), binary.with_extension("stripped"));
     // bpf-linker's LLVM has it.
     let objcopy = || Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-objcopy"));

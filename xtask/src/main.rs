@@ -19,6 +19,7 @@ mod measured;
 mod nginx;
 mod dnsmasq;
 mod outages;
+mod package;
 mod packages;
 mod programs;
 mod rules;
@@ -79,6 +80,8 @@ enum Command {
     /// A network of namespaces with clients, the load balancer, and two providers.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Make a Debian and an RPM package.
+    Package(package::Options),
     /// Replay real outages in the lab, and see whether each is met (root).
     Outages(outages::Options),
     /// Show what the load balancer does while backends, a provider and its own controller die.
@@ -114,6 +117,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vm(options) => vm::run(&options),
         Command::VmCost(options) => vm::cost::guest(&options).map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command),
+        Command::Package(options) => package::run(options),
         Command::Outages(options) => outages::run(&options),
         Command::Demo { json } => demo::run(json),
     }

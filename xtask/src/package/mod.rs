@@ -1,0 +1,149 @@
+//! `cargo xtask package`: a `.deb` and an `.rpm`, each with its debugging information in a package beside it.
+
+mod booted;
+mod root;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build::{self, Profile},
+    cargo::{self, output},
+    packages::{self, Package},
+    setup,
+    step::step,
+};
+
+/// What is made.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Install, upgrade, remove and purge the Debian package in a fresh Debian 12 that is booted beside this system (root).
+    #[arg(long)]
+    test: bool,
+    /// With a development build inside: what is tested is how it is packed.
+    #[arg(long)]
+    dev: bool,
+    /// Only test the packages that were made before.
+    #[arg(long, requires = "test")]
+    keep: bool,
+}
+
+/// The packages of one version.
+#[derive(Clone, Debug)]
+struct Packages {
+    deb: PathBuf,
+    /// The same content as a later version.
+    successor: PathBuf,
+}
+
+pub(crate) fn run(options: Options) -> Result<ExitCode> {
+    if options.test {
+        setup::root("package --test")?;
+    }
+    let packages = if options.keep { Packages::made() } else { make(options.dev)? };
+    if options.test {
+        booted::test(&packages.deb, &packages.successor)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where packages are.
+fn directory() -> PathBuf {
+    cargo::root().join("target/package")
+}
+
+impl Packages {
+    fn made() -> Self {
+        Self { deb: directory().join("edge.deb"), successor: directory().join("edge-next.deb") }
+    }
+}
+
+fn make(dev: bool) -> Result<Packages> {
+    packages::ensure(&[Package::any("dpkg-dev")], "a Debian package")?;
+    let (deb, rpm) = (tool("cargo-deb", "3")?, tool("cargo-generate-rpm", "0.21")?);
+    let profile = if dev { Profile::Dev } else { Profile::Release };
+    let binary = staged(&build::all(profile, false)?)?;
+    let documents = directory().join("documents");
+    match fs::remove_dir_all(&documents) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    fs::create_dir_all(&documents)?;
+    cargo::run(cargo::command(&binary).arg("documents").arg(&documents))?;
+    let packages = Packages::made();
+    step("packing for Debian", || {
+        pack(&deb, &packages.deb, &[])?;
+        pack(&deb, &packages.successor, &["--deb-version", concat!(env!("CARGO_PKG_VERSION"), "-2")])?;
+        pack(&deb, &directory().join("edge-dbgsym.deb"), &["--variant", "dbgsym"])
+    })?;
+    step("packing for RPM", || {
+        for (name, variant) in [("edge.rpm", None), ("edge-debuginfo.rpm", Some("debuginfo"))] {
+            let mut pack = cargo::command(&rpm);
+            pack.args(["generate-rpm", "--package", "edge-ctl", "--auto-req", "disabled", "--output"]);
+            pack.arg(directory().join(name)).arg("--target-dir").arg(cargo::target_dir()?);
+            if let Some(variant) = variant {
+                pack.args(["--variant", variant]);
+            }
+            cargo::run(&mut pack)?;
+        }
+        Ok(())
+    })?;
+    named(&directory())?;
+    Ok(packages)
+}
+
+/// Puts the binary and its debugging information where the lists of files in edge-ctl's Cargo.toml have them, whatever built it.
+fn staged(built: &Path) -> Result<PathBuf> {
+    let stage = directory().join("stage");
+    fs::create_dir_all(&stage)?;
+    let (binary, aside) = (stage.join("edge-ctl"), built.with_extension("debug"));
+    fs::copy(built, &binary)?;
+    if aside.exists() {
+        fs::copy(aside, binary.with_extension("debug"))?;
+    } else {
+        build::strip(&binary)?;
+    }
+    Ok(binary)
+}
+
+fn pack(deb: &Path, to: &Path, more: &[&str]) -> Result<()> {
+    let mut pack = cargo::command(deb);
+    pack.args(["deb", "--quiet", "--package", "edge-ctl", "--no-build", "--no-strip", "--output"]).arg(to).args(more);
+    cargo::run(&mut pack)
+}
+
+/// Gives what a release has the names that package managers expect, and says where it is.
+fn named(directory: &Path) -> Result<()> {
+    let machine = std::env::consts::ARCH;
+    let debian =
+        output(Command::new("dpkg").arg("--print-architecture")).context("dpkg does not say for what it is")?;
+    let version = env!("CARGO_PKG_VERSION");
+    for (made, name) in [
+        ("edge.deb", format!("edge_{version}-1_{}.deb", debian.trim())),
+        ("edge-dbgsym.deb", format!("edge-dbgsym_{version}-1_{}.deb", debian.trim())),
+        ("edge.rpm", format!("edge-{version}-1.{machine}.rpm")),
+        ("edge-debuginfo.rpm", format!("edge-debuginfo-{version}-1.{machine}.rpm")),
+    ] {
+        fs::copy(directory.join(made), directory.join(&name)).with_context(|| format!("there is no {made}"))?;
+        eprintln!("xtask: {}", directory.join(name).display());
+    }
+    Ok(())
+}
+
+/// Makes sure that a packer is there, in the project's own folder; returns its path.
+fn tool(name: &str, version: &str) -> Result<PathBuf> {
+    let binary = cargo::tools().join("bin").join(name);
+    if !binary.exists() {
+        step(&format!("building {name} {version} (minutes, once)"), || {
+            let mut install = cargo::cargo();
+            install.args(["install", "--quiet", "--locked", "--debug", name, "--version", version, "--root"]);
+            cargo::run(install.arg(cargo::tools()))
+        })?;
+    }
+    Ok(binary)
+}
