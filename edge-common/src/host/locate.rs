@@ -37,6 +37,8 @@ impl Memory {
         let found = F::find(self, view, vip, port, protocol);
         let target = found.or_else(|| F::find_any(self, view, vip, port, protocol))?.by_address();
         let number = flow::hash::<F>(view, target, F::source(header), start.ports()).slot(target.slot_mask());
-        Some(Located { target, number, slot: self.slot(slot_address(target.slots(), number))? })
+        // The index may have another position, so that packets of some kinds find no stable owner.
+        let first = self.service(view.bank, target.service())?.slots;
+        Some(Located { target, number, slot: self.slot(slot_address(first, number))? })
     }
 }

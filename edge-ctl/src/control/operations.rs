@@ -61,7 +61,7 @@ pub(crate) enum OperationError {
     Name(#[from] NameError),
     #[error("the reason has {length} bytes, and may have {MAX_REASON}")]
     Reason { length: usize },
-    #[error("as many pools are evacuated as may be ({})", super::evacuation::MOST)]
+    #[error("as many pools are evacuated as may be: end one of them")]
     Evacuations,
     #[error("the maps could not be changed")]
     Maps(#[from] BpfError),

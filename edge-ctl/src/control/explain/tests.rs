@@ -119,7 +119,7 @@ fn pools_and_what_if() {
     assert_eq!(rig.explain(web, &[]), now);
 
     let nobody = rig.explain(asked(Protocol::Udp, "203.0.113.7:51515", "192.0.2.10:53"), &["provider-b=disabled"]);
-    assert_eq!(nobody.starts.exit, "rejected", "{nobody:?}");
+    assert_eq!(nobody.starts.exit, "reject_unreachable", "{nobody:?}");
     let nothing = rig.explain(asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.99:80"), &[]);
     assert_eq!((nothing.service, nothing.starts.exit.as_str()), (None, "not_ours"));
 }
