@@ -1,3 +1,5 @@
+//! Evacuations of pools in plain memory: who leaves, who is left alone, and what comes back.
+
 use edge_common::abi::State;
 
 use super::*;
