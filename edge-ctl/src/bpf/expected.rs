@@ -96,7 +96,7 @@ impl PinnedMaps {
         Expected {
             maps,
             bank: staged.bank,
-            published: published(image.generation, staged.bank),
+            published: published(&image.generation, staged.bank),
             index_v4: image.index_v4.iter().map(|entry| self.with_host(*entry)).collect(),
             index_v6: image.index_v6.iter().map(|entry| self.with_host(*entry)).collect(),
             new_owners,
@@ -122,7 +122,7 @@ impl PinnedMaps {
     /// What a rehearsal has of its own: the staged generation and the backends, as they lie in the maps.
     pub(crate) fn staged(&self, staged: Staged) -> Result<(Published, Vec<Backend>), BpfError> {
         let all = self.maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;
-        Ok((published(all.generations[(staged.bank & 1) as usize], staged.bank), self.backends()))
+        Ok((published(&all.generations[(staged.bank & 1) as usize], staged.bank), self.backends()))
     }
 
     fn backends(&self) -> Vec<Backend> {
@@ -132,7 +132,7 @@ impl PinnedMaps {
 }
 
 /// Takes rehearsed frames, and as many as there are; else as configured.
-fn published(generation: Generation, bank: u32) -> Published {
+fn published(generation: &Generation, bank: u32) -> Published {
     let mut stations = Generation::default().stations;
     stations[0] = Station::new(INGRESS, Mac::new(STATION));
     let unlimited = u32::MAX;
@@ -142,7 +142,7 @@ fn published(generation: Generation, bank: u32) -> Published {
         records_per_second: unlimited,
         answers_per_second: AnswerLimits::all(unlimited),
         first_fragments_per_second: unlimited,
-        ..generation
+        ..*generation
     };
     published
 }

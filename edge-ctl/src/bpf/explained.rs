@@ -132,7 +132,9 @@ impl Explained {
             if changed {
                 self.recount(*number, &order);
                 // Packets look at all slots of what has changed.
-                services.iter().for_each(|service| self.look(*service));
+                for service in services {
+                    self.look(*service);
+                }
             }
         }
     }

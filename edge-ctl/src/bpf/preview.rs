@@ -54,7 +54,7 @@ impl PinnedMaps {
                 backends.insert(returned.number, Backend { state: returned.state.0, ..backend });
             }
         }
-        let now = Copies::take(&self.maps, bank, generation);
+        let now = Copies::take(&self.maps, bank, &generation);
         let pools = image.pools.iter().copied().collect();
         Some(Preview {
             maps: self,

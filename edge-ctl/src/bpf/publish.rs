@@ -265,7 +265,7 @@ impl PinnedMaps {
     }
 
     pub(super) fn write_fresh_owners(&self, image: &Image, bank: u32) {
-        let copies = Copies::take(&self.maps, bank, image.generation);
+        let copies = Copies::take(&self.maps, bank, &image.generation);
         let mut picks = Picks::default();
         for new in &image.services {
             let at = new.service.slots;

@@ -18,10 +18,10 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    pub(super) fn take(maps: &Maps, bank: u32, generation: Generation) -> Self {
+    pub(super) fn take(maps: &Maps, bank: u32, generation: &Generation) -> Self {
         let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::banked(bank, n))).collect();
         let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
-        Self { bank, generation, pools, backends }
+        Self { bank, generation: *generation, pools, backends }
     }
 
     pub(super) const fn hash_key(&self) -> &HashKey {

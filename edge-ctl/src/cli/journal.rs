@@ -15,12 +15,11 @@ const PREFIX: &str = "EDGE";
 pub(super) fn log(default: &str) {
     let filter = EnvFilter::try_from_env("EDGE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::registry().with(filter);
-    match journal() {
-        Some(journal) => log.with(journal).init(),
-        None => {
-            let text = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(coloured(&io::stderr()));
-            log.with(text).init();
-        }
+    if let Some(journal) = journal() {
+        log.with(journal).init();
+    } else {
+        let text = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(coloured(&io::stderr()));
+        log.with(text).init();
     }
 }
 

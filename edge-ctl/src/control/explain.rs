@@ -332,7 +332,8 @@ fn state(explained: &Explained, number: BackendNumber) -> String {
 fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Dsr => "dsr",
-        Mode::Ipip => "ipip",
+        Mode::Ipip | Mode::IpipRange => "ipip",
+        Mode::Gue => "gue",
         Mode::Nat => "nat",
     }
 }

@@ -1,4 +1,4 @@
-//! A status as OpenMetrics text. The names of services, pools, backends and exits are the only labels, so that there are as many series
+//! A status as `OpenMetrics` text. The names of services, pools, backends and exits are the only labels, so that there are as many series
 //! as there are of these, whatever clients do.
 
 use std::sync::atomic::AtomicU64;

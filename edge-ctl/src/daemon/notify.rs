@@ -1,4 +1,4 @@
-//! What the service manager hears of the daemon, by its own socket (sd_notify(3)).
+//! What the service manager hears of the daemon, by its own socket (`sd_notify(3)`).
 
 use std::{
     env,

@@ -220,7 +220,7 @@ fn a_daemon_that_is_stopped_while_it_loads_its_program_loads_it_all_the_same_and
         lab.launch_daemon().unwrap();
         stop_now_and_then(&lab, if round == 0 { 0 } else { 6 });
         let start = Instant::now();
-        let loaded = wait_until(patience(Duration::from_secs(60)), || Ok(program(&lab) != before));
+        let loaded = wait_until(patience(Duration::from_mins(1)), || Ok(program(&lab) != before));
         let took = start.elapsed();
         assert!(loaded.unwrap() && took < most, "{took:?}, which may be {most:?}\n{}", said(&lab));
         if round == 0 {

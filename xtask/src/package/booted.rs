@@ -166,7 +166,7 @@ fn evacuated(root: &Root) -> Result<()> {
     root.ok("edge-ctl status | grep 'provider-a EVACUATED' | grep maintenance")?;
     // A daemon that starts anew knows of it.
     root.ok("systemctl restart edge && edge-ctl status | grep -q 'provider-a EVACUATED'")?;
-    root.until("! edge-ctl status | grep -q EVACUATED", Duration::from_secs(60))?;
+    root.until("! edge-ctl status | grep -q EVACUATED", Duration::from_mins(1))?;
     goes_to("provider-a/a1")?;
     root.ok("edge-ctl events | grep 'its evacuation is over: its time is over'")?;
     // By patterns, too.

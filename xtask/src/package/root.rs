@@ -79,7 +79,7 @@ impl Root {
         while Instant::now() < deadline {
             ensure!(self.nspawn.try_wait()?.is_none(), "systemd-nspawn has ended");
             thread::sleep(Duration::from_millis(300));
-            self.init = fs::read_to_string(&children)?.split_whitespace().next().unwrap_or_default().to_owned();
+            fs::read_to_string(&children)?.split_whitespace().next().unwrap_or_default().clone_into(&mut self.init);
             if self.init.is_empty() {
                 continue;
             }

@@ -134,7 +134,7 @@ impl Handover {
         if copies.as_ref().is_some_and(|(of, _)| *of != change) {
             *copies = None;
         }
-        &copies.get_or_insert_with(|| (change, Copies::take(maps, pass.bank, pass.generation))).1
+        &copies.get_or_insert_with(|| (change, Copies::take(maps, pass.bank, &pass.generation))).1
     }
 }
 

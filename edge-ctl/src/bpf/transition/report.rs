@@ -25,7 +25,7 @@ impl PinnedMaps {
     pub(crate) fn survey(&mut self) -> Result<(), BpfError> {
         let Some((bank, generation)) = self.maps.published() else { return Ok(()) };
         let known = self.known()?;
-        let copies = Copies::take(&self.maps, bank, generation);
+        let copies = Copies::take(&self.maps, bank, &generation);
         let picker = Picker::new(&self.maps, &copies);
         let mut picks = Picks::default();
         for record in &known.services {

@@ -18,12 +18,12 @@ pub(super) fn page() -> String {
     let mut page = HEAD.to_owned();
     for (heading, keys) in config::sections() {
         let chunk = chunk(heading);
-        page += &format!(".SH \"{}\"\n", roff::escaped(&heading.to_uppercase()));
+        page.extend([".SH \"", &roff::escaped(&heading.to_uppercase()), "\"\n"]);
         for line in lead(&chunk) {
-            page += &format!("{}\n", roff::line(line));
+            page.extend([&*roff::line(line), "\n"]);
         }
         for key in keys {
-            page += &format!(".TP\n.B {}\n", roff::escaped(key));
+            page.extend([".TP\n.B ", &roff::escaped(key), "\n"]);
             page += &entry(&chunk, key);
         }
     }
@@ -75,11 +75,11 @@ fn entry(chunk: &[&str], key: &str) -> String {
                 code = !code;
                 entry += if code { ".sp\n.EX\n" } else { ".EE\n" };
             }
-            line if code => entry += &format!("{}\n", roff::escaped(line)),
+            line if code => entry.extend([&*roff::escaped(line), "\n"]),
             "" => entry += ".sp\n",
             line => {
                 let said = line.split_once("** — ").map_or(line, |(_, said)| said);
-                entry += &format!("{}\n", roff::line(said));
+                entry.extend([&*roff::line(said), "\n"]);
             }
         }
     }

@@ -237,7 +237,7 @@ impl<'a> Told<'a> {
         let mut lines: String = fates.into_iter().map(line).collect();
         if !self.elsewhere.is_empty() {
             let names = few(&joined_names(self.elsewhere.iter().copied()), NAMED);
-            lines += &format!("  not touched, since another pool serves: {names}\n");
+            lines.extend(["  not touched, since another pool serves: ", &names, "\n"]);
         }
         lines
     }

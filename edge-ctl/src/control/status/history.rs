@@ -1,5 +1,7 @@
 //! What became of the generation in force, and what may yet become of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Clock;
@@ -57,7 +59,7 @@ impl HistoryStatus {
             since: evacuation.since,
             drain: evacuation.drain,
             reason: evacuation.reason.clone(),
-            seconds_left: evacuation.left(now.boot_ms).map(|left| left.as_millis().div_ceil(1000) as u64),
+            seconds_left: evacuation.left(now.boot_ms).map(|left| (left + Duration::from_millis(999)).as_secs()),
         });
         Some(Self {
             how: entry.how.name().to_owned(),

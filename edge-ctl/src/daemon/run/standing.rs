@@ -31,10 +31,8 @@ impl Daemon {
             Some(format!("NOT LOADED: {why}"))
         } else if let Some(interface) = self.program.missing_on() {
             Some(format!("NOT ATTACHED to {interface}"))
-        } else if let Some(why) = &self.refused {
-            Some(format!("REFUSED: {}", why.lines().next().unwrap_or_default()))
         } else {
-            None
+            self.refused.as_ref().map(|why| format!("REFUSED: {}", why.lines().next().unwrap_or_default()))
         };
         let numbers = inventory.members().map(|member| plane.state(member.number));
         let (mut up, mut all) = (0_u32, 0_u32);

@@ -119,7 +119,7 @@ fn datagrams_do_and_dscp_ecn_and_what_pads_a_frame_stay() {
             let both = Both::new(world(side, LO));
             let client = Client { side, port: 40_000, service: UDP };
             for length in [0, 1, 3, 18, 1200, 1201, 1400] {
-                let data = Tcp { data: (0..length).map(|at| at as u8).collect(), ..Tcp::default() };
+                let data = Tcp { data: (0..=u8::MAX).cycle().take(length).collect(), ..Tcp::default() };
                 let mut frame = client.sends(data.clone());
                 ip(&mut frame).tos = 0xb9;
                 frame.trailer = vec![0xee; 6];
@@ -214,7 +214,7 @@ fn a_datagram_without_a_checksum_gets_one_where_ipv6_wants_it() {
             let client = Client { side, port: 40_000, service: UDP };
             run(&both, &client.sends(Tcp::default()));
             for length in [0, 1, 2, 3, 1001, 1440] {
-                let data = Tcp { data: (0..length).map(|at| at as u8).collect(), ..Tcp::default() };
+                let data = Tcp { data: (0..=u8::MAX).cycle().take(length).collect(), ..Tcp::default() };
                 // From the side that has IPv4.
                 let (frame, went, expected) = match side {
                     Side::V4 => (client.sends(data.clone()), Exit::NatTx, at_backend(client, &both, data)),
@@ -252,7 +252,10 @@ fn parts(frame: &Frame, first: usize, id: u32) -> [Frame; 2] {
     assert_eq!(cut % 8, 0);
     let part = |bytes: &[u8], offset: usize, more: bool| {
         let ip = Ip { payload: Payload::Other(protocol::UDP, bytes.to_vec()), ..whole.clone() };
-        Frame { network: Network::Ip(fragment(ip, u16::try_from(offset / 8).unwrap(), more, id)), ..frame.clone() }
+        Frame {
+            network: Network::Ip(fragment(ip, u16::try_from(offset / 8).expect("sixteen bits"), more, id)),
+            ..frame.clone()
+        }
     };
     [part(&payload[..cut], 0, true), part(&payload[cut..], cut, false)]
 }
@@ -260,7 +263,7 @@ fn parts(frame: &Frame, first: usize, id: u32) -> [Frame; 2] {
 /// The same packet as a fragment.
 fn fragment(mut ip: Ip, offset: u16, more: bool, id: u32) -> Ip {
     if ip.source.is_ipv4() {
-        ip.id = u16::try_from(id & 0xffff).unwrap();
+        ip.id = u16::try_from(id & 0xffff).expect("sixteen bits");
         (ip.dont_fragment, ip.more_fragments, ip.fragment_offset) = (false, more, offset);
     } else {
         ip.extensions = vec![Extension::fragment(offset, more, id)];

@@ -78,7 +78,7 @@ impl Flow {
 fn same_error(seen: &Seen, side: Side, kind: Kind, expected: [Ip; 2], length: usize) {
     let [mut outer, mut quoted] = expected;
     let frame = &seen.frame[14..];
-    verify::checksums(&seen.frame).unwrap();
+    verify::checksums(&seen.frame).expect("right checksums");
     let header = if side == Side::V4 { 20 } else { 40 };
     let at = header + 8;
     if side == Side::V4 {
@@ -198,7 +198,7 @@ fn an_error_that_the_other_ip_version_does_not_have_goes_nowhere_nor_one_about_n
 /// What the sender of a packet is told: the MTU of an error to it.
 fn told(seen: &Seen, to: Side) -> u32 {
     assert!([Exit::TooBig, Exit::NatTooBig].contains(&exit(seen)), "{seen:?}");
-    verify::checksums(&seen.frame).unwrap();
+    verify::checksums(&seen.frame).expect("right checksums");
     let at = if to == Side::V4 { 34 } else { 54 };
     let error = if to == Side::V4 { [3, 4] } else { [2, 0] };
     assert_eq!(seen.frame[at..at + 2], error);

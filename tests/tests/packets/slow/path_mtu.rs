@@ -41,14 +41,14 @@ pub(crate) fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
 
 /// The flow's packet in its tunnel to `backend`, one of the longest.
 pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
-    within(both, flow, backend, flow.packet(100))
+    within(both, flow, backend, &flow.packet(100))
 }
 
 /// `inner` as a packet of the flow in its tunnel to `backend`.
-fn within(both: &Both, flow: Flow, backend: BackendNumber, inner: Ip) -> Ip {
+fn within(both: &Both, flow: Flow, backend: BackendNumber, inner: &Ip) -> Ip {
     let mut outer = tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), inner.clone());
     if flow.is_in_udp() {
-        outer.payload = Payload::Udp(both.world.in_udp(flow.label(), &inner));
+        outer.payload = Payload::Udp(both.world.in_udp(flow.label(), inner));
     }
     labelled(outer, flow.label(), u16::MAX)
 }
@@ -130,8 +130,8 @@ fn an_error_without_a_known_flow_teaches_nothing() {
         }
         let inner = flow.packet(100);
         let to = address(both, owner);
-        let of = |inner| within(both, flow, owner, inner);
-        let mut source = of(inner.clone());
+        let of = |inner: &Ip| within(both, flow, owner, inner);
+        let mut source = of(&inner);
         source.source = tunnel.other();
         let mut sctp = inner.clone();
         sctp.protocol = Some(protocol::SCTP);
@@ -145,15 +145,15 @@ fn an_error_without_a_known_flow_teaches_nothing() {
         let icmp = Ip { payload: Payload::Icmp(Icmp::echo(echo, 1, 1, b"ping")), ..inner.clone() };
         let quotes = [
             ("another tunnel's packet", source),
-            ("SCTP in the tunnel", of(sctp)),
-            ("another VIP", of(vip)),
-            ("no IP in the tunnel", of(version)),
-            ("no service", of(port.packet(10))),
-            ("ICMP in the tunnel", of(icmp)),
+            ("SCTP in the tunnel", of(&sctp)),
+            ("another VIP", of(&vip)),
+            ("no IP in the tunnel", of(&version)),
+            ("no service", of(&port.packet(10))),
+            ("ICMP in the tunnel", of(&icmp)),
             ("no tunnel", Ip::new(tunnel.tunnel(), to, flow.packet(10).payload)),
-            ("a later fragment like a first one", of(fragment(&inner, inner.payload.clone(), 5, true, 3))),
-            ("a later fragment", of(fragments(&inner, 24, 3).remove(1))),
-            ("a later fragment of the outer packet", fragments(&of(inner.clone()), 64, 3).remove(1)),
+            ("a later fragment like a first one", of(&fragment(&inner, inner.payload.clone(), 5, true, 3))),
+            ("a later fragment", of(&fragments(&inner, 24, 3).remove(1))),
+            ("a later fragment of the outer packet", fragments(&of(&inner), 64, 3).remove(1)),
         ];
         for (what, quoted) in quotes {
             assert!(!is_learnt(both, &too_big(tunnel, 1_300, &quoted.bytes())), "{flow:?}: quotes {what}");
@@ -215,7 +215,7 @@ fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
                 inner.extensions = vec![filler, Extension::fragment(0, true, 5)];
             }
         }
-        let quoted = within(both, flow, owner, inner).bytes();
+        let quoted = within(both, flow, owner, &inner).bytes();
         let mut frame = too_big(tunnel, 1_300, &quoted);
         let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
         match tunnel {
