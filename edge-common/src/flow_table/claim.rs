@@ -6,11 +6,11 @@ use super::{
 };
 use crate::hash::Hash;
 
-/// How many places are looked at for one that can be taken.
-pub const PROBES: u32 = 16;
-
 /// Where a flow's entry may be, and whom it may displace there.
 pub trait Claim<W: Words> {
+    /// How many places are looked at for one that can be taken.
+    const PROBES: u32 = 16;
+
     /// The place that is tried as the `probe`-th.
     fn place(&self, probe: u32) -> u32;
 
@@ -72,9 +72,9 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     ///
     /// The search has one end: a verifier follows all that comes after it once for each.
     #[inline(always)]
-    pub(super) fn claim(&self, claim: &impl Claim<M::Words>) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
+    pub(super) fn claim<C: Claim<M::Words>>(&self, claim: &C) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
         let (mut number, mut life, mut weakness) = (0, Life(0), 0);
-        for probe in 0..PROBES {
+        for probe in 0..C::PROBES {
             // Each place once.
             if probe > claim.last() || weakness == Life::GONE {
                 break;

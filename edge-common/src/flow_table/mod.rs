@@ -29,7 +29,7 @@ mod index;
 mod claim;
 
 pub use self::{
-    claim::{Anywhere, Claim, PROBES},
+    claim::{Anywhere, Claim},
     entry::{Entry, Flow, Served, words_of},
     index::SLOTS,
     life::{Certainty, Class, Life, Signal, Stage, UNIT, age_of, since, units},

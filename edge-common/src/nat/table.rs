@@ -3,9 +3,7 @@
 use super::sign::Stamp;
 use crate::{
     abi::{BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
-    flow_table::{
-        Claim, Entry, FlowMemory, FlowTable, Found, Life, Native, PROBES, Served, Stage, Words, units, words_of,
-    },
+    flow_table::{Claim, Entry, FlowMemory, FlowTable, Found, Life, Native, Served, Stage, Words, units, words_of},
     hash::Hash,
     maps::Maps,
 };
@@ -175,6 +173,10 @@ pub struct Ports<'a> {
 }
 
 impl<W: Words> Claim<W> for Ports<'_> {
+    /// While half of the ports to one backend are of connections that ended within the last second, which can't be taken yet, one
+    /// connection in 2^32 finds no port; with sixteen places it would be one in 65,536.
+    const PROBES: u32 = 32;
+
     /// Ports in an order that is the flow's own. Each is drawn anew: equal steps from one to the next would come by few ports where
     /// the step is hardly more than a part of all of them.
     #[inline(always)]
@@ -187,7 +189,7 @@ impl<W: Words> Claim<W> for Ports<'_> {
 
     #[inline(always)]
     fn last(&self) -> u32 {
-        PROBES
+        <Self as Claim<W>>::PROBES
     }
 
     /// A connection that the backend waits for the last packets of makes room a second later for one that the backend takes in its

@@ -22,6 +22,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// A look may take an eleventh of the time at most, however many backends there are and however much changes.
 const REST_FACTOR: u32 = 10;
+/// But a change is looked at so soon after the last look in any case: on a busy machine a look waits more than it works.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Settings of the kernel change without a notification: it is looked at this often in any case.
 const PERIOD: Duration = Duration::from_mins(1);
 
@@ -59,7 +61,7 @@ impl Looking {
                 if found.send(seen).await.is_err() {
                     return;
                 }
-                let rest = DEBOUNCE.max(started.elapsed() * REST_FACTOR);
+                let rest = (started.elapsed() * REST_FACTOR).clamp(DEBOUNCE, LONGEST_REST);
                 // Whichever comes first.
                 let _ = timeout(PERIOD, wake.notified()).await;
                 sleep(rest).await;

@@ -17,6 +17,8 @@ use rand::{SeedableRng as _, rngs::StdRng};
 
 /// Frames of the random test, unless `PACKETS_COUNT` says otherwise.
 const COUNT: usize = 250_000;
+/// So many of them leave by each exit at least: there are thousands of cases that they are made of, and two of some exits.
+const FEW: u64 = 5;
 /// Its seed, unless `PACKETS_SEED` says otherwise.
 const SEED: u64 = 0x00ed_9e5e_ed00;
 /// Frames between two comparisons of all counters and owners.
@@ -112,7 +114,7 @@ fn random_and_mutated_frames_by_the_hundred_thousand() {
         try_all(&mut (0..count).map(|_| generate::frame(cases, &mut random)));
     });
     let wanted = Exit::ALL.iter().filter(|exit| !cases::OF_NO_CASE.contains(exit));
-    let unseen: Vec<_> = wanted.filter(|exit| exits[**exit as usize] < 10).collect();
+    let unseen: Vec<_> = wanted.map(|exit| (exit, exits[*exit as usize])).filter(|(_, frames)| *frames < FEW).collect();
     assert!(count < COUNT || unseen.is_empty(), "these frames hardly ever leave by {unseen:?}");
 }
 

@@ -148,7 +148,7 @@ fn with_affinity_they_go_where_the_client_goes() {
     let pool = world.services[0].pools[0];
     for (side, prefix) in [(Side::V4, 24), (Side::V6, 64)] {
         for protocol in [protocol::TCP, protocol::UDP] {
-            let service = world.service(side.vip(), 86, protocol, Mode::Dsr, &[pool]);
+            let service = world.service(side.vip(), 88, protocol, Mode::Dsr, &[pool]);
             world.services[service as usize].affinity = Some(prefix);
         }
     }
@@ -157,7 +157,7 @@ fn with_affinity_they_go_where_the_client_goes() {
             for protocol in [protocol::TCP, protocol::UDP] {
                 let mut reached = Vec::new();
                 for source in 1_000..1_030 {
-                    let flow = Flow { side, protocol, port: 86, source };
+                    let flow = Flow { side, protocol, port: 88, source };
                     reached.push(forwarded(both, flow, &flow.packet(10)).0);
                     reached.push(forwarded(both, flow, &about(flow)).0);
                 }
