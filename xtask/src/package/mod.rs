@@ -65,7 +65,7 @@ impl Packages {
 
 fn make(dev: bool) -> Result<Packages> {
     packages::ensure(&[Package::any("dpkg-dev")], "a Debian package")?;
-    let (deb, rpm) = (tool("cargo-deb", "3")?, tool("cargo-generate-rpm", "0.21")?);
+    let (deb, rpm) = (tool("cargo-deb", "^3")?, tool("cargo-generate-rpm", "^0.21")?);
     let profile = if dev { Profile::Dev } else { Profile::Release };
     let binary = staged(&build::all(profile, false)?)?;
     let documents = directory().join("documents");
