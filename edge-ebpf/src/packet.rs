@@ -114,15 +114,12 @@ impl Context for TcContext {
     }
 }
 
-/// Bits of an offset behind all that is looked through.
-const OFFSETS: u32 = 0x3fff;
-
 /// The sum of a part of a frame, a global function: its loop is verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn packet_sum(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
-    let (offset, length) = ((offset & OFFSETS) as usize, length as usize & packet::LONGEST_SUMMED);
+    let (offset, length) = (offset as usize & packet::OFFSETS, length as usize & packet::LONGEST_SUMMED);
     packet::sum(&ContextPacket::new(&ctx), offset, length).unwrap_or(u64::MAX)
 }
 

@@ -13,7 +13,7 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::{Packet, after},
+        packet::{OFFSETS, Packet, after},
         protocol,
         tcp::{FLAGS, MSS, MSS_LENGTH, find_option, flags},
     },
@@ -21,8 +21,6 @@ use crate::{
 
 /// Offset of the checksum in a TCP header.
 const CHECKSUM: usize = 16;
-/// Bits of the offset of a TCP header, behind all that is looked through.
-const OFFSETS: usize = 0x3fff;
 
 /// A packet that leaves by an interface.
 pub trait Leaving: Packet {

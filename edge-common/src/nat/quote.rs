@@ -17,15 +17,13 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::{Packet, Places, after},
+        packet::{OFFSETS, Packet, Places, after},
         protocol,
     },
 };
 
 /// Offset of the checksum in an ICMP header.
 const CHECKSUM: usize = 2;
-/// Bits of the offset of a transport header.
-const OFFSETS: usize = 0x3fff;
 
 /// Finds the entry of the flow that the packet quoted at `location` is one of, from whichever side; [`Exit::NotOurs`] if there is
 /// none. The error goes to that side.

@@ -12,16 +12,13 @@ use crate::{
     wire::{
         icmp::Icmp,
         ip::Transport,
-        packet::{Packet, after},
+        packet::{OFFSETS, Packet, after},
         protocol,
     },
 };
 
 /// The farthest location of a quoted packet that a [`FlowLocation`](crate::step::FlowLocation) can hold.
 pub(super) const FARTHEST: usize = 0xff;
-
-/// Bits of the offset of a transport header behind all that is looked through.
-const OFFSETS: usize = 0x3fff;
 
 impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]

@@ -5,7 +5,7 @@ use network_types::ip::Ipv6Hdr;
 use super::{
     ethernet,
     ip::{Family, Fragment, Payload, Transport},
-    packet::{Packet, after},
+    packet::{OFFSETS, Packet, after},
     protocol,
 };
 
@@ -147,9 +147,6 @@ pub const fn is_extension(next: u8) -> bool {
         HOP_BY_HOP | ROUTING | FRAGMENT | ENCRYPTED | AUTHENTICATED | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6
     )
 }
-
-/// Bits of the offset of what stands behind extension headers.
-const OFFSETS: usize = 0x3fff;
 
 /// Whether the packet with this header, at `l3`, has a routing header with segments left (RFC 8200, section 4.4): it is not yet where
 /// it goes at last.

@@ -63,6 +63,9 @@ pub const fn change_as<T: Wire, U: Wire>(header: &mut T) -> &mut U {
     unsafe { &mut *ptr::from_mut(header).cast() }
 }
 
+/// Bits of the offset of a transport header behind all that is looked through: whoever reads there tells the verifier.
+pub const OFFSETS: usize = 0x3fff;
+
 /// One frame. Offsets count bytes from its start, the Ethernet header.
 pub trait Packet {
     /// Length of the frame, bytes.

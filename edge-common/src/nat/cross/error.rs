@@ -10,7 +10,6 @@ use super::{
     super::{quote::quoted_ends, rewrite::Ends},
     header::{Carried, Crossed, Part},
     leave::{Sides, leave, merged, merged_flag, vlan},
-    packet::OFFSETS,
     types::{Errors, Message, Quoted},
 };
 use crate::{
@@ -24,7 +23,7 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::{Link, make_room_up_to},
-        packet::{Packet, Places, Wire, after},
+        packet::{OFFSETS, Packet, Places, Wire, after},
     },
 };
 

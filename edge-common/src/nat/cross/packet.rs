@@ -21,14 +21,12 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::{Link, make_room_up_to},
-        packet::{Packet, Places, after},
+        packet::{OFFSETS, Packet, Places, after},
         protocol,
         tcp::{self, flags},
     },
 };
 
-/// Bits of the offset of a transport header.
-pub(super) const OFFSETS: usize = 0x3fff;
 /// Offsets of the checksum in a TCP header and in a UDP header, and of the latter's length.
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;

@@ -7,7 +7,7 @@
 
 use network_types::tcp::TcpHdr;
 
-use super::{Reply, reset::FARTHEST};
+use super::Reply;
 use crate::{
     abi::Exit,
     step::{AnswerKind, Decision},
@@ -17,7 +17,7 @@ use crate::{
         ipv4::V4,
         ipv6::V6,
         link::Link,
-        packet::{Packet, after},
+        packet::{OFFSETS, Packet, after},
         protocol,
         tcp::{FLAGS, flags},
     },
@@ -65,7 +65,7 @@ fn of_family<F: Reply, P: Packet>(packet: &P, link: Link, decided: Decision) -> 
 #[inline(always)]
 fn resettable<F: Reply, P: Packet>(packet: &P, link: Link, offset: usize) -> Option<bool> {
     let header: &F::Header = packet.view(link.l3)?;
-    let offset = packet.merge_paths(offset, FARTHEST);
+    let offset = packet.merge_paths(offset, OFFSETS);
     let [was] = packet.load(after(offset, FLAGS))?;
     let length = after(link.l3, F::length(header)).wrapping_sub(offset);
     if was & flags::RST != 0 || !(TcpHdr::LEN..=MAX_SEGMENT).contains(&length) {

@@ -5,20 +5,16 @@ use network_types::tcp::TcpHdr;
 use super::{Reply, received};
 use crate::wire::{
     link::Link,
-    packet::{Packet, after},
+    packet::{OFFSETS, Packet, after},
     protocol,
     tcp::{self, FLAGS, flags},
 };
-
-/// Where a transport header stands at most, as a mask: behind the longest extension headers that are looked through. The
-/// verifier wants to know.
-pub(super) const FARTHEST: usize = 0x3fff;
 
 /// Turns the segment whose TCP header stands at `offset` into a RST to its sender; false if that can't be done.
 #[inline(never)]
 pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> bool {
     let Some((link, header)) = received::<F, P>(packet) else { return false };
-    let offset = offset & FARTHEST;
+    let offset = offset & OFFSETS;
     let Some(tcp) = packet.view::<[u8; FLAGS + 1]>(offset) else { return false };
     let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, data_offset, was] = *tcp;
     let (ports, sequence, acknowledged) = ([p0, p1, p2, p3], [s0, s1, s2, s3], [a0, a1, a2, a3]);
