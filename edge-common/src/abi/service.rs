@@ -35,6 +35,16 @@ impl Mode {
             _ => None,
         }
     }
+
+    /// As in the configuration, which says elsewhere whether `ipip` has a range.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dsr => "dsr",
+            Self::Ipip | Self::IpipRange => "ipip",
+            Self::Gue => "gue",
+            Self::Nat => "nat",
+        }
+    }
 }
 
 /// What becomes of a packet when no backend takes it.

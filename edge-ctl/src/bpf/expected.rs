@@ -85,8 +85,7 @@ impl PinnedMaps {
         for ((number, pool), record) in image.pools.iter().zip(&image.snapshot.pools) {
             let members: Vec<_> =
                 plan::member_order(&record.backends).into_iter().map(|member| (member, state(member))).collect();
-            let count = |bits| members.iter().map(|(_, state)| u32::from(state.has_all(bits))).sum();
-            let (available, enabled) = (count(State::NEW), count(State::ENABLED));
+            let (available, enabled) = plan::counts(members.iter().map(|(_, state)| *state));
             pools.insert(*number, Pool { available, enabled, withheld: self.withheld(*number), ..*pool });
             lists.insert(record.member_list, plan::member_list(&members));
         }
@@ -126,8 +125,7 @@ impl PinnedMaps {
     }
 
     fn backends(&self) -> Vec<Backend> {
-        let backends = &self.maps.backends;
-        (0..backends.len()).map_while(|n| backends.read(n)).map(with_next_hop).collect()
+        self.maps.backends.all().map(with_next_hop).collect()
     }
 }
 

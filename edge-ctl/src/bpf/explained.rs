@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use edge_common::{
-    abi::{
-        BackendNumber, Exit, FlowEnds, FlowHead, Mac, SLOTS_PER_CELL, Service, SlotCell, State, Station, banked, map,
-    },
+    abi::{BackendNumber, FlowEnds, FlowHead, Mac, SLOTS_PER_CELL, Service, SlotCell, State, Station, banked, map},
     flow_table::{Anywhere, Birth, Certainty, Flow},
     host::{Flows, Frame, Located, Memory, Nat},
     pipeline,
+    step::Outcome,
 };
 
 use super::{
@@ -37,11 +36,11 @@ impl PinnedMaps {
         memory.published = maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;
         memory.published.active = bank;
         memory.published.generations[bank as usize].stations[0] = Station::new(ingress, Mac::new(STATION));
-        memory.service_index_v4 = all(&maps.index_v4);
-        memory.service_index_v6 = all(&maps.index_v6);
-        memory.services = all(&maps.services);
-        memory.pools = all(&maps.pools);
-        memory.backends = all(&maps.backends);
+        memory.service_index_v4 = maps.index_v4.all().collect();
+        memory.service_index_v6 = maps.index_v6.all().collect();
+        memory.services = maps.services.all().collect();
+        memory.pools = maps.pools.all().collect();
+        memory.backends = maps.backends.all().collect();
         // Most of these is never looked at, and so never in memory.
         memory.candidates = vec![bytemuck::Zeroable::zeroed(); maps.candidates.len() as usize];
         let mut slots = vec![SlotCell::default(); maps.slots.len() as usize];
@@ -100,8 +99,9 @@ impl Explained {
     /// What becomes of a frame to the copy's station, with the flows that are known so far.
     pub(crate) fn answer(&self, frame: &[u8]) -> Answer {
         let mut frame = Frame::new(frame).from_interface(self.ingress);
-        let exit = pipeline::process(&mut frame, &self.memory).exit;
-        let backend = if is_forwarded(exit) { self.memory.last_backend() } else { 0 };
+        let Outcome { exit, egress } = pipeline::process(&mut frame, &self.memory);
+        // Only a forwarded packet has an interface to leave by.
+        let backend = if egress == 0 { 0 } else { self.memory.last_backend() };
         Answer { exit, frame: frame.bytes().to_vec(), backend }
     }
 
@@ -144,10 +144,9 @@ impl Explained {
             State(self.memory.backends.get(usize::from(*backend)).map_or(0, |backend| backend.state))
         };
         let members: Vec<_> = order.iter().map(|backend| (*backend, state(backend))).collect();
-        let count = |bits| members.iter().map(|(_, state)| u32::from(state.has_all(bits))).sum();
         let at = banked(self.bank, number.into()) as usize;
         let Some(pool) = self.memory.pools.get_mut(at) else { return };
-        (pool.available, pool.enabled) = (count(State::NEW), count(State::ENABLED));
+        (pool.available, pool.enabled) = plan::counts(members.iter().map(|(_, state)| *state));
         let first = pool.member_list as usize;
         for (place, cell) in plan::member_list(&members).into_iter().enumerate() {
             if let Some(listed) = self.memory.candidates.get_mut(first + place) {
@@ -165,17 +164,8 @@ impl Explained {
     }
 }
 
-const fn is_forwarded(exit: Exit) -> bool {
-    use Exit::{DsrRedirect, DsrTx, IpipRedirect, IpipTx, NatRedirect, NatTx};
-    matches!(exit, DsrTx | DsrRedirect | IpipTx | IpipRedirect | NatTx | NatRedirect)
-}
-
 fn pools_of(service: &Service) -> impl Iterator<Item = u16> {
     service.pools.into_iter().take(service.pool_count.into())
-}
-
-fn all<T: bytemuck::Pod>(map: &Mapped<T>) -> Vec<T> {
-    (0..map.len()).map_while(|n| map.read(n)).collect()
 }
 
 /// Copies `count` entries from `first` on to their places.

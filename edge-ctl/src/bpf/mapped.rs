@@ -55,6 +55,11 @@ impl<T: Pod> Mapped<T> {
         self.at(index).map(|value| unsafe { ptr::read_volatile(value) })
     }
 
+    /// Copies of all values.
+    pub(super) fn all(&self) -> impl Iterator<Item = T> {
+        (0..self.len()).map_while(|index| self.read(index))
+    }
+
     /// Writes a value; `None` past the end.
     pub(crate) fn write(&self, index: u32, value: T) -> Option<()> {
         // SAFETY: as in `read`; the mapping is writable, and nobody holds a reference to its plain memory.

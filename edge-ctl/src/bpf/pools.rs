@@ -134,11 +134,7 @@ impl PinnedMaps {
     }
 
     fn store_counts(&self, bank: u32, number: u16, states: impl Iterator<Item = State>) {
-        let (mut available, mut enabled) = (0, 0);
-        for state in states {
-            available += u32::from(state.has_all(State::NEW));
-            enabled += u32::from(state.has_all(State::ENABLED));
-        }
+        let (available, enabled) = plan::counts(states);
         for (offset, value) in [(offset_of!(Pool, available), available), (offset_of!(Pool, enabled), enabled)] {
             if let Some(word) = position(bank, number.into()).and_then(|at| self.maps.pools.atomic_u32(at, offset)) {
                 word.store(value, Ordering::Release);

@@ -20,7 +20,7 @@ pub(super) struct Copies {
 impl Copies {
     pub(super) fn take(maps: &Maps, bank: u32, generation: &Generation) -> Self {
         let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::banked(bank, n))).collect();
-        let backends = (0..maps.backends.len()).map_while(|n| maps.backends.read(n)).collect();
+        let backends = maps.backends.all().collect();
         Self { bank, generation: *generation, pools, backends }
     }
 

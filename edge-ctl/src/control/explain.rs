@@ -9,7 +9,7 @@ mod tests;
 use std::{ffi::CString, net::SocketAddr, time::Duration};
 
 use edge_common::{
-    abi::{self, BackendNumber, Failover, FlowEnds, Mode, RETURN_PLACES, State, return_place},
+    abi::{self, BackendNumber, Failover, FlowEnds, RETURN_PLACES, State, return_place},
     host::Located,
     maps::Maps as _,
     select,
@@ -217,7 +217,7 @@ fn service_part(inventory: &Inventory, explained: &Explained, located: Located) 
     let owner = located.slot.owner;
     Some(ServicePart {
         name: service.name.clone(),
-        mode: mode(located.target.mode()).to_owned(),
+        mode: located.target.mode().name().to_owned(),
         slot: located.number,
         slots: located.target.slot_mask() + 1,
         owner: inventory.name(owner),
@@ -326,15 +326,6 @@ fn state(explained: &Explained, number: BackendNumber) -> String {
         Admin::Enabled => format!("{health}, takes no new flows"),
         Admin::Drained => format!("draining, {health}"),
         Admin::Disabled => format!("disabled, {health}"),
-    }
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Dsr => "dsr",
-        Mode::Ipip | Mode::IpipRange => "ipip",
-        Mode::Gue => "gue",
-        Mode::Nat => "nat",
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use self::{
     error::PlanError,
     generation::plan,
     image::{Edition, Image, NatPlan, NewOwners, NewService, Previous, Region, Returned},
-    pools::{member_list, member_order},
+    pools::{counts, member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, admin, changed, condition, health, removed, returned, state},
 };

@@ -157,6 +157,14 @@ pub(crate) fn member_order(backends: &[BackendRecord]) -> Vec<BackendNumber> {
     backends.into_iter().map(|(_, number)| number).collect()
 }
 
+/// How many backends of these states a pool has that take new flows, and that serve where it is the last resort: what
+/// [`abi::Pool::available`] and [`abi::Pool::enabled`] say.
+pub(crate) fn counts(states: impl Iterator<Item = State>) -> (u32, u32) {
+    states.fold((0, 0), |(available, enabled), state| {
+        (available + u32::from(state.has_all(State::NEW)), enabled + u32::from(state.has_all(State::ENABLED)))
+    })
+}
+
 /// The member list of a pool (see [`abi::Pool::member_list`]) whose members, in their order, have these states.
 pub(crate) fn member_list(members: &[(BackendNumber, State)]) -> Vec<Cell> {
     let cell = |numbers: &[BackendNumber]| {

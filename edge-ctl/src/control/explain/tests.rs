@@ -54,6 +54,12 @@ mode = "ipip"
 pools = ["provider-b", "provider-a"]
 affinity = "source"
 when_exhausted = "drop"
+[[service]]
+name = "in-udp"
+vips = ["192.0.2.12"]
+ports = ["80/tcp"]
+mode = "gue"
+pools = ["provider-a", "provider-b"]
 "#;
 
 struct Rig {
@@ -201,7 +207,8 @@ fn the_copy_and_the_kernel_agree_in_random_cases() {
                 (Protocol::Udp, "192.0.2.10:53"),
                 (Protocol::Tcp, "192.0.2.11:80"),
                 (Protocol::Tcp, "192.0.2.11:81"),
-            ][random.random_range(0..5)];
+                (Protocol::Tcp, "192.0.2.12:80"),
+            ][random.random_range(0..6)];
             let asked = Asked { protocol, client, vip: vip.parse().unwrap() };
             for frame in asked.frames() {
                 explained.memory.clock_ns.set(u64::try_from(monotonic_time().as_nanos()).unwrap());

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use edge_common::abi::{Mode, Traffic, Verdict, WhenExhausted};
+use edge_common::abi::{Traffic, Verdict, WhenExhausted};
 
 use super::{
     BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, InterfaceStatus, PoolStatus, Rates, Sample,
@@ -112,13 +112,7 @@ fn service_status(
         name: service.name.clone(),
         vips: service.vips.iter().map(ToString::to_string).collect(),
         ports: service.ports.iter().map(ToString::to_string).collect(),
-        mode: match service.mode {
-            Mode::Dsr => "dsr",
-            Mode::Ipip | Mode::IpipRange => "ipip",
-            Mode::Gue => "gue",
-            Mode::Nat => "nat",
-        }
-        .to_owned(),
+        mode: service.mode.name().to_owned(),
         state,
         serving: serving.position().map(|position| pools[position].clone()),
         reason,
