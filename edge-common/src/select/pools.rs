@@ -41,45 +41,57 @@ pub(super) fn pick_and_bits<M: PoolMaps>(
     }
 }
 
-/// The pool that takes the flows that start now in `slot`, and the [`State`] bits that its backends need for it.
+/// The pool that receives the new flows of `slot`, and the [`State`] bits that its backends need for it.
+///
+/// The search keeps numbers of pools in place of references, and merges them after each step: a verifier follows one path per
+/// step then, whatever was found before.
 #[inline(always)]
 pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service, slot: u32) -> Option<(&'a Pool, u32)> {
     let failover = Failover::from_raw(service.failover);
-    let count = usize::from(service.pool_count);
-    let first = usize::from(failover.first);
-    let mut few: Option<&Pool> = None;
-    let mut open: Option<&Pool> = None;
-    for step in 0..MAX_POOLS {
+    let count = u32::from(service.pool_count);
+    let first = u32::from(failover.first);
+    let (mut serving, mut open) = (NO_POOL, NO_POOL);
+    for step in 0..MAX_POOLS as u32 {
         if step >= count {
             break;
         }
-        // From the pool that a failover names to the last one, then those that it passed over.
-        let passed_over = first + step >= count;
-        let position = if passed_over { first + step - count } else { first + step };
-        let pool = maps.pool(view.bank, service.pools[position % MAX_POOLS])?;
-        if open.is_none() && pool.enabled > 0 {
-            open = Some(pool);
+        // From the pool that a failover names to the last one, then those that it passed over. Merged before it is compared, or
+        // the comparison would narrow `count` in a way of its own at each step.
+        let behind = maps.merge_paths((first + step).wrapping_sub(count), u32::MAX);
+        let passed_over = behind >> 31 == 0;
+        let position = if passed_over { behind } else { behind.wrapping_add(count) };
+        let number = u32::from(service.pools[position as usize % MAX_POOLS]);
+        let pool = maps.pool(view.bank, number as u16)?;
+        if open == NO_POOL && pool.enabled > 0 {
+            open = number;
         }
-        if pool.available == 0 {
-            continue;
+        if pool.available > 0 {
+            // Two comparisons with one branch: each branch here is another path for the verifier.
+            let lacks =
+                pool.available.wrapping_sub(pool.min_healthy.into()) | return_place(slot).wrapping_sub(pool.withheld);
+            if !passed_over && lacks >> 31 == 0 {
+                serving = number;
+                break;
+            }
+            if serving == NO_POOL {
+                serving = number;
+            }
         }
-        // Two comparisons with one branch: each branch here is another path for the verifier.
-        let lacks =
-            pool.available.wrapping_sub(pool.min_healthy.into()) | return_place(slot).wrapping_sub(pool.withheld);
-        if !passed_over && lacks >> 31 == 0 {
-            few = Some(pool);
-            break;
-        }
-        if few.is_none() {
-            few = Some(pool);
-        }
+        serving = maps.merge_paths(serving, u32::MAX);
+        open = maps.merge_paths(open, u32::MAX);
     }
-    match (few, open, WhenExhausted::from_raw(service.when_exhausted)) {
-        (Some(pool), ..) => Some((pool, State::NEW)),
-        (None, Some(pool), WhenExhausted::Open) => Some((pool, State::ENABLED)),
-        _ => None,
-    }
+    let (number, bits) = if serving != NO_POOL {
+        (serving, State::NEW)
+    } else if open != NO_POOL && WhenExhausted::from_raw(service.when_exhausted) == WhenExhausted::Open {
+        (open, State::ENABLED)
+    } else {
+        return None;
+    };
+    Some((maps.pool(view.bank, number as u16)?, bits))
 }
+
+/// The number of no pool.
+const NO_POOL: u32 = 1 << 16;
 
 /// The first backend of the pool, in the order of this slot, whose state has `bits`.
 ///
