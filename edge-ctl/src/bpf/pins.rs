@@ -98,7 +98,7 @@ impl PinDir {
     }
 
     fn network_dir(&self) -> PathBuf {
-        self.version.join("network")
+        self.version.join(NETWORK)
     }
 
     /// There while new maps are filled: the directory itself says so.
@@ -202,6 +202,18 @@ impl PinDir {
         Ok(())
     }
 
+    /// Removes the directories of a start that failed before it pinned anything. Pins, if there are any, stay.
+    pub(crate) fn remove_unused(&self) -> Result<(), BpfError> {
+        let failed = |source| BpfError::file(&self.version, source);
+        let Some(entries) = found(fs::read_dir(&self.version)).map_err(failed)? else { return Ok(()) };
+        for entry in entries {
+            if entry.map_err(failed)?.file_name() != NETWORK {
+                return Ok(());
+            }
+        }
+        self.remove_directories()
+    }
+
     /// Removes the directories that are empty. The lock goes with them: its holder makes nothing here any more.
     pub(crate) fn remove_directories(&self) -> Result<(), BpfError> {
         remove_dir(&self.network_dir())?;
@@ -214,6 +226,9 @@ impl PinDir {
         Ok(())
     }
 }
+
+/// The directory that names the network namespace of the pins.
+const NETWORK: &str = "network";
 
 pub(crate) fn make_dir(path: &Path) -> Result<(), BpfError> {
     fs::create_dir_all(path).map_err(|source| BpfError::file(path, source))

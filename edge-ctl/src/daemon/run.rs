@@ -227,7 +227,10 @@ impl Daemon {
     ) -> Result<Self, RunError> {
         let events = Events::new();
         let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
-            apply::start(&pins, config_path, state_dir, &events)?;
+            apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
+                // The first error counts, and an empty directory harms nobody.
+                let _unused = pins.remove_unused();
+            })?;
         match devices {
             Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
             // Those that are pinned stand, and the watch asks again.

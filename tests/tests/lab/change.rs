@@ -265,6 +265,10 @@ fn backend(lab: &Small, name: &str) -> Value {
 fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_text() {
     let mut lab = lab();
     lab.prepare(Mode::Native, &two_pools()).expect("a configuration");
+    // Where nothing good is known, a bad file starts nothing, and leaves nothing behind.
+    let refused = output(&lab, &["run", "--config", &file(&lab, "[[interface]]")]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(!lab.edge().unwrap().pins().exists());
     lab.start_daemon().expect("the load balancer starts");
     let old = text(&lab);
     lab.ctl(&["drain", "p4/be1", "--reason", "disk swap"]).unwrap();
