@@ -1,8 +1,8 @@
-//! An error is not an absence: a thing is not there when the kernel says so, and not when it could not be looked up.
+//! Tells absence from failure: an object is absent if the kernel reports so, not if the lookup failed.
 
 use std::io;
 
-/// The result of looking something up, `None` for what is not there.
+/// Turns the errors that report absence (`ENOENT`, `ENODEV`) into `None`.
 pub(crate) fn found<T>(looked_up: io::Result<T>) -> io::Result<Option<T>> {
     match looked_up {
         Ok(thing) => Ok(Some(thing)),

@@ -1,4 +1,4 @@
-//! Whether the maps are as this controller left them: another writer, or a fault, may have changed them.
+//! Audit of the maps: finds changes by another writer, or by a fault.
 
 use std::{mem::offset_of, sync::atomic::Ordering};
 
@@ -24,8 +24,8 @@ impl PinnedMaps {
         Ok(repaired)
     }
 
-    /// Whether the published bank, without what changes within a generation, or what packets are told of the flow table is
-    /// another than at the first call in this generation. The remedy is to publish again.
+    /// Whether the published bank (without the fields that change within a generation) or the heads of the flow tables
+    /// have changed since the first call in this generation. The remedy is to publish again.
     pub(crate) fn is_bank_damaged(&mut self) -> Result<bool, BpfError> {
         let Some((bank, generation)) = self.maps.published() else { return Ok(false) };
         let known = self.known()?;
@@ -47,7 +47,7 @@ impl PinnedMaps {
             hasher.update(bytemuck::bytes_of(&head));
         }
         if let Some(head) = self.maps.nat_head.read(0) {
-            // Sources that were taken out are forgotten at any time.
+            // Retired sources are removed at any time.
             hasher.update(bytemuck::bytes_of(&NatHead { sources: Default::default(), ..head }));
         }
         for entry in (0..=generation.index_mask_v4).map_while(|n| self.maps.index_v4.read(position(bank, n)?)) {
@@ -66,7 +66,7 @@ impl PinnedMaps {
         hasher.finalize()
     }
 
-    /// The two counts of a pool.
+    /// The available and enabled counts of a pool.
     fn counts(&self, bank: u32, pool: u16) -> [Option<u32>; 2] {
         [offset_of!(Pool, available), offset_of!(Pool, enabled)].map(|offset| {
             let word = self.maps.pools.atomic_u32(position(bank, pool.into())?, offset)?;

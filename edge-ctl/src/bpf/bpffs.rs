@@ -1,4 +1,4 @@
-//! A BPF file system of a test's own.
+//! A BPF file system of its own for a test.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 use super::PinDir;
 
-/// A BPF file system, gone with its owner.
+/// A BPF file system, unmounted on drop.
 pub(crate) struct Bpffs {
     directory: TempDir,
 }
 
 impl Bpffs {
     /// # Panics
-    /// Not root, or it can't be mounted.
+    /// If not root, or if the mount fails.
     pub(crate) fn mount() -> Self {
         assert!(Uid::effective().is_root(), "these tests need root");
         let directory = TempDir::new().expect("a temporary directory");
@@ -36,7 +36,7 @@ impl Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        // Lazily: an open file must not keep it.
+        // Lazily: an open file must not keep the mount busy.
         let _unused = umount2(self.directory.path(), MntFlags::MNT_DETACH);
     }
 }

@@ -1,5 +1,5 @@
-//! What new maps are given of the ones before them, in which all numbers are others: states with their reasons, next hops,
-//! failovers, owners and flow records. Counters begin anew.
+//! Carries state from old maps into new ones, in which all numbers differ: states with their reasons, next hops,
+//! failovers, owners and flow records. Counters start anew.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::{
     plan::{BackendRecord, PoolRecord, Snapshot},
 };
 
-/// Maps that an attached program goes on with until its successor stands.
+/// The old maps. An attached program goes on with them until its successor is in place.
 pub(crate) struct Before {
     maps: PinnedMaps,
     old: Snapshot,
     new: Snapshot,
-    /// By number: what it is now; 0 for who is not any more.
+    /// New number of each old backend number; 0 for backends that are no longer configured.
     numbers: Vec<BackendNumber>,
-    /// Whether flows are hashed as they were.
+    /// Whether both generations have the same hash key.
     same_hash: bool,
 }
 
 impl Before {
-    /// `maps` as they are, and `to`, in which something else is published.
+    /// `maps` are the old maps; `to` are the new ones, in which another generation is published.
     pub(crate) fn new(maps: PinnedMaps, to: &PinnedMaps) -> Result<Self, BpfError> {
         let old = maps.snapshot()?.ok_or(BpfError::Unpublished)?;
         let new = to.snapshot()?.ok_or(BpfError::Unpublished)?;
@@ -31,7 +31,7 @@ impl Before {
         let known = |pool: &PoolRecord, known: &BackendRecord| {
             (configured(&pool.name).0.to_owned(), known.name.clone(), known.address)
         };
-        // Several where the pool has parts.
+        // Several if the pool has parts.
         let mut was: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (pool, backend) in old.backends() {
             was.entry(known(pool, backend)).or_default().push((&pool.name, backend.number));
@@ -49,7 +49,7 @@ impl Before {
         Ok(Self { maps, old, new, numbers, same_hash })
     }
 
-    /// Carries everything over, before any packet reads `to`. Returns how many flows it was.
+    /// Carries everything over, before any packet reads `to`. Returns the number of flows carried.
     pub(crate) fn carry(&self, to: &mut PinnedMaps) -> Result<usize, BpfError> {
         for (old, new) in (0..).zip(self.numbers.iter().copied()).filter(|(_, new)| *new != 0) {
             let (Some(was), Some(is)) = (self.maps.maps.backends.read(old), to.maps.backends.read(new.into())) else {
@@ -82,7 +82,7 @@ impl Before {
         self.carry_flows(to)
     }
 
-    /// Carries those flows over that were recorded since. Returns how many.
+    /// Carries over the flows that were recorded since. Returns their number.
     pub(crate) fn carry_newer_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
         self.carry_flows(to)
     }
@@ -106,7 +106,7 @@ impl Before {
         }
     }
 
-    /// Carries the flows over that are not recorded there yet.
+    /// Carries over the flows that have no record in `to` yet.
     fn carry_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
         let services = |number: u16| {
             let was = self.old.services.iter().find(|known| known.number == u32::from(number))?;
@@ -126,7 +126,7 @@ impl Before {
         Ok(carried)
     }
 
-    /// The number that a backend has now.
+    /// The new number of a backend.
     fn now(&self, number: BackendNumber) -> Option<BackendNumber> {
         self.numbers.get(usize::from(number)).copied().filter(|now| *now != 0)
     }

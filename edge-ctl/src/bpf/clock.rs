@@ -1,4 +1,4 @@
-//! The kernel's clocks that the maps are written by.
+//! The kernel clocks of the timestamps in the maps.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ pub(crate) fn monotonic_time() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Time since the host started, its sleep included: the clock of [`Note::changed_ms`].
+/// Time since the host started, including suspend: the clock of [`Note::changed_ms`].
 pub(crate) fn boot_time() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// The same in milliseconds.
+/// [`boot_time`] in milliseconds.
 pub(crate) fn boot_ms() -> u64 {
     u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between the controller and the kernel.
+//! Errors between the controller and the kernel.
 
 use std::{
     io,
@@ -10,11 +10,11 @@ use thiserror::Error;
 
 use edge_common::abi::BackendNumber;
 
-/// The way out of maps that cannot be used.
+/// The remedy for unusable maps.
 const TAKE_OVER: &str = "Start the daemon (`edge-ctl run`): it makes new maps, and takes over from the program that is attached \
                          without a gap";
 
-/// Each says what to do where there is something to do.
+/// Error messages name the remedy if there is one.
 #[derive(Debug, Error)]
 pub(crate) enum BpfError {
     #[error("{path} is not on a BPF file system: run `mount -t bpf bpf /sys/fs/bpf`, or give another --pin-dir", path = .path.display())]
@@ -100,12 +100,12 @@ pub(crate) enum BpfError {
 }
 
 impl BpfError {
-    /// Whether the pinned maps are there, and not to be used.
+    /// Whether pinned maps exist but cannot be used.
     pub(crate) const fn is_damage(&self) -> bool {
         matches!(self, Self::Incomplete { .. } | Self::Mismatch { .. } | Self::Snapshot { .. })
     }
 
-    /// `source` kept us from using the file at `path`.
+    /// `source` is the reason why the file at `path` cannot be used.
     pub(crate) fn file(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
@@ -115,7 +115,7 @@ impl BpfError {
     }
 }
 
-/// There is no entry `index` in `map`.
+/// The error for an index `index` past the end of `map`.
 pub(super) const fn out_of(map: &'static str, index: u32) -> BpfError {
     BpfError::OutOfRange { map, index }
 }

@@ -1,6 +1,6 @@
-//! What the packet path is to answer with a generation that is staged: the path's own rule, run here over what was planned.
+//! The answers that the packet path should give with a staged generation: its own code, run here over the planned image.
 //!
-//! What the plan does not write is read from the maps: states, next hops, owners and tables that stay.
+//! Whatever the plan does not write is read from the maps: states, next hops, owners and unchanged tables.
 
 use std::{
     cell::{Cell as Mutable, RefCell},
@@ -28,15 +28,15 @@ use super::{
 };
 use crate::plan::{self, Image, NatPlan, NewOwners};
 
-/// Where rehearsed frames come in: a test run without a context has the loopback interface's index.
+/// Ingress interface of rehearsed frames: a test run without a context has the index of the loopback interface.
 const INGRESS: u32 = 1;
-/// Their destination.
+/// Destination MAC address of rehearsed frames.
 pub(crate) const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
-/// Entries of a rehearsal's flow table: whoever rehearses has its flows forgotten long before half of them are used.
+/// Entries of a rehearsal's flow table. Rehearsals clear their flows long before half of the entries are used.
 pub(crate) const REHEARSED_FLOWS: u32 = 1 << 14;
 
-/// The maps as `image` is to make them.
+/// The maps as `image` will make them.
 pub(crate) struct Expected<'a> {
     maps: &'a Maps,
     bank: u32,
@@ -47,20 +47,20 @@ pub(crate) struct Expected<'a> {
     pools: BTreeMap<u16, Pool>,
     backends: Vec<Backend>,
     tables: NewCells<'a>,
-    /// Member lists, by their first cell.
+    /// Member lists by their first cell.
     lists: BTreeMap<u32, Vec<Cell>>,
-    /// Services whose owners have a new place, by its first cell, with what they are to be.
+    /// Services whose slots have new cells, by the first cell: number and source of the initial owners.
     new_owners: BTreeMap<u32, (u32, NewOwners)>,
     flows: Flows,
     nat: Nat,
     fragments_v4: RefCell<BTreeMap<FlowKeyV4, FragmentRecord>>,
     fragments_v6: RefCell<BTreeMap<FlowKeyV6, FragmentRecord>>,
     chosen: Mutable<BackendNumber>,
-    /// Frames since its flows were forgotten.
+    /// Frames answered since the flows were cleared.
     answered: Mutable<usize>,
 }
 
-/// What becomes of a packet.
+/// The outcome of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) exit: Exit,
@@ -70,13 +70,13 @@ pub(crate) struct Answer {
 }
 
 impl PinnedMaps {
-    /// What `image` is to answer, given what the maps are now.
+    /// The answers expected with `image`, given the current content of the maps.
     pub(crate) fn expected<'a>(&'a self, image: &'a Image, staged: Staged) -> Expected<'a> {
         let maps = &self.maps;
         let mut backends = self.backends();
         for (number, backend) in &image.backends {
             if let Some(entry) = backends.get_mut(usize::from(*number)) {
-                // Its state is the image's until somebody says more of it.
+                // Staging wrote the image's state into the map, and it may have changed since.
                 *entry = with_next_hop(Backend { state: entry.state, ..*backend });
             }
         }
@@ -113,12 +113,12 @@ impl PinnedMaps {
         }
     }
 
-    /// The generation in force, to be rehearsed as if it were staged.
+    /// The generation in force, for a rehearsal of what is published already.
     pub(crate) fn in_force(&self) -> Staged {
         Staged { bank: self.maps.bank() }
     }
 
-    /// What a rehearsal has of its own: the staged generation and the backends, as they lie in the maps.
+    /// The parts of the maps that a rehearsal has copies of: the staged generation and the backends.
     pub(crate) fn staged(&self, staged: Staged) -> Result<(Published, Vec<Backend>), BpfError> {
         let all = self.maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;
         Ok((published(&all.generations[(staged.bank & 1) as usize], staged.bank), self.backends()))
@@ -129,7 +129,7 @@ impl PinnedMaps {
     }
 }
 
-/// Takes rehearsed frames, and as many as there are; else as configured.
+/// The generation with a station for rehearsed frames and without rate limits; otherwise as configured.
 fn published(generation: &Generation, bank: u32) -> Published {
     let mut stations = Generation::default().stations;
     stations[0] = Station::new(INGRESS, Mac::new(STATION));
@@ -145,7 +145,7 @@ fn published(generation: &Generation, bank: u32) -> Published {
     published
 }
 
-/// What a rehearsal is told of translated flows: the plan's sources, in a table of its own.
+/// Head of a rehearsal's table of translated flows: the plan's sources, with a table of its own.
 fn rehearsed_nat(plan: Option<&NatPlan>) -> NatHead {
     let Some(plan) = plan else { return Nat::default().head };
     let ports = plan.ports.count().min(REHEARSED_FLOWS);
@@ -153,7 +153,7 @@ fn rehearsed_nat(plan: Option<&NatPlan>) -> NatHead {
     super::nat::with_sources(head, plan)
 }
 
-/// A backend whose packets can be sent: whether they can be now is no matter of the configuration.
+/// The backend with a next hop: whether it has one at the moment does not depend on the configuration.
 fn with_next_hop(backend: Backend) -> Backend {
     if backend.next_hop.is_known() {
         return backend;
@@ -162,7 +162,7 @@ fn with_next_hop(backend: Backend) -> Backend {
 }
 
 impl Expected<'_> {
-    /// What becomes of a frame that comes in at the rehearsal's station.
+    /// The outcome of a frame that arrives at the rehearsal's station.
     pub(crate) fn answer(&self, frame: &[u8]) -> Answer {
         self.chosen.set(0);
         self.answered.set(self.answered.get() + 1);
@@ -171,17 +171,17 @@ impl Expected<'_> {
         Answer { exit, frame: frame.bytes().to_vec(), backend: self.chosen.get() }
     }
 
-    /// What the real program is to be told of translated flows.
+    /// Head of the table of translated flows, for the real program.
     pub(crate) const fn nat_head(&self) -> &NatHead {
         &self.nat.head
     }
 
-    /// How many flows are recorded, at most.
+    /// Upper bound on the number of recorded flows.
     pub(crate) const fn recorded(&self) -> usize {
         self.answered.get()
     }
 
-    /// Forgets all flows.
+    /// Clears all flows.
     pub(crate) fn forget(&mut self) {
         self.flows.clear();
         self.nat = Nat::new(self.nat.head);
@@ -234,18 +234,18 @@ impl edge_common::maps::Maps for Expected<'_> {
         });
         let now = |cell| Some(self.maps.slots.read(cell)?.0[SlotAddress { cell, lane }.place()].owner);
         let owner = match new {
-            // Who takes its new flows is given those that run, too.
+            // The pick of a new slot also becomes its owner.
             Some((slot, service, NewOwners::Picked)) => {
                 Some(select::pick(self, View { bank: self.bank, generation }, service, slot).unwrap_or(0))
             }
             Some((slot, _, NewOwners::CopiedFrom(first))) => now(first + slot / SLOTS_PER_CELL),
             Some((_, _, NewOwners::Kept)) | None => now(cell),
         }?;
-        // Packets look at all slots of a generation that is new.
+        // In a new generation, packets look at all slots.
         Some(Slot { look: 1, ..Slot::of(owner) })
     }
 
-    // There is room for all flows, so that none of the next four is needed.
+    // The flow table never fills up, so none of the next four is needed.
     fn set_owner(&self, _slot: SlotAddress, _owner: BackendNumber) {}
     fn set_look(&self, _slot: SlotAddress) {}
     fn set_unrecorded(&self, _slot: SlotAddress) {}
@@ -291,7 +291,7 @@ impl edge_common::maps::Maps for Expected<'_> {
     }
 
     fn mtu(&self, _interface: u32) -> u32 {
-        // Its packets fit whatever they leave by.
+        // Rehearsed packets fit any interface.
         0
     }
 

@@ -1,5 +1,5 @@
-//! The maps as they are, copied, so that the packet path's own code says what it would do with a packet, now or if something were
-//! otherwise. Nothing is written to the maps.
+//! A copy of the maps, on which the packet path's own code shows what becomes of a packet, at present or under an
+//! assumption. The maps are not written.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::{
 };
 use crate::plan::{self, PoolRecord};
 
-/// Entries of the copy's flow table: it has one flow.
+/// Entries of the copy's flow table, which holds a single flow.
 const FLOWS: usize = 64;
 
-/// A copy of what decides about some services.
+/// A copy of the maps as far as they concern some services.
 pub(crate) struct Explained {
     pub(crate) memory: Memory,
     pub(crate) bank: u32,
@@ -28,7 +28,8 @@ pub(crate) struct Explained {
 }
 
 impl PinnedMaps {
-    /// Copies what is published, with the tables of these services. Packets come in by the interface `ingress`, at a station of their own.
+    /// Copies the published generation, with the tables of these services. Packets arrive on the interface `ingress`, at
+    /// a station added for them.
     pub(crate) fn explained(&self, services: &[u32], ingress: u32, now: Duration) -> Result<Explained, BpfError> {
         let maps = &self.maps;
         let (bank, _) = maps.published().ok_or(BpfError::Unpublished)?;
@@ -41,7 +42,7 @@ impl PinnedMaps {
         memory.services = maps.services.all().collect();
         memory.pools = maps.pools.all().collect();
         memory.backends = maps.backends.all().collect();
-        // Most of these is never looked at, and so never in memory.
+        // Most of these are never read, and so take no memory.
         memory.candidates = vec![bytemuck::Zeroable::zeroed(); maps.candidates.len() as usize];
         let mut slots = vec![SlotCell::default(); maps.slots.len() as usize];
         for number in services {
@@ -50,7 +51,7 @@ impl PinnedMaps {
             copy(&maps.candidates, service.servers, service.server_mask + 1, &mut memory.candidates);
             for pool in pools_of(&service) {
                 let Some(pool) = position(bank, pool.into()).and_then(|at| maps.pools.read(at)) else { continue };
-                // A bit for each table is its number of cells.
+                // `sizes` has a bit for each table size, so as a number it is the total number of cells.
                 copy(&maps.candidates, pool.table, pool.sizes, &mut memory.candidates);
                 let cells = u32::from(pool.members).div_ceil(4);
                 copy(&maps.candidates, pool.member_list, cells, &mut memory.candidates);
@@ -65,7 +66,7 @@ impl PinnedMaps {
         Ok(Explained { memory, bank, ingress })
     }
 
-    /// Copies the record of a flow, if there is one that counts.
+    /// Copies the record of a flow into `explained` and returns it; `None` if there is no record or it has expired.
     pub(crate) fn explain_record(
         &self,
         explained: &mut Explained,
@@ -84,7 +85,7 @@ impl PinnedMaps {
         let certainty = if found.life.is_tentative() { Certainty::Tentative } else { Certainty::Certain };
         let birth = Birth { stage: found.life.stage(), class, certainty, served: found.served };
         let copy = explained.memory.flows.table(table.units());
-        // An empty table has room for one.
+        // An empty table has room for one entry.
         let _full = copy.insert(&flow, hash, &birth, &Anywhere::new(hash, mask));
         Ok(Some(table.record(&found)))
     }
@@ -96,16 +97,16 @@ impl PinnedMaps {
 }
 
 impl Explained {
-    /// What becomes of a frame to the copy's station, with the flows that are known so far.
+    /// The outcome of a frame sent to the copy's station, given the flows copied so far.
     pub(crate) fn answer(&self, frame: &[u8]) -> Answer {
         let mut frame = Frame::new(frame).from_interface(self.ingress);
         let Outcome { exit, egress } = pipeline::process(&mut frame, &self.memory);
-        // Only a forwarded packet has an interface to leave by.
+        // Only a forwarded packet has an egress interface.
         let backend = if egress == 0 { 0 } else { self.memory.last_backend() };
         Answer { exit, frame: frame.bytes().to_vec(), backend }
     }
 
-    /// The place of the flow of a frame.
+    /// The flow and the slot of a frame.
     pub(crate) fn locate(&self, frame: &[u8]) -> Option<Located> {
         self.memory.locate(&Frame::new(frame).from_interface(self.ingress))
     }
@@ -114,7 +115,7 @@ impl Explained {
         self.memory.services.get(position(self.bank, number)? as usize)
     }
 
-    /// Changes states, and what is counted from them, as the controller does.
+    /// Changes states, and the counts derived from them, as the controller does.
     pub(crate) fn assume(
         &mut self,
         services: &[u32],
@@ -131,7 +132,7 @@ impl Explained {
             }
             if changed {
                 self.recount(*number, &order);
-                // Packets look at all slots of what has changed.
+                // After a change packets look at all slots.
                 for service in services {
                     self.look(*service);
                 }
@@ -168,7 +169,7 @@ fn pools_of(service: &Service) -> impl Iterator<Item = u16> {
     service.pools.into_iter().take(service.pool_count.into())
 }
 
-/// Copies `count` entries from `first` on to their places.
+/// Copies `count` entries from `first` on to the same indexes of `to`.
 fn copy<T: bytemuck::Pod>(map: &Mapped<T>, first: u32, count: u32, to: &mut [T]) {
     for number in first..first.saturating_add(count) {
         let (Some(value), Some(place)) = (map.read(number), to.get_mut(number as usize)) else { return };

@@ -24,7 +24,7 @@ impl FlowMemory for Maps {
     }
 }
 
-/// The table at one time.
+/// The flow table at one point in time.
 pub(super) struct FlowTable<'a> {
     maps: &'a Maps,
     head: FlowHead,
@@ -36,7 +36,8 @@ pub(super) struct FlowTable<'a> {
 pub(crate) struct FlowRecord {
     pub(crate) backend: BackendNumber,
     pub(crate) stage: Stage,
-    /// How long ago the flow was recorded, to a quarter of a minute, and last seen, to a quarter of a second.
+    /// Time since the flow was recorded, to a quarter of a minute; `silent`: time since its last packet, to a quarter of
+    /// a second.
     pub(crate) age: Duration,
     pub(crate) silent: Duration,
 }
@@ -52,55 +53,55 @@ impl<'a> FlowTable<'a> {
         flow_table::FlowTable { memory: self.maps, mask: self.head.mask, timeouts: &self.head.timeouts, now: self.now }
     }
 
-    /// Entries, free or not.
+    /// Number of entries, free or not.
     pub(super) fn entries(&self) -> u32 {
         self.maps.flows.len()
     }
 
-    /// What stands at this place, if that is a flow's.
+    /// The flow in entry `number`; `None` if the entry is free.
     pub(super) fn read(&self, number: u32) -> Option<(Flow, Found)> {
         self.table().read(number)
     }
 
-    /// The entry of a flow, whether it counts or not.
+    /// The entry of a flow, expired or not.
     pub(super) fn find(&self, flow: &Flow, hash: edge_common::hash::Hash) -> Option<Found> {
         self.table().find(flow, hash)
     }
 
-    /// When this table is looked at.
+    /// The time that expiry is measured against, in the table's units.
     pub(super) const fn units(&self) -> u32 {
         self.now
     }
 
-    /// All records, in no order.
+    /// All records, in no particular order.
     pub(super) fn all(&self) -> impl Iterator<Item = (Flow, Found)> {
         (0..self.entries()).filter_map(|number| self.read(number))
     }
 
-    /// How long nothing was seen of a flow.
+    /// Time since the flow's last packet.
     pub(super) fn silent(&self, found: &Found) -> Duration {
         duration(u32::try_from(found.life.age(self.now)).unwrap_or_default())
     }
 
-    /// Whether a flow is over, or was silent for as long as any of its kind may be.
+    /// Whether a flow is over, or has exceeded the idle timeout of its class.
     pub(super) fn is_gone(&self, found: &Found) -> bool {
         found.life.is_gone(self.now, &self.head.timeouts)
     }
 
-    /// Frees an entry, if it still is the same flow's.
+    /// Frees an entry if it still holds the same flow.
     pub(super) fn forget(&self, found: &Found) {
         self.table().forget(found.number, found.life);
     }
 
     pub(super) fn record(&self, found: &Found) -> FlowRecord {
         let Served { backend, since, .. } = found.served;
-        // It was recorded before it was seen last.
+        // A flow is recorded no later than it was last seen.
         let (age, silent) = (duration(age_of(since, self.now)), self.silent(found));
         FlowRecord { backend, stage: found.life.stage(), age: age.max(silent), silent }
     }
 
-    /// Records a flow as it is recorded in another table, as seen now. False, and nothing changes, if there is a record of it or no
-    /// room.
+    /// Copies a flow's record from another table, as seen now. Returns false, and changes nothing, if the flow has a
+    /// record here already or there is no room.
     pub(super) fn carry(
         &self,
         key: &HashKey,
@@ -111,27 +112,27 @@ impl<'a> FlowTable<'a> {
     ) -> bool {
         let (table, hash, life) = (self.table(), flow.hash(key), found.life);
         let served = Served { backend, ..found.served };
-        // Its slot is another one here.
+        // `Once` holds for the slot of the old table; the flow has another slot here.
         let certainty = if life.is_tentative() { Certainty::Tentative } else { Certainty::Certain };
         let birth = Birth { stage: life.stage(), class, certainty, served };
         table.find(flow, hash).is_none() && table.insert(flow, hash, &birth, &Anywhere::new(hash, table.mask)).is_ok()
     }
 }
 
-/// A number of the table's units.
+/// A duration from the table's units.
 pub(super) const fn duration(units: u32) -> Duration {
     Duration::from_nanos((units as u64) << flow_table::UNIT)
 }
 
 impl PinnedMaps {
-    /// All flow records of both IP versions, in no order. `now` is of `CLOCK_MONOTONIC`.
+    /// All flow records of both IP versions, in no particular order. `now` is of `CLOCK_MONOTONIC`.
     pub(crate) fn flows(&self, now: Duration) -> Result<Vec<(FlowEnds, FlowRecord)>, BpfError> {
         let table = FlowTable::new(&self.maps, now)?;
         Ok(table.all().map(|(flow, found)| (flow.ends(), table.record(&found))).collect())
     }
 
-    /// Records a TCP flow at a backend, or notes that it was seen: what the packet path does, for tests and benches. `None` if there
-    /// is no room.
+    /// Records a TCP flow at a backend, or refreshes its record, as the packet path does. For tests and benches. `None`
+    /// if there is no room.
     pub(crate) fn record_flow(&self, ends: FlowEnds, backend: BackendNumber, now: Duration) -> Option<()> {
         let (_, generation) = self.maps.published()?;
         let table = FlowTable::new(&self.maps, now).ok()?;
@@ -146,8 +147,8 @@ impl PinnedMaps {
         table.insert(&flow, hash, &birth, &Anywhere::new(hash, table.mask)).ok().map(|_| ())
     }
 
-    /// Says for how long flows may be silent; if not `exact`, for as long as it was said before where that is longer: until no packet
-    /// goes by what was published before.
+    /// Writes the idle timeouts. Unless `exact`, the longer of the old and the new timeout applies, for as long as
+    /// packets use the previous generation.
     pub(super) fn write_timeouts(&self, timeouts: &Timeouts, exact: bool) -> Result<(), BpfError> {
         let out_of = out_of(map::FLOW_HEAD, 0);
         let Some(before) = self.maps.flow_head.read(0) else { return Err(out_of) };

@@ -1,12 +1,12 @@
 //! The history of configurations, as bytes in pages of a map: two banks, each with a count and a checksum.
 //!
-//! Who is killed while writing leaves the other bank as it was.
+//! A writer that is killed leaves the other bank intact.
 
 use edge_common::abi::{SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, map};
 
 use super::{BpfError, PinnedMaps, error::out_of, maps::position};
 
-/// What one of the two banks has.
+/// Content of one of the two banks.
 pub(crate) struct HistoryBank {
     pub(crate) bytes: Vec<u8>,
     bank: u32,
@@ -14,23 +14,23 @@ pub(crate) struct HistoryBank {
 }
 
 impl PinnedMaps {
-    /// What was written last, and what before that; less where there is less, or where a bank is not whole.
+    /// The contents of both banks, latest first; fewer if a bank is empty or damaged.
     pub(crate) fn histories(&self) -> Vec<HistoryBank> {
         let mut banks: Vec<_> = [0, 1].into_iter().filter_map(|bank| self.read_history(bank)).collect();
         banks.sort_by_key(|bank| std::cmp::Reverse(bank.count));
         banks
     }
 
-    /// Bytes that there is room for.
+    /// Capacity in bytes.
     pub(crate) const fn history_room(&self) -> usize {
         (self.capacity.history as usize * SNAPSHOT_PAGE).saturating_sub(size_of::<SnapshotHead>())
     }
 
-    /// Writes `bytes`, and leaves `keep` as it is, which is one of [`histories`](Self::histories). Only for the holder of the
+    /// Writes `bytes` over the bank that is not `keep`, one of [`histories`](Self::histories). The caller must hold the
     /// lock.
     ///
     /// # Errors
-    /// When there is no room for them; those before stay.
+    /// If `bytes` do not fit; the banks are not changed then.
     pub(crate) fn write_history(&self, bytes: &[u8], keep: Option<&HistoryBank>) -> Result<(), BpfError> {
         if bytes.len() > self.history_room() {
             return Err(out_of(map::HISTORY, self.capacity.history));
@@ -43,7 +43,7 @@ impl PinnedMaps {
             checksum: crc32fast::hash(bytes),
         };
         let all = [bytemuck::bytes_of(&head), bytes].concat();
-        // The first page last: its head makes the others count.
+        // The first page goes last: its head makes the others valid.
         let pages: Vec<_> = (0..).zip(all.chunks(SNAPSHOT_PAGE)).collect();
         for (n, chunk) in pages.into_iter().rev() {
             let mut page = SnapshotPage([0; SNAPSHOT_PAGE]);

@@ -1,7 +1,7 @@
 //! The writer's lock: one process at a time writes the maps, and a second one gets the PID of the first.
 //!
-//! It lies on the directory of the pins themselves: whoever finds the pins finds the lock, from any network namespace and with
-//! any run directory, and it can't be deleted while anything is pinned.
+//! The lock is on the pin directory itself, so that every process that uses the pins contends for the same lock, from
+//! any network namespace and with any run directory; and it can't be deleted while anything is pinned.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,8 +21,8 @@ use thiserror::Error;
 
 use super::{PinDir, found};
 
-/// How long the lock is tried for: an `edge-ctl drain` without a daemon holds it for a moment, and a daemon that was
-/// killed until the kernel has cleared it away.
+/// How long a busy lock is retried: an `edge-ctl drain` without a daemon holds it for a moment, and so does a killed
+/// daemon until the kernel has cleaned up.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Name of the lock file in the run directory.
@@ -31,7 +31,7 @@ const FILE: &str = "edge.lock";
 /// Why the lock was not taken.
 #[derive(Debug, Error)]
 pub(crate) enum LockError {
-    /// `pid` is 0 when it is not known.
+    /// `pid` is 0 if unknown.
     #[error("another edge-ctl is running: PID {pid}")]
     Held { pid: u32 },
     #[error("cannot lock {path}", path = .path.display())]
@@ -42,12 +42,12 @@ pub(crate) enum LockError {
     },
 }
 
-/// A lock, until it is dropped; the kernel drops it with the process, however that ends.
+/// A held lock, released on drop. The kernel releases it when the process ends, however that happens.
 #[derive(Debug)]
 pub(crate) struct Lock(Flock<File>);
 
 impl Lock {
-    /// Whether it is the lock of the directory that is there now, and not of one that was removed.
+    /// Whether this lock is on the present pin directory, and not on one that was removed.
     pub(crate) fn is_of(&self, pins: &PinDir) -> Result<bool, LockError> {
         let directory = pins.version_dir();
         let failed = |source| LockError::File { path: directory.to_owned(), source };
@@ -57,18 +57,18 @@ impl Lock {
     }
 }
 
-/// Takes the right to write the maps.
+/// Takes the lock on the pins, and with it the right to write the maps.
 ///
 /// # Errors
-/// When another process holds it, and goes on to hold it for 300 ms.
+/// If another process holds the lock for 300 ms.
 pub(crate) fn lock_pins(pins: &PinDir) -> Result<Lock, LockError> {
     patiently(|| try_lock_pins(pins))
 }
 
-/// Takes the run directory, with the socket in it; it is made if it is not there.
+/// Takes the lock on the run directory, which contains the socket. The directory is made if it is missing.
 ///
 /// # Errors
-/// When another process holds it, and goes on to hold it for 300 ms.
+/// If another process holds the lock for 300 ms.
 pub(crate) fn lock_run_dir(run_dir: &Path) -> Result<Lock, LockError> {
     patiently(|| try_lock_run_dir(run_dir))
 }
@@ -93,12 +93,12 @@ fn try_lock_pins(pins: &PinDir) -> Result<Lock, LockError> {
         Err((file, Errno::EWOULDBLOCK)) => return Err(LockError::Held { pid: holder(&file).map_err(failed)? }),
         Err((_, errno)) => return Err(failed(errno.into())),
     };
-    // Its holder may have removed all pins, and the directory with them: then another one is there now.
+    // The previous holder may have removed all pins with the directory; this lock is then on a deleted directory.
     let lock = Lock(locked);
     if lock.is_of(pins)? { Ok(lock) } else { try_lock_pins(pins) }
 }
 
-/// Who holds the lock on `file`, as far as the kernel tells; 0 if it does not.
+/// PID of the process that holds the lock on `file`; 0 if the kernel does not report it.
 fn holder(file: &File) -> io::Result<u32> {
     let metadata = file.metadata()?;
     let wanted = format!("{:02x}:{:02x}:{}", major(metadata.dev()), minor(metadata.dev()), metadata.ino());
@@ -118,7 +118,7 @@ fn try_lock_run_dir(run_dir: &Path) -> Result<Lock, LockError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) => {
-            // Not removed at the end: somebody could be waiting on the file that we remove.
+            // The file is not removed at the end: another process may be waiting for the lock on it.
             file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
             writeln!(file, "{}", std::process::id()).map_err(failed)?;
             Ok(Lock(file))
@@ -163,7 +163,8 @@ mod tests {
         let pins = bpffs.pins();
         let held = lock_pins(&pins).expect("nobody holds it");
         assert!(matches!(lock_pins(&pins), Err(LockError::Held { pid }) if pid == std::process::id()));
-        // Who removes the pins holds the lock of a directory that is gone, and keeps nobody out of a new one.
+        // A process that removes the pins is left with the lock of a deleted directory, and excludes nobody from a new
+        // one.
         pins.remove_directories().expect("removed");
         assert!(!pins.version_dir().exists());
         let other = lock_pins(&pins).expect("it is another directory");

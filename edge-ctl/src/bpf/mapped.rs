@@ -1,4 +1,4 @@
-//! A shared array map in the controller's memory. All `unsafe` of that is here.
+//! A shared array map in the controller's memory. All `unsafe` code for mapped memory is here.
 
 use std::{
     io,
@@ -18,8 +18,8 @@ use memmap2::{MmapOptions, MmapRaw};
 
 /// The entries of an array map made with `BPF_F_MMAPABLE`.
 ///
-/// The packet path reads and writes the same memory at any time, and so does another `edge-ctl`. So nothing here hands
-/// out a reference to plain memory: values are copied in and out, and what changes under a reader's eyes is an atomic.
+/// The packet path reads and writes the same memory at any time, and so may another `edge-ctl`. So nothing here hands
+/// out a reference to plain memory: values are copied in and out, and words that change concurrently are atomics.
 #[derive(Debug)]
 pub(crate) struct Mapped<T> {
     memory: MmapRaw,
@@ -48,7 +48,7 @@ impl<T: Pod> Mapped<T> {
         (index < self.entries).then(|| unsafe { self.memory.as_mut_ptr().add(index as usize * Self::STRIDE).cast() })
     }
 
-    /// A copy of a value; `None` past the end.
+    /// A copy of a value; `None` past the end of the map.
     pub(super) fn read(&self, index: u32) -> Option<T> {
         // SAFETY: `at` points to a live, aligned `T` in the mapping, and any bytes are one (`Pod`). Volatile, since others
         // write; a value that they are writing may be read in part, as by the packet path.
@@ -60,13 +60,13 @@ impl<T: Pod> Mapped<T> {
         (0..self.len()).map_while(|index| self.read(index))
     }
 
-    /// Writes a value; `None` past the end.
+    /// Writes a value; `None` past the end of the map.
     pub(crate) fn write(&self, index: u32, value: T) -> Option<()> {
         // SAFETY: as in `read`; the mapping is writable, and nobody holds a reference to its plain memory.
         self.at(index).map(|to| unsafe { ptr::write_volatile(to, value) })
     }
 
-    /// Writes a run of values; `None`, and nothing written, if it goes past the end.
+    /// Writes a run of values; `None`, with nothing written, if the run goes past the end of the map.
     pub(crate) fn write_run(&self, first: u32, values: &[T]) -> Option<()> {
         let end = first.checked_add(u32::try_from(values.len()).ok()?)?;
         if end > self.entries {
@@ -111,10 +111,11 @@ impl<T: Pod> Mapped<T> {
         self.at(index).map(|value| unsafe { AtomicU8::from_ptr(value.byte_add(offset).cast()) })
     }
 
-    /// A value as the packet path sees it, while others change it.
+    /// A reference to a value that others change concurrently, for tests that read it as the packet path does.
     #[cfg(test)]
     pub(super) fn live(&self, index: u32) -> Option<&T> {
-        // SAFETY: a valid and aligned pointer; who looks reads it as the packet path does, and makes no more of it.
+        // SAFETY: a valid and aligned pointer; the tests read through it as the packet path does, and do nothing else
+        // with it.
         self.at(index).map(|value| unsafe { &*value })
     }
 }
@@ -128,7 +129,7 @@ impl Mapped<FlowBucket> {
 }
 
 impl Mapped<NatHop> {
-    /// The words of a way back, likewise.
+    /// The words of a next hop, which packets read and write at any time; `None` past the end.
     pub(super) fn words(&self, index: u32) -> Option<&HopWords> {
         // SAFETY: as above: it is nothing but words.
         self.at(index).map(|hop| unsafe { &*hop.cast() })
@@ -136,7 +137,7 @@ impl Mapped<NatHop> {
 }
 
 impl Mapped<FlowEntry> {
-    /// An entry, likewise.
+    /// The words of an entry, which packets read and write at any time; `None` past the end.
     pub(super) fn entry(&self, index: u32) -> Option<&Entry<Native>> {
         // SAFETY: as above: an entry is nothing but atomic words.
         self.at(index).map(|entry| unsafe { &*entry.cast() })

@@ -1,4 +1,4 @@
-//! The maps, each declared once: made, pinned, opened.
+//! The maps, each declared once: create, pin, open.
 
 use std::{
     mem::offset_of,
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::{config::NatPorts, plan::Capacity};
 
-/// Counters of a traffic: packets, bytes and flows.
+/// Traffic counters: packets, bytes and flows.
 pub(super) type TrafficCounters = Counters<{ size_of::<Traffic>() / 8 }>;
 
-/// A map of one value of `N` counters for each CPU and index.
+/// A per-CPU array whose values are `N` counters.
 pub(super) type Counters<const N: usize> = PerCpuArray<MapData, [u64; N]>;
 
-/// A way to open a map that is seen to be what it should be ([`spec::check_pins`]).
+/// Opens a pinned map whose type and sizes were verified before ([`spec::check_pins`]).
 pub(super) trait Handle: Sized {
     fn open(pins: &PinDir, name: &'static str) -> Result<Self, BpfError>;
 }
@@ -85,7 +85,7 @@ impl Maps {
         })
     }
 
-    /// Opens the pinned maps after checking that they are what they should be.
+    /// Opens the pinned maps after verifying their types and sizes.
     pub(super) fn open(pins: &PinDir) -> Result<(Self, Capacity), BpfError> {
         let capacity = spec::check_pins(pins)?;
         let maps = Self::open_all(pins)?;
@@ -93,26 +93,27 @@ impl Maps {
         Ok((maps, Capacity { nat_ports, ..capacity }))
     }
 
-    /// The published bank, and its generation; `None` before the first.
+    /// The published bank and its generation; `None` before the first publication.
     pub(super) fn published(&self) -> Option<(u32, Generation)> {
         let bank = self.bank();
         let generation = self.published.read(0)?.generations[bank as usize];
         (generation.number != 0).then_some((bank, generation))
     }
 
-    /// The bank that is published.
+    /// The published bank.
     pub(super) fn bank(&self) -> u32 {
         let active = self.published.atomic_u32(0, offset_of!(Published, active));
         active.map_or(0, |active| active.load(Ordering::Acquire)) & 1
     }
 
-    /// The word that says which bank is active, with the count of editions: the fence of all that is planned.
+    /// The active bank and the count of editions in one word. Publication of a planned image depends on it: a plan is
+    /// stale once the word has changed.
     pub(super) fn edition(&self) -> Option<&AtomicU64> {
         const _: () = assert!(offset_of!(Published, active) == 0 && offset_of!(Published, edition) == 4);
         self.published.atomic_u64(0, 0)
     }
 
-    /// Offset of a bank's generation in what is published.
+    /// Offset of a bank's generation in `PUBLISHED`.
     pub(super) const fn generation(bank: u32) -> usize {
         offset_of!(Published, generations) + (bank & 1) as usize * size_of::<Generation>()
     }
@@ -127,18 +128,18 @@ impl Maps {
     }
 }
 
-/// Ports of the sources of translated flows; `None` while nothing is translated.
+/// Port range of the sources of translated flows; `None` while nothing is translated.
 fn ports(head: &NatHead) -> Option<NatPorts> {
     let last = head.first_port.checked_add(head.ports.checked_sub(1)?)?;
     Some(NatPorts { first: u16::try_from(head.first_port).ok()?, last: u16::try_from(last).ok()? })
 }
 
-/// Index into a map of two banks; `None` when there is no such index in any map.
+/// Index of a banked entry; `None` if `number` is too large for any map.
 pub(super) fn position(bank: u32, number: u32) -> Option<u32> {
     (number < 1 << 31).then(|| banked(bank, number))
 }
 
-/// Pins a map under its name, given the kernel's number of it.
+/// Pins a map, given by its kernel ID, under its name.
 pub(super) fn pin_in(directory: &Path, (name, number): (&'static str, u32)) -> Result<(), BpfError> {
     let map = MapData::from_id(number).map_err(|source| BpfError::Open { map: name, source })?;
     let path = directory.join(name);

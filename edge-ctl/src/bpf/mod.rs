@@ -1,8 +1,8 @@
 //! The pinned maps of the load balancer. This is the only module that writes a map.
 //!
 //! All state lives in pinned maps: the published configuration, the state of every backend, and the operator's
-//! decisions. No process needs to run for them to stay. A writer takes the lock first ([`lock_pins`]). Who can't, since its
-//! holder does not answer, may change states and failovers: each is one compare-and-exchange.
+//! decisions. The state persists while no process runs. A writer takes the lock first ([`lock_pins`]). Only states and
+//! failovers may be changed without the lock, if its holder does not respond: each is one compare-and-exchange.
 
 mod error;
 mod absence;
@@ -70,25 +70,25 @@ pub(crate) struct PinnedMaps {
     pins: PinDir,
     maps: Maps,
     capacity: Capacity,
-    /// The kernel's numbers of the maps.
+    /// Kernel IDs of the maps.
     numbers: Vec<(&'static str, u32)>,
-    /// The published snapshot, cached for changes of state.
+    /// The published snapshot, cached for state changes.
     known: Option<Arc<Snapshot>>,
-    /// A generation, and the checksum of its bank when that was first looked at.
+    /// A generation, and the checksum of its bank at the first check.
     bank_checksum: Option<(u64, u32)>,
-    /// The members of its pools, sorted once in a generation.
+    /// The members of the generation's pools, sorted once per generation.
     members: AllMembers,
     handover: Handover,
     nat_walk: NatWalk,
-    /// VIPs that are addresses of the host, as far as it is known.
+    /// VIPs that are addresses of the host, as far as known.
     host_vips: BTreeSet<IpAddr>,
 }
 
 impl PinnedMaps {
-    /// Opens the maps that are pinned; `None` when there are none.
+    /// Opens the pinned maps; `None` if nothing is pinned.
     ///
     /// # Errors
-    /// When a pin is missing, or is not the map that this version makes. Nothing is changed then.
+    /// If a pin is missing, or is not the map that this version makes. Nothing is changed then.
     pub(crate) fn open(pins: &PinDir) -> Result<Option<Self>, BpfError> {
         if !pins.has_maps()? {
             return Ok(None);
@@ -96,7 +96,7 @@ impl PinnedMaps {
         Ok(Some(Self::opened(pins)?))
     }
 
-    /// Sizes of the maps that are pinned, which are not opened; `None` when there are none.
+    /// Sizes of the pinned maps, read without opening the maps; `None` if nothing is pinned.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -104,16 +104,16 @@ impl PinnedMaps {
         if pins.has_maps()? { spec::check_pins(pins).map(Some) } else { Ok(None) }
     }
 
-    /// Makes the maps and pins them: all, or none.
+    /// Makes the maps and pins them: all or none.
     ///
     /// # Errors
-    /// When there are pinned maps already, or the kernel makes none.
+    /// If maps are pinned already, or the kernel refuses to make them.
     pub(crate) fn create(pins: &PinDir, capacity: &Capacity) -> Result<Self, BpfError> {
         if pins.has_maps()? {
             return Err(BpfError::AlreadyPinned { path: pins.maps() });
         }
         Maps::create(pins, capacity)?;
-        // The pinned maps are the ones that are used, now and after every restart.
+        // The pinned maps are opened, as after every restart.
         let maps = Self::opened(pins)?;
         maps.write_timeouts(&Timeouts::STANDARD, true)?;
         Ok(maps)
@@ -139,7 +139,7 @@ impl PinnedMaps {
         })
     }
 
-    /// Whether each map has its pin.
+    /// Whether every map is pinned.
     pub(crate) fn are_pinned(&self) -> Result<bool, BpfError> {
         match self.check_pins() {
             Ok(()) => Ok(true),
@@ -148,10 +148,10 @@ impl PinnedMaps {
         }
     }
 
-    /// Sees that each map has its pin.
+    /// Checks that every map is pinned.
     ///
     /// # Errors
-    /// When one has none.
+    /// If a pin is missing.
     pub(crate) fn check_pins(&self) -> Result<(), BpfError> {
         for &(map, _) in &self.numbers {
             let path = self.pins.map(map);
@@ -162,7 +162,7 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// Pins the maps again, of which somebody has removed pins: they live as long as this process, and so does what uses them.
+    /// Restores removed pins. The maps and their users live as long as this process, whether pinned or not.
     pub(crate) fn pin_again(&self) -> Result<(), BpfError> {
         if !self.pins.has_maps()? {
             return self
@@ -178,7 +178,7 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// The kernel's number of the services' map, by which all are known: no other ones have it.
+    /// Kernel ID of the services' map. It identifies the whole set of maps, since no other set contains this map.
     pub(crate) fn number(&self) -> u32 {
         self.numbers.iter().find(|(name, _)| *name == map::SERVICES).map_or(0, |(_, number)| *number)
     }
@@ -193,7 +193,7 @@ impl PinnedMaps {
         spec::all(&self.capacity).into_iter().map(|spec| spec.name)
     }
 
-    /// Where the maps are pinned.
+    /// The pin directory.
     pub(crate) const fn pins(&self) -> &PinDir {
         &self.pins
     }

@@ -31,7 +31,7 @@ impl FlowMemory for NatMemory<'_> {
     }
 }
 
-/// The table at one time.
+/// The table of translated flows at one point in time.
 pub(super) struct NatTable<'a> {
     memory: NatMemory<'a>,
     head: NatHead,
@@ -42,21 +42,21 @@ pub(super) struct NatTable<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NatFlow {
     pub(crate) backend: BackendNumber,
-    /// Where the backend sees it come from; `None` of a source that nobody knows any more.
+    /// The source address that the backend sees; `None` if that source is no longer known.
     pub(crate) source: Option<IpAddr>,
     pub(crate) source_port: u16,
     pub(crate) stage: Stage,
-    /// How long ago it was last seen, to a quarter of a second.
+    /// Time since the last packet, to a quarter of a second.
     pub(crate) silent: Duration,
 }
 
-/// How full the table is.
+/// Occupancy of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NatUse {
-    /// Entries in use, and all.
+    /// Entries in use; `room`: all entries.
     pub(crate) flows: u32,
     pub(crate) room: u32,
-    /// Ports of a source, which each backend can use.
+    /// Ports per source, each of which can be used once per backend.
     pub(crate) ports: u32,
     pub(crate) backends: Vec<NatBackend>,
 }
@@ -65,18 +65,18 @@ pub(crate) struct NatUse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NatBackend {
     pub(crate) backend: BackendNumber,
-    /// `None` of a source that nobody knows any more.
+    /// `None` if the source is no longer known.
     pub(crate) source: Option<IpAddr>,
     pub(crate) counts: NatCounts,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NatCounts {
-    /// Ports that are in use, each by one flow.
+    /// Ports in use, each by one flow.
     pub(crate) flows: u32,
-    /// Of these, flows of which the backend or the client has shown nothing yet.
+    /// Flows among these that the backend has not answered or the client has not confirmed yet.
     pub(crate) half_open: u32,
-    /// And those that are over, but nobody may have their ports yet.
+    /// Flows among these that are over, but whose ports are still reserved.
     pub(crate) closed: u32,
 }
 
@@ -91,7 +91,7 @@ impl NatCounts {
     }
 }
 
-/// A walk over the table, a part of it at a time, and what the last whole one has found.
+/// An incremental walk over the table, with the result of the last complete walk.
 #[derive(Debug, Default)]
 pub(super) struct NatWalk {
     next: u32,
@@ -100,11 +100,11 @@ pub(super) struct NatWalk {
     last: Option<NatUse>,
 }
 
-/// Into so many parts the table is divided.
+/// Number of steps in which a walk covers the table.
 const PARTS: u32 = 10;
 
 impl<'a> NatTable<'a> {
-    /// `None`: nothing was ever translated with these maps. `now` is of `CLOCK_MONOTONIC`.
+    /// `None` if nothing was ever translated with these maps. `now` is of `CLOCK_MONOTONIC`.
     pub(super) fn new(maps: &'a Maps, now: Duration) -> Result<Option<Self>, BpfError> {
         let head = maps.nat_head.read(0).ok_or(out_of(map::NAT_HEAD, 0))?;
         let now = units(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
@@ -116,7 +116,7 @@ impl<'a> NatTable<'a> {
         FlowTable { memory: &self.memory, mask: flows.mask, timeouts: &flows.timeouts, now: self.now }
     }
 
-    /// All flows, in no order.
+    /// All flows, in no particular order.
     pub(super) fn all(&self) -> impl Iterator<Item = (Flow, Found)> {
         (0..self.memory.0.nat_flows.len()).filter_map(|number| self.table().read(number))
     }
@@ -136,7 +136,8 @@ impl<'a> NatTable<'a> {
         }
     }
 
-    /// Adds a flow as another table has it, at the place that its translation has here. False if it has none.
+    /// Copies a flow from another table to its place here, which follows from its translation. Returns false if it has
+    /// no place or is not added.
     fn carry(
         &self,
         from: &Self,
@@ -159,7 +160,7 @@ impl<'a> NatTable<'a> {
         table.find(flow, hash).is_none() && table.insert(flow, hash, &birth, &OnePlace(place)).is_ok()
     }
 
-    /// The place here of a flow that has this port of its source.
+    /// The place in this table of a flow that keeps its source port `port`.
     fn place(&self, found: &Found, from: &Self, port: u16, flow: &Flow) -> Option<u32> {
         let offset = u32::from(port).checked_sub(self.head.first_port).filter(|offset| *offset < self.head.ports)?;
         let Served { backend, .. } = found.served;
@@ -188,7 +189,8 @@ fn source(address: IpAddr) -> NatSource {
     NatSource { address, family: family as u32, reserved: 0 }
 }
 
-/// The numbers of `wanted` among `sources`, over and over: whichever of them a packet reads while they are written is one.
+/// The numbers of `wanted` among `sources`, repeated to fill the list: whichever place a packet reads during a write has
+/// a valid number.
 fn choice(sources: &[NatSource; NAT_SOURCES], wanted: &[IpAddr], v4: bool) -> NatChoice {
     let number = |address: &IpAddr| sources.iter().position(|known| *known == source(*address));
     let numbers: Vec<_> = wanted
@@ -204,7 +206,7 @@ fn choice(sources: &[NatSource; NAT_SOURCES], wanted: &[IpAddr], v4: bool) -> Na
     choice
 }
 
-/// A table that is new, with the plan's sources.
+/// The head of a new table, with the plan's sources.
 pub(super) fn with_sources(mut head: NatHead, plan: &NatPlan) -> NatHead {
     for (place, address) in head.sources.iter_mut().zip(&plan.sources) {
         *place = source(*address);
@@ -216,30 +218,30 @@ pub(super) fn with_sources(mut head: NatHead, plan: &NatPlan) -> NatHead {
 }
 
 impl PinnedMaps {
-    /// All translated flows, in no order. `now` is of `CLOCK_MONOTONIC`.
+    /// All translated flows, in no particular order. `now` is of `CLOCK_MONOTONIC`.
     pub(crate) fn nat_flows(&self, now: Duration) -> Result<Vec<(FlowEnds, NatFlow)>, BpfError> {
         let Some(table) = NatTable::new(&self.maps, now)? else { return Ok(Vec::new()) };
         Ok(table.all().map(|(flow, found)| (flow.ends(), table.flow(&found))).collect())
     }
 
-    /// Says where translated packets come from and for how long flows may be silent; if not `exact`, for as long as it was said
-    /// before where that is longer.
+    /// Writes the sources of translated flows and their idle timeouts. Unless `exact`, the longer of the old and the new
+    /// timeout applies.
     ///
     /// # Errors
-    /// When there are more sources than numbers for them: flows still come from those that were taken out.
+    /// If there are more sources than numbers: removed sources keep theirs while flows still use them.
     pub(super) fn write_nat(&self, plan: &NatPlan, exact: bool) -> Result<(), BpfError> {
         let out_of = || out_of(map::NAT_HEAD, 0);
         let before = self.maps.nat_head.read(0).ok_or_else(out_of)?;
         let (ports, entries) = (plan.ports.count(), self.capacity.nat_flows);
         let mut head = NatHead::new(before.hash_key, plan.ports.first, ports, entries / ports.max(1), |_| 0);
         if before.ports == 0 {
-            // Of its own, so that a configuration with another key moves no flow.
+            // An independent random key, so that a change of the configuration's key moves no flow.
             head.hash_key = edge_common::abi::HashKey(rand::random());
         }
         head.flows.mask = entries.saturating_sub(1);
         head.flows.timeouts = if exact { plan.timeouts } else { before.flows.timeouts.longest(&plan.timeouts) };
         head.sources = self.numbered(&before, &plan.sources)?;
-        // First the sources, then who chooses among them.
+        // The sources are written before the lists that refer to them.
         (head.sources_v4, head.sources_v6) = (before.sources_v4, before.sources_v6);
         self.maps.nat_head.write(0, head).ok_or_else(out_of)?;
         head.sources_v4 = choice(&head.sources, &plan.sources, true);
@@ -247,7 +249,7 @@ impl PinnedMaps {
         self.maps.nat_head.write(0, head).ok_or_else(out_of)
     }
 
-    /// The sources by their numbers: each keeps its own for as long as a flow may come from it.
+    /// The sources by number: each keeps its number for as long as a flow may use it.
     fn numbered(&self, before: &NatHead, wanted: &[IpAddr]) -> Result<[NatSource; NAT_SOURCES], BpfError> {
         let mut sources = before.sources;
         let mut missing: Vec<_> =
@@ -268,8 +270,9 @@ impl PinnedMaps {
         if missing.is_empty() { Ok(sources) } else { Err(BpfError::NatSources { left: missing.len() }) }
     }
 
-    /// Goes on with a walk over the table, by a tenth of it: frees the entries of flows that are over, and at last ways back that
-    /// no flow has, and counts the others. Nobody waits for it: packets take what they need. `now` is of `CLOCK_MONOTONIC`.
+    /// Continues a walk over the table, by a tenth of it: frees entries of flows that are over and counts the others; at
+    /// the end of the walk it frees hops that no flow uses. Packets do not depend on it: they reclaim the entries that
+    /// they need. `now` is of `CLOCK_MONOTONIC`.
     pub(crate) fn sweep_nat(&mut self, now: Duration) -> Result<(), BpfError> {
         let mut walk = std::mem::take(&mut self.nat_walk);
         let done = self.walk_nat(&mut walk, self.capacity.nat_flows.div_ceil(PARTS), true, now);
@@ -281,7 +284,7 @@ impl PinnedMaps {
         done.map(drop)
     }
 
-    /// Walks over all of the table, and frees nothing.
+    /// Walks over the whole table without freeing anything.
     pub(super) fn survey_nat(&mut self, now: Duration) -> Result<(), BpfError> {
         let mut walk = NatWalk::default();
         self.walk_nat(&mut walk, u32::MAX, false, now)?;
@@ -289,12 +292,12 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// What the last walk has found; `None` before the first, or where nothing is translated.
+    /// The result of the last complete walk; `None` before the first, or if nothing is translated.
     pub(crate) const fn nat_use(&self) -> Option<&NatUse> {
         self.nat_walk.last.as_ref()
     }
 
-    /// True once it has come to the end.
+    /// Returns true at the end of the table.
     fn walk_nat(&self, walk: &mut NatWalk, most: u32, frees: bool, now: Duration) -> Result<bool, BpfError> {
         let Some(table) = NatTable::new(&self.maps, now)? else { return Ok(false) };
         let all = self.maps.nat_flows.len();
@@ -326,7 +329,8 @@ impl PinnedMaps {
         Ok(true)
     }
 
-    /// Forgets ways back that no flow has, once they are many: a packet that learns one now may have it in no entry yet.
+    /// Frees the hops that no flow uses, once more than half of all hops are taken: a packet that is learning a hop may
+    /// not have stored it in an entry yet.
     fn forget_hops(&self, named: &BTreeSet<u32>) {
         let hops = (1..NAT_HOPS).filter_map(|number| Some((number, self.maps.nat_hops.words(number)?)));
         let known: Vec<_> = hops.filter(|(_, hop)| Hop(hop).leads_to().is_some()).collect();
@@ -336,7 +340,8 @@ impl PinnedMaps {
     }
 }
 
-/// Carries the flows of `from` over that are not in `to` yet; `backends` and `services` have their numbers there. Returns how many.
+/// Carries flows of `from` over into `to`, unless they are there already; `backends` and `services` map old numbers to
+/// new ones. Returns the number of flows carried.
 pub(super) fn carry(
     from: &Maps,
     to: &Maps,

@@ -1,4 +1,4 @@
-//! Notes for people: since when something is as it is, and why.
+//! Notes for the operator: since when and why something is in its state.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,18 @@ use edge_common::abi::{BackendNumber, Note};
 use super::{PinnedMaps, clock::boot_ms};
 
 impl PinnedMaps {
-    /// Why a backend's state is what it is, and since when.
+    /// Since when and why a backend is in its state.
     pub(crate) fn note(&self, number: BackendNumber) -> Note {
         self.maps.notes.read(number.into()).unwrap_or(note(0, ""))
     }
 
     pub(super) fn write_note(&self, number: BackendNumber, text: &str) {
-        // A note is for people: where there is no room for one there is nothing to be said.
+        // A missing note does no harm: notes are only displayed.
         let _past_the_end = self.maps.notes.write(number.into(), note(boot_ms(), text));
     }
 }
 
-/// A note of `text`, cut off where there is no more room.
+/// A note of `text`, truncated to fit.
 pub(super) fn note(changed_ms: u64, text: &str) -> Note {
     let mut note = Note { changed_ms, reason: [0; 120] };
     let length = text.floor_char_boundary(note.reason.len());

@@ -1,19 +1,19 @@
-//! The backend that takes the new flows of each slot, found bit by bit, and once for services that are alike.
+//! The pick of each slot, found step by step, and once for all services that are alike.
 
 use edge_common::abi::{BackendNumber, Service, Slot, SlotCell};
 
 use super::view::Picker;
 
-/// The picks of all slots, or of the first ones so far. A slot takes some 80 ns.
+/// The picks of all slots, or of the first ones so far. Picking for a slot takes some 80 ns.
 #[derive(Debug, Default)]
 pub(super) struct Picks {
-    /// Of which services, and as of which change.
+    /// The service, reduced by [`alike`], and the change that the picks are for.
     of: Option<(Service, u64)>,
     picks: Vec<BackendNumber>,
 }
 
 impl Picks {
-    /// Goes on with those for services like this one as of `change`, or starts anew.
+    /// Continues with the picks for services like this one as of `change`, or starts anew.
     pub(super) fn start(&mut self, service: &Service, change: u64) {
         let of = Some((alike(service), change));
         if self.of != of {
@@ -22,7 +22,7 @@ impl Picks {
         }
     }
 
-    /// Picks for up to `slots` more slots. Returns how many it was.
+    /// Picks for up to `slots` more slots. Returns the number of picks made.
     pub(super) fn go_on(&mut self, picker: &Picker<'_>, slots: u32) -> u32 {
         let Some((service, _)) = self.of else { return 0 };
         let from = u32::try_from(self.picks.len()).unwrap_or(u32::MAX);
@@ -31,20 +31,20 @@ impl Picks {
         to.saturating_sub(from)
     }
 
-    /// In the order of slots; 0 where no backend takes them.
+    /// The picks in slot order; 0 where a slot has no pick.
     pub(super) fn all(&self) -> &[BackendNumber] {
         &self.picks
     }
 
-    /// Cells of slots that they own, and of which nothing else is known.
+    /// Cells of slots whose owners are the picks, with `look` set.
     pub(super) fn cells(&self) -> impl Iterator<Item = SlotCell> {
         let slot = |owner| Slot { look: 1, ..Slot::of(owner) };
         self.picks.as_chunks().0.iter().map(move |owners| SlotCell(owners.map(slot)))
     }
 }
 
-/// What selection sees of a service: those that are equal in this have the same picks, and to pick takes ten times as long
-/// as to look at an owner.
+/// The fields of a service that selection depends on. Services that are equal in these have the same picks, and picking
+/// takes ten times as long as looking at an owner.
 pub(super) const fn alike(service: &Service) -> Service {
     Service {
         slots: 0,

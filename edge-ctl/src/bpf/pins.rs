@@ -1,4 +1,4 @@
-//! The pin directory: where maps, programs and links stay when no process runs.
+//! The pin directory: maps, programs and links persist there while no process runs.
 
 use std::{
     fs, io,
@@ -20,16 +20,16 @@ pub(crate) struct PinDir {
 }
 
 const MAPS: &str = "maps";
-/// Of maps that larger ones take the place of.
+/// The directory of maps that larger ones are replacing.
 const OUTGROWN: &str = "maps-outgrown";
 
 impl PinDir {
-    /// The pins under `root`, as `/sys/fs/bpf/edge`, which need not exist yet.
+    /// The pins under `root`, for example `/sys/fs/bpf/edge`, which need not exist yet.
     ///
     /// # Errors
-    /// When `root` is not in a BPF file system.
+    /// If `root` is not in a BPF file system.
     pub(crate) fn new(root: &Path) -> Result<Self, BpfError> {
-        // The nearest directory that exists is on the file system on which the others will be.
+        // The directories that are still missing will be on the file system of the nearest one that exists.
         let (existing, stat) = root
             .ancestors()
             .find_map(|path| Some((path, found(statfs(path).map_err(io::Error::from)).transpose()?)))
@@ -70,7 +70,7 @@ impl PinDir {
         self.maps().join(name)
     }
 
-    /// Where maps are pinned until all of them are, when the directory gets its name with one `rename`.
+    /// Directory in which new maps are pinned. When all are pinned, one `rename` gives it its final name.
     fn unfinished(&self) -> PathBuf {
         self.version.join("maps-unfinished")
     }
@@ -83,12 +83,12 @@ impl PinDir {
         self.programs().join(program::EDGE)
     }
 
-    /// The maps by which programs hand packets over, each under the number of its program.
+    /// The program arrays of tail calls between the programs, each under the ID of its program.
     pub(crate) fn calls(&self) -> PathBuf {
         self.version.join("calls")
     }
 
-    /// What rehearsals need, by version.
+    /// Directory of the rehearsals' pins, by version.
     pub(crate) fn rehearsal(&self) -> PathBuf {
         self.version.join("rehearsal")
     }
@@ -101,12 +101,12 @@ impl PinDir {
         self.version.join(NETWORK)
     }
 
-    /// There while new maps are filled: the directory itself says so.
+    /// A marker directory that exists while new maps are filled.
     fn filling(&self) -> PathBuf {
         self.version.join("filling")
     }
 
-    /// From here on until [`Self::end_filling`] whoever starts makes the maps anew.
+    /// Marks the new maps as incomplete: until [`Self::end_filling`], a process that starts makes them anew.
     pub(crate) fn begin_filling(&self) -> Result<(), BpfError> {
         make_dir(&self.filling())
     }
@@ -115,50 +115,51 @@ impl PinDir {
         remove_dir(&self.filling()).map(drop)
     }
 
-    /// Whether somebody was killed in between.
+    /// Whether the filling of new maps was interrupted.
     pub(crate) fn are_filling(&self) -> Result<bool, BpfError> {
         let path = self.filling();
         path.try_exists().map_err(|source| BpfError::file(&path, source))
     }
 
-    /// The pins of maps that larger ones take the place of: until those are filled they are what is gone on with, and until the
-    /// program is loaded onto those it records flows in them.
+    /// The pins of maps that larger ones are replacing. These maps stay in use until the new ones are filled, and the
+    /// program records flows in them until it is loaded onto the new ones.
     pub(crate) fn outgrown(&self) -> Self {
         Self { version: self.version.clone(), maps: OUTGROWN }
     }
 
-    /// Makes room for larger maps.
+    /// Moves the maps aside, to make room for larger ones.
     pub(crate) fn set_aside(&self) -> Result<(), BpfError> {
         self.forget_outgrown()?;
         rename(&self.maps(), &self.outgrown().maps())
     }
 
-    /// Nothing is recorded any more in the maps that were set aside.
+    /// Removes the maps that were set aside, once no program uses them.
     pub(crate) fn forget_outgrown(&self) -> Result<(), BpfError> {
         remove_dir(&self.outgrown().maps()).map(drop)
     }
 
-    /// Where the maps are that can be gone on with: those that were set aside, unless others were filled to the end.
+    /// The pins of the usable maps: those that were set aside, unless the new ones were filled completely.
     pub(crate) fn in_force(&self) -> Result<Self, BpfError> {
         let outgrown = self.outgrown();
         let is_unfinished = self.are_filling()? || !self.has_maps()?;
         Ok(if is_unfinished && outgrown.has_maps()? { outgrown } else { self.clone() })
     }
 
-    /// Puts maps back that were set aside, unless others were filled to the end. Returns whether it did.
+    /// Restores the maps that were set aside, unless the new ones were filled completely. Returns whether maps were
+    /// restored.
     pub(crate) fn take_back(&self) -> Result<bool, BpfError> {
         let in_force = self.in_force()?;
         if in_force == *self {
             return Ok(false);
         }
-        // In this order: after each step the next one goes on with the same.
+        // In this order: if a step is the last one done, the next start restores the same maps.
         self.remove_maps()?;
         self.end_filling()?;
         rename(&in_force.maps(), &self.maps())?;
         Ok(true)
     }
 
-    /// The network namespace that the pins are for, by its inode; `None` when there is no word of it.
+    /// Inode of the network namespace that the pins are for; `None` if none is recorded.
     pub(crate) fn network(&self) -> Result<Option<u64>, BpfError> {
         let directory = self.network_dir();
         let failed = |source| BpfError::file(&directory, source);
@@ -171,7 +172,7 @@ impl PinDir {
         Ok(None)
     }
 
-    /// Notes it, as the name of a directory: there are no files in a BPF file system.
+    /// Records the network namespace as the name of a directory: a BPF file system has no files.
     pub(crate) fn set_network(&self, inode: u64) -> Result<(), BpfError> {
         remove_dir(&self.network_dir())?;
         make_dir(&self.network_dir().join(inode.to_string()))
@@ -182,14 +183,14 @@ impl PinDir {
         path.try_exists().map_err(|source| BpfError::file(&path, source))
     }
 
-    /// Pins a set of maps: `pin` is given the directory. A reader sees none of them or all.
+    /// Pins a set of maps; `pin` receives the directory. Readers see none of the maps or all of them.
     pub(super) fn pin_maps(&self, pin: impl FnOnce(&Path) -> Result<(), BpfError>) -> Result<(), BpfError> {
         let (unfinished, maps) = (self.unfinished(), self.maps());
-        // Left by a start that was killed; nothing was ever attached to these.
+        // Left behind by a start that was killed; no program was ever attached to these maps.
         remove_dir(&unfinished)?;
         make_dir(&unfinished)?;
         pin(&unfinished).and_then(|()| rename(&unfinished, &maps)).inspect_err(|_| {
-            // The first error counts; what stays is removed by the next start.
+            // The first error counts; leftovers are removed by the next start.
             let _unused = remove_dir(&unfinished);
         })
     }
@@ -214,12 +215,13 @@ impl PinDir {
         self.remove_directories()
     }
 
-    /// Removes the directories that are empty. The lock goes with them: its holder makes nothing here any more.
+    /// Removes the directories that are empty. The lock disappears with its directory: the holder creates no more pins
+    /// here.
     pub(crate) fn remove_directories(&self) -> Result<(), BpfError> {
         remove_dir(&self.network_dir())?;
         self.forget_outgrown()?;
         self.end_filling()?;
-        // These stay while they hold anything else: the decapsulation program, or another version.
+        // They stay if anything else is in them: the decapsulation program, or another version.
         for path in [Some(self.version.as_path()), self.version.parent()].into_iter().flatten() {
             let _unused = fs::remove_dir(path);
         }
@@ -234,12 +236,12 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), BpfError> {
     fs::create_dir_all(path).map_err(|source| BpfError::file(path, source))
 }
 
-/// Removes a pin; true if there was one.
+/// Removes a pin; true if it existed.
 pub(crate) fn remove_file(path: &Path) -> Result<bool, BpfError> {
     was_there(fs::remove_file(path), path)
 }
 
-/// Removes a directory with all pins in it; true if there was one.
+/// Removes a directory with all pins in it; true if it existed.
 pub(crate) fn remove_dir(path: &Path) -> Result<bool, BpfError> {
     was_there(fs::remove_dir_all(path), path)
 }
@@ -252,8 +254,8 @@ fn was_there(removed: io::Result<()>, path: &Path) -> Result<bool, BpfError> {
     Ok(found(removed).map_err(|source| BpfError::file(path, source))?.is_some())
 }
 
-/// The name of an interface as that of a pin. A BPF file system refuses dots, which an interface's name may have
-/// (`eth0.100`); a colon is in no interface's name.
+/// The pin name of an interface. A BPF file system refuses dots, which interface names may have (`eth0.100`); no
+/// interface name has a colon.
 pub(crate) fn interface_file_name(interface: &str) -> String {
     interface.replace('.', ":d").replace('/', ":s")
 }

@@ -1,4 +1,4 @@
-//! What of a pool follows from the states of its backends: the order of its member list, and its counts.
+//! The fields of a pool that follow from the states of its backends: the order of its member list, and its counts.
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +14,16 @@ use edge_common::abi::{BackendNumber, Pool, State};
 use super::{BpfError, PinnedMaps, maps::position};
 use crate::plan::{self, PoolRecord};
 
-/// A pool as it is needed at each change of a state: it may have thousands of backends, and they are sorted once.
+/// A pool's members, sorted once per generation: each state change uses them, and a pool may have thousands of backends.
 #[derive(Clone, Debug)]
 pub(super) struct Members {
-    /// First cell of its member list.
+    /// First cell of the pool's member list.
     list: u32,
-    /// Its backends in the list's order.
+    /// The pool's backends in the order of the list.
     order: Arc<[BackendNumber]>,
 }
 
-/// The pools of one generation, as far as any was needed.
+/// The pools of one generation that were needed so far.
 #[derive(Debug, Default)]
 pub(super) struct AllMembers {
     generation: u64,
@@ -37,8 +37,7 @@ impl Members {
 }
 
 impl PinnedMaps {
-    /// Brings a pool of the published generation in line with the states of its backends: the order of its member list,
-    /// and its counts.
+    /// Updates the member list and the counts of a pool of the published generation to the states of its backends.
     pub(super) fn recount(&mut self, number: u16) -> Result<(), BpfError> {
         let Some((bank, _)) = self.maps.published() else { return Ok(()) };
         if let Some(members) = self.members(number)? {
@@ -47,7 +46,7 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// Counts a pool as if the state of one of its backends were another one already.
+    /// Stores a pool's counts as if one of its backends were in `state` already.
     pub(super) fn count_ahead(&mut self, number: u16, backend: BackendNumber, state: State) -> Result<(), BpfError> {
         let Some((bank, _)) = self.maps.published() else { return Ok(()) };
         let Some(members) = self.members(number)? else { return Ok(()) };
@@ -56,16 +55,16 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// How many places of the order in which slots return are withheld from a pool.
+    /// Number of places, in the order in which slots return, that are withheld from a pool.
     pub(crate) fn withheld(&self, number: u16) -> u32 {
         self.withheld_word(self.maps.bank(), number).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// Changes it; the next packet that starts a flow heeds it.
+    /// Changes the number of withheld places, from the next new flow on.
     pub(crate) fn set_withheld(&mut self, number: u16, withheld: u32, reason: &str) {
         let concerned = self.services_of(number);
         let changing = self.begin_transition(&concerned);
-        // A generation that another writer publishes meanwhile has the value from before: then once more.
+        // A generation that another writer publishes meanwhile has the old value: then it is stored once more.
         while let (bank, Some(word)) = (self.maps.bank(), self.withheld_word(self.maps.bank(), number)) {
             word.store(withheld, Ordering::Release);
             if self.maps.bank() == bank {
@@ -108,7 +107,7 @@ impl PinnedMaps {
         self.count_members(bank, pool.number, &Members::of(pool));
     }
 
-    /// A pool of the published generation.
+    /// The members of a pool of the published generation.
     pub(super) fn members(&mut self, number: u16) -> Result<Option<Members>, BpfError> {
         let known = self.known()?;
         if self.members.generation != known.generation {

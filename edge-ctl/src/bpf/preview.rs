@@ -1,4 +1,4 @@
-//! A generation that is planned and not published, seen by the packet path's own rule: who would take the flows of each slot.
+//! Preview of a planned generation: the picks of its slots before publication, by the packet path's own rule.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::plan::Image;
 
-/// The maps as they are, and as an image would make them.
+/// The maps at present, and with an image applied.
 pub(crate) struct Preview<'a> {
     maps: &'a PinnedMaps,
     image: &'a Image,
@@ -25,11 +25,11 @@ pub(crate) struct Preview<'a> {
     pools: BTreeMap<u16, Pool>,
     backends: BTreeMap<BackendNumber, Backend>,
     tables: NewCells<'a>,
-    /// Picks of services that are alike: now, and then.
+    /// Picks by service (reduced by [`alike`]) and whether the image is applied.
     known: BTreeMap<(bool, Vec<u8>), Rc<Vec<BackendNumber>>>,
 }
 
-/// Candidate tables and member lists that an image brings, by the first cell of each.
+/// Candidate tables and member lists of an image, by their first cell.
 pub(super) struct NewCells<'a>(BTreeMap<u32, &'a [Cell]>);
 
 pub(super) fn new_cells(image: &Image) -> NewCells<'_> {
@@ -37,7 +37,7 @@ pub(super) fn new_cells(image: &Image) -> NewCells<'_> {
 }
 
 impl NewCells<'_> {
-    /// `None` for a cell that stays as it is.
+    /// `None` for a cell that the image leaves unchanged.
     pub(super) fn get(&self, cell: u32) -> Option<Cell> {
         let (first, cells) = self.0.range(..=cell).next_back()?;
         cells.get((cell - first) as usize).copied()
@@ -45,7 +45,7 @@ impl NewCells<'_> {
 }
 
 impl PinnedMaps {
-    /// How the maps would be with `image`; `None` while nothing is published.
+    /// A preview of the maps with `image` applied; `None` while nothing is published.
     pub(crate) fn preview<'a>(&'a self, image: &'a Image) -> Option<Preview<'a>> {
         let (bank, generation) = self.maps.published()?;
         let mut backends: BTreeMap<_, _> = image.backends.iter().copied().collect();
@@ -70,7 +70,7 @@ impl PinnedMaps {
 }
 
 impl Preview<'_> {
-    /// Who takes the flows that start now, by slot; 0 where nobody does. Empty for a number that no service has.
+    /// The present pick of each slot; 0 for a slot without one. Empty if no service has this number.
     pub(crate) fn picks_now(&mut self, service: u32) -> Rc<Vec<BackendNumber>> {
         let Some(service) = self.maps.maps.service(self.bank, service) else { return Rc::default() };
         let key = (false, bytemuck::bytes_of(&alike(&service)).to_vec());
@@ -82,7 +82,7 @@ impl Preview<'_> {
         Rc::clone(self.known.entry(key).or_insert(Rc::new(picks)))
     }
 
-    /// The same with the image.
+    /// The pick of each slot with the image applied.
     pub(crate) fn picks_then(&mut self, service: u32) -> Rc<Vec<BackendNumber>> {
         let Some(new) = self.image.services.iter().find(|new| new.number == service) else { return Rc::default() };
         let key = (true, bytemuck::bytes_of(&alike(&new.service)).to_vec());
@@ -96,14 +96,14 @@ impl Preview<'_> {
         Rc::clone(self.known.entry(key).or_insert(Rc::new(picks)))
     }
 
-    /// Whose the running flows of each slot are, as long as they are not recorded.
+    /// The owner of each slot, which serves established flows that have no record.
     pub(crate) fn owners(&self, service: u32) -> Vec<BackendNumber> {
         let Some(service) = self.maps.maps.service(self.bank, service) else { return Vec::new() };
         let slots = Slots::of(&self.maps.maps, &service);
         (0..=service.slot_mask).map(|slot| slots.owner(slot)).collect()
     }
 
-    /// What a backend is to clients: its address.
+    /// A backend's address, by which clients tell backends apart.
     pub(crate) fn address(&self, number: BackendNumber) -> Option<[u8; 16]> {
         PoolMaps::backend(self, number).filter(|_| number != 0).map(|backend| backend.address)
     }

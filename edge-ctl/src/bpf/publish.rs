@@ -1,4 +1,4 @@
-//! Publication: an image is written into the bank that is not active, and one store makes the bank active.
+//! Publication: an image is written into the inactive bank, then one store activates that bank.
 
 use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
 
@@ -19,19 +19,19 @@ use super::{
 };
 use crate::plan::{self, Edition, Image, NewOwners, NewService, Previous, Returned, ServiceRecord, Snapshot};
 
-/// An image that lies in the maps, in a bank that is not active.
+/// An image that was written into the inactive bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Staged {
     pub(super) bank: u32,
 }
 
 impl PinnedMaps {
-    /// Hands `look` the published generation and what has become of it since; `None` before the first.
+    /// Calls `look` with the published generation and its present state; with `None` before the first publication.
     ///
     /// # Errors
-    /// When the published generation cannot be read.
+    /// If the published generation cannot be read.
     pub(crate) fn with_previous<T>(&self, look: impl FnOnce(Option<Previous<'_>>) -> T) -> Result<T, BpfError> {
-        // Read first: what changes after this makes the plan stale.
+        // Read first: any later change makes the plan stale.
         let edition = self.edition();
         let snapshot = self.snapshot()?;
         let state = |number| self.state(number);
@@ -51,7 +51,7 @@ impl PinnedMaps {
         })))
     }
 
-    /// By number: whether an owner or a record names the backend.
+    /// Whether an owner or a record names the backend, by number.
     fn numbers_in_use(&self, snapshot: &Snapshot) -> Result<Vec<bool>, BpfError> {
         let mut used = vec![false; self.maps.backends.len() as usize];
         let mut names = |number: BackendNumber| {
@@ -78,19 +78,20 @@ impl PinnedMaps {
         self.make_active(image, staged)
     }
 
-    /// Writes all of `image` into the bank that is not active, which no packet reads.
+    /// Writes all of `image` into the inactive bank, which no packet reads.
     ///
     /// # Errors
-    /// When another writer was faster; the same image or another can be staged then.
+    /// If another writer has published, or changed what the plan rests on, since `image` was planned; a new plan can be
+    /// staged then.
     pub(crate) fn stage(&mut self, image: &Image) -> Result<Staged, BpfError> {
         let published = self.maps.published();
         let before = published.map_or(0, |(_, generation)| generation.number);
-        // The first one goes on where the maps before a reboot ended.
+        // The first generation after a reboot continues the old numbering.
         if published.is_some() && image.generation.number != before + 1 {
             return Err(BpfError::Stale { planned: image.generation.number, published: before });
         }
         let bank = published.map_or(0, |(bank, _)| bank ^ 1);
-        // A writer that slept between two of these must not write into what another has published meanwhile.
+        // A writer that was suspended between two steps must not write into a bank that another one has published.
         self.still(image)?;
         self.write_new_numbers(image)?;
         self.still(image)?;
@@ -98,26 +99,26 @@ impl PinnedMaps {
         self.still(image)?;
         self.write_snapshot(image, bank)?;
         self.write_fresh_owners(image, bank);
-        // The picks of all slots may be others, also for the packets that it is tried with. Where it does not come into force, they
-        // are stable again after a pass.
+        // Staging can change the picks of all slots, also for test packets. If the image is not activated, the services
+        // are stable again after a reconcile pass.
         let kept: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
         let changing = self.begin_transition(&kept);
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(Staged { bank })
     }
 
-    /// Publishes what was staged of `image`, with one store.
+    /// Publishes a staged `image`, with one store.
     ///
-    /// Returns when no packet sees the previous generation any more. All services of the new generation are in transition;
-    /// their slots are handed over as after any other change.
+    /// Returns when no packet uses the previous generation any more. All services of the new generation are in
+    /// transition; their slots are handed over as after any other change.
     ///
     /// # Errors
-    /// Up to the store, when nothing has changed for any packet.
+    /// An error before the store leaves every packet unaffected.
     pub(crate) fn make_active(&mut self, image: &Image, Staged { bank }: Staged) -> Result<(), BpfError> {
         self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
-        // A pass may have ended the look at some since this was staged.
+        // Since staging, a reconcile pass may have cleared `look` in some slots.
         for new in &image.services {
             Slots::of(&self.maps, &new.service).look_at_all();
         }
@@ -129,7 +130,7 @@ impl PinnedMaps {
         }
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
         let Edition(after) = image.after;
-        // Bank and count in one word, which no other edition has had.
+        // Bank and count in one word, whose value is unique to each edition.
         let next = next_edition(after) & !u64::from(u32::MAX) | u64::from(bank);
         word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
         self.handover.published();
@@ -143,12 +144,12 @@ impl PinnedMaps {
         self.repair()
     }
 
-    /// What is published, and how often anything was changed that a plan rests on.
+    /// The active bank and the count of changes that make a plan stale.
     pub(crate) fn edition(&self) -> Edition {
         Edition(self.maps.edition().map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
-    /// Whether what `image` was planned after is still so.
+    /// Checks that nothing has changed since `image` was planned.
     pub(super) fn still(&self, image: &Image) -> Result<(), BpfError> {
         if self.edition() == image.after { Ok(()) } else { Err(self.stale(image)) }
     }
@@ -157,16 +158,16 @@ impl PinnedMaps {
         BpfError::Stale { planned: image.generation.number, published: self.generation() }
     }
 
-    /// Number of the published generation; 0 before the first.
+    /// Number of the published generation; 0 before the first publication.
     pub(crate) fn generation(&self) -> u64 {
         self.maps.published().map_or(0, |(_, generation)| generation.number)
     }
 
-    /// Brings what outlives generations in line with the published one: retired backends take no new flows, backends that
-    /// nothing names any more are dead, and the counts of pools match the states of their backends.
+    /// Makes the state that outlives generations consistent with the published one: retired backends take no new flows,
+    /// unused backend numbers are dead, and the counts of pools match the states of their backends.
     ///
-    /// [`publish`](Self::publish) ends with this. A daemon that adopts pinned maps does it first, since the writer before
-    /// it may have been killed at any point. Maps without faults are not changed.
+    /// [`publish`](Self::publish) ends with this. A daemon that adopts pinned maps starts with it, since the previous
+    /// writer may have been killed at any point. Consistent maps are not changed.
     pub(crate) fn repair(&mut self) -> Result<(), BpfError> {
         let Some((bank, _)) = self.maps.published() else { return Ok(()) };
         let snapshot = self.known()?;
@@ -208,7 +209,7 @@ impl PinnedMaps {
         }
     }
 
-    /// What nothing that is published refers to: backends, tables.
+    /// Writes data that no published table refers to: backends and candidate tables.
     pub(super) fn write_new_numbers(&mut self, image: &Image) -> Result<(), BpfError> {
         for region in &image.candidates {
             self.maps.candidates.write_run(region.first, &region.cells).ok_or(out_of(map::CANDIDATES, region.first))?;
@@ -219,7 +220,7 @@ impl PinnedMaps {
             reset(&mut self.maps.backend_stats, index, map::BACKEND_STATS)?;
             self.write_note(*number, "new in the configuration");
         }
-        // No table that is published has them, so that nothing goes to them yet.
+        // No published table lists them, so they receive no packets yet.
         for &Returned { number, pool, state } in &image.returned {
             self.write_pool(number, pool);
             self.store_state(number, state);
@@ -234,7 +235,7 @@ impl PinnedMaps {
 
     pub(super) fn write_bank(&self, image: &Image, bank: u32) -> Result<(), BpfError> {
         let at = |map, number| position(bank, number).ok_or(out_of(map, number));
-        // The stations are the interfaces', not the configuration's.
+        // Stations belong to the interfaces, not to the configuration.
         let generation = Generation { stations: self.stations(), ..image.generation };
         let written = self.maps.published.write_part(0, Maps::generation(bank), generation);
         written.ok_or(out_of(map::PUBLISHED, bank))?;
@@ -252,12 +253,12 @@ impl PinnedMaps {
             self.maps.services.write(at(name, new.number)?, service).ok_or(out_of(name, new.number))?;
         }
         for (number, pool) in &image.pools {
-            // What returns goes on to return.
+            // A return by shares that is under way continues.
             let pool = abi::Pool { withheld: self.withheld(*number), ..*pool };
             let number = u32::from(*number);
             self.maps.pools.write(at(map::POOLS, number)?, pool).ok_or(out_of(map::POOLS, number))?;
         }
-        // Counted again, since states may have changed after the image was planned.
+        // Counted again, since states may have changed after planning.
         for pool in &image.snapshot.pools {
             self.count(bank, pool);
         }
@@ -273,7 +274,7 @@ impl PinnedMaps {
                 NewOwners::Kept => {}
                 NewOwners::CopiedFrom(first) => {
                     for (from, to) in (first..).zip(at..).take(cells(new.service.slot_mask + 1) as usize) {
-                        // Into a cell that no packet reads: what is there was another service's.
+                        // The target cell is read by no packet: its content is another service's.
                         let SlotCell(slots) = self.maps.slots.read(from).unwrap_or_default();
                         let looked_at = SlotCell(slots.map(|slot| Slot { look: 1, ..slot }));
                         let _past_the_end = self.maps.slots.write(to, looked_at);
@@ -291,12 +292,12 @@ impl PinnedMaps {
     }
 }
 
-/// The word after `edition`, with the same bank.
+/// The next edition, with the same bank.
 pub(super) const fn next_edition(edition: u64) -> u64 {
     edition.wrapping_add(1 << u32::BITS)
 }
 
-/// Sets the counters of a number that was somebody else's to zero.
+/// Resets the counters of a number that had another user before.
 fn reset<const N: usize>(counters: &mut Counters<N>, index: u32, name: &'static str) -> Result<(), BpfError> {
     let failed = |source| BpfError::Counter { map: name, source };
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(MapError::IoError(error)))?;

@@ -1,4 +1,4 @@
-//! The slots of a service, which the packet path changes as well.
+//! The slots of a service, which the packet path changes too.
 
 use std::{
     mem::offset_of,
@@ -12,7 +12,7 @@ use super::maps::Maps;
 /// The slots of one service.
 pub(super) struct Slots<'a> {
     maps: &'a Maps,
-    /// The service's first cell.
+    /// First cell of the service.
     first: u32,
     count: u32,
 }
@@ -27,13 +27,13 @@ impl<'a> Slots<'a> {
         self.get(slot).owner
     }
 
-    /// `slot` as it is; empty past the map's end.
+    /// The content of `slot`; empty past the map's end.
     pub(super) fn get(&self, slot: u32) -> Slot {
         self.word(slot).map_or_else(Slot::default, |word| Slot::from_word(word.load(Ordering::Acquire)))
     }
 
-    /// Makes `to` the owner if `from` is the owner, and no flow found no room meanwhile: the packet path may have changed both.
-    /// Returns whether it was so.
+    /// Makes `to` the owner if `from` is the owner and no insert of the slot's flows has failed, since the packet path
+    /// may have changed either. Returns whether the owner changed.
     pub(super) fn change(&self, slot: u32, from: BackendNumber, to: BackendNumber) -> bool {
         let changed = |word| {
             let slot = Slot::from_word(word);
@@ -42,7 +42,7 @@ impl<'a> Slots<'a> {
         self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed).is_ok())
     }
 
-    /// Has packets look at `slot`.
+    /// Sets `look` in `slot`.
     pub(super) fn look(&self, slot: u32) {
         let Some(look) = self.part(slot, offset_of!(Slot, look)) else { return };
         if look.load(Ordering::Relaxed) == 0 {
@@ -50,19 +50,20 @@ impl<'a> Slots<'a> {
         }
     }
 
-    /// The same for all slots.
+    /// Sets `look` in all slots.
     pub(super) fn look_at_all(&self) {
         (0..self.count).for_each(|slot| self.look(slot));
     }
 
-    /// Has packets of `slot` go by its owner alone, if that is still this one. Returns whether they do.
+    /// Clears `look` in `slot` if its owner is `owner` and no insert has failed, so that packets go by the owner alone.
+    /// Returns whether it was cleared.
     pub(super) fn end_look(&self, slot: u32, owner: BackendNumber) -> bool {
         let ended =
             |word| (Slot { look: 0, ..Slot::from_word(word) } == Slot::of(owner)).then(|| Slot::of(owner).word());
         self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended).is_ok())
     }
 
-    /// Whether a flow of `slot` found no room since the last call.
+    /// Whether an insert of a flow of `slot` has failed since the last call.
     pub(super) fn take_unrecorded(&self, slot: u32) -> bool {
         self.part(slot, offset_of!(Slot, unrecorded))
             .is_some_and(|unrecorded| unrecorded.swap(0, Ordering::AcqRel) != 0)
@@ -79,12 +80,12 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// Bytes into its cell.
+/// Offset of a slot in its cell, in bytes.
 const fn place(address: SlotAddress) -> usize {
     address.place() * size_of::<Slot>()
 }
 
-/// Cells of as many slots.
+/// Number of cells for `slots` slots.
 pub(super) const fn cells(slots: u32) -> u32 {
     slots / SLOTS_PER_CELL
 }

@@ -1,25 +1,26 @@
-//! The published snapshot: the text of the configuration and all numbers, in pages of a map.
+//! The published snapshot: the text of the configuration and all assigned numbers, in pages of a map.
 
 use edge_common::abi::{SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, map};
 
 use super::{BpfError, PinnedMaps, error::out_of, maps::position};
 use crate::plan::{Image, Snapshot};
 
-/// Tries to read a snapshot that is being replaced.
+/// Attempts to read a snapshot that a writer may be replacing.
 const ATTEMPTS: usize = 10;
 
 impl PinnedMaps {
-    /// The published configuration; `None` before the first. Needs no lock.
+    /// The published configuration; `None` before the first publication. Needs no lock.
     ///
     /// # Errors
-    /// When the snapshot is not that of its generation.
+    /// If the snapshot is damaged or is not that of the published generation.
     pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, BpfError> {
         let mut damage = BpfError::Unpublished;
         for _ in 0..ATTEMPTS {
             let Some((bank, generation)) = self.maps.published() else { return Ok(None) };
             match self.read_snapshot(bank, generation.number) {
                 Ok(snapshot) => return Ok(Some(snapshot)),
-                // It was replaced while it was read, twice even; or it is damaged, as the next attempt will see.
+                // The snapshot was replaced during the read, maybe more than once; or it is damaged, and the next
+                // attempt fails too.
                 Err(error) => damage = error,
             }
         }

@@ -1,4 +1,4 @@
-//! What a map must be: type, key, value, size and flags, checked on pins and on the embedded object.
+//! Map specifications: type, key, value, size and flags, verified on pins and on the embedded object.
 
 use aya::maps::{MapInfo, MapType};
 use aya_obj::generated::BPF_F_MMAPABLE;
@@ -8,12 +8,12 @@ use edge_common::abi::{MAPS, MapKind, map};
 use super::{BpfError, PinDir};
 use crate::plan::Capacity;
 
-/// A map as it is made.
+/// The specification of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spec {
     pub(super) name: &'static str,
     pub(super) kind: MapKind,
-    /// Bytes of a key: the four of an index, but in a hash.
+    /// Bytes of a key: 4 for an array's index; only hash maps have other keys.
     pub(super) key: u32,
     /// Bytes of a value.
     pub(super) value: u32,
@@ -37,7 +37,7 @@ impl Spec {
     }
 }
 
-/// All maps of the load balancer, of this capacity.
+/// All maps of the load balancer, for this capacity.
 pub(super) fn all(capacity: &Capacity) -> [Spec; MAPS.len()] {
     MAPS.map(|map| Spec {
         name: map.name,
@@ -48,8 +48,8 @@ pub(super) fn all(capacity: &Capacity) -> [Spec; MAPS.len()] {
     })
 }
 
-/// The capacity of the pinned maps, after each was seen to be what it should be. aya would take any map that bears the
-/// name.
+/// The capacity of the pinned maps, after verifying each against its specification: aya would accept any map of the
+/// right name.
 pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
     let entries = |name: &'static str| info(pins, name).map(|info| info.max_entries());
     let bank = |name| entries(name).map(|entries| entries / 2);
@@ -63,7 +63,7 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
         slots: entries(map::SLOTS)?,
         flows: entries(map::FLOWS)?,
         nat_flows: entries(map::NAT_FLOWS)?,
-        // Stands in a map.
+        // Stored in a map.
         nat_ports: None,
         fragments: entries(map::FRAGMENTS_V4)?,
         snapshot: bank(map::SNAPSHOT)?,
@@ -75,7 +75,7 @@ pub(super) fn check_pins(pins: &PinDir) -> Result<Capacity, BpfError> {
     Ok(capacity)
 }
 
-/// The kernel's numbers of the pinned maps.
+/// Kernel IDs of the pinned maps.
 pub(super) fn numbers(pins: &PinDir, capacity: &Capacity) -> Result<Vec<(&'static str, u32)>, BpfError> {
     all(capacity).iter().map(|spec| Ok((spec.name, info(pins, spec.name)?.id()))).collect()
 }
@@ -109,12 +109,12 @@ fn info(pins: &PinDir, name: &'static str) -> Result<MapInfo, BpfError> {
     MapInfo::from_pin(path).map_err(|source| BpfError::Open { map: name, source })
 }
 
-/// Compares the maps that the object declares with the maps as they are made, but for the number of entries, which is
-/// the configuration's.
+/// Compares the maps that the object declares with their specifications, except for the number of entries, which depends
+/// on the configuration.
 pub(crate) fn check_object(object: &[u8], capacity: &Capacity) -> Result<(), BpfError> {
     let object = aya_obj::Object::parse(object).map_err(|error| BpfError::Parse { reason: error.to_string() })?;
     for spec in all(capacity) {
-        // The object has no map that its programs don't use.
+        // The object lacks maps that its programs do not use.
         let Some(map) = object.maps.get(spec.name) else { continue };
         for (what, found, expected) in [
             ("type", map.map_type(), spec.map_type() as u32),

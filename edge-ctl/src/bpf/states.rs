@@ -1,4 +1,5 @@
-//! What changes within a generation: states, next hops, failovers, each with one store that the next packet sees.
+//! Fields that change within a generation: states, next hops and failovers, each changed by one store that the next
+//! packet sees.
 
 use std::{
     mem::offset_of,
@@ -16,7 +17,7 @@ use super::{
 use crate::net::NextHopEntry;
 
 impl PinnedMaps {
-    /// State of a backend; empty for a free number.
+    /// State of a backend; empty for an unused number.
     pub(crate) fn state(&self, number: BackendNumber) -> State {
         State(
             self.maps
@@ -26,11 +27,11 @@ impl PinnedMaps {
         )
     }
 
-    /// Changes a backend's state, then its pool's member list and counts, then the notes that say why. Returns the state
-    /// before; `change` is called again when another writer was faster.
+    /// Changes a backend's state, then its pool's member list and counts, then the notes with the reason. Returns the
+    /// previous state; `change` is called again if another writer changed the state meanwhile.
     ///
-    /// In this order, since packets read the state. Two things come before it: the flag of services whose flows the change
-    /// may send elsewhere, and counts that get smaller.
+    /// The state comes before the rest because packets read it. Two things precede it: the flag of services whose flows
+    /// the change may move, and counts that get smaller.
     pub(crate) fn change_state(
         &mut self,
         number: BackendNumber,
@@ -44,7 +45,7 @@ impl PinnedMaps {
             let before = self.state(number);
             let state = change(before);
             let concerned = if decides(before) == decides(state) { Vec::new() } else { self.services_of(pool) };
-            // A death is told at once.
+            // A death takes effect at once, before the slots' `look`.
             let dies = before.has_all(State::ALIVE) && !state.has_all(State::ALIVE);
             let changing = if dies {
                 self.announce_change(&concerned)
@@ -52,18 +53,18 @@ impl PinnedMaps {
                 self.note_redirection(self.maps.bank(), &concerned);
                 self.begin_transition(&concerned)
             };
-            // A pool must not count a backend that is gone: a daemon that dies in between would leave a pool whose count is
-            // too high, and new flows without a backend.
+            // A pool must not count a lost backend: a daemon that dies in between would leave a pool whose count is too
+            // high, and new flows without a backend.
             let lost = before.0 & !state.0 & (State::NEW | State::ENABLED);
             if lost != 0 {
-                // An error is returned by the count after the store, which this one must not delay.
+                // The count after the store returns any error; this one must not delay the store.
                 let _told_below = self.count_ahead(pool, number, state);
             }
             if self.swap_state(number, before, state) {
                 break (before, changing, concerned);
             }
         };
-        // A daemon that knows nothing of this change may have ended the transition just before it.
+        // A daemon that does not know of this change may have ended the transition just before it.
         self.raise_flags(&concerned);
         if !self.serves_without(pool) {
             self.look_at(&concerned);
@@ -77,19 +78,19 @@ impl PinnedMaps {
         Ok(before)
     }
 
-    /// Whether a pool has enough backends for its share of flows. Then a death in it, or what was announced before, moves flows of
-    /// no slot that packets do not look at in any case.
+    /// Whether a pool has enough backends for its share of flows. If so, a death in it, or one announced before, moves
+    /// only flows of slots that packets look at anyway.
     fn serves_without(&self, pool: u16) -> bool {
         let pool = position(self.maps.bank(), pool.into()).and_then(|at| self.maps.pools.read(at));
         pool.is_some_and(|pool| pool.available >= pool.min_healthy.max(1).into())
     }
 
-    /// The same, to this state whatever it was before.
+    /// Sets a backend's state, whatever it was before; otherwise as [`change_state`](Self::change_state).
     pub(crate) fn set_state(&mut self, number: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
         self.change_state(number, |_| state, reason).map(drop)
     }
 
-    /// Makes `to` the state if `from` is. Returns whether it was.
+    /// Changes the state from `from` to `to`. Returns false if the state is not `from`.
     pub(super) fn swap_state(&self, number: BackendNumber, from: State, to: State) -> bool {
         let word = self.maps.backends.atomic_u32(number.into(), offset_of!(Backend, state));
         word.is_some_and(|word| word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())
@@ -101,7 +102,7 @@ impl PinnedMaps {
         }
     }
 
-    /// Failover of a service; none for a free number.
+    /// Failover of a service; none for an unused number.
     pub(crate) fn failover(&self, service: u32) -> Failover {
         self.failover_word(service).map_or(Failover::default(), |word| Failover::from_raw(word.load(Ordering::Acquire)))
     }
@@ -110,7 +111,7 @@ impl PinnedMaps {
     pub(crate) fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
         self.failover_word(service).ok_or(BpfError::NoSuchService(service))?;
         let changing = self.begin_transition(&[service]);
-        // A generation that another writer publishes meanwhile has the failover from before: then once more.
+        // A generation that another writer publishes meanwhile has the old failover: then it is stored once more.
         while let (bank, Some(word)) = (self.maps.bank(), self.failover_word(service)) {
             self.note_redirection(bank, &[service]);
             word.store(failover.to_raw(), Ordering::Release);
@@ -131,11 +132,11 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// Makes plans stale that do not know of the change before.
+    /// Makes plans stale that were made before the change.
     fn count_edition(&self) {
         if let Some(word) = self.maps.edition() {
             let next = |edition| Some(next_edition(edition));
-            // It always gives a next one.
+            // Never fails: the closure always returns a value.
             let _before = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         }
     }
@@ -144,17 +145,17 @@ impl PinnedMaps {
         self.maps.services.atomic_u32(position(self.maps.bank(), service)?, offset_of!(Service, failover))
     }
 
-    /// MAC address that a backend's frames go to, where it is known.
+    /// MAC address that a backend's frames are sent to, if known.
     pub(crate) fn next_hop(&self, number: BackendNumber) -> Option<[u8; 6]> {
         let word = self.maps.backends.atomic_u64(number.into(), offset_of!(Backend, next_hop))?;
         Some(Mac(word.load(Ordering::Acquire))).filter(|mac| mac.is_known()).map(Mac::octets)
     }
 
-    /// Writes how the packet path reaches a backend; with `None` it looks that up in the kernel's tables itself.
+    /// Writes the next hop of a backend; with `None` the packet path looks the route up in the kernel.
     ///
-    /// Where more than the neighbour's address changes, the next hop is unknown for the moment in which the rest is
-    /// written, and its version is another one before that and after it: a packet that reads meanwhile finds out, whether it
-    /// began before or in it.
+    /// If more than the neighbour's address changes, the next hop is unknown while the rest is written, and the version
+    /// changes before and after the write: a packet that reads meanwhile detects it, whether it began before the write
+    /// or during it.
     pub(crate) fn set_next_hop(&mut self, number: BackendNumber, entry: Option<NextHopEntry>) -> Result<(), BpfError> {
         let index = u32::from(number);
         let missing = BpfError::NoSuchBackend(number);
@@ -186,11 +187,11 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// Stores where frames are taken, in both banks, in this order: the first is found soonest. Returns how many there is no
-    /// room for.
+    /// Stores the stations in both banks, in this order: the first is found soonest. Returns how many do not fit.
     ///
-    /// Each place changes by one store, and a station that stays is never away: before its place gets another it is copied to
-    /// the last one that is not needed, and it goes from there when no packet can be looking for it there.
+    /// Each place changes by one store, and a station that stays is never missing: before its place is overwritten, the
+    /// station is copied to the last place that is not needed. The copy is removed once no packet can be looking for it
+    /// there.
     pub(crate) fn set_stations(&mut self, stations: &[Station]) -> usize {
         let kept = &stations[..stations.len().min(MAX_STATIONS)];
         for places in [0, 1].map(|bank| self.station_places(bank)) {
@@ -221,19 +222,19 @@ impl PinnedMaps {
         (0..MAX_STATIONS).filter_map(place).collect()
     }
 
-    /// Where frames are taken.
+    /// The stations of the published bank.
     pub(super) fn stations(&self) -> [Station; MAX_STATIONS] {
         let published = self.maps.published.read(0).unwrap_or_default();
         published.generations[self.maps.bank() as usize].stations
     }
 
-    /// What packets have learnt of the MTU of a backend's path, bytes of IP packet.
+    /// The MTU that the packet path has learnt for a backend's path, in bytes of IP packet.
     pub(crate) fn path_mtu(&self, number: BackendNumber) -> Option<u16> {
         let learnt = self.maps.backends.atomic_u16(number.into(), offset_of!(Backend, path_mtu))?;
         Some(learnt.load(Ordering::Acquire)).filter(|mtu| *mtu != 0)
     }
 
-    /// Forgets what packets have learnt of the MTU of each backend's path: it may be larger by now, which no message reports.
+    /// Resets the learnt MTU of each backend's path: a path's MTU may have grown, which no message reports.
     pub(crate) fn forget_path_mtus(&self) {
         for index in 0..self.maps.backends.len() {
             if let Some(learnt) = self.maps.backends.atomic_u16(index, offset_of!(Backend, path_mtu)) {
@@ -242,14 +243,14 @@ impl PinnedMaps {
         }
     }
 
-    /// Between two values of a next hop, while it is unknown.
+    /// Changes the version between two values of a next hop, while the next hop is unknown.
     fn change_hop_version(&self, index: u32) {
         if let Some(version) = self.maps.backends.atomic_u8(index, offset_of!(Backend, hop_version)) {
             version.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Writes the fields around `next_hop`, each for itself: a write of the whole value could undo a state's change.
+    /// Writes the fields around `next_hop` one by one: writing the whole value could undo a concurrent change of state.
     fn write_egress(&self, index: u32, new: &Backend) {
         let fields = [
             (offset_of!(Backend, mtu), new.mtu),
@@ -270,7 +271,7 @@ impl PinnedMaps {
     }
 }
 
-/// What of a state says where packets go.
+/// The bits of a state that decide where packets go.
 const fn decides(state: State) -> u32 {
     state.0 & (State::NEW | State::ALIVE | State::ENABLED | u32::MAX << State::WITHHELD_SHIFT)
 }

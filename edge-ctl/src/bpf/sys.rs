@@ -1,4 +1,4 @@
-//! The few system calls that no library here has.
+//! System calls without a wrapper in the libraries used here.
 
 use std::{
     ffi::CString,
@@ -31,12 +31,12 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Runs an XDP program once on a frame, as if that had come in by the loopback interface. Returns the program's verdict; what it
-/// made of the frame is in `out`.
+/// Runs an XDP program once on a frame, as if it had arrived on the loopback interface. Returns the program's verdict;
+/// `out` receives the resulting frame.
 pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut Vec<u8>) -> io::Result<u32> {
     loop {
         out.clear();
-        // Room for the headers that a program may put before it.
+        // Room for the headers that a program may prepend.
         out.resize(frame.len() + 256, 0);
         let mut attr = no_attr();
         attr.test.prog_fd = program.as_raw_fd().unsigned_abs();
@@ -63,7 +63,7 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut Vec<u8>)
 /// Runs a bpf command.
 ///
 /// # Safety
-/// What the command reads and writes through pointers in `attr` must be good until it returns.
+/// The memory that the command accesses through pointers in `attr` must be valid until it returns.
 pub(crate) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     // SAFETY: the kernel uses no more of `attr` than the size given; what it points to is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attr), size_of::<bpf_attr>()) };
@@ -73,14 +73,14 @@ pub(crate) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i3
     i32::try_from(result).map_err(io::Error::other)
 }
 
-/// Waits until no packet is in the packet path that was in it when this was called.
+/// Waits until every packet has left the packet path that was in it at the time of the call.
 pub(super) fn wait_for_packets() {
     const GLOBAL: libc::c_int = 1;
-    // SAFETY: membarrier takes three integers and touches no memory of ours. Its "global" command waits for a grace
-    // period of RCU, under which every XDP program runs.
+    // SAFETY: membarrier takes three integers and touches no memory of ours. Its "global" command waits for an RCU grace
+    // period, and every XDP program runs under RCU.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
     if result != 0 {
-        // Not there on kernels with tick-less CPUs: far longer than any packet takes.
+        // Unavailable on kernels with tick-less CPUs: sleep for far longer than any packet takes.
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,4 +1,4 @@
-//! The maps for real: made, adopted, refused. Needs root; a BPF file system is mounted for each test.
+//! Real maps: made, adopted, refused. Needs root; a BPF file system is mounted for each test.
 
 use std::{fs, net::Ipv4Addr};
 
@@ -75,7 +75,7 @@ fn pool_counts(pinned: &PinnedMaps, name: &str) -> (u32, u32) {
     (available, enabled)
 }
 
-/// Member list of a pool of up to four.
+/// Member list of a pool of up to four backends.
 fn listed(pinned: &PinnedMaps, name: &str) -> Vec<u16> {
     let snapshot = pinned.snapshot().expect("readable").expect("published");
     let pool = snapshot.pool(name).expect(name);
@@ -125,7 +125,7 @@ fn what_was_published_is_found_again() {
     assert!(note.changed_ms > 0);
     assert_eq!(pool_counts(&pinned, "one"), (2, 3));
 
-    // And it all goes on over the next generation.
+    // The next generation preserves all of this.
     let image = plan(&pinned, &config);
     pinned.publish(&image).expect("published");
     assert_eq!(pinned.state(backend(&pinned, "one/b1")), drained);
@@ -195,7 +195,7 @@ fn a_pin_that_is_another_map_is_refused() {
     let pins = bpffs.pins();
     drop(started(&pins, &config()));
     let entries = Capacity::of(&config()).backends;
-    // Type, key, value, entries, flags; and what is wrong about it.
+    // Type, key, value, entries and flags of a map, and the expected error.
     let wrong = [
         ((1, 4, 64, entries, 0), "type is Hash, not Array"),
         ((2, 4, 56, entries, 1024), "value size is 56, not 64"),

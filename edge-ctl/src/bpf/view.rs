@@ -8,7 +8,7 @@ use edge_common::{
 
 use super::maps::Maps;
 
-/// Pools and backends as they are at one moment, so that no reference points into memory that others write.
+/// Copies of pools and backends at one moment, so that no reference points into memory that others write.
 #[derive(Debug)]
 pub(super) struct Copies {
     bank: u32,
@@ -33,7 +33,7 @@ impl Copies {
     }
 }
 
-/// One bank of the maps, as it was when `copies` were taken.
+/// Selection over one bank of the maps, as it was when `copies` were taken.
 pub(super) struct Picker<'a> {
     maps: &'a Maps,
     copies: &'a Copies,
@@ -44,7 +44,7 @@ impl<'a> Picker<'a> {
         Self { maps, copies }
     }
 
-    /// The backend that takes the flows that start in `slot` now.
+    /// The pick of `slot`: the backend that receives its new flows.
     pub(super) fn pick(&self, service: &Service, slot: u32) -> Option<BackendNumber> {
         let Copies { bank, generation, .. } = self.copies;
         select::pick(self, View { bank: *bank, generation }, service, slot)

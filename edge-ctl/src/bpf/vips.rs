@@ -1,6 +1,7 @@
 //! Which VIPs are addresses of the host: a bit in each VIP's own entry of the service index.
 //!
-//! It is the host's, not the configuration's: it changes as addresses come and go, and a publication carries it over.
+//! The bit belongs to the host, not to the configuration: it changes as addresses come and go, and a publication
+//! preserves it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,7 @@ use super::{
 
 /// An entry of the service index of either family.
 pub(super) trait Entry: Pod {
-    /// Where the word is that has the bit.
+    /// Offset of the word that contains the bit, in bytes.
     const HOST_AT: usize;
 
     fn vip(&self) -> IpAddr;
@@ -52,7 +53,7 @@ impl Entry for ServiceEntryV6 {
 }
 
 impl PinnedMaps {
-    /// Stores of each of these VIPs whether it is an address of the host. Nothing is known anew of the others.
+    /// Stores for each of these VIPs whether it is an address of the host. Other VIPs keep their bits.
     pub(crate) fn set_host_vips(&mut self, vips: &BTreeMap<IpAddr, bool>) {
         for (vip, is_host) in vips {
             if *is_host {
@@ -66,7 +67,7 @@ impl PinnedMaps {
         mark(&self.maps.index_v6, bank, generation.index_mask_v6, &self.host_vips);
     }
 
-    /// The entry as it is to be published.
+    /// The entry with the bit of its VIP, for publication.
     pub(super) fn with_host<E: Entry>(&self, mut entry: E) -> E {
         let vip = entry.vip();
         let target = entry.target();
@@ -86,7 +87,7 @@ pub(super) fn of_host(maps: &Maps) -> BTreeSet<IpAddr> {
     v4.filter_map(host).chain(v6.filter_map(host)).collect()
 }
 
-/// The entries of VIPs themselves: where, which, and what stands there.
+/// The VIPs' own entries: index, VIP and target.
 fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item = (u32, IpAddr, Target)> {
     (0..=mask).filter_map(move |number| {
         let at = position(bank, number)?;
@@ -96,7 +97,7 @@ fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item
     })
 }
 
-/// Each bit changes by one store.
+/// Sets or clears the bits that differ from `host`, each by one atomic operation.
 fn mark<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32, host: &BTreeSet<IpAddr>) {
     for (at, vip, target) in vips(index, bank, mask) {
         if target.is_host() != host.contains(&vip)

@@ -1,5 +1,5 @@
-//! Services in transition: flagged before the change, handed over after it, and all of it once more after a controller's
-//! death in any phase.
+//! Services in transition: flagged before the change, handed over after it, and all of it again after a controller has
+//! died in any phase.
 
 use std::{
     mem::offset_of,
@@ -16,11 +16,11 @@ use super::*;
 
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) const WAITS: Waits = Waits { flow_idle_timeout: IDLE_TIMEOUT, expiry: Duration::from_secs(301) };
-/// When the tests begin, on the records' clock.
+/// Start time of the tests, on the records' clock.
 pub(super) const START: Duration = Duration::from_secs(5000);
 pub(super) const VIP: [u8; 4] = [192, 0, 2, 1];
 
-/// The services that a pass has started and finished.
+/// Services in which a pass has started and finished a transition.
 pub(super) type Pass = (Vec<u32>, Vec<Finished>);
 
 pub(super) fn waits(pinned: &PinnedMaps) -> Vec<(u32, Waits)> {
@@ -45,7 +45,7 @@ pub(super) fn pass(pinned: &mut PinnedMaps, now: Duration) -> Pass {
     pass_of(pinned, &waits, now)
 }
 
-/// Passes until all services are stable: two more than there are looks with moves.
+/// Runs passes until all services are stable: two more than there are looks with handovers.
 pub(super) fn finish_all(pinned: &mut PinnedMaps, now: Duration) {
     for _ in 0..4 {
         pass(pinned, now);
@@ -66,13 +66,13 @@ pub(super) fn key(client_port: u16, port: u16, protocol: u8) -> FlowEnds {
     FlowEnds { client, client_port, vip, port, protocol }
 }
 
-/// Records a flow as the packet path does, or notes that it was seen.
+/// Records a flow as the packet path does, or refreshes its record.
 pub(super) fn record(pins: &PinDir, ends: FlowEnds, backend: u16, seen: Duration) {
     let maps = PinnedMaps::open(pins).expect("readable").expect("maps");
     record_in(&maps, ends, backend, seen);
 }
 
-/// The same in maps that are open.
+/// As [`record`], in maps that are open.
 pub(super) fn record_in(maps: &PinnedMaps, ends: FlowEnds, backend: u16, seen: Duration) {
     maps.record_flow(ends, backend, seen).expect("there is room");
 }
@@ -84,7 +84,7 @@ pub(super) fn slot(pinned: &PinnedMaps, ends: FlowEnds) -> usize {
     generation.hash_key.hash_v4(client.octets(), Flow::from(ends).ports()).slot(samples::SLOTS - 1) as usize
 }
 
-/// How many flows are recorded.
+/// Number of recorded flows.
 pub(super) fn recorded(pinned: &PinnedMaps) -> usize {
     pinned.flows(Duration::ZERO).expect("readable").len()
 }
@@ -136,7 +136,7 @@ fn a_service_is_in_transition_before_its_backend_has_another_state() {
         let watching = scope.spawn(|| {
             let mut seen = 0;
             while !end.load(Ordering::Relaxed) {
-                // In the order of the packet path's trust: the state first, then what was to be there before it.
+                // In the packet path's order: the state first, then what must have been written before it.
                 if other.state(number) == down {
                     let flagged = other.in_transition(web);
                     if other.state(number) == down {
@@ -207,7 +207,7 @@ fn slots_are_handed_over_after_the_idle_timeout_and_the_service_is_stable_then()
     let transition = pinned.transition(web).expect("under way");
     assert_eq!(transition.differing, Some(u32::try_from(theirs).expect("few")));
     assert!(transition.next_ms.expect("they will") > transition.changed_ms);
-    // The same from the maps alone, but for what only the one who waits can know.
+    // The same from the maps alone, except for the times, which only the waiting controller knows.
     let mut other = reopened(&pins);
     assert_eq!(other.transition(web).expect("under way").differing, None, "it has not looked");
     other.survey().expect("readable");
@@ -268,7 +268,7 @@ fn services_that_are_alike_end_where_each_would_alone() {
     let bpffs = Bpffs::mount();
     let mut config = config();
     let vip = Ipv4Addr::new(192, 0, 2, 2).into();
-    // Alike, alike but for the order of pools, and alike but for a failover.
+    // Services that are alike, alike except for the order of pools, and alike except for a failover.
     for (name, port, pools) in [("same", 1, vec![1, 0]), ("other", 2, vec![0, 1]), ("over", 3, vec![1, 0])] {
         config.services.push(samples::service(name, vip, port, Protocol::Udp, pools));
     }
@@ -290,7 +290,7 @@ fn services_that_are_alike_end_where_each_would_alone() {
 fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
-    // How many steps of the passes the controller lives for, over and over.
+    // Number of steps that each controller of a sequence lives for.
     for life in [1, 2, 3, 5] {
         let mut pinned = Some(started_again(&pins));
         let mut now = START;
@@ -301,7 +301,8 @@ fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early()
         set(pinned.as_mut().expect("it lives"), "one/b0", Admin::Drained, Health::Up);
         let flow = key(77, 80, protocol::TCP);
         record(&pins, flow, b0, now);
-        // Each dies before its idle timeout is over: nothing moves, and the record of a flow that sends stays.
+        // Each controller dies before its idle timeout is over: nothing is handed over, and the record of an active flow
+        // stays.
         for _ in 0..3 {
             drop(pinned.take());
             let mut next = reopened(&pins);
@@ -318,7 +319,7 @@ fn a_controller_that_dies_in_any_phase_loses_no_record_and_moves_nothing_early()
             assert_eq!(recorded(&next), 1);
             pinned = Some(next);
         }
-        // A controller that lives finishes the transition.
+        // A controller that stays alive finishes the transition.
         let mut last = reopened(&pins);
         pass(&mut last, now);
         assert_eq!(owners(&last, "web"), before, "it waits a whole idle timeout anew");
@@ -341,7 +342,7 @@ fn a_change_in_the_middle_of_a_pass_keeps_its_services_in_transition() {
         match pinned.go_on(START).expect("a step") {
             Progress::Done { started, finished } => break (started, finished),
             Progress::Wait => {
-                // All was calm, and packets are waited for: now of all times.
+                // All was calm, and the pass waits for packets: a change at this moment is the worst case.
                 pinned.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
                 std::thread::sleep(Duration::from_millis(1));
             }

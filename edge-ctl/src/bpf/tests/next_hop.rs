@@ -6,7 +6,7 @@ use edge_common::forward::HopLook;
 
 use super::*;
 
-/// Two ways to a backend that differ in everything but the neighbour's address: a router that is on two VLANs.
+/// Two next hops of a backend that differ in everything but the neighbour's address: a router that is on two VLANs.
 const WAYS: [NextHopEntry; 2] = [
     NextHopEntry {
         egress: 2,
@@ -27,7 +27,7 @@ const WAYS: [NextHopEntry; 2] = [
 ];
 const CHANGES: usize = 200_000;
 
-/// The packet path's own code reads the mapped value beside the controller that changes it.
+/// The packet path's own code reads the mapped value while the controller changes it.
 #[test]
 fn what_is_read_of_a_next_hop_belongs_together() {
     let bpffs = Bpffs::mount();
@@ -54,7 +54,7 @@ fn what_is_read_of_a_next_hop_belongs_together() {
             }
             torn
         });
-        // On a busy machine whoever looks may not have begun when as many are made.
+        // On a busy machine the reader may not have started by the time that `CHANGES` are made.
         let changes = WAYS.iter().cycle().enumerate();
         for (_, way) in changes.take_while(|(made, _)| *made < CHANGES || (*made < 1_000 * CHANGES && !is_seen())) {
             pinned.set_next_hop(number, Some(*way)).expect("a backend");

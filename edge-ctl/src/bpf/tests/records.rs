@@ -14,8 +14,8 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
     set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
     pass(&mut pinned, START);
     let b0 = backend(&pinned, "one/b0");
-    // Four flows in slots that stay stable, two of them with a record that says nothing else than the owner; and one in a
-    // slot of the drained backend, which only a record keeps there once the slot has moved.
+    // Four flows in slots that stay stable, two of them with a redundant record; and one flow in a slot of the drained
+    // backend, which only a record keeps there after the handover.
     let mut ports = 1000u16..;
     let mut flow = |drained: bool| {
         let is_one = |port: &u16| (owners[slot(&pinned, key(*port, 80, protocol::TCP))] == b0) == drained;
@@ -28,7 +28,7 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
     record(&pins, kept.0, b0, now);
     record(&pins, silent.0, b0, now.saturating_sub(WAITS.expiry + Duration::from_secs(1)));
     record(&pins, kept_by_record.0, b0, now);
-    // Of nobody's service: known for as long as it might come back.
+    // A flow of no service: its record is kept until it expires, since the service may come back.
     record(&pins, key(1, 8080, protocol::TCP), b0, now);
     let [client, vip] = ["2001:db8::1", "2001:db8::2"].map(|address| address.parse().expect("an address"));
     let nobodys = FlowEnds { client, client_port: 1, vip, port: 5, protocol: protocol::TCP };
@@ -43,7 +43,7 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
     assert_eq!(pinned.transition(web).expect("under way").records, 2);
     assert_eq!(pinned.held(b0).expect("looked at").records, 3);
 
-    // Slots are handed over; the record of a flow that still sends stays, and keeps the service in transition.
+    // Slots are handed over; the record of an active flow stays, and keeps the service in transition.
     let late = now + IDLE_TIMEOUT + Duration::from_secs(2);
     record(&pins, kept_by_record.0, b0, late);
     pass(&mut pinned, late);
@@ -53,7 +53,7 @@ fn records_go_when_they_are_silent_or_needless_and_only_then() {
     assert_eq!(recorded(&pinned), 1);
     assert_eq!(pinned.held(b0).expect("looked at"), Held { slots: 0, records: 1 });
 
-    // It ends.
+    // The flow ends.
     let (_, done) = pass(&mut pinned, late + WAITS.expiry + Duration::from_secs(1));
     assert_eq!(done.iter().map(|one| one.service).collect::<Vec<_>>(), [web]);
     assert_eq!(recorded(&pinned), 0);
@@ -84,7 +84,7 @@ fn records_of_a_removed_service_belong_to_none() {
         assert_eq!([of("web"), of("s3")], records);
         assert_eq!(pinned.held(b0).expect("looked at").records, 5);
     }
-    // Nobody's are forgotten when their time is over, too.
+    // Expired records of no service are deleted, too.
     let image = plan(&pinned, &config());
     pinned.publish(&image).expect("published");
     let late = START + WAITS.expiry + Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Retired backends, and what becomes of their numbers.
+//! Retired backends, and the reuse of their numbers.
 
 use super::{
     flows::{finish_all, key, pass, record, stable},
@@ -110,7 +110,7 @@ fn whose_pool_is_gone_is_in_none_until_both_come_back() {
     publish(&mut pinned, &without_pool);
     assert_eq!(pool_number(&pinned, b0), u16::MAX);
     assert!(pinned.state(b0).has_all(State::ALIVE | State::RETIRED));
-    // Its death is its own matter: no service lists it, so it begins no transition.
+    // No service lists the retired backend, so its death begins no transition.
     let down = model_changed(&pinned, b0, Health::Down);
     pinned.set_state(b0, down, "no answer").expect("known");
     assert!(!pinned.state(b0).has_all(State::ALIVE) && pinned.state(b0).has_all(State::RETIRED));
@@ -137,7 +137,7 @@ fn a_publication_that_is_killed_before_its_store_changes_nothing() {
     pass(&mut pinned, START);
     let (state, before) = (pinned.state(b1), owners(&pinned, "web"));
 
-    // b1 comes back, and the controller dies when all but the store is done.
+    // b1 comes back, and the controller dies when everything but the store is done.
     let image = plan(&pinned, &config());
     pinned.write_new_numbers(&image).expect("written");
     pinned.write_bank(&image, pinned.maps.bank() ^ 1).expect("written");
@@ -147,7 +147,7 @@ fn a_publication_that_is_killed_before_its_store_changes_nothing() {
     assert_eq!(pinned.state(b1), state);
     assert_eq!(retired(&pinned), [b1]);
     assert_eq!(owners(&pinned, "web"), before);
-    // And the next attempt is as good as any.
+    // The next attempt succeeds.
     publish(&mut pinned, &config());
     assert_eq!(pinned.state(b1), plan::returned(state));
 }

@@ -1,4 +1,4 @@
-//! At which slots packets look: at those that a change concerns, and at no other for longer than it takes to find out.
+//! The slots that packets look at: only those that a change concerns, and no other for longer than it takes to find out.
 
 use edge_common::{
     abi::{FlowEnds, Service, SlotCell},
@@ -17,7 +17,7 @@ fn key_in_slot(pinned: &PinnedMaps, wanted: usize) -> FlowEnds {
     keys.into_iter().find(|key| slot(pinned, *key) == wanted).expect("there are many")
 }
 
-/// Of each slot of `web` whether packets look at it.
+/// The `look` flag of each slot of `web`.
 fn looked_at(pinned: &PinnedMaps) -> Vec<bool> {
     slots(pinned, "web").into_iter().map(|slot| slot.look != 0).collect()
 }
@@ -35,7 +35,7 @@ fn a_drain_concerns_the_slots_of_its_backend_once_the_others_were_seen_to_be_as_
     assert_eq!(looked_at(&pinned), its);
     assert!(pinned.in_transition(service_number(&pinned, "web")));
 
-    // It is enabled again before they are handed over.
+    // The backend is enabled again before its slots are handed over.
     set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
     assert!(!looked_at(&pinned).contains(&false));
     pass(&mut pinned, START + Duration::from_secs(1));
@@ -49,7 +49,7 @@ fn a_change_after_which_old_backends_live_says_when_it_was() {
     let mut pinned = stable(&bpffs.pins(), &config());
     let web = service_number(&pinned, "web");
     let service = |pinned: &PinnedMaps| pinned.maps.service(pinned.maps.bank(), web).expect("it is published");
-    // Whether it says so since it was last asked.
+    // Whether the service was marked as redirected since the last call.
     let said = |pinned: &PinnedMaps| {
         let at = service(pinned).redirected;
         let bank = pinned.maps.bank();
@@ -88,7 +88,7 @@ fn a_death_is_one_store_unless_it_takes_its_pool_with_it() {
     let b0 = backend(&pinned, "one/b0");
     let its: Vec<_> = owners(&pinned, "web").into_iter().map(|owner| owner == b0).collect();
     assert_eq!(looked_at(&pinned), its);
-    // Two are needed, and one is left: new flows of all slots go elsewhere.
+    // The pool needs two backends, and one is left: new flows of all slots go elsewhere.
     set(&mut pinned, "one/b1", Admin::Enabled, Health::Down);
     assert!(!looked_at(&pinned).contains(&false));
 }
@@ -102,7 +102,7 @@ fn a_record_keeps_its_slot_and_no_other() {
     let slot = owners(&pinned, "web").iter().position(|&owner| owner == b0).expect("it has some");
     set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
     pass(&mut pinned, START);
-    // A long flow that still sends when the slot has another owner.
+    // A long flow that is still active when its slot has another owner.
     let late = START + IDLE_TIMEOUT + Duration::from_secs(2);
     record(&pins, key_in_slot(&pinned, slot), b0, late);
     for _ in 0..3 {
@@ -112,7 +112,7 @@ fn a_record_keeps_its_slot_and_no_other() {
     let only: Vec<_> = (0..slots(&pinned, "web").len()).map(|at| at == slot).collect();
     assert_eq!(looked_at(&pinned), only);
     assert!(pinned.in_transition(web));
-    // It ends.
+    // The flow ends.
     pass(&mut pinned, late + IDLE_TIMEOUT + Duration::from_secs(2));
     assert!(!looked_at(&pinned).contains(&true));
     assert!(!pinned.in_transition(web));
@@ -145,7 +145,7 @@ fn an_hour_after_a_change_a_thousand_long_flows_keep_their_slots_and_no_more() {
     let looked = looked_at(&pinned).into_iter().filter(|look| *look).count();
     assert!(looked <= LONG && looked > LONG * 9 / 10, "{looked} of {SLOTS}");
     assert!(pinned.in_transition(web));
-    // They end.
+    // The flows end.
     for _ in 0..2 {
         pass(&mut pinned, now + IDLE_TIMEOUT);
     }
@@ -159,7 +159,7 @@ fn what_a_controller_did_not_come_to_is_done_by_the_next_look() {
     let mut pinned = stable(&bpffs.pins(), &config());
     let b0 = backend(&pinned, "one/b0");
     set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
-    // As if it had died in between.
+    // As if the controller had died in between.
     let record = pinned.snapshot().expect("readable").expect("published").service("web").expect("web").clone();
     for cell in (record.cell..).take((record.slots / SLOTS_PER_CELL) as usize) {
         let SlotCell(is) = pinned.maps.slots.read(cell).expect("in range");

@@ -1,4 +1,4 @@
-//! Where frames are taken: a list that changes while packets read it.
+//! Stations: a list that changes while packets read it.
 
 use edge_common::abi::{MAX_STATIONS, Mac, Station};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn they_outlive_a_publication_and_keep_their_order() {
     assert_eq!(stored(&pinned), many[..MAX_STATIONS]);
 }
 
-/// A reader beside the writer: whatever stays is there at each look.
+/// A reader beside the writer: a station that stays is found at each look.
 #[test]
 fn a_station_that_stays_is_never_away() {
     let bpffs = Bpffs::mount();
@@ -43,7 +43,7 @@ fn a_station_that_stays_is_never_away() {
             let looks = scope.spawn(|| {
                 let mut missed: Vec<Station> = Vec::new();
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    // As a packet does: each place once, from the first.
+                    // In the packet path's order: each place once, from the first.
                     let seen = reader.stations();
                     missed.extend(stay.iter().copied().filter(|station| !seen.contains(station)));
                 }
@@ -58,7 +58,7 @@ fn a_station_that_stays_is_never_away() {
     });
 }
 
-/// Up to 15 distinct numbers in any order: one place is free.
+/// Up to 15 distinct numbers in any order, so that one place stays free.
 fn permuted() -> impl Strategy<Value = Vec<u8>> {
     proptest::sample::subsequence((0..15).collect::<Vec<u8>>(), 0..15).prop_shuffle()
 }

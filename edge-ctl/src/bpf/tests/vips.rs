@@ -1,4 +1,4 @@
-//! Which VIPs are the host's: kept in the index, and over publications.
+//! Host VIPs: stored in the index and preserved by publications.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

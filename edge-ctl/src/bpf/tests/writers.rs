@@ -1,4 +1,4 @@
-//! Two writers of the same maps: the one that was there first sees what the other has changed.
+//! Two writers of the same maps: the first one notices what the other has changed.
 
 use std::cell::Cell;
 
@@ -22,7 +22,7 @@ fn a_plan_from_before_another_writers_publication_is_not_published() {
     let later = plan(&other, &config());
     other.publish(&later).expect("it is the next");
     let before = slept.snapshot().expect("readable");
-    // The same bank is active again, and only the count tells.
+    // The same bank is active again; only the count of editions differs.
     assert!(matches!(slept.publish(&image), Err(BpfError::Stale { planned: 2, published: 3 })));
     assert!(matches!(slept.still(&image), Err(BpfError::Stale { .. })));
     assert_eq!(slept.snapshot().expect("readable"), before);
@@ -90,7 +90,7 @@ fn counts_that_say_something_else_than_the_states_are_repaired() {
     let mut one = started(&pins, &config());
     assert_eq!(one.repair_counts().expect("readable"), Vec::<String>::new());
     let right = pool_counts(&one, "one");
-    // As a writer leaves it that is killed behind its first store.
+    // The state that a writer leaves if it is killed after its first store.
     let number = backend(&one, "one/b0");
     reopened(&pins).store_state(number, state(Admin::Disabled, Health::Unknown));
     assert_eq!(pool_counts(&one, "one"), right);
@@ -105,7 +105,7 @@ fn a_bank_that_another_program_has_written_into_is_noticed_and_published_anew() 
     let pins = bpffs.pins();
     let mut one = started(&pins, &config());
     assert!(!one.is_bank_damaged().expect("readable"));
-    // What changes within a generation is no damage.
+    // Changes within a generation are no damage.
     let web = service_number(&one, "web");
     set(&mut one, "one/b1", Admin::Drained, Health::Up);
     one.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
@@ -123,7 +123,7 @@ fn a_bank_that_another_program_has_written_into_is_noticed_and_published_anew() 
     let (bank, _) = one.maps.published().expect("published");
     assert_eq!(one.maps.service(bank, web).expect("in range").pool_count, 2);
 
-    // And what packets are told of the flow table.
+    // The head of the flow table is covered, too.
     let head = other.maps.flow_head.read(0).expect("a head");
     other.maps.flow_head.write(0, edge_common::abi::FlowHead { mask: 0, ..head }).expect("in range");
     assert!(one.is_bank_damaged().expect("readable"));

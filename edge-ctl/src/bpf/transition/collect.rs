@@ -1,4 +1,4 @@
-//! Flow records are read; needless ones are deleted, and the others counted.
+//! Reads the flow records: deletes needless ones and counts the others.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,13 +21,14 @@ use crate::bpf::{
     view::{Copies, Picker},
 };
 
-/// The records that were kept in one reading.
+/// The records that one reading has kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// By number. Records of no service, which are kept until their time is over since it may come back, are in none.
+    /// Number of records by service number. Records of no service are in no count; they are kept until they expire,
+    /// since the service may come back.
     services: Vec<u64>,
     backends: Vec<u64>,
-    /// Slots with records, by the number of the service: a bit for each.
+    /// Slots with records by service number, one bit per slot.
     slots: BTreeMap<u32, Vec<u64>>,
 }
 
@@ -40,13 +41,14 @@ impl Tally {
         self.backends.get(usize::from(number)).copied().unwrap_or_default()
     }
 
-    /// Whether a flow of the service's slot is recorded. The service is looked up once, since it is asked for each of its slots.
+    /// Whether a slot of the service has a record. The service is looked up once, since the result is called for each of
+    /// its slots.
     pub(super) fn is_recorded(&self, service: u32) -> impl Fn(u32) -> bool + use<'_> {
         let words = self.slots.get(&service).map_or(&[][..], Vec::as_slice);
         move |slot| words.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
     }
 
-    /// Whether there were none.
+    /// Whether the reading has kept no record.
     pub(super) const fn is_empty(&self) -> bool {
         self.backends.is_empty()
     }
@@ -64,7 +66,7 @@ impl Tally {
     }
 }
 
-/// One more at `number`.
+/// Adds one to the count of `number`.
 fn count(numbers: &mut Vec<u64>, number: usize) {
     if numbers.len() <= number {
         numbers.resize(number + 1, 0);
@@ -72,7 +74,7 @@ fn count(numbers: &mut Vec<u64>, number: usize) {
     numbers[number] += 1;
 }
 
-/// All destinations of a published bank.
+/// All destinations of the published bank.
 #[derive(Debug)]
 struct Destinations(HashMap<(IpAddr, u16, u8), Target>);
 
@@ -84,7 +86,7 @@ impl Destinations {
                 found.insert((vip, u16::from_be_bytes(port), protocol), target);
             }
         };
-        // What lies behind the mask is of an older generation.
+        // Entries past the mask belong to an older generation.
         let at = |mask: u32| (0..=mask).filter_map(move |n| position(bank, n));
         for entry in
             at(generation.index_mask_v4).filter_map(|at| maps.index_v4.read(at)).filter(|entry| entry.key.used == 1)
@@ -99,17 +101,17 @@ impl Destinations {
         Self(found)
     }
 
-    /// As a packet finds it: of the port, or else of all ports.
+    /// The target of a flow by the packet path's rule: the entry of its port, otherwise the entry of all ports.
     fn get(&self, ends: &FlowEnds) -> Option<Target> {
         let at = |port| self.0.get(&(ends.vip, port, ends.protocol)).copied();
         at(ends.port).or_else(|| at(0))
     }
 }
 
-/// Entries of the table that are read at once.
+/// Entries of the table that one step reads.
 const RUN: u32 = 1 << 15;
 
-/// The slot of a flow to `target`, as a packet finds it.
+/// The slot of a flow to `target`, by the packet path's rule.
 fn slot(key: &HashKey, target: Target, flow: &Flow) -> u32 {
     let prefix = target.affinity_prefix();
     let hash = match (flow.ends().client, prefix) {
@@ -121,12 +123,12 @@ fn slot(key: &HashKey, target: Target, flow: &Flow) -> u32 {
     hash.slot(target.slot_mask())
 }
 
-/// All records, read a run at a time.
+/// One reading of all records, a run at a time.
 #[derive(Debug)]
 pub(super) struct Reading {
     bank: u32,
     destinations: Destinations,
-    /// The next entry.
+    /// Number of the next entry.
     position: u32,
     tally: Tally,
     began: Duration,
@@ -143,12 +145,12 @@ impl Reading {
         }
     }
 
-    /// When the reading began.
+    /// Time at which the reading began.
     pub(super) const fn began(&self) -> Duration {
         self.began
     }
 
-    /// Reads a run more; true when it was the last one. `now` is the clock of the records.
+    /// Reads the next run; returns true after the last one. `now` is of the records' clock.
     pub(super) fn go_on(
         &mut self,
         maps: &Maps,
@@ -171,7 +173,7 @@ impl Reading {
                 || table.silent(&found) > expiry
                 || at.zip(service).is_some_and(|((_, slot), service)| {
                     let owner = Slots::of(maps, &service).owner(slot);
-                    // Found only where it matters: it takes longer than all the rest.
+                    // Found only where it matters: picking takes longer than all the rest.
                     let pick = if owner == backend { picker.pick(&service, slot) } else { None };
                     is_redundant(backend, owner, pick)
                 });
@@ -185,17 +187,17 @@ impl Reading {
         Ok(end == table.entries())
     }
 
-    /// Counts all records, and forgets none.
+    /// Counts all records and deletes none.
     pub(super) fn count(mut self, maps: &Maps) -> Result<Tally, BpfError> {
         for (flow, found) in FlowTable::new(maps, self.began)?.all() {
-            // Counting alone ends no look.
+            // Slot 0 for all: a mere count does not clear `look` in any slot.
             let service = self.destinations.get(&flow.ends()).map(|target| (target.service(), 0));
             self.tally.count(service, found.served.backend);
         }
         Ok(self.tally)
     }
 
-    /// What has been kept.
+    /// The tally of the reading.
     pub(super) fn finish(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }

@@ -25,39 +25,40 @@ use crate::{
 };
 
 impl PinnedMaps {
-    /// Whether the owner of a service's slot may be the wrong backend for a packet, or a flow of it recorded elsewhere.
+    /// Whether a service is in transition: a slot's owner may be the wrong backend for a packet, or a flow may be
+    /// recorded at another backend.
     pub(crate) fn in_transition(&self, service: u32) -> bool {
         self.transition_flag(self.maps.bank(), service).is_some_and(|flag| flag.load(Ordering::Acquire) != 0)
     }
 
-    /// Since when a service is in transition, and the first reason; empty while it is stable.
+    /// Since when a service is in transition, and the first reason; empty while the service is stable.
     pub(crate) fn transition_note(&self, service: u32) -> Note {
         self.maps.transitions.read(service).unwrap_or(note(0, ""))
     }
 
-    /// Flags the services as in transition, has packets look at all their slots, counts the change, and returns the services
+    /// Flags the services as in transition, sets `look` in all their slots, counts the change, and returns the services
     /// that were stable.
     ///
-    /// The caller makes its change after this; [`note_transitions`](Self::note_transitions) has time until after that.
+    /// The caller makes its change after this; [`note_transitions`](Self::note_transitions) may follow the change.
     pub(in crate::bpf) fn begin_transition(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.announce_change(services);
         self.look_at(services);
         were_stable
     }
 
-    /// The same for a death, which must not wait for the slots: packets look at a slot whose owner is dead in any case, and the
-    /// others' [`look_at`](Self::look_at) has time until after the change.
+    /// As [`begin_transition`](Self::begin_transition), but for a death, which must not wait for the slots: packets look
+    /// at a slot whose owner is dead anyway, and [`look_at`](Self::look_at) for the other slots may follow the change.
     pub(in crate::bpf) fn announce_change(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.raise_flags(services);
         self.handover.count_change(services);
         were_stable
     }
 
-    /// Has packets look at all slots of the services.
+    /// Sets `look` in all slots of the services.
     pub(in crate::bpf) fn look_at(&mut self, services: &[u32]) {
         let bank = self.maps.bank();
         for &number in services {
-            // Those whose look never ended are looked at already.
+            // If no `look` was cleared since the last time, all are still set.
             if !self.handover.is_looked_at(number)
                 && let Some(service) = self.maps.service(bank, number)
             {
@@ -67,12 +68,12 @@ impl PinnedMaps {
         }
     }
 
-    /// Counts the flags up, and returns the services that were stable.
+    /// Increments the flags and returns the services that were stable.
     pub(in crate::bpf) fn raise_flags(&mut self, services: &[u32]) -> Vec<u32> {
         let bank = self.maps.bank();
         let mut were_stable = Vec::new();
         for &service in services {
-            // 1 is the packet path's.
+            // The value 1 is reserved for the packet path.
             let raised = |flag: u32| flag.checked_add(1).unwrap_or(2).max(2);
             let flag = self.transition_flag(bank, service);
             let before = flag.and_then(|flag| {
@@ -87,8 +88,9 @@ impl PinnedMaps {
         were_stable
     }
 
-    /// Notes in services of a bank that their new flows are sent elsewhere now, before they are, by a change after which their old
-    /// backends live ([`Service::redirected`]). Not at each step of a return by shares: that would be all the time.
+    /// Records the time at which services start to send new flows elsewhere ([`Service::redirected`]), before a change
+    /// after which the old backends stay alive. A return by shares does not do so at each step: services would be marked
+    /// all the time.
     pub(in crate::bpf) fn note_redirection(&self, bank: u32, services: &[u32]) {
         let now = u64::try_from(monotonic_time().as_nanos()).map_or(0, units).max(1);
         let word = |service| self.maps.services.atomic_u32(position(bank, service)?, offset_of!(Service, redirected));
@@ -97,8 +99,8 @@ impl PinnedMaps {
         }
     }
 
-    /// Whether another writer has changed something about the service since this controller last looked. Its changes are
-    /// counted: as several, of which more than one may have been.
+    /// Detects changes to the service by other writers since this controller last looked. A detected change counts as
+    /// several, since there may have been more than one.
     pub(in crate::bpf) fn heed_others(&mut self, service: u32) {
         let flag = self.transition_flag(self.maps.bank(), service).map(|flag| flag.load(Ordering::Acquire));
         if let Some(flag) = flag {
@@ -106,19 +108,19 @@ impl PinnedMaps {
         }
     }
 
-    /// Notes since when the services are in transition, and why.
+    /// Writes since when and why the services are in transition.
     pub(in crate::bpf) fn note_transitions(&self, services: &[u32], why: &str) {
         for &service in services {
-            // The note is for people: a service beyond the map goes without.
+            // The note is only displayed: a service past the end of the map has none.
             let _past_the_end = self.maps.transitions.write(service, note(boot_ms(), why));
         }
     }
 
-    /// Flags a service as stable, if nobody else has changed anything about it. Its owners are its picks, it has no records,
-    /// and every packet that saw another state has left the packet path.
+    /// Flags a service as stable unless another writer has changed it. The caller ensures that its owners are its picks,
+    /// that it has no records, and that every packet that saw another state has left the packet path.
     pub(in crate::bpf) fn end_transition(&mut self, service: u32) -> bool {
-        // A stable service's note is never read. It is cleared first: the packet path may begin the next transition, and
-        // must not find this one's note.
+        // A stable service's note is never read. The note is cleared first: the packet path may begin the next
+        // transition, which must not inherit it.
         let before = self.transition_note(service);
         let _past_the_end = self.maps.transitions.write(service, note(0, ""));
         let (flag, known) = (self.transition_flag(self.maps.bank(), service), self.handover.flag(service));
@@ -131,7 +133,7 @@ impl PinnedMaps {
         ended
     }
 
-    /// The services of the published generation that list the pool. Services that were removed may be among them.
+    /// The services of the published generation that list the pool. Removed services may be among them.
     pub(in crate::bpf) fn services_of(&self, pool: u16) -> Vec<u32> {
         let bank = self.maps.bank();
         let lists =
@@ -141,7 +143,7 @@ impl PinnedMaps {
             .collect()
     }
 
-    /// The published snapshot, read once in a generation.
+    /// The published snapshot, read once per generation.
     pub(in crate::bpf) fn known(&mut self) -> Result<Arc<Snapshot>, BpfError> {
         let (_, generation) = self.maps.published().ok_or(BpfError::Unpublished)?;
         match &self.known {

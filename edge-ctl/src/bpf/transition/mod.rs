@@ -1,4 +1,4 @@
-//! Services in transition: flagged before a change, reconciled until each slot's owner is its pick, and stable again.
+//! Services in transition: flagged before a change, reconciled until each slot's owner is its pick, then stable again.
 
 mod progress;
 mod flag;

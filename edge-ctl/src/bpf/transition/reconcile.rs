@@ -7,9 +7,9 @@
 //!                         -> read the records again: still none, and no change since the look: it is stable
 //! ```
 //!
-//! The caller does other work between two steps. A change in the middle of a pass makes all picks be found anew, and the
-//! services that it concerns stay in transition in this pass. The work of a controller that dies is done by the next one,
-//! which knows nothing and waits a whole idle timeout.
+//! The caller does other work between two steps. After a change in the middle of a pass all picks are found anew, and
+//! the services concerned stay in transition for this pass. If a controller dies, its successor continues the work; it
+//! has no timers, and so waits a whole idle timeout.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -30,24 +30,24 @@ use crate::bpf::{
     view::{Copies, Picker},
 };
 
-/// Slots of work in a step, as much as takes some milliseconds: to look at a slot is one, to pick for it several.
+/// Work of one step in slots, some milliseconds' worth: looking at a slot counts as one, picking for it as several.
 const STEP: u32 = 1 << 17;
-/// How much longer it takes to pick for a slot than to look at it.
+/// Cost of picking for a slot, relative to looking at it.
 const PICK: u32 = 16;
-/// Records are read again after this many times as long as it took.
+/// Pause between two readings of the records, as a multiple of the duration of a reading.
 const PAUSE: u32 = 9;
 
-/// What this controller knows of services in transition, and how far its pass has come.
+/// This controller's state of the services in transition, and of its pass.
 #[derive(Debug, Default)]
 pub(in crate::bpf) struct Handover {
-    /// By number.
+    /// By service number.
     pub(super) services: BTreeMap<u32, ServiceTransition>,
     /// Counts changes of states, failovers and generations.
     change: u64,
     pass: Option<Pass>,
     picks: Picks,
     copies: Option<(u64, Copies)>,
-    /// What the last reading of the records has counted; `None` before the first.
+    /// Result of the last reading of the records; `None` before the first.
     pub(super) tally: Option<Tally>,
     /// When records may be read again.
     next_reading: Duration,
@@ -64,16 +64,16 @@ struct Pass {
 
 #[derive(Debug)]
 enum Stage {
-    /// At these services, the last one first.
+    /// Looks at these services, the last one first.
     Look(Vec<u32>),
     Read(Box<Reading>),
     Wait(thread::JoinHandle<()>),
-    /// Records are read once more, after the wait.
+    /// Reads the records once more after the wait.
     Confirm(Box<Reading>),
 }
 
 impl Handover {
-    /// One change, which concerns these services.
+    /// Counts a change that concerns these services.
     pub(in crate::bpf) fn count_change(&mut self, services: &[u32]) {
         self.change += 1;
         for number in services {
@@ -83,7 +83,7 @@ impl Handover {
         }
     }
 
-    /// This controller has counted the flag of a service up.
+    /// Notes that this controller has incremented the flag of a service from `before` to `after`.
     pub(in crate::bpf) fn raised(&mut self, service: u32, before: u32, after: u32) {
         if let Some(transition) = self.services.get_mut(&service)
             && transition.flag.is_none_or(|known| known == before)
@@ -92,7 +92,7 @@ impl Handover {
         }
     }
 
-    /// The flag of a service is this now. What this controller has not done is a change of another writer's.
+    /// Compares a service's flag with its last known value. A difference is another writer's change.
     pub(in crate::bpf) fn heed(&mut self, service: u32, flag: u32) {
         let Some(transition) = self.services.get_mut(&service) else { return };
         let known = transition.flag.replace(flag);
@@ -103,12 +103,12 @@ impl Handover {
         }
     }
 
-    /// Whether packets look at all slots of a service, as far as this controller knows.
+    /// Whether `look` is set in all slots of a service, as far as this controller knows.
     pub(in crate::bpf) fn is_looked_at(&self, service: u32) -> bool {
         self.services.get(&service).is_some_and(|transition| transition.looked_at)
     }
 
-    /// Packets look at all slots of the service.
+    /// Notes that `look` is set in all slots of the service.
     pub(in crate::bpf) fn looked_at(&mut self, service: u32) {
         self.services.entry(service).or_default().looked_at = true;
     }
@@ -118,7 +118,8 @@ impl Handover {
         self.services.get(&service)?.flag
     }
 
-    /// Another generation is published: a change for all services, and the pass over the one before is dropped.
+    /// Notes that another generation was published: a change for all services, which ends the pass over the previous
+    /// generation.
     pub(in crate::bpf) fn published(&mut self) {
         self.change += 1;
         self.pass = None;
@@ -139,8 +140,7 @@ impl Handover {
 }
 
 impl PinnedMaps {
-    /// Begins a pass over the services in transition; `waits` are those of all services. A pass that has not ended goes
-    /// on.
+    /// Begins a pass over the services in transition, unless a pass is under way; `waits` are those of all services.
     pub(crate) fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError> {
         if self.handover.pass.is_some() {
             return Ok(());
@@ -155,7 +155,7 @@ impl PinnedMaps {
         if services.is_empty() && handover.tally.as_ref().is_some_and(Tally::is_empty) {
             return Ok(());
         }
-        // Services that are alike stand one after the other, so that they share their picks.
+        // Sorted so that services that are alike are neighbours and share their picks.
         services.sort_by_key(|(number, service)| (service.pools, service.failover, service.when_exhausted, *number));
         let services: Vec<_> = services.into_iter().map(|(number, _)| number).collect();
         for number in &services {
@@ -175,10 +175,10 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// Does a few milliseconds' work of the pass. `now` is `CLOCK_MONOTONIC`, the clock of flow records.
+    /// Does a few milliseconds' work of the pass. `now` is of `CLOCK_MONOTONIC`, the clock of flow records.
     ///
     /// # Errors
-    /// The pass ends with it; the next one begins anew.
+    /// An error ends the pass; the next pass begins anew.
     pub(crate) fn go_on(&mut self, now: Duration) -> Result<Progress, BpfError> {
         let Some(mut pass) = self.handover.pass.take() else { return Ok(Progress::Idle) };
         Ok(match self.step(&mut pass, now)? {
@@ -213,8 +213,8 @@ impl PinnedMaps {
         }
     }
 
-    /// Looks at as many services as a step has time for, at least at one, or at a part of its picks. Returns whether all
-    /// were looked at.
+    /// Looks at services for the duration of a step, at least at one, or makes a part of its picks. Returns whether all
+    /// services were looked at.
     fn look_on(&mut self, pass: &mut Pass, now: Duration) -> bool {
         let mut work = 0;
         while work < STEP {
@@ -249,7 +249,7 @@ impl PinnedMaps {
         false
     }
 
-    /// Reads a run of records more, and decides how the pass goes on after the last one.
+    /// Reads the next run of records, and decides after the last run how the pass continues.
     fn read_on(&mut self, pass: &mut Pass, now: Duration) -> Result<Progress, BpfError> {
         let handover = &mut self.handover;
         let copies = Handover::copies(&mut handover.copies, handover.change, &self.maps, pass);
@@ -260,7 +260,7 @@ impl PinnedMaps {
         handover.next_reading = now + now.saturating_sub(reading.began()) * PAUSE;
         let tally = handover.tally.insert(reading.finish());
         let calm = handover.services.iter().filter(|(number, transition)| {
-            // Nothing was left of it when it was looked at, nothing has changed since, and it has no record.
+            // No slot differed at the last look, nothing has changed since, and the service has no record.
             transition.is_calm() && tally.of_service(**number) == 0
         });
         let calm: Vec<_> = calm.map(|(number, _)| *number).collect();
@@ -271,14 +271,14 @@ impl PinnedMaps {
         }
         if let Stage::Read(_) = pass.stage {
             let at_once = |_| {
-                // Without a thread of its own the wait takes its time here.
+                // If no thread can be started, this one waits.
                 sys::wait_for_packets();
                 Stage::Confirm(Box::new(Reading::new(&self.maps, pass.bank, &pass.generation, now)))
             };
             pass.stage = thread::Builder::new().spawn(sys::wait_for_packets).map_or_else(at_once, Stage::Wait);
             return Ok(Progress::Wait);
         }
-        // No flow of these slots was recorded before, and none can be now: packets that saw another pick have left.
+        // These slots had no record, and can have none now: packets that saw another pick have left.
         for (number, transition) in &mut handover.services {
             if let Some(service) = self.maps.service(pass.bank, *number) {
                 transition.end_looks(&Slots::of(&self.maps, &service), tally.is_recorded(*number));

@@ -1,4 +1,4 @@
-//! What is known of services in transition, for `status`.
+//! Report on services in transition, for `status`.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::bpf::{
 };
 
 impl PinnedMaps {
-    /// Looks at everything once and changes nothing: [`transition`](Self::transition) and [`held`](Self::held) then know
-    /// what the maps show without a daemon. Needs no lock.
+    /// Looks at all services once and changes nothing, so that [`transition`](Self::transition) and [`held`](Self::held)
+    /// can report what the maps show without a daemon. Needs no lock.
     pub(crate) fn survey(&mut self) -> Result<(), BpfError> {
         let Some((bank, generation)) = self.maps.published() else { return Ok(()) };
         let known = self.known()?;
@@ -43,7 +43,7 @@ impl PinnedMaps {
         Ok(())
     }
 
-    /// What is under way in a service; `None` when it is stable.
+    /// Progress of a service in transition; `None` if the service is stable.
     pub(crate) fn transition(&self, service: u32) -> Option<Transition> {
         if !self.in_transition(service) {
             return None;
@@ -62,11 +62,12 @@ impl PinnedMaps {
         })
     }
 
-    /// How many slots and records name a backend that takes no new flows, as of the last looks; `None` before the first.
+    /// Number of slots and records that name a backend without new flows, as of the last looks; `None` before the first
+    /// look.
     pub(crate) fn held(&self, backend: BackendNumber) -> Option<Held> {
         let records = self.handover.tally.as_ref()?.of_backend(backend);
         let mut slots = 0;
-        // The owner of a stable service's slot takes its new flows, so it is no retired backend.
+        // Stable services are left out: the owner of a stable slot takes its new flows, so it is not retired.
         for looked in self.handover.services.values() {
             let owned = looked.last()?.owned.iter().find(|(number, _)| *number == backend);
             slots += owned.map_or(0, |(_, slots)| u64::from(*slots));

@@ -1,4 +1,4 @@
-//! One service in transition: a look at its slots, and what is known from the last one.
+//! One service in transition: a look at its slots, and the result of the last look.
 
 use std::{mem, time::Duration};
 
@@ -10,44 +10,44 @@ use edge_common::{
 use super::progress::Waits;
 use crate::bpf::slots::Slots;
 
-/// A service in which slots differ is looked at as often as this if nothing changes, so that `status` stays fresh.
+/// Interval of looks at a service with differing slots if nothing changes, so that `status` stays fresh.
 const REPEAT: Duration = Duration::from_secs(10);
 
-/// What is known of a service in transition.
+/// State of a service in transition.
 #[derive(Debug, Default)]
 pub(super) struct ServiceTransition {
     /// Timers of the slots, with the owners and the idle timeout that they are for; `None` while no slot differs.
     timers: Option<(u32, Duration, SlotTimers)>,
     /// Changes since the last look.
     changes: u32,
-    /// The flag of the service as this controller last saw it; `None` before the first look at it.
+    /// The service's flag as last seen by this controller; `None` before the first look.
     pub(super) flag: Option<u32>,
     last: Option<LastLook>,
-    /// Slots that were handed over.
+    /// Slots handed over so far.
     pub(super) moved: u64,
-    /// Whether slots were seen to differ.
+    /// Whether any slot has differed so far.
     pub(super) started: bool,
-    /// Whether packets look at all of its slots.
+    /// Whether `look` is set in all slots of the service.
     pub(super) looked_at: bool,
 }
 
-/// What a look has found.
+/// Result of a look at all slots.
 #[derive(Clone, Debug)]
 pub(super) struct LastLook {
     at: Duration,
-    /// Slots that differ and have not moved.
+    /// Slots that differ and were not handed over.
     pub(super) differing: u32,
-    /// Whether no slot differed, not even one that has moved.
+    /// Whether no slot differed, including those that were handed over during the look.
     calm: bool,
-    /// By slot: its owner where that was its pick, and packets may go by it alone once no flow of the slot is recorded; 0: not
-    /// so, or they do.
+    /// By slot: the owner, if it was also the pick and `look` was set, so that `look` can be cleared once the slot has
+    /// no record; otherwise 0.
     ending: Vec<BackendNumber>,
-    /// How long from then until the first and the last of these slots move.
+    /// Time from the look until the first and the last of the differing slots are handed over.
     pub(super) next: Option<Duration>,
     pub(super) last: Option<Duration>,
-    /// The same moment of `CLOCK_BOOTTIME`.
+    /// The time of the look, of `CLOCK_BOOTTIME`.
     pub(super) boot: Duration,
-    /// How many slots each backend owned, those that have moved with their new ones.
+    /// Number of slots of each owner, with handovers of the look included.
     pub(super) owned: Vec<(BackendNumber, u32)>,
 }
 
@@ -56,10 +56,11 @@ impl ServiceTransition {
         self.changes = self.changes.saturating_add(1);
     }
 
-    /// Whether a look would see anything new. Nothing but a change, or the time that a slot has waited, makes slots move.
+    /// Whether another look could find anything new: slots move only after a change, or once they have waited long
+    /// enough.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         let Some(LastLook { at, differing, calm, next, .. }) = &self.last else { return true };
-        // That slots which have moved are calm is for the next look to see.
+        // After a look that handed slots over, the next look has to confirm that all is calm.
         let waits = if *differing == 0 { Duration::ZERO } else { next.unwrap_or(REPEAT).min(REPEAT) };
         self.changes > 0 || (!calm && now >= *at + waits)
     }
@@ -69,24 +70,24 @@ impl ServiceTransition {
         self.changes == 0 && self.last.as_ref().is_some_and(|last| last.calm)
     }
 
-    /// Slots in which packets may go by the owner alone once no flow is recorded, each with its owner; none after a change.
+    /// Slots in which `look` can be cleared once they have no record, each with its owner; none after a change.
     fn ending(&self) -> impl Iterator<Item = (u32, BackendNumber)> {
         let last = self.last.as_ref().filter(|_| self.changes == 0);
         let slots = last.into_iter().flat_map(|last| (0..).zip(last.ending.iter().copied()));
         slots.filter(|(_, owner)| *owner != 0)
     }
 
-    /// Whether there is one of these without a record.
+    /// Whether one of these slots has no record.
     pub(super) fn may_end_a_look(&self, is_recorded: impl Fn(u32) -> bool) -> bool {
         self.ending().any(|(slot, _)| !is_recorded(slot))
     }
 
-    /// Ends the look at those without a record.
+    /// Clears `look` in those of these slots that have no record.
     pub(super) fn end_looks(&mut self, slots: &Slots<'_>, is_recorded: impl Fn(u32) -> bool) {
         let free: Vec<_> = self.ending().filter(|(slot, _)| !is_recorded(*slot)).collect();
         let Some(last) = &mut self.last else { return };
         for (slot, owner) in free {
-            // Where it can't be, somebody has changed it: the next look finds out.
+            // If this fails, the slot has changed, and the next look will see it.
             if slots.end_look(slot, owner) {
                 last.ending[slot as usize] = 0;
                 self.looked_at = false;
@@ -98,7 +99,7 @@ impl ServiceTransition {
         self.last.as_ref()
     }
 
-    /// Counts what differs, for a caller that changes nothing: no owner is moved, and nothing remembered.
+    /// Counts the differing slots, for a caller that changes nothing: no slot is handed over, and no timer started.
     pub(super) fn survey(slots: &Slots<'_>, picks: &[BackendNumber], boot: Duration) -> Self {
         let (mut owned, mut differing) = (Vec::new(), 0);
         for (slot, &pick) in (0..).zip(picks) {
@@ -120,7 +121,8 @@ impl ServiceTransition {
         Self { last: Some(last), ..Self::default() }
     }
 
-    /// Looks at all slots, and moves those whose time has come. Returns whether slots differ that did not before.
+    /// Looks at all slots and hands over those that have waited long enough. Returns whether slots differ for the first
+    /// time.
     pub(super) fn look(
         &mut self,
         service: &Service,
@@ -145,7 +147,7 @@ impl ServiceTransition {
             let slot = slots.get(number);
             count(&mut owned, slot.owner, 1);
             if slot.owner != pick && slot.look == 0 {
-                // Who made the change did not come to it.
+                // The writer that made the change did not get to this slot.
                 slots.look(number);
             }
             ending.push(if slot.owner == pick && slot.look != 0 { pick } else { 0 });
@@ -154,7 +156,7 @@ impl ServiceTransition {
         });
         let look = timers.reconcile(now, changes, seen);
         for to_move in &look.moves {
-            // Where a flow found no room since the look, the slot is not to move yet.
+            // A slot with a failed insert since the look is not to be handed over yet.
             if !slots.change(to_move.slot, to_move.from, to_move.to) {
                 continue;
             }
@@ -180,7 +182,7 @@ impl ServiceTransition {
     }
 }
 
-/// Counts `more` slots of a backend.
+/// Adds `more` to a backend's number of slots.
 fn count(owned: &mut Vec<u32>, backend: BackendNumber, more: i32) {
     let at = usize::from(backend);
     if owned.len() <= at {
