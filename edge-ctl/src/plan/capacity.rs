@@ -1,4 +1,4 @@
-//! How large the maps are made, from what the configuration allows.
+//! Sizes of the maps, derived from the configuration.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub(crate) struct Capacity {
     pub flows: u32,
     /// Entries of the table of translated flows, a power of two.
     pub nat_flows: u32,
-    /// Ports of translated sources: the entries' places follow from them. `None`: nothing is translated.
+    /// Port range of translated sources, from which the entries' places follow. `None` if nothing is translated.
     pub nat_ports: Option<NatPorts>,
     /// Fragmented packets of each IP version.
     pub fragments: u32,
@@ -38,18 +38,19 @@ pub(crate) struct Capacity {
     pub history: u32,
 }
 
-/// Bytes that the kernel keeps with an element of a hash table, and with a bucket, of which there are as many.
+/// Kernel overhead of an element of a hash table, and of a bucket, in bytes. A table has as many buckets as elements.
 const HASH_ELEMENT: u32 = 48;
 const HASH_BUCKET: u32 = 16;
 
-/// Of a table that nobody uses.
+/// Entries of a table of translated flows that is not used.
 const LEAST_NAT_FLOWS: u32 = 16;
 
 /// Backend numbers are 16 bits wide.
 const MOST_BACKENDS: u32 = 1 << 16;
 
 impl Capacity {
-    /// Room for every configuration within the limits of `config`, and with half as many slots more, to follow any other.
+    /// Room for every configuration within the limits of `config`, and for half as many slots more, so that any other
+    /// such configuration can follow it.
     ///
     /// Numbers and cells of one generation may not be written while the one before may still be read, so there is room
     /// for two.
@@ -58,7 +59,8 @@ impl Capacity {
         let services = limits.services.max(1).saturating_mul(2);
         let pools = limits.pools.clamp(1, 1 << 15) * 2;
         let backends = limits.backends.saturating_mul(2).saturating_add(1).min(MOST_BACKENDS);
-        // Two-choice hashing fills a quarter without trouble; the second half of the room is for a set of keys that it does not.
+        // Two-choice hashing fills a quarter without trouble; the second half of the room is a reserve for unlucky sets
+        // of keys.
         let index = limits.destinations.clamp(1, 1 << 24).saturating_mul(8).next_power_of_two();
         let slots = config.services.iter().map(|service| service.slots).fold(0, u32::saturating_add);
         let tables = table_sizes(config).into_iter().fold(0, u32::saturating_add);
@@ -67,7 +69,7 @@ impl Capacity {
             (u64::from(limits.backends) * 512 + u64::from(limits.pools + limits.services) * 512 + (64 << 10))
                 .saturating_add(config.text.len() as u64 * 4)
                 .div_ceil(SNAPSHOT_PAGE as u64);
-        // Ten texts that fill the limits, packed to less than half.
+        // Ten texts that fill the limits, compressed to less than half.
         let text = (u64::from(limits.backends) * 96 + u64::from(limits.pools + limits.services) * 256 + (4 << 10))
             .max(config.text.len() as u64 * 2);
         let history = (text * 4 + (64 << 10)).div_ceil(SNAPSHOT_PAGE as u64);
@@ -93,8 +95,8 @@ impl Capacity {
 }
 
 impl Capacity {
-    /// Whether a configuration that translates may have these maps: no range of ports has as few entries as a table that nobody
-    /// uses.
+    /// Whether a configuration that translates may use these maps: every port range needs more entries than an unused
+    /// table has.
     pub(crate) const fn translates(&self) -> bool {
         self.nat_flows > LEAST_NAT_FLOWS
     }
@@ -122,7 +124,7 @@ impl Capacity {
         let bytes = |map: MapSpec| {
             let entry = match map.kind {
                 MapKind::Shared | MapKind::PerCpu => map.value.next_multiple_of(8),
-                // What the kernel has with each element, and its bucket; `htab_map_mem_usage` counts likewise.
+                // Overhead of an element and of its bucket; `htab_map_mem_usage` counts the same way.
                 MapKind::Lru => {
                     map.key.next_multiple_of(8) + map.value.next_multiple_of(8) + HASH_ELEMENT + HASH_BUCKET
                 }
@@ -132,7 +134,7 @@ impl Capacity {
         MAPS.into_iter().map(bytes).sum()
     }
 
-    /// Whether a size that the configuration names is another one; those that it does not name follow from it.
+    /// Whether a size that the configuration names differs from these; sizes without a name follow from the named ones.
     pub(crate) fn is_other_than_named(&self, config: &Config) -> bool {
         let sizes = self.sizes().into_iter().zip(Self::of(config).sizes());
         let other_ports =
@@ -140,7 +142,7 @@ impl Capacity {
         other_ports || sizes.zip(config.limits.is_named()).any(|((has, wanted), named)| named && has != wanted)
     }
 
-    /// Sizes by the name that docs/config.md has for them.
+    /// Sizes by their names in docs/config.md.
     pub(crate) const fn sizes(&self) -> [(&'static str, u32); 7] {
         [
             ("services", self.services / 2),
@@ -154,13 +156,12 @@ impl Capacity {
     }
 }
 
-/// Slots for which there is room where `slots` are configured: for two generations of half as many more, and of two default
-/// services at least.
+/// Room for slots if `slots` are configured: two generations of half as many more, and at least of two default services.
 fn room(slots: u32) -> u32 {
     slots.max(2 * DEFAULT_SLOTS).saturating_mul(3)
 }
 
-/// The numbers of slots that each pool has a candidate table for: those of the services that use it, each a bit.
+/// The table sizes of each pool: the numbers of slots of the services that use it, one bit each.
 pub(super) fn table_sizes(config: &Config) -> Vec<u32> {
     let mut sizes = vec![0; config.pools.len()];
     for service in &config.services {
@@ -169,7 +170,7 @@ pub(super) fn table_sizes(config: &Config) -> Vec<u32> {
     sizes
 }
 
-/// Cells that the server numbers of all services take.
+/// Cells of the server numbers of all services.
 fn server_cells(config: &Config) -> u32 {
     let routed = config.services.iter().filter(|service| service.quic_cid.is_some());
     let backends = |service: &Service| service.pools.iter().map(|at| config.pools[*at].backends.len()).sum::<usize>();

@@ -1,4 +1,4 @@
-//! Why there is no room for a configuration, and what to do about it.
+//! Reasons why a configuration does not fit into the maps, and the remedies.
 
 use thiserror::Error;
 
@@ -16,7 +16,7 @@ pub(crate) enum PlanError {
         unit: &'static str,
         has: u32,
         needs: u32,
-        /// Of those needed: how many are backends that were removed, whose numbers come free by themselves.
+        /// Removed backends among the needed entries; their numbers are freed in time.
         retired: usize,
     },
     #[error(
@@ -34,7 +34,7 @@ pub(crate) enum PlanError {
 }
 
 impl PlanError {
-    /// Some of the numbers that there is no room for will be free by and by.
+    /// Adds the number of removed backends, whose numbers will be freed in time.
     pub(super) fn with_retired(self, backends: usize) -> Self {
         match self {
             Self::Full { map, unit, has, needs, .. } => Self::Full { map, unit, has, needs, retired: backends },
@@ -43,7 +43,7 @@ impl PlanError {
     }
 }
 
-/// The way out that costs nothing but time.
+/// The remedy that costs nothing but time.
 fn wait(retired: usize) -> String {
     match retired {
         0 => String::new(),

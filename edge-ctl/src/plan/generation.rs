@@ -1,4 +1,4 @@
-//! Planning: a configuration and what was published before it, into what to write where.
+//! Planning: turns a configuration and the previous generation into an image of what to write where.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,13 +16,13 @@ use crate::config::{Config, Ports, Range};
 
 /// Plans the publication of `config` into maps of `capacity`, after `previous`.
 ///
-/// Numbers are kept by name, and a backend's also by address: what belongs to the old address must not follow it.
-/// Numbers and cells that the previous generation uses are not given anew. A backend that is removed from the configuration keeps
-/// its number in the generation after it, and then for as long as an owner or a record names it; if it comes back by then,
-/// it has it again.
+/// Numbers are kept by name, and a backend's also by address: state of the old address must not follow to a new one.
+/// Numbers and cells that the previous generation uses are not reassigned. A backend that is removed from the
+/// configuration keeps its number in the generation after it, and then for as long as an owner or a record names it; if
+/// it comes back in this time, it gets that number again.
 ///
 /// # Errors
-/// When the configuration does not fit; nothing needs to be undone.
+/// If the configuration does not fit; nothing needs to be undone.
 pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previous<'_>>) -> Result<Image, PlanError> {
     let mut image = Image {
         after: previous.map_or(Edition::default(), |previous| previous.edition),
@@ -87,7 +87,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         records_per_second: config.limits.flows_per_second,
         answers_per_second: config.limits.answers,
         first_fragments_per_second: config.limits.first_fragments_per_second,
-        // The controller's, who knows the interfaces.
+        // The controller fills these in: it knows the interfaces.
         stations: Generation::default().stations,
         vip_other: config.vip_other as u32,
         vip_bits: vip_bits(config.vips().chain(config.nat.sources().filter(|_| config.limits.nat_flows.is_some()))),
@@ -100,8 +100,8 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
     Ok(image)
 }
 
-/// For how long the flow table keeps flows that are silent, by how they are tracked: as long as the service that keeps them for
-/// longest. The controller forgets those of others before.
+/// Idle timeouts of the flow table by tracking class: the longest of all services in that class. The controller deletes
+/// the records of the other services earlier.
 fn timeouts(config: &Config) -> Timeouts {
     let ports = || config.services.iter().flat_map(|service| &service.ports).filter(|ports| !ports.translated);
     let timeouts = |tracking| {
@@ -112,7 +112,7 @@ fn timeouts(config: &Config) -> Timeouts {
     all.fold(Timeouts::STANDARD, |all, (class, timeouts)| all.with(class, timeouts))
 }
 
-/// Whether translated flows have their places: those follow from the ports.
+/// Checks that the maps have the entries of translated flows for the configured ports.
 fn check_nat(config: &Config, capacity: &Capacity) -> Result<(), PlanError> {
     if config.limits.nat_flows.is_none() {
         return Ok(());
@@ -127,7 +127,7 @@ fn check_nat(config: &Config, capacity: &Capacity) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// What packets need to know of translated flows.
+/// The plan of translated flows; `None` if nothing is translated.
 fn nat(config: &Config) -> Option<NatPlan> {
     config.limits.nat_flows?;
     let ports = || config.services.iter().flat_map(|service| &service.ports).filter(|ports| ports.translated);

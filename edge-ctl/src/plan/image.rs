@@ -1,4 +1,4 @@
-//! All that a generation writes, and what it is planned after.
+//! The complete content of a generation, and the state that it was planned after.
 
 use std::net::IpAddr;
 
@@ -9,54 +9,54 @@ use edge_common::abi::{
 use super::{PlanError, Snapshot};
 use crate::config::NatPorts;
 
-/// What was published before, and what has become of it since.
+/// The published generation and its present state.
 #[derive(Clone, Copy)]
 pub(crate) struct Previous<'a> {
     pub snapshot: &'a Snapshot,
-    /// What was published when this was looked at, and how often anything was changed that a plan rests on.
+    /// The edition at the time of planning.
     pub edition: Edition,
     pub state: &'a dyn Fn(BackendNumber) -> State,
-    /// By service number.
+    /// Failover by service number.
     pub failover: &'a dyn Fn(u32) -> Failover,
     /// Whether a slot's owner or a flow record names the backend.
     pub in_use: &'a dyn Fn(BackendNumber) -> bool,
 }
 
-/// The first word of `PUBLISHED`: the active bank, and a count.
+/// The first word of `PUBLISHED`: the active bank, and a count of the changes that make a plan stale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edition(pub u64);
 
-/// All that a new generation writes, and where. Nothing in it touches what the previous generation reads, but the owners
-/// of services that stay.
+/// The complete content of a new generation, and where to write it. Nothing in it overwrites data that the previous
+/// generation reads, except for the owners of services that stay.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
-    /// What it was planned after: it may be published while that is so.
+    /// The edition that the image was planned after: it may be published only while this is the current one.
     pub after: Edition,
     pub snapshot: Snapshot,
     /// The snapshot as JSON; it fits into its pages.
     pub json: Vec<u8>,
     pub generation: Generation,
-    /// For how long flows may be silent, by how they are tracked.
+    /// Idle timeouts by tracking class.
     pub flow_timeouts: Timeouts,
-    /// `None`: nothing is translated.
+    /// `None` if nothing is translated.
     pub nat: Option<NatPlan>,
     /// The whole IPv4 index; its length is the mask's plus one.
     pub index_v4: Vec<ServiceEntryV4>,
     /// The whole IPv6 index.
     pub index_v6: Vec<ServiceEntryV6>,
     pub services: Vec<NewService>,
-    /// Numbers and pools; their two counts are right if no state changed since.
+    /// Pools with their numbers; their two counts are right if no state has changed since planning.
     pub pools: Vec<(u16, abi::Pool)>,
     /// Backends with new numbers; the others stay as they are.
     pub backends: Vec<(BackendNumber, abi::Backend)>,
-    /// Backends that are in the configuration again.
+    /// Retired backends that are in the configuration again.
     pub returned: Vec<Returned>,
-    /// Candidate tables and member lists with new places; the others stay as they are.
+    /// Candidate tables and member lists in new places; others stay unchanged.
     pub candidates: Vec<Region>,
 }
 
 impl Image {
-    /// Whether it writes nothing but the bank: all numbers and tables are those of the generation before.
+    /// Whether publication writes only the bank: all numbers and tables are those of the previous generation.
     pub(crate) fn keeps_all(&self) -> bool {
         let fresh = |new: &NewService| new.fresh_number || new.owners != NewOwners::Kept;
         self.candidates.is_empty()
@@ -65,7 +65,7 @@ impl Image {
             && !self.services.iter().any(fresh)
     }
 
-    /// Gives the first generation of new maps another number than 1.
+    /// Changes the number of the first generation of new maps, which is 1 otherwise.
     pub(crate) fn renumber(&mut self, generation: u64) -> Result<(), PlanError> {
         self.snapshot.generation = generation;
         self.generation.number = generation;
@@ -78,11 +78,11 @@ impl Image {
     }
 }
 
-/// What packets need to know of translated flows.
+/// Plan of translated flows.
 #[derive(Clone, Debug)]
 pub(crate) struct NatPlan {
     pub ports: NatPorts,
-    /// Where new flows come from.
+    /// Source addresses of new flows.
     pub sources: Vec<IpAddr>,
     pub timeouts: Timeouts,
 }
@@ -92,27 +92,28 @@ pub(crate) struct NatPlan {
 pub(crate) struct NewService {
     pub number: u32,
     pub service: abi::Service,
-    /// Whether the number was free before, so that its counters are somebody else's.
+    /// Whether the number was free before, so that its counters belong to another service and have to be reset.
     pub fresh_number: bool,
     pub owners: NewOwners,
 }
 
-/// What the owners of a service are to begin with.
+/// The initial owners of a service's slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NewOwners {
-    /// What they are: they have their place already.
+    /// Unchanged: the slots keep their cells.
     Kept,
-    /// In a new place, as those that begin at this cell: the flows of a service that becomes two stay where they are.
+    /// New cells with copies of the owners that begin at this cell: if a service is split in two, its flows stay where
+    /// they are.
     CopiedFrom(u32),
-    /// In a new place, and all to be picked.
+    /// New cells, with all owners to be picked.
     Picked,
 }
 
-/// A retired backend that comes back before its flows have ended: it has its number again.
+/// A retired backend that comes back before its flows have ended: it gets its number again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
     pub number: BackendNumber,
-    /// Number of its pool, which may have left and come back, too.
+    /// Number of its pool, which may have been removed and come back, too.
     pub pool: u16,
     pub state: State,
 }

@@ -1,4 +1,4 @@
-//! What stands in the service indexes.
+//! The content of the service indexes.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -11,7 +11,7 @@ use edge_common::{
 use super::{Capacity, NewService, PlanError, numbers::narrow};
 use crate::config::Config;
 
-/// Both indexes of `config`, whose services were given numbers: their destinations, and an entry for each VIP itself.
+/// Both indexes of `config`, given its services' numbers: an entry for each destination, and one for each VIP itself.
 pub(super) fn build(
     config: &Config,
     capacity: &Capacity,
@@ -37,7 +37,7 @@ pub(super) fn build(
         }
         vips.extend(&service.vips);
     }
-    // Whether it is the host's is the controller's to write, who knows the host's addresses.
+    // The controller fills in whether a VIP is the host's: it knows the host's addresses.
     let vip_itself = Target::vip(false);
     for vip in vips {
         match vip {

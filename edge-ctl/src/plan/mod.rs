@@ -1,6 +1,6 @@
 //! Planning: configuration, health and the operator's decisions in, the exact content of the maps out. Pure.
 
-// Time is an argument here, or is not needed.
+// Planning is pure: time is an argument or is not needed.
 #![deny(clippy::disallowed_methods)]
 
 mod capacity;

@@ -1,4 +1,4 @@
-//! Free numbers, handed out one after the other.
+//! Assignment of free numbers.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ impl Numbers {
         Some(number)
     }
 
-    /// The error for when there are no more; `count` is how many the configuration has.
+    /// The error for exhausted numbers; `count` is how many the configuration needs.
     pub(super) fn full(&self, map: &'static str, unit: &'static str, count: usize) -> PlanError {
         full(map, unit, self.end, self.taken.len() + count)
     }
@@ -32,7 +32,7 @@ pub(super) fn full(map: &'static str, unit: &'static str, has: u32, needs: usize
     PlanError::Full { map, unit, has, needs: u32::try_from(needs).unwrap_or(u32::MAX), retired: 0 }
 }
 
-/// A count or number that the configuration's limits keep in range.
+/// Converts a count or number that the configuration's limits keep in range.
 pub(super) fn narrow<From, To: TryFrom<From>>(value: From) -> To {
     To::try_from(value).unwrap_or_else(|_| unreachable!("limits are checked with the configuration and the capacity"))
 }

@@ -1,4 +1,4 @@
-//! What pools and backends are given: numbers, tables and member lists.
+//! Assigns numbers, tables and member lists to pools and backends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,7 +63,7 @@ pub(super) fn plan(
         let mut states = Vec::with_capacity(pool.backends.len());
         for backend in &pool.backends {
             let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
-            // The operator's word is about the name; what probes found out is about the address.
+            // The operator's decision follows the name; results of probes follow the address.
             let said = || before.and_then(|s| s.namesake(&pool.name, &backend.name));
             let word = namesake.or_else(said).zip(previous).map(|(old, p)| admin((p.state)(old.number)));
             let back = before.and_then(|s| s.retired(&pool.name, backend));
@@ -115,7 +115,7 @@ pub(super) fn plan(
     Ok(())
 }
 
-/// Builds a pool's candidate tables and member list, and finds them a place: the old one when both are what they were.
+/// Builds a pool's candidate tables and member list, and places them: in the old cells if both are unchanged.
 fn place_tables(
     pool: &config::Pool,
     states: &[State],
@@ -130,7 +130,7 @@ fn place_tables(
         .zip(&record.backends)
         .map(|(backend, given)| Member { number: given.number, weight: backend.weight, identity: identity(given) })
         .collect();
-    // The largest first.
+    // The largest table comes first.
     let sizes = (0..u32::BITS).rev().map(|bit| 1 << bit).filter(|size| record.sizes & size != 0);
     let table: Vec<_> = sizes.flat_map(|size| candidates::build(&members, size)).collect();
     record.checksum = crc32fast::hash(bytemuck::cast_slice(&table));
@@ -140,7 +140,7 @@ fn place_tables(
         record.member_list = old.member_list;
         return Some(());
     }
-    // Tables from one end, lists from the other: equal lengths leave no gaps that nothing fits into.
+    // Tables from one end, lists from the other: runs of equal length leave no unusable gaps.
     record.table = regions.lowest(record.sizes)?;
     record.member_list = regions.highest(list_cells(&record.backends))?;
     new.push(Region { first: record.table, cells: table });
@@ -150,22 +150,22 @@ fn place_tables(
     Some(())
 }
 
-/// Numbers of a pool's backends in the order in which its member list has those of the same state.
+/// Numbers of a pool's backends in the order in which its member list has backends of equal state.
 pub(crate) fn member_order(backends: &[BackendRecord]) -> Vec<BackendNumber> {
     let mut backends: Vec<_> = backends.iter().map(|record| (identity(record), record.number)).collect();
     backends.sort_unstable_by_key(|(identity, _)| *identity);
     backends.into_iter().map(|(_, number)| number).collect()
 }
 
-/// How many backends of these states a pool has that take new flows, and that serve where it is the last resort: what
-/// [`abi::Pool::available`] and [`abi::Pool::enabled`] say.
+/// The two counts of a pool whose backends have these states: backends that take new flows ([`abi::Pool::available`]),
+/// and backends that serve if the pool is the last resort ([`abi::Pool::enabled`]).
 pub(crate) fn counts(states: impl Iterator<Item = State>) -> (u32, u32) {
     states.fold((0, 0), |(available, enabled), state| {
         (available + u32::from(state.has_all(State::NEW)), enabled + u32::from(state.has_all(State::ENABLED)))
     })
 }
 
-/// The member list of a pool (see [`abi::Pool::member_list`]) whose members, in their order, have these states.
+/// The member list of a pool (see [`abi::Pool::member_list`]) whose ordered members have these states.
 pub(crate) fn member_list(members: &[(BackendNumber, State)]) -> Vec<Cell> {
     let cell = |numbers: &[BackendNumber]| {
         let mut cell = Cell::default();
@@ -175,20 +175,21 @@ pub(crate) fn member_list(members: &[(BackendNumber, State)]) -> Vec<Cell> {
     tables::member_list(members).chunks(CELL).map(cell).collect()
 }
 
-/// Whether the old cells hold what `new` is to hold. The checksum covers weights, and a change of the algorithm.
+/// Whether the old cells hold the content of `new`. The checksum covers weights, and a change of the algorithm.
 fn is_unchanged(old: &PoolRecord, new: &PoolRecord) -> bool {
     let numbers = |pool: &PoolRecord| pool.backends.iter().map(|b| b.number).collect::<BTreeSet<_>>();
     old.checksum == new.checksum && old.sizes == new.sizes && numbers(old) == numbers(new)
 }
 
-/// A backend whose next hop was not looked up yet.
+/// A backend whose next hop is not known yet.
 fn new_backend(backend: &config::Backend, pool: u16, state: State) -> abi::Backend {
     let (family, address) = Family::split(backend.address);
     let port = backend.port.unwrap_or_default().to_be_bytes();
     abi::Backend { state: state.0, pool, family: family as u8, address, port, ..abi::Backend::default() }
 }
 
-/// What a backend is to the tables, on every edge: its address, and its port if it has one.
+/// The identity of a backend in candidate tables, the same on every edge: its address, mixed with its port if it has
+/// one.
 fn identity(BackendRecord { address, port, .. }: &BackendRecord) -> [u8; 16] {
     let mut bytes = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),

@@ -1,17 +1,17 @@
-//! Where in a map of cells the next run of them goes.
+//! Placement of runs of cells in a map.
 
 use edge_common::abi::CELL;
 
 /// The free and taken cells of a map.
 #[derive(Clone, Debug)]
 pub(super) struct Regions {
-    /// Taken runs, first cell and length, by first cell.
+    /// Taken runs by first cell: first cell and length.
     taken: Vec<(u32, u32)>,
     size: u32,
 }
 
 impl Regions {
-    /// A map of `size` cells in which `taken` runs must not be touched; runs may be empty, and may overlap.
+    /// A map of `size` cells in which the `taken` runs must not be touched; runs may be empty, and may overlap.
     pub(super) fn new(size: u32, taken: impl IntoIterator<Item = (u32, u32)>) -> Self {
         let mut taken: Vec<_> = taken.into_iter().filter(|&(_, length)| length > 0).collect();
         taken.sort_unstable();
@@ -25,7 +25,7 @@ impl Regions {
         Some(first)
     }
 
-    /// Takes the highest free run of `length` cells: runs of a kind that must not fragment the other's end of the map.
+    /// Takes the highest free run of `length` cells: for a kind of runs that must not fragment the other end of the map.
     pub(super) fn highest(&mut self, length: u32) -> Option<u32> {
         let (first, room) = self.gaps().into_iter().rfind(|&(_, room)| room >= length)?;
         let first = first + (room - length);
@@ -33,7 +33,7 @@ impl Regions {
         Some(first)
     }
 
-    /// Taken cells.
+    /// Number of taken cells.
     pub(super) fn used(&self) -> u32 {
         self.size - self.gaps().into_iter().map(|(_, room)| room).sum::<u32>()
     }
@@ -61,7 +61,7 @@ impl Regions {
     }
 }
 
-/// Cells that `numbers` backend numbers fill.
+/// Number of cells for `numbers` backend numbers.
 #[expect(clippy::cast_possible_truncation, reason = "it is four")]
 pub(super) const fn cells(numbers: u32) -> u32 {
     numbers.div_ceil(CELL as u32)

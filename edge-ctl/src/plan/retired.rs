@@ -8,7 +8,7 @@ use crate::{
     plan::{BackendRecord, RetiredRecord, Snapshot},
 };
 
-/// Those retired backends of the previous generation whose numbers are not free: something names them, or they come back.
+/// The retired backends of the previous generation whose numbers are not free: they are still named, or they come back.
 pub(super) fn kept<'a>(config: &Config, previous: Option<Previous<'a>>) -> Vec<&'a RetiredRecord> {
     let Some(Previous { snapshot, in_use, .. }) = previous else { return Vec::new() };
     let returns = |known: &RetiredRecord| {
@@ -18,7 +18,7 @@ pub(super) fn kept<'a>(config: &Config, previous: Option<Previous<'a>>) -> Vec<&
     snapshot.retired.iter().filter(|known| in_use(known.number) || returns(known)).collect()
 }
 
-/// The retired backends of the new generation: those of the previous one, and those that are removed now.
+/// The retired backends of the new generation: those kept from the previous one, and those removed now.
 pub(super) fn retired(previous: Option<Previous<'_>>, kept: &[&RetiredRecord], new: &Snapshot) -> Vec<RetiredRecord> {
     let configured: BTreeSet<_> = new.backends().map(|(_, backend)| backend.number).collect();
     let removed = previous.into_iter().flat_map(|previous| previous.snapshot.backends()).map(|(pool, backend)| {

@@ -45,7 +45,7 @@ pub(crate) fn empty() -> Config {
     }
 }
 
-/// A pool of backends `b0`, `b1` and so on, each with the last byte of its address.
+/// A pool of backends `b0`, `b1` and so on, given by their numbers and the last bytes of their addresses.
 pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
     let backends = addresses
         .iter()

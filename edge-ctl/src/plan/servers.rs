@@ -1,4 +1,4 @@
-//! Where a service finds the backends that connection IDs of QUIC name.
+//! Tables of server numbers, by which a service finds the backend that a connection ID of QUIC names.
 
 use edge_common::{
     abi::{BackendNumber, Cell, map},
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::config::{Service, is_same};
 
-/// Gives the services of an image, whose pools are planned, a place for their server numbers: the old one if nothing changes.
+/// Places the tables of server numbers of an image's services, after its pools are planned: in the old cells if
+/// unchanged.
 pub(super) struct Servers<'a> {
     regions: Regions,
     capacity: &'a Capacity,
@@ -48,7 +49,8 @@ impl<'a> Servers<'a> {
     }
 }
 
-/// The server numbers of a service's backends; also of those that have left its pools, as long as nobody else has them.
+/// The server numbers of a service's backends; also of retired backends of its pools, unless another backend has the
+/// number.
 fn numbers(service: &Service, snapshot: &Snapshot) -> Vec<(u32, BackendNumber)> {
     let pools = || service.pools.iter().map(|at| &snapshot.pools[*at]);
     let backends = pools().flat_map(|pool| &pool.backends);

@@ -1,4 +1,4 @@
-//! What services are given: numbers, owners, and the failover that they had.
+//! Assigns numbers, owners and failovers to services.
 
 use edge_common::abi::{self, Failover, MAX_POOLS, SLOTS_PER_CELL, map};
 
@@ -85,8 +85,8 @@ pub(super) fn plan(
     Ok(())
 }
 
-/// The failover of a service whose list of pools may have changed: it goes on to the pool that it named or, if that has
-/// left the list, to the next one that was behind it; to none when there is none.
+/// The failover of a service whose list of pools may have changed. It stays at its pool or, if that is no longer listed,
+/// moves to the next pool that followed it; none if there is no such pool.
 fn failover_after(
     failover: Failover,
     old: &ServiceRecord,

@@ -1,4 +1,4 @@
-//! What a published configuration was given: numbers and cells. Kept in the maps beside it, as JSON.
+//! Numbers and cells assigned to a published configuration, stored beside it in the maps, as JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::config::{self, Clients, Config, configured, is_same};
 /// One published configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
-    /// Counts published configurations, from 1.
+    /// Number of the published configuration, counted from 1.
     pub generation: u64,
     /// Text of the configuration file.
     pub config: String,
@@ -18,24 +18,24 @@ pub(crate) struct Snapshot {
     pub services: Vec<ServiceRecord>,
     /// In the order of the configuration.
     pub pools: Vec<PoolRecord>,
-    /// Backends that the configuration has no more, and whose numbers flows may still be known by.
+    /// Backends that are no longer configured, but whose numbers may still be in flow records.
     pub retired: Vec<RetiredRecord>,
 }
 
-/// What a service was given.
+/// Numbers and cells of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServiceRecord {
     pub name: String,
     pub number: u32,
-    /// First of its cells in `SLOTS`.
+    /// The service's first cell in `SLOTS`.
     pub cell: u32,
     pub slots: u32,
-    /// Positions of its pools in [`Snapshot::pools`], in order of priority.
+    /// Positions of the service's pools in [`Snapshot::pools`], in order of priority.
     pub pools: Vec<usize>,
     pub servers: ServersRecord,
 }
 
-/// Where the server numbers of a service stand in `CANDIDATES`; of one that does not route by connection ID nowhere.
+/// Cells of a service's server numbers in `CANDIDATES`; empty if the service does not route by connection ID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServersRecord {
     pub cell: u32,
@@ -44,40 +44,41 @@ pub(crate) struct ServersRecord {
     pub checksum: u32,
 }
 
-/// What a pool was given.
+/// Numbers and cells of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolRecord {
     pub name: String,
     pub number: u16,
-    /// First cell of its candidate tables in `CANDIDATES`, as [`Pool::table`](edge_common::abi::Pool::table) has them.
+    /// First cell of the pool's candidate tables in `CANDIDATES`, laid out as in
+    /// [`Pool::table`](edge_common::abi::Pool::table).
     pub table: u32,
-    /// Numbers of slots that it has a table for, each a bit, and so the cells of all tables.
+    /// Numbers of slots that the pool has a table for, one bit each; as a number, the cells of all its tables.
     pub sizes: u32,
-    /// First cell of its member list in `CANDIDATES`.
+    /// First cell of the pool's member list in `CANDIDATES`.
     pub member_list: u32,
-    /// CRC-32 (IEEE) of the tables' bytes. The list's order changes with states.
+    /// CRC-32 (IEEE) of the tables' bytes. The member list is left out, since its order changes with states.
     pub checksum: u32,
     /// In the order of the configuration.
     pub backends: Vec<BackendRecord>,
 }
 
-/// What a backend was given.
+/// Numbers of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BackendRecord {
     pub name: String,
     pub number: BackendNumber,
     pub address: std::net::IpAddr,
-    /// The port that it has of its own.
+    /// The backend's own port, if configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// What it is called in connection IDs of QUIC.
+    /// The backend's server number in connection IDs of QUIC.
     pub server: Option<u32>,
 }
 
 /// The number of a retired backend. Pool, name, address and port together identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetiredRecord {
-    /// Name of its pool, which the configuration may have or not.
+    /// Name of the backend's pool, which may no longer be configured.
     pub pool: String,
     pub name: String,
     pub number: BackendNumber,
@@ -88,7 +89,8 @@ pub(crate) struct RetiredRecord {
 }
 
 impl BackendRecord {
-    /// Whether flows at it can go on at `backend`, of the same pool: what belongs to another address or port must not follow.
+    /// Whether the backend's flows can continue at `backend`, of the same pool: flows and state must not follow to
+    /// another address or port.
     pub(super) fn is(&self, backend: &config::Backend) -> bool {
         self.name == backend.name && self.address == backend.address && self.port == backend.port
     }
@@ -102,18 +104,18 @@ impl RetiredRecord {
 }
 
 impl Snapshot {
-    /// The service called `name`.
+    /// The service named `name`.
     pub(crate) fn service(&self, name: &str) -> Option<&ServiceRecord> {
         self.services.iter().find(|service| service.name == name)
     }
 
-    /// The pool called `name`.
+    /// The pool named `name`.
     pub(crate) fn pool(&self, name: &str) -> Option<&PoolRecord> {
         self.pools.iter().find(|pool| pool.name == name)
     }
 
-    /// What `pool` of `config` goes on from: the pool of its name or, where it is a part now and was none, or the other way
-    /// round, the one with which it has a backend in common. Only one of two parts goes on.
+    /// The predecessor of `pool` in `config`: the pool of the same name; if a pool was split into parts or parts were
+    /// merged, the pool that shares a backend with it. Only one of two parts has a predecessor.
     pub(super) fn pool_before(&self, config: &Config, pool: &config::Pool) -> Option<&PoolRecord> {
         let shares = |old: &PoolRecord, new: &config::Pool| {
             let is_in = |known: &BackendRecord| {
@@ -134,8 +136,9 @@ impl Snapshot {
         })
     }
 
-    /// What the service `name` has its slots from: the service of its name or, where it is a part now and was none, or the other
-    /// way round, that one. And whether it goes on from that, which only one of two parts does.
+    /// The service that `name` takes its slots from: the service of the same name; if a service was split into parts or
+    /// parts were merged, the old whole or part. The flag is true if `name` also continues its number, which only one of
+    /// two parts does.
     pub(crate) fn service_before(&self, name: &str) -> Option<(&ServiceRecord, bool)> {
         let (whole, clients) = configured(name);
         let part = |clients: Clients| self.service(&clients.part(whole));
@@ -145,13 +148,13 @@ impl Snapshot {
         })
     }
 
-    /// A backend of this name in any part of what the file calls `pool`.
+    /// A backend with this name in any part of the configured pool `pool`.
     pub(super) fn namesake(&self, pool: &str, name: &str) -> Option<&BackendRecord> {
         let parts = self.pools.iter().filter(|known| is_same(&known.name, pool));
         parts.flat_map(|known| &known.backends).find(|known| known.name == name)
     }
 
-    /// The backend called `POOL/BACKEND`.
+    /// The backend named `POOL/BACKEND`.
     #[cfg(test)]
     pub(crate) fn backend(&self, name: &str) -> Option<&BackendRecord> {
         let (pool, backend) = name.split_once('/')?;
@@ -163,7 +166,7 @@ impl Snapshot {
         self.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
     }
 
-    /// `POOL/BACKEND` of a number, also of one that is retired.
+    /// The name `POOL/BACKEND` of a backend number, which may be retired.
     pub(crate) fn name_of(&self, number: BackendNumber) -> Option<String> {
         let configured = self.backends().find(|(_, backend)| backend.number == number);
         let retired = || self.retired.iter().find(|known| known.number == number);
@@ -172,13 +175,13 @@ impl Snapshot {
             .or_else(|| retired().map(|known| format!("{}/{}", known.pool, known.name)))
     }
 
-    /// The pool at a position in the list of the service that has this number.
+    /// The pool at `position` in the list of the service numbered `service`.
     pub(crate) fn pool_of(&self, service: u32, position: usize) -> Option<&PoolRecord> {
         let service = self.services.iter().find(|record| record.number == service)?;
         self.pools.get(*service.pools.get(position)?)
     }
 
-    /// What a backend of this pool was when it was retired.
+    /// The retired record of `backend`, if it is one of this pool's.
     pub(super) fn retired(&self, pool: &str, backend: &config::Backend) -> Option<&RetiredRecord> {
         self.retired.iter().find(|known| known.is(pool, backend))
     }
@@ -196,7 +199,7 @@ impl Snapshot {
     }
 }
 
-/// Cells of a pool's member list.
+/// Number of cells of a pool's member list.
 pub(super) fn list_cells(backends: &[BackendRecord]) -> u32 {
     cells(u32::try_from(backends.len()).unwrap_or(u32::MAX))
 }

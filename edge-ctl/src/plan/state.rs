@@ -1,4 +1,4 @@
-//! A backend's state: the operator's decision and health, folded into what the packet path reads, and back.
+//! A backend's state: combines the operator's decision and health into the packet path's word, and takes it apart again.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -11,16 +11,16 @@ use crate::health::{Condition, Health, Standing};
 pub(crate) enum Admin {
     #[default]
     Enabled,
-    /// Established flows stay, no new ones come.
+    /// Established flows stay, and no new ones are accepted.
     Drained,
-    /// Nothing comes, not even when all else is exhausted.
+    /// No flows are accepted, not even if all else is exhausted.
     Disabled,
 }
 
 /// The state of a backend.
 ///
-/// Unknown health serves as up does: not having looked is no evidence against a backend. A disabled backend's health is
-/// not kept: it is not needed until the operator enables it, when it starts as unknown.
+/// Unknown health counts as up: a missing check is no evidence against a backend. A disabled backend's health is not
+/// kept: it is not needed until the operator enables the backend, which then starts as unknown.
 pub(crate) fn state(admin: Admin, condition: impl Into<Condition>) -> State {
     let Condition { health, standing, withheld } = condition.into();
     let evidence = match health {
@@ -40,24 +40,24 @@ pub(crate) fn state(admin: Admin, condition: impl Into<Condition>) -> State {
     })
 }
 
-/// The state of a backend that was in `before`, with another decision of the operator's or in another condition. A retired
-/// backend takes no new flows in any case.
+/// The state that follows `before` after another decision of the operator's or in another condition. A retired backend
+/// takes no new flows in any case.
 pub(crate) fn changed(before: State, admin: Admin, condition: impl Into<Condition>) -> State {
     let after = state(admin, condition);
     if before.has_all(State::RETIRED) { removed(after) } else { after }
 }
 
-/// The same state, of a backend that is not in the configuration any more.
+/// The state of a backend after its removal from the configuration.
 pub(crate) const fn removed(state: State) -> State {
     State(state.0 & !State::NEW | State::RETIRED)
 }
 
-/// The same state, of a backend that is in the configuration.
+/// The state of a backend after its return to the configuration.
 pub(crate) fn returned(removed: State) -> State {
     state(admin(removed), condition(removed))
 }
 
-/// The condition in `state`; of a backend that is retired, drained or disabled, as far as it can be seen.
+/// The condition in `state`; for a retired, drained or disabled backend, as far as the state shows it.
 pub(crate) fn condition(state: State) -> Condition {
     let health = health(state);
     let standing = match health {

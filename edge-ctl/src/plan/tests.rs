@@ -29,9 +29,9 @@ use crate::{
 const ADMINS: [Admin; 3] = [Admin::Enabled, Admin::Drained, Admin::Disabled];
 const HEALTHS: [Health; 3] = [Health::Unknown, Health::Up, Health::Down];
 
-/// For every pool of five: absent, or for each of its six backends: absent, or which of two addresses, and a weight.
+/// For each of five pools: absent, or for each of its six backends: absent, or a choice of two addresses and a weight.
 type Pools = Vec<Option<Vec<Option<(bool, u32)>>>>;
-/// For every service of six: absent, or its VIP, its protocol, and where its list of pools begins.
+/// For each of six services: absent, or its VIP, its protocol, and the start of its list of pools.
 type Services = Vec<Option<(u8, bool, usize)>>;
 
 fn configurations() -> impl Strategy<Value = Config> {
@@ -86,7 +86,7 @@ fn configuration(pools: &Pools, services: &Services) -> Config {
     config
 }
 
-/// What the maps would hold.
+/// Simulated content of the maps.
 #[derive(Default)]
 struct FakeMaps {
     states: BTreeMap<BackendNumber, State>,
@@ -170,10 +170,10 @@ fn check_index(config: &Config, image: &Image) {
     assert_eq!(found, wanted);
 }
 
-/// Numbers stay with names and addresses, and are not given to others while the generation before has them, or, of
-/// backends, while a flow may be known by them.
+/// Numbers stay with names and addresses. A number is not reassigned while the previous generation uses it nor, for
+/// backends, while a flow may have a record with it.
 fn check_numbers(before: Option<&Snapshot>, after: &Snapshot, used: &BTreeSet<BackendNumber>) {
-    /// `held` says of which of the numbers before.
+    /// `held` returns whether an old number must not be reassigned.
     fn check<K: Ord + Clone>(before: Vec<(K, u32)>, after: &[(K, u32)], held: impl Fn(u32) -> bool) {
         let held: BTreeMap<_, _> =
             before.iter().filter(|(_, number)| held(*number)).cloned().map(|(key, number)| (number, key)).collect();
@@ -208,7 +208,8 @@ fn check_numbers(before: Option<&Snapshot>, after: &Snapshot, used: &BTreeSet<Ba
     check(before.map(backends).unwrap_or_default(), &backends(after), |n| !free.contains(&n) || is_used(n));
     assert!(after.backends().all(|(_, b)| b.number != 0));
 
-    // Who left in this generation, or is still used, is retired; who comes back is not, and nobody else is.
+    // Backends that are removed in this generation or still in use are retired; backends that come back and all others
+    // are not.
     let now: BTreeSet<_> = configured(after).into_iter().collect();
     let expected: BTreeSet<_> = before
         .map(backends)
@@ -219,7 +220,7 @@ fn check_numbers(before: Option<&Snapshot>, after: &Snapshot, used: &BTreeSet<Ba
     assert_eq!(retired(after).into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
-/// What the new generation writes lies outside of what the old one reads, and each pool finds its table.
+/// New cells do not overlap the cells that the old generation reads, and each pool finds its table.
 fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, maps: &FakeMaps, capacity: &Capacity) {
     let after = &image.snapshot;
     for region in &image.candidates {
@@ -302,7 +303,7 @@ proptest! {
             let read: Snapshot = serde_json::from_slice(&image.json).expect("it is JSON");
             prop_assert_eq!(&read, &image.snapshot);
 
-            // Time goes by: probes and the operator have their say.
+            // Time passes: probes and the operator change states.
             for (number, state_now) in &mut maps.states {
                 let (word, evidence) = states[usize::from(*number) % states.len()];
                 *state_now = changed(*state_now, ADMINS[word], HEALTHS[evidence]);

@@ -1,4 +1,4 @@
-//! Single cases of planning, and of states.
+//! Single cases of planning and of states.
 
 use super::*;
 
@@ -127,7 +127,7 @@ fn a_number_is_free_when_nothing_names_it_and_comes_back_with_its_backend_until_
     maps.publish(&image, &capacity);
     assert_eq!(image.snapshot.retired.iter().map(|retired| retired.number).collect::<Vec<_>>(), [number]);
 
-    // Another backend of its name, while a record names it, and then while none does.
+    // Another backend with the same name, while a record names the old one, and then while none does.
     let mut other = smaller.clone();
     other.pools[0]
         .backends
@@ -239,7 +239,7 @@ fn a_service_of_six_hundred_destinations_takes_forty_megabytes() {
     let mut web = service("web", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80, Protocol::Tcp, vec![0, 1]);
     web.slots = config::DEFAULT_SLOTS;
     config.services = vec![web];
-    // What follows from these, see `config::across`.
+    // These follow from the services and pools above, see `config::across`.
     config.limits = config::Limits {
         services: 64,
         destinations: 2048,
@@ -253,7 +253,8 @@ fn a_service_of_six_hundred_destinations_takes_forty_megabytes() {
     assert!(memory < 40_000_000, "{memory}");
 }
 
-/// Of `simple` with a second VIP, pool `one` with two addresses for its second backend: both are parts then.
+/// `simple` with a second VIP, and with two addresses for the second backend of pool `one`: service and pool become two
+/// parts.
 fn split(of: &Config) -> Config {
     let v6 = |last: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, last));
     let mut config = of.clone();
@@ -292,7 +293,7 @@ fn flows_and_words_stay_when_a_backend_gets_a_second_address() {
     assert!(second.snapshot.retired.is_empty());
     let [v4, v6] = &second.services[..] else { panic!("two parts") };
     assert_eq!((v4.number, v4.owners, v4.fresh_number), (first.snapshot.services[0].number, NewOwners::Kept, false));
-    // Whoever came by IPv6 so far stays where they are.
+    // Clients that came by IPv6 so far stay where they are.
     assert_eq!((v6.owners, v6.fresh_number), (NewOwners::CopiedFrom(first.snapshot.services[0].cell), true));
     assert_ne!(v6.service.slots, v4.service.slots);
     for part in [v4, v6] {
