@@ -1,17 +1,17 @@
-//! Damping: each death of a backend makes its next return dearer.
+//! Damping: each death of a backend prolongs the hold before its next return.
 
 use std::time::Duration;
 
-/// The first hold is this part of the longest; each further one is twice as long.
+/// The first hold is the longest one divided by this; each further hold is twice as long as the one before.
 const FIRST: u32 = 32;
 
-/// How long a backend that comes back is held back.
+/// Computes how long a returning backend is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damper {
-    /// The longest hold, and how long a backend must have been up for its deaths to be forgotten. Zero: none is ever held.
+    /// The longest hold, and the uptime after which a backend's deaths are forgotten. With zero no backend is ever held.
     longest: Duration,
     deaths: u32,
-    /// When it last came back.
+    /// When the backend last came back.
     up_since: Option<Duration>,
 }
 
@@ -31,7 +31,7 @@ impl Damper {
         self.deaths = self.deaths.saturating_add(1);
     }
 
-    /// The last death was none.
+    /// Undoes the last death, which turned out to be none.
     pub(super) fn pardon(&mut self) {
         self.deaths = self.deaths.saturating_sub(1);
     }
@@ -40,7 +40,7 @@ impl Damper {
         self.deaths
     }
 
-    /// How long its probes have to pass before it is up again.
+    /// How long the probes of the backend have to pass before it is up again.
     pub(super) fn hold(&self) -> Duration {
         match self.deaths {
             0 | 1 => Duration::ZERO,

@@ -1,24 +1,24 @@
-//! The way back: when a pool that was lost takes new flows again, and at which rate it and backends do.
+//! Failback: when a lost pool takes new flows again, and at which rate pools and backends return.
 
 use std::time::Duration;
 
-/// Places of the order in which slots return: all are withheld at first.
+/// Number of places in the order in which slots return. At first all of them are withheld.
 pub(crate) const ALL: u32 = edge_common::abi::RETURN_PLACES;
-/// So many steps does a return take: each makes services look at their slots anew.
+/// Number of steps of a return: each step makes services look at their slots again.
 const STEPS: u32 = 32;
 
-/// How many places are still withheld from what returns over a time, after a part of it.
+/// Number of places still withheld after `elapsed` of a return that takes `over`.
 pub(crate) fn withheld(elapsed: Duration, over: Duration) -> u32 {
     if elapsed >= over {
         return 0;
     }
     let step = elapsed.as_millis() * u128::from(STEPS) / over.as_millis().max(1);
-    // Some return at once: else the first step is none.
+    // The first step returns some places at once; otherwise it would have no effect.
     let step = u32::try_from(step).unwrap_or(STEPS).saturating_add(1).min(STEPS - 1);
     ALL - step * (ALL / STEPS)
 }
 
-/// Whether a pool takes the new flows that are its.
+/// Whether a pool takes its share of new flows.
 ///
 /// ```text
 ///            too few up            enough up              for `after`               for `over`
@@ -42,8 +42,8 @@ pub(crate) enum Return {
 }
 
 impl Return {
-    /// The next state, where enough of the pool is up, or not; `after` is how long that has to be so, and `over` how long the
-    /// return takes.
+    /// The next state; `enough` is whether enough of the pool is up, `after` is how long that must last before the
+    /// return begins, and `over` is the duration of the return.
     pub(crate) fn step(self, enough: bool, after: Duration, over: Duration, now: Duration) -> Self {
         let past = |since: Duration, time: Duration| now.saturating_sub(since) >= time;
         match self {
@@ -58,7 +58,7 @@ impl Return {
         }
     }
 
-    /// How many places are withheld from it.
+    /// Number of places withheld from the pool.
     pub(crate) fn withheld(self, over: Duration, now: Duration) -> u32 {
         match self {
             Self::Whole => 0,

@@ -1,46 +1,46 @@
-//! Whose fault is silence: the backend's, its provider's, or this host's?
+//! Judges the cause of silence: the backends, their provider or this host.
 //!
-//! | who is silent | who is to blame | what follows |
+//! | silent | cause | consequence |
 //! |---|---|---|
-//! | few backends of a pool, the cap at most, and few of all others | these | they are out |
-//! | more, but not all | nobody knows | they take no new flows, and keep their own |
-//! | all of a pool, while another one of its services answers | its provider | they are out: fail over |
-//! | all of a pool, and no other is heard | nobody knows | as above |
-//! | most pools at once, or all while the references are silent, too | this host | frozen: all is as it was before |
+//! | few backends of a pool (the cap at most), and few of all others | these backends | they are out |
+//! | more of a pool, but not all | unclear | they take no new flows, and keep their own |
+//! | a whole pool, while another pool of its services answers | its provider | its backends are out: fail over |
+//! | a whole pool, and no other pool answers | unclear | its backends take no new flows, and keep their own |
+//! | most pools at once, or all backends and the references | this host | frozen: all keep their condition |
 
 use std::time::Duration;
 
 use super::Machine;
 
-/// How long a host that hears one whole pool, and not half of them, goes on to doubt itself.
+/// How long a deaf host that hears at least one pool, but not half of the pools, stays deaf.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the machines of one pool say together.
+/// Summary of the machines of one pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// All that are probed.
+    /// Probed backends.
     members: u32,
-    /// Of these, those that are down since they answered wrongly.
+    /// Backends that are down because of wrong answers.
     hard: u32,
-    /// Those that are down since they were silent.
+    /// Backends that are down because of silence.
     silenced: u32,
-    /// Those whose last probe was lost.
+    /// Backends whose last probe was lost.
     hushed: u32,
-    /// Those that are silent now.
+    /// Backends that are silent now.
     silent: u32,
-    /// Those that are silent, or were not long ago, and those that are out for it.
+    /// Backends that are silent, were silent not long ago, or are out for silence.
     lately: u32,
-    /// Those that are out for their silence: of these it is clear.
+    /// Backends that are out for silence, beyond doubt.
     out: u32,
-    /// Those that answer and are not down.
+    /// Backends that answer and are not down.
     answering: u32,
-    /// Those that could not be probed.
+    /// Backends that could not be probed.
     unprobed: u32,
-    /// Those that nothing can be sent to.
+    /// Backends that no packet can be sent to.
     unreachable: u32,
-    /// When the last of these lost the first of its probes.
+    /// When the last of the `hushed` backends lost the first of its probes.
     hushed_since: Option<Duration>,
-    /// How long it takes to find a backend of this pool down.
+    /// How long it takes to declare a backend of this pool down.
     pub fall_time: Duration,
 }
 
@@ -60,23 +60,24 @@ impl Count {
         self.hushed_since = self.hushed_since.max(hushed_since);
     }
 
-    /// Whether any silence is to be judged.
+    /// Whether there is no silence to judge.
     pub(crate) fn is_calm(&self) -> bool {
         self.silenced == 0 && self.lately == 0 && self.unprobed == 0
     }
 
-    /// Those that do not answer wrongly.
+    /// Backends without wrong answers.
     fn rest(&self) -> u32 {
         self.members - self.hard
     }
 
-    /// Whether more of it than this share was silent lately, and it is not clear why. It may be noise that all probes meet.
+    /// Whether more than this share of the pool was silent lately for no clear reason, maybe because of noise that
+    /// affects all probes.
     fn is_noisy(&self, share: f64) -> bool {
         let (members, lately) = (self.members - self.out, self.lately - self.out);
         lately > 0 && lately > most(share, members)
     }
 
-    /// The same of several pools, without this one.
+    /// The sum of all pools except `pool`.
     pub(crate) fn without(counts: &[Self], pool: usize) -> Self {
         let mut sum = Self::default();
         for (_, count) in counts.iter().enumerate().filter(|(position, _)| *position != pool) {
@@ -87,40 +88,40 @@ impl Count {
         sum
     }
 
-    /// When nothing was heard any more of most of the pool.
+    /// When the last answers of most of the pool arrived; `None` while most of it answers.
     fn hushed(&self) -> Option<Duration> {
         self.hushed_since.filter(|_| self.hushed * 2 > self.rest())
     }
 
-    /// Whether most of it is silent.
+    /// Whether most of the pool is silent.
     fn is_silent(&self) -> bool {
         self.silent * 2 > self.rest()
     }
 
-    /// Whether at least half of those answer that are not down.
+    /// Whether at least half of the backends that are not down answer.
     fn is_heard(&self) -> bool {
         let up = self.rest().saturating_sub(self.silenced);
         up > 0 && self.answering * 2 >= up
     }
 }
 
-/// Who is to blame for the silence in a pool.
+/// The cause of the silence in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// None is down for its silence.
+    /// No backend is down because of silence.
     Nobody,
-    /// Those that are silent.
+    /// The silent backends.
     Backends,
-    /// Whoever they have in common.
+    /// Something that the whole pool depends on.
     Provider,
-    /// A part of the pool, more than the cap: it is not clear.
+    /// Unclear: a part of the pool, more than the cap, is silent.
     Many,
-    /// The whole pool, and no other one is heard: it is not clear.
+    /// Unclear: the whole pool is silent, and no other pool answers.
     All,
 }
 
-/// Judges the silence in a pool. `cap` is the share of it that silence may take out, `others` are all other pools together, and
-/// `heard` says whether one of them has answered after a moment.
+/// Judges the silence in a pool. `cap` is the share of the pool that silence may take out, `others` is the sum of all
+/// other pools, and `heard` returns whether one of them has answered after the given time.
 pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(Duration) -> bool) -> Blame {
     if count.silenced == 0 {
         return Blame::Nobody;
@@ -140,27 +141,27 @@ pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(
     }
 }
 
-/// How many backends of a pool are `share` of it: at least one.
+/// Number of backends in `share` of a pool of `members`: at least one.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a small number, from 0 to 1")]
 fn most(share: f64, members: u32) -> u32 {
     ((share * f64::from(members)).floor() as u32).max(1)
 }
 
-/// Why this host believes that it is its own fault when nobody answers.
+/// Why this host is taken for the cause of silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deafness {
-    /// So many pools fell silent within one fall time.
+    /// This many pools fell silent within one fall time.
     Pools(u32),
-    /// All backends are silent, and so are the references.
+    /// All backends and all references are silent.
     References,
-    /// Nothing can be sent to any backend.
+    /// No packet can be sent to any backend.
     CutOff,
-    /// Most probes could not be made.
+    /// Most probes could not be sent.
     Unable,
 }
 
 impl Deafness {
-    /// Why, for people.
+    /// The reason in words, for the operator.
     pub(crate) fn reason(self) -> String {
         match self {
             Self::Pools(pools) => format!("{pools} pools fell silent at once"),
@@ -171,7 +172,8 @@ impl Deafness {
     }
 }
 
-/// Whether this host is deaf. `references` says whether the reference targets are silent; `None` without any.
+/// Whether this host is deaf, and why. `references` is whether the reference targets are silent; `None` if there are
+/// none.
 pub(crate) fn deafness(counts: &[Count], references: Option<bool>) -> Option<Deafness> {
     let sum = |of: fn(&Count) -> u32| counts.iter().map(of).sum::<u32>();
     let members = sum(|count| count.members);
@@ -191,13 +193,14 @@ pub(crate) fn deafness(counts: &[Count], references: Option<bool>) -> Option<Dea
     if !counts.iter().any(Count::is_silent) {
         return None;
     }
-    // Not all are asked at the same pace: where one pool is silent already, of others only the last probe may be lost by now.
+    // Pools are probed at different rates: when one pool is silent already, another one may have lost only its last
+    // probe by then.
     let last = counts.iter().filter_map(Count::hushed).max()?;
     let (mut wave, mut others) = (0, 0);
     for count in counts.iter().filter(|count| count.rest() > 0) {
         match count.hushed() {
             Some(hushed) if hushed + count.fall_time >= last => wave += 1,
-            // It was silent before.
+            // This pool fell silent earlier.
             Some(_) => {}
             None => others += 1,
         }
@@ -205,8 +208,8 @@ pub(crate) fn deafness(counts: &[Count], references: Option<bool>) -> Option<Dea
     (wave > 1 && wave > others).then_some(Deafness::Pools(wave))
 }
 
-/// Whether a host that was deaf for so long hears again: half of the pools, or one of them for long enough; and if it was not
-/// by its ears that it was found to be deaf, that this is over.
+/// Whether a host that was deaf for `deaf_for` hears again: half of the pools answer, or one pool answers after
+/// [`PATIENCE`]. If it was deaf because probes could not be sent, that must be over as well.
 pub(crate) fn hears(counts: &[Count], why: Deafness, deaf_for: Duration) -> bool {
     let pools = counts.iter().filter(|count| count.rest() > count.silenced).count();
     let heard = counts.iter().filter(|count| count.is_heard()).count();

@@ -1,4 +1,4 @@
-//! The health of one backend, from a row of probe results.
+//! The health of one backend, from a sequence of probe results.
 
 use std::time::Duration;
 
@@ -12,39 +12,39 @@ use super::{Evidence, Health, HealthChange, Verdict, damper::Damper};
 ///   | unknown |              |  up  |                                     | down |  soft, if one of them was silence;
 ///   +---------+ <----------- +------+ <---------------------------------- +------+  hard after `fall` wrong answers
 ///        |       `fall` inconclusive      `rise` passes in a row, and         ^
-///        |             in a row             as many as damping wants          |
+///        |             in a row             the damping hold is over           |
 ///        +--------------------------------------------------------------------+
 ///                                `fall` bad ones in a row
 /// ```
 ///
-/// In a row means that nothing else came between, an inconclusive probe neither: when this host has a fault of its own,
-/// failures next to it are doubtful, too, and doubt keeps traffic flowing. Down has no way to unknown by probes: the last
-/// evidence stands until there is better. When there is none at all any more, [`forget`](Self::forget) leads there from
-/// everywhere; when the evidence is found to be none, [`pardon`](Self::pardon) leads back to where it came from.
+/// Any other result in between restarts a count, even an inconclusive one: when this host has a fault of its own, failures
+/// next to it are doubtful, too, and doubt keeps traffic flowing. Probes never lead from down to unknown: the last
+/// evidence stands until there is better. When no evidence is left, [`forget`](Self::forget) leads to unknown from every
+/// state; when the evidence proves wrong, [`pardon`](Self::pardon) leads back to the previous state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     health: Health,
-    /// Of a backend that is down.
+    /// Why the backend is down; only valid while it is.
     evidence: Evidence,
-    /// Whether it is down for its silence beyond doubt.
+    /// Whether the backend is down for silence beyond doubt.
     convicted: bool,
-    /// What a backend that is down was before.
+    /// The health before the backend went down.
     before: Health,
-    /// When its health last changed.
+    /// When the health last changed.
     changed: Duration,
     rise: u32,
     fall: u32,
     damper: Damper,
     last: Option<VerdictKind>,
-    /// Verdicts of the kind `last` in a row. Stands still at its maximum.
+    /// Number of consecutive verdicts of the kind `last`; saturates.
     run: u32,
-    /// When that row began.
+    /// When this run began.
     run_since: Duration,
-    /// Wrong answers and silences in a row that count.
+    /// Number of consecutive wrong answers and silences that count.
     bad: u32,
-    /// Verdicts since the last silence. Stands still at its maximum.
+    /// Verdicts since the last silence; saturates.
     since_silence: u32,
-    /// When it last answered anything.
+    /// When the backend last answered, rightly or wrongly.
     answered: Option<Duration>,
 }
 
@@ -58,8 +58,8 @@ enum VerdictKind {
 }
 
 impl Machine {
-    /// A backend whose health an earlier daemon has left behind. `rise` and `fall` count probes; 0 counts as 1. `damping` is
-    /// how long it is held back at most when it comes back.
+    /// A backend whose health an earlier daemon has recorded. `rise` and `fall` count probes; 0 counts as 1. `damping`
+    /// is the longest hold of a returning backend.
     pub(crate) fn starting_from(health: Health, evidence: Evidence, rise: u32, fall: u32, damping: Duration) -> Self {
         Self {
             health,
@@ -83,17 +83,17 @@ impl Machine {
         self.health
     }
 
-    /// Whether it is down, and nobody has said so but its silence.
+    /// Whether the backend is down, and silence is the only evidence.
     pub(crate) fn is_silenced(&self) -> bool {
         self.health == Health::Down && self.evidence == Evidence::Soft
     }
 
-    /// Whether it is so beyond doubt.
+    /// Whether the backend is down for silence beyond doubt.
     pub(crate) fn is_convicted(&self) -> bool {
         self.is_silenced() && self.convicted
     }
 
-    /// It is down for its own silence: this is a death, and what was doubtful before is none.
+    /// Confirms that the silence is the backend's own. Only then it counts as a death for damping.
     pub(crate) fn convict(&mut self, now: Duration) {
         if self.is_silenced() && !self.convicted {
             self.convicted = true;
@@ -105,33 +105,33 @@ impl Machine {
         self.health == Health::Down && self.evidence == Evidence::Hard
     }
 
-    /// When its health last changed.
+    /// When the health last changed.
     pub(crate) fn changed(&self) -> Duration {
         self.changed
     }
 
-    /// Since when nothing has been heard of it: its last probe was lost.
+    /// Since when nothing was heard from the backend; `None` unless its last probe was lost.
     pub(crate) fn hushed_since(&self) -> Option<Duration> {
         (self.last == Some(VerdictKind::Silent)).then_some(self.run_since)
     }
 
-    /// Since when it has been silent: for as many probes as make it down, but one.
+    /// Since when the backend has been silent: for one probe less than makes it down.
     pub(crate) fn silent_since(&self) -> Option<Duration> {
         let enough = self.fall.saturating_sub(1).max(1);
         self.hushed_since().filter(|_| self.run >= enough)
     }
 
-    /// Whether a probe of it was lost not long ago: within twice as many as make it down.
+    /// Whether a probe was lost not long ago: within twice as many probes as make the backend down.
     pub(crate) fn was_silent_lately(&self) -> bool {
         self.since_silence < self.fall.saturating_mul(2)
     }
 
-    /// When it last answered anything, if nothing was lost lately.
+    /// When the backend last answered, if no probe was lost lately.
     pub(crate) fn answered(&self) -> Option<Duration> {
         self.answered.filter(|_| !self.was_silent_lately())
     }
 
-    /// Whether it answers again: as often as makes it up.
+    /// Whether the backend answers again: a wrong answer, or as many passes as make it up.
     pub(crate) fn answers(&self) -> bool {
         match self.last {
             Some(VerdictKind::Pass) => self.run >= self.rise,
@@ -140,12 +140,12 @@ impl Machine {
         }
     }
 
-    /// Whether it could not be probed, for as many probes as make it down, but one.
+    /// Whether the backend could not be probed, for one probe less than makes it down.
     pub(crate) fn is_unprobed(&self) -> bool {
         self.last == Some(VerdictKind::Inconclusive) && self.run >= self.fall.saturating_sub(1).max(1)
     }
 
-    /// The last evidence is too old to be any: nothing is known.
+    /// Discards evidence that is too old: the health becomes unknown.
     pub(crate) fn forget(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
         let from = self.health;
         (self.health, self.last, self.run, self.bad) = (Health::Unknown, None, 0, 0);
@@ -153,7 +153,8 @@ impl Machine {
         (from != Health::Unknown).then(|| HealthChange { from, to: Health::Unknown, reason: reason.to_owned() })
     }
 
-    /// Its silence was not its own: it is what it was before, and is counted anew.
+    /// Withdraws the backend's silence, which was not its own fault: the previous health is restored, and counts start
+    /// anew.
     pub(crate) fn pardon(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
         self.bad = 0;
         if !self.is_silenced() {
@@ -166,8 +167,8 @@ impl Machine {
         Some(HealthChange { from: Health::Down, to: self.health, reason: reason.to_owned() })
     }
 
-    /// Takes the next verdict; gives the change of health when it makes one. With `deaf` silence does not count: this host is
-    /// to blame for it.
+    /// Processes the next verdict, and returns the change of health if there is one. With `deaf` silence does not count,
+    /// since this host is its cause.
     pub(crate) fn observe(&mut self, verdict: &Verdict, now: Duration, deaf: bool) -> Option<HealthChange> {
         let (kind, detail) = match verdict {
             Verdict::Pass => (VerdictKind::Pass, ""),
@@ -193,18 +194,18 @@ impl Machine {
         enough.then(|| self.change(to, now, reason(kind, needed, detail)))
     }
 
-    /// Whether its probes pass often enough for it to be up, and it is held back all the same.
+    /// Whether damping still holds the backend.
     pub(crate) fn is_held(&self, now: Duration) -> bool {
         !self.held_for(now).is_zero()
     }
 
-    /// How much longer it is held back although its probes pass, and after how many deaths.
+    /// How much longer the backend is held back although its probes pass, and after how many deaths.
     pub(crate) fn held(&self, now: Duration) -> Option<(Duration, u32)> {
         let passes = self.health == Health::Down && self.last == Some(VerdictKind::Pass) && self.run >= self.rise;
         Some((self.held_for(now), self.damper.deaths())).filter(|(time, _)| passes && !time.is_zero())
     }
 
-    /// It is held back no longer: there is no other one.
+    /// Ends the hold, since no other backend is up.
     pub(crate) fn release(&mut self, now: Duration) -> Option<HealthChange> {
         self.held(now)?;
         let reason = format!("{}; it is not held back any longer, since no other is up", passed(self.run));

@@ -1,4 +1,4 @@
-//! Health: what probes say of backends, and what follows from it. Pure: time is an argument.
+//! Health: probe results of backends, and the conclusions from them. Pure: time is an argument.
 //!
 //! ```text
 //! verdicts -> Machine (one backend)  -> judge (its pool, all pools) -> Condition (what the packet path is given)
@@ -6,9 +6,9 @@
 //!             hard or soft evidence     provider, or this host?
 //! ```
 //!
-//! An answer that is wrong is *hard* evidence; silence is *soft*: the probe may be what was lost.
+//! A wrong answer is *hard* evidence; silence is *soft*: the probe itself may have been lost.
 
-// Time is an argument here, or is not needed.
+// Time is an argument here or is not needed.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod machine;
@@ -27,10 +27,10 @@ pub(crate) use self::{
     machine::Machine,
 };
 
-/// What is known of a backend.
+/// Health of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Health {
-    /// No probe could be made. Serves: doubt keeps traffic flowing.
+    /// No probe could be made. Such a backend serves: doubt keeps traffic flowing.
     #[default]
     Unknown,
     Up,
@@ -38,7 +38,7 @@ pub(crate) enum Health {
 }
 
 impl Health {
-    /// As people read it.
+    /// The name for display.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -54,25 +54,25 @@ impl fmt::Display for Health {
     }
 }
 
-/// What one probe found.
+/// Result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The backend answered as expected.
     Pass,
-    /// The backend, or the way to it, answered otherwise: what happened. Hard evidence.
+    /// The backend, or a host on the path to it, gave another answer than expected, described here. Hard evidence.
     Fail(String),
-    /// Nobody answered: what was waited for. Soft evidence.
+    /// No answer to the probe described here. Soft evidence.
     Silent(String),
-    /// The probe could not be made for a reason of this host's own: which. No evidence about the backend.
+    /// The probe could not be made for a reason of this host's own, described here. No evidence about the backend.
     Inconclusive(String),
 }
 
 /// Why a backend is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evidence {
-    /// It answered, and wrongly.
+    /// The backend gave a wrong answer.
     Hard,
-    /// It did not answer.
+    /// The backend did not answer.
     Soft,
 }
 
@@ -81,33 +81,33 @@ pub(crate) enum Evidence {
 pub(crate) struct HealthChange {
     pub from: Health,
     pub to: Health,
-    /// Why, for people: `3 probes in a row failed: connection refused`.
+    /// The reason in words, for the operator: `3 probes in a row failed: connection refused`.
     pub reason: String,
 }
 
-/// What a backend is there for, as far as health decides it.
+/// The use of a backend, as far as health decides it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It takes new flows.
+    /// The backend takes new flows.
     #[default]
     Serving,
-    /// It takes no new flows, and its established ones stay.
+    /// The backend takes no new flows, and its established ones stay.
     Keeping,
-    /// It gets no packets.
+    /// The backend gets no packets.
     Out,
 }
 
-/// What the packet path is given of a backend's health.
+/// The part of a backend's health that the packet path depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
     pub health: Health,
     pub standing: Standing,
-    /// Places of the order in which slots return that it is still withheld from.
+    /// Number of places, in the order in which slots return, that are still withheld from the backend.
     pub withheld: u8,
 }
 
 impl From<Health> for Condition {
-    /// Without any doubt.
+    /// The condition of a backend whose health is not in doubt.
     fn from(health: Health) -> Self {
         let standing = match health {
             Health::Unknown | Health::Up => Standing::Serving,

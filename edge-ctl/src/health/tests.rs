@@ -1,4 +1,4 @@
-//! Every transition of the health machine in a table, and its promises as properties.
+//! Every transition of the health machine in a table, and its guarantees as properties.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -19,7 +19,7 @@ fn observe(machine: &mut Machine, verdict: &Verdict) -> Option<HealthChange> {
     machine.observe(verdict, Duration::ZERO, false)
 }
 
-/// `p` pass, `f` fail, `s` silence, `i` inconclusive.
+/// Verdict of a letter: `p` pass, `f` fail, `s` silence, `i` inconclusive.
 fn verdict(letter: char) -> Verdict {
     match letter {
         'p' => Verdict::Pass,
@@ -29,7 +29,7 @@ fn verdict(letter: char) -> Verdict {
     }
 }
 
-/// Health after each letter, `u` unknown, `U` up, `D` down, `d` down for its silence.
+/// Health after each letter: `u` unknown, `U` up, `D` down, `d` down because of silence.
 fn run(machine: &mut Machine, letters: &str) -> String {
     let letter = |machine: &Machine| match machine.health() {
         Unknown => 'u',
@@ -48,7 +48,7 @@ fn run(machine: &mut Machine, letters: &str) -> String {
 
 #[test]
 fn every_transition() {
-    // From, verdicts, health after each; rise 2, fall 3.
+    // Start, verdicts, health after each verdict; rise is 2, fall is 3.
     let table = [
         (Unknown, "p", "U", "one pass makes an unknown backend up"),
         (Unknown, "fff", "uuD", "fall fails make it down"),
@@ -121,7 +121,7 @@ fn letters() -> impl Strategy<Value = Vec<char>> {
     vec(prop_oneof![Just('p'), Just('f'), Just('s'), Just('i')], 0..200)
 }
 
-/// Length of the run of any of `wanted` that ends `letters`.
+/// Length of the run of letters from `wanted` at the end of `letters`.
 fn tail(letters: &[char], wanted: &str) -> usize {
     letters.iter().rev().take_while(|&&c| wanted.contains(c)).count()
 }
@@ -154,7 +154,7 @@ proptest! {
                     }
                 }
             }
-            // And the other way round: a long enough run always has its effect.
+            // Conversely, a long enough run always has its effect.
             if tail(seen, "fs") >= fall as usize {
                 prop_assert_eq!(machine.health(), Down);
             }
