@@ -1,7 +1,7 @@
-//! What must hold for any bytes that come from outside: a configuration, a request to the API, and what is read back from the
+//! Properties of any bytes from outside: a configuration, a request to the API, and state that is read back from the
 //! maps or the disk. For the fuzzer, and for the tests, which replay its corpus.
 //!
-//! Each panics when that does not hold.
+//! Each check panics if its property does not hold.
 
 mod request;
 #[cfg(test)]
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// Bytes of an error, at most: fifty problems, with what was found and what to write instead.
+/// Upper bound on the bytes of an error: fifty problems, each with the faulty text and a correction.
 const LONGEST_ERROR: usize = 64 << 10;
 
-/// What reads bytes from outside.
+/// A reader of bytes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     Configuration,
@@ -31,7 +31,7 @@ pub enum Reader {
 impl Reader {
     pub const ALL: [Self; 3] = [Self::Configuration, Self::Request, Self::State];
 
-    /// The name of its corpus.
+    /// The name of the reader's corpus.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
@@ -40,7 +40,7 @@ impl Reader {
         }
     }
 
-    /// Reads `bytes`, and looks at what comes of it.
+    /// Reads `bytes` and checks the result.
     pub fn read(self, bytes: &[u8]) {
         match self {
             Self::Configuration => configuration(bytes),
@@ -50,7 +50,7 @@ impl Reader {
     }
 }
 
-/// A configuration's text.
+/// Checks the text of a configuration.
 fn configuration(bytes: &[u8]) {
     match config::parse_bytes(bytes, "edge.toml") {
         Ok(config) => {
@@ -61,7 +61,7 @@ fn configuration(bytes: &[u8]) {
     }
 }
 
-/// A history from the maps, and the state directory's file.
+/// Checks a history from the maps, and the file of the state directory.
 fn state(bytes: &[u8]) {
     let mut history = History::decode(bytes);
     look(&history);
@@ -75,12 +75,12 @@ fn state(bytes: &[u8]) {
         assert_eq!(again.ok().flatten(), Some(kept.clone()), "another state");
         look(&kept.history);
         let nothing = ConfigError::Unreadable { file: "edge.toml".to_owned(), source: io::ErrorKind::NotFound.into() };
-        // With texts that are not there nothing can be chosen, but it must come to an end.
+        // Without the texts there is nothing to choose, but the choice must terminate.
         let _none = kept::choose(Err(nothing.into()), Some(&kept)).is_ok();
     }
 }
 
-/// All that is done with a history that was read.
+/// Makes every use of a history that the daemon makes after reading it.
 fn look(history: &History) {
     for entry in &history.entries {
         let text = entry.text();
@@ -90,7 +90,7 @@ fn look(history: &History) {
     let _unused = (history.before_trial(), history.last_good().and_then(Entry::text));
 }
 
-/// An error is for people and their terminals.
+/// Checks an error for display in a terminal: its length, and that it has no control characters.
 fn check(error: &str) {
     assert!(!error.is_empty() && error.len() <= LONGEST_ERROR, "an error of {} bytes", error.len());
     assert!(!error.contains(|c: char| c.is_control() && c != '\n'), "{error:?}");

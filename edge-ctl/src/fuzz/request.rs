@@ -1,4 +1,4 @@
-//! A request to the API, through its real routes, to a daemon that refuses everything.
+//! A request to the API, through the real routes, to a daemon that refuses everything.
 
 use axum::{
     body::Body,
@@ -15,7 +15,7 @@ use crate::{
     daemon::api::{self, Command, ErrorBody, Refusal, router},
 };
 
-/// `POST /v1/reload`, then headers a line each, an empty line, the body.
+/// Format of `bytes`: `POST /v1/reload`, then one header per line, an empty line, and the body.
 pub(super) fn request(bytes: &[u8]) {
     let end = bytes.windows(2).position(|two| two == b"\n\n").unwrap_or(bytes.len());
     let (head, body) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
@@ -28,7 +28,7 @@ pub(super) fn request(bytes: &[u8]) {
         let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         request = request.header(&line[..at], line.get(at + 1..).unwrap_or_default().trim_ascii());
     }
-    // What is no request at all the HTTP library refuses.
+    // The HTTP library refuses bytes that are no request.
     let Ok(request) = request.body(Body::from(body.to_vec())) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(answered(request));
@@ -49,12 +49,12 @@ async fn answered(request: Request<Body>) {
         let routes = TowerToHyperService::new(router(sender, Events::new(), 1));
         let answer = routes.call(request).await.expect("it has no other errors");
         let status = answer.status();
-        // A follower is not sent anything that ends.
+        // The body of a successful answer can be an endless stream of events.
         if status.is_success() {
             return;
         }
         let body = answer.into_body().collect().await.expect("it is in memory").to_bytes();
-        // What the HTTP layer itself refuses is plain text.
+        // Refusals of the HTTP layer itself are plain text.
         if let Ok(ErrorBody { error, hint }) = serde_json::from_slice(&body) {
             check(&error);
             if let Some(hint) = &hint {

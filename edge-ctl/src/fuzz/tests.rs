@@ -1,4 +1,4 @@
-//! The committed corpus, each file as it is and damaged in a hundred ways, the same in each run.
+//! Replays the committed corpus, each file unchanged and with a hundred kinds of damage that are the same in each run.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use edge_tests::workspace;
 
 use super::Reader;
 
-/// A sequence of numbers without a pattern (xorshift).
+/// A pseudo-random sequence of numbers (xorshift).
 struct Numbers(u64);
 
 impl Numbers {
@@ -60,7 +60,7 @@ fn replay(reader: Reader) {
     }
 }
 
-/// Of each file; `FUZZ_ROUNDS` says otherwise.
+/// Rounds of damage per file; `FUZZ_ROUNDS` overrides the number.
 fn rounds() -> u32 {
     std::env::var("FUZZ_ROUNDS").map_or(100, |rounds| rounds.parse().expect("a number"))
 }
