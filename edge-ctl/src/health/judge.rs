@@ -88,7 +88,7 @@ impl Count {
         sum
     }
 
-    /// When the last answers of most of the pool arrived; `None` while most of it answers.
+    /// Since when nothing is heard from most of the pool; `None` while most of it answers.
     fn hushed(&self) -> Option<Duration> {
         self.hushed_since.filter(|_| self.hushed * 2 > self.rest())
     }

@@ -1,32 +1,32 @@
-//! What the watch does next, and when.
+//! The watch's schedule of work.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// What is to be done at a later time.
+/// Work for a later time, each kind including the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Work {
-    /// Compare next hops with what was published.
+    /// Compare next hops with the published ones.
     Evaluate,
-    /// Look the routes up first.
+    /// Look up all routes, then evaluate.
     Lookups,
-    /// Read everything first.
+    /// Read all tables, then look up and evaluate.
     Everything,
 }
 
-/// The work that is due, and when.
+/// The scheduled work.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     due: Option<(Instant, Work)>,
-    /// When to look routes up once more after a change.
+    /// When to look up routes once more after a change.
     pub(super) repeat: Option<Instant>,
-    /// Not before this, for work that looks routes up.
+    /// Earliest time for work that looks up routes.
     pub(super) rest_until: Option<Instant>,
 }
 
 impl Agenda {
-    /// Adds `work`, `after` from now at the latest; what is due earlier stays due then.
+    /// Adds `work`, to be done `after` from now at the latest; work that is due earlier keeps its time.
     pub(super) fn add(&mut self, work: Work, after: Duration) {
         let now = Instant::now();
         let mut at = now + after;
@@ -49,7 +49,7 @@ impl Agenda {
         self.due.into_iter().chain(self.repeat.map(|at| (at, Work::Lookups))).min()
     }
 
-    /// Forgets what [`Self::wait`] returned, and what the same work does along with it.
+    /// Removes the work that [`Self::wait`] returned, and any that it includes.
     pub(super) fn done(&mut self) {
         let now = Instant::now();
         self.due = self.due.filter(|(at, _)| *at > now);

@@ -1,4 +1,4 @@
-//! Announcement of VIPs on the local network: the address on the interface, and the frames that announce it.
+//! Announcement of VIPs on the local network: adds the address to the interface, and sends frames that announce it.
 
 use std::{
     collections::BTreeMap,
@@ -29,16 +29,16 @@ use super::{
     tables,
 };
 
-/// When the frames go out, after the address was put on the interface or the link came up. Some are lost: a switch port
+/// When the frames are sent, counted from when the address was added or the link came up. Some are lost: a switch port
 /// does not forward in the first moments of its link.
 const SCHEDULE: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1)];
-/// Addresses and links are looked at this often even without a netlink message.
+/// Interval at which addresses and links are checked without a netlink message.
 const RESYNC: Duration = Duration::from_secs(10);
-/// After a change everything is looked at this much later.
+/// Delay between a change and the check.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// Marks the addresses that we added (`IFA_PROTO`, from Linux 5.18), so that we take away no other.
+/// Marks the addresses that we added (`IFA_PROTO`, from Linux 5.18), so that no others are removed.
 const PROTOCOL: AddressProtocol = AddressProtocol::Other(0x65);
-/// "For ever", in a lifetime of an address.
+/// An infinite lifetime of an address.
 const FOREVER: u32 = u32::MAX;
 
 /// A VIP that is announced on an interface.
@@ -49,7 +49,7 @@ pub(crate) struct Announced {
     pub interface: String,
 }
 
-/// Running announcements; dropping it ends them and leaves the addresses where they are.
+/// Running announcements. Dropping this ends them; the addresses stay on their interfaces.
 #[derive(Debug)]
 pub(crate) struct Announcer(AbortHandle);
 
@@ -59,8 +59,8 @@ impl Drop for Announcer {
     }
 }
 
-/// Keeps each VIP on its interface and announces it: now, and whenever the link comes up, the address had been taken
-/// away, or the interface's MAC address changed. An interface that is not there yet is waited for.
+/// Keeps each VIP on its interface and announces it: at once, and whenever the link comes up, the address had been
+/// removed, or the interface's MAC address has changed. Waits for interfaces that do not exist yet.
 ///
 /// Must be called in a tokio runtime.
 pub(crate) fn announce(vips: Vec<Announced>) -> Announcer {
@@ -75,16 +75,16 @@ pub(crate) fn announce(vips: Vec<Announced>) -> Announcer {
     Announcer(tokio::spawn(task).abort_handle())
 }
 
-/// Takes the VIPs off their interfaces, as far as [`announce`] put them there (on kernels before 5.18, which don't keep
-/// who did, any address with the full prefix length). Returns those that it took off.
+/// Removes the VIPs that [`announce`] added from their interfaces. Kernels before 5.18 don't record who added an
+/// address; there any such address with the full prefix length is removed. Returns the VIPs that were removed.
 ///
 /// # Errors
 ///
-/// When a request to the kernel fails, or is refused. An interface or address that is not there is no error.
+/// If a request to the kernel fails or is refused. A missing interface or address is no error.
 pub(crate) async fn withdraw(vips: &[Announced]) -> Result<Vec<Announced>, NetError> {
     let requests = Requests::open()?;
     let present = requests.addresses().await?;
-    // Where the version can't be read no address counts as ours that is not marked.
+    // If the version can't be read, only marked addresses count as ours.
     let marked = KernelVersion::current().map_or(true, |version| version >= KernelVersion::new(5, 18, 0));
     let mut withdrawn = Vec::new();
     for announced in vips {
@@ -107,7 +107,7 @@ async fn run(vips: &[Announced]) -> Result<(), NetError> {
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let requests = Requests::open()?;
-    // What was last announced of each VIP. It is announced again when this changes.
+    // The interface of each VIP at its last announcement. A change of the interface causes another announcement.
     let mut announced: BTreeMap<IpAddr, Interface> = BTreeMap::new();
     let mut senders: BTreeMap<IpAddr, AbortHandle> = BTreeMap::new();
     let mut ticks = interval(RESYNC);
@@ -160,7 +160,7 @@ fn concerns_us(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     }
 }
 
-/// Forgets what was announced on a link that went down, though it may be up again by now.
+/// Forgets the announcements on a link that went down, even if it is up again by now.
 fn forget_if_down(payload: &NetlinkPayload<RouteNetlinkMessage>, announced: &mut BTreeMap<IpAddr, Interface>) {
     if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = payload
         && !link.header.flags.contains(tables::UP)
@@ -169,7 +169,7 @@ fn forget_if_down(payload: &NetlinkPayload<RouteNetlinkMessage>, announced: &mut
     }
 }
 
-/// Puts the VIP on the interface unless it is there; true when it had to.
+/// Adds the VIP to the interface unless it is there already; true if it was added.
 async fn ensure(requests: &Requests, announced: &Announced, interface: Interface, present: &[AddressMessage]) -> bool {
     if present.iter().any(|message| is_on(message, announced.vip, interface.index)) {
         return false;
@@ -193,10 +193,10 @@ fn address(vip: IpAddr, index: u32) -> AddressMessage {
         }
         IpAddr::V6(vip) => {
             let mut message = AddressMessageBuilder::<std::net::Ipv6Addr>::new().index(index).address(vip, 128).build();
-            // Another edge may have the address at this moment, so duplicates are not looked for.
+            // Another edge may have the address at the same time, so duplicate address detection is off.
             message.header.flags |= AddressHeaderFlags::Nodad;
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute));
-            // Deprecated from the start, or the host would use the VIP as source of connections of its own, and the
+            // Deprecated from the start: otherwise the host would use the VIP as source of its own connections, and the
             // answers would go to the backends.
             let mut lifetime = CacheInfo::default();
             lifetime.ifa_valid = FOREVER;
@@ -240,14 +240,14 @@ async fn send_on_schedule(announced: Announced, interface: Interface) {
     }
 }
 
-/// Sends one whole Ethernet frame out of the interface.
+/// Sends a complete Ethernet frame on the interface.
 fn send_frame(index: u32, frame: &[u8]) -> Result<(), NetError> {
     // SAFETY: no pointers are involved; the result is checked before use.
     let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
     if raw < 0 {
         return Err(NetError::PacketSocket(io::Error::last_os_error()));
     }
-    // SAFETY: `raw` was opened just now, and nobody else knows it.
+    // SAFETY: `raw` was opened just now, and nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     // SAFETY: an all-zero `sockaddr_ll` is a valid one.
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

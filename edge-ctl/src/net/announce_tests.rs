@@ -1,4 +1,4 @@
-//! Announcements in a network namespace, seen by the peer.
+//! Announcements in a network namespace, observed by the peer.
 
 use std::{
     net::IpAddr,
@@ -16,7 +16,7 @@ fn vips() -> Vec<Announced> {
     vec![on_edge0("10.0.0.100"), on_edge0("fd00::100")]
 }
 
-/// Collects frames that reach the peer, until the receiver is dropped.
+/// Collects the frames that arrive at the peer, until the receiver is dropped.
 fn listen(lab: &Lab) -> mpsc::Receiver<Vec<u8>> {
     let (frames, received) = mpsc::channel();
     let (ready, is_ready) = mpsc::channel();
@@ -25,13 +25,13 @@ fn listen(lab: &Lab) -> mpsc::Receiver<Vec<u8>> {
         // SAFETY: no pointers are involved; the result is checked before use.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, protocol) };
         assert!(raw >= 0, "{}", io::Error::last_os_error());
-        // SAFETY: `raw` was opened just now, and nobody else knows it.
+        // SAFETY: `raw` was opened just now, and nothing else owns it.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
         ready.send(()).unwrap();
         let end = Instant::now() + Duration::from_secs(20);
         let mut buffer = [0; 2048];
         while Instant::now() < end {
-            // SAFETY: the buffer is live and as long as is said.
+            // SAFETY: the buffer is live and has the given length.
             let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             match usize::try_from(length) {
                 Ok(length) if frames.send(buffer[..length].to_vec()).is_err() => return,
@@ -44,7 +44,7 @@ fn listen(lab: &Lab) -> mpsc::Receiver<Vec<u8>> {
     received
 }
 
-/// How often the announcement of `vip` arrived within `time`.
+/// Number of announcements of `vip` that arrive within `time`.
 fn count(received: &mpsc::Receiver<Vec<u8>>, runtime: &tokio::runtime::Runtime, vip: &str, time: Duration) -> usize {
     runtime.block_on(async { sleep(time).await });
     let vip: IpAddr = vip.parse().unwrap();
@@ -70,17 +70,17 @@ fn puts_the_address_on_the_interface_and_tells_of_it() {
             lab.peer("ping -c1 -W1 10.0.0.100 && ping -c1 -W1 fd00::100");
             assert_eq!(count(&received, &runtime, vip, Duration::from_millis(500)), 0, "told enough");
 
-            // The link goes and comes: IPv6 addresses go with it, and come back.
+            // The link goes down and up: its IPv6 addresses disappear, and are added again.
             sh("ip link set edge0 down && ip link set edge0 up");
             lab.wait_until_up();
             assert_eq!(count(&received, &runtime, vip, ALL_THREE), 3, "{vip} after the link came up");
             sh("ip address show dev edge0 | grep -q 'inet6 fd00::100/128'");
 
-            // Somebody takes the address away.
+            // Another program removes the address.
             sh("ip address del 10.0.0.100/32 dev edge0; ip address del fd00::100/128 dev edge0");
             assert_eq!(count(&received, &runtime, vip, ALL_THREE), 3, "{vip} after it was taken away");
 
-            // The end of the announcer takes nothing away.
+            // Dropping the announcer removes nothing.
             drop(announcer);
             runtime.block_on(async { sleep(Duration::from_millis(50)).await });
             sh("ip address show dev edge0 | grep -q 'inet 10.0.0.100/32'");
@@ -92,7 +92,7 @@ fn puts_the_address_on_the_interface_and_tells_of_it() {
 fn withdraws_only_what_was_announced() {
     in_lab(|_| {
         let runtime = runtime();
-        // The operator's own, which was there before.
+        // An address of the operator's own, added beforehand.
         sh("ip address add 10.0.0.100/32 dev edge0");
         let announcer = runtime.block_on(async { announce(vips()) });
         runtime.block_on(async { sleep(Duration::from_millis(300)).await });

@@ -1,4 +1,4 @@
-//! The kernel's word that links or addresses of this host have changed.
+//! Netlink notifications of changes to this host's links and addresses.
 
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -9,7 +9,7 @@ use super::NetError;
 
 const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
 
-/// Notifications of links and addresses.
+/// A subscription to changes of links and addresses.
 pub(crate) struct Changes {
     notifications: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
     connection: AbortHandle,
@@ -22,23 +22,23 @@ impl Drop for Changes {
 }
 
 impl Changes {
-    /// Must be called in a tokio runtime.
+    /// Subscribes. Must be called in a tokio runtime.
     pub(crate) fn subscribe() -> Result<Self, NetError> {
         let (connection, _, notifications) = rtnetlink::new_multicast_connection(&GROUPS).map_err(NetError::Open)?;
         Ok(Self { notifications, connection: tokio::spawn(connection).abort_handle() })
     }
 
-    /// Waits until something has changed since the last call.
+    /// Waits for a change since the last call.
     ///
     /// # Errors
-    /// When the kernel has closed the socket: what changed is not known then.
+    /// If the kernel has closed the socket; changes may have been missed then.
     pub(crate) async fn next(&mut self) -> Result<(), NetError> {
         self.notifications.next().await.ok_or(NetError::Closed)?;
         self.forget();
         Ok(())
     }
 
-    /// Takes what has come as seen.
+    /// Discards the notifications that have arrived.
     pub(crate) fn forget(&mut self) {
         while self.notifications.try_recv().is_ok() {}
     }

@@ -1,4 +1,4 @@
-//! Devices on devices, as they come and go.
+//! Stacked devices that come and go.
 
 use super::watch_tests::{PEER, SOON, Watching};
 use crate::net::{
@@ -6,7 +6,7 @@ use crate::net::{
     next_hop::NoWay,
 };
 
-/// The index of a device, by its name.
+/// The index of the device named `name`.
 fn index(watching: &Watching, name: &str) -> Option<u32> {
     watching.devices.iter().find(|(_, device)| device.name == name).map(|(index, _)| *index)
 }
@@ -37,7 +37,7 @@ fn a_port_that_leaves_its_bridge_is_none_of_its_ports_any_more() {
 #[test]
 fn what_lies_on_a_device_of_another_namespace_lies_on_none_here() {
     in_lab(|lab| {
-        // Both are the first of their namespaces, and have the same index.
+        // Both devices are the first of their namespaces, and have the same index.
         lab.peer("ip link add link peer0 name far type macvlan mode bridge");
         lab.peer(&format!("ip link set far netns {}", nix::unistd::gettid()));
         sh("ip link set far up && ip address add 10.9.0.1/24 dev far");

@@ -1,9 +1,9 @@
-//! Next hops that are asked whether they still answer: those behind which all is silent, while a backend behind another next hop
-//! of the same route is heard. Pure.
+//! Next hops in doubt: all backends behind such a next hop are silent, while a backend behind another next hop of the
+//! same route answers. The kernel is then made to probe the next hop in doubt. Pure.
 //!
-//! The kernel sees none of the packets that XDP sends, so it believes in a router for most of a minute after it has died. It is
-//! not asked where no other next hop is heard: there it may be this host that is cut off, and knowing which neighbours did not
-//! answer first would only take backends out one by one.
+//! The kernel sees none of the packets that XDP sends, so it believes in a router for most of a minute after it has
+//! died. A next hop is not probed if no other next hop of the route is heard: this host itself may be cut off then, and
+//! knowing which neighbour failed first would only take backends out one by one.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
@@ -16,10 +16,10 @@ use super::{
     way::Destination,
 };
 
-/// Whether the last probe of each backend got any answer. Of others nothing is known.
+/// Whether the last probe of each backend got any answer. Backends without a result are missing.
 pub(super) type Heard = BTreeMap<BackendNumber, bool>;
 
-/// Notes what probes have found. Returns whether anything is other than it was.
+/// Records results of probes. Returns whether any result has changed.
 pub(super) fn note(known: &mut Heard, found: impl IntoIterator<Item = (BackendNumber, bool)>) -> bool {
     found.into_iter().fold(false, |other, (backend, heard)| (known.insert(backend, heard) != Some(heard)) || other)
 }
@@ -74,7 +74,7 @@ mod tests {
         (2, router.parse().unwrap())
     }
 
-    /// Twelve backends behind two routers, and one beside them, on the link.
+    /// Twelve backends behind two routers, and one backend on the link itself.
     fn scene() -> (Tables, Vec<(BackendNumber, Destination)>) {
         let hops = |vias: &[&str]| {
             let hop = |via: &&str| Hop { egress: 2, via: via.parse().unwrap(), weight: 1 };
@@ -94,7 +94,7 @@ mod tests {
         (tables, backends)
     }
 
-    /// What is in doubt when these backends are silent and the others are heard; `None`: nothing is known.
+    /// The next hops in doubt, given whether each backend is heard; `None` for a backend without a result.
     fn found(tables: &Tables, is_heard: impl Fn(NeighbourKey, BackendNumber) -> Option<bool>) -> Vec<NeighbourKey> {
         let (_, backends) = scene();
         let by = |destination| resolve(tables, destination, &BTreeSet::new()).neighbour().unwrap();
@@ -112,15 +112,16 @@ mod tests {
         let [one, other] = ROUTERS.map(key);
         assert_eq!(found(&tables, |by, _| Some(by != one)), [one]);
         assert_eq!(found(&tables, |by, _| Some(by != other)), [other]);
-        // Nobody is heard, or nobody that has a choice; nothing is known; one behind it is heard.
+        // No backend is heard, or none that has a choice of next hops; no results are known; one backend behind it is
+        // heard.
         assert_eq!(found(&tables, |_, _| Some(false)), []);
         assert_eq!(found(&tables, |_, number| Some(number == 13)), []);
         assert_eq!(found(&tables, |by, _| (by == one).then_some(false)), []);
         let first = (1..=12).find(|number| found(&tables, |_, other| Some(other != *number)).is_empty());
         assert_eq!(first, Some(1), "another one behind the same router is heard");
-        // Who has no other way is not asked.
+        // A next hop without an alternative is not probed.
         assert_eq!(found(&tables, |_, number| Some(number != 13)), []);
-        // Nor who is an operator's word.
+        // Nor is a neighbour that an operator has configured.
         tables.neighbours.insert(one, Neighbour::Fixed(MAC));
         assert_eq!(found(&tables, |by, _| Some(by != one)), []);
     }

@@ -1,4 +1,4 @@
-//! What a watch of the host's network is to look for, and what it reports.
+//! Input and output of a watch of the host's network.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,32 +13,33 @@ use super::{
     way::{Destination, Way},
 };
 
-/// What a watch is for.
+/// The backends, VIPs and interfaces that a watch covers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sought {
     pub(crate) backends: Vec<(BackendNumber, Destination)>,
     pub(crate) vips: BTreeSet<IpAddr>,
-    /// Interfaces that clients' packets come in by. The routes are those of their VRF; of several VRFs, of the first one that
-    /// has a route.
+    /// Interfaces that receive clients' packets. Routes are looked up in their VRF; with several VRFs, in the first one
+    /// that has a route.
     pub(crate) interfaces: Vec<String>,
-    /// Whether the program is in native mode on one of them, and can't send by every device.
+    /// Whether the program is in native mode on one of them, and so can't send on every device.
     pub(crate) native: bool,
 }
 
-/// What changed in the host's network.
+/// A change in the host's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NetEvent {
-    /// Next hops that changed; in the first event, those of all backends. `None`: unknown, the packet path looks it up per packet.
+    /// Next hops that changed; the first event has those of all backends. `None` if unknown: the packet path looks the
+    /// next hop up per packet.
     NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
-    /// Ways to backends that changed; in the first event, those of all backends. `None`: there is none.
+    /// Routes to backends that changed; the first event has those of all backends. `None` if there is no route.
     Ways(Vec<(BackendNumber, Option<Way>)>),
-    /// Whether something can be sent to backends, where that changed; in the first event, of all backends. Why not; `None`:
-    /// it can, or it is not known.
+    /// Reachability of backends that changed; the first event has that of all backends. The reason if no packet can be
+    /// sent to the backend; `None` if packets can be sent, or if it is not known.
     Reach(Vec<(BackendNumber, Option<String>)>),
-    /// The interface of this name came, went, came up, went down, or has another MAC address or MTU.
+    /// The named interface was added or removed, went up or down, or has another MAC address or MTU.
     LinkChanged(String),
-    /// The host's devices, first as they are found and then after each change.
+    /// The host's devices: at the start, and after each change.
     Devices(Devices),
-    /// Of each VIP whether it is an address of the host, likewise.
+    /// Whether each VIP is an address of the host: at the start, and after each change.
     Vips(BTreeMap<IpAddr, bool>),
 }

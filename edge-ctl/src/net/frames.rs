@@ -8,7 +8,7 @@ const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ICMPV6: u8 = 58;
 
-/// The frame that announces on the network that `vip` is at `mac`.
+/// The frame that announces to the network that `vip` is at `mac`.
 pub(super) fn announcement(vip: IpAddr, mac: [u8; 6]) -> Vec<u8> {
     match vip {
         IpAddr::V4(vip) => gratuitous_arp(vip, mac),
@@ -16,7 +16,7 @@ pub(super) fn announcement(vip: IpAddr, mac: [u8; 6]) -> Vec<u8> {
     }
 }
 
-/// A request, sender and target the VIP: more hosts and switches take it than take a gratuitous reply.
+/// An ARP request whose sender and target are the VIP: more hosts and switches accept it than a gratuitous reply.
 fn gratuitous_arp(vip: Ipv4Addr, mac: [u8; 6]) -> Vec<u8> {
     let mut frame = ethernet(BROADCAST, mac, 0x0806);
     // Ethernet, IPv4, their lengths, request
@@ -41,7 +41,7 @@ fn neighbour_advertisement(vip: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
     message[2..4].copy_from_slice(&checksum);
 
     let mut frame = ethernet(ALL_NODES_MAC, mac, 0x86dd);
-    // version 6; hop limit 255, or it would not be taken
+    // version 6; receivers require hop limit 255
     frame.extend([0x60, 0, 0, 0, length[0], length[1], ICMPV6, 255]);
     frame.extend(vip.octets());
     frame.extend(ALL_NODES.octets());
@@ -57,7 +57,7 @@ fn ethernet(to: [u8; 6], from: [u8; 6], protocol: u16) -> Vec<u8> {
     frame
 }
 
-/// The Internet checksum (RFC 1071) of parts that are each of even length.
+/// The Internet checksum (RFC 1071) of parts of even length.
 fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let words = parts.iter().flat_map(|part| part.as_chunks::<2>().0);
     let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(frame[22..38], frame[62..78], "source is the target");
         assert_eq!(frame[58], 0x20, "override, neither solicited nor router");
         assert_eq!(frame[78..86], [2, 1, 2, 0, 0, 0, 0, 7], "target link-layer address");
-        // The sum over all that is covered, checksum included, is all ones.
+        // The sum over all covered bytes, checksum included, is all ones.
         assert_eq!(checksum(&[&frame[22..54], &[0, 0, 0, 32], &[0, 0, 0, 58], &frame[54..]]), [0, 0]);
     }
 }

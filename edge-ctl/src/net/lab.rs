@@ -1,4 +1,4 @@
-//! Two network namespaces joined by a veth, for tests: they are gone with the thread, whatever becomes of the test.
+//! Two network namespaces joined by a veth, for tests. They disappear with the thread, even if the test panics.
 
 use std::{
     fs::File,
@@ -9,8 +9,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// The calling thread is in the namespace of an edge, whose `edge0` (`10.0.0.1/24`, `fd00::1/64`,
-/// `02:00:00:00:00:01`) leads to a `peer0` (the same with 2 for 1) in another one.
+/// A lab. The calling thread is in the namespace of an edge, whose `edge0` (`10.0.0.1/24`, `fd00::1/64`,
+/// `02:00:00:00:00:01`) is joined to `peer0` (the same with 2 for 1) in another namespace.
 pub(crate) struct Lab {
     peer: File,
 }
@@ -36,7 +36,7 @@ impl Lab {
         let peer = peer.join().expect("the peer's namespace");
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         let lab = Self { peer };
-        // Duplicate address detection would keep a link-local address, and so neighbour discovery, back for 2 s.
+        // Duplicate address detection would delay link-local addresses, and so neighbour discovery, by 2 s.
         let no_dad = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad && ip link set lo up";
         sh(no_dad);
         lab.peer(no_dad);
@@ -51,7 +51,7 @@ impl Lab {
         lab
     }
 
-    /// Waits until the link runs, which the kernel lets it up to a second after its carrier is there.
+    /// Waits until the link is up. The kernel may take up to a second after the carrier is there.
     pub(crate) fn wait_until_up(&self) {
         let wait = |link: &str| format!("until ip link show {link} | grep -q \"state UP\"; do sleep 0.01; done");
         sh(&wait("edge0"));

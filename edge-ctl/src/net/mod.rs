@@ -1,6 +1,6 @@
 //! The host's network: neighbours, routes and links by netlink, and the announcement of VIPs.
 //!
-//! Nothing here writes a BPF map: what was found goes to the daemon as [`NetEvent`]s.
+//! Nothing here writes a BPF map: results go to the daemon as [`NetEvent`]s.
 
 mod agenda;
 mod announce;

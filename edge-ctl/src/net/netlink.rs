@@ -21,13 +21,12 @@ use super::{
     way::{Destination, Route},
 };
 
-/// Longest wait for an answer. The kernel answers in the system call; an answer that does not come was lost, or is one
-/// that we can't read.
+/// Timeout for an answer. The kernel answers during the system call; a missing answer was lost or could not be parsed.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// Requests on their way at a time: their answers must fit into the socket's buffer.
+/// Number of concurrent requests: their answers must fit into the socket's buffer.
 pub(super) const PARALLEL: usize = 32;
 
-/// Why a request to the kernel failed.
+/// Error of a request to the kernel.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetError {
     #[error("can't open a netlink socket")]
@@ -69,7 +68,7 @@ impl NetError {
     }
 }
 
-/// A socket for requests. Nothing is subscribed on it, so that no flood of notifications can push an answer out.
+/// A socket for requests. It has no subscriptions, so that a flood of notifications cannot displace an answer.
 pub(super) struct Requests {
     handle: Handle,
     connection: AbortHandle,
@@ -81,11 +80,11 @@ impl Drop for Requests {
     }
 }
 
-/// An interface, as far as an announcement depends on it.
+/// The properties of an interface that an announcement depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Interface {
     pub index: u32,
-    /// `None`: not Ethernet.
+    /// `None` if the interface is not Ethernet.
     pub mac: Option<[u8; 6]>,
     pub up: bool,
 }
@@ -130,7 +129,7 @@ impl Requests {
         one("add a route", self.handle.route().add(message).execute()).await
     }
 
-    /// The interface `name`; `None` when there is none.
+    /// The interface `name`; `None` if it does not exist.
     pub(super) async fn interface(&self, name: &str) -> Result<Option<Interface>, NetError> {
         Ok(self.link(name).await?.map(|link| Interface {
             index: link.header.index,
@@ -153,8 +152,8 @@ impl Requests {
         }
     }
 
-    /// The route to a destination by the first of these VRFs that has one. What is the host's own address in any of them is
-    /// that.
+    /// The route to a destination from the first of these VRFs that has one. If the destination is the host's own
+    /// address in any VRF, that result takes precedence.
     pub(super) async fn lookup_in(&self, vrfs: &[Option<u32>], destination: Destination) -> Result<Lookup, NetError> {
         let mut found = Lookup::NoWay(NoWay::NoRoute);
         for vrf in vrfs {
@@ -166,16 +165,17 @@ impl Requests {
         Ok(found)
     }
 
-    /// Looks up the route to a destination, as a packet of this host would take it, in the routing table of the VRF with this
-    /// index or in the host's own. All next hops of a route that has several.
+    /// Looks up the route to a destination, as for a packet from this host, in the routing table of the VRF with this
+    /// index or in the main one. Returns all next hops of a multipath route.
     ///
-    /// Only when the request fails; a missing route is a [`Lookup`].
+    /// # Errors
+    /// If the request fails; a missing route is a [`Lookup`].
     pub(super) async fn lookup(&self, destination: Destination, vrf: Option<u32>) -> Result<Lookup, NetError> {
         let mut destination = destination;
         let mut answer = self.routes(&question(destination, vrf)).await;
         if let (Err(NetError::Refused { .. }), Some(source @ IpAddr::V4(_))) = (&answer, destination.source) {
-            // Of IPv4 the kernel looks up no route from an address that it does not have; what the packet path sends may
-            // come from one all the same.
+            // With IPv4 the kernel looks up no route from an address that it does not have; the packet path may send
+            // from such an address all the same.
             let own = self.routes(&question(Destination::of(source), vrf)).await;
             let is_own = |route: &RouteMessage| tables::lookup(source, route).is_own();
             if !own.is_ok_and(|routes| routes.first().is_some_and(is_own)) {
@@ -189,7 +189,7 @@ impl Requests {
             }
             Err(NetError::Refused { what, source }) => match source.raw_os_error() {
                 Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => Lookup::NoWay(NoWay::NoRoute),
-                // unreachable, prohibit and blackhole routes, in this order
+                // routes of type unreachable, prohibit and blackhole, in this order
                 Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Lookup::NoWay(NoWay::NotUnicast),
                 _ => return Err(NetError::Refused { what, source }),
             },
@@ -197,7 +197,7 @@ impl Requests {
         };
         let Lookup::Via(mut route) = found else { return Ok(found) };
         if let Some(source) = destination.source {
-            // What the kernel would send from by itself.
+            // The source address that the kernel would choose.
             let plain = self.routes(&question(Destination::of(destination.address), vrf)).await.unwrap_or_default();
             let own = plain.first().map(|answer| tables::lookup(destination.address, answer));
             route.source = match own {
@@ -205,7 +205,7 @@ impl Requests {
                 _ => Some(source),
             };
         }
-        // The answer has one next hop; the route itself has all.
+        // The answer has one next hop; the complete route has all of them.
         let mut question = question(destination, vrf);
         question.header.flags = RouteFlags::FibMatch;
         match self.routes(&question).await {
@@ -216,7 +216,7 @@ impl Requests {
                 }
             }
             Err(error @ (NetError::Closed | NetError::Late)) => return Err(error),
-            // The one that the kernel has chosen is right as well.
+            // The next hop that the kernel has chosen is right as well.
             Err(_) => {}
         }
         Ok(Lookup::Via(route))
@@ -226,15 +226,15 @@ impl Requests {
         all("look a route up", self.handle.route().get(question.clone()).execute()).await
     }
 
-    /// Makes the kernel ask for neighbours' MAC addresses, as if packets for them had come by. A failure is only traced, since it is
-    /// asked again soon. Not for permanent entries: `NTF_USE` takes that state away (`__neigh_update` in the kernel's
-    /// net/core/neighbour.c).
+    /// Makes the kernel resolve neighbours, as if packets for them had been sent. A failure is only traced, since the
+    /// request is soon repeated. Not for permanent entries: `NTF_USE` takes that state away (`__neigh_update` in the
+    /// kernel's net/core/neighbour.c).
     pub(super) async fn kick_all(&self, neighbours: BTreeSet<NeighbourKey>) {
         self.touch_all(neighbours, NeighbourState::None, Some(NeighbourFlags::Use)).await;
     }
 
-    /// Makes the kernel ask neighbours that it knows, and give up on them unless they answer (three times, a second apart). Their
-    /// MAC addresses are used until then. Not for permanent entries, which would be permanent no more.
+    /// Makes the kernel probe neighbours that it knows, and give up on them unless they answer (three times, a second
+    /// apart). Their MAC addresses are used until then. Not for permanent entries, which would lose that state.
     pub(super) async fn confirm_all(&self, neighbours: BTreeSet<NeighbourKey>) {
         self.touch_all(neighbours, NeighbourState::Probe, None).await;
     }
@@ -273,13 +273,13 @@ fn question(Destination { address, source, .. }: Destination, vrf: Option<u32>) 
 /// The XDP program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AttachedXdp {
-    /// The kernel's number of the program.
+    /// The program's kernel ID.
     pub program: u32,
-    /// In generic mode.
+    /// Whether the program is attached in generic mode.
     pub generic: bool,
 }
 
-/// The XDP program on `interface`; `None` when there is none. Waits for the kernel; not for asynchronous code.
+/// The XDP program on `interface`; `None` if there is none. Blocks; not for asynchronous code.
 pub(crate) fn attached_xdp(interface: &str) -> Result<Option<AttachedXdp>, NetError> {
     wait_for(async {
         let link = Requests::open()?.link(interface).await?;
@@ -287,7 +287,7 @@ pub(crate) fn attached_xdp(interface: &str) -> Result<Option<AttachedXdp>, NetEr
     })
 }
 
-/// The MTU of `interface`, bytes of IP packet. Waits for the kernel; not for asynchronous code.
+/// The MTU of `interface` in bytes of IP packet. Blocks; not for asynchronous code.
 pub(crate) fn link_mtu(interface: &str) -> Result<u32, NetError> {
     wait_for(async {
         let link = Requests::open()?.link(interface).await?;
@@ -303,13 +303,13 @@ pub(crate) fn link_mtu(interface: &str) -> Result<u32, NetError> {
 /// The addresses of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostAddresses {
-    /// Those that are reachable from anywhere.
+    /// Addresses of global scope.
     pub global: Vec<IpAddr>,
-    /// All of them, and the broadcast addresses of their networks.
+    /// All addresses, and the broadcast addresses of their networks.
     pub all: Vec<IpAddr>,
 }
 
-/// The addresses that this host has now, on any interface. Waits for the kernel; not for asynchronous code.
+/// The present addresses of this host, on any interface. Blocks; not for asynchronous code.
 pub(crate) fn host_addresses() -> Result<HostAddresses, NetError> {
     let messages = wait_for(async { Requests::open()?.addresses().await })?;
     let mut addresses = HostAddresses::default();
@@ -317,7 +317,7 @@ pub(crate) fn host_addresses() -> Result<HostAddresses, NetError> {
         let (mut own, mut broadcast) = (None, None);
         for attribute in &message.attributes {
             match attribute {
-                // On a point-to-point link `Address` is the other end.
+                // On a point-to-point link `Address` is the address of the other end.
                 AddressAttribute::Local(address) => own = Some(*address),
                 AddressAttribute::Address(address) => own = own.or(Some(*address)),
                 AddressAttribute::Broadcast(address) => broadcast = Some(IpAddr::V4(*address)),
@@ -334,13 +334,13 @@ pub(crate) fn host_addresses() -> Result<HostAddresses, NetError> {
     Ok(addresses)
 }
 
-/// Waits for the result of `request`.
+/// Runs `request` to completion.
 pub(super) fn wait_for<T: Send>(request: impl Future<Output = Result<T, NetError>> + Send) -> Result<T, NetError> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NetError::Open)?;
         runtime.block_on(request)
     };
-    // A thread of its own: the caller may stand in a runtime already, and one can't start in another.
+    // Runs in a thread of its own: the caller may be in a runtime already, and runtimes can't be nested.
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(Err(NetError::Closed)))
 }
 

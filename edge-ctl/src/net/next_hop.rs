@@ -1,4 +1,4 @@
-//! From routes, links and neighbours to the next hop of an address, without I/O.
+//! Computes the next hop of an address from routes, links and neighbours, without I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,69 +7,69 @@ use std::{
 
 use super::way::{Destination, Hop, Route, Way};
 
-/// What a frame to a backend needs.
+/// The fields that a frame to a backend needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NextHopEntry {
-    /// Interface index of the egress; of the parent when the route leaves by a VLAN interface.
+    /// Interface index of the egress; for a route over a VLAN interface, the index of its parent.
     pub egress: u32,
     /// MAC address of the next hop.
     pub mac: [u8; 6],
-    /// MAC address that the frame comes from.
+    /// Source MAC address of the frame.
     pub source_mac: [u8; 6],
-    /// MTU of the way, bytes of IP packet: the least of the link's, its parent's and the route's. At most 65,535.
+    /// MTU of the path in bytes of IP packet: the least of the link's, its parent's and the route's. At most 65,535.
     pub mtu: u16,
-    /// Whether that is the egress's own, and nothing else on the way is known to be narrower.
+    /// Whether `mtu` is the MTU of the egress, with nothing narrower known on the path.
     pub own_mtu: bool,
-    /// VLAN identifier; 0: untagged.
+    /// VLAN identifier; 0 if untagged.
     pub vlan: u16,
 }
 
-/// A link, as far as a next hop depends on it.
+/// The properties of a link that a next hop depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Link {
     pub name: String,
-    /// `None`: not Ethernet.
+    /// `None` if the link is not Ethernet.
     pub mac: Option<[u8; 6]>,
-    /// Bytes of IP packet.
+    /// In bytes of IP packet.
     pub mtu: u32,
-    /// Administratively up, with a carrier, and running.
+    /// Whether the link is administratively up, has a carrier, and is running.
     pub up: bool,
     pub vlan: Option<Vlan>,
-    /// Index of the bridge or bond that this is a port of.
+    /// Index of the bridge or bond that the link is a port of.
     pub controller: Option<u32>,
-    /// Index of the device that this one lies on with a MAC address that may be its own: a VLAN or macvlan interface.
+    /// Index of the device below a VLAN or macvlan interface, whose MAC address may differ.
     pub below: Option<u32>,
-    /// It sends by its ports.
+    /// Whether the link is a bridge, which sends on its ports.
     pub is_bridge: bool,
-    /// It is a VRF: a routing table of its own, for the interfaces whose controller it is.
+    /// Whether the link is a VRF: a separate routing table, for the interfaces whose controller it is.
     pub is_vrf: bool,
 }
 
-/// What makes a link a VLAN interface.
+/// The VLAN of a VLAN interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Vlan {
     pub parent: u32,
     pub id: u16,
-    /// 802.1Q. The packet path writes no other tag.
+    /// Whether the tag is 802.1Q, the only tag that the packet path writes.
     pub customer_tag: bool,
 }
 
 /// Interface and address of a next hop.
 pub(super) type NeighbourKey = (u32, IpAddr);
 
-/// An entry of the kernel's neighbour table. One that is absent is [`Self::Unknown`].
+/// State of an entry in the kernel's neighbour table. An absent entry is [`Self::Unknown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Neighbour {
     /// Confirmed, or about to be.
     Usable([u8; 6]),
-    /// Permanent, or one that needs no asking: not to be touched.
+    /// Permanent, or in no need of resolution: not to be touched.
     Fixed([u8; 6]),
-    /// Usable, and unconfirmed for a while. The kernel sees none of the packets that XDP sends, so nothing but us
-    /// makes it ask again.
+    /// Usable, but unconfirmed for a while. The kernel sees none of the packets that XDP sends, so nothing but this
+    /// daemon makes it probe the neighbour again.
     Stale([u8; 6]),
-    /// The kernel has sent a request for it.
+    /// The kernel has sent a request to the neighbour.
     Pending,
-    /// It did not answer, so that the kernel has given up.
+    /// The neighbour did not answer, and the kernel has given up.
     Failed,
     /// No request was sent.
     Unknown,
@@ -84,7 +84,7 @@ impl Neighbour {
     }
 }
 
-/// The kernel's answer to "how do I reach this address".
+/// The result of a route lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
     Via(Route),
@@ -124,14 +124,14 @@ pub(super) enum NoWay {
     UnsupportedVlan,
 }
 
-/// Result of [`resolve`].
+/// The result of [`resolve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resolution {
     Found {
         entry: NextHopEntry,
         neighbour: NeighbourKey,
     },
-    /// All is known but the MAC address.
+    /// Only the MAC address is unknown.
     Unresolved {
         neighbour: NeighbourKey,
         pending: bool,
@@ -147,7 +147,7 @@ impl Resolution {
         }
     }
 
-    /// Why nothing can be sent there, as far as that is certain. `given_up` are neighbours that the kernel has given up on.
+    /// Why no packet can be sent there, if that is certain. `given_up` are neighbours that the kernel has given up on.
     pub(super) fn why_not(&self, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
         match self {
             Self::NoWay(
@@ -165,7 +165,7 @@ impl Resolution {
         }
     }
 
-    /// The neighbour that this result stands and falls with.
+    /// The neighbour that this result depends on.
     pub(super) fn neighbour(&self) -> Option<NeighbourKey> {
         match self {
             Self::Found { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),
@@ -174,10 +174,10 @@ impl Resolution {
     }
 }
 
-/// The kernel's tables, as far as next hops depend on them.
+/// The parts of the kernel's tables that next hops depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tables {
-    /// Whether the program is in native mode, where it sends by devices that can do that only.
+    /// Whether the program is in native mode, which can send only on devices that support it.
     pub native: bool,
     pub links: BTreeMap<u32, Link>,
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
@@ -185,14 +185,14 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// The ports of a bridge, by their indexes.
+    /// The ports of a bridge, with their indexes.
     pub(super) fn ports(&self, bridge: u32) -> impl Iterator<Item = (u32, &Link)> {
         let is_port = move |link: &Link| link.controller == Some(bridge);
         self.links.iter().filter(move |(_, link)| is_port(link)).map(|(index, link)| (*index, link))
     }
 
-    /// Adds the neighbours that the kernel has given up on, and removes those that have a MAC address again. One that is
-    /// being asked anew has not answered yet.
+    /// Adds the neighbours that the kernel has given up on, and removes those that have a MAC address again. A neighbour
+    /// that is being resolved again stays until it answers.
     pub(super) fn note_given_up(&self, given_up: &mut BTreeSet<NeighbourKey>) {
         given_up.retain(|key| self.neighbours.get(key).is_some_and(|neighbour| neighbour.mac().is_none()));
         let failed = self.neighbours.iter().filter(|(_, neighbour)| **neighbour == Neighbour::Failed);
@@ -200,8 +200,8 @@ impl Tables {
     }
 }
 
-/// The next hop of a destination. Of several the one that it prefers among those whose MAC addresses are known, else among
-/// those that have not been given up.
+/// The next hop of a destination. Of several, it is the destination's most preferred one with a known MAC address, or
+/// else the most preferred one that has not been given up.
 pub(super) fn resolve(tables: &Tables, destination: Destination, given_up: &BTreeSet<NeighbourKey>) -> Resolution {
     let route = match tables.lookups.get(&destination) {
         None => return Resolution::NoWay(NoWay::NotAsked),
@@ -219,23 +219,23 @@ pub(super) fn resolve(tables: &Tables, destination: Destination, given_up: &BTre
         Resolution::Unresolved { .. } => 2,
         Resolution::NoWay(_) => 3,
     };
-    // Of equals it is the first.
+    // The first of equally ranked ones.
     resolved.min_by_key(rank).unwrap_or(Resolution::NoWay(NoWay::NoRoute))
 }
 
-/// How probes go where a resolution says, once it is known.
+/// The route that probes of a destination take, once its resolution has a neighbour.
 pub(super) fn way(tables: &Tables, destination: Destination, resolution: &Resolution) -> Option<Way> {
     let (interface, next_hop) = resolution.neighbour()?;
     let source = match tables.lookups.get(&destination) {
         Some(Lookup::Via(route)) => route.source,
         Some(Lookup::NoWay(_)) | None => None,
     };
-    // On a VLAN interface is another segment than below it.
+    // A VLAN interface is in another segment than the device below it.
     let link = tables.links.get(&interface).filter(|link| link.vlan.is_none());
     Some(Way { interface, below: link.and_then(|link| link.below), next_hop, source })
 }
 
-/// All next hops of a destination that may be needed, and what is known of them.
+/// All next hops that a destination may need, with their neighbour states.
 pub(super) fn neighbours(tables: &Tables, destination: Destination) -> impl Iterator<Item = (NeighbourKey, Neighbour)> {
     let hops = match tables.lookups.get(&destination) {
         Some(Lookup::Via(route)) => &route.hops[..],
@@ -273,7 +273,7 @@ fn resolve_hop(tables: &Tables, Hop { egress, via, .. }: Hop, route_mtu: Option<
     Resolution::Found { entry, neighbour }
 }
 
-/// What a link contributes to a next hop.
+/// A link's contribution to a next hop.
 struct Through {
     egress: u32,
     source_mac: [u8; 6],
@@ -308,8 +308,9 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     Ok(Through { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
 }
 
-/// The device that carries the frames of one that XDP can't send by (without `ndo_xdp_xmit`): the interface that a macvlan
-/// interface lies on, the only port of a bridge. Of a bridge with several ports nobody here knows where a frame leaves.
+/// The device that carries the frames of a device without `ndo_xdp_xmit`, on which XDP can't send: the device below a
+/// macvlan interface, or the only port of a bridge. For a bridge with several ports the egress of a frame is not known
+/// here.
 fn carrier<'a>(tables: &'a Tables, index: u32, link: &Link) -> Option<(u32, &'a Link)> {
     let is_plain = |link: &Link| link.up && link.vlan.is_none() && link.below.is_none() && !link.is_bridge;
     if let Some(below) = link.below {

@@ -1,4 +1,4 @@
-//! Next hops of tables that are made up.
+//! Next hops from made-up tables.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn resolve(tables: &Tables, address: IpAddr) -> Resolution {
     crate::net::next_hop::resolve(tables, Destination::of(address), &BTreeSet::new())
 }
 
-/// 10.0.0.9 on link 2, its MAC address confirmed; 192.0.2.1 behind it.
+/// 10.0.0.9 on link 2, its MAC address confirmed, and 192.0.2.1 behind this router.
 fn tables() -> Tables {
     let via = |mtu| via(&[("10.0.0.9", 2)], mtu);
     Tables {
@@ -161,7 +161,7 @@ fn mtu_beyond_what_fits_saturates() {
     assert_eq!(resolve(&tables, ip("10.0.0.9")).entry().unwrap().mtu, 65_535);
 }
 
-/// Two next hops, of which a backend prefers the first.
+/// A backend's two next hops, the preferred one first.
 fn multipath() -> (Tables, [NeighbourKey; 2]) {
     let mut tables = tables();
     let lookup = via(&[("10.0.0.1", 2), ("10.0.1.1", 3)], None);

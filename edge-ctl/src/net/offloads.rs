@@ -1,4 +1,4 @@
-//! What an interface's driver, or the kernel behind it, does to frames before a program sees them (ethtool's features).
+//! Offloads that change frames before a program sees them (ethtool's features).
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-/// Commands of `SIOCETHTOOL` (`include/uapi/linux/ethtool.h`), and a bit of what the first one tells.
+/// Commands of `SIOCETHTOOL` (`include/uapi/linux/ethtool.h`), and a flag in the result of the first one.
 const GET_FLAGS: u32 = 0x25;
 const GET_GRO: u32 = 0x2b;
 const RX_VLAN: u32 = 1 << 8;
@@ -15,9 +15,9 @@ const RX_VLAN: u32 = 1 << 8;
 /// Offloads that change what a program sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offloads {
-    /// VLAN tags are taken out of the frame.
+    /// The driver removes VLAN tags from frames.
     pub(crate) rx_vlan: bool,
-    /// Segments are put together (GRO).
+    /// The kernel merges segments (GRO).
     pub(crate) gro: bool,
 }
 
@@ -28,7 +28,7 @@ struct Value {
     data: u32,
 }
 
-/// The offloads of an interface; those that it does not know are off.
+/// The offloads of an interface; unsupported ones are off.
 pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let rx_vlan = get(&socket, interface, GET_FLAGS)? & RX_VLAN != 0;
@@ -37,15 +37,15 @@ pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
 
 fn get(socket: &OwnedFd, interface: &str, command: u32) -> io::Result<u32> {
     let mut value = Value { command, data: 0 };
-    // SAFETY: integers and a union of such; zero is a value of each.
+    // SAFETY: a struct of integers and a union of such; zero is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the request points to a value of the command's shape; both live until after the call, and the kernel writes into
-    // the value alone.
+    // SAFETY: the request points to a value of the command's type; both live until after the call, and the kernel writes
+    // only into the value.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } == 0 {
         return Ok(value.data);
     }

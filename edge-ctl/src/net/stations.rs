@@ -1,34 +1,34 @@
-//! At which MAC addresses frames are for this host.
+//! Stations: the MAC addresses at which each interface takes frames for this host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_common::abi::{Mac, Station};
 
-/// A network device, as far as it decides about that.
+/// The properties of a network device that its stations depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
     pub name: String,
-    /// `None`: not Ethernet.
+    /// `None` if the device is not Ethernet.
     pub mac: Option<[u8; 6]>,
-    /// Index of the bridge or bond that it is a port of.
+    /// Index of the bridge or bond that the device is a port of.
     pub controller: Option<u32>,
-    /// Index of the device that it lies on: a VLAN or macvlan interface.
+    /// Index of the device below a VLAN or macvlan interface.
     pub below: Option<u32>,
 }
 
 /// The host's devices, by index.
 pub(crate) type Devices = BTreeMap<u32, Device>;
 
-/// An interface that takes frames, and addresses at which it does beside its own.
+/// An interface that takes frames, and the configured addresses at which it does so besides its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Receiver<'a> {
     pub name: &'a str,
     pub virtual_macs: &'a [[u8; 6]],
 }
 
-/// The stations of `receivers`: first the own address of each, then what is configured, then the addresses of the devices
-/// that receive by it, directly or not (a bridge that it is a port of, VLAN and macvlan interfaces on it). An interface that
-/// is not there has none.
+/// The stations of `receivers`: first the own address of each, then the configured ones, then the addresses of the
+/// devices that receive by it, directly or indirectly (the bridge that it is a port of, VLAN and macvlan interfaces on
+/// it). A missing interface has none.
 pub(crate) fn stations<'a>(devices: &Devices, receivers: impl IntoIterator<Item = Receiver<'a>>) -> Vec<Station> {
     let mut ranked: Vec<(usize, Station)> = Vec::new();
     for receiver in receivers {
@@ -51,7 +51,7 @@ pub(crate) fn stations<'a>(devices: &Devices, receivers: impl IntoIterator<Item 
     ranked.into_iter().map(|(_, station)| station).collect()
 }
 
-/// Devices that receive by `index`, without it.
+/// Devices that receive by the device `index`, except itself.
 fn reached_from(devices: &Devices, index: u32) -> BTreeSet<u32> {
     let (mut reached, mut next) = (BTreeSet::new(), vec![index]);
     while let Some(at) = next.pop() {

@@ -1,4 +1,4 @@
-//! What of the host's network a configuration depends on, read once.
+//! Survey: the parts of the host's network that a configuration depends on, read once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,43 +14,43 @@ use super::{
     way::{Destination, Hop},
 };
 
-/// The host's network at one moment.
+/// The host's network at one point in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
     /// Interfaces by name.
     pub interfaces: BTreeMap<String, SurveyedInterface>,
     /// Addresses of all interfaces.
     pub addresses: BTreeSet<IpAddr>,
-    /// The way to each address that was asked for.
+    /// The route to each surveyed address.
     pub ways: BTreeMap<IpAddr, SurveyedWay>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SurveyedInterface {
-    /// Bytes of IP packet.
+    /// In bytes of IP packet.
     pub mtu: u32,
-    /// Administratively up, with a carrier, and running.
+    /// Whether the interface is administratively up, has a carrier, and is running.
     pub up: bool,
     pub ethernet: bool,
-    /// The XDP program on it.
+    /// The XDP program on the interface.
     pub xdp: Option<AttachedXdp>,
     pub offloads: Offloads,
-    /// VLAN interfaces lie on it.
+    /// Whether VLAN interfaces lie on the interface.
     pub vlans: bool,
-    /// Of a bridge.
+    /// Number of ports, for a bridge.
     pub ports: usize,
 }
 
-/// What the kernel's routes say of an address.
+/// The route to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SurveyedWay {
-    /// By this interface, to this next hop: the address itself, or a router.
+    /// Over this interface, to this next hop: the address itself or a router.
     Via { egress: String, next_hop: IpAddr },
-    /// None, and why.
+    /// No route, and the reason.
     None(String),
 }
 
-/// Reads the host's network, and the ways to `destinations` by the routes of these interfaces. Waits for the kernel; not for
+/// Reads the host's network, and the routes to `destinations` in the VRFs of these interfaces. Blocks; not for
 /// asynchronous code.
 pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]) -> Result<Survey, NetError> {
     let own = netlink::host_addresses()?.all.into_iter().collect();
@@ -65,7 +65,7 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
             up: link.up,
             ethernet: link.mac.is_some(),
             xdp: xdp.get(index).copied().flatten(),
-            // An interface that has gone meanwhile has none.
+            // An interface that has disappeared meanwhile has none.
             offloads: offloads(&link.name).unwrap_or_default(),
             ports: if link.is_bridge {
                 links.values().filter(|port| port.controller == Some(*index)).count()
@@ -97,13 +97,13 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
     })
 }
 
-/// The host's devices as they are now.
+/// The host's present devices.
 pub(crate) async fn devices() -> Result<Devices, NetError> {
     Ok(described(&tables::links(&Requests::open()?.links().await?)))
 }
 
-/// Of each of these addresses whether it is the host's, as the kernel's routes have it now: an address of any of its
-/// interfaces, or what else it takes for itself. Waits for the kernel; not for asynchronous code.
+/// Whether each of these addresses is the host's, by the kernel's present routes: an address of any interface, or one of
+/// a local route. Blocks; not for asynchronous code.
 pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>, NetError> {
     netlink::wait_for(async {
         let requests = Requests::open()?;
@@ -115,7 +115,7 @@ pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>
     })
 }
 
-/// Links as others know them.
+/// Links as devices, for other modules.
 pub(super) fn described(links: &BTreeMap<u32, Link>) -> Devices {
     let device =
         |link: &Link| Device { name: link.name.clone(), mac: link.mac, controller: link.controller, below: link.below };

@@ -1,4 +1,4 @@
-//! The mirror of the kernel's tables: what each netlink message changes in it.
+//! Mirror of the kernel's tables: applies netlink messages.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -18,15 +18,15 @@ use super::{
     way::{Hop, Route},
 };
 
-/// What a message changed.
+/// The effect of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
-    /// A neighbour became usable, or another.
+    /// A neighbour became usable, has another MAC address, or was given up.
     Neighbour,
-    /// A neighbour that was usable is no more.
+    /// A neighbour that was usable no longer is.
     NeighbourLost(NeighbourKey),
-    /// Links, addresses, routes or rules: any route may be another now.
+    /// Links, addresses, routes or rules have changed: any route may be different now.
     Routes,
 }
 
@@ -55,7 +55,7 @@ impl Tables {
         let link = self.links.entry(message.header.index).or_default();
         let before = link.clone();
         update_link(link, message);
-        // Statistics and the like are sent, too; they change no route.
+        // Notifications of statistics and the like change no route.
         if *link == before { Change::Nothing } else { Change::Routes }
     }
 
@@ -90,17 +90,18 @@ fn changed(key: NeighbourKey, before: Neighbour, now: Neighbour) -> Change {
     }
 }
 
-/// A bridge tells of its ports in the same group. Such a message, "deleted" above all, is about the port and not about
-/// the link (`br_ifinfo_notify` in the kernel's `net/bridge/br_netlink.c`).
+/// Whether a message is a bridge's notification about one of its ports. Bridges send them to the same group; such a
+/// message, above all a "deleted" one, concerns the port and not the link (`br_ifinfo_notify` in the kernel's
+/// `net/bridge/br_netlink.c`).
 fn is_bridge_port(message: &LinkMessage) -> bool {
     message.header.interface_family != AddressFamily::Unspec
 }
 
-/// Flags of a link that frames can leave by. With a carrier only (`LowerUp`) it is not yet running: until the kernel has
-/// given it its queue, a frame, as the question for a neighbour, is lost (`linkwatch_do_dev` in `net/core/link_watch.c`).
+/// Flags of a link that can send frames. A link with only a carrier (`LowerUp`) is not running yet: until the kernel has
+/// given it its queue, frames such as neighbour requests are lost (`linkwatch_do_dev` in `net/core/link_watch.c`).
 pub(super) const UP: LinkFlags = LinkFlags::Up.union(LinkFlags::LowerUp).union(LinkFlags::Running);
 
-/// All links, from messages about each.
+/// All links, from one or more messages about each.
 pub(super) fn links(messages: &[LinkMessage]) -> BTreeMap<u32, Link> {
     let mut links = BTreeMap::<u32, Link>::new();
     for message in messages {
@@ -109,7 +110,7 @@ pub(super) fn links(messages: &[LinkMessage]) -> BTreeMap<u32, Link> {
     links
 }
 
-/// The VRFs of the interfaces of these names, in their order; `None` for the host's own routing table.
+/// The VRFs of the named interfaces, in this order; `None` for the main routing table.
 pub(super) fn vrfs(links: &BTreeMap<u32, Link>, interfaces: &[String]) -> Vec<Option<u32>> {
     let mut vrfs = Vec::new();
     for name in interfaces {
@@ -122,8 +123,8 @@ pub(super) fn vrfs(links: &BTreeMap<u32, Link>, interfaces: &[String]) -> Vec<Op
     if vrfs.is_empty() { vec![None] } else { vrfs }
 }
 
-/// Some messages about a link carry few of its attributes; those that are absent stay as they were. One that tells the MTU tells all
-/// that there is, and of a link that has left its bridge there is no controller.
+/// Some messages about a link carry few of its attributes; absent ones keep their values. A message with the MTU is
+/// complete; if it lacks a controller, the link has left its bridge.
 fn update_link(link: &mut Link, message: &LinkMessage) {
     link.up = message.header.flags.contains(UP);
     if message.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Mtu(_))) {
@@ -138,7 +139,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => parent = Some(*index),
-            // The index is one of that namespace, and another device here may have it.
+            // The index belongs to that namespace; here another device may have it.
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::Address(bytes) => {
                 let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
@@ -157,7 +158,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
         }
     }
     parent = parent.filter(|_| !is_elsewhere);
-    // Of a veth it is the other end.
+    // For a veth, `Link` is the index of the other end.
     link.below = parent.filter(|_| lies_on_it);
     link.vlan = parent.zip(tag).map(|(parent, (id, customer_tag))| Vlan { parent, id, customer_tag });
 }
@@ -180,7 +181,8 @@ fn vlan_tag(info: &[LinkInfo]) -> Option<(u16, bool)> {
     Some((id, customer_tag))
 }
 
-/// Key and state of a neighbour; `None` for what is no neighbour of IPv4 or IPv6 (a bridge's forwarding entries).
+/// Key and state of a neighbour; `None` for entries that are not IPv4 or IPv6 neighbours (a bridge's forwarding
+/// entries).
 pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Neighbour)> {
     let mut address = None;
     let mut mac: Option<[u8; 6]> = None;
@@ -206,7 +208,7 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Nei
     Some(((message.header.ifindex, address?), state))
 }
 
-/// What the kernel's answer about `address` says: one next hop, of several the one that this question got.
+/// The result of a route lookup for `address`: a single next hop, for a multipath route the one that the kernel chose.
 pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     match message.header.kind {
         RouteType::Unicast => {}
@@ -219,7 +221,7 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
             RouteAttribute::Oif(index) => egress = Some(*index),
             RouteAttribute::Metrics(metrics) => {
                 mtu = metrics.iter().find_map(|metric| match metric {
-                    // 0: the route has none of its own.
+                    // 0 means that the route has no MTU of its own.
                     RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
                     _ => None,
                 });
@@ -235,8 +237,8 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     })
 }
 
-/// The next hops of a route, as it stands in the kernel's table, that are in use; none if it has only one. Those of next hop
-/// objects are here as well, unless `net.ipv4.nexthop_compat_mode` is off.
+/// The usable next hops of a complete route from the kernel's table; empty unless it is a multipath route. Next hop
+/// objects are included, unless `net.ipv4.nexthop_compat_mode` is off.
 pub(super) fn hops(address: IpAddr, message: &RouteMessage) -> Vec<Hop> {
     let unusable = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown | RouteNextHopFlags::Unresolved;
     let usable = |hop: &&RouteNextHop| {

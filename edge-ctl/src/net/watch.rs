@@ -1,4 +1,4 @@
-//! Keeps the next hop of every backend, from netlink's notifications.
+//! Watches the next hop of every backend by netlink notifications.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,18 +34,18 @@ use super::{
     way::{Destination, Way},
 };
 
-/// Changes are collected for this long, counted from the first, before next hops are looked at anew. Short enough for
-/// nobody to notice, long enough for a neighbour that was flushed to answer before it counts as lost.
+/// Changes are collected for this long, from the first one on, before next hops are evaluated. Short enough to go
+/// unnoticed, long enough for a flushed neighbour to answer before it counts as lost.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// Looking routes up may take a fifth of the time at most, however much the routing table is in motion.
+/// Route lookups may take up at most a fifth of the time, however often the routing table changes.
 const REST_FACTOR: u32 = 4;
-/// After a change of routes they are looked up once more: the kernel sends the notification of a link before it removes the
-/// link's routes, and none for many removals (`fib_sync_down_dev`).
+/// Delay of a second lookup after a change of routes: the kernel sends a link's notification before it removes the
+/// link's routes, and sends none for many removals (`fib_sync_down_dev`).
 const REPEAT: Duration = Duration::from_millis(300);
-/// How often the resolution of a neighbour that does not answer is started again; the kernel itself retries once a second.
+/// Interval at which resolution of unresolved neighbours is restarted; the kernel itself retries once a second.
 const KICK: Duration = Duration::from_secs(1);
-/// In each `RESYNC`th `KICK`, stale neighbours are resolved again and everything is read anew: changes without a notification
-/// (next hop objects, the path MTU) are seen then.
+/// Every `RESYNC`th `KICK`, stale neighbours are resolved again and all tables are read again, to find changes without a
+/// notification (next hop objects, the path MTU).
 const RESYNC: u64 = 10;
 
 const GROUPS: [MulticastGroup; 8] = [
@@ -59,7 +59,7 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Rule,
 ];
 
-/// A running watch; dropping it ends it.
+/// A running watch, ended by dropping it.
 #[derive(Debug)]
 pub(crate) struct Watch {
     task: AbortHandle,
@@ -67,7 +67,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Whether these backends' last probes got an answer. A next hop behind which none did may be dead.
+    /// Receives whether these backends' last probes got an answer. A next hop behind which none did may be dead.
     pub(crate) fn hear(&self, found: impl IntoIterator<Item = (BackendNumber, bool)>) {
         self.heard.send_if_modified(|known| note(known, found));
     }
@@ -79,9 +79,9 @@ impl Drop for Watch {
     }
 }
 
-/// Watches the next hops of backends, and which of the VIPs the host has, and sends what changes to `events`, until the
-/// [`Watch`] is dropped or nobody receives any more. Outlives any failure of netlink: then the last knowledge stands until
-/// it can ask again.
+/// Watches the next hops of backends, and which VIPs are the host's, and sends changes to `events`, until the [`Watch`]
+/// is dropped or the receiver is gone. It survives any failure of netlink: the last results stand until netlink works
+/// again.
 ///
 /// Must be called in a tokio runtime.
 pub(crate) fn watch(sought: Sought, events: mpsc::Sender<NetEvent>) -> Watch {
@@ -122,7 +122,7 @@ pub(super) fn watch_with(mut sought: Sought, events: mpsc::Sender<NetEvent>, buf
     Watch { task: tokio::spawn(task).abort_handle(), heard }
 }
 
-/// Whether the receiver of the events is still there.
+/// Whether the receiver of the events still exists.
 type Listening = bool;
 
 struct Watcher {
@@ -136,21 +136,21 @@ struct Watcher {
     published_reach: BTreeMap<BackendNumber, Option<String>>,
     published_links: Option<BTreeMap<u32, Link>>,
     published_vips: BTreeMap<IpAddr, bool>,
-    /// Neighbours lost since the last look.
+    /// Neighbours lost since the last evaluation.
     lost: BTreeSet<NeighbourKey>,
-    /// Neighbours that were unknown at the last look.
+    /// Neighbours that were unresolved at the last evaluation.
     unresolved: BTreeSet<NeighbourKey>,
-    /// Neighbours that the kernel has given up on, and that have not answered since.
+    /// Neighbours that the kernel has given up on and that have not answered since.
     given_up: BTreeSet<NeighbourKey>,
-    /// Neighbours that were asked whether they still answer, and are in doubt since.
+    /// Neighbours in doubt whose confirmation was requested.
     doubted: BTreeSet<NeighbourKey>,
 }
 
 impl Watcher {
-    /// Runs until nobody listens; fails when netlink does.
+    /// Runs until the receiver is gone; fails if netlink does.
     async fn run(&mut self) -> Result<(), NetError> {
         let mut connections = JoinSet::new();
-        // Subscribed first, read after: a change in between is seen twice rather than not at all.
+        // Subscribes before reading: a change in between is seen twice rather than not at all.
         let (mut connection, handle, mut notifications) =
             rtnetlink::new_multicast_connection(&GROUPS).map_err(NetError::Open)?;
         if let Some(bytes) = self.buffer {
@@ -216,7 +216,7 @@ impl Watcher {
                     agenda.repeat = Some(Instant::now() + REPEAT);
                 }
             },
-            // The kernel had more to say than the socket holds, and dropped some of it.
+            // The socket buffer overflowed, and the kernel dropped notifications.
             NetlinkPayload::Overrun(_) => {
                 tracing::warn!("network notifications were lost; reading everything anew");
                 agenda.add(Work::Everything, DEBOUNCE);
@@ -244,7 +244,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Looks up the route to every backend and VIP. A route that can't be looked up stays as it was.
+    /// Looks up the route to every backend and VIP. If a lookup fails, the previous route stays.
     async fn look_up(&mut self, requests: &Requests) -> Result<(), NetError> {
         let vips = self.sought.vips.iter().map(|vip| Destination::of(*vip));
         let destinations: BTreeSet<_> =
@@ -295,7 +295,7 @@ impl Watcher {
             }
         }
         let unresolved = self.neighbours(is_unresolved);
-        // Neighbours whose resolution was started before are retried at the next tick.
+        // Neighbours whose resolution was started earlier are retried at the next tick.
         requests.kick_all(unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         self.confirm_doubtful(requests).await;
@@ -329,7 +329,7 @@ impl Watcher {
         true
     }
 
-    /// Names of the links that are not as they were at the last call; none at the first.
+    /// Names of the links that have changed since the last call; none at the first call.
     fn changed_links(&mut self) -> BTreeSet<String> {
         let now = &self.tables.links;
         let before = self.published_links.replace(now.clone());
@@ -339,8 +339,8 @@ impl Watcher {
         gone_or_other.chain(new_or_other).map(|(_, link)| link.name.clone()).collect()
     }
 
-    /// Asks at once for the neighbours that were just lost and that a backend needs: one that lives answers before it
-    /// counts as lost.
+    /// Requests resolution at once for needed neighbours that were just lost: a live one answers before it counts as
+    /// lost.
     async fn kick_lost(&mut self, requests: &Requests) {
         if self.lost.is_empty() {
             return;
@@ -350,7 +350,8 @@ impl Watcher {
         requests.kick_all(needed.intersection(&lost).copied().collect()).await;
     }
 
-    /// Asks next hops that are newly in doubt. One that lives answers, and nothing changes.
+    /// Requests confirmation of next hops that are newly in doubt. If a next hop is alive it answers, and nothing
+    /// changes.
     async fn confirm_doubtful(&mut self, requests: &Requests) {
         let known = self.heard.borrow_and_update().clone();
         let doubtful = doubtful(&self.tables, &self.sought.backends, &self.given_up, &known);
@@ -363,15 +364,15 @@ impl Watcher {
         requests.kick_all(self.neighbours(wanted)).await;
     }
 
-    /// The neighbours on the ways to backends that are so; those of a route's other next hops among them, which a backend
-    /// may have to take at any time.
+    /// The neighbours in such a state on the routes to backends, including a route's other next hops, which a backend
+    /// may need at any time.
     fn neighbours(&self, is: impl Fn(Neighbour) -> bool) -> BTreeSet<NeighbourKey> {
         let all = self.sought.backends.iter().flat_map(|(_, destination)| neighbours(&self.tables, *destination));
         all.filter(|(_, neighbour)| is(*neighbour)).map(|(key, _)| key).collect()
     }
 }
 
-/// Whether a neighbour's MAC address is unknown, and the kernel is not asking for it.
+/// Whether a neighbour's MAC address is unknown and the kernel is not resolving it.
 fn is_unresolved(neighbour: Neighbour) -> bool {
     matches!(neighbour, Neighbour::Failed | Neighbour::Unknown)
 }

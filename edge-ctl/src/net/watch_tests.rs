@@ -1,4 +1,4 @@
-//! The watch in a network namespace, with real neighbours that come, change and go.
+//! The watch in a network namespace, with real neighbours that appear, change and disappear.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ pub(super) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const BLACKHOLE: &str = "its route is not unicast (blackhole, unreachable, prohibit or multicast)";
 const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
-/// Longest that anything may take to be told.
+/// Timeout for an event.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
-/// A watch, and what it told so far.
+/// A watch, and the content of its events so far.
 pub(super) struct Watching {
     runtime: tokio::runtime::Runtime,
     events: mpsc::Receiver<NetEvent>,
@@ -33,7 +33,7 @@ pub(super) struct Watching {
 
 impl Watching {
     pub(super) fn new(addresses: &[&str], buffer: Option<u32>) -> Self {
-        // One thread, so that the sockets are of this thread's namespace.
+        // A single thread, so that the sockets are in this thread's namespace.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, events) = mpsc::channel(64);
         let destination = |text: &&str| match text.split_once(" from ") {
@@ -75,7 +75,7 @@ impl Watching {
         }
     }
 
-    /// Waits until the MAC address of backend `number`'s next hop is `mac`; returns how long that took.
+    /// Waits until the MAC address of backend `number`'s next hop is `mac`; returns the elapsed time.
     #[track_caller]
     pub(super) fn expect(&mut self, number: BackendNumber, mac: Option<[u8; 6]>) -> Duration {
         self.expect_in(number, mac, SOON)
@@ -88,7 +88,7 @@ impl Watching {
         })
     }
 
-    /// Waits until it is so; returns how long that took.
+    /// Waits until `is` returns true; returns the elapsed time.
     #[track_caller]
     pub(super) fn wait(&mut self, is: impl Fn(&Self) -> bool) -> Duration {
         self.wait_for(SOON, is)
@@ -106,7 +106,8 @@ impl Watching {
         started.elapsed()
     }
 
-    /// Waits until it is told why nothing can be sent to backend `number`, or that it can; returns how long that took.
+    /// Waits until `why` is reported as the reason why backend `number` is unreachable, or `None`; returns the elapsed
+    /// time.
     #[track_caller]
     pub(super) fn expect_reach(&mut self, number: BackendNumber, why: Option<&str>, longest: Duration) -> Duration {
         let started = Instant::now();
@@ -119,7 +120,7 @@ impl Watching {
         started.elapsed()
     }
 
-    /// Everything that is told within `time`.
+    /// Counts the events within `time`.
     pub(super) fn quiet(&mut self, time: Duration) -> usize {
         let mut count = 0;
         let until = Instant::now() + time;
@@ -166,7 +167,7 @@ fn tells_what_nothing_can_be_sent_to_and_why() {
             watching.expect_reach(1, None, Duration::from_secs(3));
             watching.expect(1, Some(PEER));
         }
-        // The carrier is lost where the other end goes down.
+        // The carrier is lost if the other end goes down.
         lab.peer("ip link set peer0 down");
         watching.expect_reach(1, Some("its egress is down"), SOON);
         lab.peer("ip link set peer0 up");
@@ -182,7 +183,7 @@ fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_
         sh("ip neigh flush dev edge0");
         watching.expect(1, Some(PEER));
         assert_eq!(watching.reach.get(&1), Some(&None), "it answers at once");
-        // Nobody has this address. The kernel asks three times, a second apart.
+        // No host has this address. The kernel sends three requests, a second apart.
         watching.expect_reach(2, Some("its next hop 10.0.0.77 does not answer"), Duration::from_secs(6));
         lab.peer("ip link set peer0 arp off");
         sh("ip neigh flush dev edge0");
@@ -205,7 +206,7 @@ fn knows_which_vips_the_host_has_as_they_come_and_go() {
             ("ip addr add 192.0.2.10/32 dev edge0", vec![v4]),
             ("ip addr add 2001:db8::10/128 dev lo nodad", vec![v4, v6]),
             ("ip addr del 192.0.2.10/32 dev edge0", vec![v6]),
-            // Without any address, too: a whole prefix can be the host's.
+            // Without an address: a whole prefix can be the host's.
             ("ip route add local 192.0.2.0/24 dev lo", vec![v4, v6]),
             ("ip route del local 192.0.2.0/24 dev lo; ip addr del 2001:db8::10/128 dev lo", vec![]),
         ] {
@@ -226,7 +227,7 @@ fn follows_a_neighbour_that_changes() {
         sh("ip neigh replace fd00::2 lladdr 02:00:00:00:00:09 dev edge0");
         watching.expect(1, Some(OTHER));
         watching.expect(2, Some(OTHER));
-        // Deleted, and the peer answers: its own address again.
+        // The entry is deleted, and the peer answers with its own address again.
         sh("ip neigh del 10.0.0.2 dev edge0; ip neigh del fd00::2 dev edge0");
         watching.expect(1, Some(PEER));
         watching.expect(2, Some(PEER));
@@ -242,7 +243,7 @@ fn tells_of_a_neighbour_that_is_lost_and_found() {
         sh("ip neigh del 10.0.0.2 dev edge0");
         watching.expect(1, None);
         lab.peer("ip link set peer0 arp on");
-        // The kernel asks once a second, so the answer may be that late.
+        // The kernel sends a request once a second, so the answer may be that late.
         let waited = watching.quiet(Duration::from_millis(1200));
         assert_eq!((waited, watching.known[&1].map(|entry| entry.mac)), (1, Some(PEER)));
     });
@@ -284,7 +285,7 @@ fn follows_a_link_down_and_up() {
         watching.expect(2, None);
         watching.quiet(Duration::from_millis(100));
         assert!(watching.links.contains(&"edge0".to_owned()), "{:?}", watching.links);
-        // IPv6 addresses are gone with the link.
+        // IPv6 addresses were removed with the link.
         sh("ip link set edge0 up && ip address add fd00::1/64 dev edge0 nodad");
         lab.wait_until_up();
         watching.expect(1, Some(PEER));
@@ -356,8 +357,8 @@ fn survives_an_overrun_of_the_socket() {
         let mut watching = Watching::new(&["10.0.0.2"], Some(2048));
         watching.expect(1, Some(PEER));
         watching.quiet(Duration::from_millis(500));
-        // Nobody reads while this runs: the runtime has one thread, and it waits here. What counts comes last, when
-        // the buffer is long full.
+        // Nothing reads the socket while this runs: the runtime has one thread, which waits here. The change that
+        // matters comes last, when the buffer has long been full.
         sh(
             "for i in $(seq 1 250); do echo neigh replace 10.0.0.$i lladdr 02:00:00:00:01:00 dev edge0 nud stale; done \
             | grep -v '10.0.0.[12] ' | ip -batch -",

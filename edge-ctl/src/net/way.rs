@@ -1,8 +1,8 @@
-//! By which of a route's next hops packets go to a backend.
+//! Choice of a next hop, among those of a multipath route, for the packets to a backend.
 //!
-//! A route of the kernel may have several (multipath). Each backend has one of them: all of its packets take that, and so do
-//! its probes, which would else look at another way. The backends are spread over the next hops by a hash of both, so that
-//! when one next hop fails only its own backends move, and return when it does.
+//! Each backend has one next hop of its route: all of its packets take it, and so do its probes, which would otherwise
+//! test another path. A hash of backend and next hop spreads the backends, so that if a next hop fails only its own
+//! backends move, and return when it does.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -10,25 +10,25 @@ use edge_common::abi::Mode;
 
 use crate::config::{Config, Nat, Tunnel};
 
-/// An address, as the kernel is asked for it.
+/// An address with the parameters of its route lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Destination {
     pub address: IpAddr,
-    /// Address that packets come from, where that is known: policy routing may depend on it.
+    /// Source address of the packets, if known: policy routing may depend on it.
     pub source: Option<IpAddr>,
-    /// Whether packets get there as they are, so that no router may be between: it would send them back.
+    /// Whether packets are sent there unchanged, so that no router may be in between: it would send them back.
     pub on_link: bool,
 }
 
 impl Destination {
-    /// From any address.
+    /// The destination of packets from any source.
     pub(crate) const fn of(address: IpAddr) -> Self {
         Self { address, source: None, on_link: false }
     }
 }
 
-/// How clients' packets are sent to the backends of a configuration: to those that some service reaches by a tunnel from the
-/// tunnel's source, in `nat` from the first source, to those that some service reaches in `dsr` over no router.
+/// Route parameters of a configuration's backends: a backend that some service reaches by a tunnel has the tunnel's
+/// source, in `nat` it has the first source, and one that some service reaches in `dsr` must not be behind a router.
 #[derive(Debug)]
 pub(crate) struct Destinations<'a> {
     tunnel: &'a Tunnel,
@@ -46,7 +46,7 @@ impl<'a> Destinations<'a> {
         Self { tunnel: &config.tunnel, nat: &config.nat, tunnelled, direct, translated }
     }
 
-    /// That of a backend of this pool; `None` for a pool that is gone.
+    /// The destination of a backend in this pool; `None` for a pool that is gone.
     pub(crate) fn to(&self, pool: Option<&str>, address: IpAddr) -> Destination {
         let is_in = |pools: &BTreeSet<&str>| pool.is_some_and(|pool| pools.contains(pool));
         Destination {
@@ -63,23 +63,24 @@ impl<'a> Destinations<'a> {
     }
 }
 
-/// How packets get to a backend, as far as probes depend on it.
+/// The route to a backend, as far as probes depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
-    /// Index of the interface that the kernel's route leaves by: a VLAN interface, and not its parent.
+    /// Index of the route's egress interface; for a VLAN interface its own, not its parent's.
     pub interface: u32,
-    /// Index of the device that this is a macvlan interface on. Linux answers for an address by any of its interfaces in the
-    /// segment (unless `arp_ignore` is set), so that a backend may send to that device's MAC address as well.
+    /// Index of the device below, if `interface` is a macvlan interface. Linux answers for an address by any of its
+    /// interfaces in the segment (unless `arp_ignore` is set), so a backend may send to that device's MAC address as
+    /// well.
     pub below: Option<u32>,
-    /// The backend's own address where it is on the link.
+    /// The next hop; the backend's own address if it is on the link.
     pub next_hop: IpAddr,
-    /// Address that the kernel would send from by itself. A tunnel's source may be one that several edges have, and answers to
-    /// it go to another.
+    /// Source address that the kernel would choose. The source of a tunnel may be shared by several edges, and answers
+    /// to it may go to another edge.
     pub source: Option<IpAddr>,
 }
 
 impl Way {
-    /// Indexes of the interfaces that answers come in by.
+    /// Indexes of the interfaces that receive the answers.
     pub(crate) fn interfaces(self) -> impl Iterator<Item = u32> {
         [self.interface].into_iter().chain(self.below)
     }
@@ -90,7 +91,7 @@ impl Way {
 pub(super) struct Route {
     /// At least one.
     pub hops: Vec<Hop>,
-    /// The route's own MTU, or that of the path as far as the kernel learnt it.
+    /// The route's own MTU, or the path MTU that the kernel has learnt.
     pub mtu: Option<u32>,
     pub source: Option<IpAddr>,
 }
@@ -101,13 +102,13 @@ pub(super) struct Hop {
     pub egress: u32,
     /// Address of the neighbour.
     pub via: IpAddr,
-    /// Its share of the packets, relative to the others'.
+    /// Weight of the next hop, relative to the others'.
     pub weight: u16,
 }
 
 impl Route {
-    /// The next hops, in the order in which this backend prefers them: by rendezvous, the first ones in the shares of their
-    /// weights.
+    /// The next hops in the order of this backend's preference, by rendezvous hashing: each is first for a share of
+    /// backends that follows its weight.
     pub(super) fn preferred(&self, backend: IpAddr) -> Vec<Hop> {
         let mut hops = self.hops.clone();
         if hops.len() > 1 {
@@ -118,8 +119,8 @@ impl Route {
 }
 
 impl Hop {
-    /// Exponentially distributed with the weight as its rate: the least of several is each one's with the probability of its
-    /// share.
+    /// Exponentially distributed with the weight as its rate, so that each next hop has the least distance with the
+    /// probability of its share.
     #[expect(clippy::cast_precision_loss, reason = "of a hash its first bits do")]
     fn distance(&self, backend: IpAddr) -> f64 {
         let uniform = (hash(*self, backend) as f64 + 1.0) / (u64::MAX as f64 + 2.0);
@@ -127,8 +128,8 @@ impl Hop {
     }
 }
 
-/// The same in every version, since a new one must not move anything: FNV-1a, and the last step of `SplitMix64`, without which
-/// the first bits of similar addresses are similar.
+/// Must stay the same in every version, since a new version must not move backends: FNV-1a and the last step of
+/// `SplitMix64`, without which the first bits are similar for similar addresses.
 fn hash(hop: Hop, backend: IpAddr) -> u64 {
     let bytes = [backend, hop.via].map(|address| match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),

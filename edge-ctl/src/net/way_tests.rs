@@ -1,4 +1,4 @@
-//! Ways to backends by real routes: multipath, next hop objects, policy, VRF.
+//! Routes to backends in a real kernel: multipath, next hop objects, policy routing, VRF.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::net::lab::{Lab, in_lab, sh};
 
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
-/// Twelve backends behind routers.
+/// Twelve backends that are behind routers.
 fn behind() -> Vec<String> {
     (1..=12).map(|host| format!("198.51.100.{host}")).collect()
 }
@@ -24,7 +24,7 @@ fn second_router(lab: &Lab) {
     );
 }
 
-/// A watch of these, once the MAC address of each next hop is known.
+/// A watch of these backends, returned once the MAC address of each next hop is known.
 fn watch_all(backends: &[String]) -> Watching {
     let backends: Vec<_> = backends.iter().map(String::as_str).collect();
     let mut watching = Watching::new(&backends, None);
@@ -37,7 +37,7 @@ fn by(watching: &Watching, mac: [u8; 6]) -> Vec<BackendNumber> {
     by.map(|(number, _)| *number).collect()
 }
 
-/// Backends are spread over both next hops, all are at one when the other fails, and the same return when it does.
+/// Backends are spread over two next hops; if one fails, all use the other; the same backends return when it does.
 fn leaves_and_returns(lab: &Lab, backends: &[String]) {
     let mut watching = watch_all(backends);
     watching.wait(|watching| !by(watching, OTHER).is_empty());
@@ -48,7 +48,7 @@ fn leaves_and_returns(lab: &Lab, backends: &[String]) {
     sh("ip neighbour flush to 10.0.0.9 dev edge0; ip neighbour flush to fd00::9 dev edge0");
     let took = watching.wait(|watching| by(watching, PEER).len() == 12);
     assert!(took < Duration::from_millis(500), "{took:?}");
-    // Addresses of IPv6 go with the link.
+    // IPv6 addresses are removed with the link.
     lab.peer("ip link set second up && ip address replace fd00::9/64 dev second nodad");
     sh("ip neighbour flush nud failed dev edge0");
     watching.wait_for(5 * SOON, |watching| by(watching, OTHER) == before);
@@ -80,7 +80,7 @@ fn next_hop_objects_are_followed() {
         sh("ip nexthop add id 1 via 10.0.0.2 dev edge0 && ip nexthop add id 2 via 10.0.0.9 dev edge0");
         sh("ip nexthop add id 10 group 1/2 && ip route add 198.51.100.0/24 nhid 10");
         leaves_and_returns(lab, &behind());
-        // The group changes, and the route that names it does not.
+        // The group changes, but the route that refers to it does not.
         let mut watching = watch_all(&behind());
         sh("ip nexthop replace id 10 group 2");
         watching.wait_for(Duration::from_secs(15), |watching| by(watching, OTHER).len() == 12);
@@ -92,7 +92,7 @@ fn a_next_hop_behind_which_all_is_silent_is_left_though_the_kernel_believes_in_i
     in_lab(|lab| {
         second_router(lab);
         sh("ip route add 198.51.100.0/24 nexthop via 10.0.0.2 nexthop via 10.0.0.9");
-        // Else the kernel takes three seconds to give up.
+        // The kernel takes three seconds to give up by default.
         sh("echo 100 > /proc/sys/net/ipv4/neigh/edge0/retrans_time_ms");
         let mut watching = watch_all(&behind());
         watching.wait(|watching| !by(watching, OTHER).is_empty());
@@ -103,11 +103,11 @@ fn a_next_hop_behind_which_all_is_silent_is_left_though_the_kernel_believes_in_i
                 .watch
                 .hear((1..=12).map(|number| (number, is_heard(if other.contains(&number) { OTHER } else { PEER }))));
         };
-        // It lives, whatever becomes of those behind it.
+        // The next hop is alive, whatever happens to the backends behind it.
         found(&watching, &|mac| mac != OTHER);
         watching.quiet(Duration::from_secs(1));
         sh("ip neighbour show 10.0.0.9 dev edge0 | grep -q REACHABLE");
-        // It dies, and nothing is heard at all: this host may be cut off.
+        // The next hop dies, and nothing is heard at all: this host may be cut off.
         found(&watching, &|_| false);
         lab.peer("ip link set second down");
         watching.quiet(Duration::from_secs(1));
@@ -136,7 +136,7 @@ fn policy_by_the_tunnels_source_is_followed() {
             Watching::new(&["198.51.100.1", "198.51.100.1 from 10.0.0.3", "198.51.100.1 from 192.0.2.99"], None);
         watching.expect(1, Some(PEER));
         watching.expect(2, Some(OTHER));
-        // From an address that the host does not have the kernel says nothing; the route without one is taken.
+        // The kernel looks up no route from an address that the host does not have; the lookup without a source is used.
         watching.expect(3, Some(PEER));
         let source = |number| watching.ways[&number].and_then(|way| way.source).map(|source| source.to_string());
         assert_eq!(source(1).as_deref(), Some("10.0.0.1"));
