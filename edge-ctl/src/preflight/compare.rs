@@ -1,4 +1,4 @@
-//! What of a configuration does not go with a host. Pure.
+//! Compares a configuration with a host, and finds what does not fit. Pure.
 
 mod nat;
 
@@ -15,11 +15,11 @@ use crate::{
     net::SurveyedWay,
 };
 
-/// Longest IP packet whose frame surely fits the one page that drivers give to a program without fragments: 4 KiB less what
-/// the kernel keeps before and behind the frame.
+/// Longest IP packet whose frame surely fits the single page that drivers give to a program without fragments: 4 KiB
+/// less the kernel's headroom and tailroom.
 const ONE_PAGE: u32 = 3498;
 
-/// Everything of `config` that does not go with `host`, errors first.
+/// All findings about `config` on `host`, errors first.
 pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     let mut findings = Findings::default();
     if let Some(why) = &host.kernel {
@@ -96,7 +96,7 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
     }
 }
 
-/// What is done to frames before the program sees them.
+/// Offloads that change frames before the program sees them.
 fn compare_offloads(findings: &mut Findings, interface: &Interface, config: &Config, host: &Host) {
     let name = &interface.name;
     let Some(found) = host.network.interfaces.get(name) else { return };
@@ -109,7 +109,7 @@ fn compare_offloads(findings: &mut Findings, interface: &Interface, config: &Con
             format!("ethtool -K {name} rxvlan off"),
         );
     }
-    // Where the program only gives back what came, the kernel divides again what it has put together.
+    // If the program only sends packets back, the kernel splits the merged segments again.
     let away = config.services.iter().any(|service| service.mode != Mode::Dsr)
         || host.network.ways.values().any(|way| matches!(way, SurveyedWay::Via { egress, .. } if egress != name));
     if interface.mode == AttachMode::Generic && found.offloads.gro && away {
@@ -190,7 +190,7 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
     }
 }
 
-/// Whether the kernel's neighbour table has room for the next hops.
+/// Checks that the kernel's neighbour table has room for the next hops.
 fn next_hops(findings: &mut Findings, config: &Config, host: &Host) {
     let mut hops: BTreeMap<bool, BTreeSet<IpAddr>> = BTreeMap::new();
     for address in config.pools.iter().flat_map(backends) {
@@ -223,7 +223,7 @@ fn uses<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Service
     config.services.iter().filter(move |service| position.is_some_and(|position| service.pools.contains(&position)))
 }
 
-/// The router that an address is behind.
+/// The router in front of an address, if there is one.
 fn router(host: &Host, address: IpAddr) -> Option<IpAddr> {
     match host.network.ways.get(&address)? {
         SurveyedWay::Via { next_hop, .. } => (*next_hop != address).then_some(*next_hop),
@@ -231,7 +231,7 @@ fn router(host: &Host, address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Why nothing can be sent to an address; `native`: by a program in native mode.
+/// Why no packet can be sent to an address; `native` is whether the program runs in native mode.
 fn no_way(host: &Host, address: IpAddr, native: bool) -> Option<String> {
     match host.network.ways.get(&address)? {
         SurveyedWay::None(why) => Some(format!("{address}: {why}")),

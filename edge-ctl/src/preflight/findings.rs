@@ -1,4 +1,4 @@
-//! What was found, gathered.
+//! Collects findings.
 
 use super::{Finding, Severity};
 
@@ -6,7 +6,7 @@ use super::{Finding, Severity};
 pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Errors first.
+    /// The findings, errors first.
     pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.0.sort();
         self.0

@@ -1,4 +1,4 @@
-//! What a host has that a configuration depends on.
+//! Reads the properties of a host that a configuration depends on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,27 +14,27 @@ use crate::{
     plan::Capacity,
 };
 
-/// A host, as far as a configuration depends on it.
+/// The properties of a host that a configuration depends on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Host {
     pub(super) network: Survey,
-    /// Values below `/proc/sys`, by the name that `sysctl` has for them. One that is not there is absent.
+    /// Values below `/proc/sys` by their names for `sysctl`; missing settings are absent.
     pub(super) sysctls: BTreeMap<String, i64>,
-    /// Read where some service translates.
+    /// Only read if some service translates.
     pub(super) ports: HostPorts,
     pub(super) pinned: Pinned,
-    /// Why this kernel can't take the load balancer, where it was asked.
+    /// Why this kernel can't run the load balancer, if it was checked.
     pub(crate) kernel: Option<String>,
 }
 
-/// The maps of this host.
+/// The host's pinned maps.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Pinned {
-    /// There are none: they will be as a configuration wants them.
+    /// There are none: they will be made as the configuration requires.
     #[default]
     Nothing,
     Maps(Capacity),
-    /// They can't be looked at, and why.
+    /// The maps can't be examined, for this reason.
     Unknown(String),
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum HostError {
 }
 
 impl Host {
-    /// This host with these maps, as far as `config` depends on it. Waits for the kernel; not for asynchronous code.
+    /// Reads this host as far as `config` depends on it, given its pinned maps. Blocks; not for asynchronous code.
     pub(crate) fn read(config: &Config, pinned: Pinned) -> Result<Self, HostError> {
         let interfaces: Vec<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
         let network = net::survey(&destinations(config), &interfaces)?;
@@ -58,7 +58,7 @@ impl Host {
                 Ok(value) => {
                     sysctls.extend(value.trim().parse().ok().map(|value| (name, value)));
                 }
-                // No such interface, or a kernel without it.
+                // There is no such interface, or the kernel lacks the setting.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(HostError::Sysctl { name, source }),
             }
@@ -69,20 +69,20 @@ impl Host {
     }
 }
 
-/// All backends, as clients' packets are sent to them.
+/// The destinations of all backends, as for clients' packets.
 fn destinations(config: &Config) -> BTreeSet<Destination> {
     let destinations = Destinations::of(config);
     let pools = config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
     pools.map(|(pool, backend)| destinations.to(Some(&pool.name), backend.address)).collect()
 }
 
-/// `sysctl`'s name of an interface's own setting.
+/// `sysctl`'s name of a per-interface setting.
 pub(super) fn of_interface(family: &str, interface: &str, key: &str) -> String {
-    // As sysctl(8) has it: a dot in an interface's name is a slash in the key's.
+    // As in sysctl(8), a dot in an interface's name becomes a slash in the key.
     format!("net.{family}.conf.{}.{key}", interface.replace('.', "/"))
 }
 
-/// The file of a setting: dots and slashes change places.
+/// The path of a setting: dots and slashes are exchanged.
 fn path(name: &str) -> String {
     let other = |letter| match letter {
         '.' => '/',

@@ -1,16 +1,16 @@
-//! Sizes under `[limits]` that are not in force: maps keep the size that they were made with. Pure.
+//! Finds sizes under `[limits]` that are not in force: maps keep the size that they were made with. Pure.
 
 use super::{findings::Findings, host::Pinned};
 use crate::{config::Config, plan::Capacity};
 
-/// How maps get another size.
+/// The remedy for maps of another size.
 const ANEW: &str =
     "run `edge-ctl upgrade`: the daemon starts anew and makes other maps beside these, and no flow moves";
 
-/// How maps become larger.
+/// The remedy for maps that are too small.
 const LARGER: &str = "run `edge-ctl reload`: the daemon makes larger maps beside these, and no flow moves";
 
-/// Compares the sizes that the file names with those of the maps, and what is configured with the room in them.
+/// Compares the sizes that the file names with those of the maps, and the configured numbers with the room in the maps.
 pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &Pinned) {
     let has = match pinned {
         Pinned::Nothing => return,
@@ -64,7 +64,7 @@ source_v4 = "10.0.0.1"
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// What is found where the maps were made for one file, and another one is read.
+    /// Findings for maps that were made for one file, and a configuration from another.
     fn found(made_for: &str, limits: &str) -> Vec<(Severity, String)> {
         let pinned = Pinned::Maps(Capacity::of(&configuration(made_for)));
         let mut findings = Findings::default();

@@ -1,9 +1,10 @@
-//! Whether a configuration can work on this host: what `check --host` says, and the daemon at its start and after changes.
+//! Whether a configuration can work on this host: reported by `check --host`, and by the daemon at its start and after
+//! changes.
 //!
-//! [`Host`] is what the host has, [`compare`] what of it does not go with a configuration. Nothing here refuses a
-//! configuration or takes traffic away: who runs an edge may be about to mend the host.
+//! [`Host`] has the host's properties; [`compare`] finds those that do not fit a configuration. Nothing here refuses a
+//! configuration or diverts traffic: the operator may be about to fix the host.
 
-// What does not go with a host does not depend on when it is asked.
+// The result does not depend on the time.
 #![deny(clippy::disallowed_methods)]
 
 mod findings;
@@ -21,24 +22,24 @@ pub(crate) use self::{
     host::{Host, HostError, Pinned},
 };
 
-/// Something of a configuration that does not go with the host that it is for.
+/// A part of a configuration that does not fit its host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
-    /// What it is about: an interface, a service, a pool, a key.
+    /// The subject of the finding: an interface, a service, a pool, a key.
     pub(crate) subject: String,
-    /// What is so, and what follows.
+    /// The fact and its consequence.
     pub(crate) message: String,
-    /// What to do.
+    /// The remedy.
     pub(crate) remedy: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Severity {
-    /// Traffic is lost for certain.
+    /// Traffic is certainly lost.
     Error,
-    /// It may be, or is once something else happens.
+    /// Traffic may be lost, or will be once something else happens.
     Warning,
 }
 

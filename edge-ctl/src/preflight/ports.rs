@@ -1,4 +1,4 @@
-//! Which ports this host uses itself: for its own connections, and to listen at.
+//! Ports that this host uses itself: for its own connections and for listeners.
 
 use std::{
     collections::BTreeSet,
@@ -6,8 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// The kernel's tables of sockets, and the state in which one waits for whoever comes: that of a listener of TCP (`TCP_LISTEN`),
-/// and of a socket of UDP without a peer (`TCP_CLOSE`).
+/// The kernel's socket tables, and the state of sockets that accept packets from anybody: a TCP listener (`TCP_LISTEN`),
+/// or a UDP socket without a peer (`TCP_CLOSE`).
 const TABLES: [(&str, &str, &str); 4] =
     [("tcp", "TCP", "0A"), ("tcp6", "TCP", "0A"), ("udp", "UDP", "07"), ("udp6", "UDP", "07")];
 
@@ -17,19 +17,19 @@ const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 /// Ports of this host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostPorts {
-    /// First and last of those that its connections get; `None` where the kernel does not say.
+    /// First and last port of the host's own connections; `None` if the kernel does not report them.
     pub(super) local: Option<(u16, u16)>,
-    /// First and last of each range that they don't get all the same.
+    /// First and last port of each range that is excluded from `local`.
     pub(super) reserved: Vec<(u16, u16)>,
-    /// Who waits for packets: protocol, address, port.
+    /// Listeners: protocol, address, port.
     pub(super) listening: BTreeSet<(&'static str, IpAddr, u16)>,
 }
 
 impl HostPorts {
-    /// Those of the calling thread's network namespace.
+    /// The ports of the calling thread's network namespace.
     ///
     /// # Errors
-    /// The file that could not be read, and why.
+    /// The file that could not be read, and the reason.
     pub(super) fn read() -> Result<Self, (String, io::Error)> {
         let mut listening = BTreeSet::new();
         for (table, protocol, state) in TABLES {
@@ -41,7 +41,7 @@ impl HostPorts {
     }
 }
 
-/// Empty where there is no such file.
+/// Returns an empty text if the file does not exist.
 fn read(path: &str) -> Result<String, (String, io::Error)> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -54,7 +54,7 @@ fn pair(text: &str) -> Option<(u16, u16)> {
     Some((numbers.next()?, numbers.next()?))
 }
 
-/// `8080,9148-9150`.
+/// Parses ranges such as `8080,9148-9150`.
 fn ranges(text: &str) -> Vec<(u16, u16)> {
     let range = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -63,7 +63,7 @@ fn ranges(text: &str) -> Vec<(u16, u16)> {
     text.trim().split(',').filter_map(range).collect()
 }
 
-/// Local addresses and ports of the sockets of a table in this state.
+/// Local addresses and ports of the sockets in a table that are in this state.
 fn waiting<'a>(table: &'a str, state: &'a str) -> impl Iterator<Item = (IpAddr, u16)> {
     table.lines().skip(1).filter_map(move |line| {
         let mut words = line.split_whitespace().skip(1);
@@ -73,7 +73,7 @@ fn waiting<'a>(table: &'a str, state: &'a str) -> impl Iterator<Item = (IpAddr, 
     })
 }
 
-/// An address as the tables have it: words of the host's order.
+/// Parses an address of the tables: words in the host's byte order.
 fn address_of(text: &str) -> Option<IpAddr> {
     let word = |at: usize| {
         let digits = text.get(at * 8..at * 8 + 8)?;

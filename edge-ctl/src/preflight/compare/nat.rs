@@ -1,11 +1,11 @@
-//! Whether the sources of translated packets are this host's, and their ports nobody else's.
+//! Checks that the sources of translated packets are the host's, and that nothing else uses their ports.
 
 use std::net::IpAddr;
 
 use super::{Findings, Host};
 use crate::config::{Config, NatPorts};
 
-/// How many listeners are named.
+/// Number of listeners that a finding names.
 const NAMED: usize = 3;
 
 pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
@@ -55,7 +55,7 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
     }
 }
 
-/// Whether all that two ranges have in common is reserved.
+/// Whether all ports that the two ranges have in common are reserved.
 fn is_reserved(reserved: &[(u16, u16)], (first, last): (u16, u16), ports: NatPorts) -> bool {
     let mut common = first.max(ports.first)..=last.min(ports.last);
     common.all(|port| reserved.iter().any(|(first, last)| *first <= port && port <= *last))

@@ -1,4 +1,4 @@
-//! One host that fits, and everything that can be amiss with it.
+//! A host that fits, and everything that can be wrong with it.
 
 use super::*;
 use crate::preflight::{Pinned, ports::HostPorts};
@@ -56,7 +56,7 @@ fn via(next_hop: &str) -> SurveyedWay {
     SurveyedWay::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
 }
 
-/// A host on which all of it works.
+/// A host without findings.
 fn host() -> Host {
     let eth0 = SurveyedInterface { mtu: 1500, up: true, ethernet: true, ..SurveyedInterface::default() };
     let ways = [
@@ -85,7 +85,7 @@ fn host() -> Host {
     }
 }
 
-/// What is found after `upset`: severity and subject of each.
+/// Severity and subject of the findings after `upset`.
 fn found(upset: impl FnOnce(&mut Host)) -> Vec<(Severity, String)> {
     let mut host = host();
     upset(&mut host);
@@ -123,7 +123,7 @@ fn interfaces() {
     assert!(tunnel.contains(&error("interface eth0")), "{tunnel:?}");
     assert_eq!(eth0(&|eth0| eth0.mtu = 3498), []);
     assert_eq!(eth0(&|eth0| eth0.mtu = 9000), [warning("interface eth0")]);
-    // The driver took it.
+    // The driver has accepted this MTU.
     let attached = |generic| Some(AttachedXdp { program: 7, generic });
     assert_eq!(eth0(&|eth0| (eth0.mtu, eth0.xdp) = (9000, attached(false))), []);
     assert_eq!(eth0(&|eth0| (eth0.mtu, eth0.xdp) = (9000, attached(true))), [warning("interface eth0")]);
