@@ -1,4 +1,4 @@
-//! Sockets whose packets go the way of clients' packets to a backend: its next hop, its tunnel.
+//! Sockets whose packets take the path of clients' packets to a backend: its next hop, its tunnel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,20 +19,20 @@ use tokio::{
 
 use crate::net::{Door, PrivateNet, Way};
 
-/// The flow of a probe, as the programs know it: the edge is the client.
+/// The flow of a probe, as in the programs' maps: the edge is the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeFlow {
     V4(FlowKeyV4),
     V6(FlowKeyV6),
 }
 
-/// Which packets are probes, and where they go.
+/// The table of probe flows and their routes, which the programs look up.
 pub(crate) trait ProbeTable: fmt::Debug + Send + Sync {
     fn add(&self, flow: &ProbeFlow, route: ProbeRoute) -> io::Result<()>;
     fn remove(&self, flow: &ProbeFlow);
 }
 
-/// Ways to backends, as they are now; shared with whoever learns them.
+/// The present routes to backends, shared with the task that updates them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ways(Arc<RwLock<BTreeMap<BackendNumber, Way>>>);
 
@@ -51,13 +51,13 @@ impl Ways {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&backend).copied()
     }
 
-    /// Indexes of the interfaces that answers come in by.
+    /// Indexes of the interfaces that receive the answers.
     pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().flat_map(|way| way.interfaces()).collect()
     }
 }
 
-/// What carries probes, while there is such a thing; shared by all of them.
+/// The carrier of all probes, if there is one at present.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Carriage(Arc<RwLock<Option<Arc<Carrier>>>>);
 
@@ -66,25 +66,25 @@ impl Carriage {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = carrier;
     }
 
-    /// What carries probes that go this way; `None` where nothing does, or where their answers are not taken.
+    /// The carrier for probes on this route; `None` if there is no carrier, or it does not receive the answers.
     pub(super) fn by(&self, way: Way) -> Option<Arc<Carrier>> {
         let carrier = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         carrier.hears(way).then_some(carrier)
     }
 }
 
-/// Makes such sockets.
+/// Makes sockets for probes that are sent like clients' packets.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     net: PrivateNet,
     table: Box<dyn ProbeTable>,
-    /// Interfaces by which answers are taken.
+    /// Interfaces on which answers are received.
     heard: RwLock<BTreeSet<u32>>,
-    /// Addresses that can be sent from already.
+    /// Source addresses that were added to the network.
     addresses: Mutex<BTreeSet<IpAddr>>,
 }
 
-/// From where to where a socket sends, and to which backend that goes as packets of a service in this mode do.
+/// The endpoints of a socket, and the backend and mode that its packets are forwarded with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Passage {
     pub(crate) to: SocketAddr,
@@ -93,7 +93,7 @@ pub(crate) struct Passage {
     pub(crate) mode: Mode,
 }
 
-/// A socket's packets are carried as long as this lives; it has to outlive the socket.
+/// Keeps a socket's flow in the table; it has to outlive the socket.
 #[derive(Debug)]
 pub(crate) struct Carried {
     carrier: Arc<Carrier>,
@@ -111,12 +111,12 @@ impl Carrier {
         Self { net, table, heard: RwLock::default(), addresses: Mutex::new(BTreeSet::new()) }
     }
 
-    /// The device by which its probes leave.
+    /// The device by which probes leave the private network.
     pub(crate) fn door(&self) -> &Door {
         self.net.door()
     }
 
-    /// Answers are taken from these interfaces, and from no other.
+    /// Sets the interfaces on which answers are received.
     pub(crate) fn hear(&self, interfaces: BTreeSet<u32>) {
         *self.heard.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
     }
@@ -126,10 +126,10 @@ impl Carrier {
         way.interfaces().all(|interface| heard.contains(&interface))
     }
 
-    /// A socket for a connection, whose packets go to the backend as those of a service in this mode do.
+    /// Makes a TCP socket, whose packets go to the backend as those of a service in this mode do.
     ///
     /// # Errors
-    /// Those of this host; nothing has been sent.
+    /// Errors of this host; no packet has been sent.
     pub(crate) async fn tcp(self: &Arc<Self>, passage: Passage) -> io::Result<(TcpSocket, Carried)> {
         let Passage { to, source, .. } = passage;
         self.prepare(source).await?;
@@ -140,7 +140,7 @@ impl Carrier {
         Ok((socket, carried))
     }
 
-    /// The same for datagrams: it takes those of the other end alone.
+    /// As [`tcp`](Self::tcp), for a UDP socket that receives datagrams of the other end only.
     pub(crate) async fn udp(self: &Arc<Self>, passage: Passage) -> io::Result<(UdpSocket, Carried)> {
         let Passage { to, source, .. } = passage;
         self.prepare(source).await?;
@@ -152,7 +152,8 @@ impl Carrier {
         Ok((socket, carried))
     }
 
-    /// The same for an echo request that begins with this identifier and number. `make` makes its socket, from an address.
+    /// As [`tcp`](Self::tcp), for an echo request that starts with this identifier and sequence number. `make` makes the
+    /// socket for a source address.
     pub(crate) async fn echo(
         self: &Arc<Self>,
         passage: Passage,
@@ -190,7 +191,7 @@ fn flow(edge: SocketAddr, to: SocketAddr, protocol: u8) -> ProbeFlow {
     key(edge.ip(), to.ip(), [a, b, c, d], protocol)
 }
 
-/// A flow by what tells it from others between the same addresses: ports, or what an echo has in their place.
+/// The key of a flow; `ends` are its ports, or the identifier and sequence number of an echo.
 fn key(edge: IpAddr, to: IpAddr, ends: [u8; 4], protocol: u8) -> ProbeFlow {
     let (ports, protocol) = (u32::from_ne_bytes(ends), protocol.into());
     match (edge, to) {

@@ -1,10 +1,10 @@
-//! Whose fault an error is: the backend's, which counts against it, or this host's, which must not.
+//! Attributes a socket error to the backend, against which it counts, or to this host.
 
 use std::io;
 
 use crate::health::Verdict;
 
-/// How far the connection was when the error came.
+/// Progress of the connection at the time of the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// In `socket()` or `connect()` itself, before a packet could have been answered.
@@ -52,7 +52,7 @@ pub(super) fn classify(error: &io::Error, stage: Stage) -> Verdict {
     }
 }
 
-/// Errors that the library made up and not the kernel: the stream ended or said what no server says.
+/// Errors that the library reports and not the kernel: the stream ended or had invalid content.
 #[expect(clippy::wildcard_enum_match_arm, reason = "doubt keeps traffic flowing, about a new kind of error as well")]
 fn classify_kind(error: &io::Error) -> Verdict {
     match error.kind() {
@@ -66,7 +66,7 @@ fn classify_kind(error: &io::Error) -> Verdict {
     }
 }
 
-/// In fewer words than the C library's, since an operator reads it in a column.
+/// A shorter text than the C library's: operators read it in a column.
 fn describe(code: i32) -> Option<&'static str> {
     Some(match code {
         libc::ECONNREFUSED => "connection refused",
@@ -81,7 +81,7 @@ fn describe(code: i32) -> Option<&'static str> {
     })
 }
 
-/// The C library's words without Rust's `(os error N)`.
+/// The C library's text without Rust's `(os error N)`.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_lowercase()

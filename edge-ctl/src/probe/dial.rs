@@ -1,4 +1,4 @@
-//! One connection of a probe: to where, and by which way.
+//! A single connection of a probe: its destination and its route.
 
 use std::{
     future::Future as _,
@@ -24,16 +24,16 @@ use super::{
 };
 use crate::{health::Verdict, net::Way};
 
-/// How packets of this host get to backends.
+/// Access to backends for probes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
-    /// Without it probes are sent by the host's own network, and so to backends' own addresses only.
+    /// Without a carrier, probes use the host's own network, and so reach backends only at their own addresses.
     pub(crate) carriage: Carriage,
     pub(crate) ways: Ways,
 }
 
 impl Network {
-    /// The way to a backend, and what carries probes there.
+    /// The route to a backend, and the carrier for it.
     pub(super) fn to(&self, backend: BackendNumber) -> Option<(Way, Arc<Carrier>)> {
         let way = self.ways.of(backend)?;
         Some((way, self.carriage.by(way)?))
@@ -45,24 +45,24 @@ impl Network {
 pub(crate) struct Through {
     pub(crate) mode: Mode,
     pub(crate) vip: IpAddr,
-    /// Address of this host that such a probe comes from; `None`: the one that the kernel would send from.
+    /// Source address of the probe on this host; `None` for the one that the kernel would choose.
     pub(crate) source: Option<IpAddr>,
 }
 
-/// What a connection is made to.
+/// The destination of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dial<'a> {
     pub(super) network: &'a Network,
-    /// `None`: no backend, but a host that is asked for an answer.
+    /// `None` for a host that is no backend, such as a reference target.
     pub(super) backend: Option<BackendNumber>,
     /// The backend's own address.
     pub(super) address: IpAddr,
     pub(super) port: u16,
-    /// `None`: to its own address.
+    /// `None` to probe the backend's own address.
     pub(super) through: Option<Through>,
 }
 
-/// A connection. What carries its packets goes after it, when its reset has been sent.
+/// A TCP connection. `_carried` is dropped last, after the reset was sent.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
@@ -93,7 +93,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A socket that takes datagrams of one address and port alone, with what carries them.
+/// A socket that receives datagrams of a single address and port.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     pub(super) socket: UdpSocket,
@@ -109,12 +109,12 @@ impl Dial<'_> {
             }
             None => (self.own(), bound(self.own(), self.way()).map_err(local)?, None),
         };
-        // Closed by a reset, as load balancers do: a probe a second of thousands of backends would else leave a port each in
-        // TIME_WAIT for a minute.
+        // Closed by a reset, as load balancers do: otherwise one probe per second of thousands of backends would each
+        // leave a port in TIME_WAIT for a minute.
         socket.set_zero_linger().map_err(local)?;
         limit_syns(&socket).map_err(local)?;
         let mut connecting = pin!(socket.connect(to));
-        // The first poll makes the system call. What it refuses at once, nobody else had a say in.
+        // The first poll makes the system call. An error at this point comes from this host alone.
         let first = poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await;
         let stream = match first {
             Poll::Ready(result) => result.map_err(local),
@@ -138,8 +138,8 @@ impl Dial<'_> {
         Ok(Datagrams { socket, _carried: None })
     }
 
-    /// A socket for an echo request that begins with `ends`, and the address that it is for. `make` makes the socket, from an
-    /// address or from any.
+    /// Makes a socket for an echo request that starts with `ends`; also returns its destination. `make` makes the
+    /// socket, with or without a source address.
     pub(super) async fn echo(
         &self,
         ends: [u8; 4],
@@ -163,10 +163,11 @@ impl Dial<'_> {
         self.backend.and_then(|backend| self.network.ways.of(backend))
     }
 
-    /// What takes the packets to the backend; `None`: the host's own network, to its own address.
+    /// The carrier and endpoints for the backend; `None` if the host's own network is used, to the backend's own
+    /// address.
     fn passage(&self) -> Result<Option<(Arc<Carrier>, Passage)>, Verdict> {
         let carried = self.backend.and_then(|backend| Some((backend, self.network.to(backend)?)));
-        // Nothing is known of a way by which packets could be forwarded, or nothing takes them there.
+        // There is no known route, or no carrier for it.
         let Some((backend, (known, carrier))) = carried else { return Ok(None) };
         let (to, mode) = match self.through {
             None => (self.own(), Mode::Dsr),
@@ -189,12 +190,12 @@ fn local(error: io::Error) -> Verdict {
     classify(&error, Stage::Local)
 }
 
-/// A socket of the host's own network whose packets leave by the interface of `way`. Which next hop behind that they take is
-/// the kernel's choice.
+/// A socket in the host's own network whose packets leave by the interface of `way`. The kernel chooses the next hop
+/// behind that interface.
 fn bound(to: SocketAddr, way: Option<Way>) -> io::Result<TcpSocket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if let Some(way) = way {
-        // An interface that has just gone is no way any more, as the kernel will say.
+        // If the interface has just disappeared, the kernel reports the missing route.
         if let Ok(name) = if_indextoname(way.interface) {
             socket.bind_device(Some(name.as_bytes()))?;
         }
@@ -205,9 +206,9 @@ fn bound(to: SocketAddr, way: Option<Way>) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// A backend that is dead gets no more packets than one that answers, which gets a SYN, an ACK and a reset.
+/// Limits the SYNs, so that a dead backend gets no more packets than a live one, which gets a SYN, an ACK and a reset.
 fn limit_syns(socket: &TcpSocket) -> io::Result<()> {
-    // SYNs that are sent again, after one and three seconds; after seven the connection is given up.
+    // SYNs are retransmitted after one and three seconds; after seven the connection attempt is given up.
     let again: libc::c_int = 2;
     let length = libc::socklen_t::try_from(size_of_val(&again)).map_err(io::Error::other)?;
     let value = (&raw const again).cast();

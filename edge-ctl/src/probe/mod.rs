@@ -1,8 +1,8 @@
 //! Probes: health checks of backends, at a constant rate.
 //!
-//! Constant work: a probe starts one interval (give or take the jitter) after the one before it started, after any
-//! answer. A look that finds nothing good is followed by others sooner, but all of these together add a tenth to the steady
-//! rate at most ([`pace`]). When everything fails at once, this host is hardly busier than when all is well.
+//! Constant work: a probe starts one interval (give or take the jitter) after the start of the previous one, whatever
+//! the result. A look without a good answer is followed by others sooner, but all of these together add at most a tenth
+//! to the steady rate ([`pace`]). If everything fails at once, this host is hardly busier than if all is well.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -46,7 +46,7 @@ use self::{
     prober::Prober,
 };
 
-/// Who is probed.
+/// The subject of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     Backend(BackendNumber),
@@ -54,18 +54,19 @@ pub(crate) enum Subject {
     Reference(usize),
 }
 
-/// Whom to probe, and how.
+/// A subject, and how to probe it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProbeTarget {
     pub(crate) subject: Subject,
     pub(crate) address: IpAddr,
     pub(crate) probe: Probe,
-    /// Services through which it is probed; a probe passes when it does through all of them. None: its own address is.
+    /// Services through which the subject is probed; a probe passes if it passes through all of them. If empty, the own
+    /// address is probed.
     pub(crate) through: Vec<Through>,
 }
 
 impl ProbeTarget {
-    /// A reference target, which answers if it takes a connection, or refuses it.
+    /// A reference target, which counts as answering if it accepts or refuses a connection.
     pub(crate) fn reference(position: usize, target: SocketAddr) -> Self {
         let probe = Probe {
             kind: ProbeKind::Tcp,
@@ -82,16 +83,16 @@ impl ProbeTarget {
     }
 }
 
-/// What one probe found.
+/// Result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) subject: Subject,
     pub(crate) verdict: Verdict,
-    /// Until when the certificate is valid that was shown last, in seconds since 1970; `None` where none was.
+    /// End of validity of the last certificate seen, in seconds since 1970; `None` if none was seen.
     pub(crate) certificate_end: Option<i64>,
 }
 
-/// Running probes; dropping it ends them, those in flight as well.
+/// Running probes; dropping this ends them, including those in flight.
 #[derive(Debug)]
 #[must_use = "dropping the engine ends its probes"]
 pub(crate) struct ProbeEngine {
@@ -99,21 +100,21 @@ pub(crate) struct ProbeEngine {
     limits: Limits,
     roots: Arc<Roots>,
     network: Network,
-    /// By the address.
+    /// Running probes by address.
     tasks: BTreeMap<IpAddr, Vec<Running>>,
 }
 
-/// What all probes share.
+/// Limits that all probes share.
 #[derive(Clone, Debug)]
 struct Limits {
-    /// Each look takes what it needs at most.
+    /// Permits for file descriptors; each look acquires the maximum number that it needs.
     descriptors: Arc<Semaphore>,
-    /// All of these descriptors.
+    /// Number of all these permits.
     most: usize,
     allowance: Arc<Mutex<Allowance>>,
 }
 
-/// One probe, however many pools have the address: a backend must not be probed more often the more services it has.
+/// One probe, shared by all pools with the address: a backend with more services must not be probed more often.
 #[derive(Debug)]
 struct Running {
     probe: Probe,
@@ -123,20 +124,20 @@ struct Running {
     task: Task,
 }
 
-/// A probe of an address, through which services, and for whom.
+/// A probe of an address, its services, and its subjects.
 type Wanted = (Probe, Vec<Through>, Subjects);
 
-/// Whom a probe is made for, at the moment.
+/// The present subjects of a probe.
 type Audience = Arc<Mutex<Subjects>>;
 
 #[derive(Debug, Default)]
 struct Subjects {
     all: Vec<Subject>,
-    /// The most failures in a row that make one of them down.
+    /// The largest `fall` of any of these subjects.
     fall: u32,
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted on drop.
 #[derive(Debug)]
 struct Task(JoinHandle<()>);
 
@@ -147,16 +148,16 @@ impl Drop for Task {
 }
 
 impl ProbeEngine {
-    /// Without targets.
+    /// An engine without targets.
     pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
         let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
         let limits = Limits { most: descriptors.available_permits(), descriptors, allowance };
         Self { reports, limits, roots: Arc::default(), network, tasks: BTreeMap::new() }
     }
 
-    /// Probes `targets` inside the current tokio runtime, one task for all that have the same address and are probed in the
-    /// same way. Those that are probed already go on with their schedules; the first probes of the others are spread evenly
-    /// over the interval. A task ends when the receiver of the reports is dropped.
+    /// Probes `targets` inside the current tokio runtime, with one task for all targets that have the same address and
+    /// are probed in the same way. Existing probes continue their schedules; the first looks of new ones are spread
+    /// evenly over the interval. A task ends when the receiver of the reports is dropped.
     pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
         let mut before = std::mem::take(&mut self.tasks);
         let mut wanted: BTreeMap<IpAddr, Vec<Wanted>> = BTreeMap::new();
@@ -174,7 +175,7 @@ impl ProbeEngine {
         }
         let count = wanted.values().map(Vec::len).sum::<usize>().max(1);
         let started = Instant::now();
-        // Files of authorities may have changed: who is new reads them anew.
+        // Files of authorities may have changed: new probes read them again.
         self.roots = Arc::default();
         let steady = wanted.values().flatten().map(|(probe, ..)| probe.interval.as_secs_f64().recip()).sum();
         lock(&self.limits.allowance).resize(count, steady, started);
@@ -205,34 +206,34 @@ impl ProbeEngine {
         }
     }
 
-    /// How many backends are probed.
+    /// Number of probed subjects.
     #[cfg(test)]
     pub(crate) fn targets(&self) -> usize {
         self.tasks.values().flatten().map(|running| lock(&running.audience).all.len()).sum()
     }
 }
 
-/// Whether two probes of an address are the same but for how their results are counted.
+/// Whether two probes of an address are equal apart from how their results are counted.
 fn is_same(one: &Probe, other: &Probe) -> bool {
     *one == Probe { rise: one.rise, fall: one.fall, ..other.clone() }
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing in here is left half done by a panic.
+    // A panic leaves nothing in here in an inconsistent state.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When the target at `position` of `count` starts within its first interval: at a random point of its own share.
+/// Delay before the first look of the target at `position` of `count`: a random point in its own share of the interval.
 #[expect(clippy::cast_precision_loss, reason = "a count of backends is far below 2^52")]
 fn spread(interval: Duration, position: usize, count: usize) -> Duration {
     interval.mul_f64((position as f64 + rand::random::<f64>()) / count as f64)
 }
 
-/// From the start of one probe to the start of the next: the interval with its jitter. Never less than the timeout,
-/// which leaves room for the slowest answer, and for any answer alike: the rate does not tell up from down.
+/// Time between the starts of two probes: the interval with its jitter. Never less than the timeout, so that there is
+/// time for the slowest answer, and equal for all answers: the rate does not depend on the health.
 fn gap(probe: &Probe, random: f64) -> Duration {
     let factor = 1.0 + probe.jitter * (2.0 * random - 1.0);
-    // Configuration keeps the jitter within 0 and 0.5; what is no duration must not panic all the same.
+    // The configuration limits the jitter to 0 to 0.5; an invalid duration must not panic all the same.
     let gap = Duration::try_from_secs_f64(probe.interval.as_secs_f64() * factor).unwrap_or(probe.interval);
     gap.max(probe.timeout)
 }

@@ -1,4 +1,4 @@
-//! When the looks of one probe are due: one each interval, and sooner after one that found nothing good.
+//! Pace of the looks of one probe: one per interval, and sooner after a look without a good answer.
 //!
 //! ```text
 //! good answers   |------------ interval ------------|------------ interval ------------|
@@ -6,8 +6,8 @@
 //!                                  '--- timeout ---' `fall` looks were not answered: down
 //! ```
 //!
-//! A look does not wait for the timeout of the one before it: it begins when that has taken longer than answers of this
-//! backend usually take. What such looks add is limited by the [`Allowance`] that all probes share.
+//! A look does not wait for the timeout of the previous one: it starts when that has taken longer than answers of this
+//! backend usually take. The looks that this adds are limited by the [`Allowance`] that all probes share.
 
 use std::time::Duration;
 
@@ -15,36 +15,36 @@ use tokio::time::Instant;
 
 use crate::health::Verdict;
 
-/// What the looks that come sooner may add to the steady rate.
+/// Additional looks, as a share of the steady rate.
 const MORE: f64 = 0.1;
-/// However few probes there are, so many looks may come sooner at once: enough for four backends that die together.
+/// Minimum burst of additional looks, however few probes there are: enough for four backends that die together.
 const HANDFUL: f64 = 8.0;
 
-/// The looks of one probe. Pure: the time is an argument.
+/// The pace of one probe. Pure: the time is an argument.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When the next look is due at the steady rate.
+    /// Due time of the next look at the steady rate.
     steady: Instant,
-    /// When the next look is due if it may come sooner.
+    /// Due time of the next look, if it is allowed to come sooner.
     sooner: Option<Instant>,
-    /// When the latest look began.
+    /// Start of the latest look.
     latest: Option<Instant>,
-    /// When the latest look began that was answered well.
+    /// Start of the latest look with a good answer.
     good: Option<Instant>,
     /// Looks since the last good answer.
     looks: u32,
-    /// How long the last good answer took.
+    /// Duration of the last good answer.
     usual: Duration,
 }
 
-/// How a probe is paced.
+/// Timing parameters of a probe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tempo {
-    /// From this look to the next, with jitter.
+    /// Time between two looks at the steady rate, with jitter.
     pub(super) gap: Duration,
-    /// From a look that found nothing good to the next.
+    /// Time from a look without a good answer to the next.
     pub(super) fast: Duration,
-    /// Looks in a row that make a backend down.
+    /// Consecutive looks that make a backend down.
     pub(super) fall: u32,
 }
 
@@ -53,33 +53,33 @@ impl Pace {
         Self { steady: first, sooner: None, latest: None, good: None, looks: 0, usual: Duration::ZERO }
     }
 
-    /// When to call [`start`](Self::start) next.
+    /// Time of the next call of [`start`](Self::start).
     pub(super) fn due(&self) -> Instant {
         self.sooner.map_or(self.steady, |sooner| sooner.min(self.steady))
     }
 
-    /// Something is due: says whether to look. One that comes sooner asks whether it `may`.
+    /// Returns whether to start a look that is due. An additional look requires `may` to return true.
     pub(super) fn start(&mut self, now: Instant, tempo: Tempo, may: impl FnOnce() -> bool) -> bool {
         self.sooner = None;
         if now < self.steady && !may() {
             return false;
         }
-        // From now and not from `steady`: after a standstill of this host the overdue looks are not caught up.
+        // Counted from now and not from `steady`: after a standstill of this host overdue looks are not made up for.
         (self.steady, self.latest) = (now + tempo.gap, Some(now));
         self.looks = self.looks.saturating_add(1);
         self.hasten(now + tempo.fast.max(self.usual * 2), tempo);
         true
     }
 
-    /// The look that began at `start` has ended. Says whether that is news: silence of an earlier look is none when a later one
-    /// was answered.
+    /// Processes the end of the look that began at `start`. Returns whether the result is to be reported: silence of an
+    /// earlier look is not, if a later one was answered.
     pub(super) fn end(&mut self, start: Instant, now: Instant, verdict: &Verdict, tempo: Tempo) -> bool {
         match verdict {
             Verdict::Pass => {
                 (self.looks, self.sooner, self.usual) = (0, None, now - start);
                 self.good = self.good.max(Some(start));
             }
-            // What this host itself prevents would be prevented again.
+            // A fault of this host would occur again.
             Verdict::Inconclusive(_) => (self.looks, self.sooner) = (0, None),
             Verdict::Silent(_) if self.good > Some(start) => return false,
             Verdict::Silent(_) | Verdict::Fail(_) => {
@@ -89,19 +89,19 @@ impl Pace {
         true
     }
 
-    /// The next look is due at `at`, unless there were enough.
+    /// Schedules the next look at `at`, unless there were enough.
     fn hasten(&mut self, at: Instant, tempo: Tempo) {
         self.sooner = Some(at).filter(|at| *at < self.steady && tempo.fast < tempo.gap && self.looks < tempo.fall);
     }
 }
 
-/// What all probes together may add to their steady rate.
+/// Limit on the looks that all probes together add to their steady rate.
 ///
-/// Half of a tenth of the looks of an interval may come at once, and the other half as time goes by: in any time of an interval
-/// or longer it is a tenth, whatever was saved before.
+/// Half of a tenth of the looks of an interval may come in a burst, and the other half as time goes by: over any time of
+/// an interval or longer they add at most a tenth, whatever was saved before.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// Looks a second that are added.
+    /// Additional looks per second.
     rate: f64,
     most: f64,
     left: f64,
@@ -113,17 +113,17 @@ impl Allowance {
         Self { rate: 0.0, most: HANDFUL, left: HANDFUL, since: now }
     }
 
-    /// So many probes are made from now on, together `steady` looks a second.
+    /// Adapts the limit to this number of probes, which make `steady` looks per second together.
     #[expect(clippy::cast_precision_loss, reason = "a count of backends is far below 2^52")]
     pub(super) fn resize(&mut self, probes: usize, steady: f64, now: Instant) {
         self.refill(now);
         self.rate = steady * MORE / 2.0;
         let most = (probes as f64 * MORE / 2.0).max(HANDFUL);
-        // What was used stays used.
+        // Used looks stay used.
         (self.left, self.most) = ((self.left + most - self.most).max(0.0), most);
     }
 
-    /// Whether there may be one more look now.
+    /// Takes one additional look, if any is left.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         let enough = self.left >= 1.0;
@@ -154,13 +154,13 @@ mod tests {
         Verdict::Silent("no answer".to_owned())
     }
 
-    /// One probe against a backend whose looks `answer` decides about by when they begin: the verdict, and how long it takes.
+    /// A probe of a simulated backend: `answer` maps the start of a look to the verdict and its duration.
     struct Simulation<F> {
         pace: Pace,
         zero: Instant,
         answer: F,
         flying: Vec<(Instant, Instant, Verdict)>,
-        /// When looks began, and when they ended as what.
+        /// Start times of looks, and end times with verdicts.
         starts: Vec<Duration>,
         ends: Vec<(Duration, Verdict)>,
     }
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// What one probe with the handful does in five seconds.
+    /// Looks of a single probe with the minimum burst, within five seconds.
     fn alone(answer: impl FnMut(Duration) -> (Verdict, Duration)) -> (Vec<Duration>, Vec<(Duration, Verdict)>) {
         let zero = Instant::now();
         let mut simulation = Simulation::new(zero, Duration::ZERO, answer);
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_backend_that_always_takes_its_time_is_not_hurried() {
         let (starts, _) = alone(|_| (Verdict::Pass, ms(400)));
-        // But once, before it is known.
+        // Only once, before the usual duration is known.
         assert_eq!(starts, [0, 250, 1250, 2250, 3250, 4250].map(ms));
     }
 
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(simulation.starts, [0, 1000, 2000, 3000, 4000].map(ms));
     }
 
-    /// Kills all of 200 backends, or makes them flap: in no interval are there more than 1.1 times the steady looks.
+    /// Kills all of 200 backends, or makes them flap: no interval has more than 1.1 times the steady looks.
     #[test]
     fn no_failure_adds_more_than_a_tenth() {
         const BACKENDS: u32 = 200;
@@ -273,7 +273,7 @@ mod tests {
             for from in 0..110 {
                 let from = ms(from * 100);
                 let looks = within(from, from + SECOND);
-                // Looks are whole.
+                // Looks are counted whole.
                 assert!((199..=221).contains(&looks), "{looks} from {from:?}");
             }
             assert!(within(ms(3500), ms(6500)) >= 605, "the allowance is used");

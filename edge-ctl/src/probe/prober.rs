@@ -1,4 +1,4 @@
-//! One probe, made again and again: of one address, for all whom it is made for.
+//! One repeated probe of one address, for all of its subjects.
 
 use std::{
     net::IpAddr,
@@ -32,25 +32,26 @@ use super::{
 };
 use crate::health::Verdict;
 
-/// What probes one address in one way.
+/// Probes one address in one way.
 #[derive(Clone, Debug)]
 pub(super) struct Prober {
     pub(super) address: IpAddr,
     pub(super) kind: Arc<PreparedProbe>,
-    /// Services through which it is probed; a probe passes when it does through all of them. None: its own address is.
+    /// Services through which the address is probed; a probe passes if it passes through all of them. If empty, the own
+    /// address is probed.
     pub(super) through: Vec<Through>,
     pub(super) audience: Audience,
     pub(super) network: Network,
     pub(super) limits: Limits,
 }
 
-/// What a probe found.
+/// Result of a look.
 #[derive(Debug)]
 struct Look {
-    /// When it was sent.
+    /// When the look started.
     start: Instant,
     verdict: Verdict,
-    /// The service through which it found that; `None`: all of them, or none.
+    /// The service with this result; `None` if the result is that of all services, or of the own address.
     through: Option<Through>,
 }
 
@@ -67,7 +68,7 @@ impl Prober {
             select! {
                 () = sleep_until(pace.due()) => {
                     let now = Instant::now();
-                    // Where descriptors are short, more looks would only take them from others.
+                    // If descriptors are short, additional looks would only take them from other probes.
                     let may =
                         || self.limits.descriptors.available_permits() > 0 && lock(&self.limits.allowance).take(now);
                     if pace.start(now, tempo, may) {
@@ -92,8 +93,8 @@ impl Prober {
         }
     }
 
-    /// What a probe found; if it found nothing good through a service, with what the backend's own address says. That is
-    /// asked once for each row of failures, whatever the tempo.
+    /// Adds the result at the backend's own address to a failure through a service. The own address is probed once per
+    /// run of failures, whatever the tempo.
     async fn explained(
         &self,
         verdict: Verdict,
@@ -116,18 +117,18 @@ impl Prober {
         }
     }
 
-    /// Makes one probe, which takes at most its timeout once it has its descriptors, through each service. Returns the first
-    /// failure as soon as it is known, and through which service it was.
+    /// Makes one probe through each service, with the timeout counted from when it has its descriptors. Returns the
+    /// first failure as soon as it is known, with its service.
     ///
-    /// A probe keeps its place in the line for descriptors, however long it is: who went to its end again after each timeout
-    /// might never be served. Those that come due meanwhile are not made.
+    /// A probe keeps its place in the queue for descriptors: if it returned to the end after each timeout, it might
+    /// never be served. Looks that are due in the meantime are skipped.
     async fn probe(&self, due: Instant, in_line: &AtomicBool) -> Look {
         let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
         let through = if is_carried { &self.through[..] } else { &[] };
         if in_line.swap(true, Ordering::Relaxed) {
             return Look { start: due, verdict: too_few(), through: None };
         }
-        // With fewer descriptors than services, some exchanges wait for others.
+        // With fewer descriptors than services, some exchanges have to wait for others.
         let at_once = through.len().clamp(1, (self.limits.most / self.kind.descriptors() as usize).max(1));
         let permit = self.descriptors(at_once).await;
         in_line.store(false, Ordering::Relaxed);
@@ -159,14 +160,14 @@ impl Prober {
         }
     }
 
-    /// All at once, or those who wait for their last one would keep the others' from them.
+    /// All are acquired together: probes that each lack their last one would block one another.
     async fn descriptors(&self, count: usize) -> Option<SemaphorePermit<'_>> {
         let count = u32::try_from(count).ok()?.checked_mul(self.kind.descriptors())?;
         let count = count.min(u32::try_from(self.limits.most).unwrap_or(u32::MAX));
         self.limits.descriptors.acquire_many(count).await.ok()
     }
 
-    /// One exchange with the backend, through a service or at its own address.
+    /// Makes one exchange with the backend, through a service or at its own address.
     async fn exchange(&self, through: Option<Through>) -> Verdict {
         let how = self.kind.how();
         let limit = how.timeout;
@@ -180,7 +181,7 @@ impl Prober {
         if self.kind.takes_silence() && matches!(verdict, Verdict::Silent(_)) { Verdict::Pass } else { verdict }
     }
 
-    /// One of the backends that have the address: the way to all of them is the same.
+    /// One of the backends with this address: all of them have the same route.
     fn backend(&self) -> Option<BackendNumber> {
         lock(&self.audience).all.iter().find_map(|subject| match subject {
             Subject::Backend(backend) => Some(*backend),
@@ -195,7 +196,7 @@ fn too_few() -> Verdict {
 
 #[cfg(test)]
 impl Prober {
-    /// Of a target, by the host's own network.
+    /// A prober of a target, in the host's own network.
     pub(super) fn of(target: &super::ProbeTarget) -> Self {
         use tokio::sync::Semaphore;
 
@@ -213,14 +214,14 @@ impl Prober {
         }
     }
 
-    /// One probe.
+    /// Makes one probe.
     pub(super) async fn once(&self) -> Verdict {
         self.probe(Instant::now(), &AtomicBool::new(false)).await.verdict
     }
 }
 
-/// No answer within `limit`. When much more than that went by, it was this process that stood still (stopped, starved
-/// of processor time) and not the backend that was silent.
+/// The verdict for no answer within `limit`. If much more time has passed, this process stood still (stopped, starved of
+/// processor time), and the backend's silence is no evidence.
 pub(super) fn timed_out(limit: Duration, elapsed: Duration) -> Verdict {
     let late = elapsed.saturating_sub(limit);
     if late > limit.max(Duration::from_millis(100)) {

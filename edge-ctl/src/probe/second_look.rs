@@ -1,4 +1,4 @@
-//! What a look at a backend's own address says when it does not answer through a service: which of the two it is.
+//! A look at a backend's own address after failures through a service, to find out which of the two is faulty.
 
 use edge_common::abi::Mode;
 use tokio::task::JoinHandle;
@@ -6,7 +6,8 @@ use tokio::task::JoinHandle;
 use super::dial::Through;
 use crate::health::Verdict;
 
-/// A look that goes on beside the probes. One for each row of failures: what is down gets hardly more probes than what is up.
+/// A look that runs beside the probes, once per run of failures: a backend that is down gets hardly more probes than one
+/// that is up.
 #[derive(Debug)]
 pub(super) struct SecondLook {
     task: Option<JoinHandle<Verdict>>,
@@ -26,12 +27,12 @@ impl SecondLook {
         Self { task: Some(tokio::spawn(look)), found: None }
     }
 
-    /// Whether this host could not look: it may by now.
+    /// Whether this host could not make the look, which may be possible by now.
     pub(super) fn was_in_vain(&self) -> bool {
         matches!(self.found, Some(Verdict::Inconclusive(_)))
     }
 
-    /// Why a probe through a service failed, as far as is known by now.
+    /// The reason why a probe through a service failed, as far as it is known by now.
     pub(super) async fn explain(&mut self, through: &Through, why: &str) -> String {
         if let Some(task) = self.task.take_if(|task| task.is_finished()) {
             self.found = task.await.ok();
@@ -40,7 +41,7 @@ impl SecondLook {
     }
 }
 
-/// In few words, since the reason of a state has a hundred characters.
+/// Kept short, since the reason of a state has a hundred characters.
 fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, why: &str) -> String {
     let by = match mode {
         Mode::Dsr | Mode::Nat => "",
@@ -52,13 +53,13 @@ fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, wh
                 Mode::Dsr => "VIP missing on its lo?",
                 Mode::Ipip | Mode::IpipRange => "decap or VIP missing?",
                 Mode::Gue => "decap, its --gue or VIP missing?",
-                // Nothing goes to it as it came.
+                // In `nat`, backends need neither decapsulation nor the VIP.
                 Mode::Nat => "",
             };
             format!("answers on its address, not at {vip}{by}: {missing}")
         }
         Some(Verdict::Pass) => format!("answers on its address, not at {vip}{by}: {why}"),
-        // Not there either: what is wrong is wrong with the backend.
+        // The own address fails as well: the fault is the backend's.
         Some(Verdict::Fail(why) | Verdict::Silent(why)) => why.clone(),
         Some(Verdict::Inconclusive(_)) | None => format!("at {vip}{by}: {why}"),
     }

@@ -28,12 +28,12 @@ mod local_faults;
 
 use super::*;
 
-/// How a server answers a connection.
+/// The behaviour of a server after it accepts a connection.
 #[derive(Clone, Copy)]
 enum Server {
-    /// HTTP with this status.
+    /// Answers over HTTP with this status.
     Status(u16),
-    /// These bytes, then the end.
+    /// Sends these bytes, then closes.
     Says(&'static str),
     /// Reads the request, then closes.
     Closes,
@@ -41,11 +41,11 @@ enum Server {
     Resets,
     /// Never answers.
     Silent,
-    /// Sends the head at once and the body never.
+    /// Sends the head at once, but never the body.
     Stalls,
 }
 
-/// A listener on loopback, and how many connections it took.
+/// A listener on loopback, and the number of accepted connections.
 async fn serve(server: Server) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -67,7 +67,7 @@ async fn answer(mut stream: TcpStream, server: Server) {
             let response = Response::builder().status(status).body(Full::new(Bytes::from_static(b"body")));
             Ok::<_, Infallible>(response.expect("a valid response"))
         });
-        // The client may go at any time.
+        // The client may close at any time.
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), respond).await;
         return;
     }
@@ -94,7 +94,7 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
         port: address.port(),
         interval: Duration::from_secs(5),
         fast_interval: Duration::from_secs(5),
-        // Far more than any answer takes: these tests share the machine with others.
+        // Far more than any answer takes: the machine may be busy with other tests.
         timeout: Duration::from_secs(5),
         rise: 2,
         fall: 3,
@@ -103,7 +103,7 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
     ProbeTarget { subject: Subject::Backend(7), address: address.ip(), probe, through: Vec::new() }
 }
 
-/// The same with an interval and a timeout that a test can wait for.
+/// The target with an interval and timeout that are short enough for a test.
 fn quick(mut target: ProbeTarget, time: Duration) -> ProbeTarget {
     (target.probe.interval, target.probe.fast_interval, target.probe.timeout) = (time, time, time);
     target
@@ -132,12 +132,12 @@ fn silent(why: &str) -> Verdict {
     Verdict::Silent(why.to_owned())
 }
 
-/// One probe of a target.
+/// Makes one probe of a target.
 async fn once(target: &ProbeTarget) -> Verdict {
     Prober::of(target).once().await
 }
 
-/// A port on which nobody listens; the socket keeps others from it.
+/// A port without a listener; the socket keeps others from using it.
 fn closed_port() -> (SocketAddr, TcpSocket) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
@@ -259,7 +259,7 @@ async fn a_process_that_was_stopped_blames_nobody() {
     let target = quick(target(address, http()), SHORT);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        // Holds the runtime's only thread, as a stopped process would.
+        // Blocks the runtime's only thread, as if the process were stopped.
         std::thread::sleep(Duration::from_millis(600));
     };
     let (verdict, ()) = tokio::join!(once(&target), stop);

@@ -1,4 +1,4 @@
-//! A program that looks for itself: it passes by ending with 0, and says why it does not.
+//! A program as health check: it passes if it exits with 0, and otherwise prints the reason.
 
 use std::{
     io,
@@ -18,11 +18,11 @@ use tokio::{
 use super::super::classify::{Stage, classify};
 use crate::health::Verdict;
 
-/// What a child takes while it starts: its output's and its errors' two ends, its handle, the pipe that says whether it
-/// started, and its input.
+/// Descriptors of a child while it starts: both ends of its standard output and error, its handle, the pipe that reports
+/// whether it started, and its input.
 pub(super) const DESCRIPTORS: u32 = 8;
 
-/// Bytes of the output that are kept. The rest is read and forgotten, so that the program does not wait for a reader.
+/// Bytes of the output that are kept. The rest is read and discarded, so that the program does not block.
 const KEPT: usize = 512;
 
 pub(super) async fn look(address: IpAddr, port: u16, argv: &[String], user: &str) -> Result<(), Verdict> {
@@ -34,7 +34,7 @@ pub(super) async fn look(address: IpAddr, port: u16, argv: &[String], user: &str
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     become_user(&mut command, user)?;
     let mut child = command.spawn().map_err(|error| {
-        // What can't be started says nothing about the backend.
+        // A command that can't be started is no evidence about the backend.
         Verdict::Inconclusive(format!("{program} does not start: {}", reason(&error)))
     })?;
     let group = Group(child.id());
@@ -52,7 +52,7 @@ pub(super) async fn look(address: IpAddr, port: u16, argv: &[String], user: &str
     Err(Verdict::Fail(if said.is_empty() { format!("command {ended}") } else { format!("command {ended}: {said}") }))
 }
 
-/// A probe's command needs no rights of the daemon.
+/// Drops the daemon's rights, which a command does not need.
 fn become_user(command: &mut Command, user: &str) -> Result<(), Verdict> {
     let unknown = |why: String| Verdict::Inconclusive(format!("the user {user} to run the command as: {why}"));
     let entry = User::from_name(user).map_err(|error| unknown(error.to_string()))?;
@@ -63,11 +63,11 @@ fn become_user(command: &mut Command, user: &str) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// A child with all that it starts, all of which ends at the time limit.
+/// The process group of a child, which is killed at the timeout.
 struct Group(Option<u32>);
 
 impl Group {
-    /// The child was waited for and nobody has its output any more: its number may be another's from now on.
+    /// The child was waited for, and its output is closed: its PID may be reused from now on.
     fn has_ended(mut self) {
         self.0 = None;
     }
@@ -81,7 +81,7 @@ impl Drop for Group {
     }
 }
 
-/// The beginning of what a program writes, all of which is read.
+/// Reads all output, and returns the beginning.
 async fn read(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut kept = Vec::new();
     let Some(mut from) = from else { return kept };

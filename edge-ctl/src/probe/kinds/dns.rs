@@ -1,4 +1,4 @@
-//! A question to a name server, over UDP or TCP.
+//! A query to a name server, over UDP or TCP.
 
 use std::io;
 
@@ -18,7 +18,7 @@ pub(super) async fn look(dial: &Dial<'_>, dns: &DnsProbe) -> Result<(), Verdict>
     let question = question(dns).ok_or_else(|| Verdict::Inconclusive("no valid question".to_owned()))?;
     let bytes = question.to_vec().map_err(|error| Verdict::Inconclusive(format!("no valid question: {error}")))?;
     let mut answer = if dns.tcp { None } else { Some(by_udp(dial, &question, &bytes).await?) };
-    // What did not fit into a datagram is asked for again, as every resolver does.
+    // A truncated answer is queried again over TCP, as every resolver does.
     if answer.as_ref().is_none_or(|answer| answer.truncated() && dns.answer.is_some()) {
         answer = Some(by_tcp(dial, &bytes).await?);
     }
@@ -34,7 +34,7 @@ fn question(dns: &DnsProbe) -> Option<Message> {
     Some(message)
 }
 
-/// The answer to this question; others are not meant.
+/// Sends the query, and receives the answer with its ID; other answers are ignored.
 async fn by_udp(dial: &Dial<'_>, question: &Message, bytes: &[u8]) -> Result<Message, Verdict> {
     let datagrams = dial.datagrams().await?;
     let socket = &datagrams.socket;
@@ -81,7 +81,7 @@ fn judge(dns: &DnsProbe, question: &Message, answer: &Message) -> Result<(), Ver
     Err(Verdict::Fail(format!("DNS answers {texts}, not {expected}")))
 }
 
-/// The name of a response code; those that have no name here are numbers.
+/// The name of a response code; a code without a name is shown as a number.
 fn rcode(code: u16) -> String {
     let known = crate::config::RCODES.iter().find(|(_, known)| known.0 == code);
     known.map_or_else(|| format!("code {code}"), |(name, _)| name.to_uppercase())

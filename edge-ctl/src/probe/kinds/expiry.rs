@@ -1,4 +1,4 @@
-//! Until when a certificate is valid: the one field of X.509 that is shown to people.
+//! Extracts the end of a certificate's validity, the only X.509 field that is shown to operators.
 
 /// Tags of ASN.1.
 const SEQUENCE: u8 = 0x30;
@@ -6,7 +6,7 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `notAfter` of a certificate in DER, in seconds since 1970 (RFC 5280, 4.1); `None` if it is none.
+/// `notAfter` of a certificate in DER, in seconds since 1970 (RFC 5280, 4.1); `None` if it can't be parsed.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (whole, _) = value(certificate, SEQUENCE)?;
     let (mut rest, _) = value(whole, SEQUENCE)?;
@@ -28,12 +28,12 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     time(year, rest)
 }
 
-/// The content of the element at the front, which has this tag, and what follows the element.
+/// The content of the first element, which must have this tag, and the bytes after the element.
 fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     (bytes.first() == Some(&tag)).then(|| element(bytes)).flatten()
 }
 
-/// The content of the element at the front, and what follows the element.
+/// The content of the first element, and the bytes after the element.
 fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&[_, first], rest) = bytes.split_first_chunk()?;
     let (length, rest) = match first {
@@ -53,7 +53,7 @@ fn number(digits: &[u8], length: usize) -> Option<(i64, &[u8])> {
     Some((number.into(), rest))
 }
 
-/// `MMDDhhmmssZ` of a year.
+/// The time of `MMDDhhmmssZ` in `year`, in seconds since 1970.
 fn time(year: i64, rest: &[u8]) -> Option<i64> {
     let (month, rest) = number(rest, 2)?;
     let (day, rest) = number(rest, 2)?;

@@ -52,7 +52,7 @@ pub(super) async fn look(
     }
 }
 
-/// Codes that a health check is answered with, for people.
+/// Explanations of gRPC codes that health checks are answered with.
 fn meaning(code: &str) -> &'static str {
     match code {
         "5" => " (the service is not known to the server)",
@@ -62,12 +62,12 @@ fn meaning(code: &str) -> &'static str {
     }
 }
 
-/// A `HealthCheckRequest` with its prefix: not compressed, length; field 1, the service's name.
+/// A `HealthCheckRequest` with its prefix (no compression, length); field 1 is the service's name.
 fn question(service: &str) -> Vec<u8> {
     let mut message = Vec::new();
     if !service.is_empty() {
         message.push(0x0a);
-        // Configuration keeps the name within 127 bytes, which are one of a varint.
+        // The configuration limits names to 127 bytes, so the length is a varint of one byte.
         message.push(u8::try_from(service.len()).unwrap_or(127));
         message.extend(service.bytes().take(127));
     }
@@ -75,7 +75,7 @@ fn question(service: &str) -> Vec<u8> {
     [&[0][..], &length.to_be_bytes(), &message].concat()
 }
 
-/// The status in a `HealthCheckResponse` with its prefix; a field that is missing has its default, 0.
+/// The status in a `HealthCheckResponse` with its prefix; a missing field has its default, 0.
 fn serving(body: &[u8]) -> Option<u64> {
     let (prefix, rest) = body.split_at_checked(5)?;
     let length = usize::try_from(u32::from_be_bytes(prefix.get(1..)?.try_into().ok()?)).ok()?;

@@ -1,4 +1,4 @@
-//! A GET over HTTP/1.1, or over TLS and whichever of HTTP/1.1 and HTTP/2 the server prefers.
+//! A GET over HTTP/1.1, or over TLS with HTTP/1.1 or HTTP/2 as the server prefers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,7 @@ use crate::health::Verdict;
 
 pub(super) const AGENT: &str = concat!("edge-probe/", env!("CARGO_PKG_VERSION"));
 
-/// What is asked, and what has to be answered.
+/// A GET request, and the expected answer.
 pub(super) struct Get<'a> {
     pub(super) dial: &'a Dial<'a>,
     pub(super) path: &'a str,
@@ -29,7 +29,7 @@ impl Get<'_> {
     pub(super) async fn look(&self, handshake: Option<&Handshake>) -> Result<(), Verdict> {
         let own = if handshake.is_some() { 443 } else { 80 };
         let host = self.host.map_or_else(|| default_host(self.dial.address, self.dial.port, own), str::to_owned);
-        // Configuration lets no other path and host through; should one slip in, that says nothing about the backend.
+        // The configuration rejects invalid paths and hosts; if one gets here, it is no evidence about the backend.
         let invalid = |error: hyper::http::Error| Verdict::Inconclusive(format!("no valid request: {error}"));
         let first = Request::get(self.path)
             .header(header::HOST, &host)
@@ -70,7 +70,7 @@ impl Get<'_> {
     }
 }
 
-/// The address as a Host header has it: brackets around IPv6, no port when it is the protocol's own.
+/// The address in the form of a Host header: brackets around IPv6, no port if it is the protocol's default.
 pub(super) fn default_host(address: IpAddr, port: u16, own: u16) -> String {
     match address {
         IpAddr::V4(v4) if port == own => v4.to_string(),

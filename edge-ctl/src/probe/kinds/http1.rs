@@ -15,11 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::super::classify::{Stage, classify};
 use crate::health::Verdict;
 
-/// Most bytes of an answer's head that are read, and of its body: a backend gone mad must not fill our memory.
+/// Upper bounds on the bytes that are read of an answer's head and body, so that a faulty backend does not exhaust
+/// memory.
 const HEAD: usize = 16 << 10;
 pub(super) const BODY: usize = 64 << 10;
 
-/// An answer: its status, and its body or the beginning of it.
+/// An answer: its status, and the beginning of its body.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
@@ -30,7 +31,7 @@ pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Empty<Bytes>>,
 ) -> Result<Answer, Verdict> {
-    // As tolerant as other clients are: servers answer oddly, and serve.
+    // As tolerant as other clients: servers with odd answers still serve.
     let handshake = http1::Builder::new()
         .max_buf_size(HEAD)
         .allow_spaces_after_header_name_in_responses(true)
@@ -44,16 +45,16 @@ pub(super) async fn exchange(
         let status = response.status().as_u16();
         Ok::<_, hyper::Error>(Answer { status, body: read_body(response.into_body()).await? })
     };
-    // The connection is driven here and not by a task of its own, so that the timeout and the end of the engine end it.
+    // The connection is driven here and not by its own task, so that it ends with the timeout or with the engine.
     let result = match select(pin!(answer), pin!(connection)).await {
         Either::Left((result, _)) => result,
-        // The connection ended first; the answer, or why there is none, is ready.
+        // The connection ended first; the answer or the error is ready.
         Either::Right((_, answer)) => answer.await,
     };
     result.map_err(|error| http_error(&error))
 }
 
-/// Reads the body to its end, so that a server that dies halfway is noticed, but not a long one.
+/// Reads the body, so that a server that dies halfway is detected; a long body is cut off.
 async fn read_body(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {

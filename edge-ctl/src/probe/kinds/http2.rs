@@ -12,7 +12,7 @@ use super::{
 };
 use crate::health::Verdict;
 
-/// An answer: headers and trailers, and its body or the beginning of it.
+/// An answer: headers, trailers, and the beginning of its body.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -37,7 +37,7 @@ pub(super) async fn exchange(
         let mut body = Vec::new();
         while let Some(data) = poll_fn(|context| incoming.poll_data(context)).await {
             let data = data?;
-            // Without this the server may not send more.
+            // Otherwise flow control would stop the server.
             incoming.flow_control().release_capacity(data.len())?;
             body.extend_from_slice(&data);
             if body.len() > BODY {
@@ -47,7 +47,7 @@ pub(super) async fn exchange(
         let trailers = incoming.trailers().await?;
         Ok::<_, h2::Error>(Answer { status: head.status.as_u16(), headers: head.headers, body, trailers })
     };
-    // Driven here and not by a task of its own, as with HTTP/1.
+    // The connection is driven here and not by its own task, as with HTTP/1.
     let result = match select(pin!(answer), pin!(connection)).await {
         Either::Left((result, _)) => result,
         Either::Right((_, answer)) => answer.await,

@@ -1,4 +1,4 @@
-//! An echo request, as `ping` sends it.
+//! An echo request, as sent by `ping`.
 
 use std::{
     io,
@@ -15,18 +15,18 @@ use super::super::{
 };
 use crate::health::Verdict;
 
-/// Types of the request and its reply.
+/// Types of the request and the reply.
 const V4: (u8, u8) = (8, 0);
 const V6: (u8, u8) = (128, 129);
 
 pub(super) async fn look(dial: &Dial<'_>) -> Result<(), Verdict> {
     let local = |error: io::Error| classify(&error, Stage::Local);
     let network = |error: io::Error| classify(&error, Stage::Network);
-    // Who else pings the same address is told apart by these.
+    // Distinguishes this probe from other pings to the same address.
     let mark: [u8; 12] = rand::random();
     let [a, b, c, d, ..] = mark;
     let (socket, address, _carried) = dial.echo([a, b, c, d], socket).await?;
-    // SAFETY: the descriptor is owned, and closed only after it is no longer registered.
+    // SAFETY: the descriptor is owned, and closed only after it is deregistered.
     let socket = unsafe { AsyncFd::register(socket) }.map_err(|error| local(error.into()))?;
     let request = request(address, &mark);
     nix::unistd::write(&socket, &request).map_err(|error| local(error.into()))?;
@@ -36,14 +36,14 @@ pub(super) async fn look(dial: &Dial<'_>) -> Result<(), Verdict> {
         let read = ready.try_io(|socket| nix::unistd::read(socket, &mut answer).map_err(io::Error::from));
         match read {
             Ok(Ok(length)) if is_reply(address, answer.get(..length).unwrap_or_default(), &mark) => return Ok(()),
-            // Another message, or no message any more.
+            // Another message, or no further message.
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(error)) => return Err(network(error)),
         }
     }
 }
 
-/// A socket for echo requests to this address and what it answers.
+/// A socket for echo requests to this address and the replies.
 fn socket(to: IpAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = raw(to).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => io::Error::other("no right to send ICMP (CAP_NET_RAW)"),
@@ -63,12 +63,13 @@ fn raw(address: IpAddr) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed.
     match unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) } {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: a new descriptor that nobody else has.
+        // SAFETY: a new descriptor that nothing else owns.
         socket => Ok(unsafe { OwnedFd::from_raw_fd(socket) }),
     }
 }
 
-/// Type, code, checksum; identifier, sequence number and data are the mark. The kernel fills the checksum of `ICMPv6` in.
+/// The request: type, code, checksum; the mark fills identifier, sequence number and data. For `ICMPv6` the kernel
+/// computes the checksum.
 fn request(address: IpAddr, mark: &[u8; 12]) -> [u8; 16] {
     let mut message = [0; 16];
     message[0] = if address.is_ipv4() { V4.0 } else { V6.0 };
@@ -84,7 +85,7 @@ fn request(address: IpAddr, mark: &[u8; 12]) -> [u8; 16] {
     message
 }
 
-/// Whether what was received, of IPv4 with its IP header, is the reply to the request with this mark.
+/// Whether the received bytes (with IP header, in IPv4) are the reply to the request with this mark.
 fn is_reply(address: IpAddr, received: &[u8], mark: &[u8; 12]) -> bool {
     let (kind, header) = match (address, received.first()) {
         (IpAddr::V4(_), Some(first)) => (V4.1, usize::from(first & 0xf) * 4),

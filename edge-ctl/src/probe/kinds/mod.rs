@@ -1,4 +1,4 @@
-//! The kinds of probes, one file each: what is sent to a backend, and what has to come back.
+//! The kinds of probes, one file each: the packets sent to a backend, and the expected answer.
 
 mod tcp;
 mod http;
@@ -23,20 +23,20 @@ use crate::{
     health::Verdict,
 };
 
-/// The probe of one address, ready to be made again and again.
+/// The probe of one address, prepared for repeated use.
 #[derive(Debug)]
 pub(super) struct PreparedProbe {
     how: Probe,
-    /// For the kinds that speak TLS: with the sessions of this backend.
+    /// For kinds with TLS: the handshake, with the sessions of this backend.
     handshake: Option<Handshake>,
-    /// For those that look at a body.
+    /// For kinds with an expected body: its pattern.
     pattern: Option<regex::bytes::Regex>,
 }
 
 impl PreparedProbe {
     pub(super) fn new(address: IpAddr, how: Probe, roots: Arc<Roots>) -> Self {
         let handshake = how.kind.tls().map(|tls| Handshake::new(tls, how.kind.host(), address, roots));
-        // Configuration lets no other pattern through; one that slips in matches as if there were none.
+        // The configuration rejects invalid patterns; if one gets here, it is ignored.
         let pattern = how.kind.body().and_then(|body| regex::bytes::Regex::new(&body.pattern()).ok());
         Self { how, handshake, pattern }
     }
@@ -45,28 +45,28 @@ impl PreparedProbe {
         &self.how
     }
 
-    /// How many file descriptors a look takes at most.
+    /// Maximum number of file descriptors of a look.
     pub(super) fn descriptors(&self) -> u32 {
         if matches!(self.how.kind, ProbeKind::Command { .. }) { command::DESCRIPTORS } else { 1 }
     }
 
-    /// Until when the backend's certificate is valid, in seconds since 1970; `None` where none was seen.
+    /// End of validity of the backend's certificate, in seconds since 1970; `None` if no certificate was seen.
     pub(super) fn certificate_end(&self) -> Option<i64> {
         self.handshake.as_ref()?.certificate_end()
     }
 
-    /// As if the time of its sessions were over.
+    /// Discards the sessions, as if they had expired.
     #[cfg(test)]
     pub(super) fn forget_sessions(&self) {
         self.handshake.iter().for_each(Handshake::age);
     }
 
-    /// Whether a backend that says nothing in time has passed.
+    /// Whether a backend passes if it does not answer in time.
     pub(super) fn takes_silence(&self) -> bool {
         matches!(self.how.kind, ProbeKind::Udp { expect: None, .. })
     }
 
-    /// Makes one look, however long that takes.
+    /// Makes one look, without a timeout.
     pub(super) async fn look(&self, dial: &Dial<'_>) -> Verdict {
         let result = match &self.how.kind {
             ProbeKind::Tcp => tcp::look(dial).await,

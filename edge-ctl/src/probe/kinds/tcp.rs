@@ -1,4 +1,4 @@
-//! Whether a TCP connection is accepted.
+//! Checks that a TCP connection is accepted.
 
 use super::super::dial::Dial;
 use crate::health::Verdict;

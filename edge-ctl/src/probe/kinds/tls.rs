@@ -1,4 +1,4 @@
-//! A TLS handshake: names, certificates, and the sessions that make the next one cheap.
+//! A TLS handshake: names, certificates, and session resumption to make the next handshake cheap.
 
 use std::{
     collections::BTreeMap,
@@ -27,18 +27,18 @@ use super::{
 };
 use crate::{config::TlsProbe, health::Verdict};
 
-/// Where systems keep the authorities that they trust: Debian, Fedora, Alpine and others.
+/// Files of trusted authorities on Debian, Fedora, Alpine and others.
 const SYSTEM: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// Sessions of a backend that are kept: the one of the last look, and of those that overlap with it.
+/// Number of sessions kept per backend: that of the last look, and of the looks that overlap with it.
 const SESSIONS: usize = 8;
 
-/// Sessions are forgotten this often: a server that resumes one shows no certificate, and may have none any more that a client
-/// would take.
+/// Lifetime of sessions: a server that resumes a session shows no certificate, and its present one may no longer be
+/// valid.
 const RESUMED_FOR: Duration = Duration::from_mins(10);
 
-/// Whether a TLS handshake succeeds.
+/// Checks that a TLS handshake succeeds.
 pub(super) async fn look(dial: &Dial<'_>, handshake: Option<&Handshake>) -> Result<(), Verdict> {
     match handshake {
         Some(handshake) => handshake.shake(dial).await.map(drop),
@@ -46,32 +46,33 @@ pub(super) async fn look(dial: &Dial<'_>, handshake: Option<&Handshake>) -> Resu
     }
 }
 
-/// How to shake hands with one backend.
+/// TLS handshakes with one backend.
 #[derive(Debug)]
 pub(super) struct Handshake {
     tls: TlsProbe,
     name: ServerName<'static>,
     roots: Arc<Roots>,
-    /// Made at the first look, since a file is read for it; with the moment from which its sessions are.
+    /// Made at the first look, since it reads a file; with the time at which its sessions began.
     config: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
     noted: Arc<Noted>,
 }
 
 impl Handshake {
     pub(super) fn new(tls: &TlsProbe, host: Option<&str>, address: IpAddr, roots: Arc<Roots>) -> Self {
-        // Of `www.example.org:8443` the name alone. Without a name, the certificate has to have the address.
+        // The name without the port, for example of `www.example.org:8443`. Without a name, the certificate must contain
+        // the address.
         let host = tls.server_name.as_deref().or(host.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host)));
         let name = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(address.into()));
         Self { tls: tls.clone(), name, roots, config: Mutex::default(), noted: Arc::default() }
     }
 
-    /// Until when the certificate that was shown last is valid, in seconds since 1970; `None` where none was.
+    /// End of validity of the last certificate seen, in seconds since 1970; `None` if none was seen.
     pub(super) fn certificate_end(&self) -> Option<i64> {
         self.noted.end()
     }
 
-    /// A connection on which the handshake has succeeded.
+    /// Connects, and completes the handshake.
     pub(super) async fn shake(&self, dial: &Dial<'_>) -> Result<TlsStream<Connection>, Verdict> {
         let connector = TlsConnector::from(self.config()?);
         let stream = dial.connect().await?;
@@ -97,7 +98,7 @@ impl Handshake {
         Ok(config)
     }
 
-    /// Sessions are this backend's own: another server does not know its tickets, even if it has the same name.
+    /// Sessions are kept per backend: another server does not know its tickets, even if it has the same name.
     fn make(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = if self.tls.verify {
@@ -126,7 +127,7 @@ fn fault(error: &io::Error) -> Verdict {
     }
 }
 
-/// The authorities of this host and of files, each read once.
+/// The authorities of this host and of other files, each read once.
 #[derive(Debug, Default)]
 pub(in crate::probe) struct Roots(Mutex<BTreeMap<Option<PathBuf>, Arc<RootCertStore>>>);
 
@@ -154,7 +155,7 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
     let shown = file.display();
     let text = fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
     let mut roots = RootCertStore::empty();
-    // Of a system's long list some may be of a kind that is not known here.
+    // A system's list may have certificates that can't be parsed; they are left out.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
     if roots.is_empty() { Err(format!("{shown} has no certificate in it")) } else { Ok(roots) }
 }

@@ -1,4 +1,4 @@
-//! A datagram, and what comes back: what is expected, or at least no word that nobody listens.
+//! A datagram, and its answer: the expected bytes, or at least no error that the port is closed.
 
 use super::super::{
     classify::{Stage, classify},
@@ -6,7 +6,7 @@ use super::super::{
 };
 use crate::health::Verdict;
 
-/// As long as a datagram can be.
+/// Maximum size of a datagram.
 const LONGEST: usize = 65_535;
 
 pub(super) async fn look(dial: &Dial<'_>, send: &[u8], expect: Option<&[u8]>) -> Result<(), Verdict> {

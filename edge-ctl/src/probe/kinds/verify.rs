@@ -1,4 +1,4 @@
-//! Certificates of servers: whether they are taken, and until when they are valid.
+//! Verification of server certificates, and the end of their validity.
 
 use std::sync::{
     Arc,
@@ -14,10 +14,10 @@ use rustls::{
 
 use super::expiry;
 
-/// None was seen.
+/// The value if no certificate was seen.
 const NEVER: i64 = i64::MIN;
 
-/// The end of the certificate that a server has shown last.
+/// The end of validity of the certificate that a server has last shown.
 #[derive(Debug)]
 pub(super) struct Noted(AtomicI64);
 
@@ -28,13 +28,14 @@ impl Default for Noted {
 }
 
 impl Noted {
-    /// Seconds since 1970.
+    /// In seconds since 1970.
     pub(super) fn end(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|end| *end != NEVER)
     }
 }
 
-/// Judges as another one does, and notes each certificate before: one that has expired is not taken, and most worth a note.
+/// Delegates to another verifier, but records each certificate first: an expired one is rejected, and its end matters
+/// most.
 #[derive(Debug)]
 pub(super) struct Noting {
     pub(super) verifier: Arc<dyn ServerCertVerifier>,
@@ -81,7 +82,7 @@ impl ServerCertVerifier for Noting {
     }
 }
 
-/// Takes any certificate, but no handshake whose signature is wrong.
+/// Accepts any certificate, but rejects handshakes with a wrong signature.
 #[derive(Debug)]
 pub(super) struct Unchecked(pub(super) Arc<CryptoProvider>);
 

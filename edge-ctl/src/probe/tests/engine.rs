@@ -1,4 +1,4 @@
-//! When probes are made, by how many, and what ends them.
+//! When and how often probes are made, and what ends them.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn first_probes_are_spread_over_the_interval() {
     }
 }
 
-/// The same target under several numbers, each with a probe of its own.
+/// The same target under several numbers, each with its own probe.
 fn several(count: u16, target: &ProbeTarget) -> Vec<ProbeTarget> {
     let numbered = |number| {
         let mut target = ProbeTarget { subject: Subject::Backend(number), ..target.clone() };
@@ -43,7 +43,8 @@ async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
     let each = Duration::from_millis(400);
     let targets = several(3, &quick(target(address, http()), each));
     engine.probe(targets.clone());
-    // More often than they are probed: if each change began anew, hardly one would ever be.
+    // Targets change more often than they are probed: if each change restarted the schedule, hardly any probe would be
+    // made.
     let start = Instant::now();
     for round in 0..20 {
         let mut other = targets.clone();
@@ -62,7 +63,7 @@ async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
     assert!(of(1) + 2 >= due && of(2) + 2 >= due, "{reports:?} of {due}");
 }
 
-/// As many as there are.
+/// An unlimited number of descriptors.
 fn descriptors() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
 }
@@ -100,12 +101,12 @@ async fn with_few_descriptors_each_gets_its_turn() {
         if matches!(report.verdict, Verdict::Fail(_) | Verdict::Silent(_)) {
             *made.entry(report.subject).or_default() += 1;
         }
-        // Whoever was looked at goes to the end of the line.
+        // After its look, a probe goes to the end of the queue.
         assert!(made.values().all(|count| *count <= 4), "{made:?}");
     }
 }
 
-/// Reports within `time` of the virtual clock, of an engine with one target.
+/// The reports of an engine with one target within `time` of the virtual clock.
 async fn reports(target: ProbeTarget, time: Duration) -> Vec<Verdict> {
     let (sender, mut receiver) = mpsc::channel(1000);
     let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
@@ -135,8 +136,8 @@ async fn the_rate_is_the_same_up_or_down() {
     for verdicts in [&wrong, &silent, &closed] {
         assert!(!verdicts.contains(&Verdict::Pass), "{verdicts:?}");
     }
-    // Twenty fit; the first delay and the end cost one each, and a busy machine some more. What failures must not do is
-    // to add any, nor may silence halve them.
+    // Twenty fit; the first delay and the end cost one each, and a busy machine some more. Failures must not add any,
+    // nor may silence halve them.
     for verdicts in [up, wrong, silent, closed] {
         assert!((12..=21).contains(&verdicts.len()), "{}", verdicts.len());
     }
@@ -154,7 +155,8 @@ async fn a_silent_death_is_known_sooner_than_after_three_timeouts() {
     for _ in 0..3 {
         assert!(matches!(receiver.recv().await.expect("it runs").verdict, Verdict::Silent(_)));
     }
-    // At most an interval to the first look, two fast ones, a timeout: 2 s. Three timeouts would be 2.4 s at least.
+    // At most an interval until the first look, two fast intervals and a timeout: 2 s. Three timeouts would be 2.4 s at
+    // least.
     assert!(start.elapsed() < Duration::from_millis(2300), "{:?}", start.elapsed());
 }
 
@@ -167,7 +169,7 @@ async fn dropping_the_engine_ends_the_probes() {
     assert_eq!(engine.targets(), 3);
     assert!(receiver.recv().await.is_some());
     drop(engine);
-    // The tasks hold the senders: the channel ends when the last of them is gone.
+    // The tasks hold the senders: the channel closes with the last task.
     while receiver.recv().await.is_some() {}
     let seen = accepted.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -182,7 +184,7 @@ async fn one_address_is_probed_once_for_all_that_have_it() {
     let target = quick(target(address, http()), SHORT);
     let mut targets: Vec<_> =
         (1..=5).map(|number| ProbeTarget { subject: Subject::Backend(number), ..target.clone() }).collect();
-    // Counted in another way, probed in the same.
+    // Differs in counting, but is probed in the same way.
     targets[4].probe.fall = 7;
     engine.probe(targets.clone());
     assert_eq!(engine.targets(), 5);
@@ -192,7 +194,7 @@ async fn one_address_is_probed_once_for_all_that_have_it() {
     }
     assert!(told.len() == 5 && told.values().all(|count| *count == 4), "{told:?}");
     assert!((4..=5).contains(&accepted.load(Ordering::Relaxed)), "{accepted:?}");
-    // Whoever leaves is told nothing more, and the others miss nothing.
+    // Removed subjects get no more reports, and the others miss none.
     targets.truncate(2);
     engine.probe(targets);
     drain(&mut receiver);
@@ -231,7 +233,7 @@ async fn probes_leave_no_port_in_time_wait() {
         }
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // `sl local_address rem_address st`: the state of TIME_WAIT is 06.
+    // `sl local_address rem_address st`: the state TIME_WAIT is 06.
     let remote = format!(":{:04X}", address.port());
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("/proc");
     let waiting = sockets.lines().filter(|line| {

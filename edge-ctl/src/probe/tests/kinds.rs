@@ -1,4 +1,4 @@
-//! Each kind of probe against servers that answer rightly, wrongly, oddly.
+//! Each kind of probe against servers with right, wrong and odd answers.
 
 use std::{path::PathBuf, time::Instant as Clock};
 
@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/src/lab/pem");
 
-/// The kind that a file with these lines under `[pool.probe]` has.
+/// The probe kind of a configuration with these lines under `[pool.probe]`.
 fn kind(lines: &str) -> ProbeKind {
     let text = format!(
         "hash_key = \"6564676520696e2061206c6162212121\"\n[[interface]]\nname = \"eth0\"\n\
@@ -71,7 +71,7 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
     assert_eq!(verdict, failed("the body has not what is expected"), "beyond 64 KiB");
 }
 
-/// A TLS server that speaks what is asked for first of `alpn`; what was resumed, by its own word.
+/// A TLS server with these ALPN protocols; also returns which handshakes it has resumed.
 async fn secure(alpn: &[&str]) -> (SocketAddr, Arc<Mutex<Vec<bool>>>) {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
@@ -102,7 +102,7 @@ async fn secure(alpn: &[&str]) -> (SocketAddr, Arc<Mutex<Vec<bool>>>) {
     (address, resumed)
 }
 
-/// Speaks HTTP/2: health of gRPC for the service `up`, and for any GET a word.
+/// A server of HTTP/2: gRPC health of the service `up`, and a text for any GET.
 async fn health(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
     let Ok(mut connection) = server::handshake(stream).await else { return };
     while let Some(Ok((request, mut respond))) = connection.accept().await {
@@ -231,7 +231,7 @@ async fn udp_with_and_without_an_answer() {
     assert_eq!(look(address, ping).await, Verdict::Pass);
     let other = look(address, &format!("{ping}expect = \"king\"")).await;
     assert_eq!(other, failed("the answer of 6 bytes has not what is expected"));
-    // Nothing comes back: good enough where nothing is expected.
+    // No answer arrives, which passes if none is expected.
     let quiet = |lines| quick(target(address, kind(lines)), SHORT);
     assert_eq!(once(&quiet("type = \"udp\"\nsend = \"x\"")).await, Verdict::Pass);
     let silence = once(&quiet("type = \"udp\"\nsend = \"x\"\nexpect = \"y\"")).await;
@@ -262,7 +262,7 @@ async fn dns_over_udp_and_tcp() {
         let mut buffer = [0; 512];
         loop {
             let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
-            // Someone else's answer first.
+            // An answer to another query comes first.
             udp.send_to(&answer(&[&[buffer[0] ^ 1], &buffer[1..length]].concat(), true), from).await.unwrap();
             udp.send_to(&answer(&buffer[..length], true), from).await.unwrap();
         }

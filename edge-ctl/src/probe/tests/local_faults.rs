@@ -8,7 +8,7 @@ use crate::probe::{
     prober::timed_out,
 };
 
-/// Runs `future` on a thread of its own, so that what it does to itself stays there.
+/// Runs `future` on a separate thread, so that `prepare` affects no other test.
 fn apart<T: Send + 'static>(prepare: fn() -> bool, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -19,14 +19,14 @@ fn apart<T: Send + 'static>(prepare: fn() -> bool, future: impl Future<Output = 
 
 #[test]
 fn no_route_of_our_own_is_inconclusive() {
-    // A fresh network namespace has no route at all.
+    // A new network namespace has no routes at all.
     let enter = || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok();
     for address in
         [(Ipv4Addr::new(192, 0, 2, 1), 80).into(), ("2001:db8::1".parse::<Ipv6Addr>().expect("valid"), 80).into()]
     {
         let target: ProbeTarget = target(address, ProbeKind::Tcp);
         match apart(enter, async move { once(&target).await }) {
-            // IPv6 misses an address to send from before it misses the route.
+            // IPv6 fails for lack of a source address before it fails for lack of a route.
             Some(verdict) => assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}"),
             None => eprintln!("skipped: only root can make a network namespace"),
         }
@@ -35,7 +35,7 @@ fn no_route_of_our_own_is_inconclusive() {
 
 #[test]
 fn no_file_descriptor_is_inconclusive() {
-    // The limit is the whole process's, so a process of its own runs out of them.
+    // The limit applies to the whole process, so a separate process runs out of descriptors.
     let child = std::process::Command::new("sh")
         .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().expect("this test's path"))
