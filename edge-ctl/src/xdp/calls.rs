@@ -1,5 +1,6 @@
-//! The program that the load balancer's hands packets over to. It stands in a map of programs, which the kernel empties with the
-//! map's last pin or descriptor: so the map is pinned for as long as the load balancer's program is attached.
+//! The program that the load balancer's program hands packets over to. It is an entry of a program array, which the
+//! kernel empties when the map's last pin or descriptor goes: so the map stays pinned for as long as the load balancer's
+//! program is attached.
 
 use std::{fs, path::PathBuf};
 
@@ -15,12 +16,13 @@ use crate::{
     plan::Capacity,
 };
 
-/// A load that signals interrupt is tried so often: a process that is stopped or traced has one after the other.
+/// Attempts to load a program when signals interrupt it: a process that is stopped or traced gets one signal after the
+/// other.
 const TRIES: u32 = 100;
 
-/// Loads the programs of an object for maps of this capacity, without the verifier's log at first: with a log a load takes ten seconds
-/// and more. Only a refusal is worth that, for its reason. One that a signal has interrupted is none, and is tried again; aya itself
-/// does that once.
+/// Loads the programs of an object for maps of this capacity, at first without the verifier's log, since a load with a
+/// log takes ten seconds and more. Only a refusal is worth a second load, to get its reason. A load that was interrupted
+/// by a signal is no refusal, and is repeated; aya itself does so once.
 pub(super) fn load<'a>(
     capacity: &Capacity,
     loader: impl Fn() -> EbpfLoader<'a>,
@@ -30,7 +32,8 @@ pub(super) fn load<'a>(
         let failed = |source| XdpError::Map { name: program::CALLS, source };
         let map = object.take_map(program::CALLS).ok_or(XdpError::NotInObject(program::CALLS))?;
         let mut calls = ProgramArray::try_from(map).map_err(failed)?;
-        // It takes as long to verify as the load balancer's own. Without it the map is empty, and nothing is handed over.
+        // It takes as long to verify as the load balancer's own program. Without it the map stays empty, and no packet
+        // is handed over.
         if capacity.translates() {
             let nat = link::load(&mut object, program::NAT)?;
             let unusable = |source| XdpError::Program { name: program::NAT, source: Box::new(source) };
@@ -49,14 +52,14 @@ pub(super) fn load<'a>(
     load(VerifierLogLevel::STATS)
 }
 
-/// The pinned map of the load balancer's program of one number, which this process holds, too.
+/// The pinned program array of the load balancer's program with one ID. This process holds a descriptor of it, too.
 pub(super) struct Calls {
     map: MapData,
     path: PathBuf,
 }
 
 impl Calls {
-    /// Pins it for the program of this number.
+    /// Pins the map for the program with this ID.
     pub(super) fn pin(calls: ProgramArray<MapData>, pins: &PinDir, number: u32) -> Result<Self, XdpError> {
         bpf::make_dir(&pins.calls())?;
         let path = pins.calls().join(number.to_string());
@@ -66,7 +69,7 @@ impl Calls {
         Ok(Self { map, path })
     }
 
-    /// Pins it again, if somebody has removed the pin.
+    /// Restores the pin if it was removed.
     pub(super) fn keep(&self) -> Result<(), XdpError> {
         let exists = self.path.try_exists().map_err(|source| BpfError::file(&self.path, source))?;
         if exists {
@@ -79,7 +82,7 @@ impl Calls {
     }
 }
 
-/// Forgets the maps of programs that are not attached any more; the one of `number` stays.
+/// Removes the pinned maps of programs that are no longer attached, except for that of `number`.
 pub(super) fn forget(pins: &PinDir, number: u32) -> Result<(), XdpError> {
     let mut used = vec![number];
     for pinned in edge_links::all(pins)? {

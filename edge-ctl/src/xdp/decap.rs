@@ -1,7 +1,7 @@
-//! The decapsulation program of one interface: attached, replaced, looked at, detached.
+//! The decapsulation program of one interface: attach, replace, inspect, detach.
 //!
-//! A run makes new maps of addresses and a new program, complete, and puts all to work with one replacement in the
-//! pinned link: no packet meets the new program with the old addresses.
+//! Each run makes complete new maps of addresses and a new program, and activates all with one replacement in the pinned
+//! link: no packet meets the new program with the old addresses.
 
 use std::{
     net::IpAddr,
@@ -24,20 +24,20 @@ use crate::{
     net::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses},
 };
 
-/// Room in each map of addresses, at least.
+/// Minimum number of entries of each map of addresses.
 const ENTRIES: u32 = 256;
 /// The maps that each run makes anew.
 const MADE_ANEW: [&str; 5] =
     [map::DECAP_ADDRESSES, map::DECAP_EDGES, map::DECAP_VIPS, map::DECAP_SETTINGS, map::MSS_LIMITS];
-/// How long the kernel may take to let go of the link.
+/// How long the kernel may take to release the link.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What [`attach`] did.
+/// Result of [`attach`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Done {
-    /// An earlier program of ours was replaced.
+    /// An earlier decapsulation program was replaced.
     pub(crate) replaced: bool,
-    /// The earlier program's counters could not be kept.
+    /// The counters of the earlier program could not be kept.
     pub(crate) counters_restarted: bool,
 }
 
@@ -46,14 +46,14 @@ pub(crate) struct Done {
 pub(crate) struct Decapsulation {
     pub(crate) mode: AttachMode,
     pub(crate) accepted: Accepted,
-    /// By number of exit, over all CPUs.
+    /// Packets by exit number, over all CPUs.
     pub(crate) packets: Vec<u64>,
-    /// What is done to SYN-ACKs, and the packets by number of exit; `None`: nothing.
+    /// The limits on SYN-ACKs, and packets by exit number; `None` if SYN-ACKs are not changed.
     pub(crate) mss: Option<(MssPlan, Vec<u64>)>,
 }
 
-/// Attaches the program in `object` to the interface, or replaces the one that is there. Fills in where tunnel packets may be
-/// sent to. Does with SYN-ACKs as `mss` says.
+/// Attaches the program in `object` to the interface, or replaces the present one. Completes the destinations of tunnel
+/// packets in `accepted`. Limits SYN-ACKs as in `mss`.
 pub(crate) fn attach(
     pins: &DecapPins,
     accepted: &mut Accepted,
@@ -62,7 +62,7 @@ pub(crate) fn attach(
     object: &[u8],
 ) -> Result<Done, XdpError> {
     let interface = pins.interface();
-    // Everything that can be refused is refused before anything is changed.
+    // Everything that can be refused is checked before anything is changed.
     let present = attached_xdp(interface)?;
     let replaces = is_ours(pins, present)?;
     if let Some(other) = present {
@@ -91,7 +91,7 @@ pub(crate) fn attach(
 }
 
 impl Accepted {
-    /// Fills in where tunnel packets may be sent to, if that is not said.
+    /// Fills in the destinations of tunnel packets, if none are given.
     pub(crate) fn complete(&mut self, host: &HostAddresses) -> Result<(), XdpError> {
         if self.to.is_empty() {
             let is_vip = |address: &IpAddr| self.vips.iter().any(|vips| vips.contains(*address));
@@ -124,7 +124,7 @@ fn attach_locked(
     if replaces {
         link::replace(program, pins.interface(), mode, &pins.link())?;
     } else {
-        // A link that is left here belongs to an interface that is gone.
+        // A link that is left at this path belongs to a deleted interface.
         link::create(program, pins.interface(), mode, &pins.link())?;
     }
     for name in MADE_ANEW {
@@ -133,16 +133,16 @@ fn attach_locked(
     Ok(Done { replaced: replaces, counters_restarted })
 }
 
-/// Takes the program off the interface, and waits until it is off; false when there was none of ours.
+/// Detaches the program from the interface and waits for completion; false if there was no program of ours.
 pub(crate) fn detach(pins: &DecapPins) -> Result<bool, XdpError> {
     let present = attached_xdp(pins.interface()).or_else(|error| match error {
-        // The pins of an interface that is gone can be removed.
+        // The pins of a deleted interface can be removed.
         NetError::NoInterface(_) => Ok(None),
         error => Err(error),
     })?;
     let was_attached = is_ours(pins, present)?;
     remove_all(pins)?;
-    // The kernel lets go of a link some time after its last name is gone.
+    // The kernel releases a link some time after its last reference is gone.
     let started = Instant::now();
     while was_attached && attached_xdp(pins.interface())? == present {
         if started.elapsed() > PATIENCE {
@@ -171,7 +171,7 @@ pub(crate) fn look(pins: &DecapPins) -> Result<Decapsulation, XdpError> {
     }
 }
 
-/// Whether the program on the interface is there by the pinned link.
+/// Whether the program on the interface is attached by the pinned link.
 fn is_ours(pins: &DecapPins, present: Option<AttachedXdp>) -> Result<bool, XdpError> {
     let Some(present) = present else { return Ok(false) };
     Ok(link::program_id(&pins.link())? == Some(present.program))

@@ -1,4 +1,4 @@
-//! The decapsulation's maps: which packets are taken, and the counters.
+//! The maps of the decapsulation: accepted packets and counters.
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
@@ -15,26 +15,26 @@ use super::{
 };
 use crate::bpf::{self, BpfError};
 
-/// The tunnel packets that are taken. Each list is in ascending order when it was read.
+/// The accepted tunnel packets. Lists that were read from the maps are in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Accepted {
-    /// Of these edges.
+    /// From these edges.
     pub(crate) from: Vec<Prefix>,
-    /// To these addresses; if none is given, to every global one of the host that is no VIP.
+    /// To these addresses; if none is given, to every global address of the host that is not a VIP.
     pub(crate) to: Vec<IpAddr>,
-    /// With inner packets for these.
+    /// With inner packets to these addresses.
     pub(crate) vips: Vec<Prefix>,
-    /// And in UDP to this port, too.
+    /// Also in UDP to this port.
     pub(crate) gue: Option<u16>,
 }
 
-/// Addresses as keys, and the bits of their [`Role`]s.
+/// Addresses as keys, with the bits of their [`Role`]s.
 pub(super) type Roles = BTreeMap<[u8; 16], u32>;
 
-/// What a key of the trie has behind its number of bits.
+/// A key of the trie after its number of bits.
 type PrefixData = [u8; AddressPrefix::PADDING + 16];
 
-/// What the program is told of the addresses that `accepted` names, and of those of the host.
+/// The roles of the addresses in `accepted`, and of the host's addresses.
 pub(super) fn roles(accepted: &Accepted, host: &[IpAddr]) -> Roles {
     let mut roles = Roles::new();
     let edges: Vec<_> = accepted.from.iter().filter_map(|from| from.single()).collect();
@@ -58,7 +58,7 @@ pub(super) fn write_roles(object: &mut Ebpf, roles: &Roles, path: &Path) -> Resu
     pin(map, path)
 }
 
-/// The edges that are named by a prefix.
+/// The edges that are given as prefixes.
 pub(super) fn prefixes_of_edges(accepted: &Accepted) -> Vec<Prefix> {
     accepted.from.iter().copied().filter(|from| from.single().is_none()).collect()
 }
@@ -79,7 +79,7 @@ pub(super) fn write_prefixes(
     pin(map, path)
 }
 
-/// Writes what the program is told of tunnel packets in UDP into the object's map, and pins it at `path`.
+/// Writes the settings of tunnel packets in UDP into the object's map, and pins it at `path`.
 pub(super) fn write_settings(object: &mut Ebpf, accepted: &Accepted, path: &Path) -> Result<(), XdpError> {
     let name = map::DECAP_SETTINGS;
     let map = object.map_mut(name).ok_or(XdpError::NotInObject(name))?;
@@ -96,7 +96,7 @@ pub(super) fn pin(map: &mut Map, path: &Path) -> Result<(), XdpError> {
     Ok(())
 }
 
-/// What the pinned maps say.
+/// The accepted packets by the pinned maps.
 pub(super) fn read_accepted(pins: &DecapPins) -> Result<Accepted, XdpError> {
     let read = |name| read_prefixes(&pins.current(name)).map_err(in_map(name));
     let roles = read_roles(&pins.current(map::DECAP_ADDRESSES)).map_err(in_map(map::DECAP_ADDRESSES))?;
@@ -131,7 +131,7 @@ fn read_prefixes(path: &Path) -> Result<Vec<Prefix>, MapError> {
         .collect()
 }
 
-/// A map of counters, one for each exit of a program.
+/// A map of counters, one per exit of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counters {
     name: &'static str,
@@ -142,7 +142,7 @@ impl Counters {
     pub(super) const DECAP: Self = Self { name: map::DECAP_EXITS, count: DecapExit::COUNT };
     pub(super) const MSS: Self = Self { name: map::MSS_EXITS, count: MssExit::COUNT };
 
-    /// Packets by number of exit, over all CPUs, in the map that is pinned at `path`.
+    /// Packets by exit number, over all CPUs, in the map pinned at `path`.
     pub(super) fn read(self, path: &Path) -> Result<Vec<u64>, XdpError> {
         let exits = MapData::from_pin(path).map_err(in_map(self.name))?;
         let exits = PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(exits)).map_err(in_map(self.name))?;
@@ -150,8 +150,8 @@ impl Counters {
         packets.collect::<Result<_, MapError>>().map_err(in_map(self.name))
     }
 
-    /// Removes what is pinned at `path`, if counters of the shape that the program expects are not: aya takes a pin of any shape.
-    /// Whether it has removed something.
+    /// Removes the pin at `path` unless it is a map of counters of the expected shape, since aya accepts a pin of any
+    /// shape. Returns whether it was removed.
     pub(super) fn keep_if_fit(self, path: &Path) -> Result<bool, XdpError> {
         if !path.try_exists().map_err(|source| BpfError::file(path, source))? {
             return Ok(false);

@@ -1,5 +1,5 @@
-//! The program on the way out of a backend that lowers the maximum segment size of its SYN-ACKs: attached beside the
-//! decapsulation, of whose VIPs it knows, replaced with it, and taken off with it.
+//! The egress program on a backend that lowers the maximum segment size of SYN-ACKs: attached beside the decapsulation,
+//! whose VIPs it uses, and replaced and detached with it.
 
 use std::fs;
 
@@ -16,14 +16,15 @@ use super::{
 };
 use crate::bpf::{self, BpfError, found, interface_file_name};
 
-/// Where SYN-ACKs leave, and what of a segment fits the tunnel.
+/// The egress interfaces of SYN-ACKs, and the segment sizes that fit the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MssPlan {
     pub(crate) egress: Vec<String>,
     pub(crate) limits: MssLimits,
 }
 
-/// Attaches the object's program where `plan` says, in the place of an earlier one, and nowhere else; with `None`, nowhere.
+/// Attaches the object's program to the interfaces of `plan`, in place of an earlier one, and detaches it from all
+/// others; `None` detaches it everywhere.
 pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>) -> Result<(), XdpError> {
     let egress = plan.map_or(&[][..], |plan| &plan.egress);
     write_limits(object, plan.map_or(MssLimits::default(), |plan| plan.limits), pins)?;
@@ -31,7 +32,8 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
         bpf::make_dir(&pins.mss())?;
         let program = match tc::load(object, program::MSS) {
             Ok(program) => program,
-            // Tunnel packets are worth more than short segments: a kernel that refuses this program takes the other one.
+            // Tunnel packets matter more than short segments: if the kernel refuses this program, the other one is
+            // attached all the same.
             Err(error @ XdpError::Program { .. }) => {
                 tracing::warn!(%error, "segments of answers are not shortened: clients that hear no ICMP can't upload");
                 return detach_but(pins, &[]);
@@ -43,17 +45,18 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
             bpf::remove_file(&next)?;
             tc::attach(program, interface, Side::Egress, place(pins))?.keep(&next)?;
             if !next.try_exists().map_err(|source| BpfError::file(&next, source))? {
-                // A filter stays without a link: the pinned program shows that there is one.
+                // A filter has no link to pin: the pinned program marks that there is one.
                 program.pin(&next).map_err(|source| BpfError::Pin { path: next.clone(), source })?;
             }
-            // The earlier link goes with its pin, once the new one stands. Two programs for a moment do what one does.
+            // The earlier link goes with its pin, once the new one is in place. Two programs at a time have the same
+            // effect as one.
             bpf::rename(&next, &current)?;
         }
     }
     detach_but(pins, egress)
 }
 
-/// Takes the program off all interfaces but these.
+/// Detaches the program from all interfaces except these.
 pub(super) fn detach_but(pins: &DecapPins, egress: &[String]) -> Result<(), XdpError> {
     for interface in attached(pins)?.iter().filter(|interface| !egress.contains(interface)) {
         bpf::remove_file(&pins.mss_on(interface))?;
@@ -62,7 +65,7 @@ pub(super) fn detach_but(pins: &DecapPins, egress: &[String]) -> Result<(), XdpE
     Ok(())
 }
 
-/// The interfaces that it is on.
+/// The interfaces that the program is attached to.
 pub(super) fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
     let directory = pins.mss();
     let failed = |source| BpfError::file(&directory, source);
@@ -73,7 +76,7 @@ pub(super) fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
     Ok(names)
 }
 
-/// What it does, and the packets by number of exit; `None` where it is nowhere.
+/// The plan in force, and packets by exit number; `None` if the program is not attached.
 pub(super) fn look(pins: &DecapPins) -> Result<Option<(MssPlan, Vec<u64>)>, XdpError> {
     let egress = attached(pins)?;
     if egress.is_empty() {
@@ -93,7 +96,7 @@ fn write_limits(object: &mut Ebpf, limits: MssLimits, pins: &DecapPins) -> Resul
     pin(map, &pins.next(map::MSS_LIMITS))
 }
 
-/// Tells the filters of several decapsulations apart that answer by one interface.
+/// Distinguishes the filters of several decapsulations whose answers leave by the same interface.
 fn place(pins: &DecapPins) -> u16 {
     let [.., high, low] = crc32fast::hash(interface_file_name(pins.interface()).as_bytes()).to_be_bytes();
     0x8000 | u16::from_be_bytes([high, low])

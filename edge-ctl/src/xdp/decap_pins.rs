@@ -1,4 +1,4 @@
-//! Where the decapsulation of one interface is pinned.
+//! Pins of the decapsulation of one interface.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use nix::{
 use super::{XdpError, link};
 use crate::bpf::{self, BpfError, PinDir, found, interface_file_name};
 
-/// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,mss/EGRESS,maps/NAME}`, N the version of the interface.
+/// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,mss/EGRESS,maps/NAME}`; N is the version of the ABI.
 #[derive(Clone, Debug)]
 pub(crate) struct DecapPins {
     interface: String,
@@ -36,7 +36,7 @@ impl DecapPins {
         self.directory.join("link")
     }
 
-    /// The directory of what is attached where answers leave.
+    /// The directory of the attachments to egress interfaces.
     pub(super) fn mss(&self) -> PathBuf {
         self.directory.join("mss")
     }
@@ -53,12 +53,12 @@ impl DecapPins {
         self.maps().join(map::DECAP_EXITS)
     }
 
-    /// The map `name`, of those that each run makes anew.
+    /// The map `name`, one of those that each run makes anew.
     pub(super) fn current(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
 
-    /// Where the next one is pinned until the program that reads it is attached.
+    /// Where the next map is pinned until the program that uses it is attached.
     pub(super) fn next(&self, name: &str) -> PathBuf {
         self.maps().join(format!("NEXT_{name}"))
     }
@@ -67,7 +67,7 @@ impl DecapPins {
         self.directory.join("maps")
     }
 
-    /// Makes the directories, and keeps every other `edge-ctl decap` out until the result is dropped.
+    /// Makes the directories, and locks out every other `edge-ctl decap` until the result is dropped.
     pub(super) fn lock(&self) -> Result<Flock<File>, XdpError> {
         bpf::make_dir(&self.maps())?;
         let directory = File::open(&self.directory).map_err(|error| BpfError::file(&self.directory, error))?;
@@ -80,7 +80,7 @@ impl DecapPins {
     /// Removes every pin, the link first.
     pub(super) fn remove_all(&self) -> Result<(), BpfError> {
         link::remove(&self.link())?;
-        // An earlier version's maps have other names.
+        // The maps of an earlier version have other names.
         bpf::remove_dir(&self.maps())?;
         bpf::remove_dir(&self.mss())?;
         found(fs::remove_dir(&self.directory)).map_err(|error| BpfError::file(&self.directory, error))?;

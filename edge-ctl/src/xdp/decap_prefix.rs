@@ -1,4 +1,4 @@
-//! Addresses that a backend is told of, of VIPs and of edges: one, or all of a prefix.
+//! Addresses of VIPs and edges in a backend's configuration: single ones or prefixes.
 
 use std::{
     fmt,
@@ -11,11 +11,11 @@ use edge_common::abi::AddressPrefix;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// Bits that IPv4 addresses have before their own in IPv6 form.
+/// Bits of an IPv4-mapped IPv6 address before the IPv4 address.
 const MAPPED: u8 = 96;
 
-/// An address (all its bits count), or a prefix whose other bits are 0. No prefix reaches into addresses of another kind, such
-/// as loopback or multicast.
+/// A single address (all bits count), or a prefix whose other bits are 0. No prefix includes special addresses, such as
+/// loopback or multicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Prefix {
     address: IpAddr,
@@ -67,7 +67,7 @@ impl Prefix {
     }
 
     fn new(address: IpAddr, length: Option<u8>) -> Result<Self, PrefixError> {
-        // A shorter one would have addresses that are none of a single host.
+        // A shorter prefix would include addresses that belong to no single host.
         let (family, shortest, longest) = if address.is_ipv4() { ("IPv4", 8, 32) } else { ("IPv6", 16, 128) };
         let length = length.unwrap_or(longest);
         if !(shortest..=longest).contains(&length) {
@@ -85,7 +85,7 @@ impl Prefix {
     }
 }
 
-/// Whether all addresses that start like this one are addresses of hosts, on no single link.
+/// Whether all addresses with this prefix are addresses of hosts, and none is link-local.
 fn is_unicast(first: IpAddr) -> bool {
     match first {
         IpAddr::V4(v4) => v4.octets()[0] != 0 && !v4.is_loopback() && v4.octets()[0] < 224,
@@ -118,7 +118,7 @@ impl Serialize for Prefix {
     }
 }
 
-/// An address as the maps have it: IPv6, IPv4 as `::ffff:a.b.c.d`.
+/// An address in the form of the maps: IPv6, with IPv4 as `::ffff:a.b.c.d`.
 pub(super) fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),

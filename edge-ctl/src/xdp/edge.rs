@@ -1,4 +1,4 @@
-//! The load balancer's program: loaded onto the pinned maps, and attached to interfaces.
+//! The load balancer's program: loads it onto the pinned maps, and attaches it to interfaces.
 
 use aya::{EbpfLoader, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
@@ -16,11 +16,11 @@ use crate::{
     config::AttachMode,
 };
 
-/// The program that this process has loaded. It holds two descriptors: the maps are the kernel's affair.
+/// The program that this process has loaded. It holds two descriptors; the kernel keeps the maps.
 pub(crate) struct EdgeProgram {
     pins: PinDir,
     program: Xdp,
-    /// The kernel's number of it.
+    /// The program's kernel ID.
     number: u32,
     calls: Calls,
 }
@@ -29,7 +29,7 @@ impl EdgeProgram {
     /// Loads the embedded program onto the pinned maps, and pins it.
     ///
     /// # Errors
-    /// When the object does not fit the maps, or the kernel refuses the program; what is attached stays.
+    /// If the object does not fit the maps, or the kernel refuses the program; attached programs stay.
     pub(crate) fn load(maps: &PinnedMaps) -> Result<Self, XdpError> {
         features::check_kernel()?;
         bpf::check_object(OBJECT, maps.capacity())?;
@@ -52,12 +52,12 @@ impl EdgeProgram {
         let unusable = |source| XdpError::Program { name: program::EDGE, source: Box::new(source) };
         let program = Xdp::from_pin(pins.program(), XdpAttachType::Interface).map_err(unusable)?;
         let number = program.info().map_err(unusable)?.id();
-        // Before the program sees a packet.
+        // Before the program is attached.
         let calls = Calls::pin(called, pins, number)?;
         Ok(Self { pins: pins.clone(), program, number, calls })
     }
 
-    /// Pins again what the attached program needs and somebody has removed the pin of.
+    /// Restores the pins that the attached program needs, if they were removed.
     pub(crate) fn keep(&self) -> Result<(), XdpError> {
         self.calls.keep()
     }
@@ -65,18 +65,18 @@ impl EdgeProgram {
     /// Whether this program is attached to the interface in this mode.
     ///
     /// # Errors
-    /// When there is no such interface, or it can't be looked up.
+    /// If there is no such interface, or it can't be looked up.
     pub(crate) fn is_attached(&self, interface: &str, mode: AttachMode) -> Result<bool, XdpError> {
         let wanted = LinkEnds { interface: link::interface_index(interface)?, program: self.number };
         Ok(link::ends(&edge_links::path(&self.pins, interface, mode))? == Some(wanted))
     }
 
-    /// Attaches the program to an interface, so that it stays when this process ends. Where a link is pinned already its
-    /// program is replaced, between two packets; only another mode, or an interface that was made anew, needs a new link.
+    /// Attaches the program to an interface, so that it stays when this process ends. In a link that is pinned already,
+    /// the program is replaced between two packets; only another mode, or a recreated interface, needs a new link.
     ///
     /// # Errors
-    /// When there is no such interface, its driver refuses the mode, or another XDP program is attached to it. What was
-    /// attached before stays.
+    /// If there is no such interface, its driver refuses the mode, or another XDP program is attached to it. The
+    /// previous attachment stays.
     pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), XdpError> {
         let index = link::interface_index(interface)?;
         bpf::make_dir(&self.pins.links())?;
@@ -86,14 +86,14 @@ impl EdgeProgram {
         };
         let path = edge_links::path(&self.pins, interface, mode);
         let before = edge_links::path(&self.pins, interface, other);
-        // All of it is looked up before anything is taken away.
+        // All lookups precede the first removal.
         let (stands, changes_mode) = (link::is_attached_to(&path, index)?, link::is_attached_to(&before, index)?);
         if changes_mode {
-            // The kernel has one mode on an interface at a time: here alone the old link goes before the new one stands.
+            // An interface has one mode at a time: only here the old link goes before the new one is in place.
             link::remove(&before)?;
             let result = link::create(&mut self.program, interface, mode, &path);
             if result.is_err() {
-                // The mode that worked comes back when the driver refuses the new one; the first error is returned.
+                // If the driver refuses the new mode, the old one is restored; the first error is returned.
                 let _unused = link::create(&mut self.program, interface, other, &before);
             }
             return result;
@@ -107,22 +107,22 @@ impl EdgeProgram {
         } else {
             link::create(&mut self.program, interface, mode, &path)?;
         }
-        // Of an interface that is gone.
+        // A link of a deleted interface.
         link::remove(&before)?;
         calls::forget(&self.pins, self.number)
     }
 
-    /// Identifiers of the maps that the loaded program uses.
+    /// Kernel IDs of the maps that the loaded program uses.
     #[cfg(test)]
     pub(super) fn map_ids(&self) -> Vec<u32> {
         self.program.info().and_then(|info| Ok(info.map_ids()?.unwrap_or_default())).expect("loaded")
     }
 }
 
-/// Detaches from all interfaces and removes every pin of the load balancer, links first, and the directories. Returns the
-/// interfaces. The caller holds the lock, and ends.
+/// Detaches from all interfaces and removes every pin of the load balancer, links first, and the directories. Returns
+/// the interfaces. The caller must hold the lock, and end afterwards.
 ///
-/// It works on pins that [`PinnedMaps::open`] refuses, too.
+/// It also works on pins that [`PinnedMaps::open`] refuses.
 pub(crate) fn detach_all(pins: &PinDir) -> Result<Vec<String>, XdpError> {
     let mut interfaces = Vec::new();
     for pinned in edge_links::all(pins)? {
@@ -137,7 +137,7 @@ pub(crate) fn detach_all(pins: &PinDir) -> Result<Vec<String>, XdpError> {
     Ok(interfaces)
 }
 
-/// Removes the pins of maps and programs. A program that is attached goes on, with its maps.
+/// Removes the pins of maps and programs. An attached program goes on, with its maps.
 pub(crate) fn make_room(pins: &PinDir) -> Result<(), XdpError> {
     bpf::remove_dir(&pins.programs())?;
     bpf::remove_dir(&pins.rehearsal())?;

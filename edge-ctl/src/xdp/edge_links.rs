@@ -1,4 +1,4 @@
-//! The pins of the edge program's links: one for each interface and mode.
+//! Pins of the edge program's links: one per interface and mode.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use crate::{
     config::AttachMode,
 };
 
-/// Where a thread's own network namespace is.
+/// The thread's own network namespace.
 const HERE: &str = "/proc/thread-self/ns/net";
 
 /// A pinned link.
@@ -24,7 +24,7 @@ pub(super) struct EdgeLink {
     pub(super) path: PathBuf,
 }
 
-/// Where the link of an interface is pinned.
+/// The path of an interface's pinned link.
 pub(super) fn path(pins: &PinDir, interface: &str, mode: AttachMode) -> PathBuf {
     pins.links().join(name(interface, mode))
 }
@@ -50,7 +50,7 @@ pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
 /// The interfaces that the program is attached to.
 ///
 /// # Errors
-/// When they cannot be looked up, which is not to say that there are none.
+/// If they cannot be looked up; there may be some then.
 pub(crate) fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     let mut interfaces = Vec::new();
     for pinned in all(pins)? {
@@ -61,13 +61,13 @@ pub(crate) fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     Ok(interfaces)
 }
 
-/// The interfaces that the program of another version is attached to, which has its pins under the same root.
+/// The interfaces that another version's program, with pins under the same root, is attached to.
 pub(crate) fn attached_by_others(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     let others: Result<Vec<_>, _> = pins.others()?.iter().map(attached).collect();
     Ok(others?.concat())
 }
 
-/// The link of another version on the interface with this index, in this mode.
+/// Path of another version's link on the interface with this index, in this mode.
 pub(super) fn of_another(
     pins: &PinDir,
     interface: &str,
@@ -83,7 +83,8 @@ pub(super) fn of_another(
     Ok(None)
 }
 
-/// The same of this network, where an interface that was renamed has the program under its name of before, which is nobody's.
+/// As [`attached`], but in this network namespace an interface must still have the name of its pin: after a rename, the
+/// program under the old name does not count.
 ///
 /// # Errors
 /// As [`attached`].
@@ -104,7 +105,7 @@ pub(crate) fn attached_here(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     Ok(interfaces)
 }
 
-/// Detaches from one interface. Returns whether it was attached.
+/// Detaches from one interface. Returns whether the program was attached.
 pub(crate) fn detach_interface(pins: &PinDir, interface: &str) -> Result<bool, XdpError> {
     let mut found = false;
     for mode in [AttachMode::Native, AttachMode::Generic] {
@@ -113,7 +114,7 @@ pub(crate) fn detach_interface(pins: &PinDir, interface: &str) -> Result<bool, X
     Ok(found)
 }
 
-/// Name of a link's pin. The mode is part of it, since the mode of a link can be neither read nor changed.
+/// Name of a link's pin. It includes the mode, since the mode of a link can be neither read nor changed.
 fn name(interface: &str, mode: AttachMode) -> String {
     let name = interface_file_name(interface);
     match mode {

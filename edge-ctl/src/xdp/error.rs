@@ -1,4 +1,4 @@
-//! Why an XDP program is not loaded, attached or detached, and what to do about it.
+//! Errors of loading, attaching or detaching an XDP program, and their remedies.
 
 use std::io;
 
@@ -105,7 +105,7 @@ pub(crate) enum XdpError {
     NoEndpoint,
 }
 
-/// The remedy where generic mode is one: the edge program's mode is configured, the decap program's is an option.
+/// The remedy if generic mode helps: the edge program's mode is configured, the decap program's is an option.
 const USE_GENERIC: &str = "use generic mode (slower, any driver): mode = \"generic\" in the configuration's \
                            [[interface]], or add --mode generic to `edge-ctl decap`";
 
@@ -121,7 +121,7 @@ fn lower_mtu(interface: &str) -> String {
 }
 
 impl XdpError {
-    /// What the kernel's refusal to attach means.
+    /// Maps the kernel's refusal to attach a program.
     pub(super) fn refused(source: ProgramError, interface: &str, mode: AttachMode) -> Self {
         let code = match &source {
             ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
@@ -140,14 +140,14 @@ impl XdpError {
         }
     }
 
-    /// Whether the kernel has not looked at the program to its end, since a signal came.
+    /// Whether a signal interrupted the verifier.
     pub(super) fn is_interrupted(&self) -> bool {
         let Self::Program { source, .. } = self else { return false };
         let ProgramError::LoadError { io_error, .. } = &**source else { return false };
         matches!(io_error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR))
     }
 
-    /// What the kernel's refusal to load the object means.
+    /// Maps the kernel's refusal to load the object.
     pub(super) fn not_loaded(source: EbpfError) -> Self {
         match &source {
             EbpfError::MapError(MapError::CreateError { io_error, .. })

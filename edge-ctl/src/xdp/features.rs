@@ -1,4 +1,4 @@
-//! What the load balancer needs of the kernel, and older ones lack.
+//! Kernel features that the load balancer requires and older kernels lack.
 
 use std::io;
 
@@ -6,33 +6,35 @@ use thiserror::Error;
 
 use super::sys::{self, instruction};
 
-/// The oldest Linux that takes the load balancer.
+/// The oldest Linux that the load balancer runs on.
 const OLDEST: &str = "5.12";
 
-/// A kernel without what came last of all that the load balancer needs.
+/// A kernel that lacks the most recent feature that the load balancer requires.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("this kernel is Linux {release}; the load balancer needs {OLDEST} or newer (compare-exchange in BPF programs)")]
 pub(crate) struct TooOld {
     release: String,
 }
 
-/// Asks the kernel by a program that changes a word by compare-exchange, since distributions add features to old versions.
+/// Tests the kernel with a program that changes a word by compare-exchange: versions don't decide, since distributions
+/// backport features.
 ///
 /// # Errors
-/// It says that it has none. Who may not ask may not load, either, and hears of that.
+/// If the kernel lacks the instruction. Without permission to load programs the test passes, and loading reports the
+/// error.
 pub(crate) fn check_kernel() -> Result<(), TooOld> {
     const FRAME: u8 = 10;
     const EXCHANGE: i32 = 0xf1;
     let program = [
         instruction(0xb7, 0, 0, 0),             // r0 = 0
         instruction(0x7a, FRAME, -8, 0),        // *(u64 *)(r10 - 8) = 0
-        instruction(0xdb, FRAME, -8, EXCHANGE), // if it is r0, it becomes r0; r0 is what it was
+        instruction(0xdb, FRAME, -8, EXCHANGE), // if it equals r0, it becomes r0; r0 gets the old value
         instruction(0x95, 0, 0, 0),             // return r0
     ];
     judge(&sys::load_xdp(&program), release)
 }
 
-/// Only EINVAL, the verifier's, says that an instruction is unknown.
+/// Only EINVAL, from the verifier, means that an instruction is unknown.
 fn judge<T>(loaded: &io::Result<T>, release: impl FnOnce() -> String) -> Result<(), TooOld> {
     match loaded {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(TooOld { release: release() }),
@@ -40,12 +42,12 @@ fn judge<T>(loaded: &io::Result<T>, release: impl FnOnce() -> String) -> Result<
     }
 }
 
-/// A remark on a kernel that refuses a program.
+/// A remark for errors of a kernel that refuses a program.
 pub(super) fn remark() -> String {
     format!(" (this is Linux {}; {OLDEST} and newer should take it)", release())
 }
 
-/// As `uname -r` says.
+/// The kernel release, as printed by `uname -r`.
 fn release() -> String {
     nix::sys::utsname::uname().map_or_else(|_| "?".to_owned(), |name| name.release().to_string_lossy().into_owned())
 }

@@ -41,8 +41,8 @@ pub(crate) fn interface_index(interface: &str) -> Result<u32, XdpError> {
     index.ok_or_else(|| XdpError::NoInterface(interface.to_owned()))
 }
 
-/// Attaches the program by a new link, pinned at `path`, so that it stays when this process ends. What was pinned there goes
-/// once the new link stands.
+/// Attaches the program by a new link that is pinned at `path`, so that it stays when this process ends. A previous pin
+/// is removed once the new link is in place.
 pub(super) fn create(program: &mut Xdp, interface: &str, mode: AttachMode, path: &Path) -> Result<(), XdpError> {
     let index = interface_index(interface)?;
     let xdp_mode = match mode {
@@ -58,23 +58,23 @@ pub(super) fn create(program: &mut Xdp, interface: &str, mode: AttachMode, path:
     Ok(())
 }
 
-/// Puts the program into the link pinned at `path`, between two packets.
+/// Replaces the program in the link pinned at `path`, between two packets.
 pub(super) fn replace(program: &mut Xdp, interface: &str, mode: AttachMode, path: &Path) -> Result<(), XdpError> {
     let link = PinnedLink::from_pin(path).map_err(|source| unusable(interface, source))?;
     let link = XdpLink::try_from(FdLink::from(link)).map_err(|source| unusable(interface, source))?;
     let refused = |source| XdpError::refused(source, interface, mode);
     let id = program.attach_to_link(link).map_err(refused)?;
-    // Closes our descriptor; the pin holds the link.
+    // Closes our descriptor; the pin keeps the link.
     program.take_link(id).map_err(refused)?;
     Ok(())
 }
 
-/// The number of the program that the link pinned at `path` attaches; `None` without such a pin.
+/// Kernel ID of the program in the link pinned at `path`; `None` if there is no such pin.
 pub(super) fn program_id(path: &Path) -> Result<Option<u32>, BpfError> {
     Ok(ends(path)?.map(|ends| ends.program))
 }
 
-/// Where the link pinned at `path` leads; `None` without such a pin.
+/// Interface and program of the link pinned at `path`; `None` if there is no such pin.
 pub(super) fn ends(path: &Path) -> Result<Option<LinkEnds>, BpfError> {
     sys::link_ends(path).map_err(|source| BpfError::file(path, source))
 }
@@ -89,7 +89,7 @@ pub(super) fn is_attached(path: &Path) -> Result<bool, BpfError> {
     Ok(ends(path)?.is_some_and(|ends| ends.interface != 0))
 }
 
-/// Detaches and removes a pinned link; true if there was one.
+/// Detaches and removes a pinned link; true if it existed.
 pub(super) fn remove(path: &Path) -> Result<bool, BpfError> {
     sys::detach_link(path).map_err(|source| BpfError::file(path, source))?;
     bpf::remove_file(path)

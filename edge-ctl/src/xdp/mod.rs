@@ -1,5 +1,5 @@
-//! XDP programs: loaded, attached by a pinned link, replaced in place, detached. Once for the edge and the decap program.
-//! And the tc programs of probes, which are pinned nowhere.
+//! XDP programs of the edge and the decapsulation: load, attach by a pinned link, replace in place, detach. Also the tc
+//! programs of probes, which are not pinned.
 
 mod sys;
 mod features;

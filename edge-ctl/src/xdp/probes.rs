@@ -1,6 +1,7 @@
-//! The programs that send probes by the way of clients' packets, and the maps that say which packets those are.
+//! The programs that send probes on the path of clients' packets, and the maps with the flows of probes.
 //!
-//! Nothing of this is pinned. It is gone with the process, and what a kernel without TCX links keeps of it touches nothing.
+//! Nothing of this is pinned. All of it ends with the process; filters that a kernel without TCX links keeps have no
+//! effect.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,34 +28,35 @@ use crate::{
     probe::{ProbeFlow, ProbeTable},
 };
 
-/// Probes of each IP version that are on their way at a time, at most; no memory is set aside for them but a bucket each.
+/// Maximum number of probes in flight per IP version. Their entries are not preallocated; only a bucket is reserved for
+/// each.
 const MOST: u32 = 1 << 16;
-/// The place of the program on the door, among filters of this crate's, and that of the one on other interfaces.
+/// Filter places of the program on the door and of the program on other interfaces, among the filters of this crate.
 const OUT: u16 = 1;
 const IN: u16 = 2;
 
 type Flows<const KEY: usize> = Mutex<HashMap<MapData, [u8; KEY], [u8; size_of::<ProbeRoute>()]>>;
 
-/// The maps of probes on their way.
+/// The maps of probes in flight.
 #[derive(Debug)]
 pub(crate) struct Probes {
     v4: Flows<{ size_of::<FlowKeyV4>() }>,
     v6: Flows<{ size_of::<FlowKeyV6>() }>,
 }
 
-/// The programs of probes, attached.
+/// The attached programs of probes.
 pub(crate) struct ProbePrograms {
     answers_program: SchedClassifier,
     _door: Attachment,
-    /// By index of the interface: one that is made anew needs a new attachment.
+    /// By interface index: a recreated interface needs a new attachment.
     answers: BTreeMap<u32, Attachment>,
 }
 
 impl ProbePrograms {
-    /// Loads the programs onto the pinned maps, and attaches the one that sends to the door.
+    /// Loads the programs onto the pinned maps, and attaches the sending one to the door.
     ///
     /// # Errors
-    /// When the kernel refuses any of it; nothing is left then.
+    /// If the kernel refuses any of it; nothing is left behind.
     pub(crate) fn load(maps: &PinnedMaps, door: &Door) -> Result<(Self, Probes), XdpError> {
         bpf::check_object(OBJECT, maps.capacity())?;
         let mut loader = EbpfLoader::new();
@@ -70,8 +72,8 @@ impl ProbePrograms {
         Ok((Self { answers_program, _door: attached, answers: BTreeMap::new() }, probes))
     }
 
-    /// Takes answers from these interfaces, and from no other. Where that has failed it is tried again if it `may` be. Returns
-    /// what became of each that was tried.
+    /// Receives answers on these interfaces, and on no others. Attaches missing ones if `may` allows an attempt. Returns
+    /// the result of each attempt.
     pub(crate) fn answer_by(
         &mut self,
         interfaces: &BTreeSet<String>,
@@ -80,7 +82,7 @@ impl ProbePrograms {
         let with_index = interfaces.iter().filter_map(|name| Some((if_nametoindex(name.as_str()).ok()?, name)));
         let wanted: BTreeMap<u32, &String> = with_index.collect();
         let Self { answers_program, answers, .. } = self;
-        // One that was in another namespace meanwhile has the same number, and no program.
+        // An interface that was moved to another namespace and back has the same index, but no program.
         let is_there =
             |index: &u32| wanted.get(index).is_some_and(|name| tc::holds(answers_program, name, Side::Ingress));
         answers.retain(|index, _| is_there(index));
@@ -95,7 +97,7 @@ impl ProbePrograms {
         tried
     }
 
-    /// Indexes of the interfaces that answers are taken from.
+    /// Indexes of the interfaces on which answers are received.
     pub(crate) fn heard(&self) -> BTreeSet<u32> {
         self.answers.keys().copied().collect()
     }
@@ -115,7 +117,7 @@ fn insert<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K, route: ProbeRou
     })
 }
 
-/// What is not there needs no removal.
+/// A missing entry needs no removal.
 fn remove<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K) {
     let _unused = flows.lock().unwrap_or_else(PoisonError::into_inner).remove(&bytes::<K, KEY>(key));
 }

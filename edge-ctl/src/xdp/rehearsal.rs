@@ -1,5 +1,5 @@
-//! The load balancer's program a second time, for rehearsals: over the tables of the first, with its own word on what is
-//! published, and its own backends, counters and flow records. It is attached to nothing, and changes nothing that packets see.
+//! A second instance of the load balancer's program, for rehearsals: over the same tables, but with its own published
+//! generation, backends, counters and flow records. It is not attached, and changes nothing that packets see.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -23,12 +23,12 @@ use edge_common::abi::{
 use super::{OBJECT, XdpError, calls, features, link};
 use crate::bpf::{self, BpfError, Mapped, PinnedMaps, REHEARSED_FLOWS};
 
-/// Maps that it shares with the attached program: what a publication writes, and owners, to which it writes only where there is
-/// no room for a flow record.
+/// Maps that are shared with the attached program: those that a publication writes, and the owners, which the rehearsal
+/// writes only if there is no room for a flow record.
 const SHARED: [&str; 6] =
     [map::SERVICE_INDEX_V4, map::SERVICE_INDEX_V6, map::SERVICES, map::POOLS, map::CANDIDATES, map::SLOTS];
 
-/// Maps of its own that somebody writes or reads.
+/// Own maps that are written or read from user space.
 const OWN: [&str; 10] = [
     map::PUBLISHED,
     map::BACKENDS,
@@ -42,7 +42,7 @@ const OWN: [&str; 10] = [
     map::EXITS,
 ];
 
-/// Buckets of its flow table.
+/// Buckets of the rehearsal's flow table.
 const BUCKETS: u32 = REHEARSED_FLOWS / 8;
 
 /// `enum xdp_action`.
@@ -51,10 +51,10 @@ const PASS: u32 = 2;
 const TX: u32 = 3;
 const REDIRECT: u32 = 4;
 
-/// The loaded program, and its own maps. All of it is pinned, so that nobody waits for the verifier twice.
+/// The loaded program and its own maps. All are pinned, so that the verifier runs only once.
 pub(crate) struct Rehearsal {
     program: OwnedFd,
-    /// The kernel's number of the tables that it reads.
+    /// Kernel ID that identifies the maps whose tables the program reads.
     tables: u32,
     published: Mapped<Published>,
     backends: Mapped<Backend>,
@@ -65,29 +65,29 @@ pub(crate) struct Rehearsal {
     nat_flows: Mapped<FlowEntry>,
     nat_hops: Mapped<NatHop>,
     exits: PerCpuArray<MapData, u64>,
-    /// Packets by exit so far.
+    /// Previous packet counts by exit.
     counted: Vec<u64>,
 }
 
-/// What became of a packet.
+/// Outcome of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ran {
     pub(crate) exit: Exit,
-    /// Whether the program gave its exit's verdict to the kernel.
+    /// Whether the program returned the verdict of its exit to the kernel.
     pub(crate) kept_its_word: bool,
     pub(crate) frame: Vec<u8>,
 }
 
 impl Rehearsal {
-    /// The program over these maps: the one that is pinned, if it is this version's, or else a new one.
+    /// The program over these maps: the pinned one if it is of this version and over these maps, otherwise a new one.
     ///
     /// # Errors
-    /// When the kernel refuses to load or to run it.
+    /// If the kernel refuses to load or to run it.
     pub(crate) fn load(maps: &PinnedMaps) -> Result<Self, XdpError> {
         let directory = maps.pins().rehearsal().join(format!("{:08x}", crc32fast::hash(OBJECT)));
         let is_of_these = |info: ProgramInfo| Ok(info.map_ids()?.is_some_and(|ids| ids.contains(&maps.number())));
         let pinned = ProgramInfo::from_pin(directory.join(program::EDGE)).and_then(is_of_these);
-        // What can't be looked at is made anew, in its place.
+        // If the pinned program can't be examined, a new one replaces it.
         if !pinned.unwrap_or(false) {
             pin(maps, &directory)?;
         }
@@ -110,19 +110,19 @@ impl Rehearsal {
         let head = FlowHead { timeouts: Timeouts::STANDARD, mask: REHEARSED_FLOWS - 1, reserved: 0 };
         let heads = mapped(&open(map::FLOW_HEAD)?, map::FLOW_HEAD, 1)?;
         heads.write(0, head).ok_or(BpfError::OutOfRange { map: map::FLOW_HEAD, index: 0 })?;
-        // What is short and for nobody.
+        // A short frame without a destination.
         rehearsal.verdict(&[0; 64], &mut Vec::new()).map_err(XdpError::NoTestRun)?;
         let counts: Result<_, _> = Exit::ALL.iter().map(|exit| rehearsal.count(*exit)).collect();
         rehearsal.counted = counts.map_err(|source| XdpError::Map { name: map::EXITS, source })?;
         Ok(rehearsal)
     }
 
-    /// Whether it reads the tables of these maps.
+    /// Whether the program reads the tables of these maps.
     pub(crate) fn is_of(&self, maps: &PinnedMaps) -> bool {
         self.tables == maps.number()
     }
 
-    /// Says what is published in the runs that follow, and which backends there are; and forgets all flows.
+    /// Sets the published generation and the backends for the following runs, and clears all flows.
     pub(crate) fn publish(
         &mut self,
         published: &Published,
@@ -136,7 +136,7 @@ impl Rehearsal {
         self.forget()
     }
 
-    /// Forgets all flows.
+    /// Clears all flows.
     pub(crate) fn forget(&mut self) -> Result<(), XdpError> {
         let out_of = |map| BpfError::OutOfRange { map, index: 0 };
         self.flow_index.write_run(0, &vec![FlowBucket::default(); BUCKETS as usize]).ok_or(out_of(map::FLOW_INDEX))?;
@@ -152,7 +152,7 @@ impl Rehearsal {
     /// Runs the program on a frame, which is likely to leave by the exit `guess`.
     ///
     /// # Errors
-    /// When the kernel gives no verdict, or none that is counted.
+    /// If the kernel returns no verdict, or no exit has counted the packet.
     pub(crate) fn run(&mut self, frame: &[u8], guess: Exit) -> io::Result<Ran> {
         let mut out = Vec::new();
         let verdict = self.verdict(frame, &mut out)?;
@@ -183,11 +183,11 @@ impl Rehearsal {
     }
 }
 
-/// Loads the program and pins it with its own maps in `directory`; what is pinned beside it is of another version.
+/// Loads the program and pins it with its own maps in `directory`; any other pinned rehearsal is removed.
 fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
     features::check_kernel()?;
     bpf::check_object(OBJECT, maps.capacity())?;
-    // A map whose pin is gone would be made anew, and pinned.
+    // The loader would make and pin a map whose pin is missing.
     maps.check_pins()?;
     let (mut object, called) = calls::load(maps.capacity(), || {
         let mut loader = EbpfLoader::new();
@@ -201,7 +201,7 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
         loader
     })?;
     bpf::remove_dir(&maps.pins().rehearsal())?;
-    // Who is killed in between leaves a directory without a program.
+    // A process that is killed in between leaves a directory without a program.
     bpf::make_dir(directory)?;
     let path = directory.join(program::CALLS);
     called.pin(&path).map_err(|source| BpfError::Pin { path, source })?;

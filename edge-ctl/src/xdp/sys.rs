@@ -1,4 +1,4 @@
-//! The system calls on XDP programs and links that no library here has.
+//! System calls for XDP programs and links, without a wrapper in the libraries used here.
 
 use std::{
     io,
@@ -14,19 +14,19 @@ use crate::bpf::{
     sys::{bpf, no_attr, open_pin},
 };
 
-/// Where an XDP link leads.
+/// The two ends of an XDP link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkEnds {
-    /// Index of its interface; 0 when that is gone.
+    /// Index of the link's interface; 0 if that is gone.
     pub(super) interface: u32,
-    /// The kernel's number of its program.
+    /// Kernel ID of the link's program.
     pub(super) program: u32,
 }
 
-/// The XDP link pinned at `path`; `None` when nothing is. Takes one descriptor for a moment.
+/// The ends of the XDP link pinned at `path`; `None` if there is no pin. Uses one descriptor during the call.
 pub(super) fn link_ends(path: &Path) -> io::Result<Option<LinkEnds>> {
     let Some(link) = found(open_pin(path))? else { return Ok(None) };
-    // SAFETY: a struct of integers and a union of such; zero is a value of each.
+    // SAFETY: a struct of integers and a union of such; zero is a valid value.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = no_attr();
     attr.info.bpf_fd = link.as_raw_fd().unsigned_abs();
@@ -37,15 +37,15 @@ pub(super) fn link_ends(path: &Path) -> io::Result<Option<LinkEnds>> {
     if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"));
     }
-    // SAFETY: of an XDP link the kernel writes the index; it is an integer either way.
+    // SAFETY: for an XDP link the kernel writes the index; it is an integer either way.
     let interface = unsafe { info.__bindgen_anon_1.xdp.ifindex };
     Ok(Some(LinkEnds { interface, program: info.prog_id }))
 }
 
-/// Takes the program of the link pinned at `path` off its interface before this returns. Removing the pin alone does so
-/// at some later moment, and an interface that is not free yet refuses the next link.
+/// Detaches the link pinned at `path` from its interface before it returns. If only the pin were removed, the kernel
+/// would detach the link at some later time, and an interface that is not free yet refuses the next link.
 ///
-/// What is pinned there and is no link needs no more than its pin removed.
+/// If the pin is not of a link, nothing is done: removing the pin is enough.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     let Some(link) = found(open_pin(path))? else { return Ok(()) };
     let mut attr = no_attr();
@@ -57,12 +57,12 @@ pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     }
 }
 
-/// An instruction without a source register (or with `r0` as such).
+/// An instruction without a source register (or with `r0` as the source).
 pub(super) fn instruction(code: u8, destination: u8, off: i16, imm: i32) -> bpf_insn {
     bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(destination, 0), off, imm }
 }
 
-/// Loads an XDP program of these instructions.
+/// Loads an XDP program with these instructions.
 pub(super) fn load_xdp(instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
     let mut attr = no_attr();
     attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;

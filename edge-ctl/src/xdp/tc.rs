@@ -1,8 +1,8 @@
-//! A tc program on one side of an interface: by a TCX link where the kernel has them (Linux 6.6), else as a filter of the
-//! interface's `clsact`.
+//! A tc program on one side of an interface: by a TCX link if the kernel has them (Linux 6.6), otherwise as a filter of
+//! the interface's `clsact`.
 //!
-//! A TCX link goes with whoever holds it. A filter stays when its process is killed, so that each of ours has a place of
-//! its own, and the next process replaces what the last one left there.
+//! A TCX link ends with its holder. A filter stays if its process is killed; so each of our filters has a fixed place,
+//! where the next process replaces it.
 
 use std::path::Path;
 
@@ -18,10 +18,10 @@ use aya::{
 use super::XdpError;
 use crate::bpf::BpfError;
 
-/// The priority of our filters, and by it their place: no other program should have this one.
+/// The priority of our filters, which is part of their place: no other program should use it.
 const PRIORITY: u16 = 0xed9e;
 
-/// Which packets of an interface a program sees.
+/// The direction of the packets that a program sees on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Ingress,
@@ -37,7 +37,7 @@ impl From<Side> for TcAttachType {
     }
 }
 
-/// Where a program is attached; dropping it detaches it.
+/// An attachment of a program; dropping it detaches the program.
 #[derive(Debug)]
 pub(super) struct Attachment(SchedClassifierLink);
 
@@ -49,14 +49,14 @@ pub(super) fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a m
     Ok(program)
 }
 
-/// The same program without the object that it came in, which holds a descriptor of each map.
+/// The same program without its object, which holds a descriptor of each map.
 pub(super) fn hold(program: &SchedClassifier, name: &'static str) -> Result<SchedClassifier, XdpError> {
     let held = program.info().and_then(|info| SchedClassifier::from_program_info(info, name.into()));
     held.map_err(|source| XdpError::Program { name, source: Box::new(source) })
 }
 
-/// Attaches a loaded program. `place` tells the filters of this crate's programs apart, and is not 0; it means nothing where
-/// there are TCX links.
+/// Attaches a loaded program. `place` distinguishes the filters of this crate's programs, and is not 0; with TCX links
+/// it has no effect.
 pub(super) fn attach(
     program: &mut SchedClassifier,
     interface: &str,
@@ -75,7 +75,8 @@ pub(super) fn attach(
     program.take_link(id).map(Attachment).map_err(refused)
 }
 
-/// Whether a program is on that side of an interface, as far as the kernel says: it knows of TCX links only.
+/// Whether a program is attached to that side of an interface. Returns true if the kernel can't tell, since it can only
+/// be queried for TCX links.
 pub(super) fn holds(program: &SchedClassifier, interface: &str, side: Side) -> bool {
     let Ok(ours) = program.info().map(|info| info.id()) else { return true };
     // Without TCX links the query fails, and filters are not looked for.
@@ -103,11 +104,11 @@ fn filter(
     }
 }
 
-/// Takes off the filter that [`Attachment::keep`] left at this place, if there is one. A link goes with its pin.
+/// Removes the filter that [`Attachment::keep`] left at this place, if there is one. A link goes with its pin.
 pub(super) fn remove_filter(interface: &str, side: Side, place: u16) -> Result<(), XdpError> {
     let Ok(left) = SchedClassifierLink::attached(interface, side.into(), PRIORITY, TcHandle::new(0, place), None)
     else {
-        // The interface is gone, and the filter with it.
+        // The filter was deleted with its interface.
         return Ok(());
     };
     match left.detach() {
@@ -122,7 +123,7 @@ pub(super) fn remove_filter(interface: &str, side: Side, place: u16) -> Result<(
     }
 }
 
-/// Whether the kernel refused to make what it has already.
+/// Whether the error means that the object exists already.
 fn is_there(error: &TcError) -> bool {
     match error {
         TcError::AlreadyAttached => true,

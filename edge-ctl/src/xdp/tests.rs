@@ -1,4 +1,4 @@
-//! The edge program and its links for real, on veths in a network namespace.
+//! The real edge program and its links, on veths in a network namespace.
 
 mod killed;
 
@@ -19,7 +19,7 @@ use crate::{
     config::AttachMode,
 };
 
-/// Runs `test` in a network namespace with a pair of veths, `left` and `right`; both go with the thread.
+/// Runs `test` in a network namespace with a veth pair, `left` and `right`; both disappear with the thread.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let done = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
@@ -80,7 +80,7 @@ fn links_outlive_the_process_and_are_replaced_in_place() {
         assert!(attached_program("left").starts_with("generic "));
         assert_eq!(attached(&pins).expect("looked up"), ["left", "right"]);
 
-        // The interface goes and comes back: the link is a dead one.
+        // The interface is deleted and recreated: the link is dead then.
         ip("link del left");
         assert_eq!(attached(&pins).expect("looked up"), Vec::<String>::new());
         ip("link add left type veth peer name right");

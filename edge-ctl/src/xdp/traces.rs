@@ -1,5 +1,5 @@
-//! Development traces: the lines that a program built with `cargo xtask build --trace` logs for each packet. The released
-//! program logs nothing.
+//! Development traces: the lines that a program built with `cargo xtask build --trace` logs for each packet. Release
+//! builds log nothing.
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -8,16 +8,16 @@ use tokio::{
     task,
 };
 
-/// Logs the program's lines until the runtime ends; nothing if it was built without traces.
+/// Logs the program's lines until the runtime ends; does nothing if the program was built without traces.
 ///
-/// Inside a tokio runtime. The lines come as the target of the program's crate, at level `info`.
+/// Must be called in a tokio runtime. The lines have the program's crate as target, and level `info`.
 pub(super) fn follow(program: &mut Ebpf) {
     let logger = match EbpfLogger::init(program) {
         Ok(logger) => logger,
         Err(aya_log::Error::MapNotFound) => return,
         Err(error) => return tracing::warn!("the program's traces can't be read: {error}"),
     };
-    // SAFETY: the logger owns its ring buffer's descriptor, and always gives out that one, until it is dropped.
+    // SAFETY: the logger owns its ring buffer's descriptor, and always returns the same one until it is dropped.
     match unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) } {
         Ok(logger) => drop(task::spawn(read(logger))),
         Err(error) => tracing::warn!("the program's traces can't be read: {error}"),

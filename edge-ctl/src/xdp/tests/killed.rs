@@ -1,5 +1,5 @@
-//! Whoever is killed before any system call while putting a program in another's place leaves one of the two attached; the next
-//! one goes on.
+//! If a process is killed before any system call while it replaces a program, one of the two programs stays attached,
+//! and the next process continues.
 
 use std::{fs, time::Duration};
 
@@ -8,14 +8,15 @@ use edge_tests::killed::{Step, killed_at};
 use super::*;
 use crate::bpf::PinDir;
 
-/// Kills who attaches `program` at each call, each time from the beginning that `reset` makes. Returns how many there were.
+/// Kills the attachment of `program` at each call, each time from the state that `reset` makes. Returns the number of
+/// calls.
 fn everywhere(program: &mut EdgeProgram, pins: &PinDir, mut reset: impl FnMut(), stands: impl Fn(u32)) -> u32 {
     let mut number = 1;
     loop {
         reset();
         let killed = killed_at(Step::Call(number), || program.attach("left", AttachMode::Native).expect("attached"));
         stands(number);
-        // The next one goes on.
+        // The next process continues.
         program.attach("left", AttachMode::Native).expect("attached");
         assert!(program.is_attached("left", AttachMode::Native).expect("looked up"), "call {number}");
         assert_eq!(attached_by_others(pins).expect("looked up"), Vec::<String>::new(), "call {number}");
@@ -26,7 +27,7 @@ fn everywhere(program: &mut EdgeProgram, pins: &PinDir, mut reset: impl FnMut(),
     }
 }
 
-/// One of the programs is attached, and of this version's links and those of others one leads to the interface.
+/// One of the programs is attached, and exactly one link of any version leads to the interface.
 fn is_attached_once(pins: &PinDir, number: u32) {
     assert!(attached_program("left").starts_with("native "), "call {number}: nothing is attached");
     let links = [attached(pins), attached_by_others(pins)].map(|links| links.expect("looked up")).concat();
@@ -73,7 +74,7 @@ fn the_first_program_of_an_interface() {
         let mut program = loaded(&started(&pins, &config()));
         let reset = || assert!(detach_interface(&pins, "left").is_ok());
         let calls = everywhere(&mut program, &pins, reset, |number| {
-            // Without a pin it goes with its process, which the kernel may come to a little later.
+            // An unpinned program ends with its process, which the kernel may notice a little later.
             let is_sound = || {
                 let pinned = !attached(&pins).expect("looked up").is_empty();
                 pinned == (attached_program("left") != "none")
