@@ -1,4 +1,4 @@
-//! Doors for the benches: what they time, each behind as little as they need. No interface for anything else.
+//! Access for the benches: only the operations that they time. Not an interface for anything else.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -37,13 +37,13 @@ impl Config {
         Ok(Self(config::parse(text, "the bench's configuration")?))
     }
 
-    /// Plans its publication into empty maps of the size that it needs.
+    /// Plans the configuration's publication into empty maps of the size that it needs.
     pub fn plan(&self) -> Result<Image> {
         Ok(Image(plan::plan(&self.0, &Capacity::of(&self.0), None)?))
     }
 }
 
-/// All that a generation writes.
+/// The complete content of a generation.
 #[derive(Debug)]
 pub struct Image(plan::Image);
 
@@ -59,31 +59,31 @@ impl Image {
     }
 }
 
-/// Pinned maps; gone with their owner.
+/// Pinned maps, removed on drop.
 pub struct Maps {
     maps: PinnedMaps,
     pins: PinDir,
 }
 
 impl Maps {
-    /// Makes maps for `config`, empty, and pins them under `pins`, which is in a BPF file system.
+    /// Makes empty maps for `config`, and pins them under `pins`, which must be in a BPF file system.
     pub fn create(pins: &Path, config: &Config) -> Result<Self> {
         let pins = PinDir::new(pins)?;
         Ok(Self { maps: PinnedMaps::create(&pins, &Capacity::of(&config.0))?, pins })
     }
 
-    /// Plans the publication of `config` after what is published.
+    /// Plans the publication of `config` after the published generation.
     pub fn plan(&self, config: &Config) -> Result<Image> {
         let planned = self.maps.with_previous(|previous| plan::plan(&config.0, self.maps.capacity(), previous))?;
         Ok(Image(planned?))
     }
 
-    /// Publishes an image, once; returns when no packet sees the generation before it.
+    /// Publishes an image; returns when no packet uses the previous generation any more.
     pub fn publish(&mut self, image: &Image) -> Result<()> {
         Ok(self.maps.publish(&image.0)?)
     }
 
-    /// Records TCP flows at a backend, as seen at this time.
+    /// Records TCP flows at a backend, as seen at `now`.
     pub fn record(
         &self,
         flows: impl IntoIterator<Item = FlowEnds>,
@@ -93,9 +93,8 @@ impl Maps {
         flows.into_iter().try_for_each(|ends| self.maps.record_flow(ends, backend, now).context("no room for a flow"))
     }
 
-    /// A reconcile pass from its beginning to its end, at this time of the flow records' clock, with the idle timeouts of
-    /// the configuration. Returns how much of a processor it took, and its longest step: the daemon does its other work
-    /// between two.
+    /// Runs a complete reconcile pass, at this time of the flow records' clock, with the idle timeouts of the
+    /// configuration. Returns its processor time and its longest step: the daemon does its other work between two steps.
     pub fn reconcile(&mut self, config: &Config, now: Duration) -> Result<(Duration, Duration)> {
         let waits: Vec<_> = self.waits(config)?;
         let start = processor_time();
@@ -118,7 +117,7 @@ impl Maps {
         Ok(Inventory::new(config.0.clone(), &snapshot)?.waits())
     }
 
-    /// Stores what the daemon stores when a backend's probes find it up, or down.
+    /// Stores a backend's state as the daemon does when its probes find it up or down.
     pub fn set_up(&mut self, backend: BackendNumber, up: bool) -> Result<()> {
         let (health, why) = if up { (Health::Up, "its probes pass") } else { (Health::Down, "its probes fail") };
         Ok(self.maps.set_state(backend, plan::state(Admin::Enabled, health), why)?)
@@ -130,7 +129,7 @@ impl Maps {
         Ok(self.maps.set_next_hop(backend, Some(hop))?)
     }
 
-    /// Loads the program onto the maps; returns where it is pinned.
+    /// Loads the program onto the maps; returns the path of its pin.
     pub fn load_program(&mut self) -> Result<PathBuf> {
         EdgeProgram::load(&self.maps)?;
         Ok(self.pins.program())
@@ -139,17 +138,17 @@ impl Maps {
 
 impl Drop for Maps {
     fn drop(&mut self) {
-        // What can't be removed goes with the bench's file system.
+        // Anything that can't be removed is deleted with the bench's file system.
         let _unused = xdp::detach_all(&self.pins);
     }
 }
 
-/// How long this thread has run on a processor.
+/// Processor time of this thread.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// A running probe engine, and what it reports.
+/// A running probe engine and its reports.
 #[derive(Debug)]
 pub struct Probes {
     _engine: ProbeEngine,
@@ -164,17 +163,17 @@ impl Probes {
             let (subject, through) = (Subject::Backend(number), Vec::new());
             Some(ProbeTarget { subject, address: backend.address, probe: pool.probe_of(Some(backend))?, through })
         });
-        // As much room as the daemon gives.
+        // As many as in the daemon.
         let (sender, reports) = mpsc::channel(1024);
         let mut engine = ProbeEngine::new(sender, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), Network::default());
         engine.probe(targets.collect());
         Self { _engine: engine, reports }
     }
 
-    /// The verdict of the next probe that ends.
+    /// Waits for the next probe to end.
     ///
     /// # Errors
-    /// Why it did not pass.
+    /// The reason why it did not pass.
     pub async fn next(&mut self) -> Result<()> {
         let report = self.reports.recv().await.context("the engine has ended")?;
         match report.verdict {

@@ -1,6 +1,6 @@
-//! All of `edge-ctl`. A library for the sake of its benches and its fuzzer: nothing else may depend on it.
+//! The code of `edge-ctl`. It is a library only for its benches and its fuzzer: nothing else may depend on it.
 //!
-//! A module imports only from those that stand above it here.
+//! A module imports only from modules that are listed before it here.
 
 mod config;
 mod health;
