@@ -14,18 +14,18 @@ use edge_common::{
 
 use crate::packet::ContextPacket;
 
-/// Entries of each map in the object, which user space loads with room for more.
+/// Entries of each map in the object; user space loads the maps with room for more.
 const ENTRIES: u32 = 256;
 
-/// An address as a map's key, aligned as the verifier wants what lies on the stack.
+/// An address as a key, with the alignment that the verifier requires on the stack.
 #[repr(C, align(8))]
 struct Address(Words);
 
-/// The same in a trie, where the number of bits stands before it.
+/// An address as a key of a trie, after its number of bits.
 #[repr(C, align(8))]
 struct InTrie(Key<Padded>);
 
-/// With [`AddressPrefix::PADDING`] before it.
+/// An address after [`AddressPrefix::PADDING`].
 type Padded = [u32; 5];
 
 #[map]
@@ -39,7 +39,7 @@ static DECAP_SETTINGS: Array<DecapSettings> = Array::with_max_entries(1, 0);
 #[map]
 static DECAP_EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DecapExit::COUNT, 0);
 
-/// Whether it is one of the VIPs of this backend.
+/// Whether `address` is a VIP of this backend.
 #[inline(always)]
 pub(crate) fn is_vip(address: Words) -> bool {
     is_in(&DECAP_VIPS, address)
@@ -61,7 +61,7 @@ struct KernelAddresses(*mut xdp_md);
 impl Addresses for KernelAddresses {
     #[inline(always)]
     fn roles(&self, address: Words) -> u32 {
-        // SAFETY: the value is copied at once; nobody changes it while the program is attached.
+        // SAFETY: the value is copied at once; it is not changed while the program is attached.
         unsafe { DECAP_ADDRESSES.get(Address(address)) }.copied().unwrap_or_default()
     }
 
@@ -88,13 +88,13 @@ impl Addresses for KernelAddresses {
     #[inline(always)]
     fn count_exit(&self, exit: DecapExit) {
         if let Some(count) = DECAP_EXITS.get_ptr_mut(exit as u32) {
-            // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
+            // SAFETY: this CPU's own counter; no other program on this CPU can interrupt us and change it.
             unsafe { *count = (*count).wrapping_add(1) };
         }
     }
 }
 
-/// What is verified apart: how an inner packet is judged, whatever was before it.
+/// The subprogram that judges an inner packet: verified once, whatever the outer headers are.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn decap_open(ctx: *mut xdp_md, l3: u32, ether_type: u32, tunnel: u64) -> u32 {

@@ -1,7 +1,7 @@
 //! The program that lowers the maximum segment size of SYN-ACKs, and its maps.
 //!
-//! It writes by the kernel's helpers, not in place: of a program that writes in place the kernel has every packet copied that
-//! somebody else holds as well, as TCP does each segment that it may have to send again.
+//! It writes by the kernel's helpers, not in place: for a program that writes in place, the kernel copies every packet
+//! that has another holder as well, such as a segment that TCP may have to retransmit.
 
 use aya_ebpf::{
     macros::{classifier, map},
@@ -27,7 +27,7 @@ static MSS_LIMITS: Array<MssLimits> = Array::with_max_entries(1, 0);
 #[map]
 static MSS_EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MssExit::COUNT, 0);
 
-/// The verdict of a program that leaves it to others (`TC_ACT_UNSPEC`, `TCX_NEXT`).
+/// The verdict that passes a packet on to the next program (`TC_ACT_UNSPEC`, `TCX_NEXT`).
 const NEXT: i32 = -1;
 
 struct KernelAnswers;
@@ -52,7 +52,7 @@ impl Answers for KernelAnswers {
     }
 }
 
-/// A packet that leaves, of which the headers lie in one piece.
+/// An egress packet whose headers are contiguous.
 struct Skb<'a> {
     ctx: &'a TcContext,
 }
@@ -72,12 +72,12 @@ impl Packet for Skb<'_> {
     fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
         const { assert!(align_of::<T>() == 1) };
         let at = at::<T>(self.ctx.data(), offset, || self.ctx.data_end())?;
-        // SAFETY: `at` lies in the frame, as just checked; `T` has no alignment, and every bit pattern is a value of a `Wire`
-        // type. What changes the frame takes `&mut self`, so no reference outlives it.
+        // SAFETY: `at` lies in the frame, as just checked; `T` has no alignment, and every bit pattern is a value of a
+        // `Wire` type. Methods that change the frame take `&mut self`, so no reference outlives a change.
         Some(unsafe { &*at })
     }
 
-    /// Nothing is changed in place.
+    /// Always `None`: packets are not changed in place.
     #[inline(always)]
     fn view_mut<T: Wire>(&mut self, _offset: usize) -> Option<&mut T> {
         None

@@ -1,7 +1,6 @@
 //! The tc programs of probes, and their maps.
 //!
-//! Both touch nothing but packets whose flow is in the maps, and the controller puts there what its own sockets are about to
-//! send.
+//! They affect only packets whose flow is in the maps, where the controller adds the flows of its own sockets.
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, TC_ACT_OK, TC_ACT_SHOT},
@@ -17,9 +16,9 @@ use edge_common::{
 
 use crate::{maps::KernelMaps, packet::ContextPacket};
 
-/// Probes on their way at a time. User space loads these programs with room for more, and others without.
+/// Probes in flight at a time. User space loads these programs with room for more, and other programs without.
 const ENTRIES: u32 = 1;
-/// Bytes of a frame that are read: a link layer, and an ICMP error of IPv6 with what it quotes up to the ports.
+/// Bytes of a frame that are read: a link layer header, and an ICMPv6 error with its quoted packet up to the ports.
 const HEADERS: u32 = 128;
 
 #[map]
@@ -32,7 +31,7 @@ struct KernelProbes;
 impl Probes for KernelProbes {
     #[inline(always)]
     fn find_v4(&self, key: &FlowKeyV4) -> Option<ProbeRoute> {
-        // SAFETY: the value is copied at once; nobody changes it.
+        // SAFETY: the value is copied at once; it is never changed.
         unsafe { PROBES_V4.get(key) }.copied()
     }
 
@@ -43,18 +42,18 @@ impl Probes for KernelProbes {
     }
 }
 
-/// On the door: what comes out of the prober's network. Nothing but probes gets farther.
+/// On the door, for packets from the probers' network. Only probes are let through.
 #[classifier]
 fn probe_out(ctx: TcContext) -> i32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
     match probe::send(packet, maps, &KernelProbes) {
-        // SAFETY: the helper takes two numbers, and refuses an interface that is not there.
+        // SAFETY: the helper takes two numbers, and refuses an interface that does not exist.
         Some(egress) => (unsafe { bpf_redirect(egress, 0) }) as i32,
         None => TC_ACT_SHOT,
     }
 }
 
-/// On what answers come in by. All else goes on.
+/// On the interfaces that receive answers. All other packets pass.
 #[classifier]
 fn probe_in(ctx: TcContext) -> i32 {
     let visible = (ctx.data_end() - ctx.data()) as u32;
