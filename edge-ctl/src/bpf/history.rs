@@ -26,8 +26,7 @@ impl PinnedMaps {
         (self.capacity.history as usize * SNAPSHOT_PAGE).saturating_sub(size_of::<SnapshotHead>())
     }
 
-    /// Writes `bytes` over the bank that is not `keep`, one of [`histories`](Self::histories). The caller must hold the
-    /// lock.
+    /// Writes `bytes` into the other bank than `keep`, one of [`histories`](Self::histories). The caller must hold the lock.
     ///
     /// # Errors
     /// If `bytes` do not fit; the banks are not changed then.

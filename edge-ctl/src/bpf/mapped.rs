@@ -51,7 +51,7 @@ impl<T: Pod> Mapped<T> {
     /// A copy of a value; `None` past the end of the map.
     pub(super) fn read(&self, index: u32) -> Option<T> {
         // SAFETY: `at` points to a live, aligned `T` in the mapping, and any bytes are one (`Pod`). Volatile, since others
-        // write; a value that they are writing may be read in part, as by the packet path.
+        // write concurrently; a value may be read half written, as by the packet path.
         self.at(index).map(|value| unsafe { ptr::read_volatile(value) })
     }
 

@@ -11,7 +11,7 @@ use edge_common::abi::{ABI_VERSION, program};
 
 use super::{BpfError, found};
 
-/// Directories in a BPF file system; the interface's version is part of the path.
+/// Directories in a BPF file system; the ABI version is part of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PinDir {
     version: PathBuf,
@@ -41,7 +41,7 @@ impl PinDir {
         Ok(Self { version: root.join(format!("v{ABI_VERSION}")), maps: MAPS })
     }
 
-    /// The pins of other versions of the interface, under the same root.
+    /// The pins of other ABI versions, under the same root.
     pub(crate) fn others(&self) -> Result<Vec<Self>, BpfError> {
         let Some(root) = self.version.parent() else { return Ok(Vec::new()) };
         let failed = |source| BpfError::file(root, source);
@@ -57,7 +57,7 @@ impl PinDir {
         Ok(others)
     }
 
-    /// The directory of this version of the interface.
+    /// The directory of this ABI version.
     pub(crate) fn version_dir(&self) -> &Path {
         &self.version
     }

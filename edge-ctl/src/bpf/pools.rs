@@ -77,7 +77,7 @@ impl PinnedMaps {
         }
     }
 
-    /// Changes how many places are withheld from a backend, and nothing else of its state.
+    /// Changes how many places are withheld from a backend, and nothing else in its state.
     pub(crate) fn set_share(&mut self, number: BackendNumber, withheld: u8) -> Result<(), BpfError> {
         let missing = BpfError::NoSuchBackend(number);
         let pool = self.maps.backends.read(number.into()).filter(|_| number != 0).ok_or(missing)?.pool;

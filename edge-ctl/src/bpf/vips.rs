@@ -1,4 +1,4 @@
-//! Which VIPs are addresses of the host: a bit in each VIP's own entry of the service index.
+//! Marks the VIPs that are addresses of the host by a bit in each VIP's own entry of the service index.
 //!
 //! The bit belongs to the host, not to the configuration: it changes as addresses come and go, and a publication
 //! preserves it.

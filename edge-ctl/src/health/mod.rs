@@ -1,9 +1,9 @@
 //! Health: probe results of backends, and the conclusions from them. Pure: time is an argument.
 //!
 //! ```text
-//! verdicts -> Machine (one backend)  -> judge (its pool, all pools) -> Condition (what the packet path is given)
-//!             up, down, unknown;        who is to blame: it, its       serves, keeps its flows, is out
-//!             hard or soft evidence     provider, or this host?
+//! verdicts -> Machine (one backend)  -> judge (its pool, all pools)  -> Condition (for the packet path)
+//!             up, down, unknown;        cause: the backend, its         serves, keeps its flows, is out
+//!             hard or soft evidence     provider or this host
 //! ```
 //!
 //! A wrong answer is *hard* evidence; silence is *soft*: the probe itself may have been lost.

@@ -47,7 +47,7 @@ pub(crate) struct Image {
     pub services: Vec<NewService>,
     /// Pools with their numbers; their two counts are right if no state has changed since planning.
     pub pools: Vec<(u16, abi::Pool)>,
-    /// Backends with new numbers; the others stay as they are.
+    /// Backends with new numbers; other backends stay unchanged.
     pub backends: Vec<(BackendNumber, abi::Backend)>,
     /// Retired backends that are in the configuration again.
     pub returned: Vec<Returned>,

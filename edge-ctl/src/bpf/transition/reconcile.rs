@@ -1,10 +1,10 @@
 //! The reconcile pass: over all services in transition, in small steps, until each is stable.
 //!
 //! ```text
-//! every second    look at each service in transition: the slots whose time has come change owner
-//!                   -> read the records: needless ones are deleted, the others counted
-//!                      -> has a service no differing slot and no record? wait for packets on their way
-//!                         -> read the records again: still none, and no change since the look: it is stable
+//! every second    look at each service in transition: slots that have waited long enough change owner
+//!                   -> read the records: delete needless ones, count the others
+//!                      -> if a service has no differing slot and no record: wait for packets on their way
+//!                         -> read the records again: if there is still none, and no change, the service is stable
 //! ```
 //!
 //! The caller does other work between two steps. After a change in the middle of a pass all picks are found anew, and
