@@ -166,6 +166,34 @@ const UNDER: &str = "02:00:00:00:77:04";
 
 /// XDP can't send by these devices: frames for them leave by what they lie on.
 #[test]
+fn an_mtu_that_the_driver_refuses_a_program_for_is_named_with_its_remedy_until_it_is_lowered() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    lab.prepare(Mode::Native, "[[interface]]\nname = \"jumbo0\"\n").unwrap();
+    // The driver of a veth pair goes by the MTU of the other end.
+    let set = |lab: &Small, mtu: u32| {
+        let both = format!("link set jumbo0 mtu {mtu} up\nlink set jumbo1 mtu {mtu} up\n");
+        lab.netns(EDGE).ip(&both).unwrap();
+    };
+    lab.netns(EDGE).ip("link add jumbo0 type veth peer name jumbo1\n").unwrap();
+    set(&lab, 9000);
+    let file = lab.edge().unwrap().configuration().display().to_string();
+    let checked = lab.edge().unwrap().output(lab.netns(EDGE), &["check", "--host", &file]).unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(said.contains("jumbo0") && said.contains("its MTU is 9000"), "{said}");
+    lab.start_daemon().unwrap();
+    served(&lab, &BOTH, "one interface of two has its program");
+    says(&lab, "ip link set dev jumbo0 mtu 1500", "its MTU is 9000");
+    set(&lab, 1500);
+    let has_program = || {
+        let shown = lab.netns(EDGE).command("ip")?.args(["link", "show", "jumbo0"]).output()?;
+        Ok(String::from_utf8_lossy(&shown.stdout).contains("xdp"))
+    };
+    assert!(wait_until(patience(SOON), has_program).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    assert!(!lab.ctl(&["status"]).unwrap().contains("mtu 1500"));
+}
+
+#[test]
 fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     let lab = lab();
     let edge = lab.netns(EDGE);

@@ -142,6 +142,8 @@ fn tool(name: &str, version: &str) -> Result<PathBuf> {
         step(&format!("building {name} {version} (minutes, once)"), || {
             let mut install = cargo::cargo();
             install.args(["install", "--quiet", "--locked", "--debug", name, "--version", version, "--root"]);
+            // They compress: without any optimization a large package takes minutes.
+            install.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
             // Some of what they depend on names an old toolchain, which rustup would look for.
             if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
                 install.env("RUSTUP_TOOLCHAIN", toolchain);
