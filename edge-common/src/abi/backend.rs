@@ -18,7 +18,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address, and its bytes, of which an IPv4 address has the first four.
+    /// The family of an address, and its bytes; an IPv4 address has the first four, and the others are zero.
     pub const fn split(address: IpAddr) -> (Self, [u8; 16]) {
         match address {
             IpAddr::V4(v4) => {
@@ -38,30 +38,33 @@ pub struct Backend {
     pub state: u32,
     /// Interface index of the egress; meaningful while the next hop is known.
     pub egress: u32,
-    /// MAC address of the neighbour; one atomic store. All zero, which is no neighbour's: unknown, look it up in the kernel's tables.
+    /// MAC address of the neighbour; one atomic store. All zero (no neighbour's address) if unknown: the packet path then
+    /// looks it up in the kernel's tables.
     pub next_hop: Mac,
     /// MAC address of the egress interface.
     pub source_mac: Mac,
-    /// MTU of the egress, bytes of IP packet; 0: unknown, not checked.
+    /// MTU of the egress, bytes of IP packet; 0 if unknown, and then not checked.
     pub mtu: u16,
-    /// VLAN identifier that frames to this backend carry, host order; 0: untagged.
+    /// VLAN identifier that frames to this backend carry, host order; 0 if untagged.
     pub vlan: u16,
     /// Number of its pool.
     pub pool: u16,
     /// 4 or 6: family of `address`.
     pub family: u8,
-    /// Version of what says where frames go: `egress`, `next_hop`, `source_mac`, `mtu`, `vlan`. It changes while the next hop is
-    /// unknown, before the others do and again after them: who reads it before and after them, finds it the same, and finds a
-    /// next hop that is known, has read what belongs together, in whatever order.
+    /// Version of the fields that decide where frames go: `egress`, `next_hop`, `source_mac`, `mtu`, `vlan`. The controller
+    /// changes it while the next hop is unknown, once before it changes the other fields and once after. A reader that
+    /// finds the same version before and after, and a known next hop, has read fields that belong together, in whatever
+    /// order it read them.
     pub hop_version: u8,
     /// Address, network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],
-    /// MTU of the whole path, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0: nothing learnt.
-    /// The controller clears it from time to time, since paths change.
+    /// MTU of the whole path, bytes of outer IP packet, as the packet path learnt it from an ICMP error; 0 if none was
+    /// learnt. The controller clears it from time to time, since paths change.
     pub path_mtu: u16,
-    /// 1: `mtu` is that of the egress itself, so that what came in by it fits; 0: something behind it is narrower.
+    /// 1 if `mtu` is that of the egress itself, so that packets received on that interface fit; 0 if something behind it is
+    /// narrower.
     pub own_mtu: u16,
-    /// In `nat` the port that it serves, network order; 0: that of the service.
+    /// In `nat`, the port that the backend serves, network order; 0 for the service's port.
     pub port: [u8; 2],
     /// Zero.
     pub reserved_tail: [u8; 10],
@@ -81,7 +84,7 @@ impl Backend {
 /// State of a backend, one `u32` so that a change is one store.
 ///
 /// The packet path reads only [`NEW`](Self::NEW), [`ALIVE`](Self::ALIVE) and [`ENABLED`](Self::ENABLED). The other bits
-/// say why, so that the pinned maps alone show health and the operator's decisions.
+/// record the reasons, so that the pinned maps alone show health and the operator's decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State(pub u32);
 
@@ -96,17 +99,18 @@ impl State {
     pub const DRAINED: u32 = 1 << 3;
     /// The operator disabled it.
     pub const DISABLED: u32 = 1 << 4;
-    /// Probes found it up. Neither this nor [`DOWN`](Self::DOWN): unknown, which counts as up.
+    /// Probes found it up. A backend with neither this bit nor [`DOWN`](Self::DOWN) is unknown, which counts as up.
     pub const UP: u32 = 1 << 5;
     /// Probes found it down.
     pub const DOWN: u32 = 1 << 6;
-    /// Not in the configuration any more: it takes no new flows, and keeps its number for its established ones.
+    /// Removed from the configuration: it takes no new flows, and keeps its number for its established ones.
     pub const RETIRED: u32 = 1 << 7;
-    /// Where the share of slots stands that is still [`withheld`](Self::withheld).
+    /// Lowest bit of the [`withheld`](Self::withheld) share of slots.
     pub const WITHHELD_SHIFT: u32 = 24;
 
-    /// Slots whose [place in the order of return](super::return_place) is below this do not take the backend while another one
-    /// can: after its death it comes back by a share of its slots. 0: all take it; at most 255.
+    /// Slots whose [place in the order of return](super::return_place) is below this number still pass over the backend
+    /// while another one can serve: after its death, a backend comes back by a share of its slots. 0 if all slots use it;
+    /// at most 255.
     #[inline(always)]
     pub const fn withheld(self) -> u32 {
         self.0 >> Self::WITHHELD_SHIFT

@@ -1,12 +1,12 @@
-//! What a decapsulating backend is told of addresses. IPv4 addresses stand everywhere as IPv4-mapped IPv6 ones.
+//! Settings of the decapsulation program. All addresses have the form of IPv6; IPv4 addresses are IPv4-mapped.
 
 use bytemuck::{Pod, Zeroable};
 
-/// What an address is to the decapsulation: bits of a value in `DECAP_ADDRESSES`, whose keys are addresses.
+/// Roles of an address in decapsulation: bits of a value in `DECAP_ADDRESSES`, whose keys are addresses.
 pub struct Role;
 
 impl Role {
-    /// An edge, whose tunnel packets are taken.
+    /// An edge, whose tunnel packets are accepted.
     pub const EDGE: u32 = 1;
     /// An address of this host that tunnel packets may be sent to.
     pub const ENDPOINT: u32 = 1 << 1;
@@ -14,7 +14,8 @@ impl Role {
     pub const OWN: u32 = 1 << 2;
 }
 
-/// The largest segments that fit a tunnel, bytes of data, by the family of the connection. More than 65,535: any fits.
+/// The largest segments that fit a tunnel, bytes of data, by the address family of the connection. A limit above 65,535
+/// fits any segment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct MssLimits {
@@ -23,8 +24,8 @@ pub struct MssLimits {
 }
 
 impl MssLimits {
-    /// For a path of `mtu` bytes on which each packet has `outer` bytes of headers before it (RFC 6691: headers without
-    /// options).
+    /// Limits for a path with an MTU of `mtu` bytes and `outer` bytes of outer headers on each packet (RFC 6691: headers
+    /// without options).
     #[must_use]
     pub const fn of_tunnel(mtu: u32, outer: u32) -> Self {
         let room = mtu.saturating_sub(outer);
@@ -32,41 +33,41 @@ impl MssLimits {
     }
 }
 
-/// What else the decapsulation is told: the value of `DECAP_SETTINGS`.
+/// Other settings of the decapsulation: the value of `DECAP_SETTINGS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct DecapSettings {
-    /// UDP port at which tunnel packets are taken, network order; 0: none is.
+    /// UDP port at which tunnel packets are accepted, network order; 0 if none are accepted in UDP.
     pub gue_port: [u8; 2],
-    /// 1: some edges are named by a prefix, in `DECAP_EDGES`.
+    /// 1 if some edges are given by a prefix, in `DECAP_EDGES`.
     pub edge_prefixes: u8,
     /// Zero.
     pub reserved: u8,
 }
 
-/// Addresses whose first bits are the same: a key of `DECAP_VIPS` or `DECAP_EDGES`, which are LPM tries.
+/// A prefix of addresses: a key of `DECAP_VIPS` or `DECAP_EDGES`, which are LPM tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPrefix {
     pub address: [u8; 16],
-    /// How many bits of the address count.
+    /// Length of the prefix in bits.
     pub length: u8,
 }
 
 impl AddressPrefix {
-    /// Bytes of zero before an address in the trie: behind the trie's own number of bits, the address would not be aligned
-    /// as the verifier wants it on the stack.
+    /// Zero bytes before the address in a trie key: directly behind the prefix length that starts each key, the address
+    /// would not be aligned as the verifier requires on the stack.
     pub const PADDING: usize = 4;
-    /// Bits of a single address in the trie, the padding's among them.
+    /// Prefix length of a single address in the trie, including the padding.
     pub const BITS: u32 = (Self::PADDING as u32 + 16) * 8;
 
-    /// The key in the trie: how many bits count, and of what.
+    /// The trie key: its prefix length in bits, and its data.
     pub fn key(self) -> (u32, [u8; Self::PADDING + 16]) {
         let mut data = [0; Self::PADDING + 16];
         data[Self::PADDING..].copy_from_slice(&self.address);
         (Self::PADDING as u32 * 8 + u32::from(self.length), data)
     }
 
-    /// The prefix whose key this is.
+    /// The prefix that a trie key stands for.
     pub fn from_key(bits: u32, data: [u8; Self::PADDING + 16]) -> Self {
         let mut address = [0; 16];
         address.copy_from_slice(&data[Self::PADDING..]);

@@ -1,15 +1,15 @@
-//! The exits of the packet path: all that can become of a packet, each with a name and a counter.
+//! The exits of the packet path: every outcome for a packet, each with a name and a counter.
 
 /// What the kernel does with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// To the host's own network stack.
+    /// Passed to the host's own network stack.
     Pass,
-    /// Nowhere.
+    /// Discarded.
     Drop,
-    /// Out of the interface that it came in by.
+    /// Sent out of its ingress interface.
     Tx,
-    /// Out of another interface.
+    /// Sent out of another interface.
     Redirect,
 }
 
@@ -21,10 +21,10 @@ macro_rules! exits {
         $vis enum $enum { $($(#[doc = $doc])+ $variant,)+ }
 
         impl $enum {
-            /// All of them, in the order of their counters.
+            /// All exits, in the order of their counters.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// How many there are: the size of their counter map.
+            /// Number of exits: the size of their counter map.
             pub const COUNT: u32 = Self::ALL.len() as u32;
 
             /// Name, as in `edge-ctl status` and in JSON.
@@ -32,12 +32,12 @@ macro_rules! exits {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// One sentence on when a packet leaves here.
+            /// One sentence on when a packet leaves by this exit.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
 
-            /// The exit whose counter is `raw`; the last one for a number that is none's.
+            /// The exit whose counter is `raw`; the last exit for an unknown number.
             #[inline(always)]
             pub const fn from_raw(raw: u32) -> Self {
                 match raw {
@@ -46,7 +46,7 @@ macro_rules! exits {
                 }
             }
 
-            /// What the kernel does with a packet that leaves here.
+            /// What the kernel does with a packet that leaves by this exit.
             #[inline(always)]
             pub const fn verdict(self) -> Verdict {
                 match self { $(Self::$variant => Verdict::$verdict,)+ }
@@ -202,7 +202,7 @@ exits! {
 }
 
 exits! {
-    /// Exits of the program that lowers the maximum segment size of what leaves a backend. Only SYN-ACKs from a VIP are counted.
+    /// Exits of the program that lowers the maximum segment size in a backend's SYN-ACKs. Only SYN-ACKs from a VIP are counted.
     pub enum MssExit {
         /// A SYN-ACK from a VIP whose maximum segment size was lowered to what fits the tunnel.
         MssLowered = "mss_lowered", Pass;

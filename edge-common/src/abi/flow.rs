@@ -1,4 +1,4 @@
-//! Flows: their ends, and the records of fragmented packets.
+//! Flows: their keys, and the records of fragmented packets.
 
 use core::net::IpAddr;
 
@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::BackendNumber;
 
-/// A flow of IPv4 from a client to a VIP. Words of the frame, in the order of its bytes. Aligned so that two of them can be
+/// An IPv4 flow from a client to a VIP. Words as read from the frame, in its byte order. Aligned so that two of them can be
 /// written to the stack at once.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
@@ -20,7 +20,7 @@ pub struct FlowKeyV4 {
     pub protocol: u32,
 }
 
-/// A flow of IPv6 from a client to a VIP. Words of the frame, in the order of its bytes.
+/// An IPv6 flow from a client to a VIP. Words as read from the frame, in its byte order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct FlowKeyV6 {
@@ -33,7 +33,7 @@ pub struct FlowKeyV6 {
     pub protocol: u32,
 }
 
-/// A flow's ends, for people and for user space.
+/// The two ends of a flow, for output and for user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowEnds {
     pub client: IpAddr,
@@ -44,27 +44,28 @@ pub struct FlowEnds {
     pub protocol: u8,
 }
 
-/// Where the later fragments of a packet go: to where the first one went.
+/// Where the first fragment of a packet went, so that its later fragments follow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FragmentRecord {
-    /// When the first fragment came: nanoseconds of `CLOCK_MONOTONIC`.
+    /// Arrival of the first fragment: nanoseconds of `CLOCK_MONOTONIC`.
     pub seen_ns: u64,
     pub backend: BackendNumber,
-    /// The VIP's port, network order: with it the service is looked up anew. Of a packet that is translated the first byte says
-    /// whether it becomes one of the other IP version.
+    /// The VIP's port, network order, with which later fragments look their service up. In a packet that is translated, the
+    /// first byte is 1 if the packet becomes one of the other IP version.
     pub port: [u8; 2],
     /// IP protocol number.
     pub protocol: u8,
-    /// Of a packet that is translated the number of its flow's entry, and one more, in three bytes; else zero. The highest bit says
-    /// that it goes to the client.
+    /// For a packet that is translated, the number of its flow's entry plus one, in three bytes, lowest first; else zero.
+    /// The highest bit is set if the packet goes to the client.
     pub translated: [u8; 3],
 }
 
 impl FragmentRecord {
     const BACK: u32 = 1 << 23;
 
-    /// The same of a packet that is translated by this entry. The last two of 2^23 entries are remembered as none.
+    /// The same record for a packet that is translated by `entry`. The last two of 2^23 entries can't be recorded, and
+    /// count as none.
     #[must_use]
     pub const fn of_entry(self, entry: u32, back: bool, crosses: bool) -> Self {
         let number = if entry < Self::BACK - 2 { entry.wrapping_add(1) | if back { Self::BACK } else { 0 } } else { 0 };
@@ -72,8 +73,8 @@ impl FragmentRecord {
         Self { translated: [a, b, c], port: [crosses as u8, 0], ..self }
     }
 
-    /// The entry, whether the packet goes to the client, and whether it becomes one of the other IP version; `None` of a packet that
-    /// is not translated.
+    /// The entry, whether the packet goes to the client, and whether it becomes one of the other IP version; `None` for a
+    /// packet that is not translated.
     #[inline(always)]
     pub const fn entry(&self) -> Option<(u32, bool, bool)> {
         let [a, b, c] = self.translated;

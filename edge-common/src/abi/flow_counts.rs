@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// What the packet path did with a service's flow records, per CPU, since the service got its number; it only grows. A
-/// service with none of it in a span of time was stateless in it.
+/// Counters of what the packet path did with a service's flow records, per CPU, since the service got its number. They only
+/// grow. A service whose counters did not change in a span of time was stateless in it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FlowCounts(pub [u64; FlowCount::COUNT]);
@@ -24,20 +24,20 @@ pub enum FlowCount {
     KeptAtOwner,
     /// Established flows that were not recorded, for the same reasons.
     InsertFailed,
-    /// New flows that could not be recorded and whose slot's owner was dead, or took no new flows and the table was full: the flow's
-    /// backend became the owner.
+    /// New flows that could not be recorded, and whose backend became the slot's owner: the old owner was dead, or it took
+    /// no new flows and the table was full.
     OwnerTakenOver,
     /// Records that named a dead backend, and were removed.
     StaleRemoved,
     /// Packets that went to the server that their connection ID names.
     ByConnectionId,
-    /// Packets whose connection ID named no server that lives: they went by their addresses.
+    /// Packets whose connection ID named no living server, so that their addresses decided.
     UnknownConnectionId,
 }
 
 impl FlowCount {
     pub const COUNT: usize = 10;
-    /// In the order of their places.
+    /// All counters, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Lookups,
         Self::Hits,

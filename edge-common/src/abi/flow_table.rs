@@ -1,17 +1,17 @@
-//! The flow table's memory, as user space makes it; what stands in it is [`flow_table`](crate::flow_table)'s.
+//! Memory layout of the flow table, for user space; [`flow_table`](crate::flow_table) defines the content.
 
 use bytemuck::{Pod, Zeroable};
 
-/// States that limits are kept for.
+/// Number of states that have limits of their own.
 pub const FLOW_STATES: usize = 64;
 
-/// How long an entry may be silent, in units.
+/// Limits on the time that an entry may be silent, in [units](crate::flow_table::units).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Limits {
-    /// For longer, and anybody may take it.
+    /// An entry that is silent for longer may be taken by any flow.
     pub timeout: i32,
-    /// For less, and it is not taken even when nothing else can be.
+    /// An entry that is silent for less is not taken, even when nothing else can be.
     pub kept: i32,
 }
 
@@ -20,12 +20,12 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Timeouts(pub [Limits; FLOW_STATES]);
 
-/// What packets need to know of the flow table.
+/// Parameters of the flow table that the packet path reads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FlowHead {
     pub timeouts: Timeouts,
-    /// Entries, less one; a power of two less one.
+    /// Number of entries less one; a power of two less one.
     pub mask: u32,
     /// Zero.
     pub reserved: u32,

@@ -1,17 +1,17 @@
-//! What is published, and what one published configuration fixes for every packet.
+//! Published generations: what one published configuration fixes for every packet.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{HashKey, Station};
 
-/// Interfaces times MAC addresses at which frames are taken.
+/// Maximum number of stations: pairs of an interface and a MAC address at which frames are accepted.
 pub const MAX_STATIONS: usize = 16;
 
-/// The two banks, and which of them is published. One value, so that a packet finds it by one lookup.
+/// Both generations, and which of them is active. One value, so that a packet finds it by one lookup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Published {
-    /// The bank that packets use, 0 or 1: the one store that publishes a configuration.
+    /// The active bank, 0 or 1. One store to this field publishes a configuration.
     pub active: u32,
     /// Counts publications and failovers, so that a writer that slept can see that its plan is stale. Packets don't read it.
     pub edition: u32,
@@ -22,46 +22,48 @@ pub struct Published {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Generation {
-    /// Counts published configurations; 0: none was published yet, and nothing is ours.
+    /// Count of published configurations; 0 before the first one, while no packet is for a service.
     pub number: u64,
     /// Key of the flow hash and of the service index; equal on every edge with the same configuration.
     pub hash_key: HashKey,
-    /// Positions per bank of `SERVICE_INDEX_V4` in use, less one; a power of two less one.
+    /// Number of positions per bank of `SERVICE_INDEX_V4` in use, less one; a power of two less one.
     pub index_mask_v4: u32,
     /// The same for `SERVICE_INDEX_V6`.
     pub index_mask_v6: u32,
-    /// 1: some service takes every port of a VIP, so that a packet to a VIP may be for it where no entry has its port; else 0.
+    /// 1 if some service takes every port of a VIP, so that a packet to a VIP may be for that service though no entry has
+    /// its port; else 0.
     pub any_port: u16,
-    /// 1: some service translates addresses, so that a packet to a source of translated packets may be an answer; else 0.
+    /// 1 if some service translates addresses, so that a packet to a source of translated packets may be an answer; else 0.
     pub translates: u16,
-    /// Outer source address of IPv4 tunnels, network order; all zero: none.
+    /// Outer source address of IPv4 tunnels, network order; all zero if there is none.
     pub tunnel_source_v4: [u8; 4],
-    /// Outer source address of IPv6 tunnels, network order; all zero: none.
+    /// Outer source address of IPv6 tunnels, network order; all zero if there is none.
     pub tunnel_source_v6: [u8; 16],
-    /// Where frames are taken: at these MAC addresses of these interfaces, and at no other. What is not used is zero. The
-    /// first of an interface is its own address, which answers come from. The controller changes them as the interfaces change,
-    /// whatever bank is active.
+    /// The MAC addresses, with their interfaces, at which frames are accepted; all others are not. Unused stations are
+    /// zero. The first station of an interface is its own address, from which answers are sent. The controller changes
+    /// stations as the interfaces change, whichever bank is active.
     pub stations: [Station; MAX_STATIONS],
-    /// How many flows may be recorded in a second when they start, and as many again of those that run.
+    /// Rate limit on recording new flows, per second; recording established flows has another limit of the same size.
     pub records_per_second: u32,
-    /// How many answers of each kind may be sent in a second.
+    /// Rate limits on the answers of each kind, per second.
     pub answers_per_second: AnswerLimits,
-    /// How many first fragments of packets may be remembered in a second.
+    /// Rate limit on recording the first fragments of packets, per second.
     pub first_fragments_per_second: u32,
-    /// What becomes of a packet that is for no service, but for a VIP that is no address of the host: a [`VipOther`].
+    /// Action for a packet to a VIP that is no address of the host, and to no service: a [`VipOther`].
     pub vip_other: u32,
-    /// A bit for each VIP ([`Lookup::vip_bit`](crate::lookup::Lookup::vip_bit)): few packets that are not ours are looked up a
-    /// second time, to see whether they are for a VIP.
+    /// The bits of all VIPs ([`Lookup::vip_bit`](crate::lookup::Lookup::vip_bit)): they spare most packets of no service a
+    /// second lookup, for the VIP itself.
     pub vip_bits: u64,
-    /// In `ipip` the part of `tunnel_range_v4` that each flow chooses, as it stands in a frame; 0: none, all packets come from it.
+    /// In `ipip`, the bits of the source address that each flow chooses within `tunnel_range_v4`, as they stand in a frame;
+    /// 0 if there is no range, and all packets have the same source.
     pub tunnel_hosts_v4: u32,
-    /// The same of the last four bytes of `tunnel_range_v6`.
+    /// As `tunnel_hosts_v4`, for the last four bytes of `tunnel_range_v6`.
     pub tunnel_hosts_v6: u32,
-    /// Where packets in `ipip` come from over IPv4, network order: a prefix, or the tunnel source; all zero: none.
+    /// Outer source of packets in `ipip` over IPv4, network order: a prefix, or the tunnel source; all zero if there is none.
     pub tunnel_range_v4: [u8; 4],
-    /// UDP port that packets in `gue` are sent to, network order.
+    /// Destination port (UDP) of packets in `gue`, network order.
     pub gue_port: [u8; 2],
-    /// 0: packets in `gue` have a header of their own behind that of UDP; 1: they follow it directly.
+    /// 0 if packets in `gue` have a header of their own after the UDP header; 1 if they follow the UDP header directly.
     pub gue_variant: u16,
     /// As `tunnel_range_v4`, over IPv6.
     pub tunnel_range_v6: [u8; 16],
@@ -69,19 +71,19 @@ pub struct Generation {
     pub reserved: [[u8; 32]; 7],
 }
 
-// A power of two, which saves a packet a multiplication.
+// A power of two, which saves the packet path a multiplication.
 const _: () = assert!(size_of::<Generation>() == 512);
 
-/// What becomes of packets to a VIP that is no address of the host, and to no service on it.
+/// Action for packets to a VIP that is no address of the host, and to no service on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum VipOther {
-    /// They are answered as by a host that has no such service.
+    /// Answers like a host without such a service.
     #[default]
     Reject,
-    /// They are dropped.
+    /// Drops the packet.
     Drop,
-    /// The host receives them, as if the VIP were its address.
+    /// Passes the packet to the host, as if the VIP were its address.
     Host,
 }
 
@@ -96,7 +98,7 @@ impl VipOther {
     }
 }
 
-/// A limit for each kind of packet that the edge makes itself.
+/// Rate limits per second for each kind of packet that the edge itself makes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct AnswerLimits {

@@ -1,8 +1,8 @@
-//! MAC addresses, and the ones at which an interface takes frames.
+//! MAC addresses, and stations: the addresses at which an interface accepts frames.
 
 use bytemuck::{Pod, Zeroable};
 
-/// A MAC address in the first six bytes of one word; the last two are zero. As six bytes it would be copied byte by byte.
+/// A MAC address in the first six bytes of one word; the last two are zero. An array of six bytes would be copied byte by byte.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Mac(pub u64);
@@ -13,7 +13,7 @@ impl Mac {
         Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
     }
 
-    /// Whether it is an address at all: the one that is all zero is nobody's.
+    /// Whether the address is known: all zero is no device's address, and stands for an unknown one.
     #[inline(always)]
     pub const fn is_known(self) -> bool {
         self.0 != 0
@@ -25,22 +25,25 @@ impl Mac {
     }
 }
 
-/// An interface and a MAC address at which it takes frames. An interface that takes frames at several addresses has several.
+/// An interface and a MAC address at which it accepts frames. An interface that accepts frames at several addresses has
+/// several stations.
 ///
-/// One word, so that a packet compares it at once, and that the controller changes it with one store.
+/// One word, so that the packet path compares it in one step, and the controller changes it with one store.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
 pub struct Station(pub u64);
 
 impl Station {
-    /// Of one interface no two addresses make the same word. The upper half of a large index meets the address, whose frames
-    /// another interface would take only if they were forged for it.
+    /// Combines the two in one word. Two addresses of the same interface never give the same word. The upper half of an
+    /// interface index of 2^16 or more overlaps the address, so another interface could accept a frame for it, but only a
+    /// forged one.
     #[inline(always)]
     pub const fn new(interface: u32, Mac(address): Mac) -> Self {
         Self(address << 16 ^ interface as u64)
     }
 
-    /// The MAC address, if it is one of this interface. Indices with the same lower half are told apart by nothing, as above.
+    /// The MAC address, if the station is one of `interface`. Interface indexes with the same lower half are not
+    /// distinguished, as in [`Self::new`].
     #[inline(always)]
     pub const fn address_on(self, interface: u32) -> Option<Mac> {
         let address = self.0 ^ interface as u64;

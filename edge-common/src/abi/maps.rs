@@ -1,5 +1,5 @@
-//! The maps of the load balancer, each declared once: its name, its place in `edge-ebpf`, how user space makes it, and the table
-//! in the documentation follow from this list.
+//! The maps of the load balancer, each declared once: its name, its declaration in `edge-ebpf`, how user space makes it,
+//! and its row in the documentation follow from this list.
 
 use core::mem::size_of;
 
@@ -9,10 +9,10 @@ use super::{
     SnapshotPage, Traffic,
 };
 
-/// Hands the list of maps to the macro `$then`.
+/// Passes the list of maps to the macro `$then`.
 ///
-/// Each line has a name; `packet` if the packet path uses the map, `control` if only user space does; kind, key and value; the
-/// number of entries; and in words the key, the writer, the reader, and how long an entry lives.
+/// Each entry of the list has a name; `packet` if the packet path uses the map, `control` if only user space does; kind,
+/// key and value; the number of entries; and as text the key, the writer, the reader, and how long an entry lives.
 #[macro_export]
 macro_rules! maps {
     ($then:ident) => {
@@ -73,14 +73,14 @@ macro_rules! maps {
     };
 }
 
-/// What the kernel does with a map's entries.
+/// Kind of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapKind {
     /// An array, mapped into the controller's memory.
     Shared,
     /// An array with one value for each CPU.
     PerCpu,
-    /// A hash table in which the least recently used entry makes room.
+    /// A hash table that evicts the least recently used entry when full.
     Lru,
 }
 
@@ -91,15 +91,15 @@ pub enum Entries {
     /// One for each [`Exit`].
     Exits,
     Each(Dimension),
-    /// One for eight entries of a flow table, at least two: half of their slots are used at most.
+    /// A bucket for each eight entries of a flow table, at least two, so that at most half of the slots are in use.
     Buckets(Dimension),
-    /// One for each way back to clients.
+    /// One for each return route to clients.
     Hops,
-    /// Two for each, one for each bank.
+    /// Two for each, one in each bank.
     Banked(Dimension),
 }
 
-/// What the configuration sizes maps by.
+/// A quantity of the configuration that determines the size of maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dimension {
     IndexV4,
@@ -117,7 +117,7 @@ pub enum Dimension {
 }
 
 impl Entries {
-    /// In a map where `each` gives the size of a dimension.
+    /// Number of entries in a map where `each` gives the size of a dimension.
     pub fn count(self, each: impl FnOnce(Dimension) -> u32) -> u32 {
         match self {
             Self::One => 1,
@@ -129,7 +129,7 @@ impl Entries {
         }
     }
 
-    /// In the object, which user space loads with other sizes.
+    /// Number of entries in the object file, which user space replaces by others when it loads the object.
     pub const fn smallest(self) -> u32 {
         match self {
             Self::One | Self::Each(_) => 1,
@@ -140,12 +140,12 @@ impl Entries {
     }
 }
 
-/// A map, as it is made.
+/// Parameters with which a map is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSpec {
     pub name: &'static str,
     pub kind: MapKind,
-    /// Bytes of a key: the four of an index, but in a hash table.
+    /// Bytes of a key: the four of an index, except in a hash table.
     pub key: u32,
     /// Bytes of a value.
     pub value: u32,

@@ -1,15 +1,15 @@
-//! The binary interface between the packet path and user space: every type that lies in a BPF map.
+//! The binary interface between the packet path and user space: every type that is stored in a BPF map.
 //!
 //! Each type is declared once, `#[repr(C)]`, without implicit padding (bytemuck's `Pod` refuses it), and its size is
 //! asserted here. Addresses and ports keep network order as byte arrays; everything else is in host order.
 //!
-//! The table of all maps, with who writes and who reads each, is that of [`map`].
+//! [`map`] has the table of all maps, with the writer and the reader of each.
 //!
-//! In a fragment's key the identification stands where a flow's has the ports.
+//! The key of a fragmented packet is that of a flow, with the packet's identification in place of the ports.
 //!
-//! Banks (double buffering): what belongs to a generation is kept twice. The controller writes the bank that is not active, whole, and
-//! publishes it with one store to `PUBLISHED`. The two lie interleaved ([`banked`]), so that the packet path needs to know
-//! no map's size.
+//! Banks (double buffering): everything that belongs to a generation is kept twice. The controller writes all of the
+//! inactive bank, and publishes it with one store to `PUBLISHED`. The two banks are interleaved ([`banked`]), so that the
+//! packet path need not know the size of any map.
 
 mod maps;
 mod generation;
@@ -55,7 +55,7 @@ pub use stats::Traffic;
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
 pub const ABI_VERSION: u32 = 13;
 
-/// Index into a map that is kept in two banks.
+/// Index of a position in a map with two banks.
 #[inline(always)]
 pub const fn banked(bank: u32, position: u32) -> u32 {
     position << 1 | (bank & 1)
@@ -65,18 +65,18 @@ pub const fn banked(bank: u32, position: u32) -> u32 {
 pub mod program {
     /// The load balancer.
     pub const EDGE: &str = "edge";
-    /// Where packets are translated that the load balancer hands over.
+    /// The translation program, which receives packets from the load balancer by a tail call.
     pub const NAT: &str = "nat";
-    /// The map in which the load balancer finds it, and its place there.
+    /// The map of programs by which the load balancer calls it; [`NAT_AT`] is its index there.
     pub const CALLS: &str = "CALLS";
     pub const NAT_AT: u32 = 0;
     /// The decapsulation program of a tunnel backend.
     pub const DECAP: &str = "decap";
-    /// What lowers the maximum segment size of a tunnel backend's SYN-ACKs.
+    /// Lowers the maximum segment size in the SYN-ACKs of a tunnel backend: a tc program.
     pub const MSS: &str = "mss";
-    /// Sends the controller's probes by the way of clients' packets: a tc program.
+    /// Sends the controller's probes on the path of clients' packets: a tc program.
     pub const PROBE_OUT: &str = "probe_out";
-    /// Takes the answers to them: a tc program.
+    /// Receives the answers to probes: a tc program.
     pub const PROBE_IN: &str = "probe_in";
 }
 

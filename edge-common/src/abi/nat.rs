@@ -1,25 +1,25 @@
-//! Address translation: what packets need to know of the table of translated flows, and the ways back to clients.
+//! Address translation: parameters of the table of translated flows, and the return routes to clients.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{Family, FlowHead, HashKey};
 
-/// Addresses at most that translated packets have as their source, of both IP versions together.
+/// Maximum number of source addresses of translated packets, both IP versions together.
 pub const NAT_SOURCES: usize = 16;
 
 const _: () = assert!(NAT_SOURCES.is_power_of_two());
 
-/// Ways back to clients that packets remember; the first one stands for none.
+/// Number of return routes to clients; the first one stands for none.
 pub const NAT_HOPS: u32 = 256;
 
-/// An address that translated packets have as their source. Its number is its place in [`NatHead::sources`], by which entries
-/// name it, so that it keeps the place for as long as one does.
+/// A source address of translated packets. Its number is its index in [`NatHead::sources`], and entries refer to it by this
+/// number, so it keeps the index as long as an entry does.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NatSource {
     /// Network order; IPv4 in the first four bytes, the rest zero.
     pub address: [u8; 16],
-    /// A [`Family`]; 0: no address.
+    /// A [`Family`]; 0 if there is no address.
     pub family: u32,
     /// Zero.
     pub reserved: u32,
@@ -29,24 +29,24 @@ pub struct NatSource {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NatChoice {
-    /// Their numbers, of which the first `count` count.
+    /// Numbers of the sources; only the first `count` are used.
     pub numbers: [u8; NAT_SOURCES],
     pub count: u32,
 }
 
-/// What packets need to know of the table of translated flows. It is made with the table: what an entry's place says follows
-/// from it.
+/// Parameters of the table of translated flows that the packet path reads. They are made with the table: the meaning of an
+/// entry's place follows from them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct NatHead {
     pub flows: FlowHead,
-    /// Of its own, so that a configuration with another key moves no translated flow.
+    /// The table's own key, so that a configuration with another key moves no translated flow.
     pub hash_key: HashKey,
     /// The first port of a translated source, host order.
     pub first_port: u32,
-    /// How many ports from there on are used; 0: nothing is translated.
+    /// Number of ports from `first_port` on; 0 if nothing is translated.
     pub ports: u32,
-    /// How many entries each port has.
+    /// Number of entries for each port.
     pub lanes: u32,
     /// Zero.
     pub reserved: u32,
@@ -63,7 +63,7 @@ impl NatHead {
     }
 }
 
-/// A way back to clients: four words, as [`nat::Hop`](crate::nat::Hop) has them.
+/// A return route to clients: the four words of a [`nat::Hop`](crate::nat::Hop).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NatHop(pub [u64; 4]);

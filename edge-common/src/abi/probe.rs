@@ -1,15 +1,15 @@
-//! Probes that go the way of clients' packets: which ones they are, and where each goes.
+//! Probes on the path of clients' packets: their flows, and where their packets go.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::BackendNumber;
 
-/// What is to be done with the packets of a probe. Its key in `PROBES_V4` or `PROBES_V6` is its flow, in which the edge is the
-/// client.
+/// Destination of a probe's packets and of the answers. Its key in `PROBES_V4` or `PROBES_V6` is the probe's flow, with the
+/// edge as the client.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProbeRoute {
-    /// Interface index, in the host's network, of the device through which the prober's own network is entered.
+    /// Interface index, in the host's network namespace, of the device that leads into the prober's own namespace.
     pub door: u32,
     pub backend: BackendNumber,
     /// A [`Mode`](super::Mode).

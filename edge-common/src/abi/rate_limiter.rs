@@ -1,18 +1,17 @@
-//! Rate limits: what all CPUs together may do only so many times a second.
+//! Rate limits per second, for all CPUs together.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Limits how often each [`RateLimited`] action is done in a second: its second, nanoseconds of `CLOCK_MONOTONIC` over 2^30, in the
-/// high half of a word, and how often in the low one. Each action has a second of its own, and a word, which CPUs change by
-/// compare-exchange.
+/// Rate limiter with one word for each [`RateLimited`] action: the second (nanoseconds of `CLOCK_MONOTONIC` over 2^30) in
+/// the high half, and the number of actions in that second in the low half. CPUs change a word by compare-exchange.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct RateLimiter(pub [u64; RateLimited::COUNT]);
 
-/// An action that is limited to so many times a second, so that a flood does not make as many of them.
+/// An action that is limited to so many times a second, so that a flood can't cause any number of them.
 ///
-/// Each has a limit of its own: what a flood makes of one kind must not use up another, least of all "too big", without
-/// which path MTU discovery ends.
+/// Each action has a limit of its own: a flood that uses one up must not suppress another, least of all "too big", without
+/// which path MTU discovery fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum RateLimited {
@@ -39,7 +38,7 @@ impl RateLimited {
 }
 
 impl RateLimiter {
-    /// The word of an action after one more at this time; `None` if none of this second's `limit` is left.
+    /// The word after one more action at this time; `None` if this second's `limit` is used up.
     #[inline(always)]
     pub const fn after_one_more(word: u64, now_ns: u64, limit: u32) -> Option<u64> {
         let second = (now_ns >> 30) as u32;

@@ -1,10 +1,10 @@
-//! Services: where and how their packets go.
+//! Services: their pools and slots, and how packets reach the backends.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{BackendNumber, Cell};
 
-/// Pools that one service can list.
+/// Maximum number of pools of a service.
 pub const MAX_POOLS: usize = 8;
 
 /// How a packet reaches its backend.
@@ -15,11 +15,11 @@ pub enum Mode {
     Dsr = 1,
     /// Encapsulates in IPv4 or IPv6 (protocol 4 or 41); the backend is anywhere.
     Ipip = 2,
-    /// Translates addresses and ports, both ways; the backend is anywhere, and need not know.
+    /// Translates addresses and ports, both ways; the backend is anywhere, and needs no set-up.
     Nat = 3,
     /// Encapsulates in UDP over IPv4 or IPv6, with a source port for each flow; the backend is anywhere.
     Gue = 4,
-    /// As [`Ipip`](Self::Ipip), from the addresses of a range, each flow from one of them.
+    /// As [`Ipip`](Self::Ipip), with a range of source addresses, one for each flow.
     IpipRange = 5,
 }
 
@@ -36,7 +36,7 @@ impl Mode {
         }
     }
 
-    /// As in the configuration, which says elsewhere whether `ipip` has a range.
+    /// Name in the configuration, where the range of `ipip` is a setting of its own.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dsr => "dsr",
@@ -47,7 +47,7 @@ impl Mode {
     }
 }
 
-/// What becomes of a packet when no backend takes it.
+/// Action for a packet that no backend takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WhenExhausted {
@@ -61,7 +61,7 @@ pub enum WhenExhausted {
 }
 
 impl WhenExhausted {
-    /// The policy that `raw` stands for. Doubt keeps traffic flowing: an unknown value is `Open`.
+    /// The policy with this number. An unknown number is `Open`, which keeps traffic flowing.
     #[inline(always)]
     pub const fn from_raw(raw: u8) -> Self {
         match raw {
@@ -80,40 +80,40 @@ pub struct Service {
     pub failover: u32,
     /// First cell of this service in `SLOTS`.
     pub slots: u32,
-    /// Numbers of its pools in order of priority; only the first `pool_count` count.
+    /// Numbers of its pools in order of priority; only the first `pool_count` are used.
     pub pools: [u16; MAX_POOLS],
-    /// How many pools it has, 1 to [`MAX_POOLS`].
+    /// Number of its pools, 1 to [`MAX_POOLS`].
     pub pool_count: u8,
     /// A [`WhenExhausted`].
     pub when_exhausted: u8,
-    /// Where in the connection IDs of QUIC that its servers make the server's number stands: the bit that it begins with.
+    /// First bit of the server's number in the QUIC connection IDs that the service's servers make.
     pub cid_offset: u8,
-    /// Its bits, at most 32; 0: connection IDs say nothing.
+    /// Bits of the server's number, at most 32; 0 if connection IDs are not used.
     pub cid_length: u8,
-    /// Whether the service is in transition: not 0 while packets look at any of its slots ([`Slot::look`](super::Slot::look)). The
-    /// controller sets it before these, and the packet path does where it looks at a slot by itself, since its owner is dead;
-    /// only the controller clears it, after these. Packets go by their slot alone. Writers count it up, so that the one that
-    /// clears it sees the changes of others.
+    /// Not 0 while the service is in transition: while [`Slot::look`](super::Slot::look) is set in any of its slots. The
+    /// controller sets it before it sets `look`, and the packet path sets it when it looks at a slot only because the owner
+    /// is dead; only the controller clears it, after it has cleared `look`. Packets are forwarded by their slot alone.
+    /// Writers increment it, so that the one that clears it notices the changes of others.
     pub in_transition: u32,
-    /// Its slots, less one; a power of two less one.
+    /// Number of its slots less one; a power of two less one.
     pub slot_mask: u32,
     /// First cell of its [server numbers](ServerCell) in `CANDIDATES`.
     pub servers: u32,
-    /// Their cells, less one; a power of two less one.
+    /// Number of these cells less one; a power of two less one.
     pub server_mask: u32,
-    /// When new flows were last sent elsewhere though their backends live, in [units](crate::flow_table::units); 0: never. For a
-    /// moment after that, a packet that seems to start a flow of QUIC may be its client's second one.
+    /// Time at which new flows were last sent elsewhere though their backends live, in [units](crate::flow_table::units); 0
+    /// if never. For a moment after it, a packet that seems to start a flow of QUIC may be its client's second one.
     pub redirected: u32,
-    /// In `nat` the port that backends serve it at, which have none of their own ([`Backend::port`](super::Backend::port)), network
-    /// order; 0: the one that the packet is for.
+    /// In `nat`, the port at which backends without a port of their own ([`Backend::port`](super::Backend::port)) serve it,
+    /// network order; 0 for the destination port of the packet.
     pub backend_port: [u8; 2],
-    /// Not 0: a flow in `nat` goes on to its backend when that is down, in place of being reset.
+    /// Not 0 if a flow in `nat` stays with its backend when the backend is down, instead of being reset.
     pub sticks: u8,
     /// Zero.
     pub reserved: [u8; 5],
 }
 
-/// A server's number in connection IDs, and the backend that it is, as a [`Cell`] has them. Backend 0: an empty one.
+/// A server's number in connection IDs, and its backend, in the form of a [`Cell`]. Backend 0 marks an empty cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerCell {
     pub number: u32,
@@ -133,27 +133,27 @@ impl From<ServerCell> for Cell {
     }
 }
 
-/// How the flows of a service are told from each other in time, and so which of them can be recorded.
+/// How the start of a service's flows is recognized, and thus which of them can be recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tracking {
-    /// Not at all: nothing is recorded, and each packet goes where a flow that starts now would go.
+    /// It is not: nothing is recorded, and each packet goes where a new flow would go.
     #[default]
     Stateless = 1,
     /// TCP: a SYN without ACK starts a flow.
     Tcp = 2,
     /// QUIC: an Initial packet starts a flow.
     Quic = 3,
-    /// No packet shows that it starts a flow: flows that were not seen within the learning time are new.
+    /// No packet shows that it starts a flow: a flow is new if it was not seen within the learning time.
     Learn = 4,
 }
 
-/// Which pools of a service an operator has taken out of it: all that stand before `first`.
+/// An operator's failover of a service: the pools before `first` are taken out of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failover {
     /// Position (not number) of the first pool that takes new flows; 0: no failover.
     pub first: u8,
-    /// Whether the pools before `first` lose their established flows, too.
+    /// Whether the pools before `first` lose their established flows as well.
     pub evacuate: bool,
 }
 

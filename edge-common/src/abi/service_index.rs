@@ -45,13 +45,13 @@ impl ServiceKeyV4 {
         Self { vip, port, protocol, used: 1 }
     }
 
-    /// Whether `self` and `other` are the same; in few comparisons, not one for each byte.
+    /// Whether the keys are equal, in few comparisons instead of one for each byte.
     #[inline(always)]
     pub const fn is(&self, other: &Self) -> bool {
         u32::from_ne_bytes(self.vip) == u32::from_ne_bytes(other.vip) && self.rest() == other.rest()
     }
 
-    /// All but the address, which is hashed with it.
+    /// The key without its address, which is hashed together with it.
     #[inline(always)]
     pub(crate) const fn rest(self) -> u32 {
         rest(self.port, self.protocol, self.used)
@@ -64,53 +64,54 @@ impl ServiceKeyV6 {
         Self { vip, port, protocol, used: 1, reserved: [0; 4] }
     }
 
-    /// Whether `self` and `other` are the same; in few comparisons, not one for each byte.
+    /// Whether the keys are equal, in few comparisons instead of one for each byte.
     #[inline(always)]
     pub const fn is(&self, other: &Self) -> bool {
         let ([high, low], [other_high, other_low]) = (halves(self.vip), halves(other.vip));
         low == other_low && high == other_high && self.rest() == other.rest()
     }
 
-    /// All but the address, which is hashed with it.
+    /// The key without its address, which is hashed together with it.
     #[inline(always)]
     pub(crate) const fn rest(&self) -> u32 {
         rest(self.port, self.protocol, self.used)
     }
 }
 
-/// The two halves of an address, lowest byte first.
+/// The two halves of an address, as little-endian words.
 #[inline(always)]
 pub(crate) const fn halves(address: [u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
     [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
 }
 
-/// Port, protocol and the mark of a used entry as the word that they are in a key. Put together by shifts: from four bytes it
-/// would be, byte by byte.
+/// Port, protocol and `used` as the word that they form in a key. By shifts, since an array of four bytes would be put
+/// together byte by byte.
 #[inline(always)]
 const fn rest(port: [u8; 2], protocol: u8, used: u8) -> u32 {
     u16::from_le_bytes(port) as u32 | (protocol as u32) << 16 | (used as u32) << 24
 }
 
-/// What a packet has to know of its destination before it has read anything else: the service, how its flows are hashed and
-/// tracked, in which mode its packets go to backends, and where its slots stand.
+/// The service index's answer about a destination: the service, how its flows are hashed and tracked, its forwarding mode,
+/// and the position of its slots. A packet needs all of this before it reads anything else.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Target {
-    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 2 of a [`Tracking`];
-    /// 2 of a [`Mode`]; 4 of 20 less the binary logarithm of the service's slots. One word, which a subprogram takes in a register.
+    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 2 of a
+    /// [`Tracking`]; 2 of a [`Mode`]; 4 of 20 less the binary logarithm of the service's slots. One word, which a
+    /// subprogram takes in a register.
     flows: u32,
-    /// First cell of the service in `SLOTS`, as its [`Service`](super::Service) has it: a packet finds its owner without waiting
-    /// for that. The lowest bit is the position's own ([`Target::is_left`]): a shift alone takes it away. The highest two say
-    /// [`Mode::Nat`] and [`Target::is_by_connection`]: with one of them the cell is none that `SLOTS` has, so that a packet that looks
-    /// for its slot's owner need not ask first.
+    /// First cell of the service in `SLOTS`, as in its [`Service`](super::Service), so that a packet finds its slot's owner
+    /// without waiting for the service. The lowest bit belongs to the position in the index ([`Target::is_left`]): a shift
+    /// alone removes it. The highest two bits mark [`Mode::Nat`] and [`Target::is_by_connection`]: with either of them the
+    /// cell is outside `SLOTS`, so that the lookup of a slot's owner fails and no packet has to check them first.
     slots: u32,
 }
 
 impl Target {
-    /// A VIP itself: whether it is an address of the host. It has no slots.
+    /// Bit of a VIP's own entry, which has no slots: the VIP is an address of the host.
     pub const HOST: u32 = 1 << Self::CELL_SHIFT;
-    /// Where in it that bit is, which changes while packets look.
+    /// Offset of the word with the bit [`Self::HOST`], which changes while packets read it.
     pub const HOST_AT: usize = offset_of!(Self, slots);
 
     const LEFT: u32 = 1;
@@ -121,7 +122,7 @@ impl Target {
     const TRACKING_SHIFT: u32 = 24;
     const MODE_SHIFT: u32 = 26;
     const SLOTS_SHIFT: u32 = 28;
-    /// Two bits of a mode; none is [`Mode::Dsr`], or [`Mode::Nat`].
+    /// The two bits of the mode; neither is set for [`Mode::Dsr`] and [`Mode::Nat`].
     const IPIP: u32 = 1 << Self::MODE_SHIFT;
     const GUE: u32 = 2 << Self::MODE_SHIFT;
     const RANGE: u32 = 3 << Self::MODE_SHIFT;
@@ -129,15 +130,16 @@ impl Target {
     /// The most slots that a service can have, as a power of two.
     const MOST_SLOTS: u32 = 20;
 
-    /// `count` of slots is a power of two from 32 to 1,048,576, and their first cell below 2^29.
+    /// The target of a service. `count`, the number of slots, is a power of two from 32 to 1,048,576; `first`, their first
+    /// cell, is below 2^29.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
-        // What has no slots has fewer.
+        // A VIP's own entry has fewer than 32 slots.
         let fewer = Self::MOST_SLOTS.saturating_sub(count.ilog2());
         let fewer = if fewer > 15 { 15 } else { fewer };
         Self { flows: fewer << Self::SLOTS_SHIFT | service as u32, slots: first << Self::CELL_SHIFT }
     }
 
-    /// The same with flows that are tracked in this way, and hashed by addresses and ports or by a prefix of the client's
+    /// Sets how flows are tracked, and whether they are hashed by addresses and ports or by a prefix of the client's
     /// address alone.
     #[must_use]
     pub const fn with_flows(self, tracking: Tracking, affinity_prefix: Option<u8>) -> Self {
@@ -149,7 +151,7 @@ impl Target {
         Self { flows: rest | Self::raw(tracking) << Self::TRACKING_SHIFT | prefix << Self::PREFIX_SHIFT, ..self }
     }
 
-    /// The same with packets that go to backends in this mode.
+    /// Sets the forwarding mode.
     #[must_use]
     pub const fn with_mode(self, mode: Mode) -> Self {
         let rest = self.flows & !Self::MODES;
@@ -163,8 +165,9 @@ impl Target {
         Self { flows: rest | bit, slots: self.slots & !Self::TRANSLATED | translated }
     }
 
-    /// The same with packets that go where their connection IDs say ([`Service::cid_length`](super::Service::cid_length)). Its
-    /// slots stand where no map has any: so a packet finds no stable owner, and no other one pays for being asked.
+    /// Marks a service whose packets go where their connection IDs say
+    /// ([`Service::cid_length`](super::Service::cid_length)). The position of its slots is outside `SLOTS`: a packet finds
+    /// no stable owner there, and other services do without a check.
     #[must_use]
     pub const fn by_connection(self) -> Self {
         Self { slots: self.slots | Self::BY_CONNECTION, ..self }
@@ -175,20 +178,20 @@ impl Target {
         self.slots & Self::BY_CONNECTION != 0
     }
 
-    /// The same with packets that go by their addresses.
+    /// The same service, with packets that are forwarded by their addresses.
     #[inline(always)]
     #[must_use]
     pub const fn by_address(self) -> Self {
         Self { slots: self.slots & !Self::BY_CONNECTION, ..self }
     }
 
-    /// How packets go to backends.
+    /// The forwarding mode.
     #[inline(always)]
     pub const fn mode(self) -> Mode {
         if self.is_translated() { Mode::Nat } else { self.untranslated_mode() }
     }
 
-    /// The same, if it is not [`Mode::Nat`].
+    /// The forwarding mode of a service that is not in [`Mode::Nat`].
     #[inline(always)]
     pub const fn untranslated_mode(self) -> Mode {
         match self.flows & Self::MODES {
@@ -199,13 +202,13 @@ impl Target {
         }
     }
 
-    /// Whether its packets go to backends in [`Mode::Nat`], which the flow's entry decides about and not its slot.
+    /// Whether the mode is [`Mode::Nat`], in which the flow's entry decides and not its slot.
     #[inline(always)]
     pub const fn is_translated(self) -> bool {
         self.slots & Self::TRANSLATED != 0
     }
 
-    /// The same service, of whose flows the slot's pick decides alone.
+    /// The same service without tracking: the slot's pick alone decides about each packet.
     #[inline(always)]
     #[must_use]
     pub const fn stateless(self) -> Self {
@@ -215,7 +218,7 @@ impl Target {
         }
     }
 
-    /// Two bits.
+    /// A [`Tracking`] in two bits.
     #[inline(always)]
     const fn raw(tracking: Tracking) -> u32 {
         (tracking as u32).wrapping_sub(Tracking::Stateless as u32)
@@ -226,7 +229,7 @@ impl Target {
         self.flows & 0xffff
     }
 
-    /// 0: flows are hashed by addresses and ports; otherwise only by as many leading bits of the client's address.
+    /// Number of leading bits of the client's address by which flows are hashed; 0 if they are hashed by addresses and ports.
     #[inline(always)]
     pub const fn affinity_prefix(self) -> u8 {
         (self.flows >> Self::PREFIX_SHIFT) as u8
@@ -238,7 +241,7 @@ impl Target {
         self.flows & 0xff << Self::PREFIX_SHIFT == 0
     }
 
-    /// Whether flows are tracked in this way.
+    /// Whether [`Self::tracking`] is this one.
     #[inline(always)]
     pub const fn tracks(self, tracking: Tracking) -> bool {
         self.flows >> Self::TRACKING_SHIFT & 3 == Self::raw(tracking)
@@ -255,13 +258,13 @@ impl Target {
         }
     }
 
-    /// Slots of the service, less one.
+    /// Number of the service's slots less one.
     #[inline(always)]
     pub const fn slot_mask(self) -> u32 {
         ((1 << Self::MOST_SLOTS) - 1) >> (self.flows >> Self::SLOTS_SHIFT)
     }
 
-    /// A VIP itself, which is an address of the host or not.
+    /// The target of a VIP's own entry, for a VIP that is an address of the host or not.
     pub const fn vip(is_host: bool) -> Self {
         Self::new(VIP_ENTRY, 1, 0).with_host(is_host)
     }
@@ -271,13 +274,13 @@ impl Target {
         self.service() == VIP_ENTRY as u32
     }
 
-    /// The same VIP itself, as an address of the host or not.
+    /// Sets whether the VIP of this entry is an address of the host.
     #[must_use]
     pub const fn with_host(self, is_host: bool) -> Self {
         Self { slots: self.slots & !Self::HOST | if is_host { Self::HOST } else { 0 }, ..self }
     }
 
-    /// Of a VIP itself: whether it is an address of the host.
+    /// In a VIP's own entry: whether the VIP is an address of the host.
     #[inline(always)]
     pub const fn is_host(self) -> bool {
         self.slots & Self::HOST != 0
@@ -288,13 +291,13 @@ impl Target {
         self.slots >> Self::CELL_SHIFT
     }
 
-    /// Whether some key whose first position this is stands at its second one: only then need that be looked at.
+    /// Whether some key with this first position is stored at its second one; only then a lookup must read the second one.
     #[inline(always)]
     pub const fn is_left(self) -> bool {
         self.slots & Self::LEFT != 0
     }
 
-    /// In one word.
+    /// Both fields in one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
         (self.slots as u64) << 32 | self.flows as u64
@@ -310,7 +313,8 @@ impl Target {
     }
 }
 
-/// A position of the IPv4 service index. Each key stands at one of its two positions ([`Key::positions`](crate::lookup::service_index::Key::positions)).
+/// An entry of the IPv4 service index. Each key is stored at one of its two positions
+/// ([`Key::positions`](crate::lookup::service_index::Key::positions)).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV4 {
@@ -318,7 +322,7 @@ pub struct ServiceEntryV4 {
     pub target: Target,
 }
 
-/// A position of the IPv6 service index.
+/// An entry of the IPv6 service index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV6 {

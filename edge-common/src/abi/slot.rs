@@ -1,4 +1,4 @@
-//! Slots: where a service's flows go that are not recorded, and whether a packet has to look further.
+//! Slots: the owner that serves a service's unrecorded flows, and whether a packet has to look further.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -7,23 +7,23 @@ use super::BackendNumber;
 /// Slots in one [`SlotCell`].
 pub const SLOTS_PER_CELL: u32 = 2;
 
-/// A slot of a service. A packet reads all of it at once, in one word; each part is written by a store of its own, and what the
-/// controller decides by the whole word it changes by compare-and-exchange.
+/// A slot of a service. A packet reads all of it as one word. Each part is written by a store of its own; a change that
+/// depends on the whole word is made by the controller, by compare-and-exchange.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Slot {
     /// Serves the slot's established flows; 0 stands for no backend.
     pub owner: BackendNumber,
-    /// 0 only while the owner, if it is alive, is also the slot's pick, and no flow of the slot is recorded: a packet needs to
-    /// look no further. The controller sets it before each change that could make owner and pick differ, and the packet path
+    /// 0 only while the owner, if alive, is also the slot's pick, and no flow of the slot is recorded, so that the owner
+    /// alone decides. The controller sets it before each change that could make owner and pick differ, and the packet path
     /// before it records a flow; only the controller clears it. Setting it needlessly is safe; it only costs lookups.
     pub look: u8,
-    /// Not 0: a flow of the slot should have been recorded, and was not. The packet path sets it, the controller clears it.
+    /// Not 0 if a flow of the slot should have been recorded, and was not. The packet path sets it, the controller clears it.
     pub unrecorded: u8,
 }
 
 impl Slot {
-    /// Of the owner, where nothing is under way.
+    /// A stable slot with this owner.
     pub const fn of(owner: BackendNumber) -> Self {
         Self { owner, look: 0, unrecorded: 0 }
     }
@@ -38,27 +38,27 @@ impl Slot {
     }
 }
 
-/// Two slots, the 8 bytes that an array map gives to the smallest of its values.
+/// Two slots: 8 bytes, the least that an array map allocates for a value.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SlotCell(pub [Slot; SLOTS_PER_CELL as usize]);
 
-/// Where `SLOTS` has a slot.
+/// Position of a slot in `SLOTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotAddress {
     pub cell: u32,
-    /// Counted modulo [`SLOTS_PER_CELL`].
+    /// Index in the cell, modulo [`SLOTS_PER_CELL`].
     pub lane: u32,
 }
 
 impl SlotAddress {
-    /// Place in the cell.
+    /// Index in the cell.
     #[inline(always)]
     pub const fn place(self) -> usize {
         (self.lane % SLOTS_PER_CELL) as usize
     }
 
-    /// Its number of all slots.
+    /// Number of the slot among all slots.
     #[inline(always)]
     pub const fn number(self) -> u32 {
         self.cell.wrapping_mul(SLOTS_PER_CELL).wrapping_add(self.lane % SLOTS_PER_CELL)
@@ -71,7 +71,7 @@ impl SlotAddress {
     }
 }
 
-/// Where a service's `slot` is whose first cell is `first`.
+/// Address of a service's `slot`; `first` is the service's first cell.
 #[inline(always)]
 pub const fn slot_address(first: u32, slot: u32) -> SlotAddress {
     SlotAddress { cell: first.wrapping_add(slot / SLOTS_PER_CELL), lane: slot }

@@ -1,11 +1,11 @@
-//! What the controller leaves in the maps for `edge-ctl` and for its own next start; the packet path reads none of it.
+//! Data that the controller keeps in the maps for `edge-ctl` and for its own next start; the packet path reads none of it.
 
 use bytemuck::{Pod, Zeroable};
 
 /// Bytes of a [`SnapshotPage`].
 pub const SNAPSHOT_PAGE: usize = 4096;
 
-/// Why a backend's state is what it is, and since when.
+/// The reason for a state, and when the state changed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Note {
@@ -15,7 +15,7 @@ pub struct Note {
     pub reason: [u8; 120],
 }
 
-/// One page of the snapshot: the configuration's text and the numbers that it was given, as JSON after a
+/// One page of the snapshot: JSON with the text of the configuration and the numbers assigned to its parts, after a
 /// [`SnapshotHead`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -25,7 +25,7 @@ pub struct SnapshotPage(pub [u8; SNAPSHOT_PAGE]);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SnapshotHead {
-    /// Generation that it describes; it must equal that of the bank that it lies in.
+    /// Generation that the snapshot describes; it must equal that of the snapshot's bank.
     pub generation: u64,
     /// Bytes of JSON that follow.
     pub length: u32,

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// What went to a service or a backend, per CPU, since the map was made; it only grows.
+/// Traffic to a service or a backend, per CPU, since the map was made. The counters only grow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Traffic {
@@ -10,6 +10,7 @@ pub struct Traffic {
     pub packets: u64,
     /// Bytes forwarded, of the client's IP packets: neither frame nor outer headers.
     pub bytes: u64,
-    /// Flows started: TCP SYNs without ACK. No UDP packet shows that it is the first of its flow.
+    /// Packets that start a flow: TCP SYNs without ACK, and Initials where QUIC is tracked. Other UDP packets do not show
+    /// whether they are the first of their flow.
     pub flows: u64,
 }
