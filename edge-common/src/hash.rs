@@ -1,27 +1,27 @@
 //! The keyed hash that gives a packet its place in the service index and a flow its slot.
 //!
-//! NH, the universal hash of UMAC (RFC 4418, section 5.2): sums of products of pairs of 32-bit words, each with a
-//! secret added. Over random keys two different inputs collide with probability 2^-32, whatever they are, so someone
-//! who does not know the key can't choose addresses and ports that meet in one slot. It is a few multiplications, where
-//! a general keyed hash (SipHash) costs over a hundred instructions. A shift and one more multiplication spread the
-//! result: the low bits of a product are weak, and are left out.
+//! The hash is NH, the universal hash of UMAC (RFC 4418, section 5.2): a sum of products of pairs of 32-bit words, each
+//! with a secret word added. Over random keys any two different inputs collide with probability 2^-32, so an attacker who
+//! does not know the key can't choose addresses and ports that share a slot. NH takes a few multiplications; a general
+//! keyed hash (SipHash) takes over a hundred instructions. A shift and one more multiplication then spread the result: the
+//! low bits of a product are weak, and are left out.
 //!
-//! What is hashed stands in a frame, and is taken in words of the lowest byte first, as NH takes them: no byte is moved.
+//! Inputs are read from the frame as little-endian words, which is how NH takes them, so no bytes are swapped.
 
 use crate::abi::{HashKey, halves};
 
-/// Where a flow or a destination stands: 64 bits, of which all but the lowest are well mixed.
+/// Hash of a flow or a destination: 64 bits, of which all but the lowest are well mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(pub u64);
 
 impl Hash {
-    /// The slot of a flow, for a mask of slots less one.
+    /// The slot of a flow; `mask` is the number of slots less one.
     #[inline(always)]
     pub const fn slot(self, mask: u32) -> u32 {
         (self.0 >> 32) as u32 & mask
     }
 
-    /// Twenty bits for the flow label of an outer IPv6 header (RFC 6438), from other bits than the slot's.
+    /// Twenty bits for the flow label of an outer IPv6 header (RFC 6438), from bits that [`Self::slot`] does not use.
     #[inline(always)]
     pub const fn flow_label(self) -> u32 {
         (self.0 >> 12) as u32 & 0xf_ffff
@@ -71,8 +71,8 @@ impl HashKey {
         Hash(finish(sum))
     }
 
-    /// Hash of an IPv6 destination. Destinations are the operator's, whom nobody needs to be safe from: one product of whole
-    /// halves is enough to spread them, and half of NH's instructions.
+    /// Hash of an IPv6 destination. The operator chooses destinations, so this hash need not resist an attacker: one
+    /// product of the two halves of the address spreads them well enough, with half of NH's instructions.
     #[inline(always)]
     pub const fn hash_destination_v6(&self, address: [u8; 16], rest: u32) -> Hash {
         let [.., k6, k7, k8, k9, _, _] = self.0;
@@ -82,14 +82,14 @@ impl HashKey {
         Hash(finish(high.wrapping_mul(low)))
     }
 
-    /// Hash of a client's IPv4 address alone, of which the first `prefix` bits count.
+    /// Hash of the first `prefix` bits of a client's IPv4 address, without ports.
     #[inline(always)]
     pub const fn hash_source_v4(&self, address: [u8; 4], prefix: u8) -> Hash {
         let masked = u32::from_be_bytes(address) as u64 & leading(prefix as u32 + 32);
         self.hash_v4((masked as u32).to_be_bytes(), 0)
     }
 
-    /// Hash of a client's IPv6 address alone, of which the first `prefix` bits count.
+    /// Hash of the first `prefix` bits of a client's IPv6 address, without ports.
     #[inline(always)]
     pub const fn hash_source_v6(&self, address: [u8; 16], prefix: u8) -> Hash {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
@@ -99,12 +99,12 @@ impl HashKey {
         self.hash_v6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p], 0)
     }
 
-    /// Rehashes `hash` for step `round` of a search, from words that nothing else uses.
+    /// Rehashes `hash` for step `round` of a search, with key words that no other hash uses.
     #[inline(always)]
     pub const fn again(&self, hash: Hash, round: u32) -> Hash {
         let [.., k10, k11] = self.0;
         let seed = (k10 as u64) << 32 | k11 as u64;
-        // Twice, since what comes in is a slot: a few low bits, of which one product would make a lattice.
+        // Finished twice: the input is a slot number, whose few low bits a single product would map to a lattice.
         Hash(finish(finish(hash.0 ^ seed.wrapping_mul(2 * round as u64 + 1))))
     }
 }
@@ -125,7 +125,7 @@ const fn pair(a: u32, ka: u32, b: u32, kb: u32) -> u64 {
     a.wrapping_add(ka) as u64 * b.wrapping_add(kb) as u64
 }
 
-/// The same of the two halves of a word.
+/// [`pair`] of the low and the high half of a word.
 #[inline(always)]
 const fn pair_of_halves(word: u64, ka: u32, kb: u32) -> u64 {
     pair(word as u32, ka, (word >> 32) as u32, kb)
@@ -190,7 +190,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two flows that differ anywhere differ in their hash, but for one pair in 2^32: none in a test's lifetime.
+        /// Flows that differ in any bit have different hashes, except for one pair in 2^32, which no test run will meet.
         #[test]
         fn every_word_of_a_flow_counts(key: [u32; 12], v4: ([u8; 4], u32), v6: ([u8; 16], u32), bit in 0u32..128) {
             let key = HashKey(key);

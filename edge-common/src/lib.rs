@@ -1,10 +1,10 @@
-//! What the packet path and the control plane share.
+//! Code that the packet path and the control plane share.
 //!
 //! The packet path is written once, here, over two small traits: [`wire::packet::Packet`] (a frame's bytes) and
 //! [`maps::Maps`] (the BPF maps). `edge-ebpf` implements them on the packet pointer and the BPF maps; [`host`] implements
 //! them on a byte vector and plain memory, for tests.
 //!
-//! A module imports only modules that stand before it here.
+//! A module imports only modules that are declared before it in this file.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

@@ -1,4 +1,4 @@
-//! The maps, as the packet path sees them: what selection reads, and the rest.
+//! The packet path's access to the BPF maps: [`PoolMaps`] for the selection of a backend, [`Maps`] for everything.
 
 use crate::{
     abi::{
@@ -9,7 +9,8 @@ use crate::{
     wire::packet::Packet,
 };
 
-/// A route to a backend, from the kernel's own routing and neighbour tables. In words, each as the eBPF stack aligns it.
+/// A route to a backend, from the kernel's own routing and neighbour tables. Its fields are words, aligned as on the eBPF
+/// stack.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Route {
@@ -19,17 +20,17 @@ pub struct Route {
     pub source_mac: Mac,
     /// Interface index of the egress.
     pub egress: u32,
-    /// 1: the next hop is a router; 0: it is the backend itself.
+    /// 1 if the next hop is a router; 0 if it is the backend itself.
     pub by_router: u32,
 }
 
-/// A way back to clients: what stands in each word is [`nat`](crate::nat)'s.
+/// A return route to clients, in words whose content [`nat`](crate::nat) defines.
 pub type HopWords = [<Native as Words>::U64; 4];
 
-/// What a packet reads once and then uses throughout, so that it sees one generation.
+/// The published generation, read once for each packet, so that the whole packet path sees the same one.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The bank of the maps that was published.
+    /// The published bank of the double-buffered maps.
     pub bank: u32,
     pub generation: &'a Generation,
 }
@@ -41,20 +42,21 @@ impl<'a> View<'a> {
         Self { bank, generation: &published.generations[bank as usize] }
     }
 
-    /// Whether frames are taken at this station.
+    /// Whether frames to this station are accepted.
     ///
-    /// Each is compared: a loop that ends early would have the verifier follow all ends.
+    /// All stations are compared: with an early exit, the verifier would follow the rest of the program once for each of them.
     #[inline(always)]
     pub fn takes(&self, station: Station) -> bool {
         let [own, others @ ..] = &self.generation.stations;
         *own == station || others.contains(&station)
     }
 
-    /// The address that what the edge sends by the packet's ingress interface comes from: the first of its stations, which is its own.
+    /// Source MAC address of frames that the edge itself sends by the packet's ingress interface: the interface's first
+    /// station, which is its own address. `None` if the interface has no station.
     #[inline(always)]
     pub fn own_address<P: Packet>(&self, packet: &P) -> Option<Mac> {
         let mut own = Mac::default();
-        // From the last to the first, and each is looked at: a loop that ends early would have the verifier follow all ends.
+        // From the last station to the first, without an early exit, for which the verifier would follow each end of the loop.
         for station in self.generation.stations.iter().rev() {
             let Mac(found) = station.address_on(packet.ingress()).unwrap_or(own);
             own = Mac(packet.merge_paths(found as usize, usize::MAX) as u64);
@@ -63,18 +65,18 @@ impl<'a> View<'a> {
     }
 }
 
-/// The fragmented packets of one family that are on their way.
+/// Fragmented packets of one address family whose later fragments may still arrive.
 pub trait Fragments<K> {
     fn find(&self, key: &K) -> Option<FragmentRecord>;
-    /// Where there is no room the oldest makes it.
+    /// Evicts the oldest record if the map is full.
     fn insert(&self, key: &K, record: FragmentRecord);
 }
 
-/// The maps that selection reads. A reader returns `None` for an index past the map's end.
+/// The maps that the selection of a backend reads. A read past a map's end returns `None`.
 pub trait PoolMaps {
     fn pool(&self, bank: u32, number: u16) -> Option<&Pool>;
     fn backend(&self, number: BackendNumber) -> Option<&Backend>;
-    /// A slot's candidates, or four members of a pool.
+    /// A cell: the candidates of a slot, or four entries of a pool's member list.
     fn candidates(&self, cell: u32) -> Option<Cell>;
 
     /// As [`Packet::merge_paths`](crate::wire::packet::Packet::merge_paths).
@@ -86,24 +88,24 @@ pub trait PoolMaps {
 
 /// All maps: read access, the few writes of the packet path, and the kernel's routing as a last resort.
 ///
-/// A reader returns `None` for an index past the map's end, and a writer ignores it.
+/// A read past a map's end returns `None`; a write past it is ignored.
 pub trait Maps: PoolMaps {
     /// The flow table's memory.
     type Flows: FlowMemory<Words = Native>;
-    /// That of the table of translated flows.
+    /// Memory of the table of translated flows.
     type Nat: FlowMemory<Words = Native>;
 
-    /// The published configurations, and the bank that is active.
+    /// Both banks' generations, and the number of the active bank.
     fn published(&self) -> Option<(&Published, u32)>;
 
-    /// The published generation. Before the first one it takes frames at no station.
+    /// The published generation. Before the first publication it has no stations, so no frame is accepted.
     #[inline(always)]
     fn view(&self) -> Option<View<'_>> {
         let (published, active) = self.published()?;
         Some(View::of(published, active))
     }
 
-    /// The view of a packet that has seen this bank published.
+    /// The generation of `bank`, for a packet that was received while that bank was published.
     #[inline(always)]
     fn view_of(&self, bank: u32) -> Option<View<'_>> {
         let (published, _) = self.published()?;
@@ -122,10 +124,10 @@ pub trait Maps: PoolMaps {
     /// Sets [`Slot::unrecorded`].
     fn set_unrecorded(&self, slot: SlotAddress);
 
-    /// Stores `mtu` as that of the path to a backend, unless a smaller one is known.
+    /// Stores `mtu` as the path MTU of a backend, unless a smaller one is known.
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16);
 
-    /// Whether the service, which is `number`, is in transition ([`Service::in_transition`]).
+    /// Whether a service, given with its number, is in transition ([`Service::in_transition`]).
     #[inline(always)]
     fn is_in_transition(&self, _bank: u32, _number: u32, service: &Service) -> bool {
         service.in_transition != 0
@@ -146,7 +148,7 @@ pub trait Maps: PoolMaps {
     /// Takes one of the `limit` actions of this second ([`RateLimiter`](crate::abi::RateLimiter)); false if none is left.
     fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool;
 
-    /// The MTU of an interface, bytes of IP packet; 0: unknown.
+    /// The MTU of an interface, bytes of IP packet; 0 if unknown.
     fn mtu(&self, interface: u32) -> u32;
 
     /// The kernel's own route to `backend`, from the tunnel source of its family.

@@ -1,9 +1,10 @@
-//! Probes by the way of clients' packets: what the controller's sockets send is forwarded as the packet path forwards what
-//! clients send, and what comes back goes to them.
+//! Health probes on the clients' path: packets of the controller's sockets are forwarded as the packet path forwards
+//! clients' packets, and the answers are returned to those sockets.
 //!
-//! The sockets are in a network of their own, whose packets come out of a device in the host's, the door. They are plain
-//! packets from an address of this host to a VIP, or to a backend's own address, as a client would send them. They take no
-//! part in selection: a probe names its backend. From there on all is [`forward()`].
+//! The sockets are in a network namespace of their own, whose packets enter the host's namespace by a device, the door.
+//! They are plain packets from an address of this host to a VIP, or to a backend's own address, as a client would send
+//! them. No backend is selected for a probe, since its entry in the maps names the backend. The rest of its path is
+//! [`forward()`].
 
 use network_types::icmp::Icmpv4Hdr;
 
@@ -23,13 +24,13 @@ use crate::{
     },
 };
 
-/// The probes that are on their way.
+/// Lookup of probes by the flow of their packets.
 pub trait Probes {
     fn find_v4(&self, key: &<V4 as Lookup>::FlowKey) -> Option<ProbeRoute>;
     fn find_v6(&self, key: &<V6 as Lookup>::FlowKey) -> Option<ProbeRoute>;
 }
 
-/// An address family, as probes know it.
+/// An address family that probes can have.
 trait Probed: Lookup + Icmp {
     fn find_probe<T: Probes>(probes: &T, key: &Self::FlowKey) -> Option<ProbeRoute>;
 }
@@ -48,8 +49,8 @@ impl Probed for V6 {
     }
 }
 
-/// Makes a packet that came out of the door a frame to its backend's next hop. Returns by which interface it leaves; `None`
-/// for what is no probe's, and for what can't be sent.
+/// Turns a packet from the door into a frame to the next hop of the probe's backend. Returns the egress interface; `None`
+/// if the packet belongs to no probe, or can't be sent.
 #[inline(always)]
 pub fn send<P: Places, M: Maps, T: Probes>(packet: &mut P, maps: &M, probes: &T) -> Option<u32> {
     let link = Link::parse(packet)?;
@@ -84,7 +85,7 @@ fn send_from<F: Probed, P: Places, M: Maps, T: Probes>(
     sent.ok().map(|outcome| outcome.egress)
 }
 
-/// The door to which a packet belongs that came by the wire: `None` if it answers no probe.
+/// The door of the probe that a packet from the wire answers; `None` if it answers no probe.
 #[inline(always)]
 pub fn answered<P: Packet, T: Probes>(packet: &P, probes: &T) -> Option<u32> {
     let link = Link::parse(packet)?;
@@ -107,14 +108,14 @@ fn answered_to<F: Probed, P: Packet, T: Probes>(packet: &P, probes: &T, link: Li
     }
     let ends: [u8; 4] = packet.load(ends::<F>(at))?;
     let ends = u32::from_ne_bytes(ends);
-    // The flow has the client's port first; a reply has what the request had.
+    // A flow's key has the client's port first, so an answer's ports are swapped; an echo reply has its request's
+    // identifier and number.
     let ends = if at.protocol == F::ICMP { ends } else { ends.rotate_left(16) };
     let key = F::flow_key(F::destination(header), F::source(header), ends, at.protocol);
     F::find_probe(probes, &key).map(|route| route.door)
 }
 
-/// The door of the probe that an ICMP error is about: it quotes what the probe has sent. Such a packet has no options and no
-/// extension headers.
+/// The door of the probe whose packet an ICMP error quotes. Packets of probes have no options and no extension headers.
 #[inline(always)]
 fn reported<F: Probed, P: Packet, T: Probes>(packet: &P, probes: &T, error: Transport) -> Option<u32> {
     let l3 = after(error.offset, Icmpv4Hdr::LEN);
@@ -125,14 +126,14 @@ fn reported<F: Probed, P: Packet, T: Probes>(packet: &P, probes: &T, error: Tran
     F::find_probe(probes, &key).map(|route| route.door)
 }
 
-/// Where the four bytes are that tell a probe's packets from those between the same addresses: ports; of an echo its
-/// identifier and number.
+/// Offset of the four bytes that distinguish the packets of a probe from others between the same addresses: the ports, or
+/// the identifier and number of an echo.
 #[inline(always)]
 fn ends<F: Probed>(at: Transport) -> usize {
     if at.protocol == F::ICMP { after(at.offset, 4) } else { at.offset }
 }
 
-/// The transport header of a whole packet; of others the host takes what it can.
+/// The transport header of a packet that is whole and well-formed; the host's stack handles other packets.
 #[inline(always)]
 fn transport<F: Probed, P: Packet>(packet: &P, link: Link, header: &F::Header) -> Option<Transport> {
     match F::payload(packet, link.l3, header) {
