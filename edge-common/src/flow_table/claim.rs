@@ -1,4 +1,4 @@
-//! Who takes which entry, and gives it back.
+//! Taking entries for new flows, and freeing them.
 
 use super::{
     Entry, FlowMemory, FlowTable, Life, Refused, Served,
@@ -6,50 +6,51 @@ use super::{
 };
 use crate::hash::Hash;
 
-/// Where a flow's entry may be, and whom it may displace there.
+/// The entries that a new flow may take, and the flows that it may displace there.
 pub trait Claim<W: Words> {
-    /// How many places are looked at for one that can be taken.
+    /// Number of places that are examined for one that can be taken.
     const PROBES: u32 = 16;
 
-    /// The place that is tried as the `probe`-th.
+    /// The place examined at probe number `probe`.
     fn place(&self, probe: u32) -> u32;
 
-    /// The last probe, after which places come again.
+    /// The last probe, after which the places repeat.
     fn last(&self) -> u32;
 
-    /// How willingly an entry is taken that is not gone, before half-open flows are: 0, unless whoever is asked knows better than
-    /// its [`Life::weakness`].
+    /// How readily an entry that is not gone is taken, on the scale of [`Life::weakness`], unless that is larger; 0 if the
+    /// claim does not know more than the entry's life.
     #[inline(always)]
     fn weakness(&self, _life: Life, _entry: &Entry<W>) -> u32 {
         0
     }
 
-    /// Whether a flow that was seen once may make room. If it may not, nobody asks that of this one again.
+    /// Whether a flow that was seen once may be displaced. If it may not, its entry becomes certain, and the question does
+    /// not arise again.
     fn may_displace(&self, served: Served) -> bool;
 }
 
-/// All places of a table, each flow in an order of its own (double hashing): flows that meet once part again, where in
-/// neighbouring places they would heap up.
+/// All places of a table, in an order of each flow's own (double hashing): flows that share one place have different next
+/// ones, where with neighbouring places they would cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anywhere {
-    /// Entries of the table, less one; a power of two less one.
+    /// Number of the table's entries less one; a power of two less one.
     mask: u32,
     first: u32,
-    /// Odd, so that it comes by all.
+    /// Odd, so that the sequence visits all places.
     step: u32,
 }
 
 impl Anywhere {
-    /// Of a table of `mask` and one entries.
+    /// The places of a flow with this hash, in a table of `mask` + 1 entries.
     #[inline(always)]
     pub const fn new(hash: Hash, mask: u32) -> Self {
-        // Other bits than those that the index has taken.
+        // Uses other bits than the index does.
         let mixed = (hash.0 ^ hash.0 >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         Self { mask, first: (mixed >> 32) as u32 & mask, step: (mixed >> 8) as u32 | 1 }
     }
 }
 
-/// Who asks nobody takes what can be taken.
+/// A claim without a policy of its own takes any entry that can be taken.
 impl<W: Words> Claim<W> for Anywhere {
     #[inline(always)]
     fn place(&self, probe: u32) -> u32 {
@@ -70,12 +71,12 @@ impl<W: Words> Claim<W> for Anywhere {
 impl<M: FlowMemory> FlowTable<'_, M> {
     /// Takes the first of the claim's places that is gone, or else the weakest of them.
     ///
-    /// The search has one end: a verifier follows all that comes after it once for each.
+    /// The search has a single exit: a verifier follows all code after it once for each exit.
     #[inline(always)]
     pub(super) fn claim<C: Claim<M::Words>>(&self, claim: &C) -> Result<(u32, &Entry<M::Words>, Life), Refused> {
         let (mut number, mut life, mut weakness) = (0, Life(0), 0);
         for probe in 0..C::PROBES {
-            // Each place once.
+            // Examines each place once.
             if probe > claim.last() || weakness == Life::GONE {
                 break;
             }
@@ -87,7 +88,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             if weak > weakness {
                 (number, life, weakness) = (this, there, weak);
             }
-            // Or it is followed once for each of those that may have been the weakest so far.
+            // Without this, the verifier follows the next round once for each entry that may have been the weakest so far.
             number = self.memory.merge_paths(number.into()) as u32;
             life = Life(self.memory.merge_paths(life.0));
             weakness = self.memory.merge_paths(weakness.into()) as u32;
@@ -104,7 +105,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         Ok((number, entry, taken))
     }
 
-    /// Takes an entry whose life is `life`, and erases the slot that named it.
+    /// Takes an entry whose life is `life`, and erases the slot that named it; `None` if its life has changed.
     #[inline(always)]
     pub(super) fn take(&self, number: u32, entry: &Entry<M::Words>, life: Life) -> Option<Life> {
         let taken = life.taken(self.now);
@@ -115,11 +116,11 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         Some(taken)
     }
 
-    /// Ends this life of an entry, however far it is by now.
+    /// Ends this life of an entry, whatever its stage by now.
     #[inline(always)]
     pub(super) fn end(&self, number: u32, life: Life) {
         let Some(entry) = self.memory.entry(number) else { return };
-        // Only packets of the flow that come at this moment change it, and few of those.
+        // Only packets of the flow that arrive at this moment change the life, and few of those do.
         for _ in 0..ENDINGS {
             let now = Life(entry.life.load());
             if !now.is_same(life) {
@@ -133,5 +134,5 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     }
 }
 
-/// How often it is tried to end a life.
+/// Number of attempts to end a life.
 const ENDINGS: u32 = 2;

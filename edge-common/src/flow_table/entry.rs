@@ -1,4 +1,4 @@
-//! An entry: one flow, and who serves it.
+//! An entry: one flow, and the backend that serves it.
 
 use super::{
     Birth, Life,
@@ -11,25 +11,26 @@ use crate::{
     hash::Hash,
 };
 
-/// A flow of either family from a client to a VIP. Words of the frame, in the order of its bytes.
+/// A flow of either family from a client to a VIP. Words as read from the frame, in its byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
-    /// The client's address; of IPv4 the first word alone.
+    /// The client's address; an IPv4 address is in the first word, and the second one is zero.
     pub client: [u64; 2],
     pub vip: [u64; 2],
-    /// The client's port and the VIP's in the low half, IP version and protocol in the high one.
+    /// The client's port and the VIP's in the low half, IP version and protocol in the high half.
     pub ends: u64,
 }
 
-/// Who serves a flow.
+/// The backend of a flow, and the state kept with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub backend: BackendNumber,
-    /// When the flow was added, in 64 of the units of [`life`](super::life), and 16 bits.
+    /// Time at which the flow was added, in 64 of the units of [`life`](super::life), modulo 2^16.
     pub since: u16,
-    /// The number of the flow's slot, of all slots. It may have another one by now.
+    /// Number of the flow's slot among all slots when it was added; the slot may be another one by now.
     pub slot: u32,
-    /// Of a tentative flow, what the client must quote; of another one, what it quoted not long ago. In a word of its own.
+    /// For a tentative flow, the sequence number that its client must quote; for others, one that it quoted not long ago.
+    /// Stored in a word of its own.
     pub sequence: u32,
 }
 
@@ -42,9 +43,9 @@ pub struct Entry<W: Words> {
     client: [W::U64; 2],
     vip: [W::U64; 2],
     ends: W::U64,
-    /// Backend, since when, and slot.
+    /// [`Served`] without `sequence`: backend, time and slot.
     pub(super) served: W::U64,
-    /// Where in the index it is named, or was, or is about to be.
+    /// The slot of the index that names the entry, or did, or is about to.
     pub(super) slot: W::U32,
     sequence: W::U32,
 }
@@ -52,38 +53,38 @@ pub struct Entry<W: Words> {
 const _: () = assert!(size_of::<Entry<Native>>() == size_of::<FlowEntry>());
 
 impl Flow {
-    /// `ports` as [`Head`](crate::wire::transport::Head) has them.
+    /// An IPv4 flow; `ports` as [`Head`](crate::wire::transport::Head) has them.
     #[inline(always)]
     pub const fn v4(client: [u8; 4], vip: [u8; 4], ports: u32, protocol: u8) -> Self {
         let (client, vip) = (u32::from_ne_bytes(client) as u64, u32::from_ne_bytes(vip) as u64);
         Self { client: [client, 0], vip: [vip, 0], ends: ends(ports, 4, protocol) }
     }
 
-    /// The same of IPv6; addresses in two words, in the order of their bytes.
+    /// An IPv6 flow; addresses in two words, in the order of their bytes.
     #[inline(always)]
     pub const fn v6(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8) -> Self {
         Self { client, vip, ends: ends(ports, 6, protocol) }
     }
 
-    /// The same of either IP version.
+    /// A flow of either IP version.
     #[inline(always)]
     pub const fn new(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8, v6: bool) -> Self {
         Self::of_version(client, vip, ports, protocol, if v6 { 6 } else { 4 })
     }
 
-    /// The same of an IP version by its number.
+    /// A flow of an IP version given by its number.
     #[inline(always)]
     pub const fn of_version(client: [u64; 2], vip: [u64; 2], ports: u32, protocol: u8, version: u64) -> Self {
         Self { client, vip, ends: ends(ports, version, protocol) }
     }
 
-    /// Where it stands in the index: by all of its ends, also where a slot is all of a client's.
+    /// Hash for the flow's place in the index. It covers all parts of the flow, even where a client's flows all share one slot.
     #[inline(always)]
     pub const fn hash(&self, key: &HashKey) -> Hash {
         key.hash_words([self.client[0], self.client[1], self.vip[0], self.vip[1], self.ends])
     }
 
-    /// For people.
+    /// The ends of the flow in readable form.
     pub const fn ends(&self) -> FlowEnds {
         let is_v4 = self.ends >> 40 == 4;
         FlowEnds {
@@ -95,7 +96,7 @@ impl Flow {
         }
     }
 
-    /// Whether its client has IPv6.
+    /// Whether the client's address is an IPv6 one.
     #[inline(always)]
     pub const fn is_v6(&self) -> bool {
         self.ends >> 40 == 6
@@ -112,7 +113,7 @@ impl Flow {
 }
 
 impl From<FlowEnds> for Flow {
-    /// Of two addresses of one family.
+    /// The flow between two addresses of one family.
     fn from(FlowEnds { client, client_port, vip, port, protocol }: FlowEnds) -> Self {
         let ports = u32::from(client_port.swap_bytes()) | u32::from(port.swap_bytes()) << 16;
         match (client, vip) {
@@ -127,7 +128,7 @@ const fn ends(ports: u32, version: u64, protocol: u8) -> u64 {
     ports as u64 | (protocol as u64) << 32 | version << 40
 }
 
-/// An address of either family as a flow has it, given its bytes, of which an IPv4 address has the first four.
+/// An address of either family in the form of [`Flow`], given its bytes, of which an IPv4 address has the first four.
 #[inline(always)]
 pub const fn words_of(address: [u8; 16], v6: bool) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
@@ -164,7 +165,7 @@ impl Served {
 }
 
 impl<W: Words> Entry<W> {
-    /// Whether it was this flow's when it was read.
+    /// Whether the entry was this flow's when it was read.
     #[inline(always)]
     pub(super) fn is(&self, flow: &Flow) -> bool {
         self.ends.load() == flow.ends
@@ -179,38 +180,38 @@ impl<W: Words> Entry<W> {
         Served::of(self.served.load(), self.sequence.load())
     }
 
-    /// The flow: it counts only if the entry's life is the same before and after.
+    /// The flow, which is valid only if the entry's life is the same before and after the read.
     #[inline(always)]
     pub fn flow(&self) -> Flow {
         let pair = |words: &[W::U64; 2]| [words[0].load(), words[1].load()];
         Flow { client: pair(&self.client), vip: pair(&self.vip), ends: self.ends.load() }
     }
 
-    /// All of it.
+    /// All words of the entry.
     pub fn words(&self) -> FlowEntry {
         let [a, b] = [&self.client, &self.vip].map(|pair| [pair[0].load(), pair[1].load()]);
         let last = u64::from(self.slot.load()) | u64::from(self.sequence.load()) << 32;
         FlowEntry([self.life.load(), a[0], a[1], b[0], b[1], self.ends.load(), self.served.load(), last])
     }
 
-    /// Where in the index it is named, if it is: bucket and slot in one number.
+    /// The slot of the index that names the entry, if any: bucket and slot in one number.
     pub fn slot(&self) -> u32 {
         self.slot.load()
     }
 
-    /// Frees it; only by whoever has taken it, in the life `taken`. Nothing happens if that was too slow.
+    /// Frees an entry that the caller has taken, in the life `taken`. Does nothing if the caller was too slow and has lost it.
     #[inline(always)]
     pub(super) fn give_back(&self, taken: Life) {
         self.life.replace_if(taken.0, taken.freed().0);
     }
 
-    /// Of a flow that was just touched.
+    /// Stores a sequence number of a flow that was just touched.
     #[inline(always)]
     pub(super) fn remember(&self, sequence: u32) {
         self.sequence.store(sequence);
     }
 
-    /// Only by whoever has taken the entry.
+    /// Stores a flow in an entry that the caller has taken.
     #[inline(always)]
     pub(super) fn fill(&self, flow: &Flow, birth: &Birth) {
         self.ends.store(flow.ends);

@@ -1,10 +1,11 @@
 //! The index: buckets of slots, two buckets for each flow.
 //!
-//! No entry has two slots, so at most half of all slots are taken, and few flows go to their second bucket: with all entries
-//! in use one in a hundred, and one in ten thousand finds no slot.
+//! No entry has two slots, so at most half of all slots are taken, and few flows go to their second bucket: with all
+//! entries in use one in a hundred, and one in ten thousand finds no slot.
 //!
-//! A slot is 0, or has an entry's number in its low bits and a tag of the flow above them. The tag is odd, so that no slot is 0
-//! that names an entry, and a slot's difference to the tag is the entry's number, if that is small.
+//! A slot is 0 if empty; otherwise it has an entry's number in its low bits and a tag of the flow above them. The tag is
+//! odd, so that no slot that names an entry is 0. XOR of a slot and the flow's tag gives the entry's number if the tags are
+//! equal, and a number beyond the table if they differ.
 
 use super::{
     Entry, Flow, FlowMemory, FlowTable, Found, Life, NONE,
@@ -15,22 +16,22 @@ use crate::hash::Hash;
 /// Slots of a bucket: one cache line.
 pub const SLOTS: u32 = 16;
 
-/// No place in the index.
+/// Stands for no slot of the index.
 const NOWHERE: u32 = u32::MAX;
 
-/// Where in the index a flow can be.
+/// The buckets and the tag of a flow.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
     first: u32,
     second: u32,
-    /// The slot of a bucket that is looked at first.
+    /// The slot that is examined first in each bucket.
     own: usize,
-    /// In its place above the entry's number.
+    /// The flow's tag, at its position above the entry's number.
     tag: u32,
 }
 
 impl Position {
-    /// Each is of other bits of the hash, of which the low ones are weak.
+    /// Each part is taken from other bits of the hash, and none from the weak low bits.
     #[inline(always)]
     const fn of(hash: Hash, mask: u32) -> Self {
         let buckets = mask / 8;
@@ -44,9 +45,9 @@ impl Position {
 }
 
 impl<M: FlowMemory> FlowTable<'_, M> {
-    /// The flow's entry, if it is another one than `except`.
+    /// The flow's entry, unless it is the entry `except`.
     ///
-    /// The search has one end: a verifier follows all that comes after it once for each.
+    /// The search has a single exit: a verifier follows all code after it once for each exit.
     #[inline(always)]
     pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(Found, &Entry<M::Words>)> {
         let (number, life) = self.first_named(flow, hash, except).unwrap_or((NONE, Life(0)));
@@ -56,25 +57,25 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         }
         let entry = self.memory.entry(number)?;
         let served = entry.read();
-        // Was all that of one life?
+        // The reads are valid only if they were of one life.
         let life_after = Life(entry.life.load());
         if life_after.is_same(life) { Some((Found { number, life: life_after, served }, entry)) } else { None }
     }
 
-    /// The number of that entry, and the life that it had before it was read.
+    /// The number of the flow's entry, and the entry's life before it was read.
     #[inline(always)]
     fn first_named(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(u32, Life)> {
         let Position { first, second, own, tag } = Position::of(hash, self.mask);
         for is_second in [false, true] {
             let bucket = if is_second { second } else { first };
             let slots = self.memory.bucket(bucket)?;
-            // Mostly it is there.
+            // Fast path: the flow is mostly in its own slot of the bucket.
             if let Some(slot) = slots.get(own)
                 && let Some(named) = self.named(slot.load() ^ tag, flow, except)
             {
                 return Some(named);
             }
-            // Which slots name an entry with this tag is seen without any entry; mostly none does.
+            // Whether a slot has this tag is known without reading an entry; mostly none has.
             let mut is_named = false;
             for slot in slots {
                 if slot.load() ^ tag <= self.mask {
@@ -93,7 +94,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         None
     }
 
-    /// The entry `number` and its life, if that is one, and the flow's.
+    /// `number` and the life of that entry, if `number` is an entry of the flow.
     #[inline(always)]
     fn named(&self, number: u32, flow: &Flow, except: u32) -> Option<(u32, Life)> {
         if number > self.mask || number == except {
@@ -104,13 +105,13 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         if life.is_live() && entry.is(flow) { Some((number, life)) } else { None }
     }
 
-    /// Lets a slot of the flow's buckets name an entry that was taken for it; false if there is none.
+    /// Makes a slot of the flow's buckets name an entry that was taken for it; false if no slot is free.
     #[inline(always)]
     pub(super) fn publish(&self, number: u32, entry: &Entry<M::Words>, hash: Hash) -> bool {
         let Position { first, second, own, tag } = Position::of(hash, self.mask);
         for attempt in 0..3 {
             let bucket = if attempt == 0 { first } else { second };
-            // With every slot taken, some name entries whose flows are gone, unless all of the table is in use.
+            // When every slot is taken, some name entries whose flows are gone, unless all of the table is in use.
             let forced = attempt == 2;
             let Some(slots) = self.memory.bucket(bucket) else { return false };
             let at = self.room(slots, own, forced) % SLOTS;
@@ -119,7 +120,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             if there != 0 && !(forced && self.vacate(there & self.mask)) {
                 continue;
             }
-            // The entry names the slot first: whoever takes it next, should we stop here, finds what we did.
+            // The entry names the slot first: should this writer stop here, the next one that takes the entry finds the slot.
             entry.slot.store(bucket * SLOTS + at);
             if slot.replace_if(0, tag | number) {
                 return true;
@@ -128,7 +129,8 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         false
     }
 
-    /// A slot that is free, the flow's own if it is; if `forced`, one that names what is gone. If there is none, any.
+    /// A free slot, the flow's own one first; if `forced`, also one that names an entry that is gone. Without any, the
+    /// flow's own.
     #[inline(always)]
     fn room(&self, slots: &[<M::Words as Words>::U32], own: usize, forced: bool) -> u32 {
         let mut room = own as u32;
@@ -150,7 +152,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         entry.is_some_and(|entry| Life(entry.life.load()).is_gone(self.now, self.timeouts))
     }
 
-    /// Frees an entry that is gone, and its slot.
+    /// Frees an entry that is gone, together with its slot.
     #[inline(always)]
     fn vacate(&self, number: u32) -> bool {
         let Some(entry) = self.memory.entry(number) else { return false };
@@ -163,7 +165,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         true
     }
 
-    /// Erases the slot that names an entry; only by whoever has taken the entry.
+    /// Erases the slot that names an entry; the caller must have taken the entry.
     #[inline(always)]
     pub(super) fn erase(&self, number: u32, entry: &Entry<M::Words>) {
         let at = entry.slot.load();
@@ -172,7 +174,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         let there = slot.load();
         if there != 0 && there & self.mask == number {
             slot.replace_if(there, 0);
-            // Whoever takes the entry next need not look there.
+            // The next one that takes the entry need not erase the slot again.
             entry.slot.store(NOWHERE);
         }
     }

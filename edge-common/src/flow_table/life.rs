@@ -8,28 +8,29 @@
 //!    +--------------------------------------------------+--> busy: taken, when it is gone or under pressure
 //! ```
 //!
-//! Time is counted in units of about a quarter of a second of `CLOCK_MONOTONIC` ([`units`]), which packets read coarsely and user
-//! space finely. One of them may be a unit ahead, and 32 bits of units wrap after 36 years: so ages are signed.
+//! Time is counted in units of about a quarter of a second of `CLOCK_MONOTONIC` ([`units`]). Packets read a coarse clock
+//! and user space a fine one, so that one of the two may be a unit ahead, and 32 bits of units wrap after 36 years: so ages
+//! are signed.
 
 use crate::abi::{FLOW_STATES as STATES, Limits, Timeouts, Tracking};
 
-/// Nanoseconds of a unit are two to this power: 0.27 s.
+/// Binary logarithm of a unit in nanoseconds: a unit is 0.27 s.
 pub const UNIT: u32 = 28;
 
-/// The same of the units that it is told in when a flow was added: 17 s of each of them.
+/// Binary logarithm, in units, of the steps in which [`since`] counts: a step is 17 s.
 const SINCE: u32 = 6;
 
-/// How long an entry may be busy, in units; then who took it has lost it.
+/// How long an entry may be busy, in units, before its taker has lost it.
 pub const ABANDONED: i32 = 40;
-/// How long a closed flow and one that is half open keep their entries whatever comes, in units.
+/// How long a closed flow and a half-open one keep their entries in any case, in units.
 const CLOSED_KEPT: i32 = 8;
 const HALF_OPEN_KEPT: i32 = 12;
-/// Stages of a class.
+/// Number of stages of a class.
 const STAGES: usize = 8;
-/// States: these two, and from the first class on each stage of each class.
+/// States without a class; the other states are the stages of each class.
 const FREE: usize = 0;
 const BUSY: usize = 1;
-/// Of an entry that waits for nobody, and of one that is never taken, in units.
+/// Timeouts, in units, of an entry that can be taken at once, and of one that is never taken.
 const NONE: i32 = i32::MIN;
 const NEVER: i32 = i32::MAX;
 
@@ -39,22 +40,22 @@ pub const fn units(ns: u64) -> u32 {
     (ns >> UNIT) as u32
 }
 
-/// [`Served::since`](super::Served::since) of a time.
+/// The time `now` as [`Served::since`](super::Served::since) has it.
 #[inline(always)]
 pub const fn since(now: u32) -> u16 {
     (now >> SINCE) as u16
 }
 
-/// How long ago that was, in units: a quarter of a minute too much at most, and of what is older than twelve days less.
+/// Time that has passed since `since`, in units: at most a quarter of a minute too much; an age of more than twelve days wraps.
 pub const fn age_of(since: u16, now: u32) -> u32 {
     (self::since(now).wrapping_sub(since) as u32) << SINCE
 }
 
-/// The word: when a packet was seen last (32 bits), flags (8), state (8: stage and class), and which life it is (16).
+/// The life word: time of the last packet (32 bits), flags (8), state (8: stage and class), and number of the life (16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Life(pub u64);
 
-/// How far a flow is. Where only its client's packets are seen, it has one of the first four.
+/// How far a flow has come. Where only its client's packets are seen, it has one of the first four stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
@@ -63,44 +64,44 @@ pub enum Stage {
     Established = 1,
     /// The client has sent a FIN; where both sides are seen, both have, and the backend was the first.
     Closed = 2,
-    /// A RST was sent, or by somebody in the name of a side.
+    /// A side has sent a RST, or somebody else has in its name.
     Reset = 3,
-    /// The backend has answered, and the client has not shown yet that it has heard.
+    /// The backend has answered, and the client has not yet shown that it received the answer.
     Answered = 4,
     /// The client has sent a FIN, the backend has not.
     ClientClosed = 5,
-    /// Both have, the client first.
+    /// Both have sent a FIN, the client first.
     Finished = 6,
     /// The backend has sent a FIN, the client has not.
     BackendClosed = 7,
 }
 
-/// What a packet shows of its flow.
+/// What a packet shows about its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Syn,
-    /// Of TCP an ACK without data.
+    /// An ACK of TCP without data.
     Bare,
-    /// Data, or any packet of a protocol that shows nothing.
+    /// Data, or any packet of a protocol without such signs.
     Data,
     Fin,
     Reset,
 }
 
-/// How certain it is that a flow is one, when it is added.
+/// How certain it is, when a flow is added, that it is a real one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Certainty {
     #[default]
     Certain = 0,
-    /// Nothing but its start was seen, which anybody can send: the next packet must quote what only the flow's client knows.
+    /// Only its first packet was seen, which anybody can send: the next packet must quote what only the flow's client knows.
     Tentative = 1,
-    /// One packet of it was seen, which anybody can send, and without its entry it goes where it goes now, too, as long as its slot
-    /// is not handed over: so long its entry is there for others, too.
+    /// One packet of it was seen, which anybody can send. As long as its slot is not handed over, the flow goes to the same
+    /// backend without the entry, so until then other flows may take the entry.
     Once = 2,
 }
 
-/// Kinds of flows that have limits of their own: 1 to 7. Flows of a service are of its [`Tracking`].
+/// Kind of flow with timeouts of its own, 1 to 7. The flows of a service have the class of its [`Tracking`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class(u8);
 
@@ -112,7 +113,7 @@ impl From<Tracking> for Class {
 }
 
 impl Stage {
-    /// As they are numbered.
+    /// All stages, in the order of their numbers.
     pub const ALL: [Self; STAGES] = [
         Self::HalfOpen,
         Self::Established,
@@ -130,7 +131,8 @@ impl Stage {
         matches!(self, Self::Closed | Self::Reset | Self::Finished)
     }
 
-    /// After a packet of the client, where only those are seen. A closed flow's last ACKs leave it closed, but data comes from none that is: the FIN was not its own. A RST is
+    /// The stage after a packet of the client, where only the client's packets are seen. The last ACKs of a closed flow
+    /// leave it closed; data makes it established again, since a closed flow sends none: the FIN was forged. A RST is
     /// believed until the flow goes on.
     #[inline(always)]
     pub const fn after(self, signal: Signal) -> Self {
@@ -144,24 +146,24 @@ impl Stage {
 }
 
 impl Class {
-    /// `None` for 0, which is no flow's, and for what is too large.
+    /// `None` for 0, which is no class, and for a number that is too large.
     pub const fn new(number: u8) -> Option<Self> {
         if number == 0 || number as usize >= STATES / STAGES { None } else { Some(Self(number)) }
     }
 }
 
 impl Timeouts {
-    /// Of the flows of services: those that have ended, and those that nothing but a SYN was seen of, are forgotten after ten
-    /// seconds of silence, others after five minutes.
+    /// Timeouts for the flows of services: flows that have ended, and flows of which only a SYN was seen, are forgotten
+    /// after ten seconds of silence, others after five minutes.
     pub const STANDARD: Self = Self::all(Self::of_idle(300_000_000_000));
 
-    /// The time-outs of flows that may be silent for so many nanoseconds.
+    /// The timeouts of flows that may be silent for `ns` nanoseconds: half open, established, closed, reset.
     pub const fn of_idle(ns: u64) -> [i32; 4] {
         const SHORT: u64 = 10_000_000_000;
         [rounded(SHORT), rounded(ns), rounded(SHORT), rounded(SHORT)]
     }
 
-    /// The time-outs of each stage, in units, the same of all classes.
+    /// Timeouts with these for the first four stages, in units, in each class.
     pub const fn all(stages: [i32; 4]) -> Self {
         let mut timeouts = Self([Limits { timeout: NEVER, kept: NEVER }; STATES]);
         timeouts.0[FREE].timeout = NONE;
@@ -174,7 +176,7 @@ impl Timeouts {
         timeouts
     }
 
-    /// Of each state the longer ones.
+    /// The longer timeouts of the two for each state.
     #[must_use]
     pub fn longest(&self, other: &Self) -> Self {
         let mut longest = *self;
@@ -185,9 +187,9 @@ impl Timeouts {
         longest
     }
 
-    /// With other time-outs of a class: half open, established, closed, reset.
+    /// Replaces the timeouts of a class: half open, established, closed, reset.
     ///
-    /// One unit more: the first unit may have been nearly over when it was counted.
+    /// Adds one unit to each, since the first unit may have been nearly over when it was counted.
     #[must_use]
     pub const fn with(mut self, Class(class): Class, stages: [i32; 4]) -> Self {
         let mut stage = 0;
@@ -201,8 +203,8 @@ impl Timeouts {
 }
 
 impl Timeouts {
-    /// With other time-outs of a class in one stage, nanoseconds: how long such a flow may be silent, and how long its entry is its
-    /// own whatever comes; `None`: as long.
+    /// Replaces the timeouts of one stage of a class, in nanoseconds: `timeout_ns` limits the flow's silence, and its entry
+    /// is not taken within `kept_ns` in any case; with `None`, as long as the timeout.
     #[must_use]
     pub const fn with_stage(
         mut self,
@@ -221,18 +223,18 @@ impl Timeouts {
     }
 }
 
-/// So many nanoseconds in units, rounded up.
+/// `ns` nanoseconds in units, rounded up.
 const fn rounded(ns: u64) -> i32 {
     let units = (ns >> UNIT) + 1;
     if units > NEVER as u64 / 2 { NEVER / 2 } else { units as i32 }
 }
 
 impl Life {
-    /// The weakness of what anybody may take.
+    /// The weakness of an entry that may be taken by any flow.
     pub const GONE: u32 = u32::MAX;
     const TENTATIVE: u64 = 1 << 32;
     const ONCE: u64 = 1 << 33;
-    /// Where state and count are.
+    /// Lowest bits of the state and of the number of the life.
     const STATE: u32 = 40;
     const COUNT: u32 = 48;
     const CLASS: u64 = 7 << (Self::STATE + 3);
@@ -250,29 +252,29 @@ impl Life {
         (self.0 >> Self::STATE) as usize % STATES
     }
 
-    /// Whether nothing but a SYN was seen of the flow, whose answer the client must quote.
+    /// Whether only a SYN was seen of the flow, so that its client must quote the answer.
     pub const fn is_tentative(self) -> bool {
         self.0 & Self::TENTATIVE != 0
     }
 
-    /// Whether one packet was seen of the flow, and its entry is for others, too.
+    /// Whether only one packet was seen of the flow, so that other flows may take its entry.
     #[inline(always)]
     pub const fn is_seen_once(self) -> bool {
         self.0 & Self::ONCE != 0
     }
 
-    /// The same, but certain.
+    /// The same life, but not [`Self::is_seen_once`].
     #[inline(always)]
     pub const fn certain(self) -> Self {
         Self(self.0 & !Self::ONCE)
     }
 
-    /// When a packet was seen last, in units.
+    /// Time of the last packet, in units.
     pub const fn seen(self) -> u32 {
         self.0 as u32
     }
 
-    /// Kind of flow; `None` of who is none.
+    /// Class of the flow; `None` if the entry has no flow.
     pub const fn class(self) -> Option<Class> {
         Class::new((self.state() / STAGES) as u8)
     }
@@ -282,30 +284,32 @@ impl Life {
         Stage::ALL[self.state() % STAGES]
     }
 
-    /// Whether it is the same life of the same flow, whenever it was seen and however far it is.
+    /// Whether both are the same life of the same flow, whatever the time of the last packet and the stage.
     #[inline(always)]
     pub const fn is_same(self, other: Self) -> bool {
         (self.0 ^ other.0) & (u64::MAX << Self::COUNT | Self::CLASS) == 0
     }
 
-    /// For how long nothing was seen of it; below 0 if another CPU has seen it in a time that is yet to come here.
+    /// How long the flow has been silent, in units; negative if another CPU has seen a packet at a time that is still ahead
+    /// here.
     #[inline(always)]
     pub const fn age(self, now: u32) -> i32 {
         now.wrapping_sub(self.seen()).cast_signed()
     }
 
-    /// Whether anybody may take the entry: it is free, its flow was silent for its time-out, or who took it is gone.
+    /// Whether any flow may take the entry: it is free, its flow was silent for longer than its timeout, or its taker has
+    /// lost it.
     #[inline(always)]
     pub const fn is_gone(self, now: u32, timeouts: &Timeouts) -> bool {
         self.age(now) > timeouts.0[self.state()].timeout
     }
 
-    /// How willingly the entry is taken: at once if it is gone, then closed flows, those that were seen once, and at last half-open
-    /// ones, of each the one that was silent for longest; 0: not at all.
+    /// How readily the entry is taken: an entry that is gone first, then closed flows, then those seen once, and at last
+    /// half-open ones, in each kind the longest silent first; 0 if the entry must not be taken.
     #[inline(always)]
     pub const fn weakness(self, now: u32, timeouts: &Timeouts) -> u32 {
         let (age, Limits { timeout, kept }) = (self.age(now), timeouts.0[self.state()]);
-        // Nobody is silent for years.
+        // No flow is silent for years.
         let silent = age.cast_unsigned() & ((1 << 29) - 1);
         if age > timeout {
             Self::GONE
@@ -314,12 +318,12 @@ impl Life {
         } else if age < kept {
             0
         } else {
-            // The stages that are over have this bit.
+            // The stages of flows that have ended have this bit.
             silent | (self.state() as u32 & Stage::Closed as u32) << 29
         }
     }
 
-    /// The next life, in the hands of whoever takes the entry now.
+    /// The entry's next life: busy, taken now.
     #[inline(always)]
     pub const fn taken(self, now: u32) -> Self {
         Self(((self.0 >> Self::COUNT) + 1) << Self::COUNT | (BUSY as u64) << Self::STATE | now as u64)
@@ -329,18 +333,18 @@ impl Life {
     #[inline(always)]
     pub const fn born(self, stage: Stage, Class(class): Class, certainty: Certainty) -> Self {
         let state = (class as u64) << 3 | stage as u64;
-        // As they are numbered.
+        // The flags are in the order of [`Certainty`]'s numbers.
         let flags = (certainty as u64) << Self::TENTATIVE.ilog2();
         Self(self.0 & (u64::MAX << Self::COUNT | 0xffff_ffff) | state << Self::STATE | flags)
     }
 
-    /// Nobody's.
+    /// The same life of a free entry.
     #[inline(always)]
     pub const fn freed(self) -> Self {
         Self(self.0 >> Self::COUNT << Self::COUNT)
     }
 
-    /// After another packet of the flow, which is at this stage now. What was seen does not become older.
+    /// The life after another packet of the flow, which is at this stage now. The time of the last packet never goes back.
     #[inline(always)]
     pub const fn seen_again(self, stage: Stage, now: u32) -> Self {
         let seen = if self.age(now) > 0 { now } else { self.seen() };

@@ -4,23 +4,24 @@
 //! hash -> bucket of 16 slots (one line): tag | number -> entry (one line): life, flow, backend
 //! ```
 //!
-//! A packet reads one line of the index and one entry, where a hash map costs it three lines and a call. Both are arrays that
-//! are made once and mapped into user space's memory.
+//! A packet reads one line of the index and one entry, where a hash map costs it three lines and a call. The index and the
+//! entries are arrays that are made once and mapped into user space's memory.
 //!
-//! An entry's life is one word that only a compare-exchange changes. Nobody has to collect anything: who needs a place takes
-//! one whose flow is gone, or under pressure the least alive one. An established flow that is not idle is never taken. When
-//! nothing can be taken the table is full and says so.
+//! An entry's life is one word that changes only by compare-exchange. There is no collector: a new flow takes an entry
+//! whose flow is gone or, under pressure, the weakest one. An established flow that is not idle is never displaced. When no
+//! entry can be taken, the table is full and rejects the insert.
 //!
 //! Any number of CPUs and user space use the table at once, and any of them may stop at any point:
 //!
-//! - What is read of an entry counts only if its life was the same before and after.
-//! - A slot names an entry only while the entry names the slot, which it does first. So whoever takes an entry next erases
-//!   the slot that a writer left behind.
-//! - Of two that add one flow at a time each first publishes its entry and then looks again; who finds another one gives
-//!   its own up. Both may do so. No rule may tell who wins: while the winner is looked for, one of the two may be gone.
-//! - Who has taken an entry and is not heard of for [`life::ABANDONED`] has lost it. Should it go on all the same, its flow is not
-//!   added, but it may write into the next flow's entry, and leave a slot behind for good. A packet takes a microsecond, and
-//!   user space only ever frees an entry, in one step.
+//! - A read of an entry is valid only if its life is the same before and after.
+//! - A slot names an entry only while the entry names the slot, which it does first. So a slot that a writer left behind is
+//!   erased by the next one that takes the entry.
+//! - Two CPUs that add the same flow at once each publish an entry and then search again; a CPU that finds another entry
+//!   gives its own up. Both may do so. A rule for which of them wins would not help: while the winner is determined, one of
+//!   the two entries may be gone.
+//! - A writer that has taken an entry and does not finish within [`life::ABANDONED`] has lost it. If it goes on later, its
+//!   flow is not added, but it may write into the next flow's entry, and leave a slot behind for good. A packet takes a
+//!   microsecond, and user space only ever frees an entry, in one step.
 
 pub mod words;
 pub mod life;
@@ -38,34 +39,34 @@ pub use self::{
 pub use crate::abi::{Limits, Timeouts};
 use crate::hash::Hash;
 
-/// Where a table's memory is.
+/// Memory of a table.
 pub trait FlowMemory {
     type Words: Words;
 
-    /// The slots of a bucket: [`SLOTS`], of which each is 0 or names an entry.
+    /// The [`SLOTS`] slots of a bucket, each of which is 0 or names an entry.
     fn bucket(&self, number: u32) -> Option<&[<Self::Words as Words>::U32]>;
     fn entry(&self, number: u32) -> Option<&Entry<Self::Words>>;
 
-    /// `value`, of which a verifier then knows nothing: what follows is looked at once, and not for each value that it can
-    /// have.
+    /// Returns `value` as one that a verifier knows nothing of, so that it follows the code behind once and not for each
+    /// possible value.
     #[inline(always)]
     fn merge_paths(&self, value: u64) -> u64 {
         value
     }
 }
 
-/// A table at one time, as one packet sees it.
+/// A table at the time of one packet.
 #[derive(Clone, Copy)]
 pub struct FlowTable<'a, M> {
     pub memory: &'a M,
-    /// Entries, less one; a power of two less one. There are twice as many slots, in at least two buckets.
+    /// Number of entries less one; a power of two less one. There are twice as many slots, in at least two buckets.
     pub mask: u32,
     pub timeouts: &'a Timeouts,
     /// In the units of [`life`].
     pub now: u32,
 }
 
-/// An entry that was found: what it said, all of it at one time.
+/// An entry that was found, with its content read at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The entry's number, which is its place.
@@ -74,11 +75,11 @@ pub struct Found {
     pub served: Served,
 }
 
-/// How a flow begins.
+/// Initial state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Birth {
     pub stage: Stage,
-    /// Of the time-outs.
+    /// Class of its timeouts.
     pub class: Class,
     pub certainty: Certainty,
     pub served: Served,
@@ -87,27 +88,27 @@ pub struct Birth {
 /// Why a flow was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No place could be taken.
+    /// No entry could be taken.
     Full,
-    /// Another CPU added the same flow at the same time, or took the same place; of one flow perhaps neither is there. The next
-    /// packet will see.
+    /// Another CPU added the same flow at the same time, or took the same entry. Perhaps neither CPU added the flow; the
+    /// next packet tries again.
     Raced,
 }
 
 impl<M: FlowMemory> FlowTable<'_, M> {
-    /// The flow's entry. It may have been silent for any time: as long as nobody has taken its place it is there.
+    /// The flow's entry. It may have been silent for any time: it is found until another flow takes its place.
     #[inline(always)]
     pub fn find(&self, flow: &Flow, hash: Hash) -> Option<Found> {
         self.search(flow, hash, NONE).map(|(found, _)| found)
     }
 
-    /// The same, with the entry itself.
+    /// Like [`Self::find`], with the entry itself.
     #[inline(always)]
     pub fn look(&self, flow: &Flow, hash: Hash) -> Option<(Found, &Entry<M::Words>)> {
         self.search(flow, hash, NONE)
     }
 
-    /// What stands in an entry of which only the place is known, if it is a live one's.
+    /// The content of an entry of which only the number is known, if the entry is live.
     #[inline(always)]
     pub fn at(&self, number: u32) -> Option<(Found, &Entry<M::Words>, Flow)> {
         let entry = self.memory.entry(number)?;
@@ -121,7 +122,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         }
     }
 
-    /// [`Self::find`] and [`Self::touch`] at once: the flow's entry, of which a packet was seen now.
+    /// [`Self::find`] and [`Self::touch`] in one: the flow's entry, marked as seen now.
     #[inline(always)]
     pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal, sequence: u32) -> Option<Found> {
         let (found, entry) = self.search(flow, hash, NONE)?;
@@ -130,8 +131,8 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// Notes that a packet of a flow was seen now; false if the entry is not the flow's any more.
     ///
-    /// Costs a write only where that is new: once in a unit of time, or when it changes the flow's stage. Then `sequence` is
-    /// remembered, too, unless the flow is tentative.
+    /// Costs a write only if this changes the entry: once in a unit of time, or when the flow's stage changes. Then
+    /// `sequence` is stored as well, unless the flow is tentative.
     #[inline(always)]
     pub fn touch(&self, found: &Found, signal: Signal, sequence: u32) -> bool {
         self.memory.entry(found.number).is_some_and(|entry| self.touch_entry(found, entry, signal, sequence))
@@ -142,7 +143,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         self.advance(found, entry, |stage| stage.after(signal), Some(sequence))
     }
 
-    /// The same of a flow whose packets show more than a [`Signal`]: `after` says in which stage it is after this one.
+    /// Like [`Self::touch`], for a flow whose packets show more than a [`Signal`]: `after` gives the stage after this packet.
     #[inline(always)]
     pub fn advance(
         &self,
@@ -156,7 +157,8 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             return true;
         }
         if entry.life.replace_if(found.life.0, new.0) {
-            // After the life: who still sees a tentative one has read what that quotes.
+            // Only after the life was changed: a reader that still sees a tentative life has read the number that the
+            // client must quote.
             if !new.is_tentative()
                 && let Some(sequence) = sequence
             {
@@ -173,14 +175,14 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         new == life || entry.life.replace_if(life.0, new.0)
     }
 
-    /// Remembers another sequence number with a flow that was just touched.
+    /// Stores another sequence number with a flow that was just touched.
     #[inline(always)]
     pub fn remember(&self, entry: &Entry<M::Words>, sequence: u32) {
         entry.remember(sequence);
     }
 
-    /// Lets another backend serve a flow that was just touched, so that nobody takes its entry meanwhile; false if the flow
-    /// has another one already. It quotes what it did before.
+    /// Changes the backend of a flow that was just touched, so that its entry is not taken meanwhile; false if another
+    /// packet has changed it already. The flow keeps the number that its client must quote.
     #[inline(always)]
     pub fn serve(&self, found: &Found, served: Served) -> bool {
         let entry = self.memory.entry(found.number);
@@ -190,7 +192,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// Adds a flow that was not found, at one of the claim's places; returns its entry's number.
     ///
     /// # Errors
-    /// No place could be taken, or the flow is being added by another CPU.
+    /// No entry could be taken, or another CPU is adding the same flow.
     #[inline(always)]
     pub fn insert(&self, flow: &Flow, hash: Hash, birth: &Birth, claim: &impl Claim<M::Words>) -> Result<u32, Refused> {
         let (number, entry, life) = self.claim(claim)?;
@@ -210,24 +212,24 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         Ok(number)
     }
 
-    /// Takes a flow out.
+    /// Removes a flow.
     #[inline(always)]
     pub fn remove(&self, found: &Found) {
         self.end(found.number, found.life);
     }
 
-    /// The flow of an entry and what stands there of it, if it is a live one's: for user space, which goes from entry to entry.
+    /// The flow and the content of an entry, if it is live: for user space, which goes through all entries.
     pub fn read(&self, number: u32) -> Option<(Flow, Found)> {
-        // What was read in part of another life is seen at the next reading.
+        // An entry that changed during the read is seen at the next pass.
         self.at(number).map(|(found, _, flow)| (flow, found))
     }
 
-    /// Frees an entry whose life was `life`, if it still is: what a collector does, if there is one. Its slot stays until
-    /// somebody needs the entry or the slot, so that a collector that sleeps in between holds nothing.
+    /// Frees an entry whose life was `life`, if it still is, as a collector would. Its slot stays until the entry or the
+    /// slot is needed, so that a collector that sleeps in between holds nothing.
     pub fn forget(&self, number: u32, life: Life) -> bool {
         life.is_live() && self.memory.entry(number).is_some_and(|entry| entry.life.replace_if(life.0, life.freed().0))
     }
 }
 
-/// No entry's number.
+/// Stands for no entry.
 const NONE: u32 = u32::MAX;

@@ -1,22 +1,23 @@
-//! A table's words in memory: what the kernel, user space and a model checker have in common.
+//! Words of a table in memory, with the same interface in the kernel, in user space and in a model checker.
 
-/// A word that others change at any time.
+/// A word that others may change at any time.
 pub trait Word<T> {
-    /// Reads it. What is read after it is no older.
+    /// Reads the word. Later reads return nothing older.
     fn load(&self) -> T;
-    /// Writes it. What was written before it is seen no later.
+    /// Writes the word. Earlier writes are visible no later.
     fn store(&self, value: T);
-    /// Writes `new` if it is `old`; says whether it did. All before it is seen before all after it, reads and writes.
+    /// Writes `new` if the word is `old`, and returns whether it did. A full barrier: all reads and writes before it take
+    /// effect before all those after it.
     fn replace_if(&self, old: T, new: T) -> bool;
 }
 
-/// Words of one kind.
+/// The types of a table's words.
 pub trait Words {
     type U32: Word<u32>;
     type U64: Word<u64>;
 }
 
-/// Words as the processor has them.
+/// Words of the processor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Native;
 
@@ -55,11 +56,11 @@ mod native {
     word!(AtomicU64, u64);
 }
 
-/// A program's words: Rust has no compare-exchange for its target, but the instruction set has.
+/// Words in a BPF program: Rust has no compare-exchange for this target, but the instruction set has.
 ///
-/// The compiler keeps volatile accesses in their order, and so does an x86 processor what it loads and what it stores. An arm64
-/// one may read what stands later first, until programs can say otherwise (Linux 6.15). A compare-exchange is a full barrier
-/// on any (Documentation/bpf/standardization/instruction-set.rst, and the kernel's translators).
+/// The compiler keeps volatile accesses in order, and an x86 processor keeps loads in order and stores in order. An arm64
+/// processor may execute a later load first, until programs can prevent it (Linux 6.15). A compare-exchange is a full
+/// barrier on any processor (Documentation/bpf/standardization/instruction-set.rst, and the kernel's translators).
 #[cfg(target_arch = "bpf")]
 mod program {
     use core::{arch::asm, cell::UnsafeCell, ptr};
