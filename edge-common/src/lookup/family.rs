@@ -1,4 +1,4 @@
-//! What an address family has to do with the maps: its entries of the service index, its hash, its flow keys.
+//! What the maps have for each address family: entries of the service index, hashes, and flow keys.
 
 use super::service_index;
 use crate::{
@@ -10,15 +10,15 @@ use crate::{
     wire::{ip::Family, ipv4::V4, ipv6::V6},
 };
 
-/// An address family, as the maps know it.
+/// An address family, with its maps.
 pub trait Lookup: Family {
-    /// A flow, and with an identification in the place of the ports a fragmented packet.
+    /// Key of a flow or, with an identification in place of the ports, of a fragmented packet.
     type FlowKey;
 
-    /// Whether it is an outer source address of our tunnels of this family.
+    /// Whether `address` is an outer source address of this edge's tunnels in this family.
     fn is_tunnel_source(generation: &Generation, address: &Self::Address) -> bool;
 
-    /// Whether packets in `ipip` of a flow with this label come from the address.
+    /// Whether packets in `ipip` of a flow with this flow label have the source `address`.
     fn is_source_of(generation: &Generation, address: &Self::Address, label: u32) -> bool;
 
     /// Whether a backend has this address.
@@ -27,7 +27,7 @@ pub trait Lookup: Family {
     /// Looks a VIP, with `port` (network order) and `protocol`, up in the service index.
     fn find<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target>;
 
-    /// The same; where the port has no entry, that of the service that takes every port of the VIP.
+    /// Like [`Self::find`], but where the port has no entry, finds the service that takes every port of the VIP.
     #[inline(always)]
     fn find_any<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target> {
         match Self::find(maps, view, vip, port, protocol) {
@@ -36,13 +36,13 @@ pub trait Lookup: Family {
         }
     }
 
-    /// Whether an address may be a VIP of which a service takes every port.
+    /// Whether `address` may be a VIP with a service that takes every port.
     #[inline(always)]
     fn may_be_any_port(generation: &Generation, address: &Self::Address) -> bool {
         generation.any_port != 0 && Self::may_be_vip(generation, address)
     }
 
-    /// The entry of a VIP itself, whatever the port; `None` for another address.
+    /// The VIP's own entry, whatever the port; `None` if `address` is no VIP.
     #[inline(always)]
     fn vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> Option<Target> {
         match Self::find(maps, view, address, [0; 2], Self::ICMP) {
@@ -54,14 +54,14 @@ pub trait Lookup: Family {
     /// The number, below 64, of an address's bit in [`Generation::vip_bits`].
     fn vip_bit(address: &Self::Address) -> u32;
 
-    /// Whether an address may be a VIP; that it is none can be told without a lookup.
+    /// Whether `address` may be a VIP. Most other addresses are excluded by this without a lookup.
     #[inline(always)]
     fn may_be_vip(generation: &Generation, address: &Self::Address) -> bool {
         generation.vip_bits >> Self::vip_bit(address) & 1 != 0
     }
 
-    /// What is decided about a packet to `address` that is for no service: nothing of ours if that is no VIP, which mostly
-    /// shows at once; else `exit`, if the VIP is an address of the host.
+    /// The decision about a packet to `address` that is for no service: not ours if `address` is no VIP, which mostly shows
+    /// without a lookup; otherwise `exit`, if the VIP is an address of the host.
     #[inline(always)]
     fn unserved(view: View<'_>, address: &Self::Address, exit: Exit) -> Decision {
         if Self::may_be_vip(view.generation, address) {
@@ -80,7 +80,7 @@ pub trait Lookup: Family {
     /// A client's flow to a VIP; `ports` as [`Head`](crate::wire::transport::Head) has them.
     fn flow_key(client: &Self::Address, vip: &Self::Address, ports: u32, protocol: u8) -> Self::FlowKey;
 
-    /// The same, as the flow table has it.
+    /// A client's flow to a VIP in the form of the flow table.
     fn flow_between(client: &Self::Address, vip: &Self::Address, ports: u32, protocol: u8) -> flow_table::Flow;
 
     fn fragments<M: Maps>(maps: &M) -> impl Fragments<Self::FlowKey>;
@@ -116,7 +116,7 @@ impl Lookup for V4 {
         })
     }
 
-    /// The product's highest bits depend on all of the address.
+    /// The highest bits of the product depend on the whole address.
     #[inline(always)]
     fn vip_bit(address: &[u8; 4]) -> u32 {
         u32::from_le_bytes(*address).wrapping_mul(0x9e37_79b1) >> 26
@@ -219,13 +219,14 @@ impl Lookup for V6 {
     }
 }
 
-/// Whether one of two differences is none: in one comparison, of which the verifier makes two ways and not three.
+/// Whether at least one of two differences is zero, in a single comparison, so that the verifier follows two paths instead
+/// of three.
 #[inline(always)]
 const fn is_one(one: u32, other: u32) -> bool {
     (one as u64).wrapping_mul(other as u64) == 0
 }
 
-/// The second of these words, of which the last four bytes are `word` and the others zero.
+/// The second word of an address whose last four bytes are `word`; its other bytes are zero.
 #[inline(always)]
 const fn last_word(word: u32) -> u64 {
     if cfg!(target_endian = "little") { (word as u64) << 32 } else { word as u64 }

@@ -1,4 +1,4 @@
-//! From a packet to its service: what its address family has to do with the maps, and the service index.
+//! From a packet to its service: the address family's access to the maps, and the service index.
 
 pub mod service_index;
 

@@ -1,12 +1,12 @@
-//! The service index: a table in which each key stands at one of two positions, so that two reads find it or its absence.
+//! The service index: a table in which each key is stored at one of two positions, so that two reads find it or its absence.
 
 use crate::abi::{HashKey, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target};
 
-/// A destination of either family, and the entry that it stands in.
+/// A destination of either family, with the type of its entry.
 pub trait Key: Copy {
     type Entry: Copy + Default;
 
-    /// The two positions at which this key can stand.
+    /// The two positions at which this key can be stored.
     fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2];
     fn stands_in(&self, entry: &Self::Entry) -> bool;
     fn entry(self, target: Target) -> Self::Entry;
@@ -14,7 +14,7 @@ pub trait Key: Copy {
     fn target_mut(entry: &mut Self::Entry) -> &mut Target;
 }
 
-/// Looks `key` up in a table of `mask` and one positions; `entry` reads one.
+/// Looks `key` up in a table of `mask` + 1 positions; `entry` reads one of them.
 #[inline(always)]
 pub fn find<'a, K: Key>(
     key: &K,

@@ -1,15 +1,15 @@
-//! The table in which a connection ID's server number is found: each number stands at one of few places.
+//! The table of the server numbers in connection IDs: each number is stored at one of a few places.
 
 use crate::{
     abi::{BackendNumber, Cell, ServerCell},
     select::connection::{PLACES, place},
 };
 
-/// Builds the table of these numbers, which are distinct, and their backends: as many cells as a power of two, at least twice as
-/// many as there are numbers.
+/// Builds the table of these distinct numbers and their backends. Its number of cells is a power of two, at least twice the
+/// number of servers.
 pub fn build(servers: &[(u32, BackendNumber)]) -> Vec<Cell> {
     let mut size = (servers.len() * 2).next_power_of_two();
-    // Few numbers have the same place in a larger one, and none in one of all numbers.
+    // In a larger table fewer numbers share a place, and in one as large as the range of numbers none do.
     loop {
         if let Some(table) = filled(servers, size) {
             return table;
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_largest_edge_s_numbers_take_little() {
-        // One after the other, as people give them, and in steps of a whole byte.
+        // Consecutive numbers, as people assign them, and steps of a whole byte.
         for step in [1, 256, 65_536] {
             let servers: Vec<_> = (0..16_000_u16).map(|n| (u32::from(n).wrapping_mul(step), n + 1)).collect();
             assert!(build(&servers).len() <= 1 << 17, "{step}");

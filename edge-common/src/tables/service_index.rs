@@ -1,4 +1,5 @@
-//! How the index is filled: each key at one of its two positions, found by moving others to theirs (cuckoo hashing).
+//! Construction of the service index: each key goes to one of its two positions, after moving other keys to their second
+//! ones if necessary (cuckoo hashing).
 
 use std::net::IpAddr;
 
@@ -8,13 +9,13 @@ use crate::{
     wire::{ipv4::V4, ipv6::V6},
 };
 
-/// Moves after which a table counts as too small. A table a quarter full needs a handful.
+/// Number of moves after which a table counts as too small. A table that is a quarter full needs a handful.
 const MOST_MOVES: usize = 500;
 
-/// Positions for each key: three in four stay empty, so that a lookup for what is not ours ends at once.
+/// Positions per key: three in four stay empty, so that the lookup of a destination without a service ends at once.
 const POSITIONS: usize = 4;
 
-/// The bits of these VIPs together, as [`Generation::vip_bits`](crate::abi::Generation::vip_bits) has them.
+/// The bits of these VIPs, as in [`Generation::vip_bits`](crate::abi::Generation::vip_bits).
 pub fn vip_bits(vips: impl IntoIterator<Item = IpAddr>) -> u64 {
     let bit = |vip| match vip {
         IpAddr::V4(vip) => V4::vip_bit(&vip.octets()),
@@ -23,9 +24,8 @@ pub fn vip_bits(vips: impl IntoIterator<Item = IpAddr>) -> u64 {
     vips.into_iter().fold(0, |bits, vip| bits | 1 << bit(vip))
 }
 
-/// A table with all of `destinations`, as the packet path looks them up. Its size is a power of
-/// two, as small as the keys need and at most `largest`; `None` when even that has no place for all. The result depends
-/// on nothing but the arguments.
+/// Builds a table of all `destinations`, as the packet path reads it. Its size is a power of two, as small as the keys
+/// allow and at most `largest`; `None` if even that is too small. The result depends on the arguments alone.
 pub fn build<K: Key>(destinations: &[(K, Target)], hash_key: &HashKey, largest: u32) -> Option<Vec<K::Entry>> {
     let smallest = u32::try_from(destinations.len() * POSITIONS).ok()?;
     let mut size = smallest.max(1).checked_next_power_of_two()?;
@@ -39,7 +39,7 @@ pub fn build<K: Key>(destinations: &[(K, Target)], hash_key: &HashKey, largest: 
     None
 }
 
-/// Which of the keys `0..count` stands at each of `size` positions; `None` when there are too many.
+/// The key among `0..count` that is stored at each of `size` positions; `None` if there are too many keys.
 fn place(count: usize, size: u32, positions: impl Fn(usize) -> [u32; 2]) -> Option<Vec<Option<usize>>> {
     let mut places: Vec<Option<usize>> = vec![None; size as usize];
     for key in 0..count {

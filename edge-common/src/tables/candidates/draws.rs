@@ -1,15 +1,16 @@
-//! A slot's own sequence of other slots at random, to draw candidates from.
+//! Random draws of slots, in a sequence of each slot's own, to find further candidates.
 
 use super::mix::mix;
 
-/// How often is drawn before other means are taken: with few members, or one of most of the weight, the same comes
-/// again and again.
+/// Number of draws before other means are used: with few members, or one member with most of the weight, the draws repeat
+/// the same members.
 pub(super) const DRAWS: u64 = 16;
 
-/// Slots drawn from the whole table, to look up there whom they belong to.
+/// Draws of slots from the whole table, whose first candidates are then looked up.
 ///
-/// That draws members by weight, since each has as many slots as its weight says. And as a member that comes or goes
-/// changes few slots, most draws find whom they found before, so the further candidates are steady like the first.
+/// This draws members by weight, since each has as many slots as its weight gives. And as adding or removing a member
+/// changes few slots, most draws find the same members as before, so the further candidates are as steady as the first
+/// ones.
 #[derive(Clone, Copy)]
 pub(super) struct Draws {
     mask: usize,
@@ -21,7 +22,7 @@ impl Draws {
         Self { mask: slots as usize - 1 }
     }
 
-    /// The slots drawn for `slot`, in order, with repetitions: [`DRAWS`] of them.
+    /// The [`DRAWS`] slots drawn for `slot`, in order, with repetitions.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
     pub(super) fn of(self, slot: usize) -> impl Iterator<Item = usize> {

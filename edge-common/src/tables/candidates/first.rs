@@ -10,7 +10,7 @@
 
 use super::{MAX_SLOTS, MemberIndex, permutation::Permutation, quota::quotas, roster::Roster};
 
-/// The member that each slot belongs to.
+/// The first candidate of each slot.
 pub(super) fn match_slots(roster: &Roster, slots: u32) -> Vec<MemberIndex> {
     let mut held = vec![Claim::NONE; slots as usize];
     let mut wanted = quotas(roster, slots);
@@ -18,7 +18,7 @@ pub(super) fn match_slots(roster: &Roster, slots: u32) -> Vec<MemberIndex> {
     let mut asking: Vec<MemberIndex> = roster.places().rev().collect();
     while let Some(place) = asking.pop() {
         let suitor = &mut suitors[usize::from(place)];
-        // The sum of all quotas is the number of slots, so while a member lacks slots, there is one that it has not yet tried.
+        // The sum of all quotas is the number of slots, so a member that lacks slots has not yet claimed all of them.
         while wanted[usize::from(place)] > 0 {
             let (slot, claim) = suitor.ask();
             if claim < held[slot] {
@@ -37,12 +37,12 @@ pub(super) fn match_slots(roster: &Roster, slots: u32) -> Vec<MemberIndex> {
     held.into_iter().map(Claim::place).collect()
 }
 
-/// A member that asks for slots, the most wanted first.
+/// A member that claims slots in the order of its preference.
 struct Suitor {
     place: MemberIndex,
     order: Permutation,
     rank: u32,
-    /// What each rank costs: less for a greater weight.
+    /// Cost of each rank: less for a greater weight.
     step: u64,
 }
 
@@ -59,17 +59,18 @@ impl Suitor {
     }
 }
 
-/// The step of weight 1: of the greatest weight it is still about 1,000, so weights are told apart to 0.1 %. That is
-/// only about who prefers what; how many slots each has is exact.
+/// The step of weight 1. For the greatest weight it is still about 1,000, so weights are distinguished to 0.1 %. That
+/// affects only the preferences; the number of slots of each member is exact.
 const STEP: u64 = 1 << 26;
 const _: () = assert!(MAX_SLOTS as u64 * STEP < 1 << (u64::BITS - MemberIndex::BITS));
 
-/// How much a slot prefers a member, and that member: the less the better, of equals the one that comes first.
+/// A slot's preference for a member, and that member: the smaller, the better; of equal preferences, the member that comes
+/// first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim(u64);
 
 impl Claim {
-    /// Of nobody; after all others, as no member's place is [`super::NOBODY`].
+    /// No claim; greater than all others, as no member's place is [`super::NOBODY`].
     const NONE: Self = Self(u64::MAX);
 
     fn new(cost: u64, place: MemberIndex) -> Self {

@@ -15,7 +15,7 @@ pub(super) fn complete(
 ) -> Vec<Candidates> {
     let complete_slot = |slot: usize| {
         let mut candidates = [first[slot], second[slot], NOBODY, NOBODY];
-        // The heir of a member that was drawn but is a candidate already is the next best: by weight among the others.
+        // Where the drawn member is a candidate already, its heir is the next best, as it is drawn by weight among the others.
         let mut drawn = draws.of(slot).flat_map(|at| [first[at], second[at]]);
         for i in 2..candidates.len().min(roster.len()) {
             candidates[i] = drawn

@@ -1,4 +1,4 @@
-//! The fixed mixing function behind every choice that a table makes without preference.
+//! The fixed mixing function for all choices in a table that no preference decides.
 //!
 //! It has no key: the keyed hash of the flow keeps an outsider from aiming at a slot, and the backend of a slot need not be
 //! secret.
@@ -11,7 +11,7 @@ pub(super) const fn mix(x: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// 64 bits that stand for an identity.
+/// 64 bits derived from an identity.
 pub(super) fn mix_identity(identity: [u8; 16]) -> u64 {
     let bits = u128::from_be_bytes(identity);
     let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|bank| u64::try_from(bank).expect("bank of 128"));

@@ -1,11 +1,11 @@
-//! The order in which a member prefers the slots: each member's own permutation.
+//! The order in which a member prefers slots: a permutation of each member's own.
 
 use super::mix::mix;
 
 /// A one-to-one map of 0..slots onto itself.
 ///
-/// Multiplications by odd numbers and shifts to the right, each of which can be undone modulo a power of two. Maglev's
-/// arithmetic progression would do only with a prime number of slots: here its lowest bits would repeat.
+/// It consists of multiplications by odd numbers and shifts to the right, each of which is invertible modulo a power of
+/// two. Maglev's arithmetic progression needs a prime number of slots: with a power of two its lowest bits would repeat.
 #[derive(Clone, Copy)]
 pub(super) struct Permutation {
     offset: u32,
@@ -22,7 +22,7 @@ impl Permutation {
         Self { offset: a, factors: [b | 1, c | 1, d | 1], mask: slots - 1, shift: slots.ilog2().div_ceil(2) }
     }
 
-    /// The slot that is wanted most but for `rank` others; `rank` is less than the number of slots.
+    /// The slot with this rank in the order of preference; `rank` is less than the number of slots.
     #[inline]
     pub(super) fn slot(&self, rank: u32) -> usize {
         let mut x = rank.wrapping_add(self.offset);

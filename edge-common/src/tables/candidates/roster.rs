@@ -1,4 +1,4 @@
-//! The members of a pool in an order of their own, which is the same on every edge.
+//! The members of a pool in a fixed order, which is the same on every edge.
 
 use super::{Candidates, Member, MemberIndex, NOBODY, mix::mix_identity};
 use crate::abi::BackendNumber;
@@ -9,7 +9,7 @@ pub(super) struct Roster {
     weights: Vec<u32>,
     seeds: Vec<u64>,
     heaviest: u32,
-    /// Sum of the weights of the members up to each, itself included.
+    /// For each member, the sum of the weights up to it, its own included.
     running: Vec<u64>,
 }
 
@@ -17,7 +17,7 @@ impl Roster {
     pub(super) fn new(members: &[Member]) -> Self {
         assert!(members.len() <= usize::from(NOBODY), "{} members: more than {NOBODY}", members.len());
         let mut members = members.to_vec();
-        // Two members of one identity would differ in weight or be interchangeable but for the number.
+        // Members with the same identity differ in weight, or are interchangeable except for the number.
         members.sort_unstable_by_key(|member| (member.identity, member.weight, member.number));
         let mut total = 0;
         let running = members.iter().map(|member| {
@@ -47,7 +47,7 @@ impl Roster {
         0..MemberIndex::try_from(self.len()).expect("as many as `new` has checked")
     }
 
-    /// The backend number of a member, 0 of nobody.
+    /// The backend number of a member; 0 for [`NOBODY`].
     pub(super) fn number(&self, place: MemberIndex) -> BackendNumber {
         if place == NOBODY { 0 } else { self.numbers[usize::from(place)] }
     }
@@ -66,17 +66,17 @@ impl Roster {
         self.heaviest
     }
 
-    /// The sum of all weights: at most 65,535 times 65,535, which leaves room to multiply by slots.
+    /// The sum of all weights: at most 65,535 times 65,535, so that it can be multiplied by slots.
     pub(super) fn total(&self) -> u64 {
         self.running.last().copied().unwrap_or_default()
     }
 
-    /// 64 bits that are a member's own.
+    /// 64 bits derived from a member's identity.
     pub(super) fn seed(&self, place: MemberIndex) -> u64 {
         self.seeds[usize::from(place)]
     }
 
-    /// One of the members that are not among `chosen`, by weight: the one at `random` / 2^64 of the sum of their weights.
+    /// A member that is not among `chosen`, by weight: the one at `random` / 2^64 of the sum of their weights.
     pub(super) fn at_weight(&self, random: u64, mut chosen: Candidates) -> MemberIndex {
         chosen.sort_unstable();
         let chosen = &chosen[..chosen.partition_point(|&place| place != NOBODY)];
@@ -85,7 +85,7 @@ impl Roster {
             return NOBODY;
         }
         let mut at = u64::try_from((u128::from(random) * u128::from(rest)) >> 64).expect("less than `rest`");
-        // Among the remaining members, then among all: each one taken out that lies before moves it on by its weight.
+        // From the position among the remaining members to that among all: each chosen member before it adds its weight.
         for &place in chosen {
             let weight = u64::from(self.weight(place));
             if at >= self.running[usize::from(place)] - weight {

@@ -5,8 +5,8 @@
 
 use super::{MemberIndex, NOBODY, draws::Draws, roster::Roster};
 
-/// The heir of each slot: of the slots that are first one member's, every other member is heir of its weight's share
-/// among the others, rounded down or up. [`NOBODY`] where there is one member only.
+/// The heir of each slot. Of the slots with the same first candidate, every other member inherits its weight's share among
+/// the others, rounded down or up. [`NOBODY`] if there is only one member.
 pub(super) fn deal_out(roster: &Roster, first: &[MemberIndex], draws: Draws) -> Vec<MemberIndex> {
     let mut heirs = vec![NOBODY; first.len()];
     if roster.len() == 1 {
@@ -32,7 +32,7 @@ pub(super) fn deal_out(roster: &Roster, first: &[MemberIndex], draws: Draws) -> 
     heirs
 }
 
-/// The slots that are first each member's, ascending.
+/// The slots of which each member is the first candidate, ascending.
 fn slots_by_member(first: &[MemberIndex], members: usize) -> Vec<Vec<usize>> {
     let mut slots = vec![Vec::with_capacity(first.len() / members + 1); members];
     for (slot, &place) in first.iter().enumerate() {
@@ -41,26 +41,26 @@ fn slots_by_member(first: &[MemberIndex], members: usize) -> Vec<Vec<usize>> {
     slots
 }
 
-/// The slots that one member leaves, as numbers: how many may still go to whom.
+/// The slots that one member leaves: the number that each heir may still receive.
 #[derive(Default)]
 struct Estate {
     shares: Vec<Share>,
-    /// How many slots are left when everybody has what is certain.
+    /// Slots left over when every heir has its certain ones.
     spare: u64,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Share {
-    /// This many more for certain: the share rounded down, less what was taken.
+    /// Slots that it certainly receives: the share rounded down, less the slots already taken.
     certain: u32,
-    /// Perhaps one more: the share was no whole number, and the one more was not taken.
+    /// Whether it may receive one slot more: the share is not whole, and that slot was not taken.
     more: bool,
 }
 
 impl Share {
     /// The share `exact / rest`.
     fn new(exact: u64, rest: u64) -> Self {
-        // Only the dead member's own share, which nobody reads, can be greater than the number of slots.
+        // Only the share of the dead member itself, which is never used, can exceed the number of slots.
         Self { certain: u32::try_from(exact / rest).unwrap_or_default(), more: !exact.is_multiple_of(rest) }
     }
 }
@@ -72,8 +72,8 @@ impl Estate {
         let rest = roster.total() - u64::from(roster.weight(dead));
         self.shares.clear();
         if slots * u64::from(roster.heaviest()) < rest {
-            // Where members are many, nobody's share is a whole slot, and a division for each pair of members would
-            // take longer than all the rest.
+            // With many members, no share is a whole slot, and a division for each pair of members would take longer than
+            // everything else.
             self.shares.resize(roster.len(), Share { certain: 0, more: true });
         } else {
             self.shares.extend(roster.weights().iter().map(|&weight| Share::new(slots * u64::from(weight), rest)));
@@ -97,7 +97,7 @@ impl Estate {
         }
     }
 
-    /// The heirs of as many slots as are left, in order.
+    /// The heirs of the slots that are left, in order.
     fn rest(&self) -> impl Iterator<Item = MemberIndex> {
         let each = || (0..).zip(&self.shares);
         let certain = each().flat_map(|(heir, share)| (0..share.certain).map(move |_| heir));

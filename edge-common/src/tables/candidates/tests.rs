@@ -14,7 +14,7 @@ fn members(weights: &[u32]) -> Vec<Member> {
     (1..).zip(addresses).zip(weights).map(member).collect()
 }
 
-/// Weights from 50 to 249 in no order.
+/// Weights from 50 to 249, unordered.
 fn uneven(members: u32) -> Vec<u32> {
     (0..members).map(|i| 50 + i * 7919 % 200).collect()
 }
@@ -23,7 +23,7 @@ fn total(members: &[Member]) -> f64 {
     members.iter().map(|member| f64::from(member.weight)).sum()
 }
 
-/// How many of `numbers` are each number, all less than 1,024.
+/// How often each number, all less than 1,024, is among `numbers`.
 fn count(numbers: impl Iterator<Item = BackendNumber>) -> [f64; 1024] {
     let mut counts = [0.0; 1024];
     numbers.for_each(|number| counts[usize::from(number)] += 1.0);
@@ -34,19 +34,19 @@ fn first_counts(table: &[Cell]) -> [f64; 1024] {
     count(table.iter().map(|cell| cell.0[0]))
 }
 
-/// Slots whose first candidate is another one.
+/// Number of slots whose first candidate differs.
 fn moved(before: &[Cell], after: &[Cell]) -> f64 {
     let moved = before.iter().zip(after).filter(|(before, after)| before.0[0] != after.0[0]).count();
     f64::from(u32::try_from(moved).unwrap())
 }
 
-/// The fewest slots that must move for the one table's balance to become the other's.
+/// The fewest slots that must move to change the balance of one table to that of the other.
 fn must_move(before: &[Cell], after: &[Cell]) -> f64 {
     first_counts(before).iter().zip(first_counts(after)).map(|(before, after)| (before - after).abs()).sum::<f64>()
         / 2.0
 }
 
-/// Every member has its share of the slots, rounded down or up.
+/// Checks that every member has its share of the slots, rounded down or up.
 fn check_balance(members: &[Member], slots: u32) {
     let table = build(members, slots);
     let counts = first_counts(&table);
@@ -59,8 +59,8 @@ fn check_balance(members: &[Member], slots: u32) {
     }
 }
 
-/// With any one member down every other inherits its share of the freed slots, rounded down or up, and so all are
-/// within 10 % of their share among those that are left; of small shares within 3 slots.
+/// Checks that with any one member down every other inherits its share of the freed slots, rounded down or up, so that all
+/// are within 10 % of their share among the members that are left, or within 3 slots for small shares.
 fn check_balance_with_one_down(members: &[Member], slots: u32) {
     let table = build(members, slots);
     let counts = first_counts(&table);
@@ -102,7 +102,7 @@ fn a_dead_members_slots_spread_by_weight() {
     check_balance_with_one_down(&members(&[65_535, 1, 1, 300, 20_000]), 1 << 16);
 }
 
-/// Of 100 slots that one of 11 members frees, chance would give some heir 5 and another 15.
+/// Of 100 slots that one of 11 members frees, a random choice would give some heir 5 and another 15.
 #[test]
 fn few_slots_spread_evenly_too() {
     let table = build(&members(&[100; 11]), 1024);
@@ -118,7 +118,7 @@ fn few_slots_spread_evenly_too() {
 fn third_and_fourth_candidates_follow_the_weights() {
     let members = members(&[300, 200, 200, 200, 100]);
     let table = build(&members, 1 << 16);
-    // With the first two given, each of the others has its part of what is left.
+    // With the first two given, each of the others has its weight's part of what is left.
     for position in [2, 3] {
         let mut expected = [0.0; 6];
         for Cell(candidates) in &table {
@@ -145,7 +145,7 @@ fn a_member_of_most_of_the_weight_leaves_the_others_their_places() {
     let mut weights = vec![1; 200];
     weights[7] = 65_535;
     let table = build(&members(&weights), 4096);
-    // All slots are its but 12; its heirs are the others, in turn.
+    // It has all slots but 12; the others inherit them in turn.
     let heirs = count(table.iter().filter(|cell| cell.0[0] == 8).map(|cell| cell.0[1]));
     assert!((1..=200).filter(|&number| number != 8).all(|number| (20.0..=21.0).contains(&heirs[number])));
     let third = count(table.iter().map(|cell| cell.0[2]));
@@ -168,7 +168,7 @@ fn more_members_than_slots_have_a_table() {
     assert_eq!(table.iter().map(|cell| cell.0[0]).collect::<BTreeSet<_>>().len(), 16);
 }
 
-/// Edges of different versions stand side by side: they must agree. Change these with the ABI version only.
+/// Edges of different versions run side by side and must agree. Change these with the ABI version only.
 #[test]
 fn the_tables_of_known_pools_never_change() {
     let table = build(&members(&[100, 100, 50, 200, 150]), 8);
@@ -192,7 +192,8 @@ fn the_tables_of_known_pools_never_change() {
     assert_eq!(digest(build(&members(&[65_535, 1, 20_000, 3, 7, 500]), 1 << 10)), 0xccb2_b68d_06e0_8406);
 }
 
-/// At 100 slots a member, the fewest that a configuration may have, the matching has little room to leave others alone.
+/// With 100 slots per member, the fewest that a configuration may have, the matching has little room to keep other members'
+/// slots.
 #[test]
 fn a_member_that_goes_moves_little_in_the_fullest_table() {
     for weights in [vec![100; 655], uneven(655)] {
@@ -254,7 +255,7 @@ proptest! {
     ) {
         let renumbered: Vec<Member> =
             (0..).zip(&shuffled).map(|(i, &member)| Member { number: 60_000 - 7 * i, ..member }).collect();
-        // From the number that a member has in `renumbered` back to the one that it has in `members`.
+        // Maps a member's number in `renumbered` to its number in `members`.
         let back = |number: BackendNumber| if number == 0 { 0 } else { shuffled[usize::from((60_000 - number) / 7)].number };
         let table = build(&members, 1 << bits);
         prop_assert_eq!(&table, &build(&shuffled, 1 << bits));
@@ -262,7 +263,7 @@ proptest! {
         prop_assert_eq!(table, same);
     }
 
-    /// One of n members that comes or goes moves at most 2 / n of the slots, weights alike; else twice its share.
+    /// Adding or removing one of n members moves at most 2 / n of the slots with equal weights; otherwise twice its share.
     #[test]
     fn a_member_that_comes_or_goes_moves_little(weights in roomy_weights(), which: prop::sample::Index) {
         let with = members(&weights);
@@ -273,7 +274,7 @@ proptest! {
         prop_assert!(moved <= 2.0 * share, "{moved} slots move for one that has {share}");
     }
 
-    /// Another weight moves at most 2.5 times what it must, and a few slots besides.
+    /// Changing a weight moves at most 2.5 times the slots that must move, and a few more.
     #[test]
     fn another_weight_moves_in_proportion(weights in roomy_weights(), which: prop::sample::Index, weight in 20u32..400) {
         let before = members(&weights);

@@ -29,17 +29,17 @@ use std::time::Duration;
 
 use crate::abi::BackendNumber;
 
-/// What a pass sees of a slot.
+/// A slot as a pass sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotState {
     pub owner: BackendNumber,
-    /// The backend that receives new flows; `None`: none is left.
+    /// The backend that receives new flows; `None` if none is left.
     pub pick: Option<BackendNumber>,
-    /// Whether a flow of this slot should have been recorded and was not, since the last pass.
+    /// Whether since the last pass a flow of this slot should have been recorded and was not.
     pub unrecorded: bool,
 }
 
-/// The handover of a slot, valid only while its owner is `from`: the packet path may have changed the owner meanwhile.
+/// The handover of a slot, valid only while its owner is `from`, since the packet path may change the owner meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
     pub slot: u32,
@@ -50,35 +50,36 @@ pub struct Move {
 /// The result of a pass over all slots of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
-    /// The slots that move now, ascending.
+    /// The handovers that are due now, in ascending order of slots.
     pub moves: Vec<Move>,
-    /// How many slots differ and don't move yet, including those without a pick, which don't move at all.
+    /// Number of slots that differ and are not handed over yet, including those without a pick, which are not handed over
+    /// at all.
     pub differing: u32,
-    /// How long from now until the first of these moves, if nothing changes; `None`: none of them will.
+    /// Time from now until the first of these handovers, if nothing changes; `None` if there will be none.
     pub next: Option<Duration>,
-    /// How long from now until the last of those that will has moved.
+    /// Time from now until the last of these handovers; `None` if there will be none.
     pub last: Option<Duration>,
 }
 
-/// The timers of a service's slots: six bytes a slot.
+/// The timers of a service's slots: six bytes per slot.
 #[derive(Clone, Debug)]
 pub struct SlotTimers {
-    /// Milliseconds, rounded up. Zero: slots move at once.
+    /// Milliseconds, rounded up. With 0, slots are handed over at once.
     flow_idle_timeout: u32,
-    /// The latest time of all passes: a clock that goes back must not advance any timer.
+    /// The latest time of all passes, since a clock that goes back must not advance any timer.
     now: Duration,
-    /// By slot: the pick that is to become the owner; 0: the slot is stable, or there is no pick.
+    /// By slot: the pick that is to become the owner; 0 if the slot is stable, or has no pick.
     awaited: Vec<BackendNumber>,
-    /// By slot: since when, in milliseconds of the clock modulo 2^32. What is older than 2^32 looks younger than it is,
-    /// never the other way round, so it waits once more.
+    /// By slot: start of the timer, in milliseconds of the clock modulo 2^32. A timer older than that looks younger than it
+    /// is, never older, so its slot only waits longer.
     since: Vec<u32>,
 }
 
 impl SlotTimers {
-    /// Timers that start anew: for a controller that has just started, or a service that was stable.
+    /// Timers without history: for a controller that has just started, or a service that was stable.
     ///
-    /// With a `flow_idle_timeout` of zero, for services without records, slots are handed over at the first pass. `now` is of a
-    /// monotonic clock.
+    /// With a `flow_idle_timeout` of zero, for services without records, slots are handed over at the first pass. `now` is
+    /// the time of a monotonic clock.
     pub fn new(flow_idle_timeout: Duration, now: Duration) -> Self {
         let flow_idle_timeout = u32::try_from(flow_idle_timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
         Self { flow_idle_timeout, now, awaited: Vec::new(), since: Vec::new() }
@@ -86,7 +87,7 @@ impl SlotTimers {
 
     /// Does a reconcile pass over all slots, in order.
     ///
-    /// `changes`: how many changes of states, failovers or generations there were since the last pass.
+    /// `changes` is the number of changes of states, failovers or generations since the last pass.
     pub fn reconcile(&mut self, now: Duration, changes: u32, slots: impl IntoIterator<Item = SlotState>) -> Pass {
         self.now = self.now.max(now);
         let mut pass = Pass::default();
@@ -117,7 +118,7 @@ impl SlotTimers {
             pass.differing += 1;
             return;
         }
-        // Both times are rounded down, so one that differs by more than the flow_idle_timeout is past it, however they were rounded.
+        // Both times are rounded down, so a difference of more than `flow_idle_timeout` exceeds it, however they were rounded.
         let age = now.wrapping_sub(*since);
         if self.flow_idle_timeout == 0 || age > self.flow_idle_timeout {
             pass.moves.push(Move { slot, from: seen.owner, to: pick });
@@ -130,7 +131,7 @@ impl SlotTimers {
     }
 }
 
-/// Modulo 2^32.
+/// Milliseconds modulo 2^32.
 fn milliseconds(time: Duration) -> u32 {
     (time.as_millis() % (1 << 32)) as u32
 }

@@ -1,4 +1,4 @@
-//! Each transition in a table, and random sequences of passes against a reference that remembers all of them.
+//! A table of all transitions, and random sequences of passes against a reference that remembers all of them.
 
 use proptest::{prelude::*, sample};
 
@@ -17,13 +17,13 @@ const fn unrecorded(owner: BackendNumber, pick: BackendNumber) -> SlotState {
     SlotState { unrecorded: true, ..seen(owner, pick) }
 }
 
-/// Looks at one slot, one after the other: when, how many changes there were, what is seen; says what each gave.
+/// Passes over a single slot, each step with a time, a number of changes and the slot's state; returns their results.
 fn passes(flow_idle_timeout: Duration, steps: &[(f64, u32, SlotState)]) -> Vec<Pass> {
     let mut timers = SlotTimers::new(flow_idle_timeout, Duration::ZERO);
     steps.iter().map(|&(at, changes, seen)| timers.reconcile(Duration::from_secs_f64(at), changes, [seen])).collect()
 }
 
-/// When the slot that does not move at this pass will; `None`: it is stable.
+/// Time until the handover of the slot, which is not due at this pass; `None` if the slot is stable.
 fn rest(pass: &Pass) -> Option<f64> {
     assert_eq!((pass.next, pass.moves.len()), (pass.last, 0), "one slot, which does not move");
     assert_eq!(pass.differing, u32::from(pass.next.is_some()));
@@ -32,7 +32,7 @@ fn rest(pass: &Pass) -> Option<f64> {
 
 #[test]
 fn every_transition_of_a_slot() {
-    // What is seen after it has differed for 6 seconds of 10, and how long it then has to wait.
+    // The state after the slot has differed for 6 of 10 seconds, and the time that it then has to wait.
     let cases = [
         ("nothing changed", 0, seen(A, B), Some(4.001)),
         ("something changed, but not here", 1, seen(A, B), Some(4.001)),
@@ -121,7 +121,7 @@ fn a_clock_that_goes_back_makes_nobody_older() {
 
 #[test]
 fn a_clock_of_many_days_is_a_clock() {
-    // The milliseconds begin anew after 2^32 of them.
+    // The milliseconds wrap after 2^32.
     let begin = 4_294_967.296 * 3.0 - 4.0;
     let all =
         passes(IDLE_TIMEOUT, &[(begin, 1, seen(A, B)), (begin + 9.0, 0, seen(A, B)), (begin + 10.5, 0, seen(A, B))]);
@@ -154,7 +154,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     (gap, sample::select(vec![0u32, 0, 0, 1, 1, 2, 9]), [slot.clone(), slot.clone(), slot])
 }
 
-/// Since when the slot has waited for its pick at the last of `steps`, which are when, how many changes, and what.
+/// Start of the slot's wait for its pick at the last of `steps`, each of which is a time, a number of changes, and a state.
 fn reference(steps: &[(Duration, u32, SlotState)]) -> Option<Duration> {
     let (_, _, last) = steps.last()?;
     last.pick.filter(|pick| *pick != last.owner)?;
@@ -198,7 +198,7 @@ proptest! {
         }
     }
 
-    /// Times that are no whole milliseconds are never rounded in favour of a move.
+    /// Times that are not whole milliseconds are never rounded in favour of a handover.
     #[test]
     fn no_slot_moves_within_the_timeout(
         flow_idle_timeout in 1u64..5_000_000_000,
