@@ -4,8 +4,8 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use super::packet::{LONGEST_SUMMED, Packet};
 
-/// A sum of words as they stand in memory, not folded yet; it holds 2^32 of them. In what order their bytes are added
-/// makes no difference to the checksum (RFC 1071, section 2), nor whether they are added in twos or fours.
+/// A sum of up to 2^32 words as they are in memory, not yet folded. Neither the order of bytes nor adding them in twos or
+/// fours makes a difference to the checksum (RFC 1071, section 2).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(pub u64);
 
@@ -28,7 +28,7 @@ impl Sum {
             .words([a[12], a[13], a[14], a[15]])
     }
 
-    /// With one more word of 32 bits, and with one less.
+    /// Adds a word of 32 bits; [`Self::without`] takes one out.
     #[inline(always)]
     pub const fn with(self, word: u32) -> Self {
         self.plus(word as u64)
@@ -39,13 +39,13 @@ impl Sum {
         self.plus(!word as u64)
     }
 
-    /// With all words of another one.
+    /// Adds all words of another sum.
     #[inline(always)]
     pub const fn and(self, Self(more): Self) -> Self {
         self.plus(more)
     }
 
-    /// A checksum after what it covers has changed by this (RFC 1624, equation 3). One that was wrong stays wrong.
+    /// A checksum after the covered data has changed by this sum (RFC 1624, equation 3). A wrong checksum stays wrong.
     #[inline(always)]
     pub const fn after(self, checksum: [u8; 2]) -> [u8; 2] {
         self.word(not(checksum)).finish()
@@ -79,18 +79,18 @@ impl Sum {
         Self(self.0 & 0xffff_ffff).plus(self.0 >> 32).finish_short()
     }
 
-    /// The same for a sum below 2^48: a few words, as an IPv4 header has them.
+    /// Like [`Self::finish`], for a sum below 2^48: one of a few words, such as an IPv4 header.
     ///
-    /// By the multiplier the words that the sum consists of meet in the highest one, and each carry comes back as one more: the
-    /// sum is `q * 0xffff + r`, so that the product is `r` times the multiplier, less `q`. Its highest word is `r`, or 0xffff
-    /// for the zero that is not all zero.
+    /// The multiplication adds up the 16-bit words of the sum in the highest word, and adds each carry again: the sum is `q
+    /// * 0xffff + r`, so that the product is `r` times the multiplier, less `q`. Its highest word is `r`, or 0xffff for the
+    /// zero that is not all zero.
     #[inline(always)]
     const fn finish_short(self) -> [u8; 2] {
         let Self(sum) = self;
         (!(sum.wrapping_mul(0x0001_0001_0001_0001) >> 48) as u16).to_ne_bytes()
     }
 
-    /// Adds a number of 32 bits at most. No frame has so many of them that the sum wraps.
+    /// Adds a number of at most 32 bits, or another sum. No frame has so many words that the sum wraps.
     #[inline(always)]
     const fn plus(self, number: u64) -> Self {
         Self(self.0.wrapping_add(number))
@@ -111,22 +111,21 @@ pub const fn ipv4_header(header: &Ipv4Hdr) -> [u8; 2] {
         .finish_short()
 }
 
-/// Checksum of an IPv4 header of five words, as they stand in memory, whose checksum field is zero.
+/// Checksum of an IPv4 header of five words, as they are in memory, whose checksum field is zero.
 #[inline(always)]
 pub const fn ipv4_words([a, b, c, d, e]: [u32; 5]) -> [u8; 2] {
     Sum(a as u64).plus(b as u64).plus(c as u64).plus(d as u64).plus(e as u64).finish_short()
 }
 
-/// The third word of an IPv4 header, lowest byte first, after its TTL went down by one, which is not 0: the first byte is one
-/// less, and the checksum, in the upper half, one more, as [`update`] computes it.
+/// The third word of an IPv4 header, little-endian, after a decrement of the TTL, which must not be 0: the first byte is
+/// one less, and the checksum, in the upper half, one more, as [`update`] computes it.
 #[inline(always)]
 pub const fn ttl_decremented(word: u32) -> u32 {
-    // Low byte first, so that one more in the first byte of a sum is one more in the word, carries and all.
+    // Little-endian, so that one more in the first byte of the checksum is one more in the word, carries included.
     word.wrapping_add(if word < 0xfffe_0000 { 0x0001_0000 - 1 } else { 0x0002_0000 - 1 })
 }
 
-/// The checksum after one word that it covers changed from `old` to `new` (RFC 1624, equation 3). A checksum that was
-/// wrong stays wrong.
+/// The checksum after one covered word changed from `old` to `new` (RFC 1624, equation 3). A wrong checksum stays wrong.
 #[inline(always)]
 pub const fn update(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
     Sum(0).word(not(checksum)).word(not(old)).word(new).finish_short()

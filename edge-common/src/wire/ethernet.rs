@@ -5,14 +5,14 @@ use network_types::eth::EtherType;
 use super::packet::{Wire, change_as};
 use crate::abi::Mac;
 
-/// EtherTypes as they stand in a header.
+/// EtherTypes, in the byte order of a header.
 pub const IPV4: u16 = EtherType::Ipv4 as u16;
 pub const IPV6: u16 = EtherType::Ipv6 as u16;
 
-/// The addresses of an Ethernet header, in words as they stand in a frame.
+/// The addresses of an Ethernet header, in words as they are in a frame.
 ///
-/// Six bytes moved as bytes are a call of the compiler's copy function, whose frame counts as 32 bytes of the 512 that a
-/// chain of calls may have on the stack for verifiers before Linux 6.8.
+/// Copying them as six bytes would be a call of the compiler's copy function, whose frame counts as 32 bytes of the 512
+/// that a chain of calls may have on the stack for verifiers before Linux 6.8.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub struct Addresses(pub(super) u64, pub(super) u32);
@@ -26,7 +26,7 @@ impl Addresses {
         Self((destination | source << 48).to_le(), ((source >> 16) as u32).to_le())
     }
 
-    /// Writes both, one over the end of the other: put together in words they would be more instructions.
+    /// Writes both addresses, one over the end of the other: combining them in words would take more instructions.
     #[inline(always)]
     pub const fn set(&mut self, Mac(destination): Mac, Mac(source): Mac) {
         self.0 = destination.to_le();
@@ -45,7 +45,7 @@ impl Addresses {
     }
 }
 
-/// The source, behind the destination.
+/// The source address, behind the destination address.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 struct Second {

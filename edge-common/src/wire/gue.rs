@@ -7,24 +7,26 @@ use super::protocol;
 pub const PORT: u16 = 6080;
 /// Bytes of a header of variant 0 without extensions.
 pub const HEADER: usize = 4;
-/// Bits of a UDP source port that tell flows apart: the dynamic ports, 49,152 to 65,535 (RFC 7510, section 3.1).
+/// Bits that are set in all dynamic ports, 49,152 to 65,535, from which flows have their UDP source port (RFC 7510, section
+/// 3.1).
 const DYNAMIC: u16 = 0xc000;
 
-/// Why what is in a UDP packet can't be taken.
+/// Reason for which the content of a UDP packet is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Another version, flags, or extensions.
     Header,
-    /// A control message, which is nothing to forward.
+    /// A control message, which is not forwarded.
     Control,
     /// Something else than an IP packet.
     Protocol,
 }
 
-/// The protocol of an IP packet behind a UDP header, and the bytes before it, by the first four bytes there.
+/// The protocol of the IP packet behind a UDP header, and the number of bytes before it, given the first four bytes behind
+/// the UDP header.
 ///
 /// # Errors
-/// What is not an IP packet.
+/// There is no IP packet, or not in a form that is supported.
 #[inline(always)]
 pub const fn parse([first, protocol, high, low]: [u8; HEADER]) -> Result<(u8, usize), Refused> {
     match first >> 4 {
@@ -49,7 +51,7 @@ pub const fn parse([first, protocol, high, low]: [u8; HEADER]) -> Result<(u8, us
     }
 }
 
-/// A header of variant 0 before a packet of `protocol`, as a word that stands in a frame.
+/// A header of variant 0 before a packet of `protocol`, as a word in the byte order of the frame.
 #[inline(always)]
 pub const fn header(protocol: u8) -> u32 {
     u32::from_ne_bytes([0, protocol, 0, 0])

@@ -18,28 +18,28 @@ pub enum Message {
 
 /// The ICMP of an address family.
 pub trait Icmp: Family {
-    /// ICMP types of an echo and its answer.
+    /// ICMP types of an echo request and its reply.
     const ECHO_REQUEST: u8;
     const ECHO_REPLY: u8;
-    /// Bytes of an ICMP error at most, IP header included, which limits the quoted packet: 576 (RFC 1812, section 4.3.2.3) or
-    /// 1,280 (RFC 4443, section 2.4).
+    /// Maximum length of an ICMP error in bytes, IP header included, which limits the quoted packet: 576 (RFC 1812, section
+    /// 4.3.2.3) or 1,280 (RFC 4443, section 2.4).
     const MAX_ERROR: usize;
 
-    /// Whether an ICMP type is an error, about a packet of a flow.
+    /// Whether an ICMP type is an error about a packet.
     fn is_error(type_: u8) -> bool;
 
-    /// Whether it is an error that the sender of the quoted packet has to receive.
+    /// Whether an ICMP type is an error that the sender of the quoted packet has to receive.
     fn concerns_a_flow(type_: u8) -> bool;
 
-    /// Whether it is neighbour discovery (RFC 4861), without which a host reaches nobody on its link.
+    /// Whether an ICMP type is neighbour discovery (RFC 4861), without which a host reaches no other host on its link.
     fn is_discovery(type_: u8) -> bool;
 
     /// The MTU of the next link, bytes of IP packet, if the ICMP header is that of "too big".
     fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
 
-    /// Whether `message` may be sent about a packet of `protocol`, or about a fragment of one with `before` bytes before it: not
-    /// about an error, nor about a later fragment (RFC 1122, section 3.2.2; RFC 4443, section 2.4). What is ICMP and is no
-    /// error is not answered by one either.
+    /// Whether `message` may be sent about a packet of `protocol`, or about a fragment of one with `before` bytes before
+    /// it: not about an error, nor about a later fragment (RFC 1122, section 3.2.2; RFC 4443, section 2.4). Other ICMP
+    /// packets are not answered by an error either.
     fn permits(message: Message, protocol: u8, before: u16) -> bool;
 
     /// Type and code of a message.
@@ -57,7 +57,7 @@ impl Icmp for V4 {
         matches!(type_, 3 | 4 | 5 | 11 | 12)
     }
 
-    /// Destination unreachable, time exceeded, parameter problem. What else was an error is out of use, or for hosts.
+    /// Destination unreachable, time exceeded, parameter problem. The other errors are out of use, or for hosts.
     #[inline(always)]
     fn concerns_a_flow(type_: u8) -> bool {
         matches!(type_, 3 | 11 | 12)
@@ -69,7 +69,7 @@ impl Icmp for V4 {
         false
     }
 
-    /// Not less than 576, which anybody can carry (RFC 791): less would be somebody's mistake, or attack.
+    /// At least 576, which every host must accept (RFC 791): a smaller value would be a mistake, or an attack.
     #[inline(always)]
     fn path_mtu([type_, code, _, _, _, _, high, low]: [u8; 8]) -> Option<u16> {
         let mtu = u16::from_be_bytes([high, low]);
@@ -114,7 +114,7 @@ impl Icmp for V6 {
         matches!(type_, 133..=137)
     }
 
-    /// Not less than 1,280, which anybody can carry (RFC 8200, section 5).
+    /// At least 1,280, which every link must carry (RFC 8200, section 5).
     #[inline(always)]
     fn path_mtu([type_, _, _, _, a, b, c, d]: [u8; 8]) -> Option<u16> {
         let mtu = u32::from_be_bytes([a, b, c, d]);
@@ -122,7 +122,7 @@ impl Icmp for V6 {
     }
 
     /// RFC 4443 has no rule about later fragments. One that is too long must be answered, since only its sender can make it
-    /// shorter (section 3.2); else the rule of IPv4 is kept.
+    /// shorter (section 3.2); for others, the rule of IPv4 applies.
     #[inline(always)]
     fn permits(message: Message, protocol: u8, before: u16) -> bool {
         protocol != protocol::ICMPV6 && (before == 0 || message == Message::TooBig)

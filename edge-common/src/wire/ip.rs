@@ -2,10 +2,10 @@
 
 use super::packet::{Packet, Wire};
 
-/// TTL and hop limit of the packets that we make.
+/// TTL and hop limit of packets that the edge itself makes.
 pub const DEFAULT_TTL: u8 = 64;
 
-/// Where the transport header of a packet is, and which.
+/// Protocol and position of a packet's transport header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     pub protocol: u8,
@@ -13,12 +13,12 @@ pub struct Transport {
     pub offset: usize,
 }
 
-/// What stands between the network header and its transport header.
+/// The result of a search for the transport header behind a network header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// A transport header, which may still be cut off.
     Transport(Transport),
-    /// A fragment, of a whole that was larger.
+    /// A fragment of a larger packet.
     Fragment(Fragment),
     /// More extension headers than are looked through, or one that hides the transport.
     Hidden,
@@ -29,54 +29,56 @@ pub enum Payload {
 /// A fragment of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// What all fragments of a packet have in common, with their addresses.
+    /// Together with the addresses, the same in all fragments of a packet.
     pub identification: u32,
-    /// Its protocol, and where its own part of the packet starts: in the first one, at the transport header.
+    /// The packet's protocol, and the offset of the fragment's part of the packet, which in the first fragment begins with
+    /// the transport header.
     pub at: Transport,
-    /// Bytes of the packet before this part; 0 in the first one.
+    /// Bytes of the packet before this part; 0 in the first fragment.
     pub before: u16,
 }
 
-/// An address family: its header, and what differs with it.
+/// An address family: its header, and everything that differs between families.
 pub trait Family {
     type Header: Wire;
-    /// An address as it stands in a header.
+    /// An address in the byte order of a header.
     type Address: PartialEq;
 
     /// Protocol number of its ICMP.
     const ICMP: u8;
-    /// Protocol number of its packets inside another.
+    /// Protocol number of its packets inside another packet.
     const TUNNELLED: u8;
-    /// EtherType, as it stands in a frame.
+    /// EtherType, in the byte order of a frame.
     const ETHER_TYPE: u16;
-    /// Bytes of the longest packet that every path must carry, in fragments if need be; a sender that is told less does not
-    /// heed it. 0: there is none.
+    /// The MTU that every path must have, bytes, with fragments if need be; senders ignore reports of a smaller one. 0 if
+    /// there is none.
     const LEAST_MTU: usize;
 
-    /// Bytes of the plainest header that its length field counts: all or none.
+    /// Bytes of the plainest header that the header's length field counts: all or none.
     const COUNTED: usize;
 
-    /// The protocol of a packet as nearly all are: TCP or UDP directly behind `header`, which is of the plainest form, and no
-    /// fragment. Nothing is said of its length. All others take the slow path.
+    /// The protocol of a packet for the fast path, as nearly all packets are: TCP or UDP directly behind `header`, which
+    /// has the plainest form, and no fragment. Its length is not checked. All other packets take the slow path.
     fn plain(header: &Self::Header) -> Option<u8>;
 
-    /// Finds the transport header behind `header`, which stands at `l3`.
+    /// Finds the transport header behind `header`, which is at `l3`.
     fn payload<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> Payload;
 
-    /// Where the transport header of a packet is of which an ICMP error quotes the start, from `l3` on, behind options,
-    /// extension headers or as a first fragment; `None` if it has none, or if the quotation ends before it.
+    /// The transport header of a packet whose start an ICMP error quotes from `l3` on. It may be behind options or
+    /// extension headers, or in a first fragment. `None` if there is none, or if the quotation ends before it.
     fn quoted<P: Packet>(packet: &P, l3: usize) -> Option<Transport>;
 
-    /// The same of an outer packet of ours, to which no router adds an extension header (RFC 8200, section 4).
+    /// Like [`Self::quoted`], for an outer packet of this edge, to which no router adds an extension header (RFC 8200,
+    /// section 4).
     fn quoted_outer<P: Packet>(packet: &P, l3: usize) -> Option<Transport>;
 
-    /// Length of the IP packet in its header, header included; bytes.
+    /// Length of the IP packet according to its header, header included; bytes.
     fn length(header: &Self::Header) -> usize;
 
     /// TTL or hop limit.
     fn ttl(header: &Self::Header) -> u8;
 
-    /// Takes one off the TTL, which is not 0.
+    /// Decrements the TTL, which must not be 0.
     fn decrement_ttl(header: &mut Self::Header);
 
     /// DSCP and ECN: the TOS byte, the traffic class.
@@ -85,13 +87,14 @@ pub trait Family {
     /// Whether routers must not fragment the packet.
     fn dont_fragment(header: &Self::Header) -> bool;
 
-    /// What tells the fragments of this packet from those of others, should it be fragmented on the way.
+    /// The identification of the packet's fragments, should it be fragmented on the way.
     fn identification(header: &Self::Header) -> [u8; 2];
 
-    /// Whether an outer packet of ours that no router may fragment has the label of a flow: twenty bits, or as many as fit.
+    /// Whether an outer packet of this edge that no router may fragment carries the label of a flow: twenty bits, or as
+    /// many as fit.
     fn is_labelled(outer: &Self::Header, label: u32) -> bool;
 
-    /// Whether a packet came from a single host, to another one.
+    /// Whether a packet is from a single host and to a single other one, so that it may be answered.
     fn answerable(header: &Self::Header) -> bool;
 
     fn source(header: &Self::Header) -> &Self::Address;
@@ -109,7 +112,7 @@ mod tests {
     };
     use crate::host::Frame;
 
-    /// Where the network header starts in these tests.
+    /// Offset of the network header in these tests.
     const L3: usize = 14;
 
     /// A frame whose network header is `header`, with `more` bytes after it.
@@ -204,7 +207,7 @@ mod tests {
         #[test]
         fn a_transport_header_starts_in_the_packet(bytes in proptest::collection::vec(any::<u8>(), 0..200), version: bool) {
             let mut bytes = [vec![0; L3], bytes].concat();
-            // Else hardly any would be of the right version.
+            // Random bytes would hardly ever have the right version.
             if let Some(first) = bytes.get_mut(L3) {
                 *first = if version { 0x45 } else { 0x60 };
             }

@@ -13,12 +13,12 @@ use super::{
 pub const DONT_FRAGMENT: u8 = 0x40;
 /// Version and length of a header without options.
 const PLAIN: u8 = 0x45;
-/// What is set in the fragmentation field of any fragment: "more fragments", or an offset.
+/// Bits of the fragmentation field of which any fragment has at least one: "more fragments", and the offset.
 const IS_FRAGMENT: u16 = 0x3fff;
-/// A fragment's offset in it, in units of eight bytes.
+/// A fragment's offset in that field, in units of eight bytes.
 const OFFSET: u16 = 0x1fff;
 
-/// The start of a header, in words as they stand in a frame.
+/// The start of a header, in words as they are in a frame.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 struct Words {
@@ -45,7 +45,7 @@ impl Family for V4 {
     const LEAST_MTU: usize = 0;
     const COUNTED: usize = Ipv4Hdr::LEN;
 
-    /// Without options, and no fragment.
+    /// Without options, and not a fragment.
     #[inline(always)]
     fn plain(header: &Ipv4Hdr) -> Option<u8> {
         let plain = header.vihl == PLAIN
@@ -120,13 +120,14 @@ impl Family for V4 {
         header.id
     }
 
-    /// In its identification, which is free where DF is set; the lowest byte first, as it is cheapest to write.
+    /// The identification carries the label, since it is free where DF is set; the lowest byte first, which is the cheapest
+    /// order to write.
     #[inline(always)]
     fn is_labelled(outer: &Ipv4Hdr, label: u32) -> bool {
         Self::dont_fragment(outer) && outer.id == (label as u16).to_le_bytes()
     }
 
-    /// Neither end "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.2).
+    /// Neither end may be "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.2).
     #[inline(always)]
     fn answerable(header: &Ipv4Hdr) -> bool {
         is_host(header.src_addr) && is_host(header.dst_addr) && header.src_addr != header.dst_addr

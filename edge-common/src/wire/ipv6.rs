@@ -9,12 +9,12 @@ use super::{
     protocol,
 };
 
-/// Extension headers that are looked through on the way to the transport header. Real packets have one or two.
+/// Maximum number of extension headers that are looked through to find the transport header. Real packets have one or two.
 const MAX_EXTENSIONS: usize = 4;
 
-/// What is set in the offset field of a fragment that is not all of itself: "more fragments", or an offset.
+/// Bits of the offset field of which any fragment of a larger packet has at least one: "more fragments", and the offset.
 const IS_FRAGMENT: u16 = 0xfff9;
-/// The offset in it, bytes.
+/// The offset in that field, bytes.
 const OFFSET: u16 = 0xfff8;
 
 const HOP_BY_HOP: u8 = 0;
@@ -102,20 +102,20 @@ impl Family for V6 {
         true
     }
 
-    /// None: no router fragments IPv6.
+    /// Zero: no router fragments IPv6.
     #[inline(always)]
     fn identification(_header: &Ipv6Hdr) -> [u8; 2] {
         [0; 2]
     }
 
-    /// In its flow label.
+    /// The flow label carries the label.
     #[inline(always)]
     fn is_labelled(outer: &Ipv6Hdr, label: u32) -> bool {
         u32::from_be_bytes(outer.vcf) & 0xf_ffff == label
     }
 
-    /// Neither end multicast, unspecified or loopback (RFC 4443, section 2.4), nor an IPv4-mapped address, which is nobody's on
-    /// the wire (RFC 4291, section 2.5.5.2).
+    /// Neither end may be multicast, unspecified or loopback (RFC 4443, section 2.4), nor an IPv4-mapped address, which no
+    /// host has on the wire (RFC 4291, section 2.5.5.2).
     #[inline(always)]
     fn answerable(header: &Ipv6Hdr) -> bool {
         let [source, destination] = [header.src_addr, header.dst_addr].map(u128::from_be_bytes);
@@ -148,8 +148,8 @@ pub const fn is_extension(next: u8) -> bool {
     )
 }
 
-/// Whether the packet with this header, at `l3`, has a routing header with segments left (RFC 8200, section 4.4): it is not yet where
-/// it goes at last.
+/// Whether the packet with this header, at `l3`, has a routing header with segments left (RFC 8200, section 4.4), and so
+/// has not yet reached its final destination.
 #[inline(always)]
 pub fn routing_segments_left<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> bool {
     let (mut next, mut offset) = (header.next_hdr, after(l3, Ipv6Hdr::LEN));
@@ -166,7 +166,7 @@ pub fn routing_segments_left<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr)
     false
 }
 
-/// Walks from the extension header `next` at `offset` to the transport header; `end` is the packet's.
+/// Walks from the extension header `next` at `offset` to the transport header; `end` is the end of the packet.
 #[inline(always)]
 fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usize) -> Payload {
     for _ in 0..MAX_EXTENSIONS {
@@ -188,7 +188,7 @@ fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usi
                 if offset > end {
                     return Payload::Malformed;
                 }
-                // One that is all of itself ("atomic", RFC 6946) has nothing to be put together with.
+                // An "atomic" fragment (RFC 6946) is the whole packet, and there is nothing to reassemble.
                 if place & IS_FRAGMENT != 0 {
                     let at = Transport { protocol: next, offset };
                     let identification = u32::from_ne_bytes([a, b, c, d]);

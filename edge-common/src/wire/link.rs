@@ -9,18 +9,18 @@ use super::{
 };
 use crate::abi::{Mac, Station};
 
-/// Where the link layer of a received frame ends, and what follows.
+/// The end of a received frame's link layer, and the type of the network header.
 #[derive(Clone, Copy)]
 pub struct Link {
     /// Offset of the network header: 14, 18 or 22.
     pub l3: usize,
-    /// EtherType of the network header, as it stands in the frame.
+    /// EtherType of the network header, in the byte order of the frame.
     pub ether_type: u16,
 }
 
-/// Offset of the first EtherType in a frame; each tag moves the one that counts by four bytes.
+/// Offset of the first EtherType in a frame; each tag moves that of the network header by four bytes.
 const ETHER_TYPE: usize = 12;
-/// Where the network header stands behind one tag.
+/// Offset of the network header behind one tag.
 const ONE_TAG: usize = EthHdr::LEN + VlanHdr::LEN;
 /// Offsets of the 16-bit words after the addresses: those of two tags, and the EtherType.
 const WORDS: [usize; 5] = [12, 14, 16, 18, 20];
@@ -32,8 +32,8 @@ impl Link {
         Self::read(packet).map(|(_, link)| link.merged(packet))
     }
 
-    /// The same, with the interface and the MAC address that the frame came to. Frames without a tag, which are verified apart
-    /// from others, need not have hidden where they are read.
+    /// Like [`Self::parse`], with the station at which the frame arrived. Frames without a tag are verified separately, so
+    /// their offset need not be hidden from the verifier.
     #[inline(always)]
     pub fn parse_at_station<P: Packet>(packet: &P) -> Option<(Station, Self)> {
         let (addresses, link) = Self::read(packet)?;
@@ -41,14 +41,14 @@ impl Link {
         Some((station, if link.l3 == EthHdr::LEN { link } else { link.merged(packet) }))
     }
 
-    /// The same, with the MAC address that the frame came from, too.
+    /// Like [`Self::parse_at_station`], with the source MAC address as well.
     #[inline(always)]
     pub fn parse_with_ends<P: Packet>(packet: &P) -> Option<(Station, Mac, Self)> {
         let (addresses, link) = Self::read(packet)?;
         Some((Station::new(packet.ingress(), addresses.destination()), addresses.source(), link.merged(packet)))
     }
 
-    /// VLAN identifier of the frame, host order; 0: untagged. `None` if it has two tags.
+    /// VLAN identifier of the frame, host order; 0 if untagged. `None` if it has two tags.
     #[inline(always)]
     pub fn vlan<P: Packet>(&self, packet: &P) -> Option<u16> {
         match self.l3 {
@@ -62,7 +62,7 @@ impl Link {
     fn read<P: Packet>(packet: &P) -> Option<(Addresses, Self)> {
         let &Untagged { addresses, ether_type: first } = packet.view(0)?;
         let mut link = Self { l3: EthHdr::LEN, ether_type: first };
-        // What nearly all frames carry is tested first.
+        // Tests for the types of nearly all frames first.
         if link.ether_type != IPV4 && link.ether_type != IPV6 && is_tag(link.ether_type) {
             link = Self { l3: EthHdr::LEN + VlanHdr::LEN, ether_type: ether_type(packet, ETHER_TYPE + VlanHdr::LEN)? };
             if is_tag(link.ether_type) {
@@ -75,7 +75,7 @@ impl Link {
         Some((addresses, link))
     }
 
-    /// The same, without what the verifier knows of its length ([`Packet::merge_paths`]).
+    /// The same link layer, with a length that the verifier does not know ([`Packet::merge_paths`]).
     #[inline(always)]
     pub fn merged<P: Packet>(self, packet: &P) -> Self {
         Self { l3: packet.merge_paths(self.l3, 31), ..self }
@@ -84,7 +84,7 @@ impl Link {
     /// Copies the link layer, tags and all, from offset `from` to offset `to`, at least 20 bytes away.
     #[inline(always)]
     pub fn copy<P: Packet>(&self, packet: &mut P, from: usize, to: usize) -> Option<()> {
-        // What follows the addresses first: the addresses' new place may be its old one.
+        // The words after the addresses first: the addresses' new place may be the old place of these words.
         for at in WORDS {
             if at >= self.l3 {
                 break;
@@ -96,7 +96,7 @@ impl Link {
         packet.store(to, Addresses(first, second))
     }
 
-    /// Makes `now` the EtherType of what follows the link layer that starts at offset `at`.
+    /// Sets the EtherType of the network header in the link layer that starts at offset `at` to `now`.
     #[inline(always)]
     pub fn set_ether_type<P: Packet>(&self, packet: &mut P, at: usize, now: u16) -> Option<()> {
         let now = now.to_ne_bytes();
@@ -107,8 +107,8 @@ impl Link {
         }
     }
 
-    /// Makes the frame one from `own` to its sender. That it came to `own` is not said: an address that stands for a virtual
-    /// router, or for another device of the host, teaches switches that it is here.
+    /// Returns the frame to its sender, from `own`. The address that it was sent to is not used as its source: a frame from
+    /// the address of a virtual router, or of another device of the host, would teach switches that the address is here.
     #[inline(always)]
     pub fn turn<P: Packet>(packet: &mut P, own: Mac) -> Option<()> {
         let came: &Addresses = packet.view(0)?;
@@ -116,7 +116,7 @@ impl Link {
         packet.store(0, now)
     }
 
-    /// Priority and drop eligibility of the outermost tag, where there is one: the upper four bits of its first byte.
+    /// Priority and drop eligibility of the outermost tag, if there is one: the upper four bits of its first byte.
     #[inline(always)]
     fn priority<P: Packet>(&self, packet: &P) -> u8 {
         match packet.load(EthHdr::LEN) {
@@ -131,9 +131,9 @@ const _: () = {
     assert!(size_of::<Tagged>() == ONE_TAG);
 };
 
-/// Makes room for a link layer with this VLAN identifier (host order; 0: without a tag) and for what `headers` makes, in the
-/// place of the link layer `came`, and writes both but for the addresses, whose place it returns. A tag keeps the priority that
-/// the frame came with. `ether_type` is that of what follows the link layer, as it stands in a frame.
+/// Replaces the link layer `came` by one with this VLAN identifier (host order; 0 for no tag), followed by the result of
+/// `headers`. Writes both except for the MAC addresses, whose place it returns. A tag keeps the priority of the received
+/// frame. `ether_type` is the EtherType of the header behind the link layer, in the byte order of the frame.
 #[inline(always)]
 pub fn make_room<P: Places, H: Wire>(
     packet: &mut P,
@@ -157,8 +157,8 @@ pub fn make_room<P: Places, H: Wire>(
     Some(P::start(link))
 }
 
-/// The same in the place of all that stands before offset `end`, headers behind the link layer among it. What follows the new link
-/// layer is to be written, at the second place.
+/// Like [`make_room`], but replaces everything before offset `end`, which includes headers behind the link layer. The
+/// header behind the new link layer is left to the caller, at the second place that is returned.
 #[inline(always)]
 pub fn make_room_up_to<P: Places, H: Wire>(
     packet: &mut P,
@@ -180,7 +180,7 @@ pub fn make_room_up_to<P: Places, H: Wire>(
     Some((P::start(link), behind))
 }
 
-/// Makes room for a link layer and what follows it in the place of all that stands before offset `end`.
+/// Replaces everything before offset `end` by room for a link layer and a header behind it.
 #[inline(always)]
 fn replace<P: Places, L: Wire, H: Wire>(packet: &mut P, end: usize) -> Option<(P::Place<L>, P::Place<H>)> {
     let longer = (const { size_of::<L>() + size_of::<H>() } as i32).wrapping_sub(end as i32);

@@ -1,4 +1,4 @@
-//! What stands in a frame: one protocol, one file. Bytes in, numbers out; nothing here knows a map.
+//! The content of a frame, one protocol per file. Functions take bytes and return numbers; none of them uses a map.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 

@@ -1,4 +1,4 @@
-//! A frame's bytes, as the packet path sees them.
+//! Access of the packet path to the bytes of a frame.
 
 use core::ptr;
 
@@ -11,7 +11,7 @@ use network_types::{
     vlan::VlanHdr,
 };
 
-/// Something that can be copied out of a frame and into it, byte by byte.
+/// A type that can be copied out of a frame and into it, byte by byte.
 ///
 /// # Safety
 /// The type is `repr(C)`, has no padding, and every bit pattern is a value of it.
@@ -47,7 +47,7 @@ const _: () = {
     assert!(size_of::<Icmpv6Hdr>() == 8);
 };
 
-/// The first bytes of a header as another one.
+/// The first bytes of a header, read as another type.
 #[inline(always)]
 pub const fn read_as<T: Wire, U: Wire>(header: &T) -> &U {
     const { assert!(size_of::<U>() <= size_of::<T>() && align_of::<U>() == 1) };
@@ -55,7 +55,7 @@ pub const fn read_as<T: Wire, U: Wire>(header: &T) -> &U {
     unsafe { &*ptr::from_ref(header).cast() }
 }
 
-/// The same, to be changed where it lies.
+/// Like [`read_as`], for writing in place.
 #[inline(always)]
 pub const fn change_as<T: Wire, U: Wire>(header: &mut T) -> &mut U {
     const { assert!(size_of::<U>() <= size_of::<T>() && align_of::<U>() == 1) };
@@ -63,7 +63,8 @@ pub const fn change_as<T: Wire, U: Wire>(header: &mut T) -> &mut U {
     unsafe { &mut *ptr::from_mut(header).cast() }
 }
 
-/// Bits of the offset of a transport header behind all that is looked through: whoever reads there tells the verifier.
+/// Bits that the offset of a transport header can have behind all headers that are looked through: a bound for the
+/// verifier, by [`Packet::merge_paths`].
 pub const OFFSETS: usize = 0x3fff;
 
 /// One frame. Offsets count bytes from its start, the Ethernet header.
@@ -71,16 +72,16 @@ pub trait Packet {
     /// Length of the frame, bytes.
     fn len(&self) -> usize;
 
-    /// Interface index that the frame came in by.
+    /// Index of the interface that received the frame.
     fn ingress(&self) -> u32;
 
-    /// The `T` at `offset`, where it lies; `None` if it is not wholly in the frame. `T` has no alignment.
+    /// The `T` at `offset`, in place; `None` if it is not wholly in the frame. `T` has no alignment.
     ///
-    /// Headers are looked at in place, not copied out: a copy would lie on the eBPF stack, which the verifier wants
-    /// aligned as no header is.
+    /// Headers are read in place and not copied: a copy would be on the eBPF stack, where the verifier requires an
+    /// alignment that headers do not have.
     fn view<T: Wire>(&self, offset: usize) -> Option<&T>;
 
-    /// The same, to be changed where it lies.
+    /// Like [`Self::view`], for writing in place.
     fn view_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T>;
 
     /// A copy of the few bytes at `offset`; `None` if they are not wholly in the frame.
@@ -103,15 +104,15 @@ pub trait Packet {
     /// Cuts the frame off after `length` bytes. `None`, and no change, if it is shorter or can't be cut.
     fn truncate(&mut self, length: usize) -> Option<()>;
 
-    /// Returns `value`, of which only bits in `mask` may be set. The eBPF program hides from the verifier which value it
-    /// is: paths that differ only in it (a frame with no VLAN tag, one or two) are then verified once, not each for itself.
+    /// Returns `value`, of which only bits in `mask` may be set. The eBPF program hides the value from the verifier, so
+    /// that paths that differ only in it (a frame with no VLAN tag, one or two) are verified once instead of separately.
     #[inline(always)]
     fn merge_paths(&self, value: usize, mask: usize) -> usize {
         value & mask
     }
 
-    /// Sum of the words of `length` bytes at `offset`, at most [`LONGEST_SUMMED`], as [`sum`] makes it; `None` if they are not wholly in
-    /// the frame. The eBPF program has it verified once, and not for each way that leads to it.
+    /// Sum of the `length` bytes at `offset`, at most [`LONGEST_SUMMED`], as the function [`sum`] computes it; `None` if
+    /// they are not wholly in the frame. The eBPF program has it verified once instead of for each path that leads to it.
     #[inline(always)]
     fn sum(&self, offset: usize, length: usize) -> Option<u64>
     where
@@ -126,14 +127,15 @@ pub trait Packet {
     }
 }
 
-/// Bytes of the longest part of a frame that is summed: as many as its bits say.
+/// Maximum length in bytes of the part of a frame that is summed. Also the mask of such lengths, since all its bits are set.
 pub const LONGEST_SUMMED: usize = 0x7ff;
 
-/// What [`Packet::sum`] is: of four bytes each as they stand in memory, and an odd last one as if a zero byte followed.
+/// Implementation of [`Packet::sum`]: adds four bytes at a time as they are in memory, and an odd last byte as if a zero
+/// byte followed.
 #[inline(always)]
 pub fn sum<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
     let mut sum = 0_u64;
-    // The end first, so that its four cases are one again before the loop, which the verifier walks through.
+    // The end comes first, so that its four cases are merged before the loop, each round of which the verifier follows.
     if length & 2 != 0 {
         let word = u16::from_ne_bytes(packet.load(after(offset, length & !3))?);
         sum = sum.wrapping_add(u64::from(word));
@@ -153,10 +155,10 @@ pub fn sum<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
     Some(sum)
 }
 
-/// A frame in which a place is looked for once, and then read and changed there.
+/// A frame in which the place of a header is checked once, and then read and written.
 pub trait Places: Packet {
-    /// Where a `T` lies that is wholly in the frame. It is valid until the frame's ends move: the verifier refuses a program
-    /// that uses it after that.
+    /// The place of a `T` that is wholly in the frame. It is valid until the frame's ends move: the verifier rejects a
+    /// program that uses it later.
     type Place<T: Wire>: Copy;
 
     /// The place of a `T` at `offset`, and of a `U` directly behind it; `None` if they are not both wholly in the frame.
@@ -172,7 +174,7 @@ pub trait Places: Packet {
 
     fn at_mut<T: Wire>(&mut self, place: Self::Place<T>) -> &mut T;
 
-    /// The place of what a `T` starts with.
+    /// The place of a `U` at the start of a `T`.
     fn start<T: Wire, U: Wire>(place: Self::Place<T>) -> Self::Place<U>;
 
     /// Whether the frame has `bytes` bytes from `place` on.

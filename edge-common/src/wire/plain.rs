@@ -1,13 +1,13 @@
-//! What nearly all packets have directly behind their network header: the start of a TCP or a UDP header.
+//! The start of a TCP or UDP header, directly behind the network header as in nearly all packets.
 
 use super::{packet::Wire, protocol, transport::Head};
 
-/// As much of a transport header as forwarding needs of TCP, read where it lies. Few packets of UDP are so short that the
-/// frame ends in it.
+/// The part of a transport header that forwarding needs of TCP, read in place. It is read of UDP as well: few UDP packets
+/// are so short that the frame ends in it.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub struct Start {
-    /// Of both.
+    /// Of TCP and UDP.
     ports: u32,
     /// Of UDP.
     length: u16,
@@ -20,13 +20,13 @@ pub struct Start {
 unsafe impl Wire for Start {}
 
 impl Start {
-    /// As [`Head`] has them.
+    /// Both ports, in the form of [`Head::ports`].
     #[inline(always)]
     pub fn ports(&self) -> u32 {
         u32::from_le(self.ports)
     }
 
-    /// The port that the packet is for, as it stands in the header.
+    /// The destination port, in the byte order of the header.
     #[inline(always)]
     pub fn destination(&self) -> [u8; 2] {
         ((self.ports() >> 16) as u16).to_le_bytes()

@@ -7,30 +7,30 @@ use super::{
     udp::UdpStart,
 };
 
-/// Form and fixed bit of a long header, the form alone, and the type.
+/// Bits of the first byte: form and fixed bit of a long header, the form alone, and the type.
 const FORM: u8 = 0xc0;
 const LONG: u8 = 0x80;
 const TYPE: u8 = 0x30;
 /// Bits of the longest connection ID (RFC 9000, section 17.2).
 const LONGEST_ID: u32 = 160;
-/// Version 1, and what an Initial packet's type is in it.
+/// Version 1, and the type of an Initial packet in it.
 const V1: (u32, u8) = (1, 0x00);
-/// Version 2 likewise.
+/// Version 2, and the type of an Initial packet in it.
 const V2: (u32, u8) = (0x6b33_43cf, 0x10);
-/// A Handshake packet's type, counted from that of an Initial packet; 0-RTT is between them, and Retry behind.
+/// Type of a Handshake packet, counted from that of an Initial packet; 0-RTT is between them, and Retry comes after both.
 const HANDSHAKE: u8 = 0x20;
 
-/// Versions of this form are asked for by clients that want to hear which versions there are (RFC 9000, section 15): greased.
+/// Greased versions, which clients send to learn the versions of a server (RFC 9000, section 15).
 const GREASED: u32 = 0x0a0a_0a0a;
 const GREASED_BITS: u32 = 0x0f0f_0f0f;
-/// The least payload of a datagram with a client's Initial packet (RFC 9000, section 14.1).
+/// The smallest payload of a datagram with a client's Initial packet (RFC 9000, section 14.1).
 const LEAST: u16 = 1200;
 
-/// Whether the datagram whose UDP header stands at `offset` begins with a client's Initial packet of a version that we know, or
-/// of one that is greased.
+/// Whether the datagram whose UDP header is at `offset` begins with a client's Initial packet of a known version, or of a
+/// greased one.
 ///
-/// Those of another version are no start: what they begin is found out by the server, and its answer leads to another one. Nor
-/// are shorter ones, which a server does not answer.
+/// Initial packets of other versions do not start a flow: the server decides about them, and its answer leads to another
+/// version. Neither do shorter datagrams, which a server does not answer.
 #[inline(always)]
 pub fn is_initial<P: Packet>(packet: &P, offset: usize) -> bool {
     let Some(&[first, a, b, c, d]) = packet.view::<[u8; 5]>(after(offset, UdpHdr::LEN)) else { return false };
@@ -40,7 +40,7 @@ pub fn is_initial<P: Packet>(packet: &P, offset: usize) -> bool {
     is_initial && packet.view(offset).is_some_and(|udp: &UdpStart| udp.payload() >= LEAST)
 }
 
-/// Whether the datagram whose UDP header stands at `offset` begins with a packet of a handshake.
+/// Whether the datagram whose UDP header is at `offset` begins with a packet of a handshake.
 #[inline(always)]
 pub fn is_handshake<P: Packet>(packet: &P, offset: usize) -> bool {
     packet.view::<[u8; 1]>(after(offset, UdpHdr::LEN)).is_some_and(|[first]| first & LONG != 0)
@@ -49,16 +49,16 @@ pub fn is_handshake<P: Packet>(packet: &P, offset: usize) -> bool {
 /// A packet's destination connection ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
-    /// Where in the frame it stands.
+    /// Offset in the frame.
     pub at: usize,
-    /// Its bits; at most as many where the packet does not say.
+    /// Length in bits; an upper bound where the packet does not contain the length.
     pub bits: u32,
-    /// Whether the server has made it: in the first packets of a client it is the client's own, by chance.
+    /// Whether the server has made it. In the first packets of a client, it is a random one of the client's own.
     pub is_servers: bool,
 }
 
-/// The connection ID of the first packet in the datagram whose UDP header stands at `offset`; `None` if there is none, or none
-/// that a server of a version that we know has made, or will.
+/// The connection ID of the first packet in the datagram whose UDP header is at `offset`; `None` if there is none, or if
+/// the packet is of an unknown version or of a type that no client sends.
 #[inline(always)]
 pub fn connection_id<P: Packet>(packet: &P, offset: usize) -> Option<ConnectionId> {
     let payload = after(offset, UdpHdr::LEN);
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::host::Frame;
 
-    /// Whether a datagram of the least length that begins so is a start.
+    /// Whether a datagram of the smallest length that begins like this starts a flow.
     fn initial(payload: &[u8]) -> bool {
         of_length(payload, 1200)
     }

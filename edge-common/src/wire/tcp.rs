@@ -17,16 +17,16 @@ pub const FLAGS: usize = 13;
 
 /// Offset of the data offset.
 const DATA_OFFSET: usize = 12;
-/// Bytes of options at most.
+/// Maximum length of the options in bytes.
 const MAX_OPTIONS: usize = 40;
-/// Kinds of options (RFC 9293, section 3.1; RFC 7323), and the lengths of those that are looked for.
+/// Kinds of options (RFC 9293, section 3.1; RFC 7323), and the lengths of those that are searched for.
 const END: u8 = 0;
 pub const NO_OPERATION: u8 = 1;
 pub const MSS: u8 = 2;
 pub const MSS_LENGTH: u8 = 4;
 pub const TIMESTAMPS: u8 = 8;
 pub const TIMESTAMPS_LENGTH: u8 = 10;
-/// Bits of an offset behind an option: the longest starts in the last byte of the longest options.
+/// Bits that the offset behind an option can have, even of the longest one in the last byte of the longest options.
 const OPTIONS: usize = 0x1ff;
 
 /// The start of a TCP header, up to the flags.
@@ -43,13 +43,13 @@ pub struct TcpStart {
 unsafe impl Wire for TcpStart {}
 
 impl TcpStart {
-    /// Number of the first byte.
+    /// Sequence number of the first byte.
     #[inline(always)]
     pub const fn sequence(&self) -> u32 {
         u32::from_be(self.sequence)
     }
 
-    /// Number of the next byte that is expected from the other side; meaningless without ACK.
+    /// Sequence number that is expected next from the other side; meaningless without ACK.
     #[inline(always)]
     pub const fn acknowledged(&self) -> u32 {
         u32::from_be(self.acknowledged)
@@ -58,7 +58,7 @@ impl TcpStart {
     /// Bytes of the header.
     #[inline(always)]
     pub const fn header_length(&self) -> usize {
-        // The upper four bits of the first byte, in words of four.
+        // The upper four bits of the first byte count words of four bytes.
         (u16::from_le(self.offset_and_flags) >> 2 & 0x3c) as usize
     }
 
@@ -86,7 +86,7 @@ unsafe impl Wire for Header {}
 
 const _: () = assert!(size_of::<Header>() == TcpHdr::LEN);
 
-/// Where the value of an option of this kind and length stands, counted from the start of the TCP header at `tcp`.
+/// Offset of the value of an option of this kind and length, counted from the start of the TCP header at `tcp`.
 #[inline(always)]
 pub fn find_option<P: Packet>(packet: &P, tcp: usize, wanted: u8, wanted_length: u8) -> Option<usize> {
     let [words] = packet.load(after(tcp, DATA_OFFSET))?;
@@ -95,7 +95,7 @@ pub fn find_option<P: Packet>(packet: &P, tcp: usize, wanted: u8, wanted_length:
     let start = after(tcp, TcpHdr::LEN);
     let mut at = 0;
     for _ in 0..MAX_OPTIONS {
-        // The end of the options is the end of a header, so an option that lies within them can be read whole.
+        // The options end with the header, so an option that lies within them can be read as a whole.
         if at >= options {
             return None;
         }

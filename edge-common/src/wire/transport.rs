@@ -9,15 +9,15 @@ use super::{
     udp::UdpStart,
 };
 
-/// What is wrong with a transport header.
+/// The transport header contradicts itself or the packet.
 pub struct Malformed;
 
-/// What forwarding reads of a transport header, read at once.
+/// The part of a transport header that forwarding reads, in one step.
 #[derive(Clone, Copy)]
 pub struct Head {
-    /// Source and destination port, as they stand there, in a word of the lowest byte first.
+    /// Source and destination port: the bytes of the header as a little-endian word.
     pub ports: u32,
-    /// Two more bytes, likewise: of TCP the data offset and the flags, of UDP the length.
+    /// Two more bytes in the same form: data offset and flags of TCP, length of UDP.
     pub(super) more: u16,
 }
 
@@ -35,13 +35,13 @@ impl Head {
         Some(Self { ports: u32::from_le(ports), more: u16::from_le(more) })
     }
 
-    /// The port that the packet is for, as it stands in the header.
+    /// The destination port, in the byte order of the header.
     #[inline(always)]
     pub const fn destination(self) -> [u8; 2] {
         ((self.ports >> 16) as u16).to_le_bytes()
     }
 
-    /// As [`check`](Self::check), of the first fragment of a packet: a UDP length may reach beyond it.
+    /// Like [`check`](Self::check), for the first fragment of a packet, beyond which a UDP length may reach.
     #[inline(always)]
     pub fn check_first(self, protocol: u8, offset: usize, end: usize) -> Result<bool, Malformed> {
         if protocol == protocol::TCP {
@@ -53,12 +53,12 @@ impl Head {
 
     /// Checks the header at `offset` of a packet that ends at `end`; returns whether the packet starts a flow.
     ///
-    /// Only a TCP SYN without ACK starts one; nothing in a UDP packet shows it.
+    /// Only a TCP SYN without ACK does; a UDP header does not show it.
     #[inline(always)]
     pub fn check(self, protocol: u8, offset: usize, end: usize) -> Result<bool, Malformed> {
         let is_tcp = protocol == protocol::TCP;
         let (length, least) = if is_tcp {
-            // The upper four bits of the first byte, in words of four.
+            // The upper four bits of the first byte count words of four bytes.
             (usize::from(self.more >> 2 & 0x3c), TcpHdr::LEN)
         } else {
             (usize::from(self.more.swap_bytes()), UdpHdr::LEN)

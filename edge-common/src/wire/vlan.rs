@@ -4,7 +4,7 @@ use network_types::eth::EtherType;
 
 use super::{ethernet::Addresses, packet::Wire};
 
-/// EtherType of a tag, as it stands in a header.
+/// EtherType of a tag, in the byte order of a header.
 pub(super) const TAG: u16 = EtherType::Ieee8021q as u16;
 const SERVICE_TAG: u16 = EtherType::Ieee8021ad as u16;
 
