@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// How long after the first fragment later ones follow it, nanoseconds. They come one behind the other; hosts that put them
-/// together wait for 15 s at least (RFC 1122, section 3.3.2).
+/// How long after the first fragment later ones follow it, nanoseconds. Fragments arrive one after the other; hosts that
+/// reassemble them wait for at least 15 s (RFC 1122, section 3.3.2).
 const LIFE_NS: u64 = 5_000_000_000;
 
 impl<P: Packet, M: Maps> Look<'_, P, M> {
@@ -53,12 +53,12 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         if overlaps(first.protocol, before) {
             return Err(Exit::FragmentOverlap.into());
         }
-        // Of its place, too: an outer header has an identification of its own, which tells fragments apart.
+        // Includes the fragment's position: an outer header has an identification of its own, which distinguishes fragments.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
         Ok(Chosen::new(target, first.backend, hash.flow_label(), false).into())
     }
 
-    /// What is remembered of the first fragment of a later one's packet.
+    /// The record of the first fragment of a later fragment's packet, if it is recent.
     #[inline(always)]
     pub(super) fn first<F: Lookup + Icmp>(&self, header: &F::Header, fragment: Fragment) -> Option<FragmentRecord> {
         let now = self.maps.now_ns();
@@ -66,9 +66,9 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         first.filter(|first| now.wrapping_sub(first.seen_ns) < LIFE_NS)
     }
 
-    /// Remembers where a first fragment goes, if it goes there. No later one follows one that is not remembered, so that no
-    /// part of a packet is forwarded whose first part was not: a full-size one that the tunnel makes too long, or one of a
-    /// flood.
+    /// Records where a first fragment goes, if it is forwarded at all. Later fragments without a record are dropped, so
+    /// that no part of a packet is forwarded without its first part: one of full size that the tunnel makes too long, or
+    /// one of a flood.
     #[inline(always)]
     pub(super) fn remember<F: Lookup + Icmp>(&self, result: StepResult) -> StepResult {
         self.remembered::<F>(result).unwrap_or_else(StepResult::from)
@@ -101,15 +101,15 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     }
 }
 
-/// Whether a later fragment, with `before` bytes before it, begins inside the header that the first one has whole. RFC 1858,
-/// section 3.2.2, asks it of the flags; the whole header is as easy.
+/// Whether a later fragment, with `before` bytes before it, begins inside the TCP header, all of which the first fragment
+/// has. RFC 1858, section 3.2.2, requires this check of the flags; checking the whole header is as easy.
 #[inline(always)]
 fn overlaps(protocol: u8, before: u16) -> bool {
     protocol == protocol::TCP && usize::from(before) < TcpHdr::LEN
 }
 
-/// What all fragments of a packet have in common. IPv6 tells packets apart without a protocol (RFC 8200, section 4.5), which
-/// the later fragments of one may not say.
+/// The key that all fragments of a packet share. In IPv6 a packet is identified without its protocol (RFC 8200, section
+/// 4.5), which may be missing from its later fragments.
 #[inline(always)]
 pub(super) fn key<F: Lookup>(header: &F::Header, fragment: Fragment) -> F::FlowKey {
     let protocol = if F::ICMP == protocol::ICMP { fragment.at.protocol } else { 0 };

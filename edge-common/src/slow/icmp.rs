@@ -1,5 +1,5 @@
-//! ICMP and ICMPv6 to a VIP, or to a tunnel's source: echo is answered, errors about a flow go where the flow goes or teach the
-//! MTU of its path, the rest is to no service.
+//! ICMP and ICMPv6 to a VIP, or to a tunnel's source: echo requests are answered, errors about a flow go to the flow's
+//! backend or teach the MTU of its path, and other packets are to no service.
 
 use network_types::icmp::Icmpv4Hdr;
 
@@ -24,22 +24,22 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     #[inline(always)]
     pub(super) fn icmp<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Result<StepResult, Decision> {
         let to = F::destination(header);
-        // An address may be a tunnel's source and a VIP: what is quoted says which of them is meant.
+        // An address may be a tunnel's source and a VIP as well: the quoted packet decides which of the two is meant.
         if F::is_tunnel_source(self.view.generation, to)
             && let Some(quoted) = self.tunnelled::<F>(header, at)
         {
             return Ok(quoted);
         }
         if F::vip(self.maps, self.view, to).is_none() {
-            // It may be a source of translated packets.
+            // The address may be a source of translated packets.
             return Err(self.unserved::<F>(header, Exit::NotOurs));
         }
         let Some([type_, code]) = self.packet.load(at.offset) else { return Err(Exit::Malformed.into()) };
         if after(at.offset, Icmpv4Hdr::LEN) > after(self.link.l3, F::length(header)) {
             return Err(Exit::Malformed.into());
         }
-        // Compared where an older verifier does not see it: it would draw conclusions about the offset that contradict how the
-        // offset was found, and go on with them.
+        // The comparison uses a copy that an older verifier can't follow: otherwise it would draw conclusions about the
+        // offset that contradict how the offset was found, and continue with them.
         let offset = self.packet.merge_paths(at.offset, OFFSETS);
         let is_bare = offset == after(self.link.l3, size_of::<F::Header>());
         if type_ == F::ECHO_REQUEST && code == 0 && is_bare && F::answerable(header) {
@@ -55,8 +55,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         quoted.ok_or(Decision::unserved(Exit::IcmpError, self.view.bank))
     }
 
-    /// The packet that an error quotes: a backend's, from the VIP to a client. Eight bytes of that packet's transport header
-    /// are all that some routers quote, and the first four are enough.
+    /// The packet that an error quotes: a backend's, from the VIP to a client. Some routers quote only eight bytes of that
+    /// packet's transport header, and the first four are enough.
     #[inline(always)]
     pub(super) fn quoted<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
         let l3 = after(at.offset, Icmpv4Hdr::LEN);
@@ -69,7 +69,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         None
     }
 
-    /// An error goes where its flow goes; one about nobody's flow is to no service.
+    /// Forwards an error to the backend of its flow; an error about no flow is to no service.
     #[inline(always)]
     pub(super) fn concerned(&self, result: StepResult) -> StepResult {
         match result.step() {

@@ -59,17 +59,17 @@ pub fn finish<P: Packet, M: Maps>(
     }
 }
 
-/// Judges a decision that is pending: how a packet to no service leaves, and whether an answer is permitted. What stays
+/// Judges a pending decision: how a packet to no service leaves, and whether an answer is permitted. A decision that stays
 /// pending is to be answered.
 #[inline(always)]
 pub fn judge<P: Packet, M: Maps>(packet: &P, maps: &M, decided: Decision) -> Decision {
-    // By whichever way it was decided, the verifier looks at what follows once.
+    // Merged, so that the verifier follows the code behind once, however the decision was made.
     let Decision(decided) = unserved::unserved(packet, maps, decided);
     let decided = Decision(packet.merge_paths(decided as usize, usize::MAX) as u64);
     if decided.is_pending() { reply::judge(packet, decided) } else { decided }
 }
 
-/// A longer look at one packet.
+/// The context in which one packet is classified or finished.
 #[derive(Clone, Copy)]
 struct Look<'a, P, M> {
     packet: &'a P,
@@ -129,13 +129,13 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         FlowLocation { relation, l3, l4: at.offset, protocol: at.protocol, bank: self.view.bank, starts, v6 }.into()
     }
 
-    /// `exit` if the packet is for one of our VIPs, whatever its port; else it is not ours.
+    /// `exit` if the packet is for one of the edge's VIPs, whatever its port; otherwise [`Exit::NotOurs`].
     #[inline(always)]
     fn for_a_vip<F: Lookup + Icmp>(&self, header: &F::Header, exit: Exit) -> Decision {
         if F::vip(self.maps, self.view, F::destination(header)).is_some() { exit.into() } else { Exit::NotOurs.into() }
     }
 
-    /// What is decided about the packet if it belongs to no service: `exit`, if it is for a VIP that is the host's.
+    /// The decision about a packet that belongs to no service: `exit`, if it is for a VIP that is an address of the host.
     #[inline(always)]
     fn unserved<F: Lookup + Icmp>(&self, header: &F::Header, exit: Exit) -> Decision {
         F::unserved(self.view, F::destination(header), exit)

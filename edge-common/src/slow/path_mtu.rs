@@ -1,8 +1,8 @@
-//! Path MTU of a tunnel, learnt from a router's ICMP error about an outer packet (RFC 1191, RFC 8201, RFC 2003 section
-//! 5).
+//! Path MTU of a tunnel, learnt from a router's ICMP error about an outer packet (RFC 1191, RFC 8201, RFC 2003 section 5).
 //!
-//! The error comes to the tunnel's source, and quotes the outer packet and, with nearly all routers, enough of the client's
-//! packet in it to identify the flow, and so the backend behind that path. From the next packet on the client learns the MTU, too.
+//! The error is addressed to the tunnel's source, and quotes the outer packet and, with nearly all routers, enough of the
+//! client's packet in it to identify the flow, and so the backend behind that path. From the next packet on the client
+//! learns the MTU as well.
 
 use network_types::{icmp::Icmpv4Hdr, udp::UdpHdr};
 
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// Bytes of the longest error whose checksum is computed. RFC 1812 and RFC 4443 allow fewer.
+/// Length in bytes of the longest error whose checksum is computed. RFC 1812 and RFC 4443 allow less.
 const MAX_ERROR: usize = 1_500;
 
 impl<P: Packet, M: Maps> Look<'_, P, M> {
-    /// The client's packet in the outer one that an ICMP error to a tunnel's source quotes.
+    /// The client's packet inside the outer packet that an ICMP error to a tunnel's source quotes.
     #[inline(always)]
     pub(super) fn tunnelled<F: Lookup + Icmp>(&self, header: &F::Header, at: Transport) -> Option<StepResult> {
         F::path_mtu(self.packet.load(at.offset)?)?;
@@ -49,7 +49,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
     }
 
-    /// The protocol and the place of what is in the UDP packet at `offset`, if that is one of ours.
+    /// Protocol and offset of the packet inside the UDP packet at `offset`, if that is one of this edge's tunnel packets.
     #[inline(always)]
     fn in_udp(&self, offset: usize) -> Option<(u8, usize)> {
         let [_, _, high, low] = self.packet.load(offset)?;
@@ -72,14 +72,14 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
     }
 
-    /// Learns the MTU, if the backend that was found is the one that the outer packet went to, and if the error is one that
-    /// only somebody on the path can have sent: what it quotes has bits of the flow's keyed hash, and is longer than the MTU.
-    /// The packet is the host's, too.
+    /// Learns the MTU, if the outer packet went to the backend that was found, and if the error is one that only a sender
+    /// on the path can have made: the quoted packet has bits of the flow's keyed hash, and is longer than the MTU. The
+    /// packet is passed to the host as well.
     #[inline(always)]
     pub(super) fn learn_path_mtu<F: Lookup + Reply>(&self, location: FlowLocation, result: StepResult) -> StepResult {
         match self.learnt::<F>(location, result) {
             Some(()) => Exit::PathMtu.into(),
-            // The address may be a VIP as well.
+            // The destination may be a VIP as well.
             None => Decision::unserved(Exit::IcmpError, self.view.bank).into(),
         }
     }
@@ -105,8 +105,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         Some(())
     }
 
-    /// Whether the outer packet at `l3` has the ends that tell its flow from others: the source of one in `ipip`, the source port
-    /// of one in UDP.
+    /// Whether the outer packet at `l3` has the address or port that distinguishes its flow from others: the source of a
+    /// packet in `ipip`, the source port of one in UDP.
     #[inline(always)]
     fn has_ends_of<F: Lookup>(&self, outer: &F::Header, l3: usize, label: u32) -> Option<bool> {
         let at = F::quoted_outer(self.packet, l3)?;
@@ -117,7 +117,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         Some(port == gue::source_port(label).to_be_bytes())
     }
 
-    /// Whether the checksum of the ICMP message at `at` is right; `None` for one that is longer than any error need be.
+    /// Whether the checksum of the ICMP message at `at` is right; `None` for a message that is longer than any error need be.
     #[inline(always)]
     fn is_intact<F: Reply>(&self, header: &F::Header, at: Transport) -> Option<bool> {
         let offset = self.packet.merge_paths(at.offset, FARTHEST);

@@ -1,7 +1,7 @@
 //! Packets of the slow path that are translated, or may be: with options or extension headers, fragments, and ICMP errors.
 //!
-//! What is to a source of translated packets is classified as what is to a VIP: a source has no entry of its own in the service
-//! index, and only the flow's entry tells whose the packet is.
+//! A packet to a source of translated packets is classified like one to a VIP: a source has no entry of its own in the
+//! service index, and only the entry of a flow shows to which flow the packet belongs.
 
 use super::Look;
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Classifies the packet behind `link`; [`Exit::NotOurs`] if it can't be one of a translated flow.
+/// Classifies the packet behind `link`; [`Exit::NotOurs`] if it can't belong to a translated flow.
 #[inline(always)]
 pub fn classify<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32) -> StepResult {
     let Some(view) = maps.view_of(bank) else { return Exit::NotOurs.into() };
@@ -34,7 +34,7 @@ pub fn classify<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32)
     .unwrap_or_else(StepResult::from)
 }
 
-/// Remembers which flow's a first fragment is that is about to be translated, so that later ones follow it.
+/// Records the flow of a first fragment that is about to be translated, so that later fragments follow it.
 #[inline(always)]
 pub fn remember<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32, how: Translate) -> StepResult {
     let Some(view) = maps.view_of(bank) else { return Exit::NotOurs.into() };
@@ -69,7 +69,8 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         }
     }
 
-    /// A later fragment follows the first one. Whether the entry is still its flow's shows by the addresses of both.
+    /// A later fragment follows the first one. Comparing the addresses of both shows whether the entry still belongs to its
+    /// flow.
     #[inline(always)]
     fn later_fragment<F: Lookup + Icmp>(&self, header: &F::Header, fragment: Fragment) -> Result<StepResult, Decision> {
         let first = self.first::<F>(header, fragment).ok_or(Exit::NotOurs)?;

@@ -1,9 +1,10 @@
-//! Packets to a VIP that belong to no service: to another port, in another protocol, fragments without a first, ICMP about no
-//! flow.
+//! Packets to a VIP that belong to no service: to another port, in another protocol, fragments without a first, ICMP about
+//! no flow.
 //!
-//! They are the host's if the VIP is one of its addresses, as the controller keeps it with the VIP's own entry of the service
-//! index. Otherwise nobody here has a use for them: a host that forwards would send them to the router that they came from, and
-//! that back again, until their TTL ends. So they are answered, as by a host without such a service, or dropped.
+//! They are passed to the host if the VIP is one of its addresses, which the VIP's own entry of the service index records.
+//! Otherwise no one on this host has a use for them: a host that forwards would send them to the router that they came
+//! from, and that router would send them back, until their TTL is used up. So they are answered, as by a host without such
+//! a service, or dropped.
 
 use core::mem::offset_of;
 
@@ -26,7 +27,7 @@ use crate::{
     },
 };
 
-/// How a packet leaves that is [unserved](Decision::unserved). What else was decided stays.
+/// Decides how a packet leaves that is [unserved](Decision::unserved). Other decisions are returned unchanged.
 #[inline(always)]
 pub(super) fn unserved<P: Packet, M: Maps>(packet: &P, maps: &M, decided: Decision) -> Decision {
     let Some(bank) = decided.unserved_in() else { return decided };
@@ -48,7 +49,7 @@ fn of_family<F: Lookup + Icmp, P: Packet, M: Maps>(
 ) -> Decision {
     let Some(header) = packet.view::<F::Header>(link.l3) else { return Exit::NotOurs.into() };
     let Some(vip) = F::vip(maps, view, F::destination(header)) else { return Exit::NotOurs.into() };
-    // What hides its port may be anybody's: the host's, but never to be sent on.
+    // A packet that hides its port may belong to any service, or to the host, but must never be forwarded by the host.
     let is_hidden = matches!(exit, Exit::FragmentUnknown | Exit::ExtensionHeaders);
     if vip.is_host() {
         return if is_hidden { Exit::NotOurs } else { exit }.into();
@@ -57,13 +58,14 @@ fn of_family<F: Lookup + Icmp, P: Packet, M: Maps>(
         _ if is_hidden => exit.into(),
         VipOther::Host => exit.into(),
         VipOther::Drop => Exit::VipDropped.into(),
-        // No error about an error; and to the rest of ICMP nothing says that there is no service (RFC 1122, section 3.2.2).
+        // An error is not answered by an error, and for other ICMP there is no answer that reports a missing service (RFC
+        // 1122, section 3.2.2).
         VipOther::Reject if matches!(exit, Exit::IcmpError | Exit::IcmpOther) => Exit::VipSilent.into(),
         VipOther::Reject => rejected::<F, P>(packet, link, header),
     }
 }
 
-/// How a packet is answered by a host that has the address and nothing behind the port, or the protocol.
+/// The answer of a host that has the address, but nothing behind the port or the protocol.
 #[inline(always)]
 fn rejected<F: Icmp, P: Packet>(packet: &P, link: Link, header: &F::Header) -> Decision {
     let (at, whole) = match F::payload(packet, link.l3, header) {
@@ -85,8 +87,9 @@ fn rejected<F: Icmp, P: Packet>(packet: &P, link: Link, header: &F::Header) -> D
     Decision::new(exit, at.offset as u32)
 }
 
-/// The answer to a packet of a protocol that nobody here has. That of IPv6 says where the packet names it, which is told of a
-/// packet without extension headers alone. "No next header" asks for nothing (RFC 8200, section 4.7).
+/// The answer to a packet of a protocol that no service has. The answer of IPv6 contains the offset of the protocol number
+/// in the packet, so only packets without extension headers are answered. "No next header" needs no answer (RFC 8200,
+/// section 4.7).
 #[inline(always)]
 fn unknown<F: Icmp>(link: Link, at: Transport) -> Decision {
     if F::ETHER_TYPE == V4::ETHER_TYPE {

@@ -9,7 +9,7 @@ use crate::wire::{
     packet::{Packet, after},
 };
 
-/// Turns an echo request without IP options or extension headers into its reply; false if that can't be done.
+/// Turns an echo request without IP options or extension headers into its reply; false if that fails.
 #[inline(never)]
 pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P) -> bool {
     write::<F, P>(packet).is_some()
@@ -19,12 +19,12 @@ pub(super) fn echo<F: Reply, P: Packet>(packet: &mut P) -> bool {
 fn write<F: Reply, P: Packet>(packet: &mut P) -> Option<()> {
     let link = Link::parse(packet)?;
     let header: &F::Header = packet.view(link.l3)?;
-    // Not less than a header: it was checked before the packet was classified as an echo request.
+    // At least a header: this was checked before the packet was classified as an echo request.
     let length = F::length(header).wrapping_sub(F::HEADER) as u16;
     let answer = F::answer(header, F::ICMP, length);
     let at = after(link.l3, F::HEADER);
     let request: &Icmpv4Hdr = packet.view(at)?;
-    // Neither the pseudo-header's sum nor the rest of the message changes when the addresses change places.
+    // Swapping the addresses changes neither the sum of the pseudo-header nor the rest of the message.
     let [high, low] = checksum::update(request.check, [request.type_, request.code], [F::ECHO_REPLY, 0]);
     packet.store(at, [F::ECHO_REPLY, 0, high, low])?;
     packet.store(link.l3, answer)

@@ -9,8 +9,9 @@ use crate::wire::{
     packet::{Packet, after},
 };
 
-/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `detail` goes into its
-/// last two bytes: the MTU of "too big", the pointer of a parameter problem, else 0. False if the frame's length can't be changed.
+/// Turns the frame into an ICMP error that quotes as much of the packet as the family allows. `detail` goes into the last
+/// two bytes of its header: the MTU of "too big", the pointer of a parameter problem, else 0. False if the frame's length
+/// can't be changed.
 #[inline(never)]
 pub(super) fn error<F: Reply, P: Packet>(packet: &mut P, message: Message, detail: u16) -> bool {
     let Some((link, header)) = received::<F, P>(packet) else { return false };
@@ -35,7 +36,7 @@ fn write<F: Reply, P: Packet>(
     let quotation = after(link.l3, overhead);
     let length = after(Icmpv4Hdr::LEN, quoted) as u16;
     let [high, low] = detail.to_be_bytes();
-    // The addresses of the quoted packet, which the answer has the other way round: the sum is the same.
+    // The addresses of the quoted packet, which are swapped in the answer: the sum is the same.
     let check = F::pseudo_header(packet.view(quotation)?, F::ICMP, length)
         .word([type_, code])
         .word([high, low])

@@ -13,16 +13,17 @@ use crate::wire::{
 
 /// A family in which the edge can answer.
 pub(in crate::slow) trait Reply: Icmp {
-    /// Bytes of an answer's IP header.
+    /// Length of an answer's IP header in bytes.
     const HEADER: usize;
 
     /// An IP header for `length` bytes of `protocol`, from the destination of `header` to its source.
     fn answer(header: &Self::Header, protocol: u8, length: u16) -> Self::Header;
 
-    /// Whether the header arrived as it was sent, as far as it shows: only IPv4 has a checksum of its own.
+    /// Whether the header arrived unchanged, as far as this can be checked: only IPv4 has a checksum of its own.
     fn is_intact<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> bool;
 
-    /// Sum of the pseudo-header of what follows `header`, if the family's ICMP has one, or always for TCP.
+    /// Sum of the pseudo-header for `length` bytes behind `header`. For ICMP it is empty if the family's ICMP has no
+    /// pseudo-header.
     fn pseudo_header(header: &Self::Header, protocol: u8, length: u16) -> checksum::Sum;
 }
 
@@ -47,7 +48,7 @@ impl Reply for V4 {
         answer
     }
 
-    /// Options and all.
+    /// Checks the header including its options.
     #[inline(always)]
     fn is_intact<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> bool {
         let length = usize::from(header.vihl & 0x0f) * 4;

@@ -1,8 +1,8 @@
-//! The packets that the packet path makes itself, all of them answers to the frame in hand.
+//! The packets that the packet path makes itself, all of them answers to the current frame.
 //!
-//! An answer leaves by the ingress interface, with the VLAN tags of the frame; it comes from the interface's own MAC address,
-//! and from the VIP, like any other packet to the client. Packets that must not be answered are not, and cost none of the
-//! answers that a CPU may send in a second.
+//! An answer leaves by the ingress interface, with the VLAN tags of the frame; it has the interface's own MAC address as
+//! its source, and the VIP, like any other packet to the client. Packets that must not be answered get no answer, and use
+//! up none of the answers that may be sent in a second.
 
 mod permitted;
 mod echo;
@@ -20,21 +20,22 @@ use crate::{
     wire::{icmp::Message, ip::Family as _, ipv4::V4, ipv6::V6, link::Link, packet::Packet},
 };
 
-/// What becomes of a packet that an answer is due to: it stays if it is [`permitted`], else the packet leaves without one.
+/// Judges a packet for which an answer is due: the decision stays if the answer is [`permitted`]; otherwise the packet
+/// leaves without one.
 #[inline(always)]
 pub(super) fn judge<P: Packet>(packet: &P, decided: Decision) -> Decision {
     if permitted(packet, decided) { decided } else { silent(decided).into() }
 }
 
-/// Makes the answer that `decided` calls for and that is [`permitted`], if the CPU may send another one, and returns the exit
+/// Makes the answer of a pending decision that is [`permitted`], if the rate limit allows another one, and returns the exit
 /// by which the packet leaves.
 ///
-/// Deciding, judging and answering are three steps, so that none has another's variables on its stack, and the verifier sees
-/// each answer once.
+/// Deciding, judging and answering are three steps, so that none has another's variables on its stack, and the verifier
+/// sees each answer once.
 #[inline(always)]
 pub fn answer<P: Packet, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -> Exit {
     let Some(kind) = decided.answer() else { return decided.exit() };
-    // An interface that has lost its address meanwhile takes no frames, and sends none.
+    // An interface that has lost its address meanwhile neither accepts frames nor sends any.
     let Some((view, own)) = maps.view().and_then(|view| Some((view, view.own_address(packet)?))) else {
         return Exit::OtherStation;
     };
@@ -67,8 +68,8 @@ fn make<F: Reply, P: Packet>(packet: &mut P, decided: Decision, kind: AnswerKind
     if made { decided.exit() } else { Exit::NoRoom }
 }
 
-/// The exit of a packet that would be answered if it might be. An echo request with a wrong header checksum is the host's,
-/// which drops it.
+/// The exit of a packet that would be answered if an answer were permitted. An echo request with a wrong header checksum is
+/// passed to the host, which drops it.
 #[inline(always)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "few exits are answers")]
 const fn silent(decided: Decision) -> Exit {
@@ -84,7 +85,7 @@ const fn silent(decided: Decision) -> Exit {
     }
 }
 
-/// Takes one of the answers of this kind that the CPU may send in this second.
+/// Takes one of the answers of this kind that may be sent in this second; false if none is left.
 #[inline(always)]
 fn try_take<M: Maps>(maps: &M, view: View<'_>, kind: AnswerKind) -> bool {
     let limits = &view.generation.answers_per_second;
@@ -100,7 +101,7 @@ fn try_take<M: Maps>(maps: &M, view: View<'_>, kind: AnswerKind) -> bool {
     maps.try_take(action, maps.now_ns(), limit)
 }
 
-/// Reads once more what the packet path has read already; answers are rare.
+/// Reads the link layer and the network header once more; answers are rare, so the cost does not matter.
 #[inline(always)]
 fn received<F: Reply, P: Packet>(packet: &P) -> Option<(Link, &F::Header)> {
     let link = Link::parse(packet)?;

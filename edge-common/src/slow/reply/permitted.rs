@@ -1,9 +1,9 @@
-//! Which packets may be answered, and by what: every "must not" of RFC 1122 (section 3.2.2), RFC 1812 (section 4.3.2.7), RFC
-//! 4443 (section 2.4 e) and RFC 9293 (section 3.10.7.1).
+//! Which packets may be answered, and by what: every "must not" of RFC 1122 (section 3.2.2), RFC 1812 (section 4.3.2.7),
+//! RFC 4443 (section 2.4 e) and RFC 9293 (section 3.10.7.1).
 //!
-//! A frame to many never comes this far: it is taken only at an address of the interface. In doubt nothing is sent. RFC 4443
-//! allows a packet too big about a multicast, for the discovery of a multicast path's MTU; here it is not sent either, since
-//! nothing multicast is forwarded.
+//! Frames to several hosts never get here: only frames to an address of the interface are accepted. In doubt nothing is
+//! sent. RFC 4443 allows a packet too big about a multicast, for the discovery of a multicast path's MTU; it is not sent
+//! here either, since nothing multicast is forwarded.
 
 use network_types::tcp::TcpHdr;
 
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// Bytes of the longest segment whose checksum is computed, as Ethernet has them. A longer one is
-/// not answered; what its sender sends next, when it hears nothing, is as a rule shorter.
+/// Length in bytes of the longest segment whose checksum is computed, as on Ethernet. A longer one is not answered; without
+/// an answer, its sender's next one is as a rule shorter.
 const MAX_SEGMENT: usize = 1_500;
 
-/// Whether the frame may be answered as was decided.
+/// Whether the frame may get the answer of this decision.
 #[inline(always)]
 pub(super) fn permitted<P: Packet>(packet: &P, decided: Decision) -> bool {
     match Link::parse(packet) {
@@ -60,8 +60,8 @@ fn of_family<F: Reply, P: Packet>(packet: &P, link: Link, decided: Decision) -> 
     (!fits || F::dont_fragment(header)) && F::permits(message, protocol, fragment.unwrap_or(0))
 }
 
-/// Whether a RST may be sent to the whole segment at `offset`: it is itself none, and its checksum is right. One that was damaged
-/// on its way may be from another connection than its ports say.
+/// Whether a RST may be sent to the whole segment at `offset`: the segment is no RST, and its checksum is right. A segment
+/// that was damaged on its way may belong to another connection than that of its ports.
 #[inline(always)]
 fn resettable<F: Reply, P: Packet>(packet: &P, link: Link, offset: usize) -> Option<bool> {
     let header: &F::Header = packet.view(link.l3)?;

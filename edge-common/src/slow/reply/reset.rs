@@ -10,7 +10,7 @@ use crate::wire::{
     tcp::{self, FLAGS, flags},
 };
 
-/// Turns the segment whose TCP header stands at `offset` into a RST to its sender; false if that can't be done.
+/// Turns the segment whose TCP header is at `offset` into a RST to its sender; false if that fails.
 #[inline(never)]
 pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> bool {
     let Some((link, header)) = received::<F, P>(packet) else { return false };
@@ -21,7 +21,7 @@ pub(super) fn reset<F: Reply, P: Packet>(packet: &mut P, offset: usize) -> bool 
     let (number, acknowledges, now) = if was & flags::ACK != 0 {
         (acknowledged, [0; 4], flags::RST)
     } else {
-        // What the segment occupies of the sequence space: its data, and one each for SYN and FIN.
+        // The segment's length in the sequence space: its data, and one each for SYN and FIN.
         let data_at = after(offset, usize::from(data_offset >> 4) * 4);
         let data = after(link.l3, F::length(header)).wrapping_sub(data_at) as u32;
         let [syn, fin] = [flags::SYN, flags::FIN].map(|flag| u32::from(was & flag != 0));
@@ -42,7 +42,7 @@ fn write<F: Reply, P: Packet>(
 ) -> Option<()> {
     let length = TcpHdr::LEN as u16;
     let offset_and_flags = [5 << 4, flags];
-    // The addresses of the segment, which the answer has the other way round: the sum is the same.
+    // The addresses of the segment, which are swapped in the answer: the sum is the same.
     let check = F::pseudo_header(packet.view(link.l3)?, protocol::TCP, length)
         .words(ports)
         .words(sequence)
