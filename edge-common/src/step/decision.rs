@@ -1,35 +1,35 @@
-//! How a packet leaves that is not forwarded.
+//! Decisions about packets that are not forwarded.
 
 use crate::{abi::Exit, wire::icmp::Message};
 
-/// The exit of a packet that is not forwarded, before it is answered, and what its answer needs: in one word, which a
+/// The exit of a packet that is not forwarded, before it is answered, with what the answer needs: in one word, which a
 /// function takes in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision(pub u64);
 
 impl Decision {
-    /// Beside the exit, so that the word of an exit without detail is a small number, which takes one instruction.
+    /// Next to the exit, so that the word of an exit without detail is a small number, which takes one instruction.
     const PENDING: u64 = 1 << 8;
     const UNSERVED: u64 = 1 << 9;
-    /// Of a packet whose way goes on where packets are translated ([`pipeline::translate`](crate::pipeline::translate)).
+    /// Of a packet whose path continues in the translation ([`pipeline::translate`](crate::pipeline::translate)).
     pub const HANDED_OVER: Self = Self(1 << 10 | Exit::BadTables as u64);
 
-    /// `detail` is, of a packet to answer, the offset of its transport header; of one that is too big the MTU, of
-    /// one whose protocol is unknown the offset of the byte that says it, in the IP packet. It is below 2^30.
+    /// A decision with `detail`: the offset of the transport header of a packet to answer; the MTU for one that is too big;
+    /// the offset of the protocol number in the IP packet for one whose protocol is unknown. `detail` is below 2^30.
     #[inline(always)]
     pub const fn new(exit: Exit, detail: u32) -> Self {
         let decided = Self((detail as u64) << 32 | exit as u64);
         if decided.answer().is_some() { Self(decided.0 | Self::PENDING) } else { decided }
     }
 
-    /// Of a packet to a VIP, or to what may be one, that belongs to no service: `exit` is how it leaves where the VIP is an
-    /// address of the host. `bank` is the one that was published when the packet came.
+    /// The decision about a packet to a VIP, or to an address that may be one, that belongs to no service: it leaves by
+    /// `exit` if the VIP is an address of the host. `bank` is the one that was published when the packet arrived.
     #[inline(always)]
     pub const fn unserved(exit: Exit, bank: u32) -> Self {
         Self(((bank & 1) as u64) << 32 | Self::PENDING | Self::UNSERVED | exit as u64)
     }
 
-    /// Whether it is [`Self::unserved`], and the bank.
+    /// The bank, if the decision is [`Self::unserved`].
     #[inline(always)]
     pub const fn unserved_in(self) -> Option<u32> {
         if self.0 & Self::UNSERVED != 0 { Some(self.detail() & 1) } else { None }
@@ -40,7 +40,7 @@ impl Decision {
         self.0 == Self::HANDED_OVER.0
     }
 
-    /// Whether the packet has not left yet: an answer is due, if it is permitted, or the packet is for no service.
+    /// Whether the decision is not final: an answer is due if it is permitted, or the packet is for no service.
     #[inline(always)]
     pub const fn is_pending(self) -> bool {
         self.0 & Self::PENDING != 0
@@ -56,7 +56,7 @@ impl Decision {
         (self.0 >> 32) as u32
     }
 
-    /// What the packet is to be answered with, if at all.
+    /// The answer to send to the packet, if any.
     #[inline(always)]
     #[expect(
         clippy::wildcard_enum_match_arm,
@@ -77,7 +77,7 @@ impl Decision {
     }
 }
 
-/// What the edge answers a packet with.
+/// Kind of an answer that the edge sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerKind {
     EchoReply,

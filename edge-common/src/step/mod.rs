@@ -1,4 +1,5 @@
-//! What the steps of the path hand to each other: where a flow is read, what a step found, how a packet leaves.
+//! Values that the steps of the packet path pass to each other: the location of a flow, the result of a step, how a packet
+//! leaves.
 
 mod decision;
 mod outcome;
@@ -9,47 +10,47 @@ pub use self::{
 };
 use crate::abi::{BackendNumber, Exit, Mode, Target};
 
-/// What a subprogram found, in one word.
+/// The result of a subprogram, in one word; [`Step`] is its readable form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepResult(pub u64);
 
-/// What a subprogram found.
+/// The result of a subprogram: what happens to the packet next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The packet leaves otherwise than to a backend.
+    /// The packet is not forwarded to a backend.
     Leave(Decision),
-    /// It goes to a backend.
+    /// The packet is forwarded to a backend.
     Forward(Chosen),
-    /// A backend is to be chosen for a flow.
+    /// A backend is to be selected for the flow at a location.
     Select(FlowLocation),
-    /// A backend is to be chosen by what its flow's record says.
+    /// A backend is to be chosen, given the flow's record.
     Choose(Seen),
-    /// It goes to a backend with which its flow's record is to be changed.
+    /// The packet goes to a backend, after a change of its flow's record.
     Change(Change),
-    /// It is translated, and goes to its flow's backend or client.
+    /// The packet is translated, and goes to its flow's backend or client.
     Translate(Translate),
 }
 
-/// How a packet is translated.
+/// The way in which a packet is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translate {
-    /// The entry's number.
+    /// Number of the flow's entry.
     pub entry: u32,
-    /// From the backend to the client.
+    /// Whether the packet goes from the backend to the client.
     pub back: bool,
     /// Whether the packet starts the flow.
     pub starts: bool,
-    /// Whether it becomes one of the other IP version.
+    /// Whether the packet becomes one of the other IP version.
     pub crosses: bool,
 }
 
-/// A service and its backend for one packet. Of whole words, as the eBPF stack aligns them.
+/// A service and its backend for one packet. Its fields are words, as the eBPF stack aligns them.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// Service number; below 2^16.
     pub service: u32,
-    /// Twenty bits for an outer header to tell the flow by.
+    /// Twenty bits by which an outer header identifies the flow.
     pub label: u32,
     pub backend: BackendNumber,
     /// Whether the packet starts a flow.
@@ -68,40 +69,42 @@ impl Chosen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     pub what: What,
-    /// Where the packet goes.
+    /// The backend that the packet goes to.
     pub to: BackendNumber,
-    /// Where it goes if the record can't be changed: the slot's owner; 0: the owner is dead, and `to` takes its place.
+    /// The slot's owner, to which the packet goes if the record can't be changed; 0 if the owner is dead, and `to` becomes
+    /// the owner instead.
     pub owner: BackendNumber,
-    /// Whether the owner has left: without room for any flow it does not get new ones all the same.
+    /// Whether the owner takes no new flows any more, and does not get them even when there is no room for records.
     pub has_left: bool,
-    /// Whether a flow starts.
+    /// Whether the packet starts a flow.
     pub starts: bool,
 }
 
-/// What is done to a flow's record.
+/// A kind of change of a flow's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum What {
-    /// There is none, and one is added.
+    /// Adds a record to a flow that has none.
     Add = 0,
-    /// It names a backend that does not serve the flow any more, and is to name another one.
+    /// Changes the backend of a record whose backend does not serve the flow any more.
     Move = 1,
-    /// The same, and it is removed.
+    /// Removes a record whose backend does not serve the flow any more.
     Remove = 2,
-    /// It is of a start that the flow knows nothing of, and made that of the flow which runs.
+    /// Replaces the record of a start that does not belong to the flow by one of the established flow.
     Correct = 3,
 }
 
-/// What the flow table said of a packet's flow.
+/// The content of the flow table for a packet's flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Where the flow is recorded; 0: nowhere.
+    /// The backend of the flow's record; 0 if there is no record.
     pub backend: BackendNumber,
-    /// Whether the packet shows that the flow runs, but not that it started as its record says. Then that counts as none.
+    /// Whether the packet shows that the flow is established, but not that it started as in its record. Such a record does
+    /// not count.
     pub is_forged: bool,
 }
 
-/// Where in a frame a flow is to be read.
+/// Where in a frame a flow can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowLocation {
     pub relation: FlowRelation,
@@ -110,25 +113,25 @@ pub struct FlowLocation {
     /// Offset of the transport header; below 2^14.
     pub l4: usize,
     pub protocol: u8,
-    /// The bank of the maps that was published when the packet came.
+    /// The bank of the maps that was published when the packet arrived.
     pub bank: u32,
-    /// Whether the packet starts a flow, as far as it shows without its service.
+    /// Whether the packet starts a flow, as far as that shows without its service.
     pub starts: bool,
-    /// Whether the network header is one of IPv6.
+    /// Whether the network header is an IPv6 header.
     pub v6: bool,
 }
 
-/// What a packet has to do with the flow that is read in it.
+/// How a packet is related to the flow that is read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FlowRelation {
-    /// It is one of the flow.
+    /// A packet of the flow.
     Whole,
-    /// It is the first fragment of one of the flow.
+    /// The first fragment of a packet of the flow.
     FirstFragment,
-    /// It is an ICMP error that quotes an answer of the flow's backend to the client.
+    /// An ICMP error that quotes an answer from the flow's backend to the client.
     IcmpQuote,
-    /// It is an ICMP error that quotes one of the flow in a tunnel of ours.
+    /// An ICMP error that quotes a packet of the flow inside a tunnel packet of this edge.
     TunnelQuote,
 }
 
@@ -137,18 +140,18 @@ impl StepResult {
     const CHOOSE: u64 = 1 << 62;
     const STARTS: u64 = 1 << 61;
     const V6: u64 = 1 << 60;
-    /// A backend can't be chosen before the flow's record is known.
+    /// The flow's record is needed to choose a backend.
     pub const ASK: Self = Self(Self::CHOOSE);
-    /// A flow's record, where a location has its offsets.
+    /// Marks a record. It is above the bits that a location uses for its offsets.
     const SEEN: u64 = 1 << 58;
     const FORGED: u64 = 1 << 57;
-    /// In a change.
+    /// Bits of a change.
     const HAS_LEFT: u64 = 1 << 60;
     const IPIP: u64 = 1 << 59;
     const GUE: u64 = 1 << 57;
     const TRANSLATE: u64 = 1 << 58;
     const BACK: u64 = 1 << 60;
-    /// Above the entry's number.
+    /// Next above the entry's number.
     const CROSSES: u64 = 1 << 32;
 
     #[inline(always)]
@@ -300,7 +303,7 @@ impl Seen {
     const KNOWN: u64 = 1 << 17;
     const FORGED: u64 = 1 << 16;
 
-    /// In one word; 0: not known.
+    /// The record in one word; 0 if it is not known.
     #[inline(always)]
     pub const fn word(seen: Option<Self>) -> u64 {
         match seen {

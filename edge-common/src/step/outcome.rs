@@ -1,9 +1,10 @@
-//! How a packet left.
+//! The outcome of a packet.
 
 use super::Decision;
 use crate::abi::Exit;
 
-/// How a packet left, and by which interface if by [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
+/// The exit by which a packet left, and the egress interface if it left by
+/// [`Verdict::Redirect`](crate::abi::Verdict::Redirect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub exit: Exit,
@@ -11,17 +12,17 @@ pub struct Outcome {
     pub egress: u32,
 }
 
-/// By which interface a function has sent a packet on, or what it has decided about it: in one word.
+/// The egress interface of a packet that a function has sent on, or the decision about the packet: in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent(pub u64);
 
 impl Sent {
     const SENT: u64 = 1 << 63;
 
-    /// The interface.
+    /// The egress interface.
     ///
     /// # Errors
-    /// The decision.
+    /// The decision about a packet that was not sent on.
     #[inline(always)]
     pub const fn egress(self) -> Result<u32, Decision> {
         if self.0 & Self::SENT == 0 { Err(Decision(self.0)) } else { Ok(self.0 as u32) }
