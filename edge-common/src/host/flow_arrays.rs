@@ -1,4 +1,4 @@
-//! A flow table's two arrays in plain memory, of any kind of words.
+//! The two arrays of a flow table in plain memory, for any kind of words.
 
 use std::{collections::BTreeMap, fmt, sync::atomic::AtomicU32};
 
@@ -17,12 +17,12 @@ pub struct FlowArrays<W: Words> {
 }
 
 impl<W: Words<U32: Default, U64: Default> + Default> FlowArrays<W> {
-    /// An empty table of so many entries, a power of two.
+    /// An empty table of `entries` entries, a power of two.
     pub fn new(entries: usize) -> Self {
         Self::with_buckets(entries, (entries / 8).max(2), SLOTS as usize)
     }
 
-    /// The same with other buckets than the kernel's.
+    /// An empty table whose number of buckets and slots per bucket may differ from the kernel's.
     pub fn with_buckets(entries: usize, buckets: usize, slots: usize) -> Self {
         let bucket = || (0..slots).map(|_| W::U32::default()).collect();
         Self {
@@ -50,28 +50,28 @@ pub struct Flows {
     pub arrays: FlowArrays<Native>,
 }
 
-/// What the table says of a flow.
+/// A flow's record in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowRecord {
     pub backend: BackendNumber,
-    /// When it was recorded, as the table has it, and last seen, in units.
+    /// When the flow was recorded, in the form of the table, and when it was last seen, in units.
     pub since: u16,
     pub seen: u32,
     pub stage: Stage,
-    /// Whether one packet of it was seen, which may not have been its own.
+    /// Whether only one packet was seen of the flow, which may be forged.
     pub once: bool,
-    /// Of a flow that has only been begun, what its next packet quotes.
+    /// For a flow of which only the start was seen, the number that its next packet must quote.
     pub tentative: Option<u32>,
 }
 
 impl Flows {
-    /// An empty table of so many entries, a power of two.
+    /// An empty table of `entries` entries, a power of two.
     pub fn new(entries: usize) -> Self {
         let mask = u32::try_from(entries - 1).expect("a table of entries");
         Self { head: FlowHead { timeouts: Timeouts::STANDARD, mask, reserved: 0 }, arrays: FlowArrays::new(entries) }
     }
 
-    /// The table now, in units.
+    /// The table at the time `now`, in units.
     pub fn table(&self, now: u32) -> FlowTable<'_, FlowArrays<Native>> {
         FlowTable { memory: &self.arrays, mask: self.head.mask, timeouts: &self.head.timeouts, now }
     }
@@ -82,7 +82,7 @@ impl Flows {
         (0..=self.head.mask).filter_map(|number| table.read(number)).map(|(flow, found)| (flow, found.into())).collect()
     }
 
-    /// Adds a record, as when its flow was last seen.
+    /// Adds a record, at the time at which its flow was last seen.
     ///
     /// # Errors
     /// If there is no room.
@@ -99,7 +99,7 @@ impl Flows {
         table.insert(flow, hash, &birth, &Anywhere::new(hash, self.head.mask)).map(|_| ())
     }
 
-    /// Forgets a flow.
+    /// Removes a flow.
     pub fn remove(&self, key: &HashKey, flow: &Flow) {
         let table = self.table(0);
         if let Some(found) = table.find(flow, flow.hash(key)) {
@@ -107,7 +107,7 @@ impl Flows {
         }
     }
 
-    /// Forgets all flows.
+    /// Removes all flows.
     pub fn clear(&mut self) {
         self.arrays = FlowArrays::new(self.arrays.entries.len());
     }

@@ -14,10 +14,10 @@ use crate::{
 /// keeps at its start.
 const HEADROOM: usize = 256 - 40;
 
-/// Bytes that a frame keeps at least (`ETH_HLEN`).
+/// Minimum length of a frame in bytes (`ETH_HLEN`).
 const SHORTEST: usize = 14;
 
-/// A frame in a byte vector, with as much room before it as the kernel gives.
+/// A frame in a byte vector, with as much room before it as the kernel provides.
 #[derive(Clone, Debug)]
 pub struct Frame {
     buffer: Vec<u8>,
@@ -26,19 +26,19 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame of `bytes` that came in by interface 1.
+    /// A frame of `bytes`, received by interface 1.
     pub fn new(bytes: &[u8]) -> Self {
         Self::with_headroom(bytes, HEADROOM)
     }
 
-    /// The same with `headroom` bytes of room before it.
+    /// A frame like that of [`Self::new`], with `headroom` bytes of room before it.
     pub fn with_headroom(bytes: &[u8], headroom: usize) -> Self {
         let mut buffer = vec![0; headroom];
         buffer.extend_from_slice(bytes);
         Self { buffer, start: headroom, ingress: 1 }
     }
 
-    /// The same frame, come in by interface `index`.
+    /// The same frame, received by interface `index`.
     #[must_use]
     pub fn from_interface(self, index: u32) -> Self {
         Self { ingress: index, ..self }
@@ -49,10 +49,10 @@ impl Frame {
     }
 }
 
-/// A place that was found in a frame.
+/// A checked place in a frame.
 #[derive(Debug)]
 pub struct Place<T> {
-    /// From the frame's start on.
+    /// Offset from the frame's start.
     offset: usize,
     of: PhantomData<T>,
 }

@@ -1,4 +1,4 @@
-//! Where the flow of a plain frame belongs: its service and its slot, as the fast path finds them. For people who ask.
+//! The service and the slot of a plain frame's flow, as the fast path finds them, for diagnostics.
 
 use super::{Frame, Memory};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     wire::{ethernet, ipv4::V4, ipv6::V6, link::Link, packet::Places as _, plain},
 };
 
-/// The place of a flow.
+/// The service and the slot of a flow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Located {
     pub target: Target,
@@ -18,7 +18,7 @@ pub struct Located {
 }
 
 impl Memory {
-    /// Of the flow that a frame belongs to; `None`: no service takes it, or it is no plain TCP or UDP.
+    /// Locates the flow of a frame; `None` if no service takes the frame, or if it is not plain TCP or UDP.
     pub fn locate(&self, frame: &Frame) -> Option<Located> {
         let (_, link) = Link::parse_at_station(frame)?;
         match link.ether_type {
@@ -37,7 +37,7 @@ impl Memory {
         let found = F::find(self, view, vip, port, protocol);
         let target = found.or_else(|| F::find_any(self, view, vip, port, protocol))?.by_address();
         let number = flow::hash::<F>(view, target, F::source(header), start.ports()).slot(target.slot_mask());
-        // The index may have another position, so that packets of some kinds find no stable owner.
+        // The index may have another position of slots, so that packets of some kinds find no stable owner.
         let first = self.service(view.bank, target.service())?.slots;
         Some(Located { target, number, slot: self.slot(slot_address(first, number))? })
     }

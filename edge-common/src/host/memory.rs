@@ -18,8 +18,8 @@ use crate::{
     maps::{Fragments, HopWords, Maps, PoolMaps, Route},
 };
 
-/// The maps in plain memory, one field a map, as the ABI lays them out. Its maker fills the fields; what the
-/// packet path itself writes stands behind methods.
+/// The maps in plain memory, one field for each map, in the layout of the ABI. The fields are filled by the user; data that
+/// the packet path itself writes is read by methods.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub published: Published,
@@ -38,11 +38,11 @@ pub struct Memory {
     pub in_transition: RefCell<BTreeSet<(u32, u32)>>,
     /// Path MTUs that the packet path has learnt.
     pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
-    /// Time of the clock, nanoseconds.
+    /// Current time of the clock, nanoseconds.
     pub clock_ns: Mutable<u64>,
     /// MTUs of interfaces.
     pub mtus: BTreeMap<u32, u32>,
-    /// What the kernel's own routing would answer, by a backend's address.
+    /// Results of the kernel's own routing, by a backend's address.
     pub routes: Vec<([u8; 16], Route)>,
     /// Addresses and their roles, for the decapsulation.
     pub decap_addresses: Vec<([u8; 16], u32)>,
@@ -61,12 +61,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What the flow table says.
+    /// All records of the flow table.
     pub fn records(&self) -> BTreeMap<FlowEnds, FlowRecord> {
         self.flows.records().into_iter().map(|(flow, record)| (flow.ends(), record)).collect()
     }
 
-    /// Records a flow of a service that tracks its flows so.
+    /// Records a flow of a service with this tracking.
     ///
     /// # Errors
     /// If there is no room.
@@ -74,7 +74,7 @@ impl Memory {
         self.flows.put(self.hash_key(), tracking, &ends.into(), record)
     }
 
-    /// Forgets a flow.
+    /// Removes a flow's record.
     pub fn remove_record(&self, ends: FlowEnds) {
         self.flows.remove(self.hash_key(), &ends.into());
     }
@@ -107,14 +107,14 @@ impl Memory {
         self.backend_stats.borrow().get(&backend).copied().unwrap_or_default()
     }
 
-    /// Writes a slot, if it is there.
+    /// Changes a slot, if it exists.
     pub fn write_slot(&self, slot: SlotAddress, write: impl FnOnce(&mut Slot)) {
         if let Some(cell) = self.slots.borrow_mut().get_mut(slot.cell as usize) {
             write(&mut cell.0[slot.place()]);
         }
     }
 
-    /// The backend of the last forwarded packet; 0: none was.
+    /// The backend of the last forwarded packet; 0 if no packet was forwarded.
     pub fn last_backend(&self) -> BackendNumber {
         self.last_backend.get()
     }

@@ -1,4 +1,4 @@
-//! The packet path's two traits on plain memory, so that the same code runs in tests and tools without a kernel.
+//! The two traits of the packet path on plain memory, so that the same code runs in tests and tools without a kernel.
 
 mod frame;
 mod memory;

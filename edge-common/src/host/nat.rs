@@ -10,14 +10,14 @@ use crate::{
     nat::{self, Hop, Translation},
 };
 
-/// The table of translated flows of a [`Memory`](super::Memory), and the ways back.
+/// The table of translated flows of a [`Memory`](super::Memory), and the return routes.
 pub struct Nat {
     pub head: NatHead,
     pub arrays: FlowArrays<Native>,
     pub hops: Vec<HopWords>,
 }
 
-/// What the table says of a flow.
+/// A translated flow in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translated {
     pub translation: Translation,
@@ -25,12 +25,13 @@ pub struct Translated {
     pub port: u16,
     pub stage: Stage,
     pub seen: u32,
-    /// What the client has to quote, or what its next connection must come after.
+    /// The number that the client has to quote, or that its next connection must exceed.
     pub sequence: u32,
 }
 
 impl NatHead {
-    /// Of a table whose sources have these ports, each of them `lanes` times; flows may be idle for as long as their tracking says.
+    /// Parameters of a table whose sources have these ports, with `lanes` entries for each port; `idle_ns` gives the idle
+    /// timeout of a flow by its tracking.
     pub fn new(hash_key: HashKey, first_port: u16, ports: u32, lanes: u32, idle_ns: impl Fn(Tracking) -> u64) -> Self {
         let entries = (ports * lanes).next_power_of_two().max(1);
         let flows = FlowHead { timeouts: nat::timeouts(idle_ns), mask: entries - 1, reserved: 0 };
@@ -55,7 +56,7 @@ impl Nat {
         Self { head, arrays, hops: (0..NAT_HOPS).map(|_| HopWords::default()).collect() }
     }
 
-    /// The table now, in units.
+    /// The table at the time `now`, in units.
     pub fn table(&self, now: u32) -> FlowTable<'_, FlowArrays<Native>> {
         FlowTable { memory: &self.arrays, mask: self.head.flows.mask, timeouts: &self.head.flows.timeouts, now }
     }
@@ -77,7 +78,7 @@ impl Nat {
         .collect()
     }
 
-    /// The ways back that are known, by their numbers.
+    /// The known return routes with their numbers.
     pub fn hops(&self) -> Vec<(usize, [u64; 4])> {
         let words = |hop: &HopWords| hop.each_ref().map(Word::load);
         let known = self.hops.iter().enumerate().filter(|(_, hop)| Hop(hop).leads_to().is_some());
@@ -86,7 +87,7 @@ impl Nat {
 }
 
 impl Default for Nat {
-    /// Where nothing is translated.
+    /// A table with which nothing is translated.
     fn default() -> Self {
         Self::new(NatHead::new(HashKey::default(), 0, 0, 0, |_| 0))
     }
