@@ -1,25 +1,25 @@
-//! What an address in a tunnel's headers is by itself: its form in maps, and whether a single host can have it.
+//! Properties of an address in a tunnel's headers: its form in maps, and whether a single host can have it.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::wire::{checksum::Sum, ip::Family, ipv4::V4, ipv6::V6};
 
-/// An address as a key: IPv6, or IPv4 mapped into it. In words as they stand in a frame: of bytes it would be put together on
+/// An address as a key: IPv6, or IPv4-mapped. In words as they are in a frame: an array of bytes would be put together on
 /// the stack by calls.
 pub type Words = [u32; 4];
 
-/// What an IPv4 address starts with when it is written as an IPv6 one.
+/// The start of an IPv4-mapped IPv6 address.
 const MAPPED: [u32; 3] = [0, 0, 0xffff_u32.to_be()];
 
-/// The addresses of a family, as the decapsulation judges them.
+/// The checks of the decapsulation on a family's addresses.
 pub(super) trait Address: Family {
-    /// The address in the one form that maps have for both families.
+    /// The address in the form that maps use for both families.
     fn words(address: &Self::Address) -> Words;
 
-    /// Whether no packet from beyond a router can have this source.
+    /// Whether no packet that came through a router can have this source.
     fn is_martian(address: &Self::Address) -> bool;
 
-    /// Whether it is the address of several hosts, or of none that is defined.
+    /// Whether several hosts can have the address, or none because it is undefined.
     fn is_multicast(address: &Self::Address) -> bool;
 
     /// Sum of the pseudo-header of `length` bytes of `protocol` behind `header`.
@@ -57,11 +57,11 @@ impl Address for V6 {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
         let [first, second, third, last] =
             [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes);
-        // An IPv4-mapped address on the wire (RFC 4291, section 2.5.5.2) is nobody's, least of all an IPv4 host's.
+        // No host has an IPv4-mapped address on the wire (RFC 4291, section 2.5.5.2), least of all an IPv4 host.
         if [first, second, third] == MAPPED { [0; 4] } else { [first, second, third, last] }
     }
 
-    /// Unspecified, loopback, IPv4-mapped, and whatever else starts with 64 bits of zero; link-local; multicast (RFC 6890,
+    /// Unspecified, loopback, IPv4-mapped, and all others that start with 64 bits of zero; link-local; multicast (RFC 6890,
     /// section 2.2.3).
     #[inline(always)]
     fn is_martian(address: &[u8; 16]) -> bool {

@@ -9,7 +9,7 @@ const CAPABLE_1: u8 = 0b01;
 const CAPABLE_0: u8 = 0b10;
 const CONGESTED: u8 = 0b11;
 
-/// The ECN field of a packet that leaves a tunnel (RFC 6040, figure 4); `None`: drop it.
+/// The ECN field of a packet that leaves a tunnel (RFC 6040, figure 4); `None` if the packet must be dropped.
 #[inline(always)]
 pub(super) const fn decapsulated(inner: u8, outer: u8) -> Option<u8> {
     match (inner, outer) {

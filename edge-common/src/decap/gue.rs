@@ -1,7 +1,7 @@
-//! Tunnel packets in UDP: both variants of GUE, plain ones alone.
+//! Tunnel packets in UDP: both variants of GUE, without options.
 //!
-//! The whole datagram is checked before anything of it is believed. Without a checksum it is taken, over IPv6 too (RFC 6935): so
-//! edges send it. A wrong one means that something on the way is broken.
+//! The whole datagram is checked before any part of it is used. A datagram without a checksum is accepted, over IPv6 as
+//! well (RFC 6935): edges send it like that. A wrong checksum means that something on the path is broken.
 
 use network_types::udp::UdpHdr;
 
@@ -15,19 +15,19 @@ use crate::{
     },
 };
 
-/// Bytes of the longest datagram whose checksum is computed.
+/// Length in bytes of the longest datagram whose checksum is computed.
 const MAX_SUMMED: usize = 2_044;
 
-/// Destination port of the UDP packet at `offset`, as it stands there.
+/// Destination port of the UDP packet at `offset`, in the byte order of the header.
 #[inline(always)]
 pub(super) fn destination<P: Packet>(packet: &P, offset: usize) -> Option<[u8; 2]> {
     packet.load(after(packet.merge_paths(offset, LONGEST), 2))
 }
 
-/// The protocol and the place of the packet in the datagram at `offset` behind `header`, where the outer packet ends at `end`.
+/// Protocol and offset of the packet inside the datagram at `offset` behind `header`, where the outer packet ends at `end`.
 ///
 /// # Errors
-/// The exit of a datagram that is not taken.
+/// The exit of a datagram that is not accepted.
 #[inline(always)]
 pub(super) fn open<F: Address, P: Packet>(
     packet: &P,

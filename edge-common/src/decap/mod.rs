@@ -1,7 +1,8 @@
 //! Decapsulation on a tunnel's backend: IPv4 and IPv6 in either, or in UDP over either ([`gue`]), without a kernel module.
 //!
-//! A backend has no other guard at this door: what leaves here goes on in the host's stack as if it had come by the wire,
-//! past whatever filters tunnel packets. So no packet is taken but one of an edge, to this host, from a client, for a VIP.
+//! The backend has no other protection here: a decapsulated packet continues in the host's stack as if it had come by the
+//! wire, past all filters for tunnel packets. So the only packets that are accepted are those of an edge, to this host,
+//! from a client, for a VIP.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
@@ -30,19 +31,19 @@ use crate::{
     },
 };
 
-/// What a backend is told of addresses.
+/// The settings of the decapsulation, and its counters.
 pub trait Addresses {
-    /// Bits of [`Role`]; 0 for an address that has none.
+    /// Bits of [`Role`]; 0 for an address without a role.
     fn roles(&self, address: Words) -> u32;
     fn is_vip(&self, address: Words) -> bool;
-    /// Whether an address is one of those whose prefix is an edge's.
+    /// Whether an address is in a prefix of edges.
     fn is_in_edges(&self, address: Words) -> bool;
-    /// UDP port at which tunnel packets are taken, network order; 0: none is.
+    /// UDP port at which tunnel packets are accepted, network order; 0 if none are.
     fn gue_port(&self) -> [u8; 2];
     fn count_exit(&self, exit: DecapExit);
 
-    /// Takes the headers before the inner packet off. A function of its own in the kernel, where the verifier looks at it once, and
-    /// not for each way that leads to it.
+    /// Removes the headers before the inner packet. In the kernel it is a function of its own, which the verifier checks
+    /// once and not for each path that leads to it.
     #[inline(always)]
     fn open<P: Packet>(&self, packet: &mut P, link: Link, tunnel: Tunnel) -> DecapExit
     where
@@ -52,7 +53,7 @@ pub trait Addresses {
     }
 }
 
-/// Takes the outer header off a tunnel packet from one of our edges, for the host's own stack to go on with.
+/// Removes the outer header of a tunnel packet from a configured edge, for the host's own stack.
 #[inline(always)]
 pub fn process<P: Packet, A: Addresses>(packet: &mut P, addresses: &A) -> DecapExit {
     let exit = match decapsulate(packet, addresses) {
@@ -73,7 +74,7 @@ fn decapsulate<P: Packet, A: Addresses>(packet: &mut P, addresses: &A) -> Result
     Ok(addresses.open(packet, link, tunnel))
 }
 
-/// Takes the headers before the inner packet off, if that may be taken.
+/// Removes the headers before the inner packet, if the inner packet is acceptable.
 #[inline(always)]
 pub fn open<P: Packet, A: Addresses>(packet: &mut P, addresses: &A, link: Link, tunnel: Tunnel) -> DecapExit {
     let opened = if tunnel.protocol == protocol::IPV4 {
@@ -87,21 +88,21 @@ pub fn open<P: Packet, A: Addresses>(packet: &mut P, addresses: &A, link: Link, 
     }
 }
 
-/// What the outer header says of the inner packet.
+/// What the outer header determines for the inner packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Tunnel {
     /// [`protocol::IPV4`] or [`protocol::IPV6`].
     protocol: u8,
-    /// Length of the outer header, and of all that stands behind it before the inner packet.
+    /// Length of the outer header and of all other headers before the inner packet.
     header: usize,
-    /// Where the inner packet ends at the latest; an offset in the frame.
+    /// Latest end of the inner packet; an offset in the frame.
     end: usize,
-    /// The outer packet's.
+    /// TOS byte of the outer packet.
     tos: u8,
 }
 
 impl Tunnel {
-    /// In one word, which a subprogram takes in a register. No frame has an end above 2^32.
+    /// The fields in one word, which a subprogram takes in a register. No frame has an end above 2^32.
     #[inline(always)]
     pub const fn word(self) -> u64 {
         (self.end as u64) << 32
@@ -121,7 +122,7 @@ impl Tunnel {
     }
 }
 
-/// No outer header is longer than the bits of this say: one of IPv6 has four extension headers of 2,048 bytes at most.
+/// Bits of the length of an outer header: an IPv6 header has at most four extension headers of 2,048 bytes each.
 const LONGEST: usize = 0x3fff;
 
 #[inline(always)]
@@ -149,7 +150,7 @@ fn outer<F: Address, P: Packet, A: Addresses>(packet: &P, addresses: &A, link: L
     Ok(Tunnel { protocol, header: header_length, end, tos })
 }
 
-/// Whether what is at `at` may be a tunnel packet: an IP packet, or UDP to the port at which these are taken.
+/// Whether the packet at `at` may be a tunnel packet: an IP packet, or UDP to the port of tunnel packets.
 #[inline(always)]
 fn is_ours<P: Packet, A: Addresses>(packet: &P, addresses: &A, at: Transport) -> bool {
     match at.protocol {
@@ -191,13 +192,13 @@ fn inner<F: Address + SetEcn, P: Packet, A: Addresses>(
     if now != was {
         F::set_ecn(packet.view_mut(at).ok_or(DecapExit::BadInner)?, now);
     }
-    // The link layer moves up first: what is cut off then is as long, and nobody's.
+    // The link layer moves up first: the bytes that are then cut off are as many, and unused.
     link.copy(packet, 0, cut).ok_or(DecapExit::DecapNoRoom)?;
     link.set_ether_type(packet, cut, F::ETHER_TYPE).ok_or(DecapExit::DecapNoRoom)?;
     packet.grow_head((cut as i32).wrapping_neg()).ok_or(DecapExit::DecapNoRoom)
 }
 
-/// Whether the inner packet goes from a client to a VIP.
+/// Checks that the inner packet goes from a client to a VIP.
 #[inline(always)]
 fn ends<F: Address, A: Addresses>(addresses: &A, header: &F::Header) -> Result<(), DecapExit> {
     let (source, destination) = (F::source(header), F::destination(header));
@@ -216,7 +217,7 @@ fn ends<F: Address, A: Addresses>(addresses: &A, header: &F::Header) -> Result<(
     Ok(())
 }
 
-/// Whether the inner packet, or one of which it is the first fragment, is in UDP to the port of tunnel packets.
+/// Whether the inner packet, or the packet of which it is the first fragment, is in UDP to the port of tunnel packets.
 #[inline(always)]
 fn is_gue<P: Packet, A: Addresses>(packet: &P, addresses: &A, payload: Payload) -> bool {
     match payload {
@@ -227,13 +228,13 @@ fn is_gue<P: Packet, A: Addresses>(packet: &P, addresses: &A, payload: Payload) 
     }
 }
 
-/// Whether the inner packet is a tunnel that the host's kernel could open, or may hide one behind its extension headers.
-/// Of tunnels in UDP only those to the port of ours are recognized: only its port is peculiar.
+/// Whether the inner packet is a tunnel that the host's kernel could decapsulate, or may hide one behind its extension
+/// headers. Tunnels in UDP are recognized only at the configured port: nothing but its port marks a tunnel in UDP.
 #[inline(always)]
 const fn is_tunnel(payload: Payload) -> bool {
     match payload {
         Payload::Transport(Transport { protocol, .. }) => protocol::is_tunnel(protocol),
-        // Behind a fragment's own header there should be no other; there it could come before a tunnel.
+        // A fragment header should not be followed by another extension header, which could precede a tunnel.
         Payload::Fragment(fragment) => {
             protocol::is_tunnel(fragment.at.protocol) || ipv6::is_extension(fragment.at.protocol)
         }

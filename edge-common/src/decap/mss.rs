@@ -1,8 +1,9 @@
-//! The maximum segment size that a backend tells its clients: in SYN-ACKs from a VIP it is lowered to what fits the tunnel.
+//! The maximum segment size that a backend announces to its clients: in SYN-ACKs from a VIP it is lowered to what fits the
+//! tunnel.
 //!
-//! A client's segments reach the backend in a tunnel, where they are longer by an outer header. A client that hears no ICMP
-//! never learns that; but it never sends more than the backend's SYN-ACK allows (RFC 9293, section 3.7.1), and that does not
-//! pass the edge. What the client allows the backend is left as it is: answers go without a tunnel.
+//! A client's segments reach the backend in a tunnel, where an outer header makes them longer. A client that receives no
+//! ICMP never learns that; but it never sends more than the backend's SYN-ACK allows (RFC 9293, section 3.7.1), and the
+//! SYN-ACK does not pass the edge. The client's own maximum segment size is left as it is: answers use no tunnel.
 
 use super::{Words, address::Address};
 use crate::{
@@ -24,19 +25,19 @@ const CHECKSUM: usize = 16;
 
 /// A packet that leaves by an interface.
 pub trait Leaving: Packet {
-    /// Brings the TCP checksum at offset `at` in line with a change of two bytes, which are a word of the sum. It may be only begun,
-    /// for the driver to end: then it is right as it is.
+    /// Updates the TCP checksum at offset `at` after a change of two bytes, which are a word of the sum. If the checksum is
+    /// only started and the driver is to complete it, it is right as it is.
     fn update_checksum(&mut self, at: usize, was: [u8; 2], now: [u8; 2]) -> Option<()>;
 }
 
-/// What the program is told, and what it counts.
+/// The settings of the program, and its counters.
 pub trait Answers {
     fn is_vip(&self, address: Words) -> bool;
     fn limits(&self) -> MssLimits;
     fn count_mss(&self, exit: MssExit);
 }
 
-/// Lowers the maximum segment size in a SYN-ACK from a VIP. `None` for any other packet, which nothing is counted of.
+/// Lowers the maximum segment size in a SYN-ACK from a VIP. `None` for any other packet, which is not counted.
 #[inline(always)]
 pub fn lower<P: Leaving, A: Answers>(packet: &mut P, answers: &A) -> Option<MssExit> {
     let link = Link::parse(packet)?;
@@ -68,7 +69,7 @@ fn of_family<F: Address, P: Leaving, A: Answers>(
         return None;
     }
     let Some(at) = find_option(packet, tcp, MSS, MSS_LENGTH) else { return Some(MssExit::NoMss) };
-    // It stands behind an even number of bytes of the header or an odd one: then its bytes are of two words of the sum.
+    // At an odd offset in the header, the two bytes of the option belong to two words of the sum.
     let is_odd = at & 1 != 0;
     let at = after(tcp, at);
     let was: [u8; 2] = packet.load(at)?;

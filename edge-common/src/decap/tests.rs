@@ -1,4 +1,4 @@
-//! Tunnel packets of every kind, judged by what was told of their addresses alone.
+//! Tunnel packets of every kind, judged by the configured addresses alone.
 
 use std::net::IpAddr;
 
@@ -12,10 +12,10 @@ use crate::{
 
 const EDGES: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const ENDPOINTS: [&str; 2] = ["10.1.0.11", "fd01::11"];
-/// Told as single addresses, and within a prefix.
+/// Configured as single addresses, and within a prefix.
 const VIPS: [&str; 4] = ["192.0.2.10", "2001:db8::10", "203.0.113.77", "2001:db8:5::77"];
 const CLIENTS: [&str; 2] = ["198.51.100.7", "2001:db8:ffff::7"];
-/// Addresses of hosts that nothing was told of, near what was told among them.
+/// Addresses of hosts that are not configured, some of them near configured ones.
 const STRANGERS: [&str; 4] = ["8.8.8.8", "192.0.2.11", "203.0.114.77", "2001:db8:6::77"];
 const MARTIANS: [&str; 9] = [
     "127.0.0.1",
@@ -65,7 +65,7 @@ fn packet(protocol: u8, source: &str, destination: &str, payload: &[u8]) -> Opti
     })
 }
 
-/// What becomes of an inner packet that `edge` sends to `endpoint`, and the frame then.
+/// The exit of an inner packet that `edge` sends to `endpoint`, and the frame afterwards.
 fn sent(edge: &str, endpoint: &str, inner: &[u8]) -> Option<(DecapExit, Vec<u8>)> {
     let protocol = if inner[0] >> 4 == 4 { protocol::IPV4 } else { protocol::IPV6 };
     let outer = packet(protocol, edge, endpoint, inner)?;
@@ -91,7 +91,7 @@ fn anyone() -> impl Strategy<Value = &'static str> {
     ]
 }
 
-/// `usual` more often than not.
+/// `usual` in most cases, otherwise any address.
 fn mostly(usual: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop_oneof![3 => select(usual), 1 => anyone()]
 }
@@ -99,7 +99,7 @@ fn mostly(usual: &'static [&'static str]) -> impl Strategy<Value = &'static str>
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
-    /// Whatever the addresses, the host is given what an edge sent here for a VIP, or the packet as it came.
+    /// Whatever the addresses, the host receives either what an edge sent to it for a VIP, or the packet as it came.
     #[test]
     fn nothing_is_given_to_the_host_whose_destination_was_not_told(
         edge in mostly(&EDGES), endpoint in mostly(&ENDPOINTS),
@@ -136,7 +136,7 @@ fn a_tunnel_in_the_tunnel_is_none_that_is_opened() {
     for (client, vip) in [(CLIENTS[0], VIPS[0]), (CLIENTS[1], VIPS[1])] {
         for number in 0..=255 {
             let inner = packet(number, client, vip, &[0; 40]).unwrap();
-            // Behind an IPv6 header of its own kind a protocol of 0 is another header.
+            // Behind an IPv6 header, protocol 0 is another extension header.
             let tunnel = [4, 41, 47, 115, 137].contains(&number) || (vip.contains(':') && hides(number));
             let expected = if tunnel { DecapExit::NestedTunnel } else { DecapExit::Decapsulated };
             assert_eq!(exits(&inner), [expected; 2], "protocol {number} to {vip}");
@@ -144,7 +144,7 @@ fn a_tunnel_in_the_tunnel_is_none_that_is_opened() {
     }
 }
 
-/// Whether 40 bytes of zero behind this extension header end in nothing that is known.
+/// Whether 40 bytes of zero behind this extension header end in no known protocol.
 fn hides(number: u8) -> bool {
     [0, 43, 44, 60, 50, 51, 135, 139, 140].contains(&number)
 }
