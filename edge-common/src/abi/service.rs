@@ -15,7 +15,7 @@ pub enum Mode {
     Dsr = 1,
     /// Encapsulates in IPv4 or IPv6 (protocol 4 or 41); the backend is anywhere.
     Ipip = 2,
-    /// Translates addresses and ports, both ways; the backend is anywhere, and needs no set-up.
+    /// Translates addresses and ports, both ways; the backend is anywhere, and need not be aware of it.
     Nat = 3,
     /// Encapsulates in UDP over IPv4 or IPv6, with a source port for each flow; the backend is anywhere.
     Gue = 4,
