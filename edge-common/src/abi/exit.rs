@@ -120,7 +120,7 @@ exits! {
         NatBackendDown = "nat_backend_down", Tx;
         /// Starts a connection in `nat` for which no port is left; answered with a RST.
         NatExhausted = "nat_exhausted", Tx;
-        /// As the one before, and the packet is one that must not be answered, or none of TCP.
+        /// Starts a connection in `nat` for which no port is left, and the packet is one that must not be answered, or is not TCP.
         NatExhaustedSilent = "nat_exhausted_silent", Drop;
         /// In `nat`, of a connection that is not known or whose backend is down, and the packet is one that must not be answered.
         NatSilent = "nat_silent", Drop;
@@ -138,13 +138,13 @@ exits! {
         TooBig = "too_big", Tx;
         /// Too long for the path to the backend, and not to be answered (no DF bit, from no single host, or IPv6 of at most 1,280 bytes).
         TooBigSilent = "too_big_silent", Drop;
-        /// An answer was due (an error, a RST, an echo reply), and this CPU has sent as many of its kind as it may in this second.
+        /// An answer was due (an error, a RST, an echo reply), and the limit of its kind for this second is used up.
         AnswerLimited = "answer_limited", Drop;
         /// A later fragment of a packet to a VIP, no address of the host, whose first one was not seen, or too long ago.
         FragmentUnknown = "fragment_unknown", Drop;
         /// A later fragment of a TCP segment to a VIP that begins inside the TCP header, and so could change what was looked at (RFC 1858, RFC 3128).
         FragmentOverlap = "fragment_overlap", Drop;
-        /// The first fragment of a packet for a service, and this CPU has remembered as many as it may in this second; later ones have no first then.
+        /// The first fragment of a packet for a service, and the limit of fragmented packets for this second is used up; the later fragments are dropped, too.
         FragmentLimited = "fragment_limited", Drop;
         /// To a VIP, with a header that is cut off or lengths that contradict the frame.
         Malformed = "malformed", Drop;
@@ -156,7 +156,7 @@ exits! {
         DsrOffLink = "dsr_off_link", Drop;
         /// The driver left no room to change the frame's length.
         NoRoom = "no_room", Drop;
-        /// A table refers to something that is not there: a fault of whoever wrote it.
+        /// A map entry refers to an entry that does not exist: a fault of the controller.
         BadTables = "bad_tables", Drop;
     }
 }
@@ -206,9 +206,9 @@ exits! {
     pub enum MssExit {
         /// A SYN-ACK from a VIP whose maximum segment size was lowered to what fits the tunnel.
         MssLowered = "mss_lowered", Pass;
-        /// One whose maximum segment size fits the tunnel as it is.
+        /// A SYN-ACK from a VIP whose maximum segment size fits the tunnel as it is.
         MssFits = "mss_fits", Pass;
-        /// One without a maximum segment size, so that clients send the least that there is, which fits.
+        /// A SYN-ACK from a VIP without a maximum segment size: clients send segments of the default size, which fit.
         NoMss = "no_mss", Pass;
     }
 }
