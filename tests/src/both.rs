@@ -1,4 +1,4 @@
-//! The same packet through the host pipeline and through the real program: all observable results must be equal.
+//! Runs each packet through the host pipeline and through the real program, and compares all observable results.
 
 use std::collections::BTreeMap;
 
@@ -62,11 +62,11 @@ impl Way {
     }
 }
 
-/// What became of a packet.
+/// The result of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub way: Way,
-    /// Interface index of a forwarded packet, as the host pipeline says; else 0.
+    /// Interface index of a forwarded packet according to the host pipeline; 0 for any other packet.
     pub egress: u32,
     pub frame: Vec<u8>,
 }
@@ -85,7 +85,7 @@ pub fn on_host(memory: &Memory, program: Program, frame: &[u8], arrival: Arrival
     Seen { way, egress, frame: frame.bytes().to_vec() }
 }
 
-/// One world, twice.
+/// A world in the host pipeline's memory and in the kernel's maps.
 pub struct Both {
     pub world: World,
     pub memory: Memory,
@@ -98,13 +98,13 @@ impl Both {
         Self::with_memory(world, memory)
     }
 
-    /// With a memory that differs from the world's.
+    /// The pair for a memory that differs from the world's.
     pub fn with_memory(world: World, memory: Memory) -> Self {
         let kernel = Shared::load(&memory);
         Self { world, memory, kernel }
     }
 
-    /// Changes the world; owners, records and counters stay. Services are in transition as the world says.
+    /// Changes the world; owners, records and counters stay. The world decides which services are in transition.
     pub fn change(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
         let new = self.world.memory_after(&self.memory);
@@ -118,13 +118,14 @@ impl Both {
         self.kernel.copy(&self.memory);
     }
 
-    /// Sends a frame through both.
+    /// Sends a frame through the host pipeline and the program.
     ///
     /// # Errors
-    /// The difference, or that the program aborted.
+    /// The difference between the results, or an abort of the program.
     pub fn try_run(&self, program: Program, frame: &[u8], arrival: Arrival) -> Result<Seen, String> {
         if frame.len() < kernel::SHORTEST {
-            // On the host alone, and so not where both count.
+            // A test run takes no frame this short. The host runs on a copy, so that its counters stay equal to the
+            // kernel's.
             return Ok(on_host(&self.memory.clone(), program, frame, arrival));
         }
         let learnt = self.memory.path_mtus.take();
@@ -147,8 +148,9 @@ impl Both {
         Ok(seen)
     }
 
-    /// Checks that the kernel has learnt the same path MTU as the host from the packet that just ran, if any, and takes it
-    /// back there: a backend changes when the test changes it. What was learnt before is `before`.
+    /// Checks that the kernel learnt the same path MTU as the host from the last packet, if any, and restores the old
+    /// MTU in the kernel, since only a test's own changes may alter a backend. `before` is what had been learnt
+    /// earlier.
     fn learnt(&self, before: BTreeMap<BackendNumber, u16>, learns: bool) -> Result<(), String> {
         let now = self.memory.path_mtus.replace(before);
         if now.len() != usize::from(learns) {
@@ -164,10 +166,10 @@ impl Both {
         Ok(())
     }
 
-    /// Sends a frame that came in by `lo` through the load balancer, twice.
+    /// Sends a frame that came in by `lo` through the load balancer, on the host and in the kernel.
     ///
     /// # Panics
-    /// If the two differ.
+    /// If the results differ.
     pub fn run(&self, frame: &[u8]) -> Seen {
         let seen = self.try_run(Program::Edge, frame, Arrival::by(1));
         seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
@@ -180,7 +182,7 @@ impl Both {
         (0..).zip(&self.memory.services).map(in_transition).collect()
     }
 
-    /// Compares all counters since the start, and all that the packet path has written: slots and records.
+    /// Compares all counters since the start, and everything that the packet path writes: slots and records.
     ///
     /// # Errors
     /// The first difference, in words.
@@ -210,12 +212,12 @@ impl Both {
     }
 }
 
-/// Records without their times, which are of two clocks.
+/// Records without their times, which come from two different clocks.
 fn places(records: &BTreeMap<FlowEnds, FlowRecord>) -> Vec<(FlowEnds, FlowRecord)> {
     records.iter().map(|(ends, record)| (*ends, FlowRecord { since: 0, seen: 0, ..*record })).collect()
 }
 
-/// Translated flows, likewise.
+/// Translated flows without their times, which come from two different clocks.
 fn unseen(nat: &Nat) -> Vec<(FlowEnds, Translated)> {
     nat.flows().into_iter().map(|(ends, flow)| (ends, Translated { seen: 0, ..flow })).collect()
 }
@@ -228,7 +230,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &[T], host: &[T]) ->
     Err(format!("{what} differ at {at}: kernel {:?}, host {:?}", kernel.get(at), host.get(at)))
 }
 
-/// Where two frames differ, and both.
+/// The first difference between two frames, followed by the frames themselves.
 pub fn difference(found: &[u8], expected: &[u8]) -> String {
     let at = found.iter().zip(expected).position(|(found, expected)| found != expected);
     let at = at.unwrap_or(found.len().min(expected.len()));
@@ -250,7 +252,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The bytes that hexadecimal digits stand for.
 ///
 /// # Panics
-/// If they are none.
+/// If `digits` are not hexadecimal, or odd in number.
 pub fn unhex(digits: &str) -> Vec<u8> {
     let digits: Vec<_> = digits.chars().map(|digit| digit.to_digit(16).expect("a hexadecimal digit")).collect();
     digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).expect("two digits")).collect()

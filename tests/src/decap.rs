@@ -1,4 +1,4 @@
-//! What a decapsulating backend is told of addresses, in the maps of a loaded object.
+//! Fills an object's maps of the addresses that a decapsulating backend knows.
 
 use aya::{
     Ebpf,
@@ -9,13 +9,13 @@ use edge_common::{
     host::Memory,
 };
 
-/// What a key of a map of prefixes has behind its number of bits.
+/// The data of a prefix map's key, which follows the number of bits.
 type PrefixData = [u8; AddressPrefix::PADDING + 16];
 
-/// Writes what `memory` has of it into the maps, and nothing else is there then.
+/// Replaces the addresses, VIPs, edges and settings of `object`'s maps by those of `memory`.
 ///
 /// # Panics
-/// When it is another object, or its maps have no room.
+/// If the object lacks these maps, or they are too small.
 pub fn fill(object: &mut Ebpf, memory: &Memory) {
     let addresses = object.map_mut(map::DECAP_ADDRESSES).expect("DECAP_ADDRESSES");
     let mut addresses: HashMap<_, [u8; 16], u32> = HashMap::try_from(addresses).expect("a hash map");

@@ -1,28 +1,28 @@
-//! Features of the running kernel that tests need. A test without one is skipped by name, and fails where the kernel should
-//! have the feature.
+//! Kernel features that tests need. A test whose feature is missing is skipped by name, and fails on a kernel that
+//! should have the feature.
 
 use std::{env, fs::File, io::Write as _, path::Path, process::Command};
 
-/// Set in a virtual machine whose kernel is a distribution's, with all its modules.
+/// Set in a virtual machine that runs a distribution's kernel with all its modules.
 const ALL_MODULES: &str = "EDGE_TEST_VM";
 /// A file that gets a line for each skip, besides standard output.
 const SKIPS: &str = "EDGE_TEST_SKIPS";
 /// Path of `ipvsadm`.
 pub const IPVSADM: &str = "EDGE_TEST_IPVSADM";
 
-/// Something that not every kernel has, or not every machine.
+/// A feature that not every kernel or machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// `BPF_PROG_TEST_RUN` does what an XDP program's verdict says (`BPF_F_TEST_XDP_LIVE_FRAMES`).
+    /// `BPF_PROG_TEST_RUN` carries out an XDP program's verdict (`BPF_F_TEST_XDP_LIVE_FRAMES`).
     LiveFrames,
-    /// `BPF_PROG_TEST_RUN` of an XDP program takes a context, and with it an interface that the frame came in by.
+    /// `BPF_PROG_TEST_RUN` of an XDP program takes a context, including the frame's ingress interface.
     TestContext,
     /// More than 32 bytes of metadata before a frame (`xdp_metalen_invalid` in the kernel's include/net/xdp.h).
     LongMetadata,
-    /// Native XDP on a `virtio_net` device that has no transmit queue to spare for each CPU (`virtnet_xdp_set` in the
-    /// kernel's `drivers/net/virtio_net.c`): since then they share those that are there.
+    /// Native XDP on a `virtio_net` device without a spare transmit queue for each CPU (`virtnet_xdp_set` in the
+    /// kernel's `drivers/net/virtio_net.c`): from this version on, CPUs share the existing queues.
     SharedTransmitQueues,
-    /// tc programs attached by links, next to each other (`kernel/bpf/tcx.c`).
+    /// Several tc programs attached to one interface by links (`kernel/bpf/tcx.c`).
     TcxLinks,
     /// A module, or its code built into the kernel.
     Module(&'static str),
@@ -33,7 +33,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// One line.
+    /// The feature's name in one line.
     pub fn describe(self) -> String {
         match self {
             Self::LiveFrames => "live frames in BPF_PROG_TEST_RUN".to_owned(),
@@ -50,7 +50,7 @@ impl Feature {
         }
     }
 
-    /// The first Linux that has it, where that is what decides.
+    /// The first Linux version with the feature; `None` if the version does not decide.
     pub const fn since(self) -> Option<(u32, u32)> {
         match self {
             Self::LiveFrames => Some((5, 18)),
@@ -62,10 +62,10 @@ impl Feature {
         }
     }
 
-    /// Whether the running kernel has it.
+    /// Whether the running kernel has the feature.
     ///
     /// # Panics
-    /// It has not, and should have.
+    /// If the kernel lacks the feature and should have it.
     pub fn is_there(self) -> bool {
         match self {
             Self::LiveFrames | Self::TestContext | Self::LongMetadata | Self::SharedTransmitQueues | Self::TcxLinks => {
@@ -86,8 +86,8 @@ impl Feature {
     }
 }
 
-/// What `what`, a test or a case of one, has to be skipped for: the first of `features` that is missing, in words. Said on
-/// standard output too, and in the file of skips.
+/// The first of `features` that is missing, in words: the reason to skip `what`, which names a test or one of its
+/// cases. The reason is also printed on standard output and appended to the file of skips.
 ///
 /// # Panics
 /// As [`Feature::is_there`].

@@ -1,5 +1,5 @@
-//! The real programs, loaded into the kernel with the content of a [`Memory`] in their maps, and run on one frame at a
-//! time by `BPF_PROG_TEST_RUN`.
+//! Loads the real programs into the kernel, fills their maps from a [`Memory`], and runs them on one frame at a time by
+//! `BPF_PROG_TEST_RUN`.
 
 mod flows;
 mod nat;
@@ -33,11 +33,11 @@ pub const PASS: u32 = 2;
 pub const TX: u32 = 3;
 pub const REDIRECT: u32 = 4;
 
-/// The longest frame that fits a page with the room that the kernel keeps before and behind it, bytes.
+/// The longest frame that fits into a page beside the kernel's own room before and behind it, bytes.
 pub const LONGEST: usize = 3500;
 /// The shortest frame that a test run takes, bytes.
 pub const SHORTEST: usize = 14;
-/// Packets in fragments that are remembered, of each family: so many that none is forgotten, as the memory forgets none.
+/// Entries of each family's fragment map: so many that no entry is evicted, as the host's memory never evicts.
 pub const FRAGMENTS: u32 = 1 << 16;
 /// Metadata that every kernel allows before a frame, bytes.
 pub const SHORT_METADATA: usize = 32;
@@ -58,7 +58,7 @@ impl Arrival {
         Self { ingress, metadata: 0 }
     }
 
-    /// What a kernel needs to let a frame come in so.
+    /// Kernel features needed to let a frame come in this way.
     pub const fn needs(self) -> &'static [Feature] {
         if self.metadata > SHORT_METADATA {
             &[Feature::TestContext, Feature::LongMetadata]
@@ -70,34 +70,34 @@ impl Arrival {
     }
 }
 
-/// What a run of a program gave.
+/// The result of a program's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     pub verdict: u32,
     pub frame: Vec<u8>,
 }
 
-/// The object in the kernel.
+/// The loaded object and its maps.
 pub struct Kernel {
     object: Ebpf,
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
     service_stats: PerCpuArray<MapData, [u64; 3]>,
     backend_stats: PerCpuArray<MapData, [u64; 3]>,
-    /// Changed by whoever runs a packet, too: what a packet teaches is taken back (see [`Self::restore`]).
+    /// Also written while packets run: a path MTU that a packet teaches is undone (see [`Self::restore`]).
     backends: RefCell<Array<MapData, [u8; size_of::<Backend>()]>>,
     slots: Array<MapData, [u8; size_of::<SlotCell>()]>,
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
     flows: FlowsInKernel,
     nat: NatInKernel,
-    /// Emptied with its last descriptor.
+    /// The kernel empties this map when its last descriptor is closed.
     calls: ProgramArray<MapData>,
 }
 
-/// The map in which the load balancer's program finds the one that translates, filled.
+/// The load balancer's program array `CALLS`, filled with the program that translates.
 ///
 /// # Panics
-/// When the object has no such map or program, or that is not loaded.
+/// If the object has no such map or program, or the program is not loaded.
 pub fn calls(object: &mut Ebpf) -> ProgramArray<MapData> {
     let mut calls =
         ProgramArray::try_from(object.take_map(program::CALLS).expect("CALLS")).expect("an array of programs");
@@ -109,7 +109,7 @@ pub fn calls(object: &mut Ebpf) -> ProgramArray<MapData> {
 /// `target/bpf/edge` of this checkout.
 ///
 /// # Panics
-/// When it is not there.
+/// If the file does not exist.
 pub fn object() -> Vec<u8> {
     let path = crate::workspace().join("target/bpf/edge");
     let built = std::fs::read(&path);
@@ -117,10 +117,10 @@ pub fn object() -> Vec<u8> {
 }
 
 impl Kernel {
-    /// Loads the [`object`], with maps of these sizes.
+    /// Loads the [`object`] with maps of these sizes.
     ///
     /// # Panics
-    /// When the object is not there, the verifier refuses it, or this is not root.
+    /// If the object does not exist, the verifier rejects it, or the test does not run as root.
     pub fn load(sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         for (name, entries) in *sizes {
@@ -150,12 +150,13 @@ impl Kernel {
         }
     }
 
-    /// Takes the program that translates away from the load balancer's.
+    /// Removes the program that translates from the load balancer's program array.
     pub fn forget_calls(&mut self) {
         self.calls.clear_index(&program::NAT_AT).expect("it is there");
     }
 
-    /// Forgets all counters, rate limiters and fragments, and takes the content of `memory`, of the size that this was loaded with.
+    /// Resets all counters, rate limiters and fragments, and copies the content of `memory`, whose size is that of the
+    /// loaded maps.
     pub fn reset(&mut self, memory: &Memory) {
         zero(&mut self.exits, 0);
         zero(&mut self.decap_exits, 0);
@@ -178,7 +179,7 @@ impl Kernel {
         }
     }
 
-    /// Writes the content of `memory`, of the size that this was loaded with, into the maps.
+    /// Writes the content of `memory`, whose size is that of the loaded maps, into the maps.
     pub fn copy(&mut self, memory: &Memory) {
         self.fill::<_, { size_of::<Published>() }>(map::PUBLISHED, &[memory.published]);
         self.fill::<_, { size_of::<ServiceEntryV4>() }>(map::SERVICE_INDEX_V4, &memory.service_index_v4);
@@ -196,14 +197,16 @@ impl Kernel {
         self.nat.copy(memory);
     }
 
-    /// Makes flows as old as they are by the clock of `memory`, and lets them stay so for a moment.
+    /// Copies the flows with the ages that they have by the clock of `memory`, early in a unit of time, so that these
+    /// ages last for a moment.
     pub fn copy_flows(&self, memory: &Memory) {
         flows::wait_for_long_unit();
         self.flows.copy(memory);
     }
 
-    /// Whether time has gone on since flows were copied, so that those that packets see now are younger than those that they saw
-    /// before, which on the host are as old: a busy machine may rest for long between two packets.
+    /// Whether a unit of time has passed since flows were copied. Flows that packets see now are then younger in the
+    /// kernel than flows that they saw before, but equally old on the host: a busy machine can pause for long between
+    /// two packets.
     pub fn flows_age(&self) -> bool {
         self.flows.age()
     }
@@ -221,7 +224,7 @@ impl Kernel {
         self.object.program_mut(name).expect("a program of the object").try_into().expect("an XDP program")
     }
 
-    /// Runs a program, by its name, on a frame.
+    /// Runs the program `name` on a frame.
     pub fn run(&self, name: &str, frame: &[u8], arrival: Arrival) -> Ran {
         let mut out = vec![0; frame.len() + arrival.metadata + 256];
         let data = [&vec![0; arrival.metadata], frame].concat();
@@ -239,16 +242,16 @@ impl Kernel {
         Ran { verdict: result.return_value, frame: out }
     }
 
-    /// The time that one run of a program on a frame takes, as the kernel says.
+    /// The kernel's measurement of one run of the program `name` on a frame.
     pub fn duration(&self, name: &str, frame: &[u8]) -> Duration {
         let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
         self.test_run(name, options).unwrap_or_else(|error| panic!("a run of {name}: {error:?}")).duration
     }
 
-    /// Runs the load balancer on a frame and lets the kernel do what the verdict says.
+    /// Runs the load balancer on a frame and lets the kernel carry out the verdict.
     ///
     /// # Panics
-    /// When the kernel refuses to.
+    /// If the kernel refuses the run.
     pub fn run_live(&self, frame: &[u8], ingress: u32) {
         let context = context(frame.len(), Arrival::by(ingress));
         let options = TestRunOptions {
@@ -260,7 +263,7 @@ impl Kernel {
         self.test_run(program::EDGE, options).unwrap_or_else(|error| panic!("a live run: {error:?}"));
     }
 
-    /// Instructions that the verifier has looked at in a program, if this kernel says.
+    /// Number of instructions that the verifier processed for a program, if this kernel reports it.
     pub fn verified(&self, name: &str) -> Option<u32> {
         let xdp: &Xdp = self.object.program(name)?.try_into().ok()?;
         xdp.info().ok()?.verified_instruction_count()
@@ -280,13 +283,13 @@ fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T)
     }
 }
 
-/// Entries of each map.
+/// Names and numbers of entries of the maps.
 pub type Sizes = [(&'static str, u32); 19];
 
-/// Entries that each map needs to hold `memory`, and `fragments` packets in fragments of each family.
+/// Sizes of maps that hold `memory`, and `fragments` fragmented packets of each family.
 ///
 /// # Panics
-/// When they are more than a map can have.
+/// If a map needs more entries than it can have.
 pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
     [
         (map::SERVICE_INDEX_V4, memory.service_index_v4.len()),
@@ -312,15 +315,15 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
     .map(|(name, count)| (name, u32::try_from(count.max(1)).expect("a map's size")))
 }
 
-/// A `struct xdp_md`: where the metadata ends and the data ends, and the interface that the frame came in by.
+/// A `struct xdp_md`: ends of the metadata and of the data, and the ingress interface.
 ///
 /// # Panics
-/// When the frame is longer than any.
+/// If the frame is too long for the kernel.
 pub fn context(data_end: usize, arrival: Arrival) -> [u8; 24] {
     let mut context = [0; 24];
     let data_end = u32::try_from(data_end).expect("a frame's length");
     let metadata = u32::try_from(arrival.metadata).expect("a few bytes");
-    // Without an interface the kernel takes `lo`, whose receive queue it knows but does not let us name.
+    // Without an interface the kernel uses `lo`, whose receive queue a context cannot name.
     let ingress = if arrival.ingress == 1 { 0 } else { arrival.ingress };
     for (field, value) in context.chunks_exact_mut(4).zip([metadata, data_end, 0, ingress, 0, 0]) {
         field.copy_from_slice(&value.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! Parts of packet tests and labs.
+//! What packet tests and labs share.
 
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
@@ -28,20 +28,21 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a member of the workspace")
 }
 
-/// `name` as built with the binary or test that runs now: the same profile, the same target directory.
+/// Path of the binary `name`, built with the same profile and in the same target directory as the running binary or
+/// test.
 ///
 /// # Errors
-/// It isn't there: it has not been built.
+/// If `name` has not been built.
 pub fn built(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let found = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.exists());
     found.ok_or_else(|| anyhow::anyhow!("{name} is not built: run `cargo xtask build`"))
 }
 
-/// Reports a number to whoever runs the tests, if `EDGE_TEST_FIGURES` names a file for it.
+/// Appends a number to the file that `EDGE_TEST_FIGURES` names, if any, for the runner of the tests.
 ///
 /// # Panics
-/// It can't be written.
+/// If the file cannot be written.
 pub fn figure(name: &str, value: u64) {
     let Some(path) = std::env::var_os("EDGE_TEST_FIGURES") else { return };
     let file = std::fs::File::options().create(true).append(true).open(path);

@@ -1,4 +1,4 @@
-//! The real program that lowers a maximum segment size, run on one frame at a time.
+//! Runs the real program that lowers the maximum segment size, on one frame at a time.
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -12,14 +12,14 @@ use edge_common::{
 
 use crate::{decap, kernel};
 
-/// The object in the kernel, with what a [`Memory`] says of VIPs and limits.
+/// The loaded object, with the VIPs and limits of a [`Memory`].
 pub struct MssProgram {
     object: Ebpf,
 }
 
 impl MssProgram {
     /// # Panics
-    /// When the object is not there, the verifier refuses it, or this is not root.
+    /// If the object does not exist, the verifier rejects it, or the test does not run as root.
     pub fn load(memory: &Memory) -> Self {
         let mut object = EbpfLoader::new().load(&kernel::object()).expect("the object loads");
         let tc = object.program_mut(program::MSS).expect("a program of the object");
@@ -30,20 +30,20 @@ impl MssProgram {
         program
     }
 
-    /// Takes the limits of `memory`.
+    /// Replaces the program's limits by those of `memory`.
     ///
     /// # Panics
-    /// When it is another object.
+    /// If the object lacks the map of limits.
     pub fn set_limits(&mut self, memory: &Memory) {
         let limits = self.object.map_mut(map::MSS_LIMITS).expect("MSS_LIMITS");
         let mut limits: Array<_, [u32; 2]> = Array::try_from(limits).expect("an array");
         limits.set(0, [memory.mss_limits.v4, memory.mss_limits.v6], 0).expect("one entry");
     }
 
-    /// Runs the program on a frame; returns what leaves.
+    /// Runs the program on a frame; returns the resulting frame.
     ///
     /// # Panics
-    /// When the program decides something about the frame instead of leaving it to others.
+    /// If the program decides about the frame instead of leaving the verdict to later programs.
     pub fn run(&self, frame: &[u8]) -> Vec<u8> {
         let mut out = vec![0; frame.len() + 64];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
@@ -54,10 +54,10 @@ impl MssProgram {
         out
     }
 
-    /// How often it left by each exit.
+    /// Packets by exit, in the exits' order.
     ///
     /// # Panics
-    /// When it is another object.
+    /// If the object lacks the map of exits.
     pub fn exits(&self) -> Vec<u64> {
         let exits = self.object.map(map::MSS_EXITS).expect("MSS_EXITS");
         let exits: PerCpuArray<_, u64> = PerCpuArray::try_from(exits).expect("an array per CPU");

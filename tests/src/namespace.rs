@@ -1,27 +1,27 @@
-//! A network namespace of its own for a test: gone with the thread, whatever becomes of the test.
+//! A network namespace for one test, which ends with the test's thread even after a panic.
 
 use std::{process::Command, thread};
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Interface indexes in it. `lo` always has the first.
+/// Interface indexes in the namespace. `lo` always has the first.
 pub const LO: u32 = 1;
 pub const EDGE0: u32 = 50;
 pub const PEER0: u32 = 51;
 
-/// MAC addresses of the two ends of its veth.
+/// MAC addresses of the two ends of the namespace's veth.
 pub const EDGE0_MAC: [u8; 6] = [0x02, 0, 0, 0xee, 0, 0x32];
 pub const PEER0_MAC: [u8; 6] = [0x02, 0, 0, 0xee, 0, 0x33];
 
-/// The neighbour behind `edge0` that the kernel's own tables know, by both families.
+/// The neighbour behind `edge0`, which the kernel's neighbour tables contain for both families.
 pub const NEIGHBOUR_V4: [u8; 4] = [10, 9, 0, 2];
 pub const NEIGHBOUR_V6: &str = "fd09::2";
-/// Addresses behind that neighbour, which is their router.
+/// Addresses behind that neighbour, which is their next hop.
 pub const ROUTED_V4: [u8; 4] = [10, 9, 7, 2];
 pub const ROUTED_V6: &str = "fd09:7::2";
 pub const NEIGHBOUR_MAC: [u8; 6] = [0x02, 0, 0, 0x99, 0, 2];
 
-/// Contents of the namespace: `lo`, and a veth whose `edge0` leads to `10.9.0.2` and `fd09::2`.
+/// Commands that set up the namespace: `lo`, and a veth whose `edge0` leads to `10.9.0.2` and `fd09::2`.
 const SET_UP: &str = "set -e
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 echo 1 > /proc/sys/net/ipv4/ip_forward
@@ -38,10 +38,10 @@ ip route add 10.9.7.0/24 via 10.9.0.2
 ip route add fd09:7::/64 via fd09::2
 until ip link show edge0 | grep -q 'state UP'; do sleep 0.01; done";
 
-/// Runs `test` in a thread of its own, in a network namespace of its own.
+/// Runs `test` in a new thread and a new network namespace.
 ///
 /// # Panics
-/// If `test` does, and when this is not root: the kernel's half of these tests is what they are for.
+/// If `test` panics, or does not run as root: without the kernel these tests would be pointless.
 pub fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     assert!(
         nix::unistd::geteuid().is_root(),
@@ -56,10 +56,10 @@ pub fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs a shell command in the namespace of this thread.
+/// Runs a shell command in this thread's namespace.
 ///
 /// # Panics
-/// If it fails.
+/// If the command fails.
 pub fn sh(command: &str) {
     let output = Command::new("sh").args(["-c", command]).output().expect("a shell");
     assert!(output.status.success(), "`{command}`: {}", String::from_utf8_lossy(&output.stderr));

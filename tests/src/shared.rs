@@ -1,4 +1,4 @@
-//! A pool of loaded objects for tests: the verifier needs seconds for an object, and a test a fraction of that.
+//! A pool of loaded objects for tests: verifying an object takes seconds, and a test a fraction of that.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -10,10 +10,10 @@ use edge_common::host::Memory;
 
 use crate::kernel::{self, FRAGMENTS, Kernel, Sizes};
 
-/// Objects of any sizes that no test holds.
+/// Loaded objects of any sizes that no test uses.
 static FREE: Mutex<Vec<(Sizes, Kernel)>> = Mutex::new(Vec::new());
 
-/// The object in the kernel, for one test at a time. The object of a test that panics is not reused: its state is unknown.
+/// A loaded object, used by one test at a time. The object of a test that panics is not reused: its state is unknown.
 pub struct Shared {
     sizes: Sizes,
     kernel: Option<Kernel>,
@@ -28,7 +28,7 @@ impl Shared {
         Self::load_with_fragments(memory, FRAGMENTS)
     }
 
-    /// The same with room for this many packets in fragments, of each family.
+    /// An object with the content of `memory`, and room for `fragments` fragmented packets of each family.
     ///
     /// # Panics
     /// As [`Kernel::load`].

@@ -1,4 +1,4 @@
-//! A small world: services, pools and backends, in the layout of the maps.
+//! A small world of services, pools and backends, in the layout of the maps.
 
 mod layout;
 
@@ -25,10 +25,10 @@ use crate::{
 pub const GUE_PORT: u16 = 6080;
 pub const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0xcc, 0, 1];
 pub const EDGE_MAC: [u8; 6] = [0x02, 0, 0, 0xed, 0, 1];
-/// At which it takes frames as well: the one that VRRP has for virtual router 7.
+/// The edge's second MAC address: that of VRRP for virtual router 7.
 pub const VIRTUAL_MAC: [u8; 6] = [0x00, 0x00, 0x5e, 0x00, 0x01, 7];
 
-/// State of a backend that is up, drained, and down.
+/// States of a backend: up, drained, down, disabled.
 pub const UP: u32 = State::NEW | State::ALIVE | State::ENABLED | State::UP;
 pub const DRAINED: u32 = State::ALIVE | State::ENABLED | State::DRAINED | State::UP;
 pub const DOWN: u32 = State::ENABLED | State::DOWN;
@@ -49,7 +49,7 @@ const KEY: HashKey = HashKey([
     0x34e9_0c6c,
 ]);
 
-/// An address family, with the addresses of the world in it.
+/// An address family, and the world's addresses in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     V4,
@@ -79,7 +79,7 @@ impl Side {
         self.address([192, 0, 2, 11], 0x11)
     }
 
-    /// A VIP that is no address of the host.
+    /// A VIP that is not an address of the host.
     pub const fn closed(self) -> IpAddr {
         self.address([192, 0, 2, 12], 0x12)
     }
@@ -89,7 +89,7 @@ impl Side {
         self.address([192, 0, 3, 0], 0xa000)
     }
 
-    /// Where translated packets come from.
+    /// The source address of translated packets.
     pub const fn source(self) -> IpAddr {
         self.address([203, 0, 113, 5], 0x5)
     }
@@ -115,7 +115,7 @@ impl Side {
     }
 }
 
-/// An address as the ABI keeps it.
+/// An address as the ABI stores it.
 pub fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => {
@@ -127,7 +127,7 @@ pub fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// An address as a decapsulating backend keeps it.
+/// An address as a decapsulating backend stores it.
 pub fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -135,23 +135,23 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The same as a VIP.
+/// The address as a VIP of its own, a prefix of full length.
 pub fn single_vip(address: IpAddr) -> AddressPrefix {
     AddressPrefix { address: mapped(address), length: 128 }
 }
 
-/// A pool as it is described.
+/// The description of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolPlan {
     pub members: Vec<u16>,
-    /// Of the members that have another weight than 100.
+    /// Weights of the members whose weight is not 100.
     pub weights: BTreeMap<u16, u32>,
     pub min_healthy: u16,
-    /// How many places of the order in which slots return are withheld from it.
+    /// Number of places in the fixed order of slots that still pass the pool over.
     pub withheld: u32,
 }
 
-/// A service as it is described.
+/// The description of a service.
 #[derive(Clone, Debug)]
 pub struct ServicePlan {
     pub vip: IpAddr,
@@ -163,72 +163,72 @@ pub struct ServicePlan {
     pub failover: Failover,
     pub tracking: Tracking,
     pub in_transition: bool,
-    /// When its new flows were sent elsewhere, in units; 0: never.
+    /// Time of the last change that redirected new flows, in units; 0 for never.
     pub redirected: u32,
-    /// How many bits of the client's address are hashed, instead of the whole flow.
+    /// Number of bits of the client's address that are hashed; `None` hashes the whole flow.
     pub affinity: Option<u8>,
-    /// Where connection IDs have the server's number: its first bit, and its bits.
+    /// Position of the server's number in connection IDs: first bit, and number of bits.
     pub quic_cid: Option<(u8, u8)>,
-    /// In `nat` the port of backends without one; 0: the one that clients come to.
+    /// In `nat`, the port of backends that have none of their own; 0 keeps the client's destination port.
     pub backend_port: u16,
-    /// In `nat`: flows wait for a backend that is down.
+    /// In `nat`, whether flows stay with a backend that is down.
     pub sticks: bool,
 }
 
-/// Where the edge of the tests takes frames: at its own address on each interface, and on the first at a virtual one.
+/// The edge's stations: its own address on each interface, and a virtual one on the first interface.
 pub fn stations() -> [Station; MAX_STATIONS] {
     let mut stations = [Station::default(); MAX_STATIONS];
     stations[0] = Station::new(LO, Mac::new(EDGE_MAC));
     stations[1] = Station::new(EDGE0, Mac::new(EDGE_MAC));
-    // Behind others that are not used: those that are need not stand together.
+    // Behind unused entries: the entries in use need not be adjacent.
     stations[MAX_STATIONS - 1] = Station::new(LO, Mac::new(VIRTUAL_MAC));
     stations
 }
 
-/// Where translated packets come from.
+/// The description of translation.
 #[derive(Clone, Debug)]
 pub struct NatWorld {
     pub sources: Vec<IpAddr>,
     pub first_port: u16,
     pub ports: u32,
-    /// Entries of each port.
+    /// Entries per port.
     pub lanes: u32,
-    /// Whether no entry is ever taken from its flow, whatever a clock says: the real program has its own.
+    /// Whether no entry is ever taken from its flow at any time: the real program's clock differs from the test's.
     pub keeps: bool,
 }
 
-/// The whole description. Change it, then make the [`Memory`] anew.
+/// The whole description. After a change, build the [`Memory`] anew.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// A power of two.
+    /// Number of slots per service, a power of two.
     pub slots: u32,
-    /// Entry 0 is no backend.
+    /// Entry 0 stands for no backend.
     pub backends: Vec<Backend>,
     pub pools: Vec<PoolPlan>,
     pub services: Vec<ServicePlan>,
-    /// Index entries beside those of the services: destinations, and what they lead to.
+    /// Additional index entries: address, port, protocol, and the service that they lead to.
     pub strays: Vec<(IpAddr, u16, u8, u16)>,
     pub routes: Vec<([u8; 16], Route)>,
-    /// Addresses and their roles, for the decapsulation.
+    /// Addresses and their roles for the decapsulation.
     pub decap_addresses: Vec<([u8; 16], u32)>,
     pub decap_vips: Vec<AddressPrefix>,
     pub decap_edges: Vec<AddressPrefix>,
     pub decap_settings: DecapSettings,
-    /// Which variant packets in `gue` have.
+    /// Variant of packets in `gue`.
     pub gue_variant: u16,
     /// Whether packets in `ipip` come from the addresses of [`Side::range`].
     pub ranges: bool,
-    /// How many flows a CPU may record in a second, of either kind.
+    /// Flows that a CPU may record in a second, of either kind.
     pub records_per_second: u32,
-    /// How many answers of each kind a CPU may send in a second.
+    /// Answers of each kind that a CPU may send in a second.
     pub answers_per_second: AnswerLimits,
-    /// How many first fragments a CPU may remember in a second.
+    /// First fragments that a CPU may remember in a second.
     pub first_fragments_per_second: u32,
-    /// What becomes of packets to a VIP and to no service. In most tests all VIPs are the host's.
+    /// Policy for packets to a VIP that belong to no service. In most tests all VIPs are the host's.
     pub vip_other: VipOther,
-    /// VIPs that are addresses of the host, where that is said of single ones.
+    /// VIPs that are addresses of the host, where this is configured per VIP.
     pub host_vips: Vec<IpAddr>,
-    /// `None`: nothing is translated.
+    /// `None` if nothing is translated.
     pub nat: Option<NatWorld>,
 }
 
@@ -256,7 +256,7 @@ impl World {
         }
     }
 
-    /// Adds a backend that is up, behind interface `egress`, its next hop known; returns its number.
+    /// Adds a backend that is up, behind interface `egress`, with a known next hop; returns its number.
     pub fn backend(&mut self, side: Side, egress: u32) -> u16 {
         let number = u8::try_from(self.backends.len()).expect("a small world");
         self.backends.push(Backend {
@@ -304,17 +304,17 @@ impl World {
         number
     }
 
-    /// Cells of slots that a service has.
+    /// Cells that a service's slots take.
     pub const fn slot_cells(&self) -> u32 {
         self.slots.div_ceil(SLOTS_PER_CELL)
     }
 
-    /// What a backend is called in connection IDs.
+    /// A backend's number in connection IDs.
     pub const fn server_number(backend: u16) -> u32 {
         0x9a00 + backend as u32 * 3
     }
 
-    /// The flow's hash, from `client` and its source port to `port`.
+    /// Hash of the flow from `client` and port `source` to `port`.
     pub fn flow(client: IpAddr, source: u16, port: u16) -> Hash {
         let ([a, b], [c, d]) = (source.to_be_bytes(), port.to_be_bytes());
         let ports = u32::from_le_bytes([a, b, c, d]);
@@ -324,13 +324,13 @@ impl World {
         }
     }
 
-    /// The identification of an outer IPv4 packet of the flow with this label, where no router may fragment it.
+    /// Identification of the outer IPv4 packet of a flow with this label, if DF is set.
     pub fn fingerprint(label: u32) -> u16 {
         let [.., high, low] = label.to_be_bytes();
         u16::from_be_bytes([low, high])
     }
 
-    /// Where the packets of a flow with this label come from in `ipip`.
+    /// Source address in `ipip` of a flow with this label.
     pub fn ipip_source(&self, side: Side, label: u32) -> IpAddr {
         if !self.ranges {
             return side.tunnel();
@@ -341,7 +341,7 @@ impl World {
         }
     }
 
-    /// A packet of a flow with this label as it is in UDP.
+    /// The UDP datagram that carries a packet of a flow with this label.
     pub fn in_udp(&self, label: u32, inner: &Ip) -> Udp {
         let header = match self.gue_variant {
             0 => vec![0, if inner.source.is_ipv4() { 4 } else { 41 }, 0, 0],

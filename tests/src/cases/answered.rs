@@ -1,4 +1,4 @@
-//! Packets that the packet path answers itself.
+//! Cases of packets that the packet path answers itself.
 
 use edge_common::abi::Exit;
 
@@ -22,14 +22,14 @@ pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     cases.extend(to_virtual);
 }
 
-/// The same, to the MAC address of a virtual router. What answers is the interface.
+/// The case with a virtual router's MAC address as destination. The answer comes from the interface's own address.
 fn to_virtual_router(case: &Case) -> Case {
     let mut case = Case { name: format!("{}, to a virtual router", case.name), ..case.clone() };
     case.frame[..6].copy_from_slice(&VIRTUAL_MAC);
     case
 }
 
-/// What is for the VIP that is no address of the host, and for no service.
+/// Packets to the VIP that is not an address of the host, which belong to no service.
 fn vip_other(cases: &mut Vec<Case>, side: Side) {
     let from_closed = |frame: Frame| with_ip(frame, |ip| ip.source = side.closed());
     let data = u32::try_from(Tcp::default().data.len()).expect("a segment");
@@ -66,7 +66,7 @@ fn vip_other(cases: &mut Vec<Case>, side: Side) {
     }
 }
 
-/// Types of the messages in a family: echo, echo reply; and type and code of port unreachable, time exceeded, too big.
+/// A family's types of echo and echo reply; and types and codes of port unreachable, time exceeded and too big.
 struct Types {
     echo: u8,
     reply: u8,
@@ -89,7 +89,7 @@ fn echo(cases: &mut Vec<Case>, side: Side) {
         let data = vec![0x5a; data];
         for (tagging, tags) in [("untagged", vec![]), ("tagged", vec![Tag::new(9).with_priority(1, true); 2])] {
             let frame = from_client(side, Payload::Icmp(Icmp::echo(echo, 0xbeef, 7, &data))).tagged(&tags).padded();
-            // The padding is not the packet's, and goes back as it came.
+            // The padding is not part of the packet, and is returned unchanged.
             let mut out = to_client(side, Payload::Icmp(Icmp::echo(reply, 0xbeef, 7, &data))).tagged(&tags);
             out.trailer.clone_from(&frame.trailer);
             let name = format!("{} {name}, {tagging}", side_name(side));
@@ -98,7 +98,7 @@ fn echo(cases: &mut Vec<Case>, side: Side) {
     }
     let broken = Payload::Icmp(Icmp { checksum: Some(0x1234), ..Icmp::echo(echo, 1, 1, &[]) });
     let frame = with_ip(from_client(side, broken), |ip| (ip.ttl, ip.tos) = (1, 0xb8));
-    // The reply's checksum is the request's, changed by what changed: as wrong as it was.
+    // The reply's checksum is the request's, updated for the changed type: a wrong checksum stays wrong.
     let by = u16::from(echo - reply.min(echo)) << 8;
     let checksum = if side == Side::V4 { 0x1234 + by } else { 0x1234 - 0x100 };
     let out = to_client(side, Payload::Icmp(Icmp { checksum: Some(checksum), ..Icmp::echo(reply, 1, 1, &[]) }));
@@ -168,7 +168,7 @@ fn answer(port: u16, sequence: u32, acknowledgment: u32, flags: u8) -> Payload {
     Payload::Tcp(Tcp { source, destination, sequence, acknowledgment, flags, window, data, ..Tcp::default() })
 }
 
-/// The ICMP error about the packet of `frame`, and how much of it fits.
+/// The ICMP error about the packet of `frame`, with as much of the packet as fits.
 fn error(side: Side, frame: &Frame, (kind, code): (u8, u8), mtu: u16) -> Frame {
     let mut quoted = ip(frame).bytes();
     // RFC 1812, section 4.3.2.3; RFC 4443, section 2.4 (c).
@@ -244,7 +244,7 @@ fn too_big(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     cases.push(Case::answered(Exit::TooBig, &format!("{} tagged", side_name(side)), what, &frame, &out));
 }
 
-/// A packet about which no ICMP error may be sent: its source is no single host.
+/// Packets about which no ICMP error may be sent: their source is not a single host.
 pub(super) fn from_nobody(side: Side, payload: &Payload) -> Vec<(&'static str, Ip)> {
     let sources: &[(&str, &str)] = match side {
         Side::V4 => &[

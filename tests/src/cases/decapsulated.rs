@@ -1,4 +1,4 @@
-//! Packets at the other end of a tunnel.
+//! Cases of tunnel packets at the decapsulating end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -83,7 +83,7 @@ fn bad(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     push(DecapExit::Congested, "no ECN", what, &with_ip(tunnelled(side, packet.clone()), |ip| ip.tos = 0x03));
 }
 
-/// Inner packets from what no client's address is.
+/// Inner packets from addresses that no client can have.
 fn from_nobody(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
     let mut push = |exit, source: IpAddr, what| {
         let packet = Ip::new(source, inner.vip(), tcp(port::DSR, ACK));
@@ -103,7 +103,7 @@ fn from_nobody(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
     }
 }
 
-/// Inner packets that are not for a VIP, and for one of many.
+/// Inner packets that are not for a VIP, and for one VIP of a prefix.
 fn for_nobody(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
     let packet = |to: IpAddr| Ip::new(inner.client(), to, tcp(port::DSR, ACK));
     let mut push = |exit, to: IpAddr, what| {
@@ -137,7 +137,7 @@ fn in_anycast(side: Side) -> IpAddr {
     }
 }
 
-/// Tunnels in the tunnel.
+/// Inner packets that are themselves tunnel packets.
 fn nested(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
     let mut push = |case: &str, payload, change: &dyn Fn(&mut Ip)| {
         let mut packet = Ip::new(inner.client(), inner.vip(), payload);
@@ -168,7 +168,7 @@ fn nested(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
     }
 }
 
-/// Tunnel packets of our edges to where none should go.
+/// Tunnel packets of an edge to wrong destinations.
 fn endpoints(cases: &mut Vec<Case>, side: Side) {
     let what = "Whoever sends by our edge's address to another host than this is not our edge, or is mistaken.";
     let inner = Ip::new(side.client(), side.vip(), tcp(port::DSR, ACK));

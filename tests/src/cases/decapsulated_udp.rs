@@ -1,4 +1,4 @@
-//! Packets in UDP at the other end of a tunnel.
+//! Cases of tunnel packets in UDP at the decapsulating end.
 
 use edge_common::abi::DecapExit;
 
@@ -24,7 +24,7 @@ pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
     }
 }
 
-/// What stands before a packet, in either variant.
+/// The bytes before a packet, in either variant.
 fn variants(packet: &Ip) -> [(&'static str, Vec<u8>); 2] {
     let protocol = if packet.source.is_ipv4() { protocol::IPV4 } else { protocol::IPV6 };
     [("with a header", vec![0, protocol, 0, 0]), ("directly", Vec::new())]
@@ -89,7 +89,7 @@ fn in_range(side: Side, last: u8) -> std::net::IpAddr {
     }
 }
 
-/// Headers that are not taken.
+/// Headers that are not accepted.
 fn headers(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     let mut push = |exit, case: &str, what, frame: &Frame| {
         cases.push(Case::decapsulated(exit, &format!("{name}, {case}"), what, frame, None));
@@ -151,7 +151,7 @@ fn checksums(cases: &mut Vec<Case>, side: Side, name: &str, inner: Side, packet:
     }
 }
 
-/// Inner packets that are not taken out of any tunnel.
+/// Inner packets that no tunnel may carry.
 fn insides(cases: &mut Vec<Case>, side: Side, name: &str, inner: Side) {
     let of = |to, payload| Ip::new(inner.client(), to, payload);
     let innermost = Ip::new(inner.client(), inner.vip(), tcp(port::DSR, SYN));
@@ -180,7 +180,7 @@ fn insides(cases: &mut Vec<Case>, side: Side, name: &str, inner: Side) {
     }
 }
 
-/// Who sends to whom.
+/// Combinations of source and destination.
 fn ends(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     for (variant, header) in variants(packet) {
         let frame = sent(side, datagram(&header, packet));

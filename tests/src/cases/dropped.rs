@@ -1,4 +1,4 @@
-//! Packets that go nowhere.
+//! Cases of packets that are dropped.
 
 use edge_common::abi::Exit;
 
@@ -30,7 +30,7 @@ fn push(cases: &mut Vec<Case>, side: Side, exit: Exit, name: &str, what: &'stati
     cases.push(Case::dropped(exit, &format!("{} {name}", side_name(side)), what, frame));
 }
 
-/// To the VIP that is no address of the host, at what no service has, and not to be answered.
+/// Packets to the VIP that is not an address of the host, which belong to no service and are not answered.
 fn vip_silent(cases: &mut Vec<Case>, side: Side) {
     let mut push = |name: &str, what, frame: &Frame| push(cases, side, Exit::VipSilent, name, what, frame);
     push("RST", "No RST about a RST.", &to_closed(side, tcp(port::NOBODY, RST)));
@@ -95,7 +95,7 @@ fn overlaps(cases: &mut Vec<Case>, side: Side) {
     }
 }
 
-/// What the other IP version does not have.
+/// Packets with features that the other IP version lacks.
 fn across(cases: &mut Vec<Case>, side: Side) {
     let what = "The way that its sender wants can't be said in the other IP version.";
     let mut route = Extension::filler(protocol::ROUTING, 2);
@@ -114,7 +114,7 @@ fn across(cases: &mut Vec<Case>, side: Side) {
     }
 }
 
-/// What must not be answered.
+/// Packets that must not be answered.
 fn silent(cases: &mut Vec<Case>, side: Side) {
     let what = "No RST answers a RST.";
     push(cases, side, Exit::RejectSilent, "RST", what, &from_client(side, tcp(port::REJECT, RST)));
@@ -207,12 +207,12 @@ fn malformed(cases: &mut Vec<Case>, side: Side) {
     push("ICMP header in the padding", what, &frame);
 }
 
-/// `length` zero bytes of a protocol.
+/// A payload of `length` zero bytes, with this protocol number.
 fn cut(protocol: u8, length: usize) -> Payload {
     Payload::Other(protocol, vec![0; length])
 }
 
-/// The first `length` bytes of a transport header to the port that is forwarded.
+/// The first `length` bytes of a transport header, with the port that is forwarded.
 fn with_ports(protocol: u8, length: usize) -> Payload {
     let mut bytes = vec![0; length];
     bytes[2..4].copy_from_slice(&port::DSR.to_be_bytes());
@@ -254,7 +254,8 @@ fn faults(cases: &mut Vec<Case>, side: Side) {
     }
 }
 
-/// Metadata takes the room before the frame: the kernel keeps 216 bytes, and allows up to 200 of metadata and more.
+/// Packets with metadata, which takes the room before the frame: the kernel keeps 216 bytes, and allows up to 200 of
+/// metadata and more.
 fn no_room(cases: &mut Vec<Case>, side: Side) {
     let what = "Nothing can be put before the frame.";
     let expired = with_ip(from_client(side, udp(port::DSR)), |ip| ip.ttl = 1);

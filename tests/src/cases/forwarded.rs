@@ -1,4 +1,4 @@
-//! Packets that are forwarded, in every mode.
+//! Cases of packets that are forwarded, in every mode.
 
 use edge_common::abi::{Exit, Verdict};
 
@@ -14,7 +14,7 @@ use crate::{
     world::{Side, VIRTUAL_MAC, World},
 };
 
-/// What a service does with its packets: its port, the exit, the egress, the family of its tunnel.
+/// A service's treatment of its packets: port, exit, egress, family of the tunnel, name.
 struct Mode(u16, Exit, u32, Option<Side>, &'static str);
 
 const MODES: [Mode; 23] = [
@@ -67,7 +67,7 @@ const MODES: [Mode; 23] = [
     ),
 ];
 
-/// Tags that a frame can come with.
+/// Stacks of tags that a frame can have.
 fn tags() -> [(&'static str, Vec<Tag>); 4] {
     let priority = Tag::new(5).with_priority(6, true);
     [
@@ -177,7 +177,7 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     }
 }
 
-/// First fragments, which go where the whole packet would.
+/// First fragments, which take the path of the whole packet.
 fn fragments(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     let port = mode.0;
     let first = |payload| {
@@ -228,7 +228,7 @@ fn errors(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     }
 }
 
-/// IP and UDP headers of a packet that a mode sends.
+/// Total length of the IP and UDP headers that a mode adds.
 fn length_of_headers(scene: &Scene, side: Side, mode: &Mode) -> usize {
     let of = |side| if side == Side::V4 { 20 } else { 40 };
     let udp = if is_in_udp(mode) { usize::from(scene.udp_overhead()) } else { 0 };
@@ -265,7 +265,7 @@ fn forwarded(
             outer.tos = inner.tos;
             if tunnel == Side::V4 {
                 outer.dont_fragment = side == Side::V6 || inner.dont_fragment;
-                // Different for each packet, as RFC 6864 wants it of what may be fragmented.
+                // Differs for each packet, as RFC 6864 requires where fragmentation is allowed.
                 let id = if outer.dont_fragment { 0 } else { inner.id };
                 outer.id = id ^ World::fingerprint(label);
             } else {

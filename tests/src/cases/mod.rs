@@ -1,4 +1,4 @@
-//! The table of cases: for each exit of the two programs, packets that leave by it, and the expected frames.
+//! The table of cases: for each exit of the two programs, packets that take it, and the expected frames.
 
 mod answered;
 mod decapsulated;
@@ -21,13 +21,13 @@ use crate::{
 };
 pub use scene::Scene;
 
-/// The expectation of a case about a forwarded packet.
+/// The expectation of a forwarded packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forwarded {
     pub egress: u32,
     pub service: u32,
     pub backend: u16,
-    /// Of the client's IP packet.
+    /// Length of the client's IP packet.
     pub bytes: u64,
     pub starts: bool,
 }
@@ -35,7 +35,7 @@ pub struct Forwarded {
 /// A packet and its expected result.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Exit and distinction; unique.
+    /// The exit, and what distinguishes the case; unique.
     pub name: String,
     /// One line: the packet, and the reason for its exit.
     pub what: &'static str,
@@ -44,10 +44,10 @@ pub struct Case {
     pub way: Way,
     /// The expected verdict, stated here, since the exit's own verdict is under test.
     pub verdict: Verdict,
-    /// The frame that leaves; `None` where it is dropped.
+    /// The resulting frame; `None` if the packet is dropped.
     pub out: Option<Vec<u8>>,
     pub forwarded: Option<Forwarded>,
-    /// Whether every checksum in what leaves is right. Not so where the case is about a packet that came broken.
+    /// Whether every checksum of the resulting frame is right. `false` in cases about packets that arrive broken.
     pub sound: bool,
 }
 
@@ -59,7 +59,7 @@ impl Case {
         Self { name, what, frame, arrival, way, verdict, out, forwarded: None, sound: true }
     }
 
-    /// A packet that is passed on to the host as it came.
+    /// A packet that is passed on to the host unchanged.
     fn untouched(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
         Self::new(Way::Edge(exit), Verdict::Pass, name, what, frame, Some(frame)).unsound()
     }
@@ -85,9 +85,9 @@ impl Case {
     }
 }
 
-/// Exits that no case has, since they depend on more than one packet: what is one too many of its kind (`slow/limit.rs` of the
-/// packet tests), what another policy decides (`slow/unserved.rs`), and what a translated flow's entry says (`nat`). No single
-/// processor starts one flow twice at a time.
+/// Exits without a case, since they depend on more than one packet: rate limits (`slow/limit.rs` of the packet tests),
+/// other policies (`slow/unserved.rs`), and entries of translated flows (`nat`). [`Exit::NatRaced`] needs two CPUs that
+/// start one flow at the same time.
 pub const OF_NO_CASE: [Exit; 13] = [
     Exit::AnswerLimited,
     Exit::FragmentLimited,
@@ -104,7 +104,7 @@ pub const OF_NO_CASE: [Exit; 13] = [
     Exit::NatTooBig,
 ];
 
-/// All cases, in a scene. They change neither owners nor states, so their order does not matter.
+/// All cases of a scene. They change neither owners nor states, so their order does not matter.
 pub fn all(scene: &Scene) -> Vec<Case> {
     let mut cases = Vec::new();
     for side in Side::BOTH {
@@ -120,7 +120,7 @@ pub fn all(scene: &Scene) -> Vec<Case> {
     cases
 }
 
-/// The cases that the running kernel can receive; `test` is the name under which others are skipped.
+/// The cases that the running kernel can receive; skips of the others are reported under the name `test`.
 pub fn runnable(scene: &Scene, test: &str) -> Vec<Case> {
     let mut cases = all(scene);
     cases.retain(|case| missing(&format!("{test}: {}", case.name), case.arrival.needs()).is_none());

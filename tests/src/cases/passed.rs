@@ -1,4 +1,4 @@
-//! Packets that the host's own stack gets, untouched.
+//! Cases of packets that are passed to the host's stack unchanged.
 
 use edge_common::abi::Exit;
 
@@ -143,7 +143,7 @@ fn control(cases: &mut Vec<Case>, side: Side) {
     push("echo with options", what, &frame);
 }
 
-/// The error of a router on the path to a backend about an outer packet; `side` is the tunnel's family.
+/// A router's error about an outer packet on the path to a backend; `side` is the tunnel's family.
 fn path_mtu(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     let port = if side == Side::V4 { port::IN4 } else { port::IN6 };
     let (kind, code, name) = if side == Side::V4 { (3, 4, "fragmentation needed") } else { (2, 0, "packet too big") };

@@ -1,5 +1,5 @@
-//! The world that all cases play in: for each family and protocol one service a port, each with a single backend, so
-//! that a test can say where a packet goes without asking the code that it tests.
+//! The world of all cases. For each family and protocol it has one service per port, each with a single backend, so
+//! that a test can state where a packet goes without using the code under test.
 
 use std::net::IpAddr;
 
@@ -14,16 +14,16 @@ use crate::{
     world::{CLIENT_MAC, DISABLED, DOWN, EDGE_MAC, GUE_PORT, NatWorld, Side, World, mapped, octets, single_vip},
 };
 
-/// Another interface than that which frames come in by. It need not exist: a test run does not deliver.
+/// An egress interface other than the ingress. It need not exist: a test run does not deliver frames.
 pub const AWAY: u32 = 77;
-/// VLAN of the backends that have one.
+/// VLAN of the backends that are in one.
 pub const VLAN: u16 = 300;
-/// How many bits of [`Side::anycast`] are those of every VIP of its prefix, in the form that a decapsulating backend keeps.
+/// Prefix length of [`Side::anycast`], in the form that a decapsulating backend stores.
 pub const ANYCAST_LENGTH: u8 = 120;
-/// MTU of the narrow ways.
+/// MTU of the narrow paths.
 pub const NARROW: u16 = 1400;
 
-/// Ports, each a service in TCP and in UDP, on both VIPs.
+/// Ports, each with a TCP and a UDP service on both VIPs.
 pub mod port {
     pub const DSR: u16 = 80;
     pub const DSR_AWAY: u16 = 81;
@@ -36,31 +36,31 @@ pub mod port {
     pub const IN6_AWAY: u16 = 87;
     pub const IN4_VLAN: u16 = 88;
     pub const IN6_VLAN: u16 = 89;
-    /// No backend left: all down.
+    /// All backends are down.
     pub const REJECT: u16 = 90;
     pub const DROP: u16 = 91;
     pub const OPEN: u16 = 92;
-    /// Fails open, too, but all are disabled.
+    /// Fails open as well, but all backends are disabled.
     pub const ALL_DISABLED: u16 = 93;
     pub const DSR_NARROW: u16 = 94;
     pub const IN4_NARROW: u16 = 95;
     pub const IN6_NARROW: u16 = 96;
-    /// The next hop is unknown to everybody.
+    /// The next hop is unknown to the edge and to the kernel.
     pub const LOST: u16 = 97;
-    /// The next hop is known to the kernel alone.
+    /// Only the kernel knows the next hop.
     pub const DSR_ROUTED: u16 = 98;
     pub const IN4_ROUTED: u16 = 99;
     pub const IN6_ROUTED: u16 = 100;
-    /// Behind a router, which is known to the kernel alone.
+    /// Behind a router that only the kernel knows.
     pub const DSR_BEHIND: u16 = 104;
     pub const IN4_BEHIND: u16 = 105;
     pub const IN6_BEHIND: u16 = 106;
-    /// Faulty tables: no such family, no such service.
+    /// Faulty tables: an invalid family, an invalid service.
     pub const BAD_FAMILY: u16 = 102;
     pub const BAD_SERVICE: u16 = 103;
     /// Addresses and ports are translated.
     pub const NAT: u16 = 107;
-    /// To a backend of the other IP version.
+    /// Translated to a backend of the other IP version.
     pub const NAT_ACROSS: u16 = 108;
     /// Tunnels in UDP, by the family of the backend.
     pub const UDP4: u16 = 110;
@@ -73,14 +73,14 @@ pub mod port {
     pub const UDP6_NARROW: u16 = 117;
     pub const UDP4_ROUTED: u16 = 118;
     pub const UDP6_ROUTED: u16 = 119;
-    /// No service at all.
+    /// A port without a service.
     pub const NOBODY: u16 = 999;
 }
 
-/// The world, and the services of its ports.
+/// The world, and the services behind its ports.
 pub struct Scene {
     pub world: World,
-    /// Side, protocol, port; service, backend.
+    /// Rows of side, protocol, port, service and backend.
     whose: Vec<(Side, u8, u16, u32, u16)>,
 }
 
@@ -89,7 +89,7 @@ impl Scene {
         Self::with(1, false)
     }
 
-    /// The same with packets in `gue` of this variant, and with a range of sources in `ipip` or without.
+    /// A scene with packets in `gue` of this variant, and with or without a range of sources in `ipip`.
     pub fn with(gue_variant: u16, ranges: bool) -> Self {
         let mut scene = Self { world: World { gue_variant, ranges, ..World::new(32) }, whose: Vec::new() };
         for side in Side::BOTH {
@@ -98,7 +98,7 @@ impl Scene {
                 scene.world.strays.push((side.vip(), port::BAD_SERVICE, protocol, 60_000));
             }
         }
-        // The one VIP is an address of the host, the other is not.
+        // One VIP is an address of the host, the other is not.
         for side in Side::BOTH {
             scene.world.service(side.closed(), port::DSR, protocol::TCP, Mode::Dsr, &[0]);
             scene.world.host_vips.push(side.vip());
@@ -116,7 +116,7 @@ impl Scene {
         scene
     }
 
-    /// What each backend is told: of both edges' tunnels, of the VIPs, and of a whole prefix that is anycast.
+    /// Configures the decapsulation: sources of both edges' tunnels, the VIPs, and a whole anycast prefix.
     fn backends_decapsulate(&mut self) {
         let edges = Side::BOTH.map(|side| (mapped(side.tunnel()), Role::EDGE));
         let of = |side: Side| {
@@ -195,14 +195,14 @@ impl Scene {
         self.world.services[drop].when_exhausted = WhenExhausted::Drop;
     }
 
-    /// Service and backend behind a port.
+    /// Service and backend of a port.
     pub fn behind(&self, side: Side, protocol: u8, port: u16) -> (u32, u16) {
         let found = self.whose.iter().find(|whose| (whose.0, whose.1, whose.2) == (side, protocol, port));
         let (.., service, backend) = *found.expect("a port of the scene");
         (service, backend)
     }
 
-    /// The link layer of a frame to the backend behind a port, with the priority that it came with.
+    /// A frame with `ip` to the backend of a port, with the priority of `came`.
     pub fn towards(&self, side: Side, protocol: u8, port: u16, came: &Frame, ip: Ip) -> Frame {
         let (_, number) = self.behind(side, protocol, port);
         let backend = &self.world.backends[usize::from(number)];
@@ -220,12 +220,12 @@ impl Scene {
         frame
     }
 
-    /// Bytes between the outer header and a packet in UDP.
+    /// Bytes between the outer IP header and the inner packet in UDP.
     pub const fn udp_overhead(&self) -> u16 {
         if self.world.gue_variant == 0 { 8 + 4 } else { 8 }
     }
 
-    /// Address of the backend behind a port.
+    /// Address of the backend of a port.
     pub fn backend_address(&self, side: Side, protocol: u8, port: u16) -> IpAddr {
         let (_, number) = self.behind(side, protocol, port);
         let Backend { family, address, .. } = self.world.backends[usize::from(number)];
@@ -246,7 +246,7 @@ fn neighbour(side: Side) -> IpAddr {
     }
 }
 
-/// Behind that neighbour.
+/// An address behind that neighbour.
 fn routed(side: Side) -> IpAddr {
     match side {
         Side::V4 => IpAddr::from(ROUTED_V4),
@@ -264,7 +264,7 @@ pub fn to_client(side: Side, payload: Payload) -> Frame {
     Frame::new(CLIENT_MAC, EDGE_MAC, Ip::new(side.vip(), side.client(), payload))
 }
 
-/// A frame to the VIP that is no address of the host.
+/// A frame to the VIP that is not an address of the host.
 pub fn to_closed(side: Side, payload: Payload) -> Frame {
     Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.client(), side.closed(), payload))
 }
@@ -285,7 +285,7 @@ pub fn tunnelled_to(outer: Side, to: IpAddr, inner: Ip) -> Ip {
     Ip::new(outer.tunnel(), to, Payload::Ip(Box::new(inner)))
 }
 
-/// A tunnel packet of a flow with this label, of `length` bytes in all, as far as its header says.
+/// The tunnel packet of a flow with this label; `length` is the packet's total length as its header states it.
 #[must_use]
 pub fn labelled(mut outer: Ip, label: u32, length: u16) -> Ip {
     if outer.source.is_ipv4() {
@@ -301,7 +301,7 @@ pub fn to_tunnel(side: Side, payload: Payload) -> Frame {
     Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.router(), side.tunnel(), payload))
 }
 
-/// What is left of it.
+/// The frame that is left after decapsulation.
 pub fn bare(inner: Ip) -> Frame {
     Frame::new(EDGE_MAC, CLIENT_MAC, inner)
 }
@@ -314,7 +314,7 @@ pub fn udp(port: u16) -> Payload {
     Payload::Udp(Udp { destination: port, ..Udp::default() })
 }
 
-/// A datagram or a segment of a running connection, with `data` bytes of data.
+/// A datagram, or a segment of an established connection, with `data` bytes of data.
 pub fn transport(protocol: u8, port: u16, data: usize) -> Payload {
     let data = (0..=255).cycle().take(data).collect();
     if protocol == protocol::TCP {
@@ -327,7 +327,7 @@ pub fn transport(protocol: u8, port: u16, data: usize) -> Payload {
 /// The IP packet of a frame.
 ///
 /// # Panics
-/// If the frame carries none.
+/// If the frame carries no IP packet.
 pub fn ip(frame: &Frame) -> &Ip {
     match &frame.network {
         crate::packet::Network::Ip(ip) => ip,
@@ -335,10 +335,10 @@ pub fn ip(frame: &Frame) -> &Ip {
     }
 }
 
-/// The same frame with its IP packet changed.
+/// The frame with its IP packet changed.
 ///
 /// # Panics
-/// If the frame carries none.
+/// If the frame carries no IP packet.
 #[must_use]
 pub fn with_ip(mut frame: Frame, change: impl FnOnce(&mut Ip)) -> Frame {
     match &mut frame.network {

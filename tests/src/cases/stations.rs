@@ -1,4 +1,4 @@
-//! Frames that are for another host, or for many: the host gets them as they came, whatever is in them.
+//! Cases of frames to another host or to a group: the host gets them unchanged, whatever their content.
 
 use edge_common::abi::Exit;
 
@@ -12,13 +12,13 @@ use crate::{
     world::{CLIENT_MAC, EDGE_MAC, Side},
 };
 
-/// Addresses at which nothing is taken.
+/// MAC addresses that the edge does not accept.
 const OTHERS: [([u8; 6], &str); 6] = [
     ([0xff; 6], "broadcast"),
     ([0x01, 0x00, 0x5e, 0, 0, 1], "IPv4 multicast"),
     ([0x33, 0x33, 0, 0, 0, 1], "IPv6 multicast"),
     (CLIENT_MAC, "another station"),
-    // One bit beside ours, at both ends of the address.
+    // One bit differs from the edge's address, at either end.
     ([EDGE_MAC[0] ^ 0x80, 0, 0, 0xed, 0, 1], "first bit differs"),
     ([0x02, 0, 0, 0xed, 0, EDGE_MAC[5] ^ 1], "last bit differs"),
 ];
@@ -49,7 +49,7 @@ pub(super) fn add(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     push("path MTU", &path_mtu(scene, side));
 }
 
-/// An error of a router to the tunnel's source, from which a path's MTU would be learnt.
+/// A router's error to the tunnel's source, which would teach a path's MTU.
 fn path_mtu(scene: &Scene, side: Side) -> Frame {
     let (port, kind, code) = if side == Side::V4 { (port::IN4, 3, 4) } else { (port::IN6, 2, 0) };
     let inner = Ip::new(side.client(), side.vip(), tcp(port, ACK));

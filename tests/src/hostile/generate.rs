@@ -1,4 +1,4 @@
-//! Hostile frames: noise, and valid frames with something done to them.
+//! Generates hostile frames: noise, and changed copies of valid frames.
 
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -9,18 +9,18 @@ use crate::{
     kernel::{LONGEST, SHORT_METADATA},
 };
 
-/// Bytes that headers are afraid of: lengths, protocol numbers, flags, and the ends of ranges.
+/// Byte values at which header parsers branch: lengths, protocol numbers, flags, and the ends of ranges.
 const NASTY: [u8; 24] =
     [0, 1, 2, 4, 6, 8, 17, 20, 41, 43, 44, 50, 51, 58, 60, 0x45, 0x4f, 0x60, 0x7f, 0x80, 0x81, 0xa8, 0xfe, 0xff];
 
-/// A hostile frame. Every random choice comes from `random`.
+/// Generates a hostile frame. Every random choice comes from `random`.
 pub fn frame(cases: &[Case], random: &mut StdRng) -> Try {
     let case = cases.choose(random).expect("there are cases");
     let mut frame = case.frame.clone();
     match random.random_range(0..10) {
         0 => noise(&mut frame, 0, random),
         1 => {
-            // Noise behind a link layer that leads somewhere.
+            // Noise behind a link layer that is accepted.
             let start = [14, 18, 22, 34, 54][random.random_range(0..5)];
             noise(&mut frame, start, random);
         }
@@ -40,7 +40,7 @@ pub fn frame(cases: &[Case], random: &mut StdRng) -> Try {
     }
     let mut arrival = case.arrival;
     if random.random_ratio(1, 16) {
-        // 216 bytes is all the room there is.
+        // There are 216 bytes of room.
         arrival.metadata = 4 * random.random_range(0..=50);
         if !arrival.needs().iter().all(|feature| feature.is_there()) {
             arrival.metadata = SHORT_METADATA;
@@ -62,7 +62,7 @@ fn noise(frame: &mut Vec<u8>, from: usize, random: &mut StdRng) {
     random.fill(&mut frame[from..]);
 }
 
-/// Replaces the frame's end with that of another.
+/// Replaces the frame's end by the end of another frame.
 fn splice(frame: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
     let (keep, from) = (random.random_range(0..=frame.len()), random.random_range(0..=other.len()));
     frame.truncate(keep);
@@ -70,7 +70,7 @@ fn splice(frame: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
     frame.truncate(LONGEST);
 }
 
-/// Makes a frame that carries IP behind no tag a fragment, of one of few packets.
+/// Turns an untagged IP frame into a fragment of one of a few packets.
 fn fragment(frame: &mut Vec<u8>, random: &mut StdRng) {
     let id = random.random_range(0..4u8);
     let offset = if random.random() { 0 } else { random.random_range(0..8u16) * 8 };
@@ -92,7 +92,7 @@ fn fragment(frame: &mut Vec<u8>, random: &mut StdRng) {
     }
 }
 
-/// Does one thing to the frame, most likely to its headers.
+/// Makes one change to the frame, most likely in its headers.
 pub fn change(frame: &mut Vec<u8>, random: &mut StdRng) {
     if frame.is_empty() {
         return;

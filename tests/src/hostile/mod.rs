@@ -1,4 +1,4 @@
-//! Frames that nobody should have sent, and what must hold for them all the same.
+//! Hostile frames, and the rules that the programs must keep for any frame.
 
 pub mod generate;
 pub mod oracle;

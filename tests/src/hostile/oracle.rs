@@ -1,4 +1,4 @@
-//! What must hold for any frame whatever, said without the code that is tested.
+//! Rules that hold for any frame, written without the code under test.
 
 use std::net::IpAddr;
 
@@ -11,10 +11,10 @@ use crate::{
 };
 use edge_common::abi::{DecapExit, Exit, Verdict};
 
-/// Checks what became of a frame.
+/// Checks the result of a frame.
 ///
 /// # Errors
-/// Says what is wrong.
+/// The rule that is broken.
 pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
     let Try { program, arrival, frame } = tried;
     let packet = Packet::of(frame);
@@ -68,7 +68,7 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
     }
 }
 
-/// What must hold for a frame that is sent.
+/// Rules for a frame that is sent.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
     if (is_made_here(exit) || exit == Exit::EchoReply) && out.get(6..12) != Some(&EDGE_MAC) {
@@ -101,8 +101,8 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Whether a frame carries UDP from a dynamic port to the port of tunnel packets, whole, without a checksum, and behind that the packet
-/// of either variant.
+/// Whether a frame carries a whole UDP datagram from a dynamic port to the port of tunnel packets, without a checksum,
+/// with a packet of either variant inside.
 fn is_gue(frame: &[u8]) -> bool {
     let Some(packet) = network(frame) else { return false };
     let datagram = match packet.first().map(|first| first >> 4) {
@@ -119,7 +119,7 @@ fn is_gue(frame: &[u8]) -> bool {
         && is_inner
 }
 
-/// Whether it is by this exit that an answer leaves of which every byte is the edge's own, but for what it quotes.
+/// Whether answers with this exit consist of the edge's own bytes, except for what they quote.
 const fn is_made_here(exit: Exit) -> bool {
     matches!(
         exit,
@@ -133,14 +133,14 @@ const fn is_made_here(exit: Exit) -> bool {
     )
 }
 
-/// Bytes of the shortest frame on Ethernet, less its check sequence.
+/// Length of the shortest Ethernet frame without its check sequence, bytes.
 const SHORTEST: usize = 60;
 
-/// Checks what is sent in place of a frame, or of what it asked for: nothing is worth more than it was, and nothing is
-/// larger than what made it by more than three times.
+/// Checks a frame that is sent in reply or forwarded: an answer is at most three times as large as the frame that
+/// caused it, a backend gets the client's packet, and checksums that were right stay right.
 ///
 /// # Errors
-/// Says what is wrong.
+/// The rule that is broken.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
     let Way::Edge(exit) = seen.way else { return Ok(()) };
@@ -155,7 +155,7 @@ pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
         Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::GueTx | Exit::GueRedirect => {
             let Some(came) = network(came) else { return Err(format!("{exit:?}: sent something that was no IP")) };
             let Some(out) = network(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
-            // A tunnel's header, or none.
+            // A tunnel's header, or nothing in `dsr`.
             let inner = out.len().checked_sub(came.len()).map(|start| &out[start..]);
             if inner.is_none_or(|inner| without_hops(inner) != without_hops(came)) {
                 return Err(format!("{exit:?}: a backend gets another packet than the client sent"));
@@ -169,7 +169,7 @@ pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
     }
 }
 
-/// The IP packet in a frame, without what pads the frame; `None` if there is no whole one behind two tags at most.
+/// The IP packet in a frame, without the frame's padding; `None` if there is no whole packet behind at most two tags.
 fn network(frame: &[u8]) -> Option<&[u8]> {
     let (_, packet) = behind_tags(frame)?;
     let number = |at: usize| Some(usize::from(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?])));
@@ -180,7 +180,7 @@ fn network(frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The EtherType behind two tags at most, and what follows it.
+/// The EtherType behind at most two tags, and the bytes after it.
 fn behind_tags(frame: &[u8]) -> Option<([u8; 2], &[u8])> {
     let mut at = 12;
     for _ in 0..2 {
@@ -192,7 +192,7 @@ fn behind_tags(frame: &[u8]) -> Option<([u8; 2], &[u8])> {
     Some((*ether_type, packet))
 }
 
-/// A packet as it would be had nobody counted its hops.
+/// The packet without the fields that each hop changes.
 fn without_hops(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     let counted: &[usize] = if packet.first().is_some_and(|first| first >> 4 == 4) { &[8, 10, 11] } else { &[7] };
@@ -210,17 +210,17 @@ const VIPS_V6: [IpAddr; 2] = [Side::V6.vip(), Side::V6.closed()];
 #[expect(clippy::struct_excessive_bools, reason = "five answers to five questions")]
 struct Packet {
     for_a_vip: bool,
-    /// For one of a prefix of VIPs, of which backends are told.
+    /// Whether the destination is in the prefix of VIPs that backends are configured with.
     for_anycast: bool,
     for_a_tunnel: bool,
-    /// Whether all of it is in the frame.
+    /// Whether the whole packet is in the frame.
     whole: bool,
-    /// IPv4: whether its header's checksum is right.
+    /// IPv4: whether the header's checksum is right.
     header_is_right: bool,
 }
 
 impl Packet {
-    /// `None` if there is no whole IP header behind two tags at most.
+    /// `None` if there is no whole IP header behind at most two tags.
     fn of(frame: &[u8]) -> Option<Self> {
         let (ether_type, packet) = behind_tags(frame)?;
         let number = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));

@@ -1,4 +1,4 @@
-//! A few frames after each other, as bytes that a fuzzer can keep, change and replay.
+//! Short sequences of frames, as bytes that a fuzzer can keep, change and replay.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use crate::{
     namespace::{EDGE0, LO},
 };
 
-/// Frames of a sequence at most: enough to start something, disturb it, and go on.
+/// Maximum number of frames in a sequence: enough to start something, disturb it, and go on.
 const MOST: usize = 8;
-/// Bytes before each frame: how it comes, when it comes, and its length.
+/// Bytes before each frame: arrival, pause, and the frame's length.
 const HEAD: usize = 4;
 
-/// A frame, and how long after the one before it.
+/// A frame, and the pause before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Binary logarithm of the pause before it, nanoseconds; 0: none.
+    /// Binary logarithm of the pause, nanoseconds; 0 for none.
     pause: u8,
     pub what: Try,
 }
 
 impl Step {
     fn pause(&self) -> Duration {
-        // The longest is more than an hour.
+        // The longest pause is more than an hour.
         Duration::from_nanos(if self.pause == 0 { 0 } else { 1 << (self.pause % 43) })
     }
 }
 
-/// Reads a sequence. Any bytes are one: a frame whose length says more than there is ends where they end.
+/// Reads a sequence. Any bytes are a valid sequence: a frame whose length exceeds the rest ends with the rest.
 pub fn read(mut bytes: &[u8]) -> Vec<Step> {
     let mut steps = Vec::new();
     while let Some((&[how, pause, high, low], rest)) = bytes.split_first_chunk::<HEAD>()
@@ -46,7 +46,7 @@ pub fn read(mut bytes: &[u8]) -> Vec<Step> {
         let (frame, rest) = rest.split_at(length);
         let program = if how & 1 == 0 { Program::Edge } else { Program::Decap };
         let ingress = if how & 2 == 0 { LO } else { EDGE0 };
-        // In words of four bytes.
+        // Metadata comes in words of four bytes.
         let arrival = Arrival { ingress, metadata: usize::from(how >> 2).min(50) * 4 };
         steps.push(Step { pause, what: Try { program, arrival, frame: frame.to_vec() } });
         bytes = rest;
@@ -54,7 +54,7 @@ pub fn read(mut bytes: &[u8]) -> Vec<Step> {
     steps
 }
 
-/// The bytes that [`read`] reads as these steps.
+/// Encodes steps as bytes that [`read`] decodes to the same steps.
 pub fn write(steps: &[Step]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for Step { pause, what: Try { program, arrival, frame } } in steps {
@@ -67,7 +67,7 @@ pub fn write(steps: &[Step]) -> Vec<u8> {
     bytes
 }
 
-/// Changes a sequence in one place, most often by a frame that is known to lead somewhere.
+/// Makes one change to a sequence, most often by inserting a frame of a known case.
 pub fn mutate(steps: &mut Vec<Step>, cases: &[Case], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let at = random.random_range(0..=steps.len());
@@ -97,7 +97,7 @@ pub fn mutate(steps: &mut Vec<Step>, cases: &[Case], seed: u64) {
 /// Sends a sequence through the host pipeline.
 ///
 /// # Errors
-/// Says which frame broke which rule.
+/// The frame and the rule that it breaks.
 pub fn run(memory: &Memory, steps: &[Step]) -> Result<(), String> {
     for (number, step) in (1..).zip(steps) {
         let now = u128::from(memory.clock_ns.get()) + step.pause().as_nanos();
@@ -112,7 +112,7 @@ pub fn run(memory: &Memory, steps: &[Step]) -> Result<(), String> {
     Ok(())
 }
 
-/// Frames that left by any exit.
+/// Number of frames that left, over all exits.
 fn counted(memory: &Memory) -> u64 {
     let edge = Exit::ALL.iter().map(|exit| memory.exit_count(*exit));
     edge.chain(DecapExit::ALL.iter().map(|exit| memory.decap_exit_count(*exit))).sum()

@@ -1,4 +1,4 @@
-//! The flow table in the kernel, in this process's memory.
+//! The kernel's flow table, mapped into this process.
 
 use std::{
     cell::Cell,
@@ -18,17 +18,17 @@ use edge_common::{
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
-/// A flow table's two arrays in the kernel, which programs use at the same time.
+/// A flow table's two arrays in the kernel, which programs use concurrently.
 pub struct MappedFlows {
     pub(super) index: MmapRaw,
     pub(super) entries: MmapRaw,
 }
 
 impl MappedFlows {
-    /// Of maps that were made for so many entries.
+    /// The arrays of maps that were made for this number of entries.
     ///
     /// # Panics
-    /// When the object has no such maps.
+    /// If the object has no such maps.
     pub fn new(object: &Ebpf, index: &str, flows: &str, entries: u32) -> Self {
         let entries = entries as usize;
         Self {
@@ -46,7 +46,8 @@ impl FlowMemory for MappedFlows {
         if at + size_of::<FlowBucket>() > self.index.len() {
             return None;
         }
-        // SAFETY: it is in the mapping, which is aligned to a page, and lives as long as `self`; its words are atomic.
+        // SAFETY: the bucket is in the mapping, which is aligned to a page and lives as long as `self`; its words are
+        // atomic.
         Some(unsafe { slice::from_raw_parts(self.index.as_ptr().add(at).cast(), SLOTS as usize) })
     }
 
@@ -55,7 +56,7 @@ impl FlowMemory for MappedFlows {
         if at + size_of::<FlowEntry>() > self.entries.len() {
             return None;
         }
-        // SAFETY: as above.
+        // SAFETY: as for a bucket.
         Some(unsafe { &*self.entries.as_ptr().add(at).cast() })
     }
 }
@@ -64,12 +65,12 @@ impl FlowMemory for MappedFlows {
 pub(super) struct FlowsInKernel {
     head: MmapRaw,
     arrays: MappedFlows,
-    /// When they were made to be the host's, in units of the kernel's time.
+    /// Time of the last copy, in units of the kernel's time.
     copied: Cell<u32>,
 }
 
 impl FlowsInKernel {
-    /// Of maps that were loaded with as many entries as `sizes` says.
+    /// The table in maps that were loaded with this number of entries.
     pub(super) fn new(object: &Ebpf, entries: u32) -> Self {
         Self {
             head: mapped(object, map::FLOW_HEAD, size_of::<FlowHead>()),
@@ -78,13 +79,13 @@ impl FlowsInKernel {
         }
     }
 
-    /// Whether flows that packets see from now on are seen later than others that they saw since the copy, which on the host are as
-    /// old.
+    /// Whether a unit of time has passed since the copy. Packets then see flows later than earlier packets did, while
+    /// on the host the time has not changed.
     pub(super) fn age(&self) -> bool {
         self.copied.get() != now()
     }
 
-    /// Makes it that of `memory`, whose clock is another one: flows are as old as they are there.
+    /// Copies the table of `memory`, whose clock is another one; flows keep their ages.
     pub(super) fn copy(&self, memory: &Memory) {
         let Flows { head, arrays } = &memory.flows;
         let later = later(memory);
@@ -96,7 +97,7 @@ impl FlowsInKernel {
         write(&self.arrays.entries, &arrays.entries.iter().map(entry).collect::<Vec<_>>());
     }
 
-    /// A copy, in which times are of the clock of `memory`.
+    /// A copy of the table, with times by the clock of `memory`.
     pub(super) fn read(&self, memory: &Memory) -> Flows {
         let earlier = earlier(memory);
         let [head]: [FlowHead; 1] = read(&self.head).try_into().expect("one head");
@@ -118,7 +119,7 @@ fn now_ns() -> u64 {
     u64::try_from(Duration::from(now).as_nanos()).expect("some years")
 }
 
-/// Waits until the unit of the kernel's time has a good while to go.
+/// Waits until enough of the current unit of the kernel's time is left.
 pub(super) fn wait_for_long_unit() {
     let left = (1 << UNIT) - now_ns() % (1 << UNIT);
     if left < 1 << (UNIT - 5) {
@@ -126,7 +127,7 @@ pub(super) fn wait_for_long_unit() {
     }
 }
 
-/// How much later than in `memory` it is in the kernel, in units, and how much earlier.
+/// Difference between the kernel's clock and that of `memory`, in units.
 pub(super) fn later(memory: &Memory) -> u32 {
     now().wrapping_sub(units(memory.clock_ns.get()))
 }
@@ -135,10 +136,11 @@ pub(super) fn earlier(memory: &Memory) -> u32 {
     later(memory).wrapping_neg()
 }
 
-/// An entry whose flow was seen so much later, and added, if it says when.
+/// An entry whose times are later by `later` units: when its flow was last seen and, with `has_since`, when it was
+/// added.
 pub(super) fn shifted(FlowEntry(mut words): FlowEntry, later: u32, has_since: bool) -> FlowEntry {
     if Life(words[0]).is_live() {
-        // Each in its own bits: what it carries over is not theirs.
+        // Each time is added within its own bits: a carry must not reach the neighbouring fields.
         let add = |word: u64, more: u64, bits: u64| word & !bits | word.wrapping_add(more) & bits;
         words[0] = add(words[0], later.into(), 0xffff_ffff);
         if has_since {
@@ -157,14 +159,14 @@ pub(super) fn mapped(object: &Ebpf, name: &str, length: usize) -> MmapRaw {
 pub(super) fn write<T: bytemuck::Pod>(to: &MmapRaw, values: &[T]) {
     let bytes: &[u8] = bytemuck::cast_slice(values);
     assert!(bytes.len() <= to.len(), "more than the map has room for");
-    // SAFETY: inside the mapping, to which no reference is ever made.
+    // SAFETY: the bytes are inside the mapping, to which no reference is ever made.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
 }
 
 pub(super) fn read<T: bytemuck::Pod>(from: &MmapRaw) -> Vec<T> {
     let mut values = vec![T::zeroed(); from.len() / size_of::<T>()];
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
-    // SAFETY: as above; nobody runs the program meanwhile.
+    // SAFETY: as in `write`; no program runs meanwhile.
     unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
     values
 }

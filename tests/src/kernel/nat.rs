@@ -1,4 +1,4 @@
-//! The table of translated flows in the kernel, in this process's memory.
+//! The kernel's table of translated flows, mapped into this process.
 
 use std::{array, sync::atomic::AtomicU32};
 
@@ -21,7 +21,7 @@ pub(super) struct NatInKernel {
 }
 
 impl NatInKernel {
-    /// Of maps that were loaded with as many entries as `sizes` says.
+    /// The table in maps that were loaded with this number of entries.
     pub(super) fn new(object: &Ebpf, entries: u32) -> Self {
         Self {
             head: mapped(object, map::NAT_HEAD, size_of::<NatHead>()),
@@ -30,7 +30,7 @@ impl NatInKernel {
         }
     }
 
-    /// Makes it that of `memory`, whose clock is another one: flows are as old as they are there.
+    /// Copies the table of `memory`, whose clock is another one; flows keep their ages.
     pub(super) fn copy(&self, memory: &Memory) {
         let Nat { head, arrays, hops } = &memory.nat;
         let later = later(memory);
@@ -43,7 +43,7 @@ impl NatInKernel {
         write(&self.hops, &hops.iter().map(hop).collect::<Vec<_>>());
     }
 
-    /// A copy, in which times are of the clock of `memory`.
+    /// A copy of the table, with times by the clock of `memory`.
     pub(super) fn read(&self, memory: &Memory) -> Nat {
         let earlier = earlier(memory);
         let [head]: [NatHead; 1] = read(&self.head).try_into().expect("one head");

@@ -1,4 +1,4 @@
-//! What the maps hold after a run.
+//! Reads the maps' content after a run.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ impl Kernel {
         (0..Exit::COUNT).map(|index| sum(&self.exits, index)).collect()
     }
 
-    /// The same of the decapsulation program.
+    /// Packets by exit of the decapsulation program, in the exits' order.
     pub fn decap_exits(&self) -> Vec<u64> {
         (0..DecapExit::COUNT).map(|index| sum(&self.decap_exits, index)).collect()
     }
@@ -31,7 +31,7 @@ impl Kernel {
         (0..self.backend_stats.len()).map(|index| traffic(&self.backend_stats, index)).collect()
     }
 
-    /// What was done with records, by service.
+    /// Counts of the operations on records, by service.
     pub fn flow_counts(&self) -> Vec<FlowCounts> {
         let sum = |index| {
             let each = self.flow_stats.get(&index, 0).expect("a counter");
@@ -40,17 +40,17 @@ impl Kernel {
         (0..self.flow_stats.len()).map(sum).collect()
     }
 
-    /// The flow records; when flows were recorded and seen is of the clock of `memory`.
+    /// The flow records, with times by the clock of `memory`.
     pub fn records(&self, memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
         self.flows.read(memory).records().into_iter().map(|(flow, record)| (flow.ends(), record)).collect()
     }
 
-    /// The table of translated flows; when they were seen is of the clock of `memory`.
+    /// The table of translated flows, with times by the clock of `memory`.
     pub fn nat(&self, memory: &Memory) -> Nat {
         self.nat.read(memory)
     }
 
-    /// The packets in fragments that are remembered.
+    /// The remembered IPv4 packets in fragments.
     pub fn fragments_v4(&self) -> BTreeMap<FlowKeyV4, FragmentRecord> {
         self.fragments::<_, { size_of::<FlowKeyV4>() }>(map::FRAGMENTS_V4)
     }
@@ -82,7 +82,7 @@ impl Kernel {
         bytemuck::pod_read_unaligned(&self.backends.borrow().get(&number.into(), 0).expect("a backend"))
     }
 
-    /// Puts a backend back as it was; returns what it had become.
+    /// Restores a backend to `as_it_was`; returns the backend as it was found.
     pub fn restore(&self, number: BackendNumber, as_it_was: &Backend) -> Backend {
         let found = self.backend(number);
         self.backends.borrow_mut().set(number.into(), bytes(as_it_was), 0).expect("it was there");

@@ -1,4 +1,4 @@
-//! Counts a process's system calls, as its tracer.
+//! Counts a process's system calls by tracing it.
 
 use std::{mem::zeroed, ptr};
 
@@ -11,13 +11,13 @@ use nix::{
     unistd::Pid,
 };
 
-/// In the process: from here on it is traced by the thread that made it.
+/// Called in the child process: makes the thread that forked the child its tracer, and stops.
 pub(super) fn wait_for_tracer() {
     trace(libc::PTRACE_TRACEME, Pid::from_raw(0), 0, 0).expect("nobody else traces it");
     raise(Signal::SIGSTOP).expect("it stops");
 }
 
-/// Kills the process before its call with this number, and waits for its end.
+/// Kills the process before its system call with this number, and waits for the process to end.
 pub(super) fn kill_before(number: u32, process: Pid) -> WaitStatus {
     waitpid(process, None).expect("it stops");
     let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACECLONE;
@@ -25,7 +25,7 @@ pub(super) fn kill_before(number: u32, process: Pid) -> WaitStatus {
     go_on(process, 0);
     let mut left = number;
     loop {
-        // Of this thread's children alone: other tests have some, too.
+        // Only children of this thread: other tests have children as well.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         let status = waitpid(Pid::from_raw(-1), Some(flags)).expect("there is the process");
         match status {
@@ -39,7 +39,7 @@ pub(super) fn kill_before(number: u32, process: Pid) -> WaitStatus {
                 }
                 go_on(thread, 0);
             }
-            // A new thread stops once, and so does who has made it.
+            // A new thread stops once, and so does the thread that created it.
             WaitStatus::Stopped(thread, Signal::SIGSTOP) | WaitStatus::PtraceEvent(thread, _, _) => go_on(thread, 0),
             WaitStatus::Stopped(thread, signal) => go_on(thread, signal as c_int),
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) | WaitStatus::Continued(_) | WaitStatus::StillAlive => {}
@@ -48,13 +48,13 @@ pub(super) fn kill_before(number: u32, process: Pid) -> WaitStatus {
 }
 
 fn go_on(thread: Pid, signal: c_int) {
-    // Who was killed meanwhile is not there any more.
+    // The thread may have been killed meanwhile; the error is ignored.
     let _gone = trace(libc::PTRACE_SYSCALL, thread, 0, signal.into());
 }
 
 /// Whether the thread is about to make a call that changes anything outside its process.
 fn is_step(thread: Pid) -> bool {
-    // SAFETY: it is made of integers.
+    // SAFETY: the struct consists of integers, for which zero is a valid value.
     let mut info: libc::ptrace_syscall_info = unsafe { zeroed() };
     let size = size_of_val(&info).cast_signed() as c_long;
     if trace(libc::PTRACE_GET_SYSCALL_INFO, thread, size, ptr::from_mut(&mut info) as c_long).is_err()
@@ -62,12 +62,12 @@ fn is_step(thread: Pid) -> bool {
     {
         return false;
     }
-    // SAFETY: `op` says that it is this one.
+    // SAFETY: `op` states that this field of the union is valid.
     let entry = unsafe { info.u.entry };
     changes(entry.nr.cast_signed(), &entry.args)
 }
 
-/// Anything that is not known to change nothing.
+/// Whether a call changes anything outside the process; unknown calls count as changing.
 fn changes(call: c_long, arguments: &[u64; 6]) -> bool {
     match call {
         libc::SYS_bpf => !READING.contains(&arguments[0]),
@@ -76,7 +76,7 @@ fn changes(call: c_long, arguments: &[u64; 6]) -> bool {
     }
 }
 
-/// Commands of `bpf` that only look, or make what goes with its descriptor.
+/// Commands of `bpf` that only read, or create an object that ends with its descriptor.
 const READING: [u64; 14] = [
     0,  // BPF_MAP_CREATE
     1,  // BPF_MAP_LOOKUP_ELEM
@@ -154,7 +154,7 @@ const SILENT: &[c_long] = &[
 ];
 
 fn trace(request: libc::c_uint, thread: Pid, at: c_long, data: c_long) -> nix::Result<()> {
-    // SAFETY: what the request reads and writes is the other process's, or the caller's own `info`, whose size `at` says.
+    // SAFETY: the request reads and writes the other process's memory, or the caller's own `info`, whose size is `at`.
     let result = unsafe { libc::ptrace(request, thread.as_raw(), at as *mut c_void, data as *mut c_void) };
     nix::errno::Errno::result(result).map(drop)
 }

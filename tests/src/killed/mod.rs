@@ -1,6 +1,7 @@
-//! Kills an operation at each of its steps, one run for each: what is left must be good at every one of them.
+//! Kills an operation at each of its steps, one run per step: the state that is left must be valid at every step.
 //!
-//! A step is what others can see: a store into a map's memory ([`Step::Store`]), or a system call ([`Step::Call`]).
+//! A step is what other processes can observe: a store into a map's memory ([`Step::Store`]), or a system call
+//! ([`Step::Call`]).
 
 mod call;
 #[cfg(target_arch = "x86_64")]
@@ -16,21 +17,21 @@ use nix::{
     unistd::{ForkResult, Pid, fork},
 };
 
-/// Where a run ends. The first is 1, and the run is killed before it.
+/// The step before which a run is killed. The first step is number 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Into the memory of a map that is open when the run begins, by the thread that began it.
+    /// A store into the memory of a map that is open when the run begins, by the thread that began the run.
     Store(u32),
-    /// Of any thread. Calls that change nothing outside the process are not counted: who is killed before one leaves what one
-    /// leaves who is killed before the next.
+    /// A system call of any thread. Calls that change nothing outside the process are not counted: a kill before such a
+    /// call leaves the same state as a kill before the next call.
     Call(u32),
 }
 
-/// Runs `operation` in a process of its own, which has all that this one has, and is killed at `step`. Returns whether it was: it
-/// may end before. All it can change is outside of it.
+/// Runs `operation` in a forked process, which is killed at `step`. Returns whether the process was killed: it may end
+/// earlier. The operation can only change what is outside of its process.
 ///
 /// # Panics
-/// It fails otherwise.
+/// If the process ends in any other way.
 pub fn killed_at(step: Step, operation: impl FnOnce()) -> bool {
     match step {
         #[cfg(target_arch = "x86_64")]
@@ -53,11 +54,11 @@ pub fn killed_at(step: Step, operation: impl FnOnce()) -> bool {
     }
 }
 
-/// Runs `operation` in a process of its own, which has all that this one has, and looks at what is there before each of its stores:
-/// it is what a process leaves that is killed there. Returns how many there were.
+/// Runs `operation` in a forked process, and calls `look` before each of its stores: the state is then the one that a
+/// kill at this store would leave. Returns the number of stores.
 ///
 /// # Panics
-/// It fails, or `look` does.
+/// If the process fails, or `look` does.
 pub fn before_each_store(operation: impl FnOnce(), mut look: impl FnMut(u32)) -> u32 {
     let child = run(|| {
         #[cfg(target_arch = "x86_64")]
@@ -81,7 +82,7 @@ pub fn before_each_store(operation: impl FnOnce(), mut look: impl FnMut(u32)) ->
     }
 }
 
-/// A process that does not outlive a test that fails.
+/// A process that is killed when dropped, so that it does not outlive a failed test.
 struct Killed(Pid);
 
 impl Drop for Killed {
@@ -91,13 +92,13 @@ impl Drop for Killed {
 }
 
 fn run(operation: impl FnOnce()) -> Pid {
-    // SAFETY: the child has this thread alone. What it calls takes locks of the allocator, which are released at a fork, and
-    // those that a test of its own thread uses.
+    // SAFETY: the child has only this thread. The locks that it takes are the allocator's, which are released at a
+    // fork, and those of the test's own thread.
     match unsafe { fork() }.expect("a process") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             let ended = catch_unwind(AssertUnwindSafe(operation));
-            // SAFETY: it touches no memory. What is to be done at an exit is for the process that this one is a copy of.
+            // SAFETY: `_exit` touches no memory. Exit handlers are left to the parent process.
             unsafe { libc::_exit(i32::from(ended.is_err())) }
         }
     }

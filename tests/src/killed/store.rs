@@ -1,5 +1,5 @@
-//! Counts a process's stores into the memory of maps: it may not write there, so that each store is a fault. The fault lets the
-//! store happen, a step of one instruction, after which it may not write again.
+//! Counts a process's stores into the memory of maps. This memory is read-only, so that each store is a fault. The
+//! handler makes it writable for a single step of one instruction, and read-only again after it.
 
 use std::{
     fs,
@@ -11,14 +11,14 @@ use std::{
 
 use libc::{PROT_READ, PROT_WRITE, REG_EFL, c_int, c_void, siginfo_t, ucontext_t};
 
-/// Makes the processor stop behind the next instruction.
+/// Flag that makes the processor trap after the next instruction.
 const TRAP_FLAG: i64 = 0x100;
 
 static MAPS: OnceLock<Vec<Memory>> = OnceLock::new();
-/// Stores that are left until the last.
+/// Stores left before the process is killed.
 static LEFT: AtomicU32 = AtomicU32::new(0);
 
-/// Whether it stops at each.
+/// Whether the process stops before each store.
 static STOPS: AtomicBool = AtomicBool::new(false);
 
 /// The memory of a map.
@@ -30,13 +30,14 @@ struct Memory {
 
 impl Memory {
     fn allow(self, access: c_int) {
-        // SAFETY: the kernel has said that a map is there, which stays for as long as the process.
+        // SAFETY: the range is that of a map according to the kernel, and it stays mapped for as long as the process
+        // runs.
         let result = unsafe { libc::mprotect(self.start as *mut c_void, self.length, access) };
         assert_eq!(result, 0, "the memory of a map changes its protection");
     }
 }
 
-/// The maps that this process has in its memory, and may write to.
+/// The maps that are mapped into this process and writable.
 fn maps() -> Vec<Memory> {
     let text = fs::read_to_string("/proc/self/maps").expect("the kernel says what is where");
     let writable = text.lines().filter(|line| line.ends_with("bpf-map") && line.contains(" rw-s "));
@@ -49,13 +50,13 @@ fn maps() -> Vec<Memory> {
     memory.collect()
 }
 
-/// From here on the process is killed before its store with this number.
+/// From now on the process is killed before its store with this number.
 pub(super) fn kill_before(number: u32) {
     LEFT.store(number, Ordering::Relaxed);
     watch();
 }
 
-/// From here on the process stops before each of its stores.
+/// From now on the process stops before each of its stores.
 pub(super) fn stop_before_each() {
     STOPS.store(true, Ordering::Relaxed);
     watch();
@@ -74,7 +75,8 @@ fn watch() {
 type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
 fn handle(signal: c_int, handler: Handler) {
-    // SAFETY: zero is a value of each of its fields; the handlers touch atomics, the context they are given, and the memory of maps.
+    // SAFETY: zero is valid for each field; the handlers touch atomics, the context that they receive, and the memory
+    // of maps.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as usize;
@@ -85,19 +87,19 @@ fn handle(signal: c_int, handler: Handler) {
 }
 
 extern "C" fn before(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel hands a fault's address over.
+    // SAFETY: the kernel passes a valid `siginfo_t` with the fault's address.
     let address = unsafe { (*info).si_addr() } as usize;
     let map = MAPS.get().into_iter().flatten().find(|map| (map.start..map.start + map.length).contains(&address));
     let Some(map) = map else {
-        // A fault like any other: it comes again, and ends the process.
-        // SAFETY: this is what stood there at first.
+        // An ordinary fault: it repeats, and ends the process.
+        // SAFETY: this restores the default handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;
     };
     let stops = STOPS.load(Ordering::Relaxed);
     if stops || LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
         let signal = if stops { libc::SIGSTOP } else { libc::SIGKILL };
-        // SAFETY: no memory is touched.
+        // SAFETY: `kill` touches no memory.
         unsafe { libc::kill(libc::getpid(), signal) };
     }
     map.allow(PROT_READ | PROT_WRITE);
@@ -110,7 +112,7 @@ extern "C" fn behind(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
 }
 
 fn step(context: *mut c_void, one: bool) {
-    // SAFETY: the kernel has put it there for the handler, which may change it.
+    // SAFETY: the kernel passes a valid context, which the handler may change.
     let context = unsafe { &mut *context.cast::<ucontext_t>() };
     let flags = &mut context.uc_mcontext.gregs[REG_EFL as usize];
     *flags = if one { *flags | TRAP_FLAG } else { *flags & !TRAP_FLAG };

@@ -1,4 +1,4 @@
-//! A client that asks a UDP service all the time, one datagram after the other, and counts the answers that do not come.
+//! A client that sends requests to a UDP service one after the other, and counts lost answers.
 
 use std::{
     net::SocketAddr,
@@ -21,12 +21,12 @@ use crate::lab::{
     worker::Worker,
 };
 
-/// An answer that takes longer is lost.
+/// Time after which an answer counts as lost.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Between an answer and the next question.
+/// Pause between an answer and the next request.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What became of the questions.
+/// Results of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     pub answered: u64,
@@ -41,7 +41,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Asks `service` from `netns`, each time from another port.
+    /// Sends requests to `service` from `netns`, each from another port.
     pub fn start(netns: &Netns, service: SocketAddr) -> Result<Self> {
         let (stop, counts) = (Arc::<AtomicBool>::default(), Arc::<[AtomicU64; 2]>::default());
         let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&counts));
@@ -58,13 +58,13 @@ impl Asking {
         Ok(Self { counts, worker: Worker::new(stop, thread) })
     }
 
-    /// What was seen so far.
+    /// The results so far.
     pub fn so_far(&self) -> Asked {
         let [answered, lost] = &*self.counts;
         Asked { answered: answered.load(Ordering::Relaxed), lost: lost.load(Ordering::Relaxed) }
     }
 
-    /// Ends it; returns what was seen.
+    /// Ends the client; returns the results.
     pub fn stop(mut self) -> Result<Asked> {
         self.worker.stop()?;
         Ok(self.so_far())
@@ -72,7 +72,7 @@ impl Asking {
 }
 
 impl Small {
-    /// A client that asks all the time, in `dsr`.
+    /// A client that sends requests continuously, to a service in `dsr`.
     pub fn asking(&self) -> Result<Asking> {
         Asking::start(self.netns(CLIENT), Served::named("dsr4").at(ECHO))
     }

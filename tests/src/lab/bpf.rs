@@ -1,5 +1,5 @@
-//! Programs of two instructions, loaded and attached by bare system calls: they are no reason to bring a compiler or a loader
-//! into the lab.
+//! Loads and attaches programs of two instructions by bare system calls, so that the lab needs neither a compiler nor a
+//! loader for them.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ const LINK_CREATE: libc::c_int = 28;
 
 static LICENSE: [u8; 4] = *b"MIT\0";
 
-/// A program as the kernel has it.
+/// A program in the form that the kernel takes.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) kind: u32,
@@ -24,7 +24,7 @@ pub(super) struct Program {
     pub(super) attach_type: u32,
 }
 
-/// The start of `union bpf_attr` for `BPF_PROG_LOAD`; what follows in the kernel's is zero.
+/// The start of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel assumes zeros for the rest.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct ProgLoad {
@@ -45,7 +45,8 @@ struct LinkCreate {
 }
 
 impl Program {
-    /// Loads it, and attaches it to an interface of the calling thread's namespace. Closing the link takes it off.
+    /// Loads the program, and attaches it to an interface of the calling thread's namespace. Closing the link detaches
+    /// it.
     pub(super) fn attach(&self, interface: &str) -> Result<OwnedFd> {
         let load = ProgLoad {
             kind: self.kind,

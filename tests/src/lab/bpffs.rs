@@ -1,4 +1,4 @@
-//! A bpffs of the lab's own, so that labs and a real load balancer on the same host don't meet.
+//! A separate bpffs for each lab, so that labs and a real load balancer on the same host don't meet.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub struct BpfFs {
 }
 
 impl BpfFs {
-    /// Mounts a bpffs on `path`, made if absent. The mount is in the caller's mount namespace, so that processes in
+    /// Mounts a bpffs on `path`, created if absent. The mount is in the caller's mount namespace, so that processes in
     /// other network namespaces see the same pins.
     pub fn mount(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path)?;
@@ -32,7 +32,7 @@ impl Drop for BpfFs {
     }
 }
 
-/// Unmounts what is on `path`, if anything is. Lazily: a reader that still has a file open must not keep the lab alive.
+/// Unmounts any file system on `path`. Lazily: a reader that still has a file open must not keep the lab alive.
 pub(crate) fn unmount(path: &Path) {
     let _ = umount2(path, MntFlags::MNT_DETACH);
 }

@@ -1,4 +1,4 @@
-//! Much data over one connection, in either direction, with a checksum that both sides compute.
+//! Bulk data over one connection, in either direction, with a checksum that both sides compute.
 
 use std::{
     io::{self, Read, Write},
@@ -21,7 +21,7 @@ pub const BULK: u16 = 7007;
 const BLOCK: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Who sends.
+/// The direction of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     Up,
@@ -64,10 +64,10 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(&checksum.to_le_bytes())
 }
 
-/// Moves `length` bytes between the calling thread's namespace and `service`; returns what both sides computed.
+/// Moves `length` bytes between the calling thread's namespace and `service`; returns the common checksum.
 ///
 /// # Errors
-/// It stalls, or the checksums differ.
+/// If the transfer stalls, or the checksums differ.
 pub fn exchange(service: SocketAddr, direction: Direction, length: u64) -> io::Result<u64> {
     let mut stream = TcpStream::connect_timeout(&service, patience(PATIENCE))?;
     be_patient(&stream)?;
@@ -84,7 +84,7 @@ fn be_patient(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(patience(PATIENCE)))
 }
 
-/// Blocks that differ in their first bytes.
+/// Sends blocks that differ in their first bytes; returns the checksum.
 fn send(to: &mut impl Write, length: u64) -> io::Result<u64> {
     let mut random = Random::new(length);
     let mut block: Vec<u8> = (0..BLOCK / 8).flat_map(|_| random.long().to_le_bytes()).collect();
@@ -111,7 +111,7 @@ fn receive(from: &mut impl Read, length: u64) -> io::Result<u64> {
     Ok(sum)
 }
 
-/// A checksum in which each word's value and place count.
+/// Extends a checksum that depends on the value and the position of each word.
 fn add(sum: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();
     let rest = rest.iter().map(|byte| u64::from(*byte));

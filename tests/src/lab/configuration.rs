@@ -6,7 +6,7 @@ use crate::lab::topology::{
     Backend, EDGE_V4, EDGE_V6, Family, HTTP, Part, Protocol, Provider, SERVICES, Service, TRANSLATED,
 };
 
-/// How the lab's backends are probed.
+/// Probe settings of the lab's backends.
 #[derive(Clone, Copy, Debug)]
 pub struct Probing {
     pub interval_ms: u32,
@@ -21,27 +21,29 @@ impl Default for Probing {
     }
 }
 
-/// What labs differ in.
+/// Settings in which labs differ.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub probing: Probing,
-    /// The default number of slots; else 4,096, since what a release build of the daemon does in time for 65,536 a debug
-    /// build does not.
+    /// Whether services have the default number of slots. Otherwise they have 4,096: a debug build of the daemon is too
+    /// slow for the deadlines that a release build meets with 65,536.
     pub all_slots: bool,
     /// Lines of `[limits]`.
     pub limits: String,
-    /// How the health of each pool is judged: lines of it. By default nothing is held back, since most tests wait for it.
+    /// Lines of each pool that configure how health is judged. The default holds nothing back, since most tests wait
+    /// for it.
     pub judging: String,
-    /// More lines of each pool.
+    /// Additional lines of each pool.
     pub pool: String,
     pub services: Vec<Service>,
-    /// Whether they are served by translation.
+    /// Whether `services` are served by translation.
     pub translated: bool,
-    /// More lines of each TCP service.
+    /// Additional lines of each TCP service.
     pub tcp: String,
-    /// Whether packets to the providers go in UDP.
+    /// Whether packets to the providers are encapsulated in UDP.
     pub gue: bool,
-    /// Members of pools, by the pool's name, that have not the default weight: another one, or none since they are left out.
+    /// Weights of members that differ from the default, by the pool's name and the member; `None` leaves the member
+    /// out.
     pub weights: BTreeMap<(String, Backend), Option<u32>>,
 }
 
@@ -64,12 +66,12 @@ impl Default for Configuration {
 }
 
 impl Configuration {
-    /// Services that are translated, and no others.
+    /// A configuration with translated services only.
     pub fn translated() -> Self {
         Self { services: TRANSLATED.to_vec(), translated: true, ..Self::default() }
     }
 
-    /// The whole file.
+    /// The text of the configuration file.
     pub fn text(&self) -> String {
         let slots = if self.all_slots { 65_536 } else { 4_096 };
         let own = if self.translated {

@@ -1,8 +1,8 @@
-//! What a datagram costs on its whole way, from a client's `send` to a backend's socket, by this load balancer and by what
-//! the kernel has in its place, in one topology.
+//! Measures the cost of a datagram's whole path, from a client's `send` to a backend's socket, with this load balancer
+//! and with its alternatives in the kernel, in one topology.
 //!
-//! Meant for a machine in which time is instructions (`cargo xtask vm --icount`): one processor, on which all of a packet's way
-//! is done before the sender goes on.
+//! Meant for a machine that counts instructions as time (`cargo xtask vm --icount`). With one CPU, a packet's whole
+//! path is executed before the sender continues.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -29,15 +29,15 @@ use crate::{
     namespace::in_namespace,
 };
 
-/// Datagrams of a measurement, and of the one before it, which counts for nothing.
+/// Datagrams of a measurement, and of the warm-up before it.
 const COUNT: u32 = 4_000;
 const WARM_UP: u32 = 500;
-/// Bytes of data in a frame of 64 bytes over IPv4.
+/// Bytes of data in a 64-byte frame over IPv4.
 const DATA: usize = 22;
-/// Datagrams that wait in the backend's socket at most.
+/// Most datagrams that wait in the backend's socket.
 const BATCH: u32 = 32;
 
-/// A way for datagrams from the client to a backend.
+/// A path for datagrams from the client to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The edge's kernel routes the VIP to the backend.
@@ -66,17 +66,18 @@ impl Way {
     }
 }
 
-/// Programs that the ways need.
+/// Programs that the paths need.
 #[derive(Clone, Copy, Debug)]
 pub struct Tools<'a> {
     pub ipvsadm: &'a Path,
     pub nft: &'a Path,
 }
 
-/// The time of one run of the load balancer's program, for a packet of each kind; what the kernel does to start it is in it.
+/// Duration of one run of the load balancer's program for a packet of each kind, including the kernel's work to start
+/// it.
 ///
 /// # Panics
-/// The program does not load.
+/// If the program does not load.
 pub fn programs() -> Vec<(String, Duration)> {
     let scene = Scene::new();
     in_namespace(|| {
@@ -89,7 +90,7 @@ pub fn programs() -> Vec<(String, Duration)> {
             .into_iter()
             .filter_map(first)
             .map(|case| {
-                // The first runs meet what is not in place yet.
+                // The first runs also pay for cold caches.
                 let runs = (0..20).map(|_| both.kernel.duration(program::EDGE, &case.frame));
                 (format!("program: {}", case.name), runs.min().unwrap_or_default())
             })
@@ -97,16 +98,16 @@ pub fn programs() -> Vec<(String, Duration)> {
     })
 }
 
-/// Time for each datagram.
+/// Time per datagram.
 ///
 /// # Errors
-/// The way can't be set up, or does not bring every datagram to the backend.
+/// If the path cannot be set up, or loses a datagram.
 pub fn measure(way: Way, tools: Tools<'_>) -> Result<Duration> {
     let mut lab = Small::on_veth()?;
     let vip = set_up(&mut lab, way, tools)?;
     let backend = BACKENDS[0];
     let to = SocketAddr::new(vip, SINK);
-    // Destination NAT brings it to the backend's own address.
+    // Destination NAT sends the datagram to the backend's own address.
     let sink = lab.netns(backend).within(|| UdpSocket::bind(("0.0.0.0", SINK)))??;
     sink.set_nonblocking(true)?;
     let client = lab.netns(CLIENT).within(|| UdpSocket::bind(("0.0.0.0", 40_000)))??;
@@ -145,7 +146,7 @@ fn drain(sink: &UdpSocket) -> u32 {
     count
 }
 
-/// Makes the lab one in which datagrams go this way; returns the VIP.
+/// Prepares the lab for this path; returns the VIP.
 fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
     let unserved = UNSERVED[0];
     match way {
@@ -159,7 +160,7 @@ fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
             } else {
                 lab.pass(BACKENDS[0])?;
             }
-            // Not all that a probe through a service needs is there.
+            // The lab lacks parts that a probe through a service needs.
             let configuration = lab.prepare(Mode::Native, "")?.configuration();
             let text = std::fs::read_to_string(&configuration)?;
             std::fs::write(&configuration, text.replace("[pool.probe]", "[pool.probe]\nthrough = \"address\""))?;
@@ -167,7 +168,7 @@ fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
             for pool in ["p4", "p6"] {
                 lab.ctl(&["disable", &format!("{pool}/{}", BACKENDS[1])])?;
             }
-            // The packet path needs nobody alive, and a daemon's own work is none of a packet's.
+            // The packet path needs no daemon, and the daemon's work must not count as part of a packet's.
             lab.kill_daemon()?;
             let name = if way == Way::EdgeDsr { "dsr4" } else { "4in4" };
             Ok(Served::named(name).vip)

@@ -1,4 +1,4 @@
-//! A real name server, for `example.org` alone.
+//! A real name server that is only responsible for `example.org`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use crate::lab::{netns::Netns, process::Process};
 
 /// Address of `www.example.org`.
 pub const WWW: &str = "192.0.2.77";
-/// Texts of `long.example.org`, each of this length: too much for a datagram without EDNS.
+/// Length of each text of `long.example.org`, whose texts do not fit a datagram without EDNS.
 pub const LONG: usize = 200;
 const TEXTS: usize = 4;
 
-/// Starts it in `netns`, at all addresses. It knows `www.example.org`, the texts of `long.example.org`, and as that of
-/// `server.example.org` the name of its namespace; knows that there is nothing else in `example.org`, and refuses to say anything
-/// of other names.
+/// Starts the name server in `netns`, at all addresses. It answers for `www.example.org`, the texts of
+/// `long.example.org`, and `server.example.org`, whose text is the namespace's name. It reports all other names in
+/// `example.org` as missing, and refuses names outside.
 pub fn start(netns: &Netns, dir: &Path) -> Result<Process> {
     let mut command = netns.command(&binary()?)?;
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
@@ -27,7 +27,7 @@ pub fn start(netns: &Netns, dir: &Path) -> Result<Process> {
     Process::start("dnsmasq", &mut command, &dir.join("dnsmasq.log"))
 }
 
-/// The one that set-up unpacked below `target/tools`.
+/// Path of the dnsmasq that set-up unpacked below `target/tools`.
 fn binary() -> Result<PathBuf> {
     let path = crate::workspace().join("target/tools/dnsmasq/run/dnsmasq");
     ensure!(path.exists(), "there is no dnsmasq: run `cargo xtask setup`");

@@ -17,7 +17,7 @@ use crate::lab::{
     status,
 };
 
-/// Where the daemon listens, in its run directory.
+/// Name of the daemon's socket in its run directory.
 const SOCKET: &str = "edge.sock";
 /// How long the daemon may take to load its programs and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,14 +29,14 @@ pub struct Edge {
     dir: PathBuf,
     pins: PathBuf,
     daemon: Option<Process>,
-    /// What a shell does before it becomes the daemon.
+    /// Commands that a shell runs before it becomes the daemon.
     before: Option<String>,
-    /// More of the daemon's environment.
+    /// Additional environment variables of the daemon.
     environment: Vec<(String, String)>,
 }
 
 impl Edge {
-    /// Files go to `dir`, pins to `pins` (on a bpffs). Nothing is started.
+    /// An edge with files in `dir` and pins in `pins` (on a bpffs). Nothing is started.
     pub fn new(binary: &Path, dir: &Path, pins: &Path, configuration: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let edge = Self {
@@ -55,37 +55,37 @@ impl Edge {
         self.dir.join("edge.toml")
     }
 
-    /// Lets daemons that start from now on have at most so many files open.
+    /// Limits the open files of daemons that start from now on.
     pub fn limit_files(&mut self, most: u32) {
         self.before(&format!("ulimit -n {most}"));
     }
 
-    /// Lets a shell do this first, in the process that each daemon is that starts from now on.
+    /// Commands that a shell runs first, in the process that becomes the daemon, for daemons that start from now on.
     pub fn before(&mut self, commands: &str) {
         self.before = Some(commands.to_owned());
     }
 
-    /// Gives daemons that start from now on these variables, and no others that this has given to former ones.
+    /// Sets the additional environment variables of daemons that start from now on; earlier ones are dropped.
     pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
         self.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
 
-    /// Where its socket and its lock are.
+    /// Directory of the socket and the lock.
     pub fn run_dir(&self) -> PathBuf {
         self.dir.join("run")
     }
 
-    /// What survives a reboot.
+    /// Directory of the state that survives a reboot.
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
     }
 
-    /// `edge-ctl`.
+    /// Path of `edge-ctl`.
     pub fn binary(&self) -> &Path {
         &self.binary
     }
 
-    /// Where its pins are.
+    /// Directory of the pins.
     pub fn pins(&self) -> &Path {
         &self.pins
     }
@@ -94,7 +94,7 @@ impl Edge {
         self.dir.join("daemon.log")
     }
 
-    /// Starts the daemon; returns when it answers.
+    /// Starts the daemon; returns once it answers.
     pub fn start(&mut self, netns: &Netns) -> Result<()> {
         let mut command = match &self.before {
             None => self.command(netns)?,
@@ -112,8 +112,8 @@ impl Edge {
                 bail!("edge-ctl run ended ({status}):\n{}", self.said());
             }
             let looked = Instant::now();
-            // It listens once it serves. A command would cost a slow machine the time in which the kernel verifies the
-            // program; and without a daemon the command line reads pinned maps, and answers as well.
+            // The socket exists once the daemon serves. Polling by a command would take CPU time from the verifier on a
+            // slow machine; and without a daemon the command line answers as well, from pinned maps.
             if UnixStream::connect(self.run_dir().join(SOCKET)).is_ok()
                 && self.status(netns).is_ok_and(|status| status::is_by_daemon(&status))
             {
@@ -128,17 +128,17 @@ impl Edge {
         Ok(())
     }
 
-    /// What the daemon has logged so far.
+    /// The daemon's log so far.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default().trim().to_owned()
     }
 
-    /// SIGKILL to the daemon.
+    /// Sends SIGKILL to the daemon.
     pub fn kill(&mut self) -> Result<()> {
         self.daemon.take().context("the daemon does not run")?.kill()
     }
 
-    /// SIGTERM to the daemon, and wait for its end.
+    /// Sends SIGTERM to the daemon, and waits for its end.
     pub fn stop(&mut self) -> Result<()> {
         let status = self.daemon.take().context("the daemon does not run")?.stop()?;
         anyhow::ensure!(status.success(), "the daemon ended with {status} after SIGTERM");
@@ -150,15 +150,15 @@ impl Edge {
         self.daemon.as_ref().context("the daemon does not run")?.signal(signal)
     }
 
-    /// Runs `edge-ctl ARGS`, whatever comes of it.
+    /// Runs `edge-ctl ARGS`; returns the output, whether it succeeds or fails.
     pub fn output(&self, netns: &Netns, args: &[&str]) -> Result<Output> {
         Ok(self.command(netns)?.args(args).output()?)
     }
 
-    /// Runs `edge-ctl ARGS`; returns what it printed.
+    /// Runs `edge-ctl ARGS`; returns its standard output.
     ///
     /// # Errors
-    /// It failed; the error has what it said.
+    /// If the command fails; the error contains its output.
     pub fn ctl(&self, netns: &Netns, args: &[&str]) -> Result<String> {
         let output = self.output(netns, args)?;
         if !output.status.success() {
@@ -168,12 +168,12 @@ impl Edge {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// `edge-ctl status --json`.
+    /// The parsed output of `edge-ctl status --json`.
     pub fn status(&self, netns: &Netns) -> Result<Value> {
         Ok(serde_json::from_str(&self.ctl(netns, &["status", "--json"])?)?)
     }
 
-    /// `edge-ctl` in `netns` with this edge's directories.
+    /// A command for `edge-ctl` in `netns` with this edge's directories.
     pub fn command(&self, netns: &Netns) -> Result<Command> {
         Ok(self.with_directories(netns.command(&self.binary)?))
     }

@@ -1,4 +1,4 @@
-//! The lab's namespaces and cables, as [`topology`] draws them.
+//! Builds the namespaces and cables of [`topology`].
 
 use std::fmt::Write as _;
 
@@ -17,17 +17,17 @@ const FRONT_ROUTER: (&str, &str) = ("10.0.0.254", "fd00::fe");
 /// Every namespace of one lab.
 #[derive(Debug)]
 pub struct Fabric {
-    /// Programs on the far ends of the edge's cables. A veth hands a frame that left by `XDP_TX` to its peer at once only
-    /// if the peer has an XDP program: with GRO alone the frame lies in the peer's ring until some other packet comes
-    /// along (`veth_xdp_flush` in the kernel's drivers/net/veth.c). A redirected frame needs the one or the other.
+    /// Programs on the far ends of the edge's cables. A veth delivers a frame of `XDP_TX` to its peer immediately only
+    /// if the peer has an XDP program: with GRO alone the frame stays in the peer's ring until another packet arrives
+    /// (`veth_xdp_flush` in the kernel's drivers/net/veth.c). A redirected frame needs either of the two.
     far_ends: Vec<XdpPass>,
     hosts: Vec<(String, Netns)>,
-    /// Both ends of each cable: the host and the device.
+    /// Host and device of both ends of each cable.
     ends: Vec<(String, String)>,
 }
 
 impl Fabric {
-    /// Makes the namespaces, the cables between them, addresses and routes; backends have the VIPs if they are to be `prepared`.
+    /// Creates the namespaces, their cables, addresses and routes; `prepared` backends have the VIPs.
     pub fn build(prefix: &str, prepared: bool) -> Result<Self> {
         let mut fabric = Self { far_ends: Vec::new(), hosts: Vec::new(), ends: Vec::new() };
         let backends: Vec<_> = Backend::all().collect();
@@ -51,13 +51,13 @@ impl Fabric {
     /// The namespace of a host.
     ///
     /// # Panics
-    /// There is no such host.
+    /// If there is no such host.
     pub fn netns(&self, host: &str) -> &Netns {
         let found = self.hosts.iter().find(|(name, _)| name == host);
         &found.unwrap_or_else(|| panic!("the lab has no host {host}")).1
     }
 
-    /// Plugs a cable of a backend in or out. At the router's end: the backend's own routes and addresses stay.
+    /// Plugs a backend's cable in or out at the router's end, so that the backend keeps its routes and addresses.
     pub fn set_cable(&self, backend: Backend, part: Part, plugged: bool) -> Result<()> {
         let state = if plugged { "up" } else { "down" };
         let cable = match part {
@@ -67,7 +67,7 @@ impl Fabric {
         self.netns(ROUTER).ip(&format!("link set {cable}-{backend} {state}"))
     }
 
-    /// Makes every cable what the kernel makes it by default, if it isn't yet.
+    /// Resets every cable to the kernel's defaults, unless that was done before.
     pub fn without_xdp(&mut self) -> Result<()> {
         if self.far_ends.is_empty() {
             return Ok(());
@@ -79,7 +79,7 @@ impl Fabric {
     fn router(&self) -> Result<()> {
         let mut lines = String::new();
         for bridge in ["front".to_owned(), "lan".to_owned()].into_iter().chain(Provider::ALL.map(Provider::bridge)) {
-            // Without a querier, snooping only forgets who wants neighbour solicitations.
+            // Snooping without a querier would only lose the receivers of neighbour solicitations.
             line(&mut lines, &format!("link add {bridge} type bridge mcast_snooping 0"));
             line(&mut lines, &format!("link set {bridge} up"));
         }
@@ -136,10 +136,10 @@ impl Fabric {
             let (length, more) = if vip.is_ipv4() { (32, "") } else { (128, " nodad") };
             line(&mut lines, &format!("addr add {vip}/{length} dev lo{more}"));
         }
-        // Clients must not send segments that no longer fit into the MTU once they are in a tunnel.
+        // Clients must not send segments that exceed the MTU after encapsulation.
         lines.push_str(&default_routes("wan", &v4, &v6, " advmss 1380"));
         self.netns(&name).ip(&lines)?;
-        // A VIP on the loopback must not be claimed in the segment that the backend shares with the edge.
+        // A backend must not answer ARP for the VIP on its loopback in the segment that it shares with the edge.
         self.netns(&name).set("ipv4/conf/all/arp_ignore", "1")?;
         self.netns(&name).set("ipv4/conf/all/arp_announce", "2")
     }
@@ -155,11 +155,11 @@ impl Fabric {
     }
 }
 
-/// What holds in each namespace: addresses usable at once, and no check of the way back, which in these modes is
-/// another one than the way in.
+/// Settings of every namespace: addresses are usable immediately, and there is no reverse-path filter, since in these
+/// modes answers take another path.
 pub(super) fn settings(netns: &Netns, forwards: bool) -> Result<()> {
     if forwards {
-        // The edge too: the kernel's lookup for the packet path answers only where forwarding is on.
+        // On the edge too: the kernel's lookup for the packet path needs forwarding.
         netns.set("ipv4/ip_forward", "1")?;
         netns.set("ipv6/conf/all/forwarding", "1")?;
     }

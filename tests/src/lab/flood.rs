@@ -1,8 +1,8 @@
-//! A flood: TCP segments from hosts that don't exist, to services, by the ten thousand a second.
+//! A flood of TCP segments to services, from hosts that don't exist, at tens of thousands of segments a second.
 //!
-//! Sources are drawn from the ranges for benchmarks (RFC 2544, RFC 5180), which the lab uses for nothing else. What
-//! answers them is a real server: SYN-ACKs, SYN cookies once its queue is full (Linux's default), RSTs to ACKs of no
-//! connection. The router drops all of it ([`contain`]), as it would end at hosts that know nothing of it.
+//! Sources are drawn from the ranges for benchmarks (RFC 2544, RFC 5180), which the lab uses for nothing else. A real
+//! server answers: with SYN-ACKs, with SYN cookies once its queue is full (Linux's default), and with RSTs to ACKs of
+//! no connection. The router drops these answers ([`contain`]), since their destinations do not exist.
 
 use std::{
     io,
@@ -30,40 +30,40 @@ use crate::{
 const SOURCES_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 const SOURCES_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48);
 
-/// How often frames are sent: often enough that a burst fits into a queue of a veth, which has 256 places.
+/// Interval between bursts: short enough for a burst to fit into a veth's queue of 256 entries.
 const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Services, drawn at random.
     pub to: Vec<SocketAddr>,
-    /// Of the TCP header.
+    /// Flags of the TCP header.
     pub flags: u8,
     pub per_second: u32,
-    /// It ends by itself after so many.
+    /// Number of frames after which the flood ends by itself.
     pub most: u64,
     pub seed: u64,
 }
 
-/// A running flood; ended on drop.
+/// A running flood; ends on drop.
 #[derive(Debug)]
 pub struct Flood {
     sent: Arc<AtomicU64>,
     worker: Worker,
 }
 
-/// Lets the router drop what answers floods. Else it would tell each backend for each answer that there is no such network.
+/// Makes the router drop answers to floods. Otherwise it would report an unreachable network to the backend for each.
 pub fn contain(lab: &Lab) -> Result<()> {
     let ((v4, v4_length), (v6, v6_length)) = (SOURCES_V4, SOURCES_V6);
     let routes = format!("route add blackhole {v4}/{v4_length}\nroute add blackhole {v6}/{v6_length}\n");
     lab.netns(ROUTER).ip(&routes)
 }
 
-/// How fast, and how long.
+/// Rate and length of a flood.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     pub per_second: u32,
-    /// It ends by itself after so many.
+    /// Number of frames after which the flood ends by itself.
     pub most: u64,
     pub seed: u64,
 }
@@ -75,7 +75,7 @@ impl Flood {
         Self::of(netns, device, Rate { per_second, most, seed }, move |random, own| frame(edge, own, &plan, random))
     }
 
-    /// Starts a flood of the frames that `make` makes, given the MAC address that they come from.
+    /// Starts a flood of frames from `make`, which receives a source of random numbers and the sender's MAC address.
     pub fn of(
         netns: &Netns,
         device: &str,
@@ -97,7 +97,7 @@ impl Flood {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends it; returns how many frames were sent.
+    /// Ends the flood; returns the number of frames sent.
     pub fn stop(mut self) -> Result<u64> {
         self.worker.stop()?;
         Ok(self.sent())
@@ -115,12 +115,12 @@ fn run(
     let pace = Pace::start(per_second);
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) && count < most {
-        // Packets that are late because the processor was elsewhere are caught up slowly: at once, they would be a burst.
+        // Packets that are late because the CPU was busy are caught up slowly: sent at once, they would be a burst.
         let burst = pace.due().saturating_sub(count).min(2 * u64::from(per_second) / 1000 + 1);
         for _ in 0..burst {
             let frame = make(&mut random).context("a flood has somewhere to go")?;
             match send(socket.as_raw_fd(), &frame, MsgFlags::empty()) {
-                // A full queue drops, as a network would.
+                // A full queue drops packets, as a network does.
                 Ok(_) | Err(nix::errno::Errno::ENOBUFS) => {}
                 Err(error) => return Err(error).context("could not send a frame"),
             }
@@ -132,7 +132,7 @@ fn run(
     Ok(())
 }
 
-/// A segment of a connection that there never was. `None`: there is no service to send it to.
+/// A segment of a connection that never existed; `None` if there is no service to send it to.
 fn frame(edge: [u8; 6], own: [u8; 6], plan: &Plan, random: &mut Random) -> Option<Vec<u8>> {
     let to = *random.choose(&plan.to)?;
     let source = match to.ip() {
@@ -153,7 +153,7 @@ fn frame(edge: [u8; 6], own: [u8; 6], plan: &Plan, random: &mut Random) -> Optio
 
 /// The MAC address of `device` in this thread's namespace.
 pub fn mac(device: &str) -> Result<[u8; 6]> {
-    // Not from /sys: that shows the devices of the namespace in which it was mounted.
+    // Not from /sys, which shows the devices of the namespace in which it was mounted.
     let found = nix::ifaddrs::getifaddrs()?
         .filter(|interface| interface.interface_name == device)
         .find_map(|interface| interface.address?.as_link_addr()?.addr());

@@ -1,4 +1,4 @@
-//! A lab in which one load balancer after the other has the edge's place.
+//! A lab in which several load balancers take the edge's place in turn.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use crate::lab::{
 };
 
 impl Lab {
-    /// Puts this project's load balancer in its place, and starts the daemon.
+    /// Installs this project's load balancer on the edge, and starts the daemon.
     pub fn install_edge(&mut self, edge_ctl: &Path, configuration: &str) -> Result<()> {
         ensure!(self.edge.is_none(), "there is a load balancer already");
         self.edge = Some(Edge::new(edge_ctl, &self.dir.0.join(EDGE), &self.bpffs.path().join(EDGE), configuration)?);
         self.start_daemon()
     }
 
-    /// Takes it away: the daemon, and the program that would serve on without it.
+    /// Removes the load balancer: the daemon, and the program that would otherwise go on.
     pub fn remove_edge(&mut self) -> Result<()> {
         self.stop_daemon()?;
         self.ctl(&["detach"])?;
@@ -32,7 +32,7 @@ impl Lab {
         self.decapsulate_with(edge_ctl, &[])
     }
 
-    /// The same with more options.
+    /// Attaches the decapsulation on every backend, with additional options.
     pub fn decapsulate_with(&self, edge_ctl: &Path, more: &[&str]) -> Result<()> {
         let edges = [EDGE_V4.to_string(), EDGE_V6.to_string()];
         let vips: Vec<_> = vips().iter().map(ToString::to_string).collect();
@@ -41,14 +41,13 @@ impl Lab {
         Backend::all().try_for_each(|backend| self.decap(edge_ctl, backend, &args))
     }
 
-    /// Takes it off again: whatever comes in by an interface with an XDP program pays for that.
+    /// Detaches the decapsulation: each packet that an interface receives would pay for its XDP program.
     pub fn stop_decapsulating(&self, edge_ctl: &Path) -> Result<()> {
         Backend::all().try_for_each(|backend| self.decap(edge_ctl, backend, &["--detach"]))
     }
 
-    /// From here on every cable is as the kernel makes it: no programs on the far ends of the edge's cables, and
-    /// checksums left to hardware that isn't there. XDP programs that forward do not work on such cables; all else is
-    /// faster.
+    /// Resets every cable to the kernel's defaults: no programs on the far ends of the edge's cables, and checksums
+    /// left to hardware that does not exist. XDP programs that forward do not work on such cables; all else is faster.
     pub fn without_xdp(&mut self) -> Result<()> {
         self.fabric.without_xdp()
     }

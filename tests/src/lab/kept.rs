@@ -1,4 +1,4 @@
-//! A client that stays: one flow that asks again and again, and minds every answer that does not come.
+//! A long-lived client: one flow that sends requests continuously, and fails with the first missing answer.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::{netns::Netns, patience::patience, wait_until};
 
-/// Between two questions.
+/// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ impl Kept {
         }))
     }
 
-    /// A socket that asks a [`UdpEcho`](crate::lab::udp_echo::UdpEcho): nobody sends a lost datagram again.
+    /// A socket that sends requests to a [`UdpEcho`](crate::lab::udp_echo::UdpEcho): lost datagrams are not sent again.
     pub fn udp(netns: &Netns, service: SocketAddr) -> Result<Self> {
         let any: IpAddr = if service.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = netns.within(|| UdpSocket::bind((any, 0)))??;
@@ -82,7 +82,7 @@ impl Kept {
     /// Waits for `count` more answers.
     ///
     /// # Errors
-    /// They did not come in time, or the flow has failed.
+    /// If the answers do not come in time, or the flow has failed.
     pub fn wait_for(&self, count: u32) -> Result<()> {
         let before = self.answers.load(Ordering::Relaxed);
         let came = wait_until(patience(PATIENCE), || {
@@ -92,10 +92,10 @@ impl Kept {
         Ok(())
     }
 
-    /// Ends the flow; who served it.
+    /// Ends the flow; returns the names of the backends that served it.
     ///
     /// # Errors
-    /// An answer did not come.
+    /// If an answer did not come.
     pub fn end(self) -> Result<BTreeSet<String>> {
         self.stop.store(true, Ordering::Relaxed);
         let backends = self.thread.join().expect("it does not panic").context(self.what.clone())?;

@@ -1,7 +1,7 @@
 //! veth pairs whose packets XDP programs can work with.
 //!
-//! A locally sent packet keeps a partial checksum, to be completed by hardware that isn't there: to an XDP program it
-//! looks wrong, and after encapsulation nobody completes it. `tx off` makes the sender complete it.
+//! A locally sent packet has a partial checksum, which hardware would complete. There is none here: an XDP program sees
+//! a wrong checksum, and nothing completes it after encapsulation. With `tx off` the sender completes it.
 
 use std::process::Command;
 
@@ -9,14 +9,14 @@ use anyhow::Result;
 
 use crate::lab::{netns::Netns, tool};
 
-/// One end of a pair: the namespace that it lives in, and its name there.
+/// One end of a pair: its namespace, and its name there.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
     pub netns: &'a Netns,
     pub name: &'a str,
 }
 
-/// Makes a veth pair with an end in each namespace, both up. The namespaces own it: deleting one deletes the pair.
+/// Creates a veth pair with one end in each namespace, both up. Deleting either namespace deletes the pair.
 pub fn pair(one: End<'_>, other: End<'_>) -> Result<()> {
     let (one_name, other_name) = (one.name, other.name);
     one.netns.ip(&format!("link add {one_name} type veth peer name {other_name} netns {}", other.netns.name()))?;
@@ -27,7 +27,7 @@ pub fn pair(one: End<'_>, other: End<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether what `device` sends leaves without checksums, and in segments as large as the sender likes: the kernel's
+/// Sets whether `device` sends packets without checksums, and segments as large as the sender likes: the kernel's
 /// default, which costs least between namespaces.
 pub fn offload_checksums(netns: &Netns, device: &str, on: bool) -> Result<()> {
     let mut ethtool: Command = netns.command("ethtool")?;

@@ -1,4 +1,4 @@
-//! The whole lab, up and running; gone when dropped.
+//! The whole lab, running; removed on drop.
 
 pub mod topology;
 pub mod configuration;
@@ -70,21 +70,21 @@ use self::{
     xdp_pass::XdpPass,
 };
 
-/// What every namespace of every lab starts with; then the PID of its owner, `x`, a number, `-` and the host.
+/// Start of the name of every lab's namespaces; the owner's PID, `x`, a number, `-` and the host follow.
 const PREFIX: &str = "edgelab";
 
-/// How often each stream of [`Lab::load`] asks, at most.
+/// Minimum interval between requests in each stream of [`Lab::load`].
 const PACE: Duration = Duration::from_millis(40);
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The `edge-ctl` to run. Without one there is no load balancer, and VIPs lead to `edge` and no further.
+    /// Path of the `edge-ctl` to run. Without it there is no load balancer, and packets to VIPs end at `edge`.
     pub edge_ctl: Option<PathBuf>,
-    /// What it is told.
+    /// The load balancer's configuration.
     pub configuration: Configuration,
 }
 
-/// A running lab. The fields are in the order in which they have to go.
+/// A running lab. The fields are in the order in which they must be dropped.
 #[derive(Debug)]
 pub struct Lab {
     edge: Option<Edge>,
@@ -98,7 +98,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Lays out the lab, starts the servers, decapsulation on each backend unless its services are translated, and the load balancer.
+    /// Builds the lab, and starts the servers, the decapsulation on each backend unless services are translated, and
+    /// the load balancer.
     pub fn up(options: &Options) -> Result<Self> {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let prefix = format!("{name}-");
@@ -123,10 +124,10 @@ impl Lab {
         Ok(lab)
     }
 
-    /// A lab for a test: with the `edge-ctl` that was built with it, and every backend seen up.
+    /// A lab for a test, with the `edge-ctl` that was built with the test, and with every backend up.
     ///
     /// # Panics
-    /// Anything is in the way of it.
+    /// If the lab cannot be built.
     pub fn with_edge() -> Self {
         let edge_ctl = crate::built("edge-ctl").expect("edge-ctl is built");
         let lab = Self::up(&Options { edge_ctl: Some(edge_ctl), ..Options::default() }).expect("the lab comes up");
@@ -137,17 +138,17 @@ impl Lab {
     /// The namespace of a host.
     ///
     /// # Panics
-    /// There is no such host.
+    /// If there is no such host.
     pub fn netns(&self, host: &str) -> &Netns {
         self.fabric.netns(host)
     }
 
-    /// Where the lab keeps its files.
+    /// Directory of the lab's files.
     pub fn dir(&self) -> &Path {
         &self.dir.0
     }
 
-    /// What each namespace's name starts with; the host's name follows.
+    /// Start of each namespace's name; the host's name follows.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -155,17 +156,17 @@ impl Lab {
     /// The load balancer.
     ///
     /// # Panics
-    /// The lab was made without one.
+    /// If the lab was made without a load balancer.
     pub fn edge(&self) -> &Edge {
         self.edge.as_ref().expect("this lab has a load balancer")
     }
 
-    /// `edge-ctl ARGS` on the edge.
+    /// Runs `edge-ctl ARGS` on the edge.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
         self.edge().ctl(self.netns(EDGE), args)
     }
 
-    /// `edge-ctl status --json` on the edge.
+    /// The parsed output of `edge-ctl status --json` on the edge.
     pub fn status(&self) -> Result<serde_json::Value> {
         self.edge().status(self.netns(EDGE))
     }
@@ -175,30 +176,30 @@ impl Lab {
         edge.start(self.fabric.netns(EDGE))
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL to the daemon.
     pub fn kill_daemon(&mut self) -> Result<()> {
         self.edge.as_mut().context("this lab has no load balancer")?.kill()
     }
 
-    /// Lets daemons that start from now on have at most so many files open.
+    /// Limits the open files of daemons that start from now on.
     pub fn limit_files(&mut self, most: u32) -> Result<()> {
         self.edge.as_mut().context("this lab has no load balancer")?.limit_files(most);
         Ok(())
     }
 
-    /// Gives daemons that start from now on these variables of the environment.
+    /// Sets additional environment variables of daemons that start from now on.
     pub fn set_environment(&mut self, variables: &[(&str, &str)]) -> Result<()> {
         self.edge.as_mut().context("this lab has no load balancer")?.set_environment(variables);
         Ok(())
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM to the daemon.
     pub fn stop_daemon(&mut self) -> Result<()> {
         self.edge.as_mut().context("this lab has no load balancer")?.stop()
     }
 
-    /// A dead machine: both its links go down at the far end, then its server is killed, so that nothing of it can
-    /// say goodbye.
+    /// Simulates a dead machine: the far ends of both links go down, and then the server is killed, so that none of its
+    /// last packets gets out.
     pub fn kill_backend(&mut self, backend: Backend) -> Result<()> {
         for part in [Part::Lan, Part::Wan] {
             self.fabric.set_cable(backend, part, false)?;
@@ -207,8 +208,9 @@ impl Lab {
         self.servers.swap_remove(at).1.kill()
     }
 
-    /// The machine is back. The kernel takes up to a second to use a cable again, and longer for IPv6 than for IPv4, so
-    /// the server comes last: a probe sees one cable and one family only, and clients may need the others.
+    /// Brings the machine back. The kernel takes up to a second to use a cable again, and longer for IPv6 than for
+    /// IPv4. The server starts last, since a probe tests only one cable and one family, and clients may need the
+    /// others.
     pub fn heal_backend(&mut self, backend: Backend) -> Result<()> {
         for (part, neighbour) in [(Part::Wan, ROUTER), (Part::Lan, EDGE)] {
             self.fabric.set_cable(backend, part, true)?;
@@ -226,13 +228,13 @@ impl Lab {
     /// The answer of `curl URL` from a host: the name of the backend that served it.
     pub fn curl(&self, host: &str, url: &str) -> Result<String> {
         let mut curl = self.netns(host).command("curl")?;
-        // No proxy of the environment may come between a client and the load balancer.
+        // A proxy from the environment must not come between client and load balancer.
         let answer = tool::run(curl.args(["-gsS", "--noproxy", "*", "--max-time", "3", url]))?;
         Ok(answer.trim().to_owned())
     }
 
-    /// Load from both clients on `services`, each over a kept and over new connections, a request each 40 ms at most
-    /// in every one of these streams. Streams over kept connections have even numbers, the others odd ones.
+    /// Starts load from both clients on `services`, each over kept and over new connections, with at most one request
+    /// per 40 ms in each of these streams. Streams over kept connections have even numbers, the others odd ones.
     pub fn load(&self, services: impl IntoIterator<Item = Service>) -> Result<Vec<Load>> {
         let streams: Vec<_> = services
             .into_iter()
@@ -245,7 +247,7 @@ impl Lab {
             .collect()
     }
 
-    /// Waits until every backend's health is one of `wanted`, as the daemon sees it.
+    /// Waits until the daemon reports the wanted health for every backend.
     pub fn wait_for_health(&self, wanted: impl Fn(Backend) -> &'static str) -> Result<()> {
         let mut last = String::new();
         let reached = wait_until(patience(Duration::from_secs(15)), || {
@@ -270,7 +272,7 @@ impl Lab {
     }
 }
 
-/// What every lab stands on: a name, a folder for files, and a bpffs in it.
+/// What every lab needs: a name, a folder for files, and a bpffs in the folder.
 struct Ground {
     name: String,
     dir: Dir,
@@ -278,7 +280,7 @@ struct Ground {
 }
 
 impl Ground {
-    /// Removes what dead labs have left, and makes the ground of a new one.
+    /// Removes the remains of dead labs, and prepares a new one.
     fn prepare() -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces: run it with sudo");
         sweep()?;
@@ -289,19 +291,19 @@ impl Ground {
     }
 }
 
-/// A name that no other lab has, which says whose it is.
+/// A name that no other lab has, with the owner's PID.
 fn fresh_name() -> String {
     static LABS: AtomicU32 = AtomicU32::new(0);
     format!("{PREFIX}{}x{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Whether a host is there, be it to say that nobody listens.
+/// Whether a host answers, even with a refusal.
 fn reaches(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(50))
         .map_or_else(|error| error.kind() == ErrorKind::ConnectionRefused, |_| true)
 }
 
-/// Asks `condition` every 10 ms until it holds; false if it did not within `patience`.
+/// Polls `condition` every 10 ms until it holds; `false` if it does not within `patience`.
 pub fn wait_until(patience: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
     let start = Instant::now();
     loop {
@@ -316,7 +318,7 @@ pub fn wait_until(patience: Duration, mut condition: impl FnMut() -> Result<bool
     }
 }
 
-/// Removes what labs left behind whose owner is dead, as after a SIGKILL.
+/// Removes the remains of labs whose owner is dead, for example after a SIGKILL.
 pub fn sweep() -> Result<()> {
     netns::sweep(PREFIX, ownerless)?;
     let Ok(leftovers) = std::fs::read_dir(base()) else { return Ok(()) };
@@ -331,18 +333,18 @@ pub fn sweep() -> Result<()> {
     Ok(())
 }
 
-/// Where labs keep their files.
+/// Directory of all labs' files.
 pub fn base() -> PathBuf {
     crate::workspace().join("target/lab")
 }
 
-/// Whether the PID that `name` starts with is nobody's.
+/// Whether no process has the PID that `name` starts with.
 fn ownerless(name: &str) -> bool {
     name.split_once('x')
         .is_some_and(|(pid, _)| pid.parse::<u32>().is_ok_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()))
 }
 
-/// A directory that is removed on drop, unless a panic unwinds: its logs are then what explains the failure.
+/// A directory that is removed on drop, unless a panic unwinds: its logs may explain the failure.
 #[derive(Debug)]
 struct Dir(PathBuf);
 

@@ -1,4 +1,4 @@
-//! Network namespaces that are gone when their owner is.
+//! Network namespaces that are deleted with their owner.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use nix::{
 
 use crate::lab::tool;
 
-/// Where iproute2 keeps the names.
+/// Directory of iproute2's namespace names.
 const NAMES: &str = "/run/netns";
 
 /// A named network namespace, as `ip netns add` makes it; deleted on drop, also when a panic unwinds.
@@ -31,7 +31,7 @@ impl Netns {
     /// Makes the namespace `name` with its loopback up.
     ///
     /// # Errors
-    /// Not root, or the name is taken.
+    /// If the caller is not root, or the name is taken.
     pub fn create(name: &str) -> Result<Self> {
         tool::run(Command::new("ip").args(["netns", "add", name]))?;
         let namespace = Self { name: name.to_owned() };
@@ -61,12 +61,12 @@ impl Netns {
             .with_context(|| format!("could not set net/{name} in namespace {}", self.name))
     }
 
-    /// A command that will run in the namespace, and that the kernel kills if the thread that spawns it dies:
-    /// even a SIGKILL of the lab leaves no process behind.
+    /// A command that runs in the namespace, and that the kernel kills if the spawning thread dies: even a SIGKILL of
+    /// the lab leaves no process behind.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let file = self.open()?;
         let mut command = Command::new(program);
-        // Its own process group: a Ctrl-C at the terminal is for the lab, which then ends its processes in order.
+        // A process group of its own: a Ctrl-C at the terminal is for the lab, which then ends its processes in order.
         command.process_group(0);
         // SAFETY: between fork and exec only async-signal-safe calls are allowed; setns and prctl are bare system
         // calls, and neither they nor the conversion of their errors to io::Error allocates or takes a lock.
@@ -87,7 +87,7 @@ impl Netns {
         Ok(Entered { home, not_send: PhantomData })
     }
 
-    /// Runs `work` on a thread of its own in the namespace: the caller never leaves its own.
+    /// Runs `work` on a thread of its own in the namespace; the calling thread stays in its namespace.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let worker = scope.spawn(|| -> Result<T> {
@@ -98,7 +98,7 @@ impl Netns {
         })
     }
 
-    /// Runs `work` on a new thread that is in the namespace, from before this returns until it ends.
+    /// Runs `work` on a new thread, which has entered the namespace before this function returns.
     pub fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -107,7 +107,7 @@ impl Netns {
         let (entered, waiting) = mpsc::channel();
         let thread = thread::spawn(move || {
             let moved = setns(file, CloneFlags::CLONE_NEWNET);
-            // Nobody listens only if the starter panicked.
+            // The receiver is missing only if the starter panicked.
             let _ = entered.send(moved);
             moved?;
             work()
@@ -123,7 +123,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        // Nothing useful is left to do when this fails, and a panic in drop would hide the first one.
+        // Nothing useful can be done about a failure here, and a panic in drop would hide the first one.
         if let Err(error) = tool::run(Command::new("ip").args(["netns", "delete", &self.name])) {
             eprintln!("lab: {error:#}");
         }
@@ -144,7 +144,7 @@ impl Drop for Entered {
     }
 }
 
-/// Deletes the namespaces whose names start with `prefix` and for which `stale` says so, given the rest of the name.
+/// Deletes the namespaces whose names consist of `prefix` and a rest for which `stale` returns `true`.
 pub fn sweep(prefix: &str, stale: impl Fn(&str) -> bool) -> Result<()> {
     let Ok(names) = std::fs::read_dir(NAMES) else { return Ok(()) };
     for entry in names {

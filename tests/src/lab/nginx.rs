@@ -1,4 +1,4 @@
-//! A real web server per backend, which says who it is.
+//! Real web servers, one per backend, whose answers name the backend.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
@@ -11,16 +11,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::lab::{netns::Netns, patience::patience, process::Process, topology::HTTP};
 
-/// How long a server may take to listen, on a machine that is busy with something else.
+/// How long a server may take to listen on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts nginx in `netns` with everything that it writes in `dir`; returns once it listens. It answers `/healthz`
-/// with `ok`, or with the status 500 while there is a file `sick` in `dir`, and everything else with `name`, in the body and in the header `x-backend`.
+/// Starts nginx in `netns` with all its files in `dir`; returns once it listens. It answers `/healthz` with `ok`, or
+/// with status 500 while the file `sick` exists in `dir`. All other requests are answered with `name`, in the body and
+/// in the header `x-backend`.
 pub fn start(netns: &Netns, name: &str, dir: &Path) -> Result<Process> {
     start_at(netns, name, dir, &[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()])
 }
 
-/// The same, at these addresses only. Another one may listen there as well, so that one can take the other's place.
+/// Starts nginx at these addresses only. Another nginx may listen there too, so that one can replace the other.
 pub fn start_at(netns: &Netns, name: &str, dir: &Path, addresses: &[IpAddr]) -> Result<Process> {
     std::fs::create_dir_all(dir)?;
     std::fs::write(dir.join("nginx.conf"), configuration(name, dir, addresses))?;
@@ -41,7 +42,7 @@ pub fn start_at(netns: &Netns, name: &str, dir: &Path, addresses: &[IpAddr]) -> 
     Ok(process)
 }
 
-/// The system's nginx, or the one that set-up unpacked below `target/tools`.
+/// Path of the system's nginx, or of the one that set-up unpacked below `target/tools`.
 pub fn binary() -> Result<PathBuf> {
     let unpacked = crate::workspace().join("target/tools/nginx/usr/sbin/nginx");
     [PathBuf::from("/usr/sbin/nginx"), unpacked]
@@ -51,15 +52,16 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 fn listens(addresses: &[IpAddr]) -> bool {
-    // One that is unspecified leads to the loopback.
+    // An unspecified address connects to the loopback.
     let address = SocketAddr::from((addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into()), HTTP));
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
-/// Connections that one server may have: what clients began while another one was dying all comes to those that are left.
+/// Maximum number of connections of a server: the surviving servers get all connections that clients opened while
+/// another was dying.
 const CONNECTIONS: u32 = 16_384;
 
-/// One process without a master: killing it kills the server, as a dead machine would.
+/// A single process without a master: killing it kills the server, as a machine's death would.
 fn configuration(name: &str, dir: &Path, addresses: &[IpAddr]) -> String {
     let listen = |address: &IpAddr| format!("listen {} backlog=4096 reuseport;", SocketAddr::new(*address, HTTP));
     let listen = addresses.iter().map(listen).collect::<Vec<_>>().join("\n        ");

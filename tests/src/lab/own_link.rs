@@ -1,4 +1,4 @@
-//! A link of its own to provider a, for what can become of a link: its tunnels leave the edge by it, and all else does not.
+//! A separate link to provider a, for link failures: the tunnels to provider a use this link, all other packets do not.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::{
     xdp_pass::XdpPass,
 };
 
-/// The device of the edge, and that of the router.
+/// Devices of the link: the edge's and the router's.
 const NEAR: &str = "eth2";
 const FAR: &str = "edge-a";
-/// What is behind it, and the router's addresses on it.
+/// Networks behind the link, and the router's addresses on it.
 const ROUTES: [(&str, &str); 2] = [("10.1.0.0/24", "10.0.2.254"), ("fd00:a::/64", "fd00:2::fe")];
 
 impl Lab {
-    /// Lays the link, and routes provider a by it.
+    /// Creates the link, and routes provider a over it.
     pub fn give_provider_a_a_link(&mut self) -> Result<()> {
         let (edge, router) = (self.netns(EDGE), self.netns(ROUTER));
         link::pair(End { netns: edge, name: NEAR }, End { netns: router, name: FAR })?;
@@ -30,7 +30,7 @@ impl Lab {
         self.route_provider_a(true)
     }
 
-    /// Has a way to provider a, or says that there is none.
+    /// Adds the routes to provider a, or makes the provider unreachable.
     pub fn route_provider_a(&self, there: bool) -> Result<()> {
         let line = |(network, via): (&str, &str)| {
             if there {
@@ -42,18 +42,18 @@ impl Lab {
         self.netns(EDGE).ip(&ROUTES.map(line).concat())
     }
 
-    /// Plugs the link in or out, at the router's end. Its routes go with IPv6's addresses, and are put back.
+    /// Plugs the link in or out at the router's end. Its routes vanish with the IPv6 addresses, and are restored.
     pub fn plug_provider_a(&self, plugged: bool) -> Result<()> {
         self.netns(ROUTER).ip(&format!("link set {FAR} {}\n", if plugged { "up" } else { "down" }))?;
         if plugged {
-            // The kernel takes back what went with the carrier, but not the router's address of IPv6.
+            // The kernel restores what the carrier's loss removed, except the router's IPv6 address.
             self.netns(ROUTER).ip(&format!("addr replace fd00:2::fe/64 dev {FAR} nodad\n"))?;
             self.route_provider_a(true)?;
         }
         Ok(())
     }
 
-    /// The router goes mute on the link, and the edge's kernel gives it up; or it speaks again.
+    /// Silences the router on the link and marks the edge's neighbour entries as failed; or ends the silence.
     pub fn mute_provider_a(&mut self, mute: bool) -> Result<()> {
         self.own_link = None;
         let router = self.netns(ROUTER);
@@ -62,7 +62,7 @@ impl Lab {
             let line = |(_, via): (&str, &str)| format!("neigh replace {via} dev {NEAR} nud failed\n");
             return self.netns(EDGE).ip(&ROUTES.map(line).concat());
         }
-        // Whoever was given up is asked for anew.
+        // A neighbour that was given up is resolved anew.
         for (_, via) in ROUTES {
             let answers = wait_until(patience(Duration::from_secs(10)), || {
                 let mut ping = self.netns(EDGE).command("ping")?;

@@ -1,4 +1,4 @@
-//! A steady rate: how many of something should have been done by now.
+//! A steady rate: computes how many events are due.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ impl Pace {
         Self { start: Instant::now(), per_second }
     }
 
-    /// How many since the start.
+    /// Number of events due since the start.
     pub fn due(&self) -> u64 {
         let done = self.start.elapsed().as_micros() * u128::from(self.per_second) / 1_000_000;
         u64::try_from(done).unwrap_or(u64::MAX)

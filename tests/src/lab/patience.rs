@@ -1,23 +1,23 @@
-//! How much longer than on ordinary hardware everything may take: an emulated processor is some 20 times slower.
+//! Scales timeouts for slow machines: an emulated CPU is some 20 times slower than ordinary hardware.
 
 use std::{sync::OnceLock, thread, time::Duration};
 
-/// The factor, a whole number.
+/// Environment variable with the factor, a whole number.
 const FACTOR: &str = "EDGE_TEST_PATIENCE";
 
-/// A limit for what should have happened by now, on this machine.
+/// A time limit, scaled for this machine.
 pub fn patience(limit: Duration) -> Duration {
     limit * factor()
 }
 
-/// Rests between two looks at something, of which the last took `look`: `usual`, and on a slow machine twice as long as the
-/// look, or looking would take the processor from what is looked at.
+/// Sleeps between two polls of which the last took `look`: for `usual`, but on a slow machine at least twice as long as
+/// the poll, so that polling does not take the CPU away from what is polled.
 pub fn rest(usual: Duration, look: Duration) {
     thread::sleep(if factor() == 1 { usual } else { usual.max(2 * look) });
 }
 
 /// # Panics
-/// The factor that the environment gives is no number.
+/// If the environment's factor is not a number.
 fn factor() -> u32 {
     static PATIENCE: OnceLock<u32> = OnceLock::new();
     *PATIENCE.get_or_init(|| match std::env::var(FACTOR) {

@@ -27,7 +27,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; `what` names it in messages, `log` gets all that it prints.
+    /// Starts `command`; `what` names it in messages, and `log` receives its output.
     pub fn start(what: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let out = File::options()
             .create(true)
@@ -57,14 +57,14 @@ impl Process {
         kill(pid, signal).with_context(|| format!("could not send {signal} to {}", self.what))
     }
 
-    /// SIGKILL, as an out-of-memory killer would; returns once the process is reaped.
+    /// Sends SIGKILL, as an out-of-memory killer would; returns once the process is reaped.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// SIGTERM, and an error if the process does not end in time.
+    /// Sends SIGTERM; an error if the process does not end in time.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         let start = Instant::now();
@@ -80,7 +80,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process is already gone.
+        // Both calls fail only when the process is already gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

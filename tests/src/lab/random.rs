@@ -1,6 +1,6 @@
-//! Numbers that are the same for the same seed, on every machine.
+//! Random numbers that depend only on the seed, on every machine.
 
-/// `SplitMix64`.
+/// The generator `SplitMix64`.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -21,12 +21,12 @@ impl Random {
         (self.long() >> 32) as u32
     }
 
-    /// Below `bound`.
+    /// A number below `bound`.
     pub fn below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.word()) * u64::from(bound)) >> 32) as u32
     }
 
-    /// One of `list`; `None` if it is empty.
+    /// A random element of `list`; `None` if it is empty.
     pub fn choose<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
         list.get(self.below(u32::try_from(list.len()).unwrap_or(u32::MAX)) as usize)
     }

@@ -4,7 +4,7 @@
 //!   client, edge1, edge2, edge3, backend: 10.0.0.0/24, on a bridge that learns nothing
 //! ```
 //!
-//! Each edge serves the same VIP, by `dsr`, with the same backend; the client's route decides which of them it means.
+//! Each edge serves the same VIP by `dsr` with the same backend; the client's route selects the edge.
 
 use std::{
     fmt::Write as _,
@@ -28,14 +28,14 @@ use crate::lab::{
 
 pub const VIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), 9);
 pub const EDGES: usize = 3;
-/// At which the first edge takes frames beside its own.
+/// MAC address at which the first edge accepts frames besides its own.
 pub const VIRTUAL_MAC: &str = "00:00:5e:00:01:07";
 
-/// A running segment. The fields are in the order in which they have to go.
+/// A running segment. The fields are in the order in which they must be dropped.
 #[derive(Debug)]
 pub struct Segment {
     edges: Vec<Edge>,
-    /// What the backend receives.
+    /// Receives at the backend.
     received: UdpSocket,
     client: UdpSocket,
     _passing: Vec<XdpPass>,
@@ -48,7 +48,7 @@ impl Segment {
     pub fn start() -> Result<Self> {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let switch = Netns::create(&format!("{name}-switch"))?;
-        // Nothing learnt lives on: each frame goes to everybody.
+        // The bridge ages every address out at once, so that it floods each frame.
         switch.ip("link add br0 type bridge ageing_time 0\nlink set br0 up\n")?;
         let (mut hosts, mut passing) = (Vec::new(), Vec::new());
         let names = ["client", "edge1", "edge2", "edge3", "backend"];
@@ -58,7 +58,7 @@ impl Segment {
             let port = format!("port{number}");
             link::pair(End { netns: &netns, name: "eth0" }, End { netns: &switch, name: &port })?;
             switch.ip(&format!("link set {port} master br0\n"))?;
-            // What leaves by `XDP_TX` at the edge: see `Fabric::far_ends`.
+            // For frames that the edge sends by `XDP_TX`: see `Fabric::far_ends`.
             passing.push(XdpPass::attach(&switch, &port)?);
             netns.ip(&format!("addr add 10.0.0.{number}/24 dev eth0\n"))?;
             hosts.push(netns);
@@ -84,37 +84,37 @@ impl Segment {
         Ok(Self { edges: running, received, client: socket, _passing: passing, _bpffs: bpffs, hosts, _dir: dir })
     }
 
-    /// The namespace of the client, and of the edges from 1.
+    /// The namespace of the client (0), or of an edge (from 1).
     fn host(&self, number: usize) -> &Netns {
         &self.hosts[number]
     }
 
-    /// `ip` with these lines on an edge, counted from 1.
+    /// Runs `ip` with these lines on an edge, counted from 1.
     pub fn on_edge(&self, number: usize, lines: &str) -> Result<()> {
         self.host(number).ip(lines)
     }
 
-    /// The MAC address of a device of an edge.
+    /// MAC address of an edge's device.
     pub fn mac(&self, number: usize, device: &str) -> Result<String> {
         let shown = tool::run(self.host(number).command("ip")?.args(["-brief", "link", "show", "dev", device]))?;
-        // Name, state, address, flags.
+        // The columns are name, state, address and flags.
         shown.split_whitespace().nth(2).map(str::to_owned).with_context(|| format!("no address: {shown}"))
     }
 
-    /// Has the client send what is for the VIP to a MAC address.
+    /// Makes the client send packets for the VIP to a MAC address.
     pub fn send_to(&self, mac: &str) -> Result<()> {
         let line = format!("neigh replace 10.0.0.99 lladdr {mac} dev eth0 nud permanent\n");
         self.host(0).ip(&format!("{line}route replace {}/32 via 10.0.0.99\n", VIP.ip()))
     }
 
-    /// Sends `count` datagrams; how many arrive at the backend until none has come for a while.
+    /// Sends `count` datagrams; returns how many arrive at the backend until none arrives for a while.
     pub fn arrivals(&self, count: usize) -> Result<usize> {
         for number in 0..count {
             self.client.send_to(&number.to_be_bytes(), VIP).context("the client can't send")?;
         }
         let mut arrived = 0;
         loop {
-            // Also what loops between edges is here by then.
+            // Frames that loop between edges arrive within this time as well.
             std::thread::sleep(patience(Duration::from_millis(200)));
             let before = arrived;
             while self.received.recv(&mut [0; 64]).is_ok() {
@@ -126,7 +126,7 @@ impl Segment {
         }
     }
 
-    /// Packets of an edge that left by an exit.
+    /// Number of packets that left an edge by an exit.
     pub fn left_by(&self, edge: usize, exit: &str) -> Result<u64> {
         status::exit(&self.edges[edge - 1].status(self.host(edge))?, exit)
     }

@@ -1,4 +1,4 @@
-//! Numbered datagrams at a steady rate, sent whether the one before was answered or not: what is lost is known to the packet.
+//! Numbered datagrams at a steady rate, sent whether or not earlier ones were answered, so that each loss is known.
 
 use std::{
     io,
@@ -15,9 +15,9 @@ use anyhow::{Context as _, Result};
 
 use crate::lab::{netns::Netns, pace::Pace, worker::Worker};
 
-/// Flows of a stream: enough for the slots of any backend to have some.
+/// Flows of a stream: enough to use slots of every backend.
 const FLOWS: usize = 48;
-/// Between two looks at the clock. What is due since the last one goes out at once.
+/// Interval between two polls of the clock. Datagrams that are due are sent at once.
 const BREATH: Duration = Duration::from_millis(1);
 
 /// A running stream of datagrams; stopped on drop.
@@ -28,16 +28,16 @@ pub struct Sequence {
     worker: Worker,
 }
 
-/// Each datagram that was sent, by its number, and whether its answer came.
+/// Whether each datagram was answered, by its number.
 #[derive(Debug, Default)]
 struct Seen(Vec<bool>);
 
-/// What is missing of a part of a stream.
+/// Losses in a part of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     pub sent: u64,
     pub lost: u64,
-    /// The longest time of which each datagram is lost.
+    /// The longest time in which every datagram was lost.
     pub longest: Duration,
 }
 
@@ -53,12 +53,13 @@ impl Sequence {
         Ok(Self { per_second, seen, worker: Worker::new(stop, thread) })
     }
 
-    /// How many were sent.
+    /// Number of datagrams sent.
     pub fn sent(&self) -> u64 {
         self.seen().0.len() as u64
     }
 
-    /// What is missing of those from number `from` on and before `to`. The last ones may be on their way.
+    /// Losses among the datagrams from number `from` up to, but without, `to`. Answers to the last ones may be under
+    /// way.
     pub fn missing(&self, from: u64, to: u64) -> Missing {
         let seen = self.seen();
         let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).min(seen.0.len());
@@ -71,7 +72,7 @@ impl Sequence {
         }
     }
 
-    /// Ends it.
+    /// Stops the stream.
     pub fn stop(mut self) -> Result<()> {
         self.worker.stop()
     }
@@ -97,13 +98,14 @@ fn run(sockets: &[UdpSocket], per_second: u32, stop: &AtomicBool, seen: &Mutex<S
         while next < pace.due() {
             let socket = &sockets[usize::try_from(next).unwrap_or_default() % sockets.len()];
             seen.lock().unwrap_or_else(PoisonError::into_inner).0.push(false);
-            // A refusal of the one before, or no way: this one is lost then, and counts as such.
+            // An error means that an earlier datagram was refused, or that there is no route. This datagram then counts
+            // as lost.
             let _ = socket.send(&next.to_be_bytes());
             next += 1;
         }
         for socket in sockets {
             while let Ok(length) = socket.recv(&mut buffer) {
-                // The echo puts its name before what it got.
+                // The echo puts its name before the datagram.
                 let number = buffer[..length].last_chunk::<8>().context("an answer without a number")?;
                 let number = usize::try_from(u64::from_be_bytes(*number))?;
                 if let Some(answered) = seen.lock().unwrap_or_else(PoisonError::into_inner).0.get_mut(number) {

@@ -1,4 +1,4 @@
-//! Short connections from one host of the lab: each asks a web server once, which answers and ends it.
+//! Short connections from one host of the lab: each sends one request to a web server, which answers and closes it.
 
 use std::{
     collections::BTreeMap,
@@ -17,36 +17,36 @@ use nix::sys::socket::{
 
 use crate::lab::{netns::Netns, pace::Pace};
 
-/// Clients at a time.
+/// Number of concurrent clients.
 const THREADS: u32 = 24;
-/// How long a handshake or an answer may take: a lost SYN is sent again twice.
+/// How long a handshake or an answer may take: enough for two retransmissions of a lost SYN.
 const PATIENCE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_micros(200);
 
-/// What connections there are to be.
+/// The connections to make.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Addresses of the host, used in turn.
+    /// Source addresses, used in turn.
     pub from: Vec<IpAddr>,
     pub to: SocketAddr,
-    /// `u32::MAX`: as many as go.
+    /// Limit of connections per second; `u32::MAX` for none.
     pub per_second: u32,
     pub lasts: Duration,
 }
 
-/// What became of them.
+/// Results of the connections.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub answered: u64,
-    /// Why there was no answer, and how often.
+    /// Number of connections without an answer, by reason.
     pub failed: BTreeMap<String, u64>,
-    /// From the first byte of a handshake to the end.
+    /// The longest time from the first packet of a handshake to the end.
     pub longest: Duration,
     pub lasted: Duration,
 }
 
 impl Tally {
-    /// Answers a second.
+    /// Answers per second.
     pub fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
         let answered = self.answered as f64;
@@ -63,10 +63,10 @@ impl Tally {
     }
 }
 
-/// Makes them all, from `netns`.
+/// Makes all connections from `netns`.
 ///
 /// # Errors
-/// A thread could not enter the namespace; what connections met with is in the tally.
+/// If a thread could not enter the namespace; failures of connections are in the tally.
 pub fn run(netns: &Netns, plan: &Plan) -> Result<Tally> {
     let mut tally = Tally::default();
     let threads: Vec<_> = (0..THREADS)
@@ -103,19 +103,19 @@ fn one_after_the_other(plan: &Plan, number: u32) -> Tally {
     tally
 }
 
-/// One connection, its request and its answer.
+/// Makes one connection, with its request and its answer.
 fn ask(from: IpAddr, to: SocketAddr) -> io::Result<()> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // A port is free as soon as no other connection to this service has it.
+    // The port is chosen at connect, and need only be free for this destination.
     setsockopt(&socket, IpBindAddressNoPort, &true)?;
     let patience = nix::sys::time::TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
-    // A handshake counts as something that is sent.
+    // A handshake counts as sending.
     setsockopt(&socket, SendTimeout, &patience)?;
     setsockopt(&socket, ReceiveTimeout, &patience)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
-    // SAFETY: a socket that nobody else has.
+    // SAFETY: nothing else owns the descriptor.
     let mut stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = Vec::with_capacity(512);

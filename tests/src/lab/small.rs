@@ -1,11 +1,11 @@
-//! A small lab, for slow machines and for what the big one has not: other devices, other tunnels.
+//! A small lab, for slow machines, and for devices and tunnels that the big lab lacks.
 //!
 //! ```text
 //!   client ------ edge ------ be1     10.0.0.0/24, fd00::/64 on the left; 10.1.N.0/24, fd01:N::/64 to backend N
 //!                      ------ be2     VIPs are routed to the edge, and answers go through its kernel
 //! ```
 //!
-//! Or, on network devices that there are, all of them in one segment, 10.0.0.0/24 and `fd00::/64`, with one backend.
+//! Or on existing network devices, all of them in one segment, 10.0.0.0/24 and `fd00::/64`, with one backend.
 
 pub mod behind;
 mod served;
@@ -49,7 +49,7 @@ pub const CLIENT: &str = "client";
 pub const BACKENDS: [&str; 2] = ["be1", "be2"];
 const SWITCH: &str = "switch";
 
-/// What a backend runs.
+/// The servers of a backend.
 #[derive(Debug)]
 struct Servers {
     _echo: TcpEcho,
@@ -57,27 +57,27 @@ struct Servers {
     _ask: UdpEcho,
 }
 
-/// How many times a VIP is asked at most until every backend has answered: chance misses one of two once in 2^39 times.
+/// Most requests to a VIP until every backend has answered: chance misses one of two once in 2^39 times.
 const MOST_ASKED: usize = 20;
 
-/// A running small lab. The fields are in the order in which they have to go.
+/// A running small lab. The fields are in the order in which they must be dropped.
 #[derive(Debug)]
 pub struct Small {
     edge: Option<Edge>,
     servers: Vec<Servers>,
     passing: Vec<XdpPass>,
-    /// Whether backends take what is sent to them as it is, and so no tunnel packets: they are probed at their addresses.
+    /// Whether backends take packets as they are, and so no tunnel packets: they are probed at their addresses.
     plain: bool,
     bpffs: BpfFs,
     hosts: Vec<(&'static str, Netns)>,
-    /// Name and addresses.
+    /// Names and addresses.
     backends: Vec<(&'static str, Ipv4Addr, Ipv6Addr)>,
     edge_ctl: PathBuf,
     dir: Dir,
 }
 
 impl Small {
-    /// On veth, with two backends.
+    /// A lab on veth, with two backends.
     pub fn on_veth() -> Result<Self> {
         let mut lab = Self::bare(&[CLIENT, EDGE, BACKENDS[0], BACKENDS[1]])?;
         lab.cable(CLIENT, "eth0")?;
@@ -93,13 +93,13 @@ impl Small {
                 .ip(&format!("route add default via 10.1.{number}.1\nroute add default via fd01:{number}::1\n"))?;
         }
         lab.front()?;
-        // What leaves by `XDP_TX` at the edge: see `Fabric::far_ends`.
+        // For frames that the edge sends by `XDP_TX`: see `Fabric::far_ends`.
         lab.pass(CLIENT)?;
         Ok(lab)
     }
 
-    /// On veth in one segment, with one backend and with the offloads that the kernel gives a veth: what a host sends at once goes
-    /// through in one piece, longer than the MTU.
+    /// A lab on veth in one segment, with one backend and with the kernel's default offloads of a veth: what a host sends at once
+    /// passes in one piece, longer than the MTU.
     pub fn on_bridge() -> Result<Self> {
         let hosts = [CLIENT, EDGE, BACKENDS[0]];
         let mut lab = Self::bare(&[hosts[0], hosts[1], hosts[2], SWITCH])?;
@@ -126,19 +126,19 @@ impl Small {
         Ok(())
     }
 
-    /// On the three network devices of this process's namespace with these MAC addresses: client, edge, backend. They
-    /// return to it when the lab is dropped.
+    /// A lab on the three network devices of this process's namespace with these MAC addresses: client, edge, backend. They return
+    /// to that namespace when the lab is dropped.
     ///
-    /// Native XDP on `virtio_net` (`virtnet_xdp_set` in the kernel's `drivers/net/virtio_net.c`) wants:
-    /// - before Linux 5.13, a pair of queues for each CPU beside those in use: with `mq=on` and fewer of them in use
-    ///   (`ethtool -L DEV combined N`). Since then transmit queues are shared, under a lock, and all queues may be in use.
+    /// Requirements of native XDP on `virtio_net` (`virtnet_xdp_set` in the kernel's `drivers/net/virtio_net.c`):
+    /// - before Linux 5.13, a pair of queues for each CPU beside those in use: with `mq=on` and fewer of them in use (`ethtool -L
+    ///   DEV combined N`). Since then transmit queues are shared, under a lock, and all queues may be in use.
     /// - no receive offloads that merge packets or leave checksums open (`guest_tso4`, `guest_tso6`, `guest_ecn`,
     ///   `guest_ufo`, `guest_csum`), or a device that lets the driver turn them off (`ctrl_guest_offloads`, which qemu
     ///   has); the driver then does so itself. A hub of qemu has none of them.
-    /// - an MTU whose frames fit in a page with the room before and behind: at most some 3,500 bytes; in 6.3 and later
-    ///   longer ones only for programs that take fragmented frames.
+    /// - an MTU whose frames fit in a page with the room before and behind: at most some 3,500 bytes; in 6.3 and later longer ones
+    ///   only for programs that take fragmented frames.
     ///
-    /// What a NIC sends by `XDP_TX` or redirection needs no program at the other end: that is veth's.
+    /// Frames that a NIC sends by `XDP_TX` or redirection need no program at the other end: only veth does.
     pub fn on_devices(addresses: &[[u8; 6]; 3]) -> Result<Self> {
         let mut lab = Self::bare(&[CLIENT, EDGE, BACKENDS[0]])?;
         for (host, address) in [CLIENT, EDGE, BACKENDS[0]].into_iter().zip(addresses) {
@@ -154,7 +154,7 @@ impl Small {
         Ok(lab)
     }
 
-    /// Namespaces and nothing else.
+    /// Namespaces without anything in them.
     fn bare(hosts: &[&'static str]) -> Result<Self> {
         let Ground { name, dir, bpffs } = Ground::prepare()?;
         let edge_ctl = crate::built("edge-ctl")?;
@@ -177,7 +177,7 @@ impl Small {
         Ok(lab)
     }
 
-    /// A cable between `eth0` of `host` and `device` of the edge.
+    /// Makes a cable between `eth0` of `host` and `device` of the edge.
     pub fn cable(&self, host: &str, device: &str) -> Result<()> {
         link::pair(End { netns: self.netns(host), name: "eth0" }, End { netns: self.netns(EDGE), name: device })
     }
@@ -215,7 +215,7 @@ impl Small {
     /// The namespace of a host.
     ///
     /// # Panics
-    /// There is no such host.
+    /// If there is no such host.
     pub fn netns(&self, host: &str) -> &Netns {
         let found = self.hosts.iter().find(|(name, _)| *name == host);
         &found.unwrap_or_else(|| panic!("the lab has no host {host}")).1
@@ -226,24 +226,24 @@ impl Small {
         self.backends.iter().map(|(name, ..)| (*name).to_owned()).collect()
     }
 
-    /// Lets a host take what the edge's program sends: its veth needs a program for that, if only one that passes.
+    /// Lets a host receive frames from the edge's program: its veth needs a program for that, even one that only passes.
     pub fn pass(&mut self, host: &str) -> Result<()> {
         self.passing.push(XdpPass::attach(self.netns(host), "eth0")?);
         self.plain |= BACKENDS.contains(&host);
         Ok(())
     }
 
-    /// Has backends probed at their addresses, for a test of what a probe through a service would find.
+    /// Makes the daemon probe backends at their addresses, for a test that would disturb probes through a service.
     pub fn probe_addresses(&mut self) {
         self.plain = true;
     }
 
-    /// `edge-ctl decap ARGS` for `eth0` of a host; what it printed.
+    /// Runs `edge-ctl decap ARGS` for `eth0` of a host; returns the output.
     pub fn decap(&self, host: &str, args: &[&str]) -> Result<String> {
         tool::run(self.decap_command(host)?.args(args))
     }
 
-    /// `edge-ctl decap --watch ARGS` for `eth0` of a host, and where it logs.
+    /// Starts `edge-ctl decap --watch ARGS` for `eth0` of a host; returns the process and the path of its log.
     pub fn watch_decap(&self, host: &str, args: &[&str]) -> Result<(Process, PathBuf)> {
         let log = self.dir.0.join(format!("decap-{host}.log"));
         let mut command = self.decap_command(host)?;
@@ -258,12 +258,12 @@ impl Small {
         Ok(command)
     }
 
-    /// Decapsulation on a host, of what comes from `sources` for the VIPs that a backend has.
+    /// Attaches decapsulation to a host, for packets from `sources` to the VIPs that a backend has.
     pub fn decapsulate(&self, host: &str, mode: Mode, sources: &[&str]) -> Result<()> {
         self.decapsulate_for(host, mode, sources, &vips())
     }
 
-    /// The same for these VIPs alone.
+    /// Attaches decapsulation to a host, for packets from `sources` to `vips` alone.
     pub fn decapsulate_for(&self, host: &str, mode: Mode, sources: &[&str], vips: &[IpAddr]) -> Result<()> {
         let mode = mode.to_string();
         let vips: Vec<_> = vips.iter().map(ToString::to_string).collect();
@@ -273,24 +273,24 @@ impl Small {
         self.decap(host, &args).map(drop)
     }
 
-    /// The same on every backend.
+    /// Attaches decapsulation to every backend.
     pub fn decapsulate_all(&self, mode: Mode, sources: &[&str]) -> Result<()> {
         self.backends.iter().try_for_each(|(backend, ..)| self.decapsulate(backend, mode, sources))
     }
 
-    /// Starts the load balancer, and waits until it sees every backend up.
+    /// Starts the load balancer, and waits until the daemon reports every backend up.
     pub fn balance(&mut self, mode: Mode) -> Result<()> {
         self.prepare(mode, "")?;
         self.start_daemon()
     }
 
-    /// Starts the daemon, anew or again.
+    /// Starts the daemon, for the first time or again.
     pub fn launch_daemon(&mut self) -> Result<()> {
         let netns = self.hosts.iter().find(|(name, _)| *name == EDGE).context("there is an edge")?;
         self.edge.as_mut().context("there is no load balancer")?.start(&netns.1)
     }
 
-    /// The same, and waits until it sees every backend up.
+    /// Starts the daemon, and waits until it reports every backend up.
     pub fn start_daemon(&mut self) -> Result<()> {
         self.launch_daemon()?;
         let up = wait_until(patience(Duration::from_secs(10)), || {
@@ -302,12 +302,12 @@ impl Small {
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL to the daemon.
     pub fn kill_daemon(&mut self) -> Result<()> {
         self.edge.as_mut().context("there is no load balancer")?.kill()
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM to the daemon.
     pub fn stop_daemon(&mut self) -> Result<()> {
         self.edge.as_mut().context("there is no load balancer")?.stop()
     }
@@ -317,12 +317,12 @@ impl Small {
         self.edge.as_ref().context("there is no load balancer")
     }
 
-    /// `edge-ctl ARGS` on the edge.
+    /// Runs `edge-ctl ARGS` on the edge.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
         self.edge()?.ctl(self.netns(EDGE), args)
     }
 
-    /// Who answers `count` datagrams of a client, each from a socket of its own, and as many connections.
+    /// Names of the backends that answer `count` datagrams, each from a new socket, and as many connections.
     pub fn ask(&self, vip: IpAddr, count: usize) -> Result<BTreeSet<String>> {
         let service = SocketAddr::new(vip, ECHO);
         let mut answered = BTreeSet::new();
@@ -338,9 +338,9 @@ impl Small {
         Ok(answered)
     }
 
-    /// Many small questions to a VIP, one large upload and its answer; who answered.
+    /// Sends many small requests to a VIP, and one large upload with its answer; returns the backends' names.
     pub fn use_it(&self, vip: IpAddr) -> Result<BTreeSet<String>> {
-        // As few as show every backend: each costs a slow machine dearly.
+        // Only as many as show every backend: each request is expensive on a slow machine.
         let mut answered = BTreeSet::new();
         for _ in 0..MOST_ASKED {
             answered.extend(self.ask(vip, 1)?);
@@ -355,7 +355,7 @@ impl Small {
         Ok(answered)
     }
 
-    /// A ping from the client, to the VIP.
+    /// Pings the VIP from the client.
     pub fn ping(&self, vip: IpAddr) -> Result<()> {
         let wait = patience(Duration::from_secs(1)).as_secs().to_string();
         let mut ping = self.netns(CLIENT).command("ping")?;
@@ -363,7 +363,7 @@ impl Small {
         Ok(())
     }
 
-    /// How an XDP program is on an interface of a host, and its number.
+    /// The XDP mode of an interface of a host, and the program's number; `None` without a program.
     pub fn attached(&self, host: &str, interface: &str) -> Result<Option<(Mode, u32)>> {
         let shown = tool::run(self.netns(host).command("ip")?.args(["link", "show", "dev", interface]))?;
         let words: Vec<_> = shown.split_whitespace().collect();
@@ -377,7 +377,7 @@ impl Small {
         Ok(Some((mode, id[2].parse()?)))
     }
 
-    /// Takes the load balancer away, by its own command.
+    /// Removes the load balancer by its own command.
     pub fn detach(&mut self) -> Result<()> {
         self.ctl(&["detach"])?;
         self.edge = None;

@@ -1,22 +1,22 @@
-//! What the lab reads of `edge-ctl status --json`.
+//! Reads `edge-ctl status --json`.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// One backend as a status shows it.
+/// A backend in a status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendStatus {
     pub pool: String,
     pub name: String,
     pub health: String,
-    /// What it is there for: operator's will and health together.
+    /// The resulting state, from the operator's will and from health.
     pub state: String,
 }
 
 /// Every backend of every pool.
 ///
 /// # Errors
-/// The object is not a status.
+/// If the object is not a status.
 pub fn backends(status: &Value) -> Result<Vec<BackendStatus>> {
     let mut found = Vec::new();
     for pool in array(status, "pools")? {
@@ -34,10 +34,10 @@ pub fn backends(status: &Value) -> Result<Vec<BackendStatus>> {
     Ok(found)
 }
 
-/// How many packets left by the exit of this name.
+/// Number of packets that left by the exit `name`.
 ///
 /// # Errors
-/// The object is not a status, or has no such exit.
+/// If the object is not a status, or has no such exit.
 pub fn exit(status: &Value, name: &str) -> Result<u64> {
     let exits = array(status, "exits")?;
     let found = exits.iter().find(|exit| exit.get("name").and_then(Value::as_str) == Some(name));
@@ -45,7 +45,7 @@ pub fn exit(status: &Value, name: &str) -> Result<u64> {
     packets.with_context(|| format!("the status has no exit `{name}`"))
 }
 
-/// Whether the daemon made this status, rather than the command line from pinned maps.
+/// Whether the status comes from the daemon, not from pinned maps by the command line.
 pub fn is_by_daemon(status: &Value) -> bool {
     status.get("source").and_then(Value::as_str) == Some("daemon")
 }

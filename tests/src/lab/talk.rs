@@ -1,4 +1,4 @@
-//! A TCP service that says its host's name to each message of a client, as long as the client stays.
+//! A TCP service that answers each message of a client with its host's name, until the client leaves.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -16,10 +16,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::netns::Netns;
 
-/// Where it listens.
+/// Port of the service.
 pub const TALK: u16 = 8;
 
-/// A running service; stopped on drop, and its connections with it.
+/// A running service; it and its connections end on drop.
 #[derive(Debug)]
 pub struct Talk {
     stop: Arc<AtomicBool>,
@@ -33,7 +33,7 @@ impl Talk {
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (name, stopping) = (format!("{name}\n"), Arc::clone(&stop));
-        // A socket stays in the namespace in which it was made, whatever thread uses it.
+        // A socket stays in its namespace whichever thread uses it.
         let thread = thread::spawn(move || serve(&listener, &name, &stopping));
         Ok(Self { stop, thread: Some(thread) })
     }

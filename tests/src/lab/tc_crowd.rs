@@ -1,4 +1,4 @@
-//! As many tc programs on an interface as the kernel lets it have: the next one is refused.
+//! Fills an interface with as many tc programs as the kernel allows, so that another one is refused.
 
 use std::os::fd::OwnedFd;
 
@@ -15,14 +15,14 @@ static PROGRAM: Program = Program { kind: 3, code: &NEXT, attach_type: 46 };
 /// `BPF_MPROG_MAX`.
 const MOST: usize = 64;
 
-/// The programs, on the way in, until this is dropped.
+/// The attached programs, at ingress; detached on drop.
 #[derive(Debug)]
 pub struct TcCrowd {
     _links: Vec<OwnedFd>,
 }
 
 impl TcCrowd {
-    /// Fills what room there is on `interface` in `netns`. Needs TCX links, and so Linux 6.6.
+    /// Attaches programs to `interface` in `netns` until none fits. Needs TCX links, hence Linux 6.6.
     pub fn on(netns: &Netns, interface: &str) -> Result<Self> {
         let fill = || -> Result<_> {
             let first = PROGRAM.attach(interface)?;

@@ -1,4 +1,4 @@
-//! A TCP service that reads all that a client sends, then says its host's name and sends it all back.
+//! A TCP service that reads all that a client sends, then sends its host's name and the data back.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -20,7 +20,7 @@ use nix::{
 
 use crate::lab::{netns::Netns, patience::patience, topology::ECHO};
 
-/// How long either side waits for the other's next bytes.
+/// How long a side waits for the other side's next bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running echo; stopped on drop.
@@ -30,12 +30,12 @@ pub struct TcpEcho {
     thread: Option<JoinHandle<()>>,
 }
 
-/// An exchange as its client saw it.
+/// An exchange as its client sees it.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Who served it.
+    /// Name of the backend.
     pub backend: String,
-    /// Bytes of data in a segment, when the connection stood and when all was sent.
+    /// Maximum segment size in bytes, after the handshake and after all data was sent.
     pub segments: [u32; 2],
 }
 
@@ -46,7 +46,7 @@ impl TcpEcho {
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (name, stopping) = (name.to_owned(), Arc::clone(&stop));
-        // A socket stays in the namespace in which it was made, whatever thread uses it.
+        // A socket stays in its namespace whichever thread uses it.
         let thread = thread::spawn(move || serve(&listener, &name, &stopping));
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -61,7 +61,7 @@ impl Drop for TcpEcho {
     }
 }
 
-/// A connection of which only a part was said.
+/// A connection on which only a part of the data has been sent.
 #[derive(Debug)]
 pub struct Begun {
     stream: TcpStream,
@@ -73,7 +73,7 @@ impl Begun {
     /// Connects from the calling thread's namespace, and sends `data`.
     ///
     /// # Errors
-    /// It stalls.
+    /// If the connection stalls.
     pub fn connect(service: SocketAddr, data: &[u8]) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&service, patience(PATIENCE))?;
         be_patient(&stream)?;
@@ -85,7 +85,7 @@ impl Begun {
     /// Sends the rest, and reads all of it back.
     ///
     /// # Errors
-    /// It stalls, or what comes back is not what was sent.
+    /// If the connection stalls, or the data that comes back differs.
     pub fn finish(mut self, data: &[u8]) -> io::Result<Exchange> {
         self.stream.write_all(data)?;
         self.said.extend(data);
@@ -102,13 +102,13 @@ impl Begun {
 /// Sends `data` from the calling thread's namespace, and reads it back.
 ///
 /// # Errors
-/// It stalls, or what comes back is not what was sent.
+/// If the connection stalls, or the data that comes back differs.
 pub fn exchange(service: SocketAddr, data: &[u8]) -> io::Result<Exchange> {
     Begun::connect(service, data)?.finish(&[])
 }
 
-/// Each client by a thread of its own: one whose reset was lost, as a program is attached somewhere on its way, is silent for as
-/// long as one waits.
+/// Serves each client in a thread of its own: a client whose RST was lost, because a program was being attached on its
+/// path, stays silent until the timeout.
 fn serve(listener: &TcpListener, name: &str, stop: &AtomicBool) {
     thread::scope(|clients| {
         while !stop.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Runs a system tool to its end: what it said becomes the error when it fails.
+//! Runs a system tool to its end; its standard error becomes the error when it fails.
 
 use std::{
     io::Write as _,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 /// Runs `command` with `input` on its standard input; returns its standard output.
 ///
 /// # Errors
-/// The tool is missing, or it ended with another status than 0: its standard error is then in the message.
+/// If the tool is missing, or ends with a status other than 0; the message then contains its standard error.
 pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
     let shown = shown(command);
     let mut child = command
@@ -19,7 +19,7 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("could not start `{shown}`"))?;
-    // Dropping the pipe after the write is what tells the tool that this was all.
+    // Dropping the pipe after the write gives the tool the end of its input.
     child.stdin.take().context("the child has no standard input")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
     if !output.status.success() {
@@ -28,12 +28,12 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// [`run_with_input`] for a tool that reads nothing.
+/// Runs a tool without input by [`run_with_input`].
 pub fn run(command: &mut Command) -> Result<String> {
     run_with_input(command, "")
 }
 
-/// The command as a person would type it.
+/// The command line as a person would type it.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")

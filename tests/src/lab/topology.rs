@@ -1,4 +1,4 @@
-//! The lab's plan: who there is, and every address. Nothing here touches the system.
+//! The plan of the lab: hosts, services and all addresses. This module does not touch the system.
 //!
 //! ```text
 //!   client1  client2          edge                    VIPs 192.0.2.0/24, 2001:db8::/64 are routed to the edge;
@@ -34,7 +34,7 @@ pub enum Family {
     V6,
 }
 
-/// Where a backend is reached: in the edge's own segment, or behind the router.
+/// The network in which a backend is reached: the edge's own segment, or the one behind the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Lan,
@@ -89,7 +89,7 @@ impl Provider {
         9 + u16::from(self.index())
     }
 
-    /// The name of the pool that reaches this provider in this way, as the configuration has it.
+    /// Name of the pool that reaches this provider in this way, as in the configuration.
     pub fn pool(self, part: Part, family: Family) -> String {
         let part = match part {
             Part::Lan => "lan",
@@ -138,12 +138,12 @@ impl Backend {
         };
         match family {
             Family::V4 => Ipv4Addr::new(10, v4.0, v4.1, host).into(),
-            // The same digits in both families, for whoever reads a packet dump: fd00:a::11 is 10.1.0.11.
+            // The digits are the same in both families, for readers of packet dumps: fd00:a::11 is 10.1.0.11.
             Family::V6 => Ipv6Addr::new(0xfd00, v6, 0, 0, 0, 0, 0, u16::from(host / 10 * 16 + host % 10)).into(),
         }
     }
 
-    /// Every pool that this host is in: what an operator has to name to take the whole host out.
+    /// Every pool with this host: the pools that an operator names to take the host out.
     pub fn pools(self) -> Vec<String> {
         let mut pools = Vec::new();
         for part in [Part::Lan, Part::Wan] {
@@ -194,11 +194,11 @@ const fn echo(name: &'static str, vip: IpAddr, part: Part, via: Family) -> Servi
     Service { name, vip, port: ECHO, protocol: Protocol::Udp, part, via, announced: false }
 }
 
-/// What is served by translation, at backends that nothing was prepared on. No other lab has these.
+/// Translated services, whose backends need no preparation. No other lab has these services.
 pub const TRANSLATED: [Service; 2] =
     [web("web-nat4", v4(40), Part::Wan, Family::V4), web("web-nat6", v6(0x40), Part::Wan, Family::V6)];
 
-/// Every mode that backends are prepared for, in every pairing of families that it has, over TCP and UDP.
+/// Services in every mode that needs prepared backends, in all pairings of families, over TCP and UDP.
 pub const SERVICES: [Service; 13] = [
     web("web-dsr4", v4(10), Part::Lan, Family::V4),
     web("web-dsr6", v6(0x10), Part::Lan, Family::V6),
@@ -219,7 +219,7 @@ impl Service {
     /// The service of this name.
     ///
     /// # Panics
-    /// There is none: a test named something that the lab does not have.
+    /// If there is no such service in the lab.
     pub fn named(name: &str) -> Self {
         *SERVICES.iter().find(|service| service.name == name).expect("the lab has a service of this name")
     }

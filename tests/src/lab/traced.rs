@@ -1,4 +1,4 @@
-//! Tools that say what a path does: `iperf3` and `traceroute`, which set-up unpacks below `target/tools`.
+//! Tools that examine a path: `iperf3` and `traceroute`, which set-up unpacks below `target/tools`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,24 +7,24 @@ use serde_json::Value;
 
 use crate::lab::{netns::Netns, tool};
 
-/// Where an iperf3 listens.
+/// Port of the iperf3 server.
 pub const IPERF3: u16 = 5201;
 
-/// What an iperf3 saw of the datagrams that it sent, or was sent.
+/// Iperf3's result for datagrams in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagrams {
     pub sent: u64,
     pub lost: u64,
 }
 
-/// Path of one of them.
+/// Path of one of the tools.
 pub fn binary(folder: &str, name: &str) -> Result<PathBuf> {
     let path = crate::workspace().join("target/tools").join(folder).join("run").join(name);
     ensure!(path.exists(), "there is no {folder}: run `cargo xtask setup`");
     Ok(path)
 }
 
-/// UDP at so many bits a second between `netns` and the server at `to`, which sends if it is `reverse`.
+/// Sends UDP at `bits` a second between `netns` and the server at `to`; the server sends if `reverse` is set.
 pub fn iperf3_udp(netns: &Netns, to: &str, bits: u64, lasts: Duration, reverse: bool) -> Result<Datagrams> {
     let mut command = netns.command(binary("iperf3", "iperf3")?)?;
     let (seconds, bits) = (lasts.as_secs().max(1).to_string(), bits.to_string());
@@ -38,7 +38,7 @@ pub fn iperf3_udp(netns: &Netns, to: &str, bits: u64, lasts: Duration, reverse: 
     Ok(Datagrams { sent: count("packets")?, lost: count("lost_packets")? })
 }
 
-/// The hops that a traceroute from `netns` finds, by UDP to `port`; the last one is `to`, if that answers.
+/// The hops that a traceroute from `netns` finds, by UDP to `port`; the last hop is `to` if it answers.
 pub fn traceroute(netns: &Netns, to: &str, port: u16) -> Result<Vec<String>> {
     let mut command = netns.command(binary("traceroute", "traceroute.db")?)?;
     let port = port.to_string();

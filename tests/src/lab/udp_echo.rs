@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::{netns::Netns, topology::ECHO};
 
-/// Bytes of the longest datagram.
+/// Length of the longest datagram, bytes.
 const LONGEST: usize = 8192;
 
 /// A running echo; stopped on drop.
@@ -34,12 +34,12 @@ impl UdpEcho {
         Self::start_at(netns, name, vips.iter().map(|vip| SocketAddr::new(*vip, ECHO)))
     }
 
-    /// The same at ports of one's own.
+    /// Listens at these addresses and ports in `netns`.
     pub fn start_at(netns: &Netns, name: &str, at: impl Iterator<Item = SocketAddr> + Send) -> Result<Self> {
         let sockets = netns.within(|| bind(at))??;
         let stop = Arc::new(AtomicBool::new(false));
         let (name, stopping) = (name.to_owned(), Arc::clone(&stop));
-        // A socket stays in the namespace in which it was made, whatever thread uses it.
+        // A socket stays in its namespace whichever thread uses it.
         let thread = thread::spawn(move || serve(&sockets, &name, &stopping));
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -57,7 +57,7 @@ impl Drop for UdpEcho {
 /// Sends `payload` from the calling thread's namespace, and returns the name of the backend that answered.
 ///
 /// # Errors
-/// No answer within `patience`, or one without the payload.
+/// If no answer comes within `patience`, or the answer lacks the payload.
 pub fn ask(service: SocketAddr, payload: &[u8], patience: Duration) -> io::Result<String> {
     let any: IpAddr = match service {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),

@@ -1,4 +1,4 @@
-//! A UDP service that answers late, when its client may be gone, and tells what its socket hears of that.
+//! A UDP service that answers late, when its client may be gone, and reports the ICMP errors that its socket receives.
 
 use std::{
     io,
@@ -16,9 +16,9 @@ use anyhow::Result;
 
 use crate::lab::netns::Netns;
 
-/// How late.
+/// Delay of an answer.
 const LATE: Duration = Duration::from_millis(50);
-/// How long an error may be on its way.
+/// How long an error may take to arrive.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A running service; stopped on drop.
@@ -29,8 +29,8 @@ pub struct UdpLate {
 }
 
 impl UdpLate {
-    /// Listens on `service` in `netns`. For each datagram that it answered, `heard` gets what came back: an error's kind, or
-    /// `None`.
+    /// Listens on `service` in `netns`. For each answered datagram, `heard` receives the kind of the error that came
+    /// back, or `None`.
     pub fn start(netns: &Netns, service: SocketAddr, heard: Sender<Option<io::ErrorKind>>) -> Result<Self> {
         let mut socket = netns.within(|| bind(service))??;
         let stop = Arc::new(AtomicBool::new(false));
@@ -39,7 +39,7 @@ impl UdpLate {
             while !stopping.load(Ordering::Relaxed) {
                 let mut buffer = [0; 64];
                 let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
-                // Only a connected socket hears of errors.
+                // Only a connected socket receives errors.
                 socket.connect(client)?;
                 thread::sleep(LATE);
                 socket.send(&buffer[..length])?;
@@ -47,7 +47,7 @@ impl UdpLate {
                 let error = socket.recv(&mut buffer).err().map(|error| error.kind());
                 drop(socket);
                 socket = bind(service)?;
-                // Last: who waits for it may send the next datagram at once. Nobody waits in a test that failed.
+                // Sent last: the receiver may send its next datagram at once. In a failed test there is no receiver.
                 let _ = heard.send(error.filter(|kind| *kind != io::ErrorKind::WouldBlock));
             }
             Ok(())
@@ -65,7 +65,7 @@ impl Drop for UdpLate {
     }
 }
 
-/// Sends a datagram from the calling thread's namespace, and is gone when the answer comes.
+/// Sends a datagram from the calling thread's namespace, and closes the socket before the answer comes.
 pub fn leave(service: SocketAddr) -> io::Result<()> {
     let any: std::net::IpAddr = match service {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -77,7 +77,7 @@ pub fn leave(service: SocketAddr) -> io::Result<()> {
 
 fn bind(service: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(service)?;
-    // Bounds how long a stop takes.
+    // The timeout bounds how long a stop takes.
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     Ok(socket)
 }

@@ -1,4 +1,4 @@
-//! A thread that works until it is told to stop, and that nobody leaves behind.
+//! A thread that works until it is stopped, and is always joined.
 
 use std::{
     panic,
@@ -19,18 +19,18 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `thread` works until `stop` is true.
+    /// A worker for `thread`, which works until `stop` is true.
     pub fn new(stop: Arc<AtomicBool>, thread: JoinHandle<Result<()>>) -> Self {
         Self { stop, thread: Some(thread) }
     }
 
-    /// Ends it.
+    /// Stops the thread.
     ///
     /// # Errors
-    /// Its own.
+    /// Those of the thread.
     ///
     /// # Panics
-    /// It has panicked.
+    /// If the thread panicked.
     pub fn stop(&mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("a thread is stopped once")?;
@@ -42,7 +42,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Whoever drops it does not want to know.
+            // A drop has no use for the thread's result.
             let _ = thread.join();
         }
     }

@@ -1,5 +1,5 @@
-//! XDP programs that pass everything, for the far ends of a load balancer's cables; or drop everything, for cables that are cut
-//! where nobody sees it.
+//! XDP programs for the far ends of a load balancer's cables: one passes all packets; the other drops them, as a cable
+//! that is cut while the link stays up.
 
 use std::os::fd::OwnedFd;
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::lab::{bpf::Program, netns::Netns};
 
-/// `r0 = XDP_PASS; exit` and `r0 = XDP_DROP; exit`, as the kernel's instruction format has it.
+/// `r0 = XDP_PASS; exit` and `r0 = XDP_DROP; exit` in the kernel's instruction format.
 static PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 static DROP: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
 
@@ -15,19 +15,19 @@ static DROP: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
 const KIND: u32 = 6;
 const ATTACH_TYPE: u32 = 37;
 
-/// The program on an interface, until this is dropped.
+/// A program on an interface; detached on drop.
 #[derive(Debug)]
 pub struct XdpPass {
     _link: OwnedFd,
 }
 
 impl XdpPass {
-    /// Attaches the program to `interface` in `netns`, in the driver.
+    /// Attaches the program that passes to `interface` in `netns`, in native mode.
     pub fn attach(netns: &Netns, interface: &str) -> Result<Self> {
         attach(&PASS, netns, interface)
     }
 
-    /// The same with one that drops everything.
+    /// Attaches the program that drops to `interface` in `netns`, in native mode.
     pub fn drop_all(netns: &Netns, interface: &str) -> Result<Self> {
         attach(&DROP, netns, interface)
     }

@@ -1,4 +1,4 @@
-//! The Internet checksum as RFC 1071, section 1, puts it in words.
+//! The Internet checksum, written from the words of RFC 1071, section 1.
 
 /// The one's complement of the one's complement sum of the 16-bit words of `parts`, one after the other. An odd last
 /// byte is padded with zero.
@@ -8,7 +8,7 @@ pub fn rfc_1071(parts: &[&[u8]]) -> u16 {
     for pair in bytes.chunks(2) {
         let word = u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
         sum += u32::from(word);
-        // The carry out of the top bit goes back in at the bottom, at once.
+        // The carry out of the top bit is added at the bottom immediately.
         if sum > 0xffff {
             sum -= 0xffff;
         }

@@ -1,4 +1,4 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443): which of them, the IP header around it decides.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages; the enclosing IP header selects the protocol.
 
 use super::checksum::rfc_1071;
 
@@ -10,12 +10,12 @@ pub struct Icmp {
     /// Bytes 4 to 7: identifier and sequence number, an MTU, or nothing.
     pub rest: [u8; 4],
     pub data: Vec<u8>,
-    /// If not the right one.
+    /// Set only to write a wrong value.
     pub checksum: Option<u16>,
 }
 
 impl Icmp {
-    /// An echo request or reply, as `kind` says.
+    /// An echo request or reply, according to `kind`.
     pub fn echo(kind: u8, id: u16, sequence: u16, data: &[u8]) -> Self {
         let ([a, b], [c, d]) = (id.to_be_bytes(), sequence.to_be_bytes());
         Self { kind, rest: [a, b, c, d], data: data.to_vec(), ..Self::default() }

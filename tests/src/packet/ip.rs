@@ -1,4 +1,4 @@
-//! IPv4 (RFC 791) and IPv6 (RFC 8200): the addresses' family decides which.
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) packets; the family of the addresses selects the version.
 
 use std::net::IpAddr;
 
@@ -9,14 +9,14 @@ use super::{
     transport::{Tcp, Udp},
 };
 
-/// What an IP packet carries.
+/// The payload of an IP packet.
 #[derive(Clone, Debug)]
 pub enum Payload {
     Tcp(Tcp),
     Udp(Udp),
     Icmp(Icmp),
     Ip(Box<Ip>),
-    /// A protocol number, and what follows.
+    /// A protocol number, and the bytes after the header.
     Other(u8, Vec<u8>),
 }
 
@@ -24,18 +24,18 @@ pub enum Payload {
 #[derive(Clone, Debug)]
 pub struct Extension {
     pub kind: u8,
-    /// All of it but its first byte, which says what follows.
+    /// The extension header without its first byte, which is the next header's number.
     pub rest: Vec<u8>,
 }
 
 impl Extension {
-    /// An options or routing header of `8 * (eights + 1)` bytes that says nothing.
+    /// An options or routing header of `8 * (eights + 1)` bytes without meaning.
     pub fn filler(kind: u8, eights: u8) -> Self {
         let length = 8 * (usize::from(eights) + 1);
         let mut rest = vec![0; length - 1];
         rest[0] = eights;
         if kind != protocol::ROUTING {
-            // One PadN option (RFC 8200, section 4.2), or several, each of 255 bytes at most.
+            // One or several PadN options (RFC 8200, section 4.2), each of 255 bytes at most.
             let mut at = 1;
             while at < rest.len() {
                 let body = (rest.len() - at - 2).min(255);
@@ -43,7 +43,7 @@ impl Extension {
                 rest[at + 1] = u8::try_from(body).expect("at most 255");
                 at += body + 2;
                 if rest.len() - at == 1 {
-                    // Pad1.
+                    // A Pad1 option.
                     at += 1;
                 }
             }
@@ -51,7 +51,7 @@ impl Extension {
         Self { kind, rest }
     }
 
-    /// A fragment header; the offset counts eights of bytes.
+    /// A fragment header; `offset` counts units of eight bytes.
     pub fn fragment(offset: u16, more: bool, id: u32) -> Self {
         let mut rest = vec![0];
         rest.extend((offset << 3 | u16::from(more)).to_be_bytes());
@@ -69,25 +69,25 @@ pub struct Ip {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// IPv4 only, as all up to `options`.
+    /// IPv4 only, as are all fields up to `options`.
     pub id: u16,
     pub dont_fragment: bool,
     pub more_fragments: bool,
-    /// In eights of bytes.
+    /// In units of eight bytes.
     pub fragment_offset: u16,
     /// A multiple of four bytes.
     pub options: Vec<u8>,
-    /// IPv6 only, as the extensions.
+    /// IPv6 only, as are the extensions.
     pub flow_label: u32,
     pub extensions: Vec<Extension>,
     pub payload: Payload,
-    /// If not the right one, as all that follow.
+    /// Set only to write a wrong value, as are all fields below.
     pub version: Option<u8>,
     /// IPv4: length of the header in 32-bit words.
     pub header_words: Option<u8>,
-    /// IPv4: of the packet; IPv6: of what follows the header.
+    /// IPv4: length of the packet; IPv6: length of all that follows the header.
     pub length: Option<u16>,
-    /// What follows the header, of IPv6 its extensions, too.
+    /// Protocol number of what follows the header; in IPv6 that of what follows the extensions.
     pub protocol: Option<u8>,
     pub checksum: Option<u16>,
 }
@@ -187,7 +187,7 @@ impl Ip {
         bytes
     }
 
-    /// The payload; the pseudo-headers are for one of a length, `icmp_pseudo` for ICMP.
+    /// The payload's bytes. `pseudo` and `icmp_pseudo` build the pseudo-header for a length.
     fn payload(&self, pseudo: impl Fn(usize) -> Vec<u8>, icmp_pseudo: impl Fn(usize) -> Vec<u8>) -> Vec<u8> {
         match &self.payload {
             Payload::Tcp(tcp) => tcp.bytes(&pseudo(20 + tcp.options.len() + tcp.data.len())),

@@ -5,7 +5,7 @@ use super::ip::Ip;
 /// A VLAN tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Tag {
-    /// What announces it: 0x8100, or 0x88a8 for the outer one of two.
+    /// EtherType of the tag: 0x8100, or 0x88a8 for the outer one of two.
     pub ether_type: u16,
     /// 0 to 7.
     pub priority: u8,
@@ -23,18 +23,18 @@ impl Tag {
         Self { ether_type: 0x88a8, ..Self::new(id) }
     }
 
-    /// The same tag with the priority, and whether its frame may be dropped first.
+    /// The tag with this priority; `drop_eligible` marks frames that may be dropped first.
     #[must_use]
     pub const fn with_priority(self, priority: u8, drop_eligible: bool) -> Self {
         Self { priority, drop_eligible, ..self }
     }
 }
 
-/// What a frame carries.
+/// The payload of a frame.
 #[derive(Clone, Debug)]
 pub enum Network {
     Ip(Ip),
-    /// An EtherType, and what follows it.
+    /// An EtherType, and the bytes that follow it.
     Other(u16, Vec<u8>),
 }
 
@@ -46,7 +46,7 @@ pub struct Frame {
     /// Outermost first.
     pub tags: Vec<Tag>,
     pub network: Network,
-    /// What follows the packet, padding for example.
+    /// Bytes behind the packet, such as padding.
     pub trailer: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Frame {
         self
     }
 
-    /// Padded with zeros to the 60 bytes that Ethernet wants at least.
+    /// The frame padded with zeros to Ethernet's minimum of 60 bytes.
     #[must_use]
     pub fn padded(mut self) -> Self {
         self.trailer = vec![0; 60usize.saturating_sub(self.bytes().len())];

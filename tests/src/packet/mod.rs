@@ -1,7 +1,7 @@
-//! Frames for tests, written from the RFCs alone: nothing here comes from the code that they test.
+//! Frames for tests, written from the RFCs alone: this module uses no code under test.
 //!
-//! A frame is described by structs whose every field can be set; what is left out is filled in correctly, lengths and
-//! checksums included.
+//! A frame is described by structs whose every field can be set; fields that are left out, lengths and checksums
+//! included, get correct values.
 
 mod checksum;
 mod icmp;

@@ -20,14 +20,14 @@ pub struct Tcp {
     /// A multiple of four bytes.
     pub options: Vec<u8>,
     pub data: Vec<u8>,
-    /// Length of the header in 32-bit words, if not the right one.
+    /// Length of the header in 32-bit words, set only to write a wrong value.
     pub data_offset: Option<u8>,
-    /// If not the right one.
+    /// Set only to write a wrong value.
     pub checksum: Option<u16>,
 }
 
 impl Tcp {
-    /// The same as its connection's second packet, unless it is a SYN, which is the first one.
+    /// The segment as the second one of its connection; a SYN stays the first one.
     #[must_use]
     pub fn in_order(self) -> Self {
         let next = u32::from(self.flags & SYN == 0);
@@ -77,9 +77,9 @@ pub struct Udp {
     pub source: u16,
     pub destination: u16,
     pub data: Vec<u8>,
-    /// If not the right one.
+    /// Set only to write a wrong value.
     pub length: Option<u16>,
-    /// If not the right one.
+    /// Set only to write a wrong value.
     pub checksum: Option<u16>,
 }
 
@@ -99,7 +99,7 @@ impl Udp {
         bytes.extend([0; 2]);
         bytes.extend(&self.data);
         let checksum = self.checksum.unwrap_or_else(|| match rfc_1071(&[pseudo, &bytes]) {
-            // 0 says that there is none.
+            // 0 would mean that there is no checksum.
             0 => 0xffff,
             sum => sum,
         });

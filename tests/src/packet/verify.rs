@@ -1,4 +1,4 @@
-//! Checks the checksums that stand in a frame's bytes, whoever wrote them.
+//! Verifies the checksums in a frame's bytes, whichever code wrote them.
 
 use super::{checksum::rfc_1071, protocol};
 use crate::world::GUE_PORT;
@@ -6,7 +6,7 @@ use crate::world::GUE_PORT;
 /// Checks every checksum of a frame: IPv4 headers, and TCP, UDP, ICMP and ICMPv6, through tunnels.
 ///
 /// # Errors
-/// Names the first checksum that is wrong, or what is no frame.
+/// Names the first wrong checksum, or the first malformed part of the frame.
 pub fn checksums(frame: &[u8]) -> Result<(), String> {
     let mut at = 12;
     while matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8])) {
@@ -48,7 +48,7 @@ fn v6(packet: &[u8]) -> Result<(), String> {
     upper(next, payload, &pseudo)
 }
 
-/// Whether it is a tunnel packet in UDP without a checksum.
+/// Whether a datagram is a tunnel packet in UDP without a checksum.
 fn is_gue(datagram: &[u8]) -> bool {
     datagram.len() > 8 && datagram[2..4] == GUE_PORT.to_be_bytes() && datagram[6..8] == [0; 2]
 }

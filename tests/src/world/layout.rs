@@ -1,4 +1,4 @@
-//! A world as the maps hold it: what a controller would have published.
+//! The maps' content that a controller would publish for a world.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ use crate::namespace::LO;
 use super::{KEY, NatWorld, PoolPlan, Side, World, octets, stations};
 
 impl World {
-    /// The maps, with the owners that a controller gives to new services.
+    /// The maps' content, with the owners that a controller gives to new services.
     pub fn memory(&self) -> Memory {
         let memory = self.without_slots();
         let mut cells = Vec::new();
@@ -38,7 +38,8 @@ impl World {
         memory
     }
 
-    /// The maps, with the slots of `before`, at all of which packets look that come to a service in transition, and at no other.
+    /// The maps' content with the slots of `before`. `look` is set in all slots of services in transition, and in no
+    /// other.
     pub fn memory_after(&self, before: &Memory) -> Memory {
         let memory = self.without_slots();
         memory.slots.borrow_mut().clone_from(&before.slots.borrow());
@@ -58,12 +59,12 @@ impl World {
         }
     }
 
-    /// Where a service's slot is.
+    /// Position of a service's slot.
     pub const fn slot_address(&self, service: u32, slot: u32) -> SlotAddress {
         slot_address(service * self.slot_cells(), slot)
     }
 
-    /// Who takes new flows in each slot of a service; 0 where nobody does.
+    /// The backends that take new flows, by slot of a service; 0 where there is none.
     pub fn picks(&self, memory: &Memory, service: usize) -> Vec<BackendNumber> {
         let view = View { bank: ACTIVE, generation: &memory.published.generations[ACTIVE as usize] };
         let number = u32::try_from(service).expect("a small world");
@@ -76,7 +77,7 @@ impl World {
         memory.published.active = ACTIVE;
         memory.backends.clone_from(&self.backends);
         memory.routes.clone_from(&self.routes);
-        // As a namespace has it.
+        // The MTU of `lo` in a namespace.
         memory.mtus = [(LO, 65_536)].into();
         memory.decap_addresses.clone_from(&self.decap_addresses);
         memory.decap_vips.clone_from(&self.decap_vips);
@@ -160,7 +161,7 @@ impl World {
             .map(|number| Member { number: *number, weight: weight(number), identity: identity(*number) })
             .collect();
         let table = small(candidates.len());
-        // As if services with more slots used the pool, too.
+        // As if services with more slots used the pool as well.
         let sizes = [self.slots * 2, self.slots];
         for size in sizes {
             candidates.extend(candidates::build(&members, size));
@@ -202,7 +203,7 @@ impl World {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (vip, port, protocol, service) in keys {
             let port = port.to_be_bytes();
-            // Strays and VIPs themselves have no slots.
+            // Strays and the VIPs' own entries have no slots.
             let first = memory.service(ACTIVE, service.into()).map_or(0, |service| service.slots);
             let target = Target::new(service, self.slots, first);
             let is_routed = self
@@ -235,7 +236,7 @@ impl World {
     }
 }
 
-/// What packets are told of translated flows.
+/// The head of the table of translated flows: what the packet path reads before any entry.
 fn nat_head(nat: &NatWorld) -> NatHead {
     let mut head = NatHead::new(KEY, nat.first_port, nat.ports, nat.lanes, |_| 300_000_000_000);
     if nat.keeps {
@@ -256,7 +257,7 @@ fn nat_head(nat: &NatWorld) -> NatHead {
     head
 }
 
-/// The published bank. Not 0, so that code that ignores banks fails.
+/// The published bank. It is not 0, so that code that ignores banks fails.
 const ACTIVE: u32 = 1;
 
 /// Puts `value` into the published bank of a map, at `number`.

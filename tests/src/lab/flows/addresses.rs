@@ -1,4 +1,4 @@
-//! More addresses for a client, and with them more ports.
+//! Additional addresses of a client, and with them additional ports.
 
 use std::{
     fmt::Write as _,
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::lab::{Lab, topology::CLIENTS};
 
-/// Gives the client `count` more addresses of each family, at most 64; returns them.
+/// Gives the client `count` additional addresses of each family, at most 64; returns the addresses.
 pub fn add(lab: &Lab, client: &str, count: u8) -> Result<Vec<IpAddr>> {
     let index = CLIENTS.iter().position(|name| *name == client).unwrap_or_default();
     let first = 64 + 64 * u8::try_from(index)?;

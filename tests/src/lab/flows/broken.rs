@@ -1,4 +1,4 @@
-//! A connection that did not go as it should.
+//! A connection that failed.
 
 use std::{
     fmt, io,
@@ -12,44 +12,44 @@ use crate::lab::topology::Backend;
 pub struct Broken {
     pub client: SocketAddr,
     pub service: SocketAddr,
-    /// Who accepted it. `None`: nobody did.
+    /// The backend that accepted the connection, if any.
     pub backend: Option<Backend>,
-    /// When it was begun.
+    /// Start of the handshake.
     pub began: Instant,
-    /// When it stood, for the client.
+    /// End of the handshake at the client.
     pub stood: Option<Instant>,
-    /// Requests that were answered.
+    /// Number of answered requests.
     pub answers: u32,
-    /// When the last one was sent.
+    /// Time at which the last request was sent.
     pub requested: Option<Instant>,
-    /// When it broke.
+    /// Time of the failure.
     pub at: Instant,
     pub how: How,
 }
 
-/// What the client saw.
+/// The failure as the client saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
-    /// A RST in answer to its SYN.
+    /// A RST in answer to the SYN.
     Refused,
-    /// A RST later.
+    /// A RST after the handshake.
     Reset,
-    /// The end of the stream, where an answer was due.
+    /// The end of the stream instead of an answer.
     Closed,
-    /// Nothing, for the whole of its patience.
+    /// No packet for the whole of [`PATIENCE`](super::PATIENCE).
     Silent,
-    /// An answer of another backend than the one that accepted.
+    /// An answer from another backend than the one that accepted the connection.
     Moved(String),
-    /// An answer that is none.
+    /// An invalid answer.
     Garbled(String),
     /// Some other error.
     Failed(String),
 }
 
 impl Broken {
-    /// Whether the client had waited for so long: it then says no more than what its kernel sends again, which is twice as
-    /// far apart each time. For an answer, or for its connection: one that its kernel had long ago, but a busy machine had no time
-    /// to tell it of, says nothing either, also if it broke before it was told.
+    /// Whether the client had waited longer than `long` for its handshake or for an answer. A waiting client only sends
+    /// retransmissions, at intervals that double. A connection that the kernel completed long ago is silent as well, as
+    /// long as a busy machine does not run the client, even if the connection breaks before that.
     pub fn had_waited(&self, long: Duration) -> bool {
         let waited = |from: Instant, to: Instant| to.saturating_duration_since(from) > long;
         waited(self.began, self.stood.unwrap_or(self.at))

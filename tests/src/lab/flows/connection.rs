@@ -1,6 +1,6 @@
 //! One connection: a handshake, and small HTTP requests whose answer is the backend's name.
 //!
-//! Written out, since it is done some thousand times a second on the processors that also are the lab's network.
+//! HTTP is implemented here, since the lab makes thousands of requests a second on the CPUs that also are its network.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,9 +16,9 @@ use tokio::{
 use super::{Broken, How, PATIENCE, signature};
 use crate::lab::topology::Backend;
 
-/// Asks for one more answer.
+/// A request after which the connection stays open.
 pub(super) const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
-/// Asks for the last one, after which the server closes.
+/// The last request, after which the server closes.
 pub(super) const ASK_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 
 pub(super) struct Connection {
@@ -73,7 +73,7 @@ impl Connection {
         Err(self.broken(how))
     }
 
-    /// Waits until the server closes, and closes then.
+    /// Waits until the server closes the connection, and then closes it.
     pub(super) async fn end(mut self) -> Result<(), Broken> {
         match timeout(PATIENCE, self.stream.read(&mut [0; 1])).await {
             Ok(Ok(0)) => Ok(()),
@@ -104,7 +104,7 @@ impl Connection {
     }
 }
 
-/// The body of an answer; `None` while it is not whole.
+/// The body of an answer; `None` while the answer is incomplete.
 fn name(answer: &[u8]) -> Result<Option<String>, How> {
     let text = str::from_utf8(answer).map_err(|error| How::Garbled(error.to_string()))?;
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(None) };

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::lab::pace::Pace;
 
-/// Connections that may be open at once: at 2,000 a second what comes in while a backend dies, and a bound for a lab that
-/// is stuck.
+/// Maximum number of open connections: those that arrive at 2,000 a second while a backend dies, and a limit for a lab
+/// that is stuck.
 const MOST: usize = 8_192;
 
 const TICK: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! Connections that stay.
+//! Long-lived connections.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use super::{
     connection::{ASK, Connection},
 };
 
-/// From a connection's end to the start of the one that replaces it.
+/// Pause between a connection's end and its replacement.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(shared: &Shared, connections: usize, pace: Duration) {
     let tasks: Vec<_> = (0..connections)
         .map(|number| {
-            // Spread over one pace: in step they would hit the lab in bursts.
+            // Spread over one interval: simultaneous requests would load the lab in bursts.
             let delay = pace.mul_f64(fraction(number, connections));
             tokio::task::spawn_local(stay(shared.clone(), number, delay, pace))
         })
@@ -25,7 +25,7 @@ pub(super) async fn run(shared: &Shared, connections: usize, pace: Duration) {
     }
 }
 
-/// One connection after the other, until told to stop.
+/// Makes one connection after the other until stopped.
 async fn stay(shared: Shared, mut number: usize, delay: Duration, pace: Duration) {
     time::sleep(delay).await;
     while !shared.stopping() {
@@ -38,13 +38,13 @@ async fn stay(shared: Shared, mut number: usize, delay: Duration, pace: Duration
             }
             Err(broken) => shared.note(|tally| tally.broken.push(broken)),
         }
-        // From another address next time, so that the same way is not tried again and again.
+        // The next connection has another source address, so that the same path is not retried again and again.
         number += shared.plan.to.len();
         time::sleep(PAUSE).await;
     }
 }
 
-/// Asks until the connection breaks, or told to stop.
+/// Sends requests until the connection breaks or the flows are stopped.
 async fn talk(shared: &Shared, mut connection: Connection, pace: Duration) {
     let mut next = Instant::now();
     while !shared.stopping() {
@@ -57,7 +57,7 @@ async fn talk(shared: &Shared, mut connection: Connection, pace: Duration) {
     }
 }
 
-/// `number / count`, for counts of connections, which are small.
+/// `number / count` of connections, both of which are small.
 fn fraction(number: usize, count: usize) -> f64 {
     let small = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     small(number) / small(count.max(1))

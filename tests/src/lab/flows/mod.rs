@@ -1,4 +1,4 @@
-//! TCP connections from one host of the lab, by the thousand, and what became of each.
+//! Thousands of TCP connections from one host of the lab, and the result of each.
 
 pub mod addresses;
 pub mod broken;
@@ -24,57 +24,58 @@ use tokio::{runtime, task::LocalSet};
 pub use self::broken::{Broken, How};
 use crate::lab::{netns::Netns, topology::Backend, worker::Worker};
 
-/// How long a handshake or an answer may take before the connection counts as broken. A SYN is sent again after 1, 3, 7 and
-/// 15 s: one that went to a backend which was dying gets its second chance.
+/// How long a handshake or an answer may take before the connection counts as broken. A SYN is retransmitted after 1,
+/// 3, 7 and 15 s, so that a SYN to a dying backend gets a second chance.
 pub const PATIENCE: Duration = Duration::from_secs(18);
 
-/// What connections there are to be.
+/// The connections to make.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Addresses of the host, used in turn.
+    /// Source addresses, used in turn.
     pub from: Vec<IpAddr>,
-    /// Services, used in turn; those of the other IP version than the address's are skipped.
+    /// Services, used in turn; services of another IP version than the source address are skipped.
     pub to: Vec<SocketAddr>,
     pub kind: Pattern,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Pattern {
-    /// Connections that stay. Over each there is a request every `pace`; one that breaks is replaced.
+    /// Long-lived connections, each with a request every `pace`; a broken connection is replaced.
     Long { connections: usize, pace: Duration },
-    /// Connections that end with their first answer. The server closes first, so that no port waits at the client.
+    /// Connections that end with their first answer. The server closes first, so that no port of the client stays in
+    /// TIME_WAIT.
     New { per_second: u32 },
 }
 
 impl Plan {
-    /// From where to where connection `number` goes. Every pair comes equally often if the numbers of addresses and of
-    /// services of an IP version have no common divisor, and near that if they do.
+    /// Source and destination of connection `number`. All pairs are equally frequent if the numbers of addresses and of
+    /// services of an IP version have no common divisor, and nearly so if they do.
     fn ends(&self, number: usize) -> Option<(IpAddr, SocketAddr)> {
         let to = *self.to.get(number % self.to.len().max(1))?;
         let mut from = self.from.iter().filter(|from| from.is_ipv4() == to.is_ipv4()).cycle();
-        // A round over the services later comes the next address.
+        // Each pass over the services uses the next address.
         let turn = number / self.to.len() % self.from.len().max(1);
         Some((*from.nth(turn)?, to))
     }
 }
 
-/// What was seen so far.
+/// The results so far.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Handshakes that ended well.
+    /// Completed handshakes.
     pub opened: u64,
-    /// Connections that are open now.
+    /// Currently open connections.
     pub open: u64,
-    /// Requests answered, each by whom its connection is with.
+    /// Answered requests, in total and by the backend of the connection.
     pub answers: u64,
     pub served: BTreeMap<String, u64>,
-    /// Connections that were due, and not made since too many others were open.
+    /// Connections that were due, but not made because too many others were open.
     pub held: u64,
     pub broken: Vec<Broken>,
 }
 
 impl Tally {
-    /// Adds what another one saw.
+    /// Adds the results of another tally.
     pub fn add(&mut self, other: Self) {
         self.opened += other.opened;
         self.open += other.open;
@@ -92,14 +93,14 @@ impl Tally {
     }
 }
 
-/// Running connections. Dropping it ends them too; [`Flows::stop`] also says what was seen.
+/// Running connections. A drop also ends them; [`Flows::stop`] returns the results as well.
 #[derive(Debug)]
 pub struct Flows {
     tally: Arc<Mutex<Tally>>,
     worker: Worker,
 }
 
-/// What the tasks of one [`Flows`] share.
+/// State that the tasks of one [`Flows`] share.
 #[derive(Clone)]
 struct Shared {
     plan: Arc<Plan>,
@@ -118,7 +119,7 @@ impl Shared {
 }
 
 impl Flows {
-    /// Starts `plan` on a thread in `netns`. The backends have to be [signed](signature::sign).
+    /// Starts `plan` on a thread in `netns`. The backends must be [signed](signature::sign).
     pub fn start(netns: &Netns, plan: Plan) -> Result<Self> {
         more_files()?;
         let shared = Shared { plan: Arc::new(plan), stop: Arc::default(), tally: Arc::default() };
@@ -136,19 +137,19 @@ impl Flows {
         Ok(Self { tally, worker: Worker::new(stop, thread) })
     }
 
-    /// What was seen so far.
+    /// The results so far.
     pub fn tally(&self) -> Tally {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lets running requests end, and closes all connections; returns what was seen.
+    /// Waits for requests in flight, and closes all connections; returns the results.
     pub fn stop(mut self) -> Result<Tally> {
         self.worker.stop()?;
         Ok(self.tally())
     }
 }
 
-/// Lets this process have as many files open as it may: a system's default of 1,024 is less than the connections.
+/// Raises this process's limit of open files to the maximum: the usual default of 1,024 is less than the connections.
 fn more_files() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("could not raise the number of open files")

@@ -1,7 +1,7 @@
-//! Backends that a client can tell apart as soon as a connection stands: each announces an MSS of its own.
+//! Identifies a connection's backend right after the handshake: each backend announces an MSS of its own.
 //!
-//! A connection that breaks before its first answer would else be nobody's, and a test would have to excuse it as soon as
-//! any backend died.
+//! Otherwise a connection that breaks before its first answer would have no known backend, and a test would have to
+//! excuse it whenever any backend dies.
 
 use std::os::fd::AsFd;
 
@@ -13,12 +13,13 @@ use crate::lab::{
     topology::{Backend, Family},
 };
 
-/// The MSS that the first backend announces; the others one more each. Together with any tunnel it fits into 1,500 bytes.
+/// The MSS of the first backend; each further backend announces one more. The segments fit into 1,500 bytes with any
+/// tunnel.
 const FIRST: u32 = 1340;
-/// What time stamps take of each segment (RFC 7323): the MSS that a connection uses is without them.
+/// Bytes of the time stamp option in each segment (RFC 7323), which a connection's effective MSS excludes.
 const OPTIONS: u32 = 12;
 
-/// Gives each backend its MSS, on its way to all clients.
+/// Sets each backend's MSS on its routes to all clients.
 pub fn sign(lab: &Lab) -> Result<()> {
     for (backend, mss) in Backend::all().zip(FIRST..) {
         let [v4, v6] = [Family::V4, Family::V6].map(|family| backend.provider.router(family));
@@ -29,7 +30,7 @@ pub fn sign(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Who accepted this connection.
+/// The backend that accepted this connection.
 pub fn of(connection: &impl AsFd) -> Option<Backend> {
     let mss = getsockopt(connection, TcpMaxSeg).ok()?;
     let number = (mss + OPTIONS).checked_sub(FIRST)?;

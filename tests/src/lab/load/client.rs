@@ -1,4 +1,4 @@
-//! One stream of HTTP/1.1 requests, each bounded in time.
+//! One stream of HTTP/1.1 requests, each with a timeout.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use super::{Log, Manner, Pace, Record, Reuse, Stream, ticks::Ticks};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Connection = http1::SendRequest<Empty<Bytes>>;
 
-/// Asks until `stop`, and logs each request.
+/// Sends requests until `stop`, and logs each.
 pub(super) async fn run(
     stream: Stream,
     number: usize,
@@ -51,21 +51,21 @@ pub(super) async fn run(
     }
 }
 
-/// An error and what it comes from.
+/// An error with its causes.
 fn whole(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What says when the next request is.
+/// The schedule of a stream's requests.
 enum Clock {
-    /// The interval, and when the next one may be sent.
+    /// The interval, and the earliest time of the next request.
     Answered(Duration, Instant),
     Due(Ticks),
 }
 
 impl Clock {
-    /// Waits for the next request's time; returns what it counts from.
+    /// Waits until the next request is due; returns the time from which it counts.
     async fn next(&mut self) -> std::io::Result<Instant> {
         match self {
             Self::Answered(interval, next) => {
@@ -79,7 +79,7 @@ impl Clock {
     }
 }
 
-/// One request over `connection`, or over a new one left there. The whole answer is read.
+/// Sends one request over `connection`, or over a new one that is left there, and reads the whole answer.
 async fn request(stream: Stream, connection: &mut Option<Connection>) -> Result<String, Error> {
     if connection.as_ref().is_none_or(Connection::is_closed) {
         *connection = Some(connect(stream).await?);
@@ -103,7 +103,7 @@ async fn connect(stream: Stream) -> Result<Connection, Error> {
     let tcp = TcpStream::connect(stream.target).await?;
     tcp.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
-    // It ends with the connection; its error reaches the request that it broke.
+    // The task ends with the connection; the connection's error reaches the request that it broke.
     tokio::task::spawn_local(async move {
         let _ = connection.await;
     });

@@ -1,4 +1,4 @@
-//! HTTP load from one host of the lab, and what came of it.
+//! HTTP load from one host of the lab, and its results.
 
 pub mod client;
 pub mod ticks;
@@ -15,10 +15,10 @@ use tokio::{runtime, task::LocalSet};
 
 use crate::lab::{netns::Netns, worker::Worker};
 
-/// How long a request may take before it counts as failed, unless a [`Manner`] says something else.
+/// How long a request may take before it counts as failed, unless a [`Manner`] sets another limit.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One client that asks for one thing after the other.
+/// One client that sends one request at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream {
     pub target: SocketAddr,
@@ -27,13 +27,13 @@ pub struct Stream {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
-    /// All requests over one connection, and over a new one once that breaks.
+    /// All requests over one connection, which is replaced when it breaks.
     KeepAlive,
-    /// A connection for each request.
+    /// A new connection for each request.
     New,
 }
 
-/// When streams ask, and how long they wait for an answer.
+/// The schedule of a stream's requests, and their timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
     pub pace: Pace,
@@ -41,13 +41,13 @@ pub struct Manner {
     pub patience: Duration,
 }
 
-/// When the next request of a stream is.
+/// The schedule of a stream's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// This long after the last one, and not before that is answered.
+    /// This long after the last request, and not before its answer.
     Answered(Duration),
-    /// Due this long after the last one was due. One that has to wait for an answer to the one before counts from when
-    /// it was due, so that no stall hides the requests that it held up.
+    /// Due this long after the last request was due. A request that waits for the previous answer counts from its due
+    /// time, so that no stall hides the requests that it delays.
     Due(Duration),
 }
 
@@ -62,19 +62,19 @@ impl Pace {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Which stream's; unique within a load.
+    /// Number of the stream; unique within a load.
     pub stream: usize,
-    /// When it was sent, or due.
+    /// Time at which the request was sent, or due.
     pub start: Instant,
     pub end: Instant,
-    /// The backend that answered, or why nobody did.
+    /// The backend that answered, or the reason of the failure.
     pub outcome: Result<String, String>,
 }
 
-/// Where streams put their records, in the order in which requests end.
+/// The records of all streams, in the order in which requests end.
 type Log = Arc<Mutex<Vec<Record>>>;
 
-/// Running load. Dropping it stops it too; [`Load::stop`] also gives the records.
+/// Running load. A drop also stops the load; [`Load::stop`] returns the records as well.
 #[derive(Debug)]
 pub struct Load {
     log: Log,
@@ -82,13 +82,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts all `streams` on a thread in `netns`, each with a request every `pace` at most. Streams are numbered
-    /// from `first` on.
+    /// Starts all `streams` on a thread in `netns`, each with at most one request per `pace`. Streams are numbered from
+    /// `first` on.
     pub fn start(netns: &Netns, streams: &[Stream], first: usize, pace: Duration) -> Result<Self> {
         Self::with(netns, streams, first, Manner { pace: Pace::Answered(pace), patience: TIMEOUT })
     }
 
-    /// The same in some other manner.
+    /// Starts all `streams` on a thread in `netns`, with the schedule and the timeout of `manner`.
     pub fn with(netns: &Netns, streams: &[Stream], first: usize, manner: Manner) -> Result<Self> {
         let (stop, log) = (Arc::new(AtomicBool::new(false)), Log::default());
         let (streams, stopping, logging) = (streams.to_vec(), Arc::clone(&stop), Arc::clone(&log));
@@ -96,19 +96,19 @@ impl Load {
         Ok(Self { log, worker: Worker::new(stop, thread) })
     }
 
-    /// The requests that have ended so far.
+    /// The records of requests that have ended so far.
     pub fn records(&self) -> Vec<Record> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lets the running requests end; returns all records.
+    /// Waits for requests in flight; returns all records.
     pub fn stop(mut self) -> Result<Vec<Record>> {
         self.worker.stop()?;
         Ok(self.records())
     }
 }
 
-/// Stops them all; returns all their records.
+/// Stops all `loads`; returns their records.
 pub fn stop(loads: Vec<Load>) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for load in loads {
@@ -125,7 +125,7 @@ fn run(streams: &[Stream], first: usize, manner: Manner, stop: &Arc<AtomicBool>,
             .enumerate()
             .map(|(index, stream)| {
                 let (stream, stop, log) = (*stream, Arc::clone(stop), Arc::clone(log));
-                // Spread over one pace: streams in step would hit the load balancer in bursts.
+                // Spread over one interval: simultaneous streams would load the edge in bursts.
                 let delay = manner.pace.interval().mul_f64(index_fraction(index, streams.len()));
                 tokio::task::spawn_local(client::run(stream, first + index, manner, delay, stop, log))
             })
@@ -137,7 +137,7 @@ fn run(streams: &[Stream], first: usize, manner: Manner, stop: &Arc<AtomicBool>,
     })
 }
 
-/// `index / count`, for counts of streams, which are small.
+/// `index / count` of streams, both of which are small.
 fn index_fraction(index: usize, count: usize) -> f64 {
     let small = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     small(index) / small(count.max(1))

@@ -1,4 +1,4 @@
-//! What a load's records say about each thing that happened meanwhile.
+//! Evaluates a load's records for each event during the load.
 
 use std::{
     collections::BTreeMap,
@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::Record;
 
-/// Something that happened while load ran.
+/// An event while load ran.
 #[derive(Clone, Debug)]
 pub struct Moment {
     pub name: &'static str,
     pub at: Instant,
 }
 
-/// The whole run.
+/// The evaluation of a whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub requests: usize,
@@ -29,16 +29,16 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventReport {
     pub name: String,
-    /// Since the start of the load, in milliseconds.
+    /// Time since the start of the load, in milliseconds.
     pub at_ms: u64,
     /// Requests that failed between this event and the next.
     pub failed: usize,
-    /// From the event until the last request that failed was *sent*, in milliseconds; 0 if none failed. Not until
-    /// its client gave up: that adds the client's own timeout.
+    /// Time from the event until the last failed request was *sent*, in milliseconds; 0 if none failed. The time of the
+    /// failure itself would add the client's own timeout.
     pub recovered_after_ms: u64,
 }
 
-/// Sums up `records`. A failure belongs to the last event before its end.
+/// Evaluates `records`. A failure belongs to the last event before the request's end.
 pub fn report(records: &[Record], start: Instant, moments: &[Moment]) -> Report {
     let failures: Vec<_> = records.iter().filter(|record| record.outcome.is_err()).collect();
     let events = moments.iter().enumerate().map(|(index, moment)| {
@@ -60,7 +60,7 @@ pub fn report(records: &[Record], start: Instant, moments: &[Moment]) -> Report 
     }
 }
 
-/// The longest time between two successful answers of a stream, its first request and its end included.
+/// The longest time between two successful answers of a stream, counted from its first request to its end.
 pub fn longest_gap(records: &[Record]) -> Duration {
     let mut streams: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
     for record in records {
@@ -81,7 +81,7 @@ pub fn longest_gap(records: &[Record]) -> Duration {
     longest
 }
 
-/// How many successful answers each backend gave between two moments.
+/// Number of successful answers of each backend between two moments.
 pub fn served(records: &[Record], from: Instant, to: Instant) -> BTreeMap<String, usize> {
     let mut served = BTreeMap::new();
     for record in records.iter().filter(|record| record.end >= from && record.end < to) {
@@ -111,7 +111,7 @@ mod tests {
         let zero = Instant::now();
         let records = [
             record(zero, 0, 0, 5, true),
-            // In flight when it happened at 100.
+            // In flight at the event at 100.
             record(zero, 0, 95, 1095, false),
             record(zero, 1, 700, 1700, false),
             record(zero, 0, 3000, 3005, true),

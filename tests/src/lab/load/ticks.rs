@@ -1,4 +1,4 @@
-//! A clock that ticks when it should, to some microseconds: the runtime's own timers know milliseconds only.
+//! A clock with an accuracy of some microseconds: the runtime's own timers only have milliseconds.
 
 use std::{
     io,
@@ -12,21 +12,21 @@ use nix::sys::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Moments at one distance from each other, none of which is left out.
+/// Evenly spaced moments, none of which is skipped.
 pub struct Ticks {
     timer: AsyncFd<OwnedFd>,
     next: Instant,
     interval: Duration,
-    /// Moments that have come and were not yet taken.
+    /// Expired moments that were not yet returned.
     due: u64,
 }
 
 impl Ticks {
-    /// The first is `delay` from now. `interval` is not zero.
+    /// Starts the clock: the first moment is `delay` from now. `interval` must not be zero.
     pub fn start(delay: Duration, interval: Duration) -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        // A delay of zero would disarm it.
+        // A delay of zero would disarm the timer.
         let delay = delay.max(Duration::from_nanos(1));
         let next = Instant::now() + delay;
         let expiration = Expiration::IntervalDelayed(TimeSpec::from(delay), TimeSpec::from(interval));
@@ -36,7 +36,7 @@ impl Ticks {
         Ok(Self { timer, next, interval, due: 0 })
     }
 
-    /// Waits for the next moment, if that is not past already; returns it.
+    /// Waits for the next moment, unless it has passed already; returns it.
     pub async fn next(&mut self) -> io::Result<Instant> {
         if self.due == 0 {
             self.due = self.timer.async_io(Interest::READABLE, expirations).await?;
@@ -48,7 +48,7 @@ impl Ticks {
     }
 }
 
-/// How often the timer expired since it was last read; at least once.
+/// Number of the timer's expirations since the last read, at least one.
 fn expirations(timer: &OwnedFd) -> io::Result<u64> {
     let mut count = [0; 8];
     nix::unistd::read(timer, &mut count)?;
@@ -66,7 +66,7 @@ mod tests {
             let interval = Duration::from_millis(1);
             let mut ticks = Ticks::start(Duration::ZERO, interval).unwrap();
             let first = ticks.next().await.unwrap();
-            // What comes while nobody asks is not lost.
+            // Moments that pass between two calls are not lost.
             std::thread::sleep(10 * interval);
             for tick in 1..20 {
                 let due = ticks.next().await.unwrap();

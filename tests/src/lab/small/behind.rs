@@ -1,4 +1,4 @@
-//! A host behind another one, which routes to it over a path that carries less than both ends think.
+//! A host behind another one, on a path whose MTU is smaller than both ends assume.
 
 use anyhow::Result;
 
@@ -10,12 +10,12 @@ use crate::lab::{
     topology::{EDGE, EDGE_V4, EDGE_V6},
 };
 
-/// The router's end.
+/// The router's device on the path.
 const DEVICE: &str = "far0";
 
 impl Small {
-    /// Makes the host `name` behind `router`, with the addresses [`addresses`]`(number)`. What is routed to it may have `mtu` bytes;
-    /// what it sends, as many as usual.
+    /// Creates the host `name` behind `router`, with the addresses [`addresses`]`(number)`. Packets to the host are
+    /// limited to `mtu` bytes; packets from the host are not.
     pub fn behind(&mut self, router: &str, name: &'static str, number: u8, mtu: u16) -> Result<()> {
         let near = self.netns(router);
         let prefix = near.name().strip_suffix(router).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the small lab's load balancer serves, and how it is told.
+//! The services of the small lab, and the configuration of its load balancer.
 
 use std::{
     fmt::{self, Write as _},
@@ -16,7 +16,7 @@ use crate::lab::{
     topology::{ECHO, EDGE, EDGE_V4, EDGE_V6, Family},
 };
 
-/// A VIP that no service has: for what is routed to a backend without the load balancer.
+/// VIPs without a service, for packets that are routed to a backend without the load balancer.
 pub const UNSERVED: [IpAddr; 2] = [v4(99), v6(0x99)];
 
 /// How an XDP program is attached.
@@ -35,7 +35,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A VIP, how it is served, and by the backends' addresses of which family.
+/// A VIP, its forwarding mode, and the family of the backends' addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Served {
     pub name: &'static str,
@@ -44,7 +44,7 @@ pub struct Served {
     via: Family,
 }
 
-/// Every mode, in every pairing of families that it has.
+/// Every mode, in each pairing of families that the mode supports.
 pub const SERVED: [Served; 6] = [
     Served { name: "4in4", vip: v4(10), mode: "ipip", via: Family::V4 },
     Served { name: "6in6", vip: v6(0x10), mode: "ipip", via: Family::V6 },
@@ -55,10 +55,10 @@ pub const SERVED: [Served; 6] = [
 ];
 
 impl Served {
-    /// The one with this name.
+    /// The entry of this name.
     ///
     /// # Panics
-    /// There is none.
+    /// If there is no such entry.
     pub fn named(name: &str) -> Self {
         *SERVED.iter().find(|served| served.name == name).expect("the lab serves this")
     }
@@ -85,32 +85,32 @@ const fn v6(last: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
 }
 
-/// Each service of a backend: connections that end, connections that stay, datagrams with and
-/// without an answer.
+/// Name, port and protocol of each service of a backend: connections that end, connections that stay, datagrams with
+/// and without an answer.
 const PORTS: [(&str, u16, &str); 4] =
     [("echo", ECHO, "tcp"), ("talk", TALK, "tcp"), ("ask", ECHO, "udp"), ("sink", SINK, "udp")];
 
-/// A port at which a backend says nothing.
+/// Port at which a backend never answers.
 pub const SINK: u16 = 9;
 
 impl Small {
-    /// Makes the load balancer and does not start it. `more` is added to its configuration.
+    /// Creates the load balancer without starting it. `more` is added to its configuration.
     pub fn prepare(&mut self, mode: Mode, more: &str) -> Result<&mut Edge> {
         let through = if self.plain { "address" } else { "service" };
         self.configure(&(configuration(&self.backends, mode, through)? + more))
     }
 
-    /// The same with a configuration of one's own.
+    /// Creates the load balancer with a configuration of the test's own.
     pub fn configure(&mut self, text: &str) -> Result<&mut Edge> {
         let (dir, pins) = (self.dir.0.join(EDGE), self.bpffs.path().join(EDGE));
         Ok(self.edge.insert(Edge::new(&self.edge_ctl, &dir, &pins, text)?))
     }
 }
 
-/// Its configuration, for backends of these names and addresses; `through` says how they are probed.
+/// The configuration for backends of these names and addresses; `through` is the kind of probe.
 fn configuration(backends: &[(&str, Ipv4Addr, Ipv6Addr)], mode: Mode, through: &str) -> Result<String> {
     let interval = patience(Duration::from_millis(100)).as_millis();
-    // Small tables: the kernel makes each entry when a map is made, which takes an emulated processor seconds.
+    // Small tables: the kernel initialises each entry of a new map, which takes an emulated CPU seconds.
     let mut text = format!(
         "hash_key = \"4be0a7c195d2438f8a6613f05c7d92ea\"\nslots = 1024\n\n\
          [limits]\nflows = 1024\nfragments = 64\n\n\

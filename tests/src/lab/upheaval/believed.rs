@@ -1,7 +1,7 @@
-//! Deaths as the daemon saw them: its log, read back.
+//! Deaths of backends according to the daemon, read from its log.
 //!
-//! What its probes said is what counts for packets, right or wrong. On a machine that is busy enough with something else a
-//! probe of a backend that lives can fail three times in a row.
+//! Packets follow the results of probes, right or wrong. On a machine that is busy with other work, a probe of a live
+//! backend can fail three times in a row.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,15 +10,15 @@ use crate::lab::topology::{Backend, Family, Part};
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// A line is written just after the store that it tells of.
+/// Upper bound of the time between a state's store and its log line.
 const AFTER: Duration = Duration::from_millis(500);
 
-/// What a line says of one that keeps its flows, or serves on though it is down. One that is drained keeps its flows as well, and
-/// is not told apart from one that has lost them.
+/// Phrases of log lines about a backend that is down, but keeps its flows or still serves. A drained backend keeps its
+/// flows as well; its phrase does not distinguish it from a backend that lost them.
 const IN_DOUBT: [&str; 3] =
     ["it keeps its flows until it is clear", "it serves on, since too few are up", "it stays drained"];
 
-/// Each time in which a backend was held to be dead, in one pool.
+/// Each time in which a backend was considered dead, by pool.
 pub fn outages(log: &str) -> Vec<Outage> {
     let now = (SystemTime::now(), Instant::now());
     let mut outages: Vec<Outage> = Vec::new();
@@ -47,7 +47,7 @@ pub fn outages(log: &str) -> Vec<Outage> {
     outages
 }
 
-/// Those of `believed` in which the machine was alive.
+/// The outages of `believed` that began while the machine was alive.
 pub fn wrong<'a>(believed: &'a [Outage], real: &[Outage]) -> Vec<&'a Outage> {
     let dead = |outage: &Outage| {
         real.iter().any(|real| {
@@ -60,7 +60,7 @@ pub fn wrong<'a>(believed: &'a [Outage], real: &[Outage]) -> Vec<&'a Outage> {
     believed.iter().filter(|outage| !dead(outage)).collect()
 }
 
-/// The member of a pool that a line is about.
+/// The member of a pool that a log line is about.
 fn member(line: &str) -> Option<(Backend, Reach)> {
     let (pool, backend) = line.split_once("subject=\"")?.1.split_once('"')?.0.split_once('/')?;
     let backend = Backend::named(backend)?;
@@ -71,7 +71,7 @@ fn member(line: &str) -> Option<(Backend, Reach)> {
     reach.map(|(part, via)| (backend, Reach::Pool(part, via)))
 }
 
-/// When a line was written. It says the time of day, UTC; it is less than a day old.
+/// Time of a log line, which contains the time of day in UTC; the line is less than a day old.
 fn time(line: &str, (wall, clock): (SystemTime, Instant)) -> Option<Instant> {
     let (_, of_day) = line.split_once('T')?;
     let mut parts = of_day.split_once('Z')?.0.splitn(3, ':');

@@ -1,4 +1,4 @@
-//! One change: which can be made, and making it.
+//! A single change: which kinds are possible, and how each is made.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use anyhow::Result;
 use super::{MOST_DEAD, Member, Off, Reach, Upheaval};
 use crate::lab::topology::Backend;
 
-/// Weights that members are given; 100 is the default.
+/// Weights that changed members get; 100 is the default.
 const WEIGHTS: [u32; 5] = [25, 50, 100, 200, 400];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
-    /// A backend comes into a pool, by a reload of the configuration.
+    /// A backend joins a pool, by a reload of the configuration.
     Add,
-    /// A backend is left out of a pool, by a reload.
+    /// A backend leaves a pool, by a reload.
     Remove,
-    /// Some members get other weights, by a reload.
+    /// Some members get new weights, by a reload.
     Weigh,
     Drain,
     Disable,
-    /// Takes back one of the two.
+    /// Reverts a drain or a disable.
     Enable,
     /// A machine dies.
     Kill,
-    /// It is back.
+    /// The machine is back.
     Recover,
     Failover,
     Failback,
-    /// The controller is killed, and started again.
+    /// The controller is killed and started again.
     Restart,
 }
 
@@ -49,10 +49,10 @@ impl ChangeKind {
 }
 
 impl Upheaval<'_> {
-    /// Makes a change of this kind, if one can be made now; says what it was.
+    /// Makes a change of this kind, if possible now; returns its description.
     pub(super) fn make(&mut self, kind: ChangeKind) -> Result<Option<String>> {
-        // A daemon that has just started, or read its file again, counts failed probes anew: who dies meanwhile would be
-        // dead for longer than clients have patience.
+        // A daemon that just started, or reloaded its file, counts failed probes from zero. A backend that dies
+        // meanwhile would stay in service longer than the clients' patience.
         let counts_anew =
             matches!(kind, ChangeKind::Add | ChangeKind::Remove | ChangeKind::Weigh | ChangeKind::Restart);
         if counts_anew && !self.all_dead_are_seen()? {
@@ -99,7 +99,7 @@ impl Upheaval<'_> {
         Ok(Some(what.join(", ")))
     }
 
-    /// A whole machine, or one of its addresses.
+    /// Takes a whole machine, or one of its addresses, out of service.
     fn switch_off(&mut self, off: Off) -> Result<Option<String>> {
         let Some(first) = self.one(Self::serves) else { return Ok(None) };
         let whole = self.random.below(2) == 0;
@@ -138,7 +138,7 @@ impl Upheaval<'_> {
     }
 
     fn kill(&mut self) -> Result<Option<String>> {
-        // One at a time: a SYN to a dying machine is sent again often enough to survive one of them, not three in a row.
+        // One at a time: retransmissions of a SYN survive one dying machine, but not three in a row.
         if self.dead.len() >= MOST_DEAD || !self.all_dead_are_seen()? {
             return Ok(None);
         }
@@ -157,7 +157,8 @@ impl Upheaval<'_> {
     fn recover(&mut self) -> Result<Option<String>> {
         let dead: Vec<_> = self.dead.iter().copied().collect();
         let Some(backend) = self.random.choose(&dead).copied() else { return Ok(None) };
-        // A machine that is back before its death was seen resets what it does not know: no fault of ours.
+        // A machine that returns before its death was detected resets unknown connections, which would not be the
+        // edge's fault.
         if !self.is_seen_down(backend)? {
             return Ok(None);
         }
@@ -202,7 +203,7 @@ impl Upheaval<'_> {
         Ok(true)
     }
 
-    /// A member of a pool for which `fits` holds.
+    /// A random member of a pool for which `fits` holds.
     fn one(&mut self, fits: impl Fn(&Self, Member) -> bool) -> Option<Member> {
         let members: Vec<_> = Self::members().filter(|member| fits(self, *member)).collect();
         self.random.choose(&members).copied()
@@ -216,7 +217,7 @@ impl Upheaval<'_> {
 
     fn reload(&self) -> Result<()> {
         std::fs::write(self.lab.edge().configuration(), self.configuration.text())?;
-        // Whatever it takes away is meant.
+        // Every removal here is intended.
         self.lab.ctl(&["reload", "--allow-removal", "1000"])?;
         Ok(())
     }

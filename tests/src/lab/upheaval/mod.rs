@@ -1,4 +1,4 @@
-//! Membership that changes all the time, at random: what operators, deaths and configurations do in a year, in a minute.
+//! Random, continuous changes of membership: a year of operators' work, deaths and configurations within a minute.
 
 mod change;
 pub mod outage;
@@ -25,13 +25,13 @@ use crate::lab::{
     topology::{Backend, Family, Part, Protocol, Service},
 };
 
-/// Machines that may be dead at once.
+/// Maximum number of machines that are dead at the same time.
 const MOST_DEAD: usize = 2;
 
-/// A member of a pool, as its configuration has it.
+/// A member of a pool, as in the configuration.
 type Member = (Part, Family, Backend);
 
-/// The lab, what was done to it, and what that may have broken.
+/// The lab, the changes that were made, and the outages that they may have caused.
 pub struct Upheaval<'a> {
     pub lab: &'a mut Lab,
     random: Random,
@@ -39,7 +39,7 @@ pub struct Upheaval<'a> {
     /// Members of pools that are drained or disabled.
     off: BTreeMap<Member, Off>,
     dead: BTreeSet<Backend>,
-    /// Services that an operator sent to their second pool.
+    /// Services that are failed over by an operator.
     failed_over: BTreeSet<&'static str>,
     outages: Vec<Outage>,
     done: Vec<Done>,
@@ -60,7 +60,7 @@ enum Off {
 }
 
 impl<'a> Upheaval<'a> {
-    /// Nothing has happened to `lab`, which runs with `configuration`.
+    /// The upheaval of `lab`, which runs with `configuration`, before any change.
     pub fn new(lab: &'a mut Lab, configuration: Configuration, seed: u64) -> Self {
         Self {
             lab,
@@ -74,9 +74,9 @@ impl<'a> Upheaval<'a> {
         }
     }
 
-    /// Makes one change.
+    /// Makes one random change.
     pub fn change(&mut self) -> Result<()> {
-        // Most kinds can be made at any time; some need that another one was made before.
+        // Most kinds are possible at any time; some require an earlier change.
         loop {
             let kind = self.rarer()?;
             let at = Instant::now();
@@ -87,7 +87,7 @@ impl<'a> Upheaval<'a> {
         }
     }
 
-    /// A pause of less than `most`.
+    /// Sleeps for a random time below `most`.
     pub fn pause(&mut self, most: Duration) {
         let most = u32::try_from(most.as_millis()).unwrap_or(u32::MAX);
         std::thread::sleep(Duration::from_millis(self.random.below(most).into()));
@@ -101,7 +101,7 @@ impl<'a> Upheaval<'a> {
         &self.outages
     }
 
-    /// One of the kinds; of two that are drawn the one that was made less often, so that all come in any run.
+    /// A random kind: the rarer of two draws, so that every run has all kinds.
     fn rarer(&mut self) -> Result<ChangeKind> {
         let mut draw = || self.random.choose(&ChangeKind::ALL).copied().context("there are kinds of changes");
         let (one, other) = (draw()?, draw()?);
@@ -114,17 +114,17 @@ impl<'a> Upheaval<'a> {
         ways.flat_map(|(part, via)| Backend::all().map(move |backend| (part, via, backend)))
     }
 
-    /// Whether the configuration has it.
+    /// Whether the configuration contains the member.
     fn is_configured(&self, member: Member) -> bool {
         self.configuration.weights.get(&(Self::pool(member), member.2)) != Some(&None)
     }
 
-    /// Whether it takes new flows, as far as we have a hand in that.
+    /// Whether the member takes new flows, according to the changes made.
     fn serves(&self, member: Member) -> bool {
         self.is_configured(member) && !self.off.contains_key(&member) && !self.dead.contains(&member.2)
     }
 
-    /// Whether services get on without `gone`: each pool keeps two members, and each pair of pools three that serve.
+    /// Whether services work without `gone`: each pool keeps two members, and each pair of pools three that serve.
     fn spares(&self, gone: &[Member]) -> bool {
         let left = |member: &Member| !gone.contains(member);
         gone.iter().all(|&(part, via, backend)| {
@@ -156,7 +156,7 @@ impl<'a> Upheaval<'a> {
         backend.provider.pool(part, via)
     }
 
-    /// As the command line has it.
+    /// The member's name on the command line.
     fn name(member: Member) -> String {
         format!("{}/{}", Self::pool(member), member.2)
     }

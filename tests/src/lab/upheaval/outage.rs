@@ -1,4 +1,4 @@
-//! When connections may break: while their backend was dead, or taken out of service.
+//! Times in which connections may break: while their backend is dead, or out of service.
 
 use std::time::Instant;
 
@@ -11,25 +11,26 @@ use crate::lab::{
 #[derive(Clone, Debug)]
 pub struct Outage {
     pub backend: Backend,
-    /// Where: the whole machine, or in one pool.
+    /// Extent of the outage: the whole machine, or one pool.
     pub reach: Reach,
     pub from: Instant,
-    /// `None`: it lasts.
+    /// `None` if the outage has not ended.
     pub to: Option<Instant>,
-    /// Whether it keeps its flows since it is not clear who is to blame, and where there is no room for a record new flows
-    /// follow these; or it serves on since too few others do.
+    /// Whether the backend keeps its flows, since the cause of the failed probes is unclear, or still serves, since too
+    /// few others do. New flows without room for a record then follow the backend's flows.
     pub in_doubt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     Machine,
-    /// The pool of its provider that reaches it so.
+    /// The pool of the backend's provider with this part and family.
     Pool(Part, Family),
 }
 
 impl Outage {
-    /// Whether it explains why this connection broke: that was with this backend, by this pool, at some time in it.
+    /// Whether the outage explains why a connection broke: the connection used this backend, through this pool, at some
+    /// time during the outage.
     pub fn explains(&self, broken: &Broken, services: &[Service]) -> bool {
         let reached = match self.reach {
             Reach::Machine => true,
@@ -45,7 +46,7 @@ impl Outage {
     }
 }
 
-/// The connections among `broken` that nothing explains.
+/// The connections among `broken` that no outage explains.
 pub fn unexplained<'a>(broken: &'a [Broken], outages: &[Outage], services: &[Service]) -> Vec<&'a Broken> {
     broken.iter().filter(|broken| !outages.iter().any(|outage| outage.explains(broken, services))).collect()
 }

@@ -1,4 +1,4 @@
-//! What the load balancer says of its flow records while things change.
+//! Observes the load balancer's status of flow records during changes.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,25 @@ use crate::lab::{
     topology::{Family, Service},
 };
 
-/// What was seen over time.
+/// Observations over time.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// Slots whose owner is not their pick, by service; as last seen.
+    /// Number of slots whose owner is not their pick, by service, at the last poll.
     differing: BTreeMap<String, u64>,
-    /// The transitions of services; as last seen.
+    /// The transitions of services, at the last poll.
     pub under_way: BTreeMap<String, Value>,
     /// How often all slots of a service were handed over.
     pub handed_over: u64,
-    /// Records of IPv4 and of IPv6; as last seen.
+    /// Records of IPv4 and of IPv6, at the last poll.
     pub records: [u64; 2],
-    /// The most of them that there were.
+    /// Maxima of `records`.
     pub most_records: [u64; 2],
-    /// What the packet path did with records, of all services, by name; as last seen.
+    /// The packet path's operations on records, over all services, by name, at the last poll.
     pub counts: BTreeMap<String, u64>,
 }
 
 impl Watch {
-    /// Looks once.
+    /// Polls the status.
     pub fn look(&mut self, lab: &Lab) -> Result<()> {
         let status = lab.status()?;
         let services = status.get("services").and_then(Value::as_array).context("a status has services")?;
@@ -46,7 +46,7 @@ impl Watch {
             }
             let number = |key: &str| transition.and_then(|transition| transition.get(key)?.as_u64());
             self.records[family(name) as usize] += number("records").unwrap_or_default();
-            // Nobody may have looked yet.
+            // The controller may not have counted the slots yet.
             let differing = if transition.is_some() { number("slots_differing") } else { Some(0) };
             let Some(differing) = differing else { continue };
             let before = self.differing.insert(name.to_owned(), differing).unwrap_or_default();
@@ -58,13 +58,13 @@ impl Watch {
         Ok(())
     }
 
-    /// How often the packet path did what has this name.
+    /// Number of the packet path's operations of this name.
     pub fn count(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or_default()
     }
 }
 
-/// Of the clients.
+/// The IP version of the service's clients.
 fn family(service: &str) -> Family {
     if Service::named(service).vip.is_ipv4() { Family::V4 } else { Family::V6 }
 }

@@ -1,4 +1,4 @@
-//! The pinned maps that slots and their owners are in, to be read while all others use them.
+//! Reads slots and their owners from the pinned maps while the packet path and the daemon use them.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -26,7 +26,7 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Those that are pinned at `path`.
+    /// The maps that are pinned at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mapped = |name: &str| -> Result<MmapRaw> {
             let data = pinned(path, name)?;
@@ -52,7 +52,7 @@ impl Maps {
         read(&self.published, 0, 1)[0]
     }
 
-    /// Where the slots of each of the lab's TCP services are, in the order of the lab's list.
+    /// Position of the slots of each TCP service of the lab, in the order of the lab's list.
     pub(super) fn targets(&self) -> Result<Vec<(SocketAddr, Target)>> {
         const V4: usize = size_of::<ServiceEntryV4>();
         const V6: usize = size_of::<ServiceEntryV6>();
@@ -86,13 +86,13 @@ impl Maps {
         read(&self.slots, target.slots() as usize * size_of::<SlotCell>(), target.slot_mask() as usize + 1)
     }
 
-    /// Slots of a service that packets have taken over.
+    /// Number of slots of a service that packets took over.
     pub(super) fn taken_over(&self, target: Target) -> Result<u64> {
         let counts = self.counts.get(&target.service(), 0)?;
         Ok(counts.iter().map(|counts| counts[FlowCount::OwnerTakenOver as usize]).sum())
     }
 
-    /// The machine that has this number now.
+    /// The machine that currently has this backend number.
     pub(super) fn machine(&self, number: BackendNumber) -> Option<Backend> {
         let known: abi::Backend = read(&self.backends, usize::from(number) * size_of::<abi::Backend>(), 1)[0];
         let ways = [Part::Lan, Part::Wan].map(|part| [Family::V4, Family::V6].map(|via| (part, via)));
@@ -109,12 +109,13 @@ fn pinned(path: &Path, name: &str) -> Result<MapData> {
     MapData::from_pin(path.join(name)).with_context(|| format!("{name} is not pinned in {}", path.display()))
 }
 
-/// `count` values that begin so many bytes behind the start of a map.
+/// `count` values from byte `at` of a map on.
 fn read<T: Pod>(map: &MmapRaw, at: usize, count: usize) -> Vec<T> {
     let mut values = vec![T::zeroed(); count];
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
     assert!(at + bytes.len() <= map.len(), "it is behind the end");
-    // SAFETY: inside the mapping, to which no reference is ever made. What others write meanwhile are single words.
+    // SAFETY: the bytes are inside the mapping, to which no reference is ever made. Concurrent writers store single
+    // words.
     unsafe { std::ptr::copy_nonoverlapping(map.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len()) };
     values
 }

@@ -1,9 +1,10 @@
-//! Which slots packets have given to other backends, and when: the one way in which a flow moves whose backend lives.
+//! Records which slots packets take over, and when: the only way in which a flow of a live backend moves.
 //!
-//! A full flow table undoes no drain. Where a new flow finds no room, and its slot's owner takes none any more, the flow's backend
-//! becomes the owner at once, and the slot's flows without a record move (`docs/config.md`, "When the flow table is full"). No
-//! status tells of slots one by one, so a thread reads them all the time. A connection is excused if its own slot was taken from its
-//! own backend while it lasted, and by a packet. Slots that the controller hands over excuse nobody.
+//! A full flow table undoes no drain. If a new flow finds no room, and its slot's owner takes no new flows, the flow's
+//! backend becomes the owner at once, and the slot's flows without a record move (`docs/config.md`, "When the flow
+//! table is full"). No status lists single slots, so a thread polls them continuously. A connection is excused if a
+//! packet took its slot from its backend while the connection lasted. Slots that the controller hands over are no
+//! excuse.
 
 mod maps;
 mod watched;
@@ -28,28 +29,28 @@ use edge_common::{
 use self::{maps::Maps, watched::Watched};
 use crate::lab::{Lab, flows::Broken, topology::Backend, worker::Worker};
 
-/// Between two looks.
+/// Pause between two polls.
 const REST: Duration = Duration::from_millis(1);
 
-/// Another owner of a slot.
+/// A change of a slot's owner.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub service: SocketAddr,
     pub slot: u32,
     pub from: Option<Backend>,
     pub to: Option<Backend>,
-    /// It was at some time between these two.
+    /// The change happened between `after` and `before`.
     pub after: Instant,
     pub before: Instant,
     pub by: By,
 }
 
-/// Who has changed an owner.
+/// The originator of a change of owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// A packet that found no room in the flow table.
     Packet,
-    /// The controller, once every flow of the slot that still sends is recorded.
+    /// The controller, once every active flow of the slot is recorded.
     Controller,
 }
 
@@ -61,26 +62,26 @@ pub struct Owners {
     worker: Worker,
 }
 
-/// All that was seen.
+/// All observed changes.
 #[derive(Debug)]
 pub struct Seen {
     changes: Vec<Change>,
     places: Places,
 }
 
-/// In which slot a flow is.
+/// Maps flows to slots.
 #[derive(Clone, Debug)]
 struct Places {
     key: HashKey,
-    /// Slots of each service, less one.
+    /// Number of slots of each service, less one.
     masks: BTreeMap<SocketAddr, u32>,
 }
 
 impl Owners {
-    /// Begins. The controller hands a slot over once its flows have had `idle_timeout` to be recorded.
+    /// Starts the thread. The controller hands a slot over once its flows have had `idle_timeout` to be recorded.
     ///
     /// # Errors
-    /// The maps are not pinned, or a service is not published.
+    /// If the maps are not pinned, or a service is not published.
     pub fn watch(lab: &Lab, idle_timeout: Duration) -> Result<Self> {
         let mut watched =
             Watched::new(Maps::open(&lab.edge().pins().join(format!("v{ABI_VERSION}/maps")))?, idle_timeout)?;
@@ -100,10 +101,10 @@ impl Owners {
         Ok(Self { changes, places, worker: Worker::new(stop, thread) })
     }
 
-    /// Ends.
+    /// Stops the thread; returns the changes.
     ///
     /// # Errors
-    /// Slots could not be read to the end.
+    /// If slots could not be read to the end.
     pub fn stop(mut self) -> Result<Seen> {
         self.worker.stop()?;
         let changes = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
@@ -112,12 +113,12 @@ impl Owners {
 }
 
 impl Seen {
-    /// How many slots changed so.
+    /// Number of changes by this originator.
     pub fn count(&self, by: By) -> usize {
         self.changes.iter().filter(|change| change.by == by).count()
     }
 
-    /// What became of a connection's slot while it lasted.
+    /// The changes of a connection's slot while the connection lasted.
     pub fn meanwhile(&self, broken: &Broken) -> impl Iterator<Item = &Change> {
         let place = self.places.of(broken.client, broken.service).map(|slot| (broken.service, slot));
         let (began, ended) = (broken.began, broken.at);
@@ -126,7 +127,7 @@ impl Seen {
         })
     }
 
-    /// Whether a full table is why the connection broke.
+    /// Whether the connection broke because of a full flow table.
     pub fn explains(&self, broken: &Broken) -> bool {
         self.meanwhile(broken)
             .any(|change| change.by == By::Packet && broken.backend.is_none_or(|backend| change.from == Some(backend)))

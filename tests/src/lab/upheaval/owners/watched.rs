@@ -1,8 +1,9 @@
-//! The slots of all services, as last seen, and who has changed what differs from that.
+//! Slots of all services as last polled, and the originator of each change between polls: packets or the controller.
 //!
-//! Packets count what they take over by service, after they did it, and the slots are read before the counts. So what changed between
-//! two looks was packets' if they have counted as much. If they have counted less, some was the controller's: then it was in the
-//! slots that had been at rest for a whole idle timeout, since it hands over no other ones.
+//! Packets count their takeovers by service, after each takeover, and slots are polled before the counts. If packets
+//! counted at least as many takeovers as slots changed between two polls, they made all changes. If they counted fewer,
+//! the controller made some: those in slots that had been at rest for a whole idle timeout, since it hands over no
+//! others.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +15,7 @@ use edge_common::abi::{BackendNumber, HashKey, Slot, Target};
 
 use super::{By, Change, maps::Maps};
 
-/// By how much the controller and who looks here may differ in what a time is.
+/// Tolerance between the controller's and the poller's measurement of times.
 const BLUR: Duration = Duration::from_millis(100);
 
 pub(super) struct Watched {
@@ -28,11 +29,11 @@ struct Service {
     address: SocketAddr,
     target: Target,
     slots: Vec<Slot>,
-    /// By slot: when something was seen there last after which the controller waits an idle timeout.
+    /// By slot: the last event after which the controller must wait for an idle timeout.
     restless: Vec<Instant>,
-    /// What packets have taken over.
+    /// Takeovers that packets have counted.
     counted: u64,
-    /// Of it, what was counted after the slots had been read.
+    /// The part of `counted` that was added after the slots had been read.
     left: u64,
     looked: Instant,
 }
@@ -60,7 +61,7 @@ impl Watched {
         self.services.iter().map(|service| (service.address, service.target.slot_mask()))
     }
 
-    /// What has changed since the last look.
+    /// Polls all services; returns the changes since the last poll.
     pub(super) fn look(&mut self) -> Result<Vec<Change>> {
         let generation = self.maps.generation().number;
         if generation != self.generation {
@@ -120,7 +121,7 @@ impl Service {
     }
 }
 
-/// Who did what differs, of which packets have counted so much.
+/// The originator of each difference, if packets have counted `packets` takeovers.
 fn attributed(differing: &[Differs], mut packets: u64) -> Vec<By> {
     let all = packets >= differing.len() as u64;
     let by = differing.iter().map(|(_, _, _, may_be_handed_over)| {
