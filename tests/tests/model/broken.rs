@@ -1,6 +1,6 @@
-//! With one rule broken at a time, the model notices.
+//! Checks that the model notices each broken rule.
 //!
-//! `cargo xtask test` runs these only where the rules or the model are not those that they were last seen to pass with.
+//! `cargo xtask test` runs these tests only if the rules or the model have changed since the tests last passed.
 
 use crate::{
     RUN, SEED,
@@ -8,7 +8,7 @@ use crate::{
     run::Run,
 };
 
-/// Breaking the rule moves flows that do not move otherwise, and the model notices.
+/// Checks that breaking the rule moves flows that would not move otherwise, and that the model notices.
 fn breaks_flows(broken: Broken, plans: &[Plan]) {
     let run = |broken: Broken| {
         let moved = |plan: &Plan| Run::new(plan.broken(broken), false).run().moved;

@@ -26,12 +26,12 @@ use crate::{
 pub(crate) struct Controller {
     plan: Plan,
     services: Vec<Care>,
-    /// For a broken rule: since when a backend has been the pick of any slot of a service.
+    /// For a broken rule: the time since which a backend has been the pick of any slot of a service.
     waiting: BTreeMap<(usize, BackendNumber), u64>,
     pub(crate) done: Done,
 }
 
-/// Counts of the controller's acts.
+/// Counts of the controller's actions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) moves: u64,
@@ -57,14 +57,14 @@ struct Care {
     stability: Stability,
 }
 
-/// How far it is known in which slots packets need not look, each with its owner; each change starts again at `Unknown`.
+/// How far the end of a transition has been prepared, with slots and their owners; each change resets it to `Unknown`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Stability {
     #[default]
     Unknown,
-    /// A look found these owners to be their slots' picks.
+    /// A pass found that these owners are their slots' picks.
     Looked(BTreeMap<u32, BackendNumber>),
-    /// After that, a scan found no record of these.
+    /// After the pass, a scan found no record of these slots.
     Scanned(BTreeMap<u32, BackendNumber>),
 }
 
@@ -74,7 +74,7 @@ impl Controller {
         Self { plan, services, waiting: BTreeMap::new(), done: Done::default() }
     }
 
-    /// Kills the controller and starts it again, without any knowledge.
+    /// Kills the controller and starts it again, without any state.
     pub(crate) fn restart(&mut self) {
         for care in &mut self.services {
             *care = Care::default();
@@ -83,7 +83,8 @@ impl Controller {
         self.done.restarts += 1;
     }
 
-    /// Before anything changes that these services' picks may depend on; `at_once`: a death, which waits for no slot.
+    /// Called before any change on which the picks of `services` depend. With `at_once`, for a death, `look` is not set
+    /// first.
     pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize], at_once: bool) {
         edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].in_transition = 1));
         if !at_once && self.plan.broken != Broken::LookedAtLate {
@@ -94,7 +95,7 @@ impl Controller {
         }
     }
 
-    /// After each change; `looks`: packets are to look at all slots, if they do not yet.
+    /// Called after each change. With `looks`, packets must look at all slots from now on.
     pub(crate) fn changed(&mut self, edge: &mut Edge, services: &[usize], looks: bool) {
         if looks && self.plan.broken != Broken::LookedAtLate {
             look_at_all(edge, services);
@@ -105,7 +106,7 @@ impl Controller {
         }
     }
 
-    /// Does a pass, once a second.
+    /// Makes a pass; called once a second.
     pub(crate) fn tick(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
         for service in 0..self.services.len() {
             if edge.is_in_transition(service) {
@@ -162,7 +163,7 @@ impl Controller {
         SlotState { owner, pick, unrecorded }
     }
 
-    /// For a broken rule: the slots that move if each waits only since its pick became the pick of any slot.
+    /// For a broken rule: the slots that move if each only waits since its pick became the pick of any slot.
     fn moves_per_backend(&mut self, service: usize, slots: &[SlotState], now: u64, idle_timeout: u64) -> Vec<Move> {
         let picks: BTreeSet<_> = slots.iter().filter_map(|seen| seen.pick).collect();
         self.waiting.retain(|(of, pick), _| *of != service || picks.contains(pick));
@@ -199,8 +200,8 @@ impl Controller {
         edge.write(|memory| done.iter().for_each(|ends| memory.remove_record(*ends)));
     }
 
-    /// Goes one step towards the end of the transition of each service in which a look may end. Between two steps
-    /// packets come, and packets that were on their way before arrive.
+    /// Takes one step towards the end of each transition that may end. Between two steps other packets run, including
+    /// some that started before.
     pub(crate) fn end_transitions(&mut self, edge: &mut Edge, scene: &Scene) {
         for service in 0..self.services.len() {
             let scan = self.plan.broken != Broken::ClearedUnscanned;
@@ -214,7 +215,7 @@ impl Controller {
                 Stability::Scanned(free) => {
                     edge.write(|memory| {
                         for (slot, owner) in free {
-                            // What the packet path has changed meanwhile stays.
+                            // Changes of the packet path since the scan are kept.
                             edge::set(memory, service, slot, |slot| {
                                 if (slot.owner, slot.unrecorded) == (owner, 0) {
                                     slot.look = 0;
@@ -222,7 +223,7 @@ impl Controller {
                             });
                         }
                     });
-                    // The next look finds out about the rest.
+                    // The next pass handles the remaining slots.
                     let is_stable = (0..SLOTS).all(|slot| edge.slot(service, slot).look == 0);
                     if is_stable {
                         self.services[service] = Care::default();
@@ -234,7 +235,7 @@ impl Controller {
         }
     }
 
-    /// The removed backends that no owner and no record names.
+    /// The removed backends that neither an owner nor a record names.
     pub(crate) fn forgettable(&self, edge: &Edge, scene: &Scene) -> Vec<BackendNumber> {
         let mut removed = scene.removed();
         removed.retain(|number| !edge.owns(*number));
@@ -246,7 +247,7 @@ impl Controller {
     }
 }
 
-/// Slots of the service of which a flow is recorded.
+/// Slots of the service with a recorded flow.
 pub(crate) fn recorded_slots(edge: &Edge, scene: &Scene, service: usize) -> BTreeSet<u32> {
     let homes = edge.records().into_iter().map(|(ends, _)| home(edge, scene, &ends));
     homes.filter(|(of, _)| *of == service).map(|(_, slot)| slot).collect()
@@ -269,7 +270,7 @@ fn home(edge: &Edge, scene: &Scene, ends: &FlowEnds) -> (usize, u32) {
     (service, flow::slot(&edge.view().generation.hash_key, ends, &scene.world.services[service], SLOTS))
 }
 
-/// Clears what says that flows were unrecorded, and makes the moves.
+/// Clears the slots' marks of unrecorded flows, and makes the moves.
 fn hand_over(memory: &Memory, service: usize, moves: &[Move]) {
     for slot in 0..SLOTS {
         edge::set(memory, service, slot, |slot| slot.unrecorded = 0);

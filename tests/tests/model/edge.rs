@@ -1,4 +1,4 @@
-//! The edge under test: the host pipeline, alone or side by side with the real program.
+//! The edge under test: the host pipeline, alone or together with the real program.
 
 use edge_common::{
     abi::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// The bank of the maps that a [`World`](edge_tests::world::World) publishes.
 const BANK: u32 = 1;
-/// Candidate cells that the maps have room for.
+/// Number of candidate cells in the maps.
 const CELLS: usize = 1 << 10;
 
 pub(crate) enum Edge {
@@ -35,7 +35,8 @@ impl Edge {
         let mut memory = scene.world.memory();
         memory.flows = Flows::new(plan.room);
         let ns = u64::from(units(IDLE_TIMEOUT.max(LEARN) + TICK)) << UNIT;
-        // The real program's clock is not the run's: there nothing is gone before the controller says so.
+        // The real program's clock differs from the run's: in the kernel no flow times out before the controller
+        // decides so.
         memory.flows.head.timeouts = Timeouts::all(if kernel { [i32::MAX; 4] } else { Timeouts::of_idle(ns) });
         if kernel {
             memory.flows.head.timeouts.0[4..].iter_mut().for_each(|limits| limits.kept = i32::MAX);
@@ -55,19 +56,19 @@ impl Edge {
         }
     }
 
-    /// Sends a frame and says which backend it reached.
+    /// Sends a frame; returns the backend that it reached.
     ///
     /// # Panics
-    /// If the real program does something else than the host pipeline.
+    /// If the real program and the host pipeline differ.
     pub(crate) fn send(&self, now: u64, frame: &[u8]) -> Option<BackendNumber> {
-        // Each packet has a time of its own.
+        // Each packet has its own time.
         let clock = &self.memory().clock_ns;
         let before = clock.replace((now * 1_000_000).max(clock.get() + 1));
         if let Self::Both(both) = self
             && both.memory.flows.arrays.entries.len() < PLENTY
             && (flow_table::units(before) != flow_table::units(clock.get()) || both.kernel.flows_age())
         {
-            // Which flow gives way is seen by its age.
+            // The flow that gives way is chosen by age, so the ages must be equal on both sides.
             both.compare_state().unwrap_or_else(|error| panic!("{error}"));
             both.kernel.copy_flows(&both.memory);
         }
@@ -85,10 +86,10 @@ impl Edge {
         }
     }
 
-    /// Writes maps, as the controller does.
+    /// Writes maps as the controller does.
     ///
     /// # Panics
-    /// If the packets until now have left another state in the real program than on the host.
+    /// If earlier packets have left different states in the real program and on the host.
     pub(crate) fn write<T>(&mut self, write: impl FnOnce(&mut Memory) -> T) -> T {
         let memory = match self {
             Self::Host(memory) => memory,
@@ -107,7 +108,7 @@ impl Edge {
         result
     }
 
-    /// Writes the backends of the scene, or all the rest of it, which is published with one store.
+    /// Publishes the backends of the scene; or everything else, which one store makes active.
     pub(crate) fn publish(&mut self, scene: &mut Scene, plan: &Plan, part: Part) {
         for service in 0..scene.world.services.len() {
             scene.world.services[service].in_transition = self.is_in_transition(service);
@@ -147,7 +148,7 @@ impl Edge {
         self.memory().slot(slot_address(self.service(service).slots, slot)).expect("it is there")
     }
 
-    /// Lookups of packets of a service in the flow table.
+    /// Number of lookups in the flow table by packets of a service.
     pub(crate) fn lookups(&self, service: usize) -> u64 {
         let number = u32::try_from(service).expect("a few services");
         self.memory().flow_counts(number).0[FlowCount::Lookups as usize]
@@ -166,12 +167,12 @@ impl Edge {
         self.memory().records().into_iter().collect()
     }
 
-    /// Names that stand in owners anywhere.
+    /// Whether a backend owns any slot.
     pub(crate) fn owns(&self, number: BackendNumber) -> bool {
         self.memory().slots.borrow().iter().flat_map(|cell| cell.0).any(|slot| slot.owner == number)
     }
 
-    /// What was done with the records of all services.
+    /// Counts of the operations on records, over all services.
     pub(crate) fn flow_counts(&self, services: usize) -> FlowCounts {
         let mut sum = FlowCounts::default();
         for service in (0..).take(services) {
@@ -182,7 +183,7 @@ impl Edge {
     }
 }
 
-/// What is written at once.
+/// The part of the maps that is written at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The states of backends, and their addresses.
@@ -191,7 +192,7 @@ pub(crate) enum Part {
     Generation,
 }
 
-/// Where the published bank has a service.
+/// Position of a service in the published bank.
 pub(crate) fn place(service: usize) -> usize {
     2 * service + BANK as usize
 }
@@ -201,7 +202,7 @@ pub(crate) fn set(memory: &Memory, service: usize, slot: u32, change: impl FnOnc
     memory.write_slot(slot_address(memory.services[place(service)].slots, slot), change);
 }
 
-/// What a world does not say: the rate limit, and as many cells as the maps have.
+/// Sets what a world leaves open: the rate limit, and the number of candidate cells.
 fn complete(memory: &mut Memory, plan: &Plan) {
     memory.published.generations[BANK as usize].records_per_second = plan.records_per_second;
     assert!(memory.candidates.len() <= CELLS, "the maps have no room for the candidates");

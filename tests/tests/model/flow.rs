@@ -1,4 +1,4 @@
-//! A flow: its packets, and the slot that they fall into.
+//! A flow: its packets, and its slot.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use edge_tests::{
     world::{CLIENT_MAC, EDGE_MAC, ServicePlan},
 };
 
-/// Flow of a service, which is `service` in the world.
+/// A flow of a service; `service` is its index in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flow {
     pub(crate) service: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Flow {
     pub(crate) port: u16,
 }
 
-/// A packet that somebody sends in the name of a flow.
+/// A forged packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forged {
     Syn,
@@ -35,7 +35,7 @@ impl Forged {
 }
 
 impl Flow {
-    /// A packet of somebody who knows the flow's ends, but not its sequence numbers.
+    /// A packet from a sender that knows the flow's ends, but not its sequence numbers.
     pub(crate) fn forged(&self, service: &ServicePlan, forged: Forged) -> Vec<u8> {
         let (source, destination) = (self.port, service.port);
         let sequence = Tcp::default().sequence ^ 1 << 31;
@@ -52,15 +52,16 @@ impl Flow {
         Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(self.client, service.vip, payload)).bytes()
     }
 
-    /// A packet that starts the flow, or one that does not; `follows`: it comes next after one that does. Where nothing says which,
-    /// they are the same.
+    /// A packet of the flow; with `starts` one that starts the flow, with `follows` the next one after it. In protocols
+    /// without such packets, all are equal.
     pub(crate) fn frame(&self, service: &ServicePlan, starts: bool, follows: bool) -> Vec<u8> {
         let (source, destination) = (self.port, service.port);
         let payload = if service.protocol == protocol::TCP {
             let flags = if starts { SYN } else { ACK };
             Payload::Tcp(Tcp { source, destination, flags, data: Vec::new(), ..Tcp::default() }.in_order())
         } else {
-            // RFC 9000, section 17: an Initial packet of version 1, a Handshake packet, and one with a short header.
+            // RFC 9000, section 17: an Initial packet of version 1, a Handshake packet, and a packet with a short
+            // header.
             let handshake = || vec![0xe3, 0, 0, 0, 1, 8, 1, 2, 3, 4];
             let quic = match (starts, follows) {
                 (true, _) => initial(1200),
@@ -91,7 +92,7 @@ fn initial(length: usize) -> Vec<u8> {
     data
 }
 
-/// The slot of a flow of `service`, one of `slots`.
+/// The slot of a flow of `service`, which has `slots` slots.
 pub(crate) fn slot(key: &HashKey, ends: &FlowEnds, service: &ServicePlan, slots: u32) -> u32 {
     let ([a, b], [c, d]) = (ends.client_port.to_be_bytes(), ends.port.to_be_bytes());
     let ports = u32::from_le_bytes([a, b, c, d]);

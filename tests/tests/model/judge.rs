@@ -1,4 +1,4 @@
-//! The judgement of a run: what each packet should have done, and what should never be.
+//! Judges a run: where each packet should have gone, and states that must never occur.
 
 use edge_common::abi::{BackendNumber, Slot, Tracking};
 
@@ -13,12 +13,12 @@ use crate::{
 };
 
 impl Run {
-    /// The rule of all rules: where the packet of a running flow must have gone.
+    /// The main rule: a packet of a running flow reaches the flow's backend.
     pub(crate) fn judge(&mut self, life: Life, reached: Option<BackendNumber>) {
-        // Who is forgotten had nobody left: that was judged then.
+        // When the flow's backend was forgotten, no flow may have been left, which was judged then.
         let is_known = self.scene.incarnation(life.home) == life.incarnation;
         let lived = is_known && self.truth.lived(life.flow.service, life.incarnation, life.moment);
-        // Of a flow that has not gone on after its start the record gives way to others.
+        // The record of a flow that sent nothing after its start gives way to others.
         let is_weak = life.started && !self.plan.has_room() && self.now > life.sent + HALF_OPEN_KEPT;
         let life = Life { yielded: life.yielded || is_weak, ..life };
         let same = reached.is_some_and(|number| self.scene.incarnation(number) == life.incarnation);
@@ -35,7 +35,7 @@ impl Run {
         } else {
             self.report.orphaned += 1;
         }
-        // The host that it came to answers with a reset, unless it is of a kind that knows no start.
+        // The backend that received the packet resets the flow, unless flows of this kind have no start.
         if let Some(home) = reached.filter(|_| Scene::tracking(life.flow.service) == Tracking::Learn) {
             let life = self.at_home(Life { started: false, shaken: false, yielded: false, ..life }, home);
             self.flows.sent(&mut self.random, life);
@@ -49,7 +49,8 @@ impl Run {
         format!("{}: to {reached:?}, slot {slot} of {owner}, new to {takers:?}, {life:?}", self.now)
     }
 
-    /// A new flow goes to the backend that receives new flows, or, if it can't be recorded, to the slot's owner.
+    /// Checks that a new flow went to the backend that receives new flows or, if it can't be recorded, to the slot's
+    /// owner.
     pub(crate) fn check_start(&mut self, flow: &Flow, reached: Option<BackendNumber>) {
         if Scene::tracking(flow.service) == Tracking::Learn {
             return;
@@ -59,7 +60,8 @@ impl Run {
         let may_be_unrecorded = has_home(flow.service) && !self.plan.has_room();
         let right = match reached {
             Some(number) => {
-                // In the middle of a death its pool may be left, and packets do not look at other slots yet.
+                // While a death is being stored, its pool may be passed over already, and packets do not look at other
+                // slots yet.
                 let may_stay = may_be_unrecorded || self.torn && self.edge.slot(flow.service, slot).look == 0;
                 takers.contains(&number) || may_stay && number == self.edge.owner(flow.service, slot)
             }
@@ -76,7 +78,7 @@ impl Run {
         Life { home, incarnation, sent: self.now, moment: self.truth.next(), ..life }
     }
 
-    /// A slot at which packets do not look has no record, and its owner is who takes its new flows, if it is alive.
+    /// Checks that each slot with a clear `look` has no record, and that its owner takes the new flows, if it is alive.
     pub(crate) fn check_stable(&mut self) {
         for service in 0..self.scene.world.services.len() {
             let recorded = recorded_slots(&self.edge, &self.scene, service);
@@ -94,7 +96,7 @@ impl Run {
         }
     }
 
-    /// Gives a number free.
+    /// Forgets a backend, whose number becomes free.
     pub(crate) fn forget(&mut self, number: BackendNumber) {
         let incarnation = self.scene.incarnation(number);
         let left: Vec<_> = self.flows.of(incarnation).copied().collect();
@@ -111,7 +113,7 @@ impl Run {
     }
 }
 
-/// Whether a service's flows have a backend of theirs.
+/// Whether a service's flows are bound to a backend.
 pub(crate) fn has_home(service: usize) -> bool {
     Scene::tracking(service) != Tracking::Stateless
 }

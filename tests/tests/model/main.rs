@@ -1,16 +1,16 @@
-//! A flow whose backend lives never moves: random upheaval, judged by a plain model of who owns each flow.
+//! A flow whose backend lives never moves: random changes, judged by a simple model of each flow's backend.
 //!
-//! A run is a sequence of packets, changes and looks that a seed fixes ([`run`]): flows of all kinds of services in both IP
-//! versions that live, send at least once an idle timeout and end, floods of spoofed packets, and backends that die, recover, are
-//! drained, disabled, added, removed and weighed anew, pools that fall below `min_healthy`, failovers of both kinds, changes
-//! that are undone at once, and controllers that die in any phase and start again ([`upheaval`]). A minimal controller
-//! ([`controller`]) hands slots over by the real `handover`; the packets go through the host pipeline, and in some of the
-//! tests through the real program as well, which must do the same at each step ([`edge`]). A reference keeps each flow's
-//! backend and whether that backend has lived ([`truth`]); each packet is judged by it ([`judge`]). Further tests ([`broken`])
-//! break one rule at a time, and check that the model notices.
+//! A run is a sequence of packets, changes and controller passes that a seed determines ([`run`]). Flows of all kinds
+//! of services in both IP versions live, send at least once per idle timeout, and end; floods of spoofed packets
+//! arrive; backends die, recover, are drained, disabled, added, removed and reweighted; pools fall below `min_healthy`;
+//! services fail over in both ways; changes are undone at once; and controllers die in any phase and start again
+//! ([`upheaval`]). A minimal controller ([`controller`]) hands slots over by the real `handover`. The packets go
+//! through the host pipeline, and in some tests also through the real program, which must behave the same at each step
+//! ([`edge`]). A reference keeps each flow's backend and whether the backend has lived ([`truth`]), and each packet is
+//! judged by it ([`judge`]). Further tests ([`broken`]) break one rule at a time, and check that the model notices.
 //!
-//! The environment variables `FLOWS_STEPS` and `FLOWS_SEED` set the number of steps and the seed; for example a million steps
-//! on the host and as many in the kernel:
+//! The environment variables `FLOWS_STEPS` and `FLOWS_SEED` set the number of steps and the seed; for example, for a
+//! million steps on the host and as many in the kernel:
 //!
 //! ```text
 //! FLOWS_STEPS=1000000 FLOWS_SEED=4711 cargo test -p edge-tests --test model -- --nocapture
@@ -38,18 +38,18 @@ use plan::Plan;
 use report::Report;
 use run::Run;
 
-/// Steps of each test, unless `FLOWS_STEPS` says otherwise.
+/// Default number of steps of each test, without `FLOWS_STEPS`.
 const STEPS: u64 = 120_000;
-/// Steps of one run.
+/// Number of steps of one run.
 const RUN: u64 = 30_000;
-/// The first seed, unless `FLOWS_SEED` says otherwise.
+/// Default of the first seed, without `FLOWS_SEED`.
 const SEED: u64 = 1;
 /// Sizes of small flow tables.
 const ROOMS: [usize; 5] = [0, 1, 16, 64, 256];
 
-/// Runs that have once found something:
-/// - `search` read behind a small pool's member list, in the moment between its last backend's death and the count, and for
-///   as long as a controller was dead that died in this moment.
+/// Runs that once found a bug:
+/// - `search` read beyond a small pool's member list, between the death of its last backend and the update of its
+///   count, and for as long as a controller that died at that point was down.
 const REGRESSIONS: [Plan; 3] = [Plan::roomy(39, 3_000), Plan::roomy(15, 6_000), Plan::roomy(26, 60_000)];
 
 /// A time of a run in the flow table's units.
@@ -62,7 +62,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
     value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}"))
 }
 
-/// Runs until the number of steps is reached, each run with a seed of its own.
+/// Makes runs, each with its own seed, until the number of steps is reached.
 fn run_all(kernel: bool, plan: impl Fn(u64) -> Plan) -> Report {
     let (steps, seed) = (from_environment("FLOWS_STEPS", STEPS), from_environment("FLOWS_SEED", SEED));
     let mut sum = Report::default();
@@ -99,8 +99,8 @@ fn with_room(kernel: bool) {
     }
 }
 
-/// No flow with a living backend moves, except flows whose backend died and came back before they sent again: while the
-/// backend was dead, a new flow that could not be recorded may have taken the slot over.
+/// No flow with a living backend moves, except flows whose backend died and came back between two of their packets:
+/// while the backend was dead, a new flow that could not be recorded may have taken the slot over.
 fn with_little_room(kernel: bool) {
     let plan = |seed: u64| Plan::tight(seed, RUN, ROOMS[usize::try_from(seed).expect("a small seed") % ROOMS.len()]);
     let report = run_all(kernel, plan);
@@ -110,7 +110,7 @@ fn with_little_room(kernel: bool) {
     let found = report.shaken.join("\n");
     println!("flows whose backend had died for a moment, and whose slot was taken over in it:\n{found}");
     assert!(report.shaken.len() as u64 <= handful, "more than {handful}:\n{found}");
-    // No service of the model goes by connection IDs.
+    // No service of the model uses connection IDs.
     let not_here = [FlowCount::ByConnectionId, FlowCount::UnknownConnectionId];
     for what in FlowCount::ALL.into_iter().filter(|what| !not_here.contains(what)) {
         assert!(report.count(what) > 0, "nothing was {}", what.name());
@@ -139,7 +139,7 @@ fn with_full_tables_the_kernel_does_the_same() {
 
 #[test]
 fn an_exceeded_rate_limit_is_like_a_full_table() {
-    // By the host's clock, which is the run's.
+    // On the host alone, whose clock is the run's.
     let report = run_all(false, |seed| Plan { records_per_second: 3, ..Plan::tight(seed, RUN, 256) });
     assert!(report.moved.is_empty(), "{}", report.moved.join("\n"));
     assert!(report.count(FlowCount::KeptAtOwner) > 0 && report.count(FlowCount::RecordedAtNew) > 0);

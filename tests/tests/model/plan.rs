@@ -1,57 +1,57 @@
 //! The plan of a run: its length, the rates of changes, the room for records, and the broken rule.
 
-/// Times of a run, virtual milliseconds. A controller looks once a second; the idle timeout is shorter than in life, so that
-/// much happens in each.
+/// Times of a run, virtual milliseconds. A controller makes a pass once a second. The idle timeout is shorter than in
+/// production, so that each one contains many events.
 pub(crate) const IDLE_TIMEOUT: u64 = 20_000;
 pub(crate) const LEARN: u64 = 6_000;
 pub(crate) const TICK: u64 = 1_000;
-/// For how long records of flows are kept that are over, or of which nothing but the start was seen; and within which time
-/// a flow that has started goes on.
+/// How long records are kept of flows that are over, or of which only the start was seen; and the time in which a
+/// started flow sends its next packet.
 pub(crate) const ENDED: u64 = 11_000;
 pub(crate) const HANDSHAKE: u64 = 9_000;
-/// For how long a flow that has just started keeps its record when the table is full.
+/// How long a flow that has just started keeps its record in a full table.
 pub(crate) const HALF_OPEN_KEPT: u64 = 3_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// Packets, changes and looks.
+    /// Number of packets, changes and passes.
     pub(crate) steps: u64,
-    /// Records, a power of two.
+    /// Number of records, a power of two.
     pub(crate) room: usize,
-    /// Flows that may be recorded in a second as they start, and as many as they run. The real program keeps its own time,
-    /// so that a run on both takes all or nothing.
+    /// Limit of records per second, for starting and for running flows each. The real program uses its own clock, so a
+    /// run on both sides has a limit of all or nothing.
     pub(crate) records_per_second: u32,
-    /// How often a thousand events there is a change, a flood, a change that is undone before anybody looks, and a death of
+    /// Frequencies per thousand events: changes, floods, changes that are undone before the next pass, and deaths of
     /// the controller.
     pub(crate) changes: u64,
     pub(crate) floods: u64,
-    /// And how often somebody who knows a flow, but not its sequence numbers, sends a packet in its name.
+    /// Frequency of forged packets, whose sender knows a flow, but not its sequence numbers.
     pub(crate) forgeries: u64,
     pub(crate) blinks: u64,
     pub(crate) deaths: u64,
-    /// Whether there are times without any, in which services become stable.
+    /// Whether there are times without changes, in which services become stable.
     pub(crate) calms: bool,
     pub(crate) broken: Broken,
 }
 
-/// The rule that a run breaks, to see that the model notices.
+/// The rule that a run breaks, to check that the model notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     Nothing,
     /// Services with flows are configured without a flow table (`flow_table = false`).
     Stateless,
-    /// Slots with a flow that could not be recorded are handed over like others.
+    /// Slots with unrecorded flows are handed over like others.
     UnrecordedIgnored,
     /// A slot waits only since its pick became the pick of any slot.
     HandoverPerBackend,
-    /// A slot moves as soon as it is looked at.
+    /// A slot moves in the first pass.
     HandoverAtOnce,
-    /// All changes since the last look count as one.
+    /// All changes since the last pass count as one.
     ChangesUncounted,
-    /// Packets need not look at a slot of which flows are recorded.
+    /// `look` is cleared in slots with recorded flows.
     ClearedUnscanned,
-    /// Packets look at slots only once the controller has seen them differ.
+    /// `look` is set only once the controller has seen that owner and pick differ.
     LookedAtLate,
     /// Records are deleted before their flows' idle timeout.
     ExpiredEarly,
@@ -60,7 +60,7 @@ pub(crate) enum Broken {
 }
 
 impl Plan {
-    /// Room for all records. Every other run is more upset.
+    /// Room for all records. Runs with even seeds have more changes.
     pub(crate) const fn roomy(seed: u64, steps: u64) -> Self {
         let (changes, blinks) = if seed.is_multiple_of(2) { (8, 3) } else { (4, 5) };
         Self {
@@ -81,7 +81,7 @@ impl Plan {
     /// Room for `room` records, and floods that fill it.
     pub(crate) const fn tight(seed: u64, steps: u64, room: usize) -> Self {
         let plan = Self { floods: 10, ..Self::roomy(seed, steps) };
-        // There is no map without any room.
+        // A map needs at least one entry.
         if room == 0 { Self { room: 1, records_per_second: 0, ..plan } } else { Self { room, ..plan } }
     }
 
@@ -95,7 +95,7 @@ impl Plan {
     }
 }
 
-/// More records than there can be flows in an idle timeout.
+/// More records than there are flows in an idle timeout.
 pub(crate) const PLENTY: usize = 1 << 13;
-/// More than there are packets in a second.
+/// More records than there are packets in a second.
 const NO_LIMIT: u32 = 1 << 30;

@@ -1,4 +1,4 @@
-//! The flows that live, and when each sends next.
+//! The living flows, and the time of each flow's next packet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,25 +14,26 @@ use crate::{
     scene::{Incarnation, Scene},
 };
 
-/// A flow that lives.
+/// A living flow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
     pub(crate) flow: Flow,
-    /// Whose it is: by number, and by who had the number when it became so.
+    /// The flow's backend: its number, and its incarnation.
     pub(crate) home: BackendNumber,
     pub(crate) incarnation: Incarnation,
-    /// When it sent last: virtual milliseconds, and the moment.
+    /// Time of the last packet: virtual milliseconds, and the moment.
     pub(crate) sent: u64,
     pub(crate) moment: u64,
-    /// Whether its last packet started it.
+    /// Whether the last packet started the flow.
     pub(crate) started: bool,
-    /// Whether its slot was given to another backend, since there was no room for any record, and its own one had left.
+    /// Whether its slot was given to another backend, since there was no room for a record and its own backend had
+    /// left.
     pub(crate) yielded: bool,
-    /// When somebody last sent a packet in its name: virtual milliseconds; 0: never.
+    /// Time of the last forged packet of the flow, virtual milliseconds; 0 for none.
     pub(crate) forged: u64,
-    /// Whether its backend was dead between two of its packets, of which it saw nothing.
+    /// Whether its backend was dead between two of its packets, unnoticed by the flow.
     pub(crate) shaken: bool,
-    /// When it ends in silence.
+    /// Time at which the flow ends in silence.
     pub(crate) ends: u64,
 }
 
@@ -40,18 +41,18 @@ pub(crate) struct Life {
 pub(crate) struct Population {
     lives: BTreeMap<Flow, Life>,
     due: BTreeSet<(u64, Flow)>,
-    /// All that ever were: a record of one that has ended would decide about another one.
+    /// All flows so far: the record of an ended flow would affect a new one with the same ends.
     had: BTreeSet<Flow>,
 }
 
 impl Population {
-    /// A flow that nobody has or had, of any service.
+    /// A flow of any service that never existed before.
     pub(crate) fn any(&mut self, random: &mut Random, scene: &Scene) -> Flow {
         loop {
             let service = random.place(scene.world.services.len());
             let bits = random.next();
             let client = match scene.world.services[service].vip {
-                // In a few networks, so that some that are hashed by their source meet.
+                // In a few networks, so that some of those that are hashed by source share a network.
                 IpAddr::V4(_) => {
                     let [network, host, ..] = bits.to_be_bytes();
                     IpAddr::V4(Ipv4Addr::from_octets([100, 64, network % 64, host]))
@@ -68,16 +69,16 @@ impl Population {
         }
     }
 
-    /// The flow has started, or been found, at a backend.
+    /// Adds a flow that has started, or been found, at a backend.
     pub(crate) fn begin(&mut self, random: &mut Random, life: Life) {
         let timeouts = if random.chance(150) { 20 } else { 2 };
         let ends = life.sent + random.below(timeouts * IDLE_TIMEOUT);
         self.sent(random, Life { ends, ..life });
     }
 
-    /// The flow has sent, and goes on.
+    /// Schedules the next packet of a flow that has just sent one.
     pub(crate) fn sent(&mut self, random: &mut Random, life: Life) {
-        // As late as it may, or any time before.
+        // At the latest possible time, or at any time before.
         let promise = match Scene::tracking(life.flow.service) {
             Tracking::Learn => LEARN,
             Tracking::Tcp | Tracking::Quic if life.started => HANDSHAKE,
@@ -90,7 +91,7 @@ impl Population {
         }
     }
 
-    /// One that runs, for somebody else to change.
+    /// A running flow, to be forged or changed.
     pub(crate) fn running(&mut self, random: &mut Random) -> Option<&mut Life> {
         let running: Vec<_> = self.due.iter().map(|(_, flow)| *flow).filter(|flow| !self.lives[flow].started).collect();
         if running.is_empty() {
@@ -99,28 +100,28 @@ impl Population {
         self.lives.get_mut(&running[random.place(running.len())])
     }
 
-    /// All that will still send.
+    /// All living flows.
     pub(crate) fn all(&mut self) -> impl Iterator<Item = &mut Life> {
         self.lives.values_mut()
     }
 
-    /// When the next one sends.
+    /// Time of the next packet.
     pub(crate) fn next_due(&self) -> Option<u64> {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// The next one that sends, which is taken out.
+    /// Removes and returns the flow that sends next.
     pub(crate) fn take(&mut self) -> Option<Life> {
         let (_, flow) = self.due.pop_first()?;
         self.lives.remove(&flow)
     }
 
-    /// Forgets flows that have sent their last packet long ago.
+    /// Drops flows whose last packet was long ago.
     pub(crate) fn bury(&mut self, now: u64) {
         self.lives.retain(|_, life| life.ends.max(life.sent + IDLE_TIMEOUT) >= now);
     }
 
-    /// Those that will still send and are of this backend.
+    /// Flows of this backend that will send again.
     pub(crate) fn of(&self, incarnation: Incarnation) -> impl Iterator<Item = &Life> {
         let sending = self.due.iter().map(|(_, flow)| &self.lives[flow]);
         sending.filter(move |life| life.incarnation == incarnation)

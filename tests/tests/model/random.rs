@@ -1,4 +1,4 @@
-//! Random numbers of our own, so that a seed means the same sequence for ever.
+//! A random number generator of the tests' own, so that a seed always gives the same sequence.
 
 /// `SplitMix64`: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), figure 16.
 pub(crate) struct Random(pub(crate) u64);
@@ -12,23 +12,23 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of 0 to `end - 1`.
+    /// A number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(end);
         u64::try_from(product >> 64).expect("less than `end`")
     }
 
-    /// One of as many places.
+    /// An index below `places`.
     pub(crate) fn place(&mut self, places: usize) -> usize {
         usize::try_from(self.below(places as u64)).expect("one of the places")
     }
 
-    /// True in `times` of a thousand.
+    /// `true` in `times` of a thousand calls.
     pub(crate) fn chance(&mut self, times: u64) -> bool {
         self.below(1000) < times
     }
 
-    /// One of them, if there are any.
+    /// A random element; `None` if there is none.
     pub(crate) fn choose<T: Copy>(&mut self, some: &[T]) -> Option<T> {
         if some.is_empty() { None } else { Some(some[self.place(some.len())]) }
     }

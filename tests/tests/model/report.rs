@@ -1,4 +1,4 @@
-//! What a run has seen.
+//! The observations of a run.
 
 use edge_common::abi::{FlowCount, FlowCounts};
 
@@ -8,28 +8,28 @@ use crate::controller::Done;
 pub(crate) struct Report {
     pub(crate) steps: u64,
     pub(crate) packets: u64,
-    /// Packets of stable services.
+    /// Packets to stable slots.
     pub(crate) at_rest: u64,
     pub(crate) changes: u64,
-    /// Flows whose backend had died, and which so went elsewhere.
+    /// Flows that went elsewhere because their backend had died.
     pub(crate) orphaned: u64,
     pub(crate) forgotten: u64,
-    /// Packets that somebody sent in the name of a flow.
+    /// Forged packets of existing flows.
     pub(crate) forged: u64,
-    /// Flows that moved since there was no room for any record, and their backend had left.
+    /// Flows that moved because there was no room for a record, and their backend had left.
     pub(crate) yielded: u64,
     /// Flows that moved although their backend lived.
     pub(crate) moved: Vec<String>,
-    /// Flows that moved, and whose backend lived, but had been dead for a moment in which they did not send.
+    /// Flows that moved although their backend lived, which had been dead for a moment in which they sent nothing.
     pub(crate) shaken: Vec<String>,
-    /// Packets that went where a flow that starts must not, and services that were stable and should not have been.
+    /// New flows at wrong backends, and services that were wrongly stable.
     pub(crate) misplaced: Vec<String>,
     pub(crate) done: Done,
     pub(crate) counts: FlowCounts,
 }
 
 impl Report {
-    /// Adds another run's.
+    /// Adds the observations of another run.
     pub(crate) fn add(&mut self, other: Self) {
         self.steps += other.steps;
         self.packets += other.packets;

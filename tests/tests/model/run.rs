@@ -1,4 +1,4 @@
-//! A run: time goes by, flows send, the world changes, a controller looks, and each packet is judged.
+//! A run: time passes, flows send, changes happen, a controller makes its passes, and each packet is judged.
 
 use edge_common::abi::{BackendNumber, Tracking};
 
@@ -23,11 +23,11 @@ pub(crate) struct Run {
     pub(crate) controller: Controller,
     pub(crate) truth: Truth,
     pub(crate) flows: Population,
-    /// Virtual milliseconds.
+    /// The current time, virtual milliseconds.
     pub(crate) now: u64,
-    /// Until when there is no controller; 0: there is one.
+    /// End of the controller's absence; 0 if the controller runs.
     pub(crate) dead_until: u64,
-    /// Whether the maps say less than the scene: a change has been begun and not ended.
+    /// Whether a change was begun and not completed, so that the maps lag behind the scene.
     pub(crate) torn: bool,
     pub(crate) report: Report,
 }
@@ -55,7 +55,7 @@ impl Run {
         }
     }
 
-    /// Runs to the end; each line of the report says in which run.
+    /// Makes the whole run; each line of the report names the run.
     pub(crate) fn run(mut self) -> Report {
         let mut tick = self.now + TICK;
         let mut event = self.now;
@@ -84,7 +84,7 @@ impl Run {
         self.report
     }
 
-    /// What the controller does once a second.
+    /// The controller's pass, once a second.
     fn look(&mut self) {
         self.report.steps += 1;
         self.flows.bury(self.now);
@@ -103,12 +103,12 @@ impl Run {
         }
     }
 
-    /// Something that nobody has announced.
+    /// A random event.
     fn event(&mut self) {
         if self.dead_until == 0 {
             self.controller.end_transitions(&mut self.edge, &self.scene);
         }
-        // Three idle timeouts of upheaval, then as much peace.
+        // Three idle timeouts with changes alternate with three without.
         let calm = self.plan.calms && self.now / (3 * IDLE_TIMEOUT) % 2 == 1;
         let times = |often| if calm { 0 } else { often };
         if self.random.chance(times(self.plan.changes)) {
@@ -126,12 +126,12 @@ impl Run {
         }
     }
 
-    /// The controller dies, for a while.
+    /// Kills the controller for a random time.
     pub(crate) fn kill(&mut self) {
         self.dead_until = self.dead_until.max(self.now) + 1 + self.random.below(2 * IDLE_TIMEOUT);
     }
 
-    /// A few packets between two stores.
+    /// Sends a few packets between two stores.
     pub(crate) fn meanwhile(&mut self) {
         for _ in 0..self.random.below(4) {
             if self.random.chance(500) {
@@ -142,7 +142,7 @@ impl Run {
         }
     }
 
-    /// Spoofed packets, each of another flow, all that start one or none.
+    /// Sends spoofed packets, each of another flow; either all of them start flows, or none does.
     fn flood(&mut self) {
         let starts = self.random.chance(500);
         for _ in 0..self.random.below(150) {
@@ -151,17 +151,17 @@ impl Run {
         }
     }
 
-    /// Somebody sends a packet in the name of a flow that runs.
+    /// Sends a forged packet of a running flow.
     fn forge(&mut self) {
         let Some(life) = self.flows.running(&mut self.random) else { return };
-        // Who has lost its backend has nothing left to lose.
+        // A flow without a living backend cannot be harmed.
         if !self.edge.is_alive(life.home) {
             return;
         }
         let (flow, again) = (life.flow, life.forged != 0);
         let all: &[Forged] = match Scene::tracking(flow.service) {
             Tracking::Tcp => &Forged::OF_TCP,
-            // Of two in a row the second one is believed.
+            // The second of two forged packets is believed.
             Tracking::Quic if !again => &Forged::OF_QUIC,
             Tracking::Quic | Tracking::Learn | Tracking::Stateless => return,
         };
@@ -177,7 +177,7 @@ impl Run {
         self.begin(flow);
     }
 
-    /// A flow's first packet.
+    /// Sends a flow's first packet.
     pub(crate) fn begin(&mut self, flow: Flow) {
         let reached = self.send(&flow, true, false);
         self.check_start(&flow, reached);
@@ -188,11 +188,11 @@ impl Run {
         }
     }
 
-    /// The packet of the flow that is due, or would be soonest.
+    /// Sends the packet of the flow whose packet is due next.
     fn next_packet(&mut self) {
         let Some(life) = self.flows.take() else { return };
         let starts = matches!(Scene::tracking(life.flow.service), Tracking::Tcp | Tracking::Quic);
-        // Nor does it begin anew while a packet in its name is still in the way.
+        // A flow does not start again either while a forged packet may still have effect.
         let may_start = starts && self.now >= life.forged + 2 * TICK;
         let again = may_start && self.random.chance(if life.started { 200 } else { 10 });
         let reached = self.send(&life.flow, again, life.started);
@@ -200,7 +200,7 @@ impl Run {
             self.check_start(&life.flow, reached);
             self.flows.sent(&mut self.random, Life { sent: self.now, ..life });
         } else if again {
-            // Whatever it was, it is a new flow now, which is where its packet went.
+            // Its packet has started a new flow, at the backend that it reached.
             if let Some(home) = reached {
                 let life = self.at_home(Life { started: true, shaken: false, yielded: false, ..life }, home);
                 self.flows.sent(&mut self.random, life);
@@ -223,14 +223,14 @@ impl Run {
     fn send_frame(&mut self, flow: &Flow, frame: &[u8]) -> Option<BackendNumber> {
         self.report.steps += 1;
         self.report.packets += 1;
-        // Packets look at a slot whose owner is dead in any case.
+        // Packets always look further at a slot whose owner is dead.
         let at = self.slot(flow);
         let slot = self.edge.slot(flow.service, at);
         let stable = slot.look == 0 && self.edge.takes_new(slot.owner);
         let lookups = self.edge.lookups(flow.service);
         let owner_lived = truth::is_alive(&self.edge, flow.service, slot.owner);
         let reached = self.edge.send(self.now, frame);
-        // Unless nothing is left and all are used as if they were up.
+        // Except when no backend takes new flows, and all are used as if they were up.
         if stable && reached.is_some_and(|number| self.edge.takes_new(number)) {
             self.report.at_rest += 1;
             if self.edge.lookups(flow.service) != lookups {
@@ -243,7 +243,7 @@ impl Run {
         reached
     }
 
-    /// A packet has given a slot to another backend, although its owner lives.
+    /// Accounts for a packet that gave a slot to another backend, although the slot's owner lives.
     fn yield_slot(&mut self, service: usize, slot: u32, owner: BackendNumber) {
         let incarnation = self.scene.incarnation(owner);
         let key = self.edge.view().generation.hash_key;

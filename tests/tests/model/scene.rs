@@ -1,4 +1,4 @@
-//! The services, pools and backends of a run, and what the world and the operator make of them.
+//! The services, pools and backends of a run, and their changes by failures and by the operator.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,12 +11,12 @@ use edge_tests::{
 use crate::plan::{Broken, Plan};
 
 pub(crate) const SLOTS: u32 = 32;
-/// Backend numbers, 0 among them: few, so that they are given again and again.
+/// Number of backend numbers, including 0: few, so that numbers are reused often.
 const NUMBERS: u16 = 32;
-/// How many backends each pool has at first, and how many it must keep.
+/// Initial and minimum number of backends of each pool.
 const POOLS: [(usize, u16); 3] = [(4, 2), (3, 1), (2, 1)];
 
-/// What a service is: port, protocol, how its flows are told apart, hashed bits of the client's address.
+/// Services: port, protocol, tracking, hashed bits of the client's address by family.
 const SERVICES: [(u16, u8, Tracking, [Option<u8>; 2]); 5] = [
     (443, TCP, Tracking::Tcp, [None; 2]),
     (8443, TCP, Tracking::Tcp, [Some(24), Some(64)]),
@@ -25,17 +25,17 @@ const SERVICES: [(u16, u8, Tracking, [Option<u8>; 2]); 5] = [
     (53, UDP, Tracking::Stateless, [None; 2]),
 ];
 
-/// A backend, from when it is added until it is forgotten; no two are the same.
+/// One life of a backend, from its addition until it is forgotten; never reused.
 pub(crate) type Incarnation = u32;
 
 pub(crate) struct Scene {
     pub(crate) world: World,
     backends: Vec<Fate>,
-    /// How many there have been.
+    /// Number of incarnations so far.
     made: Incarnation,
 }
 
-/// What became of the backend that has a number; of nobody, where that is free.
+/// State of the backend with a number; the default if the number is free.
 #[expect(clippy::struct_excessive_bools, reason = "what probes and operators say of it comes and goes separately")]
 #[derive(Clone, Copy, Default)]
 struct Fate {
@@ -59,7 +59,7 @@ impl Fate {
     }
 }
 
-/// What can become of a backend.
+/// A change of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     Dies,
@@ -95,7 +95,7 @@ impl Scene {
         scene
     }
 
-    /// What a service's flows are, whatever a broken rule makes of them.
+    /// The tracking of a service, regardless of broken rules.
     pub(crate) fn tracking(service: usize) -> Tracking {
         SERVICES[service % SERVICES.len()].2
     }
@@ -153,19 +153,19 @@ impl Scene {
         plan.failover = Failover { first, evacuate: evacuate && first > 0 };
     }
 
-    /// Forgets a removed backend: its number is free.
+    /// Forgets a removed backend, whose number becomes free.
     pub(crate) fn forget(&mut self, number: BackendNumber) {
         self.backends[usize::from(number)] = Fate::default();
         self.world.backends[usize::from(number)] = Backend::default();
     }
 
-    /// The backends whose fate is such.
+    /// The backends whose fate is `wanted`.
     fn with(&self, wanted: impl Fn(&Fate) -> bool) -> Vec<BackendNumber> {
         let each = (0..).zip(&self.backends).filter(|(_, fate)| fate.incarnation != 0 && wanted(fate));
         each.map(|(number, _)| number).collect()
     }
 
-    /// Those that are in the configuration.
+    /// The backends in the configuration.
     pub(crate) fn members(&self) -> Vec<BackendNumber> {
         self.with(|fate| !fate.removed)
     }
@@ -174,17 +174,17 @@ impl Scene {
         self.with(|fate| fate.removed)
     }
 
-    /// All, those among them that are removed and have not been forgotten.
+    /// All backends, including removed ones that are not forgotten yet.
     pub(crate) fn all(&self) -> Vec<BackendNumber> {
         self.with(|_| true)
     }
 
-    /// Those that are drained, and would take new flows otherwise.
+    /// Backends that would take new flows if they were not drained.
     pub(crate) fn drained(&self) -> Vec<BackendNumber> {
         self.with(|fate| fate.drained && !fate.removed && !fate.down && !fate.disabled)
     }
 
-    /// Who has a number; 0: nobody.
+    /// The incarnation with a number; 0 if the number is free.
     pub(crate) fn incarnation(&self, number: BackendNumber) -> Incarnation {
         self.backends.get(usize::from(number)).map_or(0, |fate| fate.incarnation)
     }

@@ -1,7 +1,8 @@
-//! The reference: who owns a flow, and whether its backend has lived. Plain, and apart from the code under test.
+//! The reference model: the backend of each flow, and whether that backend has lived. It is simple and shares no code
+//! with the rules under test.
 //!
-//! A flow belongs to the backend that its first packet reached. It is told apart from others of the same number before and
-//! after it. Moments are counted, not measured: each packet and each store is one.
+//! A flow belongs to the backend that its first packet reached. A backend is distinguished from earlier and later ones
+//! with the same number. Moments are counted, not measured: each packet and each store is one moment.
 
 use std::collections::BTreeMap;
 
@@ -18,18 +19,18 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Truth {
     moment: u64,
-    /// When a backend was last not alive, as a service sees it.
+    /// The last moment at which a backend was not alive from the view of a service.
     died: BTreeMap<(usize, Incarnation), u64>,
 }
 
 impl Truth {
-    /// The next moment.
+    /// Advances to the next moment.
     pub(crate) fn next(&mut self) -> u64 {
         self.moment += 1;
         self.moment
     }
 
-    /// Looks at every backend, after something was stored.
+    /// Records which backends are not alive; called after each store.
     pub(crate) fn observe(&mut self, edge: &Edge, scene: &Scene) {
         let moment = self.next();
         for number in scene.all() {
@@ -41,12 +42,12 @@ impl Truth {
         }
     }
 
-    /// Whether a backend is alive, and has been since that moment.
+    /// Whether a backend is alive, and has been since the moment `since`.
     pub(crate) fn lived(&self, service: usize, home: Incarnation, since: u64) -> bool {
         self.died.get(&(service, home)).is_none_or(|died| *died < since)
     }
 
-    /// Nobody asks any more after a backend that is forgotten.
+    /// Drops the history of a forgotten backend, which is not queried any more.
     pub(crate) fn forget(&mut self, home: Incarnation) {
         self.died.retain(|(_, of), _| *of != home);
     }
@@ -58,7 +59,7 @@ fn pools<'a>(memory: &'a Memory, service: &'a Service) -> impl Iterator<Item = &
     all.map(|number| &memory.pools[2 * usize::from(*number) + 1])
 }
 
-/// Whether nobody takes new flows and those do that are not disabled.
+/// Whether no backend takes new flows, and the service uses all that are not disabled.
 fn is_open(memory: &Memory, service: &Service) -> bool {
     WhenExhausted::from_raw(service.when_exhausted) == WhenExhausted::Open
         && pools(memory, service).all(|pool| pool.available == 0)
@@ -74,8 +75,8 @@ pub(crate) fn is_alive(edge: &Edge, service: usize, number: BackendNumber) -> bo
     !evacuated && (state.has_all(State::ALIVE) || is_open(memory, service) && state.has_all(State::ENABLED))
 }
 
-/// Who may take a flow that starts now in a slot. Where the slot's own candidates are all gone, it does not say which of the
-/// pool's backends does.
+/// Backends that may take a new flow of a slot. If all of the slot's own candidates are gone, these are all backends of
+/// the pool that take new flows.
 pub(crate) fn takers(edge: &Edge, service: usize, slot: u32) -> Vec<BackendNumber> {
     let (memory, service) = (edge.memory(), edge.service(service));
     let failover = Failover::from_raw(service.failover);

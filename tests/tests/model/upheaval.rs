@@ -1,5 +1,5 @@
-//! What changes: backends, pools, weights, the operator's word; in which order it is stored, and where the controller dies
-//! on the way.
+//! Changes of backends, pools, weights and failovers; the order in which their parts are stored, and where the
+//! controller dies in between.
 
 use edge_common::abi::{BackendNumber, State};
 
@@ -16,7 +16,7 @@ enum Change {
 }
 
 impl Run {
-    /// A change, or several that are stored one after the other before anybody looks.
+    /// Makes a change, or several, one after the other before the next pass.
     pub(crate) fn change(&mut self) {
         let changes = self.draw();
         for change in changes {
@@ -26,7 +26,7 @@ impl Run {
         }
     }
 
-    /// A change that is undone before anybody looks, with flows that start meanwhile.
+    /// Makes a change and undoes it before the next pass; flows start in between.
     pub(crate) fn blink(&mut self) {
         let mut drained = self.scene.drained();
         drained.retain(|number| self.edge.owns(*number));
@@ -34,7 +34,7 @@ impl Run {
         if !self.make(Change::Backend(number, Turn::Undrained)) {
             return;
         }
-        // Where it is the owner, they start without a record.
+        // In slots that the backend owns, flows start without a record.
         let its: Vec<Flow> = (0..60).map(|_| self.flows.any(&mut self.random, &self.scene)).collect();
         for flow in its {
             if self.edge.owner(flow.service, self.slot(&flow)) == number {
@@ -44,7 +44,7 @@ impl Run {
         self.make(Change::Backend(number, Turn::Drained));
     }
 
-    /// After a death the maps may say less than was decided: a new controller stores it all.
+    /// After a controller's death, a change may be stored incompletely: the new controller stores everything.
     pub(crate) fn repair(&mut self) {
         let all: Vec<_> = (0..self.scene.world.services.len()).collect();
         self.controller.before_change(&mut self.edge, &all, false);
@@ -54,12 +54,12 @@ impl Run {
         self.controller.changed(&mut self.edge, &all, false);
     }
 
-    /// Makes a change, step by step; false if the controller died in it.
+    /// Makes a change step by step; `false` if the controller died meanwhile.
     fn make(&mut self, change: Change) -> bool {
         self.report.changes += 1;
         self.report.steps += 1;
         let concerned = self.concerned(change);
-        // A death is told at once.
+        // A death is published immediately.
         let death = if let Change::Backend(number, Turn::Dies | Turn::Disabled) = change {
             Some(self.scene.world.backends[usize::from(number)].pool)
         } else {
@@ -72,7 +72,7 @@ impl Run {
         }
         self.meanwhile();
         self.apply(change);
-        // A backend that is new is there before it is published, one that is gone may be so before or after.
+        // A new backend is stored before its publication; a removed one may disappear before or after it.
         let mut parts = [Part::Backends, Part::Generation];
         if matches!(change, Change::Backend(..)) && self.random.chance(300) {
             parts.reverse();
@@ -88,14 +88,14 @@ impl Run {
         }
         self.store(parts[1]);
         self.torn = false;
-        // In a pool that has enough without it, it moves no flow of another slot.
+        // In a pool that has enough backends without it, the death moves no flows of other slots.
         let looks = death.is_some_and(|pool| !self.serves(pool));
         self.controller.changed(&mut self.edge, &concerned, looks);
         self.meanwhile();
         true
     }
 
-    /// Whether a pool has enough backends for its share of flows.
+    /// Whether a pool has enough backends to serve.
     fn serves(&self, pool: u16) -> bool {
         let pool = &self.scene.world.pools[usize::from(pool)];
         let takes =
@@ -108,14 +108,14 @@ impl Run {
         self.truth.observe(&self.edge, &self.scene);
     }
 
-    /// The services whose new flows may go elsewhere with it.
+    /// The services whose picks may change.
     fn concerned(&self, change: Change) -> Vec<usize> {
         match change {
             Change::Backend(number, turn) if turn != Turn::Removed && !self.torn => {
                 self.scene.services_of(self.scene.world.backends[usize::from(number)].pool)
             }
             Change::FailedOver(service, ..) if !self.torn => vec![service],
-            // A new generation, or the rest of one that was left behind.
+            // A new generation, or the completion of an unfinished one.
             Change::Backend(..)
             | Change::Added(..)
             | Change::Weighed(..)
@@ -136,7 +136,7 @@ impl Run {
         }
     }
 
-    /// What is to change: mostly one thing, now and then many at once.
+    /// The next changes: mostly one, sometimes many at once.
     fn draw(&mut self) -> Vec<Change> {
         let members = self.scene.members();
         let of = |pool: u16| {
@@ -164,7 +164,7 @@ impl Run {
         let with = |bits| all.iter().copied().filter(|number| state(number).has_all(bits)).collect::<Vec<_>>();
         let (dead, drained, disabled) = (with(State::DOWN), with(State::DRAINED), with(State::DISABLED));
         Some(match self.random.below(100) {
-            // Removed ones are probed, too.
+            // Removed backends are probed as well.
             0..15 => Change::Backend(self.random.choose(&all)?, Turn::Dies),
             15..35 => Change::Backend(self.random.choose(&dead)?, Turn::Recovers),
             35..45 => Change::Backend(member, Turn::Drained),

@@ -1,5 +1,5 @@
-//! A service that takes every port of its VIP: its packets come out as those of a service with their port would, and what
-//! another service has is not its.
+//! A service on every port of its VIP: its packets leave like those of a service on their port, and packets of another
+//! service are not affected.
 
 use edge_common::abi::Exit;
 use edge_tests::{

@@ -1,5 +1,5 @@
-//! Every exit and every mode: each case of the table through the real program and through the host pipeline, whole
-//! frames compared with frames that were built without either.
+//! Every exit and every mode: each case of the table through the real program and through the host pipeline. Whole
+//! frames are compared with frames that were built independently of both.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn every_case_leaves_as_the_table_says() {
     as_the_table_says(&Scene::new(), |_| true);
 }
 
-/// With the other variant, and with sources of each flow's own.
+/// The other variant of `gue`, and a source of each flow's own in `ipip`.
 #[test]
 fn tunnels_have_other_forms() {
     let tunnelled = |case: &Case| {
@@ -44,7 +44,7 @@ fn every_exit_has_a_case_and_every_case_a_name_of_its_own() {
     assert_eq!(names.len(), cases.len(), "two cases have one name");
     let has = |way: Way| cases.iter().any(|case| case.way == way);
     let edge = Exit::ALL.iter().filter(|exit| !cases::OF_NO_CASE.contains(exit)).map(|exit| Way::Edge(*exit));
-    // Nothing can refuse to move a frame's start towards its end by less than its length, so no frame reaches this one.
+    // Moving a frame's start towards its end by less than its length always succeeds, so no frame takes this exit.
     let reachable = DecapExit::ALL.iter().filter(|exit| **exit != DecapExit::DecapNoRoom);
     let missing: Vec<_> = edge.chain(reachable.map(|exit| Way::Decap(*exit))).filter(|way| !has(*way)).collect();
     assert!(missing.is_empty(), "no case leaves by {missing:?}");
@@ -81,7 +81,7 @@ fn check(both: &Both, case: &Case) -> Result<(), String> {
     if counted == expected { Ok(()) } else { Err(format!("counted {counted:?}, not {expected:?}")) }
 }
 
-/// What is counted after one more packet.
+/// The expected count after another packet.
 fn more(mut traffic: Traffic, packet: Forwarded) -> Traffic {
     traffic.packets += 1;
     traffic.bytes += packet.bytes;
@@ -89,7 +89,7 @@ fn more(mut traffic: Traffic, packet: Forwarded) -> Traffic {
     traffic
 }
 
-/// The counters in the kernel.
+/// The kernel's counters.
 struct Counters {
     exits: Vec<u64>,
     decap_exits: Vec<u64>,
@@ -100,7 +100,7 @@ impl Counters {
         Self { exits: both.kernel.exits(), decap_exits: both.kernel.decap_exits() }
     }
 
-    /// Checks that one counter moved, by one.
+    /// Checks that exactly one counter was incremented, by one.
     fn moved(&self, both: &Both, case: &Case) -> Result<(), String> {
         let Self { mut exits, mut decap_exits } =
             Self { exits: self.exits.clone(), decap_exits: self.decap_exits.clone() };

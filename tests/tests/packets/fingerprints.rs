@@ -1,4 +1,4 @@
-//! What a router and a tunnel's ends do to TTL, DSCP and ECN (RFC 1812, 2003, 2473, 2983, 6040), through both programs.
+//! Treatment of TTL, DSCP and ECN by a router and a tunnel's ends (RFC 1812, 2003, 2473, 2983, 6040), in both programs.
 
 use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{
@@ -13,14 +13,14 @@ use edge_tests::{
     world::{Side, World},
 };
 
-/// Ports of the modes, the family of their tunnel, and their exit.
+/// Modes: port, family of the tunnel, and exit.
 const MODES: [(u16, Option<Side>, Exit); 3] = [
     (port::DSR, None, Exit::DsrTx),
     (port::IN4, Some(Side::V4), Exit::IpipTx),
     (port::IN6, Some(Side::V6), Exit::IpipTx),
 ];
 
-/// The frame that `frame` leaves as.
+/// The expected frame for `frame`.
 fn expected(scene: &Scene, side: Side, port: u16, tunnel: Option<Side>, frame: &Frame) -> Vec<u8> {
     let mut inner = ip(frame).clone();
     inner.ttl -= 1;
@@ -70,7 +70,7 @@ fn every_ttl_is_taken_down_by_one_or_answered() {
         for side in Side::BOTH {
             for (port, tunnel, exit) in MODES {
                 for ttl in 0..=255 {
-                    // All identifications in turn, for the sums that they make.
+                    // With varied identifications, for different checksums.
                     let frame = with_ip(from_client(side, tcp(port, ACK)), |ip| {
                         (ip.ttl, ip.id) = (ttl, u16::from(ttl).wrapping_mul(0x0107));
                     });
@@ -89,7 +89,7 @@ fn every_ttl_is_taken_down_by_one_or_answered() {
 
 #[test]
 fn every_identification_gets_the_right_checksum_when_the_ttl_goes_down() {
-    // The update of a checksum has its own last carry to forget.
+    // The update of a checksum must handle its own final carry.
     let scene = Scene::new();
     in_namespace(|| {
         let both = Both::new(scene.world.clone());
@@ -101,7 +101,7 @@ fn every_identification_gets_the_right_checksum_when_the_ttl_goes_down() {
     });
 }
 
-/// RFC 6040, figure 4: rows are the inner field, columns the outer one, both Not-ECT, ECT(0), ECT(1), CE.
+/// RFC 6040, figure 4. Rows are the inner field, columns the outer one, both in the order Not-ECT, ECT(0), ECT(1), CE.
 #[test]
 fn congestion_on_the_way_arrives_as_rfc_6040_says() {
     const ORDER: [u8; 4] = [0b00, 0b10, 0b01, 0b11];
@@ -119,7 +119,7 @@ fn congestion_on_the_way_arrives_as_rfc_6040_says() {
         {
             for (inner_ecn, row) in ORDER.into_iter().zip(FIGURE_4) {
                 for (outer_ecn, after) in ORDER.into_iter().zip(row) {
-                    // Every DSCP of the inner header survives; that of the outer one never shows.
+                    // Every DSCP of the inner header survives; the outer one is discarded.
                     for dscp in 0..64 {
                         let mut inner = Ip::new(inner_side.client(), inner_side.vip(), tcp(port::DSR, ACK));
                         inner.tos = dscp << 2 | inner_ecn;

@@ -1,4 +1,4 @@
-//! The flow table in the kernel: two CPUs that add the same flows at the same time.
+//! The flow table in the kernel: two CPUs add the same flows concurrently.
 
 use std::{
     collections::BTreeMap,
@@ -22,9 +22,9 @@ use memmap2::{MmapOptions, MmapRaw};
 
 const ENTRIES: u32 = 256;
 const FLOWS: u32 = 128;
-/// Tables that are filled.
+/// Number of tables to fill.
 const TABLES: u32 = 40;
-/// Packets of each CPU for each table: long enough for both to be at work at once.
+/// Packets of each CPU per table: enough for both CPUs to work at the same time.
 const PACKETS: u32 = 20_000;
 const PROGRAM: &str = "table_dense_add";
 
@@ -70,11 +70,11 @@ fn two_cpus_that_add_the_same_flows_leave_one_entry_of_each() {
     let mut given_up = 0;
     for number in 0..TABLES {
         for memory in [&index, &table] {
-            // SAFETY: all of the mapping; nothing runs that uses it now.
+            // SAFETY: this writes the whole mapping, which nothing uses at the moment.
             unsafe { memory.as_mut_ptr().write_bytes(0, memory.len()) };
         }
         fill(&mut bench, number * FLOWS);
-        // SAFETY: the mappings are as large, aligned to pages, and live longer; their words are atomic.
+        // SAFETY: the mappings have these sizes, are aligned to pages, and outlive the slices; their words are atomic.
         let (slots, entries): (&[AtomicU32], &[Entry<Native>]) = unsafe {
             (slice::from_raw_parts(index.as_ptr().cast(), slots), slice::from_raw_parts(table.as_ptr().cast(), entries))
         };

@@ -1,4 +1,4 @@
-//! What each kernel's verifier makes of the programs, and where they can be attached.
+//! Loads the programs with this kernel's verifier, and attaches them in each mode.
 
 use aya::programs::XdpMode;
 use edge_common::abi::program;
@@ -8,18 +8,19 @@ use edge_tests::{
     shared::Shared,
 };
 
-/// The most instructions that a verifier may look at in a program: the limit is a million, and each verifier comes to another
-/// number.
+/// The most instructions that a verifier may process in a program. The kernel's limit is a million, and verifiers
+/// differ in their counts.
 const MOST: u32 = 750_000;
 
-/// One test, since loading is what takes its time.
+/// A single test, since loading takes most of the time.
 #[test]
 fn programs_load_and_attach_native_and_generic() {
     in_namespace(|| {
-        // With the maps of the table of cases: where one thread runs both, as in an emulated guest, the verifier works once.
+        // With the maps of the case table: where one thread runs both tests, as in an emulated guest, the verifier runs
+        // once.
         let mut kernel = Shared::load(&Scene::new().world.memory());
         for name in [program::EDGE, program::NAT, program::DECAP] {
-            // Linux 5.16 is the first to say.
+            // Available since Linux 5.16.
             if let Some(verified) = kernel.verified(name) {
                 println!("{name}: {verified} instructions verified");
                 edge_tests::figure(&format!("verified_{name}"), verified.into());

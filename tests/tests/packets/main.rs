@@ -1,7 +1,7 @@
-//! Packets through the real program and through the host pipeline.
+//! Packet tests: single packets through the real program and through the host pipeline.
 //!
-//! One binary, so that its tests share what the kernel has loaded (`edge_tests::kernel`): the verifier's work is most of
-//! what a packet test costs.
+//! They are one binary, so that they share loaded objects (`edge_tests::kernel`): most of a packet test's cost is the
+//! verifier's.
 
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 

@@ -1,5 +1,5 @@
-//! The maximum segment size in a backend's SYN-ACKs is lowered to what fits the tunnel, on host and kernel alike, and nothing
-//! else of any packet is changed.
+//! The maximum segment size in a backend's SYN-ACKs is lowered to fit the tunnel, on host and kernel alike, and no
+//! other packet or field changes.
 
 use std::cell::RefCell;
 
@@ -16,14 +16,14 @@ use edge_tests::{
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
-/// The largest segments that the tests' tunnel takes.
+/// The largest segments that fit the tests' tunnel.
 const LIMIT: MssLimits = MssLimits::of_tunnel(1_500, 20);
 
 fn limit(side: Side) -> u16 {
     u16::try_from(if side == Side::V4 { LIMIT.v4 } else { LIMIT.v6 }).expect("a segment")
 }
 
-/// The program twice.
+/// The program on host and kernel.
 struct Both {
     memory: Memory,
     kernel: MssProgram,
@@ -38,7 +38,7 @@ impl Both {
         Self { memory, kernel }
     }
 
-    /// What becomes of a frame, and by which exit it leaves.
+    /// The resulting frame, and its exit.
     fn run(&self, frame: &[u8]) -> (Vec<u8>, Option<MssExit>) {
         let mut host = HostFrame::new(frame);
         let exit = mss::lower(&mut host, &self.memory);
@@ -73,7 +73,7 @@ const fn option(mss: u16) -> [u8; 4] {
     [2, 4, high, low]
 }
 
-/// Options as Linux sends them in a SYN-ACK, with the size at so many bytes behind NOPs, timestamps and the like.
+/// Options as Linux sends them in a SYN-ACK, with the MSS option after `before` bytes of NOPs and timestamps.
 fn options(before: usize, mss: u16) -> Vec<u8> {
     let long = [8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
     let mut options: Vec<u8> = if before >= 10 { [&long[..], &vec![1; before - 10]].concat() } else { vec![1; before] };
@@ -82,7 +82,7 @@ fn options(before: usize, mss: u16) -> Vec<u8> {
     options
 }
 
-/// Forms in which a SYN-ACK leaves: its own frame, and where its checksum is right.
+/// Frames with a SYN-ACK: plain, tagged, padded, and with options or extension headers.
 fn forms(side: Side, ip: &Ip) -> Vec<Frame> {
     let mut behind = ip.clone();
     match side {
@@ -163,7 +163,7 @@ fn nothing_is_added_and_options_that_are_cut_off_are_left() {
                 (&[1, 1, 1, 2], "without its length"),
             ] {
                 let mut ip = segment(side, SYN | ACK, options);
-                // What follows looks like the rest of it.
+                // The following data looks like the rest of the option.
                 let Payload::Tcp(tcp) = &mut ip.payload else { unreachable!("a segment") };
                 tcp.data = vec![4, 0xff, 0xff, 0xff];
                 both.untouched(&frame(ip).bytes(), Some(MssExit::NoMss), what);
@@ -188,7 +188,7 @@ fn without_a_limit_everything_fits() {
     });
 }
 
-/// What the options say, read as RFC 9293 has it: position and value.
+/// Position and value of the MSS option, read as RFC 9293 defines it.
 fn read(options: &[u8]) -> Option<(usize, u16)> {
     let mut at = 0;
     loop {

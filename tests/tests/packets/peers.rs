@@ -1,8 +1,8 @@
-//! Mistakes that others' load balancers made with packets, each a test here.
+//! Mistakes of other load balancers in handling packets, each with a test.
 //!
-//! Two of them are not about packets. That a flow does not follow a deleted backend's number to another server is the
-//! planner's: it never gives a number away that the generation before used (`edge-ctl`, model). That rules and the data
-//! path survive the controller's end is tested where links are pinned (`edge-ctl`, kernel) and in the lab.
+//! Two such mistakes do not concern packets. That a flow does not follow a deleted backend's number to another server
+//! is ensured by the planner, which never reuses a number of the previous generation (`edge-ctl`, model). That rules
+//! and the data path survive the controller's end is tested with pinned links (`edge-ctl`, kernel) and in the lab.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ fn echo_kind(side: Side) -> u8 {
     if side == Side::V4 { 8 } else { 128 }
 }
 
-/// Katran drops fragments and IP options, and answers echo, for any destination that the interface sees.
+/// Katran drops fragments and packets with IP options, and answers echo, for any destination that the interface sees.
 #[test]
 fn what_is_for_others_passes_untouched_be_it_fragment_options_or_echo() {
     with_both(|both| {
@@ -77,7 +77,7 @@ fn what_is_for_others_passes_untouched_be_it_fragment_options_or_echo() {
     });
 }
 
-/// Katran again: of those for a VIP, options are no reason to drop, nor are fragments.
+/// Options and fragmentation are no reasons to drop packets for a VIP either, as Katran does.
 #[test]
 fn options_to_a_vip_are_forwarded_and_fragments_too() {
     with_both(|both| {
@@ -90,13 +90,13 @@ fn options_to_a_vip_are_forwarded_and_fragments_too() {
     });
 }
 
-/// Katran drops a "fragmentation needed" that quotes no more than RFC 792 demands.
+/// Katran drops a "fragmentation needed" that quotes no more than RFC 792 requires.
 #[test]
 fn an_error_that_quotes_eight_bytes_reaches_the_host() {
     with_both(|both| {
         for (side, kind, code, header) in [(Side::V4, 3, 4, 20), (Side::V6, 2, 0, 40)] {
             let about = Ip::new(side.vip(), side.client(), udp(port::DSR)).bytes();
-            // With less than that, too: the host knows what to do with it.
+            // The host also gets errors that quote less.
             for quoted in [header + 8, header + 7, header, 0] {
                 let error = Payload::Icmp(Icmp::error(kind, code, 1400, &about[..quoted]));
                 let frame = from_client(side, error).bytes();
@@ -127,7 +127,7 @@ fn every_echo_identifier_gets_the_right_checksum() {
     });
 }
 
-/// Katran gave a packet that claims 65,535 bytes an outer length of 19.
+/// Katran gave a packet with a claimed length of 65,535 bytes an outer length of 19.
 #[test]
 fn a_claimed_length_is_checked_against_the_frame() {
     with_both(|both| {
@@ -142,7 +142,7 @@ fn a_claimed_length_is_checked_against_the_frame() {
     });
 }
 
-/// The same overflow with a frame that long: no test run in the kernel takes one, the host pipeline does.
+/// The same overflow with a frame of that length, which the host pipeline takes, but no test run in the kernel.
 #[test]
 fn an_outer_length_that_does_not_fit_is_no_outer_length() {
     let mut scene = Scene::new();
@@ -152,13 +152,13 @@ fn an_outer_length_that_does_not_fit_is_no_outer_length() {
     let memory = scene.world.memory();
     let (v4, v6) = (Side::V4, Side::V6);
     for (side, port, length, exit) in [
-        // What an IPv4 header can say, less the outer one.
+        // The maximum of an IPv4 header's length, less the outer header.
         (v4, port::IN4, 65_515, Exit::IpipTx),
         (v4, port::IN4, 65_516, Exit::NoRoom),
         (v4, port::IN4, 65_535, Exit::NoRoom),
         (v6, port::IN4, 65_515, Exit::IpipTx),
         (v6, port::IN4, 65_516, Exit::NoRoom),
-        // What an IPv6 header can say of its payload.
+        // The maximum of an IPv6 header's payload length.
         (v4, port::IN6, 65_535, Exit::IpipTx),
         (v6, port::IN6, 65_535, Exit::IpipTx),
         (v6, port::IN6, 65_536, Exit::NoRoom),
@@ -176,7 +176,7 @@ fn an_outer_length_that_does_not_fit_is_no_outer_length() {
     }
 }
 
-/// blixt's entry point threw the verdict away. One case of each exit, and what the kernel was told to do.
+/// The entry point of blixt discarded the verdict. One case per exit, with the verdict that the kernel received.
 #[test]
 fn the_entry_point_keeps_the_verdict() {
     let scene = Scene::new();
@@ -203,7 +203,8 @@ fn the_entry_point_keeps_the_verdict() {
     });
 }
 
-/// An error that Katran's GUE sends has a wrong checksum. Ours, for every length of what it quotes.
+/// Errors that Katran sends in GUE have a wrong checksum. This tests the edge's errors with every length of the
+/// quotation.
 #[test]
 fn every_length_of_a_quotation_gets_the_right_checksum() {
     with_both(|both| {
@@ -218,7 +219,7 @@ fn every_length_of_a_quotation_gets_the_right_checksum() {
     });
 }
 
-/// An inner UDP checksum of 0 means none (RFC 768), and stays none.
+/// An inner UDP checksum of 0 means no checksum (RFC 768), and stays 0.
 #[test]
 fn an_inner_checksum_of_zero_stays_zero() {
     with_both(|both| {

@@ -1,5 +1,5 @@
-//! A probe's packet leaves as a client's packet does, to the byte; what answers it, or reports that it did not arrive, goes
-//! back to it, and nothing else does.
+//! A probe's packet leaves exactly like a client's packet. Answers to it, and errors about it, are returned to its
+//! probe, and nothing else is.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use edge_tests::{
     packet::{self, Icmp, Ip, Payload, Tcp, Udp, protocol},
 };
 
-/// Every flow is that of a probe.
+/// Treats every flow as a probe's.
 struct All(ProbeRoute);
 
 impl probe::Probes for All {
@@ -56,10 +56,10 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
         };
         let route = ProbeRoute { door: 7, backend: memory.last_backend(), mode: mode as u8, reserved: 0 };
         let mut sent = Frame::new(&case.frame);
-        // Fragments and errors are no probe's.
+        // Fragments and errors do not belong to a probe.
         let Some(egress) = probe::send(&mut sent, &scene.world.memory(), &All(route)) else { continue };
         if sent.bytes() != came.bytes() {
-            // The flow of an ICMP error's packet is that of what it quotes.
+            // The flow of an ICMP error is the one of the quoted packet.
             assert!(["icmp", "echo", "error"].iter().any(|word| case.name.contains(word)), "{}", case.name);
             continue;
         }
@@ -73,7 +73,8 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
     assert!(dsr > 50 && ipip > 50 && gue > 50, "{dsr} by dsr, {ipip} by ipip, {gue} by gue");
 }
 
-/// One flow is that of a probe: from `edge` to `vip`, told by these four bytes from others between the two.
+/// Treats one flow as a probe's: from `edge` to `vip`, with these four bytes (ports or ICMP identifier) to distinguish
+/// it from others.
 struct Flow {
     edge: IpAddr,
     vip: IpAddr,
@@ -102,7 +103,8 @@ impl probe::Probes for Flow {
     }
 }
 
-/// Ends of the two address families: edge, VIP, a router between; ICMP's protocol, request, reply, and errors about a flow.
+/// Ends of a family: edge, VIP, a router between; ICMP's protocol, request, reply, errors about a flow, and other
+/// errors.
 type Ends = ([&'static str; 3], u8, u8, u8, &'static [u8], &'static [u8]);
 const FAMILIES: [Ends; 2] = [
     (["10.0.0.1", "192.0.2.10", "10.0.0.254"], protocol::ICMP, 8, 0, &[3, 11, 12], &[4, 5]),
@@ -117,7 +119,7 @@ fn answers_and_errors_go_back_to_their_probe_and_nothing_else_does() {
         let ping = |kind| Payload::Icmp(Icmp::echo(kind, 0x1234, 1, b"data of an echo"));
         let tcp = |source, destination| Payload::Tcp(Tcp { source, destination, ..Tcp::default() });
         let udp = |source, destination| Payload::Udp(Udp { source, destination, ..Udp::default() });
-        // The protocol, what tells its probe, what that sends, and what answers it.
+        // Protocol, bytes that identify the probe, its payload, and the payload of the answer.
         let kinds = [
             (protocol::TCP, ports, tcp(40_000, 80), tcp(80, 40_000)),
             (protocol::UDP, ports, udp(40_000, 80), udp(80, 40_000)),
@@ -145,7 +147,7 @@ fn answers_and_errors_go_back_to_their_probe_and_nothing_else_does() {
             for kind in others {
                 assert_eq!(door(error(*kind, &about)), Option::None, "{protocol}: {kind} says nothing of a flow");
             }
-            // As much as tells the flow, and no byte more.
+            // The minimum that identifies the flow, and one byte less.
             let enough = if edge.is_ipv4() { 20 } else { 40 } + if protocol == icmp { 8 } else { 4 };
             assert_eq!(door(error(errors[0], &about[..enough])), Some(DOOR), "{protocol}");
             assert_eq!(door(error(errors[0], &about[..enough - 1])), Option::None, "{protocol}");
@@ -159,7 +161,7 @@ fn the_programs_of_probes_load() {
     for name in [program::PROBE_OUT, program::PROBE_IN] {
         let program: &mut SchedClassifier = object.program_mut(name).expect(name).try_into().expect("a tc program");
         program.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
-        // Linux 5.16 is the first to say.
+        // Available since Linux 5.16.
         if let Some(verified) = program.info().expect(name).verified_instruction_count() {
             println!("{name}: {verified} instructions verified");
         }

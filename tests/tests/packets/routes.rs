@@ -1,5 +1,5 @@
-//! The kernel's own part: `bpf_fib_lookup` where the controller knows no next hop, and redirection out of another
-//! interface, seen from its far end.
+//! Parts that only the kernel has: `bpf_fib_lookup` where the controller knows no next hop, and redirection to another
+//! interface, observed at its far end.
 
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},
@@ -21,7 +21,7 @@ use edge_tests::{
 };
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
 
-/// Gives the interface a receive queue that XDP knows.
+/// Commands that give the interfaces a receive queue for XDP.
 const GRO: &str = "ethtool -K edge0 gro on && ethtool -K peer0 gro on";
 
 #[test]
@@ -84,7 +84,7 @@ fn no_forwarding_no_route_and_no_neighbour_are_no_next_hop() {
     in_namespace(|| {
         let both = Both::new(scene.world.clone());
         for upset in [
-            // The kernel tells no route where it does not forward. The controller's next hops need none of this.
+            // The kernel reports no route where it does not forward. Next hops of the controller need neither.
             "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
             "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding;
              ip neighbour del 10.9.0.2 dev edge0; ip neighbour del fd09::2 dev edge0",
@@ -102,7 +102,7 @@ fn no_forwarding_no_route_and_no_neighbour_are_no_next_hop() {
     });
 }
 
-/// What goes by the kernel's own routes.
+/// Services whose packets use the kernel's own routes.
 fn ways() -> impl Iterator<Item = (Side, u16)> {
     Side::BOTH.into_iter().flat_map(|side| {
         [port::DSR_ROUTED, port::IN4_ROUTED, port::IN6_ROUTED, port::IN4_BEHIND, port::IN6_BEHIND]
@@ -111,7 +111,7 @@ fn ways() -> impl Iterator<Item = (Side, u16)> {
     })
 }
 
-/// A socket that gets all frames of an interface.
+/// A socket that receives all frames of an interface.
 fn listen(interface: u32) -> OwnedFd {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("a packet socket");
@@ -127,7 +127,7 @@ fn listen(interface: u32) -> OwnedFd {
     ear
 }
 
-/// Waits for a frame. Others, neighbour discovery for example, are none of our business.
+/// Waits for a frame. Other frames, such as neighbour discovery, are ignored.
 fn wait_for(ear: &OwnedFd, expected: &[u8], name: &str) {
     let end = Instant::now() + patience(Duration::from_secs(2));
     let mut last = Vec::new();

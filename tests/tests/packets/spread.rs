@@ -1,4 +1,4 @@
-//! Flows to one backend spread over receive queues as NICs choose them: by the Toeplitz hash of the outer packet's ends (RSS).
+//! Spread of flows to one backend over receive queues, by the Toeplitz hash of the outer packet's ends (RSS).
 
 use edge_tests::{
     both::Both,
@@ -8,7 +8,7 @@ use edge_tests::{
     world::Side,
 };
 
-/// The key that NICs have from Microsoft's specification, where drivers set no other.
+/// The key of Microsoft's specification, which NICs use unless their driver sets another one.
 const KEY: [u8; 40] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b,
     0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac,
@@ -17,7 +17,7 @@ const KEY: [u8; 40] = [
 const QUEUES: usize = 8;
 const FLOWS: u16 = 4_000;
 
-/// For each bit that is set in `input`, the 32 bits of the key from there on.
+/// The Toeplitz hash: for each bit that is set in `input`, the 32 bits of the key from that bit on.
 fn toeplitz(input: &[u8]) -> u32 {
     let window = |bit: usize| {
         let bytes: [u8; 8] = std::array::from_fn(|at| KEY.get(bit / 8 + at).copied().unwrap_or(0));
@@ -27,13 +27,13 @@ fn toeplitz(input: &[u8]) -> u32 {
     bits.fold(0, |hash, bit| hash ^ window(bit))
 }
 
-/// The queue of a frame: by addresses, and by the ports of UDP behind them where the NIC reads these.
+/// The receive queue of a frame, by its addresses, and by its UDP ports if the NIC reads ports.
 fn queue(frame: &[u8], reads_ports: bool) -> usize {
     let packet = &frame[14..];
     let (addresses, protocol, header) =
         if packet[0] >> 4 == 4 { (&packet[12..20], packet[9], 20) } else { (&packet[8..40], packet[6], 40) };
     let ports = if protocol == 17 && reads_ports { &packet[header..header + 4] } else { &[][..] };
-    // The indirection table has the queues one after the other, over and over.
+    // The indirection table lists the queues repeatedly in order.
     toeplitz(&[addresses, ports].concat()) as usize % QUEUES
 }
 
@@ -45,7 +45,7 @@ fn the_hash_is_that_of_the_specification() {
     assert_eq!(toeplitz(&[&source[..], &destination, &ports].concat()), 0x51cc_c178);
 }
 
-/// How many of the flows to one backend each queue gets.
+/// Number of flows to one backend in each queue.
 fn spread(both: &Both, port: u16, reads_ports: bool) -> [usize; QUEUES] {
     let mut flows = [0; QUEUES];
     for source in 0..FLOWS {
@@ -89,7 +89,7 @@ fn flows_spread_over_queues_by_a_range_of_sources_or_by_the_ports_of_udp() {
     for (name, flows, is_spread) in table {
         println!("{name:<36} {flows:?}");
         if is_spread {
-            // Chance differs by a tenth from the mean for one queue in a hundred.
+            // By chance, one queue in a hundred differs from the mean by a tenth.
             assert!(flows.iter().all(|flows| flows.abs_diff(mean) < mean / 4), "{name}: {flows:?}");
         } else {
             assert_eq!(flows.iter().filter(|flows| **flows > 0).count(), 1, "{name}: {flows:?}");

@@ -1,4 +1,5 @@
-//! Affinity by source: a client, or all clients of a prefix, go to one backend, and their flows are still told apart.
+//! Affinity by source: all flows of a client, or of a prefix of clients, go to one backend, and are still recorded one
+//! by one.
 
 use std::{
     collections::BTreeSet,
@@ -18,8 +19,8 @@ use super::{
     TCP, UDP, both_with_room, reached, records, world,
 };
 
-/// Client `host` of network `net`, where networks differ in the last bits of a prefix of `bits` and hosts in the first
-/// ones behind it.
+/// Client `host` of network `net`. Networks differ in the last bits of a prefix of `bits` bits, and hosts in the first
+/// bits behind the prefix.
 fn client(side: Side, bits: u8, net: u32, host: u32) -> IpAddr {
     match side {
         Side::V4 => {
@@ -100,7 +101,7 @@ fn flows_of_one_client_are_recorded_one_by_one() {
             let next: BTreeSet<_> = new().map(|starting| to(both, starting, Starts)).collect();
             assert!(next.len() == 1 && !next.contains(&home), "new flows go to another one, all to the same");
             assert_eq!(records(&both.memory).len(), old().count() + new().count());
-            // The old backend's death takes its own flows, and no other flow of the client.
+            // The old backend's death affects its own flows, and no other flow of the client.
             both.change(|world| world.backends[usize::from(home)].state = DOWN);
             for starting in new() {
                 assert!(next.contains(&to(both, starting, Runs)));

@@ -1,4 +1,4 @@
-//! Packets of QUIC that go to the server that their connection ID names, whatever address their client has now.
+//! QUIC packets go to the server that their connection ID names, whatever the client's current address.
 
 use std::net::IpAddr;
 
@@ -15,10 +15,10 @@ use crate::slow::world::fragments;
 
 const SLOT: u32 = 17;
 
-/// Where a flow of the service that looks up nothing else goes by its address.
+/// The backend of the flow's address, in a slot where nothing else is looked up.
 const OWNER: Who = Who::Second;
 
-/// A packet of QUIC.
+/// A kind of QUIC packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Short,
@@ -32,7 +32,7 @@ enum Form {
 }
 
 impl Form {
-    /// Those of a server's own connection IDs.
+    /// Forms that carry a connection ID of the server's choice.
     const SERVERS: [Self; 3] = [Self::Short, Self::Handshake, Self::Handshake2];
     const CLIENTS: [Self; 3] = [Self::Initial, Self::ZeroRtt, Self::Initial2];
 
@@ -55,7 +55,7 @@ impl Form {
     }
 }
 
-/// A connection ID of eight bytes with this number in it.
+/// A connection ID of eight bytes that contains this number.
 fn id(cid: (u8, u8), number: u32) -> [u8; 8] {
     let (offset, length) = cid;
     let (noise, place) = (0x5a5a_5a5a_5a5a_5a5a_u64, 64 - u32::from(offset) - u32::from(length));
@@ -80,10 +80,10 @@ fn packet(flow: &Flow, form: Form, id: &[u8], slow: bool) -> Vec<u8> {
     framed(packet)
 }
 
-/// The layout of most tests: 16 bits behind the first byte.
+/// The layout in most tests: 16 bits behind the first byte.
 const CID: (u8, u8) = (8, 16);
 
-/// A flow in a slot whose owner is the second of its candidates; `looks`: while the first one takes new flows.
+/// A flow whose slot belongs to its second candidate; with `looks`, the first candidate takes new flows.
 fn flow(side: Side, cid: Option<(u8, u8)>, looks: bool) -> (Both, Flow) {
     let mut both = both(world(side));
     both.change(|world| {
@@ -104,7 +104,7 @@ fn named(both: &Both, who: Who) -> (BackendNumber, [u8; 8]) {
     (backend, id(CID, World::server_number(backend)))
 }
 
-/// Where a packet goes, and what is counted of its flow.
+/// The backend that a packet reaches, and the counters that it increments.
 fn goes(both: &mut Both, frame: &[u8]) -> (Option<u16>, Vec<FlowCount>) {
     let before = both.memory.flow_counts(UDP);
     let (exit, to) = reached(&both.run(frame));
@@ -152,7 +152,7 @@ fn who_is_not_known_or_does_not_live_is_not_followed() {
                 assert_eq!(goes(&mut both, &packet(&flow, form, &ours, false)).0, Some(third), "{form:?}: drained");
                 both.change(|world| world.backends[usize::from(third)].state = UP);
             }
-            // An ID that ends before the number does; of a short header its length is not known.
+            // The connection ID ends before the number does. Short headers do not contain its length.
             for form in [Form::Handshake, Form::Handshake2] {
                 assert_eq!(goes(&mut both, &packet(&flow, form, &ours[..2], false)), by_address, "{form:?}");
                 assert_eq!(goes(&mut both, &packet(&flow, form, &ours[..3], false)).0, Some(third), "{form:?}");
@@ -202,7 +202,7 @@ fn a_client_s_own_connection_id_is_believed_only_of_its_slot_s_owner() {
             let (third, thirds) = named(&both, Who::Third);
             let first = number(&both.memory, SLOT, Who::First);
             for form in Form::CLIENTS {
-                // The owner has answered, and takes no new flows any more.
+                // The owner has answered, and no longer takes new flows.
                 both.change(|world| world.backends[usize::from(owner)].state = DRAINED);
                 let went = goes(&mut both, &packet(&flow, form, &owners, false));
                 assert_eq!(went, (Some(owner), vec![FlowCount::ByConnectionId]), "{form:?}");
@@ -220,7 +220,7 @@ fn a_client_s_own_connection_id_is_believed_only_of_its_slot_s_owner() {
 
 #[test]
 fn the_number_may_stand_at_any_bit() {
-    // Of the whole range, and the three layouts of Katran's, the first of which begins within a byte.
+    // The whole range, and the three layouts of Katran, the first of which begins within a byte.
     for cid in [(0, 16), (2, 16), (8, 24), (8, 32), (32, 32), (47, 17), (3, 29)] {
         in_namespace(|| {
             let (mut both, flow) = flow(Side::V4, Some(cid), false);

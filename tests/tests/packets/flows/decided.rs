@@ -1,4 +1,4 @@
-//! Flow records in the packet path: who is recorded where, when nothing is, and what is counted of it, through host and
+//! Decisions about flow records: which flows are recorded where, which are not, and what is counted, through host and
 //! kernel.
 
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use super::{
 };
 use edge_tests::{both::Both, namespace::in_namespace, packet::protocol, world::Side};
 
-/// Slots that the cases are played in.
+/// Slots in which the cases are played.
 const SLOTS: [u32; 3] = [0, 21, 62];
 
-/// Plays a case in a slot of a service with this tracking; `slow`: with a slow-path packet.
+/// Plays a case in a slot of a service with this tracking; `slow` sends a slow-path packet.
 fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32, case: &Case, slow: bool) {
     let flow = Flow::into_slot(&both.world, side, service, slot, 0);
     let who = |both: &Both, who| number(&both.memory, slot, who);
@@ -28,7 +28,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
         .collect();
     let own = case.record.map(|at| (flow, recorded_at(who(both, at))));
 
-    // What there is.
+    // The initial state.
     put_records(&mut both.memory, &expected.iter().copied().chain(own).collect::<Vec<_>>());
     both.memory.slots.borrow_mut().iter_mut().flat_map(|cell| &mut cell.0).for_each(|slot| slot.unrecorded = 0);
     let owner = who(both, case.owner);
@@ -49,7 +49,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
 
     let seen = both.run(&if slow { flow.slow_frame(case.says) } else { flow.frame(case.says) });
 
-    // What is expected.
+    // The expected result.
     let is_tcp = both.world.services[service as usize].protocol == protocol::TCP;
     let goes = match case.goes {
         Goes::To(to) => (Exit::DsrTx, Some(who(both, to))),

@@ -1,5 +1,6 @@
-//! A failover without evacuation, at a site with many short connections: new flows go where they were sent, for as long as it
-//! lasts. A site with 2,000 connections a second, the default table and the default rate; or a sixteenth of each.
+//! A failover without evacuation at a site with many short connections: for as long as it lasts, new flows go to the
+//! pool that it selects. The site has 2,000 connections a second, the default table and the default rate limit; or a
+//! sixteenth of each.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,11 +18,11 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{PORT, TCP, framed, reached, world};
 
-/// Connections in a second of the whole site.
+/// Connections per second of the whole site.
 const CONNECTIONS: usize = 2000;
 const MINUTES: usize = 15;
 
-/// A packet of the connection with this number.
+/// A packet of a connection.
 fn packet(number: usize, flags: u8, more: u32) -> Vec<u8> {
     let number = u32::try_from(number).expect("some hundred thousand");
     let client = IpAddr::V4(Ipv4Addr::from_bits(0x6440_0000 + number / 5));
@@ -36,7 +37,7 @@ fn send(memory: &Memory, frame: &[u8]) -> Option<u16> {
 
 fn failed_over(world: &mut World, part: usize) -> Memory {
     world.records_per_second = 16_384 / u32::try_from(part).expect("a small part");
-    // Owners are those of before.
+    // Owners are those before the failover.
     let before = world.memory();
     world.services[TCP as usize].failover = Failover { first: 1, evacuate: false };
     let mut memory = world.memory_after(&before);
@@ -45,8 +46,8 @@ fn failed_over(world: &mut World, part: usize) -> Memory {
     memory
 }
 
-/// How many of all new flows went to the pool that was left after the first second, and how many there were, where there is one
-/// `part`th of everything.
+/// Number of new flows that still went to the passed-over pool after the first second, and number of all new flows; with
+/// one `part`th of the load and of all limits.
 fn run(part: usize, spoofed: bool) -> (usize, usize) {
     let mut world = world(Side::V4);
     let memory = failed_over(&mut world, part);
@@ -65,7 +66,7 @@ fn run(part: usize, spoofed: bool) -> (usize, usize) {
             let Some(number) = step.checked_sub(ago) else { return };
             broken += usize::from(send(&memory, &packet(number, flags, more)) != Some(homes[number]));
         };
-        // The handshake ends, a request, the end, and the last acknowledgement.
+        // The end of the handshake, a request, the FIN, and the last ACK.
         later(3, ACK, 1);
         later(4, ACK | PSH, 1);
         later(second, ACK | FIN, 500);

@@ -1,5 +1,5 @@
-//! Packets in the name of a flow, of somebody who knows its ends but does not see its packets: the flow stays where it is,
-//! recorded or not. And packets that only look like forged ones: a client's second first packet.
+//! Packets of an attacker who knows a flow's ends but does not see its packets: the flow stays where it is, recorded or
+//! not. And packets that only resemble forged ones: a client's second first packet.
 
 use edge_common::{abi::Tracking, flow_table::Stage};
 use edge_tests::{
@@ -17,7 +17,7 @@ use super::{
 
 const SLOT: u32 = 17;
 
-/// Packets that somebody sends in the name of a flow of the service.
+/// Forged packets of a flow of the service.
 fn forged(flow: &Flow) -> Vec<(&'static str, Vec<u8>)> {
     let with = |change: &dyn Fn(Payload) -> Payload| {
         let mut packet = flow.packet(Runs);
@@ -45,8 +45,8 @@ fn forged(flow: &Flow) -> Vec<(&'static str, Vec<u8>)> {
     }
 }
 
-/// A flow that runs, in a slot whose owner is the second of its candidates while the first one takes new flows; `at`: where it
-/// is recorded.
+/// A running flow in a slot that belongs to its second candidate, while the first one takes new flows; `at` is the
+/// backend that records it.
 fn running(both: &mut Both, side: Side, service: u32, at: Option<Who>) -> (Flow, u16) {
     let flow = Flow::into_slot(&both.world, side, service, SLOT, 3);
     let owner = number(&both.memory, SLOT, Who::Second);
@@ -57,7 +57,7 @@ fn running(both: &mut Both, side: Side, service: u32, at: Option<Who>) -> (Flow,
         put_records(&mut both.memory, &[(flow, recorded_at(home))]);
     }
     both.change(|world| world.services[UDP as usize].tracking = Tracking::Quic);
-    // So that it is known where it is.
+    // So that the record is no longer tentative.
     if home.is_some() {
         both.memory.clock_ns.set(both.memory.clock_ns.get() + (1 << 30));
         both.change(|_| ());
@@ -99,7 +99,7 @@ fn the_end_of_a_flow_is_believed_where_it_is() {
         in_namespace(|| {
             let mut both = both(world(side));
             for (flags, stage) in [(FIN | ACK, Stage::Closed), (RST, Stage::Reset), (RST | ACK, Stage::Reset)] {
-                // Its first packet shows where it is.
+                // The first packet shows the flow's sequence number.
                 let (flow, home) = running(&mut both, side, TCP, None);
                 assert_eq!(reached(&both.run(&flow.frame(Runs))).1, Some(home));
                 let mut packet = flow.packet(Runs);
@@ -108,7 +108,7 @@ fn the_end_of_a_flow_is_believed_where_it_is() {
                 }
                 assert_eq!(reached(&both.run(&framed(packet))).1, Some(home));
                 assert_eq!(record(&both.memory, &flow).map(|record| record.stage), Some(stage), "{side:?} {flags:#x}");
-                // Data shows that it goes on.
+                // Data shows that the flow goes on.
                 assert_eq!(reached(&both.run(&flow.frame(Runs))).1, Some(home));
                 assert_eq!(record(&both.memory, &flow).map(|record| record.stage), Some(Stage::Established));
                 both.compare_state().unwrap_or_else(|error| panic!("{error}"));
@@ -130,7 +130,7 @@ fn a_clients_second_first_packet_follows_the_first_whoever_is_drained_meanwhile(
                 for _ in 0..2 {
                     assert_eq!(reached(&both.run(&flow.frame(Starts))).1, Some(first), "{side:?}");
                 }
-                // Of QUIC the second Initial has shown that there is a client; of TCP the sequence number does.
+                // In QUIC the second Initial has shown that the client exists; in TCP the sequence number does.
                 for _ in 0..2 {
                     assert_eq!(reached(&both.run(&flow.frame(Runs))).1, Some(first), "{side:?}");
                 }

@@ -1,5 +1,5 @@
-//! What holds whatever comes: no flow costs another one its record, none moves while its backend lives, and a stable
-//! service asks for none.
+//! Invariants of any sequence: no packet takes another flow's record, no flow moves while its backend lives, and a
+//! stable service looks up no record.
 
 use edge_common::{
     abi::{Failover, FlowCounts, FlowEnds, State, Tracking, WhenExhausted},
@@ -24,22 +24,22 @@ use super::{
 const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::RETIRED | State::ALIVE];
 const WAYS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
 
-/// Something that happens.
+/// An event of a sequence.
 #[derive(Clone, Copy, Debug)]
 enum Happens {
-    /// A packet of a flow, behind options or not.
+    /// A packet of a flow, with or without options.
     Packet {
         flow: usize,
         says: Says,
         slow: bool,
     },
-    /// A backend has another state.
+    /// A backend's state changes.
     State {
         backend: usize,
         state: u32,
     },
     Failover(Failover),
-    /// Another second.
+    /// Another second passes.
     Second,
 }
 
@@ -56,7 +56,7 @@ fn happens(evacuations: bool) -> impl Strategy<Value = Happens> {
     prop_oneof![20 => packet, 4 => state, 1 => failover, 1 => Just(Happens::Second)]
 }
 
-/// A few flows of each service, some of them in one slot.
+/// Some flows of each service, a few of which share a slot.
 fn flows(world: &World, side: Side) -> Vec<Flow> {
     let flow = |nth: usize| {
         let slot = [7, 7, 20, 51][nth / 2 % 4];
@@ -65,8 +65,8 @@ fn flows(world: &World, side: Side) -> Vec<Flow> {
     (0..16).map(flow).collect()
 }
 
-/// Lets something other than a packet happen to the host's world; as the controller does it, services that were stable
-/// are not any more.
+/// Applies an event other than a packet to the host's world. As with the real controller, stable services are in
+/// transition afterwards.
 fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
     match what {
         Happens::Packet { .. } => {}
@@ -80,7 +80,7 @@ fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
     (memory.backends, memory.candidates, memory.slots) = (new.backends, new.candidates, new.slots);
 }
 
-/// A world whose services' flows are told apart in this way, where that fits the protocol.
+/// A world whose services use this tracking if it fits their protocol.
 fn world_of(side: Side, way: Tracking, policy: WhenExhausted) -> World {
     let mut world = world(side);
     world.services[UDP as usize].tracking = tracking(way, UDP);
@@ -125,7 +125,7 @@ proptest! {
             on_host(&memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1));
             let after = records(&memory);
             prop_assert!(after.len() <= room);
-            // Those that are over, or of which nothing but one packet was seen, give way.
+            // Records of flows that are over, or of which only one packet was seen, may give way.
             before.retain(|ends, record| {
                 *ends != flow.ends() && record.stage == Stage::Established && !record.once
             });
@@ -151,7 +151,7 @@ proptest! {
             reached(&on_host(memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1))).1
         };
         let stateless = |flow: &Flow| tracking(way, flow.service) == Tracking::Stateless;
-        // Where each flow is at home; nowhere, once its backend has died.
+        // Backend of each flow; none once the backend has died.
         let mut homes: Vec<_> = flows.iter().map(|flow| goes(&memory, flow, Runs, false)).collect();
         for what in happening {
             let Happens::Packet { flow: nth, says, slow } = what else {
@@ -169,7 +169,7 @@ proptest! {
             }
             if starts {
                 homes[nth] = to.or(home);
-                // The same first packet again, however late.
+                // A repetition of the first packet, however late.
                 prop_assert_eq!(goes(&memory, flow, says, slow), to);
             } else if home.is_some() {
                 prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-/// How a service tells its flows apart in a world of this way.
+/// The tracking of a service in a world with this tracking.
 fn tracking(way: Tracking, service: u32) -> Tracking {
     match (service, way) {
         (TCP, _) => Tracking::Tcp,
@@ -254,7 +254,7 @@ fn a_flood_of_new_flows_costs_no_flow_its_record_in_the_kernel() {
     }
 }
 
-/// All records in the kernel's maps, without their times.
+/// All records in the kernel's maps without their times.
 fn in_kernel(both: &Both) -> Vec<(FlowEnds, FlowRecord)> {
     let records = both.kernel.records(&both.memory).into_iter();
     records.map(|(ends, record)| (ends, FlowRecord { since: 0, seen: 0, ..record })).collect()

@@ -1,4 +1,5 @@
-//! A stage for one flow: a slot whose owner and candidates have roles, a record of it, and others that fill the table.
+//! The fixture of flow tests: a slot whose owner and candidates have roles, a flow's record, and others that fill the
+//! table.
 
 pub(crate) mod cases;
 
@@ -26,37 +27,37 @@ use edge_tests::{
 
 pub(crate) const SLOTS: u32 = 64;
 pub(crate) const PORT: u16 = 443;
-/// Records that the table of either family takes.
+/// Capacity of the flow table, in records of either family.
 pub(crate) const ROOM: usize = 4;
-/// The numbers of the services.
+/// Numbers of the services.
 pub(crate) const TCP: u32 = 0;
 pub(crate) const UDP: u32 = 1;
 
-/// Who a backend is to a slot.
+/// A backend's role for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// The first pool's candidates, in the slot's order.
+    /// Candidates of the first pool, in the slot's order.
     First,
     Second,
     Third,
-    /// The second pool's first candidate.
+    /// First candidate of the second pool.
     Behind,
-    /// Number 0.
+    /// Number 0, no backend.
     Nobody,
-    /// A number that no backend has.
+    /// A number without a backend.
     Absent,
 }
 
-/// What a packet says about its flow.
+/// The meaning of a packet for its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Says {
     Starts,
     Runs,
-    /// It is none of it, but an ICMP error that quotes an answer to the client.
+    /// An ICMP error that quotes an answer to the client; no packet of the flow.
     Concerns,
 }
 
-/// Two pools of three backends, and two services on both, of TCP and UDP.
+/// Two pools of three backends, and a TCP and a UDP service on both pools.
 pub(crate) fn world(side: Side) -> World {
     let mut world = World::new(SLOTS);
     let mut pool = || {
@@ -70,7 +71,7 @@ pub(crate) fn world(side: Side) -> World {
     world
 }
 
-/// The world, twice, with little room for records.
+/// The world on host and kernel, with little room for records.
 pub(crate) fn both(world: World) -> Both {
     both_with_room(world, ROOM)
 }
@@ -81,7 +82,7 @@ pub(crate) fn both_with_room(world: World, room: usize) -> Both {
     Both::with_memory(world, memory)
 }
 
-/// One flow of a service, from the client.
+/// A flow of a service, from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flow {
     pub(crate) client: IpAddr,
@@ -90,7 +91,7 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// The `nth` one of the client that falls into `slot`.
+    /// The client's flow number `nth` in `slot`.
     pub(crate) fn into_slot(world: &World, side: Side, service: u32, slot: u32, nth: usize) -> Self {
         let falls = |source: &u16| world.slot(side.client(), *source, PORT) == slot;
         let source = (1024..=u16::MAX).filter(falls).nth(nth).expect("a thousand ports for each slot");
@@ -109,12 +110,13 @@ impl Flow {
         if self.service == TCP { protocol::TCP } else { protocol::UDP }
     }
 
-    /// How its service tells flows apart, as far as it matters for the table.
+    /// The tracking of the flow's service, as far as it matters for the table.
     const fn tracking(&self) -> Tracking {
         if self.service == TCP { Tracking::Tcp } else { Tracking::Quic }
     }
 
-    /// A packet of it, or about it. Of UDP, a first one is QUIC's, whether the service knows of that or not.
+    /// A packet of the flow, or about it. In UDP, a first packet is QUIC's Initial, whether or not the service tracks
+    /// QUIC.
     pub(crate) fn packet(&self, says: Says) -> Ip {
         if says == Says::Concerns {
             return self.error(usize::MAX);
@@ -132,7 +134,7 @@ impl Flow {
         Ip::new(self.client, self.ends().vip, payload)
     }
 
-    /// Port unreachable, from the client's own host; it quotes so many bytes of the answer.
+    /// A port unreachable error from the client's own host that quotes `quoted` bytes of the answer.
     fn error(&self, quoted: usize) -> Ip {
         let (source, destination) = (PORT, self.source);
         let payload = if self.service == TCP {
@@ -151,7 +153,7 @@ impl Flow {
         framed(self.packet(says))
     }
 
-    /// The same behind an option or an extension header that says nothing. An error quotes the least that it may.
+    /// The packet behind an option or extension header without meaning. An error quotes the minimum.
     pub(crate) fn slow_frame(&self, says: Says) -> Vec<u8> {
         let mut packet = self.packet(says);
         if says == Says::Concerns {
@@ -169,13 +171,13 @@ pub(crate) fn framed(packet: Ip) -> Vec<u8> {
     Frame::new(EDGE_MAC, CLIENT_MAC, packet).bytes()
 }
 
-/// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.
+/// Exit of a packet, and the backend that it reached, according to the frame's last MAC byte.
 pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
     let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
     (exit, (exit == Exit::DsrTx).then(|| u16::from(seen.frame[5])))
 }
 
-/// A record at `backend`, which was made and last seen when the clock started.
+/// A record at `backend`, made and last seen when the clock started.
 pub(crate) fn recorded_at(backend: BackendNumber) -> FlowRecord {
     FlowRecord { backend, ..FlowRecord::default() }
 }
@@ -185,7 +187,7 @@ pub(crate) fn records(memory: &Memory) -> BTreeMap<FlowEnds, FlowRecord> {
     memory.records()
 }
 
-/// Makes the records those of `records`.
+/// Replaces all records.
 pub(crate) fn put_records(memory: &mut Memory, records: &[(Flow, FlowRecord)]) {
     memory.flows.clear();
     for (flow, record) in records {
@@ -198,7 +200,7 @@ pub(crate) fn record(memory: &Memory, flow: &Flow) -> Option<FlowRecord> {
     records(memory).get(&flow.ends()).copied()
 }
 
-/// What happened to flows of a service between two readings.
+/// The counters of a service that were incremented between two readings, each as often as it was.
 pub(crate) fn counted(before: FlowCounts, after: FlowCounts) -> Vec<FlowCount> {
     let times = |what: &FlowCount| usize::try_from(after.0[*what as usize] - before.0[*what as usize]).expect("a few");
     FlowCount::ALL.into_iter().flat_map(|what| std::iter::repeat_n(what, times(&what))).collect()
@@ -214,9 +216,9 @@ pub(crate) fn write_slot(memory: &Memory, service: u32, slot: u32, write: impl F
     memory.write_slot(slot_address(service * SLOTS / SLOTS_PER_CELL, slot), write);
 }
 
-/// Who a role is in a slot.
+/// The backend in a role for a slot.
 pub(crate) fn number(memory: &Memory, slot: u32, who: Who) -> BackendNumber {
-    // The published bank is the odd one.
+    // The published bank is the one with odd numbers.
     let candidate = |pool: usize, rank: usize| {
         memory.candidates[(memory.pools[2 * pool + 1].table_of(SLOTS - 1) + slot) as usize].0[rank]
     };

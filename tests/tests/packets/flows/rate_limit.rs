@@ -1,4 +1,4 @@
-//! How many flows may be recorded in a second: those that start, and those that run, each for themselves.
+//! The number of flows that may be recorded in a second, separately for starting and for running flows.
 
 use std::{iter::repeat_n, thread::sleep, time::Duration};
 
@@ -22,17 +22,17 @@ use super::{
 };
 
 const SLOT: u32 = 9;
-/// What the packet path takes for a second, nanoseconds.
+/// A second of the packet path, nanoseconds.
 const SECOND: u64 = 1 << 30;
 
-/// A world in which so many flows may be recorded in a second.
+/// A world with a limit of records per second.
 fn limited(side: Side, limit: u32) -> World {
     let mut world = world(side);
     world.records_per_second = limit;
     world
 }
 
-/// So many flows of the slot start, and so many others run, in turn; nobody has seen those from the `first` one on.
+/// Starts `each` flows of the slot, and lets as many others run, alternately; flows from number `first` on are new.
 fn send_each(world: &World, side: Side, first: usize, each: usize, mut send: impl FnMut(&[u8])) {
     for nth in (first..).step_by(2).take(each) {
         send(&Flow::into_slot(world, side, TCP, SLOT, nth).frame(Starts));
@@ -40,7 +40,7 @@ fn send_each(world: &World, side: Side, first: usize, each: usize, mut send: imp
     }
 }
 
-/// What is counted of it where the owner is alive, but takes no new flows.
+/// The expected counts if the owner is alive, but takes no new flows.
 fn expected(limit: usize, each: usize) -> Vec<FlowCount> {
     let recorded = limit.min(each);
     let rest = each - recorded;
@@ -61,7 +61,7 @@ fn each_second_has_its_own_records_and_each_kind_of_them() {
             let world = limited(side, limit);
             let memory = world.memory();
             set_owner(&memory, TCP, SLOT, number(&memory, SLOT, Who::Second));
-            // Also late in a second, and after some in which nothing came.
+            // Also late in a second, and after some seconds without packets.
             for (nth, now) in [0, SECOND, 4 * SECOND - 1, 4 * SECOND, 1000 * SECOND + 5].into_iter().enumerate() {
                 memory.clock_ns.set(now);
                 let before = memory.flow_counts(TCP);
@@ -84,11 +84,11 @@ fn flows_that_need_no_record_take_none_from_others() {
         on_host(&memory, Program::Edge, &frame, Arrival::by(1));
     };
     let at = |nth| record(&memory, &Flow::into_slot(&world, side, TCP, SLOT, nth)).map(|record| record.backend);
-    // The owner takes new flows: nothing is to be recorded.
+    // The owner takes new flows: no record is needed.
     (0..5).for_each(|nth| [Starts, Runs].into_iter().for_each(|says| send(nth, says)));
     let [first, second] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
     set_owner(&memory, TCP, SLOT, second);
-    // Recorded once, then found.
+    // Recorded once, and found afterwards.
     (0..5).for_each(|_| [Starts, Runs].into_iter().for_each(|says| send(5, says)));
     (0..5).for_each(|_| send(6, Runs));
     assert_eq!([at(5), at(6)], [Some(first), Some(second)]);
@@ -106,7 +106,7 @@ fn the_kernel_counts_the_same_in_seconds_of_its_own_clock() {
     }
 }
 
-/// Makes this thread run on one CPU, whose records of a second are then all that there are.
+/// Pins this thread to one CPU, so that only one CPU's limit applies.
 fn stay_on_one_cpu() {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this).expect("CPUs");
@@ -116,7 +116,8 @@ fn stay_on_one_cpu() {
     sched_setaffinity(this, &only).expect("an allowed CPU");
 }
 
-/// Takes what there is in one second, and in a later one again. False if one ended meanwhile, and nothing is known.
+/// Uses up the limit in one second, and again in a later one. `false` if a second ended meanwhile, so that nothing is
+/// proved.
 fn in_whole_seconds(side: Side) -> bool {
     let mut both = both_with_room(limited(side, 2), 64);
     let owner = number(&both.memory, SLOT, Who::Second);
@@ -139,7 +140,7 @@ fn in_whole_seconds(side: Side) -> bool {
     true
 }
 
-/// The second of the kernel's clock.
+/// The current second of the kernel's clock.
 fn second() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
     let now = u64::try_from(Duration::from(now).as_nanos()).expect("some years");

@@ -1,4 +1,4 @@
-//! Which packets start a flow: plain SYNs, and QUIC's Initials where a service knows of QUIC.
+//! Packets that start a flow: plain SYNs, and QUIC's Initials in services that track QUIC.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{Flow, Says, TCP, UDP, Who, both, counted, framed, number, put_records, reached, record, set_owner, world};
 
-/// First bytes of datagrams, and whether QUIC starts with them (RFC 9000, section 17.2; RFC 9369, section 3.2).
+/// First bytes of datagrams, and whether they are QUIC Initials (RFC 9000, section 17.2; RFC 9369, section 3.2).
 const DATAGRAMS: &[(&str, &[u8], bool)] = &[
     ("Initial of version 1", &[0xc0, 0, 0, 0, 1, 8], true),
     ("Initial of version 1, protected bits set", &[0xcf, 0, 0, 0, 1, 8], true),
@@ -38,7 +38,8 @@ const DATAGRAMS: &[(&str, &[u8], bool)] = &[
     ("empty", &[], false),
 ];
 
-/// As long as a client makes a datagram with an Initial packet (RFC 9000, section 14.1), but for what is shorter in any case.
+/// A datagram padded to the length that clients give to Initials (RFC 9000, section 14.1); shorter in cases about short
+/// ones.
 fn padded(start: &[u8]) -> Vec<u8> {
     let mut data = start.to_vec();
     if data.len() > 5 {
@@ -47,7 +48,7 @@ fn padded(start: &[u8]) -> Vec<u8> {
     data
 }
 
-/// In a slot whose owner is drained, sends a packet of a flow that nobody knows; whether it started the flow.
+/// Sends a packet of an unknown flow in a slot whose owner is drained; returns whether the packet started the flow.
 fn starts(both: &mut Both, slot: u32, flow: Flow, payload: impl FnOnce(Payload) -> Payload) -> bool {
     put_records(&mut both.memory, &[]);
     both.change(|_| ());
@@ -124,7 +125,7 @@ fn of_tcp_a_syn_without_ack_rst_and_fin_starts_a_flow() {
                 let expected = flags & (SYN | ACK | RST | FIN) == SYN;
                 assert_eq!(starts(both, slot, flow, with), expected, "flags {flags:#04x}, {side:?}");
             }
-            // Data may come with it (RFC 7413).
+            // A SYN may carry data (RFC 7413).
             let with = |payload| {
                 let Payload::Tcp(tcp) = payload else { panic!("a flow of TCP") };
                 Payload::Tcp(Tcp { flags: SYN | PSH, data: vec![0x55; 100], ..tcp })
@@ -134,7 +135,7 @@ fn of_tcp_a_syn_without_ack_rst_and_fin_starts_a_flow() {
     }
 }
 
-/// Gives the host the kernel's time, which is returned in units.
+/// Sets the host's clock to the kernel's time, which is returned in units.
 fn let_clocks_agree(both: &Both) -> u32 {
     let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock"));
     let now = u64::try_from(now.as_nanos()).expect("some years");
@@ -158,7 +159,7 @@ fn a_handshake_that_a_drain_meets_goes_on_where_it_began() {
                 both.compare_state().unwrap_or_else(|error| panic!("{error}"));
                 to
             };
-            // Nothing is under way: nobody remembers it.
+            // The service is stable: no record is made.
             both.change(|world| world.services[UDP as usize].in_transition = false);
             assert_eq!(to(&mut both, &begun, Says::Starts), Some(old));
             assert_eq!(record(&both.memory, &begun), None);
@@ -176,14 +177,15 @@ fn a_handshake_that_a_drain_meets_goes_on_where_it_began() {
                 assert_eq!(to(&mut both, &begun, says), Some(old), "{side:?} {says:?}");
             }
             assert_eq!(record(&both.memory, &begun).map(|record| record.backend), Some(old));
-            // So do those that began after it, for a moment; who is recorded stays where it is after that.
+            // Flows that began after the change are treated likewise for a moment; recorded flows stay where they are
+            // after that.
             drained(&mut both, DRAINED, 8);
             assert_eq!(to(&mut both, &begun, Says::Starts), Some(old));
             assert_eq!(to(&mut both, &later, Says::Starts), Some(new), "{side:?}: the moment is over");
             for says in [Says::Starts, Says::Runs] {
                 assert_eq!(to(&mut both, &later, says), Some(new), "{side:?} {says:?}");
             }
-            // Not where the old one has no business any more.
+            // Not if the old owner is down or disabled.
             for state in [DOWN, DISABLED] {
                 put_records(&mut both.memory, &[]);
                 drained(&mut both, state, 0);

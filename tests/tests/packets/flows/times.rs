@@ -1,4 +1,4 @@
-//! When a flow was recorded and last seen, and packets that only concern it.
+//! Times of a record: when the flow was recorded and last seen, and packets that do not count as the flow's own.
 
 use std::{thread::sleep, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
 };
 
 const SLOT: u32 = 33;
-/// A second, nanoseconds.
+/// A second in nanoseconds.
 const S: u64 = 1_000_000_000;
 
 #[test]
@@ -39,7 +39,7 @@ fn a_record_says_when_it_was_made_and_when_the_flow_was_last_seen() {
             let tentative = (says == Starts).then_some(Tcp::default().sequence + 1);
             let stage = if says == Starts { Stage::HalfOpen } else { Stage::Established };
             let mut made = FlowRecord { since, stage, once: says == Runs, tentative, ..recorded_at(backend) };
-            // Recorded, then found by either packet, then by another one at the same time.
+            // The flow is recorded, found by a packet of either kind, and found by another one at the same time.
             for (now, says) in [(70 * S + 5, says), (90 * S, Runs), (91 * S, Starts), (91 * S, Runs)] {
                 memory.clock_ns.set(now);
                 on_host(&memory, Program::Edge, &flow.frame(says), Arrival::by(1));
@@ -61,7 +61,7 @@ fn the_kernels_records_say_it_by_its_own_clock() {
             set_owner(&both.memory, TCP, SLOT, owner);
             both.change(|_| ());
             let flow = Flow::into_slot(&both.world, side, TCP, SLOT, 0);
-            // How long ago it was seen, in units.
+            // Time since the flow was last seen, in units.
             let ago = |record: &FlowRecord| units(both.memory.clock_ns.get()).wrapping_sub(record.seen);
             let only = || {
                 let all = both.kernel.records(&both.memory).into_values();
@@ -71,7 +71,7 @@ fn the_kernels_records_say_it_by_its_own_clock() {
             both.run(&flow.frame(Starts));
             let made: FlowRecord = only();
             assert!(ago(&made) < 3, "{made:?}");
-            // Four units and a bit.
+            // A little more than four units.
             sleep(Duration::from_millis(1100));
             assert!(ago(&only()) > 2, "{:?}", only());
             both.run(&flow.frame(Runs));
@@ -114,7 +114,7 @@ fn a_client_that_only_listens_stays_for_as_long_as_it_does() {
             (tcp.flags, tcp.data) = (ACK, Vec::new());
         }
         let listens = framed(listens);
-        // A download's bare ACKs and the answers to a server's keepalives have one sequence number for hours.
+        // Bare ACKs of a download, and answers to a server's keepalives, have the same sequence number for hours.
         let to = |now| {
             memory.clock_ns.set(now);
             reached(&on_host(&memory, Program::Edge, &listens, Arrival::by(1))).1

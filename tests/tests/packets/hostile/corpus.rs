@@ -1,4 +1,4 @@
-//! The fuzzer's corpus, through the real program as well.
+//! Runs the fuzzer's corpus through the real program as well.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use edge_tests::{
 
 use super::run;
 
-/// Where `cargo xtask fuzz` keeps it, from the checkout's root.
+/// Directory of `cargo xtask fuzz`'s corpus, from the checkout's root.
 const CORPUS: &str = "tests/fuzz/corpus";
 
 #[test]
@@ -26,7 +26,7 @@ fn files(dir: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("a sequence")).collect()
 }
 
-/// Those that this kernel can receive.
+/// The frames that this kernel can receive.
 fn frames(bytes: &[u8]) -> impl Iterator<Item = Try> {
     let steps = sequence::read(bytes).into_iter().map(|step| step.what);
     steps.filter(|what| what.arrival.needs().iter().all(|feature| feature.is_there()))

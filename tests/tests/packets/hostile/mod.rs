@@ -1,5 +1,5 @@
-//! Hostile packets: whatever comes, the real program never aborts, does exactly what the host pipeline does, and breaks
-//! none of the rules that hold for any frame.
+//! Hostile packets: for any frame, the real program never aborts, behaves exactly like the host pipeline, and keeps the
+//! rules that hold for any frame.
 
 mod corpus;
 
@@ -15,23 +15,24 @@ use edge_tests::{
 };
 use rand::{SeedableRng as _, rngs::StdRng};
 
-/// Frames of the random test, unless `PACKETS_COUNT` says otherwise.
+/// Number of frames of the random test, without `PACKETS_COUNT`.
 const COUNT: usize = 250_000;
-/// So many of them leave by each exit at least: there are thousands of cases that they are made of, and two of some exits.
+/// Minimum number of these frames that leave by each exit: they are made of thousands of cases, and some exits have
+/// only two.
 const FEW: u64 = 5;
-/// Its seed, unless `PACKETS_SEED` says otherwise.
+/// Seed of the random test, without `PACKETS_SEED`.
 const SEED: u64 = 0x00ed_9e5e_ed00;
-/// Frames between two comparisons of all counters and owners.
+/// Number of frames between two comparisons of all counters and owners.
 const BATCH: usize = 2_000;
 
-/// When the host's clock was 0.
+/// Time at which the host's clock was 0.
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 #[test]
 fn truncated_at_every_length() {
     run(|cases, try_all| {
         for case in cases {
-            // Behind the headers one length is as good as its neighbour.
+            // Behind the headers, a few lengths represent all others.
             let lengths = (0..case.frame.len()).filter(|length| *length < 180 || length % 31 == 0);
             try_all(&mut lengths.map(|length| altered(case, case.frame[..length].to_vec())));
         }
@@ -43,7 +44,7 @@ fn every_byte_of_every_header_changed() {
     run(|cases, try_all| {
         for (number, case) in cases.iter().enumerate() {
             let each = (12..case.frame.len().min(100)).flat_map(|at| {
-                // All values for a few cases in turn, the worst ones for all.
+                // All values for a few cases, the nastiest values for all.
                 let nasty = [0, 0xff, case.frame[at] ^ 1, case.frame[at] ^ 0x80, case.frame[at].wrapping_add(1)];
                 let all = if number % 97 == 0 { 256 } else { 0 };
                 nasty.into_iter().chain((0..=255).take(all)).map(move |value| (at, value))
@@ -61,7 +62,7 @@ fn every_byte_of_every_header_changed() {
 fn claimed_lengths_of_every_kind() {
     run(|cases, try_all| {
         for case in cases {
-            // The length fields of IPv4, IPv6 and UDP stand at these offsets behind tags or none.
+            // Offsets of the length fields of IPv4, IPv6 and UDP, with and without tags.
             let fields = [16, 18, 20, 22, 24, 26, 38, 42, 46, 58, 62, 66];
             let each = fields.into_iter().filter(|at| at + 2 <= case.frame.len()).flat_map(|at| {
                 let around = u16::try_from(case.frame.len()).expect("a frame's length");
@@ -132,7 +133,7 @@ fn frames_that_once_failed() {
 
 #[test]
 fn a_frame_shorter_than_its_link_layer_is_not_ours() {
-    // The kernel's test runs want 14 bytes; a driver delivers no less either.
+    // The kernel's test runs need 14 bytes; drivers deliver no shorter frames either.
     let memory = Scene::new().world.memory();
     for length in 0..14 {
         for byte in [0, 0x08, 0x81, 0xff] {
@@ -147,8 +148,8 @@ fn altered(case: &Case, frame: Vec<u8>) -> Try {
     Try { program: case.way.program(), arrival: case.arrival, frame }
 }
 
-/// Gives `tries` all cases and a function that tries frames; at the first one that fails, saves it and panics. Returns
-/// how many left the load balancer by each exit.
+/// Calls `tries` with all cases and a function that tries frames; saves the first failing frame and panics. Returns the
+/// number of frames that left the load balancer by each exit.
 fn run(tries: impl FnOnce(&[Case], &mut dyn FnMut(&mut dyn Iterator<Item = Try>)) + Send) -> Vec<u64> {
     let scene = Scene::new();
     let cases = cases::runnable(&scene, "packets_hostile");
@@ -182,7 +183,7 @@ fn run(tries: impl FnOnce(&[Case], &mut dyn FnMut(&mut dyn Iterator<Item = Try>)
 }
 
 fn attempt(both: &Both, each: &Try) -> Result<(), String> {
-    // Fragments are remembered for a while: on both clocks for the same.
+    // Fragments are remembered for a time, which must pass equally on both clocks.
     both.memory.clock_ns.set(u64::try_from(STARTED.elapsed().as_nanos()).expect("not that long"));
     let seen = both.try_run(each.program, &each.frame, each.arrival)?;
     oracle::check(each, &seen)?;

@@ -1,5 +1,5 @@
-//! The load balancer's program where the one that translates is missing: its map of programs was emptied. What is to be translated is
-//! dropped by an exit with a name, and nothing else is harmed.
+//! The load balancer's program without the program that translates, since its map of programs was emptied: packets that
+//! need translation are dropped by an exit of their own, and no others are affected.
 
 use edge_common::abi::{Exit, Mode};
 use edge_tests::{
@@ -11,7 +11,7 @@ use edge_tests::{
 
 use super::{BACKEND_PORT, Client, FIRST_PORT, TCP, address, segment, world};
 
-/// Of a service in `dsr` at the same VIP.
+/// Port of a service in `dsr` at the same VIP.
 const OTHER: u16 = 8080;
 
 #[test]
@@ -22,7 +22,7 @@ fn without_the_program_that_translates_all_else_goes_on() {
             let other = world.service(side.vip(), OTHER, protocol::TCP, Mode::Dsr, &[0, 1]);
             world.services[other as usize].in_transition = false;
             let memory = world.memory();
-            // An object of its own: others go on with theirs.
+            // A separate object: other tests use the shared ones.
             let mut kernel = Kernel::load(&kernel::sizes(&memory, FRAGMENTS));
             kernel.reset(&memory);
             kernel.forget_calls();

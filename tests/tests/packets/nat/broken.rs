@@ -1,4 +1,4 @@
-//! With one rule of translation broken at a time, the judge notices; with all of them kept it has nothing to say.
+//! Checks that the judge notices each broken rule of translation, and reports nothing if all rules are kept.
 
 use edge_tests::{
     packet::{ACK, FIN, SYN},
@@ -11,14 +11,14 @@ use super::{
     rules::{Broken, Happens, Manner, happens, play},
 };
 
-/// The same histories each time.
+/// Histories, the same in each call.
 fn histories() -> Vec<Vec<Happens>> {
     let mut runner = TestRunner::deterministic();
     let long = prop::collection::vec(happens(), 400);
     (0..20).map(|_| long.new_tree(&mut runner).expect("some history").current()).collect()
 }
 
-/// Connections of all clients, one after the other: each is opened, and both sides close it; then the next one comes.
+/// Histories of consecutive connections from all clients, each opened, and closed by both sides.
 fn closed() -> Vec<Happens> {
     let sends = |client, flags, sequence, acknowledgment| Happens::Sends {
         client,
@@ -38,14 +38,14 @@ fn closed() -> Vec<Happens> {
             sends(client, FIN | ACK, first + 1, 102),
         ]
     };
-    // More than there are ports, and half a second before others come.
+    // More connections than ports; the others follow half a second later.
     let mut all: Vec<_> = (0..30).flat_map(connection).collect();
     all.push(Happens::Passes { units: 2 });
     all.extend((30..40).flat_map(connection));
     all
 }
 
-/// What the judge says of each history.
+/// The judge's findings in each history.
 fn judged(broken: Broken, lanes: u32) -> Vec<String> {
     let mut all = histories();
     if broken == Broken::TimeWaitTaken {

@@ -1,4 +1,4 @@
-//! The life of a connection, and what each packet of it becomes.
+//! The stages of a connection, and the translation of each packet.
 
 use edge_common::{abi::Exit, flow_table::Stage};
 use edge_tests::{
@@ -11,11 +11,11 @@ use edge_tests::{
 use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, exit, run, segment, world};
 
 const AWAY: u32 = 77;
-/// With what the client begins, and the backend.
+/// Initial sequence numbers of the client and of the backend.
 const CLIENT: u32 = 1000;
 const BACKEND: u32 = 70_000;
 
-/// What leaves for a packet of the client, if all is right: built without looking at how it is done.
+/// The expected frame for a packet of the client, built independently of the code under test.
 fn to_backend(both: &Both, client: Client, egress: u32, segment: Tcp) -> Frame {
     let flow = client.translated(both).expect("a flow");
     let (backend, port) = (flow.translation.backend, flow.port);
@@ -29,7 +29,7 @@ fn to_backend(both: &Both, client: Client, egress: u32, segment: Tcp) -> Frame {
     Frame::new([0x02, 0, 0, 0xbb, 0, number], [0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")], ip)
 }
 
-/// What leaves for a packet of the backend.
+/// The expected frame for a packet of the backend.
 fn to_client(client: Client, segment: Tcp) -> Frame {
     let payload = match client.service {
         TCP => Payload::Tcp(Tcp { source: PORT, destination: client.port, ..segment }),
@@ -67,7 +67,7 @@ fn each_packet_of_a_connection_is_translated_and_says_how_far_it_is() {
             went(segment(ACK, CLIENT + 12, BACKEND + 13), Stage::BackendClosed);
             went(segment(FIN | ACK, CLIENT + 12, BACKEND + 13), Stage::Closed);
             came(segment(ACK, BACKEND + 13, CLIENT + 13), Stage::Closed);
-            // The client's port comes round.
+            // The client reuses its port.
             went(segment(SYN, CLIENT + 90_000, 0), Stage::HalfOpen);
             came(segment(SYN | ACK, BACKEND + 5, CLIENT + 90_001), Stage::Answered);
             went(segment(ACK, CLIENT + 90_001, BACKEND + 6), Stage::Established);
@@ -88,7 +88,7 @@ fn an_answer_leaves_by_the_interface_and_to_the_router_that_the_client_came_by()
             assert_eq!((exit(&seen), seen.egress), (Exit::NatRedirect, AWAY));
             let seen = run(&both, &client.answered(&both, Tcp::default()));
             assert_eq!((exit(&seen), &seen.frame), (Exit::NatReplyTx, &to_client(client, Tcp::default()).bytes()));
-            // Its next packet comes by another router.
+            // The client's next packet comes from another router.
             let router = [0x02, 0, 0, 0xcc, 0, 9];
             let moved = Frame { source: router, ..client.sends(Tcp::default()) };
             assert_eq!(exit(&run(&both, &moved)), Exit::NatRedirect);
@@ -151,7 +151,7 @@ fn datagrams_of_a_dead_backend_go_to_another_one_at_once() {
     }
 }
 
-/// Takes a backend down, and makes its slots its successors'.
+/// Takes a backend down, and sets `look` in all slots, so that its flows go to other backends.
 pub(super) fn kill(both: &mut Both, backend: u16) {
     both.change(|world| {
         world.backends[usize::from(backend)].state = DOWN;

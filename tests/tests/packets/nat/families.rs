@@ -1,5 +1,5 @@
-//! Clients of one IP version, backends of the other: each packet is compared with one that is built without looking at how it is
-//! translated.
+//! Clients of one IP version and backends of the other: each translated packet is compared with one that is built
+//! independently.
 
 use edge_common::{abi::Exit, flow_table::Stage};
 use edge_tests::{
@@ -20,7 +20,7 @@ pub(super) const fn other(side: Side) -> Side {
     }
 }
 
-/// Clients of this side, backends of the other one.
+/// A world with clients of this side, and backends of the other.
 pub(super) fn world(clients: Side, egress: u32) -> World {
     world_of(clients, other(clients), 64, 4, egress)
 }
@@ -32,7 +32,7 @@ pub(super) fn ip(frame: &mut Frame) -> &mut Ip {
     }
 }
 
-/// What the backend sends to where it saw the client's packets come from.
+/// A packet from the backend to the source that the backend saw.
 pub(super) fn answered(client: Client, both: &Both, segment: Tcp) -> Frame {
     let flow = client.translated(both).expect("a flow");
     let backends = other(client.side);
@@ -41,7 +41,7 @@ pub(super) fn answered(client: Client, both: &Both, segment: Tcp) -> Frame {
     Frame::new(EDGE_MAC, mac, Ip::new(address(backends, flow.translation.backend), backends.source(), payload))
 }
 
-/// A packet of the client, as its backend is to see it.
+/// A packet of the client, as its backend must receive it.
 pub(super) fn at_backend(client: Client, both: &Both, segment: Tcp) -> Ip {
     let flow = client.translated(both).expect("a flow");
     let backends = other(client.side);
@@ -49,14 +49,14 @@ pub(super) fn at_backend(client: Client, both: &Both, segment: Tcp) -> Ip {
     Ip { ttl: 63, ..Ip::new(backends.source(), address(backends, flow.translation.backend), payload) }
 }
 
-/// A packet of the backend, as the client is to see it.
+/// A packet of the backend, as the client must receive it.
 pub(super) fn at_client(client: Client, segment: Tcp) -> Ip {
     let payload = packet(client.protocol(), (PORT, client.port), segment);
     Ip { ttl: 63, ..Ip::new(client.side.vip(), client.side.client(), payload) }
 }
 
-/// Compares a packet that left with what is expected. Of IPv4 the identification may be any, and a packet may be fragmented that an
-/// IPv6 sender would not make shorter: of 1,260 bytes.
+/// Compares a packet that left with the expected one. The identification of IPv4 may differ, and packets of up to 1,260
+/// bytes, which an IPv6 sender would not make shorter, may be fragmented.
 pub(super) fn same(seen: &[u8], expected: &Ip) {
     let mut expected = expected.clone();
     if expected.source.is_ipv4() && expected.extensions.is_empty() {
@@ -67,7 +67,7 @@ pub(super) fn same(seen: &[u8], expected: &Ip) {
     assert_eq!(seen, expected.bytes(), "{expected:?}");
 }
 
-/// The life of a TCP connection; returns the stage after it is established.
+/// Plays the whole life of a TCP connection, and checks its stages; `forth` is the exit of the client's packets.
 fn connect(client: Client, both: &Both, forth: Exit) {
     let went = |says: Tcp, stage: Stage| {
         let seen = run(both, &client.sends(says.clone()));
@@ -178,7 +178,7 @@ fn options_and_extension_headers_are_left_out_but_a_source_route_is_not() {
             let seen = run(&both, &answer);
             assert_eq!(exit(&seen), Exit::NatReplyTx);
             same(&seen.frame[14..], &at_client(client, segment(SYN | ACK, 9, 6)));
-            // Used up, it is as if it were not there. One of IPv4 counts all the same.
+            // A used-up routing header of IPv6 is ignored. A source route of IPv4 counts in any case.
             let used_up = Extension::filler(protocol::ROUTING, 0);
             let mut left = used_up.clone();
             left.rest[2] = 1;
@@ -215,7 +215,7 @@ fn a_datagram_without_a_checksum_gets_one_where_ipv6_wants_it() {
             run(&both, &client.sends(Tcp::default()));
             for length in [0, 1, 2, 3, 1001, 1440] {
                 let data = Tcp { data: (0..=u8::MAX).cycle().take(length).collect(), ..Tcp::default() };
-                // From the side that has IPv4.
+                // From the side that uses IPv4.
                 let (frame, went, expected) = match side {
                     Side::V4 => (client.sends(data.clone()), Exit::NatTx, at_backend(client, &both, data)),
                     Side::V6 => (answered(client, &both, data.clone()), Exit::NatReplyTx, at_client(client, data)),
@@ -244,7 +244,7 @@ fn a_datagram_without_a_checksum_gets_one_where_ipv6_wants_it() {
     });
 }
 
-/// A datagram in two parts, with so many bytes of data in the first one.
+/// A datagram in two fragments, with `first` bytes of data in the first one.
 fn parts(frame: &Frame, first: usize, id: u32) -> [Frame; 2] {
     let Network::Ip(whole) = &frame.network else { panic!("IP") };
     let payload = whole.bytes()[if whole.source.is_ipv4() { 20 } else { 40 }..].to_vec();
@@ -260,7 +260,7 @@ fn parts(frame: &Frame, first: usize, id: u32) -> [Frame; 2] {
     [part(&payload[..cut], 0, true), part(&payload[cut..], cut, false)]
 }
 
-/// The same packet as a fragment.
+/// A packet as a fragment.
 fn fragment(mut ip: Ip, offset: u16, more: bool, id: u32) -> Ip {
     if ip.source.is_ipv4() {
         ip.id = u16::try_from(id & 0xffff).expect("sixteen bits");
@@ -278,7 +278,7 @@ fn fragments_become_fragments_of_the_other_ip_version() {
             let both = Both::new(world(side, LO));
             let client = Client { side, port: 40_000, service: UDP };
             let data = Tcp { data: (0..200).collect(), ..Tcp::default() };
-            // Nobody knows of a later one that comes first.
+            // A later fragment that comes first is unknown.
             let id = if side == Side::V4 { 0xbeef } else { 0x1234_beef };
             let forth = parts(&client.sends(data.clone()), 56, id);
             assert_eq!(exit(&both.run(&forth[1].bytes())), Exit::FragmentUnknown);
@@ -302,7 +302,7 @@ fn fragments_become_fragments_of_the_other_ip_version() {
                 seen
             });
             check(seen, at_client(client, data.clone()));
-            // One that belongs to nothing which was translated is the host's, as it came.
+            // A fragment of no translated packet is passed to the host unchanged.
             let [_, stray] = parts(&answered(client, &both, data), 56, 79);
             let seen = both.run(&stray.bytes());
             assert_eq!((exit(&seen), seen.frame), (Exit::NotOurs, stray.bytes()));

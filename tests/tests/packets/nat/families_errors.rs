@@ -1,4 +1,5 @@
-//! Errors about packets between clients of one IP version and backends of the other, and packets that fit the one and not the other.
+//! ICMP errors between clients of one IP version and backends of the other, and packets that fit only one of the two
+//! paths.
 
 use edge_common::abi::Exit;
 use edge_tests::{
@@ -17,7 +18,7 @@ use super::{
 /// An error: type, code, and the four bytes behind its checksum.
 type Kind = (u8, u8, [u8; 4]);
 
-/// Errors of IPv4 and what they are in IPv6, one by one in either direction; the rest is tested without packets.
+/// Pairs of corresponding IPv4 and IPv6 errors; all others are tested without packets.
 const THERE_AND_BACK: [(Kind, Kind); 5] = [
     ((3, 3, [0; 4]), (1, 4, [0; 4])),
     ((3, 10, [0; 4]), (1, 1, [0; 4])),
@@ -32,12 +33,12 @@ fn error((kind, code, rest): Kind, quoted: &Ip, length: usize) -> Payload {
     Payload::Icmp(Icmp { kind, code, rest, data, checksum: None })
 }
 
-/// How both sides of a flow saw its packets.
+/// A flow's packets as each side sees them.
 struct Flow {
     client: Client,
     backends: Side,
     backend: u16,
-    /// Where the backend saw them come from.
+    /// Source port of the flow at the backend.
     port: u16,
 }
 
@@ -50,7 +51,7 @@ impl Flow {
         Self { client, backends: other(side), backend: flow.translation.backend, port: flow.port }
     }
 
-    /// A packet of the client's, as a router behind the edge sees it, and as the client knows it.
+    /// A packet of the client, as a router behind the edge sees it, and as the client sent it.
     fn forth(&self, says: &Tcp) -> [Ip; 2] {
         let Self { client, backends, .. } = *self;
         let outside = packet(client.protocol(), (self.port, BACKEND_PORT), says.clone());
@@ -61,7 +62,7 @@ impl Flow {
         ]
     }
 
-    /// One of the backend's, as a router before the edge sees it, and as the backend knows it.
+    /// A packet of the backend, as a router before the edge sees it, and as the backend sent it.
     fn back(&self, says: &Tcp) -> [Ip; 2] {
         let Self { client, backends, .. } = *self;
         let outside = packet(client.protocol(), (PORT, client.port), says.clone());
@@ -73,8 +74,8 @@ impl Flow {
     }
 }
 
-/// Compares an error that left with what is expected. Of IPv4 headers the identification, and with it the checksum, may be any; and
-/// what is quoted of TCP keeps its checksum, which nobody can verify, so that the message's differs.
+/// Compares an error that left with the expected one. The identification of an IPv4 header, and with it the checksum,
+/// may differ. A quoted TCP segment keeps its checksum, which nobody can verify, so the message's checksum differs.
 fn same_error(seen: &Seen, side: Side, kind: Kind, expected: [Ip; 2], length: usize) {
     let [mut outer, mut quoted] = expected;
     let frame = &seen.frame[14..];
@@ -108,11 +109,12 @@ fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
             let header = |side: Side| if side == Side::V4 { 20 } else { 40 };
             for (of_v4, of_v6) in THERE_AND_BACK {
                 let (of_backends, of_clients) = if side == Side::V4 { (of_v6, of_v4) } else { (of_v4, of_v6) };
-                // As many bytes of the transport header and what follows it.
+                // With several lengths of the quotation from the transport header on.
                 for rest in [4, 8, 28, 1200] {
                     let says = Tcp { data: vec![3; 300], ..segment(ACK, 6, 101) };
                     let [outside, inside] = flow.forth(&says);
-                    // A router on the way to the backend, and the backend itself: a router has no address of the client's kind.
+                    // From a router on the path to the backend, and from the backend itself: a router has no address in
+                    // the client's IP version.
                     for from in [backends.router(), address(backends, flow.backend)] {
                         let came = Ip {
                             tos: 0xc0,
@@ -125,7 +127,7 @@ fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
                         let outer = Ip { ttl: 63, tos: 0xc0, ..Ip::new(side.vip(), side.client(), outer) };
                         same_error(&seen, side, of_clients, [outer, inside.clone()], header(side) + rest);
                     }
-                    // A router on the way to the client.
+                    // From a router on the path to the client.
                     let [outside, inside] = flow.back(&says);
                     let came = Ip::new(side.router(), side.vip(), error(of_clients, &outside, header(side) + rest));
                     let seen = both.run(&Frame::new(EDGE_MAC, CLIENT_MAC, came).bytes());
@@ -195,7 +197,7 @@ fn an_error_that_the_other_ip_version_does_not_have_goes_nowhere_nor_one_about_n
     }
 }
 
-/// What the sender of a packet is told: the MTU of an error to it.
+/// The MTU that an error reports to the sender of a packet.
 fn told(seen: &Seen, to: Side) -> u32 {
     assert!([Exit::TooBig, Exit::NatTooBig].contains(&exit(seen)), "{seen:?}");
     verify::checksums(&seen.frame).expect("right checksums");
@@ -206,7 +208,7 @@ fn told(seen: &Seen, to: Side) -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// A segment of which the packet has so many bytes.
+/// A segment whose packet has `bytes` bytes.
 fn long(side: Side, bytes: usize) -> Tcp {
     let headers = if side == Side::V4 { 40 } else { 60 };
     Tcp { data: vec![5; bytes - headers], ..segment(ACK, 6, 101) }
@@ -225,7 +227,7 @@ fn who_sends_more_than_fits_is_told_what_does_in_packets_of_its_own() {
             assert_eq!(told(&seen, side) as usize, fits);
         });
     }
-    // The same of a link that packets came in by: they do not become shorter by that.
+    // The same for the link that packets came in by, for which they are not shortened.
     in_namespace(|| {
         let mut world = world(Side::V4, LO);
         world.backends.iter_mut().for_each(|backend| backend.own_mtu = 1);
@@ -299,7 +301,7 @@ fn a_connection_agrees_on_segments_that_fit_ipv6_with_its_longer_header() {
         };
         for odd in [false, true] {
             let syn = |flags: u8, mss: u16| Tcp { options: options(mss, odd), ..segment(flags, 5, 6) };
-            // A client's SYN leaves IPv6 by the link that it came in by, and a backend's by its own.
+            // A client's SYN leaves IPv6 over its ingress link, a backend's over the backend's link.
             in_namespace(|| {
                 sh("ip link set lo mtu 1400");
                 let mut both = Both::new(world(Side::V6, LO));

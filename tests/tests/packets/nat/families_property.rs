@@ -1,5 +1,5 @@
-//! Whatever a client of one IP version sends to a backend of the other: what arrives has right checksums, and what the backend sends
-//! back as it came arrives as the client sent it, but for what is each router's to change.
+//! Any packet from a client of one IP version to a backend of the other: the translated packet has right checksums, and
+//! the backend's answer arrives as the client sent the original, except for fields that each router may change.
 
 use edge_common::{abi::Exit, flow_table::UNIT};
 use edge_tests::{
@@ -17,7 +17,7 @@ use super::{
     packet, segment,
 };
 
-/// A client's packet, of no particular sense.
+/// A random packet of a client.
 #[derive(Clone, Debug)]
 struct Sent {
     service: u32,
@@ -71,7 +71,7 @@ impl Sent {
     }
 }
 
-/// Everything from the transport header on, and the TTL; of a packet with no more than a plain header before it if `plain`.
+/// TOS, TTL, and the bytes from the transport header on; an IPv6 packet must have no extension headers.
 fn behind(frame: &[u8]) -> (u8, u8, &[u8]) {
     if frame[14] >> 4 == 4 {
         (frame[15], frame[22], &frame[14 + usize::from(frame[14] & 15) * 4..])
@@ -81,7 +81,7 @@ fn behind(frame: &[u8]) -> (u8, u8, &[u8]) {
     }
 }
 
-/// A frame's addresses and ports, each in the other's place, at the edge's own station.
+/// A frame with exchanged addresses and ports, to the edge's own MAC address.
 fn exchanged(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     frame[..6].copy_from_slice(&EDGE_MAC);
@@ -122,7 +122,7 @@ proptest! {
             prop_assert!(verify::checksums(&back.frame).is_ok(), "{:?}: {:?}", sent, back);
             let (_, _, rest) = behind(&there.frame);
             prop_assert_eq!(rest.len(), was.len());
-            // The client's own packet, from its transport header on, with the ports exchanged.
+            // The client's own packet with exchanged ports, from its transport header on.
             let mut plain = sent.clone();
             (plain.options, plain.extensions) = (0, Vec::new());
             let mut expected = exchanged(&plain.frame(side).bytes());

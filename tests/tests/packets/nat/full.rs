@@ -1,4 +1,4 @@
-//! Ports that run out, and who has to make room for whom.
+//! Exhausted ports, and which flows have to make room.
 
 use edge_common::{
     abi::Exit,
@@ -14,7 +14,7 @@ use edge_tests::{
 
 use super::{Client, TCP, UDP, exit, run, segment, world};
 
-/// Opens connections until one is refused; returns those that stand.
+/// Opens connections until one is refused; returns the established ones.
 fn fill(both: &Both, side: Side, service: u32) -> Vec<Client> {
     let mut clients = Vec::new();
     for port in 10_000.. {
@@ -40,7 +40,7 @@ fn fill(both: &Both, side: Side, service: u32) -> Vec<Client> {
 fn when_no_port_is_left_a_new_connection_is_refused_and_none_that_stands_is_harmed() {
     for (side, service) in [(Side::V4, TCP), (Side::V6, TCP), (Side::V4, UDP), (Side::V6, UDP)] {
         in_namespace(|| {
-            // One lane: each port once.
+            // A single lane: each port can be used once.
             let both = Both::new(world(side, 64, 1, LO));
             let clients = fill(&both, side, service);
             assert!(clients.len() > 40, "{}", clients.len());
@@ -81,7 +81,8 @@ fn a_closed_connections_port_is_free_a_second_later_and_first_for_what_the_backe
             edge_tests::packet::Ip::new(super::address(Side::V4, flow.translation.backend), Side::V4.source(), payload);
         edge_tests::packet::Frame::new(edge_tests::world::EDGE_MAC, [2; 6], ip)
     };
-    // All ports are in use, of connections that the backends have closed, half of them at a time stamp of 1000, and half at 3000.
+    // All ports are used by connections that the backends have closed, half of them at a time stamp of 1000, and half
+    // at 3000.
     let (mut clients, mut earlier) = (Vec::new(), Vec::new());
     for port in 10_000..12_000 {
         let client = Client { side: Side::V4, port, service: TCP };
@@ -115,7 +116,8 @@ fn a_closed_connections_port_is_free_a_second_later_and_first_for_what_the_backe
         let port = opens(Some(2000)).expect("a later one than half of them");
         assert!(earlier.contains(&port), "the backend takes it in place of those that ended at 1000");
     }
-    // Nothing that the backend takes at once is left for these, and the client's second SYN is better than none.
+    // No port is left whose TIME_WAIT accepts these SYNs. One is given nevertheless: a connection by the client's second
+    // SYN is better than none.
     for value in [Some(999), Some(1000), None] {
         assert!((0..4).all(|_| opens(value).is_some()), "{value:?}");
     }

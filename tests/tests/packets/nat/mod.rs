@@ -1,4 +1,5 @@
-//! Packets to a service in `nat`, and what its backends answer: each through the real program and through the host pipeline.
+//! Packets to a service in `nat`, and the backends' answers, each through the real program and through the host
+//! pipeline.
 
 mod alone;
 mod broken;
@@ -25,19 +26,19 @@ use edge_tests::{
 };
 
 pub(crate) const PORT: u16 = 443;
-/// What the backends serve at.
+/// Port of the backends.
 pub(crate) const BACKEND_PORT: u16 = 8443;
 pub(crate) const FIRST_PORT: u16 = 20_000;
-/// The numbers of the services.
+/// Numbers of the services.
 pub(crate) const TCP: u32 = 0;
 pub(crate) const UDP: u32 = 1;
 
-/// Two pools of two backends, and two services on both, of TCP and UDP. `egress` is the backends' interface.
+/// Two pools of two backends, and a TCP and a UDP service on both pools. `egress` is the backends' interface.
 pub(crate) fn world(side: Side, ports: u32, lanes: u32, egress: u32) -> World {
     world_of(side, side, ports, lanes, egress)
 }
 
-/// The same with clients of one side and backends of another one.
+/// A world with clients of one side and backends of another.
 pub(crate) fn world_of(side: Side, backends: Side, ports: u32, lanes: u32, egress: u32) -> World {
     let mut world = World::new(64);
     let mut pool = || {
@@ -48,7 +49,7 @@ pub(crate) fn world_of(side: Side, backends: Side, ports: u32, lanes: u32, egres
     for protocol in [protocol::TCP, protocol::UDP] {
         let service = world.service(side.vip(), PORT, protocol, Mode::Nat, &pools);
         world.services[service as usize].backend_port = BACKEND_PORT;
-        // What runs is in the flow's entry; slots only say where flows go that start.
+        // Entries keep the established flows; slots only choose the backends of new flows.
         world.services[service as usize].in_transition = false;
     }
     world.nat = Some(NatWorld {
@@ -79,18 +80,18 @@ impl Client {
         FlowEnds { client: side.client(), client_port: port, vip: side.vip(), port: PORT, protocol: self.protocol() }
     }
 
-    /// What the table says of the flow.
+    /// The table's entry of the flow.
     pub(crate) fn translated(self, both: &Both) -> Option<Translated> {
         both.memory.nat.flows().remove(&self.ends())
     }
 
-    /// A packet of the client: of TCP this segment, with its ports.
+    /// A packet of the client; in a TCP service `segment` with the flow's ports.
     pub(crate) fn sends(self, segment: Tcp) -> Frame {
         let payload = packet(self.protocol(), (self.port, PORT), segment);
         Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(self.side.client(), self.side.vip(), payload))
     }
 
-    /// A packet of the backend that the table names, to where it saw the client's packets come from.
+    /// A packet from the flow's backend to the source and port that the backend saw.
     pub(crate) fn answered(self, both: &Both, segment: Tcp) -> Frame {
         let Translated { translation, port, .. } = self.translated(both).expect("a flow");
         let payload = packet(self.protocol(), (BACKEND_PORT, port), segment);
@@ -103,7 +104,7 @@ pub(crate) fn address(side: Side, backend: u16) -> IpAddr {
     side.backend(u8::try_from(backend).expect("a few"))
 }
 
-/// A segment, or a datagram with the same data.
+/// A segment, or a datagram with the segment's data.
 pub(crate) fn packet(protocol: u8, (source, destination): (u16, u16), segment: Tcp) -> Payload {
     if protocol == protocol::TCP {
         Payload::Tcp(Tcp { source, destination, ..segment })
@@ -118,7 +119,7 @@ pub(crate) fn segment(flags: u8, sequence: u32, acknowledgment: u32) -> Tcp {
     Tcp { flags, sequence, acknowledgment, data, ..Tcp::default() }
 }
 
-/// Sends a frame through both, which have to do the same; its checksums were right, and are.
+/// Sends a frame through host and kernel, which must agree; its checksums were right, and must stay right.
 pub(crate) fn run(both: &Both, frame: &Frame) -> Seen {
     let seen = both.run(&frame.bytes());
     verify::checksums(&seen.frame).unwrap_or_else(|error| panic!("{error}: {seen:?}"));

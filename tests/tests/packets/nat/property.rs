@@ -1,5 +1,5 @@
-//! What holds whatever comes: no two flows have one translated tuple, an established flow keeps its own, a packet and its answer
-//! are each other's reverse, and what is no answer leaves as it came.
+//! Invariants of any sequence: no two flows share a translated tuple, an established flow keeps its tuple, a packet and
+//! its answer are translated in reverse, and a packet that is no answer passes unchanged.
 
 use edge_tests::{
     both::Both,
@@ -50,7 +50,7 @@ proptest! {
                         });
                         None
                     }
-                    // The kernel has a clock of its own.
+                    // The kernel has its own clock.
                     Happens::Passes { .. } => None,
                 };
                 if let Some(frame) = frame {

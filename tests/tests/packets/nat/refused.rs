@@ -1,4 +1,5 @@
-//! What is not translated: packets of nobody's connection, of a dead backend's, and to a source that expects none.
+//! Packets that are not translated: of no known connection, of a dead backend's connection, and unexpected ones to a
+//! source.
 
 use edge_common::{abi::Exit, flow_table::Stage};
 use edge_tests::{
@@ -22,7 +23,7 @@ fn a_connection_that_nobody_knows_is_reset_and_a_reset_is_not() {
             let reset = Tcp { data: Vec::new(), window: 0, ..reset };
             assert_eq!(&seen.frame[if side == Side::V4 { 34 } else { 54 }..][13..14], &[RST], "{reset:?}");
             assert_eq!(exit(&run(&both, &client.sends(segment(RST, 5, 6)))), Exit::NatSilent);
-            // A SYN-ACK starts nothing.
+            // A SYN-ACK starts no flow.
             assert_eq!(exit(&run(&both, &client.sends(segment(SYN | ACK, 5, 6)))), Exit::NatNoFlow);
             assert!(both.memory.nat.flows().is_empty());
         });

@@ -1,4 +1,4 @@
-//! The rules of translation, as a judge that knows nothing of how they are kept: it looks at what leaves, and at who has which tuple.
+//! The rules of translation, as a judge that only sees the packets that leave, and the tuples of flows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,18 +18,18 @@ use proptest::{prelude::*, sample};
 
 use super::{BACKEND_PORT, Client, FIRST_PORT, TCP, UDP, address, exit, segment, world};
 
-/// Something that happens.
+/// An event of a history.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Happens {
-    /// A client's packet, with these flags and numbers.
+    /// A packet of a client, with these flags and numbers.
     Sends { client: u16, service: u32, flags: u8, sequence: u32, acknowledgment: u32 },
-    /// Its backend's, if there is a flow.
+    /// A packet of the client's backend, if there is a flow.
     Answers { client: u16, service: u32, flags: u8, sequence: u32 },
-    /// Somebody's, to a port of a source.
+    /// A forged packet to a port of a source.
     Forged { backend: u8, port: u16, flags: u8, udp: bool },
-    /// A backend has another state.
+    /// A backend's state changes.
     State { backend: usize, state: u32 },
-    /// A second passes, or a minute.
+    /// A second or a minute passes.
     Passes { units: u64 },
 }
 
@@ -73,31 +73,31 @@ pub(super) fn forged(side: Side, backend: u8, port: u16, flags: u8, udp: bool) -
     Frame::new(EDGE_MAC, [2; 6], Ip::new(address(side, backend.into()), side.source(), payload))
 }
 
-/// A rule that is not kept, or what keeps it taken away.
+/// A rule that is broken, or a precondition of a rule that is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
     Nothing,
     /// Established flows make room for others.
     EstablishedTaken,
-    /// A connection that was closed makes room at once.
+    /// A closed connection makes room immediately.
     TimeWaitTaken,
-    /// Places follow from something else than when entries were made.
+    /// Entries' positions are computed differently than when the entries were made.
     OtherLanes,
-    /// The table's hash key is another one than when entries were made.
+    /// The table's hash key differs from the one with which the entries were made.
     OtherKey,
-    /// The number of a source in use is another address's.
+    /// The number of a source in use is given to another address.
     SourceGivenAway,
-    /// The number of a backend that flows have is another backend's.
+    /// The number of a backend with flows is given to another backend.
     BackendGivenAway,
-    /// A hop that flows have leads to somebody else.
+    /// A hop that flows use is changed to another one.
     HopGivenAway,
-    /// Packets are not told that a backend is dead.
+    /// The maps do not contain a backend's death.
     DeathUntold,
-    /// Flows of a dead backend wait for it, where they are to be reset.
+    /// Flows of a dead backend stick to it, where they must be reset.
     Waits,
 }
 
-/// How a history goes.
+/// Parameters of a history.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
     pub(super) side: Side,
@@ -106,16 +106,16 @@ pub(super) struct Manner {
     pub(super) broken: Broken,
 }
 
-/// A world in which things happen.
+/// The state of a history.
 struct History {
     manner: Manner,
     world: World,
     memory: Memory,
-    /// Which states backends have, whatever packets are told.
+    /// The backends' true states, whatever the maps contain.
     states: Vec<u32>,
 }
 
-/// Plays `happening`; says which rule was broken first.
+/// Plays a history; the error is the first broken rule.
 pub(super) fn play(manner: Manner, happening: &[Happens]) -> Result<(), String> {
     let mut world = world(manner.side, 16, manner.lanes, LO);
     let sticks = manner.sticks || manner.broken == Broken::Waits;
@@ -153,7 +153,7 @@ impl History {
         }
     }
 
-    /// What nothing does that keeps the rules, in the middle of a history.
+    /// In the middle of a history, makes a change that correct code never makes.
     fn tamper(&mut self) {
         let nat = &mut self.memory.nat;
         match self.manner.broken {
@@ -243,7 +243,7 @@ impl History {
         Ok(())
     }
 
-    /// A packet costs no other flow its entry that is established.
+    /// Checks that a packet does not take the entry of another established flow.
     fn others_keep_theirs(
         &self,
         what: Happens,
@@ -267,7 +267,7 @@ impl History {
         Ok(())
     }
 
-    /// The tuple of a closed connection is another one's no sooner than a second later.
+    /// Checks that the tuple of a closed connection is not reused within a second.
     fn closed_ones_rest(
         &self,
         what: Happens,
@@ -287,7 +287,8 @@ impl History {
         Ok(())
     }
 
-    /// An established flow goes on at its backend while that lives, and nobody's goes to one that is dead while another one lives.
+    /// Checks that an established flow stays at its backend while the backend lives, and that no flow goes to a dead
+    /// backend while another one lives.
     fn goes_on(&self, flags: u8, [before, after]: [Option<Translated>; 2], seen: &Seen) -> Result<(), String> {
         let left = exit(seen);
         if let Some(flow) = before.filter(|flow| flow.stage == Stage::Established && flags == ACK) {
@@ -311,7 +312,7 @@ impl History {
         Ok(())
     }
 
-    /// What went to the backend comes back, once its ends are exchanged, to what the client sent.
+    /// Checks that an answer to the translated packet, with exchanged ends, is the client's packet again.
     fn comes_back(&self, client: Client) -> Result<(), String> {
         let back = answer(&self.memory, client, segment(ACK, 9, 9)).ok_or("no flow")?;
         let came = on_host(&self.memory.clone(), Program::Edge, &back.bytes(), Arrival::by(LO));
@@ -327,7 +328,7 @@ impl History {
     }
 }
 
-/// Backend, its port, source and port of each flow: no two have one.
+/// Whether the tuples of backend, its port, source and source port are distinct.
 fn are_distinct(flows: &BTreeMap<FlowEnds, Translated>) -> bool {
     let tuple = |(ends, flow): (&FlowEnds, &Translated)| {
         (ends.protocol, flow.translation.backend, flow.translation.port, flow.translation.source, flow.port)
@@ -342,13 +343,13 @@ fn octets(address: std::net::IpAddr) -> Vec<u8> {
     }
 }
 
-/// A frame's addresses.
+/// The addresses of a frame.
 fn ends(frame: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (at, length) = if frame[14] >> 4 == 4 { (26, 4) } else { (22, 16) };
     (frame[at..at + length].to_vec(), frame[at + length..at + 2 * length].to_vec())
 }
 
-/// A frame's addresses and ports, each in the other's place.
+/// A frame with exchanged addresses and ports.
 fn exchanged(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let (addresses, length, ports) = if frame[14] >> 4 == 4 { (26, 4, 34) } else { (22, 16, 54) };

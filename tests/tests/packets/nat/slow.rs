@@ -1,4 +1,4 @@
-//! Packets that are not plain: behind options and extension headers, in fragments, and the errors about others.
+//! Translated packets of the slow path: with options and extension headers, fragments, and ICMP errors.
 
 use std::net::IpAddr;
 
@@ -59,7 +59,7 @@ fn options_and_extension_headers_are_no_obstacle_either_way() {
     }
 }
 
-/// A datagram in two parts, with so many bytes of data in the first one.
+/// A datagram in two fragments, with `first` bytes of data in the first one.
 fn parts(frame: &Frame, first: usize, id: u16) -> [Frame; 2] {
     let whole = ip(frame);
     let payload = {
@@ -102,7 +102,7 @@ fn the_fragments_of_a_datagram_are_translated_as_it_would_be_whole() {
                 let length = if side == Side::V4 { 20 } else { 40 };
                 Ip::new(from, to, payload).bytes()[length..].to_vec()
             };
-            // The later one first: nobody knows of it.
+            // The later fragment comes first, and is unknown.
             assert_eq!(exit(&both.run(&forth[1].bytes())), Exit::FragmentUnknown);
             let seen = forth.map(|part| {
                 let seen = both.run(&part.bytes());
@@ -125,7 +125,7 @@ fn the_fragments_of_a_datagram_are_translated_as_it_would_be_whole() {
             let whole = Udp { source: PORT, destination: client.port, data: data.data.clone(), ..Udp::default() };
             assert_eq!(put_together(seen), bytes_of(side.vip(), side.client(), Payload::Udp(whole)));
 
-            // One that belongs to nothing which was translated is the host's, as it came.
+            // A fragment of no translated packet is passed to the host unchanged.
             let [_, stray] = parts(&client.answered(&both, data), 56, 79);
             let seen = both.run(&stray.bytes());
             assert_eq!((exit(&seen), seen.frame), (Exit::NotOurs, stray.bytes()));
@@ -134,7 +134,7 @@ fn the_fragments_of_a_datagram_are_translated_as_it_would_be_whole() {
     }
 }
 
-/// An error about a packet: port unreachable, as far as one needs to know.
+/// A port unreachable error that quotes the first `length` bytes of a packet.
 fn error(side: Side, quoted: &Ip, length: usize) -> Payload {
     let mut bytes = quoted.bytes();
     bytes.truncate(length);
@@ -158,7 +158,7 @@ fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_ha
             };
             let header = if side == Side::V4 { 20 } else { 40 };
             for length in [header + 4, header + 8, header + 28, 200] {
-                // A router on the way to the backend, and the backend itself.
+                // From a router on the path to the backend, and from the backend itself.
                 let outside = Ip::new(side.source(), backend, packet((flow.port, BACKEND_PORT), segment(ACK, 6, 101)));
                 let inside = Ip::new(side.client(), side.vip(), packet((client.port, PORT), segment(ACK, 6, 101)));
                 for (from, seen_from) in [(side.router(), side.router()), (backend, side.vip())] {
@@ -170,7 +170,7 @@ fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_ha
                     assert_eq!(exit(&seen), Exit::NatReplyTx, "{side:?} {service} {length}");
                     same_but_for_tcps_checksum(&seen.frame, &expected.bytes(), header, service, length);
                 }
-                // A router on the way to the client.
+                // From a router on the path to the client.
                 let outside = Ip::new(side.vip(), side.client(), packet((PORT, client.port), segment(ACK, 101, 6)));
                 let inside = Ip::new(backend, side.source(), packet((BACKEND_PORT, flow.port), segment(ACK, 101, 6)));
                 let came =
@@ -186,7 +186,7 @@ fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_ha
                     length,
                 );
             }
-            // About nobody's packet: the host's, or to no service.
+            // About a packet of no flow: passed to the host, or counted as to no service.
             let stranger = Ip::new(side.source(), backend, packet((flow.port ^ 1, BACKEND_PORT), segment(ACK, 6, 101)));
             let came = Frame::new(EDGE_MAC, [2; 6], Ip::new(side.router(), side.source(), error(side, &stranger, 200)));
             let seen = run(&both, &came);
@@ -195,8 +195,8 @@ fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_ha
     }
 }
 
-/// The checksum of a segment that is quoted stays what it was: nobody can verify it, and few routers quote it. So the sum of the ICMP
-/// message differs, too, which was verified already.
+/// Compares two errors except for the checksum of the quoted TCP segment: it stays unchanged, since nobody can verify
+/// it and few routers quote it. The sum of the ICMP message, which was verified before, differs as well.
 fn same_but_for_tcps_checksum(seen: &[u8], expected: &[u8], header: usize, service: u32, quoted: usize) {
     assert_eq!(seen.len(), expected.len());
     if service == UDP && quoted >= header + 8 || quoted < header + 18 && service == TCP {

@@ -1,4 +1,4 @@
-//! What the selection tests share: a model, and worlds whose slots can be aimed at.
+//! Fixtures of the selection tests: a model, and worlds with known source ports for each slot.
 
 pub(crate) mod model;
 
@@ -22,7 +22,7 @@ use edge_tests::{
 pub(crate) const SLOTS: u32 = 64;
 pub(crate) const PORT: u16 = 443;
 
-/// A world with pools of `sizes` backends and two services on them all, TCP (0) and UDP (1).
+/// A world with pools of `sizes` backends and two services on all pools, TCP (0) and UDP (1).
 pub(crate) fn world(sizes: &[usize]) -> World {
     let mut world = World::new(SLOTS);
     let pools: Vec<_> = sizes
@@ -38,12 +38,12 @@ pub(crate) fn world(sizes: &[usize]) -> World {
     world
 }
 
-/// For each slot a source port of the client that leads to it.
+/// For each slot, a source port of the client whose flow is in the slot.
 pub(crate) fn ports(world: &World) -> Vec<u16> {
     more_ports(world, 0)
 }
 
-/// The same, with `before` others of each slot left out: flows that nobody has seen.
+/// As [`ports`], but without the first `before` ports of each slot: flows that are new.
 pub(crate) fn more_ports(world: &World, before: usize) -> Vec<u16> {
     let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for port in 1024..=u16::MAX {
@@ -53,7 +53,7 @@ pub(crate) fn more_ports(world: &World, before: usize) -> Vec<u16> {
     ports.into_values().map(|of_slot| of_slot[before]).collect()
 }
 
-/// The backend at which the client's flow from port `source` is recorded.
+/// The backend that the record of the client's flow from port `source` names.
 pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16> {
     let of_flow = memory
         .records()
@@ -62,7 +62,7 @@ pub(crate) fn recorded(memory: &Memory, protocol: u8, source: u16) -> Option<u16
     of_flow.map(|(_, record)| record.backend)
 }
 
-/// A service's slot.
+/// A slot of a service.
 pub(crate) fn slot_of(memory: &Memory, service: u32, slot: u32) -> Slot {
     memory.slot(slot_address(service * SLOTS / SLOTS_PER_CELL, slot)).expect("it is there")
 }
@@ -76,7 +76,7 @@ pub(crate) fn tcp(source: u16, flags: u8) -> Vec<u8> {
     frame(Payload::Tcp(Tcp { source, destination: PORT, flags, ..Tcp::default() }.in_order()))
 }
 
-/// The exit of a packet, and the backend that it went to, read from the frame itself: its last MAC byte.
+/// Exit of a packet, and the backend that it reached, according to the frame's last MAC byte.
 pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
     let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
     let forwarded = exit == Exit::DsrTx;

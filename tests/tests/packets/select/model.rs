@@ -1,7 +1,7 @@
-//! Selection in plain lines, to compare the packet path with: what the rules say, not how they are kept fast.
+//! A simple model of selection, to compare the packet path with: the rules, without their optimisations.
 //!
-//! It knows the candidate tables, the world, and what is known of a flow. Where a slot's own candidates are all gone, it
-//! does not say which backend of the pool serves, only that one does.
+//! The model uses the candidate tables, the world, and what is known of a flow. If all of a slot's own candidates are
+//! gone, it predicts only that some backend of the pool serves.
 
 use edge_common::{
     abi::{State, Tracking, WhenExhausted},
@@ -9,11 +9,11 @@ use edge_common::{
 };
 use edge_tests::world::{ServicePlan, World};
 
-/// Where a packet may go.
+/// Possible destinations of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Goes {
     To(u16),
-    /// To one of these.
+    /// Any of these.
     Among(Vec<u16>),
     Nowhere,
 }
@@ -33,12 +33,12 @@ fn has(world: &World, backend: u16, bits: u32) -> bool {
     world.backends.get(usize::from(backend)).is_some_and(|backend| State(backend.state).has_all(bits))
 }
 
-/// Whether a candidate takes the flows of a slot.
+/// Whether a candidate takes flows of a slot.
 fn takes(world: &World, backend: u16, bits: u32, slot: u32) -> bool {
     has(world, backend, bits) && slot % 256 >= world.backends[usize::from(backend)].state >> 24
 }
 
-/// The pool that takes the flows that start now, and the state that its backends need for it.
+/// The pool that takes new flows, and the state bits that its backends need.
 fn chosen(world: &World, service: &ServicePlan, slot: u32) -> Option<(u16, u32)> {
     let first = usize::from(service.failover.first).min(service.pools.len());
     let (passed_over, rest) = service.pools.split_at(first);
@@ -62,10 +62,10 @@ fn members(world: &World, pool: u16, bits: u32) -> Vec<u16> {
     world.pools[usize::from(pool)].members.iter().copied().filter(|member| has(world, *member, bits)).collect()
 }
 
-/// Who takes the flows that start now in a slot.
+/// The backends that may take new flows of a slot.
 pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: u32) -> Goes {
     let Some((pool, bits)) = chosen(world, service, slot) else { return Goes::Nowhere };
-    // The published bank is the odd one.
+    // The published bank is the one with odd numbers.
     let table = memory.pools[2 * usize::from(pool) + 1].table_of(world.slots - 1);
     let candidates = memory.candidates[(table + slot) as usize].0;
     match candidates.into_iter().find(|candidate| *candidate != 0 && takes(world, *candidate, bits, slot)) {
@@ -77,16 +77,16 @@ pub(crate) fn pick(world: &World, memory: &Memory, service: &ServicePlan, slot: 
 /// A packet's flow, and what is known of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
-    /// Whether the packet starts it.
+    /// Whether the packet starts the flow.
     pub(crate) starts: bool,
     pub(crate) record: Option<u16>,
-    /// Who owns its slot.
+    /// Owner of the flow's slot.
     pub(crate) owner: u16,
-    /// Who takes the slot's new flows.
+    /// Pick of the flow's slot.
     pub(crate) pick: Option<u16>,
 }
 
-/// What becomes of a packet, and what is known afterwards.
+/// Destination of a packet, and the state afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Becomes {
     pub(crate) goes: Option<u16>,
@@ -96,7 +96,7 @@ pub(crate) struct Becomes {
     pub(crate) unrecorded: bool,
 }
 
-/// Where a packet of a service in transition goes; `room`: whether there is any for one more record.
+/// Selects a backend in a service in transition; `room` is whether another record fits.
 pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: bool) -> Becomes {
     let Flow { starts, record, owner, pick } = flow;
     let evacuated = |backend: u16| {
@@ -104,11 +104,11 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
         service.failover.evacuate && pools.into_iter().any(|pool| world.backends[usize::from(backend)].pool == *pool)
     };
     let lives = |backend, bits| has(world, backend, bits) && !evacuated(backend);
-    // In every slot the same.
+    // The same in every slot.
     let bits = chosen(world, service, 0).map(|(_, bits)| bits);
     let alive =
         |backend| lives(backend, State::ALIVE) || bits == Some(State::ENABLED) && lives(backend, State::ENABLED);
-    // Who gets no new flows any more does not get them since there is no room.
+    // A backend that no longer takes new flows must not get them just because the table is full.
     let has_left = |backend: u16| {
         let passed_over = service.pools.iter().take(service.failover.first.into());
         bits.is_none_or(|bits| !has(world, backend, bits))
@@ -119,7 +119,7 @@ pub(crate) fn select(world: &World, service: &ServicePlan, flow: Flow, room: boo
     if service.tracking == Tracking::Stateless {
         return Becomes { goes: pick, ..same };
     }
-    // Who takes the slot's new flows serves those that it has, in an evacuated pool, too, if no other is left.
+    // The pick also serves the slot's established flows, even in an evacuated pool, if no other backend is left.
     let serves = |backend| alive(backend) || Some(backend) == pick;
     if let Some(backend) = record.filter(|backend| serves(*backend)) {
         return Becomes { goes: Some(backend), ..same };

@@ -1,4 +1,4 @@
-//! Selection against a small reference model, on the host, in worlds of every shape.
+//! Compares selection with a small reference model, on the host, in worlds of every shape.
 
 use super::{
     SLOTS,
@@ -20,12 +20,12 @@ use proptest::{prelude::*, sample};
 fn state() -> impl Strategy<Value = u32> {
     let unknown = State::NEW | State::ALIVE | State::ENABLED;
     let states = sample::select(vec![UP, UP, UP, unknown, DRAINED, DOWN, DISABLED]);
-    // The slots of these worlds stand among the first of those that return.
+    // The slots of these worlds are among the first in the order in which slots return.
     let withheld = prop_oneof![4 => Just(0), 1 => 1..=SLOTS];
     (states, withheld).prop_map(|(state, withheld)| state | withheld << State::WITHHELD_SHIFT)
 }
 
-/// A world in any state.
+/// A world in a random state.
 fn any_world() -> impl Strategy<Value = World> {
     let withheld = prop_oneof![4 => Just(0), 1 => 1..=SLOTS, 1 => Just(256)];
     let shape = prop::collection::vec((1usize..12, 1u16..5, withheld), 1..5);
@@ -42,7 +42,7 @@ fn any_world() -> impl Strategy<Value = World> {
             backend.state = state;
         }
         for service in &mut world.services {
-            // Also to behind the last pool, which no controller writes.
+            // Also to a pool behind the last one, which no controller writes.
             let first = failover.0.min(service.pools.len().try_into().expect("a few"));
             service.failover = Failover { first, evacuate: failover.1 };
             service.when_exhausted = policy;
@@ -59,7 +59,7 @@ fn owner(memory: &Memory, slot: u32) -> u16 {
     slot_of(memory, 0, slot).owner
 }
 
-/// Where the flows that start in each slot would go, without starting one.
+/// The picks of all slots, determined without starting a flow.
 fn picks(world: &World, memory: &Memory) -> Vec<u16> {
     world.picks(memory, 0)
 }
@@ -75,7 +75,7 @@ proptest! {
         room in sample::select(vec![1, 8, 1 << 12]),
     ) {
         let (mut memory, ports) = (world.memory(), ports(&world));
-        // Owners of any kind, also such as are not there.
+        // Owners of any kind, including backends that do not exist.
         for (slot, owner) in (0..).zip(&owners) {
             memory.write_slot(world.slot_address(0, slot), |slot| slot.owner = *owner);
         }
@@ -92,7 +92,7 @@ proptest! {
                 let flow = Flow { starts, record, owner: owner(&memory, slot), pick };
                 let fits = memory.records().len() < room;
                 let mut expected = model::select(&world, plan, flow, fits);
-                // What was unrecorded stays marked.
+                // A marked slot stays marked.
                 expected.unrecorded |= slot_of(&memory, 0, slot).unrecorded != 0;
                 let found = Becomes {
                     goes: send(&memory, &tcp(port, if starts { SYN } else { ACK })),
@@ -118,8 +118,8 @@ proptest! {
         world.backends[victim].state = UP;
         for pool in &mut world.pools {
             pool.min_healthy = 1;
-            // Where fewer than half take new flows, a slot in some thousands finds none among the sixteen that it looks
-            // at, and takes its place in the member list, which does move.
+            // If fewer than half of the members take new flows, one slot in some thousands finds none among the sixteen
+            // candidates that it searches. It then falls back to the member list, whose order changes.
             let members = pool.members.len();
             for member in pool.members.iter().take(members.div_ceil(2) + 1) {
                 world.backends[usize::from(*member)].state = UP;
@@ -131,7 +131,7 @@ proptest! {
         let pool = &world.pools[usize::from(world.backends[victim].pool)];
         let alone = !pool.members.iter().any(|member| State(world.backends[usize::from(*member)].state).has_all(State::NEW));
         for (slot, (before, after)) in before.iter().zip(&after).enumerate() {
-            // The last one of a pool takes the pool with it.
+            // The death of a pool's last backend makes the pool unavailable.
             let its = usize::from(*before) == victim || alone;
             prop_assert!(its || before == after, "slot {slot}: from {before} to {after}");
             prop_assert!(usize::from(*after) != victim || alone, "slot {slot} goes to the dead one");

@@ -1,4 +1,4 @@
-//! Pools and backends that take their slots back by and by, through host and kernel.
+//! Pools and backends whose slots return gradually, through host and kernel.
 
 use edge_common::abi::State;
 use edge_tests::{
@@ -16,7 +16,7 @@ fn a_pool_that_was_left_takes_its_slots_back_one_after_the_other() {
     with_both(super::world(&[3, 3]), |both, ports| {
         let withhold = |both: &mut Both, places| both.change(|world| world.pools[0].withheld = places);
         let before = new(both, ports);
-        // Flows that nobody has seen each time: one that is recorded stays.
+        // New flows in each round, since recorded ones stay.
         for (round, places) in (1..).zip([256, 48, 16, 0]) {
             withhold(both, places);
             let went = new(both, &more_ports(&both.world, round));
@@ -26,7 +26,7 @@ fn a_pool_that_was_left_takes_its_slots_back_one_after_the_other() {
                 assert!(!back || went == before, "slot {slot}: as it was");
             }
         }
-        // Nobody else has enough: then there is nothing to wait for.
+        // No other pool has enough backends, so nothing is withheld.
         withhold(both, 256);
         set(both, B, DOWN);
         assert!(within(&new(both, &more_ports(&both.world, 5)), &A));
@@ -46,7 +46,7 @@ fn a_backend_that_was_down_takes_its_slots_back_one_after_the_other() {
                 assert_eq!(went != before, withheld, "slot {slot} of {places}");
             }
         }
-        // It is the only one: it takes all.
+        // The only backend takes all slots.
         set(both, A, DOWN);
         set(both, [1], UP | 255 << State::WITHHELD_SHIFT);
         assert!(new(both, &more_ports(&both.world, 4)).iter().all(|went| *went == Some(1)));

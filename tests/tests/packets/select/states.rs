@@ -1,5 +1,5 @@
-//! Which backend gets a packet: death, drain, pools in order, failover and its two ways, and the end of all backends,
-//! through host and kernel.
+//! The backend of a packet in different states: death, drain, order of pools, both kinds of failover, and no backend
+//! left, through host and kernel.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ fn udp(source: u16) -> Vec<u8> {
     super::frame(Payload::Udp(Udp { source, destination: super::PORT, ..Udp::default() }))
 }
 
-/// Sends a frame through host and kernel and says which backend got it.
+/// Sends a frame through host and kernel; returns the backend that it reached.
 fn to(both: &Both, frame: &[u8]) -> Option<u16> {
     reached(&both.run(frame)).1
 }
@@ -54,7 +54,7 @@ fn fail_over(both: &mut Both, first: u8, evacuate: bool) {
     });
 }
 
-/// Where packets of all slots go.
+/// The backends that packets of all slots reach.
 fn all(both: &Both, ports: &[u16], frame: impl Fn(u16) -> Vec<u8>) -> Vec<Option<u16>> {
     ports.iter().map(|port| to(both, &frame(*port))).collect()
 }
@@ -98,7 +98,7 @@ fn a_death_moves_its_flows_at_the_next_packet_and_no_others() {
             before.iter().zip(&after).filter(|(was, _)| **was == Some(2)).map(|(_, is)| is).collect();
         assert_eq!(spread.len(), 2, "both others take of its load");
         assert_eq!(all(both, ports, udp), after);
-        // No packet that starts a flow came: the owners are where they were, and so are the flows when it lives again.
+        // No packet has started a flow: owners are unchanged, and so are the flows once the backend lives again.
         set(both, [2], UP);
         assert_eq!(running(both, ports), before);
     });
@@ -141,7 +141,7 @@ fn a_syn_that_offers_ecn_starts_a_flow() {
     with_both(super::world(&[3, 3]), |both, ports| {
         set(both, [2], DRAINED);
         let plain = new(both, ports);
-        // RFC 3168, section 6.1.1: ECE and CWR are set in it.
+        // RFC 3168, section 6.1.1: such a SYN has ECE and CWR set.
         assert_eq!(all(both, ports, |port| tcp(port, SYN | 0xc0)), plain);
         assert!(!plain.contains(&Some(2)));
     });
@@ -153,7 +153,7 @@ fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones() {
         let before = running(both, ports);
         set(both, [2], DRAINED);
         assert_eq!(running(both, ports), before);
-        // Of flows that nobody has seen.
+        // With new flows.
         let new = all(both, &more_ports(&both.world, 1), |port| tcp(port, SYN));
         assert!(within(&new, &A));
         assert!(!new.contains(&Some(2)));
@@ -279,7 +279,7 @@ fn when_all_is_gone_the_service_says_what_becomes_of_packets() {
             both.change(|world| world.services.iter_mut().for_each(|service| service.when_exhausted = policy));
             assert_eq!(exits(both), [tcp, tcp, udp], "{policy:?}, {state:#x}");
         }
-        // Drained backends take their running flows, and open prefers nobody to a pool that has enabled ones.
+        // `open` uses the first pool with an enabled backend, and never a disabled one.
         set(both, 1..=6, DISABLED);
         set(both, [5], DOWN);
         both.change(|world| world.services.iter_mut().for_each(|service| service.when_exhausted = WhenExhausted::Open));
@@ -342,7 +342,7 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
                 );
                 let again = model::select(&both.world, &plan, Flow { record: becomes.record, ..flow }, true);
                 assert_eq!(now(both), again, "step {step}: the same again");
-                // The backend of a dropped record is dead, and the flow with it.
+                // The backend of a removed record is dead, and the flow is over.
                 assert!(again.goes == becomes.goes || record.is_some() && becomes.record.is_none(), "step {step}");
             }
             both.compare_state().unwrap_or_else(|error| panic!("step {step}: {error}"));
@@ -350,7 +350,7 @@ fn a_long_walk_through_all_states_stays_with_the_model() {
     });
 }
 
-/// Changes something.
+/// Makes a random change.
 fn upset(world: &mut World, random: &mut StdRng) {
     let states = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::ENABLED | State::ALIVE | State::NEW];
     for _ in 0..random.random_range(1..4) {

@@ -1,4 +1,4 @@
-//! ICMP errors about packets of a backend reach that backend, change nothing, and are never answered by errors.
+//! ICMP errors about packets of a backend reach that backend, change no state, and are never answered by errors.
 
 use edge_common::{
     abi::{Exit, FlowCount, FlowCounts, Mode, WhenExhausted},
@@ -13,7 +13,7 @@ use edge_tests::{
 
 use super::world::{Flow, error, exit, flows, for_each_flow, forwarded, header, traffic, with_both, with_world, world};
 
-/// Types of errors about a flow, and types of errors that go to the host.
+/// Types of errors about a flow, and types of other errors, which go to the host.
 pub(crate) const fn kinds(side: Side) -> (&'static [u8], &'static [u8]) {
     match side {
         Side::V4 => (&[3, 11, 12], &[4, 5]),
@@ -21,7 +21,7 @@ pub(crate) const fn kinds(side: Side) -> (&'static [u8], &'static [u8]) {
     }
 }
 
-/// One that quotes the first eight bytes behind the header.
+/// An error about the flow that quotes the first eight bytes behind the IP header.
 pub(crate) fn about(flow: Flow) -> Ip {
     let quoted = flow.answer().bytes();
     error(flow.side, kinds(flow.side).0[0], 1, &quoted[..header(flow.side) + 8])
@@ -71,7 +71,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
     for_each_flow(|both, flow| {
         let service = u32::try_from(flow.service(&both.world)).expect("a small world");
         let owner = flow.drain_owner(both);
-        // A flow without a record: the owner's, whoever is the pick.
+        // A flow without a record belongs to the owner, whatever the pick is.
         let before = (both.memory.flow_counts(service), kernel_records(both));
         assert_eq!(forwarded(both, flow, &about(flow)).0, owner, "{flow:?}");
         assert_eq!(kernel_records(both), before.1, "nothing is recorded");
@@ -86,7 +86,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
         quiet(both, before.0);
         assert!(both.memory.slots.borrow().iter().flat_map(|cell| cell.0).all(|slot| slot.unrecorded == 0));
 
-        // One that is recorded where it started, or where it runs.
+        // A flow with a record, at the backend where it started or runs.
         let at = forwarded(both, flow, &flow.with_flags(SYN, 0)).0;
         assert_eq!(at == owner, flow.protocol == protocol::UDP, "who learns records running flows at their owner");
         assert_eq!(both.memory.records().len(), 1);
@@ -104,7 +104,7 @@ fn they_follow_a_record_and_else_the_owner_and_leave_no_trace() {
         };
         same(&seen, &both.memory);
 
-        // A record of a dead backend says nothing, and stays for a packet of the flow to drop.
+        // The record of a dead backend is ignored, and stays until a packet of the flow removes it.
         both.change(|world| world.backends[usize::from(at)].state = DOWN);
         let before = kernel_records(both);
         assert_eq!(forwarded(both, flow, &about(flow)).0, third);

@@ -1,4 +1,5 @@
-//! Later fragments go where the first fragment of their packet went, for some seconds, and only if it was seen.
+//! Later fragments follow the first fragment of their packet, for some seconds, and only if the first fragment was
+//! seen.
 
 use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
@@ -126,13 +127,13 @@ fn fragments_go_on_when_their_service_gets_another_number_or_another_bank() {
         assert_eq!(traffic(both, flow, first)[0].0, before[0].0 + 1, "counted where the service is now");
         to_the_other_bank(both);
         assert_eq!(forwarded(both, flow, &pieces[2]).0, first, "{flow:?}");
-        // And when it is gone, they are nobody's.
+        // Once the service is gone, the fragments belong to no service.
         both.change(|world| world.services[new].port = 9999);
         assert_eq!(exit(both, &pieces[3]), Exit::NotOurs);
     });
 }
 
-/// Publishes the same in the other bank, and leaves nothing in the first one.
+/// Publishes the same content in the other bank, and clears the first one.
 fn to_the_other_bank(both: &mut Both) {
     fn swap<T: Default>(map: &mut [T]) {
         for pair in map.chunks_mut(2) {
@@ -202,7 +203,7 @@ fn a_flood_of_first_fragments_takes_no_more_room_than_there_is() {
             for id in 0..2_000 {
                 forwarded(&both, flow, &fragment(&flow.packet(100), flow.packet(100).payload, 0, true, id));
             }
-            // Who comes after it is served.
+            // Fragments after the flood are served.
             for id in 5_000..5_010 {
                 for piece in fragments(&flow.packet(240), 80, id) {
                     forwarded(&both, flow, &piece);
@@ -232,7 +233,7 @@ fn the_tables_of_both_hold_the_same() {
             kernel.seen_ns = 0;
             assert_eq!(kernel, *host);
         }
-        // Of IPv4 the protocol tells packets apart, too.
+        // In IPv4 the protocol is a part of the key as well.
         assert_eq!((v4.len(), v6.len()), (2, 1));
     });
 }

@@ -49,7 +49,7 @@ fn what_is_not_of_the_same_packet_does_not_follow() {
                 assert_eq!(exit(both, &packet), Exit::FragmentUnknown, "{flow:?}: other {what}");
             }
             if flow.side == Side::V6 {
-                // RFC 8200, section 4.5: only the first fragment's says what is in the packet.
+                // RFC 8200, section 4.5: only the first fragment's header names the payload's protocol.
                 let Payload::Other(_, data) = &last.payload else { panic!("a piece of a packet") };
                 let mut other = last.clone();
                 other.payload = Payload::Other(protocol::SCTP, data.clone());
@@ -167,7 +167,7 @@ fn a_later_fragment_does_not_begin_inside_a_tcp_header() {
                 if flow.protocol == protocol::TCP && offset < 3 {
                     assert_eq!(exit(both, &later(flow.protocol)), Exit::FragmentOverlap, "{flow:?}: {offset}");
                     if flow.side == Side::V6 {
-                        // The protocol is the first one's, whatever this one says.
+                        // The first fragment's protocol counts, whatever this one contains.
                         assert_eq!(exit(both, &later(protocol::UDP)), Exit::FragmentOverlap, "{flow:?}: {offset}");
                     }
                 } else {

@@ -1,4 +1,5 @@
-//! No sender of IPv6 is told an MTU below 1,280, which it need not heed; what is that short goes on all the same where it can.
+//! No IPv6 sender receives an MTU below 1,280, which it may ignore; packets that are this short are sent nevertheless,
+//! if possible.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use super::{
 
 const LEAST: u16 = 1280;
 
-/// Egress MTU and path MTU, the smaller of which is 1,270.
+/// Pairs of egress MTU and path MTU, whose minimum is 1,270.
 const NARROW: [(u16, u16); 4] = [(1270, 0), (0, 1270), (1500, 1270), (1270, 1290)];
 
 /// Checks that `packet` is answered with this MTU.

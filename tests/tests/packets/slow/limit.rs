@@ -1,4 +1,4 @@
-//! The rate limits of answers, each kind by itself, and of first fragments.
+//! The rate limits of answers, of each kind separately, and of first fragments.
 
 use edge_common::abi::{AnswerLimits, Exit, WhenExhausted};
 use edge_tests::{
@@ -21,7 +21,7 @@ fn limited(limit: u32) -> World {
     World { answers_per_second: AnswerLimits::all(limit), ..world() }
 }
 
-/// What is answered by an error: TTL used up.
+/// A packet that is answered by an error, since its TTL is used up.
 fn expired(flow: Flow) -> Vec<u8> {
     let mut packet = flow.packet(10);
     packet.ttl = 1;
@@ -43,7 +43,7 @@ fn exactly_so_many_as_are_allowed_in_each_second_of_the_clock() {
     }
 }
 
-/// A world in which a flow's packets call for an answer, and a packet that does.
+/// A world in which a flow's packets provoke an answer, and a packet that does.
 #[expect(clippy::wildcard_enum_match_arm, reason = "few exits are answers")]
 fn provoking(kind: Exit, flow: Flow) -> (World, Vec<u8>) {
     let mut world = world();
@@ -67,10 +67,10 @@ fn provoking(kind: Exit, flow: Flow) -> (World, Vec<u8>) {
     (world, packet)
 }
 
-/// A field of the limits.
+/// Access to a field of the limits.
 type Field = fn(&mut AnswerLimits) -> &mut u32;
 
-/// Each kind of answer, and its limit.
+/// Each kind of answer with its limit.
 const KINDS: [(Exit, Field); 5] = [
     (Exit::RejectUnreachable, |limits| &mut limits.unreachable),
     (Exit::TtlExceeded, |limits| &mut limits.time_exceeded),
@@ -151,7 +151,7 @@ fn only_first_fragments_that_are_remembered_are_limited() {
 #[test]
 fn the_kernel_counts_by_its_own_seconds() {
     with_world(limited(5), |both| {
-        // What one CPU may send.
+        // The limits are per CPU.
         let mut cpus = CpuSet::new();
         cpus.set(0).expect("a CPU");
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("this thread may");
@@ -163,9 +163,9 @@ fn the_kernel_counts_by_its_own_seconds() {
         let after = both.kernel.exits();
         let counted = |exit: Exit| after[exit as usize] - before[exit as usize];
         assert_eq!((counted(Exit::TtlExceeded), counted(Exit::AnswerLimited)), (answered, 60 - answered));
-        // Sixty runs take no second, but one may begin among them.
+        // Sixty runs take less than a second, but a new second may begin meanwhile.
         assert!((5..=10).contains(&answered), "{answered} errors");
-        // The host, too, so that what is counted is equal: as many in as many seconds.
+        // The host gets the same numbers in as many seconds, so that the counters are equal.
         for (number, flow) in (0..60).zip(flows().into_iter().cycle()) {
             both.memory.clock_ns.set(if number < 60 - (answered - 5) { 1 << 30 } else { 2 << 30 });
             on_host(&both.memory, Program::Edge, &expired(flow), Arrival::by(1));

@@ -1,4 +1,4 @@
-//! Packets of the slow path: fragments, ICMP errors, and their consequences, through host and kernel.
+//! Packets of the slow path (fragments, ICMP errors) and their consequences, through host and kernel.
 
 mod errors;
 mod fragments;

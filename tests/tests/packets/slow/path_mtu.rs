@@ -1,4 +1,4 @@
-//! The path MTU of a tunnel is learnt from errors about its packets, and only from those.
+//! The path MTU of a tunnel is learnt from errors about the tunnel's packets, and from no others.
 
 use std::net::IpAddr;
 
@@ -12,12 +12,12 @@ use edge_tests::{
 
 use super::world::{Flow, exit, flows, for_each_flow, forwarded, fragment, fragments, header, traffic};
 
-/// Flows in tunnels, and the tunnels' families.
+/// Flows in tunnels, with the tunnels' families.
 pub(crate) fn tunnelled() -> Vec<(Flow, Side)> {
     flows().into_iter().filter_map(|flow| Some((flow, flow.tunnel()?))).collect()
 }
 
-/// Runs `test` for each of these.
+/// Runs `test` for each of [`tunnelled`].
 pub(crate) fn for_each_tunnel(mut test: impl FnMut(&mut Both, Flow, Side) + Send) {
     for_each_flow(|both, flow| {
         if let Some(tunnel) = flow.tunnel() {
@@ -32,19 +32,19 @@ fn address(both: &Both, backend: BackendNumber) -> IpAddr {
     if family == 4 { IpAddr::from([address[0], address[1], address[2], address[3]]) } else { IpAddr::from(address) }
 }
 
-/// The error of a router that quotes `outer`.
+/// A router's error that quotes `outer`.
 pub(crate) fn too_big(tunnel: Side, mtu: u32, outer: &[u8]) -> Frame {
     let (kind, code) = if tunnel == Side::V4 { (3, 4) } else { (2, 0) };
     let icmp = Icmp { kind, code, rest: mtu.to_be_bytes(), data: outer.to_vec(), ..Icmp::default() };
     to_tunnel(tunnel, Payload::Icmp(icmp))
 }
 
-/// The flow's packet in its tunnel to `backend`, one of the longest.
+/// The flow's outer packet to `backend`, one of the longest.
 pub(crate) fn outer(both: &Both, flow: Flow, backend: BackendNumber) -> Ip {
     within(both, flow, backend, &flow.packet(100))
 }
 
-/// `inner` as a packet of the flow in its tunnel to `backend`.
+/// `inner` as the flow's packet in the tunnel to `backend`.
 fn within(both: &Both, flow: Flow, backend: BackendNumber, inner: &Ip) -> Ip {
     let mut outer = tunnelled_to(flow.tunnel().expect("a tunnel"), address(both, backend), inner.clone());
     if flow.is_in_udp() {
@@ -92,7 +92,7 @@ fn it_is_learnt_for_the_backend_of_the_flow_and_not_less_than_anybody_can_carry(
             assert_eq!(learnt(both, owner).map(u32::from), Some(is), "{flow:?}: {says}");
         }
         both.memory.path_mtus.borrow_mut().clear();
-        // Routers older than RFC 1191 say 0; no IPv6 MTU is above what a length can say.
+        // Routers older than RFC 1191 report 0; no IPv6 MTU exceeds the length field.
         if tunnel == Side::V4 {
             assert!(!learns(both, flow, owner, 0));
         } else {
@@ -108,7 +108,7 @@ fn only_lower_values_are_learnt() {
     for_each_tunnel(|both, flow, _| {
         let owner = flow.owner(both);
         for (says, is) in [(1_450, 1_450), (1_400, 1_400), (1_460, 1_400), (1_300, 1_300), (1_301, 1_300)] {
-            // In both, since `run` compares what the kernel's map has become with what it should.
+            // On both sides, since `run` compares the kernel's map with the expected one.
             let known = learnt(both, owner).unwrap_or_default();
             both.change(|world| world.backends[usize::from(owner)].path_mtu = known);
             assert!(learns(both, flow, owner, says));
@@ -166,12 +166,13 @@ fn an_error_without_a_known_flow_teaches_nothing() {
         }
         both.memory.path_mtus.borrow_mut().clear();
         if tunnel == Side::V6 {
-            // The backend's address starts like this one of IPv4.
+            // The backend's address starts with the same bytes as this IPv4 address.
             let alike = tunnelled_to(Side::V4, IpAddr::from([0x20, 0x01, 0x0d, 0xb8]), inner);
             let alike = labelled(alike, flow.label(), u16::MAX);
             assert!(!is_learnt(both, &too_big(Side::V4, 1_300, &alike.bytes())), "{flow:?}");
         }
-        // To an address that is neither a tunnel's source nor a VIP; and to a VIP, where it is an error about no answer.
+        // To an address that is neither a tunnel's source nor a VIP; and to a VIP, where the error is not about an
+        // answer.
         let mut packet = Ip::new(tunnel.router(), tunnel.other(), Payload::Icmp(Icmp::error(3, 4, 1_300, &quoted)));
         assert_eq!(exit(both, &packet), Exit::NotOurs);
         packet.destination = tunnel.vip();
@@ -227,7 +228,7 @@ fn options_in_the_error_and_in_what_it_quotes_are_no_obstacle() {
             let Network::Ip(ip) = &mut frame.network else { panic!("an IP packet") };
             ip.extensions = vec![Extension::filler(protocol::DESTINATION, 30)];
             assert!(!is_learnt(both, &frame), "{flow:?}: what it quotes stands too far behind");
-            // Also when something like it stands 256 bytes before.
+            // Also if a similar header stands 256 bytes before.
             let mut extension = Extension::filler(protocol::DESTINATION, 31);
             let inside = usize::from(flow.overhead(&both.world));
             extension.rest[47..][..header(flow.side)].copy_from_slice(&quoted[inside..][..header(flow.side)]);
@@ -256,7 +257,7 @@ fn it_is_learnt_for_the_backend_that_the_flows_record_names() {
     });
 }
 
-/// Whoever makes an error up without seeing packets on the path knows the addresses and ports, and nothing else.
+/// The sender of a forged error who sees no packets on the path knows addresses and ports only.
 #[test]
 fn an_error_that_is_made_up_teaches_nothing() {
     for_each_tunnel(|both, flow, tunnel| {
@@ -312,7 +313,7 @@ fn what_follows_udp_directly_is_found_in_a_quotation_too() {
     });
 }
 
-/// In `ipip` with a range of sources, errors come to the flow's own.
+/// In `ipip` with a range of sources, errors come to the flow's own source.
 #[test]
 fn an_error_to_any_source_of_a_range_is_read_as_one_to_the_tunnels() {
     for_each_tunnel(|both, flow, tunnel| {

@@ -1,4 +1,4 @@
-//! Packets that must not be answered are not, whatever answer they call for, and spend none of the answers of a second.
+//! Packets that must not be answered get no answer, whatever they provoke, and do not count towards the rate limits.
 
 use edge_common::abi::{AnswerLimits, Exit, Mode, WhenExhausted};
 use edge_tests::{
@@ -13,7 +13,7 @@ use super::{
     world::{Flow, exit, flows, frame, port, with_world, world},
 };
 
-/// An answer: the exit of what is answered, and of what is not.
+/// An answer: the exit of an answered packet, and of one that must not be answered.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     made: Exit,
@@ -26,7 +26,7 @@ const EXPIRED: Answer = Answer { made: Exit::TtlExceeded, silent: Exit::TtlExcee
 const TOO_BIG: Answer = Answer { made: Exit::TooBig, silent: Exit::TooBigSilent };
 const ECHO: Answer = Answer { made: Exit::EchoReply, silent: Exit::IcmpOther };
 
-/// The world, with a group of hosts as one more VIP, on narrow ways.
+/// A world with a group of hosts as an additional VIP, and with narrow paths.
 fn narrow() -> World {
     let mut world = world();
     let pools = [world.services[0].pools[0], world.services[6].pools[0]];
@@ -39,7 +39,7 @@ fn narrow() -> World {
     world
 }
 
-/// The same where no backend is left.
+/// The narrow world without any backend left.
 fn rejecting() -> World {
     let mut world = narrow();
     world.backends.iter_mut().for_each(|backend| backend.state = DOWN);
@@ -52,7 +52,7 @@ fn group(side: Side) -> std::net::IpAddr {
     address.parse().expect("an address")
 }
 
-/// A packet that calls for `answer`.
+/// A packet that provokes `answer`.
 #[expect(clippy::wildcard_enum_match_arm, reason = "few exits are answers")]
 fn provokes(answer: Answer, flow: Flow) -> Ip {
     let mut packet = match answer.made {
@@ -70,7 +70,7 @@ fn provokes(answer: Answer, flow: Flow) -> Ip {
     packet
 }
 
-/// Runs `test` for each answer and each flow whose packets call for it.
+/// Runs `test` for each answer and each flow whose packets provoke the answer.
 fn for_each_answer(limits: AnswerLimits, mut test: impl FnMut(&Both, Answer, &Ip) + Send) {
     for (world, answers) in [(narrow(), &[EXPIRED, TOO_BIG, ECHO][..]), (rejecting(), &[UNREACHABLE, RESET])] {
         let test = &mut test;
@@ -90,7 +90,7 @@ fn for_each_answer(limits: AnswerLimits, mut test: impl FnMut(&Both, Answer, &Ip
 
 const NO_LIMIT: AnswerLimits = AnswerLimits::all(1 << 30);
 
-/// What is no single host's address.
+/// Addresses that do not belong to a single host.
 fn nobodies(packet: &Ip) -> Vec<std::net::IpAddr> {
     let addresses: &[&str] = if packet.source.is_ipv4() {
         &["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"]
@@ -100,7 +100,7 @@ fn nobodies(packet: &Ip) -> Vec<std::net::IpAddr> {
     addresses.iter().map(|address| address.parse().expect("an address")).collect()
 }
 
-/// Frames that differ from one that is answered, and are not answered.
+/// Frames that differ from an answered one, and must not be answered.
 fn silent(packet: &Ip) -> Vec<(String, Vec<u8>)> {
     let side = if packet.source.is_ipv4() { Side::V4 } else { Side::V6 };
     let changed = |change: &dyn Fn(&mut Ip)| {
@@ -183,7 +183,7 @@ fn no_error_is_about_icmp_behind_whatever_it_stands() {
                 expired.ttl = 64;
                 assert_eq!(exit(both, &expired), Exit::TooBigSilent, "{flow:?} {extensions:?}");
             }
-            // A redirect is nothing that is forwarded.
+            // A redirect is never forwarded.
             let kind = if flow.side == Side::V4 { 5 } else { 137 };
             let redirect = Payload::Icmp(Icmp { kind, data: flow.answer().bytes(), ..Icmp::default() });
             let mut redirect = Ip::new(flow.side.router(), flow.side.vip(), redirect);
@@ -204,7 +204,8 @@ fn a_segment_with_a_wrong_checksum_gets_no_reset() {
                 assert_eq!(left(both, &right), Exit::RejectReset, "{flow:?}: {data} bytes of data");
                 let transport = 14 + header;
                 let source = transport - if flow.side == Side::V4 { 6 } else { 18 };
-                // The client's address (whose change an IPv4 header's checksum shows first), its port, a number, the checksum, the end.
+                // The client's address (in IPv4 detected by the header's checksum first), port, sequence number,
+                // checksum, last byte.
                 for at in [source, transport + 1, transport + 6, transport + 16, right.len() - 1] {
                     let mut wrong = right.clone();
                     wrong[at] ^= 1;

@@ -1,4 +1,4 @@
-//! What an ICMP error must quote to concern a flow.
+//! The minimum that an ICMP error must quote to concern a flow.
 
 use std::net::IpAddr;
 
@@ -70,7 +70,7 @@ fn what_is_quoted_need_not_be_plain_but_must_be_ours() {
                     reach.push(("options", with(&|ip| ip.options = vec![1; 4])));
                     reach.push(("all options", with(&|ip| ip.options = vec![1; 40])));
                     hosts.push(("a header too short", with(&|ip| ip.header_words = Some(4))));
-                    // Read by that, the client's address would be the ports.
+                    // With that wrong header length, the client's address would be read as the ports.
                     let [a, b] = flow.port.to_be_bytes();
                     let alike = with(&|ip| {
                         (ip.header_words, ip.destination) = (Some(4), IpAddr::from([a, b, 0x9c, 0x40]));
@@ -130,7 +130,7 @@ fn options_and_extension_headers_of_the_error_itself_are_looked_through_so_far()
             }
             assert_eq!(forwarded(both, flow, &packet).0, flow.owner(both));
             if flow.side == Side::V6 {
-                // What is quoted stands behind byte 255.
+                // A quotation that stands behind byte 255 is not found.
                 for (eights, near) in [(23, true), (24, false), (25, false), (200, false)] {
                     packet.extensions = vec![Extension::filler(protocol::DESTINATION, eights)];
                     assert_eq!(exit(both, &packet) == flow.exit(), near, "{flow:?}: {eights}");
@@ -146,7 +146,7 @@ fn a_quote_too_far_behind_is_not_looked_for_elsewhere() {
         for flow in flows().into_iter().filter(|flow| flow.side == Side::V6) {
             let mut packet = about(flow);
             let mut extension = Extension::filler(protocol::DESTINATION, 31);
-            // 256 bytes before the quote stands another one.
+            // A different quotation stands 256 bytes before the real one.
             extension.rest[7..47].copy_from_slice(&flow.answer().bytes()[..40]);
             packet.extensions = vec![extension];
             assert_eq!(exit(both, &packet), Exit::IcmpError, "{flow:?}");

@@ -1,4 +1,4 @@
-//! An address that is a tunnel's source and a VIP: ICMP errors to it are read by what they quote.
+//! An address that is a tunnel's source and a VIP: the quoted packet decides how an ICMP error to it is handled.
 
 use edge_common::abi::{Exit, Mode, VipOther};
 use edge_tests::{
@@ -13,7 +13,7 @@ use super::{
     world::{Flow, exit, header, port, run, with_world, world},
 };
 
-/// The world of the other tests, with a service by `dsr` on each tunnel's source.
+/// The world of the other tests, with an additional service in `dsr` on each tunnel's source.
 fn shared(other: VipOther) -> World {
     let mut world = world();
     for side in Side::BOTH {
@@ -24,7 +24,7 @@ fn shared(other: VipOther) -> World {
     world
 }
 
-/// What a backend of that service has sent to the client.
+/// A packet from a backend of that service to the client.
 fn answer(side: Side) -> Ip {
     let segment = Tcp { source: port::DSR, destination: 40_000, flags: ACK, ..Tcp::default() };
     Ip::new(side.tunnel(), side.client(), Payload::Tcp(segment))
@@ -34,7 +34,7 @@ fn error(side: Side, kind: u8, code: u8, quoted: &[u8]) -> Ip {
     Ip::new(side.router(), side.tunnel(), Payload::Icmp(Icmp::error(kind, code, 1_300, quoted)))
 }
 
-/// An error about the flow's outer packet, with a bit changed of what shows that it is one of ours.
+/// An error about the flow's outer packet, with one bit of the flow's fingerprint changed.
 fn forged(both: &Both, flow: Flow, tunnel: Side) -> Vec<u8> {
     let mut outer = outer(both, flow, flow.owner(both));
     (outer.id, outer.flow_label) = (outer.id ^ 1, outer.flow_label ^ 1);
@@ -80,7 +80,7 @@ fn an_error_about_neither_is_to_a_vip_and_no_service() {
                 stranger.source = side.other();
                 let (kind, code) = if side == Side::V4 { (3, 4) } else { (2, 0) };
                 assert_eq!(exit(both, &error(side, kind, code, &stranger.bytes())), expected, "{side:?}");
-                // About a packet in a tunnel, but not about its length.
+                // About a packet in a tunnel, but not about the packet's length.
                 let (flow, _) = *tunnelled().iter().find(|(_, tunnel)| *tunnel == side).expect("a flow");
                 let outer = outer(both, flow, flow.owner(both)).bytes();
                 let (kind, code) = if side == Side::V4 { (3, 1) } else { (1, 0) };

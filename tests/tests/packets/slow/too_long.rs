@@ -14,18 +14,19 @@ use edge_tests::{
 use super::path_mtu::{for_each_tunnel, learns, learnt, outer, too_big, tunnelled};
 use super::world::{Flow, exit, for_each_flow, forwarded, frame, header, run, world};
 
-/// Bytes of what is before a packet in a tunnel.
+/// Length of the headers before a packet in a tunnel, bytes.
 fn overhead(flow: Flow) -> u16 {
     flow.overhead(&world())
 }
 
-/// A packet of the flow of so many bytes.
+/// A packet of the flow of `length` bytes.
 pub(crate) fn of_length(flow: Flow, length: u16) -> Ip {
     let transport = if flow.protocol == protocol::TCP { 20 } else { 8 };
     flow.packet(usize::from(length) - header(flow.side) - transport)
 }
 
-/// Checks that packets to the flow's owner fit up to `mtu`, and that a longer one is answered with what would fit.
+/// Checks that packets to the flow's owner fit up to `mtu`, and that a longer one is answered with the length that
+/// fits.
 fn check_fits(both: &Both, flow: Flow, mtu: u16) {
     let fits = mtu - overhead(flow);
     assert_eq!(forwarded(both, flow, &of_length(flow, fits)).0, flow.owner(both));
@@ -55,20 +56,20 @@ fn a_packet_that_is_too_long_is_answered_with_the_length_that_fits() {
     });
 }
 
-/// In generic mode the kernel makes one packet of several, and several of it again.
+/// In generic mode the kernel merges several packets into one, and segments it again at egress.
 #[test]
 fn what_goes_in_dsr_by_the_link_that_it_came_by_fits_it() {
     for_each_flow(|both, flow| {
         let owner = usize::from(flow.owner(both));
         both.change(|world| (world.backends[owner].mtu, world.backends[owner].own_mtu) = (1_400, 1));
         if flow.tunnel().is_some() {
-            // The kernel can't divide a packet behind a header that it knows nothing of.
+            // The kernel can't segment a packet behind a header that it does not know of.
             return check_fits(both, flow, 1_400);
         }
         for length in [1_400, 1_401, 1_500, 3_000] {
             assert_eq!(usize::from(forwarded(both, flow, &of_length(flow, length)).0), owner, "{flow:?}: {length}");
         }
-        // By another link, or where something behind it is narrower.
+        // Over another link, or with a smaller MTU behind it.
         both.change(|world| world.backends[owner].egress = 77);
         assert_eq!(exit(both, &of_length(flow, 1_401)), Exit::TooBig, "{flow:?}");
         both.change(|world| (world.backends[owner].egress, world.backends[owner].path_mtu) = (1, 1_390));
@@ -92,7 +93,7 @@ fn from_the_next_packet_on_the_client_learns_the_mtu() {
     });
 }
 
-/// The same without the test's help: the other tests read and then undo what the kernel has learnt.
+/// The kernel keeps what it learnt: the other tests read it and then undo it.
 #[test]
 fn the_kernels_own_backends_change() {
     in_namespace(|| {
@@ -114,7 +115,7 @@ fn the_kernels_own_backends_change() {
                 assert_eq!(answer.frame[icmp + 4..icmp + 8], u32::from(*mtu - overhead(flow)).to_be_bytes());
                 verify::checksums(&answer.frame).expect("right checksums");
             }
-            // Nothing else of it changes, nor does any other.
+            // No other field of the backend changes, nor any other backend.
             for (number, backend) in (0..).zip(&both.world.backends) {
                 let expected = Backend { path_mtu: least.get(&number).copied().unwrap_or_default(), ..*backend };
                 assert_eq!(both.kernel.backend(number), expected);

@@ -1,4 +1,5 @@
-//! What is for a VIP and belongs to no service: the host's where the VIP is its address, else as configured.
+//! Packets to a VIP that belong to no service: passed to the host if the VIP is its address, otherwise handled as
+//! configured.
 
 use edge_common::{
     abi::{AnswerLimits, Exit, VipOther},
@@ -11,15 +12,15 @@ use edge_tests::{
 
 use super::world::{Flow, exit, flows, fragments, with_world, world};
 
-/// At which nothing is.
+/// A port without a service.
 const NOBODY: u16 = 999;
 
 fn flow(side: Side, protocol: u8) -> Flow {
     Flow { side, protocol, port: NOBODY, source: 40_000 }
 }
 
-/// A packet that belongs to no service, and its exits: at an address of the host, and at another one where such packets are
-/// rejected, dropped, and the host's.
+/// Name, a packet that belongs to no service, and its exits: to an address of the host, and to another VIP where such
+/// packets are rejected, dropped, and passed to the host.
 type Row = (&'static str, Ip, [Exit; 4]);
 
 fn rows(side: Side) -> Vec<Row> {
@@ -51,7 +52,8 @@ fn rows(side: Side) -> Vec<Row> {
         ),
     ];
     if side == Side::V6 {
-        // Where IPv6 names the protocol is not looked for behind other headers.
+        // In IPv6, the field that names the protocol is not looked for behind extension headers, so no error can point
+        // at it.
         let fragment = rows.iter_mut().find(|row| row.0 == "first fragment of SCTP").expect("a row");
         fragment.2[1] = VipSilent;
         let mut hidden = udp.packet(0);

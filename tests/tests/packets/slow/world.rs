@@ -15,13 +15,13 @@ use edge_tests::{
 
 pub(crate) const SLOTS: u32 = 64;
 
-/// Ports, each a service in TCP and in UDP, on both VIPs, of three backends each.
+/// Ports, each with a TCP and a UDP service on both VIPs, with three backends each.
 pub(crate) mod port {
     pub(crate) const DSR: u16 = 80;
-    /// In tunnels of IPv4 and of IPv6.
+    /// Tunnels of IPv4 and of IPv6.
     pub(crate) const IN4: u16 = 84;
     pub(crate) const IN6: u16 = 85;
-    /// In UDP over IPv4 and over IPv6.
+    /// UDP over IPv4 and over IPv6.
     pub(crate) const UDP4: u16 = 86;
     pub(crate) const UDP6: u16 = 87;
     pub(crate) const ALL: [u16; 5] = [DSR, IN4, IN6, UDP4, UDP6];
@@ -52,7 +52,7 @@ pub(crate) fn world() -> World {
     world
 }
 
-/// Runs `test` on that world, twice, and compares all counters and writes afterwards.
+/// Runs `test` with the world on host and kernel, and compares all counters and writes afterwards.
 pub(crate) fn with_both(test: impl FnOnce(&mut Both) + Send) {
     with_world(world(), test);
 }
@@ -65,7 +65,7 @@ pub(crate) fn with_world(world: World, test: impl FnOnce(&mut Both) + Send) {
     });
 }
 
-/// Runs `test` for each of [`flows`], in that world as it was at first but for what is counted.
+/// Runs `test` for each of [`flows`], each time in the initial world, except for counters.
 pub(crate) fn for_each_flow(mut test: impl FnMut(&mut Both, Flow) + Send) {
     with_both(|both| {
         for flow in flows() {
@@ -89,7 +89,7 @@ pub(crate) struct Flow {
     pub(crate) source: u16,
 }
 
-/// One of each family, protocol and mode.
+/// One flow of each family, protocol and mode.
 pub(crate) fn flows() -> Vec<Flow> {
     let mut flows = Vec::new();
     for side in Side::BOTH {
@@ -101,17 +101,17 @@ pub(crate) fn flows() -> Vec<Flow> {
 }
 
 impl Flow {
-    /// One of its packets, with `data` bytes of data.
+    /// A packet of the flow, with `data` bytes of data.
     pub(crate) fn packet(self, data: usize) -> Ip {
         self.with_flags(ACK, data)
     }
 
-    /// The same with these TCP flags.
+    /// A packet of the flow with these TCP flags.
     pub(crate) fn with_flags(self, flags: u8, data: usize) -> Ip {
         Ip::new(self.side.client(), self.side.vip(), self.transport(self.source, self.port, flags, data))
     }
 
-    /// An answer of its backend.
+    /// An answer of the flow's backend.
     pub(crate) fn answer(self) -> Ip {
         Ip::new(self.side.vip(), self.side.client(), self.transport(self.port, self.source, ACK, 20))
     }
@@ -125,7 +125,7 @@ impl Flow {
         }
     }
 
-    /// The family of its tunnel.
+    /// The family of the flow's tunnel.
     pub(crate) const fn tunnel(self) -> Option<Side> {
         match self.port {
             port::IN4 | port::UDP4 => Some(Side::V4),
@@ -138,7 +138,7 @@ impl Flow {
         matches!(self.port, port::UDP4 | port::UDP6)
     }
 
-    /// Bytes before its packets in a tunnel.
+    /// Length of the headers before the flow's packets in a tunnel, bytes.
     pub(crate) fn overhead(self, world: &World) -> u16 {
         let outer = self.tunnel().map_or(0, |tunnel| if tunnel == Side::V4 { 20 } else { 40 });
         let udp = if world.gue_variant == 0 { 8 + 4 } else { 8 };
@@ -155,14 +155,14 @@ impl Flow {
         }
     }
 
-    /// Number of its service.
+    /// Number of the flow's service.
     pub(crate) fn service(self, world: &World) -> usize {
         let mine = (self.side.vip(), self.port, self.protocol);
         let found = world.services.iter().position(|service| (service.vip, service.port, service.protocol) == mine);
         found.expect("a service of the world")
     }
 
-    /// By what an outer packet of the flow is told, if no router may fragment it: identification or flow label.
+    /// Fingerprint of the flow in outer packets that no router may fragment: identification or flow label.
     pub(crate) fn fingerprint(self) -> u32 {
         match self.tunnel() {
             None => 0,
@@ -171,12 +171,12 @@ impl Flow {
         }
     }
 
-    /// Twenty bits of its hash, for outer headers.
+    /// Twenty bits of the flow's hash, for outer headers.
     pub(crate) fn label(self) -> u32 {
         World::flow(self.side.client(), self.source, self.port).flow_label()
     }
 
-    /// Its slot's owner.
+    /// Owner of the flow's slot.
     pub(crate) fn owner(self, both: &Both) -> BackendNumber {
         both.memory.slot(self.slot(both)).expect("it is there").owner
     }
@@ -186,13 +186,13 @@ impl Flow {
         both.world.slot_address(service, both.world.slot(self.side.client(), self.source, self.port))
     }
 
-    /// Gives its slot to another owner.
+    /// Changes the owner of the flow's slot.
     pub(crate) fn set_owner(self, both: &mut Both, owner: BackendNumber) {
         both.memory.write_slot(self.slot(both), |slot| slot.owner = owner);
         both.change(|_| ());
     }
 
-    /// Drains its owner, so that the pick differs.
+    /// Drains the owner of the flow's slot, so that the pick differs; returns the owner.
     pub(crate) fn drain_owner(self, both: &mut Both) -> BackendNumber {
         let owner = self.owner(both);
         both.change(|world| world.backends[usize::from(owner)].state = DRAINED);
@@ -200,7 +200,7 @@ impl Flow {
     }
 }
 
-/// A packet's IP packet in fragments, of which the first has `first` bytes of payload and all but the last of the others 64.
+/// The fragments of an IP packet: the first one has `first` bytes of payload, all others 64, except for the last.
 pub(crate) fn fragments(packet: &Ip, first: usize, id: u16) -> Vec<Ip> {
     let bytes = packet.bytes();
     let (header, carries) = match packet.source {
@@ -219,7 +219,7 @@ pub(crate) fn fragments(packet: &Ip, first: usize, id: u16) -> Vec<Ip> {
     pieces.iter().map(of).collect()
 }
 
-/// A fragment at an offset of so many eights of bytes.
+/// A fragment of a packet; `offset` counts units of eight bytes.
 pub(crate) fn fragment(of: &Ip, payload: Payload, offset: u16, more: bool, id: u16) -> Ip {
     let mut ip = Ip { payload, ..of.clone() };
     match of.source {
@@ -236,7 +236,7 @@ pub(crate) fn error(side: Side, kind: u8, code: u8, quoted: &[u8]) -> Ip {
     Ip::new(side.router(), side.vip(), Payload::Icmp(Icmp::error(kind, code, 1400, quoted)))
 }
 
-/// Bytes of a plain header.
+/// Length of a header without options or extension headers.
 pub(crate) const fn header(side: Side) -> usize {
     match side {
         Side::V4 => 20,
@@ -257,13 +257,13 @@ pub(crate) fn exit(both: &Both, packet: &Ip) -> Exit {
     exit
 }
 
-/// Checks that `packet` goes to a backend as one of a flow does, and is counted so. Returns the backend, and by what the
-/// outer header tells packets apart: identification or flow label.
+/// Checks that `packet` goes to a backend like a packet of the flow, and is counted accordingly. Returns the backend,
+/// and the fingerprint of the outer header: identification or flow label.
 pub(crate) fn forwarded(both: &Both, flow: Flow, packet: &Ip) -> (BackendNumber, u32) {
     forwarded_as(both, flow, packet, flow.side == Side::V6 || packet.dont_fragment)
 }
 
-/// The same, where an outer IPv4 header has DF if `dont_fragment`.
+/// [`forwarded`] for outer IPv4 headers with or without DF.
 pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: bool) -> (BackendNumber, u32) {
     let seen = run(both, packet);
     assert_eq!(seen.way, Way::Edge(flow.exit()), "{flow:?}: {packet:?}");
@@ -306,7 +306,7 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
     (backend, told_by)
 }
 
-/// Packets and bytes that are counted of the flow's service and of a backend.
+/// Packets, bytes and flows counted for the flow's service and for a backend.
 pub(crate) fn traffic(both: &Both, flow: Flow, backend: BackendNumber) -> [(u64, u64, u64); 2] {
     let service = u32::try_from(flow.service(&both.world)).expect("a small world");
     [both.memory.service_traffic(service), both.memory.backend_traffic(backend)]

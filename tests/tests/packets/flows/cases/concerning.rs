@@ -1,4 +1,4 @@
-//! ICMP errors about a flow: they go where the flow goes, and change nothing of what is known of it.
+//! Cases of ICMP errors about a flow: they go where the flow goes, and change no state of it.
 
 use edge_common::abi::{
     FlowCount::{Hits, Lookups},

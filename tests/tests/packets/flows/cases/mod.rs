@@ -1,4 +1,4 @@
-//! What becomes of a packet: described cases, one for each row of the rules and each way through them.
+//! The table of cases: one for each row of the selection rules, and for each path through them.
 
 mod concerning;
 mod running;
@@ -15,22 +15,22 @@ use edge_tests::world::UP;
 
 use super::{Says, Who};
 
-/// All of them.
+/// All cases.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     starting::CASES.iter().chain(running::CASES).chain(stable::CASES).chain(stateless::CASES).chain(concerning::CASES)
 }
 
-/// Whether there is room for one more record.
+/// Room for another record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     Free,
-    /// Other flows have all of it.
+    /// Other flows use all of it.
     Full,
-    /// There is, but no more may be recorded in this second.
+    /// There is room, but the rate limit of this second is used up.
     Spent,
 }
 
-/// How a packet leaves.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goes {
     To(Who),
@@ -41,25 +41,25 @@ pub(crate) enum Goes {
     Passed,
 }
 
-/// What becomes of the flow's slot.
+/// The change of the flow's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     Same,
-    /// A flow of it was not recorded.
+    /// Marked, since a flow of the slot was not recorded.
     Marked,
-    /// It has a new owner.
+    /// Taken over by a new owner.
     TakenBy(Who),
 }
 
-/// A packet, what there is when it comes, and what is expected.
+/// A packet, the state when it arrives, and the expected result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// The trackings that have it so.
+    /// The trackings to which the case applies.
     pub(crate) of: &'static [Tracking],
     pub(crate) says: Says,
     pub(crate) states: &'static [(Who, u32)],
-    /// State of whom `states` doesn't name.
+    /// State of backends that `states` doesn't name.
     pub(crate) others: u32,
     pub(crate) policy: WhenExhausted,
     pub(crate) failover: Failover,
@@ -69,23 +69,23 @@ pub(crate) struct Case {
     pub(crate) room: Room,
 
     pub(crate) goes: Goes,
-    /// The record afterwards.
+    /// The record after the packet.
     pub(crate) then: Option<Who>,
     pub(crate) slot: Slot,
-    /// Whether the service is in transition now that was stable before.
+    /// Whether the packet turns a stable service into one in transition.
     pub(crate) starts_transition: bool,
-    /// What is counted, each once, in the counts' order.
+    /// The counters that the packet increments, once each, in the counts' order.
     pub(crate) counts: &'static [FlowCount],
 }
 
-/// The trackings whose flows have a start, and all that record flows.
+/// Trackings whose flows have a start, and trackings with records.
 const WITH_START: &[Tracking] = &[Tcp, Quic];
 const RECORDED: &[Tracking] = &[Tcp, Quic, Learn];
 
 const PASSED_OVER: Failover = Failover { first: 1, evacuate: false };
 const EVACUATED: Failover = Failover { first: 1, evacuate: true };
 
-/// A flow starts in a slot that is as it should be, in a service of which more is to be known.
+/// Default of cases about starting flows: a stable slot, in a service that is in transition.
 const STARTING: Case = Case {
     name: "",
     of: WITH_START,
@@ -105,5 +105,5 @@ const STARTING: Case = Case {
     counts: &[FlowCount::Lookups],
 };
 
-/// The same for a flow that runs.
+/// Default of cases about running flows.
 const RUNNING: Case = Case { of: RECORDED, says: Says::Runs, ..STARTING };

@@ -1,4 +1,4 @@
-//! Packets of flows that run.
+//! Cases of packets of running flows.
 
 use edge_common::abi::{
     FlowCount::{Hits, InsertFailed, Lookups, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, StaleRemoved},
@@ -18,7 +18,7 @@ use super::{
     WITH_START,
 };
 
-/// Without a start, a flow that has lost its backend starts anew.
+/// Trackings without a start: a flow that has lost its backend starts anew.
 const LEARNT: &[Tracking] = &[Learn];
 
 pub(super) const CASES: &[Case] = &[

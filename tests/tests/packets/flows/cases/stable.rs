@@ -1,4 +1,4 @@
-//! Packets of a stable service: there is no lookup of a record unless the owner can't take the packet.
+//! Cases of packets to a stable service: no record is looked up unless the owner can't take the packet.
 
 use edge_common::abi::{
     FlowCount::{Lookups, OwnerTakenOver, RecordedAtNew},

@@ -1,4 +1,4 @@
-//! Packets that start a flow.
+//! Cases of packets that start a flow.
 
 use edge_common::abi::{
     FlowCount::{Hits, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew, StaleRemoved},
@@ -42,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
         counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
-    // Records that are there.
+    // Existing records.
     Case {
         name: "a first packet that comes again keeps its record, whoever takes new flows now",
         record: Some(Second),

@@ -1,4 +1,4 @@
-//! Packets of a service without records: each goes where a flow that starts now would.
+//! Cases of packets of a service without records: each packet goes where a new flow would.
 
 use edge_common::abi::{
     Tracking::{self, Stateless},
