@@ -1,4 +1,4 @@
-//! The XDP programs of the bench; an empty program where the target is not BPF.
+//! The XDP programs of the bench; an empty program on targets other than BPF.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

@@ -1,9 +1,9 @@
-//! The driver of a timed run, the programs that every figure is compared with, and one that counts what arrives.
+//! The driver of a timed run, the baselines of all figures, and a program that counts received frames.
 //!
-//! A test run with many rounds hands the packet as one round left it to the next one. The driver makes it new: it undoes
-//! the move of the frame's head, restores the bytes that may have been rewritten, stamps the next flow into them, and
-//! goes on to the program under test by a tail call. In a live run, where the kernel undoes the moves itself but leaves
-//! the bytes of a recycled page as they are (Documentation/bpf/bpf_prog_run.rst), it does the same.
+//! A test run with many rounds passes the packet of one round on to the next one. The driver renews the packet: it
+//! undoes the move of the frame's head, restores the bytes that may have been rewritten, stamps the next flow into
+//! them, and tail-calls the program under test. It does the same in a live run, where the kernel undoes the moves
+//! itself but leaves the bytes of a recycled page as they are (Documentation/bpf/bpf_prog_run.rst).
 
 use core::{arch::asm, ptr};
 
@@ -20,7 +20,7 @@ use edge_bench_ebpf::{Arrived, FORWARDED_WORDS, Plan, Progress, WORDS, place};
 pub(super) static BENCH_PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
 static BENCH_PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
-/// Address and ports of flows, where their numbers don't say them.
+/// Addresses and ports of flows that are not derived from the flows' numbers.
 #[map]
 static BENCH_FLOWS: Array<[u32; 2]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -28,11 +28,11 @@ static BENCH_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(place::COUN
 #[map]
 static BENCH_ARRIVED: PerCpuArray<Arrived> = PerCpuArray::with_max_entries(1, 0);
 
-/// Goes on to the program under test with a new packet.
+/// Renews the packet, and tail-calls the program under test.
 #[xdp]
 fn bench_driver(ctx: XdpContext) -> u32 {
     let target = prepare(&ctx);
-    // Jumps with fixed aims: an aim that is looked up costs an indirect jump.
+    // Tail calls with constant targets: a computed target costs an indirect jump.
     match target {
         // SAFETY: the context is this program's own; likewise below.
         Some(place::RETURN) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::RETURN) },
@@ -50,11 +50,11 @@ fn bench_driver(ctx: XdpContext) -> u32 {
         Some(place::HASHED) => unsafe { BENCH_PROGRAMS.tail_call(&ctx, place::HASHED) },
         _ => {}
     }
-    // It comes back only when there is none.
+    // A tail call returns only if the entry is empty.
     xdp_action::XDP_ABORTED
 }
 
-/// Makes the packet new; says which program is under test.
+/// Renews the packet; returns the program under test.
 #[inline(always)]
 fn prepare(ctx: &XdpContext) -> Option<u32> {
     let plan = BENCH_PLAN.get(0)?;
@@ -66,11 +66,11 @@ fn prepare(ctx: &XdpContext) -> Option<u32> {
         if moved != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, moved) } != 0 {
             return None;
         }
-        // SAFETY: likewise.
+        // SAFETY: as above.
         if longer != moved && unsafe { bpf_xdp_adjust_tail(ctx.ctx, moved - longer) } != 0 {
             return None;
         }
-        // SAFETY: one run at a time uses this; user space reads it after the run.
+        // SAFETY: only one run uses this at a time; user space reads it after the run.
         unsafe { (*progress).undone = (*progress).undone.wrapping_add(moved as u64) };
     }
     // SAFETY: as above.
@@ -88,13 +88,13 @@ fn prepare(ctx: &XdpContext) -> Option<u32> {
     };
     store(ctx, plan.address_at, address)?;
     store(ctx, plan.ports_at, ports)?;
-    // A locked instruction: it waits until all these stores are in the cache, where the packets of a driver are, too.
-    // SAFETY: adds to a field of a live value.
+    // A locked instruction waits until all these stores are in the cache, where a driver's packets are as well.
+    // SAFETY: it adds to a field of a live value.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut (*progress).rounds, in(reg) 1u64) };
     Some(plan.target)
 }
 
-/// Address and ports of a client's flow: sixteen thousand an address; the flow's number, spread, says the service.
+/// Address and ports of a client's flow: 16,384 flows per address; the spread number of the flow selects the service.
 #[inline(always)]
 fn numbered(plan: &Plan, flow: u32) -> (u32, u32) {
     let service = (u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(plan.services)) >> 32;
@@ -112,7 +112,7 @@ fn restore<const FROM: usize, const TO: usize>(ctx: &XdpContext, plan: &Plan) ->
         return None;
     }
     for word in FROM..TO {
-        // SAFETY: as many bytes are in the frame, as just checked.
+        // SAFETY: this many bytes are in the frame, as just checked.
         unsafe { ptr::write_unaligned((start as *mut u64).add(word), plan.bytes[word]) };
     }
     Some(())
@@ -124,25 +124,25 @@ fn store(ctx: &XdpContext, offset: u32, value: u32) -> Option<()> {
     if at + size_of::<u32>() > ctx.data_end() {
         return None;
     }
-    // SAFETY: it lies in the frame, as just checked.
+    // SAFETY: the bytes are in the frame, as just checked.
     unsafe { ptr::write_unaligned(at as *mut u32, value) };
     Some(())
 }
 
-/// The least that any program costs: returns at once, and lets the frame go back as it came.
+/// Minimum cost of any program: returns immediately and sends the frame back unchanged.
 #[xdp]
 fn bench_return(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
-/// The least that a tunnel's entry costs: makes room for an IPv4 header, and sends the frame back.
+/// Minimum cost of encapsulation: makes room for an IPv4 header and sends the frame back.
 #[xdp]
 fn bench_head(ctx: XdpContext) -> u32 {
     // SAFETY: the helper checks the room.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -20) } == 0 { xdp_action::XDP_TX } else { xdp_action::XDP_ABORTED }
 }
 
-/// The least that an answer shorter than its packet costs: cuts the frame's end off, and sends it back.
+/// Minimum cost of an answer that is shorter than its packet: cuts the frame's end off and sends it back.
 #[xdp]
 fn bench_tail(ctx: XdpContext) -> u32 {
     let Some(plan) = BENCH_PLAN.get(0) else { return xdp_action::XDP_ABORTED };
@@ -153,7 +153,7 @@ fn bench_tail(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Counts what comes out of a device, and drops it.
+/// Counts the frames that a device receives, and drops them.
 #[xdp]
 fn bench_sink(ctx: XdpContext) -> u32 {
     if let Some(arrived) = BENCH_ARRIVED.get_ptr_mut(0) {
@@ -170,7 +170,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends its helpers by the object's licence.
+/// The licence by which the kernel permits its helpers.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

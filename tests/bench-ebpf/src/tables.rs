@@ -1,7 +1,7 @@
-//! Flow tables beside each other: each round looks one flow up, or adds it, and does nothing else.
+//! Compares flow tables: each round looks one flow up, or adds it, and does nothing else.
 //!
-//! All of them make the flow's key and its hash, and all wait for what the last round has stored, as the driver of the other
-//! programs does: no round begins in the middle of the one before.
+//! All programs compute the flow's key and hash, and wait for the stores of the previous round, as the driver of the
+//! other programs does, so that rounds do not overlap.
 
 use core::{arch::asm, ptr};
 
@@ -39,7 +39,7 @@ pub(super) static TABLE_ENTRIES: Array<Entry<Native>> = Array::with_max_entries(
 #[map]
 static TABLE_HASHED: HashMap<FlowKeyV4, HashedRecord> = HashMap::with_max_entries(1, 0);
 
-/// The maps, and something that the verifier does not know.
+/// The maps, and a value that is unknown to the verifier.
 struct Maps(u32);
 
 impl FlowMemory for Maps {
@@ -58,25 +58,25 @@ impl FlowMemory for Maps {
     #[inline(always)]
     fn merge_paths(&self, value: u64) -> u64 {
         let (mut hidden, unknown) = (value, u64::from(self.0));
-        // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
+        // SAFETY: the same bits are flipped twice, so the value is unchanged; only the verifier loses track of it.
         unsafe { asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) hidden, in(reg) unknown, options(pure, nomem, nostack)) };
         hidden
     }
 }
 
-/// A round: `work` on its flow, which says whether it did what it was meant to.
+/// Runs a round: `work` on the round's flow, which returns whether it succeeded.
 #[inline(always)]
 fn round(work: impl FnOnce(&TablePlan, &FlowKeyV4, Hash) -> Option<bool>) -> u32 {
     let Some(plan) = TABLE_PLAN.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: one run at a time uses this; user space reads it after the run.
+    // SAFETY: only one run uses this at a time; user space reads it after the run.
     let copy = unsafe { *plan };
-    // SAFETY: adds to a field of a live value.
+    // SAFETY: it adds to a field of a live value.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut (*plan).rounds, in(reg) 1u64) };
     let (client, ports) = client(copy.flow(copy.rounds));
     let key = FlowKeyV4 { client, vip: VIP, ports, protocol: 6 };
     let hash = HashKey(HASH_KEY).hash_v4(client.to_ne_bytes(), ports);
-    // Or a program that has no use for them would not make them.
-    // SAFETY: it touches nothing but registers.
+    // A program that does not use these values would not compute them.
+    // SAFETY: this touches registers only.
     unsafe { asm!("{0} ^= {1}", inout(reg) u64::from(client) << 32 | u64::from(ports) => _, in(reg) hash.0) };
     let done = work(&copy, &key, hash).unwrap_or(false);
     // SAFETY: as above.
@@ -84,29 +84,29 @@ fn round(work: impl FnOnce(&TablePlan, &FlowKeyV4, Hash) -> Option<bool>) -> u32
     xdp_action::XDP_TX
 }
 
-/// The dense table, now.
+/// The dense table at the current time.
 #[inline(always)]
 fn dense<'a>(plan: &TablePlan, memory: &'a Maps) -> Option<FlowTable<'a, Maps>> {
     Some(FlowTable { memory, mask: plan.entry_mask, timeouts: TABLE_TIMEOUTS.get(0)?, now: memory.0 })
 }
 
-/// A flow as the table has it.
+/// A flow in the table's format.
 #[inline(always)]
 const fn flow(key: &FlowKeyV4) -> Flow {
     Flow::v4(key.client.to_ne_bytes(), key.vip.to_ne_bytes(), key.ports, key.protocol as u8)
 }
 
-/// In the table's units.
+/// The current time in the table's units.
 #[inline(always)]
 fn now() -> u32 {
     // SAFETY: the helper takes nothing and reads a clock.
     units(unsafe { bpf_ktime_get_coarse_ns() })
 }
 
-/// Goes on to the program under test.
+/// Tail-calls the program under test.
 #[xdp]
 fn table_driver(ctx: XdpContext) -> u32 {
-    // Jumps with fixed aims, as those of the other driver.
+    // Tail calls with constant targets, as in the other driver.
     match TABLE_PLAN.get(0).map(|plan| plan.program) {
         // SAFETY: the context is this program's own; likewise below.
         Some(table::NONE) => unsafe { TABLE_PROGRAMS.tail_call(&ctx, table::NONE) },
@@ -125,20 +125,20 @@ fn table_driver(ctx: XdpContext) -> u32 {
     xdp_action::XDP_ABORTED
 }
 
-/// What all of them do.
+/// The work that all programs share.
 #[xdp]
 fn table_none(_ctx: XdpContext) -> u32 {
     round(|_, _, _| Some(true))
 }
 
-/// The least that two arrays as large as those of the dense table cost: a word of each, at places that the hash says.
+/// Minimum cost of two arrays of the dense table's size: reads a word of each, at positions given by the hash.
 #[xdp]
 fn table_reads(_ctx: XdpContext) -> u32 {
     round(|plan, _, Hash(hash)| {
         let slots = TABLE_INDEX.get_ptr((hash >> 32) as u32 & plan.entry_mask / 8)?;
-        // SAFETY: both are valid pointers.
+        // SAFETY: both pointers are valid.
         let slot = unsafe { ptr::read_volatile(slots.cast::<u32>()) };
-        // The second place waits for what stands at the first one.
+        // The second position depends on the first word.
         let entry = TABLE_ENTRIES.get_ptr((hash >> 12) as u32 & plan.entry_mask ^ slot & 1)?;
         // SAFETY: as above.
         let life = unsafe { ptr::read_volatile(entry.cast::<u64>()) };
@@ -146,7 +146,7 @@ fn table_reads(_ctx: XdpContext) -> u32 {
     })
 }
 
-/// Finds a flow in the dense table, and notes that it was seen.
+/// Finds a flow in the dense table, and updates the time when it was last seen.
 #[xdp]
 fn table_dense(_ctx: XdpContext) -> u32 {
     round(|plan, key, hash| {
@@ -156,7 +156,7 @@ fn table_dense(_ctx: XdpContext) -> u32 {
     })
 }
 
-/// Adds a flow to the dense table, in which it is not.
+/// Adds a new flow to the dense table.
 #[xdp]
 fn table_dense_add(_ctx: XdpContext) -> u32 {
     round(|plan, key, hash| {
@@ -178,7 +178,7 @@ fn table_hashed(_ctx: XdpContext) -> u32 {
         // SAFETY: the helper takes nothing and reads a clock.
         let now = unsafe { bpf_ktime_get_coarse_ns() };
         let record = TABLE_HASHED.get_ptr_mut(key)?;
-        // SAFETY: a valid pointer.
+        // SAFETY: the pointer is valid.
         unsafe {
             ptr::write_volatile(&raw mut (*record).seen_ns, now);
             Some(ptr::read_volatile(&raw const (*record).fingerprint) == hash.flow_label())
@@ -186,7 +186,7 @@ fn table_hashed(_ctx: XdpContext) -> u32 {
     })
 }
 
-/// Adds a flow to it.
+/// Adds a new flow to the kernel's hash map.
 #[xdp]
 fn table_hashed_add(_ctx: XdpContext) -> u32 {
     round(|_, key, hash| {

@@ -1,5 +1,5 @@
-//! What translation is compared with: as many random reads of arrays as it makes, and a program that does the same work around two
-//! hash maps of the kernel's, one for each direction, and nothing else: no service is looked up, no backend, no slot.
+//! Baselines of translation: as many random reads of arrays as translation makes; and a program that does the same work
+//! with two hash maps of the kernel, one per direction, and without any lookup of a service, slot or backend.
 
 use core::ptr;
 
@@ -24,10 +24,10 @@ static HASHED_BACK: HashMap<HashedFlow, HashedWay> = HashMap::with_max_entries(1
 #[map]
 static HASHED_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Of Ethernet, IPv4 and TCP, without options.
+/// Total length of Ethernet, IPv4 and TCP headers without options.
 const HEADERS: usize = 14 + 20 + 20;
 
-/// Reads what a packet of a translated flow has to read: at places that its flow says, and the second one once the first is there.
+/// Makes the reads of a translated flow's packet: at positions that depend on the flow, the second one after the first.
 #[xdp]
 fn bench_reads(ctx: XdpContext) -> u32 {
     if reads(&ctx).unwrap_or(false) { xdp_action::XDP_TX } else { xdp_action::XDP_ABORTED }
@@ -42,7 +42,7 @@ fn reads(ctx: &XdpContext) -> Option<bool> {
     let mut slot = 0;
     if plan.reads == 2 {
         let slots = TABLE_INDEX.get_ptr((mixed >> 40) as u32 & plan.entry_mask / 8)?;
-        // SAFETY: a valid pointer.
+        // SAFETY: the pointer is valid.
         slot = unsafe { ptr::read_volatile(slots.cast::<u32>()) };
     }
     let entry = TABLE_ENTRIES.get_ptr((mixed >> 16) as u32 & plan.entry_mask ^ slot & 1)?;
@@ -57,7 +57,7 @@ fn load(ctx: &XdpContext, offset: u32) -> Option<u32> {
     if at + size_of::<u32>() > ctx.data_end() {
         return None;
     }
-    // SAFETY: it lies in the frame, as just checked.
+    // SAFETY: the bytes are in the frame, as just checked.
     Some(unsafe { ptr::read_unaligned(at as *const u32) })
 }
 
@@ -76,9 +76,9 @@ fn translated(ctx: &XdpContext) -> Option<()> {
     if start + HEADERS > ctx.data_end() {
         return None;
     }
-    // SAFETY: all offsets below lie within the headers, which are in the frame.
+    // SAFETY: all offsets below are within the headers, which are in the frame.
     let read = |offset: usize| unsafe { ptr::read_unaligned((start + offset) as *const u32) };
-    // SAFETY: likewise.
+    // SAFETY: as above.
     let half = |offset: usize| unsafe { ptr::read_unaligned((start + offset) as *const u16) };
     // Ethernet's type, version and length, fragments, protocol and TTL.
     let (lives, protocol) = (half(22) & 0xff, half(22) >> 8);
@@ -89,12 +89,12 @@ fn translated(ctx: &XdpContext) -> Option<()> {
     let way = if key.destination == VIP { HASHED_FORTH.get_ptr_mut(&key)? } else { HASHED_BACK.get_ptr_mut(&key)? };
     // SAFETY: the helper takes nothing and reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    // SAFETY: a valid pointer; others write the same.
+    // SAFETY: the pointer is valid; concurrent writers store the same value.
     let way = unsafe {
         if (*way).seen_ns >> 28 != now >> 28 {
             ptr::write_volatile(&raw mut (*way).seen_ns, now);
         }
-        // A flag that is new would be written, too.
+        // A new flag would be written as well.
         if half(46) >> 8 & 5 != 0 {
             ptr::write_volatile(&raw mut (*way).flags, u32::from(half(46)));
         }
@@ -116,12 +116,12 @@ fn translated(ctx: &XdpContext) -> Option<()> {
         write(8, way.addresses[2]);
     }
     let count = HASHED_COUNT.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own counter.
+    // SAFETY: the counter belongs to this CPU.
     unsafe { *count += 1 };
     Some(())
 }
 
-/// A checksum after a change.
+/// Updates a checksum by a change.
 #[inline(always)]
 fn folded(checksum: u16, change: u32) -> u16 {
     let sum = u32::from(checksum) + change;

@@ -1,6 +1,6 @@
-//! What the controller reads from outside, changed by libFuzzer where that leads to new code.
+//! Fuzzes the controller's parsers of external input with libFuzzer.
 //!
-//! `cargo xtask fuzz configuration` builds it with what libFuzzer needs, and says by `EDGE_FUZZ` what reads the bytes.
+//! `cargo xtask fuzz configuration` builds it with libFuzzer's instrumentation, and selects the parser by `EDGE_FUZZ`.
 
 #![no_main]
 

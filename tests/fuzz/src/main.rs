@@ -1,6 +1,6 @@
-//! Sequences of frames through the packet path on the host, changed by libFuzzer where that leads to new code.
+//! Fuzzes the packet path on the host with sequences of frames, which libFuzzer mutates for coverage.
 //!
-//! `cargo xtask fuzz` builds it with what libFuzzer needs; see there.
+//! `cargo xtask fuzz` builds it with libFuzzer's instrumentation.
 
 #![no_main]
 
@@ -17,11 +17,11 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| cases::all(&Scene::new()));
 
 thread_local! {
     static MEMORY: Memory = Scene::new().world.memory();
-    /// Frames that were sent.
+    /// Number of frames sent.
     static SENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Frames between two lines about how many there were: libFuzzer counts sequences.
+/// Frames between two log lines: libFuzzer counts sequences, not frames.
 const LINE: u64 = 1_000_000;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    // One in four by libFuzzer itself, which knows constants that the code compares with.
+    // A quarter is mutated by libFuzzer itself, which knows constants that the code compares with.
     if seed.is_multiple_of(4) {
         return fuzzer_mutate(data, size, max_size);
     }

@@ -1,4 +1,4 @@
-//! How long backends' certificates are valid: said once when it is not long any more, and in `status`.
+//! Expiry of backends' certificates: reported once when it is near, and shown in `status`.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -17,15 +17,15 @@ use edge_tests::lab::{
 };
 use serde_json::Value;
 
-/// From a change of the certificate until it is said: some probes and a second.
+/// Time from a change of the certificate to its report: some probes and a second.
 const SOON: Duration = Duration::from_secs(10);
 const DAY: u64 = 86_400;
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
-/// The end of the lab's certificate, in it.
+/// The expiry time in the lab's certificate.
 const END: &[u8] = b"21261105051419Z";
 const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The lab's certificate with another end, so that its authority's signature is wrong: for probes that do not look at that.
+/// The lab's certificate with another expiry time, so that its signature is wrong: for probes that do not verify it.
 fn certificate(end: SystemTime) -> String {
     let seconds = end.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
     let end =
@@ -49,10 +49,10 @@ fn certificate(end: SystemTime) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", encoded.collect::<Vec<_>>().join("\n"))
 }
 
-/// A server with a certificate that ends in so many days, or ended.
+/// A server whose certificate expires in `days` days, or has expired.
 fn server(lab: &Small, dir: &Path, days: i64) -> Process {
     let moment = Duration::from_secs(days.unsigned_abs() * DAY);
-    // Half a day more, so that whole days are the same for a while.
+    // Half a day more, so that the number of whole days is the same for a while.
     let now = SystemTime::now() + Duration::from_secs(DAY / 2);
     std::fs::write(dir.join("server.pem"), certificate(if days < 0 { now - moment } else { now + moment })).unwrap();
     let text = format!(
@@ -77,7 +77,7 @@ fn pool(name: &str, more: &str) -> String {
     )
 }
 
-/// What `status` has of the certificate of a pool's only backend.
+/// The certificate of a pool's only backend in `status`.
 fn shown(lab: &Small, pool: &str) -> Value {
     let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
     let found = status["pools"].as_array().unwrap().iter().find(|found| found["name"] == pool).unwrap();
@@ -97,7 +97,7 @@ fn expect(lab: &Small, pool: &str, state: &str, days: i64) {
     assert!(wait_until(SOON, is_so).unwrap(), "{pool}: {state}, {days}: {}", shown(lab, pool));
 }
 
-/// Waits until so many events are there, each of a kind.
+/// Waits for as many events as there are `kinds`, and compares their kinds.
 fn said(lab: &Small, pool: &str, kinds: &[&str]) {
     wait_until(SOON, || Ok(events(lab, pool).len() >= kinds.len())).unwrap();
     assert_eq!(events(lab, pool), kinds, "{pool}: {}", lab.ctl(&["events"]).unwrap());
@@ -126,7 +126,7 @@ fn a_certificate_that_expires_is_said_once_and_that_it_is_valid_again() {
     let second = server(&lab, dir.path(), 9);
     expect(&lab, "any", "expires_soon", 9);
     expect(&lab, "early", "expires_soon", 9);
-    // A reload is no news, with the same probes and with others.
+    // A reload is not reported, with the same probes or with others.
     lab.ctl(&["reload"]).unwrap();
     let file = lab.edge().unwrap().configuration();
     let all = std::fs::read_to_string(&file).unwrap();

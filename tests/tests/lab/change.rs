@@ -1,4 +1,4 @@
-//! Changes of the configuration: on trial, taken back, refused; with and without a controller, and no request is lost.
+//! Changes of the configuration: on trial, undone, refused; with and without a controller. No request is lost.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -20,7 +20,7 @@ use edge_tests::lab::{
 };
 use serde_json::Value;
 
-/// A lab whose backends take what the edge sends them.
+/// A lab whose backends receive frames from the edge.
 fn lab() -> Small {
     let mut lab = Small::on_veth().expect("the lab comes up");
     BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
@@ -31,14 +31,14 @@ fn text(lab: &Small) -> String {
     std::fs::read_to_string(lab.edge().unwrap().configuration()).unwrap()
 }
 
-/// A file beside the daemon's own.
+/// Writes `text` to a file beside the daemon's own; returns its path.
 fn file(lab: &Small, text: &str) -> String {
     let path: PathBuf = lab.edge().unwrap().configuration().with_file_name("new.toml");
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
 }
 
-/// The text with another weight for one backend.
+/// The configuration with another weight for one backend.
 fn weighted(text: &str, weight: u32) -> String {
     text.replacen("address = \"10.1.1.11\"\n", &format!("address = \"10.1.1.11\"\nweight = {weight}\n"), 1)
 }
@@ -76,7 +76,7 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     let old = text(&lab);
     let asking = lab.asking().expect("a client");
 
-    // Nobody confirms it.
+    // Without a confirmation.
     let started = Instant::now();
     let said = lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "3s"]).unwrap();
     assert!(said.contains("generation 2 is in force") && said.contains("edge-ctl confirm"), "{said}");
@@ -87,14 +87,14 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     assert_eq!(in_force(&lab), old);
     assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("nobody has confirmed"));
 
-    // Somebody does.
+    // With a confirmation.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "2s", "--reason", "try"]).unwrap();
     lab.ctl(&["confirm"]).unwrap();
     sleep(Duration::from_secs(4));
     assert_eq!((generation(&lab), in_force(&lab)), (4, weighted(&old, 60)));
     assert_eq!(output(&lab, &["confirm"]).status.code(), Some(2), "nothing waits any more");
 
-    // The controller is dead when the time is over: the next one undoes it.
+    // The controller is dead when the time is over: the next controller undoes the change.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 70)), "--confirm", "2s"]).unwrap();
     lab.kill_daemon().unwrap();
     sleep(Duration::from_secs(3));
@@ -102,7 +102,7 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     assert_eq!(status(&lab)["history"]["trial"]["seconds_left"], 0);
     lab.start_daemon().expect("it starts again");
     wait_for(&lab, "it is undone", Duration::from_secs(5), || in_force(&lab) == weighted(&old, 60));
-    // What was undone is not taken again, nor is the file from before.
+    // The change that was undone is not applied again, nor is the file from before.
     assert!(status(&lab)["daemon"]["refused"].as_str().unwrap().contains("the file was not taken"));
     lab.kill_daemon().unwrap();
     lab.start_daemon().expect("it starts again");
@@ -135,7 +135,7 @@ fn a_rollback_needs_no_controller_and_loses_nothing() {
     lab.start_daemon().expect("it adopts what the command line has done");
     assert_eq!(generation(&lab), 3);
 
-    // And with one; to a number; and what is not kept is not found.
+    // With a daemon; to a given number; and to a number that does not exist.
     let started = Instant::now();
     lab.ctl(&["rollback", "2"]).unwrap();
     assert!(started.elapsed() < patience(Duration::from_secs(1)), "{:?}", started.elapsed());
@@ -165,14 +165,14 @@ fn no_file_that_was_cut_off_is_taken() {
     }
     assert!(refused > 100 && guarded > 10, "{refused} {guarded}");
     assert_eq!(generation(&lab), 1);
-    // A signal says nothing, so it is not asked, and not done.
+    // A signal cannot permit a removal, so the change is refused.
     let less = old.rsplit_once("\n[[service]]").unwrap().0;
     std::fs::write(&path, less).unwrap();
     lab.edge().unwrap().signal(nix::sys::signal::Signal::SIGHUP).unwrap();
     let refused = || status(&lab)["daemon"]["refused"].as_str().is_some_and(|why| why.contains("may be cut off"));
     wait_for(&lab, "it is refused", Duration::from_secs(5), refused);
     assert_eq!(generation(&lab), 1);
-    // With the word it is done.
+    // With the option it is applied.
     assert_eq!(output(&lab, &["apply", path.to_str().unwrap()]).status.code(), Some(2));
     lab.ctl(&["reload", "--allow-removal", "1"]).unwrap();
     assert_eq!((generation(&lab), in_force(&lab).as_str()), (2, less));
@@ -186,7 +186,7 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
     let asking = lab.asking().expect("a client");
-    // Nobody answers these probes.
+    // Nothing answers these probes.
     let wrong = old.replace(&format!("port = {ECHO}\nthrough"), "port = 9999\nthrough");
     assert_ne!(wrong, old);
     let started = Instant::now();
@@ -197,7 +197,7 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     assert!(why.contains("it has taken availability away: service"), "{why}");
     assert_eq!(in_force(&lab), old);
 
-    // A backend that dies by itself is no reason.
+    // A backend that dies by itself does not undo the trial.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "5m"]).unwrap();
     lab.netns("be1").ip("link set dev eth0 down").unwrap();
     sleep(patience(Duration::from_secs(4)));
@@ -224,7 +224,7 @@ fn a_plan_says_what_moves_before_it_does() {
         let flows = plan["flows"].as_array().unwrap();
         let of =
             |name: &str| flows.iter().find(|flows| flows["service"] == name).unwrap()["new_flows"].as_f64().unwrap();
-        // From half to three quarters.
+        // From half to three quarters of the slots.
         assert!((of("echo-dsr4") - 0.25).abs() < 0.02 && of("echo-dsr6").abs() < 1e-9, "{plan}");
         let shown = lab.ctl(&["plan", &file(&lab, &old.replace("slots = 1024", "slots = 2048"))]).unwrap();
         assert!(shown.contains("say --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
@@ -232,7 +232,7 @@ fn a_plan_says_what_moves_before_it_does() {
     }
 }
 
-/// Two pools of one backend each, a service of both, and a soak of a second.
+/// Two pools of one backend each, a service with both pools, and a soak of a second.
 fn two_pools() -> String {
     let mut text = String::new();
     for number in 1..=2 {
@@ -281,7 +281,7 @@ fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_tex
     let soon = Duration::from_secs(5);
     wait_for(&lab, "it is written", soon, || kept(&lab).contains("\"trial\": {") && kept(&lab).contains("disk swap"));
 
-    // As a power cut, and a bpffs that is empty afterwards.
+    // Like a power cut, with an empty bpffs afterwards.
     lab.kill_daemon().unwrap();
     lab.ctl(&["detach"]).unwrap();
     let path = lab.edge().unwrap().configuration();
@@ -305,7 +305,7 @@ fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_tex
         .within(|| udp_echo::ask(SocketAddr::new(UNSERVED[0], ECHO), b"who?", patience(Duration::from_secs(1))));
     assert_eq!(asked.unwrap().unwrap(), "be2");
 
-    // A state that is gone costs nothing where maps are pinned, and they are not written.
+    // Without its state directory, the daemon adopts the pinned maps and does not write them.
     lab.kill_daemon().unwrap();
     std::fs::remove_dir_all(lab.edge().unwrap().state_dir()).unwrap();
     lab.start_daemon().expect("it adopts the maps");
@@ -313,7 +313,7 @@ fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_tex
     assert_eq!(backend(&lab, "p4/be1")["state"], "draining");
     wait_for(&lab, "it is written again", soon, || kept(&lab).contains("disk swap"));
 
-    // `edge-ctl drain ... && reboot`: what is said last is not said too late.
+    // `edge-ctl drain ... && reboot`: the last operation is saved in time.
     lab.ctl(&["enable", "p6/be2"]).unwrap();
     lab.ctl(&["drain", "p6/be1", "--reason", "the last word"]).unwrap();
     lab.stop_daemon().unwrap();
@@ -324,7 +324,7 @@ fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_tex
 fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     let mut lab = lab();
     lab.prepare(Mode::Native, "").expect("a configuration");
-    // Four pages: the text of the configuration alone has more.
+    // A single page: the text of the configuration alone is longer.
     let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k").unwrap();
     lab.start_daemon().expect("the load balancer starts");
     let asking = lab.asking().expect("a client");

@@ -1,5 +1,5 @@
-//! What the decapsulation of a backend lets in, seen on real packets: tunnel packets from the edge's address, as a forger can
-//! send them, to a backend that forwards.
+//! Packets that a backend's decapsulation accepts: forged tunnel packets from the edge's address, sent for real to a
+//! backend that forwards.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 /// The edge's tunnel sources, and the backend's addresses in the same order.
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const ENDPOINTS: [&str; 2] = ["10.1.1.11", "fd01:1::11"];
-/// A host beyond the backend, to which it forwards.
+/// A host behind the backend, to which the backend forwards.
 const BEYOND: [&str; 2] = ["10.0.0.2", "fd00::2"];
 const CLIENTS: [&str; 2] = ["198.51.100.7", "2001:db8:ffff::7"];
 /// The lab's VIPs `4in4` and `6in6`.
@@ -49,7 +49,7 @@ fn nothing_is_relayed(mode: Mode) {
     for (number, inbox) in beyond.iter().enumerate() {
         for outer in [0, 1] {
             let inner = datagram(CLIENTS[number], BEYOND[number]);
-            // What the backend does with it once it is told that this is a VIP: it forwards.
+            // With this address configured as a VIP, the backend forwards the packet.
             world.takes(mode, &[&vips[..], &[address(BEYOND[number])]].concat());
             world.send(outer, inner.clone());
             assert!(inbox.gets_one(), "the backend forwards");
@@ -81,7 +81,7 @@ fn forged_packets_do_not_reach_a_vip() {
                     (here, datagram(CLIENTS[number], ["224.0.0.1", "ff02::1"][number]), "inner_multicast"),
                     (here, datagram(CLIENTS[number], ["127.0.0.1", "::1"][number]), "unknown_vip"),
                     (here, within(CLIENTS[number], VIPS[number], datagram(CLIENTS[0], VIPS[0])), "nested_tunnel"),
-                    // The VIP is an address of the backend, and none that edges send to.
+                    // The VIP is an address of the backend, but not one that edges send tunnel packets to.
                     (VIPS[outer], datagram(CLIENTS[number], VIPS[number]), "wrong_endpoint"),
                 ] {
                     let before = world.packets(exit);
@@ -90,7 +90,7 @@ fn forged_packets_do_not_reach_a_vip() {
                     assert!(has_left.unwrap(), "{exit}: {forged:?}");
                     left.insert(exit, before + 1);
                 }
-                // Long after the last of them.
+                // Long after the last of these packets.
                 assert!(!inbox.gets_one(), "one of these came through: {left:?}");
                 for (exit, packets) in left {
                     assert_eq!(world.packets(exit), packets, "{exit}");
@@ -112,7 +112,7 @@ impl Tunnel {
         let backend = lab.netns(BACKENDS[0]);
         backend.set("ipv4/ip_forward", "1").expect("it forwards");
         backend.set("ipv6/conf/all/forwarding", "1").expect("it forwards");
-        // Where the edge's own kernel sends what is for a VIP.
+        // The edge's own kernel routes packets for a VIP to the backend.
         for (vip, to) in VIPS.into_iter().zip(ENDPOINTS) {
             lab.netns(EDGE).ip(&format!("route add {vip} via {to}\n")).expect("a route to the VIP");
         }
@@ -123,7 +123,7 @@ impl Tunnel {
         self.lab.decapsulate_for(BACKENDS[0], mode, &SOURCES, vips).expect("decapsulation attaches");
     }
 
-    /// Packets that left by an exit.
+    /// Number of packets that left by an exit.
     fn packets(&self, exit: &str) -> u64 {
         let status = self.lab.decap(BACKENDS[0], &["--status", "--json"]).expect("a status");
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
@@ -140,7 +140,7 @@ impl Tunnel {
         let family = [AddressFamily::Inet, AddressFamily::Inet6][outer];
         let to = SockaddrStorage::from(SocketAddr::new(address(to), 0));
         let send = || {
-            // The packet's header is ours, too (raw(7)).
+            // The packet includes its IP header (raw(7)).
             let socket =
                 socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).expect("a raw socket");
             sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::empty()).expect("the packet is sent");
@@ -149,7 +149,7 @@ impl Tunnel {
     }
 }
 
-/// A socket that waits for datagrams.
+/// A socket that receives datagrams.
 struct Inbox(UdpSocket);
 
 impl Inbox {
@@ -158,7 +158,7 @@ impl Inbox {
         Self(socket.expect("a thread there").expect("the host has this address"))
     }
 
-    /// Whether one comes within a while.
+    /// Whether a datagram arrives within a while.
     fn gets_one(&self) -> bool {
         self.0.set_read_timeout(Some(patience(Duration::from_millis(200)))).expect("a timeout");
         self.0.recv(&mut [0; 64]).is_ok()
@@ -174,7 +174,7 @@ fn datagram(source: &str, destination: &str) -> Ip {
     Ip::new(address(source), address(destination), payload)
 }
 
-/// `inner` in a tunnel.
+/// `inner` in a tunnel packet.
 fn within(source: &str, destination: &str, inner: Ip) -> Ip {
     Ip::new(address(source), address(destination), Payload::Ip(Box::new(inner)))
 }

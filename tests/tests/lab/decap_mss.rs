@@ -1,4 +1,4 @@
-//! Clients that hear no ICMP upload through tunnels, since the backends' SYN-ACKs let them send what fits.
+//! Clients that receive no ICMP upload through tunnels, since the backends' SYN-ACKs limit their segments to what fits.
 
 use std::{
     fs,
@@ -16,9 +16,9 @@ use edge_tests::lab::{
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 
 const UPLOAD: usize = 300_000;
-/// Bytes of an outer header, the longer one: the backends are told of edges of both families.
+/// Length of the longer outer header, bytes: the backends know edges of both families.
 const OUTER: u32 = 40;
-/// An upload stands still if nothing of it arrives for so long: a hundred times as long as one that does not.
+/// An upload stalls if nothing arrives for this long: a hundred times as long as an upload takes.
 const STALL: Duration = Duration::from_secs(3);
 
 #[test]
@@ -26,7 +26,7 @@ fn a_client_that_hears_no_icmp_uploads_through_every_tunnel() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).expect("decapsulation attaches");
     let edge = lab.prepare(Mode::Native, "").expect("a load balancer");
-    // Nobody is told that a packet is too long.
+    // No packet that is too long is reported.
     let path = edge.configuration();
     let text = fs::read_to_string(&path).expect("a configuration");
     fs::write(&path, text.replace("[limits]\n", "[limits]\ntoo_big_per_second = 0\n")).expect("it is written");
@@ -48,7 +48,7 @@ fn data() -> Vec<u8> {
     (0..=250).cycle().take(UPLOAD).collect()
 }
 
-/// Uploads until the kernel says that nothing of it was acknowledged for a while.
+/// Uploads until the kernel reports that nothing was acknowledged for a while.
 fn stalling(lab: &Small, served: Served) -> io::Result<()> {
     let mut stream = lab.netns(CLIENT).within(|| TcpStream::connect(served.at(ECHO))).expect("the client is there")?;
     let limit = patience(STALL).as_millis().try_into().map_err(io::Error::other)?;

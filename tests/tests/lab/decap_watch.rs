@@ -1,4 +1,5 @@
-//! The decapsulation that stays: whatever becomes of the interface and of the backend's addresses, it is attached again.
+//! The decapsulation that watches its interface: it is attached again after any change of the interface or of
+//! addresses.
 
 use std::{
     path::Path,
@@ -16,10 +17,10 @@ use edge_tests::lab::{
 /// The edge's tunnel sources.
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const BACKEND: &str = BACKENDS[0];
-/// How soon a change is followed.
+/// How soon the watcher follows a change.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A lab whose first backend decapsulates as long as somebody watches.
+/// A lab whose first backend decapsulates under a watcher.
 struct Watched {
     lab: Small,
     watcher: Option<Process>,
@@ -43,7 +44,7 @@ impl Watched {
         lab.watch_decap(BACKEND, &args).expect("it starts")
     }
 
-    /// Waits until something is so, which has to be soon.
+    /// Waits until a condition holds, which must be soon.
     #[track_caller]
     fn within(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let started = Instant::now();
@@ -59,7 +60,7 @@ impl Watched {
         std::fs::read_to_string(Path::new(&self.log)).expect("a log")
     }
 
-    /// Whether both backends answer through each tunnel that they know the VIP of, and an upload goes through.
+    /// Asserts that both backends answer through each tunnel whose VIP they know, and that an upload completes.
     #[track_caller]
     fn is_served(&self) {
         for name in ["4in4", "4in6", "6in6"] {
@@ -68,7 +69,7 @@ impl Watched {
         }
     }
 
-    /// Whether they do after a while: the load balancer has to find the backend again.
+    /// Asserts the same after a while, in which the load balancer finds the backend again.
     #[track_caller]
     fn will_be_served(&self) {
         let by_all =
@@ -98,7 +99,8 @@ fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
     world.lab.netns(EDGE).ip("addr add 10.1.1.1/24 dev eth1\naddr add fd01:1::1/64 dev eth1 nodad\n").unwrap();
     world.will_be_served();
 
-    // It keeps what it has, and another one that gets its name has it too.
+    // The renamed interface keeps its program; a new interface with the old name then gets one, and the renamed one
+    // loses it.
     world.ip("link set eth0 down\nlink set eth0 name lan0\nlink set lan0 up\n");
     assert!(world.is_attached("lan0"));
     world.ip(
@@ -111,7 +113,7 @@ fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
 
     world.ip("link set eth0 down\nlink set eth0 up\n");
     world.within("down and up", |world| world.is_attached("eth0"));
-    // Which takes what there is of IPv6, and all routes.
+    // Taking a link down removes its IPv6 addresses and all routes.
     world.ip("addr add fd01:1::11/64 dev eth0 nodad\nroute replace default via 10.1.1.1\nroute replace default via fd01:1::1\n");
     world.will_be_served();
 }
@@ -135,7 +137,7 @@ fn addresses_that_come_and_go_are_known_at_once() {
 #[test]
 fn packets_go_on_without_it_and_what_it_drops_is_logged() {
     let mut world = Watched::new();
-    // This VIP it was not told of.
+    // A VIP that the backend is not configured with.
     let stranger = Served::named("6in4").at(ECHO);
     let dropped =
         |world: &Watched| world.logged().contains("tunnel packets dropped: unknown_vip (From one of our edges");

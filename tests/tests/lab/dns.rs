@@ -1,4 +1,4 @@
-//! Probes of a real name server, by both of its transports: what it answers, and what it does not.
+//! Probes of a real name server over UDP and TCP: existing and missing names.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -11,7 +11,7 @@ use edge_tests::lab::{
     wait_until,
 };
 
-/// Health of the backend of a pool that has the same name, and why.
+/// Health of the only backend of pool `name`, and the reason.
 fn seen(lab: &Small, name: &str) -> (String, String) {
     let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
     let pool = status["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == name).unwrap().clone();
@@ -30,7 +30,7 @@ fn a_name_server_is_asked_by_udp_and_by_tcp() {
         ("any", "query = \"www.example.org\"".to_owned(), "up", ""),
         ("a", format!("query = \"www.example.org\", answer = \"{WWW}\""), "up", ""),
         ("aaaa", "query = \"www.example.org.\", query_type = \"AAAA\", answer = \"2001:db8::77\"".to_owned(), "up", ""),
-        // Cut by UDP, and asked for again by TCP.
+        // Truncated over UDP, and queried again over TCP.
         ("cut", long, "up", ""),
         ("cut-any", "query = \"long.example.org\", query_type = \"TXT\"".to_owned(), "up", ""),
         ("absent", "query = \"no.example.org\", rcode = \"nxdomain\"".to_owned(), "up", ""),

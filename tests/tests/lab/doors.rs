@@ -1,4 +1,4 @@
-//! A service with several VIPs and ports: served at each of them, and one service to its operator.
+//! A service with several VIPs and ports: served at each of them, and a single service for its operator.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use edge_tests::lab::{
 };
 use serde_json::{Value, json};
 
-/// Both VIPs, of either family, at each port of TCP and one of UDP.
+/// A service with both VIPs, one of each family, at all TCP ports and one UDP port.
 fn doors() -> String {
     let vips = UNSERVED.map(|vip| format!("\"{vip}\"")).join(", ");
     format!(
@@ -41,11 +41,11 @@ fn each_address_is_served_at_each_port() {
     let _listening: Vec<_> = lab.backends().iter().map(|backend| listen(backend).unwrap().unwrap()).collect();
     for vip in UNSERVED {
         assert_eq!(lab.ask(vip, 12).unwrap(), lab.backends(), "{vip}");
-        // No entry of the index has this port: it is one of all of them.
+        // The index has no entry for this port, which is one of all ports.
         let other = SocketAddr::new(vip, OTHER);
         let connect = || TcpStream::connect_timeout(&other, patience(Duration::from_secs(1))).map(drop);
         lab.netns(CLIENT).within(connect).unwrap().unwrap_or_else(|error| panic!("{other}: {error}"));
-        // Another port of UDP is nobody's.
+        // Another UDP port belongs to no service.
         let closed = SocketAddr::new(vip, ECHO + 1);
         let asked = lab.netns(CLIENT).within(|| udp_echo::ask(closed, b"who?", Duration::from_millis(300)));
         assert!(asked.unwrap().is_err(), "{closed}");

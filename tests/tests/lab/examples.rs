@@ -1,5 +1,5 @@
-//! Each file of docs/examples, as it is: real clients have real answers at all of its VIPs and ports, from the first provider
-//! and after a failover from the second.
+//! Each file of docs/examples, unchanged: real clients get real answers at all its VIPs and ports, from the first
+//! provider, and from the second one after a failover.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -30,16 +30,16 @@ use serde_json::Value;
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 
-/// What a user expects of a file.
+/// What a user expects of an example.
 struct Example {
     file: &'static str,
     service: &'static str,
-    /// As the file has them: addresses, and prefixes of which the first and the last address are asked.
+    /// VIPs in the file: addresses, and prefixes whose first and last address are tested.
     vips: &'static [&'static str],
-    /// The first and the last of each entry.
+    /// First and last port of each entry.
     tcp: &'static [u16],
     udp: &'static [u16],
-    /// The pool at the other provider.
+    /// The pool of the other provider.
     other: Option<&'static str>,
 }
 
@@ -97,22 +97,23 @@ const ALL: [Example; 6] = [
 ];
 
 const DNS: u16 = 53;
-/// For how long after a failover what seems to start a connection of QUIC may go where those before went, and some more.
+/// How long after a failover packets that look like starts of QUIC connections may go to the former backend, with a
+/// margin.
 const HANDSHAKE: Duration = Duration::from_secs(3);
-/// How long a client waits.
+/// Timeout of a client.
 const ANSWER: Duration = Duration::from_secs(3);
-/// A client's first datagram, as far as QUIC shows it, of the least length that it may have: a flow that starts.
+/// A client's first datagram of QUIC, with its minimum length: the start of a flow.
 const INITIAL: [u8; 1200] = {
     let mut datagram = [0; 1200];
     (datagram[0], datagram[4]) = (0xc0, 1);
     datagram
 };
-/// For the text of `server.example.org`.
+/// A query for the text of `server.example.org`.
 const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x06server\x07example\x03org\0\0\x10\0\x01";
 
 impl Example {
-    /// The file's text. What of it a lab has to change: its certificates are nobody's but its own, and where answers come back to the
-    /// edge they come by interfaces of their own.
+    /// The file's text, with two changes for a lab: certificates are signed by the lab's own authority, and in `nat`
+    /// the interfaces of the answers are added.
     fn text(&self) -> String {
         let text = fs::read_to_string(Path::new(EXAMPLES).join(self.file)).unwrap();
         let text = text.replace("type = \"https\"\n", &format!("type = \"https\"\nca = \"{PEM}/ca.pem\"\n"));
@@ -120,13 +121,13 @@ impl Example {
         if text.contains("mode = \"nat\"") { text.replace("[defaults.probe]", others) } else { text }
     }
 
-    /// First and last address of each of its VIPs, at these ports.
+    /// First and last address of each VIP, at these ports.
     fn at(&self, ports: &[u16]) -> BTreeSet<SocketAddr> {
         let addresses: Vec<_> = self.vips.iter().flat_map(|vip| ends(vip)).collect();
         addresses.iter().flat_map(|vip| ports.iter().map(|port| SocketAddr::new(*vip, *port))).collect()
     }
 
-    /// That this host answers real clients everywhere.
+    /// Asserts that this host answers real clients at all addresses and ports.
     fn check_answers(&self, lab: &Small, backend: &str) {
         let ask = || {
             for door in self.at(self.tcp) {
@@ -134,7 +135,8 @@ impl Example {
                 assert!(names(&answer, backend), "{}: {door}/tcp: {}", self.file, answer.escape_ascii());
             }
             for door in self.at(self.udp) {
-                // For a second after a failover a handshake of QUIC ends where it began, and each of these seems to be one.
+                // For a second after a failover, handshakes of QUIC go on where they began, and each of these datagrams
+                // looks like one.
                 let mut answer = Vec::new();
                 let moved = wait_until(patience(HANDSHAKE), || {
                     answer = ask_udp(door).unwrap_or_else(|error| panic!("{}: {door}/udp: {error}", self.file));
@@ -147,7 +149,7 @@ impl Example {
     }
 }
 
-/// The first and the last address of a prefix, or the one address.
+/// First and last address of a prefix, or the single address.
 fn ends(vip: &str) -> [IpAddr; 2] {
     let (first, length) = vip.split_once('/').unwrap_or((vip, "128"));
     let length = length.parse().unwrap();
@@ -193,7 +195,7 @@ fn ask_udp(door: SocketAddr) -> io::Result<Vec<u8>> {
     Ok(answer[..length].to_vec())
 }
 
-/// Addresses that the examples' backends have: those of one provider are all at one host of the lab.
+/// Addresses of the examples' backends: those of one provider are all on one host of the lab.
 fn addresses(provider: usize) -> Vec<IpAddr> {
     let v4 = (11..=22).chain([53, 54]).map(|last| IpAddr::V4(Ipv4Addr::new(10, [1, 2][provider], 0, last)));
     let v6 = [11, 12].map(|last| format!("2001:db8:{}::{last}", ["c", "b"][provider]).parse().unwrap());
@@ -217,7 +219,7 @@ fn lab() -> Small {
     lab
 }
 
-/// What a provider's host runs for an example.
+/// The servers of a provider's host for an example.
 struct Servers {
     _tcp: Option<Process>,
     _udp: Option<UdpEcho>,
@@ -225,7 +227,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// As the README has it for a backend: the VIPs on `lo`, decapsulation, and servers that listen at the VIPs.
+    /// Prepares a backend as the README describes: VIPs on `lo`, decapsulation, and servers that listen at the VIPs.
     fn start(lab: &Small, example: &Example, provider: usize, text: &str) -> Self {
         let (host, dir) = (BACKENDS[provider], tempfile::tempdir().unwrap());
         let netns = lab.netns(host);
@@ -254,7 +256,7 @@ impl Servers {
             let listens = || Ok(netns.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)))?.is_ok());
             assert!(wait_until(patience(Duration::from_secs(10)), listens).unwrap(), "{host} listens at {port}");
         }
-        // Probes by UDP are sent to the backends' own addresses.
+        // UDP probes are sent to the backends' own addresses.
         let own = addresses(provider).into_iter();
         let own = own.flat_map(|address| example.udp.iter().map(move |port| SocketAddr::new(address, *port)));
         let udp = (example.udp != [DNS])
@@ -263,7 +265,7 @@ impl Servers {
     }
 }
 
-/// A web server with the lab's certificate, which says its name to whom speaks plain HTTP as well.
+/// Starts a web server with the lab's certificate, which also answers plain HTTP with its name.
 fn web(netns: &Netns, name: &str, dir: &Path, ports: &[u16]) -> Process {
     let listen: Vec<_> = ports.iter().map(|port| format!("listen [::]:{port} ipv6only=off ssl http2;")).collect();
     let text = format!(
@@ -310,10 +312,10 @@ fn each_example_serves_as_it_is() {
             let failovers = events.lines().filter(|line| line.split_whitespace().nth(1) == Some("failover")).count();
             assert_eq!(failovers, 1, "{name}: {events}");
         }
-        // The next one is a new host's: what this one has kept for a reboot would refuse it.
+        // The next example is for a new host: the state that this one has saved for a reboot would refuse it.
         let state = lab.edge().unwrap().state_dir();
         lab.detach().unwrap();
-        // It is written beside everything else: not at all, where the daemon has ended before.
+        // The state is written asynchronously, and not at all if the daemon ended before.
         let removed = fs::remove_dir_all(state).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),

@@ -1,4 +1,4 @@
-//! The lab by itself, without a load balancer: a failure here is the lab's.
+//! The lab without a load balancer: a failure here is a fault of the lab.
 
 use std::{
     io::ErrorKind,
@@ -58,7 +58,7 @@ fn parts_and_errors_reach_a_backend_that_the_edge_routes_to() {
         let error = heard.recv_timeout(Duration::from_secs(2)).unwrap();
         assert_eq!(error, Some(ErrorKind::ConnectionRefused), "{vip}");
     }
-    // A narrow way back, whose router knows the way to the sender of what is too long for it.
+    // A narrow return path, whose router has a route to the sender of packets that are too long for it.
     lab.netns(ROUTER)
         .ip("link set front mtu 1300\nroute add 192.0.2.0/24 via 10.0.0.1\nroute add 2001:db8::/64 via fd00::1\n")
         .unwrap();

@@ -1,4 +1,4 @@
-//! Faults of the controller and of its host: none of them takes traffic down.
+//! Faults of the controller and of its host, none of which interrupts traffic.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ use nix::{
 };
 use serde_json::Value;
 
-/// Pools of ten backends that are not there, and a service of each: a probe waits until its timeout.
+/// Pools of ten backends that do not exist, with a service each: every probe waits for its timeout.
 fn silent(pools: u8) -> String {
     let mut text = String::new();
     for pool in 0..pools {
@@ -44,7 +44,7 @@ fn silent(pools: u8) -> String {
     text
 }
 
-/// A lab whose backends take what the edge sends them.
+/// A lab whose backends receive packets from the edge.
 fn lab() -> Small {
     let lab = Small::on_veth().expect("the lab comes up");
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).expect("decapsulation attaches");
@@ -56,7 +56,7 @@ fn without_descriptors_the_program_stays_where_it_is() {
     let mut lab = lab();
     lab.prepare(Mode::Native, &silent(6)).expect("a configuration").limit_files(64);
     lab.launch_daemon().expect("64 descriptors are enough to start");
-    // At different times: a probe that has to wait too often for a descriptor leaves a backend in doubt.
+    // At different times: a probe that often has to wait for a descriptor leaves a backend in doubt.
     let seen = wait_until(patience(Duration::from_secs(20)), || {
         let said = said(&lab);
         let is_seen = |backend: &str| said.contains(&format!("kind=\"backend_up\" subject=\"{backend}\""));
@@ -121,7 +121,7 @@ fn what_another_program_takes_away_is_put_back() {
     assert!(back.unwrap(), "{}", said(&lab));
     lab.ask(Served::named("dsr4").vip, 2).expect("an answer");
 
-    // All of it: what serves goes on, and the next daemon finds it.
+    // All maps: the attached program goes on, and the next daemon finds it.
     let asking = lab.asking().expect("a client");
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     for map in std::fs::read_dir(pins.join("maps")).unwrap() {
@@ -179,7 +179,7 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
     timed(&["drain", "p4/be1", "--reason", "a test"]);
     assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
     assert!(timed(&["status"]).contains("draining"));
-    // What is undone meanwhile must not come back with the daemon.
+    // A command that was reverted meanwhile must not take effect with the daemon.
     timed(&["disable", "p6/be1"]);
     timed(&["enable", "p6/be1"]);
 
@@ -198,7 +198,7 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
     assert_eq!(lab.ask(Served::named("dsr6").vip, 40).unwrap(), lab.backends());
 }
 
-/// A debugger does that, and a freezer of processes. A load that is interrupted begins anew.
+/// Debuggers and process freezers stop a daemon. An interrupted load is started again.
 #[test]
 fn a_daemon_that_is_stopped_while_it_loads_its_program_loads_it_all_the_same_and_answers_a_detach() {
     let mut lab = lab();
@@ -216,7 +216,7 @@ fn a_daemon_that_is_stopped_while_it_loads_its_program_loads_it_all_the_same_and
     for round in 0..4 {
         let before = program(&lab);
         lab.kill_daemon().unwrap();
-        // It answers before its program is loaded.
+        // The daemon answers before its program is loaded.
         lab.launch_daemon().unwrap();
         stop_now_and_then(&lab, if round == 0 { 0 } else { 6 });
         let start = Instant::now();
@@ -251,7 +251,7 @@ fn without_a_daemon_the_status_is_there_at_once() {
     assert!(best < patience(Duration::from_millis(100)), "{best:?}");
 }
 
-/// Waits until the daemon sees this backend of `p4` in this state.
+/// Waits until the daemon reports this backend of `p4` in this state.
 fn wait_for(lab: &Small, backend: &str, state: &str) {
     let reached = wait_until(patience(Duration::from_secs(10)), || {
         let status = lab.edge()?.status(lab.netns(EDGE))?;
@@ -269,7 +269,7 @@ fn reloads_do_not_hide_a_dead_backend() {
     let path = lab.edge().unwrap().configuration();
     let text = std::fs::read_to_string(&path).unwrap();
     lab.netns("be1").ip("link set dev eth0 down").unwrap();
-    // Five probes have to fail, 100 ms apart: each reload comes before that.
+    // Five probes must fail, 100 ms apart: each reload comes before that.
     let start = Instant::now();
     let mut number = 0;
     while start.elapsed() < patience(Duration::from_secs(3)) {
@@ -299,7 +299,7 @@ fn a_file_that_cannot_be_read_stops_neither_health_nor_the_api() {
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Two pools of one backend each, and a service of both.
+/// Two pools of one backend each, and a service with both pools.
 fn two_pools() -> String {
     let [vip, _] = UNSERVED;
     let mut text = String::new();

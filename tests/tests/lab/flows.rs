@@ -1,4 +1,4 @@
-//! A flow whose backend lives never moves: thousands of real connections, changes of every kind, and floods.
+//! A flow whose backend lives never moves: thousands of real connections, changes of all kinds, and floods.
 
 use std::{
     collections::BTreeMap,
@@ -24,23 +24,24 @@ use edge_tests::{
     packet::{ACK, SYN},
 };
 
-/// Connections that stay, of all clients together, and how often each of them asks: more often than the idle timeout.
+/// Long-lived connections of all clients, and the interval of each connection's requests, shorter than the idle
+/// timeout.
 const LONG: usize = 1_000;
 const PACE: Duration = Duration::from_millis(700);
-/// New connections a second, of all clients together.
+/// New connections per second, of all clients.
 const NEW: u32 = 2_000;
-/// Frames a second of each flood.
+/// Frames per second of each flood.
 const FLOOD: u32 = 10_000;
-/// So short that owners follow while one watches.
+/// So short that owners are handed over during the test.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long the last records may take to go: whoever reads them rests for nine times as long as it took him, and that is
-/// long where much else goes on.
+/// How long the last records may take to go: the daemon pauses nine times as long as it needed to read them, which is
+/// long on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Records that may be left then: of connections to machines that died, which clients' kernels end for minutes.
+/// Records that may be left: connections to dead machines, which clients' kernels only end after minutes.
 const FEW: u64 = 40;
-/// What every TCP service says in these labs.
+/// Setting of every TCP service in these labs.
 const RECORDED: &str = "flow_idle_timeout = \"2s\"\n";
-/// Records that there is room for: what the connections need, and little more. A flood fills it.
+/// Capacity of the flow table: little more than the connections need, so that a flood fills it.
 const FLOWS: u32 = 8_192;
 
 #[test]
@@ -67,7 +68,7 @@ fn no_connection_breaks_whose_backend_lives() {
     let lost = run.tally.broken.len() as u64;
     assert!(run.tally.answers > 50 * u64::from(NEW), "{} answers, {lost} lost", run.tally.answers);
 
-    // What gives way to a full table are few flows of few slots, and all of these slots were seen.
+    // Only few flows of few slots give way to a full table, and all of these slots were observed.
     let counted = run.watch.count("owner_taken_over");
     assert!(run.gave_way as u64 <= counted, "{} gave way in {counted} slots", run.gave_way);
     assert!(
@@ -76,7 +77,7 @@ fn no_connection_breaks_whose_backend_lives() {
         run.taken_over
     );
 
-    // It was what it is meant to be: every kind of change, and every rule about records.
+    // The run was as intended: every kind of change, and every rule about records.
     assert_eq!(run.kinds.values().sum::<usize>(), 100);
     assert_eq!(run.kinds.len(), upheaval::ChangeKind::ALL.len(), "{:?}", run.kinds);
     let watch = run.watch;
@@ -85,7 +86,7 @@ fn no_connection_breaks_whose_backend_lives() {
     {
         assert!(watch.count(name) > 0, "{name}: {watch:?}");
     }
-    // The most of either IP version, which were not there at the same moment.
+    // Maxima of both IP versions, which need not have been reached at the same time.
     let most: u64 = watch.most_records.into_iter().sum();
     assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     assert!(watch.handed_over >= 10, "slots were handed over only {} times: {watch:?}", watch.handed_over);
@@ -100,35 +101,36 @@ fn without_records_connections_do_break() {
     assert_eq!(run.watch.most_records, [0, 0]);
 }
 
-/// How much happens in a run.
+/// The extent of a run.
 #[derive(Clone, Copy)]
 struct Script {
-    /// Bursts of ten changes; after each there is time for owners to follow.
+    /// Bursts of ten changes; after each, there is time for handovers.
     bursts: u32,
-    /// Whether floods run through every other two bursts.
+    /// Whether floods run, during two of every four bursts.
     floods: bool,
 }
 
-/// What came of a run.
+/// The results of a run.
 struct Run {
     tally: Tally,
-    /// Connections that broke though their backend lived.
+    /// Connections that broke although their backend lived.
     unexplained: usize,
-    /// Others whose packets had been lost until they came too seldom to be known: there are such on a busy machine.
+    /// Others that had lost packets until their retransmissions were too rare to keep the flow known, as on a busy
+    /// machine.
     silent: usize,
     /// Others whose slot a packet took from their backend, since the flow table was full.
     gave_way: usize,
-    /// Slots that were seen to be taken over.
+    /// Observed takeovers of slots by packets.
     taken_over: usize,
     kinds: BTreeMap<upheaval::ChangeKind, usize>,
     watch: Watch,
     /// Records that were left some time after the last connection.
     left: u64,
-    /// Here, so that it ends with the test that fails: its logs are kept then.
+    /// Dropped with a failing test, so that its logs are kept.
     _lab: Lab,
 }
 
-/// All connections through `script`, with TCP services that say `tcp`.
+/// Runs all connections through `script`; `tcp` is added to each TCP service.
 fn run(tcp: &str, script: Script) -> Run {
     let seed = seed();
     let mut lab = lab(tcp);
@@ -177,7 +179,7 @@ fn run(tcp: &str, script: Script) -> Run {
         if left <= FEW {
             break;
         }
-        // The daemon has better things to do than to say how far it is.
+        // Polling more often would keep the daemon from its work.
         thread::sleep(Duration::from_secs(1));
     }
     if left > FEW {
@@ -191,7 +193,7 @@ fn run(tcp: &str, script: Script) -> Run {
     Run { tally, unexplained, silent, gave_way, taken_over, kinds, watch, left, _lab: lab }
 }
 
-/// What happened, for whoever has to find out why.
+/// Prints what happened, to find the cause of a failure.
 fn report(start: Instant, done: &[Done], tally: &Tally, unexplained: &[&Broken], owners: &owners::Seen) {
     for done in done {
         println!("{:>7} ms  {:?} {}", since(start, done.at), done.kind, done.what);
@@ -213,7 +215,7 @@ fn since(start: Instant, at: Instant) -> u128 {
     at.saturating_duration_since(start).as_millis()
 }
 
-/// All the connections of a run, from all clients to all TCP services.
+/// All connections of a run, from all clients to all TCP services.
 struct Crowd(Vec<Flows>);
 
 impl Crowd {
@@ -239,7 +241,7 @@ impl Crowd {
     }
 }
 
-/// A flood of SYNs and one of ACKs, for at most so many seconds.
+/// A flood of SYNs and one of ACKs, for at most this many seconds.
 fn floods(lab: &Lab, seconds: u32) -> Vec<Flood> {
     let edge = lab.netns(EDGE).within(|| flood::mac("eth0")).expect("the edge is there").expect("eth0 is there");
     let floods = [(SYN, 1), (ACK, 2)].map(|(flags, seed)| {
@@ -254,8 +256,8 @@ fn targets() -> Vec<SocketAddr> {
 }
 
 fn configuration(tcp: &str) -> Configuration {
-    // A flood loses packets, those of probes too, but not six times in a row. And a SYN to a machine that has died is sent
-    // again after three seconds: it is held to be dead by then.
+    // A flood also loses packets of probes, but not six times in a row. A SYN to a dead machine is retransmitted after
+    // three seconds, when the machine is known to be dead.
     let probing = Probing { interval_ms: 400, timeout_ms: 400, rise: 2, fall: 6 };
     Configuration {
         probing,
@@ -276,7 +278,7 @@ fn lab(tcp: &str) -> Lab {
     lab
 }
 
-/// From `LAB_SEED`, or new each time; printed.
+/// The seed from `LAB_SEED`, or a new one; printed.
 fn seed() -> u64 {
     let given = std::env::var("LAB_SEED").ok().and_then(|text| text.parse().ok());
     let clock =
@@ -286,7 +288,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// One of these at a time: each keeps the processors busy by itself.
+/// Serialises these tests: each keeps the CPUs busy by itself.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! Generic mode, in which the program sees segments that are put together: packets longer than the MTU.
+//! Generic mode, in which the program sees merged segments: packets longer than the MTU.
 
 use edge_tests::lab::{
     link,
@@ -9,7 +9,7 @@ use edge_tests::lab::{
 };
 
 const UPLOAD: usize = 1_000_000;
-/// Packets that so much takes at least, one by one.
+/// Minimum number of packets of an upload without merging.
 const SINGLE: u64 = 690;
 
 #[test]
@@ -28,7 +28,7 @@ fn uploads_in_long_packets_go_through() {
         assert!(packets < SINGLE, "{name}: {packets} packets, none of them long");
         assert_eq!(exit("too_big"), 0, "{name}");
     }
-    // In a tunnel they can't be divided again: what helps is not to put them together.
+    // In a tunnel they can't be segmented again; the remedy is not to merge them.
     link::offload_checksums(lab.netns(CLIENT), "eth0", false).expect("ethtool");
     for name in ["4in4", "6in6"] {
         let before = exit("ipip_tx");

@@ -1,5 +1,5 @@
-//! Tunnels in UDP: nginx at two providers behind them, every pairing of IP versions in both variants, and backends whose end is
-//! missing.
+//! Tunnels in UDP: nginx at two providers, every pairing of IP versions in both variants, and backends without
+//! decapsulation.
 
 use std::{collections::BTreeSet, fs};
 
@@ -14,15 +14,15 @@ use edge_tests::lab::{
 };
 
 const EDGES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// Bytes of an outer IPv6 header, of UDP and of GUE.
+/// Total length of an outer IPv6 header, UDP and GUE, bytes.
 const LONGEST: u32 = 40 + 8 + 4;
 
-/// The services of the lab that go to the providers.
+/// The lab's services at the providers.
 fn tunnelled() -> impl Iterator<Item = Service> {
     Service::of(Protocol::Tcp).filter(|service| service.part == Part::Wan)
 }
 
-/// Who answers thirty requests of a client.
+/// Names of the backends that answer thirty requests of a client.
 fn served(lab: &Lab, service: Service) -> BTreeSet<String> {
     let url = format!("http://{}/", service.address());
     (0..30).map(|_| lab.curl("client1", &url).unwrap_or_else(|error| panic!("{}: {error}", service.name))).collect()
@@ -32,7 +32,7 @@ fn of(provider: Provider) -> BTreeSet<String> {
     Backend::of(provider).map(|backend| backend.to_string()).collect()
 }
 
-/// Packets that left an edge by an exit.
+/// Number of packets that left an edge by an exit.
 fn exit(lab: &Lab, name: &str) -> u64 {
     let status = lab.status().expect("a status");
     status["exits"]
@@ -71,7 +71,7 @@ fn nginx_at_two_providers_is_served_through_a_death_and_a_failover() {
     }
 }
 
-/// A small lab whose tunnels are in UDP, in this variant.
+/// A small lab with tunnels in UDP, in this variant.
 fn in_udp(variant: u16, mode: Mode, from: &[&str]) -> Small {
     let mut lab = Small::on_veth().expect("the lab comes up");
     let from: Vec<_> = from.iter().flat_map(|from| ["--from", from]).collect();
@@ -84,7 +84,7 @@ fn in_udp(variant: u16, mode: Mode, from: &[&str]) -> Small {
     let text = fs::read_to_string(&path).expect("a configuration");
     let text = text.replace("mode = \"ipip\"", "mode = \"gue\"");
     let text = text.replace("[tunnel]\n", &format!("[tunnel]\ngue_variant = {variant}\n"));
-    // Nobody is told that a packet is too long: uploads go by what SYN-ACKs say.
+    // No packet that is too long is reported: uploads depend on the MSS of SYN-ACKs.
     let text = text.replace("[limits]\n", "[limits]\ntoo_big_per_second = 0\n");
     fs::write(&path, text).expect("it is written");
     lab
@@ -114,7 +114,7 @@ fn every_pairing_of_ip_versions_is_served_in_both_variants() {
     }
 }
 
-/// Uploads 300 kB, whose segments are as the backend's SYN-ACK allows.
+/// Uploads 300 kB in segments of the size that the backend's SYN-ACK allows.
 fn upload(lab: &Small, service: Served) {
     let data: Vec<u8> = (0..=250).cycle().take(300_000).collect();
     let exchange = lab.netns(CLIENT).within(|| tcp_echo::exchange(service.at(edge_tests::lab::topology::ECHO), &data));
@@ -132,7 +132,7 @@ fn a_backend_that_takes_nothing_in_udp_is_seen_down() {
     lab.decap(first, &line).expect("without --gue it takes other tunnels alone");
     let service = Served::named("4in4");
     let gone = wait_until(edge_tests::lab::patience::patience(std::time::Duration::from_secs(10)), || {
-        // Until that is seen, datagrams are lost.
+        // Until the fault is detected, datagrams are lost.
         Ok(lab.ask(service.vip, 10).is_ok_and(|served| served == [second.to_owned()].into()))
     });
     assert!(gone.expect("the other one serves"), "{}", lab.ctl(&["status"]).expect("a status"));
@@ -144,7 +144,7 @@ fn a_backend_that_takes_nothing_in_udp_is_seen_down() {
     assert!(both.expect("both serve"));
 }
 
-/// In `ipip` packets come from a prefix that no host has, and what routers say of them comes back to the edge.
+/// In `ipip`, packets come from a prefix that no host has, and routers' errors about them come back to the edge.
 #[test]
 fn packets_in_ipip_come_from_a_range() {
     let mut lab = in_udp(1, Mode::Native, &["10.0.0.1", "10.9.0.0/24", "fd00:9::/112"]);

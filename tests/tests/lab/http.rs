@@ -1,4 +1,4 @@
-//! Real HTTP and UDP through each mode and both IP versions, while things around it change.
+//! Real HTTP and UDP through each mode and both IP versions, during changes of the environment.
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +12,10 @@ use edge_tests::lab::{
     udp_echo,
 };
 
-/// Long enough for every slot to be met, short enough for a test.
+/// Long enough to use every slot, short enough for a test.
 const WATCH: Duration = Duration::from_millis(800);
 
-/// Detection takes 3 probes, each 200 ms after the other, and the last one's timeout; one more interval for jitter.
+/// Detection takes 3 probes at intervals of 200 ms, and the last one's timeout; one more interval for jitter.
 const DETECTED: Duration = Duration::from_secs(1);
 
 #[test]
@@ -67,12 +67,13 @@ fn a_dead_provider_fails_over_to_the_next_and_back() {
         lab.wait_for_health(|_| "up").unwrap();
     };
     let (records, _) = under_load(&mut lab, heal, Duration::ZERO);
-    // Ports of before belong to flows whose records are still there: a new connection with such a port goes where its record says.
+    // Earlier ports belong to flows whose records still exist: a new connection from such a port goes where its record
+    // points.
     for client in CLIENTS {
         lab.netns(client).set("ipv4/ip_local_port_range", "20000 32000").unwrap();
     }
     let (again, _) = under_load(&mut lab, |_| (), WATCH);
-    // A kept connection breaks when a new one of its slot moves the slot back: there are no flow records yet.
+    // There are no flow records: a kept connection breaks when a new one in its slot moves the slot back.
     let (kept, new): (Vec<_>, Vec<_>) = records.into_iter().partition(is_kept);
     assert_eq!(failures(&new), Vec::<String>::new());
     let streams = 2 * Service::of(Protocol::Tcp).count();
@@ -132,8 +133,8 @@ fn an_operator_fails_over_and_back() {
     }
 }
 
-/// Load on every HTTP service while `event` happens and for `watch` after it; the records, and when it had happened: to kill
-/// three machines takes its time.
+/// Makes load on every HTTP service during `event` and for `watch` after it. Returns the records, and the time after
+/// `event`: killing three machines takes a while.
 fn under_load(lab: &mut Lab, event: impl FnOnce(&mut Lab), watch: Duration) -> (Vec<Record>, Instant) {
     let loads: Vec<Load> = lab.load(Service::of(Protocol::Tcp)).expect("load starts");
     std::thread::sleep(Duration::from_millis(400));
@@ -145,12 +146,12 @@ fn under_load(lab: &mut Lab, event: impl FnOnce(&mut Lab), watch: Duration) -> (
     (records, from)
 }
 
-/// Whether a request went over a kept connection: [`Lab::load`] numbers those streams evenly.
+/// Whether a request used a kept connection: [`Lab::load`] gives these streams even numbers.
 fn is_kept(record: &Record) -> bool {
     record.stream.is_multiple_of(2)
 }
 
-/// What failed, and when it was sent.
+/// Failed requests, and when they were sent.
 fn failures(records: &[Record]) -> Vec<String> {
     let start = records.iter().map(|record| record.start).min();
     records
@@ -162,7 +163,7 @@ fn failures(records: &[Record]) -> Vec<String> {
         .collect()
 }
 
-/// No request that was sent later than detection takes has failed.
+/// Asserts that no request failed that was sent later than detection takes.
 #[track_caller]
 fn assert_recovered(records: &[Record], from: Instant) {
     let late = records.iter().filter(|record| record.start > from + DETECTED).cloned().collect::<Vec<_>>();
@@ -175,7 +176,7 @@ fn assert_recovered(records: &[Record], from: Instant) {
     );
 }
 
-/// Who answered from `from` on.
+/// Names of the backends that answered from `from` on.
 fn served_after(records: &[Record], from: Instant) -> Vec<String> {
     let end = records.iter().map(|record| record.end).max().unwrap_or(from) + Duration::from_millis(1);
     report::served(records, from, end).into_keys().collect()

@@ -1,4 +1,4 @@
-//! A configuration in several files: as good as one, and a file among them that is damaged changes nothing.
+//! A configuration in several files: it works like a single file, and a damaged file among them changes nothing.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -28,7 +28,7 @@ fn generation(lab: &Small) -> u64 {
     status(lab)["generation"].as_u64().unwrap()
 }
 
-/// Puts what begins with the first `[[service]]` into a file of its own; gives its path and its text.
+/// Moves everything from the first `[[service]]` on into a file of its own; returns the file's path and text.
 fn split(configuration: &Path) -> (PathBuf, String) {
     let whole = fs::read_to_string(configuration).unwrap();
     let (main, services) = whole.split_at(whole.find("[[service]]").unwrap());
@@ -61,19 +61,19 @@ fn an_included_file_that_is_damaged_changes_nothing_and_is_named() {
         assert!(code == Some(2) && said.contains(what), "{what}: {said}");
         assert_eq!(generation(&lab), 2);
     };
-    // At each line: a key that nobody knows.
+    // An unknown key at each line.
     let lines: Vec<_> = services.lines().take_while(|line| *line != "# end").collect();
     for at in 1..=lines.len() {
         let (before, after) = lines.split_at(at);
         fs::write(&included, [before, &["damage"], after].concat().join("\n")).unwrap();
         refused(&format!("{name}:{}:", at + 1));
     }
-    // Its end is missed, since it was there before.
+    // A missing end is detected, since the text in force has one.
     fs::write(&included, services.replace("# end\n", "")).unwrap();
     refused("the last line `# end` of conf.d/services.toml, which it has in the text in force, is missing");
     fs::remove_file(&included).unwrap();
     refused("there is no service");
-    // Nobody would ever write into it.
+    // A pipe that is never written.
     mkfifo(&included, stat::Mode::S_IRWXU).unwrap();
     let started = Instant::now();
     refused(&format!("{name}: can't be read: it is no regular file"));
@@ -84,7 +84,7 @@ fn an_included_file_that_is_damaged_changes_nothing_and_is_named() {
     assert_eq!(generation(&lab), 2);
     fs::remove_file(&included).unwrap();
 
-    // What is kept is complete: it comes back without its files.
+    // The kept text is complete, and is restored without the files.
     fs::write(&included, services.replacen("mode = ", "affinity = \"source\"\nmode = ", 1)).unwrap();
     lab.ctl(&["apply", path.to_str().unwrap(), "--allow-moves"]).unwrap();
     fs::remove_dir_all(included.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Health with judgement: what probes find is doubted before it costs anybody a connection, and what was lost comes back slowly.
+//! Judged health: failed probes are doubted before they cost a connection, and backends come back gradually.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,18 +16,18 @@ use edge_tests::lab::{
     wait_until,
 };
 
-/// Connections that stay.
+/// Number of long-lived connections.
 const LONG: usize = 200;
-/// New ones, each second.
+/// New connections per second.
 const NEW: u32 = 200;
-/// Detection: 3 probes, each 200 ms after the other, and the last one's timeout; one more interval for jitter.
+/// Detection: 3 probes at intervals of 200 ms, and the last one's timeout; one more interval for jitter.
 const DETECTED: Duration = Duration::from_secs(1);
 
 /// The edge's addresses in the segment that it shares with backends.
 const LAN_V4: &str = "10.0.1.1";
 const LAN_V6: &str = "fd00:1::1";
 
-/// A lab in which health is judged as these lines of each pool say.
+/// A lab with these lines about judging in each pool.
 fn lab(judging: &str) -> Lab {
     let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
     let configuration = Configuration { judging: judging.to_owned(), ..Configuration::default() };
@@ -36,13 +36,13 @@ fn lab(judging: &str) -> Lab {
     lab
 }
 
-/// Which answers to the edge's probes are lost; clients hear all of theirs.
+/// The answers to the edge's probes that are lost; clients get all of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lost {
     All,
-    /// All that come by one of the edge's two interfaces.
+    /// All answers through one of the edge's two interfaces.
     OneWay,
-    /// Those of half of the connections, by chance.
+    /// The answers of half of the connections, at random.
     Half,
 }
 
@@ -60,7 +60,7 @@ fn lose_probes(lab: &Lab, lost: Lost) {
                     let netns = lab.netns(&backend.to_string());
                     netns.set(&format!("{family}/fib_multipath_hash_policy"), "1").expect("a setting");
                 }
-                // What goes there reaches nobody, and nobody is asked for a MAC address.
+                // Packets on this route reach no host, and need no neighbour.
                 format!(
                     "link add hole type veth peer name bottom\nlink set hole arp off up\nlink set bottom up\n\
                      addr add fd00:ffff::1/64 dev hole nodad\n\
@@ -78,13 +78,13 @@ fn find_probes(lab: &Lab, lost: Lost) {
         match lost {
             Lost::All => format!("{v4}{v6}route del {LAN_V4}\nroute del {LAN_V6}\n"),
             Lost::OneWay => format!("{v4}{v6}"),
-            // Of several IPv6 ways one is taken away at a time.
+            // Only one of several IPv6 routes is deleted at a time.
             Lost::Half => format!("{v4}link del hole\n{v6}"),
         }
     });
 }
 
-/// Runs commands of `ip` in all backends at once: probes that are lost in one after the other are no single event.
+/// Runs `ip` commands in all backends at once: probes that are lost one after the other would not be a single event.
 fn everywhere(lab: &Lab, commands: impl Fn(Backend) -> String + Sync) {
     thread::scope(|scope| {
         for backend in Backend::all() {
@@ -97,7 +97,7 @@ fn everywhere(lab: &Lab, commands: impl Fn(Backend) -> String + Sync) {
     });
 }
 
-/// Events so far, by kind: what they are about, and what they say. One about several services is there for each of these.
+/// Events so far, by kind: subject and message. An event about several services is listed for each of them.
 fn events(lab: &Lab) -> BTreeMap<String, Vec<(String, String)>> {
     let text = lab.ctl(&["events", "--json"]).expect("the daemon answers");
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -117,7 +117,7 @@ fn count(events: &BTreeMap<String, Vec<(String, String)>>, kind: &str, subject: 
     events.get(kind).map_or(0, |events| events.iter().filter(|(of, _)| of == subject).count())
 }
 
-/// Connections of the first client, short and long ones, through all TCP services.
+/// Short and long connections of the first client, through all TCP services.
 fn crowd(lab: &Lab) -> Vec<Flows> {
     signature::sign(lab).expect("backends are signed");
     let addresses = edge_tests::lab::flows::addresses::add(lab, CLIENTS[0], 16).expect("addresses");
@@ -130,7 +130,7 @@ fn crowd(lab: &Lab) -> Vec<Flows> {
         .into()
 }
 
-/// Ends them: how many were opened, and those that broke.
+/// Ends the connections; returns the number of opened ones, and those that broke.
 fn ended(crowd: Vec<Flows>) -> (u64, Vec<String>) {
     let tallies: Vec<_> = crowd.into_iter().map(|flows| flows.stop().expect("they end")).collect();
     let opened = tallies.iter().map(|tally| tally.opened).sum();
@@ -156,7 +156,7 @@ fn probes_that_are_lost_cost_no_connection() {
     let seen = events(&lab);
     assert_eq!(seen.get("pool_left"), None);
 
-    // One of its ways: all pools of some services, and none of others.
+    // One of the two interfaces: all pools of some services, and none of others.
     lose_probes(&lab, Lost::OneWay);
     sleep(Duration::from_secs(3));
     find_probes(&lab, Lost::OneWay);
@@ -181,14 +181,14 @@ fn probes_that_are_lost_cost_no_connection() {
     );
 }
 
-/// A machine falls silent: its links are up, and nothing of it comes out.
+/// Silences a machine: its links stay up, but it sends nothing.
 fn silence(lab: &Lab, backend: Backend) {
     let lines =
         ["10.0.0.0/24", "10.0.1.1/32", "fd00::/64", "fd00:1::1/128"].map(|to| format!("route add blackhole {to}\n"));
     lab.netns(&backend.to_string()).ip(&lines.concat()).expect("routes");
 }
 
-/// Load on all HTTP services, and when after `event` each began to be served by `wanted` only.
+/// Makes load on all HTTP services; returns the time from `event` until only `wanted` backends serve.
 fn served_after(lab: &Lab, event: impl FnOnce(), wanted: &[&str]) -> Duration {
     let loads: Vec<Load> = lab.load(Service::of(Protocol::Tcp)).expect("load starts");
     sleep(Duration::from_millis(400));
@@ -210,7 +210,7 @@ fn a_backend_that_falls_silent_loses_its_flows_and_a_provider_is_left() {
     println!("a silent backend: requests fail for {after:?}");
     let a2s = events(&lab)["backend_down"].iter().filter(|(_, why)| why.contains("its flows go, too")).count();
     assert_eq!(a2s, a2.pools().len(), "{:?}", events(&lab)["backend_down"]);
-    // The rest of its provider.
+    // The other backends of the provider.
     let rest = || Backend::of(Provider::A).filter(|backend| *backend != a2).for_each(|backend| silence(&lab, backend));
     let after = served_after(&lab, rest, &["b1", "b2", "b3"]);
     assert!(after < DETECTED, "{after:?}");
@@ -218,7 +218,7 @@ fn a_backend_that_falls_silent_loses_its_flows_and_a_provider_is_left() {
     assert!(lab.status().unwrap()["daemon"]["frozen"].is_null());
 }
 
-/// Makes backends answer their probes with 500, or with 200 again.
+/// Makes backends answer probes with 500, or with 200 again.
 fn set_sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) {
     for backend in backends {
         let file = lab.dir().join(backend.to_string()).join("sick");
@@ -229,7 +229,7 @@ fn set_sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) {
 
 #[test]
 fn a_provider_that_is_sick_in_turns_is_left_once_and_returned_to_once() {
-    // Five minutes are two seconds here: 150 times faster.
+    // Five minutes become two seconds here, 150 times faster.
     let lab = lab("damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n");
     let period = Duration::from_secs(2);
     for _ in 0..4 {
@@ -260,7 +260,7 @@ fn a_backend_that_flaps_is_up_and_down_no_more_than_three_times() {
     let seen = events(&lab);
     for pool in a1.pools() {
         let name = format!("{pool}/a1");
-        // The first one was when the daemon started.
+        // The first change was at the daemon's start.
         let changes = count(&seen, "backend_down", &name) + count(&seen, "backend_up", &name) - 1;
         assert!((1..=3).contains(&changes), "{name}: {changes}");
     }

@@ -1,4 +1,4 @@
-//! What the kernel has to have, a test for each: their names are the rows of docs/kernels.md.
+//! Requirements of the kernel, with a test for each: the tests' names are the rows of docs/kernels.md.
 
 mod next_hops;
 mod tags;
@@ -22,7 +22,7 @@ use edge_tests::{
 /// The edge's tunnel sources.
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
 
-/// Client, edge, backend.
+/// MAC addresses of client, edge and backend.
 const NICS: [[u8; 6]; 3] = [[0x52, 0x54, 0, 0, 0xed, 1], [0x52, 0x54, 0, 0, 0xed, 2], [0x52, 0x54, 0, 0, 0xed, 3]];
 
 #[test]
@@ -30,12 +30,12 @@ fn dsr_and_ipip_generic() {
     serve_all(Mode::Generic);
 }
 
-/// Everything that is served, over real sockets, with decapsulation at the backends.
+/// Serves all services over real sockets, with decapsulation at the backends.
 fn serve_all(mode: Mode) -> Small {
     let mut lab = Small::on_veth().expect("the lab comes up");
     if mode == Mode::Generic {
-        // A veth hands over the very packet that was redirected to it, and generic programs don't see such packets again
-        // (`netif_receive_generic_xdp` in the kernel's net/core/dev.c). On a wire it would be a new one.
+        // A veth hands over the same packet that was redirected to it, and generic programs don't see such packets
+        // again (`netif_receive_generic_xdp` in the kernel's net/core/dev.c). On a wire it would be a new packet.
         lab.probe_addresses();
     }
     lab.decapsulate_all(mode, &SOURCES).expect("decapsulation attaches");
@@ -44,7 +44,7 @@ fn serve_all(mode: Mode) -> Small {
         let attached = lab.attached(host, "eth0").expect("ip shows a program");
         assert_eq!(attached.map(|(mode, _)| mode), Some(mode), "{host}");
     }
-    // This kernel takes the programs beside the packet path, too.
+    // This kernel also accepts the programs beside the packet path.
     let status = lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("the daemon answers");
     assert!(status["daemon"]["probes"].is_null(), "probes go through the services: {status}");
     for backend in BACKENDS {
@@ -63,7 +63,7 @@ fn all_are_served(lab: &Small) {
 
 #[test]
 fn dsr_and_ipip_native_with_drain_kill_restart_and_detach() {
-    // One lab for all of it: each start of a daemon costs an emulated processor a verification.
+    // A single lab for all of it: each start of a daemon costs an emulated CPU a verification.
     let mut lab = serve_all(Mode::Native);
 
     lab.ctl(&["drain", "p4/be1"]).unwrap();
@@ -83,7 +83,7 @@ fn dsr_and_ipip_native_with_drain_kill_restart_and_detach() {
     lab.ctl(&["drain", "p6/be2"]).unwrap();
 
     lab.start_daemon().unwrap();
-    // It loads its program while it serves by the one that it found.
+    // The daemon loads its program while the program that it found serves.
     let replaced = wait_until(patience(Duration::from_secs(30)), || {
         let (mode, now) = lab.attached(EDGE, "eth0")?.expect("a program at any moment");
         assert_eq!(mode, Mode::Native);
@@ -111,7 +111,7 @@ fn dsr_and_ipip_native_with_drain_kill_restart_and_detach() {
     }
 }
 
-/// Flows that stay, each over another way.
+/// Long-lived flows, each over another path.
 fn keep(lab: &Small) -> Vec<Kept> {
     let client = lab.netns(CLIENT);
     let tcp = ["4in4", "6in6", "dsr4"].map(|name| Kept::tcp(client, Served::named(name).at(TALK)));
@@ -171,9 +171,9 @@ fn decap_takes_what_ipvs_encapsulates() {
     }
     let lab = Small::on_veth().unwrap();
     let edge = lab.netns(EDGE);
-    // The director's tunnels start at its address towards the backend.
+    // The director's tunnels start at its address in the backend's segment.
     lab.decapsulate_all(Mode::Native, &["10.1.1.1", "10.1.2.1", "fd01:1::1", "fd01:2::1"]).unwrap();
-    // A VIP is the director's own address. Answers, which come from it, pass through the director here.
+    // A VIP is the director's own address. Answers, whose source is the VIP, pass through the director here.
     for scope in ["all", "eth1", "eth2"] {
         edge.set(&format!("ipv4/conf/{scope}/accept_local"), "1").unwrap();
     }
@@ -216,7 +216,7 @@ fn lacks_tunnels(test: &str) -> bool {
     missing(test, &["ipip", "sit", "ip6_tunnel"].map(Feature::Module)).is_some()
 }
 
-/// Makes a tunnel device of the kernel's.
+/// Creates a tunnel device of the kernel.
 fn tunnel(netns: &Netns, name: &str, kind: &str) {
     netns.ip(&format!("link add {name} type {kind}\nlink set {name} up\n")).expect("a tunnel device");
 }

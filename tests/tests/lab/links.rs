@@ -1,5 +1,5 @@
-//! Interfaces change under the daemon in every way that `ip link` has: what the file names has its program again, packets go by
-//! what there is, and `status` says what is so.
+//! All changes of interfaces that `ip link` can make under the daemon: configured interfaces get their program again,
+//! packets take the remaining paths, and `status` reports the current state.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -13,11 +13,11 @@ use edge_tests::lab::{
 };
 
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// From a change to what follows from it, also where it is found only as all of the host's network is looked at anew.
+/// Time from a change to its effect, even if only the periodic scan of the host's network detects it.
 const SOON: Duration = Duration::from_secs(20);
-/// From the first probe without an answer until the backend is down, and more.
+/// Time from the first failed probe until the backend is down, with a margin.
 const FALL: Duration = Duration::from_secs(2);
-/// Both tunnels, and the other mode.
+/// Services in both tunnels and in the other mode.
 const SEEN: [&str; 3] = ["4in4", "6in4", "dsr4"];
 
 fn lab() -> Small {
@@ -27,7 +27,7 @@ fn lab() -> Small {
     lab
 }
 
-/// Waits until a client is served by exactly these, by each mode.
+/// Waits until exactly these backends serve a client, in each mode.
 fn served(lab: &Small, by: &[&str], after: &str) {
     let by: BTreeSet<_> = by.iter().map(|name| (*name).to_owned()).collect();
     let mut last = String::new();
@@ -39,7 +39,7 @@ fn served(lab: &Small, by: &[&str], after: &str) {
     assert!(reached.unwrap(), "{after}: served by {last}\n{}", lab.ctl(&["status"]).unwrap());
 }
 
-/// Waits until `status` has it.
+/// Waits until `status` contains `what`.
 fn says(lab: &Small, what: &str, after: &str) {
     let said = wait_until(patience(SOON), || Ok(lab.ctl(&["status"])?.contains(what)));
     assert!(said.unwrap(), "{after}: {what:?} is not in\n{}", lab.ctl(&["status"]).unwrap());
@@ -47,7 +47,7 @@ fn says(lab: &Small, what: &str, after: &str) {
 
 const BOTH: [&str; 2] = BACKENDS;
 
-/// The addresses of a device that has lost them.
+/// Commands that restore the addresses of a device.
 fn addresses(device: &str, number: usize) -> String {
     let (v4, v6) = if number == 0 {
         ("10.0.0.1/24".to_owned(), "fd00::1/64".to_owned())
@@ -68,7 +68,7 @@ fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
     edge.ip("link set eth1 down\n").unwrap();
     served(&lab, &BOTH[1..], "eth1 is down");
     says(&lab, "nothing can be sent there", "eth1 is down");
-    // Under another name it is a way as well.
+    // Under another name it is also a path.
     edge.ip(&format!("link set eth1 name other1\nlink set other1 up\n{}", addresses("other1", 1))).unwrap();
     served(&lab, &BOTH, "eth1 is other1");
     edge.ip("link property add dev other1 altname eth1\n").unwrap();
@@ -100,7 +100,7 @@ fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
         .ip("addr add 10.1.1.11/24 dev eth0\naddr add fd01:1::11/64 dev eth0 nodad\n\
              route add default via 10.1.1.1\nroute add default via fd01:1::1\n")
         .unwrap();
-    // It has lost its program with its device. Probes find that, whatever they find it by first.
+    // The program went with the device. Probes detect this, whichever of them is first.
     says(&lab, "1 of 2 available", "eth1 is another one");
     lab.decapsulate(BACKENDS[0], Mode::Native, &SOURCES).unwrap();
     served(&lab, &BOTH, "eth1 is another one");
@@ -156,15 +156,15 @@ fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
     served(&lab, &BOTH, "eth0 is another one");
     let events = lab.ctl(&["events"]).unwrap();
     let count = |kind: &str| events.lines().filter(|line| line.contains(&format!("  {kind} "))).count();
-    // What was gone for a moment only may have been seen no more than to be another one.
+    // An interface that was gone only for a moment may have been seen only as replaced.
     assert!((2..=3).contains(&count("detached")) && count("attached") >= 3, "{events}");
 }
 
-/// The MAC addresses of a macvlan interface, and of what it lies on.
+/// MAC addresses of a macvlan interface, and of the interface below it.
 const OVER: &str = "02:00:00:00:77:03";
 const UNDER: &str = "02:00:00:00:77:04";
 
-/// XDP can't send by these devices: frames for them leave by what they lie on.
+/// XDP can't send through these devices: frames leave through the interface below them.
 #[test]
 fn an_mtu_that_the_driver_refuses_a_program_for_is_named_with_its_remedy_until_it_is_lowered() {
     let mut lab = Small::on_veth().unwrap();
@@ -198,14 +198,14 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     let lab = lab();
     let edge = lab.netns(EDGE);
     let flush = || lab.netns(BACKENDS[0]).ip("neigh flush dev eth0\n").unwrap();
-    // Else a bridge has the address of one of its ports, and another one with each that comes or goes: neighbours take seconds to
-    // see that.
+    // Without an address of its own, a bridge has the address of one of its ports, which changes when ports come or go:
+    // neighbours take seconds to notice.
     let bridge = "link add br1 address 02:00:00:00:77:02 type bridge\nlink set br1 up\nlink set eth1 master br1\naddr flush dev eth1\n";
     edge.ip(&format!("{bridge}{}", addresses("br1", 1))).unwrap();
     flush();
     served(&lab, &BOTH, "eth1 is a port of a bridge");
 
-    // By which port it would leave is not known here: native mode can't send it.
+    // The port by which it would leave is unknown, so native mode can't send it.
     edge.ip("link add more0 type veth peer name more1\nlink set more0 master br1\nlink set more0 up\n").unwrap();
     says(&lab, "br1 is a bridge of 2 ports", "the bridge has another port");
     served(&lab, &BOTH[1..], "the bridge has another port");
@@ -220,7 +220,7 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     edge.ip(&addresses("over1", 1)).unwrap();
     flush();
     served(&lab, &BOTH, "eth1 has a macvlan interface on it");
-    // Each of the two answers for the address, and the backend sends to the one that it hears first.
+    // Both interfaces answer for the address, and the backend uses the first answer.
     let neighbour = |mac: &str| format!("neigh replace 10.1.1.1 lladdr {mac} dev eth0 nud permanent\n");
     for mac in [OVER, UNDER] {
         lab.netns(BACKENDS[0]).ip(&neighbour(mac)).unwrap();

@@ -1,4 +1,4 @@
-//! A backend's death is one store, and the very next packet goes elsewhere: with real packets.
+//! With real packets: a backend's death is one store, and the very next packet goes elsewhere.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -29,8 +29,8 @@ fn the_very_next_packet_follows_the_store() {
     }
 }
 
-/// Takes the backend of one flow away under a stream of datagrams, by the one store that the controller would make. The
-/// controller itself knows nothing of it: its probes go on to pass.
+/// Marks the backend of one flow dead under a stream of datagrams, by the single store that the controller would make.
+/// The controller does not notice: its probes continue to pass.
 fn take_away_one(lab: &Lab, service: SocketAddr, part: Part, family: Family, backends: &Mapped) {
     let flow = lab.netns("client1").within(|| connect(service)).expect("the namespace is there").expect("a socket");
     let home = ask(&flow, 0).expect("the flow is served");
@@ -68,7 +68,7 @@ fn ask(flow: &UdpSocket, number: u32) -> Option<String> {
     Some(String::from_utf8_lossy(name).trim_end().to_owned())
 }
 
-/// The pinned `BACKENDS`, mapped into memory as the controller maps it.
+/// The pinned map `BACKENDS`, mapped into memory as the controller maps it.
 struct Mapped {
     memory: *mut Entry,
     entries: usize,
@@ -81,7 +81,7 @@ impl Mapped {
         let entries = data.info().expect("it has an info").max_entries() as usize;
         let length = std::num::NonZero::new(entries * size_of::<Entry>()).expect("it has entries");
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping, of a map that is as long.
+        // SAFETY: this is a new mapping of a map of this length.
         let memory = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, data.fd().as_fd(), 0) };
         Self { memory: memory.expect("it can be mapped").as_ptr().cast(), entries }
     }
@@ -93,16 +93,16 @@ impl Mapped {
             IpAddr::V6(address) => address.octets().to_vec(),
         };
         let found = (0..self.entries).map(|number| {
-            // SAFETY: within the mapping, which lives as long as the process.
+            // SAFETY: the entry is in the mapping, which lives as long as the process.
             unsafe { self.memory.add(number) }
         });
         let entry = found
-            // SAFETY: as above; what changes in an entry meanwhile is not what is compared.
+            // SAFETY: as above; concurrent changes of an entry do not concern the compared fields.
             .filter(|entry| unsafe { (**entry).family } != 0)
             // SAFETY: as above.
             .find(|entry| unsafe { (**entry).address }.starts_with(&octets))
             .expect("the backend is in the maps");
-        // SAFETY: aligned, and only ever accessed as a whole by whoever else has it.
+        // SAFETY: the word is aligned, and all others only access it as a whole.
         unsafe { AtomicU32::from_ptr(&raw mut (*entry).state) }
     }
 }

@@ -1,4 +1,4 @@
-//! Labs of network namespaces with real traffic: what users are promised, seen.
+//! Labs of network namespaces with real traffic, which test what users are promised.
 
 mod change;
 mod decap;

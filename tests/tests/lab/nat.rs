@@ -1,4 +1,4 @@
-//! `nat`: backends that know nothing of the edge, with a real web server each, behind translated addresses and ports.
+//! `nat`: backends without any preparation, each with a real web server, behind translated addresses and ports.
 
 mod floods;
 mod load;
@@ -27,10 +27,10 @@ use edge_tests::lab::{
 
 const VIPS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
 const PORT: u16 = 443;
-/// At which no backend serves.
+/// A port without a server on any backend.
 const NOBODY: u16 = 4444;
 
-/// The lab, whose backends serve at addresses of their own and have no VIP of these.
+/// The lab. Its backends serve at their own addresses, and have none of the VIPs.
 struct Nat {
     lab: Small,
     _servers: Vec<Process>,
@@ -39,7 +39,7 @@ struct Nat {
     dir: tempfile::TempDir,
 }
 
-/// `more` is added to the service.
+/// The configuration; `more` is added to the service.
 fn configuration(more: &str) -> String {
     let mut text = format!(
         "hash_key = \"4be0a7c195d2438f8a6613f05c7d92ea\"\nslots = 1024\n[limits]\nflows = 1024\nfragments = 64\nnat_flows = 16384\n\
@@ -74,7 +74,7 @@ impl Nat {
         nat
     }
 
-    /// The load balancer as well, once all backends are up.
+    /// Starts the load balancer, and waits until all backends are up.
     fn balance(&mut self, configuration: &str) {
         self.lab.configure(configuration).expect("it can be written");
         self.lab.start_daemon().expect("all backends are up");
@@ -98,13 +98,13 @@ impl Nat {
         Self { lab, _servers: servers, _echoes: echoes, _bulks: bulks, dir }
     }
 
-    /// Takes a backend's link down, and waits until the edge knows that it is.
+    /// Takes a backend's link down, and waits until the edge has noticed.
     fn silence(&self, backend: usize) {
         self.lab.netns(BACKENDS[backend]).ip("link set eth0 down\n").expect("it goes down");
         self.wait_for(backend, "down");
     }
 
-    /// The same the other way round.
+    /// Brings a backend's link up again, and waits until the edge has noticed.
     fn bring_back(&self, backend: usize) {
         let number = backend + 1;
         let lines = format!(
@@ -125,7 +125,7 @@ impl Nat {
         assert!(waited, "{name} is not {health}: {}", self.lab.ctl(&["status"]).expect("a status"));
     }
 
-    /// Packets that have left by an exit.
+    /// Number of packets that left by an exit.
     fn left_by(&self, exit: &str) -> u64 {
         let status = self.lab.edge().expect("an edge").status(self.lab.netns(EDGE)).expect("a status");
         let exits = status["exits"].as_array().expect("exits");
@@ -133,7 +133,7 @@ impl Nat {
         counted["packets"].as_u64().expect("a count")
     }
 
-    /// Names of those that answer `count` requests.
+    /// Names of the backends that answer `count` requests.
     fn ask(&self, vip: &str, count: usize) -> BTreeSet<String> {
         let host = if vip.contains(':') { format!("[{vip}]") } else { vip.to_owned() };
         let answer = || {
@@ -146,7 +146,7 @@ impl Nat {
     }
 }
 
-/// A connection of a client, which says what it gets as an answer to one more request.
+/// A kept connection of a client.
 struct Connection(TcpStream);
 
 impl Connection {
@@ -158,7 +158,7 @@ impl Connection {
         Self(stream)
     }
 
-    /// Who answers one more request.
+    /// Sends a request; returns the name of the backend that answers.
     fn ask(&mut self) -> io::Result<String> {
         self.0.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
         let mut answer = [0; 4096];
@@ -232,7 +232,7 @@ fn flows_outlive_the_controller_a_restart_and_another_configuration() {
     nat.lab.ctl(&["failover", "web", "--to", "provider-b"]).expect("it fails over");
     all_go_on("after a failover");
     let path = nat.lab.edge().expect("an edge").configuration();
-    // Larger maps, other ports: flows are carried over.
+    // Larger maps and another range of ports: flows are carried over.
     let text =
         configuration("").replace("nat_flows = 16384", "nat_flows = 32768").replace("16384-20479", "16384-24575");
     std::fs::write(&path, text).expect("it is written");
@@ -264,7 +264,7 @@ fn translation_comes_and_goes_with_a_reload() {
     assert_eq!(nat.ask(VIPS[0], 5), BTreeSet::from([BACKENDS[0].to_owned()]), "it is there again");
 }
 
-/// Addresses and ports of the service at which backends give back what they get.
+/// Addresses and ports of the echo service.
 fn echoes() -> [SocketAddr; 2] {
     VIPS.map(|vip| SocketAddr::new(vip.parse().expect("an address"), ECHO))
 }
@@ -317,7 +317,7 @@ fn what_the_edge_does_itself_goes_on_as_ever() {
         served.read_exact(&mut said).expect("what it says");
         assert_eq!(&said, b"ssh");
     }
-    // Its own connection to a backend, from the source of translated packets.
+    // The edge's own connection to a backend, from the source address of translated packets.
     let own = || TcpStream::connect_timeout(&"10.1.1.11:80".parse().expect("an address"), Duration::from_secs(3));
     edge.within(own).expect("a namespace").expect("a connection of its own");
 }

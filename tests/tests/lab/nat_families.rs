@@ -1,4 +1,4 @@
-//! `nat` between IP versions: a provider that has only IPv4, and one that has only IPv6, each for clients of both.
+//! `nat` between IP versions: one provider has only IPv4, the other only IPv6, and each serves clients of both.
 
 use std::{
     io,
@@ -19,18 +19,18 @@ use edge_tests::lab::{
     wait_until,
 };
 
-/// VIPs of what the provider serves that has only IPv4, and of what the other does.
+/// VIPs of the provider that has only IPv4, and of the other one.
 const VIPS: [[&str; 2]; 2] = [["192.0.2.84", "2001:db8::84"], ["192.0.2.86", "2001:db8::86"]];
 const TLS: u16 = 443;
-/// What backends serve it at.
+/// TLS port of the backends.
 const BACKEND_TLS: u16 = 8443;
-/// At which no backend serves.
+/// A port without a server on any backend.
 const NOBODY: u16 = 4444;
-/// Bytes of a file, and of an upload: 16 MiB.
+/// Size of a file, and of an upload, in bytes: 16 MiB.
 const MUCH: usize = 16 << 20;
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 
-/// The lab. Backends have one IP version each, and know nothing of the edge.
+/// The lab. Its backends have one IP version each, and need no preparation.
 struct Families {
     lab: Small,
     _servers: Vec<Process>,
@@ -61,7 +61,7 @@ fn configuration() -> String {
     )
 }
 
-/// nginx with TLS and a large file, at one address.
+/// Starts nginx with TLS and a large file, at one address.
 fn server(lab: &Small, name: &str, at: &str, dir: &Path) -> Process {
     std::fs::create_dir_all(dir).expect("a directory");
     let text = format!(
@@ -84,13 +84,13 @@ fn much() -> Vec<u8> {
 }
 
 impl Families {
-    /// `more` are lines for `ip` in the namespace of each host that is named.
+    /// Starts the lab; `more` contains lines for `ip` in the namespaces of hosts.
     fn start(more: &[(&str, &str)]) -> Self {
         let mut lab = Small::on_veth().expect("the lab comes up");
         for backend in BACKENDS {
             lab.pass(backend).expect("its veth takes what is sent");
         }
-        // Each has one IP version and no more.
+        // Each backend has one IP version only.
         lab.netns(BACKENDS[0]).ip("addr del fd01:1::11/64 dev eth0\n").expect("it has the address");
         lab.netns(BACKENDS[1]).ip("addr del 10.1.2.11/24 dev eth0\n").expect("it has the address");
         for (host, lines) in more {
@@ -115,7 +115,7 @@ impl Families {
         self.lab.netns(CLIENT).within(within).expect("a namespace")
     }
 
-    /// What `curl` gets by TLS, into a file if there is one.
+    /// Result of `curl` over TLS, which writes to a file if `to` is given.
     fn get(&self, vip: &str, path: &str, to: Option<&Path>) -> String {
         let mut command = self.lab.netns(CLIENT).command("curl").expect("a command");
         let seconds = patience(Duration::from_secs(30)).as_secs().to_string();
@@ -129,7 +129,7 @@ impl Families {
     }
 }
 
-/// Each of the four ways: the VIP, and the backend behind it.
+/// VIP and backend of each of the four combinations.
 fn ways() -> impl Iterator<Item = (&'static str, &'static str)> {
     VIPS.into_iter().zip(BACKENDS).flat_map(|(vips, backend)| vips.map(|vip| (vip, backend)))
 }
@@ -170,7 +170,7 @@ fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() 
         let exchanged = families.client(exchange).unwrap_or_else(|error| panic!("{vip}: {error}"));
         assert_eq!(exchanged.backend, backend, "{vip}");
         for length in [0, 1, 1400, 1440, 4000, 7000] {
-            // The first in full-size fragments is lost where headers become longer: its sender learns that.
+            // The first datagram in full-size fragments is lost where headers become longer: its sender learns the MTU.
             let ask = || udp_echo::ask(service(vip, ECHO), &data[..length], patience(Duration::from_secs(1)));
             let is_answered = || Ok(families.client(ask).is_ok_and(|answered| answered == backend));
             let waited = wait_until(patience(Duration::from_secs(10)), is_answered).expect("an answer");
@@ -219,7 +219,7 @@ fn path_mtu(families: &Families, vip: &str) -> u32 {
 
 #[test]
 fn path_mtu_discovery_sees_the_way_behind_and_before_the_edge() {
-    // Each provider's link is narrower than the client's, and servers would take longer segments than fit.
+    // Each provider's link has a smaller MTU than the client's, and servers would accept longer segments.
     let narrow = "link set eth0 mtu 1400\n";
     let families = Families::start(&[
         (EDGE, "link set eth1 mtu 1400\nlink set eth2 mtu 1400\n"),
@@ -231,7 +231,8 @@ fn path_mtu_discovery_sees_the_way_behind_and_before_the_edge() {
         let exchanged = families.client(|| tcp_echo::exchange(service(vip, ECHO), &data[..1 << 20]));
         assert_eq!(exchanged.unwrap_or_else(|error| panic!("{vip}: {error}")).backend, backend, "{vip}");
     }
-    // To an IPv6 backend an IPv4 client's datagrams are to come in fragments that fit, with a header of eight bytes more.
+    // An IPv4 client's datagrams to an IPv6 backend must be in fragments that fit with a header that is eight bytes
+    // longer.
     for (vip, mtu) in [(VIPS[0][0], 1400), (VIPS[0][1], 1420), (VIPS[1][0], 1372), (VIPS[1][1], 1400)] {
         assert_eq!(path_mtu(&families, vip), mtu, "{vip}");
     }

@@ -1,4 +1,4 @@
-//! Packets that are too long for the way to a backend, and packets in parts: everything arrives all the same.
+//! Packets that are too long for the path to a backend, and fragmented packets: all of them arrive nevertheless.
 
 use std::{collections::BTreeSet, io, sync::mpsc, time::Duration};
 
@@ -12,21 +12,21 @@ use edge_tests::lab::{
     udp_late::{self, UdpLate},
 };
 
-/// An upload: 1 MB.
+/// Size of an upload, bytes: 1 MB.
 const UPLOAD: usize = 1_000_000;
-/// Bytes of IP packet that the narrow link takes.
+/// MTU of the narrow link, bytes.
 const NARROW: u32 = 1400;
-/// The same for a link on the way to the clients.
+/// MTU of a narrow link on the path to the clients, bytes.
 const NARROWER: u32 = 1300;
-/// Bytes of a UDP header, which a tunnel in UDP adds.
+/// Length of a UDP header, which a tunnel in UDP adds, bytes.
 const UDP: u32 = 8;
-/// Of an Ethernet link, which the clients believe to have all the way.
+/// MTU of an Ethernet link, which the clients assume for the whole path, bytes.
 const WIDE: u32 = 1500;
 
 #[test]
 fn an_upload_completes_through_a_narrow_link_of_the_edge() {
     let world = Narrow::new(|lab| {
-        // To the providers it goes by the segment that the edge shares with the router and with `dsr` backends.
+        // The path to the providers uses the segment that the edge shares with the router and with `dsr` backends.
         lab.netns(ROUTER).ip("addr add 10.0.1.254/24 dev lan\naddr add fd00:1::fe/64 dev lan nodad\n")?;
         lab.netns(EDGE).ip(&format!(
             "link set eth1 mtu {NARROW}\n\
@@ -43,7 +43,7 @@ fn an_upload_completes_through_a_narrow_link_of_the_edge() {
 
 #[test]
 fn an_upload_completes_through_a_narrow_link_behind_the_edge() {
-    // The router tells the edge, whose packets they are on this way.
+    // The router reports to the edge, the source of the packets on this path.
     let world = Narrow::new(|lab| narrow(lab, &["provider-a", "provider-b"], NARROW));
     for service in bulk().filter(|service| service.part == Part::Wan) {
         let exchange = world.upload(service);
@@ -52,7 +52,7 @@ fn an_upload_completes_through_a_narrow_link_behind_the_edge() {
     }
 }
 
-/// The router quotes a packet in UDP, of which the edge reads the flow behind that.
+/// The router quotes a packet in UDP, and the edge reads the flow behind the UDP header.
 #[test]
 fn an_upload_in_udp_completes_through_a_narrow_link_behind_the_edge() {
     let world = Narrow::with(true, |lab| narrow(lab, &["provider-a", "provider-b"], NARROW));
@@ -65,7 +65,7 @@ fn an_upload_in_udp_completes_through_a_narrow_link_behind_the_edge() {
 
 #[test]
 fn a_download_completes_through_a_narrow_link_to_the_client() {
-    // The router tells the backend, by way of the VIP that the backend's packets come from.
+    // The router reports to the backend by way of the VIP, the source of the backend's packets.
     let world = Narrow::new(|lab| {
         narrow(lab, &["front"], NARROWER)?;
         lab.netns(ROUTER).ip(&format!("route add 192.0.2.0/24 via {EDGE_V4}\nroute add 2001:db8::/64 via {EDGE_V6}\n"))
@@ -78,7 +78,7 @@ fn a_download_completes_through_a_narrow_link_to_the_client() {
 #[test]
 fn a_datagram_in_parts_arrives_whole() {
     let world = Narrow::new(|lab| {
-        // Room for a tunnel around each part: nobody may cut a part again, or answer that it is too long.
+        // Leaves room for a tunnel around each fragment: no part may be fragmented again, or reported as too long.
         let routes = format!(
             "route replace 192.0.2.0/24 via {EDGE_V4} mtu {NARROW}\nroute replace 2001:db8::/64 via {EDGE_V6} mtu {NARROW}\n"
         );
@@ -111,24 +111,24 @@ fn a_backend_hears_that_its_client_is_gone() {
     }
 }
 
-/// Lets the router's links to these segments take packets of `mtu` bytes, and no longer ones.
+/// Limits the MTU of the router's links to these segments.
 fn narrow(lab: &Lab, segments: &[&str], mtu: u32) -> Result<()> {
     segments.iter().try_for_each(|segment| lab.netns(ROUTER).ip(&format!("link set {segment} mtu {mtu}")))
 }
 
-/// A lab with an echo over TCP in each mode, whose hosts all send segments as long as their own link takes.
+/// A lab with a TCP echo in each mode, whose hosts all send segments of their own link's size.
 struct Narrow {
     _echoes: Vec<TcpEcho>,
     lab: Lab,
 }
 
 impl Narrow {
-    /// `narrow` makes some way narrow before the load balancer looks.
+    /// `narrow` reduces the MTU of a path before the load balancer starts.
     fn new(narrow: impl FnOnce(&Lab) -> Result<()>) -> Self {
         Self::with(false, narrow)
     }
 
-    /// The same, in UDP if `gue`.
+    /// As [`Self::new`], in UDP if `gue` is set.
     fn with(gue: bool, narrow: impl FnOnce(&Lab) -> Result<()>) -> Self {
         let mut lab = Lab::up(&Options::default()).expect("the lab comes up");
         let echoes = Backend::all().map(|backend| {
@@ -140,7 +140,7 @@ impl Narrow {
         let echoes = echoes.collect::<Result<_>>().expect("backends echo");
         narrow(&lab).expect("a way becomes narrow");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
-        // What a tunnel takes is left to ICMP to tell.
+        // The MTU of tunnels is left to ICMP.
         let more = if gue { &["--keep-mss", "--gue"][..] } else { &["--keep-mss"] };
         lab.decapsulate_with(&edge_ctl, more).expect("backends decapsulate");
         let services = SERVICES.into_iter().chain(bulk()).chain(late()).collect();
@@ -158,13 +158,13 @@ impl Narrow {
         exchange.unwrap_or_else(|error| panic!("{}: {error}", service.name))
     }
 
-    /// Does `work` on a client.
+    /// Runs `work` on a client.
     fn client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.lab.netns("client1").within(work).expect("the client is there")
     }
 }
 
-/// An echo over TCP on each VIP that somebody routes to the edge.
+/// A TCP echo service on each VIP that is routed to the edge.
 fn bulk() -> impl Iterator<Item = Service> {
     let names = ["bulk-dsr4", "bulk-dsr6", "bulk-4in4", "bulk-6in6", "bulk-4in6", "bulk-6in4"];
     let webs = Service::of(Protocol::Tcp).filter(|service| !service.announced);
@@ -177,7 +177,7 @@ fn late() -> impl Iterator<Item = Service> {
     Service::of(Protocol::Udp).zip(names).map(|(echo, name)| Service { name, port: 9, ..echo })
 }
 
-/// What the tunnel to a service's backends adds to a packet.
+/// Bytes that the tunnel to a service's backends adds to a packet.
 fn tunnel(service: Service) -> u32 {
     match (service.part, service.via) {
         (Part::Lan, _) => 0,
@@ -186,7 +186,8 @@ fn tunnel(service: Service) -> u32 {
     }
 }
 
-/// Data in the longest segment that fits into an IP packet of `mtu` bytes: less IP's header, TCP's, and its time stamps.
+/// Data in the longest segment that fits an IP packet of `mtu` bytes, less the headers of IP and TCP, and its time
+/// stamps.
 fn segment(service: Service, mtu: u32) -> u32 {
     mtu - if service.vip.is_ipv4() { 20 } else { 40 } - 20 - 12
 }

@@ -1,4 +1,4 @@
-//! A configuration that can't work on its host is said to be so: before it is used, and while it is.
+//! A configuration that can't work on its host is reported, both before it is used and while it is in use.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use edge_tests::lab::{
 };
 use serde_json::Value;
 
-/// Longest time from a change of the host to what `status` says of it.
+/// Longest time from a change of the host to its report in `status`.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -38,7 +38,7 @@ fn what_does_not_go_with_the_host_is_named() {
     assert!(said.contains("10.0.0.1 is no address of this host"), "{said}");
     ip("address add 10.0.0.1/24 dev eth0\n");
 
-    // Of the dsr services' pool all backends are behind a router then.
+    // All backends of the dsr services' pool are behind a router then.
     let away = "route add 10.1.1.11/32 via 10.1.2.11\nroute add 10.1.2.11/32 via 10.1.1.11 onlink dev eth1\n";
     ip(away);
     let (code, said, error) = check(&[]);

@@ -1,4 +1,4 @@
-//! How soon probes find a backend dead, and by which kinds of them.
+//! How soon probes detect a dead backend, for each kind of probe.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use edge_tests::lab::{
     wait_until,
 };
 
-/// Health of the backends that are named so, by the daemon's word.
+/// Health of the backends of this name, as the daemon reports it.
 fn health(lab: &Small, name: &str) -> Vec<String> {
     let seen = status::backends(&lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status"))
         .expect("backends");
     seen.into_iter().filter(|backend| backend.name == name).map(|backend| backend.health).collect()
 }
 
-/// A pool that no service uses, with one backend that is on the lab's first one.
+/// A pool that no service uses, whose backend is the lab's first one.
 fn pool(name: &str, probe: &str) -> String {
     format!(
         "\n[[pool]]\nname = \"{name}\"\ndamping = \"0s\"\nprobe = {{ {probe} }}\n\
@@ -30,14 +30,14 @@ fn pool(name: &str, probe: &str) -> String {
 fn a_silent_death_is_known_after_one_interval_and_one_timeout() {
     let mut lab = Small::on_veth().unwrap();
     lab.probe_addresses();
-    // A timeout of its own makes each a probe of its own.
+    // Different timeouts prevent that the two pools share a probe.
     let fast = pool("fast", "type = \"tcp\", port = 7, interval = \"2s\", timeout = \"400ms\", rise = 1, jitter = 0");
     let slow = "type = \"tcp\", port = 7, interval = \"2s\", fast_interval = \"2s\", timeout = \"500ms\", rise = 1, jitter = 0";
     lab.prepare(Mode::Native, &(fast + &pool("slow", slow))).unwrap();
     lab.start_daemon().unwrap();
     let up = |name: &str| health(&lab, name) == ["up"];
     assert!(wait_until(Duration::from_secs(10), || Ok(up("fast") && up("slow"))).unwrap());
-    // What comes is dropped without a word, as by a machine that is off.
+    // Packets are dropped silently, as by a machine that is off.
     lab.netns("be1").ip("route add blackhole 10.1.1.1/32\n").unwrap();
     let start = Instant::now();
     let known = |name: &str| {
@@ -46,14 +46,15 @@ fn a_silent_death_is_known_after_one_interval_and_one_timeout() {
     };
     let fast = known("fast");
     let slow = known("slow");
-    // An interval until the first look, two quarters of it, the timeout; and at the steady rate two intervals more.
+    // An interval until the first failure, two quarters of it, and the timeout; at the steady rate two intervals more.
     assert!(fast < Duration::from_millis(3400 + 300), "{fast:?}");
     assert!(slow > Duration::from_secs(4), "{slow:?}");
 }
 
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 
-/// A nginx that speaks TLS with the lab's certificate, and both versions of HTTP; at port 445 with those alone who name it.
+/// Starts nginx with TLS, the lab's certificate, and both versions of HTTP; at port 445 only for clients that name the
+/// host.
 fn web(lab: &Small, dir: &std::path::Path) -> Process {
     let text = format!(
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {dir}/nginx.pid;\nevents {{ }}\nhttp {{\n\
@@ -121,7 +122,7 @@ fn every_kind_of_probe_finds_real_servers_up_and_what_is_not_there_down() {
         ("command-no", "type = \"command\", user = \"root\", command = [\"/bin/false\"]".to_owned(), "ended with 1"),
     ];
     let times = ", timeout = \"1s\", rise = 1, fall = 1";
-    // What each backend has of its own.
+    // Settings of a single backend.
     let own = [
         ("own-port", "type = \"tcp\", port = 9999".to_owned(), "probe_port = 7"),
         (

@@ -1,5 +1,5 @@
-//! What sends probes by the way of clients' packets is refused, or lost: backends are probed at their addresses, that is said,
-//! and it is tried again.
+//! The programs for probes through services are refused, or lost: backends are then probed at their addresses, this is
+//! reported, and the programs are tried again.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -19,24 +19,24 @@ use edge_tests::{
 use serde_json::Value;
 
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// Tries are 1, 2, 4 and 8 s apart.
+/// Attempts are 1, 2, 4 and 8 s apart.
 const TRIED_AGAIN: Duration = Duration::from_secs(20);
-/// From a fault to the verdict of five probes.
+/// Time from a fault to the verdict of five probes.
 const SOON: Duration = Duration::from_secs(5);
-/// In which nothing happens.
+/// A time in which no change is expected.
 const WHILE: Duration = Duration::from_millis(1500);
 
 fn seen(lab: &Small) -> Value {
     lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status")
 }
 
-/// Health of a backend in all pools that have it.
+/// Health of a backend, in all pools that contain it.
 fn health(lab: &Small, name: &str) -> Vec<String> {
     let backends = status::backends(&seen(lab)).expect("backends");
     backends.into_iter().filter(|backend| backend.name == name).map(|backend| backend.health).collect()
 }
 
-/// Whether a missing end of the tunnel is found.
+/// Whether probes detect a missing decapsulation.
 fn finds_a_missing_end(lab: &Small, backend: &str) -> bool {
     lab.decap(backend, &["--detach"]).unwrap();
     let found = wait_until(patience(SOON), || Ok(health(lab, backend).iter().all(|health| health == "down"))).unwrap();
@@ -46,7 +46,7 @@ fn finds_a_missing_end(lab: &Small, backend: &str) -> bool {
     found
 }
 
-/// How many events about probes have this in them.
+/// Number of events about probes that contain `what`.
 fn events(lab: &Small, what: &str) -> usize {
     let events = lab.ctl(&["events"]).unwrap();
     events.lines().filter(|line| line.contains("  probes  ") && line.contains(what)).count()
@@ -56,7 +56,7 @@ fn events(lab: &Small, what: &str) -> usize {
 fn a_network_of_probes_that_can_not_be_made_is_made_later() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
-    // The name of its device is taken.
+    // The name of the probes' device is taken.
     lab.prepare(Mode::Native, "").unwrap().before("ip link add edge-p$$ type bridge");
     lab.start_daemon().unwrap();
     let status = lab.ctl(&["status"]).unwrap();

@@ -1,4 +1,4 @@
-//! Probes that go the way of clients' packets: what is wrong there takes a backend out, and is said.
+//! Probes take the path of clients' packets: a fault on this path takes a backend out, and is reported.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,12 @@ use edge_tests::lab::{
 };
 use serde_json::Value;
 
-/// The tunnels' sources.
+/// The tunnels' source addresses.
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// From a fault until probes have found it, and until packets go elsewhere: three of them fail.
+/// Time from a fault to its detection by three failed probes, and to packets going elsewhere.
 const SOON: Duration = Duration::from_secs(5);
 
-/// The address of a backend that a service reaches it by.
+/// The address under which a service reaches a backend.
 fn address(number: usize, served: &Served) -> IpAddr {
     let text = if served.name.ends_with('4') { format!("10.1.{number}.11") } else { format!("fd01:{number}::11") };
     text.parse().expect("an address")
@@ -44,7 +44,7 @@ fn pool(name: &str, through: &str, served: &Served) -> String {
     )
 }
 
-/// Web servers, for each way in which a service reaches a backend; and the same backends, probed at their addresses.
+/// Services of web servers, one per way of reaching a backend; and the same backends probed at their addresses.
 fn web() -> String {
     let mut text = String::new();
     for served @ Served { name, vip, .. } in &SERVED {
@@ -61,12 +61,12 @@ fn web() -> String {
     text
 }
 
-/// A web server on a backend, at these addresses.
+/// Starts a web server on a backend, at these addresses.
 fn serve(lab: &Small, dir: &tempfile::TempDir, backend: &str, addresses: &[IpAddr]) -> Process {
     nginx::start_at(lab.netns(backend), backend, &dir.path().join(backend), addresses).expect("a web server")
 }
 
-/// Who serves a client.
+/// Name of the backend that serves a client.
 fn get(lab: &Small, vip: IpAddr) -> Option<String> {
     let get = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, HTTP), patience(Duration::from_secs(1)))?;
@@ -79,7 +79,7 @@ fn get(lab: &Small, vip: IpAddr) -> Option<String> {
     lab.netns(CLIENT).within(get).expect("a namespace").ok()
 }
 
-/// Health and reason of a backend in each pool that has it.
+/// Health and reason of a backend, by pool.
 fn seen(lab: &Small, backend: &str) -> BTreeMap<String, (String, String)> {
     let status = lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -93,7 +93,7 @@ fn seen(lab: &Small, backend: &str) -> BTreeMap<String, (String, String)> {
         .collect()
 }
 
-/// Waits until `be1` is down in exactly those of the pools of services that are `concerned`, for a reason that has `why` in it.
+/// Waits until `be1` is down in exactly the `concerned` services' pools, for a reason that contains `why`.
 fn expect(lab: &Small, concerned: impl Fn(&Served) -> bool, why: &str) {
     let mut last = BTreeMap::new();
     let is_so = |(name, (health, reason)): (&String, &(String, String))| match name.split_once('-') {
@@ -142,10 +142,10 @@ fn what_is_wrong_on_the_way_takes_a_backend_out_and_is_said() {
     vips("add", ["", "nodad"]);
     expect(&lab, |_| false, "the VIPs are back");
 
-    // It is there before the other one goes, or the backend would be down for another reason.
+    // It starts before the other server stops, or the backend would be down for another reason.
     let narrow = [address(1, &Served::named("4in4")), address(1, &Served::named("6in6"))];
     let narrow = nginx::start_at(lab.netns(BACKENDS[0]), BACKENDS[0], &dir.path().join("narrow"), &narrow).unwrap();
-    // Until then the other one answers in its place.
+    // Until then the other server answers instead.
     std::thread::sleep(patience(Duration::from_millis(500)));
     drop(first);
     expect(&lab, |_| true, "answers on its address");
@@ -169,7 +169,7 @@ fn nothing_is_left_of_probes_when_the_daemon_is_killed() {
     lab.kill_daemon().unwrap();
     let gone = wait_until(patience(Duration::from_secs(5)), || Ok(!devices(&lab).contains("edge-p")));
     assert!(gone.unwrap(), "{}", devices(&lab));
-    // And the next daemon has its own.
+    // The next daemon makes its own network of probes.
     lab.start_daemon().expect("all probes pass");
     assert!(status::is_by_daemon(&lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()));
     assert!(devices(&lab).contains("edge-p"));

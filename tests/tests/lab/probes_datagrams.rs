@@ -1,4 +1,4 @@
-//! Probes by datagrams and pings go the way of clients' packets, too, and hear what is reported on the way.
+//! UDP and ICMP probes also take the path of clients' packets, and receive errors that are reported on this path.
 
 use std::{
     fmt::Write as _,
@@ -17,14 +17,14 @@ use edge_tests::lab::{
 };
 
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// From a fault until probes have found it: three of them fail.
+/// Time from a fault to its detection by three failed probes.
 const SOON: Duration = Duration::from_secs(8);
-/// A port of backends at which nobody listens.
+/// A port of backends without a server.
 const NOBODY: u16 = 98;
-/// A port of the services that are here for their probes.
+/// A port of the services that exist for their probes.
 const PORT: u16 = 99;
 
-/// The kinds, and what each is asked.
+/// Kinds of probes, and their configuration.
 const KINDS: [(&str, &str); 3] = [
     ("udp", "type = \"udp\", port = 7, send = \"who?\", expect = \"who?\""),
     ("icmp", "type = \"icmp\""),
@@ -36,8 +36,8 @@ fn address(number: usize, served: &Served) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A service for each way in which there is one, with a pool for each kind of probes; and one that is probed where nobody
-/// listens and nothing is expected.
+/// A service per way of reaching backends, with a pool per kind of probe; and a service that is probed at a port
+/// without a server, and expects no answer.
 fn services() -> String {
     let interval = patience(Duration::from_millis(300)).as_millis();
     let gone = ("gone", format!("type = \"udp\", port = {NOBODY}, send = \"who?\""));
@@ -70,7 +70,7 @@ fn services() -> String {
     text
 }
 
-/// Pool, health and reason of a backend in the pools of these services.
+/// Pool, health and reason of a backend, in the pools of these services.
 fn seen(lab: &Small, backend: &str) -> Vec<(String, String, String)> {
     let status = lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status");
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -83,12 +83,12 @@ fn seen(lab: &Small, backend: &str) -> Vec<(String, String, String)> {
     found.collect()
 }
 
-/// Waits until `be1` is down in exactly those pools that are `concerned`, for a reason that has `why` in it.
+/// Waits until `be1` is down in exactly the `concerned` pools, for a reason that contains `why`.
 fn expect(lab: &Small, concerned: impl Fn(&str, &Served) -> bool, why: &str) {
     let is_so = |(pool, health, reason): &(String, String, String)| {
         let (kind, name) = pool.split_once('-').expect("a kind and a way");
         if kind == "gone" {
-            // It expects nothing: where its datagrams are lost, silence passes.
+            // This probe expects no answer: it passes where its datagrams are lost.
             return concerned(kind, &Served::named(name)) || health == "down" && reason.contains("refused");
         }
         if concerned(kind, &Served::named(name)) { health == "down" && reason.contains(why) } else { health == "up" }
@@ -98,7 +98,7 @@ fn expect(lab: &Small, concerned: impl Fn(&str, &Served) -> bool, why: &str) {
     assert!(reached.expect("a status"), "waited for {why:?}: {wrong:#?}");
 }
 
-/// Answers at a backend's own addresses, as the lab's servers do at the VIPs alone.
+/// Starts an echo at a backend's own addresses; the lab's servers only listen at the VIPs.
 fn answer_at_addresses(netns: &Netns, number: usize) -> UdpEcho {
     let own = ["4in4", "6in6"].map(|name| SocketAddr::new(address(number, &Served::named(name)), ECHO));
     UdpEcho::start_at(netns, "own", own.into_iter()).expect("the lab's servers start")
@@ -112,7 +112,7 @@ fn datagrams_and_pings_find_what_is_wrong_on_the_way() {
     let mut servers = Vec::new();
     for ((number, backend), dir) in (1..).zip(BACKENDS).zip(&dirs) {
         let netns = lab.netns(backend);
-        // Linux says only once in a second to each host that nobody listens.
+        // By default, Linux sends such errors to each host only once a second.
         netns.set("ipv4/icmp_ratelimit", "0").expect("a setting");
         netns.set("ipv6/icmp/ratelimit", "0").expect("a setting");
         servers.push((answer_at_addresses(netns, number), dnsmasq::start(netns, dir.path()).expect("a name server")));
@@ -127,7 +127,7 @@ fn datagrams_and_pings_find_what_is_wrong_on_the_way() {
     lab.decapsulate(BACKENDS[0], Mode::Native, &SOURCES).expect("decap comes back");
     expect(&lab, |_, _| false, "decapsulation is back");
 
-    // The last VIPs in the file: those of dsr.
+    // The last VIPs in the file, which are those of dsr.
     for (name, length, more) in [("dsr4", 32, ""), ("dsr6", 128, "nodad")] {
         let vip = Served::named(name).vip;
         netns.ip(&format!("addr del {vip}/{length} dev lo\n")).expect("a VIP goes");
@@ -136,7 +136,7 @@ fn datagrams_and_pings_find_what_is_wrong_on_the_way() {
         expect(&lab, |_, _| false, "the VIP is back");
     }
 
-    // Its word that nobody listens comes back, from wherever it listened.
+    // The error comes back from each address of the name server.
     drop(servers.remove(0).1);
     expect(&lab, |kind, _| kind == "dns", "connection refused");
 }

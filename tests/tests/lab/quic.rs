@@ -1,4 +1,4 @@
-//! QUIC by connection ID, with real servers and real clients: who comes from another address stays with its server.
+//! QUIC by connection ID, with real servers and real clients: a client whose address changes stays with its server.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -32,13 +32,13 @@ use tokio::{
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 const SERVER_NAME: &str = "www.example.org";
 const PORT: u16 = 4433;
-/// Clients, and how often each of them comes from another port.
+/// Number of clients, and how often each of them changes its port.
 const CLIENTS: usize = 12;
 const MOVES: usize = 4;
-/// What a lab's service says of connection IDs.
+/// The service's setting for connection IDs.
 const QUIC_CID: &str = "quic_cid = { scheme = \"plain\", offset = 1, length = 2 }\n";
 
-/// Connection IDs with the server's number behind their first byte.
+/// Generates connection IDs with the server's number behind the first byte.
 #[derive(Debug)]
 struct Numbered(u16);
 
@@ -58,7 +58,7 @@ impl ConnectionIdGenerator for Numbered {
     }
 }
 
-/// The number of a backend's server, by its place.
+/// The server number of a backend, by its index.
 fn number(place: usize) -> u16 {
     0x1100 + u16::try_from(place).unwrap()
 }
@@ -67,14 +67,14 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Who does not answer for so long is gone.
+/// A peer that is silent for the idle timeout is gone.
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(patience(Duration::from_secs(3)).try_into().unwrap()));
     Arc::new(transport)
 }
 
-/// A server that says its name; it ends when it is dropped.
+/// A server that answers with its name; stopped on drop.
 struct Server {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -128,7 +128,7 @@ async fn serve(endpoint: Endpoint, name: &'static str) {
     }
 }
 
-/// A client with a connection, and who answered it first.
+/// A client with a connection, and the name of its first server.
 struct Client {
     endpoint: Endpoint,
     connection: Connection,
@@ -150,7 +150,8 @@ impl Client {
         Self { endpoint, connection, home }
     }
 
-    /// Comes from another port, as behind an address translator that has forgotten it. Who answers; `None` if nobody does.
+    /// Changes the client's port, as an address translator that has forgotten the flow would. Returns the server's
+    /// name; `None` without an answer.
     async fn moves(&self, lab: &Small) -> Option<String> {
         self.endpoint.rebind(socket(lab)).unwrap();
         ask(&self.connection).await
@@ -172,7 +173,7 @@ async fn ask(connection: &Connection) -> Option<String> {
     Some(String::from_utf8(answer).unwrap())
 }
 
-/// The lab with a server on each backend, whose service says this of connection IDs.
+/// The lab with a server on each backend, and this setting for connection IDs in the service.
 fn lab(quic_cid: &str) -> (Small, Vec<Server>, SocketAddr) {
     let mut lab = Small::on_veth().unwrap();
     let at = Served::named("dsr4").at(PORT);
@@ -184,7 +185,7 @@ fn lab(quic_cid: &str) -> (Small, Vec<Server>, SocketAddr) {
     let mut more = String::from("\n[[pool]]\nname = \"quic\"\n");
     for (place, backend) in BACKENDS.iter().enumerate() {
         let address = format!("10.1.{}.11", place + 1);
-        // Without a probe it is never up: by names of their own, nobody waits for that.
+        // Without a probe these backends are never up; their own names keep the lab from waiting for them.
         write!(more, "[[pool.backend]]\nname = \"quic-{backend}\"\naddress = \"{address}\"\n").unwrap();
         if !quic_cid.is_empty() {
             writeln!(more, "server_number = {}", number(place)).unwrap();
@@ -217,9 +218,9 @@ fn a_client_that_comes_from_another_address_stays_with_its_server() {
                 assert_eq!(client.moves(&lab).await.as_ref(), Some(&client.home));
             }
         }
-        // Those of a drained backend stay, too, and who is new goes elsewhere.
+        // Connections to a drained backend stay as well, and new ones go elsewhere.
         lab.ctl(&["drain", "quic/quic-be1"]).unwrap();
-        // For a second, first packets may be second ones of handshakes that had begun.
+        // For a second, first packets may be repeated ones of handshakes that had begun.
         thread::sleep(Duration::from_millis(1500));
         for client in &clients {
             assert_eq!(client.moves(&lab).await.as_ref(), Some(&client.home));

@@ -1,4 +1,4 @@
-//! A backend that this host can send nothing to gets nothing, as soon as that is known.
+//! A backend that this host can't reach gets no packets, as soon as this is known.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use edge_tests::lab::{
     topology::EDGE,
 };
 
-/// From the change to the moment when packets go elsewhere: the time that changes are collected for, and a debug build's work.
+/// Time from the change to packets going elsewhere: the time for which changes are collected, and a debug build's work.
 const SOON: Duration = Duration::from_millis(300);
 
 #[test]
@@ -53,7 +53,7 @@ fn in_dsr_nothing_goes_to_a_backend_behind_a_router() {
     };
     lab.ask(Served::named("dsr4").vip, 12).unwrap();
     assert!(sent() > 0);
-    // The first backend is behind the second one from now on. Frames to the VIP would end there, or go in circles.
+    // From now on the first backend is behind the second one. Frames to the VIP would end there, or loop.
     lab.netns(EDGE).ip("route add 10.1.1.11/32 via 10.1.2.11\n").unwrap();
     std::thread::sleep(SOON);
     let before = sent();
@@ -75,7 +75,7 @@ fn an_edge_that_is_cut_off_says_so_and_leaves_all_as_it_was() {
     let events = lab.ctl(&["events"]).unwrap();
     assert!(said.unwrap() && events.contains("so it stays as it was"), "{events}");
     std::thread::sleep(Duration::from_secs(2));
-    // The one that was cut off first had another one for the moment, and is out; nobody is left without any.
+    // The backend that was cut off first is out, since the other one was still available; no pool is empty.
     let status = lab.ctl(&["status"]).unwrap();
     assert!(!status.contains("exhausted"), "{status}");
     lab.netns(EDGE).ip("link set eth1 up\nlink set eth2 up\n").unwrap();
@@ -90,7 +90,7 @@ fn an_edge_that_is_cut_off_says_so_and_leaves_all_as_it_was() {
 fn a_backend_whose_next_hop_was_never_known_is_not_sent_to() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
-    // Not probed, so that nothing else is known of it.
+    // Without probes, so that nothing else is known of the backend.
     let vip = edge_tests::lab::small::UNSERVED[0];
     let ghost = format!(
         "\n[[pool]]\nname = \"ghost\"\nbackend = [{{ name = \"ghost\", address = \"10.1.1.99\" }}]\n\
@@ -99,7 +99,7 @@ fn a_backend_whose_next_hop_was_never_known_is_not_sent_to() {
     );
     lab.prepare(Mode::Native, &ghost).unwrap();
     lab.start_daemon().unwrap();
-    // The kernel asks three times, a second apart.
+    // The kernel sends three solicitations, a second apart.
     let out = edge_tests::lab::wait_until(Duration::from_secs(15), || {
         Ok(lab.ctl(&["status"])?.contains("its next hop 10.1.1.99 does not answer"))
     });

@@ -1,5 +1,5 @@
-//! Candidates that are damaged between their staging and their publication: refused, and no request is lost. And how many programs
-//! a start loads for that.
+//! Candidates that are damaged between staging and publication are refused, and no request is lost. Also the number of
+//! programs that a start loads for rehearsals.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -25,7 +25,7 @@ use edge_tests::lab::{
     wait_until,
 };
 
-/// Another writer: it gives each service in the bank that is not published a mode that there is not, again and again.
+/// Another writer: it repeatedly gives each service in the inactive bank an invalid mode.
 struct Vandal {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU32>,
@@ -88,7 +88,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
         std::fs::write(&new, text).unwrap();
     };
     let apply = |lab: &Small| lab.edge().unwrap().output(lab.netns(EDGE), &["apply", new.to_str().unwrap()]).unwrap();
-    // Something to go back to.
+    // An earlier generation to go back to.
     weighted(50);
     assert!(apply(&lab).status.success());
     assert_eq!(generation(&lab), 2);
@@ -116,7 +116,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
     assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
 }
 
-/// How many programs there are over the lab's maps.
+/// Number of programs that use the lab's maps.
 fn programs(lab: &Small) -> usize {
     let services = MapData::from_pin(maps(lab).join(map::SERVICES)).unwrap().info().unwrap().id();
     let is_over = |ids: Option<Vec<u32>>| ids.is_some_and(|ids| ids.contains(&services));

@@ -1,4 +1,4 @@
-//! A frame is taken by the edge that it is addressed to, and by no other that sees it.
+//! A frame is accepted only by the edge that it is addressed to, although others receive it too.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use edge_tests::lab::{
     wait_until,
 };
 
-/// Datagrams for each address.
+/// Datagrams per address.
 const COUNT: usize = 20;
 
 #[test]
@@ -34,14 +34,14 @@ fn of_three_edges_on_a_flooding_segment_one_takes_a_packet() {
     {
         let before = taken();
         lab.send_to(mac).unwrap();
-        // The backend itself may take a frame that is for everybody.
+        // The backend itself may accept a broadcast frame.
         lab.arrivals(COUNT).unwrap();
         assert_eq!(taken(), before, "to {what}");
     }
     assert!(reaches(VIRTUAL_MAC), "the address of a virtual router that is configured");
     assert_eq!(lab.arrivals(COUNT).unwrap(), COUNT);
 
-    // Addresses come and go with devices, without a word in the configuration.
+    // Addresses come and go with devices, without a change of the configuration.
     lab.on_edge(1, "link add vrrp address 00:00:5e:00:01:33 link eth0 type macvlan mode private\nlink set vrrp up\n")
         .unwrap();
     assert!(reaches("00:00:5e:00:01:33"), "a macvlan interface's address");

@@ -1,5 +1,5 @@
-//! What an operator is told while flows are where new ones would not go: by `status` and by `flows`, with a daemon and
-//! without, about a real connection through the real program.
+//! What `status` and `flows` show while flows are at backends that new ones would not use: with a daemon and without,
+//! for a real connection through the real program.
 
 use std::{
     io::{Read as _, Write as _},
@@ -66,7 +66,7 @@ fn a_drained_backend_and_its_running_flow() {
     let alone = lab.status().unwrap();
     let without = &service(&alone)["transition"];
     for key in ["since", "why", "slots_differing", "records"] {
-        // Times are told from two clocks; a millisecond may lie between them.
+        // Times are computed from two clocks, and may differ by a millisecond.
         let same = if key == "since" { without[key].is_u64() } else { without[key] == transition[key] };
         assert!(same, "{key}: {without}, before {transition}");
     }
@@ -154,7 +154,7 @@ impl Connection {
     }
 }
 
-/// `edge-ctl flows --json ARGS`: how many there are, and those that are listed.
+/// `edge-ctl flows --json ARGS`: the number of flows, and the listed ones.
 fn flows(lab: &Lab, args: &[&str]) -> (u64, Vec<Value>) {
     let told = lab.ctl(&[&["flows", "--json"], args].concat()).expect("the maps are there");
     let told: Value = serde_json::from_str(&told).expect("JSON");

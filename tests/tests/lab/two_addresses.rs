@@ -1,4 +1,5 @@
-//! Backends with an address of each IP version: one name for operators, health for each address, and clients at the one of theirs.
+//! Backends with an address of each IP version: one name for operators, health per address, and clients use the address
+//! of their IP version.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 const V4: [&str; 2] = ["10.1.1.11", "10.1.2.11"];
 const V6: [&str; 2] = ["fd01:1::11", "fd01:2::11"];
 
-/// Pool `first` with `be1` and `second` with `be2`, and a service at an address of each IP version.
+/// Pool `first` with `be1`, pool `second` with `be2`, and a service at an address of each IP version.
 fn dual(mode: &str) -> String {
     let vips = UNSERVED.map(|vip| format!("\"{vip}\"")).join(", ");
     let pool = |name: &str, at: usize| {
@@ -59,7 +60,7 @@ fn service(status: &Value) -> &Value {
     one
 }
 
-/// Packets that went to each address of `be1`.
+/// Packets to each address of `be1`.
 fn packets(lab: &Small) -> [u64; 2] {
     let status = status(lab);
     let pools = status["pools"].as_array().unwrap();
@@ -73,9 +74,9 @@ fn only(backend: &str) -> BTreeSet<String> {
     BTreeSet::from([backend.to_owned()])
 }
 
-/// Asks until `backend` alone answers at `vip`.
+/// Sends requests until only `backend` answers at `vip`.
 fn moves_to(lab: &Small, vip: IpAddr, backend: &str) {
-    // What is on its way when the address goes may be lost.
+    // Packets in flight when the address goes may be lost.
     let moved =
         wait_until(patience(Duration::from_secs(5)), || Ok(lab.ask(vip, 2).is_ok_and(|who| who == only(backend))));
     assert!(moved.unwrap(), "{vip} does not go to {backend}: {}", lab.ctl(&["status"]).unwrap());
@@ -92,7 +93,7 @@ fn each_at_its_own(mode: &str) {
     let after = packets(&lab);
     assert!(after[0] == between[0] && after[1] > between[1], "{mode}: {between:?} {after:?}");
 
-    // The way to one address of it goes: the clients of that IP version leave, and the others stay.
+    // The route to one address disappears: clients of that IP version leave, and the others stay.
     lab.netns(EDGE).ip("route del fd01:1::/64 dev eth1\n").unwrap();
     moves_to(&lab, v6, "be2");
     assert_eq!(lab.ask(v4, 4).unwrap(), only("be1"));
@@ -103,11 +104,11 @@ fn each_at_its_own(mode: &str) {
     let parts = dual["parts"].as_array().unwrap().iter().map(|part| &part["state"]).collect::<Vec<_>>();
     assert_eq!(parts, [&json!("ok"), &json!("fallback")]);
 
-    // And comes back.
+    // The route returns.
     lab.netns(EDGE).ip("route add fd01:1::/64 dev eth1\n").unwrap();
     moves_to(&lab, v6, "be1");
 
-    // One word takes both, and one gives both back; so does a failover.
+    // One command affects both addresses, and so does its reversal; likewise a failover.
     for (there, back) in [
         (&["drain", "first/be1"][..], &["enable", "first/be1"][..]),
         (&["failover", "dual", "--to", "second"], &["failback", "dual"]),
@@ -121,7 +122,7 @@ fn each_at_its_own(mode: &str) {
             assert_eq!(lab.ask(vip, 4).unwrap(), only("be1"), "{back:?} {vip}");
         }
     }
-    // Or the part that is named.
+    // A command can also name a single part.
     lab.ctl(&["failover", "dual@ipv6", "--to", "second"]).unwrap();
     assert_eq!((lab.ask(v4, 4).unwrap(), lab.ask(v6, 4).unwrap()), (only("be1"), only("be2")));
     let shown = lab.ctl(&["status"]).unwrap();
@@ -176,7 +177,7 @@ fn a_second_address_moves_no_connection_and_a_word_outlives_a_reboot() {
     let finished: io::Result<Vec<_>> = begun.into_iter().map(|begun| begun.finish(b"and the rest")).collect();
     assert_eq!(finished.unwrap().len(), 40, "whoever was there is where it was");
 
-    // What an operator said of the name is said of both addresses after a cold start.
+    // An operator's command about the name applies to both addresses after a cold start.
     lab.ctl(&["drain", "first/be1"]).unwrap();
     lab.stop_daemon().unwrap();
     lab.pinned(EDGE).iter().for_each(|pin| fs::remove_file(pin).unwrap());

@@ -1,4 +1,4 @@
-//! New maps and a new program beside those that are attached: no request is lost, and no flow moves.
+//! New maps and a new program replace the attached ones: no request is lost, and no flow moves.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -33,14 +33,14 @@ fn version(lab: &Small, version: u32) -> PathBuf {
     lab.edge().unwrap().pins().join(format!("v{version}"))
 }
 
-/// Long flows.
+/// Long-lived flows.
 fn flows(lab: &Small) -> Vec<Kept> {
     let (service, netns) = (Served::named("dsr4"), lab.netns(CLIENT));
     let tcp = (0..6).map(|_| Kept::tcp(netns, service.at(TALK)).expect("TCP"));
     tcp.chain([Kept::udp(netns, service.at(ECHO)).expect("UDP")]).collect()
 }
 
-/// Waits until another program is attached than `before`.
+/// Waits until a program other than `before` is attached; returns its number.
 fn taken_over(lab: &Small, before: u32) -> u32 {
     let program = || lab.attached(EDGE, "eth0").unwrap().map(|(_, program)| program);
     let taken = wait_until(patience(Duration::from_secs(20)), || Ok(program().is_some_and(|now| now != before)));
@@ -60,15 +60,15 @@ fn maps_that_cannot_be_gone_on_with_are_replaced_without_a_gap() {
     let (_, mut program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
     let maps = version(&lab, ABI_VERSION).join("maps");
     let damages: [fn(&PathBuf); 3] = [
-        // A pin that is gone.
+        // A missing pin.
         |maps| fs::remove_file(maps.join(map::BACKENDS)).unwrap(),
-        // A snapshot that is nonsense.
+        // A damaged snapshot.
         |maps| {
             let map = Map::from_map_data(MapData::from_pin(maps.join(map::SNAPSHOT)).unwrap()).unwrap();
             let mut pages: Array<_, [u8; SNAPSHOT_PAGE]> = map.try_into().unwrap();
             (0..pages.len()).for_each(|page| pages.set(page, [7; SNAPSHOT_PAGE], 0).unwrap());
         },
-        // A pin that is another map.
+        // A pin of another map.
         |maps| fs::rename(maps.join(map::NOTES), maps.join(map::SERVICES)).unwrap(),
     ];
     for (round, damage) in damages.into_iter().enumerate() {
@@ -93,7 +93,7 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     let lab = lab("");
     let file = lab.edge().unwrap().configuration();
     let mut text = fs::read_to_string(&file).unwrap();
-    // More pools than there are numbers.
+    // More pools than the maps have room for.
     for number in 0..40 {
         writeln!(
             text,
@@ -103,7 +103,7 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
         .unwrap();
     }
     let asking = lab.asking().expect("a client");
-    // All of these start at one backend, and stay there when the other one is back: by their records alone.
+    // All these flows start at one backend, and their records alone keep them there when the other backend is back.
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     let flows = flows(&lab);
     lab.ctl(&["enable", "p4/be1"]).unwrap();
@@ -127,7 +127,7 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     assert!(said.contains("generation 2 comes into force in larger maps"), "{said}");
     taken_over(&lab, program);
     assert_eq!(pid(), before, "while the daemon runs");
-    // And what is done from now on is done to those maps: nothing is left with the smaller ones.
+    // Later operations use the larger maps: nothing remains in the smaller ones.
     lab.ctl(&["drain", "p4/be2"]).unwrap();
     assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), std::collections::BTreeSet::from(["be1".to_owned()]));
     lab.ctl(&["enable", "p4/be2"]).unwrap();
@@ -141,7 +141,7 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     assert_eq!(lab.ctl(&["history", "--text", "2"]).unwrap(), text);
     assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"));
 
-    // Another size, and another time.
+    // Another size, for a second upgrade.
     let program = lab.attached(EDGE, "eth0").unwrap().unwrap().1;
     assert!(text.contains("flows = 1024"), "{text}");
     fs::write(&file, text.replace("flows = 1024", "flows = 4096")).unwrap();
@@ -203,7 +203,7 @@ fn upgrades_under_load_leave_no_gap() {
     assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
 }
 
-/// How many upgrades: a few, or as many as are asked for.
+/// Number of upgrades: a few, or as many as `EDGE_UPGRADES` requests.
 fn rounds() -> u32 {
     std::env::var("EDGE_UPGRADES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24)
 }
@@ -214,7 +214,8 @@ fn index(maps: &Path) -> Index {
     Map::from_map_data(MapData::from_pin(maps.join(map::SERVICE_INDEX_V4)).unwrap()).unwrap().try_into().unwrap()
 }
 
-/// Has packets to all IPv4 destinations that go by tunnels, which nobody uses here, go without. Returns the entries as they were.
+/// Changes the mode of all IPv4 destinations in tunnels, which these tests do not use, to `dsr`; returns the original
+/// entries.
 fn take_tunnels_away(maps: &Path) -> Vec<(u32, ServiceEntryV4)> {
     let mut index = index(maps);
     let entries = (0..index.len()).map(|at| (at, bytemuck::pod_read_unaligned(&index.get(&at, 0).unwrap())));

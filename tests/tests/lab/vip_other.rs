@@ -1,4 +1,4 @@
-//! What a VIP does besides its services: the host's where it is the host's address, else refused or dropped.
+//! Packets to a VIP beside its services: the host's if the VIP is the host's address, otherwise refused or dropped.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -15,12 +15,12 @@ use edge_tests::lab::{
 };
 use nix::sys::signal::Signal;
 
-/// At which no service is.
+/// A port without a service.
 const PORT: u16 = 2222;
-/// What is refused is refused at once.
+/// Time within which a refusal arrives.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// What a connection of the client to the VIP comes to, and after how long.
+/// Result of a client's connection to the VIP, and the time it took.
 fn connect(lab: &Small, vip: IpAddr, port: u16) -> Result<(Option<ErrorKind>, Duration)> {
     lab.netns(CLIENT).within(|| {
         let started = Instant::now();
@@ -29,7 +29,7 @@ fn connect(lab: &Small, vip: IpAddr, port: u16) -> Result<(Option<ErrorKind>, Du
     })
 }
 
-/// What a datagram of the client to the VIP comes to.
+/// Result of a client's datagram to the VIP.
 fn send(lab: &Small, vip: IpAddr) -> Result<Option<ErrorKind>> {
     let exchanged = lab.netns(CLIENT).within(|| -> std::io::Result<()> {
         let any: SocketAddr = if vip.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
@@ -42,7 +42,7 @@ fn send(lab: &Small, vip: IpAddr) -> Result<Option<ErrorKind>> {
     Ok(exchanged.err().map(|error| error.kind()))
 }
 
-/// Whether the host behind the VIP answers a connection, as a login would.
+/// Whether the host itself answers a connection to the VIP, as a login would.
 fn is_the_hosts(lab: &Small, vip: IpAddr) -> Result<bool> {
     lab.netns(CLIENT).within(|| {
         let at = SocketAddr::new(vip, PORT);
@@ -68,7 +68,7 @@ fn a_port_without_a_service_is_the_hosts_or_refused_or_dropped() {
         lab.ask(vip, 4).unwrap();
     }
 
-    // The host has the VIP, and something that listens at it.
+    // The host has the VIP, and a server that listens at it.
     let listener = lab.netns(EDGE).within(|| TcpListener::bind(("::", PORT))).unwrap().expect("it listens");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -80,8 +80,8 @@ fn a_port_without_a_service_is_the_hosts_or_refused_or_dropped() {
         lab.netns(EDGE).ip(&format!("addr add {address} dev lo{more}\n")).unwrap();
         let soon = patience(Duration::from_secs(3));
         assert!(wait_until(soon, || is_the_hosts(&lab, vip)).unwrap(), "{vip}: {:?}", connect(&lab, vip, PORT));
-        // The services at the VIP are the edge's all the same. In this lab answers of a backend go through the edge's kernel,
-        // which takes none from its own IPv4 address; the host itself would refuse the connection.
+        // The services at the VIP remain the edge's. In this lab a backend's answers pass the edge's kernel, which
+        // accepts none from its own IPv4 address; the host itself would refuse the connection.
         assert_ne!(connect(&lab, vip, ECHO).unwrap().0, Some(ErrorKind::ConnectionRefused), "{vip}");
         lab.netns(EDGE).ip(&format!("addr del {address} dev lo\n")).unwrap();
         assert!(wait_until(soon, || refused(&lab, vip)).unwrap(), "{vip}: {:?}", connect(&lab, vip, PORT));

@@ -1,4 +1,5 @@
-//! Backends behind several next hops: spread over them, probed by the one that their packets take, and away from one that fails.
+//! Backends behind several next hops: backends are spread over them, probed over the next hop of their packets, and
+//! moved away from a dead one.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 /// The edge's tunnel sources.
 const SOURCES: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// Backends of the pool, all of which are one host.
+/// Number of backends in the pool, all of which are one host.
 const COUNT: usize = 8;
 
 #[test]
@@ -48,7 +49,7 @@ fn in_a_vrf() {
     }
     let lab = lab();
     let edge = lab.netns(EDGE);
-    // The host's own table leads nowhere. An interface loses its addresses of IPv6 on its way into a VRF.
+    // The host's main table leads nowhere. An interface loses its IPv6 addresses when it joins a VRF.
     edge.ip("route add blackhole 10.7.0.0/24\nlink add blue type vrf table 100\nlink set blue up\n").unwrap();
     for (number, address) in [(0, "fd00::1"), (1, "fd01:1::1"), (2, "fd01:2::1")] {
         edge.ip(&format!("link set eth{number} master blue\naddr replace {address}/64 dev eth{number} nodad\n"))
@@ -57,7 +58,7 @@ fn in_a_vrf() {
     follow(lab, "route add 10.7.0.0/24 vrf blue nexthop via 10.1.1.11 nexthop via 10.1.1.12\n");
 }
 
-/// A lab whose first backend is two routers in one segment, and the backends behind both.
+/// A lab whose first backend acts as two routers in one segment, with the pool's backends behind both.
 fn lab() -> Small {
     let lab = Small::on_veth().expect("the lab comes up");
     let one = lab.netns(BACKENDS[0]);
@@ -71,7 +72,7 @@ fn lab() -> Small {
     lab
 }
 
-/// Health and the MAC address of its next hop, of each backend in the pool.
+/// Health and next hop's MAC address of each backend in the pool.
 fn seen(lab: &Small) -> Vec<(String, String)> {
     let status = lab.edge().and_then(|edge| edge.status(lab.netns(EDGE))).expect("a status");
     let pools = status["pools"].as_array().expect("a list");
@@ -81,12 +82,12 @@ fn seen(lab: &Small) -> Vec<(String, String)> {
     backends.map(|backend| (text(&backend["health"]), text(&backend["next_hop"]))).collect()
 }
 
-/// Backends by this next hop.
+/// Number of backends with this next hop.
 fn by(seen: &[(String, String)], mac: &str) -> usize {
     seen.iter().filter(|(_, next_hop)| next_hop == mac).count()
 }
 
-/// Makes the routes, and lets one of the two next hops die.
+/// Adds the routes, and lets one of the two next hops die.
 fn follow(mut lab: Small, routes: &str) {
     lab.netns(EDGE).ip(routes).expect("routes");
     lab.decapsulate_all(Mode::Native, &SOURCES).expect("decapsulation attaches");
@@ -117,14 +118,14 @@ fn follow(mut lab: Small, routes: &str) {
     };
     assert!(all_answer(), "{}", lab.ctl(&["status"]).expect("a status"));
 
-    // It dies and says nothing: the neighbour is still there. Who is behind it is found by probes.
+    // A silent death: the neighbour entry remains valid. Probes detect the backends behind the dead next hop.
     lab.netns(BACKENDS[0]).ip("link set second down\n").expect("it dies");
     std::thread::sleep(patience(Duration::from_secs(1)));
     let down = seen(&lab).iter().filter(|(health, _)| health == "down").count();
     assert!((1..COUNT).contains(&down), "{:?}", seen(&lab));
     assert!(all_answer(), "{}", lab.ctl(&["status"]).expect("a status"));
 
-    // The silence behind it makes the kernel ask it, three times: it is left, by packets and by probes.
+    // The kernel notices the silence, and sends three solicitations. Then packets and probes leave this next hop.
     let left = wait_until(patience(Duration::from_secs(5)), || {
         let seen = seen(&lab);
         Ok(by(&seen, &seen[0].1) == COUNT && seen.iter().all(|(health, _)| health == "up"))

@@ -1,4 +1,4 @@
-//! A real driver that takes VLAN tags out of frames before a program sees them.
+//! A real driver that strips VLAN tags from frames before a program sees them.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,11 +13,11 @@ use edge_tests::{
     },
 };
 
-/// Client, edge, backend: cards of vmxnet3.
+/// MAC addresses of client, edge and backend: vmxnet3 devices.
 const NICS: [[u8; 6]; 3] =
     [[0x52, 0x54, 0, 0, 0xed, 0x11], [0x52, 0x54, 0, 0, 0xed, 0x12], [0x52, 0x54, 0, 0, 0xed, 0x13]];
 
-/// From a change of the host to what `status` says of it.
+/// Time from a change of the host to its report in `status`.
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
@@ -28,7 +28,7 @@ fn that_a_driver_takes_out_are_named_and_served_when_it_leaves_them() {
     }
     let mut lab = Small::on_devices(&NICS).expect("the lab comes up");
     let (client, edge) = (lab.netns(CLIENT), lab.netns(EDGE));
-    // The client in a VLAN, the backend in none.
+    // The client is in a VLAN, the backend is not.
     let vip = Served::named("dsr4").vip;
     let vlan = |address| {
         format!("link add link eth0 name tagged type vlan id 5\nlink set tagged up\naddr add {address}/24 dev tagged\n")
@@ -52,7 +52,7 @@ fn that_a_driver_takes_out_are_named_and_served_when_it_leaves_them() {
     assert!(wait_until(patience(SOON), || Ok(!warned())).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
 
-/// Whether the driver takes tags out of frames that it receives.
+/// Sets whether the driver strips tags from received frames.
 fn take_out(lab: &Small, on: &str) {
     let mut ethtool = lab.netns(EDGE).command("ethtool").expect("a namespace");
     tool::run(ethtool.args(["-K", "eth0", "rxvlan", on])).expect("the driver does it");

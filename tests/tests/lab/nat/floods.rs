@@ -1,4 +1,4 @@
-//! Floods from a million sources, of all that an attacker can send: established flows are unharmed, and memory is what it was.
+//! Floods of all kinds from a million sources: established flows are unharmed, and memory use does not grow.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -19,25 +19,25 @@ use edge_tests::{
 
 use super::{Connection, Nat, PORT, VIPS};
 
-/// Frames a second of each kind, of which there are four; a machine that can't sends what it can.
+/// Frames a second of each of the four kinds; a slow machine sends as many as it can.
 const PER_SECOND: u32 = 60_000;
-/// Established flows that are watched, of each VIP.
+/// Established flows that are watched, per VIP.
 const FLOWS: usize = 20;
-/// How much more memory the daemon may have afterwards, KiB: it lists and counts, and keeps nothing of a flow.
+/// How much the daemon's memory may grow, KiB: it lists and counts flows, and stores nothing about them.
 const MORE: u64 = 16 << 10;
 
-/// What a frame of a flood is.
+/// A kind of frame in a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Syn,
     Datagram,
-    /// As if a backend had answered.
+    /// A forged answer of a backend.
     Reply,
-    /// An error about a packet that perhaps nobody sent.
+    /// An error about a packet that possibly never existed.
     Error,
 }
 
-/// Both ends of a provider, the edge and a client, of one IP version.
+/// Addresses of one IP version: VIP, source, backends, edge and client.
 struct Ends {
     vip: IpAddr,
     source: IpAddr,
@@ -64,7 +64,7 @@ fn ends(is_v4: bool) -> Ends {
     }
 }
 
-/// One of four million clients.
+/// One of four million client addresses.
 fn client(is_v4: bool, random: &mut Random) -> IpAddr {
     if is_v4 {
         Ipv4Addr::from_bits(Ipv4Addr::new(100, 64, 0, 0).to_bits() | random.word() >> 10).into()
@@ -73,7 +73,7 @@ fn client(is_v4: bool, random: &mut Random) -> IpAddr {
     }
 }
 
-/// A port of the range in the configuration, so that a guess is right now and then.
+/// A port of the configured range, so that some guesses are right.
 fn port(random: &mut Random) -> u16 {
     16_384 + (random.word() >> 20) as u16
 }
@@ -97,7 +97,7 @@ fn packet(kind: Kind, random: &mut Random) -> Ip {
             Ip::new(backend, source, tcp(80, port(random), flags, random))
         }
         Kind::Error => {
-            // Port unreachable, too long, and time exceeded.
+            // Port unreachable, packet too long, and time exceeded.
             let kinds: &[(u8, u8)] = if is_v4 { &[(3, 3), (3, 4), (11, 0)] } else { &[(1, 4), (2, 0), (3, 0)] };
             let (number, code) = *random.choose(kinds).expect("some");
             let (to, quoted) = if random.word() & 1 == 0 {
@@ -123,7 +123,7 @@ fn resident(nat: &Nat) -> u64 {
 
 #[test]
 fn established_flows_are_unharmed_by_floods_of_all_kinds_and_memory_stays_as_it_is() {
-    // A flood loses packets, those of probes, too, but not ten times in a row.
+    // A flood also loses packets of probes, but not ten times in a row.
     let text = super::configuration("").replace("through = ", "timeout = \"1s\"\nfall = 10\nthrough = ");
     let nat = Nat::start_with(&text.replace("interval = \"100ms\"", "interval = \"1s\""));
     let mut clients: Vec<_> = VIPS.iter().flat_map(|vip| (0..FLOWS).map(|_| Connection::open(&nat, vip))).collect();

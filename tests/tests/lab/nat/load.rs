@@ -1,6 +1,6 @@
-//! Much of everything: bytes, connections a second, connections one after the other to one backend, changes under load.
+//! Load on translation: bytes, connections per second, consecutive connections to one backend, and changes under load.
 //!
-//! Each test does little of it; with `EDGE_TEST_LONG=1`, and optimized, all that is promised.
+//! Each test makes little load; with `EDGE_TEST_LONG=1` and a release build, all that is promised.
 
 use std::{
     fmt::Write as _,
@@ -20,22 +20,22 @@ use edge_tests::lab::{
 
 use super::{Nat, PORT, VIPS, configuration};
 
-/// Addresses of clients beside the lab's own.
+/// Additional client addresses.
 const CLIENTS: u8 = 8;
-/// As many connections a second as one backend and one source have to carry where the machine does.
+/// Connections per second that one backend and one source must carry, if the machine does.
 const FAST: u32 = 8_000;
 
 fn service(vip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(vip.parse().expect("an address"), port)
 }
 
-/// The default range of ports, whose other numbers a small lab has no memory for.
+/// The configuration with the default range of ports, for which other tests of a small lab have no memory.
 fn all_ports() -> String {
     let text = configuration("").replace("16384-20479", "16384-32767");
     text.replace("nat_flows = 16384", "nat_flows = 131072").replace("slots = 1024", "slots = 4096")
 }
 
-/// Addresses of clients, so many that none of their ports comes round soon.
+/// So many client addresses that no port is reused soon.
 fn clients(nat: &Nat, is_v4: bool) -> Vec<IpAddr> {
     let address = |number: u8| if is_v4 { format!("10.0.0.{number}") } else { format!("fd00::{number:x}") };
     let all = 100..100 + CLIENTS;
@@ -95,7 +95,7 @@ fn short_connections_at_four_fifths_of_what_the_lab_carries_alone_all_end_well()
     }
 }
 
-/// The web server closes first, so that each connection leaves its tuple to a `TIME_WAIT` of the backend's.
+/// The web server closes first, so that each connection leaves a `TIME_WAIT` of its tuple at the backend.
 #[test]
 fn a_port_in_time_wait_is_taken_again_and_no_connection_is_refused() {
     let nat = Nat::start_with(&all_ports());

@@ -1,4 +1,4 @@
-//! What users run through it: name servers, traceroute, iperf3, and paths that carry less than their ends think.
+//! Typical uses: name servers, traceroute, iperf3, and paths whose MTU is smaller than both ends assume.
 
 use std::{
     io::{Read as _, Write as _},
@@ -22,9 +22,9 @@ use edge_tests::lab::{
 use super::{Nat, VIPS, configuration};
 
 const DNS: u16 = 53;
-/// For the text of `long.example.org`, without EDNS: the answer says by UDP that it is cut off, and is whole by TCP.
+/// A query for the text of `long.example.org` without EDNS: the answer is truncated over UDP, and complete over TCP.
 const QUESTION: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04long\x07example\x03org\0\0\x10\0\x01";
-/// Of what a datagram holds without EDNS (RFC 1035, section 4.2.1).
+/// Longest datagram without EDNS (RFC 1035, section 4.2.1).
 const SHORT: usize = 512;
 
 fn with_ports(ports: &str) -> String {
@@ -80,7 +80,7 @@ fn a_traceroute_shows_the_edge_and_the_service() {
     for (vip, edge) in VIPS.into_iter().zip(["10.0.0.1", "fd00::1"]) {
         let hops = traced::traceroute(nat.lab.netns(CLIENT), vip, super::NOBODY).expect("it runs");
         println!("{vip}: {hops:?}");
-        // The edge answers as the VIP, which is the only address of it that a client knows.
+        // The edge answers from the VIP, the only address of the edge that a client knows.
         let (last, before) = hops.split_last().expect("some hops");
         assert_eq!(last, vip, "{hops:?}");
         assert!(before.len() == 1 && [edge, vip].contains(&before[0].as_str()), "{hops:?}");
@@ -110,14 +110,15 @@ fn iperf3_gets_its_datagrams_through_either_way() {
             let seen = traced::iperf3_udp(nat.lab.netns(CLIENT), vip, 5_000_000, lasts, reverse).expect("it runs");
             println!("{vip}, reverse {reverse}: {seen:?}");
             let Datagrams { sent, lost } = seen;
-            // What the machine's other work costs a queue is no fault of translation.
+            // Losses in queues due to other work of the machine are not the translation's.
             assert!(sent > 500 && lost * 100 <= sent, "{vip}: {seen:?}");
         }
     }
     drop(servers);
 }
 
-/// Routers before the backend, and before the client, whose links carry less than both think: the errors of either are translated.
+/// Routers before the backend, and before the client, have links with a smaller MTU: errors to either side are
+/// translated.
 #[test]
 fn both_ends_learn_what_a_path_carries() {
     const LENGTH: u64 = 4 << 20;
@@ -148,7 +149,7 @@ fn both_ends_learn_what_a_path_carries() {
             let exchanged = nat.lab.netns(FAR[0]).within(|| bulk::exchange(to, direction, LENGTH));
             exchanged.expect("a namespace").unwrap_or_else(|error| panic!("{vip} {direction:?}: {error}"));
             assert!(knows(host, learnt), "{host} has not learnt what the path to {learnt} carries");
-            // Who knows it asks for short segments as well, and the other side would have nothing to learn.
+            // A host that knows the MTU also announces a smaller MSS, and the other side would have nothing to learn.
             for host in FAR {
                 forget(host);
             }

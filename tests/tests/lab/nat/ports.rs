@@ -1,4 +1,4 @@
-//! Ports of the range: who else waits there is named, and so are those that run out.
+//! The range of ports: listeners of the host in the range are reported, and so are scarce ports.
 
 use std::{
     io::ErrorKind,
@@ -10,14 +10,14 @@ use edge_tests::lab::{extent::extent, patience::patience, small::CLIENT, topolog
 
 use super::{Connection, Nat, PORT, VIPS, configuration, echoes};
 
-/// What the daemon says of a listener.
+/// The daemon's report of a listener.
 const LISTENER: &str = "something of this host waits for packets there: UDP 10.0.0.1:16500";
 
 fn says(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool {
     wait_until(patience(within), || Ok(nat.lab.ctl(&[verb])?.contains(what))).expect("it answers")
 }
 
-/// It is looked for each minute, and sooner when something of the host changes that is heard of, as here an address does.
+/// The daemon checks once a minute, and sooner after a change of the host that it is notified of, here of an address.
 #[test]
 fn a_listener_in_the_range_is_named_within_a_minute() {
     let nat = Nat::start("");
@@ -48,7 +48,7 @@ fn ports_that_run_out_are_told_at_three_quarters_and_the_next_connection_is_refu
         let connected = || TcpStream::connect_timeout(&address, patience(Duration::from_secs(3)));
         nat.lab.netns(CLIENT).within(connected).expect("a namespace")
     };
-    // A new flow looks at 16 ports, so that the first refusal comes before the last port is taken.
+    // A new flow tries 16 ports, so the first refusal comes before the last port is taken.
     let mut refused = 0;
     while refused == 0 || clients.len() < PORTS * 7 / 8 {
         match connect() {
@@ -60,14 +60,14 @@ fn ports_that_run_out_are_told_at_three_quarters_and_the_next_connection_is_refu
         }
         assert!(clients.len() <= PORTS && refused < 1000, "{} connections, {refused} refused", clients.len());
     }
-    // A datagram has no answer, since nobody would believe one.
+    // A datagram gets no answer, since its sender would not believe one.
     let ask = || udp_echo::ask(echoes()[0], b"?", Duration::from_millis(300));
     let _lost = nat.lab.netns(CLIENT).within(ask).expect("a namespace");
     for client in &mut clients {
         client.ask().expect("who has a port keeps it");
     }
     println!("{} of {PORTS}, {refused} refused", clients.len());
-    // The table is looked at each ten seconds.
+    // The daemon checks the table every ten seconds.
     assert!(
         says(&nat, "events", "ports_scarce", Duration::from_secs(30)),
         "{}",
